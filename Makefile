@@ -1,0 +1,2 @@
+PY := .venv/bin/python
+# (run, up, down, test … are filled in below)

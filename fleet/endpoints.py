@@ -1,0 +1,99 @@
+"""Where Postgres and Redis are: named by the environment (provider `external`), or the fleet's own (`embedded`).
+
+Both URLs or neither: a fleet that took its database from the environment and its broker from somewhere else
+would be two fleets in one, so half a configuration is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import quote, unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+from fleet.credentials import Credentials
+from fleet.env import Environment
+from fleet.home import Home
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postgres:
+    host: str
+    port: int
+    user: str
+    password: str
+    name: str
+    options: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"Postgres({self.user}@{self.host}:{self.port}/{self.name})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    provider: Literal["external", "embedded"]
+    postgres: Postgres
+    redis_url: str
+
+    def __repr__(self) -> str:
+        return f"Endpoints({self.provider}, {self.postgres!r})"
+
+
+def resolve(environment: Environment, home: Home, credentials: Credentials) -> Endpoints:
+    """Decide by the environment; ImproperlyConfigured where it says only half, or leaves a password out."""
+    database, redis = environment.text("DATABASE_URL"), environment.text("REDIS_URL")
+    if database and redis:
+        return Endpoints(provider="external", postgres=_postgres(database), redis_url=_redis(redis))
+    if database or redis:
+        there, missing = ("DATABASE_URL", "REDIS_URL") if database else ("REDIS_URL", "DATABASE_URL")
+        raise ImproperlyConfigured(
+            f"{there} is set and {missing} is not. Set both to use your own services, or neither to use the embedded ones."
+        )
+    ports = _ports(home)
+    return Endpoints(
+        provider="embedded",
+        postgres=Postgres(
+            host="127.0.0.1",
+            port=ports.get("postgres", 0),
+            user="fleet",
+            password=credentials.postgres_password,
+            name="fleet",
+            options={},
+        ),
+        redis_url=f"redis://:{quote(credentials.redis_password)}@127.0.0.1:{ports.get('redis', 0)}/0",
+    )
+
+
+def _ports(home: Home) -> dict[str, int]:
+    """The ports that the embedded services chose when they last started; empty before that."""
+    try:
+        return {name: int(port) for name, port in json.loads((home.private / "ports.json").read_text()).items()}
+    except FileNotFoundError:
+        return {}
+
+
+def _postgres(url: str) -> Postgres:
+    parts = urlsplit(url)
+    if parts.scheme not in {"postgres", "postgresql"}:
+        raise ImproperlyConfigured("DATABASE_URL must begin with postgresql://.")
+    if not parts.path.strip("/"):
+        raise ImproperlyConfigured("DATABASE_URL names no database: postgresql://user:password@host:5432/NAME.")
+    if not parts.username:
+        raise ImproperlyConfigured("DATABASE_URL names no user: postgresql://USER:password@host:5432/name.")
+    query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
+    return Postgres(
+        host=unquote(parts.hostname or "127.0.0.1"),
+        port=parts.port or 5432,
+        user=unquote(parts.username),
+        password=unquote(parts.password or ""),
+        name=unquote(parts.path.strip("/")),
+        options={name: unquote(value) for name, value in query.items()},
+    )
+
+
+def _redis(url: str) -> str:
+    if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
+        raise ImproperlyConfigured("REDIS_URL must begin with redis:// or rediss://.")
+    return url

@@ -1,0 +1,56 @@
+"""Typed readers of environment variables. A value that cannot be read is refused loudly, never replaced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class Environment:
+    """Reads settings from a mapping (os.environ unless told)."""
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        self.values = os.environ if values is None else values
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.values.get(name, default).strip()
+
+    def integer(self, name: str, default: int, *, least: int = 0) -> int:
+        text = self.text(name)
+        if not text:
+            return default
+        try:
+            value = int(text)
+        except ValueError:
+            raise ImproperlyConfigured(f"{name}={text!r} is not a whole number.") from None
+        if value < least:
+            raise ImproperlyConfigured(f"{name}={value} is too small; the least is {least}.")
+        return value
+
+    def number(self, name: str, default: float, *, least: float = 0.0) -> float:
+        text = self.text(name)
+        if not text:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            raise ImproperlyConfigured(f"{name}={text!r} is not a number.") from None
+        if not least <= value < float("inf"):
+            raise ImproperlyConfigured(f"{name}={text!r} is out of range; the least is {least}.")
+        return value
+
+    def boolean(self, name: str, default: bool) -> bool:
+        text = self.text(name).lower()
+        if not text:
+            return default
+        if text in {"1", "true", "yes", "on"}:
+            return True
+        if text in {"0", "false", "no", "off"}:
+            return False
+        raise ImproperlyConfigured(f"{name}={text!r} is neither yes nor no.")
+
+    def words(self, name: str, default: tuple[str, ...] = ()) -> list[str]:
+        text = self.text(name)
+        return [word.strip() for word in text.split(",") if word.strip()] if text else list(default)

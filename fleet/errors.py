@@ -1,0 +1,70 @@
+"""The six kinds of error that the fleet tells its users.
+
+Each kind carries the HTTP status and the exit code that the interfaces answer with (exit codes: docs/settings.md).
+Subclass a kind where a caller must tell one case from another; its docstring is the message where none is given.
+An error says what happened and where; `hint` says what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FleetError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str | None = None, *, hint: str = "") -> None:
+        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.hint = hint
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class NotFound(FleetError):
+    """There is no such thing."""
+
+    code = "not_found"
+    status = 404
+
+
+class Invalid(FleetError):
+    """What was asked is not valid."""
+
+    code = "invalid"
+    status = 422
+    exit_code = 2
+
+
+class Conflict(FleetError):
+    """The state of the thing does not allow this."""
+
+    code = "conflict"
+    status = 409
+
+
+class Forbidden(FleetError):
+    """This is not allowed to you."""
+
+    code = "forbidden"
+    status = 403
+    exit_code = 4
+
+
+class RateLimited(FleetError):
+    """Too many requests."""
+
+    code = "rate_limited"
+    status = 429
+
+
+class Unavailable(FleetError):
+    """Something that the fleet stands on does not answer."""
+
+    code = "unavailable"
+    status = 503

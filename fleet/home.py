@@ -1,0 +1,50 @@
+"""Where a fleet keeps its files: one folder, `.fleet` beside manage.py unless FLEET_HOME names another.
+
+    .fleet/
+      private/     0700; what no driver may see, hidden from them by a mount (agents/sandbox): the credentials,
+                   the embedded services' data, sockets, locks and the processes' logs
+      scratch/     one folder an attempt, where a driver without a `cwd` of its own works; removed afterwards
+      artifacts/   what sorties gave out, by digest
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    root: Path
+
+    @property
+    def private(self) -> Path:
+        return self.root / "private"
+
+    @property
+    def scratch(self) -> Path:
+        return self.root / "scratch"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def logs(self) -> Path:
+        return self.private / "logs"
+
+    @property
+    def run(self) -> Path:
+        return self.private / "run"
+
+    def make(self) -> None:
+        """Make the folders that are not there yet, each with its mode."""
+        for folder in (self.root, self.private, self.scratch, self.artifacts, self.logs, self.run):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def locate(base: Path) -> Home:
+    """The home of the checkout at `base`, or the one that FLEET_HOME names."""
+    named = os.environ.get("FLEET_HOME", "").strip()
+    return Home(Path(named).expanduser().absolute() if named else base / ".fleet")

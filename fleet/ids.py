@@ -1,0 +1,40 @@
+"""Typed, sortable ids: a uuid7 in the database, `srt_01hz…` in what people and programs read.
+
+The text form is TypeID's (https://github.com/jetify-com/typeid): a prefix that names the kind, and the
+uuid's 128 bits in Crockford's base32, 26 characters, so that texts sort as their uuids do.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import uuid_utils
+
+from fleet import errors
+
+MISSION, SORTIE, AGENT, NODE, ARTIFACT = "msn", "srt", "agt", "nod", "art"
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_VALUES = {character: value for value, character in enumerate(_ALPHABET)}
+
+
+def new() -> UUID:
+    """A fresh uuid7 (RFC 9562): sortable by the millisecond it was made in."""
+    return UUID(int=uuid_utils.uuid7().int)
+
+
+def encode(prefix: str, value: UUID) -> str:
+    """`encode("srt", uuid)` is `srt_` and 26 characters."""
+    number = value.int
+    return prefix + "_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def decode(prefix: str, text: str) -> UUID:
+    """The uuid of a text that `encode` made with the same prefix; Invalid for any other text."""
+    head, _, tail = text.strip().lower().partition("_")
+    if head != prefix or len(tail) != 26 or any(character not in _VALUES for character in tail) or tail[0] > "7":
+        raise errors.Invalid(f"{text!r} is not an id of this kind.", hint=f"One looks like {prefix}_01j….")
+    number = 0
+    for character in tail:
+        number = number << 5 | _VALUES[character]
+    return UUID(int=number)

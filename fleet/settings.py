@@ -1,0 +1,119 @@
+"""The settings of a fleet. Each is one line, read with a typed reader, and has its row in docs/settings.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fleet import credentials, endpoints, home
+from fleet.env import Environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = Environment()
+
+# ── Where things are ─────────────────────────────────────────────────────────────────────────────────────────────────
+FLEET_HOME = home.locate(BASE_DIR)
+FLEET_CREDENTIALS = credentials.ensure(FLEET_HOME)
+FLEET_ENDPOINTS = endpoints.resolve(env, FLEET_HOME, FLEET_CREDENTIALS)
+FLEET_WEB_PORT = env.integer("FLEET_WEB_PORT", 8000)
+FLEET_FLOWER_PORT = env.integer("FLEET_FLOWER_PORT", 5555)
+
+# ── How work is done ─────────────────────────────────────────────────────────────────────────────────────────────────
+FLEET_NODE = env.text("FLEET_NODE")  # this host's name in the fleet; its hostname where empty
+FLEET_LEASE_S = env.number("FLEET_LEASE_S", 30, least=1)  # a worker that is not heard of for so long has lost its work
+FLEET_RENEW_S = env.number("FLEET_RENEW_S", 2, least=0.1)  # how often a worker renews; also how soon it hears a cancel
+FLEET_HEARTBEAT_S = env.number("FLEET_HEARTBEAT_S", 5, least=0.1)
+FLEET_CONTROL_S = env.number("FLEET_CONTROL_S", 0.5, least=0.05)  # the control loop's beat
+FLEET_LISTEN_S = env.number("FLEET_LISTEN_S", 2, least=0.05)  # a worker that heard nothing for so long looks for itself
+FLEET_GRACE_S = env.number("FLEET_GRACE_S", 5, least=0)  # between SIGTERM and SIGKILL for a driver's processes
+FLEET_MAX_RESCUES = env.integer("FLEET_MAX_RESCUES", 3)
+FLEET_MAX_SORTIES = env.integer("FLEET_MAX_SORTIES", 20_000)  # in one mission, those added at run time included
+FLEET_MAX_ADDED = env.integer("FLEET_MAX_ADDED", 1_000)  # by one sortie
+FLEET_PLAN_BYTES = env.integer("FLEET_PLAN_BYTES", 10_000_000)
+FLEET_RESULT_BYTES = env.integer("FLEET_RESULT_BYTES", 1_000_000)
+FLEET_OUTPUT_BYTES = env.integer("FLEET_OUTPUT_BYTES", 2_000_000)  # kept of one attempt's output, half head, half tail
+FLEET_ARTIFACT_BYTES = env.integer("FLEET_ARTIFACT_BYTES", 100_000_000)
+FLEET_ENV_ALLOW = env.words("FLEET_ENV_ALLOW", ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "TERM"))
+FLEET_SCRIPTED_DRIVER = env.boolean("FLEET_SCRIPTED_DRIVER", False)  # the tests' and the bench's own driver
+FLEET_RETAIN_DAYS = env.integer("FLEET_RETAIN_DAYS", 30)
+FLEET_RETAIN_MISSIONS = env.integer("FLEET_RETAIN_MISSIONS", 10_000)
+
+# ── Django ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+SECRET_KEY = env.text("FLEET_SECRET_KEY") or FLEET_CREDENTIALS.secret_key
+DEBUG = env.boolean("FLEET_DEBUG", False)
+ALLOWED_HOSTS = env.words("FLEET_ALLOWED_HOSTS", ("127.0.0.1", "localhost", "[::1]"))
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "fleet.apps.FleetConfig",
+    "agents.apps.AgentsConfig",
+    "missions.apps.MissionsConfig",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "fleet.urls"
+ASGI_APPLICATION = "fleet.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": FLEET_ENDPOINTS.postgres.host,
+        "PORT": FLEET_ENDPOINTS.postgres.port,
+        "USER": FLEET_ENDPOINTS.postgres.user,
+        "PASSWORD": FLEET_ENDPOINTS.postgres.password,
+        "NAME": FLEET_ENDPOINTS.postgres.name,
+        "OPTIONS": {
+            "connect_timeout": "5",
+            "options": "-c idle_in_transaction_session_timeout=60s",
+            **FLEET_ENDPOINTS.postgres.options,
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = FLEET_HOME.root / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "artifacts": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": FLEET_HOME.artifacts, "file_permissions_mode": 0o600},
+    },
+}
+WHITENOISE_USE_FINDERS = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+UNFOLD = {"SITE_TITLE": "Fleet", "SITE_HEADER": "Fleet", "SHOW_VIEW_ON_SITE": False}
