@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from django.db import models
+from django.db.models.functions import Cast, Now
+
+
+class TransactionId(models.Func):
+    """The id of the transaction that writes the row (xid8), as a number."""
+
+    function = "pg_current_xact_id"
+    output_field = models.TextField()
+
+
+class Event(models.Model):
+    """Something that happened, written in the transaction that made it happen.
+
+    Ids are drawn before commit, so a small one may become visible after a larger one. A reader that follows the
+    stream asks only for rows whose `xid` is older than every running transaction (`fleet.events.stream`).
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField(db_default=Now())
+    xid = models.BigIntegerField(db_default=Cast(TransactionId(), models.BigIntegerField()), editable=False)
+    kind = models.CharField(max_length=60)  # "<noun>.<what became of it>": sortie.running, mission.failed, service.slow
+    scope = models.UUIDField(null=True)  # whose followers hear of it: the mission
+    subject = models.UUIDField(null=True)  # what it happened to
+    data = models.JSONField(default=dict, db_default=models.Value({}, models.JSONField()))
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["scope", "id"], name="event_by_scope")]
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.kind}"

@@ -1,0 +1,3 @@
+from fleet.events.models import Event
+
+__all__ = ["Event"]

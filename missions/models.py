@@ -1,0 +1,232 @@
+"""The truth about missions. Rows change state only through `missions/states.py` and the statements in `missions/sql`."""
+
+from __future__ import annotations
+
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from fleet import ids
+from missions.states import MissionState, SortieState
+
+FINAL = [state.value for state in SortieState if state.final]
+
+
+class Mission(models.Model):
+    """An objective, launched from a plan: a graph of sorties."""
+
+    id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
+    name = models.CharField(max_length=200)
+    objective = models.TextField(blank=True)
+    state = models.CharField(max_length=12, choices=MissionState)
+    priority = models.SmallIntegerField(default=0)
+    stop_on_failure = models.BooleanField(default=False)
+    inputs = models.JSONField(default=dict)
+    defaults = models.JSONField(default=dict)  # of the plan; sorties added at run time take them too
+    folder = models.TextField(blank=True)  # the folder that relative `cwd`s and commands start from
+    plan = models.TextField(blank=True)  # its text as it was given
+    reason = models.CharField(max_length=500, blank=True)  # why it is paused, cancelled or failed
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+    created_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["state"],
+                name="mission_live",
+                condition=~Q(state__in=["succeeded", "failed", "cancelled"]),
+            )
+        ]
+        constraints = [
+            models.CheckConstraint(
+                name="mission_final_iff_finished",
+                condition=Q(state__in=["succeeded", "failed", "cancelled"], finished_at__isnull=False)
+                | (~Q(state__in=["succeeded", "failed", "cancelled"]) & Q(finished_at__isnull=True)),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.ref})"
+
+    @property
+    def ref(self) -> str:
+        return ids.encode(ids.MISSION, self.id)
+
+
+class Sortie(models.Model):
+    """One task of a mission: where it stands. The hot table: narrow, and indexed for live states only.
+
+    What it is to do is its `Brief`; what came of it is in its `Attempt`s.
+    """
+
+    id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
+    mission = models.ForeignKey(Mission, on_delete=models.CASCADE, related_name="sorties", db_index=False)
+    key = models.CharField(max_length=200)
+    agent_type = models.ForeignKey("agents.AgentType", on_delete=models.PROTECT, db_index=False)
+    state = models.CharField(max_length=10, choices=SortieState)
+    priority = models.SmallIntegerField(default=0)
+    turn = models.BigIntegerField(default=0)  # among equals in priority: its place in the fair order between missions
+    gated = models.BooleanField(default=False)  # has a concurrency key or a time: must be admitted before it is queued
+    always = models.BooleanField(default=False)  # runs whatever became of its needs
+    allow_failure = models.BooleanField(default=False)  # its failure stops nobody
+    remaining = models.IntegerField(default=0)  # needs that have not ended in a way that lets it start
+    attempt = models.IntegerField(default=0)  # the fencing token: how often it was claimed; never lowered
+    tries = models.SmallIntegerField(default=0)  # how often a driver started and failed
+    max_tries = models.SmallIntegerField(default=1)
+    rescues = models.SmallIntegerField(default=0)  # how often it was taken from a dead worker
+    cancel_requested = models.BooleanField(default=False)
+    concurrency_key = models.CharField(max_length=200, null=True)
+    waits_for = models.CharField(max_length=500, default="")  # one sentence, where the state alone does not say it
+    agent = models.ForeignKey("agents.Agent", null=True, on_delete=models.SET_NULL, db_constraint=False, db_index=False)
+    lease_until = models.DateTimeField(null=True)
+    wake_at = models.DateTimeField(null=True)
+    ready_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    brief: Brief
+
+    class Meta:
+        ordering = ["turn", "id"]
+        indexes = [
+            models.Index(
+                "agent_type", models.F("priority").desc(), "turn", "id", name="sortie_queued", condition=Q(state="queued")
+            ),
+            models.Index(fields=["agent"], name="sortie_running", condition=Q(state="running")),
+            models.Index(fields=["wake_at"], name="sortie_waiting", condition=Q(state="waiting")),
+            models.Index(fields=["id"], name="sortie_ready", condition=Q(state="ready")),
+            models.Index(fields=["mission"], name="sortie_live", condition=~Q(state__in=FINAL)),
+            models.Index(
+                fields=["concurrency_key"],
+                name="sortie_holds_key",
+                condition=Q(concurrency_key__isnull=False, state__in=["queued", "running"]),
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["mission", "key"], name="sortie_key_once_in_mission"),
+            models.CheckConstraint(
+                name="sortie_running_iff_leased",
+                condition=Q(state="running", lease_until__isnull=False) | (~Q(state="running") & Q(lease_until__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="sortie_final_iff_finished",
+                condition=Q(state__in=FINAL, finished_at__isnull=False) | (~Q(state__in=FINAL) & Q(finished_at__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="sortie_waiting_has_wake_condition",
+                condition=~Q(state="waiting") | Q(wake_at__isnull=False),
+            ),
+            models.CheckConstraint(name="sortie_remaining_not_negative", condition=Q(remaining__gte=0)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key} ({self.ref})"
+
+    @property
+    def ref(self) -> str:
+        return ids.encode(ids.SORTIE, self.id)
+
+
+class Brief(models.Model):
+    """What a sortie is to do: its part of the plan. Written once, read at each attempt."""
+
+    sortie = models.OneToOneField(Sortie, primary_key=True, on_delete=models.CASCADE, related_name="brief")
+    spec = models.JSONField()  # missions.plan.SortieSpec.as_json()
+
+
+class Need(models.Model):
+    """An edge of the graph: `sortie` starts only after `upstream` has ended."""
+
+    sortie = models.ForeignKey(Sortie, on_delete=models.CASCADE, related_name="needs", db_index=False)
+    upstream = models.ForeignKey(Sortie, on_delete=models.CASCADE, related_name="dependents")
+    name = models.CharField(max_length=200)  # under which the sortie sees the result: the key without its matrix
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["sortie", "upstream"], name="need_once")]
+
+
+class Attempt(models.Model):
+    """One flight of a sortie: who flew it and what came of it."""
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+        LOST = "lost"  # its worker was not heard of any more; whatever it says later is refused
+        RETURNED = "returned"  # handed back before its driver started, or stopped by a drain
+
+    id = models.BigAutoField(primary_key=True)
+    sortie = models.ForeignKey(Sortie, on_delete=models.CASCADE, related_name="attempts", db_index=False)
+    number = models.IntegerField()
+    agent = models.ForeignKey("agents.Agent", null=True, on_delete=models.SET_NULL, db_constraint=False, db_index=False)
+    state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
+    started_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True)
+    result = models.JSONField(null=True)
+    error = models.TextField(blank=True, default="", db_default="")
+    exit_code = models.IntegerField(null=True)
+    cpu_s = models.FloatField(null=True)
+    max_rss_bytes = models.BigIntegerField(null=True)
+    progress = models.FloatField(null=True)  # 0 to 1, as its driver says
+    note = models.CharField(max_length=200, default="", db_default="")
+
+    class Meta:
+        ordering = ["sortie", "number"]
+        constraints = [models.UniqueConstraint(fields=["sortie", "number"], name="attempt_once")]
+
+    def __str__(self) -> str:
+        return f"{ids.encode(ids.SORTIE, self.sortie_id)}/{self.number}"
+
+
+class Output(models.Model):
+    """A piece of what an attempt printed."""
+
+    id = models.BigAutoField(primary_key=True)
+    sortie = models.ForeignKey(Sortie, on_delete=models.CASCADE, db_index=False)
+    attempt = models.IntegerField()
+    stream = models.CharField(max_length=6)
+    at = models.DateTimeField(db_default=Now())
+    text = models.TextField()
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["sortie", "attempt", "id"], name="output_by_attempt")]
+
+
+class Artifact(models.Model):
+    """A file that an accepted attempt gave out, stored by its digest."""
+
+    id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
+    sortie = models.ForeignKey(Sortie, on_delete=models.CASCADE, related_name="artifacts")
+    attempt = models.IntegerField()
+    path = models.CharField(max_length=500)
+    digest = models.CharField(max_length=64, db_index=True)  # sha256, hexadecimal
+    size = models.BigIntegerField()
+    media_type = models.CharField(max_length=100)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["path"]
+        constraints = [models.UniqueConstraint(fields=["sortie", "attempt", "path"], name="artifact_once")]
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def ref(self) -> str:
+        return ids.encode(ids.ARTIFACT, self.id)
+
+
+class ConcurrencyKey(models.Model):
+    """How many sorties of one key may be queued or running at once, over all missions. Its row is the key's lock."""
+
+    key = models.CharField(primary_key=True, max_length=200)
+    limit = models.PositiveIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.key} (at most {self.limit})"
