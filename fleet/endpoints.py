@@ -6,7 +6,6 @@ would be two fleets in one, so half a configuration is refused.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
@@ -16,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from fleet.credentials import Credentials
 from fleet.env import Environment
 from fleet.home import Home
+from fleet.services import ports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,29 +49,23 @@ def resolve(environment: Environment, home: Home, credentials: Credentials) -> E
     if database or redis:
         there, missing = ("DATABASE_URL", "REDIS_URL") if database else ("REDIS_URL", "DATABASE_URL")
         raise ImproperlyConfigured(
-            f"{there} is set and {missing} is not. Set both to use your own services, or neither to use the embedded ones."
+            f"{there} is set and {missing} is not. "
+            "Set both to use your own services, or neither to use the embedded ones."
         )
-    ports = _ports(home)
+    chosen = ports.recorded(home)  # empty before the first start
+    index = environment.integer("FLEET_REDIS_INDEX", 0)
     return Endpoints(
         provider="embedded",
         postgres=Postgres(
             host="127.0.0.1",
-            port=ports.get("postgres", 0),
+            port=chosen.get("postgres", 0),
             user="fleet",
             password=credentials.postgres_password,
             name="fleet",
             options={},
         ),
-        redis_url=f"redis://:{quote(credentials.redis_password)}@127.0.0.1:{ports.get('redis', 0)}/0",
+        redis_url=f"redis://:{quote(credentials.redis_password)}@127.0.0.1:{chosen.get('valkey', 0)}/{index}",
     )
-
-
-def _ports(home: Home) -> dict[str, int]:
-    """The ports that the embedded services chose when they last started; empty before that."""
-    try:
-        return {name: int(port) for name, port in json.loads((home.private / "ports.json").read_text()).items()}
-    except FileNotFoundError:
-        return {}
 
 
 def _postgres(url: str) -> Postgres:

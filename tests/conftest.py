@@ -1,0 +1,74 @@
+"""One shared embedded cluster for the whole run; each xdist worker has a database and a Redis index of its own in it.
+
+The settings say where the services are, so the cluster starts before they are loaded: pytest-django finds no settings
+module in pyproject.toml, and takes the one that is named here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+
+from tests.support import cluster
+
+SHARED = pytest.StashKey[cluster.Cluster]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        number = int(config.workerinput["workerid"].removeprefix("gw"))
+        os.environ["FLEET_REDIS_INDEX"] = str(1 + number % 63)  # 0 is that of a run without workers
+    else:
+        for name in ("DATABASE_URL", "REDIS_URL", "FLEET_REDIS_INDEX"):
+            os.environ.pop(name, None)  # the tests never touch services that they did not start
+        shared = cluster.temporary(durable=False)
+        config.stash[SHARED] = shared
+        os.environ["FLEET_HOME"] = str(shared.home.root)
+        try:
+            shared.start()
+        except BaseException:
+            cluster.remove(shared)
+            raise
+    os.environ["DJANGO_SETTINGS_MODULE"] = "fleet.settings"
+    from django.conf import settings  # noqa: PLC0415  (not before the lines above)
+
+    if str(settings.FLEET_HOME.root) != os.environ["FLEET_HOME"]:
+        pytest.exit(
+            "The settings were loaded before the tests' own services were there: unset DJANGO_SETTINGS_MODULE.", 4
+        )
+    del os.environ["DJANGO_SETTINGS_MODULE"]  # or else the xdist workers load them before they know their Redis index
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (shared := config.stash.get(SHARED, None)) is not None:
+        cluster.remove(shared)
+
+
+@pytest.fixture
+def subprocess_environment(transactional_db: None) -> dict[str, str]:
+    """The variables with which a subprocess uses this test's own database and Redis index."""
+    from django.conf import settings  # noqa: PLC0415
+    from django.db import connection  # noqa: PLC0415
+
+    where = settings.FLEET_ENDPOINTS
+    name = connection.settings_dict["NAME"]
+    address = f"{where.postgres.host}:{where.postgres.port}"
+    return {
+        **os.environ,
+        "DATABASE_URL": f"postgresql://{where.postgres.user}:{quote(where.postgres.password)}@{address}/{name}",
+        "REDIS_URL": where.redis_url,
+    }
+
+
+@pytest.fixture
+def private_services() -> Iterator[cluster.Cluster]:
+    """A durable Postgres and Valkey of this test's own, to kill, restart, pause and flush."""
+    private = cluster.temporary(durable=True)
+    try:
+        private.start()
+        yield private
+    finally:
+        cluster.remove(private)
