@@ -1,0 +1,24 @@
+"""Durations as plans write them: 90s, 10m, 1h30m, 1.5h, 250ms, 2d, or a number of seconds."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST_S = 365 * 86_400.0
+
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)", re.ASCII)
+_WHOLE = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+
+
+def seconds(value: str | int | float) -> float:
+    """The seconds that a duration stands for. ValueError where it is none, is not above zero, or is over a year."""
+    if isinstance(value, str):
+        if not _WHOLE.fullmatch(value):
+            raise ValueError("is not a duration")
+        total = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(value))
+    else:
+        total = float(value)
+    if not 0 < total <= LONGEST_S:
+        raise ValueError("is not above zero and at most 365d")
+    return total

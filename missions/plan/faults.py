@@ -1,0 +1,125 @@
+"""What is wrong with a plan: each fault with its place, what is wrong and what to do about it.
+
+All faults are gathered and raised together, so that a plan is mended in one go.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from fleet import errors
+
+# A key of a mapping or an index of a list, from the top of the plan downwards.
+Path = tuple[str | int, ...]
+
+# Reading more than this helps nobody, and a hostile plan could ask for a million.
+MAX_FAULTS = 1_000
+# How many names may be compared in all for "Did you mean": a comparison takes about 10 µs.
+MAX_COMPARISONS = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that is wrong. `line` and `column` count from 1 and are None where the plan came without text."""
+
+    line: int | None
+    column: int | None
+    where: str
+    fault: str
+    fix: str
+
+    def __str__(self) -> str:
+        place = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.where) if part)
+        return ": ".join(part for part in (place, f"{self.fault} {self.fix}".strip()) if part)
+
+    def as_json(self) -> dict[str, str | int | None]:
+        return {
+            "line": self.line,
+            "column": self.column,
+            "where": self.where,
+            "fault": self.fault,
+            "fix": self.fix,
+        }
+
+
+class PlanError(errors.Invalid):
+    """The plan is not valid."""
+
+    code = "invalid_plan"
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class Faults:
+    """Gathers faults. `locate` turns a path into a line and a column, both from 1."""
+
+    def __init__(self, locate: Callable[[Path], tuple[int, int] | None] = lambda path: None) -> None:
+        self.locate = locate
+        self._found: dict[tuple[int | None, str, str], Fault] = {}
+        self._beyond = 0
+        self._comparisons = MAX_COMPARISONS
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, path: Path, fault: str, fix: str = "") -> None:
+        line, column = self.locate(path) or (None, None)
+        self.add_at(line, column, path, fault, fix)
+
+    def add_at(self, line: int | None, column: int | None, path: Path, fault: str, fix: str = "") -> None:
+        if len(self._found) >= MAX_FAULTS:
+            self._beyond += 1
+            return
+        found = Fault(line=line, column=column, where=dotted(path), fault=fault, fix=fix)
+        # An anchor used a hundred times is one fault, not a hundred.
+        self._found.setdefault((line, found.where if line is None else "", fault), found)
+
+    def resembling(self, word: str, names: Collection[str]) -> str:
+        """'Did you mean "…"?' for the name nearest to `word`, or nothing where none is near."""
+        if len(names) > self._comparisons:
+            return ""
+        self._comparisons -= len(names)
+        near = difflib.get_close_matches(word[:100], names, n=1, cutoff=0.6)
+        return f"Did you mean {quoted(near[0])}?" if near else ""
+
+    def suggestion(self, word: str, names: Collection[str]) -> str:
+        """The nearest name, or else the list of all names where it is short."""
+        near = self.resembling(word, names)
+        if near or not names or len(names) > 30:
+            return near
+        return f"There is {listed(sorted(names))}."
+
+    def check(self) -> None:
+        """Raises PlanError where there are faults, ordered by line."""
+        if self._found:
+            self.fail()
+
+    def fail(self) -> NoReturn:
+        found = sorted(self._found.values(), key=lambda fault: (fault.line or 0, fault.column or 0))
+        if self._beyond:
+            rest = f"There are {self._beyond:,} more faults."
+            found.append(Fault(line=None, column=None, where="", fault=rest, fix="Mend these first."))
+        raise PlanError(found)
+
+
+def dotted(path: Path) -> str:
+    """sorties.lint.needs, for ("sorties", "lint", "needs", 0): the line says which item of a list it is."""
+    return ".".join(part if part.isidentifier() else quoted(part).strip('"') for part in path if isinstance(part, str))
+
+
+def quoted(value: object) -> str:
+    """A value from the plan, fit to stand in a sentence on a terminal: short, on one line, no control characters."""
+    text = value if isinstance(value, str) else repr(value)
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:80])
+    return f'"{shown}…"' if len(text) > 80 else f'"{shown}"'
+
+
+def listed(words: Iterable[str]) -> str:
+    """one, two and three"""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,132 @@
+"""The inputs of a mission: how a plan declares them, and what a launch gives for them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from missions.plan.faults import Faults, Path, listed, quoted
+from missions.plan.specs import InputSpec, InputType, Plan
+from missions.plan.values import Json
+
+MAX_DEPTH = 32
+
+_IS: dict[InputType, Callable[[Any], bool]] = {
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18,
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value),
+    "boolean": lambda value: isinstance(value, bool),
+    "array": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+}
+_ALSO = {"yes": True, "no": False, "1": True, "0": False}
+
+
+def declared(*, data: Mapping[str, Any], path: Path, faults: Faults) -> dict[str, InputSpec]:
+    """The inputs that a plan declares. `data` has passed the schema."""
+    specs: dict[str, InputSpec] = {}
+    variables: dict[str, str] = {}
+    for name, one in data.items():
+        if not isinstance(one, dict):
+            continue
+        spec = InputSpec(
+            name=name,
+            type=one.get("type", "string"),
+            required=one.get("required", False),
+            has_default="default" in one,
+            default=one.get("default"),
+            description=one.get("description", ""),
+            enum=tuple(one.get("enum", ())),
+        )
+        for index, value in enumerate(spec.enum):
+            if not _IS[spec.type](value):
+                fault = f"{_shown(value)} is not of the type {spec.type}."
+                faults.add((*path, name, "enum", index), fault, "Change the value or the type.")
+        if spec.has_default and not _IS[spec.type](spec.default):
+            fault = f"{_shown(spec.default)} is not of the type {spec.type}."
+            faults.add((*path, name, "default"), fault, "Change the default or the type, or put a text in quotes.")
+        elif spec.has_default and spec.enum and spec.default not in spec.enum:
+            fault = f"{_shown(spec.default)} is none of {listed([_shown(value) for value in spec.enum])}."
+            faults.add((*path, name, "default"), fault, "Choose one of them.")
+        if spec.has_default and spec.required:
+            fault = "An input with a default is never missing, so it cannot be required."
+            faults.add((*path, name, "required"), fault, "Remove one of the two.")
+        if (other := variables.setdefault(name.upper(), name)) != name:
+            fault = f"{quoted(name)} and {quoted(other)} would both be the variable FLEET_INPUT_{name.upper()}."
+            faults.add((*path, name), fault, "Rename one of them.")
+        specs[name] = spec
+    return specs
+
+
+def bind(*, plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
+    """The value of every input that the plan declares. PlanError tells all that is wrong with what was given.
+
+    A text for an input of another type (from a command line) is read as that type, an array or object as JSON.
+    """
+    faults = Faults()
+    for name in given:
+        if name not in plan.inputs:
+            fix = faults.suggestion(str(name), plan.inputs) or "This plan declares no inputs."
+            faults.add(("inputs",), f"{quoted(name)} is not an input of this plan.", fix)
+    values: dict[str, Json] = {}
+    for name, spec in plan.inputs.items():
+        path = ("inputs", name)
+        if name not in given:
+            if spec.required:
+                fix = f"Give it: --param {name}=… {spec.description}".strip()
+                faults.add(path, "This input is required and was not given.", fix)
+            values[name] = spec.default
+            continue
+        try:
+            values[name] = _read(spec, given[name])
+        except ValueError as error:
+            faults.add(path, str(error), spec.description)
+    faults.check()
+    return values
+
+
+def _read(spec: InputSpec, value: Json) -> Json:
+    if isinstance(value, str) and spec.type != "string":
+        value = _parsed(spec.type, value)
+    if not _IS[spec.type](value):
+        raise ValueError(f"{_shown(value)} is not of the type {spec.type}.")
+    if spec.enum and value not in spec.enum:
+        raise ValueError(f"{_shown(value)} is none of {listed([_shown(one) for one in spec.enum])}.")
+    _check_json(value, 0)
+    return value
+
+
+def _parsed(kind: InputType, text: str) -> Json:
+    if kind == "boolean" and text.lower() in _ALSO:
+        return _ALSO[text.lower()]
+    try:
+        return json.loads(text.lower() if kind == "boolean" else text)  # type: ignore[no-any-return]
+    except (ValueError, RecursionError):
+        raise ValueError(f"{quoted(text)} is not of the type {kind}.") from None
+
+
+def _check_json(value: Json, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"The value is nested more than {MAX_DEPTH} levels deep.")
+    match value:
+        case str():
+            if "\0" in value:
+                raise ValueError("The text holds a NUL character.")
+            if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+                raise ValueError("The text is not valid UTF-8.")
+        case float():
+            if not math.isfinite(value):
+                raise ValueError(f"{value} is not a number that JSON can hold.")
+        case list():
+            for item in value:
+                _check_json(item, depth + 1)
+        case dict():
+            for key, item in value.items():
+                _check_json(key, depth + 1)
+                _check_json(item, depth + 1)
+
+
+def _shown(value: Json) -> str:
+    return quoted(value if isinstance(value, str) else json.dumps(value, default=str))

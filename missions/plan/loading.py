@@ -1,0 +1,121 @@
+"""Reads plans, and the sorties that a running sortie asks to add."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from missions.plan import inputs, reading, structure
+from missions.plan.faults import Faults, quoted
+from missions.plan.sorties import Graph
+from missions.plan.specs import Plan, SortieSpec, Surroundings
+from missions.plan.values import Json
+
+FORMAT = "Begin with mission: and sorties:, as docs/plan.md shows."
+
+
+def load(*, text: str | bytes, surroundings: Surroundings) -> Plan:
+    """The plan that a text in YAML or JSON writes. PlanError tells every fault that it has, with its line."""
+    faults = Faults()
+    source = reading.read(text=text, max_bytes=surroundings.max_bytes, faults=faults)
+    return _plan(source.data, surroundings, faults)
+
+
+def from_data(*, data: Mapping[str, Any], surroundings: Surroundings) -> Plan:
+    """The plan of data that is already parsed; `data` is copied. PlanError tells every fault, without lines."""
+    faults = Faults()
+    source = reading.copy(data=data, max_bytes=surroundings.max_bytes, faults=faults)
+    return _plan(source.data, surroundings, faults)
+
+
+def added(
+    *,
+    items: Sequence[Mapping[str, Any]],
+    existing: Collection[str],
+    parent: str,
+    surroundings: Surroundings,
+    defaults: Mapping[str, Json],
+    inputs: Collection[str] = (),
+    priority: int = 0,
+) -> tuple[SortieSpec, ...]:
+    """The sorties that the sortie `parent` asks to add: mappings as in a plan, each with a "name".
+
+    They may need what is in `existing` (keys of the mission, in its order) and each other. `defaults`, `inputs` and
+    `priority` are the plan's. PlanError tells every fault.
+    """
+    faults = Faults()
+    path = (f"added by {parent}",)
+    copied = reading.copy(data=items, max_bytes=surroundings.max_bytes, faults=faults).data
+    if not isinstance(copied, list):
+        faults.add(path, "What is to be added is not a list.", 'Give a list: [{"name": …, "agent": …, "run": …}].')
+        faults.fail()
+    if len(copied) > surroundings.max_added:
+        fault = f"{len(copied):,} sorties are to be added; {surroundings.max_added:,} are allowed."
+        faults.add(path, fault, "Add fewer, with more work in each.")
+        faults.fail()
+    sorties: dict[str, Any] = {}
+    for index, item in enumerate(copied):
+        name = item.pop("name", None) if isinstance(item, dict) else None
+        if not isinstance(name, str):
+            fault = f"Item {index + 1} has no name."
+            faults.add(path, fault, 'Give a mapping with a text as its "name".')
+        elif name in sorties:
+            faults.add(path, f"{quoted(name)} is given twice.", "Choose another name.")
+        else:
+            sorties[name] = item
+    if not sorties:
+        faults.check()
+        return ()
+    data = {"mission": parent, "sorties": sorties}
+    broken = structure.check(data=data, faults=faults)
+    structure.prune(data=data, broken=broken)
+    graph = Graph(
+        defaults=defaults,
+        inputs=inputs,
+        surroundings=surroundings,
+        limit=surroundings.max_added,
+        faults=faults,
+        priority=priority,
+        existing=existing,
+    )
+    specs = graph.specs(data=data.get("sorties", {}), names=list(sorties), broken=broken)
+    faults.check()
+    return specs
+
+
+def _plan(data: Any, surroundings: Surroundings, faults: Faults) -> Plan:
+    if not isinstance(data, dict):
+        what = "empty" if data is None else "not a mapping"
+        faults.add((), f"The plan is {what}.", FORMAT)
+        faults.fail()
+    names = list(data["sorties"]) if isinstance(data.get("sorties"), dict) else []
+    if len(names) > surroundings.max_sorties:
+        fault = f"The plan has {len(names):,} sorties; {surroundings.max_sorties:,} are allowed."
+        faults.add(("sorties",), fault, "Split it into several plans.")
+        faults.fail()
+    broken = structure.check(data=data, faults=faults)
+    structure.prune(data=data, broken=broken)
+    for key in ("mission", "objective"):
+        if "{{" in data.get(key, ""):
+            faults.add((key,), "Templates are not read here.", "Write it out.")
+    declared = inputs.declared(data=data.get("inputs", {}), path=("inputs",), faults=faults)
+    defaults = data.get("defaults", {})
+    graph = Graph(
+        defaults=defaults,
+        inputs=declared,
+        surroundings=surroundings,
+        limit=surroundings.max_sorties,
+        faults=faults,
+        priority=data.get("priority", 0),
+    )
+    sorties = graph.specs(data=data.get("sorties", {}), names=names, broken=broken)
+    faults.check()
+    return Plan(
+        name=data["mission"],
+        objective=data.get("objective", ""),
+        inputs=declared,
+        on_failure=data.get("on_failure", "continue"),
+        priority=data.get("priority", 0),
+        sorties=sorties,
+        defaults=defaults,
+    )

@@ -1,0 +1,63 @@
+"""The combinations of a matrix, and the keys of the sorties that they make."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from missions.plan.faults import Faults, Path, listed, quoted
+from missions.plan.values import Json
+
+MAX_KEY = 250  # characters of a sortie's key
+
+
+def combinations(*, matrix: Mapping[str, Any], path: Path, limit: int, faults: Faults) -> list[dict[str, Json]]:
+    """Each combination of the axes in order, the last axis fastest, without `exclude`, then those of `include`."""
+    axes = {name: values for name, values in matrix.items() if name not in ("include", "exclude")}
+    include, exclude = matrix.get("include", []), matrix.get("exclude", [])
+    count = math.prod(len(values) for values in axes.values()) if axes else 0
+    if count + len(include) > limit:
+        fault = f"The matrix comes to {count + len(include):,} sorties; {limit:,} are allowed."
+        faults.add(path, fault, "Give it fewer values, or split the plan.")
+        return []
+    made = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())] if axes else []
+    for index, pattern in enumerate(exclude):
+        made = _without(made, pattern, (*path, "exclude", index), axes, faults)
+    names = list(axes) or list(include[0] if include else ())
+    for index, extra in enumerate(include):
+        if set(extra) != set(names):
+            fault = f"This combination has {listed(sorted(extra))}; the matrix has {listed(sorted(names))}."
+            faults.add((*path, "include", index), fault, "Give a value for every name, and no other.")
+        else:
+            made.append({name: extra[name] for name in names})
+    if not made and not faults:
+        faults.add(path, "Nothing of the matrix is left.", "Give it at least one combination.")
+    return made
+
+
+def key(*, name: str, combination: Mapping[str, Json]) -> str:
+    """name[python=3.11,os=linux]"""
+    if not combination:
+        return name
+    return f"{name}[{','.join(f'{axis}={_text(value)}' for axis, value in combination.items())}]"
+
+
+def _text(value: Json) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _without(
+    made: list[dict[str, Json]], pattern: Mapping[str, Json], path: Path, axes: Mapping[str, Any], faults: Faults
+) -> list[dict[str, Json]]:
+    for name in pattern:
+        if name not in axes:
+            fix = faults.suggestion(name, axes)
+            faults.add((*path, name), f"{quoted(name)} is not a name of this matrix.", fix)
+            return made
+    left = [one for one in made if not all(one[name] == value for name, value in pattern.items())]
+    if len(left) == len(made):
+        faults.add(path, "This leaves out nothing.", "Remove it, or name values that the matrix has.")
+    return left

@@ -1,0 +1,359 @@
+"""Turns the text of a plan into plain data, and remembers where in the text each part stands.
+
+YAML is read by its events and not into nodes: one pass that bounds depth and size as it goes, three times as fast as
+PyYAML's loader. The scalars follow YAML 1.2's core schema (yes, no, on, off and dates are text), and JSON is read in
+the same way, since it is YAML.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from missions.plan.faults import Faults, Path, quoted
+
+MAX_DEPTH = 32
+MAX_NODES = 500_000  # keys and values, aliases counted at full size: 10,000 sorties with 20 keys each fit
+SPREAD = 4  # aliases may make the text this many times larger
+
+_COLUMN_BITS = 24
+_CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
+_CONSTANTS |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z", re.ASCII)
+_NOT_NUMBERS = re.compile(r"[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z|-?Infinity\Z|NaN\Z")
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_SURROGATE_PAIR = re.compile(r"(\\\\)|\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
+_NO_KEY = object()
+
+
+class Source:
+    """The data of a plan and the place of each part. `places` is by the id of a container, which `data` keeps alive."""
+
+    def __init__(self) -> None:
+        self.data: Any = None
+        self.places: dict[int, dict[Any, int]] = {}
+
+    def locate(self, path: Path) -> tuple[int, int] | None:
+        """Line and column, from 1, of the deepest part of `path` that is there."""
+        place, here = (1 << _COLUMN_BITS | 1) if self.places else None, self.data
+        for part in path:
+            known = self.places.get(id(here), {})
+            place = known.get(part, place)
+            try:
+                here = here[part]
+            except (KeyError, IndexError, TypeError):
+                break
+        return None if place is None else (place >> _COLUMN_BITS, place & ((1 << _COLUMN_BITS) - 1))
+
+
+def read(*, text: str | bytes, max_bytes: int, faults: Faults) -> Source:
+    """Reads YAML or JSON. Faults that leave something to go on with are added to `faults`; others end in PlanError."""
+    if len(text) > max_bytes:
+        faults.add((), f"The plan has {len(text):,} bytes; {max_bytes:,} are allowed.", "Split it into several plans.")
+        faults.fail()
+    source = Source()
+    faults.locate = source.locate
+    decoded = _decode(text, faults)
+    builder = _Builder(source, faults, max_chars=SPREAD * max_bytes)
+    parser = yaml.CSafeLoader(decoded)
+    try:
+        builder.build(parser)
+    except yaml.YAMLError as error:
+        _explain(error, decoded, faults)
+    return source
+
+
+def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
+    """Takes data that is already parsed (from an API, say) under the same limits; has no places."""
+    source = Source()
+    count = chars = 0
+
+    def take(value: object, path: Path) -> Any:
+        nonlocal count, chars
+        count += 1
+        if count > MAX_NODES:
+            faults.add((), f"The plan has more than {MAX_NODES:,} values.", "Split it into several plans.")
+            faults.fail()
+        if len(path) > MAX_DEPTH:
+            faults.add(path[:4], f"The plan is nested more than {MAX_DEPTH} levels deep.", "Make it flatter.")
+            faults.fail()
+        match value:
+            case None | bool():
+                return value
+            case str():
+                chars += len(value)
+                if chars > max_bytes:
+                    faults.add((), f"The plan has more than {max_bytes:,} bytes.", "Split it into several plans.")
+                    faults.fail()
+                _check_text(value, path, faults)
+                return str(value)
+            case int():
+                if abs(value) >= 10**18:
+                    faults.add(path, "The number is too large.", "Put it in quotes if it is a text.")
+                    return 0
+                return int(value)
+            case float():
+                if not math.isfinite(value):
+                    faults.add(path, f"{value} is not a number that a plan can hold.", "Use a finite number.")
+                    return 0.0
+                return float(value)
+            case Mapping():
+                taken = {}
+                for key, item in value.items():
+                    if not isinstance(key, str):
+                        faults.add(path, f"The key {quoted(key)} is not a text.", "Put it in quotes.")
+                        continue
+                    taken[take(key, path)] = take(item, (*path, key))
+                return taken
+            case list() | tuple():
+                return [take(item, (*path, index)) for index, item in enumerate(value)]
+            case _:
+                kind = type(value).__name__
+                faults.add(path, f"A value of the type {kind} cannot stand in a plan.", "Give JSON values only.")
+                return None
+
+    source.data = take(data, ())
+    return source
+
+
+def _decode(text: str | bytes, faults: Faults) -> str:
+    if isinstance(text, bytes):
+        try:
+            text = text.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = text.count(b"\n", 0, error.start) + 1
+            faults.add_at(line, None, (), "The plan is not UTF-8 text.", "Save it as UTF-8.")
+            faults.fail()
+    text = text.removeprefix("\ufeff")
+    if found := _FORBIDDEN.search(text):
+        line, column = _place(text, found.start())
+        character = f"U+{ord(found.group()):04X}"
+        faults.add_at(line, column, (), f"The character {character} cannot stand in a plan.", "Remove it.")
+        faults.fail()
+    if text.lstrip().startswith("{") and _SURROGATE_PAIR.search(text):
+        text = _join_surrogates(text)
+    return text
+
+
+def _join_surrogates(text: str) -> str:
+    """JSON writes characters beyond U+FFFF as two escapes, which YAML does not know."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+    def join(found: re.Match[str]) -> str:
+        if found[1]:
+            return found[1]
+        return (int(found[2], 16).to_bytes(2, "big") + int(found[3], 16).to_bytes(2, "big")).decode("utf-16-be")
+
+    return _SURROGATE_PAIR.sub(join, text)
+
+
+def _place(text: str, offset: int) -> tuple[int, int]:
+    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+
+
+def _check_text(text: str, path: Path, faults: Faults) -> None:
+    if "\0" in text:
+        faults.add(
+            path, "The text holds a NUL character, which neither a command nor the database takes.", "Remove it."
+        )
+    elif not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        faults.add(path, "The text is not valid Unicode: it holds half of a surrogate pair.", "Remove it.")
+
+
+def _explain(error: yaml.YAMLError, text: str, faults: Faults) -> None:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "the text cannot be read"
+    context = getattr(error, "context", None)
+    line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
+    lines = text.split("\n", mark.line + 1) if mark else []
+    here = lines[mark.line] if mark and mark.line < len(lines) else ""
+    if "\t" in here[: (column or 0)] and not here[: (column or 1) - 1].strip():
+        fix = "YAML is indented with spaces, not with tabs."
+    elif "mapping values" in problem:
+        fix = 'Put a text that contains ": " in quotes, or check the indentation.'
+    elif "cannot start any token" in problem:
+        fix = "Put a text that starts with a special character (%, @, `) in quotes."
+    elif "quoted scalar" in (context or ""):
+        fix = "Check the quotes and backslashes; in single quotes a backslash means itself."
+    else:
+        fix = "Check the indentation, quotes and brackets on this line and on the one before."
+    faults.add_at(line, column, (), f"This is not YAML: {', '.join(p for p in (context, problem) if p)}.", fix)
+    faults.fail()
+
+
+class _Frame:
+    __slots__ = ("anchor", "chars", "height", "key", "nodes", "places", "value")
+
+    def __init__(self, value: Any, anchor: str | None, nodes: int, chars: int) -> None:
+        self.value, self.anchor, self.nodes, self.chars = value, anchor, nodes, chars
+        self.places: dict[Any, int] = {}
+        self.key: Any = _NO_KEY
+        self.height = 1
+
+
+class _Builder:
+    """Builds the data from the parser's events with a stack of its own, so that no input can exhaust Python's."""
+
+    def __init__(self, source: Source, faults: Faults, *, max_chars: int) -> None:
+        self.source, self.faults, self.max_chars = source, faults, max_chars
+        self.stack: list[_Frame] = []
+        self.nodes = self.chars = 0
+        # anchor -> value, nodes, characters, height
+        self.anchors: dict[str, tuple[Any, int, int, int]] = {}
+
+    def build(self, parser: yaml.CSafeLoader) -> None:
+        documents = 0
+        while True:
+            event = parser.get_event()
+            kind = event.__class__
+            if kind is yaml.ScalarEvent:
+                self._scalar(event)
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                self._open(event, {} if kind is yaml.MappingStartEvent else [])
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                self._close()
+            elif kind is yaml.AliasEvent:
+                self._alias(event)
+            elif kind is yaml.DocumentStartEvent:
+                documents += 1
+                if documents > 1:
+                    self._stop(event, "A second document begins here.", 'A plan is one document: remove the "---".')
+            elif kind is yaml.StreamEndEvent:
+                return
+
+    def _scalar(self, event: Any) -> None:
+        text = event.value
+        self.chars += len(text)
+        if event.tag is not None and event.tag != "!":
+            self._add(text, event)
+            self._tag(event)
+            return
+        frame = self.stack[-1] if self.stack else None
+        if frame and frame.key is _NO_KEY and frame.value.__class__ is dict:
+            value: Any = text
+        elif event.implicit[0]:
+            value = self._plain(text, event)
+        else:
+            value = text
+        if event.anchor:
+            self.anchors[event.anchor] = (value, 1, len(text), 0)
+        self._add(value, event)
+        if "\0" in text:
+            _check_text(text, self._path(), self.faults)
+
+    def _plain(self, text: str, event: Any) -> Any:
+        if text in _CONSTANTS:
+            return _CONSTANTS[text]
+        if text[0] not in "0123456789+-.NI":
+            return text
+        if _INTEGER.match(text):
+            if len(text) > 18:
+                self._fault(event, f"The number {quoted(text)} is too large.", "Put it in quotes if it is a text.")
+                return 0
+            return int(text)
+        if _NUMBER.match(text) and math.isfinite(number := float(text)):
+            return number
+        if _NOT_NUMBERS.match(text) or _NUMBER.match(text):
+            fix = "Use a finite number, or put it in quotes if it is a text."
+            self._fault(event, f"{quoted(text)} is not a number that a plan can hold.", fix)
+            return 0
+        return text
+
+    def _open(self, event: Any, value: Any) -> None:
+        if event.tag is not None:
+            self._tag(event)
+        if self.stack and self.stack[-1].key is _NO_KEY and self.stack[-1].value.__class__ is dict:
+            fix = "Put a text that starts with {, {{ or [ in quotes."
+            self._stop(event, "A mapping or list stands where the name of a key is expected.", fix)
+        if len(self.stack) >= MAX_DEPTH:
+            self._stop(event, f"The plan is nested more than {MAX_DEPTH} levels deep.", "Make it flatter.")
+        frame = _Frame(value, event.anchor, self.nodes, self.chars)
+        self._add(value, event)
+        self.source.places[id(value)] = frame.places
+        self.stack.append(frame)
+
+    def _close(self) -> None:
+        frame = self.stack.pop()
+        if frame.anchor:
+            size = (frame.value, self.nodes - frame.nodes, self.chars - frame.chars, frame.height)
+            self.anchors[frame.anchor] = size
+        if self.stack:
+            self.stack[-1].height = max(self.stack[-1].height, frame.height + 1)
+
+    def _alias(self, event: Any) -> None:
+        name = event.anchor
+        if any(frame.anchor == name for frame in self.stack):
+            self._stop(event, f"The alias *{name} contains itself.", "Write out what is meant.")
+        if name not in self.anchors:
+            fix = self.faults.suggestion(name, self.anchors) or "Put a text that starts with * in quotes."
+            self._stop(event, f"There is no anchor &{name} before this alias.", fix)
+        value, nodes, chars, height = self.anchors[name]
+        frame = self.stack[-1]
+        if frame.key is _NO_KEY and frame.value.__class__ is dict and not isinstance(value, str):
+            self._stop(event, f"The alias *{name} is not a text and cannot name a key.", "Write out the key.")
+        self.nodes += nodes
+        self.chars += chars
+        frame.height = max(frame.height, height + 1)
+        if len(self.stack) + height > MAX_DEPTH:
+            self._stop(event, f"The plan is nested more than {MAX_DEPTH} levels deep.", "Make it flatter.")
+        self._add(value, event)
+
+    def _add(self, value: Any, event: Any) -> None:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            fault = f"The plan has more than {MAX_NODES:,} values, aliases written out."
+            self._stop(event, fault, "Split it into several plans, or use fewer aliases.")
+        if self.chars > self.max_chars:
+            fault = f"With its aliases written out the plan has more than {self.max_chars:,} characters."
+            self._stop(event, fault, "Use fewer aliases.")
+        if not self.stack:
+            self.source.data = value
+            return
+        frame, mark = self.stack[-1], event.start_mark
+        place = (mark.line + 1) << _COLUMN_BITS | (mark.column + 1)
+        if frame.value.__class__ is list:
+            frame.places[len(frame.value)] = place
+            frame.value.append(value)
+        elif frame.key is not _NO_KEY:
+            if value is None or frame.key not in frame.value:
+                frame.value[frame.key] = value
+            frame.key = _NO_KEY
+        else:
+            self._key(value, place, frame, event)
+
+    def _key(self, key: str, place: int, frame: _Frame, event: Any) -> None:
+        if key in frame.places:
+            first = frame.places[key] >> _COLUMN_BITS
+            self._fault(event, f"{quoted(key)} is given twice, first on line {first}.", "Remove or rename one of them.")
+        elif key == "<<" and event.__class__ is yaml.ScalarEvent and event.implicit[0]:
+            fix = "Write the keys out, or put what all sorties share in defaults:."
+            self._fault(event, "YAML's merge key << is not read.", fix)
+            frame.places[key] = place
+        else:
+            frame.places[key] = place
+        frame.key = key
+
+    def _tag(self, event: Any) -> None:
+        fix = "Remove it; a value in quotes is a text."
+        self._fault(event, f"The tag {quoted(event.tag)} is not read: a plan holds plain values only.", fix)
+
+    def _path(self) -> Path:
+        keys = (f.key if f.key is not _NO_KEY else len(f.value) for f in self.stack)
+        return tuple(keys)
+
+    def _fault(self, event: Any, fault: str, fix: str) -> None:
+        mark = event.start_mark
+        self.faults.add_at(mark.line + 1, mark.column + 1, self._path(), fault, fix)
+
+    def _stop(self, event: Any, fault: str, fix: str) -> None:
+        self._fault(event, fault, fix)
+        self.faults.fail()

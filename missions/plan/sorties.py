@@ -1,0 +1,340 @@
+"""From the sorties of a plan, already held to the schema, to specs: every fault that needs the whole graph is found here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from missions.plan import fields, matrix, ordering, templates
+from missions.plan.faults import Faults, Path, quoted
+from missions.plan.reading import SPREAD
+from missions.plan.specs import Concurrency, Retry, SortieSpec, Surroundings
+from missions.plan.values import Json
+
+
+@dataclass(slots=True, kw_only=True)
+class Draft:
+    """A sortie of the plan before its matrix is worked out."""
+
+    name: str
+    path: Path
+    data: Mapping[str, Any]
+    driver: str
+    combinations: list[dict[str, Json]]
+    timeout_s: float | None
+    silence_s: float | None
+    retry: Retry
+    keys: tuple[str, ...] = ()
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    many: frozenset[str] = frozenset()
+    needed: tuple[str, ...] = ()  # names of sorties of this plan
+
+
+class Graph:
+    """The sorties of one plan, or those that are added to one. `existing` holds the keys that are there already."""
+
+    def __init__(
+        self,
+        *,
+        defaults: Mapping[str, Any],
+        inputs: Collection[str],
+        surroundings: Surroundings,
+        limit: int,
+        faults: Faults,
+        priority: int = 0,
+        existing: Collection[str] = (),
+    ) -> None:
+        self.defaults, self.inputs, self.surroundings, self.faults = defaults, inputs, surroundings, faults
+        self.limit, self.priority, self.existing = limit, priority, existing
+        self._usual = {
+            key: defaults[key] for key in ("agent", "timeout", "silence", "priority", "cwd") if key in defaults
+        }
+        self._env = defaults.get("env", {})
+        self._retry = defaults.get("retry", {})
+        self._usual_retry = Retry()
+        self._usual_timeout: float | None = None
+        self._usual_silence: float | None = None
+        self._existing_groups: dict[str, list[str]] | None = None
+
+    def specs(self, *, data: Mapping[str, Any], names: Collection[str], broken: set[Path]) -> tuple[SortieSpec, ...]:
+        """The specs of the sorties in `data`; faults are added, and then nothing is returned.
+
+        `names` are all the names that the plan gives, also of sorties that are left out of `data` as broken.
+        """
+        self._check_defaults()
+        drafts = [self._draft(name, one, broken) for name, one in data.items() if isinstance(one, dict)]
+        total = sum(len(draft.combinations) for draft in drafts)
+        if total > self.limit:
+            fault = f"With every matrix worked out there are {total:,} sorties; {self.limit:,} are allowed."
+            self.faults.add(("sorties",), fault, "Split it into several plans.")
+            return ()
+        self._check_spread(drafts)
+        by_name = {draft.name: draft for draft in drafts}
+        for draft in drafts:
+            self._make_keys(draft)
+        for draft in drafts:
+            self._resolve(draft, by_name, names)
+        self._check_cycles(by_name)
+        self._check_edges(drafts)
+        if self.faults:
+            return ()
+        specs = [spec for draft in drafts for spec in self._expand(draft)]
+        self._check_limits(specs, by_name)
+        if self.faults:
+            return ()
+        number = {spec.key: index for index, spec in enumerate(specs)}
+        needs = [[number[key] for key in spec.needs if key in number] for spec in specs]
+        return tuple(specs[index] for index in ordering.ordered(needs))
+
+    def _check_defaults(self) -> None:
+        path = ("defaults",)
+        self._usual_timeout = fields.duration(data=self.defaults, key="timeout", path=path, faults=self.faults)
+        self._usual_silence = fields.duration(data=self.defaults, key="silence", path=path, faults=self.faults)
+        self._usual_retry = fields.retry(data=self._retry, path=(*path, "retry"), faults=self.faults)
+        for key, allowed in fields.DEFAULTS_ALLOWED.items():
+            if key in self.defaults:
+                fields.check_templates(
+                    value=self.defaults[key],
+                    path=(*path, key),
+                    allowed=allowed,
+                    needs=(),
+                    inputs=self.inputs,
+                    axes=(),
+                    faults=self.faults,
+                )
+
+    def _draft(self, name: str, data: Mapping[str, Any], broken: set[Path]) -> Draft:
+        path = ("sorties", name)
+        faults = self.faults
+        axes = data.get("matrix", {})
+        combinations = (
+            matrix.combinations(matrix=axes, path=(*path, "matrix"), limit=self.limit, faults=faults) if axes else [{}]
+        )
+        whole = {**self._usual, **data}
+        doing_nothing = not any(key in data for key in ("run", "call", "prompt", "driver"))
+        driver = (
+            "command"
+            if doing_nothing or any((*path, key) in broken for key in ("agent", "driver"))
+            else fields.check_work(sortie=whole, path=path, surroundings=self.surroundings, faults=faults)
+        )
+        if "run_at" in data:
+            fields.run_at(value=data["run_at"], path=(*path, "run_at"), faults=faults)
+        self._check_templates(path, data, axes, combinations, broken)
+        own_retry = "retry" in data
+        return Draft(
+            name=name,
+            path=path,
+            data=whole,
+            driver=driver,
+            combinations=combinations,
+            timeout_s=fields.duration(data=data, key="timeout", path=path, faults=faults)
+            if "timeout" in data
+            else self._usual_timeout,
+            silence_s=fields.duration(data=data, key="silence", path=path, faults=faults)
+            if "silence" in data
+            else self._usual_silence,
+            retry=fields.retry(data={**self._retry, **data["retry"]}, path=(*path, "retry"), faults=faults)
+            if own_retry
+            else self._usual_retry,
+        )
+
+    def _check_templates(
+        self,
+        path: Path,
+        data: Mapping[str, Any],
+        axes: Mapping[str, Any],
+        combinations: Sequence[Mapping[str, Json]],
+        broken: set[Path],
+    ) -> None:
+        needs = None if any(at[:3] == (*path, "needs") for at in broken) else data.get("needs", ())
+        names = combinations[0] if combinations else axes
+        for key, allowed in fields.ALLOWED.items():
+            value = data.get(key)
+            if value is None:
+                continue
+            if isinstance(value, str) and key in ("run", "verify"):
+                allowed = fields.SHELL_TEXT
+            fields.check_templates(
+                value=value,
+                path=(*path, key),
+                allowed=allowed,
+                needs=needs,
+                inputs=self.inputs,
+                axes=names,
+                faults=self.faults,
+            )
+
+    def _check_spread(self, drafts: Iterable[Draft]) -> None:
+        """A matrix or a default repeats its texts in every sortie: bound what that comes to."""
+        shared = len(json.dumps(self._env))
+        total = sum(
+            len(draft.combinations) * (shared + (len(json.dumps(draft.data)) if len(draft.combinations) > 1 else 0))
+            for draft in drafts
+            if shared > 1_000 or len(draft.combinations) > 1
+        )
+        if total > (allowed := SPREAD * self.surroundings.max_bytes):
+            fault = (
+                f"With every matrix and default written out the plan has {total:,} characters; {allowed:,} are allowed."
+            )
+            self.faults.add(("sorties",), fault, "Move long texts into files.")
+
+    def _make_keys(self, draft: Draft) -> None:
+        keys = [matrix.key(name=draft.name, combination=one) for one in draft.combinations]
+        for key in keys:
+            if len(key) > matrix.MAX_KEY:
+                fault = f"The key {quoted(key)} has {len(key)} characters; {matrix.MAX_KEY} are allowed."
+                self.faults.add((*draft.path, "matrix"), fault, "Use shorter values.")
+                break
+        if len(set(keys)) < len(keys):
+            double = next(key for index, key in enumerate(keys) if key in keys[:index])
+            self.faults.add(
+                (*draft.path, "matrix"), f"{quoted(double)} is made twice.", "Remove one of the combinations."
+            )
+        draft.keys = tuple(keys)
+        taken = draft.name if draft.name in self.existing else next((key for key in keys if key in self.existing), None)
+        if taken is not None:
+            self.faults.add(draft.path, f"There is already a sortie {quoted(taken)}.", "Choose another name.")
+
+    def _resolve(self, draft: Draft, by_name: Mapping[str, Draft], names: Collection[str]) -> None:
+        many: set[str] = set()
+        needed: list[str] = []
+        for index, need in enumerate(draft.data.get("needs", ())):
+            path = (*draft.path, "needs", index)
+            name = need.partition("[")[0]
+            if name == draft.name:
+                self.faults.add(path, "It needs itself.", "Remove this need.")
+            elif name in by_name:
+                needed.append(name)
+                other = by_name[name]
+                if need == name:
+                    draft.groups[need] = other.keys
+                    if "matrix" in other.data:
+                        many.add(need)
+                elif need in other.keys:
+                    draft.groups[need] = (need,)
+                else:
+                    fix = self.faults.suggestion(need, other.keys)
+                    self.faults.add(path, f"{quoted(need)} is not one of the sorties of {quoted(name)}.", fix)
+            elif name in names:
+                pass  # it is broken, which has been said
+            elif need in self.existing:
+                draft.groups[need] = (need,)
+            elif group := self._existing_group(need):
+                draft.groups[need] = group
+                many.add(need)
+            else:
+                fix = self.faults.resembling(need, names) or self.faults.resembling(need, self.existing)
+                fix = fix or self.faults.suggestion(need, [other for other in names if other != draft.name])
+                self.faults.add(path, f"{quoted(need)} is not a sortie of this plan.", fix)
+        draft.many = frozenset(many)
+        draft.needed = tuple(needed)
+        self._check_variables(draft)
+
+    def _existing_group(self, name: str) -> tuple[str, ...]:
+        if self._existing_groups is None:
+            self._existing_groups = {}
+            for key in self.existing:
+                if "[" in key:
+                    self._existing_groups.setdefault(key.partition("[")[0], []).append(key)
+        return tuple(self._existing_groups.get(name, ()))
+
+    def _check_variables(self, draft: Draft) -> None:
+        if len(draft.groups) < 2:
+            return
+        variables: dict[str, str] = {}
+        for need in draft.groups:
+            variable = "".join(c if c.isascii() and c.isalnum() else "_" for c in need.upper())
+            if (other := variables.setdefault(variable, need)) != need:
+                fault = f"{quoted(other)} and {quoted(need)} would both be the variable FLEET_NEED_{variable}."
+                self.faults.add((*draft.path, "needs"), fault, "Rename one of the two.")
+
+    def _check_cycles(self, by_name: Mapping[str, Draft]) -> None:
+        for cycle in ordering.cycles({name: draft.needed for name, draft in by_name.items()}):
+            first = by_name[cycle[0]]
+            needs = first.data["needs"]
+            index = next(i for i, need in enumerate(needs) if need.partition("[")[0] == cycle[1])
+            shown = " → ".join((*cycle[:10], f"… ({len(cycle) - 11:,} more)", cycle[-1]) if len(cycle) > 12 else cycle)
+            fault = f"The sorties need each other in a circle: {shown}."
+            self.faults.add((*first.path, "needs", index), fault, "Remove one of these needs.")
+
+    def _check_edges(self, drafts: Iterable[Draft]) -> None:
+        total = sum(len(draft.keys) * sum(map(len, draft.groups.values())) for draft in drafts)
+        if total > self.surroundings.max_needs:
+            fault = f"The sorties have {total:,} needs in all; {self.surroundings.max_needs:,} are allowed."
+            fix = "Put a sortie between, which needs the many and is needed by the many."
+            self.faults.add(("sorties",), fault, fix)
+
+    def _expand(self, draft: Draft) -> Iterable[SortieSpec]:
+        data = draft.data
+        run_at = fields.run_at(value=data["run_at"], path=draft.path, faults=self.faults) if "run_at" in data else None
+        env = {name: str(value) for name, value in {**self._env, **data.get("env", {})}.items()}
+        arguments, prompt, cwd = data.get("with", {}), data.get("prompt"), data.get("cwd")
+        outputs, concurrency = data.get("outputs", []), data.get("concurrency")
+        for key, combination in zip(draft.keys, draft.combinations, strict=True):
+            fill: Callable[[Any], Any] = lambda value, one=combination: (
+                templates.fill_matrix(value=value, matrix=one) if one and value else value
+            )
+            files = [str(one) for one in fill(outputs)]
+            for index, output in enumerate(files):
+                fields.check_output(value=output, path=(*draft.path, "outputs", index), faults=self.faults)
+            yield SortieSpec(
+                key=key,
+                name=draft.name,
+                agent_type=data["agent"],
+                driver=draft.driver,
+                groups=draft.groups,
+                many=draft.many,
+                matrix=combination,
+                run=self._command(draft, "run", combination, fill),
+                call=data.get("call"),
+                prompt=None if prompt is None else _text(fill(prompt)),
+                arguments=fill(arguments),
+                verify=self._command(draft, "verify", combination, fill),
+                env={name: _text(value) for name, value in fill(env).items()},
+                cwd=None if cwd is None else _text(fill(cwd)),
+                outputs=tuple(files),
+                allow_failure=data.get("allow_failure", False),
+                always="if" in data,
+                priority=data.get("priority", self.priority),
+                timeout_s=draft.timeout_s,
+                silence_s=draft.silence_s,
+                retry=draft.retry,
+                concurrency=concurrency
+                and Concurrency(key=_text(fill(concurrency["key"])), limit=concurrency.get("limit", 1)),
+                run_at=run_at,
+            )
+
+    def _command(
+        self, draft: Draft, key: str, combination: Mapping[str, Json], fill: Callable[[Any], Any]
+    ) -> str | tuple[str, ...] | None:
+        value = draft.data.get(key)
+        if value is None:
+            return None
+        if isinstance(value, list):
+            return tuple(_text(item) for item in fill(value))
+        try:
+            return templates.shell_text(text=value, matrix=combination)
+        except ValueError as error:
+            fix = 'Put it in env: and use "$NAME", or give the command as a list.'
+            self.faults.add((*draft.path, key), str(error), fix)
+            return None
+
+    def _check_limits(self, specs: Iterable[SortieSpec], by_name: Mapping[str, Draft]) -> None:
+        first: dict[str, SortieSpec] = {}
+        for spec in specs:
+            if spec.concurrency is None:
+                continue
+            other = first.setdefault(spec.concurrency.key, spec)
+            if other.concurrency and other.concurrency.limit != spec.concurrency.limit:
+                fault = (
+                    f"The key {quoted(spec.concurrency.key)} has the limit {spec.concurrency.limit} here"
+                    f" and {other.concurrency.limit} in {other.name}."
+                )
+                path = (*by_name[spec.name].path, "concurrency")
+                self.faults.add(path, fault, "Give one key one limit.")
+
+
+def _text(value: Json) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

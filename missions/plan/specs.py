@@ -1,0 +1,169 @@
+"""What a plan comes to once it has been read: sorties with every default, matrix and need worked out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+from missions.plan.values import Json
+
+DriverName: TypeAlias = str  # "command" (run), "python" (call), "prompt", or an explicit driver such as "scripted"
+InputType: TypeAlias = Literal["string", "integer", "number", "boolean", "array", "object"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeFacts:
+    """What a plan must know of an agent type. `takes_prompt`: it is configured with a command that takes a prompt."""
+
+    takes_prompt: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a plan may name, and its bounds. `max_needs` bounds the edges of the whole graph."""
+
+    types: Mapping[str, TypeFacts]
+    callables: Collection[str]
+    drivers: Collection[str]
+    max_sorties: int
+    max_bytes: int
+    max_added: int
+    max_needs: int = 200_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """When to try again: after `backoff_s`, each wait `factor` times the one before, at most `max_s`."""
+
+    max_attempts: int = 1
+    backoff_s: float = 2.0
+    factor: float = 2.0
+    max_s: float = 300.0
+    jitter: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concurrency:
+    """At most `limit` sorties with this key run at once, over all missions."""
+
+    key: str
+    limit: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SortieSpec:
+    """One sortie, ready to be stored and flown.
+
+    `groups` holds, for each need as the plan writes it, the keys that it stands for; a need in `many` stands for a
+    whole matrix, and its result is a list in that order. Templates of `matrix` are already replaced; those of needs,
+    inputs, mission and sortie are left for the attempt, and never stand in a `run` or `verify` that is one text.
+    """
+
+    key: str
+    name: str
+    agent_type: str
+    driver: DriverName
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    many: frozenset[str] = frozenset()
+    matrix: Mapping[str, Json] = field(default_factory=dict)
+    run: str | tuple[str, ...] | None = None
+    call: str | None = None
+    prompt: str | None = None
+    arguments: Mapping[str, Json] = field(default_factory=dict)
+    verify: str | tuple[str, ...] | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    outputs: tuple[str, ...] = ()
+    allow_failure: bool = False
+    always: bool = False
+    priority: int = 0
+    timeout_s: float | None = None
+    silence_s: float | None = None
+    retry: Retry = Retry()
+    concurrency: Concurrency | None = None
+    run_at: datetime | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The keys of the sorties that this one needs, each once, in the order of the plan."""
+        return tuple(dict.fromkeys(key for keys in self.groups.values() for key in keys))
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object without what is at its default; `from_json` reads it back."""
+        data: dict[str, Any] = {}
+        for name, default in _DEFAULTS.items():
+            value = getattr(self, name)
+            if value == default:
+                continue
+            if name in ("retry", "concurrency"):
+                value = {part.name: getattr(value, part.name) for part in fields(value)}
+            elif name == "run_at":
+                value = value.isoformat()
+            elif name == "groups":
+                value = {need: list(keys) for need, keys in value.items()}
+            elif name == "many":
+                value = sorted(value)
+            elif isinstance(value, tuple):
+                value = list(value)
+            data[name] = value
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SortieSpec:
+        """The spec that `as_json` was taken of. Keys that this version does not know are passed over."""
+        known = {name: value for name, value in data.items() if name in _DEFAULTS}
+        for name in ("run", "verify", "outputs"):
+            if isinstance(known.get(name), list):
+                known[name] = tuple(known[name])
+        if "groups" in known:
+            known["groups"] = {need: tuple(keys) for need, keys in known["groups"].items()}
+        if "many" in known:
+            known["many"] = frozenset(known["many"])
+        if "retry" in known:
+            known["retry"] = Retry(**known["retry"])
+        if "concurrency" in known:
+            known["concurrency"] = Concurrency(**known["concurrency"])
+        if "run_at" in known:
+            known["run_at"] = datetime.fromisoformat(known["run_at"])
+        return cls(**known)
+
+
+_EMPTY: dict[str, Any] = {"groups": {}, "matrix": {}, "arguments": {}, "env": {}}
+_REQUIRED = object()
+_DEFAULTS: dict[str, Any] = {
+    part.name: _EMPTY.get(
+        part.name, _REQUIRED if part.name in ("key", "name", "agent_type", "driver") else part.default
+    )
+    for part in fields(SortieSpec)
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """An input that a mission takes. `default` counts only where `has_default`; without either the input is null."""
+
+    name: str
+    type: InputType = "string"
+    required: bool = False
+    has_default: bool = False
+    default: Json = None
+    description: str = ""
+    enum: tuple[Json, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A valid plan. `sorties` come in the plan's order, but each after all that it needs.
+
+    `defaults` is kept as the plan writes it, for the sorties that are added later.
+    """
+
+    name: str
+    objective: str
+    inputs: Mapping[str, InputSpec]
+    on_failure: Literal["continue", "stop"]
+    priority: int
+    sorties: tuple[SortieSpec, ...]
+    defaults: Mapping[str, Json]

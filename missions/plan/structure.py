@@ -1,0 +1,170 @@
+"""Holds a plan to schema.json, and puts each violation into a sentence with its fix.
+
+In the schema `title` says what a text should be ("a duration"), and `x-fix` what to write instead.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path as FilePath
+from typing import Any
+
+import jsonschema_rs
+
+from missions.plan.faults import MAX_FAULTS, Faults, Path, listed, quoted
+
+SCHEMA: dict[str, Any] = json.loads((FilePath(__file__).parent / "schema.json").read_text(encoding="utf-8"))
+
+# Their effect is not built yet. A key that is passed over in silence would promise what nobody keeps.
+NOT_YET = frozenset(
+    "approval artifacts budget checkpoint decompose decomposition isolation mail merge model notify on_success paths "
+    "permissions reservations resources schedule secrets services skills tokens tools touches webhooks workspace".split()
+)
+WORK = ("run", "call", "prompt", "driver")
+
+_VALIDATOR = jsonschema_rs.Draft202012Validator(SCHEMA)
+_KINDS = {
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "nothing",
+}
+
+
+def check(*, data: Any, faults: Faults) -> set[Path]:
+    """Adds a fault for each place where `data` is not as the schema says, and returns the paths of these places."""
+    broken: set[Path] = set()
+    for error in itertools.islice(_VALIDATOR.iter_errors(data), MAX_FAULTS + 1):
+        path: Path = tuple(error.instance_path)
+        steps = error.schema_path
+        kind, value = error.kind.name, error.kind.value
+        node = _node(steps[:-1])
+        if kind == "additionalProperties":
+            for key in value:
+                _unknown_key((*path, key), list(node.get("properties", ())), faults)
+                broken.add((*path, key))
+        elif kind == "propertyNames":
+            name = value.instance
+            node = _node(value.schema_path[:-1])
+            faults.add((*path, name), f"{quoted(name)} is not {node.get('title', 'a name')}.", node.get("x-fix", ""))
+        elif kind == "oneOf":
+            given = [key for key in WORK if key in error.instance]
+            if given:
+                faults.add((*path, given[1]), f"It has {listed(given)}.", "Leave one of them: a sortie does one thing.")
+                broken.update((*path, key) for key in given)
+            else:
+                faults.add(path, "It says nothing to do.", "Give it run, call or prompt.")
+        else:
+            faults.add(path, _sentence(kind, value, error.instance, node), _fix(steps, kind, value, error, faults))
+            broken.add(path)
+    return broken
+
+
+def prune(*, data: Any, broken: set[Path]) -> None:
+    """Takes the broken parts out of `data`, each with the key that holds it, so that the rest can be judged."""
+    for path in broken:
+        keys = path
+        while keys and not isinstance(keys[-1], str):
+            keys = keys[:-1]
+        here = data
+        for part in keys[:-1]:
+            here = here[part] if (isinstance(here, dict) and part in here) or _has_item(here, part) else None
+        if keys and isinstance(here, dict):
+            here.pop(keys[-1], None)
+
+
+def _has_item(here: Any, part: str | int) -> bool:
+    return isinstance(here, list) and isinstance(part, int) and part < len(here)
+
+
+def _unknown_key(path: Path, known: list[str], faults: Faults) -> None:
+    key = str(path[-1])
+    if key == "<<":
+        return  # the reader has said it
+    if key in NOT_YET and key not in known:
+        faults.add(path, f"The key {quoted(key)} is not available yet.", "Remove it.")
+    else:
+        fix = faults.resembling(key, known) or f"The keys here are {listed(sorted(known))}."
+        faults.add(path, f"The key {quoted(key)} is not known.", fix)
+
+
+def _sentence(kind: str, value: Any, instance: Any, node: dict[str, Any]) -> str:
+    if kind == "type":
+        wanted = listed([_KINDS[name] for name in value]).replace(" and ", " or ")
+        return f"It is {_described(instance)} and must be {wanted}."
+    if kind == "enum":
+        return f"{quoted(instance)} is none of {listed([str(option) for option in value]).replace(' and ', ' or ')}."
+    if kind == "required":
+        return f"The key {quoted(value)} is missing."
+    if kind == "pattern":
+        if isinstance(instance, str) and not instance.strip():
+            return "It is empty."
+        return f"{quoted(instance)} is not {node.get('title', 'what can stand here')}."
+    if kind in ("minLength", "minItems", "minProperties"):
+        return "It is empty."
+    if kind in ("maxLength", "maxItems", "maxProperties"):
+        of = {"maxLength": "characters", "maxItems": "items", "maxProperties": "keys"}[kind]
+        return f"It has {len(instance):,} {of}; {value:,} are allowed."
+    if kind in ("minimum", "maximum", "exclusiveMinimum"):
+        limit = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "above"}[kind]
+        return f"It is {instance} and must be {limit} {value}."
+    if kind == "uniqueItems":
+        return f"{_doubled(instance)} is given twice."
+    return f"It is not valid here ({kind})."
+
+
+def _fix(steps: list[str | int], kind: str, value: Any, error: Any, faults: Faults) -> str:
+    if kind == "enum" and isinstance(error.instance, str):
+        near = faults.resembling(error.instance, [str(option) for option in value])
+        return near or f"Write {' or '.join(str(option) for option in value)}."
+    if kind == "required":
+        node = _node(["properties", value]) if not error.instance_path else {}
+        return str(node.get("description", f"Add {value}."))
+    if kind == "type" and value == ["boolean"]:
+        return "Write true or false."
+    if kind == "type" and value == ["string"] and isinstance(error.instance, bool | int | float):
+        return "Put it in quotes."
+    for end in range(len(steps) - 1, 0, -1):
+        if fix := _node(steps[:end]).get("x-fix"):
+            return str(fix)
+    return "See docs/plan.md."
+
+
+def _node(steps: list[str | int]) -> dict[str, Any]:
+    node: Any = SCHEMA
+    for step in steps:
+        try:
+            node = node[step]
+        except (KeyError, IndexError, TypeError):
+            return {}
+    return node if isinstance(node, dict) else {}
+
+
+def _described(value: Any) -> str:
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f"the text {quoted(value)}"
+        case list():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
+def _doubled(items: list[Any]) -> str:
+    seen: set[str] = set()
+    for item in items:
+        text = json.dumps(item, sort_keys=True)
+        if text in seen:
+            return quoted(item)
+        seen.add(text)
+    return "A value"
