@@ -16,6 +16,9 @@ FLEET_CREDENTIALS = credentials.ensure(FLEET_HOME)
 FLEET_ENDPOINTS = endpoints.resolve(env, FLEET_HOME, FLEET_CREDENTIALS)
 FLEET_WEB_PORT = env.integer("FLEET_WEB_PORT", 8000)
 FLEET_FLOWER_PORT = env.integer("FLEET_FLOWER_PORT", 5555)
+FLEET_ALERT_RESPONSE_S = env.number("FLEET_ALERT_RESPONSE_S", 1)  # 0 here and below: no limit, no event
+FLEET_ALERT_MEMORY_MB = env.integer("FLEET_ALERT_MEMORY_MB", 2_000)  # of one service, its descendants included
+FLEET_ALERT_RESTARTS = env.integer("FLEET_ALERT_RESTARTS", 3)
 
 # ── How work is done ─────────────────────────────────────────────────────────────────────────────────────────────────
 FLEET_NODE = env.text("FLEET_NODE")  # this host's name in the fleet; its hostname where empty
@@ -25,6 +28,8 @@ FLEET_HEARTBEAT_S = env.number("FLEET_HEARTBEAT_S", 5, least=0.1)
 FLEET_CONTROL_S = env.number("FLEET_CONTROL_S", 0.5, least=0.05)  # the control loop's beat
 FLEET_LISTEN_S = env.number("FLEET_LISTEN_S", 2, least=0.05)  # a worker that heard nothing for so long looks for itself
 FLEET_GRACE_S = env.number("FLEET_GRACE_S", 5, least=0)  # between SIGTERM and SIGKILL for a driver's processes
+FLEET_TIMEOUT_S = env.number("FLEET_TIMEOUT_S", 3600, least=1)  # of a sortie whose plan names no timeout
+FLEET_DRAIN_S = env.number("FLEET_DRAIN_S", 10, least=0)  # what an agent that is asked to end gives its sorties
 FLEET_MAX_RESCUES = env.integer("FLEET_MAX_RESCUES", 3)
 FLEET_MAX_SORTIES = env.integer("FLEET_MAX_SORTIES", 20_000)  # in one mission, those added at run time included
 FLEET_MAX_ADDED = env.integer("FLEET_MAX_ADDED", 1_000)  # by one sortie
@@ -117,3 +122,26 @@ SESSION_COOKIE_SAMESITE = "Lax"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
 UNFOLD = {"SITE_TITLE": "Fleet", "SITE_HEADER": "Fleet", "SHOW_VIEW_ON_SITE": False}
+
+# ── Celery: messages are hints ───────────────────────────────────────────────────────────────────────────────────────
+CELERY_BROKER_URL = FLEET_ENDPOINTS.redis_url
+CELERY_BROKER_TRANSPORT = "fleet.transport:Transport"
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_timeout": 30,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_TASK_ACKS_LATE = False
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_CREATE_MISSING_QUEUES = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_SEND_TASK_EVENTS = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = True
+CELERY_DB_REUSE_MAX = 1_000_000  # the Django fixup would close the connection around each task
+CELERY_EVENT_QUEUE_TTL = 60.0

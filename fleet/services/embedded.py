@@ -29,8 +29,11 @@ _SYNC_OFF = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page
 class Embedded:
     """Postgres and Valkey for one home. `durable=False` is for throw-away clusters: it does not wait for the disk."""
 
+    name = "embedded"
+
     def __init__(self, home: Home, credentials: Credentials, *, durable: bool = True) -> None:
         self.home = home
+        self._ports = ports.Ports(home)
         self.credentials = credentials
         self.durable = durable
 
@@ -62,7 +65,7 @@ class Embedded:
         if not data.exists():
             _create_cluster(data, programs, whom, self.credentials)
         _reclaim(data)
-        port = ports.choose(self.home, "postgres")
+        port = self._ports.choose("postgres")
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(port),
@@ -85,7 +88,7 @@ class Embedded:
         folder.mkdir(mode=0o700, exist_ok=True)
         lines = (
             "bind 127.0.0.1",
-            f"port {ports.choose(self.home, 'valkey')}",
+            f"port {self._ports.choose('valkey')}",
             f'requirepass "{self.credentials.redis_password}"',
             f"databases {DATABASES}",
             'save ""',

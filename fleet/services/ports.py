@@ -1,6 +1,6 @@
 """Which port each of the fleet's own servers listens on: `.fleet/private/ports.json`, a name and a number each.
 
-A server keeps the port that it had, so that addresses stay good; where something else has taken it, it gets another.
+A server keeps the port that it had, so that addresses stay good; it gets another where something else has taken it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,24 @@ def recorded(home: Home) -> dict[str, int]:
         return {}
 
 
-def choose(home: Home, name: str, *, preferred: int = 0) -> int:
-    """The recorded port if it is free, else the preferred one, else any free one; recorded from now on."""
-    ports = recorded(home)
-    for port in (ports.get(name, 0), preferred):
-        if port and is_free(port):
-            break
-    else:
-        port = _any_free()
-    _record(home, {**ports, name: port})
-    return port
+class Ports:
+    """What one supervisor chose. A server that it starts again gets the same port, while nobody else has taken it."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._chosen: dict[str, int] = {}
+
+    def choose(self, name: str, *, preferred: int = 0) -> int:
+        """The one that this server had, the preferred one, the one of an earlier run, or any free one; recorded."""
+        known = recorded(self._home)
+        for port in (self._chosen.get(name, 0), preferred, known.get(name, 0)):
+            if port and is_free(port):
+                break
+        else:
+            port = _any_free()
+        self._chosen[name] = port
+        _record(self._home, {**known, name: port})
+        return port
 
 
 def is_free(port: int) -> bool:

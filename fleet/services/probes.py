@@ -1,6 +1,11 @@
-"""Questions that tell whether a service answers. Each returns when it does, or raises Unavailable with why."""
+"""Questions that tell whether a server answers. Each returns when it does.
+
+Unavailable, with why, when it does not: it may yet. Invalid when it answers and will not have us: asking again is vain.
+"""
 
 from __future__ import annotations
+
+import asyncio
 
 import psycopg
 import psycopg.conninfo
@@ -29,20 +34,54 @@ async def postgres(endpoint: Postgres) -> None:
         async with connection:
             await connection.execute("SELECT 1")
     except psycopg.Error as fault:
-        raise errors.Unavailable(
-            f"Postgres at {endpoint.host}:{endpoint.port} does not answer: {_line(fault)}"
-        ) from fault
+        raise _postgres_fault(endpoint, _line(fault)) from fault
 
 
 async def redis_server(url: str) -> None:
     """One PING, authenticated."""
-    client = redis.asyncio.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
+    client = redis.asyncio.Redis.from_url(
+        url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=None, health_check_interval=0
+    )
     try:
         await client.ping()
+    except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as fault:
+        if client.connection_pool.connection_kwargs.get("password"):
+            raise errors.Invalid(f"Redis refuses the password in REDIS_URL: {_line(fault)}") from fault
+        raise errors.Invalid(
+            "Redis wants a password and REDIS_URL has none.", hint="Write redis://:PASSWORD@host:port/0."
+        ) from fault
     except (redis.exceptions.RedisError, OSError) as fault:
         raise errors.Unavailable(f"Redis does not answer: {_line(fault)}") from fault
     finally:
         await client.aclose()
+
+
+async def http(port: int, path: str) -> None:
+    """A GET on the loopback that is answered with anything but a server error."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
+                status = (await reader.readline()).split()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError) as fault:
+        raise errors.Unavailable(f"Nothing answers on port {port}: {_line(fault)}") from fault
+    if len(status) < 2 or not status[1].isdigit() or int(status[1]) >= 500:
+        raise errors.Unavailable(f"Port {port} answers {path} with {b' '.join(status).decode(errors='replace')!r}.")
+
+
+def _postgres_fault(endpoint: Postgres, said: str) -> errors.FleetError:
+    where = f"Postgres at {endpoint.host}:{endpoint.port}"
+    if "no password supplied" in said:
+        return errors.Invalid(
+            f"{where} wants a password and DATABASE_URL has none.",
+            hint=f"Write postgresql://{endpoint.user}:PASSWORD@{endpoint.host}:{endpoint.port}/{endpoint.name}.",
+        )
+    if "authentication failed" in said or "does not exist" in said or "no pg_hba.conf entry" in said:
+        return errors.Invalid(f"{where} refuses DATABASE_URL: {said}")
+    return errors.Unavailable(f"{where} does not answer: {said}")
 
 
 def _line(fault: Exception) -> str:

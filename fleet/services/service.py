@@ -1,4 +1,4 @@
-"""What is known about one process that the supervisor keeps."""
+"""What is known about one thing that the supervisor keeps or watches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Identity = Literal["same", "namespace", "nobody"]
+Identity = Literal["same", "namespace", "nobody"]  # see launch.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,7 @@ class Command:
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict, repr=False)  # added to the supervisor's own
-    identity: Identity = "same"  # see launch.py
+    identity: Identity = "same"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +31,37 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """How often, and how fast, a service that has failed is started again."""
+
+    first_s: float = 0.2  # the pause before the first new start; each one after that is twice as long
+    longest_s: float = 10
+    attempts: int = 6  # in a row; then it is given up
+    proven_s: float = 60  # a service that was healthy for so long begins to count anew
+
+    def pause(self, failures: int) -> float | None:
+        """Seconds to wait after the nth failure in a row; None when it has failed too often."""
+        return None if failures > self.attempts else min(self.longest_s, self.first_s * 2 ** (failures - 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
+    """A process to keep; or, without a command, somebody else's server to watch; or, with `once`, a step to do."""
+
     name: str
-    command: Callable[[], Command]  # asked before each start; prepares what the process needs; may raise FleetError
-    probe: Callable[[], Awaitable[None]]  # returns when the service answers; raises Unavailable, with why, if not
+    command: (
+        Callable[[], Command] | None
+    )  # asked before each start; prepares what the process needs; may raise FleetError
+    probe: (
+        Callable[[], Awaitable[None]] | None
+    )  # returns when it answers, raises FleetError with why when not; None: alive is enough
     needs: tuple[str, ...] = ()  # started only when these are healthy
-    once: bool = False  # a step: healthy for ever once it has ended with exit code 0
+    once: bool = False  # healthy for ever once it has ended with exit code 0
+    vital: bool = True  # a fleet that cannot start this does not start
     stop_signal: signal.Signals = signal.SIGTERM
     grace_s: float = 10  # between the stop signal and SIGKILL
     ready_s: float = 60  # how long a start may take until the first good probe
+    silent_s: float = 60  # a process that answers no probe for so long is started anew
+    probe_every_s: float = 5
+    backoff: Backoff = Backoff()
     limits: Limits = Limits()

@@ -1,0 +1,25 @@
+"""`manage.py fleet_down`: stop the fleet that runs in this checkout and wait until it is gone."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+
+from fleet.management.operator import OperatorCommand
+from fleet.services import detached
+
+
+class Command(OperatorCommand):
+    help = "Stop the fleet that runs here, in order, and wait until nothing of it is left. Data stay."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+    def act(self, **options: Any) -> int:
+        stopped = detached.stop(settings.FLEET_HOME)
+        self.say("The fleet is stopped." if stopped else "No fleet was running here.")
+        if options["json"]:
+            self.show({"stopped": stopped})
+        return 0

@@ -1,0 +1,34 @@
+"""`manage.py fleet_prepare`: the step of `fleet_up` that makes the database ready. Doing it again changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+from django.db import connection
+
+ADMIN = "admin"
+_LOCK = 0x666C656574  # "fleet": two hosts that start at once migrate one after the other
+
+
+class Command(BaseCommand):
+    help = "Apply the migrations, and make the first admin, with the generated password, where there is no superuser."
+    requires_system_checks = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+            try:
+                call_command("migrate", interactive=False, verbosity=1, stdout=self.stdout, stderr=self.stderr)
+                self._ensure_admin()
+            finally:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+
+    def _ensure_admin(self) -> None:
+        users = get_user_model()._default_manager
+        if not users.filter(is_superuser=True).exists():
+            users.create_superuser(ADMIN, password=settings.FLEET_CREDENTIALS.admin_password)  # type: ignore[attr-defined]
+            self.stdout.write(f"Made the first admin, {ADMIN!r}; the password is in the fleet's credentials file.")

@@ -1,0 +1,83 @@
+"""`manage.py fleet_up`: a whole fleet on this host, in one command."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+
+from fleet import credentials, errors, services
+from fleet.management.operator import OperatorCommand
+from fleet.services import composition, detached, foreground, lock
+
+
+class Command(OperatorCommand):
+    help = (
+        "Start Postgres, Valkey, the control loop, the web process, Flower and a node with its workers, and keep them. "
+        "With --run: fly one mission and stop again; the exit code is the mission's."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        how = parser.add_mutually_exclusive_group()
+        how.add_argument("--detach", action="store_true", help="in the background; returns once the fleet is ready")
+        how.add_argument("--run", metavar="PLAN", help="fly this plan in the foreground, then stop what was started")
+        parser.add_argument(
+            "--param", action="append", default=[], metavar="NAME=VALUE", help="an input of the plan; may be repeated"
+        )
+        parser.add_argument("--json", action="store_true", help="with --detach: the status as one JSON document")
+
+    def act(self, **options: Any) -> int:
+        mission = _mission(options["run"], options["param"]) if options["run"] else None
+        if options["param"] and mission is None:
+            raise errors.Invalid("--param belongs to a plan.", hint="Name one with --run PLAN.")
+        if lock.is_held(settings.FLEET_HOME):
+            return self._use_running(mission, as_json=options["json"])
+        if options["detach"]:
+            status = detached.start(settings.FLEET_HOME, base=settings.BASE_DIR, arguments=("fleet_up",), say=self.say)
+            if options["json"]:
+                self.show({**status, "urls": services.addresses()})
+            return 0
+        return self._keep(mission)
+
+    def _keep(self, mission: list[str] | None) -> int:
+        supervisor = composition.fleet(self.say)
+
+        async def work() -> int:
+            self._introduce()
+            if mission is None:
+                return await supervisor.wait()
+            return await foreground.run(mission, base=settings.BASE_DIR)
+
+        code = asyncio.run(supervisor.run(work))
+        self.say("The fleet is stopped.")
+        return code
+
+    def _use_running(self, mission: list[str] | None, *, as_json: bool) -> int:
+        status = detached.state(settings.FLEET_HOME)
+        if status.get("kind") != "fleet":
+            raise lock.Held(
+                "Only the services run here, kept by `fleet_services up`.",
+                hint="Stop them with `fleet_services down`; `fleet_up` starts services of its own on the same data.",
+            )
+        self.say("The fleet runs already.")
+        if mission is not None:
+            return asyncio.run(foreground.run(mission, base=settings.BASE_DIR))
+        self._introduce()
+        if as_json:
+            self.show({**status, "urls": services.addresses()})
+        return 0
+
+    def _introduce(self) -> None:
+        manage = "python manage.py" if sys.prefix == sys.base_prefix else f"{sys.executable} manage.py"
+        for name, url in services.addresses().items():
+            self.say(f"  {name:<8} {url}")
+        self.say(f"  The passwords (admin, Flower) are in {credentials.file(settings.FLEET_HOME)}")
+        self.say(f"  follow   {manage} fleet_services logs -f")
+        self.say(f"  stop     make down   (or {manage} fleet_down)")
+
+
+def _mission(plan: str, parameters: list[str]) -> list[str]:
+    return ["fleet_mission", "run", plan, *(part for pair in parameters for part in ("--param", pair))]

@@ -1,0 +1,93 @@
+"""Talking to the supervisor that runs: a Unix socket in its private folder, a JSON line to and fro.
+
+{"do": "status"}                      {"ok": {…}}
+{"do": "restart", "name": "valkey"}   {"ok": null}, once it answers again
+{"do": "stop"}                        {"ok": null}, at once; the lock tells when it is done
+anything that cannot be done          {"error": {"kind": …, "message": …, "hint": …}}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from fleet import errors
+from fleet.home import Home
+
+Answer = Callable[[dict[str, Any]], Awaitable[Any]]
+_KINDS = {kind.code: kind for kind in (errors.NotFound, errors.Invalid, errors.Conflict, errors.Unavailable)}
+_LONGEST = 100  # a socket's address holds 108 bytes, 104 on some systems
+
+
+class NotRunning(errors.Unavailable):
+    """No supervisor runs here."""
+
+
+@asynccontextmanager
+async def serve(home: Home, answer: Answer) -> AsyncIterator[None]:
+    """Answer requests while inside."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, ValueError):
+            request = json.loads(await reader.readline())
+            try:
+                reply = {"ok": await answer(request)}
+            except errors.FleetError as fault:
+                reply = {"error": {"kind": fault.code, "message": fault.message, "hint": fault.hint}}
+            writer.write(json.dumps(reply).encode() + b"\n")
+            await writer.drain()
+        writer.close()
+
+    with _address(home) as address:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(address)  # a killed supervisor's
+        server = await asyncio.start_unix_server(talk, address)
+        os.chmod(address, 0o600)
+        try:
+            yield
+        finally:
+            server.close()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(address)
+
+
+def ask(home: Home, request: dict[str, Any], *, seconds: float = 10) -> Any:
+    """What the supervisor answers; NotRunning where there is none, or the error that it reports."""
+    with _address(home) as address, socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(seconds)
+        try:
+            line.connect(address)
+            line.sendall(json.dumps(request).encode() + b"\n")
+            with line.makefile() as answers:
+                reply = json.loads(answers.readline() or "null")
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise NotRunning(hint="`fleet_up` starts a fleet, `fleet_services up` its services alone.") from None
+        except TimeoutError:
+            raise errors.Unavailable(f"The supervisor did not answer within {seconds:.0f} s.") from None
+        except ConnectionError:
+            reply = None
+    if reply is None:
+        raise NotRunning("The supervisor ended before it answered.")
+    if fault := reply.get("error"):
+        raise _KINDS.get(fault["kind"], errors.FleetError)(fault["message"], hint=fault["hint"])
+    return reply["ok"]
+
+
+@contextmanager
+def _address(home: Home) -> Iterator[str]:
+    """The socket's path; where that is too long for an address, a short way to it through an open folder."""
+    path = home.run / "supervisor.sock"
+    if len(os.fsencode(path)) <= _LONGEST or not home.run.is_dir():
+        yield str(path)
+        return
+    folder = os.open(home.run, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{folder}/supervisor.sock"
+    finally:
+        os.close(folder)

@@ -1,0 +1,89 @@
+"""A supervisor in the background: started so that it outlives its starter, watched until it is ready."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fleet import errors
+from fleet.home import Home
+from fleet.services import control, lock, logfiles
+
+LOG = "supervisor"
+READY_S = 180
+STOPPED_S = 120
+
+
+def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
+    """Run `manage.py ARGUMENTS` (a supervisor in the foreground) in the background; its status once it is ready.
+
+    What it says goes to its log, and to `say` until then. Unavailable, with its last words, when it ends before.
+    """
+    home.make()
+    place = _size(home)
+    with logfiles.open_for_append(home, LOG) as log:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", *arguments],
+            cwd=base,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + READY_S
+    while True:
+        status = state(home)
+        place = _pass_on(home, place, say)
+        if status.get("pid") == process.pid and status["ready"]:
+            return status
+        if process.poll() is not None:
+            _pass_on(home, place, say)
+            raise errors.Unavailable(
+                "The start failed; the lines above say why.", hint=f"The whole log is {logfiles.path(home, LOG)}."
+            )
+        if time.monotonic() > deadline:
+            raise errors.Unavailable(
+                f"It is not ready after {READY_S} s, and goes on trying.", hint="Look at `fleet_services status`."
+            )
+        time.sleep(0.05)
+
+
+def state(home: Home) -> dict[str, Any]:
+    """The running supervisor's status; `{"running": False}` where there is none."""
+    try:
+        return dict(control.ask(home, {"do": "status"}))
+    except control.NotRunning:
+        return {"running": False}
+
+
+def stop(home: Home) -> bool:
+    """Stop the supervisor that runs and wait until all is gone; False where none ran."""
+    try:
+        control.ask(home, {"do": "stop"})
+    except control.NotRunning:
+        if not lock.is_held(home):
+            return False
+    if not lock.wait_until_free(home, seconds=STOPPED_S):
+        raise errors.Unavailable(
+            f"The supervisor has not stopped within {STOPPED_S} s.",
+            hint=f"See {logfiles.path(home, LOG)}; kill -9 of it is safe: the next start cleans up.",
+        )
+    return True
+
+
+def _pass_on(home: Home, place: int, say: Callable[[str], None]) -> int:
+    with logfiles.path(home, LOG).open("rb") as log:
+        log.seek(place)
+        whole, newline, _ = log.read().rpartition(b"\n")
+    for line in whole.decode(errors="replace").splitlines():
+        say(line)
+    return place + len(whole) + len(newline)
+
+
+def _size(home: Home) -> int:
+    log = logfiles.path(home, LOG)
+    return log.stat().st_size if log.exists() else 0

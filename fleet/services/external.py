@@ -1,0 +1,35 @@
+"""Somebody else's Postgres and Redis, named by DATABASE_URL and REDIS_URL: nothing to start, only to watch."""
+
+from __future__ import annotations
+
+from fleet.endpoints import Endpoints
+from fleet.services import probes
+from fleet.services.service import Limits, Service
+
+
+class External:
+    name = "external"
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+
+    def services(self, *, limits: Limits) -> tuple[Service, ...]:
+        return (
+            Service(
+                name="postgres",
+                command=None,
+                probe=lambda: probes.postgres(self._endpoints.postgres),
+                ready_s=30,
+                limits=limits,
+            ),
+            Service(
+                name="valkey",
+                command=None,
+                probe=lambda: probes.redis_server(self._endpoints.redis_url),
+                ready_s=30,
+                limits=limits,
+            ),
+        )
+
+    def endpoints(self) -> Endpoints:
+        return self._endpoints

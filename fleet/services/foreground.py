@@ -1,0 +1,33 @@
+"""A mission (or any command) in the foreground of a terminal, with the fleet behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fleet.services import identity
+
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+async def run(arguments: Sequence[str], *, base: Path) -> int:
+    """Run `manage.py ARGUMENTS` on this terminal; its exit code.
+
+    It has a session of its own, so that a Ctrl-C comes once and through us: it decides what that means.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *identity.launched([sys.executable, str(base / "manage.py"), *arguments]), start_new_session=True
+    )
+    loop = asyncio.get_running_loop()
+    for number in _PASSED_ON:
+        loop.add_signal_handler(number, _pass_on, process, number)
+    code = await process.wait()
+    return 128 - code if code < 0 else code
+
+
+def _pass_on(process: asyncio.subprocess.Process, number: int) -> None:
+    if process.returncode is None:
+        process.send_signal(number)

@@ -1,0 +1,121 @@
+"""What the supervisor has to say, kept in a file: it stands below the database, which may be what it speaks of.
+
+One JSON object a line in `.fleet/private/events.jsonl`. The control loop moves the lines into the table of events
+with `drain`; `fleet_services status` shows the last ones. Bounded: of what nobody drains the newest half is kept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fleet import ids
+from fleet.home import Home
+
+BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    id: str  # so that a line that is drained twice is recognised
+    at: str  # ISO 8601, UTC
+    kind: str  # service.restarted, service.failed, service.slow, service.large, service.restarts, service.normal
+    service: str
+    message: str
+    data: Mapping[str, float | int | str | None] = field(default_factory=dict)
+
+
+def append(home: Home, *, kind: str, service: str, message: str, data: Mapping[str, float | int | str | None]) -> Entry:
+    """Write one entry down; it is on disk when this returns."""
+    entry = Entry(
+        id=str(ids.new()),
+        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        kind=kind,
+        service=service,
+        message=message,
+        data=data,
+    )
+    with _alone(home):
+        path = _file(home)
+        if path.exists() and path.stat().st_size > BYTES:
+            _halve(path)
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(json.dumps(asdict(entry)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    return entry
+
+
+def last(home: Home, count: int) -> list[Entry]:
+    """The newest entries that were not drained yet, the newest last."""
+    with _alone(home):
+        return _entries(_file(home))[-count:]
+
+
+def drain(home: Home, accept: Callable[[Sequence[Entry]], None]) -> int:
+    """Hand all entries to `accept` and forget them once it has returned; how many there were.
+
+    When it raises, or this process dies, they stay and come again: at least once, each with the same id.
+    """
+    path = _file(home)
+    if not path.exists():  # the common case, without a lock
+        return 0
+    with _alone(home):
+        entries = _entries(path)
+        size = path.stat().st_size if path.exists() else 0
+    if entries:
+        accept(entries)  # may be slow; the supervisor goes on writing meanwhile
+    with _alone(home):
+        rest = path.read_bytes()[size:]
+        if rest:
+            _replace(path, rest)
+        else:
+            path.unlink(missing_ok=True)
+    return len(entries)
+
+
+def _entries(path: Path) -> list[Entry]:
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    entries = []
+    for line in lines:
+        try:
+            entries.append(Entry(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue  # the half line of a writer that was killed
+    return entries
+
+
+def _halve(path: Path) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    _replace(path, b"".join(lines[len(lines) // 2 :]))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    draft = path.with_name("events.new")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+    draft.replace(path)
+
+
+def _file(home: Home) -> Path:
+    return home.private / "events.jsonl"
+
+
+@contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    handle = os.open(home.run / "events.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,85 @@
+"""The processes' logs: `.fleet/private/logs/NAME.log`, bounded, one older file each.
+
+A process writes to its file directly, so that it can go on when the supervisor is gone. The file is therefore
+emptied in place (its writers append) after what it held was copied to `NAME.log.1`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from fleet import errors
+from fleet.home import Home
+
+PAUSE_S = 0.2  # between two looks at a log that is followed
+
+
+def path(home: Home, name: str) -> Path:
+    return home.logs / f"{name}.log"
+
+
+def open_for_append(home: Home, name: str) -> BinaryIO:
+    """The log as a file that a process can be given as its output."""
+    return os.fdopen(os.open(path(home, name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "wb")
+
+
+def bound(home: Home, *, limit: int) -> None:
+    """Put aside every log larger than `limit` bytes."""
+    for log in home.logs.glob("*.log"):
+        if log.stat().st_size > limit:
+            older = log.with_name(log.name + ".1")
+            shutil.copyfile(log, older)
+            older.chmod(0o600)
+            os.truncate(log, 0)
+
+
+def names(home: Home) -> list[str]:
+    return sorted(log.stem for log in home.logs.glob("*.log"))
+
+
+def tail(home: Home, name: str, *, lines: int) -> list[str]:
+    """The last lines of a log; NotFound where there is none of that name."""
+    log = path(home, name)
+    if name not in names(home):
+        known = ", ".join(names(home))
+        raise errors.NotFound(
+            f"There is no log of {name!r}.",
+            hint=f"There are logs of {known}." if known else "Nothing was started here yet: `fleet_up` starts a fleet.",
+        )
+    return log.read_text(errors="replace").splitlines()[-lines:] if lines else []
+
+
+def follow(home: Home, chosen: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each line that is written from now on, with the name of its log; it ends only when its user stops asking.
+
+    With no names chosen it follows all logs, those that come into being later too.
+    """
+    places = {name: path(home, name).stat().st_size for name in chosen or names(home)}
+    while True:
+        quiet = True
+        for name in chosen or names(home):
+            for line in _new_lines(path(home, name), places, name):
+                quiet = False
+                yield name, line
+        if quiet:
+            time.sleep(PAUSE_S)
+
+
+def _new_lines(log: Path, places: dict[str, int], name: str) -> Iterator[str]:
+    try:
+        with log.open("rb") as file:
+            place = places.get(name, 0)
+            if os.fstat(file.fileno()).st_size < place:
+                place = 0  # it was put aside
+            file.seek(place)
+            whole, newline, _ = file.read().rpartition(b"\n")  # a line that is still being written comes next time
+    except FileNotFoundError:
+        return
+    places[name] = place + len(whole) + len(newline)
+    if newline:
+        yield from whole.decode(errors="replace").split("\n")

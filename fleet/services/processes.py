@@ -1,0 +1,88 @@
+"""The table of the processes that `fleet_up` keeps, besides the services that they stand on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fleet.credentials import Credentials
+from fleet.home import Home
+from fleet.services import beats, probes
+from fleet.services.ports import Ports
+from fleet.services.service import Command, Limits, Service
+
+
+def table(
+    *,
+    base: Path,
+    home: Home,
+    credentials: Credentials,
+    limits: Limits,
+    web_port: int,
+    flower_port: int,
+    say: Callable[[str], None],
+) -> tuple[Service, ...]:
+    """In their order. `base` is the checkout; the two ports are the preferred ones."""
+    ports = Ports(home)
+    chosen: dict[str, int] = {}
+
+    def choose(name: str, preferred: int) -> str:
+        chosen[name] = ports.choose(name, preferred=preferred)
+        if chosen[name] != preferred:
+            say(f"{name}: port {preferred} is taken, using {chosen[name]}")
+        return str(chosen[name])
+
+    def python(*arguments: str, env: dict[str, str] | None = None) -> Command:
+        shared = {"DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_HOME": str(home.root), "PYTHONUNBUFFERED": "1"}
+        return Command(argv=(sys.executable, *arguments), cwd=base, env={**shared, **(env or {})})
+
+    def manage(command: str) -> Command:
+        beats.forget(home, command)
+        return python("manage.py", command)
+
+    def web() -> Command:
+        options = ("--host=127.0.0.1", "--lifespan=off", "--no-access-log", "--timeout-graceful-shutdown=5")
+        return python("-m", "uvicorn", "fleet.asgi:application", "--port", choose("web", web_port), *options)
+
+    def flower() -> Command:
+        options = ("--address=127.0.0.1", "--url_prefix=flower", "--persistent=False")
+        return python(
+            "-m", "celery", "-A", "fleet.celery", "flower", "--port=" + choose("flower", flower_port), *options,
+            env={"FLOWER_BASIC_AUTH": f"admin:{credentials.flower_password}"},
+        )  # fmt: skip
+
+    prepared = ("prepare", "valkey")
+    return (
+        Service(name="prepare", command=lambda: manage("fleet_prepare"), probe=None, needs=("postgres",), once=True),
+        Service(
+            name="control",
+            command=lambda: manage("fleet_control"),
+            probe=beats.probe(home, "fleet_control"),
+            needs=prepared,
+            limits=limits,
+        ),
+        Service(
+            name="web",
+            command=web,
+            probe=lambda: probes.http(chosen["web"], "/healthz"),
+            needs=prepared,
+            limits=limits,
+        ),
+        Service(
+            name="flower",
+            command=flower,
+            probe=lambda: probes.http(chosen["flower"], "/flower/healthcheck"),
+            needs=prepared,
+            vital=False,
+            limits=limits,
+        ),
+        Service(
+            name="node",
+            command=lambda: manage("fleet_node"),
+            probe=beats.probe(home, "fleet_node"),
+            needs=prepared,
+            grace_s=30,  # its workers finish or hand back what they fly
+            limits=limits,
+        ),
+    )

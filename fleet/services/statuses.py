@@ -1,0 +1,88 @@
+"""What `fleet_services status` shows, as data and as text."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from fleet import errors
+from fleet.services.providers import Provider
+from fleet.services.service import Limits, Service
+
+
+async def of_external(provider: Provider) -> dict[str, Any]:
+    """Ask somebody else's servers now, with no supervisor between."""
+    return {
+        "running": True,
+        "kind": "services",
+        "provider": provider.name,
+        "pid": None,
+        "ready": True,
+        "stopping": False,
+        "uptime_s": None,
+        "services": [await _asked(service) for service in provider.services(limits=Limits())],
+        "events": [],
+    }
+
+
+async def _asked(service: Service) -> dict[str, Any]:
+    fault, began = "", time.monotonic()
+    try:
+        async with asyncio.timeout(10):
+            if service.probe is not None:
+                await service.probe()
+    except errors.FleetError as silence:
+        fault = str(silence)
+    except TimeoutError:
+        fault = "It did not answer within 10 s."
+    took = round((time.monotonic() - began) * 1000, 2)
+    return {
+        "name": service.name,
+        "state": "unhealthy" if fault else "healthy",
+        "healthy": not fault,
+        "pid": None,
+        "uptime_s": None,
+        "response_ms": None if fault else took,
+        "memory_bytes": None,
+        "restarts": 0,
+        "fault": fault,
+        "log": None,
+    }
+
+
+def text(status: dict[str, Any]) -> str:
+    """The same for people."""
+    if not status["running"]:
+        return "Nothing is running here. `fleet_up` starts a fleet, `fleet_services up` its services alone."
+    head = f"{status['kind']} · {status['provider']} services"
+    if status["pid"]:
+        head += f" · supervisor {status['pid']} · up {_duration(status['uptime_s'])}"
+    rows = [("NAME", "STATE", "UP", "ANSWERS IN", "MEMORY", "RESTARTS", "PID")]
+    rows += [
+        (
+            service["name"],
+            service["state"],
+            _duration(service["uptime_s"]),
+            "–" if service["response_ms"] is None else f"{service['response_ms']:.1f} ms",
+            "–" if service["memory_bytes"] is None else f"{service['memory_bytes'] / 1e6:.0f} MB",
+            str(service["restarts"]),
+            str(service["pid"] or "–"),
+        )
+        for service in status["services"]
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [head, ""]
+    lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += [f"{service['name']}: {service['fault']}" for service in status["services"] if service["fault"]]
+    if status["events"]:
+        lines += ["", *(f"{event['at'][:19]}Z  {event['message']}" for event in status["events"])]
+    return "\n".join(lines)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

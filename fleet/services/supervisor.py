@@ -1,0 +1,171 @@
+"""The supervisor: it starts a list of services, each when what it needs is healthy, keeps them, and stops them in
+reverse order. It stands below the database and uses none. One a home, held by a lock.
+
+When it is killed, the kernel asks its children to stop (launch.py), and its successor makes sure that they have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fleet import errors
+from fleet.home import Home
+from fleet.services import children, control, journal, lock, logfiles, memory
+from fleet.services.changes import Changes
+from fleet.services.keeper import Keeper
+from fleet.services.service import Service
+
+LOG_BYTES = 10_000_000
+_ROUND_S = 5  # between two looks at memory and logs
+
+
+class Supervisor:
+    """Keeps `services` (in an order in which each comes after what it needs). `kind` tells others what runs here."""
+
+    def __init__(
+        self, *, home: Home, kind: str, provider: str, services: Sequence[Service], say: Callable[[str], None]
+    ) -> None:
+        self.home = home
+        self.kind = kind
+        self.provider = provider
+        self._say = say
+        self._changes = Changes()
+        self._stopping = False
+        self._ready = False
+        self._began = time.time()
+        register = children.Register(home)
+        self._register = register
+        self._keepers = {
+            service.name: Keeper(service, home=home, changes=self._changes, register=register, say=say)
+            for service in services
+        }
+
+    async def run(self, work: Callable[[], Awaitable[int]] | None = None) -> int:
+        """Start all; do the work, or wait to be told to stop; stop all. The exit code: the work's, 1 if a start failed."""
+        with lock.hold(self.home):
+            for orphan in self._register.orphans():
+                self._say(f"{orphan.name}: stopping what an earlier supervisor left")
+                await asyncio.to_thread(children.stop, orphan)
+            self._listen_to_signals()
+            async with control.serve(self.home, self._answer):
+                tasks = [asyncio.create_task(self._keep(keeper)) for keeper in self._keepers.values()]
+                rounds = asyncio.create_task(self._rounds())
+                try:
+                    return await self._serve(work)
+                finally:
+                    rounds.cancel()
+                    await self._stop_all()
+                    await asyncio.gather(*tasks)
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._changes.announce()
+
+    async def _serve(self, work: Callable[[], Awaitable[int]] | None) -> int:
+        await self._changes.until(lambda: self._stopping or self._complete() or bool(self._broken()))
+        if broken := self._broken():
+            self._say(f"{broken[0].service.name} cannot be started, so the rest is stopped again.")
+            return 1
+        if self._stopping:
+            return 0
+        self._ready = True
+        return await (work or self.wait)()
+
+    async def wait(self) -> int:
+        """The work of one that only keeps its services: until it is told to stop."""
+        await self._changes.until(lambda: self._stopping)
+        return 0
+
+    def _complete(self) -> bool:
+        return all(
+            keeper.ready or (keeper.state == "failed" and not keeper.service.vital) for keeper in self._keepers.values()
+        )
+
+    def _broken(self) -> list[Keeper]:
+        return [keeper for keeper in self._keepers.values() if keeper.state == "failed" and keeper.service.vital]
+
+    async def _keep(self, keeper: Keeper) -> None:
+        needs = [self._keepers[name] for name in keeper.service.needs]
+        await keeper.keep(lambda: all(need.ready for need in needs))
+
+    async def _stop_all(self) -> None:
+        for keeper in reversed(self._keepers.values()):
+            if keeper.pid is not None:
+                self._say(f"{keeper.service.name}: stopping")
+            await keeper.stop()
+
+    async def _rounds(self) -> None:
+        while True:
+            logfiles.bound(self.home, limit=LOG_BYTES)
+            self._measure(await asyncio.to_thread(memory.of_trees, self._pids()))
+            await asyncio.sleep(_ROUND_S)
+
+    def _pids(self) -> list[int]:
+        return [keeper.pid for keeper in self._keepers.values() if keeper.pid is not None]
+
+    def _measure(self, sizes: dict[int, int]) -> None:
+        for keeper in self._keepers.values():
+            if keeper.pid in sizes:
+                keeper.measured(memory_bytes=sizes[keeper.pid])
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._signalled)
+
+    def _signalled(self) -> None:
+        if self._stopping:  # asked twice: whoever it is will not wait
+            for keeper in self._keepers.values():
+                keeper.hurry()
+        self.stop()
+
+    async def _answer(self, request: dict[str, Any]) -> Any:
+        match request:
+            case {"do": "status"}:
+                self._measure(await asyncio.to_thread(memory.of_trees, self._pids()))
+                return self.status()
+            case {"do": "restart", "name": str(name)}:
+                if name not in self._keepers:
+                    raise errors.NotFound(
+                        f"No service is called {name!r}.", hint=f"There are {', '.join(self._keepers)}."
+                    )
+                return await self._keepers[name].restart(seconds=60)
+            case {"do": "stop"}:
+                return self.stop()
+        raise errors.Invalid(
+            "The supervisor does not know this request.", hint="Is it of another version? Start it anew."
+        )
+
+    def status(self) -> dict[str, Any]:
+        now = time.monotonic()
+        return {
+            "running": True,
+            "kind": self.kind,
+            "provider": self.provider,
+            "pid": os.getpid(),
+            "ready": self._ready,
+            "stopping": self._stopping,
+            "uptime_s": round(time.time() - self._began, 1),
+            "services": [
+                {
+                    "name": keeper.service.name,
+                    "state": keeper.state,
+                    "healthy": keeper.ready,
+                    "pid": keeper.pid,
+                    "uptime_s": round(now - keeper.healthy_since, 1) if keeper.healthy_since else None,
+                    "response_ms": round(keeper.response_s * 1000, 2) if keeper.response_s is not None else None,
+                    "memory_bytes": keeper.memory_bytes,
+                    "restarts": keeper.restarts,
+                    "fault": keeper.fault,
+                    "log": str(logfiles.path(self.home, keeper.service.name)) if keeper.service.command else None,
+                }
+                for keeper in self._keepers.values()
+            ],
+            "events": [asdict(entry) for entry in journal.last(self.home, 10)],
+        }
