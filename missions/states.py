@@ -72,8 +72,7 @@ SORTIE_ARROWS = (
     _arrow("p", "running", "queued", "return, rescue", "unstarted, drained, or its agent is gone; costs no try"),
     _arrow("q", "running queued", "ready", "pause, return, rescue", "its mission is paused"),
     _arrow("r", "pending waiting ready queued", "cancelled", "cancel", "somebody cancelled it before it ran"),
-    _arrow("s", "failed cancelled skipped", "pending", "retry", "somebody reopened it; a need has not ended"),
-    _arrow("t", "failed cancelled skipped", "ready", "retry", "somebody reopened it; nothing is needed"),
+    _arrow("s", "failed cancelled skipped succeeded", "pending", "retry", "somebody reopened it, or something that it runs after"),
 )
 
 MISSION_ARROWS = (

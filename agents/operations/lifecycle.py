@@ -1,0 +1,65 @@
+"""An agent's life: spawning → idle ⇄ busy → draining → terminated, lost or failed."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from django.db import connection
+
+from agents.models import Agent, AgentType, Node
+from fleet import errors, ids, statements
+from fleet.events.models import Event
+
+
+class NoLonger(errors.Conflict):
+    """This agent has ended; a process that wants to go on needs a new row."""
+
+
+def spawned(*, type: AgentType, node: Node) -> Agent:
+    """The row of an agent whose process is about to be started."""
+    agent = Agent.objects.create(type=type, node=node, state=Agent.State.SPAWNING)
+    Event.objects.create(kind="agent.spawning", subject=agent.id, data={"type": type.name, "node": node.name})
+    return agent
+
+
+def register(*, agent: UUID, agent_type: str, node: str, pid: int, start_time: float) -> None:
+    """A process reports itself. NoLonger if its row has ended meanwhile; NotFound for an unknown type."""
+    if not AgentType.objects.filter(name=agent_type).exists():
+        raise errors.NotFound(f"There is no agent type {agent_type!r}.", hint="See `manage.py fleet_agents types`.")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statements.read("agents", "register"),
+            {"agent": agent, "type": agent_type, "node": node, "pid": pid, "start_time": start_time},
+        )
+        if cursor.fetchone() is None:
+            raise NoLonger(f"{ids.encode(ids.AGENT, agent)} has ended already.", hint="Spawn a new agent.")
+
+
+def heartbeat(database: psycopg.Connection[Any], *, agent: UUID, flying: int) -> bool:
+    """Say that an agent is alive and flies so many sorties; False if it has been given up and must stop."""
+    row = database.execute(statements.read("agents", "heartbeat"), {"agent": agent, "flying": flying}).fetchone()
+    return row is not None
+
+
+def draining(*, agent: UUID) -> None:
+    """It takes nothing more."""
+    if Agent.objects.filter(id=agent, state__in=["spawning", "idle", "busy"]).update(state=Agent.State.DRAINING):
+        Event.objects.create(kind="agent.draining", subject=agent)
+
+
+def end(*, agents: list[UUID], state: Agent.State, reason: str) -> list[UUID]:
+    """End live agents (terminated, lost or failed); returns those that it ended."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statements.read("agents", "end"), {"agents": agents, "state": state.value, "reason": reason[:300]}
+        )
+        return [agent for (agent,) in cursor.fetchall()]
+
+
+def expire(*, after_s: float) -> list[UUID]:
+    """Give up agents that were not heard of for so long; returns them."""
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("agents", "expire"), {"after": after_s})
+        return [agent for (agent,) in cursor.fetchall()]

@@ -1,0 +1,21 @@
+-- Agents whose heartbeat stopped are lost; those that never reported have failed.
+WITH silent AS (
+    SELECT a.id, a.state FROM agents_agent a
+    WHERE a.state IN ('spawning', 'idle', 'busy', 'draining')
+      AND a.heartbeat_at < clock_timestamp() - make_interval(secs => %(after)s)
+    ORDER BY a.id
+    FOR UPDATE SKIP LOCKED
+), ended AS (
+    UPDATE agents_agent a
+    SET state = CASE silent.state WHEN 'spawning' THEN 'failed' ELSE 'lost' END,
+        reason = CASE silent.state WHEN 'spawning' THEN 'It never reported; see its log.'
+                                   ELSE 'Its heartbeat stopped.' END,
+        ended_at = clock_timestamp()
+    FROM silent
+    WHERE a.id = silent.id
+    RETURNING a.id, a.type_id, a.state, a.reason
+), events AS (
+    INSERT INTO fleet_event (kind, subject, data)
+    SELECT 'agent.' || state, id, jsonb_build_object('type', type_id, 'why', reason) FROM ended
+)
+SELECT id FROM ended

@@ -1,0 +1,14 @@
+-- An agent's process reports for the first time: spawning becomes idle. One that nobody spawned makes its own row.
+WITH reported AS (
+    INSERT INTO agents_agent (id, type_id, node_id, pid, start_time, state, reason, spawned_at, heartbeat_at)
+    VALUES (%(agent)s, %(type)s, (SELECT id FROM agents_node WHERE name = %(node)s), %(pid)s, %(start_time)s,
+            'idle', '', clock_timestamp(), clock_timestamp())
+    ON CONFLICT (id) DO UPDATE
+        SET pid = excluded.pid, start_time = excluded.start_time, state = 'idle', heartbeat_at = clock_timestamp()
+        WHERE agents_agent.state = 'spawning'
+    RETURNING id, type_id
+), events AS (
+    INSERT INTO fleet_event (kind, subject, data)
+    SELECT 'agent.idle', id, jsonb_build_object('type', type_id, 'pid', %(pid)s::int) FROM reported
+)
+SELECT id FROM reported

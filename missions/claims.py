@@ -1,0 +1,91 @@
+"""What an agent gets when it claims: a running attempt of a sortie, and the token that proves it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from fleet import ids, statements
+from missions.rows import Cursor
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Claim:
+    """One attempt that this process holds under a lease. `attempt` is the fencing token.
+
+    `held_until` is on this process's monotonic clock and earlier than the lease in the database, so that a worker
+    that cannot reach Postgres stops its drivers before anybody else may start them.
+    """
+
+    id: UUID
+    mission: UUID
+    key: str
+    attempt: int
+    tries: int
+    max_tries: int
+    spec: Mapping[str, Any]
+    held_until: float = field(default=0.0)
+
+    @property
+    def marker(self) -> str:
+        """`srt_…/3`: how the attempt is named in its processes' environment, in logs and to users."""
+        return f"{ids.encode(ids.SORTIE, self.id)}/{self.attempt}"
+
+
+# A lease is trusted for less than it lasts: for the time that the claim or renewal took to come back, and a little more.
+MARGIN_S = 1.0
+
+
+def claim(cursor: Cursor, *, agent: UUID, agent_type: str, limit: int, lease_s: float) -> list[Claim]:
+    """Take up to `limit` queued sorties of a type, the most urgent first; in the caller's transaction."""
+    asked_at = time.monotonic()
+    cursor.execute(
+        statements.read("missions", "claim"), {"agent": agent, "type": agent_type, "limit": limit, "lease": lease_s}
+    )
+    held_until = asked_at + lease_s - min(MARGIN_S, lease_s / 4)
+    return [
+        Claim(
+            id=sortie,
+            mission=mission,
+            key=key,
+            attempt=attempt,
+            tries=tries,
+            max_tries=max_tries,
+            spec=spec,
+            held_until=held_until,
+        )
+        for sortie, mission, key, attempt, tries, max_tries, spec in cursor.fetchall()
+    ]
+
+
+def give_back(cursor: Cursor, *, claims: Sequence[tuple[UUID, int]], why: str) -> list[tuple[Any, ...]]:
+    """Queue attempts again whose drivers never started or were stopped by a drain; costs no try."""
+    cursor.execute(
+        statements.read("missions", "return"),
+        {"ids": [sortie for sortie, _ in claims], "attempts": [attempt for _, attempt in claims], "why": why},
+    )
+    return cursor.fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What the database said of the leases that were renewed."""
+
+    held: frozenset[tuple[UUID, int]]
+    cancelled: frozenset[tuple[UUID, int]]
+
+
+def renew(cursor: Cursor, *, held: Sequence[tuple[UUID, int]], lease_s: float) -> Renewal:
+    """Extend the leases of these attempts, all in one statement; those absent from the answer are lost."""
+    cursor.execute(
+        statements.read("missions", "renew"),
+        {"ids": [sortie for sortie, _ in held], "attempts": [attempt for _, attempt in held], "lease": lease_s},
+    )
+    rows = cursor.fetchall()
+    return Renewal(
+        held=frozenset((sortie, attempt) for sortie, attempt, _ in rows),
+        cancelled=frozenset((sortie, attempt) for sortie, attempt, cancel in rows if cancel),
+    )

@@ -1,0 +1,188 @@
+"""One committer an agent process: it settles and claims for all of the process's slots, in as few commits as it can.
+
+A commit is what costs (2 ms on an ordinary cloud disk), so whatever the slots say while one commit is under way goes
+into the next one together: settlements and claims in one transaction. A slot that has finished its list says so and
+asks for more in one exchange, and may get just what it made ready.
+
+Where Postgres does not answer, the committer keeps what it was told and tries again until it does. A commit whose
+fate is unknown is said again: the fence (sortie, attempt) makes that harmless, and claims whose answer was lost are
+found as strays and handed back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import psycopg
+
+from fleet import statements
+from missions import claims, rows, settling
+from missions.claims import Claim
+from missions.settling import Consequences, Settlement
+
+log = logging.getLogger("fleet.committer")
+
+RETRY_S = 0.5
+
+
+@dataclass(slots=True, eq=False)
+class _Exchange:
+    """What one slot said and wants, and the answer."""
+
+    settlements: Sequence[Settlement]
+    returned: Sequence[Claim]
+    want: int
+    done: threading.Event = field(default_factory=threading.Event)
+    claimed: list[Claim] = field(default_factory=list)
+
+
+class Committer(threading.Thread):
+    """Owns the process's connection for settling and claiming; everything else only posts to it.
+
+    After each commit `settled` is told of every settlement whether it was accepted, and `ring` what other agents can
+    now do.
+    """
+
+    def __init__(
+        self,
+        *,
+        agent: UUID,
+        agent_type: str,
+        lease_s: float,
+        ring: Callable[[Mapping[str, int]], None],
+        settled: Callable[[Settlement, bool], None],
+    ) -> None:
+        super().__init__(name="committer", daemon=True)
+        self.agent, self.agent_type, self.lease_s = agent, agent_type, lease_s
+        self.ring, self.settled = ring, settled
+        self._posted: list[_Exchange] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._connection: rows.Connection | None = None
+        self._unsure = False  # whether a commit's fate is unknown, and strays may exist
+        self._known: set[tuple[UUID, int]] = set()  # what was claimed here and neither settled nor returned
+
+    # ── What the slots call ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def exchange(
+        self, *, settlements: Sequence[Settlement] = (), returned: Sequence[Claim] = (), want: int = 0, wait: bool = True
+    ) -> list[Claim]:
+        """Settle these, hand those back, and claim up to `want`, in one transaction with what others say meanwhile.
+
+        Blocks until it is committed, unless `wait` is false. Nothing is claimed once the committer is stopping.
+        """
+        exchange = _Exchange(settlements, returned, want)
+        with self._changed:
+            if self._stopping and not settlements and not returned:
+                return []
+            self._posted.append(exchange)
+            self._changed.notify()
+        if wait:
+            exchange.done.wait()
+        return exchange.claimed
+
+    def stop(self) -> None:
+        """Commit what has been posted, then end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+
+    # ── The thread ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> None:
+        while batch := self._take():
+            consequences = self._commit_until_it_holds(batch)
+            for exchange in batch:
+                exchange.done.set()
+            self._after(batch, consequences)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _take(self) -> list[_Exchange]:
+        with self._changed:
+            while not self._posted and not self._stopping:
+                self._changed.wait()
+            batch, self._posted = self._posted, []
+            return batch
+
+    def _commit_until_it_holds(self, batch: list[_Exchange]) -> Consequences:
+        one_by_one = False
+        while True:
+            try:
+                return self._commit(batch, one_by_one=one_by_one)
+            except (psycopg.errors.DataError, psycopg.errors.CheckViolation, ValueError) as fault:
+                if one_by_one:
+                    raise
+                log.warning("one of %d settlements cannot be stored (%s); settling one by one", len(batch), fault)
+                one_by_one = True
+            except psycopg.Error as fault:
+                log.warning("Postgres did not take a commit (%s); trying again", str(fault).strip())
+                self._unsure = True
+                if self._connection is not None and self._connection.broken:
+                    self._connection = None
+                time.sleep(RETRY_S)
+
+    def _commit(self, batch: list[_Exchange], *, one_by_one: bool) -> Consequences:
+        connection = self._connection = self._connection or rows.connect(name="committer")
+        settlements = [settlement for exchange in batch for settlement in exchange.settlements]
+        returned = [(claim.id, claim.attempt) for exchange in batch for claim in exchange.returned]
+        want = 0 if self._stopping else sum(exchange.want for exchange in batch)
+        consequences, claimed = Consequences(), list[Claim]()
+        with connection.cursor() as cursor, connection.transaction():
+            if settlements:
+                consequences = settling.settle(cursor, settlements=settlements, one_by_one=one_by_one)
+            if self._unsure:
+                self._hand_back_strays(cursor, consequences)
+            if returned:
+                consequences.take(claims.give_back(cursor, claims=returned, why="it had not been started"))
+            if want:
+                claimed = claims.claim(
+                    cursor, agent=self.agent, agent_type=self.agent_type, limit=want, lease_s=self.lease_s
+                )
+        self._unsure = False
+        self._known.update((claim.id, claim.attempt) for claim in claimed)
+        self._known.difference_update((settlement.id, settlement.attempt) for settlement in settlements)
+        self._known.difference_update(returned)
+        consequences.freed[self.agent_type] -= len(claimed)
+        _share(claimed, batch)
+        for settlement in settlements:
+            self.settled(settlement, settlement.id in consequences.accepted)
+        return consequences
+
+    def _hand_back_strays(self, cursor: rows.Cursor, consequences: Consequences) -> None:
+        """Claims of a commit whose answer was lost: the database says that we hold them, and we never heard."""
+        cursor.execute(
+            "SELECT id, attempt FROM missions_sortie WHERE state = 'running' AND agent_id = %(agent)s",
+            {"agent": self.agent},
+        )
+        strays = [row for row in cursor.fetchall() if row not in self._known]
+        if strays:
+            log.warning("handing back %d claims whose answer was lost", len(strays))
+            consequences.take(claims.give_back(cursor, claims=strays, why="the answer to its claim was lost"))
+
+    def _after(self, batch: list[_Exchange], consequences: Consequences) -> None:
+        """What follows a commit and may fail without harm: the control loop does it again."""
+        self.ring({agent_type: count for agent_type, count in consequences.freed.items() if count > 0})
+        going_on = {claim.mission for exchange in batch for claim in exchange.claimed}
+        ended = consequences.missions - going_on
+        if ended and self._connection is not None:
+            try:
+                self._connection.execute(statements.read("missions", "complete"), {"missions": list(ended)})
+            except psycopg.Error as fault:
+                log.warning("could not look whether missions are complete: %s", fault)
+
+
+def _share(claimed: list[Claim], batch: list[_Exchange]) -> None:
+    """Deal the claims out, one each in turn, the most urgent first, up to what each slot wants."""
+    wanting = [exchange for exchange in batch if exchange.want]
+    place = 0
+    for claim in claimed:
+        while len(wanting[place % len(wanting)].claimed) >= wanting[place % len(wanting)].want:
+            place += 1
+        wanting[place % len(wanting)].claimed.append(claim)
+        place += 1

@@ -1,0 +1,123 @@
+"""The control loop's duties: small, each callable alone, each safe to run in two loops at once.
+
+    admit     ready → queued, where a place under the concurrency key is free and the mission runs
+    wake      waiting → ready, when the time has come
+    hint      queued rows that nobody has claimed are hinted again: the row is the outbox
+    rescue    running → queued, where the agent is gone
+    recount   pending → queued, a net under the counters of needs
+    complete  close missions whose sorties have all ended
+    sweep     go on cancelling missions that are being cancelled, and unqueue what paused missions left queued
+    expire    give up agents whose heartbeat stopped
+
+A beat runs them in this order. Each takes its rows with SKIP LOCKED or a guarded update, so nothing is done twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from agents import operations as agents
+from fleet import statements
+from missions import settling
+from missions.models import Mission
+from missions.operations import cancelling, moves
+
+log = logging.getLogger("fleet.dispatch")
+
+PAGE = 1_000
+
+
+def admit() -> Counter[str]:
+    """Queue what is ready and may start. Returns what became queued, by type."""
+    queued: Counter[str] = Counter()
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("missions", "postpone"))
+        cursor.execute(statements.read("missions", "admit"), {"limit": PAGE})
+        queued.update(agent_type for (agent_type,) in cursor.fetchall())
+        cursor.execute(statements.read("missions", "keys_waiting"))
+        keys = [key for (key,) in cursor.fetchall()]
+    for key in keys:
+        queued += admit_key(key=key)
+    return queued
+
+
+def admit_key(*, key: str) -> Counter[str]:
+    """Queue as many of one concurrency key as its limit has places free. The key's row is the lock, so that two
+    control loops never both see the same place free."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            'SELECT "limit" FROM missions_concurrencykey WHERE key = %(key)s FOR UPDATE SKIP LOCKED', {"key": key}
+        )
+        if cursor.fetchone() is None:
+            return Counter()
+        cursor.execute(statements.read("missions", "admit_key"), {"key": key})
+        return Counter(agent_type for (agent_type,) in cursor.fetchall())
+
+
+def wake() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("missions", "wake"), {"limit": PAGE})
+        (count,) = cursor.fetchone()
+        return int(count)
+
+
+def hint() -> Counter[str]:
+    """What is queued now, by type, for those that have waited longer than a beat. The caller rings."""
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("missions", "unclaimed"))
+        return Counter(dict(cursor.fetchall()))
+
+
+def rescue() -> settling.Consequences:
+    """Take sorties from agents that are gone, a page at a time."""
+    consequences = settling.Consequences()
+    while True:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(
+                statements.read("missions", "rescue"),
+                {"limit": PAGE, "max_rescues": settings.FLEET_MAX_RESCUES},
+            )
+            rows = cursor.fetchall()
+            bad = consequences.take(rows)
+            ended = [row[1] for row in rows if row[4] in {"failed", "cancelled"}]
+            if ended:
+                settling.free(cursor.cursor, ended=ended, consequences=consequences)
+            if bad:
+                settling.skip(cursor.cursor, bad=bad, consequences=consequences)
+        if len(rows) < PAGE:
+            if consequences.accepted:
+                log.warning("rescued %d sorties from agents that are gone", len(consequences.accepted))
+            return consequences
+
+
+def recount() -> Counter[str]:
+    consequences = settling.Consequences()
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("missions", "recount"), {"limit": PAGE})
+        consequences.take(cursor.fetchall())
+    return consequences.freed
+
+
+def complete() -> list[tuple[UUID, str]]:
+    return moves.complete(missions=None)
+
+
+def sweep() -> None:
+    """What a settlement made ready just as its mission was cancelled or paused."""
+    cancelled = list(Mission.objects.filter(state="cancelling").values_list("id", flat=True))
+    if cancelled:
+        with transaction.atomic():
+            cancelling.sweep(missions=cancelled)
+    paused = list(Mission.objects.filter(state="paused").values_list("id", flat=True))
+    if paused:
+        with connection.cursor() as cursor:
+            cursor.execute(statements.read("missions", "unqueue"), {"missions": paused})
+
+
+def expire() -> list[UUID]:
+    return agents.expire(after_s=settings.FLEET_LEASE_S)

@@ -1,0 +1,263 @@
+"""One attempt, from claim to verdict: prepare, drive, verify, collect, judge.
+
+Nothing here holds a transaction while a driver works. Reading what the attempt needs, and writing what came of it,
+are short; between them there is only the driver.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+
+from agents import drivers
+from agents.drivers.base import Brief, Driver, Evidence, Limits, Stop
+from fleet import errors, ids, statements
+from missions import artifacts, surroundings, verdict
+from missions.claims import Claim
+from missions.plan import SortieSpec, added, templates
+from missions.scribe import Page
+from missions.settling import Settlement
+
+log = logging.getLogger("fleet.flight")
+
+ASK_AGAIN_S = 0.5
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kit:
+    """What a type's attempts have in common, read from its row when the agent starts."""
+
+    agent_type: str
+    prompt_argv: tuple[str, ...] = ()
+    env_allow: frozenset[str] = frozenset()
+
+
+def fly(*, claim: Claim, kit: Kit, page: Page, stop: Stop) -> Settlement:
+    """Fly one attempt and judge it. Where Postgres does not answer, it is asked again until the attempt is stopped."""
+    spec = SortieSpec.from_json(claim.spec)
+    scratch = settings.FLEET_HOME.scratch / claim.marker.replace("/", "-")
+    try:
+        driver, brief = insist(lambda: prepare(claim=claim, spec=spec, kit=kit, scratch=scratch), stop=stop)
+        evidence = drive(driver=driver, brief=brief, page=page, stop=stop)
+        if evidence.ok and spec.verify is not None:
+            evidence = verify(spec=spec, brief=brief, evidence=evidence, page=page, stop=stop)
+        more: tuple[SortieSpec, ...] = ()
+        if evidence.ok:
+            more = insist(lambda: added_by(claim=claim, evidence=evidence), stop=stop)
+            collect(claim=claim, spec=spec, brief=brief, stop=stop)
+        return verdict.judge(claim=claim, spec=spec, evidence=evidence, added=more)
+    except Stopped:
+        return verdict.judge(claim=claim, spec=spec, evidence=Evidence(finished=False, ok=False, stopped=stop.reason))
+    except errors.FleetError as fault:
+        return verdict.failed(claim=claim, spec=spec, error=str(fault))
+    except Exception as surprise:  # a driver may raise only by surprise, and a surprise is a failed try
+        log.exception("%s: its driver raised", claim.marker)
+        return verdict.failed(claim=claim, spec=spec, error=f"{type(surprise).__name__}: {surprise}")
+    finally:
+        if spec.driver != "scripted":
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+class Stopped(Exception):
+    """The attempt was stopped while it waited for Postgres."""
+
+
+def insist(ask: Callable[[], T], *, stop: Stop) -> T:
+    """Ask Postgres again until it answers: its absence is not the attempt's fault, and costs it no try."""
+    while True:
+        try:
+            return ask()
+        except (OperationalError, InterfaceError) as fault:
+            log.warning("Postgres does not answer (%s); asking again", str(fault).strip())
+            connection.close()
+            if stop.reason is not None:
+                raise Stopped from fault
+            time.sleep(ASK_AGAIN_S)
+
+
+def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple[Driver, Brief]:
+    """Read what the attempt needs and fill its templates in."""
+    circumstances = _circumstances(claim=claim, spec=spec)
+    scope = templates.Scope(
+        needs=circumstances.results,
+        inputs=circumstances.inputs,
+        matrix=spec.matrix,
+        mission={"id": ids.encode(ids.MISSION, claim.mission), "name": circumstances.mission},
+        sortie={"id": ids.encode(ids.SORTIE, claim.id), "key": claim.key, "attempt": claim.attempt},
+    )
+    if spec.driver != "scripted":
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(mode=0o700, parents=True)
+    brief = Brief(
+        marker=claim.marker,
+        fleet=_home_id(),
+        arguments=templates.render(value=spec.arguments, scope=scope),
+        needs=circumstances.results,
+        inputs=circumstances.inputs,
+        env={
+            **{name: str(value) for name, value in templates.render(value=spec.env, scope=scope).items()},
+            "FLEET_MISSION": ids.encode(ids.MISSION, claim.mission),
+            "FLEET_SORTIE": claim.key,
+            "FLEET_NEED_STATES": json.dumps(circumstances.states),
+        },
+        env_allow=kit.env_allow | frozenset(settings.FLEET_ENV_ALLOW),
+        cwd=_cwd(spec, circumstances.folder, scope),
+        scratch=scratch,
+        hidden=(settings.FLEET_HOME.private,),
+        limits=Limits(
+            timeout_s=spec.timeout_s or settings.FLEET_TIMEOUT_S,
+            silence_s=spec.silence_s,
+            grace_s=settings.FLEET_GRACE_S,
+            result_bytes=settings.FLEET_RESULT_BYTES,
+        ),
+    )
+    match spec.driver:
+        case "command":
+            brief = _commanded(brief, spec.run, scope)
+        case "python":
+            brief = replace(brief, call=spec.call or "")
+        case "prompt":
+            if not kit.prompt_argv:
+                raise errors.Invalid(
+                    f"Agent type {kit.agent_type!r} takes no prompts.",
+                    hint="Give it a command that reads one (prompt argv, in the admin under Agent types), then retry.",
+                )
+            brief = replace(brief, argv=kit.prompt_argv, stdin=str(templates.render(value=spec.prompt, scope=scope)))
+    return drivers.get("command" if spec.driver == "prompt" else spec.driver), brief
+
+
+def drive(*, driver: Driver, brief: Brief, page: Page, stop: Stop) -> Evidence:
+    """The work itself."""
+    return driver.fly(brief=brief, reporter=page, stop=stop)
+
+
+def verify(*, spec: SortieSpec, brief: Brief, evidence: Evidence, page: Page, stop: Stop) -> Evidence:
+    """The last word on success: the plan's `verify` command, in the same place and with the same environment."""
+    scope = templates.Scope(needs={}, inputs=brief.inputs, matrix=spec.matrix, mission={}, sortie={})
+    checked = _commanded(replace(brief, argv=(), shell="", stdin="", call=""), spec.verify, scope)
+    word = drivers.get("command").fly(brief=checked, reporter=page, stop=stop)
+    if word.ok:
+        return evidence
+    return replace(
+        evidence,
+        ok=False,
+        stopped=word.stopped,
+        exit_code=word.exit_code,
+        error=f"It claimed success, but `verify` did not agree: {word.error or 'it ended with an error'}",
+    )
+
+
+def collect(*, claim: Claim, spec: SortieSpec, brief: Brief, stop: Stop) -> None:
+    """Store the files that the plan names under `outputs`, from the scratch folder or the one it worked in."""
+    if spec.outputs:
+        folders = (brief.scratch, *([brief.cwd] if brief.cwd else []))
+        insist(lambda: artifacts.collect(claim=claim, outputs=spec.outputs, folders=folders), stop=stop)
+
+
+def added_by(*, claim: Claim, evidence: Evidence) -> tuple[SortieSpec, ...]:
+    """The sorties that the attempt asks to add, checked as a plan is; PlanError where they are not valid."""
+    if not evidence.added:
+        return ()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT key FROM missions_sortie WHERE mission_id = %s", [claim.mission])
+        existing = [key for (key,) in cursor.fetchall()]
+        cursor.execute("SELECT defaults FROM missions_mission WHERE id = %s", [claim.mission])
+        (defaults,) = cursor.fetchone()
+    return added(
+        items=evidence.added,
+        existing=existing,
+        parent=claim.key,
+        surroundings=surroundings.current(),
+        defaults=json.loads(defaults) if isinstance(defaults, str) else defaults,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Circumstances:
+    mission: str
+    folder: str
+    inputs: Mapping[str, Any]
+    results: Mapping[str, Any]
+    states: Mapping[str, str]
+
+
+def _circumstances(*, claim: Claim, spec: SortieSpec) -> _Circumstances:
+    """What the mission and the needs give the attempt. In-process scripts that name no need are spared the reading."""
+    if spec.driver == "scripted" and not spec.arguments:
+        return _Circumstances("", "", {}, {}, {})
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, folder, inputs FROM missions_mission WHERE id = %s", [claim.mission])
+        name, folder, inputs = cursor.fetchone()
+        cursor.execute(statements.read("missions", "needs"), {"sortie": claim.id})
+        rows = cursor.fetchall()
+    results: dict[str, Any] = {key: _loaded(result) for key, _, result in rows}
+    return _Circumstances(
+        mission=name,
+        folder=folder,
+        inputs=_loaded(inputs),
+        results=_by_need(spec, results),
+        states={key: state for key, state, _ in rows},
+    )
+
+
+def _by_need(spec: SortieSpec, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Results under the names that the plan gives the needs: a matrix's as a list. Needs that were added at run time
+    (`before`) come under the name before their bracket, as a list too."""
+    named: dict[str, Any] = {
+        need: [results.get(key) for key in keys] if need in spec.many else results.get(keys[0])
+        for need, keys in spec.groups.items()
+    }
+    foreseen = set(spec.needs)
+    for key, result in results.items():
+        if key not in foreseen:
+            name = key.partition("[")[0]
+            if name == key:
+                named[name] = result
+            else:
+                named.setdefault(name, []).append(result)
+    return named
+
+
+def _commanded(brief: Brief, run: str | tuple[str, ...] | None, scope: templates.Scope) -> Brief:
+    if isinstance(run, tuple):
+        return replace(brief, argv=tuple(str(word) for word in templates.render(value=list(run), scope=scope)))
+    return replace(brief, shell=run or "")
+
+
+def _cwd(spec: SortieSpec, folder: str, scope: templates.Scope) -> Path | None:
+    """Where it works: `cwd` from the mission's folder, that folder itself, or, where it has none, its scratch folder."""
+    if spec.cwd is None:
+        return Path(folder) if folder else None
+    named = Path(str(templates.render(value=spec.cwd, scope=scope))).expanduser()
+    if not named.is_absolute() and not folder:
+        raise errors.Invalid(
+            f"cwd {str(named)!r} is relative, and the mission has no folder to start from.",
+            hint="Write an absolute path, or launch the mission with a folder.",
+        )
+    return Path(folder) / named
+
+
+def _loaded(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _home_id() -> str:
+    return hashlib.sha256(str(settings.FLEET_HOME.root).encode()).hexdigest()[:16]
+
+
+def number(marker: str) -> tuple[UUID, int]:
+    """The sortie and the attempt that a marker names."""
+    text, _, attempt = marker.partition("/")
+    return ids.decode(ids.SORTIE, text), int(attempt)

@@ -1,0 +1,87 @@
+"""Hints: "type X has work", sent over Celery after a commit.
+
+A hint is never the truth: lost, doubled or late ones cost time only. It is published from a thread of its own with
+short timeouts, so that a broker that is down holds up nobody; the control loop hints again whatever stays queued.
+
+The publisher uses the anonymous exchange, which needs no binding in Redis: a FLUSHALL takes nothing that the next
+hint would miss.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery
+
+from fleet.celery import app as fleet_app
+
+log = logging.getLogger("fleet.hints")
+
+FLY = "missions.fly"
+MOST = 8  # hints at once for one type: an agent that finds more than it can take wakes its other slots itself
+
+
+class Hinter(threading.Thread):
+    """Publishes in the background. `ring` returns at once; hints for one type that pile up are sent as one batch."""
+
+    def __init__(self, app: Celery) -> None:
+        super().__init__(name="hinter", daemon=True)
+        self.app = app
+        self._wanted: Counter[str] = Counter()
+        self._ready = threading.Condition()
+        self._stopping = False
+
+    def ring(self, freed: Mapping[str, int]) -> None:
+        if freed:
+            with self._ready:
+                self._wanted.update(freed)
+                self._ready.notify()
+
+    def stop(self, *, within_s: float = 2.0) -> None:
+        """Send what is left, for as long as this; what the broker has not taken by then is hinted by the control loop."""
+        with self._ready:
+            self._stopping = True
+            self._ready.notify()
+        self.join(within_s)
+
+    def run(self) -> None:
+        producer: Any = None
+        while True:
+            with self._ready:
+                while not self._wanted and not self._stopping:
+                    self._ready.wait()
+                if not self._wanted:
+                    return
+                wanted, self._wanted = self._wanted, Counter()
+            try:
+                if producer is None:
+                    producer = self._open()
+                for agent_type, count in wanted.items():
+                    for _ in range(min(count, MOST)):
+                        self.app.send_task(
+                            FLY, queue=f"agent.{agent_type}", producer=producer, retry=False, expires=60
+                        )
+            except Exception as fault:
+                # Whatever the broker's trouble is, the rows are queued and will be hinted again.
+                log.warning("the broker did not take a hint: %s", fault)
+                producer = None
+
+    def _open(self) -> Any:
+        connection = self.app.connection_for_write()
+        return self.app.amqp.Producer(connection.channel())
+
+
+@contextmanager
+def hinting() -> Iterator[Hinter]:
+    """A hinter for a process that launches something and goes on or ends."""
+    hinter = Hinter(fleet_app)
+    hinter.start()
+    try:
+        yield hinter
+    finally:
+        hinter.stop()

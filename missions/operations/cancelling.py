@@ -1,0 +1,50 @@
+"""Cancel: what has not started ends at once; what runs is stopped, and ends when its agent says so or is lost."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from fleet import errors, statements
+from missions import settling
+from missions.models import Mission, Sortie
+from missions.operations import moves
+from missions.states import MissionState, SortieState
+
+
+def cancel(*, mission: UUID, reason: str = "") -> Mission:
+    """Cancel a mission. It is *cancelling* until everything that runs has been stopped. Conflict if it has ended."""
+    with transaction.atomic():
+        moves.mission(id=mission, to=MissionState.CANCELLING, reason=reason)
+        sweep(missions=[mission])
+    moves.complete(missions=[mission])
+    return Mission.objects.get(id=mission)
+
+
+def sweep(*, missions: list[UUID]) -> None:
+    """Ask what runs to stop, then end the rest. In that order, which is the order that settling locks in."""
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("missions", "ask_to_stop"), {"missions": missions, "sorties": None})
+        cursor.execute(statements.read("missions", "cancel"), {"missions": missions, "sorties": None})
+
+
+def cancel_sortie(*, sortie: UUID) -> Sortie:
+    """Cancel one sortie; what needs it is skipped. Conflict if it has ended."""
+    consequences = settling.Consequences()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statements.read("missions", "ask_to_stop"), {"missions": None, "sorties": [sortie]})
+        asked = cursor.fetchall()
+        cursor.execute(statements.read("missions", "cancel"), {"missions": None, "sorties": [sortie]})
+        ended = [row[0] for row in cursor.fetchall()]
+        if ended:
+            settling.free(cursor.cursor, ended=ended, consequences=consequences)
+            settling.skip(cursor.cursor, bad=ended, consequences=consequences)
+    found = Sortie.objects.select_related("mission").filter(id=sortie).first()
+    if found is None:
+        raise errors.NotFound("There is no such sortie.")
+    if not asked and not ended and found.state != SortieState.CANCELLED:
+        raise errors.Conflict(f"{found.key} has {found.state} already; there is nothing to cancel.")
+    moves.complete(missions=[found.mission_id])
+    moves.ring(consequences.freed)
+    return found

@@ -1,0 +1,51 @@
+"""How missions move: a guarded update by the table of arrows, with its event, and what follows after a commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from fleet import errors, ids, statements
+from fleet.events.models import Event
+from missions import hints
+from missions.models import Mission
+from missions.states import MISSION_ARROWS, MissionState
+
+
+def mission(*, id: UUID, to: MissionState, reason: str = "", **changes: Any) -> None:
+    """Move one mission along an arrow of the table; Conflict where there is none from where it stands.
+
+    Call inside a transaction: the event is part of it.
+    """
+    sources = frozenset[str]().union(*(arrow.sources for arrow in MISSION_ARROWS if arrow.target == to))
+    now = Mission.objects.select_for_update().filter(id=id).values_list("state", flat=True).first()
+    if now is None:
+        raise errors.NotFound(f"There is no mission {ids.encode(ids.MISSION, id)}.")
+    if now not in sources:
+        raise errors.Conflict(f"The mission is {now}; it cannot become {to}.", hint=_HINTS.get((now, to), ""))
+    Mission.objects.filter(id=id, state=now).update(state=to, reason=reason[:500], **changes)
+    Event.objects.create(kind=f"mission.{to}", scope=id, subject=id, data={"from": now, "reason": reason})
+
+
+_HINTS = {
+    ("succeeded", "running"): "It has succeeded; there is nothing to retry.",
+    ("running", "running"): "It is running already.",
+    ("cancelling", "running"): "Wait until it is cancelled, then retry it.",
+}
+
+
+def complete(*, missions: list[UUID] | None) -> list[tuple[UUID, str]]:
+    """Close those of these missions (None: of all) whose sorties have all ended."""
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("missions", "complete"), {"missions": missions})
+        return [(id, state) for id, state in cursor.fetchall()]
+
+
+def ring(freed: Mapping[str, int]) -> None:
+    """Hint what has become queued, after the commit."""
+    if freed:
+        with hints.hinting() as hinter:
+            hinter.ring(freed)

@@ -1,0 +1,29 @@
+"""Pause: what runs may finish, nothing starts, nothing completes. Resume: it goes on; a created mission starts."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from fleet import statements
+from missions.models import Mission
+from missions.operations import moves
+from missions.states import MissionState
+
+
+def pause(*, mission: UUID, reason: str = "") -> Mission:
+    """Conflict unless it runs. What is queued goes back to ready, where nobody claims it."""
+    with transaction.atomic():
+        moves.mission(id=mission, to=MissionState.PAUSED, reason=reason)
+        with connection.cursor() as cursor:
+            cursor.execute(statements.read("missions", "unqueue"), {"missions": [mission]})
+    return Mission.objects.get(id=mission)
+
+
+def resume(*, mission: UUID) -> Mission:
+    """Conflict unless it is paused or planned. The control loop admits what is ready at its next beat."""
+    with transaction.atomic():
+        moves.mission(id=mission, to=MissionState.RUNNING)
+    moves.complete(missions=[mission])
+    return Mission.objects.get(id=mission)

@@ -1,0 +1,18 @@
+-- Queue what is ready, has no concurrency key, and belongs to a running mission.
+WITH free AS (
+    SELECT s.id FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id
+    WHERE s.state = 'ready' AND s.concurrency_key IS NULL AND m.state = 'running'
+      AND (s.wake_at IS NULL OR s.wake_at <= clock_timestamp())
+    ORDER BY s.id
+    LIMIT %(limit)s
+    FOR UPDATE OF s SKIP LOCKED
+), admitted AS (
+    UPDATE missions_sortie s SET state = 'queued', wake_at = NULL
+    FROM free
+    WHERE s.id = free.id
+    RETURNING s.id, s.mission_id, s.agent_type_id
+), events AS (
+    INSERT INTO fleet_event (kind, scope, subject, data)
+    SELECT 'sortie.queued', mission_id, id, '{"from": "ready"}' FROM admitted
+)
+SELECT agent_type_id FROM admitted

@@ -1,0 +1,18 @@
+-- End what has not started.
+WITH held AS (
+    SELECT s.id, s.state AS was FROM missions_sortie s
+    WHERE s.state IN ('pending', 'waiting', 'ready', 'queued')
+      AND (s.mission_id = ANY (%(missions)s::uuid[]) OR s.id = ANY (%(sorties)s::uuid[]))
+    ORDER BY s.id
+    FOR UPDATE
+), ended AS (
+    UPDATE missions_sortie s
+    SET state = 'cancelled', finished_at = clock_timestamp(), wake_at = NULL, waits_for = ''
+    FROM held
+    WHERE s.id = held.id
+    RETURNING s.id, s.mission_id, held.was
+), events AS (
+    INSERT INTO fleet_event (kind, scope, subject, data)
+    SELECT 'sortie.cancelled', mission_id, id, jsonb_build_object('from', was) FROM ended
+)
+SELECT id FROM ended

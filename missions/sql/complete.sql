@@ -1,0 +1,34 @@
+-- Close missions whose sorties have all ended. Repeated by the control loop, since two agents that settle a
+-- mission's last two sorties at once each see the other's unfinished.
+WITH done AS (
+    SELECT m.id, m.state AS was
+    FROM missions_mission m
+    WHERE m.state IN ('running', 'cancelling')
+      AND (%(missions)s::uuid[] IS NULL OR m.id = ANY (%(missions)s))
+      AND NOT EXISTS (
+          SELECT FROM missions_sortie s
+          WHERE s.mission_id = m.id AND s.state NOT IN ('succeeded', 'failed', 'skipped', 'cancelled'))
+    ORDER BY m.id
+    FOR UPDATE OF m SKIP LOCKED
+), counted AS (
+    SELECT done.id, done.was, count(s.id) FILTER (
+        WHERE s.state IN ('skipped', 'cancelled') OR (s.state = 'failed' AND NOT s.allow_failure)) AS bad
+    FROM done LEFT JOIN missions_sortie s ON s.mission_id = done.id
+    GROUP BY done.id, done.was
+), closed AS (
+    UPDATE missions_mission m
+    SET state = CASE WHEN counted.was = 'cancelling' THEN 'cancelled'
+                     WHEN counted.bad > 0 THEN 'failed'
+                     ELSE 'succeeded' END,
+        finished_at = clock_timestamp()
+    FROM counted
+    WHERE m.id = counted.id AND m.state = counted.was
+      AND NOT EXISTS (
+          SELECT FROM missions_sortie s
+          WHERE s.mission_id = m.id AND s.state NOT IN ('succeeded', 'failed', 'skipped', 'cancelled'))
+    RETURNING m.id, m.state, counted.was
+), events AS (
+    INSERT INTO fleet_event (kind, scope, subject, data)
+    SELECT 'mission.' || state, id, id, jsonb_build_object('from', was) FROM closed
+)
+SELECT id, state FROM closed

@@ -1,0 +1,29 @@
+-- Skip every unstarted sortie that can no longer run, to any depth: those that need one of %(bad)s, directly or
+-- through others, and, in the missions of %(stopped)s, all the rest. Those that run `if: always` are spared.
+WITH RECURSIVE doomed AS (
+    SELECT n.sortie_id AS id
+    FROM missions_need n JOIN missions_sortie d ON d.id = n.sortie_id
+    WHERE n.upstream_id = ANY (%(bad)s) AND NOT d.always AND d.state = 'pending'
+    UNION
+    SELECT s.id FROM missions_sortie s
+    WHERE s.mission_id = ANY (%(stopped)s) AND NOT s.always AND s.state IN ('pending', 'waiting', 'ready', 'queued')
+    UNION
+    SELECT n.sortie_id
+    FROM doomed JOIN missions_need n ON n.upstream_id = doomed.id JOIN missions_sortie d ON d.id = n.sortie_id
+    WHERE NOT d.always AND d.state = 'pending'
+), held AS (
+    SELECT s.id, s.state AS was FROM missions_sortie s
+    WHERE s.id IN (SELECT id FROM doomed) AND s.state IN ('pending', 'waiting', 'ready', 'queued')
+    ORDER BY s.id
+    FOR UPDATE
+), skipped AS (
+    UPDATE missions_sortie s
+    SET state = 'skipped', finished_at = clock_timestamp(), wake_at = NULL, waits_for = %(why)s
+    FROM held
+    WHERE s.id = held.id
+    RETURNING s.id, s.mission_id, held.was
+), events AS (
+    INSERT INTO fleet_event (kind, scope, subject, data)
+    SELECT 'sortie.skipped', mission_id, id, jsonb_build_object('from', was, 'why', %(why)s::text) FROM skipped
+)
+SELECT id FROM skipped

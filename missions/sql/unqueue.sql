@@ -1,0 +1,16 @@
+-- What is queued goes back to ready: its mission is paused.
+WITH held AS (
+    SELECT s.id FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id
+    WHERE s.state = 'queued' AND m.state = 'paused' AND m.id = ANY (%(missions)s)
+    ORDER BY s.id
+    FOR UPDATE OF s
+), moved AS (
+    UPDATE missions_sortie s SET state = 'ready'
+    FROM held
+    WHERE s.id = held.id AND s.state = 'queued'
+    RETURNING s.id, s.mission_id
+), events AS (
+    INSERT INTO fleet_event (kind, scope, subject, data)
+    SELECT 'sortie.ready', mission_id, id, '{"from": "queued", "why": "paused"}' FROM moved
+)
+SELECT id FROM moved

@@ -1,0 +1,18 @@
+-- Sorties whose time has come (a retry's backoff, a run_at) are ready again; admission does the rest.
+WITH due AS (
+    SELECT s.id FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id
+    WHERE s.state = 'waiting' AND s.wake_at <= clock_timestamp() AND m.state = 'running'
+    ORDER BY s.id
+    LIMIT %(limit)s
+    FOR UPDATE OF s SKIP LOCKED
+), woken AS (
+    UPDATE missions_sortie s
+    SET state = 'ready', wake_at = NULL, waits_for = '', ready_at = clock_timestamp()
+    FROM due
+    WHERE s.id = due.id
+    RETURNING s.id, s.mission_id
+), events AS (
+    INSERT INTO fleet_event (kind, scope, subject, data)
+    SELECT 'sortie.ready', mission_id, id, '{"from": "waiting"}' FROM woken
+)
+SELECT count(*) FROM woken

@@ -1,0 +1,24 @@
+"""What a plan may name here and now: the agent types of the database, the registered callables, the drivers."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from agents import callables
+from agents.models import AgentType
+from missions.plan import Surroundings, TypeFacts
+
+
+def current() -> Surroundings:
+    """Read from the database at each call: an operator may have added a type a moment ago."""
+    return Surroundings(
+        types={
+            name: TypeFacts(takes_prompt=bool(argv))
+            for name, argv in AgentType.objects.filter(enabled=True).values_list("name", "prompt_argv")
+        },
+        callables=callables.names(),
+        drivers={"command", "python"} | ({"scripted"} if settings.FLEET_SCRIPTED_DRIVER else set()),
+        max_sorties=settings.FLEET_MAX_SORTIES,
+        max_bytes=settings.FLEET_PLAN_BYTES,
+        max_added=settings.FLEET_MAX_ADDED,
+    )
