@@ -45,11 +45,17 @@ def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[st
             raise errors.Unavailable(
                 "The start failed; the lines above say why.", hint=f"The whole log is {logfiles.path(home, LOG)}."
             )
-        if time.monotonic() > deadline:
-            raise errors.Unavailable(
-                f"It is not ready after {READY_S} s, and goes on trying.", hint="Look at `fleet_services status`."
-            )
-        time.sleep(0.05)
+        _pause(deadline)
+
+
+def wait_until_ready(home: Home) -> dict[str, Any]:
+    """The status of the supervisor that runs, once it is ready; NotRunning when it ends before."""
+    deadline = time.monotonic() + READY_S
+    while True:
+        status = dict(control.ask(home, {"do": "status"}))
+        if status["ready"]:
+            return status
+        _pause(deadline)
 
 
 def state(home: Home) -> dict[str, Any]:
@@ -73,6 +79,14 @@ def stop(home: Home) -> bool:
             hint=f"See {logfiles.path(home, LOG)}; kill -9 of it is safe: the next start cleans up.",
         )
     return True
+
+
+def _pause(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise errors.Unavailable(
+            f"It is not ready after {READY_S} s, and goes on trying.", hint="Look at `fleet_services status`."
+        )
+    time.sleep(0.05)
 
 
 def _pass_on(home: Home, place: int, say: Callable[[str], None]) -> int:

@@ -47,7 +47,10 @@ class Supervisor:
         }
 
     async def run(self, work: Callable[[], Awaitable[int]] | None = None) -> int:
-        """Start all; do the work, or wait to be told to stop; stop all. The exit code: the work's, 1 if a start failed."""
+        """Start all; do the work, or wait to be told to stop; stop all.
+
+        The exit code is the work's; 1 if a start failed, 130 if it was told to stop before it was ready.
+        """
         with lock.hold(self.home):
             for orphan in self._register.orphans():
                 self._say(f"{orphan.name}: stopping what an earlier supervisor left")
@@ -60,6 +63,7 @@ class Supervisor:
                     return await self._serve(work)
                 finally:
                     rounds.cancel()
+                    self._listen_to_signals()  # the work may have listened itself
                     await self._stop_all()
                     await asyncio.gather(*tasks)
 
@@ -73,7 +77,7 @@ class Supervisor:
             self._say(f"{broken[0].service.name} cannot be started, so the rest is stopped again.")
             return 1
         if self._stopping:
-            return 0
+            return 130
         self._ready = True
         return await (work or self.wait)()
 

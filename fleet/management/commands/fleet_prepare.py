@@ -30,5 +30,5 @@ class Command(BaseCommand):
     def _ensure_admin(self) -> None:
         users = get_user_model()._default_manager
         if not users.filter(is_superuser=True).exists():
-            users.create_superuser(ADMIN, password=settings.FLEET_CREDENTIALS.admin_password)  # type: ignore[attr-defined]
+            users.create_superuser(ADMIN, password=settings.FLEET_CREDENTIALS.admin_password)
             self.stdout.write(f"Made the first admin, {ADMIN!r}; the password is in the fleet's credentials file.")

@@ -63,6 +63,7 @@ class Command(OperatorCommand):
                 hint="Stop them with `fleet_services down`; `fleet_up` starts services of its own on the same data.",
             )
         self.say("The fleet runs already.")
+        status = detached.wait_until_ready(settings.FLEET_HOME)
         if mission is not None:
             return asyncio.run(foreground.run(mission, base=settings.BASE_DIR))
         self._introduce()
