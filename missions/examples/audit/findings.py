@@ -1,0 +1,123 @@
+"""What a sortie of the audit found, in the form in which it is handed on.
+
+A rule says once what is wrong, why it matters and how to fix it; a finding says where. So 5,000 findings of ten rules stay small.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal, TypedDict, cast, get_args
+
+Severity = Literal["critical", "high", "medium", "low", "info"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+Area = Literal["security", "correctness", "performance", "testing", "frontend", "documentation", "upkeep"]
+AREAS: tuple[Area, ...] = get_args(Area)
+PER_RULE = 150  # places kept of one rule by one sortie; the rest are counted
+DETAIL = 300  # characters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One kind of fault.
+
+    `confidence` (0 to 1) is how often such a finding is right, from what the tool says and what was seen.
+    `topic` is equal for rules of several tools that mean the same fault; findings of one topic on one line are merged.
+    `place` tells whether it matters less in tests, documents and examples ("product") or everywhere alike ("any").
+    """
+
+    id: str
+    title: str
+    area: Area
+    severity: Severity
+    confidence: float
+    why: str
+    fix: str
+    topic: str = ""
+    place: Literal["product", "any"] = "product"
+
+    @property
+    def tool(self) -> str:
+        return self.id.partition(":")[0]
+
+
+class Finding(TypedDict):
+    """A place where a rule is broken.
+
+    `line` is 0 where a whole file is meant, `file` empty where the whole repository is. `lines` is how many lines it
+    concerns. `sure` (0 to 1) lowers the rule's confidence where the tool itself was less sure.
+    """
+
+    rule: str
+    file: str
+    line: int
+    lines: int
+    role: str
+    detail: str
+    sure: float
+
+
+class Outcome(TypedDict):
+    """The result of a sortie that looks for findings. `counts` are complete by rule where `findings` were capped."""
+
+    rules: dict[str, dict[str, str | float]]
+    findings: list[Finding]
+    counts: dict[str, int]
+    looked_at: int
+    notes: list[str]
+    figures: dict[str, object]
+
+
+class Ledger:
+    """Collects findings within bounds."""
+
+    def __init__(self) -> None:
+        self._rules: dict[str, Rule] = {}
+        self._findings: list[Finding] = []
+        self._counts: Counter[str] = Counter()
+        self.looked_at = 0
+        self.notes: list[str] = []
+        self.figures: dict[str, object] = {}
+
+    def add(
+        self,
+        rule: Rule,
+        *,
+        file: str = "",
+        line: int = 0,
+        lines: int = 1,
+        role: str = "product",
+        detail: str = "",
+        sure: float = 1.0,
+    ) -> None:
+        self._rules[rule.id] = rule
+        self._counts[rule.id] += 1
+        if self._counts[rule.id] <= PER_RULE:
+            said = clean(detail)
+            self._findings.append(
+                Finding(rule=rule.id, file=file, line=line, lines=lines, role=role, detail=said, sure=sure)
+            )
+
+    def outcome(self) -> Outcome:
+        return {
+            "rules": {name: asdict(rule) for name, rule in self._rules.items()},
+            "findings": self._findings,
+            "counts": dict(self._counts),
+            "looked_at": self.looked_at,
+            "notes": self.notes,
+            "figures": self.figures,
+        }
+
+
+def clean(text: str) -> str:
+    """Text of a repository on one line, bounded, without characters that a terminal or a database would trip over."""
+    line = " ".join(text.split())
+    printable = "".join(char if char.isprintable() else "·" for char in line)
+    return printable if len(printable) <= DETAIL else printable[: DETAIL - 1] + "…"
+
+
+def rules_of(outcome: Mapping[str, object]) -> dict[str, Rule]:
+    """The rules of an outcome that has been through JSON."""
+    raw = cast(dict[str, dict[str, object]], outcome.get("rules") or {})
+    return {name: Rule(**fields) for name, fields in raw.items()}  # type: ignore[arg-type]

@@ -1,0 +1,156 @@
+"""Git, run so that a hostile repository cannot make it execute anything, write anything or reach the network.
+
+A repository's own configuration may name programs (fsmonitor, hooks, pagers, external diffs, text converters, signature
+checkers); each is overridden here. Only objects and the index are read: nothing that would run a clean or smudge filter.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from fleet import errors
+
+_OVERRIDES = {
+    "safe.directory": "*",
+    "core.fsmonitor": "false",
+    "core.hooksPath": os.devnull,
+    "core.pager": "cat",
+    "core.quotePath": "false",
+    "core.attributesFile": os.devnull,
+    "core.sshCommand": "false",
+    "core.alternateRefsCommand": "true",
+    "diff.external": "",
+    "diff.renameLimit": "400",
+    "log.showSignature": "false",
+    "gpg.program": "false",
+    "gpg.ssh.program": "false",
+    "gpg.x509.program": "false",
+    "protocol.allow": "never",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+}
+
+
+def environment() -> dict[str, str]:
+    """The whole environment of a git process: a PATH, a plain locale, and overrides that no repository can undo."""
+    overrides = {"GIT_CONFIG_COUNT": str(len(_OVERRIDES))}
+    for number, (key, value) in enumerate(_OVERRIDES.items()):
+        overrides[f"GIT_CONFIG_KEY_{number}"] = key
+        overrides[f"GIT_CONFIG_VALUE_{number}"] = value
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LC_ALL": "C.UTF-8",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_PAGER": "cat",
+        **overrides,
+    }
+
+
+def root(place: Path) -> Path:
+    """The top folder of the working tree that holds `place`; Invalid, with what to do, where there is none."""
+    hint = "Name the folder of a git checkout: --param repository=/path/to/checkout."
+    if not place.is_dir():
+        raise errors.Invalid(f"There is no folder {str(place)!r} to audit.", hint=hint)
+    try:
+        answer = _run(place, "rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-toplevel")
+    except FileNotFoundError:
+        raise errors.Unavailable(
+            "git is not installed here.", hint="Install git and start the mission again."
+        ) from None
+    lines = os.fsdecode(answer.stdout).split("\n")
+    if lines[0] == "true":
+        bare = f"{str(place)!r} is a bare git repository, which has no files to read."
+        raise errors.Invalid(bare, hint="Clone it (git clone <it> <folder>) and audit the clone.")
+    if answer.returncode or lines[1] != "true":
+        raise errors.Invalid(f"{str(place)!r} is not a git repository.", hint=hint + " `git init` would make it one.")
+    top = Path("\n".join(lines[2:]).removesuffix("\n")).resolve()
+    if not place.resolve().is_relative_to(top):
+        # core.worktree may point anywhere; files outside the folder that was named are not ours to read.
+        raise errors.Invalid(
+            f"{str(place)!r} keeps its files elsewhere ({str(top)!r}).", hint="Audit that folder instead."
+        )
+    return top
+
+
+def output(repository: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
+    """What git printed; Unavailable with git's own last line where it failed."""
+    done = _run(repository, *arguments, stdin=stdin)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise errors.Unavailable(
+            f"git {arguments[0]} failed in {str(repository)!r}: {said[-1]}", hint="Try `git fsck` there."
+        )
+    return done.stdout
+
+
+def records(repository: Path, *arguments: str, seconds: float, separator: bytes = b"\0") -> Iterator[bytes]:
+    """What git prints, cut at the separator, as it comes. After `seconds` git is stopped and `TimeoutError` raised."""
+    deadline = time.monotonic() + seconds
+    command = ["git", "-C", os.fspath(repository), *arguments]
+    with subprocess.Popen(
+        command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        rest = b""
+        try:
+            while block := os.read(process.stdout.fileno(), 1 << 16):
+                *whole, rest = (rest + block).split(separator)
+                yield from whole
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"git {arguments[0]} took longer than {seconds:.0f} s")
+            if rest:
+                yield rest
+        finally:
+            process.kill()
+
+
+class Entry(NamedTuple):
+    """One line of the index: the file's mode (octal, as text), the digest of its content, its path in bytes."""
+
+    mode: str
+    blob: str
+    path: bytes
+
+
+def tracked(repository: Path) -> list[Entry]:
+    """All that git tracks, in the order of the index; of a path in conflict the first stage only."""
+    found: dict[bytes, Entry] = {}
+    for line in output(repository, "ls-files", "--stage", "-z").split(b"\0"):
+        if line:
+            head, _, path = line.partition(b"\t")
+            mode, blob, _stage = head.decode().split(" ")
+            found.setdefault(path, Entry(mode, blob, path))
+    return list(found.values())
+
+
+def has_commits(repository: Path) -> bool:
+    return _run(repository, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").returncode == 0
+
+
+def head(repository: Path) -> dict[str, str | int | bool]:
+    """The newest commit (id, subject, when it was made in Unix seconds), the branch, and whether history was cut off."""
+    commit, seconds, subject = (
+        output(repository, "log", "-1", "--format=%H%x00%ct%x00%s").decode(errors="replace").split("\0")
+    )
+    branch = _run(repository, "symbolic-ref", "--quiet", "--short", "HEAD").stdout.decode(errors="replace").strip()
+    shallow = output(repository, "rev-parse", "--is-shallow-repository").strip() == b"true"
+    return {"commit": commit, "at": int(seconds), "subject": subject.strip(), "branch": branch, "shallow": shallow}
+
+
+def _run(repository: Path, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["git", "-C", os.fspath(repository), *arguments],
+        env=environment(),
+        input=stdin if stdin is not None else b"",
+        capture_output=True,
+        check=False,
+    )

@@ -1,0 +1,44 @@
+"""HTML and SVG put together from elements, so that no text of a repository can become markup."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from typing import TypeAlias
+
+
+class Markup(str):
+    """Text that is markup already."""
+
+    __slots__ = ()
+
+
+Part: TypeAlias = "str | int | float | None | Iterable[Part]"
+_VOID = frozenset({"meta", "br", "hr"})
+
+
+def tag(name: str, /, *parts: Part, **attributes: str | float | bool | None) -> Markup:
+    """An element. Parts are escaped unless they are Markup; `class_` is class, `_` in an attribute's name is a hyphen."""
+    words = [name]
+    for key, value in attributes.items():
+        if value is None or value is False:
+            continue
+        word = key.rstrip("_").replace("_", "-")
+        words.append(word if value is True else f'{word}="{html.escape(_text(value))}"')
+    opened = f"<{' '.join(words)}>"
+    return Markup(opened if name in _VOID else f"{opened}{join(parts)}</{name}>")
+
+
+def join(parts: Part) -> Markup:
+    """Parts one after the other, escaped unless they are Markup."""
+    if parts is None:
+        return Markup("")
+    if isinstance(parts, Markup):
+        return parts
+    if isinstance(parts, str | int | float):
+        return Markup(html.escape(_text(parts)))
+    return Markup("".join(join(part) for part in parts))
+
+
+def _text(value: str | float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
