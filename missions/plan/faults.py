@@ -60,7 +60,8 @@ class Faults:
 
     def __init__(self, locate: Callable[[Path], tuple[int, int] | None] = lambda path: None) -> None:
         self.locate = locate
-        self._found: dict[tuple[int | None, str, str], Fault] = {}
+        self.count = 0
+        self._found: dict[tuple[int | None, int | None, str, str], Fault] = {}
         self._beyond = 0
         self._comparisons = MAX_COMPARISONS
 
@@ -72,12 +73,13 @@ class Faults:
         self.add_at(line, column, path, fault, fix)
 
     def add_at(self, line: int | None, column: int | None, path: Path, fault: str, fix: str = "") -> None:
+        self.count += 1
         if len(self._found) >= MAX_FAULTS:
             self._beyond += 1
             return
         found = Fault(line=line, column=column, where=dotted(path), fault=fault, fix=fix)
         # An anchor used a hundred times is one fault, not a hundred.
-        self._found.setdefault((line, found.where if line is None else "", fault), found)
+        self._found.setdefault((line, column, found.where if line is None else "", fault), found)
 
     def resembling(self, word: str, names: Collection[str]) -> str:
         """'Did you mean "…"?' for the name nearest to `word`, or nothing where none is near."""
@@ -119,7 +121,7 @@ def quoted(value: object) -> str:
     return f'"{shown}…"' if len(text) > 80 else f'"{shown}"'
 
 
-def listed(words: Iterable[str]) -> str:
+def listed(words: Iterable[str], *, joint: str = "and") -> str:
     """one, two and three"""
     *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
+    return f"{', '.join(most)} {joint} {last}" if most else last

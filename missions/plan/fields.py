@@ -11,8 +11,8 @@ from missions.plan import durations, templates
 from missions.plan.faults import Faults, Path, listed, quoted
 from missions.plan.specs import InputSpec, Retry, Surroundings
 
-# Which references each field may hold. A `run` or `verify` that is one text goes to a shell: see `SHELL`.
-SHELL = frozenset({"matrix"})
+# Which references each field may hold. A `run` or `verify` that is one text goes to a shell, and may hold only MATRIX.
+MATRIX = frozenset({"matrix"})
 EVERYWHERE = frozenset({"needs", "inputs", "matrix", "mission", "sortie"})
 ALLOWED: Mapping[str, frozenset[str]] = {
     "run": EVERYWHERE,
@@ -21,8 +21,8 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "prompt": EVERYWHERE,
     "env": EVERYWHERE,
     "cwd": frozenset({"inputs", "matrix"}),
-    "outputs": SHELL,
-    "concurrency": SHELL,
+    "outputs": MATRIX,
+    "concurrency": MATRIX,
 }
 DEFAULTS_ALLOWED: Mapping[str, frozenset[str]] = {
     "env": frozenset({"inputs", "mission", "sortie"}),
@@ -39,8 +39,12 @@ def check_templates(
     inputs: Mapping[str, InputSpec] | Collection[str],
     axes: Collection[str],
     faults: Faults,
+    shell: bool = False,
 ) -> None:
-    """Adds a fault for each reference in `value` that could not be followed. `needs` None: they are not known."""
+    """Adds a fault for each reference in `value` that could not be followed.
+
+    `needs` None: they are not known. `shell`: the value is text for a shell, so that no data may become part of it.
+    """
     for where, text in templates.texts(value, path):
         try:
             found = list(templates.references(text))
@@ -48,6 +52,10 @@ def check_templates(
             faults.add(where, str(error), 'Write {{ needs.NAME.result }}, say; write \\{{ for "{{" itself.')
             continue
         for reference in found:
+            if shell and reference.root in templates.ROOTS - MATRIX:
+                fault = f"{{{{ {reference} }}}} would become shell text, which could run anything."
+                faults.add(where, fault, 'Put it in env: and use "$NAME", or give the command as a list.')
+                continue
             fault, fix = _wrong(reference, allowed, needs, inputs, axes, faults)
             if fault:
                 faults.add(where, fault, fix)
@@ -67,9 +75,6 @@ def _wrong(
         fix = faults.resembling(root, templates.ROOTS) or f"Begin with {_either(allowed)}, or write \\{{{{ for itself."
         return f"{shown} names nothing.", fix
     if root not in allowed:
-        if allowed is SHELL_TEXT:
-            fix = 'Put it in env: and use "$NAME", or give the command as a list.'
-            return f"{shown} would become shell text, which could run anything.", fix
         return f"{shown} cannot stand here.", f"Only {_either(allowed)} can."
     first = steps[0] if steps and isinstance(steps[0], str) else ""
     if root == "mission" or root == "sortie":
@@ -94,12 +99,8 @@ def _wrong(
     return "", ""
 
 
-# The same set as SHELL and another object: it says that a shell reads the text.
-SHELL_TEXT = frozenset({"matrix", *()})
-
-
 def _either(names: Collection[str]) -> str:
-    return listed(sorted(names)).replace(" and ", " or ")
+    return listed(sorted(names), joint="or")
 
 
 def duration(*, data: Mapping[str, Any], key: str, path: Path, faults: Faults) -> float | None:
@@ -174,7 +175,8 @@ def check_work(*, sortie: Mapping[str, Any], path: Path, surroundings: Surroundi
     if "call" in sortie and sortie["call"] not in surroundings.callables:
         fix = faults.suggestion(sortie["call"], surroundings.callables) or "Register it: see docs/drivers.md."
         faults.add((*path, "call"), f"There is no registered callable {quoted(sortie['call'])}.", fix)
-    if kind == "prompt" and agent in surroundings.types and not surroundings.types[agent].takes_prompt:
+    facts = surroundings.types.get(agent) if agent else None
+    if kind == "prompt" and facts and not facts.takes_prompt:
         fix = "Set its prompt command (an argv) in the admin under Agent types, or use run."
         faults.add((*path, "prompt"), f"The agent type {quoted(agent)} has no command that takes a prompt.", fix)
     if "with" in sortie and kind in ("command", "prompt"):
@@ -190,4 +192,4 @@ def check_work(*, sortie: Mapping[str, Any], path: Path, surroundings: Surroundi
 
 
 def _types(surroundings: Surroundings) -> str:
-    return listed(sorted(surroundings.types)[:30]).replace(" and ", " or ") if surroundings.types else "TYPE"
+    return listed(sorted(surroundings.types)[:30], joint="or") if surroundings.types else "TYPE"

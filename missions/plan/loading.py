@@ -66,7 +66,8 @@ def added(
     if not sorties:
         faults.check()
         return ()
-    data = {"mission": parent, "sorties": sorties}
+    names = list(sorties)
+    data = {"mission": parent or "added", "sorties": sorties}
     broken = structure.check(data=data, faults=faults)
     structure.prune(data=data, broken=broken)
     graph = Graph(
@@ -78,7 +79,7 @@ def added(
         priority=priority,
         existing=existing,
     )
-    specs = graph.specs(data=data.get("sorties", {}), names=list(sorties), broken=broken)
+    specs = graph.specs(data=sorties, names=names, broken=broken)
     faults.check()
     return specs
 

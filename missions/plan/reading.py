@@ -125,9 +125,9 @@ def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
 def _decode(text: str | bytes, faults: Faults) -> str:
     if isinstance(text, bytes):
         try:
-            text = text.decode("utf-8-sig")
+            text = text.decode()
         except UnicodeDecodeError as error:
-            line = text.count(b"\n", 0, error.start) + 1
+            line = error.object.count(b"\n", 0, error.start) + 1
             faults.add_at(line, None, (), "The plan is not UTF-8 text.", "Save it as UTF-8.")
             faults.fail()
     text = text.removeprefix("\ufeff")
@@ -176,7 +176,9 @@ def _explain(error: yaml.YAMLError, text: str, faults: Faults) -> None:
     line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
     lines = text.split("\n", mark.line + 1) if mark else []
     here = lines[mark.line] if mark and mark.line < len(lines) else ""
-    if "\t" in here[: (column or 0)] and not here[: (column or 1) - 1].strip():
+    if "{{" in here:
+        fix = "Put a text with {{ }} in quotes."
+    elif "\t" in here[: (column or 0)] and not here[: (column or 1) - 1].strip():
         fix = "YAML is indented with spaces, not with tabs."
     elif "mapping values" in problem:
         fix = 'Put a text that contains ": " in quotes, or check the indentation.'
@@ -186,7 +188,7 @@ def _explain(error: yaml.YAMLError, text: str, faults: Faults) -> None:
         fix = "Check the quotes and backslashes; in single quotes a backslash means itself."
     else:
         fix = "Check the indentation, quotes and brackets on this line and on the one before."
-    faults.add_at(line, column, (), f"This is not YAML: {', '.join(p for p in (context, problem) if p)}.", fix)
+    faults.add_at(line, column, (), f"This cannot be read: {', '.join(p for p in (context, problem) if p)}.", fix)
     faults.fail()
 
 
@@ -324,8 +326,7 @@ class _Builder:
             frame.places[len(frame.value)] = place
             frame.value.append(value)
         elif frame.key is not _NO_KEY:
-            if value is None or frame.key not in frame.value:
-                frame.value[frame.key] = value
+            frame.value.setdefault(frame.key, value)
             frame.key = _NO_KEY
         else:
             self._key(value, place, frame, event)

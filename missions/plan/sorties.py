@@ -1,10 +1,12 @@
-"""From the sorties of a plan, already held to the schema, to specs: every fault that needs the whole graph is found here."""
+"""From the sorties of a plan, which have passed the schema, to specs: finds the faults that need the whole graph."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from missions.plan import fields, matrix, ordering, templates
@@ -26,6 +28,7 @@ class Draft:
     timeout_s: float | None
     silence_s: float | None
     retry: Retry
+    sound: bool  # its templates can be filled in
     keys: tuple[str, ...] = ()
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     many: frozenset[str] = frozenset()
@@ -70,17 +73,15 @@ class Graph:
             fault = f"With every matrix worked out there are {total:,} sorties; {self.limit:,} are allowed."
             self.faults.add(("sorties",), fault, "Split it into several plans.")
             return ()
-        self._check_spread(drafts)
         by_name = {draft.name: draft for draft in drafts}
         for draft in drafts:
             self._make_keys(draft)
         for draft in drafts:
             self._resolve(draft, by_name, names)
         self._check_cycles(by_name)
-        self._check_edges(drafts)
-        if self.faults:
+        if not self._bounded(drafts):
             return ()
-        specs = [spec for draft in drafts for spec in self._expand(draft)]
+        specs = [spec for draft in drafts if draft.sound for spec in self._expand(draft)]
         self._check_limits(specs, by_name)
         if self.faults:
             return ()
@@ -113,31 +114,34 @@ class Graph:
             matrix.combinations(matrix=axes, path=(*path, "matrix"), limit=self.limit, faults=faults) if axes else [{}]
         )
         whole = {**self._usual, **data}
-        doing_nothing = not any(key in data for key in ("run", "call", "prompt", "driver"))
         driver = (
             "command"
-            if doing_nothing or any((*path, key) in broken for key in ("agent", "driver"))
+            if any((*path, key) in broken for key in ("agent", "driver"))
             else fields.check_work(sortie=whole, path=path, surroundings=self.surroundings, faults=faults)
         )
         if "run_at" in data:
             fields.run_at(value=data["run_at"], path=(*path, "run_at"), faults=faults)
+        before = faults.count
         self._check_templates(path, data, axes, combinations, broken)
-        own_retry = "retry" in data
+        sound = faults.count == before and bool(combinations)
+        timeout, silence = self._usual_timeout, self._usual_silence
+        if "timeout" in data:
+            timeout = fields.duration(data=data, key="timeout", path=path, faults=faults)
+        if "silence" in data:
+            silence = fields.duration(data=data, key="silence", path=path, faults=faults)
+        retry = self._usual_retry
+        if "retry" in data:
+            retry = fields.retry(data={**self._retry, **data["retry"]}, path=(*path, "retry"), faults=faults)
         return Draft(
             name=name,
             path=path,
             data=whole,
             driver=driver,
             combinations=combinations,
-            timeout_s=fields.duration(data=data, key="timeout", path=path, faults=faults)
-            if "timeout" in data
-            else self._usual_timeout,
-            silence_s=fields.duration(data=data, key="silence", path=path, faults=faults)
-            if "silence" in data
-            else self._usual_silence,
-            retry=fields.retry(data={**self._retry, **data["retry"]}, path=(*path, "retry"), faults=faults)
-            if own_retry
-            else self._usual_retry,
+            timeout_s=timeout,
+            silence_s=silence,
+            retry=retry,
+            sound=sound,
         )
 
     def _check_templates(
@@ -154,8 +158,6 @@ class Graph:
             value = data.get(key)
             if value is None:
                 continue
-            if isinstance(value, str) and key in ("run", "verify"):
-                allowed = fields.SHELL_TEXT
             fields.check_templates(
                 value=value,
                 path=(*path, key),
@@ -164,10 +166,11 @@ class Graph:
                 inputs=self.inputs,
                 axes=names,
                 faults=self.faults,
+                shell=isinstance(value, str) and key in ("run", "verify"),
             )
 
-    def _check_spread(self, drafts: Iterable[Draft]) -> None:
-        """A matrix or a default repeats its texts in every sortie: bound what that comes to."""
+    def _bounded(self, drafts: Sequence[Draft]) -> bool:
+        """A matrix or a default repeats its texts in every sortie, and matrices multiply needs: bounds both."""
         shared = len(json.dumps(self._env))
         total = sum(
             len(draft.combinations) * (shared + (len(json.dumps(draft.data)) if len(draft.combinations) > 1 else 0))
@@ -179,6 +182,14 @@ class Graph:
                 f"With every matrix and default written out the plan has {total:,} characters; {allowed:,} are allowed."
             )
             self.faults.add(("sorties",), fault, "Move long texts into files.")
+            return False
+        edges = sum(len(draft.keys) * sum(map(len, draft.groups.values())) for draft in drafts)
+        if edges > self.surroundings.max_needs:
+            fault = f"The sorties have {edges:,} needs in all; {self.surroundings.max_needs:,} are allowed."
+            fix = "Put a sortie between, which needs the many and is needed by the many."
+            self.faults.add(("sorties",), fault, fix)
+            return False
+        return True
 
     def _make_keys(self, draft: Draft) -> None:
         keys = [matrix.key(name=draft.name, combination=one) for one in draft.combinations]
@@ -188,7 +199,7 @@ class Graph:
                 self.faults.add((*draft.path, "matrix"), fault, "Use shorter values.")
                 break
         if len(set(keys)) < len(keys):
-            double = next(key for index, key in enumerate(keys) if key in keys[:index])
+            double = next(key for key, count in Counter(keys).items() if count > 1)
             self.faults.add(
                 (*draft.path, "matrix"), f"{quoted(double)} is made twice.", "Remove one of the combinations."
             )
@@ -259,13 +270,6 @@ class Graph:
             fault = f"The sorties need each other in a circle: {shown}."
             self.faults.add((*first.path, "needs", index), fault, "Remove one of these needs.")
 
-    def _check_edges(self, drafts: Iterable[Draft]) -> None:
-        total = sum(len(draft.keys) * sum(map(len, draft.groups.values())) for draft in drafts)
-        if total > self.surroundings.max_needs:
-            fault = f"The sorties have {total:,} needs in all; {self.surroundings.max_needs:,} are allowed."
-            fix = "Put a sortie between, which needs the many and is needed by the many."
-            self.faults.add(("sorties",), fault, fix)
-
     def _expand(self, draft: Draft) -> Iterable[SortieSpec]:
         data = draft.data
         run_at = fields.run_at(value=data["run_at"], path=draft.path, faults=self.faults) if "run_at" in data else None
@@ -273,27 +277,25 @@ class Graph:
         arguments, prompt, cwd = data.get("with", {}), data.get("prompt"), data.get("cwd")
         outputs, concurrency = data.get("outputs", []), data.get("concurrency")
         for key, combination in zip(draft.keys, draft.combinations, strict=True):
-            fill: Callable[[Any], Any] = lambda value, one=combination: (
-                templates.fill_matrix(value=value, matrix=one) if one and value else value
-            )
+            fill = partial(_fill, combination)
             files = [str(one) for one in fill(outputs)]
             for index, output in enumerate(files):
                 fields.check_output(value=output, path=(*draft.path, "outputs", index), faults=self.faults)
             yield SortieSpec(
                 key=key,
                 name=draft.name,
-                agent_type=data["agent"],
+                agent_type=data.get("agent", ""),
                 driver=draft.driver,
                 groups=draft.groups,
                 many=draft.many,
                 matrix=combination,
                 run=self._command(draft, "run", combination, fill),
                 call=data.get("call"),
-                prompt=None if prompt is None else _text(fill(prompt)),
+                prompt=None if prompt is None else templates.as_text(fill(prompt)),
                 arguments=fill(arguments),
                 verify=self._command(draft, "verify", combination, fill),
-                env={name: _text(value) for name, value in fill(env).items()},
-                cwd=None if cwd is None else _text(fill(cwd)),
+                env={name: templates.as_text(value) for name, value in fill(env).items()},
+                cwd=None if cwd is None else templates.as_text(fill(cwd)),
                 outputs=tuple(files),
                 allow_failure=data.get("allow_failure", False),
                 always="if" in data,
@@ -302,7 +304,7 @@ class Graph:
                 silence_s=draft.silence_s,
                 retry=draft.retry,
                 concurrency=concurrency
-                and Concurrency(key=_text(fill(concurrency["key"])), limit=concurrency.get("limit", 1)),
+                and Concurrency(key=templates.as_text(fill(concurrency["key"])), limit=concurrency.get("limit", 1)),
                 run_at=run_at,
             )
 
@@ -313,7 +315,7 @@ class Graph:
         if value is None:
             return None
         if isinstance(value, list):
-            return tuple(_text(item) for item in fill(value))
+            return tuple(templates.as_text(item) for item in fill(value))
         try:
             return templates.shell_text(text=value, matrix=combination)
         except ValueError as error:
@@ -336,5 +338,5 @@ class Graph:
                 self.faults.add(path, fault, "Give one key one limit.")
 
 
-def _text(value: Json) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _fill(combination: dict[str, Json], value: Any) -> Any:
+    return templates.fill_matrix(value=value, matrix=combination) if combination and value else value

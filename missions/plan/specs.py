@@ -84,6 +84,7 @@ class SortieSpec:
     retry: Retry = Retry()
     concurrency: Concurrency | None = None
     run_at: datetime | None = None
+    before: tuple[str, ...] = ()  # only of one added at run time: keys that now need it too
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -114,7 +115,7 @@ class SortieSpec:
     def from_json(cls, data: Mapping[str, Any]) -> SortieSpec:
         """The spec that `as_json` was taken of. Keys that this version does not know are passed over."""
         known = {name: value for name, value in data.items() if name in _DEFAULTS}
-        for name in ("run", "verify", "outputs"):
+        for name in ("run", "verify", "outputs", "before"):
             if isinstance(known.get(name), list):
                 known[name] = tuple(known[name])
         if "groups" in known:
@@ -131,13 +132,7 @@ class SortieSpec:
 
 
 _EMPTY: dict[str, Any] = {"groups": {}, "matrix": {}, "arguments": {}, "env": {}}
-_REQUIRED = object()
-_DEFAULTS: dict[str, Any] = {
-    part.name: _EMPTY.get(
-        part.name, _REQUIRED if part.name in ("key", "name", "agent_type", "driver") else part.default
-    )
-    for part in fields(SortieSpec)
-}
+_DEFAULTS: dict[str, Any] = {part.name: _EMPTY.get(part.name, part.default) for part in fields(SortieSpec)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,11 @@ SCHEMA: dict[str, Any] = json.loads((FilePath(__file__).parent / "schema.json").
 
 # Their effect is not built yet. A key that is passed over in silence would promise what nobody keeps.
 NOT_YET = frozenset(
-    "approval artifacts budget checkpoint decompose decomposition isolation mail merge model notify on_success paths "
-    "permissions reservations resources schedule secrets services skills tokens tools touches webhooks workspace".split()
+    {
+        *("approval", "budget", "checkpoint", "decompose", "decomposition", "isolation", "mail", "merge", "model"),
+        *("notify", "on_success", "permissions", "reservations", "resources", "schedule", "secrets", "skills"),
+        *("tokens", "tools", "touches", "webhooks", "workspace"),
+    }
 )
 WORK = ("run", "call", "prompt", "driver")
 
@@ -40,7 +43,7 @@ def check(*, data: Any, faults: Faults) -> set[Path]:
     broken: set[Path] = set()
     for error in itertools.islice(_VALIDATOR.iter_errors(data), MAX_FAULTS + 1):
         path: Path = tuple(error.instance_path)
-        steps = error.schema_path
+        steps: list[str | int] = list(error.schema_path)
         kind, value = error.kind.name, error.kind.value
         node = _node(steps[:-1])
         if kind == "additionalProperties":
@@ -52,7 +55,7 @@ def check(*, data: Any, faults: Faults) -> set[Path]:
             node = _node(value.schema_path[:-1])
             faults.add((*path, name), f"{quoted(name)} is not {node.get('title', 'a name')}.", node.get("x-fix", ""))
         elif kind == "oneOf":
-            given = [key for key in WORK if key in error.instance]
+            given = [key for key in WORK if isinstance(error.instance, dict) and key in error.instance]
             if given:
                 faults.add((*path, given[1]), f"It has {listed(given)}.", "Leave one of them: a sortie does one thing.")
                 broken.update((*path, key) for key in given)
@@ -71,14 +74,13 @@ def prune(*, data: Any, broken: set[Path]) -> None:
         while keys and not isinstance(keys[-1], str):
             keys = keys[:-1]
         here = data
-        for part in keys[:-1]:
-            here = here[part] if (isinstance(here, dict) and part in here) or _has_item(here, part) else None
+        try:
+            for part in keys[:-1]:
+                here = here[part]
+        except (KeyError, TypeError):
+            continue  # it went with a part that holds it
         if keys and isinstance(here, dict):
             here.pop(keys[-1], None)
-
-
-def _has_item(here: Any, part: str | int) -> bool:
-    return isinstance(here, list) and isinstance(part, int) and part < len(here)
 
 
 def _unknown_key(path: Path, known: list[str], faults: Faults) -> None:
@@ -94,10 +96,10 @@ def _unknown_key(path: Path, known: list[str], faults: Faults) -> None:
 
 def _sentence(kind: str, value: Any, instance: Any, node: dict[str, Any]) -> str:
     if kind == "type":
-        wanted = listed([_KINDS[name] for name in value]).replace(" and ", " or ")
+        wanted = listed([_KINDS[name] for name in value], joint="or")
         return f"It is {_described(instance)} and must be {wanted}."
     if kind == "enum":
-        return f"{quoted(instance)} is none of {listed([str(option) for option in value]).replace(' and ', ' or ')}."
+        return f"{quoted(instance)} is none of {listed([str(option) for option in value], joint='or')}."
     if kind == "required":
         return f"The key {quoted(value)} is missing."
     if kind == "pattern":

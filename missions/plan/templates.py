@@ -83,12 +83,12 @@ def shell_text(*, text: str, matrix: Mapping[str, Json]) -> str:
     """
 
     def resolve(reference: Reference) -> Json:
-        value = _as_text(_lookup(reference, Scope(matrix=matrix)))
+        value = as_text(_lookup(reference, Scope(matrix=matrix)))
         if not _SAFE_IN_SHELL.fullmatch(value):
             raise ValueError(f"The value {quoted(value)} of {reference} has characters with a meaning to the shell.")
         return value
 
-    return _as_text(_replace(text, resolve))
+    return as_text(_replace(text, resolve))
 
 
 def references(text: str) -> Iterator[Reference]:
@@ -148,18 +148,21 @@ def _replace(
     whole = _PIECE.fullmatch(text)
     if whole and whole[1] is not None and "{{" not in whole[1]:
         value = resolve(_parse(whole))
-        return text if value is _KEEP else value
+        if value is _KEEP:
+            return text
+        return spend(value) if isinstance(value, str) else value
 
     def piece(found: re.Match[str]) -> str:
         if found.group() == "\\{{":
             return "{{" if unescape else found.group()
         value = resolve(_parse(found))
-        return found.group() if value is _KEEP else spend(_as_text(value))
+        return found.group() if value is _KEEP else spend(as_text(value))
 
     return _PIECE.sub(piece, text)
 
 
-def _as_text(value: Json) -> str:
+def as_text(value: Json) -> str:
+    """A rendered value where text is wanted: a text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -168,7 +171,8 @@ def _lookup(reference: Reference, scope: Scope) -> Json:
         raise errors.Invalid(f"{{{{ {reference} }}}} names nothing.", hint=f"Begin with {listed(sorted(ROOTS))}.")
     here: Any = getattr(scope, reference.root)
     if reference.root == "needs":
-        here = {name: {"result": result} for name, result in here.items()}
+        named = reference.steps[:1]
+        here = {name: {"result": result} if (name,) == named else None for name, result in here.items()}
     for count, step in enumerate(reference.steps):
         try:
             if isinstance(here, str | int) or isinstance(step, int) is not isinstance(here, list):
