@@ -173,14 +173,15 @@ def added_by(*, claim: Claim, evidence: Evidence) -> tuple[SortieSpec, ...]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT key FROM missions_sortie WHERE mission_id = %s", [claim.mission])
         existing = [key for (key,) in cursor.fetchall()]
-        cursor.execute("SELECT defaults FROM missions_mission WHERE id = %s", [claim.mission])
-        (defaults,) = cursor.fetchone()
+        cursor.execute("SELECT defaults, inputs FROM missions_mission WHERE id = %s", [claim.mission])
+        defaults, inputs = cursor.fetchone()
     return added(
         items=evidence.added,
         existing=existing,
         parent=claim.key,
         surroundings=surroundings.current(),
-        defaults=json.loads(defaults) if isinstance(defaults, str) else defaults,
+        defaults=_loaded(defaults),
+        inputs=_loaded(inputs),
     )
 
 

@@ -16,7 +16,6 @@ from celery import Celery, bootsteps, signals
 from django.conf import settings
 
 from agents import operations as agents
-from agents.drivers import reaper, sandbox
 from agents.models import Agent, AgentType
 from fleet import errors, ids
 from missions.engine import Engine, kit_of
@@ -50,7 +49,6 @@ class EngineStep(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         global _engine
-        sandbox.harden_worker()
         named = os.environ.get("FLEET_AGENT", "")
         agent = UUID(named) if named else ids.new()
         process = psutil.Process()

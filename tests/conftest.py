@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
         except BaseException:
             cluster.remove(shared)
             raise
+    os.environ["FLEET_SCRIPTED_DRIVER"] = "yes"
     os.environ["DJANGO_SETTINGS_MODULE"] = "fleet.settings"
     from django.conf import settings  # noqa: PLC0415  (not before the lines above)
 

@@ -5,10 +5,10 @@ from django.db.models.functions import Cast, Now
 
 
 class TransactionId(models.Func):
-    """The id of the transaction that writes the row (xid8), as a number."""
+    """The id of the transaction that writes the row; of Postgres's type xid8, which casts to text only."""
 
     function = "pg_current_xact_id"
-    output_field = models.TextField()
+    output_field = models.BigIntegerField()
 
 
 class Event(models.Model):
@@ -20,7 +20,7 @@ class Event(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     at = models.DateTimeField(db_default=Now())
-    xid = models.BigIntegerField(db_default=Cast(TransactionId(), models.BigIntegerField()), editable=False)
+    xid = models.BigIntegerField(db_default=Cast(Cast(TransactionId(), models.TextField()), models.BigIntegerField()), editable=False)
     kind = models.CharField(max_length=60)  # "<noun>.<what became of it>": sortie.running, mission.failed, service.slow
     scope = models.UUIDField(null=True)  # whose followers hear of it: the mission
     subject = models.UUIDField(null=True)  # what it happened to

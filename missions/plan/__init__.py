@@ -1,8 +1,9 @@
-"""The plan format: read, judged and worked out. Pure: no Django, no settings, limits are passed in. See docs/plan.md."""
+"""The plan format: read, judged and worked out. Pure: no Django, no settings; limits are passed in (docs/plan.md)."""
 
+from missions.plan.additions import added
 from missions.plan.faults import Fault, PlanError
 from missions.plan.inputs import bind
-from missions.plan.loading import added, from_data, load
+from missions.plan.loading import from_data, load
 from missions.plan.specs import Concurrency, InputSpec, Plan, Retry, SortieSpec, Surroundings, TypeFacts
 from missions.plan.values import Json
 

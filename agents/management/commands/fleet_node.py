@@ -1,0 +1,26 @@
+"""`manage.py fleet_node`: the supervisor of this host's agents. `fleet_up` runs it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+from agents.node import Supervisor
+from fleet.management import process
+
+
+class Command(BaseCommand):
+    help = "Keep agents of every enabled type running on this host. On SIGTERM or Ctrl-C they drain and end."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--name", default="", help="this host's name in the fleet (its hostname)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        ending = process.ending()
+        Supervisor(name=options["name"] or settings.FLEET_NODE or socket.gethostname()).run(ending=ending)

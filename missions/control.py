@@ -1,0 +1,58 @@
+"""The control loop: it runs the duties of missions/dispatch.py, beat by beat, and survives what fails in one."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.conf import settings
+from django.db import Error, connection
+
+from missions import dispatch
+from missions.hints import Hinter
+
+log = logging.getLogger("fleet.control")
+
+RECOUNT_S = 30.0
+T = TypeVar("T")
+
+
+class Control:
+    """One control loop. Several may run at once; each duty takes its rows so that nothing is done twice."""
+
+    def __init__(self, *, hinter: Hinter) -> None:
+        self.hinter = hinter
+        self._recounted = time.monotonic()
+
+    def beat(self) -> None:
+        """Every duty once."""
+        self._do(dispatch.expire)
+        freed = self._do(dispatch.rescue)
+        if freed is not None:
+            self.hinter.ring(freed.freed)
+        self._do(dispatch.sweep)
+        self._do(dispatch.wake)
+        self._do(dispatch.admit)
+        if time.monotonic() - self._recounted > RECOUNT_S:
+            self._recounted = time.monotonic()
+            self._do(dispatch.recount)
+        self._do(dispatch.complete)
+        self.hinter.ring(self._do(dispatch.hint) or {})
+
+    def run(self, *, ending: threading.Event, alive: Callable[[], None]) -> None:
+        """Beat until asked to end; `alive` is told after each beat."""
+        while not ending.wait(settings.FLEET_CONTROL_S):
+            self.beat()
+            alive()
+
+    def _do(self, duty: Callable[[], T]) -> T | None:
+        try:
+            return duty()
+        except Error as fault:
+            # Postgres is away, or two loops met: the rows are still there at the next beat.
+            log.warning("%s: %s", duty.__name__, str(fault).strip())
+            connection.close()
+            return None

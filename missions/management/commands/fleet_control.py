@@ -1,0 +1,29 @@
+"""`manage.py fleet_control`: the control loop. `fleet_up` runs it; two at once do no harm."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+from fleet.celery import app
+from fleet.management import process
+from fleet.services import beats
+from missions.control import Control
+from missions.hints import Hinter
+
+
+class Command(BaseCommand):
+    help = "Run the control loop: admit, wake, hint, rescue, complete. Ends on SIGTERM or Ctrl-C."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        ending = process.ending()
+        hinter = Hinter(app)
+        hinter.start()
+        Control(hinter=hinter).run(
+            ending=ending, alive=lambda: beats.beat(settings.FLEET_HOME, "fleet_control")
+        )
+        hinter.stop()
