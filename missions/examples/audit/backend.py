@@ -1,6 +1,8 @@
-"""Faults in Python that show without running it: ruff's rules for likely bugs, and vulture's for code that nothing reaches.
+"""Faults in Python that show without running it: ruff's rules for likely bugs, and vulture's for code that nothing
+reaches.
 
-Rules of taste are left out. A project's own ruff configuration is not read (`--isolated`), its `# noqa` marks are honoured.
+Rules of taste are left out. A project's own ruff configuration is not read (`--isolated`), its `# noqa` marks are
+honoured.
 """
 
 from __future__ import annotations
@@ -76,7 +78,18 @@ def _ruff(files: list[tree.File], scratch: Path, ledger: Ledger) -> None:
         "--target-version=py314",
         "--no-respect-gitignore",
     ]
-    command = [sys.executable, "-m", "ruff", "check", *options, "--preview", f"--select={_SELECT}", "--", *by_disk]
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        *options,
+        "--preview",
+        f"--select={_SELECT}",
+        "--ignore=PLE0704",
+        "--",
+        *by_disk,
+    ]
     done = subprocess.run(command, cwd=scratch, capture_output=True, timeout=SECONDS, check=False)
     try:
         results = json.loads(done.stdout)
@@ -131,9 +144,7 @@ def _vulture(files: list[tree.File], ledger: Ledger) -> None:
         file_of = by_disk.get(str(item.filename))
         if file_of is None or file_of.role != "product":
             continue
-        private = (
-            item.name.startswith("_") and not item.name.startswith("__") and item.typ in ("function", "class", "method")
-        )
+        private = item.name.startswith("_") and not item.name.startswith("__") and item.typ in ("function", "class")
         if item.typ == "unreachable_code":
             ledger.add(UNREACHABLE, file=file_of.path, line=item.first_lineno, lines=item.size, detail=item.message)
         elif private:

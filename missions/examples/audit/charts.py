@@ -11,6 +11,7 @@ from missions.examples.audit.findings import SEVERITIES
 from missions.examples.audit.markup import Markup, Part, tag
 
 WIDTH = 440
+NAMED = 5  # hotspots that the chart names
 
 
 def _svg(height: int, label: str, *parts: Part) -> Markup:
@@ -18,7 +19,10 @@ def _svg(height: int, label: str, *parts: Part) -> Markup:
 
 
 def by_area(by_area: Mapping[str, Mapping[str, int]]) -> Markup:
-    """Findings by area, each bar cut by severity. The scale is a square root: a hundred small things must not hide a grave one."""
+    """Findings by area, each bar cut by severity.
+
+    The scale is a square root: a hundred small things must not hide a grave one.
+    """
     areas = sorted(by_area, key=lambda area: -sum(by_area[area].values()))
     most = math.sqrt(max((sum(by_area[area].values()) for area in areas), default=0) or 1)
     rows: list[Part] = []
@@ -37,20 +41,15 @@ def by_area(by_area: Mapping[str, Mapping[str, int]]) -> Markup:
 
 
 def hotspots(points: Sequence[Mapping[str, Any]]) -> Markup:
-    """Each file's branches (up) against its commits (right), both logarithmic; the size is its lines."""
-    height, left, bottom, top, right = 300, 40, 264, 12, WIDTH - 16
-    most_x = math.log1p(max((point["commits"] for point in points), default=1))
-    most_y = math.log1p(max((point["branches"] for point in points), default=1))
-
-    def place(point: Mapping[str, Any]) -> tuple[float, float]:
-        x = left + (right - left) * math.log1p(point["commits"]) / most_x
-        return x, bottom - (bottom - top) * math.log1p(point["branches"]) / most_y
-
+    """Each file's branches (up) against its commits (right), both logarithmic; the five hottest are numbered."""
+    left, bottom, top, right = 36, 250, 26, WIDTH - 16
+    most_x = math.log1p(max((point["commits"] for point in points), default=1)) or 1.0
+    most_y = math.log1p(max((point["branches"] for point in points), default=1)) or 1.0
     parts: list[Part] = [
         tag("line", x1=left, y1=bottom, x2=right, y2=bottom, class_="axis"),
         tag("line", x1=left, y1=top, x2=left, y2=bottom, class_="axis"),
-        tag("text", "changed more often →", x=right, y=height - 6, text_anchor="end", class_="small"),
-        tag("text", "more branches →", x=-top, y=14, text_anchor="end", transform="rotate(-90)", class_="small"),
+        tag("text", "changed more often →", x=right, y=bottom + 32, text_anchor="end", class_="small"),
+        tag("text", "↑ more branches", x=4, y=12, class_="small"),
     ]
     for value in _ticks(math.expm1(most_x)):
         x = left + (right - left) * math.log1p(value) / most_x
@@ -59,25 +58,20 @@ def hotspots(points: Sequence[Mapping[str, Any]]) -> Markup:
         y = bottom - (bottom - top) * math.log1p(value) / most_y
         parts.append(tag("line", x1=left, y1=y, x2=right, y2=y, class_="grid"))
         parts.append(tag("text", f"{value:,}", x=left - 5, y=y + 4, text_anchor="end", class_="small"))
-    for number, point in reversed(list(enumerate(points))):
-        x, y = place(point)
-        words = (
-            f"{point['file']}: {point['commits']:,} commits, {point['branches']:,} branches, {point['lines']:,} lines"
-        )
-        radius = 2.5 + min(9.0, math.sqrt(point["lines"]) / 5)
+    for number, point in reversed(list(enumerate(points, 1))):
+        x = left + (right - left) * math.log1p(point["commits"]) / most_x
+        y = bottom - (bottom - top) * math.log1p(point["branches"]) / most_y
+        words = f"{point['file']}: {point['commits']:,} commits, {point['branches']:,} branches"
+        radius = 9.0 if number <= NAMED else 2.5 + min(5.0, math.sqrt(point["lines"]) / 8)
         parts.append(
-            tag("circle", tag("title", words), cx=x, cy=y, r=radius, class_="dot hot" if number < 5 else "dot")
+            tag("circle", tag("title", words), cx=x, cy=y, r=radius, class_="dot hot" if number <= NAMED else "dot")
         )
-    taken: list[float] = []
-    for point in points[:5]:
-        x, y = place(point)
-        while any(abs(y - other) < 13 for other in taken):
-            y += 13
-        taken.append(y)
-        name = point["file"].rpartition("/")[2]
-        name = name if len(name) < 30 else name[:28] + "…"
-        parts.append(tag("text", name, x=x - 14, y=min(y + 4, bottom - 4), text_anchor="end", class_="name"))
-    return _svg(height, "Files by complexity and number of changes", parts)
+        if number <= NAMED:
+            parts.append(tag("text", number, x=x, y=y + 4, text_anchor="middle", class_="count"))
+    for number, point in enumerate(points[:NAMED], 1):
+        name = point["file"] if len(point["file"]) < 58 else "…" + point["file"][-56:]
+        parts.append(tag("text", f"{number}  {name}", x=4, y=bottom + 36 + number * 18, class_="small"))
+    return _svg(bottom + 46 + NAMED * 18, "Files by complexity and number of changes", parts)
 
 
 def activity(weeks: Sequence[int]) -> Markup:

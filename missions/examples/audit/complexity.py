@@ -70,7 +70,9 @@ def _functions(suffix: str, text: str, ledger: Ledger) -> list[lizard.FunctionIn
 
 def _judge(function: lizard.FunctionInfo, file: tree.File, ledger: Ledger) -> None:
     branches, length = function.cyclomatic_complexity, function.nloc
-    name = function.name.rpartition("::")[2] or "(anonymous)"
+    name = function.name.rpartition("::")[2]
+    if not name or name.startswith("anonymous"):
+        name = "(anonymous)"
     if branches > VERY_BRANCHY:
         rule = KNOT
     elif branches > BRANCHY:
@@ -88,14 +90,7 @@ def _judge(function: lizard.FunctionInfo, file: tree.File, ledger: Ledger) -> No
 
 
 def _band(branches: int) -> str:
-    return (
-        "1–5"
-        if branches <= 5
-        else "6–10"
-        if branches <= 10
-        else "11–15"
-        if branches <= 15
-        else "16–30"
-        if branches <= 30
-        else "over 30"
-    )
+    for most, name in ((5, "1–5"), (10, "6–10"), (15, "11–15"), (30, "16–30")):
+        if branches <= most:
+            return name
+    return "over 30"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Literal
@@ -56,22 +57,35 @@ def prose(context: Context) -> Outcome:
     top = {path.lower(): path for path in found.every_path if "/" not in path}
     _first_things(found, top, ledger)
     links = 0
+    faults: dict[str, list[tuple[Rule, tree.File, int, str]]] = defaultdict(list)
+    relative: Counter[str] = Counter()
     for number, (file, text) in enumerate(tree.texts(markdown)):
         if number % 50 == 0:
             context.progress(number / len(markdown), f"{number:,} of {len(markdown):,} documents")
         ledger.looked_at += 1
+        folder = file.path.partition("/")[0] if "/" in file.path else ""
         for kind, target, line in targets(text):
             links += 1
+            relative[folder] += not target.startswith("#") and not _SCHEME.match(target)
             if fault := book.fault(file, kind, target):
-                ledger.add(
-                    fault,
-                    file=file.path,
-                    line=line,
-                    role=file.role,
-                    detail=f"“{target}” leads nowhere" if fault in (LINK, ANCHOR, SITE_LINK) else f"“{target}”",
-                )
+                faults[folder].append((fault, file, line, target))
+    for folder, here in sorted(faults.items()):
+        if _is_site(folder, here, relative[folder]):
+            ledger.notes.append(
+                f"Links below {folder}/ are made for a site that is built from it, and were not judged."
+            )
+            continue
+        for fault, file, line, target in here:
+            said = "“{}”" if fault in (IMAGE, CASE) else "“{}” leads nowhere"
+            ledger.add(fault, file=file.path, line=line, role=file.role, detail=said.format(target))
     ledger.figures = {"documents": ledger.looked_at, "links": links, "licence": _licence(found, top)}
     return ledger.outcome()
+
+
+def _is_site(folder: str, faults: list[tuple[Rule, tree.File, int, str]], relative: int) -> bool:
+    """Where a third of a folder's links lead nowhere, it is not the links: something else resolves them."""
+    broken = sum(fault in (LINK, IMAGE, SITE_LINK) for fault, _file, _line, _target in faults)
+    return bool(folder) and broken >= 8 and broken * 3 >= relative
 
 
 def targets(text: str) -> Iterator[tuple[Literal["link", "image"], str, int]]:
@@ -99,7 +113,7 @@ def slugs(text: str) -> set[str]:
     for number, token in enumerate(tokens):
         if token.type == "heading_open":
             title = _plain(tokens[number + 1])
-            if explicit := re.search(r"\{\s*#([\w.-]+)[^}]*\}\s*$", title):
+            if explicit := re.search(r"\{:?\s*#([\w.-]+)[^}]*\}\s*$", title):
                 anchors.add(explicit[1].lower())
                 title = title[: explicit.start()]
             slug = slug_of(title)
@@ -107,7 +121,7 @@ def slugs(text: str) -> set[str]:
             found[slug] = repeat + 1
             anchors.add(f"{slug}-{repeat}" if repeat else slug)
     anchors.update(name.lower() for name in re.findall(r"""\b(?:id|name)\s*=\s*["']([^"']+)["']""", text))
-    anchors.update(name.lower() for name in re.findall(r"\{\s*#([\w.-]+)", text))
+    anchors.update(name.lower() for name in re.findall(r"\{:?\s*#([\w.-]+)", text))
     return anchors
 
 

@@ -1,6 +1,7 @@
 """What a sortie of the audit found, in the form in which it is handed on.
 
-A rule says once what is wrong, why it matters and how to fix it; a finding says where. So 5,000 findings of ten rules stay small.
+A rule says once what is wrong, why it matters and how to fix it; a finding says where. So 5,000 findings of ten
+rules stay small.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pages and styles: what keeps people with a screen reader or a keyboard out, what breaks, what loads from elsewhere."""
+"""Pages and styles: what keeps people with a screen reader or a keyboard out, what breaks, what comes from afar."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ CSS_ERROR = rules.get("css:parse-error")
 _DYNAMIC = re.compile(r"\{\{|\{%|\{#|<%|\$\{|<\?|\{[a-z@]|\[\[")
 _HTML = (".html", ".htm", ".xhtml", ".jinja", ".jinja2", ".j2", ".hbs", ".ejs", ".mustache", ".vue", ".svelte")
 _JSX_IMAGE = re.compile(r"<img\b(?:[^>{}]|\{[^{}]*\})*>")
+_NAMING = ("aria-label", "aria-labelledby", "title", "v-text", "x-text", "v-html", "id")
 _BLOCKS = re.compile(r"\{%.*?%\}|\{#.*?#\}|<%.*?%>|<\?.*?\?>", re.S)
 
 
@@ -87,38 +88,43 @@ def page(file: tree.File, text: str, ledger: Ledger) -> None:
             soup = BeautifulSoup(plain, "html.parser")
         except (bs4.ParserRejectedMarkup, RecursionError, AssertionError):
             return
-    for rule, tag, detail in _faults(soup, template, plain):
+    for rule, tag, detail in _faults(soup, template):
         ledger.add(rule, file=file.path, line=tag.sourceline or 0, role=file.role, detail=detail)
 
 
-def _faults(soup: BeautifulSoup, template: bool, text: str) -> Iterator[tuple[Rule, Tag, str]]:
+def _faults(soup: BeautifulSoup, template: bool) -> Iterator[tuple[Rule, Tag, str]]:
     html = soup.find("html")
     if isinstance(html, Tag):
         yield from _whole_page(soup, html, template)
-    for image in soup.find_all("img"):
-        if (
-            not any(name.lstrip(":@").removeprefix("v-bind:").startswith("alt") for name in image.attrs)
-            and image.get("role") != "presentation"
-            and image.get("aria-hidden") != "true"
-            and image.get("width") != "1"
-        ):
-            if not any("{" in name for name in image.attrs):
-                yield ALT, image, ""
+        yield from _headings(soup)
+    yield from ((ALT, image, "") for image in soup.find_all("img") if _lacks_alternative(image))
     yield from _fields(soup)
-    for tag in soup.find_all(["button", "a"]):
-        if tag.name == "a" and not tag.get("href"):
-            continue
-        named = tag.get_text(strip=True) or any(
-            tag.get(name) for name in ("aria-label", "aria-labelledby", "title", "v-text", "x-text", "v-html", "id")
-        )
-        if (
-            not named
-            and not tag.find(["img", "slot", "svg"])
-            and not any("{" in name for name in tag.attrs)
-            and not tag.find(True)
-        ):
-            yield BUTTON, tag, ""
+    yield from ((BUTTON, tag, "") for tag in soup.find_all(["button", "a"]) if _lacks_name(tag))
     yield from _ids(soup, template)
+    yield from _loaded(soup)
+    for frame in soup.find_all("iframe"):
+        if not any(frame.get(name) for name in ("title", "aria-label")) and frame.get("aria-hidden") != "true":
+            yield FRAME, frame, ""
+
+
+def _lacks_alternative(image: Tag) -> bool:
+    named = any(name.lstrip(":@").removeprefix("v-bind:").startswith("alt") for name in image.attrs)
+    hidden = image.get("role") == "presentation" or image.get("aria-hidden") == "true" or image.get("width") == "1"
+    return not (named or hidden or _is_dynamic(image))
+
+
+def _lacks_name(tag: Tag) -> bool:
+    if (tag.name == "a" and not tag.get("href")) or tag.find(True) or _is_dynamic(tag):
+        return False
+    return not tag.get_text(strip=True) and not any(tag.get(name) for name in _NAMING)
+
+
+def _is_dynamic(tag: Tag) -> bool:
+    """Whether a template may put further attributes on it."""
+    return any("{" in name for name in tag.attrs)
+
+
+def _loaded(soup: BeautifulSoup) -> Iterator[tuple[Rule, Tag, str]]:
     for tag in soup.find_all("script", src=True):
         source = str(tag["src"])
         if source.startswith("http://") and "localhost" not in source:
@@ -127,11 +133,6 @@ def _faults(soup: BeautifulSoup, template: bool, text: str) -> Iterator[tuple[Ru
             yield INTEGRITY, tag, ""
     for tag in soup.find_all("link", rel="stylesheet", href=re.compile(r"^http://(?!localhost)")):
         yield INSECURE, tag, ""
-    for tag in soup.find_all("iframe"):
-        if not tag.get("title") and not tag.get("aria-label") and tag.get("aria-hidden") != "true":
-            yield FRAME, tag, ""
-    if isinstance(html, Tag):
-        yield from _headings(soup)
 
 
 def _whole_page(soup: BeautifulSoup, html: Tag, template: bool) -> Iterator[tuple[Rule, Tag, str]]:

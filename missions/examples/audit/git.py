@@ -1,7 +1,8 @@
 """Git, run so that a hostile repository cannot make it execute anything, write anything or reach the network.
 
-A repository's own configuration may name programs (fsmonitor, hooks, pagers, external diffs, text converters, signature
-checkers); each is overridden here. Only objects and the index are read: nothing that would run a clean or smudge filter.
+A repository's own configuration may name programs (fsmonitor, hooks, pagers, external diffs, text converters,
+signature checkers); each is overridden here. Only objects and the index are read: nothing that would run a clean or
+smudge filter.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def has_commits(repository: Path) -> bool:
 
 
 def head(repository: Path) -> dict[str, str | int | bool]:
-    """The newest commit (id, subject, when it was made in Unix seconds), the branch, and whether history was cut off."""
+    """The newest commit (id, subject, Unix seconds at which it was made), the branch, and whether history is cut off."""
     commit, seconds, subject = (
         output(repository, "log", "-1", "--format=%H%x00%ct%x00%s").decode(errors="replace").split("\0")
     )

@@ -51,7 +51,7 @@ def churn(context: Context) -> Outcome:
         )
     if changes.bulk:
         ledger.notes.append(
-            f"History: {changes.bulk} commits of more than {BULK} files (imports, reformats) were not counted as changes."
+            f"History: {changes.bulk} commits of more than {BULK} files (imports, reformats) do not count as changes."
         )
     context.progress(0.8, "counting all commits")
     weeks, total, people = activity(found.root)
@@ -71,7 +71,7 @@ def churn(context: Context) -> Outcome:
 
 
 def heat(commits: dict[str, int]) -> dict[str, float]:
-    """0 to 1 for each file: its number of commits against the most changed file's, on a logarithmic scale; once is 0."""
+    """0 to 1 for each file: its commits against those of the most changed one, on a logarithmic scale; one is 0."""
     most = max(commits.values(), default=1)
     return {path: round(math.log(count) / math.log(max(2, most)), 2) for path, count in commits.items() if count > 1}
 
@@ -81,7 +81,8 @@ def changes_of(root: Path) -> Changes:
     changes = Changes()
     today: dict[str, str] = {}
     log = git.records(
-        root, "log", "--no-merges", "--numstat", "-M", "-z", "--no-ext-diff", "--no-textconv", "--format=%x01%aN", f"-n{COMMITS}",
+        root, "log", "--no-merges", "--numstat", "-M", "-z", "--no-ext-diff", "--no-textconv",
+        "--format=%x01%aN", f"-n{COMMITS}",
         seconds=SECONDS,
     )  # fmt: skip
     author = ""
@@ -145,8 +146,11 @@ def _count(changes: Changes, author: str, touched: list[tuple[str, int]]) -> Non
 
 
 def _knowers(changes: Changes, alive: set[str], people: int, ledger: Ledger) -> None:
-    """Names a folder only where there are others who could know it: a project of one or two people is told once, elsewhere."""
-    folders = {path.partition("/")[0] for path in alive if "/" in path}
+    """Names a folder only where there are others who could know it:
+
+    a project of one or two people is told once, elsewhere.
+    """
+    folders = {path.partition("/")[0] for path in alive if "/" in path and not path.startswith(".")}
     for folder, authors in sorted(changes.authors.items()):
         changed = sum(authors.values())
         name, most = authors.most_common(1)[0]

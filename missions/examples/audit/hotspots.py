@@ -1,4 +1,7 @@
-"""Where complexity and change meet: the files whose cleaning pays first (after Adam Tornhill, "Your Code as a Crime Scene")."""
+"""Where complexity and change meet:
+
+the files whose cleaning pays first (after Adam Tornhill, "Your Code as a Crime Scene").
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ def cross(context: Context) -> Outcome:
 
 
 def _corner(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most five files that are high on both axes: among the tenth most changed and the tenth most complex (three at least)."""
+    """At most five files that are high on both axes:
+
+    among the tenth most changed and the tenth most complex (three at least).
+    """
     if len(points) < 5:
         return []
     share = max(3, len(points) // 10)

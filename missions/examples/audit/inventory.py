@@ -73,7 +73,10 @@ def _is_code(language: str) -> bool:
 
 
 def _share_by_language(files: Counter[str]) -> dict[str, dict[str, object]]:
-    """The arguments of each complexity sortie by its name: the largest languages alone, the rest together, at most PARTS + 1."""
+    """The arguments of each complexity sortie by its name:
+
+    the largest languages alone, the rest together, at most PARTS + 1.
+    """
     shares: dict[str, dict[str, object]] = {}
     rest = []
     for language, number in files.most_common():

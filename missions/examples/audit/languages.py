@@ -1,4 +1,7 @@
-"""What language a file is in, by its name; its colour in charts follows GitHub's linguist where that is readable on both grounds."""
+"""What language a file is in, by its name.
+
+Its colour in charts follows GitHub's linguist where that is readable on both grounds.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import NamedTuple
 
 
 class Language(NamedTuple):
-    """`code` languages have functions whose complexity lizard can count; the others are markup, data or configuration."""
+    """`code` languages have functions whose complexity lizard can count; others are markup, data or configuration."""
 
     name: str
     colour: str

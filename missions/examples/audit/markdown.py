@@ -42,7 +42,7 @@ def code(text: str) -> str:
 def _item(item: Item, number: int) -> str:
     lines = [
         f"## {number}. {escaped(item.title)}",
-        f"**{item.severity}**, {item.count:,} {'place' if item.count == 1 else 'places'} ({', '.join(item.tools)}). {item.rule.why}",
+        f"**{item.severity}**, {page.number(item.count, 'place')} ({', '.join(item.tools)}). {item.rule.why}",
         f"**Fix:** {item.rule.fix}",
     ]
     spots = [spot for spot in item.spots if spot.file][:5]

@@ -13,12 +13,12 @@ class Markup(str):
     __slots__ = ()
 
 
-Part: TypeAlias = "str | int | float | None | Iterable[Part]"
+Part: TypeAlias = "str | int | float | Iterable[Part] | None"
 _VOID = frozenset({"meta", "br", "hr"})
 
 
 def tag(name: str, /, *parts: Part, **attributes: str | float | bool | None) -> Markup:
-    """An element. Parts are escaped unless they are Markup; `class_` is class, `_` in an attribute's name is a hyphen."""
+    """An element. Parts are escaped unless they are Markup; `class_` is class, `_` within an attribute a hyphen."""
     words = [name]
     for key, value in attributes.items():
         if value is None or value is False:

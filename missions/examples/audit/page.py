@@ -1,4 +1,4 @@
-"""The audit as one HTML page that needs nothing else: style and charts inside, no script, nothing loaded from anywhere."""
+"""The audit as one HTML page that needs nothing else: style and charts inside, no script, nothing loaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from missions.examples.audit import charts, gathering, ranking
 from missions.examples.audit.findings import AREAS, SEVERITIES
 from missions.examples.audit.gathering import Audit
-from missions.examples.audit.markup import Markup, Part, join, tag
+from missions.examples.audit.markup import Markup, Part, tag
 from missions.examples.audit.ranking import Item, Spot
 
 FIRST = 5
@@ -146,7 +146,7 @@ def _others(items: Sequence[Item]) -> Part:
             summary = tag(
                 "summary",
                 area.capitalize(),
-                tag("span", f" · {_number(len(inside), 'thing')}, {_number(places, 'place')}"),
+                tag("span", f" · {number(len(inside), 'thing')}, {number(places, 'place')}"),
             )
             areas.append(tag("details", summary, [_item(item, ranked[id(item)]) for item in inside], class_="area"))
     return tag(
@@ -163,7 +163,7 @@ def _item(item: Item, number: int) -> Markup:
         tag("span", f"{number}.", class_="rank"),
         tag("span", item.title, class_="what"),
         _chip(item),
-        tag("span", _number(item.count, "place"), class_="soft"),
+        tag("span", number(item.count, "place"), class_="soft"),
     )
     body = [
         tag("p", item.rule.why),
@@ -220,13 +220,14 @@ def remarks(audit: Audit) -> list[str]:
     said = []
     if audit.absent:
         said.append(
-            f"These parts brought no result, so the report is silent about them: {', '.join(audit.absent)}. See the mission's log."
+            f"These parts brought no result, so nothing is said of them here: {', '.join(audit.absent)}."
+            " The mission's log tells why."
         )
     if audit.signed is not None:
         said.append(
             "The newest commit has a signature that could be checked."
             if audit.signed
-            else "The newest commit has no signature that could be checked here (an unsigned history is common, and no fault by itself)."
+            else "The newest commit has no signature that could be checked here, which is common."
         )
     if (audit.inventory.get("head") or {}).get("shallow"):
         said.append("This clone is shallow: older history was not there to be read. `git fetch --unshallow` brings it.")
@@ -235,7 +236,8 @@ def remarks(audit: Audit) -> list[str]:
     tests = audit.figures["tests"]
     if tests.get("product_lines"):
         said.append(
-            f"Tests: {tests.get('test_lines', 0):,} lines for {tests['product_lines']:,} lines of product code, some {tests.get('cases', 0):,} cases."
+            f"Tests: {tests.get('test_lines', 0):,} lines for {tests['product_lines']:,} lines of product code,"
+            f" some {tests.get('cases', 0):,} cases."
         )
     links = audit.figures["prose"].get("links")
     if links:
@@ -271,10 +273,16 @@ def _mark(severity: str) -> Markup:
 
 
 def _detail(spot: Spot) -> Part:
-    return join([" ", spot.detail]) if spot.detail and spot.detail != spot.file else None
+    """What was said of a place; what stands between backticks is shown as code."""
+    if not spot.detail or spot.detail == spot.file:
+        return None
+    pieces = spot.detail.split("`")
+    if len(pieces) % 2 == 0:
+        return [" ", spot.detail]
+    return [" ", [tag("code", piece) if number % 2 else piece for number, piece in enumerate(pieces)]]
 
 
-def _number(count: int, noun: str) -> str:
+def number(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 

@@ -6,7 +6,8 @@ score = severity × confidence × place × (1 + heat) × reach
 - confidence  0 to 1, of the rule; where several tools agree, 1 − (1 − a)(1 − b)
 - place  0.35 in tests and examples, 0.6 in documents, 1 elsewhere (rules that are about tests or documents: 1)
 - heat  0 to 1, how often the file was changed lately, compared with the file changed most
-- reach  1 + log2(lines touched + places − 1) ÷ 10, at most 2; once for the item, all of whose places are one thing to do
+- reach  1 + log2(lines touched + places − 1) ÷ 10, at most 2; once for the item, all of whose places are one thing to
+  do
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ class Spot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A thing to do: one fault, with every place where it was found. `count` may exceed `len(spots)`: results are bounded."""
+    """A thing to do: one fault, with every place where it was found.
+
+    `count` may exceed `len(spots)`: results are bounded.
+    """
 
     rule: Rule
     severity: Severity

@@ -14,7 +14,7 @@ from missions.examples.audit.ranking import Item
 
 @register
 def render(context: Context, *, top: int = 20) -> dict[str, object]:
-    """Writes report.html, report.md, findings.json and findings.sarif; returns the summary with the first `top` items."""
+    """Writes report.html, report.md, findings.json and findings.sarif; returns a summary with the first `top` items."""
     if not context.needs.get("inventory"):
         # Where there is no repository this says what to do, in the same words as the inventory did.
         tree.load(context.inputs["repository"])

@@ -1,4 +1,6 @@
-"""The findings in SARIF 2.1.0 (https://docs.oasis-open.org/sarif/sarif/v2.1.0/), which code hosts and editors show in place."""
+"""The findings in SARIF 2.1.0 (https://docs.oasis-open.org/sarif/sarif/v2.1.0/), which code hosts and editors show in
+place.
+"""
 
 from __future__ import annotations
 

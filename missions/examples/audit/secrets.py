@@ -1,7 +1,7 @@
 """Secrets in files, found by detect-secrets' detectors, and sifted: most strings that look like a secret are none.
 
-The detectors are asked line by line about lines that can hold a secret at all; the filters that would ask a service whether
-a secret is live are left out, so nothing leaves this machine. The value itself never leaves this module.
+The detectors are asked line by line about lines that can hold a secret at all; the filters that would ask a service
+whether a secret is live are left out, so nothing leaves this machine. The value itself never leaves this module.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ _POSSIBLE = re.compile(
 _PLACEHOLDER = re.compile(
     r"(?i)example|sample|dummy|fake|placeholder|change.?(me|it|this)|your|xxx|todo|redacted|insert|replace|secret$|^secret|^(my)?pass(word|wd)?"
     r"|^test|test$|^foo|^bar|^(abc|123|qwerty)|123456|password|^none$|^null$|^true$|^false$|^undefined$|^(user|admin|root|postgres|guest|key|token)"
-    r"|^\W*$|\.\.\.|^[<\[({%$].*|^[a-z]+([_ -][a-z]+)*$|^[A-Z]+(_[A-Z]+)*$|^\w+\(|^(https?|file|/|\./)|\*{3}|\s|^os\.|^env\b|[a-z]\.[a-z]+[.(\[]"
+    r"|^\W*$|\.\.\.|^[<\[({%$].*|^[a-z]+([_ -][a-z]+)*$|^[A-Z]+(_[A-Z]+)*$"
+    r"|^\w+\(|^(https?|file|/|\./)|\*{3}|\s|^os\.|^env\b|[a-z]\.[a-z]+[.(\[]"
 )
 _LOCAL = re.compile(
     r"@(localhost|127\.0\.0\.1|\[::1\]|0\.0\.0\.0|db|postgres|redis|mysql|rabbitmq|mongo|host|hostname|server|proxy|example|[\w.-]*\.?example\.\w+|[\w-]+)(?=[:/\"'`\s)]|$)"

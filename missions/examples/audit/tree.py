@@ -74,7 +74,10 @@ class Tree:
 
 
 def load(repository: object) -> Tree:
-    """The tree of the repository at this path, a relative one from the folder of this project; Invalid where it is none."""
+    """The tree of the repository at this path, a relative one from the folder of this project.
+
+    Invalid where it is none.
+    """
     root = git.root(PROJECT / Path(str(repository)).expanduser())
     entries = git.tracked(root)
     marked = _marked_by_attributes(root, entries)
@@ -155,7 +158,7 @@ def texts(files: list[File]) -> Iterator[tuple[File, str]]:
 
 
 def part(files: list[File], number: int, of: int) -> list[File]:
-    """The share of part `number` (from 1) of `of`: by a hash of the path, so that the other shares need not be known."""
+    """The share of part `number` (from 1) of `of`: by a hash of the path, so that no other share need be known."""
     return [file for file in files if zlib.crc32(file.path.encode()) % of == number - 1]
 
 

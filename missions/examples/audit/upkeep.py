@@ -1,4 +1,7 @@
-"""How the house is kept: promises left in comments, things that should not be committed, files that do not parse, CI, containers."""
+"""How the house is kept:
+
+promises left in comments, things that should not be committed, files that do not parse, CI, containers.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +43,11 @@ _ARTEFACTS = re.compile(
     r"|\.(pyc|pyo|class|o|obj|so|dylib|dll|exe|swp|orig|rej|log|tmp|bak)$|(^|/)(\.DS_Store|Thumbs\.db|npm-debug\.log|\.coverage|core)$|~$"
     r"|\.egg-info/"
 )
-_CI = (".github/workflows/", ".gitlab-ci", ".circleci/", "azure-pipelines", "jenkinsfile", ".travis.yml", ".drone.yml", "appveyor.yml",
-       ".appveyor.yml", "bitbucket-pipelines", ".buildkite/", ".woodpecker", ".cirrus.yml", ".ci/", "ci/", ".teamcity/", ".forgejo/", ".gitea/", ".builds/", ".build.yml", "zuul", ".zuul")  # fmt: skip
+_CI = re.compile(
+    r"(\.github/workflows|\.circleci|\.buildkite|\.ci|ci|\.teamcity|\.forgejo|\.gitea|\.builds)/"
+    r"|(\.gitlab-ci|azure-pipelines|jenkinsfile|bitbucket-pipelines|\.woodpecker|\.?zuul)"
+    r"|(\.travis|\.drone|\.?appveyor|\.cirrus|\.build)\.yml$"
+)
 _STRANGERS = re.compile(
     r"\$\{\{[^}]*github\.(event\.(issue\.(title|body)|pull_request\.(title|body|head\.(ref|label|repo\.default_branch))|comment\.body|review\.body"
     r"|review_comment\.body|pages\.[^}]*page_name|head_commit\.(message|author\.(email|name))|discussion\.(title|body))|head_ref)\b[^}]*\}\}"
@@ -76,7 +82,7 @@ def chores(context: Context) -> Outcome:
     code = any(
         file.language for file in found.files if file.role == "product" and file.language not in ("Markdown", "Text")
     )
-    if code and not any(path.lower().startswith(_CI) for path in found.every_path):
+    if code and not any(_CI.match(path.lower()) for path in found.every_path):
         ledger.add(NO_CI)
     return ledger.outcome()
 
@@ -135,9 +141,9 @@ def dockerfile(file: tree.File, text: str, ledger: Ledger) -> None:
     for number, line in enumerate(text.splitlines(), 1):
         if match := re.match(r"(?i)\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?", line):
             image, name = match[1], (match[2] or "").lower()
-            if "$" not in image and "@" not in image and image.lower() not in stages | {"scratch"}:
-                if image.endswith(":latest") or ":" not in image.rpartition("/")[2]:
-                    ledger.add(LATEST, file=file.path, line=number, role=file.role, detail=f"FROM {image}")
+            floating = image.endswith(":latest") or ":" not in image.rpartition("/")[2]
+            if floating and "$" not in image and "@" not in image and image.lower() not in stages | {"scratch"}:
+                ledger.add(LATEST, file=file.path, line=number, role=file.role, detail=f"FROM {image}")
             stages.add(name)
             user = "nonroot" if "nonroot" in image or "distroless" in image else ""
         elif match := re.match(r"(?i)\s*USER\s+(\S+)", line):
@@ -149,14 +155,11 @@ def dockerfile(file: tree.File, text: str, ledger: Ledger) -> None:
 
 
 def _conflict(file: tree.File, text: str, ledger: Ledger) -> None:
-    if (
-        file.role in ("product", "docs")
-        and "<<<<<<< " in text
-        and _CONFLICT_END.search(text)
-        and re.search(r"^={7}$", text, re.M)
-    ):
-        if match := _CONFLICT_START.search(text):
-            ledger.add(CONFLICT, file=file.path, line=text.count("\n", 0, match.start()) + 1, role=file.role)
+    if file.role not in ("product", "docs") or "<<<<<<< " not in text or not _CONFLICT_END.search(text):
+        return
+    start = _CONFLICT_START.search(text)
+    if start and re.search(r"^={7}$", text, re.M):
+        ledger.add(CONFLICT, file=file.path, line=text.count("\n", 0, start.start()) + 1, role=file.role)
 
 
 def _promises(found: tree.Tree, promises: dict[str, list[tuple[tree.File, int, str]]], ledger: Ledger) -> None:
@@ -182,13 +185,15 @@ def _promises(found: tree.Tree, promises: dict[str, list[tuple[tree.File, int, s
 
 
 def _ages(found: tree.Tree, file: tree.File, lines: list[int], deadline: float) -> dict[int, float]:
-    """Years since each line was written, by git blame of the newest commit (so that no filter of the work tree runs)."""
+    """Years since each line was written, by git blame of the newest commit (no filter of the work tree runs)."""
     wanted = [f"-L{line},{line}" for line in lines]
     name = str(file.disk.relative_to(found.root))
     ages: dict[int, float] = {}
     line, seconds = 0, 0
     try:
-        blame = git.records(found.root, "blame", "--line-porcelain", "--no-textconv", *wanted, "HEAD", "--", name, seconds=max(1.0, deadline - time.monotonic()), separator=b"\n")  # fmt: skip
+        options = ("--line-porcelain", "--no-textconv", *wanted, "HEAD", "--", name)
+        left = max(1.0, deadline - time.monotonic())
+        blame = git.records(found.root, "blame", *options, seconds=left, separator=b"\n")
         for record in blame:
             if re.match(rb"[0-9a-f]{40} \d+ \d+", record):
                 line = int(record.split(b" ")[2])
@@ -235,7 +240,7 @@ def _sizes(found: tree.Tree, ledger: Ledger) -> None:
 
 
 def _parses(file: tree.File, text: str, ledger: Ledger) -> None:
-    """Configuration that its own parser refuses. Files with template marks, and dialects with comments, are left alone."""
+    """Configuration that its own parser refuses. Files with template marks, or with comments, are left alone."""
     name = PurePosixPath(file.path).name
     if "{{" in text or "{%" in text or "<%" in text or "${" in text:
         return
