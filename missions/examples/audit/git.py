@@ -138,7 +138,7 @@ def has_commits(repository: Path) -> bool:
 
 
 def head(repository: Path) -> dict[str, str | int | bool]:
-    """The newest commit (id, subject, Unix seconds at which it was made), the branch, and whether history is cut off."""
+    """The newest commit (id, subject, Unix seconds at which it was made), the branch, whether history is cut off."""
     commit, seconds, subject = (
         output(repository, "log", "-1", "--format=%H%x00%ct%x00%s").decode(errors="replace").split("\0")
     )

@@ -157,10 +157,10 @@ def _others(items: Sequence[Item]) -> Part:
     )
 
 
-def _item(item: Item, number: int) -> Markup:
+def _item(item: Item, rank: int) -> Markup:
     summary = tag(
         "summary",
-        tag("span", f"{number}.", class_="rank"),
+        tag("span", f"{rank}.", class_="rank"),
         tag("span", item.title, class_="what"),
         _chip(item),
         tag("span", number(item.count, "place"), class_="soft"),
