@@ -21,6 +21,8 @@ MAX_DEPTH = 32
 MAX_NODES = 500_000  # keys and values, aliases counted at full size: 10,000 sorties with 20 keys each fit
 SPREAD = 4  # aliases may make the text this many times larger
 
+NUL = "The text holds a NUL character, which neither a command nor the database takes."
+
 _COLUMN_BITS = 24
 _CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _CONSTANTS |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -162,9 +164,7 @@ def _place(text: str, offset: int) -> tuple[int, int]:
 
 def _check_text(text: str, path: Path, faults: Faults) -> None:
     if "\0" in text:
-        faults.add(
-            path, "The text holds a NUL character, which neither a command nor the database takes.", "Remove it."
-        )
+        faults.add(path, NUL, "Remove it.")
     elif not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
         faults.add(path, "The text is not valid Unicode: it holds half of a surrogate pair.", "Remove it.")
 
@@ -248,9 +248,9 @@ class _Builder:
             value = text
         if event.anchor:
             self.anchors[event.anchor] = (value, 1, len(text), 0)
-        self._add(value, event)
         if "\0" in text:
-            _check_text(text, self._path(), self.faults)
+            self._fault(event, NUL, "Remove it.")
+        self._add(value, event)
 
     def _plain(self, text: str, event: Any) -> Any:
         if text in _CONSTANTS:

@@ -172,11 +172,13 @@ class Graph:
     def _bounded(self, drafts: Sequence[Draft]) -> bool:
         """A matrix or a default repeats its texts in every sortie, and matrices multiply needs: bounds both."""
         shared = len(json.dumps(self._env))
-        total = sum(
-            len(draft.combinations) * (shared + (len(json.dumps(draft.data)) if len(draft.combinations) > 1 else 0))
-            for draft in drafts
-            if shared > 1_000 or len(draft.combinations) > 1
-        )
+        total = 0
+        for draft in drafts:
+            repeated = shared
+            if len(draft.combinations) > 1:
+                own = {key: value for key, value in draft.data.items() if key not in ("matrix", "needs")}
+                repeated += len(json.dumps(own))
+            total += len(draft.combinations) * repeated
         if total > (allowed := SPREAD * self.surroundings.max_bytes):
             fault = (
                 f"With every matrix and default written out the plan has {total:,} characters; {allowed:,} are allowed."

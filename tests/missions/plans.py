@@ -1,0 +1,44 @@
+"""What the plans of these tests may name, and short ways to read them."""
+
+from __future__ import annotations
+
+from missions import plan
+
+SURROUNDINGS = plan.Surroundings(
+    types={
+        "frontend": plan.TypeFacts(takes_prompt=False),
+        "backend": plan.TypeFacts(takes_prompt=True),
+        "testing": plan.TypeFacts(takes_prompt=False),
+        "documentation": plan.TypeFacts(takes_prompt=False),
+        "security": plan.TypeFacts(takes_prompt=False),
+        "performance": plan.TypeFacts(takes_prompt=False),
+    },
+    callables={"missions.examples.audit:score"},
+    drivers={"command", "python", "scripted"},
+    max_sorties=10_000,
+    max_bytes=1_000_000,
+    max_added=100,
+)
+
+
+def load(text: str | bytes) -> plan.Plan:
+    return plan.load(text=text, surroundings=SURROUNDINGS)
+
+
+def sorties(text: str) -> dict[str, plan.SortieSpec]:
+    """The specs of the sorties that `text` writes, one a line; by key."""
+    return {spec.key: spec for spec in load(whole(text)).sorties}
+
+
+def whole(text: str) -> str:
+    """A plan whose first sortie stands on line 3."""
+    return "mission: M\nsorties:\n" + "".join(f"  {line}\n" for line in text.strip().splitlines())
+
+
+def faults(text: str | bytes) -> tuple[plan.Fault, ...]:
+    """The faults of a plan; none for a valid one."""
+    try:
+        load(text)
+    except plan.PlanError as error:
+        return error.faults
+    return ()
