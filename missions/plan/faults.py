@@ -18,7 +18,7 @@ Path = tuple[str | int, ...]
 # Reading more than this helps nobody, and a hostile plan could ask for a million.
 MAX_FAULTS = 1_000
 # How many names may be compared in all for "Did you mean": a comparison takes about 10 µs.
-MAX_COMPARISONS = 100_000
+MAX_COMPARISONS = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

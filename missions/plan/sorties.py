@@ -239,7 +239,8 @@ class Graph:
                 many.add(need)
             else:
                 fix = self.faults.resembling(need, names) or self.faults.resembling(need, self.existing)
-                fix = fix or self.faults.suggestion(need, [other for other in names if other != draft.name])
+                if not fix and len(names) <= 30:
+                    fix = self.faults.suggestion(need, [other for other in names if other != draft.name])
                 self.faults.add(path, f"{quoted(need)} is not a sortie of this plan.", fix)
         draft.many = frozenset(many)
         draft.needed = tuple(needed)
