@@ -1,0 +1,83 @@
+"""What only the sorties that are added at run time may have: a part in their name, and `before`.
+
+    {"name": "scan[part=3]", "agent": "security", "call": "…", "before": ["report"]}
+
+The part in brackets makes it one of a group: whoever needs it sees the group's results as a list under the name before
+the bracket, as those of a matrix. `before` names sorties of the mission that have not started and now need this one too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from missions.plan import loading
+from missions.plan.faults import Faults, quoted
+from missions.plan.specs import SortieSpec, Surroundings
+from missions.plan.values import Json
+
+_PART = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_-]*)\[[^\[\]\x00-\x1f\x7f]{1,120}\]")
+
+
+def added(
+    *,
+    items: Sequence[Mapping[str, Any]],
+    existing: Collection[str],
+    parent: str,
+    surroundings: Surroundings,
+    defaults: Mapping[str, Json],
+    inputs: Collection[str] = (),
+) -> tuple[SortieSpec, ...]:
+    """The sorties that the sortie `parent` asks to add; the rest is as `loading.added` says. PlanError for faults."""
+    faults = Faults()
+    plain, names, before = [], dict[str, str](), dict[str, tuple[str, ...]]()
+    taken = set(existing)
+    for index, item in enumerate(items):
+        name = item.get("name")
+        part = _PART.fullmatch(name) if isinstance(name, str) else None
+        alias = f"{part[1][:40]}-part-{index}" if part else name
+        if isinstance(name, str) and isinstance(alias, str):
+            if name in taken:
+                faults.add(
+                    (f"added by {parent}",), f"{quoted(name)} is in the mission already.", "Choose another name."
+                )
+            taken.add(name)
+            names[alias] = name
+            before[alias] = _before(item.get("before", []), name=name, existing=existing, parent=parent, faults=faults)
+        plain.append({key: value for key, value in item.items() if key != "before"} | {"name": alias})
+    faults.check()
+    aliases = {name: alias for alias, name in names.items()}
+    for one in plain:
+        needs = one.get("needs")
+        if isinstance(needs, list):
+            one["needs"] = [aliases.get(need, need) if isinstance(need, str) else need for need in needs]
+    specs = loading.added(
+        items=plain, existing=existing, parent=parent, surroundings=surroundings, defaults=defaults, inputs=inputs
+    )
+    return tuple(_named(spec, names, before) for spec in specs)
+
+
+def _before(given: Any, *, name: str, existing: Collection[str], parent: str, faults: Faults) -> tuple[str, ...]:
+    path = (f"added by {parent}", name, "before")
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        faults.add(path, "It is not a list of names.", 'Give a list: ["report"].')
+        return ()
+    for one in given:
+        if one not in existing:
+            faults.add(path, f"{quoted(one)} is not a sortie of this mission.", "Name one that has not started.")
+    return tuple(given)
+
+
+def _named(spec: SortieSpec, names: Mapping[str, str], before: Mapping[str, tuple[str, ...]]) -> SortieSpec:
+    """The spec under the name that it was given. (One with a matrix keeps its keys, and its `before` counts for each.)"""
+    return replace(
+        spec,
+        key=names.get(spec.key, spec.key),
+        name=names.get(spec.key, spec.name).partition("[")[0],
+        groups={
+            names.get(group, group): tuple(names.get(key, key) for key in keys) for group, keys in spec.groups.items()
+        },
+        before=before.get(spec.name, ()),
+    )
