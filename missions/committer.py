@@ -63,6 +63,7 @@ class Committer(threading.Thread):
         self._posted: list[_Exchange] = []
         self._changed = threading.Condition()
         self._stopping = False
+        self.fault: Exception | None = None
         self._connection: rows.Connection | None = None
         self._unsure = False  # whether a commit's fate is unknown, and strays may exist
         self._known: set[tuple[UUID, int]] = set()  # what was claimed here and neither settled nor returned
@@ -78,12 +79,16 @@ class Committer(threading.Thread):
         """
         exchange = _Exchange(settlements, returned, want)
         with self._changed:
+            if self.fault is not None:
+                raise self.fault
             if self._stopping and not settlements and not returned:
                 return []
             self._posted.append(exchange)
             self._changed.notify()
         if wait:
             exchange.done.wait()
+            if self.fault is not None:
+                raise self.fault
         return exchange.claimed
 
     def stop(self) -> None:
@@ -96,12 +101,25 @@ class Committer(threading.Thread):
 
     def run(self) -> None:
         while batch := self._take():
-            consequences = self._commit_until_it_holds(batch)
+            try:
+                consequences = self._commit_until_it_holds(batch)
+            except Exception as fault:
+                # Not Postgres's absence but a fault of ours: nothing more can be settled here, so the agent must end.
+                log.critical("the committer cannot go on", exc_info=True)
+                self._fail(batch, fault)
+                return
             for exchange in batch:
                 exchange.done.set()
             self._after(batch, consequences)
         if self._connection is not None:
             self._connection.close()
+
+    def _fail(self, batch: list[_Exchange], fault: Exception) -> None:
+        with self._changed:
+            self.fault = fault
+            batch, self._posted = batch + self._posted, []
+        for exchange in batch:
+            exchange.done.set()
 
     def _take(self) -> list[_Exchange]:
         with self._changed:
@@ -115,12 +133,12 @@ class Committer(threading.Thread):
         while True:
             try:
                 return self._commit(batch, one_by_one=one_by_one)
-            except (psycopg.errors.DataError, psycopg.errors.CheckViolation, ValueError) as fault:
+            except (psycopg.DataError, psycopg.IntegrityError, ValueError) as fault:
                 if one_by_one:
                     raise
                 log.warning("one of %d settlements cannot be stored (%s); settling one by one", len(batch), fault)
                 one_by_one = True
-            except psycopg.Error as fault:
+            except (psycopg.OperationalError, psycopg.InterfaceError) as fault:
                 log.warning("Postgres did not take a commit (%s); trying again", str(fault).strip())
                 self._unsure = True
                 if self._connection is not None and self._connection.broken:

@@ -291,6 +291,9 @@ class Engine:
         """Leases by this process's clock, lists that are blocked, and work that no hint told of."""
         while not self._ended.wait(TICK_S):
             now = time.monotonic()
+            if self.committer.fault is not None:
+                self._give_up()
+                return
             with self._lock:
                 for held in self._held.values():
                     if now > held.claim.held_until:

@@ -15,9 +15,17 @@ from psycopg.rows import tuple_row
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-_PINNED = (
-    "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
-    " SET jit = off; SET plan_cache_mode = force_generic_plan; SET statement_timeout = '60s'"
+_PINNED = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "enable_seqscan=off",
+        "enable_bitmapscan=off",
+        "enable_hashjoin=off",
+        "enable_mergejoin=off",
+        "jit=off",
+        "plan_cache_mode=force_generic_plan",
+        "statement_timeout=60s",
+    )
 )
 
 
@@ -29,8 +37,7 @@ def connect(*, name: str) -> Connection:
         for key, value in given.items()
         if key not in {"cursor_factory", "context", "prepare_threshold", "server_side_binding"}
     }
-    connection = psycopg.connect(
+    taken["options"] = f"{taken.get('options', '')} {_PINNED}".strip()
+    return psycopg.connect(
         **taken, autocommit=True, row_factory=tuple_row, prepare_threshold=0, application_name=f"fleet {name}"[:63]
     )
-    connection.execute(_PINNED)
-    return connection

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from psycopg import errors as postgres
+import psycopg as postgres
 
 from fleet import statements
 from missions import insertion
@@ -77,7 +77,7 @@ def settle(cursor: Cursor, *, settlements: Sequence[Settlement], one_by_one: boo
         try:
             with cursor.connection.transaction():
                 _settle(cursor, [settlement], consequences)
-        except (postgres.DataError, ValueError) as fault:
+        except (postgres.DataError, postgres.IntegrityError, ValueError) as fault:
             _settle(cursor, [_unstorable(settlement, fault)], consequences)
     return consequences
 

@@ -68,3 +68,15 @@ def states(mission: UUID) -> dict[str, str]:
 
 def state(mission: UUID) -> str:
     return Mission.objects.get(id=mission).state
+
+
+def run_to_end(engine: Engine, mission: Mission) -> str:
+    """Fly, with the control loop's duties between, until the mission has ended; the state that it ended in."""
+
+    def ended() -> bool:
+        engine.fly()
+        beat()
+        return Mission.objects.get(id=mission.id).finished_at is not None
+
+    until(ended)
+    return state(mission.id)
