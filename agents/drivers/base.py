@@ -1,0 +1,123 @@
+"""What a driver is given, what it gives back, and how it is told to stop. The contract in words: docs/drivers.md."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol, TypeAlias, Union
+
+Json: TypeAlias = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
+Stream: TypeAlias = Literal["stdout", "stderr"]
+
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What bounds one attempt. Times in seconds; None: no limit."""
+
+    timeout_s: float | None = None  # wall clock for the whole attempt
+    silence_s: float | None = None  # longest time without output or progress
+    grace_s: float = 5.0  # between SIGTERM and SIGKILL
+    result_bytes: int = 1_000_000  # the largest result that is accepted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """All that a driver is told about the attempt."""
+
+    marker: str  # value of FLEET_ATTEMPT in the environment of all that the attempt starts: "srt_…/3"
+    scratch: Path  # a private folder of this attempt; exists; removed by the engine afterwards
+    fleet: str = ""  # value of FLEET_HOME_ID: tells this fleet's processes from those of others on the same host
+    argv: tuple[str, ...] = ()  # command driver: a program and its arguments; or
+    shell: str = ""  # command driver: text for /bin/sh -c (written by the plan's author, never by data)
+    stdin: str = ""  # command driver: given on standard input (a prompt, say)
+    call: str = ""  # python driver: the name of a registered callable, "module:function"
+    arguments: Mapping[str, Json] = field(default_factory=dict)  # python and scripted drivers: keyword arguments
+    needs: Mapping[str, Json] = field(default_factory=dict)  # upstream results by need name (a list for a matrix)
+    inputs: Mapping[str, Json] = field(default_factory=dict)  # the mission's inputs
+    env: Mapping[str, str] = field(default_factory=dict)  # what the plan sets
+    env_allow: frozenset[str] = frozenset()  # names that may come from the host's environment
+    cwd: Path | None = None  # None: the scratch folder itself
+    hidden: tuple[Path, ...] = ()  # folders that nothing in the attempt may see (the fleet's private folder)
+    limits: Limits = Limits()
+
+
+class Reporter(Protocol):
+    """Hears of a running attempt. Called in the thread that flies it; what it raises ends the attempt."""
+
+    def output(self, *, stream: Stream, data: bytes) -> None:
+        """The next piece of output, at most 64 KiB, cut anywhere (in the middle of a character, say)."""
+
+    def progress(self, *, fraction: float | None, note: str) -> None:
+        """How far it is, from 0 to 1 (None: it does not say), and what is being done."""
+
+    def started(self, *, pid: int, start_time: float) -> None:
+        """The process that holds the attempt's tree (SIGTERM to it stops everything), and its start in epoch seconds."""
+
+
+class StopReason(StrEnum):
+    """Why an attempt was stopped. The engine sets the first three, a driver the others."""
+
+    CANCELLED = "cancelled"
+    LEASE_LOST = "lease_lost"
+    DRAINED = "drained"
+    TIMEOUT = "timeout"
+    SILENCE = "silence"
+
+
+class Stop:
+    """Set at most once, from another thread than the one that flies; the first reason counts."""
+
+    __slots__ = ("_descriptor", "_lock", "reason")
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None  # made when first asked for: most attempts in this process need none
+
+    def set(self, reason: StopReason) -> None:
+        with self._lock:
+            if self.reason is None:
+                self.reason = reason
+                if self._descriptor is not None:
+                    os.eventfd_write(self._descriptor, 1)
+
+    def fileno(self) -> int:
+        """A descriptor that becomes and stays readable once the stop is set, for a selector."""
+        with self._lock:
+            if self._descriptor is None:
+                self._descriptor = os.eventfd(int(self.reason is not None), os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            return self._descriptor
+
+    def __del__(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a driver saw. The verdict on it is the engine's."""
+
+    finished: bool  # the work ended by itself: not stopped, not lost
+    ok: bool  # and claims success (exit code 0, returned without raising)
+    exit_code: int | None = None
+    signal: int | None = None
+    result: Json = None
+    added: tuple[Mapping[str, Json], ...] = ()  # sorties that the work asks to add, as plan mappings with a "name"
+    error: str = ""  # one sentence on what went wrong and what to do next; a traceback's last line, say
+    stopped: StopReason | None = None
+    cpu_s: float | None = None
+    max_rss_bytes: int | None = None
+
+
+class Driver(Protocol):
+    """Does one attempt for real."""
+
+    name: ClassVar[str]
+
+    def fly(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
+        """Block until everything that the attempt started is gone. Raises only by surprise."""

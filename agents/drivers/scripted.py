@@ -1,0 +1,109 @@
+"""A driver without a process of its own, for tests and the bench: its arguments say what really happens.
+
+    {}                            succeeds at once, with no result
+    result: …                     succeeds with that result
+    result_nul: true              succeeds with a result that Postgres cannot store
+    fail: "why"                   finishes without success
+    fail_times: 2                 so do the first two attempts; then it succeeds
+    raise: "text"                 raises, as a driver with a fault would
+    output: {bytes, stream}       writes that many bytes first
+    progress: [[0.5, "note"], …]  reports progress first
+    add: [{name, agent, …}, …]    asks for more sorties
+    seconds: 1.5                  works that long before it ends
+    hold: true                    works until it is stopped
+    hold_until: "/path"           works until that path exists
+    ignore_stop: true             does not hear a stop
+    kill_worker: true             kills its own process with signal 9
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from agents.drivers.base import Brief, Evidence, Json, Reporter, Stop, StopReason, Stream
+
+CHUNK = 64 * 1024
+LOOK_S = 0.01
+
+_SUCCESS = Evidence(finished=True, ok=True)
+
+
+class ScriptedDriver:
+    """Does what the brief's arguments say (see above), in the calling thread."""
+
+    name: ClassVar[str] = "scripted"
+
+    def fly(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
+        script = brief.arguments
+        if not script:
+            return _SUCCESS
+        if script.get("kill_worker"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        _report(script, reporter)
+        stopped = _work(script, brief.limits.timeout_s, stop)
+        if stopped is not None:
+            return Evidence(finished=False, ok=False, stopped=stopped, error=f"The work was stopped: {stopped}.")
+        return _end(script, attempt=int(brief.marker.rpartition("/")[2] or 1) if "fail_times" in script else 1)
+
+
+def _report(script: Mapping[str, Json], reporter: Reporter) -> None:
+    match script.get("output"):
+        case {"bytes": int(count), **rest}:
+            stream: Stream = "stderr" if rest.get("stream") == "stderr" else "stdout"
+            while count > 0:
+                data = (b"x" * 79 + b"\n") * (CHUNK // 80)
+                reporter.output(stream=stream, data=data[:count])
+                count -= len(data)
+    match script.get("progress"):
+        case list(reports):
+            for report in reports:
+                match report:
+                    case [float() | int() | None as fraction, str(note)]:
+                        reporter.progress(fraction=fraction, note=note)
+
+
+def _work(script: Mapping[str, Json], timeout_s: float | None, stop: Stop) -> StopReason | None:
+    """Take the time that the script says; why it was stopped before the end, if it was."""
+    if not script.keys() & {"seconds", "hold", "hold_until"}:
+        return stop.reason
+    seconds, path = script.get("seconds"), script.get("hold_until")
+    began = time.monotonic()
+    wake = select.poll()
+    if not script.get("ignore_stop"):
+        wake.register(stop.fileno(), select.POLLIN)
+    while True:
+        elapsed = time.monotonic() - began
+        if isinstance(seconds, int | float) and elapsed >= seconds:
+            return None
+        if isinstance(path, str) and Path(path).exists():
+            return None
+        if timeout_s is not None and elapsed >= timeout_s:
+            return StopReason.TIMEOUT
+        if wake.poll(LOOK_S * 1000):
+            return stop.reason
+
+
+def _end(script: Mapping[str, Json], *, attempt: int) -> Evidence:
+    match script:
+        case {"raise": text}:
+            raise RuntimeError(str(text))
+        case {"fail": why}:
+            return Evidence(finished=True, ok=False, exit_code=1, error=str(why))
+        case {"fail_times": int(times)} if attempt <= times:
+            return Evidence(
+                finished=True, ok=False, exit_code=1, error=f"Attempt {attempt} of {times} that are to fail."
+            )
+    match script.get("add"):
+        case list(wanted):
+            added = tuple(sortie for sortie in wanted if isinstance(sortie, dict))
+        case _:
+            added = ()
+    return Evidence(
+        finished=True, ok=True, result="a\x00b" if script.get("result_nul") else script.get("result"), added=added
+    )
