@@ -8,6 +8,7 @@ honoured.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -53,7 +54,7 @@ PRIVATE = rules.get("vulture:private-unused")
 @register
 def python(context: Context) -> Outcome:
     """Likely bugs and dead code in Python; says so where there is no Python."""
-    files = tree.load(context.inputs["repository"]).select("Python")
+    files = tree.of(context).select("Python")
     readable = [file for file, _text in tree.texts(files)]
     ledger = Ledger()
     ledger.looked_at = len(readable)
@@ -70,6 +71,8 @@ def python(context: Context) -> Outcome:
 
 def _ruff(files: list[tree.File], scratch: Path, ledger: Ledger) -> None:
     by_disk = {str(file.disk): file for file in files}
+    # ruff answers with U+FFFD for what is not UTF-8 in a name.
+    by_answer = {os.fsencode(name).decode("utf-8", "replace"): file for name, file in by_disk.items()}
     options = [
         "--isolated",
         "--no-cache",
@@ -98,14 +101,14 @@ def _ruff(files: list[tree.File], scratch: Path, ledger: Ledger) -> None:
             f"ruff did not answer for {len(files)} files: {done.stderr.decode(errors='replace')[-200:].strip()}"
         )
         return
-    from_ruff(results, by_disk, ledger)
+    from_ruff(results, by_answer, ledger)
 
 
-def from_ruff(results: Iterable[dict[str, Any]], by_disk: dict[str, tree.File], ledger: Ledger) -> None:
+def from_ruff(results: Iterable[dict[str, Any]], by_answer: dict[str, tree.File], ledger: Ledger) -> None:
     """Puts ruff's JSON into the ledger, without what is a habit and not a fault where it stands."""
     for result in results:
         code = result["code"] or "invalid-syntax"
-        file = by_disk.get(result["filename"])
+        file = by_answer.get(result["filename"])
         if file is None or (file.role != "product" and _is_fine_in_tests(code, result["message"])):
             continue
         if code == "invalid-syntax" and (file.role != "product" or _is_template(file)):

@@ -24,7 +24,7 @@ PARAMETERS = rules.get("lizard:parameters")
 @register
 def measure(context: Context, *, languages: list[str], part: int = 1, of: int = 1) -> Outcome:
     """Complexity of one language's product code (or of a part of it), and the files that matter for `hotspots`."""
-    files = tree.part(tree.load(context.inputs["repository"]).select(*languages), part, of)
+    files = tree.part(tree.of(context).select(*languages), part, of)
     ledger = Ledger()
     by_file: dict[str, list[int]] = {}
     spread: Counter[str] = Counter()

@@ -50,7 +50,7 @@ _COMMENT = re.compile(r"<!--.*?-->", re.S)
 @register
 def prose(context: Context) -> Outcome:
     """README, licence, and every relative link, image and anchor in Markdown."""
-    found = tree.load(context.inputs["repository"])
+    found = tree.of(context)
     ledger = Ledger()
     markdown = [file for file in found.select("Markdown") if file.role != "test"]
     book = Book(found)

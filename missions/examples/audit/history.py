@@ -36,7 +36,7 @@ class Changes:
 @register
 def churn(context: Context) -> Outcome:
     """Commits and changed lines by file, authors by folder, commits by week over two years."""
-    found = tree.load(context.inputs["repository"])
+    found = tree.of(context)
     ledger = Ledger()
     if not git.has_commits(found.root):
         ledger.notes.append("There are no commits yet, so nothing could be learned from history.")

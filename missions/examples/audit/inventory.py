@@ -18,7 +18,7 @@ PARTS = 6  # of each kind at most
 @register
 def survey(context: Context) -> dict[str, object]:
     """Counts files and lines by language, and adds the sorties that look at them."""
-    found = tree.load(context.inputs["repository"])
+    found = tree.of(context)
     context.progress(0.2, f"reading {len(found.files):,} files")
     lines: Counter[str] = Counter()
     files: Counter[str] = Counter()

@@ -42,8 +42,8 @@ def code(text: str) -> str:
 def _item(item: Item, number: int) -> str:
     lines = [
         f"## {number}. {escaped(item.title)}",
-        f"**{item.severity}**, {page.number(item.count, 'place')} ({', '.join(item.tools)}). {item.rule.why}",
-        f"**Fix:** {item.rule.fix}",
+        f"**{item.severity}**, {page.number(item.count, 'place')} ({', '.join(item.tools)}). {escaped(item.rule.why)}",
+        f"**Fix:** {escaped(item.rule.fix)}",
     ]
     spots = [spot for spot in item.spots if spot.file][:5]
     if spots:

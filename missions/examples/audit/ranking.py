@@ -111,14 +111,7 @@ def _merged(rules: Mapping[str, Rule], findings: Iterable[Finding]) -> list[_Mem
         places[(rule.topic or rule.id, finding["file"], finding["line"], exact)].append(finding)
     merged = []
     for same in places.values():
-        same.sort(
-            key=lambda one: (
-                -WEIGHTS[rules[one["rule"]].severity],
-                -rules[one["rule"]].confidence,
-                one["rule"],
-                one["detail"],
-            )
-        )
+        same.sort(key=lambda one: _gravest_first(rules[one["rule"]], one))
         by_tool: dict[str, float] = {}
         for one in same:
             rule = rules[one["rule"]]
@@ -126,6 +119,10 @@ def _merged(rules: Mapping[str, Rule], findings: Iterable[Finding]) -> list[_Mem
         doubt = math.prod(1 - confidence for confidence in sorted(by_tool.values()))
         merged.append(_Member(same[0], rules[same[0]["rule"]], 1 - doubt, tuple(sorted(by_tool))))
     return merged
+
+
+def _gravest_first(rule: Rule, one: Finding) -> tuple[float, float, str, str, str, int]:
+    return -WEIGHTS[rule.severity], -rule.confidence * one["sure"], rule.id, one["detail"], one["role"], -one["lines"]
 
 
 def _group(rule: Rule, finding: Finding) -> tuple[str, str]:

@@ -17,7 +17,7 @@ def render(context: Context, *, top: int = 20) -> dict[str, object]:
     """Writes report.html, report.md, findings.json and findings.sarif; returns a summary with the first `top` items."""
     if not context.needs.get("inventory"):
         # Where there is no repository this says what to do, in the same words as the inventory did.
-        tree.load(context.inputs["repository"])
+        tree.of(context)
     audit = gathering.gather(needs=context.needs, repository=context.inputs["repository"])
     context.progress(0.3, f"rendering {audit.total:,} findings")
     summary = summarise(audit, top=top)

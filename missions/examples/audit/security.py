@@ -31,7 +31,7 @@ _SURE = {"HIGH": 1.0, "MEDIUM": 0.85, "LOW": 0.6}
 @register
 def scan(context: Context, *, part: int = 1, of: int = 1) -> Outcome:
     """Secrets, hidden characters and dangerous Python in one share of the files."""
-    found = tree.load(context.inputs["repository"])
+    found = tree.of(context)
     files = tree.part(found.files, part, of)
     ledger = Ledger()
     deadline = time.monotonic() + SECONDS

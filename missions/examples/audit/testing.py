@@ -45,7 +45,7 @@ _RUST_TEST = re.compile(r"#\[(tokio::)?test\]")
 @register
 def trust(context: Context) -> Outcome:
     """Judges the tests by reading them; nothing is run."""
-    found = tree.load(context.inputs["repository"])
+    found = tree.of(context)
     ledger = Ledger()
     code = {
         file.language

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from agents.callables import Context
 from missions.examples.audit import git, languages
 
 Role = Literal["product", "test", "docs", "example"]
@@ -73,12 +74,15 @@ class Tree:
         return [file for file in self.files if (not names or file.language in names) and file.role in roles]
 
 
-def load(repository: object) -> Tree:
-    """The tree of the repository at this path, a relative one from the folder of this project.
+def of(context: Context) -> Tree:
+    """The tree of the mission's `repository`; a relative path counts from the folder it was launched in."""
+    base = PROJECT if context.cwd == context.scratch else context.cwd
+    return load(base / Path(str(context.inputs["repository"])).expanduser())
 
-    Invalid where it is none.
-    """
-    root = git.root(PROJECT / Path(str(repository)).expanduser())
+
+def load(repository: Path) -> Tree:
+    """The tree of the repository at this path; Invalid where it is none."""
+    root = git.root(repository)
     entries = git.tracked(root)
     marked = _marked_by_attributes(root, entries)
     tree = Tree(root)

@@ -59,7 +59,7 @@ SECONDS = 40.0
 @register
 def chores(context: Context) -> Outcome:
     """All that is not about one language."""
-    found = tree.load(context.inputs["repository"])
+    found = tree.of(context)
     ledger = Ledger()
     promises: dict[str, list[tuple[tree.File, int, str]]] = defaultdict(list)
     for number, (file, text) in enumerate(tree.texts(found.files)):
