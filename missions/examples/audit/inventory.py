@@ -26,7 +26,7 @@ def survey(context: Context) -> dict[str, object]:
     for number, file in enumerate(found.files):
         text = tree.read(file)
         if text is None:
-            found.left_out["binary, or written by a program"] += 1
+            found.left_out["binary, unreadable, or written by a program"] += 1
             continue
         files[file.language] += 1
         lines[file.language] += text.count("\n") + 1
