@@ -24,6 +24,7 @@ from tests.missions import audit_flights
 AWS = "AKIA" + "QYLPMN5HHHFPZAM2"
 GITHUB = "ghp_" + "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"
 SLACK = "xox" + "b-34532454-e039d02840a0b9379c"
+WORD = "h7Gq2" + "pLx9vTz"
 PEM = "-----BEGIN RSA PRIVATE " + "KEY-----\n" + ("MIIEpAIBAAKCAQEA" * 4 + "\n") * 4
 
 
@@ -50,8 +51,8 @@ def audit(tmp_path: Path, files: dict[str, Any]) -> audit_flights.Flight:
         ("a.yml", f"token: {GITHUB}", "secrets:token"),
         ("a.sh", f"export HOOK={SLACK}", "secrets:token"),
         ("id_rsa", PEM, "secrets:private-key"),
-        ("settings.py", 'PASSWORD = "h7Gq2pLx9vTz"', "secrets:password"),
-        ("deploy.sh", "curl https://admin:h7Gq2pLx9v@api.shop.com/v1", "secrets:url"),
+        ("settings.py", f'PASSWORD = "{WORD}"', "secrets:password"),
+        ("deploy.sh", f"curl https://admin:{WORD}@api.shop.com/v1", "secrets:url"),
     ],
 )
 def test_secrets_are_found(path: str, line: str, rule: str) -> None:
@@ -83,7 +84,7 @@ def test_what_only_looks_like_a_secret_is_left_alone(path: str, line: str) -> No
 def test_ruff_and_vulture_find_likely_bugs_and_not_matters_of_taste(tmp_path: Path) -> None:
     files = {
         "a.py": "import os\n\n\ndef f(x, y=[]):\n    try:\n        return missing\n    except:\n        pass\n",
-        "b.py": "def g():\n    return 1\n    print(2)\n\n\ndef _never():\n    pass\n",
+        "b.py": "def g():\n    return 1\n    print(2)\n\n\ndef _never():\n    pass\n\n\n@print\ndef _hook():\n    pass\n",
         "style.py": "X=1;y = lambda:2\nl = {'a':1}\n",
         "__init__.py": "from a import f\n",
         "templates/x.py": "class {{ name }}:\n    pass\n",

@@ -134,7 +134,7 @@ def _is_template(file: tree.File) -> bool:
 
 
 def _vulture(files: list[tree.File], ledger: Ledger) -> None:
-    finder = vulture.Vulture()
+    finder = vulture.Vulture(ignore_decorators=["@*"])  # a decorator may register what it decorates
     by_disk = {str(file.disk): file for file in files}
     for file in files:
         text = tree.read(file)

@@ -92,7 +92,8 @@ def gather(*, needs: Mapping[str, Any], repository: object) -> Audit:
 
 def verdict(audit: Audit) -> tuple[str, str]:
     """The headline, and the sentence below it."""
-    number = Counter(item.severity for item in audit.items)
+    # What is only found in tests and examples makes nothing urgent, unless it is grave even there.
+    number = Counter(item.severity for item in audit.items if not item.aside or item.severity in ("critical", "high"))
     if not audit.inventory.get("files"):
         return "There is nothing here yet.", "Git tracks no file that could be read, so there was nothing to judge."
     if number["critical"]:
