@@ -71,7 +71,12 @@ class Committer(threading.Thread):
     # ── What the slots call ──────────────────────────────────────────────────────────────────────────────────────────
 
     def exchange(
-        self, *, settlements: Sequence[Settlement] = (), returned: Sequence[Claim] = (), want: int = 0, wait: bool = True
+        self,
+        *,
+        settlements: Sequence[Settlement] = (),
+        returned: Sequence[Claim] = (),
+        want: int = 0,
+        wait: bool = True,
     ) -> list[Claim]:
         """Settle these, hand those back, and claim up to `want`, in one transaction with what others say meanwhile.
 

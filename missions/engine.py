@@ -238,7 +238,11 @@ class Engine:
             self._held.pop((settlement.id, settlement.attempt), None)
             self.flown += accepted
         if not accepted:
-            log.warning("%s/%s: an outcome was refused, for its attempt is not the running one", settlement.id, settlement.attempt)
+            log.warning(
+                "%s/%s: an outcome was refused, for its attempt is not the running one",
+                settlement.id,
+                settlement.attempt,
+            )
 
     def _forget(self, held: Held) -> None:
         with self._lock:

@@ -107,7 +107,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
         needs=circumstances.results,
         inputs=circumstances.inputs,
         env={
-            **{name: str(value) for name, value in templates.render(value=spec.env, scope=scope).items()},
+            **{name: templates.as_text(value) for name, value in templates.render(value=spec.env, scope=scope).items()},
             "FLEET_MISSION": ids.encode(ids.MISSION, claim.mission),
             "FLEET_SORTIE": claim.key,
             "FLEET_NEED_STATES": json.dumps(circumstances.states),
@@ -134,7 +134,9 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
                     f"Agent type {kit.agent_type!r} takes no prompts.",
                     hint="Give it a command that reads one (prompt argv, in the admin under Agent types), then retry.",
                 )
-            brief = replace(brief, argv=kit.prompt_argv, stdin=str(templates.render(value=spec.prompt, scope=scope)))
+            brief = replace(
+                brief, argv=kit.prompt_argv, stdin=templates.as_text(templates.render(value=spec.prompt, scope=scope))
+            )
     return drivers.get("command" if spec.driver == "prompt" else spec.driver), brief
 
 
@@ -233,7 +235,9 @@ def _by_need(spec: SortieSpec, results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _commanded(brief: Brief, run: str | tuple[str, ...] | None, scope: templates.Scope) -> Brief:
     if isinstance(run, tuple):
-        return replace(brief, argv=tuple(str(word) for word in templates.render(value=list(run), scope=scope)))
+        return replace(
+            brief, argv=tuple(templates.as_text(word) for word in templates.render(value=list(run), scope=scope))
+        )
     return replace(brief, shell=run or "")
 
 
@@ -241,7 +245,7 @@ def _cwd(spec: SortieSpec, folder: str, scope: templates.Scope) -> Path | None:
     """Where it works: `cwd` from the mission's folder, that folder itself, or, where it has none, its scratch folder."""
     if spec.cwd is None:
         return Path(folder) if folder else None
-    named = Path(str(templates.render(value=spec.cwd, scope=scope))).expanduser()
+    named = Path(templates.as_text(templates.render(value=spec.cwd, scope=scope))).expanduser()
     if not named.is_absolute() and not folder:
         raise errors.Invalid(
             f"cwd {str(named)!r} is relative, and the mission has no folder to start from.",

@@ -63,9 +63,7 @@ class Hinter(threading.Thread):
                     producer = self._open()
                 for agent_type, count in wanted.items():
                     for _ in range(min(count, MOST)):
-                        self.app.send_task(
-                            FLY, queue=f"agent.{agent_type}", producer=producer, retry=False, expires=60
-                        )
+                        self.app.send_task(FLY, queue=f"agent.{agent_type}", producer=producer, retry=False, expires=60)
             except Exception as fault:
                 # Whatever the broker's trouble is, the rows are queued and will be hinted again.
                 log.warning("the broker did not take a hint: %s", fault)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -94,7 +93,12 @@ class Sortie(models.Model):
         ordering = ["turn", "id"]
         indexes = [
             models.Index(
-                "agent_type", models.F("priority").desc(), "turn", "id", name="sortie_queued", condition=Q(state="queued")
+                "agent_type",
+                models.F("priority").desc(),
+                "turn",
+                "id",
+                name="sortie_queued",
+                condition=Q(state="queued"),
             ),
             models.Index(fields=["agent"], name="sortie_running", condition=Q(state="running")),
             models.Index(fields=["wake_at"], name="sortie_waiting", condition=Q(state="waiting")),
@@ -110,11 +114,13 @@ class Sortie(models.Model):
             models.UniqueConstraint(fields=["mission", "key"], name="sortie_key_once_in_mission"),
             models.CheckConstraint(
                 name="sortie_running_iff_leased",
-                condition=Q(state="running", lease_until__isnull=False) | (~Q(state="running") & Q(lease_until__isnull=True)),
+                condition=Q(state="running", lease_until__isnull=False)
+                | (~Q(state="running") & Q(lease_until__isnull=True)),
             ),
             models.CheckConstraint(
                 name="sortie_final_iff_finished",
-                condition=Q(state__in=FINAL, finished_at__isnull=False) | (~Q(state__in=FINAL) & Q(finished_at__isnull=True)),
+                condition=Q(state__in=FINAL, finished_at__isnull=False)
+                | (~Q(state__in=FINAL) & Q(finished_at__isnull=True)),
             ),
             models.CheckConstraint(
                 name="sortie_waiting_has_wake_condition",

@@ -72,7 +72,13 @@ SORTIE_ARROWS = (
     _arrow("p", "running", "queued", "return, rescue", "unstarted, drained, or its agent is gone; costs no try"),
     _arrow("q", "running queued", "ready", "pause, return, rescue", "its mission is paused"),
     _arrow("r", "pending waiting ready queued", "cancelled", "cancel", "somebody cancelled it before it ran"),
-    _arrow("s", "failed cancelled skipped succeeded", "pending", "retry", "somebody reopened it, or something that it runs after"),
+    _arrow(
+        "s",
+        "failed cancelled skipped succeeded",
+        "pending",
+        "retry",
+        "somebody reopened it, or something that it runs after",
+    ),
 )
 
 MISSION_ARROWS = (

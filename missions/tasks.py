@@ -14,5 +14,5 @@ worker.install(app)
 
 @shared_task(name=hints.FLY, ignore_result=True)
 def fly(**kwargs: Any) -> dict[str, int]:
-    """"Type X has work": work in one slot until nothing is left to claim."""
+    """ "Type X has work": work in one slot until nothing is left to claim."""
     return {"flown": worker.engine().fly()}

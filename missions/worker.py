@@ -16,6 +16,7 @@ from celery import Celery, bootsteps, signals
 from django.conf import settings
 
 from agents import operations as agents
+from agents.drivers import sandbox
 from agents.models import Agent, AgentType
 from fleet import errors, ids
 from missions.engine import Engine, kit_of
@@ -49,6 +50,7 @@ class EngineStep(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         global _engine
+        sandbox.harden_worker()
         named = os.environ.get("FLEET_AGENT", "")
         agent = UUID(named) if named else ids.new()
         process = psutil.Process()
@@ -65,7 +67,9 @@ class EngineStep(bootsteps.StartStopStep):
         _engine = Engine(agent=agent, kit=kit_of(row), slots=parent.concurrency, hinter=hinter)
         _engine.given_up = parent.stop  # type: ignore[method-assign]
         _engine.start()
-        log.info("%s flies sorties of type %s in %d slots", ids.encode(ids.AGENT, agent), self.agent_type, parent.concurrency)
+        log.info(
+            "%s flies sorties of type %s in %d slots", ids.encode(ids.AGENT, agent), self.agent_type, parent.concurrency
+        )
 
     def stop(self, parent: Any) -> None:
         if _engine is None:

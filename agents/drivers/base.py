@@ -14,7 +14,6 @@ Json: TypeAlias = Union[None, bool, int, float, str, "list[Json]", "dict[str, Js
 Stream: TypeAlias = Literal["stdout", "stderr"]
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What bounds one attempt. Times in seconds; None: no limit."""

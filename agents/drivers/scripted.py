@@ -1,19 +1,19 @@
 """A driver without a process of its own, for tests and the bench: its arguments say what really happens.
 
-    {}                            succeeds at once, with no result
-    result: …                     succeeds with that result
-    result_nul: true              succeeds with a result that Postgres cannot store
-    fail: "why"                   finishes without success
-    fail_times: 2                 so do the first two attempts; then it succeeds
-    raise: "text"                 raises, as a driver with a fault would
-    output: {bytes, stream}       writes that many bytes first
-    progress: [[0.5, "note"], …]  reports progress first
-    add: [{name, agent, …}, …]    asks for more sorties
-    seconds: 1.5                  works that long before it ends
-    hold: true                    works until it is stopped
-    hold_until: "/path"           works until that path exists
-    ignore_stop: true             does not hear a stop
-    kill_worker: true             kills its own process with signal 9
+{}                            succeeds at once, with no result
+result: …                     succeeds with that result
+result_nul: true              succeeds with a result that Postgres cannot store
+fail: "why"                   finishes without success
+fail_times: 2                 so do the first two attempts; then it succeeds
+raise: "text"                 raises, as a driver with a fault would
+output: {bytes, stream}       writes that many bytes first
+progress: [[0.5, "note"], …]  reports progress first
+add: [{name, agent, …}, …]    asks for more sorties
+seconds: 1.5                  works that long before it ends
+hold: true                    works until it is stopped
+hold_until: "/path"           works until that path exists
+ignore_stop: true             does not hear a stop
+kill_worker: true             kills its own process with signal 9
 """
 
 from __future__ import annotations

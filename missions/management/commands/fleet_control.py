@@ -23,7 +23,5 @@ class Command(BaseCommand):
         ending = process.ending()
         hinter = Hinter(app)
         hinter.start()
-        Control(hinter=hinter).run(
-            ending=ending, alive=lambda: beats.beat(settings.FLEET_HOME, "fleet_control")
-        )
+        Control(hinter=hinter).run(ending=ending, alive=lambda: beats.beat(settings.FLEET_HOME, "fleet_control"))
         hinter.stop()

@@ -1,0 +1,10 @@
+"""Started as `python -I -S …/agents/shim/__main__.py`, so nothing is on the path but the standard library."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from agents.shim.main import main
+
+main()
