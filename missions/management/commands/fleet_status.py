@@ -1,0 +1,89 @@
+"""`manage.py fleet_status`: the fleet at a glance."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.db import Error
+from django.db.models import Count, Min
+from django.utils import timezone
+
+from agents.models import Agent, AgentType, Node
+from fleet import services
+from fleet.management.operator import OperatorCommand
+from fleet.services import detached
+from missions.models import Mission, Sortie
+
+
+class Command(OperatorCommand):
+    help = "Show services, nodes, agents, queues and missions at a glance, and where the pages are."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+    def act(self, **options: Any) -> int:
+        state = detached.state(settings.FLEET_HOME)
+        status: dict[str, Any] = {
+            "running": state["running"],
+            "services": state["services"],
+            "urls": services.addresses(),
+        }
+        try:
+            status |= _fleet()
+        except Error as fault:
+            status |= {
+                "error": f"Postgres does not answer: {str(fault).splitlines()[0]} Start the fleet: manage.py fleet_up"
+            }
+        if options["json"]:
+            self.show(status)
+        else:
+            self._tell(status)
+        return 1 if "error" in status else 0
+
+    def _tell(self, status: dict[str, Any]) -> None:
+        write = self.stdout.write
+        write("The fleet runs." if status["running"] else "The fleet does not run here. Start it: manage.py fleet_up")
+        for service in status["services"]:
+            write(f"  {service['name']:<10} {service['state']}")
+        if "error" in status:
+            write(status["error"])
+            return
+        write("Missions  " + (", ".join(f"{n} {state}" for state, n in status["missions"].items()) or "none yet"))
+        write("Agents    " + (", ".join(f"{n} {state}" for state, n in status["agents"].items()) or "none"))
+        for queue in status["queues"]:
+            if queue["depth"]:
+                write(f"  {queue['type']:<14} {queue['depth']} queued, the oldest for {queue['oldest_wait_s']:.0f} s")
+        for name, url in status["urls"].items():
+            write(f"{name:<9} {url}")
+
+
+def _fleet() -> dict[str, Any]:
+    now = timezone.now()
+    queued = {
+        row["agent_type"]: row
+        for row in Sortie.objects.filter(state="queued")
+        .order_by()
+        .values("agent_type")
+        .annotate(n=Count("id"), oldest=Min("ready_at"))
+    }
+    return {
+        "nodes": list(Node.objects.filter(up=True).values_list("name", flat=True)),
+        "agents": _by_state(Agent.objects.filter(state__in=Agent.LIVE)),
+        "missions": _by_state(Mission.objects.all()),
+        "queues": [
+            {
+                "type": name,
+                "depth": queued[name]["n"] if name in queued else 0,
+                "oldest_wait_s": round((now - queued[name]["oldest"]).total_seconds(), 1)
+                if name in queued and queued[name]["oldest"]
+                else 0.0,
+            }
+            for name in AgentType.objects.values_list("name", flat=True)
+        ],
+    }
+
+
+def _by_state(rows: Any) -> dict[str, int]:
+    return dict(rows.order_by("state").values_list("state").annotate(n=Count("id")))
