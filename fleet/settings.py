@@ -38,6 +38,7 @@ FLEET_RESULT_BYTES = env.integer("FLEET_RESULT_BYTES", 1_000_000)
 FLEET_OUTPUT_BYTES = env.integer("FLEET_OUTPUT_BYTES", 2_000_000)  # kept of one attempt's output, half head, half tail
 FLEET_ARTIFACT_BYTES = env.integer("FLEET_ARTIFACT_BYTES", 100_000_000)
 FLEET_ENV_ALLOW = env.words("FLEET_ENV_ALLOW", ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "TERM"))
+FLEET_CALLABLES = env.words("FLEET_CALLABLES")  # modules whose @register functions plans may call
 FLEET_SCRIPTED_DRIVER = env.boolean("FLEET_SCRIPTED_DRIVER", False)  # the tests' and the bench's own driver
 FLEET_RETAIN_DAYS = env.integer("FLEET_RETAIN_DAYS", 30)
 FLEET_RETAIN_MISSIONS = env.integer("FLEET_RETAIN_MISSIONS", 10_000)
