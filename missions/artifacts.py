@@ -78,14 +78,17 @@ def _name(digest: str) -> str:
 def _find(path: str, folders: Sequence[Path]) -> Path:
     for folder in folders:
         candidate = folder / path
-        if candidate.resolve().is_relative_to(folder.resolve()) and candidate.is_file():
-            return candidate
+        real = candidate.resolve()
+        if real.is_relative_to(settings.FLEET_HOME.private.resolve()):
+            raise Missing(f"{path!r}, named under `outputs`, leads into the fleet's private folder.")
+        if real.is_relative_to(folder.resolve()) and real.is_file():
+            return real
     raise Missing(f"It ended well but did not make {path!r}, which the plan names under `outputs`.")
 
 
 def _store(path: str, found: Path) -> _Stored:
     try:
-        descriptor = os.open(found.resolve(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as fault:
         raise Missing(f"{path!r}, named under `outputs`, cannot be read: {fault.strerror}.") from fault
     with os.fdopen(descriptor, "rb") as file:

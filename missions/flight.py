@@ -49,10 +49,10 @@ def fly(*, claim: Claim, kit: Kit, page: Page, stop: Stop) -> Settlement:
     spec = SortieSpec.from_json(claim.spec)
     scratch = settings.FLEET_HOME.scratch / claim.marker.replace("/", "-")
     try:
-        driver, brief = insist(lambda: prepare(claim=claim, spec=spec, kit=kit, scratch=scratch), stop=stop)
+        driver, brief, check = insist(lambda: prepare(claim=claim, spec=spec, kit=kit, scratch=scratch), stop=stop)
         evidence = drive(driver=driver, brief=brief, page=page, stop=stop)
-        if evidence.ok and spec.verify is not None:
-            evidence = verify(spec=spec, brief=brief, evidence=evidence, page=page, stop=stop)
+        if evidence.ok and check is not None:
+            evidence = verify(check=check, evidence=evidence, page=page, stop=stop)
         more: tuple[SortieSpec, ...] = ()
         if evidence.ok:
             more = insist(lambda: added_by(claim=claim, evidence=evidence), stop=stop)
@@ -87,8 +87,8 @@ def insist(ask: Callable[[], T], *, stop: Stop) -> T:
             time.sleep(ASK_AGAIN_S)
 
 
-def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple[Driver, Brief]:
-    """Read what the attempt needs and fill its templates in."""
+def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple[Driver, Brief, Brief | None]:
+    """Read what the attempt needs and fill its templates in: for its driver, and for `verify` where the plan has one."""
     circumstances = _circumstances(claim=claim, spec=spec)
     scope = templates.Scope(
         needs=circumstances.results,
@@ -123,6 +123,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
             result_bytes=settings.FLEET_RESULT_BYTES,
         ),
     )
+    check = _commanded(brief, spec.verify, scope) if spec.verify is not None else None
     match spec.driver:
         case "command":
             brief = _commanded(brief, spec.run, scope)
@@ -137,7 +138,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
             brief = replace(
                 brief, argv=kit.prompt_argv, stdin=templates.as_text(templates.render(value=spec.prompt, scope=scope))
             )
-    return drivers.get("command" if spec.driver == "prompt" else spec.driver), brief
+    return drivers.get("command" if spec.driver == "prompt" else spec.driver), brief, check
 
 
 def drive(*, driver: Driver, brief: Brief, page: Page, stop: Stop) -> Evidence:
@@ -145,11 +146,9 @@ def drive(*, driver: Driver, brief: Brief, page: Page, stop: Stop) -> Evidence:
     return driver.fly(brief=brief, reporter=page, stop=stop)
 
 
-def verify(*, spec: SortieSpec, brief: Brief, evidence: Evidence, page: Page, stop: Stop) -> Evidence:
+def verify(*, check: Brief, evidence: Evidence, page: Page, stop: Stop) -> Evidence:
     """The last word on success: the plan's `verify` command, in the same place and with the same environment."""
-    scope = templates.Scope(needs={}, inputs=brief.inputs, matrix=spec.matrix, mission={}, sortie={})
-    checked = _commanded(replace(brief, argv=(), shell="", stdin="", call=""), spec.verify, scope)
-    word = drivers.get("command").fly(brief=checked, reporter=page, stop=stop)
+    word = drivers.get("command").fly(brief=check, reporter=page, stop=stop)
     if word.ok:
         return evidence
     return replace(
