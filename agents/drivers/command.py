@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from agents.drivers import process
 from agents.drivers.base import Brief, Evidence, Json, Reporter, Stop, Stream
+from agents.drivers.exchange import Exchange, Unreadable, environment
 
 TAIL = 4_000  # characters of standard output that are the result where none is written
 ERROR_TAIL = 400
@@ -17,18 +18,18 @@ class _Ears:
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
         self.progress, self.started = reporter.progress, reporter.started
-        self.tails: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+        self._tails: dict[Stream, bytes] = {"stdout": b"", "stderr": b""}
 
     def output(self, *, stream: Stream, data: bytes) -> None:
-        self.tails[stream] = (self.tails[stream] + data)[-4 * TAIL :]
+        self._tails[stream] = (self._tails[stream] + data)[-4 * TAIL :]  # a character has at most four bytes
         self._reporter.output(stream=stream, data=data)
 
+    def tail(self, stream: Stream) -> str:
+        return self._tails[stream].decode("utf-8", "replace").replace("\x00", "�")[-TAIL:]
+
     def last_line(self) -> str:
-        for stream in ("stderr", "stdout"):
-            lines = self.tails[stream].decode("utf-8", "replace").strip().splitlines()
-            if lines:
-                return lines[-1].strip()[-ERROR_TAIL:]
-        return ""
+        lines = (self.tail("stderr").strip() or self.tail("stdout").strip()).splitlines()
+        return lines[-1].strip()[-ERROR_TAIL:] if lines else ""
 
 
 class CommandDriver:
@@ -39,18 +40,24 @@ class CommandDriver:
     def fly(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
         argv = brief.argv or ("/bin/sh", "-c", brief.shell)
         ears = _Ears(reporter)
-        ended = process.run(argv=argv, brief=brief, env=process.environment(brief), reporter=ears, stop=stop)
-        if not ended.ok:
-            error = process.explain(ended, program=argv[0], cwd=brief.cwd or brief.scratch, limits=brief.limits)
-            if ended.finished and not ended.stage and (line := ears.last_line()):
-                error += f" Its last words: {line}"
-            return process.evidence(ended, error=error)
-        try:
-            there, result = process.read_json(
-                brief.scratch / "result.json", what="The result (FLEET_RESULT)", limit=brief.limits.result_bytes
+        with Exchange(brief) as exchange:
+            ended = process.run(
+                argv=argv,
+                brief=brief,
+                exchange=exchange,
+                env=environment(brief, exchange),
+                reporter=ears,
+                stop=stop,
             )
-            added = process.added_from(brief)
-        except process.Unreadable as fault:
-            return process.evidence(ended, error=str(fault))
-        output: Json = {"output": ears.tails["stdout"].decode("utf-8", "replace").replace("\x00", "�")[-TAIL:]}
+            if not ended.ok:
+                error = process.explain(ended, program=argv[0], cwd=brief.cwd or brief.scratch, limits=brief.limits)
+                if ended.finished and not ended.stage and (line := ears.last_line()):
+                    error += f" Its last words: {line}"
+                return process.evidence(ended, error=error)
+            try:
+                there, result = exchange.take("result.json", what="The result (FLEET_RESULT)")
+                added = exchange.added()
+            except Unreadable as fault:
+                return process.evidence(ended, error=str(fault))
+        output: Json = {"output": ears.tail("stdout")}
         return process.evidence(ended, result=result if there else output, added=added)

@@ -2,291 +2,223 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
+import math
 import os
 import selectors
 import shutil
-import stat
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from agents.drivers import reaper, sandbox
-from agents.drivers.base import Brief, Evidence, Json, Reporter, Stop, StopReason, Stream
+from agents.drivers.base import Brief, Evidence, Json, Limits, Reporter, Stop, StopReason
+from agents.drivers.exchange import Exchange, progress_of
+from agents.drivers.shim import SETTLE_S, Shim
 
 CHUNK = 64 * 1024
-SMALL_NEED = 32 * 1024  # bytes of a need's result that also fit into a variable
-ENVIRONMENT_BYTES = 512 * 1024  # of all needs in variables together; the kernel bounds a process's start
-AFTER_STOP_S = 8.0  # beyond the grace, until the shim itself is given up
-
-
-class Unreadable(Exception):
-    """A file that the work wrote for the fleet is not what it should be; the text says what and what to do."""
+LAST_BYTES = 1024 * 1024  # read of a stream after its end; a pipe holds less, unless what could not be ended writes on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a process tree ended. `stage` names where its start failed: sandbox, cwd or program."""
+    """How a process tree ended. `stage` names where its start failed: shim, start, sandbox, cwd or program."""
 
-    finished: bool
-    code: int
+    finished: bool = False
+    code: int = 0  # a signal's number below zero
     stage: str = ""
     errno: int = 0
+    left: int = 0  # processes that could not be ended
     stopped: StopReason | None = None
     cpu_s: float | None = None
     max_rss_bytes: int | None = None
 
     @property
     def ok(self) -> bool:
-        return self.finished and self.code == 0 and not self.stage
+        return self.finished and self.code == 0 and not self.stage and not self.left
 
 
-def run(*, argv: Sequence[str], brief: Brief, env: Mapping[str, str], reporter: Reporter, stop: Stop) -> Ended:
+def run(
+    *, argv: Sequence[str], brief: Brief, exchange: Exchange, env: Mapping[str, str], reporter: Reporter, stop: Stop
+) -> Ended:
     """Run a program to its end, and all that it starts. Standard input is `brief.stdin`."""
-    confined = bool(brief.hidden) and sandbox.available()[0]
-    cwd = brief.cwd or brief.scratch
-    hidden = [str(path) for path in brief.hidden] if confined else []
-    stdin = brief.scratch / "stdin"
-    stdin.write_text(brief.stdin, encoding="utf-8")
-    with contextlib.ExitStack() as open_:
-        lifeline, held = os.pipe()
-        status, said = os.pipe()
-        held_file = open_.enter_context(os.fdopen(held, "wb"))
-        status_file = open_.enter_context(os.fdopen(status, "rb"))
-        progress = open_.enter_context(_fifo(brief.scratch / "progress"))
-        try:
-            with stdin.open("rb") as given:
-                shim = subprocess.Popen(
-                    [
-                        sys.executable, "-I", "-S", str(sandbox.SHIM), str(lifeline), str(said),
-                        str(brief.limits.grace_s), "1" if confined else "0", str(cwd), *hidden, "--", *argv,
-                    ],
-                    stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(env),
-                    pass_fds=(lifeline, said), start_new_session=True,
-                )  # fmt: skip
-        finally:
-            os.close(lifeline)
-            os.close(said)
-        assert shim.stdout is not None
-        assert shim.stderr is not None
-        open_.enter_context(shim.stdout)
-        open_.enter_context(shim.stderr)
-        with contextlib.suppress(psutil.Error):
-            reporter.started(pid=shim.pid, start_time=psutil.Process(shim.pid).create_time())
-        stopped = _stream(
-            shim, held=held_file, status=status_file, progress=progress, brief=brief, reporter=reporter, stop=stop
-        )
-        line = status_file.read() if shim.returncode is not None else b""
+    if stop.reason is not None:
+        return Ended(stopped=stop.reason)
+    stdin = exchange.give("stdin", brief.stdin)
     try:
-        told: dict[str, Any] = json.loads(line)
-    except ValueError:  # the shim itself was killed
-        reaper.reap(brief.marker, fleet=brief.fleet)
-        return Ended(finished=False, code=shim.returncode or -9, stopped=stopped, stage="shim")
+        shim = Shim(
+            argv,
+            env=env,
+            cwd=brief.cwd or brief.scratch,
+            grace_s=brief.limits.grace_s,
+            confined=sandbox.available()[0],
+            hidden=brief.hidden,
+            stdin=stdin,
+        )
+    except ValueError:  # a NUL, which the system cannot take
+        return Ended(stage="program", errno=errno.EINVAL)
+    except OSError as fault:
+        return Ended(stage="program", errno=fault.errno or errno.EIO)
+    finally:
+        os.close(stdin)
+    watch = _Watch(brief.limits, stop)
+    try:
+        with suppress(psutil.Error):
+            reporter.started(pid=shim.process.pid, start_time=psutil.Process(shim.process.pid).create_time())
+        _stream(shim, watch=watch, progress=exchange.progress, reporter=reporter)
+    finally:  # also when the reporter raises
+        status = shim.close(timeout_s=0.0 if watch.given_up else brief.limits.grace_s + SETTLE_S)
+        if status is None:
+            reaper.reap(brief.marker)
+    if status is None:
+        return Ended(code=shim.process.returncode, stage="" if watch.stopped else "shim", stopped=watch.stopped)
     return Ended(
-        finished=bool(told["ended"]) and stopped is None,
-        code=int(told["code"]),
-        stage=str(told["stage"]),
-        errno=int(told["errno"]),
-        stopped=stopped,
-        cpu_s=float(told["cpu_s"]),
-        max_rss_bytes=int(told["max_rss_bytes"]),
+        finished=status["ended"],
+        code=status["code"],
+        stage=status["stage"] if status["ended"] or watch.stopped else "shim",
+        errno=status["errno"],
+        left=status["left"],
+        stopped=None if status["ended"] else watch.stopped,
+        cpu_s=status["cpu_s"],
+        max_rss_bytes=status["max_rss_bytes"],
     )
 
 
-@contextlib.contextmanager
-def _fifo(path: Path) -> Any:
-    """A named pipe to read progress from. It is held open for writing too, so that a writer's end is not its end."""
-    os.mkfifo(path, 0o600)
-    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    writing = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        yield reading
-    finally:
-        os.close(reading)
-        os.close(writing)
+class _Watch:
+    """The clock of one attempt: when it is to be stopped, and when the shim itself is given up."""
 
+    def __init__(self, limits: Limits, stop: Stop) -> None:
+        self._limits = limits
+        self._stop = stop
+        self._began = self._heard = time.monotonic()
+        self._give_up_at = math.inf
+        self.stopped: StopReason | None = None
 
-def _stream(
-    shim: subprocess.Popen[bytes],
-    *,
-    held: Any,
-    status: Any,
-    progress: int,
-    brief: Brief,
-    reporter: Reporter,
-    stop: Stop,
-) -> StopReason | None:
-    """Pass on what is printed until the tree is gone. Closing `held` asks the shim to stop; why it was, if it was."""
-    began = heard = time.monotonic()
-    stopped: StopReason | None = None
-    given_up_at = float("inf")
-    streams: dict[int, Stream] = {shim.stdout.fileno(): "stdout", shim.stderr.fileno(): "stderr"}  # type: ignore[union-attr]
-    limits = brief.limits
-    with selectors.DefaultSelector() as selector:
-        for descriptor in (*streams, status.fileno(), stop.fileno(), progress):
-            selector.register(descriptor, selectors.EVENT_READ)
-        open_streams = set(streams)
-        status_said = False
-        while open_streams or not status_said:
-            now = time.monotonic()
-            if stopped is None:
-                if stop.reason is not None:
-                    stopped = stop.reason
-                elif limits.timeout_s is not None and now - began >= limits.timeout_s:
-                    stopped = StopReason.TIMEOUT
-                elif limits.silence_s is not None and now - heard >= limits.silence_s:
-                    stopped = StopReason.SILENCE
-                if stopped is not None:
-                    selector.unregister(stop.fileno())
-                    held.close()
-                    given_up_at = now + limits.grace_s + AFTER_STOP_S
-            elif now > given_up_at:
-                shim.kill()
-                reaper.reap(brief.marker, fleet=brief.fleet)
-                break
-            for key, _ in selector.select(_wait_s(began, heard, limits.timeout_s, limits.silence_s, stopped)):
-                descriptor = key.fd
-                if descriptor in streams:
-                    data = os.read(descriptor, CHUNK)
-                    if data:
-                        heard = time.monotonic()
-                        reporter.output(stream=streams[descriptor], data=data)
-                    else:
-                        selector.unregister(descriptor)
-                        open_streams.discard(descriptor)
-                elif descriptor == progress:
-                    heard = time.monotonic()
-                    _report(os.read(progress, CHUNK), reporter)
-                elif descriptor == status.fileno():
-                    selector.unregister(descriptor)
-                    status_said = True
-    shim.wait()
-    return stopped
+    def fileno(self) -> int:
+        return self._stop.fileno()
 
+    def hear(self) -> None:
+        self._heard = time.monotonic()
 
-def _wait_s(
-    began: float, heard: float, timeout_s: float | None, silence_s: float | None, stopped: StopReason | None
-) -> float | None:
-    if stopped is not None:
-        return 0.5
-    now = time.monotonic()
-    ends = [began + timeout_s - now] if timeout_s is not None else []
-    ends += [heard + silence_s - now] if silence_s is not None else []
-    return max(0.0, min(ends)) if ends else None
-
-
-def _report(data: bytes, reporter: Reporter) -> None:
-    """Lines `0.4 what is being done`, or only the words."""
-    for line in data.decode("utf-8", "replace").splitlines():
-        first, _, rest = line.strip().partition(" ")
-        try:
-            fraction = min(1.0, max(0.0, float(first)))
-        except ValueError:
-            reporter.progress(fraction=None, note=line.strip())
+    def stops_now(self) -> bool:
+        """Whether this is the moment to stop; true once, with the reason in `stopped`."""
+        if self.stopped is not None:
+            return False
+        now = time.monotonic()
+        if self._stop.reason is not None:
+            self.stopped = self._stop.reason
+        elif self._limits.timeout_s is not None and now - self._began >= self._limits.timeout_s:
+            self.stopped = StopReason.TIMEOUT
+        elif self._limits.silence_s is not None and now - self._heard >= self._limits.silence_s:
+            self.stopped = StopReason.SILENCE
         else:
-            reporter.progress(fraction=fraction if fraction == fraction else None, note=rest.strip())
+            return False
+        self._give_up_at = now + self._limits.grace_s + SETTLE_S
+        return True
+
+    @property
+    def given_up(self) -> bool:
+        return time.monotonic() >= self._give_up_at
+
+    def wait_s(self) -> float | None:
+        """How long nothing is to be done if nothing is heard."""
+        if self.stopped is not None:
+            ends = [self._give_up_at]
+        else:
+            ends = [] if self._limits.timeout_s is None else [self._began + self._limits.timeout_s]
+            ends += [] if self._limits.silence_s is None else [self._heard + self._limits.silence_s]
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
 
 
-def environment(brief: Brief) -> dict[str, str]:
-    """All that the work's environment holds: what is allowed of the host's, what the plan sets, the fleet's variables."""
-    allowed = {name: os.environ[name] for name in brief.env_allow if name in os.environ}
-    needs = brief.scratch / "needs"
-    needs.mkdir(mode=0o700)
-    small: dict[str, str] = {}
-    spent = 0
-    for name, result in brief.needs.items():
-        text = json.dumps(result, ensure_ascii=False)
-        _private(needs / f"{name}.json", text)
-        size = len(text.encode())
-        if size <= SMALL_NEED and spent + size <= ENVIRONMENT_BYTES and "\\u0000" not in text:
-            spent += size
-            small[f"FLEET_NEED_{_variable(name)}"] = text
-    inputs = {
-        f"FLEET_INPUT_{_variable(name)}": value if isinstance(value, str) else json.dumps(value)
-        for name, value in brief.inputs.items()
-    }
-    return {
-        **allowed,
-        **brief.env,
-        **small,
-        **inputs,
-        "FLEET_ATTEMPT": brief.marker,
-        "FLEET_HOME_ID": brief.fleet,
-        "FLEET_RESULT": str(brief.scratch / "result.json"),
-        "FLEET_SORTIES": str(brief.scratch / "sorties.json"),
-        "FLEET_PROGRESS": str(brief.scratch / "progress"),
-        "FLEET_NEEDS": str(needs),
-        "FLEET_SCRATCH": str(brief.scratch),
-    }
+def _stream(shim: Shim, *, watch: _Watch, progress: int, reporter: Reporter) -> None:
+    """Pass on what is printed until the shim has ended, and with it everything; then the rest of it."""
+    with selectors.DefaultSelector() as selector:
+        for descriptor in (*shim.streams, shim.status, watch.fileno(), progress):
+            selector.register(descriptor, selectors.EVENT_READ)
+        while True:
+            if watch.stops_now():
+                selector.unregister(watch.fileno())
+                shim.stop()
+            if watch.given_up:
+                return
+            ready = {key.fd for key, _ in selector.select(watch.wait_s())}
+            for descriptor in ready & shim.streams.keys():
+                watch.hear()
+                if data := os.read(descriptor, CHUNK):
+                    reporter.output(stream=shim.streams[descriptor], data=data)
+                else:
+                    selector.unregister(descriptor)
+            if progress in ready:
+                watch.hear()
+                _report(progress, reporter)
+            if shim.status in ready:  # it speaks at its end, or was killed
+                break
+    for descriptor, stream in shim.streams.items():
+        os.set_blocking(descriptor, False)
+        with suppress(BlockingIOError):
+            for _ in range(LAST_BYTES // CHUNK):
+                if not (data := os.read(descriptor, CHUNK)):
+                    break
+                reporter.output(stream=stream, data=data)
+    _report(progress, reporter)
 
 
-def _variable(name: str) -> str:
-    return "".join(c if c.isascii() and c.isalnum() else "_" for c in name).upper()
+def _report(progress: int, reporter: Reporter) -> None:
+    with suppress(BlockingIOError):
+        if report := progress_of(os.read(progress, CHUNK)):
+            reporter.progress(fraction=report[0], note=report[1])
 
 
-def _private(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
-        file.write(text)
-
-
-def read_json(path: Path, *, what: str, limit: int) -> tuple[bool, Json]:
-    """The JSON that the work left at a path, and whether there is any. Unreadable for what is no plain file of JSON."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False, None
-    except OSError as fault:
-        raise Unreadable(f"{what} cannot be read ({fault.strerror}). Write a plain file to its path.") from fault
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Unreadable(f"{what} is not a plain file. Write JSON to its path.")
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise Unreadable(f"{what} is larger than {limit:,} bytes. Give large things out as files, under `outputs`.")
-    try:
-        return True, json.loads(data, parse_constant=_refuse)
-    except (ValueError, RecursionError) as fault:
-        raise Unreadable(f"{what} is not JSON ({fault}). Write one JSON value, in UTF-8.") from fault
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not a value of JSON")
-
-
-def explain(ended: Ended, *, program: str, cwd: Path, limits: Any) -> str:
+def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
     """One sentence on what went wrong, and what to do next where that is known."""
     match ended.stopped:
         case StopReason.TIMEOUT:
             return f"It ran longer than its timeout of {limits.timeout_s:g} s and was stopped. Raise `timeout`, or make it faster."
         case StopReason.SILENCE:
-            return f"It printed nothing for {limits.silence_s:g} s (`silence`) and was stopped."
+            return f"It printed nothing for {limits.silence_s:g} s (`silence`) and was stopped. Let it print, or raise the limit."
         case StopReason():
-            return f"It was stopped: {ended.stopped}."
-    reason = os.strerror(ended.errno) if ended.errno else ""
-    match ended.stage:
-        case "shim":
+            return f"It was stopped: {ended.stopped.replace('_', ' ')}."
+    reason = os.strerror(ended.errno) if ended.errno else "no reason given"
+    match ended.stage, ended.errno:
+        case "shim", _:
             return "The process that watches over the work was killed, and the work with it."
-        case "cwd":
+        case "cwd", _:
             return f"The folder {str(cwd)!r} cannot be entered ({reason}). Check `cwd`."
-        case "sandbox":
+        case "sandbox", _:
             return (
                 f"The work could not be shut off from the fleet's credentials ({reason}). Run `manage.py fleet_doctor`."
             )
-        case "program" | "start":
-            if ended.errno == errno.ENOENT and not shutil.which(program):
-                return f"The program {program!r} was not found on this host. Install it, or correct the command."
+        case "program", errno.ENOENT if not shutil.which(program, path=os.environ.get("PATH")):
+            return f"The program {program!r} was not found on this host. Install it, or correct the command."
+        case "program", errno.ENOENT:
+            return f"The program {program!r} names an interpreter in its first line that is not on this host."
+        case "program", errno.EACCES:
+            return f"The program {program!r} is not executable. Make it so (chmod +x), or name its interpreter."
+        case "program", errno.E2BIG:
+            return "The command and its environment are too long for the system. Hand large texts on in files."
+        case "program", errno.EINVAL:
+            return "The command or its environment holds a NUL character or half a surrogate pair, which no program can be given."
+        case (("program" | "start"), _):
             return f"The program {program!r} could not be started ({reason})."
+    if ended.left:
+        return (
+            f"It ended, but {ended.left} of its processes could not be ended (another user's?). End them on its host."
+        )
     if ended.code < 0:
-        return f"It was ended by signal {-ended.code}."
+        return f"It was ended by signal {-ended.code} ({_name(-ended.code)})."
     return f"It ended with exit code {ended.code}."
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return "unnamed"
 
 
 def evidence(
@@ -296,7 +228,7 @@ def evidence(
     return Evidence(
         finished=ended.finished,
         ok=ended.ok and not error,
-        exit_code=ended.code if ended.code >= 0 and not ended.stage else None,
+        exit_code=ended.code if ended.finished and ended.code >= 0 and not ended.stage else None,
         signal=-ended.code if ended.code < 0 else None,
         result=result,
         added=added,
@@ -305,17 +237,3 @@ def evidence(
         cpu_s=ended.cpu_s,
         max_rss_bytes=ended.max_rss_bytes,
     )
-
-
-def added_from(brief: Brief) -> tuple[Mapping[str, Json], ...]:
-    """The sorties that the work asks to add. Unreadable where they are not a list of mappings."""
-    there, wanted = read_json(
-        brief.scratch / "sorties.json",
-        what="The list of sorties to add (FLEET_SORTIES)",
-        limit=brief.limits.result_bytes,
-    )
-    if not there:
-        return ()
-    if not isinstance(wanted, list) or not all(isinstance(one, dict) for one in wanted):
-        raise Unreadable('The sorties to add (FLEET_SORTIES) are not a list: [{"name": …, "agent": …, "run": …}].')
-    return tuple(one for one in wanted if isinstance(one, dict))

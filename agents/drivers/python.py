@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+import agents.child
 from agents.drivers import process
 from agents.drivers.base import Brief, Evidence, Reporter, Stop
+from agents.drivers.exchange import Exchange, Unreadable, environment
 
-CHECKOUT = Path(__file__).resolve().parent.parent.parent
+PROGRAM = str(Path(agents.child.__file__).with_name("__main__.py"))
 
 
 class PythonDriver:
@@ -19,37 +22,30 @@ class PythonDriver:
     name: ClassVar[str] = "python"
 
     def fly(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
-        (brief.scratch / "call.json").write_text(
-            json.dumps(
-                {
-                    "call": brief.call,
-                    "arguments": dict(brief.arguments),
-                    "needs": dict(brief.needs),
-                    "inputs": dict(brief.inputs),
-                    "result_bytes": brief.limits.result_bytes,
-                }
+        orders = {
+            "call": brief.call,
+            "arguments": dict(brief.arguments),
+            "needs": dict(brief.needs),
+            "inputs": dict(brief.inputs),
+        }
+        with Exchange(brief) as exchange:
+            environ = environment(brief, exchange)
+            ended = process.run(
+                argv=(sys.executable, "-P", "-u", PROGRAM, str(exchange.path)),
+                brief=replace(brief, stdin=json.dumps(orders)),
+                exchange=exchange,
+                env=environ,
+                reporter=reporter,
+                stop=stop,
             )
-        )
-        environment = process.environment(brief) | {"PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1"}
-        ended = process.run(
-            argv=(sys.executable, "-P", "-m", "agents.drivers.child"),
-            brief=brief,
-            env=environment,
-            reporter=reporter,
-            stop=stop,
-        )
-        try:
-            _, said = process.read_json(
-                brief.scratch / "error.json", what="What the callable raised", limit=brief.limits.result_bytes
-            )
-            if not ended.ok:
-                error = process.explain(ended, program="python", cwd=brief.cwd or brief.scratch, limits=brief.limits)
-                if ended.finished and isinstance(said, str):
-                    error = said
-                return process.evidence(ended, error=error)
-            _, result = process.read_json(
-                brief.scratch / "result.json", what="The callable's result", limit=brief.limits.result_bytes
-            )
-            return process.evidence(ended, result=result, added=process.added_from(brief))
-        except process.Unreadable as fault:
-            return process.evidence(ended, error=str(fault))
+            try:
+                if not ended.ok:
+                    error = process.explain(
+                        ended, program="python", cwd=brief.cwd or brief.scratch, limits=brief.limits
+                    )
+                    there, said = exchange.take("error.json", what="What the callable raised")
+                    return process.evidence(ended, error=str(said) if there and ended.finished else error)
+                _, result = exchange.take("result.json", what="The callable's result")
+                return process.evidence(ended, result=result, added=exchange.added())
+            except Unreadable as fault:
+                return process.evidence(ended, error=str(fault))

@@ -1,6 +1,7 @@
-"""Finds what attempts left behind by what stands in its environment, and kills it.
+"""Ends what attempts left behind when their shim was killed too, found by the environment that they inherited.
 
-The shim leaves nothing; this is for the case that the shim itself was killed, and for what an earlier worker left.
+A process whose environment was emptied is found by its relations: below one that is found, or in the same user
+namespace (each sandboxed attempt has one of its own).
 """
 
 from __future__ import annotations
@@ -8,34 +9,86 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import dataclass
 
-FOR_S = 3.0
+from agents.drivers.shim import PROGRAM
+from agents.shim import tree
+
+PATIENCE_S = 3.0
+BEAT_S = 0.02
 
 
-def reap(marker: str, *, fleet: str) -> int:
-    """Kill every process of one attempt; how many there were."""
-    return _kill({f"FLEET_ATTEMPT={marker}", f"FLEET_HOME_ID={fleet}"})
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A process of an attempt. `shim`: it is the attempt's shim."""
+
+    pid: int
+    marker: str
+    fleet: str
+    shim: bool
 
 
-def find(wanted: set[str]) -> list[int]:
-    """The processes whose environment holds all of these, this one left out."""
+def traces() -> list[Trace]:
+    """All processes on this host that carry a marker and that this user may look into."""
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            with suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
-                if wanted <= set(file.read().decode("utf-8", "replace").split("\x00")):
-                    found.append(int(name))
+    for pid in tree.alive():
+        with suppress(OSError):  # it has ended since, or is another user's
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                text = file.read().decode("utf-8", "replace")
+            variables = dict(
+                line.split("=", 1) for line in text.split("\x00") if line.startswith("FLEET_") and "=" in line
+            )
+            if marker := variables.get("FLEET_ATTEMPT"):
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    shim = os.fsencode(PROGRAM) in file.read().split(b"\x00")[:4]
+                found.append(Trace(pid, marker, variables.get("FLEET_HOME_ID", ""), shim))
     return found
 
 
-def _kill(wanted: set[str]) -> int:
+def reap(marker: str) -> int:
+    """Kill all processes of the attempt, its shim included, and wait until they are gone; how many there were."""
+    return _kill(lambda: {trace.pid for trace in traces() if trace.marker == marker})
+
+
+def reap_strangers(*, fleet: str, known: Collection[str] = ()) -> int:
+    """Kill the fleet's processes of attempts over which nobody watches; how many there were.
+
+    For a worker's start. A living shim watches: it ends its attempt when its own worker dies. What carries a marker
+    that is `known` is left alone as well.
+    """
+
+    def strangers() -> set[int]:
+        found = [trace for trace in traces() if trace.fleet == fleet]
+        spared = {trace.marker for trace in found if trace.shim}.union(known)
+        return {trace.pid for trace in found if trace.marker not in spared}
+
+    return _kill(strangers)
+
+
+def _kill(find: Callable[[], set[int]]) -> int:
     killed: set[int] = set()
-    until = time.monotonic() + FOR_S
-    while (left := find(wanted)) and time.monotonic() < until:
-        for pid in left:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        killed.update(left)
-        time.sleep(0.02)
+    until = time.monotonic() + PATIENCE_S
+    while found := find() - {os.getpid()}:
+        found |= _relations(found) - {os.getpid()}
+        tree.tell(found, signal.SIGKILL)
+        killed |= found
+        if time.monotonic() > until:
+            break
+        time.sleep(BEAT_S)
     return len(killed)
+
+
+def _relations(pids: set[int]) -> set[int]:
+    parents = tree.alive()
+    rooms = {_room(pid) for pid in pids} - {_room(os.getpid()), None}
+    return tree.below(pids, parents) | {pid for pid in parents if rooms and _room(pid) in rooms}
+
+
+def _room(pid: int) -> str | None:
+    """The user namespace of a process."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/user")
+    except OSError:
+        return None

@@ -3,7 +3,7 @@
     python -I -S …/agents/shim/__main__.py LIFELINE STATUS GRACE_S CONFINED CWD HIDDEN… -- PROGRAM ARGUMENT…
 
 LIFELINE  descriptor of a pipe that the worker holds open. Its end, be it closed or the worker dead, means: stop.
-STATUS    descriptor of a pipe to which one line of JSON is written at the end (`Status` in drivers/process.py).
+STATUS    descriptor of a pipe to which one line of JSON is written at the end (`Status` in drivers/shim.py).
 GRACE_S   seconds between SIGTERM and SIGKILL.
 CONFINED  1: in the sandbox of confine.py, where the HIDDEN folders are not to be seen.
 CWD       where the work starts.
@@ -18,7 +18,6 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 
 from agents.shim import confine
@@ -54,7 +53,7 @@ class Signals:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
-def start(argv: Sequence[str], *, cwd: str, confined: bool, hidden: Sequence[str]) -> tuple[int, str]:
+def start(argv: list[str], *, cwd: str, confined: bool, hidden: list[str]) -> tuple[int, str]:
     """Fork the work. Its pid, and where its start failed, as "stage errno"; nothing if it runs."""
     told, tell = os.pipe()  # what the child says; closed by its exec
     allowed, allow = os.pipe()
@@ -128,3 +127,4 @@ def main() -> None:
             f'{{"ended": {"true" if ended else "false"}, "code": {code}, "stage": "{stage}", "errno": {number or 0}, '
             f'"cpu_s": {tally.cpu_s:.6f}, "max_rss_bytes": {tally.max_rss_bytes}, "left": {left}}}\n'.encode(),
         )
+    os._exit(0)  # at once: the worker waits, and there is nothing to tidy

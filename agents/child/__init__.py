@@ -1,0 +1,1 @@
+"""The child process of the python driver: no Django settings, no credentials, nothing but the callable."""
