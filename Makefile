@@ -1,2 +1,66 @@
+# make help lists what there is. Everything runs in .venv, which `make install` makes.
+SHELL := /bin/sh
+PYTHON ?= python3
+REPO ?= .
 PY := .venv/bin/python
-# (run, up, down, test … are filled in below)
+PACKAGES := fleet agents missions checkpoints
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev run up down test drills check bench clean lock format
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+install:  ## make .venv and install the hashed requirements
+	@scripts/install.sh
+
+dev:  ## the same with what the tests and checks need
+	@scripts/install.sh dev
+
+run: install  ## fly the sample mission, an audit of this repository: make run [REPO=/path/to/repo]
+	@$(PY) manage.py fleet_up --run missions/examples/audit.yaml --param repository="$$(cd "$(REPO)" && pwd)"
+
+up: install  ## start the whole fleet in the background
+	@$(PY) manage.py fleet_up --detach
+
+down: install  ## stop it
+	@$(PY) manage.py fleet_down
+
+test: dev  ## the tests, on services of their own, and the coverage
+	@rm -f .coverage .coverage.*
+	@$(PY) -m coverage run -m pytest -n 2 -m "not drill" --durations=5
+	@$(PY) -m coverage combine -q && $(PY) -m coverage report --skip-covered --sort=cover | tail -n 25
+
+drills: dev  ## the long tests: 1 GB of output, soaks, restarts
+	@$(PY) -m pytest -m drill
+
+check: dev  ## style, types, imports, migrations, pins
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports --no-cache
+	DATABASE_URL= REDIS_URL= $(PY) -W ignore manage.py makemigrations --check --dry-run
+	$(PY) manage.py check
+	$(PY) -m pip check
+	@! git grep -nIE 'https?://[a-z.]*(pypi|pythonhosted|npmjs|debian)\.' -- . || { echo "a registry's host stands in a file"; exit 1; }
+
+format: dev  ## mend style where that can be done by a program
+	$(PY) -m ruff check --fix-only . ; $(PY) -m ruff format .
+
+bench: dev  ## measure against bare Celery; results go to build/bench.json
+	@$(PY) -m bench
+
+lock: dev  ## turn requirements/*.in into the hashed lists
+	.venv/bin/uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 -q requirements/base.in -o requirements.txt
+	.venv/bin/uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 -q requirements/dev.in -o requirements-dev.txt
+
+clean:  ## remove what was built; the fleet's data stay, unless DATA=yes
+	@if [ -x $(PY) ]; then $(PY) manage.py fleet_down; fi
+	rm -rf build .venv .mypy_cache .ruff_cache .coverage .coverage.* .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+ifeq ($(DATA),yes)
+	rm -rf .fleet
+else
+	@echo "The fleet's data stay in .fleet; make clean DATA=yes removes them too."
+endif

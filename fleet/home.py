@@ -1,10 +1,10 @@
 """Where a fleet keeps its files: one folder, `.fleet` beside manage.py unless FLEET_HOME names another.
 
-    .fleet/
-      private/     0700; what no driver may see, hidden from them by a mount (agents/sandbox): the credentials,
-                   the embedded services' data, sockets, locks and the processes' logs
-      scratch/     one folder an attempt, where a driver without a `cwd` of its own works; removed afterwards
-      artifacts/   what sorties gave out, by digest
+.fleet/
+  private/     0700; what no driver may see, hidden from them by a mount (agents/sandbox): the credentials,
+               the embedded services' data, sockets, locks and the processes' logs
+  scratch/     one folder an attempt, where a driver without a `cwd` of its own works; removed afterwards
+  artifacts/   what sorties gave out, by digest
 """
 
 from __future__ import annotations

@@ -22,14 +22,15 @@ class QoS(virtual.QoS):
         """Nothing to restore: the rows are the truth."""
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        self._delivered.clear()
+        if self._delivered is not None:
+            self._delivered.clear()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         self.ack(delivery_tag)
 
 
 class Channel(redis.Channel):
-    QoS = QoS
+    QoS = QoS  # type: ignore[assignment]  # of virtual.QoS, as kombu asks; not of Redis's
 
 
 class Transport(redis.Transport):

@@ -8,8 +8,8 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 from django.conf import settings
 from django.core.files import File
@@ -108,5 +108,5 @@ def _store(path: str, found: Path) -> _Stored:
     return _Stored(path, digest, status.st_size)
 
 
-def _digest(file: IO[bytes]) -> str:
+def _digest(file: BufferedReader) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()

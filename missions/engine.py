@@ -53,6 +53,9 @@ class Held:
     stop: Stop = field(default_factory=Stop)
     started: float | None = None
 
+    def stopped_for(self, reason: StopReason) -> bool:
+        return self.stop.reason is reason
+
 
 @dataclass(slots=True, eq=False)
 class Lot:
@@ -196,7 +199,7 @@ class Engine:
     def _one(self, held: Held) -> Settlement | None:
         """Fly one; None where there is nothing to settle: the lease is lost, or it goes back unstarted."""
         claim = held.claim
-        if time.monotonic() > claim.held_until or held.stop.reason is StopReason.LEASE_LOST:
+        if time.monotonic() > claim.held_until or held.stopped_for(StopReason.LEASE_LOST):
             self._forget(held)
             return None
         page = self.scribe.page(sortie=claim.id, attempt=claim.attempt)
@@ -204,11 +207,11 @@ class Engine:
             settlement = flight.fly(claim=claim, kit=self.kit, page=page, stop=held.stop)
         finally:
             self.scribe.close(page)
-        if held.stop.reason is StopReason.LEASE_LOST:
+        if held.stopped_for(StopReason.LEASE_LOST):
             log.warning("%s lost its lease; its outcome is not said", claim.marker)
             self._forget(held)
             return None
-        if held.stop.reason is StopReason.DRAINED and settlement.state != "succeeded":
+        if held.stopped_for(StopReason.DRAINED) and settlement.state != "succeeded":
             self._forget(held)
             self.committer.exchange(returned=[claim], wait=False)
             return None

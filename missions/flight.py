@@ -103,11 +103,11 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
     brief = Brief(
         marker=claim.marker,
         fleet=_home_id(),
-        arguments=templates.render(value=spec.arguments, scope=scope),
+        arguments=_filled(spec.arguments, scope),
         needs=circumstances.results,
         inputs=circumstances.inputs,
         env={
-            **{name: templates.as_text(value) for name, value in templates.render(value=spec.env, scope=scope).items()},
+            **{name: templates.as_text(value) for name, value in _filled(spec.env, scope).items()},
             "FLEET_MISSION": ids.encode(ids.MISSION, claim.mission),
             "FLEET_SORTIE": claim.key,
             "FLEET_NEED_STATES": json.dumps(circumstances.states),
@@ -234,10 +234,12 @@ def _by_need(spec: SortieSpec, results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _commanded(brief: Brief, run: str | tuple[str, ...] | None, scope: templates.Scope) -> Brief:
     if isinstance(run, tuple):
-        return replace(
-            brief, argv=tuple(templates.as_text(word) for word in templates.render(value=list(run), scope=scope))
-        )
+        return replace(brief, argv=tuple(templates.as_text(templates.render(value=word, scope=scope)) for word in run))
     return replace(brief, shell=run or "")
+
+
+def _filled(values: Mapping[str, Any], scope: templates.Scope) -> dict[str, Any]:
+    return {name: templates.render(value=value, scope=scope) for name, value in values.items()}
 
 
 def _cwd(spec: SortieSpec, folder: str, scope: templates.Scope) -> Path | None:

@@ -108,7 +108,7 @@ def _settle(cursor: Cursor, settlements: Sequence[Settlement], consequences: Con
             "rss": [s.max_rss_bytes for s in settlements],
         },
     )
-    bad += consequences.take(cursor.fetchall())  # type: ignore[arg-type]
+    bad += consequences.take(cursor.fetchall())
     if bad:
         skip(cursor, bad=bad, consequences=consequences)
 
@@ -138,7 +138,7 @@ def skip(cursor: Cursor, *, bad: Sequence[UUID], consequences: Consequences) -> 
 def free(cursor: Cursor, *, ended: Sequence[UUID], consequences: Consequences) -> None:
     """Count down the dependents of sorties that ended otherwise than by `settle`."""
     cursor.execute(statements.read("missions", "free"), {"ended": list(ended)})
-    consequences.take(cursor.fetchall())  # type: ignore[arg-type]
+    consequences.take(cursor.fetchall())
 
 
 def _unstorable(settlement: Settlement, fault: Exception) -> Settlement:

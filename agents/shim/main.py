@@ -75,7 +75,7 @@ def start(argv: list[str], *, cwd: str, confined: bool, hidden: list[str]) -> tu
             stage = "cwd"
             os.chdir(cwd)
             stage = "program"
-            os.execvp(argv[0], argv)  # no descriptor but the standard ones goes with it
+            os.execvp(argv[0], list(argv))  # no descriptor but the standard ones goes with it
         except OSError as fault:
             os.write(tell, f"{stage} {fault.errno or 0}".encode())
         finally:

@@ -19,6 +19,7 @@ COLOURS = {
 }  # fmt: skip
 SIGNS = {"succeeded": "✓", "failed": "✗", "skipped": "–", "cancelled": "■", "running": "▶", "waiting": "…"}
 MOST_ROWS = 30
+BUSY = {"running", "failed", "waiting"}  # shown alone where there are more
 
 
 def console() -> Console:

@@ -20,7 +20,9 @@ class Event(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     at = models.DateTimeField(db_default=Now())
-    xid = models.BigIntegerField(db_default=Cast(Cast(TransactionId(), models.TextField()), models.BigIntegerField()), editable=False)
+    xid = models.BigIntegerField(
+        db_default=Cast(Cast(TransactionId(), models.TextField()), models.BigIntegerField()), editable=False
+    )
     kind = models.CharField(max_length=60)  # "<noun>.<what became of it>": sortie.running, mission.failed, service.slow
     scope = models.UUIDField(null=True)  # whose followers hear of it: the mission
     subject = models.UUIDField(null=True)  # what it happened to

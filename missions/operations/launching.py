@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from fleet import ids
@@ -22,7 +22,7 @@ def launch(
     text: str,
     params: Mapping[str, Any],
     folder: str,
-    by: AbstractBaseUser | None,
+    by: User | None,
 ) -> Mission:
     """Create a mission and start it. PlanError where `params` do not fit the plan's inputs; nothing is created then.
 
@@ -31,7 +31,7 @@ def launch(
     return _create(plan=plan, text=text, params=params, folder=folder, by=by, state=MissionState.RUNNING)
 
 
-def create(*, plan: Plan, text: str, params: Mapping[str, Any], folder: str, by: AbstractBaseUser | None) -> Mission:
+def create(*, plan: Plan, text: str, params: Mapping[str, Any], folder: str, by: User | None) -> Mission:
     """Create a mission that `resume` starts."""
     return _create(plan=plan, text=text, params=params, folder=folder, by=by, state=MissionState.PLANNED)
 
@@ -42,7 +42,7 @@ def _create(
     text: str,
     params: Mapping[str, Any],
     folder: str,
-    by: AbstractBaseUser | None,
+    by: User | None,
     state: MissionState,
 ) -> Mission:
     inputs = bind(plan=plan, given=params)

@@ -21,7 +21,9 @@ from agents import operations as agents
 
 def launch(sorties: Mapping[str, Any], *, params: Mapping[str, Any] | None = None, **more: Any) -> Mission:
     """Launch a plan given as Python data. `driver: scripted` where a sortie says nothing else."""
-    text = yaml.safe_dump({"mission": "A test", "sorties": {k: scripted(v) for k, v in sorties.items()}, **more}, sort_keys=False)
+    text = yaml.safe_dump(
+        {"mission": "A test", "sorties": {k: scripted(v) for k, v in sorties.items()}, **more}, sort_keys=False
+    )
     read = plan.load(text=text, surroundings=surroundings.current())
     return operations.launch(plan=read, text=text, params=params or {}, folder="", by=None)
 
