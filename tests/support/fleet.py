@@ -9,6 +9,7 @@ from uuid import UUID
 
 import yaml
 
+from agents import operations as agents
 from agents.models import AgentType
 from fleet import ids
 from fleet.celery import app
@@ -16,7 +17,6 @@ from missions import dispatch, operations, plan, surroundings
 from missions.engine import Engine, kit_of
 from missions.hints import Hinter
 from missions.models import Mission, Sortie
-from agents import operations as agents
 
 
 def launch(sorties: Mapping[str, Any], *, params: Mapping[str, Any] | None = None, **more: Any) -> Mission:
