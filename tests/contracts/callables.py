@@ -1,0 +1,78 @@
+"""What the python driver calls in the contract's suite."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from agents.callables import Context, register
+
+
+@register
+def give(context: Context, *, value: Any = None) -> Any:
+    return value
+
+
+@register
+def fail(context: Context, *, text: str) -> None:
+    raise RuntimeError(text)
+
+
+@register
+def wait(context: Context, *, ready: str = "") -> None:
+    if ready:
+        Path(ready).touch()
+    time.sleep(600)
+
+
+@register
+def tell(context: Context, *, output: str, fraction: float, note: str) -> None:
+    print(output)  # noqa: T201
+    context.progress(fraction, note)
+
+
+@register
+def ask(context: Context) -> None:
+    context.add(name="more", agent="backend", run="true")
+
+
+@register
+def environment(context: Context) -> dict[str, str]:
+    return dict(os.environ)
+
+
+@register
+def leave_a_daemon(context: Context) -> None:
+    subprocess.Popen(["sleep", "600"], start_new_session=True)
+
+
+@register
+def exit_with(context: Context, *, code: int) -> None:
+    sys.exit(code)
+
+
+@register
+def give_a_set(context: Context) -> set[int]:
+    return {1}
+
+
+@register
+def told(context: Context) -> dict[str, Any]:
+    return {"needs": dict(context.needs), "inputs": dict(context.inputs), "scratch": str(context.scratch)}
+
+
+@register
+def tidy_when_stopped(context: Context, *, ready: str, tidied: str) -> None:
+    try:
+        Path(ready).touch()
+        time.sleep(600)
+    finally:
+        Path(tidied).touch()
+
+
+def unregistered(context: Context) -> None:
+    """Has no @register, so no plan can call it."""

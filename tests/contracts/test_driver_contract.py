@@ -1,0 +1,211 @@
+"""What every driver does. A new driver adds its way of doing each deed to `DEEDS` and passes all of this."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents import drivers
+from agents.drivers.base import Limits, StopReason
+from tests.support.flights import Ear, Flight, brief, left_of, until
+
+HERE = "tests.contracts.callables"
+VALUE = {"a": [1, 2.5, None, "ü"]}
+
+Deed = Callable[..., dict[str, Any]]
+
+
+def _call(name: str, **arguments: Any) -> dict[str, Any]:
+    return {"call": f"{HERE}:{name}", "arguments": arguments}
+
+
+DEEDS: dict[str, dict[str, Deed]] = {
+    "command": {
+        "give": lambda value: {
+            "shell": 'printf %s "$VALUE" > "$FLEET_RESULT"',
+            "env": {"VALUE": json.dumps(value)},
+        },
+        "fail": lambda: {"shell": "echo no such luck >&2; exit 3"},
+        "wait": lambda: {"argv": ("sleep", "600")},
+        "tell": lambda: {"shell": 'echo said; echo "0.25 a quarter" > "$FLEET_PROGRESS"'},
+        "ask": lambda: {"shell": 'echo \'[{"name": "more", "agent": "backend", "run": "true"}]\' > "$FLEET_SORTIES"'},
+        "large": lambda: {"shell": 'printf \'"%02000d"\' 0 > "$FLEET_RESULT"'},
+        "environment": lambda: {"shell": "env"},
+        "daemon": lambda: {"shell": "setsid sleep 600 >/dev/null 2>&1 & true"},
+    },
+    "python": {
+        "give": lambda value: _call("give", value=value),
+        "fail": lambda: _call("fail", text="no such luck"),
+        "wait": lambda: _call("wait"),
+        "tell": lambda: _call("tell", output="said", fraction=0.25, note="a quarter"),
+        "ask": lambda: _call("ask"),
+        "large": lambda: _call("give", value="0" * 2_000),
+        "environment": lambda: _call("environment"),
+        "daemon": lambda: _call("leave_a_daemon"),
+    },
+    "scripted": {
+        "give": lambda value: {"arguments": {"result": value}},
+        "fail": lambda: {"arguments": {"fail": "no such luck"}},
+        "wait": lambda: {"arguments": {"hold": True}},
+        "tell": lambda: {"arguments": {"output": {"bytes": 4}, "progress": [[0.25, "a quarter"]]}},
+        "ask": lambda: {"arguments": {"add": [{"name": "more", "agent": "backend", "run": "true"}]}},
+    },
+}
+WITH_PROCESSES = ["command", "python"]
+every_driver = pytest.mark.parametrize("driver", list(DEEDS))
+with_processes = pytest.mark.parametrize("driver", WITH_PROCESSES)
+
+
+def test_every_driver_is_held_to_the_contract() -> None:
+    assert set(drivers.names()) == set(DEEDS)
+
+
+@every_driver
+def test_success_gives_the_result(driver: str, tmp_path: Path) -> None:
+    evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["give"](VALUE))).end()
+    assert (evidence.finished, evidence.ok, evidence.error, evidence.stopped) == (True, True, "", None)
+    assert evidence.result == VALUE
+
+
+@every_driver
+def test_failure_is_evidence_and_not_an_exception(driver: str, tmp_path: Path) -> None:
+    evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["fail"]())).end()
+    assert (evidence.finished, evidence.ok) == (True, False)
+    assert evidence.exit_code not in (None, 0)
+    assert "no such luck" in evidence.error
+
+
+@every_driver
+@pytest.mark.parametrize("reason", [StopReason.CANCELLED, StopReason.LEASE_LOST, StopReason.DRAINED])
+def test_a_stop_ends_it_at_once_and_says_why(driver: str, reason: StopReason, tmp_path: Path) -> None:
+    flight = Flight(driver, brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(grace_s=5)))
+    if driver in WITH_PROCESSES:
+        flight.ear.begun.wait(10)
+    began = time.monotonic()
+    flight.stop.set(reason)
+    evidence = flight.end()
+    assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, reason)
+    assert time.monotonic() - began < 4, "it did not need the grace"
+    assert not left_of(flight.brief)
+
+
+@every_driver
+def test_a_stop_before_the_start_counts(driver: str, tmp_path: Path) -> None:
+    given = brief(tmp_path, **DEEDS[driver]["wait"]())
+    flight = Flight(driver, given)
+    flight.stop.set(StopReason.CANCELLED)  # from nothing begun to nearly begun: wherever it falls
+    assert flight.end().stopped is StopReason.CANCELLED
+    assert not left_of(given)
+
+
+@every_driver
+def test_the_wall_clock_limit_stops_it(driver: str, tmp_path: Path) -> None:
+    given = brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(timeout_s=0.5, grace_s=2))
+    evidence = Flight(driver, given).end()
+    assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.TIMEOUT)
+    assert not left_of(given)
+
+
+@every_driver
+def test_output_and_progress_reach_the_reporter(driver: str, tmp_path: Path) -> None:
+    ear = Ear()
+    assert Flight(driver, brief(tmp_path, **DEEDS[driver]["tell"]()), ear=ear).end().ok
+    assert len(ear.out.strip()) == 4
+    assert ear.reports == [(0.25, "a quarter")]
+
+
+@every_driver
+def test_sorties_that_it_asks_for_are_evidence(driver: str, tmp_path: Path) -> None:
+    evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["ask"]())).end()
+    assert evidence.added == ({"name": "more", "agent": "backend", "run": "true"},)
+
+
+@with_processes
+def test_silence_stops_it(driver: str, tmp_path: Path) -> None:
+    given = brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(silence_s=0.5, grace_s=2))
+    evidence = Flight(driver, given).end()
+    assert (evidence.finished, evidence.stopped) == (False, StopReason.SILENCE)
+    assert "0.5 s" in evidence.error
+
+
+@with_processes
+def test_a_result_that_is_too_large_is_no_success(driver: str, tmp_path: Path) -> None:
+    given = brief(tmp_path, **DEEDS[driver]["large"](), limits=Limits(result_bytes=1_000))
+    evidence = Flight(driver, given).end()
+    assert (evidence.finished, evidence.ok, evidence.result) == (True, False, None)
+    assert "larger than 1,000 bytes" in evidence.error
+
+
+@with_processes
+def test_nothing_stays_behind_when_it_ends(driver: str, tmp_path: Path) -> None:
+    given = brief(tmp_path, **DEEDS[driver]["daemon"]())
+    assert Flight(driver, given).end().ok
+    assert not left_of(given)
+
+
+@with_processes
+def test_the_environment_is_what_the_contract_names(
+    driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://fleet:secret@127.0.0.1/fleet")
+    monkeypatch.setenv("ALLOWED", "seen")
+    given = brief(
+        tmp_path,
+        **{"env": {"MINE": "too"}, **DEEDS[driver]["environment"]()},
+        env_allow=frozenset({"PATH", "ALLOWED", "NOT_THERE"}),
+        needs={"lint-all": {"n": 1}},
+        inputs={"repository": "/some where", "depth": 3},
+    )
+    ear = Ear()
+    evidence = Flight(driver, given, ear=ear).end()
+    seen = evidence.result if driver == "python" else dict(line.split("=", 1) for line in ear.out.splitlines())
+    assert isinstance(seen, dict)
+    fleet = {"ATTEMPT", "HOME_ID", "RESULT", "SORTIES", "PROGRESS", "NEEDS", "INPUTS", "SCRATCH"}
+    of_shell_and_python = {"PWD", "SHLVL", "_", "OLDPWD", "LC_CTYPE"}
+    assert seen.keys() - of_shell_and_python == {"PATH", "ALLOWED", "MINE"} | {f"FLEET_{name}" for name in fleet} | {
+        "FLEET_NEED_LINT_ALL",
+        "FLEET_INPUT_REPOSITORY",
+        "FLEET_INPUT_DEPTH",
+    }
+    assert seen["FLEET_ATTEMPT"] == given.marker
+    assert seen["FLEET_NEED_LINT_ALL"] == '{"n": 1}'
+    assert (seen["FLEET_INPUT_REPOSITORY"], seen["FLEET_INPUT_DEPTH"]) == ("/some where", "3")
+
+
+@with_processes
+def test_what_it_used_is_measured(driver: str, tmp_path: Path) -> None:
+    evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["give"](1))).end()
+    assert evidence.cpu_s is not None
+    assert evidence.cpu_s > 0
+    assert evidence.max_rss_bytes is not None
+    assert evidence.max_rss_bytes > 1_000_000
+
+
+@with_processes
+def test_a_reporter_that_raises_ends_the_attempt_with_all_its_processes(driver: str, tmp_path: Path) -> None:
+    class Deaf(Ear):
+        def output(self, **_: Any) -> None:
+            raise ConnectionError("the page cannot be written")
+
+    given = brief(tmp_path, **DEEDS[driver]["tell"]())
+    with pytest.raises(ConnectionError):
+        Flight(driver, given, ear=Deaf()).end()
+    assert not left_of(given)
+
+
+@with_processes
+def test_what_asked_to_stop_the_shim_is_not_taken_for_the_engine(driver: str, tmp_path: Path) -> None:
+    flight = Flight(driver, brief(tmp_path, **DEEDS[driver]["wait"]()))
+    flight.ear.begun.wait(10)
+    until(lambda: len(left_of(flight.brief)) >= 2)
+    os.kill(flight.ear.pid, signal.SIGTERM)
+    evidence = flight.end()
+    assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, None)
+    assert not left_of(flight.brief)

@@ -1,0 +1,103 @@
+"""Flying a driver without an engine: a reporter that remembers, and a look at what is left of an attempt."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agents import drivers
+from agents.drivers import reaper
+from agents.drivers.base import Brief, Evidence, Limits, Stop, Stream
+from fleet import ids
+
+PATH = frozenset({"PATH"})
+FLEET = "tests"
+
+
+@dataclass
+class Ear:
+    """A reporter that remembers; of output only the last 64 KiB of each stream."""
+
+    tails: dict[str, bytes] = field(default_factory=lambda: {"stdout": b"", "stderr": b""})
+    heard_bytes: int = 0
+    largest: int = 0
+    reports: list[tuple[float | None, str]] = field(default_factory=list)
+    pid: int = 0
+    begun: threading.Event = field(default_factory=threading.Event)
+
+    def output(self, *, stream: Stream, data: bytes) -> None:
+        self.tails[stream] = (self.tails[stream] + data)[-65_536:]
+        self.heard_bytes += len(data)
+        self.largest = max(self.largest, len(data))
+
+    def progress(self, *, fraction: float | None, note: str) -> None:
+        self.reports.append((fraction, note))
+
+    def started(self, *, pid: int, start_time: float) -> None:
+        self.pid = pid
+        self.begun.set()
+
+    @property
+    def out(self) -> str:
+        return self.tails["stdout"].decode()
+
+
+def brief(scratch: Path, **given: Any) -> Brief:
+    """A brief with a marker of its own, which may see the PATH."""
+    return Brief(
+        **{
+            "marker": f"{ids.encode(ids.SORTIE, ids.new())}/1",
+            "fleet": FLEET,
+            "scratch": scratch,
+            "env_allow": PATH,
+            "limits": Limits(timeout_s=60, grace_s=2),
+            **given,
+        }
+    )
+
+
+@dataclass
+class Flight:
+    """One flight in a thread of its own."""
+
+    driver: str
+    brief: Brief
+    ear: Ear = field(default_factory=Ear)
+    stop: Stop = field(default_factory=Stop)
+    evidence: Evidence | None = None
+    fault: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self._fly)
+        self.thread.start()
+
+    def _fly(self) -> None:
+        try:
+            self.evidence = drivers.get(self.driver).fly(brief=self.brief, reporter=self.ear, stop=self.stop)
+        except BaseException as fault:
+            self.fault = fault
+
+    def end(self, within_s: float = 30) -> Evidence:
+        self.thread.join(within_s)
+        assert not self.thread.is_alive(), "it flies on"
+        if self.fault is not None:
+            raise self.fault
+        assert self.evidence is not None
+        return self.evidence
+
+
+def left_of(brief: Brief) -> set[int]:
+    """The processes that still carry the attempt's marker."""
+    return {trace.pid for trace in reaper.traces() if trace.marker == brief.marker}
+
+
+def until(true: Callable[[], Any], *, within_s: float = 10) -> None:
+    """Wait for something that other processes bring about."""
+    end = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.01)
