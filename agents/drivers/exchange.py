@@ -85,10 +85,13 @@ class Exchange:
             return False, None
         except OSError as fault:
             raise Unreadable(f"{what} cannot be read ({fault.strerror}). Write a plain file to its path.") from fault
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise Unreadable(f"{what} is not a plain file. Write JSON to its path.")
-            data = file.read(limit + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(limit + 1)
+        finally:
+            os.close(descriptor)
         if len(data) > limit:
             raise Unreadable(f"{what} is larger than {limit:,} bytes. Give large things out as files, under `outputs`.")
         try:

@@ -193,7 +193,7 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
             return (
                 f"The work could not be shut off from the fleet's credentials ({reason}). Run `manage.py fleet_doctor`."
             )
-        case "program", errno.ENOENT if not shutil.which(program, path=os.environ.get("PATH")):
+        case "program", errno.ENOENT if not ((cwd / program).exists() if "/" in program else shutil.which(program)):
             return f"The program {program!r} was not found on this host. Install it, or correct the command."
         case "program", errno.ENOENT:
             return f"The program {program!r} names an interpreter in its first line that is not on this host."

@@ -1,0 +1,154 @@
+"""What only the command driver does."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from agents.drivers.base import Limits
+from tests.support.flights import Ear, Flight, brief
+
+
+def test_the_end_of_the_output_is_the_result_where_none_is_written(tmp_path: Path) -> None:
+    evidence = Flight("command", brief(tmp_path, shell="seq 10000")).end()
+    assert isinstance(evidence.result, dict)
+    output = evidence.result["output"]
+    assert isinstance(output, str)
+    assert len(output) == 4_000
+    assert output.endswith("9999\n10000\n")
+
+
+def test_a_prompt_of_any_size_comes_on_standard_input(tmp_path: Path) -> None:
+    prompt = "wörd " * 200_000
+    evidence = Flight("command", brief(tmp_path, argv=("sh", "-c", "wc -c; true"), stdin=prompt)).end()
+    assert evidence.result == {"output": f"{len(prompt.encode())}\n"}
+    unread = Flight("command", brief(tmp_path, argv=("true",), stdin=prompt)).end()
+    assert unread.ok
+
+
+@pytest.mark.parametrize(
+    "write, fault",
+    [
+        ("echo '{' > $FLEET_RESULT", "is not JSON"),
+        ("echo NaN > $FLEET_RESULT", "is not JSON (NaN"),
+        ("echo 1e999 > $FLEET_RESULT", "is not JSON (1e999"),
+        ("printf '\\377' > $FLEET_RESULT", "is not JSON"),
+        ("head -c 100000 /dev/zero | tr '\\0' '[' > $FLEET_RESULT", "is not JSON"),
+        (": > $FLEET_RESULT", "is not JSON"),
+        ("mkfifo $FLEET_RESULT", "not a plain file"),
+        ("mkdir $FLEET_RESULT", "not a plain file"),
+        ("ln -s /dev/zero $FLEET_RESULT", "cannot be read"),
+        ("ln -s /etc/passwd $FLEET_RESULT", "cannot be read"),
+        ("head -c 2000000 /dev/zero > $FLEET_RESULT", "larger than 1,000,000 bytes"),
+        ("echo '{}' > $FLEET_SORTIES", "not a list"),
+        ("echo '[1]' > $FLEET_SORTIES", "not a list"),
+        ("ln -s /dev/zero $FLEET_SORTIES", "cannot be read"),
+    ],
+)
+def test_what_it_hands_over_wrongly_is_no_success_and_is_explained(write: str, fault: str, tmp_path: Path) -> None:
+    evidence = Flight("command", brief(tmp_path, shell=write)).end()
+    assert (evidence.finished, evidence.ok, evidence.result, evidence.added) == (True, False, None, ())
+    assert fault in evidence.error
+
+
+def test_a_folder_put_in_the_place_of_the_exchange_is_not_followed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "result.json").write_text('"a secret"')
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    swap = f"mv $FLEET_SCRATCH/.fleet $FLEET_SCRATCH/gone; ln -s {elsewhere} $FLEET_SCRATCH/.fleet"
+    evidence = Flight("command", brief(scratch, shell=swap)).end()
+    assert evidence.result == {"output": ""}
+    with pytest.raises(OSError):
+        Flight("command", brief(scratch, shell="true")).end()
+    assert [path.name for path in elsewhere.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize(
+    "given, error",
+    [
+        ({"argv": ("no-such-program",)}, "'no-such-program' was not found"),
+        ({"argv": ("/etc/passwd",)}, "is not executable"),
+        ({"argv": ("./script",)}, "names an interpreter"),
+        ({"shell": "true", "cwd": Path("/no/such/folder")}, "'/no/such/folder' cannot be entered (No such file"),
+        ({"shell": "true", "cwd": Path("/etc/passwd")}, "cannot be entered (Not a directory"),
+        ({"argv": ("echo", "a\0b")}, "NUL"),
+        ({"shell": "true", "env": {"A": "a\0b"}}, "NUL"),
+        ({"shell": "true", "env": {"A": "\ud800"}}, "surrogate"),
+        ({"argv": ("echo", "x" * 3_000_000)}, "too long"),
+        ({"shell": "kill -9 $$"}, "ended by signal 9 (SIGKILL)"),
+        ({"shell": "echo one; echo two >&2; exit 7"}, "exit code 7. Its last words: two"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_sentence(given: dict[str, object], error: str, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o700)
+    evidence = Flight("command", brief(tmp_path, **given)).end()
+    assert not evidence.ok
+    assert error in evidence.error
+
+
+def test_large_needs_and_inputs_come_as_files_alone(tmp_path: Path) -> None:
+    needs = {f"n{number}": "x" * 30_000 for number in range(40)} | {"large": "x" * 40_000, "a/../b": 1}
+    given = brief(
+        tmp_path,
+        shell='echo "${FLEET_NEED_N0:+in} ${FLEET_NEED_LARGE:-out}"; env | wc -c; cat $FLEET_NEEDS/large.json | wc -c; '
+        "cat $FLEET_NEEDS/*b.json; echo; echo ${FLEET_INPUT_BIG:-out}; wc -c < $FLEET_INPUTS",
+        needs=needs,
+        inputs={"big": "y" * 200_000},
+    )
+    ear = Ear()
+    assert Flight("command", given, ear=ear).end().ok
+    first, size, large, other, big, inputs = ear.out.splitlines()
+    assert first == "in out"
+    assert int(size) < 600_000
+    assert (large, other, big) == ("40002", "1", "out")
+    assert int(inputs) > 200_000
+
+
+def test_hostile_needs_are_data_and_not_shell_text(tmp_path: Path) -> None:
+    text = "$(touch pwned); `touch pwned`\n'\"; touch pwned"
+    given = brief(tmp_path, shell='printf %s "$FLEET_NEED_A" > "$FLEET_RESULT"', needs={"a": text})
+    assert Flight("command", given).end().result == text
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_what_it_is_given_is_readable_by_its_user_alone(tmp_path: Path) -> None:
+    given = brief(tmp_path, shell="stat -c %a $FLEET_SCRATCH/.fleet/* $FLEET_NEEDS/*", needs={"a": 1}, stdin="prompt")
+    ear = Ear()
+    Flight("command", given, ear=ear).end()
+    assert set(ear.out.split()) == {"600", "700"}
+
+
+def test_it_gets_no_descriptor_but_the_standard_ones(tmp_path: Path) -> None:
+    ear = Ear()
+    with open(tmp_path / "open", "w") as file:
+        os.set_inheritable(file.fileno(), True)
+        Flight("command", brief(tmp_path, shell="ls /proc/self/fd"), ear=ear).end()
+    assert ear.out.split() == ["0", "1", "2", "3"]  # 3 is the folder that ls reads
+
+
+def test_progress_counts_as_a_sign_of_life_and_a_flood_of_it_does_no_harm(tmp_path: Path) -> None:
+    beat = "for i in 1 2 3 4 5 6 7 8; do echo 0.$i step > $FLEET_PROGRESS; sleep 0.15; done"
+    ear = Ear()
+    given = brief(tmp_path, shell=beat, limits=Limits(silence_s=0.8, timeout_s=20, grace_s=1))
+    assert Flight("command", given, ear=ear).end().ok
+    assert ear.reports[-1] == (0.8, "step")
+    flood = Ear()
+    given = brief(tmp_path, shell="yes 'and so on' | head -c 5000000 > $FLEET_PROGRESS; echo 2 lines > $FLEET_PROGRESS")
+    assert Flight("command", given, ear=flood).end().ok
+    assert len(flood.reports) < 5_000
+    assert flood.reports[-1] == (None, "2 lines")
+
+
+def test_a_verdict_flown_in_the_same_scratch_folder_finds_the_result(tmp_path: Path) -> None:
+    work = brief(tmp_path, shell="echo '{\"n\": 1}' > $FLEET_RESULT", needs={"a": 1})
+    assert Flight("command", work).end().ok
+    ear = Ear()
+    assert Flight("command", brief(tmp_path, shell="cat $FLEET_RESULT", needs={"a": 2}), ear=ear).end().ok
+    assert json.loads(ear.out) == {"n": 1}

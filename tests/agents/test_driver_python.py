@@ -1,0 +1,80 @@
+"""What only the python driver does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.drivers.base import Limits, StopReason
+from tests.support.flights import Ear, Flight, brief, left_of, until
+
+HERE = "tests.contracts.callables"
+
+
+@pytest.mark.parametrize(
+    "call, arguments, error",
+    [
+        ("fail", {"text": "bad luck"}, "RuntimeError: bad luck"),
+        ("fail", {}, "TypeError: fail() missing 1 required keyword-only argument: 'text'"),
+        ("give_a_set", {}, "The callable's result is not JSON"),
+        ("exit_with", {"code": 4}, "The callable ended its process: SystemExit(4)."),
+        ("unregistered", {}, f"There is no callable '{HERE}:unregistered'"),
+        ("nonesuch", {}, f"There is no callable '{HERE}:nonesuch'"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_sentence(
+    call: str, arguments: dict[str, object], error: str, tmp_path: Path
+) -> None:
+    evidence = Flight("python", brief(tmp_path, call=f"{HERE}:{call}", arguments=arguments)).end()
+    assert (evidence.finished, evidence.ok) == (True, False)
+    assert evidence.error.startswith(error)
+
+
+def test_a_module_that_is_not_there_is_named(tmp_path: Path) -> None:
+    evidence = Flight("python", brief(tmp_path, call="no_such_module:work")).end()
+    assert evidence.error == "ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_the_traceback_is_output(tmp_path: Path) -> None:
+    ear = Ear()
+    Flight("python", brief(tmp_path, call=f"{HERE}:fail", arguments={"text": "bad luck"}), ear=ear).end()
+    assert b"Traceback" in ear.tails["stderr"]
+    assert b"callables.py" in ear.tails["stderr"]
+
+
+def test_to_leave_with_zero_is_success_without_a_result(tmp_path: Path) -> None:
+    evidence = Flight("python", brief(tmp_path, call=f"{HERE}:exit_with", arguments={"code": 0})).end()
+    assert (evidence.ok, evidence.result) == (True, None)
+
+
+def test_the_context_holds_needs_and_inputs_of_any_size(tmp_path: Path) -> None:
+    given = brief(tmp_path, call=f"{HERE}:told", needs={"a": "x" * 200_000, "b": [1, {"c": None}]}, inputs={"d": "é\0"})
+    evidence = Flight("python", given).end()
+    assert evidence.result == {"needs": given.needs, "inputs": given.inputs, "scratch": str(tmp_path)}
+
+
+def test_a_stopped_callable_may_tidy_up_within_the_grace(tmp_path: Path) -> None:
+    ready, tidied = tmp_path / "ready", tmp_path / "tidied"
+    arguments = {"ready": str(ready), "tidied": str(tidied)}
+    flight = Flight("python", brief(tmp_path, call=f"{HERE}:tidy_when_stopped", arguments=arguments))
+    until(ready.exists)
+    flight.stop.set(StopReason.DRAINED)
+    assert flight.end().stopped is StopReason.DRAINED
+    assert tidied.exists()
+    assert not left_of(flight.brief)
+
+
+def test_it_needs_neither_settings_nor_the_checkout_as_folder(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "json"  # a folder whose names must not shadow those of modules
+    elsewhere.mkdir()
+    (elsewhere / "fleet.py").write_text("raise SystemExit('shadowed')")
+    given = brief(
+        tmp_path,
+        call=f"{HERE}:give",
+        arguments={"value": 1},
+        cwd=elsewhere,
+        limits=Limits(timeout_s=30),
+        env_allow=frozenset(),
+    )
+    assert Flight("python", given).end().result == 1
