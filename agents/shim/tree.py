@@ -70,6 +70,13 @@ def tell(pids: Iterable[int], number: int) -> None:
             os.kill(pid, number)
 
 
+def ask(asked: set[int], pids: set[int]) -> None:
+    """SIGTERM, once to each."""
+    tell(pids - asked, signal.SIGTERM)
+    tell(pids - asked, signal.SIGCONT)  # a halted one would not hear
+    asked |= pids
+
+
 def kill(tally: Tally) -> None:
     """SIGKILL to all below. They are halted first, or else what forks without end would win the race."""
     halted: set[int] = set()
@@ -84,11 +91,12 @@ def end(tally: Tally, grace_s: float, wake: select.poll, drain: Callable[[], Non
     """Stop all below, politely and then not; how many could not be stopped. `wake` ends a wait early, `drain` clears it."""
     if not tally.reap():
         return 0
-    asked = below([os.getpid()], alive())
-    tell(asked, signal.SIGTERM)
-    tell(asked, signal.SIGCONT)  # a halted one would not hear
+    asked: set[int] = set()
     until = time.monotonic() + grace_s
+    ask(asked, below([os.getpid()], alive()))
     while tally.reap() and time.monotonic() < until:
+        # What was just being forked, and is now nobody's. (What a parent starts to tidy up is left to that parent.)
+        ask(asked, {pid for pid, parent in alive().items() if parent == os.getpid()})
         wake.poll(BEAT_S * 1000)
         drain()
     until = time.monotonic() + SETTLE_S

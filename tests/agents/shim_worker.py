@@ -1,0 +1,55 @@
+"""A worker that flies one command and prints what it saw as JSON; for tests that kill it or run it as another user.
+
+python -m tests.agents.shim_worker '{"scratch": …, "shell": …}'
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from agents import drivers
+from agents.drivers.base import Brief, Limits, Stop, Stream
+
+
+class Ear:
+    def __init__(self) -> None:
+        self.out = b""
+        self.heard_bytes = 0
+
+    def output(self, *, stream: Stream, data: bytes) -> None:
+        self.heard_bytes += len(data)
+        self.out = (self.out + data)[-65_536:]
+
+    def progress(self, *, fraction: float | None, note: str) -> None: ...
+
+    def started(self, *, pid: int, start_time: float) -> None: ...
+
+
+def main() -> None:
+    given = json.loads(sys.argv[1])
+    ear = Ear()
+    evidence = drivers.get("command").fly(
+        brief=Brief(
+            marker=given.get("marker", "srt_test/1"),
+            fleet=given.get("fleet", ""),
+            scratch=Path(given["scratch"]),
+            shell=given["shell"],
+            env=given.get("env", {}) | {"WORKER": str(os.getpid())},
+            env_allow=frozenset({"PATH"}),
+            hidden=tuple(map(Path, given.get("hidden", []))),
+            limits=Limits(timeout_s=given.get("timeout_s", 60), grace_s=2),
+        ),
+        reporter=ear,
+        stop=Stop(),
+    )
+    status = Path("/proc/self/status").read_text()  # rusage would count in the process that started this one
+    peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    told = {"ok": evidence.ok, "error": evidence.error, "out": ear.out.decode(), "bytes": ear.heard_bytes, "peak": peak}
+    sys.stdout.write(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()
