@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
+
 from fleet import errors
 from fleet.console.progress import Board
 from fleet.events import stream
 from fleet.management.operator import OperatorCommand
 from missions import artifacts, operations, plan, queries, surroundings
-from missions.models import Mission
+from missions.models import Artifact, Mission
 from missions.states import MissionState
 
 LOOK_S = 0.3
@@ -160,9 +162,26 @@ class Command(OperatorCommand):
         for item in queries.items(mission):
             if item["state"] == "failed":
                 self.say(f"  ✗ {item['key']}: {item['error']}")
-        for file in queries.artifacts(mission):
-            self.say(f"  {file.path} ({file.size:,} bytes) from {file.sortie.key}: {_where(file)}")
+        self._tell_found(mission)
+        if files := queries.artifacts(mission):
+            folder = settings.FLEET_HOME.root / "reports" / mission.ref
+            for path in _save(files, folder):
+                self.say(f"  {path}")
         return 0 if mission.state == MissionState.SUCCEEDED else UNSUCCESSFUL
+
+    def _tell_found(self, mission: Mission) -> None:
+        """What the last sortie concluded, where its result has a `verdict`, `because` and `top` (docs/commands.md)."""
+        last = queries.items(mission)[-1:]
+        result = last[0]["result"] if last else None
+        if not isinstance(result, dict) or not isinstance(result.get("verdict"), str):
+            return
+        self.say(f"\n{result['verdict']} {result.get('because') or ''}".rstrip())
+        top = result.get("top")
+        for number, one in enumerate(top[:5] if isinstance(top, list) else [], start=1):
+            if isinstance(one, dict):
+                where = f" ({one['file']}:{one.get('line') or 1})" if one.get("file") else ""
+                self.say(f"  {number}. {one.get('title', '')}{where}")
+        self.say("")
 
     def _tell_events(self, mission: UUID, last: int) -> int:
         for event in stream.since(last=last, scope=mission):
@@ -227,14 +246,11 @@ class Command(OperatorCommand):
 
     def _artifacts(self, mission: Mission, options: dict[str, Any]) -> int:
         files = queries.artifacts(mission)
+        if options["save"]:
+            for path in _save(files, Path(options["save"])):
+                self.say(f"wrote {path}")
         for file in files:
-            if options["save"]:
-                target = Path(options["save"]) / file.sortie.key / file.path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with artifacts.open_stored(file) as source, target.open("wb") as copy:
-                    copy.writelines(source.chunks())
-                self.say(f"wrote {target}")
-            elif not options["json"]:
+            if not options["save"] and not options["json"]:
                 self.stdout.write(f"{file.ref}  {file.size:>12,}  {file.digest[:12]}  {file.sortie.key}  {file.path}")
         if options["json"]:
             self.show(
@@ -286,5 +302,13 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _where(file: Any) -> str:
-    return artifacts.storage().path(f"{file.digest[:2]}/{file.digest}")
+def _save(files: list[Artifact], folder: Path) -> list[Path]:
+    """Write artifacts under a folder, by sortie and path; the paths that were written."""
+    written = []
+    for file in files:
+        target = folder / file.sortie.key / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with artifacts.open_stored(file) as source, target.open("wb") as copy:
+            copy.writelines(source.chunks())
+        written.append(target)
+    return written
