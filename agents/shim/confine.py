@@ -37,10 +37,9 @@ def enter(hidden: Iterable[str], *, mapped: Callable[[], bool]) -> None:
         for entry in os.scandir("/dev"):
             if stat.S_ISBLK(entry.stat(follow_symlinks=False).st_mode):
                 cover(entry.path)
-        number = 0
-        while _libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0) == 0:
-            number += 1
-            number += number in KEPT_BY_ROOT
+        for number in range(64):
+            if number not in KEPT_BY_ROOT:
+                _libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)  # refused only for those that the kernel does not know
     _done(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from agents import drivers
+from agents.drivers import sandbox
 from agents.drivers.base import Brief, Limits, Stop, Stream
 
 
@@ -30,6 +31,8 @@ class Ear:
 
 def main() -> None:
     given = json.loads(sys.argv[1])
+    if given.get("harden"):
+        sandbox.harden_worker()
     ear = Ear()
     evidence = drivers.get("command").fly(
         brief=Brief(

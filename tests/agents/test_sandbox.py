@@ -1,0 +1,192 @@
+"""What a driver's process cannot get at, and that all else goes on working: as this user, and as nobody under root."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.drivers import sandbox
+
+ROOT = Path(__file__).resolve().parents[2]
+NOBODY = 65534
+ESCAPES = Path(__file__).with_name("sandbox_escapes.py")
+SECRET = "the-fleets-password"
+WORKER = "import os, subprocess, sys; subprocess.run([*sys.argv[1:], str(os.getpid())], check=True)"
+
+pytestmark = pytest.mark.skipif(not sandbox.available()[0], reason=sandbox.available()[1])
+
+
+@dataclass
+class Place:
+    """A fleet's folder, a scratch folder, and a worker of some user there."""
+
+    root: Path
+    python: str
+    user: int
+
+    def fly(self, shell: str, *, harden: bool = False) -> dict[str, Any]:
+        scratch, hidden = str(self.root / "scratch"), [str(self.hidden)]
+        orders = {"scratch": scratch, "hidden": hidden, "shell": shell, "harden": harden}
+        done = subprocess.run(
+            [self.python, "-m", "tests.agents.shim_worker", json.dumps(orders)],
+            env={
+                "PATH": os.environ["PATH"],
+                "DATABASE_URL": SECRET,
+                "PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}",
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+            cwd=self.root,
+            user=self.user,
+            group=self.user,
+            extra_groups=[] if self.user else None,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+    @property
+    def hidden(self) -> Path:
+        return self.root / "private"
+
+
+def _python_for_all() -> str | None:
+    """A Python that nobody may start and that runs our code; the venv's may lie in a home folder."""
+    for name in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
+        test = [name, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
+        try:
+            if subprocess.run(test, user=NOBODY, group=NOBODY, extra_groups=[], check=False).returncode == 0:
+                return name
+        except OSError:
+            continue
+    return None
+
+
+@pytest.fixture(params=["this user", "an ordinary user"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    user, python = os.geteuid(), sys.executable
+    if request.param == "an ordinary user":
+        if user != 0:
+            pytest.skip("this user is one already")
+        found = _python_for_all()
+        if found is None or not os.access(ROOT, os.X_OK):
+            pytest.skip("no Python ≥ 3.11 on this host may be started by an ordinary user")
+        user, python = NOBODY, found
+    root = Path(tempfile.mkdtemp(prefix="fleet-sandbox-"))
+    (root / "private").mkdir(mode=0o700)
+    (root / "private" / "secret").write_text(SECRET)
+    (root / "scratch").mkdir(mode=0o700)
+    shutil.copy(ESCAPES, root / "escapes.py")
+    if user != os.geteuid():
+        for path in (root, *root.rglob("*")):
+            os.chown(path, user, user)
+    yield Place(root, python, user)
+    shutil.rmtree(root)
+
+
+def test_no_way_leads_to_the_fleets_credentials(place: Place) -> None:
+    told = place.fly(f"exec {place.python} -I -S {place.root}/escapes.py {place.hidden} $WORKER")
+    assert told["ok"], told
+    seen = json.loads(told["out"])
+    assert len(seen) > 20
+    assert {way: text for way, text in seen.items() if text} == {}
+    assert (place.hidden / "secret").read_text() == SECRET, "it is hidden from the work alone"
+
+
+def test_the_ways_lead_there_where_no_sandbox_is(place: Place) -> None:
+    """Or else the test above would prove nothing."""
+    script = [place.python, "-I", "-S", str(ESCAPES), str(place.hidden)]
+    worker = subprocess.run(
+        [place.python, "-I", "-S", "-c", WORKER, *script],
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": SECRET},
+        cwd=place.root / "scratch",
+        user=place.user,
+        group=place.user,
+        extra_groups=[] if place.user else None,
+        capture_output=True,
+        check=True,
+    )
+    seen = json.loads(worker.stdout)
+    for way in (
+        "the file",
+        "the worker's environment",
+        "the worker's root",
+        "any process's root",
+        "the worker's memory map",
+    ):
+        assert seen[way], way
+
+
+def test_everything_else_goes_on_working(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        told = place.fly(
+            f"""set -e
+            cd {place.root}; mkdir repository; cd repository
+            git init -q . ; echo one > a; git add a
+            git -c user.name=n -c user.email=e@e commit -qm one; git log --oneline | wc -l
+            chmod 400 a; cat a; mv a b; ln -s b c; chmod 700 .; rm b
+            test "$(id -u)" = {place.user}
+            test "$(stat -c %u .)" = {place.user}
+            {place.python} -c 'import socket; socket.create_connection(("127.0.0.1", {server.getsockname()[1]})); print("met")'
+            echo x > /dev/null; head -c 3 /dev/urandom | wc -c; ps -e | grep -q . ; mktemp -d > /dev/null
+            (sleep 0.01 & wait); echo end
+            """,
+            harden=True,
+        )
+    assert told["ok"], told
+    assert told["out"].split() == ["1", "one", "met", "3", "end"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has the files of others")
+def test_root_reads_writes_and_gives_away_the_files_of_others(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o700)
+    (theirs / "file").write_text("one")
+    (theirs / "file").chmod(0o400)
+    for path in (theirs, theirs / "file"):
+        os.chown(path, 1234, 1234)
+    (tmp_path / "scratch").mkdir()
+    told = Place(tmp_path, sys.executable, 0).fly(
+        f"cd {theirs} && cat file && echo two > file && chown 4321:4321 file && su -s /bin/sh nobody -c 'id -u'"
+    )
+    assert told["ok"], told
+    assert told["out"] == "one65534\n"
+    assert (theirs / "file").stat().st_uid == 4321
+
+
+def test_a_folder_that_is_not_there_needs_no_cover(place: Place) -> None:
+    shutil.rmtree(place.hidden)
+    assert place.fly("true")["ok"]
+
+
+def test_a_hardened_worker_cannot_be_looked_into_by_its_user(place: Place) -> None:
+    if place.user == 0:
+        pytest.skip("nothing holds root off but the sandbox")
+    look = f'import subprocess, sys, os; sys.path.insert(0, "{ROOT}"); sys.path.append("{sysconfig.get_path("purelib")}")\n'
+    look += "from agents.drivers import sandbox\n"
+    cat = 'subprocess.run(["cat", f"/proc/{os.getpid()}/environ"], capture_output=True).stdout'
+    code = look + f"print(len({cat}) > 0)\nsandbox.harden_worker()\nprint(len({cat}) > 0)"
+    done = subprocess.run(
+        [place.python, "-B", "-c", code],
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": SECRET},
+        user=place.user,
+        group=place.user,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["True", "False"]
