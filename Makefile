@@ -29,7 +29,7 @@ down: install  ## stop it
 
 test: dev  ## the tests, on services of their own, and the coverage
 	@rm -f .coverage .coverage.*
-	@$(PY) -m coverage run -m pytest -n 2 -m "not drill" --durations=5
+	@$(PY) -m coverage run -m pytest -n 2 --dist loadgroup -m "not drill" --durations=5
 	@$(PY) -m coverage combine -q && $(PY) -m coverage report --skip-covered --sort=cover | tail -n 25
 
 drills: dev  ## the long tests: 1 GB of output, soaks, restarts

@@ -120,4 +120,4 @@ def sweep() -> None:
 
 
 def expire() -> list[UUID]:
-    return agents.expire(after_s=settings.FLEET_LEASE_S)
+    return agents.expire(after_s=settings.FLEET_LEASE_S, spawn_s=settings.FLEET_SPAWN_S)

@@ -102,7 +102,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
         scratch.mkdir(mode=0o700, parents=True)
     brief = Brief(
         marker=claim.marker,
-        fleet=_home_id(),
+        fleet=home_id(),
         arguments=_filled(spec.arguments, scope),
         needs=circumstances.results,
         inputs=circumstances.inputs,
@@ -259,7 +259,8 @@ def _loaded(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
 
-def _home_id() -> str:
+def home_id() -> str:
+    """What tells this fleet's processes from those of another on the same host."""
     return hashlib.sha256(str(settings.FLEET_HOME.root).encode()).hexdigest()[:16]
 
 

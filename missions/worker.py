@@ -16,9 +16,10 @@ from celery import Celery, bootsteps, signals
 from django.conf import settings
 
 from agents import operations as agents
-from agents.drivers import sandbox
+from agents.drivers import reaper, sandbox
 from agents.models import Agent, AgentType
 from fleet import errors, ids
+from missions import flight
 from missions.engine import Engine, kit_of
 from missions.hints import Hinter
 
@@ -51,6 +52,9 @@ class EngineStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         global _engine
         sandbox.harden_worker()
+        shut_off, why = sandbox.available()
+        (log.info if shut_off else log.warning)(why)
+        reaper.reap_strangers(fleet=flight.home_id())
         named = os.environ.get("FLEET_AGENT", "")
         agent = UUID(named) if named else ids.new()
         process = psutil.Process()

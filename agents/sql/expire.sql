@@ -2,7 +2,7 @@
 WITH silent AS (
     SELECT a.id, a.state FROM agents_agent a
     WHERE a.state IN ('spawning', 'idle', 'busy', 'draining')
-      AND a.heartbeat_at < clock_timestamp() - make_interval(secs => %(after)s)
+      AND a.heartbeat_at < clock_timestamp() - make_interval(secs => CASE a.state WHEN 'spawning' THEN %(spawn)s ELSE %(after)s END)
     ORDER BY a.id
     FOR UPDATE SKIP LOCKED
 ), ended AS (

@@ -1,11 +1,12 @@
 -- Take up to %(limit)s queued sorties of one type for one agent: the most urgent first, then in the fair order
--- between missions. Rows that another agent is just taking are passed over.
+-- between missions. Rows that another agent is just taking are passed over. An agent that has been given up gets none.
 WITH picked AS (
     SELECT s.id
     FROM missions_sortie s
     WHERE s.agent_type_id = %(type)s
       AND s.state = 'queued'
       AND EXISTS (SELECT FROM missions_mission m WHERE m.id = s.mission_id AND m.state = 'running')
+      AND EXISTS (SELECT FROM agents_agent a WHERE a.id = %(agent)s AND a.state IN ('spawning', 'idle', 'busy'))
     ORDER BY s.priority DESC, s.turn, s.id
     LIMIT %(limit)s
     FOR UPDATE OF s SKIP LOCKED

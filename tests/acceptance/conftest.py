@@ -1,0 +1,84 @@
+"""One whole fleet for the acceptance tests, started as a user starts it, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A running fleet and the commands to it."""
+
+    home: Path
+    env: dict[str, str]
+
+    def manage(self, *arguments: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=CHECKOUT, env=self.env, capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.manage(*arguments, "--json").stdout)
+
+    def launch(self, plan: dict[str, Any], *arguments: str) -> str:
+        """Launch a plan without waiting; its id."""
+        path = self.home / "plan.json"
+        path.write_text(json.dumps({"mission": "A test", **plan}))
+        return str(self.json("fleet_mission", "run", str(path), "--detach", *arguments)["id"])
+
+    def wait(self, mission: str, *, seconds: float = 30) -> dict[str, Any]:
+        """Watch it to its end; `show` of it."""
+        self.manage("fleet_mission", "watch", mission, "--timeout", str(seconds), check=False, timeout=seconds + 15)
+        shown: dict[str, Any] = self.json("fleet_mission", "show", mission)
+        return shown
+
+    def agent(self, agent_type: str) -> dict[str, Any]:
+        (found,) = [one for one in self.json("fleet_agents", "list") if one["type"] == agent_type]
+        return dict(found)
+
+
+def until(true: Callable[[], Any], *, within_s: float = 20) -> Any:
+    deadline = time.monotonic() + within_s
+    while not (value := true()):
+        assert time.monotonic() < deadline, f"not true within {within_s} s"
+        time.sleep(0.05)
+    return value
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    home = Path(tempfile.mkdtemp(prefix="fleet acceptance "))
+    env = {
+        **{name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}},
+        "FLEET_HOME": str(home / ".fleet"),
+        "FLEET_LEASE_S": "4",
+        "FLEET_RENEW_S": "0.3",
+        "FLEET_HEARTBEAT_S": "0.5",
+        "FLEET_GRACE_S": "1",
+        "FLEET_SCRIPTED_DRIVER": "yes",
+    }
+    started = Fleet(home, env)
+    try:
+        started.manage("fleet_up", "--detach", timeout=90)
+        until(lambda: len([a for a in started.json("fleet_agents", "list") if a["state"] == "idle"]) == 6)
+        yield started
+    finally:
+        started.manage("fleet_down", check=False, timeout=90)
+        shutil.rmtree(home, ignore_errors=True)

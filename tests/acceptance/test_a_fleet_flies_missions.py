@@ -1,0 +1,206 @@
+"""What a user sees of a running fleet: the commands, their JSON, and missions that survive what happens to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.acceptance.conftest import Fleet, until
+
+pytestmark = pytest.mark.xdist_group("fleet")
+
+
+def processes_with(text: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if any(text in word for word in process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_mission_passes_results_on_and_its_json_has_the_documented_shape(fleet: Fleet) -> None:
+    mission = fleet.launch(
+        {
+            "inputs": {"who": {"default": "world"}},
+            "sorties": {
+                "count": {"agent": "backend", "run": "echo '{\"n\": 3}' > $FLEET_RESULT; echo counted"},
+                "say": {
+                    "agent": "frontend", "needs": ["count"], "env": {"N": "{{ needs.count.result.n }}"},
+                    "run": 'echo "$FLEET_INPUT_WHO $N" > said.txt', "cwd": str(fleet.home), "outputs": ["said.txt"],
+                    "verify": "grep -q 'moon 3' said.txt",
+                },
+            },
+        },
+        "--param", "who=moon",
+    )  # fmt: skip
+    shown = fleet.wait(mission)
+    assert shown["state"] == "succeeded", shown
+    assert shown["sorties"]["total"] == shown["sorties"]["succeeded"] == 2
+    count, say = shown["items"]
+    assert set(count) >= {
+        "id", "key", "agent_type", "state", "attempt", "needs", "ready_at", "started_at", "finished_at", "result", "error",
+    }  # fmt: skip
+    assert count["result"] == {"n": 3}
+    assert say["needs"] == ["count"]
+    assert [one["path"] for one in shown["artifacts"]] == ["said.txt"]
+    assert fleet.manage("fleet_mission", "logs", mission, "count").stdout == "counted\n"
+    fleet.manage("fleet_mission", "artifacts", mission, "--save", str(fleet.home / "saved"))
+    assert (fleet.home / "saved" / "say" / "said.txt").read_text() == "moon 3\n"
+
+
+def test_status_names_the_addresses_agents_and_queues(fleet: Fleet) -> None:
+    status = fleet.json("fleet_status")
+    assert set(status["urls"]) == {"api", "admin", "flower", "metrics"}
+    assert status["running"] is True
+    assert {queue["type"] for queue in status["queues"]} >= {"backend", "testing"}
+    assert "The fleet runs." in fleet.manage("fleet_status").stdout
+    agents = fleet.json("fleet_agents", "list")
+    assert all(set(one) >= {"id", "type", "node", "pid", "state", "sorties"} for one in agents)
+    assert all(psutil.pid_exists(one["pid"]) for one in agents)
+
+
+def test_a_bad_plan_is_refused_with_every_fault_and_exit_code_two(fleet: Fleet) -> None:
+    path = fleet.home / "bad.yaml"
+    path.write_text("mission: Bad\nsorties:\n  a: {agent: nobody, run: x}\n  b: {agent: backend, needs: [c], run: x}\n")
+    done = fleet.manage("fleet_mission", "run", str(path), check=False)
+    assert done.returncode == 2
+    assert "line 3" in done.stderr
+    assert "line 4" in done.stderr
+
+
+def test_a_failed_mission_ends_with_exit_code_five_and_says_why(fleet: Fleet) -> None:
+    path = fleet.home / "failing.json"
+    path.write_text(
+        json.dumps({"mission": "Fails", "sorties": {"no": {"agent": "backend", "run": "echo why >&2; exit 3"}}})
+    )
+    done = fleet.manage("fleet_mission", "run", str(path), check=False)
+    assert done.returncode == 5
+    assert "exit code 3" in done.stderr
+    assert "why" in done.stderr
+
+
+def test_a_sortie_whose_agent_is_killed_ends_once_on_a_second_attempt(fleet: Fleet) -> None:
+    flag = fleet.home / "killed-once"
+    mission = fleet.launch(
+        {"sorties": {"work": {"agent": "backend", "run": f"test -e '{flag}' || sleep 60; echo second"}}}
+    )
+    agent = until(lambda: next((a for a in fleet.json("fleet_agents", "list") if a["sorties"] == ["work"]), None))
+    flag.touch()
+    os.kill(agent["pid"], signal.SIGKILL)
+    shown = fleet.wait(mission)
+    assert shown["state"] == "succeeded", shown
+    assert shown["items"][0]["attempt"] == 2
+    assert shown["items"][0]["tries"] == 0
+    until(lambda: fleet.agent("backend")["state"] == "idle")
+
+
+def test_a_stopped_agent_loses_its_lease_and_its_late_word_is_refused(fleet: Fleet) -> None:
+    flag = fleet.home / "stopped-once"
+    say = "echo '\"'$FLEET_ATTEMPT'\"' > $FLEET_RESULT"
+    mission = fleet.launch(
+        {"sorties": {"work": {"agent": "testing", "run": f"test -e '{flag}' || sleep 8; {say}"}}}
+    )  # fmt: skip
+    agent = until(lambda: next((a for a in fleet.json("fleet_agents", "list") if a["sorties"] == ["work"]), None))
+    os.kill(agent["pid"], signal.SIGSTOP)
+    flag.touch()
+    until(lambda: fleet.json("fleet_mission", "show", mission)["items"][0]["state"] in {"queued", "running"})
+    until(lambda: all(a["id"] != agent["id"] for a in fleet.json("fleet_agents", "list")))
+    os.kill(agent["pid"], signal.SIGCONT)
+    shown = fleet.wait(mission)
+    assert shown["state"] == "succeeded", shown
+    assert shown["items"][0]["result"].endswith("/2")
+    until(lambda: fleet.agent("testing")["state"] == "idle")
+
+
+def test_cancel_ends_the_whole_tree_within_ten_seconds(fleet: Fleet) -> None:
+    mission = fleet.launch(
+        {"sorties": {"work": {"agent": "security", "run": "trap '' TERM; setsid sleep 7351 & sleep 7352; sleep 7353"}}}
+    )
+    until(lambda: processes_with("7351") and processes_with("7352"))
+    asked = time.monotonic()
+    fleet.manage("fleet_mission", "cancel", mission)
+    until(lambda: not processes_with("7351") and not processes_with("7352"), within_s=10)
+    assert time.monotonic() - asked < 10
+    shown = fleet.wait(mission)
+    assert shown["state"] == "cancelled"
+    assert shown["items"][0]["state"] == "cancelled"
+
+
+def test_a_flush_and_a_restart_of_redis_delay_a_mission_and_lose_nothing(fleet: Fleet) -> None:
+    chain = {
+        f"s{n}": {"agent": "backend" if n % 2 else "frontend", "driver": "scripted", "with": {"seconds": 0.2}}
+        for n in range(20)
+    }
+    for n in range(1, 20):
+        chain[f"s{n}"]["needs"] = [f"s{n - 1}"]
+    mission = fleet.launch({"sorties": chain})
+    fleet.manage("fleet_services", "restart", "valkey")
+    shown = fleet.wait(mission, seconds=60)
+    assert shown["sorties"]["succeeded"] == 20, shown
+
+
+def test_a_restart_of_postgres_delays_a_mission_and_loses_nothing(fleet: Fleet) -> None:
+    sorties = {f"s{n}": {"agent": "backend", "driver": "scripted", "with": {"seconds": 0.3}} for n in range(12)}
+    mission = fleet.launch({"sorties": sorties})
+    fleet.manage("fleet_services", "restart", "postgres")
+    until(lambda: fleet.manage("fleet_status", check=False).returncode == 0)
+    shown = fleet.wait(mission, seconds=60)
+    assert shown["sorties"]["succeeded"] == 12, shown
+    assert all(item["tries"] == 0 for item in shown["items"])
+
+
+def test_pause_starts_nothing_and_resume_goes_on(fleet: Fleet) -> None:
+    flag = fleet.home / "go"
+    mission = fleet.launch(
+        {
+            "sorties": {
+                "first": {"agent": "backend", "driver": "scripted", "with": {"hold_until": str(flag)}},
+                "second": {"agent": "backend", "needs": ["first"], "run": "true"},
+            }
+        }
+    )
+    until(lambda: fleet.json("fleet_mission", "show", mission)["items"][0]["state"] == "running")
+    fleet.manage("fleet_mission", "pause", mission)
+    flag.touch()
+    until(lambda: fleet.json("fleet_mission", "show", mission)["items"][0]["state"] == "succeeded")
+    paused = fleet.json("fleet_mission", "show", mission)
+    assert paused["state"] == "paused"
+    assert paused["items"][1]["state"] == "ready"
+    assert "is resumed" in paused["items"][1]["waits_for"]
+    fleet.manage("fleet_mission", "resume", mission)
+    assert fleet.wait(mission)["state"] == "succeeded"
+
+
+def test_no_credential_stands_in_a_process_list(fleet: Fleet) -> None:
+    secrets = set(json.loads((Path(fleet.env["FLEET_HOME"]) / "private" / "credentials.json").read_text()).values())
+    for process in psutil.process_iter():
+        try:
+            words = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        assert not any(secret in words for secret in secrets), words.split()[:2]
+
+
+def test_work_cannot_read_the_fleets_credentials(fleet: Fleet) -> None:
+    private = Path(fleet.env["FLEET_HOME"]) / "private"
+    mission = fleet.launch(
+        {
+            "sorties": {
+                "spy": {
+                    "agent": "backend",
+                    "run": f"cat '{private}/credentials.json' && exit 9; ls -A '{private}' | wc -l",
+                }
+            }
+        }
+    )
+    shown = fleet.wait(mission)
+    assert shown["items"][0]["result"]["output"].strip() == "0", shown
