@@ -1,0 +1,5 @@
+from django.urls import path
+
+from missions import views
+
+urlpatterns = [path("artifacts/<str:ref>", views.artifact, name="artifact")]
