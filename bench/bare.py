@@ -1,0 +1,39 @@
+"""Bare Celery: what the fleet is measured against. No results, no durability; dependencies by hand, in Redis."""
+
+from __future__ import annotations
+
+import os
+
+import redis
+from celery import Celery
+
+app = Celery("bare", broker=os.environ.get("BARE_REDIS", ""))
+app.conf.update(task_ignore_result=True, worker_prefetch_multiplier=16, task_default_queue="bare")
+store = redis.Redis.from_url(os.environ["BARE_REDIS"]) if os.environ.get("BARE_REDIS") else None
+
+
+@app.task(name="bare.noop")
+def noop() -> None:
+    """Count itself."""
+    assert store is not None
+    store.incr("done")
+
+
+@app.task(name="bare.fan")
+def fan(mission: int, stage: int) -> None:
+    """1 → 50 → 1, counted in Redis by hand."""
+    assert store is not None
+    store.incr("done")
+    if stage == 0:
+        for _ in range(50):
+            fan.delay(mission, 1)
+    elif stage == 1 and store.incr(f"join:{mission}") == 50:
+        fan.delay(mission, 2)
+
+
+@app.task(name="bare.chain")
+def chain(left: int) -> None:
+    assert store is not None
+    store.incr("done")
+    if left > 1:
+        chain.delay(left - 1)

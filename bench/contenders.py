@@ -1,0 +1,150 @@
+"""The two that are measured: each starts its processes, and does one workload on demand."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import redis
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE_S = 120.0
+
+
+def wait(true: Callable[[], Any], *, every_s: float = 0.002) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the workload did not end in time")
+        time.sleep(every_s)
+
+
+class Bare:
+    """Two prefork worker processes of bare Celery."""
+
+    def __init__(self, *, env: dict[str, str], log: Path) -> None:
+        os.environ["BARE_REDIS"] = env["BARE_REDIS"]
+        from bench import bare  # noqa: PLC0415  (reads its broker from the environment)
+
+        self.bare = bare
+        self.store = redis.Redis.from_url(env["BARE_REDIS"])
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "bench.bare", "worker", "-Q", "bare", "-c", "2", "--pool", "prefork",
+             "--without-mingle", "--without-gossip", "--loglevel", "ERROR"],
+            cwd=ROOT, env=env, stdout=log.open("ab"), stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self._run(lambda: self.bare.noop.delay(), 1)
+
+    def _run(self, start: Callable[[], Any], count: int) -> float:
+        self.store.set("done", 0)
+        began = time.perf_counter()
+        start()
+        wait(lambda: int(self.store.get("done") or 0) >= count)
+        return time.perf_counter() - began
+
+    def independent(self, count: int) -> float:
+        return self._run(lambda: [self.bare.noop.delay() for _ in range(count)], count)
+
+    def fans(self, missions: int) -> float:
+        self.store.delete(*[f"join:{n}" for n in range(missions)])
+        return self._run(lambda: [self.bare.fan.delay(n, 0) for n in range(missions)], missions * 52)
+
+    def chain(self, length: int) -> float:
+        return self._run(lambda: self.bare.chain.delay(length), length)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+class Fleet:
+    """Two agents of one type, one of another, and the control loop, on durable Postgres."""
+
+    def __init__(self, *, env: dict[str, str], log: Path) -> None:
+        self.processes: list[subprocess.Popen[bytes]] = []
+        from agents.models import Agent  # noqa: PLC0415  (Django must be set up first)
+        from missions import operations, plan, surroundings  # noqa: PLC0415
+        from missions.models import Mission  # noqa: PLC0415
+
+        self.operations, self.plan, self.surroundings, self.missions = operations, plan, surroundings, Mission
+        self._spawn(["manage.py", "fleet_control"], env, log)
+        for number, agent_type in enumerate(("backend", "backend", "testing")):
+            self._spawn(
+                ["-m", "celery", "-A", "fleet.celery", "worker", "--queues", f"agent.{agent_type}", "--pool", "threads",
+                 "--concurrency", "2", "--hostname", f"{agent_type}-{number}@bench", "--without-mingle",
+                 "--without-gossip", "--loglevel", "WARNING"],
+                {**env, "FLEET_AGENT_TYPE": agent_type}, log,
+            )  # fmt: skip
+        wait(lambda: Agent.objects.filter(state="idle").count() == 3, every_s=0.1)
+
+    def _spawn(self, arguments: list[str], env: dict[str, str], log: Path) -> None:
+        self.processes.append(
+            subprocess.Popen(
+                [sys.executable, *arguments], cwd=ROOT, env=env, stdout=log.open("ab"), stderr=subprocess.STDOUT
+            )
+        )
+
+    def _plan(self, sorties: dict[str, Any]) -> Any:
+        text = json.dumps({"mission": "bench", "sorties": sorties})
+        return text, self.plan.load(text=text, surroundings=self.surroundings.current())
+
+    def _launch(self, text: str, read: Any) -> Any:
+        return self.operations.launch(plan=read, text=text, params={}, folder="", by=None).id
+
+    def _fly(self, plans: list[tuple[str, Any]]) -> float:
+        """From the first launch until all have succeeded. Reading the plan is measured apart (`accept`)."""
+        began = time.perf_counter()
+        ids = [self._launch(text, read) for text, read in plans]
+        wait(lambda: self.missions.objects.filter(id__in=ids, state="succeeded").count() == len(ids))
+        return time.perf_counter() - began
+
+    def independent(self, count: int) -> float:
+        return self._fly([self._plan({f"s{n}": {"agent": "backend", "driver": "scripted"} for n in range(count)})])
+
+    def fans(self, missions: int) -> float:
+        one = {"agent": "backend", "driver": "scripted"}
+        middle = {f"m{n}": {**one, "needs": ["a"]} for n in range(50)}
+        return self._fly([self._plan({"a": one, **middle, "z": {**one, "needs": list(middle)}})] * missions)
+
+    def chain(self, length: int, *, alternate: bool = False) -> float:
+        types = ("backend", "testing" if alternate else "backend")
+        sorties = {
+            f"s{n}": {"agent": types[n % 2], "driver": "scripted", **({"needs": [f"s{n - 1}"]} if n else {})}
+            for n in range(length)
+        }
+        return self._fly([self._plan(sorties)])
+
+    def each(self, count: int, **what: Any) -> float:
+        """Seconds a sortie that starts a process, four at once."""
+        return self._fly([self._plan({f"s{n}": {"agent": "backend", **what} for n in range(count)})]) / count
+
+    def accept(self, count: int) -> tuple[float, float]:
+        """Seconds to read and launch a plan of so many sorties that wait, and megabytes that the reader grew by."""
+        text = json.dumps(
+            {"mission": "big", "sorties": {f"s{n}": {"agent": "security", "driver": "scripted"} for n in range(count)}}
+        )
+        before, began = psutil.Process().memory_info().rss, time.perf_counter()
+        mission = self._launch(text, self.plan.load(text=text, surroundings=self.surroundings.current()))
+        took = time.perf_counter() - began
+        self.operations.cancel(mission=mission)
+        return took, (psutil.Process().memory_info().rss - before) / 1e6
+
+    def memory_mb(self) -> float:
+        """Proportional set size of the agents and the control loop at rest."""
+        return sum(psutil.Process(one.pid).memory_full_info().pss for one in self.processes) / 1e6
+
+    def cpu_s(self) -> float:
+        return sum(sum(psutil.Process(one.pid).cpu_times()[:2]) for one in self.processes)
+
+    def stop(self) -> None:
+        for one in self.processes:
+            one.terminate()
+        for one in self.processes:
+            one.wait()
