@@ -57,6 +57,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "rest_framework",
     "fleet.apps.FleetConfig",
     "agents.apps.AgentsConfig",
     "missions.apps.MissionsConfig",
@@ -124,6 +125,16 @@ SESSION_COOKIE_SAMESITE = "Lax"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
 UNFOLD = {"SITE_TITLE": "Fleet", "SITE_HEADER": "Fleet", "SHOW_VIEW_ON_SITE": False}
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.BasicAuthentication",  # the first one: what is not signed in is answered 401
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["fleet.api.permissions.Nobody"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "fleet.api.problems.handle",
+}
 
 # ── Celery: messages are hints ───────────────────────────────────────────────────────────────────────────────────────
 CELERY_BROKER_URL = FLEET_ENDPOINTS.redis_url

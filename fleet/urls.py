@@ -3,12 +3,15 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from fleet import health, metrics
+from fleet.api import views as api
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
-    path("healthz", health.healthz),
-    path("readyz", health.readyz),
-    path("metrics", metrics.metrics),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    path("metrics", metrics.metrics, name="metrics"),
     path("", include("missions.urls")),
+    path("api/v1/", api.root, name="api-root"),
+    path("api/v1/<path:path>", api.nothing),  # after the apps' own routes
 ]

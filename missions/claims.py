@@ -41,10 +41,21 @@ MARGIN_S = 1.0
 
 def claim(cursor: Cursor, *, agent: UUID, agent_type: str, limit: int, lease_s: float) -> list[Claim]:
     """Take up to `limit` queued sorties of a type, the most urgent first; in the caller's transaction."""
+    asked_at = ask(cursor, agent=agent, agent_type=agent_type, limit=limit, lease_s=lease_s)
+    return answer(cursor, asked_at=asked_at, lease_s=lease_s)
+
+
+def ask(cursor: Cursor, *, agent: UUID, agent_type: str, limit: int, lease_s: float) -> float:
+    """The first half of `claim`, for a pipeline: send the statement; the monotonic time at which it was sent."""
     asked_at = time.monotonic()
     cursor.execute(
         statements.read("missions", "claim"), {"agent": agent, "type": agent_type, "limit": limit, "lease": lease_s}
     )
+    return asked_at
+
+
+def answer(cursor: Cursor, *, asked_at: float, lease_s: float) -> list[Claim]:
+    """The second half of `claim`: read what came back."""
     held_until = asked_at + lease_s - min(MARGIN_S, lease_s / 4)
     return [
         Claim(

@@ -156,6 +156,10 @@ class Committer(threading.Thread):
         returned = [(claim.id, claim.attempt) for exchange in batch for claim in exchange.returned]
         want = 0 if self._stopping else sum(exchange.want for exchange in batch)
         consequences, claimed = Consequences(), list[Claim]()
+        if not (returned or self._unsure or one_by_one) and all(map(settling.is_plain, settlements)):
+            claimed = self._commit_in_one_trip(connection, settlements, want, consequences)
+            self._account(batch, settlements, [], claimed, consequences)
+            return consequences
         with connection.cursor() as cursor, connection.transaction():
             if settlements:
                 consequences = settling.settle(cursor, settlements=settlements, one_by_one=one_by_one)
@@ -168,6 +172,35 @@ class Committer(threading.Thread):
                     cursor, agent=self.agent, agent_type=self.agent_type, limit=want, lease_s=self.lease_s
                 )
         self._unsure = False
+        self._account(batch, settlements, returned, claimed, consequences)
+        return consequences
+
+    def _commit_in_one_trip(
+        self, connection: rows.Connection, settlements: list[Settlement], want: int, consequences: Consequences
+    ) -> list[Claim]:
+        """What nearly every commit is, sent as one: begin, settle, claim, commit, and only then the answers are read."""
+        asked_at = 0.0
+        with connection.cursor() as settled, connection.cursor() as claimed:
+            with connection.pipeline(), connection.transaction():
+                if settlements:
+                    settling.say(settled, settlements)
+                if want:
+                    asked_at = claims.ask(
+                        claimed, agent=self.agent, agent_type=self.agent_type, limit=want, lease_s=self.lease_s
+                    )
+            if settlements:
+                consequences.take(settled.fetchall())
+            return claims.answer(claimed, asked_at=asked_at, lease_s=self.lease_s) if want else []
+
+    def _account(
+        self,
+        batch: list[_Exchange],
+        settlements: list[Settlement],
+        returned: list[tuple[UUID, int]],
+        claimed: list[Claim],
+        consequences: Consequences,
+    ) -> None:
+        """The commit holds: note what is known to be held, deal the claims out, and say what was accepted."""
         self._known.update((claim.id, claim.attempt) for claim in claimed)
         self._known.difference_update((settlement.id, settlement.attempt) for settlement in settlements)
         self._known.difference_update(returned)
@@ -175,7 +208,6 @@ class Committer(threading.Thread):
         _share(claimed, batch)
         for settlement in settlements:
             self.settled(settlement, settlement.id in consequences.accepted)
-        return consequences
 
     def _hand_back_strays(self, cursor: rows.Cursor, consequences: Consequences) -> None:
         """Claims of a commit whose answer was lost: the database says that we hold them, and we never heard."""

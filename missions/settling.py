@@ -91,6 +91,19 @@ def _settle(cursor: Cursor, settlements: Sequence[Settlement], consequences: Con
             )
             consequences.freed += queued
             bad += hopeless
+    say(cursor, settlements)
+    bad += consequences.take(cursor.fetchall())
+    if bad:
+        skip(cursor, bad=bad, consequences=consequences)
+
+
+def is_plain(settlement: Settlement) -> bool:
+    """Whether nothing but `say` is needed for it: it adds nothing, and nobody can be skipped because of it."""
+    return settlement.state in {"succeeded", "waiting"} and not settlement.added
+
+
+def say(cursor: Cursor, settlements: Sequence[Settlement]) -> None:
+    """Send the one statement that settles; its rows are for `Consequences.take`."""
     cursor.execute(
         statements.read("missions", "settle"),
         {
@@ -108,9 +121,6 @@ def _settle(cursor: Cursor, settlements: Sequence[Settlement], consequences: Con
             "rss": [s.max_rss_bytes for s in settlements],
         },
     )
-    bad += consequences.take(cursor.fetchall())
-    if bad:
-        skip(cursor, bad=bad, consequences=consequences)
 
 
 def skip(cursor: Cursor, *, bad: Sequence[UUID], consequences: Consequences) -> None:

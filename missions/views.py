@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
+from asgiref.sync import sync_to_async
 from django.contrib.admin.views.decorators import staff_member_required
-from django.http import FileResponse, Http404, HttpRequest
+from django.contrib.auth.decorators import permission_required
+from django.core.files import File
+from django.http import Http404, HttpRequest, StreamingHttpResponse
+from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
 
 from fleet import errors, ids
 from missions import artifacts
 from missions.models import Artifact
 
+CHUNK_BYTES = 1 << 18
+
 
 @require_safe
 @staff_member_required
-def artifact(request: HttpRequest, ref: str) -> FileResponse:
+@permission_required("missions.view_artifact", raise_exception=True)
+def artifact(request: HttpRequest, ref: str) -> StreamingHttpResponse:
     """The bytes as an attachment: whatever a sortie made, no browser runs it here."""
     try:
         found = Artifact.objects.filter(id=ids.decode(ids.ARTIFACT, ref)).first()
@@ -22,7 +31,21 @@ def artifact(request: HttpRequest, ref: str) -> FileResponse:
         content = artifacts.open_stored(found)
     except (errors.NotFound, errors.Invalid) as fault:
         raise Http404(str(fault)) from fault
-    response = FileResponse(content, as_attachment=True, filename=found.path.rpartition("/")[2])
-    response["Content-Type"] = "application/octet-stream"
-    response["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    return response
+    return StreamingHttpResponse(
+        _chunks(content),
+        content_type="application/octet-stream",
+        headers={
+            "Content-Length": str(content.size),
+            "Content-Disposition": content_disposition_header(True, found.path.rpartition("/")[2]) or "attachment",
+            "Content-Security-Policy": "sandbox; default-src 'none'",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "private, no-store",
+        },
+    )
+
+
+async def _chunks(content: File[bytes]) -> AsyncIterator[bytes]:
+    """Piece by piece. Django's FileResponse, which is not asynchronous, would be read into memory whole under ASGI."""
+    with content:
+        while piece := await sync_to_async(content.read, thread_sensitive=False)(CHUNK_BYTES):
+            yield piece

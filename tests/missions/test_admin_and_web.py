@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
 from agents.models import AgentType
 from missions import operations
-from missions.models import Artifact, Attempt, Mission, Sortie
+from missions.models import Attempt, Mission, Sortie
 from missions.states import MissionState
 from tests.support import fleet
 
@@ -37,22 +36,6 @@ def flown() -> Mission:
     engine.stop(within_s=5)
     mission.refresh_from_db()
     return mission
-
-
-def test_health_answers_anybody_and_readiness_names_each_part(client: Client) -> None:
-    assert client.get("/healthz").content == b"ok\n"
-    ready = client.get("/readyz")
-    assert ready.status_code == 200
-    assert ready.json()["checks"] == {"database": True, "migrations": True, "redis": True}
-
-
-def test_metrics_need_the_token_and_count_what_the_database_holds(client: Client, flown: Mission) -> None:
-    assert client.get("/metrics").status_code == 401
-    assert client.get("/metrics", headers={"Authorization": "Bearer wrong"}).status_code == 401
-    token = settings.FLEET_CREDENTIALS.metrics_token
-    text = client.get("/metrics", headers={"Authorization": f"Bearer {token}"}).content.decode()
-    assert 'fleet_missions{state="failed"} 1.0' in text
-    assert 'fleet_sorties{state="succeeded"} 1.0' in text
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -100,22 +83,6 @@ def test_a_type_with_a_prompt_that_is_no_list_of_texts_is_refused(admin: Client)
     assert admin.post(url, {**given, "prompt_argv": '["cat"]'}).status_code == 302
     assert AgentType.objects.get(name="backend").prompt_argv == ["cat"]
     AgentType.objects.filter(name="backend").update(prompt_argv=[])
-
-
-def test_an_artifact_is_for_staff_and_comes_as_an_attachment(admin: Client, flown: Mission, client: Client) -> None:
-    sortie = Sortie.objects.get(key="good")
-    made = Artifact.objects.create(
-        sortie=sortie, attempt=1, path="x/page.html", digest="ab" * 32, size=4, media_type="text/html"
-    )
-    (settings.FLEET_HOME.artifacts / "ab").mkdir(exist_ok=True)
-    (settings.FLEET_HOME.artifacts / "ab" / ("ab" * 32)).write_bytes(b"<h1>")
-    url = reverse("artifact", args=[made.ref])
-    assert client.get(url).status_code == 302
-    answer = admin.get(url)
-    assert answer["Content-Disposition"] == 'attachment; filename="page.html"'
-    assert b"".join(answer.streaming_content) == b"<h1>"
-    assert "sandbox" in answer["Content-Security-Policy"]
-    assert admin.get(reverse("artifact", args=["art_none"])).status_code == 404
 
 
 def test_a_created_mission_waits_until_it_is_resumed() -> None:
