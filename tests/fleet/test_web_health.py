@@ -1,0 +1,70 @@
+"""Health is about the process alone; readiness about what it stands on. Neither tells a stranger where that is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.test import Client, override_settings
+
+ASK = """
+import django, json; django.setup()
+from django.test import Client
+health, ready = Client().get("/healthz"), Client().get("/readyz")
+print(json.dumps([health.status_code, ready.status_code, ready.json()]))
+"""
+
+
+@pytest.mark.django_db
+def test_a_ready_process_names_each_thing_that_it_stands_on(client: Client) -> None:
+    assert client.get("/healthz").content == b"ok\n"
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    fine = {"ok": True, "why": ""}
+    assert answer.json() == {"ready": True, "checks": {"database": fine, "migrations": fine, "redis": fine}}
+
+
+@pytest.mark.django_db
+def test_without_redis_it_is_healthy_and_not_ready(client: Client) -> None:
+    nowhere = replace(settings.FLEET_ENDPOINTS, redis_url="redis://:hush@127.0.0.1:1/0")
+    with override_settings(FLEET_ENDPOINTS=nowhere):
+        assert client.get("/healthz").status_code == 200
+        answer = client.get("/readyz")
+    assert answer.status_code == 503
+    checks = answer.json()["checks"]
+    assert not checks["redis"]["ok"]
+    assert "Redis does not answer" in checks["redis"]["why"]
+    assert checks["database"]["ok"]
+    assert "hush" not in answer.content.decode()
+
+
+@pytest.mark.django_db
+def test_a_migration_that_is_missing_is_told_with_the_remedy(client: Client) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'fleet'")
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert "manage.py migrate" in answer.json()["checks"]["migrations"]["why"]
+
+
+def test_without_postgres_it_is_healthy_and_not_ready() -> None:
+    there = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "fleet.settings",
+        "DATABASE_URL": "postgresql://somebody:hush@127.0.0.1:1/nothing",
+        "REDIS_URL": settings.FLEET_ENDPOINTS.redis_url,
+        "FLEET_ALLOWED_HOSTS": "testserver",
+    }
+    answer = subprocess.run([sys.executable, "-c", ASK], env=there, capture_output=True, text=True, timeout=60)
+    health, ready, told = json.loads(answer.stdout)
+    assert (health, ready) == (200, 503), answer.stderr
+    assert told["checks"]["database"] == {"ok": False, "why": "Postgres does not answer."}
+    assert not told["checks"]["migrations"]["ok"]
+    assert told["checks"]["redis"]["ok"]
+    assert "hush" not in answer.stdout + answer.stderr

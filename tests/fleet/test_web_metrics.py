@@ -1,0 +1,57 @@
+"""What Prometheus reads is behind a token, and exact: it is counted in the database at each scrape."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from missions.models import Sortie
+from tests.support import fleet, web
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def scrape(client: Client) -> dict[str, float]:
+    bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}
+    answer = client.get("/metrics", headers=bearer)
+    assert answer.status_code == 200
+    assert answer["Content-Type"].startswith("text/plain; version=")
+    lines = [line for line in answer.content.decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+@pytest.mark.parametrize("given", ["", "Bearer ", "Bearer wrong", "Basic abc", "Bearer schl\u00fcssel"])
+def test_nobody_reads_them_without_the_token(client: Client, given: str) -> None:
+    answer = client.get("/metrics", headers={"Authorization": given} if given else {})
+    assert answer.status_code == 401
+    assert answer["WWW-Authenticate"] == "Bearer"
+    assert b"fleet_" not in answer.content
+
+
+def test_being_signed_in_is_not_the_token() -> None:
+    assert web.superuser().get("/metrics").status_code == 401
+
+
+def test_an_empty_fleet_counts_to_nought(client: Client) -> None:
+    found = scrape(client)
+    assert found['fleet_missions{state="running"}'] == 0
+    assert found['fleet_queue_depth{type="backend"}'] == 0
+    assert found['fleet_queue_oldest_wait_seconds{type="backend"}'] == 0
+
+
+def test_they_count_what_the_database_holds(client: Client) -> None:
+    web.flown()
+    fleet.launch({f"part{n}": {} for n in range(3)} | {"end": {"needs": ["part0"]}})
+    Sortie.objects.filter(key="part1").update(ready_at="2020-01-01T00:00:00Z")
+    found = scrape(client)
+    assert found['fleet_missions{state="failed"}'] == 1
+    assert found['fleet_missions{state="running"}'] == 1
+    by_state = {state: found[f'fleet_sorties{{state="{state}"}}'] for state in ("succeeded", "failed", "skipped")}
+    assert by_state == {"succeeded": 1, "failed": 1, "skipped": 1}
+    assert found['fleet_sorties{state="pending"}'] == 1
+    assert found['fleet_queue_depth{type="backend"}'] == 3
+    assert found['fleet_queue_oldest_wait_seconds{type="backend"}'] > 86_400
+    assert sum(value for name, value in found.items() if re.match(r"fleet_agents\{", name)) == 1

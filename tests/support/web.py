@@ -1,0 +1,57 @@
+"""The web process in the test's own: signed-in clients, and a mission that has something to show."""
+
+from __future__ import annotations
+
+import hashlib
+
+from django.contrib.auth.models import Permission, User
+from django.core.files.base import ContentFile
+from django.test import Client
+
+from missions import artifacts
+from missions.models import Artifact, Mission, Sortie
+from tests.support import fleet
+
+PASSWORD = "long enough for this"
+
+
+def superuser() -> Client:
+    return _signed_in(User.objects.create_superuser("boss", password=PASSWORD))
+
+
+def staff(*permissions: str) -> Client:
+    """A member of the staff with these permissions, `view_mission` say, and no others."""
+    user = User.objects.create_user("clerk", password=PASSWORD, is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    return _signed_in(user)
+
+
+def somebody() -> Client:
+    """Signed in and not of the staff."""
+    return _signed_in(User.objects.create_user("guest", password=PASSWORD))
+
+
+def _signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def flown() -> Mission:
+    """A mission with one sortie that succeeded, one that failed, and one that was skipped."""
+    mission = fleet.launch({"good": {}, "bad": {"with": {"fail": "it broke"}}, "late": {"needs": ["bad"]}})
+    engine = fleet.engine()
+    fleet.run_to_end(engine, mission)
+    engine.stop(within_s=5)
+    mission.refresh_from_db()
+    return mission
+
+
+def artifact(sortie: Sortie, *, path: str, content: bytes) -> Artifact:
+    """A stored file, as a flight leaves it."""
+    digest = hashlib.sha256(content).hexdigest()
+    if not artifacts.storage().exists(f"{digest[:2]}/{digest}"):
+        artifacts.storage().save(f"{digest[:2]}/{digest}", ContentFile(content))
+    return Artifact.objects.create(
+        sortie=sortie, attempt=sortie.attempt, path=path, digest=digest, size=len(content), media_type="text/html"
+    )
