@@ -110,3 +110,8 @@ def _store(path: str, found: Path) -> _Stored:
 
 def _digest(file: BufferedReader) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def forget(digest: str) -> None:
+    """Remove the bytes of a digest that no artifact has any more."""
+    storage().delete(_name(digest))

@@ -1,0 +1,47 @@
+"""Retention: finished missions are thinned by age and number, with their sorties, output, events and artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from fleet import statements
+from fleet.events.models import Event
+from missions import artifacts
+from missions.models import Artifact, Mission
+
+PAGE = 50
+FINAL = ("succeeded", "failed", "cancelled")
+
+
+def outdated(*, now: datetime, days: int, most: int) -> list[UUID]:
+    """The finished missions that are older than so many days, or beyond the newest `most`, the oldest first."""
+    ended = Mission.objects.filter(state__in=FINAL)
+    old = set(ended.filter(finished_at__lt=now - timedelta(days=days)).values_list("id", flat=True))
+    beyond = set(ended.order_by("-id").values_list("id", flat=True)[most:])
+    return sorted(old | beyond)
+
+
+def remove(*, missions: Sequence[UUID]) -> int:
+    """Remove these missions, a page at a time, and the bytes of artifacts that nobody else has. How many there were."""
+    removed = 0
+    for start in range(0, len(missions), PAGE):
+        page = list(missions[start : start + PAGE])
+        digests = set(Artifact.objects.filter(sortie__mission__in=page).values_list("digest", flat=True))
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+            cursor.execute(statements.read("missions", "cleanup"), {"missions": page})
+            removed += len(cursor.fetchall())
+        kept = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
+        for digest in digests - kept:
+            artifacts.forget(digest)
+    return removed
+
+
+def remove_events(*, now: datetime, days: int) -> int:
+    """Remove events of no mission (agents, nodes, services) that are older than so many days."""
+    deleted, _ = Event.objects.filter(scope=None, at__lt=now - timedelta(days=days)).delete()
+    return deleted
