@@ -11,6 +11,7 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import Error, connection
 
+from fleet.events import services
 from missions import dispatch
 from missions.hints import Hinter
 
@@ -40,6 +41,7 @@ class Control:
             self._recounted = time.monotonic()
             self._do(dispatch.recount)
         self._do(dispatch.complete)
+        self._do(services.record)
         self.hinter.ring(self._do(dispatch.hint) or {})
 
     def run(self, *, ending: threading.Event, alive: Callable[[], None]) -> None:
