@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 
 from agents.models import Agent, AgentType, Node
-from fleet.readonly import ReadOnlyAdmin
+from fleet.readonly import Page, ReadOnlyAdmin, ago, between
 
 
 class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -19,23 +19,33 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
         fields = ("name", "description", "prompt_argv", "concurrency", "agents", "env_allow", "enabled")
 
     def clean_prompt_argv(self) -> list[str]:
-        return self._words("prompt_argv")
+        return self._texts("prompt_argv", example='["claude", "-p"]', allowed=r"[^\0]+")
 
     def clean_env_allow(self) -> list[str]:
-        return self._words("env_allow")
+        return self._texts("env_allow", example='["HTTPS_PROXY"]', allowed=r"[A-Za-z_][A-Za-z0-9_]*")
 
-    def _words(self, field: str) -> list[str]:
+    def _texts(self, field: str, *, example: str, allowed: str) -> list[str]:
         value = self.cleaned_data[field] or []
-        if not isinstance(value, list) or not all(isinstance(word, str) and word for word in value):
-            raise forms.ValidationError('Give a JSON list of texts, as ["claude", "-p"].')
+        if not isinstance(value, list) or not all(
+            isinstance(text, str) and re.fullmatch(allowed, text, re.DOTALL) for text in value
+        ):
+            raise forms.ValidationError(f"Give a JSON list of texts, as {example}.")
         return value
 
 
 @admin.register(AgentType)
-class AgentTypeAdmin(ModelAdmin):  # type: ignore[misc]
+class AgentTypeAdmin(Page):  # type: ignore[misc]
     form = AgentTypeForm
-    list_display = ("name", "description", "concurrency", "agents", "enabled")
-    search_fields = ("name",)
+    list_display = ("name", "description", "agents", "concurrency", "takes_prompts", "enabled")
+    list_filter = ("enabled",)
+    search_fields = ("name", "description")
+
+    @admin.display(description="takes prompts", boolean=True)
+    def takes_prompts(self, type: AgentType) -> bool:
+        return bool(type.prompt_argv)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("name",) if obj else ()  # sorties, plans and queues name it; another name is another type
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # sorties of the past name it; disable it instead
@@ -43,12 +53,43 @@ class AgentTypeAdmin(ModelAdmin):  # type: ignore[misc]
 
 @admin.register(Agent)
 class AgentAdmin(ReadOnlyAdmin):
-    list_display = ("ref", "type", "node", "pid", "state", "spawned_at", "heartbeat_at", "ended_at", "reason")
+    list_display = ("ref", "type", "coloured_state", "node", "pid", "heard", "lived", "reason")
     list_filter = ("state", "type", "node")
-    list_select_related = ("node",)
-    search_fields = ("reason",)
+    list_select_related = ("node", "type")
+    search_fields = ("reason", "node__name")
+    search_help_text = "Words of the reason, a node, or an id (agt_…)"
+    id_fields = ("id", "node_id")
+    ordering = ("-id",)
+    fields = (
+        "ref",
+        "type",
+        "state",
+        "reason",
+        "node",
+        "pid",
+        "heard",
+        "lived",
+        "spawned_at",
+        "heartbeat_at",
+        "ended_at",
+    )
+    readonly_fields = ("ref", "heard", "lived")
+
+    @admin.display(description="last heard", ordering="heartbeat_at")
+    def heard(self, agent: Agent) -> str:
+        return ago(agent.heartbeat_at)
+
+    @admin.display(description="age")
+    def lived(self, agent: Agent) -> str:
+        return between(agent.spawned_at, agent.ended_at)
 
 
 @admin.register(Node)
 class NodeAdmin(ReadOnlyAdmin):
-    list_display = ("name", "pid", "up", "heartbeat_at")
+    list_display = ("name", "up", "heard", "pid")
+    list_filter = ("up",)
+    search_fields = ("name",)
+
+    @admin.display(description="last heard", ordering="heartbeat_at")
+    def heard(self, node: Node) -> str:
+        return ago(node.heartbeat_at)

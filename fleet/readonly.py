@@ -1,15 +1,54 @@
-"""An admin that shows rows and changes none."""
+"""What the admin's pages have in common: they show rows and change none; actions call the operations.
+
+With django-unfold in INSTALLED_APPS the pages are unfold's; without it they are Django's own, and say the same.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
+from django.apps import apps
+from django.contrib import admin, messages
+from django.contrib.auth import get_permission_codename
+from django.core.paginator import Paginator
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
+from django.utils import timezone
+from django.utils.functional import cached_property
+from django.utils.module_loading import import_string
+from unfold.decorators import display
+
+from fleet import errors, ids
+
+Page: Any = import_string("unfold.admin.ModelAdmin") if apps.is_installed("unfold") else admin.ModelAdmin
+
+MOST_COUNTED = 10_000  # rows of a list that are counted and can be paged through; filters and search reach the others
+COLOURS = {
+    "succeeded": "success", "failed": "danger", "running": "info", "busy": "info", "idle": "success",
+    "cancelled": "warning", "cancelling": "warning", "paused": "warning", "waiting": "warning", "lost": "danger",
+    "draining": "warning",
+}  # fmt: skip
 
 
-class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
-    """What happens to the rows is the operations' business; the actions of a subclass call those."""
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at run time
+    """Counts no further than MOST_COUNTED, so that no list slows as history grows."""
+
+    @cached_property
+    def count(self) -> int:
+        rows: Any = self.object_list
+        return int(rows.order_by()[:MOST_COUNTED].count())
+
+
+class ReadOnlyAdmin(Page):  # type: ignore[misc]
+    """What happens to the rows is the operations' business. Who may do the actions has the permission to change them."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    list_per_page = 50
+    id_fields: tuple[str, ...] = ("id",)  # where a typed id (`msn_…`) or a UUID is looked for
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -19,3 +58,76 @@ class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Who may do the actions that are declared with `permissions=["operate"]`."""
+        needed = f"{self.opts.app_label}.{get_permission_codename('change', self.opts)}"
+        return bool(getattr(request, "user", None)) and request.user.has_perm(needed)
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
+        """An id finds its row; anything else is looked for as usual."""
+        wanted = identified(search_term)
+        if wanted is None:
+            return super().get_search_results(request, queryset, search_term)
+        anywhere = Q()
+        for field in self.id_fields:
+            anywhere |= Q(**{field: wanted})
+        return queryset.filter(anywhere), False
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        page = super().get_changelist_instance(request)
+        page.result_list = list(page.result_list)
+        self.prepare(page.result_list)
+        return page
+
+    def prepare(self, rows: list[Any]) -> None:
+        """Read at once what the columns of all these rows show besides the rows: never a query for each."""
+
+    @display(description="state", ordering="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
+    def coloured_state(self, row: Any) -> str:
+        return str(row.state)
+
+
+def identified(text: str) -> UUID | None:
+    """The UUID that a typed id or the text of a UUID stands for; None where it is neither."""
+    text = text.strip()
+    try:
+        return ids.decode(text.partition("_")[0].lower(), text) if "_" in text else UUID(text)
+    except (errors.Invalid, ValueError):
+        return None
+
+
+def do(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any], object], done: str) -> None:
+    """Do it to each row; say how many it was done to, and for each refusal why."""
+    count = 0
+    for row in rows:
+        try:
+            act(row)
+            count += 1
+        except errors.FleetError as fault:
+            messages.error(request, f"{row}: {fault}")
+    if count:
+        messages.success(request, f"{done}: {count}.")
+
+
+def ago(when: datetime | None) -> str:
+    return f"{span((timezone.now() - when).total_seconds())} ago" if when else "–"
+
+
+def between(start: datetime | None, end: datetime | None) -> str:
+    """How long it took, or has taken until now."""
+    return span(((end or timezone.now()) - start).total_seconds()) if start else "–"
+
+
+def span(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `5 d 3 h`."""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3_600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86_400:
+        return f"{whole // 3_600} h {whole % 3_600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"

@@ -1,0 +1,7 @@
+"""Missions in the admin: the truth to read, and actions that call the same operations as the commands."""
+
+from missions.admin.flights import ArtifactAdmin, AttemptAdmin
+from missions.admin.missions import MissionAdmin
+from missions.admin.sorties import SortieAdmin
+
+__all__ = ["ArtifactAdmin", "AttemptAdmin", "MissionAdmin", "SortieAdmin"]

@@ -1,0 +1,87 @@
+"""Attempts and artifacts: who flew, what came of it, what it printed and gave out."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.utils.safestring import SafeString
+
+from fleet.readonly import ReadOnlyAdmin, between
+from missions.admin import parts
+from missions.models import Artifact, Attempt
+
+
+@admin.register(Attempt)
+class AttemptAdmin(ReadOnlyAdmin):
+    list_display = ("name", "coloured_state", "first_line", "took", "exit_code", "of_sortie")
+    list_filter = ("state",)
+    list_select_related = ("sortie",)
+    search_fields = ("sortie__key", "error")
+    search_help_text = "A sortie's key, words of the error, or an id (srt_…, msn_…, agt_…)"
+    id_fields = ("sortie_id", "sortie__mission_id", "agent_id")
+    ordering = ("-id",)
+    fieldsets = (
+        (None, {"fields": ("of_sortie", "number", "state", "error", "took", "exit_code", "cpu", "memory", "agent")}),
+        ("Output", {"fields": ("printed",)}),
+        ("Result", {"fields": ("result",)}),
+        ("Times", {"fields": ("started_at", "finished_at", "progress", "note")}),
+    )
+    readonly_fields = ("of_sortie", "took", "cpu", "memory", "printed")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Attempt]:
+        rows: QuerySet[Attempt] = super().get_queryset(request)
+        return rows.defer("result")
+
+    @admin.display(description="attempt", ordering="id")
+    def name(self, attempt: Attempt) -> str:
+        return f"{attempt.sortie.key} no. {attempt.number}"
+
+    @admin.display(description="error")
+    def first_line(self, attempt: Attempt) -> str:
+        return attempt.error.strip().partition("\n")[0][:200] or "–"
+
+    @admin.display(description="took")
+    def took(self, attempt: Attempt) -> str:
+        return between(attempt.started_at, attempt.finished_at)
+
+    @admin.display(description="sortie")
+    def of_sortie(self, attempt: Attempt) -> SafeString:
+        return parts.link(attempt.sortie, str(attempt.sortie))
+
+    @admin.display(description="processor time")
+    def cpu(self, attempt: Attempt) -> str:
+        return "–" if attempt.cpu_s is None else f"{attempt.cpu_s:.2f} s"
+
+    @admin.display(description="most memory")
+    def memory(self, attempt: Attempt) -> str:
+        return "–" if attempt.max_rss_bytes is None else filesizeformat(attempt.max_rss_bytes)
+
+    @admin.display(description="output")
+    def printed(self, attempt: Attempt) -> SafeString:
+        return parts.printed(attempt.sortie, attempt.number)
+
+
+@admin.register(Artifact)
+class ArtifactAdmin(ReadOnlyAdmin):
+    list_display = ("path", "file", "bytes", "media_type", "of_sortie", "created_at", "ref")
+    list_select_related = ("sortie",)
+    search_fields = ("path", "digest")
+    search_help_text = "A path, a digest, or an id (art_…, srt_…, msn_…)"
+    id_fields = ("id", "sortie_id", "sortie__mission_id")
+    ordering = ("-id",)
+    fields = ("path", "ref", "file", "bytes", "digest", "media_type", "of_sortie", "attempt", "created_at")
+    readonly_fields = ("ref", "file", "bytes", "of_sortie")
+
+    @admin.display(description="download")
+    def file(self, artifact: Artifact) -> SafeString:
+        return parts.download(artifact)
+
+    @admin.display(description="size", ordering="size")
+    def bytes(self, artifact: Artifact) -> str:
+        return filesizeformat(artifact.size)
+
+    @admin.display(description="sortie")
+    def of_sortie(self, artifact: Artifact) -> SafeString:
+        return parts.link(artifact.sortie, artifact.sortie.key)

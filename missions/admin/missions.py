@@ -1,0 +1,133 @@
+"""Missions: how far they are, what they are made of, and the actions on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from fleet.readonly import ReadOnlyAdmin, ago, between, do
+from missions import operations, queries
+from missions.admin import parts
+from missions.models import FINAL, Mission, Sortie
+
+MOST_SHOWN = 200
+
+
+def summed_up(counted: dict[str, int]) -> str:
+    """`12 of 40, 2 failed, 1 running`."""
+    done = sum(counted.get(state, 0) for state in FINAL)
+    told = [f"{done} of {sum(counted.values())}"]
+    told += [f"{counted[state]} {state}" for state in ("failed", "skipped", "running") if counted.get(state)]
+    return ", ".join(told)
+
+
+@admin.register(Mission)
+class MissionAdmin(ReadOnlyAdmin):
+    list_display = ("name", "coloured_state", "progress", "started", "took", "created_by", "ref")
+    list_filter = ("state", "created_at")
+    list_select_related = ("created_by",)
+    search_fields = ("name", "objective")
+    search_help_text = "A name, words of the objective, or an id (msn_…)"
+    ordering = ("-id",)
+    actions = ("cancel", "pause", "resume", "retry")
+    fieldsets = (
+        (None, {"fields": ("name", "ref", "state", "reason", "progress", "took", "more", "sorties", "files")}),
+        ("What was asked for", {"fields": ("objective", "inputs", "priority", "folder", "stop_on_failure")}),
+        ("When and by whom", {"fields": ("created_at", "finished_at", "created_by")}),
+        ("The plan as it was given", {"fields": ("text",), "classes": ("collapse",)}),
+    )
+    readonly_fields = ("ref", "progress", "took", "more", "sorties", "files", "text")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Mission]:
+        rows: QuerySet[Mission] = super().get_queryset(request)
+        return rows.defer("plan", "defaults")
+
+    def prepare(self, rows: list[Any]) -> None:
+        counted = queries.counts([mission.id for mission in rows])
+        for mission in rows:
+            mission.counted = counted.get(mission.id, {})
+
+    @admin.display(description="sorties done")
+    def progress(self, mission: Any) -> str:
+        if not hasattr(mission, "counted"):
+            self.prepare([mission])
+        return summed_up(mission.counted)
+
+    @admin.display(description="started", ordering="created_at")
+    def started(self, mission: Mission) -> str:
+        return ago(mission.created_at)
+
+    @admin.display(description="took")
+    def took(self, mission: Mission) -> str:
+        return between(mission.created_at, mission.finished_at)
+
+    @admin.display(description="lists")
+    def more(self, mission: Mission) -> SafeString:
+        return format_html(
+            "{} · {} · {} · {}",
+            parts.listing("missions_sortie", "all sorties", mission__id__exact=mission.id),
+            parts.listing("missions_attempt", "attempts", sortie__mission__id__exact=mission.id),
+            parts.listing("missions_artifact", "artifacts", sortie__mission__id__exact=mission.id),
+            parts.listing("fleet_event", "events", q=mission.ref),
+        )
+
+    @admin.display(description="sorties")
+    def sorties(self, mission: Mission) -> SafeString:
+        rows = list(Sortie.objects.filter(mission=mission).order_by("turn", "id")[: MOST_SHOWN + 1])
+        stand = parts.standing(rows, mission)
+        shown = parts.table(
+            ("sortie", "type", "state", "took", ""),
+            (
+                (
+                    parts.link(sortie, sortie.key),
+                    sortie.agent_type_id,
+                    sortie.state,
+                    between(sortie.started_at, sortie.finished_at),
+                    stand[sortie.id],
+                )
+                for sortie in rows[:MOST_SHOWN]
+            ),
+        )
+        if len(rows) <= MOST_SHOWN:
+            return shown
+        return format_html("{}<p>The first {}; the others are in the list of all sorties.</p>", shown, MOST_SHOWN)
+
+    @admin.display(description="artifacts")
+    def files(self, mission: Mission) -> SafeString:
+        return parts.table(
+            ("file", "size", "from"),
+            (
+                (parts.download(file), filesizeformat(file.size), parts.link(file.sortie, file.sortie.key))
+                for file in queries.artifacts(mission)[:MOST_SHOWN]
+            ),
+        )
+
+    @admin.display(description="plan")
+    def text(self, mission: Mission) -> SafeString:
+        return format_html('<pre style="white-space: pre-wrap">{}</pre>', mission.plan[:100_000])
+
+    @admin.action(description="Cancel", permissions=["operate"])
+    def cancel(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
+        do(request, rows, lambda row: operations.cancel(mission=row.id, reason=_by(request)), "Cancelled")
+
+    @admin.action(description="Pause", permissions=["operate"])
+    def pause(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
+        do(request, rows, lambda row: operations.pause(mission=row.id, reason=_by(request)), "Paused")
+
+    @admin.action(description="Resume", permissions=["operate"])
+    def resume(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
+        do(request, rows, lambda row: operations.resume(mission=row.id), "Resumed")
+
+    @admin.action(description="Retry what ended badly", permissions=["operate"])
+    def retry(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
+        do(request, rows, lambda row: operations.retry(mission=row.id), "Reopened")
+
+
+def _by(request: HttpRequest) -> str:
+    return f"By {request.user} in the admin."

@@ -1,0 +1,103 @@
+"""What the pages of missions, sorties and attempts share: how rows stand, links, tables, output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.db.models import F, Model
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from fleet import ids
+from missions import queries
+from missions.models import FINAL, Artifact, Attempt, Mission, Need, Sortie
+from missions.states import SortieState
+
+OUTPUT_PIECES, OUTPUT_CHARACTERS = 200, 50_000
+
+
+def standing(sorties: Sequence[Sortie], mission: Mission | None = None) -> dict[UUID, str]:
+    """One sentence for each: what it waits for, does, or failed of. Two queries, however many there are.
+
+    `mission`, where all are of one; else each sortie brings its own along (select_related).
+    """
+    pending = [sortie.id for sortie in sorties if sortie.state == SortieState.PENDING]
+    unfinished: dict[UUID, list[str]] = {}
+    needs = Need.objects.filter(sortie__in=pending).exclude(upstream__state__in=FINAL)
+    for sortie, key in needs.values_list("sortie", "upstream__key"):
+        unfinished.setdefault(sortie, []).append(key)
+    flights = Attempt.objects.filter(sortie__in=[sortie.id for sortie in sorties if sortie.attempt])
+    last = {flight.sortie_id: flight for flight in flights.filter(number=F("sortie__attempt")).defer("result")}
+    return {
+        sortie.id: queries.waits_for(mission or sortie.mission, sortie, unfinished.get(sortie.id, []))
+        or _of_flight(sortie, last.get(sortie.id))
+        for sortie in sorties
+    }
+
+
+def _of_flight(sortie: Sortie, flight: Attempt | None) -> str:
+    if flight is None:
+        return ""
+    if sortie.state == SortieState.RUNNING:
+        done = f"{flight.progress:.0%} " if flight.progress is not None else ""
+        return f"{done}{flight.note}".strip() + (" (being stopped)" if sortie.cancel_requested else "")
+    return flight.error.strip().partition("\n")[0][:200]
+
+
+def link(row: Model, text: str) -> SafeString:
+    """To the page of a row."""
+    url = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+    return format_html('<a href="{}" class="text-link" style="text-decoration: underline">{}</a>', url, text)
+
+
+def listing(page: str, text: str, **filters: object) -> SafeString:
+    """To a list, narrowed to what belongs to a row."""
+    url = reverse(f"admin:{page}_changelist") + "?" + urlencode(filters)
+    return format_html('<a href="{}" class="text-link" style="text-decoration: underline">{}</a>', url, text)
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> SafeString:
+    """Plain, so that it looks calm under unfold as under the stock admin; `–` where it has no rows."""
+    body = [
+        (
+            format_html_join(
+                "", '<td style="padding: .3em 1.5em .3em 0; vertical-align: top">{}</td>', [(c,) for c in row]
+            ),
+        )
+        for row in rows
+    ]
+    if not body:
+        return SafeString("–")
+    head = format_html_join(
+        "", '<th style="text-align: left; padding: .3em 1.5em .3em 0">{}</th>', [(t,) for t in titles]
+    )
+    return format_html("<table><tr>{}</tr>{}</table>", head, format_html_join("", "<tr>{}</tr>", body))
+
+
+def printed(sortie: Sortie, attempt: int) -> SafeString:
+    """The end of what an attempt printed."""
+    pieces = list(queries.output(sortie=sortie, attempt=attempt).order_by("-id")[: OUTPUT_PIECES + 1])
+    text = "".join(piece.text for piece in reversed(pieces[:OUTPUT_PIECES]))
+    if not text:
+        return SafeString("–")
+    cut = len(pieces) > OUTPUT_PIECES or len(text) > OUTPUT_CHARACTERS
+    note = (
+        f"… its end; all of it: manage.py fleet_mission logs {ids.encode(ids.MISSION, sortie.mission_id)} {sortie.key}\n"
+        if cut
+        else ""
+    )
+    return format_html(
+        '<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{}{}</pre>', note, text[-OUTPUT_CHARACTERS:]
+    )
+
+
+def download(artifact: Artifact) -> SafeString:
+    return format_html(
+        '<a href="{}" class="text-link" style="text-decoration: underline">{}</a>',
+        reverse("artifact", args=[artifact.ref]),
+        artifact.path,
+    )
