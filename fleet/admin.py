@@ -12,8 +12,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
+from fleet import ids
 from fleet.events.models import Event
 from fleet.readonly import Page, ReadOnlyAdmin, ago
+
+PREFIXES = {"mission": ids.MISSION, "sortie": ids.SORTIE, "agent": ids.AGENT, "node": ids.NODE}
 
 
 class About(admin.SimpleListFilter):
@@ -23,7 +26,7 @@ class About(admin.SimpleListFilter):
     parameter_name = "about"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(noun, noun) for noun in ("mission", "sortie", "agent", "node", "service")]
+        return [(noun, noun) for noun in (*PREFIXES, "service")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
         return queryset.filter(kind__startswith=f"{self.value()}.") if self.value() else queryset
@@ -31,7 +34,9 @@ class About(admin.SimpleListFilter):
 
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
-    list_display = ("id", "kind", "age", "details", "at")
+    list_display = ("id", "kind", "age", "what", "details")
+    fields = ("id", "kind", "at", "what", "scope", "subject", "data")
+    readonly_fields = ("what",)
     list_filter = (About, "at")
     search_fields = ("kind",)
     search_help_text = "A kind, such as sortie.failed, or the id of what it happened to (msn_…, srt_…, agt_…)"
@@ -41,6 +46,13 @@ class EventAdmin(ReadOnlyAdmin):
     @admin.display(description="when", ordering="id")
     def age(self, event: Event) -> str:
         return ago(event.at)
+
+    @admin.display(description="happened to")
+    def what(self, event: Event) -> str:
+        prefix = PREFIXES.get(event.kind.partition(".")[0])
+        if event.subject is None:
+            return "–"
+        return ids.encode(prefix, event.subject) if prefix else str(event.subject)
 
     @admin.display(description="what it says")
     def details(self, event: Event) -> str:

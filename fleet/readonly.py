@@ -111,7 +111,7 @@ def do(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any], object], 
 
 
 def ago(when: datetime | None) -> str:
-    return f"{span((timezone.now() - when).total_seconds())} ago" if when else "–"
+    return f"{span((timezone.now() - when).total_seconds())} ago" if when else "–"
 
 
 def between(start: datetime | None, end: datetime | None) -> str:
@@ -120,14 +120,14 @@ def between(start: datetime | None, end: datetime | None) -> str:
 
 
 def span(seconds: float) -> str:
-    """`0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `5 d 3 h`."""
+    """`0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `5 d 3 h`; each number and its unit stay on one line."""
     if seconds < 10:
-        return f"{max(0.0, seconds):.1f} s"
+        return f"{max(0.0, seconds):.1f} s"
     whole = int(seconds)
     if whole < 60:
-        return f"{whole} s"
+        return f"{whole} s"
     if whole < 3_600:
-        return f"{whole // 60} min {whole % 60} s"
+        return f"{whole // 60} min {whole % 60} s"
     if whole < 86_400:
-        return f"{whole // 3_600} h {whole % 3_600 // 60} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"
+        return f"{whole // 3_600} h {whole % 3_600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"

@@ -72,8 +72,8 @@ class MissionAdmin(ReadOnlyAdmin):
         return format_html(
             "{} · {} · {} · {}",
             parts.listing("missions_sortie", "all sorties", mission__id__exact=mission.id),
-            parts.listing("missions_attempt", "attempts", sortie__mission__id__exact=mission.id),
-            parts.listing("missions_artifact", "artifacts", sortie__mission__id__exact=mission.id),
+            parts.listing("missions_attempt", "attempts", q=mission.ref),
+            parts.listing("missions_artifact", "artifacts", q=mission.ref),
             parts.listing("fleet_event", "events", q=mission.ref),
         )
 

@@ -1,0 +1,95 @@
+"""What people do in the admin goes through the operations; what these refuse is told, and who may not is refused."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from agents.models import AgentType
+from fleet.events.models import Event
+from missions.models import Mission, Sortie
+from tests.support import fleet, web
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def act(client: Client, name: str, *rows: Mission | Sortie) -> str:
+    data = {"action": name, "_selected_action": [str(row.id) for row in rows]}
+    page = reverse(f"admin:missions_{rows[0]._meta.model_name}_changelist")
+    return client.post(page, data, follow=True).content.decode()
+
+
+def test_a_mission_is_paused_resumed_cancelled_and_retried() -> None:
+    boss, mission = web.superuser(), fleet.launch({"one": {}})
+    assert "Paused: 1" in act(boss, "pause", mission)
+    assert (fleet.state(mission.id), fleet.states(mission.id)) == ("paused", {"one": "ready"})
+    assert "Resumed: 1" in act(boss, "resume", mission)
+    assert fleet.state(mission.id) == "running"
+    assert "Cancelled: 1" in act(boss, "cancel", mission)
+    assert (fleet.state(mission.id), fleet.states(mission.id)) == ("cancelled", {"one": "cancelled"})
+    assert Event.objects.get(kind="mission.cancelling").data["reason"] == "By boss in the admin."
+    assert "Reopened: 1" in act(boss, "retry", mission)
+    assert fleet.state(mission.id) == "running"
+
+
+def test_what_cannot_be_done_is_told_and_the_rest_is_done() -> None:
+    boss, ended, running = web.superuser(), web.flown(), fleet.launch({"one": {}})
+    page = act(boss, "pause", ended, running)
+    assert f"({ended.ref}): The mission is failed; it cannot become paused." in page
+    assert "Paused: 1" in page
+    assert (fleet.state(ended.id), fleet.state(running.id)) == ("failed", "paused")
+
+
+def test_a_sortie_is_cancelled_and_retried() -> None:
+    boss = web.superuser()
+    mission = fleet.launch({"one": {}, "two": {"needs": ["one"]}, "apart": {}})
+    one = Sortie.objects.get(key="one")
+    assert "Cancelled: 1" in act(boss, "cancel", one)
+    assert fleet.states(mission.id) == {"one": "cancelled", "two": "skipped", "apart": "queued"}
+    assert "Reopened: 1" in act(boss, "retry", one)
+    assert "cancelled" not in fleet.states(mission.id).values()
+    assert "can be retried" in act(boss, "retry", Sortie.objects.get(key="apart"))
+
+
+def test_who_may_only_look_may_not_act() -> None:
+    mission = fleet.launch({"one": {}})
+    clerk = web.staff("view_mission")
+    assert 'value="cancel"' not in clerk.get(reverse("admin:missions_mission_changelist")).content.decode()
+    act(clerk, "cancel", mission)
+    assert fleet.state(mission.id) == "running"
+
+
+def test_staff_with_the_permission_to_change_missions_may_act() -> None:
+    mission = fleet.launch({"one": {}})
+    assert "Paused: 1" in act(web.staff("view_mission", "change_mission"), "pause", mission)
+
+
+@pytest.mark.parametrize(
+    "field, given",
+    [("prompt_argv", "[1]"), ("prompt_argv", '"claude -p"'), ("prompt_argv", '[""]'), ("env_allow", '["A B"]')],
+)
+def test_an_agent_type_takes_lists_of_texts_alone(field: str, given: str) -> None:
+    page = reverse("admin:agents_agenttype_change", args=["backend"])
+    form = {"description": "x", "concurrency": 3, "agents": 1, "env_allow": "[]", "prompt_argv": "[]", field: given}
+    assert "Give a JSON list of texts" in web.superuser().post(page, form).content.decode()
+    assert AgentType.objects.get(name="backend").concurrency != 3
+
+
+def test_an_agent_type_is_edited_and_added_but_neither_renamed_nor_deleted() -> None:
+    boss = web.superuser()
+    form = {
+        "concurrency": 3,
+        "agents": 1,
+        "env_allow": '["HTTPS_PROXY"]',
+        "prompt_argv": '["cat", "-"]',
+        "enabled": "on",
+    }
+    page = reverse("admin:agents_agenttype_change", args=["backend"])
+    assert boss.post(page, {**form, "name": "other"}).status_code == 302
+    backend = AgentType.objects.get(name="backend")
+    assert (backend.concurrency, backend.prompt_argv, backend.env_allow) == (3, ["cat", "-"], ["HTTPS_PROXY"])
+    assert not AgentType.objects.filter(name="other").exists()
+    assert boss.post(reverse("admin:agents_agenttype_add"), {**form, "name": "design"}).status_code == 302
+    assert AgentType.objects.get(name="design").concurrency == 3
+    assert boss.post(reverse("admin:agents_agenttype_delete", args=["design"]), {"post": "yes"}).status_code == 403

@@ -1,0 +1,156 @@
+"""The admin shows the truth, lets nobody write it by hand, and asks the database no more for many rows than for few."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from missions import operations
+from missions.models import Artifact, Attempt, Mission, Output, Sortie
+from tests.support import fleet, web
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+READ_ONLY = ("missions_mission", "missions_sortie", "missions_attempt", "missions_artifact", "agents_agent",
+             "agents_node", "fleet_event")  # fmt: skip
+LISTS = (*READ_ONLY, "agents_agenttype", "auth_user", "auth_group")
+
+STOCK = """
+import django, sys; from django.conf import settings
+settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if not name.startswith("unfold")]
+settings.ALLOWED_HOSTS = ["*"]
+django.setup()
+from django.contrib.auth.models import User; from django.core import checks; from django.test import Client
+client = Client(); client.force_login(User.objects.get(username="boss"))
+assert not checks.run_checks()
+for url in sys.argv[1:]:
+    page = client.get(url)
+    assert b"unfold" not in page.content
+    print(page.status_code)
+"""
+
+
+@pytest.fixture
+def flown() -> Mission:
+    return web.flown()
+
+
+def address(page: str, *, row: object = None) -> str:
+    return reverse(f"admin:{page}_changelist") if row is None else reverse(f"admin:{page}_change", args=[row])
+
+
+@pytest.mark.parametrize("page", READ_ONLY)
+def test_nobody_writes_rows_by_hand(flown: Mission, page: str) -> None:
+    boss = web.superuser()
+    assert boss.get(reverse(f"admin:{page}_add")).status_code == 403
+    assert "delete_selected" not in boss.get(address(page)).content.decode()
+
+
+def test_a_mission_cannot_be_changed_or_deleted_by_hand(flown: Mission) -> None:
+    boss = web.superuser()
+    assert boss.post(address("missions_mission", row=flown.id), {"state": "succeeded"}).status_code == 403
+    assert boss.post(reverse("admin:missions_mission_delete", args=[flown.id]), {"post": "yes"}).status_code == 403
+    assert fleet.state(flown.id) == "failed"
+
+
+def test_a_mission_leads_to_its_sorties_and_these_to_attempts_and_output(flown: Mission) -> None:
+    boss = web.superuser()
+    bad = Sortie.objects.get(key="bad")
+    attempt = Attempt.objects.get(sortie=bad)
+    Output.objects.create(sortie=bad, attempt=1, stream="stdout", text="<b>last words</b>")
+    made = web.artifact(Sortie.objects.get(key="good"), path="report.html", content=b"x")
+
+    mission = boss.get(address("missions_mission", row=flown.id)).content.decode()
+    assert "3 of 3, 1 failed, 1 skipped" in mission
+    assert "It was skipped because bad did not end well." in mission
+    assert address("missions_sortie", row=bad.id) in mission
+    assert reverse("artifact", args=[made.ref]) in mission
+    sortie = boss.get(address("missions_sortie", row=bad.id)).content.decode()
+    assert address("missions_attempt", row=attempt.id) in sortie
+    page = boss.get(address("missions_attempt", row=attempt.id)).content.decode()
+    assert "it broke" in page
+    assert "&lt;b&gt;last words&lt;/b&gt;" in page
+    assert boss.get(address("missions_artifact", row=made.id)).status_code == 200
+
+
+def test_the_lists_that_a_mission_leads_to_hold_its_rows_alone(flown: Mission) -> None:
+    boss = web.superuser()
+    other = fleet.launch({"elsewhere": {}})
+    page = boss.get(address("missions_mission", row=flown.id)).content.decode()
+    links = [address(name) + f"?q={flown.ref}" for name in ("missions_attempt", "missions_artifact", "fleet_event")]
+    links.append(address("missions_sortie") + f"?mission__id__exact={flown.id}")
+    for link in links:
+        assert link in page
+        found = boss.get(link)
+        assert found.status_code == 200
+        assert "elsewhere" not in found.content.decode()
+        assert other.ref not in found.content.decode()
+    assert boss.get(links[-1]).content.decode().count("srt_0") == 3
+
+
+def test_what_waits_says_for_what() -> None:
+    mission = fleet.launch({"first": {}, "then": {"needs": ["first"]}})
+    page = web.superuser().get(address("missions_sortie")).content.decode()
+    assert "Waits for a free agent of type backend." in page
+    assert "Waits for first." in page
+    operations.pause(mission=mission.id)
+    then = Sortie.objects.get(key="then")
+    page = web.staff("view_sortie").get(address("missions_sortie", row=then.id)).content.decode()
+    assert "Waits until its mission, which is paused, is resumed." in page
+
+
+@pytest.mark.parametrize("page", LISTS)
+def test_a_list_of_many_costs_as_many_queries_as_one_of_few(page: str) -> None:
+    boss = web.superuser()
+
+    def cost() -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            assert boss.get(address(page)).status_code == 200
+        return len(queries)
+
+    def more() -> None:
+        web.flown()
+        fleet.launch({"first": {}, "then": {"needs": ["first"]}})
+        for number, sortie in enumerate(Sortie.objects.filter(key="good")):
+            if not sortie.artifacts.exists():
+                web.artifact(sortie, path=f"{number}.html", content=b"x")
+
+    more()
+    boss.get(address(page))
+    few = cost()
+    more()
+    more()
+    assert Artifact.objects.count() == 3
+    assert cost() == few
+
+
+def test_a_typed_id_or_a_uuid_finds_its_row(flown: Mission) -> None:
+    boss = web.superuser()
+    other = fleet.launch({"elsewhere": {}})
+    for text in (flown.ref, f" {flown.ref.upper()} ", str(flown.id)):
+        found = boss.get(address("missions_mission"), {"q": text}).content.decode()
+        assert flown.ref in found
+        assert other.ref not in found
+    sortie = Sortie.objects.get(key="bad")
+    assert "it broke" in boss.get(address("missions_attempt"), {"q": sortie.ref}).content.decode()
+    for text in ("srt_nonsense", "msn_", "_", "50% off"):
+        assert boss.get(address("missions_sortie"), {"q": text}).status_code == 200
+
+
+def test_without_unfold_every_page_is_the_stock_admins(flown: Mission, subprocess_environment: dict[str, str]) -> None:
+    web.superuser()
+    urls = [address(page) for page in LISTS]
+    urls += [address("missions_mission", row=flown.id), address("agents_agenttype", row="backend")]
+    urls += [address("missions_sortie", row=row.id) for row in Sortie.objects.all()]
+    urls += [address("missions_attempt", row=row.id) for row in Attempt.objects.all()]
+    there = {**os.environ, **subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
+    told = subprocess.run([sys.executable, "-c", STOCK, *urls], env=there, capture_output=True, text=True, timeout=60)
+    assert told.stdout.split() == ["200"] * len(urls), told.stderr
