@@ -43,6 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
     del os.environ["DJANGO_SETTINGS_MODULE"]  # or else the xdist workers load them before they know their Redis index
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """The Celery application names the settings module too, when Django's setup imports it: see above."""
+    os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     if (shared := config.stash.get(SHARED, None)) is not None:
         cluster.remove(shared)
