@@ -17,6 +17,7 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
     class Meta:
         model = AgentType
         fields = ("name", "description", "prompt_argv", "concurrency", "agents", "env_allow", "enabled")
+        widgets = {name: forms.Textarea(attrs={"rows": 2}) for name in ("prompt_argv", "env_allow")}
 
     def clean_prompt_argv(self) -> list[str]:
         return self._texts("prompt_argv", example='["claude", "-p"]', allowed=r"[^\0]+")
@@ -36,6 +37,7 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
 @admin.register(AgentType)
 class AgentTypeAdmin(Page):  # type: ignore[misc]
     form = AgentTypeForm
+    fields = AgentTypeForm.Meta.fields  # the name first, also where it is only shown
     list_display = ("name", "description", "agents", "concurrency", "takes_prompts", "enabled")
     list_filter = ("enabled",)
     search_fields = ("name", "description")

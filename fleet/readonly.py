@@ -111,7 +111,10 @@ def do(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any], object], 
 
 
 def ago(when: datetime | None) -> str:
-    return f"{span((timezone.now() - when).total_seconds())} ago" if when else "–"
+    """Its leading unit is enough: `3 min ago`."""
+    if when is None:
+        return "–"
+    return span((timezone.now() - when).total_seconds()).partition(" ")[0] + " ago"
 
 
 def between(start: datetime | None, end: datetime | None) -> str:
