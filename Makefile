@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 REPO ?= .
 PY := .venv/bin/python
-PACKAGES := fleet agents missions checkpoints
+FLOOR := 84
 export PYTHON
 
 .DEFAULT_GOAL := help
@@ -30,7 +30,7 @@ down: install  ## stop it
 test: dev  ## the tests, on services of their own, and the coverage
 	@rm -f .coverage .coverage.*
 	@$(PY) -m coverage run -m pytest -n 2 --dist loadgroup -m "not drill" --durations=5
-	@$(PY) -m coverage combine -q && $(PY) -m coverage report --skip-covered --sort=cover | tail -n 25
+	@$(PY) -m coverage combine -q && $(PY) -m coverage report --skip-covered --sort=cover --fail-under=$(FLOOR)
 
 drills: dev  ## the long tests: 1 GB of output, soaks, restarts
 	@$(PY) -m pytest -m drill
