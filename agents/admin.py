@@ -17,7 +17,11 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
     class Meta:
         model = AgentType
         fields = ("name", "description", "prompt_argv", "concurrency", "agents", "env_allow", "enabled")
-        widgets = {name: forms.Textarea(attrs={"rows": 2}) for name in ("prompt_argv", "env_allow")}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("prompt_argv", "env_allow"):
+            self.fields[name].widget.attrs["rows"] = 2  # the widget stays the admin's own
 
     def clean_prompt_argv(self) -> list[str]:
         return self._texts("prompt_argv", example='["claude", "-p"]', allowed=r"[^\0]+")
