@@ -204,3 +204,15 @@ def test_work_cannot_read_the_fleets_credentials(fleet: Fleet) -> None:
     )
     shown = fleet.wait(mission)
     assert shown["items"][0]["result"]["output"].strip() == "0", shown
+
+
+def test_the_doctor_finds_a_running_fleet_well_and_names_a_fault_with_its_remedy(fleet: Fleet) -> None:
+    assert all(finding["well"] for finding in fleet.json("fleet_doctor"))
+    credentials = Path(fleet.env["FLEET_HOME"]) / "private" / "credentials.json"
+    credentials.chmod(0o644)
+    try:
+        done = fleet.manage("fleet_doctor", check=False)
+    finally:
+        credentials.chmod(0o600)
+    assert done.returncode == 1
+    assert "chmod 600 it." in done.stdout

@@ -1,0 +1,114 @@
+"""`manage.py fleet_doctor`: what is wrong here, and what to do about it."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.db import Error, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from agents.drivers import sandbox
+from agents.models import Agent, AgentType
+from fleet.management.operator import OperatorCommand
+
+FREE_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `remedy` is empty where it is well."""
+
+    name: str
+    well: bool
+    said: str
+    remedy: str = ""
+
+
+class Command(OperatorCommand):
+    help = "Look at the host, the folder, the services and the agents; each fault comes with its remedy."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+    def act(self, **options: Any) -> int:
+        findings = [finding for look in LOOKS for finding in look()]
+        if options["json"]:
+            self.show([asdict(finding) for finding in findings])
+        else:
+            for one in findings:
+                self.stdout.write(f"{'ok   ' if one.well else 'FAULT'} {one.name:<12} {one.said} {one.remedy}".rstrip())
+        return 0 if all(finding.well for finding in findings) else 1
+
+
+def _host() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding(
+        "python", sys.version_info >= (3, 11), version, "" if sys.version_info >= (3, 11) else "Use 3.11 or newer."
+    )
+    git = shutil.which("git")
+    yield Finding(
+        "git", git is not None, git or "not found", "" if git else "Install git; the sample mission needs it."
+    )
+    free = shutil.disk_usage(settings.FLEET_HOME.root).free
+    yield Finding(
+        "disk", free > FREE_BYTES, f"{free / 1e9:.1f} GB free under {settings.FLEET_HOME.root}",
+        "" if free > FREE_BYTES else "Make room, or move it with FLEET_HOME.",
+    )  # fmt: skip
+    shut_off, why = sandbox.available()
+    yield Finding("sandbox", shut_off, why)
+
+
+def _folder() -> Iterator[Finding]:
+    for path, wanted in (
+        (settings.FLEET_HOME.private, 0o700),
+        (settings.FLEET_HOME.private / "credentials.json", 0o600),
+    ):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        yield Finding(
+            "permissions",
+            mode == wanted,
+            f"{path} has mode {mode:04o}",
+            "" if mode == wanted else f"chmod {wanted:o} it.",
+        )
+
+
+def _services() -> Iterator[Finding]:
+    start = "Start the fleet: manage.py fleet_up"
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW server_version")
+            (version,) = cursor.fetchone()
+        yield Finding("postgres", True, f"version {version}")
+        executor = MigrationExecutor(connection)
+        left = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        yield Finding("migrations", not left, f"{len(left)} to apply", "Run manage.py migrate." if left else "")
+        if not left:
+            live = set(Agent.objects.filter(state__in=Agent.LIVE).values_list("type", flat=True))
+            for name in AgentType.objects.filter(enabled=True).values_list("name", flat=True):
+                yield Finding(
+                    f"{name}",
+                    name in live,
+                    "has an agent" if name in live else "has no agent",
+                    "" if name in live else start,
+                )
+    except Error as fault:
+        yield Finding("postgres", False, str(fault).splitlines()[0], start)
+    try:
+        with redis.Redis.from_url(
+            settings.FLEET_ENDPOINTS.redis_url, socket_connect_timeout=2, socket_timeout=2
+        ) as client:
+            client.ping()
+        yield Finding("redis", True, "answers")
+    except redis.RedisError as fault:
+        yield Finding("redis", False, str(fault), start)
+
+
+LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (_host, _folder, _services)
