@@ -112,7 +112,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
             "FLEET_SORTIE": claim.key,
             "FLEET_NEED_STATES": json.dumps(circumstances.states),
         },
-        env_allow=kit.env_allow | frozenset(settings.FLEET_ENV_ALLOW),
+        env_allow=allowed(kit.env_allow | frozenset(settings.FLEET_ENV_ALLOW)),
         cwd=_cwd(spec, circumstances.folder, scope),
         scratch=scratch,
         hidden=(settings.FLEET_HOME.private,),
@@ -236,6 +236,13 @@ def _commanded(brief: Brief, run: str | tuple[str, ...] | None, scope: templates
     if isinstance(run, tuple):
         return replace(brief, argv=tuple(templates.as_text(templates.render(value=word, scope=scope)) for word in run))
     return replace(brief, shell=run or "")
+
+
+def allowed(names: frozenset[str]) -> frozenset[str]:
+    """Without the fleet's own variables, which hold credentials: no agent type may let those through."""
+    return frozenset(
+        name for name in names if not name.startswith("FLEET_") and name not in {"DATABASE_URL", "REDIS_URL"}
+    )
 
 
 def _filled(values: Mapping[str, Any], scope: templates.Scope) -> dict[str, Any]:
