@@ -174,8 +174,12 @@ def added_by(*, claim: Claim, evidence: Evidence) -> tuple[SortieSpec, ...]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT key FROM missions_sortie WHERE mission_id = %s", [claim.mission])
         existing = [key for (key,) in cursor.fetchall()]
-        cursor.execute("SELECT defaults, inputs FROM missions_mission WHERE id = %s", [claim.mission])
-        defaults, inputs = cursor.fetchone()
+        cursor.execute(
+            "SELECT m.defaults, m.inputs, s.priority FROM missions_sortie s"
+            " JOIN missions_mission m ON m.id = s.mission_id WHERE s.id = %s",
+            [claim.id],
+        )
+        defaults, inputs, priority = cursor.fetchone()
     return added(
         items=evidence.added,
         existing=existing,
@@ -183,6 +187,7 @@ def added_by(*, claim: Claim, evidence: Evidence) -> tuple[SortieSpec, ...]:
         surroundings=surroundings.current(),
         defaults=_loaded(defaults),
         inputs=_loaded(inputs),
+        priority=priority,
     )
 
 

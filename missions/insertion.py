@@ -46,14 +46,13 @@ def insert(
     *,
     mission: UUID,
     state: str,
-    priority: int,
     specs: Sequence[SortieSpec],
     turn: int,
     existing: Mapping[str, Known] | None = None,
 ) -> Counter[str]:
     """Insert sorties with their briefs, needs and events; return how many became queued, by type.
 
-    `state` and `priority` are the mission's. `turn` is the place of the first in the fair order. `existing` has
+    `state` is the mission's. `turn` is the place of the first in the fair order. `existing` has
     the sorties that the mission already holds, by key.
     """
     now = timezone.now()
@@ -77,7 +76,7 @@ def insert(
                     spec.key,
                     spec.agent_type,
                     becomes,
-                    priority + spec.priority,
+                    spec.priority,
                     turn + place,
                     gated,
                     spec.always,
@@ -122,14 +121,14 @@ def add(cursor: Cursor, *, parent: UUID, attempt: int, specs: Sequence[SortieSpe
     Returns what became queued, by type, and the needs of the new ones that have already ended badly.
     """
     cursor.execute(
-        "SELECT m.id, m.state, m.priority, s.turn FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id"
+        "SELECT m.id, m.state, s.turn FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id"
         " WHERE s.id = %(parent)s AND s.attempt = %(attempt)s AND s.state = 'running' FOR UPDATE OF s FOR SHARE OF m",
         {"parent": parent, "attempt": attempt},
     )
     row = cursor.fetchone()
     if row is None or row[1] == "cancelling":
         return Counter(), []
-    mission, state, priority, turn = row
+    mission, state, turn = row
     cursor.execute(
         "SELECT key, id, state, allow_failure FROM missions_sortie WHERE mission_id = %(mission)s", {"mission": mission}
     )
@@ -138,9 +137,7 @@ def add(cursor: Cursor, *, parent: UUID, attempt: int, specs: Sequence[SortieSpe
         raise Overflow(
             f"the mission would hold {len(existing) + len(specs)} sorties, and {settings.FLEET_MAX_SORTIES} is the most"
         )
-    queued = insert(
-        cursor, mission=mission, state=state, priority=priority, specs=specs, turn=turn + 1, existing=existing
-    )
+    queued = insert(cursor, mission=mission, state=state, specs=specs, turn=turn + 1, existing=existing)
     bad = [
         existing[need].id
         for spec in specs

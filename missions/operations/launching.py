@@ -71,7 +71,6 @@ def _create(
                 cursor.cursor,
                 mission=mission.id,
                 state=state,
-                priority=plan.priority,
                 specs=plan.sorties,
                 turn=_turn(cursor),
             )

@@ -9,11 +9,11 @@ the bracket, as those of a matrix. `before` names sorties of the mission that ha
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from missions.plan import loading
+from missions.plan import loading, matrix
 from missions.plan.faults import Faults, quoted
 from missions.plan.specs import SortieSpec, Surroundings
 from missions.plan.values import Json
@@ -23,16 +23,23 @@ _PART = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_-]*)\[[^\[\]\x00-\x1f\x7f]{1,120}\]
 
 def added(
     *,
-    items: Sequence[Mapping[str, Any]],
+    items: object,
     existing: Collection[str],
     parent: str,
     surroundings: Surroundings,
     defaults: Mapping[str, Json],
     inputs: Collection[str] = (),
+    priority: int = 0,
 ) -> tuple[SortieSpec, ...]:
-    """The sorties that the sortie `parent` asks to add; the rest is as `loading.added` says. PlanError for faults."""
+    """The sorties that the sortie `parent` asks to add, as `loading.added` says; PlanError for every fault.
+
+    `priority` is the one of `parent`. Those that name none take it, and not the one of the plan's `defaults`, which
+    `parent` may have been lifted above.
+    """
     faults = Faults()
+    items = _mappings(items, parent, faults)
     plain, names, before = [], dict[str, str](), dict[str, tuple[str, ...]]()
+    existing = dict.fromkeys(existing)  # in their order, and quick to look up
     taken = set(existing)
     for index, item in enumerate(items):
         name = item.get("name")
@@ -40,11 +47,13 @@ def added(
         alias = f"{part[1][:40]}-part-{index}" if part else name
         if isinstance(name, str) and isinstance(alias, str):
             if name in taken:
-                faults.add(
-                    (f"added by {parent}",), f"{quoted(name)} is in the mission already.", "Choose another name."
-                )
+                how = "is in the mission already" if name in existing else "is given twice"
+                faults.add((f"added by {parent}",), f"{quoted(name)} {how}.", "Choose another name.")
             taken.add(name)
             names[alias] = name
+            if len(name) > matrix.MAX_KEY:
+                fault = f"{quoted(name)} has {len(name)} characters; {matrix.MAX_KEY} are allowed."
+                faults.add((f"added by {parent}",), fault, "Choose a shorter name.")
             before[alias] = _before(item.get("before", []), name=name, existing=existing, parent=parent, faults=faults)
         plain.append({key: value for key, value in item.items() if key != "before"} | {"name": alias})
     faults.check()
@@ -54,9 +63,28 @@ def added(
         if isinstance(needs, list):
             one["needs"] = [aliases.get(need, need) if isinstance(need, str) else need for need in needs]
     specs = loading.added(
-        items=plain, existing=existing, parent=parent, surroundings=surroundings, defaults=defaults, inputs=inputs
+        items=plain,
+        existing=existing,
+        parent=parent,
+        surroundings=surroundings,
+        defaults={name: value for name, value in defaults.items() if name != "priority"},
+        inputs=inputs,
+        priority=priority,
     )
     return tuple(_named(spec, names, before) for spec in specs)
+
+
+def _mappings(items: object, parent: str, faults: Faults) -> list[Mapping[str, Any]]:
+    if not isinstance(items, list | tuple):
+        fix = 'Give a list: [{"name": …, "agent": …, "run": …}].'
+        faults.add((f"added by {parent}",), "What is to be added is not a list.", fix)
+        faults.fail()
+    for number, item in enumerate(items, start=1):
+        if not isinstance(item, Mapping):
+            fix = 'Give a mapping: {"name": …, "agent": …, "run": …}.'
+            faults.add((f"added by {parent}",), f"Item {number} is not a mapping.", fix)
+    faults.check()
+    return list(items)
 
 
 def _before(given: Any, *, name: str, existing: Collection[str], parent: str, faults: Faults) -> tuple[str, ...]:

@@ -122,6 +122,6 @@ def quoted(value: object) -> str:
 
 
 def listed(words: Iterable[str], *, joint: str = "and") -> str:
-    """one, two and three"""
-    *most, last = words
+    """one, two and three; "nothing" for no words"""
+    *most, last = list(words) or ["nothing"]
     return f"{', '.join(most)} {joint} {last}" if most else last

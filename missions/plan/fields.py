@@ -11,6 +11,8 @@ from missions.plan import durations, templates
 from missions.plan.faults import Faults, Path, listed, quoted
 from missions.plan.specs import InputSpec, Retry, Surroundings
 
+MAX_OUTPUT = 500  # characters of the path of an artifact
+
 # Which references each field may hold. A `run` or `verify` that is one text goes to a shell, and may hold only MATRIX.
 MATRIX = frozenset({"matrix"})
 EVERYWHERE = frozenset({"needs", "inputs", "matrix", "mission", "sortie"})
@@ -151,8 +153,11 @@ def run_at(*, value: str, path: Path, faults: Faults) -> datetime | None:
 
 
 def check_output(*, value: str, path: Path, faults: Faults) -> None:
-    """An output is a path below the sortie's folder."""
+    """An output is a path below the sortie's folder, not longer than its column."""
     fix = "Give a path below the sortie's folder, such as build/report.html."
+    if len(value) > MAX_OUTPUT:
+        fault = f"The output {quoted(value)} has {len(value)} characters; {MAX_OUTPUT} are allowed."
+        faults.add(path, fault, "Give a shorter path.")
     if value.startswith(("/", "~")) or "\\" in value:
         faults.add(path, f"The output {quoted(value)} is not a relative path.", fix)
     elif ".." in value.split("/") or posixpath.normpath(value) == ".":
@@ -169,7 +174,7 @@ def check_work(*, sortie: Mapping[str, Any], path: Path, surroundings: Surroundi
         faults.add((*path, "agent"), f"There is no agent type {quoted(agent)}.", fix)
     driver = sortie.get("driver")
     if driver is not None and driver not in surroundings.drivers:
-        fix = faults.suggestion(driver, surroundings.drivers)
+        fix = faults.suggestion(driver, surroundings.drivers) or "Use run, call or prompt."
         faults.add((*path, "driver"), f"There is no driver {quoted(driver)}.", fix)
     kind = "command" if "run" in sortie else "python" if "call" in sortie else "prompt" if "prompt" in sortie else None
     if "call" in sortie and sortie["call"] not in surroundings.callables:

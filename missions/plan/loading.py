@@ -41,7 +41,7 @@ def added(
     """The sorties that the sortie `parent` asks to add: mappings as in a plan, each with a "name".
 
     They may need what is in `existing` (keys of the mission, in its order) and each other. `defaults`, `inputs` and
-    `priority` are the plan's. PlanError tells every fault.
+    `priority` are the plan's, or whoever's they take. PlanError tells every fault.
     """
     faults = Faults()
     path = (f"added by {parent}",)

@@ -11,7 +11,7 @@ from typing import Any
 from missions.plan.faults import Faults, Path, listed, quoted
 from missions.plan.values import Json
 
-MAX_KEY = 250  # characters of a sortie's key
+MAX_KEY = 200  # characters of a sortie's key, and of a concurrency key; as wide as their columns
 
 
 def combinations(*, matrix: Mapping[str, Any], path: Path, limit: int, faults: Faults) -> list[dict[str, Json]]:
@@ -28,6 +28,8 @@ def combinations(*, matrix: Mapping[str, Any], path: Path, limit: int, faults: F
         made = _without(made, pattern, (*path, "exclude", index), axes, faults)
     names = list(axes) or list(include[0] if include else ())
     for index, extra in enumerate(include):
+        if not extra:
+            continue  # what stood there is broken, which has been said
         if set(extra) != set(names):
             fault = f"This combination has {listed(sorted(extra))}; the matrix has {listed(sorted(names))}."
             faults.add((*path, "include", index), fault, "Give a value for every name, and no other.")
@@ -54,7 +56,7 @@ def _without(
 ) -> list[dict[str, Json]]:
     for name in pattern:
         if name not in axes:
-            fix = faults.suggestion(name, axes)
+            fix = faults.suggestion(name, axes) or "Name one of its axes."
             faults.add((*path, name), f"{quoted(name)} is not a name of this matrix.", fix)
             return made
     left = [one for one in made if not all(one[name] == value for name, value in pattern.items())]

@@ -228,7 +228,7 @@ class Graph:
                 elif need in other.keys:
                     draft.groups[need] = (need,)
                 else:
-                    fix = self.faults.suggestion(need, other.keys)
+                    fix = self.faults.suggestion(need, other.keys) or f"Name one of them, or all with {name}."
                     self.faults.add(path, f"{quoted(need)} is not one of the sorties of {quoted(name)}.", fix)
             elif name in names:
                 pass  # it is broken, which has been said
@@ -241,6 +241,7 @@ class Graph:
                 fix = self.faults.resembling(need, names) or self.faults.resembling(need, self.existing)
                 if not fix and len(names) <= 30:
                     fix = self.faults.suggestion(need, [other for other in names if other != draft.name])
+                fix = fix or "Name a sortie that the plan has, or remove this need."
                 self.faults.add(path, f"{quoted(need)} is not a sortie of this plan.", fix)
         draft.many = frozenset(many)
         draft.needed = tuple(needed)
@@ -306,10 +307,18 @@ class Graph:
                 timeout_s=draft.timeout_s,
                 silence_s=draft.silence_s,
                 retry=draft.retry,
-                concurrency=concurrency
-                and Concurrency(key=templates.as_text(fill(concurrency["key"])), limit=concurrency.get("limit", 1)),
+                concurrency=None
+                if not concurrency or "key" not in concurrency
+                else self._concurrency(draft, fill(concurrency["key"]), concurrency.get("limit", 1)),
                 run_at=run_at,
             )
+
+    def _concurrency(self, draft: Draft, key: Json, limit: int) -> Concurrency:
+        text = templates.as_text(key)
+        if len(text) > matrix.MAX_KEY:
+            fault = f"The key {quoted(text)} has {len(text)} characters; {matrix.MAX_KEY} are allowed."
+            self.faults.add((*draft.path, "concurrency"), fault, "Use shorter values.")
+        return Concurrency(key=text, limit=limit)
 
     def _command(
         self, draft: Draft, key: str, combination: Mapping[str, Json], fill: Callable[[Any], Any]

@@ -120,8 +120,8 @@ def _sentence(kind: str, value: Any, instance: Any, node: dict[str, Any]) -> str
 
 
 def _fix(steps: list[str | int], kind: str, value: Any, error: Any, faults: Faults) -> str:
-    if kind == "enum" and isinstance(error.instance, str):
-        near = faults.resembling(error.instance, [str(option) for option in value])
+    if kind == "enum":
+        near = faults.resembling(str(error.instance), [str(option) for option in value])
         return near or f"Write {' or '.join(str(option) for option in value)}."
     if kind == "required":
         node = _node(["properties", value]) if not error.instance_path else {}
@@ -133,7 +133,7 @@ def _fix(steps: list[str | int], kind: str, value: Any, error: Any, faults: Faul
     for end in range(len(steps) - 1, 0, -1):
         if fix := _node(steps[:end]).get("x-fix"):
             return str(fix)
-    return "See docs/plan.md."
+    return f"Give {listed([_KINDS[name] for name in value], joint='or')}." if kind == "type" else "See docs/plan.md."
 
 
 def _node(steps: list[str | int]) -> dict[str, Any]:

@@ -58,12 +58,41 @@ def test_they_may_need_each_other_and_what_is_there() -> None:
         ([{"name": "a", "agent": "testing", "run": "x", "budget": 1}], ["not available yet"]),
         ([{"name": "a", "agent": "testing", "driver": "scripted", "with": {"x": "a\0"}}], ["NUL"]),
         ([{"name": "a", "agent": "testing", "run": "x", "needs": ["a"]}], ["itself"]),
+        ([{"name": "a", "agent": "testing", "run": "x"}] * 2, ["given twice"]),
+        ([{"name": f"a[{'x' * 120}]" + "y", "agent": "testing", "run": "x"}], ["not a name for a sortie"]),
+        ([{"name": f"{'a' * 100}[{'x' * 120}]", "agent": "testing", "run": "x"}], ["222 characters", "200"]),
+        ([{"name": "a", "agent": "testing", "run": "x", "before": "report"}], ["not a list of names"]),
+        ([{"name": "a", "agent": "testing", "run": "x", "before": ["report"]}], ['"report" is not a sortie']),
+        (["a", {"name": "b", "agent": "testing", "run": "x"}, None], ["Item 1 is not", "Item 3 is not"]),
     ],
 )
 def test_what_cannot_be_added_is_refused(items: list[Any], words: list[str]) -> None:
     with pytest.raises(plan.PlanError) as caught:
         add(*items)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize("items", [{"a": {"agent": "testing"}}, "text", 3, None, True, {"name": "a"}])
+def test_what_is_no_list_is_refused(items: object) -> None:
+    with pytest.raises(plan.PlanError, match="not a list"):
+        add(items=items)
+
+
+def test_a_part_makes_it_one_of_a_group_and_before_names_who_needs_it_now() -> None:
+    parts = [{"name": f"scan[part={n}]", "agent": "security", "run": "x", "before": ["inventory"]} for n in range(2)]
+    join = {"name": "join", "agent": "testing", "run": "x", "needs": ["scan[part=0]"]}
+    specs = {spec.key: spec for spec in add(*parts, join)}
+    assert set(specs) == {"scan[part=0]", "scan[part=1]", "join"}
+    assert {spec.name for spec in specs.values()} == {"scan", "join"}
+    assert specs["scan[part=1]"].before == ("inventory",)
+    assert specs["join"].groups == {"scan[part=0]": ("scan[part=0]",)}
+
+
+def test_they_have_the_priority_of_the_one_that_adds_them_unless_they_name_one() -> None:
+    plain = {"name": "a", "agent": "testing", "run": "x"}
+    own = {"name": "b", "agent": "testing", "run": "x", "priority": -3}
+    specs = {spec.key: spec for spec in add(plain, own, priority=40, defaults={"priority": 7})}
+    assert (specs["a"].priority, specs["b"].priority) == (40, -3)
 
 
 def test_nothing_to_add_is_nothing() -> None:

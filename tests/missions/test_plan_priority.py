@@ -1,0 +1,31 @@
+"""Priorities: of a mission, of the defaults, of a sortie, and of what a sortie adds."""
+
+from __future__ import annotations
+
+import pytest
+
+from missions.models import Mission, Sortie
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def priorities(mission: Mission) -> dict[str, int]:
+    return dict(Sortie.objects.filter(mission=mission).values_list("key", "priority"))
+
+
+def test_a_sortie_has_its_own_or_else_that_of_its_mission() -> None:
+    mission = fleet.launch({"own": {"priority": 3}, "none": {}}, priority=5)
+    assert priorities(mission) == {"own": 3, "none": 5}
+
+
+def test_what_a_sortie_adds_has_that_of_its_adder() -> None:
+    added = [
+        {"name": "more", "agent": "frontend", "run": "x"},
+        {"name": "own", "agent": "frontend", "run": "x", "priority": 1},
+    ]
+    mission = fleet.launch({"first": {"priority": 9, "with": {"add": added}}}, defaults={"priority": 2}, priority=5)
+    engine = fleet.engine()
+    fleet.until(lambda: (engine.fly(), fleet.states(mission.id)["first"] == "succeeded")[1])
+    engine.stop(within_s=5)
+    assert priorities(mission) == {"first": 9, "more": 9, "own": 1}
