@@ -74,7 +74,7 @@ SORTIE_ARROWS = (
     _arrow("r", "pending waiting ready queued", "cancelled", "cancel", "somebody cancelled it before it ran"),
     _arrow(
         "s",
-        "failed cancelled skipped succeeded",
+        "failed cancelled skipped succeeded waiting ready queued",
         "pending",
         "retry",
         "somebody reopened it, or something that it runs after",

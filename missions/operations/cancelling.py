@@ -16,7 +16,7 @@ from missions.states import MissionState, SortieState
 def cancel(*, mission: UUID, reason: str = "") -> Mission:
     """Cancel a mission. It is *cancelling* until everything that runs has been stopped. Conflict if it has ended."""
     with transaction.atomic():
-        moves.mission(id=mission, to=MissionState.CANCELLING, reason=reason)
+        moves.mission(id=mission, to=MissionState.CANCELLING, by="cancel", reason=reason)
         sweep(missions=[mission])
     moves.complete(missions=[mission])
     return Mission.objects.get(id=mission)

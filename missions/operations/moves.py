@@ -15,25 +15,31 @@ from missions.models import Mission
 from missions.states import MISSION_ARROWS, MissionState
 
 
-def mission(*, id: UUID, to: MissionState, reason: str = "", **changes: Any) -> None:
-    """Move one mission along an arrow of the table; Conflict where there is none from where it stands.
+def mission(*, id: UUID, to: MissionState, by: str, reason: str = "", **changes: Any) -> None:
+    """Move one mission along the table's arrow of that mover (`by`); Conflict where it does not start where it stands.
 
     Call inside a transaction: the event is part of it.
     """
-    sources = frozenset[str]().union(*(arrow.sources for arrow in MISSION_ARROWS if arrow.target == to))
+    (sources,) = (arrow.sources for arrow in MISSION_ARROWS if (arrow.target, arrow.by) == (to, by))
     now = Mission.objects.select_for_update().filter(id=id).values_list("state", flat=True).first()
     if now is None:
         raise errors.NotFound(f"There is no mission {ids.encode(ids.MISSION, id)}.")
     if now not in sources:
-        raise errors.Conflict(f"The mission is {now}; it cannot become {to}.", hint=_HINTS.get((now, to), ""))
+        raise errors.Conflict(f"The mission is {now}; it cannot become {to}.", hint=_HINTS.get((now, by), ""))
     Mission.objects.filter(id=id, state=now).update(state=to, reason=reason[:500], **changes)
     Event.objects.create(kind=f"mission.{to}", scope=id, subject=id, data={"from": now, "reason": reason})
 
 
 _HINTS = {
-    ("succeeded", "running"): "It has succeeded; there is nothing to retry.",
-    ("running", "running"): "It is running already.",
-    ("cancelling", "running"): "Wait until it is cancelled, then retry it.",
+    ("running", "resume"): "It is running already.",
+    ("succeeded", "resume"): "It has ended, and well.",
+    ("failed", "resume"): "It has ended; retry it.",
+    ("cancelled", "resume"): "It has ended; retry it.",
+    ("cancelling", "resume"): "Wait until it is cancelled, then retry it.",
+    ("cancelling", "retry"): "Wait until it is cancelled, then retry it.",
+    ("running", "retry"): "Wait until it has ended, or retry one sortie of it.",
+    ("paused", "retry"): "Resume it, or retry one sortie of it.",
+    ("planned", "retry"): "Start it with resume.",
 }
 
 

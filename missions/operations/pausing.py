@@ -15,7 +15,7 @@ from missions.states import MissionState
 def pause(*, mission: UUID, reason: str = "") -> Mission:
     """Conflict unless it runs. What is queued goes back to ready, where nobody claims it."""
     with transaction.atomic():
-        moves.mission(id=mission, to=MissionState.PAUSED, reason=reason)
+        moves.mission(id=mission, to=MissionState.PAUSED, by="pause", reason=reason)
         with connection.cursor() as cursor:
             cursor.execute(statements.read("missions", "unqueue"), {"missions": [mission]})
     return Mission.objects.get(id=mission)
@@ -24,6 +24,6 @@ def pause(*, mission: UUID, reason: str = "") -> Mission:
 def resume(*, mission: UUID) -> Mission:
     """Conflict unless it is paused or planned. The control loop admits what is ready at its next beat."""
     with transaction.atomic():
-        moves.mission(id=mission, to=MissionState.RUNNING)
+        moves.mission(id=mission, to=MissionState.RUNNING, by="resume")
     moves.complete(missions=[mission])
     return Mission.objects.get(id=mission)

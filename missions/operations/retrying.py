@@ -7,8 +7,10 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from fleet import errors, statements
+from missions import settling
 from missions.models import Mission, Sortie
 from missions.operations import moves
+from missions.rows import Cursor
 from missions.states import MissionState
 
 
@@ -16,20 +18,20 @@ def retry(*, mission: UUID) -> Mission:
     """Reopen all that failed, was cancelled or was skipped in a mission that has ended. Attempts go on counting; tries
     and rescues begin anew. Conflict if it has not ended, or nothing ended badly."""
     with transaction.atomic():
-        moves.mission(id=mission, to=MissionState.RUNNING, finished_at=None)
+        moves.mission(id=mission, to=MissionState.RUNNING, by="retry", finished_at=None)
         if not _reopen(mission=mission, sortie=None):
             raise errors.Conflict("Every sortie of this mission ended well; there is nothing to retry.")
     return Mission.objects.get(id=mission)
 
 
 def retry_sortie(*, sortie: UUID) -> Sortie:
-    """Reopen one sortie and its skipped dependents; its mission runs again if it had ended."""
+    """Reopen one sortie, and what needs it and was skipped or has not started; its mission runs again if it had ended."""
     found = Sortie.objects.select_related("mission").filter(id=sortie).first()
     if found is None:
         raise errors.NotFound("There is no such sortie.")
     with transaction.atomic():
         if MissionState(found.mission.state).final:
-            moves.mission(id=found.mission_id, to=MissionState.RUNNING, finished_at=None)
+            moves.mission(id=found.mission_id, to=MissionState.RUNNING, by="retry", finished_at=None)
         if not _reopen(mission=found.mission_id, sortie=sortie):
             raise errors.Conflict(
                 f"{found.key} is {found.state}; only what failed, was cancelled or was skipped can be retried."
@@ -43,4 +45,16 @@ def _reopen(*, mission: UUID, sortie: UUID | None) -> int:
         cursor.execute(statements.read("missions", "reopen"), {"mission": mission, "sortie": sortie})
         (count,) = cursor.fetchone()
         cursor.execute(statements.read("missions", "reopen_counters"), {"mission": mission})
+        _skip_again(cursor.cursor, mission=mission)
     return int(count)
+
+
+def _skip_again(cursor: Cursor, *, mission: UUID) -> None:
+    """Skip what was reopened because of one need, and still cannot run because of another that ended badly."""
+    cursor.execute(statements.read("missions", "ended_badly"), {"mission": mission})
+    bad: dict[UUID, str] = dict(cursor.fetchall())
+    if bad:
+        why = f"skipped because {', '.join(list(bad.values())[:3])} did not end well"[:500]
+        cursor.execute(statements.read("missions", "skip"), {"bad": list(bad), "stopped": [], "why": why})
+        skipped = [sortie for (sortie,) in cursor.fetchall()]
+        settling.free(cursor, ended=skipped, consequences=settling.Consequences())

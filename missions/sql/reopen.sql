@@ -1,5 +1,6 @@
--- Reopen what ended badly: one sortie (all of the mission where none is named), and the skipped that needed it, to
--- any depth. All become pending here; reopen_counters.sql counts their needs anew and frees what waits for nothing.
+-- Reopen what ended badly: one sortie (all of the mission where none is named), and what needs it and was skipped or has
+-- not started, to any depth. All become pending here; reopen_counters.sql counts their needs anew and frees what waits
+-- for nothing. A run_at holds again.
 WITH RECURSIVE chosen AS (
     SELECT s.id FROM missions_sortie s
     WHERE s.mission_id = %(mission)s
@@ -9,18 +10,19 @@ WITH RECURSIVE chosen AS (
     UNION
     SELECT n.sortie_id
     FROM chosen JOIN missions_need n ON n.upstream_id = chosen.id JOIN missions_sortie d ON d.id = n.sortie_id
-    WHERE d.state = 'skipped' OR (d.always AND d.state IN ('succeeded', 'failed'))
+    WHERE d.state IN ('skipped', 'queued', 'ready', 'waiting') OR (d.always AND d.state IN ('succeeded', 'failed'))
 ), held AS (
     SELECT s.id, s.state AS was FROM missions_sortie s
-    WHERE s.id IN (SELECT id FROM chosen)
+    WHERE s.id IN (SELECT id FROM chosen) AND s.state <> 'running'
     ORDER BY s.id
     FOR UPDATE
 ), reopened AS (
     UPDATE missions_sortie s
-    SET state = 'pending', finished_at = NULL, started_at = NULL, ready_at = NULL, wake_at = NULL, waits_for = '',
+    SET state = 'pending', finished_at = NULL, started_at = NULL, ready_at = NULL, waits_for = '',
+        wake_at = (SELECT (b.spec ->> 'run_at')::timestamptz FROM missions_brief b WHERE b.sortie_id = s.id),
         tries = 0, rescues = 0, cancel_requested = false, agent_id = NULL
     FROM held
-    WHERE s.id = held.id AND s.state IN ('failed', 'cancelled', 'skipped', 'succeeded')
+    WHERE s.id = held.id
     RETURNING s.id, s.mission_id, held.was
 ), events AS (
     INSERT INTO fleet_event (kind, scope, subject, data)
