@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -69,7 +69,7 @@ def resolve(environment: Environment, home: Home, credentials: Credentials) -> E
 
 
 def _postgres(url: str) -> Postgres:
-    parts = urlsplit(url)
+    parts, port = _parts("DATABASE_URL", url)
     if parts.scheme not in {"postgres", "postgresql"}:
         raise ImproperlyConfigured("DATABASE_URL must begin with postgresql://.")
     if not parts.path.strip("/"):
@@ -79,7 +79,7 @@ def _postgres(url: str) -> Postgres:
     query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
     return Postgres(
         host=unquote(parts.hostname or "127.0.0.1"),
-        port=parts.port or 5432,
+        port=port or 5432,
         user=unquote(parts.username),
         password=unquote(parts.password or ""),
         name=unquote(parts.path.strip("/")),
@@ -88,6 +88,18 @@ def _postgres(url: str) -> Postgres:
 
 
 def _redis(url: str) -> str:
-    if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
+    if _parts("REDIS_URL", url)[0].scheme not in {"redis", "rediss", "unix"}:
         raise ImproperlyConfigured("REDIS_URL must begin with redis:// or rediss://.")
     return url
+
+
+def _parts(name: str, url: str) -> tuple[SplitResult, int | None]:
+    """The URL's parts and its port; what cannot be read is refused without being repeated: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        return parts, parts.port
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"{name} cannot be read as a URL: see its host and port, and write /, @, : and # in a password as "
+            "%2F, %40, %3A and %23."
+        ) from None

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import InterfaceError, OperationalError, ProgrammingError
+from psycopg.errors import UndefinedTable
 
 from fleet import errors
+from fleet.console import repeating
 
 
 class OperatorCommand(BaseCommand):
@@ -23,6 +28,17 @@ class OperatorCommand(BaseCommand):
             raise CommandError(str(fault), returncode=fault.exit_code) from fault
         except KeyboardInterrupt:
             sys.exit(130)
+        except BrokenPipeError:
+            # Whoever read our output has enough of it, as `| head` has. Python would flush once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        except ProgrammingError as fault:
+            if not isinstance(fault.__cause__, UndefinedTable):
+                raise
+            raise CommandError("The database has no tables yet. Start the fleet: manage.py fleet_up") from fault
+        except (OperationalError, InterfaceError) as fault:
+            why = (str(fault).strip().splitlines() or ["it closed the connection"])[0]
+            raise CommandError(f"Postgres does not answer: {why} Start the fleet: manage.py fleet_up") from fault
         if code:
             sys.exit(code)
 
@@ -34,6 +50,10 @@ class OperatorCommand(BaseCommand):
         """One step, for whoever watches."""
         self.stderr.write(line, self.style.NOTICE if line.endswith("!") else lambda text: text)
 
-    def show(self, data: object) -> None:
+    def show(self, data: object, *, one_line: bool = False) -> None:
         """One JSON document, for a program."""
-        self.stdout.write(json.dumps(data, indent=2))
+        self.stdout.write(json.dumps(data, indent=None if one_line else 2))
+
+    def again(self, show: Callable[[], int], *, every_s: float | None) -> int:
+        """`show` once, or with `--watch` every so many seconds until Ctrl-C."""
+        return show() if every_s is None else repeating.repeat(show=show, out=self.stdout, every_s=every_s)

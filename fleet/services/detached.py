@@ -42,10 +42,26 @@ def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[st
             return status
         if process.poll() is not None:
             _pass_on(home, place, say)
+            if lock.is_held(home):  # another one was started in the same moment, and first
+                return wait_until_ready(home)
             raise errors.Unavailable(
                 "The start failed; the lines above say why.", hint=f"The whole log is {logfiles.path(home, LOG)}."
             )
         _pause(deadline)
+
+
+def running(home: Home) -> dict[str, Any] | None:
+    """The status of the supervisor that runs and will go on, ready or not yet; None where there is none.
+
+    One that is stopping is waited for, and so is one that does not listen yet.
+    """
+    deadline = time.monotonic() + READY_S
+    while lock.is_held(home):
+        status = state(home)
+        if status["running"] and not status["stopping"]:
+            return status
+        _pause(deadline)
+    return None
 
 
 def wait_until_ready(home: Home) -> dict[str, Any]:

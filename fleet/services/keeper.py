@@ -15,11 +15,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 from fleet import errors
 from fleet.home import Home
-from fleet.services import children, identity, journal, logfiles
+from fleet.services import children, identity, logfiles
 from fleet.services.changes import Changes
 from fleet.services.service import Service
 from fleet.services.thresholds import Crossing, Thresholds
@@ -28,9 +28,22 @@ State = Literal["waiting", "starting", "healthy", "unhealthy", "pausing", "faile
 _PROBE_S = 10  # an answer that takes longer is none
 
 
+class Note(Protocol):
+    """Writes down what happened to a service."""
+
+    def __call__(self, *, kind: str, service: str, message: str, data: dict[str, float]) -> None: ...
+
+
 class Keeper:
     def __init__(
-        self, service: Service, *, home: Home, changes: Changes, register: children.Register, say: Callable[[str], None]
+        self,
+        service: Service,
+        *,
+        home: Home,
+        changes: Changes,
+        register: children.Register,
+        say: Callable[[str], None],
+        note: Note,
     ) -> None:
         self.service = service
         self.state: State = "waiting"
@@ -44,6 +57,7 @@ class Keeper:
         self._changes = changes
         self._register = register
         self._say = say
+        self._write_down = note
         self._thresholds = Thresholds(service.name, service.limits)
         self._failures = 0  # in a row
         self._stop_wished = False
@@ -101,6 +115,8 @@ class Keeper:
             fault, final = str(refusal), True
         except errors.FleetError as refusal:
             fault = str(refusal)
+        except Exception as surprise:  # whatever it is: a keeper that dies of it would never stop its process
+            fault = f"{type(surprise).__name__}: {surprise}"
         if self._wished():
             return
         if not fault:
@@ -144,9 +160,11 @@ class Keeper:
             await self._changes.until(lambda: ended.done() or watch.done() or self._wished())
             if ended.done():
                 return self._verdict(ended.result())
+            beyond_hope = watch.done()
+            watch.cancel()  # an answer to a last probe would make it healthy again
             self._become("stopping")
             await self._end(process, ended)
-            return watch.result() if watch.done() else ""
+            return watch.result() if beyond_hope else ""
         finally:
             watch.cancel()
             children.end_session(process.pid)
@@ -217,6 +235,7 @@ class Keeper:
                 self._raise(self._thresholds.response(self.response_s))
             return ""
         self.fault = fault
+        self.response_s = None
         if self.state == "healthy":
             self._become("unhealthy")
             self._say(f"{self.service.name}: does not answer ({fault})")
@@ -266,4 +285,4 @@ class Keeper:
             self._note(crossing.kind, crossing.message, {"value": crossing.value, "limit": crossing.limit})
 
     def _note(self, kind: str, message: str, data: dict[str, float]) -> None:
-        journal.append(self._home, kind=kind, service=self.service.name, message=message, data=data)
+        self._write_down(kind=kind, service=self.service.name, message=message, data=data)

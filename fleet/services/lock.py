@@ -38,7 +38,7 @@ def is_held(home: Home) -> bool:
         return False
     handle = os.open(home.run / "supervisor.lock", os.O_RDWR)
     try:
-        return not _take(handle)
+        return not _take(handle, fcntl.LOCK_SH)  # shared: two that look at once do not see each other
     finally:
         os.close(handle)
 
@@ -53,9 +53,9 @@ def wait_until_free(home: Home, *, seconds: float) -> bool:
     return True
 
 
-def _take(handle: int) -> bool:
+def _take(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

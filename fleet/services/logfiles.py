@@ -42,8 +42,13 @@ def names(home: Home) -> list[str]:
     return sorted(log.stem for log in home.logs.glob("*.log"))
 
 
-def tail(home: Home, name: str, *, lines: int) -> list[str]:
-    """The last lines of a log; NotFound where there is none of that name."""
+def ends(home: Home) -> dict[str, int]:
+    """Where each log ends now, in bytes: what `tail` shows lies before, what `follow` gives after."""
+    return {name: path(home, name).stat().st_size for name in names(home)}
+
+
+def tail(home: Home, name: str, *, lines: int, end: int | None = None) -> list[str]:
+    """The last lines of a log (up to `end`, where one is given); NotFound where there is none of that name."""
     log = path(home, name)
     if name not in names(home):
         known = ", ".join(names(home))
@@ -51,15 +56,15 @@ def tail(home: Home, name: str, *, lines: int) -> list[str]:
             f"There is no log of {name!r}.",
             hint=f"There are logs of {known}." if known else "Nothing was started here yet: `fleet_up` starts a fleet.",
         )
-    return log.read_text(errors="replace").splitlines()[-lines:] if lines else []
+    return log.read_bytes()[:end].decode(errors="replace").splitlines()[-lines:] if lines else []
 
 
-def follow(home: Home, chosen: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each line that is written from now on, with the name of its log; it ends only when its user stops asking.
+def follow(home: Home, chosen: Sequence[str], *, places: dict[str, int]) -> Iterator[tuple[str, str]]:
+    """Each line that is written after these `places`, with the name of its log; it ends only when its user stops asking.
 
     With no names chosen it follows all logs, those that come into being later too.
     """
-    places = {name: path(home, name).stat().st_size for name in chosen or names(home)}
+    places = dict(places)
     while True:
         quiet = True
         for name in chosen or names(home):

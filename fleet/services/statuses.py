@@ -51,6 +51,15 @@ async def _asked(service: Service) -> dict[str, Any]:
     }
 
 
+def of_one(status: dict[str, Any], name: str) -> dict[str, Any]:
+    """The same of one service alone, with its events; NotFound where there is none of that name."""
+    services = [service for service in status["services"] if service["name"] == name]
+    if not services:
+        known = ", ".join(service["name"] for service in status["services"])
+        raise errors.NotFound(f"No service is called {name!r}.", hint=f"There are {known}.")
+    return {**status, "services": services, "events": [e for e in status["events"] if e["service"] == name]}
+
+
 def text(status: dict[str, Any]) -> str:
     """The same for people."""
     if not status["running"]:

@@ -7,9 +7,11 @@ When it is killed, the kernel asks its children to stop (launch.py), and its suc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -23,6 +25,7 @@ from fleet.services.service import Service
 
 LOG_BYTES = 10_000_000
 _ROUND_S = 5  # between two looks at memory and logs
+_EVENTS = 10  # the last ones, for `status`
 
 
 class Supervisor:
@@ -34,7 +37,8 @@ class Supervisor:
         self.home = home
         self.kind = kind
         self.provider = provider
-        self._say = say
+        self._speak = say
+        self._events: deque[journal.Entry] = deque(maxlen=_EVENTS)
         self._changes = Changes()
         self._stopping = False
         self._ready = False
@@ -42,7 +46,9 @@ class Supervisor:
         register = children.Register(home)
         self._register = register
         self._keepers = {
-            service.name: Keeper(service, home=home, changes=self._changes, register=register, say=say)
+            service.name: Keeper(
+                service, home=home, changes=self._changes, register=register, say=self._say, note=self._note
+            )
             for service in services
         }
 
@@ -104,9 +110,22 @@ class Supervisor:
                 self._say(f"{keeper.service.name}: stopping")
             await keeper.stop()
 
+    def _say(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a terminal that was closed must not keep us from stopping
+            self._speak(line)
+
+    def _note(self, *, kind: str, service: str, message: str, data: dict[str, float]) -> None:
+        try:
+            self._events.append(journal.append(self.home, kind=kind, service=service, message=message, data=data))
+        except OSError as fault:
+            self._say(f"{service}: an event could not be written down: {fault}")
+
     async def _rounds(self) -> None:
         while True:
-            logfiles.bound(self.home, limit=LOG_BYTES)
+            try:
+                logfiles.bound(self.home, limit=LOG_BYTES)
+            except OSError as fault:
+                self._say(f"The logs could not be put aside: {fault}")
             self._measure(await asyncio.to_thread(memory.of_trees, self._pids()))
             await asyncio.sleep(_ROUND_S)
 
@@ -153,7 +172,7 @@ class Supervisor:
             "kind": self.kind,
             "provider": self.provider,
             "pid": os.getpid(),
-            "ready": self._ready,
+            "ready": self._ready and not self._stopping,
             "stopping": self._stopping,
             "uptime_s": round(time.time() - self._began, 1),
             "services": [
@@ -171,5 +190,5 @@ class Supervisor:
                 }
                 for keeper in self._keepers.values()
             ],
-            "events": [asdict(entry) for entry in journal.last(self.home, 10)],
+            "events": [asdict(entry) for entry in self._events],
         }

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import sys
 from argparse import ArgumentParser
-from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 
 from fleet import errors
 from fleet.management.operator import OperatorCommand
-from fleet.services import composition, control, detached, lock, logfiles, statuses
+from fleet.services import composition, control, detached, logfiles, statuses
 
 
 class Command(OperatorCommand):
@@ -25,12 +27,14 @@ class Command(OperatorCommand):
         restart = actions.add_parser("restart", help="stop and start one service, or all, and wait until it is ready")
         restart.add_argument("name", nargs="?", help="one of those that `status` shows")
         status = actions.add_parser("status", help="health, uptime, response time, memory, restarts, last events")
+        status.add_argument("name", nargs="?", help="one of them alone")
         logs = actions.add_parser("logs", help="print, and with -f follow, the logs")
         logs.add_argument("name", nargs="?", help="one of those that `status` shows; all where none is named")
         logs.add_argument("-f", "--follow", action="store_true", help="go on with what is written from now on")
         logs.add_argument("-n", "--lines", type=int, default=50, help="how many of the last lines first (50)")
         for one in (up, down, restart, status):
             one.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        logs.add_argument("--json", action="store_true", help="one JSON object a line: {service, line}")
 
     def act(self, **options: Any) -> int:
         match options["action"]:
@@ -44,14 +48,15 @@ class Command(OperatorCommand):
             case "restart":
                 return self._restart(options["name"], as_json=options["json"])
             case "status":
-                return self._status(as_json=options["json"])
+                return self._status(options["name"], as_json=options["json"])
             case "logs":
-                self._logs(options["name"], follow=options["follow"], lines=options["lines"])
+                self._logs(options["name"], follow=options["follow"], lines=options["lines"], as_json=options["json"])
         return 0
 
     def _up(self, *, detach: bool, as_json: bool) -> int:
-        if lock.is_held(settings.FLEET_HOME):
+        if detached.running(settings.FLEET_HOME) is not None:
             self.say("They run already.")
+            detached.wait_until_ready(settings.FLEET_HOME)
             return self._status(as_json=as_json)
         if not detach:
             supervisor = composition.services(self.say)
@@ -78,26 +83,36 @@ class Command(OperatorCommand):
             self.say(f"{one}: restarted")
         return self._status(as_json=True) if as_json else 0
 
-    def _status(self, *, as_json: bool) -> int:
+    def _status(self, name: str | None = None, *, as_json: bool) -> int:
         status = detached.state(settings.FLEET_HOME)
         if not status["running"] and settings.FLEET_ENDPOINTS.provider == "external":
             status = asyncio.run(statuses.of_external(composition.provider()))
+        if name and status["running"]:
+            status = statuses.of_one(status, name)
         if as_json:
             self.show(status)
         else:
             self.stdout.write(statuses.text(status))
         return 0 if status["running"] and all(service["healthy"] for service in status["services"]) else 1
 
-    def _logs(self, name: str | None, *, follow: bool, lines: int) -> None:
+    def _logs(self, name: str | None, *, follow: bool, lines: int, as_json: bool) -> None:
         home = settings.FLEET_HOME
-        chosen: Sequence[str] = [name] if name else logfiles.names(home)
-        if not chosen:
+        places = logfiles.ends(home)
+        if not places and not name:
             raise errors.NotFound("There are no logs yet.", hint="`fleet_up` starts a fleet.")
-        following = logfiles.follow(home, [name] if name else [])
-        for one in chosen:
-            for line in logfiles.tail(home, one, lines=lines):
-                self.stdout.write(line if name else f"{one} | {line}")
-        if follow:
-            for one, line in following:
-                self.stdout.write(line if name else f"{one} | {line}")
+
+        def show(one: str, line: str) -> None:
+            text = json.dumps({"service": one, "line": line}) if as_json else line if name else f"{one} | {line}"
+            self.stdout.write(text)
+
+        try:
+            for one in [name] if name else places:
+                for line in logfiles.tail(home, one, lines=lines, end=places.get(one)):
+                    show(one, line)
+            if follow:
                 self.stdout.flush()
+                for one, line in logfiles.follow(home, [name] if name else [], places=places):
+                    show(one, line)
+                    self.stdout.flush()
+        except BrokenPipeError:  # `logs | head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -33,8 +33,8 @@ class Command(OperatorCommand):
         mission = _mission(options["run"], options["param"]) if options["run"] else None
         if options["param"] and mission is None:
             raise errors.Invalid("--param belongs to a plan.", hint="Name one with --run PLAN.")
-        if lock.is_held(settings.FLEET_HOME):
-            return self._use_running(mission, as_json=options["json"])
+        if (status := detached.running(settings.FLEET_HOME)) is not None:
+            return self._use_running(status, mission, as_json=options["json"])
         if options["detach"]:
             status = detached.start(settings.FLEET_HOME, base=settings.BASE_DIR, arguments=("fleet_up",), say=self.say)
             if options["json"]:
@@ -55,9 +55,8 @@ class Command(OperatorCommand):
         self.say("The fleet is stopped.")
         return code
 
-    def _use_running(self, mission: list[str] | None, *, as_json: bool) -> int:
-        status = detached.state(settings.FLEET_HOME)
-        if status.get("kind") != "fleet":
+    def _use_running(self, status: dict[str, Any], mission: list[str] | None, *, as_json: bool) -> int:
+        if status["kind"] != "fleet":
             raise lock.Held(
                 "Only the services run here, kept by `fleet_services up`.",
                 hint="Stop them with `fleet_services down`; `fleet_up` starts services of its own on the same data.",
