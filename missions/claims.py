@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,39 +36,6 @@ class Claim:
 
 # A lease is trusted for less than it lasts: for the time that the claim or renewal took to come back, and a little more.
 MARGIN_S = 1.0
-
-
-def claim(cursor: Cursor, *, agent: UUID, agent_type: str, limit: int, lease_s: float) -> list[Claim]:
-    """Take up to `limit` queued sorties of a type, the most urgent first; in the caller's transaction."""
-    asked_at = ask(cursor, agent=agent, agent_type=agent_type, limit=limit, lease_s=lease_s)
-    return answer(cursor, asked_at=asked_at, lease_s=lease_s)
-
-
-def ask(cursor: Cursor, *, agent: UUID, agent_type: str, limit: int, lease_s: float) -> float:
-    """The first half of `claim`, for a pipeline: send the statement; the monotonic time at which it was sent."""
-    asked_at = time.monotonic()
-    cursor.execute(
-        statements.read("missions", "claim"), {"agent": agent, "type": agent_type, "limit": limit, "lease": lease_s}
-    )
-    return asked_at
-
-
-def answer(cursor: Cursor, *, asked_at: float, lease_s: float) -> list[Claim]:
-    """The second half of `claim`: read what came back."""
-    held_until = asked_at + lease_s - min(MARGIN_S, lease_s / 4)
-    return [
-        Claim(
-            id=sortie,
-            mission=mission,
-            key=key,
-            attempt=attempt,
-            tries=tries,
-            max_tries=max_tries,
-            spec=spec,
-            held_until=held_until,
-        )
-        for sortie, mission, key, attempt, tries, max_tries, spec in cursor.fetchall()
-    ]
 
 
 def give_back(cursor: Cursor, *, claims: Sequence[tuple[UUID, int]], why: str) -> list[tuple[Any, ...]]:

@@ -21,8 +21,9 @@ from uuid import UUID
 import psycopg
 
 from fleet import statements
-from missions import claims, rows, settling
+from missions import claims, exchange, rows
 from missions.claims import Claim
+from missions.exchange import Party
 from missions.settling import Consequences, Settlement
 
 log = logging.getLogger("fleet.committer")
@@ -31,7 +32,7 @@ RETRY_S = 0.5
 
 
 @dataclass(slots=True, eq=False)
-class _Exchange:
+class _Posted:
     """What one slot said and wants, and the answer."""
 
     settlements: Sequence[Settlement]
@@ -51,16 +52,13 @@ class Committer(threading.Thread):
     def __init__(
         self,
         *,
-        agent: UUID,
-        agent_type: str,
-        lease_s: float,
+        party: Party,
         ring: Callable[[Mapping[str, int]], None],
         settled: Callable[[Settlement, bool], None],
     ) -> None:
         super().__init__(name="committer", daemon=True)
-        self.agent, self.agent_type, self.lease_s = agent, agent_type, lease_s
-        self.ring, self.settled = ring, settled
-        self._posted: list[_Exchange] = []
+        self.party, self.ring, self.settled = party, ring, settled
+        self._posted: list[_Posted] = []
         self._changed = threading.Condition()
         self._stopping = False
         self.fault: Exception | None = None
@@ -82,19 +80,19 @@ class Committer(threading.Thread):
 
         Blocks until it is committed, unless `wait` is false. Nothing is claimed once the committer is stopping.
         """
-        exchange = _Exchange(settlements, returned, want)
+        posted = _Posted(settlements, returned, want)
         with self._changed:
             if self.fault is not None:
                 raise self.fault
             if self._stopping and not settlements and not returned:
                 return []
-            self._posted.append(exchange)
+            self._posted.append(posted)
             self._changed.notify()
         if wait:
-            exchange.done.wait()
+            posted.done.wait()
             if self.fault is not None:
                 raise self.fault
-        return exchange.claimed
+        return posted.claimed
 
     def stop(self) -> None:
         """Commit what has been posted, then end."""
@@ -113,27 +111,27 @@ class Committer(threading.Thread):
                 log.critical("the committer cannot go on", exc_info=True)
                 self._fail(batch, fault)
                 return
-            for exchange in batch:
-                exchange.done.set()
+            for posted in batch:
+                posted.done.set()
             self._after(batch, consequences)
         if self._connection is not None:
             self._connection.close()
 
-    def _fail(self, batch: list[_Exchange], fault: Exception) -> None:
+    def _fail(self, batch: list[_Posted], fault: Exception) -> None:
         with self._changed:
             self.fault = fault
             batch, self._posted = batch + self._posted, []
-        for exchange in batch:
-            exchange.done.set()
+        for posted in batch:
+            posted.done.set()
 
-    def _take(self) -> list[_Exchange]:
+    def _take(self) -> list[_Posted]:
         with self._changed:
             while not self._posted and not self._stopping:
                 self._changed.wait()
             batch, self._posted = self._posted, []
             return batch
 
-    def _commit_until_it_holds(self, batch: list[_Exchange]) -> Consequences:
+    def _commit_until_it_holds(self, batch: list[_Posted]) -> Consequences:
         one_by_one = False
         while True:
             try:
@@ -150,62 +148,51 @@ class Committer(threading.Thread):
                     self._connection = None
                 time.sleep(RETRY_S)
 
-    def _commit(self, batch: list[_Exchange], *, one_by_one: bool) -> Consequences:
+    def _commit(self, batch: list[_Posted], *, one_by_one: bool) -> Consequences:
         connection = self._connection = self._connection or rows.connect(name="committer")
-        settlements = [settlement for exchange in batch for settlement in exchange.settlements]
-        returned = [(claim.id, claim.attempt) for exchange in batch for claim in exchange.returned]
-        want = 0 if self._stopping else sum(exchange.want for exchange in batch)
-        consequences, claimed = Consequences(), list[Claim]()
-        if not (returned or self._unsure or one_by_one) and all(map(settling.is_plain, settlements)):
-            claimed = self._commit_in_one_trip(connection, settlements, want, consequences)
-            self._account(batch, settlements, [], claimed, consequences)
-            return consequences
-        with connection.cursor() as cursor, connection.transaction():
-            if settlements:
-                consequences = settling.settle(cursor, settlements=settlements, one_by_one=one_by_one)
-            if self._unsure:
-                self._hand_back_strays(cursor, consequences)
-            if returned:
-                consequences.take(claims.give_back(cursor, claims=returned, why="it had not been started"))
-            if want:
-                claimed = claims.claim(
-                    cursor, agent=self.agent, agent_type=self.agent_type, limit=want, lease_s=self.lease_s
-                )
+        settlements = [settlement for posted in batch for settlement in posted.settlements]
+        returned = [(claim.id, claim.attempt) for posted in batch for claim in posted.returned]
+        want = 0 if self._stopping else sum(posted.want for posted in batch)
+        with connection.cursor() as cursor:
+            if not (returned or self._unsure or one_by_one) and all(map(exchange.is_plain, settlements)):
+                # What nearly every commit is: one statement, which is its own transaction.
+                consequences = exchange.say(cursor, by=self.party, settlements=settlements, want=want)
+            else:
+                with connection.transaction():
+                    consequences = self._commit_more(cursor, settlements, returned, want, one_by_one)
         self._unsure = False
-        self._account(batch, settlements, returned, claimed, consequences)
+        self._account(batch, settlements, returned, consequences)
         return consequences
 
-    def _commit_in_one_trip(
-        self, connection: rows.Connection, settlements: list[Settlement], want: int, consequences: Consequences
-    ) -> list[Claim]:
-        """What nearly every commit is, sent as one: begin, settle, claim, commit, and only then the answers are read."""
-        asked_at = 0.0
-        with connection.cursor() as settled, connection.cursor() as claimed:
-            with connection.pipeline(), connection.transaction():
-                if settlements:
-                    settling.say(settled, settlements)
-                if want:
-                    asked_at = claims.ask(
-                        claimed, agent=self.agent, agent_type=self.agent_type, limit=want, lease_s=self.lease_s
-                    )
-            if settlements:
-                consequences.take(settled.fetchall())
-            return claims.answer(claimed, asked_at=asked_at, lease_s=self.lease_s) if want else []
+    def _commit_more(
+        self,
+        cursor: rows.Cursor,
+        settlements: list[Settlement],
+        returned: list[tuple[UUID, int]],
+        want: int,
+        one_by_one: bool,
+    ) -> Consequences:
+        consequences = exchange.say(cursor, by=self.party, settlements=settlements, one_by_one=one_by_one)
+        if self._unsure:
+            self._hand_back_strays(cursor, consequences)
+        if returned:
+            consequences.take(claims.give_back(cursor, claims=returned, why="it had not been started"))
+        if want:
+            consequences.claimed = exchange.say(cursor, by=self.party, want=want).claimed
+        return consequences
 
     def _account(
         self,
-        batch: list[_Exchange],
+        batch: list[_Posted],
         settlements: list[Settlement],
         returned: list[tuple[UUID, int]],
-        claimed: list[Claim],
         consequences: Consequences,
     ) -> None:
         """The commit holds: note what is known to be held, deal the claims out, and say what was accepted."""
-        self._known.update((claim.id, claim.attempt) for claim in claimed)
+        self._known.update((claim.id, claim.attempt) for claim in consequences.claimed)
         self._known.difference_update((settlement.id, settlement.attempt) for settlement in settlements)
         self._known.difference_update(returned)
-        consequences.freed[self.agent_type] -= len(claimed)
-        _share(claimed, batch)
+        _share(consequences.claimed, batch)
         for settlement in settlements:
             self.settled(settlement, settlement.id in consequences.accepted)
 
@@ -213,17 +200,17 @@ class Committer(threading.Thread):
         """Claims of a commit whose answer was lost: the database says that we hold them, and we never heard."""
         cursor.execute(
             "SELECT id, attempt FROM missions_sortie WHERE state = 'running' AND agent_id = %(agent)s",
-            {"agent": self.agent},
+            {"agent": self.party.agent},
         )
         strays = [row for row in cursor.fetchall() if row not in self._known]
         if strays:
             log.warning("handing back %d claims whose answer was lost", len(strays))
             consequences.take(claims.give_back(cursor, claims=strays, why="the answer to its claim was lost"))
 
-    def _after(self, batch: list[_Exchange], consequences: Consequences) -> None:
+    def _after(self, batch: list[_Posted], consequences: Consequences) -> None:
         """What follows a commit and may fail without harm: the control loop does it again."""
         self.ring({agent_type: count for agent_type, count in consequences.freed.items() if count > 0})
-        going_on = {claim.mission for exchange in batch for claim in exchange.claimed}
+        going_on = {claim.mission for posted in batch for claim in posted.claimed}
         ended = consequences.missions - going_on
         if ended and self._connection is not None:
             try:
@@ -232,9 +219,9 @@ class Committer(threading.Thread):
                 log.warning("could not look whether missions are complete: %s", fault)
 
 
-def _share(claimed: list[Claim], batch: list[_Exchange]) -> None:
+def _share(claimed: list[Claim], batch: list[_Posted]) -> None:
     """Deal the claims out, one each in turn, the most urgent first, up to what each slot wants."""
-    wanting = [exchange for exchange in batch if exchange.want]
+    wanting = [posted for posted in batch if posted.want]
     place = 0
     for claim in claimed:
         while len(wanting[place % len(wanting)].claimed) >= wanting[place % len(wanting)].want:

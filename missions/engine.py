@@ -31,6 +31,7 @@ from agents.drivers.base import Stop, StopReason
 from missions import claims, flight, rows
 from missions.claims import Claim
 from missions.committer import Committer
+from missions.exchange import Party
 from missions.hints import Hinter
 from missions.scribe import Scribe
 from missions.settling import Settlement
@@ -74,9 +75,7 @@ class Engine:
         self.hinter = hinter
         self.scribe = Scribe(keep=settings.FLEET_OUTPUT_BYTES)
         self.committer = Committer(
-            agent=agent,
-            agent_type=kit.agent_type,
-            lease_s=self.lease_s,
+            party=Party(agent=agent, agent_type=kit.agent_type, lease_s=self.lease_s),
             ring=hinter.ring,
             settled=self._settled,
         )

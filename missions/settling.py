@@ -1,8 +1,7 @@
-"""What follows when sorties end: accept outcomes, free or skip what needed them, add the sorties they ask for.
+"""What an attempt's outcome is, and what follows when sorties end: free or skip what needed them.
 
 Everything here runs inside the caller's transaction and answers with what the caller does after its commit:
-which types to hint, which missions may be complete. One way for agents (committer), rescue, cancel and outside
-agents alike.
+which types to hint, which missions may be complete. One way for agents, rescue and cancel alike.
 """
 
 from __future__ import annotations
@@ -13,10 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-import psycopg as postgres
-
 from fleet import statements
-from missions import insertion
+from missions.claims import Claim
 from missions.plan import SortieSpec
 from missions.rows import Cursor
 
@@ -47,6 +44,7 @@ class Consequences:
     accepted: set[UUID] = field(default_factory=set)
     freed: Counter[str] = field(default_factory=Counter)  # agent type -> sorties that became queued
     missions: set[UUID] = field(default_factory=set)  # those that may be complete now
+    claimed: list[Claim] = field(default_factory=list)
 
     def take(self, rows: Iterable[tuple[bool, UUID, UUID, str, str, bool]]) -> list[UUID]:
         """Note the rows that a statement returned; give back those that ended badly."""
@@ -61,66 +59,6 @@ class Consequences:
             if ended_badly:
                 bad.append(sortie)
         return bad
-
-
-def settle(cursor: Cursor, *, settlements: Sequence[Settlement], one_by_one: bool = False) -> Consequences:
-    """Accept the settlements whose attempt is the running one. The others are absent from `accepted`.
-
-    Where Postgres cannot store one of them (a NUL in its JSON, say; psycopg's DataError, or ValueError), roll back
-    and call again with `one_by_one`: that row fails alone.
-    """
-    consequences = Consequences()
-    if not one_by_one:
-        _settle(cursor, settlements, consequences)
-        return consequences
-    for settlement in settlements:
-        try:
-            with cursor.connection.transaction():
-                _settle(cursor, [settlement], consequences)
-        except (postgres.DataError, postgres.IntegrityError, ValueError) as fault:
-            _settle(cursor, [_unstorable(settlement, fault)], consequences)
-    return consequences
-
-
-def _settle(cursor: Cursor, settlements: Sequence[Settlement], consequences: Consequences) -> None:
-    bad: list[UUID] = []
-    for settlement in settlements:
-        if settlement.added:
-            queued, hopeless = insertion.add(
-                cursor, parent=settlement.id, attempt=settlement.attempt, specs=settlement.added
-            )
-            consequences.freed += queued
-            bad += hopeless
-    say(cursor, settlements)
-    bad += consequences.take(cursor.fetchall())
-    if bad:
-        skip(cursor, bad=bad, consequences=consequences)
-
-
-def is_plain(settlement: Settlement) -> bool:
-    """Whether nothing but `say` is needed for it: it adds nothing, and nobody can be skipped because of it."""
-    return settlement.state in {"succeeded", "waiting"} and not settlement.added
-
-
-def say(cursor: Cursor, settlements: Sequence[Settlement]) -> None:
-    """Send the one statement that settles; its rows are for `Consequences.take`."""
-    cursor.execute(
-        statements.read("missions", "settle"),
-        {
-            "ids": [s.id for s in settlements],
-            "attempts": [s.attempt for s in settlements],
-            "states": [s.state for s in settlements],
-            "outcomes": [s.outcome for s in settlements],
-            "charges": [s.charge for s in settlements],
-            "delays": [s.delay_s for s in settlements],
-            "waits": [s.waits_for for s in settlements],
-            "results": [s.result for s in settlements],
-            "errors": [s.error for s in settlements],
-            "exits": [s.exit_code for s in settlements],
-            "cpus": [s.cpu_s for s in settlements],
-            "rss": [s.max_rss_bytes for s in settlements],
-        },
-    )
 
 
 def skip(cursor: Cursor, *, bad: Sequence[UUID], consequences: Consequences) -> None:
@@ -151,7 +89,8 @@ def free(cursor: Cursor, *, ended: Sequence[UUID], consequences: Consequences) -
     consequences.take(cursor.fetchall())
 
 
-def _unstorable(settlement: Settlement, fault: Exception) -> Settlement:
+def unstorable(settlement: Settlement, fault: Exception) -> Settlement:
+    """What is recorded in the place of an outcome that Postgres refuses to store."""
     reason = str(fault).splitlines()[0].replace("\x00", "")
     return Settlement(
         id=settlement.id,

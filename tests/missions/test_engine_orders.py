@@ -85,7 +85,6 @@ def test_a_time_that_a_plan_names_holds_after_a_retry_too() -> None:
     assert fleet.states(mission.id) == {"later": "waiting"}
 
 
-@pytest.mark.xfail(reason="settle.sql forgets the cancel where a failed try leaves another one", strict=True)
 def test_what_was_cancelled_while_it_failed_is_not_tried_again() -> None:
     mission = fleet.launch({"flaky": {"retry": {"max_attempts": 3, "backoff": "1h"}}, "other": {}})
     flier = Flier(id=ids.new())

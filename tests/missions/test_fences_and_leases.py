@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -12,7 +13,7 @@ from agents import operations as agents
 from agents.models import Agent
 from fleet import ids, statements
 from fleet.events.models import Event
-from missions import claims, dispatch, operations, rows, settling
+from missions import claims, dispatch, exchange, operations, rows
 from missions.claims import Claim
 from missions.models import Artifact, Attempt, Output, Sortie
 from missions.settling import Settlement
@@ -29,22 +30,26 @@ def database() -> Iterator[rows.Connection]:
     made.close()
 
 
-def registered() -> object:
+def registered() -> UUID:
     agent = ids.new()
     agents.register(agent=agent, agent_type="backend", node="test", pid=1, start_time=0.0)
     return agent
 
 
-def claim_one(database: rows.Connection, *, agent: object, lease_s: float = 30) -> Claim:
+def party(agent: UUID, *, lease_s: float = 30) -> exchange.Party:
+    return exchange.Party(agent=agent, agent_type="backend", lease_s=lease_s)
+
+
+def claim_one(database: rows.Connection, *, agent: UUID, lease_s: float = 30) -> Claim:
     with database.cursor() as cursor, database.transaction():
-        (claimed,) = claims.claim(cursor, agent=agent, agent_type="backend", limit=1, lease_s=lease_s)  # type: ignore[arg-type]
+        (claimed,) = exchange.say(cursor, by=party(agent, lease_s=lease_s), want=1).claimed
     return claimed
 
 
 def settle(database: rows.Connection, claim: Claim, state: str = "succeeded") -> bool:
     said = Settlement(id=claim.id, attempt=claim.attempt, state=state, outcome=state, result="1")
     with database.cursor() as cursor, database.transaction():
-        return claim.id in settling.settle(cursor, settlements=[said]).accepted
+        return claim.id in exchange.say(cursor, by=party(ids.new()), settlements=[said]).accepted
 
 
 def expire(sortie: Sortie) -> None:
@@ -152,7 +157,7 @@ def test_a_given_up_agent_claims_nothing(database: rows.Connection) -> None:
     agent = registered()
     agents.end(agents=[agent], state=Agent.State.LOST, reason="gone")  # type: ignore[list-item]
     with database.cursor() as cursor, database.transaction():
-        assert claims.claim(cursor, agent=agent, agent_type="backend", limit=1, lease_s=30) == []  # type: ignore[arg-type]
+        assert exchange.say(cursor, by=party(agent), want=1).claimed == []
 
 
 def test_the_urgent_comes_first_and_missions_take_turns(database: rows.Connection) -> None:
@@ -205,9 +210,8 @@ def test_two_siblings_that_finish_at_once_free_their_join_once(database: rows.Co
     first, second = claim_one(database, agent=agent), claim_one(database, agent=agent)
     other = rows.connect(name="other")
     with database.transaction(), database.cursor() as cursor:
-        settling.settle(
-            cursor, settlements=[Settlement(id=first.id, attempt=1, state="succeeded", outcome="succeeded")]
-        )
+        said = Settlement(id=first.id, attempt=1, state="succeeded", outcome="succeeded")
+        exchange.say(cursor, by=party(ids.new()), settlements=[said])
         late = threading.Thread(target=settle, args=(other, second))
         late.start()
         late.join(0.3)

@@ -1,0 +1,134 @@
+"""What an agent says and what it gets for it: outcomes against claims, nearly always in one statement.
+
+One way for the committer of an agent's process and for agents from outside. The statement is `sql/exchange.sql`: it
+settles, frees what waited for that, lets the agent go on with what it freed, and claims the rest from the queue.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg
+
+from fleet import statements
+from missions import insertion, settling
+from missions.claims import MARGIN_S, Claim
+from missions.rows import Cursor
+from missions.settling import Consequences, Settlement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Party:
+    """On whose behalf: an agent, its type, and for how many seconds its claims hold without being renewed."""
+
+    agent: UUID
+    agent_type: str
+    lease_s: float
+
+
+def is_plain(settlement: Settlement) -> bool:
+    """Whether the one statement does all for it: it adds nothing, and nobody can be skipped because of it."""
+    return settlement.state == "succeeded" and not settlement.added
+
+
+def say(
+    cursor: Cursor, *, by: Party, settlements: Sequence[Settlement] = (), want: int = 0, one_by_one: bool = False
+) -> Consequences:
+    """Accept the settlements whose attempt is the running one, and claim up to `want` sorties, the most urgent first.
+
+    Runs in the caller's transaction; where all settlements are plain, it is one statement and needs none. A settlement
+    that is not accepted changes nothing and is absent from `accepted`.
+
+    Where Postgres cannot store one of them (a NUL in its JSON, say; psycopg's DataError, or ValueError), roll back
+    and call again with `one_by_one`: that one fails alone.
+    """
+    consequences = Consequences()
+    if all(map(is_plain, settlements)) and not one_by_one:
+        _send(cursor, by, settlements, want, consequences)
+        return consequences
+    for some in [[one] for one in settlements] if one_by_one else [settlements]:
+        _settle(cursor, by, some, consequences, guarded=one_by_one)
+    if want:
+        _send(cursor, by, (), want, consequences)
+    return consequences
+
+
+def _settle(
+    cursor: Cursor, by: Party, settlements: Sequence[Settlement], consequences: Consequences, *, guarded: bool
+) -> None:
+    if guarded:
+        try:
+            with cursor.connection.transaction():
+                _settle(cursor, by, settlements, consequences, guarded=False)
+        except (psycopg.DataError, psycopg.IntegrityError, ValueError) as fault:
+            unstorable = [settling.unstorable(settlement, fault) for settlement in settlements]
+            _settle(cursor, by, unstorable, consequences, guarded=False)
+        return
+    bad: list[UUID] = []
+    for settlement in settlements:
+        if settlement.added:
+            queued, hopeless = insertion.add(
+                cursor, parent=settlement.id, attempt=settlement.attempt, specs=settlement.added
+            )
+            consequences.freed += queued
+            bad += hopeless
+    bad += _send(cursor, by, settlements, 0, consequences)
+    if bad:
+        settling.skip(cursor, bad=bad, consequences=consequences)
+
+
+def _send(
+    cursor: Cursor, by: Party, settlements: Sequence[Settlement], want: int, consequences: Consequences
+) -> list[UUID]:
+    """The statement itself. Notes what follows; gives back those that ended badly."""
+    asked_at = time.monotonic()
+    cursor.execute(
+        statements.read("missions", "exchange"),
+        {
+            "said": json.dumps([_as_row(settlement) for settlement in settlements]),
+            "agent": by.agent,
+            "type": by.agent_type,
+            "lease": by.lease_s,
+            "want": want,
+        },
+    )
+    held_until = asked_at + by.lease_s - min(MARGIN_S, by.lease_s / 4)
+    changes = []
+    for what, sortie, mission, agent_type, state, bad, key, attempt, tries, max_tries, spec in cursor.fetchall():
+        if what != "claimed":
+            changes.append((what == "settled", sortie, mission, agent_type, state, bad))
+            continue
+        consequences.claimed.append(
+            Claim(
+                id=sortie,
+                mission=mission,
+                key=key,
+                attempt=attempt,
+                tries=tries,
+                max_tries=max_tries,
+                spec=spec,
+                held_until=held_until,
+            )
+        )
+    return consequences.take(changes)
+
+
+def _as_row(settlement: Settlement) -> dict[str, object]:
+    return {
+        "id": str(settlement.id),
+        "attempt": settlement.attempt,
+        "state": settlement.state,
+        "outcome": settlement.outcome,
+        "charge": settlement.charge,
+        "delay_s": settlement.delay_s,
+        "waits_for": settlement.waits_for,
+        "result": settlement.result,
+        "error": settlement.error,
+        "exit_code": settlement.exit_code,
+        "cpu_s": settlement.cpu_s,
+        "max_rss_bytes": settlement.max_rss_bytes,
+    }
