@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
 from fleet import errors, ids
 from missions.models import Artifact, Attempt, Mission, Need, Output, Sortie
 from missions.states import SortieState
 
+PAGE = 100  # sorties that are in memory at once, each with its result
+
 
 def find(text: str) -> Mission:
     """The mission that `msn_…`, the end of its id, or `latest` names; NotFound, or Conflict where several fit."""
+    named = Mission.objects.defer("plan").order_by("-id")
     if text == "latest":
-        found = list(Mission.objects.order_by("-id")[:1])
+        found = list(named[:1])
     elif len(text) >= 4 and not text.startswith(ids.MISSION + "_"):
-        found = [mission for mission in Mission.objects.order_by("-id")[:1_000] if mission.ref.endswith(text)][:2]
+        recent = Mission.objects.order_by("-id").values_list("id", flat=True)[:1_000]
+        found = list(named.filter(id__in=[id for id in recent if ids.encode(ids.MISSION, id).endswith(text)][:2]))
     else:
-        found = list(Mission.objects.filter(id=ids.decode(ids.MISSION, text)))
+        found = list(named.filter(id=ids.decode(ids.MISSION, text)))
     if len(found) > 1:
         raise errors.Conflict(f"Several missions end in {text!r}.", hint="Give more of the id.")
     if not found:
@@ -32,8 +37,10 @@ def find(text: str) -> Mission:
 
 def find_sortie(mission: Mission, text: str) -> Sortie:
     """A sortie of a mission by its key or its id."""
-    wanted = Q(id=ids.decode(ids.SORTIE, text)) if text.startswith(ids.SORTIE + "_") else Q(key=text)
-    found = Sortie.objects.filter(wanted, mission=mission).first()
+    there = Sortie.objects.filter(mission=mission)
+    found = there.filter(key=text).first() if text.isprintable() else None
+    if found is None and text.startswith(ids.SORTIE + "_"):
+        found = there.filter(id=ids.decode(ids.SORTIE, text)).first()
     if found is None:
         raise errors.NotFound(f"{mission.name} has no sortie {text!r}.", hint="See `manage.py fleet_mission show`.")
     return found
@@ -67,43 +74,82 @@ def summary(mission: Mission, counted: dict[str, int] | None = None) -> dict[str
     }
 
 
-def items(mission: Mission) -> list[dict[str, Any]]:
-    """Each sortie of a mission, in the plan's order, with what it waits for or came to."""
-    sorties = list(Sortie.objects.filter(mission=mission).order_by("turn", "id"))
-    keys = {sortie.id: sortie.key for sortie in sorties}
+def items(
+    mission: Mission,
+    *,
+    states: Collection[str] | None = None,
+    after: Sortie | None = None,
+    only: Sortie | None = None,
+    most: int | None = None,
+    results: bool = True,
+) -> Iterator[dict[str, Any]]:
+    """The sorties of a mission in the plan's order, with what each waits for or came to; read page by page, so that a
+    mission of any size takes the memory of one page.
+
+    `states`: only those in one of them. `after`: only those behind this one. `only`: this one. `most`: so many.
+    `results` False leaves their results unread, and null.
+    """
+    found = Sortie.objects.filter(mission=mission).order_by("turn", "id")
+    if states is not None:
+        found = found.filter(state__in=states)
+    if after is not None:
+        found = found.filter(Q(turn__gt=after.turn) | Q(turn=after.turn, id__gt=after.id))
+    if only is not None:
+        found = found.filter(id=only.id)
+    rows = found[:most].iterator(chunk_size=PAGE)
+    while page := list(islice(rows, PAGE)):
+        yield from _page(mission, page, results=results)
+
+
+def notable(mission: Mission, *, total: int, most: int) -> list[dict[str, Any]]:
+    """What of a mission fits on a screen: all of one with at most `most` sorties; of a larger one what runs, has failed
+    or waits."""
+    if total <= most:
+        return list(items(mission, results=False))
+    shown: list[dict[str, Any]] = []
+    for state in (SortieState.RUNNING, SortieState.FAILED, SortieState.WAITING):
+        shown += items(mission, states=[state], most=most - len(shown), results=False)
+    return shown
+
+
+def last_result(mission: Mission) -> Any:
+    """The result of the sortie that comes last in the plan; None where it has none."""
+    last = Sortie.objects.filter(mission=mission).order_by("-turn", "-id").first()
+    if last is None or last.state != SortieState.SUCCEEDED:
+        return None
+    return Attempt.objects.filter(sortie=last, number=last.attempt).values_list("result", flat=True).first()
+
+
+def _page(mission: Mission, sorties: Sequence[Sortie], *, results: bool) -> Iterator[dict[str, Any]]:
+    page = [sortie.id for sortie in sorties]
     needs: dict[UUID, list[str]] = {}
-    for sortie, upstream in Need.objects.filter(sortie__mission=mission).values_list("sortie", "upstream"):
-        needs.setdefault(sortie, []).append(keys[upstream])
-    states = {sortie.key: sortie.state for sortie in sorties}
-    attempts = {
-        (attempt.sortie_id, attempt.number): attempt for attempt in Attempt.objects.filter(sortie__mission=mission)
-    }
-    return [
-        _item(mission, sortie, needs.get(sortie.id, []), states, attempts.get((sortie.id, sortie.attempt)))
-        for sortie in sorties
-    ]
-
-
-def _item(
-    mission: Mission, sortie: Sortie, needs: list[str], states: dict[str, str], attempt: Attempt | None
-) -> dict[str, Any]:
-    return {
-        "id": sortie.ref,
-        "key": sortie.key,
-        "agent_type": sortie.agent_type_id,
-        "state": sortie.state,
-        "attempt": sortie.attempt,
-        "tries": sortie.tries,
-        "needs": needs,
-        "waits_for": waits_for(mission, sortie, [need for need in needs if not SortieState(states[need]).final]),
-        "ready_at": _time(sortie.ready_at),
-        "started_at": _time(sortie.started_at),
-        "finished_at": _time(sortie.finished_at),
-        "progress": attempt.progress if attempt and sortie.state == SortieState.RUNNING else None,
-        "note": attempt.note if attempt and sortie.state == SortieState.RUNNING else "",
-        "result": attempt.result if attempt and attempt.state == Attempt.State.SUCCEEDED else None,
-        "error": attempt.error if attempt and attempt.error else None,
-    }
+    unfinished: dict[UUID, list[str]] = {}
+    edges = Need.objects.filter(sortie__in=page).order_by("upstream__turn", "upstream")
+    for sortie, key, state in edges.values_list("sortie", "upstream__key", "upstream__state").iterator():
+        needs.setdefault(sortie, []).append(key)
+        if not SortieState(state).final:
+            unfinished.setdefault(sortie, []).append(key)
+    last = Attempt.objects.filter(sortie__in=page, number=F("sortie__attempt"))
+    attempts = {attempt.sortie_id: attempt for attempt in (last if results else last.defer("result"))}
+    for one in sorties:
+        attempt = attempts.get(one.id)
+        yield {
+            "id": one.ref,
+            "key": one.key,
+            "agent_type": one.agent_type_id,
+            "state": one.state,
+            "attempt": one.attempt,
+            "tries": one.tries,
+            "needs": needs.get(one.id, []),
+            "waits_for": waits_for(mission, one, unfinished.get(one.id, [])),
+            "ready_at": _time(one.ready_at),
+            "started_at": _time(one.started_at),
+            "finished_at": _time(one.finished_at),
+            "progress": attempt.progress if attempt and one.state == SortieState.RUNNING else None,
+            "note": attempt.note if attempt and one.state == SortieState.RUNNING else "",
+            "result": attempt.result if results and attempt and attempt.state == Attempt.State.SUCCEEDED else None,
+            "error": attempt.error if attempt and attempt.error else None,
+        }
 
 
 def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str]) -> str:
@@ -133,14 +179,15 @@ def output(*, sortie: Sortie, attempt: int | None = None, after: int = 0) -> Que
     return Output.objects.filter(sortie=sortie, attempt=number, id__gt=after).order_by("id")
 
 
-def artifacts(mission: Mission) -> list[Artifact]:
-    """The files that accepted attempts of a mission gave out."""
-    rows = Artifact.objects.filter(sortie__mission=mission, sortie__state=SortieState.SUCCEEDED)
-    return [
-        one
-        for one in rows.select_related("sortie").order_by("sortie__turn", "path")
-        if one.attempt == one.sortie.attempt
-    ]
+def artifacts(mission: Mission) -> QuerySet[Artifact]:
+    """The files that accepted attempts of a mission gave out, with their sorties."""
+    accepted = Artifact.objects.filter(sortie__mission=mission, sortie__state=SortieState.SUCCEEDED)
+    return accepted.filter(attempt=F("sortie__attempt")).select_related("sortie").order_by("sortie__turn", "path", "id")
+
+
+def artifact(file: Artifact) -> dict[str, Any]:
+    """`{id, sortie, path, digest, size}`"""
+    return {"id": file.ref, "sortie": file.sortie.key, "path": file.path, "digest": file.digest, "size": file.size}
 
 
 def _time(value: datetime | None) -> str | None:

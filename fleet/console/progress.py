@@ -1,4 +1,4 @@
-"""Live progress on a terminal, and plain lines where there is none (a pipe, CI, NO_COLOR is honoured by rich itself)."""
+"""Live progress on a terminal, and plain lines where there is none (a pipe, CI; NO_COLOR is honoured by rich itself)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fleet.console import lines
+
 COLOURS = {
     "succeeded": "green", "failed": "red", "skipped": "yellow", "cancelled": "magenta", "running": "cyan",
     "queued": "blue", "waiting": "yellow",
 }  # fmt: skip
 SIGNS = {"succeeded": "✓", "failed": "✗", "skipped": "–", "cancelled": "■", "running": "▶", "waiting": "…"}
+ENDED = ("succeeded", "failed", "skipped", "cancelled")
 MOST_ROWS = 30
-BUSY = {"running", "failed", "waiting"}  # shown alone where there are more
+MOST_LINES = 200  # sorties of which each change gets a line of its own
+FOOT = 4  # lines of a terminal that are not for sorties
+STEPS = 20  # of a mission with more sorties: so many lines tell how far it is
 
 
 def console() -> Console:
@@ -28,7 +33,8 @@ def console() -> Console:
 
 
 class Board:
-    """Shows a mission's sorties as they change. `update` takes the shapes of missions.queries."""
+    """Shows a mission's sorties as they change. `update` takes the shapes of missions.queries: the summary, and at most
+    `room` sorties, which are all of them unless there are more."""
 
     def __init__(self) -> None:
         self.console = console()
@@ -36,6 +42,7 @@ class Board:
         if self.console.is_terminal and not os.environ.get("CI"):
             self.live = Live(console=self.console, refresh_per_second=8, transient=False)
         self._told: dict[str, str] = {}
+        self._step = 0
 
     def __enter__(self) -> Board:
         if self.live:
@@ -48,42 +55,64 @@ class Board:
         if self.live:
             self.live.stop()
 
+    @property
+    def room(self) -> int:
+        return max(3, min(MOST_ROWS, self.console.height - FOOT)) if self.live else MOST_LINES
+
     def update(self, summary: Mapping[str, Any], items: list[dict[str, Any]]) -> None:
         if self.live:
             self.live.update(self._picture(summary, items))
             return
-        done = sum(item["state"] in {"succeeded", "failed", "skipped", "cancelled"} for item in items)
+        total, done = summary["sorties"]["total"], _done(summary)
         for item in items:
-            if self._told.get(item["key"]) != item["state"] and item["state"] not in {"pending", "ready", "queued"}:
-                self.console.print(f"[{done}/{len(items)}] {_line(item)}", markup=False)
+            before = self._told.get(item["key"])
             self._told[item["key"]] = item["state"]
+            untold = (
+                {"pending", "ready", "queued"} if total <= MOST_LINES else {"pending", "ready", "queued", "running"}
+            )
+            if before != item["state"] and item["state"] not in untold:
+                self._write(f"[{done}/{total}] {_line(item)}")
+        if total > MOST_LINES and done * STEPS // total > self._step:
+            self._step = done * STEPS // total
+            counts = ", ".join(f"{summary['sorties'][state]} {state}" for state in ENDED if summary["sorties"][state])
+            self._write(f"[{done}/{total}] {counts}")
+
+    def _write(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
 
     def _picture(self, summary: Mapping[str, Any], items: list[dict[str, Any]]) -> Group:
-        table = Table.grid(padding=(0, 2))
-        shown = (
-            items
-            if len(items) <= MOST_ROWS
-            else [i for i in items if i["state"] in {"running", "failed", "waiting"}][:MOST_ROWS]
-        )
-        for item in shown:
-            colour = COLOURS.get(item["state"], "dim")
-            what = item["note"] if item["state"] == "running" else item["error"] or item["waits_for"] or ""
+        wide = self.console.width >= lines.NARROW
+        table = Table.grid(padding=(0, 2), expand=True)
+        table.add_column(no_wrap=True, width=11)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=2)
+        if wide:
+            table.add_column(no_wrap=True, width=14)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
+        for item in items:
+            what = item["note"] if item["state"] == "running" else item["error"] or item["waits_for"]
             table.add_row(
-                Text(f"{SIGNS.get(item['state'], '·')} {item['state']:<9}", style=colour),
-                Text(item["key"]),
-                Text(item["agent_type"], style="dim"),
-                Text(" ".join(str(what).split())[:80], style="dim"),
+                Text(f"{SIGNS.get(item['state'], '·')} {item['state']:<9}", style=COLOURS.get(item["state"], "dim")),
+                Text(lines.one(item["key"])),
+                *([Text(item["agent_type"], style="dim")] if wide else []),
+                Text(lines.one(what or ""), style="dim"),
             )
-        done = sum(item["state"] in {"succeeded", "failed", "skipped", "cancelled"} for item in items)
+        total, done = summary["sorties"]["total"], _done(summary)
+        counted = summary["sorties"]
+        busy = ", ".join(f"{counted[state]} {state}" for state in ("running", "failed") if counted[state])
         foot = Table.grid(padding=(0, 2))
-        foot.add_row(
-            ProgressBar(total=max(1, len(items)), completed=done, width=40),
-            f"{done}/{len(items)}  {summary['name']}: {summary['state']}  {summary['elapsed_s']:.0f} s",
-        )
-        return Group(table, foot)
+        foot.add_column(width=max(8, min(40, self.console.width // 3)))
+        foot.add_column(overflow="fold")
+        told = f"{lines.one(summary['name'])}: {summary['state']}, {summary['elapsed_s']:.0f} s"
+        foot.add_row(ProgressBar(total=max(1, total), completed=done), f"{done}/{total}  {told}")
+        rest = f"{total - len(items):,} more sorties are not shown; {busy or 'none of them runs'}"
+        return Group(table, *([Text(rest, style="dim")] if total > len(items) else []), foot)
+
+
+def _done(summary: Mapping[str, Any]) -> int:
+    return sum(summary["sorties"][state] for state in ENDED)
 
 
 def _line(item: Mapping[str, Any]) -> str:
     what = item["error"] or (item["waits_for"] if item["state"] in {"waiting", "skipped"} else "")
-    tail = f": {' '.join(str(what).split())[:200]}" if what else ""
-    return f"{SIGNS.get(item['state'], '·')} {item['key']} {item['state']}{tail}"
+    tail = f": {lines.one(what)[:200]}" if what else ""
+    return f"{SIGNS.get(item['state'], '·')} {lines.one(item['key'])} {item['state']}{tail}"

@@ -56,7 +56,7 @@ def test_a_password_is_as_good_as_a_session(client: Client) -> None:
 def test_a_mission_is_told_as_the_commands_tell_it() -> None:
     mission = web.flown()
     told: dict[str, Any] = web.superuser().get(f"/api/v1/missions/{mission.ref}/").json()
-    assert told == {**queries.summary(mission), "items": queries.items(mission)}
+    assert told == {**queries.summary(mission), "items": list(queries.items(mission)), "next": None}
     assert {item["key"]: item["state"] for item in told["items"]} == {
         "good": "succeeded", "bad": "failed", "late": "skipped",
     }  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models import Count, Q
 
 from agents.models import Agent, AgentType
+from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand
 from missions.models import Sortie
 
@@ -22,22 +23,24 @@ class Command(OperatorCommand):
         types = actions.add_parser("types", help="the agent types")
         for one in (listing, types):
             one.add_argument("--json", action="store_true", help="one JSON document on standard output")
+            one.add_argument("--watch", **repeating.ARGUMENT)
 
     def act(self, **options: Any) -> int:
+        return self.again(lambda: self._tell(options), every_s=options["watch"])
+
+    def _tell(self, options: dict[str, Any]) -> int:
+        width = lines.columns(self.stdout)
         rows = _agents(everything=options["all"]) if options["action"] == "list" else _types()
         if options["json"]:
-            self.show(rows)
+            self.show(rows, one_line=options["watch"] is not None)
             return 0
         for row in rows:
             if options["action"] == "list":
-                flies = ", ".join(row["sorties"]) or row["reason"]
-                self.stdout.write(
-                    f"{row['id']}  {row['type']:<14} {row['node'] or '-':<16} {row['pid']:>8} {row['state']:<10} {flies}"
-                )
+                flies = lines.one(", ".join(row["sorties"]) or row["reason"])
+                text = f"{row['id']}  {row['type']:<14} {row['node'] or '-':<16} {row['pid']:>8} {row['state']:<10} {flies}"
             else:
-                self.stdout.write(
-                    f"{row['name']:<14} {row['live']} live, {row['concurrency']} at once each  {row['description']}"
-                )
+                text = f"{row['name']:<14} {row['live']} live, {row['concurrency']} at once each  {row['description']}"
+            self.stdout.write(lines.fitted(text.rstrip(), width=width))
         if not rows:
             self.say("No agents. Start the fleet: manage.py fleet_up")
         return 0

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
 from missions.operations import cleaning
 
@@ -17,8 +18,12 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--yes", action="store_true", help="do it")
-        parser.add_argument("--days", type=int, default=settings.FLEET_RETAIN_DAYS, help="keep what is younger")
-        parser.add_argument("--most", type=int, default=settings.FLEET_RETAIN_MISSIONS, help="keep at most so many")
+        parser.add_argument(
+            "--days", type=arguments.days, default=settings.FLEET_RETAIN_DAYS, help="keep what is younger"
+        )
+        parser.add_argument(
+            "--most", type=arguments.count, default=settings.FLEET_RETAIN_MISSIONS, help="keep at most so many"
+        )
         parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
     def act(self, **options: Any) -> int:
@@ -33,5 +38,5 @@ class Command(OperatorCommand):
         elif options["yes"]:
             self.say(f"Removed {removed} missions and {events} events of none.")
         else:
-            self.say(f"{len(chosen)} finished missions would be removed. Do it with --yes.")
+            self.say(f"{len(chosen)} finished missions would be removed." + (" Do it with --yes." if chosen else ""))
         return 0

@@ -17,6 +17,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from agents.drivers import sandbox
 from agents.models import Agent, AgentType
+from fleet.console import lines
 from fleet.management.operator import OperatorCommand
 
 FREE_BYTES = 1_000_000_000
@@ -43,8 +44,10 @@ class Command(OperatorCommand):
         if options["json"]:
             self.show([asdict(finding) for finding in findings])
         else:
+            width = lines.columns(self.stdout)
             for one in findings:
-                self.stdout.write(f"{'ok   ' if one.well else 'FAULT'} {one.name:<12} {one.said} {one.remedy}".rstrip())
+                text = f"{'ok   ' if one.well else 'FAULT'} {one.name:<13} {one.said} {one.remedy}".rstrip()
+                self.stdout.write(lines.fitted(text, width=width, indent=20))
         return 0 if all(finding.well for finding in findings) else 1
 
 
@@ -63,7 +66,7 @@ def _host() -> Iterator[Finding]:
         "" if free > FREE_BYTES else "Make room, or move it with FLEET_HOME.",
     )  # fmt: skip
     shut_off, why = sandbox.available()
-    yield Finding("sandbox", shut_off, why)
+    yield Finding("sandbox", shut_off, why or "works can be shut off from the fleet's credentials")
 
 
 def _folder() -> Iterator[Finding]:
@@ -71,7 +74,11 @@ def _folder() -> Iterator[Finding]:
         (settings.FLEET_HOME.private, 0o700),
         (settings.FLEET_HOME.private / "credentials.json", 0o600),
     ):
-        mode = stat.S_IMODE(path.stat().st_mode)
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except OSError as fault:
+            yield Finding("permissions", False, f"{path}: {fault.strerror}.", "Start the fleet: manage.py fleet_up")
+            continue
         yield Finding(
             "permissions",
             mode == wanted,
@@ -100,7 +107,7 @@ def _services() -> Iterator[Finding]:
                     "" if name in live else start,
                 )
     except Error as fault:
-        yield Finding("postgres", False, str(fault).splitlines()[0], start)
+        yield Finding("postgres", False, (str(fault).strip().splitlines() or ["does not answer"])[0], start)
     try:
         with redis.Redis.from_url(
             settings.FLEET_ENDPOINTS.redis_url, socket_connect_timeout=2, socket_timeout=2

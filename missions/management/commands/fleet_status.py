@@ -6,12 +6,13 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.db import Error
+from django.db import Error, connection
 from django.db.models import Count, Min
 from django.utils import timezone
 
 from agents.models import Agent, AgentType, Node
 from fleet import services
+from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand
 from fleet.services import detached
 from missions.models import Mission, Sortie
@@ -22,8 +23,12 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        parser.add_argument("--watch", **repeating.ARGUMENT)
 
     def act(self, **options: Any) -> int:
+        return self.again(lambda: self._look(options), every_s=options["watch"])
+
+    def _look(self, options: dict[str, Any]) -> int:
         state = detached.state(settings.FLEET_HOME)
         status: dict[str, Any] = {
             "running": state["running"],
@@ -33,17 +38,27 @@ class Command(OperatorCommand):
         try:
             status |= _fleet()
         except Error as fault:
+            connection.close()
+            why = (str(fault).strip().splitlines() or ["it closed the connection"])[0]
             status |= {
-                "error": f"Postgres does not answer: {str(fault).splitlines()[0]} Start the fleet: manage.py fleet_up"
+                "nodes": [],
+                "agents": {},
+                "missions": {},
+                "queues": [],
+                "error": f"Postgres does not answer: {why} Start the fleet: manage.py fleet_up",
             }
         if options["json"]:
-            self.show(status)
+            self.show(status, one_line=options["watch"] is not None)
         else:
             self._tell(status)
         return 1 if "error" in status else 0
 
     def _tell(self, status: dict[str, Any]) -> None:
-        write = self.stdout.write
+        width = lines.columns(self.stdout)
+
+        def write(text: str) -> None:
+            self.stdout.write(lines.fitted(text, width=width, indent=10))
+
         write("The fleet runs." if status["running"] else "The fleet does not run here. Start it: manage.py fleet_up")
         for service in status["services"]:
             write(f"  {service['name']:<10} {service['state']}")

@@ -1,0 +1,40 @@
+"""Lines of text for people: they fit a terminal of any width, and are whole where there is none."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+
+from django.core.management.base import OutputWrapper
+
+NARROW = 100  # columns below which names are not padded to stand in a row
+
+
+def one(text: object) -> str:
+    """A text on one line that a terminal takes for nothing but text."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(str(text).split()))
+
+
+def columns(out: OutputWrapper) -> int | None:
+    """The width of the terminal; None where it is none, and lines may be of any length."""
+    return shutil.get_terminal_size().columns if out.isatty() else None
+
+
+def fitted(text: str, *, width: int | None, indent: int = 4) -> str:
+    """A line broken between words to fit the width, the further lines indented. Nothing of it is lost."""
+    if width is None or len(text) <= width:
+        return text
+    return "\n".join(
+        textwrap.wrap(
+            text,
+            width=max(20, width),
+            subsequent_indent=" " * indent,
+            replace_whitespace=False,
+            break_on_hyphens=False,
+        )
+    )
+
+
+def padded(text: str, to: int, *, width: int | None) -> str:
+    """Padded, unless the terminal is too narrow for columns."""
+    return text if width is not None and width < NARROW else f"{text:<{to}}"

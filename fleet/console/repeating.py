@@ -1,0 +1,34 @@
+"""Showing the same thing again and again, until Ctrl-C."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.core.management.base import OutputWrapper
+
+from fleet.console import arguments
+
+CLEAR = "\x1b[H\x1b[2J\x1b[3J"
+DETACHED = 130
+ARGUMENT: dict[str, Any] = {  # for add_argument("--watch", …)
+    "nargs": "?",
+    "type": arguments.interval,
+    "const": 2.0,
+    "metavar": "SECONDS",
+    "help": "show it again and again, every 2 s unless told; Ctrl-C ends it",
+}
+
+
+def repeat(*, show: Callable[[], int], out: OutputWrapper, every_s: float) -> int:
+    """Call `show`, which writes, every so many seconds; on a terminal in the same place. Ends with Ctrl-C: 130."""
+    try:
+        while True:
+            if out.isatty():
+                out.write(CLEAR, ending="")
+            show()
+            out.flush()
+            time.sleep(every_s)
+    except KeyboardInterrupt:
+        return DETACHED

@@ -1,0 +1,174 @@
+"""Following a mission to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+
+from fleet import errors, ids
+from fleet.console import lines
+from fleet.console.progress import Board
+from fleet.events import stream
+from fleet.events.models import Event
+from missions import artifacts, queries
+from missions.models import Artifact, Mission, Sortie
+from missions.states import MissionState
+
+LOOK_S = 0.3
+PATIENCE_S = 60.0  # for how long a Postgres that does not answer is waited for
+LAST_EVENT_S = 5.0  # a transaction that is open elsewhere keeps the last events back for a moment
+EVENTS = 1_000  # read at once
+MOST_TOLD = 20  # failed sorties, and files, that are named at the end
+UNSUCCESSFUL, TIMED_OUT, DETACHED = 5, 3, 130
+PREFIXES = {"mission": ids.MISSION, "sortie": ids.SORTIE, "agent": ids.AGENT, "node": ids.NODE}
+
+Say = Callable[[str], None]
+
+
+class Watch:
+    """One mission as it is followed. `tell` takes one JSON document for each event; None where they are not wanted."""
+
+    def __init__(self, *, mission: Mission, say: Say, tell: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self.mission, self.say, self.tell = mission, say, tell
+        self.ref = mission.ref
+        self._last = 0
+        self._ended = False  # its last event has been told
+        self._silent_since: float | None = None
+
+    def follow(self, *, timeout_s: float | None, quiet: bool) -> int:
+        """To its end: the exit code. Ctrl-C and the timeout leave the mission alone and say how to come back.
+
+        `quiet`: nothing but the outcome is shown where there is no terminal.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            with Board() as board:
+                while not self._look(board, quiet=quiet):
+                    if deadline is not None and time.monotonic() >= deadline:
+                        self.say(f"It is still {self.mission.state}. {self._way_back()}")
+                        return TIMED_OUT
+                    time.sleep(LOOK_S)
+            if self.tell:
+                self._finish_telling()
+        except KeyboardInterrupt:
+            self.say(f"\nThe mission goes on. {self._way_back()}")
+            return DETACHED
+        return 0 if self.mission.state == MissionState.SUCCEEDED else UNSUCCESSFUL
+
+    def _look(self, board: Board, *, quiet: bool) -> bool:
+        """Show how it stands; True once it has ended. A Postgres that restarts is waited for."""
+        try:
+            found = Mission.objects.defer("plan").filter(id=self.mission.id).first()
+            if found is None:
+                raise errors.NotFound(f"The mission {self.ref} has been removed.")
+            self.mission = found
+            if self.tell:
+                self._tell_events()
+            elif board.live or not quiet:
+                summary = queries.summary(found)
+                total = summary["sorties"]["total"]
+                board.update(summary, queries.notable(found, total=total, most=board.room))
+        except (OperationalError, InterfaceError):
+            connection.close()
+            if self._silent_since is None:
+                self.say("Postgres does not answer; waiting for it.")
+                self._silent_since = time.monotonic()
+            if time.monotonic() - self._silent_since > PATIENCE_S:
+                raise
+            return False
+        self._silent_since = None
+        return MissionState(self.mission.state).final
+
+    def _way_back(self) -> str:
+        return (
+            f"Follow it: manage.py fleet_mission watch {self.ref}  Cancel it: manage.py fleet_mission cancel {self.ref}"
+        )
+
+    def _tell_events(self) -> None:
+        while events := list(stream.since(last=self._last, scope=self.mission.id)[:EVENTS]):
+            self._last = events[-1].id
+            keys = _keys(events)
+            for event in events:
+                self._ended = event.kind == f"mission.{self.mission.state}"
+                if self.tell:
+                    self.tell(told(event, keys))
+
+    def _finish_telling(self) -> None:
+        deadline = time.monotonic() + LAST_EVENT_S
+        self._tell_events()
+        while not self._ended and time.monotonic() < deadline:
+            time.sleep(0.05)
+            self._tell_events()
+
+
+def told(event: Event, keys: dict[UUID, str]) -> dict[str, Any]:
+    """`{id, at, kind, subject, key, data}`: an event as programs read it (docs/commands.md)."""
+    prefix = PREFIXES.get(event.kind.partition(".")[0])
+    return {
+        "id": event.id,
+        "at": event.at.isoformat(),
+        "kind": event.kind,
+        "subject": ids.encode(prefix, event.subject) if prefix and event.subject else None,
+        "key": keys.get(event.subject) if event.subject else None,
+        "data": event.data,
+    }
+
+
+def _keys(events: Iterable[Event]) -> dict[UUID, str]:
+    subjects = [event.subject for event in events if event.subject and event.kind.startswith("sortie.")]
+    return dict(Sortie.objects.filter(id__in=subjects).values_list("id", "key"))
+
+
+def conclude(*, mission: Mission, summary: dict[str, Any], say: Say) -> None:
+    """What came of a mission that has ended: counts, failures, what its last sortie concluded, where its files are."""
+    counts = ", ".join(f"{n} {name}" for name, n in summary["sorties"].items() if n and name != "total")
+    say(f"{lines.one(mission.name)} {mission.state} in {summary['elapsed_s']:.1f} s: {counts}")
+    for item in queries.items(mission, states=["failed"], most=MOST_TOLD, results=False):
+        say(f"  ✗ {lines.one(item['key'])}: {lines.one(item['error'] or '')}")
+    if (more := summary["sorties"]["failed"] - MOST_TOLD) > 0:
+        say(f"  … and {more} more: manage.py fleet_mission show {mission.ref} --state failed")
+    _tell_found(queries.last_result(mission), say)
+    folder = settings.FLEET_HOME.root / "reports" / mission.ref
+    saved = 0
+    for path in save(queries.artifacts(mission).iterator(), folder):
+        saved += 1
+        if saved <= MOST_TOLD:
+            say(f"  {path}")
+    if saved > MOST_TOLD:
+        say(f"  … and {saved - MOST_TOLD} more in {folder}")
+
+
+def _tell_found(result: Any, say: Say) -> None:
+    """What the last sortie concluded, where its result has a `verdict`, `because` and `top` (docs/commands.md)."""
+    if not isinstance(result, dict) or not isinstance(result.get("verdict"), str):
+        return
+    say(f"\n{lines.one(result['verdict'])} {lines.one(result.get('because') or '')}".rstrip())
+    top = result.get("top")
+    for number, one in enumerate(top[:5] if isinstance(top, list) else [], start=1):
+        if isinstance(one, dict):
+            where = f" ({one['file']}:{one.get('line') or 1})" if one.get("file") else ""
+            say(lines.one(f"{number}. {one.get('title', '')}{where}"))
+    say("")
+
+
+def save(files: Iterable[Artifact], folder: Path) -> Iterable[Path]:
+    """Write artifacts under a folder, by sortie and path, one after another; the paths that were written."""
+    for file in files:
+        # A slash of a matrix's value or of a part must not lead out of the folder.
+        target = folder / file.sortie.key.replace("/", "_") / file.path
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with artifacts.open_stored(file) as source, target.open("wb") as copy:
+                copy.writelines(source.chunks())
+        except OSError as fault:
+            raise errors.FleetError(
+                f"{target} cannot be written: {fault.strerror}.",
+                hint="It is kept all the same; write it elsewhere: manage.py fleet_mission artifacts latest --save FOLDER",
+            ) from fault
+        yield target
