@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,8 +56,8 @@ class Supervisor:
             for place in range(1, type.agents + 1)
         ]
 
-    def run(self, *, ending: threading.Event) -> None:
-        """Until asked to end; then drain the agents and wait for them."""
+    def run(self, *, ending: threading.Event, alive: Callable[[], None]) -> None:
+        """Until asked to end, calling `alive` each time round; then drain the agents and wait for them."""
         last_beat = 0.0
         while not ending.wait(LOOK_S):
             try:
@@ -67,6 +68,7 @@ class Supervisor:
             except Error as fault:
                 log.warning("Postgres does not answer: %s", str(fault).strip())
                 connection.close()
+            alive()
         self.stop()
 
     def step(self) -> None:

@@ -1,6 +1,6 @@
 """A sign of life from a process that serves nobody: it touches `.fleet/private/run/NAME.beat` as it goes round.
 
-A process that has never beaten counts as healthy while it is alive; one that has begun to must go on.
+A process is ready with its first beat, and must go on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def probe(home: Home, name: str) -> Callable[[], Awaitable[None]]:
         try:
             age = time.time() - (home.run / f"{name}.beat").stat().st_mtime
         except FileNotFoundError:
-            return
+            raise errors.Unavailable("The process has not begun yet.") from None
         if age > SILENT_S:
             raise errors.Unavailable(f"The process has given no sign of life for {age:.0f} s.")
 

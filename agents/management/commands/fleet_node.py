@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand
 
 from agents.node import Supervisor
 from fleet.management import process
+from fleet.services import beats
 
 
 class Command(BaseCommand):
@@ -23,4 +24,5 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         ending = process.ending()
-        Supervisor(name=options["name"] or settings.FLEET_NODE or socket.gethostname()).run(ending=ending)
+        name = options["name"] or settings.FLEET_NODE or socket.gethostname()
+        Supervisor(name=name).run(ending=ending, alive=lambda: beats.beat(settings.FLEET_HOME, "fleet_node"))
