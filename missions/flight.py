@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kit:
-    """What a type's attempts have in common, read from its row when the agent starts."""
+    """What a type's attempts have in common: its row, as it was when the agent started (see `as_it_is_now`)."""
 
     agent_type: str
     prompt_argv: tuple[str, ...] = ()
@@ -98,6 +98,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
         sortie={"id": ids.encode(ids.SORTIE, claim.id), "key": claim.key, "attempt": claim.attempt},
     )
     if spec.driver != "scripted":
+        kit = as_it_is_now(kit)
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(mode=0o700, parents=True)
     brief = Brief(
@@ -139,6 +140,14 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
                 brief, argv=kit.prompt_argv, stdin=templates.as_text(templates.render(value=spec.prompt, scope=scope))
             )
     return drivers.get("command" if spec.driver == "prompt" else spec.driver), brief, check
+
+
+def as_it_is_now(kit: Kit) -> Kit:
+    """An operator may have given the type a prompt command, or a variable, since the agent started."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT prompt_argv, env_allow FROM agents_agenttype WHERE name = %s", [kit.agent_type])
+        argv, allow = map(_loaded, cursor.fetchone() or (list(kit.prompt_argv), list(kit.env_allow)))
+    return replace(kit, prompt_argv=tuple(map(str, argv)), env_allow=frozenset(map(str, allow)))
 
 
 def drive(*, driver: Driver, brief: Brief, page: Page, stop: Stop) -> Evidence:

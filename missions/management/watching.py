@@ -51,13 +51,15 @@ class Watch:
             with Board() as board:
                 while not self._look(board, quiet=quiet):
                     if deadline is not None and time.monotonic() >= deadline:
-                        self.say(f"It is still {self.mission.state}. {self._way_back()}")
+                        self.say(f"It is still {self.mission.state}.")
+                        self._tell_way_back()
                         return TIMED_OUT
                     time.sleep(LOOK_S)
             if self.tell:
                 self._finish_telling()
         except KeyboardInterrupt:
-            self.say(f"\nThe mission goes on. {self._way_back()}")
+            self.say("\nThe mission goes on.")
+            self._tell_way_back()
             return DETACHED
         return 0 if self.mission.state == MissionState.SUCCEEDED else UNSUCCESSFUL
 
@@ -85,10 +87,9 @@ class Watch:
         self._silent_since = None
         return MissionState(self.mission.state).final
 
-    def _way_back(self) -> str:
-        return (
-            f"Follow it: manage.py fleet_mission watch {self.ref}  Cancel it: manage.py fleet_mission cancel {self.ref}"
-        )
+    def _tell_way_back(self) -> None:
+        self.say(f"Follow it: manage.py fleet_mission watch {self.ref}")
+        self.say(f"Cancel it: manage.py fleet_mission cancel {self.ref}")
 
     def _tell_events(self) -> None:
         while events := list(stream.since(last=self._last, scope=self.mission.id)[:EVENTS]):
