@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import ROOT, Bare, Fleet
+from bench.contenders import ROOT, Bare, Fleet, cpu_s
 from tests.support import cluster
 
+SLOW = ("w1", "w2", "w3", "w3_alternating", "idle")  # what is measured on the slow disk too
 FALL = 0.85  # a ratio below this share of the best kept one is a regression
 
 
@@ -47,8 +48,8 @@ def slow_disk(folder: Path) -> Path | None:
     return library
 
 
-def measure(rounds: int, *, slow: Path | None) -> dict[str, Any]:
-    """Everything, on a private durable cluster; with a slow disk where a library is given."""
+def measure(rounds: int, *, slow: Path | None, only: frozenset[str]) -> dict[str, Any]:
+    """Everything, or only what is named, on a private durable cluster; with a slow disk where a library is given."""
     if slow:
         os.environ["LD_PRELOAD"] = str(slow)
     services = cluster.temporary(durable=True)
@@ -60,55 +61,79 @@ def measure(rounds: int, *, slow: Path | None) -> dict[str, Any]:
             **services.environment(),
             "FLEET_HOME": str(services.home.root),
             "FLEET_SCRIPTED_DRIVER": "yes",
+            "FLEET_CALLABLES": "bench.callables",
             "DJANGO_SETTINGS_MODULE": "fleet.settings",
         }
         env["BARE_REDIS"] = services.environment(redis_index=5)["REDIS_URL"]
-        return _measured(rounds, env, services.home.root, whole=slow is None)
+        os.environ.update(env)
+        import django  # noqa: PLC0415  (the environment says where the database is)
+
+        django.setup()
+        from django.core.management import call_command  # noqa: PLC0415
+        from django.db import connection  # noqa: PLC0415
+
+        call_command("migrate", verbosity=0)
+        log = services.home.root / "bench.log"
+        fleet, bare = Fleet(env=env, log=log), Bare(env=env, log=log)
+        measures = workloads(fleet, bare, rounds=rounds, servers=[services.pid("postgres"), services.pid("valkey")])
+        try:
+            fleet.independent(100), bare.independent(100)
+            return {name: take() for name, take in measures.items() if not only or name in only}
+        finally:
+            fleet.stop()
+            bare.stop()
+            connection.close()
     finally:
         os.environ.pop("LD_PRELOAD", None)
         cluster.remove(services)
 
 
-def _measured(rounds: int, env: dict[str, str], folder: Path, *, whole: bool) -> dict[str, Any]:
-    os.environ.update(env)
-    import django  # noqa: PLC0415  (the environment says where the database is)
+def workloads(
+    fleet: Fleet, bare: Bare, *, rounds: int, servers: list[int]
+) -> dict[str, Callable[[], dict[str, float]]]:
+    """Each measure by its name; docs/bench.md says what each is."""
 
-    django.setup()
-    from django.core.management import call_command  # noqa: PLC0415
-    from django.db import connection  # noqa: PLC0415
+    def throughput(count: int, ours: Callable[[], float], theirs: Callable[[], float]) -> dict[str, float]:
+        a, b, ratio = median_of(rounds, ours, theirs)
+        return {"fleet_per_s": count / a, "bare_per_s": count / b, "ratio": ratio}
 
-    call_command("migrate", verbosity=0)
-    log = folder / "bench.log"
-    fleet, bare = Fleet(env=env, log=log), Bare(env=env, log=log)
-    try:
-        fleet.independent(100), bare.independent(100)
-        results: dict[str, Any] = {}
-        a, b, ratio = median_of(rounds, lambda: fleet.independent(2_000), lambda: bare.independent(2_000))
-        results["w1"] = {"fleet_per_s": 2_000 / a, "bare_per_s": 2_000 / b, "ratio": ratio}
-        a, b, ratio = median_of(rounds, lambda: fleet.fans(20), lambda: bare.fans(20))
-        results["w2"] = {"fleet_per_s": 1_040 / a, "bare_per_s": 1_040 / b, "ratio": ratio}
-        a, b, ratio = median_of(rounds, lambda: fleet.chain(100), lambda: bare.chain(100))
-        results["w3"] = {"fleet_ms": a * 10, "bare_ms": b * 10, "ratio": ratio, "hand_off": a / b}
-        a, b, ratio = median_of(rounds, lambda: fleet.chain(100, alternate=True), lambda: bare.chain(100))
-        results["w3_alternating"] = {"fleet_ms": a * 10, "bare_ms": b * 10, "ratio": ratio, "hand_off": a / b}
-        latency = []
-        for _ in range(15 if whole else 5):
+    def hand_off(alternate: bool) -> dict[str, float]:
+        a, b, ratio = median_of(rounds, lambda: fleet.chain(100, alternate=alternate), lambda: bare.chain(100))
+        return {"fleet_ms": a * 10, "bare_ms": b * 10, "ratio": ratio, "hand_off": a / b}
+
+    def idle() -> dict[str, float]:
+        ours, theirs = [], []
+        for _ in range(5 * rounds):
             time.sleep(0.05)
-            latency.append(fleet.independent(1) * 1_000)
-        results["idle"] = {"p50_ms": statistics.median(latency), "worst_ms": max(latency)}
-        if whole:
-            before = fleet.cpu_s()
-            fleet.independent(2_000)
-            results["cpu"] = {"agents_ms_a_sortie": (fleet.cpu_s() - before) / 2}
-            results["run"] = {"ms_a_sortie": fleet.each(40, run="true") * 1_000}
-            took, grown = fleet.accept(10_000)
-            results["accept_10000"] = {"seconds": took, "grown_mb": grown}
-            results["memory"] = {"agents_and_control_pss_mb": fleet.memory_mb()}
-        return results
-    finally:
-        fleet.stop()
-        bare.stop()
-        connection.close()
+            ours.append(fleet.independent(1) * 1_000)
+            theirs.append(bare.independent(1) * 1_000)
+        return {"p50_ms": statistics.median(ours), "worst_ms": max(ours), "bare_p50_ms": statistics.median(theirs)}
+
+    def cpu() -> dict[str, float]:
+        spent = {}
+        for name, one in (("fleet", fleet), ("bare", bare)):
+            before, servers_before = cpu_s(one.pids), cpu_s(servers)
+            one.independent(2_000)
+            spent[f"{name}_processes_ms"] = (cpu_s(one.pids) - before) / 2
+            spent[f"{name}_servers_ms"] = (cpu_s(servers) - servers_before) / 2
+        return spent
+
+    def accept() -> dict[str, float]:
+        took, grown = fleet.accept(10_000)
+        return {"seconds": took, "grown_mb": grown}
+
+    return {
+        "w1": lambda: throughput(2_000, lambda: fleet.independent(2_000), lambda: bare.independent(2_000)),
+        "w2": lambda: throughput(1_040, lambda: fleet.fans(20), lambda: bare.fans(20)),
+        "w3": lambda: hand_off(False),
+        "w3_alternating": lambda: hand_off(True),
+        "idle": idle,
+        "cpu": cpu,
+        "run": lambda: {"ms_a_sortie": fleet.each(40, run="true") * 1_000},
+        "call": lambda: {"ms_a_sortie": fleet.each(20, call="bench.callables:nothing") * 1_000},
+        "accept_10000": accept,
+        "memory": lambda: {"agents_and_control_pss_mb": fleet.memory_mb()},
+    }
 
 
 def compare(results: dict[str, Any], kept: Path) -> list[str]:
@@ -123,17 +148,26 @@ def compare(results: dict[str, Any], kept: Path) -> list[str]:
     return falls
 
 
+def show(results: dict[str, Any]) -> None:
+    for name, result in results.items():
+        say(f"{name:<20} " + "  ".join(f"{key} {value:,.2f}" for key, value in result.items()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round of each")
     parser.add_argument("--slow-disk", metavar="LIBRARY", help=argparse.SUPPRESS)
     parser.add_argument("--no-slow-disk", action="store_true", help="leave the slow disk out")
+    parser.add_argument("--only", metavar="NAME", nargs="+", default=[], help="only these measures; nothing is kept")
     options = parser.parse_args()
     rounds = 1 if options.quick else 3
     if options.slow_disk:
-        sys.stdout.write(json.dumps(measure(rounds, slow=Path(options.slow_disk))))
+        sys.stdout.write(json.dumps(measure(rounds, slow=Path(options.slow_disk), only=frozenset(SLOW))))
         return
-    results = measure(rounds, slow=None)
+    results = measure(rounds, slow=None, only=frozenset(options.only))
+    if options.only:
+        show(results)
+        return
     with tempfile.TemporaryDirectory() as folder:
         library = None if options.no_slow_disk else slow_disk(Path(folder))
         if library is None:
@@ -157,8 +191,7 @@ def main() -> None:
     text = json.dumps(results, indent=1)
     (ROOT / "build" / "bench.json").write_text(text)
     (kept / f"{time.strftime('%Y%m%d-%H%M%S')}.json").write_text(text)
-    for name, result in results.items():
-        say(f"{name:<20} " + "  ".join(f"{key} {value:,.2f}" for key, value in result.items()))
+    show(results)
     for fall in falls:
         say(f"REGRESSION {fall}")
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,16 @@ def wait(true: Callable[[], Any], *, every_s: float = 0.002) -> None:
         time.sleep(every_s)
 
 
+def cpu_s(pids: Sequence[int]) -> float:
+    """Seconds of processor time of these processes, what is alive below them, and what has ended below them."""
+    spent = 0.0
+    for pid in pids:
+        process = psutil.Process(pid)
+        spent += sum(process.cpu_times()[:4])
+        spent += sum(sum(child.cpu_times()[:4]) for child in process.children(recursive=True))
+    return spent
+
+
 class Bare:
     """Two prefork worker processes of bare Celery."""
 
@@ -40,24 +50,28 @@ class Bare:
              "--without-mingle", "--without-gossip", "--loglevel", "ERROR"],
             cwd=ROOT, env=env, stdout=log.open("ab"), stderr=subprocess.STDOUT,
         )  # fmt: skip
-        self._run(lambda: self.bare.noop.delay(), 1)
+        self.independent(1)
 
-    def _run(self, start: Callable[[], Any], count: int) -> float:
-        self.store.set("done", 0)
+    @property
+    def pids(self) -> list[int]:
+        return [self.process.pid]
+
+    def _run(self, start: Callable[[], Any], ends: int = 1) -> float:
+        self.store.set("ended", 0)
         began = time.perf_counter()
         start()
-        wait(lambda: int(self.store.get("done") or 0) >= count)
+        wait(lambda: int(self.store.get("ended") or 0) >= ends and not self.store.llen("bare"))
         return time.perf_counter() - began
 
     def independent(self, count: int) -> float:
-        return self._run(lambda: [self.bare.noop.delay() for _ in range(count)], count)
+        return self._run(lambda: [self.bare.noop.delay(last=n == count - 1) for n in range(count)])
 
     def fans(self, missions: int) -> float:
         self.store.delete(*[f"join:{n}" for n in range(missions)])
-        return self._run(lambda: [self.bare.fan.delay(n, 0) for n in range(missions)], missions * 52)
+        return self._run(lambda: [self.bare.fan.delay(n, 0) for n in range(missions)], missions)
 
     def chain(self, length: int) -> float:
-        return self._run(lambda: self.bare.chain.delay(length), length)
+        return self._run(lambda: self.bare.chain.delay(length))
 
     def stop(self) -> None:
         self.process.terminate()
@@ -70,10 +84,10 @@ class Fleet:
     def __init__(self, *, env: dict[str, str], log: Path) -> None:
         self.processes: list[subprocess.Popen[bytes]] = []
         from agents.models import Agent  # noqa: PLC0415  (Django must be set up first)
-        from missions import operations, plan, surroundings  # noqa: PLC0415
-        from missions.models import Mission  # noqa: PLC0415
+        from missions import operations, plan, rows, surroundings  # noqa: PLC0415
 
-        self.operations, self.plan, self.surroundings, self.missions = operations, plan, surroundings, Mission
+        self.operations, self.plan, self.surroundings = operations, plan, surroundings
+        self.watch = rows.connect(name="bench")
         self._spawn(["manage.py", "fleet_control"], env, log)
         for number, agent_type in enumerate(("backend", "backend", "testing")):
             self._spawn(
@@ -83,6 +97,10 @@ class Fleet:
                 {**env, "FLEET_AGENT_TYPE": agent_type}, log,
             )  # fmt: skip
         wait(lambda: Agent.objects.filter(state="idle").count() == 3, every_s=0.1)
+
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self.processes]
 
     def _spawn(self, arguments: list[str], env: dict[str, str], log: Path) -> None:
         self.processes.append(
@@ -98,11 +116,17 @@ class Fleet:
     def _launch(self, text: str, read: Any) -> Any:
         return self.operations.launch(plan=read, text=text, params={}, folder="", by=None).id
 
+    def _succeeded(self, missions: list[Any]) -> bool:
+        (count,) = self.watch.execute(
+            "SELECT count(*) FROM missions_mission WHERE id = ANY (%s) AND state = 'succeeded'", [missions]
+        ).fetchone() or (0,)
+        return bool(count == len(missions))
+
     def _fly(self, plans: list[tuple[str, Any]]) -> float:
         """From the first launch until all have succeeded. Reading the plan is measured apart (`accept`)."""
         began = time.perf_counter()
         ids = [self._launch(text, read) for text, read in plans]
-        wait(lambda: self.missions.objects.filter(id__in=ids, state="succeeded").count() == len(ids))
+        wait(lambda: self._succeeded(ids))
         return time.perf_counter() - began
 
     def independent(self, count: int) -> float:
@@ -138,12 +162,10 @@ class Fleet:
 
     def memory_mb(self) -> float:
         """Proportional set size of the agents and the control loop at rest."""
-        return sum(psutil.Process(one.pid).memory_full_info().pss for one in self.processes) / 1e6
-
-    def cpu_s(self) -> float:
-        return sum(sum(psutil.Process(one.pid).cpu_times()[:2]) for one in self.processes)
+        return sum(psutil.Process(pid).memory_full_info().pss for pid in self.pids) / 1e6
 
     def stop(self) -> None:
+        self.watch.close()
         for one in self.processes:
             one.terminate()
         for one in self.processes:

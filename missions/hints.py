@@ -9,11 +9,11 @@ hint would miss.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
@@ -35,6 +35,7 @@ class Hinter(threading.Thread):
         self._wanted: Counter[str] = Counter()
         self._ready = threading.Condition()
         self._stopping = False
+        self._producer: Any = None
 
     def ring(self, freed: Mapping[str, int]) -> None:
         if freed:
@@ -50,7 +51,6 @@ class Hinter(threading.Thread):
         self.join(within_s)
 
     def run(self) -> None:
-        producer: Any = None
         while True:
             with self._ready:
                 while not self._wanted and not self._stopping:
@@ -58,28 +58,46 @@ class Hinter(threading.Thread):
                 if not self._wanted:
                     return
                 wanted, self._wanted = self._wanted, Counter()
-            try:
-                if producer is None:
-                    producer = self._open()
-                for agent_type, count in wanted.items():
-                    for _ in range(min(count, MOST)):
-                        self.app.send_task(FLY, queue=f"agent.{agent_type}", producer=producer, retry=False, expires=60)
-            except Exception as fault:
-                # Whatever the broker's trouble is, the rows are queued and will be hinted again.
-                log.warning("the broker did not take a hint: %s", fault)
-                producer = None
+            if not self._send(wanted):
+                self._send(wanted)
+
+    def _send(self, wanted: Mapping[str, int]) -> bool:
+        """False where a second try may help: the connection was an old one, which the broker may have closed meanwhile.
+        What the broker does not take is queued in Postgres, and will be hinted again."""
+        fresh = self._producer is None
+        try:
+            self._producer = self._producer or self._open()
+            for agent_type, count in wanted.items():
+                for _ in range(min(count, MOST)):
+                    self.app.send_task(
+                        FLY, queue=f"agent.{agent_type}", producer=self._producer, retry=False, expires=60
+                    )
+        except Exception as fault:
+            self._producer = None
+            log.log(logging.WARNING if fresh else logging.INFO, "the broker did not take a hint: %s", fault)
+            return fresh
+        return True
 
     def _open(self) -> Any:
         connection = self.app.connection_for_write()
         return self.app.amqp.Producer(connection.channel())
 
 
-@contextmanager
-def hinting() -> Iterator[Hinter]:
-    """A hinter for a process that launches something and goes on or ends."""
-    hinter = Hinter(fleet_app)
-    hinter.start()
-    try:
-        yield hinter
-    finally:
-        hinter.stop()
+_hinter: Hinter | None = None
+_starting = threading.Lock()
+
+
+def ring(freed: Mapping[str, int]) -> None:
+    """Hint from a process that has no hinter of its own: one that launches, resumes or retries something.
+
+    Its hinter starts with the first hint, keeps its connection for the next, and gets a moment at the process's end.
+    """
+    global _hinter
+    if not freed:
+        return
+    with _starting:
+        if _hinter is None or not _hinter.is_alive():  # a fork takes no threads along
+            _hinter = Hinter(fleet_app)
+            _hinter.start()
+            atexit.register(_hinter.stop)
+    _hinter.ring(freed)

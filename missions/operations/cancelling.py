@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from fleet import errors, statements
-from missions import settling
+from missions import hints, settling
 from missions.models import Mission, Sortie
 from missions.operations import moves
 from missions.states import MissionState, SortieState
@@ -46,5 +46,5 @@ def cancel_sortie(*, sortie: UUID) -> Sortie:
     if not asked and not ended and found.state != SortieState.CANCELLED:
         raise errors.Conflict(f"{found.key} has {found.state} already; there is nothing to cancel.")
     moves.complete(missions=[found.mission_id])
-    moves.ring(consequences.freed)
+    hints.ring(consequences.freed)
     return found

@@ -74,8 +74,7 @@ def _create(
                 specs=plan.sorties,
                 turn=_turn(cursor),
             )
-    with hints.hinting() as hinter:
-        hinter.ring(queued)
+    hints.ring(queued)
     mission.refresh_from_db()
     return mission
 

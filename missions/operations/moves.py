@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +9,6 @@ from django.db import connection
 
 from fleet import errors, ids, statements
 from fleet.events.models import Event
-from missions import hints
 from missions.models import Mission
 from missions.states import MISSION_ARROWS, MissionState
 
@@ -48,10 +46,3 @@ def complete(*, missions: list[UUID] | None) -> list[tuple[UUID, str]]:
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions", "complete"), {"missions": missions})
         return [(id, state) for id, state in cursor.fetchall()]
-
-
-def ring(freed: Mapping[str, int]) -> None:
-    """Hint what has become queued, after the commit."""
-    if freed:
-        with hints.hinting() as hinter:
-            hinter.ring(freed)
