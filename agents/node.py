@@ -23,6 +23,7 @@ from django.db import Error, connection
 
 from agents import operations
 from agents.models import Agent, AgentType, Node
+from fleet.services import identity
 
 log = logging.getLogger("fleet.node")
 
@@ -106,13 +107,13 @@ class Supervisor:
         log_path = settings.FLEET_HOME.logs / f"agent-{post.type.name}-{post.place}.log"
         with log_path.open("ab") as output:
             post.process = subprocess.Popen(
-                [
+                identity.launched([  # which has it end when this process is killed
                     sys.executable, "-m", "celery", "-A", "fleet.celery", "worker",
                     "--queues", post.type.queue, "--pool", "threads",
                     "--concurrency", str(post.type.concurrency),
                     "--hostname", f"{post.type.name}-{post.place}@{self.node.name}",
                     "--without-mingle", "--without-gossip", "--loglevel", "INFO",
-                ],
+                ]),
                 cwd=settings.BASE_DIR,
                 env={
                     **os.environ,

@@ -9,11 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import InterfaceError, OperationalError, ProgrammingError
+from django.db import Error, InterfaceError, OperationalError, ProgrammingError
 from psycopg.errors import UndefinedTable
 
 from fleet import errors
 from fleet.console import repeating
+
+
+def without_postgres(fault: Error) -> errors.Unavailable:
+    """What to say of a database that cannot be asked."""
+    why = (str(fault).strip().splitlines() or ["it closed the connection"])[0].rstrip(".")
+    return errors.Unavailable(f"Postgres does not answer ({why}).", hint="Start the fleet: manage.py fleet_up")
 
 
 class OperatorCommand(BaseCommand):
@@ -37,8 +43,7 @@ class OperatorCommand(BaseCommand):
                 raise
             raise CommandError("The database has no tables yet. Start the fleet: manage.py fleet_up") from fault
         except (OperationalError, InterfaceError) as fault:
-            why = (str(fault).strip().splitlines() or ["it closed the connection"])[0]
-            raise CommandError(f"Postgres does not answer: {why} Start the fleet: manage.py fleet_up") from fault
+            raise CommandError(str(without_postgres(fault))) from fault
         if code:
             sys.exit(code)
 

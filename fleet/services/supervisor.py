@@ -18,7 +18,7 @@ from typing import Any
 
 from fleet import errors
 from fleet.home import Home
-from fleet.services import children, control, journal, lock, logfiles, memory
+from fleet.services import adoption, children, control, journal, lock, logfiles, memory
 from fleet.services.changes import Changes
 from fleet.services.keeper import Keeper
 from fleet.services.service import Service
@@ -26,6 +26,8 @@ from fleet.services.service import Service
 LOG_BYTES = 10_000_000
 _ROUND_S = 5  # between two looks at memory and logs
 _EVENTS = 10  # the last ones, for `status`
+_STRAY_S = 15  # what an adopted process gets to end by itself; a worker hands back what it flies meanwhile
+_HURRIED_S = 2
 
 
 class Supervisor:
@@ -41,6 +43,7 @@ class Supervisor:
         self._events: deque[journal.Entry] = deque(maxlen=_EVENTS)
         self._changes = Changes()
         self._stopping = False
+        self._hurried = False
         self._ready = False
         self._began = time.time()
         register = children.Register(home)
@@ -72,6 +75,7 @@ class Supervisor:
                     self._listen_to_signals()  # the work may have listened itself
                     await self._stop_all()
                     await asyncio.gather(*tasks)
+                    await self._end_strays()
 
     def stop(self) -> None:
         self._stopping = True
@@ -120,8 +124,17 @@ class Supervisor:
         except OSError as fault:
             self._say(f"{service}: an event could not be written down: {fault}")
 
+    async def _end_strays(self) -> None:
+        grace_s = _HURRIED_S if self._hurried else _STRAY_S
+        for name in await asyncio.to_thread(adoption.end_all, grace_s=grace_s):
+            self._say(f"{name}: ended, though its parent had not seen to that")
+
     async def _rounds(self) -> None:
+        ended: set[int] = set()
         while True:
+            now = adoption.zombies()
+            adoption.bury(ended & now)  # what we started ourselves is waited for sooner than that
+            ended = now
             try:
                 logfiles.bound(self.home, limit=LOG_BYTES)
             except OSError as fault:
@@ -144,6 +157,7 @@ class Supervisor:
 
     def _signalled(self) -> None:
         if self._stopping:  # asked twice: whoever it is will not wait
+            self._hurried = True
             for keeper in self._keepers.values():
                 keeper.hurry()
         self.stop()

@@ -13,7 +13,7 @@ from django.conf import settings
 
 from fleet import errors
 from fleet.management.operator import OperatorCommand
-from fleet.services import composition, control, detached, logfiles, statuses
+from fleet.services import adoption, composition, control, detached, logfiles, statuses
 
 
 class Command(OperatorCommand):
@@ -67,6 +67,7 @@ class Command(OperatorCommand):
                     self.show(supervisor.status())
                 return await supervisor.wait()
 
+            adoption.begin()
             return asyncio.run(supervisor.run(wait))
         status = detached.start(
             settings.FLEET_HOME, base=settings.BASE_DIR, arguments=("fleet_services", "up"), say=self.say

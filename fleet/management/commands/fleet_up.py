@@ -11,7 +11,7 @@ from django.conf import settings
 
 from fleet import credentials, errors, services
 from fleet.management.operator import OperatorCommand
-from fleet.services import composition, detached, foreground, lock
+from fleet.services import adoption, composition, detached, foreground, lock
 
 
 class Command(OperatorCommand):
@@ -51,6 +51,7 @@ class Command(OperatorCommand):
                 return await supervisor.wait()
             return await foreground.run(mission, base=settings.BASE_DIR)
 
+        adoption.begin()
         code = asyncio.run(supervisor.run(work))
         self.say("The fleet is stopped.")
         return code

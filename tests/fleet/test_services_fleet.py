@@ -1,0 +1,170 @@
+"""A whole fleet under `fleet_up`: its ports, its secrets, and what is left of it when it or a part of it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.supervised import Checkout, checkout, until
+
+pytestmark = pytest.mark.xdist_group("services")
+
+NAMES = ["postgres", "valkey", "prepare", "control", "web", "flower", "node"]
+
+
+@pytest.fixture(scope="module")
+def taken() -> Iterator[int]:
+    """A port at which somebody else listens."""
+    with socket.socket() as somebody:
+        somebody.bind(("127.0.0.1", 0))
+        somebody.listen()
+        yield int(somebody.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def home(taken: int) -> Iterator[Checkout]:
+    quick = {"FLEET_HEARTBEAT_S": "0.5", "FLEET_GRACE_S": "1", "FLEET_DRAIN_S": "1", "FLEET_SCRIPTED_DRIVER": "yes"}
+    with checkout(env={"FLEET_WEB_PORT": str(taken), "FLEET_FLOWER_PORT": str(taken), **quick}) as made:
+        yield made
+
+
+def workers(home: Checkout) -> list[psutil.Process]:
+    return [process for process in home.processes() if "worker" in process.cmdline()]
+
+
+def get(url: str, *, within_s: float) -> tuple[int, dict[str, Any]]:
+    try:
+        with urllib.request.urlopen(url, timeout=within_s) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, json.load(refusal)
+
+
+def places_of(secret: str, home: Checkout) -> list[str]:
+    """Where a secret can be read by others, or by whoever is sent a log: process lists, logs, `--json`."""
+    found = [
+        str(log) for log in (home.root / "private" / "logs").iterdir() if secret in log.read_text(errors="replace")
+    ]
+    for process in psutil.process_iter():
+        try:
+            found += [str(process.pid)] if any(secret in word for word in process.cmdline()) else []
+        except psutil.Error:
+            continue
+    return found + (["status"] if secret in json.dumps(home.status()) else [])
+
+
+def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_signal(home: Checkout, taken: int) -> None:
+    running = home.start("fleet_up")
+    status = home.until_ready(within_s=45)
+    assert [service["name"] for service in status["services"]] == NAMES
+    assert {service["state"] for service in status["services"]} == {"healthy", "done"}
+
+    urls = home.json("fleet_status")["urls"]
+    assert str(taken) not in urls["api"] + urls["flower"]
+    assert len({urls["admin"].split("/")[2], urls["flower"].split("/")[2]}) == 2
+
+    again = home.json("fleet_up", "--detach")
+    assert (again["pid"], set(again["urls"])) == (running.pid, {"api", "admin", "flower", "metrics"})
+    refused = home.manage("fleet_services", "up", "--detach")
+    assert "They run already." in refused.stderr
+    assert home.status()["pid"] == running.pid
+
+    file = home.root / "private" / "credentials.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    for name, secret in home.credentials().items():
+        assert places_of(secret, home) == [], name
+    assert "No directory at" not in (home.root / "private" / "logs" / "web.log").read_text()
+
+    ready = urls["api"].split("/api/")[0] + "/readyz"
+    assert get(ready, within_s=10)[0] == 200
+    postgres = psutil.Process(home.service("postgres")["pid"])
+    family = [postgres, *postgres.children()]
+    for process in family:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        code, told = get(ready, within_s=15)
+    finally:
+        for process in family:
+            process.send_signal(signal.SIGCONT)
+    assert (code, told["checks"]["database"]["ok"]) == (503, False)
+
+    running.send_signal(signal.SIGINT)
+    out, said = running.communicate(timeout=40)
+    assert (running.returncode, out) == (0, ""), said
+    stopped = re.findall(r"^(\w+): stopping$", said, re.MULTILINE)
+    assert stopped == [name for name in reversed(NAMES) if name != "prepare"]
+    assert home.left_behind() == []
+
+
+def test_kill_9_of_the_node_and_of_the_supervisor_leaves_no_worker_and_the_next_fleet_finishes_the_mission(
+    home: Checkout, tmp_path: Path
+) -> None:
+    running = home.start("fleet_up")
+    home.until_ready(within_s=45)
+    first = set(until(lambda: len(found := workers(home)) == 6 and found))
+    flag = tmp_path / "go"
+    plan = tmp_path / "plan.json"
+    work = {"agent": "backend", "run": f"until test -e '{flag}'; do sleep 0.1; done; echo flown"}
+    plan.write_text(json.dumps({"mission": "Survives", "sorties": {"work": work}}))
+    mission = home.json("fleet_mission", "run", str(plan), "--detach")["id"]
+
+    os.kill(home.service("node")["pid"], signal.SIGKILL)
+    until(lambda: not any(process.is_running() and process.status() != "zombie" for process in first), within_s=25)
+    until(lambda: len(workers(home)) == 6, within_s=25)
+
+    running.kill()
+    running.communicate(timeout=30)
+    until(lambda: not home.processes(), within_s=30)
+
+    flag.touch()
+    again = home.start("fleet_up")
+    home.until_ready(within_s=45)
+    home.manage("fleet_mission", "watch", mission, "--timeout", "40", timeout=60)
+    assert home.json("fleet_mission", "show", mission)["state"] == "succeeded"
+    again.send_signal(signal.SIGTERM)
+    again.communicate(timeout=40)
+    assert home.left_behind() == []
+
+
+def test_an_impatient_ctrl_c_leaves_nothing_either_also_of_work_that_ignores_signals(
+    home: Checkout, tmp_path: Path
+) -> None:
+    running = home.start("fleet_up")
+    home.until_ready(within_s=45)
+    plan = tmp_path / "plan.json"
+    work = {"agent": "backend", "run": "trap '' TERM INT; setsid sleep 7411 & sleep 7412; sleep 7413"}
+    plan.write_text(json.dumps({"mission": "Stubborn", "sorties": {"work": work}}))
+    home.manage("fleet_mission", "run", str(plan), "--detach")
+    until(lambda: len(asleep()) == 2, within_s=25)
+    running.send_signal(signal.SIGINT)
+    until(lambda: home.status().get("stopping"))
+    time.sleep(0.2)  # a hand's pause
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=30)
+    assert home.processes() == []
+    assert asleep() == []
+
+
+def asleep() -> list[int]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.name() == "sleep" and process.cmdline()[-1] in {"7411", "7412", "7413"}:
+                found.append(process.pid)
+        except (psutil.Error, IndexError):
+            continue
+    return found
