@@ -13,7 +13,7 @@ from fleet import ids
 from missions import queries
 from missions.models import Mission, Sortie
 
-PATIENCE_S = 1.0
+PATIENCE_S = 2.0
 MOST_MISSIONS, MOST_SORTIES = 50, 500
 
 
@@ -40,7 +40,7 @@ def sorties(prefix: str = "", *, parsed_args: Namespace, **_: Any) -> list[str]:
 
 @contextmanager
 def quietly() -> Iterator[list[str]]:
-    """A list to fill. Whatever goes wrong leaves it as it is, and so does a database that takes longer than a second."""
+    """A list to fill. Whatever goes wrong leaves it as it is, and so does a database that takes longer than two seconds."""
 
     def late(number: int, frame: FrameType | None) -> None:
         raise TimeoutError

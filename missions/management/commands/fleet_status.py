@@ -13,7 +13,7 @@ from django.utils import timezone
 from agents.models import Agent, AgentType, Node
 from fleet import services
 from fleet.console import lines, repeating
-from fleet.management.operator import OperatorCommand
+from fleet.management.operator import OperatorCommand, without_postgres
 from fleet.services import detached
 from missions.models import Mission, Sortie
 
@@ -32,20 +32,19 @@ class Command(OperatorCommand):
         state = detached.state(settings.FLEET_HOME)
         status: dict[str, Any] = {
             "running": state["running"],
-            "services": state["services"],
+            "services": state.get("services", []),
             "urls": services.addresses(),
         }
         try:
             status |= _fleet()
         except Error as fault:
             connection.close()
-            why = (str(fault).strip().splitlines() or ["it closed the connection"])[0]
             status |= {
                 "nodes": [],
                 "agents": {},
                 "missions": {},
                 "queues": [],
-                "error": f"Postgres does not answer: {why} Start the fleet: manage.py fleet_up",
+                "error": str(without_postgres(fault)),
             }
         if options["json"]:
             self.show(status, one_line=options["watch"] is not None)

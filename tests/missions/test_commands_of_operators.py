@@ -1,0 +1,150 @@
+"""fleet_status, fleet_agents, fleet_doctor and fleet_cleanup: their shapes and exit codes, also while nothing runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+from missions.models import Mission
+from tests.support import fleet, web
+from tests.support.console import manage
+
+ROOT = Path(__file__).resolve().parents[2]
+
+services = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def alone(tmp_path: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """A command in a folder where no fleet was ever started."""
+    kept = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), *arguments],
+        env={**kept, "FLEET_HOME": str(tmp_path / "a home"), **env},
+        capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path,
+    )  # fmt: skip
+
+
+# ── While it runs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@services
+def test_status_has_the_documented_shape() -> None:
+    fleet.launch({"one": {}})
+    engine = fleet.engine()
+    done = manage("fleet_status", "--json")
+    engine.stop(within_s=5)
+    assert done.code == 0
+    status = done.json
+    assert set(status) == {"running", "services", "urls", "nodes", "agents", "missions", "queues"}
+    assert set(status["urls"]) == {"api", "admin", "flower", "metrics"}
+    assert status["missions"] == {"running": 1}
+    assert status["agents"] == {"idle": 1}
+    backend = next(queue for queue in status["queues"] if queue["type"] == "backend")
+    assert set(backend) == {"type", "depth", "oldest_wait_s"}
+    assert backend["depth"] == 1
+    assert "1 queued" in manage("fleet_status").out
+
+
+@services
+def test_agents_are_listed_with_what_they_fly() -> None:
+    engine = fleet.engine("testing")
+    (agent,) = manage("fleet_agents", "list", "--json").json
+    assert set(agent) == {"id", "type", "node", "pid", "state", "sorties", "reason"}
+    assert (agent["type"], agent["pid"], agent["state"], agent["sorties"]) == ("testing", 1, "idle", [])
+    assert agent["id"].startswith("agt_")
+    assert agent["id"] in manage("fleet_agents", "list").out
+    engine.stop(within_s=5)
+
+
+@services
+def test_no_agents_are_an_empty_list_with_a_word_on_what_to_do() -> None:
+    done = manage("fleet_agents", "list")
+    assert (done.code, done.out) == (0, "")
+    assert "fleet_up" in done.err
+    assert manage("fleet_agents", "list", "--json").json == []
+
+
+@services
+def test_the_types_have_the_documented_shape() -> None:
+    types = manage("fleet_agents", "types", "--json").json
+    assert {one["name"] for one in types} >= {
+        "frontend",
+        "backend",
+        "testing",
+        "documentation",
+        "security",
+        "performance",
+    }
+    assert all(set(one) == {"name", "description", "enabled", "concurrency", "takes_prompt", "live"} for one in types)
+
+
+@services
+def test_the_doctor_finds_types_without_agents_and_ends_with_1() -> None:
+    engine = fleet.engine("backend")
+    done = manage("fleet_doctor", "--json")
+    engine.stop(within_s=5)
+    findings = {one["name"]: one for one in done.json}
+    assert all(set(one) == {"name", "well", "said", "remedy"} for one in done.json)
+    assert findings["postgres"]["well"]
+    assert findings["redis"]["well"]
+    assert findings["backend"]["well"]
+    assert (findings["testing"]["well"], findings["testing"]["said"]) == (False, "has no agent")
+    assert findings["testing"]["remedy"]
+    assert done.code == 1
+
+
+@services
+def test_the_cleanup_is_a_dry_run_unless_told() -> None:
+    mission = web.flown()
+    Mission.objects.filter(id=mission.id).update(finished_at=timezone.now() - timedelta(days=40))
+    counted = manage("fleet_cleanup", "--json")
+    assert (counted.code, counted.json) == (0, {"outdated": 1, "removed": 0, "events_removed": 0, "dry_run": True})
+    assert "Do it with --yes." in manage("fleet_cleanup").err
+    assert manage("fleet_cleanup", "--days", "50", "--json").json["outdated"] == 0
+    assert manage("fleet_cleanup", "--yes", "--json").json["removed"] == 1
+    assert not Mission.objects.exists()
+
+
+@services
+@pytest.mark.parametrize("given", [["--days", "-1"], ["--days", "99999999999"], ["--most", "x"], ["--most", "-1"]])
+def test_bounds_that_cannot_be_are_wrong_usage(given: list[str]) -> None:
+    done = manage("fleet_cleanup", *given)
+    assert done.code == 2
+    assert "usage:" in done.err
+
+
+# ── While nothing runs ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("arguments", [("fleet_mission", "list"), ("fleet_cleanup", "--yes", "--json")])
+def test_without_postgres_a_command_says_so_and_what_to_do_and_ends_with_1(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    done = alone(tmp_path, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("CommandError: Postgres does not answer (")
+    assert done.stderr.endswith("Start the fleet: manage.py fleet_up\n")
+
+
+def test_the_status_of_nothing_has_the_same_shape_and_an_error(tmp_path: Path) -> None:
+    done = alone(tmp_path, "fleet_status", "--json")
+    status = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert (status["running"], status["services"], status["queues"], status["nodes"]) == (False, [], [], [])
+    assert set(status["urls"]) == {"api", "admin", "flower", "metrics"}
+    assert "Start the fleet" in status["error"]
+
+
+def test_the_doctor_names_what_is_away(tmp_path: Path) -> None:
+    done = alone(tmp_path, "fleet_doctor")
+    assert done.returncode == 1
+    assert done.stderr == ""
+    for name in ("postgres", "redis"):
+        assert any(line.startswith(f"FAULT {name}") and "fleet_up" in line for line in done.stdout.splitlines())
