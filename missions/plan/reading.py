@@ -57,7 +57,7 @@ class Source:
 def read(*, text: str | bytes, max_bytes: int, faults: Faults) -> Source:
     """Reads YAML or JSON. Faults that leave something to go on with are added to `faults`; others end in PlanError."""
     if len(text) > max_bytes:
-        faults.add((), f"The plan has {len(text):,} bytes; {max_bytes:,} are allowed.", "Split it into several plans.")
+        faults.add((), f"The plan has more than {max_bytes:,} bytes.", "Split it into several plans.")
         faults.fail()
     source = Source()
     faults.locate = source.locate

@@ -36,7 +36,7 @@ class Command(OperatorCommand):
                 {"outdated": len(chosen), "removed": removed, "events_removed": events, "dry_run": not options["yes"]}
             )
         elif options["yes"]:
-            self.say(f"Removed {removed} missions and {events} events of none.")
+            self.say(f"Removed {removed} missions and {events} events of no mission.")
         else:
             self.say(f"{len(chosen)} finished missions would be removed." + (" Do it with --yes." if chosen else ""))
         return 0
