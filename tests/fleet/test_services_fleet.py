@@ -72,12 +72,12 @@ def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_sign
     assert [service["name"] for service in status["services"]] == NAMES
     assert {service["state"] for service in status["services"]} == {"healthy", "done"}
 
-    urls = home.json("fleet_status")["urls"]
+    again = home.json("fleet_up", "--detach")
+    urls = again["urls"]
+    assert (again["pid"], set(urls)) == (running.pid, {"api", "admin", "flower", "metrics"})
     assert str(taken) not in urls["api"] + urls["flower"]
     assert len({urls["admin"].split("/")[2], urls["flower"].split("/")[2]}) == 2
 
-    again = home.json("fleet_up", "--detach")
-    assert (again["pid"], set(again["urls"])) == (running.pid, {"api", "admin", "flower", "metrics"})
     refused = home.manage("fleet_services", "up", "--detach")
     assert "They run already." in refused.stderr
     assert home.status()["pid"] == running.pid
@@ -110,6 +110,7 @@ def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_sign
     assert home.left_behind() == []
 
 
+@pytest.mark.drill
 def test_kill_9_of_the_node_and_of_the_supervisor_leaves_no_worker_and_the_next_fleet_finishes_the_mission(
     home: Checkout, tmp_path: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_kill_9_of_the_node_and_of_the_supervisor_leaves_no_worker_and_the_next_
     assert home.left_behind() == []
 
 
+@pytest.mark.drill
 def test_an_impatient_ctrl_c_leaves_nothing_either_also_of_work_that_ignores_signals(
     home: Checkout, tmp_path: Path
 ) -> None:

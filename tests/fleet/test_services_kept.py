@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -17,16 +18,35 @@ from tests.support.supervised import Checkout, checkout, until
 pytestmark = pytest.mark.xdist_group("services")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def home() -> Iterator[Checkout]:
     with checkout(name="fleet services ") as made:  # a path with a space, too
         yield made
 
 
+def up(home: Checkout) -> subprocess.Popen[str]:
+    running = home.start("fleet_services", "up")
+    home.until_ready()
+    return running
+
+
+def stop(running: subprocess.Popen[str], home: Checkout, number: signal.Signals = signal.SIGTERM) -> str:
+    """Stop it; what it said. Nothing is left."""
+    running.send_signal(number)
+    out, said = running.communicate(timeout=30)
+    assert (running.returncode, out) == (0, ""), said
+    assert home.left_behind() == []
+    return said
+
+
+def pids_of(home: Checkout) -> set[int]:
+    return {service["pid"] for service in home.status()["services"]}
+
+
 def write(home: Checkout) -> None:
     database, _ = home.urls()
     with psycopg.connect(database) as session:
-        session.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+        session.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS answer")
 
 
 def kept(home: Checkout) -> bool:
@@ -35,61 +55,37 @@ def kept(home: Checkout) -> bool:
         return session.execute("SELECT answer FROM kept").fetchone() == (42,) and bool(client.ping())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_stops_all_and_leaves_nothing_behind(home: Checkout, number: signal.Signals) -> None:
-    running = home.start("fleet_services", "up")
-    home.until_ready()
-    running.send_signal(number)
-    out, said = running.communicate(timeout=30)
-    assert running.returncode == 0, said
-    assert out == ""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_all_in_order_and_leaves_nothing_behind(home: Checkout, number: signal.Signals) -> None:
+    said = stop(up(home), home, number)
     assert [line for line in said.splitlines() if line.endswith("stopping")] == [
         "valkey: stopping",
         "postgres: stopping",
     ]
-    assert home.left_behind() == []
 
 
-def test_a_second_signal_does_not_wait_and_leaves_nothing_behind_either(home: Checkout) -> None:
-    running = home.start("fleet_services", "up")
-    home.until_ready()
-    os.kill(int(home.service("valkey")["pid"]), signal.SIGSTOP)
-    running.send_signal(signal.SIGINT)
-    running.send_signal(signal.SIGINT)
-    running.communicate(timeout=30)
-    assert home.left_behind() == []
-
-
-def test_a_stop_while_the_cluster_is_made_leaves_nothing_and_the_next_start_makes_it(home: Checkout) -> None:
-    running = home.start("fleet_services", "up")
-    until(lambda: (home.root / "private" / "postgres.new").exists(), within_s=20)
-    running.send_signal(signal.SIGTERM)
-    running.communicate(timeout=30)
-    assert running.returncode == 130
-    assert home.left_behind() == []
-    again = home.start("fleet_services", "up")
-    home.until_ready()
-    again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=30)
-
-
-def test_kill_9_while_the_cluster_is_made_is_made_good_by_the_next_start(home: Checkout) -> None:
-    running = home.start("fleet_services", "up")
-    until(lambda: (home.root / "private" / "postgres.new").exists(), within_s=20)
-    running.kill()
-    running.communicate(timeout=30)
-    again = home.start("fleet_services", "up")
-    home.until_ready()
-    write(home)
-    assert kept(home)
-    again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=30)
-    assert home.left_behind() == []
+def test_a_stop_or_kill_9_while_the_cluster_is_made_is_made_good_by_the_next_start() -> None:
+    with checkout() as home:
+        draft = home.root / "private" / "postgres.new"
+        running = home.start("fleet_services", "up")
+        until(draft.exists, within_s=20)
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=30)
+        assert running.returncode == 130
+        assert home.left_behind() == []
+        shutil.rmtree(home.root / "private" / "postgres", ignore_errors=True)
+        running = home.start("fleet_services", "up")
+        until(draft.exists, within_s=20)
+        running.kill()
+        running.communicate(timeout=30)
+        again = up(home)
+        write(home)
+        assert kept(home)
+        stop(again, home)
 
 
 def test_kill_9_of_each_service_is_made_good_without_a_loss(home: Checkout) -> None:
-    running = home.start("fleet_services", "up")
-    home.until_ready()
+    running = up(home)
     write(home)
     ports = home.urls()
     for name in ("postgres", "valkey"):
@@ -103,60 +99,34 @@ def test_kill_9_of_each_service_is_made_good_without_a_loss(home: Checkout) -> N
     messages = [event["message"] for event in home.status()["events"]]
     assert any("postgres is started again: it was killed by SIGKILL" in message for message in messages), messages
     assert any("valkey is started again: it was killed by SIGKILL" in message for message in messages), messages
-    running.send_signal(signal.SIGTERM)
-    running.communicate(timeout=30)
-    assert home.left_behind() == []
+    stop(running, home)
 
 
-def test_kill_9_of_the_supervisor_takes_its_children_along_and_its_successor_loses_nothing(home: Checkout) -> None:
-    running = home.start("fleet_services", "up")
-    pids = [service["pid"] for service in home.until_ready()["services"]]
+def test_kill_9_of_the_supervisor_leaves_no_service_and_its_successor_loses_nothing(home: Checkout) -> None:
+    running = up(home)
     write(home)
+    first = pids_of(home)
     running.kill()
     running.communicate(timeout=30)
-    until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
-    again = home.start("fleet_services", "up")
-    assert not {service["pid"] for service in home.until_ready()["services"]} & set(pids)
-    assert kept(home)
-    again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=30)
-    assert home.left_behind() == []
+    until(lambda: not any(psutil.pid_exists(pid) for pid in first))
 
-
-def test_orphans_that_hear_nobody_are_stopped_by_the_next_start(home: Checkout) -> None:
-    running = home.start("fleet_services", "up")
-    pids = [service["pid"] for service in home.until_ready()["services"]]
-    write(home)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)  # the kernel's word that their parent is dead waits
-    running.kill()
-    running.communicate(timeout=30)
-    assert all(psutil.pid_exists(pid) for pid in pids)
-    again = home.start("fleet_services", "up")
-    home.until_ready()
-    assert not any(psutil.pid_exists(pid) for pid in pids)
-    assert kept(home)
-    again.send_signal(signal.SIGTERM)
-    _, said = again.communicate(timeout=30)
-    assert "postgres: stopping what an earlier supervisor left" in said
-    assert home.left_behind() == []
-
-
-def test_a_pid_file_that_names_somebody_else_is_no_obstacle(home: Checkout) -> None:
-    running = home.start("fleet_services", "up")
-    home.until_ready()
-    running.kill()
-    running.communicate(timeout=30)
-    until(lambda: not home.processes())
-    with subprocess.Popen(["sleep", "60"]) as stranger:
+    with subprocess.Popen(["sleep", "60"]) as stranger:  # it got Postgres's old pid, say after the host was restarted
         (home.root / "private" / "postgres" / "postmaster.pid").write_text(f"{stranger.pid}\n")
-        again = home.start("fleet_services", "up")
-        home.until_ready()
+        running = up(home)
         assert stranger.poll() is None
         stranger.kill()
-    again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=30)
-    assert home.left_behind() == []
+    assert kept(home)
+
+    second = pids_of(home)
+    for pid in second:
+        os.kill(pid, signal.SIGSTOP)  # so that they do not hear the kernel's word that their parent is dead
+    running.kill()
+    running.communicate(timeout=30)
+    assert all(psutil.pid_exists(pid) for pid in second)
+    running = up(home)
+    assert not any(psutil.pid_exists(pid) for pid in second)
+    assert kept(home)
+    assert "postgres: stopping what an earlier supervisor left" in stop(running, home)
 
 
 def test_thresholds_on_response_time_memory_and_restarts_raise_events() -> None:

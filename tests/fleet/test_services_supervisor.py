@@ -187,6 +187,23 @@ def test_one_that_ignores_its_stop_signal_is_killed_with_all_its_session(tmp_pat
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+def test_a_second_signal_does_not_wait_for_one_that_does_not_stop(tmp_path: Path) -> None:
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    )
+    trial = Trial(tmp_path, kept("base", deaf, grace_s=600))
+
+    async def interrupt_twice() -> None:
+        await trial.until(lambda: "deaf" in (trial.home.logs / "base.log").read_text())
+        os.kill(os.getpid(), signal.SIGINT)
+        await trial.until(lambda: trial.supervisor.status()["stopping"])
+        assert not trial.supervisor.status()["ready"]
+        asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
+
+    assert trial.run(interrupt_twice) == 0
+    assert "base: does not stop; killing it" in trial.said
+
+
 def test_while_it_stops_it_is_not_called_healthy(tmp_path: Path) -> None:
     slow_to_go = (
         "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit()))\n" + FOREVER
