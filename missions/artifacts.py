@@ -36,7 +36,7 @@ def collect(*, claim: Claim, outputs: Sequence[str], folders: Sequence[Path]) ->
     """Store the outputs of an attempt and note them, each write behind the fence.
 
     Each is looked for in `folders`, in turn. Missing where one is in none of them, is not a plain file inside them,
-    or is too big.
+    or is too big; Unavailable where the disk does not take it.
     """
     stored = [_store(path, _find(path, folders)) for path in outputs]
     if not stored:
@@ -104,7 +104,13 @@ def _store(path: str, found: Path) -> _Stored:
         name = _name(digest)
         if not storage().exists(name):
             file.seek(0)
-            storage().save(name, File(file))
+            try:
+                storage().save(name, File(file))
+            except OSError as fault:
+                raise errors.Unavailable(
+                    f"{path!r}, named under `outputs`, could not be stored: {fault.strerror}.",
+                    hint="Make room for the fleet's artifacts, then retry the sortie.",
+                ) from fault
     return _Stored(path, digest, status.st_size)
 
 

@@ -1,0 +1,157 @@
+"""What happens to a fleet in mid-mission delays the mission and loses nothing: agents, messages, control loops."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.celery import app
+from missions import hints
+from tests.acceptance.conftest import CHECKOUT, Fleet
+from tests.support import running
+
+pytestmark = pytest.mark.xdist_group("fleet")
+
+
+def home(fleet: Fleet) -> Path:
+    return Path(fleet.env["FLEET_HOME"])
+
+
+def chain(length: int, *types: str, **sortie: Any) -> dict[str, Any]:
+    return {
+        f"s{n}": {"agent": types[n % len(types)], "driver": "scripted", "needs": [f"s{n - 1}"] if n else [], **sortie}
+        for n in range(length)
+    }
+
+
+def hold_the_ledger(fleet: Fleet, mission: str) -> None:
+    """Each event an arrow, each start after its needs, each sortie succeeded once, the rows as the events say."""
+    fleet.manage(
+        "shell", "--no-imports", "-c",
+        "from fleet import ids\nfrom tests.support import ledger\n"
+        f"held = ledger.check(ids.decode(ids.MISSION, {mission!r}), alone=False)\n"
+        "assert {one.succeeded for one in held.sorties.values()} == {1}, held",
+    )  # fmt: skip
+
+
+@contextmanager
+def a_second_control_loop(fleet: Fleet) -> Iterator[int]:
+    with subprocess.Popen(
+        [sys.executable, "manage.py", "fleet_control"], cwd=CHECKOUT, env=fleet.env, stderr=subprocess.PIPE
+    ) as second:
+        try:
+            yield second.pid
+        finally:
+            second.terminate()
+            _, said = second.communicate(timeout=20)
+    assert second.returncode == 0
+    assert b"Traceback" not in said, said.decode()
+
+
+def test_a_sortie_that_kills_its_agent_each_time_fails_after_three_rescues(fleet: Fleet) -> None:
+    kill = "kill -9 $(cut -d' ' -f4 /proc/$PPID/stat); sleep 60"  # the parent of its shim
+    mission = fleet.launch(
+        {
+            "sorties": {
+                "killer": {"agent": "documentation", "run": kill, "retry": {"max_attempts": 9}},
+                "next": {"agent": "backend", "needs": ["killer"], "run": "true"},
+            }
+        }
+    )
+    shown = fleet.wait(mission, seconds=60)
+    killer, after = shown["items"]
+    assert (killer["state"], killer["attempt"], killer["tries"]) == ("failed", 4, 0), killer
+    assert "3 rescues" in killer["error"]
+    assert after["state"] == "skipped"
+    assert shown["state"] == "failed"
+
+
+def test_a_redis_that_is_flushed_again_and_again_loses_nothing(fleet: Fleet) -> None:
+    mission = fleet.launch({"sorties": chain(16, "backend", "frontend", "testing", **{"with": {"seconds": 0.1}})})
+    over = threading.Event()
+    flushes = 0
+
+    def flush() -> None:
+        nonlocal flushes
+        redis = running.valkey(home(fleet))
+        while not over.wait(0.1):
+            redis.flushall()
+            flushes += 1
+
+    flusher = threading.Thread(target=flush)
+    flusher.start()
+    try:
+        shown = fleet.wait(mission, seconds=60)
+    finally:
+        over.set()
+        flusher.join()
+    assert shown["sorties"]["succeeded"] == 16, shown
+    assert flushes > 5
+    hold_the_ledger(fleet, mission)
+
+
+def test_a_redis_that_delivers_nothing_loses_nothing(fleet: Fleet) -> None:
+    redis = running.valkey(home(fleet))
+    redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")  # it answers a ping, and takes and gives no message
+    try:
+        mission = fleet.launch({"sorties": chain(3, "backend", "frontend")})
+        shown = fleet.wait(mission)
+        assert redis.execute_command("PING")
+    finally:
+        redis.execute_command("CLIENT", "UNPAUSE")
+    assert shown["state"] == "succeeded", shown
+    hold_the_ledger(fleet, mission)
+
+
+def test_messages_that_come_many_times_start_nothing_twice(fleet: Fleet) -> None:
+    redis, hint = running.valkey(home(fleet)), a_hint(queue="agent.frontend")
+    sortie = {"agent": "frontend", "driver": "scripted", "with": {"seconds": 0.05}}
+    mission = fleet.launch({"sorties": {f"s{n}": sortie for n in range(20)}})
+    watched = threading.Thread(target=fleet.wait, args=[mission])
+    watched.start()
+    while watched.is_alive():
+        redis.lpush("agent.frontend", *[hint] * 5)
+        watched.join(0.05)
+    shown = fleet.wait(mission)
+    assert shown["sorties"]["succeeded"] == 20, shown
+    hold_the_ledger(fleet, mission)
+
+
+def a_hint(*, queue: str) -> bytes:
+    """The bytes of a message as the fleet sends them, taken from a queue that nobody reads."""
+    nobody = "agent.nobody"
+    with app.connection_for_write() as connection:
+        app.send_task(hints.FLY, queue=nobody, connection=connection)
+        redis = connection.default_channel.client
+        _, message = redis.brpop(nobody)
+    return bytes(message).replace(nobody.encode(), queue.encode())
+
+
+def test_two_control_loops_admit_wake_and_complete_each_thing_once(fleet: Fleet) -> None:
+    one_at_a_time: dict[str, Any] = {
+        "agent": "backend", "driver": "scripted", "with": {"fail_times": 1},
+        "retry": {"max_attempts": 2, "backoff": "0.2s"}, "concurrency": {"key": "one", "limit": 1},
+    }  # fmt: skip
+    sorties = {f"s{n}": one_at_a_time for n in range(3)}
+    join = {"agent": "frontend", "driver": "scripted", "needs": list(sorties)}
+    with a_second_control_loop(fleet):
+        mission = fleet.launch({"sorties": {**sorties, "join": join}})
+        shown = fleet.wait(mission, seconds=60)
+    assert shown["sorties"]["succeeded"] == 4, shown
+    assert [item["tries"] for item in shown["items"]] == [1, 1, 1, 0]
+    hold_the_ledger(fleet, mission)
+    overlaps = running.rows(
+        home(fleet),
+        "SELECT count(*) FROM missions_attempt a JOIN missions_sortie s ON s.id = a.sortie_id"
+        " JOIN missions_attempt b ON b.started_at > a.started_at AND b.started_at < a.finished_at"
+        " JOIN missions_sortie t ON t.id = b.sortie_id"
+        " WHERE s.concurrency_key = 'one' AND t.concurrency_key = 'one'",
+    )
+    assert overlaps == [(0,)]

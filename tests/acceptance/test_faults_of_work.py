@@ -1,0 +1,77 @@
+"""Work that does wrong, and plans that nobody can read: each gets one sentence, and the fleet goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import Fleet
+
+pytestmark = pytest.mark.xdist_group("fleet")
+
+
+def test_each_way_to_do_wrong_is_a_failure_that_says_what_it_was(fleet: Fleet) -> None:
+    wrong = {
+        "not JSON": ({"run": "echo '{\"n\":' > $FLEET_RESULT"}, "is not JSON"),
+        "NaN": ({"run": "echo '[NaN]' > $FLEET_RESULT"}, "is not JSON"),
+        "not UTF-8": ({"run": "printf '\"\\377\"' > $FLEET_RESULT"}, "is not JSON"),
+        "too big": ({"run": "(printf '\"'; head -c 1500000 /dev/zero | tr '\\0' x; printf '\"') > $FLEET_RESULT"}, "larger"),
+        "no file": ({"run": 'mkdir "$FLEET_RESULT"'}, "is not a plain file"),
+        "a link": ({"run": 'ln -s /etc/hostname "$FLEET_RESULT"'}, "Write a plain file"),
+        "a NUL": ({"run": "printf '\"a\\\\u0000b\"' > $FLEET_RESULT"}, "cannot be stored"),
+        "raises": ({"driver": "scripted", "with": {"raise": "boom"}}, "RuntimeError: boom"),
+        "too long": ({"run": "sleep 60", "timeout": "1s"}, "longer than its timeout of 1 s"),
+        "too silent": ({"run": "echo hello; sleep 60", "silence": "1s"}, "printed nothing for 1 s"),
+        "claims": ({"run": "true", "verify": "echo not done >&2; exit 1"}, "not done"),
+        "no output": ({"run": "true", "outputs": ["report.html"]}, "did not make 'report.html'"),
+        "no program": ({"run": ["no-such-program"]}, "was not found"),
+        "asks for nonsense": ({"run": "echo '[{\"name\": \"x\"}]' > $FLEET_SORTIES"}, "x"),
+        "kills itself": ({"run": "kill -9 $$"}, "SIGKILL"),
+    }  # fmt: skip
+    types = ("backend", "frontend", "testing", "security", "performance")
+    sorties: dict[str, Any] = {
+        key: {"agent": types[place % 5], **sortie} for place, (key, (sortie, _)) in enumerate(wrong.items())
+    }
+    sorties["garbage"] = {"agent": "backend", "run": "head -c 300000 /dev/urandom"}
+    sorties["third time"] = {
+        "agent": "testing", "run": "case $FLEET_ATTEMPT in */3) exit 0;; esac; exit 7",
+        "retry": {"max_attempts": 3, "backoff": "0.1s"},
+    }  # fmt: skip
+    mission = fleet.launch({"sorties": {key.replace(" ", "-"): sortie for key, sortie in sorties.items()}})
+    items = {item["key"]: item for item in fleet.wait(mission, seconds=60)["items"]}
+    for name, (_, said) in wrong.items():
+        key = name.replace(" ", "-")
+        assert items[key]["state"] == "failed", items[key]
+        assert said in items[key]["error"], items[key]
+        assert items[key]["tries"] == 1
+    assert items["garbage"]["state"] == "succeeded", items["garbage"]
+    assert (items["third-time"]["state"], items["third-time"]["attempt"], items["third-time"]["tries"]) == (
+        "succeeded", 3, 2,
+    )  # fmt: skip
+
+
+def test_a_plan_that_cannot_be_read_is_refused_in_a_sentence_and_makes_nothing(fleet: Fleet) -> None:
+    before = fleet.json("fleet_mission", "list")
+    path = fleet.home / "unreadable.yaml"
+    path.write_bytes(b"\x00\xff\xfe\x01" * 1_000)
+    _refused(fleet, path)
+    path.write_text("mission: [unclosed\nsorties: {")
+    assert "line 2" in _refused(fleet, path)
+    assert "cannot be read" in _refused(fleet, fleet.home)
+    sortie = {"agent": "backend", "run": "true", "env": {"X": "x" * 5_000}}
+    path.write_text(json.dumps({"mission": "Huge", "sorties": {f"s{n}": sortie for n in range(10_000)}}))
+    assert path.stat().st_size > 50_000_000
+    assert "10,000,000 are allowed" in _refused(fleet, path)
+    path.unlink()
+    assert fleet.json("fleet_mission", "list") == before
+
+
+def _refused(fleet: Fleet, path: Path) -> str:
+    done = fleet.manage("fleet_mission", "run", str(path), check=False)
+    assert done.returncode in {1, 2}, done
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr) < 5_000
+    return done.stderr
