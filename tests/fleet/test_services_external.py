@@ -1,0 +1,114 @@
+"""Named services: half a configuration, a missing or a wrong password are refused, and nothing embedded is started."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.cluster import Cluster, remove, temporary
+from tests.support.supervised import Checkout, checkout
+
+pytestmark = pytest.mark.xdist_group("services")
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, str]]:
+    """The URLs of a Postgres and a Valkey that want passwords."""
+    cluster: Cluster = temporary(durable=False)
+    try:
+        cluster.start()
+        yield cluster.environment()
+    finally:
+        remove(cluster)
+
+
+def without_password(url: str) -> str:
+    return re.sub(r":[^:@/]*@", "@", url)
+
+
+def attempt(command: tuple[str, ...], database: str, broker: str) -> tuple[int, str, Checkout]:
+    """Run a command with these URLs in a fresh home; its exit code and all that it said. Nothing may be started."""
+    with checkout(env={"DATABASE_URL": database, "REDIS_URL": broker}) as home:
+        done = home.manage(*command, check=False, timeout=40)
+        assert not (home.root / "private" / "postgres").exists()
+        assert not (home.root / "private" / "ports.json").exists()
+        assert home.processes() == []
+        return done.returncode, done.stdout + done.stderr, home
+
+
+@pytest.mark.parametrize("command", [("fleet_up",), ("fleet_services", "up"), ("fleet_services", "status"), ("check",)])
+@pytest.mark.parametrize("given", ["DATABASE_URL", "REDIS_URL"])
+def test_one_url_without_the_other_is_refused(servers: dict[str, str], given: str, command: tuple[str, ...]) -> None:
+    urls = {name: servers[name] if name == given else "" for name in ("DATABASE_URL", "REDIS_URL")}
+    code, said, _ = attempt(command, urls["DATABASE_URL"], urls["REDIS_URL"])
+    (missing,) = set(urls) - {given}
+    assert code == 2
+    assert f"{given} is set and {missing} is not. Set both" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "database, broker, fault",
+    [
+        ("postgresql://u:hush@host:port/db", "redis://h", "DATABASE_URL cannot be read as a URL"),
+        ("postgresql://u:hush/word@host/db", "redis://h", "DATABASE_URL cannot be read as a URL"),
+        ("postgresql://u:hush@host/db", "redis://h:port", "REDIS_URL cannot be read as a URL"),
+        ("mysql://u:hush@host/db", "redis://h", "DATABASE_URL must begin with postgresql://"),
+        ("postgresql://u:hush@host", "redis://h", "DATABASE_URL names no database"),
+        ("postgresql://host/db", "redis://h", "DATABASE_URL names no user"),
+        ("postgresql://u:hush@host/db", "amqp://h", "REDIS_URL must begin with redis://"),
+    ],
+)
+def test_a_url_that_cannot_be_read_is_refused_without_telling_its_password(
+    database: str, broker: str, fault: str
+) -> None:
+    code, said, _ = attempt(("fleet_services", "up"), database, broker)
+    assert code == 2
+    assert fault in said
+    assert "hush" not in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("which", ["DATABASE_URL", "REDIS_URL"])
+def test_a_url_without_the_password_that_its_server_wants_is_refused(servers: dict[str, str], which: str) -> None:
+    urls = {**servers, which: without_password(servers[which])}
+    code, said, _ = attempt(("fleet_up",), urls["DATABASE_URL"], urls["REDIS_URL"])
+    assert code == 1
+    assert f"wants a password and {which} has none." in said
+    assert "starting it again" not in said
+    assert "prepare: working" not in said
+
+
+@pytest.mark.parametrize(
+    "which, fault", [("DATABASE_URL", "refuses DATABASE_URL"), ("REDIS_URL", "refuses the password in")]
+)
+def test_a_wrong_password_is_refused_and_not_told(servers: dict[str, str], which: str, fault: str) -> None:
+    urls = {**servers, which: re.sub(r":[^:@/]*@", ":a-wrong-one@", servers[which])}
+    code, said, _ = attempt(("fleet_services", "up", "--detach"), urls["DATABASE_URL"], urls["REDIS_URL"])
+    assert code == 1
+    assert fault in said
+    assert "a-wrong-one" not in said
+    code, said, _ = attempt(("fleet_services", "status"), urls["DATABASE_URL"], urls["REDIS_URL"])
+    assert code == 1
+    assert fault in said
+    assert "a-wrong-one" not in said
+
+
+def test_named_services_are_watched_shown_and_not_ours_to_restart(servers: dict[str, str]) -> None:
+    with checkout(env=servers | {"FLEET_HOME": ""}) as home:
+        home.env["FLEET_HOME"] = str(home.root)
+        asked = home.json("fleet_services", "status")  # with no supervisor between
+        assert (asked["running"], asked["pid"], asked["provider"]) == (True, None, "external")
+        assert [service["healthy"] for service in asked["services"]] == [True, True]
+        shown = home.manage("fleet_services", "up", "--detach", "--json")
+        assert [service["pid"] for service in home.status()["services"]] == [None, None]
+        refused = home.manage("fleet_services", "restart", "postgres", check=False)
+        assert refused.returncode == 1
+        assert "not ours to restart" in refused.stderr
+        home.manage("fleet_services", "down")
+        password = re.findall(r":([^:@/]*)@", servers["DATABASE_URL"])[0]
+        logs = "".join(log.read_text() for log in (home.root / "private" / "logs").iterdir())
+        assert password not in logs + shown.stdout + shown.stderr
+        assert home.left_behind() == []
