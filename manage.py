@@ -23,6 +23,12 @@ def main() -> None:
     except ImproperlyConfigured as fault:
         sys.stderr.write(f"The settings are refused: {fault}\n")
         sys.exit(2)
+    except PermissionError as fault:
+        sys.stderr.write(
+            f"You may not use {fault.filename} ({fault.strerror}). A fleet's folder is for the user who started it: "
+            "become that user, or name a folder of your own with FLEET_HOME.\n"
+        )
+        sys.exit(4)
 
 
 def use_the_environment_of_this_folder() -> None:

@@ -142,6 +142,18 @@ def test_the_status_of_nothing_has_the_same_shape_and_an_error(tmp_path: Path) -
     assert "Start the fleet" in status["error"]
 
 
+def test_a_folder_that_one_may_not_use_ends_with_4_and_says_so(tmp_path: Path) -> None:
+    forbidden = Path("/sys/fleet")  # where not even root may make a folder
+    try:
+        forbidden.mkdir()
+    except PermissionError:
+        done = alone(tmp_path, "fleet_mission", "list", FLEET_HOME=str(forbidden))
+        assert done.returncode == 4, done.stderr
+        assert done.stderr.startswith(f"You may not use {forbidden} (")
+    except OSError as fault:
+        pytest.skip(f"/sys is something else here: {fault}")
+
+
 def test_the_doctor_names_what_is_away(tmp_path: Path) -> None:
     done = alone(tmp_path, "fleet_doctor")
     assert done.returncode == 1
