@@ -50,7 +50,7 @@ class Supervisor:
         self._register = register
         self._keepers = {
             service.name: Keeper(
-                service, home=home, changes=self._changes, register=register, say=self._say, note=self._note
+                service, home=home, changes=self._changes, register=register, say=self.say, note=self._note
             )
             for service in services
         }
@@ -62,7 +62,7 @@ class Supervisor:
         """
         with lock.hold(self.home):
             for orphan in self._register.orphans():
-                self._say(f"{orphan.name}: stopping what an earlier supervisor left")
+                self.say(f"{orphan.name}: stopping what an earlier supervisor left")
                 await asyncio.to_thread(children.stop, orphan)
             self._listen_to_signals()
             async with control.serve(self.home, self._answer):
@@ -81,10 +81,15 @@ class Supervisor:
         self._stopping = True
         self._changes.announce()
 
+    def say(self, line: str) -> None:
+        """Tell whoever watches, if anybody still does."""
+        with contextlib.suppress(OSError, ValueError):  # a terminal that was closed must not keep us from stopping
+            self._speak(line)
+
     async def _serve(self, work: Callable[[], Awaitable[int]] | None) -> int:
         await self._changes.until(lambda: self._stopping or self._complete() or bool(self._broken()))
         if broken := self._broken():
-            self._say(f"{broken[0].service.name} cannot be started, so the rest is stopped again.")
+            self.say(f"{broken[0].service.name} cannot be started, so the rest is stopped again.")
             return 1
         if self._stopping:
             return 130
@@ -111,23 +116,19 @@ class Supervisor:
     async def _stop_all(self) -> None:
         for keeper in reversed(self._keepers.values()):
             if keeper.pid is not None:
-                self._say(f"{keeper.service.name}: stopping")
+                self.say(f"{keeper.service.name}: stopping")
             await keeper.stop()
-
-    def _say(self, line: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # a terminal that was closed must not keep us from stopping
-            self._speak(line)
 
     def _note(self, *, kind: str, service: str, message: str, data: dict[str, float]) -> None:
         try:
             self._events.append(journal.append(self.home, kind=kind, service=service, message=message, data=data))
         except OSError as fault:
-            self._say(f"{service}: an event could not be written down: {fault}")
+            self.say(f"{service}: an event could not be written down: {fault}")
 
     async def _end_strays(self) -> None:
         grace_s = _HURRIED_S if self._hurried else _STRAY_S
         for name in await asyncio.to_thread(adoption.end_all, grace_s=grace_s):
-            self._say(f"{name}: ended, though its parent had not seen to that")
+            self.say(f"{name}: ended, though its parent had not seen to that")
 
     async def _rounds(self) -> None:
         ended: set[int] = set()
@@ -138,7 +139,7 @@ class Supervisor:
             try:
                 logfiles.bound(self.home, limit=LOG_BYTES)
             except OSError as fault:
-                self._say(f"The logs could not be put aside: {fault}")
+                self.say(f"The logs could not be put aside: {fault}")
             self._measure(await asyncio.to_thread(memory.of_trees, self._pids()))
             await asyncio.sleep(_ROUND_S)
 

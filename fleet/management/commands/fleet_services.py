@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from argparse import ArgumentParser
 from typing import Any
 
@@ -62,7 +60,7 @@ class Command(OperatorCommand):
             supervisor = composition.services(self.say)
 
             async def wait() -> int:
-                self.say("Ready. Ctrl-C stops them.")
+                supervisor.say("Ready. Ctrl-C stops them.")
                 if as_json:
                     self.show(supervisor.status())
                 return await supervisor.wait()
@@ -106,14 +104,11 @@ class Command(OperatorCommand):
             text = json.dumps({"service": one, "line": line}) if as_json else line if name else f"{one} | {line}"
             self.stdout.write(text)
 
-        try:
-            for one in [name] if name else places:
-                for line in logfiles.tail(home, one, lines=lines, end=places.get(one)):
-                    show(one, line)
-            if follow:
+        for one in [name] if name else places:
+            for line in logfiles.tail(home, one, lines=lines, end=places.get(one)):
+                show(one, line)
+        if follow:
+            self.stdout.flush()
+            for one, line in logfiles.follow(home, [name] if name else [], places=places):
+                show(one, line)
                 self.stdout.flush()
-                for one, line in logfiles.follow(home, [name] if name else [], places=places):
-                    show(one, line)
-                    self.stdout.flush()
-        except BrokenPipeError:  # `logs | head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

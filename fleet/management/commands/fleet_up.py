@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from argparse import ArgumentParser
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -46,14 +47,14 @@ class Command(OperatorCommand):
         supervisor = composition.fleet(self.say)
 
         async def work() -> int:
-            self._introduce()
+            self._introduce(supervisor.say)
             if mission is None:
                 return await supervisor.wait()
             return await foreground.run(mission, base=settings.BASE_DIR)
 
         adoption.begin()
         code = asyncio.run(supervisor.run(work))
-        self.say("The fleet is stopped.")
+        supervisor.say("The fleet is stopped.")
         return code
 
     def _use_running(self, status: dict[str, Any], mission: list[str] | None, *, as_json: bool) -> int:
@@ -66,18 +67,18 @@ class Command(OperatorCommand):
         status = detached.wait_until_ready(settings.FLEET_HOME)
         if mission is not None:
             return asyncio.run(foreground.run(mission, base=settings.BASE_DIR))
-        self._introduce()
+        self._introduce(self.say)
         if as_json:
             self.show({**status, "urls": services.addresses()})
         return 0
 
-    def _introduce(self) -> None:
+    def _introduce(self, say: Callable[[str], None]) -> None:
         manage = "python manage.py" if sys.prefix == sys.base_prefix else f"{sys.executable} manage.py"
         for name, url in services.addresses().items():
-            self.say(f"  {name:<8} {url}")
-        self.say(f"  The passwords (admin, Flower) are in {credentials.file(settings.FLEET_HOME)}")
-        self.say(f"  follow   {manage} fleet_services logs -f")
-        self.say(f"  stop     make down   (or {manage} fleet_down)")
+            say(f"  {name:<8} {url}")
+        say(f"  The passwords (admin, Flower) are in {credentials.file(settings.FLEET_HOME)}")
+        say(f"  follow   {manage} fleet_services logs -f")
+        say(f"  stop     make down   (or {manage} fleet_down)")
 
 
 def _mission(plan: str, parameters: list[str]) -> list[str]:

@@ -1,0 +1,154 @@
+"""`fleet_services up|down|restart|status|logs`: what they do, what they say to people, what to programs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.supervised import Checkout, checkout, until
+
+pytestmark = pytest.mark.xdist_group("services")
+
+STATUS = {"running", "kind", "provider", "pid", "ready", "stopping", "uptime_s", "services", "events"}
+SERVICE = {
+    "name", "state", "healthy", "pid", "uptime_s", "response_ms", "memory_bytes", "restarts", "fault", "log",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Checkout]:
+    with checkout() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def running(home: Checkout) -> Iterator[Checkout]:
+    home.manage("fleet_services", "up", "--detach", "--json")
+    yield home
+    home.manage("fleet_services", "down")
+
+
+def test_where_nothing_runs_each_command_says_so_and_what_to_do(home: Checkout) -> None:
+    asked = home.manage("fleet_services", "status", check=False)
+    assert (asked.returncode, asked.stdout.startswith("Nothing is running here.")) == (1, True)
+    assert json.loads(home.manage("fleet_services", "down", "--json").stdout) == {"stopped": False}
+    refused = home.manage("fleet_services", "restart", check=False)
+    assert refused.returncode == 1
+    assert "`fleet_up` starts a fleet" in refused.stderr
+
+
+def test_up_in_the_background_is_idempotent_and_shows_the_status(running: Checkout) -> None:
+    again = running.manage("fleet_services", "up", "--detach", "--json")
+    status = json.loads(again.stdout)
+    assert set(status) == STATUS
+    assert all(set(service) == SERVICE for service in status["services"])
+    assert (status["kind"], status["provider"], status["ready"]) == ("services", "embedded", True)
+    assert "They run already." in again.stderr
+
+
+def test_status_has_health_uptime_response_time_and_memory_for_people_and_programs(running: Checkout) -> None:
+    shown = running.json("fleet_services", "status")
+    for service in shown["services"]:
+        assert service["state"] == "healthy"
+        assert service["uptime_s"] >= 0
+        assert 0 < service["response_ms"] < 10_000
+        assert service["memory_bytes"] > 1_000_000
+    text = running.manage("fleet_services", "status").stdout
+    assert all(word in text for word in ("NAME", "ANSWERS IN", "MEMORY", "RESTARTS", "postgres", "valkey"))
+    one = running.json("fleet_services", "status", "valkey")
+    assert [service["name"] for service in one["services"]] == ["valkey"]
+    refused = running.manage("fleet_services", "status", "redis", check=False)
+    assert "There are postgres, valkey." in refused.stderr
+
+
+def test_restart_of_one_leaves_the_other_alone_and_an_unknown_one_is_refused(running: Checkout) -> None:
+    before = {one: running.service(one)["pid"] for one in ("postgres", "valkey")}
+    after = json.loads(running.manage("fleet_services", "restart", "valkey", "--json").stdout)
+    pids = {service["name"]: service["pid"] for service in after["services"]}
+    assert pids["postgres"] == before["postgres"]
+    assert pids["valkey"] not in {before["valkey"], None}
+    assert all(service["healthy"] and service["restarts"] == 0 for service in after["services"])
+    refused = running.manage("fleet_services", "restart", "redis", check=False)
+    assert refused.returncode == 1
+    assert "No service is called 'redis'. There are postgres, valkey." in refused.stderr
+
+
+def test_logs_are_shown_by_name_and_number_and_as_json_lines(running: Checkout) -> None:
+    assert "ready to accept connections" in running.manage("fleet_services", "logs", "postgres").stdout
+    everything = running.manage("fleet_services", "logs", "-n", "3").stdout.splitlines()
+    assert {line.split(" | ")[0] for line in everything} >= {"postgres", "supervisor", "valkey"}
+    assert sum(line.startswith("postgres | ") for line in everything) == 3
+    lines = [
+        json.loads(line) for line in running.manage("fleet_services", "logs", "-n", "1", "--json").stdout.splitlines()
+    ]
+    assert all(set(line) == {"service", "line"} for line in lines)
+    refused = running.manage("fleet_services", "logs", "redis", check=False)
+    assert refused.returncode == 1
+    assert "postgres" in refused.stderr
+
+
+def test_followed_logs_show_what_is_written_and_end_with_ctrl_c(running: Checkout) -> None:
+    log = running.root / "private" / "logs" / "valkey.log"
+    following = running.start("fleet_services", "logs", "-f", "-n", "1", "valkey")
+    assert following.stdout is not None
+    assert following.stdout.readline()  # the last line of before
+    with log.open("a") as file:
+        file.write("a line that ")
+        file.flush()
+        file.write("is whole now\n")
+    assert following.stdout.readline() == "a line that is whole now\n"
+    following.send_signal(signal.SIGINT)
+    _, said = following.communicate(timeout=20)
+    assert following.returncode == 130
+    assert "Traceback" not in said
+
+
+def test_logs_into_a_pipe_that_closes_end_without_a_word(running: Checkout) -> None:
+    with (running.root / "private" / "logs" / "valkey.log").open("a") as file:
+        file.write("long\n" * 50_000)
+    following = running.start("fleet_services", "logs", "-n", "50000", "valkey")
+    assert following.stdout is not None
+    following.stdout.readline()
+    following.stdout.close()
+    assert following.stderr is not None
+    assert following.stderr.read() == ""
+    assert following.wait(20) == 141
+
+
+def test_down_while_it_starts_again_and_two_starts_at_once_end_in_one_supervisor() -> None:
+    with checkout() as home:
+        both = [home.start("fleet_services", "up", "--detach") for _ in range(2)]
+        for one in both:
+            _, said = one.communicate(timeout=60)
+            assert one.returncode == 0, said
+        assert len([p for p in home.processes() if p.name() == "valkey-server"]) == 1
+        down = home.start("fleet_services", "down")
+        until(lambda: home.status().get("stopping") or not home.status()["running"])
+        home.manage("fleet_services", "up", "--detach")  # waits for the end, then starts its own
+        assert down.communicate(timeout=30) is not None
+        assert home.status()["ready"]
+        assert json.loads(home.manage("fleet_down", "--json").stdout) == {"stopped": True}
+        assert home.left_behind() == []
+
+
+def test_fleet_up_beside_services_alone_is_refused_with_the_remedy(running: Checkout) -> None:
+    refused = running.manage("fleet_up", check=False)
+    assert refused.returncode == 1
+    assert "fleet_services down" in refused.stderr
+
+
+def test_a_terminal_that_is_gone_keeps_nothing_from_being_stopped(home: Checkout) -> None:
+    with checkout() as other:
+        running = other.start("fleet_services", "up", stdout=subprocess.DEVNULL)
+        assert running.stderr is not None
+        running.stderr.close()
+        other.until_ready()
+        until(lambda: other.status()["uptime_s"] > 3)
+        assert other.status()["ready"]
+        running.send_signal(signal.SIGHUP)
+        assert running.wait(30) == 0
+        assert other.left_behind() == []
