@@ -22,23 +22,27 @@ stamp=".venv/.fleet-$what"
 sum=$(cat $wanted scripts/install.sh | cksum)
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$sum" ] && exit 0
 
-if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
+uv=$(command -v uv) || uv=
+needs='import sys; assert sys.version_info >= (3, 11)' # of a .venv that is there: half of one will not do
+[ "$uv" ] || needs="$needs; import pip"
+if ! .venv/bin/python -c "$needs" 2>/dev/null; then
+    [ "$uv" ] || "$python" -c 'import venv, ensurepip' 2>/dev/null ||
+        refuse "this Python cannot make a virtual environment (no ensurepip). On Debian: apt-get install python3-venv; or install uv."
     echo "fleet: making .venv with $("$python" --version)" >&2
-    if command -v uv >/dev/null; then
+    rm -rf .venv
+    if [ "$uv" ]; then
         uv venv --quiet --python "$python" .venv
     else
-        "$python" -c 'import ensurepip' 2>/dev/null ||
-            refuse "this Python cannot make a virtual environment (no ensurepip). On Debian: apt-get install python3-venv; or install uv."
         "$python" -m venv .venv
-    fi
+    fi || refuse "no virtual environment could be made: the lines above say why. Is there room on the disk, and is $PWD yours?"
 fi
 set --
 for file in $wanted; do set -- "$@" -r "$file"; done
 echo "fleet: installing $wanted (hashes are checked)" >&2
-if command -v uv >/dev/null; then
+if [ "$uv" ]; then
     uv pip install --quiet --python .venv/bin/python --require-hashes "$@"
 else
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes "$@"
-fi
+fi || refuse "the requirements could not be installed: the lines above say why. Is there a network? A mirror is named as for every pip: PIP_INDEX_URL (uv: UV_INDEX_URL)."
 .venv/bin/python -m compileall -q fleet agents missions checkpoints .venv/lib >/dev/null 2>&1 || true
 printf '%s\n' "$sum" >"$stamp"
