@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error, InterfaceError, OperationalError, ProgrammingError
-from psycopg.errors import UndefinedTable
+from psycopg.errors import UndefinedColumn, UndefinedTable
 
 from fleet import errors
 from fleet.console import repeating
@@ -39,9 +39,12 @@ class OperatorCommand(BaseCommand):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         except ProgrammingError as fault:
-            if not isinstance(fault.__cause__, UndefinedTable):
+            if not isinstance(fault.__cause__, UndefinedTable | UndefinedColumn):
                 raise
-            raise CommandError("The database has no tables yet. Start the fleet: manage.py fleet_up") from fault
+            raise CommandError(
+                "The database was made for another version of the code. Restart the fleet, which migrates it: "
+                "manage.py fleet_down, then manage.py fleet_up"
+            ) from fault
         except (OperationalError, InterfaceError) as fault:
             raise CommandError(str(without_postgres(fault))) from fault
         if code:

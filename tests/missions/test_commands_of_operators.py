@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from missions.models import Mission
@@ -118,6 +119,18 @@ def test_bounds_that_cannot_be_are_wrong_usage(given: list[str]) -> None:
     done = manage("fleet_cleanup", *given)
     assert done.code == 2
     assert "usage:" in done.err
+
+
+@services
+def test_a_database_of_another_version_is_told_as_such() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE missions_mission RENAME TO missions_later")
+        try:
+            done = manage("fleet_mission", "list")
+        finally:
+            connection.cursor().execute("ALTER TABLE missions_later RENAME TO missions_mission")
+    assert done.code == 1
+    assert done.err.startswith("CommandError: The database was made for another version of the code.")
 
 
 # ── While nothing runs ───────────────────────────────────────────────────────────────────────────────────────────────
