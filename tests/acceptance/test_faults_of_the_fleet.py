@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,14 @@ def chain(length: int, *types: str, **sortie: Any) -> dict[str, Any]:
     }
 
 
-def hold_the_ledger(fleet: Fleet, mission: str) -> None:
-    """Each event an arrow, each start after its needs, each sortie succeeded once, the rows as the events say."""
+def hold_the_ledger(fleet: Fleet, mission: str, *, succeeded: Collection[int] = (1,)) -> None:
+    """Each event an arrow, each start after its needs, the rows as the events say, and each sortie succeeded once (or as
+    often as told)."""
     fleet.manage(
         "shell", "--no-imports", "-c",
         "from fleet import ids\nfrom tests.support import ledger\n"
         f"held = ledger.check(ids.decode(ids.MISSION, {mission!r}), alone=False)\n"
-        "assert {one.succeeded for one in held.sorties.values()} == {1}, held",
+        f"assert {{one.succeeded for one in held.sorties.values()}} == {set(succeeded)!r}, held",
     )  # fmt: skip
 
 

@@ -1,0 +1,83 @@
+"""Long tests of a whole fleet: `make drills`. What each saw is told at the end of the run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.acceptance.conftest import Fleet, fleet
+
+__all__ = ["fleet"]
+
+SEEN: list[str] = []
+MB = 1_000_000
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.drill)
+            item.add_marker(pytest.mark.timeout(1_200))
+            item.add_marker(pytest.mark.xdist_group("drills"))
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    return lambda seen: SEEN.append(f"{request.node.name}: {seen}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if SEEN:
+        terminalreporter.section("what the drills saw")
+        for line in SEEN:
+            terminalreporter.write_line(line)
+
+
+class Memory(threading.Thread):
+    """The most resident memory that each of a fleet's own processes had, by the word that tells what it is."""
+
+    WORDS = ("fleet_control", "fleet_node", "worker", "uvicorn", "fleet_mission")
+
+    def __init__(self, fleet: Fleet) -> None:
+        super().__init__(daemon=True)
+        self.fleet, self.over = fleet, threading.Event()
+        self.first: dict[tuple[str, int], int] = {}
+        self.most: dict[tuple[str, int], int] = {}
+
+    def run(self) -> None:
+        while not self.over.wait(0.3):
+            for process in psutil.process_iter():
+                try:
+                    word = next((word for word in self.WORDS if word in process.cmdline()), None)
+                    if word and process.environ().get("FLEET_HOME") == self.fleet.env["FLEET_HOME"]:
+                        now = process.memory_info().rss
+                        self.first.setdefault((word, process.pid), now)
+                        self.most[word, process.pid] = max(now, self.most.get((word, process.pid), 0))
+                except psutil.Error:
+                    continue
+
+    def growth(self, word: str) -> int:
+        """By how many bytes the one of them that grew most did."""
+        return max(most - self.first[key] for key, most in self.most.items() if key[0] == word)
+
+    def __str__(self) -> str:
+        peaks = {word: max(m for (w, _), m in self.most.items() if w == word) for word, _ in self.most}
+        return ", ".join(f"{word} at most {peak // MB} MB" for word, peak in sorted(peaks.items()))
+
+
+@contextmanager
+def measured(fleet: Fleet) -> Iterator[Memory]:
+    memory = Memory(fleet)
+    memory.start()
+    time.sleep(1)
+    try:
+        yield memory
+    finally:
+        memory.over.set()
+        memory.join()

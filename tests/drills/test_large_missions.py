@@ -1,0 +1,83 @@
+"""What is large takes its time and no more memory for it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.acceptance.conftest import CHECKOUT, Fleet
+from tests.acceptance.test_faults_of_the_fleet import hold_the_ledger
+from tests.drills.conftest import MB, measured
+
+TYPES = ("backend", "frontend", "testing", "security", "performance", "documentation")
+
+
+def test_a_gigabyte_of_output_fills_neither_memory_nor_the_database(fleet: Fleet, tell: Callable[[str], None]) -> None:
+    shell = "echo first; yes 'a line of output' | head -c 1000000000; echo last"
+    with measured(fleet) as memory:
+        began = time.monotonic()
+        mission = fleet.launch({"sorties": {"loud": {"agent": "backend", "run": shell}}})
+        shown = fleet.wait(mission, seconds=600)
+        took = time.monotonic() - began
+    assert shown["state"] == "succeeded", shown
+    told = fleet.manage("fleet_mission", "logs", mission, "loud")
+    kept = told.stdout
+    assert kept.startswith("first\n")
+    assert kept.endswith("last\n")
+    assert "characters left out" in told.stderr
+    assert len(kept) < 3 * MB
+    tell(f"{took:.0f} s; {len(kept):,} characters kept; an agent grew by {memory.growth('worker') // MB} MB; {memory}")
+    assert memory.growth("worker") < 60 * MB
+
+
+def test_twenty_thousand_sorties_fly_in_one_mission(fleet: Fleet, tell: Callable[[str], None]) -> None:
+    middle = {
+        f"m{n}": {"agent": TYPES[n % 6], "driver": "scripted", "needs": ["first"], "allow_failure": n % 100 == 0,
+                  "with": {"fail": "as it should"} if n % 100 == 0 else {}}
+        for n in range(19_998)
+    }  # fmt: skip
+    sorties = {
+        "first": {"agent": "backend", "driver": "scripted"},
+        **middle,
+        "last": {"agent": "backend", "driver": "scripted", "needs": list(middle)},
+    }
+    with measured(fleet) as memory:
+        began = time.monotonic()
+        mission = fleet.launch({"sorties": sorties})
+        accepted = time.monotonic() - began
+        fleet.manage("fleet_mission", "watch", mission, "--timeout", "900", check=False, timeout=950)
+        took = time.monotonic() - began - accepted
+    shown = fleet.json("fleet_mission", "show", mission)
+    assert shown["state"] == "succeeded", shown["sorties"]
+    assert (shown["sorties"]["succeeded"], shown["sorties"]["failed"]) == (19_800, 200)
+    hold_the_ledger(fleet, mission, succeeded={0, 1})
+    tell(
+        f"accepted in {accepted:.1f} s, flown in {took:.1f} s; an agent grew by {memory.growth('worker') // MB} MB; {memory}"
+    )
+    assert memory.growth("worker") < 100 * MB
+
+
+def test_the_audit_of_twenty_thousand_files_ends_with_a_report(
+    fleet: Fleet, tmp_path: Path, tell: Callable[[str], None]
+) -> None:
+    repository = tmp_path / "large"
+    for n in range(20_000):
+        file = repository / f"package{n // 200}" / f"module{n % 200}.{('py', 'js', 'css', 'md', 'txt')[n % 5]}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"import os\n\ndef number_{n}(a, b=[]):\n    assert a\n    return os.system(a + {n})\n")
+    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "All"]):
+        subprocess.run(["git", *words], cwd=repository, check=True)
+    with measured(fleet) as memory:
+        began = time.monotonic()
+        audit = str(CHECKOUT / "missions" / "examples" / "audit.yaml")
+        launched = fleet.json("fleet_mission", "run", audit, "--detach", "--param", f"repository={repository}")
+        fleet.manage("fleet_mission", "watch", launched["id"], "--timeout", "900", check=False, timeout=950)
+        took = time.monotonic() - began
+    shown = fleet.json("fleet_mission", "show", launched["id"])
+    assert shown["state"] == "succeeded", [item for item in shown["items"] if item["error"]]
+    fleet.manage("fleet_mission", "artifacts", launched["id"], "--save", str(tmp_path / "saved"))
+    reports = {path.suffix: path.stat().st_size for path in (tmp_path / "saved").rglob("*") if path.is_file()}
+    assert reports.keys() >= {".html", ".md"}
+    tell(f"{took:.0f} s for {shown['sorties']['total']} sorties; report of {reports['.html']:,} bytes; {memory}")
