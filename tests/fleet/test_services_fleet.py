@@ -20,7 +20,7 @@ import pytest
 
 from tests.support.supervised import Checkout, checkout, until
 
-pytestmark = pytest.mark.xdist_group("services")
+pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]  # whole fleets, also on a busy machine
 
 NAMES = ["postgres", "valkey", "prepare", "control", "web", "flower", "node"]
 
