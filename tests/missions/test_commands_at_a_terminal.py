@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -64,6 +65,21 @@ def test_ctrl_c_leaves_the_mission_alone_and_nothing_is_wider_than_the_terminal(
     assert all(len(line) <= COLUMNS for line in board)
     assert f"fleet_mission watch {mission.ref}" in text
     assert f"fleet_mission cancel {mission.ref}" in text
+
+
+def test_a_watched_status_is_shown_again_until_ctrl_c(subprocess_environment: dict[str, str]) -> None:
+    watched = subprocess.Popen(
+        [sys.executable, str(ROOT / "manage.py"), "fleet_status", "--watch", "0.1", "--json"],
+        env=subprocess_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert watched.stdout
+    assert json.loads(watched.stdout.readline())["missions"] == {}
+    fleet.launch({"one": {}})
+    while json.loads(watched.stdout.readline())["missions"] != {"running": 1}:
+        pass
+    watched.send_signal(signal.SIGINT)
+    _, said = watched.communicate(timeout=20)
+    assert (watched.returncode, said) == (130, "")
 
 
 def test_a_reader_that_has_enough_ends_it_without_a_word(subprocess_environment: dict[str, str]) -> None:
