@@ -154,7 +154,7 @@ def _tell_found(result: Any, say: Say) -> None:
     for number, one in enumerate(top[:5] if isinstance(top, list) else [], start=1):
         if isinstance(one, dict):
             where = f" ({one['file']}:{one.get('line') or 1})" if one.get("file") else ""
-            say(lines.one(f"{number}. {one.get('title', '')}{where}"))
+            say(f"  {number}. " + lines.one(f"{one.get('title', '')}{where}"))
     say("")
 
 

@@ -115,6 +115,18 @@ def test_watch_ends_with_0_for_a_mission_that_succeeded_and_5_for_one_that_did_n
     assert set(told.json) == SUMMARY
 
 
+def test_what_the_last_sortie_concluded_is_told_at_the_end(engine: Engine) -> None:
+    top = [{"title": "First thing", "file": "a.py", "line": 7}, {"title": "Second thing"}, "odd"]
+    concluded = fleet.launch({"one": {"with": {"result": {"verdict": "Well done.", "because": "It is.", "top": top}}}})
+    fleet.run_to_end(engine, concluded)
+    said = mission("watch", concluded.ref).err
+    assert "\nWell done. It is.\n  1. First thing (a.py:7)\n  2. Second thing\n" in said
+    for odd in ("text", {"verdict": 3}, {"verdict": "x", "top": "y"}, None):
+        other = fleet.launch({"one": {"with": {"result": odd}}})
+        fleet.run_to_end(engine, other)
+        assert mission("watch", other.ref).code == 0
+
+
 def test_a_wait_that_is_over_ends_with_3_and_says_how_to_come_back() -> None:
     waiting = fleet.launch({"one": {}})
     done = mission("watch", waiting.ref, "--timeout", "0")
