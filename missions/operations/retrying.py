@@ -30,7 +30,10 @@ def retry_sortie(*, sortie: UUID) -> Sortie:
     if found is None:
         raise errors.NotFound("There is no such sortie.")
     with transaction.atomic():
-        if MissionState(found.mission.state).final:
+        state = MissionState(Mission.objects.select_for_update().get(id=found.mission_id).state)  # or it ends meanwhile
+        if state is MissionState.CANCELLING:
+            raise errors.Conflict("Its mission is being cancelled.", hint="Wait until it is cancelled, then retry it.")
+        if state.final:
             moves.mission(id=found.mission_id, to=MissionState.RUNNING, by="retry", finished_at=None)
         if not _reopen(mission=found.mission_id, sortie=sortie):
             raise errors.Conflict(

@@ -98,3 +98,17 @@ def test_what_was_cancelled_while_it_failed_is_not_tried_again() -> None:
         flier.end()
     states: dict[str, Any] = fleet.states(mission.id)
     assert states[claim.key] in {"cancelled", "failed"}
+
+
+def test_a_sortie_of_a_mission_that_is_being_cancelled_is_not_retried() -> None:
+    mission = fleet.launch({"one": {}, "two": {}})
+    flier = Flier()
+    try:
+        (claim,) = flier.committer.exchange(want=1)
+        operations.cancel(mission=mission.id)
+        other = Sortie.objects.get(mission=mission, state="cancelled")
+        with pytest.raises(errors.Conflict, match="Wait until it is cancelled"):
+            operations.retry_sortie(sortie=other.id)
+        assert fleet.states(mission.id) == {other.key: "cancelled", claim.key: "running"}
+    finally:
+        flier.end()

@@ -25,7 +25,7 @@ class Account:
 
     state: str | None = None
     attempt: int = 0
-    tries: int = 0
+    reopened: int = 0  # the attempt after which it was last reopened
     rescues: int = 0
     stopping: bool = False  # somebody cancelled it while it ran
     succeeded: int = 0  # how often, ever
@@ -92,8 +92,6 @@ def _move_sortie(
         assert not (one.stopping and state not in FINAL), f"it was cancelled, and goes on. {told}"
         if why == "agent lost":
             one.rescues = min(one.rescues + 1, settings.FLEET_MAX_RESCUES)
-        elif state in {"waiting", "failed"}:
-            one.tries += 1
         one.stopping = False
     if state == "running":
         one.attempt += 1
@@ -102,7 +100,7 @@ def _move_sortie(
         assert not unended, f"it started before {unended}. {told}"
         assert not alone or ledger.state == "running", f"its mission is {ledger.state}. {told}"
     if state == "pending" and source is not None:
-        one.tries = one.rescues = 0
+        one.reopened, one.rescues = one.attempt, 0
     one.succeeded += state == "succeeded"
     one.state = state
 
@@ -123,10 +121,12 @@ def _compare(mission: UUID, ledger: Ledger, *, rows: dict[UUID, Sortie], needs: 
     ):
         attempts[sortie][number] = state
     for row in rows.values():
-        one, told = ledger.sorties[row.id], f"{row.key}: {vars(row)}"
-        assert (row.state, row.attempt, row.tries, row.rescues) == (one.state, one.attempt, one.tries, one.rescues), (
+        one, told = ledger.sorties[row.id], f"{row.key}: { {n: v for n, v in vars(row).items() if n != '_state'} }"
+        assert (row.state, row.attempt, row.rescues) == (one.state, one.attempt, one.rescues), (
             f"{told}; its events say {one}"
         )
+        failed = [number for number, state in attempts[row.id].items() if state == "failed" and number > one.reopened]
+        assert row.tries == len(failed), told
         assert row.cancel_requested == one.stopping, told
         assert row.tries <= row.max_tries, told
         assert set(attempts[row.id]) == set(range(1, row.attempt + 1)), told
