@@ -27,7 +27,25 @@ class AgentType(models.Model):
     concurrency = models.PositiveSmallIntegerField(
         default=2, validators=[MinValueValidator(1)], help_text="Sorties that one agent flies at once."
     )
-    agents = models.PositiveSmallIntegerField(default=1, help_text="Agents of this type on each node.")
+    agents = models.PositiveSmallIntegerField(
+        default=1, help_text="Agents of this type that each node keeps, whether there is work or not."
+    )
+    most_agents = models.PositiveSmallIntegerField(
+        default=0, help_text="Agents of this type in the whole fleet, at most; 0: as many as the nodes have places for."
+    )
+    memory_mb = models.PositiveIntegerField(
+        default=0,
+        verbose_name="memory (MB)",
+        help_text="What one attempt's processes may hold together, at most; 0: no limit.",
+    )
+    disk_mb = models.PositiveIntegerField(
+        default=0, verbose_name="disk (MB)", help_text="What one attempt may write to its own folder; 0: no limit."
+    )
+    longest_s = models.PositiveIntegerField(
+        default=0,
+        verbose_name="longest attempt (s)",
+        help_text="What a plan's timeout may be at most; 0: any.",
+    )
     env_allow = models.JSONField(
         default=list, blank=True, help_text="Names of the host's environment variables that its drivers may see."
     )
@@ -45,17 +63,33 @@ class AgentType(models.Model):
 
 
 class Node(models.Model):
-    """One host's supervisor of agents."""
+    """One host's supervisor of agents, and what the host can carry."""
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     name = models.CharField(max_length=200, unique=True)
+    boot = models.CharField(
+        max_length=36, default="", help_text="The id of the host's boot: pids mean something in it."
+    )
     pid = models.PositiveIntegerField()
     start_time = models.FloatField(help_text="When the process began, as the kernel tells; pids are reused.")
     up = models.BooleanField(default=True)
+    places = models.PositiveSmallIntegerField(default=16, help_text="Agents that it takes at most.")
+    cpus = models.PositiveSmallIntegerField(default=1)
+    memory_bytes = models.BigIntegerField(default=0)
+    load = models.FloatField(default=0.0, help_text="Processes that want a processor, the mean of a minute.")
+    memory_free_bytes = models.BigIntegerField(default=0)
+    joined_at = models.DateTimeField(db_default=Now())
     heartbeat_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["name"]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def ref(self) -> str:
+        return ids.encode(ids.NODE, self.id)
 
 
 class Agent(models.Model):
@@ -72,13 +106,29 @@ class Agent(models.Model):
 
     LIVE = (State.SPAWNING, State.IDLE, State.BUSY, State.DRAINING)
 
+    class Order(models.TextChoices):
+        """What its node is to do with it; a row in `spawning` without a pid is the order to start it."""
+
+        NONE = ""
+        DRAIN = "drain"  # end when what it flies has ended, however long that takes
+        TERMINATE = "terminate"  # the same, but what has not ended in FLEET_DRAIN_S goes back to the queue
+        NOW = "now"  # stop what it flies and end
+        RESTART = "restart"  # terminate, and start a successor in its place
+
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     type = models.ForeignKey(AgentType, on_delete=models.PROTECT)
     node = models.ForeignKey(Node, on_delete=models.SET_NULL, null=True)
+    place = models.PositiveSmallIntegerField(default=0, help_text="Among the agents of its type on its node.")
+    concurrency = models.PositiveSmallIntegerField(default=1, help_text="Sorties that it flies at once.")
     pid = models.PositiveIntegerField(null=True)
-    start_time = models.FloatField(null=True)
+    start_time = models.FloatField(null=True, help_text="When the process began, as the kernel tells; pids are reused.")
     state = models.CharField(max_length=12, choices=State, default=State.SPAWNING)
     reason = models.CharField(max_length=300, blank=True)
+    order = models.CharField(max_length=10, choices=Order, default=Order.NONE, blank=True)
+    crashes = models.PositiveSmallIntegerField(default=0, help_text="Of its predecessors in this place, in a row.")
+    flying = models.PositiveSmallIntegerField(default=0, help_text="Sorties, at its last heartbeat.")
+    flown = models.BigIntegerField(default=0, help_text="Sorties settled, at its last heartbeat.")
+    claimed_at = models.DateTimeField(null=True, help_text="When it last took a sortie.")
     spawned_at = models.DateTimeField(db_default=Now())
     heartbeat_at = models.DateTimeField(db_default=Now())
     ended_at = models.DateTimeField(null=True)
@@ -106,3 +156,43 @@ class Agent(models.Model):
     @property
     def ref(self) -> str:
         return ids.encode(ids.AGENT, self.id)
+
+    @property
+    def name(self) -> str:
+        """How it is called in its log's file name, in Flower and in `ps`: the same for its successors."""
+        return f"{self.type_id}-{self.place}@{self.node.name}" if self.node else self.ref
+
+
+class Sample(models.Model):
+    """What an agent and the processes that work for it used: at one time, or on average over a coarse step."""
+
+    id = models.BigAutoField(primary_key=True)
+    agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="samples", db_index=False)
+    at = models.DateTimeField(db_default=Now())
+    step_s = models.PositiveIntegerField(help_text="For how many seconds it stands.")
+    cpu = models.FloatField(help_text="Processors in use: 1.0 is one of them all the time.")
+    memory_bytes = models.BigIntegerField(help_text="Proportional set size where the kernel tells, else resident.")
+    processes = models.PositiveIntegerField()
+
+    class Meta:
+        ordering = ["agent", "at"]
+        indexes = [models.Index(fields=["agent", "at"], name="sample_by_agent")]
+
+    def __str__(self) -> str:
+        return f"{self.agent_id} {self.at}"
+
+
+class LogPiece(models.Model):
+    """A piece of what an agent's own process printed, as its node read it from the log file."""
+
+    id = models.BigAutoField(primary_key=True)
+    agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="log", db_index=False)
+    at = models.DateTimeField(db_default=Now())
+    text = models.TextField()
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["agent", "id"], name="log_by_agent")]
+
+    def __str__(self) -> str:
+        return f"{self.agent_id} {self.id}"

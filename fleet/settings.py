@@ -31,6 +31,8 @@ FLEET_GRACE_S = env.number("FLEET_GRACE_S", 5, least=0)  # between SIGTERM and S
 FLEET_TIMEOUT_S = env.number("FLEET_TIMEOUT_S", 3600, least=1)  # of a sortie whose plan names no timeout
 FLEET_SPAWN_S = env.number("FLEET_SPAWN_S", 60, least=1)  # an agent that has not reported by then has failed
 FLEET_DRAIN_S = env.number("FLEET_DRAIN_S", 10, least=0)  # what an agent that is asked to end gives its sorties
+FLEET_NODE_PLACES = env.integer("FLEET_NODE_PLACES", 16)  # agents that this host's node takes at most
+FLEET_MAX_CRASHES = env.integer("FLEET_MAX_CRASHES", 5)  # of one post's agents in a row, before it is given up
 FLEET_MAX_RESCUES = env.integer("FLEET_MAX_RESCUES", 3)
 FLEET_MAX_SORTIES = env.integer("FLEET_MAX_SORTIES", 20_000)  # in one mission, those added at run time included
 FLEET_MAX_ADDED = env.integer("FLEET_MAX_ADDED", 1_000)  # by one sortie

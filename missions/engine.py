@@ -86,6 +86,8 @@ class Engine:
         self._busy = 0
         self._list_length = 1
         self._heard = time.monotonic()
+        self._hurried = False
+        self._claimed: float | None = None  # when it last took a sortie
         self._draining = threading.Event()
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -128,8 +130,8 @@ class Engine:
         self.drain()
         deadline = time.monotonic() + within_s
         with self._lock:
-            while self._busy and (left := deadline - time.monotonic()) > 0:
-                self._idle.wait(left)
+            while self._busy and not self._hurried and (left := deadline - time.monotonic()) > 0:
+                self._idle.wait(min(left, TICK_S))  # in short steps: `hurry` comes from a signal and can take no lock
             for held in self._held.values():
                 held.stop.set(StopReason.DRAINED)
             while self._busy:
@@ -138,6 +140,10 @@ class Engine:
         self.committer.join(settings.FLEET_GRACE_S)
         self.scribe.stop()
         self._ended.set()
+
+    def hurry(self) -> None:
+        """Let a `stop` that waits for what is flown wait no longer. Safe to call from a signal's handler."""
+        self._hurried = True
 
     @property
     def flying(self) -> int:
@@ -178,6 +184,7 @@ class Engine:
 
     def _take_in(self, claimed: list[Claim]) -> Lot:
         lot = Lot(deque(Held(claim) for claim in claimed))
+        self._claimed = time.monotonic()
         with self._lock:
             for held in lot.waiting:
                 self._held[held.claim.id, held.claim.attempt] = held
@@ -269,7 +276,14 @@ class Engine:
                 self._renew(database)
                 if time.monotonic() - last_heartbeat >= settings.FLEET_HEARTBEAT_S:
                     last_heartbeat = time.monotonic()
-                    if not agents.heartbeat(database, agent=self.agent, flying=self.flying):
+                    claimed_s_ago = None if self._claimed is None else last_heartbeat - self._claimed
+                    if not agents.heartbeat(
+                        database,
+                        agent=self.agent,
+                        flying=self.flying,
+                        flown=self.flown,
+                        claimed_s_ago=claimed_s_ago,
+                    ):
                         log.error("this agent has been given up (lost or terminated); it stops")
                         self._give_up()
             except psycopg.Error as fault:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+from types import FrameType
 from typing import Any
 from uuid import UUID
 
-import psutil
 from celery import Celery, bootsteps, signals
+from celery.worker import state
 from django.conf import settings
+from django.db import Error
 
 from agents import operations as agents
+from agents import processes
 from agents.drivers import reaper, sandbox
 from agents.models import Agent, AgentType
 from fleet import errors, ids
@@ -24,6 +28,8 @@ from missions.engine import Engine, kit_of
 from missions.hints import Hinter
 
 log = logging.getLogger("fleet.worker")
+
+FOREVER_S = 365 * 86_400.0
 
 _engine: Engine | None = None
 
@@ -57,13 +63,14 @@ class EngineStep(bootsteps.StartStopStep):
         reaper.reap_strangers(fleet=flight.home_id())
         named = os.environ.get("FLEET_AGENT", "")
         agent = UUID(named) if named else ids.new()
-        process = psutil.Process()
+        pid = os.getpid()
         agents.register(
             agent=agent,
             agent_type=self.agent_type,
-            node=settings.FLEET_NODE or socket.gethostname(),
-            pid=process.pid,
-            start_time=process.create_time(),
+            node=os.environ.get("FLEET_NODE") or socket.gethostname(),
+            pid=pid,
+            start_time=processes.started(pid) or 0.0,
+            concurrency=parent.concurrency,
         )
         row = AgentType.objects.filter(name=self.agent_type).values("name", "prompt_argv", "env_allow").get()
         hinter = Hinter(parent.app)
@@ -71,6 +78,7 @@ class EngineStep(bootsteps.StartStopStep):
         _engine = Engine(agent=agent, kit=kit_of(row), slots=parent.concurrency, hinter=hinter)
         _engine.given_up = parent.stop  # type: ignore[method-assign]
         _engine.start()
+        signal.signal(signal.SIGQUIT, _hurry)
         log.info(
             "%s flies sorties of type %s in %d slots", ids.encode(ids.AGENT, agent), self.agent_type, parent.concurrency
         )
@@ -78,17 +86,34 @@ class EngineStep(bootsteps.StartStopStep):
     def stop(self, parent: Any) -> None:
         if _engine is None:
             return
-        _engine.stop(within_s=settings.FLEET_DRAIN_S)
+        _engine.stop(within_s=_patience_s(_engine.agent))
         _engine.hinter.stop()
         agents.end(agents=[_engine.agent], state=Agent.State.TERMINATED, reason="It was asked to end.")
 
     terminate = stop
 
 
+def _patience_s(agent: UUID) -> float:
+    """How long what it flies may go on: as its order says, or what every agent that ends gives."""
+    try:
+        order = Agent.objects.filter(id=agent).values_list("order", flat=True).first()
+    except Error:
+        order = None
+    return {Agent.Order.DRAIN.value: FOREVER_S, Agent.Order.NOW.value: 0.0}.get(order or "", settings.FLEET_DRAIN_S)
+
+
 @signals.worker_shutting_down.connect
 def _drain(**kwargs: Any) -> None:
     if _engine is not None:
         _engine.drain()
+
+
+def _hurry(number: int, frame: FrameType | None) -> None:
+    """SIGQUIT: end now. What is flown is stopped and goes back to the queue."""
+    if _engine is not None:
+        _engine.drain()
+        _engine.hurry()
+    state.should_stop = 0  # type: ignore[assignment]  # an exit code; Celery's own handlers set it so
 
 
 def install(app: Celery) -> None:

@@ -1,6 +1,25 @@
 """What happens to nodes and agents. Every change of state is one guarded statement with its event."""
 
-from agents.operations.lifecycle import draining, end, expire, heartbeat, register, spawned
-from agents.operations.nodes import beat, join, leave
+from agents.operations.lifecycle import NoLonger, draining, end, expire, heartbeat, register, spawned
+from agents.operations.nodes import beat, join, leave, left_behind
+from agents.operations.nodes import expire as expire_nodes
+from agents.operations.ordering import CHANNEL, free_place, order, spawn
 
-__all__ = ["beat", "draining", "end", "expire", "heartbeat", "join", "leave", "register", "spawned"]
+__all__ = [
+    "CHANNEL",
+    "NoLonger",
+    "beat",
+    "draining",
+    "end",
+    "expire",
+    "expire_nodes",
+    "free_place",
+    "heartbeat",
+    "join",
+    "leave",
+    "left_behind",
+    "order",
+    "register",
+    "spawn",
+    "spawned",
+]

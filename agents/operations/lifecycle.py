@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from django.db import connection
+from django.db import connection, transaction
 
 from agents.models import Agent, AgentType, Node
 from fleet import errors, ids, statements
@@ -17,36 +17,53 @@ class NoLonger(errors.Conflict):
     """This agent has ended; a process that wants to go on needs a new row."""
 
 
-def spawned(*, type: AgentType, node: Node) -> Agent:
-    """The row of an agent whose process is about to be started."""
-    agent = Agent.objects.create(type=type, node=node, state=Agent.State.SPAWNING)
-    Event.objects.create(kind="agent.spawning", subject=agent.id, data={"type": type.name, "node": node.name})
+def spawned(*, type: AgentType, node: Node, place: int, concurrency: int, crashes: int = 0) -> Agent:
+    """The row of an agent whose process is about to be started by its node."""
+    with transaction.atomic():
+        agent = Agent.objects.create(
+            type=type, node=node, place=place, concurrency=concurrency, crashes=crashes, state=Agent.State.SPAWNING
+        )
+        Event.objects.create(kind="agent.spawning", subject=agent.id, data={"type": type.name, "node": node.name})
     return agent
 
 
-def register(*, agent: UUID, agent_type: str, node: str, pid: int, start_time: float) -> None:
+def register(*, agent: UUID, agent_type: str, node: str, pid: int, start_time: float, concurrency: int = 1) -> None:
     """A process reports itself. NoLonger if its row has ended meanwhile; NotFound for an unknown type."""
     if not AgentType.objects.filter(name=agent_type).exists():
         raise errors.NotFound(f"There is no agent type {agent_type!r}.", hint="See `manage.py fleet_agents types`.")
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("agents", "register"),
-            {"agent": agent, "type": agent_type, "node": node, "pid": pid, "start_time": start_time},
+            {
+                "agent": agent,
+                "type": agent_type,
+                "node": node,
+                "pid": pid,
+                "start_time": start_time,
+                "concurrency": concurrency,
+            },
         )
         if cursor.fetchone() is None:
             raise NoLonger(f"{ids.encode(ids.AGENT, agent)} has ended already.", hint="Spawn a new agent.")
 
 
-def heartbeat(database: psycopg.Connection[Any], *, agent: UUID, flying: int) -> bool:
-    """Say that an agent is alive and flies so many sorties; False if it has been given up and must stop."""
-    row = database.execute(statements.read("agents", "heartbeat"), {"agent": agent, "flying": flying}).fetchone()
+def heartbeat(
+    database: psycopg.Connection[Any], *, agent: UUID, flying: int, flown: int = 0, claimed_s_ago: float | None = None
+) -> bool:
+    """Say that an agent is alive, how many sorties it flies and has flown, and when it last took one (None: not yet);
+    False if it has been given up and must stop."""
+    row = database.execute(
+        statements.read("agents", "heartbeat"),
+        {"agent": agent, "flying": flying, "flown": flown, "claimed_s_ago": claimed_s_ago},
+    ).fetchone()
     return row is not None
 
 
 def draining(*, agent: UUID) -> None:
     """It takes nothing more."""
-    if Agent.objects.filter(id=agent, state__in=["spawning", "idle", "busy"]).update(state=Agent.State.DRAINING):
-        Event.objects.create(kind="agent.draining", subject=agent)
+    with transaction.atomic():
+        if Agent.objects.filter(id=agent, state__in=["spawning", "idle", "busy"]).update(state=Agent.State.DRAINING):
+            Event.objects.create(kind="agent.draining", subject=agent)
 
 
 def end(*, agents: list[UUID], state: Agent.State, reason: str) -> list[UUID]:

@@ -1,10 +1,12 @@
 -- An agent's process reports for the first time: spawning becomes idle. One that nobody spawned makes its own row.
 WITH reported AS (
-    INSERT INTO agents_agent (id, type_id, node_id, pid, start_time, state, reason, spawned_at, heartbeat_at)
-    VALUES (%(agent)s, %(type)s, (SELECT id FROM agents_node WHERE name = %(node)s), %(pid)s, %(start_time)s,
-            'idle', '', clock_timestamp(), clock_timestamp())
+    INSERT INTO agents_agent (id, type_id, node_id, place, concurrency, pid, start_time, state, reason, "order",
+                              crashes, flying, flown, spawned_at, heartbeat_at)
+    VALUES (%(agent)s, %(type)s, (SELECT id FROM agents_node WHERE name = %(node)s), 0, %(concurrency)s, %(pid)s,
+            %(start_time)s, 'idle', '', '', 0, 0, 0, clock_timestamp(), clock_timestamp())
     ON CONFLICT (id) DO UPDATE
-        SET pid = excluded.pid, start_time = excluded.start_time, state = 'idle', heartbeat_at = clock_timestamp()
+        SET pid = excluded.pid, start_time = excluded.start_time, concurrency = excluded.concurrency,
+            state = 'idle', heartbeat_at = clock_timestamp()
         WHERE agents_agent.state = 'spawning'
     RETURNING id, type_id
 ), events AS (

@@ -1,0 +1,128 @@
+"""What operators and the fleet itself ask of nodes: start agents, drain them, end them.
+
+An order is a row: an agent in `spawning` without a process, or one with an `order`. Its node is told by NOTIFY and acts
+at once; a node that missed that looks anyway every second.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models.functions import Now
+
+from agents.models import Agent, AgentType, Node
+from agents.operations import lifecycle
+from fleet import errors
+from fleet.events.models import Event
+
+CHANNEL = "fleet_node"
+
+
+def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: int | None = None) -> list[Agent]:
+    """Order `count` agents of a type, on the named node or where there are most places free.
+
+    NotFound for an unknown type or node, Conflict for a disabled type, a full node or a full fleet, Unavailable where
+    no node is up. All of them are ordered, or none.
+    """
+    if count < 1 or (concurrency is not None and concurrency < 1):
+        raise errors.Invalid("An agent flies at least one sortie at once, and at least one agent is spawned.")
+    with transaction.atomic():
+        kind = _type(type)
+        nodes = _nodes(node)
+        live = Counter(Agent.objects.filter(state__in=Agent.LIVE, node__in=nodes).values_list("node", flat=True))
+        of_type = Agent.objects.filter(type=kind, state__in=Agent.LIVE).count()
+        if kind.most_agents and of_type + count > kind.most_agents:
+            raise errors.Conflict(
+                f"{type} may have {kind.most_agents} agents in the whole fleet, and has {of_type}.",
+                hint="Raise the type's `most agents` in the admin, or terminate one first.",
+            )
+        made = []
+        for _ in range(count):
+            home = max(nodes, key=lambda one: (one.places - live[one.id], -one.load / max(one.cpus, 1)))
+            if live[home.id] >= home.places:
+                raise errors.Conflict(
+                    f"{'Node ' + home.name if node else 'Every node'} is full"
+                    f" ({sum(live[one.id] for one in nodes)} agents in {sum(one.places for one in nodes)} places).",
+                    hint="Terminate some, start a node on another host, or raise FLEET_NODE_PLACES and restart the node.",
+                )
+            live[home.id] += 1
+            made.append(
+                lifecycle.spawned(
+                    type=kind,
+                    node=home,
+                    place=free_place(type=kind, node=home),
+                    concurrency=concurrency or kind.concurrency,
+                )
+            )
+        _tell(*{agent.node_id for agent in made})
+    return made
+
+
+def order(*, agents: list[UUID], what: Agent.Order, reason: str) -> list[Agent]:
+    """Give live agents an order; those that have ended or have a harder one are left alone. Returns those that got it."""
+    softer = {
+        Agent.Order.DRAIN: [""],
+        Agent.Order.TERMINATE: ["", "drain", "restart"],
+        Agent.Order.RESTART: [""],
+        Agent.Order.NOW: ["", "drain", "restart", "terminate"],
+    }[what]
+    with transaction.atomic():
+        found = list(
+            Agent.objects.select_for_update(of=("self",))
+            .filter(id__in=agents, state__in=Agent.LIVE, order__in=softer)
+            .order_by("id")
+        )
+        for agent in found:
+            agent.order, agent.reason = what, reason[:300]
+        Agent.objects.bulk_update(found, ["order", "reason"])
+        Event.objects.bulk_create(
+            Event(kind="agent.ordered", subject=agent.id, data={"order": what, "why": reason}) for agent in found
+        )
+        _tell(*{agent.node_id for agent in found})
+    return found
+
+
+def free_place(*, type: AgentType, node: Node) -> int:
+    """The smallest number, from 1, that no live agent of the type has on the node."""
+    taken = set(Agent.objects.filter(type=type, node=node, state__in=Agent.LIVE).values_list("place", flat=True))
+    return next(place for place in range(1, len(taken) + 2) if place not in taken)
+
+
+def _type(name: str) -> AgentType:
+    kind = AgentType.objects.filter(name=name).first()
+    if kind is None:
+        known = ", ".join(AgentType.objects.values_list("name", flat=True))
+        raise errors.NotFound(
+            f"There is no agent type {name!r}.",
+            hint=f"There are {known}. Add one in the admin, under Agent types.",
+        )
+    if not kind.enabled:
+        raise errors.Conflict(f"Agent type {name} is disabled.", hint="Enable it in the admin, under Agent types.")
+    return kind
+
+
+def _nodes(name: str | None) -> list[Node]:
+    """The nodes that may be chosen, locked in the order of their ids so that two orders never take the same place."""
+    everybody = Node.objects.select_for_update().order_by("id")
+    if name is not None and not Node.objects.filter(name=name).exists():
+        known = ", ".join(Node.objects.filter(up=True).values_list("name", flat=True)) or "none is up"
+        raise errors.NotFound(f"There is no node {name!r}.", hint=f"Nodes that are up: {known}.")
+    fresh = everybody.filter(up=True, heartbeat_at__gt=Now() - timedelta(seconds=settings.FLEET_LEASE_S))
+    nodes = list(fresh if name is None else fresh.filter(name=name))
+    if not nodes:
+        raise errors.Unavailable(
+            f"Node {name} is not up." if name else "No node is up, so no agent can be started.",
+            hint="Start one on a host of the fleet: manage.py fleet_node (fleet_up does it here).",
+        )
+    return nodes
+
+
+def _tell(*nodes: UUID | None) -> None:
+    with connection.cursor() as cursor:
+        for node in nodes:
+            if node is not None:
+                cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, str(node)])
