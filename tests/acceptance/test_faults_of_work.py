@@ -64,7 +64,7 @@ def test_a_plan_that_cannot_be_read_is_refused_in_a_sentence_and_makes_nothing(f
     sortie = {"agent": "backend", "run": "true", "env": {"X": "x" * 5_000}}
     path.write_text(json.dumps({"mission": "Huge", "sorties": {f"s{n}": sortie for n in range(10_000)}}))
     assert path.stat().st_size > 50_000_000
-    assert "10,000,000 are allowed" in _refused(fleet, path)
+    assert "10,000,000 bytes" in _refused(fleet, path)
     path.unlink()
     assert fleet.json("fleet_mission", "list") == before
 
