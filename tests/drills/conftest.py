@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import Fleet, fleet
+from tests.support import running
 
 __all__ = ["fleet"]
 
@@ -42,7 +43,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 class Memory(threading.Thread):
     """The most resident memory that each of a fleet's own processes had, by the word that tells what it is."""
 
-    WORDS = ("fleet_control", "fleet_node", "worker", "uvicorn", "fleet_mission")
+    WORDS = frozenset({"fleet_control", "fleet_node", "uvicorn", "fleet_mission"})
 
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(daemon=True)
@@ -52,15 +53,19 @@ class Memory(threading.Thread):
 
     def run(self) -> None:
         while not self.over.wait(0.3):
+            agents = {process.pid for process in running.agents(Path(self.fleet.env["FLEET_HOME"]))}
             for process in psutil.process_iter():
                 try:
-                    word = next((word for word in self.WORDS if word in process.cmdline()), None)
-                    if word and process.environ().get("FLEET_HOME") == self.fleet.env["FLEET_HOME"]:
+                    for word in ["agent"] if process.pid in agents else self._words(process):
                         now = process.memory_info().rss
                         self.first.setdefault((word, process.pid), now)
                         self.most[word, process.pid] = max(now, self.most.get((word, process.pid), 0))
                 except psutil.Error:
                     continue
+
+    def _words(self, process: psutil.Process) -> frozenset[str]:
+        words = self.WORDS & set(process.cmdline())
+        return words if words and process.environ().get("FLEET_HOME") == self.fleet.env["FLEET_HOME"] else frozenset()
 
     def growth(self, word: str) -> int:
         """By how many bytes the one of them that grew most did."""

@@ -48,3 +48,14 @@ def processes(home: Path, word: str) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def agents(home: Path) -> list[psutil.Process]:
+    """The processes of the agents that are alive by their rows. They are forks of their node and look like it."""
+    found = []
+    for (pid,) in rows(home, "SELECT pid FROM agents_agent WHERE ended_at IS NULL AND pid IS NOT NULL"):
+        try:
+            found.append(psutil.Process(pid))
+        except psutil.NoSuchProcess:
+            continue
+    return found
