@@ -17,7 +17,7 @@ from missions.hints import Hinter
 
 log = logging.getLogger("fleet.control")
 
-RECOUNT_S = 30.0
+RECOUNT_S = 10.0  # for the duties that are nets under others
 T = TypeVar("T")
 
 
@@ -40,6 +40,7 @@ class Control:
         if time.monotonic() - self._recounted > RECOUNT_S:
             self._recounted = time.monotonic()
             self._do(dispatch.recount)
+            self._do(dispatch.revive)
         self._do(dispatch.complete)
         self._do(services.record)
         self.hinter.ring(self._do(dispatch.hint) or {})

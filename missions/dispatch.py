@@ -7,7 +7,8 @@
     recount   pending → queued, a net under the counters of needs
     complete  close missions whose sorties have all ended
     sweep     go on cancelling missions that are being cancelled, and unqueue what paused missions left queued
-    expire    give up agents whose heartbeat stopped
+    expire    give up agents and nodes whose heartbeat stopped
+    revive    restart agents that are alive and take nothing while their queue waits
 
 A beat runs them in this order. Each takes its rows with SKIP LOCKED or a guarded update, so nothing is done twice.
 """
@@ -16,12 +17,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models.functions import Now
 
 from agents import operations as agents
+from agents.models import Agent
 from fleet import statements
 from missions import settling
 from missions.models import Mission
@@ -30,6 +34,7 @@ from missions.operations import cancelling, moves
 log = logging.getLogger("fleet.dispatch")
 
 PAGE = 1_000
+HOUR = timedelta(hours=1)
 
 
 def admit() -> Counter[str]:
@@ -120,4 +125,31 @@ def sweep() -> None:
 
 
 def expire() -> list[UUID]:
+    agents.expire_nodes(after_s=settings.FLEET_LEASE_S)
     return agents.expire(after_s=settings.FLEET_LEASE_S, spawn_s=settings.FLEET_SPAWN_S)
+
+
+def stalled() -> list[Agent]:
+    """Agents that say that they are alive and have a slot free, and take nothing while their queue waits."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statements.read("missions", "stalled"),
+            {"after": settings.FLEET_STALL_S, "fresh": settings.FLEET_LEASE_S},
+        )
+        ids = [agent for (agent,) in cursor.fetchall()]
+    return list(Agent.objects.select_related("type", "node").filter(id__in=ids).order_by("id")) if ids else []
+
+
+def revive() -> list[UUID]:
+    """Have the nodes of stalled agents restart them: one post not again before it has had the time to show that it
+    works, and not more than a few times an hour. Returns those that are restarted."""
+    restarted = []
+    for agent in stalled():
+        again = Agent.objects.filter(
+            type=agent.type, node=agent.node, place=agent.place, order=Agent.Order.RESTART, ended_at__gt=Now() - HOUR
+        ).count()
+        if agent.node is None or again >= settings.FLEET_MAX_REVIVALS:
+            continue
+        why = f"It was alive and took nothing for {settings.FLEET_STALL_S:.0f} s while its queue waited."
+        restarted += [one.id for one in agents.order(agents=[agent.id], what=Agent.Order.RESTART, reason=why)]
+    return restarted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from fleet.console import lines
 from fleet.console.progress import Board
 from fleet.events import stream
 from fleet.events.models import Event
+from fleet.management.operator import OperatorCommand
 from missions import artifacts, queries
 from missions.models import Artifact, Mission, Sortie
 from missions.states import MissionState
@@ -124,6 +126,31 @@ def told(event: Event, keys: dict[UUID, str]) -> dict[str, Any]:
 def _keys(events: Iterable[Event]) -> dict[UUID, str]:
     subjects = [event.subject for event in events if event.subject and event.kind.startswith("sortie.")]
     return dict(Sortie.objects.filter(id__in=subjects).values_list("id", "key"))
+
+
+def here() -> str:
+    """Where the plan's relative paths start from."""
+    try:
+        folder = os.getcwd()
+        folder.encode()
+    except (OSError, UnicodeEncodeError) as fault:
+        raise errors.Invalid(
+            "The folder that you are in is gone, or its name is not UTF-8.", hint="Change to another."
+        ) from fault
+    return folder
+
+
+def to_its_end(*, mission: Mission, command: OperatorCommand, as_json: bool, timeout_s: float | None = None) -> int:
+    """Watch, and tell what came of it: the exit code."""
+    watch = Watch(mission=mission, say=command.say)
+    code = watch.follow(timeout_s=timeout_s, quiet=as_json)
+    if code in (TIMED_OUT, DETACHED):
+        return code
+    summary = queries.summary(watch.mission)
+    if as_json:
+        command.show(summary)
+    conclude(mission=watch.mission, summary=summary, say=command.say)
+    return code
 
 
 def conclude(*, mission: Mission, summary: dict[str, Any], say: Say) -> None:

@@ -1,84 +1,32 @@
-"""`manage.py fleet_agents list|types`."""
+"""`manage.py fleet_agents list|status|health|types|spawn|drain|terminate|…`: the agents of the whole fleet."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser
 from typing import Any
 
-from django.db.models import Count, Q
-
-from agents.models import Agent, AgentType
-from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand
-from missions.models import Sortie
+from missions.management import agent_lists, agent_orders
+
+ACTIONS = {
+    "list": agent_lists,
+    "status": agent_lists,
+    "health": agent_lists,
+    "types": agent_lists,
+    "spawn": agent_orders,
+    "drain": agent_orders,
+    "terminate": agent_orders,
+}
 
 
 class Command(OperatorCommand):
-    help = "Show the agents of the fleet, and the types that they can have."
+    help = "See the agents of the fleet, start them and end them."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
-        listing = actions.add_parser("list", help="the live agents and what they fly")
-        listing.add_argument("--all", action="store_true", help="those that have ended too")
-        types = actions.add_parser("types", help="the agent types")
-        for one in (listing, types):
-            one.add_argument("--json", action="store_true", help="one JSON document on standard output")
-            one.add_argument("--watch", **repeating.ARGUMENT)
+        for module in dict.fromkeys(ACTIONS.values()):
+            module.add_arguments(actions)
 
     def act(self, **options: Any) -> int:
-        return self.again(lambda: self._tell(options), every_s=options["watch"])
-
-    def _tell(self, options: dict[str, Any]) -> int:
-        width = lines.columns(self.stdout)
-        rows = _agents(everything=options["all"]) if options["action"] == "list" else _types()
-        if options["json"]:
-            self.show(rows, one_line=options["watch"] is not None)
-            return 0
-        for row in rows:
-            if options["action"] == "list":
-                flies = lines.one(", ".join(row["sorties"]) or row["reason"])
-                text = f"{row['id']}  {row['type']:<14} {row['node'] or '-':<16} {row['pid']:>8} {row['state']:<10} {flies}"
-            else:
-                text = f"{row['name']:<14} {row['live']} live, {row['concurrency']} at once each  {row['description']}"
-            self.stdout.write(lines.fitted(text.rstrip(), width=width))
-        if not rows:
-            self.say("No agents. Start the fleet: manage.py fleet_up")
-        return 0
-
-
-def _agents(*, everything: bool) -> list[dict[str, Any]]:
-    found = Agent.objects.select_related("node").order_by("type", "id")
-    if not everything:
-        found = found.filter(state__in=Agent.LIVE)
-    agents = list(found)
-    flown: dict[Any, list[str]] = {}
-    running = Sortie.objects.filter(state="running", agent__in=[agent.id for agent in agents])
-    for agent, key in running.values_list("agent", "key"):
-        flown.setdefault(agent, []).append(key)
-    return [
-        {
-            "id": agent.ref,
-            "type": agent.type_id,
-            "node": agent.node.name if agent.node else None,
-            "pid": agent.pid or 0,
-            "state": agent.state,
-            "sorties": flown.get(agent.id, []),
-            "reason": agent.reason,
-        }
-        for agent in agents
-    ]
-
-
-def _types() -> list[dict[str, Any]]:
-    counted = AgentType.objects.annotate(live=Count("agent", filter=Q(agent__state__in=Agent.LIVE)))
-    return [
-        {
-            "name": one.name,
-            "description": one.description,
-            "enabled": one.enabled,
-            "concurrency": one.concurrency,
-            "takes_prompt": bool(one.prompt_argv),
-            "live": one.live,
-        }
-        for one in counted.order_by("name")
-    ]
+        code: int = ACTIONS[options["action"]].act(self, options)
+        return code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
@@ -133,7 +132,7 @@ class Command(OperatorCommand):
         params = _params(options["param"])
         read = plan.load(text=text, surroundings=surroundings.current())
         act = operations.launch if options["action"] == "run" else operations.create
-        mission = act(plan=read, text=text.decode("utf-8", "replace"), params=params, folder=_folder(), by=None)
+        mission = act(plan=read, text=text.decode("utf-8", "replace"), params=params, folder=watching.here(), by=None)
         if options["action"] == "run" and not options["detach"]:
             self.say(f"{mission.ref}: {lines.one(mission.name)}, {len(read.sorties)} sorties")
             return self._watch(mission, options)
@@ -268,15 +267,3 @@ def _params(pairs: list[str]) -> dict[str, str]:
             raise errors.Invalid(f"--param {name} is given twice.", hint="Give it once.")
         params[name] = value
     return params
-
-
-def _folder() -> str:
-    """Where the plan's relative paths start from."""
-    try:
-        folder = os.getcwd()
-        folder.encode()
-    except (OSError, UnicodeEncodeError) as fault:
-        raise errors.Invalid(
-            "The folder that you are in is gone, or its name is not UTF-8.", hint="Change to another."
-        ) from fault
-    return folder

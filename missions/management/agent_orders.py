@@ -1,0 +1,162 @@
+"""`fleet_agents spawn|drain|terminate`: what operators order, and waiting until it is done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection
+from typing import Any
+
+from django.conf import settings
+
+from agents import operations as agents
+from agents import queries
+from agents.models import Agent
+from fleet import errors
+from fleet.console import arguments
+from fleet.management.operator import OperatorCommand
+from missions import operations, plan, surroundings
+from missions.management import agent_lists, watching
+from missions.models import Mission
+
+LOOK_S = 0.05
+FAILED, TIMED_OUT = 1, 3
+
+
+def add_arguments(actions: Any) -> None:
+    spawn = actions.add_parser("spawn", help="start agents of a type; with a task, launch that for the type as well")
+    spawn.add_argument("type", metavar="TYPE")
+    spawn.add_argument(
+        "task", metavar="TASK", nargs="?", help="a prompt; a mission of one sortie is launched and watched"
+    )
+    spawn_options(spawn)
+    spawn.add_argument("--count", type=arguments.count, default=1, help="how many (1)")
+    drain = actions.add_parser("drain", help="let agents end when what they fly has ended, however long that takes")
+    terminate = actions.add_parser("terminate", help="end agents; what does not end in time goes back to the queue")
+    terminate.add_argument("--now", action="store_true", help="stop what they fly at once; it goes back to the queue")
+    for one in (drain, terminate):
+        one.add_argument("agents", nargs="*", metavar="ID", help="ids (agt_…) or names (backend-1)")
+        agent_lists.narrowed(one)
+        one.add_argument("--all", action="store_true", help="every live agent")
+        one.add_argument("--reason", default="", help="kept with the agent and in its events")
+        one.add_argument("--no-wait", action="store_true", help="return when it is ordered")
+        one.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def spawn_options(parser: Any) -> None:
+    """What `fleet_agents spawn` and `fleet_spawn` have in common."""
+    parser.add_argument("--node", metavar="NODE", help="on this node; else where most places are free")
+    parser.add_argument("--concurrency", type=arguments.count, help="sorties at once; else as its type says")
+    parser.add_argument("--no-wait", action="store_true", help="return when it is ordered")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def act(command: OperatorCommand, options: dict[str, Any]) -> int:
+    return spawn(command, options) if options["action"] == "spawn" else _end(command, options)
+
+
+def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
+    """Order agents and wait until they have reported; with a task, launch it for their type and watch it."""
+    task = _plan(options["type"], options["task"]) if options["task"] else None
+    made = agents.spawn(
+        type=options["type"], count=options["count"], node=options["node"], concurrency=options["concurrency"]
+    )
+    spawned = made if options["no_wait"] else _reported(command, made)
+    failed = [agent for agent in spawned if agent.state not in Agent.LIVE]
+    mission = None if failed or task is None else _launch(task, options["task"])
+    if options["json"] and (mission is None or options["no_wait"]):
+        command.show(
+            {"agents": [agent_lists.row(agent, []) for agent in spawned], "mission": mission.ref if mission else None}
+        )
+    if failed:
+        return FAILED
+    if mission is None:
+        return 0
+    if options["no_wait"]:
+        command.say(f"Follow it: manage.py fleet_mission watch {mission.ref}")
+        return 0
+    return watching.to_its_end(mission=mission, command=command, as_json=options["json"])
+
+
+def _reported(command: OperatorCommand, made: list[Agent]) -> list[Agent]:
+    """Wait until each has reported or failed; say how it went."""
+    deadline = time.monotonic() + settings.FLEET_SPAWN_S + 5
+    wanted = [agent.id for agent in made]
+    told: set[object] = set()
+    while True:
+        found = list(Agent.objects.select_related("type", "node").filter(id__in=wanted).order_by("id"))
+        for agent in found:
+            if agent.state != Agent.State.SPAWNING and agent.id not in told:
+                told.add(agent.id)
+                if agent.state in Agent.LIVE:
+                    command.say(f"{agent.ref}  {agent.name} is {agent.state}, pid {agent.pid}")
+                else:
+                    command.say(f"{agent.ref}  {agent.name} {agent.state}: {agent.reason}")
+                    command.say(f"  its log: manage.py fleet_agents logs {agent.ref}")
+        if len(told) == len(wanted):
+            return found
+        if time.monotonic() > deadline:
+            raise errors.Unavailable(
+                f"{len(wanted) - len(told)} of {len(wanted)} agents have not reported yet.",
+                hint="See `manage.py fleet_agents list` and the log of their node: `manage.py fleet_services logs node`.",
+            )
+        time.sleep(LOOK_S)
+
+
+def _plan(type: str, task: str) -> tuple[plan.Plan, str]:
+    """A plan of one sortie. The task is an input, so that nothing in it is taken for a template."""
+    text = json.dumps(
+        {
+            "mission": " ".join(task.split())[:80],
+            "objective": task,
+            "inputs": {"task": {"description": "What is to be done."}},
+            "sorties": {"task": {"agent": type, "prompt": "{{ inputs.task }}"}},
+        },
+        ensure_ascii=False,
+    )
+    return plan.load(text=text, surroundings=surroundings.current()), text
+
+
+def _launch(read: tuple[plan.Plan, str], task: str) -> Mission:
+    return operations.launch(plan=read[0], text=read[1], params={"task": task}, folder=watching.here(), by=None)
+
+
+def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
+    named = [queries.find(reference) for reference in options["agents"]]
+    if not named and not (options["all"] or options["type"] or options["node"]):
+        raise errors.Invalid("Which agents?", hint="Name them, or say --type, --node or --all.")
+    found = named or agent_lists.chosen(options)
+    what = Agent.Order.DRAIN
+    if options["action"] == "terminate":
+        what = Agent.Order.NOW if options["now"] else Agent.Order.TERMINATE
+    reason = options["reason"] or f"An operator ordered it to {'end now' if what == Agent.Order.NOW else what}."
+    ordered = agents.order(agents=[agent.id for agent in found], what=what, reason=reason)
+    refused = [agent for agent in found if agent.id not in {one.id for one in ordered}]
+    for agent in refused:
+        command.say(
+            f"{agent.ref}  {agent.name} {'has ended' if agent.state not in Agent.LIVE else 'is ending already'}"
+        )
+    code = 0
+    if not options["no_wait"]:
+        code = _ended(command, ordered, patient=what == Agent.Order.DRAIN)
+    if options["json"]:
+        now = Agent.objects.select_related("type", "node").filter(id__in=[agent.id for agent in found]).order_by("id")
+        command.show([agent_lists.row(agent, []) for agent in now])
+    return code
+
+
+def _ended(command: OperatorCommand, ordered: Collection[Agent], *, patient: bool) -> int:
+    """Wait until they have ended: a drain without limit, all else as long as it may take."""
+    limit_s = settings.FLEET_DRAIN_S + 3 * settings.FLEET_GRACE_S + settings.FLEET_LEASE_S
+    deadline = None if patient else time.monotonic() + limit_s
+    left = {agent.id: agent for agent in ordered}
+    while left:
+        for agent in Agent.objects.select_related("type", "node").filter(id__in=list(left)):
+            if agent.state not in Agent.LIVE:
+                del left[agent.id]
+                command.say(f"{agent.ref}  {agent.name} {agent.state}")
+        if left and deadline is not None and time.monotonic() > deadline:
+            command.say(f"{len(left)} have not ended yet. See `manage.py fleet_agents list`.")
+            return TIMED_OUT
+        time.sleep(LOOK_S)
+    return 0

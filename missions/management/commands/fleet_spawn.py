@@ -1,0 +1,21 @@
+"""`manage.py fleet_spawn TYPE "TASK"`: an agent, and a mission of one sortie for its type."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from fleet.management.operator import OperatorCommand
+from missions.management import agent_orders
+
+
+class Command(OperatorCommand):
+    help = "Start an agent of a type and give the type a task: a mission of one sortie, watched to its end."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("type", metavar="TYPE", help="an agent type that takes prompts")
+        parser.add_argument("task", metavar="TASK", help="what is to be done, in words")
+        agent_orders.spawn_options(parser)
+
+    def act(self, **options: Any) -> int:
+        return agent_orders.spawn(self, {**options, "count": 1})
