@@ -176,7 +176,12 @@ class Sample(models.Model):
 
     class Meta:
         ordering = ["agent", "at"]
-        indexes = [models.Index(fields=["agent", "at"], name="sample_by_agent")]
+        indexes = [
+            models.Index(fields=["agent", "at"], name="sample_by_agent"),
+            # What is to be thinned, and what is to go, are found without passing over the rest (agents/thinning.py).
+            models.Index(fields=["at"], name="sample_fine", condition=models.Q(step_s__lt=600)),
+            models.Index(fields=["at"], name="sample_coarse", condition=models.Q(step_s__gte=600)),
+        ]
 
     def __str__(self) -> str:
         return f"{self.agent_id} {self.at}"
