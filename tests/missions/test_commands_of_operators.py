@@ -57,7 +57,10 @@ def test_status_has_the_documented_shape() -> None:
 def test_agents_are_listed_with_what_they_fly() -> None:
     engine = fleet.engine("testing")
     (agent,) = manage("fleet_agents", "list", "--json").json
-    assert set(agent) == {"id", "type", "node", "pid", "state", "sorties", "reason"}
+    assert set(agent) == {
+        "id", "name", "type", "node", "pid", "state", "order", "concurrency", "sorties", "flown", "crashes",
+        "heard_s_ago", "age_s", "reason",
+    }  # fmt: skip
     assert (agent["type"], agent["pid"], agent["state"], agent["sorties"]) == ("testing", 1, "idle", [])
     assert agent["id"].startswith("agt_")
     assert agent["id"] in manage("fleet_agents", "list").out
@@ -83,7 +86,11 @@ def test_the_types_have_the_documented_shape() -> None:
         "security",
         "performance",
     }
-    assert all(set(one) == {"name", "description", "enabled", "concurrency", "takes_prompt", "live"} for one in types)
+    assert all(
+        set(one)
+        == {"name", "description", "queue", "enabled", "agents", "most_agents", "concurrency", "takes_prompt", "live"}
+        for one in types
+    )
 
 
 @services
