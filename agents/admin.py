@@ -16,7 +16,10 @@ from fleet.readonly import Page, ReadOnlyAdmin, ago, between
 class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
     class Meta:
         model = AgentType
-        fields = ("name", "description", "prompt_argv", "concurrency", "agents", "env_allow", "enabled")
+        fields = (
+            *("name", "description", "prompt_argv", "concurrency", "agents", "most_agents"),
+            *("memory_mb", "disk_mb", "longest_s", "env_allow", "enabled"),
+        )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -32,6 +32,7 @@ from missions.settling import Settlement
 log = logging.getLogger("fleet.flight")
 
 ASK_AGAIN_S = 0.5
+MB = 1_000_000
 T = TypeVar("T")
 
 
@@ -42,6 +43,9 @@ class Kit:
     agent_type: str
     prompt_argv: tuple[str, ...] = ()
     env_allow: frozenset[str] = frozenset()
+    memory_mb: int = 0  # 0 here and below: no limit
+    disk_mb: int = 0
+    longest_s: int = 0
 
 
 def fly(*, claim: Claim, kit: Kit, page: Page, stop: Stop) -> Settlement:
@@ -119,9 +123,12 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
         hidden=(settings.FLEET_HOME.private,),
         limits=Limits(
             timeout_s=spec.timeout_s or settings.FLEET_TIMEOUT_S,
+            longest_s=kit.longest_s or None,
             silence_s=spec.silence_s,
             grace_s=settings.FLEET_GRACE_S,
             result_bytes=settings.FLEET_RESULT_BYTES,
+            memory_bytes=kit.memory_mb * MB or None,
+            disk_bytes=kit.disk_mb * MB or None,
         ),
     )
     check = _commanded(brief, spec.verify, scope) if spec.verify is not None else None
@@ -143,11 +150,24 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
 
 
 def as_it_is_now(kit: Kit) -> Kit:
-    """An operator may have given the type a prompt command, or a variable, since the agent started."""
+    """An operator may have given the type a prompt command, a variable or a limit since the agent started."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT prompt_argv, env_allow FROM agents_agenttype WHERE name = %s", [kit.agent_type])
-        argv, allow = map(_loaded, cursor.fetchone() or (list(kit.prompt_argv), list(kit.env_allow)))
-    return replace(kit, prompt_argv=tuple(map(str, argv)), env_allow=frozenset(map(str, allow)))
+        cursor.execute(
+            "SELECT prompt_argv, env_allow, memory_mb, disk_mb, longest_s FROM agents_agenttype WHERE name = %s",
+            [kit.agent_type],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return kit
+    argv, allow, memory_mb, disk_mb, longest_s = row
+    return replace(
+        kit,
+        prompt_argv=tuple(map(str, _loaded(argv))),
+        env_allow=frozenset(map(str, _loaded(allow))),
+        memory_mb=memory_mb,
+        disk_mb=disk_mb,
+        longest_s=longest_s,
+    )
 
 
 def drive(*, driver: Driver, brief: Brief, page: Page, stop: Stop) -> Evidence:

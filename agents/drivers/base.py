@@ -19,9 +19,17 @@ class Limits:
     """What bounds one attempt. Times in seconds; None: no limit."""
 
     timeout_s: float | None = None  # wall clock for the whole attempt
+    longest_s: float | None = None  # what its agent type allows of that
     silence_s: float | None = None  # longest time without output or progress
     grace_s: float = 5.0  # between SIGTERM and SIGKILL
     result_bytes: int = 1_000_000  # the largest result that is accepted
+    memory_bytes: int | None = None  # held by all that the attempt started, together
+    disk_bytes: int | None = None  # written to the scratch folder; also the size of any one file, wherever it lies
+
+    @property
+    def wall_s(self) -> float | None:
+        """The wall clock limit that counts."""
+        return min((limit for limit in (self.timeout_s, self.longest_s) if limit is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +74,8 @@ class StopReason(StrEnum):
     DRAINED = "drained"
     TIMEOUT = "timeout"
     SILENCE = "silence"
+    MEMORY = "memory"
+    DISK = "disk"
 
 
 class Stop:

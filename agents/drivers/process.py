@@ -19,6 +19,7 @@ import psutil
 from agents.drivers import reaper, sandbox
 from agents.drivers.base import Brief, Evidence, Json, Limits, Reporter, Stop, StopReason
 from agents.drivers.exchange import Exchange, progress_of
+from agents.drivers.quota import Quota
 from agents.drivers.shim import SETTLE_S, Shim
 
 CHUNK = 64 * 1024
@@ -35,12 +36,13 @@ class Ended:
     errno: int = 0
     left: int = 0  # processes that could not be ended
     stopped: StopReason | None = None
+    used: int = 0  # bytes of memory or disk, where it passed a limit
     cpu_s: float | None = None
     max_rss_bytes: int | None = None
 
     @property
     def ok(self) -> bool:
-        return self.finished and self.code == 0 and not self.stage and not self.left
+        return self.finished and self.code == 0 and not self.stage and not self.left and not self.used
 
 
 def run(
@@ -50,6 +52,7 @@ def run(
     if stop.reason is not None:
         return Ended(stopped=stop.reason)
     stdin = exchange.give("stdin", brief.stdin)
+    quota = Quota(brief.limits, scratch=brief.scratch)
     try:
         shim = Shim(
             argv,
@@ -58,6 +61,7 @@ def run(
             grace_s=brief.limits.grace_s,
             confined=sandbox.available()[0],
             hidden=brief.hidden,
+            file_bytes=brief.limits.disk_bytes,
             stdin=stdin,
         )
     except ValueError:  # a NUL, which the system cannot take
@@ -66,7 +70,8 @@ def run(
         return Ended(stage="program", errno=fault.errno or errno.EIO)
     finally:
         os.close(stdin)
-    watch = _Watch(brief.limits, stop)
+    quota.shim = shim.process.pid
+    watch = _Watch(brief.limits, stop, quota)
     try:
         with suppress(psutil.Error):
             reporter.started(pid=shim.process.pid, start_time=psutil.Process(shim.process.pid).create_time())
@@ -76,7 +81,11 @@ def run(
         if status is None:
             reaper.reap(brief.marker)
     if status is None:
-        return Ended(code=shim.process.returncode, stage="" if watch.stopped else "shim", stopped=watch.stopped)
+        return Ended(
+            code=shim.process.returncode, stage="" if watch.stopped else "shim", stopped=watch.stopped, used=quota.used
+        )
+    if status["ended"]:
+        quota.left_too_much()
     return Ended(
         finished=status["ended"],
         code=status["code"],
@@ -84,6 +93,7 @@ def run(
         errno=status["errno"],
         left=status["left"],
         stopped=None if status["ended"] else watch.stopped,
+        used=quota.used,
         cpu_s=status["cpu_s"],
         max_rss_bytes=status["max_rss_bytes"],
     )
@@ -92,9 +102,10 @@ def run(
 class _Watch:
     """The clock of one attempt: when it is to be stopped, and when the shim itself is given up."""
 
-    def __init__(self, limits: Limits, stop: Stop) -> None:
+    def __init__(self, limits: Limits, stop: Stop, quota: Quota) -> None:
         self._limits = limits
         self._stop = stop
+        self._quota = quota
         self._began = self._heard = time.monotonic()
         self._give_up_at = math.inf
         self.stopped: StopReason | None = None
@@ -112,10 +123,12 @@ class _Watch:
         now = time.monotonic()
         if self._stop.reason is not None:
             self.stopped = self._stop.reason
-        elif self._limits.timeout_s is not None and now - self._began >= self._limits.timeout_s:
+        elif self._limits.wall_s is not None and now - self._began >= self._limits.wall_s:
             self.stopped = StopReason.TIMEOUT
         elif self._limits.silence_s is not None and now - self._heard >= self._limits.silence_s:
             self.stopped = StopReason.SILENCE
+        elif passed := self._quota.look():
+            self.stopped = passed
         else:
             return False
         self._give_up_at = now + self._limits.grace_s + SETTLE_S
@@ -130,9 +143,10 @@ class _Watch:
         if self.stopped is not None:
             ends = [self._give_up_at]
         else:
-            ends = [] if self._limits.timeout_s is None else [self._began + self._limits.timeout_s]
+            ends = [self._quota.next_at]
+            ends += [] if self._limits.wall_s is None else [self._began + self._limits.wall_s]
             ends += [] if self._limits.silence_s is None else [self._heard + self._limits.silence_s]
-        return max(0.0, min(ends) - time.monotonic()) if ends else None
+        return None if min(ends) == math.inf else max(0.0, min(ends) - time.monotonic())
 
 
 def _stream(shim: Shim, *, watch: _Watch, progress: int, reporter: Reporter) -> None:
@@ -177,10 +191,31 @@ def _report(progress: int, reporter: Reporter) -> None:
 def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
     """One sentence on what went wrong, and what to do next where that is known."""
     match ended.stopped:
+        case StopReason.TIMEOUT if limits.wall_s == limits.longest_s != limits.timeout_s:
+            return (
+                f"It ran longer than {limits.longest_s:g} s, the longest that its agent type allows, and was stopped. "
+                "Make it faster, or raise the type's limit in the admin (Agent types)."
+            )
         case StopReason.TIMEOUT:
             return f"It ran longer than its timeout of {limits.timeout_s:g} s and was stopped. Raise `timeout`, or make it faster."
         case StopReason.SILENCE:
             return f"It printed nothing for {limits.silence_s:g} s (`silence`) and was stopped. Let it print, or raise the limit."
+        case StopReason.MEMORY if limits.memory_bytes is not None:
+            return (
+                f"It was stopped: it held {_mb(ended.used)}, its limit is {_mb(limits.memory_bytes)}. "
+                "Let it hold less, or raise the memory of its agent type in the admin."
+            )
+        case StopReason.DISK | None if ended.used and limits.disk_bytes is not None:
+            return (
+                f"{'It' if ended.code == 0 and ended.finished else 'It was stopped: it'} wrote {_mb(ended.used)} to its "
+                f"folder, its limit is {_mb(limits.disk_bytes)}. "
+                "Let it write less, or raise the disk of its agent type in the admin."
+            )
+        case None if limits.disk_bytes is not None and ended.code in (-signal.SIGXFSZ, 128 + signal.SIGXFSZ):
+            return (
+                f"It was stopped: it wrote a file larger than its limit of {_mb(limits.disk_bytes)}. "
+                "Let it write less, or raise the disk of its agent type in the admin."
+            )
         case StopReason():
             return f"It was stopped: {ended.stopped.replace('_', ' ')}."
     reason = os.strerror(ended.errno) if ended.errno else "no reason given"
@@ -212,6 +247,11 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
     if ended.code < 0:
         return f"It was ended by signal {-ended.code} ({_name(-ended.code)})."
     return f"It ended with exit code {ended.code}."
+
+
+def _mb(size: int) -> str:
+    """What passed a limit is rounded up, so that it is never told as the limit itself."""
+    return f"{math.ceil(size / 1_000_000):,} MB"
 
 
 def _name(number: int) -> str:

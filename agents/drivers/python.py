@@ -44,7 +44,9 @@ class PythonDriver:
                         ended, program="python", cwd=brief.cwd or brief.scratch, limits=brief.limits
                     )
                     there, said = exchange.take("error.json", what="What the callable raised")
-                    return process.evidence(ended, error=str(said) if there and ended.finished else error)
+                    return process.evidence(
+                        ended, error=str(said) if there and ended.finished and not ended.used else error
+                    )
                 _, result = exchange.take("result.json", what="The callable's result")
                 return process.evidence(ended, result=result, added=exchange.added())
             except Unreadable as fault:

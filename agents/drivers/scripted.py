@@ -46,7 +46,7 @@ class ScriptedDriver:
         if script.get("kill_worker"):
             os.kill(os.getpid(), signal.SIGKILL)
         _report(script, reporter)
-        stopped = _work(script, brief.limits.timeout_s, stop)
+        stopped = _work(script, brief.limits.wall_s, stop)
         if stopped is not None:
             return Evidence(finished=False, ok=False, stopped=stopped, error=f"The work was stopped: {stopped}.")
         return _end(script, attempt=int(brief.marker.rpartition("/")[2] or 1) if "fail_times" in script else 1)

@@ -45,11 +45,19 @@ class Shim:
         grace_s: float,
         confined: bool,
         hidden: Iterable[Path] = (),
+        file_bytes: int | None = None,
         stdin: int = subprocess.DEVNULL,
     ) -> None:
         held_by_shim, self._lifeline = os.pipe()
         self.status, given_to_shim = os.pipe()
-        words = [str(held_by_shim), str(given_to_shim), str(grace_s), str(int(confined)), str(cwd)]
+        words = [
+            str(held_by_shim),
+            str(given_to_shim),
+            str(grace_s),
+            str(int(confined)),
+            str(file_bytes or 0),
+            str(cwd),
+        ]
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", PROGRAM, *words, *map(str, hidden), "--", *argv],

@@ -1,11 +1,12 @@
 """The root of one attempt's processes: starts the work, outlives it, and leaves nothing of it behind.
 
-    python -I -S …/agents/shim/__main__.py LIFELINE STATUS GRACE_S CONFINED CWD HIDDEN… -- PROGRAM ARGUMENT…
+    python -I -S …/agents/shim/__main__.py LIFELINE STATUS GRACE_S CONFINED FILE_BYTES CWD HIDDEN… -- PROGRAM ARGUMENT…
 
 LIFELINE  descriptor of a pipe that the worker holds open. Its end, be it closed or the worker dead, means: stop.
 STATUS    descriptor of a pipe to which one line of JSON is written at the end (`Status` in drivers/shim.py).
 GRACE_S   seconds between SIGTERM and SIGKILL.
 CONFINED  1: in the sandbox of confine.py, where the HIDDEN folders are not to be seen.
+FILE_BYTES  the largest file that the work may write; 0: any.
 CWD       where the work starts.
 
 SIGTERM to this process is a stop as well. What the work leaves running when it ends is ended too.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import select
 import signal
 import sys
@@ -53,7 +55,14 @@ class Signals:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
-def start(argv: list[str], *, cwd: str, confined: bool, hidden: list[str]) -> tuple[int, str]:
+def bound(file_bytes: int) -> None:
+    """No file that this process and its children write becomes larger (RLIMIT_FSIZE, setrlimit(2))."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    least = file_bytes if hard == resource.RLIM_INFINITY else min(file_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (least, least))
+
+
+def start(argv: list[str], *, cwd: str, confined: bool, hidden: list[str], file_bytes: int) -> tuple[int, str]:
     """Fork the work. Its pid, and where its start failed, as "stage errno"; nothing if it runs."""
     told, tell = os.pipe()  # what the child says; closed by its exec
     allowed, allow = os.pipe()
@@ -74,6 +83,8 @@ def start(argv: list[str], *, cwd: str, confined: bool, hidden: list[str]) -> tu
                 confine.enter(hidden, mapped=mapped)
             stage = "cwd"
             os.chdir(cwd)
+            if file_bytes:
+                bound(file_bytes)
             stage = "program"
             os.execvp(argv[0], list(argv))  # no descriptor but the standard ones goes with it
         except OSError as fault:
@@ -104,7 +115,11 @@ def main() -> None:
     wake.register(signals.readable, select.POLLIN)
 
     pid, fault = start(
-        sys.argv[separator + 1 :], cwd=sys.argv[5], confined=sys.argv[4] == "1", hidden=sys.argv[6:separator]
+        sys.argv[separator + 1 :],
+        cwd=sys.argv[6],
+        confined=sys.argv[4] == "1",
+        hidden=sys.argv[7:separator],
+        file_bytes=int(sys.argv[5]),
     )
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # so that the worker sees the output's end when the last process of the work is gone

@@ -51,6 +51,20 @@ def leave_a_daemon(context: Context) -> None:
 
 
 @register
+def hold_memory(context: Context, *, processes: int, megabytes: int) -> None:
+    code = f"held = b'x' * {megabytes * 1_000_000}; import time; time.sleep(600)"
+    for child in [subprocess.Popen([sys.executable, "-c", code]) for _ in range(processes)]:
+        child.wait()
+
+
+@register
+def write_files(context: Context, *, files: int, megabytes: int, then_s: float) -> None:
+    for number in range(files):
+        (context.scratch / f"file{number}").write_bytes(b"x" * megabytes * 1_000_000)
+    time.sleep(then_s)
+
+
+@register
 def exit_with(context: Context, *, code: int) -> None:
     sys.exit(code)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +41,14 @@ DEEDS: dict[str, dict[str, Deed]] = {
         "large": lambda: {"shell": 'printf \'"%02000d"\' 0 > "$FLEET_RESULT"'},
         "environment": lambda: {"shell": "env"},
         "daemon": lambda: {"shell": "setsid sleep 600 >/dev/null 2>&1 & true"},
+        "hold": lambda processes, megabytes: {
+            "shell": f"for i in $(seq {processes}); do setsid {sys.executable} -c "
+            f"\"held = b'x' * {megabytes}_000_000; import time; time.sleep(600)\" & done; wait"
+        },
+        "write": lambda files, megabytes, then_s: {
+            "shell": f"for i in $(seq {files}); do head -c {megabytes}000000 /dev/zero > file$i || exit; done; "
+            f"sleep {then_s}"
+        },
     },
     "python": {
         "give": lambda value: _call("give", value=value),
@@ -49,6 +59,8 @@ DEEDS: dict[str, dict[str, Deed]] = {
         "large": lambda: _call("give", value="0" * 2_000),
         "environment": lambda: _call("environment"),
         "daemon": lambda: _call("leave_a_daemon"),
+        "hold": lambda processes, megabytes: _call("hold_memory", processes=processes, megabytes=megabytes),
+        "write": lambda files, megabytes, then_s: _call("write_files", files=files, megabytes=megabytes, then_s=then_s),
     },
     "scripted": {
         "give": lambda value: {"arguments": {"result": value}},
@@ -111,6 +123,80 @@ def test_the_wall_clock_limit_stops_it(driver: str, tmp_path: Path) -> None:
     evidence = Flight(driver, given).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.TIMEOUT)
     assert not left_of(given)
+
+
+@every_driver
+def test_the_longest_that_the_type_allows_stops_it_before_its_timeout(driver: str, tmp_path: Path) -> None:
+    given = brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(timeout_s=60, longest_s=0.5, grace_s=2))
+    evidence = Flight(driver, given).end()
+    assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.TIMEOUT)
+    if driver in WITH_PROCESSES:
+        assert "longer than 0.5 s, the longest that its agent type allows" in evidence.error
+
+
+@with_processes
+def test_all_that_it_started_together_may_hold_so_much_memory(driver: str, tmp_path: Path) -> None:
+    given = brief(
+        tmp_path,
+        **DEEDS[driver]["hold"](processes=2, megabytes=90),
+        limits=Limits(timeout_s=30, grace_s=2, memory_bytes=150_000_000),
+    )
+    evidence = Flight(driver, given).end()
+    assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.MEMORY)
+    held = re.search(r"stopped: it held (\d+) MB, its limit is 150 MB\.", evidence.error)
+    assert held is not None, evidence.error
+    assert 150 < int(held[1]) < 300
+    assert not left_of(given)
+
+
+@with_processes
+def test_within_its_memory_and_disk_it_is_left_alone(driver: str, tmp_path: Path) -> None:
+    given = brief(
+        tmp_path,
+        **DEEDS[driver]["write"](files=2, megabytes=4, then_s=1.2),
+        limits=Limits(timeout_s=30, memory_bytes=150_000_000, disk_bytes=10_000_000),
+        needs={"large": "x" * 5_000_000},
+    )
+    evidence = Flight(driver, given).end()
+    assert (evidence.finished, evidence.ok, evidence.error) == (True, True, "")
+
+
+@with_processes
+def test_what_writes_more_than_its_disk_is_stopped(driver: str, tmp_path: Path) -> None:
+    given = brief(
+        tmp_path,
+        **DEEDS[driver]["write"](files=3, megabytes=4, then_s=600),
+        limits=Limits(timeout_s=30, grace_s=2, disk_bytes=10_000_000),
+    )
+    evidence = Flight(driver, given).end()
+    assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.DISK)
+    assert re.search(r"stopped: it wrote 1[23] MB to its folder, its limit is 10 MB\.", evidence.error)
+    assert not left_of(given)
+
+
+@with_processes
+def test_what_has_written_more_than_its_disk_when_it_ends_has_not_succeeded(driver: str, tmp_path: Path) -> None:
+    given = brief(
+        tmp_path,
+        **DEEDS[driver]["write"](files=3, megabytes=4, then_s=0),
+        limits=Limits(timeout_s=30, disk_bytes=10_000_000),
+    )
+    evidence = Flight(driver, given).end()
+    assert (evidence.finished, evidence.ok, evidence.stopped) == (True, False, None)
+    assert re.match(r"It wrote 1[23] MB to its folder, its limit is 10 MB\.", evidence.error)
+
+
+@with_processes
+def test_one_file_never_becomes_larger_than_its_disk(driver: str, tmp_path: Path) -> None:
+    given = brief(
+        tmp_path,
+        **DEEDS[driver]["write"](files=1, megabytes=300, then_s=0),
+        limits=Limits(timeout_s=30, disk_bytes=10_000_000),
+    )
+    evidence = Flight(driver, given).end()
+    assert not evidence.ok
+    assert "its limit is 10 MB" in evidence.error or "its limit of 10 MB" in evidence.error
+    assert max(file.stat().st_size for file in tmp_path.glob("file*")) <= 10_000_000
 
 
 @every_driver
