@@ -15,7 +15,6 @@ FLEET_HOME = home.locate(BASE_DIR)
 FLEET_CREDENTIALS = credentials.ensure(FLEET_HOME)
 FLEET_ENDPOINTS = endpoints.resolve(env, FLEET_HOME, FLEET_CREDENTIALS)
 FLEET_WEB_PORT = env.integer("FLEET_WEB_PORT", 8000)
-FLEET_FLOWER_PORT = env.integer("FLEET_FLOWER_PORT", 5555)
 FLEET_ALERT_RESPONSE_S = env.number("FLEET_ALERT_RESPONSE_S", 1)  # 0 here and below: no limit, no event
 FLEET_ALERT_MEMORY_MB = env.integer("FLEET_ALERT_MEMORY_MB", 2_000)  # of one service, its descendants included
 FLEET_ALERT_RESTARTS = env.integer("FLEET_ALERT_RESTARTS", 3)

@@ -4,12 +4,15 @@ from django.views.generic import RedirectView
 
 from fleet import health, metrics
 from fleet.api import views as api
+from fleet.flower import views as flower
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    path("flower/", flower.flower, {"path": ""}, name="flower"),
+    path("flower/<path:path>", flower.flower),
     path("metrics", metrics.metrics, name="metrics"),
     path("", include("missions.urls")),
     path("api/v1/", api.root, name="api-root"),

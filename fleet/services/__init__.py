@@ -14,6 +14,6 @@ def addresses() -> dict[str, str]:
     return {
         "api": f"{web}/api/v1/",
         "admin": f"{web}/admin/",
-        "flower": f"http://127.0.0.1:{chosen.get('flower', settings.FLEET_FLOWER_PORT)}/flower/",
+        "flower": f"{web}/flower/",
         "metrics": f"{web}/metrics",
     }

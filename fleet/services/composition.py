@@ -44,10 +44,8 @@ def fleet(say: Callable[[str], None]) -> Supervisor:
     table = processes.table(
         base=settings.BASE_DIR,
         home=settings.FLEET_HOME,
-        credentials=settings.FLEET_CREDENTIALS,
         limits=limits(),
         web_port=settings.FLEET_WEB_PORT,
-        flower_port=settings.FLEET_FLOWER_PORT,
         say=say,
     )
     return Supervisor(

@@ -13,16 +13,17 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fleet import errors
 from fleet.home import Home
+from fleet.services import unixsockets
 
 Answer = Callable[[dict[str, Any]], Awaitable[Any]]
 _KINDS = {kind.code: kind for kind in (errors.NotFound, errors.Invalid, errors.Conflict, errors.Unavailable)}
-_LONGEST = 100  # a socket's address holds 108 bytes, 104 on some systems
+_SOCKET = "supervisor.sock"
 
 
 class NotRunning(errors.Unavailable):
@@ -44,7 +45,7 @@ async def serve(home: Home, answer: Answer) -> AsyncIterator[None]:
             await writer.drain()
         writer.close()
 
-    with _address(home) as address:
+    with unixsockets.address(home, _SOCKET) as address:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(address)  # a killed supervisor's
         server = await asyncio.start_unix_server(talk, address)
@@ -59,7 +60,7 @@ async def serve(home: Home, answer: Answer) -> AsyncIterator[None]:
 
 def ask(home: Home, request: dict[str, Any], *, seconds: float = 10) -> Any:
     """What the supervisor answers; NotRunning where there is none, or the error that it reports."""
-    with _address(home) as address, socket.socket(socket.AF_UNIX) as line:
+    with unixsockets.address(home, _SOCKET) as address, socket.socket(socket.AF_UNIX) as line:
         line.settimeout(seconds)
         try:
             line.connect(address)
@@ -77,17 +78,3 @@ def ask(home: Home, request: dict[str, Any], *, seconds: float = 10) -> Any:
     if fault := reply.get("error"):
         raise _KINDS.get(fault["kind"], errors.FleetError)(fault["message"], hint=fault["hint"])
     return reply["ok"]
-
-
-@contextmanager
-def _address(home: Home) -> Iterator[str]:
-    """The socket's path; where that is too long for an address, a short way to it through an open folder."""
-    path = home.run / "supervisor.sock"
-    if len(os.fsencode(path)) <= _LONGEST or not home.run.is_dir():
-        yield str(path)
-        return
-    folder = os.open(home.run, os.O_RDONLY)
-    try:
-        yield f"/proc/self/fd/{folder}/supervisor.sock"
-    finally:
-        os.close(folder)

@@ -6,6 +6,7 @@ Unavailable, with why, when it does not: it may yet. Invalid when it answers and
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 
 import psycopg
 import psycopg.conninfo
@@ -14,6 +15,8 @@ import redis.exceptions
 
 from fleet import errors
 from fleet.endpoints import Postgres
+from fleet.home import Home
+from fleet.services import unixsockets
 
 TIMEOUT_S = 5
 
@@ -58,18 +61,30 @@ async def redis_server(url: str) -> None:
 
 async def http(port: int, path: str) -> None:
     """A GET on the loopback that is answered with anything but a server error."""
+    await _get(asyncio.open_connection("127.0.0.1", port), where=f"port {port}", path=path)
+
+
+async def http_socket(home: Home, name: str, path: str) -> None:
+    """The same on the fleet's Unix socket of that name."""
+    with unixsockets.address(home, name) as address:
+        await _get(asyncio.open_unix_connection(address), where=name, path=path)
+
+
+async def _get(
+    opening: Coroutine[None, None, tuple[asyncio.StreamReader, asyncio.StreamWriter]], *, where: str, path: str
+) -> None:
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await opening
             try:
-                writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
                 status = (await reader.readline()).split()
             finally:
                 writer.close()
     except (OSError, TimeoutError) as fault:
-        raise errors.Unavailable(f"Nothing answers on port {port}: {_line(fault)}") from fault
+        raise errors.Unavailable(f"Nothing answers on {where}: {_line(fault)}") from fault
     if len(status) < 2 or not status[1].isdigit() or int(status[1]) >= 500:
-        raise errors.Unavailable(f"Port {port} answers {path} with {b' '.join(status).decode(errors='replace')!r}.")
+        raise errors.Unavailable(f"{where} answers {path} with {b' '.join(status).decode(errors='replace')!r}.")
 
 
 def _postgres_fault(endpoint: Postgres, said: str) -> errors.FleetError:

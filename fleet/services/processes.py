@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fleet.credentials import Credentials
+from fleet.flower import door
 from fleet.home import Home
 from fleet.services import beats, probes
 from fleet.services.ports import Ports
@@ -17,13 +17,11 @@ def table(
     *,
     base: Path,
     home: Home,
-    credentials: Credentials,
     limits: Limits,
     web_port: int,
-    flower_port: int,
     say: Callable[[str], None],
 ) -> tuple[Service, ...]:
-    """In their order. `base` is the checkout; the two ports are the preferred ones."""
+    """In their order. `base` is the checkout; `web_port` is the preferred one."""
     ports = Ports(home)
     chosen: dict[str, int] = {}
 
@@ -45,13 +43,6 @@ def table(
         options = ("--host=127.0.0.1", "--lifespan=off", "--no-access-log", "--timeout-graceful-shutdown=5")
         return python("-m", "uvicorn", "fleet.asgi:application", "--port", choose("web", web_port), *options)
 
-    def flower() -> Command:
-        options = ("--address=127.0.0.1", "--url_prefix=flower", "--persistent=False")
-        return python(
-            "-m", "celery", "-A", "fleet.celery", "flower", "--port=" + choose("flower", flower_port), *options,
-            env={"FLOWER_BASIC_AUTH": f"admin:{credentials.flower_password}"},
-        )  # fmt: skip
-
     prepared = ("prepare", "valkey")
     return (
         Service(name="prepare", command=lambda: manage("fleet_prepare"), probe=None, needs=("postgres",), once=True),
@@ -71,8 +62,8 @@ def table(
         ),
         Service(
             name="flower",
-            command=flower,
-            probe=lambda: probes.http(chosen["flower"], "/flower/healthcheck"),
+            command=lambda: python("-m", "fleet.flower"),
+            probe=lambda: probes.http_socket(home, door.SOCKET, f"/{door.PREFIX}/healthcheck"),
             needs=prepared,
             vital=False,
             limits=limits,

@@ -1,0 +1,73 @@
+"""A request to Flower over its Unix socket, with its credentials."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import socket
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import IO
+
+from fleet import errors
+from fleet.credentials import Credentials
+from fleet.home import Home
+from fleet.services import unixsockets
+
+SOCKET = "flower.sock"
+PREFIX = "flower"
+USER = "admin"
+PATIENCE_S = 30
+CHUNK_BYTES = 1 << 16
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over the socket. There is no host in it that a request could name."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__("localhost", timeout=PATIENCE_S)
+        self._home = home
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        with unixsockets.address(self._home, SOCKET) as address:
+            self.sock.connect(address)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: list[tuple[str, str]]
+    body: Generator[bytes]  # read as it comes; its end, or `close()` of it, ends the connection
+
+
+def ask(
+    *,
+    home: Home,
+    credentials: Credentials,
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    body: IO[bytes] | None = None,
+) -> Answer:
+    """Flower's answer, as it begins to come. `target` is a path with its query, quoted. Unavailable where it is away."""
+    connection = _Connection(home)
+    key = base64.b64encode(f"{USER}:{credentials.flower_password}".encode()).decode()
+    try:
+        connection.request(method, target, body=body, headers={**headers, "Authorization": f"Basic {key}"})
+        answer = connection.getresponse()
+    except (OSError, http.client.HTTPException) as fault:
+        connection.close()
+        raise errors.Unavailable(
+            "Flower does not answer.", hint="See `manage.py fleet_services status` and `fleet_services logs flower`."
+        ) from fault
+    return Answer(answer.status, answer.getheaders(), _pieces(connection, answer))
+
+
+def _pieces(connection: http.client.HTTPConnection, answer: http.client.HTTPResponse) -> Generator[bytes]:
+    try:
+        while piece := answer.read1(CHUNK_BYTES):
+            yield piece
+    finally:
+        connection.close()

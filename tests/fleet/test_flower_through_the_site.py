@@ -1,0 +1,156 @@
+"""The real Flower, seen through the real site: agents under their names, and what became of messages."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from django.conf import settings
+
+from fleet.flower import door
+from tests.support import fleet, web
+from tests.support.supervised import CHECKOUT, until
+
+pytestmark = [pytest.mark.xdist_group("flower"), pytest.mark.django_db(transaction=True, serialized_rollback=True)]
+
+AGENT = "backend-1@flowerbed"
+TABLE = "draw=1&start=0&length=10&order[0][column]=0&order[0][dir]=asc&columns[0][data]=name&search[value]="
+
+
+@dataclass
+class Site:
+    port: int
+    cookies: str
+    flower: subprocess.Popen[bytes]
+
+    def ask(self, path: str, *, data: str | None = None, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            data=data.encode() if data is not None else None,
+            headers={"Cookie": self.cookies, **{name.replace("_", "-"): value for name, value in headers.items()}},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, refusal.headers, refusal.read()
+
+    def json(self, path: str) -> Any:
+        return json.loads(self.ask(path)[2])
+
+
+@pytest.fixture
+def site(subprocess_environment: dict[str, str]) -> Iterator[Site]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {**subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
+    agent = {"FLEET_AGENT_TYPE": "backend", "FLEET_NODE": "flowerbed", "FLEET_GRACE_S": "1", "FLEET_DRAIN_S": "1"}
+    worker = ["celery", "-A", "fleet.celery", "worker", "--queues=agent.backend", "--pool=threads", "--concurrency=1"]
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str, **more: str) -> subprocess.Popen[bytes]:
+            process = subprocess.Popen([sys.executable, "-m", *arguments], cwd=CHECKOUT, env={**env, **more})
+            stack.callback(process.wait, 20)
+            stack.callback(process.terminate)
+            return process
+
+        flower = start("fleet.flower")
+        start(*worker, f"--hostname={AGENT}", "--without-mingle", "--without-gossip", **agent)
+        start("uvicorn", "fleet.asgi:application", f"--port={port}", "--lifespan=off", "--log-level=error")
+        signed_in = web.superuser().cookies[settings.SESSION_COOKIE_NAME].value
+        site = Site(port, f"{settings.SESSION_COOKIE_NAME}={signed_in}", flower)
+        until(lambda: _answers(site), within_s=40)
+        yield site
+
+
+def _answers(site: Site) -> bool:
+    try:
+        return site.ask("/flower/static/favicon.ico")[0] == 200
+    except OSError:
+        return False
+
+
+def test_agents_and_messages_are_seen_there_and_nobody_else_can_see_them(site: Site) -> None:
+    until(lambda: AGENT in site.json("/flower/api/workers?refresh=1"), within_s=30)
+    status, headers, page = site.ask("/flower/")
+    assert status == 200
+    assert AGENT.encode() in page
+    assert b'src="/flower/static/' in page
+    assert "Set-Cookie" not in headers
+    assert headers["Cache-Control"] == "private, no-store"
+    assert site.ask(f"/flower/worker/{AGENT}")[0] == 200
+    assert site.ask("/flower/broker")[0] == 200
+    script = site.ask("/flower/static/js/flower.js")
+    assert script[0] == 200
+    assert site.ask("/flower/static/js/flower.js", If_None_Match=script[1]["Etag"])[0] == 304
+
+    mission = fleet.launch({"count": {}})
+    until(lambda: _state_of(site) == {"SUCCESS"}, within_s=30)
+    (task,) = [one for one in site.json("/flower/api/tasks").values() if "1" in str(one["result"])] or [None]
+    assert task is not None
+    assert task["worker"] == AGENT
+    assert fleet.states(mission.id) == {"count": "succeeded"}
+
+    listed = site.ask(
+        "/flower/tasks/datatable", data=TABLE, Origin=f"http://127.0.0.1:{site.port}", Sec_Fetch_Site="same-origin"
+    )
+    assert listed[0] == 200, listed
+    assert {one["name"] for one in json.loads(listed[2])["data"]} == {"missions.fly"}
+    forged = site.ask("/flower/tasks/datatable", data=TABLE, Origin="http://example.org", Sec_Fetch_Site="cross-site")
+    assert forged[0] == 403
+
+    run = settings.FLEET_HOME.run
+    assert stat.S_IMODE(run.parent.stat().st_mode) == 0o700
+    process = psutil.Process(site.flower.pid)
+    assert not [one for one in process.net_connections() if one.status == psutil.CONN_LISTEN]
+    secret = settings.FLEET_CREDENTIALS.flower_password
+    assert secret not in " ".join(process.cmdline()) + page.decode()
+    assert _straight(run, "/flower/") == 401
+    assert _straight(run, "/flower/metrics") == 200  # open to whoever can connect: that is why nobody else can
+    assert site.ask("/flower/metrics")[0] == 404
+    # Read-only besides, should somebody come to the socket with the password.
+    shutdown = door.ask(
+        home=settings.FLEET_HOME,
+        credentials=settings.FLEET_CREDENTIALS,
+        method="POST",
+        target=f"/flower/api/worker/shutdown/{AGENT}",
+        headers={"Content-Length": "0"},
+    )
+    assert shutdown.status == 403
+    shutdown.body.close()
+
+    site.flower.terminate()
+    site.flower.wait(15)
+    assert not (run / door.SOCKET).exists()
+    assert site.ask("/flower/")[0] == 502
+
+
+def _state_of(site: Site) -> set[str]:
+    return {str(one["state"]) for one in site.json("/flower/api/tasks").values()}
+
+
+def _straight(run: Path, path: str) -> int:
+    """The status that somebody without credentials gets who can open the socket."""
+    with socket.socket(socket.AF_UNIX) as line:
+        folder = os.open(run, os.O_RDONLY)
+        try:
+            line.connect(f"/proc/self/fd/{folder}/{door.SOCKET}")
+        finally:
+            os.close(folder)
+        line.settimeout(10)
+        line.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        return int(line.recv(64).split()[1])
