@@ -86,19 +86,19 @@ def _send(
 ) -> list[UUID]:
     """The statement itself. Notes what follows; gives back those that ended badly."""
     asked_at = time.monotonic()
-    cursor.execute(
-        statements.read("missions", "exchange"),
-        {
-            "said": json.dumps([_as_row(settlement) for settlement in settlements]),
-            "agent": by.agent,
-            "type": by.agent_type,
-            "lease": by.lease_s,
-            "want": want,
-        },
-    )
+    text, names = statements.read_raw("missions", "exchange")
+    given = {
+        "said": json.dumps([_as_row(settlement) for settlement in settlements]),
+        "agent": by.agent,
+        "type": by.agent_type,
+        "lease": by.lease_s,
+        "want": want,
+    }
+    raw = psycopg.RawCursor(cursor.connection)
+    raw.execute(text, [given[name] for name in names])
     held_until = asked_at + by.lease_s - min(MARGIN_S, by.lease_s / 4)
     changes = []
-    for what, sortie, mission, agent_type, state, bad, key, attempt, tries, max_tries, spec in cursor.fetchall():
+    for what, sortie, mission, agent_type, state, bad, key, attempt, tries, max_tries, spec in raw.fetchall():
         if what != "claimed":
             changes.append((what == "settled", sortie, mission, agent_type, state, bad))
             continue

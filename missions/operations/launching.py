@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -46,7 +47,8 @@ def _create(
     state: MissionState,
 ) -> Mission:
     inputs = bind(plan=plan, given=params)
-    with transaction.atomic():
+    with transaction.atomic(), connection.cursor() as cursor:
+        turn, now = _turn(cursor)
         mission = Mission.objects.create(
             id=ids.new(),
             name=plan.name[:200],
@@ -59,6 +61,7 @@ def _create(
             folder=folder,
             plan=text,
             created_by=by,
+            created_at=now,
         )
         Event.objects.create(
             kind=f"mission.{state}",
@@ -66,25 +69,17 @@ def _create(
             subject=mission.id,
             data={"name": mission.name, "sorties": len(plan.sorties), "by": str(by) if by else None},
         )
-        with connection.cursor() as cursor:
-            queued = insertion.insert(
-                cursor.cursor,
-                mission=mission.id,
-                state=state,
-                specs=plan.sorties,
-                turn=_turn(cursor),
-            )
+        queued = insertion.insert(cursor.cursor, mission=mission.id, state=state, specs=plan.sorties, turn=turn)
     hints.ring(queued)
-    mission.refresh_from_db()
     return mission
 
 
-def _turn(cursor: Any) -> int:
+def _turn(cursor: Any) -> tuple[int, datetime]:
     """Where a new mission joins the fair order: beside what is flown or queued first now, so that it neither waits for
-    all of a long mission nor overtakes it (start-time fair queueing, Goyal, Vin and Cheng, 1996)."""
+    all of a long mission nor overtakes it (start-time fair queueing, Goyal, Vin and Cheng, 1996). And the time."""
     cursor.execute(
         "SELECT coalesce((SELECT min(turn) FROM missions_sortie WHERE state = 'running'),"
-        " (SELECT min(turn) FROM missions_sortie WHERE state = 'queued'), 0)"
+        " (SELECT min(turn) FROM missions_sortie WHERE state = 'queued'), 0), statement_timestamp()"
     )
-    (turn,) = cursor.fetchone()
-    return int(turn)
+    turn, now = cursor.fetchone()
+    return int(turn), now

@@ -81,6 +81,10 @@ def test_an_agent_type_is_edited_and_added_but_neither_renamed_nor_deleted() -> 
     form = {
         "concurrency": 3,
         "agents": 1,
+        "most_agents": 0,
+        "memory_mb": 0,
+        "disk_mb": 0,
+        "longest_s": 0,
         "env_allow": '["HTTPS_PROXY"]',
         "prompt_argv": '["cat", "-"]',
         "enabled": "on",
