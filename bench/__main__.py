@@ -98,8 +98,8 @@ def workloads(
         return {"fleet_per_s": count / a, "bare_per_s": count / b, "ratio": ratio}
 
     def hand_off(alternate: bool) -> dict[str, float]:
-        a, b, ratio = median_of(rounds, lambda: fleet.chain(100, alternate=alternate), lambda: bare.chain(100))
-        return {"fleet_ms": a * 10, "bare_ms": b * 10, "ratio": ratio, "hand_off": a / b}
+        a, b, ratio = median_of(3 * rounds, lambda: fleet.chain(100, alternate=alternate), lambda: bare.chain(100))
+        return {"fleet_ms": a * 10, "bare_ms": b * 10, "ratio": ratio, "hand_off": 1 / ratio}
 
     def idle() -> dict[str, float]:
         ours, theirs = [], []
