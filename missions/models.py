@@ -237,3 +237,55 @@ class ConcurrencyKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} (at most {self.limit})"
+
+
+class Tally(models.Model):
+    """How often something has happened, ever: it only grows, also when the rows that it was counted from are removed.
+
+    What is counted is in `missions/sql/tally.sql`; the bounds of buckets are `missions.tallies.BOUNDS`.
+    """
+
+    series = models.CharField(max_length=20)
+    subject = models.CharField(max_length=60)  # an agent type, or a service; empty for missions
+    outcome = models.CharField(max_length=12)
+    bucket = models.SmallIntegerField()  # of its duration; 0 where it has none
+    number = models.BigIntegerField()
+    seconds = models.FloatField()  # of all of them together
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["series", "subject", "outcome", "bucket"], name="tally_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.series} {self.subject} {self.outcome}: {self.number}"
+
+
+class TallyMark(models.Model):
+    """How far the events have been counted: one row, which is also the lock of whoever counts. See missions/tallies.py."""
+
+    id = models.SmallIntegerField(primary_key=True)
+    snapshot = models.TextField()  # all that is visible in it has been counted
+    settled = models.BigIntegerField(default=0)  # an event with this id or a smaller one has been counted for good
+    drawn = models.BigIntegerField(default=0)  # the last id that had been drawn when this row was written
+    coming = models.BigIntegerField(default=0)  # what `settled` will be
+    coming_xid = models.BigIntegerField(default=0)  # once all transactions before this one have ended
+    at = models.DateTimeField(db_default=Now())  # when `drawn` was read
+    past = models.JSONField(default=list)  # [[seconds, {"lost": 3, …}], …]: totals that alerts compare with
+
+
+class Alert(models.Model):
+    """Something that operators should look at now. Its row goes when it is over; that it was there is an event."""
+
+    rule = models.CharField(max_length=30)
+    subject = models.CharField(max_length=100)  # what it is about: a type, a mission's id, a service and its host
+    message = models.CharField(max_length=500)
+    raised_at = models.DateTimeField(db_default=Now())
+    seen_at = models.DateTimeField(db_default=Now())  # when it was last found to be so
+
+    class Meta:
+        ordering = ["raised_at", "id"]
+        constraints = [models.UniqueConstraint(fields=["rule", "subject"], name="alert_once")]
+
+    def __str__(self) -> str:
+        return self.message
