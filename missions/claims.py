@@ -38,15 +38,6 @@ class Claim:
 MARGIN_S = 1.0
 
 
-def give_back(cursor: Cursor, *, claims: Sequence[tuple[UUID, int]], why: str) -> list[tuple[Any, ...]]:
-    """Queue attempts again whose drivers never started or were stopped by a drain; costs no try."""
-    cursor.execute(
-        statements.read("missions", "return"),
-        {"ids": [sortie for sortie, _ in claims], "attempts": [attempt for _, attempt in claims], "why": why},
-    )
-    return cursor.fetchall()
-
-
 @dataclass(frozen=True, slots=True)
 class Renewal:
     """What the database said of the leases that were renewed."""

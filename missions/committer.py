@@ -24,7 +24,7 @@ from uuid import UUID
 import psycopg
 
 from fleet import statements
-from missions import claims, exchange, rows
+from missions import exchange, rows
 from missions.claims import Claim
 from missions.exchange import Party
 from missions.settling import Consequences, Settlement
@@ -202,9 +202,9 @@ class Committer(threading.Thread):
         if self._unsure:
             self._hand_back_strays(cursor, consequences)
         if returned:
-            consequences.take(claims.give_back(cursor, claims=returned, why="it had not been started"))
+            consequences.add(exchange.give_back(cursor, attempts=returned, why="it had not been started"))
         if want:
-            consequences.claimed = exchange.say(cursor, by=self.party, want=want).claimed
+            consequences.add(exchange.say(cursor, by=self.party, want=want))
         return consequences
 
     def _account(
@@ -231,7 +231,7 @@ class Committer(threading.Thread):
         strays = [row for row in cursor.fetchall() if row not in self._known]
         if strays:
             log.warning("handing back %d claims whose answer was lost", len(strays))
-            consequences.take(claims.give_back(cursor, claims=strays, why="the answer to its claim was lost"))
+            consequences.add(exchange.give_back(cursor, attempts=strays, why="the answer to its claim was lost"))
 
     def _after(self, batch: list[_Posted], consequences: Consequences) -> None:
         """What follows a commit and may fail without harm: the control loop does it again."""

@@ -57,6 +57,21 @@ def say(
     return consequences
 
 
+def give_back(cursor: Cursor, *, attempts: Sequence[tuple[UUID, int]], why: str) -> Consequences:
+    """Queue attempts again whose drivers never started or were stopped by a drain; costs no try. Those that somebody
+    wants cancelled end instead. In the caller's transaction."""
+    consequences = Consequences()
+    cursor.execute(
+        statements.read("missions", "return"),
+        {"ids": [sortie for sortie, _ in attempts], "attempts": [attempt for _, attempt in attempts], "why": why},
+    )
+    cancelled = consequences.take(cursor.fetchall())
+    if cancelled:
+        settling.free(cursor, ended=cancelled, consequences=consequences)
+        settling.skip(cursor, bad=cancelled, consequences=consequences)
+    return consequences
+
+
 def _settle(
     cursor: Cursor, by: Party, settlements: Sequence[Settlement], consequences: Consequences, *, guarded: bool
 ) -> None:

@@ -46,6 +46,13 @@ class Consequences:
     missions: set[UUID] = field(default_factory=set)  # those that may be complete now
     claimed: list[Claim] = field(default_factory=list)
 
+    def add(self, other: Consequences) -> None:
+        """Note what follows from something else in the same transaction."""
+        self.accepted |= other.accepted
+        self.freed += other.freed
+        self.missions |= other.missions
+        self.claimed += other.claimed
+
     def take(self, rows: Iterable[tuple[bool, UUID, UUID, str, str, bool]]) -> list[UUID]:
         """Note the rows that a statement returned; give back those that ended badly."""
         bad = []

@@ -1,16 +1,22 @@
--- Hand claimed sorties back: their drivers never started, or were stopped by a drain. Costs no try.
+-- Hand claimed sorties back: their drivers never started, or were stopped by a drain. Costs no try. One that somebody
+-- wants cancelled is not queued again.
 WITH said AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS t (id, attempt)
 ), held AS (
-    SELECT s.id, m.state = 'paused' AS paused
+    SELECT s.id,
+           CASE WHEN s.cancel_requested OR m.state = 'cancelling' THEN 'cancelled'
+                WHEN m.state = 'paused' THEN 'ready'
+                ELSE 'queued' END AS state
     FROM missions_sortie s JOIN said ON said.id = s.id JOIN missions_mission m ON m.id = s.mission_id
-    WHERE s.state = 'running' AND s.attempt = said.attempt AND NOT s.cancel_requested
+    WHERE s.state = 'running' AND s.attempt = said.attempt
     ORDER BY s.id
     FOR UPDATE OF s
 ), returned AS (
     UPDATE missions_sortie s
-    SET state = CASE WHEN held.paused THEN 'ready' ELSE 'queued' END,
-        lease_until = NULL, agent_id = NULL, started_at = NULL
+    SET state = held.state, lease_until = NULL, cancel_requested = false,
+        agent_id = CASE held.state WHEN 'cancelled' THEN s.agent_id END,
+        started_at = CASE held.state WHEN 'cancelled' THEN s.started_at END,
+        finished_at = CASE held.state WHEN 'cancelled' THEN clock_timestamp() END
     FROM held
     WHERE s.id = held.id
     RETURNING s.id, s.mission_id, s.agent_type_id, s.attempt, s.state
@@ -25,4 +31,4 @@ WITH said AS (
            jsonb_build_object('from', 'running', 'attempt', attempt, 'why', %(why)s::text)
     FROM returned
 )
-SELECT false AS settled, id, mission_id, agent_type_id, state, false AS bad FROM returned
+SELECT state = 'cancelled' AS settled, id, mission_id, agent_type_id, state, state = 'cancelled' AS bad FROM returned

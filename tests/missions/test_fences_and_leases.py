@@ -146,10 +146,19 @@ def test_what_is_handed_back_unstarted_costs_nothing(database: rows.Connection) 
     mission = fleet.launch({"one": {}})
     claimed = claim_one(database, agent=registered())
     with database.cursor() as cursor, database.transaction():
-        claims.give_back(cursor, claims=[(claimed.id, claimed.attempt)], why="it had not been started")
+        exchange.give_back(cursor, attempts=[(claimed.id, claimed.attempt)], why="it had not been started")
     one = Sortie.objects.get(mission=mission)
     assert (one.state, one.tries, one.rescues, one.attempt) == ("queued", 0, 0, 1)
     assert Attempt.objects.get().state == "returned"
+
+
+def test_what_is_cancelled_as_it_is_handed_back_ends(database: rows.Connection) -> None:
+    mission = fleet.launch({"one": {}, "two": {"needs": ["one"]}, "last": {"needs": ["one"], "if": "always"}})
+    claimed = claim_one(database, agent=registered())
+    operations.cancel_sortie(sortie=claimed.id)
+    with database.cursor() as cursor, database.transaction():
+        exchange.give_back(cursor, attempts=[(claimed.id, claimed.attempt)], why="it had not been started")
+    assert fleet.states(mission.id) == {"one": "cancelled", "two": "skipped", "last": "queued"}
 
 
 def test_a_given_up_agent_claims_nothing(database: rows.Connection) -> None:
