@@ -24,6 +24,7 @@ from django.db import Error, connection
 
 from agents import birth, operations, processes
 from agents.models import Agent, AgentType, Node
+from agents.recording import Recorder
 
 log = logging.getLogger("fleet.node")
 
@@ -59,6 +60,7 @@ class Supervisor:
         self.node: Node = operations.join(name=name, pid=pid, start_time=processes.started(pid) or 0.0)
         self._clean_up()
         self.posts: dict[tuple[str, int], Post] = {}
+        self._recorder = Recorder()
         self._released: set[tuple[str, int]] = set()  # kept posts that somebody ordered away, or that were given up
         self._last_beat = self._last_look = 0.0
         self._ear: psycopg.Connection[Any] | None = None
@@ -93,6 +95,9 @@ class Supervisor:
         if now - self._last_beat > settings.FLEET_HEARTBEAT_S:
             self._last_beat = now
             operations.beat(node=self.node)
+        self._recorder.step(
+            {post.agent.id: post.child.pid for post in self.posts.values() if post.agent and post.child}
+        )
 
     def stop(self) -> None:
         """Ask every agent to end, wait, and kill what does not."""
@@ -106,8 +111,10 @@ class Supervisor:
             log.warning("pid %d did not end; killing it", child.pid)
             child.send(signal.SIGKILL)
             os.waitpid(child.pid, 0)
+        agents = [post.agent.id for post in self.posts.values() if post.agent is not None]
+        for agent in agents:
+            self._recorder.finish(agent=agent)
         try:
-            agents = [post.agent.id for post in self.posts.values() if post.agent is not None]
             operations.end(agents=agents, state=Agent.State.TERMINATED, reason="Its node was stopped.")
             operations.leave(node=self.node)
         except Error as fault:
@@ -184,6 +191,8 @@ class Supervisor:
                 type=post.type, node=self.node, place=post.place, concurrency=post.concurrency, crashes=post.crashes
             )
         name = f"{post.type.name}-{post.place}"
+        output = settings.FLEET_HOME.logs / f"agent-{name}.log"
+        self._recorder.begin(agent=post.agent.id, path=output)
         post.child = birth.bear(
             argv=[
                 "worker", "--queues", post.type.queue, "--pool", "threads", "--concurrency", str(post.concurrency),
@@ -195,7 +204,7 @@ class Supervisor:
                 "FLEET_NODE": self.node.name,
                 "FLEET_HOME": str(settings.FLEET_HOME.root),
             },
-            log=settings.FLEET_HOME.logs / f"agent-{name}.log",
+            log=output,
         )  # fmt: skip
         post.began, post.ordered, post.kill_at = time.monotonic(), "", None
         pid = post.child.pid
@@ -206,6 +215,7 @@ class Supervisor:
         assert post.child is not None
         assert post.agent is not None
         code, agent = post.child.returncode or 0, post.agent
+        self._recorder.finish(agent=agent.id)
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         asked = bool(post.ordered)
         steady = time.monotonic() - post.began > STEADY_S

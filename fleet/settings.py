@@ -41,6 +41,10 @@ FLEET_PLAN_BYTES = env.integer("FLEET_PLAN_BYTES", 10_000_000)
 FLEET_RESULT_BYTES = env.integer("FLEET_RESULT_BYTES", 1_000_000)
 FLEET_OUTPUT_BYTES = env.integer("FLEET_OUTPUT_BYTES", 2_000_000)  # kept of one attempt's output, half head, half tail
 FLEET_ARTIFACT_BYTES = env.integer("FLEET_ARTIFACT_BYTES", 100_000_000)
+FLEET_AGENT_LOG_BYTES = env.integer("FLEET_AGENT_LOG_BYTES", 1_000_000, least=10_000)  # kept of one agent's own log
+FLEET_SAMPLE_S = env.number("FLEET_SAMPLE_S", 10, least=0.1)  # how often a node looks at what its agents use
+FLEET_SAMPLES_FINE_H = env.number("FLEET_SAMPLES_FINE_H", 6, least=0.1)  # hours until that becomes ten-minute means
+FLEET_SAMPLES_DAYS = env.number("FLEET_SAMPLES_DAYS", 14, least=0.1)  # and days until those go
 FLEET_ENV_ALLOW = env.words("FLEET_ENV_ALLOW", ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "TERM"))
 FLEET_CALLABLES = env.words("FLEET_CALLABLES")  # modules whose @register functions plans may call
 FLEET_SCRIPTED_DRIVER = env.boolean("FLEET_SCRIPTED_DRIVER", False)  # the tests' and the bench's own driver

@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,13 +30,29 @@ def open_for_append(home: Home, name: str) -> BinaryIO:
 
 
 def bound(home: Home, *, limit: int) -> None:
-    """Put aside every log larger than `limit` bytes."""
+    """Put aside every log larger than `limit` bytes, but those of agents: their node does that when it has read them."""
     for log in home.logs.glob("*.log"):
-        if log.stat().st_size > limit:
-            older = log.with_name(log.name + ".1")
-            shutil.copyfile(log, older)
-            older.chmod(0o600)
-            os.truncate(log, 0)
+        if not log.name.startswith("agent-") and log.stat().st_size > limit:
+            put_aside(log)
+
+
+def put_aside(log: Path, *, kept: int = 1) -> None:
+    """Empty a log in place, after what it held was copied to `.1`, what that held moved to `.2`, and so on up to `kept`.
+
+    OSError where the copy cannot be written (a full disk); the log is emptied all the same, for its bound matters more.
+    """
+    for number in range(kept, 1, -1):
+        with suppress(FileNotFoundError):
+            os.replace(f"{log}.{number - 1}", f"{log}.{number}")
+    older = Path(f"{log}.1")
+    try:
+        older.touch(mode=0o600)
+        shutil.copyfile(log, older)
+    except OSError:
+        older.unlink(missing_ok=True)
+        raise
+    finally:
+        os.truncate(log, 0)
 
 
 def names(home: Home) -> list[str]:
