@@ -15,11 +15,13 @@ import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import QuerySet
 
 from agents.models import LogPiece
 from fleet.services import logfiles
@@ -125,6 +127,11 @@ def _forget(tail: Tail, *, keep: int) -> None:
         tail.characters -= characters
     if last:
         LogPiece.objects.filter(agent=tail.agent, id__lte=last).delete()
+
+
+def outdated(*, now: datetime, days: int) -> QuerySet[LogPiece]:
+    """What agents printed that ended more than so many days ago."""
+    return LogPiece.objects.filter(agent__ended_at__lt=now - timedelta(days=days))
 
 
 def masking() -> Callable[[str], str]:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 
 from django.core.management.base import OutputWrapper
 
+COLOURS = re.compile("\x1b\\[[0-9;]*m")  # ECMA-48, "select graphic rendition"
 NARROW = 100  # columns below which names are not padded to stand in a row
 
 
 def one(text: object) -> str:
     """A text on one line that a terminal takes for nothing but text."""
     return "".join(c if c.isprintable() else " " for c in " ".join(str(text).split()))
+
+
+def printed(text: str) -> str:
+    """What some process printed, for a terminal: its lines stay, its colours go, and what else could steer a terminal
+    is made visible (␛ for an escape, say)."""
+    return "".join(c if c.isprintable() or c in "\n\t" else _visible(c) for c in COLOURS.sub("", text))
+
+
+def _visible(character: str) -> str:
+    if character == "\r":
+        return ""
+    return chr(0x2400 + ord(character)) if ord(character) < 0x20 else "�"
 
 
 def columns(out: OutputWrapper) -> int | None:

@@ -6,13 +6,15 @@ from argparse import ArgumentParser
 from typing import Any
 
 from fleet.management.operator import OperatorCommand
-from missions.management import agent_lists, agent_orders
+from missions.management import agent_lists, agent_logs, agent_orders, agent_resources
 
 ACTIONS = {
     "list": agent_lists,
     "status": agent_lists,
     "health": agent_lists,
     "types": agent_lists,
+    "resources": agent_resources,
+    "logs": agent_logs,
     "spawn": agent_orders,
     "drain": agent_orders,
     "terminate": agent_orders,

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
 
+from agents import logs, sampling
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
 from missions.operations import cleaning
 
 
 class Command(OperatorCommand):
-    help = "Remove finished missions that are too old or too many, with all of theirs. A dry run unless --yes is given."
+    help = (
+        "Remove finished missions that are too old or too many, with all of theirs, and the logs of agents that ended long "
+        "ago; thin samples. A dry run unless --yes is given."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--yes", action="store_true", help="do it")
@@ -31,12 +36,35 @@ class Command(OperatorCommand):
         chosen = cleaning.outdated(now=now, days=options["days"], most=options["most"])
         removed = cleaning.remove(missions=chosen) if options["yes"] else 0
         events = cleaning.remove_events(now=now, days=options["days"]) if options["yes"] else 0
+        samples = _thin(now) if options["yes"] else sampling.due(now=now)
+        printed = logs.outdated(now=now, days=options["days"])
+        pieces = printed.delete()[0] if options["yes"] else printed.count()
         if options["json"]:
             self.show(
-                {"outdated": len(chosen), "removed": removed, "events_removed": events, "dry_run": not options["yes"]}
+                {
+                    "outdated": len(chosen),
+                    "removed": removed,
+                    "events_removed": events,
+                    "samples_thinned": samples if options["yes"] else 0,
+                    "log_pieces_removed": pieces if options["yes"] else 0,
+                    "dry_run": not options["yes"],
+                }
             )
         elif options["yes"]:
             self.say(f"Removed {removed} missions and {events} events of no mission.")
+            self.say(f"Thinned {samples} samples and removed {pieces} pieces of the logs of agents that have ended.")
         else:
             self.say(f"{len(chosen)} finished missions would be removed." + (" Do it with --yes." if chosen else ""))
+            if samples or pieces:
+                self.say(
+                    f"{samples} samples would be thinned, and {pieces} pieces of the logs of agents that have ended removed."
+                )
         return 0
+
+
+def _thin(now: datetime) -> int:
+    """How many samples were thinned. (Nodes do it too; where one is at it just now, the rest is left to it.)"""
+    thinned = 0
+    while some := sampling.thin(now=now):
+        thinned += some
+    return thinned
