@@ -17,7 +17,15 @@ FLEET_ENDPOINTS = endpoints.resolve(env, FLEET_HOME, FLEET_CREDENTIALS)
 FLEET_WEB_PORT = env.integer("FLEET_WEB_PORT", 8000)
 FLEET_ALERT_RESPONSE_S = env.number("FLEET_ALERT_RESPONSE_S", 1)  # 0 here and below: no limit, no event
 FLEET_ALERT_MEMORY_MB = env.integer("FLEET_ALERT_MEMORY_MB", 2_000)  # of one service, its descendants included
-FLEET_ALERT_RESTARTS = env.integer("FLEET_ALERT_RESTARTS", 3)
+FLEET_ALERT_RESTARTS = env.integer(
+    "FLEET_ALERT_RESTARTS", 3
+)  # of one service since its start; for the alert, in the window
+FLEET_ALERT_QUEUE_S = env.number("FLEET_ALERT_QUEUE_S", 300)  # that a queued sortie waits for an agent
+FLEET_ALERT_STALLED_S = env.number("FLEET_ALERT_STALLED_S", 900)  # that nothing of a running mission has moved
+FLEET_ALERT_AGENTS_LOST = env.integer("FLEET_ALERT_AGENTS_LOST", 3)  # in the window
+FLEET_ALERT_RETRY_SHARE = env.number("FLEET_ALERT_RETRY_SHARE", 0.3)  # of the attempts that ended in the window
+FLEET_ALERT_WINDOW_S = env.number("FLEET_ALERT_WINDOW_S", 600, least=1)
+FLEET_ALERT_QUIET_S = env.number("FLEET_ALERT_QUIET_S", 30)  # an alert that was not found for so long is over
 
 # ── How work is done ─────────────────────────────────────────────────────────────────────────────────────────────────
 FLEET_NODE = env.text("FLEET_NODE")  # this host's name in the fleet; its hostname where empty

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import Error, connection
 
 from fleet.events import services
-from missions import dispatch
+from missions import alerts, dispatch
 from missions.hints import Hinter
 
 log = logging.getLogger("fleet.control")
@@ -27,6 +27,7 @@ class Control:
     def __init__(self, *, hinter: Hinter) -> None:
         self.hinter = hinter
         self._recounted = time.monotonic()
+        self._alerts = alerts.Watch()
 
     def beat(self) -> None:
         """Every duty once."""
@@ -43,6 +44,7 @@ class Control:
             self._do(dispatch.revive)
         self._do(dispatch.complete)
         self._do(services.record)
+        self._do(self._alerts.look_when_due)
         self.hinter.ring(self._do(dispatch.hint) or {})
 
     def run(self, *, ending: threading.Event, alive: Callable[[], None]) -> None:

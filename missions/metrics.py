@@ -1,46 +1,64 @@
-"""What Prometheus sees of missions, sorties, queues and agents."""
+"""What Prometheus sees of missions, sorties, queues and alerts. What each series is: docs/http.md.
+
+Totals come from `missions.tallies`; what stands now is read over the indexes of live rows. So no scrape costs more
+because there is more history, except for the count of missions, of which retention keeps so many at most.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
 
-from django.db.models import Count, Min, QuerySet
+from django.db.models import Count, Min
 from django.db.models.functions import Extract, Now
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from agents.models import Agent, AgentType
+from agents.models import AgentType
 from fleet.metrics import registry
-from missions.models import Mission, Sortie
+from missions import alerts, tallies
+from missions.models import Alert, Attempt, Mission, Sortie
 from missions.states import MissionState, SortieState
+from missions.tallies import Key, Total
+
+LIVE = [state for state in SortieState if not state.final]
+ENDED = [state for state in SortieState if state.final]
+OUTCOMES = [outcome for outcome in Attempt.State if outcome != Attempt.State.RUNNING]
 
 
-class FleetCollector(Collector):
-    """Counts at the moment of the scrape. What there is none of is told as 0: a series never disappears."""
+class MissionsCollector(Collector):
+    """What there is none of is told as 0: a series never disappears."""
 
-    def describe(self) -> Iterator[GaugeMetricFamily]:
+    def describe(self) -> Iterator[Metric]:
         return iter(())  # or else registering would collect, before there is a database
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        yield _by_state("fleet_missions", "Missions by state.", MissionState, Mission.objects.all())
-        yield _by_state("fleet_sorties", "Sorties by state.", SortieState, Sortie.objects.all())
-        yield _by_state(
-            "fleet_agents", "Agents by state, those of the past included.", Agent.State, Agent.objects.all()
-        )
+    def collect(self) -> Iterator[Metric]:
+        tallies.fold()  # where another one is just counting, the totals are a moment old
+        yield from _standing()
         yield from _queues()
+        yield from _totals(tallies.totals(), list(AgentType.objects.values_list("name", flat=True)))
 
 
-def _by_state(
-    name: str, words: str, states: Iterable[str], rows: QuerySet[Mission] | QuerySet[Sortie] | QuerySet[Agent]
-) -> GaugeMetricFamily:
-    counted = dict(rows.order_by().values_list("state").annotate(number=Count("id")))
-    family = GaugeMetricFamily(name, words, labels=["state"])
-    for state in states:
-        family.add_metric([str(state)], counted.get(state, 0))
-    return family
+def _standing() -> Iterator[Metric]:
+    missions = GaugeMetricFamily("fleet_missions", "Missions by state.", labels=["state"])
+    by_state = dict(Mission.objects.order_by().values_list("state").annotate(number=Count("id")))
+    for state in MissionState:
+        missions.add_metric([state.value], by_state.get(state.value, 0))
+    yield missions
+    sorties = GaugeMetricFamily("fleet_sorties", "Sorties that have not ended, by state.", labels=["state"])
+    live = Sortie.objects.filter(state__in=LIVE).order_by().values_list("state").annotate(number=Count("id"))
+    by_state = dict(live)
+    for one in LIVE:
+        sorties.add_metric([one.value], by_state.get(one.value, 0))
+    yield sorties
+    raised = GaugeMetricFamily("fleet_alerts", "Alerts that are raised now, by rule.", labels=["rule"])
+    by_rule = dict(Alert.objects.order_by().values_list("rule").annotate(number=Count("id")))
+    for rule in alerts.RULES:
+        raised.add_metric([rule], by_rule.get(rule, 0))
+    yield raised
 
 
-def _queues() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
+def _queues() -> Iterator[Metric]:
     depth = GaugeMetricFamily("fleet_queue_depth", "Queued sorties by agent type.", labels=["type"])
     wait = GaugeMetricFamily(
         "fleet_queue_oldest_wait_seconds", "How long the oldest queued sortie has waited.", labels=["type"]
@@ -52,7 +70,53 @@ def _queues() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
         number, oldest = counted.get(name, (0, None))
         depth.add_metric([name], number)
         wait.add_metric([name], max(0.0, float(oldest or 0)))
-    return depth, wait
+    yield from (depth, wait)
 
 
-registry.register(FleetCollector())
+def _totals(found: Mapping[Key, Total], types: list[str]) -> Iterator[Metric]:
+    missions = CounterMetricFamily("fleet_missions_ended", "Missions that have ended.", labels=["outcome"])
+    for end in MissionState:
+        if end.final:
+            missions.add_metric([end.value], _number(found, "missions", "", end.value))
+    yield missions
+    sorties = CounterMetricFamily("fleet_sorties_ended", "Sorties that have ended.", labels=["type", "outcome"])
+    attempts = CounterMetricFamily("fleet_attempts_ended", "Attempts that have ended.", labels=["type", "outcome"])
+    retries = CounterMetricFamily("fleet_retries", "Failed attempts that are followed by a try.", labels=["type"])
+    losses = CounterMetricFamily("fleet_lease_losses", "Attempts taken from agents that were gone.", labels=["type"])
+    agents = CounterMetricFamily("fleet_agents_ended", "Agents that have ended.", labels=["type", "outcome"])
+    waits = HistogramMetricFamily("fleet_sortie_wait_seconds", "From ready to taken by an agent.", labels=["type"])
+    runs = HistogramMetricFamily("fleet_attempt_run_seconds", "From taken to ended, of attempts.", labels=["type"])
+    for type in types:
+        for state in ENDED:
+            sorties.add_metric([type, state.value], _number(found, "sorties", type, state.value))
+        for outcome in OUTCOMES:
+            attempts.add_metric([type, outcome.value], _number(found, "attempts", type, outcome.value))
+        retries.add_metric([type], _number(found, "retries", type))
+        losses.add_metric([type], _number(found, "losses", type))
+        for fate in ("terminated", "lost", "failed"):
+            agents.add_metric([type, fate], _number(found, "agents", type, fate))
+        _observe(waits, type, [total for key, total in found.items() if key[:2] == ("waits", type)])
+        _observe(runs, type, [total for key, total in found.items() if key[:2] == ("attempts", type)])
+    yield from (sorties, attempts, retries, losses, agents, waits, runs)
+    restarts = CounterMetricFamily(
+        "fleet_service_restarts", "Starts of a service after it had failed.", labels=["service"]
+    )
+    for (series, service, _), total in found.items():
+        if series == "restarts":
+            restarts.add_metric([service], total.number)
+    yield restarts
+
+
+def _number(found: Mapping[Key, Total], series: str, subject: str, outcome: str = "") -> int:
+    total = found.get((series, subject, outcome))
+    return total.number if total else 0
+
+
+def _observe(family: HistogramMetricFamily, type: str, parts: list[Total]) -> None:
+    in_each = [sum(part.buckets[place] for part in parts) for place in range(len(tallies.BOUNDS) + 1)]
+    names = [*(f"{bound:g}" for bound in tallies.BOUNDS), "+Inf"]
+    buckets = [(name, float(count)) for name, count in zip(names, accumulate(in_each), strict=True)]
+    family.add_metric([type], buckets=buckets, sum_value=sum(part.seconds for part in parts))
+
+
+registry.register(MissionsCollector())

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 
 from fleet import statements
 from fleet.events.models import Event
-from missions import artifacts
+from missions import artifacts, tallies
 from missions.models import Artifact, Mission
 
 PAGE = 50
@@ -33,6 +33,8 @@ def remove(*, missions: Sequence[UUID]) -> int:
         digests = set(Artifact.objects.filter(sortie__mission__in=page).values_list("digest", flat=True))
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+            list(Mission.objects.select_for_update().filter(id__in=page).order_by("id").values_list("id"))
+            tallies.fold(wait=True)  # what they did stays counted
             cursor.execute(statements.read("missions", "cleanup"), {"missions": page})
             removed += len(cursor.fetchall())
         kept = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
@@ -43,5 +45,6 @@ def remove(*, missions: Sequence[UUID]) -> int:
 
 def remove_events(*, now: datetime, days: int) -> int:
     """Remove events of no mission (agents, nodes, services) that are older than so many days."""
+    tallies.fold(wait=True)
     deleted, _ = Event.objects.filter(scope=None, at__lt=now - timedelta(days=days)).delete()
     return deleted

@@ -11,6 +11,8 @@ from django.test import Client
 from missions.models import Sortie
 from tests.support import fleet, web
 
+ENDS = ("succeeded", "failed", "skipped", "cancelled")
+
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
@@ -49,8 +51,9 @@ def test_they_count_what_the_database_holds(client: Client) -> None:
     found = scrape(client)
     assert found['fleet_missions{state="failed"}'] == 1
     assert found['fleet_missions{state="running"}'] == 1
-    by_state = {state: found[f'fleet_sorties{{state="{state}"}}'] for state in ("succeeded", "failed", "skipped")}
-    assert by_state == {"succeeded": 1, "failed": 1, "skipped": 1}
+    ended = {end: found[f'fleet_sorties_ended_total{{outcome="{end}",type="backend"}}'] for end in ENDS}
+    assert ended == {"succeeded": 1, "failed": 1, "skipped": 1, "cancelled": 0}
+    assert found['fleet_missions_ended_total{outcome="failed"}'] == 1
     assert found['fleet_sorties{state="pending"}'] == 1
     assert found['fleet_queue_depth{type="backend"}'] == 3
     assert found['fleet_queue_oldest_wait_seconds{type="backend"}'] > 86_400

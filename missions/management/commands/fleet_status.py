@@ -15,6 +15,7 @@ from fleet import services
 from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand, without_postgres
 from fleet.services import detached
+from missions import alerts
 from missions.models import Mission, Sortie
 
 
@@ -44,6 +45,7 @@ class Command(OperatorCommand):
                 "agents": {},
                 "missions": {},
                 "queues": [],
+                "alerts": [],
                 "error": str(without_postgres(fault)),
             }
         if options["json"]:
@@ -66,6 +68,8 @@ class Command(OperatorCommand):
             return
         write("Missions  " + (", ".join(f"{n} {state}" for state, n in status["missions"].items()) or "none yet"))
         write("Agents    " + (", ".join(f"{n} {state}" for state, n in status["agents"].items()) or "none"))
+        for alert in status["alerts"]:
+            write(f"Alert     {alert['message']}")
         for queue in status["queues"]:
             if queue["depth"]:
                 write(f"  {queue['type']:<14} {queue['depth']} queued, the oldest for {queue['oldest_wait_s']:.0f} s")
@@ -83,6 +87,7 @@ def _fleet() -> dict[str, Any]:
         .annotate(n=Count("id"), oldest=Min("ready_at"))
     }
     return {
+        "alerts": alerts.raised(),
         "nodes": list(Node.objects.filter(up=True).values_list("name", flat=True)),
         "agents": _by_state(Agent.objects.filter(state__in=Agent.LIVE)),
         "missions": _by_state(Mission.objects.all()),

@@ -1,0 +1,55 @@
+-- Count what happened since the last count: the events that are visible now and were not in the snapshot %(seen)s.
+-- Each event is counted once, whatever the order in which transactions commit. %(settled)s only bounds the search: no
+-- event with that id or a smaller one is new.
+WITH fresh AS MATERIALIZED (
+    SELECT e.kind, e.subject, e.data
+    FROM fleet_event e
+    WHERE e.id > %(settled)s
+      AND NOT pg_visible_in_snapshot(e.xid::text::xid8, %(seen)s::pg_snapshot)
+      AND e.kind NOT IN ('sortie.running', 'sortie.pending', 'sortie.ready')
+      AND NOT (e.kind = 'sortie.queued' AND e.data ->> 'from' IS DISTINCT FROM 'running')
+), sorties AS (
+    SELECT f.kind, f.data ->> 'why' AS why, s.id, s.agent_type_id AS type, s.ready_at, s.finished_at, s.attempt AS latest,
+           a.number, a.state AS outcome, a.started_at, extract(epoch FROM a.finished_at - a.started_at)::float8 AS run
+    FROM fresh f
+    JOIN missions_sortie s ON s.id = f.subject
+    LEFT JOIN missions_attempt a
+        ON f.data ->> 'from' = 'running' AND a.sortie_id = s.id AND a.number = (f.data ->> 'attempt')::int
+    WHERE f.kind LIKE 'sortie.%%'
+), counted AS (
+    SELECT 'sorties' AS series, type AS subject, substr(kind, 8) AS outcome, NULL::float8 AS seconds
+    FROM sorties WHERE kind IN ('sortie.succeeded', 'sortie.failed', 'sortie.cancelled', 'sortie.skipped')
+    UNION ALL
+    SELECT 'attempts', type, outcome, greatest(run, 0) FROM sorties WHERE number IS NOT NULL
+    UNION ALL
+    -- From ready to taken, for the first to take it since: what followed a rescue has not waited so long. A sortie that was
+    -- made ready again before its attempt was counted here, which is within seconds, is left out.
+    SELECT 'waits', type, '', greatest(extract(epoch FROM started_at - ready_at)::float8, 0)
+    FROM sorties s
+    WHERE number IS NOT NULL AND (ready_at <= started_at OR finished_at IS NOT NULL AND number = latest)
+      AND NOT EXISTS (
+          SELECT FROM missions_attempt p
+          WHERE p.sortie_id = s.id AND p.number = s.number - 1 AND p.started_at >= s.ready_at)
+    UNION ALL
+    SELECT 'retries', type, '', NULL FROM sorties WHERE number IS NOT NULL AND kind = 'sortie.waiting'
+    UNION ALL
+    SELECT 'losses', type, '', NULL FROM sorties WHERE number IS NOT NULL AND why = 'agent lost'
+    UNION ALL
+    SELECT 'missions', '', substr(kind, 9), NULL
+    FROM fresh WHERE kind IN ('mission.succeeded', 'mission.failed', 'mission.cancelled')
+    UNION ALL
+    SELECT 'agents', data ->> 'type', substr(kind, 7), NULL
+    FROM fresh WHERE kind IN ('agent.terminated', 'agent.lost', 'agent.failed') AND data ->> 'type' IS NOT NULL
+    UNION ALL
+    SELECT 'restarts', left(data ->> 'service', 60), '', NULL
+    FROM fresh WHERE kind = 'service.restarted' AND data ->> 'service' IS NOT NULL
+), added AS (
+    INSERT INTO missions_tally (series, subject, outcome, bucket, number, seconds)
+    SELECT series, subject, outcome, coalesce(width_bucket(seconds, %(bounds)s::float8[]), 0), count(*),
+           coalesce(sum(seconds), 0)
+    FROM counted
+    GROUP BY 1, 2, 3, 4
+    ON CONFLICT (series, subject, outcome, bucket) DO UPDATE
+        SET number = missions_tally.number + excluded.number, seconds = missions_tally.seconds + excluded.seconds
+)
+SELECT pg_current_snapshot()::text, (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM fleet_event_id_seq), (SELECT count(*) FROM fresh)
