@@ -165,10 +165,14 @@ class Supervisor:
                 self.posts[agent.type_id, agent.place] = Post(
                     agent.type, agent.place, agent.concurrency, kept=False, agent=agent
                 )
-        orders = dict(mine.exclude(order="").values_list("id", "order"))
+        orders = dict(mine.values_list("id", "order"))
         for post in self.posts.values():
-            if post.agent is not None and post.child is not None and post.agent.id in orders:
-                self._obey(post, Agent.Order(orders[post.agent.id]))
+            if post.agent is None or post.child is None:
+                continue
+            if post.agent.id not in orders:
+                self._put_away(post)
+            elif order := orders[post.agent.id]:
+                self._obey(post, Agent.Order(order))
 
     def _obey(self, post: Post, order: Agent.Order) -> None:
         if post.ordered == order or post.agent is None or post.child is None:
@@ -182,6 +186,12 @@ class Supervisor:
             post.kill_at = time.monotonic() + grace_s
         elif order != Agent.Order.DRAIN:
             post.kill_at = time.monotonic() + settings.FLEET_DRAIN_S + grace_s
+
+    def _put_away(self, post: Post) -> None:
+        """End a process whose row has ended: it was given up as lost, and has a successor to make room for."""
+        if post.kill_at is None and post.child is not None:
+            post.kill_at = time.monotonic() + 2 * settings.FLEET_GRACE_S
+            post.child.send(signal.SIGQUIT)
 
     # ── Births and deaths ────────────────────────────────────────────────────────────────────────────────────────────
 

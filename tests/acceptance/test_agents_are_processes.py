@@ -1,0 +1,191 @@
+"""Agents are processes that a node starts, watches, restarts and ends; what happens to them loses no sortie."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from agents import processes
+from tests.acceptance.conftest import CHECKOUT, Fleet, until
+from tests.support import running
+
+pytestmark = pytest.mark.xdist_group("fleet")
+
+
+def home(fleet: Fleet) -> Path:
+    return Path(fleet.env["FLEET_HOME"])
+
+
+def listed(fleet: Fleet, *arguments: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = fleet.json("fleet_agents", "list", *arguments)
+    return found
+
+
+def state(fleet: Fleet, agent: str) -> dict[str, Any]:
+    (found,) = [one for one in listed(fleet, "--all") if one["id"] == agent]
+    return found
+
+
+def spawn(fleet: Fleet, *arguments: str) -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = fleet.json("fleet_agents", "spawn", *arguments)["agents"]
+    return made
+
+
+@contextmanager
+def a_node(fleet: Fleet, name: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One more node of the same fleet."""
+    with subprocess.Popen(
+        [sys.executable, "manage.py", "fleet_node", "--name", name],
+        cwd=CHECKOUT, env={**fleet.env, **env}, stderr=subprocess.DEVNULL,
+    ) as node:  # fmt: skip
+        try:
+            until(lambda: any(one["node"] == name and one["state"] == "idle" for one in listed(fleet)))
+            yield node
+        finally:
+            node.terminate()
+            node.wait(30)
+
+
+def test_agents_are_spawned_and_terminated_by_command(fleet: Fleet) -> None:
+    made = spawn(fleet, "backend", "--count", "2", "--concurrency", "1")
+    assert [(one["state"], one["concurrency"]) for one in made] == [("idle", 1), ("idle", 1)]
+    assert len({one["name"] for one in made}) == 2
+    for one in made:
+        process = psutil.Process(one["pid"])
+        assert one["name"] in " ".join(process.cmdline())
+        assert "fleet_node" in " ".join(process.parent().cmdline())  # type: ignore[union-attr]
+    ended = fleet.json("fleet_agents", "terminate", *[one["id"] for one in made])
+    assert [one["state"] for one in ended] == ["terminated", "terminated"]
+    assert not any(psutil.pid_exists(one["pid"]) for one in made)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["nonsense"], 1, "There is no agent type 'nonsense'"),
+        (["backend", "--node", "nowhere"], 1, "There is no node 'nowhere'"),
+        (["backend", "--count", "40"], 1, "full"),
+        (["backend", "Write a poem"], 2, "no command that takes a prompt"),
+    ],
+)
+def test_a_spawn_that_cannot_be_is_refused_with_the_reason(
+    fleet: Fleet, arguments: list[str], code: int, said: str
+) -> None:
+    before = len(listed(fleet))
+    refused = fleet.manage("fleet_agents", "spawn", *arguments, check=False)
+    assert (refused.returncode, said in refused.stderr) == (code, True), refused.stderr
+    assert len(listed(fleet)) == before
+
+
+def test_a_killed_agent_is_lost_at_once_and_its_successor_flies_its_sortie(fleet: Fleet) -> None:
+    agent = fleet.agent("performance")
+    mission = fleet.launch({"sorties": {"one": {"agent": "performance", "run": "sleep 1; echo done"}}})
+    until(lambda: fleet.agent("performance")["sorties"])
+    os.kill(agent["pid"], signal.SIGKILL)
+    shown = fleet.wait(mission)
+    assert (shown["state"], shown["items"][0]["attempt"]) == ("succeeded", 2)
+    lost = state(fleet, agent["id"])
+    assert (lost["state"], "signal 9" in lost["reason"]) == ("lost", True)
+    successor = fleet.agent("performance")
+    assert (successor["name"], successor["crashes"]) == (agent["name"], 1)
+
+
+def test_terminate_now_stops_what_is_flown_with_all_its_processes_and_it_goes_on_elsewhere(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    first = fleet.agent("security")
+    pids = tmp_path / "pids"
+    script = f'setsid sleep 600 & echo $! >> {pids}; [ "$(wc -l < {pids})" -gt 1 ] || sleep 600'
+    mission = fleet.launch({"sorties": {"one": {"agent": "security", "run": script}}})
+    until(lambda: pids.exists() and pids.read_text().strip())
+    spawn(fleet, "security")
+    fleet.manage("fleet_agents", "terminate", first["id"], "--now")
+    assert state(fleet, first["id"])["state"] == "terminated"
+    shown = fleet.wait(mission)
+    assert (shown["state"], shown["items"][0]["attempt"]) == ("succeeded", 2)
+    until(lambda: not any(psutil.pid_exists(int(pid)) for pid in pids.read_text().split()))
+
+
+def test_a_drained_agent_finishes_what_it_flies(fleet: Fleet, tmp_path: Path) -> None:
+    (agent,) = spawn(fleet, "frontend")
+    fleet.manage("fleet_agents", "drain", *[one["id"] for one in listed(fleet, "--type", "frontend")][:1], "--no-wait")
+    go = tmp_path / "go"
+    mission = fleet.launch(
+        {"sorties": {"one": {"agent": "frontend", "driver": "scripted", "with": {"hold_until": str(go)}}}}
+    )
+    until(lambda: state(fleet, agent["id"])["sorties"])
+    fleet.manage("fleet_agents", "drain", agent["id"], "--no-wait")
+    until(lambda: state(fleet, agent["id"])["state"] == "draining")
+    go.touch()
+    shown = fleet.wait(mission)
+    assert (shown["state"], shown["items"][0]["attempt"]) == ("succeeded", 1)
+    until(lambda: state(fleet, agent["id"])["state"] == "terminated")
+    spawn(fleet, "frontend")
+
+
+def test_a_node_that_is_killed_loses_no_sortie(fleet: Fleet) -> None:
+    with a_node(fleet, "other") as node:
+        theirs = [one for one in listed(fleet) if one["node"] == "other"]
+        mission = fleet.launch(
+            {"sorties": {f"s{n}": {"agent": "documentation", "run": "sleep 1", "concurrency": {"key": f"k{n}", "limit": 1}}
+                         for n in range(4)}}
+        )  # fmt: skip
+        until(lambda: any(one["sorties"] for one in listed(fleet, "--node", "other")))
+        node.kill()
+        node.wait()
+        shown = fleet.wait(mission)
+        assert shown["state"] == "succeeded"
+        until(lambda: not any(psutil.pid_exists(one["pid"]) for one in theirs))
+        until(lambda: not listed(fleet, "--node", "other"))
+
+
+def test_two_nodes_of_one_name_are_not_both_up(fleet: Fleet) -> None:
+    name = fleet.agent("testing")["node"]
+    second = fleet.manage("fleet_node", "--name", name, check=False)
+    assert second.returncode != 0
+    assert "is up already" in second.stderr
+    assert fleet.agent("testing")["state"] in {"idle", "busy"}
+
+
+def test_an_agent_that_crashes_again_and_again_is_given_up_and_says_so(fleet: Fleet) -> None:
+    with a_node(fleet, "frail", FLEET_MAX_CRASHES="1"):
+        first, second = ([one for one in listed(fleet, "--node", "frail") if one["type"] == "backend"], [])
+        os.kill(first[0]["pid"], signal.SIGKILL)
+        second = until(
+            lambda: [
+                one
+                for one in listed(fleet, "--node", "frail")
+                if one["type"] == "backend" and one["crashes"] == 1 and one["state"] == "idle"
+            ]
+        )
+        os.kill(second[0]["pid"], signal.SIGKILL)
+        until(lambda: state(fleet, second[0]["id"])["state"] == "failed")
+        assert "not started again" in state(fleet, second[0]["id"])["reason"]
+
+
+def test_a_process_is_told_from_another_with_its_pid() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        began = processes.started(child.pid)
+        assert began is not None
+        assert processes.is_alive(pid=child.pid, start_time=began)
+        processes.end([(child.pid, began - 1)], within_s=0.1)
+        assert child.poll() is None
+        child.kill()
+        until(lambda: not processes.is_alive(pid=child.pid, start_time=began))  # dead, though nobody has waited for it
+
+
+def test_everything_of_the_fleet_is_its_own(fleet: Fleet) -> None:
+    """No row without a process, and no process without a row."""
+    rows = {one["pid"] for one in listed(fleet)}
+    assert all(psutil.pid_exists(pid) for pid in rows)
+    (node,) = running.processes(home(fleet), "fleet_node")
+    assert {child.pid for child in node.children() if child.name() != "sleep"} == rows
