@@ -1,0 +1,82 @@
+"""A real node records its agents: what they use, what they print, and the last words of one that crashes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from agents.models import Agent, AgentType, LogPiece, Sample
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+MANAGE = str(Path(__file__).resolve().parents[2] / "manage.py")
+
+
+@pytest.fixture
+def node(subprocess_environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A node with one agent, of type backend."""
+    AgentType.objects.exclude(name="backend").update(agents=0)
+    AgentType.objects.filter(name="backend").update(agents=1)
+    said = (tmp_path / "node.log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, MANAGE, "fleet_node", "--name", "here"],
+        env={**subprocess_environment, "FLEET_HOME": str(tmp_path), "FLEET_SAMPLE_S": "0.3"},
+        stdout=said,
+        stderr=said,
+    )
+    yield process
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(30)
+    finally:
+        process.kill()
+        process.wait()
+        said.close()
+
+
+def log_of(agent: Agent) -> str:
+    return "".join(LogPiece.objects.filter(agent=agent).order_by("id").values_list("text", flat=True))
+
+
+def test_a_node_records_its_agents(node: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    fleet.until(lambda: Agent.objects.filter(state="idle").exists(), within_s=30)
+    first = Agent.objects.get(state="idle")
+    assert first.pid is not None
+
+    fleet.until(lambda: Sample.objects.filter(agent=first).count() >= 3)
+    sample = Sample.objects.filter(agent=first).order_by("at")[0]
+    assert 0 < sample.cpu < 4
+    assert 5_000_000 < sample.memory_bytes < 400_000_000
+    assert sample.processes >= 1
+
+    fleet.until(lambda: "flies sorties of type backend" in log_of(first))
+    fleet.until(lambda: "Connected to" in log_of(first) or "ready." in log_of(first))
+    secrets = {settings.FLEET_ENDPOINTS.postgres.password, settings.FLEET_CREDENTIALS.redis_password}
+    assert not [secret for secret in secrets if secret in log_of(first)]
+    assert "://:*****@" in log_of(first), "the broker is named, without its password"
+
+    with (tmp_path / "private" / "logs" / "agent-backend-1.log").open("ab") as file:
+        os.kill(first.pid, signal.SIGSTOP)
+        file.write(b"its last words, without a line's end")
+    os.kill(first.pid, signal.SIGKILL)
+    fleet.until(lambda: Agent.objects.filter(type="backend", state="idle").exclude(id=first.id).exists(), within_s=20)
+    first.refresh_from_db()
+    assert first.state == "lost"
+    assert log_of(first).endswith("its last words, without a line's end")
+
+    second = Agent.objects.get(state="idle")
+    fleet.until(lambda: "flies sorties of type backend" in log_of(second))
+    assert "its last words" not in log_of(second)
+    node.send_signal(signal.SIGTERM)
+    node.wait(30)
+    assert second.ref in log_of(second)
+    whole = (tmp_path / "private" / "logs" / "agent-backend-1.log").read_text()
+    assert len(log_of(first)) + len(log_of(second)) == pytest.approx(len(whole), abs=400)
