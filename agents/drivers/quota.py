@@ -31,8 +31,8 @@ class Quota:
     `shim` is the pid below which its processes are, `next_at` when to `look` again, by the monotonic clock.
     """
 
-    def __init__(self, limits: Limits, *, scratch: Path) -> None:
-        self._limits, self._scratch = limits, scratch
+    def __init__(self, limits: Limits, *, scratch: Path, slice_s: float = SLICE_S) -> None:
+        self._limits, self._scratch, self._slice_s = limits, scratch, slice_s
         now = time.monotonic()
         self._memory_at = math.inf if limits.memory_bytes is None else now
         self._disk_at = math.inf if limits.disk_bytes is None else now + DISK_S
@@ -53,7 +53,7 @@ class Quota:
             self._memory_at = now + MEMORY_S
             if self._memory_passed():
                 return StopReason.MEMORY
-        if now >= self._disk_at and self._disk_passed(until=now + SLICE_S):
+        if now >= self._disk_at and self._disk_passed(until=now + self._slice_s):
             return StopReason.DISK
         return None
 

@@ -103,10 +103,10 @@ class Log:
 
 
 def log_as_text(*, log: Log, follow: bool) -> None:
-    """As it was printed: what went to standard error goes there."""
+    """As it was printed: what went to standard error goes there. On a terminal nothing of it but text (lines.printed)."""
     for piece in log.pieces(follow=follow):
         stream = sys.stdout if piece.stream == "stdout" else sys.stderr
-        stream.write(piece.text)
+        stream.write(lines.printed(piece.text) if stream.isatty() else piece.text)
         stream.flush()
 
 
