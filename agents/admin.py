@@ -18,7 +18,7 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
         model = AgentType
         fields = (
             *("name", "description", "prompt_argv", "concurrency", "agents", "most_agents"),
-            *("memory_mb", "disk_mb", "longest_s", "env_allow", "enabled"),
+            *("memory_mb", "disk_mb", "longest_s", "env_allow", "outside", "enabled"),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -51,7 +51,7 @@ class AgentTypeAdmin(Page):  # type: ignore[misc]
 
     @admin.display(description="takes prompts", boolean=True)
     def takes_prompts(self, type: AgentType) -> bool:
-        return bool(type.prompt_argv)
+        return type.takes_prompts
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return ("name",) if obj else ()  # sorties, plans and queues name it; another name is another type

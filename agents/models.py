@@ -49,6 +49,11 @@ class AgentType(models.Model):
     env_allow = models.JSONField(
         default=list, blank=True, help_text="Names of the host's environment variables that its drivers may see."
     )
+    outside = models.BooleanField(
+        default=False,
+        verbose_name="from outside only",
+        help_text="No node starts its agents: they register by themselves, and take prompts.",
+    )
     enabled = models.BooleanField(default=True)
 
     class Meta:
@@ -56,6 +61,10 @@ class AgentType(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def takes_prompts(self) -> bool:
+        return bool(self.prompt_argv) or self.outside
 
     @property
     def queue(self) -> str:

@@ -141,7 +141,7 @@ class Supervisor:
     def _keep(self) -> None:
         """Have a post for each agent that the types want here, and drain those that they want no more."""
         wanted: set[tuple[str, int]] = set()
-        for type in AgentType.objects.filter(enabled=True):
+        for type in AgentType.objects.filter(enabled=True, outside=False):
             for place in range(1, type.agents + 1):
                 wanted.add((type.name, place))
                 if (type.name, place) not in self.posts and (type.name, place) not in self._released:

@@ -125,7 +125,7 @@ def _send(
                 attempt=attempt,
                 tries=tries,
                 max_tries=max_tries,
-                spec=spec,
+                spec=json.loads(spec) if isinstance(spec, str) else spec,  # Django's connections leave JSON as text
                 held_until=held_until,
             )
         )

@@ -94,13 +94,7 @@ def insist(ask: Callable[[], T], *, stop: Stop) -> T:
 def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple[Driver, Brief, Brief | None]:
     """Read what the attempt needs and fill its templates in: for its driver, and for `verify` where the plan has one."""
     circumstances = _circumstances(claim=claim, spec=spec)
-    scope = templates.Scope(
-        needs=circumstances.results,
-        inputs=circumstances.inputs,
-        matrix=spec.matrix,
-        mission={"id": ids.encode(ids.MISSION, claim.mission), "name": circumstances.mission},
-        sortie={"id": ids.encode(ids.SORTIE, claim.id), "key": claim.key, "attempt": claim.attempt},
-    )
+    scope = _scope(claim, spec, circumstances)
     if spec.driver != "scripted":
         kit = as_it_is_now(kit)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -147,6 +141,36 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
                 brief, argv=kit.prompt_argv, stdin=templates.as_text(templates.render(value=spec.prompt, scope=scope))
             )
     return drivers.get("command" if spec.driver == "prompt" else spec.driver), brief, check
+
+
+def described(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
+    """The work as an agent from outside is told it, its templates filled in: `{driver, run, call, prompt, with, verify,
+    env, needs, need_states, inputs, matrix, outputs, timeout_s, mission}`; what the plan does not name is None."""
+    circumstances = _circumstances(claim=claim, spec=spec)
+    scope = _scope(claim, spec, circumstances)
+
+    def words(text: str | tuple[str, ...] | None) -> Any:
+        if isinstance(text, tuple):
+            return [templates.as_text(templates.render(value=word, scope=scope)) for word in text]
+        return text
+
+    prompt = None if spec.prompt is None else templates.as_text(templates.render(value=spec.prompt, scope=scope))
+    return {
+        "driver": spec.driver,
+        "run": words(spec.run),
+        "call": spec.call,
+        "prompt": prompt,
+        "with": dict(_filled(spec.arguments, scope)),
+        "verify": words(spec.verify),
+        "env": {name: templates.as_text(value) for name, value in _filled(spec.env, scope).items()},
+        "needs": dict(circumstances.results),
+        "need_states": dict(circumstances.states),
+        "inputs": dict(circumstances.inputs),
+        "matrix": dict(spec.matrix),
+        "outputs": list(spec.outputs),
+        "timeout_s": spec.timeout_s or settings.FLEET_TIMEOUT_S,
+        "mission": circumstances.mission,
+    }
 
 
 def as_it_is_now(kit: Kit) -> Kit:
@@ -227,6 +251,16 @@ class _Circumstances:
     inputs: Mapping[str, Any]
     results: Mapping[str, Any]
     states: Mapping[str, str]
+
+
+def _scope(claim: Claim, spec: SortieSpec, circumstances: _Circumstances) -> templates.Scope:
+    return templates.Scope(
+        needs=circumstances.results,
+        inputs=circumstances.inputs,
+        matrix=spec.matrix,
+        mission={"id": ids.encode(ids.MISSION, claim.mission), "name": circumstances.mission},
+        sortie={"id": ids.encode(ids.SORTIE, claim.id), "key": claim.key, "attempt": claim.attempt},
+    )
 
 
 def _circumstances(*, claim: Claim, spec: SortieSpec) -> _Circumstances:

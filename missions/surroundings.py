@@ -13,8 +13,7 @@ def current() -> Surroundings:
     """Read from the database at each call: an operator may have added a type a moment ago."""
     return Surroundings(
         types={
-            name: TypeFacts(takes_prompt=bool(argv))
-            for name, argv in AgentType.objects.filter(enabled=True).values_list("name", "prompt_argv")
+            type.name: TypeFacts(takes_prompt=type.takes_prompts) for type in AgentType.objects.filter(enabled=True)
         },
         callables=callables.names(),
         drivers={"command", "python"} | ({"scripted"} if settings.FLEET_SCRIPTED_DRIVER else set()),

@@ -27,8 +27,13 @@ def spawned(*, type: AgentType, node: Node, place: int, concurrency: int, crashe
     return agent
 
 
-def register(*, agent: UUID, agent_type: str, node: str, pid: int, start_time: float, concurrency: int = 1) -> None:
-    """A process reports itself. NoLonger if its row has ended meanwhile; NotFound for an unknown type."""
+def register(
+    *, agent: UUID, agent_type: str, node: str, pid: int | None, start_time: float | None, concurrency: int = 1
+) -> None:
+    """A process reports itself; one from outside has neither node nor pid.
+
+    NoLonger if its row has ended meanwhile; NotFound for an unknown type.
+    """
     if not AgentType.objects.filter(name=agent_type).exists():
         raise errors.NotFound(f"There is no agent type {agent_type!r}.", hint="See `manage.py fleet_agents types`.")
     with connection.cursor() as cursor:

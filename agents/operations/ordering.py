@@ -102,6 +102,11 @@ def _type(name: str) -> AgentType:
         )
     if not kind.enabled:
         raise errors.Conflict(f"Agent type {name} is disabled.", hint="Enable it in the admin, under Agent types.")
+    if kind.outside:
+        raise errors.Conflict(
+            f"Agents of type {name} come from outside; no node starts them.",
+            hint="Untick `from outside` in the admin, under Agent types, if nodes are to start them.",
+        )
     return kind
 
 

@@ -215,7 +215,7 @@ def _types(command: OperatorCommand, options: dict[str, Any]) -> int:
             "agents": one.agents,
             "most_agents": one.most_agents,
             "concurrency": one.concurrency,
-            "takes_prompt": bool(one.prompt_argv),
+            "takes_prompt": one.takes_prompts,
             "live": one.live,
         }
         for one in counted.order_by("name")

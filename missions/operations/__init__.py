@@ -1,8 +1,9 @@
 """What people and programs can do with missions and sorties. One piece of code for commands, admin and API."""
 
+from missions.operations import outside
 from missions.operations.cancelling import cancel, cancel_sortie
 from missions.operations.launching import create, launch
 from missions.operations.pausing import pause, resume
 from missions.operations.retrying import retry, retry_sortie
 
-__all__ = ["cancel", "cancel_sortie", "create", "launch", "pause", "resume", "retry", "retry_sortie"]
+__all__ = ["cancel", "cancel_sortie", "create", "launch", "outside", "pause", "resume", "retry", "retry_sortie"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import connection, transaction
@@ -69,8 +70,11 @@ def _create(
             subject=mission.id,
             data={"name": mission.name, "sorties": len(plan.sorties), "by": str(by) if by else None},
         )
-        queued = insertion.insert(cursor.cursor, mission=mission.id, state=state, specs=plan.sorties, turn=turn)
-    hints.ring(queued)
+        named: dict[str, list[UUID]] = {}
+        queued = insertion.insert(
+            cursor.cursor, mission=mission.id, state=state, specs=plan.sorties, turn=turn, named=named
+        )
+    hints.ring(queued, named)
     return mission
 
 

@@ -1,0 +1,318 @@
+"""Agents that no node started: they register, claim, keep their leases and settle, from anywhere.
+
+A claim answers with a *lease token*, which stands for one attempt: whoever shows it may keep it, report on it and end
+it. The token holds the sortie and the attempt, so it is the fence too: once the lease is lost or the attempt has ended,
+every call with it is a Conflict. Only its digest is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from agents import operations as agents
+from agents.drivers.base import Evidence
+from agents.models import Agent, AgentType
+from fleet import errors, ids, statements
+from missions import claims, exchange, flight, hints, verdict
+from missions.claims import Claim
+from missions.models import Attempt, Sortie
+from missions.operations import moves
+from missions.plan import SortieSpec
+from missions.settling import Consequences, Settlement
+
+MOST = 64  # sorties in one claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """What a claim gives: a token for one attempt, and all that is to be known for the work."""
+
+    token: str
+    sortie: UUID
+    mission: UUID
+    key: str
+    attempt: int
+    lease_s: float  # without a heartbeat it is lost after so long
+    work: Mapping[str, Any]  # see missions/flight.py `described`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewed:
+    """The answer to a heartbeat: which tokens still hold, and which attempts somebody wants stopped."""
+
+    held: frozenset[str]
+    cancelled: frozenset[str]
+
+
+class StaleLease(errors.Conflict):
+    """The attempt that the token stands for is not the running one any more."""
+
+
+def register(*, agent_type: str, concurrency: int = 1) -> Agent:
+    """An agent from outside reports itself. It is lost if nothing is heard of it for FLEET_LEASE_S.
+
+    NotFound for an unknown type, Conflict for a disabled one.
+    """
+    if AgentType.objects.filter(name=agent_type, enabled=False).exists():
+        raise errors.Conflict(
+            f"Agent type {agent_type} is disabled.", hint="Enable it in the admin, under Agent types."
+        )
+    agent = ids.new()
+    agents.register(
+        agent=agent, agent_type=agent_type, node="", pid=None, start_time=None, concurrency=max(1, concurrency)
+    )
+    return Agent.objects.select_related("type").get(id=agent)
+
+
+def claim(*, agent: UUID, want: int = 1) -> list[Lease]:
+    """Up to `want` sorties of the agent's type, the most urgent first, each with its token. Conflict if it has ended."""
+    row = _alive(agent)
+    with transaction.atomic(), connection.cursor() as cursor:
+        consequences = exchange.say(cursor.cursor, by=_party(row), want=min(max(want, 1), MOST))
+        leases = [_lease(claimed) for claimed in consequences.claimed]
+        cursor.executemany(
+            "UPDATE missions_attempt SET token = %s WHERE sortie_id = %s AND number = %s",
+            [(_digest(lease.token), lease.sortie, lease.attempt) for lease in leases],
+        )
+    if leases:
+        _alive(agent, claimed=True)
+    return leases
+
+
+def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Renewed:
+    """Say that the agent lives, and extend the leases of these tokens. Those that are not `held` are lost.
+
+    Conflict if the agent has been given up, or if it shows tokens of which none holds.
+    """
+    row = _alive(agent)
+    by_attempt = {_attempt(token): token for token in tokens}
+    known = {
+        (sortie, number)
+        for sortie, number, digest in Attempt.objects.filter(
+            sortie__in=[sortie for sortie, _ in by_attempt]
+        ).values_list("sortie", "number", "token")
+        if (sortie, number) in by_attempt and _fits(by_attempt[sortie, number], digest)
+    }
+    with connection.cursor() as cursor:
+        renewal = claims.renew(cursor.cursor, held=sorted(known), lease_s=settings.FLEET_LEASE_S)
+    if tokens and not renewal.held:
+        raise StaleLease(f"{row.ref} holds none of these leases any more.", hint="Stop that work, and claim anew.")
+    return Renewed(
+        held=frozenset(by_attempt[one] for one in renewal.held),
+        cancelled=frozenset(by_attempt[one] for one in renewal.cancelled),
+    )
+
+
+def progress(*, token: str, fraction: float | None = None, note: str = "", output: str = "") -> None:
+    """How far the work is (0 to 1), what is being done, and what it printed. StaleLease where the lease is lost."""
+    held = _held(token)
+    _alive(held.agent)
+    with transaction.atomic(), connection.cursor() as cursor:
+        if output:
+            text = output.replace("\x00", "�")[: settings.FLEET_OUTPUT_BYTES]
+            cursor.execute(
+                statements.read("missions", "output"),
+                {
+                    "ids": [held.claim.id],
+                    "attempts": [held.claim.attempt],
+                    "streams": ["stdout"],
+                    "ats": [time.time()],
+                    "texts": [text],
+                },
+            )
+        if fraction is not None or note:
+            cursor.execute(
+                statements.read("missions", "progress"),
+                {
+                    "ids": [held.claim.id],
+                    "attempts": [held.claim.attempt],
+                    "fractions": [None if fraction is None else min(max(fraction, 0.0), 1.0)],
+                    "notes": [note.replace("\x00", "�")[:200]],
+                },
+            )
+
+
+def complete(
+    *, token: str, result: Any = None, added: Sequence[Mapping[str, Any]] = (), verified: int | None = None
+) -> str:
+    """The work succeeded. Where the plan names a `verify`, `verified` is the exit code with which it ended there, and
+    has the last word. Answers with the sortie's state: succeeded, waiting for a next try, or failed.
+
+    Saying it twice is answered as the first time. StaleLease where the lease is lost; Invalid for a result that is no
+    JSON or too large; PlanError for sorties that may not be added.
+    """
+    held = _held(token, ended_as="succeeded")
+    if held.said is not None:
+        return held.said
+    try:
+        text = json.dumps(result, allow_nan=False)
+    except (TypeError, ValueError) as fault:
+        raise errors.Invalid(
+            f"The result is not JSON: {fault}.", hint="Send null, numbers, texts, lists, objects."
+        ) from fault
+    if len(text) > settings.FLEET_RESULT_BYTES:
+        raise errors.Invalid(
+            f"The result has {len(text):,} bytes; {settings.FLEET_RESULT_BYTES:,} are kept.",
+            hint="Give out a file instead.",
+        )
+    evidence = Evidence(finished=True, ok=True, result=result, added=tuple(dict(one) for one in added))
+    if held.spec.verify is not None and verified != 0:
+        said = "nothing was said of it" if verified is None else f"it ended with exit code {verified}"
+        evidence = Evidence(
+            finished=True,
+            ok=False,
+            error=f"It claimed success, but `verify` did not agree: {said}.",
+            exit_code=verified,
+        )
+    more = flight.added_by(claim=held.claim, evidence=evidence) if evidence.ok else ()
+    return _settle(held, verdict.judge(claim=held.claim, spec=held.spec, evidence=evidence, added=more))
+
+
+def fail(*, token: str, error: str, retry: bool = True) -> str:
+    """The work failed; it is tried again while tries are left, unless `retry` is false. Answers as `complete` does."""
+    held = _held(token, ended_as="failed")
+    if held.said is not None:
+        return held.said
+    settlement = verdict.failed(claim=held.claim, spec=held.spec, error=error or "it failed without saying why")
+    if not retry and settlement.state == "waiting":
+        settlement = Settlement(
+            id=held.claim.id,
+            attempt=held.claim.attempt,
+            state="failed",
+            outcome="failed",
+            charge=1,
+            error=settlement.error,
+        )
+    return _settle(held, settlement)
+
+
+def give_back(*, token: str, why: str = "its agent handed it back") -> None:
+    """Queue it again; costs no try."""
+    held = _held(token)
+    with transaction.atomic(), connection.cursor() as cursor:
+        consequences = exchange.give_back(
+            cursor.cursor, attempts=[(held.claim.id, held.claim.attempt)], why=why.replace("\x00", "�")[:500]
+        )
+    _after(consequences)
+
+
+def leave(*, agent: UUID) -> None:
+    """The agent ends; what it holds goes back to the queue at once."""
+    row = _alive(agent)
+    holds = list(Sortie.objects.filter(state="running", agent=row.id).values_list("id", "attempt"))
+    with transaction.atomic(), connection.cursor() as cursor:
+        consequences = exchange.give_back(cursor.cursor, attempts=holds, why="its agent left")
+        agents.end(agents=[row.id], state=Agent.State.TERMINATED, reason="It left.")
+    _after(consequences)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """An attempt whose token was shown."""
+
+    claim: Claim
+    spec: SortieSpec
+    agent: UUID
+    said: str | None = None  # the sortie's state, where this very outcome was accepted before
+
+
+def _held(token: str, *, ended_as: str | None = None) -> _Held:
+    """The running attempt of a token; or, where it ended with the outcome that is said again, what became of it."""
+    sortie, number = _attempt(token)
+    attempt = (
+        Attempt.objects.select_related("sortie__brief").filter(sortie=sortie, number=number).exclude(token=None).first()
+    )
+    if attempt is None or not _fits(token, attempt.token):
+        raise errors.NotFound("There is no such lease.", hint="Claim a sortie; its answer has the token.")
+    row = attempt.sortie
+    running = row.state == "running" and row.attempt == number
+    repeated = not running and ended_as is not None and attempt.state == ended_as
+    if not running and not repeated:
+        raise StaleLease(
+            f"The lease on {row.key} is lost: attempt {number} is {attempt.state}, and the sortie is {row.state}.",
+            hint="Stop that work, and claim anew.",
+        )
+    spec = SortieSpec.from_json(row.brief.spec)
+    claimed = Claim(
+        id=row.id,
+        mission=row.mission_id,
+        key=row.key,
+        attempt=number,
+        tries=row.tries,
+        max_tries=row.max_tries,
+        spec=row.brief.spec,
+    )
+    assert attempt.agent_id is not None
+    return _Held(claim=claimed, spec=spec, agent=attempt.agent_id, said=row.state if repeated else None)
+
+
+def _settle(held: _Held, settlement: Settlement) -> str:
+    row = Agent.objects.get(id=held.agent)
+    with transaction.atomic(), connection.cursor() as cursor:
+        consequences = exchange.say(cursor.cursor, by=_party(row), settlements=[settlement])
+    if held.claim.id not in consequences.accepted:
+        raise StaleLease(f"The lease on {held.claim.key} is lost.", hint="Stop that work, and claim anew.")
+    _after(consequences)
+    return str(Sortie.objects.values_list("state", flat=True).get(id=held.claim.id))
+
+
+def _after(consequences: Consequences) -> None:
+    hints.ring(consequences.freed)
+    if consequences.missions:
+        moves.complete(missions=list(consequences.missions))
+
+
+def _alive(agent: UUID, *, claimed: bool = False) -> Agent:
+    """Note that it was heard of; Conflict if it has ended."""
+    flying = Sortie.objects.filter(state="running", agent=agent).count()
+    with connection.cursor() as cursor:
+        heard = agents.heartbeat(
+            cursor.cursor.connection, agent=agent, flying=flying, claimed_s_ago=0.0 if claimed else None
+        )
+    if not heard:
+        raise agents.NoLonger(f"{ids.encode(ids.AGENT, agent)} has ended, or never was.", hint="Register anew.")
+    return Agent.objects.get(id=agent)
+
+
+def _party(agent: Agent) -> exchange.Party:
+    return exchange.Party(agent=agent.id, agent_type=agent.type_id, lease_s=settings.FLEET_LEASE_S)
+
+
+def _lease(claimed: Claim) -> Lease:
+    spec = SortieSpec.from_json(claimed.spec)
+    return Lease(
+        token=f"{ids.encode(ids.SORTIE, claimed.id)}.{claimed.attempt}.{secrets.token_urlsafe(24)}",
+        sortie=claimed.id,
+        mission=claimed.mission,
+        key=claimed.key,
+        attempt=claimed.attempt,
+        lease_s=settings.FLEET_LEASE_S,
+        work=flight.described(claim=claimed, spec=spec),
+    )
+
+
+def _attempt(token: str) -> tuple[UUID, int]:
+    sortie, _, rest = token.partition(".")
+    number = rest.partition(".")[0]
+    if not number.isascii() or not number.isdigit() or len(number) > 9:
+        raise errors.Invalid("This is no lease token.", hint="One looks like srt_….1.… and comes with a claim.")
+    return ids.decode(ids.SORTIE, sortie), int(number)
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _fits(token: str, digest: str | None) -> bool:
+    return digest is not None and hmac.compare_digest(_digest(token), digest)
