@@ -45,7 +45,8 @@ class Control:
         self._do(dispatch.complete)
         self._do(services.record)
         self._do(self._alerts.look_when_due)
-        self.hinter.ring(self._do(dispatch.hint) or {})
+        if (queued := self._do(dispatch.hint)) is not None:
+            self.hinter.ring(*queued)
 
     def run(self, *, ending: threading.Event, alive: Callable[[], None]) -> None:
         """Beat until asked to end; `alive` is told after each beat."""

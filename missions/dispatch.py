@@ -71,11 +71,12 @@ def wake() -> int:
         return int(count)
 
 
-def hint() -> Counter[str]:
-    """What is queued now, by type, for those that have waited longer than a beat. The caller rings."""
+def hint() -> tuple[Counter[str], dict[str, list[UUID]]]:
+    """What is queued now, by type: how many, and which, as far as hints matter. The caller rings."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions", "unclaimed"))
-        return Counter(dict(cursor.fetchall()))
+        found = cursor.fetchall()
+    return Counter({name: count for name, count, _ in found}), {name: sorties for name, _, sorties in found}
 
 
 def rescue() -> settling.Consequences:

@@ -13,16 +13,19 @@ import atexit
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from celery import Celery
 
+from fleet import ids
 from fleet.celery import app as fleet_app
 
 log = logging.getLogger("fleet.hints")
 
 FLY = "missions.fly"
+Named = Mapping[str, Sequence[UUID]]  # agent type -> sorties of it that became queued, some of them
 MOST = 8  # hints at once for one type: an agent that finds more than it can take wakes its other slots itself
 
 
@@ -33,14 +36,19 @@ class Hinter(threading.Thread):
         super().__init__(name="hinter", daemon=True)
         self.app = app
         self._wanted: Counter[str] = Counter()
+        self._named: dict[str, list[UUID]] = {}
         self._ready = threading.Condition()
         self._stopping = False
         self._producer: Any = None
 
-    def ring(self, freed: Mapping[str, int]) -> None:
+    def ring(self, freed: Mapping[str, int], named: Named | None = None) -> None:
+        """`named`: sorties that the hints are sent for, as a remark for whoever looks at them in Flower."""
         if freed:
             with self._ready:
                 self._wanted.update(freed)
+                for agent_type, sorties in (named or {}).items():
+                    kept = self._named.setdefault(agent_type, [])
+                    kept.extend(sorties[: MOST - len(kept)])
                 self._ready.notify()
 
     def stop(self, *, within_s: float = 2.0) -> None:
@@ -58,19 +66,26 @@ class Hinter(threading.Thread):
                 if not self._wanted:
                     return
                 wanted, self._wanted = self._wanted, Counter()
-            if not self._send(wanted):
-                self._send(wanted)
+                named, self._named = self._named, {}
+            if not self._send(wanted, named):
+                self._send(wanted, named)
 
-    def _send(self, wanted: Mapping[str, int]) -> bool:
+    def _send(self, wanted: Mapping[str, int], named: Named) -> bool:
         """False where a second try may help: the connection was an old one, which the broker may have closed meanwhile.
         What the broker does not take is queued in Postgres, and will be hinted again."""
         fresh = self._producer is None
         try:
             self._producer = self._producer or self._open()
             for agent_type, count in wanted.items():
-                for _ in range(min(count, MOST)):
+                sorties = named.get(agent_type, ())
+                for number in range(min(count, MOST)):
                     self.app.send_task(
-                        FLY, queue=f"agent.{agent_type}", producer=self._producer, retry=False, expires=60
+                        FLY,
+                        kwargs={"sortie": ids.encode(ids.SORTIE, sorties[number])} if number < len(sorties) else None,
+                        queue=f"agent.{agent_type}",
+                        producer=self._producer,
+                        retry=False,
+                        expires=60,
                     )
         except Exception as fault:
             self._producer = None
@@ -87,7 +102,7 @@ _hinter: Hinter | None = None
 _starting = threading.Lock()
 
 
-def ring(freed: Mapping[str, int]) -> None:
+def ring(freed: Mapping[str, int], named: Named | None = None) -> None:
     """Hint from a process that has no hinter of its own: one that launches, resumes or retries something.
 
     Its hinter starts with the first hint, keeps its connection for the next, and gets a moment at the process's end.
@@ -100,4 +115,4 @@ def ring(freed: Mapping[str, int]) -> None:
             _hinter = Hinter(fleet_app)
             _hinter.start()
             atexit.register(_hinter.stop)
-    _hinter.ring(freed)
+    _hinter.ring(freed, named)

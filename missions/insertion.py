@@ -12,6 +12,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from fleet import ids, statements
+from missions import hints
 from missions.plan import SortieSpec
 from missions.rows import Cursor
 
@@ -49,11 +50,12 @@ def insert(
     specs: Sequence[SortieSpec],
     turn: int,
     existing: Mapping[str, Known] | None = None,
+    named: dict[str, list[UUID]] | None = None,
 ) -> Counter[str]:
     """Insert sorties with their briefs, needs and events; return how many became queued, by type.
 
     `state` is the mission's. `turn` is the place of the first in the fair order. `existing` has
-    the sorties that the mission already holds, by key.
+    the sorties that the mission already holds, by key. `named` is given some of those queued, by type.
     """
     now = timezone.now()
     known = dict(existing or {})
@@ -69,6 +71,8 @@ def insert(
             becomes = "pending" if remaining else "ready" if gated or state != "running" else "queued"
             if becomes == "queued":
                 queued[spec.agent_type] += 1
+                if named is not None and queued[spec.agent_type] <= hints.MOST:
+                    named.setdefault(spec.agent_type, []).append(sortie)
             copy.write_row(
                 (
                     sortie,

@@ -21,6 +21,7 @@ import pytest
 from django.conf import settings
 
 from fleet.flower import door
+from missions.models import Sortie
 from tests.support import fleet, web
 from tests.support.supervised import CHECKOUT, until
 
@@ -103,6 +104,7 @@ def test_agents_and_messages_are_seen_there_and_nobody_else_can_see_them(site: S
     (task,) = [one for one in site.json("/flower/api/tasks").values() if "1" in str(one["result"])] or [None]
     assert task is not None
     assert task["worker"] == AGENT
+    assert Sortie.objects.get(mission=mission).ref in task["kwargs"]
     assert fleet.states(mission.id) == {"count": "succeeded"}
 
     listed = site.ask(
