@@ -33,6 +33,11 @@ class AgentType(models.Model):
     most_agents = models.PositiveSmallIntegerField(
         default=0, help_text="Agents of this type in the whole fleet, at most; 0: as many as the nodes have places for."
     )
+    autoscale = models.BooleanField(
+        default=False,
+        help_text="Start more agents while work waits and every slot is taken, and end them when they have had none "
+        "for a while.",
+    )
     memory_mb = models.PositiveIntegerField(
         default=0,
         verbose_name="memory (MB)",

@@ -40,6 +40,8 @@ FLEET_SPAWN_S = env.number("FLEET_SPAWN_S", 60, least=1)  # an agent that has no
 FLEET_DRAIN_S = env.number("FLEET_DRAIN_S", 10, least=0)  # what an agent that is asked to end gives its sorties
 FLEET_NODE_PLACES = env.integer("FLEET_NODE_PLACES", 16)  # agents that this host's node takes at most
 FLEET_MAX_CRASHES = env.integer("FLEET_MAX_CRASHES", 5)  # of one post's agents in a row, before it is given up
+FLEET_SCALE_UP_S = env.number("FLEET_SCALE_UP_S", 5, least=0)  # work waits so long before its type gets more agents
+FLEET_SCALE_DOWN_S = env.number("FLEET_SCALE_DOWN_S", 120, least=0)  # an agent has none so long before it is ended
 FLEET_STALL_S = env.number("FLEET_STALL_S", 30, least=1)  # an agent that takes nothing for so long, while work waits
 FLEET_MAX_REVIVALS = env.integer("FLEET_MAX_REVIVALS", 3)  # of such an agent's post, in an hour
 FLEET_MAX_RESCUES = env.integer("FLEET_MAX_RESCUES", 3)

@@ -12,12 +12,13 @@ from django.conf import settings
 from django.db import Error, connection
 
 from fleet.events import services
-from missions import alerts, dispatch
+from missions import alerts, dispatch, scaling
 from missions.hints import Hinter
 
 log = logging.getLogger("fleet.control")
 
 RECOUNT_S = 10.0  # for the duties that are nets under others
+SCALE_S = 2.0
 T = TypeVar("T")
 
 
@@ -26,7 +27,7 @@ class Control:
 
     def __init__(self, *, hinter: Hinter) -> None:
         self.hinter = hinter
-        self._recounted = time.monotonic()
+        self._recounted = self._scaled = time.monotonic()
         self._alerts = alerts.Watch()
 
     def beat(self) -> None:
@@ -43,6 +44,9 @@ class Control:
             self._do(dispatch.recount)
             self._do(dispatch.revive)
         self._do(dispatch.complete)
+        if time.monotonic() - self._scaled > SCALE_S:
+            self._scaled = time.monotonic()
+            self._do(scaling.scale)
         self._do(services.record)
         self._do(self._alerts.look_when_due)
         if (queued := self._do(dispatch.hint)) is not None:

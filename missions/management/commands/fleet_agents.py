@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from fleet.management.operator import OperatorCommand
-from missions.management import agent_lists, agent_logs, agent_orders, agent_resources
+from missions.management import agent_lists, agent_logs, agent_orders, agent_resources, agent_scaling
 
 ACTIONS = {
     "list": agent_lists,
@@ -18,6 +18,7 @@ ACTIONS = {
     "spawn": agent_orders,
     "drain": agent_orders,
     "terminate": agent_orders,
+    "autoscale": agent_scaling,
 }
 
 

@@ -1,0 +1,50 @@
+"""`fleet_agents autoscale`: what the autoscaler would do and why, and whether it may."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.models import AgentType
+from fleet import errors
+from fleet.console import lines, repeating
+from fleet.management.operator import OperatorCommand
+from missions import scaling
+
+
+def add_arguments(actions: Any) -> None:
+    autoscale = actions.add_parser("autoscale", help="what the autoscaler would do now, and why; turn it on and off")
+    autoscale.add_argument("types", nargs="*", metavar="TYPE", help="only these types; with --on and --off, for these")
+    turned = autoscale.add_mutually_exclusive_group()
+    turned.add_argument("--on", action="store_true", help="let it act for these types")
+    turned.add_argument("--off", action="store_true", help="let it act for them no more")
+    autoscale.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    autoscale.add_argument("--watch", **repeating.ARGUMENT)
+
+
+def act(command: OperatorCommand, options: dict[str, Any]) -> int:
+    known = set(AgentType.objects.values_list("name", flat=True))
+    if unknown := [name for name in options["types"] if name not in known]:
+        raise errors.NotFound(f"There is no agent type {unknown[0]!r}.", hint="See `manage.py fleet_agents types`.")
+    if options["on"] or options["off"]:
+        if not options["types"]:
+            raise errors.Invalid("For which types?", hint="Name them: fleet_agents autoscale backend --on")
+        AgentType.objects.filter(name__in=options["types"]).update(autoscale=options["on"])
+    return command.again(lambda: _show(command, options), every_s=options["watch"])
+
+
+def _show(command: OperatorCommand, options: dict[str, Any]) -> int:
+    decisions = [one for one in scaling.look() if not options["types"] or one.type in options["types"]]
+    if options["json"]:
+        told = [
+            {"type": one.type, "on": one.on, "spawn": one.spawn, "drain": len(one.drain), "why": one.why}
+            for one in decisions
+        ]
+        command.show(told, one_line=options["watch"] is not None)
+        return 0
+    for one in decisions:
+        does = f"{one.spawn - len(one.drain):+d}" if one.spawn or one.drain else "±0"
+        mode = "on" if one.on else "off, would be"
+        command.stdout.write(
+            lines.fitted(f"{one.type:<14} {mode} {does}: {one.why}", width=lines.columns(command.stdout))
+        )
+    return 0

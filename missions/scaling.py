@@ -1,0 +1,153 @@
+"""More agents where work waits and every slot is taken, and fewer again: off, unless the type's row says otherwise.
+
+`decide` is pure. Up: the type's slots are all in use (or it has none) and something has waited for FLEET_SCALE_UP_S; then
+as many agents as the queue could fill, but at most as many again as there are, within the type's limit and the places of
+the nodes. Down: nothing is queued; agents beyond those that nodes keep, which have flown nothing for FLEET_SCALE_DOWN_S,
+are drained, which takes no work from anybody.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F
+from django.db.models.functions import Coalesce, Now
+
+from agents import operations as agents
+from agents.models import Agent, Node
+from fleet import errors, statements
+
+log = logging.getLogger("fleet.scaling")
+
+LOCK = 0x5CA1E  # of Postgres's advisory locks: one control loop scales at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """One agent type as the autoscaler sees it."""
+
+    type: str
+    on: bool
+    kept: int  # by each node, work or not
+    most: int  # in the whole fleet; 0: as many as there are places
+    concurrency: int
+    live: int
+    starting: int
+    slots: int
+    flying: int
+    queued: int
+    oldest_s: float
+    idle: tuple[UUID, ...] = ()  # agents that may go
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What to do about one type, and why."""
+
+    type: str
+    on: bool
+    spawn: int = 0
+    drain: tuple[UUID, ...] = ()
+    why: str
+
+
+def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
+    """What this type should get, with so many places free on the nodes that are up."""
+
+    def decision(why: str, *, spawn: int = 0, drain: tuple[UUID, ...] = ()) -> Decision:
+        return Decision(type=facts.type, on=facts.on, spawn=spawn, drain=drain, why=why)
+
+    if facts.queued:
+        waits = f"{facts.queued} queued, the oldest for {facts.oldest_s:.0f} s"
+        if facts.starting:
+            return decision(f"{waits}; {facts.starting} agents are starting")
+        if facts.flying < facts.slots:
+            return decision(f"{waits}; {facts.slots - facts.flying} of {facts.slots} slots are free")
+        if facts.oldest_s < up_after_s:
+            return decision(f"{waits}; it waits for {up_after_s:.0f} s first")
+        wanted = min(math.ceil(facts.queued / max(facts.concurrency, 1)), max(facts.live, 1))
+        room = min(places, facts.most - facts.live if facts.most else places)
+        if room <= 0:
+            limit = "its limit is reached" if facts.most and facts.live >= facts.most else "no node has a place free"
+            return decision(f"{waits}, all {facts.slots} slots in use; {limit} ({facts.live} agents)")
+        return decision(f"{waits}, all {facts.slots} slots in use", spawn=min(wanted, room))
+    if facts.idle:
+        return decision(f"nothing is queued, and {len(facts.idle)} agents have had no work", drain=facts.idle)
+    return decision("nothing to do")
+
+
+def look() -> list[Decision]:
+    """What would be done now, for each type, also for those that are not autoscaled."""
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("missions", "scale"))
+        rows = cursor.fetchall()
+    nodes = Node.objects.filter(up=True, heartbeat_at__gt=Now() - timedelta(seconds=settings.FLEET_LEASE_S))
+    places = sum(node.places for node in nodes) - Agent.objects.filter(node__in=nodes, state__in=Agent.LIVE).count()
+    idle = _idle()
+    decisions = []
+    for name, on, kept, most, concurrency, live, starting, slots, flying, queued, oldest_s in rows:
+        facts = Facts(
+            type=name,
+            on=on,
+            kept=kept,
+            most=most,
+            concurrency=concurrency,
+            live=live,
+            starting=starting,
+            slots=slots,
+            flying=flying,
+            queued=queued,
+            oldest_s=oldest_s,
+            idle=idle.get(name, ()),
+        )
+        decided = decide(facts=facts, places=places, up_after_s=settings.FLEET_SCALE_UP_S)
+        places -= decided.spawn if decided.on else 0
+        decisions.append(decided)
+    return decisions
+
+
+def scale() -> list[Decision]:
+    """Do it, for the types whose row says so; returns what was done."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])
+        if not cursor.fetchone()[0]:
+            return []
+        done = [decided for decided in look() if decided.on and (decided.spawn or decided.drain)]
+        for decided in done:
+            _do(decided)
+    return done
+
+
+def _do(decided: Decision) -> None:
+    log.info("%s: %+d agents: %s", decided.type, decided.spawn - len(decided.drain), decided.why)
+    if decided.spawn:
+        try:
+            with transaction.atomic():
+                agents.spawn(type=decided.type, count=decided.spawn)
+        except errors.FleetError as refused:
+            log.warning("%s: %s", decided.type, refused)
+    if decided.drain:
+        agents.order(agents=list(decided.drain), what=Agent.Order.DRAIN, reason="Autoscaling: it has had no work.")
+
+
+def _idle() -> dict[str, tuple[UUID, ...]]:
+    """Agents beyond those that nodes keep, which have flown nothing for a while, by type; the newest first."""
+    quiet_since = Now() - timedelta(seconds=settings.FLEET_SCALE_DOWN_S)
+    found = (
+        Agent.objects.filter(
+            state=Agent.State.IDLE, order="", flying=0, node__isnull=False, place__gt=F("type__agents")
+        )
+        .annotate(last=Coalesce("claimed_at", "spawned_at"))
+        .filter(last__lt=quiet_since)
+        .order_by("type", "-id")
+    )
+    by_type: dict[str, tuple[UUID, ...]] = {}
+    for agent in found:
+        by_type[agent.type_id] = (*by_type.get(agent.type_id, ()), agent.id)
+    return by_type

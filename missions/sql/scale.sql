@@ -1,0 +1,20 @@
+-- What the autoscaler looks at, a row for each type: its agents and their slots, and what waits for them.
+SELECT t.name, t.autoscale, t.agents, t.most_agents, t.concurrency,
+       coalesce(a.live, 0), coalesce(a.starting, 0), coalesce(a.slots, 0), coalesce(a.flying, 0),
+       coalesce(q.queued, 0), coalesce(q.oldest_s, 0)
+FROM agents_agenttype t
+LEFT JOIN (
+    SELECT type_id, count(*) AS live, count(*) FILTER (WHERE state = 'spawning') AS starting,
+           sum(concurrency) AS slots, sum(flying) AS flying
+    FROM agents_agent
+    WHERE state IN ('spawning', 'idle', 'busy') AND "order" = ''
+    GROUP BY type_id
+) a ON a.type_id = t.name
+LEFT JOIN (
+    SELECT s.agent_type_id, count(*) AS queued, extract(epoch FROM clock_timestamp() - min(s.ready_at))::float8 AS oldest_s
+    FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id
+    WHERE s.state = 'queued' AND m.state = 'running'
+    GROUP BY s.agent_type_id
+) q ON q.agent_type_id = t.name
+WHERE t.enabled AND NOT t.outside
+ORDER BY t.name
