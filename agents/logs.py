@@ -29,10 +29,16 @@ from fleet.services import logfiles
 FILE_BYTES = 10_000_000
 OLDER_FILES = 2
 PIECE = 64 * 1024  # characters in a row
+RECOGNISED = 2_000  # characters of a piece by which its place in the file is found again
 UNENDED = 64 * 1024  # bytes of a line for whose end we wait
 SHORTEST_SECRET = 6  # characters; what is shorter (a user's own password, say) would be found in innocent words
 MASK = "*****"
 IN_URL = re.compile(r"(\w[\w+.-]*://[^\s:/@]*):[^\s/]+@")
+
+
+def path(*, type: str, place: int) -> Path:
+    """The file to which this host's agents in that place write, one after another."""
+    return Path(settings.FLEET_HOME.logs / f"agent-{type}-{place}.log")
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +90,20 @@ class Shipper:
         """An agent is about to be started, and to write to that file."""
         self._tails[agent] = Tail(agent, path, offset=path.stat().st_size if path.exists() else 0)
 
+    def resume(self, *, agent: UUID, path: Path) -> None:
+        """An agent that an earlier node of this host had died with it, or after it: take what that one did not, which
+        is what stands in the file behind the last piece. Nothing where that is not found."""
+        last = LogPiece.objects.filter(agent=agent).order_by("id").last()
+        if last is None or not path.exists():
+            return
+        size = path.stat().st_size
+        data, _, _ = Tail(agent, path, offset=0, end=size).read(most=settings.FLEET_AGENT_LOG_BYTES)
+        _, found, rest = self._text(data).rpartition(last.text[-RECOGNISED:])
+        if found and rest:
+            LogPiece.objects.bulk_create(
+                LogPiece(agent_id=agent, text=rest[start : start + PIECE]) for start in range(0, len(rest), PIECE)
+            )
+
     def finish(self, *, agent: UUID) -> None:
         """It is dead, and its log ends here; the next `ship` takes the rest. Call it before a successor is started."""
         tail = self._tails.get(agent)
@@ -97,7 +117,7 @@ class Shipper:
         pieces: list[tuple[Tail, str]] = []
         for tail, data, _, passed_over in read:
             said = f"… {passed_over:,} bytes left out …\n" if passed_over else ""
-            text = said + self._masked(data.decode("utf-8", "replace")).replace("\x00", "�")
+            text = said + self._text(data)
             pieces += [(tail, text[start : start + PIECE]) for start in range(0, len(text), PIECE)]
         if pieces:
             made = LogPiece.objects.bulk_create(LogPiece(agent_id=tail.agent, text=text) for tail, text in pieces)
@@ -110,6 +130,10 @@ class Shipper:
         for tail in {tail.agent: tail for tail, _ in pieces}.values():
             _forget(tail, keep=keep)
         self._bound()
+
+    def _text(self, data: bytes) -> str:
+        """As it may be in a row."""
+        return self._masked(data.decode("utf-8", "replace")).replace("\x00", "�")
 
     def _bound(self) -> None:
         """Put aside the files that have become too large; all of them has been read."""

@@ -22,7 +22,7 @@ import psycopg
 from django.conf import settings
 from django.db import Error, connection
 
-from agents import birth, operations, processes
+from agents import birth, logs, operations, processes
 from agents.models import Agent, AgentType, Node
 from agents.recording import Recorder
 
@@ -61,6 +61,7 @@ class Supervisor:
         self._clean_up()
         self.posts: dict[tuple[str, int], Post] = {}
         self._recorder = Recorder()
+        self._recorder.resume(self.node)
         self._released: set[tuple[str, int]] = set()  # kept posts that somebody ordered away, or that were given up
         self._last_beat = self._last_look = 0.0
         self._ear: psycopg.Connection[Any] | None = None
@@ -201,7 +202,7 @@ class Supervisor:
                 type=post.type, node=self.node, place=post.place, concurrency=post.concurrency, crashes=post.crashes
             )
         name = f"{post.type.name}-{post.place}"
-        output = settings.FLEET_HOME.logs / f"agent-{name}.log"
+        output = logs.path(type=post.type.name, place=post.place)
         self._recorder.begin(agent=post.agent.id, path=output)
         post.child = birth.bear(
             argv=[

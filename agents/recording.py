@@ -15,9 +15,8 @@ from django.conf import settings
 from django.db import Error, connection
 from django.utils import timezone
 
-from agents import sampling
-from agents.logs import Shipper
-from agents.models import Sample
+from agents import logs, sampling
+from agents.models import Agent, Node, Sample
 
 log = logging.getLogger("fleet.recording")
 
@@ -30,8 +29,17 @@ class Recorder:
 
     def __init__(self) -> None:
         self._sampler = sampling.Sampler()
-        self._shipper = Shipper()
+        self._shipper = logs.Shipper()
         self._shipped = self._thinned = self._sampled = time.monotonic()
+
+    def resume(self, node: Node) -> None:
+        """Ship what the last agents of an earlier supervisor of the node said after its death. Before any is begun."""
+        last = Agent.objects.filter(node=node).order_by("type_id", "place", "-id").distinct("type_id", "place")
+        try:
+            for agent in last:
+                self._shipper.resume(agent=agent.id, path=logs.path(type=agent.type_id, place=agent.place))
+        except (Error, OSError) as fault:
+            _missed("what earlier agents printed stays in their files", fault)
 
     def begin(self, *, agent: UUID, path: Path) -> None:
         """An agent is about to be started, and to write to that file."""

@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 
+from agents import processes
 from agents.models import Agent, AgentType, LogPiece, Sample
 from tests.support import fleet
 
@@ -20,33 +21,43 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 MANAGE = str(Path(__file__).resolve().parents[2] / "manage.py")
 
 
+Start = Callable[[], subprocess.Popen[bytes]]
+
+
 @pytest.fixture
-def node(subprocess_environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A node with one agent, of type backend."""
+def start(subprocess_environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+    """Starts a node with one agent, of type backend; again and again the same one."""
     AgentType.objects.exclude(name="backend").update(agents=0)
     AgentType.objects.filter(name="backend").update(agents=1)
-    said = (tmp_path / "node.log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, MANAGE, "fleet_node", "--name", "here"],
-        env={**subprocess_environment, "FLEET_HOME": str(tmp_path), "FLEET_SAMPLE_S": "0.3"},
-        stdout=said,
-        stderr=said,
-    )
-    yield process
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(30)
-    finally:
-        process.kill()
-        process.wait()
-        said.close()
+    started: list[subprocess.Popen[bytes]] = []
+    with (tmp_path / "node.log").open("wb") as said:
+
+        def begin() -> subprocess.Popen[bytes]:
+            process = subprocess.Popen(
+                [sys.executable, MANAGE, "fleet_node", "--name", "here"],
+                env={**subprocess_environment, "FLEET_HOME": str(tmp_path), "FLEET_SAMPLE_S": "0.3"},
+                stdout=said,
+                stderr=said,
+            )
+            started.append(process)
+            return process
+
+        yield begin
+        for process in started:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            finally:
+                process.kill()
+                process.wait()
 
 
 def log_of(agent: Agent) -> str:
     return "".join(LogPiece.objects.filter(agent=agent).order_by("id").values_list("text", flat=True))
 
 
-def test_a_node_records_its_agents(node: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_a_node_records_its_agents(start: Start, tmp_path: Path) -> None:
+    node = start()
     fleet.until(lambda: Agent.objects.filter(state="idle").exists(), within_s=30)
     first = Agent.objects.get(state="idle")
     assert first.pid is not None
@@ -80,3 +91,18 @@ def test_a_node_records_its_agents(node: subprocess.Popen[bytes], tmp_path: Path
     assert second.ref in log_of(second)
     whole = (tmp_path / "private" / "logs" / "agent-backend-1.log").read_text()
     assert len(log_of(first)) + len(log_of(second)) == pytest.approx(len(whole), abs=400)
+
+
+def test_what_agents_say_after_their_node_was_killed_is_not_lost(start: Start, tmp_path: Path) -> None:
+    node = start()
+    fleet.until(lambda: Agent.objects.filter(state="idle").exists(), within_s=30)
+    first = Agent.objects.get(state="idle")
+    fleet.until(lambda: "ready." in log_of(first))
+    node.kill()
+    node.wait()
+    path = tmp_path / "private" / "logs" / "agent-backend-1.log"
+    fleet.until(lambda: not processes.is_alive(pid=first.pid, start_time=first.start_time), within_s=20)
+    whole = path.read_text()
+    assert len(whole) > len(log_of(first)), "it said that it shuts down"
+    start()
+    fleet.until(lambda: log_of(first).endswith(whole[-30:]), within_s=20)

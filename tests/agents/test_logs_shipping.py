@@ -152,6 +152,21 @@ def test_a_file_that_somebody_emptied_is_read_from_its_beginning(path: Path) -> 
     assert shown(one) == "before, at some length\nafter\n"
 
 
+def test_what_was_said_after_the_node_died_is_taken_by_the_next_one(path: Path) -> None:
+    one, unknown, shipper = agent(), agent(), Shipper()
+    shipper.begin(agent=one.id, path=path)
+    written(path, f"again\nand {settings.SECRET_KEY}\nagain\n")
+    shipper.ship()
+    written(path, f"its {settings.SECRET_KEY}\nlast words")
+    for _ in range(2):
+        later = Shipper()
+        later.resume(agent=one.id, path=path)
+        later.resume(agent=unknown.id, path=path)
+        later.resume(agent=one.id, path=path.with_name("agent-gone-1.log"))
+        assert shown(one) == "again\nand *****\nagain\nits *****\nlast words"
+    assert shown(unknown) == ""
+
+
 def test_no_secret_comes_into_a_row(path: Path) -> None:
     one, shipper = agent(), Shipper()
     shipper.begin(agent=one.id, path=path)
