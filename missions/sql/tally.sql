@@ -2,31 +2,37 @@
 -- Each event is counted once, whatever the order in which transactions commit. %(settled)s only bounds the search: no
 -- event with that id or a smaller one is new.
 WITH fresh AS MATERIALIZED (
-    SELECT e.kind, e.subject, e.data
+    SELECT e.kind, e.subject, e.data,
+           max(e.at) FILTER (
+               WHERE e.kind = 'sortie.ready'
+                  OR e.kind = 'sortie.queued' AND coalesce(e.data ->> 'from', '') NOT IN ('ready', 'running')
+           ) OVER (PARTITION BY e.subject ORDER BY e.id) AS made_ready_at
     FROM fleet_event e
     WHERE e.id > %(settled)s
       AND NOT pg_visible_in_snapshot(e.xid::text::xid8, %(seen)s::pg_snapshot)
-      AND e.kind NOT IN ('sortie.running', 'sortie.pending', 'sortie.ready')
-      AND NOT (e.kind = 'sortie.queued' AND e.data ->> 'from' IS DISTINCT FROM 'running')
+      AND e.kind NOT IN ('sortie.running', 'sortie.pending')
 ), sorties AS (
-    SELECT f.kind, f.data ->> 'why' AS why, s.id, s.agent_type_id AS type, s.ready_at, s.finished_at, s.attempt AS latest,
+    SELECT f.kind, f.data ->> 'why' AS why, s.id, s.agent_type_id AS type,
+           CASE WHEN s.ready_at <= a.started_at OR s.finished_at IS NOT NULL AND s.attempt = a.number THEN s.ready_at
+                ELSE f.made_ready_at END AS ready_at,  -- it may be ready again since, for the next try
            a.number, a.state AS outcome, a.started_at, extract(epoch FROM a.finished_at - a.started_at)::float8 AS run
     FROM fresh f
     JOIN missions_sortie s ON s.id = f.subject
     LEFT JOIN missions_attempt a
         ON f.data ->> 'from' = 'running' AND a.sortie_id = s.id AND a.number = (f.data ->> 'attempt')::int
-    WHERE f.kind LIKE 'sortie.%%'
+    WHERE f.kind IN ('sortie.succeeded', 'sortie.failed', 'sortie.cancelled', 'sortie.skipped')
+       OR f.kind LIKE 'sortie.%%' AND f.data ->> 'from' = 'running'
 ), counted AS (
     SELECT 'sorties' AS series, type AS subject, substr(kind, 8) AS outcome, NULL::float8 AS seconds
     FROM sorties WHERE kind IN ('sortie.succeeded', 'sortie.failed', 'sortie.cancelled', 'sortie.skipped')
     UNION ALL
     SELECT 'attempts', type, outcome, greatest(run, 0) FROM sorties WHERE number IS NOT NULL
     UNION ALL
-    -- From ready to taken, for the first to take it since: what followed a rescue has not waited so long. A sortie that was
-    -- made ready again before its attempt was counted here, which is within seconds, is left out.
+    -- From ready to taken, for the first to take it since: what followed a rescue has not waited so long. Left out is one
+    -- that waited through an earlier count, failed, and was ready again before this one.
     SELECT 'waits', type, '', greatest(extract(epoch FROM started_at - ready_at)::float8, 0)
     FROM sorties s
-    WHERE number IS NOT NULL AND (ready_at <= started_at OR finished_at IS NOT NULL AND number = latest)
+    WHERE number IS NOT NULL AND ready_at IS NOT NULL
       AND NOT EXISTS (
           SELECT FROM missions_attempt p
           WHERE p.sortie_id = s.id AND p.number = s.number - 1 AND p.started_at >= s.ready_at)

@@ -76,7 +76,7 @@ class Command(OperatorCommand):
         manage = "python manage.py" if sys.prefix == sys.base_prefix else f"{sys.executable} manage.py"
         for name, url in services.addresses().items():
             say(f"  {name:<8} {url}")
-        say(f"  The passwords (admin, Flower) are in {credentials.file(settings.FLEET_HOME)}")
+        say(f"  The password of admin is in {credentials.file(settings.FLEET_HOME)}")
         say(f"  follow   {manage} fleet_services logs -f")
         say(f"  stop     make down   (or {manage} fleet_down)")
 
