@@ -44,6 +44,8 @@ def add_arguments(actions: Any) -> None:
 
 
 def act(command: OperatorCommand, options: dict[str, Any]) -> int:
+    if options["lines"] is not None and (options["attempt"] or options["sorties"]):
+        raise errors.Invalid("--lines is for an agent's own output.", hint="Leave it out, or pipe into `tail`.")
     agent = queries.find(options["agent"])
     follow = options["follow"]
     if options["attempt"]:

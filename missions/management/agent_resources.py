@@ -68,7 +68,7 @@ def _row(agent: Agent, use: queries.Usage | None) -> dict[str, Any]:
 def _line(agent: Agent, use: queries.Usage | None, name_width: int) -> str:
     name = f"{lines.one(agent.name):<{name_width}}"
     if use is None:
-        return f"{name}  has not been looked at yet"
+        return f"{name}  {'has not been looked at yet' if agent.node else 'lives outside: no node looks at it'}"
     spark = sparks.line(use.hour, top=_top(use.hour))
     return f"{name}  {use.cpu:>6.2f}  {_size(use.memory_bytes):>9}  {_size(use.peak_bytes):>9}  {use.processes:>4}  {spark}"
 

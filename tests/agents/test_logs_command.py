@@ -120,6 +120,7 @@ def test_what_it_flew_is_told_by_attempt(engine: Engine) -> None:
             "text": "again\n",
         }
     ]
+    assert manage("fleet_agents", "logs", flown, "--sorties", "--lines", "3").code == 2
     everything = manage("fleet_agents", "logs", flown, "--sorties", "--jsonl").lines
     assert {(piece["key"], piece["attempt"]) for piece in everything} == {("first", 1), ("second", 1), ("second", 2)}
     assert told[0] in everything

@@ -70,6 +70,8 @@ def test_one_agent_has_its_history_in_steps_that_fit_a_screen(node: Node) -> Non
 
 def test_an_agent_without_samples_and_one_that_is_not_there(node: Node) -> None:
     one = agent(node)
+    Agent.objects.create(type=AgentType.objects.get(name="testing"))
+    assert "lives outside: no node looks at it" in manage("fleet_agents", "resources").out
     assert "has not been looked at yet" in manage("fleet_agents", "resources", one.ref).err
     assert manage("fleet_agents", "resources", one.ref, "--json").json["samples"] == []
     assert manage("fleet_agents", "resources", "nobody").code == 1
