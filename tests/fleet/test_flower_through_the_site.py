@@ -20,6 +20,8 @@ import psutil
 import pytest
 from django.conf import settings
 
+from agents import queries
+from agents.models import AgentType
 from fleet.flower import door
 from missions.models import Sortie
 from tests.support import fleet, web
@@ -59,19 +61,19 @@ def site(subprocess_environment: dict[str, str]) -> Iterator[Site]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = {**subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
-    agent = {"FLEET_AGENT_TYPE": "backend", "FLEET_NODE": "flowerbed", "FLEET_GRACE_S": "1", "FLEET_DRAIN_S": "1"}
-    worker = ["celery", "-A", "fleet.celery", "worker", "--queues=agent.backend", "--pool=threads", "--concurrency=1"]
+    node = {"FLEET_NODE": "flowerbed", "FLEET_GRACE_S": "1", "FLEET_DRAIN_S": "1"}
+    AgentType.objects.exclude(name="backend").update(agents=0)
     with contextlib.ExitStack() as stack:
 
         def start(*arguments: str, **more: str) -> subprocess.Popen[bytes]:
-            process = subprocess.Popen([sys.executable, "-m", *arguments], cwd=CHECKOUT, env={**env, **more})
+            process = subprocess.Popen([sys.executable, *arguments], cwd=CHECKOUT, env={**env, **more})
             stack.callback(process.wait, 20)
             stack.callback(process.terminate)
             return process
 
-        flower = start("fleet.flower")
-        start(*worker, f"--hostname={AGENT}", "--without-mingle", "--without-gossip", **agent)
-        start("uvicorn", "fleet.asgi:application", f"--port={port}", "--lifespan=off", "--log-level=error")
+        flower = start("-m", "fleet.flower")
+        start("manage.py", "fleet_node", **node)
+        start("-m", "uvicorn", "fleet.asgi:application", f"--port={port}", "--lifespan=off", "--log-level=error")
         signed_in = web.superuser().cookies[settings.SESSION_COOKIE_NAME].value
         site = Site(port, f"{settings.SESSION_COOKIE_NAME}={signed_in}", flower)
         until(lambda: _answers(site), within_s=40)
@@ -87,6 +89,7 @@ def _answers(site: Site) -> bool:
 
 def test_agents_and_messages_are_seen_there_and_nobody_else_can_see_them(site: Site) -> None:
     until(lambda: AGENT in site.json("/flower/api/workers?refresh=1"), within_s=30)
+    assert {agent.name for agent in queries.live()} == {AGENT}
     status, headers, page = site.ask("/flower/")
     assert status == 200
     assert AGENT.encode() in page
