@@ -36,9 +36,9 @@ MASK = "*****"
 IN_URL = re.compile(r"(\w[\w+.-]*://[^\s:/@]*):[^\s/]+@")
 
 
-def path(*, type: str, place: int) -> Path:
-    """The file to which this host's agents in that place write, one after another."""
-    return Path(settings.FLEET_HOME.logs / f"agent-{type}-{place}.log")
+def path(*, type: str, place: int, node: str) -> Path:
+    """The file to which a node's agents in that place write, one after another. (Nodes may share a folder.)"""
+    return Path(settings.FLEET_HOME.logs / f"agent-{type}-{place}@{node.replace('/', '_')}.log")
 
 
 @dataclass(slots=True, eq=False)

@@ -202,7 +202,7 @@ class Supervisor:
                 type=post.type, node=self.node, place=post.place, concurrency=post.concurrency, crashes=post.crashes
             )
         name = f"{post.type.name}-{post.place}"
-        output = logs.path(type=post.type.name, place=post.place)
+        output = logs.path(type=post.type.name, place=post.place, node=self.node.name)
         self._recorder.begin(agent=post.agent.id, path=output)
         post.child = birth.bear(
             argv=[

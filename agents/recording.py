@@ -37,7 +37,8 @@ class Recorder:
         last = Agent.objects.filter(node=node).order_by("type_id", "place", "-id").distinct("type_id", "place")
         try:
             for agent in last:
-                self._shipper.resume(agent=agent.id, path=logs.path(type=agent.type_id, place=agent.place))
+                path = logs.path(type=agent.type_id, place=agent.place, node=node.name)
+                self._shipper.resume(agent=agent.id, path=path)
         except (Error, OSError) as fault:
             _missed("what earlier agents printed stays in their files", fault)
 

@@ -74,7 +74,7 @@ def test_a_node_records_its_agents(start: Start, tmp_path: Path) -> None:
     assert not [secret for secret in secrets if secret in log_of(first)]
     assert "://:*****@" in log_of(first), "the broker is named, without its password"
 
-    with (tmp_path / "private" / "logs" / "agent-backend-1.log").open("ab") as file:
+    with (tmp_path / "private" / "logs" / "agent-backend-1@here.log").open("ab") as file:
         os.kill(first.pid, signal.SIGSTOP)
         file.write(b"its last words, without a line's end")
     os.kill(first.pid, signal.SIGKILL)
@@ -89,7 +89,7 @@ def test_a_node_records_its_agents(start: Start, tmp_path: Path) -> None:
     node.send_signal(signal.SIGTERM)
     node.wait(30)
     assert second.ref in log_of(second)
-    whole = (tmp_path / "private" / "logs" / "agent-backend-1.log").read_text()
+    whole = (tmp_path / "private" / "logs" / "agent-backend-1@here.log").read_text()
     assert len(log_of(first)) + len(log_of(second)) == pytest.approx(len(whole), abs=400)
 
 
@@ -100,7 +100,7 @@ def test_what_agents_say_after_their_node_was_killed_is_not_lost(start: Start, t
     fleet.until(lambda: "ready." in log_of(first))
     node.kill()
     node.wait()
-    path = tmp_path / "private" / "logs" / "agent-backend-1.log"
+    path = tmp_path / "private" / "logs" / "agent-backend-1@here.log"
     fleet.until(lambda: not processes.is_alive(pid=first.pid, start_time=first.start_time), within_s=20)
     whole = path.read_text()
     assert len(whole) > len(log_of(first)), "it said that it shuts down"
