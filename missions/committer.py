@@ -27,6 +27,7 @@ from fleet import statements
 from missions import exchange, rows
 from missions.claims import Claim
 from missions.exchange import Party
+from missions.hints import Named
 from missions.settling import Consequences, Settlement
 
 log = logging.getLogger("fleet.committer")
@@ -56,7 +57,7 @@ class Committer(threading.Thread):
         self,
         *,
         party: Party,
-        ring: Callable[[Mapping[str, int]], None],
+        ring: Callable[[Mapping[str, int], Named], None],
         settled: Callable[[Settlement, bool], None],
     ) -> None:
         super().__init__(name="committer", daemon=True)
@@ -235,7 +236,9 @@ class Committer(threading.Thread):
 
     def _after(self, batch: list[_Posted], consequences: Consequences) -> None:
         """What follows a commit and may fail without harm: the control loop does it again."""
-        self.ring({agent_type: count for agent_type, count in consequences.freed.items() if count > 0})
+        self.ring(
+            {agent_type: count for agent_type, count in consequences.freed.items() if count > 0}, consequences.named
+        )
         going_on = {claim.mission for posted in batch for claim in posted.claimed}
         ended = consequences.missions - going_on
         if ended and self._connection is not None:

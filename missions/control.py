@@ -35,7 +35,7 @@ class Control:
         self._do(dispatch.expire)
         freed = self._do(dispatch.rescue)
         if freed is not None:
-            self.hinter.ring(freed.freed)
+            self.hinter.ring(freed.freed, freed.named)
         self._do(dispatch.sweep)
         self._do(dispatch.wake)
         self._do(dispatch.admit)

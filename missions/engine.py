@@ -43,6 +43,7 @@ LONG_S = 0.020  # longer than this makes it one again
 BLOCKED_S = 0.100  # what has not started when one sortie takes this long is handed back
 POST_S = 0.002  # how long a slot keeps outcomes to itself
 LONGEST_LIST = 64
+TOLD = 10  # of what a slot flew, to whoever called it
 TICK_S = 0.05
 
 
@@ -105,16 +106,17 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def fly(self) -> int:
+    def fly(self, *, told: list[Settlement] | None = None) -> int:
         """Work in one slot until nothing is left to claim; at once back if all slots are taken. Returns the number
-        of sorties flown. A hint calls this; so does the watch, when it has heard of none for a while."""
+        of sorties flown; `told` is given the first of their verdicts. A hint calls this; so does the watch, when it has
+        heard of none for a while."""
         self._heard = time.monotonic()
         if self._draining.is_set() or not self._free.acquire(blocking=False):
             return 0
         with self._lock:
             self._busy += 1
         try:
-            return self._work_off()
+            return self._work_off([] if told is None else told)
         finally:
             self._free.release()
             with self._lock:
@@ -152,7 +154,7 @@ class Engine:
 
     # ── A slot ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _work_off(self) -> int:
+    def _work_off(self, told: list[Settlement]) -> int:
         flown = 0
         said: list[Settlement] = []
         while True:
@@ -175,6 +177,8 @@ class Engine:
                 if not said:
                     first_said = now
                 said.append(settlement)
+                if len(told) < TOLD:
+                    told.append(settlement)
                 if lot.waiting and now - first_said > POST_S:
                     self.committer.exchange(settlements=said, wait=False)
                     said = []

@@ -17,6 +17,8 @@ from missions.claims import Claim
 from missions.plan import SortieSpec
 from missions.rows import Cursor
 
+NAMED = 8  # that hints are said to be sent for: no more are sent at once for one type
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
@@ -43,6 +45,7 @@ class Consequences:
 
     accepted: set[UUID] = field(default_factory=set)
     freed: Counter[str] = field(default_factory=Counter)  # agent type -> sorties that became queued
+    named: dict[str, list[UUID]] = field(default_factory=dict)  # the same: which, some of them
     missions: set[UUID] = field(default_factory=set)  # those that may be complete now
     claimed: list[Claim] = field(default_factory=list)
 
@@ -50,6 +53,8 @@ class Consequences:
         """Note what follows from something else in the same transaction."""
         self.accepted |= other.accepted
         self.freed += other.freed
+        for agent_type, sorties in other.named.items():
+            self.named.setdefault(agent_type, []).extend(sorties)
         self.missions |= other.missions
         self.claimed += other.claimed
 
@@ -63,6 +68,8 @@ class Consequences:
                     self.missions.add(mission)
             if state == "queued":
                 self.freed[agent_type] += 1
+                if self.freed[agent_type] <= NAMED:
+                    self.named.setdefault(agent_type, []).append(sortie)
             if ended_badly:
                 bad.append(sortie)
         return bad

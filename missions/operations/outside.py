@@ -268,7 +268,7 @@ def _settle(held: _Held, settlement: Settlement) -> str:
 
 
 def _after(consequences: Consequences) -> None:
-    hints.ring(consequences.freed)
+    hints.ring(consequences.freed, consequences.named)
     if consequences.missions:
         moves.complete(missions=list(consequences.missions))
 

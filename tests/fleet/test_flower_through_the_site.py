@@ -107,7 +107,9 @@ def test_agents_and_messages_are_seen_there_and_nobody_else_can_see_them(site: S
     (task,) = [one for one in site.json("/flower/api/tasks").values() if "1" in str(one["result"])] or [None]
     assert task is not None
     assert task["worker"] == AGENT
-    assert Sortie.objects.get(mission=mission).ref in task["kwargs"]
+    sortie = Sortie.objects.get(mission=mission)
+    assert sortie.ref in task["kwargs"]
+    assert f"{sortie.ref} succeeded" in task["result"]
     assert fleet.states(mission.id) == {"count": "succeeded"}
 
     listed = site.ask(

@@ -53,6 +53,17 @@ def test_the_control_loop_names_what_waits(broker: redis.Redis) -> None:
     assert named(broker) == [f"{{'sortie': '{Sortie.objects.get(mission=mission).ref}'}}"]
 
 
+def test_an_agent_that_frees_something_names_it(broker: redis.Redis) -> None:
+    mission = fleet.launch({"a": {}, "b": {"agent": "security", "needs": ["a"]}})
+    engine = fleet.engine()
+    engine.hinter.start()
+    assert engine.fly() == 1
+    fleet.until(lambda: broker.llen(QUEUE) == 1)
+    assert named(broker) == [f"{{'sortie': '{Sortie.objects.get(mission=mission, key='b').ref}'}}"]
+    engine.stop(within_s=5)
+    engine.hinter.stop()
+
+
 def test_no_more_hints_and_names_than_are_of_use(broker: redis.Redis) -> None:
     mission = fleet.launch({f"s{n}": {"agent": "security"} for n in range(40)})
     fleet.until(lambda: broker.llen(QUEUE) == hints.MOST)
