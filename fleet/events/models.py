@@ -15,7 +15,7 @@ class Event(models.Model):
     """Something that happened, written in the transaction that made it happen.
 
     Ids are drawn before commit, so a small one may become visible after a larger one. A reader that follows the
-    stream asks only for rows whose `xid` is older than every running transaction (`fleet.events.stream`).
+    stream goes by the transaction first (`fleet.events.stream`).
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -30,7 +30,7 @@ class Event(models.Model):
 
     class Meta:
         ordering = ["id"]
-        indexes = [models.Index(fields=["scope", "id"], name="event_by_scope")]
+        indexes = [models.Index(fields=["scope", "xid", "id"], name="event_by_scope")]
 
     def __str__(self) -> str:
         return f"{self.id} {self.kind}"

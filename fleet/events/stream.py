@@ -1,21 +1,35 @@
-"""Reading events in order, missing none."""
+"""Reading events, missing none."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.expressions import RawSQL
 
 from fleet.events.models import Event
 
 
-def since(*, last: int, scope: UUID | None = None) -> QuerySet[Event]:
-    """The events after `last`, oldest first, up to the first that a running transaction could still precede.
+class Position(NamedTuple):
+    """How far a reader has come: the transaction and the id of the last event that it was given."""
 
-    Read on from the id of the last one: no event that commits late is passed over. The bound is the oldest
-    transaction still running, so one that hangs delays the stream and loses nothing of it.
+    xid: int = 0
+    id: int = 0
+
+    @classmethod
+    def of(cls, event: Event) -> Position:
+        return cls(event.xid, event.id)
+
+
+def since(*, last: Position, scope: UUID | None = None) -> QuerySet[Event]:
+    """The events after `last`, by transaction and id, up to the first that a running transaction could still precede.
+
+    Read on from the position of the last one: no event is passed over, whatever the order in which transactions draw ids
+    and commit. The bound is the oldest transaction still running, so one that hangs delays the stream and loses nothing
+    of it. Ids alone tell in which order two events happened; sort what was read together by them.
     """
     settled = RawSQL("(pg_snapshot_xmin(pg_current_snapshot())::text::bigint)", [])
-    events = Event.objects.filter(id__gt=last, xid__lt=settled).order_by("id")
+    after = Q(xid__gt=last.xid) | Q(xid=last.xid, id__gt=last.id)
+    events = Event.objects.filter(after, xid__gte=last.xid, xid__lt=settled).order_by("xid", "id")
     return events if scope is None else events.filter(scope=scope)

@@ -39,7 +39,7 @@ class Watch:
     def __init__(self, *, mission: Mission, say: Say, tell: Callable[[dict[str, Any]], None] | None = None) -> None:
         self.mission, self.say, self.tell = mission, say, tell
         self.ref = mission.ref
-        self._last = 0
+        self._last = stream.Position()
         self._ended = False  # its last event has been told
         self._silent_since: float | None = None
 
@@ -95,9 +95,9 @@ class Watch:
 
     def _tell_events(self) -> None:
         while events := list(stream.since(last=self._last, scope=self.mission.id)[:EVENTS]):
-            self._last = events[-1].id
+            self._last = stream.Position.of(events[-1])
             keys = _keys(events)
-            for event in events:
+            for event in sorted(events, key=lambda one: one.id):
                 self._ended = event.kind == f"mission.{self.mission.state}"
                 if self.tell:
                     self.tell(told(event, keys))

@@ -3,7 +3,7 @@
 SELECT m.id, m.name, extract(epoch FROM clock_timestamp() - last.at)::float8, left_over.states
 FROM missions_mission m
 CROSS JOIN LATERAL (
-    SELECT e.at FROM fleet_event e WHERE e.scope = m.id ORDER BY e.id DESC LIMIT 1
+    SELECT e.at FROM fleet_event e WHERE e.scope = m.id ORDER BY e.xid DESC, e.id DESC LIMIT 1
 ) AS last
 CROSS JOIN LATERAL (
     SELECT string_agg(n || ' ' || state, ', ' ORDER BY state) AS states, bool_or(moving) AS moving
