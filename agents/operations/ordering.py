@@ -20,6 +20,7 @@ from fleet import errors
 from fleet.events.models import Event
 
 CHANNEL = "fleet_node"
+MOST_SLOTS = 256  # threads of one agent
 
 
 def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: int | None = None) -> list[Agent]:
@@ -28,8 +29,11 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
     NotFound for an unknown type or node, Conflict for a disabled type, a full node or a full fleet, Unavailable where
     no node is up. All of them are ordered, or none.
     """
-    if count < 1 or (concurrency is not None and concurrency < 1):
-        raise errors.Invalid("An agent flies at least one sortie at once, and at least one agent is spawned.")
+    if count < 1 or not 1 <= (concurrency or 1) <= MOST_SLOTS:
+        raise errors.Invalid(
+            f"At least one agent is spawned, and flies 1 to {MOST_SLOTS} sorties at once.",
+            hint="Spawn more agents instead of larger ones.",
+        )
     with transaction.atomic():
         kind = _type(type)
         nodes = _nodes(node)

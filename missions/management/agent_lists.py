@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from agents import queries
 from agents.models import Agent, AgentType, Node
+from fleet import errors
 from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand
 from missions.dispatch import stalled
@@ -48,6 +49,12 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 def chosen(options: dict[str, Any], *, everything: bool = False) -> list[Agent]:
     """The agents that `--type` and `--node` leave."""
+    if options["type"] and not AgentType.objects.filter(name=options["type"]).exists():
+        raise errors.NotFound(
+            f"There is no agent type {options['type']!r}.", hint="See `manage.py fleet_agents types`."
+        )
+    if options["node"] and not Node.objects.filter(name=options["node"]).exists():
+        raise errors.NotFound(f"There is no node {options['node']!r}.", hint="See `manage.py fleet_agents status`.")
     found = queries.live()
     if everything:
         found = Agent.objects.select_related("type", "node").order_by("type", "id")
@@ -168,19 +175,27 @@ def _all(command: OperatorCommand, options: dict[str, Any]) -> int:
 def _health(command: OperatorCommand, options: dict[str, Any]) -> int:
     agents = chosen(options)
     verdicts = _verdicts(agents)
-    well = all(verdict in {"well", "starting", "draining"} for verdict in verdicts.values())
+    missing = [] if options["node"] else _without_agents(options["type"])
+    well = not missing and all(verdict in {"well", "starting", "draining"} for verdict in verdicts.values())
     if options["json"]:
         told = [
             {"id": agent.ref, "name": agent.name, "state": agent.state, "health": verdicts[agent.id]}
             for agent in agents
         ]
-        command.show({"well": well, "agents": told}, one_line=options["watch"] is not None)
+        command.show({"well": well, "agents": told, "missing": missing}, one_line=options["watch"] is not None)
     else:
         for agent in agents:
             command.stdout.write(f"{agent.ref}  {agent.name:<24} {agent.state:<10} {verdicts[agent.id]}")
-        if not agents:
-            command.say("No agents. Start the fleet: manage.py fleet_up")
+        for name in missing:
+            command.stdout.write(f"{name} has no agent. Start one: manage.py fleet_agents spawn {name}")
     return 0 if well else UNWELL
+
+
+def _without_agents(only: str | None) -> list[str]:
+    """Enabled types that nodes should keep agents of, and that have none."""
+    types = AgentType.objects.filter(enabled=True, agents__gt=0, outside=False, **({"name": only} if only else {}))
+    counted = types.annotate(live=Count("agent", filter=Q(agent__state__in=Agent.LIVE)))
+    return [one.name for one in counted if not one.live]
 
 
 def _verdicts(agents: list[Agent]) -> dict[UUID, str]:
