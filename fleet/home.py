@@ -9,7 +9,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +42,14 @@ class Home:
         return self.private / "run"
 
     def make(self) -> None:
-        """Make the folders that are not there yet, each with its mode."""
+        """Make the folders that are not there yet, each with its mode.
+
+        PermissionError where they are another user's. Root is refused too, though it may: what it would write there the
+        owner could not read any more.
+        """
+        with suppress(FileNotFoundError):
+            if (owner := self.private.stat().st_uid) != os.geteuid():
+                raise PermissionError(errno.EPERM, f"it belongs to {_called(owner)}", str(self.private))
         for folder in (self.root, self.private, self.scratch, self.artifacts, self.logs, self.run):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -48,3 +58,10 @@ def locate(base: Path) -> Home:
     """The home of the checkout at `base`, or the one that FLEET_HOME names."""
     named = os.environ.get("FLEET_HOME", "").strip()
     return Home(Path(named).expanduser().absolute() if named else base / ".fleet")
+
+
+def _called(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"the user {user}"

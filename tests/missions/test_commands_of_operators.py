@@ -175,6 +175,18 @@ def test_a_folder_that_one_may_not_use_ends_with_4_and_says_so(tmp_path: Path) -
         pytest.skip(f"/sys is something else here: {fault}")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away, and may write into it all the same")
+@pytest.mark.parametrize("arguments", [("fleet_up", "--detach"), ("fleet_services", "up"), ("fleet_status",)])
+def test_root_writes_nothing_into_the_folder_of_another_user(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    private = tmp_path / "a home" / "private"
+    private.mkdir(parents=True)
+    os.chown(private, 65534, 65534)
+    done = alone(tmp_path, *arguments)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.startswith(f"You may not use {private} (it belongs to ")
+    assert [path.name for path in (tmp_path / "a home").rglob("*")] == ["private"]
+
+
 def test_the_doctor_names_what_is_away(tmp_path: Path) -> None:
     done = alone(tmp_path, "fleet_doctor")
     assert done.returncode == 1
