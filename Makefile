@@ -4,7 +4,9 @@ PYTHON ?= python3
 REPO ?= .
 PY := .venv/bin/python
 FLOOR := 84
-export PYTHON
+# As it was given, and by the environment: a path with a $ or a quote means nothing to make or to the shell.
+override REPO := $(value REPO)
+export PYTHON REPO
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev run up down test drills check bench clean lock format
@@ -19,7 +21,8 @@ dev:  ## the same with what the tests and checks need
 	@scripts/install.sh dev
 
 run: install  ## fly the sample mission, an audit of this repository: make run [REPO=/path/to/repo]
-	@$(PY) manage.py fleet_up --run missions/examples/audit.yaml --param repository="$$(cd "$(REPO)" && pwd)"
+	@$(PY) -m missions.examples.audit "$$REPO"
+	@$(PY) manage.py fleet_up --run missions/examples/audit.yaml --param "repository=$$REPO"
 
 up: install  ## start the whole fleet in the background
 	@$(PY) manage.py fleet_up --detach

@@ -58,7 +58,7 @@ def environment() -> dict[str, str]:
 
 def root(place: Path) -> Path:
     """The top folder of the working tree that holds `place`; Invalid, with what to do, where there is none."""
-    hint = "Name the folder of a git checkout: --param repository=/path/to/checkout."
+    hint = "Name the folder of a git checkout: make run REPO=/path/to/it, or --param repository=/path/to/it."
     if not place.is_dir():
         raise errors.Invalid(f"There is no folder {str(place)!r} to audit.", hint=hint)
     try:
