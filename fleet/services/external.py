@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from fleet.endpoints import Endpoints
 from fleet.services import probes
-from fleet.services.service import Limits, Service
+from fleet.services.service import Backoff, Limits, Service
+
+# What does not answer for so long at the start is given up: it is not ours to start again.
+READY_S = 30
+ONCE = Backoff(attempts=0)
 
 
 class External:
@@ -19,14 +23,16 @@ class External:
                 name="postgres",
                 command=None,
                 probe=lambda: probes.postgres(self._endpoints.postgres),
-                ready_s=30,
+                ready_s=READY_S,
+                backoff=ONCE,
                 limits=limits,
             ),
             Service(
                 name="valkey",
                 command=None,
                 probe=lambda: probes.redis_server(self._endpoints.redis_url),
-                ready_s=30,
+                ready_s=READY_S,
+                backoff=ONCE,
                 limits=limits,
             ),
         )

@@ -194,13 +194,17 @@ class Keeper:
             await asyncio.Event().wait()
         good = time.monotonic()
         pause = 0.02
+        told = False
         while True:
             fault = await self._probe()
             now = time.monotonic()
+            if fault and not (told or self.service.command) and self.state == "starting":
+                told = True  # of somebody else's server at once: it may be that nobody is going to start it
+                self._say(f"{self.service.name}: {fault.rstrip('.')}; asking again for {self.service.ready_s:.0f} s")
             if not fault:
                 good = now
             elif self.state == "starting" and now - good > self.service.ready_s:
-                return f"it did not answer within {self.service.ready_s:.0f} s of its start: {fault}"
+                return f"it did not answer within {self.service.ready_s:.0f} s: {fault}"
             elif self.service.command and self.state != "starting" and now - good > self.service.silent_s:
                 return f"it has not answered for {self.service.silent_s:.0f} s: {fault}"
             pause = min(pause * 1.5, 0.5) if fault else self.service.probe_every_s

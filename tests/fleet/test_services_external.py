@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,9 @@ from django.core.exceptions import ImproperlyConfigured
 from fleet import credentials, endpoints
 from fleet.env import Environment
 from fleet.home import Home
+from fleet.services.external import External
+from fleet.services.service import Limits
+from fleet.services.supervisor import Supervisor
 from tests.support.cluster import Cluster, remove, temporary
 from tests.support.supervised import Checkout, checkout
 
@@ -110,6 +116,39 @@ def test_a_wrong_password_is_refused_and_not_told(servers: dict[str, str], which
     assert code == 1
     assert fault in said
     assert "a-wrong-one" not in said
+
+
+def test_servers_that_do_not_answer_are_named_at_once() -> None:
+    nobody = {"DATABASE_URL": "postgresql://u:hush@127.0.0.1:1/x", "REDIS_URL": "redis://:hush@127.0.0.1:1"}
+    with checkout(env=nobody) as home:
+        starting = home.start("fleet_up")
+        assert starting.stderr is not None
+        said = [starting.stderr.readline() for _ in range(4)]
+        starting.send_signal(signal.SIGINT)
+        said += starting.communicate(timeout=30)[1].splitlines()
+        assert starting.returncode == 130
+        assert any(line.startswith("postgres: Postgres at 127.0.0.1:1 does not answer: ") for line in said), said
+        assert any(line.startswith("valkey: Redis does not answer: ") for line in said), said
+        assert not any("hush" in line for line in said)
+
+
+@pytest.mark.parametrize("name", ["postgres", "valkey"])
+def test_servers_that_never_answer_are_given_up_after_half_a_minute_and_not_tried_again(
+    tmp_path: Path, name: str
+) -> None:
+    home = Home(tmp_path)
+    urls = Environment({"DATABASE_URL": "postgresql://u@127.0.0.1:1/x", "REDIS_URL": "redis://127.0.0.1:1"})
+    theirs = External(endpoints.resolve(urls, home, credentials.ensure(home))).services(limits=Limits())
+    (one,) = [service for service in theirs if service.name == name]
+    assert one.ready_s == 30
+    said: list[str] = []
+    supervisor = Supervisor(
+        home=home, kind="services", provider="external", services=[replace(one, ready_s=0.3)], say=said.append
+    )
+    assert asyncio.run(supervisor.run()) == 1
+    assert said[-2].startswith(f"{name}: failed: it did not answer within 0 s: ")
+    assert said[-1] == f"{name} cannot be started, so the rest is stopped again."
+    assert supervisor.status()["services"][0]["restarts"] == 0
 
 
 def test_named_services_are_watched_shown_and_not_ours_to_restart(servers: dict[str, str]) -> None:
