@@ -169,7 +169,7 @@ def check_work(*, sortie: Mapping[str, Any], path: Path, surroundings: Surroundi
     agent = sortie.get("agent")
     if agent is None:
         faults.add(path, "It does not say which agent type flies it.", f"Add agent: {_types(surroundings)}.")
-    elif agent not in surroundings.types:
+    elif surroundings.types is not None and agent not in surroundings.types:
         fix = faults.resembling(agent, surroundings.types) or f"The agent types are {_types(surroundings)}."
         faults.add((*path, "agent"), f"There is no agent type {quoted(agent)}.", fix)
     driver = sortie.get("driver")
@@ -180,7 +180,7 @@ def check_work(*, sortie: Mapping[str, Any], path: Path, surroundings: Surroundi
     if "call" in sortie and sortie["call"] not in surroundings.callables:
         fix = faults.suggestion(sortie["call"], surroundings.callables) or "Register it: see docs/drivers.md."
         faults.add((*path, "call"), f"There is no registered callable {quoted(sortie['call'])}.", fix)
-    facts = surroundings.types.get(agent) if agent else None
+    facts = surroundings.types.get(agent) if agent and surroundings.types else None
     if kind == "prompt" and facts and not facts.takes_prompt:
         fix = "Set its prompt command (an argv) in the admin under Agent types, or use run."
         faults.add((*path, "prompt"), f"The agent type {quoted(agent)} has no command that takes a prompt.", fix)

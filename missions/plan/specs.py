@@ -22,9 +22,12 @@ class TypeFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a plan may name, and its bounds. `max_needs` bounds the edges of the whole graph."""
+    """What a plan may name, and its bounds. `max_needs` bounds the edges of the whole graph.
 
-    types: Mapping[str, TypeFacts]
+    `types` None: nobody can say here which agent types there are, and none is refused.
+    """
+
+    types: Mapping[str, TypeFacts] | None
     callables: Collection[str]
     drivers: Collection[str]
     max_sorties: int

@@ -147,6 +147,20 @@ def test_its_events_are_told_one_a_line_to_the_last() -> None:
     assert failed["subject"] == Sortie.objects.get(mission=flown, key="bad").ref
 
 
+@pytest.mark.parametrize(
+    "agent, given, code", [("backend", "ada", 0), ("of another fleet", "ada", 0), ("backend", "", 2)]
+)
+def test_a_dry_run_launches_nothing_and_refuses_what_needs_no_database(
+    tmp_path: Path, agent: str, given: str, code: int
+) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(
+        f"mission: M\ninputs: {{who: {{enum: [ada]}}}}\nsorties:\n  a: {{agent: {agent}, driver: scripted}}\n"
+    )
+    assert mission("run", str(path), "--param", f"who={given}", "--dry-run").code == code
+    assert not Mission.objects.exists()
+
+
 def test_run_detach_returns_the_summary_at_once(good: str) -> None:
     done = mission("run", good, "--detach", "--json", "--param", "who=me")
     assert done.code == 0

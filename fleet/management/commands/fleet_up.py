@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.core.management import call_command
 
 from fleet import credentials, errors, services
 from fleet.management.operator import OperatorCommand
@@ -34,6 +35,8 @@ class Command(OperatorCommand):
         mission = _mission(options["run"], options["param"]) if options["run"] else None
         if options["param"] and mission is None:
             raise errors.Invalid("--param belongs to a plan.", hint="Name one with --run PLAN.")
+        if mission is not None and options["run"] != "-":  # which can be read only once
+            call_command(*mission, "--dry-run")
         if (status := detached.running(settings.FLEET_HOME)) is not None:
             return self._use_running(status, mission, as_json=options["json"])
         if options["detach"]:

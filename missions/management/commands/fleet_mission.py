@@ -52,6 +52,12 @@ class Command(OperatorCommand):
             one.add_argument("plan", help="a file of YAML or JSON; - for standard input")
             one.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="an input of the plan")
         run.add_argument("--detach", action="store_true", help="launch it and return at once")
+        run.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="launch nothing: only refuse what is wrong with the plan and its inputs, as far as that can be said "
+            "without the database, which knows the agent types",
+        )
         listing = action("list", "the last missions")
         listing.add_argument("--state", choices=[state.value for state in MissionState])
         listing.add_argument("-n", "--number", type=arguments.count, default=20, help="how many (20)")
@@ -130,6 +136,9 @@ class Command(OperatorCommand):
     def _launch(self, options: dict[str, Any]) -> int:
         text = _read(options["plan"])
         params = _params(options["param"])
+        if options.get("dry_run"):
+            plan.bind(plan=plan.load(text=text, surroundings=surroundings.without_database()), given=params)
+            return 0
         read = plan.load(text=text, surroundings=surroundings.current())
         act = operations.launch if options["action"] == "run" else operations.create
         mission = act(plan=read, text=text.decode("utf-8", "replace"), params=params, folder=watching.here(), by=None)

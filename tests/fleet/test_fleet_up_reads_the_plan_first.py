@@ -1,0 +1,40 @@
+"""`fleet_up --run` refuses what is wrong with a plan or its inputs before it starts anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.supervised import Checkout, checkout
+
+PLAN = "mission: One\ninputs: {top: {type: integer, required: true}}\nsorties:\n  one: {agent: backend, run: x}\n"
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Checkout]:
+    with checkout() as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    "plan, params, words",
+    [
+        (None, [], "cannot be read: No such file or directory."),
+        ("mission: M\nsorties:\n  a: {agent: backend, run: x, needs: [b]}\n", [], "line 3, sorties.a.needs"),
+        (PLAN, [], "inputs.top"),
+        (PLAN, ["--param", "top=many"], "inputs.top"),
+        (PLAN, ["--param", "bottom=1"], '"bottom" is not an input of this plan'),
+    ],
+)
+def test_a_bad_plan_starts_nothing(
+    home: Checkout, tmp_path: Path, plan: str | None, params: list[str], words: str
+) -> None:
+    path = tmp_path / "plan.yaml"
+    if plan is not None:
+        path.write_text(plan)
+    done = home.manage("fleet_up", "--run", str(path), *params, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert not list(home.root.glob("private/logs/*"))
