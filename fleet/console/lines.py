@@ -17,6 +17,11 @@ def one(text: object) -> str:
     return "".join(c if c.isprintable() else " " for c in " ".join(str(text).split()))
 
 
+def counted(number: int, what: str) -> str:
+    """`1 sortie`, `2,000 sorties`"""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def printed(text: str) -> str:
     """What some process printed, for a terminal: its lines stay, its colours go, and what else could steer a terminal
     is made visible (␛ for an escape, say)."""

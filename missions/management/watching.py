@@ -26,11 +26,32 @@ LOOK_S = 0.3
 PATIENCE_S = 60.0  # for how long a Postgres that does not answer is waited for
 LAST_EVENT_S = 5.0  # a transaction that is open elsewhere keeps the last events back for a moment
 EVENTS = 1_000  # read at once
+MOST_NAMED = 5  # missions that are waited for
 MOST_TOLD = 20  # failed sorties, and files, that are named at the end
 UNSUCCESSFUL, TIMED_OUT, DETACHED = 5, 3, 130
 PREFIXES = {"mission": ids.MISSION, "sortie": ids.SORTIE, "agent": ids.AGENT, "node": ids.NODE}
 
 Say = Callable[[str], None]
+
+
+class Patience:
+    """With a Postgres that restarts, for a minute."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self._silent_since: float | None = None
+
+    def lose(self, fault: Exception) -> None:
+        """It does not answer: `fault` is raised once that has lasted too long."""
+        connection.close()
+        if self._silent_since is None:
+            self.say("Postgres does not answer; waiting for it.")
+            self._silent_since = time.monotonic()
+        if time.monotonic() - self._silent_since > PATIENCE_S:
+            raise fault
+
+    def regain(self) -> None:
+        self._silent_since = None
 
 
 class Watch:
@@ -41,7 +62,7 @@ class Watch:
         self.ref = mission.ref
         self._last = stream.Position()
         self._ended = False  # its last event has been told
-        self._silent_since: float | None = None
+        self._patience = Patience(say)
 
     def follow(self, *, timeout_s: float | None, quiet: bool) -> int:
         """To its end: the exit code. Ctrl-C and the timeout leave the mission alone and say how to come back.
@@ -78,15 +99,10 @@ class Watch:
                 summary = queries.summary(found)
                 total = summary["sorties"]["total"]
                 board.update(summary, queries.notable(found, total=total, most=board.room))
-        except (OperationalError, InterfaceError):
-            connection.close()
-            if self._silent_since is None:
-                self.say("Postgres does not answer; waiting for it.")
-                self._silent_since = time.monotonic()
-            if time.monotonic() - self._silent_since > PATIENCE_S:
-                raise
+        except (OperationalError, InterfaceError) as fault:
+            self._patience.lose(fault)
             return False
-        self._silent_since = None
+        self._patience.regain()
         return MissionState(self.mission.state).final
 
     def _tell_way_back(self) -> None:
@@ -126,6 +142,32 @@ def told(event: Event, keys: dict[UUID, str]) -> dict[str, Any]:
 def _keys(events: Iterable[Event]) -> dict[UUID, str]:
     subjects = [event.subject for event in events if event.subject and event.kind.startswith("sortie.")]
     return dict(Sortie.objects.filter(id__in=subjects).values_list("id", "key"))
+
+
+def until_none_runs(*, say: Say) -> int:
+    """Wait until no mission runs or is being cancelled; 130 after Ctrl-C. One that is paused is not waited for."""
+    running = Mission.objects.filter(state__in=(MissionState.RUNNING, MissionState.CANCELLING)).order_by("id")
+    patience, told = Patience(say), False
+    try:
+        while True:
+            try:
+                count = running.count()
+                patience.regain()
+                if not count:
+                    return 0
+                if not told:
+                    named = ", ".join(lines.one(mission.name) for mission in running.defer("plan")[:MOST_NAMED])
+                    more = f" and {count - MOST_NAMED} more" if count > MOST_NAMED else ""
+                    say(
+                        f"{lines.counted(count, 'mission')} still running: {named}{more}. Waiting; Ctrl-C ends the wait."
+                    )
+                    told = True
+            except (OperationalError, InterfaceError) as fault:
+                patience.lose(fault)
+            time.sleep(LOOK_S)
+    except KeyboardInterrupt:
+        say("\nNo longer waiting; what runs goes on while there is a fleet.")
+        return DETACHED
 
 
 def here() -> str:

@@ -135,6 +135,12 @@ def test_a_wait_that_is_over_ends_with_3_and_says_how_to_come_back() -> None:
     assert f"fleet_mission cancel {waiting.ref}" in done.err
 
 
+def test_wait_ends_where_none_runs_and_does_not_wait_for_what_is_paused() -> None:
+    made = fleet.launch({"one": {}})
+    assert mission("pause", made.ref).code == 0
+    assert (mission("wait").code, mission("wait").err) == (0, "")
+
+
 def test_its_events_are_told_one_a_line_to_the_last() -> None:
     flown = web.flown()
     events = mission("watch", flown.ref, "--jsonl").lines

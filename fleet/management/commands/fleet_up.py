@@ -15,11 +15,14 @@ from fleet import credentials, errors, services
 from fleet.management.operator import OperatorCommand
 from fleet.services import adoption, composition, detached, foreground, lock
 
+WAIT = ("fleet_mission", "wait")
+STOPPED = 128  # exit codes from here on are of a command that was told to stop, as by Ctrl-C
+
 
 class Command(OperatorCommand):
     help = (
         "Start Postgres, Valkey, the control loop, the web process, Flower and a node with its workers, and keep them. "
-        "With --run: fly one mission and stop again; the exit code is the mission's."
+        "With --run: fly one mission, wait for others that run by then, and stop; the exit code is the mission's."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -53,7 +56,10 @@ class Command(OperatorCommand):
             self._introduce(supervisor.say)
             if mission is None:
                 return await supervisor.wait()
-            return await foreground.run(mission, base=settings.BASE_DIR)
+            code = await foreground.run(mission, base=settings.BASE_DIR, until=supervisor.wait)
+            if code < STOPPED:  # others may have launched missions here meanwhile
+                await foreground.run(WAIT, base=settings.BASE_DIR, until=supervisor.wait)
+            return code
 
         adoption.begin()
         code = asyncio.run(supervisor.run(work))

@@ -1,4 +1,4 @@
-"""`manage.py fleet_mission validate|run|create|list|show|watch|logs|artifacts|cancel|pause|resume|retry`."""
+"""`manage.py fleet_mission validate|run|create|list|show|watch|wait|logs|artifacts|cancel|pause|resume|retry`."""
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ class Command(OperatorCommand):
             one.add_argument(
                 "--timeout", type=arguments.seconds, metavar="SECONDS", help="stop waiting after so long (exit code 3)"
             )
+        action("wait", "wait until no mission runs any more")
         logs = action("logs", "what a sortie printed")
         logs.add_argument("--jsonl", action="store_true", help="one JSON document a line for each piece of output")
         files = action("artifacts", "the files that a mission gave out")
@@ -104,6 +105,8 @@ class Command(OperatorCommand):
                 return self._launch(options)
             case "list":
                 return self.again(lambda: self._list(options), every_s=options["watch"])
+            case "wait":
+                return self._wait(options)
             case "watch":
                 return self._watch(queries.find(options["mission"]), options)
             case "show":
@@ -162,6 +165,12 @@ class Command(OperatorCommand):
         if options["json"] and not options["jsonl"]:
             self.show(summary)
         watching.conclude(mission=watch.mission, summary=summary, say=self.say)
+        return code
+
+    def _wait(self, options: dict[str, Any]) -> int:
+        code = watching.until_none_runs(say=self.say)
+        if options["json"]:
+            self.show({"ended": code == 0})
         return code
 
     def _tell(self, event: dict[str, Any]) -> None:

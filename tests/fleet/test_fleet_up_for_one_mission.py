@@ -1,0 +1,56 @@
+"""`fleet_up --run`: it does not stop under the missions of others, and stops when it is told to."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.supervised import Checkout, checkout, until
+
+pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Checkout]:
+    with checkout(env={"FLEET_HEARTBEAT_S": "0.5", "FLEET_GRACE_S": "1", "FLEET_DRAIN_S": "1"}) as made:
+        yield made
+
+
+def waits_for(flag: Path, name: str) -> str:
+    """A plan that succeeds once the flag is there."""
+    plan = flag.with_suffix(".json")
+    work = {"agent": "backend", "run": f"until test -e '{flag}'; do sleep 0.1; done"}
+    plan.write_text(json.dumps({"mission": name, "sorties": {"work": work}}))
+    return str(plan)
+
+
+def flying(home: Checkout, *arguments: str) -> subprocess.Popen[str]:
+    """`fleet_up --run`, once its mission runs."""
+    running = home.start("fleet_up", "--run", *arguments, stderr=(home.root / "said").open("w"))
+    home.until_ready(within_s=45)
+    until(lambda: [one for one in home.json("fleet_mission", "list") if one["sorties"]["running"]], within_s=30)
+    return running
+
+
+def test_it_waits_for_the_missions_that_others_have_launched_meanwhile(home: Checkout, tmp_path: Path) -> None:
+    running = flying(home, waits_for(tmp_path / "mine", "Mine"))
+    theirs = home.json("fleet_mission", "run", waits_for(tmp_path / "theirs", "Theirs"), "--detach")["id"]
+    (tmp_path / "mine").touch()
+    until(lambda: "1 mission still running: Theirs." in (home.root / "said").read_text(), within_s=30)
+    assert running.poll() is None
+    (tmp_path / "theirs").touch()
+    assert home.manage("fleet_mission", "watch", theirs).returncode == 0
+    assert running.wait(40) == 0
+    assert home.left_behind() == []
+
+
+def test_it_leaves_its_mission_and_stops_when_the_fleet_is_to_go_down(home: Checkout, tmp_path: Path) -> None:
+    running = flying(home, waits_for(tmp_path / "never", "Never"))
+    home.manage("fleet_down", timeout=60)
+    assert running.wait(40) == 130
+    assert "The mission goes on." in (home.root / "said").read_text()
+    assert home.left_behind() == []
