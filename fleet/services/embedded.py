@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from fleet.services import binaries, identity, ports, probes
 from fleet.services.service import Command, Identity, Limits, Service
 
 DATABASES = 64  # of Valkey, so that each worker of a test run can have one of its own
+_CAUSE = re.compile(r"\b(ERROR|FATAL|PANIC|error):")
 _SYNC_OFF = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 
 
@@ -134,7 +136,9 @@ def _run(argv: list[str | Path], cwd: Path, whom: Identity, given: str = "") -> 
     done = subprocess.run(command, cwd=cwd, input=given, capture_output=True, text=True, timeout=120)
     # A single-user server says what is wrong with a statement and goes on, so its exit code alone is no proof.
     if done.returncode != 0 or "ERROR:" in done.stderr or "FATAL:" in done.stderr:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        causes = [line.strip() for line in lines if _CAUSE.search(line)]  # the first one; what follows comes of it
+        said = causes[:1] or lines[-3:]
         raise errors.Unavailable(
             f"{Path(argv[0]).name} could not prepare {cwd}: {' '.join(said)}",
             hint="See that the disk has room and the folder is yours; `fleet_doctor` looks at both.",

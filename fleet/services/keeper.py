@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -26,6 +27,8 @@ from fleet.services.thresholds import Crossing, Thresholds
 
 State = Literal["waiting", "starting", "healthy", "unhealthy", "pausing", "failed", "stopping", "stopped", "done"]
 _PROBE_S = 10  # an answer that takes longer is none
+# A first start that fails for one of these would fail again: somebody has to make room, or to give what is missing.
+_VAIN = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)))
 
 
 class Note(Protocol):
@@ -60,6 +63,7 @@ class Keeper:
         self._write_down = note
         self._thresholds = Thresholds(service.name, service.limits)
         self._failures = 0  # in a row
+        self._came_up = False  # ever
         self._stop_wished = False
         self._restart_wished = False
         self._hurried = False
@@ -122,10 +126,13 @@ class Keeper:
         if not fault:
             self._become("done")
             await self._changes.until(self._wished)
-        elif final or (pause := self.service.backoff.pause(self._failures + 1)) is None:
+        elif final or self._in_vain(fault) or (pause := self.service.backoff.pause(self._failures + 1)) is None:
             await self._give_up(fault)
         else:
             await self._pause(fault, pause)
+
+    def _in_vain(self, fault: str) -> bool:
+        return not self._came_up and any(cause in fault for cause in _VAIN)
 
     async def _live(self) -> str:
         """From a start to the process's end; why it failed, or "" where a step is done."""
@@ -253,6 +260,7 @@ class Keeper:
             self._note("service.normal", f"{self.service.name} answers again.", {})
         if self.state != "healthy":
             self.fault = ""
+            self._came_up = True
             self.healthy_since = self.healthy_since or time.monotonic()
             self._become("healthy")
             self._say(f"{self.service.name}: healthy")

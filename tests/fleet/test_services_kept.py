@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import psutil
@@ -13,7 +14,7 @@ import psycopg
 import pytest
 import redis
 
-from tests.support.supervised import Checkout, checkout, until
+from tests.support.supervised import CHECKOUT, Checkout, checkout, until
 
 pytestmark = pytest.mark.xdist_group("services")
 
@@ -82,6 +83,23 @@ def test_a_stop_or_kill_9_while_the_cluster_is_made_is_made_good_by_the_next_sta
         write(home)
         assert kept(home)
         stop(again, home)
+
+
+def test_a_disk_without_room_at_the_first_start_is_told_as_the_cause_and_ends_the_start() -> None:
+    with checkout() as home:
+        small = f"mount -t tmpfs -o size=20m none {home.root} && exec {sys.executable} manage.py fleet_services up"
+        done = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", small],
+            cwd=CHECKOUT, env=home.env, capture_output=True, text=True, timeout=40, check=False,
+        )  # fmt: skip
+        if "unshare" in done.stderr:
+            pytest.skip(f"this host refuses namespaces: {done.stderr}")
+        assert done.returncode == 1
+        *_, failed, ended, _ = done.stderr.splitlines()
+        assert failed.startswith("postgres: failed: initdb could not prepare ")
+        assert "No space left on device See that the disk has room" in failed
+        assert ended == "postgres cannot be started, so the rest is stopped again."
+        assert done.stderr.count("starting it again") <= 1  # a write that was cut short comes before one without room
 
 
 def test_kill_9_of_each_service_is_made_good_without_a_loss(home: Checkout) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -236,6 +237,34 @@ def test_a_surprise_in_a_start_is_a_failure_and_not_the_end_of_the_keeper(tmp_pa
     assert trial.run(nothing) == 1
     assert f"odd: failed: {type(fault).__name__}: {fault}" in trial.said
     assert trial.said[-1] == "base: stopping"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_first_start_that_lacks_room_or_permission_is_told_and_not_tried_again(tmp_path: Path, number: int) -> None:
+    code = f"import os; raise SystemExit(f'FATAL: data: {{os.strerror({number})}}')"
+    trial = Trial(tmp_path, kept("base", code, probe=answers_when(tmp_path / "never")))
+    assert trial.run(nothing) == 1
+    assert trial.service("base")["restarts"] == 0
+    assert trial.said[-2:] == [
+        f"base: failed: it ended with exit code 1; its last words: FATAL: data: {os.strerror(number)}",
+        "base cannot be started, so the rest is stopped again.",
+    ]
+
+
+def test_one_that_lacks_room_after_it_was_healthy_is_tried_again(tmp_path: Path) -> None:
+    sign = tmp_path / "full"
+    code = (
+        f"import os, time\nwhile not os.path.exists({str(sign)!r}): time.sleep(0.01)\n"
+        f"raise SystemExit(os.strerror({errno.ENOSPC}))"
+    )
+    trial = Trial(tmp_path / "home", kept("base", code))
+
+    async def work() -> None:
+        sign.touch()
+        await trial.until(lambda: trial.service("base")["restarts"] >= 1)
+
+    assert trial.run(work) == 0
+    assert any("No space left on device; starting it again" in line for line in trial.said), trial.said
 
 
 def test_a_surprise_in_a_probe_is_a_failure_and_its_process_is_stopped(tmp_path: Path) -> None:
