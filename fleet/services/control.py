@@ -35,7 +35,8 @@ async def serve(home: Home, answer: Answer) -> AsyncIterator[None]:
     """Answer requests while inside."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, ValueError):
+        # Cancelled with the loop, when the supervisor ends in the middle of an answer: asyncio would print a traceback.
+        with contextlib.suppress(ConnectionError, ValueError, asyncio.CancelledError):
             request = json.loads(await reader.readline())
             try:
                 reply = {"ok": await answer(request)}
