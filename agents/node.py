@@ -5,16 +5,21 @@ lost, and the control loop gives its sorties to others without waiting for the l
 
 It keeps one agent at each *post*: as many of each type as its row says, and those that were ordered. What to do comes
 from rows (agents/operations/ordering.py); NOTIFY only says that it is time to look. One thread, because it forks.
+
+Without Postgres it changes nothing: its agents go on or end by their own clocks, and what it has seen meanwhile it says
+as soon as it can.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -42,13 +47,19 @@ class Post:
     place: int
     concurrency: int
     kept: bool  # because its type says so, not because somebody ordered it
+    proven: bool = True  # False: ordered, and none has come up yet; one that does not is not tried again
     agent: Agent | None = None
     child: birth.Child | None = None
     began: float = 0.0
     crashes: int = 0
     not_before: float = 0.0
     ordered: str = ""  # what it was told last
+    hurry_at: float | None = None  # when it is told to stop what it flies
     kill_at: float | None = None
+
+
+class Replaced(Exception):
+    """Another supervisor has taken the node's name, while this one was not heard of."""
 
 
 class Supervisor:
@@ -59,11 +70,14 @@ class Supervisor:
         pid = os.getpid()
         self.node: Node = operations.join(name=name, pid=pid, start_time=processes.started(pid) or 0.0)
         self._clean_up()
-        self.posts: dict[tuple[str, int], Post] = {}
+        self.posts: dict[tuple[str, int], Post] = {
+            (agent.type_id, agent.place): Post(agent.type, agent.place, agent.concurrency, kept=False)
+            for agent in operations.interrupted(node=self.node)
+        }
         self._recorder = Recorder()
         self._recorder.resume(self.node)
         self._released: set[tuple[str, int]] = set()  # kept posts that somebody ordered away, or that were given up
-        self._last_beat = self._last_look = 0.0
+        self._last_beat = self._last_look = -math.inf
         self._ear: psycopg.Connection[Any] | None = None
 
     def run(self, *, ending: Event, alive: Callable[[], None]) -> None:
@@ -74,18 +88,21 @@ class Supervisor:
             except Error as fault:
                 log.warning("Postgres does not answer: %s", str(fault).strip())
                 connection.close()
+            except Replaced:
+                log.error("another node called %s has taken this one's place; it ends, with its agents", self.node.name)
+                break
             alive()
         self.stop()
 
     def step(self, *, told: bool = False) -> None:
         """Look after everything once."""
         now = time.monotonic()
+        for post in self.posts.values():  # first what needs no database
+            self._press(post, now)
         for post in list(self.posts.values()):
             if post.child is not None and post.child.poll() is not None:
                 self._bury(post)
-            if post.kill_at is not None and now > post.kill_at and post.child is not None:
-                log.warning("%s did not end in time; killing it", post.agent)
-                post.child.send(signal.SIGKILL)
+                self._last_look = -math.inf  # somebody may wait for its place
         if told or now - self._last_look > ORDERS_S:
             self._last_look = now
             self._keep()
@@ -95,7 +112,8 @@ class Supervisor:
                 self._start(post)
         if now - self._last_beat > settings.FLEET_HEARTBEAT_S:
             self._last_beat = now
-            operations.beat(node=self.node)
+            if not operations.beat(node=self.node):
+                raise Replaced
         self._recorder.step(
             {post.agent.id: post.child.pid for post in self.posts.values() if post.agent and post.child}
         )
@@ -106,20 +124,25 @@ class Supervisor:
         for child in children:
             child.send(signal.SIGTERM)
         deadline = time.monotonic() + settings.FLEET_DRAIN_S + 2 * settings.FLEET_GRACE_S
+        agents = [post.agent.id for post in self.posts.values() if post.agent is not None]
+        self._say(lambda: operations.order(agents=agents, what=Agent.Order.TERMINATE, reason="Its node was stopped."))
         while (left := [child for child in children if child.poll() is None]) and time.monotonic() < deadline:
             time.sleep(0.02)
         for child in left:
             log.warning("pid %d did not end; killing it", child.pid)
             child.send(signal.SIGKILL)
             os.waitpid(child.pid, 0)
-        agents = [post.agent.id for post in self.posts.values() if post.agent is not None]
         for agent in agents:
             self._recorder.finish(agent=agent)
+        self._say(lambda: operations.end(agents=agents, state=Agent.State.TERMINATED, reason="Its node was stopped."))
+        self._say(lambda: operations.leave(node=self.node))
+
+    def _say(self, what: Callable[[], object]) -> None:
         try:
-            operations.end(agents=agents, state=Agent.State.TERMINATED, reason="Its node was stopped.")
-            operations.leave(node=self.node)
+            what()
         except Error as fault:
-            log.warning("could not say goodbye: %s", str(fault).strip())
+            log.warning("could not say that this node was stopped: %s", str(fault).strip())
+            connection.close()
 
     # ── Orders ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -141,39 +164,65 @@ class Supervisor:
 
     def _keep(self) -> None:
         """Have a post for each agent that the types want here, and drain those that they want no more."""
-        wanted: set[tuple[str, int]] = set()
-        for type in AgentType.objects.filter(enabled=True, outside=False):
-            for place in range(1, type.agents + 1):
-                wanted.add((type.name, place))
-                if (type.name, place) not in self.posts and (type.name, place) not in self._released:
-                    self.posts[type.name, place] = Post(type, place, type.concurrency, kept=True)
+        types = {type.name: type for type in AgentType.objects.filter(enabled=True, outside=False)}
+        wanted = {(type.name, place) for type in types.values() for place in range(1, type.agents + 1)}
         self._released &= wanted
+        for name, place in sorted(wanted - self.posts.keys() - self._released):
+            if len(self.posts) < self.node.places:
+                self.posts[name, place] = Post(types[name], place, types[name].concurrency, kept=True)
         for key, post in list(self.posts.items()):
-            if post.kept and key not in wanted:
-                post.kept = False
-                if post.agent is None:
-                    del self.posts[key]
-                else:
-                    operations.order(
-                        agents=[post.agent.id], what=Agent.Order.DRAIN, reason="Its type wants fewer agents here."
-                    )
+            if (type := types.get(post.type.name)) is None:
+                self._let_go(key, post, "Its type is disabled.")
+            elif post.kept and key not in wanted:
+                self._let_go(key, post, "Its type wants fewer agents here.")
+            else:
+                post.type = type
+                if post.kept:
+                    post.concurrency = type.concurrency  # of its successors
+
+    def _let_go(self, key: tuple[str, int], post: Post, why: str) -> None:
+        post.kept = False
+        if post.agent is None:
+            del self.posts[key]
+        elif not post.ordered:
+            operations.order(agents=[post.agent.id], what=Agent.Order.DRAIN, reason=why)
 
     def _take_orders(self) -> None:
         mine = Agent.objects.select_related("type").filter(node=self.node, state__in=Agent.LIVE)
-        for agent in mine.filter(pid=None, state=Agent.State.SPAWNING, spawned_at__gte=self.node.joined_at):
-            if not any(post.agent is not None and post.agent.id == agent.id for post in self.posts.values()):
-                agent.node = self.node
-                self.posts[agent.type_id, agent.place] = Post(
-                    agent.type, agent.place, agent.concurrency, kept=False, agent=agent
-                )
+        filled = {post.agent.id for post in self.posts.values() if post.agent is not None}
+        for agent in mine.filter(pid=None, state=Agent.State.SPAWNING).exclude(id__in=filled).order_by("id"):
+            self._take_on(agent)
         orders = dict(mine.values_list("id", "order"))
-        for post in self.posts.values():
-            if post.agent is None or post.child is None:
+        for key, post in list(self.posts.items()):
+            if post.agent is None:
                 continue
-            if post.agent.id not in orders:
+            if post.child is None:
+                if orders.get(post.agent.id, "gone"):  # ordered away, or given up, before it was started
+                    operations.end(
+                        agents=[post.agent.id], state=Agent.State.TERMINATED, reason="It was ended before it began."
+                    )
+                    del self.posts[key]
+            elif post.agent.id not in orders:
                 self._put_away(post)
             elif order := orders[post.agent.id]:
                 self._obey(post, Agent.Order(order))
+
+    def _take_on(self, agent: Agent) -> None:
+        """An agent that was ordered. It waits where its place is that of a process whose row has ended and which is ending;
+        who waits in its place for the time after a crash, and so has no row, moves up."""
+        agent.node = self.node
+        key = (agent.type_id, agent.place)
+        new = Post(agent.type, agent.place, agent.concurrency, kept=False, proven=False, agent=agent)
+        there = self.posts.get(key)
+        if there is not None and there.agent is not None:
+            return
+        self.posts[key] = new
+        if there is not None:
+            new.kept, there.kept = there.kept, False
+            there.place = next(
+                place for place in range(1, len(self.posts) + 2) if (there.type.name, place) not in self.posts
+            )
+            self.posts[there.type.name, there.place] = there
 
     def _obey(self, post: Post, order: Agent.Order) -> None:
         if post.ordered == order or post.agent is None or post.child is None:
@@ -181,18 +230,27 @@ class Supervisor:
         log.info("%s is to %s", post.agent, order.value)
         post.ordered = order
         operations.draining(agent=post.agent.id)
-        post.child.send(signal.SIGQUIT if order == Agent.Order.NOW else signal.SIGTERM)
-        grace_s = 2 * settings.FLEET_GRACE_S
-        if order == Agent.Order.NOW:
-            post.kill_at = time.monotonic() + grace_s
-        elif order != Agent.Order.DRAIN:
-            post.kill_at = time.monotonic() + settings.FLEET_DRAIN_S + grace_s
+        if order != Agent.Order.NOW:
+            post.child.send(signal.SIGTERM)
+        if order != Agent.Order.DRAIN:
+            post.hurry_at = time.monotonic() + (0 if order == Agent.Order.NOW else settings.FLEET_DRAIN_S)
+
+    def _press(self, post: Post, now: float) -> None:
+        """An agent that is to end by a time is told to stop what it flies then, and killed if it does not obey."""
+        if post.child is None:
+            return
+        if post.hurry_at is not None and now > post.hurry_at:
+            post.child.send(signal.SIGQUIT)
+            post.hurry_at, post.kill_at = None, now + 2 * settings.FLEET_GRACE_S + 1
+        elif post.kill_at is not None and now > post.kill_at:
+            log.warning("%s did not end in time; killing it", post.agent)
+            post.child.send(signal.SIGKILL)
+            post.kill_at = now + 1
 
     def _put_away(self, post: Post) -> None:
         """End a process whose row has ended: it was given up as lost, and has a successor to make room for."""
-        if post.kill_at is None and post.child is not None:
-            post.kill_at = time.monotonic() + 2 * settings.FLEET_GRACE_S
-            post.child.send(signal.SIGQUIT)
+        if post.hurry_at is None and post.kill_at is None:
+            post.hurry_at = time.monotonic()
 
     # ── Births and deaths ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -204,10 +262,24 @@ class Supervisor:
         name = f"{post.type.name}-{post.place}"
         output = logs.path(type=post.type.name, place=post.place, node=self.node.name)
         self._recorder.begin(agent=post.agent.id, path=output)
-        post.child = birth.bear(
+        try:
+            post.child = self._fork(post, output)
+        except OSError as fault:  # no memory, no pid
+            post.not_before = time.monotonic() + BACKOFF_S[-1]
+            log.error("could not fork %s, trying again in %d s: %s", name, BACKOFF_S[-1], fault)
+            return
+        post.began, post.ordered, post.hurry_at, post.kill_at = time.monotonic(), "", None, None
+        pid = post.child.pid
+        Agent.objects.filter(id=post.agent.id, pid=None).update(pid=pid, start_time=processes.started(pid))
+        log.info("started %s (%s), pid %d", post.agent, name, pid)
+
+    def _fork(self, post: Post, output: Path) -> birth.Child:
+        assert post.agent is not None
+        return birth.bear(
             argv=[
                 "worker", "--queues", post.type.queue, "--pool", "threads", "--concurrency", str(post.concurrency),
-                "--hostname", f"{name}@{self.node.name}", "--without-mingle", "--without-gossip", "--loglevel", "INFO",
+                "--hostname", f"{post.type.name}-{post.place}@{self.node.name}",
+                "--without-mingle", "--without-gossip", "--loglevel", "INFO",
             ],
             env={
                 "FLEET_AGENT": str(post.agent.id),
@@ -217,30 +289,37 @@ class Supervisor:
             },
             log=output,
         )  # fmt: skip
-        post.began, post.ordered, post.kill_at = time.monotonic(), "", None
-        pid = post.child.pid
-        Agent.objects.filter(id=post.agent.id, pid=None).update(pid=pid, start_time=processes.started(pid))
-        log.info("started %s (%s), pid %d", post.agent, name, pid)
 
     def _bury(self, post: Post) -> None:
+        """Say how an agent ended, and what comes of its post. Does nothing twice where Postgres fails in the middle."""
         assert post.child is not None
         assert post.agent is not None
         code, agent = post.child.returncode or 0, post.agent
         self._recorder.finish(agent=agent.id)
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         asked = bool(post.ordered)
-        steady = time.monotonic() - post.began > STEADY_S
-        crashes = 0 if asked else (1 if steady else post.crashes + 1)
-        given_up = crashes > settings.FLEET_MAX_CRASHES
+        stood = Agent.objects.filter(id=agent.id).values_list("state", flat=True).first()
+        came_up = stood not in {Agent.State.SPAWNING, Agent.State.FAILED}
+        post.proven |= came_up
+        crashes = post.crashes
+        if asked or (came_up and time.monotonic() - post.began > STEADY_S):
+            crashes = 0
+        if not asked and stood != Agent.State.LOST:  # it ended by itself; else its host was cut off, or it was halted
+            crashes += 1
+        given_up = not asked and (crashes > settings.FLEET_MAX_CRASHES or not (post.proven or post.kept))
         if asked:
-            operations.end(agents=[agent.id], state=Agent.State.TERMINATED, reason=f"It was told to {post.ordered}.")
+            state, reason = Agent.State.TERMINATED, f"It was told to {post.ordered}."
+        elif not came_up:
+            state = Agent.State.FAILED
+            reason = (
+                f"Its process ended with {how} before it reported; see its log{', then spawn one' if given_up else ''}."
+            )
         elif given_up:
             why = f"Its process ended with {how}, as its {crashes - 1} predecessors did; it is not started again."
-            operations.end(agents=[agent.id], state=Agent.State.FAILED, reason=f"{why} See its log, then spawn one.")
+            state, reason = Agent.State.FAILED, f"{why} See its log, then spawn one."
         else:
-            operations.end(
-                agents=[agent.id], state=Agent.State.LOST, reason=f"Its process ended with {how}; see its log."
-            )
+            state, reason = Agent.State.LOST, f"Its process ended with {how}; see its log."
+        operations.end(agents=[agent.id], state=state, reason=reason)
         log.log(
             logging.INFO if asked else logging.WARNING,
             "%s (%s-%d) ended with %s%s", agent, post.type.name, post.place, how, "; given up" if given_up else "",
@@ -269,9 +348,8 @@ class Supervisor:
 def _ear() -> psycopg.Connection[Any]:
     """A connection that hears orders; apart from Django's, so that a notification wakes the loop at once."""
     given = connection.get_connection_params()
-    wanted = {"host", "port", "user", "password", "dbname", "connect_timeout", "sslmode", "sslrootcert", "options"}
-    made: psycopg.Connection[Any] = psycopg.connect(
-        **{key: value for key, value in given.items() if key in wanted}, autocommit=True, application_name="fleet node"
-    )
+    for ours in ("cursor_factory", "context", "prepare_threshold", "server_side_binding"):
+        given.pop(ours, None)
+    made: psycopg.Connection[Any] = psycopg.connect(**given, autocommit=True, application_name="fleet node")
     made.execute(f"LISTEN {operations.CHANNEL}")
     return made

@@ -10,10 +10,10 @@ import psutil
 from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from agents import processes
 from agents.models import Agent, Node
+from agents.operations import lifecycle
 from fleet import errors
 from fleet.events.models import Event
 
@@ -26,15 +26,19 @@ def boot_id() -> str:
 def join(*, name: str, pid: int, start_time: float) -> Node:
     """The row of this host's supervisor. Conflict where another live one has that name.
 
-    Agents that an earlier one left are the caller's to end: see `left_behind`.
+    Agents that an earlier one left here are the caller's to end: see `left_behind`. Those of an earlier run of the host,
+    or of another host of that name, are lost.
     """
     with transaction.atomic():
         earlier = Node.objects.select_for_update().filter(name=name).first()
-        if earlier is not None and earlier.up and earlier.pid != pid and _lives(earlier):
+        if earlier is not None and (earlier.pid, earlier.start_time) != (pid, start_time) and _lives(earlier):
             raise errors.Conflict(
                 f"A node called {name} is up already (pid {earlier.pid}).",
                 hint="Give this one another name: fleet_node --name, or FLEET_NODE.",
             )
+        if earlier is not None and earlier.boot != boot_id():
+            elsewhere = [agent.id for agent in left_behind(node=earlier)]
+            lifecycle.end(agents=elsewhere, state=Agent.State.LOST, reason="Its host was started anew.")
         node, _ = Node.objects.update_or_create(
             name=name,
             defaults={
@@ -58,14 +62,40 @@ def left_behind(*, node: Node) -> list[Agent]:
     return list(Agent.objects.filter(node=node, state__in=Agent.LIVE).exclude(pid=None).order_by("id"))
 
 
-def beat(*, node: Node) -> None:
-    """Say that it is up, and how loaded its host is."""
-    Node.objects.filter(id=node.id).update(up=True, **_load())
+def interrupted(*, node: Node) -> list[Agent]:
+    """The last agents of places beyond those that the types keep, which nobody has told to end and which were not
+    given up: they were ordered, their node has died, and its successor is to start them again."""
+    last = (
+        Agent.objects.select_related("type")
+        .filter(node=node, type__enabled=True, type__outside=False)
+        .order_by("type_id", "place", "-id")
+        .distinct("type_id", "place")
+    )
+    return [
+        agent
+        for agent in last
+        if agent.place > agent.type.agents
+        and agent.pid is not None
+        and agent.order in {Agent.Order.NONE, Agent.Order.RESTART}
+        and agent.state != Agent.State.FAILED
+    ]
+
+
+def beat(*, node: Node) -> bool:
+    """Say that it is up, and how loaded its host is. False where another supervisor has taken the node's name."""
+    ours = Node.objects.filter(id=node.id, pid=node.pid, start_time=node.start_time, boot=node.boot)
+    if ours.filter(up=True).update(**_load()):
+        return True
+    with transaction.atomic():  # it was called down, or it is another's
+        back = bool(ours.update(up=True, **_load()))
+        if back:
+            Event.objects.create(kind="node.up", subject=node.id, data={"name": node.name})
+    return back
 
 
 def leave(*, node: Node) -> None:
     with transaction.atomic():
-        if Node.objects.filter(id=node.id, pid=node.pid, up=True).update(up=False):
+        if Node.objects.filter(id=node.id, pid=node.pid, start_time=node.start_time, up=True).update(up=False):
             Event.objects.create(kind="node.down", subject=node.id, data={"name": node.name})
 
 
@@ -96,4 +126,5 @@ def _load() -> dict[str, object]:
 def _lives(node: Node) -> bool:
     if node.boot == boot_id():
         return processes.is_alive(pid=node.pid, start_time=node.start_time)
-    return timezone.now() - node.heartbeat_at < timedelta(seconds=settings.FLEET_LEASE_S)
+    heard = Now() - timedelta(seconds=settings.FLEET_LEASE_S)
+    return Node.objects.filter(id=node.id, up=True, heartbeat_at__gt=heard).exists()

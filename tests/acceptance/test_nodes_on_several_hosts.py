@@ -1,0 +1,197 @@
+"""Several hosts are one fleet, also over a way that is slow, halted or cut: nothing is lost, nothing is accepted twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents import operations
+from agents.models import Agent, Node
+from fleet.events.models import Event
+from missions.models import Mission, Sortie
+from tests.support import fleet, hosts
+from tests.support.hosts import Host, until
+
+pytestmark = pytest.mark.xdist_group("hosts")
+
+
+@pytest.fixture(scope="module")
+def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
+    with hosts.database(django_db_blocker), hosts.control():
+        all_hosts = hosts.Hosts()
+        try:
+            yield all_hosts
+        finally:
+            all_hosts.remove()
+
+
+@pytest.fixture(scope="module")
+def here(house: hosts.Hosts) -> Host:
+    return house.add("here")
+
+
+@pytest.fixture(scope="module")
+def far(house: hosts.Hosts) -> Host:
+    """Reaches Postgres through one proxy and Redis through another."""
+    return house.add("far")
+
+
+@pytest.fixture
+def kind() -> Iterator[str]:
+    hosts.kind("survey")
+    yield "survey"
+    hosts.away(*hosts.live("survey"))
+
+
+def first_waits_then_done(pids: Path) -> str:
+    """A script whose first attempt goes on for ever and whose second is done at once; each writes its pid down."""
+    return f"echo $$ >> {pids}; case $FLEET_ATTEMPT in */1) exec sleep 600;; esac; echo done"
+
+
+def test_agents_of_all_hosts_share_the_work_of_their_type(here: Host, far: Host, kind: str) -> None:
+    agents = hosts.spawn(kind, here) + hosts.spawn(kind, far)
+    mission = fleet.launch({f"s{n}": {"agent": kind, "run": "sleep 0.3"} for n in range(8)})
+    assert hosts.wait(mission).state == "succeeded"
+    flown = set(Sortie.objects.filter(mission=mission).values_list("agent", flat=True))
+    assert flown == {agent.id for agent in agents}
+    assert far.database.passed > 0
+    assert far.redis.passed > 0
+
+
+def test_a_concurrency_limit_holds_across_hosts(here: Host, far: Host, kind: str, tmp_path: Path) -> None:
+    hosts.spawn(kind, here)
+    hosts.spawn(kind, far)
+    alone = f"mkdir {tmp_path}/room && sleep 0.1 && rmdir {tmp_path}/room"
+    one = {"agent": kind, "run": alone, "concurrency": {"key": "room", "limit": 1}}
+    mission = fleet.launch({f"s{n}": one for n in range(4)})
+    assert hosts.wait(mission).state == "succeeded"
+
+
+def test_a_host_with_a_slow_way_is_slower_and_else_no_different(far: Host, kind: str) -> None:
+    (agent,) = hosts.spawn(kind, far)
+    until(lambda: "ready." in far.agent_log(agent))
+    assert hosts.wait(fleet.launch({"first": {"agent": kind, "run": "true"}})).state == "succeeded"
+    far.database.delay_s = far.redis.delay_s = 0.2  # each way
+    try:
+        mission = fleet.launch({f"s{n}": {"agent": kind, "run": "true"} for n in range(2)})
+        assert hosts.wait(mission).state == "succeeded"
+        assert {number for _, number, _ in hosts.attempts(mission)} == {1}
+        operations.order(agents=[agent.id], what=Agent.Order.TERMINATE, reason="It is not needed.")
+        until(lambda: Agent.objects.get(id=agent.id).state == "terminated")
+    finally:
+        far.database.delay_s = far.redis.delay_s = 0.0
+
+
+def test_a_host_cut_off_from_redis_alone_works_on(far: Host, kind: str) -> None:
+    (agent,) = hosts.spawn(kind, far)
+    far.redis.cut()
+    try:
+        mission = fleet.launch(
+            {"a": {"agent": kind, "run": "true"}, "b": {"agent": kind, "needs": ["a"], "run": "true"}}
+        )
+        assert hosts.wait(mission).state == "succeeded"
+        assert set(Sortie.objects.filter(mission=mission).values_list("agent", flat=True)) == {agent.id}
+        os.kill(agent.pid or 0, signal.SIGKILL)  # and so does an agent that never saw Redis
+        (successor,) = until(lambda: [one for one in hosts.live(kind) if one.id != agent.id and one.state == "idle"])
+        mission = fleet.launch({"a": {"agent": kind, "run": "true"}})
+        assert hosts.wait(mission).state == "succeeded"
+    finally:
+        far.redis.restore()
+    hinted = fleet.launch({"a": {"agent": kind, "run": "true"}})
+    assert hosts.wait(hinted).state == "succeeded"
+    assert hosts.live(kind) == [successor]
+
+
+def test_a_host_cut_off_from_postgres_stops_its_work_and_comes_back_by_itself(
+    here: Host, far: Host, kind: str, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    (cut_off,) = hosts.spawn(kind, far)
+    mission = fleet.launch({"one": {"agent": kind, "run": first_waits_then_done(pids)}})
+    (pid,) = until(lambda: hosts.noted(pids))
+    before = Event.objects.order_by("-id").values_list("id", flat=True)[0]
+    (elsewhere,) = hosts.spawn(kind, here)
+    far.database.cut()
+    try:
+        until(lambda: hosts.gone(pid))
+        assert Sortie.objects.get(mission=mission).attempt == 1, "its driver was stopped before another one started"
+        assert hosts.wait(mission).state == "succeeded"
+        assert hosts.attempts(mission) == [("one", 1, "lost"), ("one", 2, "succeeded")]
+        assert Sortie.objects.get(mission=mission).agent_id == elsewhere.id
+        until(lambda: Agent.objects.get(id=cut_off.id).state == "lost")
+        until(lambda: not Node.objects.get(name="far").up)
+        assert far.process is not None
+        assert far.process.poll() is None
+    finally:
+        far.database.restore()
+    until(lambda: Node.objects.get(name="far").up)
+    (back,) = until(lambda: list(Agent.objects.filter(type=kind, node=far.node, state="idle")))
+    assert back.crashes == 0, "its host was away; nothing crashed"
+    until(lambda: not hosts.alive(cut_off))
+    kinds = Event.objects.filter(id__gt=before, subject=far.node.id).order_by("id").values_list("kind", flat=True)
+    assert list(kinds) == ["node.lost", "node.up"]
+    hosts.away(elsewhere)
+    hosts.spawn(kind, far)
+    assert hosts.wait(fleet.launch({"one": {"agent": kind, "run": "true"}})).state == "succeeded"
+
+
+def test_what_is_said_too_late_over_a_way_that_was_halted_is_refused(
+    here: Host, far: Host, kind: str, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    (cut_off,) = hosts.spawn(kind, far)
+    script = f'echo $$ >> {pids}; sleep 0.7; echo "\\"$FLEET_ATTEMPT\\"" > $FLEET_RESULT'
+    mission = fleet.launch({"one": {"agent": kind, "run": script}})
+    (pid,) = until(lambda: hosts.noted(pids))
+    far.database.halt()
+    try:
+        until(lambda: hosts.gone(pid))  # it has ended by itself, and its outcome is under way
+        hosts.spawn(kind, here)
+        assert hosts.wait(mission).state == "succeeded"
+    finally:
+        far.database.restore()
+    until(lambda: "an outcome was refused" in far.agent_log(cut_off))
+    assert hosts.attempts(mission) == [("one", 1, "lost"), ("one", 2, "succeeded")]
+    assert str(Sortie.objects.get(mission=mission).attempts.get(number=2).result).endswith("/2")
+    until(lambda: not hosts.alive(cut_off))
+    until(lambda: Agent.objects.filter(type=kind, node=far.node, state="idle").exists())
+
+
+def test_an_order_that_was_given_while_its_host_was_cut_off_is_obeyed_afterwards(far: Host, kind: str) -> None:
+    first, second = hosts.spawn(kind, far, count=2)
+    far.database.cut()
+    operations.order(agents=[first.id], what=Agent.Order.TERMINATE, reason="It is not needed.")
+    (third,) = operations.spawn(type=kind, node="far")
+    far.database.restore()
+    until(lambda: Agent.objects.get(id=first.id).state == "terminated")
+    until(lambda: Agent.objects.get(id=third.id).state == "idle")
+    assert {agent.id for agent in hosts.live(kind)} == {second.id, third.id}
+
+
+def test_a_mission_goes_on_while_a_host_comes_and_goes(here: Host, far: Host, kind: str) -> None:
+    hosts.spawn(kind, here)
+    hosts.spawn(kind, far)
+    mission = fleet.launch({f"s{n:02}": {"agent": kind, "run": "sleep 0.1", "needs": [f"s{n - 2:02}"] if n > 1 else []}
+                            for n in range(40)})  # fmt: skip
+    for _ in range(3):
+        far.database.cut()
+        _progress(mission)
+        far.database.restore()
+        _progress(mission)
+    assert hosts.wait(mission).state == "succeeded"
+    assert sum(Sortie.objects.filter(mission=mission).values_list("tries", flat=True)) == 0
+
+
+def _progress(mission: Mission) -> None:
+    """Until a few more of its sorties have ended."""
+
+    def ended() -> int:
+        return Sortie.objects.filter(mission=mission, state="succeeded").count()
+
+    begun = ended()
+    until(lambda: ended() >= min(begun + 3, 40))
