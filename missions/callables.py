@@ -14,6 +14,7 @@ callables.load(
         "history",
         "hotspots",
         "inventory",
+        "provenance",
         "report",
         "security",
         "testing",

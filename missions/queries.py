@@ -112,6 +112,11 @@ def notable(mission: Mission, *, total: int, most: int) -> list[dict[str, Any]]:
     return shown
 
 
+def tolerated(mission: Mission) -> int:
+    """How many sorties of a mission have failed, and may."""
+    return Sortie.objects.filter(mission=mission, state=SortieState.FAILED, allow_failure=True).count()
+
+
 def last_result(mission: Mission) -> Any:
     """The result of the sortie that comes last in the plan; None where it has none."""
     last = Sortie.objects.filter(mission=mission).order_by("-turn", "-id").first()
@@ -149,6 +154,7 @@ def _page(mission: Mission, sorties: Sequence[Sortie], *, results: bool) -> Iter
             "note": attempt.note if attempt and one.state == SortieState.RUNNING else "",
             "result": attempt.result if results and attempt and attempt.state == Attempt.State.SUCCEEDED else None,
             "error": attempt.error if attempt and attempt.error else None,
+            "tolerated": one.allow_failure and one.state == SortieState.FAILED,
         }
 
 

@@ -17,9 +17,17 @@ from fleet.console import lines
 
 COLOURS = {
     "succeeded": "green", "failed": "red", "skipped": "yellow", "cancelled": "magenta", "running": "cyan",
-    "queued": "blue", "waiting": "yellow",
+    "queued": "blue", "waiting": "yellow", "tolerated": "yellow",
 }  # fmt: skip
-SIGNS = {"succeeded": "✓", "failed": "✗", "skipped": "–", "cancelled": "■", "running": "▶", "waiting": "…"}
+SIGNS = {
+    "succeeded": "✓",
+    "failed": "✗",
+    "skipped": "–",
+    "cancelled": "■",
+    "running": "▶",
+    "waiting": "…",
+    "tolerated": "○",
+}
 ENDED = ("succeeded", "failed", "skipped", "cancelled")
 MOST_ROWS = 30
 MOST_LINES = 200  # sorties of which each change gets a line of its own
@@ -89,9 +97,10 @@ class Board:
             table.add_column(no_wrap=True, width=14)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
         for item in items:
+            state = _state(item)
             what = item["note"] if item["state"] == "running" else item["error"] or item["waits_for"]
             table.add_row(
-                Text(f"{SIGNS.get(item['state'], '·')} {item['state']:<9}", style=COLOURS.get(item["state"], "dim")),
+                Text(f"{SIGNS.get(state, '·')} {state:<9}", style=COLOURS.get(state, "dim")),
                 Text(lines.one(item["key"])),
                 *([Text(item["agent_type"], style="dim")] if wide else []),
                 Text(lines.one(what or ""), style="dim"),
@@ -112,7 +121,12 @@ def _done(summary: Mapping[str, Any]) -> int:
     return sum(summary["sorties"][state] for state in ENDED)
 
 
+def _state(item: Mapping[str, Any]) -> str:
+    """As it is shown: a failure that the plan allows is none to be alarmed at."""
+    return "tolerated" if item["tolerated"] else str(item["state"])
+
+
 def _line(item: Mapping[str, Any]) -> str:
     what = item["error"] or (item["waits_for"] if item["state"] in {"waiting", "skipped"} else "")
     tail = f": {lines.one(what)[:200]}" if what else ""
-    return f"{SIGNS.get(item['state'], '·')} {lines.one(item['key'])} {item['state']}{tail}"
+    return f"{SIGNS.get(_state(item), '·')} {lines.one(item['key'])} {_state(item)}{tail}"

@@ -53,7 +53,7 @@ def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everythin
 def _row(item: dict[str, Any], width: int | None) -> str:
     what = lines.one(item["error"] or item["waits_for"] or item["note"] or "")
     parts = (
-        f"  {item['state']:<10}",
+        f"  {'tolerated' if item['tolerated'] else item['state']:<10}",
         lines.padded(lines.one(item["key"]), 30, width=width),
         lines.padded(item["agent_type"], 14, width=width),
         f"attempt {item['attempt']} ",

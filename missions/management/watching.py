@@ -197,10 +197,13 @@ def to_its_end(*, mission: Mission, command: OperatorCommand, as_json: bool, tim
 
 def conclude(*, mission: Mission, summary: dict[str, Any], say: Say) -> None:
     """What came of a mission that has ended: counts, failures, what its last sortie concluded, where its files are."""
-    counts = ", ".join(f"{n} {name}" for name, n in summary["sorties"].items() if n and name != "total")
+    tolerated = queries.tolerated(mission)
+    numbers = summary["sorties"] | {"failed": summary["sorties"]["failed"] - tolerated, "tolerated": tolerated}
+    counts = ", ".join(f"{n} {name}" for name, n in numbers.items() if n and name != "total")
     say(f"{lines.one(mission.name)} {mission.state} in {summary['elapsed_s']:.1f} s: {counts}")
     for item in queries.items(mission, states=["failed"], most=MOST_TOLD, results=False):
-        say(f"  ✗ {lines.one(item['key'])}: {lines.one(item['error'] or '')}")
+        sign, word = ("○", "tolerated: ") if item["tolerated"] else ("✗", "")
+        say(f"  {sign} {lines.one(item['key'])}: {word}{lines.one(item['error'] or '')}")
     if (more := summary["sorties"]["failed"] - MOST_TOLD) > 0:
         say(f"  … and {more} more: manage.py fleet_mission show {mission.ref} --state failed")
     _tell_found(queries.last_result(mission), say)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 SUMMARY = {"id", "name", "objective", "state", "reason", "sorties", "created_at", "finished_at", "elapsed_s"}
 ITEM = {
     "id", "key", "agent_type", "state", "attempt", "tries", "needs", "waits_for", "ready_at", "started_at", "finished_at",
-    "progress", "note", "result", "error",
+    "progress", "note", "result", "error", "tolerated",
 }  # fmt: skip
 UNKNOWN = ids.encode(ids.MISSION, ids.new())
 
@@ -113,6 +113,18 @@ def test_watch_ends_with_0_for_a_mission_that_succeeded_and_5_for_one_that_did_n
     told = mission("watch", bad.ref, "--json")
     assert (told.code, told.json["state"]) == (5, "failed")
     assert set(told.json) == SUMMARY
+
+
+def test_a_tolerated_failure_is_shown_as_such_and_not_as_a_failure(engine: Engine) -> None:
+    allowed = fleet.launch({"odd": {"with": {"fail": "it may"}, "allow_failure": True}, "one": {}})
+    assert fleet.run_to_end(engine, allowed) == "succeeded"
+    done = mission("watch", allowed.ref)
+    assert done.code == 0
+    assert "○ odd tolerated: it may" in done.err  # as it changed
+    assert "1 succeeded, 1 tolerated\n  ○ odd: tolerated: it may" in done.err  # at the end
+    assert "✗" not in done.err
+    assert "tolerated  odd" in mission("show", allowed.ref).out
+    assert [one["tolerated"] for one in mission("show", allowed.ref, "--json").json["items"]] == [True, False]
 
 
 def test_what_the_last_sortie_concluded_is_told_at_the_end(engine: Engine) -> None:

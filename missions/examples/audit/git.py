@@ -37,6 +37,10 @@ _OVERRIDES = {
 }
 
 
+# Who may check a signature: by the command line, which comes after the environment's overrides.
+_CHECKERS = ("-c", "gpg.program=gpg", "-c", "gpg.ssh.program=ssh-keygen", "-c", "gpg.x509.program=gpgsm")
+
+
 def environment() -> dict[str, str]:
     """The whole environment of a git process: a PATH, a plain locale, and overrides that no repository can undo."""
     overrides = {"GIT_CONFIG_COUNT": str(len(_OVERRIDES))}
@@ -145,6 +149,27 @@ def head(repository: Path) -> dict[str, str | int | bool]:
     branch = _run(repository, "symbolic-ref", "--quiet", "--short", "HEAD").stdout.decode(errors="replace").strip()
     shallow = output(repository, "rev-parse", "--is-shallow-repository").strip() == b"true"
     return {"commit": commit, "at": int(seconds), "subject": subject.strip(), "branch": branch, "shallow": shallow}
+
+
+def is_signed(repository: Path) -> bool:
+    """Whether the newest commit carries a signature, good or bad (git's signature-format(5))."""
+    headers = output(repository, "cat-file", "commit", "HEAD").partition(b"\n\n")[0]
+    return b"\ngpgsig" in headers
+
+
+def verified(repository: Path) -> tuple[bool, str]:
+    """Whether the newest commit's signature is good, and what its checker said. Whose keys count is the user's to say:
+    this alone reads the settings and the keys below HOME."""
+    ours = {name: value for name, value in environment().items() if name != "GIT_CONFIG_GLOBAL"}
+    done = subprocess.run(
+        ["git", "-C", os.fspath(repository), *_CHECKERS, "verify-commit", "HEAD"],
+        env=ours | {name: os.environ[name] for name in ("HOME", "GNUPGHOME") if name in os.environ},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    return done.returncode == 0, done.stdout.decode(errors="replace").strip()
 
 
 def _run(repository: Path, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:

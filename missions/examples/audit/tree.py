@@ -75,9 +75,14 @@ class Tree:
 
 
 def of(context: Context) -> Tree:
-    """The tree of the mission's `repository`; a relative path counts from the folder it was launched in."""
+    """The tree of the mission's `repository`."""
+    return load(place(context))
+
+
+def place(context: Context) -> Path:
+    """The folder that `repository` names; a relative path counts from the folder in which the mission was launched."""
     base = PROJECT if context.cwd == context.scratch else context.cwd
-    return load(base / Path(str(context.inputs["repository"])).expanduser())
+    return base / Path(str(context.inputs["repository"])).expanduser()
 
 
 def load(repository: Path) -> Tree:
