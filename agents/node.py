@@ -327,7 +327,8 @@ class Supervisor:
         key = (post.type.name, post.place)
         if given_up or (asked and post.ordered != Agent.Order.RESTART):
             self.posts.pop(key, None)
-            self._released.add(key)
+            if post.kept:
+                self._released.add(key)
             return
         wait = BACKOFF_S[min(max(crashes - 1, 0), len(BACKOFF_S) - 1)]
         post.child, post.agent, post.crashes, post.not_before = None, None, crashes, time.monotonic() + wait

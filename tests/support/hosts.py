@@ -25,7 +25,6 @@ from django.test import override_settings
 
 from agents import operations, processes
 from agents.models import Agent, AgentType, Node
-from fleet import ids
 from fleet.celery import app
 from missions.control import Control
 from missions.hints import Hinter
@@ -239,6 +238,12 @@ def attempts(mission: Mission) -> list[tuple[str, int, str]]:
     return [(one.sortie.key, one.number, one.state) for one in found.select_related("sortie")]
 
 
+def kill(agent: Agent) -> None:
+    """kill -9 of its process."""
+    assert agent.pid is not None
+    os.kill(agent.pid, signal.SIGKILL)
+
+
 def alive(agent: Agent) -> bool:
     return processes.is_alive(pid=agent.pid, start_time=agent.start_time)
 
@@ -258,7 +263,3 @@ def until(true: Callable[[], Any], *, within_s: float = 15) -> Any:
         assert time.monotonic() < deadline, f"not true within {within_s} s"
         time.sleep(0.02)
     return value
-
-
-def refs(agents: list[Agent]) -> list[str]:
-    return [ids.encode(ids.AGENT, one.id) for one in agents]

@@ -1,0 +1,166 @@
+"""What can go wrong when agents are started: each case has a clear row, and keeps its log."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import override_settings
+
+from agents import operations
+from agents.models import Agent, AgentType
+from fleet import errors
+from tests.support import fleet, hosts
+from tests.support.hosts import Host, until
+
+pytestmark = pytest.mark.xdist_group("nodes that start agents")
+
+
+@pytest.fixture(scope="module")
+def fate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fates") / "fate"
+
+
+@pytest.fixture(scope="module")
+def host(django_db_setup: None, django_db_blocker: Any, fate: Path) -> Iterator[Host]:
+    """A node with places for three agents."""
+    house = hosts.Hosts()
+    with hosts.database(django_db_blocker), hosts.control(), override_settings(FLEET_SPAWN_S=2.0):
+        try:
+            yield house.add(
+                "here", FLEET_NODE_PLACES="3", FLEET_CALLABLES="tests.support.fates", FLEET_TEST_FATE=str(fate)
+            )
+        finally:
+            house.remove()
+
+
+@pytest.fixture
+def kind(host: Host, fate: Path) -> Iterator[str]:
+    hosts.kind("survey")
+    yield "survey"
+    fate.unlink(missing_ok=True)
+    AgentType.objects.filter(name="survey").update(agents=0, enabled=True)
+    hosts.away(*hosts.live("survey"))
+    until(lambda: not host.children())
+
+
+@pytest.mark.parametrize(
+    ("what", "reason", "said"),
+    [
+        ("die", "Its process ended with exit code 3 before it reported", "My time has come."),
+        ("hang", "It never reported; see its log.", "I do not feel like it."),
+    ],
+)
+def test_an_ordered_agent_that_does_not_come_up_has_failed_and_is_not_tried_again(
+    host: Host, kind: str, fate: Path, what: str, reason: str, said: str
+) -> None:
+    fate.write_text(what)
+    (agent,) = operations.spawn(type=kind, node=host.name)
+    until(lambda: Agent.objects.get(id=agent.id).state == "failed")
+    agent.refresh_from_db()
+    assert agent.reason.startswith(reason), agent.reason
+    assert said in host.agent_log(agent)
+    until(lambda: "".join(agent.log.values_list("text", flat=True)).find(said) >= 0)
+    until(lambda: not host.children())
+    fate.unlink()
+    (next_one,) = hosts.spawn(kind, host)
+    assert Agent.objects.filter(type=kind, spawned_at__gt=agent.spawned_at).count() == 1, "only the one ordered now"
+    assert next_one.place == agent.place
+
+
+def test_an_agent_that_its_type_keeps_is_tried_again_until_it_comes_up(host: Host, kind: str, fate: Path) -> None:
+    fate.write_text("die")
+    AgentType.objects.filter(name=kind).update(agents=1)
+    until(lambda: Agent.objects.filter(type=kind, state="failed", crashes=1).exists())
+    fate.unlink()
+    (agent,) = until(lambda: list(Agent.objects.filter(type=kind, state="idle")))
+    assert agent.crashes >= 2
+    assert agent.place == 1
+
+
+def test_a_node_takes_no_more_agents_than_it_has_places(host: Host, kind: str) -> None:
+    hosts.spawn(kind, host, count=2)
+    with pytest.raises(errors.Conflict, match=r"Node here is full \(3 agents in 3 places\)"):
+        operations.spawn(type=kind, node=host.name, count=2)
+    assert len(hosts.live(kind)) == 2, "all that were asked for, or none"
+    AgentType.objects.filter(name=kind).update(agents=9)
+    until(lambda: len(hosts.live(kind)) == 3)
+    fleet.until(lambda: Agent.objects.filter(type=kind, state="idle").count() == 3)
+    assert len(host.children()) == 3
+
+
+def test_of_many_spawns_at_once_as_many_succeed_as_there_are_places(host: Host, kind: str) -> None:
+    said: list[str] = []
+    ready = threading.Barrier(6)
+
+    def spawn() -> None:
+        ready.wait()
+        try:
+            operations.spawn(type=kind)
+            said.append("spawned")
+        except errors.Conflict:
+            said.append("full")
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=spawn) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(said) == ["full"] * 3 + ["spawned"] * 3
+    until(lambda: [agent.state for agent in hosts.live(kind)] == ["idle"] * 3)
+    assert sorted(agent.place for agent in hosts.live(kind)) == [1, 2, 3]
+    assert host.children() == {agent.pid for agent in hosts.live(kind)}
+
+
+def test_a_limit_of_a_type_in_the_whole_fleet_holds(host: Host, kind: str) -> None:
+    AgentType.objects.filter(name=kind).update(most_agents=1)
+    try:
+        hosts.spawn(kind, host)
+        with pytest.raises(errors.Conflict, match="may have 1 agents in the whole fleet, and has 1"):
+            operations.spawn(type=kind)
+    finally:
+        AgentType.objects.filter(name=kind).update(most_agents=0)
+
+
+def test_an_agent_that_is_ordered_while_another_waits_after_a_crash_costs_that_one_nothing(
+    host: Host, kind: str, fate: Path
+) -> None:
+    (first,) = hosts.spawn(kind, host)
+    fate.write_text("die")
+    hosts.kill(first)
+    until(lambda: Agent.objects.filter(type=kind, state="failed").exists())  # now it waits for a second, and has no row
+    until(lambda: not hosts.live(kind))
+    fate.unlink()
+    (second,) = hosts.spawn(kind, host)
+    assert second.place == first.place
+    until(lambda: [agent.state for agent in hosts.live(kind)] == ["idle"] * 2)
+    assert host.children() == {agent.pid for agent in hosts.live(kind)}
+
+
+def test_a_type_that_is_edited_changes_what_its_nodes_keep(host: Host, kind: str) -> None:
+    def kept() -> list[tuple[int, str, int]]:
+        return [(agent.place, agent.state, agent.concurrency) for agent in hosts.live(kind)]
+
+    of_type = AgentType.objects.filter(name=kind)
+    of_type.update(agents=2)
+    until(lambda: kept() == [(1, "idle", 1), (2, "idle", 1)])
+    first, second = hosts.live(kind)
+    of_type.update(agents=1, concurrency=3)
+    until(lambda: kept() == [(1, "idle", 1)])
+    second.refresh_from_db()
+    assert (second.state, second.order) == ("terminated", "drain")
+    hosts.kill(first)
+    until(lambda: kept() == [(1, "idle", 3)])  # a successor is as the type's row says now
+    hosts.spawn(kind, host)
+    of_type.update(enabled=False)
+    until(lambda: kept() == [])  # also the one that was ordered
+    with pytest.raises(errors.Conflict, match="is disabled"):
+        operations.spawn(type=kind)
+    of_type.update(enabled=True)
+    until(lambda: kept() == [(1, "idle", 3)])
