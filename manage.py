@@ -2,12 +2,14 @@
 # PYTHON_ARGCOMPLETE_OK
 """The fleet's command line: `manage.py help` lists the commands; those of the fleet begin with `fleet_`."""
 
+import errno
 import os
 import sys
 
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
+    give_closed_streams_a_place()
     try:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
@@ -19,25 +21,67 @@ def main() -> None:
 
         completion.complete()
     try:
-        execute_from_command_line(sys.argv)
+        try:
+            execute_from_command_line(sys.argv)
+        finally:
+            sys.stdout.flush()  # now, while it can still be told that this fails
     except ImproperlyConfigured as fault:
-        sys.stderr.write(f"The settings are refused: {fault}\n")
-        sys.exit(2)
+        leave(2, f"The settings are refused: {fault}")
+    except BrokenPipeError:  # whoever read our output has enough of it, as `| head` has
+        drop_the_output()
+        leave(141)
     except PermissionError as fault:
-        sys.stderr.write(
+        leave(
+            4,
             f"You may not use {fault.filename} ({fault.strerror}). A fleet's folder is for the user who started it: "
-            "become that user, or name a folder of your own with FLEET_HOME.\n"
+            "become that user, or name a folder of your own with FLEET_HOME.",
         )
-        sys.exit(4)
+    except OSError as fault:
+        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        drop_the_output()
+        where = fault.filename or "the output or the fleet's folder"
+        leave(1, f"{fault.strerror}: {where} could not be written. Make room there, and try again.")
+
+
+def leave(code: int, why: str = "") -> None:
+    if why:
+        sys.stderr.write(f"{why}\n")
+    sys.exit(code)
+
+
+def give_closed_streams_a_place() -> None:
+    """What a shell has closed (`>&-`) leads nowhere; or else the next file or connection would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (as long as the process lives)
+
+
+def drop_the_output() -> None:
+    """Python flushes once more at its end, and would complain of the same."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def use_the_environment_of_this_folder() -> None:
     """Start again with .venv's Python, where there is one and this is another: `./manage.py` works without activation."""
     environment = os.path.join(os.path.dirname(os.path.abspath(__file__)), ".venv")
     python = os.path.join(environment, "bin", "python")
-    if os.path.exists(python) and os.path.realpath(sys.prefix) != os.path.realpath(environment):
+    try:
+        os.stat(python)
+    except PermissionError:
+        leave(
+            4,
+            f"You may not use {os.path.realpath(python)}, the Python of {environment}. Clone the project into a folder "
+            "of your own and run `make install` there, or have .venv made with a Python that everybody may run.",
+        )
+    except OSError:
+        return
+    if os.path.realpath(sys.prefix) != os.path.realpath(environment):
         os.execv(python, [python, *sys.argv])
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

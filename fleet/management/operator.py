@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +22,8 @@ def without_postgres(fault: Error) -> errors.Unavailable:
 
 
 class OperatorCommand(BaseCommand):
-    """Data on stdout, all else on stderr; a FleetError becomes its message and its exit code."""
+    """Data on stdout, all else on stderr; a FleetError becomes its message and its exit code. manage.py sees to Ctrl-C,
+    to closed pipes and to full disks."""
 
     requires_system_checks = []
 
@@ -32,12 +32,6 @@ class OperatorCommand(BaseCommand):
             code = self.act(**options)
         except errors.FleetError as fault:
             raise CommandError(str(fault), returncode=fault.exit_code) from fault
-        except KeyboardInterrupt:
-            sys.exit(130)
-        except BrokenPipeError:
-            # Whoever read our output has enough of it, as `| head` has. Python would flush once more at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
         except ProgrammingError as fault:
             if not isinstance(fault.__cause__, UndefinedTable | UndefinedColumn):
                 raise

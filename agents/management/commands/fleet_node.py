@@ -8,21 +8,22 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
 
 from agents.node import Supervisor
 from fleet.management import process
+from fleet.management.operator import OperatorCommand
 from fleet.services import beats
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Keep agents of every enabled type running on this host. On SIGTERM or Ctrl-C they drain and end."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--name", default="", help="this host's name in the fleet (its hostname)")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, **options: Any) -> int:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         ending = process.ending()
         name = options["name"] or settings.FLEET_NODE or socket.gethostname()
         Supervisor(name=name).run(ending=ending, alive=lambda: beats.beat(settings.FLEET_HOME, "fleet_node"))
+        return 0
