@@ -18,7 +18,7 @@ from missions.plan.faults import Faults, quoted
 from missions.plan.specs import SortieSpec, Surroundings
 from missions.plan.values import Json
 
-_PART = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_-]*)\[[^\[\]\x00-\x1f\x7f]{1,120}\]")
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\[[^\[\]\x00-\x1f\x7f]{1,120}\]")
 
 
 def added(
@@ -37,18 +37,22 @@ def added(
     `parent` may have been lifted above.
     """
     faults = Faults()
-    items = _mappings(items, parent, faults)
-    plain, names, before = [], dict[str, str](), dict[str, tuple[str, ...]]()
+    plain, names, before = list[object](), dict[str, str](), dict[str, tuple[str, ...]]()
     existing = dict.fromkeys(existing)  # in their order, and quick to look up
     taken = set(existing)
-    for index, item in enumerate(items):
-        name = item.get("name")
-        part = _PART.fullmatch(name) if isinstance(name, str) else None
-        alias = f"{part[1][:40]}-part-{index}" if part else name
-        if isinstance(name, str) and isinstance(alias, str):
+    for index, item in enumerate(items if isinstance(items, list | tuple) else ()):
+        if not isinstance(item, Mapping):
+            plain.append(item)
+            continue
+        name: object = item.get("name")
+        alias = name
+        if isinstance(name, str):
             if name in taken:
                 how = "is in the mission already" if name in existing else "is given twice"
                 faults.add((f"added by {parent}",), f"{quoted(name)} {how}.", "Choose another name.")
+            # The reader of plans takes neither a name twice nor a part.
+            aside = name in taken or _PART.fullmatch(name)
+            alias = f"{name.partition('[')[0][:40]}-item-{index + 1}" if aside else name
             taken.add(name)
             names[alias] = name
             if len(name) > matrix.MAX_KEY:
@@ -56,35 +60,21 @@ def added(
                 faults.add((f"added by {parent}",), fault, "Choose a shorter name.")
             before[alias] = _before(item.get("before", []), name=name, existing=existing, parent=parent, faults=faults)
         plain.append({key: value for key, value in item.items() if key != "before"} | {"name": alias})
-    faults.check()
     aliases = {name: alias for alias, name in names.items()}
     for one in plain:
-        needs = one.get("needs")
-        if isinstance(needs, list):
+        if isinstance(one, dict) and isinstance(needs := one.get("needs"), list):
             one["needs"] = [aliases.get(need, need) if isinstance(need, str) else need for need in needs]
     specs = loading.added(
-        items=plain,
+        items=plain if isinstance(items, list | tuple) else items,
         existing=existing,
         parent=parent,
         surroundings=surroundings,
         defaults={name: value for name, value in defaults.items() if name != "priority"},
         inputs=inputs,
         priority=priority,
+        faults=faults,
     )
     return tuple(_named(spec, names, before) for spec in specs)
-
-
-def _mappings(items: object, parent: str, faults: Faults) -> list[Mapping[str, Any]]:
-    if not isinstance(items, list | tuple):
-        fix = 'Give a list: [{"name": …, "agent": …, "run": …}].'
-        faults.add((f"added by {parent}",), "What is to be added is not a list.", fix)
-        faults.fail()
-    for number, item in enumerate(items, start=1):
-        if not isinstance(item, Mapping):
-            fix = 'Give a mapping: {"name": …, "agent": …, "run": …}.'
-            faults.add((f"added by {parent}",), f"Item {number} is not a mapping.", fix)
-    faults.check()
-    return list(items)
 
 
 def _before(given: Any, *, name: str, existing: Collection[str], parent: str, faults: Faults) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from missions.plan import inputs, reading, structure
@@ -30,20 +30,20 @@ def from_data(*, data: Mapping[str, Any], surroundings: Surroundings) -> Plan:
 
 def added(
     *,
-    items: Sequence[Mapping[str, Any]],
+    items: object,
     existing: Collection[str],
     parent: str,
     surroundings: Surroundings,
     defaults: Mapping[str, Json],
     inputs: Collection[str] = (),
     priority: int = 0,
+    faults: Faults,
 ) -> tuple[SortieSpec, ...]:
-    """The sorties that the sortie `parent` asks to add: mappings as in a plan, each with a "name".
+    """The sorties that the sortie `parent` asks to add: a list of mappings as in a plan, each with a "name".
 
     They may need what is in `existing` (keys of the mission, in its order) and each other. `defaults`, `inputs` and
-    `priority` are the plan's, or whoever's they take. PlanError tells every fault.
+    `priority` are the plan's, or whoever's they take. PlanError tells every fault, also those that `faults` has already.
     """
-    faults = Faults()
     path = (f"added by {parent}",)
     copied = reading.copy(data=items, max_bytes=surroundings.max_bytes, faults=faults).data
     if not isinstance(copied, list):
@@ -55,10 +55,13 @@ def added(
         faults.fail()
     sorties: dict[str, Any] = {}
     for index, item in enumerate(copied):
-        name = item.pop("name", None) if isinstance(item, dict) else None
+        if not isinstance(item, dict):
+            fix = 'Give a mapping: {"name": …, "agent": …, "run": …}.'
+            faults.add(path, f"Item {index + 1} is not a mapping.", fix)
+            continue
+        name = item.pop("name", None)
         if not isinstance(name, str):
-            fault = f"Item {index + 1} has no name."
-            faults.add(path, fault, 'Give a mapping with a text as its "name".')
+            faults.add(path, f"Item {index + 1} has no name.", 'Give it a text as its "name".')
         elif name in sorties:
             faults.add(path, f"{quoted(name)} is given twice.", "Choose another name.")
         else:

@@ -72,6 +72,28 @@ def test_what_cannot_be_added_is_refused(items: list[Any], words: list[str]) -> 
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+def test_every_fault_of_a_list_is_told_together() -> None:
+    fine = {"agent": "testing", "run": "x"}
+    with pytest.raises(plan.PlanError) as caught:
+        add(
+            {**fine, "name": "inventory", "timeout": "soon"},
+            {**fine, "name": "scan[part=1]", "before": ["nobody"]},
+            {**fine, "name": "scan[part=1]", "agent": "testng"},
+            {"name": "idle", "agent": "testing"},
+            {**fine, "name": "late", "needs": ["gone"], "color": "red"},
+            "text",
+            fine,
+        )
+    faults = [fault.fault for fault in caught.value.faults]
+    for words in (
+        '"inventory" is in the mission already', '"soon" is not a duration', '"nobody" is not a sortie of this mission',
+        '"scan[part=1]" is given twice', 'no agent type "testng"', "It says nothing to do", '"gone" is not a sortie',
+        'The key "color" is not known', "Item 6 is not a mapping", "Item 7 has no name",
+    ):  # fmt: skip
+        assert len([one for one in faults if words in one]) == 1, (words, faults)
+    assert len(faults) == 10
+
+
 @pytest.mark.parametrize("items", [{"a": {"agent": "testing"}}, "text", 3, None, True, {"name": "a"}])
 def test_what_is_no_list_is_refused(items: object) -> None:
     with pytest.raises(plan.PlanError, match="not a list"):
