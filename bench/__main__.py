@@ -122,6 +122,15 @@ def workloads(
         took, grown = fleet.accept(10_000)
         return {"seconds": took, "grown_mb": grown}
 
+    def spawn() -> dict[str, float]:
+        alone = sorted(took for _ in range(7 * rounds) for took in fleet.spawn(1))
+        eight = sorted(took for _ in range(rounds) for took in fleet.spawn(8))
+        return {
+            "p50_s": statistics.median(alone),
+            "p95_s": alone[int(len(alone) * 0.95)],
+            "eight_at_once_p95_s": eight[int(len(eight) * 0.95)],
+        }
+
     return {
         "w1": lambda: throughput(2_000, lambda: fleet.independent(2_000), lambda: bare.independent(2_000)),
         "w2": lambda: throughput(1_040, lambda: fleet.fans(20), lambda: bare.fans(20)),
@@ -132,7 +141,8 @@ def workloads(
         "run": lambda: {"ms_a_sortie": fleet.each(40, run="true") * 1_000},
         "call": lambda: {"ms_a_sortie": fleet.each(20, call="bench.callables:nothing") * 1_000},
         "accept_10000": accept,
-        "memory": lambda: {"agents_and_control_pss_mb": fleet.memory_mb()},
+        "spawn": spawn,
+        "memory": lambda: {"node_agents_and_control_pss_mb": fleet.memory_mb()},
     }
 
 

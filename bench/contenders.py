@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import redis
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 120.0
+LOOK_S = 0.004  # how often the end is looked for, of both
 
 
 def wait(true: Callable[[], Any], *, every_s: float = 0.002) -> None:
@@ -60,7 +62,7 @@ class Bare:
         self.store.set("ended", 0)
         began = time.perf_counter()
         start()
-        wait(lambda: int(self.store.get("ended") or 0) >= ends and not self.store.llen("bare"))
+        wait(lambda: int(self.store.get("ended") or 0) >= ends and not self.store.llen("bare"), every_s=LOOK_S)
         return time.perf_counter() - began
 
     def independent(self, count: int) -> float:
@@ -79,23 +81,22 @@ class Bare:
 
 
 class Fleet:
-    """Two agents of one type, one of another, and the control loop, on durable Postgres."""
+    """A node with two agents of one type and one of another, and the control loop, on durable Postgres."""
 
     def __init__(self, *, env: dict[str, str], log: Path) -> None:
         self.processes: list[subprocess.Popen[bytes]] = []
-        from agents.models import Agent  # noqa: PLC0415  (Django must be set up first)
+        from agents import operations as agents  # noqa: PLC0415  (Django must be set up first)
+        from agents.models import Agent, AgentType  # noqa: PLC0415
         from missions import operations, plan, rows, surroundings  # noqa: PLC0415
 
         self.operations, self.plan, self.surroundings = operations, plan, surroundings
+        self.orders, self.agents = agents, Agent
         self.watch = rows.connect(name="bench")
-        self._spawn(["manage.py", "fleet_control"], env, log)
-        for number, agent_type in enumerate(("backend", "backend", "testing")):
-            self._spawn(
-                ["-m", "celery", "-A", "fleet.celery", "worker", "--queues", f"agent.{agent_type}", "--pool", "threads",
-                 "--concurrency", "2", "--hostname", f"{agent_type}-{number}@bench", "--without-mingle",
-                 "--without-gossip", "--loglevel", "WARNING"],
-                {**env, "FLEET_AGENT_TYPE": agent_type}, log,
-            )  # fmt: skip
+        AgentType.objects.update(agents=0)
+        AgentType.objects.filter(name="backend").update(agents=2)
+        AgentType.objects.filter(name="testing").update(agents=1)
+        for command in ("fleet_control", "fleet_node"):
+            self._spawn(["manage.py", command], env, log)
         wait(lambda: Agent.objects.filter(state="idle").count() == 3, every_s=0.1)
 
     @property
@@ -126,7 +127,7 @@ class Fleet:
         """From the first launch until all have succeeded. Reading the plan is measured apart (`accept`)."""
         began = time.perf_counter()
         ids = [self._launch(text, read) for text, read in plans]
-        wait(lambda: self._succeeded(ids))
+        wait(lambda: self._succeeded(ids), every_s=LOOK_S)
         return time.perf_counter() - began
 
     def independent(self, count: int) -> float:
@@ -161,8 +162,31 @@ class Fleet:
         return took, (psutil.Process().memory_info().rss - before) / 1e6
 
     def memory_mb(self) -> float:
-        """Proportional set size of the agents and the control loop at rest."""
-        return sum(psutil.Process(pid).memory_full_info().pss for pid in self.pids) / 1e6
+        """Proportional set size of the node, its agents and the control loop at rest."""
+        ours = [psutil.Process(pid) for pid in self.pids]
+        ours += [child for process in ours for child in process.children(recursive=True)]
+        held = 0
+        for process in ours:
+            with contextlib.suppress(psutil.NoSuchProcess):  # a process that just ends holds nothing
+                held += process.memory_full_info().pss
+        return held / 1e6
+
+    def spawn(self, count: int) -> list[float]:
+        """Seconds from the order until each of so many agents, ordered at once, has reported; then they are ended."""
+        began = time.perf_counter()
+        ordered = [agent.id for agent in self.orders.spawn(type="security", count=count)]
+        there: dict[Any, float] = {}
+        while len(there) < count:
+            if time.perf_counter() - began > PATIENCE_S:
+                raise TimeoutError("not every agent came up")
+            for (agent,) in self.watch.execute(
+                "SELECT id FROM agents_agent WHERE id = ANY (%s) AND state = 'idle'", [ordered]
+            ).fetchall():
+                there.setdefault(agent, time.perf_counter() - began)
+            time.sleep(0.002)
+        self.orders.order(agents=ordered, what=self.agents.Order.NOW, reason="It was measured.")
+        wait(lambda: not self.agents.objects.filter(id__in=ordered, ended_at=None).exists(), every_s=0.02)
+        return list(there.values())
 
     def stop(self) -> None:
         self.watch.close()
