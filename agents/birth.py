@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 import logging
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from django.conf import settings
 from django.db import connections
 
 from fleet.celery import app
 from fleet.services.launch import follow_parent
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 WARM = (
     "celery.apps.worker",
@@ -82,9 +88,26 @@ def bear(*, argv: Sequence[str], env: Mapping[str, str], log: Path) -> Child:
         status = 1
         logging.getLogger("fleet.birth").critical("an agent could not go on", exc_info=True)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(status)  # never up into the node's own code
+
+
+class _Log(io.FileIO):
+    """A log on a disk that may be full: what does not fit is lost, and nobody who prints learns of it."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _speaker(number: int) -> TextIO:
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Log(number, "w", closefd=False)), "utf-8", "replace", line_buffering=True
+    )
 
 
 def _become(*, parent: int, env: Mapping[str, str], log: Path) -> None:
@@ -99,6 +122,10 @@ def _become(*, parent: int, env: Mapping[str, str], log: Path) -> None:
     for ours, standard in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(ours, standard)
     os.closerange(3, 4096)
+    for name, standard in (("stdout", 1), ("stderr", 2)):
+        speaker = _speaker(standard)
+        setattr(sys, name, speaker)
+        setattr(sys, f"__{name}__", speaker)  # to which Celery prints its banner
     os.chdir(settings.BASE_DIR)
     os.environ.update(env)
     for handler in list(logging.root.handlers):

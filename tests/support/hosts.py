@@ -201,13 +201,15 @@ def spawn(type: str, host: Host, *, count: int = 1, concurrency: int | None = No
 
 
 def away(*agents: Agent) -> None:
-    """End what still lives of these, or their successors: every agent of their types."""
-    types = {one.type_id for one in agents}
-    operations.order(
-        agents=list(Agent.objects.filter(type__in=types, state__in=Agent.LIVE).values_list("id", flat=True)),
-        what=Agent.Order.NOW, reason="The test is over.",
-    )  # fmt: skip
-    fleet.until(lambda: not Agent.objects.filter(type__in=types, state__in=Agent.LIVE).exists())
+    """End what still lives of these, and their successors: every agent of their types."""
+    left = Agent.objects.filter(type__in={one.type_id for one in agents}, state__in=Agent.LIVE)
+
+    def none_lives() -> bool:
+        now = list(left.values_list("id", flat=True))
+        operations.order(agents=now, what=Agent.Order.NOW, reason="The test is over.")
+        return not now
+
+    until(none_lives)
 
 
 def live(type: str) -> list[Agent]:
@@ -221,6 +223,13 @@ def kind(name: str, **more: Any) -> AgentType:
 
 def running(mission: Mission) -> list[Sortie]:
     return list(Sortie.objects.filter(mission=mission, state="running").order_by("key"))
+
+
+def flier(mission: Mission) -> Agent:
+    """Who flies its only running sortie."""
+    (sortie,) = running(mission)
+    assert sortie.agent is not None
+    return sortie.agent
 
 
 def wait(mission: Mission, *, within_s: float = 30) -> Mission:

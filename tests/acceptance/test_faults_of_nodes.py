@@ -1,0 +1,276 @@
+"""What happens to nodes, agents and the processes below them: killed, halted, all at once. No sortie is lost by it, none is
+accepted twice, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from agents import operations, processes
+from agents.models import Agent, Node
+from fleet import errors, ids
+from fleet.events.models import Event
+from missions.models import Attempt, Sortie
+from tests.support import fleet, hosts
+from tests.support.hosts import Host, until
+
+pytestmark = pytest.mark.xdist_group("faults of nodes")
+
+
+@pytest.fixture(scope="module")
+def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
+    with hosts.database(django_db_blocker), hosts.control():
+        all_hosts = hosts.Hosts()
+        try:
+            yield all_hosts
+        finally:
+            all_hosts.remove()
+
+
+@pytest.fixture(scope="module")
+def host(house: hosts.Hosts) -> Host:
+    return house.add("here")
+
+
+@pytest.fixture
+def kind(host: Host) -> Iterator[str]:
+    hosts.kind("survey")
+    yield "survey"
+    if host.process is None or host.process.poll() is not None:
+        host.start()
+    hosts.away(*hosts.live("survey"))
+    until(lambda: not host.children())
+
+
+def first_waits(pids: Path) -> dict[str, str]:
+    """Work whose first attempt goes on for ever, with a child that called setsid, and whose second is done at once. Each
+    notes its processes."""
+    return {
+        "agent": "survey",
+        "run": f"echo $$ >> {pids}; case $FLEET_ATTEMPT in */1) setsid sleep 600 & echo $! >> {pids}; wait;; esac",
+    }
+
+
+def shim_of(pid: int) -> psutil.Process:
+    """The shim under which a work's process runs."""
+    return next(one for one in psutil.Process(pid).parents() if "agents/shim" in " ".join(one.cmdline()))
+
+
+def test_a_killed_work_has_failed_a_try_and_a_killed_shim_takes_it_along(host: Host, kind: str, tmp_path: Path) -> None:
+    hosts.spawn(kind, host)
+    pids = tmp_path / "pids"
+    retried = {**first_waits(pids), "retry": {"max_attempts": 2, "backoff": "0.1s"}}
+    mission = fleet.launch({"one": retried})
+    work, child = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
+    os.kill(work, signal.SIGKILL)
+    assert hosts.wait(mission).state == "succeeded"
+    assert hosts.attempts(mission) == [("one", 1, "failed"), ("one", 2, "succeeded")]
+    assert "SIGKILL" in str(Attempt.objects.get(sortie__mission=mission, number=1).error)
+    assert hosts.gone(work, child)
+
+    pids.unlink()
+    mission = fleet.launch({"one": retried})
+    work, child = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
+    shim_of(work).kill()
+    assert hosts.wait(mission).state == "succeeded"
+    assert [number for _, number, _ in hosts.attempts(mission)] == [1, 2]
+    until(lambda: hosts.gone(work, child))
+
+
+def test_a_killed_agents_work_is_stopped_and_goes_on_with_another_in_two_seconds(
+    host: Host, kind: str, tmp_path: Path
+) -> None:
+    first, second = hosts.spawn(kind, host, count=2)
+    pids = tmp_path / "pids"
+    mission = fleet.launch({"one": first_waits(pids)})
+    work, child = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
+    flier = hosts.flier(mission)
+    hosts.kill(flier)
+    assert hosts.wait(mission).state == "succeeded"
+    one, two = Attempt.objects.filter(sortie__mission=mission).order_by("number")
+    assert (one.state, two.agent_id in {first.id, second.id, None} - {flier.id}) == ("lost", True)
+    assert one.finished_at is not None
+    assert (two.started_at - one.finished_at).total_seconds() < 2
+    until(lambda: hosts.gone(work, child))
+    until(lambda: [agent.state for agent in hosts.live(kind)] == ["idle"] * 2)
+
+
+def test_a_killed_node_takes_its_agents_along_and_its_successor_starts_what_was_ordered(
+    host: Host, kind: str, tmp_path: Path
+) -> None:
+    agents = hosts.spawn(kind, host, count=2, concurrency=3)
+    leaving, staying = agents
+    pids = tmp_path / "pids"
+    mission = fleet.launch({"one": first_waits(pids)})
+    work, child = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
+    idle = leaving if hosts.running(mission)[0].agent_id != leaving.id else staying
+    operations.order(agents=[idle.id], what=Agent.Order.TERMINATE, reason="It is not needed.")
+    until(lambda: Agent.objects.get(id=idle.id).state == "terminated")
+    host.send(signal.SIGKILL)
+    until(lambda: not any(map(hosts.alive, agents)))
+    until(lambda: hosts.gone(work, child))
+    host.start()
+    assert hosts.wait(mission).state == "succeeded"
+    assert Sortie.objects.get(mission=mission).tries == 0
+    (again,) = until(lambda: [agent for agent in hosts.live(kind) if agent.state == "idle"])
+    assert again.concurrency == 3
+    assert host.children() == {again.pid}
+
+
+def test_all_killed_at_once_leaves_nothing_and_loses_nothing(host: Host, kind: str, tmp_path: Path) -> None:
+    """The node, its agents, the shims and the work: only the next agent's start can find what the work had started."""
+    hosts.spawn(kind, host, concurrency=2)
+    pids = tmp_path / "pids"
+    mission = fleet.launch({"one": first_waits(pids), "two": first_waits(pids)})
+    noted = until(lambda: hosts.noted(pids) if len(hosts.noted(pids)) == 4 else None)
+    everything = [psutil.Process(host.pid), *psutil.Process(host.pid).children(recursive=True)]
+    for one in everything:
+        if one.pid not in noted[1::2]:
+            one.send_signal(signal.SIGSTOP)  # so that none can react to the death of another
+    for one in everything:
+        if one.pid not in noted:
+            one.send_signal(signal.SIGKILL)
+    assert host.process is not None
+    host.process.wait()
+    host.start()
+    assert hosts.wait(mission).state == "succeeded"
+    until(lambda: hosts.gone(*noted))
+    until(lambda: host.children() == {agent.pid for agent in hosts.live(kind)})
+
+
+def test_a_halted_agent_loses_its_work_and_is_put_away(host: Host, kind: str, tmp_path: Path) -> None:
+    hosts.spawn(kind, host)
+    pids = tmp_path / "pids"
+    mission = fleet.launch({"one": first_waits(pids)})
+    work, _ = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
+    halted = hosts.flier(mission)
+    assert halted.pid is not None
+    os.kill(halted.pid, signal.SIGSTOP)
+    until(lambda: Agent.objects.get(id=halted.id).state == "lost")
+    assert hosts.wait(mission).state == "succeeded", "by its successor, once the halted one is put away"
+    assert not hosts.alive(halted)
+    until(lambda: hosts.gone(work))
+    assert hosts.attempts(mission) == [("one", 1, "lost"), ("one", 2, "succeeded")]
+    (successor,) = hosts.live(kind)
+    assert successor.crashes == 0
+
+
+def test_a_halted_agent_that_goes_on_after_its_lease_says_nothing_that_counts(
+    host: Host, kind: str, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    hosts.spawn(kind, host)
+    mission = fleet.launch({"one": {"agent": kind, "driver": "scripted", "with": {"hold_until": str(go)}}})
+    until(lambda: hosts.running(mission))
+    halted = hosts.flier(mission)
+    assert halted.pid is not None
+    hosts.spawn(kind, host)
+    os.kill(halted.pid, signal.SIGSTOP)
+    go.touch()
+    until(lambda: Agent.objects.get(id=halted.id).state == "lost")
+    os.kill(halted.pid, signal.SIGCONT)
+    assert hosts.wait(mission).state == "succeeded"
+    until(lambda: not hosts.alive(halted))
+    assert hosts.attempts(mission) == [("one", 1, "lost"), ("one", 2, "succeeded")]
+
+
+def test_a_halted_node_is_called_down_while_its_agents_work_on_and_is_up_again_when_it_goes_on(
+    host: Host, kind: str
+) -> None:
+    (agent,) = hosts.spawn(kind, host)
+    before = Event.objects.order_by("-id").values_list("id", flat=True)[0]
+    host.send(signal.SIGSTOP)
+    until(lambda: not host.node.up)
+    with pytest.raises(errors.Unavailable, match="Node here is not up"):
+        operations.spawn(type=kind, node="here")
+    mission = fleet.launch({"one": {"agent": kind, "run": "true"}})
+    assert hosts.wait(mission).state == "succeeded"
+    with pytest.raises(errors.Conflict, match="is up already"):  # it is there, whatever it is called
+        operations.join(name="here", pid=os.getpid(), start_time=processes.started(os.getpid()) or 0.0)
+    host.send(signal.SIGCONT)
+    until(lambda: host.node.up)
+    told = Event.objects.filter(id__gt=before, subject=host.node.id).order_by("id").values_list("kind", flat=True)
+    assert list(told) == ["node.lost", "node.up"]
+    assert [one.id for one in hosts.live(kind)] == [agent.id]
+
+
+def test_a_process_that_got_the_pid_of_a_dead_agent_is_left_alone(house: hosts.Hosts, kind: str) -> None:
+    """The rows that a killed node left name pids of living processes, which are others'."""
+    with subprocess.Popen(["sleep", "60"]) as other, subprocess.Popen(["sleep", "60"]) as own:
+        try:
+            began = processes.started(other.pid)
+            assert began is not None
+            node = Node.objects.create(name="reborn", boot=boot(), pid=other.pid, start_time=began - 1, up=True)
+            rows = [
+                Agent.objects.create(type_id=kind, node=node, place=place, state="idle", pid=pid, start_time=start)
+                for place, (pid, start) in enumerate([(other.pid, began - 1), (own.pid, processes.started(own.pid))])
+            ]
+            reborn = house.add("reborn")
+            until(lambda: Agent.objects.filter(id__in=[row.id for row in rows], state="lost").count() == 2)
+            assert other.poll() is None
+            assert own.wait(5) == -signal.SIGTERM, "this one was what the row says"
+            house.drop(reborn)
+        finally:
+            other.kill()
+            own.kill()
+
+
+def test_agents_of_an_earlier_run_of_a_host_are_lost_and_no_process_of_this_run_is_touched(
+    house: hosts.Hosts, kind: str
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            node = Node.objects.create(name="booted", boot=str(ids.new()), pid=1, start_time=0.0, up=False)
+            row = Agent.objects.create(
+                type_id=kind, node=node, place=1, state="idle", pid=other.pid, start_time=processes.started(other.pid)
+            )
+            booted = house.add("booted")
+            row.refresh_from_db()
+            assert (row.state, row.reason) == ("lost", "Its host was started anew.")
+            assert other.poll() is None
+            (again,) = until(lambda: list(Agent.objects.filter(node=node, state="idle")))
+            assert again.place == 1
+            house.drop(booted)
+        finally:
+            other.kill()
+
+
+def test_a_node_whose_name_another_has_taken_ends_with_its_agents(house: hosts.Hosts, kind: str) -> None:
+    replaced = house.add("twice")
+    (agent,) = hosts.spawn(kind, replaced)
+    Node.objects.filter(name="twice").update(pid=1, start_time=1.0, boot=str(ids.new()))
+    assert replaced.process is not None
+    assert replaced.process.wait(15) == 0
+    assert "has taken this one's place" in replaced.log()
+    assert not hosts.alive(agent)
+    assert replaced.node.up, "it is the other's"
+    Node.objects.filter(name="twice").update(up=False)
+    house.drop(replaced)
+
+
+def test_agents_go_on_when_the_disk_takes_no_more_of_their_logs(house: hosts.Hosts, kind: str) -> None:
+    """A limit on the size of files stands for the full disk: each write beyond it fails."""
+    full = house.add("full")
+    resource.prlimit(full.pid, resource.RLIMIT_FSIZE, (500, 500))  # its agents inherit it
+    (agent,) = hosts.spawn(kind, full)
+    until(lambda: len(full.agent_log(agent)) == 500)
+    mission = fleet.launch(
+        {"a": {"agent": kind, "run": "echo $FLEET_ATTEMPT"}, "b": {"agent": kind, "needs": ["a"], "run": "true"}}
+    )
+    assert hosts.wait(mission).state == "succeeded"
+    assert [one.id for one in hosts.live(kind)] == [agent.id]
+    operations.order(agents=[agent.id], what=Agent.Order.TERMINATE, reason="It is not needed.")
+    until(lambda: Agent.objects.get(id=agent.id).state == "terminated")
+    house.drop(full)
+
+
+def boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
