@@ -142,6 +142,7 @@ def workloads(
         "call": lambda: {"ms_a_sortie": fleet.each(20, call="bench.callables:nothing") * 1_000},
         "accept_10000": accept,
         "spawn": spawn,
+        "crash": lambda: {"elsewhere_after_s": statistics.median(fleet.crash() for _ in range(rounds))},
         "memory": lambda: {"node_agents_and_control_pss_mb": fleet.memory_mb()},
     }
 

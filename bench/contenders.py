@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -187,6 +188,28 @@ class Fleet:
         self.orders.order(agents=ordered, what=self.agents.Order.NOW, reason="It was measured.")
         wait(lambda: not self.agents.objects.filter(id__in=ordered, ended_at=None).exists(), every_s=0.02)
         return list(there.values())
+
+    def crash(self) -> float:
+        """Seconds from the kill -9 of an agent until what it flew runs again elsewhere."""
+        sortie = {"agent": "backend", "driver": "scripted", "with": {"hold": True}}
+        mission = self._launch(*self._plan({"held": sortie}))
+
+        def flown_by(attempt: int) -> int | None:
+            row = self.watch.execute(
+                "SELECT a.pid FROM missions_sortie s JOIN agents_agent a ON a.id = s.agent_id"
+                " WHERE s.mission_id = %s AND s.state = 'running' AND s.attempt = %s",
+                [mission, attempt],
+            ).fetchone()
+            return int(row[0]) if row else None
+
+        wait(lambda: flown_by(1))
+        os.kill(flown_by(1) or 0, signal.SIGKILL)
+        began = time.perf_counter()
+        wait(lambda: flown_by(2))
+        took = time.perf_counter() - began
+        self.operations.cancel(mission=mission)
+        wait(lambda: self.agents.objects.filter(type="backend", state="idle").count() == 2, every_s=0.05)
+        return took
 
     def stop(self) -> None:
         self.watch.close()
