@@ -101,6 +101,16 @@ def test_ruff_and_vulture_find_likely_bugs_and_not_matters_of_taste(tmp_path: Pa
     assert not [place for where in places.values() for place in where if place[0] == "style.py"]
 
 
+def test_python_that_only_cpython_refuses_is_among_what_does_not_parse(tmp_path: Path) -> None:
+    files = {
+        "deep.py": "x = 1\ny = " + "(((((\n" * 1_000 + "1" + ")))))\n" * 1_000,
+        "far.py": "".join(f"{' ' * depth}if x:\n" for depth in range(150)) + " " * 150 + "pass\n",
+        "fine.py": f"y = {'(' * 50}1{')' * 50}\n",
+    }
+    places = found(audit(tmp_path, files), "python")["ruff:invalid-syntax"]
+    assert sorted(places) == [("deep.py", 42), ("far.py", 101)]
+
+
 def test_bandit_judges_the_product_and_not_its_tests(tmp_path: Path) -> None:
     imports = "import subprocess\nimport yaml\n\n\n"
     text = imports + "def f(x):\n    assert x\n    yaml.load(x)\n    subprocess.run(x, shell=True)\n"

@@ -7,6 +7,7 @@ honoured.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import vulture
+from vulture.utils import ExitCode
 
 from agents.callables import Context, register
 from missions.examples.audit import rules, tree
@@ -47,6 +49,10 @@ _FINE_IN_TESTS = (
     "PLE",
 )
 
+# Texts that follow the grammar, so that ruff is content, and that CPython refuses all the same (Parser/tokenizer.c).
+_LIMITS = ("too many nested parentheses", "too many levels of indentation", "too many statically nested blocks")
+
+INVALID = rules.get("ruff:invalid-syntax")
 UNREACHABLE = rules.get("vulture:unreachable")
 PRIVATE = rules.get("vulture:private-unused")
 
@@ -138,11 +144,15 @@ def _vulture(files: list[tree.File], ledger: Ledger) -> None:
     by_disk = {str(file.disk): file for file in files}
     for file in files:
         text = tree.read(file)
-        if text is not None:
-            try:
-                finder.scan(text, filename=file.disk)
-            except (RecursionError, MemoryError):
-                ledger.notes.append(f"vulture could not read {file.path}: it is nested too deeply.")
+        if text is None:
+            continue
+        finder.exit_code = ExitCode.NoDeadCode
+        try:
+            finder.scan(text, filename=file.disk)
+        except (RecursionError, MemoryError):
+            ledger.notes.append(f"vulture could not read {file.path}: it is nested too deeply.")
+        if finder.exit_code is ExitCode.InvalidInput and file.role == "product":
+            _beyond_limits(file, text, ledger)
     for item in finder.get_unused_code(min_confidence=60):
         file_of = by_disk.get(str(item.filename))
         if file_of is None or file_of.role != "product":
@@ -158,3 +168,13 @@ def _vulture(files: list[tree.File], ledger: Ledger) -> None:
                 lines=item.size,
                 detail=f"nothing uses `{item.name}`",
             )
+
+
+def _beyond_limits(file: tree.File, text: str, ledger: Ledger) -> None:
+    try:
+        ast.parse(text)
+    except SyntaxError as fault:
+        if fault.msg in _LIMITS:
+            ledger.add(INVALID, file=file.path, line=fault.lineno or 1, role=file.role, detail=f"CPython: {fault.msg}")
+    except ValueError:
+        return  # a NUL, which ruff names
