@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
 import time
 from html.parser import HTMLParser
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from missions.examples.audit import gathering, markdown, markup, page, sarif
+from missions.examples.audit import charts, gathering, markdown, markup, page, sarif
 from tests.missions import audit_flights
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -166,3 +168,19 @@ def test_unlikely_times_do_not_stop_the_report() -> None:
     made = gathering.gather(needs={"inventory": inventory}, repository="/x")
     assert "This clone is shallow" in page.render(made)
     assert made.made <= time.time()
+
+
+@pytest.mark.parametrize(
+    "commits, branches", [([30] * 5, [60] * 5), ([0] * 5, [0] * 5), ([30, 30, 29, 1, 1], [61, 60, 60, 2, 2])]
+)
+def test_each_of_the_five_hotspots_has_a_number_that_can_be_seen(commits: list[int], branches: list[int]) -> None:
+    points = [
+        {"file": f"{n}.py", "commits": c, "branches": b, "lines": 9}
+        for n, (c, b) in enumerate(zip(commits, branches, strict=True))
+    ]
+    chart = str(charts.hotspots(points))
+    numbers = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="middle" class="count">(\d)<', chart)
+    assert sorted(number for _, _, number in numbers) == ["1", "2", "3", "4", "5"]
+    places = [(float(x), float(y)) for x, y, _ in numbers]
+    assert all(math.dist(one, other) > charts.MARKER for one, other in itertools.combinations(places, 2))
+    assert all(0 < x < charts.WIDTH for x, _ in places)

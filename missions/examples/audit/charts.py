@@ -12,6 +12,7 @@ from missions.examples.audit.markup import Markup, Part, tag
 
 WIDTH = 440
 NAMED = 5  # hotspots that the chart names
+MARKER = 9.0  # the radius of their numbered dots
 
 
 def _svg(height: int, label: str, *parts: Part) -> Markup:
@@ -58,11 +59,17 @@ def hotspots(points: Sequence[Mapping[str, Any]]) -> Markup:
         y = bottom - (bottom - top) * math.log1p(value) / most_y
         parts.append(tag("line", x1=left, y1=y, x2=right, y2=y, class_="grid"))
         parts.append(tag("text", f"{value:,}", x=left - 5, y=y + 4, text_anchor="end", class_="small"))
-    for number, point in reversed(list(enumerate(points, 1))):
-        x = left + (right - left) * math.log1p(point["commits"]) / most_x
-        y = bottom - (bottom - top) * math.log1p(point["branches"]) / most_y
+    places = [
+        (
+            left + (right - left) * math.log1p(point["commits"]) / most_x,
+            bottom - (bottom - top) * math.log1p(point["branches"]) / most_y,
+        )
+        for point in points
+    ]
+    places[:NAMED] = _apart(places[:NAMED], towards=(left + right) / 2)
+    for number, (point, (x, y)) in reversed(list(enumerate(zip(points, places, strict=True), 1))):
         words = f"{point['file']}: {point['commits']:,} commits, {point['branches']:,} branches"
-        radius = 9.0 if number <= NAMED else 2.5 + min(5.0, math.sqrt(point["lines"]) / 8)
+        radius = MARKER if number <= NAMED else 2.5 + min(5.0, math.sqrt(point["lines"]) / 8)
         parts.append(
             tag("circle", tag("title", words), cx=x, cy=y, r=radius, class_="dot hot" if number <= NAMED else "dot")
         )
@@ -72,6 +79,17 @@ def hotspots(points: Sequence[Mapping[str, Any]]) -> Markup:
         name = point["file"] if len(point["file"]) < 58 else "…" + point["file"][-56:]
         parts.append(tag("text", f"{number}  {name}", x=4, y=bottom + 36 + number * 18, class_="small"))
     return _svg(bottom + 46 + NAMED * 18, "Files by complexity and number of changes", parts)
+
+
+def _apart(places: Sequence[tuple[float, float]], *, towards: float) -> list[tuple[float, float]]:
+    """The places of numbered dots, those that would cover an earlier one moved sideways, towards the chart's middle."""
+    apart: list[tuple[float, float]] = []
+    for x, y in places:
+        step = 2 * MARKER if x < towards else -2 * MARKER
+        while any(math.dist((x, y), other) < 2 * MARKER - 1 for other in apart):
+            x += step
+        apart.append((x, y))
+    return apart
 
 
 def activity(weeks: Sequence[int]) -> Markup:
