@@ -113,7 +113,7 @@ class Board:
         foot.add_column(overflow="fold")
         told = f"{lines.one(summary['name'])}: {summary['state']}, {summary['elapsed_s']:.0f} s"
         foot.add_row(ProgressBar(total=max(1, total), completed=done), f"{done}/{total}  {told}")
-        rest = f"{total - len(items):,} more sorties are not shown; {busy or 'none of them runs'}"
+        rest = f"Not shown: {lines.counted(total - len(items), 'more sortie')}; {busy or 'none of them runs'}"
         return Group(table, *([Text(rest, style="dim")] if total > len(items) else []), foot)
 
 

@@ -20,7 +20,10 @@ def retry(*, mission: UUID) -> Mission:
     with transaction.atomic():
         moves.mission(id=mission, to=MissionState.RUNNING, by="retry", finished_at=None)
         if not _reopen(mission=mission, sortie=None):
-            raise errors.Conflict("Every sortie of this mission ended well; there is nothing to retry.")
+            raise errors.Conflict(
+                "Every sortie of this mission ended well, or its failure is tolerated; there is nothing to retry.",
+                hint="Name a sortie to fly a tolerated one again.",
+            )
     return Mission.objects.get(id=mission)
 
 

@@ -47,7 +47,8 @@ def good(tmp_path: Path) -> str:
 
 
 def test_a_valid_plan_is_told_to_be_one(good: str) -> None:
-    assert mission("validate", good).code == 0
+    told = mission("validate", good)
+    assert (told.code, told.err) == (0, "The plan is valid: Good, 1 sortie.\n")
     assert mission("validate", good, "--json").json == {"valid": True, "name": "Good", "sorties": 1, "faults": []}
 
 
@@ -124,7 +125,11 @@ def test_a_tolerated_failure_is_shown_as_such_and_not_as_a_failure(engine: Engin
     assert "1 succeeded, 1 tolerated\n  ○ odd: tolerated: it may" in done.err  # at the end
     assert "✗" not in done.err
     assert "tolerated  odd" in mission("show", allowed.ref).out
+    again = mission("retry", allowed.ref)
+    assert again.code == 1
+    assert "ended well, or its failure is tolerated" in again.err
     assert [one["tolerated"] for one in mission("show", allowed.ref, "--json").json["items"]] == [True, False]
+    assert mission("retry", allowed.ref, "odd").code == 0
 
 
 def test_what_the_last_sortie_concluded_is_told_at_the_end(engine: Engine) -> None:
@@ -226,6 +231,13 @@ def test_an_empty_list_says_what_to_do_next() -> None:
     assert (done.code, done.out) == (0, "")
     assert "fleet_mission run" in done.err
     assert mission("list", "--json").json == []
+
+
+def test_a_list_of_none_says_nothing_of_missions_that_are_there() -> None:
+    fleet.launch({"one": {}})
+    for state in ([], ["--state", "running"]):
+        done = mission("list", "-n", "0", *state)
+        assert (done.code, done.out, done.err) == (0, "", "")
 
 
 def test_what_a_sortie_printed_is_told_as_it_was_or_as_json(engine: Engine) -> None:

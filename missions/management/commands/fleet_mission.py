@@ -133,7 +133,7 @@ class Command(OperatorCommand):
         if options["json"]:
             self.show({"valid": True, "name": read.name, "sorties": len(read.sorties), "faults": []})
         else:
-            self.say(f"The plan is valid: {lines.one(read.name)}, {len(read.sorties)} sorties.")
+            self.say(f"The plan is valid: {lines.one(read.name)}, {lines.counted(len(read.sorties), 'sortie')}.")
         return 0
 
     def _launch(self, options: dict[str, Any]) -> int:
@@ -146,7 +146,7 @@ class Command(OperatorCommand):
         act = operations.launch if options["action"] == "run" else operations.create
         mission = act(plan=read, text=text.decode("utf-8", "replace"), params=params, folder=watching.here(), by=None)
         if options["action"] == "run" and not options["detach"]:
-            self.say(f"{mission.ref}: {lines.one(mission.name)}, {len(read.sorties)} sorties")
+            self.say(f"{mission.ref}: {lines.one(mission.name)}, {lines.counted(len(read.sorties), 'sortie')}")
             return self._watch(mission, options)
         if options["json"]:
             self.show(queries.summary(mission))
@@ -190,6 +190,8 @@ class Command(OperatorCommand):
             self.show(summaries, one_line=options["watch"] is not None)
         elif summaries:
             showing.summaries_as_text(summaries=summaries, out=self.stdout)
+        elif options["number"] == 0:
+            pass  # as was asked
         elif options["state"]:
             self.say(f"No mission is {options['state']}.")
         else:
