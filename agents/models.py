@@ -107,7 +107,7 @@ class Node(models.Model):
 
 
 class Agent(models.Model):
-    """One worker process of a type. Its states and arrows: agents/states.py."""
+    """One worker process of a type. Its states and arrows: docs/agents.md."""
 
     class State(models.TextChoices):
         SPAWNING = "spawning"  # the node has started the process, which has not reported yet

@@ -1,0 +1,98 @@
+"""Fifty spawns and terminations at random, on two hosts, while a mission flies: at the end rows and processes agree, and each
+sortie was accepted once."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from agents import operations
+from agents.models import Agent, AgentType
+from fleet import errors
+from missions.models import Sortie
+from tests.support import fleet, hosts
+from tests.support.hosts import Host, until
+
+DEEDS = 50
+TYPES = ("survey", "repair", "cargo")
+SORTIES = 400
+
+
+@pytest.fixture(scope="module")
+def pair(django_db_setup: None, django_db_blocker: Any) -> Iterator[list[Host]]:
+    house = hosts.Hosts()
+    with hosts.database(django_db_blocker), hosts.control():
+        try:
+            yield [house.add("here"), house.add("far")]
+        finally:
+            house.remove()
+
+
+def test_fifty_spawns_and_terminations_at_random_lose_nothing(pair: list[Host], tell: Callable[[str], None]) -> None:
+    for type in TYPES:
+        hosts.kind(type, agents=1, concurrency=2)
+    mission = fleet.launch(
+        {
+            f"s{n:03}": {
+                "agent": TYPES[n % 3], "run": "sleep 0.2; echo done", "needs": [f"s{n - 9:03}"] if n >= 9 else [],
+            }
+            for n in range(SORTIES)
+        }
+    )  # fmt: skip
+    seed = time.time_ns() % 1_000
+    chance = random.Random(seed)
+    done: Counter[str] = Counter()
+    for _ in range(DEEDS):
+        done[deed(chance, pair)] += 1
+        time.sleep(chance.uniform(0, 0.4))
+    assert hosts.wait(mission, within_s=300).state == "succeeded"
+    sorties = Sortie.objects.filter(mission=mission)
+    assert {sortie.tries for sortie in sorties} == {0}
+    AgentType.objects.filter(name__in=TYPES).update(agents=2)
+    until(settled(pair), within_s=60)
+    tell(
+        f"seed {seed}: {dict(done)}; {sum(sortie.attempt for sortie in sorties) - SORTIES} attempts lost or handed back"
+    )
+
+
+def deed(chance: random.Random, pair: list[Host]) -> str:
+    """Spawn, end or kill some agents, without waiting for it; what it was."""
+    what = chance.choice(["spawn", "spawn", "spawn two", "drain", "terminate", "now", "restart", "kill"])
+    if what.startswith("spawn"):
+        try:
+            operations.spawn(
+                type=chance.choice(TYPES), node=chance.choice(pair).name, count=2 if what == "spawn two" else 1
+            )
+        except errors.Conflict:
+            return "refused: full"
+        return what
+    living = list(Agent.objects.filter(state__in=Agent.LIVE))
+    if not living:
+        return "nobody there"
+    agent = chance.choice(living)
+    if what == "kill":
+        if hosts.alive(agent):
+            hosts.kill(agent)
+        return what
+    operations.order(agents=[agent.id], what=Agent.Order(what), reason="By chance.")
+    return what
+
+
+def settled(pair: list[Host]) -> Callable[[], bool]:
+    """Each host's node has just the children of which there are live rows, all of them idle, and every type what it keeps."""
+
+    def agree() -> bool:
+        for host in pair:
+            rows = Agent.objects.filter(node=host.node, state__in=Agent.LIVE)
+            if {row.pid for row in rows if row.state == "idle" and hosts.alive(row)} != host.children():
+                return False
+            if rows.exclude(state="idle").exists() or rows.count() != len({(row.type_id, row.place) for row in rows}):
+                return False
+        return True
+
+    return agree
