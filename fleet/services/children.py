@@ -10,12 +10,16 @@ import contextlib
 import json
 import os
 import signal
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
 from fleet.home import Home
+
+KILLED_S = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +57,16 @@ class Register:
         if self._children.pop(name, None) is not None:
             self._write()
 
-    def orphans(self) -> list[Child]:
-        """Those of an earlier supervisor that still run, the last started first."""
+    def end_orphans(self, say: Callable[[str], None]) -> list[str]:
+        """End what of an earlier supervisor still runs, the last started first; the names. Hold its lock meanwhile."""
+        left = self._orphans()
+        for orphan in left:
+            say(f"{orphan.name}: stopping what an earlier supervisor left")
+            _stop(orphan)
+        self._write()
+        return [orphan.name for orphan in left]
+
+    def _orphans(self) -> list[Child]:
         try:
             noted = [Child(**entry) for entry in json.loads(self._file.read_text())]
         except (FileNotFoundError, ValueError, TypeError):
@@ -67,20 +79,43 @@ class Register:
         draft.replace(self._file)
 
 
-def stop(child: Child) -> None:
-    """End an orphan as its supervisor would have: its signal, its grace, then the hard way with all its session."""
+def _stop(child: Child) -> None:
+    """End an orphan as its supervisor would have: its signal, its grace, then the hard way with all its session.
+
+    Its descendants have sessions of their own and end with it; those that do not have its grace again.
+    """
     process = child.process()
     if process is None:
         return
     with contextlib.suppress(psutil.NoSuchProcess):
+        family = process.children(recursive=True)
         process.send_signal(signal.SIGCONT)  # one that is paused would not hear
         process.send_signal(child.stop_signal)
-        try:
-            process.wait(child.grace_s)
-        except psutil.TimeoutExpired:
-            process.kill()
-            process.wait(10)
+        _kill(wait([process], seconds=child.grace_s))
+        _kill(wait(family, seconds=child.grace_s))
     end_session(child.pid)
+
+
+def wait(processes: Sequence[psutil.Process], *, seconds: float) -> list[psutil.Process]:
+    """Wait until they have ended; those that have not. psutil's own waits also for a parent that reaps nobody."""
+    deadline = time.monotonic() + seconds
+    while (alive := [one for one in processes if _alive(one)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return alive
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for one in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    wait(processes, seconds=KILLED_S)
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def end_session(leader: int) -> None:

@@ -46,9 +46,8 @@ async def serve(home: Home, answer: Answer) -> AsyncIterator[None]:
             await writer.drain()
         writer.close()
 
+    forget(home)
     with unixsockets.address(home, _SOCKET) as address:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(address)  # a killed supervisor's
         server = await asyncio.start_unix_server(talk, address)
         os.chmod(address, 0o600)
         try:
@@ -57,6 +56,12 @@ async def serve(home: Home, answer: Answer) -> AsyncIterator[None]:
             server.close()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(address)
+
+
+def forget(home: Home) -> None:
+    """Remove the socket that a killed supervisor left."""
+    with unixsockets.address(home, _SOCKET) as address, contextlib.suppress(FileNotFoundError):
+        os.unlink(address)
 
 
 def ask(home: Home, request: dict[str, Any], *, seconds: float = 10) -> Any:

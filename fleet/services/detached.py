@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -9,13 +10,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from fleet import errors
 from fleet.home import Home
-from fleet.services import control, lock, logfiles
+from fleet.services import children, control, lock, logfiles
 
 LOG = "supervisor"
 READY_S = 180
 STOPPED_S = 120
+ENDED_S = 10
 
 
 def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
@@ -82,19 +86,34 @@ def state(home: Home) -> dict[str, Any]:
         return {"running": False}
 
 
-def stop(home: Home) -> bool:
-    """Stop the supervisor that runs and wait until all is gone; False where none ran."""
+def stop(home: Home, *, say: Callable[[str], None]) -> bool:
+    """Stop the supervisor that runs and wait until all is gone, or end what a killed one left; False where there was
+    neither."""
     try:
+        supervisor = control.ask(home, {"do": "status"})["pid"]
         control.ask(home, {"do": "stop"})
     except control.NotRunning:
+        supervisor = None
         if not lock.is_held(home):
-            return False
+            return _end_orphans(home, say)
     if not lock.wait_until_free(home, seconds=STOPPED_S):
         raise errors.Unavailable(
             f"The supervisor has not stopped within {STOPPED_S} s.",
             hint=f"See {logfiles.path(home, LOG)}; kill -9 of it is safe: the next start cleans up.",
         )
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has nothing left to do, but may be there for another moment
+        if supervisor is not None:
+            children.wait([psutil.Process(supervisor)], seconds=ENDED_S)
     return True
+
+
+def _end_orphans(home: Home, say: Callable[[str], None]) -> bool:
+    if not home.run.exists():
+        return False
+    with lock.hold(home):
+        left = children.Register(home).end_orphans(say)
+        control.forget(home)
+    return bool(left)
 
 
 def _pause(deadline: float) -> None:

@@ -61,9 +61,7 @@ class Supervisor:
         The exit code is the work's; 1 if a start failed, 130 if it was told to stop before it was ready.
         """
         with lock.hold(self.home):
-            for orphan in self._register.orphans():
-                self.say(f"{orphan.name}: stopping what an earlier supervisor left")
-                await asyncio.to_thread(children.stop, orphan)
+            await asyncio.to_thread(self._register.end_orphans, self.say)
             self._listen_to_signals()
             async with control.serve(self.home, self._answer):
                 tasks = [asyncio.create_task(self._keep(keeper)) for keeper in self._keepers.values()]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 import redis
 
+from fleet.home import Home
+from fleet.services import children
 from tests.support.supervised import CHECKOUT, Checkout, checkout, until
 
 pytestmark = pytest.mark.xdist_group("services")
@@ -42,6 +46,14 @@ def stop(running: subprocess.Popen[str], home: Checkout, number: signal.Signals 
 
 def pids_of(home: Checkout) -> set[int]:
     return {service["pid"] for service in home.status()["services"]}
+
+
+def lives(pid: int) -> bool:
+    """Whether the process is there, and not merely unreaped."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def write(home: Checkout) -> None:
@@ -142,9 +154,43 @@ def test_kill_9_of_the_supervisor_leaves_no_service_and_its_successor_loses_noth
     running.communicate(timeout=30)
     assert all(psutil.pid_exists(pid) for pid in second)
     running = up(home)
-    assert not any(psutil.pid_exists(pid) for pid in second)
+    assert not any(lives(pid) for pid in second), [psutil.Process(pid).status() for pid in second if lives(pid)]
     assert kept(home)
     assert "postgres: stopping what an earlier supervisor left" in stop(running, home)
+
+
+def test_down_ends_what_a_killed_supervisor_left_and_says_so(home: Checkout) -> None:
+    running = up(home)
+    left = pids_of(home)
+    for pid in left:
+        os.kill(pid, signal.SIGSTOP)  # so that they do not hear the kernel's word that their parent is dead
+    running.kill()
+    running.communicate(timeout=30)
+    done = home.manage("fleet_down", "--json")
+    assert json.loads(done.stdout) == {"stopped": True}
+    for name in ("postgres", "valkey"):
+        assert f"{name}: stopping what an earlier supervisor left\n" in done.stderr
+    assert not any(lives(pid) for pid in left)
+    assert home.left_behind() == []
+    assert json.loads(home.manage("fleet_down", "--json").stdout) == {"stopped": False}
+
+
+def test_an_orphan_s_family_ends_with_it(tmp_path: Path) -> None:
+    stubborn = (
+        "import os, signal, time; os.setsid(); signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "print(os.getpid(), flush=True); time.sleep(600)"
+    )
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {stubborn!r}]).wait()"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as orphan:
+        assert orphan.stdout is not None
+        child = int(orphan.stdout.readline())
+        home = Home(tmp_path)
+        home.make()
+        children.Register(home).add(name="node", pid=orphan.pid, stop_signal=signal.SIGTERM, grace_s=0.5)
+        assert children.Register(home).end_orphans(print) == ["node"]
+        assert orphan.wait(5) == -signal.SIGTERM
+    assert not lives(child)
+    assert children.Register(home).end_orphans(print) == []
 
 
 def test_thresholds_on_response_time_memory_and_restarts_raise_events() -> None:

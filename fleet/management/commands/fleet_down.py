@@ -18,7 +18,7 @@ class Command(OperatorCommand):
         parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
     def act(self, **options: Any) -> int:
-        stopped = detached.stop(settings.FLEET_HOME)
+        stopped = detached.stop(settings.FLEET_HOME, say=self.say)
         self.say("The fleet is stopped." if stopped else "No fleet was running here.")
         if options["json"]:
             self.show({"stopped": stopped})

@@ -39,7 +39,7 @@ class Command(OperatorCommand):
             case "up":
                 return self._up(detach=options["detach"], as_json=options["json"])
             case "down":
-                stopped = detached.stop(settings.FLEET_HOME)
+                stopped = detached.stop(settings.FLEET_HOME, say=self.say)
                 self.say("Stopped." if stopped else "Nothing was running.")
                 if options["json"]:
                     self.show({"stopped": stopped})
