@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
+from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import IsAdminUser
 from rest_framework.request import Request
@@ -14,7 +17,8 @@ from fleet import errors, ids
 from missions import queries
 from missions.models import Mission
 
-ITEMS, MOST_ITEMS = 100, 200  # sorties in one answer, each with its result
+ITEMS = 100  # sorties in one answer, each with its result
+MOST = 200  # of anything
 
 
 class Newest(CursorPagination):
@@ -22,8 +26,20 @@ class Newest(CursorPagination):
 
     ordering = "-id"
     page_size = 50
-    page_size_query_param = "limit"
-    max_page_size = 200
+
+    def get_page_size(self, request: Request) -> int:
+        return _limit(request.query_params.get("limit"), otherwise=self.page_size)
+
+    def decode_cursor(self, request: Request) -> Any:
+        try:
+            cursor = super().decode_cursor(request)
+            if cursor is not None and cursor.position is not None:
+                UUID(str(cursor.position))
+        except (NotFound, ValueError):
+            raise errors.Invalid(
+                "This cursor is not one that was given out.", hint="Follow `next`, or begin without it."
+            ) from None
+        return cursor
 
 
 class Missions(APIView):
@@ -46,7 +62,7 @@ class OneMission(APIView):
         mission = Mission.objects.defer("plan").filter(id=ids.decode(ids.MISSION, ref)).first()
         if mission is None:
             raise errors.NotFound(f"There is no mission {ref}.")
-        limit = _limit(request.query_params.get("limit"))
+        limit = _limit(request.query_params.get("limit"), otherwise=ITEMS)
         asked = request.query_params.get("after")
         after = queries.find_sortie(mission, asked) if asked else None
         items = list(queries.items(mission, after=after, most=limit + 1))
@@ -58,11 +74,11 @@ class OneMission(APIView):
         return Response({**queries.summary(mission), "items": items, "next": following})
 
 
-def _limit(given: str | None) -> int:
+def _limit(given: str | None, *, otherwise: int) -> int:
     if given is None:
-        return ITEMS
-    if not (given.isascii() and given.isdigit() and len(given) <= 4 and 1 <= int(given) <= MOST_ITEMS):
+        return otherwise
+    if not (given.isascii() and given.isdigit() and len(given) <= 4 and 1 <= int(given) <= MOST):
         raise errors.Invalid(
-            f"limit={given[:20]} is not a number from 1 to {MOST_ITEMS}.", hint="Leave it out, or change it."
+            f"limit={given[:20]} is not a number from 1 to {MOST}.", hint="Leave it out, or change it."
         )
     return int(given)

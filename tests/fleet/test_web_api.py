@@ -88,6 +88,24 @@ def test_what_is_not_there_is_a_problem(ref: str, status: int, code: str) -> Non
     assert told["detail"]
 
 
+NO_POSITION = base64.b64encode(b"p=yesterday").decode()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=abc", "limit=-1", "limit=0", "limit=201", "limit=", "limit=1e2", "limit=%00", "limit=\u0663"),
+        *("cursor=zzz", f"cursor={NO_POSITION}"),
+    ],
+)
+def test_a_parameter_that_cannot_be_right_is_a_problem(query: str) -> None:
+    answer = web.superuser().get(f"/api/v1/missions/?{query}")
+    assert (answer.status_code, answer["Content-Type"]) == (422, "application/problem+json")
+    told = answer.json()
+    assert (told["status"], told["code"]) == (422, "invalid")
+    assert told["detail"].startswith(("limit=", "This cursor is not"))
+
+
 def test_it_is_to_read_only() -> None:
     answer = web.superuser().post("/api/v1/missions/", data="{}", content_type="application/json")
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
