@@ -1,0 +1,190 @@
+"""Orders to agents: one after the other, two at once, to those that end meanwhile, and to all of a node."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from agents import operations
+from agents.models import Agent, Node
+from fleet.events.models import Event
+from missions.models import Sortie
+from tests.support import fleet, hosts
+from tests.support.hosts import Host, until
+
+pytestmark = pytest.mark.xdist_group("orders to agents")
+Order = Agent.Order
+
+
+@pytest.fixture(scope="module")
+def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
+    with hosts.database(django_db_blocker), hosts.control():
+        all_hosts = hosts.Hosts()
+        try:
+            yield all_hosts
+        finally:
+            all_hosts.remove()
+
+
+@pytest.fixture(scope="module")
+def host(house: hosts.Hosts) -> Host:
+    return house.add("here")
+
+
+@pytest.fixture
+def kind(host: Host) -> Iterator[str]:
+    hosts.kind("survey")
+    yield "survey"
+    hosts.away(*hosts.live("survey"))
+    until(lambda: not host.children())
+
+
+def order(what: Agent.Order, *agents: Agent) -> list[Agent]:
+    return operations.order(agents=[agent.id for agent in agents], what=what, reason="A test.")
+
+
+def state(agent: Agent) -> str:
+    return Agent.objects.get(id=agent.id).state
+
+
+def held(kind: str, go: Path) -> dict[str, Any]:
+    """Work that lasts until a file is there, each time that it is begun."""
+    return {"agent": kind, "run": f"until [ -e {go} ]; do sleep 0.05; done"}
+
+
+def test_a_harder_order_follows_a_softer_one_and_a_softer_one_is_refused(host: Host, kind: str, tmp_path: Path) -> None:
+    (agent,) = hosts.spawn(kind, host)
+    go = tmp_path / "go"
+    mission = fleet.launch({"one": held(kind, go)})
+    until(lambda: hosts.running(mission))
+    assert [one.id for one in order(Order.DRAIN, agent)] == [agent.id]
+    until(lambda: state(agent) == "draining")
+    assert order(Order.DRAIN, agent) == []
+    assert order(Order.RESTART, agent) == []
+    assert [one.id for one in order(Order.TERMINATE, agent)] == [agent.id]
+    assert order(Order.TERMINATE, agent) == []
+    until(lambda: state(agent) == "terminated")
+    (sortie,) = Sortie.objects.filter(mission=mission)
+    assert (sortie.state, sortie.attempt, sortie.tries, sortie.rescues) == ("queued", 1, 0, 0), (
+        "it was handed back, after FLEET_DRAIN_S, and not lost"
+    )
+    go.touch()
+    hosts.spawn(kind, host)
+    assert hosts.wait(mission).state == "succeeded"
+
+
+def test_two_orders_at_once_end_an_agent_once(host: Host, kind: str) -> None:
+    (agent,) = hosts.spawn(kind, host)
+    got: list[int] = []
+    ready = threading.Barrier(4)
+
+    def say(what: Agent.Order) -> None:
+        ready.wait()
+        got.append(len(order(what, agent)))
+        connection.close()
+
+    threads = [threading.Thread(target=say, args=[what]) for what in [Order.DRAIN, Order.DRAIN, Order.NOW, Order.NOW]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 <= sum(got) <= 2, "one of the hard ones, and at most one of the soft ones before it"
+    until(lambda: state(agent) == "terminated")
+    assert Event.objects.filter(subject=agent.id, kind="agent.terminated").count() == 1
+
+
+def test_an_order_for_an_agent_that_ends_meanwhile_changes_nothing(host: Host, kind: str) -> None:
+    (agent,) = hosts.spawn(kind, host)
+    host.send(signal.SIGSTOP)  # so that the order meets an agent that is dead, and whose row says that it lives
+    hosts.kill(agent)
+    assert len(order(Order.TERMINATE, agent)) == 1
+    host.send(signal.SIGCONT)
+    until(lambda: state(agent) in {"terminated", "lost"})
+    until(lambda: not host.children() or [one.state for one in hosts.live(kind)] == ["idle"])
+    assert order(Order.NOW, agent) == []
+
+
+def test_an_agent_that_is_ordered_away_before_it_was_started_is_not_started(host: Host, kind: str) -> None:
+    host.send(signal.SIGSTOP)
+    (agent,) = operations.spawn(type=kind, node=host.name)
+    order(Order.TERMINATE, agent)
+    host.send(signal.SIGCONT)
+    until(lambda: state(agent) == "terminated")
+    agent.refresh_from_db()
+    assert (agent.pid, host.children()) == (None, set())
+
+
+def test_what_was_ordered_while_no_node_was_there_is_done_when_it_is_back(house: hosts.Hosts, kind: str) -> None:
+    brief = house.add("brief")
+    stays, goes = hosts.spawn(kind, brief, count=2)
+    brief.send(signal.SIGKILL)
+    assert brief.process is not None
+    brief.process.wait()
+    (new,) = operations.spawn(type=kind, node="brief")  # it is not known to be down yet
+    order(Order.TERMINATE, goes)
+    brief.start()
+    until(lambda: state(new) == "idle")
+    until(lambda: not {state(stays), state(goes)} & {"spawning", "idle", "busy", "draining"})
+    until(lambda: {(one.place, one.state) for one in hosts.live(kind)} == {(stays.place, "idle"), (new.place, "idle")})
+    assert brief.children() == {one.pid for one in hosts.live(kind)}
+    house.drop(brief)
+
+
+def test_a_restart_gives_a_successor_in_the_same_place(host: Host, kind: str) -> None:
+    (agent,) = hosts.spawn(kind, host)
+    order(Order.RESTART, agent)
+    (successor,) = until(lambda: [one for one in hosts.live(kind) if one.id != agent.id and one.state == "idle"])
+    assert (successor.place, successor.crashes, state(agent)) == (agent.place, 0, "terminated")
+
+
+def test_a_node_is_drained_without_stopping_what_it_flies(
+    house: hosts.Hosts, host: Host, kind: str, tmp_path: Path
+) -> None:
+    leaving = house.add("leaving")
+    go = tmp_path / "go"
+    agents = hosts.spawn(kind, leaving, count=2)
+    mission = fleet.launch({"one": held(kind, go), "two": held(kind, go)})
+    until(lambda: len(hosts.running(mission)) == 2)
+    order(Order.DRAIN, *agents)
+    until(lambda: {state(agent) for agent in agents} == {"draining"})
+    more = fleet.launch({"three": {"agent": kind, "run": "true"}})
+    hosts.spawn(kind, host)
+    assert hosts.wait(more).state == "succeeded"
+    go.touch()
+    assert hosts.wait(mission).state == "succeeded"
+    assert {number for _, number, _ in hosts.attempts(mission)} == {1}
+    until(lambda: {state(agent) for agent in agents} == {"terminated"})
+    until(lambda: not leaving.children())
+    house.drop(leaving)
+
+
+def test_a_node_that_is_asked_to_end_lets_what_it_flies_end_in_time_and_hands_the_rest_back(
+    house: hosts.Hosts, host: Host, kind: str, tmp_path: Path
+) -> None:
+    ending = house.add("ending")
+    agents = hosts.spawn(kind, ending, count=2)
+    never = tmp_path / "never"
+    mission = fleet.launch({"long": held(kind, never), "short": {"agent": kind, "run": "sleep 0.8"}})
+    until(lambda: len(hosts.running(mission)) == 2)
+    ending.send(signal.SIGTERM)
+    assert ending.process is not None
+    assert ending.process.wait(20) == 0
+    assert {state(agent) for agent in agents} == {"terminated"}
+    assert not any(map(hosts.alive, agents))
+    stands = {
+        one.key: (one.state, one.attempt, one.tries, one.rescues) for one in Sortie.objects.filter(mission=mission)
+    }
+    assert stands == {"long": ("queued", 1, 0, 0), "short": ("succeeded", 1, 0, 0)}
+    assert not Node.objects.get(name="ending").up
+    ending.start()
+    assert ending.children() == set(), "what was stopped in good order is not started again"
+    never.touch()
+    hosts.spawn(kind, host)
+    assert hosts.wait(mission).state == "succeeded"
+    house.drop(ending)
