@@ -13,6 +13,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from agents import operations as agents
+from agents.models import Agent, Node
+from fleet import ids
 from missions.models import Mission
 from tests.support import fleet, web
 from tests.support.console import manage
@@ -95,6 +98,7 @@ def test_the_types_have_the_documented_shape() -> None:
 
 @services
 def test_the_doctor_finds_types_without_agents_and_ends_with_1() -> None:
+    agents.join(name="test", pid=1, start_time=0.0)
     engine = fleet.engine("backend")
     done = manage("fleet_doctor", "--json")
     engine.stop(within_s=5)
@@ -104,8 +108,27 @@ def test_the_doctor_finds_types_without_agents_and_ends_with_1() -> None:
     assert findings["redis"]["well"]
     assert findings["backend"]["well"]
     assert (findings["testing"]["well"], findings["testing"]["said"]) == (False, "has no agent")
-    assert findings["testing"]["remedy"]
+    assert findings["testing"]["remedy"] == "Start one: manage.py fleet_agents spawn testing"
     assert done.code == 1
+
+
+@services
+def test_the_doctor_says_what_became_of_the_last_agent_and_where_no_node_is_up_to_start_the_fleet() -> None:
+    agents.join(name="test", pid=1, start_time=0.0)
+    gone = ids.new()
+    agents.register(agent=gone, agent_type="testing", node="test", pid=2, start_time=0.0)
+    agents.end(agents=[gone], state=Agent.State.FAILED, reason="Its process ended with exit code 1.")
+
+    def testing() -> tuple[str, str]:
+        (found,) = [one for one in manage("fleet_doctor", "--json").json if one["name"] == "testing"]
+        return found["said"], found["remedy"]
+
+    assert testing() == (
+        "has no agent; the last one failed: Its process ended with exit code 1.",
+        "Start one: manage.py fleet_agents spawn testing",
+    )
+    Node.objects.update(up=False)
+    assert testing() == ("has no agent", "Start the fleet: manage.py fleet_up")
 
 
 @services

@@ -16,7 +16,7 @@ from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from agents.drivers import sandbox
-from agents.models import Agent, AgentType
+from agents.models import Agent, AgentType, Node
 from fleet.console import lines
 from fleet.management.operator import OperatorCommand
 
@@ -98,14 +98,7 @@ def _services() -> Iterator[Finding]:
         left = executor.migration_plan(executor.loader.graph.leaf_nodes())
         yield Finding("migrations", not left, f"{len(left)} to apply", "Run manage.py migrate." if left else "")
         if not left:
-            live = set(Agent.objects.filter(state__in=Agent.LIVE).values_list("type", flat=True))
-            for name in AgentType.objects.filter(enabled=True).values_list("name", flat=True):
-                yield Finding(
-                    f"{name}",
-                    name in live,
-                    "has an agent" if name in live else "has no agent",
-                    "" if name in live else start,
-                )
+            yield from _agents(start)
     except Error as fault:
         yield Finding("postgres", False, (str(fault).strip().splitlines() or ["does not answer"])[0], start)
     try:
@@ -116,6 +109,18 @@ def _services() -> Iterator[Finding]:
         yield Finding("redis", True, "answers")
     except redis.RedisError as fault:
         yield Finding("redis", False, str(fault), start)
+
+
+def _agents(start: str) -> Iterator[Finding]:
+    live = set(Agent.objects.filter(state__in=Agent.LIVE).values_list("type", flat=True))
+    runs = Node.objects.filter(up=True).exists()
+    for name in AgentType.objects.filter(enabled=True).values_list("name", flat=True):
+        if name in live:
+            yield Finding(name, True, "has an agent")
+            continue
+        last = Agent.objects.filter(type=name).exclude(reason="").order_by("-ended_at").first()
+        why = f"has no agent; the last one {last.state}: {last.reason}" if last and runs else "has no agent"
+        yield Finding(name, False, why, f"Start one: manage.py fleet_agents spawn {name}" if runs else start)
 
 
 LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (_host, _folder, _services)
