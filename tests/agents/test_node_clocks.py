@@ -1,0 +1,99 @@
+"""Hosts whose clocks are ten minutes off work with the others: leases, orders and heartbeats go by the database's clock and
+by monotonic ones."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents import operations
+from agents.models import Agent, Node
+from fleet import ids
+from fleet.events.models import Event
+from missions.models import Sortie
+from tests.support import fleet, hosts
+from tests.support.hosts import Host, until
+
+COMPILER = shutil.which("cc")
+pytestmark = [
+    pytest.mark.xdist_group("clocks"),
+    pytest.mark.skipif(COMPILER is None, reason="a C compiler makes the library that shifts the clock"),
+]
+SHIFT_S = 600
+
+
+@pytest.fixture(scope="module")
+def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
+    with hosts.database(django_db_blocker), hosts.control():
+        all_hosts = hosts.Hosts()
+        try:
+            yield all_hosts
+        finally:
+            all_hosts.remove()
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("clock") / "shifted_clock.so"
+    source = Path(__file__).with_name("shifted_clock.c")
+    subprocess.run([str(COMPILER), "-shared", "-fPIC", "-O1", "-o", made, source], check=True)
+    return made
+
+
+def shifted(house: hosts.Hosts, name: str, library: Path, seconds: int) -> Host:
+    return house.add(name, LD_PRELOAD=str(library), FLEET_TEST_SHIFT=str(seconds))
+
+
+def shift_of(host: Host, agent: Agent) -> float:
+    """By how many seconds the clock by which it logs is ahead of ours."""
+    (line, *_) = until(lambda: [one for one in host.agent_log(agent).splitlines() if "flies sorties of type" in one])
+    told = datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    return (told - datetime.now(UTC)).total_seconds()
+
+
+def test_hosts_whose_clocks_are_off_lose_nothing_and_obey_at_once(house: hosts.Hosts, library: Path) -> None:
+    hosts.kind("survey")
+    ahead, behind = shifted(house, "ahead", library, SHIFT_S), shifted(house, "behind", library, -SHIFT_S)
+    (early,) = hosts.spawn("survey", ahead)
+    (late,) = hosts.spawn("survey", behind)
+    assert abs(shift_of(ahead, early) - SHIFT_S) < 60
+    assert abs(shift_of(behind, late) + SHIFT_S) < 60
+
+    longer_than_a_lease = f"sleep {hosts.LEASE_S + 1.5}"
+    mission = fleet.launch({name: {"agent": "survey", "run": longer_than_a_lease} for name in ("a", "b")})
+    assert hosts.wait(mission).state == "succeeded"
+    assert hosts.attempts(mission) == [("a", 1, "succeeded"), ("b", 1, "succeeded")]
+    assert set(Sortie.objects.filter(mission=mission).values_list("agent", flat=True)) == {early.id, late.id}
+    assert not Event.objects.filter(kind__in=["agent.lost", "node.lost"]).exists()
+
+    pids = library.with_name("pids")
+    mission = fleet.launch(
+        {"one": {"agent": "survey", "run": f"echo $$ >> {pids}; case $FLEET_ATTEMPT in */1) sleep 60;; esac"}}
+    )
+    until(lambda: hosts.noted(pids))
+    hosts.kill(hosts.flier(mission))
+    assert hosts.wait(mission, within_s=8).state == "succeeded"
+    operations.order(agents=[one.id for one in hosts.live("survey")], what=Agent.Order.TERMINATE, reason="A test.")
+    until(lambda: not hosts.live("survey"), within_s=8)
+
+
+def test_whether_a_node_of_a_name_is_up_is_not_for_the_clock_of_a_host_to_say(
+    house: hosts.Hosts, library: Path
+) -> None:
+    Node.objects.create(
+        name="taken", boot=str(ids.new()), pid=1, start_time=1.0, up=True
+    )  # on another host, just heard of
+    second = Host("taken", {"LD_PRELOAD": str(library), "FLEET_TEST_SHIFT": str(SHIFT_S)})
+    try:
+        second.start(wait=False)
+        assert second.process is not None
+        assert second.process.wait(15) != 0
+        assert "is up already" in second.log()
+    finally:
+        second.remove()
