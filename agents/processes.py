@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -34,7 +35,8 @@ def end(noted: list[tuple[int, float]], *, within_s: float) -> None:
     for number, patience_s in ((signal.SIGTERM, within_s), (signal.SIGKILL, 2.0)):
         left = [pid for pid, start_time in noted if is_alive(pid=pid, start_time=start_time)]
         for pid in left:
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
         deadline = time.monotonic() + patience_s
         while left and time.monotonic() < deadline:
             time.sleep(0.05)
