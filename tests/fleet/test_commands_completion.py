@@ -53,6 +53,15 @@ def test_commands_actions_options_and_choices_are_offered_without_a_database(now
     assert tab("fleet fleet_mission list --state pl", nowhere) == ["planning", "planned"]
 
 
+def test_services_are_offered_by_name_also_when_they_have_ended(nowhere: dict[str, str]) -> None:
+    assert tab("fleet fleet_services logs ", nowhere) == []
+    logs = Path(nowhere["FLEET_HOME"], "private", "logs")
+    for name in ("valkey", "postgres"):
+        (logs / f"{name}.log").touch()
+    assert tab("fleet fleet_services logs ", nowhere) == ["postgres", "valkey"]
+    assert tab("fleet fleet_services restart v", nowhere) == ["valkey"]
+
+
 def test_what_is_unknown_or_away_offers_nothing_and_says_nothing(nowhere: dict[str, str]) -> None:
     assert tab("fleet fleet_mission show ", nowhere) == []
     assert tab("fleet fleet_mission show ", {**nowhere, "DATABASE_URL": "nonsense"}) == []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from fleet.management.commands import fleet_up
 from tests.support.supervised import Checkout, checkout, until
 
 pytestmark = pytest.mark.xdist_group("services")
@@ -89,6 +92,21 @@ def test_logs_are_shown_by_name_and_number_and_as_json_lines(running: Checkout) 
     refused = running.manage("fleet_services", "logs", "redis", check=False)
     assert refused.returncode == 1
     assert "postgres" in refused.stderr
+
+
+@pytest.mark.parametrize("lines", ["-1", "x", "1e3"])
+def test_a_number_of_lines_that_cannot_be_is_wrong_usage(home: Checkout, lines: str) -> None:
+    refused = home.manage("fleet_services", "logs", "-n", lines, check=False)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "is not a whole number" in refused.stderr
+
+
+def test_what_fleet_up_says_to_type_can_be_typed_also_in_a_path_with_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/a clone/.venv/bin/python")
+    said: list[str] = []
+    fleet_up.Command()._introduce(said.append)
+    (follow,) = [line.split("follow", 1)[1] for line in said if "follow" in line]
+    assert shlex.split(follow) == ["/a clone/.venv/bin/python", "manage.py", "fleet_services", "logs", "-f"]
 
 
 def test_followed_logs_show_what_is_written_and_end_with_ctrl_c(running: Checkout) -> None:

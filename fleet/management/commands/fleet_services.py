@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 
 from fleet import errors
+from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
 from fleet.services import adoption, composition, control, detached, logfiles, statuses
 
@@ -23,13 +24,17 @@ class Command(OperatorCommand):
         up.add_argument("--detach", action="store_true", help="in the background; returns once they are ready")
         down = actions.add_parser("down", help="stop what runs, a whole fleet too, and wait until it is gone")
         restart = actions.add_parser("restart", help="stop and start one service, or all, and wait until it is ready")
-        restart.add_argument("name", nargs="?", help="one of those that `status` shows")
+        restarted = restart.add_argument("name", nargs="?", help="one of those that `status` shows")
         status = actions.add_parser("status", help="health, uptime, response time, memory, restarts, last events")
-        status.add_argument("name", nargs="?", help="one of them alone")
+        shown = status.add_argument("name", nargs="?", help="one of them alone")
         logs = actions.add_parser("logs", help="print, and with -f follow, the logs")
-        logs.add_argument("name", nargs="?", help="one of those that `status` shows; all where none is named")
+        logged = logs.add_argument("name", nargs="?", help="one of those that `status` shows; all where none is named")
+        for name in (restarted, shown, logged):
+            name.completer = _kept  # type: ignore[attr-defined]  # argcomplete's
         logs.add_argument("-f", "--follow", action="store_true", help="go on with what is written from now on")
-        logs.add_argument("-n", "--lines", type=int, default=50, help="how many of the last lines first (50)")
+        logs.add_argument(
+            "-n", "--lines", type=arguments.count, default=50, help="how many of the last lines first (50)"
+        )
         for one in (up, down, restart, status):
             one.add_argument("--json", action="store_true", help="one JSON document on standard output")
         logs.add_argument("--json", action="store_true", help="one JSON object a line: {service, line}")
@@ -112,3 +117,10 @@ class Command(OperatorCommand):
             for one, line in logfiles.follow(home, [name] if name else [], places=places):
                 show(one, line)
                 self.stdout.flush()
+
+
+def _kept(prefix: str = "", **_: Any) -> list[str]:
+    """For the Tab key: what the supervisor keeps; of one that does not run, what it has kept."""
+    running = detached.state(settings.FLEET_HOME).get("services", [])
+    known = [service["name"] for service in running] or logfiles.names(settings.FLEET_HOME)
+    return [name for name in known if name.startswith(prefix)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -82,7 +83,7 @@ class Command(OperatorCommand):
         return 0
 
     def _introduce(self, say: Callable[[str], None]) -> None:
-        manage = "python manage.py" if sys.prefix == sys.base_prefix else f"{sys.executable} manage.py"
+        manage = "python manage.py" if sys.prefix == sys.base_prefix else f"{shlex.quote(sys.executable)} manage.py"
         for name, url in services.addresses().items():
             say(f"  {name:<8} {url}")
         say(f"  The password of admin is in {credentials.file(settings.FLEET_HOME)}")
