@@ -17,7 +17,7 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
     class Meta:
         model = AgentType
         fields = (
-            *("name", "description", "prompt_argv", "concurrency", "agents", "most_agents", "autoscale"),
+            *("name", "description", "prompt_argv", "concurrency", "agents", "most_agents", "at_once", "autoscale"),
             *("memory_mb", "disk_mb", "longest_s", "env_allow", "outside", "enabled"),
         )
 

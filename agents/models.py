@@ -33,6 +33,12 @@ class AgentType(models.Model):
     most_agents = models.PositiveSmallIntegerField(
         default=0, help_text="Agents of this type in the whole fleet, at most; 0: as many as the nodes have places for."
     )
+    at_once = models.PositiveIntegerField(
+        default=0,
+        verbose_name="sorties at once",
+        help_text="In the whole fleet, at most; 0: as many as its agents have slots. For missions that are launched from "
+        "now on.",
+    )
     autoscale = models.BooleanField(
         default=False,
         help_text="Start more agents while work waits and every slot is taken, and end them when they have had none "

@@ -1,6 +1,6 @@
 """The control loop's duties: small, each callable alone, each safe to run in two loops at once.
 
-    admit     ready → queued, where a place under the concurrency key is free and the mission runs
+    admit     ready → queued, where every limit leaves room and the mission runs (missions/admission.py)
     wake      waiting → ready, when the time has come
     hint      queued rows that nobody has claimed are hinted again: the row is the outbox
     rescue    running → queued, where the agent is gone
@@ -27,7 +27,7 @@ from django.db.models.functions import Now
 from agents import operations as agents
 from agents.models import Agent
 from fleet import statements
-from missions import settling
+from missions import admission, settling
 from missions.models import Mission
 from missions.operations import cancelling, moves
 
@@ -39,29 +39,7 @@ HOUR = timedelta(hours=1)
 
 def admit() -> Counter[str]:
     """Queue what is ready and may start. Returns what became queued, by type."""
-    queued: Counter[str] = Counter()
-    with connection.cursor() as cursor:
-        cursor.execute(statements.read("missions", "postpone"))
-        cursor.execute(statements.read("missions", "admit"), {"limit": PAGE})
-        queued.update(agent_type for (agent_type,) in cursor.fetchall())
-        cursor.execute(statements.read("missions", "keys_waiting"))
-        keys = [key for (key,) in cursor.fetchall()]
-    for key in keys:
-        queued += admit_key(key=key)
-    return queued
-
-
-def admit_key(*, key: str) -> Counter[str]:
-    """Queue as many of one concurrency key as its limit has places free. The key's row is the lock, so that two
-    control loops never both see the same place free."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            'SELECT "limit" FROM missions_concurrencykey WHERE key = %(key)s FOR UPDATE SKIP LOCKED', {"key": key}
-        )
-        if cursor.fetchone() is None:
-            return Counter()
-        cursor.execute(statements.read("missions", "admit_key"), {"key": key})
-        return Counter(agent_type for (agent_type,) in cursor.fetchall())
+    return admission.admit()
 
 
 def wake() -> int:

@@ -58,6 +58,10 @@ def insert(
     the sorties that the mission already holds, by key. `named` is given some of those queued, by type.
     """
     now = timezone.now()
+    cursor.execute("SELECT at_once > 0 FROM missions_mission WHERE id = %(mission)s", {"mission": mission})
+    (limited,) = cursor.fetchone() or (False,)
+    cursor.execute("SELECT name FROM agents_agenttype WHERE at_once > 0")
+    limited_types = {name for (name,) in cursor.fetchall()}
     known = dict(existing or {})
     known.update((spec.key, Known(ids.new(), "pending")) for spec in specs)
     queued: Counter[str] = Counter()
@@ -66,7 +70,9 @@ def insert(
         for place, spec in enumerate(specs):
             sortie = known[spec.key].id
             made.append(sortie)
-            gated = spec.concurrency is not None or spec.run_at is not None
+            gated = (
+                limited or spec.concurrency is not None or spec.run_at is not None or spec.agent_type in limited_types
+            )
             remaining = sum(not known[need].lets_start(always=spec.always) for need in spec.needs)
             becomes = "pending" if remaining else "ready" if gated or state != "running" else "queued"
             if becomes == "queued":

@@ -22,6 +22,7 @@ class Mission(models.Model):
     state = models.CharField(max_length=12, choices=MissionState)
     priority = models.SmallIntegerField(default=0)
     stop_on_failure = models.BooleanField(default=False)
+    at_once = models.PositiveIntegerField(default=0)  # of its sorties, at most, queued or running; 0: any number
     inputs = models.JSONField(default=dict)
     defaults = models.JSONField(default=dict)  # of the plan; sorties added at run time take them too
     folder = models.TextField(blank=True)  # the folder that relative `cwd`s and commands start from
@@ -69,7 +70,7 @@ class Sortie(models.Model):
     state = models.CharField(max_length=10, choices=SortieState)
     priority = models.SmallIntegerField(default=0)
     turn = models.BigIntegerField(default=0)  # among equals in priority: its place in the fair order between missions
-    gated = models.BooleanField(default=False)  # has a concurrency key or a time: must be admitted before it is queued
+    gated = models.BooleanField(default=False)  # is under a limit or has a time: must be admitted before it is queued
     always = models.BooleanField(default=False)  # runs whatever became of its needs
     allow_failure = models.BooleanField(default=False)  # its failure stops nobody
     remaining = models.IntegerField(default=0)  # needs that have not ended in a way that lets it start
@@ -230,7 +231,7 @@ class Artifact(models.Model):
 
 
 class ConcurrencyKey(models.Model):
-    """How many sorties of one key may be queued or running at once, over all missions. Its row is the key's lock."""
+    """How many sorties of one key may be queued or running at once, over all missions."""
 
     key = models.CharField(primary_key=True, max_length=200)
     limit = models.PositiveIntegerField()

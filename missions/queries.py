@@ -173,8 +173,10 @@ def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str]) -> str:
             return f"Waits for {named}." if named else "Waits for the control loop, which will free it."
         case SortieState.READY if sortie.concurrency_key:
             return f"Waits for a place under the concurrency key {sortie.concurrency_key!r}."
+        case SortieState.READY if mission.at_once:
+            return f"Waits for its turn: its mission has {mission.at_once} sorties under way at once."
         case SortieState.READY:
-            return "Waits for the control loop to admit it."
+            return f"Waits for its turn among the sorties of type {sortie.agent_type_id}, or for the control loop."
         case _:
             return f"Waits for a free agent of type {sortie.agent_type_id}."
 

@@ -57,6 +57,7 @@ def _create(
             state=state,
             priority=plan.priority,
             stop_on_failure=plan.on_failure == "stop",
+            at_once=plan.at_once,
             inputs=inputs,
             defaults=dict(plan.defaults),
             folder=folder,

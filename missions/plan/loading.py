@@ -119,6 +119,7 @@ def _plan(data: Any, surroundings: Surroundings, faults: Faults) -> Plan:
         objective=data.get("objective", ""),
         inputs=declared,
         on_failure=data.get("on_failure", "continue"),
+        at_once=data.get("concurrency", 0),
         priority=data.get("priority", 0),
         sorties=sorties,
         defaults=defaults,

@@ -162,6 +162,7 @@ class Plan:
     objective: str
     inputs: Mapping[str, InputSpec]
     on_failure: Literal["continue", "stop"]
+    at_once: int  # of its sorties, at most; 0: any number
     priority: int
     sorties: tuple[SortieSpec, ...]
     defaults: Mapping[str, Json]

@@ -1,7 +1,11 @@
--- Queue what is ready, has no concurrency key, and belongs to a running mission.
+-- Queue what is ready, is under no limit, and belongs to a running mission.
 WITH free AS (
-    SELECT s.id FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id
-    WHERE s.state = 'ready' AND s.concurrency_key IS NULL AND m.state = 'running'
+    SELECT s.id
+    FROM missions_sortie s
+    JOIN missions_mission m ON m.id = s.mission_id
+    JOIN agents_agenttype t ON t.name = s.agent_type_id
+    WHERE s.state = 'ready' AND m.state = 'running'
+      AND s.concurrency_key IS NULL AND m.at_once = 0 AND t.at_once = 0
       AND (s.wake_at IS NULL OR s.wake_at <= clock_timestamp())
     ORDER BY s.id
     LIMIT %(limit)s

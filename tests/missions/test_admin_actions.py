@@ -82,6 +82,7 @@ def test_an_agent_type_is_edited_and_added_but_neither_renamed_nor_deleted() -> 
         "concurrency": 3,
         "agents": 1,
         "most_agents": 0,
+        "at_once": 0,
         "memory_mb": 0,
         "disk_mb": 0,
         "longest_s": 0,

@@ -1,0 +1,16 @@
+-- Queue these, of which the caller knows that there is room.
+WITH free AS (
+    SELECT s.id FROM missions_sortie s
+    WHERE s.id = ANY (%(ids)s) AND s.state = 'ready'
+    ORDER BY s.id
+    FOR UPDATE OF s
+), admitted AS (
+    UPDATE missions_sortie s SET state = 'queued', wake_at = NULL
+    FROM free
+    WHERE s.id = free.id AND s.state = 'ready'
+    RETURNING s.id, s.mission_id, s.agent_type_id
+), events AS (
+    INSERT INTO fleet_event (kind, scope, subject, data)
+    SELECT 'sortie.queued', mission_id, id, '{"from": "ready"}' FROM admitted
+)
+SELECT agent_type_id FROM admitted

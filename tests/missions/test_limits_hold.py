@@ -1,0 +1,111 @@
+"""A concurrency key, a mission and an agent type each have a number of sorties under way at once, whoever admits them."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from uuid import UUID
+
+import pytest
+from django.db import connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.models import AgentType
+from fleet import ids
+from missions import admission, dispatch, queries
+from missions.models import Mission, Sortie
+from missions.operations import outside
+from missions.plan import PlanError
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def under_way(**of: object) -> int:
+    return Sortie.objects.filter(state__in=["queued", "running"], **of).count()
+
+
+def limited(sorties: int, **plan: object) -> Mission:
+    return fleet.launch({f"s{n}": {} for n in range(sorties)}, **plan)
+
+
+def test_a_mission_has_so_many_sorties_under_way_as_its_plan_says() -> None:
+    mission, other = limited(6, concurrency=2), limited(3)
+    agent = outside.register(agent_type="backend").id
+    assert (under_way(mission=mission), under_way(mission=other)) == (0, 3)
+    most = 0
+    for _ in range(20):
+        dispatch.admit()
+        most = max(most, under_way(mission=mission))
+        for lease in outside.claim(agent=agent, want=9):
+            outside.complete(token=lease.token)
+    assert most == 2
+    mission.refresh_from_db()
+    assert mission.state == "succeeded"
+
+
+def test_a_type_has_so_many_under_way_in_the_whole_fleet() -> None:
+    AgentType.objects.filter(name="backend").update(at_once=3)
+    first, second = limited(4), fleet.launch({"t": {"agent": "testing"}, **{f"s{n}": {} for n in range(4)}})
+    dispatch.admit()
+    assert under_way(agent_type="backend") == 3
+    assert under_way(agent_type="testing") == 1
+    assert {first.id, second.id} == set(Sortie.objects.filter(state="queued").values_list("mission", flat=True))
+
+
+def test_what_waits_under_a_limit_says_so() -> None:
+    mission = limited(2, concurrency=1)
+    dispatch.admit()
+    told = {item["key"]: item["waits_for"] for item in queries.items(mission)}
+    assert "its mission has 1 sorties under way at once" in told["s1"]
+
+
+def test_a_full_key_holds_up_nobody_else_of_its_mission() -> None:
+    AgentType.objects.filter(name="backend").update(at_once=2)
+    full = {"concurrency": {"key": "one", "limit": 1}}
+    fleet.launch({f"k{n}": {"priority": 9, **full} for n in range(3)} | {"free": {}})
+    dispatch.admit()
+    assert set(Sortie.objects.filter(state="queued").values_list("key", flat=True)) == {"k0", "free"}
+
+
+def test_two_control_loops_give_no_place_away_twice() -> None:
+    mission = limited(30, concurrency=4)
+    for _ in range(5):
+        loops = [threading.Thread(target=lambda: (dispatch.admit(), connection.close())) for _ in range(3)]
+        for loop in loops:
+            loop.start()
+        for loop in loops:
+            loop.join()
+        assert under_way(mission=mission) == 4
+
+
+def test_a_limit_of_none_or_nonsense_is_refused() -> None:
+    for nonsense in (0, -1, "many", 1.5):
+        with pytest.raises(PlanError, match="concurrency"):
+            limited(1, concurrency=nonsense)
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from("ab"), st.sampled_from("mn"), st.sampled_from(["k", "l", None])), max_size=30
+    ),
+    room=st.fixed_dictionaries({name: st.integers(1, 5) for name in "abmnkl"}),
+)
+def test_whatever_is_chosen_fits_and_what_is_left_out_would_not(
+    rows: list[tuple[str, str, str | None]], room: dict[str, int]
+) -> None:
+    missions = {name: ids.new() for name in "mn"}
+    asked = [
+        (ids.new(), kind, missions[mission], key, room[key] if key else None, room[mission], room[kind])
+        for kind, mission, key in rows
+    ]
+    chosen = set(admission.choose(asked))
+    taken: Counter[object] = Counter()
+    for sortie, kind, mission, key, *_ in asked:
+        whose: list[tuple[object, str]] = [(kind, kind), (mission, "m" if mission == missions["m"] else "n")]
+        whose += [(key, key)] if key else []
+        fits = all(taken[name] < room[letter] for name, letter in whose)
+        assert (sortie in chosen) == fits
+        taken.update(name for name, _ in whose if fits)
+    assert all(isinstance(sortie, UUID) for sortie in chosen)
