@@ -114,6 +114,12 @@ DATABASES = {
         "NAME": FLEET_ENDPOINTS.postgres.name,
         "OPTIONS": {
             "connect_timeout": "5",
+            # A way that swallows everything is noticed after 14 s, and not after the two hours of the kernel's own settings:
+            # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES
+            "keepalives_idle": "5",
+            "keepalives_interval": "3",
+            "keepalives_count": "3",
+            "tcp_user_timeout": "14000",
             "options": "-c idle_in_transaction_session_timeout=60s",
             **FLEET_ENDPOINTS.postgres.options,
         },
