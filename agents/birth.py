@@ -14,15 +14,18 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from celery.exceptions import SecurityWarning
 from django.conf import settings
 from django.db import connections
 
+from agents.drivers import sandbox
 from fleet.celery import app
 from fleet.services.launch import follow_parent
 
@@ -45,6 +48,10 @@ def warm() -> None:
     app.finalize(auto=True)
     for module in WARM:
         importlib.import_module(module)
+    if sandbox.available()[0]:
+        # Celery warns superusers, for what a message makes a worker run. Ours make it run nothing (they are hints), and
+        # what agents run is shut off by the sandbox. Where there is none the warning stays.
+        warnings.filterwarnings("ignore", category=SecurityWarning)
     gc.collect()
     gc.freeze()
 
