@@ -62,7 +62,7 @@ class AgentTypeAdmin(Page):  # type: ignore[misc]
 
 @admin.register(Agent)
 class AgentAdmin(ReadOnlyAdmin):
-    list_display = ("ref", "type", "coloured_state", "node", "pid", "heard", "lived", "reason")
+    list_display = ("ref", "name", "type", "coloured_state", "node", "pid", "heard", "lived", "reason")
     list_filter = ("state", "type", "node")
     list_select_related = ("node", "type")
     search_fields = ("reason", "node__name")
@@ -71,6 +71,7 @@ class AgentAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     fields = (
         "ref",
+        "name",
         "type",
         "state",
         "reason",
@@ -82,7 +83,7 @@ class AgentAdmin(ReadOnlyAdmin):
         "heartbeat_at",
         "ended_at",
     )
-    readonly_fields = ("ref", "heard", "lived")
+    readonly_fields = ("ref", "name", "heard", "lived")
 
     @admin.display(description="last heard", ordering="heartbeat_at")
     def heard(self, agent: Agent) -> str:

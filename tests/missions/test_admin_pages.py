@@ -11,6 +11,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from agents import operations as agents
+from agents.models import Agent
 from missions import operations
 from missions.models import Artifact, Attempt, Mission, Output, Sortie
 from tests.support import fleet, web
@@ -103,6 +105,14 @@ def test_what_waits_says_for_what() -> None:
     then = Sortie.objects.get(key="then")
     page = web.staff("view_sortie").get(address("missions_sortie", row=then.id)).content.decode()
     assert "Waits until its mission, which is paused, is resumed." in page
+
+
+def test_agents_are_listed_by_the_names_that_commands_take() -> None:
+    node = agents.join(name="host", pid=1, start_time=0.0)
+    agent = Agent.objects.create(type_id="backend", node=node, place=3)
+    boss = web.superuser()
+    for page in (address("agents_agent"), address("agents_agent", row=agent.id)):
+        assert "backend-3@host" in boss.get(page).content.decode()
 
 
 @pytest.mark.parametrize("page", LISTS)
