@@ -234,12 +234,13 @@ class Supervisor:
             post.child.send(signal.SIGTERM)
         if order != Agent.Order.DRAIN:
             post.hurry_at = time.monotonic() + (0 if order == Agent.Order.NOW else settings.FLEET_DRAIN_S)
+        self._press(post, time.monotonic())
 
     def _press(self, post: Post, now: float) -> None:
         """An agent that is to end by a time is told to stop what it flies then, and killed if it does not obey."""
         if post.child is None:
             return
-        if post.hurry_at is not None and now > post.hurry_at:
+        if post.hurry_at is not None and now >= post.hurry_at:
             post.child.send(signal.SIGQUIT)
             post.hurry_at, post.kill_at = None, now + 2 * settings.FLEET_GRACE_S + 1
         elif post.kill_at is not None and now > post.kill_at:

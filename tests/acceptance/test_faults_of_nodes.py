@@ -22,7 +22,7 @@ from missions.models import Attempt, Sortie
 from tests.support import fleet, hosts
 from tests.support.hosts import Host, until
 
-pytestmark = pytest.mark.xdist_group("faults of nodes")
+pytestmark = pytest.mark.xdist_group("faults")
 
 
 @pytest.fixture(scope="module")

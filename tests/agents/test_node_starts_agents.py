@@ -17,7 +17,7 @@ from fleet import errors
 from tests.support import fleet, hosts
 from tests.support.hosts import Host, until
 
-pytestmark = pytest.mark.xdist_group("nodes that start agents")
+pytestmark = pytest.mark.xdist_group("nodes")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def fate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def host(django_db_setup: None, django_db_blocker: Any, fate: Path) -> Iterator[Host]:
     """A node with places for three agents."""
     house = hosts.Hosts()
-    with hosts.database(django_db_blocker), hosts.control(), override_settings(FLEET_SPAWN_S=2.0):
+    with hosts.database(django_db_blocker), hosts.control(), override_settings(FLEET_SPAWN_S=5.0):
         try:
             yield house.add(
                 "here", FLEET_NODE_PLACES="3", FLEET_CALLABLES="tests.support.fates", FLEET_TEST_FATE=str(fate)

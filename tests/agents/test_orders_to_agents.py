@@ -18,7 +18,7 @@ from missions.models import Sortie
 from tests.support import fleet, hosts
 from tests.support.hosts import Host, until
 
-pytestmark = pytest.mark.xdist_group("orders to agents")
+pytestmark = pytest.mark.xdist_group("orders")
 Order = Agent.Order
 
 

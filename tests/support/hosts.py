@@ -205,8 +205,11 @@ def away(*agents: Agent) -> None:
     left = Agent.objects.filter(type__in={one.type_id for one in agents}, state__in=Agent.LIVE)
 
     def none_lives() -> bool:
-        now = list(left.values_list("id", flat=True))
-        operations.order(agents=now, what=Agent.Order.NOW, reason="The test is over.")
+        now = list(left.all())
+        operations.order(agents=[one.id for one in now], what=Agent.Order.NOW, reason="The test is over.")
+        for one in now:
+            if one.state == Agent.State.DRAINING and alive(one):
+                kill(one)  # its node has told it; no test needs to wait
         return not now
 
     until(none_lives)
