@@ -73,9 +73,10 @@ def test_an_ordered_agent_that_does_not_come_up_has_failed_and_is_not_tried_agai
 
 
 def test_an_agent_that_its_type_keeps_is_tried_again_until_it_comes_up(host: Host, kind: str, fate: Path) -> None:
+    before = set(Agent.objects.filter(type=kind).values_list("id", flat=True))
     fate.write_text("die")
     AgentType.objects.filter(name=kind).update(agents=1)
-    until(lambda: Agent.objects.filter(type=kind, state="failed", crashes=1).exists())
+    until(lambda: Agent.objects.filter(type=kind, state="failed", crashes=1).exclude(id__in=before).exists())
     fate.unlink()
     (agent,) = until(lambda: list(Agent.objects.filter(type=kind, state="idle")))
     assert agent.crashes >= 2
@@ -134,8 +135,8 @@ def test_an_agent_that_is_ordered_while_another_waits_after_a_crash_costs_that_o
     (first,) = hosts.spawn(kind, host)
     fate.write_text("die")
     hosts.kill(first)
-    until(lambda: Agent.objects.filter(type=kind, state="failed").exists())  # now it waits for a second, and has no row
-    until(lambda: not hosts.live(kind))
+    died = Agent.objects.filter(type=kind, state="failed", crashes=1, spawned_at__gt=first.spawned_at)
+    until(lambda: died.exists())  # now its place waits for a second, and has no row
     fate.unlink()
     (second,) = hosts.spawn(kind, host)
     assert second.place == first.place
