@@ -66,7 +66,9 @@ class Graph:
 
         `names` are all the names that the plan gives, also of sorties that are left out of `data` as broken.
         """
+        before = self.faults.count
         self._check_defaults()
+        usable = self.faults.count == before  # a template that is wrong there can be filled in nowhere
         drafts = [self._draft(name, one, broken) for name, one in data.items() if isinstance(one, dict)]
         total = sum(len(draft.combinations) for draft in drafts)
         if total > self.limit:
@@ -79,7 +81,7 @@ class Graph:
         for draft in drafts:
             self._resolve(draft, by_name, names)
         self._check_cycles(by_name)
-        if not self._bounded(drafts):
+        if not usable or not self._bounded(drafts):
             return ()
         specs = [spec for draft in drafts if draft.sound for spec in self._expand(draft)]
         self._check_limits(specs, by_name)

@@ -134,16 +134,15 @@ def test_a_drained_agent_finishes_what_it_flies(fleet: Fleet, tmp_path: Path) ->
     spawn(fleet, "frontend")
 
 
-def test_a_node_that_is_killed_loses_no_sortie(fleet: Fleet) -> None:
+def test_a_node_that_is_killed_loses_no_sortie(fleet: Fleet, tmp_path: Path) -> None:
     with a_node(fleet, "other") as node:
         theirs = [one for one in listed(fleet) if one["node"] == "other"]
-        mission = fleet.launch(
-            {"sorties": {f"s{n}": {"agent": "documentation", "run": "sleep 1", "concurrency": {"key": f"k{n}", "limit": 1}}
-                         for n in range(4)}}
-        )  # fmt: skip
+        held = {"agent": "documentation", "driver": "scripted", "with": {"hold_until": str(tmp_path / "go")}}
+        mission = fleet.launch({"sorties": {f"s{n}": held for n in range(4)}})
         until(lambda: any(one["sorties"] for one in listed(fleet, "--node", "other")))
         node.kill()
         node.wait()
+        (tmp_path / "go").touch()
         shown = fleet.wait(mission)
         assert shown["state"] == "succeeded"
         until(lambda: not any(psutil.pid_exists(one["pid"]) for one in theirs))

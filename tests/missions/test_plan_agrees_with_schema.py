@@ -96,3 +96,8 @@ def test_it_refuses_the_same_as_text_and_as_data(data: dict[str, Any]) -> None:
         assert refused
     else:
         assert not refused
+
+
+def test_a_template_that_is_wrong_in_the_defaults_is_a_fault_also_beside_a_matrix() -> None:
+    text = 'mission: M\ndefaults: {env: {A: "{{"}}\nsorties:\n  b: {agent: testing, run: x, matrix: {v: [1, 2]}}\n'
+    assert [fault.fault for fault in faults(text)] == ['"{{" is not closed by "}}".']
