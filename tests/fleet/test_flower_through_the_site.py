@@ -90,9 +90,9 @@ def _answers(site: Site) -> bool:
 def test_agents_and_messages_are_seen_there_and_nobody_else_can_see_them(site: Site) -> None:
     until(lambda: AGENT in site.json("/flower/api/workers?refresh=1"), within_s=30)
     assert {agent.name for agent in queries.live()} == {AGENT}
+    until(lambda: AGENT.encode() in site.ask("/flower/")[2], within_s=30)
     status, headers, page = site.ask("/flower/")
     assert status == 200
-    assert AGENT.encode() in page
     assert b'src="/flower/static/' in page
     assert "Set-Cookie" not in headers
     assert headers["Cache-Control"] == "private, no-store"
