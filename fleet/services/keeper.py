@@ -254,6 +254,8 @@ class Keeper:
         return fault
 
     def _healthy(self) -> None:
+        if self.state == "stopping":  # the answer was under way when the stop began
+            return
         if self.healthy_since and time.monotonic() - self.healthy_since > self.service.backoff.proven_s:
             self._failures = 0
         if self.state == "unhealthy":
