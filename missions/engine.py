@@ -18,7 +18,6 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -338,15 +337,3 @@ class Engine:
 
     def given_up(self) -> None:
         """What the process does when its agent's row says that it is no more; the worker shuts down."""
-
-
-def kit_of(agent_type: Mapping[str, object]) -> flight.Kit:
-    """The kit of an agent type's row."""
-    argv, allow = agent_type["prompt_argv"], agent_type["env_allow"]
-    assert isinstance(argv, list)
-    assert isinstance(allow, list)
-    return flight.Kit(
-        agent_type=str(agent_type["name"]),
-        prompt_argv=tuple(str(word) for word in argv),
-        env_allow=frozenset(str(name) for name in allow),
-    )

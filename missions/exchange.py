@@ -50,8 +50,11 @@ def say(
     if all(map(is_plain, settlements)) and not one_by_one:
         _send(cursor, by, settlements, want, consequences)
         return consequences
-    for some in [[one] for one in settlements] if one_by_one else [settlements]:
-        _settle(cursor, by, some, consequences, guarded=one_by_one)
+    if one_by_one:
+        for settlement in settlements:
+            _settle_apart(cursor, by, settlement, consequences)
+    else:
+        _settle(cursor, by, settlements, consequences)
     if want:
         _send(cursor, by, (), want, consequences)
     return consequences
@@ -72,17 +75,16 @@ def give_back(cursor: Cursor, *, attempts: Sequence[tuple[UUID, int]], why: str)
     return consequences
 
 
-def _settle(
-    cursor: Cursor, by: Party, settlements: Sequence[Settlement], consequences: Consequences, *, guarded: bool
-) -> None:
-    if guarded:
-        try:
-            with cursor.connection.transaction():
-                _settle(cursor, by, settlements, consequences, guarded=False)
-        except (psycopg.DataError, psycopg.IntegrityError, ValueError) as fault:
-            unstorable = [settling.unstorable(settlement, fault) for settlement in settlements]
-            _settle(cursor, by, unstorable, consequences, guarded=False)
-        return
+def _settle_apart(cursor: Cursor, by: Party, settlement: Settlement, consequences: Consequences) -> None:
+    """Behind a savepoint; what cannot be stored fails alone."""
+    try:
+        with cursor.connection.transaction():
+            _settle(cursor, by, [settlement], consequences)
+    except (psycopg.DataError, psycopg.IntegrityError, ValueError) as fault:
+        _settle(cursor, by, [settling.unstorable(settlement, fault)], consequences)
+
+
+def _settle(cursor: Cursor, by: Party, settlements: Sequence[Settlement], consequences: Consequences) -> None:
     bad: list[UUID] = []
     for settlement in settlements:
         if settlement.added:

@@ -174,7 +174,7 @@ def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str]) -> str:
         case SortieState.READY if sortie.concurrency_key:
             return f"Waits for a place under the concurrency key {sortie.concurrency_key!r}."
         case SortieState.READY if mission.at_once:
-            return f"Waits for its turn: its mission has {mission.at_once} sorties under way at once."
+            return f"Waits for its turn: its mission has at most {mission.at_once} under way at once."
         case SortieState.READY:
             return f"Waits for its turn among the sorties of type {sortie.agent_type_id}, or for the control loop."
         case _:

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from fleet import statements
+from missions import hints
 from missions.claims import Claim
 from missions.plan import SortieSpec
 from missions.rows import Cursor
-
-NAMED = 8  # that hints are said to be sent for: no more are sent at once for one type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +67,7 @@ class Consequences:
                     self.missions.add(mission)
             if state == "queued":
                 self.freed[agent_type] += 1
-                if self.freed[agent_type] <= NAMED:
+                if self.freed[agent_type] <= hints.MOST:
                     self.named.setdefault(agent_type, []).append(sortie)
             if ended_badly:
                 bad.append(sortie)

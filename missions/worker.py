@@ -21,10 +21,10 @@ from django.db import Error
 from agents import operations as agents
 from agents import processes
 from agents.drivers import reaper, sandbox
-from agents.models import Agent, AgentType
+from agents.models import Agent
 from fleet import errors, ids
 from missions import flight
-from missions.engine import Engine, kit_of
+from missions.engine import Engine
 from missions.hints import Hinter
 
 log = logging.getLogger("fleet.worker")
@@ -72,10 +72,11 @@ class EngineStep(bootsteps.StartStopStep):
             start_time=processes.started(pid) or 0.0,
             concurrency=parent.concurrency,
         )
-        row = AgentType.objects.filter(name=self.agent_type).values("name", "prompt_argv", "env_allow").get()
         hinter = Hinter(parent.app)
         hinter.start()
-        _engine = Engine(agent=agent, kit=kit_of(row), slots=parent.concurrency, hinter=hinter)
+        _engine = Engine(
+            agent=agent, kit=flight.Kit(agent_type=self.agent_type), slots=parent.concurrency, hinter=hinter
+        )
         _engine.given_up = parent.stop  # type: ignore[method-assign]
         _engine.start()
         signal.signal(signal.SIGQUIT, _hurry)

@@ -182,14 +182,21 @@ def here() -> str:
     return folder
 
 
-def to_its_end(*, mission: Mission, command: OperatorCommand, as_json: bool, timeout_s: float | None = None) -> int:
-    """Watch, and tell what came of it: the exit code."""
-    watch = Watch(mission=mission, say=command.say)
+def to_its_end(
+    *,
+    mission: Mission,
+    command: OperatorCommand,
+    as_json: bool,
+    timeout_s: float | None = None,
+    tell: Callable[[dict[str, Any]], None] | None = None,
+) -> int:
+    """Watch, and tell what came of it: the exit code. `tell` is given each event, and then there is no summary as JSON."""
+    watch = Watch(mission=mission, say=command.say, tell=tell)
     code = watch.follow(timeout_s=timeout_s, quiet=as_json)
     if code in (TIMED_OUT, DETACHED):
         return code
     summary = queries.summary(watch.mission)
-    if as_json:
+    if as_json and not tell:
         command.show(summary)
     conclude(mission=watch.mission, summary=summary, say=command.say)
     return code

@@ -27,12 +27,8 @@ pytestmark = pytest.mark.xdist_group("faults")
 
 @pytest.fixture(scope="module")
 def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
-    with hosts.database(django_db_blocker), hosts.control():
-        all_hosts = hosts.Hosts()
-        try:
-            yield all_hosts
-        finally:
-            all_hosts.remove()
+    with hosts.house(django_db_blocker) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,10 @@ from uuid import UUID
 import yaml
 
 from agents import operations as agents
-from agents.models import AgentType
 from fleet import ids
 from fleet.celery import app
-from missions import dispatch, operations, plan, surroundings
-from missions.engine import Engine, kit_of
+from missions import dispatch, flight, operations, plan, surroundings
+from missions.engine import Engine
 from missions.hints import Hinter
 from missions.models import Mission, Sortie
 
@@ -39,8 +38,7 @@ def engine(agent_type: str = "backend", *, slots: int = 2) -> Engine:
     """A started engine with a registered agent. Stop it."""
     agent = ids.new()
     agents.register(agent=agent, agent_type=agent_type, node="test", pid=1, start_time=0.0)
-    row = AgentType.objects.filter(name=agent_type).values("name", "prompt_argv", "env_allow").get()
-    made = Engine(agent=agent, kit=kit_of(row), slots=slots, hinter=Hinter(app))
+    made = Engine(agent=agent, kit=flight.Kit(agent_type=agent_type), slots=slots, hinter=Hinter(app))
     made.start()
     return made
 

@@ -275,3 +275,14 @@ def until(true: Callable[[], Any], *, within_s: float = 15) -> Any:
         assert time.monotonic() < deadline, f"not true within {within_s} s"
         time.sleep(0.02)
     return value
+
+
+@contextmanager
+def house(blocker: Any) -> Iterator[Hosts]:
+    """No hosts yet, over a database of their own and with a control loop."""
+    with database(blocker), control():
+        all_hosts = Hosts()
+        try:
+            yield all_hosts
+        finally:
+            all_hosts.remove()

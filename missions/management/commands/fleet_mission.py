@@ -157,15 +157,13 @@ class Command(OperatorCommand):
         return 0
 
     def _watch(self, mission: Mission, options: dict[str, Any]) -> int:
-        watch = watching.Watch(mission=mission, say=self.say, tell=self._tell if options["jsonl"] else None)
-        code = watch.follow(timeout_s=options["timeout"], quiet=options["json"])
-        if code in (watching.TIMED_OUT, watching.DETACHED):
-            return code
-        summary = queries.summary(watch.mission)
-        if options["json"] and not options["jsonl"]:
-            self.show(summary)
-        watching.conclude(mission=watch.mission, summary=summary, say=self.say)
-        return code
+        return watching.to_its_end(
+            mission=mission,
+            command=self,
+            as_json=options["json"],
+            timeout_s=options["timeout"],
+            tell=self._tell if options["jsonl"] else None,
+        )
 
     def _wait(self, options: dict[str, Any]) -> int:
         code = watching.until_none_runs(say=self.say)
