@@ -3,13 +3,13 @@ SHELL := /bin/sh
 PYTHON ?= python3
 REPO ?= .
 PY := .venv/bin/python
-FLOOR := 84
+FLOOR := 90
 # As it was given, and by the environment: a path with a $ or a quote means nothing to make or to the shell.
 override REPO := $(value REPO)
 export PYTHON REPO
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run up down test coverage drills check bench clean lock format
+.PHONY: help install dev run up down test drills check bench clean lock format
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -30,13 +30,11 @@ up: install  ## start the whole fleet in the background
 down: install  ## stop it
 	@$(PY) manage.py fleet_down
 
-test: dev  ## the tests, on services of their own
-	@$(PY) -m pytest -n 2 --dist loadgroup -m "not drill" --durations=5
-
-coverage: dev  ## the same, measured, which takes twice as long
-	@rm -f .coverage .coverage.*
+test: dev  ## the tests, on services of their own, and how much of the code they cover
+	@rm -f .coverage .coverage.*; mkdir -p build
 	@$(PY) -m coverage run -m pytest -n 2 --dist loadgroup -m "not drill" --durations=5
-	@$(PY) -m coverage combine -q && $(PY) -m coverage report --skip-covered --sort=cover --fail-under=$(FLOOR)
+	@$(PY) -m coverage combine -q 2>build/combine.txt || { cat build/combine.txt; exit 1; }  # it tells of half a file of each killed process
+	@$(PY) -m coverage report --skip-covered --sort=cover --fail-under=$(FLOOR)
 
 drills: dev  ## the long tests: 1 GB of output, soaks, restarts
 	@$(PY) -m pytest -m drill

@@ -25,6 +25,7 @@ from celery.exceptions import SecurityWarning
 from django.conf import settings
 from django.db import connections
 
+from agents import discovery
 from agents.drivers import sandbox
 from fleet.celery import app
 from fleet.services.launch import follow_parent
@@ -46,6 +47,7 @@ def warm() -> None:
     """Load all that an agent will need, once, and keep the collector's hands off it so that it stays shared."""
     app.loader.import_default_modules()
     app.finalize(auto=True)
+    discovery.discover()
     for module in WARM:
         importlib.import_module(module)
     if sandbox.available()[0]:

@@ -101,6 +101,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
         scratch.mkdir(mode=0o700, parents=True)
     brief = Brief(
         marker=claim.marker,
+        try_number=claim.tries + 1,
         fleet=home_id(),
         arguments=_filled(spec.arguments, scope),
         needs=circumstances.results,

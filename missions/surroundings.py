@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from django.conf import settings
 
-from agents import callables
+from agents import discovery
 from agents.models import AgentType
 from missions.plan import Surroundings, TypeFacts
 
@@ -21,7 +21,7 @@ def without_database() -> Surroundings:
     """The same where no database answers yet: the agent types are not known."""
     return Surroundings(
         types=None,
-        callables=callables.names(),
+        callables=discovery.names(),
         drivers={"command", "python"} | ({"scripted"} if settings.FLEET_SCRIPTED_DRIVER else set()),
         max_sorties=settings.FLEET_MAX_SORTIES,
         max_bytes=settings.FLEET_PLAN_BYTES,

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support import cluster
+from tests.support import cluster, measuring
 
 SHARED = pytest.StashKey[cluster.Cluster]()
 
@@ -21,6 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         number = int(config.workerinput["workerid"].removeprefix("gw"))
         os.environ["FLEET_REDIS_INDEX"] = str(1 + number % 63)  # 0 is that of a run without workers
+        measuring.keep()
     else:
         for name in ("DATABASE_URL", "REDIS_URL", "FLEET_REDIS_INDEX"):
             os.environ.pop(name, None)  # the tests never touch services that they did not start

@@ -38,6 +38,7 @@ class Brief:
 
     marker: str  # value of FLEET_ATTEMPT in the environment of all that the attempt starts: "srt_…/3"
     scratch: Path  # a private folder of this attempt; exists; removed by the engine afterwards
+    try_number: int = 1  # which of its tries this is; attempts that were lost or handed back are not counted
     fleet: str = ""  # value of FLEET_HOME_ID: tells this fleet's processes from those of others on the same host
     argv: tuple[str, ...] = ()  # command driver: a program and its arguments; or
     shell: str = ""  # command driver: text for /bin/sh -c (written by the plan's author, never by data)

@@ -118,6 +118,7 @@ def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:
         **exchange.needs(),
         **exchange.inputs(),
         "FLEET_ATTEMPT": brief.marker,
+        "FLEET_TRY": str(brief.try_number),
         "FLEET_HOME_ID": brief.fleet,
         "FLEET_RESULT": str(folder / "result.json"),
         "FLEET_SORTIES": str(folder / "sorties.json"),

@@ -1,11 +1,14 @@
--- End live agents: %(state)s is terminated, lost or failed. Those that have ended already stay as they are.
+-- End live agents: %(state)s is terminated, lost or failed. Those that have ended already stay as they are. One that
+-- ended because it was told to keeps the reason that it was given.
 WITH ended AS (
     UPDATE agents_agent a
-    SET state = %(state)s, reason = %(reason)s, ended_at = clock_timestamp()
+    SET state = %(state)s, ended_at = clock_timestamp(),
+        reason = CASE WHEN %(state)s = 'terminated' AND a."order" <> '' AND a.reason <> '' THEN a.reason
+                      ELSE %(reason)s END
     WHERE a.id = ANY (%(agents)s) AND a.state IN ('spawning', 'idle', 'busy', 'draining')
-    RETURNING a.id, a.type_id
+    RETURNING a.id, a.type_id, a.reason
 ), events AS (
     INSERT INTO fleet_event (kind, subject, data)
-    SELECT 'agent.' || %(state)s, id, jsonb_build_object('type', type_id, 'why', %(reason)s::text) FROM ended
+    SELECT 'agent.' || %(state)s, id, jsonb_build_object('type', type_id, 'why', reason) FROM ended
 )
 SELECT id FROM ended

@@ -43,9 +43,10 @@ def table(
         options = ("--host=127.0.0.1", "--lifespan=off", "--no-access-log", "--timeout-graceful-shutdown=5")
         return python("-m", "uvicorn", "fleet.asgi:application", "--port", choose("web", web_port), *options)
 
+    stores = ("postgres", "valkey")  # both, so that nothing is changed where one of them refuses us
     prepared = ("prepare", "valkey")
     return (
-        Service(name="prepare", command=lambda: manage("fleet_prepare"), probe=None, needs=("postgres",), once=True),
+        Service(name="prepare", command=lambda: manage("fleet_prepare"), probe=None, needs=stores, once=True),
         Service(
             name="control",
             command=lambda: manage("fleet_control"),

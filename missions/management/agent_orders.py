@@ -107,8 +107,7 @@ def _plan(type: str, task: str) -> tuple[plan.Plan, str]:
     """A plan of one sortie. The task is an input, so that nothing in it is taken for a template."""
     text = json.dumps(
         {
-            "mission": " ".join(task.split())[:80],
-            "objective": task,
+            "mission": " ".join(task.split()).replace("{{", "{ {")[:80],
             "inputs": {"task": {"description": "What is to be done."}},
             "sorties": {"task": {"agent": type, "prompt": "{{ inputs.task }}"}},
         },

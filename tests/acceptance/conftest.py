@@ -9,12 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.measuring import measured
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -26,10 +28,12 @@ class Fleet:
     home: Path
     env: dict[str, str]
 
-    def manage(self, *arguments: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def manage(
+        self, *arguments: str, check: bool = True, timeout: float = 60, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=CHECKOUT, env=self.env, capture_output=True, text=True, timeout=timeout, check=False,
+            cwd=CHECKOUT, env={**self.env, **(env or {})}, capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -76,7 +80,7 @@ def fleet() -> Iterator[Fleet]:
     }
     started = Fleet(home, env)
     try:
-        started.manage("fleet_up", "--detach", timeout=90)
+        started.manage("fleet_up", "--detach", timeout=90, env=measured())
         until(lambda: len([a for a in started.json("fleet_agents", "list") if a["state"] == "idle"]) == 6)
         yield started
     finally:

@@ -253,14 +253,14 @@ def test_the_environment_is_what_the_contract_names(
     evidence = Flight(driver, given, ear=ear).end()
     seen = evidence.result if driver == "python" else dict(line.split("=", 1) for line in ear.out.splitlines())
     assert isinstance(seen, dict)
-    fleet = {"ATTEMPT", "HOME_ID", "RESULT", "SORTIES", "PROGRESS", "NEEDS", "INPUTS", "SCRATCH"}
+    fleet = {"ATTEMPT", "TRY", "HOME_ID", "RESULT", "SORTIES", "PROGRESS", "NEEDS", "INPUTS", "SCRATCH"}
     of_shell_and_python = {"PWD", "SHLVL", "_", "OLDPWD", "LC_CTYPE"}
     assert seen.keys() - of_shell_and_python == {"PATH", "ALLOWED", "MINE"} | {f"FLEET_{name}" for name in fleet} | {
         "FLEET_NEED_LINT_ALL",
         "FLEET_INPUT_REPOSITORY",
         "FLEET_INPUT_DEPTH",
     }
-    assert seen["FLEET_ATTEMPT"] == given.marker
+    assert (seen["FLEET_ATTEMPT"], seen["FLEET_TRY"]) == (given.marker, "1")
     assert seen["FLEET_NEED_LINT_ALL"] == '{"n": 1}'
     assert (seen["FLEET_INPUT_REPOSITORY"], seen["FLEET_INPUT_DEPTH"]) == ("/some where", "3")
 

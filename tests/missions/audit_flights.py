@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import missions.callables
-from agents import callables
+from agents import callables, discovery
 from fleet import errors
 from missions import plan
 from missions.plan import templates
@@ -136,7 +136,7 @@ def _one(
 def _surroundings() -> plan.Surroundings:
     return plan.Surroundings(
         types=SURROUNDINGS.types,
-        callables=callables.names(),
+        callables=discovery.names(),
         drivers={"command", "python"},
         max_sorties=1_000,
         max_bytes=100_000,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from agents import callables
+from agents import discovery
 from tests.missions import audit_flights
 
 
 def test_the_plan_is_valid_and_calls_only_what_is_registered() -> None:
     calls = {spec.call for spec in audit_flights.load().sorties if spec.call}
-    assert calls <= set(callables.names())
+    assert calls <= set(discovery.names())
     assert len(calls) >= 8
 
 

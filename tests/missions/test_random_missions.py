@@ -306,7 +306,7 @@ def test_whatever_happens_to_missions_their_rows_and_events_hold() -> None:
     run_state_machine_as_test(
         Missions,
         settings=settings(
-            max_examples=40,
+            max_examples=25,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

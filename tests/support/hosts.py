@@ -30,6 +30,7 @@ from missions.control import Control
 from missions.hints import Hinter
 from missions.models import Attempt, Mission, Sortie
 from tests.support import fleet, ledger
+from tests.support.measuring import measured
 from tests.support.proxy import Proxy
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -66,7 +67,8 @@ class Host:
         with (self.home / "node.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "fleet_node", "--name", self.name],
-                cwd=CHECKOUT, env={**os.environ, **self._addresses(), **self._env, **env}, stdout=log, stderr=log,
+                cwd=CHECKOUT, env={**os.environ, **measured(), **self._addresses(), **self._env, **env},
+                stdout=log, stderr=log,
             )  # fmt: skip
         if wait:
             fleet.until(lambda: Node.objects.filter(name=self.name, up=True).exclude(joined_at__in=joined).exists())

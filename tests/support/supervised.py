@@ -18,6 +18,8 @@ from typing import Any
 
 import psutil
 
+from tests.support.measuring import measured
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "FLEET_REDIS_INDEX", "FLEET_HOME", "DJANGO_SETTINGS_MODULE")
 
@@ -30,6 +32,7 @@ class Checkout:
         self.env = {
             **{name: value for name, value in os.environ.items() if name not in _NOT_INHERITED},
             "FLEET_HOME": str(root),
+            **measured(),
             **(env or {}),
         }
 

@@ -15,9 +15,11 @@ from django.conf import settings
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 
+from agents import discovery
 from agents.drivers import sandbox
 from agents.models import Agent, AgentType, Node
 from fleet.console import lines
+from fleet.errors import FleetError
 from fleet.management.operator import OperatorCommand
 
 FREE_BYTES = 1_000_000_000
@@ -65,6 +67,10 @@ def _host() -> Iterator[Finding]:
         "disk", free > FREE_BYTES, f"{free / 1e9:.1f} GB free under {settings.FLEET_HOME.root}",
         "" if free > FREE_BYTES else "Make room, or move it with FLEET_HOME.",
     )  # fmt: skip
+    try:
+        yield Finding("callables", True, f"{len(discovery.names())} that plans may call")
+    except FleetError as fault:
+        yield Finding("callables", False, fault.message, fault.hint)
     shut_off, why = sandbox.available()
     yield Finding("sandbox", shut_off, why or "works can be shut off from the fleet's credentials")
 

@@ -1,0 +1,99 @@
+"""`fleet_spawn` and `fleet_agents spawn|drain|terminate`: what they order, wait for and say, against a real node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.models import Agent
+from missions.models import Attempt, Mission
+from tests.support import fleet, hosts
+from tests.support.console import Done, manage
+from tests.support.hosts import Host, until
+
+pytestmark = pytest.mark.xdist_group("orders")
+
+
+@pytest.fixture(scope="module")
+def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
+    with hosts.house(django_db_blocker) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def host(house: hosts.Hosts) -> Host:
+    return house.add("here", FLEET_NODE_PLACES="3")
+
+
+@pytest.fixture
+def kind(host: Host) -> Iterator[str]:
+    """A type whose agents count the words of a prompt."""
+    hosts.kind("counting", prompt_argv=["wc", "-w"])
+    yield "counting"
+    hosts.away(*hosts.live("counting"))
+    until(lambda: not host.children())
+
+
+def agents(*arguments: str) -> Done:
+    return manage("fleet_agents", *arguments)
+
+
+def test_a_task_in_words_is_flown_and_shown_whatever_stands_in_it(kind: str) -> None:
+    done = manage("fleet_spawn", kind, "three {{ odd }} $(words) 'and \"more", "--json")
+    assert (done.code, done.err.count("is idle, pid")) == (0, 1)
+    assert (done.json["state"], done.json["sorties"]["succeeded"]) == ("succeeded", 1)
+    attempt = Attempt.objects.get(sortie__mission__name__startswith="three { { odd }} $(words)")
+    assert attempt.result == {"output": "7\n"}
+
+
+def test_a_task_for_a_type_that_takes_none_starts_nothing(host: Host) -> None:
+    hosts.kind("deaf")
+    done = manage("fleet_spawn", "deaf", "Do it")
+    assert done.code == 2
+    assert "prompt" in done.err
+    assert not Agent.objects.filter(type="deaf").exists()
+
+
+def test_several_are_started_drained_and_said_not_to_drain_twice(kind: str) -> None:
+    done = agents("spawn", kind, "--count", "2", "--json")
+    assert done.code == 0
+    assert done.json["mission"] is None
+    names = [one["name"] for one in done.json["agents"]]
+    assert len(names) == 2
+    ended = done.json["agents"][0]["id"]
+    done = agents("drain", *names, "--reason", "Enough.")
+    assert (done.code, done.err.count(" terminated\n")) == (0, 2)
+    assert Agent.objects.filter(type=kind, reason="Enough.").count() == 2
+    done = agents("drain", ended)
+    assert (done.code, "has ended" in done.err) == (0, True)
+
+
+def test_terminate_now_hands_back_what_is_flown_and_says_what_became_of_each(kind: str, tmp_path: Path) -> None:
+    agents("spawn", kind)
+    go = tmp_path / "go"
+    mission = fleet.launch({"one": {"agent": kind, "run": f"until [ -e {go} ]; do sleep 0.05; done"}})
+    until(lambda: hosts.running(mission))
+    done = agents("terminate", "--type", kind, "--now", "--json")
+    assert done.code == 0
+    assert [one["state"] for one in done.json] == ["terminated"]
+    assert hosts.attempts(mission) == [("one", 1, "returned")]
+    go.touch()
+    assert agents("spawn", kind).code == 0
+    assert hosts.wait(mission).state == "succeeded"
+
+
+def test_a_task_may_be_left_to_fly_by_itself(kind: str) -> None:
+    done = agents("spawn", kind, "four words to count", "--no-wait")
+    assert done.code == 0
+    mission = Mission.objects.latest("id")
+    assert f"fleet_mission watch {mission.ref}" in done.err
+    assert hosts.wait(mission).state == "succeeded"
+
+
+def test_an_order_to_nobody_asks_whom(host: Host) -> None:
+    done = agents("drain")
+    assert done.code == 2
+    assert "Which agents?" in done.err
