@@ -12,7 +12,7 @@ import uuid_utils
 
 from fleet import errors
 
-MISSION, SORTIE, AGENT, NODE, ARTIFACT = "msn", "srt", "agt", "nod", "art"
+MISSION, SORTIE, AGENT, NODE, ARTIFACT, KEY, SESSION = "msn", "srt", "agt", "nod", "art", "key", "ses"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)}

@@ -58,6 +58,9 @@ FLEET_SAMPLES_DAYS = env.number("FLEET_SAMPLES_DAYS", 14, least=0.1)  # and days
 FLEET_ENV_ALLOW = env.words("FLEET_ENV_ALLOW", ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "TERM"))
 FLEET_CALLABLES = env.words("FLEET_CALLABLES")  # modules whose @register functions plans may call
 FLEET_SCRIPTED_DRIVER = env.boolean("FLEET_SCRIPTED_DRIVER", False)  # the tests' and the bench's own driver
+FLEET_ACCESS_MINUTES = env.number("FLEET_ACCESS_MINUTES", 5, least=0.1)  # the life of an access token
+FLEET_REFRESH_DAYS = env.number("FLEET_REFRESH_DAYS", 7, least=0.01)  # and of the refresh token beside it
+FLEET_JWT_KEY = env.text("FLEET_JWT_KEY")  # signs them; the web process makes one of its own where empty
 FLEET_RETAIN_DAYS = env.integer("FLEET_RETAIN_DAYS", 30)
 FLEET_RETAIN_MISSIONS = env.integer("FLEET_RETAIN_MISSIONS", 10_000)
 

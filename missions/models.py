@@ -28,7 +28,10 @@ class Mission(models.Model):
     folder = models.TextField(blank=True)  # the folder that relative `cwd`s and commands start from
     plan = models.TextField(blank=True)  # its text as it was given
     reason = models.CharField(max_length=500, blank=True)  # why it is paused, cancelled or failed
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_index=False)
+    team = models.ForeignKey(
+        "auth.Group", null=True, blank=True, on_delete=models.SET_NULL, db_index=False
+    )  # sees it too
     created_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
 
@@ -39,7 +42,9 @@ class Mission(models.Model):
                 fields=["state"],
                 name="mission_live",
                 condition=~Q(state__in=["succeeded", "failed", "cancelled"]),
-            )
+            ),
+            models.Index(fields=["created_by", "id"], name="mission_by_owner"),
+            models.Index(fields=["team", "id"], name="mission_by_team", condition=Q(team__isnull=False)),
         ]
         constraints = [
             models.CheckConstraint(
@@ -55,6 +60,25 @@ class Mission(models.Model):
     @property
     def ref(self) -> str:
         return ids.encode(ids.MISSION, self.id)
+
+
+class Template(models.Model):
+    """A plan that operators offer: whoever may launch missions launches it, with parameters, and need not be trusted with
+    plans of their own."""
+
+    name = models.SlugField(primary_key=True, max_length=60)
+    description = models.CharField(max_length=300, blank=True)
+    text = models.TextField(verbose_name="plan", help_text="YAML or JSON, as docs/plan.md has it.")
+    folder = models.CharField(
+        max_length=500, blank=True, help_text="On the agents' hosts: what relative paths of the plan start from."
+    )
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Sortie(models.Model):

@@ -1,0 +1,53 @@
+"""Who asks, and what of it they may."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.contrib.auth.models import User
+
+from fleet.access.models import Account, Role
+from fleet.access.rules import RULES, Reach
+
+EXECUTE = "fleet.plan_execute"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Made anew for each request from what the database says then."""
+
+    name: str  # as fleet.access.caller has it
+    role: Role
+    user: User | None  # None: the work of one attempt, which shows its lease token
+    key: UUID | None = None
+    scopes: frozenset[str] | None = None  # None: all
+    lease: str = ""  # the token, where it is one
+    session: UUID | None = None
+
+    def may(self, action: str) -> bool:
+        """Whether the table allows the action at all; which things it reaches is `reach`."""
+        rule = RULES.get(action)
+        if rule is None or self.role not in rule.roles:
+            return False
+        if self.lease:  # acts for its own attempt, and for nothing else
+            return rule.reach is Reach.HELD
+        return self.scopes is None or rule.scope is None or rule.scope in self.scopes
+
+    def reach(self, action: str) -> Reach:
+        return Reach.ALL if self.role == Role.ADMIN else RULES[action].reach
+
+    @property
+    def executes(self) -> bool:
+        """Whether it may launch plans that run code (plan.execute)."""
+        return self.user is not None and self.user.has_perm(EXECUTE)
+
+
+def role_of(user: User) -> Role:
+    """A superuser is an admin; whom nobody gave a role is a user."""
+    if user.is_superuser:
+        return Role.ADMIN
+    try:
+        return Role(user.account.role)  # type: ignore[attr-defined]
+    except Account.DoesNotExist:
+        return Role.USER

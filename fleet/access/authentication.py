@@ -1,0 +1,63 @@
+"""Who a request comes from: a bearer token (an access token, a machine key, a lease token), or the session of a browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser, User
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.authentication import SessionAuthentication as DjangoSession
+from rest_framework.request import Request
+
+from fleet import ids
+from fleet.access import caller, operations, tokens
+from fleet.access.actor import Actor, role_of
+from fleet.access.models import Role
+
+SCHEME = "bearer"
+LEASE = f"{ids.SORTIE}_"
+
+
+class BearerAuthentication(BaseAuthentication):
+    """`Authorization: Bearer …`. The kind of token is told by how it begins."""
+
+    def authenticate(self, request: Request) -> tuple[User | AnonymousUser, Actor] | None:
+        scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != SCHEME:
+            return None
+        actor = _bearer(text.strip())
+        caller.identify(name=actor.name, user=actor.user.id if actor.user else None)
+        return actor.user or AnonymousUser(), actor
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="fleet"'
+
+
+class SessionAuthentication(DjangoSession):
+    """A browser that has signed in to the admin; writes need its CSRF token."""
+
+    def authenticate(self, request: Request) -> tuple[User, Actor] | None:
+        found: Any = super().authenticate(request)
+        if found is None:
+            return None
+        user: User = found[0]
+        caller.identify(name=f"user:{user.username}", user=user.id)
+        return user, Actor(name=f"user:{user.username}", role=role_of(user), user=user)
+
+
+def _bearer(text: str) -> Actor:
+    if text.startswith(operations.PREFIX):
+        key = operations.key_of(text)
+        return Actor(
+            name=f"key:{key.prefix}",
+            role=role_of(key.user),
+            user=key.user,
+            key=key.id,
+            scopes=frozenset(key.scopes),
+        )
+    if text.startswith(LEASE):  # whether it holds is seen by what it is shown for
+        return Actor(name=f"lease:{text.rpartition('.')[0][:45]}", role=Role.AGENT, user=None, lease=text)
+    session = tokens.session(access=text)
+    return Actor(
+        name=f"user:{session.user.username}", role=role_of(session.user), user=session.user, session=session.id
+    )

@@ -1,0 +1,74 @@
+"""Who may use the fleet: roles of people and programs, their sessions and machine keys."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Now
+
+from fleet import ids
+
+
+class Role(models.TextChoices):
+    ADMIN = "admin"  # everything
+    AGENT = "agent"  # flies sorties from outside
+    USER = "user"  # has missions of its own, and sees those of its teams (Django's groups)
+
+
+class Account(models.Model):
+    """What the fleet knows of a user beside Django's row: its role, read anew at each request."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="account"
+    )
+    role = models.CharField(max_length=5, choices=Role, default=Role.USER)
+
+    class Meta:
+        permissions = [("plan_execute", "May launch plans that run code (plan.execute)")]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.role}"
+
+
+class Session(models.Model):
+    """One sign-in for tokens: a chain of refresh tokens of which only the last is good (RFC 9700, section 4.14.2).
+
+    Access tokens name it and are as good as it is; a refresh token that is shown twice ends it.
+    """
+
+    id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    refresh = models.CharField(max_length=32)  # the id of the refresh token that is good now
+    began_at = models.DateTimeField(db_default=Now())
+    used_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    address = models.GenericIPAddressField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["expires_at"], name="session_by_expiry")]
+
+
+class Key(models.Model):
+    """A machine's key: shown once, kept as a digest; its prefix tells people which it is."""
+
+    id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="machine_keys")
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=12, unique=True)
+    digest = models.CharField(max_length=64)  # sha256 of the whole key, which is 256 random bits
+    scopes = models.JSONField()  # of fleet.access.rules.SCOPES
+    created_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField(null=True)
+    used_at = models.DateTimeField(null=True)  # to the minute
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.prefix}… ({self.name})"
+
+    @property
+    def ref(self) -> str:
+        return ids.encode(ids.KEY, self.id)

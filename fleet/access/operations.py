@@ -1,0 +1,142 @@
+"""Users, roles and machine keys. One piece of code for commands, admin and API; every change is in the audit trail."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from fleet import errors
+from fleet.access import tokens
+from fleet.access.actor import role_of
+from fleet.access.models import Account, Key, Role
+from fleet.access.rules import SCOPES
+
+PREFIX = "flk_"
+USED_EVERY_S = 60  # how exactly it is noted when a key was used
+
+
+def create_user(*, name: str, role: Role, password: str | None = None, teams: Collection[str] = ()) -> User:
+    """A user; without a password one that signs in with machine keys only. Conflict where the name is taken."""
+    with transaction.atomic():
+        if User.objects.filter(username=name).exists():
+            raise errors.Conflict(f"There is a user {name!r} already.", hint="Choose another name.")
+        user = User(username=name)
+        try:
+            user.full_clean(exclude=["password"])
+            if password is not None:
+                validate_password(password, user)
+        except ValidationError as fault:
+            raise errors.Invalid(" ".join(fault.messages)) from fault
+        user.set_password(password)
+        user.save()
+        user.groups.set([_team(team) for team in teams])
+        set_role(user=user, role=role)
+    return user
+
+
+def set_role(*, user: User, role: Role) -> None:
+    """Admins are superusers, who may use the admin pages; others are not."""
+    with transaction.atomic():
+        Account.objects.update_or_create(user=user, defaults={"role": role})
+        user.is_superuser = user.is_staff = role == Role.ADMIN
+        user.save(update_fields=["is_superuser", "is_staff"])
+
+
+def set_execute(*, user: User, may: bool) -> None:
+    """Whether the user may launch plans that run code (plan.execute)."""
+    permission = Permission.objects.get(codename="plan_execute", content_type__app_label="fleet")
+    (user.user_permissions.add if may else user.user_permissions.remove)(permission)
+
+
+def set_active(*, user: User, active: bool) -> None:
+    """Let a user in, or not any more: sessions end and keys are refused at once."""
+    with transaction.atomic():
+        user.is_active = active
+        user.save(update_fields=["is_active"])
+        if not active:
+            tokens.end(user=user)
+
+
+def find_user(name: str) -> User:
+    found = User.objects.select_related("account").filter(username=name).first()
+    if found is None:
+        raise errors.NotFound(f"There is no user {name!r}.", hint="See `manage.py fleet_user list`.")
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey:
+    """A key and, this once, its text."""
+
+    key: Key
+    text: str
+
+
+def create_key(*, user: User, name: str, scopes: Collection[str], expires_at: datetime | None = None) -> NewKey:
+    """A machine key with which a program acts for the user, within these scopes."""
+    if unknown := sorted(set(scopes) - SCOPES) or (["none"] if not scopes else []):
+        raise errors.Invalid(f"{', '.join(unknown)}: no such scope.", hint=f"There are {', '.join(sorted(SCOPES))}.")
+    if expires_at is not None and expires_at <= timezone.now():
+        raise errors.Invalid("The key would have expired already.", hint="Give a time to come, or none.")
+    prefix = PREFIX + secrets.token_hex(4)
+    text = f"{prefix}_{secrets.token_urlsafe(32)}"
+    key = Key.objects.create(
+        user=user, name=name, prefix=prefix, digest=_digest(text), scopes=sorted(set(scopes)), expires_at=expires_at
+    )
+    return NewKey(key=key, text=text)
+
+
+def revoke_key(*, key: Key) -> None:
+    """It is refused from now on. Twice is once."""
+    Key.objects.filter(id=key.id, revoked_at=None).update(revoked_at=Now())
+
+
+def key_of(text: str) -> Key:
+    """The good key that this text is; NotSignedIn where there is none."""
+    prefix = "_".join(text.split("_", 2)[:2])
+    found = Key.objects.select_related("user__account").filter(prefix=prefix[:12]).first()
+    if found is None or not hmac.compare_digest(found.digest, _digest(text)):
+        raise tokens.NotSignedIn("There is no such key.", hint="Make one: manage.py fleet_key create.")
+    now = timezone.now()
+    if found.revoked_at is not None or (found.expires_at is not None and found.expires_at <= now):
+        raise tokens.NotSignedIn(f"Key {found.prefix} {'was revoked' if found.revoked_at else 'has expired'}.")
+    if not found.user.is_active:
+        raise tokens.NotSignedIn(f"Key {found.prefix} is of a user who is not active.")
+    if found.used_at is None or (now - found.used_at).total_seconds() > USED_EVERY_S:
+        Key.objects.filter(id=found.id).update(used_at=Now())
+    return found
+
+
+def described(user: User) -> dict[str, object]:
+    """`{name, role, active, executes, teams, created_at, last_sign_in_at}`"""
+    return {
+        "name": user.username,
+        "role": role_of(user),
+        "active": user.is_active,
+        "executes": user.has_perm("fleet.plan_execute"),
+        "teams": sorted(user.groups.values_list("name", flat=True)),
+        "created_at": user.date_joined.isoformat(),
+        "last_sign_in_at": user.last_login.isoformat() if user.last_login else None,
+    }
+
+
+def _team(name: str) -> Group:
+    found = Group.objects.filter(name=name).first()
+    if found is None:
+        raise errors.NotFound(f"There is no team {name!r}.", hint="Make it in the admin, under Groups.")
+    return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,35 @@
+"""The key that signs access and refresh tokens: made by the web process, read by it alone.
+
+It is not among the credentials, which every process of the fleet reads. FLEET_JWT_KEY names one where several web processes
+on several hosts share their tokens.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+
+from django.conf import settings
+from rest_framework_simplejwt.backends import TokenBackend
+
+ALGORITHM = "HS256"
+AUDIENCE = "fleet-api"
+BYTES = 64
+
+
+@functools.cache
+def backend() -> TokenBackend:
+    return TokenBackend(ALGORITHM, _key(), "", audience=AUDIENCE, issuer="fleet")
+
+
+def _key() -> str:
+    if settings.FLEET_JWT_KEY:
+        return str(settings.FLEET_JWT_KEY)
+    path = settings.FLEET_HOME.private / "jwt.key"
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(BYTES))
+    except FileExistsError:
+        pass
+    return str(path.read_text())

@@ -1,0 +1,22 @@
+"""Answers that are given again to a client that asks again (Idempotency-Key)."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models.functions import Now
+
+
+class Answer(models.Model):
+    """What a POST was answered with, written in the transaction of its effect."""
+
+    asker = models.CharField(max_length=200)  # fleet.access.actor.Actor.name
+    key = models.CharField(max_length=200)
+    request = models.CharField(max_length=64)  # sha256 of method, path and body
+    status = models.SmallIntegerField()
+    body = models.JSONField(null=True)
+    location = models.CharField(max_length=300, default="")
+    at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["asker", "key"], name="answer_once")]
+        indexes = [models.Index(fields=["at"], name="answer_by_age")]
