@@ -36,8 +36,7 @@ class AgentType(models.Model):
     at_once = models.PositiveIntegerField(
         default=0,
         verbose_name="sorties at once",
-        help_text="In the whole fleet, at most; 0: as many as its agents have slots. For missions that are launched from "
-        "now on.",
+        help_text="In the whole fleet, at most; 0: as many as its agents have slots. What runs already is left to run.",
     )
     autoscale = models.BooleanField(
         default=False,

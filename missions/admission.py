@@ -2,6 +2,9 @@
 
 What is queued or running holds a place under each limit that it has. One control loop at a time gives places away, under
 an advisory lock, so that two never both see the same one free.
+
+A type's limit may change while missions run: what is queued beyond it goes back to ready (what runs is left to run), and
+what is pending is told anew whether it must be admitted (`regate`).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
+from agents.models import AgentType
 from fleet import statements
 
 PAGE = 1_000
@@ -32,12 +36,39 @@ def _admit_limited() -> Counter[str]:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])
         if not cursor.fetchone()[0]:
             return Counter()
+        cursor.execute(statements.read("missions", "over_limit"))
         cursor.execute(statements.read("missions", "limited"), {"limit": PAGE})
         chosen = choose(cursor.fetchall())
         if not chosen:
             return Counter()
         cursor.execute(statements.read("missions", "admit_these"), {"ids": chosen})
         return Counter(agent_type for (agent_type,) in cursor.fetchall())
+
+
+def regate() -> int:
+    """Have pending sorties be admitted where they are under a limit now, and no others; returns how many changed."""
+    changed = 0
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(statements.read("missions", "regate"), {"limit": PAGE})
+            page = int(cursor.rowcount)
+            changed += page
+            if page < PAGE:
+                return changed
+
+
+class Limits:
+    """The limits of agent types as they stood at the last look, which is what tells that one has changed."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] | None = None
+
+    def hold(self) -> None:
+        """Regate where a limit has changed since the last look; at the first look too."""
+        now = dict(AgentType.objects.values_list("name", "at_once"))
+        if now != self._seen:
+            regate()
+            self._seen = now
 
 
 def choose(rows: list[tuple[UUID, str, UUID, str | None, int | None, int | None, int | None]]) -> list[UUID]:

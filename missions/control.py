@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import Error, connection
 
 from fleet.events import services
-from missions import alerts, dispatch, scaling
+from missions import admission, alerts, dispatch, scaling
 from missions.hints import Hinter
 
 log = logging.getLogger("fleet.control")
@@ -29,6 +29,7 @@ class Control:
         self.hinter = hinter
         self._recounted = self._scaled = time.monotonic()
         self._alerts = alerts.Watch()
+        self._limits = admission.Limits()
 
     def beat(self) -> None:
         """Every duty once."""
@@ -38,9 +39,11 @@ class Control:
             self.hinter.ring(freed.freed, freed.named)
         self._do(dispatch.sweep)
         self._do(dispatch.wake)
+        self._do(self._limits.hold)
         self._do(dispatch.admit)
         if time.monotonic() - self._recounted > RECOUNT_S:
             self._recounted = time.monotonic()
+            self._do(admission.regate)
             self._do(dispatch.recount)
             self._do(dispatch.revive)
         self._do(dispatch.complete)

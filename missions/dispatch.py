@@ -1,6 +1,7 @@
 """The control loop's duties: small, each callable alone, each safe to run in two loops at once.
 
-    admit     ready → queued, where every limit leaves room and the mission runs (missions/admission.py)
+    hold      what is pending must be admitted, or need not any more, where its type's limit has changed (admission.py)
+    admit     ready → queued, where every limit leaves room and the mission runs; queued → ready, where there are too many
     wake      waiting → ready, when the time has come
     hint      queued rows that nobody has claimed are hinted again: the row is the outbox
     rescue    running → queued, where the agent is gone

@@ -70,7 +70,13 @@ SORTIE_ARROWS = (
     _arrow("n", "running", "failed", "settle, rescue", "it failed and no try is left, or it was rescued too often"),
     _arrow("o", "running", "cancelled", "settle, rescue", "it was stopped because somebody cancelled it"),
     _arrow("p", "running", "queued", "return, rescue", "unstarted, drained, or its agent is gone; costs no try"),
-    _arrow("q", "running queued", "ready", "pause, return, rescue", "its mission is paused"),
+    _arrow(
+        "q",
+        "running queued",
+        "ready",
+        "pause, return, rescue, admit",
+        "its mission is paused, or more are queued than its type's limit allows by now",
+    ),
     _arrow("r", "pending waiting ready queued", "cancelled", "cancel", "somebody cancelled it before it ran"),
     _arrow(
         "s",

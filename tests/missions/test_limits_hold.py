@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from agents.models import AgentType
 from fleet import ids
+from fleet.celery import app
 from missions import admission, dispatch, queries
+from missions.control import Control
+from missions.hints import Hinter
 from missions.models import Mission, Sortie
 from missions.operations import outside
 from missions.plan import PlanError
@@ -51,6 +54,71 @@ def test_a_type_has_so_many_under_way_in_the_whole_fleet() -> None:
     assert under_way(agent_type="backend") == 3
     assert under_way(agent_type="testing") == 1
     assert {first.id, second.id} == set(Sortie.objects.filter(state="queued").values_list("mission", flat=True))
+
+
+def limit(at_once: int) -> None:
+    AgentType.objects.filter(name="backend").update(at_once=at_once)
+
+
+def test_a_limit_set_or_lowered_later_binds_what_is_queued_already_and_leaves_what_runs() -> None:
+    mission = fleet.launch({f"s{n}": {"priority": n} for n in range(8)})
+    agent = outside.register(agent_type="backend").id
+    (running,) = outside.claim(agent=agent, want=1)
+    assert under_way() == 8
+    limit(5)
+    dispatch.admit()
+    assert under_way() == 5
+    limit(3)
+    dispatch.admit()
+    left = Sortie.objects.filter(state__in=["queued", "running"]).order_by("-priority").values_list("key", flat=True)
+    assert list(left) == ["s7", "s6", "s5"]  # the most urgent
+    limit(1)
+    dispatch.admit()
+    assert outside.claim(agent=agent, want=9) == []
+    outside.complete(token=running.token)
+    limit(0)
+    dispatch.admit()
+    assert under_way() == 7
+    assert mission.sorties.filter(state="ready").count() == 0
+
+
+def test_a_limit_set_later_binds_what_is_still_to_be_freed_until_it_is_lifted() -> None:
+    control = Control(hinter=Hinter(app))
+    fleet.launch({"root": {}, **{f"s{n}": {"needs": ["root"]} for n in range(6)}, "end": {"needs": ["s0"]}})
+    control.beat()
+    limit(2)
+    control.beat()
+    agent = outside.register(agent_type="backend").id
+    (root,) = outside.claim(agent=agent, want=1)
+    outside.complete(token=root.token)
+    assert under_way() == 0  # freed, and not queued without being admitted
+    control.beat()
+    first = outside.claim(agent=agent, want=9)
+    assert len(first) == 2
+    limit(0)
+    control.beat()
+    assert under_way() == 6
+    for lease in first:
+        outside.complete(token=lease.token)
+    assert Sortie.objects.get(key="end").state == "queued"  # straight away again
+
+
+def test_a_time_and_a_key_hold_after_a_types_limit_is_lifted() -> None:
+    fleet.launch(
+        {
+            "root": {},
+            "later": {"needs": ["root"], "run_at": "2999-01-01T00:00:00Z"},
+            "keyed": {"needs": ["root"], "concurrency": {"key": "one", "limit": 1}},
+            "plain": {"needs": ["root"]},
+        }
+    )
+    held = Sortie.objects.filter(gated=True).values_list("key", flat=True)
+    limit(2)
+    admission.regate()
+    assert held.count() == 3
+    limit(0)
+    admission.regate()
+    assert set(held) == {"later", "keyed"}
 
 
 def test_what_waits_under_a_limit_says_so() -> None:
