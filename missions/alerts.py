@@ -22,14 +22,14 @@ from django.db.models import Min
 from django.db.models.functions import Extract, Now
 
 from fleet import ids, metrics, statements
-from missions import tallies
+from missions import scaling, tallies
 from missions.models import Alert, Sortie, TallyMark
 
 log = logging.getLogger("fleet.alerts")
 
 LOOK_S = 10.0
 RULES = (
-    "queue_old", "agents_lost", "retries_high", "mission_stalled",
+    "queue_old", "agents_lost", "agents_failing", "retries_high", "mission_stalled",
     "service_slow", "service_large", "service_restarting", "service_failed",
 )  # fmt: skip
 FEWEST_ATTEMPTS = 20  # of which a share of retries says something
@@ -67,7 +67,7 @@ class Watch:
             mark = tallies.hold()
             if mark is None:
                 return
-            found = [*_queues(), *_windows(mark), *_stalled(), *services]
+            found = [*_queues(), *_failing(), *_windows(mark), *_stalled(), *services]
             cursor.execute(
                 statements.read("missions", "alert_raise"), {"found": json.dumps([_as_row(one) for one in found])}
             )
@@ -119,6 +119,17 @@ def _queues() -> Iterator[Finding]:
                 subject=type,
                 message=f"A sortie for {type} has waited {waited_s / 60:.0f} min for an agent. "
                 f"See `fleet_agents list`; `fleet_agents spawn {type}` starts one more.",
+            )
+
+
+def _failing() -> Iterator[Finding]:
+    """Types for which the autoscaler starts agents that die."""
+    for decided in scaling.look():
+        if decided.on and decided.failing:
+            yield Finding(
+                rule="agents_failing",
+                subject=decided.type,
+                message=f"The autoscaler cannot get agents of type {decided.type} to work: {decided.why}",
             )
 
 

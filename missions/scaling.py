@@ -18,14 +18,32 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
 
 from agents import operations as agents
 from agents.models import Agent, Node
-from fleet import errors, statements
+from fleet import errors, ids, statements
 
 log = logging.getLogger("fleet.scaling")
 
 LOCK = 0x5CA1E  # of Postgres's advisory locks: one control loop scales at a time
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 600.0  # after agents that died before they had flown anything
+STEADY_S = 60.0  # an agent that has lived so long gets on, work or not
+LOOKED_BACK = timedelta(hours=3)  # deaths of the last hour count; hosts' clocks, which ids are made by, may be off
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deaths:
+    """Agents of a type that ended badly before they had flown anything, since the last one that got on."""
+
+    count: int
+    last_s_ago: float
+    last: str  # the id of the last one, and why it ended
+
+    @property
+    def pause_s(self) -> float:
+        """How long after the last of them the next one is tried."""
+        return min(FIRST_PAUSE_S * 2.0 ** min(self.count - 1, 10), LONGEST_PAUSE_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +62,7 @@ class Facts:
     queued: int
     oldest_s: float
     idle: tuple[UUID, ...] = ()  # agents that may go
+    deaths: Deaths | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +74,22 @@ class Decision:
     spawn: int = 0
     drain: tuple[UUID, ...] = ()
     why: str
+    failing: bool = False  # work waits, and the agents that were started for it died
 
 
 def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
     """What this type should get, with so many places free on the nodes that are up."""
 
     def decision(why: str, *, spawn: int = 0, drain: tuple[UUID, ...] = ()) -> Decision:
-        return Decision(type=facts.type, on=facts.on, spawn=spawn, drain=drain, why=why)
+        failing = bool(facts.queued and facts.deaths)
+        return Decision(type=facts.type, on=facts.on, spawn=spawn, drain=drain, why=why, failing=failing)
 
     if facts.queued:
         waits = f"{facts.queued} queued, the oldest for {facts.oldest_s:.0f} s"
+        if facts.deaths:
+            many = facts.deaths.count > 1
+            died = f"{facts.deaths.count} agents in a row died before they" if many else "an agent died before it"
+            waits += f"; {died} had flown anything ({facts.deaths.last})"
         if facts.starting:
             return decision(f"{waits}; {facts.starting} agents are starting")
         if facts.flying < facts.slots:
@@ -73,6 +98,11 @@ def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
             return decision(f"{waits}; it waits for {up_after_s:.0f} s first")
         wanted = min(math.ceil(facts.queued / max(facts.concurrency, 1)), max(facts.live, 1))
         room = min(places, facts.most - facts.live if facts.most else places)
+        if facts.deaths:
+            if facts.deaths.last_s_ago < facts.deaths.pause_s:
+                left_s = facts.deaths.pause_s - facts.deaths.last_s_ago
+                return decision(f"{waits}; the next one is tried in {left_s:.0f} s")
+            wanted = 1
         if room <= 0:
             limit = "its limit is reached" if facts.most and facts.live >= facts.most else "no node has a place free"
             return decision(f"{waits}, all {facts.slots} slots in use; {limit} ({facts.live} agents)")
@@ -89,7 +119,7 @@ def look() -> list[Decision]:
         rows = cursor.fetchall()
     nodes = Node.objects.filter(up=True, heartbeat_at__gt=Now() - timedelta(seconds=settings.FLEET_LEASE_S))
     places = sum(node.places for node in nodes) - Agent.objects.filter(node__in=nodes, state__in=Agent.LIVE).count()
-    idle = _idle()
+    idle, deaths = _idle(), _deaths()
     decisions = []
     for name, on, kept, most, concurrency, live, starting, slots, flying, queued, oldest_s in rows:
         facts = Facts(
@@ -105,6 +135,7 @@ def look() -> list[Decision]:
             queued=queued,
             oldest_s=oldest_s,
             idle=idle.get(name, ()),
+            deaths=deaths.get(name),
         )
         decided = decide(facts=facts, places=places, up_after_s=settings.FLEET_SCALE_UP_S)
         places -= decided.spawn if decided.on else 0
@@ -134,6 +165,16 @@ def _do(decided: Decision) -> None:
             log.warning("%s: %s", decided.type, refused)
     if decided.drain:
         agents.order(agents=list(decided.drain), what=Agent.Order.DRAIN, reason="Autoscaling: it has had no work.")
+
+
+def _deaths() -> dict[str, Deaths]:
+    since = UUID(int=int((timezone.now() - LOOKED_BACK).timestamp() * 1000) << 80)  # of a UUIDv7 the first 48 bits
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("missions", "deaths"), {"since": since, "steady": STEADY_S})
+        return {
+            type: Deaths(count=count, last_s_ago=ago_s, last=f"the last: {ids.encode(ids.AGENT, agent)}, {reason}")
+            for type, count, ago_s, agent, reason in cursor.fetchall()
+        }
 
 
 def _idle() -> dict[str, tuple[UUID, ...]]:

@@ -14,7 +14,9 @@ from agents import operations as agents
 from agents.models import Agent, AgentType, Node
 from fleet import ids
 from missions import scaling
-from missions.scaling import Facts, decide
+from missions.alerts import Watch
+from missions.models import Alert
+from missions.scaling import Deaths, Facts, decide
 from tests.support import fleet
 from tests.support.console import manage
 
@@ -47,6 +49,15 @@ def decided(*, places: int = 10, **facts: Any) -> tuple[int, int]:
 def test_more_agents_come_only_where_they_help(facts: dict[str, Any], spawn: int) -> None:
     places = facts.pop("places", 10)
     assert decided(places=places, **facts) == (spawn, 0)
+
+
+@pytest.mark.parametrize(("count", "pause_s"), [(1, 10), (2, 20), (3, 40), (6, 320), (7, 600), (50, 600), (5_000, 600)])
+def test_after_agents_that_died_at_once_one_is_tried_after_a_pause_that_grows(count: int, pause_s: float) -> None:
+    busy = {"live": 4, "slots": 8, "flying": 8}
+    soon = Deaths(count=count, last_s_ago=pause_s - 1, last="agt_x")
+    assert decided(**busy, deaths=soon) == (0, 0)
+    assert decided(**busy, deaths=replace(soon, last_s_ago=pause_s + 1)) == (1, 0)
+    assert decided(**busy) == (4, 0)
 
 
 @given(
@@ -115,3 +126,52 @@ def test_only_what_has_had_no_work_and_is_not_kept_goes(node: Node) -> None:
     assert [one.drain for one in scaling.scale()] == [(quiet.id,)]
     orders = dict(Agent.objects.values_list("id", "order"))
     assert [orders[agent.id] for agent in (kept, working, fresh, quiet)] == ["", "", "", "drain"]
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_it_does_not_go_on_with_agents_that_die_at_once_and_says_why(node: Node) -> None:
+    AgentType.objects.filter(name="backend").update(autoscale=True)
+    busy_agent(node, place=1, flying=2)
+    fleet.launch({f"s{n}": {} for n in range(9)})
+    wait_long()
+
+    def dies() -> Agent:
+        (agent,) = Agent.objects.filter(type="backend", state="spawning")
+        agents.end(agents=[agent.id], state=Agent.State.FAILED, reason="Its process ended with exit code 1.")
+        return agent
+
+    def later(seconds: int) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE agents_agent SET ended_at = ended_at - make_interval(secs => %s)", [seconds])
+
+    assert [one.spawn for one in scaling.scale()] == [1]
+    first = dies()
+    assert scaling.scale() == []
+    (shown,) = [one for one in manage("fleet_agents", "autoscale", "--json").json if one["type"] == "backend"]
+    assert shown["spawn"] == 0
+    assert f"an agent died before it had flown anything (the last: {first.ref}, Its process" in shown["why"]
+    Watch().look()
+    (alert,) = Alert.objects.filter(rule="agents_failing", subject="backend")
+    assert first.ref in alert.message
+    later(11)
+    assert [one.spawn for one in scaling.scale()] == [1]
+    dies()
+    later(11)
+    assert scaling.scale() == [], "the second pause is longer"
+    later(10)
+    assert [one.spawn for one in scaling.scale()] == [1]
+    Agent.objects.filter(state="spawning").update(state="busy", flying=2, flown=1)
+    assert [one.spawn for one in scaling.scale()] == [2], "one gets on: as many again as there are"
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_agents_that_died_with_their_node_hold_nothing_up(node: Node) -> None:
+    AgentType.objects.filter(name="backend").update(autoscale=True)
+    quiet = busy_agent(node, place=1, flying=0)
+    agents.end(agents=[quiet.id], state=Agent.State.LOST, reason="Its heartbeat stopped.")
+    fleet.launch({"s": {}})
+    wait_long()
+    Node.objects.update(heartbeat_at=quiet.heartbeat_at, up=False)  # not heard of since
+    other = agents.join(name="another host", pid=2, start_time=0.0)
+    assert [one.spawn for one in scaling.scale()] == [1]
+    assert Agent.objects.get(state="spawning").node == other
