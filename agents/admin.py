@@ -7,10 +7,12 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from agents import operations
 from agents.models import Agent, AgentType, Node
-from fleet.readonly import Page, ReadOnlyAdmin, ago, between
+from fleet.readonly import Page, ReadOnlyAdmin, ago, between, do
 
 
 class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -96,10 +98,21 @@ class AgentAdmin(ReadOnlyAdmin):
 
 @admin.register(Node)
 class NodeAdmin(ReadOnlyAdmin):
-    list_display = ("name", "up", "heard", "pid")
-    list_filter = ("up",)
+    list_display = ("name", "up", "cordoned", "heard", "pid")
+    list_filter = ("up", "cordoned")
     search_fields = ("name",)
+    actions = ("cordon", "uncordon")
 
     @admin.display(description="last heard", ordering="heartbeat_at")
     def heard(self, node: Node) -> str:
         return ago(node.heartbeat_at)
+
+    @admin.action(description="Cordon: no new agents", permissions=["operate"])
+    def cordon(self, request: HttpRequest, rows: QuerySet[Node]) -> None:
+        why = f"By {request.user} in the admin."
+        do(request, rows, lambda row: operations.cordon(node=row.name, on=True, reason=why), "Cordoned")
+
+    @admin.action(description="Uncordon: new agents again", permissions=["operate"])
+    def uncordon(self, request: HttpRequest, rows: QuerySet[Node]) -> None:
+        why = f"By {request.user} in the admin."
+        do(request, rows, lambda row: operations.cordon(node=row.name, on=False, reason=why), "Uncordoned")

@@ -92,6 +92,9 @@ class Node(models.Model):
     pid = models.PositiveIntegerField()
     start_time = models.FloatField(help_text="When the process began, as the kernel tells; pids are reused.")
     up = models.BooleanField(default=True)
+    cordoned = models.BooleanField(
+        default=False, help_text="It gets no new agents; those that it has stay until they are drained."
+    )
     places = models.PositiveSmallIntegerField(default=16, help_text="Agents that it takes at most.")
     cpus = models.PositiveSmallIntegerField(default=1)
     memory_bytes = models.BigIntegerField(default=0)

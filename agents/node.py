@@ -70,10 +70,8 @@ class Supervisor:
         pid = os.getpid()
         self.node: Node = operations.join(name=name, pid=pid, start_time=processes.started(pid) or 0.0)
         self._clean_up()
-        self.posts: dict[tuple[str, int], Post] = {
-            (agent.type_id, agent.place): Post(agent.type, agent.place, agent.concurrency, kept=False)
-            for agent in operations.interrupted(node=self.node)
-        }
+        self.posts: dict[tuple[str, int], Post] = {}
+        self._cordoned = True  # until the first look
         self._recorder = Recorder()
         self._recorder.resume(self.node)
         self._released: set[tuple[str, int]] = set()  # kept posts that somebody ordered away, or that were given up
@@ -163,12 +161,20 @@ class Supervisor:
             return False
 
     def _keep(self) -> None:
-        """Have a post for each agent that the types want here, and drain those that they want no more."""
+        """Have a post for each agent that the types want here, and drain those that they want no more. While the node is
+        cordoned there are no new posts, and those that were ordered away or given up may come back afterwards."""
+        before, self._cordoned = self._cordoned, self._is_cordoned()
+        if self._cordoned:
+            self._released.clear()
+        elif before:
+            for agent in operations.interrupted(node=self.node):
+                post = Post(agent.type, agent.place, agent.concurrency, kept=False)
+                self.posts.setdefault((agent.type_id, agent.place), post)
         types = {type.name: type for type in AgentType.objects.filter(enabled=True, outside=False)}
         wanted = {(type.name, place) for type in types.values() for place in range(1, type.agents + 1)}
         self._released &= wanted
         for name, place in sorted(wanted - self.posts.keys() - self._released):
-            if len(self.posts) < self.node.places:
+            if len(self.posts) < self.node.places and not self._cordoned:
                 self.posts[name, place] = Post(types[name], place, types[name].concurrency, kept=True)
         for key, post in list(self.posts.items()):
             if (type := types.get(post.type.name)) is None:
@@ -179,6 +185,9 @@ class Supervisor:
                 post.type = type
                 if post.kept:
                     post.concurrency = type.concurrency  # of its successors
+
+    def _is_cordoned(self) -> bool:
+        return Node.objects.filter(id=self.node.id, cordoned=True).exists()
 
     def _let_go(self, key: tuple[str, int], post: Post, why: str) -> None:
         post.kept = False

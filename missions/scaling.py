@@ -117,7 +117,9 @@ def look() -> list[Decision]:
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions", "scale"))
         rows = cursor.fetchall()
-    nodes = Node.objects.filter(up=True, heartbeat_at__gt=Now() - timedelta(seconds=settings.FLEET_LEASE_S))
+    nodes = Node.objects.filter(
+        up=True, cordoned=False, heartbeat_at__gt=Now() - timedelta(seconds=settings.FLEET_LEASE_S)
+    )
     places = sum(node.places for node in nodes) - Agent.objects.filter(node__in=nodes, state__in=Agent.LIVE).count()
     idle, deaths = _idle(), _deaths()
     decisions = []

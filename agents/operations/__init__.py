@@ -3,12 +3,13 @@
 from agents.operations.lifecycle import NoLonger, draining, end, expire, heartbeat, register, spawned
 from agents.operations.nodes import beat, interrupted, join, leave, left_behind
 from agents.operations.nodes import expire as expire_nodes
-from agents.operations.ordering import CHANNEL, free_place, order, spawn
+from agents.operations.ordering import CHANNEL, cordon, free_place, order, spawn
 
 __all__ = [
     "CHANNEL",
     "NoLonger",
     "beat",
+    "cordon",
     "draining",
     "end",
     "expire",

@@ -26,8 +26,8 @@ MOST_SLOTS = 256  # threads of one agent
 def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: int | None = None) -> list[Agent]:
     """Order `count` agents of a type, on the named node or where there are most places free.
 
-    NotFound for an unknown type or node, Conflict for a disabled type, a full node or a full fleet, Unavailable where
-    no node is up. All of them are ordered, or none.
+    NotFound for an unknown type or node, Conflict for a disabled type, a cordoned or full node or a full fleet,
+    Unavailable where no node is up. All of them are ordered, or none.
     """
     if count < 1 or not 1 <= (concurrency or 1) <= MOST_SLOTS:
         raise errors.Invalid(
@@ -90,6 +90,24 @@ def order(*, agents: list[UUID], what: Agent.Order, reason: str) -> list[Agent]:
     return found
 
 
+def cordon(*, node: str, on: bool, reason: str = "") -> bool:
+    """Have a node take no new agents (`on`), or take them again; what it has is left alone. False where it is so already.
+
+    It stays so when the node is restarted. NotFound for an unknown node.
+    """
+    with transaction.atomic():
+        found = Node.objects.select_for_update().filter(name=node).first()
+        if found is None:
+            raise _unknown(node)
+        if found.cordoned == on:
+            return False
+        Node.objects.filter(id=found.id).update(cordoned=on)
+        what = "cordoned" if on else "uncordoned"
+        Event.objects.create(kind=f"node.{what}", subject=found.id, data={"name": node, "why": reason})
+        _tell(found.id)
+    return True
+
+
 def free_place(*, type: AgentType, node: Node) -> int:
     """The smallest number, from 1, that no live agent of the type has on the node."""
     taken = set(Agent.objects.filter(type=type, node=node, state__in=Agent.LIVE).values_list("place", flat=True))
@@ -118,8 +136,7 @@ def _nodes(name: str | None) -> list[Node]:
     """The nodes that may be chosen, locked in the order of their ids so that two orders never take the same place."""
     everybody = Node.objects.select_for_update().order_by("id")
     if name is not None and not Node.objects.filter(name=name).exists():
-        known = ", ".join(Node.objects.filter(up=True).values_list("name", flat=True)) or "none is up"
-        raise errors.NotFound(f"There is no node {name!r}.", hint=f"Nodes that are up: {known}.")
+        raise _unknown(name)
     fresh = everybody.filter(up=True, heartbeat_at__gt=Now() - timedelta(seconds=settings.FLEET_LEASE_S))
     nodes = list(fresh if name is None else fresh.filter(name=name))
     if not nodes:
@@ -127,7 +144,18 @@ def _nodes(name: str | None) -> list[Node]:
             f"Node {name} is not up." if name else "No node is up, so no agent can be started.",
             hint="Start one on a host of the fleet: manage.py fleet_node (fleet_up does it here).",
         )
-    return nodes
+    taking = [node for node in nodes if not node.cordoned]
+    if not taking:
+        raise errors.Conflict(
+            f"{f'Node {name} is' if name else 'Every node that is up is'} cordoned and takes no new agents.",
+            hint=f"Lift it: manage.py fleet_agents uncordon {name or nodes[0].name}",
+        )
+    return taking
+
+
+def _unknown(name: str) -> errors.NotFound:
+    known = ", ".join(Node.objects.filter(up=True).values_list("name", flat=True)) or "none is up"
+    return errors.NotFound(f"There is no node {name!r}.", hint=f"Nodes that are up: {known}.")
 
 
 def _tell(*nodes: UUID | None) -> None:

@@ -137,6 +137,7 @@ def _all(command: OperatorCommand, options: dict[str, Any]) -> int:
         {
             "name": node.name,
             "up": node.up,
+            "cordoned": node.cordoned,
             "agents": sum(agent.node_id == node.id for agent in agents),
             "places": node.places,
             "cpus": node.cpus,
@@ -159,8 +160,9 @@ def _all(command: OperatorCommand, options: dict[str, Any]) -> int:
         command.show({"nodes": nodes, "types": types}, one_line=options["watch"] is not None)
         return 0
     for one in nodes:
+        stands = ("up" if one["up"] else "down") + (", cordoned" if one["cordoned"] else "")
         command.stdout.write(
-            f"{one['name']:<20} {'up' if one['up'] else 'down':<5} {one['agents']} of {one['places']} places taken,"
+            f"{one['name']:<20} {stands:<5} {one['agents']} of {one['places']} places taken,"
             f" load {one['load']} on {one['cpus']} processors, {int(str(one['memory_free_bytes'])) / 1e9:.1f} GB free"
         )
     for one in types:

@@ -1,4 +1,4 @@
-"""`fleet_agents spawn|drain|terminate`: what operators order, and waiting until it is done."""
+"""`fleet_agents spawn|drain|terminate|cordon|uncordon`: what operators order, and waiting until it is done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.conf import settings
 
 from agents import operations as agents
 from agents import queries
-from agents.models import Agent
+from agents.models import Agent, Node
 from fleet import errors
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
@@ -41,6 +41,11 @@ def add_arguments(actions: Any) -> None:
         one.add_argument("--reason", default="", help="kept with the agent and in its events")
         one.add_argument("--no-wait", action="store_true", help="return when it is ordered")
         one.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    cordon = actions.add_parser("cordon", help="let nodes take no new agents; those that they have stay")
+    uncordon = actions.add_parser("uncordon", help="let nodes take new agents again")
+    for one in (cordon, uncordon):
+        one.add_argument("nodes", nargs="+", metavar="NODE", help="names, as `fleet_agents status` shows them")
+        one.add_argument("--reason", default="", help="kept in the event")
 
 
 def spawn_options(parser: Any) -> None:
@@ -52,7 +57,24 @@ def spawn_options(parser: Any) -> None:
 
 
 def act(command: OperatorCommand, options: dict[str, Any]) -> int:
-    return spawn(command, options) if options["action"] == "spawn" else _end(command, options)
+    match options["action"]:
+        case "spawn":
+            return spawn(command, options)
+        case "cordon" | "uncordon":
+            return _cordon(command, options)
+        case _:
+            return _end(command, options)
+
+
+def _cordon(command: OperatorCommand, options: dict[str, Any]) -> int:
+    on = options["action"] == "cordon"
+    for name in options["nodes"]:
+        changed = agents.cordon(node=name, on=on, reason=options["reason"] or "An operator ordered it.")
+        already = "" if changed else " already"
+        command.say(f"{name} takes {'no' if on else ''} new agents{already}.".replace("  ", " "))
+    if on:
+        command.say(f"Those that it has stay. End them: manage.py fleet_agents drain --node {options['nodes'][0]}")
+    return 0
 
 
 def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
@@ -134,6 +156,11 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
     for agent in refused:
         command.say(
             f"{agent.ref}  {agent.name} {'has ended' if agent.state not in Agent.LIVE else 'is ending already'}"
+        )
+    if options["node"] and Node.objects.filter(name=options["node"], cordoned=False).exists():
+        command.say(
+            f"{options['node']} goes on taking new agents. If it is to stay empty: "
+            f"manage.py fleet_agents cordon {options['node']}"
         )
     code = 0
     if not options["no_wait"]:

@@ -6,7 +6,8 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from agents.models import AgentType
+from agents import operations as agents
+from agents.models import AgentType, Node
 from fleet.events.models import Event
 from missions.models import Mission, Sortie
 from tests.support import fleet, web
@@ -14,9 +15,9 @@ from tests.support import fleet, web
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def act(client: Client, name: str, *rows: Mission | Sortie) -> str:
+def act(client: Client, name: str, *rows: Mission | Sortie | Node) -> str:
     data = {"action": name, "_selected_action": [str(row.id) for row in rows]}
-    page = reverse(f"admin:missions_{rows[0]._meta.model_name}_changelist")
+    page = reverse(f"admin:{rows[0]._meta.app_label}_{rows[0]._meta.model_name}_changelist")
     return client.post(page, data, follow=True).content.decode()
 
 
@@ -63,6 +64,18 @@ def test_who_may_only_look_may_not_act() -> None:
 def test_staff_with_the_permission_to_change_missions_may_act() -> None:
     mission = fleet.launch({"one": {}})
     assert "Paused: 1" in act(web.staff("view_mission", "change_mission"), "pause", mission)
+
+
+def test_a_node_is_cordoned_and_uncordoned_by_those_who_may() -> None:
+    node = agents.join(name="a host", pid=1, start_time=0.0)
+    boss = web.superuser()
+    act(web.staff("view_node"), "cordon", node)
+    assert not Node.objects.get().cordoned
+    assert "Cordoned: 1" in act(boss, "cordon", node)
+    assert Node.objects.get().cordoned
+    assert Event.objects.get(kind="node.cordoned").data == {"name": "a host", "why": "By boss in the admin."}
+    assert "Uncordoned: 1" in act(boss, "uncordon", node)
+    assert not Node.objects.get().cordoned
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_status_has_the_documented_shape() -> None:
     engine.stop(within_s=5)
     assert done.code == 0
     status = done.json
-    assert set(status) == {"running", "services", "urls", "nodes", "agents", "missions", "queues", "alerts"}
+    assert set(status) == {"running", "services", "urls", "nodes", "cordoned", "agents", "missions", "queues", "alerts"}
     assert set(status["urls"]) == {"api", "admin", "flower", "metrics"}
     assert status["missions"] == {"running": 1}
     assert status["agents"] == {"idle": 1}

@@ -18,6 +18,8 @@ ACTIONS = {
     "spawn": agent_orders,
     "drain": agent_orders,
     "terminate": agent_orders,
+    "cordon": agent_orders,
+    "uncordon": agent_orders,
     "autoscale": agent_scaling,
 }
 

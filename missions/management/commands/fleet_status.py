@@ -42,6 +42,7 @@ class Command(OperatorCommand):
             connection.close()
             status |= {
                 "nodes": [],
+                "cordoned": [],
                 "agents": {},
                 "missions": {},
                 "queues": [],
@@ -67,6 +68,8 @@ class Command(OperatorCommand):
             write(status["error"])
             return
         write("Missions  " + (", ".join(f"{n} {state}" for state, n in status["missions"].items()) or "none yet"))
+        cordoned = dict.fromkeys(status["cordoned"], " (cordoned)")
+        write("Nodes     " + (", ".join(name + cordoned.get(name, "") for name in status["nodes"]) or "none"))
         write("Agents    " + (", ".join(f"{n} {state}" for state, n in status["agents"].items()) or "none"))
         for alert in status["alerts"]:
             write(f"Alert     {alert['message']}")
@@ -89,6 +92,7 @@ def _fleet() -> dict[str, Any]:
     return {
         "alerts": alerts.raised(),
         "nodes": list(Node.objects.filter(up=True).values_list("name", flat=True)),
+        "cordoned": list(Node.objects.filter(up=True, cordoned=True).values_list("name", flat=True)),
         "agents": _by_state(Agent.objects.filter(state__in=Agent.LIVE)),
         "missions": _by_state(Mission.objects.all()),
         "queues": [
