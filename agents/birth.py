@@ -27,6 +27,7 @@ from django.db import connections
 
 from agents import discovery
 from agents.drivers import sandbox
+from fleet import logs
 from fleet.celery import app
 from fleet.services.launch import follow_parent
 
@@ -137,6 +138,4 @@ def _become(*, parent: int, env: Mapping[str, str], log: Path) -> None:
         setattr(sys, f"__{name}__", speaker)  # to which Celery prints its banner
     os.chdir(settings.BASE_DIR)
     os.environ.update(env)
-    for handler in list(logging.root.handlers):
-        logging.root.removeHandler(handler)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.speak()

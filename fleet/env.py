@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
+
+T = TypeVar("T")
 
 
 class Environment:
@@ -54,3 +57,15 @@ class Environment:
     def words(self, name: str, default: tuple[str, ...] = ()) -> list[str]:
         text = self.text(name)
         return [word.strip() for word in text.split(",") if word.strip()] if text else list(default)
+
+    def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
+        if (value := self.text(name).lower() or default) not in choices:
+            raise ImproperlyConfigured(f"{name}={value!r} is none of: {', '.join(choices)}.")
+        return value
+
+    def parsed(self, name: str, default: str, parse: Callable[[str], T]) -> T:
+        """What `parse` makes of the text; it raises ValueError, with a sentence, where that is nothing."""
+        try:
+            return parse(self.text(name) or default)
+        except ValueError as fault:
+            raise ImproperlyConfigured(f"{name}: {fault}.") from None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
-from fleet import credentials, endpoints, home
+from fleet import credentials, endpoints, home, logs, pool
 from fleet.env import Environment
+from fleet.limits import addresses, rates
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment()
@@ -64,6 +66,23 @@ FLEET_JWT_KEY = env.text("FLEET_JWT_KEY")  # signs them; the web process makes o
 FLEET_RETAIN_DAYS = env.integer("FLEET_RETAIN_DAYS", 30)
 FLEET_RETAIN_MISSIONS = env.integer("FLEET_RETAIN_MISSIONS", 10_000)
 
+# ── Who may come how often, and from where ───────────────────────────────────────────────────────────────────────────
+FLEET_HTTPS = env.boolean("FLEET_HTTPS", False)  # the site is reached by https only, through a proxy that speaks it
+FLEET_TRUSTED_PROXIES = env.parsed("FLEET_TRUSTED_PROXIES", "", addresses.parse_networks)  # what they say is believed
+FLEET_CORS_ORIGINS = env.words("FLEET_CORS_ORIGINS")  # sites whose pages may use the API
+FLEET_LIMIT_IP = env.parsed("FLEET_LIMIT_IP", "100/m", rates.parse)  # requests of people, by address
+FLEET_LIMIT_AUTH = env.parsed("FLEET_LIMIT_AUTH", "10/m", rates.parse)  # sign-ins, by address
+FLEET_LIMIT_KEY = env.parsed("FLEET_LIMIT_KEY", "600/m", rates.parse)  # of one machine key
+FLEET_LIMIT_AGENT = env.parsed("FLEET_LIMIT_AGENT", "1200/m", rates.parse)  # of one agent
+FLEET_LIMITS = env.parsed("FLEET_LIMITS", "", rates.parse_overrides)  # role:admin=300/m route:missions.create=30/m
+FLEET_LOCKOUT_FAILURES = env.integer("FLEET_LOCKOUT_FAILURES", 10, least=1)  # wrong passwords of one name and address
+FLEET_LOCKOUT_MINUTES = env.integer("FLEET_LOCKOUT_MINUTES", 15, least=1)  # until they may try again
+FLEET_LOG = env.choice("FLEET_LOG", "plain", logs.STYLES)
+FLEET_PROCESS = env.text("FLEET_PROCESS")  # set by fleet_up for the processes that it keeps
+FLEET_WEB_POOL = env.integer(
+    "FLEET_WEB_POOL", 10
+)  # connections to Postgres that the web process keeps at most; 0: none
+
 # ── Django ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 SECRET_KEY = env.text("FLEET_SECRET_KEY") or FLEET_CREDENTIALS.secret_key
 DEBUG = env.boolean("FLEET_DEBUG", False)
@@ -77,13 +96,19 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "axes",
+    "corsheaders",
+    "csp",
     "rest_framework",
     "fleet.apps.FleetConfig",
     "agents.apps.AgentsConfig",
     "missions.apps.MissionsConfig",
 ]
 MIDDLEWARE = [
+    "fleet.web.requests.identified",  # first: all others may ask who it is, and whether it came by https
     "django.middleware.security.SecurityMiddleware",
+    "fleet.web.policies.Policies",
+    "corsheaders.middleware.CorsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -91,6 +116,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "fleet.urls"
 ASGI_APPLICATION = "fleet.asgi.application"
@@ -125,10 +151,28 @@ DATABASES = {
             "tcp_user_timeout": "14000",
             "options": "-c idle_in_transaction_session_timeout=60s",
             **FLEET_ENDPOINTS.postgres.options,
+            **pool.options(process=FLEET_PROCESS, most=FLEET_WEB_POOL),
         },
+        "CONN_HEALTH_CHECKS": True,  # of a pool's connections: none is given out that a restart of Postgres has cut
     }
 }
+CACHES = {
+    "default": {"BACKEND": "fleet.limits.cache.Cache", "LOCATION": FLEET_ENDPOINTS.redis_url, "KEY_PREFIX": "fleet"}
+}
+LOGGING = logs.configuration(style=FLEET_LOG)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTHENTICATION_BACKENDS = ["fleet.limits.signin.Lockout", "django.contrib.auth.backends.ModelBackend"]
+AXES_CLIENT_IP_CALLABLE = "fleet.limits.addresses.client"
+AXES_COOLOFF_TIME = timedelta(minutes=FLEET_LOCKOUT_MINUTES)
+AXES_DISABLE_ACCESS_LOG = True  # the audit trail has it
+AXES_ENABLE_ADMIN = False
+AXES_FAILURE_LIMIT = FLEET_LOCKOUT_FAILURES
+AXES_LOCKOUT_CALLABLE = "fleet.limits.signin.refusal"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # or else somebody could lock another out for good
+AXES_RESET_ON_SUCCESS = True
+AXES_USERNAME_CALLABLE = "fleet.limits.signin.username"
+AXES_VERBOSE = False
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
@@ -147,8 +191,35 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = True
 SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = FLEET_HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if FLEET_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = FLEET_HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # which only our proxies can set: fleet/web/requests.py
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]  # asked from this host, beside the proxy
 SECURE_CONTENT_TYPE_NOSNIFF = True
+SILENCED_SYSTEM_CHECKS = ["security.W021"]  # the browsers' preload list is for the owner of a whole domain to join
 X_FRAME_OPTIONS = "DENY"
+CORS_ALLOWED_ORIGINS = FLEET_CORS_ORIGINS
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_CREDENTIALS = False  # other sites' pages show tokens; a browser's session is for our own
+CORS_ALLOW_HEADERS = [
+    "accept",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "if-match",
+    "last-event-id",
+    "x-request-id",
+]
+CORS_EXPOSE_HEADERS = [
+    "etag",
+    "location",
+    "ratelimit-limit",
+    "ratelimit-remaining",
+    "ratelimit-reset",
+    "retry-after",
+    "x-request-id",
+]
 UNFOLD = {"SITE_TITLE": "Fleet", "SITE_HEADER": "Fleet", "SHOW_VIEW_ON_SITE": False}
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

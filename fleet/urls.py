@@ -5,9 +5,11 @@ from django.views.generic import RedirectView
 from fleet import health, metrics
 from fleet.api import views as api
 from fleet.flower import views as flower
+from fleet.limits import signin
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/login/", signin.page),
     path("admin/", admin.site.urls),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),

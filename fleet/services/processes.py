@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from fleet import pool
 from fleet.flower import door
 from fleet.home import Home
 from fleet.services import beats, probes
@@ -41,7 +42,10 @@ def table(
 
     def web() -> Command:
         options = ("--host=127.0.0.1", "--lifespan=off", "--no-access-log", "--timeout-graceful-shutdown=5")
-        return python("-m", "uvicorn", "fleet.asgi:application", "--port", choose("web", web_port), *options)
+        ours = ("--no-proxy-headers", "--no-server-header")  # which proxies are believed: fleet/limits/addresses.py
+        port = choose("web", web_port)
+        env = {"FLEET_PROCESS": pool.WEB}
+        return python("-m", "uvicorn", "fleet.asgi:application", "--port", port, *options, *ours, env=env)
 
     stores = ("postgres", "valkey")  # both, so that nothing is changed where one of them refuses us
     prepared = ("prepare", "valkey")

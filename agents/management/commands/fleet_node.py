@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from argparse import ArgumentParser
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from django.conf import settings
 
 from agents.node import Supervisor
+from fleet import logs
 from fleet.management import process
 from fleet.management.operator import OperatorCommand
 from fleet.services import beats
@@ -22,7 +22,7 @@ class Command(OperatorCommand):
         parser.add_argument("--name", default="", help="this host's name in the fleet (its hostname)")
 
     def act(self, **options: Any) -> int:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logs.speak()
         ending = process.ending()
         name = options["name"] or settings.FLEET_NODE or socket.gethostname()
         Supervisor(name=name).run(ending=ending, alive=lambda: beats.beat(settings.FLEET_HOME, "fleet_node"))

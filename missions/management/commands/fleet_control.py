@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from fleet import logs
 from fleet.celery import app
 from fleet.management import process
 from fleet.services import beats
@@ -19,7 +19,7 @@ class Command(BaseCommand):
     help = "Run the control loop: admit, wake, hint, rescue, complete. Ends on SIGTERM or Ctrl-C."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logs.speak()
         ending = process.ending()
         hinter = Hinter(app)
         hinter.start()

@@ -1,0 +1,87 @@
+"""Signing in to the site: counted by address before any password is looked at, and locked for who guesses.
+
+Who fails FLEET_LOCKOUT_FAILURES times under one name from one address may not try again there for FLEET_LOCKOUT_MINUTES, not
+even with the right password (django-axes). The owner of the name can still sign in from elsewhere.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from axes.backends import AxesStandaloneBackend
+from axes.helpers import get_cool_off
+from django.conf import settings
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.debug import sensitive_post_parameters
+
+from fleet.console.lines import counted
+from fleet.limits import counting
+from fleet.limits.rates import Kind
+
+NAME = 150  # characters of a user name, as Django has them
+TOO_MANY = 429
+
+
+class Lockout(AxesStandaloneBackend):  # type: ignore[misc]
+    """The first of the backends that `authenticate()` asks: it lets nobody in and keeps out who is locked out."""
+
+    def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
+        if request is not None:  # without one it is this very host that asks, in a command or a test
+            super().authenticate(request, **credentials)
+
+
+def username(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
+    """As Postgres can keep it, whatever the client sends."""
+    given = (credentials or {}).get("username") or request.POST.get("username") or ""
+    return str(given).replace("\0", "")[:NAME]
+
+
+def locked(request: HttpRequest) -> bool:
+    """Whether the sign-in that was just tried with this request was refused because of earlier ones."""
+    return bool(getattr(request, "axes_locked_out", False))
+
+
+def sentence() -> str:
+    minutes = get_cool_off() or timedelta()
+    return (
+        f"{counted(settings.FLEET_LOCKOUT_FAILURES, 'sign-in')} under this name failed from your address, so none is taken "
+        f"from there for {counted(round(minutes.total_seconds() / 60), 'minute')}. "
+        "Try again then, or ask an administrator to run `manage.py axes_reset_username NAME`."
+    )
+
+
+def refusal(request: HttpRequest, response: HttpResponseBase | None, credentials: Any) -> HttpResponseBase:
+    """What somebody who is locked out gets instead of the answer."""
+    wait = {"Retry-After": str(round((get_cool_off() or timedelta()).total_seconds()))}
+    return _too_many(request, code="locked_out", detail=sentence(), headers=wait)
+
+
+@sensitive_post_parameters()
+def page(request: HttpRequest) -> HttpResponseBase:
+    """The admin's sign-in page, its tries counted."""
+    if request.method != "POST":
+        return admin.site.login(request)
+    standing = counting.charge(request=request, kind=Kind.AUTH)
+    told = counting.headers(standing)
+    if standing.refused:
+        return _too_many(request, code="rate_limited", detail=str(counting.Refused(standing)), headers=told)
+    response = admin.site.login(request)
+    for name, value in told.items():
+        response.headers[name] = value
+    return response
+
+
+def _too_many(request: HttpRequest, *, code: str, detail: str, headers: dict[str, str]) -> HttpResponseBase:
+    if request.path.startswith("/api/"):
+        problem = {
+            "type": "about:blank",
+            "title": "Too Many Requests",
+            "status": TOO_MANY,
+            "detail": detail,
+            "code": code,
+        }
+        return JsonResponse(problem, status=TOO_MANY, headers=headers, content_type="application/problem+json")
+    return HttpResponse(f"{detail}\n", status=TOO_MANY, headers=headers, content_type="text/plain; charset=utf-8")
