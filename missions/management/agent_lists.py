@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Count, Q
-from django.utils import timezone
 
 from agents import queries
 from agents.models import Agent, AgentType, Node
@@ -65,7 +65,13 @@ def chosen(options: dict[str, Any], *, everything: bool = False) -> list[Agent]:
     return list(found)
 
 
-def row(agent: Agent, sorties: Iterable[str]) -> dict[str, Any]:
+def rows(agents: Iterable[Agent], flown: Mapping[UUID, list[str]] | None = None) -> list[dict[str, Any]]:
+    """Agents as programs read them, with the keys of what each flies."""
+    now = queries.clock()
+    return [_row(one, (flown or {}).get(one.id, ()), now=now) for one in agents]
+
+
+def _row(agent: Agent, sorties: Iterable[str], *, now: datetime) -> dict[str, Any]:
     """`{id, name, type, node, pid, state, sorties, …}`: an agent as programs read it (docs/commands.md)."""
     return {
         "id": agent.ref,
@@ -79,8 +85,8 @@ def row(agent: Agent, sorties: Iterable[str]) -> dict[str, Any]:
         "sorties": list(sorties),
         "flown": agent.flown,
         "crashes": agent.crashes,
-        "heard_s_ago": round((timezone.now() - agent.heartbeat_at).total_seconds(), 1),
-        "age_s": round(((agent.ended_at or timezone.now()) - agent.spawned_at).total_seconds(), 1),
+        "heard_s_ago": round((now - agent.heartbeat_at).total_seconds(), 1),
+        "age_s": round(((agent.ended_at or now) - agent.spawned_at).total_seconds(), 1),
         "reason": agent.reason,
     }
 
@@ -99,7 +105,7 @@ def _list(command: OperatorCommand, options: dict[str, Any]) -> int:
     agents = chosen(options, everything=options["all"])
     flown = flown_by(agents)
     if options["json"]:
-        command.show([row(one, flown.get(one.id, [])) for one in agents], one_line=options["watch"] is not None)
+        command.show(rows(agents, flown), one_line=options["watch"] is not None)
         return 0
     width = lines.columns(command.stdout)
     for agent in agents:
@@ -119,7 +125,7 @@ def _status(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 def _one(command: OperatorCommand, options: dict[str, Any]) -> int:
     agent = queries.find(options["agent"])
-    told = row(agent, flown_by([agent]).get(agent.id, []))
+    (told,) = rows([agent], flown_by([agent]))
     told["health"] = _verdicts([agent])[agent.id]
     if options["json"]:
         command.show(told, one_line=options["watch"] is not None)
@@ -202,9 +208,9 @@ def _without_agents(only: str | None) -> list[str]:
 
 def _verdicts(agents: list[Agent]) -> dict[UUID, str]:
     idle_on_work = {agent.id for agent in stalled()}
-    verdicts = {}
+    verdicts, now = {}, queries.clock()
     for agent in agents:
-        silent_s = (timezone.now() - agent.heartbeat_at).total_seconds()
+        silent_s = (now - agent.heartbeat_at).total_seconds()
         if agent.state not in Agent.LIVE:
             verdict = agent.state
         elif agent.state == Agent.State.SPAWNING:

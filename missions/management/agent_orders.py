@@ -87,9 +87,7 @@ def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
     failed = [agent for agent in spawned if agent.state not in Agent.LIVE]
     mission = None if failed or task is None else _launch(task, options["task"])
     if options["json"] and (mission is None or options["no_wait"]):
-        command.show(
-            {"agents": [agent_lists.row(agent, []) for agent in spawned], "mission": mission.ref if mission else None}
-        )
+        command.show({"agents": agent_lists.rows(spawned), "mission": mission.ref if mission else None})
     if failed:
         return FAILED
     if mission is None:
@@ -167,7 +165,7 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
         code = _ended(command, ordered, patient=what == Agent.Order.DRAIN)
     if options["json"]:
         now = Agent.objects.select_related("type", "node").filter(id__in=[agent.id for agent in found]).order_by("id")
-        command.show([agent_lists.row(agent, []) for agent in now])
+        command.show(agent_lists.rows(now))
     return code
 
 

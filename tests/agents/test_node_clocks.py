@@ -3,8 +3,11 @@ by monotonic ones."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,6 +80,28 @@ def test_hosts_whose_clocks_are_off_lose_nothing_and_obey_at_once(house: hosts.H
     assert hosts.wait(mission, within_s=8).state == "succeeded"
     operations.order(agents=[one.id for one in hosts.live("survey")], what=Agent.Order.TERMINATE, reason="A test.")
     until(lambda: not hosts.live("survey"), within_s=8)
+
+
+@pytest.mark.parametrize("seconds", [SHIFT_S, -SHIFT_S])
+def test_an_operator_whose_clock_is_off_sees_how_long_ago_agents_were_heard(
+    house: hosts.Hosts, library: Path, seconds: int
+) -> None:
+    hosts.kind("survey")
+    host = house.add(f"right{seconds}")
+    hosts.spawn("survey", host)
+
+    def told(*words: str) -> Any:
+        env = {**os.environ, **host.addresses(), "LD_PRELOAD": str(library), "FLEET_TEST_SHIFT": str(seconds)}
+        command = [sys.executable, "manage.py", "fleet_agents", *words, "--node", host.name, "--json"]
+        done = subprocess.run(command, env=env, cwd=hosts.CHECKOUT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    (agent,) = told("list")
+    assert 0 <= agent["heard_s_ago"] < 30
+    assert 0 <= agent["age_s"] < 60
+    assert [one["health"] for one in told("health")["agents"]] == ["well"]
+    house.drop(host)
 
 
 def test_whether_a_node_of_a_name_is_up_is_not_for_the_clock_of_a_host_to_say(

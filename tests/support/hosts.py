@@ -67,13 +67,14 @@ class Host:
         with (self.home / "node.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "fleet_node", "--name", self.name],
-                cwd=CHECKOUT, env={**os.environ, **measured(), **self._addresses(), **self._env, **env},
+                cwd=CHECKOUT, env={**os.environ, **measured(), **self.addresses(), **self._env, **env},
                 stdout=log, stderr=log,
             )  # fmt: skip
         if wait:
             fleet.until(lambda: Node.objects.filter(name=self.name, up=True).exclude(joined_at__in=joined).exists())
 
-    def _addresses(self) -> dict[str, str]:
+    def addresses(self) -> dict[str, str]:
+        """What a command on this host is given to find the services."""
         where = settings.FLEET_ENDPOINTS
         redis = urlsplit(where.redis_url)
         credentials = redis.netloc.rpartition("@")[0]

@@ -8,8 +8,8 @@ from typing import Any
 from django.conf import settings
 from django.db import Error, connection
 from django.db.models import Count, Min
-from django.utils import timezone
 
+from agents import queries
 from agents.models import Agent, AgentType, Node
 from fleet import services
 from fleet.console import lines, repeating
@@ -81,7 +81,7 @@ class Command(OperatorCommand):
 
 
 def _fleet() -> dict[str, Any]:
-    now = timezone.now()
+    now = queries.clock()
     queued = {
         row["agent_type"]: row
         for row in Sortie.objects.filter(state="queued")
