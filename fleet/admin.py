@@ -26,7 +26,7 @@ class About(admin.SimpleListFilter):
     parameter_name = "about"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(noun, noun) for noun in (*PREFIXES, "service")]
+        return [(noun, noun) for noun in (*PREFIXES, "service", "alert")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
         return queryset.filter(kind__startswith=f"{self.value()}.") if self.value() else queryset

@@ -48,7 +48,7 @@ class ReadOnlyAdmin(Page):  # type: ignore[misc]
     paginator = BoundedPaginator
     show_full_result_count = False
     list_per_page = 50
-    id_fields: tuple[str, ...] = ("id",)  # where a typed id (`msn_…`) or a UUID is looked for
+    id_fields: tuple[str, ...] = ("id",)  # where a typed id (`msn_…`) or a UUID is looked for; none: it is a text
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -67,7 +67,7 @@ class ReadOnlyAdmin(Page):  # type: ignore[misc]
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
         """An id finds its row; anything else is looked for as usual."""
         wanted = identified(search_term)
-        if wanted is None:
+        if wanted is None or not self.id_fields:
             return super().get_search_results(request, queryset, search_term)
         anywhere = Q()
         for field in self.id_fields:

@@ -1,7 +1,8 @@
 """Missions in the admin: the truth to read, and actions that call the same operations as the commands."""
 
+from missions.admin.alerts import AlertAdmin
 from missions.admin.flights import ArtifactAdmin, AttemptAdmin
 from missions.admin.missions import MissionAdmin
 from missions.admin.sorties import SortieAdmin
 
-__all__ = ["ArtifactAdmin", "AttemptAdmin", "MissionAdmin", "SortieAdmin"]
+__all__ = ["AlertAdmin", "ArtifactAdmin", "AttemptAdmin", "MissionAdmin", "SortieAdmin"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
@@ -19,12 +19,16 @@ from missions.models import FINAL, Mission, Sortie
 MOST_SHOWN = 200
 
 
-def summed_up(counted: dict[str, int]) -> str:
-    """`12 of 40, 2 failed, 1 running`."""
+def summed_up(counted: dict[str, int], tolerated: int) -> str:
+    """`12 of 40, 2 failed, 1 failed and tolerated, 1 running`. `tolerated`: of those that failed."""
     done = sum(counted.get(state, 0) for state in FINAL)
     told = [f"{done} of {sum(counted.values())}"]
-    told += [f"{counted[state]} {state}" for state in ("failed", "skipped", "running") if counted.get(state)]
-    return ", ".join(told)
+    numbers = {
+        "failed": counted.get("failed", 0) - tolerated,
+        "failed and tolerated": tolerated,
+        **{state: counted.get(state, 0) for state in ("skipped", "running")},
+    }
+    return ", ".join(told + [f"{number} {what}" for what, number in numbers.items() if number])
 
 
 @admin.register(Mission)
@@ -49,15 +53,18 @@ class MissionAdmin(ReadOnlyAdmin):
         return rows.defer("plan", "defaults")
 
     def prepare(self, rows: list[Any]) -> None:
-        counted = queries.counts([mission.id for mission in rows])
+        missions = [mission.id for mission in rows]
+        counted = queries.counts(missions)
+        failed = Sortie.objects.filter(mission__in=missions, state="failed", allow_failure=True)
+        tolerated = dict(failed.order_by().values_list("mission").annotate(number=Count("id")))
         for mission in rows:
-            mission.counted = counted.get(mission.id, {})
+            mission.counted, mission.tolerated = counted.get(mission.id, {}), tolerated.get(mission.id, 0)
 
     @admin.display(description="sorties done")
     def progress(self, mission: Any) -> str:
         if not hasattr(mission, "counted"):
             self.prepare([mission])
-        return summed_up(mission.counted)
+        return summed_up(mission.counted, mission.tolerated)
 
     @admin.display(description="started", ordering="created_at")
     def started(self, mission: Mission) -> str:

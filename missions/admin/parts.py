@@ -45,7 +45,8 @@ def _of_flight(sortie: Sortie, flight: Attempt | None) -> str:
     if sortie.state == SortieState.RUNNING:
         done = f"{flight.progress:.0%} " if flight.progress is not None else ""
         return f"{done}{flight.note}".strip() + (" (being stopped)" if sortie.cancel_requested else "")
-    return flight.error.strip().partition("\n")[0][:200]
+    error = flight.error.strip().partition("\n")[0][:200]
+    return f"Tolerated: {error}" if sortie.state == SortieState.FAILED and sortie.allow_failure else error
 
 
 def link(row: Model, text: str) -> SafeString:

@@ -14,13 +14,13 @@ from django.urls import reverse
 from agents import operations as agents
 from agents.models import Agent
 from missions import operations
-from missions.models import Artifact, Attempt, Mission, Output, Sortie
+from missions.models import Alert, Artifact, Attempt, Mission, Output, Sortie
 from tests.support import fleet, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
-READ_ONLY = ("missions_mission", "missions_sortie", "missions_attempt", "missions_artifact", "agents_agent",
-             "agents_node", "fleet_event")  # fmt: skip
+READ_ONLY = ("missions_mission", "missions_sortie", "missions_attempt", "missions_artifact", "missions_alert",
+             "agents_agent", "agents_node", "fleet_event")  # fmt: skip
 LISTS = (*READ_ONLY, "agents_agenttype", "auth_user", "auth_group")
 
 STOCK = """
@@ -115,6 +115,46 @@ def test_agents_are_listed_by_the_names_that_commands_take() -> None:
         assert "backend-3@host" in boss.get(page).content.decode()
 
 
+def test_a_failure_that_was_tolerated_is_called_so() -> None:
+    mission = fleet.launch({"fine": {}, "lint": {"allow_failure": True, "with": {"fail": "untidy"}}})
+    engine = fleet.engine()
+    assert fleet.run_to_end(engine, mission) == "succeeded"
+    engine.stop(within_s=5)
+    boss = web.superuser()
+    for page in (address("missions_mission"), address("missions_mission", row=mission.id)):
+        shown = boss.get(page).content.decode()
+        assert "2 of 2, 1 failed and tolerated" in shown
+        assert "1 failed," not in shown
+    lint = Sortie.objects.get(key="lint")
+    for page in (
+        address("missions_mission", row=mission.id),
+        address("missions_sortie"),
+        address("missions_sortie", row=lint.id),
+    ):
+        assert "Tolerated: untidy" in boss.get(page).content.decode()
+
+
+def test_alerts_are_listed_with_what_they_are_about_found_and_narrowed() -> None:
+    boss, mission = web.superuser(), fleet.launch({"a": {}})
+    stuck = Alert.objects.create(rule="mission_stalled", subject=mission.ref, message="Nothing of 'A test' has moved.")
+    Alert.objects.create(rule="queue_old", subject="backend", message="A sortie for backend has waited 7 min.")
+    Alert.objects.create(rule="service_slow", subject="web@host", message="web takes 2.0 s to answer.")
+
+    def shown(**filters: str) -> list[bool]:
+        page = boss.get(address("missions_alert"), filters).content.decode()
+        return [words in page for words in ("has moved", "has waited 7 min", "takes 2.0 s")]
+
+    assert shown() == [True, True, True]
+    assert shown(rule="queue_old") == [False, True, False]
+    assert shown(q=mission.ref) == [True, False, False]
+    assert shown(q="web@") == [False, False, True]
+    page = boss.get(address("missions_alert")).content.decode()
+    assert address("missions_mission", row=mission.id) in page
+    assert address("agents_agenttype", row="backend") in page
+    assert boss.get(address("missions_alert", row=stuck.id)).status_code == 200
+    assert web.staff().get(address("missions_alert")).status_code == 403
+
+
 @pytest.mark.parametrize("page", LISTS)
 def test_a_list_of_many_costs_as_many_queries_as_one_of_few(page: str) -> None:
     boss = web.superuser()
@@ -128,7 +168,8 @@ def test_a_list_of_many_costs_as_many_queries_as_one_of_few(page: str) -> None:
 
     def more() -> None:
         web.flown()
-        fleet.launch({"first": {}, "then": {"needs": ["first"]}})
+        waiting = fleet.launch({"first": {}, "then": {"needs": ["first"]}})
+        Alert.objects.create(rule="mission_stalled", subject=waiting.ref, message="Nothing moves.")
         for number, sortie in enumerate(Sortie.objects.filter(key="good")):
             if not sortie.artifacts.exists():
                 web.artifact(sortie, path=f"{number}.html", content=b"x")
