@@ -19,6 +19,7 @@ from django.db import connection
 from fleet import errors, ids, statements
 from missions.claims import Claim
 from missions.models import Artifact
+from missions.storage import WholeFiles
 
 
 class Missing(errors.Invalid):
@@ -54,6 +55,12 @@ def collect(*, claim: Claim, outputs: Sequence[str], folders: Sequence[Path]) ->
                 "types": [mimetypes.guess_type(file.path)[0] or "application/octet-stream" for file in stored],
             },
         )
+
+
+def sweep() -> int:
+    """Remove what attempts left that were killed while they stored a file; returns how many files that were."""
+    store = storage()
+    return store.sweep() if isinstance(store, WholeFiles) else 0
 
 
 def storage() -> Storage:

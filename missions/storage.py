@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from django.core.files.storage import FileSystemStorage
 
 from fleet import ids
+
+ABANDONED_S = 3_600.0  # far more than one that lives takes from one block to the next, and than clocks of hosts are off
 
 
 class WholeFiles(FileSystemStorage):
@@ -30,3 +34,17 @@ class WholeFiles(FileSystemStorage):
         finally:
             self.delete(draft)
         return name
+
+    def sweep(self) -> int:
+        """Remove drafts that nobody has written to for ABANDONED_S: who wrote them was killed. Returns how many.
+
+        One who is that slow and lives fails when it names its file, and its attempt is tried again.
+        """
+        removed = 0
+        with suppress(FileNotFoundError):  # nothing was ever stored
+            for draft in Path(self.path("drafts")).iterdir():
+                with suppress(FileNotFoundError):  # it has its name now, or another sweeps
+                    if time.time() - draft.stat().st_mtime > ABANDONED_S:
+                        draft.unlink()
+                        removed += 1
+        return removed

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 from uuid import UUID
@@ -23,7 +24,7 @@ from agents import processes
 from agents.drivers import reaper, sandbox
 from agents.models import Agent
 from fleet import errors, ids
-from missions import flight
+from missions import artifacts, flight
 from missions.engine import Engine
 from missions.hints import Hinter
 
@@ -61,6 +62,8 @@ class EngineStep(bootsteps.StartStopStep):
         shut_off, why = sandbox.available()
         (log.info if shut_off else log.warning)(why)
         reaper.reap_strangers(fleet=flight.home_id())
+        with suppress(OSError):  # the disk may be full or read only, which is no reason not to fly
+            artifacts.sweep()
         named = os.environ.get("FLEET_AGENT", "")
         agent = UUID(named) if named else ids.new()
         pid = os.getpid()

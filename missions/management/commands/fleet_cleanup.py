@@ -12,13 +12,14 @@ from django.utils import timezone
 from agents import logs, sampling
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
+from missions import artifacts
 from missions.operations import cleaning
 
 
 class Command(OperatorCommand):
     help = (
         "Remove finished missions that are too old or too many, with all of theirs, and the logs of agents that ended long "
-        "ago; thin samples. A dry run unless --yes is given."
+        "ago; thin samples; remove artifacts that were never stored whole. A dry run unless --yes is given."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -37,6 +38,7 @@ class Command(OperatorCommand):
         removed = cleaning.remove(missions=chosen) if options["yes"] else 0
         events = cleaning.remove_events(now=now, days=options["days"]) if options["yes"] else 0
         samples = _thin(now) if options["yes"] else sampling.due(now=now)
+        drafts = artifacts.sweep() if options["yes"] else 0
         printed = logs.outdated(now=now, days=options["days"])
         pieces = printed.delete()[0] if options["yes"] else printed.count()
         if options["json"]:
@@ -47,12 +49,15 @@ class Command(OperatorCommand):
                     "events_removed": events,
                     "samples_thinned": samples if options["yes"] else 0,
                     "log_pieces_removed": pieces if options["yes"] else 0,
+                    "drafts_removed": drafts,
                     "dry_run": not options["yes"],
                 }
             )
         elif options["yes"]:
             self.say(f"Removed {removed} missions and {events} events of no mission.")
             self.say(f"Thinned {samples} samples and removed {pieces} pieces of the logs of agents that have ended.")
+            if drafts:
+                self.say(f"Removed {drafts} artifacts that were never stored whole, because their agents were killed.")
         else:
             self.say(f"{len(chosen)} finished missions would be removed." + (" Do it with --yes." if chosen else ""))
             if samples or pieces:
