@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models.functions import Now
@@ -140,6 +141,9 @@ class Agent(models.Model):
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     type = models.ForeignKey(AgentType, on_delete=models.PROTECT)
     node = models.ForeignKey(Node, on_delete=models.SET_NULL, null=True)
+    by = models.ForeignKey(  # of one from outside: who registered it, and may speak for it
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, editable=False, db_index=False
+    )
     place = models.PositiveSmallIntegerField(default=0, help_text="Among the agents of its type on its node.")
     concurrency = models.PositiveSmallIntegerField(default=1, help_text="Sorties that it flies at once.")
     pid = models.PositiveIntegerField(null=True)

@@ -100,6 +100,7 @@ INSTALLED_APPS = [
     "corsheaders",
     "csp",
     "rest_framework",
+    "drf_spectacular",
     "fleet.apps.FleetConfig",
     "agents.apps.AgentsConfig",
     "missions.apps.MissionsConfig",
@@ -190,6 +191,7 @@ STORAGES = {
     },
 }
 WHITENOISE_USE_FINDERS = True
+DATA_UPLOAD_MAX_MEMORY_SIZE = FLEET_PLAN_BYTES + 1_000_000  # a body: the largest plan and what stands around it
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = FLEET_HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if FLEET_HTTPS else 0
@@ -223,13 +225,14 @@ CORS_EXPOSE_HEADERS = [
 UNFOLD = {"SITE_TITLE": "Fleet", "SITE_HEADER": "Fleet", "SHOW_VIEW_ON_SITE": False}
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework.authentication.BasicAuthentication",  # the first one: what is not signed in is answered 401
-        "rest_framework.authentication.SessionAuthentication",
+        "fleet.access.authentication.BearerAuthentication",  # the first one: what is not signed in is answered 401
+        "fleet.access.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["fleet.api.permissions.Nobody"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["fleet.api.parsers.JsonParser"],
     "EXCEPTION_HANDLER": "fleet.api.problems.handle",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
 
 # ── Celery: messages are hints ───────────────────────────────────────────────────────────────────────────────────────

@@ -17,6 +17,6 @@ urlpatterns = [
     path("flower/<path:path>", flower.flower),
     path("metrics", metrics.metrics, name="metrics"),
     path("", include("missions.urls")),
-    path("api/v1/", api.root, name="api-root"),
-    path("api/v1/<path:path>", api.nothing),  # after the apps' own routes
+    path("", include("fleet.api.urls")),
+    path("api/v1/<path:path>", api.Nothing.as_view()),  # after all that there is
 ]

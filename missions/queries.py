@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from fleet import errors, ids
 from missions.models import Artifact, Attempt, Mission, Need, Output, Sortie
-from missions.states import SortieState
+from missions.states import MissionState, SortieState
 
 PAGE = 100  # sorties that are in memory at once, each with its result
 
@@ -179,6 +179,39 @@ def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str]) -> str:
             return f"Waits for its turn among the sorties of type {sortie.agent_type_id}, or for the control loop."
         case _:
             return f"Waits for a free agent of type {sortie.agent_type_id}."
+
+
+def progress(mission: Mission) -> dict[str, Any]:
+    """`{id, state, fraction, percent, sorties, running}`: the share of its sorties that have ended, those that run
+    counted by what they report."""
+    counted = counts([mission.id]).get(mission.id, {})
+    total = sum(counted.values())
+    ended = sum(number for state, number in counted.items() if SortieState(state).final)
+    running = list(items(mission, states=[SortieState.RUNNING], most=PAGE, results=False))
+    done = ended + sum(one["progress"] or 0.0 for one in running)
+    fraction = round(done / total, 4) if total else float(MissionState(mission.state).final)
+    return {
+        "id": mission.ref,
+        "state": mission.state,
+        "fraction": fraction,
+        "percent": round(100 * fraction, 2),
+        "sorties": summary(mission, counted)["sorties"],
+        "running": running,
+    }
+
+
+def bar(attempt: Attempt) -> dict[str, Any]:
+    """`{sortie, key, attempt, state, agent, started_at, finished_at, error}`; its sortie is read already."""
+    return {
+        "sortie": attempt.sortie.ref,
+        "key": attempt.sortie.key,
+        "attempt": attempt.number,
+        "state": attempt.state,
+        "agent": ids.encode(ids.AGENT, attempt.agent_id) if attempt.agent_id else None,
+        "started_at": _time(attempt.started_at),
+        "finished_at": _time(attempt.finished_at),
+        "error": attempt.error or None,
+    }
 
 
 def output(*, sortie: Sortie, attempt: int | None = None, after: int = 0) -> QuerySet[Output]:

@@ -28,9 +28,14 @@ def artifact(request: HttpRequest, ref: str) -> StreamingHttpResponse:
         found = Artifact.objects.filter(id=ids.decode(ids.ARTIFACT, ref)).first()
         if found is None:
             raise errors.NotFound(f"There is no artifact {ref}.")
-        content = artifacts.open_stored(found)
+        return attachment(found)
     except (errors.NotFound, errors.Invalid) as fault:
         raise Http404(str(fault)) from fault
+
+
+def attachment(found: Artifact) -> StreamingHttpResponse:
+    """The bytes of a file: to be saved, never to be shown on the fleet's own origin. NotFound where they are gone."""
+    content = artifacts.open_stored(found)
     return StreamingHttpResponse(
         _chunks(content),
         content_type="application/octet-stream",

@@ -48,6 +48,6 @@ def role_of(user: User) -> Role:
     if user.is_superuser:
         return Role.ADMIN
     try:
-        return Role(user.account.role)  # type: ignore[attr-defined]
+        return Role(user.account.role)
     except Account.DoesNotExist:
         return Role.USER

@@ -10,7 +10,7 @@ from rest_framework.authentication import SessionAuthentication as DjangoSession
 from rest_framework.request import Request
 
 from fleet import ids
-from fleet.access import caller, operations, tokens
+from fleet.access import caller, leases, operations, tokens
 from fleet.access.actor import Actor, role_of
 from fleet.access.models import Role
 
@@ -55,7 +55,9 @@ def _bearer(text: str) -> Actor:
             key=key.id,
             scopes=frozenset(key.scopes),
         )
-    if text.startswith(LEASE):  # whether it holds is seen by what it is shown for
+    if text.startswith(LEASE):  # whether it still holds is seen by what it is shown for
+        if not leases.fits(text):
+            raise tokens.NotSignedIn("There is no such lease.", hint="Claim a sortie; its answer has the token.")
         return Actor(name=f"lease:{text.rpartition('.')[0][:45]}", role=Role.AGENT, user=None, lease=text)
     session = tokens.session(access=text)
     return Actor(

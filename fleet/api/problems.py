@@ -1,7 +1,14 @@
-"""Errors as problem details (RFC 9457): `{type, title, status, detail, code}` as application/problem+json."""
+"""Errors as problem details (RFC 9457), as application/problem+json:
+
+    {type, title, status, detail, code, request_id, errors: [{pointer, code, detail}]}
+
+`errors` is there where a body or a query is not valid; `pointer` is a JSON pointer (RFC 6901) into the body, or the name of
+a parameter behind `?`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -11,28 +18,66 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from fleet import errors
+from fleet.access import caller
+
+MOST = 50  # faults in one answer
 
 
 def handle(fault: Exception, context: dict[str, Any]) -> Response | None:
     """The answer to an exception; None for a surprise, which Django logs and answers with a plain 500."""
+    faults: list[dict[str, str]] = []
     if isinstance(fault, errors.FleetError):
-        response = Response(status=fault.status)
+        response = Response(status=fault.status, headers=_authenticate(fault, context))
         code, detail = fault.code, str(fault)
+        faults = list(getattr(fault, "faults", ()))[:MOST]
+    elif isinstance(fault, exceptions.ValidationError):
+        response = Response(status=errors.Invalid.status)
+        faults = list(_faults(fault.get_full_details(), ""))[:MOST]
+        code = errors.Invalid.code
+        detail = " ".join(f"{one['pointer'].lstrip('/') or 'The body'}: {one['detail']}" for one in faults[:3])
     else:
         told = exception_handler(fault, context)  # also keeps the headers: WWW-Authenticate, Retry-After
         if told is None:
             return None
         response = told
         code, detail = _told(fault)
-    response.data = {
-        "type": "about:blank",
-        "title": HTTPStatus(response.status_code).phrase,
-        "status": response.status_code,
-        "detail": detail,
-        "code": code,
-    }
+    response.data = body(status=response.status_code, code=code, detail=detail, faults=faults)
     response.content_type = "application/problem+json"
     return response
+
+
+def body(*, status: int, code: str, detail: str, faults: list[dict[str, str]] | None = None) -> dict[str, Any]:
+    """The problem itself."""
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail[:2_000],
+        "code": code,
+        "request_id": caller.current().request,
+        **({"errors": faults} if faults else {}),
+    }
+
+
+def _authenticate(fault: errors.FleetError, context: dict[str, Any]) -> dict[str, str]:
+    """A 401 says how to sign in (RFC 9110, section 11.6.1)."""
+    view = context.get("view")
+    if fault.status != HTTPStatus.UNAUTHORIZED or view is None:
+        return {}
+    return {"WWW-Authenticate": view.get_authenticate_header(context["request"]) or "Bearer"}
+
+
+def _faults(details: Any, pointer: str) -> Iterator[dict[str, str]]:
+    if isinstance(details, dict) and details.keys() == {"message", "code"}:
+        yield {"pointer": pointer, "code": str(details["code"]), "detail": str(details["message"])}
+    elif isinstance(details, dict):
+        for name, inner in details.items():
+            step = "" if name == "non_field_errors" else f"/{str(name).replace('~', '~0').replace('/', '~1')}"
+            yield from _faults(inner, pointer + step)
+    elif isinstance(details, list):
+        for number, inner in enumerate(details):
+            single = isinstance(inner, dict) and inner.keys() == {"message", "code"}
+            yield from _faults(inner, pointer if single else f"{pointer}/{number}")
 
 
 def _told(fault: Exception) -> tuple[str, str]:

@@ -1,37 +1,134 @@
-"""`/api/v1/`: where things are."""
+"""What every endpoint of the API stands on, and `/api/v1/` itself: where things are."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.http import Http404
 from django.urls import NoReverseMatch
-from rest_framework.decorators import api_view, permission_classes
+from rest_framework import serializers
 from rest_framework.exceptions import NotFound
-from rest_framework.permissions import IsAdminUser
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.reverse import reverse
+from rest_framework.views import APIView
 
-from fleet import services
+from fleet import errors, services
+from fleet.access.actor import Actor
+from fleet.access.models import Role
+from fleet.api.endpoints import Endpoint, endpoint
+from fleet.api.permissions import Ruled
+from fleet.limits import counting
+from fleet.limits.rates import Kind
 
-LINKS = {"missions": "api-missions", "admin": "admin:index", "metrics": "metrics"}  # by name: the apps are above
+LINKS = ("missions", "agents", "agent-types", "nodes", "events", "audit", "me", "keys", "templates", "schema", "docs")
 
 
-@api_view(["GET"])
-@permission_classes([IsAdminUser])
-def root(request: Request) -> Response:
-    """Links to what there is; a part that is not installed is left out."""
-    links: dict[str, Any] = {}
-    for name, route in LINKS.items():
+class ApiView(APIView):
+    """An address of the API. Its methods are declared with `@endpoint`."""
+
+    permission_classes = [Ruled]
+    http_method_names = ["get", "head", "post", "patch", "delete"]
+
+    @classmethod
+    def declared(cls, method: str | None) -> Endpoint | None:
+        """What `@endpoint` says of a method; None for one that there is not."""
+        name = (method or "").lower()
+        return getattr(getattr(cls, "get" if name == "head" else name, None), "endpoint", None)
+
+    def asker(self, request: Request) -> str:
+        """Whose Idempotency-Keys these are."""
+        return request.auth.name if isinstance(request.auth, Actor) else "anonymous"
+
+    kind = Kind.IP  # whose requests are counted together, where it is no program's
+
+    def initial(self, request: Request, *arguments: Any, **path: Any) -> None:
+        self.standing = counting.FREE
         try:
-            links[name] = reverse(route, request=request)
-        except NoReverseMatch:
-            continue
-    return Response({**links, "flower": services.addresses()["flower"]})
+            request._request.body  # noqa: B018  (read now, so that what is too large is refused before anything is done)
+        except RequestDataTooBig:
+            raise TooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.") from None
+        super().initial(request, *arguments, **path)
+
+    def perform_authentication(self, request: Request) -> None:
+        """Whoever shows a bad token is told so, also where one without any would be answered; and it counts."""
+        try:
+            super().perform_authentication(request)
+        except errors.FleetError:
+            request._not_authenticated()  # type: ignore[attr-defined]
+            raise
+        finally:
+            self._charge(request)
+
+    def _charge(self, request: Request) -> None:
+        who, declared = request.auth, self.declared(request.method)
+        kind, named, role = self.kind, "", ""
+        if isinstance(who, Actor):
+            role = who.role
+            if who.lease:
+                kind, named = Kind.AGENT, who.lease.rpartition(".")[0]
+            elif who.key:
+                kind, named = (Kind.AGENT if role == Role.AGENT else Kind.KEY), str(who.key)
+        route = declared.action if declared else ""
+        self.standing = counting.charge(request=request._request, kind=kind, who=named, role=role, route=route)
+        if self.standing.refused:
+            raise counting.Refused(self.standing)
+
+    def finalize_response(self, request: Request, response: Any, *arguments: Any, **path: Any) -> Any:
+        answer = super().finalize_response(request, response, *arguments, **path)
+        for name, value in counting.headers(getattr(self, "standing", counting.FREE)).items():
+            answer.headers[name] = value
+        answer.headers.setdefault("Cache-Control", "private, no-store")
+        return answer
 
 
-@api_view(["GET", "POST", "PUT", "PATCH", "DELETE"])
-@permission_classes([IsAdminUser])
-def nothing(request: Request, path: str) -> Response:
+class TooLarge(errors.Invalid):
+    """The body is too large."""
+
+    code = "too_large"
+    status = 413
+
+
+class RootAnswer(serializers.Serializer[Any]):
+    """Addresses by name."""
+
+    missions = serializers.URLField()
+
+
+class Root(ApiView):
+    @endpoint("root.read", answer=RootAnswer)
+    def get(self, request: Request) -> dict[str, Any]:
+        """Where things are."""
+        links: dict[str, Any] = {}
+        for name in LINKS:
+            try:
+                links[name] = reverse(f"api-{name}", request=request)
+            except NoReverseMatch:
+                continue
+        if isinstance(request.auth, Actor) and request.auth.role == "admin":
+            links |= {
+                name: reverse(route, request=request)
+                for name, route in (("admin", "admin:index"), ("metrics", "metrics"))
+            }
+            links["flower"] = services.addresses()["flower"]
+        return links
+
+
+class Nothing(ApiView):
     """What is asked for below /api/v1/ and is not there, as a problem and not as a page."""
-    raise NotFound(f"There is no {request.path}.")
+
+    schema = None
+    http_method_names = ["get", "head", "post", "put", "patch", "delete"]
+
+    def initial(self, request: Request, *arguments: Any, **path: Any) -> None:
+        super().initial(request, *arguments, **path)
+        hint = " Leave out the slash at its end." if request.path.endswith("/") else ""
+        raise NotFound(f"There is no {request.path}.{hint}")
+
+
+def actor(request: Request) -> Actor:
+    """Who asks, where the permission class has seen that somebody does."""
+    if not isinstance(request.auth, Actor):
+        raise Http404
+    return request.auth

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
-from uuid import UUID
-
-from django.conf import settings
-from django.db.models import Count, Q
 
 from agents import queries
 from agents.models import Agent, AgentType, Node
 from fleet import errors
 from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand
-from missions.dispatch import stalled
-from missions.models import Sortie
+from missions import roster
 
 UNWELL = 1
 
@@ -65,47 +58,11 @@ def chosen(options: dict[str, Any], *, everything: bool = False) -> list[Agent]:
     return list(found)
 
 
-def rows(agents: Iterable[Agent], flown: Mapping[UUID, list[str]] | None = None) -> list[dict[str, Any]]:
-    """Agents as programs read them, with the keys of what each flies."""
-    now = queries.clock()
-    return [_row(one, (flown or {}).get(one.id, ()), now=now) for one in agents]
-
-
-def _row(agent: Agent, sorties: Iterable[str], *, now: datetime) -> dict[str, Any]:
-    """`{id, name, type, node, pid, state, sorties, …}`: an agent as programs read it (docs/commands.md)."""
-    return {
-        "id": agent.ref,
-        "name": agent.name,
-        "type": agent.type_id,
-        "node": agent.node.name if agent.node else None,
-        "pid": agent.pid or 0,
-        "state": agent.state,
-        "order": agent.order,
-        "concurrency": agent.concurrency,
-        "sorties": list(sorties),
-        "flown": agent.flown,
-        "crashes": agent.crashes,
-        "heard_s_ago": round((now - agent.heartbeat_at).total_seconds(), 1),
-        "age_s": round(((agent.ended_at or now) - agent.spawned_at).total_seconds(), 1),
-        "reason": agent.reason,
-    }
-
-
-def flown_by(agents: Iterable[Agent]) -> dict[UUID, list[str]]:
-    """The keys of what each agent flies now."""
-    flown: dict[UUID, list[str]] = {}
-    running = Sortie.objects.filter(state="running", agent__in=[agent.id for agent in agents])
-    for agent, key in running.values_list("agent", "key"):
-        if agent is not None:
-            flown.setdefault(agent, []).append(key)
-    return flown
-
-
 def _list(command: OperatorCommand, options: dict[str, Any]) -> int:
     agents = chosen(options, everything=options["all"])
-    flown = flown_by(agents)
+    flown = roster.flown_by(agents)
     if options["json"]:
-        command.show(rows(agents, flown), one_line=options["watch"] is not None)
+        command.show(roster.rows(agents, flown), one_line=options["watch"] is not None)
         return 0
     width = lines.columns(command.stdout)
     for agent in agents:
@@ -125,8 +82,8 @@ def _status(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 def _one(command: OperatorCommand, options: dict[str, Any]) -> int:
     agent = queries.find(options["agent"])
-    (told,) = rows([agent], flown_by([agent]))
-    told["health"] = _verdicts([agent])[agent.id]
+    (told,) = roster.rows([agent], roster.flown_by([agent]))
+    told["health"] = roster.verdicts([agent])[agent.id]
     if options["json"]:
         command.show(told, one_line=options["watch"] is not None)
         return 0
@@ -139,20 +96,7 @@ def _one(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 def _all(command: OperatorCommand, options: dict[str, Any]) -> int:
     agents = list(queries.live())
-    nodes = [
-        {
-            "name": node.name,
-            "up": node.up,
-            "cordoned": node.cordoned,
-            "agents": sum(agent.node_id == node.id for agent in agents),
-            "places": node.places,
-            "cpus": node.cpus,
-            "load": round(node.load, 2),
-            "memory_bytes": node.memory_bytes,
-            "memory_free_bytes": node.memory_free_bytes,
-        }
-        for node in Node.objects.all()
-    ]
+    nodes = roster.nodes()
     types = [
         {
             "type": kind.name,
@@ -181,68 +125,19 @@ def _all(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 
 def _health(command: OperatorCommand, options: dict[str, Any]) -> int:
-    agents = chosen(options)
-    verdicts = _verdicts(agents)
-    missing = [] if options["node"] else _without_agents(options["type"])
-    well = not missing and all(verdict in {"well", "starting", "draining"} for verdict in verdicts.values())
+    told = roster.health(chosen(options), types=[] if options["node"] else [options["type"]])
     if options["json"]:
-        told = [
-            {"id": agent.ref, "name": agent.name, "state": agent.state, "health": verdicts[agent.id]}
-            for agent in agents
-        ]
-        command.show({"well": well, "agents": told, "missing": missing}, one_line=options["watch"] is not None)
+        command.show(told, one_line=options["watch"] is not None)
     else:
-        for agent in agents:
-            command.stdout.write(f"{agent.ref}  {agent.name:<24} {agent.state:<10} {verdicts[agent.id]}")
-        for name in missing:
+        for one in told["agents"]:
+            command.stdout.write(f"{one['id']}  {one['name']:<24} {one['state']:<10} {one['health']}")
+        for name in told["missing"]:
             command.stdout.write(f"{name} has no agent. Start one: manage.py fleet_agents spawn {name}")
-    return 0 if well else UNWELL
-
-
-def _without_agents(only: str | None) -> list[str]:
-    """Enabled types that nodes should keep agents of, and that have none."""
-    types = AgentType.objects.filter(enabled=True, agents__gt=0, outside=False, **({"name": only} if only else {}))
-    counted = types.annotate(live=Count("agent", filter=Q(agent__state__in=Agent.LIVE)))
-    return [one.name for one in counted if not one.live]
-
-
-def _verdicts(agents: list[Agent]) -> dict[UUID, str]:
-    idle_on_work = {agent.id for agent in stalled()}
-    verdicts, now = {}, queries.clock()
-    for agent in agents:
-        silent_s = (now - agent.heartbeat_at).total_seconds()
-        if agent.state not in Agent.LIVE:
-            verdict = agent.state
-        elif agent.state == Agent.State.SPAWNING:
-            verdict = "starting"
-        elif silent_s > 2 * settings.FLEET_HEARTBEAT_S + 1:
-            verdict = f"silent for {silent_s:.0f} s"
-        elif agent.state == Agent.State.DRAINING:
-            verdict = "draining"
-        elif agent.id in idle_on_work:
-            verdict = "alive, but takes nothing while its queue waits"
-        else:
-            verdict = "well"
-        verdicts[agent.id] = verdict
-    return verdicts
+    return 0 if told["well"] else UNWELL
 
 
 def _types(command: OperatorCommand, options: dict[str, Any]) -> int:
-    counted = AgentType.objects.annotate(live=Count("agent", filter=Q(agent__state__in=Agent.LIVE)))
-    rows = [
-        {
-            "name": one.name,
-            "description": one.description,
-            "queue": one.queue,
-            "enabled": one.enabled,
-            "agents": one.agents,
-            "most_agents": one.most_agents,
-            "concurrency": one.concurrency,
-            "takes_prompt": one.takes_prompts,
-            "live": one.live,
-        }
-        for one in counted.order_by("name")
-    ]
+    rows = roster.types()
     if options["json"]:
         command.show(rows, one_line=options["watch"] is not None)
         return 0

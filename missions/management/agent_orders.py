@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection
 from typing import Any
@@ -15,7 +14,7 @@ from agents.models import Agent, Node
 from fleet import errors
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
-from missions import operations, plan, surroundings
+from missions import operations, plan, roster
 from missions.management import agent_lists, watching
 from missions.models import Mission
 
@@ -79,7 +78,7 @@ def _cordon(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
     """Order agents and wait until they have reported; with a task, launch it for their type and watch it."""
-    task = _plan(options["type"], options["task"]) if options["task"] else None
+    task = operations.task(agent_type=options["type"], task=options["task"]) if options["task"] else None
     made = agents.spawn(
         type=options["type"], count=options["count"], node=options["node"], concurrency=options["concurrency"]
     )
@@ -87,7 +86,7 @@ def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
     failed = [agent for agent in spawned if agent.state not in Agent.LIVE]
     mission = None if failed or task is None else _launch(task, options["task"])
     if options["json"] and (mission is None or options["no_wait"]):
-        command.show({"agents": agent_lists.rows(spawned), "mission": mission.ref if mission else None})
+        command.show({"agents": roster.rows(spawned), "mission": mission.ref if mission else None})
     if failed:
         return FAILED
     if mission is None:
@@ -123,19 +122,6 @@ def _reported(command: OperatorCommand, made: list[Agent]) -> list[Agent]:
         time.sleep(LOOK_S)
 
 
-def _plan(type: str, task: str) -> tuple[plan.Plan, str]:
-    """A plan of one sortie. The task is an input, so that nothing in it is taken for a template."""
-    text = json.dumps(
-        {
-            "mission": " ".join(task.split()).replace("{{", "{ {")[:80],
-            "inputs": {"task": {"description": "What is to be done."}},
-            "sorties": {"task": {"agent": type, "prompt": "{{ inputs.task }}"}},
-        },
-        ensure_ascii=False,
-    )
-    return plan.load(text=text, surroundings=surroundings.current()), text
-
-
 def _launch(read: tuple[plan.Plan, str], task: str) -> Mission:
     return operations.launch(plan=read[0], text=read[1], params={"task": task}, folder=watching.here(), by=None)
 
@@ -165,7 +151,7 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
         code = _ended(command, ordered, patient=what == Agent.Order.DRAIN)
     if options["json"]:
         now = Agent.objects.select_related("type", "node").filter(id__in=[agent.id for agent in found]).order_by("id")
-        command.show(agent_lists.rows(now))
+        command.show(roster.rows(now))
     return code
 
 

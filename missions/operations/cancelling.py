@@ -46,5 +46,5 @@ def cancel_sortie(*, sortie: UUID) -> Sortie:
     if not asked and not ended and found.state != SortieState.CANCELLED:
         raise errors.Conflict(f"{found.key} has {found.state} already; there is nothing to cancel.")
     moves.complete(missions=[found.mission_id])
-    hints.ring(consequences.freed, consequences.named)
+    transaction.on_commit(lambda: hints.ring(consequences.freed, consequences.named))
     return found

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 
 from fleet import ids
 from fleet.events.models import Event
-from missions import hints, insertion
+from missions import hints, insertion, surroundings
 from missions.models import Mission
-from missions.plan import Plan, bind
+from missions.plan import Plan, bind, load
 from missions.states import MissionState
 
 
@@ -25,17 +26,34 @@ def launch(
     params: Mapping[str, Any],
     folder: str,
     by: User | None,
+    team: Group | None = None,
 ) -> Mission:
     """Create a mission and start it. PlanError where `params` do not fit the plan's inputs; nothing is created then.
 
     `text` is the plan as it was written, kept for the record; `folder` is where relative paths start from.
     """
-    return _create(plan=plan, text=text, params=params, folder=folder, by=by, state=MissionState.RUNNING)
+    return _create(plan=plan, text=text, params=params, folder=folder, by=by, team=team, state=MissionState.RUNNING)
 
 
-def create(*, plan: Plan, text: str, params: Mapping[str, Any], folder: str, by: User | None) -> Mission:
+def create(
+    *, plan: Plan, text: str, params: Mapping[str, Any], folder: str, by: User | None, team: Group | None = None
+) -> Mission:
     """Create a mission that `resume` starts."""
-    return _create(plan=plan, text=text, params=params, folder=folder, by=by, state=MissionState.PLANNED)
+    return _create(plan=plan, text=text, params=params, folder=folder, by=by, team=team, state=MissionState.PLANNED)
+
+
+def task(*, agent_type: str, task: str) -> tuple[Plan, str]:
+    """A plan of one sortie for a type that takes prompts, to be launched with `task` as its parameter of that name: an
+    input, so that nothing in it is taken for a template. PlanError where the type takes none."""
+    text = json.dumps(
+        {
+            "mission": " ".join(task.split()).replace("{{", "{ {")[:80],
+            "inputs": {"task": {"description": "What is to be done."}},
+            "sorties": {"task": {"agent": agent_type, "prompt": "{{ inputs.task }}"}},
+        },
+        ensure_ascii=False,
+    )
+    return load(text=text, surroundings=surroundings.current()), text
 
 
 def _create(
@@ -45,6 +63,7 @@ def _create(
     params: Mapping[str, Any],
     folder: str,
     by: User | None,
+    team: Group | None,
     state: MissionState,
 ) -> Mission:
     inputs = bind(plan=plan, given=params)
@@ -63,6 +82,7 @@ def _create(
             folder=folder,
             plan=text,
             created_by=by,
+            team=team,
             created_at=now,
         )
         Event.objects.create(
@@ -75,7 +95,7 @@ def _create(
         queued = insertion.insert(
             cursor.cursor, mission=mission.id, state=state, specs=plan.sorties, turn=turn, named=named
         )
-    hints.ring(queued, named)
+    transaction.on_commit(lambda: hints.ring(queued, named))
     return mission
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from agents import operations as agents
@@ -59,7 +60,7 @@ class StaleLease(errors.Conflict):
     """The attempt that the token stands for is not the running one any more."""
 
 
-def register(*, agent_type: str, concurrency: int = 1) -> Agent:
+def register(*, agent_type: str, concurrency: int = 1, by: User | None = None) -> Agent:
     """An agent from outside reports itself. It is lost if nothing is heard of it for FLEET_LEASE_S.
 
     NotFound for an unknown type, Conflict for a disabled one.
@@ -72,7 +73,26 @@ def register(*, agent_type: str, concurrency: int = 1) -> Agent:
     agents.register(
         agent=agent, agent_type=agent_type, node="", pid=None, start_time=None, concurrency=max(1, concurrency)
     )
-    return Agent.objects.select_related("type").get(id=agent)
+    Agent.objects.filter(id=agent).update(by=by)
+    return Agent.objects.select_related("type", "node").get(id=agent)
+
+
+def fits(token: str) -> bool:
+    """Whether a lease token was given out, be its lease still held or not."""
+    try:
+        sortie, number = _attempt(token)
+    except errors.Invalid:
+        return False
+    digest = Attempt.objects.filter(sortie=sortie, number=number).values_list("token", flat=True).first()
+    return _fits(token, digest)
+
+
+def registered(*, agent: UUID, by: User | None) -> Agent:
+    """An agent from outside; NotFound where it is another user's (`by` None: whosever)."""
+    found = Agent.objects.filter(id=agent, node=None, **({"by": by} if by else {})).first()
+    if found is None:
+        raise errors.NotFound(f"There is no agent {ids.encode(ids.AGENT, agent)} of yours.", hint="Register one.")
+    return found
 
 
 def claim(*, agent: UUID, want: int = 1) -> list[Lease]:
@@ -112,6 +132,11 @@ def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Renewed:
         held=frozenset(by_attempt[one] for one in renewal.held),
         cancelled=frozenset(by_attempt[one] for one in renewal.cancelled),
     )
+
+
+def keep(*, token: str) -> Renewed:
+    """Extend one lease; StaleLease where it is lost."""
+    return heartbeat(agent=_held(token).agent, tokens=[token])
 
 
 def progress(*, token: str, fraction: float | None = None, note: str = "", output: str = "") -> None:
@@ -268,7 +293,7 @@ def _settle(held: _Held, settlement: Settlement) -> str:
 
 
 def _after(consequences: Consequences) -> None:
-    hints.ring(consequences.freed, consequences.named)
+    transaction.on_commit(lambda: hints.ring(consequences.freed, consequences.named))
     if consequences.missions:
         moves.complete(missions=list(consequences.missions))
 

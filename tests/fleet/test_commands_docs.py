@@ -13,11 +13,12 @@ from django.test import Client
 from django.urls import get_resolver
 
 from fleet import errors
-from tests.support import web
+from tests.support import api
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (ROOT / "docs" / "commands.md").read_text()
 HTTP = (ROOT / "docs" / "http.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
 
 
 def actions(name: str) -> set[str]:
@@ -58,10 +59,12 @@ def test_each_series_and_each_check_is_explained(client: Client) -> None:
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_each_problem_has_the_code_that_the_page_says(client: Client) -> None:
-    told = dict(re.findall(r"^\| (\d+) \| `(\w+)`", HTTP, re.MULTILINE))
+    told = dict(re.findall(r"^\| (\d+) \| `(\w+)`", API, re.MULTILINE))
     assert client.get("/api/v1/").json()["code"] == told["401"]
-    assert web.somebody().get("/api/v1/").json()["code"] == told["403"]
-    boss = web.superuser()
-    assert boss.get("/api/v1/nothing").json()["code"] == told["404"]
-    assert boss.post("/api/v1/missions/").json()["code"] == told["405"]
-    assert boss.get("/api/v1/missions/nonsense/").json()["code"] == told["422"]
+    ann = api.person("ann")
+    assert ann.get("nodes").json()["code"] == told["403"]
+    assert ann.get("nothing").json()["code"] == told["404"]
+    assert ann.post("templates").json()["code"] == told["405"]
+    assert ann.get("missions/nonsense").json()["code"] == told["422"]
+    assert ann.post("missions", b"{").json()["code"] == told["400"]
+    assert ann.post("missions", b"x" * 12_000_000).json()["code"] == told["413"]

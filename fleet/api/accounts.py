@@ -1,0 +1,211 @@
+"""Signing in and out, who one is, and machine keys."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth import authenticate, user_logged_in
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fleet import errors, ids
+from fleet.access import caller, operations, tokens
+from fleet.access.models import Key
+from fleet.access.rules import RULES, Reach, Scope
+from fleet.api.endpoints import Given, endpoint
+from fleet.api.paging import Paged, of, page
+from fleet.api.serializers import Strict, Text
+from fleet.api.views import ApiView, actor
+from fleet.limits.rates import Kind
+
+LONGEST_TOKEN = 4_096
+
+
+class SignIn(Strict):
+    username = Text(max_length=150)
+    password = serializers.CharField(max_length=1_000, trim_whitespace=False, style={"input_type": "password"})
+
+
+class Renew(Strict):
+    refresh = serializers.CharField(max_length=LONGEST_TOKEN)
+
+
+class SignOut(Strict):
+    refresh = serializers.CharField(
+        max_length=LONGEST_TOKEN, required=False, help_text="whose session ends; else this one's"
+    )
+    everywhere = serializers.BooleanField(default=False, help_text="end all of the user's sessions")
+
+
+class PairAnswer(serializers.Serializer[Any]):
+    """An access token (Authorization: Bearer …), its life in seconds, and the refresh token for the next pair."""
+
+    access = serializers.CharField()
+    refresh = serializers.CharField()
+    expires_in = serializers.IntegerField()
+
+
+class MeAnswer(serializers.Serializer[Any]):
+    """Who one is, and the actions that one may."""
+
+    name = serializers.CharField()
+    role = serializers.CharField()
+    user = serializers.CharField(allow_null=True)
+    teams = serializers.ListField(child=serializers.CharField())
+    executes = serializers.BooleanField(help_text="may launch plans that run code (plan.execute)")
+    scopes = serializers.ListField(child=serializers.CharField(), allow_null=True)
+    actions = serializers.ListField(child=serializers.CharField())
+
+
+class KeyAnswer(serializers.Serializer[Any]):
+    """A machine key, without its text."""
+
+    id = serializers.CharField()
+    name = serializers.CharField()
+    prefix = serializers.CharField()
+    user = serializers.CharField()
+    scopes = serializers.ListField(child=serializers.CharField())
+    created_at = serializers.CharField()
+    expires_at = serializers.CharField(allow_null=True)
+    used_at = serializers.CharField(allow_null=True)
+    revoked_at = serializers.CharField(allow_null=True)
+
+
+class NewKeyAnswer(KeyAnswer):
+    """A machine key and its text, which is never shown again."""
+
+    key = serializers.CharField()
+
+
+class NewKey(Strict):
+    name = Text(max_length=100)
+    scopes = serializers.ListField(
+        child=serializers.ChoiceField([scope.value for scope in Scope]), min_length=1, max_length=10
+    )
+    expires_at = serializers.DateTimeField(required=False, allow_null=True)
+
+
+class Public(ApiView):
+    """Answers those who have not signed in yet."""
+
+    authentication_classes: ClassVar[list[Any]] = []  # type: ignore[misc]
+    permission_classes: ClassVar[list[Any]] = []  # type: ignore[misc]
+    kind = Kind.AUTH
+
+
+class Token(Public):
+    @endpoint("public", body=SignIn, answer=PairAnswer, secret=True)
+    def post(self, request: Request, *, given: Given) -> dict[str, Any]:
+        """Sign in with a name and a password."""
+        found = authenticate(request._request, username=given["username"], password=given["password"])
+        if not isinstance(found, User):
+            raise tokens.NotSignedIn(
+                "Name and password do not fit, or too many have been tried.", hint="Try again later."
+            )
+        caller.identify(name=f"user:{found.username}", user=found.id)
+        user_logged_in.send(sender=User, request=request._request, user=found)
+        return _pair(tokens.begin(user=found, address=caller.current().address))
+
+
+class Refresh(Public):
+    @endpoint("public", body=Renew, answer=PairAnswer, secret=True)
+    def post(self, request: Request, *, given: Given) -> dict[str, Any]:
+        """The next pair. A refresh token is good once; one that is shown twice ends its session."""
+        return _pair(tokens.renew(refresh=given["refresh"]))
+
+
+class Logout(ApiView):
+    @endpoint("tokens.revoke", body=SignOut, answer=None, status=204)
+    def post(self, request: Request, *, given: Given) -> Response:
+        """End a session, or all of them. Their tokens are good for nothing from then on."""
+        who = actor(request)
+        if who.user is not None:
+            session = tokens.of_refresh(refresh=given["refresh"]) if "refresh" in given else who.session
+            if session is None and not given["everywhere"]:
+                raise errors.Invalid("Which session?", hint="Send its refresh token, or `everywhere`.")
+            tokens.end(user=who.user, session=None if given["everywhere"] else session)
+        return Response(status=204)
+
+
+class Me(ApiView):
+    @endpoint("me.read", answer=MeAnswer)
+    def get(self, request: Request) -> dict[str, Any]:
+        """Who one is, and what one may."""
+        who = actor(request)
+        return {
+            "name": who.name,
+            "role": who.role,
+            "user": who.user.username if who.user else None,
+            "teams": sorted(who.user.groups.values_list("name", flat=True)) if who.user else [],
+            "executes": who.executes,
+            "scopes": None if who.scopes is None else sorted(who.scopes),
+            "actions": sorted(action for action in RULES if who.may(action)),
+        }
+
+
+class Keys(ApiView):
+    @endpoint("keys.list", query=Paged, answer=of(KeyAnswer))
+    def get(self, request: Request, *, asked: Given) -> Response:
+        """One's machine keys; an admin sees everybody's."""
+        return page(
+            request, _keys(request, "keys.list"), asked=asked, shape=lambda keys: [key_shape(key) for key in keys]
+        )
+
+    @endpoint("keys.create", body=NewKey, answer=NewKeyAnswer, status=201, secret=True)
+    def post(self, request: Request, *, given: Given) -> Response:
+        """Make a machine key for oneself. A key makes no key with more scopes than its own."""
+        who = actor(request)
+        if who.user is None or (who.scopes is not None and not set(given["scopes"]) <= who.scopes):
+            raise errors.Forbidden("A key makes no key that may more than itself.", hint="Sign in.")
+        made = operations.create_key(
+            user=who.user, name=given["name"], scopes=given["scopes"], expires_at=given.get("expires_at")
+        )
+        made.key.refresh_from_db()
+        return Response(
+            {**key_shape(made.key), "key": made.text},
+            status=201,
+            headers={"Location": f"/api/v1/keys/{made.key.ref}", "Cache-Control": "private, no-store"},
+        )
+
+
+class OneKey(ApiView):
+    @endpoint("keys.list", answer=KeyAnswer)
+    def get(self, request: Request, ref: str) -> dict[str, Any]:
+        """One machine key."""
+        return key_shape(self._find(request, "keys.list", ref))
+
+    @endpoint("keys.revoke", answer=None, status=204)
+    def delete(self, request: Request, ref: str) -> Response:
+        """Revoke it: it is refused from now on."""
+        operations.revoke_key(key=self._find(request, "keys.revoke", ref))
+        return Response(status=204)
+
+    def _find(self, request: Request, action: str, ref: str) -> Key:
+        found: Key | None = _keys(request, action).filter(id=ids.decode(ids.KEY, ref)).first()
+        if found is None:
+            raise errors.NotFound(f"There is no key {ref}.")
+        return found
+
+
+def key_shape(key: Key) -> dict[str, Any]:
+    def time(value: Any) -> str | None:
+        return value.isoformat() if value else None
+
+    return {
+        "id": key.ref, "name": key.name, "prefix": key.prefix, "user": key.user.username, "scopes": key.scopes,
+        "created_at": time(key.created_at), "expires_at": time(key.expires_at), "used_at": time(key.used_at),
+        "revoked_at": time(key.revoked_at),
+    }  # fmt: skip
+
+
+def _keys(request: Request, action: str) -> QuerySet[Key]:
+    who = actor(request)
+    keys = Key.objects.select_related("user")
+    return keys if who.reach(action) is Reach.ALL else keys.filter(user=who.user)
+
+
+def _pair(pair: tokens.Pair) -> dict[str, Any]:
+    return {"access": pair.access, "refresh": pair.refresh, "expires_in": pair.expires_in}

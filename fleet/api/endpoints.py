@@ -1,0 +1,130 @@
+"""One endpoint of the API: what it does, who may (by its action in fleet.access.rules), what it takes and what it answers.
+
+    class Missions(ApiView):
+        @endpoint("missions.create", body=Launch, answer=shapes.Mission, status=201)
+        def post(self, request: Request, *, given: Given) -> Response: ...
+
+The declaration is all that there is: the check of the caller's rights, the validation, the OpenAPI document and the tests'
+role matrix are made from it. A method without one answers nobody.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fleet.api import conditional, idempotency
+from fleet.api.serializers import Strict
+
+Given: TypeAlias = Mapping[str, Any]
+Shape: TypeAlias = Any  # what drf-spectacular takes: a serializer, or its class, or OpenApiTypes
+
+METHODS = ("get", "post", "patch", "delete")
+_IDEMPOTENCY = OpenApiParameter(
+    "Idempotency-Key", str, OpenApiParameter.HEADER,
+    description="The effect happens once, and the same answer is given, however often the request is sent.",
+)  # fmt: skip
+_IF_MATCH = OpenApiParameter(
+    "If-Match", str, OpenApiParameter.HEADER, required=True, description="The ETag of what was read; 412 if it changed."
+)
+
+
+class Problem(serializers.Serializer[Any]):
+    """RFC 9457, with `code`, `request_id` and, for what is not valid, `errors`."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    code = serializers.CharField()
+    request_id = serializers.CharField()
+    errors = serializers.ListField(child=serializers.DictField(), required=False)  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """What `@endpoint` declared of a method."""
+
+    action: str
+    body: type[Strict] | None
+    query: type[Strict] | None
+    status: int
+    guarded: bool
+
+
+def endpoint(
+    action: str,
+    *,
+    answer: Shape,
+    status: int = 200,
+    body: type[Strict] | None = None,
+    query: type[Strict] | None = None,
+    guarded: bool = False,
+    secret: bool = False,
+) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
+    """Declare a method of an ApiView. It is given `given` (the valid body) and `asked` (the valid query) where it takes
+    them, and returns data, or a Response. `guarded`: a change needs If-Match (428 without, 412 where it does not fit).
+    `secret`: the answer holds a secret, so it is not kept for an Idempotency-Key."""
+
+    def declared(method: Callable[..., Any]) -> Callable[..., Response]:
+        declaration = Endpoint(action=action, body=body, query=query, status=status, guarded=guarded)
+
+        @functools.wraps(method)
+        def call(view: Any, request: Request, **path: str) -> Response:
+            asked = valid(query or Strict, _query(query or Strict, request))
+            more: dict[str, Any] = {"asked": asked} if query else {}
+            if body:
+                more["given"] = valid(body, request.data)
+            elif request.method == "POST" or request.data:
+                valid(Strict, request.data or {})
+
+            def act() -> Response:
+                found = method(view, request, **path, **more)
+                return found if isinstance(found, Response) else Response(found, status=status)
+
+            if request.method == "POST" and not secret:
+                return idempotency.once(request=request, asker=view.asker(request), act=act)
+            return conditional.answered(request=request, response=act())
+
+        call.endpoint = declaration  # type: ignore[attr-defined]
+        verb = method.__name__
+        parameters: list[Any] = [*([query] if query else [])]
+        parameters += [_IDEMPOTENCY] if verb == "post" and not secret else [_IF_MATCH] if guarded else []
+        problem = OpenApiResponse(Problem, description="What is wrong, as application/problem+json")
+        return extend_schema(
+            request=body,
+            parameters=parameters,
+            responses={
+                status: answer,
+                ("4XX", "application/problem+json"): problem,
+                ("5XX", "application/problem+json"): problem,
+            },
+        )(call)
+
+    return declared
+
+
+def valid(serializer: type[Strict], data: Any) -> Given:
+    """The data as the serializer reads it; ValidationError with all its faults."""
+    read = serializer(data=data)
+    read.is_valid(raise_exception=True)
+    found: Given = read.validated_data
+    return found
+
+
+def _query(serializer: type[Strict], request: Request) -> dict[str, Any]:
+    """Its parameters: as lists for fields that take several, else as texts; one that is repeated is no text."""
+    several = {
+        name
+        for name, field in serializer().fields.items()
+        if isinstance(field, serializers.MultipleChoiceField | serializers.ListField)
+    }
+    given = request.query_params.lists()
+    return {name: values if name in several or len(values) > 1 else values[0] for name, values in given}

@@ -1,0 +1,72 @@
+"""What every body and query of the API is held against: unknown fields are refused, and so is what Postgres cannot store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers
+
+DEEPEST = 40  # levels of lists and objects in a JSON value
+
+
+class Strict(serializers.Serializer[Any]):
+    """Knows its fields, and refuses others by name."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            unknown = sorted(str(name) for name in data if name not in self.fields)
+            if unknown:
+                known = ", ".join(self.fields) or "none"
+                raise serializers.ValidationError(
+                    {name[:100]: [f"There is no such field. The fields are: {known}."] for name in unknown[:20]},
+                    code="unknown",
+                )
+        return super().to_internal_value(data)
+
+
+class Text(serializers.CharField):
+    """Text as people write it: no NUL, and no control characters but tabs and line ends."""
+
+    def to_internal_value(self, data: Any) -> str:
+        text = super().to_internal_value(data)
+        if any(ord(character) < 32 and character not in "\t\n\r" for character in text) or "\x7f" in text:
+            raise serializers.ValidationError("It holds control characters.", code="control_characters")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise serializers.ValidationError("It holds half a character.", code="surrogate")
+        return str(text)
+
+
+class Json(serializers.JSONField):
+    """Any JSON value of at most so many bytes."""
+
+    def __init__(self, *, most: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.most = most
+
+    def to_internal_value(self, data: Any) -> Any:
+        value = super().to_internal_value(data)
+        if deep(value):
+            raise serializers.ValidationError(f"It is nested deeper than {DEEPEST} levels.", code="too_deep")
+        text = json.dumps(value)
+        if len(text) > self.most:
+            raise serializers.ValidationError(f"It is larger than {self.most:,} bytes.", code="too_large")
+        if "\\u0000" in text:
+            raise serializers.ValidationError("It holds a NUL, which cannot be stored.", code="control_characters")
+        return value
+
+
+def deep(value: Any, *, most: int = DEEPEST) -> bool:
+    """Whether a JSON value is nested deeper than `most` levels; without recursion, which such a value would exhaust."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, list | dict)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return True

@@ -1,0 +1,17 @@
+"""The part of the API that knows of no agent and no mission."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from fleet.api import accounts, views
+
+urlpatterns = [
+    path("api/v1/", views.Root.as_view(), name="api-root"),
+    path("api/v1/auth/token", accounts.Token.as_view(), name="api-token"),
+    path("api/v1/auth/refresh", accounts.Refresh.as_view(), name="api-refresh"),
+    path("api/v1/auth/logout", accounts.Logout.as_view(), name="api-logout"),
+    path("api/v1/me", accounts.Me.as_view(), name="api-me"),
+    path("api/v1/keys", accounts.Keys.as_view(), name="api-keys"),
+    path("api/v1/keys/<str:ref>", accounts.OneKey.as_view(), name="api-key"),
+]

@@ -1,0 +1,292 @@
+"""Agents, their types and nodes over HTTP; and agents from outside, which register themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from agents import operations as agents
+from agents import queries as agent_queries
+from agents.models import Agent
+from fleet import errors, ids
+from fleet.api.endpoints import Given, endpoint
+from fleet.api.paging import Paged, of, page
+from fleet.api.serializers import Strict, Text
+from fleet.api.views import ApiView, actor
+from missions import roster
+from missions.api import shapes
+from missions.api.flying import TOKEN, Report, mine
+from missions.operations import outside
+
+SAMPLES = 200  # of a history, in one answer
+LINES = 2_000
+
+
+class AgentAnswer(serializers.Serializer[Any]):
+    """An agent, as `fleet_agents list --json` has it."""
+
+    id = serializers.CharField()
+    name = serializers.CharField()
+    type = serializers.CharField()
+    node = serializers.CharField(allow_null=True)
+    pid = serializers.IntegerField()
+    state = serializers.ChoiceField(Agent.State.values)
+    order = serializers.CharField(allow_blank=True)
+    concurrency = serializers.IntegerField()
+    sorties = serializers.ListField(child=serializers.CharField())
+    flown = serializers.IntegerField()
+    crashes = serializers.IntegerField()
+    heard_s_ago = serializers.FloatField()
+    age_s = serializers.FloatField()
+    reason = serializers.CharField(allow_blank=True)
+
+
+class SpawnedAnswer(serializers.Serializer[Any]):
+    """Agents that have been ordered; their nodes start them."""
+
+    agents = AgentAnswer(many=True)
+
+
+class HealthAnswer(serializers.Serializer[Any]):
+    """Whether an agent gets on."""
+
+    id = serializers.CharField()
+    name = serializers.CharField()
+    state = serializers.CharField()
+    health = serializers.CharField()
+
+
+class SystemHealthAnswer(serializers.Serializer[Any]):
+    """Whether all agents get on, and which types lack one."""
+
+    well = serializers.BooleanField()
+    agents = HealthAnswer(many=True)
+    missing = serializers.ListField(child=serializers.CharField())
+
+
+class SampleAnswer(serializers.Serializer[Any]):
+    at = serializers.DateTimeField()
+    step_s = serializers.FloatField()
+    cpu = serializers.FloatField()
+    memory_bytes = serializers.IntegerField()
+    processes = serializers.IntegerField()
+
+
+class ResourcesAnswer(serializers.Serializer[Any]):
+    """What an agent and the processes that work for it use, and used."""
+
+    id = serializers.CharField()
+    samples = SampleAnswer(many=True)
+
+
+class AgentLogAnswer(serializers.Serializer[Any]):
+    """The last lines of what an agent's process printed."""
+
+    id = serializers.CharField()
+    text = serializers.CharField(allow_blank=True, trim_whitespace=False)
+
+
+class TypeAnswer(serializers.Serializer[Any]):
+    """An agent type."""
+
+    name = serializers.CharField()
+    description = serializers.CharField(allow_blank=True)
+    queue = serializers.CharField()
+    enabled = serializers.BooleanField()
+    agents = serializers.IntegerField(help_text="that each node keeps")
+    most_agents = serializers.IntegerField(help_text="in the whole fleet; 0: any number")
+    concurrency = serializers.IntegerField()
+    takes_prompt = serializers.BooleanField()
+    live = serializers.IntegerField(help_text="agents now")
+
+
+class NodeAnswer(serializers.Serializer[Any]):
+    """A node."""
+
+    name = serializers.CharField()
+    up = serializers.BooleanField()
+    cordoned = serializers.BooleanField()
+    agents = serializers.IntegerField()
+    places = serializers.IntegerField()
+    cpus = serializers.IntegerField()
+    load = serializers.FloatField()
+    memory_bytes = serializers.IntegerField()
+    memory_free_bytes = serializers.IntegerField()
+
+
+class Filter(Paged):
+    type = Text(max_length=60, required=False)
+    node = Text(max_length=200, required=False)
+    state = serializers.MultipleChoiceField(choices=Agent.State.values, required=False)
+    all = serializers.BooleanField(default=False, help_text="those that have ended too")
+
+
+class Spawn(Strict):
+    type = Text(max_length=60)
+    count = serializers.IntegerField(default=1, min_value=1, max_value=100)
+    node = Text(max_length=200, required=False, allow_null=True, default=None)
+    concurrency = serializers.IntegerField(required=False, allow_null=True, default=None, min_value=1, max_value=256)
+
+
+class Register(Strict):
+    type = Text(max_length=60)
+    concurrency = serializers.IntegerField(default=1, min_value=1, max_value=256)
+
+
+class Ending(Strict):
+    how = serializers.ChoiceField(["drain", "terminate", "now"], default="terminate")
+    reason = Text(max_length=300, required=False, default="")
+
+
+class Beat(Strict):
+    tokens = serializers.ListField(
+        child=serializers.CharField(max_length=TOKEN), default=list, max_length=1_000, help_text="leases to extend"
+    )
+
+
+class AgentReport(Report):
+    sortie = serializers.CharField(max_length=40)
+
+
+class LogQuery(Strict):
+    lines = serializers.IntegerField(default=200, min_value=1, max_value=LINES)
+
+
+class Agents(ApiView):
+    @endpoint("agents.list", query=Filter, answer=of(AgentAnswer))
+    def get(self, request: Request, *, asked: Given) -> Response:
+        """Agents: those that live, unless told otherwise."""
+        found = Agent.objects.select_related("type", "node")
+        if states := asked.get("state"):
+            found = found.filter(state__in=sorted(states))
+        elif not asked["all"]:
+            found = found.filter(state__in=Agent.LIVE)
+        if "type" in asked:
+            found = found.filter(type=asked["type"])
+        if "node" in asked:
+            found = found.filter(node__name=asked["node"])
+        return page(request, found, asked=asked, shape=_rows)
+
+    @endpoint("agents.register", body=Register, answer=AgentAnswer, status=201)
+    def post(self, request: Request, *, given: Given) -> Response:
+        """Register an agent from outside; then claim sorties for it. It is lost where nothing is heard of it."""
+        agent = outside.register(agent_type=given["type"], concurrency=given["concurrency"], by=actor(request).user)
+        return Response(_row(agent), status=201, headers={"Location": f"/api/v1/agents/{agent.ref}"})
+
+
+class SpawnAgents(ApiView):
+    @endpoint("agents.spawn", body=Spawn, answer=SpawnedAnswer, status=202)
+    def post(self, request: Request, *, given: Given) -> Response:
+        """Have nodes start agents: all of them, or none. Look at each until its state is no longer `spawning`."""
+        made = agents.spawn(
+            type=given["type"], count=given["count"], node=given["node"], concurrency=given["concurrency"]
+        )
+        found = Agent.objects.select_related("type", "node").filter(id__in=[one.id for one in made]).order_by("id")
+        headers = {"Location": f"/api/v1/agents/{found[0].ref}"}
+        return Response({"agents": _rows(list(found))}, status=202, headers=headers)
+
+
+class OneAgent(ApiView):
+    @endpoint("agents.read", answer=AgentAnswer)
+    def get(self, request: Request, ref: str) -> dict[str, Any]:
+        """An agent."""
+        return _row(_find(ref))
+
+    @endpoint("agents.end", query=Ending, answer=AgentAnswer, status=202)
+    def delete(self, request: Request, ref: str, *, asked: Given) -> Response:
+        """End it: let what it flies end (`drain`), for a while (`terminate`), or stop that (`now`)."""
+        agent = _find(ref)
+        reason = asked["reason"] or f"{actor(request).name} ordered it to {asked['how']}."
+        if agent.state not in Agent.LIVE:
+            raise errors.Conflict(f"{agent.name} has ended already.")
+        agents.order(agents=[agent.id], what=Agent.Order(asked["how"]), reason=reason)
+        return Response(_row(_find(ref)), status=202, headers={"Location": f"/api/v1/agents/{ref}"})
+
+
+class AgentHeartbeat(ApiView):
+    @endpoint("agents.beat", body=Beat, answer=shapes.RenewedAnswer)
+    def post(self, request: Request, ref: str, *, given: Given) -> dict[str, Any]:
+        """It lives; and these leases are extended. What is not `held` is lost, and what is `cancelled` is to be stopped."""
+        renewed = outside.heartbeat(agent=mine(actor(request), ref), tokens=given["tokens"])
+        return {
+            "held": sorted(token.partition(".")[0] for token in renewed.held),
+            "cancelled": sorted(token.partition(".")[0] for token in renewed.cancelled),
+        }
+
+
+class AgentProgress(ApiView):
+    @endpoint("agents.beat", body=AgentReport, answer=None, status=204)
+    def post(self, request: Request, ref: str, *, given: Given) -> None:
+        """Report on a sortie that it holds."""
+        who = actor(request)
+        mine(who, ref)
+        token = given.get("token", "")
+        if not token or token.partition(".")[0] != given["sortie"]:
+            raise errors.Invalid("This is no lease of that sortie.", hint="Send the token that the claim answered.")
+        outside.progress(token=token, fraction=given.get("fraction"), note=given["note"], output=given["output"])
+
+
+class AgentHealth(ApiView):
+    @endpoint("agents.read", answer=HealthAnswer)
+    def get(self, request: Request, ref: str) -> dict[str, Any]:
+        """Whether it gets on."""
+        agent = _find(ref)
+        return {"id": agent.ref, "name": agent.name, "state": agent.state, "health": roster.verdicts([agent])[agent.id]}
+
+
+class SystemHealth(ApiView):
+    @endpoint("agents.list", answer=SystemHealthAnswer)
+    def get(self, request: Request) -> dict[str, Any]:
+        """Whether all agents get on."""
+        return roster.health(list(agent_queries.live()))
+
+
+class Resources(ApiView):
+    @endpoint("agents.read", answer=ResourcesAnswer)
+    def get(self, request: Request, ref: str) -> dict[str, Any]:
+        """Its history: processors in use, memory, processes."""
+        agent = _find(ref)
+        samples = list(agent_queries.samples(agent, most=SAMPLES))
+        return {"id": agent.ref, "samples": [{**one, "at": one["at"].isoformat()} for one in samples]}
+
+
+class AgentLogs(ApiView):
+    @endpoint("agents.logs", query=LogQuery, answer=AgentLogAnswer)
+    def get(self, request: Request, ref: str, *, asked: Given) -> dict[str, Any]:
+        """The last lines that its process printed."""
+        agent = _find(ref)
+        pieces = agent_queries.last_lines(agent, lines=asked["lines"])
+        return {"id": agent.ref, "text": "".join(piece.text for piece in pieces)}
+
+
+class AgentTypes(ApiView):
+    @endpoint("agent-types.list", answer=TypeAnswer(many=True))
+    def get(self, request: Request) -> list[dict[str, Any]]:
+        """The agent types."""
+        return roster.types()
+
+
+class Nodes(ApiView):
+    @endpoint("nodes.list", answer=NodeAnswer(many=True))
+    def get(self, request: Request) -> list[dict[str, Any]]:
+        """The nodes."""
+        return roster.nodes()
+
+
+def _find(ref: str) -> Agent:
+    found = Agent.objects.select_related("type", "node").filter(id=ids.decode(ids.AGENT, ref)).first()
+    if found is None:
+        raise errors.NotFound(f"There is no agent {ref}.")
+    return found
+
+
+def _row(agent: Agent) -> dict[str, Any]:
+    return _rows([agent])[0]
+
+
+def _rows(found: Sequence[Agent]) -> list[dict[str, Any]]:
+    return roster.rows(found, roster.flown_by(found))

@@ -1,0 +1,75 @@
+"""Events over HTTP: of a mission, and of the whole fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models import QuerySet
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fleet import ids
+from fleet.access.actor import Actor
+from fleet.access.rules import Reach
+from fleet.api.endpoints import Given, endpoint
+from fleet.api.paging import Paged, of, page
+from fleet.api.serializers import Text
+from fleet.api.views import ApiView, actor
+from fleet.events.models import Event
+from missions import reach
+from missions.api import shapes
+
+PREFIXES = {"sortie": ids.SORTIE, "mission": ids.MISSION, "agent": ids.AGENT, "node": ids.NODE}
+
+
+class Filter(Paged):
+    kind = Text(max_length=60, required=False, help_text="as a whole, or what stands before its point")
+    ordering = serializers.ChoiceField(["id", "-id"], default="-id", help_text="the oldest or the newest first")
+
+
+class Events(ApiView):
+    @endpoint("events.list", query=Filter, answer=of(shapes.EventAnswer))
+    def get(self, request: Request, *, asked: Given) -> Response:
+        """Events of missions that one sees; an admin sees those of agents, nodes and services too."""
+        return _page(request, seen(actor(request)), asked)
+
+
+class MissionEvents(ApiView):
+    @endpoint("missions.read", query=Filter, answer=of(shapes.EventAnswer))
+    def get(self, request: Request, ref: str, *, asked: Given) -> Response:
+        """The events of a mission and its sorties."""
+        mission = reach.mission(actor(request), ref)
+        return _page(request, Event.objects.filter(scope=mission.id), asked)
+
+
+def seen(who: Actor) -> QuerySet[Event]:
+    """The events that a caller may see."""
+    events = Event.objects.all()
+    return (
+        events if who.reach("events.list") is Reach.ALL else events.filter(scope__in=reach.missions(who).values("id"))
+    )
+
+
+def shape(event: Event) -> dict[str, Any]:
+    """`{id, at, kind, mission, subject, data}`"""
+    prefix = PREFIXES.get(event.kind.partition(".")[0])
+    return {
+        "id": event.id,
+        "at": event.at.isoformat(),
+        "kind": event.kind,
+        "mission": ids.encode(ids.MISSION, event.scope) if event.scope else None,
+        "subject": ids.encode(prefix, event.subject) if event.subject and prefix else None,
+        "data": event.data,
+    }
+
+
+def _page(request: Request, events: QuerySet[Event], asked: Given) -> Response:
+    if kind := asked.get("kind"):
+        events = events.filter(kind=kind) if "." in kind else events.filter(kind__startswith=f"{kind}.")
+    return page(request, events, asked=asked, shape=_shapes, ordering=asked["ordering"])
+
+
+def _shapes(events: Sequence[Event]) -> list[dict[str, Any]]:
+    return [shape(event) for event in events]

@@ -1,0 +1,260 @@
+"""Missions over HTTP: launch, list, see, change, cancel, pause, resume, retry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fleet.api import conditional
+from fleet.api.endpoints import Given, endpoint
+from fleet.api.paging import Paged, of, page
+from fleet.api.serializers import Json, Strict, Text
+from fleet.api.views import ApiView, actor
+from missions import operations, queries, reach
+from missions.api import flying, launching, shapes
+from missions.models import Attempt, Mission, Need, Sortie
+from missions.states import MissionState, SortieState
+
+NODES = 2_000  # of a graph, in one answer
+
+
+class Launch(Strict):
+    """Exactly one of `plan`, `template` and `objective`."""
+
+    plan = Json(
+        most=settings.FLEET_PLAN_BYTES,
+        required=False,
+        help_text="a plan as docs/plan.md has it: an object, or its YAML or JSON as a text",
+    )
+    template = Text(max_length=60, required=False, help_text="the name of a plan that operators offer")
+    objective = Text(max_length=20_000, required=False, help_text="what is to be done, in words; `agent` says by whom")
+    agent = Text(max_length=60, required=False, help_text="with `objective`: an agent type that takes prompts")
+    params = serializers.DictField(
+        child=Json(most=100_000), required=False, default=dict, help_text="the plan's inputs"
+    )
+    team = Text(
+        max_length=150, required=False, allow_null=True, help_text="one of the caller's teams, which sees it too"
+    )
+    start = serializers.BooleanField(default=True, help_text="false: create it; `resume` starts it")
+
+
+class Check(Strict):
+    plan = Json(most=settings.FLEET_PLAN_BYTES, help_text="an object, or its YAML or JSON as a text")
+
+
+class Filter(Paged):
+    state = serializers.MultipleChoiceField(choices=[state.value for state in MissionState], required=False)
+    name = Text(max_length=200, required=False, help_text="is in its name")
+    team = Text(max_length=150, required=False)
+    created_by = Text(max_length=150, required=False)
+    ordering = serializers.ChoiceField(["id", "-id"], default="-id", help_text="the oldest or the newest first")
+
+
+class Change(Strict):
+    priority = serializers.IntegerField(required=False, min_value=-100, max_value=100)
+    team = Text(max_length=150, required=False, allow_null=True)
+
+
+class Reason(Strict):
+    reason = Text(max_length=500, required=False, default="", allow_blank=True)
+
+
+class SortieFilter(Paged):
+    state = serializers.MultipleChoiceField(choices=[state.value for state in SortieState], required=False)
+    results = serializers.BooleanField(default=True, help_text="false leaves them out")
+    after = Text(max_length=200, required=False, help_text="behind this sortie (its id or key), in the plan's order")
+
+
+class Missions(ApiView):
+    @endpoint("missions.list", query=Filter, answer=of(shapes.MissionAnswer))
+    def get(self, request: Request, *, asked: Given) -> Response:
+        """Missions: one's own and one's teams'."""
+        found = reach.missions(actor(request), "missions.list")
+        if states := asked.get("state"):
+            found = found.filter(state__in=sorted(states))
+        if "name" in asked:
+            found = found.filter(name__icontains=asked["name"])
+        if "team" in asked:
+            found = found.filter(team__name=asked["team"])
+        if "created_by" in asked:
+            found = found.filter(created_by__username=asked["created_by"])
+        return page(request, found, asked=asked, shape=_summaries, ordering=asked["ordering"])
+
+    @endpoint("missions.create", body=Launch, answer=shapes.OneMissionAnswer, status=201)
+    def post(self, request: Request, *, given: Given) -> Response:
+        """Launch a mission."""
+        mission = launching.launch(who=actor(request), given=given)
+        headers = {"Location": f"/api/v1/missions/{mission.ref}"}
+        return Response(_one(mission), status=201, headers=headers)
+
+
+class PlanCheck(ApiView):
+    @endpoint("missions.create", body=Check, answer=shapes.Checked)
+    def post(self, request: Request, *, given: Given) -> dict[str, Any]:
+        """Check a plan and launch nothing: 422 tells every fault that it has."""
+        read = launching.read(given["plan"])[0]
+        return {
+            "mission": read.name,
+            "sorties": [one.key for one in read.sorties][:NODES],
+            "executes": launching.executes(read.sorties),
+        }
+
+
+class OneMission(ApiView):
+    @endpoint("missions.read", answer=shapes.OneMissionAnswer)
+    def get(self, request: Request, ref: str) -> Response:
+        """A mission."""
+        mission = reach.mission(actor(request), ref)
+        shown = _one(mission)
+        return Response(shown, headers={"ETag": _tag(shown)})
+
+    @endpoint("missions.change", body=Change, answer=shapes.OneMissionAnswer, guarded=True)
+    def patch(self, request: Request, ref: str, *, given: Given) -> Response:
+        """Change its priority, which its sorties that are not done take too, or its team."""
+        who = actor(request)
+        mission = reach.mission(who, ref, "missions.change")
+        conditional.guard(request=request, current=_tag(_one(mission)))
+        if "priority" in given:
+            operations.prioritise(mission=mission.id, priority=given["priority"])
+        if "team" in given:
+            operations.share(mission=mission.id, team=launching.team(who, given["team"]))
+        shown = _one(Mission.objects.get(id=mission.id))
+        return Response(shown, headers={"ETag": _tag(shown)})
+
+
+class _Deed(ApiView):
+    """Something that is done to a mission and takes its time: 202, and where to look."""
+
+    def accepted(self, mission: Mission) -> Response:
+        return Response(_one(mission), status=202, headers={"Location": f"/api/v1/missions/{mission.ref}"})
+
+
+class Cancel(_Deed):
+    @endpoint("missions.cancel", body=Reason, answer=shapes.OneMissionAnswer, status=202)
+    def post(self, request: Request, ref: str, *, given: Given) -> Response:
+        """Cancel it: it is *cancelling* until all that runs has been stopped."""
+        mission = reach.mission(actor(request), ref, "missions.cancel")
+        return self.accepted(operations.cancel(mission=mission.id, reason=given["reason"]))
+
+
+class Pause(_Deed):
+    @endpoint("missions.pause", body=Reason, answer=shapes.OneMissionAnswer, status=202)
+    def post(self, request: Request, ref: str, *, given: Given) -> Response:
+        """Pause it: what runs may end, and nothing more is started."""
+        mission = reach.mission(actor(request), ref, "missions.pause")
+        return self.accepted(operations.pause(mission=mission.id, reason=given["reason"]))
+
+
+class Resume(_Deed):
+    @endpoint("missions.resume", answer=shapes.OneMissionAnswer, status=202)
+    def post(self, request: Request, ref: str) -> Response:
+        """Go on with a paused mission, or start one that was only created."""
+        mission = reach.mission(actor(request), ref, "missions.resume")
+        return self.accepted(operations.resume(mission=mission.id))
+
+
+class Retry(_Deed):
+    @endpoint("missions.retry", answer=shapes.OneMissionAnswer, status=202)
+    def post(self, request: Request, ref: str) -> Response:
+        """Reopen all that failed, was cancelled or was skipped."""
+        mission = reach.mission(actor(request), ref, "missions.retry")
+        return self.accepted(operations.retry(mission=mission.id))
+
+
+class Progress(ApiView):
+    @endpoint("missions.read", answer=shapes.ProgressAnswer)
+    def get(self, request: Request, ref: str) -> dict[str, Any]:
+        """How far it is."""
+        return queries.progress(reach.mission(actor(request), ref))
+
+    @endpoint("missions.report", body=flying.Report, answer=None, status=204)
+    def patch(self, request: Request, ref: str, *, given: Given) -> None:
+        """Report on the sortie whose lease token is shown, which must be of this mission."""
+        flying.report_to_mission(who=actor(request), ref=ref, given=given)
+
+
+class MissionSorties(ApiView):
+    @endpoint("missions.read", query=SortieFilter, answer=of(shapes.SortieAnswer))
+    def get(self, request: Request, ref: str, *, asked: Given) -> dict[str, Any]:
+        """Its sorties, in the plan's order."""
+        mission = reach.mission(actor(request), ref)
+        limit = asked.get("limit", 50)
+        after = queries.find_sortie(mission, asked["after"]) if "after" in asked else None
+        items = list(
+            queries.items(
+                mission, states=asked.get("state") or None, after=after, most=limit + 1, results=asked["results"]
+            )
+        )
+        following = None
+        if len(items) > limit:
+            items.pop()
+            query = request.query_params.copy()
+            query["after"] = items[-1]["id"]
+            following = f"{request.build_absolute_uri(request.path)}?{query.urlencode()}"
+        return {"next": following, "previous": None, "results": items}
+
+
+class Graph(ApiView):
+    @endpoint("missions.read", answer=shapes.GraphAnswer)
+    def get(self, request: Request, ref: str) -> dict[str, Any]:
+        """Its sorties and what needs what."""
+        mission = reach.mission(actor(request), ref)
+        sorties = list(Sortie.objects.filter(mission=mission).order_by("turn", "id")[: NODES + 1])
+        shown = sorties[:NODES]
+        keys = {sortie.id: sortie.key for sortie in shown}
+        edges = (
+            Need.objects.filter(sortie__in=list(keys)).order_by("sortie", "upstream").values_list("upstream", "sortie")
+        )
+        return {
+            "nodes": [
+                {"id": one.ref, "key": one.key, "agent_type": one.agent_type_id, "state": one.state} for one in shown
+            ],
+            "edges": [
+                {"upstream": keys[upstream], "sortie": keys[sortie]} for upstream, sortie in edges if upstream in keys
+            ],
+            "truncated": len(sorties) > NODES,
+        }
+
+
+class Timeline(ApiView):
+    @endpoint("missions.read", query=Paged, answer=of(shapes.Bar))
+    def get(self, request: Request, ref: str, *, asked: Given) -> Response:
+        """Its attempts, in the order in which they began."""
+        mission = reach.mission(actor(request), ref)
+        found = Attempt.objects.filter(sortie__mission=mission).select_related("sortie").defer("result")
+        return page(request, found, asked=asked, shape=lambda rows: [queries.bar(one) for one in rows], ordering="id")
+
+
+class Artifacts(ApiView):
+    @endpoint("missions.read", answer=shapes.ArtifactAnswer(many=True))
+    def get(self, request: Request, ref: str) -> list[dict[str, Any]]:
+        """The files that its accepted attempts gave out."""
+        return [queries.artifact(file) for file in queries.artifacts(reach.mission(actor(request), ref))[:1_000]]
+
+
+def _summaries(missions: Sequence[Mission]) -> list[dict[str, Any]]:
+    counted = queries.counts([mission.id for mission in missions])
+    return [queries.summary(mission, counted.get(mission.id, {})) for mission in missions]
+
+
+def _one(mission: Mission) -> dict[str, Any]:
+    named = Mission.objects.filter(id=mission.id).values_list(
+        "team__name", "created_by__username", "priority", "inputs"
+    )
+    team, owner, priority, inputs = named.get()
+    return {
+        **queries.summary(mission),
+        "priority": priority,
+        "team": team,
+        "created_by": owner,
+        "inputs": inputs,
+    }
+
+
+def _tag(shown: dict[str, Any]) -> str:
+    return conditional.tag({name: value for name, value in shown.items() if name != "elapsed_s"})

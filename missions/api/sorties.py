@@ -1,0 +1,200 @@
+"""Sorties over HTTP: what each waits for or came to, its attempts, what it printed and gave out; cancel and retry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.http import HttpResponse, StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fleet import errors
+from fleet.api import ranges
+from fleet.api.endpoints import Given, endpoint
+from fleet.api.paging import Paged, of, page
+from fleet.api.serializers import Strict, Text
+from fleet.api.views import ApiView, actor
+from missions import operations, queries, reach, views
+from missions.api import shapes
+from missions.models import Attempt, Output, Sortie
+from missions.states import SortieState
+
+PIECES = 500  # in one answer
+LOOK_S = 0.5
+FOLLOWED_S = 25  # a stream that is followed ends after so long; ask again with `after`
+
+
+class LogQuery(Strict):
+    attempt = serializers.IntegerField(
+        required=False, min_value=1, max_value=2**31 - 1, help_text="the last one, unless told"
+    )
+    after = serializers.IntegerField(
+        default=0, min_value=0, max_value=2**63 - 1, help_text="behind the piece with this id"
+    )
+
+
+class TextQuery(Strict):
+    attempt = serializers.IntegerField(
+        required=False, min_value=1, max_value=2**31 - 1, help_text="the last one, unless told"
+    )
+    follow = serializers.BooleanField(default=False, help_text=f"go on while it prints, for {FOLLOWED_S} s at most")
+
+
+class Reason(Strict):
+    reason = Text(max_length=500, required=False, default="", allow_blank=True)
+
+
+class OneSortie(ApiView):
+    @endpoint("sorties.read", answer=shapes.OneSortieAnswer)
+    def get(self, request: Request, ref: str) -> dict[str, Any]:
+        """A sortie."""
+        return _one(reach.sortie(actor(request), ref))
+
+
+class Attempts(ApiView):
+    @endpoint("sorties.read", query=Paged, answer=of(shapes.AttemptAnswer))
+    def get(self, request: Request, ref: str, *, asked: Given) -> Response:
+        """Its attempts, with what each came to and used."""
+        sortie = reach.sortie(actor(request), ref)
+        found = Attempt.objects.filter(sortie=sortie).select_related("sortie")
+        return page(request, found, asked=asked, shape=lambda rows: [_attempt(one) for one in rows], ordering="id")
+
+
+class Logs(ApiView):
+    @endpoint("sorties.read", query=LogQuery, answer=shapes.LogAnswer)
+    def get(self, request: Request, ref: str, *, asked: Given) -> dict[str, Any]:
+        """What an attempt printed, in pieces: stdout and stderr as they came."""
+        sortie = reach.sortie(actor(request), ref)
+        number = _attempt_of(sortie, asked.get("attempt"))
+        ended = not _runs(sortie, number)  # before the pieces are read, or the last ones could be missed
+        found = _pieces(sortie, number, asked["after"])
+        return {
+            "sortie": sortie.ref,
+            "attempt": number,
+            "pieces": [
+                {"id": one.id, "at": one.at.isoformat(), "stream": one.stream, "text": one.text} for one in found
+            ],
+            "after": found[-1].id if found else asked["after"],
+            "ended": ended and len(found) < PIECES,
+        }
+
+
+class LogText(ApiView):
+    @endpoint("sorties.read", query=TextQuery, answer={(200, "text/plain"): OpenApiTypes.STR})
+    def get(self, request: Request, ref: str, *, asked: Given) -> HttpResponse | StreamingHttpResponse:
+        """The same as plain text, for `curl`; takes byte ranges (RFC 9110, section 14)."""
+        sortie = reach.sortie(actor(request), ref)
+        number = _attempt_of(sortie, asked.get("attempt"))
+        if asked["follow"]:
+            return StreamingHttpResponse(
+                _followed(sortie, number), content_type="text/plain; charset=utf-8", headers=_PLAIN
+            )
+        text = "".join(queries.output(sortie=sortie, attempt=number).values_list("text", flat=True).iterator())
+        return ranges.answer(
+            request=request, content=text.encode(), media_type="text/plain; charset=utf-8", more=_PLAIN
+        )
+
+
+class Artifacts(ApiView):
+    @endpoint("sorties.read", answer=shapes.ArtifactAnswer(many=True))
+    def get(self, request: Request, ref: str) -> list[dict[str, Any]]:
+        """The files that it gave out."""
+        sortie = reach.sortie(actor(request), ref)
+        return [queries.artifact(file) for file in queries.artifacts(sortie.mission).filter(sortie=sortie)[:1_000]]
+
+
+class ArtifactContent(ApiView):
+    @endpoint("sorties.read", answer={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    def get(self, request: Request, ref: str) -> StreamingHttpResponse:
+        """The bytes of a file, as an attachment."""
+        return views.attachment(reach.artifact(actor(request), ref))
+
+
+class Cancel(ApiView):
+    @endpoint("sorties.cancel", body=Reason, answer=shapes.OneSortieAnswer, status=202)
+    def post(self, request: Request, ref: str, *, given: Given) -> Response:
+        """Cancel it: what runs is stopped, and what needs it is skipped."""
+        sortie = reach.sortie(actor(request), ref, "sorties.cancel")
+        return _accepted(operations.cancel_sortie(sortie=sortie.id))
+
+
+class Retry(ApiView):
+    @endpoint("sorties.retry", answer=shapes.OneSortieAnswer, status=202)
+    def post(self, request: Request, ref: str) -> Response:
+        """Fly it again, and what was skipped because of it."""
+        sortie = reach.sortie(actor(request), ref, "sorties.retry")
+        return _accepted(operations.retry_sortie(sortie=sortie.id))
+
+
+class Decide(ApiView):
+    @endpoint("sorties.decide", body=Reason, answer=shapes.OneSortieAnswer, status=202)
+    def post(self, request: Request, ref: str, *, given: Given) -> Response:
+        """Decide on a sortie that waits for an approval."""
+        sortie = reach.sortie(actor(request), ref, "sorties.decide")
+        raise errors.Conflict(f"{sortie.key} waits for no approval; it is {sortie.state}.")
+
+
+_PLAIN = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Cache-Control": "private, no-store",
+    "X-Accel-Buffering": "no",
+}
+
+
+def _one(sortie: Sortie) -> dict[str, Any]:
+    (shown,) = queries.items(sortie.mission, only=sortie)
+    return {**shown, "mission": sortie.mission.ref}
+
+
+def _accepted(sortie: Sortie) -> Response:
+    now = Sortie.objects.select_related("mission").get(id=sortie.id)
+    return Response(_one(now), status=202, headers={"Location": f"/api/v1/sorties/{now.ref}"})
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        **queries.bar(attempt),
+        "result": attempt.result,
+        "exit_code": attempt.exit_code,
+        "cpu_s": attempt.cpu_s,
+        "max_rss_bytes": attempt.max_rss_bytes,
+        "progress": attempt.progress,
+        "note": attempt.note,
+    }
+
+
+def _attempt_of(sortie: Sortie, asked: int | None) -> int:
+    number = sortie.attempt if asked is None else asked
+    if asked is not None and not Attempt.objects.filter(sortie=sortie, number=number).exists():
+        raise errors.NotFound(f"{sortie.key} has no attempt {number}.", hint="See its attempts.")
+    return number
+
+
+def _runs(sortie: Sortie, number: int) -> bool:
+    """Whether more may be printed."""
+    state, attempt = Sortie.objects.values_list("state", "attempt").get(id=sortie.id)
+    return not SortieState(state).final and attempt <= number
+
+
+def _pieces(sortie: Sortie, number: int, after: int) -> list[Output]:
+    return list(queries.output(sortie=sortie, attempt=number, after=after)[:PIECES])
+
+
+async def _followed(sortie: Sortie, number: int) -> AsyncIterator[str]:
+    after = 0
+    for _ in range(int(FOLLOWED_S / LOOK_S)):
+        runs = await sync_to_async(_runs)(sortie, number)
+        pieces = await sync_to_async(_pieces)(sortie, number, after)
+        for piece in pieces:
+            after = piece.id
+            yield piece.text
+        if len(pieces) < PIECES:
+            if not runs:
+                return
+            await asyncio.sleep(LOOK_S)

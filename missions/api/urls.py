@@ -1,0 +1,54 @@
+"""The API's addresses of missions, sorties, agents and events. Fixed ones stand before those with an id."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from missions.api import agents, events, flying, missions, sorties, templates
+
+V1 = "api/v1"
+_MISSION, _SORTIE, _AGENT = f"{V1}/missions/<str:ref>", f"{V1}/sorties/<str:ref>", f"{V1}/agents/<str:ref>"
+
+urlpatterns = [
+    path(f"{V1}/missions", missions.Missions.as_view(), name="api-missions"),
+    path(f"{V1}/plans/check", missions.PlanCheck.as_view(), name="api-plan-check"),
+    path(f"{V1}/templates", templates.Templates.as_view(), name="api-templates"),
+    path(_MISSION, missions.OneMission.as_view(), name="api-mission"),
+    path(f"{_MISSION}/cancel", missions.Cancel.as_view()),
+    path(f"{_MISSION}/pause", missions.Pause.as_view()),
+    path(f"{_MISSION}/resume", missions.Resume.as_view()),
+    path(f"{_MISSION}/retry", missions.Retry.as_view()),
+    path(f"{_MISSION}/progress", missions.Progress.as_view()),
+    path(f"{_MISSION}/sorties", missions.MissionSorties.as_view()),
+    path(f"{_MISSION}/graph", missions.Graph.as_view()),
+    path(f"{_MISSION}/timeline", missions.Timeline.as_view()),
+    path(f"{_MISSION}/artifacts", missions.Artifacts.as_view()),
+    path(f"{_MISSION}/events", events.MissionEvents.as_view()),
+    path(f"{V1}/sorties/claim", flying.ClaimSorties.as_view(), name="api-claim"),
+    path(_SORTIE, sorties.OneSortie.as_view(), name="api-sortie"),
+    path(f"{_SORTIE}/attempts", sorties.Attempts.as_view()),
+    path(f"{_SORTIE}/logs", sorties.Logs.as_view()),
+    path(f"{_SORTIE}/logs.txt", sorties.LogText.as_view()),
+    path(f"{_SORTIE}/artifacts", sorties.Artifacts.as_view()),
+    path(f"{_SORTIE}/cancel", sorties.Cancel.as_view()),
+    path(f"{_SORTIE}/retry", sorties.Retry.as_view()),
+    path(f"{_SORTIE}/approve", sorties.Decide.as_view()),
+    path(f"{_SORTIE}/reject", sorties.Decide.as_view()),
+    path(f"{_SORTIE}/heartbeat", flying.Heartbeat.as_view()),
+    path(f"{_SORTIE}/progress", flying.ReportProgress.as_view()),
+    path(f"{_SORTIE}/complete", flying.CompleteSortie.as_view()),
+    path(f"{_SORTIE}/fail", flying.FailSortie.as_view()),
+    path(f"{V1}/artifacts/<str:ref>/content", sorties.ArtifactContent.as_view(), name="api-artifact"),
+    path(f"{V1}/agents", agents.Agents.as_view(), name="api-agents"),
+    path(f"{V1}/agents/spawn", agents.SpawnAgents.as_view()),
+    path(f"{V1}/agents/system-health", agents.SystemHealth.as_view(), name="api-system-health"),
+    path(_AGENT, agents.OneAgent.as_view(), name="api-agent"),
+    path(f"{_AGENT}/heartbeat", agents.AgentHeartbeat.as_view()),
+    path(f"{_AGENT}/progress", agents.AgentProgress.as_view()),
+    path(f"{_AGENT}/health", agents.AgentHealth.as_view()),
+    path(f"{_AGENT}/logs", agents.AgentLogs.as_view()),
+    path(f"{_AGENT}/resources", agents.Resources.as_view()),
+    path(f"{V1}/agent-types", agents.AgentTypes.as_view(), name="api-agent-types"),
+    path(f"{V1}/nodes", agents.Nodes.as_view(), name="api-nodes"),
+    path(f"{V1}/events", events.Events.as_view(), name="api-events"),
+]

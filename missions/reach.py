@@ -1,0 +1,61 @@
+"""Which missions and sorties a caller reaches. Of what it does not reach it is not told that it is there."""
+
+from __future__ import annotations
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from fleet import errors, ids
+from fleet.access.actor import Actor
+from fleet.access.models import Role
+from fleet.access.rules import Reach
+from missions.models import Artifact, Mission, Sortie
+
+
+def missions(who: Actor, action: str = "missions.read") -> QuerySet[Mission]:
+    """Admins: all. Users: their own and, where the action is to see, their teams'. Agents: those that they fly for."""
+    everything = Mission.objects.defer("plan")
+    reach = who.reach(action)
+    if reach is Reach.ALL:
+        return everything
+    if who.user is None:
+        return everything.none()
+    own = Q(created_by=who.user)
+    if reach is Reach.OWN:
+        return everything.filter(own)
+    if reach is not Reach.SEEN:
+        return everything.none()
+    teams = list(who.user.groups.values_list("id", flat=True))
+    seen = own | Q(team__in=teams) if teams else own
+    if who.role == Role.AGENT:
+        flown = Sortie.objects.filter(mission=OuterRef("id"), state="running", agent__by=who.user)
+        seen |= Q(Exists(flown))
+    return everything.filter(seen)
+
+
+def mission(who: Actor, ref: str, action: str = "missions.read") -> Mission:
+    """The mission of an id (`msn_…`). NotFound where it is not seen, Forbidden where it is seen and this is not allowed."""
+    named = ids.decode(ids.MISSION, ref)
+    found = missions(who).filter(id=named).first()
+    if found is None:
+        raise errors.NotFound(f"There is no mission {ref}.")
+    if who.reach(action) is Reach.OWN and (who.user is None or found.created_by_id != who.user.id):
+        raise errors.Forbidden("Only who launched this mission may do that, or an admin.", hint="Ask them.")
+    return found
+
+
+def sortie(who: Actor, ref: str, action: str = "sorties.read") -> Sortie:
+    """The sortie of an id (`srt_…`), by the rules of its mission."""
+    named = ids.decode(ids.SORTIE, ref)
+    found = Sortie.objects.filter(id=named).first()
+    if found is None or not missions(who).filter(id=found.mission_id).exists():
+        raise errors.NotFound(f"There is no sortie {ref}.")
+    found.mission = mission(who, ids.encode(ids.MISSION, found.mission_id), action)
+    return found
+
+
+def artifact(who: Actor, ref: str) -> Artifact:
+    """A file that an attempt gave out, by the rules of its mission."""
+    found = Artifact.objects.select_related("sortie").filter(id=ids.decode(ids.ARTIFACT, ref)).first()
+    if found is None or not missions(who).filter(id=found.sortie.mission_id).exists():
+        raise errors.NotFound(f"There is no artifact {ref}.")
+    return found

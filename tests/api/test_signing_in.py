@@ -1,0 +1,144 @@
+"""Sign in, stay signed in, sign out: tokens that are good once, sessions that end at once, roles that are read anew."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import timedelta
+from typing import Any
+
+import jwt
+import pytest
+from django.contrib.auth.models import User
+
+from fleet.access import operations, signing, tokens
+from fleet.access.models import Role, Session
+from tests.support import api
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+@pytest.fixture
+def ann() -> User:
+    return operations.create_user(name="ann", role=Role.USER, password=api.PASSWORD)
+
+
+def sign_in(name: str = "ann", password: str = api.PASSWORD) -> Any:
+    return api.anybody().post("auth/token", {"username": name, "password": password})
+
+
+def me(access: str) -> int:
+    return int(api.Client(access).get("me").status_code)
+
+
+def test_a_name_and_its_password_give_a_pair_that_works(ann: User) -> None:
+    pair = sign_in().json()
+    assert set(pair) == {"access", "refresh", "expires_in"}
+    told = api.Client(pair["access"]).get("me").json()
+    assert (told["name"], told["role"], told["executes"]) == ("user:ann", "user", False)
+    ann.refresh_from_db()
+    assert ann.last_login is not None
+
+
+@pytest.mark.parametrize("name, password", [("ann", "a guess"), ("nobody", api.PASSWORD), ("ann", "")])
+def test_a_wrong_password_and_an_unknown_name_are_told_alike(ann: User, name: str, password: str) -> None:
+    answer = sign_in(name, password)
+    assert answer.status_code == (422 if not password else 401)
+    assert "access" not in answer.json()
+
+
+def test_a_refresh_token_is_good_once_and_its_second_use_ends_the_session_for_all(ann: User) -> None:
+    first = sign_in().json()
+    second = api.anybody().post("auth/refresh", {"refresh": first["refresh"]}).json()
+    assert second["refresh"] != first["refresh"]
+    assert me(second["access"]) == 200
+    replay = api.anybody().post("auth/refresh", {"refresh": first["refresh"]})
+    assert (replay.status_code, replay.json()["code"]) == (401, "not_authenticated")
+    assert me(second["access"]) == 401
+    assert api.anybody().post("auth/refresh", {"refresh": second["refresh"]}).status_code == 401
+
+
+def test_signing_out_ends_this_session_and_no_other(ann: User) -> None:
+    here, there = sign_in().json(), sign_in().json()
+    assert api.Client(here["access"]).post("auth/logout").status_code == 204
+    assert (me(here["access"]), me(there["access"])) == (401, 200)
+    assert api.anybody().post("auth/refresh", {"refresh": here["refresh"]}).status_code == 401
+    assert api.Client(there["access"]).post("auth/logout", {"everywhere": True}).status_code == 204
+    assert me(there["access"]) == 401
+
+
+def test_one_user_ends_no_session_of_another(ann: User) -> None:
+    theirs = sign_in().json()
+    eve = api.person("eve")
+    eve.post("auth/logout", {"refresh": theirs["refresh"]})
+    assert me(theirs["access"]) == 200
+
+
+def test_a_role_is_what_the_database_says_now(ann: User) -> None:
+    client = api.Client(sign_in().json()["access"])
+    assert client.get("nodes").status_code == 403
+    operations.set_role(user=ann, role=Role.ADMIN)
+    assert client.get("nodes").status_code == 200
+    operations.set_role(user=ann, role=Role.USER)
+    assert client.get("nodes").status_code == 403
+    operations.set_active(user=ann, active=False)
+    assert client.get("me").status_code == 401
+    assert sign_in().status_code == 401
+
+
+def forged(access: str) -> dict[str, str]:
+    """What people try with a token that they have."""
+    claims = jwt.decode(access, options={"verify_signature": False})
+    head, body, signature = access.split(".")
+
+    def signed(key: str = signing._key(), **changes: Any) -> str:
+        return jwt.encode({**claims, **changes}, key, algorithm="HS256")
+
+    def part(value: Any) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+    return {
+        "no algorithm": f"{part({'alg': 'none', 'typ': 'JWT'})}.{body}.",
+        "another key": signed("x" * 64),
+        "another audience": signed(aud="another"),
+        "another issuer": signed(iss="another"),
+        "no audience": jwt.encode({k: v for k, v in claims.items() if k != "aud"}, signing._key(), algorithm="HS256"),
+        "expired": signed(exp=claims["iat"] - 1),
+        "another kind": signed(token_type="refresh"),
+        "another user": f"{head}.{part({**claims, 'user_id': '1'})}.{signature}",
+        "another user, signed": signed(user_id="999999"),
+        "a role": f"{head}.{part({**claims, 'role': 'admin'})}.{signature}",
+        "no session": signed(sid="ses_01hzzzzzzzzzzzzzzzzzzzzzzz"),
+        "a session that is none": signed(sid="'; DROP TABLE auth_user; --"),
+        "cut": access[:-4],
+        "a NUL": "eyJ\x00",
+        "nothing": "",
+    }
+
+
+def test_no_forged_token_is_believed(ann: User) -> None:
+    access = sign_in().json()["access"]
+    assert me(access) == 200
+    for name, token in forged(access).items():
+        assert me(token) == 401, name
+    assert User.objects.filter(username="ann").exists()
+
+
+def test_a_refresh_token_opens_nothing_and_an_access_token_renews_nothing(ann: User) -> None:
+    pair = sign_in().json()
+    assert me(pair["refresh"]) == 401
+    assert api.anybody().post("auth/refresh", {"refresh": pair["access"]}).status_code == 401
+
+
+def test_a_session_is_gone_with_its_time(ann: User) -> None:
+    old = tokens.RefreshToken()
+    old.set_exp(lifetime=-timedelta(seconds=1))
+    assert api.anybody().post("auth/refresh", {"refresh": str(old)}).status_code == 401
+    assert Session.objects.count() == 0
+
+
+def test_the_signing_key_is_not_among_the_credentials(ann: User, settings: Any) -> None:
+    sign_in()
+    path = settings.FLEET_HOME.private / "jwt.key"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text() not in (settings.FLEET_HOME.private / "credentials.json").read_text()

@@ -1,0 +1,71 @@
+"""Clients of the API: people with access tokens, machines with keys, agents from outside with leases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from django.contrib.auth.models import Group, User
+from django.test import Client as DjangoClient
+
+from fleet.access import operations, tokens
+from fleet.access.models import Role
+
+PASSWORD = "long enough for this"
+V1 = "/api/v1"
+
+
+class Client:
+    """Sends JSON with a bearer token, and gives back Django's answer."""
+
+    def __init__(self, bearer: str = "", user: User | None = None) -> None:
+        self.bearer, self._user = bearer, user
+        self._client = DjangoClient(raise_request_exception=False)
+
+    @property
+    def user(self) -> User:
+        assert self._user is not None
+        return self._user
+
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.bearer:
+            sent["Authorization"] = f"Bearer {self.bearer}"
+        address = path if path.startswith(("/", "http")) else f"{V1}/{path}"
+        return self._client.generic(method.upper(), address, data, content_type="application/json", headers=sent)
+
+    def get(self, path: str, **headers: str) -> Any:
+        return self.send("GET", path, **headers)
+
+    def post(self, path: str, body: Any = None, **headers: str) -> Any:
+        return self.send("POST", path, {} if body is None else body, **headers)
+
+    def patch(self, path: str, body: Any, **headers: str) -> Any:
+        return self.send("PATCH", path, body, **headers)
+
+    def delete(self, path: str, **headers: str) -> Any:
+        return self.send("DELETE", path, **headers)
+
+
+def person(name: str, role: Role = Role.USER, *, executes: bool = False, teams: Collection[str] = ()) -> Client:
+    """Somebody who has signed in; teams are made where they are not there."""
+    for team in teams:
+        Group.objects.get_or_create(name=team)
+    user = operations.create_user(name=name, role=role, password=PASSWORD, teams=teams)
+    if executes:
+        operations.set_execute(user=user, may=True)
+    return Client(tokens.begin(user=user).access, user)
+
+
+def machine(user: User, *scopes: str) -> Client:
+    """A program with a key of the user."""
+    return Client(operations.create_key(user=user, name="a machine", scopes=scopes).text, user)
+
+
+def anybody() -> Client:
+    return Client()
+
+
+PLAN = {"mission": "Said over HTTP", "sorties": {"one": {"agent": "backend", "run": "true"}}}
