@@ -7,5 +7,5 @@ class FleetConfig(AppConfig):
     verbose_name = "Fleet"
 
     def ready(self) -> None:
-        """Let the apps above register what they have to tell Prometheus."""
-        autodiscover_modules("metrics")
+        """Let the apps above register what they have to tell Prometheus, and whoever asks whether all is well."""
+        autodiscover_modules("metrics", "health")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
@@ -21,7 +21,7 @@ from fleet.access import caller
 from fleet.console import lines
 
 STYLES = ("plain", "json")
-_QUIET = ("django", "django.server", "uvicorn", "uvicorn.access")  # these would speak by handlers of their own
+_OTHERS = ("django", "django.server", "uvicorn")  # these would speak by handlers of their own
 
 Named = Callable[[], Mapping[str, str]]
 about: ContextVar[Named | None] = ContextVar("fleet_log_about", default=None)
@@ -29,35 +29,46 @@ about: ContextVar[Named | None] = ContextVar("fleet_log_about", default=None)
 
 
 class Stderr(logging.StreamHandler[TextIO]):
-    """What is stderr when the line is written: an agent gets another one when it is forked (agents/birth.py)."""
+    """What is stderr when the line is written, as logging's own last resort has it; after `speak`, what it was then.
+
+    Of the class, and not of the handler: Celery sets Django up once more, which makes a new one.
+    """
+
+    kept: ClassVar[TextIO | None] = None
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.kept is not None or record.levelno >= logging.WARNING:
+            super().emit(record)
+
     @property
     def stream(self) -> TextIO:
-        return sys.stderr
+        return self.kept or sys.stderr
 
     @stream.setter
     def stream(self, value: TextIO) -> None:
-        raise AttributeError("It is always stderr.")
+        raise AttributeError("It is stderr.")
 
 
 def configuration(*, style: str) -> dict[str, Any]:
-    """For `logging.config.dictConfig`. Warnings and worse; a process that runs for long says more (`speak`)."""
+    """For `logging.config.dictConfig`. Warnings and worse are written; a process that runs for long says more (`speak`)."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"fleet": {"()": "fleet.logs.formatter", "style": style}},
         "handlers": {"stderr": {"class": "fleet.logs.Stderr", "formatter": "fleet"}},
-        "root": {"handlers": ["stderr"], "level": "WARNING"},
-        "loggers": {name: {"handlers": [], "propagate": True} for name in _QUIET},
+        "root": {"handlers": ["stderr"], "level": "INFO"},
+        "loggers": {name: {"handlers": [], "propagate": True} for name in _OTHERS}
+        | {"uvicorn.access": {"handlers": [], "level": "WARNING"}},  # it would write queries down, tickets and all
     }
 
 
 def speak() -> None:
-    """From now on this process says what it does, and not only what is wrong."""
-    logging.getLogger().setLevel(logging.INFO)
+    """From now on this process says what it does, and not only what is wrong, and says it to what is stderr now: Celery will
+    put a logger in its place, for whatever is printed."""
+    Stderr.kept = sys.stderr
 
 
 def formatter(*, style: str) -> logging.Formatter:

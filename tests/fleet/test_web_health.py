@@ -7,11 +7,16 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.db.models.functions import Now
 from django.test import Client, override_settings
+
+from missions.models import Sortie
+from tests.support import fleet
 
 ASK = """
 import django, json; django.setup()
@@ -27,7 +32,10 @@ def test_a_ready_process_names_each_thing_that_it_stands_on(client: Client) -> N
     answer = client.get("/readyz")
     assert answer.status_code == 200
     fine = {"ok": True, "why": ""}
-    assert answer.json() == {"ready": True, "checks": {"database": fine, "migrations": fine, "redis": fine}}
+    assert answer.json() == {
+        "ready": True,
+        "checks": {"database": fine, "migrations": fine, "redis": fine, "queue": fine},
+    }
 
 
 @pytest.mark.django_db
@@ -51,6 +59,17 @@ def test_a_migration_that_is_missing_is_told_with_the_remedy(client: Client) -> 
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert "manage.py migrate" in answer.json()["checks"]["migrations"]["why"]
+
+
+@pytest.mark.django_db
+def test_work_that_nobody_takes_is_told(client: Client) -> None:
+    fleet.launch({"alone": {}})
+    Sortie.objects.update(ready_at=Now() - timedelta(minutes=20))
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["queue"]["why"].startswith("A sortie has waited 20 min for an agent.")
+    with override_settings(FLEET_ALERT_QUEUE_S=0):
+        assert client.get("/readyz").status_code == 200
 
 
 def test_without_postgres_it_is_healthy_and_not_ready() -> None:

@@ -1,0 +1,149 @@
+"""Exactly as many requests pass as may, however many come at once, with Redis and while it is away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.core.cache import caches
+from django.http import HttpRequest
+from django.test import RequestFactory, override_settings
+
+from fleet.limits import cache, counting
+from fleet.limits.counting import Standing
+from fleet.limits.rates import Kind, Rate, parse_overrides
+from tests.support.cluster import Cluster
+
+HOUR = 3_600  # a window so long that none ends within a test
+CLIENTS = 50
+
+
+def ask() -> HttpRequest:
+    return RequestFactory().get("/")
+
+
+def spend(bucket: str, count: int) -> Standing:
+    return counting.spend(request=ask(), bucket=bucket, rate=Rate(count, HOUR))
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    caches["default"].clear()
+    yield "test"
+    caches["default"].clear()
+
+
+def at_once(what: Callable[[], Standing], times: int) -> list[Standing]:
+    """What each of 50 clients is told who all ask in the same moment."""
+    together = threading.Barrier(CLIENTS)
+
+    def client() -> list[Standing]:
+        together.wait()
+        return [what() for _ in range(times)]
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        told = [clients.submit(client) for _ in range(CLIENTS)]
+        return [standing for one in told for standing in one.result()]
+
+
+def test_of_fifty_clients_at_once_exactly_the_limit_passes(bucket: str) -> None:
+    told = at_once(lambda: spend(bucket, 120), 4)
+    passed = [one for one in told if not one.refused]
+    assert len(passed) == 120
+    assert sorted(one.remaining for one in passed) == list(range(120))
+    assert all(one.limit == 120 and 0 < one.reset_s <= HOUR for one in told)
+
+
+def test_buckets_do_not_know_of_each_other(bucket: str) -> None:
+    assert [spend("a", 1).refused, spend("a", 1).refused, spend("b", 1).refused] == [False, True, False]
+
+
+def test_a_route_with_a_rate_of_its_own_is_counted_apart(bucket: str) -> None:
+    with override_settings(FLEET_LIMIT_IP=Rate(1, HOUR), FLEET_LIMITS=parse_overrides("route:missions.create=2/h")):
+
+        def refused(route: str) -> bool:
+            return counting.charge(request=ask(), kind=Kind.IP, route=route).refused
+
+        assert [refused("missions.list"), refused("missions.list")] == [False, True]
+        assert [refused("missions.create") for _ in range(3)] == [False, False, True]
+
+
+def test_ten_agents_of_one_host_do_not_take_each_others_requests(bucket: str) -> None:
+    with override_settings(FLEET_LIMIT_AGENT=Rate(3, HOUR), FLEET_LIMIT_IP=Rate(1, HOUR)):
+        for agent in range(10):
+            told = [counting.charge(request=ask(), kind=Kind.AGENT, who=f"agt_{agent}") for _ in range(3)]
+            assert not any(one.refused for one in told)
+
+
+def test_no_limit_costs_nothing_and_says_nothing(bucket: str) -> None:
+    assert counting.headers(counting.spend(request=ask(), bucket=bucket, rate=Rate(0))) == {}
+
+
+def test_the_headers_say_how_one_stands(bucket: str) -> None:
+    first, second = spend(bucket, 1), spend(bucket, 1)
+    assert counting.headers(first) == {
+        "RateLimit-Limit": "1", "RateLimit-Remaining": "0", "RateLimit-Reset": str(first.reset_s),
+    }  # fmt: skip
+    assert counting.headers(second)["Retry-After"] == str(second.reset_s)
+
+
+def test_the_first_refusal_of_a_window_is_told_once(bucket: str, caplog: pytest.LogCaptureFixture) -> None:
+    at_once(lambda: spend(bucket, 10), 1)
+    assert [record.getMessage() for record in caplog.records if record.name == "fleet.limits"] == [
+        "test has sent more than 10 requests in 3600 s"
+    ]
+
+
+def test_without_redis_it_counts_by_itself_and_with_it_again_together(private_services: Cluster) -> None:
+    url = private_services.endpoints().redis_url
+    there = {"default": {"BACKEND": "fleet.limits.cache.Cache", "LOCATION": url}}
+    with override_settings(CACHES=there):
+        assert [spend("here", 2).refused for _ in range(3)] == [False, False, True]
+        private_services.kill("valkey")
+
+        began = time.monotonic()
+        told = at_once(lambda: spend("away", 20), 2)
+        assert sum(not one.refused for one in told) == 20
+        assert time.monotonic() - began < 20 * cache.PATIENCE_S, "it gives up once, and not with each request"
+
+        private_services.restart("valkey")
+        end = time.monotonic() + 10 * cache.ASK_AGAIN_S
+        while caches["default"].add("back", 1) and not _known("back", private_services):
+            assert time.monotonic() < end, "it does not come back"
+            caches["default"].delete("back")
+            time.sleep(0.05)
+        told = at_once(lambda: spend("again", 20), 2)
+        assert sum(not one.refused for one in told) == 20
+
+
+def _known(key: str, services: Cluster) -> bool:
+    """Whether Redis itself has it."""
+    elsewhere = cache.Either((services.endpoints().redis_url,))
+    return bool(elsewhere.has_key(f":1:{key}"))
+
+
+def test_redis_killed_in_the_middle_refuses_nobody_wrongly(private_services: Cluster) -> None:
+    url = private_services.endpoints().redis_url
+    with override_settings(CACHES={"default": {"BACKEND": "fleet.limits.cache.Cache", "LOCATION": url}}):
+        timer = threading.Timer(0.05, lambda: private_services.kill("valkey"))
+        timer.start()
+        told = at_once(lambda: spend("middle", 10_000), 20)
+        timer.join()
+        assert not any(one.refused for one in told)
+        assert all(one.limit == 10_000 for one in told)
+
+
+def test_a_redis_that_hangs_is_given_up_soon(private_services: Cluster) -> None:
+    url = private_services.endpoints().redis_url
+    with override_settings(CACHES={"default": {"BACKEND": "fleet.limits.cache.Cache", "LOCATION": url}}):
+        spend("hang", 5)
+        private_services.pause("valkey")
+        try:
+            began = time.monotonic()
+            assert [spend("hang", 5).refused for _ in range(6)] == [*[False] * 5, True]
+            assert time.monotonic() - began < 10 * cache.PATIENCE_S
+        finally:
+            private_services.resume("valkey")
