@@ -1,3 +1,5 @@
+from importlib import import_module
+
 from django.apps import AppConfig
 from django.utils.module_loading import autodiscover_modules
 
@@ -9,3 +11,4 @@ class FleetConfig(AppConfig):
     def ready(self) -> None:
         """Let the apps above register what they have to tell Prometheus, and whoever asks whether all is well."""
         autodiscover_modules("metrics", "health")
+        import_module("fleet.checks")

@@ -9,12 +9,12 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 
 from agents import queries
 from agents.models import Agent, AgentType, Node
 from missions.dispatch import stalled
-from missions.models import Sortie
+from missions.models import Mission, Sortie
 
 WELL = {"well", "starting", "draining"}
 
@@ -45,10 +45,12 @@ def _row(agent: Agent, sorties: Iterable[str], *, now: datetime) -> dict[str, An
     }
 
 
-def flown_by(agents: Iterable[Agent]) -> dict[UUID, list[str]]:
-    """The keys of what each agent flies now."""
+def flown_by(agents: Iterable[Agent], *, of: QuerySet[Mission] | None = None) -> dict[UUID, list[str]]:
+    """The keys of what each agent flies now; `of`: as far as it belongs to these missions."""
     flown: dict[UUID, list[str]] = {}
     running = Sortie.objects.filter(state="running", agent__in=[agent.id for agent in agents])
+    if of is not None:
+        running = running.filter(mission__in=of.values("id"))
     for agent, key in running.values_list("agent", "key"):
         if agent is not None:
             flown.setdefault(agent, []).append(key)

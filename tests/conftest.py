@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from tests.support import cluster, measuring
 
+ROOT = Path(__file__).resolve().parents[1]
 SHARED = pytest.StashKey[cluster.Cluster]()
 
 

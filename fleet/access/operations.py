@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.auth.password_validation import validate_password
@@ -68,6 +69,14 @@ def set_active(*, user: User, active: bool) -> None:
             tokens.end(user=user)
 
 
+def set_password(*, user: User, password: str) -> None:
+    """A new password; whoever was signed in with the old one is not any more."""
+    with transaction.atomic():
+        user.set_password(password)
+        user.save(update_fields=["password"])
+        tokens.end(user=user)
+
+
 def find_user(name: str) -> User:
     found = User.objects.select_related("account").filter(username=name).first()
     if found is None:
@@ -118,7 +127,7 @@ def key_of(text: str) -> Key:
     return found
 
 
-def described(user: User) -> dict[str, object]:
+def described(user: User) -> dict[str, Any]:
     """`{name, role, active, executes, teams, created_at, last_sign_in_at}`"""
     return {
         "name": user.username,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -85,9 +86,9 @@ def endpoint(
             elif request.method == "POST" or request.data:
                 valid(Strict, request.data or {})
 
-            def act() -> Response:
+            def act() -> Any:
                 found = method(view, request, **path, **more)
-                return found if isinstance(found, Response) else Response(found, status=status)
+                return found if isinstance(found, HttpResponseBase) else Response(found, status=status)
 
             if request.method == "POST" and not secret:
                 return idempotency.once(request=request, asker=view.asker(request), act=act)

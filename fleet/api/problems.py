@@ -25,11 +25,11 @@ MOST = 50  # faults in one answer
 
 def handle(fault: Exception, context: dict[str, Any]) -> Response | None:
     """The answer to an exception; None for a surprise, which Django logs and answers with a plain 500."""
-    faults: list[dict[str, str]] = []
+    faults: list[dict[str, Any]] = []
     if isinstance(fault, errors.FleetError):
         response = Response(status=fault.status, headers=_authenticate(fault, context))
         code, detail = fault.code, str(fault)
-        faults = list(getattr(fault, "faults", ()))[:MOST]
+        faults = [one.as_problem() for one in getattr(fault, "faults", ())][:MOST]
     elif isinstance(fault, exceptions.ValidationError):
         response = Response(status=errors.Invalid.status)
         faults = list(_faults(fault.get_full_details(), ""))[:MOST]
@@ -46,7 +46,7 @@ def handle(fault: Exception, context: dict[str, Any]) -> Response | None:
     return response
 
 
-def body(*, status: int, code: str, detail: str, faults: list[dict[str, str]] | None = None) -> dict[str, Any]:
+def body(*, status: int, code: str, detail: str, faults: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     """The problem itself."""
     return {
         "type": "about:blank",
@@ -67,7 +67,7 @@ def _authenticate(fault: errors.FleetError, context: dict[str, Any]) -> dict[str
     return {"WWW-Authenticate": view.get_authenticate_header(context["request"]) or "Bearer"}
 
 
-def _faults(details: Any, pointer: str) -> Iterator[dict[str, str]]:
+def _faults(details: Any, pointer: str) -> Iterator[dict[str, Any]]:
     if isinstance(details, dict) and details.keys() == {"message", "code"}:
         yield {"pointer": pointer, "code": str(details["code"]), "detail": str(details["message"])}
     elif isinstance(details, dict):

@@ -17,7 +17,7 @@ from fleet.api.endpoints import Given, endpoint
 from fleet.api.paging import Paged, of, page
 from fleet.api.serializers import Strict, Text
 from fleet.api.views import ApiView, actor
-from missions import roster
+from missions import reach, roster
 from missions.api import shapes
 from missions.api.flying import TOKEN, Report, mine
 from missions.operations import outside
@@ -169,13 +169,13 @@ class Agents(ApiView):
             found = found.filter(type=asked["type"])
         if "node" in asked:
             found = found.filter(node__name=asked["node"])
-        return page(request, found, asked=asked, shape=_rows)
+        return page(request, found, asked=asked, shape=lambda rows: _rows(request, rows))
 
     @endpoint("agents.register", body=Register, answer=AgentAnswer, status=201)
     def post(self, request: Request, *, given: Given) -> Response:
         """Register an agent from outside; then claim sorties for it. It is lost where nothing is heard of it."""
         agent = outside.register(agent_type=given["type"], concurrency=given["concurrency"], by=actor(request).user)
-        return Response(_row(agent), status=201, headers={"Location": f"/api/v1/agents/{agent.ref}"})
+        return Response(_row(request, agent), status=201, headers={"Location": f"/api/v1/agents/{agent.ref}"})
 
 
 class SpawnAgents(ApiView):
@@ -187,14 +187,14 @@ class SpawnAgents(ApiView):
         )
         found = Agent.objects.select_related("type", "node").filter(id__in=[one.id for one in made]).order_by("id")
         headers = {"Location": f"/api/v1/agents/{found[0].ref}"}
-        return Response({"agents": _rows(list(found))}, status=202, headers=headers)
+        return Response({"agents": _rows(request, list(found))}, status=202, headers=headers)
 
 
 class OneAgent(ApiView):
     @endpoint("agents.read", answer=AgentAnswer)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """An agent."""
-        return _row(_find(ref))
+        return _row(request, _find(ref))
 
     @endpoint("agents.end", query=Ending, answer=AgentAnswer, status=202)
     def delete(self, request: Request, ref: str, *, asked: Given) -> Response:
@@ -204,7 +204,7 @@ class OneAgent(ApiView):
         if agent.state not in Agent.LIVE:
             raise errors.Conflict(f"{agent.name} has ended already.")
         agents.order(agents=[agent.id], what=Agent.Order(asked["how"]), reason=reason)
-        return Response(_row(_find(ref)), status=202, headers={"Location": f"/api/v1/agents/{ref}"})
+        return Response(_row(request, _find(ref)), status=202, headers={"Location": f"/api/v1/agents/{ref}"})
 
 
 class AgentHeartbeat(ApiView):
@@ -284,9 +284,10 @@ def _find(ref: str) -> Agent:
     return found
 
 
-def _row(agent: Agent) -> dict[str, Any]:
-    return _rows([agent])[0]
+def _row(request: Request, agent: Agent) -> dict[str, Any]:
+    return _rows(request, [agent])[0]
 
 
-def _rows(found: Sequence[Agent]) -> list[dict[str, Any]]:
-    return roster.rows(found, roster.flown_by(found))
+def _rows(request: Request, found: Sequence[Agent]) -> list[dict[str, Any]]:
+    """With the sorties that the caller may know of."""
+    return roster.rows(found, roster.flown_by(found, of=reach.missions(actor(request))))

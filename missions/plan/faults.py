@@ -35,6 +35,15 @@ class Fault:
         place = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.where) if part)
         return ": ".join(part for part in (place, f"{self.fault} {self.fix}".strip()) if part)
 
+    def as_problem(self) -> dict[str, str | int | None]:
+        """As the API's problems tell it: the place in the plan, and in its text where it came as one."""
+        return {
+            "pointer": f"/plan/{self.where.replace('.', '/')}" if self.where else "/plan",
+            "code": "plan",
+            "detail": f"{self.fault} {self.fix}".strip(),
+            **({"line": self.line, "column": self.column} if self.line else {}),
+        }
+
     def as_json(self) -> dict[str, str | int | None]:
         return {
             "line": self.line,

@@ -1,0 +1,62 @@
+"""docs/access.md, made from the table: `python -m fleet.access.page > docs/access.md` after a change of the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import django
+
+
+def lines() -> Iterator[str]:
+    """The page."""
+    from fleet.access.models import Role  # noqa: PLC0415  (below: Django must be set up)
+    from fleet.access.rules import RULES, Reach  # noqa: PLC0415
+
+    reaches = {
+        Reach.ALL: "all",
+        Reach.SEEN: "own, and the teams'",
+        Reach.OWN: "own",
+        Reach.HELD: "the attempt whose lease is shown",
+    }
+    yield from HEAD.splitlines()
+    for action, rule in RULES.items():
+        marks = [("yes" if role in rule.roles else "–") for role in Role]
+        reach = reaches[rule.reach]
+        yield f"| `{action}` | {rule.says} | {' | '.join(marks)} | {reach} | {rule.scope or 'any'} |"
+    yield from TAIL.splitlines()
+
+
+HEAD = """# Who may do what
+
+This page is made from one table, `fleet/access/rules.py`, from which the API's permission class and the tests' role matrix are
+made too. What is not in it is allowed to nobody; a route without a rule fails `manage.py check`.
+
+- **admin**: everything, and the admin pages. An admin is a superuser.
+- **agent**: flies sorties from outside; sees the missions that it flies for.
+- **user**: has missions of its own and sees those of its teams, which are Django's groups; an admin makes them. Of other missions
+  a user is not told that they are there (404).
+- **plan.execute** is a permission beside the role: who has it may launch plans of their own that run code (`run`, `call`, `verify`,
+  `driver`, `env`, `cwd`). Who does not launches templates and prompts. `manage.py fleet_user grant NAME` gives it.
+- A **machine key** may what its user may, within its scopes: read, launch, operate, fly, manage.
+- A **lease token** may what stands under "the attempt whose lease is shown", for its attempt, and nothing else.
+
+| action | may | admin | agent | user | which things | scope of a key |
+|---|---|---|---|---|---|---|
+"""
+TAIL = """
+For admins the column "which things" is: all. Seeing a team's mission is not operating it: that is for who launched it.
+
+```sh
+manage.py fleet_user create ann --role user --team web      # asks for a password
+manage.py fleet_user role ann admin
+manage.py fleet_user grant ann                              # plan.execute; revoke takes it back
+manage.py fleet_user sign-out ann                           # ends all sessions, at once
+manage.py fleet_key create ci --user ann --scope launch --scope read --days 90
+manage.py fleet_key list
+manage.py fleet_key revoke flk_3f9a1c02
+```
+"""
+
+if __name__ == "__main__":
+    django.setup()
+    print("\n".join(lines()))  # noqa: T201

@@ -1,0 +1,92 @@
+"""`manage.py fleet_key create|list|revoke`: machine keys, with which programs act for a user."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from fleet import errors
+from fleet.access import operations
+from fleet.access.models import Key
+from fleet.access.rules import Scope
+from fleet.api.accounts import key_shape
+from fleet.console import arguments, lines
+from fleet.management.operator import OperatorCommand
+
+
+class Command(OperatorCommand):
+    help = "Machine keys: shown once, kept as a digest, narrowed to scopes."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        create = actions.add_parser("create", help="make a key; it is written to standard output, this once")
+        create.add_argument("name", help="what it is for")
+        create.add_argument("--user", required=True, help="for whom it acts")
+        create.add_argument(
+            "--scope",
+            action="append",
+            required=True,
+            choices=[scope.value for scope in Scope],
+            help="may be given again",
+        )
+        create.add_argument("--days", type=arguments.count, metavar="N", help="it expires after so many; else never")
+        revoke = actions.add_parser("revoke", help="refuse it from now on")
+        revoke.add_argument("key", help="its id (key_…) or its prefix (flk_…)")
+        listing = actions.add_parser("list", help="all keys, without their text")
+        listing.add_argument("--user", help="only this user's")
+        for one in (create, listing):
+            one.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+    def act(self, **options: Any) -> int:
+        match options["action"]:
+            case "create":
+                return self._create(options)
+            case "revoke":
+                key = _find(options["key"])
+                operations.revoke_key(key=key)
+                self.say(f"{key.prefix} ({lines.one(key.name)}) is revoked.")
+                return 0
+        keys = Key.objects.select_related("user")
+        if options["user"]:
+            keys = keys.filter(user=operations.find_user(options["user"]))
+        if options["json"]:
+            self.show([key_shape(key) for key in keys])
+            return 0
+        for key in keys:
+            state = (
+                "revoked" if key.revoked_at else "expired" if key.expires_at and key.expires_at < timezone.now() else ""
+            )
+            used = f"used {key.used_at:%Y-%m-%d %H:%M}" if key.used_at else "never used"
+            text = f"{key.prefix}  {key.user.username:<14} {','.join(key.scopes):<20} {used}  {key.name} {state}"
+            self.stdout.write(lines.fitted(lines.one(text).rstrip(), width=lines.columns(self.stdout)))
+        if not keys:
+            self.say("No keys. Make one: manage.py fleet_key create NAME --user NAME --scope read")
+        return 0
+
+    def _create(self, options: dict[str, Any]) -> int:
+        expires = timezone.now() + timedelta(days=options["days"]) if options["days"] else None
+        made = operations.create_key(
+            user=operations.find_user(options["user"]),
+            name=options["name"],
+            scopes=options["scope"],
+            expires_at=expires,
+        )
+        made.key.refresh_from_db()
+        if options["json"]:
+            self.show({**key_shape(made.key), "key": made.text})
+        else:
+            self.stdout.write(made.text)
+            self.say("Keep it: it is not shown again.")
+        return 0
+
+
+def _find(text: str) -> Key:
+    found = Key.objects.filter(prefix=text[:12]).first() if text.startswith(operations.PREFIX) else None
+    if found is None:
+        found = next((key for key in Key.objects.all() if key.ref == text), None)
+    if found is None:
+        raise errors.NotFound(f"There is no key {lines.one(text[:40])!r}.", hint="See `manage.py fleet_key list`.")
+    return found

@@ -1,0 +1,197 @@
+"""Every route for every caller and for one's own, the team's, another's and an absent thing: as the table says, and no
+other way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from fleet import ids
+from fleet.access import operations as access
+from fleet.access.models import Role
+from fleet.access.page import lines
+from fleet.access.rules import RULES, Reach, Rule, Scope
+from fleet.api.accounts import Public
+from fleet.api.checks import faults, routes
+from fleet.api.endpoints import METHODS
+from fleet.api.views import ApiView
+from missions.models import Mission, Sortie
+from missions.operations import outside
+from tests.conftest import ROOT
+from tests.support import api, fleet, web
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+NOBODY = "0" * 26
+BODIES: dict[str, Any] = {
+    "POST auth/token": {"username": "ann", "password": "wrong"},
+    "POST auth/refresh": {"refresh": "x"},
+    "POST keys": {"name": "one", "scopes": ["manage"]},
+    "POST missions": {"plan": {"mission": "x", "sorties": {"a": {"agent": "nobody", "run": "true"}}}},
+    "POST plans/check": {"plan": {"mission": "x", "sorties": {"a": {"agent": "backend", "run": "true"}}}},
+    "POST agents": {"type": "no-such-type"},
+    "POST agents/spawn": {"type": "no-such-type"},
+    "POST sorties/claim": {"agent": f"agt_{NOBODY}"},
+    "POST sorties/<str:ref>/fail": {"error": "x"},
+    "POST agents/<str:ref>/progress": {"sortie": f"srt_{NOBODY}", "token": f"srt_{NOBODY}.1.x"},
+}
+
+
+@dataclass(frozen=True)
+class House:
+    """Things of ann, of a team mate of hers, and of eve."""
+
+    own: Mission
+    team: Mission
+    other: Mission
+    lease: str
+
+    def thing(self, kind: str, whose: str) -> str:
+        """An id for the routes of `missions`, `sorties`, `agents`, `keys`, `artifacts`."""
+        mission: Mission | None = getattr(self, whose, None)
+        match kind:
+            case "missions":
+                return mission.ref if mission else f"msn_{NOBODY}"
+            case "sorties":
+                return Sortie.objects.get(mission=mission, key="one").ref if mission else f"srt_{NOBODY}"
+            case "artifacts":
+                if mission is None:
+                    return f"art_{NOBODY}"
+                return web.artifact(
+                    Sortie.objects.get(mission=mission, key="one"), path=f"{ids.new()}", content=b"x"
+                ).ref
+            case "keys":
+                if mission is None or mission.created_by is None:
+                    return f"key_{NOBODY}"
+                return access.create_key(user=mission.created_by, name="one", scopes=["read"]).key.ref
+            case _:
+                return f"agt_{NOBODY}" if mission is None else outside.register(
+                    agent_type="backend", by=mission.created_by
+                ).ref  # fmt: skip
+
+
+@pytest.fixture
+def house() -> House:
+    people = {
+        name: api.person(name, teams=teams).user for name, teams in (("ann", ["web"]), ("bob", ["web"]), ("eve", []))
+    }
+    made = {}
+    for whose, owner in (("own", "ann"), ("team", "bob"), ("other", "eve")):
+        made[whose] = mission = fleet.launch({"one": {"agent": "backend"}})
+        Mission.objects.filter(id=mission.id).update(
+            created_by=people[owner], team=people["bob"].groups.get() if whose == "team" else None
+        )
+        mission.refresh_from_db()
+    agent = outside.register(agent_type="backend", by=people["ann"])
+    (lease,) = outside.claim(agent=agent.id)
+    return House(**made, lease=lease.token)
+
+
+def every() -> Iterator[tuple[str, str, Any]]:
+    """Method, address and view of all there is."""
+    for address, view in routes():
+        assert view is not None
+        if issubclass(view, ApiView):
+            for method in METHODS:
+                if hasattr(view, method):
+                    yield method, address.removeprefix("api/v1/"), view
+
+
+def ask(client: api.Client, method: str, address: str, thing: str) -> int:
+    body = BODIES.get(f"{method.upper()} {address}")
+    path = address.replace("<str:ref>", thing)
+    return int(
+        client.send(
+            method, path, {} if body is None and method in {"post", "patch"} else body, If_Match="*"
+        ).status_code
+    )
+
+
+def expected(rule: Rule, role: Role, whose: str, scopes: frozenset[str] | None) -> set[int] | None:
+    """What the table says; None: it is allowed, and what is answered then depends on the thing."""
+    if role not in rule.roles or (scopes is not None and rule.scope is not None and rule.scope not in scopes):
+        return {403}
+    if whose == "absent" and rule.reach is not Reach.HELD:
+        return {404, 422, 409}
+    if role == Role.ADMIN or rule.reach is Reach.ALL:
+        return None
+    if rule.reach is Reach.SEEN:
+        return None if whose in {"own", "team"} else {404}
+    if rule.reach is Reach.OWN:
+        return None if whose == "own" else {403, 404}
+    return {404, 422}  # held: without a token it is nothing
+
+
+def callers(house: House) -> Iterator[tuple[str, api.Client, Role, frozenset[str] | None]]:
+    ann = User.objects.get(username="ann")
+    for role in Role:
+        access.set_role(user=ann, role=role)
+        yield f"a {role}", api.Client(api.tokens.begin(user=ann).access, ann), role, None
+        for scope in Scope:
+            yield f"the key of a {role} to {scope}", api.machine(ann, scope), role, frozenset({scope})
+
+
+def test_each_route_answers_each_caller_as_the_table_says(house: House) -> None:
+    wrong = []
+    for name, client, role, scopes in callers(house):
+        for method, address, view in every():
+            if issubclass(view, Public):
+                continue
+            rule = RULES[view.declared(method).action]
+            kinds = ("own", "team", "other", "absent") if "<str:ref>" in address else ("own",)
+            for whose in kinds if scopes is None else kinds[:1]:
+                thing = house.thing(address.split("/")[0], whose)
+                status = ask(client, method, address, thing)
+                said = expected(rule, role, whose, scopes)
+                good = status in said if said is not None else status not in {401, 403, 405, 500}
+                if "logout" in address:
+                    client = (
+                        api.machine(client.user, *(scopes or [scope.value for scope in Scope])) if scopes else client
+                    )
+                    client = client if scopes else api.Client(api.tokens.begin(user=client.user).access, client.user)
+                if not good:
+                    wrong.append(f"{name}: {method.upper()} {address} of {whose}: {status}, not {said}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nobody_is_answered_without_a_token_except_who_signs_in(house: House) -> None:
+    for method, address, _ in every():
+        status = ask(api.anybody(), method, address, house.thing(address.split("/")[0], "own"))
+        assert status == 401, (method, address, status)
+
+
+def test_a_lease_opens_its_own_sortie_and_nothing_else(house: House) -> None:
+    client = api.Client(house.lease)
+    mine, mission = house.lease.partition(".")[0], house.own.ref
+    reported: set[str] = set()
+    for method, address, view in every():
+        if issubclass(view, Public):
+            continue
+        rule = RULES[view.declared(method).action]
+        for thing in (mine, house.thing("sorties", "other")):
+            if address.split("/")[0] == "missions":
+                thing = mission if thing == mine else house.other.ref
+            if address.endswith(("complete", "fail")) and thing == mine:
+                continue  # they would end it; below
+            status = ask(client, method, address, thing)
+            if rule.reach is not Reach.HELD:
+                assert status == 403, (method, address, status)
+            elif thing in {mine, mission}:
+                assert status in {200, 204}, (method, address, status)
+                reported.add(address)
+            else:
+                assert status == 404, (method, address, status)
+    assert reported == {"sorties/<str:ref>/heartbeat", "sorties/<str:ref>/progress", "missions/<str:ref>/progress"}
+    assert client.post(f"sorties/{mine}/complete", {"result": 1}).json()["state"] == "succeeded"
+    assert client.post(f"sorties/{mine}/complete", {"result": 1}).json()["state"] == "succeeded"
+    assert client.post(f"sorties/{mine}/heartbeat").status_code == 409
+    assert api.Client(house.lease[:-2] + "xx").post(f"sorties/{mine}/heartbeat").status_code == 401
+
+
+def test_no_route_is_without_a_rule_and_the_page_is_that_table() -> None:
+    assert faults() == []
+    assert (ROOT / "docs" / "access.md").read_text() == "\n".join(lines()) + "\n"
