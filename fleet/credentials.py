@@ -19,7 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from fleet.home import Home
 
-BYTES = 32  # of randomness in each; written in URL-safe base64, so any of them may stand in a URL or in SQL quotes
+BYTES = 48  # of randomness in each, 64 characters; written in URL-safe base64, so any of them may stand in a URL or in SQL quotes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from fleet.console import lines
 STYLES = ("plain", "json")
 _OTHERS = ("django", "django.server", "uvicorn")  # these would speak by handlers of their own
 
-Named = Callable[[], Mapping[str, str]]
+Named = Callable[[], Mapping[str, str | int]]
 about: ContextVar[Named | None] = ContextVar("fleet_log_about", default=None)
 """What the work here is about, `{"mission": …, "sortie": …}`: asked only when there is something to log."""
 

@@ -33,6 +33,11 @@ class Claim:
         """`srt_…/3`: how the attempt is named in its processes' environment, in logs and to users."""
         return f"{ids.encode(ids.SORTIE, self.id)}/{self.attempt}"
 
+    def named(self) -> dict[str, str | int]:
+        """What lines of the logs say that they are about."""
+        mission, sortie = ids.encode(ids.MISSION, self.mission), ids.encode(ids.SORTIE, self.id)
+        return {"mission": mission, "sortie": sortie, "attempt": self.attempt}
+
 
 # A lease is trusted for less than it lasts: for the time that the claim or renewal took to come back, and a little more.
 MARGIN_S = 1.0

@@ -22,7 +22,7 @@ from django.db import InterfaceError, OperationalError, connection
 
 from agents import drivers
 from agents.drivers.base import Brief, Driver, Evidence, Limits, Stop
-from fleet import errors, ids, statements
+from fleet import errors, ids, logs, statements
 from missions import artifacts, surroundings, verdict
 from missions.claims import Claim
 from missions.plan import SortieSpec, added, templates
@@ -52,6 +52,7 @@ def fly(*, claim: Claim, kit: Kit, page: Page, stop: Stop) -> Settlement:
     """Fly one attempt and judge it. Where Postgres does not answer, it is asked again until the attempt is stopped."""
     spec = SortieSpec.from_json(claim.spec)
     scratch = settings.FLEET_HOME.scratch / claim.marker.replace("/", "-")
+    before = logs.about.set(claim.named)
     try:
         driver, brief, check = insist(lambda: prepare(claim=claim, spec=spec, kit=kit, scratch=scratch), stop=stop)
         evidence = drive(driver=driver, brief=brief, page=page, stop=stop)
@@ -70,6 +71,7 @@ def fly(*, claim: Claim, kit: Kit, page: Page, stop: Stop) -> Settlement:
         log.exception("%s: its driver raised", claim.marker)
         return verdict.failed(claim=claim, spec=spec, error=f"{type(surprise).__name__}: {surprise}")
     finally:
+        logs.about.reset(before)
         if spec.driver != "scripted":
             shutil.rmtree(scratch, ignore_errors=True)
 

@@ -13,6 +13,7 @@ from axes.backends import AxesStandaloneBackend
 from axes.helpers import get_cool_off
 from django.conf import settings
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.debug import sensitive_post_parameters
@@ -31,6 +32,8 @@ class Lockout(AxesStandaloneBackend):  # type: ignore[misc]
     def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         if request is not None:  # without one it is this very host that asks, in a command or a test
             super().authenticate(request, **credentials)
+            if "\0" in str(credentials.get("username")):
+                raise PermissionDenied("No user has such a name, and Postgres refuses to look.")
 
 
 def username(request: HttpRequest, credentials: dict[str, Any] | None) -> str:

@@ -1,0 +1,127 @@
+"""Who guesses passwords is stopped: by the number of tries from an address, and by the name that is guessed at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from axes.models import AccessAttempt
+from django.contrib.auth import authenticate
+from django.contrib.auth.models import User
+from django.core.cache import caches
+from django.core.management import call_command
+from django.db.models import F
+from django.test import Client, RequestFactory, override_settings
+
+from fleet.limits import addresses, signin
+from fleet.limits.rates import OFF, Rate
+from tests.support import web
+
+pytestmark = pytest.mark.django_db
+
+PAGE = "/admin/login/"
+FAILURES = 3
+
+
+@pytest.fixture(autouse=True)
+def few() -> Iterator[None]:
+    caches["default"].clear()
+    User.objects.create_superuser("ann", password=web.PASSWORD)
+    with override_settings(
+        FLEET_LOCKOUT_FAILURES=FAILURES, AXES_FAILURE_LIMIT=FAILURES, FLEET_LIMIT_AUTH=OFF,
+        FLEET_TRUSTED_PROXIES=addresses.parse_networks("127.0.0.1"),
+    ):  # fmt: skip
+        yield
+    caches["default"].clear()
+
+
+def sign_in(password: str, *, name: str = "ann", address: str = "198.51.100.1") -> int:
+    form = {"username": name, "password": password}
+    return Client().post(PAGE, form, headers={"X-Forwarded-For": address}).status_code
+
+
+def test_after_some_failures_even_the_right_password_is_not_taken() -> None:
+    assert [sign_in("a guess") for _ in range(FAILURES - 1)] == [200] * (FAILURES - 1)
+    assert sign_in("a guess") == 429
+    answer = Client().post(
+        PAGE, {"username": "ann", "password": web.PASSWORD}, headers={"X-Forwarded-For": "198.51.100.1"}
+    )
+    assert (answer.status_code, answer["Retry-After"]) == (429, "900")
+    assert "3 sign-ins under this name failed from your address" in answer.content.decode()
+    assert "15 minutes" in answer.content.decode()
+
+
+def test_the_owner_of_the_name_signs_in_from_elsewhere_and_others_from_there() -> None:
+    User.objects.create_superuser("bob", password=web.PASSWORD)
+    assert [sign_in("a guess") for _ in range(FAILURES)][-1] == 429
+    assert sign_in(web.PASSWORD, address="198.51.100.2") == 302
+    assert sign_in(web.PASSWORD, name="bob") == 302
+    assert sign_in(web.PASSWORD) == 429
+
+
+def test_a_success_forgives_what_went_before() -> None:
+    for _ in range(3):
+        assert sign_in("a guess") == 200
+        assert sign_in(web.PASSWORD) == 302
+
+
+def test_it_ends_by_itself_and_tries_meanwhile_do_not_prolong_it() -> None:
+    assert [sign_in("a guess") for _ in range(FAILURES + 2)][-1] == 429
+    before = AccessAttempt.objects.get().attempt_time
+    assert sign_in(web.PASSWORD) == 429
+    assert AccessAttempt.objects.get().attempt_time == before
+    AccessAttempt.objects.update(attempt_time=F("attempt_time") - timedelta(minutes=16))
+    assert sign_in(web.PASSWORD) == 302
+
+
+def test_an_operator_ends_it() -> None:
+    assert [sign_in("a guess") for _ in range(FAILURES)][-1] == 429
+    call_command("axes_reset_username", "ann", verbosity=0)
+    assert sign_in(web.PASSWORD) == 302
+
+
+def test_what_asks_with_a_request_is_counted_too_and_told() -> None:
+    def ask(password: str) -> tuple[bool, bool]:
+        request = RequestFactory().post("/api/v1/auth/token")
+        return authenticate(request, username="ann", password=password) is not None, signin.locked(request)
+
+    assert [ask("a guess") for _ in range(FAILURES)] == [(False, False)] * (FAILURES - 1) + [(False, True)]
+    assert ask(web.PASSWORD) == (False, True)
+    assert authenticate(username="ann", password=web.PASSWORD) is not None, (
+        "without a request it is this host that asks"
+    )
+
+
+@pytest.mark.parametrize("name", ["an\0n", "x" * 10_000, "", "'; DROP TABLE auth_user; --", "🦊"])
+def test_no_name_is_too_odd_to_be_counted(name: str) -> None:
+    request = RequestFactory().post("/api/v1/auth/token")
+    for _ in range(FAILURES):
+        assert authenticate(request, username=name, password="a guess") is None
+    assert signin.locked(request)
+    assert sign_in("a guess", name=name, address="198.51.100.7") == 200
+
+
+def test_no_password_is_kept() -> None:
+    sign_in("a very secret guess")
+    kept = AccessAttempt.objects.values().get()
+    assert "a very secret guess" not in str(kept)
+    assert kept["ip_address"] == "198.51.100.1"
+
+
+def test_the_sign_in_page_counts_tries_by_address_whatever_the_name() -> None:
+    with override_settings(FLEET_LIMIT_AUTH=Rate(4, 3_600)):
+        assert [sign_in("a guess", name=f"user{n}") for n in range(4)] == [200] * 4
+        refused = Client().post(PAGE, {}, headers={"X-Forwarded-For": "198.51.100.1"})
+        assert (refused.status_code, refused["RateLimit-Limit"], refused["RateLimit-Remaining"]) == (429, "4", "0")
+        assert 0 < int(refused["Retry-After"]) <= 3_600
+        assert refused.content.decode().startswith("Too many requests: 4 are allowed")
+        assert sign_in(web.PASSWORD, address="198.51.100.2") == 302
+        assert Client().get(PAGE, headers={"X-Forwarded-For": "198.51.100.1"}).status_code == 200, (
+            "to look costs nothing"
+        )
+
+
+def test_a_client_that_forges_its_address_is_still_the_same() -> None:
+    with override_settings(FLEET_LIMIT_AUTH=Rate(2, 3_600), FLEET_TRUSTED_PROXIES=[]):
+        assert [sign_in("a guess", name=str(n), address=f"198.51.100.{n}") for n in range(3)] == [200, 200, 429]

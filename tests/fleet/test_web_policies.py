@@ -1,0 +1,139 @@
+"""What browsers are told that pages may do, and which other sites may use the API: none, unless an operator names them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+from django.test import AsyncRequestFactory, Client, RequestFactory, override_settings
+
+from fleet.web.policies import Policies
+from tests.support import web
+from tests.support.supervised import CHECKOUT
+
+BOARD = "https://board.example.org"
+POLICY = "Content-Security-Policy"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/api/v1/", "/metrics", "/nothing/here"])
+@pytest.mark.django_db
+def test_what_is_no_page_may_do_nothing(client: Client, path: str) -> None:
+    policy = client.get(path)[POLICY]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "script-src" not in policy
+
+
+@pytest.mark.django_db
+def test_no_script_in_a_page_of_the_admin_runs() -> None:
+    answer = web.superuser().get("/admin/")
+    directives = dict(part.strip().split(" ", 1) for part in answer[POLICY].split(";"))
+    assert directives["script-src"] == "'self' 'unsafe-eval'"
+    assert directives["form-action"] == directives["connect-src"] == "'self'"
+    assert directives["default-src"] == directives["base-uri"] == "'none'"
+    assert answer["X-Frame-Options"] == "DENY"
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert answer["Referrer-Policy"] == answer["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert "camera=()" in answer["Permissions-Policy"]
+
+
+def test_a_view_keeps_a_policy_of_its_own_in_threads_and_without() -> None:
+    def stored(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("", headers={POLICY: "sandbox"})
+
+    async def streamed(request: HttpRequest) -> HttpResponse:
+        return stored(request)
+
+    async def other(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("")
+
+    request = AsyncRequestFactory().get("/admin/")
+    assert Policies(stored)(RequestFactory().get("/"))[POLICY] == "sandbox"
+    assert asyncio.run(Policies(streamed)(request))[POLICY] == "sandbox"
+    assert "'unsafe-eval'" in asyncio.run(Policies(other)(request))[POLICY]
+
+
+def cors(answer: HttpResponse) -> dict[str, str]:
+    return {name: value for name, value in answer.items() if name.lower().startswith("access-control-")}
+
+
+PREFLIGHT = {
+    "Origin": BOARD,
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "authorization",
+}
+
+
+@pytest.mark.django_db
+def test_without_a_list_no_other_site_may_use_the_api(client: Client) -> None:
+    assert cors(client.options("/api/v1/", headers=PREFLIGHT)) == {}
+    assert cors(client.get("/api/v1/", headers={"Origin": BOARD})) == {}
+
+
+@pytest.mark.django_db
+@override_settings(CORS_ALLOWED_ORIGINS=[BOARD])
+def test_a_site_on_the_list_may_use_the_api_with_tokens_and_nothing_else(client: Client) -> None:
+    preflight = client.options("/api/v1/", headers=PREFLIGHT)
+    assert preflight.status_code == 200
+    told = {name.lower(): value for name, value in cors(preflight).items()}
+    assert told["access-control-allow-origin"] == BOARD
+    assert "authorization" in told["access-control-allow-headers"]
+    assert "POST" in told["access-control-allow-methods"]
+    assert "access-control-allow-credentials" not in told
+    answer = client.get("/api/v1/", headers={"Origin": BOARD})
+    assert answer["Access-Control-Allow-Origin"] == BOARD
+    assert "origin" in answer["Vary"].lower()
+    for origin in (
+        "https://board.example.org.evil.example",
+        "http://board.example.org",
+        "null",
+        "https://evil.example",
+    ):
+        assert cors(client.get("/api/v1/", headers={"Origin": origin})) == {}
+    for path in ("/admin/login/", "/healthz", "/metrics"):
+        assert cors(client.get(path, headers={"Origin": BOARD})) == {}
+
+
+LOOK = """
+import django, json; django.setup()
+from django.test import Client
+def ask(path, **more):
+    answer = Client(headers=more).get(path)
+    return [answer.status_code, dict(answer.items()), {n: bool(c["secure"]) for n, c in answer.cookies.items()}]
+print(json.dumps([ask("/admin/login/"), ask("/admin/login/", **{"X-Forwarded-Proto": "https"}), ask("/healthz")]))
+"""
+
+
+def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    there = {**os.environ, "DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_ALLOWED_HOSTS": "testserver", **env}
+    return subprocess.run(
+        [sys.executable, *arguments], env=there, cwd=CHECKOUT, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_with_https_nothing_goes_in_the_clear_but_the_probes() -> None:
+    done = run("-c", LOOK, FLEET_HTTPS="yes", FLEET_TRUSTED_PROXIES="127.0.0.1")
+    assert done.returncode == 0, done.stderr
+    clear, secure, health = json.loads(done.stdout)
+    assert (clear[0], clear[1]["Location"]) == (301, "https://testserver/admin/login/")
+    assert secure[0] == 200
+    assert secure[1]["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
+    assert secure[2] == {"csrftoken": True}
+    assert health[0] == 200
+
+
+def test_the_deployment_check_is_clean_with_https_and_says_what_is_missing_without() -> None:
+    with_https = run(
+        "manage.py", "check", "--deploy", "--tag", "security", "--fail-level", "WARNING", FLEET_HTTPS="yes"
+    )
+    assert with_https.returncode == 0, with_https.stderr
+    without = run("manage.py", "check", "--deploy", "--tag", "security")
+    found = {word.strip("():") for word in without.stderr.split() if word.startswith("(security.")}
+    assert found == {"security.W004", "security.W008", "security.W012", "security.W016"}
+    page = (CHECKOUT / "docs" / "security.md").read_text()
+    assert all(name in page for name in found)
