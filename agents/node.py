@@ -359,7 +359,7 @@ class Supervisor:
 def _ear() -> psycopg.Connection[Any]:
     """A connection that hears orders; apart from Django's, so that a notification wakes the loop at once."""
     given = connection.get_connection_params()
-    for ours in ("cursor_factory", "context", "prepare_threshold", "server_side_binding"):
+    for ours in ("cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"):
         given.pop(ours, None)
     made: psycopg.Connection[Any] = psycopg.connect(**given, autocommit=True, application_name="fleet node")
     made.execute(f"LISTEN {operations.CHANNEL}")

@@ -3,6 +3,8 @@ from importlib import import_module
 from django.apps import AppConfig
 from django.utils.module_loading import autodiscover_modules
 
+from fleet.audit import signins
+
 
 class FleetConfig(AppConfig):
     name = "fleet"
@@ -12,3 +14,4 @@ class FleetConfig(AppConfig):
         """Let the apps above register what they have to tell Prometheus, and whoever asks whether all is well."""
         autodiscover_modules("metrics", "health")
         import_module("fleet.checks")
+        signins.connect()

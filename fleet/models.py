@@ -1,5 +1,6 @@
 from fleet.access.models import Account, Key, Session
 from fleet.api.models import Answer
+from fleet.audit.models import Entry, Seal
 from fleet.events.models import Event
 
-__all__ = ["Account", "Answer", "Event", "Key", "Session"]
+__all__ = ["Account", "Answer", "Entry", "Event", "Key", "Seal", "Session"]

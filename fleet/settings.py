@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -151,6 +152,8 @@ DATABASES = {
             "options": "-c idle_in_transaction_session_timeout=60s",
             **FLEET_ENDPOINTS.postgres.options,
             **pool.options(process=FLEET_PROCESS, most=FLEET_WEB_POOL),
+            # By this the audit trail tells the fleet's own writes from those of others, such as people in a shell.
+            "application_name": "manage.py shell" if sys.argv[1:2] == ["shell"] else "fleet",
         },
         "CONN_HEALTH_CHECKS": True,  # of a pool's connections: none is given out that a restart of Postgres has cut
     }

@@ -11,6 +11,7 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import Error, connection
 
+from fleet.audit import sealing
 from fleet.events import services
 from missions import admission, alerts, dispatch, scaling
 from missions.hints import Hinter
@@ -51,6 +52,7 @@ class Control:
             self._scaled = time.monotonic()
             self._do(scaling.scale)
         self._do(services.record)
+        self._do(sealing.seal)
         self._do(self._alerts.look_when_due)
         if (queued := self._do(dispatch.hint)) is not None:
             self.hinter.ring(*queued)

@@ -35,7 +35,7 @@ def connect(*, name: str) -> Connection:
     taken = {
         key: value
         for key, value in given.items()
-        if key not in {"cursor_factory", "context", "prepare_threshold", "server_side_binding"}
+        if key not in {"cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"}
     }
     taken["options"] = f"{taken.get('options', '')} {_PINNED}".strip()
     return psycopg.connect(

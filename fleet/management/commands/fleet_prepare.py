@@ -10,12 +10,17 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import connection
 
+from fleet.audit import protection
+
 ADMIN = "admin"
 _LOCK = 0x666C656574  # "fleet": two hosts that start at once migrate one after the other
 
 
 class Command(BaseCommand):
-    help = "Apply the migrations, and make the first admin, with the generated password, where there is no superuser."
+    help = (
+        "Apply the migrations, put the audit trail out of the fleet's own reach, and make the first admin, with the "
+        "generated password, where there is no superuser."
+    )
     requires_system_checks = []
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -23,6 +28,7 @@ class Command(BaseCommand):
             cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
             try:
                 call_command("migrate", interactive=False, verbosity=1, stdout=self.stdout, stderr=self.stderr)
+                protection.protect()
                 self._ensure_admin()
             finally:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])

@@ -18,6 +18,7 @@ from django.db.migrations.executor import MigrationExecutor
 from agents import discovery
 from agents.drivers import sandbox
 from agents.models import Agent, AgentType, Node
+from fleet.audit import protection
 from fleet.console import lines
 from fleet.errors import FleetError
 from fleet.management.operator import OperatorCommand
@@ -104,6 +105,7 @@ def _services() -> Iterator[Finding]:
         left = executor.migration_plan(executor.loader.graph.leaf_nodes())
         yield Finding("migrations", not left, f"{len(left)} to apply", "Run manage.py migrate." if left else "")
         if not left:
+            yield from _trail()
             yield from _agents(start)
     except Error as fault:
         yield Finding("postgres", False, (str(fault).strip().splitlines() or ["does not answer"])[0], start)
@@ -115,6 +117,12 @@ def _services() -> Iterator[Finding]:
         yield Finding("redis", True, "answers")
     except redis.RedisError as fault:
         yield Finding("redis", False, str(fault), start)
+
+
+def _trail() -> Iterator[Finding]:
+    gaps = protection.gaps()
+    said = f"protected by its chain only: {gaps[0]}" if gaps else "the fleet's own role can only add to it"
+    yield Finding("audit trail", not gaps, said, protection.remedy() if gaps else "")
 
 
 def _agents(start: str) -> Iterator[Finding]:

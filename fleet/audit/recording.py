@@ -1,0 +1,44 @@
+"""Writing an entry: one INSERT, in the caller's transaction, so that an effect and its entry are there together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from django.db import connection
+
+from fleet import statements
+from fleet.access import caller
+from fleet.audit import redaction
+
+
+def record(
+    *,
+    kind: str,
+    outcome: Literal["ok", "denied", "failed"] = "ok",
+    subject: str = "",
+    before: object = None,
+    after: object = None,
+    data: Mapping[str, object] | None = None,
+) -> None:
+    """Write down that the current caller did this, or tried.
+
+    `kind` says what ("role.changed"), `subject` to what (a typed id); `before` and `after` are what JSON can say of the
+    change. Secrets are taken out (fleet.audit.redaction). A denial is recorded after the transaction that it ends has been
+    rolled back, or it goes with it.
+    """
+    who = caller.current()
+    values = {
+        "kind": redaction.text(kind, most=60),
+        "outcome": outcome,
+        "actor": redaction.text(who.name, most=200),
+        "user": who.user,
+        "address": redaction.text(who.address, most=64),
+        "request": redaction.text(who.request, most=100),
+        "subject": redaction.text(subject, most=200),
+        "before": None if before is None else redaction.document(before),
+        "after": None if after is None else redaction.document(after),
+        "data": redaction.document(data or {}),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("fleet", "audit_record"), values)

@@ -1,0 +1,92 @@
+"""Seal what has been written into the chain, in batches: a chain inline would make all who write wait for each other.
+
+Entries become visible out of order, so they are taken by transaction, up to the oldest that still runs; none is left out.
+An entry names the cluster that counted its transaction, for a database that is restored elsewhere counts from anew: there,
+what its old cluster had not sealed comes first.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Q
+from django.db.models.expressions import RawSQL
+
+from fleet.audit import chain
+from fleet.audit.chain import Position
+from fleet.audit.models import Entry, Seal
+
+BATCH = 1_000
+_LOCK = 0x666C7365616C  # "flseal": one link at a time
+SETTLED = RawSQL(
+    "(pg_snapshot_xmin(pg_current_snapshot())::text::bigint)", []
+)  # the oldest transaction that still runs
+NEXT = RawSQL("(pg_snapshot_xmax(pg_current_snapshot())::text::bigint)", [])  # the first that has not been seen
+
+
+def seal(*, batch: int = BATCH) -> int:
+    """Seal all that can be sealed now, so many at a time; how many entries. 0 where somebody else is at it."""
+    sealed = 0
+    while some := _link(batch):
+        sealed += some
+    return sealed
+
+
+def here() -> tuple[int, datetime]:
+    """This cluster's system identifier, and the time by the database's clock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT system_identifier, clock_timestamp() FROM pg_control_system()")
+        cluster, now = cursor.fetchone()
+    return cluster, now
+
+
+def _link(batch: int) -> int:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
+        if cursor.fetchone() != (True,):
+            return 0
+        head = Seal.objects.order_by("-number").first()
+        current, now = here()
+        for cluster in [*_left(head, current), current]:
+            settled = Q() if cluster != current else Q(xid__lt=SETTLED)
+            entries = Entry.objects.filter(settled, chain.after(_reached(head, cluster)), cluster=cluster)
+            if rows := list(chain.rows(entries)[:batch]):
+                _append(head, cluster, now, rows)
+                return len(rows)
+    return 0
+
+
+def _left(head: Seal | None, current: int) -> list[int]:
+    """The clusters that this database has come from and that may have left something to seal."""
+    if head is None:
+        return list(
+            Entry.objects.exclude(cluster=current).order_by("cluster").values_list("cluster", flat=True).distinct()
+        )
+    return [] if head.cluster == current else [head.cluster]
+
+
+def _reached(head: Seal | None, cluster: int) -> Position:
+    last = head
+    if head is not None and head.cluster != cluster:
+        last = Seal.objects.filter(cluster=cluster).order_by("-number").first()
+    return Position() if last is None else Position(last.last_xid, last.last_id)
+
+
+def _append(head: Seal | None, cluster: int, now: datetime, rows: list[tuple[Any, ...]]) -> None:
+    first, last = (dict(zip(chain.COLUMNS, row, strict=True)) for row in (rows[0], rows[-1]))
+    link = Seal(
+        number=1 if head is None else head.number + 1,
+        at=now,
+        cluster=cluster,
+        first_xid=first["xid"],
+        first_id=first["id"],
+        last_xid=last["xid"],
+        last_id=last["id"],
+        count=len(rows),
+        leaves=chain.packed([chain.leaf(row) for row in rows]),
+        previous=chain.START if head is None else head.digest,
+    )
+    link.digest = chain.digest(link)
+    link.save(force_insert=True)

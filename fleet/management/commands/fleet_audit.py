@@ -1,0 +1,103 @@
+"""`manage.py fleet_audit list|verify|protect`: the audit trail."""
+
+from __future__ import annotations
+
+import json
+import re
+from argparse import ArgumentParser, ArgumentTypeError
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import connection
+from django.utils import timezone
+
+from fleet.audit import chain, protection, queries, verification
+from fleet.audit.models import Outcome
+from fleet.console import arguments, lines
+from fleet.management.operator import OperatorCommand
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class Command(OperatorCommand):
+    help = "Show who did what, and prove that nothing of it was removed, changed, reordered or put in afterwards."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True)
+        listing = actions.add_parser("list", help="the last entries, the newest first")
+        listing.add_argument("--kind", default="", help="of this kind, or below it: role finds role.changed")
+        listing.add_argument("--actor", default="", help="by this one: user:ann, key:flk_…, database:postgres")
+        listing.add_argument("--subject", default="", help="about this: msn_…, user:ann, missions_sortie")
+        listing.add_argument("--outcome", default="", choices=Outcome.values, help="that ended so")
+        listing.add_argument("--since", type=_since, help="from then on: 2026-01-31T10:00 (UTC), or 90m, 24h, 7d ago")
+        listing.add_argument("-n", "--limit", type=arguments.count, default=50, help="at most so many (50)")
+        listing.add_argument("--json", action="store_true", help="one JSON object a line")
+        check = actions.add_parser("verify", help="go along the chain; 1 where something does not agree")
+        check.add_argument(
+            "--head",
+            type=_head,
+            metavar="NUMBER:DIGEST",
+            help="a seal as `verify` told it earlier; it must be there still",
+        )
+        check.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        actions.add_parser(
+            "protect", help="print the SQL with which a superuser takes the trail out of the fleet's hands"
+        )
+
+    def act(self, **options: Any) -> int:
+        match options["action"]:
+            case "list":
+                return self._list(options)
+            case "verify":
+                return self._verify(head=options["head"], as_json=options["json"])
+        connection.ensure_connection()  # which says how names are quoted
+        self.stdout.write(protection.statement().as_string(connection.connection).rstrip())
+        return 0
+
+    def _list(self, options: dict[str, Any]) -> int:
+        chosen = {name: options[name] for name in ("kind", "actor", "subject", "outcome", "since")}
+        width = lines.columns(self.stdout)
+        for entry in queries.entries(**chosen)[: options["limit"]].iterator(chunk_size=200):
+            told = queries.described(entry)
+            if options["json"]:
+                self.stdout.write(json.dumps(told))
+                continue
+            change = {name: told[name] for name in ("before", "after") if told[name] is not None} | told["data"]
+            said = (
+                f"{entry.id} {entry.at:%Y-%m-%d %H:%M:%S} {entry.outcome} {entry.kind} {entry.actor} "
+                f"{entry.address} {entry.subject} {json.dumps(change, ensure_ascii=False) if change else ''}"
+            )
+            self.stdout.write(lines.fitted(lines.one(said), width=width))
+        return 0
+
+    def _verify(self, *, head: tuple[int, str] | None, as_json: bool) -> int:
+        report = verification.verify(head=head)
+        if as_json:
+            self.show({"ok": not report.faults, **asdict(report), "protected": not protection.gaps()})
+        else:
+            for fault in report.faults:
+                self.stdout.write(f"{fault.what.upper():<9} {fault.said}")
+            entries, seals = f"{report.entries:,} entries", lines.counted(report.seals, "seal")
+            self.stdout.write(f"{entries} in {seals} agree; {report.waiting} wait to be sealed.")
+            if report.digest != chain.START:
+                self.stdout.write(f"The last seal is {report.number}:{report.digest}")
+            for gap in protection.gaps():
+                self.say(f"Only the chain protects the trail: the fleet's role can change it, for {gap}.")
+        return 1 if report.faults else 0
+
+
+def _since(text: str) -> datetime:
+    if found := re.fullmatch(r"(\d{1,7})([smhd])", text):
+        return timezone.now() - timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is neither a time, as 2026-01-31T10:00, nor an age, as 24h") from None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def _head(text: str) -> tuple[int, str]:
+    if not (found := re.fullmatch(r"(\d{1,18}):([0-9a-f]{64})", text)):
+        raise ArgumentTypeError("it is a number, a colon and 64 hexadecimal digits, as `verify` tells it")
+    return int(found[1]), found[2]

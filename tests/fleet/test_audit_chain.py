@@ -1,0 +1,297 @@
+"""The chain holds every entry, in the order of transactions, and shows whatever is done to it afterwards."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from django.db import connection, connections, transaction
+from hypothesis import HealthCheck, given
+from hypothesis import settings as trying
+from hypothesis import strategies as st
+
+from fleet import audit
+from fleet.audit import chain, sealing, verification
+from fleet.audit.models import Entry, Seal
+from fleet.audit.verification import Fault
+from tests.support.tampering import run, tampering
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def written(number: int) -> list[int]:
+    """The ids of so many new entries, each of a transaction of its own, and none sealed."""
+    for count in range(number):
+        audit.record(kind="test.chain", subject=f"thing {count}", data={"n": count})
+    return sorted(Entry.objects.order_by("-id").values_list("id", flat=True)[:number])
+
+
+@pytest.fixture
+def links() -> list[tuple[Seal, list[int]]]:
+    """Five seals of four entries each, at the end of a chain that is good."""
+    sealing.seal()
+    made = []
+    for _ in range(5):
+        ids = written(4)
+        assert sealing.seal() == 4
+        made.append((Seal.objects.order_by("-number")[0], ids))
+    assert faults() == []
+    return made
+
+
+def faults(**more: object) -> list[Fault]:
+    return verification.verify(unsealed_s=0, **more).faults  # type: ignore[arg-type]
+
+
+def told() -> list[tuple[str, int, str]]:
+    return [(fault.of, fault.number, fault.what) for fault in faults()]
+
+
+def test_what_is_written_is_sealed_once_and_in_order() -> None:
+    sealing.seal()
+    before = verification.verify(unsealed_s=0)
+    ids = written(5)
+    assert verification.verify().waiting == 5
+    assert sealing.seal() == 5
+    assert sealing.seal() == 0
+    after = verification.verify(unsealed_s=0)
+    assert (after.seals, after.entries, after.waiting, after.faults) == (before.seals + 1, before.entries + 5, 0, [])
+    seal = Seal.objects.order_by("-number")[0]
+    assert [leaf.id for leaf in chain.unpacked(bytes(seal.leaves))] == ids
+    assert seal.previous == before.digest
+    assert seal.digest == after.digest
+
+
+def test_many_are_sealed_in_batches() -> None:
+    sealing.seal()
+    written(7)
+    assert sealing.seal(batch=3) == 7
+    assert list(Seal.objects.order_by("-number").values_list("count", flat=True)[:3]) == [1, 3, 3]
+    assert faults() == []
+
+
+def in_a_thread(deed: Callable[[], object]) -> threading.Thread:
+    def work() -> None:
+        deed()
+        connections.close_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_one_that_commits_late_is_not_left_out() -> None:
+    sealing.seal()
+    drawn, over = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        with transaction.atomic():
+            audit.record(kind="test.late")
+            drawn.set()
+            over.wait(20)
+
+    thread = in_a_thread(slow)
+    assert drawn.wait(10)
+    audit.record(kind="test.early")
+    assert sealing.seal() == 0  # what the slow one may yet precede
+    assert faults() == []  # and that is no fault, however long it lasts
+    over.set()
+    thread.join(10)
+    assert sealing.seal() == 2
+    assert list(Entry.objects.order_by("xid", "id").values_list("kind", flat=True))[-2:] == ["test.late", "test.early"]
+    assert faults() == []
+
+
+def test_sealers_that_meet_make_one_chain() -> None:
+    written(40)
+    ready = threading.Barrier(4)
+
+    def seal() -> None:
+        ready.wait(10)
+        for _ in range(20):
+            audit.record(kind="test.busy")
+            sealing.seal()
+
+    threads = [in_a_thread(seal) for _ in range(4)]
+    for thread in threads:
+        thread.join(30)
+    sealing.seal()
+    report = verification.verify(unsealed_s=0)
+    assert report.faults == []
+    assert report.entries == Entry.objects.count()
+
+
+def test_a_removed_entry_is_named(links: list[tuple[Seal, list[int]]]) -> None:
+    gone = links[2][1][1]
+    with tampering():
+        run("DELETE FROM fleet_audit.entry WHERE id = %s", gone)
+        assert told() == [("entry", gone, "removed")]
+    assert told() == []
+
+
+def test_a_changed_entry_is_named(links: list[tuple[Seal, list[int]]]) -> None:
+    one = links[1][1][3]
+    for change in (
+        "actor = 'user:eve'", "outcome = 'denied'", "at = at + interval '1 microsecond'", "data = data || '{\"n\": 9}'",
+        "user_id = 1", "before = '1'", "after = 'null'", "address = '::1'", "kind = 'x'", "subject = ''", "request = 'r'",
+    ):  # fmt: skip
+        with tampering():
+            run(f"UPDATE fleet_audit.entry SET {change} WHERE id = {one}")
+            assert told() == [("entry", one, "changed")], change
+
+
+def swap(one: int, other: int) -> None:
+    run(
+        "UPDATE fleet_audit.entry e SET xid = o.xid FROM fleet_audit.entry o "
+        "WHERE (e.id = %s AND o.id = %s) OR (o.id = %s AND e.id = %s)",
+        one, other, one, other,
+    )  # fmt: skip
+
+
+def test_entries_that_changed_places_are_named(links: list[tuple[Seal, list[int]]]) -> None:
+    (_, (first, _, third, _)), (_, (other, *_)) = links[1], links[3]
+    with tampering():
+        swap(first, third)
+        assert told() == [("entry", first, "reordered"), ("entry", third, "reordered")]
+    with tampering():
+        swap(first, other)
+        assert {(of, number, what) for of, number, what in told() if what == "reordered"} == {
+            ("entry", first, "reordered"),
+            ("entry", other, "reordered"),
+        }
+
+
+def test_an_entry_that_was_put_in_is_named(links: list[tuple[Seal, list[int]]]) -> None:
+    like = links[2][1][2]
+    with tampering():
+        run(
+            "INSERT INTO fleet_audit.entry (id, at, cluster, xid, kind, outcome, actor, address, request, subject, data) "
+            "OVERRIDING SYSTEM VALUE SELECT 1000000000, at, cluster, xid, kind, outcome, 'user:ann', address, request, "
+            "subject, data FROM fleet_audit.entry WHERE id = %s",
+            like,
+        )
+        assert told() == [("entry", 1_000_000_000, "inserted")]
+
+
+def test_a_removed_seal_is_named_and_the_others_are_still_compared(links: list[tuple[Seal, list[int]]]) -> None:
+    gone, changed = links[1][0].number, links[3][1][0]
+    with tampering():
+        run("DELETE FROM fleet_audit.seal WHERE number = %s", gone)
+        assert told() == [("seal", gone, "removed")]
+        run("UPDATE fleet_audit.entry SET actor = 'user:eve' WHERE id = %s", changed)
+        assert told() == [("seal", gone, "removed"), ("entry", changed, "changed")]
+
+
+def test_the_first_seals_are_missed_too(links: list[tuple[Seal, list[int]]]) -> None:
+    with tampering():
+        run("DELETE FROM fleet_audit.seal WHERE number < %s", links[1][0].number)
+        assert told()[0] == ("seal", 1, "removed")
+
+
+def test_entries_whose_last_seal_was_removed_are_named(links: list[tuple[Seal, list[int]]]) -> None:
+    seal, ids = links[-1]
+    with tampering():
+        run("DELETE FROM fleet_audit.seal WHERE number = %s", seal.number)
+        assert told() == [("entry", id, "unsealed") for id in ids]
+
+
+def test_a_changed_seal_is_named(links: list[tuple[Seal, list[int]]]) -> None:
+    number = links[2][0].number
+    for change in (
+        "at = at + interval '1 second'", "cluster = cluster + 1", "first_id = first_id + 1", "last_xid = last_xid + 1",
+        "leaves = set_byte(leaves, 20, (get_byte(leaves, 20) + 1) % 256)", "count = 3", "digest = repeat('a', 64)",
+        "leaves = substr(leaves, 41), count = 3", "number = 1000000",
+    ):  # fmt: skip
+        with tampering():
+            run(f"UPDATE fleet_audit.seal SET {change} WHERE number = {number}")
+            assert ("seal", number) in {(of, which) for of, which, _ in told()}, change
+
+
+def test_a_seal_that_was_made_anew_over_changed_entries_does_not_fit_in(links: list[tuple[Seal, list[int]]]) -> None:
+    """Whoever knows the code can make one seal agree with what they changed, and betrays themselves at the next."""
+    seal, (one, *_) = links[2]
+    with tampering():
+        run("UPDATE fleet_audit.entry SET actor = 'user:eve' WHERE id = %s", one)
+        rows = chain.rows(Entry.objects.filter(id__in=links[2][1]))
+        seal.leaves = chain.packed([chain.leaf(row) for row in rows])
+        run(
+            "UPDATE fleet_audit.seal SET leaves = %s, digest = %s WHERE number = %s",
+            seal.leaves, chain.digest(seal), seal.number,
+        )  # fmt: skip
+        assert told() == [("seal", seal.number + 1, "changed")]
+
+
+def test_a_seal_that_was_told_earlier_must_still_be_there(links: list[tuple[Seal, list[int]]]) -> None:
+    seal, ids = links[-1]
+    head = (seal.number, seal.digest)
+    assert faults(head=head) == []
+    with tampering():  # the end cut off, which nothing in the chain can show
+        run("DELETE FROM fleet_audit.seal WHERE number = %s", seal.number)
+        run("DELETE FROM fleet_audit.entry WHERE id = ANY(%s)", ids)
+        assert faults() == []
+        assert [(fault.number, fault.what) for fault in faults(head=head)] == [(seal.number, "removed")]
+        written(1)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT max(number) FROM fleet_audit.seal")
+            assert cursor.fetchone() == (seal.number - 1,)
+    assert [fault.what for fault in faults(head=(seal.number, "0" * 64))] == ["changed"]
+
+
+def test_a_database_that_was_restored_in_another_cluster_goes_on_with_its_chain(
+    links: list[tuple[Seal, list[int]]],
+) -> None:
+    """Transactions count from anew there: the new ones have small numbers, and the old ones seem to lie in the future."""
+    here, _ = sealing.here()
+    old, new = written(2), written(3)  # the old cluster had not sealed all of it
+    with tampering():
+        run("DELETE FROM fleet_audit.seal")
+        run("UPDATE fleet_audit.entry SET cluster = 42, xid = xid + 1000000000 WHERE id < %s", new[0])
+        assert sealing.seal() == Entry.objects.count()
+        assert list(Seal.objects.order_by("number").values_list("cluster", flat=True)) == [42, here]
+        assert list(chain.unpacked(bytes(Seal.objects.get(number=1).leaves)))[-1].id == old[-1]
+        assert faults() == []
+
+
+COLUMNS = ("actor", "kind", "subject", "address", "request", "xid", "id", "at", "outcome")
+
+
+@trying(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(deeds=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 19), st.integers(0, 19)), min_size=1, max_size=3))
+def test_whatever_is_done_to_it_the_chain_shows_it(
+    links: list[tuple[Seal, list[int]]], deeds: list[tuple[int, int, int]]
+) -> None:
+    ids = [id for _, four in links for id in four]
+    numbers = [seal.number for seal, _ in links]
+    with tampering():
+        before = state()
+        for what, one, other in deeds:
+            tamper(what, ids[one], ids[other], numbers[one % 5], numbers[other % 5])
+        assert bool(faults()) == (state() != before)
+
+
+def state() -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+    seals = Seal.objects.order_by("number", "digest").values_list()
+    return sorted(chain.rows(Entry.objects.all()), key=str), [(*row[:8], bytes(row[8]), *row[9:]) for row in seals]
+
+
+def tamper(what: int, one: int, other: int, seal: int, another: int) -> None:
+    match what:
+        case 0:
+            run("DELETE FROM fleet_audit.entry WHERE id = %s", one)
+        case 1:
+            column = COLUMNS[other % 5]
+            run(f"UPDATE fleet_audit.entry SET {column} = left({column} || 'x', 60) WHERE id = {one}")
+        case 2:
+            swap(one, other)
+        case 3:
+            run("UPDATE fleet_audit.entry SET xid = xid + %s WHERE id = %s", other % 7 - 3, one)
+        case 4:
+            run("DELETE FROM fleet_audit.seal WHERE number = %s", seal)
+        case 5:
+            run(
+                "UPDATE fleet_audit.seal SET number = CASE number WHEN %s THEN %s ELSE %s END WHERE number IN (%s, %s)",
+                seal, another, seal, seal, another,
+            )  # fmt: skip
+        case 6:
+            run("UPDATE fleet_audit.seal SET last_id = last_id + 1, count = count + 1 WHERE number = %s", seal)

@@ -1,0 +1,48 @@
+"""Doing to the audit trail what a superuser could, and undoing it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connection, transaction
+
+
+class _Undo(Exception):
+    pass
+
+
+@contextmanager
+def tampering() -> Iterator[None]:
+    """Within this block the tables of the trail refuse nothing; after it they are as before."""
+    try:
+        with transaction.atomic():
+            run(
+                "ALTER TABLE fleet_audit.entry DISABLE TRIGGER refuse; ALTER TABLE fleet_audit.seal DISABLE TRIGGER refuse"
+            )
+            run("ALTER TABLE fleet_audit.entry DROP CONSTRAINT entry_pkey; DROP INDEX fleet_audit.entry_in_order")
+            run("ALTER TABLE fleet_audit.seal DROP CONSTRAINT seal_pkey, DROP CONSTRAINT seal_digest_key")
+            run("ALTER TABLE fleet_audit.seal DROP CONSTRAINT seal_previous_key, DROP CONSTRAINT seal_check")
+            yield
+            raise _Undo
+    except _Undo:
+        pass
+
+
+def run(statement: str, *values: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values or None)
+
+
+@contextmanager
+def tampered(entry: int) -> Iterator[None]:
+    """An entry of `system`'s that says another actor, for all to see; set right afterwards."""
+    change = "UPDATE fleet_audit.entry SET actor = %s WHERE id = %s"
+    run("ALTER TABLE fleet_audit.entry DISABLE TRIGGER refuse")
+    try:
+        run(change, "user:eve", entry)
+        yield
+    finally:
+        run(change, "system", entry)
+        run("ALTER TABLE fleet_audit.entry ENABLE ALWAYS TRIGGER refuse")
