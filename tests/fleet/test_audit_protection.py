@@ -66,6 +66,11 @@ def test_after_the_fleet_was_prepared_its_own_role_can_add_to_the_trail_and_do_n
         fleet.execute("UPDATE auth_user SET first_name = 'x'")  # still caught, by a function that is not the fleet's
         found = fleet.execute("SELECT actor, subject FROM fleet_audit.entry WHERE kind = 'database.update'").fetchall()
         assert found == [("database:fleet", "auth_user")]
+    sealed = manage(private_services, "shell", "-c", "from fleet.audit import sealing; print(sealing.seal())")
+    assert sealed.stdout.splitlines()[-1:] == ["2"], sealed.stderr
+    verified = manage(private_services, "fleet_audit", "verify", "--json")
+    assert '"protected": true' in verified.stdout
+    assert verified.returncode == 0, verified.stdout
     with session(private_services, as_superuser=True) as boss, pytest.raises(psycopg.Error, match="only added to"):
         boss.execute("DELETE FROM fleet_audit.entry")
     said = manage(private_services, "fleet_doctor").stdout

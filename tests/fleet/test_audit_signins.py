@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.conf import settings
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
 from django.http import HttpRequest
@@ -54,3 +55,12 @@ def test_the_address_is_the_one_that_is_known_of_the_caller(ann: User) -> None:
         assert authenticate(request, username="ann", password="wrong") is None
     entry = Entry.objects.filter(kind="sign_in").order_by("-id")[0]
     assert (entry.address, entry.request, entry.actor) == ("192.0.2.9", "req-1", "anonymous")
+
+
+def test_a_lockout_is_told_once_it_begins(ann: User, client: Client) -> None:
+    for _ in range(settings.AXES_FAILURE_LIMIT + 1):
+        client.post("/admin/login/", {"username": "ann", "password": "guessed-it-wrong"})
+    client.post("/admin/login/", {"username": "ann", "password": PASSWORD})
+    found = Entry.objects.filter(kind="lockout").order_by("-id")[0]
+    assert (found.outcome, found.subject, found.address) == ("denied", "user:ann", "127.0.0.1")
+    assert ("sign_in", "ok", "user:ann") not in [line[:3] for line in told()]
