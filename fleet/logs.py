@@ -18,11 +18,14 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from fleet.access import caller
+from fleet.audit import redaction
 from fleet.console import lines
 
-STYLES = ("plain", "json")
+STYLES: tuple[str, ...] = ("plain", "json")
 _OTHERS = ("django", "django.server", "uvicorn")  # these would speak by handlers of their own
 
+_LONG = ("event", "exception")
+_MOST = 20_000  # characters of each of these
 Named = Callable[[], Mapping[str, str | int]]
 about: ContextVar[Named | None] = ContextVar("fleet_log_about", default=None)
 """What the work here is about, `{"mission": …, "sortie": …}`: asked only when there is something to log."""
@@ -101,7 +104,9 @@ def _time(logger: Any, method: str, event: EventDict) -> EventDict:
 
 
 def _redact(logger: Any, method: str, event: EventDict) -> EventDict:
-    return event
+    """By name, by shape and by text, as for the audit trail; a traceback may be longer than an entry there."""
+    clean: EventDict = redaction.clean({name: value for name, value in event.items() if name not in _LONG})
+    return {**{name: redaction.text(str(event[name]), most=_MOST) for name in _LONG if name in event}, **clean}
 
 
 def _plain(logger: Any, method: str, event: EventDict) -> str:

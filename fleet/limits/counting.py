@@ -8,12 +8,14 @@ that touch may let twice the rate pass in a short time; that is the price of one
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 
+from django.db import DatabaseError
 from django.http import HttpRequest
 from django_ratelimit.core import get_usage
 
-from fleet import errors
+from fleet import audit, errors
 from fleet.limits import addresses, rates
 from fleet.limits.rates import Kind, Rate
 
@@ -90,4 +92,9 @@ def headers(standing: Standing) -> dict[str, str]:
 
 
 def _note(bucket: str, rate: Rate) -> None:
+    """That it cannot be written down is no reason to answer otherwise."""
     log.warning("%s has sent more than %d requests in %d s", bucket, rate.count, rate.seconds)
+    with suppress(DatabaseError):
+        audit.record(
+            kind="limit", outcome="denied", subject=bucket, data={"limit": rate.count, "seconds": rate.seconds}
+        )

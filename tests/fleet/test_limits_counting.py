@@ -9,13 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.core.cache import caches
+from django.db import OperationalError, connection
 from django.http import HttpRequest
 from django.test import RequestFactory, override_settings
 
+from fleet import ids
+from fleet.audit.models import Entry
 from fleet.limits import cache, counting
 from fleet.limits.counting import Standing
 from fleet.limits.rates import Kind, Rate, parse_overrides
 from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)  # refusals are written down
 
 HOUR = 3_600  # a window so long that none ends within a test
 CLIENTS = 50
@@ -42,7 +47,10 @@ def at_once(what: Callable[[], Standing], times: int) -> list[Standing]:
 
     def client() -> list[Standing]:
         together.wait()
-        return [what() for _ in range(times)]
+        try:
+            return [what() for _ in range(times)]
+        finally:
+            connection.close()
 
     with ThreadPoolExecutor(CLIENTS) as clients:
         told = [clients.submit(client) for _ in range(CLIENTS)]
@@ -90,11 +98,20 @@ def test_the_headers_say_how_one_stands(bucket: str) -> None:
     assert counting.headers(second)["Retry-After"] == str(second.reset_s)
 
 
-def test_the_first_refusal_of_a_window_is_told_once(bucket: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_refusal_of_a_window_is_in_the_audit_trail_once() -> None:
+    bucket = f"test {ids.new()}"  # the trail keeps what other tests did
     at_once(lambda: spend(bucket, 10), 1)
-    assert [record.getMessage() for record in caplog.records if record.name == "fleet.limits"] == [
-        "test has sent more than 10 requests in 3600 s"
-    ]
+    told = Entry.objects.filter(kind="limit", subject=bucket).values("outcome", "data")
+    assert list(told) == [{"outcome": "denied", "data": {"limit": 10, "seconds": HOUR}}]
+
+
+def test_a_refusal_does_not_need_the_database(bucket: str) -> None:
+    with connection.execute_wrapper(_broken):
+        assert [spend(bucket, 1).refused for _ in range(2)] == [False, True]
+
+
+def _broken(*args: object) -> None:
+    raise OperationalError("Postgres is away")
 
 
 def test_without_redis_it_counts_by_itself_and_with_it_again_together(private_services: Cluster) -> None:
