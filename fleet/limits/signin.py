@@ -85,6 +85,7 @@ def _too_many(request: HttpRequest, *, code: str, detail: str, headers: dict[str
             "status": TOO_MANY,
             "detail": detail,
             "code": code,
+            "request_id": caller.current().request,
         }
         return JsonResponse(problem, status=TOO_MANY, headers=headers, content_type="application/problem+json")
     return HttpResponse(f"{detail}\n", status=TOO_MANY, headers=headers, content_type="text/plain; charset=utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.core.management import call_command
 from django.db.models import F
+from django.http import HttpResponse
 from django.test import Client, RequestFactory, override_settings
 
 from fleet.limits import addresses, signin
@@ -125,3 +127,16 @@ def test_the_sign_in_page_counts_tries_by_address_whatever_the_name() -> None:
 def test_a_client_that_forges_its_address_is_still_the_same() -> None:
     with override_settings(FLEET_LIMIT_AUTH=Rate(2, 3_600), FLEET_TRUSTED_PROXIES=[]):
         assert [sign_in("a guess", name=str(n), address=f"198.51.100.{n}") for n in range(3)] == [200, 200, 429]
+
+
+def test_the_api_locks_out_too_and_answers_with_a_problem() -> None:
+    def ask(password: str) -> HttpResponse:
+        body = {"username": "ann", "password": password}
+        return Client().post("/api/v1/auth/token", body, content_type="application/json")
+
+    for _ in range(FAILURES):
+        answer = ask("a guess")
+    assert (answer.status_code, answer["Content-Type"]) == (429, "application/problem+json")
+    told = json.loads(answer.content)
+    assert (told["code"], told["status"], told["request_id"]) == ("locked_out", 429, answer["X-Request-ID"])
+    assert ask(web.PASSWORD).status_code == 429

@@ -1,0 +1,66 @@
+"""The web process's connections are pooled and outlive a restart of Postgres; other processes have no pool."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.support.cluster import Cluster
+from tests.support.supervised import CHECKOUT
+
+ASK = """
+import sys, threading, django; django.setup()
+from django.db import close_old_connections, connection
+def ask():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        found.append(cursor.fetchone()[0])
+    connection.close()  # as at the end of a request
+for line in sys.stdin:
+    found = []
+    for _ in range(20):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+    print(len(found), len(set(found)), flush=True)
+"""
+
+
+def start(services: Cluster, **env: str) -> subprocess.Popen[str]:
+    there = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "fleet.settings",
+        **services.environment(database="postgres"),
+        **env,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", ASK], cwd=CHECKOUT, env=there, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def served(process: subprocess.Popen[str]) -> tuple[int, int]:
+    """Of twenty requests, how many got an answer, and by how many connections."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    answers, connections = process.stdout.readline().split()
+    return int(answers), int(connections)
+
+
+def test_the_web_process_uses_its_connections_again_and_new_ones_after_a_restart(private_services: Cluster) -> None:
+    web = start(private_services, FLEET_PROCESS="web", FLEET_WEB_POOL="3")
+    other = start(private_services)
+    try:
+        answers, connections = served(web)
+        assert answers == 20
+        assert connections <= 3
+        assert served(other) == (20, 20)
+        private_services.restart("postgres")
+        answers, connections = served(web)
+        assert answers == 20
+        assert connections <= 6, "each that was cut is made anew, once"
+    finally:
+        for process in (web, other):
+            process.communicate(timeout=20)
