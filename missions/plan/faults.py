@@ -110,10 +110,11 @@ class Faults:
         if self._found:
             self.fail()
 
-    def fail(self) -> NoReturn:
+    def fail(self, *, at_least: bool = False) -> NoReturn:
+        """Raises PlanError. `at_least`: there are more faults, which nobody has counted."""
         found = sorted(self._found.values(), key=lambda fault: (fault.line or 0, fault.column or 0))
-        if self._beyond:
-            rest = f"There are {self._beyond:,} more faults."
+        if self._beyond or at_least:
+            rest = "There are more faults." if at_least else f"There are {self._beyond:,} more faults."
             found.append(Fault(line=None, column=None, where="", fault=rest, fix="Mend these first."))
         raise PlanError(found)
 

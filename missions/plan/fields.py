@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any
 
 from missions.plan import durations, templates
 from missions.plan.faults import Faults, Path, listed, quoted
 from missions.plan.specs import InputSpec, Retry, Surroundings
+from missions.plan.values import Json
 
 MAX_OUTPUT = 500  # characters of the path of an artifact
+WORK = frozenset({"run", "call", "prompt"})
 
 # Which references each field may hold. A `run` or `verify` that is one text goes to a shell, and may hold only MATRIX.
 MATRIX = frozenset({"matrix"})
@@ -39,13 +41,15 @@ def check_templates(
     allowed: frozenset[str],
     needs: Collection[str] | None,
     inputs: Mapping[str, InputSpec] | Collection[str],
-    axes: Collection[str],
+    axes: Mapping[str, Sequence[Json]],
     faults: Faults,
+    all_axes: bool = True,
     shell: bool = False,
 ) -> None:
     """Adds a fault for each reference in `value` that could not be followed.
 
-    `needs` None: they are not known. `shell`: the value is text for a shell, so that no data may become part of it.
+    `needs` None: they are not known. `axes` has the names of the matrix with their values; there may be more unless
+    `all_axes`. `shell`: the value is text for a shell, so that no data may become part of it.
     """
     for where, text in templates.texts(value, path):
         try:
@@ -58,9 +62,16 @@ def check_templates(
                 fault = f"{{{{ {reference} }}}} would become shell text, which could run anything."
                 faults.add(where, fault, 'Put it in env: and use "$NAME", or give the command as a list.')
                 continue
+            if not all_axes and reference.root == "matrix" and reference.steps[:1] not in [(name,) for name in axes]:
+                continue
             fault, fix = _wrong(reference, allowed, needs, inputs, axes, faults)
             if fault:
                 faults.add(where, fault, fix)
+            elif shell:
+                for value in axes[str(reference.steps[0])]:
+                    if not templates.is_safe_in_shell(value):
+                        fault = f"The value {quoted(value)} of {reference} has characters with a meaning to the shell."
+                        faults.add(where, fault, 'Put it in env: and use "$NAME", or give the command as a list.')
 
 
 def _wrong(
@@ -164,18 +175,22 @@ def check_output(*, value: str, path: Path, faults: Faults) -> None:
         faults.add(path, f"The output {quoted(value)} is not below the sortie's folder.", fix)
 
 
-def check_work(*, sortie: Mapping[str, Any], path: Path, surroundings: Surroundings, faults: Faults) -> str:
-    """The driver that does the sortie's work."""
-    agent = sortie.get("agent")
-    if agent is None:
-        faults.add(path, "It does not say which agent type flies it.", f"Add agent: {_types(surroundings)}.")
-    elif surroundings.types is not None and agent not in surroundings.types:
-        fix = faults.resembling(agent, surroundings.types) or f"The agent types are {_types(surroundings)}."
-        faults.add((*path, "agent"), f"There is no agent type {quoted(agent)}.", fix)
-    driver = sortie.get("driver")
+def check_agent(*, name: str, path: Path, surroundings: Surroundings, faults: Faults) -> None:
+    """An agent type that there is, as far as anybody can say here."""
+    if surroundings.types is not None and name not in surroundings.types:
+        fix = faults.resembling(name, surroundings.types) or f"The agent types are {types(surroundings)}."
+        faults.add(path, f"There is no agent type {quoted(name)}.", fix)
+
+
+def check_work(
+    *, sortie: Mapping[str, Any], path: Path, unreadable: Set[str], surroundings: Surroundings, faults: Faults
+) -> str:
+    """The driver that does the sortie's work. `unreadable` names the keys that it has and that are left out here."""
+    agent, driver = sortie.get("agent"), sortie.get("driver")
     if driver is not None and driver not in surroundings.drivers:
         fix = faults.suggestion(driver, surroundings.drivers) or "Use run, call or prompt."
         faults.add((*path, "driver"), f"There is no driver {quoted(driver)}.", fix)
+        driver = None
     kind = "command" if "run" in sortie else "python" if "call" in sortie else "prompt" if "prompt" in sortie else None
     if "call" in sortie and sortie["call"] not in surroundings.callables:
         fix = faults.suggestion(sortie["call"], surroundings.callables) or "Register it: see docs/drivers.md."
@@ -184,6 +199,8 @@ def check_work(*, sortie: Mapping[str, Any], path: Path, surroundings: Surroundi
     if kind == "prompt" and facts and not facts.takes_prompt:
         fix = "Set its prompt command (an argv) in the admin under Agent types, or use run."
         faults.add((*path, "prompt"), f"The agent type {quoted(agent)} has no command that takes a prompt.", fix)
+    if sum(key in sortie or key in unreadable for key in WORK) > 1 or (kind is None and unreadable & WORK):
+        return kind or driver or "command"  # nobody can say what `driver` and `with` belong to
     if "with" in sortie and kind in ("command", "prompt"):
         fix = "Use env: for a command, and templates for a prompt."
         faults.add((*path, "with"), "Only call and driver take arguments.", fix)
@@ -196,5 +213,5 @@ def check_work(*, sortie: Mapping[str, Any], path: Path, surroundings: Surroundi
     return kind or driver or "command"
 
 
-def _types(surroundings: Surroundings) -> str:
+def types(surroundings: Surroundings) -> str:
     return listed(sorted(surroundings.types)[:30], joint="or") if surroundings.types else "TYPE"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from missions.plan.faults import Faults, Path, listed, quoted
@@ -24,8 +24,8 @@ _IS: dict[InputType, Callable[[Any], bool]] = {
 _ALSO = {"yes": True, "no": False, "1": True, "0": False}
 
 
-def declared(*, data: Mapping[str, Any], path: Path, faults: Faults) -> dict[str, InputSpec]:
-    """The inputs that a plan declares. `data` has passed the schema."""
+def declared(*, data: Mapping[str, Any], path: Path, broken: Collection[Path], faults: Faults) -> dict[str, InputSpec]:
+    """The inputs that a plan declares. `data` has passed the schema, but for the `broken` parts, which are left out."""
     specs: dict[str, InputSpec] = {}
     variables: dict[str, str] = {}
     for name, one in data.items():
@@ -40,11 +40,13 @@ def declared(*, data: Mapping[str, Any], path: Path, faults: Faults) -> dict[str
             description=one.get("description", ""),
             enum=tuple(one.get("enum", ())),
         )
+        # Where the type itself is wrong nobody can say what fits it.
+        is_right: Callable[[Any], bool] = (lambda _: True) if (*path, name, "type") in broken else _IS[spec.type]
         for index, value in enumerate(spec.enum):
-            if not _IS[spec.type](value):
+            if value is not None and not is_right(value):
                 fault = f"{_shown(value)} is not of the type {spec.type}."
                 faults.add((*path, name, "enum", index), fault, "Change the value or the type.")
-        if spec.has_default and not _IS[spec.type](spec.default):
+        if spec.has_default and not is_right(spec.default):
             fault = f"{_shown(spec.default)} is not of the type {spec.type}."
             faults.add((*path, name, "default"), fault, "Change the default or the type, or put a text in quotes.")
         elif spec.has_default and spec.enum and spec.default not in spec.enum:

@@ -18,14 +18,14 @@ def load(*, text: str | bytes, surroundings: Surroundings) -> Plan:
     """The plan that a text in YAML or JSON writes. PlanError tells every fault that it has, with its line."""
     faults = Faults()
     source = reading.read(text=text, max_bytes=surroundings.max_bytes, faults=faults)
-    return _plan(source.data, surroundings, faults)
+    return _plan(source, surroundings, faults)
 
 
 def from_data(*, data: Mapping[str, Any], surroundings: Surroundings) -> Plan:
     """The plan of data that is already parsed; `data` is copied. PlanError tells every fault, without lines."""
     faults = Faults()
     source = reading.copy(data=data, max_bytes=surroundings.max_bytes, faults=faults)
-    return _plan(source.data, surroundings, faults)
+    return _plan(source, surroundings, faults)
 
 
 def added(
@@ -45,7 +45,8 @@ def added(
     `priority` are the plan's, or whoever's they take. PlanError tells every fault, also those that `faults` has already.
     """
     path = (f"added by {parent}",)
-    copied = reading.copy(data=items, max_bytes=surroundings.max_bytes, faults=faults).data
+    source = reading.copy(data=items, max_bytes=surroundings.max_bytes, faults=faults)
+    copied = source.data
     if not isinstance(copied, list):
         faults.add(path, "What is to be added is not a list.", 'Give a list: [{"name": …, "agent": …, "run": …}].')
         faults.fail()
@@ -71,8 +72,8 @@ def added(
         return ()
     names = list(sorties)
     data = {"mission": parent or "added", "sorties": sorties}
-    broken = structure.check(data=data, faults=faults)
-    structure.prune(data=data, broken=broken)
+    source.data = data
+    broken = structure.check(source=source, faults=faults)
     graph = Graph(
         defaults=defaults,
         inputs=inputs,
@@ -82,12 +83,13 @@ def added(
         priority=priority,
         existing=existing,
     )
-    specs = graph.specs(data=sorties, names=names, broken=broken)
+    specs = graph.specs(data=sorties, names=names, broken=broken, is_read=source.is_read)
     faults.check()
     return specs
 
 
-def _plan(data: Any, surroundings: Surroundings, faults: Faults) -> Plan:
+def _plan(source: reading.Source, surroundings: Surroundings, faults: Faults) -> Plan:
+    data = source.data
     if not isinstance(data, dict):
         what = "empty" if data is None else "not a mapping"
         faults.add((), f"The plan is {what}.", FORMAT)
@@ -97,12 +99,11 @@ def _plan(data: Any, surroundings: Surroundings, faults: Faults) -> Plan:
         fault = f"The plan has {len(names):,} sorties; {surroundings.max_sorties:,} are allowed."
         faults.add(("sorties",), fault, "Split it into several plans.")
         faults.fail()
-    broken = structure.check(data=data, faults=faults)
-    structure.prune(data=data, broken=broken)
+    broken = structure.check(source=source, faults=faults)
     for key in ("mission", "objective"):
         if "{{" in data.get(key, ""):
             faults.add((key,), "Templates are not read here.", "Write it out.")
-    declared = inputs.declared(data=data.get("inputs", {}), path=("inputs",), faults=faults)
+    declared = inputs.declared(data=data.get("inputs", {}), path=("inputs",), broken=broken, faults=faults)
     defaults = data.get("defaults", {})
     graph = Graph(
         defaults=defaults,
@@ -112,7 +113,7 @@ def _plan(data: Any, surroundings: Surroundings, faults: Faults) -> Plan:
         faults=faults,
         priority=data.get("priority", 0),
     )
-    sorties = graph.specs(data=data.get("sorties", {}), names=names, broken=broken)
+    sorties = graph.specs(data=data.get("sorties", {}), names=names, broken=broken, is_read=source.is_read)
     faults.check()
     return Plan(
         name=data["mission"],

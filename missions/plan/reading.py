@@ -35,11 +35,25 @@ _NO_KEY = object()
 
 
 class Source:
-    """The data of a plan and the place of each part. `places` is by the id of a container, which `data` keeps alive."""
+    """The data of a plan and the place of each part. `places` is by the id of a container, which `data` keeps alive.
+
+    `unread` names, by the id of a container and a key of it, what could not be read: something else stands there.
+    """
 
     def __init__(self) -> None:
         self.data: Any = None
         self.places: dict[int, dict[Any, int]] = {}
+        self.unread: set[tuple[int, Any]] = set()
+
+    def is_read(self, path: Path) -> bool:
+        """Whether what stands at `path` is what was written there, so that more can be said of it."""
+        here = self.data
+        for part in path[:-1]:
+            try:
+                here = here[part]
+            except (KeyError, IndexError, TypeError):
+                return True
+        return not path or (id(here), path[-1]) not in self.unread
 
     def locate(self, path: Path) -> tuple[int, int] | None:
         """Line and column, from 1, of the deepest part of `path` that is there."""
@@ -75,6 +89,11 @@ def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
     """Takes data that is already parsed (from an API, say) under the same limits; has no places."""
     source = Source()
     count = chars = 0
+    unread: list[Path] = []
+
+    def refuse(path: Path, fault: str, fix: str) -> None:
+        faults.add(path, fault, fix)
+        unread.append(path)
 
     def take(value: object, path: Path) -> Any:
         nonlocal count, chars
@@ -97,12 +116,12 @@ def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
                 return str(value)
             case int():
                 if abs(value) >= 10**18:
-                    faults.add(path, "The number is too large.", "Put it in quotes if it is a text.")
+                    refuse(path, "The number is too large.", "Put it in quotes if it is a text.")
                     return 0
                 return int(value)
             case float():
                 if not math.isfinite(value):
-                    faults.add(path, f"{value} is not a number that a plan can hold.", "Use a finite number.")
+                    refuse(path, f"{value} is not a number that a plan can hold.", "Use a finite number.")
                     return 0.0
                 return float(value)
             case Mapping():
@@ -117,10 +136,15 @@ def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
                 return [take(item, (*path, index)) for index, item in enumerate(value)]
             case _:
                 kind = type(value).__name__
-                faults.add(path, f"A value of the type {kind} cannot stand in a plan.", "Give JSON values only.")
+                refuse(path, f"A value of the type {kind} cannot stand in a plan.", "Give JSON values only.")
                 return None
 
     source.data = take(data, ())
+    for path in unread:
+        here = source.data
+        for part in path[:-1]:
+            here = here[part]
+        source.unread.update((id(here), part) for part in path[-1:])
     return source
 
 
@@ -193,13 +217,18 @@ def _explain(error: yaml.YAMLError, text: str, faults: Faults) -> None:
 
 
 class _Frame:
-    __slots__ = ("anchor", "chars", "height", "key", "nodes", "places", "value")
+    __slots__ = ("anchor", "at", "chars", "height", "key", "nodes", "places", "value")
 
-    def __init__(self, value: Any, anchor: str | None, nodes: int, chars: int) -> None:
-        self.value, self.anchor, self.nodes, self.chars = value, anchor, nodes, chars
+    def __init__(self, value: Any, at: Any, anchor: str | None, nodes: int, chars: int) -> None:
+        self.value, self.at, self.anchor, self.nodes, self.chars = value, at, anchor, nodes, chars
         self.places: dict[Any, int] = {}
         self.key: Any = _NO_KEY
         self.height = 1
+
+    @property
+    def next(self) -> Any:
+        """The key or index that the next value stands under; _NO_KEY where a key is expected."""
+        return len(self.value) if self.value.__class__ is list else self.key
 
 
 class _Builder:
@@ -211,6 +240,7 @@ class _Builder:
         self.nodes = self.chars = 0
         # anchor -> value, nodes, characters, height
         self.anchors: dict[str, tuple[Any, int, int, int]] = {}
+        self.unread_anchors: set[str] = set()
 
     def build(self, parser: yaml.CSafeLoader) -> None:
         documents = 0
@@ -235,9 +265,12 @@ class _Builder:
     def _scalar(self, event: Any) -> None:
         text = event.value
         self.chars += len(text)
+        if event.anchor:
+            self.anchors[event.anchor] = (text, 1, len(text), 0)
+            self.unread_anchors.discard(event.anchor)
         if event.tag is not None and event.tag != "!":
-            self._add(text, event)
             self._tag(event)
+            self._add(text, event)
             return
         frame = self.stack[-1] if self.stack else None
         if frame and frame.key is _NO_KEY and frame.value.__class__ is dict:
@@ -259,18 +292,20 @@ class _Builder:
             return text
         if _INTEGER.match(text):
             if len(text) > 18:
-                self._fault(event, f"The number {quoted(text)} is too large.", "Put it in quotes if it is a text.")
+                fault = f"The number {quoted(text)} is too large."
+                self._unread(event, fault, "Put it in quotes if it is a text.")
                 return 0
             return int(text)
         if _NUMBER.match(text) and math.isfinite(number := float(text)):
             return number
         if _NOT_NUMBERS.match(text) or _NUMBER.match(text):
             fix = "Use a finite number, or put it in quotes if it is a text."
-            self._fault(event, f"{quoted(text)} is not a number that a plan can hold.", fix)
+            self._unread(event, f"{quoted(text)} is not a number that a plan can hold.", fix)
             return 0
         return text
 
     def _open(self, event: Any, value: Any) -> None:
+        self.unread_anchors.discard(event.anchor)
         if event.tag is not None:
             self._tag(event)
         if self.stack and self.stack[-1].key is _NO_KEY and self.stack[-1].value.__class__ is dict:
@@ -278,7 +313,8 @@ class _Builder:
             self._stop(event, "A mapping or list stands where the name of a key is expected.", fix)
         if len(self.stack) >= MAX_DEPTH:
             self._stop(event, f"The plan is nested more than {MAX_DEPTH} levels deep.", "Make it flatter.")
-        frame = _Frame(value, event.anchor, self.nodes, self.chars)
+        at = self.stack[-1].next if self.stack else _NO_KEY
+        frame = _Frame(value, at, event.anchor, self.nodes, self.chars)
         self._add(value, event)
         self.source.places[id(value)] = frame.places
         self.stack.append(frame)
@@ -302,6 +338,8 @@ class _Builder:
         frame = self.stack[-1]
         if frame.key is _NO_KEY and frame.value.__class__ is dict and not isinstance(value, str):
             self._stop(event, f"The alias *{name} is not a text and cannot name a key.", "Write out the key.")
+        if name in self.unread_anchors:
+            self.source.unread.add((id(frame.value), frame.next))
         self.nodes += nodes
         self.chars += chars
         frame.height = max(frame.height, height + 1)
@@ -334,26 +372,36 @@ class _Builder:
     def _key(self, key: str, place: int, frame: _Frame, event: Any) -> None:
         if key in frame.places:
             first = frame.places[key] >> _COLUMN_BITS
-            self._fault(event, f"{quoted(key)} is given twice, first on line {first}.", "Remove or rename one of them.")
+            fix = "Remove or rename one of them."
+            self._fault(event, f"{quoted(key)} is given twice, first on line {first}.", fix, key)
         elif key == "<<" and event.__class__ is yaml.ScalarEvent and event.implicit[0]:
             fix = "Write the keys out, or put what all sorties share in defaults:."
-            self._fault(event, "YAML's merge key << is not read.", fix)
+            self._fault(event, "YAML's merge key << is not read.", fix, key)
             frame.places[key] = place
+            if len(self.stack) > 1:  # it would have brought keys along that are now missing
+                self.source.unread.add((id(self.stack[-2].value), frame.at))
         else:
             frame.places[key] = place
         frame.key = key
 
     def _tag(self, event: Any) -> None:
         fix = "Remove it; a value in quotes is a text."
-        self._fault(event, f"The tag {quoted(event.tag)} is not read: a plan holds plain values only.", fix)
+        self._unread(event, f"The tag {quoted(event.tag)} is not read: a plan holds plain values only.", fix)
 
-    def _path(self) -> Path:
-        keys = (f.key if f.key is not _NO_KEY else len(f.value) for f in self.stack)
-        return tuple(keys)
+    def _unread(self, event: Any, fault: str, fix: str) -> None:
+        """A fault of a value that is not what it was written as."""
+        self._fault(event, fault, fix)
+        if event.anchor:
+            self.unread_anchors.add(event.anchor)
+        if self.stack and self.stack[-1].next is not _NO_KEY:
+            self.source.unread.add((id(self.stack[-1].value), self.stack[-1].next))
 
-    def _fault(self, event: Any, fault: str, fix: str) -> None:
+    def _fault(self, event: Any, fault: str, fix: str, key: Any = _NO_KEY) -> None:
+        """A fault at the value that comes next, or at the key that does."""
         mark = event.start_mark
-        self.faults.add_at(mark.line + 1, mark.column + 1, self._path(), fault, fix)
+        last = key if key is not _NO_KEY else self.stack[-1].next if self.stack else _NO_KEY
+        path = (*(frame.at for frame in self.stack[1:]), *([] if last is _NO_KEY else [last]))
+        self.faults.add_at(mark.line + 1, mark.column + 1, path, fault, fix)
 
     def _stop(self, event: Any, fault: str, fix: str) -> None:
         self._fault(event, fault, fix)

@@ -6,9 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any
 
+from fleet import errors
 from missions.plan import fields, matrix, ordering, templates
 from missions.plan.faults import Faults, Path, quoted
 from missions.plan.reading import SPREAD
@@ -28,7 +30,8 @@ class Draft:
     timeout_s: float | None
     silence_s: float | None
     retry: Retry
-    sound: bool  # its templates can be filled in
+    run_at: datetime | None
+    whole: bool  # nothing of its matrix was left out
     keys: tuple[str, ...] = ()
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     many: frozenset[str] = frozenset()
@@ -59,17 +62,28 @@ class Graph:
         self._usual_retry = Retry()
         self._usual_timeout: float | None = None
         self._usual_silence: float | None = None
+        self._usual_agent_is_broken = False
         self._existing_groups: dict[str, list[str]] | None = None
 
-    def specs(self, *, data: Mapping[str, Any], names: Collection[str], broken: set[Path]) -> tuple[SortieSpec, ...]:
+    def specs(
+        self, *, data: Mapping[str, Any], names: Collection[str], broken: set[Path], is_read: Callable[[Path], bool]
+    ) -> tuple[SortieSpec, ...]:
         """The specs of the sorties in `data`; faults are added, and then nothing is returned.
 
-        `names` are all the names that the plan gives, also of sorties that are left out of `data` as broken.
+        `names` are all the names that the plan gives, also of sorties that are left out of `data`. `broken` are the
+        paths of what is left out, and `is_read` tells which of the rest is as it was written. What can be read is judged,
+        whatever else is wrong.
         """
-        before = self.faults.count
-        self._check_defaults()
-        usable = self.faults.count == before  # a template that is wrong there can be filled in nowhere
-        drafts = [self._draft(name, one, broken) for name, one in data.items() if isinstance(one, dict)]
+        self._check_defaults(broken)
+        unreadable: dict[Path, set[str]] = {}
+        for path in broken:
+            if len(path) > 2:
+                unreadable.setdefault(path[:2], set()).add(str(path[2]))
+        drafts = [
+            self._draft(name, one, unreadable.get(("sorties", name), set()), is_read)
+            for name, one in data.items()
+            if isinstance(one, dict)
+        ]
         total = sum(len(draft.combinations) for draft in drafts)
         if total > self.limit:
             fault = f"With every matrix worked out there are {total:,} sorties; {self.limit:,} are allowed."
@@ -81,18 +95,24 @@ class Graph:
         for draft in drafts:
             self._resolve(draft, by_name, names)
         self._check_cycles(by_name)
-        if not usable or not self._bounded(drafts):
+        if not self._bounded(drafts):
             return ()
-        specs = [spec for draft in drafts if draft.sound for spec in self._expand(draft)]
-        self._check_limits(specs, by_name)
+        self._check_outputs(drafts)
+        self._check_keys(drafts, broken)
         if self.faults:
             return ()
+        specs = [spec for draft in drafts for spec in self._expand(draft)]
         number = {spec.key: index for index, spec in enumerate(specs)}
         needs = [[number[key] for key in spec.needs if key in number] for spec in specs]
         return tuple(specs[index] for index in ordering.ordered(needs))
 
-    def _check_defaults(self) -> None:
+    def _check_defaults(self, broken: set[Path]) -> None:
         path = ("defaults",)
+        if "agent" in self.defaults:
+            fields.check_agent(
+                name=self.defaults["agent"], path=(*path, "agent"), surroundings=self.surroundings, faults=self.faults
+            )
+        self._usual_agent_is_broken = (*path, "agent") in broken
         self._usual_timeout = fields.duration(data=self.defaults, key="timeout", path=path, faults=self.faults)
         self._usual_silence = fields.duration(data=self.defaults, key="silence", path=path, faults=self.faults)
         self._usual_retry = fields.retry(data=self._retry, path=(*path, "retry"), faults=self.faults)
@@ -104,28 +124,39 @@ class Graph:
                     allowed=allowed,
                     needs=(),
                     inputs=self.inputs,
-                    axes=(),
+                    axes={},
                     faults=self.faults,
                 )
 
-    def _draft(self, name: str, data: Mapping[str, Any], broken: set[Path]) -> Draft:
+    def _draft(
+        self, name: str, data: Mapping[str, Any], unreadable: Collection[str], is_read: Callable[[Path], bool]
+    ) -> Draft:
         path = ("sorties", name)
         faults = self.faults
         axes = data.get("matrix", {})
+        entire = "matrix" not in unreadable
         combinations = (
-            matrix.combinations(matrix=axes, path=(*path, "matrix"), limit=self.limit, faults=faults) if axes else [{}]
+            matrix.combinations(matrix=axes, path=(*path, "matrix"), limit=self.limit, faults=faults, entire=entire)
+            if axes
+            else [{}]
         )
         whole = {**self._usual, **data}
-        driver = (
-            "command"
-            if any((*path, key) in broken for key in ("agent", "driver"))
-            else fields.check_work(sortie=whole, path=path, surroundings=self.surroundings, faults=faults)
+        if "agent" in data:
+            fields.check_agent(name=data["agent"], path=(*path, "agent"), surroundings=self.surroundings, faults=faults)
+        elif "agent" not in whole and "agent" not in unreadable and not self._usual_agent_is_broken and is_read(path):
+            fix = f"Add agent: {fields.types(self.surroundings)}."
+            faults.add(path, "It does not say which agent type flies it.", fix)
+        driver = fields.check_work(
+            sortie=whole,
+            path=path,
+            unreadable={*unreadable, *(() if is_read(path) else fields.WORK)},
+            surroundings=self.surroundings,
+            faults=faults,
         )
+        run_at = None
         if "run_at" in data:
-            fields.run_at(value=data["run_at"], path=(*path, "run_at"), faults=faults)
-        before = faults.count
-        self._check_templates(path, data, axes, combinations, broken)
-        sound = faults.count == before and bool(combinations)
+            run_at = fields.run_at(value=data["run_at"], path=(*path, "run_at"), faults=faults)
+        self._check_templates(path, data, matrix.values(matrix=axes, combinations=combinations), unreadable)
         timeout, silence = self._usual_timeout, self._usual_silence
         if "timeout" in data:
             timeout = fields.duration(data=data, key="timeout", path=path, faults=faults)
@@ -143,19 +174,18 @@ class Graph:
             timeout_s=timeout,
             silence_s=silence,
             retry=retry,
-            sound=sound,
+            run_at=run_at,
+            whole=entire,
         )
 
     def _check_templates(
         self,
         path: Path,
         data: Mapping[str, Any],
-        axes: Mapping[str, Any],
-        combinations: Sequence[Mapping[str, Json]],
-        broken: set[Path],
+        axes: Mapping[str, Sequence[Json]],
+        unreadable: Collection[str],
     ) -> None:
-        needs = None if any(at[:3] == (*path, "needs") for at in broken) else data.get("needs", ())
-        names = combinations[0] if combinations else axes
+        needs = None if "needs" in unreadable else [need for need in data.get("needs", ()) if need is not None]
         for key, allowed in fields.ALLOWED.items():
             value = data.get(key)
             if value is None:
@@ -166,7 +196,8 @@ class Graph:
                 allowed=allowed,
                 needs=needs,
                 inputs=self.inputs,
-                axes=names,
+                axes=axes,
+                all_axes="matrix" not in unreadable,
                 faults=self.faults,
                 shell=isinstance(value, str) and key in ("run", "verify"),
             )
@@ -216,6 +247,8 @@ class Graph:
         many: set[str] = set()
         needed: list[str] = []
         for index, need in enumerate(draft.data.get("needs", ())):
+            if need is None:
+                continue  # what stood there has had its fault
             path = (*draft.path, "needs", index)
             name = need.partition("[")[0]
             if name == draft.name:
@@ -229,7 +262,7 @@ class Graph:
                         many.add(need)
                 elif need in other.keys:
                     draft.groups[need] = (need,)
-                else:
+                elif other.whole:
                     fix = self.faults.suggestion(need, other.keys) or f"Name one of them, or all with {name}."
                     self.faults.add(path, f"{quoted(need)} is not one of the sorties of {quoted(name)}.", fix)
             elif name in names:
@@ -240,11 +273,13 @@ class Graph:
                 draft.groups[need] = group
                 many.add(need)
             else:
+                there = "mission" if self.existing else "plan"
                 fix = self.faults.resembling(need, names) or self.faults.resembling(need, self.existing)
-                if not fix and len(names) <= 30:
-                    fix = self.faults.suggestion(need, [other for other in names if other != draft.name])
-                fix = fix or "Name a sortie that the plan has, or remove this need."
-                self.faults.add(path, f"{quoted(need)} is not a sortie of this plan.", fix)
+                if not fix and len(names) + len(self.existing) <= 30:
+                    others = {*names, *self.existing} - {draft.name}
+                    fix = self.faults.suggestion(need, others)
+                fix = fix or f"Name a sortie that the {there} has, or remove this need."
+                self.faults.add(path, f"{quoted(need)} is not a sortie of this {there}.", fix)
         draft.many = frozenset(many)
         draft.needed = tuple(needed)
         self._check_variables(draft)
@@ -271,22 +306,18 @@ class Graph:
         for cycle in ordering.cycles({name: draft.needed for name, draft in by_name.items()}):
             first = by_name[cycle[0]]
             needs = first.data["needs"]
-            index = next(i for i, need in enumerate(needs) if need.partition("[")[0] == cycle[1])
+            index = next(i for i, need in enumerate(needs) if need and need.partition("[")[0] == cycle[1])
             shown = " → ".join((*cycle[:10], f"… ({len(cycle) - 11:,} more)", cycle[-1]) if len(cycle) > 12 else cycle)
             fault = f"The sorties need each other in a circle: {shown}."
             self.faults.add((*first.path, "needs", index), fault, "Remove one of these needs.")
 
     def _expand(self, draft: Draft) -> Iterable[SortieSpec]:
         data = draft.data
-        run_at = fields.run_at(value=data["run_at"], path=draft.path, faults=self.faults) if "run_at" in data else None
         env = {name: str(value) for name, value in {**self._env, **data.get("env", {})}.items()}
         arguments, prompt, cwd = data.get("with", {}), data.get("prompt"), data.get("cwd")
         outputs, concurrency = data.get("outputs", []), data.get("concurrency")
         for key, combination in zip(draft.keys, draft.combinations, strict=True):
             fill = partial(_fill, combination)
-            files = [str(one) for one in fill(outputs)]
-            for index, output in enumerate(files):
-                fields.check_output(value=output, path=(*draft.path, "outputs", index), faults=self.faults)
             yield SortieSpec(
                 key=key,
                 name=draft.name,
@@ -302,25 +333,17 @@ class Graph:
                 verify=self._command(draft, "verify", combination, fill),
                 env={name: templates.as_text(value) for name, value in fill(env).items()},
                 cwd=None if cwd is None else templates.as_text(fill(cwd)),
-                outputs=tuple(files),
+                outputs=tuple(str(one) for one in fill(outputs)),
                 allow_failure=data.get("allow_failure", False),
                 always="if" in data,
                 priority=data.get("priority", self.priority),
                 timeout_s=draft.timeout_s,
                 silence_s=draft.silence_s,
                 retry=draft.retry,
-                concurrency=None
-                if not concurrency or "key" not in concurrency
-                else self._concurrency(draft, fill(concurrency["key"]), concurrency.get("limit", 1)),
-                run_at=run_at,
+                concurrency=concurrency
+                and Concurrency(key=templates.as_text(fill(concurrency["key"])), limit=concurrency.get("limit", 1)),
+                run_at=draft.run_at,
             )
-
-    def _concurrency(self, draft: Draft, key: Json, limit: int) -> Concurrency:
-        text = templates.as_text(key)
-        if len(text) > matrix.MAX_KEY:
-            fault = f"The key {quoted(text)} has {len(text)} characters; {matrix.MAX_KEY} are allowed."
-            self.faults.add((*draft.path, "concurrency"), fault, "Use shorter values.")
-        return Concurrency(key=text, limit=limit)
 
     def _command(
         self, draft: Draft, key: str, combination: Mapping[str, Json], fill: Callable[[Any], Any]
@@ -330,26 +353,45 @@ class Graph:
             return None
         if isinstance(value, list):
             return tuple(templates.as_text(item) for item in fill(value))
-        try:
-            return templates.shell_text(text=value, matrix=combination)
-        except ValueError as error:
-            fix = 'Put it in env: and use "$NAME", or give the command as a list.'
-            self.faults.add((*draft.path, key), str(error), fix)
-            return None
+        return templates.shell_text(text=value, matrix=combination)
 
-    def _check_limits(self, specs: Iterable[SortieSpec], by_name: Mapping[str, Draft]) -> None:
-        first: dict[str, SortieSpec] = {}
-        for spec in specs:
-            if spec.concurrency is None:
+    def _check_outputs(self, drafts: Iterable[Draft]) -> None:
+        for draft in drafts:
+            for index, output in enumerate(draft.data.get("outputs", ())):
+                for filled in _filled(draft, output) if output is not None else ():
+                    path = (*draft.path, "outputs", index)
+                    fields.check_output(value=filled, path=path, faults=self.faults)
+
+    def _check_keys(self, drafts: Iterable[Draft], broken: set[Path]) -> None:
+        """Concurrency keys: how long they are, and that each has one limit."""
+        first: dict[str, tuple[int, str]] = {}
+        for draft in drafts:
+            concurrency, path = draft.data.get("concurrency", {}), (*draft.path, "concurrency")
+            if "key" not in concurrency:
                 continue
-            other = first.setdefault(spec.concurrency.key, spec)
-            if other.concurrency and other.concurrency.limit != spec.concurrency.limit:
-                fault = (
-                    f"The key {quoted(spec.concurrency.key)} has the limit {spec.concurrency.limit} here"
-                    f" and {other.concurrency.limit} in {other.name}."
-                )
-                path = (*by_name[spec.name].path, "concurrency")
-                self.faults.add(path, fault, "Give one key one limit.")
+            limit = concurrency.get("limit", 1)
+            for key in _filled(draft, concurrency["key"]):
+                if len(key) > matrix.MAX_KEY:
+                    fault = f"The key {quoted(key)} has {len(key)} characters; {matrix.MAX_KEY} are allowed."
+                    self.faults.add(path, fault, "Use shorter values.")
+                if (*path, "limit") in broken:
+                    continue
+                other, name = first.setdefault(key, (limit, draft.name))
+                if other != limit:
+                    fault = f"The key {quoted(key)} has the limit {limit} here and {other} in {name}."
+                    self.faults.add(path, fault, "Give one key one limit.")
+
+
+def _filled(draft: Draft, text: str) -> Iterable[str]:
+    """A text for each combination; none where its templates cannot be filled in, which has had its fault."""
+    if "{{" not in text:
+        yield text
+        return
+    for combination in draft.combinations:
+        try:
+            yield templates.as_text(templates.fill_matrix(value=text, matrix=combination))
+        except (errors.Invalid, ValueError):
+            return
 
 
 def _fill(combination: dict[str, Json], value: Any) -> Any:

@@ -5,14 +5,15 @@ In the schema `title` says what a text should be ("a duration"), and `x-fix` wha
 
 from __future__ import annotations
 
-import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path as FilePath
 from typing import Any
 
 import jsonschema_rs
 
 from missions.plan.faults import MAX_FAULTS, Faults, Path, listed, quoted
+from missions.plan.reading import Source
 
 SCHEMA: dict[str, Any] = json.loads((FilePath(__file__).parent / "schema.json").read_text(encoding="utf-8"))
 
@@ -38,10 +39,19 @@ _KINDS = {
 }
 
 
-def check(*, data: Any, faults: Faults) -> set[Path]:
-    """Adds a fault for each place where `data` is not as the schema says, and returns the paths of these places."""
+def check(*, source: Source, faults: Faults) -> set[Path]:
+    """Adds a fault for each place where the data is not as the schema says, and takes these parts out of the data, so
+    that the rest can be judged. Returns their paths.
+
+    Of a mapping the key is taken out. In a list None stands for what was taken out, so that the rest keep their numbers;
+    so it does for what the list has already. What could not be read has had its fault.
+    """
+    data = source.data
     broken: set[Path] = set()
-    for error in itertools.islice(_VALIDATOR.iter_errors(data), MAX_FAULTS + 1):
+    doubled: set[Path] = set()
+    for count, error in enumerate(_VALIDATOR.iter_errors(data)):
+        if count == MAX_FAULTS:
+            faults.fail(at_least=True)  # what is broken beyond these is still in the data, which cannot be judged so
         path: Path = tuple(error.instance_path)
         steps: list[str | int] = list(error.schema_path)
         kind, value = error.kind.name, error.kind.value
@@ -58,29 +68,36 @@ def check(*, data: Any, faults: Faults) -> set[Path]:
             given = [key for key in WORK if isinstance(error.instance, dict) and key in error.instance]
             if given:
                 faults.add((*path, given[1]), f"It has {listed(given)}.", "Leave one of them: a sortie does one thing.")
-                broken.update((*path, key) for key in given)
-            else:
+            elif source.is_read(path):
                 faults.add(path, "It says nothing to do.", "Give it run, call or prompt.")
+        elif kind == "uniqueItems":
+            there: Any = error.instance
+            twice = _doubled(there)
+            shown = quoted(there[twice[0]]) if twice else "A value"
+            faults.add(path, f"{shown} is given twice.", _fix(steps, kind, value, error, faults))
+            doubled.update((*path, index) for index in twice)
         else:
-            faults.add(path, _sentence(kind, value, error.instance, node), _fix(steps, kind, value, error, faults))
+            if source.is_read(path):
+                faults.add(path, _sentence(kind, value, error.instance, node), _fix(steps, kind, value, error, faults))
             broken.add(path)
+    _prune(data, broken | doubled)
     return broken
 
 
-def prune(*, data: Any, broken: set[Path]) -> None:
-    """Takes the broken parts out of `data`, each with the key that holds it, so that the rest can be judged."""
-    for path in broken:
-        keys = path
-        while keys and not isinstance(keys[-1], str):
-            keys = keys[:-1]
+def _prune(data: Any, paths: Iterable[Path]) -> None:
+    for path in paths:
+        item = next((count for count, part in enumerate(path, 1) if isinstance(part, int)), len(path))
+        *keys, last = path[:item] or ("",)
         here = data
         try:
-            for part in keys[:-1]:
+            for part in keys:
                 here = here[part]
         except (KeyError, TypeError):
             continue  # it went with a part that holds it
-        if keys and isinstance(here, dict):
-            here.pop(keys[-1], None)
+        if isinstance(last, int) and isinstance(here, list):
+            here[last] = None
+        elif isinstance(here, dict):
+            here.pop(last, None)
 
 
 def _unknown_key(path: Path, known: list[str], faults: Faults) -> None:
@@ -114,8 +131,6 @@ def _sentence(kind: str, value: Any, instance: Any, node: dict[str, Any]) -> str
     if kind in ("minimum", "maximum", "exclusiveMinimum"):
         limit = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "above"}[kind]
         return f"It is {instance} and must be {limit} {value}."
-    if kind == "uniqueItems":
-        return f"{_doubled(instance)} is given twice."
     return f"It is not valid here ({kind})."
 
 
@@ -162,11 +177,13 @@ def _described(value: Any) -> str:
             return "a mapping"
 
 
-def _doubled(items: list[Any]) -> str:
+def _doubled(items: list[Any]) -> list[int]:
+    """The indexes of those that stand further up already."""
     seen: set[str] = set()
-    for item in items:
+    found: list[int] = []
+    for index, item in enumerate(items):
         text = json.dumps(item, sort_keys=True)
         if text in seen:
-            return quoted(item)
+            found.append(index)
         seen.add(text)
-    return "A value"
+    return found

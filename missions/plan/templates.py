@@ -83,12 +83,17 @@ def shell_text(*, text: str, matrix: Mapping[str, Json]) -> str:
     """
 
     def resolve(reference: Reference) -> Json:
-        value = as_text(_lookup(reference, Scope(matrix=matrix)))
-        if not _SAFE_IN_SHELL.fullmatch(value):
+        value = _lookup(reference, Scope(matrix=matrix))
+        if not is_safe_in_shell(value):
             raise ValueError(f"The value {quoted(value)} of {reference} has characters with a meaning to the shell.")
         return value
 
     return as_text(_replace(text, resolve))
+
+
+def is_safe_in_shell(value: Json) -> bool:
+    """Whether a value means itself to any shell."""
+    return _SAFE_IN_SHELL.fullmatch(as_text(value)) is not None
 
 
 def references(text: str) -> Iterator[Reference]:
