@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.debug import sensitive_post_parameters
 
+from fleet.access import caller
 from fleet.console.lines import counted
 from fleet.limits import counting
 from fleet.limits.rates import Kind
