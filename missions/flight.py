@@ -28,6 +28,7 @@ from missions.claims import Claim
 from missions.plan import SortieSpec, added, templates
 from missions.scribe import Page
 from missions.settling import Settlement
+from missions.states import SortieState
 
 log = logging.getLogger("fleet.flight")
 
@@ -228,8 +229,8 @@ def added_by(*, claim: Claim, evidence: Evidence) -> tuple[SortieSpec, ...]:
     if not evidence.added:
         return ()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT key FROM missions_sortie WHERE mission_id = %s", [claim.mission])
-        existing = [key for (key,) in cursor.fetchall()]
+        cursor.execute("SELECT key, state FROM missions_sortie WHERE mission_id = %s", [claim.mission])
+        existing = dict(cursor.fetchall())
         cursor.execute(
             "SELECT m.defaults, m.inputs, s.priority FROM missions_sortie s"
             " JOIN missions_mission m ON m.id = s.mission_id WHERE s.id = %s",
@@ -239,6 +240,7 @@ def added_by(*, claim: Claim, evidence: Evidence) -> tuple[SortieSpec, ...]:
     return added(
         items=evidence.added,
         existing=existing,
+        begun={key for key, state in existing.items() if state != SortieState.PENDING},
         parent=claim.key,
         surroundings=surroundings.current(),
         defaults=_loaded(defaults),

@@ -117,7 +117,7 @@ class Evidence:
     exit_code: int | None = None
     signal: int | None = None
     result: Json = None
-    added: tuple[Mapping[str, Json], ...] = ()  # sorties that the work asks to add, as plan mappings with a "name"
+    added: tuple[Json, ...] = ()  # sorties that the work asks to add, as plan mappings with a "name"; unchecked
     error: str = ""  # one sentence on what went wrong and what to do next; a traceback's last line, say
     stopped: StopReason | None = None
     cpu_s: float | None = None

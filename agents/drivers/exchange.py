@@ -99,14 +99,14 @@ class Exchange:
         except (ValueError, RecursionError) as fault:
             raise Unreadable(f"{what} is not JSON ({fault}). Write one JSON value, in UTF-8.") from fault
 
-    def added(self) -> tuple[Mapping[str, Json], ...]:
-        """The sorties that the work asks to add. Unreadable where they are not a list of mappings."""
+    def added(self) -> tuple[Json, ...]:
+        """The sorties that the work asks to add, unchecked. Unreadable where they are not a list."""
         there, wanted = self.take("sorties.json", what="The list of sorties to add (FLEET_SORTIES)")
         if not there:
             return ()
-        if not isinstance(wanted, list) or not all(isinstance(one, dict) for one in wanted):
+        if not isinstance(wanted, list):
             raise Unreadable('The sorties to add (FLEET_SORTIES) are not a list: [{"name": …, "agent": …, "run": …}].')
-        return tuple(one for one in wanted if isinstance(one, dict))
+        return tuple(wanted)
 
 
 def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:

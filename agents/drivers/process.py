@@ -261,9 +261,7 @@ def _name(number: int) -> str:
         return "unnamed"
 
 
-def evidence(
-    ended: Ended, *, result: Json = None, added: tuple[Mapping[str, Json], ...] = (), error: str = ""
-) -> Evidence:
+def evidence(ended: Ended, *, result: Json = None, added: tuple[Json, ...] = (), error: str = "") -> Evidence:
     """Evidence of an ended process; with an `error` it does not claim success."""
     return Evidence(
         finished=ended.finished,

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from missions.plan import loading, matrix
-from missions.plan.faults import Faults, quoted
+from missions.plan.faults import Faults, Path, quoted
 from missions.plan.specs import SortieSpec, Surroundings
 from missions.plan.values import Json
 
@@ -25,6 +25,7 @@ def added(
     *,
     items: object,
     existing: Collection[str],
+    begun: Collection[str] = (),
     parent: str,
     surroundings: Surroundings,
     defaults: Mapping[str, Json],
@@ -33,6 +34,7 @@ def added(
 ) -> tuple[SortieSpec, ...]:
     """The sorties that the sortie `parent` asks to add, as `loading.added` says; PlanError for every fault.
 
+    `begun` are those of `existing` that wait for no other sortie any more, so that none can be put before them.
     `priority` is the one of `parent`. Those that name none take it, and not the one of the plan's `defaults`, which
     `parent` may have been lifted above.
     """
@@ -58,7 +60,8 @@ def added(
             if len(name) > matrix.MAX_KEY:
                 fault = f"{quoted(name)} has {len(name)} characters; {matrix.MAX_KEY} are allowed."
                 faults.add((f"added by {parent}",), fault, "Choose a shorter name.")
-            before[alias] = _before(item.get("before", []), name=name, existing=existing, parent=parent, faults=faults)
+            path = (f"added by {parent}", name, "before")
+            before[alias] = _before(item.get("before", []), path=path, existing=existing, begun=begun, faults=faults)
         plain.append({key: value for key, value in item.items() if key != "before"} | {"name": alias})
     aliases = {name: alias for alias, name in names.items()}
     for one in plain:
@@ -77,14 +80,19 @@ def added(
     return tuple(_named(spec, names, before) for spec in specs)
 
 
-def _before(given: Any, *, name: str, existing: Collection[str], parent: str, faults: Faults) -> tuple[str, ...]:
-    path = (f"added by {parent}", name, "before")
+def _before(
+    given: Any, *, path: Path, existing: Collection[str], begun: Collection[str], faults: Faults
+) -> tuple[str, ...]:
     if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
         faults.add(path, "It is not a list of names.", 'Give a list: ["report"].')
         return ()
     for one in given:
         if one not in existing:
-            faults.add(path, f"{quoted(one)} is not a sortie of this mission.", "Name one that has not started.")
+            fix = faults.resembling(one, existing) or "Name one that still waits for others."
+            faults.add(path, f"{quoted(one)} is not a sortie of this mission.", fix)
+        elif one in begun:
+            fault = f"{quoted(one)} has started already, or waits for no other sortie any more."
+            faults.add(path, fault, "Name one that still waits for others.")
     return tuple(given)
 
 

@@ -58,7 +58,8 @@ def added(
     for index, item in enumerate(copied):
         if not isinstance(item, dict):
             fix = 'Give a mapping: {"name": …, "agent": …, "run": …}.'
-            faults.add(path, f"Item {index + 1} is not a mapping.", fix)
+            what = structure.described(item)
+            faults.add(path, f"Item {index + 1} is {what} and must be a mapping.", fix)
             continue
         name = item.pop("name", None)
         if not isinstance(name, str):

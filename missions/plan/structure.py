@@ -114,7 +114,7 @@ def _unknown_key(path: Path, known: list[str], faults: Faults) -> None:
 def _sentence(kind: str, value: Any, instance: Any, node: dict[str, Any]) -> str:
     if kind == "type":
         wanted = listed([_KINDS[name] for name in value], joint="or")
-        return f"It is {_described(instance)} and must be {wanted}."
+        return f"It is {described(instance)} and must be {wanted}."
     if kind == "enum":
         return f"{quoted(instance)} is none of {listed([str(option) for option in value], joint='or')}."
     if kind == "required":
@@ -161,7 +161,8 @@ def _node(steps: list[str | int]) -> dict[str, Any]:
     return node if isinstance(node, dict) else {}
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
+    """What a value is, in words: the number 3, a list."""
     match value:
         case None:
             return "empty"

@@ -44,7 +44,7 @@ def test_a_prompt_of_any_size_comes_on_standard_input(tmp_path: Path) -> None:
         ("ln -s /etc/passwd $FLEET_RESULT", "cannot be read"),
         ("head -c 2000000 /dev/zero > $FLEET_RESULT", "larger than 1,000,000 bytes"),
         ("echo '{}' > $FLEET_SORTIES", "not a list"),
-        ("echo '[1]' > $FLEET_SORTIES", "not a list"),
+        ("echo null > $FLEET_SORTIES", "not a list"),
         ("ln -s /dev/zero $FLEET_SORTIES", "cannot be read"),
     ],
 )

@@ -63,7 +63,10 @@ def test_they_may_need_each_other_and_what_is_there() -> None:
         ([{"name": f"{'a' * 100}[{'x' * 120}]", "agent": "testing", "run": "x"}], ["222 characters", "200"]),
         ([{"name": "a", "agent": "testing", "run": "x", "before": "report"}], ["not a list of names"]),
         ([{"name": "a", "agent": "testing", "run": "x", "before": ["report"]}], ['"report" is not a sortie']),
-        (["a", {"name": "b", "agent": "testing", "run": "x"}, None], ["Item 1 is not", "Item 3 is not"]),
+        (
+            ["a", {"name": "b", "agent": "testing", "run": "x"}, None],
+            ['Item 1 is the text "a" and must be a mapping', "Item 3 is empty and must"],
+        ),
     ],
 )
 def test_what_cannot_be_added_is_refused(items: list[Any], words: list[str]) -> None:
@@ -88,7 +91,7 @@ def test_every_fault_of_a_list_is_told_together() -> None:
     for words in (
         '"inventory" is in the mission already', '"soon" is not a duration', '"nobody" is not a sortie of this mission',
         '"scan[part=1]" is given twice', 'no agent type "testng"', "It says nothing to do", '"gone" is not a sortie',
-        'The key "color" is not known', "Item 6 is not a mapping", "Item 7 has no name",
+        'The key "color" is not known', 'Item 6 is the text "text"', "Item 7 has no name",
     ):  # fmt: skip
         assert len([one for one in faults if words in one]) == 1, (words, faults)
     assert len(faults) == 10
@@ -124,3 +127,20 @@ def test_nothing_to_add_is_nothing() -> None:
 def test_they_may_read_the_inputs_of_the_mission() -> None:
     (spec,) = add({"name": "a", "agent": "testing", "run": ["x", "{{ inputs.top }}"]}, inputs={"top"})
     assert spec.run == ("x", "{{ inputs.top }}")
+
+
+def test_what_waits_for_nothing_any_more_can_have_nothing_put_before_it_and_that_is_told_with_the_rest() -> None:
+    items = (
+        {"name": "n1", "agent": "testing", "run": "x", "before": ["inventory", "zz"]},
+        {"name": "n2", "agent": "testing", "run": "x", "rnu": 1, "needs": ["qq"]},
+    )
+    with pytest.raises(plan.PlanError) as caught:
+        add(*items, begun={"inventory"})
+    told = {fault.fault: fault.fix for fault in caught.value.faults}
+    assert set(told) == {
+        '"inventory" has started already, or waits for no other sortie any more.',
+        '"zz" is not a sortie of this mission.',
+        '"qq" is not a sortie of this mission.',
+        'The key "rnu" is not known.',
+    }
+    assert told['"qq" is not a sortie of this mission.'] == "There is inventory, n1, shards[v=1] and shards[v=2]."
