@@ -29,6 +29,7 @@ SIGNS = {
     "tolerated": "○",
 }
 ENDED = ("succeeded", "failed", "skipped", "cancelled")
+BEFORE = frozenset({"pending", "ready", "queued"})  # it has not run, or is to run again
 MOST_ROWS = 30
 MOST_LINES = 200  # sorties of which each change gets a line of its own
 FOOT = 4  # lines of a terminal that are not for sorties
@@ -49,7 +50,7 @@ class Board:
         self.live: Live | None = None
         if self.console.is_terminal and not os.environ.get("CI"):
             self.live = Live(console=self.console, refresh_per_second=8, transient=False)
-        self._told: dict[str, str] = {}
+        self._told: dict[str, tuple[str, int]] = {}  # the state and attempt in which a sortie was last seen
         self._step = 0
 
     def __enter__(self) -> Board:
@@ -72,13 +73,13 @@ class Board:
             self.live.update(self._picture(summary, items))
             return
         total, done = summary["sorties"]["total"], _done(summary)
+        untold = BEFORE if total <= MOST_LINES else {*BEFORE, "running"}
         for item in items:
-            before = self._told.get(item["key"])
-            self._told[item["key"]] = item["state"]
-            untold = (
-                {"pending", "ready", "queued"} if total <= MOST_LINES else {"pending", "ready", "queued", "running"}
-            )
-            if before != item["state"] and item["state"] not in untold:
+            before, now = self._told.get(item["key"]), (item["state"], item["attempt"])
+            self._told[item["key"]] = now
+            # What ran and is queued again was lost with its agent, handed back, or reopened.
+            back = before is not None and before[0] not in BEFORE and item["state"] in BEFORE
+            if before != now and (item["state"] not in untold or back):
                 self._write(f"[{done}/{total}] {_line(item)}")
         if total > MOST_LINES and done * STEPS // total > self._step:
             self._step = done * STEPS // total
@@ -129,4 +130,6 @@ def _state(item: Mapping[str, Any]) -> str:
 def _line(item: Mapping[str, Any]) -> str:
     what = item["error"] or (item["waits_for"] if item["state"] in {"waiting", "skipped"} else "")
     tail = f": {lines.one(what)[:200]}" if what else ""
-    return f"{SIGNS.get(_state(item), '·')} {lines.one(item['key'])} {_state(item)}{tail}"
+    again = " again" if item["state"] in BEFORE else ""
+    attempt = f", attempt {item['attempt']}" if item["state"] == "running" and item["attempt"] > 1 else ""
+    return f"{SIGNS.get(_state(item), '·')} {lines.one(item['key'])} {_state(item)}{again}{attempt}{tail}"

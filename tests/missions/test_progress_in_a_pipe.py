@@ -1,0 +1,47 @@
+"""What `fleet_mission run` and `watch` print where there is no terminal: a line for each change."""
+
+from __future__ import annotations
+
+import pytest
+from django.utils import timezone
+
+from agents.models import Agent
+from fleet.console.progress import Board
+from missions import dispatch, queries
+from missions.models import Mission
+from missions.operations import outside
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def lose(agent: Agent) -> None:
+    Agent.objects.filter(id=agent.id).update(state="lost", ended_at=timezone.now())
+    dispatch.rescue()
+
+
+@pytest.mark.parametrize("looks", ["between", "only afterwards"])
+def test_an_attempt_that_is_lost_and_the_next_one_have_lines_of_their_own(
+    capsys: pytest.CaptureFixture[str], looks: str
+) -> None:
+    mission = fleet.launch({"a": {}})
+    board = Board()
+
+    def look() -> list[str]:
+        found = Mission.objects.get(id=mission.id)
+        board.update(queries.summary(found), list(queries.items(found, results=False)))
+        said = capsys.readouterr().err.splitlines()
+        return [line for line in said if line.startswith("[")]  # the log goes there too
+
+    assert look() == []
+    first = outside.register(agent_type="backend")
+    outside.claim(agent=first.id)
+    assert look() == ["[0/1] ▶ a running"]
+    assert look() == []
+    lose(first)
+    if looks == "between":
+        assert look() == ["[0/1] · a queued again: Its agent was lost in mid-flight."]
+    (lease,) = outside.claim(agent=outside.register(agent_type="backend").id)
+    assert look() == ["[0/1] ▶ a running, attempt 2"]
+    outside.complete(token=lease.token)
+    assert look() == ["[1/1] ✓ a succeeded"]
