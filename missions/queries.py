@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -161,7 +161,7 @@ def _page(mission: Mission, sorties: Sequence[Sortie], *, results: bool) -> Iter
 def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str]) -> str:
     """One sentence on why a sortie does not run; empty for one that runs or has ended well."""
     if sortie.state in (SortieState.SKIPPED, SortieState.WAITING) and sortie.waits_for:
-        when = f" at {sortie.wake_at:%H:%M:%S} UTC" if sortie.wake_at and sortie.state == SortieState.WAITING else ""
+        when = f" at {_clock(sortie.wake_at)}" if sortie.wake_at and sortie.state == SortieState.WAITING else ""
         return (f"Waits for {sortie.waits_for}{when}." if when else f"It was {sortie.waits_for}.").replace("..", ".")
     if sortie.state not in (SortieState.PENDING, SortieState.READY, SortieState.QUEUED, SortieState.WAITING):
         return ""
@@ -233,3 +233,10 @@ def artifact(file: Artifact) -> dict[str, Any]:
 
 def _time(value: datetime | None) -> str | None:
     return value.isoformat() if value else None
+
+
+def _clock(when: datetime) -> str:
+    """06:00:00 UTC, with its date unless that is today."""
+    when = when.astimezone(UTC)
+    today = when.date() == datetime.now(UTC).date()
+    return f"{when:%H:%M:%S} UTC" if today else f"{when:%Y-%m-%d %H:%M:%S} UTC"
