@@ -100,6 +100,7 @@ INSTALLED_APPS = [
     "csp",
     "rest_framework",
     "drf_spectacular",
+    "drf_spectacular_sidecar",
     "fleet.apps.FleetConfig",
     "agents.apps.AgentsConfig",
     "missions.apps.MissionsConfig",
@@ -114,6 +115,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "fleet.access.middleware.Named",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -233,7 +235,29 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["fleet.api.parsers.JsonParser"],
     "EXCEPTION_HANDLER": "fleet.api.problems.handle",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "fleet.api.describing.Describe",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Fleet",
+    "DESCRIPTION": "Missions, sorties and agents. How to sign in, and what all endpoints have in common: docs/api.md.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.1",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "fleet.api.describing.tidy",
+    ],
+    "ENUM_NAME_OVERRIDES": {
+        "MissionState": "missions.states.MissionState",
+        "SortieState": "missions.states.SortieState",
+        "AgentState": "agents.models.Agent.State",
+        "AttemptState": "missions.models.Attempt.State",
+    },
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
 # ── Celery: messages are hints ───────────────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 
 from agents.models import Agent, AgentType, Node
 from agents.operations import lifecycle
-from fleet import errors
+from fleet import audit, errors
 from fleet.events.models import Event
 
 CHANNEL = "fleet_node"
@@ -62,6 +62,8 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
                     concurrency=concurrency or kind.concurrency,
                 )
             )
+        for agent in made:
+            audit.record(kind="agent.spawn", subject=agent.ref, after={"type": type, "node": str(agent.node)})
         _tell(*{agent.node_id for agent in made})
     return made
 
@@ -83,6 +85,8 @@ def order(*, agents: list[UUID], what: Agent.Order, reason: str) -> list[Agent]:
         for agent in found:
             agent.order, agent.reason = what, reason[:300]
         Agent.objects.bulk_update(found, ["order", "reason"])
+        for agent in found:
+            audit.record(kind=f"agent.{what.value}", subject=agent.ref, data={"why": reason})
         Event.objects.bulk_create(
             Event(kind="agent.ordered", subject=agent.id, data={"order": what, "why": reason}) for agent in found
         )

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from fleet import errors
+from fleet import audit, errors
 from fleet.access import tokens
 from fleet.access.actor import role_of
 from fleet.access.models import Account, Key, Role
@@ -42,6 +42,7 @@ def create_user(*, name: str, role: Role, password: str | None = None, teams: Co
         user.set_password(password)
         user.save()
         user.groups.set([_team(team) for team in teams])
+        audit.record(kind="user.created", subject=name, after={"role": role, "teams": list(teams)})
         set_role(user=user, role=role)
     return user
 
@@ -49,6 +50,9 @@ def create_user(*, name: str, role: Role, password: str | None = None, teams: Co
 def set_role(*, user: User, role: Role) -> None:
     """Admins are superusers, who may use the admin pages; others are not."""
     with transaction.atomic():
+        before = role_of(User.objects.select_related("account").get(id=user.id))
+        if before != role:
+            audit.record(kind="role.changed", subject=user.username, before={"role": before}, after={"role": role})
         Account.objects.update_or_create(user=user, defaults={"role": role})
         user.is_superuser = user.is_staff = role == Role.ADMIN
         user.save(update_fields=["is_superuser", "is_staff"])
@@ -57,7 +61,9 @@ def set_role(*, user: User, role: Role) -> None:
 def set_execute(*, user: User, may: bool) -> None:
     """Whether the user may launch plans that run code (plan.execute)."""
     permission = Permission.objects.get(codename="plan_execute", content_type__app_label="fleet")
-    (user.user_permissions.add if may else user.user_permissions.remove)(permission)
+    with transaction.atomic():
+        (user.user_permissions.add if may else user.user_permissions.remove)(permission)
+        audit.record(kind="role.changed", subject=user.username, after={"plan.execute": may})
 
 
 def set_active(*, user: User, active: bool) -> None:
@@ -65,6 +71,7 @@ def set_active(*, user: User, active: bool) -> None:
     with transaction.atomic():
         user.is_active = active
         user.save(update_fields=["is_active"])
+        audit.record(kind="user.enabled" if active else "user.disabled", subject=user.username)
         if not active:
             tokens.end(user=user)
 
@@ -74,6 +81,7 @@ def set_password(*, user: User, password: str) -> None:
     with transaction.atomic():
         user.set_password(password)
         user.save(update_fields=["password"])
+        audit.record(kind="user.password", subject=user.username)
         tokens.end(user=user)
 
 
@@ -100,15 +108,19 @@ def create_key(*, user: User, name: str, scopes: Collection[str], expires_at: da
         raise errors.Invalid("The key would have expired already.", hint="Give a time to come, or none.")
     prefix = PREFIX + secrets.token_hex(4)
     text = f"{prefix}_{secrets.token_urlsafe(32)}"
-    key = Key.objects.create(
-        user=user, name=name, prefix=prefix, digest=_digest(text), scopes=sorted(set(scopes)), expires_at=expires_at
-    )
+    with transaction.atomic():
+        key = Key.objects.create(
+            user=user, name=name, prefix=prefix, digest=_digest(text), scopes=sorted(set(scopes)), expires_at=expires_at
+        )
+        audit.record(kind="key.created", subject=key.ref, after={"user": user.username, "scopes": key.scopes})
     return NewKey(key=key, text=text)
 
 
 def revoke_key(*, key: Key) -> None:
     """It is refused from now on. Twice is once."""
-    Key.objects.filter(id=key.id, revoked_at=None).update(revoked_at=Now())
+    with transaction.atomic():
+        if Key.objects.filter(id=key.id, revoked_at=None).update(revoked_at=Now()):
+            audit.record(kind="key.revoked", subject=key.ref)
 
 
 def key_of(text: str) -> Key:
@@ -124,6 +136,7 @@ def key_of(text: str) -> Key:
         raise tokens.NotSignedIn(f"Key {found.prefix} is of a user who is not active.")
     if found.used_at is None or (now - found.used_at).total_seconds() > USED_EVERY_S:
         Key.objects.filter(id=found.id).update(used_at=Now())
+        audit.record(kind="key.used", subject=found.ref)
     return found
 
 

@@ -19,6 +19,7 @@ from fleet.api.endpoints import Given, endpoint
 from fleet.api.paging import Paged, of, page
 from fleet.api.serializers import Strict, Text
 from fleet.api.views import ApiView, actor
+from fleet.audit import queries
 from fleet.limits.rates import Kind
 
 LONGEST_TOKEN = 4_096
@@ -144,6 +145,40 @@ class Me(ApiView):
             "scopes": None if who.scopes is None else sorted(who.scopes),
             "actions": sorted(action for action in RULES if who.may(action)),
         }
+
+
+class EntryAnswer(serializers.Serializer[Any]):
+    """An entry of the audit trail."""
+
+    id = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    kind = serializers.CharField()
+    outcome = serializers.CharField()
+    actor = serializers.CharField()
+    user = serializers.IntegerField(allow_null=True)
+    address = serializers.CharField(allow_null=True, allow_blank=True)
+    request = serializers.CharField(allow_blank=True)
+    subject = serializers.CharField(allow_blank=True)
+    before = serializers.JSONField(allow_null=True)
+    after = serializers.JSONField(allow_null=True)
+    data = serializers.JSONField(allow_null=True)  # type: ignore[assignment]
+
+
+class AuditFilter(Paged):
+    kind = Text(max_length=60, required=False, help_text="takes in what lies below it: role finds role.changed")
+    actor = Text(max_length=200, required=False)
+    subject = Text(max_length=200, required=False)
+    outcome = serializers.ChoiceField(choices=["ok", "denied", "failed"], required=False)
+    since = serializers.DateTimeField(required=False)
+
+
+class Audit(ApiView):
+    @endpoint("audit.list", query=AuditFilter, answer=of(EntryAnswer))
+    def get(self, request: Request, *, asked: Given) -> Response:
+        """The audit trail, the newest entries first."""
+        chosen = {name: asked[name] for name in ("kind", "actor", "subject", "outcome", "since") if name in asked}
+        found = queries.entries(**chosen)
+        return page(request, found, asked=asked, shape=lambda entries: [queries.described(one) for one in entries])
 
 
 class Keys(ApiView):

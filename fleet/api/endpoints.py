@@ -103,7 +103,7 @@ def endpoint(
             request=body,
             parameters=parameters,
             responses={
-                status: answer,
+                **(answer if isinstance(answer, dict) else {status: answer}),
                 ("4XX", "application/problem+json"): problem,
                 ("5XX", "application/problem+json"): problem,
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
@@ -62,6 +63,7 @@ def page(
     return pages.get_paginated_response(list(shape(found)))
 
 
+@functools.cache
 def of(shape: Any) -> Any:
     """What a page of these is called in the OpenAPI document."""
     child = shape(many=True)

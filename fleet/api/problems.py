@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -19,6 +20,7 @@ from rest_framework.views import exception_handler
 
 from fleet import errors
 from fleet.access import caller
+from fleet.management import operator
 
 MOST = 50  # faults in one answer
 
@@ -26,6 +28,8 @@ MOST = 50  # faults in one answer
 def handle(fault: Exception, context: dict[str, Any]) -> Response | None:
     """The answer to an exception; None for a surprise, which Django logs and answers with a plain 500."""
     faults: list[dict[str, Any]] = []
+    if isinstance(fault, OperationalError | InterfaceError):
+        fault = operator.without_postgres(fault)
     if isinstance(fault, errors.FleetError):
         response = Response(status=fault.status, headers=_authenticate(fault, context))
         code, detail = fault.code, str(fault)

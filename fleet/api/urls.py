@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from django.urls import path
 
-from fleet.api import accounts, views
+from fleet.api import accounts, documents, views
 
 urlpatterns = [
     path("api/v1/", views.Root.as_view(), name="api-root"),
+    path("api/v1/schema", documents.Schema.as_view(), name="api-schema"),
+    path("api/v1/docs", documents.Docs.as_view(), name="api-docs"),
     path("api/v1/auth/token", accounts.Token.as_view(), name="api-token"),
     path("api/v1/auth/refresh", accounts.Refresh.as_view(), name="api-refresh"),
     path("api/v1/auth/logout", accounts.Logout.as_view(), name="api-logout"),
     path("api/v1/me", accounts.Me.as_view(), name="api-me"),
+    path("api/v1/audit", accounts.Audit.as_view(), name="api-audit"),
     path("api/v1/keys", accounts.Keys.as_view(), name="api-keys"),
     path("api/v1/keys/<str:ref>", accounts.OneKey.as_view(), name="api-key"),
 ]

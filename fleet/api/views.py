@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
-from fleet import errors, services
+from fleet import audit, errors, services
 from fleet.access.actor import Actor
 from fleet.access.models import Role
 from fleet.api.endpoints import Endpoint, endpoint
@@ -51,12 +51,25 @@ class ApiView(APIView):
             raise TooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.") from None
         super().initial(request, *arguments, **path)
 
+    def permission_denied(self, request: Request, message: str | None = None, code: str | None = None) -> NoReturn:
+        """What is denied to somebody is written down; who has not signed in is only asked to."""
+        if isinstance(request.auth, Actor):
+            declared = self.declared(request.method)
+            audit.record(
+                kind="denied",
+                outcome="denied",
+                subject=request.path,
+                data={"action": declared.action if declared else ""},
+            )
+        super().permission_denied(request, message=message, code=code)
+
     def perform_authentication(self, request: Request) -> None:
         """Whoever shows a bad token is told so, also where one without any would be answered; and it counts."""
         try:
             super().perform_authentication(request)
         except errors.FleetError:
             request._not_authenticated()  # type: ignore[attr-defined]
+            audit.record(kind="token", outcome="denied", subject=request.path)
             raise
         finally:
             self._charge(request)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,7 @@ from django.db import Error, InterfaceError, OperationalError, ProgrammingError
 from psycopg.errors import UndefinedColumn, UndefinedTable
 
 from fleet import errors
+from fleet.access import caller
 from fleet.console import repeating
 
 
@@ -19,6 +22,14 @@ def without_postgres(fault: Error) -> errors.Unavailable:
     """What to say of a database that cannot be asked."""
     why = (str(fault).strip().splitlines() or ["it closed the connection"])[0].rstrip(".")
     return errors.Unavailable(f"Postgres does not answer ({why}).", hint="Start the fleet: manage.py fleet_up")
+
+
+def _somebody() -> str:
+    """Who types, as the host calls them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 class OperatorCommand(BaseCommand):
@@ -29,7 +40,8 @@ class OperatorCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            code = self.act(**options)
+            with caller.acting(caller.Caller(name=f"command:{_somebody()}")):
+                code = self.act(**options)
         except errors.FleetError as fault:
             raise CommandError(str(fault), returncode=fault.exit_code) from fault
         except ProgrammingError as fault:

@@ -34,7 +34,7 @@ class AgentAnswer(serializers.Serializer[Any]):
     type = serializers.CharField()
     node = serializers.CharField(allow_null=True)
     pid = serializers.IntegerField()
-    state = serializers.ChoiceField(Agent.State.values)
+    state = serializers.ChoiceField(Agent.State.choices)
     order = serializers.CharField(allow_blank=True)
     concurrency = serializers.IntegerField()
     sorties = serializers.ListField(child=serializers.CharField())
@@ -121,7 +121,7 @@ class NodeAnswer(serializers.Serializer[Any]):
 class Filter(Paged):
     type = Text(max_length=60, required=False)
     node = Text(max_length=200, required=False)
-    state = serializers.MultipleChoiceField(choices=Agent.State.values, required=False)
+    state = serializers.MultipleChoiceField(choices=Agent.State.choices, required=False)
     all = serializers.BooleanField(default=False, help_text="those that have ended too")
 
 

@@ -48,7 +48,7 @@ class Check(Strict):
 
 
 class Filter(Paged):
-    state = serializers.MultipleChoiceField(choices=[state.value for state in MissionState], required=False)
+    state = serializers.MultipleChoiceField(choices=MissionState.choices, required=False)
     name = Text(max_length=200, required=False, help_text="is in its name")
     team = Text(max_length=150, required=False)
     created_by = Text(max_length=150, required=False)
@@ -65,7 +65,7 @@ class Reason(Strict):
 
 
 class SortieFilter(Paged):
-    state = serializers.MultipleChoiceField(choices=[state.value for state in SortieState], required=False)
+    state = serializers.MultipleChoiceField(choices=SortieState.choices, required=False)
     results = serializers.BooleanField(default=True, help_text="false leaves them out")
     after = Text(max_length=200, required=False, help_text="behind this sortie (its id or key), in the plan's order")
 

@@ -25,7 +25,7 @@ class MissionAnswer(serializers.Serializer[Any]):
     id = serializers.CharField()
     name = serializers.CharField()
     objective = serializers.CharField(allow_blank=True)
-    state = serializers.ChoiceField([state.value for state in MissionState])
+    state = serializers.ChoiceField(MissionState.choices)
     reason = serializers.CharField(allow_blank=True, help_text="why it is paused, was cancelled or failed")
     sorties = Counts()
     created_at = serializers.DateTimeField()
@@ -48,7 +48,7 @@ class SortieAnswer(serializers.Serializer[Any]):
     id = serializers.CharField()
     key = serializers.CharField()
     agent_type = serializers.CharField()
-    state = serializers.ChoiceField([state.value for state in SortieState])
+    state = serializers.ChoiceField(SortieState.choices)
     attempt = serializers.IntegerField()
     tries = serializers.IntegerField()
     needs = serializers.ListField(child=serializers.CharField())
@@ -73,7 +73,7 @@ class ProgressAnswer(serializers.Serializer[Any]):
     """How far a mission is: the share of its sorties that have ended, those under way counted by what they report."""
 
     id = serializers.CharField()
-    state = serializers.ChoiceField([state.value for state in MissionState])
+    state = serializers.ChoiceField(MissionState.choices)
     fraction = serializers.FloatField()
     percent = serializers.FloatField()
     sorties = Counts()
@@ -89,7 +89,7 @@ class Node(serializers.Serializer[Any]):
     id = serializers.CharField()
     key = serializers.CharField()
     agent_type = serializers.CharField()
-    state = serializers.ChoiceField([state.value for state in SortieState])
+    state = serializers.ChoiceField(SortieState.choices)
 
 
 class GraphAnswer(serializers.Serializer[Any]):
@@ -106,7 +106,7 @@ class Bar(serializers.Serializer[Any]):
     sortie = serializers.CharField()
     key = serializers.CharField()
     attempt = serializers.IntegerField()
-    state = serializers.ChoiceField(Attempt.State.values)
+    state = serializers.ChoiceField(Attempt.State.choices)
     agent = serializers.CharField(allow_null=True)
     started_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
@@ -207,4 +207,4 @@ class StateAnswer(serializers.Serializer[Any]):
     """What became of the sortie."""
 
     sortie = serializers.CharField()
-    state = serializers.ChoiceField([state.value for state in SortieState])
+    state = serializers.ChoiceField(SortieState.choices)

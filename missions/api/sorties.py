@@ -17,10 +17,11 @@ from fleet import errors
 from fleet.api import ranges
 from fleet.api.endpoints import Given, endpoint
 from fleet.api.paging import Paged, of, page
-from fleet.api.serializers import Strict, Text
+from fleet.api.serializers import Strict
 from fleet.api.views import ApiView, actor
 from missions import operations, queries, reach, views
 from missions.api import shapes
+from missions.api.missions import Reason
 from missions.models import Attempt, Output, Sortie
 from missions.states import SortieState
 
@@ -43,10 +44,6 @@ class TextQuery(Strict):
         required=False, min_value=1, max_value=2**31 - 1, help_text="the last one, unless told"
     )
     follow = serializers.BooleanField(default=False, help_text=f"go on while it prints, for {FOLLOWED_S} s at most")
-
-
-class Reason(Strict):
-    reason = Text(max_length=500, required=False, default="", allow_blank=True)
 
 
 class OneSortie(ApiView):

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from fleet import errors, statements
+from fleet import audit, errors, ids, statements
 from missions import hints, settling
 from missions.models import Mission, Sortie
 from missions.operations import moves
@@ -40,6 +40,8 @@ def cancel_sortie(*, sortie: UUID) -> Sortie:
         if ended:
             settling.free(cursor.cursor, ended=ended, consequences=consequences)
             settling.skip(cursor.cursor, bad=ended, consequences=consequences)
+        if asked or ended:
+            audit.record(kind="sortie.cancel", subject=ids.encode(ids.SORTIE, sortie))
     found = Sortie.objects.select_related("mission").filter(id=sortie).first()
     if found is None:
         raise errors.NotFound("There is no such sortie.")

@@ -7,23 +7,37 @@ from uuid import UUID
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
 
-from fleet import errors, statements
+from fleet import audit, errors, ids, statements
 from fleet.events.models import Event
 from missions.models import Mission
 
 
 def prioritise(*, mission: UUID, priority: int) -> None:
     """Its priority, and by as much that of its sorties that have not ended. Conflict if it has ended."""
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(statements.read("missions", "prioritise"), {"mission": mission, "priority": priority})
-        if cursor.fetchone() is None:
+        found = cursor.fetchone()
+        if found is None:
             raise errors.Conflict("This mission has ended.", hint="Launch it anew with another priority.")
+        audit.record(
+            kind="mission.change",
+            subject=ids.encode(ids.MISSION, mission),
+            before={"priority": found[1]},
+            after={"priority": priority},
+        )
 
 
 def share(*, mission: UUID, team: Group | None) -> None:
     """Let a team see it, or no team any more."""
     with transaction.atomic():
+        before = Mission.objects.select_for_update(of=("self",)).select_related("team").get(id=mission).team
         Mission.objects.filter(id=mission).update(team=team)
+        audit.record(
+            kind="mission.change",
+            subject=ids.encode(ids.MISSION, mission),
+            before={"team": before.name if before else None},
+            after={"team": team.name if team else None},
+        )
         Event.objects.create(
             kind="mission.changed", scope=mission, subject=mission, data={"team": team.name if team else None}
         )

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 
-from fleet import ids
+from fleet import audit, ids
 from fleet.events.models import Event
 from missions import hints, insertion, surroundings
 from missions.models import Mission
@@ -90,6 +90,11 @@ def _create(
             scope=mission.id,
             subject=mission.id,
             data={"name": mission.name, "sorties": len(plan.sorties), "by": str(by) if by else None},
+        )
+        audit.record(
+            kind="mission.launch" if state is MissionState.RUNNING else "mission.create",
+            subject=mission.ref,
+            after={"name": mission.name, "sorties": len(plan.sorties), "team": team.name if team else None},
         )
         named: dict[str, list[UUID]] = {}
         queued = insertion.insert(

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from fleet import errors, ids, statements
+from fleet import audit, errors, ids, statements
 from fleet.events.models import Event
 from missions.models import Mission
 from missions.states import MISSION_ARROWS, MissionState
@@ -26,6 +26,12 @@ def mission(*, id: UUID, to: MissionState, by: str, reason: str = "", **changes:
         raise errors.Conflict(f"The mission is {now}; it cannot become {to}.", hint=_HINTS.get((now, by), ""))
     Mission.objects.filter(id=id, state=now).update(state=to, reason=reason[:500], **changes)
     Event.objects.create(kind=f"mission.{to}", scope=id, subject=id, data={"from": now, "reason": reason})
+    audit.record(
+        kind=f"mission.{by}",
+        subject=ids.encode(ids.MISSION, id),
+        before={"state": now},
+        after={"state": to, **({"reason": reason} if reason else {})},
+    )
 
 
 _HINTS = {

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from fleet import errors, statements
+from fleet import audit, errors, statements
 from missions import settling
 from missions.models import Mission, Sortie
 from missions.operations import moves
@@ -36,6 +36,7 @@ def retry_sortie(*, sortie: UUID) -> Sortie:
         state = MissionState(Mission.objects.select_for_update().get(id=found.mission_id).state)  # or it ends meanwhile
         if state is MissionState.CANCELLING:
             raise errors.Conflict("Its mission is being cancelled.", hint="Wait until it is cancelled, then retry it.")
+        audit.record(kind="sortie.retry", subject=found.ref, before={"state": found.state})
         if state.final:
             moves.mission(id=found.mission_id, to=MissionState.RUNNING, by="retry", finished_at=None)
         if not _reopen(mission=found.mission_id, sortie=sortie):

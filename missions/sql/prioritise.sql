@@ -19,4 +19,4 @@ WITH held AS (
     INSERT INTO fleet_event (kind, scope, subject, data)
     SELECT 'mission.changed', id, id, jsonb_build_object('priority', %(priority)s::int, 'was', priority) FROM held
 )
-SELECT id FROM held
+SELECT id, priority FROM held

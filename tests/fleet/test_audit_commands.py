@@ -8,12 +8,13 @@ import pytest
 
 from fleet import audit
 from fleet.access import caller
-from fleet.audit import sealing
 from fleet.audit.models import Entry
 from fleet.celery import app
 from missions.control import Control
 from missions.hints import Hinter
+from tests.support import fleet
 from tests.support.console import manage
+from tests.support.sealing import seal
 from tests.support.tampering import tampered
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +49,7 @@ def test_list_refuses_what_it_does_not_understand(arguments: tuple[str, ...]) ->
 
 def test_verify_ends_with_0_while_all_agrees_and_with_1_when_it_names_what_does_not() -> None:
     audit.record(kind="test.verified")
-    sealing.seal()
+    seal()
     good = manage("fleet_audit", "verify", "--json")
     assert good.code == 0
     assert good.json["ok"] is True
@@ -66,8 +67,13 @@ def test_verify_ends_with_0_while_all_agrees_and_with_1_when_it_names_what_does_
 
 def test_the_control_loop_seals() -> None:
     audit.record(kind="test.beat")
-    Control(hinter=Hinter(app)).beat()
-    assert manage("fleet_audit", "verify", "--json").json["waiting"] == 0
+    control = Control(hinter=Hinter(app))
+
+    def sealed() -> bool:
+        control.beat()
+        return bool(manage("fleet_audit", "verify", "--json").json["waiting"] == 0)
+
+    fleet.until(sealed)
 
 
 def test_the_page_shows_the_sql_that_protect_prints() -> None:

@@ -7,12 +7,11 @@ import logging
 
 import pytest
 
-from fleet import ids
 from fleet.access import operations, tokens
 from fleet.audit import redaction
 
 KEY = "flk_0a1b2c3d_" + "Zx9_-" * 8 + "abc"
-LEASE = ids.encode(ids.SORTIE, ids.new()) + ".3." + "Qw7-" * 10
+LEASE = "srt_01hzzzzzzzzzzzzzzzzzzzzzzz" + ".3." + "Qw7-" * 10
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VyX2lkIjoiNyJ9.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAK\n-----END RSA PRIVATE KEY-----"
 

@@ -1,0 +1,83 @@
+"""The OpenAPI document: whole, true of every endpoint, and open to who reads it before signing in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import schemathesis
+from django.core.wsgi import get_wsgi_application
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.validation import validate_schema
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import checks
+from schemathesis.specs.openapi import checks as openapi
+
+from fleet.access.models import Role
+from fleet.api.checks import routes
+from tests.support import api, web
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+CHECKS = [
+    checks.not_a_server_error,
+    openapi.status_code_conformance,
+    openapi.content_type_conformance,
+    openapi.response_headers_conformance,
+    openapi.response_schema_conformance,
+]
+HARMFUL = {"/api/v1/auth/logout"}  # would end the session with which the others are asked
+
+
+def document() -> dict[str, Any]:
+    made: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    return made
+
+
+def test_it_is_valid_and_names_every_route() -> None:
+    made = document()
+    validate_schema(made)
+    assert made["openapi"].startswith("3.1")
+    told = {path.removeprefix("/").replace("{ref}", "<str:ref>") for path in made["paths"]}
+    own = {"api/v1/schema", "api/v1/docs"}
+    assert told == {address for address, _ in routes()} - own
+    ids = [one["operationId"] for path in made["paths"].values() for one in path.values()]
+    assert len(set(ids)) == len(ids)
+    assert all(one["description"] for path in made["paths"].values() for one in path.values())
+
+
+def test_it_and_its_page_are_open_and_load_nothing_from_elsewhere() -> None:
+    anybody = api.anybody()
+    assert anybody.get("schema?format=json").json()["info"]["title"] == "Fleet"
+    page = anybody.get("docs")
+    assert page.status_code == 200
+    assert "http://" not in page.content.decode().replace("http://testserver", "")
+    assert "https://" not in page.content.decode()
+
+
+OPERATIONS = [
+    (path, method)
+    for path, methods in document()["paths"].items()
+    for method in methods
+    if path not in HARMFUL
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path, method", OPERATIONS)
+def test_whatever_is_sent_the_answer_is_one_that_the_document_names(path: str, method: str) -> None:
+    boss = api.person("boss", Role.ADMIN)
+    web.flown()
+    schema = schemathesis.openapi.from_dict(document())
+    schema.app = get_wsgi_application()
+    operation = schema[path][method.upper()]
+
+    @settings(
+        max_examples=8, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(case=operation.as_strategy())
+    def ask(case: Any) -> None:
+        response = case.call(base_url="http://testserver", headers={"Authorization": f"Bearer {boss.bearer}"})
+        assert response.status_code < 500, (case.as_curl_command(), response.text)
+        case.validate_response(response, checks=CHECKS)
+
+    ask()
