@@ -59,14 +59,15 @@ class Register:
 
     def end_orphans(self, say: Callable[[str], None]) -> list[str]:
         """End what of an earlier supervisor still runs, the last started first; the names. Hold its lock meanwhile."""
-        left = self._orphans()
+        left = self.orphans()
         for orphan in left:
             say(f"{orphan.name}: stopping what an earlier supervisor left")
             _stop(orphan)
         self._write()
         return [orphan.name for orphan in left]
 
-    def _orphans(self) -> list[Child]:
+    def orphans(self) -> list[Child]:
+        """What of an earlier supervisor still runs, the last started first. While one runs these are its children."""
         try:
             noted = [Child(**entry) for entry in json.loads(self._file.read_text())]
         except (FileNotFoundError, ValueError, TypeError):

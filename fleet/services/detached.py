@@ -79,11 +79,13 @@ def wait_until_ready(home: Home) -> dict[str, Any]:
 
 
 def state(home: Home) -> dict[str, Any]:
-    """The running supervisor's status; `{"running": False}` where there is none."""
+    """The running supervisor's status. Where there is none `{"running": False, "left": […]}`, with the name and the pid
+    of each process that a killed one left behind."""
     try:
         return dict(control.ask(home, {"do": "status"}))
     except control.NotRunning:
-        return {"running": False}
+        orphans = [] if lock.is_held(home) else children.Register(home).orphans()
+        return {"running": False, "left": [{"name": one.name, "pid": one.pid} for one in reversed(orphans)]}
 
 
 def stop(home: Home, *, say: Callable[[str], None]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleet import errors
@@ -63,6 +64,8 @@ def of_one(status: dict[str, Any], name: str) -> dict[str, Any]:
 def text(status: dict[str, Any]) -> str:
     """The same for people."""
     if not status["running"]:
+        if left := status["left"]:
+            return f"{left_behind(left)} `fleet_down` stops it; `fleet_up` stops it too, and starts a fleet."
         return "Nothing is running here. `fleet_up` starts a fleet, `fleet_services up` its services alone."
     head = f"{status['kind']} · {status['provider']} services"
     if status["pid"]:
@@ -87,6 +90,12 @@ def text(status: dict[str, Any]) -> str:
     if status["events"]:
         lines += ["", *(f"{event['at'][:19]}Z  {event['message']}" for event in status["events"])]
     return "\n".join(lines)
+
+
+def left_behind(left: Sequence[Mapping[str, Any]]) -> str:
+    """One sentence on what a supervisor that is gone left behind."""
+    named = ", ".join(f"{one['name']} (pid {one['pid']})" for one in left)
+    return f"The supervisor is gone and has left {named} behind, with what they started."
 
 
 def _duration(seconds: float | None) -> str:

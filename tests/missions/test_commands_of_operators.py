@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from datetime import timedelta
@@ -16,6 +17,8 @@ from django.utils import timezone
 from agents import operations as agents
 from agents.models import Agent, Node
 from fleet import ids
+from fleet.home import Home
+from fleet.services import children
 from missions.models import Mission
 from tests.support import fleet, web
 from tests.support.console import manage
@@ -46,7 +49,9 @@ def test_status_has_the_documented_shape() -> None:
     engine.stop(within_s=5)
     assert done.code == 0
     status = done.json
-    assert set(status) == {"running", "services", "urls", "nodes", "cordoned", "agents", "missions", "queues", "alerts"}
+    assert set(status) == {
+        "running", "services", "left", "urls", "nodes", "cordoned", "agents", "missions", "queues", "alerts",
+    }  # fmt: skip
     assert set(status["urls"]) == {"api", "admin", "flower", "metrics"}
     assert status["missions"] == {"running": 1}
     assert status["agents"] == {"idle": 1}
@@ -208,6 +213,30 @@ def test_root_writes_nothing_into_the_folder_of_another_user(tmp_path: Path, arg
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.startswith(f"You may not use {private} (it belongs to ")
     assert [path.name for path in (tmp_path / "a home").rglob("*")] == ["private"]
+
+
+def test_what_a_killed_supervisor_left_behind_is_named_until_it_is_stopped(tmp_path: Path) -> None:
+    home = Home(tmp_path / "a home")
+    home.make()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as left:
+        register = children.Register(home)
+        register.add(name="node", pid=left.pid, stop_signal=signal.SIGTERM, grace_s=5)
+        for command in (("fleet_services", "status"), ("fleet_status",)):
+            shown = alone(tmp_path, *command)
+            assert f"has left node (pid {left.pid}) behind" in shown.stdout, shown.stdout
+            assert "fleet_down" in shown.stdout
+        status = json.loads(alone(tmp_path, "fleet_services", "status", "--json").stdout)
+        assert status == {"running": False, "left": [{"name": "node", "pid": left.pid}]}
+        assert "node: stopping what an earlier supervisor left" in alone(tmp_path, "fleet_down").stderr
+        assert left.wait(10) == -signal.SIGTERM
+    assert alone(tmp_path, "fleet_services", "status").stdout.startswith("Nothing is running here.")
+
+
+def test_the_doctor_puts_a_full_stop_between_a_fault_and_its_remedy(tmp_path: Path) -> None:
+    private = tmp_path / "a home" / "private"
+    private.mkdir(parents=True, mode=0o755)
+    done = alone(tmp_path, "fleet_doctor")
+    assert f"{private} has mode 0755. chmod 700 it." in done.stdout
 
 
 def test_the_doctor_names_what_is_away(tmp_path: Path) -> None:

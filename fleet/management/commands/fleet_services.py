@@ -89,7 +89,7 @@ class Command(OperatorCommand):
 
     def _status(self, name: str | None = None, *, as_json: bool) -> int:
         status = detached.state(settings.FLEET_HOME)
-        if not status["running"] and settings.FLEET_ENDPOINTS.provider == "external":
+        if not status["running"] and not status["left"] and settings.FLEET_ENDPOINTS.provider == "external":
             status = asyncio.run(statuses.of_external(composition.provider()))
         if name and status["running"]:
             status = statuses.of_one(status, name)

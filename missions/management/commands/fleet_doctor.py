@@ -49,7 +49,8 @@ class Command(OperatorCommand):
         else:
             width = lines.columns(self.stdout)
             for one in findings:
-                text = f"{'ok   ' if one.well else 'FAULT'} {one.name:<13} {one.said} {one.remedy}".rstrip()
+                said = one.said if not one.remedy or one.said.endswith((".", "!", "?")) else f"{one.said}."
+                text = f"{'ok   ' if one.well else 'FAULT'} {one.name:<13} {said} {one.remedy}".rstrip()
                 self.stdout.write(lines.fitted(text, width=width, indent=20))
         return 0 if all(finding.well for finding in findings) else 1
 

@@ -14,7 +14,7 @@ from agents.models import Agent, AgentType, Node
 from fleet import services
 from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand, without_postgres
-from fleet.services import detached
+from fleet.services import detached, statuses
 from missions import alerts
 from missions.models import Mission, Sortie
 
@@ -34,6 +34,7 @@ class Command(OperatorCommand):
         status: dict[str, Any] = {
             "running": state["running"],
             "services": state.get("services", []),
+            "left": state.get("left", []),
             "urls": services.addresses(),
         }
         try:
@@ -62,6 +63,8 @@ class Command(OperatorCommand):
             self.stdout.write(lines.fitted(text, width=width, indent=10))
 
         write("The fleet runs." if status["running"] else "The fleet does not run here. Start it: manage.py fleet_up")
+        if status["left"]:
+            write(f"{statuses.left_behind(status['left'])} Stop it: manage.py fleet_down")
         for service in status["services"]:
             write(f"  {service['name']:<10} {service['state']}")
         if "error" in status:
