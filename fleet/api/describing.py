@@ -23,7 +23,7 @@ class Describe(AutoSchema):
 
 
 def tidy(result: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """The last hand on the document. Bodies take their fields and no others (fleet.api.serializers.Strict), and the document says so."""
+    """The last hand on the document. Bodies take their fields and no others, as fleet.api.serializers.Strict has it."""
     for name, schema in result["components"]["schemas"].items():
         if name.endswith("Request") and schema.get("type") == "object":
             schema.setdefault("additionalProperties", False)

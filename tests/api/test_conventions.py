@@ -1,0 +1,182 @@
+"""What all endpoints have in common: said twice is done once, nobody undoes what somebody else did, errors say where."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from agents.models import AgentType
+from fleet.access.models import Role
+from fleet.api.models import Answer
+from fleet.events.models import Event
+from missions.models import Mission, Template
+from tests.support import api
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+@pytest.fixture
+def ann() -> api.Client:
+    return api.person("ann", executes=True)
+
+
+# ── Idempotency-Key ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_request_with_a_key_has_its_effect_once_and_the_same_answer_again(ann: api.Client) -> None:
+    first = ann.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1")
+    again = ann.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1")
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json() == first.json()
+    assert again["Location"] == first["Location"]
+    assert (again["Idempotency-Replayed"], "Idempotency-Replayed" in first) == ("true", False)
+    assert Mission.objects.count() == 1
+
+
+def test_the_same_key_for_something_else_is_refused_and_is_nobody_elses(ann: api.Client) -> None:
+    ann.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1")
+    other = ann.post("missions", {"plan": {**api.PLAN, "mission": "Another"}}, Idempotency_Key="k-1")
+    assert (other.status_code, other.json()["code"]) == (422, "invalid")
+    bob = api.person("bob", executes=True)
+    assert bob.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1").status_code == 201
+    assert Mission.objects.count() == 2
+
+
+def test_what_failed_may_be_tried_again_with_its_key(ann: api.Client) -> None:
+    bad = {"plan": {"mission": "x", "sorties": {"a": {"agent": "nobody", "run": "true"}}}}
+    assert ann.post("missions", bad, Idempotency_Key="k-1").status_code == 422
+    assert Answer.objects.count() == 0
+    assert ann.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1").status_code == 201
+
+
+def test_of_many_at_once_one_launches_and_the_others_are_told_to_wait_or_what_it_was_told(ann: api.Client) -> None:
+    answers: list[Any] = []
+
+    def ask() -> None:
+        try:
+            answers.append(api.Client(ann.bearer).post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1"))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert len({answer.json()["id"] for answer in answers if answer.status_code == 201}) == 1
+    assert Mission.objects.count() == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\tb"])
+def test_a_key_that_is_none_is_refused(ann: api.Client, key: str) -> None:
+    assert ann.post("missions", {"plan": api.PLAN}, Idempotency_Key=key).status_code == 422
+
+
+def test_tokens_and_keys_are_kept_in_no_answer(ann: api.Client) -> None:
+    ann.post("keys", {"name": "one", "scopes": ["read"]}, Idempotency_Key="k-1")
+    api.anybody().post("auth/token", {"username": "ann", "password": api.PASSWORD}, Idempotency_Key="k-2")
+    assert Answer.objects.count() == 0
+
+
+# ── ETag and If-Match ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_one_has_is_not_sent_again_and_a_change_is_made_only_to_what_one_has_seen(ann: api.Client) -> None:
+    ref = ann.post("missions", {"plan": api.PLAN}).json()["id"]
+    seen = ann.get(f"missions/{ref}")["ETag"]
+    assert ann.get(f"missions/{ref}", If_None_Match=seen).status_code == 304
+    assert ann.patch(f"missions/{ref}", {"priority": 5}).status_code == 428
+    changed = ann.patch(f"missions/{ref}", {"priority": 5}, If_Match=seen)
+    assert (changed.status_code, changed.json()["priority"]) == (200, 5)
+    late = ann.patch(f"missions/{ref}", {"priority": 7}, If_Match=seen)
+    assert (late.status_code, late.json()["code"]) == (412, "changed")
+    assert ann.patch(f"missions/{ref}", {"priority": 7}, If_Match=changed["ETag"]).status_code == 200
+    assert list(Mission.objects.values_list("priority", "sorties__priority")) == [(7, 7)]
+    assert Event.objects.filter(kind="mission.changed").count() == 2
+
+
+# ── Bodies ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_fault_of_a_body_is_named_with_its_place(ann: api.Client) -> None:
+    answer = ann.post("missions", {"plann": {}, "start": "perhaps", "params": {"a": "b\u0000"}, "team": "x" * 151})
+    told = answer.json()
+    assert (answer.status_code, told["code"]) == (422, "invalid")
+    assert {one["pointer"] for one in told["errors"]} == {"/plann"}, (
+        "unknown fields first: nothing else is certain then"
+    )
+    told = ann.post("missions", {"start": "perhaps", "params": {"a": "b\u0000"}, "team": "x" * 151}).json()
+    assert {one["pointer"] for one in told["errors"]} == {"/start", "/params/a", "/team"}
+
+
+def test_each_fault_of_a_plan_is_named_with_its_place(ann: api.Client) -> None:
+    text = "mission: x\nsorties:\n  a: {agent: nobody, run: ls}\n  b: {agent: backend, run: ls, needs: [c]}\n"
+    told = ann.post("missions", {"plan": text}).json()
+    assert told["code"] == "invalid_plan"
+    assert [(one["pointer"], one["line"]) for one in told["errors"]] == [
+        ("/plan/sorties/a/agent", 3), ("/plan/sorties/b/needs", 4),
+    ]  # fmt: skip
+    assert ann.post("plans/check", {"plan": text}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "body, status",
+    [
+        (b"{", 400), (b'{"plan": NaN}', 400), (b"\xff\xfe", 400), (b"[" * 100_000, 400), (b"[]", 422), (b'"x"', 422),
+        (b'{"plan": ' + b"[" * 60 + b"]" * 60 + b"}", 422), (b"null", 422), (b"", 422), (b'{"plan": "\\ud800"}', 422),
+    ],
+)  # fmt: skip
+def test_a_body_that_is_none_is_a_problem_and_no_fault_of_ours(ann: api.Client, body: bytes, status: int) -> None:
+    answer = ann.post("missions", body)
+    assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json"), answer.content
+
+
+def test_what_is_no_json_is_not_taken_for_it(ann: api.Client) -> None:
+    answer = ann._client.post(
+        "/api/v1/missions", "plan=x", content_type="application/x-www-form-urlencoded",
+        headers={"Authorization": f"Bearer {ann.bearer}"},
+    )  # fmt: skip
+    assert answer.status_code == 415
+
+
+# ── What is launched ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_who_has_no_plan_execute_launches_prompts_and_templates_only() -> None:
+    eve, boss = api.person("eve"), api.person("boss", Role.ADMIN)
+    refused = eve.post("missions", {"plan": api.PLAN})
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert boss.post("missions", {"plan": api.PLAN}).status_code == 201
+    AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
+    prompt = {"agent": "backend", "prompt": "Say hello"}
+    for harm in ({"run": "id"}, {"verify": "id"}, {"env": {"LD_PRELOAD": "x"}}, {"cwd": "/etc"}):
+        sortie = {**prompt, **harm} if "run" not in harm else {"agent": "backend", **harm}
+        assert eve.post("missions", {"plan": {"mission": "x", "sorties": {"a": sortie}}}).status_code == 403, harm
+    assert eve.post("missions", {"plan": {"mission": "x", "sorties": {"a": prompt}}}).status_code == 201
+    assert eve.post("missions", {"objective": "Say {{ hello }}", "agent": "backend"}).status_code == 201
+    Template.objects.create(
+        name="greet",
+        text='{mission: Greet, inputs: {who: {}}, sorties: {a: {agent: backend, run: ["echo", "{{ inputs.who }}"]}}}',
+    )
+    made = eve.post("missions", {"template": "greet", "params": {"who": "ann; id"}})
+    assert (made.status_code, made.json()["inputs"]) == (201, {"who": "ann; id"})
+    assert [one["name"] for one in eve.get("templates").json()] == ["greet"]
+    assert eve.post("missions", {"template": "other"}).status_code == 404
+    assert eve.post("missions", {"plan": api.PLAN, "template": "greet"}).status_code == 422
+
+
+def test_a_team_is_one_of_ones_own_and_sees_the_mission() -> None:
+    ann, bob, eve = (api.person(name, executes=True, teams=teams) for name, teams in
+                     (("ann", ["web"]), ("bob", ["web"]), ("eve", ["ops"])))  # fmt: skip
+    assert ann.post("missions", {"plan": api.PLAN, "team": "ops"}).status_code == 422
+    ref = ann.post("missions", {"plan": api.PLAN, "team": "web"}).json()["id"]
+    assert [client.get(f"missions/{ref}").status_code for client in (ann, bob, eve)] == [200, 200, 404]
+    assert [len(client.get("missions").json()["results"]) for client in (ann, bob, eve)] == [1, 1, 0]
+    assert [client.post(f"missions/{ref}/cancel").status_code for client in (bob, eve)] == [403, 404]
+    assert not eve.get("events").json()["results"]
+    assert bob.get("events").json()["results"]
+    assert ann.post(f"missions/{ref}/cancel", {"reason": "Enough."}).status_code == 202
