@@ -39,9 +39,10 @@ test: dev  ## the tests, on services of their own, and how much of the code they
 drills: dev  ## the long tests: 1 GB of output, soaks, restarts
 	@$(PY) -m pytest -m drill
 
-check: dev  ## style, types, imports, migrations, pins
+check: dev  ## style, types, security, imports, migrations, pins
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m bandit -q -r fleet agents missions checkpoints -ll -s B604  # B604: parameters of ours that are called shell
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-cache
 	DATABASE_URL= REDIS_URL= $(PY) -W ignore manage.py makemigrations --check --dry-run
