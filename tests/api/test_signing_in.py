@@ -10,10 +10,12 @@ from typing import Any
 import jwt
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 
 from fleet.access import operations, signing, tokens
 from fleet.access.models import Role, Session
 from tests.support import api
+from tests.support.console import manage
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -135,6 +137,15 @@ def test_a_session_is_gone_with_its_time(ann: User) -> None:
     old.set_exp(lifetime=-timedelta(seconds=1))
     assert api.anybody().post("auth/refresh", {"refresh": str(old)}).status_code == 401
     assert Session.objects.count() == 0
+
+
+def test_cleanup_forgets_sessions_that_are_long_over_and_no_others(ann: User) -> None:
+    here, gone = sign_in().json(), sign_in().json()
+    api.Client(gone["access"]).post("auth/logout")
+    Session.objects.filter(ended_at__isnull=False).update(ended_at=timezone.now() - timedelta(days=8))
+    assert manage("fleet_cleanup", "--json").json["sessions_removed"] == 0
+    assert manage("fleet_cleanup", "--yes", "--json").json["sessions_removed"] == 1
+    assert me(here["access"]) == 200
 
 
 def test_the_signing_key_is_not_among_the_credentials(ann: User, settings: Any) -> None:

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from agents import logs, sampling
+from fleet.access import retention
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
 from missions import artifacts
@@ -41,6 +42,8 @@ class Command(OperatorCommand):
         drafts = artifacts.sweep() if options["yes"] else 0
         printed = logs.outdated(now=now, days=options["days"])
         pieces = printed.delete()[0] if options["yes"] else printed.count()
+        sessions = retention.sessions(now=now).delete()[0] if options["yes"] else 0
+        answers = retention.answers(now=now).delete()[0] if options["yes"] else 0
         if options["json"]:
             self.show(
                 {
@@ -50,12 +53,17 @@ class Command(OperatorCommand):
                     "samples_thinned": samples if options["yes"] else 0,
                     "log_pieces_removed": pieces if options["yes"] else 0,
                     "drafts_removed": drafts,
+                    "sessions_removed": sessions,
+                    "answers_removed": answers,
                     "dry_run": not options["yes"],
                 }
             )
         elif options["yes"]:
             self.say(f"Removed {removed} missions and {events} events of no mission.")
             self.say(f"Thinned {samples} samples and removed {pieces} pieces of the logs of agents that have ended.")
+            self.say(
+                f"Removed {sessions} sessions that are long over and {answers} answers that nobody asks for again."
+            )
             if drafts:
                 self.say(f"Removed {drafts} artifacts that were never stored whole, because their agents were killed.")
         else:
