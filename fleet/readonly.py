@@ -29,7 +29,7 @@ MOST_COUNTED = 10_000  # rows of a list that are counted and can be paged throug
 COLOURS = {
     "succeeded": "success", "failed": "danger", "running": "info", "busy": "info", "idle": "success",
     "cancelled": "warning", "cancelling": "warning", "paused": "warning", "waiting": "warning", "lost": "danger",
-    "draining": "warning",
+    "draining": "warning", "tolerated": "warning",
 }  # fmt: skip
 
 

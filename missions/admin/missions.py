@@ -20,13 +20,13 @@ MOST_SHOWN = 200
 
 
 def summed_up(counted: dict[str, int], tolerated: int) -> str:
-    """`12 of 40, 2 failed, 1 failed and tolerated, 1 running`. `tolerated`: of those that failed."""
+    """`12 of 40, 2 failed, 1 tolerated, 1 running`. `tolerated`: of those that failed."""
     done = sum(counted.get(state, 0) for state in FINAL)
     told = [f"{done} of {sum(counted.values())}"]
     numbers = {
         "failed": counted.get("failed", 0) - tolerated,
-        "failed and tolerated": tolerated,
-        **{state: counted.get(state, 0) for state in ("skipped", "running")},
+        "tolerated": tolerated,
+        **{state: counted.get(state, 0) for state in ("skipped", "cancelled", "running")},
     }
     return ", ".join(told + [f"{number} {what}" for what, number in numbers.items() if number])
 
@@ -94,7 +94,7 @@ class MissionAdmin(ReadOnlyAdmin):
                 (
                     parts.link(sortie, sortie.key),
                     sortie.agent_type_id,
-                    sortie.state,
+                    parts.state(sortie),
                     between(sortie.started_at, sortie.finished_at),
                     stand[sortie.id],
                 )

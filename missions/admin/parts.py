@@ -49,6 +49,17 @@ def _of_flight(sortie: Sortie, flight: Attempt | None) -> str:
     return f"Tolerated: {error}" if sortie.state == SortieState.FAILED and sortie.allow_failure else error
 
 
+def state(sortie: Sortie) -> str:
+    """As it is shown: a failure that the plan allows is none to be alarmed at."""
+    tolerated = sortie.allow_failure and sortie.state == SortieState.FAILED
+    return "tolerated" if tolerated else str(sortie.state)
+
+
+def clamped(text: str) -> SafeString:
+    """A sentence in a column of a list: narrow where it is short, of several lines where it is long."""
+    return format_html('<div style="max-width: 18rem; white-space: normal; overflow-wrap: anywhere">{}</div>', text)
+
+
 def link(row: Model, text: str) -> SafeString:
     """To the page of a row."""
     url = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])

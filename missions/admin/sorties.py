@@ -8,8 +8,9 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
+from unfold.decorators import display
 
-from fleet.readonly import ReadOnlyAdmin, between, do
+from fleet.readonly import COLOURS, ReadOnlyAdmin, between, do
 from missions import operations
 from missions.admin import parts
 from missions.models import Need, Sortie
@@ -17,7 +18,7 @@ from missions.models import Need, Sortie
 
 @admin.register(Sortie)
 class SortieAdmin(ReadOnlyAdmin):
-    list_display = ("key", "coloured_state", "stands", "agent_type", "attempt", "took", "of_mission", "ref")
+    list_display = ("key", "coloured_state", "of_mission", "stands_in_brief", "agent_type", "attempt", "took", "ref")
     list_filter = ("state", "agent_type")
     list_select_related = ("mission", "agent_type")
     search_fields = ("key",)
@@ -58,6 +59,14 @@ class SortieAdmin(ReadOnlyAdmin):
             self.prepare([sortie])
         return sortie.standing or "–"
 
+    @admin.display(description="waits for, or came to")
+    def stands_in_brief(self, sortie: Any) -> SafeString:
+        return parts.clamped(self.stands(sortie))
+
+    @display(description="state", ordering="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
+    def coloured_state(self, sortie: Sortie) -> str:
+        return parts.state(sortie)
+
     @admin.display(description="took")
     def took(self, sortie: Sortie) -> str:
         return between(sortie.started_at, sortie.finished_at)
@@ -70,7 +79,8 @@ class SortieAdmin(ReadOnlyAdmin):
     def needed(self, sortie: Sortie) -> SafeString:
         needs = Need.objects.filter(sortie=sortie).select_related("upstream").order_by("upstream__turn", "upstream")
         return parts.table(
-            ("sortie", "state"), ((parts.link(need.upstream, need.upstream.key), need.upstream.state) for need in needs)
+            ("sortie", "state"),
+            ((parts.link(need.upstream, need.upstream.key), parts.state(need.upstream)) for need in needs),
         )
 
     @admin.display(description="attempts")
