@@ -141,8 +141,9 @@ def test_the_cleanup_is_a_dry_run_unless_told() -> None:
     mission = web.flown()
     Mission.objects.filter(id=mission.id).update(finished_at=timezone.now() - timedelta(days=40))
     counted = manage("fleet_cleanup", "--json")
-    nothing = {"removed": 0, "events_removed": 0, "samples_thinned": 0, "log_pieces_removed": 0, "drafts_removed": 0}
-    assert (counted.code, counted.json) == (0, {"outdated": 1, **nothing, "dry_run": True})
+    things = ("events", "samples", "log_pieces", "drafts", "sessions", "answers")
+    nothing = {f"{thing}_{'thinned' if thing == 'samples' else 'removed'}": 0 for thing in things}
+    assert (counted.code, counted.json) == (0, {"outdated": 1, "removed": 0, **nothing, "dry_run": True})
     assert "Do it with --yes." in manage("fleet_cleanup").err
     assert manage("fleet_cleanup", "--days", "50", "--json").json["outdated"] == 0
     assert manage("fleet_cleanup", "--yes", "--json").json["removed"] == 1
