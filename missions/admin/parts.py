@@ -56,7 +56,7 @@ def state(sortie: Sortie) -> str:
 
 
 def clamped(text: str) -> SafeString:
-    """A sentence in a column of a list: narrow where it is short, of several lines where it is long."""
+    """A text or link in a column of a list: narrow where it is short, of several lines where it is long."""
     return format_html('<div style="max-width: 18rem; white-space: normal; overflow-wrap: anywhere">{}</div>', text)
 
 

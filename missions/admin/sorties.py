@@ -73,7 +73,7 @@ class SortieAdmin(ReadOnlyAdmin):
 
     @admin.display(description="mission", ordering="mission")
     def of_mission(self, sortie: Sortie) -> SafeString:
-        return parts.link(sortie.mission, sortie.mission.name)
+        return parts.clamped(parts.link(sortie.mission, sortie.mission.name))
 
     @admin.display(description="needs")
     def needed(self, sortie: Sortie) -> SafeString:

@@ -137,6 +137,18 @@ def test_a_failure_that_was_tolerated_is_called_so() -> None:
         assert re.search(r">\s*tolerated\s*<", shown) or page == address("missions_sortie", row=lint.id)
 
 
+def test_long_sentences_of_the_list_of_sorties_are_broken_and_come_behind_the_mission() -> None:
+    mission = fleet.launch({"a": {}})
+    page = web.superuser().get(address("missions_sortie")).content.decode()
+    sentence, name = (
+        re.search(rf'<div style="max-width: 18rem; white-space: normal[^>]*>(<a [^>]*>)?{re.escape(words)}<', page)
+        for words in ("Waits for a free agent of type backend.", mission.name)
+    )
+    assert sentence
+    assert name
+    assert name.start() < sentence.start()
+
+
 def test_cancelled_sorties_are_summed_up_too() -> None:
     mission = fleet.launch({"a": {}, "b": {"needs": ["a"]}})
     operations.cancel(mission=mission.id)
