@@ -1,0 +1,138 @@
+"""What hostile clients send: it is refused or kept as text, and never run, rendered, or taken for a path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+
+from agents.models import AgentType
+from fleet.access.models import Role
+from missions.models import Mission, Sortie, Template
+from tests.support import api, fleet, web
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+NASTY = (
+    "'; DROP TABLE auth_user; --",
+    '" OR 1=1 --',
+    "%' OR '%'='",
+    "{{ 7*7 }} {% debug %} ${7*7}",
+    "<script>alert(1)</script><img src=x onerror=alert(1)>",
+    "../../../../etc/passwd",
+    "..%2f..%2fetc%2fpasswd",
+    "a\r\nSet-Cookie: stolen=1",
+    "\x1b]0;owned\x07\x1b[2J",
+    "\u202egnp.exe",
+    "\x00",
+    "𝕏" * 500,
+)
+
+
+@pytest.fixture
+def boss() -> api.Client:
+    return api.person("root", Role.ADMIN)
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_no_text_field_or_address_takes_more_than_text(boss: api.Client, nasty: str) -> None:
+    AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
+    mission = web.flown()
+    sortie = Sortie.objects.get(mission=mission, key="good")
+    bodies: list[tuple[str, Any]] = [
+        ("auth/token", {"username": nasty, "password": nasty}),
+        ("auth/refresh", {"refresh": nasty}),
+        ("keys", {"name": nasty, "scopes": ["read"]}),
+        ("keys", {"name": "x", "scopes": [nasty]}),
+        ("missions", {"objective": nasty, "agent": "backend", "params": {nasty: nasty}}),
+        ("missions", {"plan": nasty}),
+        ("missions", {"plan": {"mission": nasty, "sorties": {nasty: {"agent": nasty, "run": nasty}}}}),
+        ("missions", {"template": nasty, "team": nasty}),
+        ("agents", {"type": nasty}),
+        ("agents/spawn", {"type": nasty, "node": nasty}),
+        ("sorties/claim", {"agent": nasty}),
+        (f"missions/{mission.ref}/cancel", {"reason": nasty}),
+        (f"sorties/{sortie.ref}/complete", {"token": nasty}),
+        (f"sorties/{sortie.ref}/fail", {"token": f"{sortie.ref}.1.{nasty}"[:200], "error": nasty}),
+    ]
+    for path, body in bodies:
+        answer = boss.post(path, body)
+        assert answer.status_code < 500, (path, body, answer.content)
+        assert "stolen" not in str(answer.headers)
+    quoted = nasty.encode("utf-8", "surrogatepass").hex("%", 1)
+    for path in (
+        f"missions/%{quoted}", f"sorties/%{quoted}/logs", f"artifacts/%{quoted}/content", f"agents/%{quoted}/logs",
+        f"missions?name=%{quoted}", f"missions?team=%{quoted}", f"missions?cursor=%{quoted}", f"events?kind=%{quoted}",
+        f"agents?type=%{quoted}&node=%{quoted}", f"audit?actor=%{quoted}", f"missions/{mission.ref}/sorties?after=%{quoted}",
+    ):  # fmt: skip
+        answer = boss.get(path)
+        assert answer.status_code < 500, (path, answer.content)
+    assert User.objects.filter(username="root").exists()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM auth_user LIMIT 1")
+    page = web.superuser().get("/admin/missions/mission/").content.decode()
+    assert "<script>alert(1)" not in page
+    assert "onerror=alert(1)>" not in page or "&lt;img" in page
+
+
+def test_what_is_looked_for_in_names_has_no_wildcards(boss: api.Client) -> None:
+    fleet.launch({"one": {}})
+    assert boss.get("missions?name=%25").json()["results"] == []
+    assert boss.get("missions?name=_").json()["results"] == []
+    assert len(boss.get("missions?name=A test").json()["results"]) == 1
+
+
+@pytest.mark.parametrize("field", ["id", "state", "created_by", "role", "is_superuser", "plan_text", "finished_at"])
+def test_fields_that_are_not_the_clients_are_refused(boss: api.Client, field: str) -> None:
+    made = boss.post("missions", {"plan": api.PLAN, field: "x"})
+    assert made.status_code == 422
+    mission = fleet.launch({"one": {}})
+    assert boss.patch(f"missions/{mission.ref}", {field: "x"}, If_Match="*").status_code == 422
+    mission.refresh_from_db()
+    assert mission.state == "running"
+
+
+def test_no_id_is_guessed_from_another(boss: api.Client) -> None:
+    """Ids sort by time, so their first half can be guessed; the rest is random, and rights do not hang on it."""
+    eve = api.person("eve", executes=True)
+    refs = [fleet.launch({"one": {}}).ref for _ in range(3)]
+    assert {eve.get(f"missions/{ref}").status_code for ref in refs} == {404}
+    mine = eve.post("missions", {"plan": api.PLAN}).json()["id"]
+    theirs = Sortie.objects.get(mission=Mission.objects.exclude(created_by=eve.user)[0])
+    assert eve.get(f"missions/{mine}/sorties?after={theirs.ref}").status_code == 404
+
+
+def test_an_html_artifact_is_saved_and_never_shown_on_our_origin() -> None:
+    mission = web.flown()
+    sortie = Sortie.objects.get(mission=mission, key="good")
+    file = web.artifact(sortie, path="../../x/report\r\n.html", content=b"<script>alert(document.cookie)</script>")
+    answer = web.superuser().get(f"/api/v1/artifacts/{file.ref}/content")
+    assert answer.status_code == 200
+    assert answer["Content-Type"] == "application/octet-stream"
+    assert answer["Content-Disposition"].startswith("attachment")
+    assert (answer["X-Content-Type-Options"], answer["Content-Security-Policy"][:7]) == ("nosniff", "sandbox")
+
+
+def test_a_template_takes_what_it_is_given_as_words_and_not_as_code() -> None:
+    eve = api.person("eve")
+    Template.objects.create(
+        name="echo",
+        text='{mission: Echo, inputs: {who: {}}, sorties: {a: {agent: backend, run: ["echo", "{{ inputs.who }}"]}}}',
+    )
+    made = eve.post("missions", {"template": "echo", "params": {"who": "$(id) {{ inputs.other }}"}}).json()
+    assert made["inputs"] == {"who": "$(id) {{ inputs.other }}"}
+    assert eve.post("missions", {"template": "echo", "params": {"other": "x"}}).status_code == 422
+    assert eve.post("missions", {"template": "echo", "plan": api.PLAN}).status_code == 422
+
+
+def test_a_write_with_a_browsers_session_needs_its_csrf_token() -> None:
+    user = api.person("ann", executes=True).user
+    browser = web.Client(enforce_csrf_checks=True)
+    browser.force_login(user)
+    assert browser.get("/api/v1/missions").status_code == 200
+    answer = browser.post("/api/v1/missions", {"plan": api.PLAN}, content_type="application/json")
+    assert answer.status_code == 403
+    assert "CSRF" in answer.json()["detail"]
+    assert not Mission.objects.exists()
