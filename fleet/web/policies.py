@@ -4,6 +4,7 @@
 - /admin/: scripts, styles and pictures of ours, styles in the page, and `eval`: Unfold's pages are written for Alpine, which
   compiles the expressions in them. No script in the page runs, whoever wrote it there.
 - /flower/: scripts, styles and pictures of ours, and those in the page: Flower's pages hold both.
+- /api/v1/docs: scripts, styles and pictures of ours, and styles in the page, which Swagger UI sets.
 
 A view that needs another one (a stored file, say) sends its own header, which is left alone.
 """
@@ -39,7 +40,8 @@ PAGES: Policy = {
 }
 ADMIN: Policy = {**PAGES, "script-src": [SELF, UNSAFE_EVAL], "style-src": [SELF, UNSAFE_INLINE]}
 FLOWER: Policy = {**PAGES, "script-src": [SELF, UNSAFE_INLINE], "style-src": [SELF, UNSAFE_INLINE]}
-PARTS: Mapping[str, Policy] = {"/admin/": ADMIN, "/flower/": FLOWER}
+DOCS: Policy = {**PAGES, "style-src": [SELF, UNSAFE_INLINE]}
+PARTS: Mapping[str, Policy] = {"/admin/": ADMIN, "/flower/": FLOWER, "/api/v1/docs": DOCS}
 
 
 class Policies(CSPMiddleware):
