@@ -2,5 +2,6 @@ from fleet.access.models import Account, Key, Session
 from fleet.api.models import Answer
 from fleet.audit.models import Entry, Seal
 from fleet.events.models import Event
+from fleet.live.models import Ticket
 
-__all__ = ["Account", "Answer", "Entry", "Event", "Key", "Seal", "Session"]
+__all__ = ["Account", "Answer", "Entry", "Event", "Key", "Seal", "Session", "Ticket"]

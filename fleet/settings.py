@@ -81,6 +81,7 @@ FLEET_LOCKOUT_MINUTES = env.integer("FLEET_LOCKOUT_MINUTES", 15, least=1)  # unt
 FLEET_LOG = env.choice("FLEET_LOG", "plain", logs.STYLES)
 FLEET_PROCESS = env.text("FLEET_PROCESS")  # set by fleet_up for the processes that it keeps
 FLEET_WEB_POOL = env.integer("FLEET_WEB_POOL", 10)  # connections to Postgres that the web process keeps; 0: none
+FLEET_LIVE_LISTENERS = env.integer("FLEET_LIVE_LISTENERS", 2_000, least=1)  # open streams; one user a quarter
 
 # ── Django ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 SECRET_KEY = env.text("FLEET_SECRET_KEY") or FLEET_CREDENTIALS.secret_key

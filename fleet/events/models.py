@@ -30,7 +30,12 @@ class Event(models.Model):
 
     class Meta:
         ordering = ["id"]
-        indexes = [models.Index(fields=["scope", "xid", "id"], name="event_by_scope")]
+        indexes = [
+            models.Index(fields=["scope", "xid", "id"], name="event_by_scope"),
+            models.Index(
+                fields=["xid", "id"], name="event_by_commit"
+            ),  # for who follows the whole fleet: fleet.live.hub
+        ]
 
     def __str__(self) -> str:
         return f"{self.id} {self.kind}"

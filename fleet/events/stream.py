@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import Q, QuerySet
 from django.db.models.expressions import RawSQL
 
@@ -33,3 +34,20 @@ def since(*, last: Position, scope: UUID | None = None) -> QuerySet[Event]:
     after = Q(xid__gt=last.xid) | Q(xid=last.xid, id__gt=last.id)
     events = Event.objects.filter(after, xid__gte=last.xid, xid__lt=settled).order_by("xid", "id")
     return events if scope is None else events.filter(scope=scope)
+
+
+class Now(NamedTuple):
+    """`position` is behind all that is settled; `newest` is the first transaction that has not begun."""
+
+    position: Position
+    newest: int
+
+
+def now() -> Now:
+    """Where one begins who wants to hear only of what happens from now on."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() s"
+        )
+        oldest, newest = cursor.fetchone()
+    return Now(Position(oldest, 0), newest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from missions.api import agents, events, flying, missions, sorties, templates
+from missions.api import agents, events, flying, live, missions, sorties, templates
 
 V1 = "api/v1"
 _MISSION, _SORTIE, _AGENT = f"{V1}/missions/<str:ref>", f"{V1}/sorties/<str:ref>", f"{V1}/agents/<str:ref>"
@@ -24,6 +24,7 @@ urlpatterns = [
     path(f"{_MISSION}/timeline", missions.Timeline.as_view()),
     path(f"{_MISSION}/artifacts", missions.Artifacts.as_view()),
     path(f"{_MISSION}/events", events.MissionEvents.as_view()),
+    path(f"{_MISSION}/events/stream", live.MissionStream.as_view()),
     path(f"{V1}/sorties/claim", flying.ClaimSorties.as_view(), name="api-claim"),
     path(_SORTIE, sorties.OneSortie.as_view(), name="api-sortie"),
     path(f"{_SORTIE}/attempts", sorties.Attempts.as_view()),
@@ -51,4 +52,6 @@ urlpatterns = [
     path(f"{V1}/agent-types", agents.AgentTypes.as_view(), name="api-agent-types"),
     path(f"{V1}/nodes", agents.Nodes.as_view(), name="api-nodes"),
     path(f"{V1}/events", events.Events.as_view(), name="api-events"),
+    path(f"{V1}/events/stream", live.EventStream.as_view()),
+    path(f"{V1}/tickets", live.Tickets.as_view()),
 ]

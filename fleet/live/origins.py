@@ -1,0 +1,38 @@
+"""Which pages may open a WebSocket here. A browser sends its cookies along for any page, and asks nobody first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
+
+Headers = Mapping[bytes, bytes]
+
+
+def read(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    return {name.lower(): value for name, value in pairs}
+
+
+def is_host(headers: Headers) -> bool:
+    """Whether the Host header names one of ALLOWED_HOSTS."""
+    name, _ = split_domain_port(headers.get(b"host", b"").decode("latin-1"))
+    return bool(name) and validate_host(name, settings.ALLOWED_HOSTS)
+
+
+def is_own(headers: Headers) -> bool:
+    """Whether it comes from a page of this very site (host and port), or from no page at all."""
+    origin = headers.get(b"origin")
+    if origin is None:
+        return True
+    try:
+        parts = urlsplit(origin.decode("latin-1"))
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and parts.netloc.lower().encode() == headers.get(b"host", b"").lower()
+
+
+def is_friend(headers: Headers) -> bool:
+    """Whether it comes from a page of FLEET_CORS_ORIGINS. Those show tokens or tickets; cookies are not taken from them."""
+    return headers.get(b"origin", b"").decode("latin-1") in settings.CORS_ALLOWED_ORIGINS

@@ -1,0 +1,78 @@
+"""Following a mission, or all that one sees, as it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fleet.access.actor import Actor
+from fleet.access.rules import Reach
+from fleet.api.endpoints import Given, endpoint
+from fleet.api.serializers import Strict, Text
+from fleet.api.views import actor
+from fleet.events.models import Event
+from fleet.live import tickets
+from fleet.live.streaming import MEDIA_TYPE, Asked, LiveView
+from missions import reach
+from missions.api import events
+
+_STREAM = {(200, MEDIA_TYPE): OpenApiTypes.STR}
+
+
+class Wanted(Strict):
+    path = Text(max_length=200, help_text="of the stream that it opens: /api/v1/events/stream, /ws/v1/missions/msn_…")
+
+
+class TicketAnswer(serializers.Serializer[Any]):
+    """A ticket, which is good once, and its life in seconds."""
+
+    ticket = serializers.CharField()
+    expires_in = serializers.IntegerField()
+
+
+class Tickets(LiveView):
+    @endpoint("tickets.create", body=Wanted, answer=TicketAnswer, status=201, secret=True)
+    def post(self, request: Request, *, given: Given) -> Response:
+        """Get a ticket with which a browser opens one stream, once."""
+        text = tickets.issue(grant=self.grant(request), path=given["path"])
+        return Response({"ticket": text, "expires_in": tickets.LIFE_S}, status=201)
+
+
+class MissionStream(LiveView):
+    @endpoint("missions.read", query=Asked, answer=_STREAM)
+    def get(self, request: Request, ref: str, *, asked: Given) -> StreamingHttpResponse:
+        """Follow a mission: its events as they happen, as server-sent events."""
+        mission = reach.mission(actor(request), ref)
+        return _follow(self, request, asked, action="missions.read", scope=mission.id)
+
+
+class EventStream(LiveView):
+    @endpoint("events.list", query=Asked, answer=_STREAM)
+    def get(self, request: Request, *, asked: Given) -> StreamingHttpResponse:
+        """Follow the missions that one sees; an admin hears of agents, nodes and services too."""
+        return _follow(self, request, asked, action="events.list", scope=None)
+
+
+def narrow(who: Actor, found: QuerySet[Event]) -> QuerySet[Event]:
+    """To the events that a caller may see."""
+    everything = who.reach("events.list") is Reach.ALL
+    return found if everything else found.filter(scope__in=reach.missions(who).values("id"))
+
+
+def visible(who: Actor, scopes: Collection[UUID]) -> set[UUID]:
+    """Which of these missions a caller sees."""
+    return set(reach.missions(who).filter(id__in=scopes).values_list("id", flat=True))
+
+
+def _follow(
+    view: LiveView, request: Request, asked: Given, *, action: str, scope: UUID | None
+) -> StreamingHttpResponse:
+    return view.follow(request, asked, action=action, scope=scope, narrow=narrow, visible=visible, shape=events.shape)
