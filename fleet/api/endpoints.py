@@ -100,6 +100,7 @@ def endpoint(
         parameters += [_IDEMPOTENCY] if verb == "post" and not secret else [_IF_MATCH] if guarded else []
         problem = OpenApiResponse(Problem, description="What is wrong, as application/problem+json")
         return extend_schema(
+            summary=_summary(method),
             request=body,
             parameters=parameters,
             responses={
@@ -110,6 +111,12 @@ def endpoint(
         )(call)
 
     return declared
+
+
+def _summary(method: Callable[..., Any]) -> str:
+    """The first sentence of its docstring."""
+    said = " ".join((method.__doc__ or "").split())
+    return said.partition(". ")[0].partition("; ")[0].rstrip(".")
 
 
 def valid(serializer: type[Strict], data: Any) -> Given:

@@ -16,6 +16,7 @@ from fleet.services import beats
 
 
 class Command(OperatorCommand):
+    by_itself = True
     help = "Keep agents of every enabled type running on this host. On SIGTERM or Ctrl-C they drain and end."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

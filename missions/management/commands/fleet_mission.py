@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
 from fleet import errors
 from fleet.console import arguments, documents, lines, repeating
@@ -122,7 +123,7 @@ class Command(OperatorCommand):
 
     def _validate(self, options: dict[str, Any]) -> int:
         try:
-            read = plan.load(text=_read(options["plan"]), surroundings=surroundings.current())
+            read = plan.load(text=_read(options["plan"]), surroundings=self._surroundings())
             if options["param"]:
                 plan.bind(plan=read, given=_params(options["param"]))
         except plan.PlanError as refused:
@@ -135,6 +136,14 @@ class Command(OperatorCommand):
         else:
             self.say(f"The plan is valid: {lines.one(read.name)}, {lines.counted(len(read.sorties), 'sortie')}.")
         return 0
+
+    def _surroundings(self) -> plan.Surroundings:
+        """What there is here; where no fleet runs, all but the agent types, which are in its database."""
+        try:
+            return surroundings.current()
+        except (OperationalError, InterfaceError):
+            self.say("No fleet runs here, so it is not known which agent types there are; all else is looked at.")
+            return surroundings.without_database()
 
     def _launch(self, options: dict[str, Any]) -> int:
         text = _read(options["plan"])
