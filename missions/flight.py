@@ -25,7 +25,7 @@ from agents.drivers.base import Brief, Driver, Evidence, Limits, Stop
 from fleet import errors, ids, logs, statements
 from missions import artifacts, surroundings, verdict
 from missions.claims import Claim
-from missions.plan import SortieSpec, added, templates
+from missions.plan import Fault, PlanError, SortieSpec, added, templates
 from missions.scribe import Page
 from missions.settling import Settlement
 from missions.states import SortieState
@@ -232,12 +232,12 @@ def added_by(*, claim: Claim, evidence: Evidence) -> tuple[SortieSpec, ...]:
         cursor.execute("SELECT key, state FROM missions_sortie WHERE mission_id = %s", [claim.mission])
         existing = dict(cursor.fetchall())
         cursor.execute(
-            "SELECT m.defaults, m.inputs, s.priority FROM missions_sortie s"
+            "SELECT m.defaults, m.inputs, m.executes, s.priority FROM missions_sortie s"
             " JOIN missions_mission m ON m.id = s.mission_id WHERE s.id = %s",
             [claim.id],
         )
-        defaults, inputs, priority = cursor.fetchone()
-    return added(
+        defaults, inputs, executes, priority = cursor.fetchone()
+    found = added(
         items=evidence.added,
         existing=existing,
         begun={key for key, state in existing.items() if state != SortieState.PENDING},
@@ -247,6 +247,18 @@ def added_by(*, claim: Claim, evidence: Evidence) -> tuple[SortieSpec, ...]:
         inputs=_loaded(inputs),
         priority=priority,
     )
+    if not executes and (code := [spec.key for spec in found if spec.executes]):
+        raise PlanError(
+            Fault(
+                line=None,
+                column=None,
+                where=f"added by {claim.key}.{key}",
+                fault="It runs code, and its mission was launched by somebody who may not (plan.execute).",
+                fix="Add prompts, or have somebody launch it who may.",
+            )
+            for key in code[:10]
+        )
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class Mission(models.Model):
     defaults = models.JSONField(default=dict)  # of the plan; sorties added at run time take them too
     folder = models.TextField(blank=True)  # the folder that relative `cwd`s and commands start from
     plan = models.TextField(blank=True)  # its text as it was given
+    executes = models.BooleanField(default=True, db_default=True)  # whether sorties that its agents add may run code
     reason = models.CharField(max_length=500, blank=True)  # why it is paused, cancelled or failed
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_index=False)
     team = models.ForeignKey(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.models import Group
@@ -13,7 +13,7 @@ from fleet.access.actor import Actor
 from fleet.access.models import Role
 from missions import operations, plan, surroundings
 from missions.models import Mission, Template
-from missions.plan import Plan, SortieSpec
+from missions.plan import Plan
 
 WAYS = ("plan", "template", "objective")
 
@@ -28,7 +28,7 @@ def launch(*, who: Actor, given: Mapping[str, Any]) -> Mission:
     match named[0]:
         case "plan":
             loaded, text = read(given["plan"])
-            if executes(loaded.sorties) and not who.executes:
+            if any(one.executes for one in loaded.sorties) and not who.executes:
                 raise errors.Forbidden(
                     "This plan runs code (run, call, verify, driver, env or cwd), for which you need plan.execute.",
                     hint="Ask an admin for it, or launch a template.",
@@ -47,18 +47,14 @@ def launch(*, who: Actor, given: Mapping[str, Any]) -> Mission:
             loaded, text = operations.task(agent_type=given["agent"], task=given["objective"])
             params = {**params, "task": given["objective"]}
     make = operations.launch if given["start"] else operations.create
-    return make(plan=loaded, text=text, params=params, folder=folder, by=who.user, team=team_given)
+    executes = who.executes or named[0] == "template"  # what operators wrote may add what it likes
+    return make(plan=loaded, text=text, params=params, folder=folder, by=who.user, team=team_given, executes=executes)
 
 
 def read(given: Any) -> tuple[Plan, str]:
     """A plan as an object, or as a text in YAML or JSON; PlanError with all its faults."""
     text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
     return plan.load(text=text, surroundings=surroundings.current()), text
-
-
-def executes(sorties: Iterable[SortieSpec]) -> bool:
-    """Whether any of them has code in it, or could make an agent's program run some (through its environment, say)."""
-    return any(one.prompt is None or one.verify is not None or one.env or one.cwd is not None for one in sorties)
 
 
 def team(who: Actor, name: str | None) -> Group | None:

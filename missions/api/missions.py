@@ -101,7 +101,7 @@ class PlanCheck(ApiView):
         return {
             "mission": read.name,
             "sorties": [one.key for one in read.sorties][:NODES],
-            "executes": launching.executes(read.sorties),
+            "executes": any(one.executes for one in read.sorties),
         }
 
 

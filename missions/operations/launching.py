@@ -27,19 +27,46 @@ def launch(
     folder: str,
     by: User | None,
     team: Group | None = None,
+    executes: bool = True,
 ) -> Mission:
     """Create a mission and start it. PlanError where `params` do not fit the plan's inputs; nothing is created then.
 
-    `text` is the plan as it was written, kept for the record; `folder` is where relative paths start from.
+    `text` is the plan as it was written, kept for the record; `folder` is where relative paths start from; `executes` says
+    whether sorties that its agents add later may run code.
     """
-    return _create(plan=plan, text=text, params=params, folder=folder, by=by, team=team, state=MissionState.RUNNING)
+    return _create(
+        plan=plan,
+        text=text,
+        params=params,
+        folder=folder,
+        by=by,
+        team=team,
+        executes=executes,
+        state=MissionState.RUNNING,
+    )
 
 
 def create(
-    *, plan: Plan, text: str, params: Mapping[str, Any], folder: str, by: User | None, team: Group | None = None
+    *,
+    plan: Plan,
+    text: str,
+    params: Mapping[str, Any],
+    folder: str,
+    by: User | None,
+    team: Group | None = None,
+    executes: bool = True,
 ) -> Mission:
     """Create a mission that `resume` starts."""
-    return _create(plan=plan, text=text, params=params, folder=folder, by=by, team=team, state=MissionState.PLANNED)
+    return _create(
+        plan=plan,
+        text=text,
+        params=params,
+        folder=folder,
+        by=by,
+        team=team,
+        executes=executes,
+        state=MissionState.PLANNED,
+    )
 
 
 def task(*, agent_type: str, task: str) -> tuple[Plan, str]:
@@ -64,6 +91,7 @@ def _create(
     folder: str,
     by: User | None,
     team: Group | None,
+    executes: bool,
     state: MissionState,
 ) -> Mission:
     inputs = bind(plan=plan, given=params)
@@ -83,6 +111,7 @@ def _create(
             plan=text,
             created_by=by,
             team=team,
+            executes=executes,
             created_at=now,
         )
         Event.objects.create(

@@ -94,6 +94,11 @@ class SortieSpec:
         """The keys of the sorties that this one needs, each once, in the order of the plan."""
         return tuple(dict.fromkeys(key for keys in self.groups.values() for key in keys))
 
+    @property
+    def executes(self) -> bool:
+        """Whether it has code in it, or could make an agent's program run some (through its environment, say)."""
+        return self.prompt is None or self.verify is not None or bool(self.env) or self.cwd is not None
+
     def as_json(self) -> dict[str, Any]:
         """A JSON object without what is at its default; `from_json` reads it back."""
         data: dict[str, Any] = {}

@@ -9,11 +9,12 @@ import pytest
 from django.db import connection
 
 from agents.models import AgentType
+from fleet import ids
 from fleet.access.models import Role
 from fleet.api.models import Answer
 from fleet.events.models import Event
 from missions.models import Mission, Template
-from tests.support import api
+from tests.support import api, fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -180,3 +181,18 @@ def test_a_team_is_one_of_ones_own_and_sees_the_mission() -> None:
     assert not eve.get("events").json()["results"]
     assert bob.get("events").json()["results"]
     assert ann.post(f"missions/{ref}/cancel", {"reason": "Enough."}).status_code == 202
+
+
+def test_what_may_run_no_code_adds_none_either() -> None:
+    AgentType.objects.filter(name="backend").update(prompt_argv=["sh", "-c", "cat > $FLEET_SORTIES"])
+    engine = fleet.engine()
+    came = {}
+    for client in (api.person("eve"), api.person("ann", executes=True)):
+        asked = '[{"name": "more", "agent": "backend", "run": "true"}]'
+        made = client.post("missions", {"objective": asked, "agent": "backend"}).json()["id"]
+        mission = Mission.objects.get(id=ids.decode(ids.MISSION, made))
+        came[client.user.username] = (fleet.run_to_end(engine, mission), sorted(fleet.states(mission.id)))
+        if client.user.username == "eve":
+            assert "runs code" in client.get(f"missions/{made}/sorties").json()["results"][0]["error"]
+    engine.stop(within_s=5)
+    assert came == {"eve": ("failed", ["task"]), "ann": ("succeeded", ["more", "task"])}
