@@ -12,7 +12,7 @@ from django.http import HttpRequest
 
 from agents import operations
 from agents.models import Agent, AgentType, Node
-from fleet.readonly import Page, ReadOnlyAdmin, ago, between, do
+from fleet.readonly import Audited, ReadOnlyAdmin, ago, between, do
 
 
 class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -44,7 +44,7 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
 
 
 @admin.register(AgentType)
-class AgentTypeAdmin(Page):  # type: ignore[misc]
+class AgentTypeAdmin(Audited):
     form = AgentTypeForm
     fields = AgentTypeForm.Meta.fields  # the name first, also where it is only shown
     list_display = ("name", "description", "agents", "concurrency", "takes_prompts", "enabled")

@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 
 from fleet import ids
 from fleet.events.models import Event
-from fleet.readonly import Page, ReadOnlyAdmin, ago
+from fleet.readonly import Audited, ReadOnlyAdmin, ago
 
 PREFIXES = {"mission": ids.MISSION, "sortie": ids.SORTIE, "agent": ids.AGENT, "node": ids.NODE}
 
@@ -63,11 +63,11 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
     admin.site.unregister([User, Group])
 
     @admin.register(User)
-    class PersonAdmin(UserAdmin, Page):  # type: ignore[misc,type-arg]
+    class PersonAdmin(Audited, UserAdmin):  # type: ignore[type-arg]
         form = import_string("unfold.forms.UserChangeForm")
         add_form = import_string("unfold.forms.UserCreationForm")
         change_password_form = import_string("unfold.forms.AdminPasswordChangeForm")
 
     @admin.register(Group)
-    class TeamAdmin(GroupAdmin, Page):  # type: ignore[misc]
+    class TeamAdmin(Audited, GroupAdmin):
         pass

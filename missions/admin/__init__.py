@@ -4,5 +4,6 @@ from missions.admin.alerts import AlertAdmin
 from missions.admin.flights import ArtifactAdmin, AttemptAdmin
 from missions.admin.missions import MissionAdmin
 from missions.admin.sorties import SortieAdmin
+from missions.admin.templates import TemplateAdmin
 
-__all__ = ["AlertAdmin", "ArtifactAdmin", "AttemptAdmin", "MissionAdmin", "SortieAdmin"]
+__all__ = ["AlertAdmin", "ArtifactAdmin", "AttemptAdmin", "MissionAdmin", "SortieAdmin", "TemplateAdmin"]

@@ -1,0 +1,37 @@
+"""Templates: plans that operators offer. Here people write; what they write must be a plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+from fleet.readonly import Audited
+from missions import plan, surroundings
+from missions.models import Template
+
+
+class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    class Meta:
+        model = Template
+        fields = ("name", "description", "text", "folder", "enabled")
+        widgets = {"text": UnfoldAdminTextareaWidget(attrs={"rows": 24, "class": "font-mono"})}
+
+    def clean_text(self) -> str:
+        text: str = self.cleaned_data["text"]
+        try:
+            plan.load(text=text, surroundings=surroundings.current())
+        except plan.PlanError as refused:
+            raise ValidationError([str(fault) for fault in refused.faults]) from refused
+        return text
+
+
+@admin.register(Template)
+class TemplateAdmin(Audited):
+    form: Any = TemplateForm
+    list_display = ("name", "description", "enabled")
+    list_filter = ("enabled",)
+    search_fields = ("name", "description")

@@ -1,0 +1,218 @@
+"""WebSockets: the same events, for pages of this site and for programs; tickets in place of headers, and never in a log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import Client as Browser
+from django.utils import timezone
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from fleet.access import tokens
+from fleet.events.models import Event
+from fleet.live.models import Ticket
+from missions.models import Mission
+from tests.support import api, fleet, live
+from tests.support.live import Listener, Web
+from tests.support.supervised import until
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+PLACES = 12
+FRIEND = "https://board.example.org"
+ALL = "/ws/v1/events"
+
+
+@pytest.fixture(scope="module")
+def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    """Without Redis, which nothing here needs."""
+    more = {"REDIS_URL": "redis://:none@127.0.0.1:1/0", "FLEET_LIVE_LISTENERS": str(PLACES), "FLEET_CORS_ORIGINS": FRIEND}
+    with live.serving(tmp_path_factory.mktemp("web"), {**live.environment(), **more}) as made:
+        yield made
+
+
+def opened(web: Web, path: str, *protocols: str, **headers: str) -> ClientConnection:
+    origin = headers.pop("Origin", None)
+    return connect(
+        f"ws://127.0.0.1:{web.port}{path}", additional_headers=headers, origin=origin,  # type: ignore[arg-type]
+        subprotocols=protocols or None, open_timeout=10,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def bearer(client: api.Client) -> dict[str, str]:
+    return {"Authorization": f"Bearer {client.bearer}"}
+
+
+def heard(line: ClientConnection) -> dict[str, Any]:
+    """The next event."""
+    while True:
+        said: dict[str, Any] = json.loads(line.recv(timeout=15))
+        if "event" in said:
+            return said
+
+
+def code(line: ClientConnection, *, within_s: float = 10) -> int:
+    """With which the server closes it."""
+    with line, pytest.raises(ConnectionClosed) as closed:
+        while True:
+            line.recv(timeout=within_s)
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code
+
+
+def mission_of(client: api.Client) -> Mission:
+    made = fleet.launch({"one": {"agent": "backend"}})
+    Mission.objects.filter(id=made.id).update(created_by=client.user)
+    return made
+
+
+def ticket(client: api.Client, path: str) -> str:
+    answer = client.post("tickets", {"path": path})
+    assert answer.status_code == 201
+    assert answer.json()["expires_in"] == 30
+    return str(answer.json()["ticket"])
+
+
+def test_a_program_hears_events_with_cursors_and_goes_on_from_one(web: Web) -> None:
+    ann = api.person("ann")
+    mission = mission_of(ann)
+    path = f"/ws/v1/missions/{mission.ref}"
+    with opened(web, path, **bearer(ann)) as line:
+        for number in range(3):
+            Event.objects.create(kind="sortie.running", scope=mission.id, data={"number": number})
+        said = [heard(line) for _ in range(3)]
+    assert [one["event"]["data"]["number"] for one in said] == [0, 1, 2]
+    assert said[0]["event"]["mission"] == mission.ref
+    Event.objects.create(kind="sortie.succeeded", scope=mission.id, data={"number": 3})
+    with opened(web, f"{path}?cursor={said[0]['cursor']}", **bearer(ann)) as line:
+        assert [heard(line)["event"]["data"]["number"] for _ in range(3)] == [1, 2, 3]
+    with opened(web, path, **bearer(ann)) as line:
+        line.send(json.dumps({"cursor": said[1]["cursor"]}))
+        assert [heard(line)["event"]["data"]["number"] for _ in range(2)] == [2, 3]
+        Event.objects.create(kind="sortie.failed", scope=mission.id, data={"number": 4})
+        assert heard(line)["event"]["data"]["number"] == 4
+
+
+@pytest.mark.parametrize("said", ["{", "[]", '{"cursor": "1-1", "more": 1}', '{"other": 1}', "[" * 3_000, b"\x00"])
+def test_what_is_not_understood_ends_it(web: Web, said: str | bytes) -> None:
+    line = opened(web, ALL, **bearer(api.person("ann")))
+    line.send(said)
+    assert code(line) == 4400
+
+
+def test_a_cursor_is_said_once_and_must_be_one_that_was_given_out(web: Web) -> None:
+    ann = api.person("ann")
+    assert code(opened(web, f"{ALL}?cursor=nonsense", **bearer(ann))) == 4422
+    line = opened(web, ALL, **bearer(ann))
+    line.send('{"cursor": "nonsense"}')
+    assert code(line) == 4422
+
+
+def test_who_may_not_is_told_by_the_code(web: Web) -> None:
+    ann, eve = api.person("ann"), api.person("eve")
+    path = f"/ws/v1/missions/{mission_of(ann).ref}"
+    assert code(opened(web, path)) == 4401
+    assert code(opened(web, path, Authorization="Bearer flk_00000000_nothing")) == 4401
+    assert code(opened(web, path, **bearer(eve))) == 4404
+    assert code(opened(web, ALL, **bearer(api.machine(ann.user, "launch")))) == 4403
+    for absent in ("/ws/v1/nothing", "/ws/v1/missions/../events", "/"):
+        with pytest.raises(InvalidStatus) as refused:
+            opened(web, absent, **bearer(ann))
+        assert refused.value.response.status_code == 403
+
+
+def test_no_more_than_a_quarter_of_the_places_is_one_users(web: Web) -> None:
+    ann, eve = api.person("ann"), api.person("eve")
+    lines = [opened(web, ALL, **bearer(ann)) for _ in range(PLACES // 4)]
+    for line in lines:
+        line.send('{"cursor": "1-1"}')  # is answered once it listens
+    until(lambda: code(opened(web, ALL, **bearer(ann))) == 4429)
+    opened(web, ALL, **bearer(eve)).close()
+    for line in lines:
+        line.close()
+    until(lambda: Listener(web, "/api/v1/events/stream", **bearer(ann)).status == 200)
+
+
+def test_it_ends_when_the_session_ends(web: Web) -> None:
+    ann = api.person("ann")
+    line = opened(web, ALL, **bearer(ann))
+    tokens.end(user=ann.user)
+    assert code(line, within_s=30) == 4401
+
+
+def test_pages_of_other_sites_are_refused_and_of_friends_show_no_cookie(web: Web) -> None:
+    ann = api.person("ann")
+    browser = Browser()
+    browser.force_login(ann.user)
+    cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={browser.cookies[settings.SESSION_COOKIE_NAME].value}"}
+    own = f"http://127.0.0.1:{web.port}"
+    for other in ("https://evil.example.com", f"http://127.0.0.1:{web.port + 1}", "null", "file://", f"{own}.evil.com", ""):
+        with pytest.raises(InvalidStatus) as refused:
+            opened(web, ALL, Origin=other, **cookie)
+        assert refused.value.response.status_code == 403
+    with pytest.raises(InvalidStatus):
+        connect(f"ws://localhost:{web.port}{ALL}", additional_headers={"Host": "evil.example.com", **bearer(ann)})
+    mission = mission_of(ann)
+    with opened(web, ALL, Origin=own, **cookie) as line:
+        Event.objects.create(kind="sortie.failed", scope=mission.id)
+        while heard(line)["event"]["kind"] != "sortie.failed":
+            pass
+        browser.logout()
+        assert code(line, within_s=30) == 4401
+    browser.force_login(ann.user)
+    cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={browser.cookies[settings.SESSION_COOKIE_NAME].value}"}
+    assert code(opened(web, ALL, Origin=FRIEND, **cookie)) == 4401
+    opened(web, ALL, "fleet.v1", f"fleet.ticket.{ticket(ann, ALL)}", Origin=FRIEND).close()
+
+
+def test_a_ticket_opens_one_stream_once_and_what_opened_it_is_asked_again(web: Web) -> None:
+    ann = api.person("ann")
+    shown = ticket(ann, ALL)
+    assert not Ticket.objects.filter(digest__contains=shown[4:20]).exists()
+    line = opened(web, ALL, "fleet.v1", f"fleet.ticket.{shown}")
+    assert line.subprotocol == "fleet.v1"
+    assert code(opened(web, ALL, f"fleet.ticket.{shown}")) == 4401
+    other = ticket(ann, "/ws/v1/missions/" + mission_of(ann).ref)
+    assert code(opened(web, ALL, f"fleet.ticket.{other}")) == 4401
+    assert not Ticket.objects.exists()
+    old = ticket(ann, ALL)
+    Ticket.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert code(opened(web, ALL, f"fleet.ticket.{old}")) == 4401
+    tokens.end(user=ann.user)
+    assert code(line, within_s=30) == 4401
+
+
+def test_the_stream_of_a_page_takes_one_in_its_address_and_only_for_that_address(web: Web) -> None:
+    ann = api.person("ann")
+    stream = "/api/v1/events/stream"
+    shown = ticket(ann, stream)
+    with Listener(web, f"{stream}?ticket={shown}") as first:
+        assert first.status == 200
+    assert Listener(web, f"{stream}?ticket={shown}").status == 401
+    assert Listener(web, f"{stream}?ticket={ticket(ann, ALL)}").status == 401
+    assert code(opened(web, f"{ALL}?ticket={ticket(ann, ALL)}")) == 4401  # it is not taken from there
+    for path in ("/api/v1/missions", "https://evil.example.com/ws/v1/events", "/ws/v1/events?x=1", "/admin/"):
+        assert ann.post("tickets", {"path": path}).status_code == 422
+    assert api.machine(ann.user, "launch").post("tickets", {"path": ALL}).status_code == 403
+    assert api.anybody().post("tickets", {"path": ALL}).status_code == 401
+
+
+def test_no_ticket_and_no_token_is_in_the_log(web: Web) -> None:
+    ann = api.person("ann")
+    texts = [ann.bearer, ticket(ann, ALL), ticket(ann, ALL), ticket(ann, "/api/v1/events/stream"), "tkt_nonsense"]
+    opened(web, ALL, **bearer(ann)).close()
+    opened(web, ALL, f"fleet.ticket.{texts[1]}").close()
+    assert code(opened(web, f"{ALL}?ticket={texts[2]}")) == 4401
+    for text in texts[3:]:
+        with Listener(web, f"/api/v1/events/stream?ticket={text}"):
+            pass
+        with Listener(web, f"/api/v1/events/stream?a=1&ticket={text}&b=2"):
+            pass
+    until(lambda: ALL in web.said)
+    assert not [text for text in texts if text in web.said]
+    assert "Traceback" not in web.said

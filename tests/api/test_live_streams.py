@@ -1,0 +1,216 @@
+"""Server-sent events: nothing is missed and nothing is told twice, to whom it is not told nothing is, and nobody waits for
+a slow one."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from fleet.access import operations, tokens
+from fleet.access.models import Role
+from fleet.events.models import Event
+from missions.models import Mission
+from tests.support import api, fleet, live
+from tests.support.live import Listener, Web, at_once
+from tests.support.supervised import until
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+ALL = "/api/v1/events/stream"
+
+
+@pytest.fixture(scope="module")
+def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    with live.serving(tmp_path_factory.mktemp("web"), live.environment()) as made:
+        yield made
+
+
+def bearer(client: api.Client) -> dict[str, str]:
+    return {"Authorization": f"Bearer {client.bearer}"}
+
+
+def mission_of(client: api.Client, team: Any = None) -> Mission:
+    made = fleet.launch({"one": {"agent": "backend"}})
+    Mission.objects.filter(id=made.id).update(created_by=client.user, team=team)
+    return made
+
+
+def stream_of(mission: Mission) -> str:
+    return f"/api/v1/missions/{mission.ref}/events/stream"
+
+
+def tell(mission: Mission | None, kind: str, **data: Any) -> None:
+    Event.objects.create(kind=kind, scope=mission.id if mission else None, data=data)
+
+
+def test_a_mission_is_heard_from_now_on_as_its_list_of_events_has_it(web: Web) -> None:
+    ann = api.person("ann")
+    mission = mission_of(ann)
+    with Listener(web, stream_of(mission), **bearer(ann)) as heard:
+        assert heard.status == 200
+        assert heard.headers["content-type"].startswith("text/event-stream")
+        assert heard.headers["x-accel-buffering"] == "no"
+        assert "no-store" in heard.headers["cache-control"]
+        assert "content-length" not in heard.headers
+        tell(mission, "sortie.running", attempt=1)
+        tell(None, "service.slow")
+        tell(mission_of(ann), "sortie.failed")
+        tell(mission, "sortie.succeeded")
+        assert heard.hears(2) == ["sortie.running", "sortie.succeeded"]
+        newest = ann.get(f"missions/{mission.ref}/events").json()["results"][:2]
+        assert [data for _, _, data in reversed(heard.events)] == newest
+
+
+def test_nothing_is_missed_or_told_twice_while_writers_commit_out_of_order(web: Web) -> None:
+    """Listeners come and go meanwhile, each with the id of the last event that it had."""
+    ann = api.person("ann")
+    mission = mission_of(ann)
+    writers, each = 6, 25
+
+    def write(number: int) -> None:
+        chance = random.Random(number)
+        for turn in range(each):
+            with transaction.atomic():
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_current_xact_id()")
+                time.sleep(chance.random() * 0.02)
+                tell(mission, "sortie.running", who=number, turn=turn)
+                time.sleep(chance.random() * 0.03)
+
+    heard: list[str] = []
+
+    def listen() -> None:
+        last = {}
+        while len(heard) < writers * each and time.monotonic() < deadline:
+            with Listener(web, stream_of(mission), **bearer(ann), **last) as one:
+                first = one.last_id
+                while len(one.events) < 20 and len(heard) + len(one.events) < writers * each:
+                    if time.monotonic() > deadline:
+                        break
+                    time.sleep(0.005)
+            heard.extend(f"{data['data']['who']}.{data['data']['turn']}" for _, _, data in one.events)
+            last = {"Last_Event_ID": one.last_id or first}
+
+    deadline = time.monotonic() + 30
+    with Listener(web, stream_of(mission), **bearer(ann)) as whole:
+        start = whole.last_id
+        with Listener(web, ALL, **bearer(ann)) as wide:
+            at_once(listen, *(lambda number=number: write(number) for number in range(writers)))  # type: ignore[misc]
+            whole.hears(writers * each)
+            wide.hears(writers * each)
+    wanted = sorted(f"{who}.{turn}" for who in range(writers) for turn in range(each))
+    for one in (whole, wide):
+        assert sorted(f"{data['data']['who']}.{data['data']['turn']}" for _, _, data in one.events) == wanted
+    with Listener(web, f"{stream_of(mission)}?last_event_id={start}", **bearer(ann)) as again:
+        again.hears(writers * each)
+        assert again.events == whole.events
+    assert len(heard) == len(set(heard))
+    assert set(heard) <= set(wanted)
+
+
+def test_who_comes_back_hears_what_happened_meanwhile_and_then_what_happens(web: Web) -> None:
+    ann = api.person("ann")
+    mission = mission_of(ann)
+    with Listener(web, stream_of(mission), **bearer(ann)) as first:
+        tell(mission, "sortie.running")
+        first.hears(1)
+    for number in range(1_200):  # more than a page of the table
+        Event.objects.create(kind="sortie.waiting", scope=mission.id, data={"number": number})
+    with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID=first.last_id) as second:
+        second.hears(1_200)
+        tell(mission, "sortie.succeeded")
+        second.hears(1_201)
+    assert [data["data"].get("number") for _, _, data in second.events] == [*range(1_200), None]
+
+
+@pytest.mark.parametrize("cursor", ["x", "1", "-1-2", "999999999999999999-1", "1-2-3", "1" * 30 + "-1"])
+def test_a_cursor_that_was_not_given_out_is_refused(web: Web, cursor: str) -> None:
+    ann = api.person("ann")
+    status, headers, body = web.ask("GET", ALL, Last_Event_ID=cursor, Accept="text/event-stream", **bearer(ann))
+    assert status == 422
+    assert headers["content-type"] == "application/problem+json"
+    assert b"cursor" in body
+
+
+def test_each_hears_what_it_may_see_and_admins_hear_of_everything(web: Web) -> None:
+    ann, bob, eve = api.person("ann", teams=["web"]), api.person("bob", teams=["web"]), api.person("eve")
+    boss = api.person("boss", Role.ADMIN)
+    team = ann.user.groups.get()
+    with (
+        Listener(web, ALL, **bearer(ann)) as hers, Listener(web, ALL, **bearer(bob)) as his,
+        Listener(web, ALL, **bearer(eve)) as nothing, Listener(web, ALL, **bearer(boss)) as all,
+    ):  # fmt: skip
+        own, shared, other = mission_of(ann), mission_of(ann, team), mission_of(eve)
+        seen = len(all.kinds)
+        until(lambda: len(all.kinds) > seen, within_s=10)
+        tell(None, "x.service")
+        tell(own, "x.own")
+        tell(shared, "x.shared")
+        tell(other, "x.other")
+
+        def of(listener: Listener) -> set[str]:
+            return {kind for kind in listener.kinds if kind.startswith("x.")}
+
+        until(lambda: of(all) == {"x.service", "x.own", "x.shared", "x.other"})
+        until(lambda: of(hers) == {"x.own", "x.shared"} and of(his) == {"x.shared"} and of(nothing) == {"x.other"})
+    assert Listener(web, stream_of(own), **bearer(bob)).status == 404
+    assert Listener(web, stream_of(shared), **bearer(bob)).status == 200
+    assert Listener(web, stream_of(own)).status == 401
+    assert Listener(web, ALL, **bearer(api.machine(ann.user, "launch"))).status == 403
+
+
+def test_a_stream_ends_soon_after_the_right_to_it_has_gone(web: Web) -> None:
+    ann, bob = api.person("ann", teams=["web"]), api.person("bob", teams=["web"])
+    cut, gone, kept = api.person("cut"), api.person("gone"), api.person("kept")
+    machine = api.machine(kept.user, "read")
+    shared = mission_of(ann, ann.user.groups.get())
+    with (
+        Listener(web, stream_of(shared), **bearer(bob)) as mate, Listener(web, stream_of(shared), **bearer(ann)) as hers,
+        Listener(web, ALL, **bearer(cut)) as session, Listener(web, ALL, **bearer(gone)) as disabled,
+        Listener(web, ALL, **bearer(machine)) as key, Listener(web, ALL, **bearer(kept)) as theirs,
+    ):  # fmt: skip
+        assert {one.status for one in (mate, hers, session, disabled, key, theirs)} == {200}
+        Mission.objects.filter(id=shared.id).update(team=None)
+        tokens.end(user=cut.user)
+        operations.set_active(user=gone.user, active=False)
+        operations.revoke_key(key=kept.user.machine_keys.get())
+        for one in (mate, session, disabled, key):
+            assert one.ended.wait(30)
+        assert not hers.ended.is_set()
+        assert not theirs.ended.is_set()
+    for client, path in ((bob, stream_of(shared)), (cut, ALL), (gone, ALL), (machine, ALL)):
+        assert Listener(web, path, **bearer(client)).status in {401, 404}
+
+
+def test_one_that_does_not_read_delays_neither_writers_nor_others_and_misses_nothing(web: Web) -> None:
+    ann = api.person("ann")
+    mission = mission_of(ann)
+    with socket.create_connection(("127.0.0.1", web.port)) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        slow.sendall(
+            f"GET {stream_of(mission)} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {ann.bearer}\r\n\r\n".encode()
+        )
+        assert slow.recv(300).startswith(b"HTTP/1.1 200")
+        with Listener(web, stream_of(mission), **bearer(ann)) as quick:
+            text = "x" * 3_000
+            for begin in range(0, 4_000, 500):
+                Event.objects.bulk_create(
+                    Event(kind="sortie.waiting", scope=mission.id, data={"number": number, "text": text})
+                    for number in range(begin, begin + 500)
+                )
+                assert [data["data"]["number"] for _, _, data in quick.events] == list(range(len(quick.events)))
+            quick.hears(4_000)
+        slow.settimeout(10)
+        got, end = bytearray(), b""
+        while b'"number":3999,' not in end:
+            more = slow.recv(1_000_000)
+            assert more
+            got += more
+            end = bytes(got[-len(more) - 20 :])
+    numbers = [int(part.split(b",", 1)[0]) for part in bytes(got).split(b'"number":')[1:]]
+    assert numbers == list(range(4_000))
