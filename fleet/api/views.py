@@ -46,7 +46,8 @@ class ApiView(APIView):
     def initial(self, request: Request, *arguments: Any, **path: Any) -> None:
         self.standing = counting.FREE
         try:
-            request._request.body  # noqa: B018  (read now, so that what is too large is refused before anything is done)
+            body = request._request.body  # read now, so that what is too large is refused before anything is done
+            request._request.META.setdefault("CONTENT_LENGTH", str(len(body)))  # or DRF takes a chunked one for empty
         except RequestDataTooBig:
             raise TooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.") from None
         super().initial(request, *arguments, **path)

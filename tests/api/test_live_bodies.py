@@ -1,0 +1,137 @@
+"""Bodies that are too large or too slow are refused while they arrive, by the web process as it really runs."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from tests.support import live
+from tests.support.live import Web
+from tests.support.supervised import CHECKOUT, until
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+TOKEN = "/api/v1/auth/token"
+MOST = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+SHORT = """
+import uvicorn
+from fleet.asgi import django_application
+from fleet.bodies import Bounded
+uvicorn.run(Bounded(django_application, most=100_000, patience_s=0.6), host="127.0.0.1", port={port}, lifespan="off")
+"""
+
+
+@pytest.fixture(scope="module")
+def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    with live.serving(tmp_path_factory.mktemp("web"), live.environment()) as made:
+        yield made
+
+
+def said(line: socket.socket) -> tuple[int, dict[str, Any]]:
+    """The answer, and then the end of the connection."""
+    line.settimeout(15)
+    got = b""
+    try:
+        while more := line.recv(65_536):
+            got += more
+    except ConnectionResetError:
+        pass  # what was still under way to a server that has closed
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head, got
+    return int(head.split(b" ", 2)[1]), json.loads(body)
+
+
+def asked(port: int, *headers: str) -> socket.socket:
+    line = socket.create_connection(("127.0.0.1", port))
+    lines = [f"POST {TOKEN} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", *headers]
+    line.sendall("\r\n".join([*lines, "", ""]).encode())
+    return line
+
+
+def test_one_that_says_that_it_is_too_large_is_refused_before_it_is_sent(web: Web) -> None:
+    with asked(web.port, f"Content-Length: {MOST + 1}") as line:
+        status, problem = said(line)
+    assert (status, problem["status"], problem["code"]) == (413, 413, "too_large")
+    assert problem["request_id"].startswith("req_")
+
+
+def test_one_that_does_not_say_so_is_refused_where_it_becomes_too_large(web: Web) -> None:
+    chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+    with asked(web.port, "Transfer-Encoding: chunked") as line:
+        sent = 0
+        try:
+            while sent < MOST * 3:
+                line.sendall(chunk)
+                sent += 65_536
+        except OSError:
+            pass  # refused, and closed
+        assert MOST - 65_536 < sent < MOST * 3
+    with asked(web.port, "Transfer-Encoding: chunked") as line:
+        for _ in range(MOST // 65_536 + 1):
+            line.sendall(chunk)
+        assert said(line)[0] == 413
+
+
+def test_a_chunked_one_that_fits_is_taken(web: Web) -> None:
+    body = json.dumps({"username": "nobody", "password": "x" * 500}).encode()
+    with asked(web.port, "Transfer-Encoding: chunked", "Connection: close") as line:
+        for begin in range(0, len(body), 100):
+            part = body[begin : begin + 100]
+            line.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+        line.sendall(b"0\r\n\r\n")
+        assert said(line)[1]["code"] == "not_authenticated"
+
+
+def test_one_that_is_cut_off_has_no_effect_and_leaves_no_trace_of_a_fault(web: Web) -> None:
+    with asked(web.port, "Content-Length: 100") as line:
+        line.sendall(b'{"username":')
+    assert web.ask("GET", "/healthz")[0] == 200
+    assert "Traceback" not in web.said
+    assert "Exception" not in web.said
+
+
+def test_one_that_comes_too_slowly_is_refused_however_steadily_it_comes() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {**live.inherited(), **live.environment(), "DJANGO_SETTINGS_MODULE": "fleet.settings"}
+    process = subprocess.Popen([sys.executable, "-c", SHORT.format(port=port)], cwd=CHECKOUT, env=env)
+    try:
+        until(lambda: _listens(port), within_s=40)
+        with asked(port, "Content-Length: 1000") as line:
+            began = time.monotonic()
+            line.settimeout(0.05)
+            try:
+                while time.monotonic() < began + 15:
+                    line.sendall(b"x")
+                    try:
+                        if line.recv(1, socket.MSG_PEEK):
+                            break
+                    except TimeoutError:
+                        continue
+            except OSError:
+                pass
+            status, problem = said(line)
+        assert (status, problem["code"]) == (408, "too_slow")
+        with asked(port, "Content-Length: 1000") as line:  # and one that says nothing at all
+            assert said(line)[0] == 408
+        with asked(port, "Content-Length: 100001") as line:
+            assert said(line)[0] == 413
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,66 @@
+"""Streams while Postgres is restarted and Redis is away: they go on, and miss nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+
+from tests.support import live
+from tests.support.cluster import Cluster
+from tests.support.live import Listener
+from tests.support.supervised import CHECKOUT, until
+
+SIGN_IN = """
+import django; django.setup()
+from fleet.access import operations
+from fleet.access.models import Role
+user = operations.create_user(name="boss", role=Role.ADMIN)
+print(operations.create_key(user=user, name="one", scopes=["read"]).text)
+"""
+
+
+def test_a_stream_goes_on_after_postgres_was_restarted_and_without_redis(
+    private_services: Cluster, tmp_path: Path
+) -> None:
+    env = private_services.environment()
+    whole = {**os.environ, **env, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
+    subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=CHECKOUT, env=whole, check=True, timeout=60)
+    made = subprocess.run(
+        [sys.executable, "-c", SIGN_IN], cwd=CHECKOUT, env=whole, check=True, timeout=60, stdout=subprocess.PIPE
+    )
+    shown = {"Authorization": f"Bearer {made.stdout.decode().strip()}"}
+    path = "/api/v1/events/stream"
+
+    def tell(number: int) -> None:
+        with psycopg.connect(env["DATABASE_URL"]) as database:
+            database.execute(
+                "INSERT INTO fleet_event (kind, data) VALUES ('x.told', %s)", [json.dumps({"number": number})]
+            )
+
+    def numbers(listener: Listener) -> list[int]:
+        return [data["data"]["number"] for _, kind, data in listener.events if kind == "x.told"]
+
+    private_services.kill("valkey")
+    with live.serving(tmp_path, env) as web, Listener(web, path, **shown) as first:
+        tell(0)
+        until(lambda: numbers(first) == [0])
+        private_services.restart("postgres")
+        tell(1)
+        until(lambda: numbers(first) == [0, 1], within_s=30)
+        private_services.kill("postgres")
+        until(lambda: "listeners wait" in web.said)
+        assert not first.ended.is_set()
+        private_services.restart("postgres")
+        tell(2)
+        until(lambda: numbers(first) == [0, 1, 2], within_s=30)
+        with Listener(web, path, **shown, Last_Event_ID=first.events[0][0]) as second:
+            began = time.monotonic()
+            until(lambda: numbers(second)[-1:] == [2] or time.monotonic() > began + 20, within_s=30)
+            assert numbers(second) in ([1, 2], [0, 1, 2])
+        assert "Traceback" not in web.said
