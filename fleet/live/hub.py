@@ -34,7 +34,7 @@ SOON_S, LATER_S = 0.04, 0.08  # between two looks: while things happen, and when
 CALM_S = 5.0
 AGAIN_S = 1.0  # after a look that failed
 PAGE = 1_000  # events in one look
-RECHECK_S = 10.0  # how often it is asked whether listeners still may
+RECHECK_S = 15.0  # how often it is asked whether listeners still may
 AT_ONCE = 50  # listeners in one such question
 EACH = 4  # one user may have a quarter of all places
 

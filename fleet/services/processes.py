@@ -43,9 +43,15 @@ def table(
     def web() -> Command:
         options = ("--host=127.0.0.1", "--lifespan=off", "--no-access-log", "--timeout-graceful-shutdown=5")
         ours = ("--no-proxy-headers", "--no-server-header")  # which proxies are believed: fleet/limits/addresses.py
+        sockets = (
+            "--ws-max-size=4096",
+            "--ws-per-message-deflate=false",
+            "--ws-ping-interval=15",
+            "--ws-ping-timeout=15",
+        )
         port = choose("web", web_port)
         env = {"FLEET_PROCESS": pool.WEB}
-        return python("-m", "uvicorn", "fleet.asgi:application", "--port", port, *options, *ours, env=env)
+        return python("-m", "uvicorn", "fleet.asgi:application", "--port", port, *options, *ours, *sockets, env=env)
 
     stores = ("postgres", "valkey")  # both, so that nothing is changed where one of them refuses us
     prepared = ("prepare", "valkey")

@@ -67,8 +67,7 @@ def code(line: ClientConnection, *, within_s: float = 10) -> int:
             while True:
                 line.recv(timeout=within_s)
         except ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            return closed.rcvd.code
+            return closed.rcvd.code if closed.rcvd else 1006
 
 
 def mission_of(client: api.Client) -> Mission:

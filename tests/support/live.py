@@ -22,7 +22,16 @@ from django.db import connection
 
 from tests.support.supervised import CHECKOUT, until
 
-OPTIONS = ("--host=127.0.0.1", "--lifespan=off", "--no-access-log", "--no-server-header", "--log-level=info")
+OPTIONS = (
+    "--host=127.0.0.1",
+    "--lifespan=off",
+    "--no-access-log",
+    "--no-server-header",
+    "--log-level=info",
+    "--timeout-graceful-shutdown=5",
+    "--ws-max-size=4096",
+    "--ws-per-message-deflate=false",
+)
 SPEAK = "from fleet import logs; logs.speak(); import uvicorn; uvicorn.main()"
 
 
