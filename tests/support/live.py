@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import os
-import queue
 import socket
 import subprocess
 import sys
@@ -112,7 +111,6 @@ class Listener:
         self.status = self._answer.status
         self.headers = {name.lower(): value for name, value in self._answer.getheaders()}
         self.events: list[tuple[str, str, dict[str, Any]]] = []
-        self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.last_id = ""
         self.opened, self.ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
