@@ -42,8 +42,11 @@ def test_it_waits_for_the_missions_that_others_have_launched_meanwhile(home: Che
     (tmp_path / "mine").touch()
     until(lambda: "1 mission still running: Theirs." in (home.root / "said").read_text(), within_s=30)
     assert running.poll() is None
+    watched = home.root / "watched"
+    watching = home.start("fleet_mission", "watch", theirs, stderr=watched.open("w"))
+    until(lambda: "running" in watched.read_text(), within_s=30)
     (tmp_path / "theirs").touch()
-    assert home.manage("fleet_mission", "watch", theirs).returncode == 0
+    assert watching.wait(40) == 0
     assert running.wait(40) == 0
     assert home.left_behind() == []
 

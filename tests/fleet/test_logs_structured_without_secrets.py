@@ -98,6 +98,7 @@ def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     logging.getLogger().removeHandler(handler)
 
 
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
 @pytest.mark.parametrize("written", STYLES, indirect=True)
 @override_settings(ROOT_URLCONF=__name__)
 def test_of_a_request_that_breaks(written: io.StringIO) -> None:
