@@ -30,6 +30,7 @@ _DENSE = re.compile(r"[A-Za-z0-9_\-+/=.]{32,}\Z")
 
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), HIDDEN),
+    (re.compile(r"\btkt_[\w-]{8,}"), f"tkt_{HIDDEN}"),
     (re.compile(r"\b(flk_[0-9A-Za-z]{4,12})_[\w-]{8,}"), rf"\1_{HIDDEN}"),  # the prefix tells people which key it is
     (re.compile(r"\b(srt_[0-9a-z]{26}\.\d+)\.[\w-]{8,}"), rf"\1.{HIDDEN}"),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{4,}(\.[\w-]*)?"), HIDDEN),

@@ -44,6 +44,7 @@ def test_what_is_no_secret_stays(value: dict[str, object]) -> None:
     "text, left",
     [
         (KEY, "flk_0a1b2c3d_[redacted]"),
+        ("tkt_" + "Ab9_-" * 6, "tkt_[redacted]"),
         (LEASE, LEASE.rpartition(".")[0] + ".[redacted]"),
         (JWT, "[redacted]"),
         (PEM, "[redacted]"),
