@@ -14,9 +14,13 @@ ADD = "/admin/missions/template/add/"
 
 def test_a_plan_is_kept_and_what_is_none_is_refused_with_its_faults() -> None:
     boss = web.superuser()
-    bad = boss.post(ADD, {"name": "bad", "text": "mission: x\nsorties:\n  a: {agent: nobody, run: ls}\n", "enabled": "on"})
+    bad = boss.post(
+        ADD, {"name": "bad", "text": "mission: x\nsorties:\n  a: {agent: nobody, run: ls}\n", "enabled": "on"}
+    )
     assert "line 3" in bad.content.decode()
-    good = boss.post(ADD, {"name": "good", "text": "mission: x\nsorties:\n  a: {agent: backend, run: ls}\n", "enabled": "on"})
+    good = boss.post(
+        ADD, {"name": "good", "text": "mission: x\nsorties:\n  a: {agent: backend, run: ls}\n", "enabled": "on"}
+    )
     assert good.status_code == 302
     assert list(Template.objects.values_list("name", flat=True)) == ["good"]
     boss.post("/admin/missions/template/good/change/", {"name": "good", "text": Template.objects.get().text})
