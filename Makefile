@@ -9,7 +9,7 @@ override REPO := $(value REPO)
 export PYTHON REPO
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run up down test drills check bench clean lock format
+.PHONY: help install dev run up down test coverage drills check bench clean lock format
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -30,7 +30,10 @@ up: install  ## start the whole fleet in the background
 down: install  ## stop it
 	@$(PY) manage.py fleet_down
 
-test: dev  ## the tests, on services of their own, and how much of the code they cover
+test: dev  ## the tests, on services of their own
+	@$(PY) -m pytest -n 2 --dist loadgroup -m "not drill" --durations=5
+
+coverage: dev  ## the same, and how much of the code they cover, also in the fleets that they start
 	@rm -f .coverage .coverage.*; mkdir -p build
 	@$(PY) -m coverage run -m pytest -n 2 --dist loadgroup -m "not drill" --durations=5
 	@$(PY) -m coverage combine -q 2>build/combine.txt || { cat build/combine.txt; exit 1; }  # it tells of half a file of each killed process
