@@ -72,7 +72,7 @@ def test_it_goes_once_nobody_can_be_writing_it(killed: Path, sweep: Callable[[],
     assert killed.exists(), "it may be that of one who lives"
     age(killed, storage.ABANDONED_S + 1)
     sweep()
-    assert not drafts()
+    assert not killed.exists()
 
 
 def test_an_agent_that_starts_removes_it(killed: Path, subprocess_environment: dict[str, str]) -> None:
