@@ -17,7 +17,10 @@ from tests.support import fleet
 from tests.support.console import manage
 from tests.support.hosts import CHECKOUT
 
-pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+pytestmark = [  # one folder of drafts for the whole run
+    pytest.mark.django_db(transaction=True, serialized_rollback=True),
+    pytest.mark.xdist_group("drafts"),
+]
 
 KILLED = """
 import io, os, signal, sys, django

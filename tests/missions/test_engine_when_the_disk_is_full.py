@@ -16,7 +16,10 @@ from missions.engine import Engine
 from missions.models import Artifact, Attempt
 from tests.support import fleet
 
-pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+pytestmark = [  # one folder of drafts for the whole run
+    pytest.mark.django_db(transaction=True, serialized_rollback=True),
+    pytest.mark.xdist_group("drafts"),
+]
 
 
 @pytest.fixture
