@@ -11,7 +11,8 @@ class FleetConfig(AppConfig):
     verbose_name = "Fleet"
 
     def ready(self) -> None:
-        """Let the apps above register what they have to tell Prometheus, and whoever asks whether all is well."""
-        autodiscover_modules("metrics", "health")
+        """Let the apps above register what they have to tell Prometheus and whoever asks whether all is well, and how a
+        lease token is told."""
+        autodiscover_modules("metrics", "health", "leases")
         import_module("fleet.checks")
         signins.connect()

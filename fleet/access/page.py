@@ -1,17 +1,20 @@
-"""docs/access.md, made from the table: `python -m fleet.access.page > docs/access.md` after a change of the rules."""
+"""docs/access.md, made from the table. After a change of the rules:
+
+manage.py shell --no-imports -c "from fleet.access import page; page.write()"
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import django
+from django.conf import settings
+
+from fleet.access.models import Role
+from fleet.access.rules import RULES, Reach
 
 
 def lines() -> Iterator[str]:
     """The page."""
-    from fleet.access.models import Role  # noqa: PLC0415  (below: Django must be set up)
-    from fleet.access.rules import RULES, Reach  # noqa: PLC0415
-
     reaches = {
         Reach.ALL: "all",
         Reach.SEEN: "own, and the teams'",
@@ -57,6 +60,6 @@ manage.py fleet_key revoke flk_3f9a1c02
 ```
 """
 
-if __name__ == "__main__":
-    django.setup()
-    print("\n".join(lines()))  # noqa: T201
+
+def write() -> None:
+    (settings.BASE_DIR / "docs" / "access.md").write_text("\n".join(lines()) + "\n")

@@ -70,10 +70,10 @@ class ApiView(APIView):
             super().perform_authentication(request)
         except errors.FleetError:
             request._not_authenticated()  # type: ignore[attr-defined]
+            self._charge(request)  # first: a flood of guesses is not to fill the trail
             audit.record(kind="token", outcome="denied", subject=request.path)
             raise
-        finally:
-            self._charge(request)
+        self._charge(request)
 
     def _charge(self, request: Request) -> None:
         who, declared = request.auth, self.declared(request.method)
