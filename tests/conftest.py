@@ -1,4 +1,4 @@
-"""One shared embedded cluster for the whole run; each xdist worker has a database and a Redis index of its own in it.
+"""One shared embedded cluster for the whole run; each xdist worker has a database, a Redis index and a home of its own.
 
 The settings say where the services are, so the cluster starts before they are loaded: pytest-django finds no settings
 module in pyproject.toml, and takes the one that is named here.
@@ -21,8 +21,10 @@ SHARED = pytest.StashKey[cluster.Cluster]()
 
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
-        number = int(config.workerinput["workerid"].removeprefix("gw"))
-        os.environ["FLEET_REDIS_INDEX"] = str(1 + number % 63)  # 0 is that of a run without workers
+        name = config.workerinput["workerid"]
+        shared = cluster.Cluster(Path(os.environ["FLEET_HOME"]), durable=False)  # which the first process has started
+        own = {"FLEET_HOME": str(shared.home.root / name)}  # so that files too are those of this worker's tests alone
+        os.environ.update(shared.environment(redis_index=1 + int(name.removeprefix("gw")) % 63) | own)
         measuring.keep()
     else:
         for name in ("DATABASE_URL", "REDIS_URL", "FLEET_REDIS_INDEX"):
