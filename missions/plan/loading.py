@@ -8,6 +8,7 @@ from typing import Any
 from missions.plan import inputs, reading, structure
 from missions.plan.faults import Faults, quoted
 from missions.plan.sorties import Graph
+from missions.plan.source import Source
 from missions.plan.specs import Plan, SortieSpec, Surroundings
 from missions.plan.values import Json
 
@@ -89,7 +90,7 @@ def added(
     return specs
 
 
-def _plan(source: reading.Source, surroundings: Surroundings, faults: Faults) -> Plan:
+def _plan(source: Source, surroundings: Surroundings, faults: Faults) -> Plan:
     data = source.data
     if not isinstance(data, dict):
         what = "empty" if data is None else "not a mapping"

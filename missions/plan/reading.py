@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from missions.plan.faults import Faults, Path, quoted
+from missions.plan.source import Source, line_of, place_of
 
 MAX_DEPTH = 32
 MAX_NODES = 500_000  # keys and values, aliases counted at full size: 10,000 sorties with 20 keys each fit
@@ -23,7 +24,6 @@ SPREAD = 4  # aliases may make the text this many times larger
 
 NUL = "The text holds a NUL character, which neither a command nor the database takes."
 
-_COLUMN_BITS = 24
 _CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _CONSTANTS |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z", re.ASCII)
@@ -32,40 +32,6 @@ _NOT_NUMBERS = re.compile(r"[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z|-?Infinity\
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SURROGATE_PAIR = re.compile(r"(\\\\)|\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
 _NO_KEY = object()
-
-
-class Source:
-    """The data of a plan and the place of each part. `places` is by the id of a container, which `data` keeps alive.
-
-    `unread` names, by the id of a container and a key of it, what could not be read: something else stands there.
-    """
-
-    def __init__(self) -> None:
-        self.data: Any = None
-        self.places: dict[int, dict[Any, int]] = {}
-        self.unread: set[tuple[int, Any]] = set()
-
-    def is_read(self, path: Path) -> bool:
-        """Whether what stands at `path` is what was written there, so that more can be said of it."""
-        here = self.data
-        for part in path[:-1]:
-            try:
-                here = here[part]
-            except (KeyError, IndexError, TypeError):
-                return True
-        return not path or (id(here), path[-1]) not in self.unread
-
-    def locate(self, path: Path) -> tuple[int, int] | None:
-        """Line and column, from 1, of the deepest part of `path` that is there."""
-        place, here = (1 << _COLUMN_BITS | 1) if self.places else None, self.data
-        for part in path:
-            known = self.places.get(id(here), {})
-            place = known.get(part, place)
-            try:
-                here = here[part]
-            except (KeyError, IndexError, TypeError):
-                break
-        return None if place is None else (place >> _COLUMN_BITS, place & ((1 << _COLUMN_BITS) - 1))
 
 
 def read(*, text: str | bytes, max_bytes: int, faults: Faults) -> Source:
@@ -359,7 +325,7 @@ class _Builder:
             self.source.data = value
             return
         frame, mark = self.stack[-1], event.start_mark
-        place = (mark.line + 1) << _COLUMN_BITS | (mark.column + 1)
+        place = place_of(mark.line + 1, mark.column + 1)
         if frame.value.__class__ is list:
             frame.places[len(frame.value)] = place
             frame.value.append(value)
@@ -371,7 +337,7 @@ class _Builder:
 
     def _key(self, key: str, place: int, frame: _Frame, event: Any) -> None:
         if key in frame.places:
-            first = frame.places[key] >> _COLUMN_BITS
+            first = line_of(frame.places[key])
             fix = "Remove or rename one of them."
             self._fault(event, f"{quoted(key)} is given twice, first on line {first}.", fix, key)
         elif key == "<<" and event.__class__ is yaml.ScalarEvent and event.implicit[0]:

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema_rs
 
 from missions.plan.faults import MAX_FAULTS, Faults, Path, listed, quoted
-from missions.plan.reading import Source
+from missions.plan.source import Source
 
 SCHEMA: dict[str, Any] = json.loads((FilePath(__file__).parent / "schema.json").read_text(encoding="utf-8"))
 
