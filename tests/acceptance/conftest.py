@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.measuring import measured
+from tests.support.warm import Warm, anywhere
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -27,14 +27,15 @@ class Fleet:
 
     home: Path
     env: dict[str, str]
+    warm: Warm | None = None
 
     def manage(
         self, *arguments: str, check: bool = True, timeout: float = 60, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=CHECKOUT, env={**self.env, **(env or {})}, capture_output=True, text=True, timeout=timeout, check=False,
-        )  # fmt: skip
+        if self.warm and env is None:
+            done = self.warm.manage(*arguments, timeout=timeout)
+        else:
+            done = anywhere().manage(*arguments, env={**self.env, **(env or {})}, timeout=timeout)
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -78,11 +79,14 @@ def fleet() -> Iterator[Fleet]:
         "FLEET_GRACE_S": "1",
         "FLEET_SCRIPTED_DRIVER": "yes",
     }
-    started = Fleet(home, env)
+    cold = Fleet(home, env)
     try:
-        started.manage("fleet_up", "--detach", timeout=90, env=measured())
+        cold.manage("fleet_up", "--detach", timeout=90, env=measured())
+        warm = Warm(env)  # now: the settings ask where the services are
+        started = Fleet(home, env, warm)
         until(lambda: len([a for a in started.json("fleet_agents", "list") if a["state"] == "idle"]) == 6)
         yield started
+        warm.stop()
     finally:
-        started.manage("fleet_down", check=False, timeout=90)
+        cold.manage("fleet_down", check=False, timeout=90)
         shutil.rmtree(home, ignore_errors=True)

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from tests.support.measuring import measured
+from tests.support.warm import anywhere
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "FLEET_REDIS_INDEX", "FLEET_HOME", "DJANGO_SETTINGS_MODULE")
@@ -37,10 +38,7 @@ class Checkout:
         }
 
     def manage(self, *arguments: str, check: bool = True, timeout: float = 40) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=CHECKOUT, env=self.env, capture_output=True, text=True, timeout=timeout, check=False,
-        )  # fmt: skip
+        done = anywhere().manage(*arguments, env=self.env, timeout=timeout)
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

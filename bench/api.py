@@ -1,0 +1,293 @@
+"""`python -m bench.api [--quick]`: the API alone, before a database with a past; the results as JSON.
+
+A process of its own: the services and the settings are other ones than those of the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from bench.clients import Ask, Client, Seen, closed_loop, open_loop
+from tests.support import cluster
+
+ROOT = Path(__file__).resolve().parents[1]
+FEW, MANY = 10, 10_000  # missions; each has ten sorties, a hundred events
+USERS = 10
+READS_PER_S, LAUNCHES_PER_S, CONNECTIONS = 60, 5, 50
+SETTINGS = {
+    "DJANGO_SETTINGS_MODULE": "fleet.settings",
+    **{f"FLEET_LIMIT_{name}": "off" for name in ("IP", "AUTH", "KEY", "AGENT")},
+}
+
+
+class Api:
+    """A web process before a durable Postgres, users with keys, and their missions."""
+
+    def __init__(self, services: cluster.Cluster) -> None:
+        self.env = {**os.environ, **services.environment(), **SETTINGS}
+        self.database = psycopg.connect(
+            services.environment()["DATABASE_URL"], autocommit=True, application_name="fleet bench"
+        )
+        self.chance = random.Random(2)
+        self.missions: list[tuple[int, str]] = []
+        self.sorties: list[tuple[int, str]] = []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+
+    def start(self) -> None:
+        os.environ.update(self.env)
+        import django  # noqa: PLC0415  (the environment says where the database is)
+
+        django.setup()
+        from django.core.management import call_command  # noqa: PLC0415
+
+        from fleet.access import operations  # noqa: PLC0415
+        from fleet.access.models import Role  # noqa: PLC0415
+
+        call_command("migrate", verbosity=0)
+        users = [
+            operations.create_user(name=f"user{n}", role=Role.ADMIN if n == 0 else Role.USER) for n in range(USERS)
+        ]
+        self.owners = [user.pk for user in users]
+        self.keys = [operations.create_key(user=user, name="bench", scopes=["read", "write"]).text for user in users]
+        command = ["uvicorn", "fleet.asgi:application", f"--port={self.port}", "--lifespan=off", "--no-access-log"]
+        self.web = subprocess.Popen(
+            [sys.executable, "-m", *command, "--log-level=warning", "--no-proxy-headers"],
+            cwd=ROOT,
+            env={**self.env, "FLEET_PROCESS": "web"},
+        )
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            time.sleep(0.05)
+
+    def past(self, first: int, last: int) -> None:
+        """These missions have been flown."""
+        from fleet import ids  # noqa: PLC0415
+
+        statement = (ROOT / "bench" / "history.sql").read_text()
+        for begin in range(first, last + 1, 500):
+            what = {"first": begin, "last": min(last, begin + 499), "owners": self.owners}
+            self.database.execute(statement, what)
+        self.database.execute("VACUUM ANALYZE")
+        number = {owner: n for n, owner in enumerate(self.owners)}
+        missions = self.database.execute("SELECT created_by_id, id FROM missions_mission ORDER BY random() LIMIT 1000")
+        self.missions = [(number[owner], ids.encode(ids.MISSION, id)) for owner, id in missions]
+        sorties = self.database.execute(
+            "SELECT m.created_by_id, s.id FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id"
+            " ORDER BY random() LIMIT 1000"
+        )
+        self.sorties = [(number[owner], ids.encode(ids.SORTIE, id)) for owner, id in sorties]
+
+    def read(self) -> Ask:
+        """What programs that watch missions ask for, in such shares."""
+        owner, mission = self.chance.choice(self.missions)
+        key = self.keys[owner]
+        match self.chance.choices(range(6), (20, 25, 15, 15, 15, 10))[0]:
+            case 0:
+                path = "/missions"
+            case 1:
+                path = f"/missions/{mission}"
+            case 2:
+                path = f"/missions/{mission}/progress"
+            case 3:
+                path = f"/missions/{mission}/sorties"
+            case 4:
+                path = f"/missions/{mission}/events"
+            case _:
+                owner, sortie = self.chance.choice(self.sorties)
+                key, path = self.keys[owner], f"/sorties/{sortie}"
+        return Ask("read", path, key)
+
+    def launch(self) -> Ask:
+        """A mission of twenty sorties: one, eighteen after it, one after those."""
+        one = {"agent": "backend", "run": "true"}
+        middle = {f"part{n}": {**one, "needs": ["first"]} for n in range(18)}
+        plan = {"mission": "Bench", "sorties": {"first": one, **middle, "last": {**one, "needs": list(middle)}}}
+        return Ask("launch", "/missions", self.keys[0], {"plan": plan})
+
+    def lists(self) -> dict[str, Ask]:
+        """Every list, with what can make it slow."""
+        user, admin, mission = self.keys[1], self.keys[0], next(name for n, name in self.missions if n == 1)
+        paths = {
+            "missions": "/missions",
+            "missions_oldest": "/missions?ordering=id",
+            "missions_failed": "/missions?state=failed",
+            "missions_running": "/missions?state=running",
+            "missions_named": "/missions?name=ission%207",
+            "mission_sorties": f"/missions/{mission}/sorties",
+            "mission_events": f"/missions/{mission}/events",
+            "events": "/events",
+            "agents": "/agents",
+            "nodes": "/nodes",
+            "agent_types": "/agent-types",
+            "audit": "/audit",
+        }
+        mine = {f"{name}": Ask(name, path, user) for name, path in paths.items() if name != "audit"}
+        return mine | {
+            f"all_{name}": Ask(name, path, admin) for name, path in paths.items() if not name.startswith("mission_")
+        }
+
+    def time_lists(self, rounds: int) -> dict[str, float]:
+        """Milliseconds of each list at the median, asked by one client in turns."""
+        client, times = Client(self.port), {name: [] for name in self.lists()}  # type: dict[str, list[float]]
+        for n in range(rounds + 3):
+            for name, ask in self.lists().items():
+                began = time.perf_counter()
+                status, body = client.send(ask)
+                took = time.perf_counter() - began
+                if status != "200":
+                    raise RuntimeError(f"{ask.path}: {status} {body[:300]!r}")
+                if n >= 3:
+                    times[name].append(took * 1_000)
+        return {name: statistics.median(took) for name, took in times.items()}
+
+    def kept(self, seen: Seen) -> int:
+        """How many of the missions that clients were told of are there, with all their sorties."""
+        from fleet import ids  # noqa: PLC0415
+
+        row = self.database.execute(
+            "SELECT count(*) FROM missions_mission m WHERE id = ANY (%s)"
+            " AND (SELECT count(*) FROM missions_sortie s WHERE s.mission_id = m.id) = 20",
+            [[ids.decode(ids.MISSION, ref) for ref in seen.made]],
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def heard(self, *, listeners: int, events: int, every_s: float) -> dict[str, float]:
+        """Milliseconds from the commit of an event until a listener has it, beside others who listen and hear nothing."""
+        from fleet import ids  # noqa: PLC0415
+
+        lines = []
+        for n in range(listeners):
+            owner, mission = self.missions[n % len(self.missions)]
+            lines.append(self._listen(owner, mission))
+        owner, mission = self.missions[0]
+        scope, got = ids.decode(ids.MISSION, mission), dict[int, float]()
+
+        def read() -> None:
+            rest = b""
+            with contextlib.suppress(TimeoutError):
+                while len(got) < events:
+                    rest += lines[0].recv(65_536)
+                    now = time.time()
+                    *whole, rest = rest.split(b"\n\n")
+                    for one in whole:
+                        if b'"bench":' in one:
+                            got[int(one.split(b'"bench":')[1].split(b"}")[0])] = now
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        sent = {}
+        for n in range(events):
+            self.database.execute(
+                "INSERT INTO fleet_event (kind, scope, data) VALUES ('sortie.progress', %s, %s)",
+                [scope, json.dumps({"bench": n})],
+            )
+            sent[n] = time.time()
+            time.sleep(every_s)
+        reader.join()
+        for line in lines:
+            line.close()
+        times = sorted((got[n] - at) * 1_000 for n, at in sent.items() if n in got)
+        return {
+            "p50_ms": statistics.median(times),
+            "p95_ms": times[int(len(times) * 0.95)],
+            "missed": events - len(times),
+        }
+
+    def _listen(self, owner: int, mission: str) -> socket.socket:
+        line = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        head = f"GET /api/v1/missions/{mission}/events/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        line.sendall(f"{head}Authorization: Bearer {self.keys[owner]}\r\n\r\n".encode())
+        answer = line.recv(4_096)
+        if b" 200 " not in answer:
+            raise RuntimeError(f"no stream: {answer!r}")
+        return line
+
+    def stop(self) -> None:
+        self.web.terminate()
+        self.web.wait(20)
+        self.database.close()
+
+
+def measure(api: Api, *, seconds: float) -> dict[str, Any]:
+    """Everything, by name; docs/bench.md says what each is."""
+    results: dict[str, Any] = {}
+    api.past(1, FEW)
+    rounds = 15 if seconds > 10 else 7
+    few = api.time_lists(rounds)
+    api.past(FEW + 1, MANY)
+    many = api.time_lists(rounds)
+    results["api_lists"] = {f"{name}_ms": took for name, took in many.items()}
+    growth = {name: many[name] / few[name] for name in many}
+    worst = max(growth, key=lambda name: growth[name])
+    results["api_growth"] = {"worst": growth[worst]} | growth
+    beside = open_loop(
+        api.port, [(READS_PER_S, api.read), (LAUNCHES_PER_S, api.launch)], seconds=seconds, connections=CONNECTIONS
+    )
+    results["api_open_loop"] = {
+        f"{kind}_{name}_ms": beside.ms(kind, share)
+        for kind in ("read", "launch")
+        for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+    } | {"refused": sum(beside.answers.values()) - beside.answers["200"] - beside.answers["201"]}
+    closed = closed_loop(api.port, api.read, requests=int(100 * seconds), connections=CONNECTIONS)
+    results["api_closed_loop"] = {"reads_per_s": closed.good_per_s, "p95_ms": closed.ms("read", 0.95)}
+    results["api_live"] = api.heard(listeners=500, events=100, every_s=0.05)
+    results["api_stress"] = stress(api, seconds=seconds / 3)
+    return results
+
+
+def stress(api: Api, *, seconds: float) -> dict[str, float]:
+    """Twice as many requests each time, until some are refused or late by more than a second."""
+    rate = float(READS_PER_S + LAUNCHES_PER_S)
+    while True:
+        share = LAUNCHES_PER_S / (READS_PER_S + LAUNCHES_PER_S)
+        streams = [(rate * (1 - share), api.read), (rate * share, api.launch)]
+        seen = open_loop(api.port, streams, seconds=seconds, connections=4 * CONNECTIONS)
+        refused = {status: float(count) for status, count in seen.answers.items() if status not in {"200", "201"}}
+        if refused or seen.ms("read", 0.95) > 1_000 or rate > 5_000:
+            return {
+                "offered_per_s": rate,
+                "answered_per_s": seen.good_per_s,
+                "read_p95_ms": seen.ms("read", 0.95),
+                **{f"answers_{status}": count for status, count in refused.items()},
+                "launches_lost": float(len(seen.made) - api.kept(seen)),
+            }
+        rate *= 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.api", description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    services = cluster.temporary(durable=True)
+    try:
+        services.start()
+        api = Api(services)
+        api.start()
+        try:
+            sys.stdout.write(json.dumps(measure(api, seconds=8 if options.quick else 30)))
+        finally:
+            api.stop()
+    finally:
+        cluster.remove(services)
+
+
+if __name__ == "__main__":
+    main()
