@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -58,6 +59,14 @@ def pytest_xdist_setupnodes() -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if (shared := config.stash.get(SHARED, None)) is not None:
         cluster.remove(shared)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    with django_db_blocker.unblock():
+        from tests.support import emptying  # noqa: PLC0415  (imports Django's)
+
+        emptying.install()
 
 
 @pytest.fixture
