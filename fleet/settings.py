@@ -82,6 +82,9 @@ FLEET_LOG = env.choice("FLEET_LOG", "plain", logs.STYLES)
 FLEET_PROCESS = env.text("FLEET_PROCESS")  # set by fleet_up for the processes that it keeps
 FLEET_WEB_POOL = env.integer("FLEET_WEB_POOL", 10)  # connections to Postgres that the web process keeps; 0: none
 FLEET_LIVE_LISTENERS = env.integer("FLEET_LIVE_LISTENERS", 2_000, least=1)  # open streams; one user a quarter
+FLEET_LIVE_RECHECK_S = env.number(
+    "FLEET_LIVE_RECHECK_S", 15, least=0.1
+)  # how often listeners are asked for their right
 
 # ── Django ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 SECRET_KEY = env.text("FLEET_SECRET_KEY") or FLEET_CREDENTIALS.secret_key

@@ -37,17 +37,24 @@ def since(*, last: Position, scope: UUID | None = None) -> QuerySet[Event]:
 
 
 class Now(NamedTuple):
-    """`position` is behind all that is settled; `newest` is the first transaction that has not begun."""
+    """A moment. `position` is behind all that is settled; `newest` is the first transaction that has not begun, `running` are
+    those before it that have not ended."""
 
     position: Position
     newest: int
+    running: frozenset[int]
+
+    def after(self, position: Position) -> bool:
+        """Whether what stands there was committed after this moment."""
+        return position.xid >= self.newest or position.xid in self.running
 
 
 def now() -> Now:
     """Where one begins who wants to hear only of what happens from now on."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() s"
+            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint,"
+            " ARRAY(SELECT pg_snapshot_xip(s)::text::bigint) FROM pg_current_snapshot() s"
         )
-        oldest, newest = cursor.fetchone()
-    return Now(Position(oldest, 0), newest)
+        oldest, newest, running = cursor.fetchone()
+    return Now(Position(oldest, 0), newest, frozenset(running))

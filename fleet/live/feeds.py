@@ -41,6 +41,7 @@ class Feed:
     action: str  # of fleet.access.rules
     scope: UUID | None
     start: Position
+    begun: stream.Now | None  # what was there by then is not told; None: all that is behind `start` is
     narrow: Callable[[Actor, QuerySet[Event]], QuerySet[Event]]  # to what somebody sees
     visible: Callable[[Actor, Collection[UUID]], set[UUID]]  # which of these scopes somebody sees
     shape: Shape

@@ -34,7 +34,6 @@ SOON_S, LATER_S = 0.04, 0.08  # between two looks: while things happen, and when
 CALM_S = 5.0
 AGAIN_S = 1.0  # after a look that failed
 PAGE = 1_000  # events in one look
-RECHECK_S = 15.0  # how often it is asked whether listeners still may
 AT_ONCE = 50  # listeners in one such question
 EACH = 4  # one user may have a quarter of all places
 
@@ -119,7 +118,7 @@ class Hub:
 
     async def _recheck(self) -> None:
         while True:
-            await asyncio.sleep(RECHECK_S)
+            await asyncio.sleep(settings.FLEET_LIVE_RECHECK_S)
             everybody = [one for one in self._everybody if one.ended is None]
             everybody.sort(key=lambda one: hash(one.feed.grant))
             for begin in range(0, len(everybody), AT_ONCE):

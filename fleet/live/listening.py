@@ -31,6 +31,7 @@ class Listener:
         self._wake = asyncio.Event()
         self._behind = False  # the queue was too short; the table has it all
         self._rewound: Position | None = None
+        self._begun = feed.begun
         self._seen: dict[UUID, bool] = {}  # whether it sees a scope, as it was when last asked
 
     def offer(self, told: Told) -> None:
@@ -59,6 +60,7 @@ class Listener:
     def rewind(self, position: Position) -> None:
         """Go on from there."""
         self._rewound = position
+        self._begun = None
         self._behind = True
         self._wake.set()
 
@@ -93,7 +95,8 @@ class Listener:
                 continue
             if page and self._rewound is None:
                 self.position = Position.of(page[-1])
-                yield [Told(event, self.feed.shape) for event in page]
+                if told := self._new([Told(event, self.feed.shape) for event in page]):
+                    yield told
             if len(page) < PAGE:
                 return
 
@@ -102,7 +105,7 @@ class Listener:
             fresh = [told for told in self._queue if told.position > self.position]
             self._queue.clear()
             if fresh:
-                seen = await self._visible(fresh)
+                seen = await self._visible(self._new(fresh))
                 if self._rewound is None:
                     self.position = fresh[-1].position
                     if seen:
@@ -115,6 +118,10 @@ class Listener:
             except TimeoutError:
                 self.position = max(self.position, hub.last)
                 yield []
+
+    def _new(self, told: list[Told]) -> list[Told]:
+        """Those that were not there when it began."""
+        return told if self._begun is None else [one for one in told if self._begun.after(one.position)]
 
     async def _visible(self, fresh: list[Told]) -> list[Told]:
         """Those that it may see. Which scopes it sees is kept until the next recheck."""

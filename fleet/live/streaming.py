@@ -72,8 +72,9 @@ class LiveView(ApiView):
         grant = self.grant(request)
         hub.make_room(grant.user)
         text = request.headers.get("Last-Event-ID") or asked.get("last_event_id")
-        start = feeds.read(text) if text else stream.now().position
-        opened = Feed(grant=grant, start=start, **feed)
+        begun = None if text else stream.now()
+        start = begun.position if begun else feeds.read(text or "")
+        opened = Feed(grant=grant, start=start, begun=begun, **feed)
         opening = f"retry: {RETRY_MS}\nid: {feeds.cursor(start)}\n\n".encode()
         content: AsyncIterator[bytes] | Iterator[bytes] = iter([opening])
         if (scope := getattr(request._request, "scope", None)) is not None and request.method == "GET":

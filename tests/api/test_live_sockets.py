@@ -17,8 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from fleet.access import tokens
 from fleet.events.models import Event
 from fleet.live.models import Ticket
-from missions.models import Mission
-from tests.support import api, fleet, live
+from tests.support import api, live
 from tests.support.live import Listener, Web
 from tests.support.supervised import until
 
@@ -70,12 +69,6 @@ def code(line: ClientConnection, *, within_s: float = 10) -> int:
             return closed.rcvd.code if closed.rcvd else 1006
 
 
-def mission_of(client: api.Client) -> Mission:
-    made = fleet.launch({"one": {"agent": "backend"}})
-    Mission.objects.filter(id=made.id).update(created_by=client.user)
-    return made
-
-
 def ticket(client: api.Client, path: str) -> str:
     answer = client.post("tickets", {"path": path})
     assert answer.status_code == 201
@@ -85,7 +78,7 @@ def ticket(client: api.Client, path: str) -> str:
 
 def test_a_program_hears_events_with_cursors_and_goes_on_from_one(web: Web) -> None:
     ann = api.person("ann")
-    mission = mission_of(ann)
+    mission = live.mission_of(ann.user)
     path = f"/ws/v1/missions/{mission.ref}"
     with opened(web, path, **bearer(ann)) as line:
         for number in range(3):
@@ -120,7 +113,7 @@ def test_a_cursor_is_said_once_and_must_be_one_that_was_given_out(web: Web) -> N
 
 def test_who_may_not_is_told_by_the_code(web: Web) -> None:
     ann, eve = api.person("ann"), api.person("eve")
-    path = f"/ws/v1/missions/{mission_of(ann).ref}"
+    path = f"/ws/v1/missions/{live.mission_of(ann.user).ref}"
     assert code(opened(web, path)) == 4401
     assert code(opened(web, path, Authorization="Bearer flk_00000000_nothing")) == 4401
     assert code(opened(web, path, **bearer(eve))) == 4404
@@ -169,7 +162,7 @@ def test_pages_of_other_sites_are_refused_and_of_friends_show_no_cookie(web: Web
         assert refused.value.response.status_code == 403
     with pytest.raises(InvalidStatus):
         connect(f"ws://localhost:{web.port}{ALL}", additional_headers={"Host": "evil.example.com", **bearer(ann)})
-    mission = mission_of(ann)
+    mission = live.mission_of(ann.user)
     with opened(web, ALL, Origin=own, **cookie) as line:
         Event.objects.create(kind="sortie.failed", scope=mission.id)
         while heard(line)["event"]["kind"] != "sortie.failed":
@@ -189,7 +182,7 @@ def test_a_ticket_opens_one_stream_once_and_what_opened_it_is_asked_again(web: W
     line = opened(web, ALL, "fleet.v1", f"fleet.ticket.{shown}")
     assert line.subprotocol == "fleet.v1"
     assert code(opened(web, ALL, f"fleet.ticket.{shown}")) == 4401
-    other = ticket(ann, "/ws/v1/missions/" + mission_of(ann).ref)
+    other = ticket(ann, "/ws/v1/missions/" + live.mission_of(ann.user).ref)
     assert code(opened(web, ALL, f"fleet.ticket.{other}")) == 4401
     assert not Ticket.objects.exists()
     old = ticket(ann, ALL)

@@ -16,7 +16,7 @@ from fleet.access import operations, tokens
 from fleet.access.models import Role
 from fleet.events.models import Event
 from missions.models import Mission
-from tests.support import api, fleet, live
+from tests.support import api, live
 from tests.support.live import Listener, Web, at_once
 from tests.support.supervised import until
 
@@ -34,12 +34,6 @@ def bearer(client: api.Client) -> dict[str, str]:
     return {"Authorization": f"Bearer {client.bearer}"}
 
 
-def mission_of(client: api.Client, team: Any = None) -> Mission:
-    made = fleet.launch({"one": {"agent": "backend"}})
-    Mission.objects.filter(id=made.id).update(created_by=client.user, team=team)
-    return made
-
-
 def stream_of(mission: Mission) -> str:
     return f"/api/v1/missions/{mission.ref}/events/stream"
 
@@ -50,7 +44,7 @@ def tell(mission: Mission | None, kind: str, **data: Any) -> None:
 
 def test_a_mission_is_heard_from_now_on_as_its_list_of_events_has_it(web: Web) -> None:
     ann = api.person("ann")
-    mission = mission_of(ann)
+    mission = live.mission_of(ann.user)
     with Listener(web, stream_of(mission), **bearer(ann)) as heard:
         assert heard.status == 200
         assert heard.headers["content-type"].startswith("text/event-stream")
@@ -59,7 +53,7 @@ def test_a_mission_is_heard_from_now_on_as_its_list_of_events_has_it(web: Web) -
         assert "content-length" not in heard.headers
         tell(mission, "sortie.running", attempt=1)
         tell(None, "service.slow")
-        tell(mission_of(ann), "sortie.failed")
+        tell(live.mission_of(ann.user), "sortie.failed")
         tell(mission, "sortie.succeeded")
         assert heard.hears(2) == ["sortie.running", "sortie.succeeded"]
         newest = ann.get(f"missions/{mission.ref}/events").json()["results"][:2]
@@ -69,7 +63,7 @@ def test_a_mission_is_heard_from_now_on_as_its_list_of_events_has_it(web: Web) -
 def test_nothing_is_missed_or_told_twice_while_writers_commit_out_of_order(web: Web) -> None:
     """Listeners come and go meanwhile, each with the id of the last event that it had."""
     ann = api.person("ann")
-    mission = mission_of(ann)
+    mission = live.mission_of(ann.user)
     writers, each = 6, 25
 
     def write(number: int) -> None:
@@ -115,7 +109,7 @@ def test_nothing_is_missed_or_told_twice_while_writers_commit_out_of_order(web: 
 
 def test_who_comes_back_hears_what_happened_meanwhile_and_then_what_happens(web: Web) -> None:
     ann = api.person("ann")
-    mission = mission_of(ann)
+    mission = live.mission_of(ann.user)
     with Listener(web, stream_of(mission), **bearer(ann)) as first:
         tell(mission, "sortie.running")
         first.hears(1)
@@ -145,7 +139,7 @@ def test_each_hears_what_it_may_see_and_admins_hear_of_everything(web: Web) -> N
         Listener(web, ALL, **bearer(ann)) as hers, Listener(web, ALL, **bearer(bob)) as his,
         Listener(web, ALL, **bearer(eve)) as nothing, Listener(web, ALL, **bearer(boss)) as all,
     ):  # fmt: skip
-        own, shared, other = mission_of(ann), mission_of(ann, team), mission_of(eve)
+        own, shared, other = live.mission_of(ann.user), live.mission_of(ann.user, team), live.mission_of(eve.user)
         seen = len(all.kinds)
         until(lambda: len(all.kinds) > seen, within_s=10)
         tell(None, "x.service")
@@ -168,7 +162,7 @@ def test_a_stream_ends_soon_after_the_right_to_it_has_gone(web: Web) -> None:
     ann, bob = api.person("ann", teams=["web"]), api.person("bob", teams=["web"])
     cut, gone, kept = api.person("cut"), api.person("gone"), api.person("kept")
     machine = api.machine(kept.user, "read")
-    shared = mission_of(ann, ann.user.groups.get())
+    shared = live.mission_of(ann.user, ann.user.groups.get())
     with (
         Listener(web, stream_of(shared), **bearer(bob)) as mate, Listener(web, stream_of(shared), **bearer(ann)) as hers,
         Listener(web, ALL, **bearer(cut)) as session, Listener(web, ALL, **bearer(gone)) as disabled,
@@ -189,7 +183,7 @@ def test_a_stream_ends_soon_after_the_right_to_it_has_gone(web: Web) -> None:
 
 def test_one_that_does_not_read_delays_neither_writers_nor_others_and_misses_nothing(web: Web) -> None:
     ann = api.person("ann")
-    mission = mission_of(ann)
+    mission = live.mission_of(ann.user)
     with socket.create_connection(("127.0.0.1", web.port)) as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         slow.sendall(

@@ -19,6 +19,10 @@ from urllib.parse import quote
 from django.conf import settings
 from django.db import connection
 
+from fleet.events import stream
+from fleet.events.models import Event
+from missions.models import Mission
+from tests.support import fleet
 from tests.support.supervised import CHECKOUT, until
 
 OPTIONS = (
@@ -54,6 +58,15 @@ class Web(NamedTuple):
             return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
 
 
+def mission_of(user: Any, team: Any = None) -> Mission:
+    """Launched, and so long ago that a stream that is opened now does not tell of it: no transaction of the cluster, whosever it
+    is, could still precede it."""
+    made = fleet.launch({"one": {"agent": "backend"}})
+    Mission.objects.filter(id=made.id).update(created_by=user, team=team)
+    until(lambda: stream.now().position.xid > Event.objects.latest("xid").xid)
+    return made
+
+
 def inherited() -> dict[str, str]:
     return dict(os.environ)
 
@@ -66,6 +79,7 @@ def environment() -> dict[str, str]:
     return {
         "DATABASE_URL": f"postgresql://{where.postgres.user}:{quote(where.postgres.password)}@{host}/{name}",
         "REDIS_URL": where.redis_url,
+        "FLEET_LIVE_RECHECK_S": "1",
     }
 
 
