@@ -64,7 +64,7 @@ class Api:
             operations.create_user(name=f"user{n}", role=Role.ADMIN if n == 0 else Role.USER) for n in range(USERS)
         ]
         self.owners = [user.pk for user in users]
-        self.keys = [operations.create_key(user=user, name="bench", scopes=["read", "write"]).text for user in users]
+        self.keys = [operations.create_key(user=user, name="bench", scopes=["read", "launch", "manage", "operate"]).text for user in users]
         command = ["uvicorn", "fleet.asgi:application", f"--port={self.port}", "--lifespan=off", "--no-access-log"]
         self.web = subprocess.Popen(
             [sys.executable, "-m", *command, "--log-level=warning", "--no-proxy-headers"],
@@ -139,14 +139,15 @@ class Api:
             "agent_types": "/agent-types",
             "audit": "/audit",
         }
-        mine = {f"{name}": Ask(name, path, user) for name, path in paths.items() if name != "audit"}
+        mine = {name: Ask(name, path, user) for name, path in paths.items() if name not in {"nodes", "audit"}}
         return mine | {
             f"all_{name}": Ask(name, path, admin) for name, path in paths.items() if not name.startswith("mission_")
         }
 
     def time_lists(self, rounds: int) -> dict[str, float]:
         """Milliseconds of each list at the median, asked by one client in turns."""
-        client, times = Client(self.port), {name: [] for name in self.lists()}  # type: dict[str, list[float]]
+        client = Client(self.port)
+        times: dict[str, list[float]] = {name: [] for name in self.lists()}
         for n in range(rounds + 3):
             for name, ask in self.lists().items():
                 began = time.perf_counter()

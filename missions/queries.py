@@ -96,7 +96,7 @@ def items(
         found = found.filter(Q(turn__gt=after.turn) | Q(turn=after.turn, id__gt=after.id))
     if only is not None:
         found = found.filter(id=only.id)
-    rows = found[:most].iterator(chunk_size=PAGE)
+    rows = iter(found[:most]) if most and most <= PAGE else found[:most].iterator(chunk_size=PAGE)
     while page := list(islice(rows, PAGE)):
         yield from _page(mission, page, results=results)
 
@@ -130,7 +130,8 @@ def _page(mission: Mission, sorties: Sequence[Sortie], *, results: bool) -> Iter
     needs: dict[UUID, list[str]] = {}
     unfinished: dict[UUID, list[str]] = {}
     edges = Need.objects.filter(sortie__in=page).order_by("upstream__turn", "upstream")
-    for sortie, key, state in edges.values_list("sortie", "upstream__key", "upstream__state").iterator():
+    rows = edges.values_list("sortie", "upstream__key", "upstream__state")
+    for sortie, key, state in rows.iterator() if len(page) == PAGE else rows:
         needs.setdefault(sortie, []).append(key)
         if not SortieState(state).final:
             unfinished.setdefault(sortie, []).append(key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from fleet import errors, ids
@@ -34,10 +36,13 @@ def missions(who: Actor, action: str = "missions.read") -> QuerySet[Mission]:
 
 def mission(who: Actor, ref: str, action: str = "missions.read") -> Mission:
     """The mission of an id (`msn_…`). NotFound where it is not seen, Forbidden where it is seen and this is not allowed."""
-    named = ids.decode(ids.MISSION, ref)
-    found = missions(who).filter(id=named).first()
+    return _allowed(who, ids.decode(ids.MISSION, ref), action, missing=f"There is no mission {ref}.")
+
+
+def _allowed(who: Actor, named: UUID | None, action: str, *, missing: str) -> Mission:
+    found = missions(who).filter(id=named).first() if named else None
     if found is None:
-        raise errors.NotFound(f"There is no mission {ref}.")
+        raise errors.NotFound(missing)
     if who.reach(action) is Reach.OWN and (who.user is None or found.created_by_id != who.user.id):
         raise errors.Forbidden("Only who launched this mission may do that, or an admin.", hint="Ask them.")
     return found
@@ -46,10 +51,8 @@ def mission(who: Actor, ref: str, action: str = "missions.read") -> Mission:
 def sortie(who: Actor, ref: str, action: str = "sorties.read") -> Sortie:
     """The sortie of an id (`srt_…`), by the rules of its mission."""
     named = ids.decode(ids.SORTIE, ref)
-    found = Sortie.objects.filter(id=named).first()
-    if found is None or not missions(who).filter(id=found.mission_id).exists():
-        raise errors.NotFound(f"There is no sortie {ref}.")
-    found.mission = mission(who, ids.encode(ids.MISSION, found.mission_id), action)
+    found = Sortie.objects.filter(id=named).first() or Sortie()
+    found.mission = _allowed(who, found.mission_id, action, missing=f"There is no sortie {ref}.")
     return found
 
 
