@@ -31,7 +31,7 @@ def make(*, sortie: UUID, attempt: int) -> str:
 
 def give(*, sortie: UUID, attempt: int) -> str:
     """A token for what an attempt starts, which from now on is the attempt's only one; empty where the attempt is not
-    the running one any more."""
+    the running one any more. For a transaction of its own: see the statement."""
     token = make(sortie=sortie, attempt=attempt)
     with connection.cursor() as cursor:
         cursor.execute(

@@ -15,10 +15,11 @@ from django.utils import timezone
 
 from agents import operations as agents
 from agents.models import Agent
-from fleet import ids, services
+from fleet import endpoints, ids, services
 from fleet.access.models import Role
 from fleet.audit.models import Entry
 from fleet.events.models import Event
+from fleet.home import Home
 from fleet.services import ports
 from missions import dispatch, exchange, leases
 from missions.models import Attempt, Mission, Output, Sortie
@@ -144,12 +145,38 @@ def test_it_dies_with_its_attempt(work: Work, how: str) -> None:
     assert api.Client(work.token[:-1]).get(f"sorties/{work.sortie.ref}").status_code == 401
 
 
-def test_where_the_api_is(settings: Any) -> None:
+def test_where_the_api_is(settings: Any, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
     settings.FLEET_URL = "https://fleet.example.org"
     assert services.api() == "https://fleet.example.org/api/v1"
     settings.FLEET_URL = ""
-    assert ports.recorded(settings.FLEET_HOME).get("web") is None
-    assert services.api() == ""
+    assert services.api() == "", "no web process of this home was ever started"
+    ports.Ports(Home(tmp_path)).choose("web", preferred=0)  # records it
+    settings.FLEET_HOME = Home(tmp_path)
+    port = ports.recorded(settings.FLEET_HOME)["web"]
+    assert services.api() == f"http://127.0.0.1:{port}/api/v1"
+    settings.FLEET_HTTPS = True
+    assert services.api() == "", "it sends everybody to https, which it does not speak"
+
+
+@pytest.mark.parametrize(
+    "text, read",
+    [
+        ("", ""),
+        ("https://Fleet.example.org/", "https://Fleet.example.org"),
+        ("http://10.0.0.1:8000", "http://10.0.0.1:8000"),
+    ],
+)
+def test_an_address_of_the_site(text: str, read: str) -> None:
+    assert endpoints.site(text) == read
+
+
+@pytest.mark.parametrize(
+    "text", ["fleet.example.org", "ftp://a", "https://u:p@a", "https://a/fleet", "https://a?b", "https://"]
+)
+def test_what_is_no_address_of_the_site(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        endpoints.site(text)
 
 
 @pytest.fixture
