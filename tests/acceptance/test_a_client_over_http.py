@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from agents.drivers import sandbox
 from tests.acceptance.conftest import CHECKOUT, Fleet, until
 
 pytestmark = pytest.mark.xdist_group("fleet")
 PASSWORD = "a long enough password"
 ASK = """
-import json, os, urllib.error, urllib.request
+import json, os, sys, urllib.error, urllib.request
 
 def ask(path, body=None):
     headers = {"Authorization": "Bearer " + os.environ["FLEET_TOKEN"], "Content-Type": "application/json"}
@@ -32,7 +33,7 @@ me = os.environ["FLEET_ATTEMPT"].partition("/")[0]
 results = ask(f"missions/{os.environ['FLEET_MISSION']}/sorties")[1]["results"]
 said = [
     [one["result"] for one in results if one["key"] == "greet"], ask(f"sorties/{me}/progress", {"fraction": 0.5, "note": "asked"}),
-    ask(f"sorties/{me}/complete", {})[0], ask("missions")[0],
+    ask(f"sorties/{me}/complete", {})[0], ask("missions")[0], os.path.exists(sys.argv[1]),
 ]
 open(os.environ["FLEET_RESULT"], "w").write(json.dumps(said))
 """
@@ -83,13 +84,14 @@ def somebody(fleet: Fleet, name: str) -> Http:
 
 def test_a_client_written_from_the_document_does_its_work_and_another_user_sees_nothing_of_it(fleet: Fleet) -> None:
     ann, eve = somebody(fleet, "ann"), somebody(fleet, "eve")
+    key = fleet.home / ".fleet" / "private" / "jwt.key"  # with which the web process has signed what they hold
     plan = {
         "mission": "Over HTTP",
         "inputs": {"who": {"required": True}},
         "sorties": {
             "greet": {"agent": "backend", "run": ["echo", "hello {{ inputs.who }}"]},
             "count": {"agent": "testing", "needs": ["greet"], "run": "wc -w < $FLEET_NEEDS/greet.json > $FLEET_RESULT"},
-            "ask": {"agent": "backend", "needs": ["count"], "run": [sys.executable, "-c", ASK]},
+            "ask": {"agent": "backend", "needs": ["count"], "run": [sys.executable, "-c", ASK, str(key)]},
         },
     }
     status, refused = ann.call("post_missions", {"plan": plan, "params": {"who": "world"}})
@@ -102,7 +104,8 @@ def test_a_client_written_from_the_document_does_its_work_and_another_user_sees_
     _, sorties = ann.call("get_missions_id_sorties", ref=ref)
     greet, count, asked = sorties["results"]
     assert (greet["result"], count["state"]) == ({"output": "hello world\n"}, "succeeded")
-    assert asked["result"] == [[greet["result"]], [204, None], 409, 403]
+    assert asked["result"] == [[greet["result"]], [204, None], 409, 403, not sandbox.available()[0]]
+    assert key.exists()
     (attempt,) = ann.call("get_sorties_id_attempts", ref=asked["id"])[1]["results"]
     assert (attempt["progress"], attempt["note"]) == (0.5, "asked")
     _, log = ann.call("get_sorties_id_logs", ref=greet["id"])
