@@ -68,6 +68,18 @@ def resolve(environment: Environment, home: Home, credentials: Credentials) -> E
     )
 
 
+def site(text: str) -> str:
+    """The address of the fleet's own site: scheme, host and port. ValueError with a sentence for anything else."""
+    if not text:
+        return ""
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("it does not look like https://fleet.example.org")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("the site is at the root of its host; leave out what stands behind that")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def _postgres(url: str) -> Postgres:
     parts, port = _parts("DATABASE_URL", url)
     if parts.scheme not in {"postgres", "postgresql"}:

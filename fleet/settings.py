@@ -18,6 +18,7 @@ FLEET_HOME = home.locate(BASE_DIR)
 FLEET_CREDENTIALS = credentials.ensure(FLEET_HOME)
 FLEET_ENDPOINTS = endpoints.resolve(env, FLEET_HOME, FLEET_CREDENTIALS)
 FLEET_WEB_PORT = env.integer("FLEET_WEB_PORT", 8000)
+FLEET_URL = env.parsed("FLEET_URL", "", endpoints.site)  # where the site is reached from other hosts, through a proxy
 FLEET_ALERT_RESPONSE_S = env.number("FLEET_ALERT_RESPONSE_S", 1)  # 0 here and below: no limit, no event
 FLEET_ALERT_MEMORY_MB = env.integer("FLEET_ALERT_MEMORY_MB", 2_000)  # of one service, its descendants included
 FLEET_ALERT_RESTARTS = env.integer(

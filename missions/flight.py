@@ -22,8 +22,8 @@ from django.db import InterfaceError, OperationalError, connection
 
 from agents import drivers
 from agents.drivers.base import Brief, Driver, Evidence, Limits, Stop
-from fleet import errors, ids, logs, statements
-from missions import artifacts, surroundings, verdict
+from fleet import errors, ids, logs, services, statements
+from missions import artifacts, leases, surroundings, verdict
 from missions.claims import Claim
 from missions.plan import Fault, PlanError, SortieSpec, added, templates
 from missions.scribe import Page
@@ -102,10 +102,13 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
         kit = as_it_is_now(kit)
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(mode=0o700, parents=True)
+    api = "" if spec.driver == "scripted" else services.api()
     brief = Brief(
         marker=claim.marker,
         try_number=claim.tries + 1,
         fleet=home_id(),
+        api=api,
+        token=leases.give(sortie=claim.id, attempt=claim.attempt) if api else "",
         arguments=_filled(spec.arguments, scope),
         needs=circumstances.results,
         inputs=circumstances.inputs,

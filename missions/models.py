@@ -199,7 +199,9 @@ class Attempt(models.Model):
     state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
     started_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
-    token = models.CharField(max_length=64, null=True)  # of an agent from outside: the sha256 of its lease token
+    token = models.CharField(
+        max_length=64, null=True
+    )  # sha256 of its lease token, where it has one: missions/leases.py
     result = models.JSONField(null=True)
     error = models.TextField(blank=True, default="", db_default="")
     exit_code = models.IntegerField(null=True)

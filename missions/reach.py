@@ -10,15 +10,19 @@ from fleet import errors, ids
 from fleet.access.actor import Actor
 from fleet.access.models import Role
 from fleet.access.rules import Reach
+from missions import leases
 from missions.models import Artifact, Mission, Sortie
 
 
 def missions(who: Actor, action: str = "missions.read") -> QuerySet[Mission]:
-    """Admins: all. Users: their own and, where the action is to see, their teams'. Agents: those that they fly for."""
+    """Admins: all. Users: their own and, where the action is to see, their teams'. Agents: those that they fly for. The work
+    of an attempt: its own one; StaleLease where the attempt is not the running one any more."""
     everything = Mission.objects.defer("plan")
     reach = who.reach(action)
     if reach is Reach.ALL:
         return everything
+    if reach is Reach.FLOWN:
+        return everything.filter(id=leases.mission(who.lease))
     if who.user is None:
         return everything.none()
     own = Q(created_by=who.user)

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from agents.drivers.base import Brief, Json
+from agents.drivers.veil import Veil
 
 SMALL = 32 * 1024  # bytes of a result or an input that also fit into a variable
 VARIABLES_BYTES = 512 * 1024  # of all such variables together; the kernel bounds what a process starts with
@@ -95,7 +96,7 @@ class Exchange:
         if len(data) > limit:
             raise Unreadable(f"{what} is larger than {limit:,} bytes. Give large things out as files, under `outputs`.")
         try:
-            return True, json.loads(data, parse_constant=_refuse, parse_float=_finite)
+            return True, json.loads(Veil(self._brief.token).whole(data), parse_constant=_refuse, parse_float=_finite)
         except (ValueError, RecursionError) as fault:
             raise Unreadable(f"{what} is not JSON ({fault}). Write one JSON value, in UTF-8.") from fault
 
@@ -126,6 +127,7 @@ def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:
         "FLEET_NEEDS": str(folder / "needs"),
         "FLEET_INPUTS": str(folder / "inputs.json"),
         "FLEET_SCRATCH": str(brief.scratch),
+        **({"FLEET_API": brief.api, "FLEET_TOKEN": brief.token} if brief.token else {}),
     }
 
 

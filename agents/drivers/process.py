@@ -17,12 +17,13 @@ from pathlib import Path
 import psutil
 
 from agents.drivers import reaper, sandbox
-from agents.drivers.base import Brief, Evidence, Json, Limits, Reporter, Stop, StopReason
+from agents.drivers.base import Brief, Evidence, Json, Limits, Reporter, Stop, StopReason, Stream
 from agents.drivers.exchange import Exchange, progress_of
 from agents.drivers.quota import Quota
 from agents.drivers.shim import SETTLE_S, Shim
+from agents.drivers.veil import MOST, Veil
 
-CHUNK = 64 * 1024
+CHUNK = 64 * 1024 - MOST
 LAST_BYTES = 1024 * 1024  # read of a stream after its end; a pipe holds less, unless what could not be ended writes on
 
 
@@ -75,7 +76,7 @@ def run(
     try:
         with suppress(psutil.Error):
             reporter.started(pid=shim.process.pid, start_time=psutil.Process(shim.process.pid).create_time())
-        _stream(shim, watch=watch, progress=exchange.progress, reporter=reporter)
+        _stream(shim, watch=watch, progress=exchange.progress, reporter=reporter, veil=Veil(brief.token))
     finally:  # also when the reporter raises
         status = shim.close(timeout_s=0.0 if watch.given_up else brief.limits.grace_s + SETTLE_S)
         if status is None:
@@ -149,8 +150,13 @@ class _Watch:
         return None if min(ends) == math.inf else max(0.0, min(ends) - time.monotonic())
 
 
-def _stream(shim: Shim, *, watch: _Watch, progress: int, reporter: Reporter) -> None:
+def _stream(shim: Shim, *, watch: _Watch, progress: int, reporter: Reporter, veil: Veil) -> None:
     """Pass on what is printed until the shim has ended, and with it everything; then the rest of it."""
+
+    def tell(stream: Stream, data: bytes) -> None:
+        if data:
+            reporter.output(stream=stream, data=data)
+
     with selectors.DefaultSelector() as selector:
         for descriptor in (*shim.streams, shim.status, watch.fileno(), progress):
             selector.register(descriptor, selectors.EVENT_READ)
@@ -164,12 +170,12 @@ def _stream(shim: Shim, *, watch: _Watch, progress: int, reporter: Reporter) -> 
             for descriptor in ready & shim.streams.keys():
                 watch.hear()
                 if data := os.read(descriptor, CHUNK):
-                    reporter.output(stream=shim.streams[descriptor], data=data)
+                    tell(shim.streams[descriptor], veil.piece(shim.streams[descriptor], data))
                 else:
                     selector.unregister(descriptor)
             if progress in ready:
                 watch.hear()
-                _report(progress, reporter)
+                _report(progress, reporter, veil)
             if shim.status in ready:  # it speaks at its end, or was killed
                 break
     for descriptor, stream in shim.streams.items():
@@ -178,13 +184,14 @@ def _stream(shim: Shim, *, watch: _Watch, progress: int, reporter: Reporter) -> 
             for _ in range(LAST_BYTES // CHUNK):
                 if not (data := os.read(descriptor, CHUNK)):
                     break
-                reporter.output(stream=stream, data=data)
-    _report(progress, reporter)
+                tell(stream, veil.piece(stream, data))
+        tell(stream, veil.rest(stream))
+    _report(progress, reporter, veil)
 
 
-def _report(progress: int, reporter: Reporter) -> None:
+def _report(progress: int, reporter: Reporter, veil: Veil) -> None:
     with suppress(BlockingIOError):
-        if report := progress_of(os.read(progress, CHUNK)):
+        if report := progress_of(veil.whole(os.read(progress, CHUNK))):
             reporter.progress(fraction=report[0], note=report[1])
 
 

@@ -30,11 +30,13 @@ class Actor:
         rule = RULES.get(action)
         if rule is None or self.role not in rule.roles:
             return False
-        if self.lease:  # acts for its own attempt, and for nothing else
-            return rule.reach is Reach.HELD
+        if self.lease:
+            return rule.lease is not None
         return self.scopes is None or rule.scope is None or rule.scope in self.scopes
 
     def reach(self, action: str) -> Reach:
+        if self.lease:
+            return RULES[action].lease or Reach.HELD
         return Reach.ALL if self.role == Role.ADMIN else RULES[action].reach
 
     @property

@@ -21,11 +21,12 @@ def lines() -> Iterator[str]:
         Reach.OWN: "own",
         Reach.HELD: "the attempt whose lease is shown",
     }
+    leases = {None: "–", Reach.HELD: "its attempt", Reach.FLOWN: "its mission"}
     yield from HEAD.splitlines()
     for action, rule in RULES.items():
         marks = [("yes" if role in rule.roles else "–") for role in Role]
         reach = reaches[rule.reach]
-        yield f"| `{action}` | {rule.says} | {' | '.join(marks)} | {reach} | {rule.scope or 'any'} |"
+        yield f"| `{action}` | {rule.says} | {' | '.join(marks)} | {reach} | {rule.scope or 'any'} | {leases[rule.lease]} |"
     yield from TAIL.splitlines()
 
 
@@ -41,10 +42,11 @@ made too. What is not in it is allowed to nobody; a route without a rule fails `
 - **plan.execute** is a permission beside the role: who has it may launch plans of their own that run code (`run`, `call`, `verify`,
   `driver`, `env`, `cwd`). Who does not launches templates and prompts. `manage.py fleet_user grant NAME` gives it.
 - A **machine key** may what its user may, within its scopes: read, launch, operate, fly, manage.
-- A **lease token** may what stands under "the attempt whose lease is shown", for its attempt, and nothing else.
+- A **lease token** may what its column says, with its attempt or its mission, as long as that attempt is the running one. An agent
+  from outside gets one with each claim; what the fleet's own agents start has one as `FLEET_TOKEN`, which reports but ends nothing.
 
-| action | may | admin | agent | user | which things | scope of a key |
-|---|---|---|---|---|---|---|
+| action | may | admin | agent | user | which things | scope of a key | a lease token |
+|---|---|---|---|---|---|---|---|
 """
 TAIL = """
 For admins the column "which things" is: all. Seeing a team's mission is not operating it: that is for who launched it.

@@ -32,6 +32,7 @@ class Reach(StrEnum):
     SEEN = "seen"  # one's own missions and one's teams'; of an agent, those that it flies for
     OWN = "own"  # one's own
     HELD = "held"  # the attempt whose lease token is shown
+    FLOWN = "flown"  # the mission of that attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,16 @@ class Rule:
     scope: Scope | None  # None: no key is narrowed so far that it may not
     reach: Reach
     says: str
+    lease: Reach | None  # what of it the work of an attempt may, which shows its lease token; None: nothing
 
 
-def _rule(says: str, *roles: Role, scope: Scope | None, reach: Reach = Reach.ALL) -> Rule:
-    return Rule(frozenset({ADMIN, *roles}), scope, reach, says)
+def _rule(says: str, *roles: Role, scope: Scope | None, reach: Reach = Reach.ALL, lease: Reach | None = None) -> Rule:
+    return Rule(frozenset({ADMIN, *roles}), scope, reach, says, lease)
 
 
 _READ = Scope.READ
-_FLY = {"scope": Scope.FLY, "reach": Reach.HELD}
+_FLY = {"scope": Scope.FLY, "reach": Reach.HELD, "lease": Reach.HELD}
+_SEE = {"scope": Scope.READ, "reach": Reach.SEEN, "lease": Reach.FLOWN}
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
@@ -61,7 +64,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "keys.revoke": _rule("revoke one's machine key", USER, AGENT, scope=Scope.MANAGE, reach=Reach.OWN),
         "missions.list": _rule("list missions", USER, AGENT, scope=_READ, reach=Reach.SEEN),
         "missions.read": _rule(
-            "see a mission, its sorties, graph, events, progress", USER, AGENT, scope=_READ, reach=Reach.SEEN
+            "see a mission, its sorties, graph, events, progress", USER, AGENT, **_SEE  # type: ignore[arg-type]
         ),
         "missions.create": _rule("launch a mission; a plan that runs code needs plan.execute", USER, scope=Scope.LAUNCH),
         "missions.change": _rule("change a mission's priority or team", USER, scope=Scope.OPERATE, reach=Reach.OWN),
@@ -72,7 +75,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "missions.report": _rule("report progress of a sortie to its mission", AGENT, **_FLY),  # type: ignore[arg-type]
         "templates.list": _rule("see which missions operators offer", USER, AGENT, scope=_READ),
         "sorties.read": _rule(
-            "see a sortie, its attempts, logs and artifacts", USER, AGENT, scope=_READ, reach=Reach.SEEN
+            "see a sortie, its attempts, logs and artifacts", USER, AGENT, **_SEE  # type: ignore[arg-type]
         ),
         "sorties.cancel": _rule("cancel a sortie", USER, scope=Scope.OPERATE, reach=Reach.OWN),
         "sorties.retry": _rule("retry a sortie", USER, scope=Scope.OPERATE, reach=Reach.OWN),

@@ -1,7 +1,7 @@
 """The key that signs access and refresh tokens: made by the web process, read by it alone.
 
 It is not among the credentials, which every process of the fleet reads. FLEET_JWT_KEY names one where several web processes
-on several hosts share their tokens.
+on several hosts share their tokens; `fleet_up` hands it on to the web process alone. What that holds off: docs/security.md.
 """
 
 from __future__ import annotations

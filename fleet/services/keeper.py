@@ -146,7 +146,7 @@ class Keeper:
             process = await asyncio.create_subprocess_exec(
                 *identity.launched(command.argv, identity=command.identity, on_orphan=self.service.stop_signal),
                 cwd=command.cwd,
-                env={**os.environ, **command.env},
+                env=command.environment(os.environ),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -32,9 +32,9 @@ def table(
             say(f"{name}: port {preferred} is taken, using {chosen[name]}")
         return str(chosen[name])
 
-    def python(*arguments: str, env: dict[str, str] | None = None) -> Command:
+    def python(*arguments: str, env: dict[str, str] | None = None, entrusted: frozenset[str] = frozenset()) -> Command:
         shared = {"DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_HOME": str(home.root), "PYTHONUNBUFFERED": "1"}
-        return Command(argv=(sys.executable, *arguments), cwd=base, env={**shared, **(env or {})})
+        return Command(argv=(sys.executable, *arguments), cwd=base, env={**shared, **(env or {})}, entrusted=entrusted)
 
     def manage(command: str) -> Command:
         beats.forget(home, command)
@@ -51,7 +51,8 @@ def table(
         )
         port = choose("web", web_port)
         env = {"FLEET_PROCESS": pool.WEB}
-        return python("-m", "uvicorn", "fleet.asgi:application", "--port", port, *options, *ours, *sockets, env=env)
+        uvicorn = ("-m", "uvicorn", "fleet.asgi:application", "--port", port, *options, *ours, *sockets)
+        return python(*uvicorn, env=env, entrusted=frozenset({"FLEET_JWT_KEY"}))
 
     stores = ("postgres", "valkey")  # both, so that nothing is changed where one of them refuses us
     prepared = ("prepare", "valkey")

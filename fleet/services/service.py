@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+WITHHELD = frozenset({"FLEET_JWT_KEY"})  # of the supervisor's environment: handed on only to whom they are entrusted
 Identity = Literal["same", "namespace", "nobody"]  # see launch.py
 
 
@@ -18,7 +19,13 @@ class Command:
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict, repr=False)  # added to the supervisor's own
+    entrusted: frozenset[str] = frozenset()  # which of WITHHELD it is given
     identity: Identity = "same"
+
+    def environment(self, own: Mapping[str, str]) -> dict[str, str]:
+        """What the process sees. `own` is the supervisor's."""
+        kept = WITHHELD - self.entrusted
+        return {**{name: value for name, value in own.items() if name not in kept}, **self.env}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""What agents from outside do over HTTP: take sorties, keep their leases, report, complete or fail them.
+"""What agents from outside do over HTTP: take sorties, keep their leases, report, complete or fail them. And what the work of
+the fleet's own agents does: report.
 
-An attempt is proved by its lease token, which stands in the answer to the claim: as the bearer token, or as `token` in the
-body where the caller shows a machine key.
+An attempt is proved by its lease token, which stands in the answer to the claim, or in FLEET_TOKEN: as the bearer token, or as
+`token` in the body where the caller shows a machine key.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ class ClaimSorties(ApiView):
 class Heartbeat(ApiView):
     @endpoint("sorties.fly", body=Held, answer=shapes.RenewedAnswer)
     def post(self, request: Request, ref: str, *, given: Given) -> dict[str, Any]:
-        """Extend the lease; the answer says whether somebody wants the work stopped. 409 where it is lost."""
+        """Extend the lease; the answer says whether somebody wants the work stopped. 409 where it is lost. Where an agent of
+        the fleet flies the sortie, it extends the lease itself."""
         token = shown(actor(request), given, ref)
         renewed = outside.keep(token=token)
         return {
@@ -98,7 +100,8 @@ class Heartbeat(ApiView):
 class ReportProgress(ApiView):
     @endpoint("sorties.fly", body=Report, answer=None, status=204)
     def post(self, request: Request, ref: str, *, given: Given) -> None:
-        """How far it is, what is being done, and what it printed."""
+        """How far it is, what is being done, and what it printed. Where an agent of the fleet flies the sortie, no `output`:
+        what is printed there is kept already."""
         outside.progress(
             token=shown(actor(request), given, ref),
             fraction=given.get("fraction"),
@@ -110,7 +113,8 @@ class ReportProgress(ApiView):
 class CompleteSortie(ApiView):
     @endpoint("sorties.fly", body=Complete, answer=shapes.StateAnswer)
     def post(self, request: Request, ref: str, *, given: Given) -> dict[str, Any]:
-        """The work succeeded. Saying it twice is answered as the first time."""
+        """The work succeeded. Saying it twice is answered as the first time. 409 where an agent of the fleet flies it, which
+        ends it when its process ends."""
         who = actor(request)
         if any(set(one) - _HARMLESS for one in given["sorties"] if isinstance(one, dict)) and not who.executes:
             raise errors.Forbidden(
@@ -126,7 +130,7 @@ class CompleteSortie(ApiView):
 class FailSortie(ApiView):
     @endpoint("sorties.fly", body=Fail, answer=shapes.StateAnswer)
     def post(self, request: Request, ref: str, *, given: Given) -> dict[str, Any]:
-        """The work failed; it is tried again while tries are left, unless `retry` is false."""
+        """The work failed; it is tried again while tries are left, unless `retry` is false. 409 as for `complete`."""
         state = outside.fail(token=shown(actor(request), given, ref), error=given["error"], retry=given["retry"])
         return {"sortie": ref, "state": state}
 

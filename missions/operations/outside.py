@@ -1,16 +1,15 @@
 """Agents that no node started: they register, claim, keep their leases and settle, from anywhere.
 
-A claim answers with a *lease token*, which stands for one attempt: whoever shows it may keep it, report on it and end
-it. The token holds the sortie and the attempt, so it is the fence too: once the lease is lost or the attempt has ended,
-every call with it is a Conflict. Only its digest is stored.
+A claim answers with a *lease token* (missions/leases.py): whoever shows it may keep the attempt, report on it and end it.
+Once the lease is lost or the attempt has ended, every call with it is a Conflict.
+
+What the fleet's own agents start has a token too. With it it may report and ask whether somebody wants it stopped; its agent
+keeps the lease, and says by its exit what came of it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,9 @@ from agents import operations as agents
 from agents.drivers.base import Evidence
 from agents.models import Agent, AgentType
 from fleet import errors, ids, statements
-from missions import claims, exchange, flight, hints, verdict
+from missions import claims, exchange, flight, hints, leases, verdict
 from missions.claims import Claim
+from missions.leases import StaleLease
 from missions.models import Attempt, Sortie
 from missions.operations import moves
 from missions.plan import SortieSpec
@@ -56,10 +56,6 @@ class Renewed:
     cancelled: frozenset[str]
 
 
-class StaleLease(errors.Conflict):
-    """The attempt that the token stands for is not the running one any more."""
-
-
 def register(*, agent_type: str, concurrency: int = 1, by: User | None = None) -> Agent:
     """An agent from outside reports itself. It is lost if nothing is heard of it for FLEET_LEASE_S.
 
@@ -77,16 +73,6 @@ def register(*, agent_type: str, concurrency: int = 1, by: User | None = None) -
     return Agent.objects.select_related("type", "node").get(id=agent)
 
 
-def fits(token: str) -> bool:
-    """Whether a lease token was given out, be its lease still held or not."""
-    try:
-        sortie, number = _attempt(token)
-    except errors.Invalid:
-        return False
-    digest = Attempt.objects.filter(sortie=sortie, number=number).values_list("token", flat=True).first()
-    return _fits(token, digest)
-
-
 def registered(*, agent: UUID, by: User | None) -> Agent:
     """An agent from outside; NotFound where it is another user's (`by` None: whosever)."""
     found = Agent.objects.filter(id=agent, node=None, **({"by": by} if by else {})).first()
@@ -100,14 +86,14 @@ def claim(*, agent: UUID, want: int = 1) -> list[Lease]:
     row = _alive(agent)
     with transaction.atomic(), connection.cursor() as cursor:
         consequences = exchange.say(cursor.cursor, by=_party(row), want=min(max(want, 1), MOST))
-        leases = [_lease(claimed) for claimed in consequences.claimed]
+        given = [_lease(claimed) for claimed in consequences.claimed]
         cursor.executemany(
             "UPDATE missions_attempt SET token = %s WHERE sortie_id = %s AND number = %s",
-            [(_digest(lease.token), lease.sortie, lease.attempt) for lease in leases],
+            [(leases.digest(lease.token), lease.sortie, lease.attempt) for lease in given],
         )
-    if leases:
+    if given:
         _alive(agent, claimed=True)
-    return leases
+    return given
 
 
 def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Renewed:
@@ -116,13 +102,13 @@ def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Renewed:
     Conflict if the agent has been given up, or if it shows tokens of which none holds.
     """
     row = _alive(agent)
-    by_attempt = {_attempt(token): token for token in tokens}
+    by_attempt = {leases.attempt(token): token for token in tokens}
     known = {
         (sortie, number)
         for sortie, number, digest in Attempt.objects.filter(
-            sortie__in=[sortie for sortie, _ in by_attempt]
+            sortie__in=[sortie for sortie, _ in by_attempt], agent=agent
         ).values_list("sortie", "number", "token")
-        if (sortie, number) in by_attempt and _fits(by_attempt[sortie, number], digest)
+        if (sortie, number) in by_attempt and leases.is_of(by_attempt[sortie, number], digest)
     }
     with connection.cursor() as cursor:
         renewal = claims.renew(cursor.cursor, held=sorted(known), lease_s=settings.FLEET_LEASE_S)
@@ -135,14 +121,24 @@ def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Renewed:
 
 
 def keep(*, token: str) -> Renewed:
-    """Extend one lease; StaleLease where it is lost."""
-    return heartbeat(agent=_held(token).agent, tokens=[token])
+    """Extend one lease; StaleLease where it is lost. That of the fleet's own agents is theirs to extend."""
+    held = _held(token)
+    if held.ours:
+        cancelled = Sortie.objects.filter(id=held.claim.id, cancel_requested=True).exists()
+        return Renewed(held=frozenset({token}), cancelled=frozenset({token} if cancelled else ()))
+    return heartbeat(agent=held.agent, tokens=[token])
 
 
 def progress(*, token: str, fraction: float | None = None, note: str = "", output: str = "") -> None:
-    """How far the work is (0 to 1), what is being done, and what it printed. StaleLease where the lease is lost."""
+    """How far the work is (0 to 1), what is being done, and what it printed. StaleLease where the lease is lost.
+
+    Of the fleet's own, what they print is kept already, within bounds; so an `output` is Invalid there.
+    """
     held = _held(token)
-    _alive(held.agent)
+    if not held.ours:
+        _alive(held.agent)
+    elif output:
+        raise errors.Invalid("What this attempt prints is its output.", hint="Print it, and leave `output` out.")
     with transaction.atomic(), connection.cursor() as cursor:
         if output:
             text = output.replace("\x00", "�")[: settings.FLEET_OUTPUT_BYTES]
@@ -177,7 +173,7 @@ def complete(
     Saying it twice is answered as the first time. StaleLease where the lease is lost; Invalid for a result that is no
     JSON or too large; PlanError for sorties that may not be added.
     """
-    held = _held(token, ended_as="succeeded")
+    held = _to_end(token, "succeeded")
     if held.said is not None:
         return held.said
     try:
@@ -206,7 +202,7 @@ def complete(
 
 def fail(*, token: str, error: str, retry: bool = True) -> str:
     """The work failed; it is tried again while tries are left, unless `retry` is false. Answers as `complete` does."""
-    held = _held(token, ended_as="failed")
+    held = _to_end(token, "failed")
     if held.said is not None:
         return held.said
     settlement = verdict.failed(claim=held.claim, spec=held.spec, error=error or "it failed without saying why")
@@ -224,7 +220,7 @@ def fail(*, token: str, error: str, retry: bool = True) -> str:
 
 def give_back(*, token: str, why: str = "its agent handed it back") -> None:
     """Queue it again; costs no try."""
-    held = _held(token)
+    held = _to_end(token)
     with transaction.atomic(), connection.cursor() as cursor:
         consequences = exchange.give_back(
             cursor.cursor, attempts=[(held.claim.id, held.claim.attempt)], why=why.replace("\x00", "�")[:500]
@@ -249,20 +245,31 @@ class _Held:
     claim: Claim
     spec: SortieSpec
     agent: UUID
+    ours: bool  # flown by an agent of the fleet
     said: str | None = None  # the sortie's state, where this very outcome was accepted before
+
+
+def _to_end(token: str, outcome: str | None = None) -> _Held:
+    """The attempt that a token is to end; Conflict where that is not for its work to say."""
+    held = _held(token, ended_as=outcome)
+    if held.ours:
+        raise errors.Conflict(
+            f"{held.claim.key} is flown by an agent of the fleet, which ends it when its process ends.",
+            hint="Write the result to FLEET_RESULT and exit with 0, or with another code where it has failed.",
+        )
+    return held
 
 
 def _held(token: str, *, ended_as: str | None = None) -> _Held:
     """The running attempt of a token; or, where it ended with the outcome that is said again, what became of it."""
-    sortie, number = _attempt(token)
-    attempt = (
-        Attempt.objects.select_related("sortie__brief").filter(sortie=sortie, number=number).exclude(token=None).first()
-    )
-    if attempt is None or not _fits(token, attempt.token):
+    sortie, number = leases.attempt(token)
+    attempt = Attempt.objects.select_related("sortie__brief", "agent").filter(sortie=sortie, number=number).first()
+    if attempt is None or not leases.is_of(token, attempt.token):
         raise errors.NotFound("There is no such lease.", hint="Claim a sortie; its answer has the token.")
     row = attempt.sortie
     running = row.state == "running" and row.attempt == number
-    repeated = not running and ended_as is not None and attempt.state == ended_as
+    ours = attempt.agent is not None and attempt.agent.pid is not None
+    repeated = not running and not ours and ended_as is not None and attempt.state == ended_as
     if not running and not repeated:
         raise StaleLease(
             f"The lease on {row.key} is lost: attempt {number} is {attempt.state}, and the sortie is {row.state}.",
@@ -279,7 +286,7 @@ def _held(token: str, *, ended_as: str | None = None) -> _Held:
         spec=row.brief.spec,
     )
     assert attempt.agent_id is not None
-    return _Held(claim=claimed, spec=spec, agent=attempt.agent_id, said=row.state if repeated else None)
+    return _Held(claim=claimed, spec=spec, agent=attempt.agent_id, ours=ours, said=row.state if repeated else None)
 
 
 def _settle(held: _Held, settlement: Settlement) -> str:
@@ -317,7 +324,7 @@ def _party(agent: Agent) -> exchange.Party:
 def _lease(claimed: Claim) -> Lease:
     spec = SortieSpec.from_json(claimed.spec)
     return Lease(
-        token=f"{ids.encode(ids.SORTIE, claimed.id)}.{claimed.attempt}.{secrets.token_urlsafe(24)}",
+        token=leases.make(sortie=claimed.id, attempt=claimed.attempt),
         sortie=claimed.id,
         mission=claimed.mission,
         key=claimed.key,
@@ -325,19 +332,3 @@ def _lease(claimed: Claim) -> Lease:
         lease_s=settings.FLEET_LEASE_S,
         work=flight.described(claim=claimed, spec=spec),
     )
-
-
-def _attempt(token: str) -> tuple[UUID, int]:
-    sortie, _, rest = token.partition(".")
-    number = rest.partition(".")[0]
-    if not number.isascii() or not number.isdigit() or len(number) > 9:
-        raise errors.Invalid("This is no lease token.", hint="One looks like srt_….1.… and comes with a claim.")
-    return ids.decode(ids.SORTIE, sortie), int(number)
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
-def _fits(token: str, digest: str | None) -> bool:
-    return digest is not None and hmac.compare_digest(_digest(token), digest)

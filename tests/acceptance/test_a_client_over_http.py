@@ -12,10 +12,31 @@ from typing import Any
 
 import pytest
 
+from agents.drivers import sandbox
 from tests.acceptance.conftest import CHECKOUT, Fleet, until
 
 pytestmark = pytest.mark.xdist_group("fleet")
 PASSWORD = "a long enough password"
+ASK = """
+import json, os, sys, urllib.error, urllib.request
+
+def ask(path, body=None):
+    headers = {"Authorization": "Bearer " + os.environ["FLEET_TOKEN"], "Content-Type": "application/json"}
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(f"{os.environ['FLEET_API']}/{path}", data, headers)) as answer:
+            return [answer.status, json.loads(answer.read() or b"null")]
+    except urllib.error.HTTPError as fault:
+        return [fault.code, None]
+
+me = os.environ["FLEET_ATTEMPT"].partition("/")[0]
+results = ask(f"missions/{os.environ['FLEET_MISSION']}/sorties")[1]["results"]
+said = [
+    [one["result"] for one in results if one["key"] == "greet"], ask(f"sorties/{me}/progress", {"fraction": 0.5, "note": "asked"}),
+    ask(f"sorties/{me}/complete", {})[0], ask("missions")[0], os.path.exists(sys.argv[1]),
+]
+open(os.environ["FLEET_RESULT"], "w").write(json.dumps(said))
+"""
 
 
 class Http:
@@ -63,12 +84,14 @@ def somebody(fleet: Fleet, name: str) -> Http:
 
 def test_a_client_written_from_the_document_does_its_work_and_another_user_sees_nothing_of_it(fleet: Fleet) -> None:
     ann, eve = somebody(fleet, "ann"), somebody(fleet, "eve")
+    key = fleet.home / ".fleet" / "private" / "jwt.key"  # with which the web process has signed what they hold
     plan = {
         "mission": "Over HTTP",
         "inputs": {"who": {"required": True}},
         "sorties": {
             "greet": {"agent": "backend", "run": ["echo", "hello {{ inputs.who }}"]},
             "count": {"agent": "testing", "needs": ["greet"], "run": "wc -w < $FLEET_NEEDS/greet.json > $FLEET_RESULT"},
+            "ask": {"agent": "backend", "needs": ["count"], "run": [sys.executable, "-c", ASK, str(key)]},
         },
     }
     status, refused = ann.call("post_missions", {"plan": plan, "params": {"who": "world"}})
@@ -79,15 +102,22 @@ def test_a_client_written_from_the_document_does_its_work_and_another_user_sees_
     ref = mission["id"]
     until(lambda: ann.call("get_missions_id_progress", ref=ref)[1]["state"] == "succeeded")
     _, sorties = ann.call("get_missions_id_sorties", ref=ref)
-    greet, count = sorties["results"]
+    greet, count, asked = sorties["results"]
     assert (greet["result"], count["state"]) == ({"output": "hello world\n"}, "succeeded")
+    assert asked["result"] == [[greet["result"]], [204, None], 409, 403, not sandbox.available()[0]]
+    assert key.exists()
+    (attempt,) = ann.call("get_sorties_id_attempts", ref=asked["id"])[1]["results"]
+    assert (attempt["progress"], attempt["note"]) == (0.5, "asked")
     _, log = ann.call("get_sorties_id_logs", ref=greet["id"])
     assert ("".join(piece["text"] for piece in log["pieces"]), log["ended"]) == ("hello world\n", True)
     _, events = ann.call("get_missions_id_events", ref=ref)
     assert {"mission.running", "sortie.running", "sortie.succeeded", "mission.succeeded"} <= {
         event["kind"] for event in events["results"]
     }
-    assert ann.call("get_missions_id_graph", ref=ref)[1]["edges"] == [{"upstream": "greet", "sortie": "count"}]
+    assert ann.call("get_missions_id_graph", ref=ref)[1]["edges"] == [
+        {"upstream": "greet", "sortie": "count"},
+        {"upstream": "count", "sortie": "ask"},
+    ]
 
     for operation in (
         "get_missions_id",

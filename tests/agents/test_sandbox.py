@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from agents.drivers import sandbox
+from agents.drivers.base import StopReason
+from tests.support.flights import Flight, brief, left_of, until
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
@@ -104,6 +106,27 @@ def test_no_way_leads_to_the_fleets_credentials(place: Place) -> None:
     assert len(seen) > 20
     assert {way: text for way, text in seen.items() if text} == {}
     assert (place.hidden / "secret").read_text() == SECRET, "it is hidden from the work alone"
+
+
+def test_no_way_leads_from_one_attempt_into_the_environment_of_another(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    flight = Flight("command", brief(one, argv=("sleep", "600"), api="http://here", token="srt_x.1.the-token-of-one"))
+    try:
+        until(lambda: len(left_of(flight.brief)) >= 2)
+        theirs = " ".join(f"/proc/{pid}/environ" for pid in left_of(flight.brief))
+        look = Flight(
+            "command", brief(other, shell=f"cat {theirs} /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; true")
+        )
+        assert look.end().ok
+        control = subprocess.run(["cat", *theirs.split()], capture_output=True, check=False).stdout
+    finally:
+        flight.stop.set(StopReason.CANCELLED)
+        flight.end()
+    assert f"FLEET_ATTEMPT={look.brief.marker}" in look.ear.out, "it sees its own"
+    assert "the-token-of-one" not in look.ear.out
+    assert b"the-token-of-one" in control, "or else this would prove nothing"
 
 
 def test_the_ways_lead_there_where_no_sandbox_is(place: Place) -> None:

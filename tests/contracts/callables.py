@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -43,6 +44,18 @@ def ask(context: Context) -> None:
 @register
 def environment(context: Context) -> dict[str, str]:
     return dict(os.environ)
+
+
+@register
+def show_token(context: Context) -> str:
+    token = os.environ["FLEET_TOKEN"]
+    print(hashlib.sha256(token.encode()).hexdigest())  # noqa: T201
+    print(token)  # noqa: T201
+    print(token, file=sys.stderr)  # noqa: T201
+    context.progress(0.5, token)
+    if os.environ["CODE"] != "0":
+        raise RuntimeError(token)
+    return token
 
 
 @register

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import secrets
 import signal
 import sys
 import time
@@ -12,10 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from agents import drivers
 from agents.drivers.base import Limits, StopReason
+from fleet import ids
 from tests.support.flights import Ear, Flight, brief, left_of, until
 
 HERE = "tests.contracts.callables"
@@ -40,6 +44,10 @@ DEEDS: dict[str, dict[str, Deed]] = {
         "ask": lambda: {"shell": 'echo \'[{"name": "more", "agent": "backend", "run": "true"}]\' > "$FLEET_SORTIES"'},
         "large": lambda: {"shell": 'printf \'"%02000d"\' 0 > "$FLEET_RESULT"'},
         "environment": lambda: {"shell": "env"},
+        "show_token": lambda: {
+            "shell": 'test -z "$FLEET_TOKEN" || printf %s "$FLEET_TOKEN" | sha256sum; echo "$FLEET_TOKEN" | tee /dev/stderr;'
+            'echo "0.5 $FLEET_TOKEN" > "$FLEET_PROGRESS"; printf \'"%s"\' "$FLEET_TOKEN" > "$FLEET_RESULT"; exit $CODE'
+        },
         "daemon": lambda: {"shell": "setsid sleep 600 >/dev/null 2>&1 & true"},
         "hold": lambda processes, megabytes: {
             "shell": f"for i in $(seq {processes}); do setsid {sys.executable} -c "
@@ -58,6 +66,7 @@ DEEDS: dict[str, dict[str, Deed]] = {
         "ask": lambda: _call("ask"),
         "large": lambda: _call("give", value="0" * 2_000),
         "environment": lambda: _call("environment"),
+        "show_token": lambda: _call("show_token"),
         "daemon": lambda: _call("leave_a_daemon"),
         "hold": lambda processes, megabytes: _call("hold_memory", processes=processes, megabytes=megabytes),
         "write": lambda files, megabytes, then_s: _call("write_files", files=files, megabytes=megabytes, then_s=then_s),
@@ -263,6 +272,39 @@ def test_the_environment_is_what_the_contract_names(
     assert (seen["FLEET_ATTEMPT"], seen["FLEET_TRY"]) == (given.marker, "1")
     assert seen["FLEET_NEED_LINT_ALL"] == '{"n": 1}'
     assert (seen["FLEET_INPUT_REPOSITORY"], seen["FLEET_INPUT_DEPTH"]) == ("/some where", "3")
+
+
+@with_processes
+@pytest.mark.parametrize("code", [0, 3])
+def test_its_token_is_in_its_environment_and_in_nothing_that_it_says(driver: str, code: int, tmp_path: Path) -> None:
+    token = f"{ids.encode(ids.SORTIE, ids.new())}.1.{secrets.token_urlsafe(24)}"
+    given = brief(
+        tmp_path, **{**DEEDS[driver]["show_token"](), "env": {"CODE": str(code)}}, api="http://here/api/v1", token=token
+    )
+    ear = Ear()
+    evidence = Flight(driver, given, ear=ear).end()
+    said, left = str((evidence, ear.tails, ear.reports, given)), f"{token.rpartition('.')[0]}.[redacted]"
+    assert hashlib.sha256(token.encode()).hexdigest() in ear.out
+    assert token.rpartition(".")[2] not in said
+    assert ear.out.splitlines()[-1] == ear.tails["stderr"].decode().splitlines()[0] == left
+    assert ear.reports == [(0.5, left)]
+    assert evidence.ok == (code == 0)
+    assert str(evidence.error if code else evidence.result).endswith(left)
+
+
+@with_processes
+def test_its_token_is_in_no_command_line_and_no_file(driver: str, tmp_path: Path) -> None:
+    given = brief(tmp_path, **DEEDS[driver]["wait"](), api="http://here/api/v1", token="srt_x.1.Secret-" + "0" * 25)
+    flight = Flight(driver, given)
+    flight.ear.begun.wait(10)
+    until(lambda: len(left_of(given)) >= 2)
+    words = [word for pid in left_of(given) for word in psutil.Process(pid).cmdline()]
+    files = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    flight.stop.set(StopReason.CANCELLED)
+    flight.end()
+    assert len(words) > 5
+    assert files
+    assert "Secret-" not in str((words, files))
 
 
 @with_processes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from tests.support.supervised import Checkout, checkout, until
 
 pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]  # whole fleets, also on a busy machine
 
+KEY = "signs-what-the-web-process-gives-out-and-is-nobody-elses"
 NAMES = ["postgres", "valkey", "prepare", "control", "web", "flower", "node"]
 
 
@@ -37,7 +39,7 @@ def taken() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def home(taken: int) -> Iterator[Checkout]:
     quick = {"FLEET_HEARTBEAT_S": "0.5", "FLEET_GRACE_S": "1", "FLEET_DRAIN_S": "1", "FLEET_SCRIPTED_DRIVER": "yes"}
-    with checkout(env={"FLEET_WEB_PORT": str(taken), **quick}) as made:
+    with checkout(env={"FLEET_WEB_PORT": str(taken), "FLEET_JWT_KEY": KEY, **quick}) as made:
         yield made
 
 
@@ -66,6 +68,15 @@ def places_of(secret: str, home: Checkout) -> list[str]:
     return found + (["status"] if secret in json.dumps(home.status()) else [])
 
 
+def given(secret: str, home: Checkout) -> set[int]:
+    """The processes that have a secret in their environment."""
+    found = set()
+    for process in home.processes():
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile, or has just shut itself off
+            found |= {process.pid} if secret in process.environ().values() else set()
+    return found
+
+
 def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_signal(home: Checkout, taken: int) -> None:
     running = home.start("fleet_up")
     status = home.until_ready(within_s=45)
@@ -87,6 +98,11 @@ def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_sign
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
     for name, secret in home.credentials().items():
         assert places_of(secret, home) == [], name
+    assert places_of(KEY, home) == []
+    told = {service["name"]: service["pid"] for service in status["services"] if service["pid"]}
+    assert {told["node"], told["control"]} < {process.pid for process in home.processes()}
+    assert given(KEY, home) == {running.pid, told["web"]}  # nor the agents, which are forks of the node
+    assert not (home.root / "private" / "jwt.key").exists()
     assert "No directory at" not in (home.root / "private" / "logs" / "web.log").read_text()
 
     ready = urls["api"].split("/api/")[0] + "/readyz"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from argparse import ArgumentParser
 from typing import Any
@@ -14,6 +15,8 @@ from fleet.management import process
 from fleet.management.operator import OperatorCommand
 from fleet.services import beats
 
+log = logging.getLogger("fleet.node")
+
 
 class Command(OperatorCommand):
     by_itself = True
@@ -24,6 +27,8 @@ class Command(OperatorCommand):
 
     def act(self, **options: Any) -> int:
         logs.speak()
+        if settings.FLEET_JWT_KEY:
+            log.warning("FLEET_JWT_KEY is set, which agents need not know; leave it out where no web process runs")
         ending = process.ending()
         name = options["name"] or settings.FLEET_NODE or socket.gethostname()
         Supervisor(name=name).run(ending=ending, alive=lambda: beats.beat(settings.FLEET_HOME, "fleet_node"))
