@@ -64,7 +64,8 @@ class Api:
             operations.create_user(name=f"user{n}", role=Role.ADMIN if n == 0 else Role.USER) for n in range(USERS)
         ]
         self.owners = [user.pk for user in users]
-        self.keys = [operations.create_key(user=user, name="bench", scopes=["read", "launch", "manage", "operate"]).text for user in users]
+        scopes = ["read", "launch", "manage", "operate"]
+        self.keys = [operations.create_key(user=user, name="bench", scopes=scopes).text for user in users]
         command = ["uvicorn", "fleet.asgi:application", f"--port={self.port}", "--lifespan=off", "--no-access-log"]
         self.web = subprocess.Popen(
             [sys.executable, "-m", *command, "--log-level=warning", "--no-proxy-headers"],

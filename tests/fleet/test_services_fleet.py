@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.support.running import agents
 from tests.support.supervised import Checkout, checkout, until
 
 pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]  # whole fleets, also on a busy machine
@@ -41,10 +42,6 @@ def home(taken: int) -> Iterator[Checkout]:
     quick = {"FLEET_HEARTBEAT_S": "0.5", "FLEET_GRACE_S": "1", "FLEET_DRAIN_S": "1", "FLEET_SCRIPTED_DRIVER": "yes"}
     with checkout(env={"FLEET_WEB_PORT": str(taken), "FLEET_JWT_KEY": KEY, **quick}) as made:
         yield made
-
-
-def workers(home: Checkout) -> list[psutil.Process]:
-    return [process for process in home.processes() if "worker" in process.cmdline()]
 
 
 def get(url: str, *, within_s: float) -> tuple[int, dict[str, Any]]:
@@ -132,7 +129,7 @@ def test_kill_9_of_the_node_and_of_the_supervisor_leaves_no_worker_and_the_next_
 ) -> None:
     running = home.start("fleet_up")
     home.until_ready(within_s=45)
-    first = set(until(lambda: len(found := workers(home)) == 6 and found))
+    first = set(until(lambda: len(found := agents(home.root)) == 6 and found))
     flag = tmp_path / "go"
     plan = tmp_path / "plan.json"
     work = {"agent": "backend", "run": f"until test -e '{flag}'; do sleep 0.1; done; echo flown"}
@@ -141,7 +138,7 @@ def test_kill_9_of_the_node_and_of_the_supervisor_leaves_no_worker_and_the_next_
 
     os.kill(home.service("node")["pid"], signal.SIGKILL)
     until(lambda: not any(process.is_running() and process.status() != "zombie" for process in first), within_s=25)
-    until(lambda: len(workers(home)) == 6, within_s=25)
+    until(lambda: len(agents(home.root)) == 6, within_s=25)
 
     running.kill()
     running.communicate(timeout=30)
