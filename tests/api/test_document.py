@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -28,8 +29,17 @@ CHECKS = [
 HARMFUL = {"/api/v1/auth/logout"}  # would end the session with which the others are asked
 
 
+@functools.cache
 def document() -> dict[str, Any]:
     made: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    return made
+
+
+@functools.cache
+def described() -> Any:
+    """The document as schemathesis has it, and the application that is to hold to it."""
+    made = schemathesis.openapi.from_dict(document())
+    made.app = get_wsgi_application()
     return made
 
 
@@ -66,9 +76,7 @@ OPERATIONS = [
 def test_whatever_is_sent_the_answer_is_one_that_the_document_names(path: str, method: str) -> None:
     boss = api.person("boss", Role.ADMIN)
     web.flown()
-    schema = schemathesis.openapi.from_dict(document())
-    schema.app = get_wsgi_application()
-    operation = schema[path][method.upper()]
+    operation = described()[path][method.upper()]
 
     @settings(
         max_examples=8, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
