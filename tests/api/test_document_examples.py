@@ -143,20 +143,6 @@ def test_problems_that_happen_look_like_those_of_the_document() -> None:
         assert faults(found, {"$ref": "#/components/schemas/Problem"}) == []
 
 
-@pytest.mark.django_db
-def test_a_cursor_of_another_list_is_refused() -> None:
-    ann = api.person("ann", executes=True)
-    for _ in range(2):
-        ann.post("missions", {"plan": api.PLAN})
-    cursors = {
-        name: ann.get(f"{name}?limit=1").json()["next"].rpartition("cursor=")[2] for name in ("missions", "events")
-    }
-    assert ann.get(f"missions?cursor={cursors['missions']}").status_code == 200
-    assert ann.get(f"events?cursor={cursors['events']}").status_code == 200
-    assert ann.get(f"missions?cursor={cursors['events']}").json()["code"] == "invalid"
-    assert ann.get(f"events?cursor={cursors['missions']}").json()["code"] == "invalid"
-
-
 def test_a_field_of_which_nothing_is_known_is_refused() -> None:
     class Shape(serializers.Serializer[Any]):
         known = serializers.IntegerField(initial=7)
