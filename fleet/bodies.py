@@ -18,7 +18,7 @@ PATIENCE_S = 30.0  # from the first to the last byte of a body
 
 
 class Refused(Exception):
-    """The body will not be read."""
+    """What is sent will not be read."""
 
     def __init__(self, status: HTTPStatus, code: str, detail: str) -> None:
         self.status, self.code, self.detail = status, code, detail
@@ -85,7 +85,8 @@ class Bounded:
         )
 
 
-async def _refuse(refusal: Refused, send: Any) -> None:
+def problem(refusal: Refused) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The headers and the body of the answer, as RFC 9457 has it; the connection ends with it."""
     request = ids.encode("req", ids.new())
     body = json.dumps(
         {
@@ -97,5 +98,10 @@ async def _refuse(refusal: Refused, send: Any) -> None:
         (b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"), (b"x-request-id", request.encode()), (b"cache-control", b"private, no-store"),
     ]  # fmt: skip
+    return headers, body
+
+
+async def _refuse(refusal: Refused, send: Any) -> None:
+    headers, body = problem(refusal)
     await send({"type": "http.response.start", "status": int(refusal.status), "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -14,6 +14,8 @@ from fleet import errors
 
 MISSION, SORTIE, AGENT, NODE, ARTIFACT, KEY, SESSION = "msn", "srt", "agt", "nod", "art", "key", "ses"
 
+EXAMPLE = UUID("01997c5e-2f8a-7b31-9c44-5d1e6f7a8b90")  # in what is written for people to read
+
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
 
@@ -27,6 +29,11 @@ def encode(prefix: str, value: UUID) -> str:
     """`encode("srt", uuid)` is `srt_` and 26 characters."""
     number = value.int
     return prefix + "_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def pattern(prefix: str) -> str:
+    """The regular expression of the texts that `encode` makes with this prefix."""
+    return f"^{prefix}_[0-7][{_ALPHABET}]{{25}}$"
 
 
 def decode(prefix: str, text: str) -> UUID:

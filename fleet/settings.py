@@ -81,6 +81,8 @@ FLEET_LOCKOUT_FAILURES = env.integer("FLEET_LOCKOUT_FAILURES", 10, least=1)  # w
 FLEET_LOCKOUT_MINUTES = env.integer("FLEET_LOCKOUT_MINUTES", 15, least=1)  # until they may try again
 FLEET_LOG = env.choice("FLEET_LOG", "plain", logs.STYLES)
 FLEET_PROCESS = env.text("FLEET_PROCESS")  # set by fleet_up for the processes that it keeps
+FLEET_PATIENCE_S = env.number("FLEET_PATIENCE_S", 20, least=0.1)  # with a client that sends or takes nothing
+FLEET_ADDRESS_CONNECTIONS = env.integer("FLEET_ADDRESS_CONNECTIONS", 800)  # open ones of one address; 0: any number
 FLEET_WEB_POOL = env.integer("FLEET_WEB_POOL", 10)  # connections to Postgres that the web process keeps; 0: none
 FLEET_LIVE_LISTENERS = env.integer("FLEET_LIVE_LISTENERS", 2_000, least=1)  # open streams; one user a quarter
 FLEET_LIVE_RECHECK_S = env.number(

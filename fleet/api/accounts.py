@@ -13,30 +13,38 @@ from rest_framework.response import Response
 
 from fleet import errors, ids
 from fleet.access import caller, operations, tokens
-from fleet.access.models import Key
+from fleet.access.models import Key, Role
 from fleet.access.rules import RULES, Reach, Scope
 from fleet.api.endpoints import Given, endpoint
+from fleet.api.examples import MOMENT
 from fleet.api.paging import Paged, of, page
-from fleet.api.serializers import Strict, Text
+from fleet.api.serializers import Id, Strict, Text
 from fleet.api.views import ApiView, actor
 from fleet.audit import queries
 from fleet.limits.rates import Kind
 
 LONGEST_TOKEN = 4_096
+OUTCOMES = ("ok", "denied", "failed")
+REFRESH = "eyJhbGciOiJIUzI1NiJ9.eyJ0eXAiOiJyZWZyZXNoIn0.q83K"  # in the document's examples
 
 
 class SignIn(Strict):
-    username = Text(max_length=150)
-    password = serializers.CharField(max_length=1_000, trim_whitespace=False, style={"input_type": "password"})
+    username = Text(max_length=150, initial="ann")
+    password = serializers.CharField(
+        max_length=1_000,
+        trim_whitespace=False,
+        style={"input_type": "password"},
+        initial="correct horse battery staple",
+    )
 
 
 class Renew(Strict):
-    refresh = serializers.CharField(max_length=LONGEST_TOKEN)
+    refresh = serializers.CharField(max_length=LONGEST_TOKEN, initial=REFRESH)
 
 
 class SignOut(Strict):
     refresh = serializers.CharField(
-        max_length=LONGEST_TOKEN, required=False, help_text="whose session ends; else this one's"
+        max_length=LONGEST_TOKEN, required=False, initial=REFRESH, help_text="whose session ends; else this one's"
     )
     everywhere = serializers.BooleanField(default=False, help_text="end all of the user's sessions")
 
@@ -44,49 +52,51 @@ class SignOut(Strict):
 class PairAnswer(serializers.Serializer[Any]):
     """An access token (Authorization: Bearer …), its life in seconds, and the refresh token for the next pair."""
 
-    access = serializers.CharField()
-    refresh = serializers.CharField()
-    expires_in = serializers.IntegerField()
+    access = serializers.CharField(initial="eyJhbGciOiJIUzI1NiJ9.eyJ0eXAiOiJhY2Nlc3MifQ.x2Vw")
+    refresh = serializers.CharField(initial=REFRESH)
+    expires_in = serializers.IntegerField(initial=300, help_text="seconds; of the access token")
 
 
 class MeAnswer(serializers.Serializer[Any]):
     """Who one is, and the actions that one may."""
 
-    name = serializers.CharField()
-    role = serializers.CharField()
-    user = serializers.CharField(allow_null=True)
-    teams = serializers.ListField(child=serializers.CharField())
+    name = serializers.CharField(initial="user:ann")
+    role = serializers.ChoiceField(Role.choices, initial="user")
+    user = serializers.CharField(allow_null=True, initial="ann", help_text="null for who shows a lease token")
+    teams = serializers.ListField(child=serializers.CharField(initial="payments"))
     executes = serializers.BooleanField(help_text="may launch plans that run code (plan.execute)")
-    scopes = serializers.ListField(child=serializers.CharField(), allow_null=True)
-    actions = serializers.ListField(child=serializers.CharField())
+    scopes = serializers.ListField(
+        child=serializers.CharField(), allow_null=True, help_text="of the machine key; null where none was shown"
+    )
+    actions = serializers.ListField(child=serializers.CharField(), initial=["missions.create", "missions.read"])
 
 
 class KeyAnswer(serializers.Serializer[Any]):
     """A machine key, without its text."""
 
-    id = serializers.CharField()
-    name = serializers.CharField()
-    prefix = serializers.CharField()
-    user = serializers.CharField()
-    scopes = serializers.ListField(child=serializers.CharField())
-    created_at = serializers.CharField()
-    expires_at = serializers.CharField(allow_null=True)
-    used_at = serializers.CharField(allow_null=True)
-    revoked_at = serializers.CharField(allow_null=True)
+    id = Id(ids.KEY)
+    name = serializers.CharField(initial="nightly builds")
+    prefix = serializers.CharField(initial="flk_3f9a1c02", help_text="by which to know it again; no secret")
+    user = serializers.CharField(initial="ann")
+    scopes = serializers.ListField(child=serializers.CharField(initial="read"))
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(allow_null=True)
+    used_at = serializers.DateTimeField(allow_null=True)
+    revoked_at = serializers.DateTimeField(allow_null=True)
 
 
 class NewKeyAnswer(KeyAnswer):
     """A machine key and its text, which is never shown again."""
 
-    key = serializers.CharField()
+    key = serializers.CharField(initial="flk_3f9a1c02_Jq3vX0pYh8mR", help_text="`Authorization: Bearer <this>`")
 
 
 class NewKey(Strict):
-    name = Text(max_length=100)
+    name = Text(max_length=100, initial="nightly builds")
     scopes = serializers.ListField(
         child=serializers.ChoiceField([scope.value for scope in Scope]), min_length=1, max_length=10
     )
-    expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="never, unless told")
 
 
 class Public(ApiView):
@@ -150,26 +160,30 @@ class Me(ApiView):
 class EntryAnswer(serializers.Serializer[Any]):
     """An entry of the audit trail."""
 
-    id = serializers.IntegerField()
+    id = serializers.IntegerField(initial=512)
     at = serializers.DateTimeField()
-    kind = serializers.CharField()
-    outcome = serializers.CharField()
-    actor = serializers.CharField()
-    user = serializers.IntegerField(allow_null=True)
-    address = serializers.CharField(allow_null=True, allow_blank=True)
-    request = serializers.CharField(allow_blank=True)
-    subject = serializers.CharField(allow_blank=True)
-    before = serializers.JSONField(allow_null=True)
-    after = serializers.JSONField(allow_null=True)
-    data = serializers.JSONField(allow_null=True)  # type: ignore[assignment]
+    kind = serializers.CharField(initial="role.changed")
+    outcome = serializers.ChoiceField(OUTCOMES)
+    actor = serializers.CharField(initial="user:admin")
+    user = serializers.IntegerField(allow_null=True, initial=1)
+    address = serializers.CharField(allow_null=True, allow_blank=True, initial="198.51.100.1")
+    request = serializers.CharField(allow_blank=True, initial=ids.encode("req", ids.EXAMPLE))
+    subject = serializers.CharField(allow_blank=True, initial="user:ann")
+    before = serializers.JSONField(allow_null=True, initial={"role": "user"})
+    after = serializers.JSONField(allow_null=True, initial={"role": "admin"})
+    data = serializers.JSONField(allow_null=True, initial={})  # type: ignore[assignment]
 
 
 class AuditFilter(Paged):
-    kind = Text(max_length=60, required=False, help_text="takes in what lies below it: role finds role.changed")
-    actor = Text(max_length=200, required=False)
-    subject = Text(max_length=200, required=False)
-    outcome = serializers.ChoiceField(choices=["ok", "denied", "failed"], required=False)
-    since = serializers.DateTimeField(required=False)
+    kind = Text(
+        max_length=60, required=False, initial="role", help_text="takes in what lies below it: role finds role.changed"
+    )
+    actor = Text(max_length=200, required=False, initial="user:ann")
+    subject = Text(
+        max_length=200, required=False, initial="/api/v1/keys", help_text="a user, an id or a path, as entries have it"
+    )
+    outcome = serializers.ChoiceField(choices=OUTCOMES, required=False)
+    since = serializers.DateTimeField(required=False, initial=MOMENT)
 
 
 class Audit(ApiView):

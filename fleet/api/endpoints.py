@@ -29,12 +29,26 @@ Shape: TypeAlias = Any  # what drf-spectacular takes: a serializer, or its class
 
 METHODS = ("get", "post", "patch", "delete")
 _IDEMPOTENCY = OpenApiParameter(
-    "Idempotency-Key", str, OpenApiParameter.HEADER,
+    "Idempotency-Key", {"type": "string", "examples": ["01997c5e-2f8a-7b31-9c44-5d1e6f7a8b90"]}, OpenApiParameter.HEADER,
     description="The effect happens once, and the same answer is given, however often the request is sent.",
 )  # fmt: skip
 _IF_MATCH = OpenApiParameter(
-    "If-Match", str, OpenApiParameter.HEADER, required=True, description="The ETag of what was read; 412 if it changed."
-)
+    "If-Match", {"type": "string", "examples": ['"9f86d081884c7d659a2feaa0c55ad015"']}, OpenApiParameter.HEADER,
+    required=True, description="The ETag of what was read; 412 if it changed.",
+)  # fmt: skip
+
+
+class Fault(serializers.Serializer[Any]):
+    """One thing that is not valid."""
+
+    pointer = serializers.CharField(
+        allow_blank=True,
+        help_text="where: a JSON pointer (RFC 6901) into the body, or the name of a parameter behind /",
+    )
+    code = serializers.CharField()
+    detail = serializers.CharField()
+    line = serializers.IntegerField(required=False, help_text="of a plan that came as a text")
+    column = serializers.IntegerField(required=False)
 
 
 class Problem(serializers.Serializer[Any]):
@@ -43,10 +57,10 @@ class Problem(serializers.Serializer[Any]):
     type = serializers.CharField()
     title = serializers.CharField()
     status = serializers.IntegerField()
-    detail = serializers.CharField()
-    code = serializers.CharField()
-    request_id = serializers.CharField()
-    errors = serializers.ListField(child=serializers.DictField(), required=False)  # type: ignore[assignment]
+    detail = serializers.CharField(help_text="what happened, and what to do next, for people")
+    code = serializers.CharField(help_text="which problem it is, for programs")
+    request_id = serializers.CharField(help_text="by which the fleet's logs and its audit trail name this request")
+    errors = Fault(many=True, required=False)  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""What every body and query of the API is held against: unknown fields are refused, and so is what Postgres cannot store."""
+"""What every body and query of the API is held against: unknown fields are refused, and so is what Postgres cannot store.
+
+A field's `initial` is its example in the OpenAPI document (fleet.api.examples); it is used for nothing else.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
+
+from fleet import ids
 
 DEEPEST = 40  # levels of lists and objects in a JSON value
 
@@ -36,6 +41,19 @@ class Text(serializers.CharField):
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise serializers.ValidationError("It holds half a character.", code="surrogate")
         return str(text)
+
+
+class Id(serializers.CharField):
+    """An id of one kind (`ids.MISSION`), as a text."""
+
+    def __init__(self, kind: str, **options: Any) -> None:
+        self.kind = kind
+        super().__init__(**{"initial": ids.encode(kind, ids.EXAMPLE), **options})
+
+    @property
+    def pattern(self) -> str:
+        """How one looks (ECMA 262), for clients; what a body says is read by `ids.decode`, which is more patient."""
+        return ids.pattern(self.kind)
 
 
 class Json(serializers.JSONField):

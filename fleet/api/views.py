@@ -107,7 +107,7 @@ class TooLarge(errors.Invalid):
 class RootAnswer(serializers.Serializer[Any]):
     """Addresses by name."""
 
-    missions = serializers.URLField()
+    missions = serializers.URLField(initial="http://127.0.0.1:8000/api/v1/missions")
 
 
 class Root(ApiView):

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -29,6 +30,7 @@ log = logging.getLogger("fleet.live")
 
 PROTOCOL, TICKET = "fleet.v1", "fleet.ticket."  # of Sec-WebSocket-Protocol
 CODES = {401: 4401, 403: 4403, 404: 4404, 422: 4422, 429: 4429}  # of HTTP, and what we close with
+TICKET_S = 5.0  # in which it must be said
 NOT_NOW, BAD_MESSAGE, TOO_SLOW, LONGEST_WHY = 1013, 4400, 4408, 120
 _OF_THE_HANDSHAKE = (
     b"sec-websocket-",
@@ -42,7 +44,8 @@ _OF_THE_HANDSHAKE = (
 
 
 class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
-    """One client. It may say `{"cursor": …}` once, and hears `{"cursor": …, "event": …}` from there on."""
+    """One client. It may say `{"cursor": …}` once, and hears `{"cursor": …, "event": …}` from there on. One that speaks
+    fleet.v1 and has shown nothing yet says `{"ticket": …}` first."""
 
     def __init__(self, *, door: Application) -> None:
         super().__init__()
@@ -50,6 +53,8 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
         self._listener: Listener | None = None
         self._telling: asyncio.Task[None] | None = None
         self._asked = False
+        self._stream = ""
+        self._awaiting: asyncio.Task[None] | None = None  # a ticket
 
     async def connect(self) -> None:
         headers = origins.read(self.scope["headers"])
@@ -57,21 +62,30 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
         own = origins.is_own(headers)
         if stream is None or not origins.is_host(headers) or not (own or origins.is_friend(headers)):
             raise DenyConnection
-        status, opened = await self._open(stream, cookies=own)
-        await self.accept(PROTOCOL if PROTOCOL in self.scope.get("subprotocols", ()) else None)
-        if opened is None:
-            await self.close(CODES.get(status, NOT_NOW), f"HTTP {status}")
-            return
-        self._listener = opened
-        self._telling = asyncio.create_task(self._tell(opened))
+        self._stream = stream
+        spoken = self.scope.get("subprotocols", ())
+        shown = _ticket(spoken)
+        awaited = PROTOCOL in spoken and not shown and b"authorization" not in headers
+        status, opened = await self._open(cookies=own, ticket=shown)
+        await self.accept(PROTOCOL if PROTOCOL in spoken else None)
+        if status == HTTPStatus.UNAUTHORIZED and awaited:
+            self._awaiting = asyncio.create_task(self._await_ticket())
+        else:
+            await self._begin(status, opened)
 
     async def disconnect(self, code: int) -> None:
-        if self._telling is not None:
-            self._telling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._telling
+        for task in (self._awaiting, self._telling):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if self._awaiting is not None:
+            self._awaiting.cancel()
+            self._awaiting = None
+            await self._redeem(text_data or "")
+            return
         if self._listener is None:
             return
         try:
@@ -87,7 +101,29 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
         else:
             self._listener.rewind(last)
 
-    async def _open(self, stream: str, *, cookies: bool) -> tuple[int, Listener | None]:
+    async def _begin(self, status: int, opened: Listener | None) -> None:
+        if opened is None:
+            await self.close(CODES.get(status, NOT_NOW), f"HTTP {status}")
+            return
+        self._listener = opened
+        self._telling = asyncio.create_task(self._tell(opened))
+
+    async def _await_ticket(self) -> None:
+        await asyncio.sleep(TICKET_S)
+        await self.close(CODES[401], "No ticket came.")
+
+    async def _redeem(self, text: str) -> None:
+        """A ticket that is said, and not shown in the handshake, is in no proxy's log whatever that writes down."""
+        try:
+            match json.loads(text):
+                case {"ticket": str(shown), **more} if shown and not more:
+                    await self._begin(*await self._open(cookies=False, ticket=shown))
+                case _:
+                    raise ValueError
+        except (ValueError, RecursionError):
+            await self.close(BAD_MESSAGE, 'Say {"ticket": "…"} first.')
+
+    async def _open(self, *, cookies: bool, ticket: str) -> tuple[int, Listener | None]:
         """What the view answers."""
         asked = dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
         if "cursor" in asked:
@@ -100,11 +136,11 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
             **{name: self.scope[name] for name in ("asgi", "client", "server", "root_path") if name in self.scope},
             "type": "http", "http_version": "1.1", "method": "GET", "headers": kept,
             "scheme": "https" if self.scope.get("scheme") == "wss" else "http",
-            "path": stream, "raw_path": stream.encode(), "query_string": urlencode(asked).encode(),
+            "path": self._stream, "raw_path": self._stream.encode(), "query_string": urlencode(asked).encode(),
             paths.ASKED: self.scope["path"],
         }  # fmt: skip
-        if shown := _ticket(self.scope.get("subprotocols", ())):
-            scope[tickets.SHOWN] = shown
+        if ticket:
+            scope[tickets.SHOWN] = ticket
         status, sent = 500, False
 
         async def receive() -> Any:

@@ -39,8 +39,15 @@ _HEADERS = {"Cache-Control": "private, no-store, no-transform", "X-Accel-Bufferi
 
 
 class Asked(Strict):
-    last_event_id = CharField(max_length=40, required=False, help_text="as the header Last-Event-ID has it")
-    ticket = CharField(max_length=100, required=False, help_text="where no header can be sent; see POST tickets")
+    last_event_id = CharField(
+        max_length=40, required=False, initial="81714-20415", help_text="as the header Last-Event-ID has it"
+    )
+    ticket = CharField(
+        max_length=100,
+        required=False,
+        initial="tkt_8Vw0nR4y",
+        help_text="where no header can be sent; see POST tickets",
+    )
 
 
 class _AsItComes(BaseContentNegotiation):

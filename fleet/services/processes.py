@@ -42,7 +42,11 @@ def table(
 
     def web() -> Command:
         options = ("--host=127.0.0.1", "--lifespan=off", "--no-access-log", "--timeout-graceful-shutdown=5")
-        ours = ("--no-proxy-headers", "--no-server-header")  # which proxies are believed: fleet/limits/addresses.py
+        ours = (
+            "--http=fleet.connections:Patient",
+            "--no-server-header",
+            "--no-proxy-headers",
+        )  # which proxies are believed: fleet/limits/addresses.py
         sockets = (
             "--ws-max-size=4096",
             "--ws-per-message-deflate=false",

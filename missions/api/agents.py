@@ -15,7 +15,7 @@ from agents.models import Agent
 from fleet import errors, ids
 from fleet.api.endpoints import Given, endpoint
 from fleet.api.paging import Paged, of, page
-from fleet.api.serializers import Strict, Text
+from fleet.api.serializers import Id, Strict, Text
 from fleet.api.views import ApiView, actor
 from missions import reach, roster
 from missions.api import shapes
@@ -29,19 +29,19 @@ LINES = 2_000
 class AgentAnswer(serializers.Serializer[Any]):
     """An agent, as `fleet_agents list --json` has it."""
 
-    id = serializers.CharField()
-    name = serializers.CharField()
-    type = serializers.CharField()
-    node = serializers.CharField(allow_null=True)
-    pid = serializers.IntegerField()
-    state = serializers.ChoiceField(Agent.State.choices)
-    order = serializers.CharField(allow_blank=True)
-    concurrency = serializers.IntegerField()
-    sorties = serializers.ListField(child=serializers.CharField())
-    flown = serializers.IntegerField()
-    crashes = serializers.IntegerField()
-    heard_s_ago = serializers.FloatField()
-    age_s = serializers.FloatField()
+    id = Id(ids.AGENT)
+    name = serializers.CharField(initial="testing-1")
+    type = serializers.CharField(initial="testing")
+    node = serializers.CharField(allow_null=True, initial="alpha", help_text="null for one from outside")
+    pid = serializers.IntegerField(initial=4_711, help_text="0: none yet")
+    state = serializers.ChoiceField(Agent.State.choices, initial="busy")
+    order = serializers.CharField(allow_blank=True, help_text="what its node is to do with it")
+    concurrency = serializers.IntegerField(initial=1, help_text="sorties that it flies at once")
+    sorties = serializers.ListField(child=serializers.CharField(initial="lint"), help_text="keys of those it flies")
+    flown = serializers.IntegerField(initial=12)
+    crashes = serializers.IntegerField(initial=0)
+    heard_s_ago = serializers.FloatField(initial=1.2)
+    age_s = serializers.FloatField(initial=340.5)
     reason = serializers.CharField(allow_blank=True)
 
 
@@ -54,102 +54,108 @@ class SpawnedAnswer(serializers.Serializer[Any]):
 class HealthAnswer(serializers.Serializer[Any]):
     """Whether an agent gets on."""
 
-    id = serializers.CharField()
-    name = serializers.CharField()
-    state = serializers.CharField()
-    health = serializers.CharField()
+    id = Id(ids.AGENT)
+    name = serializers.CharField(initial="testing-1")
+    state = serializers.ChoiceField(Agent.State.choices, initial="busy")
+    health = serializers.CharField(initial="well", help_text="a word, or a sentence that says what is wrong")
 
 
 class SystemHealthAnswer(serializers.Serializer[Any]):
     """Whether all agents get on, and which types lack one."""
 
-    well = serializers.BooleanField()
+    well = serializers.BooleanField(initial=True)
     agents = HealthAnswer(many=True)
-    missing = serializers.ListField(child=serializers.CharField())
+    missing = serializers.ListField(child=serializers.CharField(), initial=[], help_text="types")
 
 
 class SampleAnswer(serializers.Serializer[Any]):
     at = serializers.DateTimeField()
-    step_s = serializers.FloatField()
-    cpu = serializers.FloatField()
-    memory_bytes = serializers.IntegerField()
-    processes = serializers.IntegerField()
+    step_s = serializers.FloatField(initial=10.0, help_text="the time that it stands for")
+    cpu = serializers.FloatField(initial=0.35, help_text="processors in use")
+    memory_bytes = serializers.IntegerField(initial=48_234_496)
+    processes = serializers.IntegerField(initial=3)
 
 
 class ResourcesAnswer(serializers.Serializer[Any]):
     """What an agent and the processes that work for it use, and used."""
 
-    id = serializers.CharField()
+    id = Id(ids.AGENT)
     samples = SampleAnswer(many=True)
 
 
 class AgentLogAnswer(serializers.Serializer[Any]):
     """The last lines of what an agent's process printed."""
 
-    id = serializers.CharField()
-    text = serializers.CharField(allow_blank=True, trim_whitespace=False)
+    id = Id(ids.AGENT)
+    text = serializers.CharField(allow_blank=True, trim_whitespace=False, initial="ready: testing-1\n")
 
 
 class TypeAnswer(serializers.Serializer[Any]):
     """An agent type."""
 
-    name = serializers.CharField()
-    description = serializers.CharField(allow_blank=True)
-    queue = serializers.CharField()
-    enabled = serializers.BooleanField()
-    agents = serializers.IntegerField(help_text="that each node keeps")
-    most_agents = serializers.IntegerField(help_text="in the whole fleet; 0: any number")
-    concurrency = serializers.IntegerField()
-    takes_prompt = serializers.BooleanField()
-    live = serializers.IntegerField(help_text="agents now")
+    name = serializers.CharField(initial="testing")
+    description = serializers.CharField(allow_blank=True, initial="Whether it does what it says.")
+    queue = serializers.CharField(initial="agent.testing")
+    enabled = serializers.BooleanField(initial=True)
+    agents = serializers.IntegerField(initial=1, help_text="that each node keeps")
+    most_agents = serializers.IntegerField(initial=0, help_text="in the whole fleet; 0: any number")
+    concurrency = serializers.IntegerField(initial=1)
+    takes_prompt = serializers.BooleanField(help_text="whether it takes an `objective`")
+    live = serializers.IntegerField(initial=1, help_text="agents now")
 
 
 class NodeAnswer(serializers.Serializer[Any]):
     """A node."""
 
-    name = serializers.CharField()
-    up = serializers.BooleanField()
-    cordoned = serializers.BooleanField()
-    agents = serializers.IntegerField()
-    places = serializers.IntegerField()
-    cpus = serializers.IntegerField()
-    load = serializers.FloatField()
-    memory_bytes = serializers.IntegerField()
-    memory_free_bytes = serializers.IntegerField()
+    name = serializers.CharField(initial="alpha")
+    up = serializers.BooleanField(initial=True)
+    cordoned = serializers.BooleanField(help_text="takes no new agents")
+    agents = serializers.IntegerField(initial=6)
+    places = serializers.IntegerField(initial=16, help_text="agents that it takes at most")
+    cpus = serializers.IntegerField(initial=8)
+    load = serializers.FloatField(initial=0.72)
+    memory_bytes = serializers.IntegerField(initial=16_777_216_000)
+    memory_free_bytes = serializers.IntegerField(initial=9_663_676_416)
 
 
 class Filter(Paged):
-    type = Text(max_length=60, required=False)
-    node = Text(max_length=200, required=False)
+    type = Text(max_length=60, required=False, initial="testing")
+    node = Text(max_length=200, required=False, initial="alpha", help_text="its name")
     state = serializers.MultipleChoiceField(choices=Agent.State.choices, required=False)
     all = serializers.BooleanField(default=False, help_text="those that have ended too")
 
 
 class Spawn(Strict):
-    type = Text(max_length=60)
-    count = serializers.IntegerField(default=1, min_value=1, max_value=100)
-    node = Text(max_length=200, required=False, allow_null=True, default=None)
+    type = Text(max_length=60, initial="testing")
+    count = serializers.IntegerField(default=1, min_value=1, max_value=100, initial=2)
+    node = Text(
+        max_length=200, required=False, allow_null=True, default=None, help_text="any that has room, unless told"
+    )
     concurrency = serializers.IntegerField(required=False, allow_null=True, default=None, min_value=1, max_value=256)
 
 
 class Register(Strict):
-    type = Text(max_length=60)
+    type = Text(max_length=60, initial="testing")
     concurrency = serializers.IntegerField(default=1, min_value=1, max_value=256)
 
 
 class Ending(Strict):
     how = serializers.ChoiceField(["drain", "terminate", "now"], default="terminate")
-    reason = Text(max_length=300, required=False, default="")
+    reason = Text(max_length=300, required=False, default="", initial="A new version is installed.")
 
 
 class Beat(Strict):
     tokens = serializers.ListField(
-        child=serializers.CharField(max_length=TOKEN), default=list, max_length=1_000, help_text="leases to extend"
+        child=serializers.CharField(max_length=TOKEN),
+        default=list,
+        max_length=1_000,
+        initial=[shapes.TOKEN],
+        help_text="leases to extend",
     )
 
 
 class AgentReport(Report):
-    sortie = serializers.CharField(max_length=40)
+    sortie = Id(ids.SORTIE, max_length=40)
 
 
 class LogQuery(Strict):

@@ -25,7 +25,9 @@ PREFIXES = {"sortie": ids.SORTIE, "mission": ids.MISSION, "agent": ids.AGENT, "n
 
 
 class Filter(Paged):
-    kind = Text(max_length=60, required=False, help_text="as a whole, or what stands before its point")
+    kind = Text(
+        max_length=60, required=False, initial="sortie", help_text="as a whole, or what stands before its point"
+    )
     ordering = serializers.ChoiceField(["id", "-id"], default="-id", help_text="the oldest or the newest first")
 
 

@@ -17,7 +17,7 @@ from fleet import errors, ids
 from fleet.access.actor import Actor
 from fleet.access.models import Role
 from fleet.api.endpoints import Given, endpoint
-from fleet.api.serializers import Json, Strict, Text
+from fleet.api.serializers import Id, Json, Strict, Text
 from fleet.api.views import ApiView, actor
 from missions.api import shapes
 from missions.models import Sortie
@@ -27,26 +27,29 @@ TOKEN = 200
 
 
 class Claim(Strict):
-    agent = serializers.CharField(max_length=40, help_text="the id of an agent that the caller registered")
+    agent = Id(ids.AGENT, max_length=40, help_text="one that the caller registered")
     count = serializers.IntegerField(default=1, min_value=1, max_value=outside.MOST)
 
 
 class Held(Strict):
     token = serializers.CharField(
-        max_length=TOKEN, required=False, help_text="the lease token, where it is not the bearer"
+        max_length=TOKEN, required=False, initial=shapes.TOKEN, help_text="the lease token, where it is not the bearer"
     )
 
 
 class Report(Held):
-    fraction = serializers.FloatField(required=False, min_value=0, max_value=1)
-    note = Text(max_length=200, required=False, default="", allow_blank=True)
+    fraction = serializers.FloatField(required=False, min_value=0, max_value=1, initial=0.4)
+    note = Text(max_length=200, required=False, default="", allow_blank=True, initial="4 of 10 files")
     output = serializers.CharField(
-        required=False, default="", allow_blank=True, trim_whitespace=False, max_length=100_000
-    )
+        required=False, default="", allow_blank=True, trim_whitespace=False, max_length=100_000,
+        initial="mended a.py\n", help_text="what it printed since the last report",
+    )  # fmt: skip
 
 
 class Complete(Held):
-    result = Json(most=settings.FLEET_RESULT_BYTES, required=False, allow_null=True, default=None)
+    result = Json(
+        most=settings.FLEET_RESULT_BYTES, required=False, allow_null=True, default=None, initial={"findings": 3}
+    )
     sorties = serializers.ListField(
         child=Json(most=100_000), required=False, default=list, max_length=settings.FLEET_MAX_ADDED,
         help_text="more sorties, as FLEET_SORTIES has them; those that run code need plan.execute",
@@ -58,7 +61,7 @@ class Complete(Held):
 
 
 class Fail(Held):
-    error = Text(max_length=10_000)
+    error = Text(max_length=10_000, initial="The linter is not installed.")
     retry = serializers.BooleanField(default=True)
 
 
@@ -128,7 +131,7 @@ class CompleteSortie(ApiView):
 
 
 class FailSortie(ApiView):
-    @endpoint("sorties.fly", body=Fail, answer=shapes.StateAnswer)
+    @endpoint("sorties.fly", body=Fail, answer=shapes.FailedAnswer)
     def post(self, request: Request, ref: str, *, given: Given) -> dict[str, Any]:
         """The work failed; it is tried again while tries are left, unless `retry` is false. 409 as for `complete`."""
         state = outside.fail(token=shown(actor(request), given, ref), error=given["error"], retry=given["retry"])

@@ -8,14 +8,15 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
-from drf_spectacular.types import OpenApiTypes
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from fleet import ids
 from fleet.access.actor import Actor
 from fleet.access.rules import Reach
 from fleet.api.endpoints import Given, endpoint
+from fleet.api.examples import MOMENT, words
 from fleet.api.serializers import Strict, Text
 from fleet.api.views import actor
 from fleet.events.models import Event
@@ -24,18 +25,25 @@ from fleet.live.streaming import MEDIA_TYPE, Asked, LiveView
 from missions import reach
 from missions.api import events
 
-_STREAM = {(200, MEDIA_TYPE): OpenApiTypes.STR}
+_STREAM = words(
+    MEDIA_TYPE,
+    "retry: 2000\nid: 81713-0\n\nid: 81714-20415\nevent: sortie.running\n"
+    f'data: {{"id":20415,"at":"{MOMENT.isoformat()}","kind":"sortie.running",…}}\n\n',
+)
 
 
 class Wanted(Strict):
-    path = Text(max_length=200, help_text="of the stream that it opens: /api/v1/events/stream, /ws/v1/missions/msn_…")
+    path = Text(
+        max_length=200, initial=f"/ws/v1/missions/{ids.encode(ids.MISSION, ids.EXAMPLE)}",
+        help_text="of the stream that it opens: /api/v1/events/stream, /ws/v1/missions/msn_…",
+    )  # fmt: skip
 
 
 class TicketAnswer(serializers.Serializer[Any]):
     """A ticket, which is good once, and its life in seconds."""
 
-    ticket = serializers.CharField()
-    expires_in = serializers.IntegerField()
+    ticket = serializers.CharField(initial="tkt_8Vw0nR4y")
+    expires_in = serializers.IntegerField(initial=tickets.LIFE_S, help_text="seconds")
 
 
 class Tickets(LiveView):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
+from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,8 +22,23 @@ from missions.models import Attempt, Mission, Need, Sortie
 from missions.states import MissionState, SortieState
 
 NODES = 2_000  # of a graph, in one answer
+PLAN = {  # in the document's examples
+    "mission": "Repository audit",
+    "inputs": {"branch": {"default": "main"}},
+    "sorties": {
+        "inventory": {"agent": "documentation", "run": ["git", "ls-tree", "-r", "--name-only", "{{ inputs.branch }}"]},
+        "lint": {"agent": "testing", "needs": ["inventory"], "run": "ruff check .", "allow_failure": True},
+    },
+}
 
 
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample("a plan", value={"plan": PLAN, "params": {"branch": "main"}, "team": None}),
+        OpenApiExample("a template", value={"template": "audit", "params": {"branch": "main"}}),
+        OpenApiExample("a task in words", value={"objective": "Add a health endpoint.", "agent": "backend"}),
+    ]
+)
 class Launch(Strict):
     """Exactly one of `plan`, `template` and `objective`."""
 
@@ -44,30 +60,37 @@ class Launch(Strict):
 
 
 class Check(Strict):
-    plan = Json(most=settings.FLEET_PLAN_BYTES, help_text="an object, or its YAML or JSON as a text")
+    plan = Json(most=settings.FLEET_PLAN_BYTES, initial=PLAN, help_text="an object, or its YAML or JSON as a text")
 
 
 class Filter(Paged):
     state = serializers.MultipleChoiceField(choices=MissionState.choices, required=False)
-    name = Text(max_length=200, required=False, help_text="is in its name")
-    team = Text(max_length=150, required=False)
-    created_by = Text(max_length=150, required=False)
+    name = Text(max_length=200, required=False, initial="audit", help_text="is in its name")
+    team = Text(max_length=150, required=False, initial="payments")
+    created_by = Text(max_length=150, required=False, initial="ann", help_text="a user's name")
     ordering = serializers.ChoiceField(["id", "-id"], default="-id", help_text="the oldest or the newest first")
 
 
 class Change(Strict):
-    priority = serializers.IntegerField(required=False, min_value=-100, max_value=100)
+    priority = serializers.IntegerField(
+        required=False, min_value=-100, max_value=100, initial=10, help_text="the larger, the more urgent"
+    )
     team = Text(max_length=150, required=False, allow_null=True)
 
 
 class Reason(Strict):
-    reason = Text(max_length=500, required=False, default="", allow_blank=True)
+    reason = Text(max_length=500, required=False, default="", allow_blank=True, initial="The branch is wrong.")
 
 
 class SortieFilter(Paged):
     state = serializers.MultipleChoiceField(choices=SortieState.choices, required=False)
     results = serializers.BooleanField(default=True, help_text="false leaves them out")
-    after = Text(max_length=200, required=False, help_text="behind this sortie (its id or key), in the plan's order")
+    after = Text(
+        max_length=200,
+        required=False,
+        initial="lint",
+        help_text="behind this sortie (its id or key), in the plan's order",
+    )
 
 
 class Missions(ApiView):

@@ -2,94 +2,104 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from rest_framework import serializers
 
+from fleet import ids
+from fleet.api.examples import MOMENT
+from fleet.api.serializers import Id
 from missions.models import Attempt
 from missions.states import MissionState, SortieState
+
+_EXAMPLE = {SortieState.SUCCEEDED: 1, SortieState.RUNNING: 1}
+TOKEN = f"{ids.encode(ids.SORTIE, ids.EXAMPLE)}.1.9mF2c7Qx"  # a lease token, in the document's examples
 
 
 class Counts(serializers.Serializer[Any]):
     """How many sorties there are, and in each state."""
 
-    total = serializers.IntegerField()
+    total = serializers.IntegerField(initial=2)
 
     def get_fields(self) -> dict[str, Any]:
-        return {**super().get_fields(), **{state.value: serializers.IntegerField() for state in SortieState}}
+        return {
+            **super().get_fields(),
+            **{state.value: serializers.IntegerField(initial=_EXAMPLE.get(state, 0)) for state in SortieState},
+        }
 
 
 class MissionAnswer(serializers.Serializer[Any]):
     """A mission."""
 
-    id = serializers.CharField()
-    name = serializers.CharField()
-    objective = serializers.CharField(allow_blank=True)
-    state = serializers.ChoiceField(MissionState.choices)
+    id = Id(ids.MISSION)
+    name = serializers.CharField(initial="Repository audit")
+    objective = serializers.CharField(allow_blank=True, initial="Say what to fix first.")
+    state = serializers.ChoiceField(MissionState.choices, initial="running")
     reason = serializers.CharField(allow_blank=True, help_text="why it is paused, was cancelled or failed")
     sorties = Counts()
     created_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
-    elapsed_s = serializers.FloatField()
+    elapsed_s = serializers.FloatField(initial=4.21)
 
 
 class OneMissionAnswer(MissionAnswer):
     """A mission with what only its own page shows."""
 
-    priority = serializers.IntegerField()
-    team = serializers.CharField(allow_null=True)
-    created_by = serializers.CharField(allow_null=True)
-    inputs = serializers.DictField()
+    priority = serializers.IntegerField(initial=0, help_text="the larger, the more urgent")
+    team = serializers.CharField(allow_null=True, initial="payments")
+    created_by = serializers.CharField(allow_null=True, initial="ann")
+    inputs = serializers.DictField(initial={"branch": "main"})
 
 
 class SortieAnswer(serializers.Serializer[Any]):
     """A sortie: where it stands, and what it waits for or came to."""
 
-    id = serializers.CharField()
-    key = serializers.CharField()
-    agent_type = serializers.CharField()
-    state = serializers.ChoiceField(SortieState.choices)
-    attempt = serializers.IntegerField()
-    tries = serializers.IntegerField()
-    needs = serializers.ListField(child=serializers.CharField())
-    waits_for = serializers.CharField(allow_blank=True)
-    ready_at = serializers.DateTimeField(allow_null=True)
-    started_at = serializers.DateTimeField(allow_null=True)
+    id = Id(ids.SORTIE)
+    key = serializers.CharField(initial="lint", help_text="its name in the plan")
+    agent_type = serializers.CharField(initial="testing")
+    state = serializers.ChoiceField(SortieState.choices, initial="running")
+    attempt = serializers.IntegerField(initial=1, help_text="0: none yet")
+    tries = serializers.IntegerField(initial=0, help_text="attempts that failed by themselves")
+    needs = serializers.ListField(child=serializers.CharField(initial="inventory"), help_text="keys")
+    waits_for = serializers.CharField(allow_blank=True, help_text="why it is not flown yet, in words")
+    ready_at = serializers.DateTimeField(allow_null=True, initial=MOMENT)
+    started_at = serializers.DateTimeField(allow_null=True, initial=MOMENT)
     finished_at = serializers.DateTimeField(allow_null=True)
-    progress = serializers.FloatField(allow_null=True)
-    note = serializers.CharField(allow_blank=True)
-    result = serializers.JSONField(allow_null=True)
+    progress = serializers.FloatField(allow_null=True, initial=0.4, help_text="0 to 1, as it was last reported")
+    note = serializers.CharField(allow_blank=True, initial="4 of 10 files")
+    result = serializers.JSONField(allow_null=True, help_text="what it came to, once it succeeded")
     error = serializers.CharField(allow_null=True)
-    tolerated = serializers.BooleanField()
+    tolerated = serializers.BooleanField(help_text="it failed, and the plan allows that")
 
 
 class OneSortieAnswer(SortieAnswer):
     """A sortie with its mission."""
 
-    mission = serializers.CharField()
+    mission = Id(ids.MISSION)
 
 
 class ProgressAnswer(serializers.Serializer[Any]):
     """How far a mission is: the share of its sorties that have ended, those under way counted by what they report."""
 
-    id = serializers.CharField()
-    state = serializers.ChoiceField(MissionState.choices)
-    fraction = serializers.FloatField()
-    percent = serializers.FloatField()
+    id = Id(ids.MISSION)
+    state = serializers.ChoiceField(MissionState.choices, initial="running")
+    fraction = serializers.FloatField(initial=0.7)
+    percent = serializers.FloatField(initial=70.0)
     sorties = Counts()
     running = SortieAnswer(many=True)
 
 
 class Edge(serializers.Serializer[Any]):
-    upstream = serializers.CharField()
-    sortie = serializers.CharField()
+    upstream = serializers.CharField(initial="inventory")
+    sortie = serializers.CharField(initial="lint")
 
 
 class Node(serializers.Serializer[Any]):
-    id = serializers.CharField()
-    key = serializers.CharField()
-    agent_type = serializers.CharField()
-    state = serializers.ChoiceField(SortieState.choices)
+    id = Id(ids.SORTIE)
+    key = serializers.CharField(initial="lint")
+    agent_type = serializers.CharField(initial="testing")
+    state = serializers.ChoiceField(SortieState.choices, initial="running")
 
 
 class GraphAnswer(serializers.Serializer[Any]):
@@ -103,11 +113,11 @@ class GraphAnswer(serializers.Serializer[Any]):
 class Bar(serializers.Serializer[Any]):
     """One attempt."""
 
-    sortie = serializers.CharField()
-    key = serializers.CharField()
-    attempt = serializers.IntegerField()
-    state = serializers.ChoiceField(Attempt.State.choices)
-    agent = serializers.CharField(allow_null=True)
+    sortie = Id(ids.SORTIE)
+    key = serializers.CharField(initial="lint")
+    attempt = serializers.IntegerField(initial=1)
+    state = serializers.ChoiceField(Attempt.State.choices, initial="running")
+    agent = Id(ids.AGENT, allow_null=True)
     started_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
     error = serializers.CharField(allow_null=True)
@@ -118,78 +128,93 @@ class AttemptAnswer(Bar):
 
     result = serializers.JSONField(allow_null=True)
     exit_code = serializers.IntegerField(allow_null=True)
-    cpu_s = serializers.FloatField(allow_null=True)
-    max_rss_bytes = serializers.IntegerField(allow_null=True)
-    progress = serializers.FloatField(allow_null=True)
-    note = serializers.CharField(allow_blank=True)
+    cpu_s = serializers.FloatField(allow_null=True, initial=1.52)
+    max_rss_bytes = serializers.IntegerField(allow_null=True, initial=48_234_496)
+    progress = serializers.FloatField(allow_null=True, initial=0.4)
+    note = serializers.CharField(allow_blank=True, initial="4 of 10 files")
 
 
 class EventAnswer(serializers.Serializer[Any]):
     """Something that happened."""
 
-    id = serializers.IntegerField()
+    id = serializers.IntegerField(initial=20_415)
     at = serializers.DateTimeField()
-    kind = serializers.CharField()
-    mission = serializers.CharField(allow_null=True)
-    subject = serializers.CharField(allow_null=True)
-    data = serializers.DictField()  # type: ignore[assignment]
+    kind = serializers.CharField(initial="sortie.running")
+    mission = Id(ids.MISSION, allow_null=True)
+    subject = serializers.CharField(
+        allow_null=True, initial=ids.encode(ids.SORTIE, ids.EXAMPLE), help_text="the id of what it happened to"
+    )
+    data = serializers.DictField(initial={"key": "lint", "attempt": 1})  # type: ignore[assignment]
 
 
 class ArtifactAnswer(serializers.Serializer[Any]):
     """A file that a sortie gave out."""
 
-    id = serializers.CharField()
-    sortie = serializers.CharField()
-    path = serializers.CharField()
-    digest = serializers.CharField()
-    size = serializers.IntegerField()
+    id = Id(ids.ARTIFACT)
+    sortie = serializers.CharField(initial="lint", help_text="its key")
+    path = serializers.CharField(initial="reports/lint.json")
+    digest = serializers.CharField(initial=hashlib.sha256(b"").hexdigest(), help_text="SHA-256")
+    size = serializers.IntegerField(initial=2_048, help_text="bytes")
 
 
 class PieceAnswer(serializers.Serializer[Any]):
     """A piece of what an attempt printed."""
 
-    id = serializers.IntegerField()
+    id = serializers.IntegerField(initial=81)
     at = serializers.DateTimeField()
     stream = serializers.ChoiceField(["stdout", "stderr"])
-    text = serializers.CharField(allow_blank=True, trim_whitespace=False)
+    text = serializers.CharField(allow_blank=True, trim_whitespace=False, initial="4 of 10 files\n")
 
 
 class LogAnswer(serializers.Serializer[Any]):
     """What an attempt printed, in pieces. Ask again with `after` for what comes then; `ended`: nothing will."""
 
-    sortie = serializers.CharField()
-    attempt = serializers.IntegerField()
+    sortie = Id(ids.SORTIE)
+    attempt = serializers.IntegerField(initial=1)
     pieces = PieceAnswer(many=True)
-    after = serializers.IntegerField()
+    after = serializers.IntegerField(initial=81)
     ended = serializers.BooleanField()
+
+
+class Input(serializers.Serializer[Any]):
+    """What a template is told."""
+
+    description = serializers.CharField(allow_blank=True)
+    required = serializers.BooleanField()  # type: ignore[assignment]
+    default = serializers.JSONField(allow_null=True)
 
 
 class TemplateAnswer(serializers.Serializer[Any]):
     """A plan that operators offer."""
 
-    name = serializers.CharField()
-    description = serializers.CharField(allow_blank=True)
-    inputs = serializers.DictField()
+    name = serializers.CharField(initial="audit")
+    description = serializers.CharField(allow_blank=True, initial="What to fix first.")
+    inputs = serializers.DictField(
+        child=Input(), initial={"branch": {"description": "to look at", "required": False, "default": "main"}}
+    )
 
 
 class Checked(serializers.Serializer[Any]):
     """What came of a check of a plan that is good."""
 
-    mission = serializers.CharField()
-    sorties = serializers.ListField(child=serializers.CharField())
-    executes = serializers.BooleanField(help_text="whether launching it needs plan.execute")
+    mission = serializers.CharField(initial="Repository audit", help_text="its name")
+    sorties = serializers.ListField(child=serializers.CharField(), initial=["inventory", "lint"], help_text="keys")
+    executes = serializers.BooleanField(initial=True, help_text="whether launching it needs plan.execute")
 
 
 class LeaseAnswer(serializers.Serializer[Any]):
     """A sortie that is to be flown now, and the token that proves who may."""
 
-    token = serializers.CharField()
-    sortie = serializers.CharField()
-    mission = serializers.CharField()
-    key = serializers.CharField()
-    attempt = serializers.IntegerField()
-    lease_s = serializers.FloatField()
-    work = serializers.DictField()
+    token = serializers.CharField(initial=TOKEN)
+    sortie = Id(ids.SORTIE)
+    mission = Id(ids.MISSION)
+    key = serializers.CharField(initial="lint")
+    attempt = serializers.IntegerField(initial=1)
+    lease_s = serializers.FloatField(initial=30.0, help_text="it is lost if nothing is heard for so long")
+    work = serializers.DictField(
+        initial={"prompt": "Mend what the linter says.", "needs": {"inventory": {"files": 10}}, "timeout_s": 600},
+        help_text="what is to be done, by the names that plans have for it",
+    )
 
 
 class ClaimAnswer(serializers.Serializer[Any]):
@@ -199,12 +224,18 @@ class ClaimAnswer(serializers.Serializer[Any]):
 class RenewedAnswer(serializers.Serializer[Any]):
     """Which leases hold, and which attempts somebody wants stopped."""
 
-    held = serializers.ListField(child=serializers.CharField())
-    cancelled = serializers.ListField(child=serializers.CharField())
+    held = serializers.ListField(child=Id(ids.SORTIE))
+    cancelled = serializers.ListField(child=Id(ids.SORTIE), initial=[])
 
 
 class StateAnswer(serializers.Serializer[Any]):
     """What became of the sortie."""
 
-    sortie = serializers.CharField()
-    state = serializers.ChoiceField(SortieState.choices)
+    sortie = Id(ids.SORTIE)
+    state = serializers.ChoiceField(SortieState.choices, initial="succeeded")
+
+
+class FailedAnswer(StateAnswer):
+    """What became of the sortie: it waits for its next try, or has failed."""
+
+    state = serializers.ChoiceField(SortieState.choices, initial="waiting")

@@ -16,6 +16,7 @@ from rest_framework.response import Response
 from fleet import errors
 from fleet.api import ranges
 from fleet.api.endpoints import Given, endpoint
+from fleet.api.examples import words
 from fleet.api.paging import Paged, of, page
 from fleet.api.serializers import Strict
 from fleet.api.views import ApiView, actor
@@ -82,7 +83,7 @@ class Logs(ApiView):
 
 
 class LogText(ApiView):
-    @endpoint("sorties.read", query=TextQuery, answer={(200, "text/plain"): OpenApiTypes.STR})
+    @endpoint("sorties.read", query=TextQuery, answer=words("text/plain", "1 of 10 files\n2 of 10 files\n"))
     def get(self, request: Request, ref: str, *, asked: Given) -> HttpResponse | StreamingHttpResponse:
         """The same as plain text, for `curl`; takes byte ranges (RFC 9110, section 14)."""
         sortie = reach.sortie(actor(request), ref)

@@ -83,6 +83,21 @@ def test_tokens_and_keys_are_kept_in_no_answer(ann: api.Client) -> None:
     assert Answer.objects.count() == 0
 
 
+# ── Lists ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_cursor_of_another_list_is_refused(ann: api.Client) -> None:
+    for _ in range(2):
+        ann.post("missions", {"plan": api.PLAN})
+    cursors = {
+        name: ann.get(f"{name}?limit=1").json()["next"].rpartition("cursor=")[2] for name in ("missions", "events")
+    }
+    assert ann.get(f"missions?cursor={cursors['missions']}").status_code == 200
+    assert ann.get(f"events?cursor={cursors['events']}").status_code == 200
+    assert ann.get(f"missions?cursor={cursors['events']}").json()["code"] == "invalid"
+    assert ann.get(f"events?cursor={cursors['missions']}").json()["code"] == "invalid"
+
+
 # ── ETag and If-Match ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

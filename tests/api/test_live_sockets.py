@@ -145,6 +145,7 @@ def test_it_ends_when_the_session_ends(web: Web) -> None:
 
 def test_pages_of_other_sites_are_refused_and_of_friends_show_no_cookie(web: Web) -> None:
     ann = api.person("ann")
+    silent = opened(web, ALL, "fleet.v1", Origin=FRIEND)
     browser = Browser()
     browser.force_login(ann.user)
     cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={browser.cookies[settings.SESSION_COOKIE_NAME].value}"}
@@ -172,6 +173,7 @@ def test_pages_of_other_sites_are_refused_and_of_friends_show_no_cookie(web: Web
     browser.force_login(ann.user)
     cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={browser.cookies[settings.SESSION_COOKIE_NAME].value}"}
     assert code(opened(web, ALL, Origin=FRIEND, **cookie)) == 4401
+    assert code(silent) == 4401  # no ticket came
     opened(web, ALL, "fleet.v1", f"fleet.ticket.{ticket(ann, ALL)}", Origin=FRIEND).close()
 
 
@@ -190,6 +192,33 @@ def test_a_ticket_opens_one_stream_once_and_what_opened_it_is_asked_again(web: W
     assert code(opened(web, ALL, f"fleet.ticket.{old}")) == 4401
     tokens.end(user=ann.user)
     assert code(line, within_s=30) == 4401
+
+
+def test_a_ticket_may_be_said_instead(web: Web) -> None:
+    ann = api.person("ann")
+    mission = live.mission_of(ann.user)
+    path = f"/ws/v1/missions/{mission.ref}"
+    shown = ticket(ann, path)
+    with opened(web, path, "fleet.v1", Origin=FRIEND) as line:
+        line.send(json.dumps({"ticket": shown}))
+        line.send('{"cursor": "1-1"}')
+        Event.objects.create(kind="sortie.failed", scope=mission.id)
+        while heard(line)["event"]["kind"] != "sortie.failed":
+            pass
+        line.send('{"cursor": "1-1"}')
+        assert code(line) == 4400
+    for said, why in (
+        (json.dumps({"ticket": shown}), 4401),  # used
+        (json.dumps({"ticket": ticket(ann, ALL)}), 4401),  # for another path
+        (json.dumps({"ticket": ticket(ann, path), "more": 1}), 4400),
+        ('{"cursor": "1-1"}', 4400),
+        ('{"ticket": ""}', 4400),
+        ("{", 4400),
+    ):
+        line = opened(web, path, "fleet.v1")
+        line.send(said)
+        assert code(line) == why, said
+    assert shown not in web.said
 
 
 def test_the_stream_of_a_page_takes_one_in_its_address_and_only_for_that_address(web: Web) -> None:

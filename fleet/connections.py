@@ -1,0 +1,105 @@
+"""Connections to the web process: uvicorn's protocol, and an end to its patience (`uvicorn --http fleet.connections:Patient`).
+
+uvicorn ends a connection on which nothing comes, and waits for ever for one on which a request's head comes byte by byte
+(Slowloris), or whose client asks and takes nothing of the answer. How long a body may take: fleet/bodies.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any
+
+import h11
+from django.conf import settings
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from fleet.bodies import Refused, problem
+from fleet.limits import addresses
+
+_bucket = lru_cache(4_096)(addresses.bucket)
+
+
+class Patient(H11Protocol):
+    """While nothing is being answered, the head of the next request has FLEET_PATIENCE_S to be whole: 408. A client that
+    takes nothing of an answer for that long is left. One address has FLEET_ADDRESS_CONNECTIONS at most: 429."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _unsent = 0  # when it was last looked
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._begin()
+        if self._crowded():
+            self._refuse(
+                HTTPStatus.TOO_MANY_REQUESTS, "too_many_connections", "Your address has too many connections open."
+            )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._quiet:
+            self._end()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._quiet:
+            self._begin()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._begin()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unsent = 0
+        if not self._quiet:
+            self._end()
+
+    @property
+    def _quiet(self) -> bool:
+        """Nothing is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _begin(self) -> None:
+        self._end()
+        self._timer = self.loop.call_later(settings.FLEET_PATIENCE_S, self._late)
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        if self.transport.get_protocol() is not self:
+            return  # it has become a WebSocket, which has a patience of its own
+        before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        if self._unsent and self._unsent != before:
+            self._begin()  # the last answer is still being taken
+        elif self._unsent or self.transport.is_closing():
+            self.transport.abort()
+        elif not self.conn.trailing_data[0]:
+            self.transport.close()  # nothing was asked, so there is nothing to answer
+        else:
+            seconds = f"{settings.FLEET_PATIENCE_S:g} s"
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"The request's head did not arrive within {seconds}.")
+
+    def _refuse(self, status: HTTPStatus, code: str, detail: str) -> None:
+        if self.conn.our_state is h11.IDLE:
+            headers, body = problem(Refused(status, code, detail))
+            head = h11.Response(status_code=int(status), headers=headers, reason=status.phrase.encode())
+            said: list[Any] = [head, h11.Data(data=body), h11.EndOfMessage()]
+            self.transport.write(b"".join(self.conn.send(one) or b"" for one in said))
+        self.transport.close()
+
+    def _crowded(self) -> bool:
+        most = settings.FLEET_ADDRESS_CONNECTIONS
+        if not most or len(self.connections) <= most or self.client is None or addresses.is_proxy(self.client[0]):
+            return False
+        mine = _bucket(self.client[0])
+        peers = (getattr(one, "client", None) for one in self.connections)
+        return sum(1 for peer in peers if peer is not None and _bucket(peer[0]) == mine) > most

@@ -1,0 +1,154 @@
+"""The OpenAPI document's examples: one wherever somebody would ask for it, and each of them true."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client as Browser
+from drf_spectacular.generators import SchemaGenerator
+from jsonschema import Draft202012Validator
+from rest_framework import serializers
+
+from agents.models import AgentType
+from fleet.access.models import Role
+from fleet.api import examples
+from fleet.api.checks import routes
+from fleet.api.endpoints import valid
+from missions.models import Template
+from tests.support import api
+
+DOCUMENT: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+VIEWS = {f"/{address.replace('<str:ref>', '{ref}')}": view for address, view in routes()}
+OPERATIONS = [
+    (method, path, operation) for path, methods in DOCUMENT["paths"].items() for method, operation in methods.items()
+]
+
+
+def shown(content: dict[str, Any]) -> list[Any]:
+    """The examples of a media type."""
+    return [one["value"] for one in content["examples"].values()] if "examples" in content else [content["example"]]
+
+
+def faults(example: Any, schema: dict[str, Any]) -> list[str]:
+    known = {**schema, "components": DOCUMENT["components"]}
+    validator = Draft202012Validator(known, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    return [fault.message for fault in validator.iter_errors(example)]
+
+
+def contents() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Bodies and answers, but files."""
+    for method, path, operation in OPERATIONS:
+        for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+            yield f"{method} {path} > {media_type}", content
+        for status, answer in operation["responses"].items():
+            for media_type, content in answer.get("content", {}).items():
+                if content["schema"].get("format") != "binary":
+                    yield f"{method} {path} < {status} {media_type}", content
+
+
+def test_each_body_and_each_answer_has_one_that_fits_its_shape() -> None:
+    told = dict(contents())
+    assert len(told) > 70
+    assert [
+        (where, faults(one, content["schema"]))
+        for where, content in told.items()
+        for one in shown(content)
+        if faults(one, content["schema"])
+    ] == []
+
+
+def test_each_body_is_one_that_its_endpoint_takes() -> None:
+    taken = 0
+    for method, path, operation in OPERATIONS:
+        view = VIEWS[path]
+        declared = view.declared(method) if view else None
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            assert declared is not None
+            assert declared.body is not None
+            for one in shown(content):
+                valid(declared.body, one)
+                taken += 1
+    assert taken > 20
+
+
+@pytest.mark.django_db
+def test_each_launch_launches_and_the_plan_passes_the_check() -> None:
+    ann = api.person("ann", executes=True)
+    launch = DOCUMENT["paths"]["/api/v1/missions"]["post"]["requestBody"]["content"]["application/json"]
+    check = DOCUMENT["paths"]["/api/v1/plans/check"]["post"]["requestBody"]["content"]["application/json"]
+    Template.objects.create(name="audit", text=str(check["example"]["plan"]))
+    AgentType.objects.filter(name="backend").update(prompt_argv=["true"])
+    assert [ann.post("missions", one).status_code for one in shown(launch)] == [201, 201, 201]
+    assert ann.post("plans/check", check["example"]).status_code == 200
+
+
+def test_each_parameter_whose_form_is_not_plain_has_one() -> None:
+    plain = {"integer", "boolean", "array"}
+    for _, path, operation in OPERATIONS:
+        for parameter in operation.get("parameters", []):
+            schema = parameter["schema"]
+            if schema.get("type") in plain or "$ref" in schema or "enum" in schema:
+                continue
+            assert schema.get("examples"), (path, parameter["name"])
+            assert faults(schema["examples"][0], schema) == []
+
+
+def test_each_problem_of_the_manual_has_one_and_no_other() -> None:
+    manual = (Path(__file__).parents[2] / "docs/api.md").read_text()
+    rows = re.findall(r"^\| (\d{3}) \| (`.*`) \|", manual, re.MULTILINE)
+    named = {(int(status), code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
+    told = DOCUMENT["components"]["examples"]
+    assert {(one["value"]["status"], name) for name, one in told.items()} == named
+    for one in told.values():
+        assert faults(one["value"], {"$ref": "#/components/schemas/Problem"}) == []
+    for _, path, operation in OPERATIONS:
+        assert operation["responses"]["4XX"] == {"$ref": "#/components/responses/4XX"}, path
+    linked = [
+        one["$ref"].rpartition("/")[2]
+        for answer in DOCUMENT["components"]["responses"].values()
+        for one in answer["content"]["application/problem+json"]["examples"].values()
+    ]
+    assert sorted(linked) == sorted(told)
+
+
+@pytest.mark.django_db
+def test_problems_that_happen_look_like_those_of_the_document() -> None:
+    ann, eve = api.person("ann", executes=True), api.person("eve")
+    boss = api.person("boss", Role.ADMIN)
+    mission = ann.post("missions", {"plan": api.PLAN, "start": False}).json()["id"]
+    (sortie,) = ann.get(f"missions/{mission}/sorties").json()["results"]
+    happened = {
+        "parse_error": ann.post("missions", b"{"),
+        "not_authenticated": api.anybody().get("missions"),
+        "forbidden": eve.post("missions", {"plan": api.PLAN}),
+        "permission_denied": eve.get("audit"),
+        "not_found": eve.get(f"missions/{mission}"),
+        "method_not_allowed": ann.delete("missions"),
+        "conflict": boss.post(f"sorties/{sortie['id']}/approve"),
+        "changed": ann.patch(f"missions/{mission}", {"priority": 1}, If_Match='"other"'),
+        "unsupported_media_type": Browser().post("/api/v1/auth/token", "hello", content_type="text/plain"),
+        "invalid": ann.patch(f"missions/{mission}", {"priority": "high"}, If_Match="*"),
+        "invalid_plan": ann.post("plans/check", {"plan": {"mission": "m", "sorties": {}}}),
+        "if_match_required": ann.patch(f"missions/{mission}", {"priority": 1}),
+    }
+    for code, answer in happened.items():
+        told = DOCUMENT["components"]["examples"][code]["value"]
+        found = answer.json()
+        assert (found["status"], found["code"], found["title"]) == (told["status"], code, told["title"])
+        assert found.keys() == told.keys()
+        assert faults(found, {"$ref": "#/components/schemas/Problem"}) == []
+
+
+def test_a_field_of_which_nothing_is_known_is_refused() -> None:
+    class Shape(serializers.Serializer[Any]):
+        known = serializers.IntegerField(initial=7)
+        unknown = serializers.IntegerField()
+
+    assert [examples.of(field) for field in Shape().fields.values()] == [[7], []]
+    shapes = {"Shape": {"type": "object", "properties": {"unknown": {"type": "integer"}}}}
+    with pytest.raises(examples.Missing, match=r"Shape\.unknown"):
+        examples.compose({"$ref": "#/components/schemas/Shape"}, shapes)

@@ -1,0 +1,134 @@
+"""Clients that send or take next to nothing are left; those beside them, and those that are only slow, are served."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.support import api, live
+from tests.support.live import Listener, Web
+
+PATIENCE_S, PLACES = 0.5, 60
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+@pytest.fixture(scope="module")
+def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    more = {"FLEET_PATIENCE_S": str(PATIENCE_S), "FLEET_ADDRESS_CONNECTIONS": str(PLACES)}
+    with live.serving(tmp_path_factory.mktemp("web"), {**live.environment(), **more}) as made:
+        yield made
+
+
+def line(web: Web, *, buffer: int = 0) -> socket.socket:
+    made = socket.socket()
+    if buffer:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    made.settimeout(10)
+    made.connect(("127.0.0.1", web.port))
+    return made
+
+
+def rest(open_line: socket.socket) -> bytes:
+    """What still comes, up to the connection's end."""
+    said = b""
+    with contextlib.suppress(ConnectionResetError):
+        while more := open_line.recv(65_536):
+            said += more
+    return said
+
+
+def healthy(open_line: socket.socket) -> bool:
+    said = b""
+    while not said.endswith(b"\r\n\r\nok\n"):
+        said += open_line.recv(4_096)
+    return said.startswith(b"HTTP/1.1 200")
+
+
+def test_heads_that_come_byte_by_byte_are_given_up_and_a_request_beside_them_is_answered(web: Web) -> None:
+    lines = [line(web) for _ in range(50)]
+    began, answered = time.monotonic(), 0
+    head = iter(HEALTH)
+    while time.monotonic() < began + PATIENCE_S * 3:
+        byte = bytes([next(head)])
+        for one in lines:
+            with contextlib.suppress(OSError):  # closed already
+                one.send(byte)
+        answered += web.ask("GET", "/healthz")[0] == 200
+        time.sleep(PATIENCE_S / 10)
+    assert answered > 10
+    for one in lines:
+        said = rest(one)
+        assert (said[:12], b'"too_slow"' in said) == (b"HTTP/1.1 408", True)
+        one.close()
+    assert "Traceback" not in web.said
+
+
+def test_one_that_says_nothing_is_closed_without_a_word(web: Web) -> None:
+    with line(web) as silent:
+        assert rest(silent) == b""
+
+
+def test_a_kept_connection_has_no_more_patience_for_the_next_head(web: Web) -> None:
+    with line(web) as kept:
+        for _ in range(3):
+            kept.send(HEALTH + b"\r\n")
+            assert healthy(kept)
+            time.sleep(PATIENCE_S / 2)
+        began = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() < began + PATIENCE_S * 4:
+                kept.send(b"G")
+                time.sleep(PATIENCE_S / 10)
+        assert rest(kept).startswith(b"HTTP/1.1 40")
+
+
+def test_who_takes_nothing_of_an_answer_is_left_and_who_takes_it_slowly_gets_it_whole(web: Web) -> None:
+    page = web.ask("GET", "/api/v1/docs")[2].decode()
+    (large,) = re.findall(r'src="([^"]*swagger-ui-bundle\.js)"', page)
+    size = len(web.ask("GET", large)[2])
+    asked = f"GET {large} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()
+    with line(web, buffer=4_096) as greedy, line(web, buffer=65_536) as slow:
+        greedy.send((asked + b"\r\n") * 10)  # more than the kernels keep between them
+        slow.send(asked + b"Connection: close\r\n\r\n")
+        began, taken = time.monotonic(), 0
+        while more := slow.recv(16_384):
+            taken += len(more)
+            time.sleep(PATIENCE_S / 20)
+        assert taken > size
+        assert time.monotonic() - began > PATIENCE_S * 3
+        assert len(rest(greedy)) < size * 9
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_streams_outlive_it(web: Web) -> None:
+    ann = api.person("ann")
+    shown = {"Authorization": f"Bearer {ann.bearer}"}
+    with (
+        Listener(web, "/api/v1/events/stream", **shown) as stream,
+        connect(f"ws://127.0.0.1:{web.port}/ws/v1/events", additional_headers=shown) as socket_line,
+    ):
+        assert not stream.ended.wait(PATIENCE_S * 3)
+        socket_line.ping().wait(5)
+
+
+def test_one_address_has_only_so_many(web: Web) -> None:
+    kept = []
+    for _ in range(PLACES):
+        one = line(web)
+        one.send(HEALTH + b"\r\n")
+        assert healthy(one)
+        kept.append(one)
+    with line(web) as one_too_many:
+        said = rest(one_too_many)
+    assert (said[:12], b'"too_many_connections"' in said) == (b"HTTP/1.1 429", True)
+    for one in kept:
+        one.close()
+    time.sleep(0.1)
+    assert web.ask("GET", "/healthz")[0] == 200
