@@ -30,6 +30,7 @@ USERS = 10
 READS_PER_S, LAUNCHES_PER_S, CONNECTIONS = 60, 5, 50
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "fleet.settings",
+    "FLEET_ADDRESS_CONNECTIONS": "0",
     **{f"FLEET_LIMIT_{name}": "off" for name in ("IP", "AUTH", "KEY", "AGENT")},
 }
 

@@ -12,7 +12,8 @@ from channels.routing import ProtocolTypeRouter  # noqa: E402
 from fleet.bodies import Bounded  # noqa: E402
 from fleet.live.sockets import Sockets  # noqa: E402
 from fleet.live.streaming import Streams  # noqa: E402
+from fleet.web.turns import Turns  # noqa: E402
 
 application = ProtocolTypeRouter(
-    {"http": Streams(Bounded(django_application)), "websocket": Sockets(django_application)}
+    {"http": Streams(Bounded(Turns(django_application))), "websocket": Sockets(django_application)}
 )

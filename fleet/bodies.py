@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 from django.conf import settings
@@ -20,8 +21,10 @@ PATIENCE_S = 30.0  # from the first to the last byte of a body
 class Refused(Exception):
     """What is sent will not be read."""
 
-    def __init__(self, status: HTTPStatus, code: str, detail: str) -> None:
-        self.status, self.code, self.detail = status, code, detail
+    def __init__(
+        self, status: HTTPStatus, code: str, detail: str, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self.status, self.code, self.detail, self.headers = status, code, detail, headers
         super().__init__(detail)
 
 
@@ -97,6 +100,7 @@ def problem(refusal: Refused) -> tuple[list[tuple[bytes, bytes]], bytes]:
     headers = [
         (b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"), (b"x-request-id", request.encode()), (b"cache-control", b"private, no-store"),
+        *((name.encode(), value.encode()) for name, value in refusal.headers.items()),
     ]  # fmt: skip
     return headers, body
 

@@ -1,0 +1,82 @@
+"""ASGI: the web process works on a few requests at once, and the others take turns.
+
+Python works on one at a time anyhow; more threads than that make all of them late. A request is worked on when all of its body
+has come, and no longer than until its answer begins to flow, so that nobody slow keeps a place. What would wait too long is
+refused at once, with nothing done: 503, and when to come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+
+from fleet.bodies import Application, Refused
+
+PATIENCE_S = 5.0  # that a request waits for its turn
+AGAIN_S = 1  # after which a refused client may try again
+EXEMPT = ("/healthz", "/readyz", "/flower/")  # probes must be answered by a busy process; Flower does its own work
+
+
+class Turns:
+    """FLEET_WEB_AT_ONCE at once, FLEET_WEB_WAITING wait, in the order in which they came."""
+
+    def __init__(self, application: Application, *, patience_s: float = PATIENCE_S) -> None:
+        self._application, self._patience_s = application, patience_s
+        self._places: asyncio.Semaphore | None = None
+        self._waiting = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(EXEMPT):
+            return await self._application(scope, receive, send)
+        leave: Callable[[], None] | None = None
+
+        async def whole() -> Any:
+            nonlocal leave
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body") and leave is None:
+                leave = await self._enter()
+            return message
+
+        async def begun(message: Any) -> None:
+            if message["type"] == "http.response.body" and leave is not None:
+                leave()
+            await send(message)
+
+        try:
+            await self._application(scope, whole, begun)
+        finally:
+            if leave is not None:
+                leave()
+
+    async def _enter(self) -> Callable[[], None]:
+        """Returns when it is this request's turn; what it returns gives the place back, once."""
+        places = self._places = self._places or asyncio.Semaphore(settings.FLEET_WEB_AT_ONCE)
+        if places.locked() and self._waiting >= settings.FLEET_WEB_WAITING:
+            raise _busy()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await places.acquire()
+        except TimeoutError:
+            raise _busy() from None
+        finally:
+            self._waiting -= 1
+        held = True
+
+        def leave() -> None:
+            nonlocal held
+            if held:
+                held = False
+                places.release()
+
+        return leave
+
+
+def _busy() -> Refused:
+    return Refused(
+        HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Too many requests are waiting here.", {"retry-after": str(AGAIN_S)}
+    )
