@@ -30,6 +30,7 @@ from django.db import Error, connection
 from agents import birth, logs, operations, processes
 from agents.models import Agent, AgentType, Node
 from agents.recording import Recorder
+from fleet import postgres
 
 log = logging.getLogger("fleet.node")
 
@@ -123,24 +124,30 @@ class Supervisor:
             child.send(signal.SIGTERM)
         deadline = time.monotonic() + settings.FLEET_DRAIN_S + 2 * settings.FLEET_GRACE_S
         agents = [post.agent.id for post in self.posts.values() if post.agent is not None]
-        self._say(lambda: operations.order(agents=agents, what=Agent.Order.TERMINATE, reason="Its node was stopped."))
+        why = "Its node was stopped."
+        heard = self._say(lambda: operations.order(agents=agents, what=Agent.Order.TERMINATE, reason=why))
         while (left := [child for child in children if child.poll() is None]) and time.monotonic() < deadline:
             time.sleep(0.02)
         for child in left:
             log.warning("pid %d did not end; killing it", child.pid)
             child.send(signal.SIGKILL)
             os.waitpid(child.pid, 0)
+        if not (heard or self._say(connection.ensure_connection)):
+            return  # each of these would wait for it again
         for agent in agents:
             self._recorder.finish(agent=agent)
-        self._say(lambda: operations.end(agents=agents, state=Agent.State.TERMINATED, reason="Its node was stopped."))
+        self._say(lambda: operations.end(agents=agents, state=Agent.State.TERMINATED, reason=why))
         self._say(lambda: operations.leave(node=self.node))
 
-    def _say(self, what: Callable[[], object]) -> None:
+    def _say(self, what: Callable[[], object]) -> bool:
+        """False where Postgres did not hear it."""
         try:
             what()
         except Error as fault:
             log.warning("could not say that this node was stopped: %s", str(fault).strip())
             connection.close()
+            return False
+        return True
 
     # ── Orders ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -361,6 +368,6 @@ def _ear() -> psycopg.Connection[Any]:
     given = connection.get_connection_params()
     for ours in ("cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"):
         given.pop(ours, None)
-    made: psycopg.Connection[Any] = psycopg.connect(**given, autocommit=True, application_name="fleet node")
+    made: psycopg.Connection[Any] = postgres.connect(**given, autocommit=True, application_name="fleet node")
     made.execute(f"LISTEN {operations.CHANNEL}")
     return made

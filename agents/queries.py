@@ -45,14 +45,6 @@ def live(agents: QuerySet[Agent] | None = None) -> QuerySet[Agent]:
     return found.filter(state__in=Agent.LIVE).order_by("type", "node__name", "place", "id")
 
 
-def clock() -> datetime:
-    """The time by the database's clock, by which heartbeats are written: ages are told by it, whatever this host's says."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        now: datetime = cursor.fetchone()[0]
-        return now
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """What an agent and the processes that work for it use: at the last look, and before."""

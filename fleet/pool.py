@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fleet import postgres
+
 WEB = "web"
 LEAST = 2
 PATIENCE_S = 5  # that a request waits for a connection before it is answered that Postgres is away
@@ -21,6 +23,7 @@ def options(*, process: str, most: int) -> dict[str, Any]:
         return {}
     return {
         "pool": {
+            "connection_class": postgres.Connection,
             "min_size": min(LEAST, most),
             "max_size": most,
             "timeout": PATIENCE_S,

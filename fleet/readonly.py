@@ -16,12 +16,11 @@ from django.contrib.auth import get_permission_codename
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 from unfold.decorators import display
 
-from fleet import audit, errors, ids
+from fleet import audit, clock, errors, ids
 
 Page: Any = import_string("unfold.admin.ModelAdmin") if apps.is_installed("unfold") else admin.ModelAdmin
 
@@ -134,12 +133,12 @@ def ago(when: datetime | None) -> str:
     """Its leading unit is enough: `3 min ago`."""
     if when is None:
         return "–"
-    return span((timezone.now() - when).total_seconds()).partition(" ")[0] + " ago"
+    return span((clock.now() - when).total_seconds()).partition(" ")[0] + " ago"
 
 
 def between(start: datetime | None, end: datetime | None) -> str:
     """How long it took, or has taken until now."""
-    return span(((end or timezone.now()) - start).total_seconds()) if start else "–"
+    return span(((end or clock.now()) - start).total_seconds()) if start else "–"
 
 
 def span(seconds: float) -> str:

@@ -38,6 +38,7 @@ FLEET_RENEW_S = env.number("FLEET_RENEW_S", 2, least=0.1)  # how often a worker 
 FLEET_HEARTBEAT_S = env.number("FLEET_HEARTBEAT_S", 5, least=0.1)
 FLEET_CONTROL_S = env.number("FLEET_CONTROL_S", 0.5, least=0.05)  # the control loop's beat
 FLEET_LISTEN_S = env.number("FLEET_LISTEN_S", 2, least=0.05)  # a worker that heard nothing for so long looks for itself
+FLEET_ANSWER_S = env.integer("FLEET_ANSWER_S", 5, least=1)  # that Postgres is silent before it is asked if it is there
 FLEET_GRACE_S = env.number("FLEET_GRACE_S", 5, least=0)  # between SIGTERM and SIGKILL for a driver's processes
 FLEET_TIMEOUT_S = env.number("FLEET_TIMEOUT_S", 3600, least=1)  # of a sortie whose plan names no timeout
 FLEET_SPAWN_S = env.number("FLEET_SPAWN_S", 60, least=1)  # an agent that has not reported by then has failed
@@ -146,14 +147,14 @@ TEMPLATES = [
 ]
 DATABASES = {
     "default": {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "fleet.postgres",
         "HOST": FLEET_ENDPOINTS.postgres.host,
         "PORT": FLEET_ENDPOINTS.postgres.port,
         "USER": FLEET_ENDPOINTS.postgres.user,
         "PASSWORD": FLEET_ENDPOINTS.postgres.password,
         "NAME": FLEET_ENDPOINTS.postgres.name,
         "OPTIONS": {
-            "connect_timeout": "5",
+            "connect_timeout": str(FLEET_ANSWER_S),
             # A way that swallows everything is noticed after 14 s, and not after the two hours of the kernel's own settings:
             # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES
             "keepalives_idle": "5",

@@ -31,9 +31,11 @@ class Control:
         self._recounted = self._scaled = time.monotonic()
         self._alerts = alerts.Watch()
         self._limits = admission.Limits()
+        self._away = False  # whether Postgres did not answer, in this beat
 
     def beat(self) -> None:
-        """Every duty once."""
+        """Every duty once; while Postgres does not answer, none beyond the first that finds that out."""
+        self._away = False
         self._do(dispatch.expire)
         freed = self._do(dispatch.rescue)
         if freed is not None:
@@ -64,10 +66,13 @@ class Control:
             alive()
 
     def _do(self, duty: Callable[[], T]) -> T | None:
+        if self._away:  # each duty would wait for it as long as the first one
+            return None
         try:
             return duty()
         except Error as fault:
             # Postgres is away, or two loops met: the rows are still there at the next beat.
             log.warning("%s: %s", duty.__name__, str(fault).strip())
+            self._away = connection.connection is None or connection.connection.closed
             connection.close()
             return None

@@ -5,6 +5,9 @@ short timeouts, so that a broker that is down holds up nobody; the control loop 
 
 The publisher uses the anonymous exchange, which needs no binding in Redis: a FLUSHALL takes nothing that the next
 hint would miss.
+
+Hints do not expire: that would be judged by the clocks of two hosts, and an old one does no harm. What nobody takes is
+bounded instead: of a type's hints the last KEPT stay.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ log = logging.getLogger("fleet.hints")
 FLY = "missions.fly"
 Named = Mapping[str, Sequence[UUID]]  # agent type -> sorties of it that became queued, some of them
 MOST = 8  # hints at once for one type: an agent that finds more than it can take wakes its other slots itself
+KEPT = 64  # in a type's queue: one to whom they come late finds out in as many claims that there is nothing
 
 
 class Hinter(threading.Thread):
@@ -77,16 +81,17 @@ class Hinter(threading.Thread):
         try:
             self._producer = self._producer or self._open()
             for agent_type, count in wanted.items():
-                sorties = named.get(agent_type, ())
+                sorties, queue = named.get(agent_type, ()), f"agent.{agent_type}"
                 for number in range(min(count, MOST)):
                     self.app.send_task(
                         FLY,
                         kwargs={"sortie": ids.encode(ids.SORTIE, sorties[number])} if number < len(sorties) else None,
-                        queue=f"agent.{agent_type}",
+                        queue=queue,
                         producer=self._producer,
                         retry=False,
-                        expires=60,
                     )
+                with self._producer.channel.conn_or_acquire() as redis:
+                    redis.ltrim(queue, 0, KEPT - 1)  # new ones are put before these, and taken from behind
         except Exception as fault:
             self._producer = None
             log.log(logging.WARNING if fresh else logging.INFO, "the broker did not take a hint: %s", fault)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.utils import timezone
 
 from fleet import ids, statements
 from missions import hints
@@ -57,9 +56,11 @@ def insert(
     `state` is the mission's. `turn` is the place of the first in the fair order. `existing` has
     the sorties that the mission already holds, by key. `named` is given some of those queued, by type.
     """
-    now = timezone.now()
-    cursor.execute("SELECT at_once > 0 FROM missions_mission WHERE id = %(mission)s", {"mission": mission})
-    (limited,) = cursor.fetchone() or (False,)
+    cursor.execute(
+        "SELECT clock_timestamp(), EXISTS (SELECT FROM missions_mission WHERE id = %(mission)s AND at_once > 0)",
+        {"mission": mission},
+    )
+    now, limited = cursor.fetchone() or (None, False)
     cursor.execute("SELECT name FROM agents_agenttype WHERE at_once > 0")
     limited_types = {name for (name,) in cursor.fetchall()}
     known = dict(existing or {})

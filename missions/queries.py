@@ -9,9 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, F, Q, QuerySet
-from django.utils import timezone
 
-from fleet import errors, ids
+from fleet import clock, errors, ids
 from missions.models import Artifact, Attempt, Mission, Need, Output, Sortie
 from missions.states import MissionState, SortieState
 
@@ -70,7 +69,7 @@ def summary(mission: Mission, counted: dict[str, int] | None = None) -> dict[str
         },
         "created_at": _time(mission.created_at),
         "finished_at": _time(mission.finished_at),
-        "elapsed_s": round(((mission.finished_at or timezone.now()) - mission.created_at).total_seconds(), 3),
+        "elapsed_s": round(((mission.finished_at or clock.now()) - mission.created_at).total_seconds(), 3),
     }
 
 

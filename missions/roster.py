@@ -11,8 +11,8 @@ from uuid import UUID
 from django.conf import settings
 from django.db.models import Count, Q, QuerySet
 
-from agents import queries
 from agents.models import Agent, AgentType, Node
+from fleet import clock
 from missions.dispatch import stalled
 from missions.models import Mission, Sortie
 
@@ -21,7 +21,7 @@ WELL = {"well", "starting", "draining"}
 
 def rows(agents: Iterable[Agent], flown: Mapping[UUID, list[str]] | None = None) -> list[dict[str, Any]]:
     """Agents as programs read them, with the keys of what each flies."""
-    now = queries.clock()
+    now = clock.now()
     return [_row(one, (flown or {}).get(one.id, ()), now=now) for one in agents]
 
 
@@ -58,12 +58,27 @@ def flown_by(agents: Iterable[Agent], *, of: QuerySet[Mission] | None = None) ->
 
 
 def health(agents: list[Agent], *, types: Iterable[str | None] = (None,)) -> dict[str, Any]:
-    """`{well, agents: [{id, name, state, health}], missing}`: of these agents, and of these types (None: of all) those
-    that should have one and do not."""
+    """`{well, agents: [{id, name, state, health}], missing, remedy}`: of these agents, and of these types (None: of all)
+    those that should have one and do not; what to do about that."""
     found = verdicts(agents)
     missing = sorted(name for only in types for name in _without_agents(only))
     told = [{"id": one.ref, "name": one.name, "state": one.state, "health": found[one.id]} for one in agents]
-    return {"well": not missing and set(found.values()) <= WELL, "agents": told, "missing": missing}
+    return {
+        "well": not missing and set(found.values()) <= WELL,
+        "agents": told,
+        "missing": missing,
+        "remedy": _remedy(missing[0]) if missing else "",
+    }
+
+
+def _remedy(missing: str) -> str:
+    """For a type that has no agent: the first thing that is in its way."""
+    up = list(Node.objects.filter(up=True).order_by("name"))
+    if not up:
+        return "No node is up. Start one: manage.py fleet_node (fleet_up does it here)"
+    if all(node.cordoned for node in up):
+        return f"Every node that is up is cordoned. Lift it: manage.py fleet_agents uncordon {up[0].name}"
+    return f"Start one: manage.py fleet_agents spawn {missing}"
 
 
 def _without_agents(only: str | None) -> list[str]:
@@ -76,7 +91,7 @@ def _without_agents(only: str | None) -> list[str]:
 def verdicts(agents: list[Agent]) -> dict[UUID, str]:
     """How each gets on, in a word or a sentence."""
     idle_on_work = {agent.id for agent in stalled()}
-    verdicts, now = {}, queries.clock()
+    verdicts, now = {}, clock.now()
     for agent in agents:
         silent_s = (now - agent.heartbeat_at).total_seconds()
         if agent.state not in Agent.LIVE:

@@ -12,6 +12,8 @@ import psycopg
 from django.db import connections
 from psycopg.rows import tuple_row
 
+from fleet import postgres
+
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -38,6 +40,6 @@ def connect(*, name: str) -> Connection:
         if key not in {"cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"}
     }
     taken["options"] = f"{taken.get('options', '')} {_PINNED}".strip()
-    return psycopg.connect(
+    return postgres.connect(
         **taken, autocommit=True, row_factory=tuple_row, prepare_threshold=0, application_name=f"fleet {name}"[:63]
     )

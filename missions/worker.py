@@ -60,7 +60,8 @@ class EngineStep(bootsteps.StartStopStep):
         global _engine
         sandbox.harden_worker()
         shut_off, why = sandbox.available()
-        (log.info if shut_off else log.warning)(why)
+        if not shut_off:
+            log.warning(why)
         reaper.reap_strangers(fleet=flight.home_id())
         with suppress(OSError):  # the disk may be full or read only, which is no reason not to fly
             artifacts.sweep()

@@ -44,15 +44,16 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
                 f"{type} may have {kind.most_agents} agents in the whole fleet, and has {of_type}.",
                 hint="Raise the type's `most agents` in the admin, or terminate one first.",
             )
+        places, taken = sum(one.places for one in nodes), live.total()
+        if count > sum(max(0, one.places - live[one.id]) for one in nodes):
+            raise errors.Conflict(
+                f"{f'Node {node} has' if node else 'The nodes that are up have'} no room for {count} more:"
+                f" {taken} of {places} places are taken.",
+                hint="Terminate some, start a node on another host, or raise FLEET_NODE_PLACES and restart the node.",
+            )
         made = []
         for _ in range(count):
             home = max(nodes, key=lambda one: (one.places - live[one.id], -one.load / max(one.cpus, 1)))
-            if live[home.id] >= home.places:
-                raise errors.Conflict(
-                    f"{'Node ' + home.name if node else 'Every node'} is full"
-                    f" ({sum(live[one.id] for one in nodes)} agents in {sum(one.places for one in nodes)} places).",
-                    hint="Terminate some, start a node on another host, or raise FLEET_NODE_PLACES and restart the node.",
-                )
             live[home.id] += 1
             made.append(
                 lifecycle.spawned(

@@ -90,7 +90,7 @@ def _stop(child: Child) -> None:
         return
     with contextlib.suppress(psutil.NoSuchProcess):
         family = process.children(recursive=True)
-        process.send_signal(signal.SIGCONT)  # one that is paused would not hear
+        wake(child.pid)
         process.send_signal(child.stop_signal)
         _kill(wait([process], seconds=child.grace_s))
         _kill(wait(family, seconds=child.grace_s))
@@ -117,6 +117,16 @@ def _alive(process: psutil.Process) -> bool:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def wake(pid: int) -> None:
+    """SIGCONT to a process and all below it. What is halted does not hear that it is to end, and those that a server leaves
+    halted behind keep its successor from its memory."""
+    with contextlib.suppress(psutil.Error):
+        server = psutil.Process(pid)
+        for one in [server, *server.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                one.send_signal(signal.SIGCONT)
 
 
 def end_session(leader: int) -> None:

@@ -179,9 +179,9 @@ class Keeper:
             self.pid = self.response_s = self.memory_bytes = None
 
     async def _end(self, process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:
-        for what in (signal.SIGCONT, self.service.stop_signal):  # one that is paused would not hear
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(what)
+        await asyncio.to_thread(children.wake, process.pid)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(self.service.stop_signal)
         await self._changes.until(lambda: ended.done() or self._hurried, seconds=self.service.grace_s)
         if not ended.done():
             self._say(f"{self.service.name}: does not stop; killing it")

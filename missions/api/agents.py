@@ -61,11 +61,12 @@ class HealthAnswer(serializers.Serializer[Any]):
 
 
 class SystemHealthAnswer(serializers.Serializer[Any]):
-    """Whether all agents get on, and which types lack one."""
+    """Whether all agents get on, which types lack one, and what to do about that."""
 
     well = serializers.BooleanField(initial=True)
     agents = HealthAnswer(many=True)
     missing = serializers.ListField(child=serializers.CharField(), initial=[], help_text="types")
+    remedy = serializers.CharField(initial="", help_text="what to do about that")
 
 
 class SampleAnswer(serializers.Serializer[Any]):

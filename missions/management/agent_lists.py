@@ -131,8 +131,8 @@ def _health(command: OperatorCommand, options: dict[str, Any]) -> int:
     else:
         for one in told["agents"]:
             command.stdout.write(f"{one['id']}  {one['name']:<24} {one['state']:<10} {one['health']}")
-        for name in told["missing"]:
-            command.stdout.write(f"{name} has no agent. Start one: manage.py fleet_agents spawn {name}")
+        if told["missing"]:
+            command.stdout.write(f"Without an agent: {', '.join(told['missing'])}. {told['remedy']}")
     return 0 if told["well"] else UNWELL
 
 

@@ -147,7 +147,10 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
             f"manage.py fleet_agents cordon {options['node']}"
         )
     code = 0
-    if not options["no_wait"]:
+    if options["no_wait"]:
+        for agent in ordered:
+            command.say(f"{agent.ref}  {agent.name} is told to {'end now' if what == Agent.Order.NOW else what}")
+    else:
         code = _ended(command, ordered, patient=what == Agent.Order.DRAIN)
     if options["json"]:
         now = Agent.objects.select_related("type", "node").filter(id__in=[agent.id for agent in found]).order_by("id")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ def here(house: hosts.Hosts) -> Host:
 @pytest.fixture(scope="module")
 def far(house: hosts.Hosts) -> Host:
     """Reaches Postgres through one proxy and Redis through another."""
-    return house.add("far")
+    return house.add("far", FLEET_ANSWER_S="30")  # it waits for as long as its way is halted here
 
 
 @pytest.fixture
@@ -156,6 +158,30 @@ def test_what_is_said_too_late_over_a_way_that_was_halted_is_refused(
     assert str(Sortie.objects.get(mission=mission).attempts.get(number=2).result).endswith("/2")
     until(lambda: not hosts.alive(cut_off))
     until(lambda: Agent.objects.filter(type=kind, node=far.node, state="idle").exists())
+
+
+@pytest.mark.drill
+def test_a_postgres_that_is_halted_with_its_connections_open_hangs_nobody(
+    house: hosts.Hosts, kind: str, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    host = house.add("halted", FLEET_ANSWER_S="1", FLEET_DRAIN_S="1")
+    (agent,) = hosts.spawn(kind, host)
+    fleet.launch({"one": {"agent": kind, "run": f"echo $$ >> {pids}; exec sleep 600"}})
+    (pid,) = until(lambda: hosts.noted(pids))
+    host.database.halt()
+    env = {**os.environ, **host.addresses(), "FLEET_ANSWER_S": "1"}
+    command = [sys.executable, "manage.py", "fleet_agents", "list"]
+    said = subprocess.run(command, cwd=hosts.CHECKOUT, env=env, capture_output=True, text=True, timeout=15)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr.startswith("CommandError: Postgres does not answer")
+    until(lambda: hosts.gone(pid))
+    until(lambda: "could not renew the leases: nothing came for" in host.agent_log(agent))
+    until(lambda: "nothing came for" in host.log())
+    host.send(signal.SIGTERM)
+    assert host.process is not None
+    assert host.process.wait(15) == 0
+    house.drop(host)
 
 
 def test_an_order_that_was_given_while_its_host_was_cut_off_is_obeyed_afterwards(far: Host, kind: str) -> None:

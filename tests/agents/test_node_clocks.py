@@ -19,6 +19,7 @@ from agents import operations
 from agents.models import Agent, Node
 from fleet import ids
 from fleet.events.models import Event
+from missions import operations as operations_of_missions
 from missions.models import Sortie
 from tests.support import fleet, hosts
 from tests.support.hosts import Host, until
@@ -82,25 +83,41 @@ def test_hosts_whose_clocks_are_off_lose_nothing_and_obey_at_once(house: hosts.H
     until(lambda: not hosts.live("survey"), within_s=8)
 
 
+ASK = """
+import json
+from agents.models import Agent
+from fleet.readonly import ago
+from missions import queries, roster
+from tests.support import fleet
+(agent,) = Agent.objects.filter(node__name={host!r})
+mission = fleet.launch({{"waits": {{"agent": {idle!r}}}}})
+mission.refresh_from_db()
+print(json.dumps([roster.rows([agent])[0], roster.health([agent]), ago(agent.heartbeat_at), queries.summary(mission)]))
+"""
+
+
 @pytest.mark.parametrize("seconds", [SHIFT_S, -SHIFT_S])
-def test_an_operator_whose_clock_is_off_sees_how_long_ago_agents_were_heard(
+def test_an_operator_whose_clock_is_off_sees_how_long_ago_things_were_and_launches_nothing_of_long_ago(
     house: hosts.Hosts, library: Path, seconds: int
 ) -> None:
     hosts.kind("survey")
+    idle = hosts.kind("nobody").name
     host = house.add(f"right{seconds}")
     hosts.spawn("survey", host)
-
-    def told(*words: str) -> Any:
-        env = {**os.environ, **host.addresses(), "LD_PRELOAD": str(library), "FLEET_TEST_SHIFT": str(seconds)}
-        command = [sys.executable, "manage.py", "fleet_agents", *words, "--node", host.name, "--json"]
-        done = subprocess.run(command, env=env, cwd=hosts.CHECKOUT, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads(done.stdout)
-
-    (agent,) = told("list")
+    env = {**os.environ, **host.addresses(), "LD_PRELOAD": str(library), "FLEET_TEST_SHIFT": str(seconds)}
+    command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", ASK.format(host=host.name, idle=idle)]
+    done = subprocess.run(command, env=env, cwd=hosts.CHECKOUT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    agent, health, heard, mission = json.loads(done.stdout)
     assert 0 <= agent["heard_s_ago"] < 30
     assert 0 <= agent["age_s"] < 60
-    assert [one["health"] for one in told("health")["agents"]] == ["well"]
+    assert [one["health"] for one in health["agents"]] == ["well"]
+    assert heard.endswith("\u00a0s\u00a0ago")
+    assert 0 <= mission["elapsed_s"] < 30
+    waiting = Sortie.objects.get(mission=ids.decode(ids.MISSION, mission["id"]))
+    assert waiting.ready_at is not None
+    assert abs((waiting.ready_at - waiting.mission.created_at).total_seconds()) < 30
+    operations_of_missions.cancel(mission=waiting.mission_id)
     house.drop(host)
 
 

@@ -85,7 +85,7 @@ def test_an_agent_that_its_type_keeps_is_tried_again_until_it_comes_up(host: Hos
 
 def test_a_node_takes_no_more_agents_than_it_has_places(host: Host, kind: str) -> None:
     hosts.spawn(kind, host, count=2)
-    with pytest.raises(errors.Conflict, match=r"Node here is full \(3 agents in 3 places\)"):
+    with pytest.raises(errors.Conflict, match="Node here has no room for 2 more: 2 of 3 places"):
         operations.spawn(type=kind, node=host.name, count=2)
     assert len(hosts.live(kind)) == 2, "all that were asked for, or none"
     AgentType.objects.filter(name=kind).update(agents=9)

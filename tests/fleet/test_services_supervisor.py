@@ -148,18 +148,27 @@ def test_a_killed_process_is_started_again_and_after_the_limit_given_up_until_it
 
 
 def test_one_that_is_silent_for_too_long_is_started_anew_also_when_it_is_paused(tmp_path: Path) -> None:
+    """With its children, which have sessions of their own, as Postgres's have."""
     sign = tmp_path / "sign"
     sign.touch()
-    trial = Trial(tmp_path / "home", kept("base", probe=answers_when(sign), silent_s=0.2, probe_every_s=0.02))
+    parent = (
+        "import os, signal, sys, time; child = os.fork();"
+        "signal.signal(signal.SIGTERM, lambda *_: (os.kill(child, 15), os.wait(), sys.exit()) if child else sys.exit());"
+        "child or os.setsid(); time.sleep(600)"
+    )
+    trial = Trial(tmp_path / "home", kept("base", parent, probe=answers_when(sign), silent_s=0.2, probe_every_s=0.02))
 
     async def silence_it() -> None:
-        before = trial.service("base")["pid"]
-        os.kill(before, signal.SIGSTOP)
+        before = psutil.Process(trial.service("base")["pid"])
+        await trial.until(lambda: len(before.children()) == 1 and os.getsid(before.children()[0].pid) != before.pid)
+        family = [before, *before.children()]
+        for one in family:
+            one.send_signal(signal.SIGSTOP)
         sign.unlink()
         await trial.until(lambda: trial.service("base")["restarts"] == 1)
+        assert not any(one.is_running() for one in family)
         sign.touch()
         await trial.until(lambda: trial.service("base")["healthy"])
-        assert not psutil.pid_exists(before)
 
     assert trial.run(silence_it) == 0
     assert trial.kinds() == ["service.silent", "service.restarted"]

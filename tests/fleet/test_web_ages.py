@@ -18,6 +18,7 @@ def test_a_span_is_told_in_two_units_at_most(seconds: float, told: str) -> None:
     assert readonly.span(seconds).replace("\u00a0", " ") == told
 
 
+@pytest.mark.django_db
 def test_an_age_is_told_in_one() -> None:
     assert readonly.ago(timezone.now() - timedelta(minutes=3, seconds=7)) == "3\u00a0min\u00a0ago"
     assert readonly.ago(timezone.now() - timedelta(days=2, hours=5)) == "2\u00a0d\u00a0ago"

@@ -71,3 +71,12 @@ def test_no_more_hints_and_names_than_are_of_use(broker: redis.Redis) -> None:
     assert len(set(found)) == hints.MOST
     assert "{}" not in found
     assert Sortie.objects.filter(mission=mission, state="queued").count() == 40
+
+
+def test_hints_that_nobody_takes_do_not_pile_up_and_no_clock_ends_them(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, *["an old one"] * (hints.KEPT + 20))
+    fleet.launch({"a": {"agent": "security"}})
+    fleet.until(lambda: broker.llen(QUEUE) == hints.KEPT)
+    newest, *old = broker.lrange(QUEUE, 0, -1)
+    assert set(old) == {b"an old one"}
+    assert json.loads(newest)["headers"]["expires"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -10,6 +11,8 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+import psutil
 
 from fleet import credentials, endpoints, errors
 from fleet.home import Home
@@ -62,11 +65,20 @@ class Cluster:
                     raise
 
     def pause(self, name: str) -> None:
-        """SIGSTOP: it keeps its connections and answers nobody."""
-        self._processes[name].send_signal(signal.SIGSTOP)
+        """SIGSTOP, also to the processes that it has started: it keeps its connections and answers nobody."""
+        self._send(name, signal.SIGSTOP)
 
     def resume(self, name: str) -> None:
-        self._processes[name].send_signal(signal.SIGCONT)
+        self._send(name, signal.SIGCONT)
+
+    def _send(self, name: str, number: signal.Signals) -> None:
+        """A server that is halted starts no more processes, so it is the first to be told."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            server = psutil.Process(self.pid(name))
+            server.send_signal(number)
+            for one in server.children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.send_signal(number)
 
     def pid(self, name: str) -> int:
         return self._processes[name].pid

@@ -29,7 +29,7 @@ from fleet.celery import app
 from missions.control import Control
 from missions.hints import Hinter
 from missions.models import Attempt, Mission, Sortie
-from tests.support import fleet, ledger
+from tests.support import databases, fleet, ledger
 from tests.support.measuring import measured
 from tests.support.proxy import Proxy
 
@@ -157,17 +157,9 @@ class Hosts:
 def database(blocker: Any) -> Iterator[None]:
     """A database of its own for a whole module of tests, so that their hosts live on from one to the next. `blocker`:
     pytest-django's. No type keeps agents there."""
-    with blocker.unblock():
-        before, tests = connection.settings_dict["NAME"], connection.settings_dict["TEST"]["NAME"]
-        connection.close()
-        connection.settings_dict["TEST"]["NAME"] = f"hosts_{os.getpid()}"
-        connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
-        try:
-            AgentType.objects.update(agents=0)
-            yield
-        finally:
-            connection.creation.destroy_test_db(before, verbosity=0)
-            connection.settings_dict["TEST"]["NAME"] = tests
+    with databases.fresh(blocker):
+        AgentType.objects.update(agents=0)
+        yield
 
 
 @contextmanager

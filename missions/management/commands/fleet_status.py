@@ -9,9 +9,8 @@ from django.conf import settings
 from django.db import Error, connection
 from django.db.models import Count, Min
 
-from agents import queries
 from agents.models import Agent, AgentType, Node
-from fleet import services
+from fleet import clock, services
 from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand, without_postgres
 from fleet.services import detached, statuses
@@ -84,7 +83,7 @@ class Command(OperatorCommand):
 
 
 def _fleet() -> dict[str, Any]:
-    now = queries.clock()
+    now = clock.now()
     queued = {
         row["agent_type"]: row
         for row in Sortie.objects.filter(state="queued")
