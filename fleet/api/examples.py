@@ -61,10 +61,10 @@ def of(field: serializers.Field[Any, Any, Any, Any]) -> list[Any]:
     return [] if field.initial is type(field).initial else [field.to_representation(field.initial)]
 
 
-def words(media_type: str, example: str) -> dict[tuple[int, str], OpenApiResponse]:
+def words(media_type: str, example: str, *, status: int = 200) -> dict[tuple[int, str], OpenApiResponse]:
     """An answer that is no JSON, for `@endpoint`."""
     told = OpenApiResponse(OpenApiTypes.STR, examples=[OpenApiExample("as it comes", value=example)])
-    return {(200, media_type): told}
+    return {(status, media_type): told}
 
 
 def fill(document: dict[str, Any]) -> None:
