@@ -86,6 +86,16 @@ def test_each_launch_launches_and_the_plan_passes_the_check() -> None:
     assert ann.post("plans/check", check["example"]).status_code == 200
 
 
+def test_the_introduction_names_only_routes_that_there_are() -> None:
+    told = DOCUMENT["info"]["description"].replace("\n", " ").replace("{id}", "{ref}")
+    named = re.findall(r"(GET|POST|PATCH|DELETE) (/api/v1/[\w/{}|-]+)", told)
+    assert len(named) > 10
+    for method, path in named:
+        before, _, last = path.rpartition("/")
+        for one in last.split("|"):
+            assert method.lower() in DOCUMENT["paths"][f"{before}/{one}"], (method, path)
+
+
 def test_each_parameter_whose_form_is_not_plain_has_one() -> None:
     plain = {"integer", "boolean", "array"}
     for _, path, operation in OPERATIONS:
