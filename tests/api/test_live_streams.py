@@ -109,7 +109,7 @@ def test_nothing_is_missed_or_told_twice_while_writers_commit_out_of_order(web: 
 
 def test_who_comes_after_the_launch_may_begin_with_the_first_event(web: Web) -> None:
     ann = api.person("ann")
-    mission = mission_of(ann)
+    mission = live.mission_of(ann.user)
     launched = ann.get(f"missions/{mission.ref}/events?ordering=id").json()["results"]
     assert launched
     with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID="0-0") as whole:
