@@ -250,7 +250,6 @@ REST_FRAMEWORK = {
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Fleet",
-    "DESCRIPTION": "Missions, sorties and agents. How to sign in, and what all endpoints have in common: docs/api.md.",
     "VERSION": "1",
     "OAS_VERSION": "3.1.1",
     "SCHEMA_PATH_PREFIX": "/api/v1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -12,6 +13,7 @@ from fleet import ids
 from fleet.api import examples
 from fleet.api.serializers import Id
 
+INTRODUCTION = Path(__file__).with_name("introduction.md")
 KINDS = {
     "missions": ids.MISSION,
     "sorties": ids.SORTIE,
@@ -62,6 +64,7 @@ def tidy(result: dict[str, Any], **more: Any) -> dict[str, Any]:
             if {} in field.get("oneOf", []):  # any JSON value, or null: which is one, so it would be two of them
                 del field["oneOf"]
     examples.fill(result)
+    result["info"]["description"] = INTRODUCTION.read_text()
     return result
 
 

@@ -11,7 +11,7 @@ role matrix are made from it. A method without one answers nobody.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -21,21 +21,13 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fleet.api import conditional, idempotency
+from fleet.api import conditional, headers, idempotency
 from fleet.api.serializers import Strict
 
 Given: TypeAlias = Mapping[str, Any]
 Shape: TypeAlias = Any  # what drf-spectacular takes: a serializer, or its class, or OpenApiTypes
 
 METHODS = ("get", "post", "patch", "delete")
-_IDEMPOTENCY = OpenApiParameter(
-    "Idempotency-Key", {"type": "string", "examples": ["01997c5e-2f8a-7b31-9c44-5d1e6f7a8b90"]}, OpenApiParameter.HEADER,
-    description="The effect happens once, and the same answer is given, however often the request is sent.",
-)  # fmt: skip
-_IF_MATCH = OpenApiParameter(
-    "If-Match", {"type": "string", "examples": ['"9f86d081884c7d659a2feaa0c55ad015"']}, OpenApiParameter.HEADER,
-    required=True, description="The ETag of what was read; 412 if it changed.",
-)  # fmt: skip
 
 
 class Fault(serializers.Serializer[Any]):
@@ -83,10 +75,13 @@ def endpoint(
     query: type[Strict] | None = None,
     guarded: bool = False,
     secret: bool = False,
+    located: bool | None = None,
+    told: Sequence[OpenApiParameter] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
     """Declare a method of an ApiView. It is given `given` (the valid body) and `asked` (the valid query) where it takes
     them, and returns data, or a Response. `guarded`: a change needs If-Match (428 without, 412 where it does not fit).
-    `secret`: the answer holds a secret, so it is not kept for an Idempotency-Key."""
+    `secret`: the answer holds a secret, so it is not kept for an Idempotency-Key. `located`: it has a Location, as a 201
+    and a 202 have unless told. `told`: other headers that requests or answers have, for the document (fleet.api.headers)."""
 
     def declared(method: Callable[..., Any]) -> Callable[..., Response]:
         declaration = Endpoint(action=action, body=body, query=query, status=status, guarded=guarded)
@@ -111,7 +106,10 @@ def endpoint(
         call.endpoint = declaration  # type: ignore[attr-defined]
         verb = method.__name__
         parameters: list[Any] = [*([query] if query else [])]
-        parameters += [_IDEMPOTENCY] if verb == "post" and not secret else [_IF_MATCH] if guarded else []
+        parameters += [headers.IDEMPOTENCY_KEY] if verb == "post" and not secret else []
+        parameters += [headers.IF_MATCH, headers.ETAG] if guarded else []
+        parameters += [headers.LOCATION] if (status in {201, 202} if located is None else located) else []
+        parameters += told
         problem = OpenApiResponse(Problem, description="What is wrong, as application/problem+json")
         return extend_schema(
             summary=_summary(method),

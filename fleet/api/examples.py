@@ -33,6 +33,7 @@ _PROBLEMS = (
     (403, "permission_denied", "As user:ann (user) you may not do this (audit.list)."),
     (404, "not_found", f"There is no mission {ids.encode(ids.MISSION, ids.EXAMPLE)}."),
     (405, "method_not_allowed", 'Method "PUT" not allowed.'),
+    (408, "too_slow", "The body did not arrive within 30 s."),
     (409, "conflict", "The mission has succeeded; it cannot be cancelled."),
     (412, "changed", "It has changed since it was read. Read it again, and decide anew."),
     (413, "too_large", "The body is larger than 11,000,000 bytes."),
@@ -41,7 +42,9 @@ _PROBLEMS = (
     (422, "invalid_plan", "The plan has a fault."),
     (428, "if_match_required", "A change needs the If-Match header. Send the ETag of the last GET."),
     (429, "rate_limited", "Too many requests. Come again in 12 s."),
+    (429, "too_many_connections", "Your address has too many connections open."),
     (503, "unavailable", "Postgres does not answer."),
+    (503, "busy", "Too many requests are waiting here."),
 )
 _FAULTS: Mapping[str, Any] = {
     "invalid": {"pointer": "/priority", "code": "invalid", "detail": "A valid integer is required."},
@@ -61,10 +64,10 @@ def of(field: serializers.Field[Any, Any, Any, Any]) -> list[Any]:
     return [] if field.initial is type(field).initial else [field.to_representation(field.initial)]
 
 
-def words(media_type: str, example: str) -> dict[tuple[int, str], OpenApiResponse]:
+def words(media_type: str, example: str, *, status: int = 200) -> dict[tuple[int, str], OpenApiResponse]:
     """An answer that is no JSON, for `@endpoint`."""
     told = OpenApiResponse(OpenApiTypes.STR, examples=[OpenApiExample("as it comes", value=example)])
-    return {(200, media_type): told}
+    return {(status, media_type): told}
 
 
 def fill(document: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ _HEADERS = {"Cache-Control": "private, no-store, no-transform", "X-Accel-Bufferi
 
 class Asked(Strict):
     last_event_id = CharField(
-        max_length=40, required=False, initial="81714-20415", help_text="as the header Last-Event-ID has it"
+        max_length=40, required=False, initial="81714-20415", help_text="as the header has it, which is preferred"
     )
     ticket = CharField(
         max_length=100,

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from fleet import ids
 from fleet.access.actor import Actor
 from fleet.access.rules import Reach
+from fleet.api import headers
 from fleet.api.endpoints import Given, endpoint
 from fleet.api.examples import MOMENT, words
 from fleet.api.serializers import Strict, Text
@@ -47,7 +48,7 @@ class TicketAnswer(serializers.Serializer[Any]):
 
 
 class Tickets(LiveView):
-    @endpoint("tickets.create", body=Wanted, answer=TicketAnswer, status=201, secret=True)
+    @endpoint("tickets.create", body=Wanted, answer=TicketAnswer, status=201, secret=True, located=False)
     def post(self, request: Request, *, given: Given) -> Response:
         """Get a ticket with which a browser opens one stream, once."""
         text = tickets.issue(grant=self.grant(request), path=given["path"])
@@ -55,17 +56,18 @@ class Tickets(LiveView):
 
 
 class MissionStream(LiveView):
-    @endpoint("missions.read", query=Asked, answer=_STREAM)
+    @endpoint("missions.read", query=Asked, answer=_STREAM, told=[headers.LAST_EVENT_ID])
     def get(self, request: Request, ref: str, *, asked: Given) -> StreamingHttpResponse:
-        """Follow a mission: its events as they happen, as server-sent events."""
+        """Follow a mission: its events as they happen, as server-sent events. Each `data` is one as `GET …/events` lists
+        them. It begins at now, or behind the last id; `0-0` begins with the mission. By WebSocket: /ws/v1/missions/{id}."""
         mission = reach.mission(actor(request), ref)
         return _follow(self, request, asked, action="missions.read", scope=mission.id)
 
 
 class EventStream(LiveView):
-    @endpoint("events.list", query=Asked, answer=_STREAM)
+    @endpoint("events.list", query=Asked, answer=_STREAM, told=[headers.LAST_EVENT_ID])
     def get(self, request: Request, *, asked: Given) -> StreamingHttpResponse:
-        """Follow the missions that one sees; an admin hears of agents, nodes and services too."""
+        """Follow the missions that one sees; an admin hears of agents, nodes and services too. By WebSocket: /ws/v1/events."""
         return _follow(self, request, asked, action="events.list", scope=None)
 
 

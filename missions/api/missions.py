@@ -11,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fleet.api import conditional
+from fleet.api import conditional, headers
 from fleet.api.endpoints import Given, endpoint
 from fleet.api.paging import Paged, of, page
 from fleet.api.serializers import Json, Strict, Text
@@ -45,7 +45,7 @@ class Launch(Strict):
     plan = Json(
         most=settings.FLEET_PLAN_BYTES,
         required=False,
-        help_text="a plan as docs/plan.md has it: an object, or its YAML or JSON as a text",
+        help_text="an object, or its YAML or JSON as a text",
     )
     template = Text(max_length=60, required=False, help_text="the name of a plan that operators offer")
     objective = Text(max_length=20_000, required=False, help_text="what is to be done, in words; `agent` says by whom")
@@ -129,7 +129,11 @@ class PlanCheck(ApiView):
 
 
 class OneMission(ApiView):
-    @endpoint("missions.read", answer=shapes.OneMissionAnswer)
+    @endpoint(
+        "missions.read",
+        answer={200: shapes.OneMissionAnswer, 304: None},
+        told=[headers.IF_NONE_MATCH, headers.ETAG],
+    )
     def get(self, request: Request, ref: str) -> Response:
         """A mission."""
         mission = reach.mission(actor(request), ref)

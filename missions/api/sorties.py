@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fleet import errors
-from fleet.api import ranges
+from fleet.api import headers, ranges
 from fleet.api.endpoints import Given, endpoint
 from fleet.api.examples import words
 from fleet.api.paging import Paged, of, page
@@ -45,6 +45,13 @@ class TextQuery(Strict):
         required=False, min_value=1, max_value=2**31 - 1, help_text="the last one, unless told"
     )
     follow = serializers.BooleanField(default=False, help_text=f"go on while it prints, for {FOLLOWED_S} s at most")
+
+
+_TEXT = {
+    **words("text/plain", "1 of 10 files\n2 of 10 files\n"),
+    **words("text/plain", "of 10", status=206),
+    **words("text/plain", "", status=416),
+}
 
 
 class OneSortie(ApiView):
@@ -83,9 +90,9 @@ class Logs(ApiView):
 
 
 class LogText(ApiView):
-    @endpoint("sorties.read", query=TextQuery, answer=words("text/plain", "1 of 10 files\n2 of 10 files\n"))
+    @endpoint("sorties.read", query=TextQuery, answer=_TEXT, told=[headers.RANGE])
     def get(self, request: Request, ref: str, *, asked: Given) -> HttpResponse | StreamingHttpResponse:
-        """The same as plain text, for `curl`; takes byte ranges (RFC 9110, section 14)."""
+        """The same as plain text, for `curl`; takes byte ranges (RFC 9110, section 14), but not while it is followed."""
         sortie = reach.sortie(actor(request), ref)
         number = _attempt_of(sortie, asked.get("attempt"))
         if asked["follow"]:

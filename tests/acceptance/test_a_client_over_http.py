@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -47,17 +48,33 @@ class Http:
         self.document = self._ask("GET", f"{self.root}/schema?format=json")[1]
 
     def call(self, operation: str, body: Any = None, **path: str) -> tuple[int, Any]:
-        for address, methods in self.document["paths"].items():
-            for method, told in methods.items():
-                if told["operationId"] == operation:
-                    named = re.sub(r"\{(\w+)\}", lambda found: path[found[1]], address)
-                    return self._ask(method.upper(), self.root.removesuffix("/api/v1") + named, body)
-        raise AssertionError(f"the document names no {operation}")
+        method, address = self._find(operation, **path)
+        return self._ask(method, address, body)
+
+    def follow(self, operation: str, **path: str) -> Iterator[Any]:
+        """The events of a stream, from the first one on."""
+        method, address = self._find(operation, **path)
+        headers = {"Authorization": f"Bearer {self.token}", "Last-Event-ID": "0-0"}
+        with urllib.request.urlopen(
+            urllib.request.Request(address, headers=headers, method=method), timeout=30
+        ) as answer:
+            for line in answer:
+                if line.startswith(b"data: "):
+                    yield json.loads(line.removeprefix(b"data: "))
 
     def sign_in(self, name: str) -> None:
         status, pair = self.call("post_auth_token", {"username": name, "password": PASSWORD})
         assert status == 200, pair
         self.token = pair["access"]
+
+    def _find(self, operation: str, **path: str) -> tuple[str, str]:
+        """Method and address."""
+        for address, methods in self.document["paths"].items():
+            for method, told in methods.items():
+                if told["operationId"] == operation:
+                    named = re.sub(r"\{(\w+)\}", lambda found: path[found[1]], address)
+                    return method.upper(), self.root.removesuffix("/api/v1") + named
+        raise AssertionError(f"the document names no {operation}")
 
     def _ask(self, method: str, address: str, body: Any = None) -> tuple[int, Any]:
         data = None if body is None else json.dumps(body).encode()
@@ -100,7 +117,12 @@ def test_a_client_written_from_the_document_does_its_work_and_another_user_sees_
     status, mission = ann.call("post_missions", {"plan": plan, "params": {"who": "world"}})
     assert status == 201, mission
     ref = mission["id"]
-    until(lambda: ann.call("get_missions_id_progress", ref=ref)[1]["state"] == "succeeded")
+    followed = []
+    for event in ann.follow("get_missions_id_events_stream", ref=ref):
+        followed.append(event)
+        if event["kind"] == "mission.succeeded":
+            break
+    assert ann.call("get_missions_id_progress", ref=ref)[1]["state"] == "succeeded"
     _, sorties = ann.call("get_missions_id_sorties", ref=ref)
     greet, count, asked = sorties["results"]
     assert (greet["result"], count["state"]) == ({"output": "hello world\n"}, "succeeded")
@@ -111,6 +133,7 @@ def test_a_client_written_from_the_document_does_its_work_and_another_user_sees_
     _, log = ann.call("get_sorties_id_logs", ref=greet["id"])
     assert ("".join(piece["text"] for piece in log["pieces"]), log["ended"]) == ("hello world\n", True)
     _, events = ann.call("get_missions_id_events", ref=ref)
+    assert sorted(events["results"], key=str) == sorted(followed, key=str)
     assert {"mission.running", "sortie.running", "sortie.succeeded", "mission.succeeded"} <= {
         event["kind"] for event in events["results"]
     }

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import schemathesis
 from django.core.wsgi import get_wsgi_application
-from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import checks
@@ -31,21 +30,15 @@ HARMFUL = {"/api/v1/auth/logout"}  # would end the session with which the others
 
 
 @functools.cache
-def document() -> dict[str, Any]:
-    made: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
-    return made
-
-
-@functools.cache
 def described() -> Any:
     """The document as schemathesis has it, and the application that is to hold to it."""
-    made = schemathesis.openapi.from_dict(document())
+    made = schemathesis.openapi.from_dict(api.document())
     made.app = get_wsgi_application()
     return made
 
 
 def test_it_is_valid_and_names_every_route() -> None:
-    made = document()
+    made = api.document()
     validate_schema(made)
     assert made["openapi"].startswith("3.1")
     told = {path.removeprefix("/").replace("{ref}", "<str:ref>") for path in made["paths"]}
@@ -67,7 +60,7 @@ def test_it_and_its_page_are_open_and_load_nothing_from_elsewhere() -> None:
 
 OPERATIONS = [
     (path, method)
-    for path, methods in document()["paths"].items()
+    for path, methods in api.document()["paths"].items()
     for method in methods
     if path not in HARMFUL
 ]  # fmt: skip

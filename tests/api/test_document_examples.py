@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from django.test import Client as Browser
-from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator
 from rest_framework import serializers
 
@@ -21,7 +20,7 @@ from fleet.api.endpoints import valid
 from missions.models import Template
 from tests.support import api
 
-DOCUMENT: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+DOCUMENT = api.document()
 VIEWS = {f"/{address.replace('<str:ref>', '{ref}')}": view for address, view in routes()}
 OPERATIONS = [
     (method, path, operation) for path, methods in DOCUMENT["paths"].items() for method, operation in methods.items()
@@ -84,6 +83,16 @@ def test_each_launch_launches_and_the_plan_passes_the_check() -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["true"])
     assert [ann.post("missions", one).status_code for one in shown(launch)] == [201, 201, 201]
     assert ann.post("plans/check", check["example"]).status_code == 200
+
+
+def test_the_introduction_names_only_routes_that_there_are() -> None:
+    told = DOCUMENT["info"]["description"].replace("\n", " ").replace("{id}", "{ref}")
+    named = re.findall(r"(GET|POST|PATCH|DELETE) (/api/v1/[\w/{}|-]+)", told)
+    assert len(named) > 10
+    for method, path in named:
+        before, _, last = path.rpartition("/")
+        for one in last.split("|"):
+            assert method.lower() in DOCUMENT["paths"][f"{before}/{one}"], (method, path)
 
 
 def test_each_parameter_whose_form_is_not_plain_has_one() -> None:

@@ -107,6 +107,18 @@ def test_nothing_is_missed_or_told_twice_while_writers_commit_out_of_order(web: 
     assert set(heard) <= set(wanted)
 
 
+def test_who_comes_after_the_launch_may_begin_with_the_first_event(web: Web) -> None:
+    ann = api.person("ann")
+    mission = live.mission_of(ann.user)
+    launched = ann.get(f"missions/{mission.ref}/events?ordering=id").json()["results"]
+    assert launched
+    with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID="0-0") as whole:
+        tell(mission, "sortie.running")
+        whole.hears(len(launched) + 1)
+    assert [data for _, _, data in whole.events[:-1]] == launched
+    assert whole.kinds[-1] == "sortie.running"
+
+
 def test_who_comes_back_hears_what_happened_meanwhile_and_then_what_happens(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)

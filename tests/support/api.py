@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Collection
 from typing import Any
 
 from django.contrib.auth.models import Group, User
 from django.test import Client as DjangoClient
+from drf_spectacular.generators import SchemaGenerator
 
 from fleet.access import operations, tokens
 from fleet.access.models import Role
 
 PASSWORD = "long enough for this"
 V1 = "/api/v1"
+
+
+@functools.cache
+def document() -> dict[str, Any]:
+    """The OpenAPI document."""
+    made: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    return made
 
 
 class Client:

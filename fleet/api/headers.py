@@ -1,0 +1,34 @@
+"""The headers that requests and answers of the API may have, as its OpenAPI document tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from drf_spectacular.utils import OpenApiParameter
+
+
+def asked(name: str, example: str, description: str, *, required: bool = False) -> OpenApiParameter:
+    """One of a request."""
+    schema = {"type": "string", "examples": [example]}
+    return OpenApiParameter(name, schema, OpenApiParameter.HEADER, required=required, description=description)
+
+
+def told(name: str, example: str, description: str, *, by: Sequence[int]) -> OpenApiParameter:
+    """One that answers with these status codes always have."""
+    schema = {"type": "string", "examples": [example]}
+    return OpenApiParameter(
+        name, schema, OpenApiParameter.HEADER, response=list(by), required=True, description=description
+    )
+
+
+_TAG = '"9f86d081884c7d659a2feaa0c55ad015"'
+IDEMPOTENCY_KEY = asked(
+    "Idempotency-Key", "01997c5e-2f8a-7b31-9c44-5d1e6f7a8b90",
+    "The effect happens once, and the same answer is given, however often the request is sent.",
+)  # fmt: skip
+IF_MATCH = asked("If-Match", _TAG, "The ETag of what was read; 412 if it has changed since.", required=True)
+IF_NONE_MATCH = asked("If-None-Match", _TAG, "The ETag of what was read; 304 if it has not changed since.")
+RANGE = asked("Range", "bytes=0-1023", "One range of bytes: 206, or 416 where there is nothing in it.")
+LAST_EVENT_ID = asked("Last-Event-ID", "81714-20415", "The last id that was heard: all that happened since is told.")
+ETAG = told("ETag", _TAG, "Changes with the thing, for If-Match and If-None-Match.", by=[200])
+LOCATION = told("Location", "/api/v1/missions/msn_…", "Where to look.", by=[201, 202])
