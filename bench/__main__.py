@@ -147,6 +147,14 @@ def workloads(
     }
 
 
+def apart(module: str, *arguments: str, quick: bool) -> dict[str, Any]:
+    """What another process measures, with services and settings of its own."""
+    command = [sys.executable, "-m", module, *arguments, *(["--quick"] if quick else [])]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 def compare(results: dict[str, Any], kept: Path) -> list[str]:
     """Ratios that fell against the best kept run."""
     falls = []
@@ -169,13 +177,22 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round of each")
     parser.add_argument("--slow-disk", metavar="LIBRARY", help=argparse.SUPPRESS)
     parser.add_argument("--no-slow-disk", action="store_true", help="leave the slow disk out")
-    parser.add_argument("--only", metavar="NAME", nargs="+", default=[], help="only these measures; nothing is kept")
+    parser.add_argument(
+        "--only",
+        metavar="NAME",
+        nargs="+",
+        default=[],
+        help="only these measures (api: all of the API's); nothing is kept",
+    )
     options = parser.parse_args()
     rounds = 1 if options.quick else 3
     if options.slow_disk:
         sys.stdout.write(json.dumps(measure(rounds, slow=Path(options.slow_disk), only=frozenset(SLOW))))
         return
-    results = measure(rounds, slow=None, only=frozenset(options.only))
+    named = frozenset(options.only)
+    results = measure(rounds, slow=None, only=named) if named != {"api"} else {}
+    if not named or "api" in named:
+        results |= apart("bench.api", quick=options.quick)
     if options.only:
         show(results)
         return
@@ -184,16 +201,7 @@ def main() -> None:
         if library is None:
             say("The slow disk is left out (no C compiler, or asked for).")
         else:
-            command = [
-                sys.executable,
-                "-m",
-                "bench",
-                "--slow-disk",
-                str(library),
-                *(["--quick"] if options.quick else []),
-            ]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-            slow = json.loads(done.stdout)
+            slow = apart("bench", "--slow-disk", str(library), quick=options.quick)
             results |= {f"slow_{name}": result for name, result in slow.items()}
             results["slow_w1"]["of_fast"] = slow["w1"]["fleet_per_s"] / results["w1"]["fleet_per_s"]
     kept = ROOT / "build" / "bench"
