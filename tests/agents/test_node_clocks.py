@@ -9,11 +9,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 
 from agents import operations
 from agents.models import Agent, Node
@@ -124,9 +125,8 @@ def test_an_operator_whose_clock_is_off_sees_how_long_ago_things_were_and_launch
 def test_whether_a_node_of_a_name_is_up_is_not_for_the_clock_of_a_host_to_say(
     house: hosts.Hosts, library: Path
 ) -> None:
-    Node.objects.create(
-        name="taken", boot=str(ids.new()), pid=1, start_time=1.0, up=True
-    )  # on another host, just heard of
+    heard = Now() + timedelta(seconds=60)  # on another host; while the second one starts, it is heard of again
+    Node.objects.create(name="taken", boot=str(ids.new()), pid=1, start_time=1.0, up=True, heartbeat_at=heard)
     second = Host("taken", {"LD_PRELOAD": str(library), "FLEET_TEST_SHIFT": str(SHIFT_S)})
     try:
         second.start(wait=False)
