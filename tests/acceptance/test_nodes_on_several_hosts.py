@@ -74,7 +74,7 @@ def test_a_host_with_a_slow_way_is_slower_and_else_no_different(far: Host, kind:
     (agent,) = hosts.spawn(kind, far)
     until(lambda: "ready." in far.agent_log(agent))
     assert hosts.wait(fleet.launch({"first": {"agent": kind, "run": "true"}})).state == "succeeded"
-    far.database.delay_s = far.redis.delay_s = 0.2  # each way
+    far.database.delay_s = far.redis.delay_s = 0.08  # each way
     try:
         mission = fleet.launch({f"s{n}": {"agent": kind, "run": "true"} for n in range(2)})
         assert hosts.wait(mission).state == "succeeded"
