@@ -67,12 +67,8 @@ class Api:
         self.owners = [user.pk for user in users]
         scopes = ["read", "launch", "manage", "operate"]
         self.keys = [operations.create_key(user=user, name="bench", scopes=scopes).text for user in users]
-        command = ["uvicorn", "fleet.asgi:application", f"--port={self.port}", "--lifespan=off", "--no-access-log"]
-        self.web = subprocess.Popen(
-            [sys.executable, "-m", *command, "--log-level=warning", "--no-proxy-headers"],
-            cwd=ROOT,
-            env={**self.env, "FLEET_PROCESS": "web"},
-        )
+        command = [sys.executable, "-m", "fleet.web", f"--port={self.port}"]
+        self.web = subprocess.Popen(command, cwd=ROOT, env={**self.env, "FLEET_PROCESS": "web"})
         while True:
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", self.port)).close()

@@ -6,6 +6,7 @@ on several hosts share their tokens; `fleet_up` hands it on to the web process a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import secrets
@@ -27,9 +28,11 @@ def _key() -> str:
     if settings.FLEET_JWT_KEY:
         return str(settings.FLEET_JWT_KEY)
     path = settings.FLEET_HOME.private / "jwt.key"
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    if not path.exists():
+        draft = path.with_suffix(f".{os.getpid()}")
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(BYTES))
-    except FileExistsError:
-        pass
+        with contextlib.suppress(FileExistsError):  # another process was first, and its key is the key
+            os.link(draft, path)  # whole, or not at all
+        draft.unlink()
     return str(path.read_text())

@@ -41,22 +41,8 @@ def table(
         return python("manage.py", command)
 
     def web() -> Command:
-        options = ("--host=127.0.0.1", "--lifespan=off", "--no-access-log", "--timeout-graceful-shutdown=5")
-        ours = (
-            "--http=fleet.connections:Patient",
-            "--no-server-header",
-            "--no-proxy-headers",
-        )  # which proxies are believed: fleet/limits/addresses.py
-        sockets = (
-            "--ws-max-size=4096",
-            "--ws-per-message-deflate=false",
-            "--ws-ping-interval=15",
-            "--ws-ping-timeout=15",
-        )
-        port = choose("web", web_port)
-        env = {"FLEET_PROCESS": pool.WEB}
-        uvicorn = ("-m", "uvicorn", "fleet.asgi:application", "--port", port, *options, *ours, *sockets)
-        return python(*uvicorn, env=env, entrusted=frozenset({"FLEET_JWT_KEY"}))
+        command = ("-m", "fleet.web", "--port", choose("web", web_port))
+        return python(*command, env={"FLEET_PROCESS": pool.WEB}, entrusted=frozenset({"FLEET_JWT_KEY"}))
 
     stores = ("postgres", "valkey")  # both, so that nothing is changed where one of them refuses us
     prepared = ("prepare", "valkey")

@@ -1,0 +1,93 @@
+"""`python -m fleet.web --port N`: the site, served on loopback by FLEET_WEB_WORKERS processes that share a port.
+
+One process of Python uses one core. The first of them loads the site and forks the others, which share its memory, answer, and
+end with it; it only replaces those that end by themselves. uvicorn can start several processes too, but loads the site in each, and
+leaves them and the port behind when it is killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from types import FrameType
+
+import uvicorn
+from django.conf import settings
+
+HOST = "127.0.0.1"
+AGAIN_S = 1.0  # after which one that ended is replaced
+STOPS = (signal.SIGTERM, signal.SIGINT)
+_PR_SET_PDEATHSIG = 1
+
+log = logging.getLogger("fleet.web")
+
+
+class Workers:
+    """The processes that answer. Stops when it is told to, and all of them with it."""
+
+    def __init__(self, config: uvicorn.Config, listening: socket.socket) -> None:
+        self._config, self._listening = config, listening
+        self._pids: set[int] = set()
+        self._stopping = False
+
+    def keep(self, count: int) -> None:
+        """So many at all times, until SIGTERM or SIGINT."""
+        for number in STOPS:
+            signal.signal(number, self._stop)
+        while self._pids or not self._stopping:
+            while len(self._pids) < count and not self._stopping:
+                self._fork()
+            pid, status = os.wait()
+            self._pids.discard(pid)
+            if not self._stopping:
+                log.error("web worker %d ended (%s) and is replaced", pid, os.waitstatus_to_exitcode(status))
+                time.sleep(AGAIN_S)
+
+    def _fork(self) -> None:
+        parent = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # or one that came now would stop all but the new one
+        if pid := os.fork():
+            self._pids.add(pid)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+            return
+        for number in STOPS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        if sys.platform.startswith("linux"):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == parent:
+            uvicorn.Server(self._config).run(sockets=[self._listening])
+        os._exit(0)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+        for pid in self._pids:
+            os.kill(pid, signal.SIGTERM)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m fleet.web", description=__doc__)
+    parser.add_argument("--port", type=int, default=8000)
+    port = parser.parse_args().port
+    from fleet.asgi import application  # noqa: PLC0415  (it sets Django up, which sends the logs where they belong)
+
+    config = uvicorn.Config(
+        application, host=HOST, port=port, lifespan="off", log_config=None, access_log=False, server_header=False,
+        proxy_headers=False,  # which proxies are believed: fleet/limits/addresses.py
+        http="fleet.connections:Patient", timeout_graceful_shutdown=5,
+        ws_max_size=4_096, ws_per_message_deflate=False, ws_ping_interval=15, ws_ping_timeout=15,
+    )  # fmt: skip
+    listening = config.bind_socket()
+    gc.freeze()  # what is loaded by now is shared, as long as nobody looks through it
+    Workers(config, listening).keep(settings.FLEET_WEB_WORKERS)
+
+
+if __name__ == "__main__":
+    main()
