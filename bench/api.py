@@ -25,7 +25,7 @@ from bench.clients import Ask, Client, Seen, closed_loop, open_loop
 from tests.support import cluster
 
 ROOT = Path(__file__).resolve().parents[1]
-FEW, MANY = 10, 10_000  # missions; each has ten sorties, a hundred events
+FEW, MANY = 1_000, 10_000  # missions; each has ten sorties, a hundred events
 USERS = 10
 READS_PER_S, LAUNCHES_PER_S, CONNECTIONS = 60, 5, 50
 SETTINGS = {
