@@ -19,6 +19,7 @@ from fleet.api.views import ApiView, actor
 from missions import operations, queries, reach
 from missions.api import flying, launching, shapes
 from missions.models import Attempt, Mission, Need, Sortie
+from missions.plan import structure
 from missions.states import MissionState, SortieState
 
 NODES = 2_000  # of a graph, in one answer
@@ -126,6 +127,13 @@ class PlanCheck(ApiView):
             "sorties": [one.key for one in read.sorties][:NODES],
             "executes": any(one.executes for one in read.sorties),
         }
+
+
+class PlanSchema(ApiView):
+    @endpoint("root.read", answer=shapes.PlanSchemaAnswer)
+    def get(self, request: Request) -> Response:
+        """What a plan may hold, as a JSON Schema (draft 2020-12), for editors and clients."""
+        return Response({"schema": structure.SCHEMA})
 
 
 class OneMission(ApiView):

@@ -202,6 +202,16 @@ class Checked(serializers.Serializer[Any]):
     executes = serializers.BooleanField(initial=True, help_text="whether launching it needs plan.execute")
 
 
+class PlanSchemaAnswer(serializers.Serializer[Any]):
+    """The form of plans."""
+
+    schema = serializers.DictField(
+        child=serializers.JSONField(),
+        initial={"type": "object", "required": ["sorties"]},
+        help_text="JSON Schema, 2020-12",
+    )
+
+
 class LeaseAnswer(serializers.Serializer[Any]):
     """A sortie that is to be flown now, and the token that proves who may."""
 

@@ -11,6 +11,7 @@ _MISSION, _SORTIE, _AGENT = f"{V1}/missions/<str:ref>", f"{V1}/sorties/<str:ref>
 
 urlpatterns = [
     path(f"{V1}/missions", missions.Missions.as_view(), name="api-missions"),
+    path(f"{V1}/plans/schema", missions.PlanSchema.as_view(), name="api-plan-schema"),
     path(f"{V1}/plans/check", missions.PlanCheck.as_view(), name="api-plan-check"),
     path(f"{V1}/templates", templates.Templates.as_view(), name="api-templates"),
     path(_MISSION, missions.OneMission.as_view(), name="api-mission"),

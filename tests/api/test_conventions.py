@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from django.db import connection
 
@@ -211,3 +212,11 @@ def test_what_may_run_no_code_adds_none_either() -> None:
             assert "runs code" in client.get(f"missions/{made}/sorties").json()["results"][0]["error"]
     engine.stop(within_s=5)
     assert came == {"eve": ("failed", ["task"]), "ann": ("succeeded", ["more", "task"])}
+
+
+def test_the_schema_of_plans_accepts_what_can_be_launched() -> None:
+    ann = api.person("ann")
+    schema = ann.get("plans/schema").json()["schema"]
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert jsonschema_rs.is_valid(schema, api.PLAN)
+    assert not jsonschema_rs.is_valid(schema, {**api.PLAN, "sortie": {}})
