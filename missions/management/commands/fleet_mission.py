@@ -93,8 +93,7 @@ class Command(OperatorCommand):
         logs.add_argument("--attempt", type=arguments.count, help="which one; the last unless told")
         logs.add_argument("-f", "--follow", action="store_true", help="go on until the attempt ends")
         chosen += [one.add_argument("sortie", nargs="?", help="only this one") for one in (cancel, retry)]
-        for argument in chosen:
-            completing.completed(argument, by=completing.sorties)
+        completing.completed(*chosen, by=completing.sorties)
         for one in (cancel, pause):
             one.add_argument("--reason", default="", help="kept with the mission and in its events")
 
