@@ -16,6 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.core.exceptions import ImproperlyConfigured
+
+# What stands there is no folder, or lies where there are none.
+NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -45,13 +50,20 @@ class Home:
         """Make the folders that are not there yet, each with its mode.
 
         PermissionError where they are another user's. Root is refused too, though it may: what it would write there the
-        owner could not read any more.
+        owner could not read any more. ImproperlyConfigured where there can be no such folders.
         """
-        with suppress(FileNotFoundError):
-            if (owner := self.private.stat().st_uid) != os.geteuid():
-                raise PermissionError(errno.EPERM, f"it belongs to {_called(owner)}", str(self.private))
-        for folder in (self.root, self.private, self.scratch, self.artifacts, self.logs, self.run):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with suppress(FileNotFoundError):
+                if (owner := self.private.stat().st_uid) != os.geteuid():
+                    raise PermissionError(errno.EPERM, f"it belongs to {_called(owner)}", str(self.private))
+            for folder in (self.root, self.private, self.scratch, self.artifacts, self.logs, self.run):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as fault:
+            if fault.errno not in NO_PLACE:
+                raise
+            raise ImproperlyConfigured(
+                f"The fleet's folder {self.root} cannot be made ({fault.strerror}). Name another with FLEET_HOME."
+            ) from fault
 
 
 def locate(base: Path) -> Home:

@@ -41,7 +41,9 @@ def find_sortie(mission: Mission, text: str) -> Sortie:
     if found is None and text.startswith(ids.SORTIE + "_"):
         found = there.filter(id=ids.decode(ids.SORTIE, text)).first()
     if found is None:
-        raise errors.NotFound(f"{mission.name} has no sortie {text!r}.", hint="See `manage.py fleet_mission show`.")
+        raise errors.NotFound(
+            f"{mission.name} has no sortie {text!r}.", hint=f"See `manage.py fleet_mission show {mission.ref}`."
+        )
     return found
 
 
@@ -153,7 +155,8 @@ def _page(mission: Mission, sorties: Sequence[Sortie], *, results: bool) -> Iter
             "progress": attempt.progress if attempt and one.state == SortieState.RUNNING else None,
             "note": attempt.note if attempt and one.state == SortieState.RUNNING else "",
             "result": attempt.result if results and attempt and attempt.state == Attempt.State.SUCCEEDED else None,
-            "error": attempt.error if attempt and attempt.error else None,
+            # The rows are read after their sorties: what ran at that moment may have ended, and its attempt with an error.
+            "error": attempt.error or None if attempt and one.state != SortieState.RUNNING else None,
             "tolerated": one.allow_failure and one.state == SortieState.FAILED,
         }
 

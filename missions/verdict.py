@@ -32,7 +32,7 @@ def judge(*, claim: Claim, spec: SortieSpec, evidence: Evidence, added: tuple[So
             added=added,
         )
     if evidence.stopped is StopReason.CANCELLED:
-        return _ended(claim, evidence, state="cancelled", outcome="cancelled", error="cancelled while it ran")
+        return _ended(claim, evidence, state="cancelled", outcome="cancelled", error="It was cancelled while it ran.")
     return failed(claim=claim, spec=spec, error=evidence.error or "it failed without saying why", evidence=evidence)
 
 

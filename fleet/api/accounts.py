@@ -25,7 +25,9 @@ from fleet.limits.rates import Kind
 
 LONGEST_TOKEN = 4_096
 OUTCOMES = ("ok", "denied", "failed")
-REFRESH = "eyJhbGciOiJIUzI1NiJ9.eyJ0eXAiOiJyZWZyZXNoIn0.q83K"  # in the document's examples
+# In the document's examples.
+ACCESS = "eyJhbGciOiJIUzI1NiJ9.eyJ0eXAiOiJhY2Nlc3MifQ.x2Vw"  # pragma: allowlist secret
+REFRESH = "eyJhbGciOiJIUzI1NiJ9.eyJ0eXAiOiJyZWZyZXNoIn0.q83K"  # pragma: allowlist secret
 
 
 class SignIn(Strict):
@@ -52,7 +54,7 @@ class SignOut(Strict):
 class PairAnswer(serializers.Serializer[Any]):
     """An access token (Authorization: Bearer …), its life in seconds, and the refresh token for the next pair."""
 
-    access = serializers.CharField(initial="eyJhbGciOiJIUzI1NiJ9.eyJ0eXAiOiJhY2Nlc3MifQ.x2Vw")
+    access = serializers.CharField(initial=ACCESS)
     refresh = serializers.CharField(initial=REFRESH)
     expires_in = serializers.IntegerField(initial=300, help_text="seconds; of the access token")
 

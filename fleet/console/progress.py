@@ -72,7 +72,7 @@ class Board:
         if self.live:
             self.live.update(self._picture(summary, items))
             return
-        total, done = summary["sorties"]["total"], _done(summary)
+        total, done = summary["sorties"]["total"], _done(summary, items)
         untold = BEFORE if total <= MOST_LINES else {*BEFORE, "running"}
         for item in items:
             before, now = self._told.get(item["key"]), (item["state"], item["attempt"])
@@ -106,7 +106,7 @@ class Board:
                 *([Text(item["agent_type"], style="dim")] if wide else []),
                 Text(lines.one(what or ""), style="dim"),
             )
-        total, done = summary["sorties"]["total"], _done(summary)
+        total, done = summary["sorties"]["total"], _done(summary, items)
         counted = summary["sorties"]
         busy = ", ".join(f"{counted[state]} {state}" for state in ("running", "failed") if counted[state])
         foot = Table.grid(padding=(0, 2))
@@ -118,7 +118,10 @@ class Board:
         return Group(table, *([Text(rest, style="dim")] if total > len(items) else []), foot)
 
 
-def _done(summary: Mapping[str, Any]) -> int:
+def _done(summary: Mapping[str, Any], items: list[dict[str, Any]]) -> int:
+    """How many have ended. By the items, where they are all of them: they were read a moment after the summary."""
+    if len(items) == summary["sorties"]["total"]:
+        return sum(item["state"] in ENDED for item in items)
     return sum(summary["sorties"][state] for state in ENDED)
 
 

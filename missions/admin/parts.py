@@ -56,8 +56,11 @@ def state(sortie: Sortie) -> str:
 
 
 def clamped(text: str) -> SafeString:
-    """A text or link in a column of a list: narrow where it is short, of several lines where it is long."""
-    return format_html('<div style="max-width: 18rem; white-space: normal; overflow-wrap: anywhere">{}</div>', text)
+    """A text or link in a column of a list: narrow where it is short, of several lines where it is long.
+
+    `break-word`: a column is not made narrower than its words, as it is with `anywhere`.
+    """
+    return format_html('<div style="max-width: 18rem; white-space: normal; overflow-wrap: break-word">{}</div>', text)
 
 
 def link(row: Model, text: str) -> SafeString:

@@ -11,6 +11,7 @@ from fleet import errors
 from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand
 from missions import roster
+from missions.management import completing
 
 UNWELL = 1
 
@@ -19,7 +20,8 @@ def add_arguments(actions: Any) -> None:
     listing = actions.add_parser("list", help="the live agents and what they fly")
     listing.add_argument("--all", action="store_true", help="those that have ended too")
     status = actions.add_parser("status", help="how many there are and where; all about one, where it is named")
-    status.add_argument("agent", nargs="?", help="its id (agt_…) or its name (backend-1)")
+    named = status.add_argument("agent", nargs="?", help="its id (agt_…) or its name (backend-1)")
+    completing.completed(named, by=completing.agents)
     health = actions.add_parser("health", help="whether each agent gets on; exit code 1 where one does not")
     for one in (listing, health):
         narrowed(one)
@@ -31,8 +33,10 @@ def add_arguments(actions: Any) -> None:
 
 def narrowed(parser: ArgumentParser) -> None:
     """The options that choose among agents."""
-    parser.add_argument("--type", metavar="TYPE", help="only agents of this type")
-    parser.add_argument("--node", metavar="NODE", help="only agents on this node")
+    of_type = parser.add_argument("--type", metavar="TYPE", help="only agents of this type")
+    completing.completed(of_type, by=completing.types)
+    on_node = parser.add_argument("--node", metavar="NODE", help="only agents on this node")
+    completing.completed(on_node, by=completing.nodes)
 
 
 def act(command: OperatorCommand, options: dict[str, Any]) -> int:

@@ -18,7 +18,7 @@ from fleet import errors, ids, statements
 from fleet.console import arguments, documents, lines
 from fleet.management.operator import OperatorCommand
 from missions import flight
-from missions.management import showing
+from missions.management import completing, showing
 from missions.models import Attempt
 
 LOOK_S = 0.3
@@ -30,7 +30,8 @@ Piece = dict[str, Any]
 
 def add_arguments(actions: Any) -> None:
     logs = actions.add_parser("logs", help="what an agent printed, and what it flew")
-    logs.add_argument("agent", help="its id (agt_…) or its name (backend-1)")
+    named = logs.add_argument("agent", help="its id (agt_…) or its name (backend-1)")
+    completing.completed(named, by=completing.agents)
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the agent (or the attempt) has ended")
     logs.add_argument(
         "--lines", type=arguments.count, metavar="N", help="begin with the last N lines of its own output"

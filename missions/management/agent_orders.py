@@ -15,7 +15,7 @@ from fleet import errors
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
 from missions import operations, plan, roster
-from missions.management import agent_lists, watching
+from missions.management import agent_lists, completing, watching
 from missions.models import Mission
 
 LOOK_S = 0.05
@@ -24,7 +24,7 @@ FAILED, TIMED_OUT = 1, 3
 
 def add_arguments(actions: Any) -> None:
     spawn = actions.add_parser("spawn", help="start agents of a type; with a task, launch that for the type as well")
-    spawn.add_argument("type", metavar="TYPE")
+    completing.completed(spawn.add_argument("type", metavar="TYPE"), by=completing.types)
     spawn.add_argument(
         "task", metavar="TASK", nargs="?", help="a prompt; a mission of one sortie is launched and watched"
     )
@@ -34,7 +34,8 @@ def add_arguments(actions: Any) -> None:
     terminate = actions.add_parser("terminate", help="end agents; what does not end in time goes back to the queue")
     terminate.add_argument("--now", action="store_true", help="stop what they fly at once; it goes back to the queue")
     for one in (drain, terminate):
-        one.add_argument("agents", nargs="*", metavar="ID", help="ids (agt_…) or names (backend-1)")
+        named = one.add_argument("agents", nargs="*", metavar="ID", help="ids (agt_…) or names (backend-1)")
+        completing.completed(named, by=completing.agents)
         agent_lists.narrowed(one)
         one.add_argument("--all", action="store_true", help="every live agent")
         one.add_argument("--reason", default="", help="kept with the agent and in its events")
@@ -43,13 +44,15 @@ def add_arguments(actions: Any) -> None:
     cordon = actions.add_parser("cordon", help="let nodes take no new agents; those that they have stay")
     uncordon = actions.add_parser("uncordon", help="let nodes take new agents again")
     for one in (cordon, uncordon):
-        one.add_argument("nodes", nargs="+", metavar="NODE", help="names, as `fleet_agents status` shows them")
+        nodes = one.add_argument("nodes", nargs="+", metavar="NODE", help="names, as `fleet_agents status` shows them")
+        completing.completed(nodes, by=completing.nodes)
         one.add_argument("--reason", default="", help="kept in the event")
 
 
 def spawn_options(parser: Any) -> None:
     """What `fleet_agents spawn` and `fleet_spawn` have in common."""
-    parser.add_argument("--node", metavar="NODE", help="on this node; else where most places are free")
+    node = parser.add_argument("--node", metavar="NODE", help="on this node; else where most places are free")
+    completing.completed(node, by=completing.nodes)
     parser.add_argument("--concurrency", type=arguments.count, help="sorties at once; else as its type says")
     parser.add_argument("--no-wait", action="store_true", help="return when it is ordered")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")

@@ -9,7 +9,7 @@ from agents import queries
 from agents.models import Agent
 from fleet.console import documents, lines, repeating, sparks
 from fleet.management.operator import OperatorCommand
-from missions.management import agent_lists
+from missions.management import agent_lists, completing
 
 MOST_ROWS = 40
 BAR = 20  # columns of a history's bars
@@ -17,7 +17,8 @@ BAR = 20  # columns of a history's bars
 
 def add_arguments(actions: Any) -> None:
     resources = actions.add_parser("resources", help="processors and memory in use, by live agent; one agent's history")
-    resources.add_argument("agent", nargs="?", help="its id (agt_…) or its name (backend-1)")
+    named = resources.add_argument("agent", nargs="?", help="its id (agt_…) or its name (backend-1)")
+    completing.completed(named, by=completing.agents)
     agent_lists.narrowed(resources)
     resources.add_argument("--json", action="store_true", help="one JSON document on standard output")
     resources.add_argument("--watch", **repeating.ARGUMENT)

@@ -9,11 +9,15 @@ from fleet import errors
 from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand
 from missions import scaling
+from missions.management import completing
 
 
 def add_arguments(actions: Any) -> None:
     autoscale = actions.add_parser("autoscale", help="what the autoscaler would do now, and why; turn it on and off")
-    autoscale.add_argument("types", nargs="*", metavar="TYPE", help="only these types; with --on and --off, for these")
+    types = autoscale.add_argument(
+        "types", nargs="*", metavar="TYPE", help="only these types; with --on and --off, for these"
+    )
+    completing.completed(types, by=completing.types)
     turned = autoscale.add_mutually_exclusive_group()
     turned.add_argument("--on", action="store_true", help="let it act for these types")
     turned.add_argument("--off", action="store_true", help="let it act for them no more")

@@ -1,4 +1,7 @@
-"""What the Tab key offers for missions and sorties. Quiet and quick: without a database it offers nothing."""
+"""What the Tab key offers for missions, sorties, agents, their types and nodes.
+
+Quiet and quick: without a database it offers nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from agents.models import AgentType, Node
+from agents.queries import live
 from fleet import ids
 from missions import queries
 from missions.models import Mission, Sortie
@@ -17,9 +22,10 @@ PATIENCE_S = 2.0
 MOST_MISSIONS, MOST_SORTIES = 50, 500
 
 
-def completed(argument: Action, *, by: Callable[..., list[str]]) -> None:
-    """Let argcomplete ask `by` for what the argument may be."""
-    argument.completer = by  # type: ignore[attr-defined]
+def completed(*arguments: Action, by: Callable[..., list[str]]) -> None:
+    """Let argcomplete ask `by` for what the arguments may be."""
+    for argument in arguments:
+        argument.completer = by  # type: ignore[attr-defined]
 
 
 def missions(prefix: str = "", **_: Any) -> list[str]:
@@ -35,6 +41,25 @@ def sorties(prefix: str = "", *, parsed_args: Namespace, **_: Any) -> list[str]:
     with quietly() as found:
         there = Sortie.objects.filter(mission=queries.find(parsed_args.mission), key__startswith=prefix)
         found += there.order_by("turn", "id").values_list("key", flat=True)[:MOST_SORTIES]
+    return found
+
+
+def agents(prefix: str = "", **_: Any) -> list[str]:
+    """The names of the live agents."""
+    with quietly() as found:
+        found += [agent.name for agent in live()]
+    return [one for one in found if one.startswith(prefix)]
+
+
+def types(prefix: str = "", **_: Any) -> list[str]:
+    with quietly() as found:
+        found += AgentType.objects.filter(name__startswith=prefix).order_by("name").values_list("name", flat=True)
+    return found
+
+
+def nodes(prefix: str = "", **_: Any) -> list[str]:
+    with quietly() as found:
+        found += Node.objects.filter(name__startswith=prefix).order_by("name").values_list("name", flat=True)
     return found
 
 

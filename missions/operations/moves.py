@@ -35,6 +35,11 @@ def mission(*, id: UUID, to: MissionState, by: str, reason: str = "", **changes:
 
 
 _HINTS = {
+    ("planned", "pause"): "It has not been started.",
+    ("paused", "pause"): "It is paused already.",
+    ("cancelling", "pause"): "It is being cancelled.",
+    ("cancelling", "cancel"): "It is being cancelled already.",
+    **{(state, by): "It has ended." for state in ("succeeded", "failed", "cancelled") for by in ("pause", "cancel")},
     ("running", "resume"): "It is running already.",
     ("succeeded", "resume"): "It has ended, and well.",
     ("failed", "resume"): "It has ended; retry it.",

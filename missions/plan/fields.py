@@ -178,7 +178,7 @@ def check_output(*, value: str, path: Path, faults: Faults) -> None:
 def check_agent(*, name: str, path: Path, surroundings: Surroundings, faults: Faults) -> None:
     """An agent type that there is, as far as anybody can say here."""
     if surroundings.types is not None and name not in surroundings.types:
-        fix = faults.resembling(name, surroundings.types) or f"The agent types are {types(surroundings)}."
+        fix = faults.resembling(name, surroundings.types) or f"Write {types(surroundings)}."
         faults.add(path, f"There is no agent type {quoted(name)}.", fix)
 
 

@@ -131,4 +131,5 @@ def _check_json(value: Json, depth: int) -> None:
 
 
 def _shown(value: Json) -> str:
-    return quoted(value if isinstance(value, str) else json.dumps(value, default=str))
+    """A text in quotes; anything else as JSON without them, so that 3 and "3" are told apart."""
+    return quoted(value) if isinstance(value, str) else quoted(json.dumps(value, default=str))[1:-1]

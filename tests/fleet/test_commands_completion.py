@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agents import operations as agents
 from tests.support import fleet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,8 +69,11 @@ def test_what_is_unknown_or_away_offers_nothing_and_says_nothing(nowhere: dict[s
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_missions_and_their_sorties_are_offered(subprocess_environment: dict[str, str]) -> None:
+def test_missions_sorties_types_and_nodes_are_offered(subprocess_environment: dict[str, str]) -> None:
     first, second = fleet.launch({"one": {}}), fleet.launch({"ada": {}, "alan": {}, "grace": {}})
     assert set(tab("fleet fleet_mission show ", subprocess_environment)) == {"latest", first.ref, second.ref}
     assert tab("fleet fleet_mission logs latest a", subprocess_environment) == ["ada", "alan"]
     assert tab(f"fleet fleet_mission cancel {first.ref} ", subprocess_environment) == ["one"]
+    agents.join(name="here", pid=1, start_time=0.0)
+    assert tab("fleet fleet_agents spawn d", subprocess_environment) == ["documentation"]
+    assert tab("fleet fleet_agents drain --node ", subprocess_environment) == ["here"]

@@ -140,3 +140,8 @@ def test_the_api_locks_out_too_and_answers_with_a_problem() -> None:
     told = json.loads(answer.content)
     assert (told["code"], told["status"], told["request_id"]) == ("locked_out", 429, answer["X-Request-ID"])
     assert ask(web.PASSWORD).status_code == 429
+
+
+def test_who_opens_the_page_itself_comes_to_the_admin() -> None:
+    answer = Client().post(PAGE, {"username": "ann", "password": web.PASSWORD})
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/")

@@ -180,7 +180,8 @@ def test_a_dry_run_launches_nothing_and_refuses_what_needs_no_database(
     path.write_text(
         f"mission: M\ninputs: {{who: {{enum: [ada]}}}}\nsorties:\n  a: {{agent: {agent}, driver: scripted}}\n"
     )
-    assert mission("run", str(path), "--param", f"who={given}", "--dry-run").code == code
+    done = mission("run", str(path), "--param", f"who={given}", "--dry-run", "--json")
+    assert (done.code, done.json["valid"]) == (code, code == 0)
     assert not Mission.objects.exists()
 
 
@@ -318,10 +319,11 @@ def test_a_mission_that_is_not_there_is_named_and_one_that_cannot_be_is_wrong_us
 
 @pytest.mark.parametrize("action", ["logs", "cancel", "retry"])
 def test_a_sortie_that_is_not_there_is_named(action: str) -> None:
-    fleet.launch({"one": {}})
+    there = fleet.launch({"one": {}})
     for text in ("two", ids.encode(ids.SORTIE, ids.new()), "a\udcff"):
         done = mission(action, "latest", text)
         assert (done.code, "has no sortie" in done.err) == (1, True), text
+        assert f"See `manage.py fleet_mission show {there.ref}`." in done.err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.utils import timezone
 
@@ -202,6 +203,13 @@ def test_a_folder_that_one_may_not_use_ends_with_4_and_says_so(tmp_path: Path) -
         assert done.stderr.startswith(f"You may not use {forbidden} (")
     except OSError as fault:
         pytest.skip(f"/sys is something else here: {fault}")
+
+
+@pytest.mark.parametrize("name", ["file", "file/home", "n" * 300])
+def test_a_folder_that_cannot_be_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ImproperlyConfigured, match="Name another with FLEET_HOME"):
+        Home(tmp_path / name).make()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away, and may write into it all the same")

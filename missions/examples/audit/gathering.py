@@ -102,7 +102,8 @@ def verdict(audit: Audit) -> tuple[str, str]:
         ), "Somebody else may already be able to use what is named below."
     if number["high"]:
         return _things(number["high"], "should be fixed this week.", "should be fixed this week."), (
-            "Nothing critical was found; these are grave enough to come before new work."
+            "Nothing critical was found; "
+            f"{'this is' if number['high'] == 1 else 'these are'} grave enough to come before new work."
         )
     if number["medium"]:
         return "Nothing urgent was found.", _things(

@@ -93,15 +93,14 @@ class Command(OperatorCommand):
         logs.add_argument("--attempt", type=arguments.count, help="which one; the last unless told")
         logs.add_argument("-f", "--follow", action="store_true", help="go on until the attempt ends")
         chosen += [one.add_argument("sortie", nargs="?", help="only this one") for one in (cancel, retry)]
-        for argument in chosen:
-            completing.completed(argument, by=completing.sorties)
+        completing.completed(*chosen, by=completing.sorties)
         for one in (cancel, pause):
             one.add_argument("--reason", default="", help="kept with the mission and in its events")
 
     def act(self, **options: Any) -> int:
         match options["action"]:
             case "validate":
-                return self._validate(options)
+                return self._validate(options, self._surroundings())
             case "run" | "create":
                 return self._launch(options)
             case "list":
@@ -121,10 +120,10 @@ class Command(OperatorCommand):
 
     # ── Plans ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _validate(self, options: dict[str, Any]) -> int:
+    def _validate(self, options: dict[str, Any], around: plan.Surroundings) -> int:
         try:
-            read = plan.load(text=_read(options["plan"]), surroundings=self._surroundings())
-            if options["param"]:
+            read = plan.load(text=_read(options["plan"]), surroundings=around)
+            if options["param"] or options.get("dry_run"):
                 plan.bind(plan=read, given=_params(options["param"]))
         except plan.PlanError as refused:
             if not options["json"]:
@@ -146,11 +145,10 @@ class Command(OperatorCommand):
             return surroundings.without_database()
 
     def _launch(self, options: dict[str, Any]) -> int:
+        if options.get("dry_run"):
+            return self._validate(options, surroundings.without_database())
         text = _read(options["plan"])
         params = _params(options["param"])
-        if options.get("dry_run"):
-            plan.bind(plan=plan.load(text=text, surroundings=surroundings.without_database()), given=params)
-            return 0
         read = plan.load(text=text, surroundings=surroundings.current())
         act = operations.launch if options["action"] == "run" else operations.create
         mission = act(plan=read, text=text.decode("utf-8", "replace"), params=params, folder=watching.here(), by=None)

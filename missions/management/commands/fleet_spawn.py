@@ -6,14 +6,15 @@ from argparse import ArgumentParser
 from typing import Any
 
 from fleet.management.operator import OperatorCommand
-from missions.management import agent_orders
+from missions.management import agent_orders, completing
 
 
 class Command(OperatorCommand):
     help = "Start an agent of a type and give the type a task: a mission of one sortie, watched to its end."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("type", metavar="TYPE", help="an agent type that takes prompts")
+        named = parser.add_argument("type", metavar="TYPE", help="an agent type that takes prompts")
+        completing.completed(named, by=completing.types)
         parser.add_argument("task", metavar="TASK", help="what is to be done, in words")
         agent_orders.spawn_options(parser)
 
