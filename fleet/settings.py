@@ -176,7 +176,7 @@ CACHES = {
 LOGGING = logs.configuration(style=FLEET_LOG)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTHENTICATION_BACKENDS = ["fleet.limits.signin.Lockout", "django.contrib.auth.backends.ModelBackend"]
-AXES_CLIENT_IP_CALLABLE = "fleet.limits.addresses.client"
+AXES_CLIENT_IP_CALLABLE = "fleet.limits.addresses.house"
 AXES_COOLOFF_TIME = timedelta(minutes=FLEET_LOCKOUT_MINUTES)
 AXES_DISABLE_ACCESS_LOG = True  # the audit trail has it
 AXES_ENABLE_ADMIN = False

@@ -122,6 +122,16 @@ def test_what_no_view_answers_is_a_problem_too(path: str, headers: dict[str, str
     assert (answer.json()["code"], answer.json()["request_id"]) == (code, answer["X-Request-ID"])
 
 
+def test_the_document_is_counted_like_everything_and_its_problems_are_json(settings: Any) -> None:
+    settings.FLEET_LIMIT_IP = Rate(1_000)
+    anybody = api.anybody()
+    first = anybody.get("docs")
+    again = anybody.get("schema")
+    assert int(again["RateLimit-Remaining"]) == int(first["RateLimit-Remaining"]) - 1
+    refused = anybody.post("schema")
+    assert (refused.status_code, refused.json()["code"]) == (405, "method_not_allowed")
+
+
 def test_a_surprise_is_a_problem_too_and_tells_nothing_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("of the inside")
