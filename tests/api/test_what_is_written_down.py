@@ -9,6 +9,7 @@ from django.test import Client
 
 from fleet.access.rules import Scope
 from fleet.audit.models import Entry
+from fleet.limits.rates import Rate
 from missions.models import Mission
 from missions.operations import outside
 from tests.support import api
