@@ -211,3 +211,23 @@ def test_what_may_run_no_code_adds_none_either() -> None:
             assert "runs code" in client.get(f"missions/{made}/sorties").json()["results"][0]["error"]
     engine.stop(within_s=5)
     assert came == {"eve": ("failed", ["task"]), "ann": ("succeeded", ["more", "task"])}
+
+
+def test_of_many_who_change_the_same_thing_at_once_one_does_and_the_others_are_told(ann: api.Client) -> None:
+    ref = ann.post("missions", {"plan": api.PLAN, "start": False}).json()["id"]
+    seen = ann.get(f"missions/{ref}")["ETag"]
+    answers: list[int] = []
+
+    def change(priority: int) -> None:
+        try:
+            answer = api.Client(ann.bearer).patch(f"missions/{ref}", {"priority": priority}, If_Match=seen)
+            answers.append(answer.status_code)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=change, args=(priority,)) for priority in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [200, 412, 412, 412, 412, 412]
