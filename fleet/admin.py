@@ -6,17 +6,26 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 
-from fleet import ids
+from fleet import audit, ids
+from fleet.access import operations, tokens
 from fleet.events.models import Event
 from fleet.readonly import Audited, ReadOnlyAdmin, ago
 
 PREFIXES = {"mission": ids.MISSION, "sortie": ids.SORTIE, "agent": ids.AGENT, "node": ids.NODE}
+
+
+def _rights(user: User) -> dict[str, Any]:
+    """What the database says now of what somebody may."""
+    told = operations.described(User.objects.get(pk=user.pk))
+    return {name: told[name] for name in ("role", "active", "executes", "teams")}
 
 
 class About(admin.SimpleListFilter):
@@ -67,6 +76,36 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
         form = import_string("unfold.forms.UserChangeForm")
         add_form = import_string("unfold.forms.UserCreationForm")
         change_password_form = import_string("unfold.forms.AdminPasswordChangeForm")
+
+        def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+            form.before = _rights(obj) if change else {}
+            super().save_model(request, obj, form, change)
+
+        def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+            """As the commands do it: the change of rights is told, and who is let in no more has no session any more."""
+            super().save_related(request, form, formsets, change)
+            user: User = form.instance
+            before, after = form.before, _rights(user)
+            changed = [name for name in after if before.get(name) != after[name]]
+            if changed:
+                audit.record(
+                    kind="role.changed",
+                    subject=user.username,
+                    before={name: before.get(name) for name in changed},
+                    after={name: after[name] for name in changed},
+                )
+            if not user.is_active:
+                tokens.end(user=user)
+
+        def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+            """Whoever was signed in with the old one is not any more."""
+            with transaction.atomic():
+                before = self.get_object(request, unquote(id))
+                answer: HttpResponse = super().user_change_password(request, id, form_url)
+                after = self.get_object(request, unquote(id))
+                if before is not None and after is not None and before.password != after.password:
+                    tokens.end(user=after)
+            return answer
 
     @admin.register(Group)
     class TeamAdmin(Audited, GroupAdmin):

@@ -45,6 +45,10 @@ class Patient(H11Protocol):
         if not self._quiet:
             self._end()
 
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP: a problem like all others."""
+        self._refuse(HTTPStatus.BAD_REQUEST, "bad_request", msg)
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._quiet:
@@ -89,7 +93,7 @@ class Patient(H11Protocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"The request's head did not arrive within {seconds}.")
 
     def _refuse(self, status: HTTPStatus, code: str, detail: str) -> None:
-        if self.conn.our_state is h11.IDLE:
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             headers, body = problem(Refused(status, code, detail))
             head = h11.Response(status_code=int(status), headers=headers, reason=status.phrase.encode())
             said: list[Any] = [head, h11.Data(data=body), h11.EndOfMessage()]

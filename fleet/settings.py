@@ -177,7 +177,7 @@ CACHES = {
 LOGGING = logs.configuration(style=FLEET_LOG)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTHENTICATION_BACKENDS = ["fleet.limits.signin.Lockout", "django.contrib.auth.backends.ModelBackend"]
-AXES_CLIENT_IP_CALLABLE = "fleet.limits.addresses.client"
+AXES_CLIENT_IP_CALLABLE = "fleet.limits.addresses.house"
 AXES_COOLOFF_TIME = timedelta(minutes=FLEET_LOCKOUT_MINUTES)
 AXES_DISABLE_ACCESS_LOG = True  # the audit trail has it
 AXES_ENABLE_ADMIN = False
@@ -192,6 +192,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+LOGIN_REDIRECT_URL = "admin:index"  # of whoever came to the sign-in page by no link of ours
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -225,11 +226,13 @@ CORS_ALLOW_HEADERS = [
     "content-type",
     "idempotency-key",
     "if-match",
+    "if-none-match",
     "last-event-id",
     "x-request-id",
 ]
 CORS_EXPOSE_HEADERS = [
     "etag",
+    "idempotency-replayed",
     "location",
     "ratelimit-limit",
     "ratelimit-remaining",

@@ -20,3 +20,7 @@ urlpatterns = [
     path("", include("fleet.api.urls")),
     path("api/v1/<path:path>", api.Nothing.as_view()),  # after all that there is
 ]
+
+handler400 = "fleet.api.fallbacks.bad_request"
+handler404 = "fleet.api.fallbacks.not_found"
+handler500 = "fleet.api.fallbacks.broken"

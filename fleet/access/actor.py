@@ -46,10 +46,12 @@ class Actor:
 
 
 def role_of(user: User) -> Role:
-    """A superuser is an admin; whom nobody gave a role is a user."""
+    """A superuser is an admin, and nobody else is: who is none any more, whoever took that away, is a user. So is whom nobody
+    gave a role."""
     if user.is_superuser:
         return Role.ADMIN
     try:
-        return Role(user.account.role)
+        role = Role(user.account.role)
     except Account.DoesNotExist:
         return Role.USER
+    return Role.USER if role == Role.ADMIN else role

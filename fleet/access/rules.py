@@ -58,7 +58,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "root.read": _rule("see where things are", USER, AGENT, scope=None),
         "me.read": _rule("see who one is and what one may", USER, AGENT, scope=None),
-        "tokens.revoke": _rule("sign out, here or everywhere", USER, AGENT, scope=None),
+        "tokens.revoke": _rule("sign out, here or everywhere", USER, AGENT, scope=Scope.MANAGE),
         "keys.list": _rule("see one's machine keys", USER, AGENT, scope=_READ, reach=Reach.OWN),
         "keys.create": _rule("make a machine key for oneself", USER, AGENT, scope=Scope.MANAGE, reach=Reach.OWN),
         "keys.revoke": _rule("revoke one's machine key", USER, AGENT, scope=Scope.MANAGE, reach=Reach.OWN),

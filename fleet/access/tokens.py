@@ -20,7 +20,7 @@ from rest_framework_simplejwt import tokens
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenError
 
-from fleet import errors, ids
+from fleet import audit, errors, ids
 from fleet.access import signing
 from fleet.access.models import Session
 
@@ -82,6 +82,12 @@ def renew(*, refresh: str) -> Pair:
         if session is not None and good:
             if reused:
                 session.ended_at = Now()
+                audit.record(
+                    kind="token.reused",
+                    outcome="denied",
+                    subject=f"user:{session.user.username}",
+                    data={"session": ids.encode(ids.SESSION, session.id)},
+                )
             else:
                 session.refresh = following["jti"]
                 session.used_at, session.expires_at = Now(), following.current_time + following.lifetime
@@ -115,7 +121,11 @@ def end(*, user: User, session: UUID | None = None) -> int:
     """End one session of a user, or all of them; the number that were alive. Their access tokens are good for nothing
     from now on."""
     alive = Session.objects.filter(user=user, ended_at=None)
-    return (alive if session is None else alive.filter(id=session)).update(ended_at=Now())
+    with transaction.atomic():
+        ended = (alive if session is None else alive.filter(id=session)).update(ended_at=Now())
+        if ended:
+            audit.record(kind="sign_out", subject=f"user:{user.username}", data={"sessions": ended})
+    return ended
 
 
 def _pair(refresh: RefreshToken, session: Session) -> Pair:
@@ -128,7 +138,7 @@ def _pair(refresh: RefreshToken, session: Session) -> Pair:
 def _read(kind: type[T], text: str) -> T:
     try:
         return kind(text)  # type: ignore[arg-type]
-    except (TokenError, ValueError, TypeError) as fault:
+    except (TokenError, ValueError, TypeError, OverflowError) as fault:
         raise NotSignedIn(f"{str(fault).rstrip('.')}.", hint="Sign in again, or renew it.") from None
 
 

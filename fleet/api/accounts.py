@@ -11,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fleet import errors, ids
+from fleet import audit, errors, ids
 from fleet.access import caller, operations, tokens
 from fleet.access.models import Key, Role
 from fleet.access.rules import RULES, Reach, Scope
@@ -127,7 +127,13 @@ class Refresh(Public):
     @endpoint("public", body=Renew, answer=PairAnswer, secret=True)
     def post(self, request: Request, *, given: Given) -> dict[str, Any]:
         """The next pair. A refresh token is good once; one that is shown twice ends its session."""
-        return _pair(tokens.renew(refresh=given["refresh"]))
+        try:
+            return _pair(tokens.renew(refresh=given["refresh"]))
+        except tokens.Reused:
+            raise  # written down already
+        except tokens.NotSignedIn:
+            audit.record(kind="token", outcome="denied", subject=request.path)
+            raise
 
 
 class Logout(ApiView):
@@ -207,13 +213,14 @@ class Keys(ApiView):
 
     @endpoint("keys.create", body=NewKey, answer=NewKeyAnswer, status=201, secret=True)
     def post(self, request: Request, *, given: Given) -> Response:
-        """Make a machine key for oneself. A key makes no key with more scopes than its own."""
+        """Make a machine key for oneself. A key makes no key with more scopes than its own, nor one that lives longer."""
         who = actor(request)
         if who.user is None or (who.scopes is not None and not set(given["scopes"]) <= who.scopes):
             raise errors.Forbidden("A key makes no key that may more than itself.", hint="Sign in.")
-        made = operations.create_key(
-            user=who.user, name=given["name"], scopes=given["scopes"], expires_at=given.get("expires_at")
-        )
+        expires_at = given.get("expires_at")
+        if who.key is not None and (last := Key.objects.values_list("expires_at", flat=True).get(id=who.key)):
+            expires_at = min(expires_at or last, last)
+        made = operations.create_key(user=who.user, name=given["name"], scopes=given["scopes"], expires_at=expires_at)
         made.key.refresh_from_db()
         return Response(
             {**key_shape(made.key), "key": made.text},

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from django.db import connection, transaction
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -24,6 +28,15 @@ class Unguarded(errors.Invalid):
 
     code = "if_match_required"
     status = 428
+
+
+@contextmanager
+def alone(thing: str) -> Iterator[None]:
+    """One at a time may look whether a thing is still what its client has seen, and change it. In Postgres, by a lock that only
+    those take, so that nobody else waits for it."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [zlib.crc32(b"conditional") - 2**31, thing])
+        yield
 
 
 def tag(value: Any) -> str:

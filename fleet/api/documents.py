@@ -4,22 +4,49 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.http import JsonResponse
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from fleet.limits import counting
+from fleet.limits.rates import Kind
 
 
-class Schema(SpectacularAPIView):
-    """Open to everybody: it holds nothing of this fleet's own, and clients read it before they sign in."""
+class _Open(APIView):
+    """For everybody, as often as everything else: it holds nothing of this fleet's own, and clients read it before they sign
+    in."""
 
     documents = True
     authentication_classes: ClassVar[list[Any]] = []  # type: ignore[misc]
     permission_classes: ClassVar[list[Any]] = [AllowAny]  # type: ignore[misc]
+    http_method_names = ["get", "head"]
+    standing = counting.FREE
+
+    def initial(self, request: Request, *arguments: Any, **path: Any) -> None:
+        self.standing = counting.charge(request=request._request, kind=Kind.IP)
+        if self.standing.refused:
+            raise counting.Refused(self.standing)
+        super().initial(request, *arguments, **path)
+
+    def handle_exception(self, exc: Exception) -> Any:
+        """A problem is JSON, also where the document would be YAML or a page."""
+        answer = super().handle_exception(exc)
+        return JsonResponse(answer.data, status=answer.status_code, content_type=answer.content_type)
+
+    def finalize_response(self, request: Request, response: Any, *arguments: Any, **path: Any) -> Any:
+        answer = super().finalize_response(request, response, *arguments, **path)
+        for name, value in counting.headers(self.standing).items():
+            answer.headers[name] = value
+        return answer
 
 
-class Docs(SpectacularSwaggerSplitView):
+class Schema(_Open, SpectacularAPIView):
+    """The document."""
+
+
+class Docs(_Open, SpectacularSwaggerSplitView):
     """Swagger UI, from the package beside it: the page loads nothing from elsewhere, and runs no inline script."""
 
-    documents = True
     url_name = "api-schema"
-    authentication_classes: ClassVar[list[Any]] = []  # type: ignore[misc]
-    permission_classes: ClassVar[list[Any]] = [AllowAny]  # type: ignore[misc]

@@ -24,6 +24,7 @@ _FORMATS = {"date-time": "2026-01-31T12:00:00Z", "uri": "http://127.0.0.1:8000/a
 _INVALID = "priority: A valid integer is required."
 _PROBLEMS = (
     (400, "parse_error", "The body is not JSON: Expecting value: line 1 column 1 (char 0)."),
+    (400, "bad_request", "This request cannot be right; see its Host and its path."),
     (401, "not_authenticated", "Authentication credentials were not provided."),
     (
         403,
@@ -33,6 +34,7 @@ _PROBLEMS = (
     (403, "permission_denied", "As user:ann (user) you may not do this (audit.list)."),
     (404, "not_found", f"There is no mission {ids.encode(ids.MISSION, ids.EXAMPLE)}."),
     (405, "method_not_allowed", 'Method "PUT" not allowed.'),
+    (406, "not_acceptable", "Could not satisfy the request Accept header."),
     (408, "too_slow", "The body did not arrive within 30 s."),
     (409, "conflict", "The mission has succeeded; it cannot be cancelled."),
     (412, "changed", "It has changed since it was read. Read it again, and decide anew."),
@@ -43,6 +45,12 @@ _PROBLEMS = (
     (428, "if_match_required", "A change needs the If-Match header. Send the ETag of the last GET."),
     (429, "rate_limited", "Too many requests. Come again in 12 s."),
     (429, "too_many_connections", "Your address has too many connections open."),
+    (
+        429,
+        "locked_out",
+        "10 sign-ins under this name failed from your address, so none is taken from there for 15 minutes.",
+    ),
+    (500, "internal", "Something went wrong here. The log of the web process says what."),
     (503, "unavailable", "Postgres does not answer."),
     (503, "busy", "Too many requests are waiting here."),
 )

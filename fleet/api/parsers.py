@@ -11,7 +11,7 @@ from rest_framework.parsers import BaseParser
 
 
 class JsonParser(BaseParser):
-    """Strict JSON (RFC 8259): no NaN, UTF-8."""
+    """Strict JSON (RFC 8259): no NaN, UTF-8 and nothing else, no name twice in an object."""
 
     media_type = "application/json"
 
@@ -19,10 +19,20 @@ class JsonParser(BaseParser):
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         try:
-            return json.loads(stream.read(), parse_constant=_refuse)
+            text = stream.read().decode("utf-8-sig")
+            return json.loads(text, parse_constant=_refuse, object_pairs_hook=_object)
         except (ValueError, RecursionError) as fault:
             said = "it is nested too deep" if isinstance(fault, RecursionError) else fault
             raise ParseError(f"The body is not JSON: {said}.") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"{twice[:100]!r} is given twice in one object")
+    return found
 
 
 def _refuse(constant: str) -> Any:

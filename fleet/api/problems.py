@@ -56,11 +56,16 @@ def body(*, status: int, code: str, detail: str, faults: list[dict[str, Any]] | 
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": detail[:2_000],
+        "detail": _whole(detail[:2_000]),
         "code": code,
         "request_id": caller.current().request,
-        **({"errors": faults} if faults else {}),
+        **({"errors": [{name: _whole(said) for name, said in one.items()} for one in faults]} if faults else {}),
     }
+
+
+def _whole(said: Any) -> Any:
+    """What a client sent may be repeated in a fault, and half a character (a lone surrogate) cannot be written as UTF-8."""
+    return said.encode("utf-8", "backslashreplace").decode() if isinstance(said, str) else said
 
 
 def _authenticate(fault: errors.FleetError, context: dict[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ A field's `initial` is its example in the OpenAPI document (fleet.api.examples);
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ from rest_framework import serializers
 from fleet import ids
 
 DEEPEST = 40  # levels of lists and objects in a JSON value
+_NUL = re.compile(
+    r"(?<!\\)(?:\\\\)*\\u0000"
+)  # as JSON escapes it; a text that shows this escape has one backslash more
 
 
 class Strict(serializers.Serializer[Any]):
@@ -70,9 +74,20 @@ class Json(serializers.JSONField):
         text = json.dumps(value)
         if len(text) > self.most:
             raise serializers.ValidationError(f"It is larger than {self.most:,} bytes.", code="too_large")
-        if "\\u0000" in text:
+        if _NUL.search(text):
             raise serializers.ValidationError("It holds a NUL, which cannot be stored.", code="control_characters")
+        if "\\ud" in text and not _is_whole(value):
+            raise serializers.ValidationError("It holds half a character.", code="surrogate")
         return value
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether all of it can be written as UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def deep(value: Any, *, most: int = DEEPEST) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
+from django.db import DatabaseError
 from django.http import Http404
 from django.urls import NoReverseMatch
 from rest_framework import serializers
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.request import Request
 from rest_framework.reverse import reverse
 from rest_framework.views import APIView
@@ -52,17 +53,21 @@ class ApiView(APIView):
             raise TooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.") from None
         super().initial(request, *arguments, **path)
 
-    def permission_denied(self, request: Request, message: str | None = None, code: str | None = None) -> NoReturn:
-        """What is denied to somebody is written down; who has not signed in is only asked to."""
-        if isinstance(request.auth, Actor):
-            declared = self.declared(request.method)
-            audit.record(
-                kind="denied",
-                outcome="denied",
-                subject=request.path,
-                data={"action": declared.action if declared else ""},
-            )
-        super().permission_denied(request, message=message, code=code)
+    def handle_exception(self, exc: Exception) -> Any:
+        """What is denied to somebody is written down, whoever denies it: the table, an operation, the check against forged
+        requests. Who has not signed in is only asked to."""
+        if isinstance(exc, errors.Forbidden | PermissionDenied):
+            declared = self.declared(self.request.method)
+            try:
+                audit.record(
+                    kind="denied",
+                    outcome="denied",
+                    subject=self.request.path,
+                    data={"action": declared.action if declared else "", "why": str(exc)},
+                )
+            except DatabaseError as fault:
+                exc = fault
+        return super().handle_exception(exc)
 
     def perform_authentication(self, request: Request) -> None:
         """Whoever shows a bad token is told so, also where one without any would be answered; and it counts."""

@@ -68,5 +68,11 @@ def parse_networks(text: str) -> list[Network]:
     ]
 
 
+def house(request: HttpRequest) -> str:
+    """What failed sign-ins are counted by: an IPv4 address, or the first one of an IPv6 network, as a client can choose
+    among all of these."""
+    return bucket(client(request)).partition("/")[0]
+
+
 def _is_proxy(address: Address) -> bool:
     return any(address in network for network in settings.FLEET_TRUSTED_PROXIES)

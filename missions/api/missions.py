@@ -11,6 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from fleet import ids
 from fleet.api import conditional, headers
 from fleet.api.endpoints import Given, endpoint
 from fleet.api.paging import Paged, of, page
@@ -152,12 +153,13 @@ class OneMission(ApiView):
     def patch(self, request: Request, ref: str, *, given: Given) -> Response:
         """Change its priority, which its sorties that are not done take too, or its team."""
         who = actor(request)
-        mission = reach.mission(who, ref, "missions.change")
-        conditional.guard(request=request, current=_tag(_one(mission)))
-        if "priority" in given:
-            operations.prioritise(mission=mission.id, priority=given["priority"])
-        if "team" in given:
-            operations.share(mission=mission.id, team=launching.team(who, given["team"]))
+        with conditional.alone(str(ids.decode(ids.MISSION, ref))):
+            mission = reach.mission(who, ref, "missions.change")
+            conditional.guard(request=request, current=_tag(_one(mission)))
+            if "priority" in given:
+                operations.prioritise(mission=mission.id, priority=given["priority"])
+            if "team" in given:
+                operations.share(mission=mission.id, team=launching.team(who, given["team"]))
         shown = _one(Mission.objects.get(id=mission.id))
         return Response(shown, headers={"ETag": _tag(shown)})
 

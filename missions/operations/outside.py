@@ -187,6 +187,8 @@ def complete(
             f"The result has {len(text):,} bytes; {settings.FLEET_RESULT_BYTES:,} are kept.",
             hint="Give out a file instead.",
         )
+    if not all(isinstance(one, Mapping) for one in added):
+        raise errors.Invalid("A sortie to be added is no object.", hint="Send them as FLEET_SORTIES has them.")
     evidence = Evidence(finished=True, ok=True, result=result, added=tuple(dict(one) for one in added))
     if held.spec.verify is not None and verified != 0:
         said = "nothing was said of it" if verified is None else f"it ended with exit code {verified}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Mapping, Sequence, Set
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from missions.plan import durations, templates
@@ -153,7 +153,9 @@ def run_at(*, value: str, path: Path, faults: Faults) -> datetime | None:
     try:
         when = datetime.fromisoformat(value)
         aware = when.utcoffset() is not None
-        when.timestamp()
+        when.astimezone(
+            UTC
+        )  # Postgres keeps it so; some of the first and the last day of all time are out of its reach then
     except (ValueError, OverflowError, OSError):
         faults.add(path, f"{quoted(value)} is not a time.", fix)
         return None

@@ -13,10 +13,19 @@ from missions.plan.values import Json
 
 MAX_DEPTH = 32
 
+
+def _is_finite(number: int | float) -> bool:
+    """Whether it is one that a float can be, too."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
+
+
 _IS: dict[InputType, Callable[[Any], bool]] = {
     "string": lambda value: isinstance(value, str),
     "integer": lambda value: isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18,
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value),
     "boolean": lambda value: isinstance(value, bool),
     "array": lambda value: isinstance(value, list),
     "object": lambda value: isinstance(value, dict),

@@ -220,3 +220,23 @@ def test_the_schema_of_plans_accepts_what_can_be_launched() -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert jsonschema_rs.is_valid(schema, api.PLAN)
     assert not jsonschema_rs.is_valid(schema, {**api.PLAN, "sortie": {}})
+
+
+def test_of_many_who_change_the_same_thing_at_once_one_does_and_the_others_are_told(ann: api.Client) -> None:
+    ref = ann.post("missions", {"plan": api.PLAN, "start": False}).json()["id"]
+    seen = ann.get(f"missions/{ref}")["ETag"]
+    answers: list[int] = []
+
+    def change(priority: int) -> None:
+        try:
+            answer = api.Client(ann.bearer).patch(f"missions/{ref}", {"priority": priority}, If_Match=seen)
+            answers.append(answer.status_code)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=change, args=(priority,)) for priority in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [200, 412, 412, 412, 412, 412]

@@ -132,6 +132,8 @@ def test_problems_that_happen_look_like_those_of_the_document() -> None:
     (sortie,) = ann.get(f"missions/{mission}/sorties").json()["results"]
     happened = {
         "parse_error": ann.post("missions", b"{"),
+        "bad_request": ann.get("missions", Host="elsewhere.example"),
+        "not_acceptable": ann.get("missions", Accept="text/html"),
         "not_authenticated": api.anybody().get("missions"),
         "forbidden": eve.post("missions", {"plan": api.PLAN}),
         "permission_denied": eve.get("audit"),

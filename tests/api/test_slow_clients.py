@@ -70,6 +70,16 @@ def test_heads_that_come_byte_by_byte_are_given_up_and_a_request_beside_them_is_
     assert "Traceback" not in web.said
 
 
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 1\r\nContent-Length: 2\r\n", b"Transfer-Encoding: x\r\n", b"no header\r\n"]
+)
+def test_what_is_no_http_is_a_problem_and_the_end_of_the_connection(web: Web, head: bytes) -> None:
+    with line(web) as odd:
+        odd.send(HEALTH + head + b"\r\n" + HEALTH + b"\r\n")
+        said = rest(odd)
+        assert (said[:12], said.count(b"HTTP/1.1"), b'"bad_request"' in said) == (b"HTTP/1.1 400", 1, True)
+
+
 def test_one_that_says_nothing_is_closed_without_a_word(web: Web) -> None:
     with line(web) as silent:
         assert rest(silent) == b""

@@ -62,6 +62,12 @@ def test_the_owner_of_the_name_signs_in_from_elsewhere_and_others_from_there() -
     assert sign_in(web.PASSWORD) == 429
 
 
+def test_who_has_many_addresses_of_one_network_has_no_more_tries() -> None:
+    assert [sign_in("a guess", address=f"2001:db8::{number}") for number in range(FAILURES)][-1] == 429
+    assert sign_in(web.PASSWORD, address="2001:db8::ffff") == 429
+    assert sign_in(web.PASSWORD, address="2001:db8:0:1::1") == 302
+
+
 def test_a_success_forgives_what_went_before() -> None:
     for _ in range(3):
         assert sign_in("a guess") == 200

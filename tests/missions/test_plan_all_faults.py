@@ -139,6 +139,8 @@ def test_an_empty_argument_is_one() -> None:
         ("{<<: {agent: testing}, driver: command}", "sorties.c.<<"),
         ('{agent: testing, run: x, run_at: "2030-02-31T06:00:00+01:00"}', "sorties.c.run_at"),
         ('{agent: testing, run: x, run_at: "2030-02-28T06:00:00"}', "sorties.c.run_at"),
+        ('{agent: testing, run: x, run_at: "9999-12-31T23:59:59-23:59"}', "sorties.c.run_at"),
+        ('{agent: testing, run: x, run_at: "0001-01-01T00:00:00+01:00"}', "sorties.c.run_at"),
     ],
 )
 def test_a_fault_is_told_once_and_with_its_place(sortie: str, where: str) -> None:

@@ -50,6 +50,7 @@ def test_texts_of_a_command_line_are_read_as_the_declared_type() -> None:
         ({"repo": ".", "top": 1.5}, ["not of the type integer"]),
         ({"repo": ".", "top": True}, ["not of the type integer"]),
         ({"repo": 1}, ["1 is not of the type string"]),
+        ({"repo": ".", "ratio": 10**400}, ["not of the type number"]),
         ({"repo": ".", "ratio": "NaN"}, ["not of the type number"]),
         ({"repo": ".", "deep": "perhaps"}, ["not of the type boolean"]),
         ({"repo": ".", "tags": '{"a": 1}'}, ["not of the type array"]),

@@ -1,0 +1,51 @@
+"""What Django answers by itself, where no view of the API could: as a problem below /api/, as Django's own page elsewhere."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
+
+from fleet.api import problems
+
+PART = "/api/"
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """A Host that is not ours, a path that cannot be read."""
+    if _is_ours(request):
+        return _problem(
+            HTTPStatus.BAD_REQUEST, "bad_request", "This request cannot be right; see its Host and its path."
+        )
+    return defaults.bad_request(request, exception)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _is_ours(request):
+        return _problem(HTTPStatus.NOT_FOUND, "not_found", f"There is no {request.path}. The API is below /api/v1/.")
+    return defaults.page_not_found(request, exception)
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    """A surprise, which Django has logged under this request's id."""
+    if _is_ours(request):
+        return _problem(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            "internal",
+            "Something went wrong here. The log of the web process says what.",
+        )
+    return defaults.server_error(request)
+
+
+def _is_ours(request: HttpRequest) -> bool:
+    return f"{request.path}/".startswith(PART)
+
+
+def _problem(status: HTTPStatus, code: str, detail: str) -> HttpResponse:
+    return JsonResponse(
+        problems.body(status=status, code=code, detail=detail),
+        status=status,
+        content_type="application/problem+json",
+        headers={"Cache-Control": "private, no-store"},
+    )

@@ -1,0 +1,143 @@
+"""What the audit trail says of those who ask over HTTP: every denial, whoever denies it, and every session's end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from fleet.access.rules import Scope
+from fleet.audit.models import Entry
+from fleet.limits.rates import Rate
+from missions.models import Mission
+from missions.operations import outside
+from tests.support import api
+
+pytestmark = pytest.mark.django_db
+
+
+def told(kind: str) -> list[dict[str, Any]]:
+    return list(Entry.objects.filter(kind=kind).order_by("id").values("outcome", "actor", "subject", "data", "request"))
+
+
+def test_what_an_operation_denies_is_written_down_like_what_the_table_denies() -> None:
+    ann, bob = api.person("ann", executes=True, teams=["web"]), api.person("bob", teams=["web"])
+    agent = api.machine(bob.user, Scope.MANAGE)
+    made = ann.post("missions", {"plan": api.PLAN, "team": "web"}).json()["id"]
+    answers = [
+        bob.post(f"missions/{made}/cancel"),
+        bob.post("missions", {"plan": api.PLAN}),
+        agent.post("keys", {"name": "more", "scopes": ["launch"]}),
+        bob.get("audit"),
+    ]
+    assert [answer.status_code for answer in answers] == [403] * 4
+    entries = told("denied")
+    assert [entry["subject"] for entry in entries] == [
+        f"/api/v1/missions/{made}/cancel", "/api/v1/missions", "/api/v1/keys", "/api/v1/audit",
+    ]  # fmt: skip
+    assert [entry["actor"] for entry in entries][:2] == ["user:bob"] * 2
+    assert entries[0]["data"]["action"] == "missions.cancel"
+    assert [entry["request"] for entry in entries] == [answer["X-Request-ID"] for answer in answers]
+    assert not Mission.objects.filter(created_by=bob.user).exists()
+
+
+def test_a_forged_request_of_a_browser_is_written_down() -> None:
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(api.person("ann").user)
+    assert browser.post("/api/v1/keys", {}, content_type="application/json").status_code == 403
+    assert [(entry["subject"], "CSRF" in entry["data"]["why"]) for entry in told("denied")] == [("/api/v1/keys", True)]
+
+
+def test_the_end_of_sessions_is_written_down_and_so_is_a_stolen_refresh_token() -> None:
+    api.person("ann")
+    pair = api.anybody().post("auth/token", {"username": "ann", "password": api.PASSWORD}).json()
+    api.anybody().post("auth/refresh", {"refresh": "no token"})
+    assert [(entry["outcome"], entry["subject"]) for entry in told("token")] == [("denied", "/api/v1/auth/refresh")]
+    client = api.Client(pair["access"])
+    for _ in range(2):
+        api.anybody().post("auth/refresh", {"refresh": pair["refresh"]})
+    assert [(entry["outcome"], entry["subject"]) for entry in told("token.reused")] == [("denied", "user:ann")]
+    again = api.anybody().post("auth/token", {"username": "ann", "password": api.PASSWORD}).json()
+    client = api.Client(again["access"])
+    client.post("auth/logout")
+    assert [(entry["actor"], entry["subject"], entry["data"]) for entry in told("sign_out")] == [
+        ("user:ann", "user:ann", {"sessions": 1})
+    ]
+
+
+def test_a_key_ends_no_session_unless_it_manages_and_makes_no_key_that_outlives_it() -> None:
+    ann = api.person("ann")
+    until = "2090-01-01T00:00:00Z"
+    short = ann.post("keys", {"name": "short", "scopes": ["manage", "read"], "expires_at": until}).json()
+    reader = api.machine(ann.user, Scope.READ)
+    assert reader.post("auth/logout", {"everywhere": True}).status_code == 403
+    assert ann.get("me").status_code == 200
+    machine = api.Client(short["key"])
+    for asked in (None, "2099-01-01T00:00:00Z"):
+        child = machine.post("keys", {"name": "child", "scopes": ["read"], "expires_at": asked})
+        assert child.json()["expires_at"] == short["expires_at"]
+    earlier = machine.post("keys", {"name": "child", "scopes": ["read"], "expires_at": "2080-01-01T00:00:00Z"})
+    assert earlier.json()["expires_at"].startswith("2080")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"\\ud800": 1}', b'{"name": "x", "scopes": ["\\ud800"]}', b'{"name": "x", "name": "y", "scopes": ["read"]}',
+        '{"name": "x", "scopes": ["read"]}'.encode("utf-16"),
+    ],
+)  # fmt: skip
+def test_half_characters_names_given_twice_and_other_encodings_are_problems(body: bytes) -> None:
+    answer = api.person("ann").send("POST", "keys", body)
+    assert answer.status_code in {400, 422}, answer.content
+    assert answer["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"result": "\\ud800"}', b'{"result": {"\\udc00": 1}}', b'{"sorties": [[{"a": 1}]]}']
+)
+def test_a_result_that_cannot_be_kept_leaves_the_lease_as_it_was(body: bytes) -> None:
+    ann = api.person("ann", executes=True)
+    ann.post("missions", {"plan": api.PLAN})
+    agent = outside.register(agent_type="backend", by=ann.user)
+    (lease,) = outside.claim(agent=agent.id)
+    flying = api.Client(lease.token)
+    path = f"sorties/{lease.token.partition('.')[0]}/complete"
+    assert (flying.send("POST", path, body).status_code, flying.post(path, {"result": "\\u0000"}).status_code) == (
+        422,
+        200,
+    )
+
+
+@pytest.mark.parametrize(
+    "path, headers, status, code",
+    [
+        ("/api", {}, 404, "not_found"), ("/api/v2/missions", {}, 404, "not_found"),
+        ("/api/v1/me", {"Host": "elsewhere.example"}, 400, "bad_request"),
+    ],
+)  # fmt: skip
+def test_what_no_view_answers_is_a_problem_too(path: str, headers: dict[str, str], status: int, code: str) -> None:
+    answer = api.anybody().get(path, **headers)
+    assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
+    assert (answer.json()["code"], answer.json()["request_id"]) == (code, answer["X-Request-ID"])
+
+
+def test_the_document_is_counted_like_everything_and_its_problems_are_json(settings: Any) -> None:
+    settings.FLEET_LIMIT_IP = Rate(1_000)
+    anybody = api.anybody()
+    first = anybody.get("docs")
+    again = anybody.get("schema")
+    assert int(again["RateLimit-Remaining"]) == int(first["RateLimit-Remaining"]) - 1
+    refused = anybody.post("schema")
+    assert (refused.status_code, refused.json()["code"]) == (405, "method_not_allowed")
+
+
+def test_a_surprise_is_a_problem_too_and_tells_nothing_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("of the inside")
+
+    monkeypatch.setattr("django.contrib.auth.models.User.has_perm", fail)
+    answer = api.person("ann").get("me")
+    assert (answer.status_code, answer["Content-Type"]) == (500, "application/problem+json")
+    assert (answer.json()["code"], b"inside" in answer.content) == ("internal", False)
