@@ -64,7 +64,8 @@ class Command(OperatorCommand):
 
         adoption.begin()
         code = asyncio.run(supervisor.run(work))
-        supervisor.say("The fleet is stopped.")
+        rest = " What has not ended goes on with its next start." if mission is not None and code >= STOPPED else ""
+        supervisor.say(f"The fleet is stopped.{rest}")
         return code
 
     def _use_running(self, status: dict[str, Any], mission: list[str] | None, *, as_json: bool) -> int:

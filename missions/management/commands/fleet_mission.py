@@ -132,7 +132,7 @@ class Command(OperatorCommand):
             return refused.exit_code
         if options["json"]:
             self.show({"valid": True, "name": read.name, "sorties": len(read.sorties), "faults": []})
-        else:
+        elif not options.get("dry_run"):  # that one only says what is wrong
             self.say(f"The plan is valid: {lines.one(read.name)}, {lines.counted(len(read.sorties), 'sortie')}.")
         return 0
 
