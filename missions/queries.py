@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, F, Q, QuerySet
 
+from agents.models import Agent
 from fleet import clock, errors, ids
 from missions.models import Artifact, Attempt, Mission, Need, Output, Sortie
 from missions.states import MissionState, SortieState
@@ -98,8 +100,9 @@ def items(
     if only is not None:
         found = found.filter(id=only.id)
     rows = iter(found[:most]) if most and most <= PAGE else found[:most].iterator(chunk_size=PAGE)
+    known = cache(staffed)
     while page := list(islice(rows, PAGE)):
-        yield from _page(mission, page, results=results)
+        yield from _page(mission, page, results=results, staffed=known)
 
 
 def notable(mission: Mission, *, total: int, most: int) -> list[dict[str, Any]]:
@@ -126,7 +129,9 @@ def last_result(mission: Mission) -> Any:
     return Attempt.objects.filter(sortie=last, number=last.attempt).values_list("result", flat=True).first()
 
 
-def _page(mission: Mission, sorties: Sequence[Sortie], *, results: bool) -> Iterator[dict[str, Any]]:
+def _page(
+    mission: Mission, sorties: Sequence[Sortie], *, results: bool, staffed: Callable[[], Collection[str]]
+) -> Iterator[dict[str, Any]]:
     page = [sortie.id for sortie in sorties]
     needs: dict[UUID, list[str]] = {}
     unfinished: dict[UUID, list[str]] = {}
@@ -148,7 +153,7 @@ def _page(mission: Mission, sorties: Sequence[Sortie], *, results: bool) -> Iter
             "attempt": one.attempt,
             "tries": one.tries,
             "needs": needs.get(one.id, []),
-            "waits_for": waits_for(mission, one, unfinished.get(one.id, [])),
+            "waits_for": waits_for(mission, one, unfinished.get(one.id, []), staffed=staffed),
             "ready_at": _time(one.ready_at),
             "started_at": _time(one.started_at),
             "finished_at": _time(one.finished_at),
@@ -161,8 +166,17 @@ def _page(mission: Mission, sorties: Sequence[Sortie], *, results: bool) -> Iter
         }
 
 
-def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str]) -> str:
-    """One sentence on why a sortie does not run; empty for one that runs or has ended well."""
+def staffed() -> frozenset[str]:
+    """The types that have an agent which takes work, or will in a moment."""
+    takes = (Agent.State.SPAWNING, Agent.State.IDLE, Agent.State.BUSY)
+    return frozenset(Agent.objects.filter(state__in=takes).values_list("type", flat=True))
+
+
+def waits_for(
+    mission: Mission, sortie: Sortie, unfinished: list[str], *, staffed: Callable[[], Collection[str]]
+) -> str:
+    """One sentence on why a sortie does not run; empty for one that runs or has ended well. `staffed` is asked for the types
+    that have agents, where that matters."""
     if sortie.state in (SortieState.SKIPPED, SortieState.WAITING) and sortie.waits_for:
         when = f" at {_clock(sortie.wake_at)}" if sortie.wake_at and sortie.state == SortieState.WAITING else ""
         return (f"Waits for {sortie.waits_for}{when}." if when else f"It was {sortie.waits_for}.").replace("..", ".")
@@ -180,6 +194,8 @@ def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str]) -> str:
             return f"Waits for its turn: its mission has at most {mission.at_once} under way at once."
         case SortieState.READY:
             return f"Waits for its turn among the sorties of type {sortie.agent_type_id}, or for the control loop."
+        case _ if sortie.agent_type_id not in staffed():
+            return f"Waits for an agent of type {sortie.agent_type_id}: none takes work (see fleet_agents health)."
         case _:
             return f"Waits for a free agent of type {sortie.agent_type_id}."
 

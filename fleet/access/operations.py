@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from fleet import audit, errors
-from fleet.access import tokens
+from fleet.access import caller, tokens
 from fleet.access.actor import role_of
 from fleet.access.models import Account, Key, Role
 from fleet.access.rules import SCOPES
@@ -136,6 +136,7 @@ def key_of(text: str) -> Key:
         raise tokens.NotSignedIn(f"Key {found.prefix} is of a user who is not active.")
     if found.used_at is None or (now - found.used_at).total_seconds() > USED_EVERY_S:
         Key.objects.filter(id=found.id).update(used_at=Now())
+        caller.identify(name=f"key:{found.prefix}", user=found.user_id)  # so that the entry says who used it
         audit.record(kind="key.used", subject=found.ref)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -21,7 +22,7 @@ OUTPUT_PIECES, OUTPUT_CHARACTERS = 200, 50_000
 
 
 def standing(sorties: Sequence[Sortie], mission: Mission | None = None) -> dict[UUID, str]:
-    """One sentence for each: what it waits for, does, or failed of. Two queries, however many there are.
+    """One sentence for each: what it waits for, does, or failed of. Three queries, however many there are.
 
     `mission`, where all are of one; else each sortie brings its own along (select_related).
     """
@@ -32,8 +33,9 @@ def standing(sorties: Sequence[Sortie], mission: Mission | None = None) -> dict[
         unfinished.setdefault(sortie, []).append(key)
     flights = Attempt.objects.filter(sortie__in=[sortie.id for sortie in sorties if sortie.attempt])
     last = {flight.sortie_id: flight for flight in flights.filter(number=F("sortie__attempt")).defer("result")}
+    staffed = cache(queries.staffed)
     return {
-        sortie.id: queries.waits_for(mission or sortie.mission, sortie, unfinished.get(sortie.id, []))
+        sortie.id: queries.waits_for(mission or sortie.mission, sortie, unfinished.get(sortie.id, []), staffed=staffed)
         or _of_flight(sortie, last.get(sortie.id))
         for sortie in sorties
     }

@@ -141,3 +141,10 @@ def test_a_surprise_is_a_problem_too_and_tells_nothing_of_itself(monkeypatch: py
     answer = api.person("ann").get("me")
     assert (answer.status_code, answer["Content-Type"]) == (500, "application/problem+json")
     assert (answer.json()["code"], b"inside" in answer.content) == ("internal", False)
+
+
+def test_the_use_of_a_key_is_written_down_as_its_own() -> None:
+    key = api.machine(api.person("ann").user, Scope.READ)
+    for _ in range(2):
+        assert key.get("missions").status_code == 200
+    assert [entry["actor"] for entry in told("key.used")] == [f"key:{key.bearer[:12]}"]

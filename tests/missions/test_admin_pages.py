@@ -16,6 +16,7 @@ from agents import operations as agents
 from agents.models import Agent
 from missions import operations
 from missions.models import Alert, Artifact, Attempt, Mission, Output, Sortie
+from missions.operations import outside
 from tests.support import fleet, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -99,7 +100,11 @@ def test_the_lists_that_a_mission_leads_to_hold_its_rows_alone(flown: Mission) -
 
 def test_what_waits_says_for_what() -> None:
     mission = fleet.launch({"first": {}, "then": {"needs": ["first"]}})
-    page = web.superuser().get(address("missions_sortie")).content.decode()
+    boss = web.superuser()
+    page = boss.get(address("missions_sortie")).content.decode()
+    assert "Waits for an agent of type backend: none takes work (see fleet_agents health)." in page
+    outside.register(agent_type="backend")
+    page = boss.get(address("missions_sortie")).content.decode()
     assert "Waits for a free agent of type backend." in page
     assert "Waits for first." in page
     operations.pause(mission=mission.id)
@@ -142,7 +147,7 @@ def test_long_sentences_of_the_list_of_sorties_are_broken_and_come_behind_the_mi
     page = web.superuser().get(address("missions_sortie")).content.decode()
     sentence, name = (
         re.search(rf'<div style="max-width: 18rem; white-space: normal[^>]*>(<a [^>]*>)?{re.escape(words)}<', page)
-        for words in ("Waits for a free agent of type backend.", mission.name)
+        for words in ("Waits for an agent of type backend: none takes work (see fleet_agents health).", mission.name)
     )
     assert sentence
     assert name
