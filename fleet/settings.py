@@ -192,7 +192,6 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-LOGIN_REDIRECT_URL = "admin:index"  # of whoever came to the sign-in page by no link of ours
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
