@@ -31,6 +31,9 @@ def test_a_time_of_today_has_none() -> None:
     sortie = Sortie.objects.get(mission=mission)
     sortie.state, sortie.waits_for = "waiting", "its next try"
     sortie.wake_at = datetime.now(UTC)
-    assert queries.waits_for(mission, sortie, []) == f"Waits for its next try at {sortie.wake_at:%H:%M:%S} UTC."
+    assert (
+        queries.waits_for(mission, sortie, [], staffed=frozenset)
+        == f"Waits for its next try at {sortie.wake_at:%H:%M:%S} UTC."
+    )
     sortie.wake_at -= timedelta(days=1)
-    assert f"{sortie.wake_at:%Y-%m-%d}" in queries.waits_for(mission, sortie, [])
+    assert f"{sortie.wake_at:%Y-%m-%d}" in queries.waits_for(mission, sortie, [], staffed=frozenset)
