@@ -87,7 +87,7 @@ FLEET_ADDRESS_CONNECTIONS = env.integer("FLEET_ADDRESS_CONNECTIONS", 800)  # ope
 FLEET_WEB_WORKERS = env.integer("FLEET_WEB_WORKERS", 2, least=1)  # processes that serve the site
 FLEET_WEB_POOL = env.integer("FLEET_WEB_POOL", 10)  # connections to Postgres that each of them keeps; 0: none
 FLEET_WEB_AT_ONCE = env.integer("FLEET_WEB_AT_ONCE", 4, least=1)  # requests that each works on at once
-FLEET_WEB_WAITING = env.integer("FLEET_WEB_WAITING", 200)  # that wait for their turn; more are refused
+FLEET_WEB_WAITING = env.integer("FLEET_WEB_WAITING", 64)  # that wait for their turn; more are refused
 FLEET_LIVE_LISTENERS = env.integer("FLEET_LIVE_LISTENERS", 2_000, least=1)  # open streams; one user a quarter
 FLEET_LIVE_RECHECK_S = env.number(
     "FLEET_LIVE_RECHECK_S", 15, least=0.1
