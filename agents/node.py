@@ -243,7 +243,7 @@ class Supervisor:
     def _obey(self, post: Post, order: Agent.Order) -> None:
         if post.ordered == order or post.agent is None or post.child is None:
             return
-        log.info("%s is to %s", post.agent, order.value)
+        log.info("%s is ordered: %s", post.agent, order.value)
         post.ordered = order
         operations.draining(agent=post.agent.id)
         if order != Agent.Order.NOW:
@@ -360,7 +360,8 @@ class Supervisor:
         ended = operations.end(
             agents=[agent.id for agent in left], state=Agent.State.LOST, reason="Its node was restarted."
         )
-        log.warning("ended %d agents that an earlier supervisor of this node left", len(ended))
+        if ended:  # their leases may have told before us
+            log.warning("an earlier supervisor of this node left %d agents, which are lost", len(ended))
 
 
 def _ear() -> psycopg.Connection[Any]:

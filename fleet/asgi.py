@@ -9,9 +9,9 @@ django.setup(set_prefix=False)  # before what follows, which needs the apps
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 
-from fleet.bodies import Bounded  # noqa: E402
 from fleet.live.sockets import Sockets  # noqa: E402
 from fleet.live.streaming import Streams  # noqa: E402
+from fleet.web.bodies import Bounded  # noqa: E402
 from fleet.web.handler import Handler  # noqa: E402
 from fleet.web.turns import Turns  # noqa: E402
 

@@ -40,10 +40,8 @@ class Brief:
     scratch: Path  # a private folder of this attempt; exists; removed by the engine afterwards
     try_number: int = 1  # which of its tries this is; attempts that were lost or handed back are not counted
     fleet: str = ""  # value of FLEET_HOME_ID: tells this fleet's processes from those of others on the same host
-    api: str = ""  # value of FLEET_API: where the fleet's API is; and
-    token: str = field(
-        default="", repr=False
-    )  # of FLEET_TOKEN, which is good there for this attempt; neither without it
+    api: str = ""  # value of FLEET_API: where the fleet's API is
+    token: str = field(default="", repr=False)  # value of FLEET_TOKEN, good there for this attempt; neither without it
     argv: tuple[str, ...] = ()  # command driver: a program and its arguments; or
     shell: str = ""  # command driver: text for /bin/sh -c (written by the plan's author, never by data)
     stdin: str = ""  # command driver: given on standard input (a prompt, say)

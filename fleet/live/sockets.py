@@ -19,12 +19,12 @@ from channels.exceptions import DenyConnection
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from fleet import errors
-from fleet.bodies import Application
 from fleet.live import feeds, origins, paths, tickets
 from fleet.live.feeds import End, Told
 from fleet.live.hub import hub
 from fleet.live.listening import Listener
 from fleet.live.streaming import OPENED, SLOW_S
+from fleet.web.bodies import Application
 
 log = logging.getLogger("fleet.live")
 

@@ -20,7 +20,6 @@ from rest_framework.serializers import CharField
 from fleet.access.authentication import BearerAuthentication, SessionAuthentication
 from fleet.api.serializers import Strict
 from fleet.api.views import ApiView, actor
-from fleet.bodies import Application
 from fleet.events import stream
 from fleet.live import feeds, paths, tickets
 from fleet.live.feeds import Feed, Told
@@ -28,6 +27,7 @@ from fleet.live.grants import Grant
 from fleet.live.hub import hub
 from fleet.live.listening import Listener
 from fleet.live.tickets import TicketAuthentication
+from fleet.web.bodies import Application
 
 log = logging.getLogger("fleet.live")
 

@@ -93,7 +93,7 @@ def main() -> None:
     config = uvicorn.Config(
         application, host=HOST, port=port, lifespan="off", log_config=None, access_log=False, server_header=False,
         proxy_headers=False,  # which proxies are believed: fleet/limits/addresses.py
-        http="fleet.connections:Patient", timeout_graceful_shutdown=5,
+        http="fleet.web.connections:Patient", timeout_graceful_shutdown=5,
         ws_max_size=4_096, ws_per_message_deflate=False, ws_ping_interval=15, ws_ping_timeout=15,
     )  # fmt: skip
     listening = bound(port)

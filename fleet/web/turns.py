@@ -14,7 +14,7 @@ from typing import Any
 
 from django.conf import settings
 
-from fleet.bodies import Application, Refused
+from fleet.web.bodies import Application, Refused
 
 PATIENCE_S = 5.0  # that a request waits for its turn
 AGAIN_S = 1  # after which a refused client may try again

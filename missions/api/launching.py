@@ -46,9 +46,16 @@ def launch(*, who: Actor, given: Mapping[str, Any]) -> Mission:
                 )
             loaded, text = operations.task(agent_type=given["agent"], task=given["objective"])
             params = {**params, "task": given["objective"]}
-    make = operations.launch if given["start"] else operations.create
-    executes = who.executes or named[0] == "template"  # what operators wrote may add what it likes
-    return make(plan=loaded, text=text, params=params, folder=folder, by=who.user, team=team_given, executes=executes)
+    return operations.launch(
+        plan=loaded,
+        text=text,
+        params=params,
+        folder=folder,
+        by=who.user,
+        team=team_given,
+        executes=who.executes or named[0] == "template",  # what operators wrote may add what it likes
+        start=given["start"],
+    )
 
 
 def read(given: Any) -> tuple[Plan, str]:

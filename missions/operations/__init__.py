@@ -3,14 +3,13 @@
 from missions.operations import outside
 from missions.operations.cancelling import cancel, cancel_sortie
 from missions.operations.changing import prioritise, share
-from missions.operations.launching import create, launch, task
+from missions.operations.launching import launch, task
 from missions.operations.pausing import pause, resume
 from missions.operations.retrying import retry, retry_sortie
 
 __all__ = [
     "cancel",
     "cancel_sortie",
-    "create",
     "launch",
     "outside",
     "pause",

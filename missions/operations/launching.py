@@ -19,56 +19,6 @@ from missions.plan import Plan, bind, load
 from missions.states import MissionState
 
 
-def launch(
-    *,
-    plan: Plan,
-    text: str,
-    params: Mapping[str, Any],
-    folder: str,
-    by: User | None,
-    team: Group | None = None,
-    executes: bool = True,
-) -> Mission:
-    """Create a mission and start it. PlanError where `params` do not fit the plan's inputs; nothing is created then.
-
-    `text` is the plan as it was written, kept for the record; `folder` is where relative paths start from; `executes` says
-    whether sorties that its agents add later may run code.
-    """
-    return _create(
-        plan=plan,
-        text=text,
-        params=params,
-        folder=folder,
-        by=by,
-        team=team,
-        executes=executes,
-        state=MissionState.RUNNING,
-    )
-
-
-def create(
-    *,
-    plan: Plan,
-    text: str,
-    params: Mapping[str, Any],
-    folder: str,
-    by: User | None,
-    team: Group | None = None,
-    executes: bool = True,
-) -> Mission:
-    """Create a mission that `resume` starts."""
-    return _create(
-        plan=plan,
-        text=text,
-        params=params,
-        folder=folder,
-        by=by,
-        team=team,
-        executes=executes,
-        state=MissionState.PLANNED,
-    )
-
-
 def task(*, agent_type: str, task: str) -> tuple[Plan, str]:
     """A plan of one sortie for a type that takes prompts, to be launched with `task` as its parameter of that name: an
     input, so that nothing in it is taken for a template. PlanError where the type takes none."""
@@ -83,18 +33,25 @@ def task(*, agent_type: str, task: str) -> tuple[Plan, str]:
     return load(text=text, surroundings=surroundings.current()), text
 
 
-def _create(
+def launch(
     *,
     plan: Plan,
     text: str,
     params: Mapping[str, Any],
     folder: str,
     by: User | None,
-    team: Group | None,
-    executes: bool,
-    state: MissionState,
+    team: Group | None = None,
+    executes: bool = True,
+    start: bool = True,
 ) -> Mission:
+    """Create a mission and start it, or leave that to `resume`. PlanError where `params` do not fit the plan's inputs; nothing is
+    created then.
+
+    `text` is the plan as it was written, kept for the record; `folder` is where relative paths start from; `executes` says
+    whether sorties that its agents add later may run code.
+    """
     inputs = bind(plan=plan, given=params)
+    state = MissionState.RUNNING if start else MissionState.PLANNED
     with transaction.atomic(), connection.cursor() as cursor:
         turn, now = _turn(cursor)
         mission = Mission.objects.create(
@@ -121,7 +78,7 @@ def _create(
             data={"name": mission.name, "sorties": len(plan.sorties), "by": str(by) if by else None},
         )
         audit.record(
-            kind="mission.launch" if state is MissionState.RUNNING else "mission.create",
+            kind="mission.launch" if start else "mission.create",
             subject=mission.ref,
             after={"name": mission.name, "sorties": len(plan.sorties), "team": team.name if team else None},
         )

@@ -46,8 +46,12 @@ def kept(agents: int) -> None:
     AgentType.objects.filter(name="survey").update(agents=agents)
 
 
+def idle() -> list[Agent]:
+    return [agent for agent in hosts.live("survey") if agent.state == "idle"]
+
+
 def names() -> list[str]:
-    return [agent.name for agent in hosts.live("survey") if agent.state == "idle"]
+    return [agent.name for agent in idle()]
 
 
 def test_what_it_has_stays_and_is_restarted_and_nothing_new_comes(host: Host, kind: str) -> None:
@@ -63,7 +67,7 @@ def test_what_it_has_stays_and_is_restarted_and_nothing_new_comes(host: Host, ki
     kept(3)
     (agent,) = hosts.live(kind)
     hosts.kill(agent)
-    until(lambda: names() == ["survey-1@here"] and hosts.live(kind)[0].id != agent.id)
+    until(lambda: [one.name for one in idle() if one.id != agent.id] == ["survey-1@here"])
     assert len(host.children()) == 1
     assert [one.data["why"] for one in Event.objects.filter(kind="node.cordoned")] == ["A new disk"]
 
@@ -116,9 +120,8 @@ def test_the_autoscaler_passes_over_it(host: Host, kind: str) -> None:
     def passes_over_it() -> bool:
         decided = next(one for one in scaling.look() if one.type == kind)
         assert decided.spawn == 0, decided.why
-        return (
-            "no node has a place free" in decided.why
-        )  # before that, an agent of the test before may be going, or just dead
+        # Before that, an agent of the test before may be going, or just dead.
+        return "no node has a place free" in decided.why
 
     try:
         until(passes_over_it)

@@ -23,7 +23,7 @@ MOST = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 SHORT = """
 import uvicorn
 from fleet.asgi import django_application
-from fleet.bodies import Bounded
+from fleet.web.bodies import Bounded
 uvicorn.run(Bounded(django_application, most=100_000, patience_s=0.6), host="127.0.0.1", port={port}, lifespan="off")
 """
 

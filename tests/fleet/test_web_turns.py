@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from fleet.bodies import Bounded
+from fleet.web.bodies import Bounded
 from fleet.web.turns import Turns
 
 AT_ONCE, WAITING = 2, 3

@@ -30,7 +30,7 @@ OPTIONS = (
     "--lifespan=off",
     "--no-access-log",
     "--no-server-header",
-    "--http=fleet.connections:Patient",
+    "--http=fleet.web.connections:Patient",
     "--log-level=info",
     "--timeout-graceful-shutdown=5",
     "--ws-max-size=4096",

@@ -150,8 +150,14 @@ class Command(OperatorCommand):
         text = _read(options["plan"])
         params = _params(options["param"])
         read = plan.load(text=text, surroundings=surroundings.current())
-        act = operations.launch if options["action"] == "run" else operations.create
-        mission = act(plan=read, text=text.decode("utf-8", "replace"), params=params, folder=watching.here(), by=None)
+        mission = operations.launch(
+            plan=read,
+            text=text.decode("utf-8", "replace"),
+            params=params,
+            folder=watching.here(),
+            by=None,
+            start=options["action"] == "run",
+        )
         if options["action"] == "run" and not options["detach"]:
             self.say(f"{mission.ref}: {lines.one(mission.name)}, {lines.counted(len(read.sorties), 'sortie')}")
             return self._watch(mission, options)

@@ -1,7 +1,7 @@
-"""Connections to the web process: uvicorn's protocol, and an end to its patience (`uvicorn --http fleet.connections:Patient`).
+"""Connections to the web process: uvicorn's protocol, and an end to its patience (`uvicorn --http fleet.web.connections:Patient`).
 
 uvicorn ends a connection on which nothing comes, and waits for ever for one on which a request's head comes byte by byte
-(Slowloris), or whose client asks and takes nothing of the answer. How long a body may take: fleet/bodies.py.
+(Slowloris), or whose client asks and takes nothing of the answer. How long a body may take: fleet/web/bodies.py.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import h11
 from django.conf import settings
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from fleet.bodies import Refused, problem
 from fleet.limits import addresses
+from fleet.web.bodies import Refused, problem
 
 _bucket = lru_cache(4_096)(addresses.bucket)
 
