@@ -8,10 +8,10 @@ from django.db import connection, transaction
 
 from fleet import audit, errors, statements
 from missions import settling
-from missions.models import Mission, Sortie
+from missions.models import Mission, Need, Sortie
 from missions.operations import moves
 from missions.rows import Cursor
-from missions.states import MissionState
+from missions.states import MissionState, SortieState
 
 
 def retry(*, mission: UUID) -> Mission:
@@ -28,7 +28,8 @@ def retry(*, mission: UUID) -> Mission:
 
 
 def retry_sortie(*, sortie: UUID) -> Sortie:
-    """Reopen one sortie, and what needs it and was skipped or has not started; its mission runs again if it had ended."""
+    """Reopen one sortie, and what needs it and was skipped or has not started; its mission runs again if it had ended.
+    Conflict while something that needs it is running: that has read how it ended."""
     found = Sortie.objects.select_related("mission").filter(id=sortie).first()
     if found is None:
         raise errors.NotFound("There is no such sortie.")
@@ -39,21 +40,37 @@ def retry_sortie(*, sortie: UUID) -> Sortie:
         audit.record(kind="sortie.retry", subject=found.ref, before={"state": found.state})
         if state.final:
             moves.mission(id=found.mission_id, to=MissionState.RUNNING, by="retry", finished_at=None)
-        if not _reopen(mission=found.mission_id, sortie=sortie):
+        reopened = _reopen(mission=found.mission_id, sortie=sortie)
+        if not reopened:
             raise errors.Conflict(
                 f"{found.key} is {found.state}; only what failed, was cancelled or was skipped can be retried."
             )
+        _refuse_what_runs_on_it(reopened=reopened)
     found.refresh_from_db()
     return found
 
 
-def _reopen(*, mission: UUID, sortie: UUID | None) -> int:
+def _refuse_what_runs_on_it(*, reopened: list[UUID]) -> None:
+    """Its result would tell of an end that is no longer true, and a second start of it would not wait for the new one."""
+    running = list(
+        Need.objects.filter(upstream__in=reopened, sortie__state=SortieState.RUNNING)
+        .values_list("sortie__key", flat=True)
+        .distinct()[:3]
+    )
+    if running:
+        raise errors.Conflict(
+            f"{', '.join(running)} needs it, and is running on how it ended.",
+            hint="Wait for its end, or cancel it; then retry.",
+        )
+
+
+def _reopen(*, mission: UUID, sortie: UUID | None) -> list[UUID]:
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions", "reopen"), {"mission": mission, "sortie": sortie})
-        (count,) = cursor.fetchone()
+        reopened = [sortie for (sortie,) in cursor.fetchall()]
         cursor.execute(statements.read("missions", "reopen_counters"), {"mission": mission})
         _skip_again(cursor.cursor, mission=mission)
-    return int(count)
+    return reopened
 
 
 def _skip_again(cursor: Cursor, *, mission: UUID) -> None:

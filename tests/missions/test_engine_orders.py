@@ -10,9 +10,11 @@ import pytest
 from agents.drivers.base import Evidence
 from fleet import errors, ids
 from missions import dispatch, operations, verdict
+from missions.claims import Claim
 from missions.engine import Engine
 from missions.models import Mission, Sortie
 from missions.plan import SortieSpec
+from missions.settling import Settlement
 from tests.missions.test_random_missions import Flier
 from tests.support import fleet, ledger
 
@@ -28,6 +30,11 @@ def engine() -> Iterator[Engine]:
 
 def sortie(mission: Mission, key: str) -> Sortie:
     return Sortie.objects.get(mission=mission, key=key)
+
+
+def ended(claim: Claim, *, ok: bool) -> Settlement:
+    evidence = Evidence(finished=True, ok=ok, error="" if ok else "no")
+    return verdict.judge(claim=claim, spec=SortieSpec.from_json(claim.spec), evidence=evidence)
 
 
 def test_a_mission_that_has_ended_is_retried_and_not_resumed(engine: Engine) -> None:
@@ -76,6 +83,25 @@ def test_what_was_about_to_start_waits_for_the_need_that_is_retried(engine: Engi
     ledger.check(mission.id)
 
 
+def test_a_need_is_not_retried_under_what_runs_on_how_it_ended() -> None:
+    mission = fleet.launch({"a": {}, "b": {"needs": ["a"]}, "tidy": {"needs": ["b"], "if": "always"}})
+    flier = Flier()
+    try:
+        (claim,) = flier.committer.exchange(want=1)
+        (tidy,) = flier.committer.exchange(settlements=[ended(claim, ok=False)], want=1)
+        was = {"a": "failed", "b": "skipped", "tidy": "running"}
+        assert fleet.states(mission.id) == was
+        with pytest.raises(errors.Conflict, match="tidy needs it, and is running on how it ended"):
+            operations.retry_sortie(sortie=claim.id)
+        assert fleet.states(mission.id) == was
+        flier.committer.exchange(settlements=[ended(tidy, ok=True)])
+        operations.retry_sortie(sortie=claim.id)
+        dispatch.admit()
+        assert fleet.states(mission.id) == {"a": "queued", "b": "pending", "tidy": "pending"}
+    finally:
+        flier.end()
+
+
 def test_a_time_that_a_plan_names_holds_after_a_retry_too() -> None:
     mission = fleet.launch({"later": {"run_at": "2100-01-01T00:00:00+00:00"}})
     dispatch.admit()
@@ -91,9 +117,7 @@ def test_what_was_cancelled_while_it_failed_is_not_tried_again() -> None:
     try:
         (claim, _) = flier.committer.exchange(want=2)
         operations.cancel_sortie(sortie=claim.id)
-        spec = SortieSpec.from_json(claim.spec)
-        said = verdict.judge(claim=claim, spec=spec, evidence=Evidence(finished=True, ok=False, error="no"))
-        flier.committer.exchange(settlements=[said])
+        flier.committer.exchange(settlements=[ended(claim, ok=False)])
     finally:
         flier.end()
     states: dict[str, Any] = fleet.states(mission.id)
