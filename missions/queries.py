@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, F, Q, QuerySet
+from django.db import connection
+from django.db.models import F, Q, QuerySet
 
 from agents.models import Agent
-from fleet import clock, errors, ids
-from missions.models import Artifact, Attempt, Mission, Need, Output, Sortie
+from fleet import clock, errors, ids, statements
+from missions.models import Artifact, Attempt, Mission, Output, Sortie
 from missions.states import MissionState, SortieState
 
 PAGE = 100  # sorties that are in memory at once, each with its result
@@ -52,9 +54,10 @@ def find_sortie(mission: Mission, text: str) -> Sortie:
 def counts(missions: Iterable[UUID]) -> dict[UUID, dict[str, int]]:
     """How many sorties of each mission are in each state; in one query."""
     counted: dict[UUID, dict[str, int]] = {}
-    rows = Sortie.objects.filter(mission__in=list(missions)).order_by().values_list("mission", "state")
-    for mission, state, number in rows.annotate(number=Count("id")):
-        counted.setdefault(mission, {})[state] = number
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("missions", "counts"), {"missions": list(missions)})
+        for mission, state, number in cursor.fetchall():
+            counted.setdefault(mission, {})[state] = number
     return counted
 
 
@@ -92,7 +95,7 @@ def items(
     `states`: only those in one of them. `after`: only those behind this one. `only`: this one. `most`: so many.
     `results` False leaves their results unread, and null.
     """
-    found = Sortie.objects.filter(mission=mission).order_by("turn", "id")
+    found = Sortie.objects.filter(mission=mission).order_by("turn", "id").values_list("id", flat=True)
     if states is not None:
         found = found.filter(state__in=states)
     if after is not None:
@@ -102,7 +105,9 @@ def items(
     rows = iter(found[:most]) if most and most <= PAGE else found[:most].iterator(chunk_size=PAGE)
     known = cache(staffed)
     while page := list(islice(rows, PAGE)):
-        yield from _page(mission, page, results=results, staffed=known)
+        asked = {"page": page, "results": results}
+        for sortie in Sortie.objects.raw(statements.read("missions", "items"), asked):
+            yield _item(mission, sortie, staffed=known)
 
 
 def notable(mission: Mission, *, total: int, most: int) -> list[dict[str, Any]]:
@@ -129,41 +134,27 @@ def last_result(mission: Mission) -> Any:
     return Attempt.objects.filter(sortie=last, number=last.attempt).values_list("result", flat=True).first()
 
 
-def _page(
-    mission: Mission, sorties: Sequence[Sortie], *, results: bool, staffed: Callable[[], Collection[str]]
-) -> Iterator[dict[str, Any]]:
-    page = [sortie.id for sortie in sorties]
-    needs: dict[UUID, list[str]] = {}
-    unfinished: dict[UUID, list[str]] = {}
-    edges = Need.objects.filter(sortie__in=page).order_by("upstream__turn", "upstream")
-    rows = edges.values_list("sortie", "upstream__key", "upstream__state")
-    for sortie, key, state in rows.iterator() if len(page) == PAGE else rows:
-        needs.setdefault(sortie, []).append(key)
-        if not SortieState(state).final:
-            unfinished.setdefault(sortie, []).append(key)
-    last = Attempt.objects.filter(sortie__in=page, number=F("sortie__attempt"))
-    attempts = {attempt.sortie_id: attempt for attempt in (last if results else last.defer("result"))}
-    for one in sorties:
-        attempt = attempts.get(one.id)
-        yield {
-            "id": one.ref,
-            "key": one.key,
-            "agent_type": one.agent_type_id,
-            "state": one.state,
-            "attempt": one.attempt,
-            "tries": one.tries,
-            "needs": needs.get(one.id, []),
-            "waits_for": waits_for(mission, one, unfinished.get(one.id, []), staffed=staffed),
-            "ready_at": _time(one.ready_at),
-            "started_at": _time(one.started_at),
-            "finished_at": _time(one.finished_at),
-            "progress": attempt.progress if attempt and one.state == SortieState.RUNNING else None,
-            "note": attempt.note if attempt and one.state == SortieState.RUNNING else "",
-            "result": attempt.result if results and attempt and attempt.state == Attempt.State.SUCCEEDED else None,
-            # The rows are read after their sorties: what ran at that moment may have ended, and its attempt with an error.
-            "error": attempt.error or None if attempt and one.state != SortieState.RUNNING else None,
-            "tolerated": one.allow_failure and one.state == SortieState.FAILED,
-        }
+def _item(mission: Mission, row: Any, *, staffed: Callable[[], Collection[str]]) -> dict[str, Any]:
+    """A row of items.sql, as people and programs read it."""
+    runs = row.state == SortieState.RUNNING
+    return {
+        "id": row.ref,
+        "key": row.key,
+        "agent_type": row.agent_type_id,
+        "state": row.state,
+        "attempt": row.attempt,
+        "tries": row.tries,
+        "needs": row.needed,
+        "waits_for": waits_for(mission, row, row.unfinished, staffed=staffed),
+        "ready_at": _time(row.ready_at),
+        "started_at": _time(row.started_at),
+        "finished_at": _time(row.finished_at),
+        "progress": row.progress if runs else None,
+        "note": row.note or "" if runs else "",
+        "result": json.loads(row.result) if row.result is not None else None,
+        "error": row.error or None if not runs else None,
+        "tolerated": row.allow_failure and row.state == SortieState.FAILED,
+    }
 
 
 def staffed() -> frozenset[str]:

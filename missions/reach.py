@@ -30,7 +30,7 @@ def missions(who: Actor, action: str = "missions.read") -> QuerySet[Mission]:
         return everything.filter(own)
     if reach is not Reach.SEEN:
         return everything.none()
-    teams = list(who.user.groups.values_list("id", flat=True))
+    teams = who.in_teams()
     seen = own | Q(team__in=teams) if teams else own
     if who.role == Role.AGENT:
         flown = Sortie.objects.filter(mission=OuterRef("id"), state="running", agent__by=who.user)
@@ -49,6 +49,8 @@ def _allowed(who: Actor, named: UUID | None, action: str, *, missing: str) -> Mi
         raise errors.NotFound(missing)
     if who.reach(action) is Reach.OWN and (who.user is None or found.created_by_id != who.user.id):
         raise errors.Forbidden("Only who launched this mission may do that, or an admin.", hint="Ask them.")
+    if who.user is not None and found.created_by_id == who.user.id:
+        found.created_by = who.user  # or it is read again, to be named
     return found
 
 

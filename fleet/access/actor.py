@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -24,6 +25,7 @@ class Actor:
     scopes: frozenset[str] | None = None  # None: all
     lease: str = ""  # the token, where it is one
     session: UUID | None = None
+    teams: Sequence[int] | None = None  # ids of the user's, where they were read with it
 
     def may(self, action: str) -> bool:
         """Whether the table allows the action at all; which things it reaches is `reach`."""
@@ -38,6 +40,12 @@ class Actor:
         if self.lease:
             return RULES[action].lease or Reach.HELD
         return Reach.ALL if self.role == Role.ADMIN else RULES[action].reach
+
+    def in_teams(self) -> Sequence[int]:
+        """The ids of the teams that it is in."""
+        if self.teams is not None or self.user is None:
+            return self.teams or []
+        return list(self.user.groups.values_list("id", flat=True))
 
     @property
     def executes(self) -> bool:

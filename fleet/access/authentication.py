@@ -54,6 +54,7 @@ def _bearer(text: str) -> Actor:
             user=key.user,
             key=key.id,
             scopes=frozenset(key.scopes),
+            teams=getattr(key, "teams", None),
         )
     if text.startswith(LEASE):  # whether it still holds is seen by what it is shown for
         if not leases.fits(text):
@@ -61,5 +62,9 @@ def _bearer(text: str) -> Actor:
         return Actor(name=f"lease:{text.rpartition('.')[0][:45]}", role=Role.AGENT, user=None, lease=text)
     session = tokens.session(access=text)
     return Actor(
-        name=f"user:{session.user.username}", role=role_of(session.user), user=session.user, session=session.id
+        name=f"user:{session.user.username}",
+        role=role_of(session.user),
+        user=session.user,
+        session=session.id,
+        teams=getattr(session, "teams", None),
     )

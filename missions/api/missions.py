@@ -280,16 +280,12 @@ def _summaries(missions: Sequence[Mission]) -> list[dict[str, Any]]:
 
 
 def _one(mission: Mission) -> dict[str, Any]:
-    named = Mission.objects.filter(id=mission.id).values_list(
-        "team__name", "created_by__username", "priority", "inputs"
-    )
-    team, owner, priority, inputs = named.get()
     return {
         **queries.summary(mission),
-        "priority": priority,
-        "team": team,
-        "created_by": owner,
-        "inputs": inputs,
+        "priority": mission.priority,
+        "team": mission.team.name if mission.team else None,
+        "created_by": mission.created_by.username if mission.created_by else None,
+        "inputs": mission.inputs,
     }
 
 

@@ -1,0 +1,16 @@
+-- These sorties of a mission in the plan's order, each with the keys of what it needs and what came of its last attempt.
+SELECT s.id, s.key, s.agent_type_id, s.state, s.attempt, s.tries, s.allow_failure, s.concurrency_key, s.waits_for,
+       s.wake_at, s.ready_at, s.started_at, s.finished_at,
+       needs.keys AS needed, needs.unfinished,
+       a.progress, a.note, a.error, CASE WHEN %(results)s AND a.state = 'succeeded' THEN a.result END AS result
+FROM missions_sortie s
+LEFT JOIN missions_attempt a ON a.sortie_id = s.id AND a.number = s.attempt
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(u.key ORDER BY u.turn, u.id), '{}') AS keys,
+           coalesce(array_agg(u.key ORDER BY u.turn, u.id) FILTER (
+               WHERE u.state NOT IN ('succeeded', 'failed', 'skipped', 'cancelled')), '{}') AS unfinished
+    FROM missions_need n JOIN missions_sortie u ON u.id = n.upstream_id
+    WHERE n.sortie_id = s.id
+) AS needs
+WHERE s.id = ANY (%(page)s)
+ORDER BY s.turn, s.id
