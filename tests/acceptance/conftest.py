@@ -59,7 +59,7 @@ class Fleet:
         return dict(found)
 
 
-def until(true: Callable[[], Any], *, within_s: float = 20) -> Any:
+def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
     deadline = time.monotonic() + within_s
     while not (value := true()):
         assert time.monotonic() < deadline, f"not true within {within_s} s"

@@ -89,7 +89,7 @@ def test_a_spawn_that_cannot_be_is_refused_with_the_reason(
 def test_a_killed_agent_is_lost_at_once_and_its_successor_flies_its_sortie(fleet: Fleet) -> None:
     agent = fleet.agent("performance")
     mission = fleet.launch(
-        {"sorties": {"one": {"agent": "performance", "run": "case $FLEET_ATTEMPT in */1) sleep 60;; esac"}}}
+        {"sorties": {"one": {"agent": "performance", "run": "case $FLEET_ATTEMPT in */1) sleep 600;; esac"}}}
     )
     until(lambda: fleet.agent("performance")["sorties"])
     os.kill(agent["pid"], signal.SIGKILL)
@@ -174,7 +174,7 @@ def test_an_agent_that_crashes_again_and_again_is_given_up_and_says_so(fleet: Fl
 
 
 def test_a_process_is_told_from_another_with_its_pid() -> None:
-    with subprocess.Popen(["sleep", "60"]) as child:
+    with subprocess.Popen(["sleep", "600"]) as child:
         began = processes.started(child.pid)
         assert began is not None
         assert processes.is_alive(pid=child.pid, start_time=began)

@@ -200,7 +200,7 @@ def test_a_halted_node_is_called_down_while_its_agents_work_on_and_is_up_again_w
 
 def test_a_process_that_got_the_pid_of_a_dead_agent_is_left_alone(house: hosts.Hosts, kind: str) -> None:
     """The rows that a killed node left name pids of living processes, which are others'."""
-    with subprocess.Popen(["sleep", "60"]) as other, subprocess.Popen(["sleep", "60"]) as own:
+    with subprocess.Popen(["sleep", "600"]) as other, subprocess.Popen(["sleep", "600"]) as own:
         try:
             began = processes.started(other.pid)
             assert began is not None
@@ -212,7 +212,7 @@ def test_a_process_that_got_the_pid_of_a_dead_agent_is_left_alone(house: hosts.H
             reborn = house.add("reborn")
             until(lambda: Agent.objects.filter(id__in=[row.id for row in rows], state="lost").count() == 2)
             assert other.poll() is None
-            assert own.wait(5) == -signal.SIGTERM, "this one was what the row says"
+            assert own.wait(60) == -signal.SIGTERM, "this one was what the row says"
             house.drop(reborn)
         finally:
             other.kill()
@@ -222,7 +222,7 @@ def test_a_process_that_got_the_pid_of_a_dead_agent_is_left_alone(house: hosts.H
 def test_agents_of_an_earlier_run_of_a_host_are_lost_and_no_process_of_this_run_is_touched(
     house: hosts.Hosts, kind: str
 ) -> None:
-    with subprocess.Popen(["sleep", "60"]) as other:
+    with subprocess.Popen(["sleep", "600"]) as other:
         try:
             node = Node.objects.create(name="booted", boot=str(ids.new()), pid=1, start_time=0.0, up=False)
             row = Agent.objects.create(
@@ -244,7 +244,7 @@ def test_a_node_whose_name_another_has_taken_ends_with_its_agents(house: hosts.H
     (agent,) = hosts.spawn(kind, replaced)
     Node.objects.filter(name="twice").update(pid=1, start_time=1.0, boot=str(ids.new()))
     assert replaced.process is not None
-    assert replaced.process.wait(15) == 0
+    assert replaced.process.wait(60) == 0
     assert "has taken this one's place" in replaced.log()
     assert not hosts.alive(agent)
     assert replaced.node.up, "it is the other's"

@@ -180,7 +180,7 @@ def test_a_postgres_that_is_halted_with_its_connections_open_hangs_nobody(
     until(lambda: "nothing came for" in host.log())
     host.send(signal.SIGTERM)
     assert host.process is not None
-    assert host.process.wait(15) == 0
+    assert host.process.wait(60) == 0
     house.drop(host)
 
 

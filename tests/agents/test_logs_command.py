@@ -89,7 +89,7 @@ def test_it_is_followed_until_the_agent_has_ended(agent: Agent, subprocess_envir
         say(agent, "its last words")
         Agent.objects.filter(id=agent.id).update(state="lost", ended_at=timezone.now())
         assert process.stdout.read() == "its last words"
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_what_it_flew_is_told_by_attempt(engine: Engine) -> None:
@@ -165,8 +165,8 @@ def test_the_sorties_of_a_live_agent_are_followed(engine: Engine, subprocess_env
         assert process.stdout.readline().startswith("==> b (srt_")
         assert process.stdout.readline() == "b\n"
         Agent.objects.filter(id=engine.agent).update(state="terminated", ended_at=timezone.now())
-        assert process.wait(10) == 0
-    flight.join(10)
+        assert process.wait(60) == 0
+    flight.join(60)
     gate.unlink()
 
 

@@ -171,7 +171,7 @@ def test_a_node_that_is_asked_to_end_lets_what_it_flies_end_in_time_and_hands_th
     until(lambda: len(hosts.running(mission)) == 2)
     ending.send(signal.SIGTERM)
     assert ending.process is not None
-    assert ending.process.wait(20) == 0
+    assert ending.process.wait(60) == 0
     assert {state(agent) for agent in agents} == {"terminated"}
     assert not any(map(hosts.alive, agents))
     stands = {

@@ -15,12 +15,12 @@ import pytest
 
 from agents import processes
 
-READY = "import signal, sys, time; {}; print('ready', flush=True); time.sleep(60)"
+READY = "import signal, sys, time; {}; print('ready', flush=True); time.sleep(600)"
 
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(["sleep", "60"]) as process:
+    with subprocess.Popen(["sleep", "600"]) as process:
         yield process
         process.kill()
 

@@ -14,7 +14,7 @@ from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
-HOLD = [sys.executable, "-c", "held = b'x' * 200_000_000; import time; time.sleep(60)"]
+HOLD = [sys.executable, "-c", "held = b'x' * 200_000_000; import time; time.sleep(600)"]
 ONCE = {"max_attempts": 1}
 
 
@@ -58,6 +58,6 @@ def test_too_much_disk_fails_it(engine: Engine) -> None:
 
 def test_the_longest_of_the_type_caps_what_the_plan_says(engine: Engine) -> None:
     allow(longest_s=1)
-    mission = fleet.launch({"a": {"run": "sleep 60", "timeout": "50s", "retry": ONCE}})
+    mission = fleet.launch({"a": {"run": "sleep 600", "timeout": "50s", "retry": ONCE}})
     assert fleet.run_to_end(engine, mission) == "failed"
     assert "longer than 1 s, the longest that its agent type allows" in last(mission).error

@@ -23,7 +23,7 @@ FAMILY = (
     "import subprocess, sys, time\n"
     "held = b'x' * 60_000_000\n"
     "subprocess.run([sys.executable, '-c', {busy!r}])\n"  # has ended, and counts all the same
-    "child = subprocess.Popen([sys.executable, '-c', 'held = b\"x\" * 60_000_000; import time; time.sleep(60)'],"
+    "child = subprocess.Popen([sys.executable, '-c', 'held = b\"x\" * 60_000_000; import time; time.sleep(600)'],"
     " start_new_session=True)\n"
     "print('ready', flush=True)\n"
     "child.wait()\n"

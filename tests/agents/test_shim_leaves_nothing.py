@@ -65,7 +65,7 @@ def test_what_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
     began = time.monotonic()
     flight.stop.set(StopReason.CANCELLED)
     evidence = flight.end()
-    assert 0.4 < time.monotonic() - began < 5
+    assert time.monotonic() - began > 0.4
     assert (evidence.stopped, evidence.signal) == (StopReason.CANCELLED, 9)
     assert not left_of(flight.brief)
 
@@ -105,7 +105,7 @@ def test_a_killed_shim_takes_the_work_with_it(daemon: Path, tmp_path: Path) -> N
     flight = Flight("command", brief(tmp_path, shell=shell))
     until(daemon.exists)
     os.kill(flight.ear.pid, signal.SIGKILL)
-    evidence = flight.end(within_s=15)
+    evidence = flight.end(within_s=60)
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, None)
     assert "watches over the work was killed" in evidence.error
     assert not left_of(flight.brief)
@@ -114,11 +114,11 @@ def test_a_killed_shim_takes_the_work_with_it(daemon: Path, tmp_path: Path) -> N
 
 def test_a_halted_shim_is_given_up_and_the_work_ended(tmp_path: Path) -> None:
     flight = Flight("command", brief(tmp_path, shell="sleep 600", limits=Limits(grace_s=0)))
-    flight.ear.begun.wait(10)
+    flight.ear.begun.wait(60)
     until(lambda: len(left_of(flight.brief)) >= 2)
     os.kill(flight.ear.pid, signal.SIGSTOP)
     flight.stop.set(StopReason.CANCELLED)
-    assert flight.end(within_s=15).stopped is StopReason.CANCELLED
+    assert flight.end(within_s=60).stopped is StopReason.CANCELLED
     assert not left_of(flight.brief)
 
 
@@ -162,7 +162,7 @@ def test_a_stop_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path) -> Non
         flight = Flight("command", brief(scratch, shell="setsid sleep 600 & sleep 600"))
         time.sleep(number * 0.004)
         flight.stop.set(StopReason.CANCELLED)
-        assert flight.end(within_s=10).stopped is StopReason.CANCELLED
+        assert flight.end(within_s=60).stopped is StopReason.CANCELLED
         assert not left_of(flight.brief)
 
 

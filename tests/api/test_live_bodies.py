@@ -104,7 +104,7 @@ def test_one_that_comes_too_slowly_is_refused_however_steadily_it_comes() -> Non
     env = {**live.inherited(), **live.environment(), "DJANGO_SETTINGS_MODULE": "fleet.settings"}
     process = subprocess.Popen([sys.executable, "-c", SHORT.format(port=port)], cwd=CHECKOUT, env=env)
     try:
-        until(lambda: _listens(port), within_s=40)
+        until(lambda: _listens(port), within_s=60)
         with asked(port, "Content-Length: 1000") as line:
             began = time.monotonic()
             line.settimeout(0.05)
@@ -126,7 +126,7 @@ def test_one_that_comes_too_slowly_is_refused_however_steadily_it_comes() -> Non
             assert said(line)[0] == 413
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def _listens(port: int) -> bool:

@@ -52,15 +52,15 @@ def test_a_stream_goes_on_after_postgres_was_restarted_and_without_redis(
         until(lambda: numbers(first) == [0])
         private_services.restart("postgres")
         tell(1)
-        until(lambda: numbers(first) == [0, 1], within_s=30)
+        until(lambda: numbers(first) == [0, 1], within_s=60)
         private_services.kill("postgres")
         until(lambda: "listeners wait" in web.said)
         assert not first.ended.is_set()
         private_services.restart("postgres")
         tell(2)
-        until(lambda: numbers(first) == [0, 1, 2], within_s=30)
+        until(lambda: numbers(first) == [0, 1, 2], within_s=60)
         with Listener(web, path, **shown, Last_Event_ID=first.events[0][0]) as second:
             began = time.monotonic()
-            until(lambda: numbers(second)[-1:] == [2] or time.monotonic() > began + 20, within_s=30)
+            until(lambda: numbers(second)[-1:] == [2] or time.monotonic() > began + 20, within_s=60)
             assert numbers(second) in ([1, 2], [0, 1, 2])
         assert "Traceback" not in web.said

@@ -153,7 +153,7 @@ def test_each_hears_what_it_may_see_and_admins_hear_of_everything(web: Web) -> N
     ):  # fmt: skip
         own, shared, other = live.mission_of(ann.user), live.mission_of(ann.user, team), live.mission_of(eve.user)
         seen = len(all.kinds)
-        until(lambda: len(all.kinds) > seen, within_s=10)
+        until(lambda: len(all.kinds) > seen, within_s=60)
         tell(None, "x.service")
         tell(own, "x.own")
         tell(shared, "x.shared")

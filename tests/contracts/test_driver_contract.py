@@ -106,14 +106,14 @@ def test_failure_is_evidence_and_not_an_exception(driver: str, tmp_path: Path) -
 @every_driver
 @pytest.mark.parametrize("reason", [StopReason.CANCELLED, StopReason.LEASE_LOST, StopReason.DRAINED])
 def test_a_stop_ends_it_at_once_and_says_why(driver: str, reason: StopReason, tmp_path: Path) -> None:
-    flight = Flight(driver, brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(grace_s=5)))
+    flight = Flight(driver, brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(grace_s=50)))
     if driver in WITH_PROCESSES:
-        flight.ear.begun.wait(10)
+        flight.ear.begun.wait(60)
     began = time.monotonic()
     flight.stop.set(reason)
     evidence = flight.end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, reason)
-    assert time.monotonic() - began < 4, "it did not need the grace"
+    assert time.monotonic() - began < 40, "it did not need the grace"
     assert not left_of(flight.brief)
 
 
@@ -296,7 +296,7 @@ def test_its_token_is_in_its_environment_and_in_nothing_that_it_says(driver: str
 def test_its_token_is_in_no_command_line_and_no_file(driver: str, tmp_path: Path) -> None:
     given = brief(tmp_path, **DEEDS[driver]["wait"](), api="http://here/api/v1", token="srt_x.1.Secret-" + "0" * 25)
     flight = Flight(driver, given)
-    flight.ear.begun.wait(10)
+    flight.ear.begun.wait(60)
     until(lambda: len(left_of(given)) >= 2)
     words = [word for pid in left_of(given) for word in psutil.Process(pid).cmdline()]
     files = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
@@ -331,7 +331,7 @@ def test_a_reporter_that_raises_ends_the_attempt_with_all_its_processes(driver: 
 @with_processes
 def test_what_asked_to_stop_the_shim_is_not_taken_for_the_engine(driver: str, tmp_path: Path) -> None:
     flight = Flight(driver, brief(tmp_path, **DEEDS[driver]["wait"]()))
-    flight.ear.begun.wait(10)
+    flight.ear.begun.wait(60)
     until(lambda: len(left_of(flight.brief)) >= 2)
     os.kill(flight.ear.pid, signal.SIGTERM)
     evidence = flight.end()

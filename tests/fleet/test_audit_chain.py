@@ -91,15 +91,15 @@ def test_one_that_commits_late_is_not_left_out() -> None:
         with transaction.atomic():
             audit.record(kind="test.late")
             drawn.set()
-            over.wait(20)
+            over.wait(60)
 
     thread = in_a_thread(slow)
-    assert drawn.wait(10)
+    assert drawn.wait(60)
     audit.record(kind="test.early")
     assert sealing.seal() == 0  # what the slow one may yet precede
     assert faults() == []  # and that is no fault, however long it lasts
     over.set()
-    thread.join(10)
+    thread.join(60)
     assert seal() == 2
     assert list(Entry.objects.order_by("xid", "id").values_list("kind", flat=True))[-2:] == ["test.late", "test.early"]
     assert faults() == []
@@ -110,14 +110,14 @@ def test_sealers_that_meet_make_one_chain() -> None:
     ready = threading.Barrier(4)
 
     def sealer() -> None:
-        ready.wait(10)
+        ready.wait(60)
         for _ in range(20):
             audit.record(kind="test.busy")
             sealing.seal()
 
     threads = [in_a_thread(sealer) for _ in range(4)]
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     seal()
     report = verification.verify(unsealed_s=0)
     assert report.faults == []

@@ -28,7 +28,7 @@ def command(*arguments: str, home: Path, options: tuple[str, ...] = (), **how: A
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
     return process.returncode, said
 
 

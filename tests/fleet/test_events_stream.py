@@ -38,14 +38,14 @@ def test_one_that_commits_late_is_not_passed_over() -> None:
         with transaction.atomic():
             Event.objects.create(kind="late")
             written.set()
-            over.wait(20)
+            over.wait(60)
 
     thread = in_a_thread(slow)
-    assert written.wait(10)
+    assert written.wait(60)
     Event.objects.create(kind="early")
     assert not stream.since(last=stream.Position()).filter(kind="early").exists()
     over.set()
-    thread.join(10)
+    thread.join(60)
     supervised.until(lambda: [event.kind for event in stream.since(last=stream.Position())] == ["late", "early"])
 
 
@@ -57,18 +57,18 @@ def test_one_is_not_passed_over_for_an_older_transaction_that_drew_a_larger_id()
         with transaction.atomic():
             take_a_number()
             numbered.set()
-            drawn.wait(10)
+            drawn.wait(60)
             Event.objects.create(kind="second")
 
     def younger() -> None:
-        numbered.wait(10)
+        numbered.wait(60)
         with transaction.atomic():
             Event.objects.create(kind="first")
             drawn.set()
-            over.wait(20)
+            over.wait(60)
 
     first, second = in_a_thread(older), in_a_thread(younger)
-    first.join(20)
+    first.join(60)
     heard, last = [], stream.Position()
     for patience_s in (5, 2):  # the first time there may be nothing to hear: that is what a mended stream says
         deadline = time.monotonic() + patience_s
@@ -80,5 +80,5 @@ def test_one_is_not_passed_over_for_an_older_transaction_that_drew_a_larger_id()
                 break
             time.sleep(0.02)
         over.set()
-        second.join(20)
+        second.join(60)
     assert sorted(heard) == ["first", "second"]

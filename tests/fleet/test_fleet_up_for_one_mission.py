@@ -31,8 +31,8 @@ def waits_for(flag: Path, name: str) -> str:
 def flying(home: Checkout, *arguments: str) -> subprocess.Popen[str]:
     """`fleet_up --run`, once its mission runs."""
     running = home.start("fleet_up", "--run", *arguments, stderr=(home.root / "said").open("w"))
-    home.until_ready(within_s=45)
-    until(lambda: [one for one in home.json("fleet_mission", "list") if one["sorties"]["running"]], within_s=30)
+    home.until_ready(within_s=60)
+    until(lambda: [one for one in home.json("fleet_mission", "list") if one["sorties"]["running"]], within_s=60)
     return running
 
 
@@ -40,11 +40,11 @@ def test_it_waits_for_the_missions_that_others_have_launched_meanwhile(home: Che
     running = flying(home, waits_for(tmp_path / "mine", "Mine"))
     theirs = home.json("fleet_mission", "run", waits_for(tmp_path / "theirs", "Theirs"), "--detach")["id"]
     (tmp_path / "mine").touch()
-    until(lambda: "1 mission still running: Theirs." in (home.root / "said").read_text(), within_s=30)
+    until(lambda: "1 mission still running: Theirs." in (home.root / "said").read_text(), within_s=60)
     assert running.poll() is None
     watched = home.root / "watched"
     watching = home.start("fleet_mission", "watch", theirs, stderr=watched.open("w"))
-    until(lambda: "running" in watched.read_text(), within_s=30)
+    until(lambda: "running" in watched.read_text(), within_s=60)
     (tmp_path / "theirs").touch()
     assert watching.wait(40) == 0
     assert running.wait(40) == 0

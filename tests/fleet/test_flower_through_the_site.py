@@ -77,7 +77,7 @@ def site(subprocess_environment: dict[str, str]) -> Iterator[Site]:
         start("-m", "uvicorn", "fleet.asgi:application", f"--port={port}", "--lifespan=off", "--log-level=error")
         signed_in = web.superuser().cookies[settings.SESSION_COOKIE_NAME].value
         site = Site(port, f"{settings.SESSION_COOKIE_NAME}={signed_in}", flower)
-        until(lambda: _answers(site), within_s=40)
+        until(lambda: _answers(site), within_s=60)
         yield site
 
 
@@ -89,9 +89,9 @@ def _answers(site: Site) -> bool:
 
 
 def test_agents_and_messages_are_seen_there_and_nobody_else_can_see_them(site: Site) -> None:
-    until(lambda: AGENT in site.json("/flower/api/workers?refresh=1"), within_s=30)
+    until(lambda: AGENT in site.json("/flower/api/workers?refresh=1"), within_s=60)
     assert {agent.name for agent in queries.live()} == {AGENT}
-    until(lambda: AGENT.encode() in site.ask("/flower/")[2], within_s=30)
+    until(lambda: AGENT.encode() in site.ask("/flower/")[2], within_s=60)
     status, headers, page = site.ask("/flower/")
     assert status == 200
     assert b'src="/flower/static/' in page
@@ -105,7 +105,7 @@ def test_agents_and_messages_are_seen_there_and_nobody_else_can_see_them(site: S
 
     mission = fleet.launch({"count": {}})
     sortie = Sortie.objects.get(mission=mission)
-    until(lambda: _hint_for(site, sortie).get("state") == "SUCCESS", within_s=30)
+    until(lambda: _hint_for(site, sortie).get("state") == "SUCCESS", within_s=60)
     task = _hint_for(site, sortie)
     assert task["worker"] == AGENT
     assert f"{sortie.ref} succeeded" in task["result"]
@@ -140,7 +140,7 @@ def test_agents_and_messages_are_seen_there_and_nobody_else_can_see_them(site: S
     shutdown.body.close()
 
     site.flower.terminate()
-    site.flower.wait(15)
+    site.flower.wait(60)
     assert not (run / door.SOCKET).exists()
     assert site.ask("/flower/")[0] == 502
 

@@ -120,7 +120,7 @@ def test_followed_logs_show_what_is_written_and_end_with_ctrl_c(running: Checkou
         file.write("is whole now\n")
     assert following.stdout.readline() == "a line that is whole now\n"
     following.send_signal(signal.SIGINT)
-    _, said = following.communicate(timeout=20)
+    _, said = following.communicate(timeout=60)
     assert following.returncode == 130
     assert "Traceback" not in said
 
@@ -134,7 +134,7 @@ def test_logs_into_a_pipe_that_closes_end_without_a_word(running: Checkout) -> N
     following.stdout.close()
     assert following.stderr is not None
     assert following.stderr.read() == ""
-    assert following.wait(20) == 141
+    assert following.wait(60) == 141
 
 
 def test_down_while_it_starts_again_and_two_starts_at_once_end_in_one_supervisor() -> None:
@@ -147,7 +147,7 @@ def test_down_while_it_starts_again_and_two_starts_at_once_end_in_one_supervisor
         down = home.start("fleet_services", "down")
         until(lambda: home.status().get("stopping") or not home.status()["running"])
         home.manage("fleet_services", "up", "--detach")  # waits for the end, then starts its own
-        assert down.communicate(timeout=30) is not None
+        assert down.communicate(timeout=60) is not None
         assert home.status()["ready"]
         assert json.loads(home.manage("fleet_down", "--json").stdout) == {"stopped": True}
         assert home.left_behind() == []

@@ -125,7 +125,7 @@ def test_servers_that_do_not_answer_are_named_at_once() -> None:
         assert starting.stderr is not None
         said = [starting.stderr.readline() for _ in range(4)]
         starting.send_signal(signal.SIGINT)
-        said += starting.communicate(timeout=30)[1].splitlines()
+        said += starting.communicate(timeout=60)[1].splitlines()
         assert starting.returncode == 130
         assert any(line.startswith("postgres: Postgres at 127.0.0.1:1 does not answer: ") for line in said), said
         assert any(line.startswith("valkey: Redis does not answer: ") for line in said), said

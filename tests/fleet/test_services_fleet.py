@@ -76,7 +76,7 @@ def given(secret: str, home: Checkout) -> set[int]:
 
 def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_signal(home: Checkout, taken: int) -> None:
     running = home.start("fleet_up")
-    status = home.until_ready(within_s=45)
+    status = home.until_ready(within_s=60)
     assert [service["name"] for service in status["services"]] == NAMES
     assert {service["state"] for service in status["services"]} == {"healthy", "done"}
 
@@ -104,13 +104,13 @@ def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_sign
     assert "No directory at" not in (home.root / "private" / "logs" / "web.log").read_text()
 
     ready = urls["api"].split("/api/")[0] + "/readyz"
-    assert get(ready, within_s=10)[0] == 200
+    assert get(ready, within_s=60)[0] == 200
     postgres = psutil.Process(home.service("postgres")["pid"])
     family = [postgres, *postgres.children()]
     for process in family:
         process.send_signal(signal.SIGSTOP)
     try:
-        code, told = get(ready, within_s=15)
+        code, told = get(ready, within_s=60)
     finally:
         for process in family:
             process.send_signal(signal.SIGCONT)
@@ -129,7 +129,7 @@ def test_kill_9_of_the_node_and_of_the_supervisor_leaves_no_worker_and_the_next_
     home: Checkout, tmp_path: Path
 ) -> None:
     running = home.start("fleet_up")
-    home.until_ready(within_s=45)
+    home.until_ready(within_s=60)
     first = set(until(lambda: len(found := agents(home.root)) == 6 and found))
     flag = tmp_path / "go"
     plan = tmp_path / "plan.json"
@@ -138,16 +138,16 @@ def test_kill_9_of_the_node_and_of_the_supervisor_leaves_no_worker_and_the_next_
     mission = home.json("fleet_mission", "run", str(plan), "--detach")["id"]
 
     os.kill(home.service("node")["pid"], signal.SIGKILL)
-    until(lambda: not any(process.is_running() and process.status() != "zombie" for process in first), within_s=25)
-    until(lambda: len(agents(home.root)) == 6, within_s=25)
+    until(lambda: not any(process.is_running() and process.status() != "zombie" for process in first), within_s=60)
+    until(lambda: len(agents(home.root)) == 6, within_s=60)
 
     running.kill()
-    running.communicate(timeout=30)
-    until(lambda: not home.processes(), within_s=30)
+    running.communicate(timeout=60)
+    until(lambda: not home.processes(), within_s=60)
 
     flag.touch()
     again = home.start("fleet_up")
-    home.until_ready(within_s=45)
+    home.until_ready(within_s=60)
     home.manage("fleet_mission", "watch", mission, "--timeout", "40", timeout=60)
     assert home.json("fleet_mission", "show", mission)["state"] == "succeeded"
     again.send_signal(signal.SIGTERM)
@@ -160,17 +160,17 @@ def test_an_impatient_ctrl_c_leaves_nothing_either_also_of_work_that_ignores_sig
     home: Checkout, tmp_path: Path
 ) -> None:
     running = home.start("fleet_up")
-    home.until_ready(within_s=45)
+    home.until_ready(within_s=60)
     plan = tmp_path / "plan.json"
     work = {"agent": "backend", "run": "trap '' TERM INT; setsid sleep 7411 & sleep 7412; sleep 7413"}
     plan.write_text(json.dumps({"mission": "Stubborn", "sorties": {"work": work}}))
     home.manage("fleet_mission", "run", str(plan), "--detach")
-    until(lambda: len(asleep()) == 2, within_s=25)
+    until(lambda: len(asleep()) == 2, within_s=60)
     running.send_signal(signal.SIGINT)
     until(lambda: home.status().get("stopping"))
     time.sleep(0.2)  # a hand's pause
     running.send_signal(signal.SIGINT)
-    running.communicate(timeout=30)
+    running.communicate(timeout=60)
     assert home.processes() == []
     assert asleep() == []
 

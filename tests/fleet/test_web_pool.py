@@ -63,4 +63,4 @@ def test_the_web_process_uses_its_connections_again_and_new_ones_after_a_restart
         assert connections <= 6, "each that was cut is made anew, once"
     finally:
         for process in (web, other):
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)

@@ -50,7 +50,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         )  # fmt: skip
     made = Site(process, port, tmp_path / "log")
     try:
-        until(made.answers, within_s=30)
+        until(made.answers, within_s=60)
         yield made
     finally:
         process.kill()
@@ -75,7 +75,7 @@ def test_one_that_is_killed_is_replaced_and_the_others_answer_meanwhile(site: Si
 def test_they_end_with_the_first_and_leave_the_port(site: Site, number: signal.Signals) -> None:
     workers = site.workers()
     site.process.send_signal(number)
-    assert site.process.wait(10) == (-9 if number is signal.SIGKILL else 0)
+    assert site.process.wait(60) == (-9 if number is signal.SIGKILL else 0)
     until(lambda: ended(workers))
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -86,7 +86,7 @@ def test_two_control_loops_at_once_raise_and_clear_once() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
 
     all_look()
     assert sorted(one["subject"] for one in events("alert.raised")) == ["backend", "testing"]

@@ -46,7 +46,7 @@ def test_ctrl_c_leaves_the_mission_alone_and_nothing_is_wider_than_the_terminal(
         while b"0/1" not in seen:
             seen += os.read(ours, 65_536)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(60) == 130
     finally:
         process.kill()
         process.wait()
@@ -78,7 +78,7 @@ def test_a_watched_status_is_shown_again_until_ctrl_c(subprocess_environment: di
     while json.loads(watched.stdout.readline())["missions"] != {"running": 1}:
         pass
     watched.send_signal(signal.SIGINT)
-    _, said = watched.communicate(timeout=20)
+    _, said = watched.communicate(timeout=60)
     assert (watched.returncode, said) == (130, "")
 
 
@@ -93,4 +93,4 @@ def test_a_reader_that_has_enough_ends_it_without_a_word(subprocess_environment:
     shown.stdout.readline()
     shown.stdout.close()
     assert shown.stderr.read() == ""
-    assert shown.wait(20) == 141
+    assert shown.wait(60) == 141

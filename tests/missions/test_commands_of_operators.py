@@ -237,7 +237,7 @@ def test_what_a_killed_supervisor_left_behind_is_named_until_it_is_stopped(tmp_p
         status = json.loads(alone(tmp_path, "fleet_services", "status", "--json").stdout)
         assert status == {"running": False, "left": [{"name": "node", "pid": left.pid}]}
         assert "node: stopping what an earlier supervisor left" in alone(tmp_path, "fleet_down").stderr
-        assert left.wait(10) == -signal.SIGTERM
+        assert left.wait(60) == -signal.SIGTERM
     assert alone(tmp_path, "fleet_services", "status").stdout.startswith("Nothing is running here.")
 
 

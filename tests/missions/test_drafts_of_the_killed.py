@@ -87,7 +87,7 @@ def test_an_agent_that_starts_removes_it(killed: Path, subprocess_environment: d
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        fleet.until(lambda: not killed.exists(), within_s=30)
+        fleet.until(lambda: not killed.exists(), within_s=60)
     finally:
         worker.terminate()
         worker.wait(30)

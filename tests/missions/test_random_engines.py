@@ -75,7 +75,7 @@ def test_engines_side_by_side_under_two_control_loops_keep_every_rule(
                     order(chance, missions)
             for mission in Mission.objects.filter(id__in=missions, state="paused"):
                 operations.resume(mission=mission.id)
-            fleet.until(lambda: not Mission.objects.filter(id__in=missions, finished_at=None).exists(), within_s=45)
+            fleet.until(lambda: not Mission.objects.filter(id__in=missions, finished_at=None).exists(), within_s=60)
         for mission in missions:
             ledger.check(mission, alone=False)
     finally:

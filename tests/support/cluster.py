@@ -127,7 +127,7 @@ class Cluster:
 
     def _reap(self, name: str) -> None:
         try:
-            self._processes[name].wait(20)
+            self._processes[name].wait(60)
         except subprocess.TimeoutExpired:
             self._processes[name].kill()
             self._processes[name].wait()

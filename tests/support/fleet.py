@@ -54,7 +54,7 @@ def beat() -> None:
     dispatch.complete()
 
 
-def until(true: Callable[[], bool], *, within_s: float = 15.0) -> None:
+def until(true: Callable[[], bool], *, within_s: float = 60) -> None:
     """Wait until it is true; fail the test if it does not become so in time."""
     deadline = time.monotonic() + within_s
     while not true():

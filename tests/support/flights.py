@@ -81,7 +81,7 @@ class Flight:
         except BaseException as fault:
             self.fault = fault
 
-    def end(self, within_s: float = 30) -> Evidence:
+    def end(self, within_s: float = 60) -> Evidence:
         self.thread.join(within_s)
         assert not self.thread.is_alive(), "it flies on"
         if self.fault is not None:
@@ -95,7 +95,7 @@ def left_of(brief: Brief) -> set[int]:
     return {trace.pid for trace in reaper.traces() if trace.marker == brief.marker}
 
 
-def until(true: Callable[[], Any], *, within_s: float = 10) -> None:
+def until(true: Callable[[], Any], *, within_s: float = 60) -> None:
     """Wait for something that other processes bring about."""
     end = time.monotonic() + within_s
     while not true():

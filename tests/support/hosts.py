@@ -117,7 +117,7 @@ class Host:
             self.send(signal.SIGCONT)
             self.send(signal.SIGTERM)
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -230,7 +230,7 @@ def flier(mission: Mission) -> Agent:
     return sortie.agent
 
 
-def wait(mission: Mission, *, within_s: float = 30) -> Mission:
+def wait(mission: Mission, *, within_s: float = 60) -> Mission:
     """Until it has ended; its events are held to the arrows then, and each success to one acceptance."""
     fleet.until(lambda: Mission.objects.filter(id=mission.id, finished_at__isnull=False).exists(), within_s=within_s)
     held = ledger.check(mission.id, alone=False)
@@ -264,7 +264,7 @@ def noted(path: Path) -> list[int]:
     return [int(word) for word in path.read_text().split()] if path.exists() else []
 
 
-def until(true: Callable[[], Any], *, within_s: float = 15) -> Any:
+def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
     deadline = time.monotonic() + within_s
     while not (value := true()):
         assert time.monotonic() < deadline, f"not true within {within_s} s"

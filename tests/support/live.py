@@ -98,12 +98,12 @@ def serving(folder: Path, env: Mapping[str, str]) -> Iterator[Web]:
         )  # fmt: skip
     made = Web(port, log)
     try:
-        until(lambda: _healthy(made, process), within_s=40)
+        until(lambda: _healthy(made, process), within_s=60)
         yield made
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -131,7 +131,7 @@ class Listener:
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
         if self.status == 200:
-            assert self.opened.wait(10)
+            assert self.opened.wait(60)
 
     def _read(self) -> None:
         fields: dict[str, str] = {}
@@ -153,7 +153,7 @@ class Listener:
     def kinds(self) -> list[str]:
         return [kind for _, kind, _ in self.events]
 
-    def hears(self, number: int, *, within_s: float = 15) -> list[str]:
+    def hears(self, number: int, *, within_s: float = 60) -> list[str]:
         """The kinds, as soon as there are so many."""
         deadline = time.monotonic() + within_s
         while len(self.events) < number:
@@ -168,7 +168,7 @@ class Listener:
         with contextlib.suppress(OSError):
             if self._line.sock:
                 self._line.sock.shutdown(socket.SHUT_RDWR)
-        self._thread.join(5)
+        self._thread.join(60)
         self._line.close()
 
 

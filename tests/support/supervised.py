@@ -126,7 +126,7 @@ def checkout(*, env: Mapping[str, str] | None = None, name: str = "fleet-home-")
         made.remove()
 
 
-def until(true: Callable[[], Any], *, within_s: float = 15) -> Any:
+def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
     """Wait for something that other processes bring about; its value."""
     deadline = time.monotonic() + within_s
     while not (value := true()):

@@ -78,7 +78,7 @@ class Warm:
     def stop(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def _say(self, asked: dict[str, Any]) -> int:
         assert self._process.stdin is not None
