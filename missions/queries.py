@@ -18,6 +18,7 @@ from fleet import clock, errors, ids, statements
 from missions.models import Artifact, Attempt, Mission, Output, Sortie
 from missions.states import MissionState, SortieState
 
+STATES = tuple(state.value for state in SortieState)
 PAGE = 100  # sorties that are in memory at once, each with its result
 
 
@@ -72,7 +73,7 @@ def summary(mission: Mission, counted: dict[str, int] | None = None) -> dict[str
         "reason": mission.reason,
         "sorties": {
             "total": sum(by_state.values()),
-            **{state.value: by_state.get(state.value, 0) for state in SortieState},
+            **{state: by_state.get(state, 0) for state in STATES},
         },
         "created_at": _time(mission.created_at),
         "finished_at": _time(mission.finished_at),

@@ -141,10 +141,13 @@ def valid(serializer: type[Strict], data: Any) -> Given:
 
 def _query(serializer: type[Strict], request: Request) -> dict[str, Any]:
     """Its parameters: as lists for fields that take several, else as texts; one that is repeated is no text."""
-    several = {
-        name
-        for name, field in serializer().fields.items()
-        if isinstance(field, serializers.MultipleChoiceField | serializers.ListField)
-    }
+    several = _several(serializer)
     given = request.query_params.lists()
     return {name: values if name in several or len(values) > 1 else values[0] for name, values in given}
+
+
+@functools.cache
+def _several(serializer: type[Strict]) -> frozenset[str]:
+    """The names of the fields that take several values."""
+    listed = serializers.MultipleChoiceField | serializers.ListField
+    return frozenset(name for name, field in serializer().fields.items() if isinstance(field, listed))
