@@ -28,6 +28,7 @@ class Mission(models.Model):
     folder = models.TextField(blank=True)  # the folder that relative `cwd`s and commands start from
     plan = models.TextField(blank=True)  # its text as it was given
     executes = models.BooleanField(default=True, db_default=True)  # whether sorties that its agents add may run code
+    template = models.CharField(max_length=60, blank=True, default="", db_default="")  # that it was launched from
     reason = models.CharField(max_length=500, blank=True)  # why it is paused, cancelled or failed
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_index=False)
     team = models.ForeignKey(
