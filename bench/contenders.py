@@ -116,7 +116,7 @@ class Fleet:
         return text, self.plan.load(text=text, surroundings=self.surroundings.current())
 
     def _launch(self, text: str, read: Any) -> Any:
-        return self.operations.launch(plan=read, text=text, params={}, folder="", by=None).id
+        return self.operations.launch(plan=read, text=text, params={}, folder="", by=None, executes=True).id
 
     def _succeeded(self, missions: list[Any]) -> bool:
         (count,) = self.watch.execute(

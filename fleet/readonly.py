@@ -125,6 +125,9 @@ def do(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any], object], 
             count += 1
         except errors.FleetError as fault:
             messages.error(request, f"{row}: {fault}")
+            if isinstance(fault, errors.Forbidden):
+                told = {"action": request.POST.get("action", ""), "why": str(fault)}
+                audit.record(kind="denied", outcome="denied", subject=str(row), data=told)
     if count:
         messages.success(request, f"{done}: {count}.")
 

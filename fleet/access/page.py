@@ -26,7 +26,8 @@ def lines() -> Iterator[str]:
     for action, rule in RULES.items():
         marks = [("yes" if role in rule.roles else "–") for role in Role]
         reach = reaches[rule.reach]
-        yield f"| `{action}` | {rule.says} | {' | '.join(marks)} | {reach} | {rule.scope or 'any'} | {leases[rule.lease]} |"
+        says = f"{rule.says} (code that is no template's: with plan.execute)" if rule.starts else rule.says
+        yield f"| `{action}` | {says} | {' | '.join(marks)} | {reach} | {rule.scope or 'any'} | {leases[rule.lease]} |"
     yield from TAIL.splitlines()
 
 
@@ -40,7 +41,11 @@ made too. What is not in it is allowed to nobody; a route without a rule fails `
 - **user**: has missions of its own and sees those of its teams, which are Django's groups; an admin makes them. Of other missions
   a user is not told that they are there (404).
 - **plan.execute** is a permission beside the role: who has it may launch plans of their own that run code (`run`, `call`, `verify`,
-  `driver`, `env`, `cwd`). Who does not launches templates and prompts. `manage.py fleet_user grant NAME` gives it.
+  `driver`, `env`, `cwd`). Who does not launches templates and prompts. `manage.py fleet_user grant NAME` gives it. It is asked for
+  again at each start, of whoever makes it start: `resume`, `retry` and the retry of a sortie are refused (403, and an entry in the
+  audit trail) to who has it no more, for missions that were launched with it and from no template. Taking it away stops nothing
+  that runs: `manage.py fleet_mission cancel` does. Admins always have it; staff that operates missions on the admin's pages needs
+  it too; commands are the operator's.
 - A **machine key** may what its user may, within its scopes: read, launch, operate, fly, manage.
 - A **lease token** may what its column says, with its attempt or its mission, as long as that attempt is the running one. An agent
   from outside gets one with each claim; what the fleet's own agents start has one as `FLEET_TOKEN`, which reports but ends nothing.

@@ -44,15 +44,24 @@ class Rule:
     reach: Reach
     says: str
     lease: Reach | None  # what of it the work of an attempt may, which shows its lease token; None: nothing
+    starts: bool  # makes code start, and so asks for plan.execute where the plan is no template (missions/operations/rights.py)
 
 
-def _rule(says: str, *roles: Role, scope: Scope | None, reach: Reach = Reach.ALL, lease: Reach | None = None) -> Rule:
-    return Rule(frozenset({ADMIN, *roles}), scope, reach, says, lease)
+def _rule(
+    says: str,
+    *roles: Role,
+    scope: Scope | None,
+    reach: Reach = Reach.ALL,
+    lease: Reach | None = None,
+    starts: bool = False,
+) -> Rule:
+    return Rule(frozenset({ADMIN, *roles}), scope, reach, says, lease, starts)
 
 
 _READ = Scope.READ
 _FLY = {"scope": Scope.FLY, "reach": Reach.HELD, "lease": Reach.HELD}
 _SEE = {"scope": Scope.READ, "reach": Reach.SEEN, "lease": Reach.FLOWN}
+_START = {"scope": Scope.OPERATE, "reach": Reach.OWN, "starts": True}
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
@@ -66,19 +75,19 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "missions.read": _rule(
             "see a mission, its sorties, graph, events, progress", USER, AGENT, **_SEE  # type: ignore[arg-type]
         ),
-        "missions.create": _rule("launch a mission; a plan that runs code needs plan.execute", USER, scope=Scope.LAUNCH),
+        "missions.create": _rule("launch a mission", USER, scope=Scope.LAUNCH, starts=True),
         "missions.change": _rule("change a mission's priority or team", USER, scope=Scope.OPERATE, reach=Reach.OWN),
         "missions.cancel": _rule("cancel a mission", USER, scope=Scope.OPERATE, reach=Reach.OWN),
         "missions.pause": _rule("pause a mission", USER, scope=Scope.OPERATE, reach=Reach.OWN),
-        "missions.resume": _rule("resume a mission", USER, scope=Scope.OPERATE, reach=Reach.OWN),
-        "missions.retry": _rule("retry what ended badly in a mission", USER, scope=Scope.OPERATE, reach=Reach.OWN),
+        "missions.resume": _rule("resume a mission", USER, **_START),  # type: ignore[arg-type]
+        "missions.retry": _rule("retry what ended badly in a mission", USER, **_START),  # type: ignore[arg-type]
         "missions.report": _rule("report progress of a sortie to its mission", AGENT, **_FLY),  # type: ignore[arg-type]
         "templates.list": _rule("see which missions operators offer", USER, AGENT, scope=_READ),
         "sorties.read": _rule(
             "see a sortie, its attempts, logs and artifacts", USER, AGENT, **_SEE  # type: ignore[arg-type]
         ),
         "sorties.cancel": _rule("cancel a sortie", USER, scope=Scope.OPERATE, reach=Reach.OWN),
-        "sorties.retry": _rule("retry a sortie", USER, scope=Scope.OPERATE, reach=Reach.OWN),
+        "sorties.retry": _rule("retry a sortie", USER, **_START),  # type: ignore[arg-type]
         "sorties.decide": _rule("approve or reject what waits for it", USER, scope=Scope.OPERATE, reach=Reach.OWN),
         "sorties.claim": _rule("take sorties for an agent that one registered", AGENT, scope=Scope.FLY, reach=Reach.OWN),
         "sorties.fly": _rule("keep, report on, complete or fail an attempt", AGENT, **_FLY),  # type: ignore[arg-type]

@@ -42,7 +42,10 @@ class MissionAdmin(ReadOnlyAdmin):
     actions = ("cancel", "pause", "resume", "retry")
     fieldsets = (
         (None, {"fields": ("name", "ref", "state", "reason", "progress", "took", "more", "sorties", "files")}),
-        ("What was asked for", {"fields": ("objective", "inputs", "priority", "folder", "stop_on_failure")}),
+        (
+            "What was asked for",
+            {"fields": ("objective", "template", "inputs", "priority", "folder", "stop_on_failure")},
+        ),
         ("When and by whom", {"fields": ("created_at", "finished_at", "created_by")}),
         ("The plan as it was given", {"fields": ("text",), "classes": ("collapse",)}),
     )
@@ -121,20 +124,16 @@ class MissionAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
-        do(request, rows, lambda row: operations.cancel(mission=row.id, reason=_by(request)), "Cancelled")
+        do(request, rows, lambda row: operations.cancel(mission=row.id, reason=parts.by(request)), "Cancelled")
 
     @admin.action(description="Pause", permissions=["operate"])
     def pause(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
-        do(request, rows, lambda row: operations.pause(mission=row.id, reason=_by(request)), "Paused")
+        do(request, rows, lambda row: operations.pause(mission=row.id, reason=parts.by(request)), "Paused")
 
     @admin.action(description="Resume", permissions=["operate"])
     def resume(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
-        do(request, rows, lambda row: operations.resume(mission=row.id), "Resumed")
+        do(request, rows, lambda row: operations.resume(mission=row.id, executes=parts.executes(request)), "Resumed")
 
     @admin.action(description="Retry what ended badly", permissions=["operate"])
     def retry(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
-        do(request, rows, lambda row: operations.retry(mission=row.id), "Reopened")
-
-
-def _by(request: HttpRequest) -> str:
-    return f"By {request.user} in the admin."
+        do(request, rows, lambda row: operations.retry(mission=row.id, executes=parts.executes(request)), "Reopened")

@@ -9,16 +9,28 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.db.models import F, Model
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from fleet import ids
+from fleet.access.actor import EXECUTE
 from missions import queries
 from missions.models import FINAL, Artifact, Attempt, Mission, Need, Sortie
 from missions.states import SortieState
 
 OUTPUT_PIECES, OUTPUT_CHARACTERS = 200, 50_000
+
+
+def executes(request: HttpRequest) -> bool:
+    """Whether who acts on a page may run code (plan.execute): an admin may; staff to whom it was given may."""
+    return request.user.has_perm(EXECUTE)
+
+
+def by(request: HttpRequest) -> str:
+    """The reason of what somebody does on a page."""
+    return f"By {request.user} in the admin."
 
 
 def standing(sorties: Sequence[Sortie], mission: Mission | None = None) -> dict[UUID, str]:

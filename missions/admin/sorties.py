@@ -114,8 +114,13 @@ class SortieAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, rows: QuerySet[Sortie]) -> None:
-        do(request, rows, lambda row: operations.cancel_sortie(sortie=row.id), "Cancelled")
+        do(request, rows, lambda row: operations.cancel_sortie(sortie=row.id, reason=parts.by(request)), "Cancelled")
 
     @admin.action(description="Retry", permissions=["operate"])
     def retry(self, request: HttpRequest, rows: QuerySet[Sortie]) -> None:
-        do(request, rows, lambda row: operations.retry_sortie(sortie=row.id), "Reopened")
+        do(
+            request,
+            rows,
+            lambda row: operations.retry_sortie(sortie=row.id, executes=parts.executes(request)),
+            "Reopened",
+        )

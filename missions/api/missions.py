@@ -190,17 +190,20 @@ class Pause(_Deed):
 class Resume(_Deed):
     @endpoint("missions.resume", answer=shapes.OneMissionAnswer, status=202)
     def post(self, request: Request, ref: str) -> Response:
-        """Go on with a paused mission, or start one that was only created."""
-        mission = reach.mission(actor(request), ref, "missions.resume")
-        return self.accepted(operations.resume(mission=mission.id))
+        """Go on with a paused mission, or start one that was only created. Where it may run code of a plan that is no
+        template, plan.execute is asked for again."""
+        who = actor(request)
+        mission = reach.mission(who, ref, "missions.resume")
+        return self.accepted(operations.resume(mission=mission.id, executes=who.executes))
 
 
 class Retry(_Deed):
     @endpoint("missions.retry", answer=shapes.OneMissionAnswer, status=202)
     def post(self, request: Request, ref: str) -> Response:
-        """Reopen all that failed, was cancelled or was skipped."""
-        mission = reach.mission(actor(request), ref, "missions.retry")
-        return self.accepted(operations.retry(mission=mission.id))
+        """Reopen all that failed, was cancelled or was skipped. plan.execute is asked for as by `resume`."""
+        who = actor(request)
+        mission = reach.mission(who, ref, "missions.retry")
+        return self.accepted(operations.retry(mission=mission.id, executes=who.executes))
 
 
 class Progress(ApiView):
@@ -286,6 +289,7 @@ def _one(mission: Mission) -> dict[str, Any]:
         "team": mission.team.name if mission.team else None,
         "created_by": mission.created_by.username if mission.created_by else None,
         "inputs": mission.inputs,
+        "template": mission.template or None,
     }
 
 

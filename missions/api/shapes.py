@@ -50,6 +50,11 @@ class OneMissionAnswer(MissionAnswer):
     team = serializers.CharField(allow_null=True, initial="payments")
     created_by = serializers.CharField(allow_null=True, initial="ann")
     inputs = serializers.DictField(initial={"branch": "main"})
+    template = serializers.CharField(
+        allow_null=True,
+        initial="audit",
+        help_text="which of the operators' plans it is; null: a plan of somebody's own",
+    )
 
 
 class SortieAnswer(serializers.Serializer[Any]):

@@ -125,15 +125,16 @@ class Cancel(ApiView):
     def post(self, request: Request, ref: str, *, given: Given) -> Response:
         """Cancel it: what runs is stopped, and what needs it is skipped."""
         sortie = reach.sortie(actor(request), ref, "sorties.cancel")
-        return _accepted(operations.cancel_sortie(sortie=sortie.id))
+        return _accepted(operations.cancel_sortie(sortie=sortie.id, reason=given["reason"]))
 
 
 class Retry(ApiView):
     @endpoint("sorties.retry", answer=shapes.OneSortieAnswer, status=202)
     def post(self, request: Request, ref: str) -> Response:
-        """Fly it again, and what was skipped because of it."""
-        sortie = reach.sortie(actor(request), ref, "sorties.retry")
-        return _accepted(operations.retry_sortie(sortie=sortie.id))
+        """Fly it again, and what was skipped because of it. plan.execute is asked for as by a mission's `resume`."""
+        who = actor(request)
+        sortie = reach.sortie(who, ref, "sorties.retry")
+        return _accepted(operations.retry_sortie(sortie=sortie.id, executes=who.executes))
 
 
 class Decide(ApiView):

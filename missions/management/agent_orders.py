@@ -126,7 +126,9 @@ def _reported(command: OperatorCommand, made: list[Agent]) -> list[Agent]:
 
 
 def _launch(read: tuple[plan.Plan, str], task: str) -> Mission:
-    return operations.launch(plan=read[0], text=read[1], params={"task": task}, folder=watching.here(), by=None)
+    return operations.launch(
+        plan=read[0], text=read[1], params={"task": task}, folder=watching.here(), by=None, executes=True
+    )
 
 
 def _end(command: OperatorCommand, options: dict[str, Any]) -> int:

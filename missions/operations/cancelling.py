@@ -29,19 +29,25 @@ def sweep(*, missions: list[UUID]) -> None:
         cursor.execute(statements.read("missions", "cancel"), {"missions": missions, "sorties": None})
 
 
-def cancel_sortie(*, sortie: UUID) -> Sortie:
+def cancel_sortie(*, sortie: UUID, reason: str = "") -> Sortie:
     """Cancel one sortie; what needs it is skipped. Conflict if it has ended."""
     consequences = settling.Consequences()
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(statements.read("missions", "ask_to_stop"), {"missions": None, "sorties": [sortie]})
         asked = cursor.fetchall()
         cursor.execute(statements.read("missions", "cancel"), {"missions": None, "sorties": [sortie]})
-        ended = [row[0] for row in cursor.fetchall()]
+        ended: dict[UUID, str] = dict(cursor.fetchall())
         if ended:
-            settling.free(cursor.cursor, ended=ended, consequences=consequences)
-            settling.skip(cursor.cursor, bad=ended, consequences=consequences)
+            settling.free(cursor.cursor, ended=list(ended), consequences=consequences)
+            settling.skip(cursor.cursor, bad=list(ended), consequences=consequences)
         if asked or ended:
-            audit.record(kind="sortie.cancel", subject=ids.encode(ids.SORTIE, sortie))
+            after = {"state": SortieState.CANCELLED} if ended else {"cancel_requested": True}
+            audit.record(
+                kind="sortie.cancel",
+                subject=ids.encode(ids.SORTIE, sortie),
+                before={"state": ended.get(sortie, SortieState.RUNNING)},
+                after={**after, **({"reason": reason} if reason else {})},
+            )
     found = Sortie.objects.select_related("mission").filter(id=sortie).first()
     if found is None:
         raise errors.NotFound("There is no such sortie.")

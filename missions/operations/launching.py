@@ -15,6 +15,7 @@ from fleet import audit, ids
 from fleet.events.models import Event
 from missions import hints, insertion, surroundings
 from missions.models import Mission
+from missions.operations import rights
 from missions.plan import Plan, bind, load
 from missions.states import MissionState
 
@@ -41,15 +42,19 @@ def launch(
     folder: str,
     by: User | None,
     team: Group | None = None,
-    executes: bool = True,
+    executes: bool,
+    template: str = "",
     start: bool = True,
 ) -> Mission:
-    """Create a mission and start it, or leave that to `resume`. PlanError where `params` do not fit the plan's inputs; nothing is
-    created then.
+    """Create a mission and start it, or leave that to `resume`. Forbidden where the plan runs code and who launches it may not;
+    PlanError where `params` do not fit the plan's inputs; nothing is created then.
 
-    `text` is the plan as it was written, kept for the record; `folder` is where relative paths start from; `executes` says
-    whether sorties that its agents add later may run code.
+    `text` is the plan as it was written, kept for the record; `folder` is where relative paths start from; `template` names
+    the operators' template that it is, if it is one; `executes` says whether who launches it may run code (plan.execute), and
+    so whether sorties that its agents add later may. Those of a template may: what operators wrote may add what it likes.
     """
+    if not template:
+        rights.ask_for_plan(plan=plan, executes=executes)
     inputs = bind(plan=plan, given=params)
     state = MissionState.RUNNING if start else MissionState.PLANNED
     with transaction.atomic(), connection.cursor() as cursor:
@@ -68,7 +73,8 @@ def launch(
             plan=text,
             created_by=by,
             team=team,
-            executes=executes,
+            executes=executes or bool(template),
+            template=template,
             created_at=now,
         )
         Event.objects.create(
@@ -80,7 +86,12 @@ def launch(
         audit.record(
             kind="mission.launch" if start else "mission.create",
             subject=mission.ref,
-            after={"name": mission.name, "sorties": len(plan.sorties), "team": team.name if team else None},
+            after={
+                "name": mission.name,
+                "sorties": len(plan.sorties),
+                "team": team.name if team else None,
+                "template": template or None,
+            },
         )
         named: dict[str, list[UUID]] = {}
         queued = insertion.insert(

@@ -8,7 +8,7 @@ from django.db import connection, transaction
 
 from fleet import statements
 from missions.models import Mission
-from missions.operations import moves
+from missions.operations import moves, rights
 from missions.states import MissionState
 
 
@@ -21,8 +21,10 @@ def pause(*, mission: UUID, reason: str = "") -> Mission:
     return Mission.objects.get(id=mission)
 
 
-def resume(*, mission: UUID) -> Mission:
-    """Conflict unless it is paused or planned. The control loop admits what is ready at its next beat."""
+def resume(*, mission: UUID, executes: bool) -> Mission:
+    """Conflict unless it is paused or planned; Forbidden where who resumes it may not start its code (`rights`). The control
+    loop admits what is ready at its next beat."""
+    rights.ask_again(mission=mission, executes=executes)
     with transaction.atomic():
         moves.mission(id=mission, to=MissionState.RUNNING, by="resume")
     moves.complete(missions=[mission])

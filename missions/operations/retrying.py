@@ -9,14 +9,16 @@ from django.db import connection, transaction
 from fleet import audit, errors, statements
 from missions import settling
 from missions.models import Mission, Need, Sortie
-from missions.operations import moves
+from missions.operations import moves, rights
 from missions.rows import Cursor
 from missions.states import MissionState, SortieState
 
 
-def retry(*, mission: UUID) -> Mission:
+def retry(*, mission: UUID, executes: bool) -> Mission:
     """Reopen all that failed, was cancelled or was skipped in a mission that has ended. Attempts go on counting; tries
-    and rescues begin anew. Conflict if it has not ended, or nothing ended badly."""
+    and rescues begin anew. Conflict if it has not ended, or nothing ended badly; Forbidden where who retries it may not
+    start its code (`rights`)."""
+    rights.ask_again(mission=mission, executes=executes)
     with transaction.atomic():
         moves.mission(id=mission, to=MissionState.RUNNING, by="retry", finished_at=None)
         if not _reopen(mission=mission, sortie=None):
@@ -27,26 +29,32 @@ def retry(*, mission: UUID) -> Mission:
     return Mission.objects.get(id=mission)
 
 
-def retry_sortie(*, sortie: UUID) -> Sortie:
+def retry_sortie(*, sortie: UUID, executes: bool) -> Sortie:
     """Reopen one sortie, and what needs it and was skipped or has not started; its mission runs again if it had ended.
-    Conflict while something that needs it is running: that has read how it ended."""
+    Conflict while something that needs it is running: that has read how it ended. Forbidden as for `retry`."""
     found = Sortie.objects.select_related("mission").filter(id=sortie).first()
     if found is None:
         raise errors.NotFound("There is no such sortie.")
+    rights.ask_again(mission=found.mission_id, executes=executes)
     with transaction.atomic():
         state = MissionState(Mission.objects.select_for_update().get(id=found.mission_id).state)  # or it ends meanwhile
         if state is MissionState.CANCELLING:
             raise errors.Conflict("Its mission is being cancelled.", hint="Wait until it is cancelled, then retry it.")
-        audit.record(kind="sortie.retry", subject=found.ref, before={"state": found.state})
         if state.final:
             moves.mission(id=found.mission_id, to=MissionState.RUNNING, by="retry", finished_at=None)
         reopened = _reopen(mission=found.mission_id, sortie=sortie)
-        if not reopened:
+        if sortie not in reopened:
             raise errors.Conflict(
                 f"{found.key} is {found.state}; only what failed, was cancelled or was skipped can be retried."
             )
-        _refuse_what_runs_on_it(reopened=reopened)
-    found.refresh_from_db()
+        _refuse_what_runs_on_it(reopened=list(reopened))
+        found.refresh_from_db()
+        audit.record(
+            kind="sortie.retry",
+            subject=found.ref,
+            before={"state": reopened[sortie]},
+            after={"state": found.state, "reopened": len(reopened)},  # with what needs it
+        )
     return found
 
 
@@ -64,10 +72,11 @@ def _refuse_what_runs_on_it(*, reopened: list[UUID]) -> None:
         )
 
 
-def _reopen(*, mission: UUID, sortie: UUID | None) -> list[UUID]:
+def _reopen(*, mission: UUID, sortie: UUID | None) -> dict[UUID, str]:
+    """What was reopened, and how it stood."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions", "reopen"), {"mission": mission, "sortie": sortie})
-        reopened = [sortie for (sortie,) in cursor.fetchall()]
+        reopened: dict[UUID, str] = dict(cursor.fetchall())
         cursor.execute(statements.read("missions", "reopen_counters"), {"mission": mission})
         _skip_again(cursor.cursor, mission=mission)
     return reopened

@@ -15,4 +15,4 @@ WITH held AS (
     INSERT INTO fleet_event (kind, scope, subject, data)
     SELECT 'sortie.cancelled', mission_id, id, jsonb_build_object('from', was) FROM ended
 )
-SELECT id FROM ended
+SELECT id, was FROM ended

@@ -32,4 +32,4 @@ WITH RECURSIVE chosen AS (
     INSERT INTO fleet_event (kind, scope, subject, data)
     SELECT 'sortie.pending', mission_id, id, jsonb_build_object('from', was, 'why', 'retry') FROM reopened
 )
-SELECT id FROM reopened
+SELECT id, was FROM reopened

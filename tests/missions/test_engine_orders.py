@@ -41,7 +41,7 @@ def test_a_mission_that_has_ended_is_retried_and_not_resumed(engine: Engine) -> 
     mission = fleet.launch({"bad": {"with": {"fail": "no"}}})
     fleet.run_to_end(engine, mission)
     with pytest.raises(errors.Conflict, match="retry it"):
-        operations.resume(mission=mission.id)
+        operations.resume(mission=mission.id, executes=True)
     assert fleet.state(mission.id) == "failed"
 
 
@@ -50,7 +50,7 @@ def test_a_paused_mission_is_resumed_and_not_retried(engine: Engine) -> None:
     engine.fly()
     operations.pause(mission=mission.id)
     with pytest.raises(errors.Conflict, match="Resume it"):
-        operations.retry(mission=mission.id)
+        operations.retry(mission=mission.id, executes=True)
     assert fleet.state(mission.id) == "paused"
 
 
@@ -61,13 +61,13 @@ def test_what_needs_two_that_failed_is_skipped_until_both_were_retried(engine: E
          "tidy": {"needs": ["last"], "if": "always"}}
     )  # fmt: skip
     assert fleet.run_to_end(engine, mission) == "failed"
-    operations.retry_sortie(sortie=sortie(mission, "a").id)
+    operations.retry_sortie(sortie=sortie(mission, "a").id, executes=True)
     assert fleet.run_to_end(engine, mission) == "failed"
     assert fleet.states(mission.id) == {
         "a": "succeeded", "b": "failed", "both": "skipped", "last": "skipped", "tidy": "succeeded",
     }  # fmt: skip
     assert "because b did not end well" in sortie(mission, "both").waits_for
-    operations.retry_sortie(sortie=sortie(mission, "b").id)
+    operations.retry_sortie(sortie=sortie(mission, "b").id, executes=True)
     assert fleet.run_to_end(engine, mission) == "succeeded"
     ledger.check(mission.id)
 
@@ -78,7 +78,7 @@ def test_what_was_about_to_start_waits_for_the_need_that_is_retried(engine: Engi
     )
     engine.fly()
     assert fleet.states(mission.id) == {"a": "failed", "tidy": "queued"}
-    operations.retry_sortie(sortie=sortie(mission, "a").id)
+    operations.retry_sortie(sortie=sortie(mission, "a").id, executes=True)
     assert fleet.states(mission.id) == {"a": "ready", "tidy": "pending"}
     ledger.check(mission.id)
 
@@ -92,10 +92,10 @@ def test_a_need_is_not_retried_under_what_runs_on_how_it_ended() -> None:
         was = {"a": "failed", "b": "skipped", "tidy": "running"}
         assert fleet.states(mission.id) == was
         with pytest.raises(errors.Conflict, match="tidy needs it, and is running on how it ended"):
-            operations.retry_sortie(sortie=claim.id)
+            operations.retry_sortie(sortie=claim.id, executes=True)
         assert fleet.states(mission.id) == was
         flier.committer.exchange(settlements=[ended(tidy, ok=True)])
-        operations.retry_sortie(sortie=claim.id)
+        operations.retry_sortie(sortie=claim.id, executes=True)
         dispatch.admit()
         assert fleet.states(mission.id) == {"a": "queued", "b": "pending", "tidy": "pending"}
     finally:
@@ -106,7 +106,7 @@ def test_a_time_that_a_plan_names_holds_after_a_retry_too() -> None:
     mission = fleet.launch({"later": {"run_at": "2100-01-01T00:00:00+00:00"}})
     dispatch.admit()
     operations.cancel_sortie(sortie=sortie(mission, "later").id)
-    operations.retry_sortie(sortie=sortie(mission, "later").id)
+    operations.retry_sortie(sortie=sortie(mission, "later").id, executes=True)
     dispatch.admit()
     assert fleet.states(mission.id) == {"later": "waiting"}
 
@@ -132,7 +132,7 @@ def test_a_sortie_of_a_mission_that_is_being_cancelled_is_not_retried() -> None:
         operations.cancel(mission=mission.id)
         other = Sortie.objects.get(mission=mission, state="cancelled")
         with pytest.raises(errors.Conflict, match="Wait until it is cancelled"):
-            operations.retry_sortie(sortie=other.id)
+            operations.retry_sortie(sortie=other.id, executes=True)
         assert fleet.states(mission.id) == {other.key: "cancelled", claim.key: "running"}
     finally:
         flier.end()

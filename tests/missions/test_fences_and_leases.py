@@ -255,9 +255,9 @@ def test_every_event_of_an_eventful_run_is_an_arrow_of_the_table(database: rows.
         }
     )  # fmt: skip
     fleet.run_to_end(engine, mission)
-    operations.retry(mission=mission.id)
+    operations.retry(mission=mission.id, executes=True)
     operations.pause(mission=mission.id)
-    operations.resume(mission=mission.id)
+    operations.resume(mission=mission.id, executes=True)
     operations.cancel(mission=mission.id)
     fleet.run_to_end(engine, mission)
     engine.stop(within_s=5)

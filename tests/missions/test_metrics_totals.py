@@ -75,7 +75,7 @@ def test_what_was_reopened_and_ends_again_is_counted_again() -> None:
     engine = fleet.engine()
     mission = fleet.launch({"a": {"with": {"fail": "no"}}})
     fleet.run_to_end(engine, mission)
-    operations.retry(mission=mission.id)
+    operations.retry(mission=mission.id, executes=True)
     fleet.run_to_end(engine, mission)
     engine.stop(within_s=5)
     tallies.fold()

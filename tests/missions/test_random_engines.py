@@ -22,7 +22,7 @@ from agents.models import Agent
 from fleet import errors
 from missions import operations
 from missions.models import Mission, Sortie
-from tests.missions.test_random_missions import KEYS
+from tests.missions.test_random_missions import KEYS, ORDERS
 from tests.support import fleet, ledger
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -74,7 +74,7 @@ def test_engines_side_by_side_under_two_control_loops_keep_every_rule(
                 else:
                     order(chance, missions)
             for mission in Mission.objects.filter(id__in=missions, state="paused"):
-                operations.resume(mission=mission.id)
+                operations.resume(mission=mission.id, executes=True)
             fleet.until(lambda: not Mission.objects.filter(id__in=missions, finished_at=None).exists(), within_s=60)
         for mission in missions:
             ledger.check(mission, alone=False)
@@ -89,13 +89,12 @@ def test_engines_side_by_side_under_two_control_loops_keep_every_rule(
 
 def order(chance: random.Random, missions: list[Any]) -> None:
     with suppress(errors.Conflict, OperationalError):  # two orders may meet in a deadlock; one of them is told so
-        match chance.choice(["pause", "resume", "resume", "cancel sortie", "retry sortie", "retry", "cancel"]):
-            case "cancel sortie" | "retry sortie" as what:
+        match chance.choice(["pause", "resume", "resume", "cancel_sortie", "retry_sortie", "retry", "cancel"]):
+            case "cancel_sortie" | "retry_sortie" as what:
                 every = list(Sortie.objects.filter(mission__in=missions).values_list("id", flat=True))
-                act = operations.cancel_sortie if what == "cancel sortie" else operations.retry_sortie
-                act(sortie=chance.choice(every))
+                ORDERS[what](sortie=chance.choice(every))
             case what:
-                getattr(operations, what)(mission=chance.choice(missions))
+                ORDERS[what](mission=chance.choice(missions))
 
 
 @contextmanager

@@ -6,9 +6,10 @@ the few steps that matter. After every step the mission is rebuilt from its even
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -42,6 +43,14 @@ from tests.support import fleet, ledger
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 KEYS = {"narrow": 1, "wide": 2}
+ORDERS: dict[str, Callable[..., object]] = {
+    "pause": operations.pause,
+    "resume": partial(operations.resume, executes=True),
+    "cancel": operations.cancel,
+    "retry": partial(operations.retry, executes=True),
+    "cancel_sortie": operations.cancel_sortie,
+    "retry_sortie": partial(operations.retry_sortie, executes=True),
+}
 FAR = "2100-01-01T00:00:00+00:00"
 
 
@@ -112,12 +121,12 @@ class Missions(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), do=st.sampled_from(["pause", "resume", "resume", "cancel", "retry"]))
     def order(self, which: int, do: str) -> None:
-        _unless_refused(getattr(operations, do), mission=self.missions[which % len(self.missions)])
+        _unless_refused(ORDERS[do], mission=self.missions[which % len(self.missions)])
 
     @rule(which=st.integers(0, 9), do=st.sampled_from(["cancel_sortie", "retry_sortie"]))
     def order_a_sortie(self, which: int, do: str) -> None:
         every = list(Sortie.objects.filter(mission__in=self.missions).order_by("id").values_list("id", flat=True))
-        _unless_refused(getattr(operations, do), sortie=every[which % len(every)])
+        _unless_refused(ORDERS[do], sortie=every[which % len(every)])
 
     # ── Agents ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -224,7 +233,7 @@ class Missions(RuleBasedStateMachine):
         """Left in peace, every mission ends."""
         for _ in range(60):
             for mission in Mission.objects.filter(id__in=self.missions, state="paused"):
-                operations.resume(mission=mission.id)
+                operations.resume(mission=mission.id, executes=True)
             self._expire(agent=None)  # what was cancelled just when it was handed back is nobody's
             dispatch.rescue()
             dispatch.sweep()

@@ -24,7 +24,7 @@ def launch(sorties: Mapping[str, Any], *, params: Mapping[str, Any] | None = Non
         {"mission": "A test", "sorties": {k: scripted(v) for k, v in sorties.items()}, **more}, sort_keys=False
     )
     read = plan.load(text=text, surroundings=surroundings.current())
-    return operations.launch(plan=read, text=text, params=params or {}, folder="", by=None)
+    return operations.launch(plan=read, text=text, params=params or {}, folder="", by=None, executes=True)
 
 
 def scripted(sortie: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,9 +19,9 @@ def superuser() -> Client:
     return _signed_in(User.objects.create_superuser("boss", password=PASSWORD))
 
 
-def staff(*permissions: str) -> Client:
+def staff(*permissions: str, name: str = "clerk") -> Client:
     """A member of the staff with these permissions, `view_mission` say, and no others."""
-    user = User.objects.create_user("clerk", password=PASSWORD, is_staff=True)
+    user = User.objects.create_user(name, password=PASSWORD, is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     return _signed_in(user)
 

@@ -95,7 +95,10 @@ class Command(OperatorCommand):
         chosen += [one.add_argument("sortie", nargs="?", help="only this one") for one in (cancel, retry)]
         completing.completed(*chosen, by=completing.sorties)
         for one in (cancel, pause):
-            one.add_argument("--reason", default="", help="kept with the mission and in its events")
+            told = "kept with the mission and in its events; of one sortie, in the audit trail"
+            one.add_argument(
+                "--reason", default="", help=told if one is cancel else "kept with the mission and in its events"
+            )
 
     def act(self, **options: Any) -> int:
         match options["action"]:
@@ -156,6 +159,7 @@ class Command(OperatorCommand):
             params=params,
             folder=watching.here(),
             by=None,
+            executes=True,  # on this machine it is the operator who asks
             start=options["action"] == "run",
         )
         if options["action"] == "run" and not options["detach"]:
@@ -256,17 +260,17 @@ class Command(OperatorCommand):
         sortie = queries.find_sortie(mission, options["sortie"]).id if options.get("sortie") else None
         match options["action"]:
             case "cancel" if sortie:
-                operations.cancel_sortie(sortie=sortie)
+                operations.cancel_sortie(sortie=sortie, reason=options["reason"])
             case "cancel":
                 operations.cancel(mission=mission.id, reason=options["reason"])
             case "retry" if sortie:
-                operations.retry_sortie(sortie=sortie)
+                operations.retry_sortie(sortie=sortie, executes=True)
             case "retry":
-                operations.retry(mission=mission.id)
+                operations.retry(mission=mission.id, executes=True)
             case "pause":
                 operations.pause(mission=mission.id, reason=options["reason"])
             case "resume":
-                operations.resume(mission=mission.id)
+                operations.resume(mission=mission.id, executes=True)
         mission.refresh_from_db()
         if options["json"]:
             self.show(queries.summary(mission))

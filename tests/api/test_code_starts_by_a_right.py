@@ -1,0 +1,197 @@
+"""Code that is no template's starts by plan.execute of who makes it start: at the launch, and each time again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from agents.models import AgentType
+from fleet import ids
+from fleet.access import operations as access
+from fleet.access.models import Role
+from fleet.access.rules import Scope
+from fleet.audit.models import Entry
+from missions import operations
+from missions.models import Mission, Sortie, Template
+from missions.operations import outside
+from tests.support import api, fleet, web
+
+pytestmark = pytest.mark.django_db
+
+TEMPLATE = '{mission: Greet, sorties: {one: {agent: backend, run: ["echo", "hello"]}}}'
+
+
+@pytest.fixture
+def ann() -> api.Client:
+    """Somebody who may run code, until that is taken away."""
+    return api.person("ann", executes=True)
+
+
+def take_away(ann: api.Client) -> None:
+    access.set_execute(user=ann.user, may=False)
+
+
+def launched(client: api.Client, **body: Any) -> Mission:
+    answer = client.post("missions", body)
+    assert answer.status_code == 201, answer.content
+    return Mission.objects.get(id=ids.decode(ids.MISSION, answer.json()["id"]))
+
+
+def cancelled(mission: Mission) -> Sortie:
+    """It has ended, and there is something to retry."""
+    operations.cancel(mission=mission.id)
+    return Sortie.objects.get(mission=mission)
+
+
+def orders(mission: Mission) -> list[str]:
+    return [f"missions/{mission.ref}/retry", f"sorties/{Sortie.objects.get(mission=mission).ref}/retry"]
+
+
+def test_who_lost_the_right_starts_no_mission_of_a_plan_of_their_own(ann: api.Client) -> None:
+    created, paused = launched(ann, plan=api.PLAN, start=False), launched(ann, plan=api.PLAN)
+    ann.post(f"missions/{paused.ref}/pause")
+    take_away(ann)
+    machine = api.machine(ann.user, Scope.OPERATE)
+    for client in (ann, machine):
+        for mission in (created, paused):
+            refused = client.post(f"missions/{mission.ref}/resume")
+            assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+            assert "plan.execute" in refused.json()["detail"]
+    assert (fleet.state(created.id), fleet.state(paused.id)) == ("planned", "paused")
+    denied = list(Entry.objects.filter(kind="denied").order_by("id").values_list("actor", "outcome", "subject", "data"))
+    assert [(one[0], one[2]) for one in denied[:2]] == [
+        ("user:ann", f"/api/v1/missions/{mission.ref}/resume") for mission in (created, paused)
+    ]
+    assert denied[2][0] == f"key:{machine.bearer[:12]}"
+    assert {one[1] for one in denied} == {"denied"}
+    assert denied[0][3]["action"] == "missions.resume"
+
+
+def test_nor_do_they_retry_it_or_a_sortie_of_it(ann: api.Client) -> None:
+    ended = launched(ann, plan=api.PLAN)
+    cancelled(ended)
+    two = {"a": {"agent": "backend", "run": "true"}, "b": {"agent": "backend", "run": "true"}}
+    running = launched(ann, plan={"mission": "x", "sorties": two})
+    a = Sortie.objects.get(mission=running, key="a")
+    operations.cancel_sortie(sortie=a.id)
+    take_away(ann)
+    for order in (*orders(ended), f"sorties/{a.ref}/retry"):
+        refused = ann.post(order)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden"), order
+    assert (fleet.state(ended.id), fleet.states(ended.id)) == ("cancelled", {"one": "cancelled"})
+    assert fleet.states(running.id)["a"] == "cancelled"
+
+
+def test_given_back_the_right_starts_them_again(ann: api.Client) -> None:
+    created, ended = launched(ann, plan=api.PLAN, start=False), launched(ann, plan=api.PLAN)
+    cancelled(ended)
+    take_away(ann)
+    access.set_execute(user=ann.user, may=True)
+    assert ann.post(f"missions/{created.ref}/resume").status_code == 202
+    assert ann.post(orders(ended)[0]).status_code == 202
+
+
+def test_what_runs_goes_on_without_the_right_and_can_be_paused_and_cancelled(ann: api.Client) -> None:
+    mission = launched(ann, plan=api.PLAN)
+    take_away(ann)
+    agent = outside.register(agent_type="backend", by=None)
+    (lease,) = outside.claim(agent=agent.id)
+    outside.complete(token=lease.token)
+    assert fleet.state(mission.id) == "succeeded"
+    other = launched_as_before(ann)
+    assert ann.patch(f"missions/{other.ref}", {"priority": 5}, If_Match="*").status_code == 200
+    assert [ann.post(f"missions/{other.ref}/{order}").status_code for order in ("pause", "cancel")] == [202, 202]
+
+
+def launched_as_before(ann: api.Client) -> Mission:
+    """A mission that was launched with the right; now there is none."""
+    access.set_execute(user=ann.user, may=True)
+    mission = launched(ann, plan=api.PLAN)
+    take_away(ann)
+    return mission
+
+
+def test_a_template_is_started_and_retried_by_whoever_may_launch_it(ann: api.Client) -> None:
+    Template.objects.create(name="greet", text=TEMPLATE)
+    eve = api.person("eve")
+    take_away(ann)
+    for client in (ann, eve):
+        mission = launched(client, template="greet", start=False)
+        assert client.get(f"missions/{mission.ref}").json()["template"] == "greet"
+        assert client.post(f"missions/{mission.ref}/resume").status_code == 202
+        for order in orders(mission):
+            cancelled(mission)
+            assert client.post(order).status_code == 202
+    Template.objects.all().delete()
+    assert ann.post(f"missions/{mission.ref}/pause").status_code == 404  # it is eve's
+    assert [eve.post(f"missions/{mission.ref}/{order}").status_code for order in ("pause", "resume")] == [202, 202]
+
+
+def test_prompts_of_who_never_had_the_right_are_started_and_retried_without_it() -> None:
+    AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
+    eve = api.person("eve")
+    mission = launched(eve, objective="Say hello.", agent="backend", start=False)
+    assert eve.post(f"missions/{mission.ref}/resume").status_code == 202
+    cancelled(mission)
+    assert eve.post(orders(mission)[0]).status_code == 202
+
+
+def test_prompts_that_were_launched_with_the_right_ask_for_it_since_their_agents_may_add_code(ann: api.Client) -> None:
+    AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
+    mission = launched(ann, objective="Say hello.", agent="backend", start=False)
+    take_away(ann)
+    assert ann.post(f"missions/{mission.ref}/resume").status_code == 403
+    assert launched(ann, objective="Say hello.", agent="backend").executes is False
+
+
+def test_an_admin_starts_anybodys_mission_by_their_own_right(ann: api.Client) -> None:
+    boss = api.person("boss", Role.ADMIN)
+    mission = launched(ann, plan=api.PLAN, start=False)
+    take_away(ann)
+    assert boss.post(f"missions/{mission.ref}/resume").status_code == 202
+    for order in orders(mission):
+        cancelled(mission)
+        assert boss.post(order).status_code == 202
+
+
+def test_who_is_no_admin_any_more_starts_what_they_launched_as_one_no_more() -> None:
+    boss = api.person("boss", Role.ADMIN)
+    mission = launched(boss, plan=api.PLAN, start=False)
+    access.set_role(user=boss.user, role=Role.USER)
+    assert boss.post(f"missions/{mission.ref}/resume").status_code == 403
+
+
+def test_of_a_mission_from_before_templates_were_noted_it_is_not_known_whose_plan_it_is() -> None:
+    eve, mission = api.person("eve"), fleet.launch({"one": {}})
+    Mission.objects.filter(id=mission.id).update(created_by=eve.user)
+    eve.post(f"missions/{mission.ref}/pause")
+    assert eve.post(f"missions/{mission.ref}/resume").status_code == 403
+
+
+def test_staff_on_the_admins_pages_needs_the_right_too_and_a_denial_there_is_written_down() -> None:
+    mission = fleet.launch({"one": {}})
+    operations.pause(mission=mission.id)
+    clerk = web.staff("view_mission", "change_mission", "view_sortie", "change_sortie")
+    assert "plan.execute" in act(clerk, "resume", mission)
+    assert fleet.state(mission.id) == "paused"
+    sortie = cancelled(mission)
+    for row, name in ((mission, "retry"), (sortie, "retry")):
+        assert "plan.execute" in act(clerk, name, row)
+    assert fleet.states(mission.id) == {"one": "cancelled"}
+    denied = (
+        Entry.objects.filter(kind="denied").order_by("id").values_list("actor", "outcome", "subject", "data__action")
+    )
+    assert list(denied) == [
+        ("user:clerk", "denied", str(row), name)
+        for row, name in ((mission, "resume"), (mission, "retry"), (sortie, "retry"))
+    ]
+    allowed = web.staff("view_mission", "change_mission", "plan_execute", name="chief")
+    assert "Reopened: 1" in act(allowed, "retry", mission)
+
+
+def act(client: Client, name: str, row: Mission | Sortie) -> str:
+    page = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_changelist")
+    return client.post(page, {"action": name, "_selected_action": [str(row.id)]}, follow=True).content.decode()
