@@ -10,6 +10,8 @@ import sys
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
     give_closed_streams_a_place()
+    if os.environ.get("NO_COLOR"):  # https://no-color.org, which Django does not know
+        os.environ["DJANGO_COLORS"] = "nocolor"
     try:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line

@@ -90,7 +90,7 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
             if changed:
                 audit.record(
                     kind="role.changed",
-                    subject=user.username,
+                    subject=f"user:{user.username}",
                     before={name: before.get(name) for name in changed},
                     after={name: after[name] for name in changed},
                 )

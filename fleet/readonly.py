@@ -58,7 +58,10 @@ class Audited(Page):  # type: ignore[misc]
         return super().log_deletions(request, queryset)
 
     def _record(self, what: str, row: Any, message: Any) -> None:
-        audit.record(kind=f"{row._meta.model_name}.{what}", subject=str(row), data={"said": message})
+        kind = row._meta.model_name
+        audit.record(
+            kind=f"{kind}.{what}", subject=f"user:{row}" if kind == "user" else str(row), data={"said": message}
+        )
 
 
 class ReadOnlyAdmin(Page):  # type: ignore[misc]

@@ -24,25 +24,40 @@ from fleet.access.models import Account, Key, Role
 from fleet.access.rules import SCOPES
 
 PREFIX = "flk_"
+KEY_NAME = 100  # characters
 USED_EVERY_S = 60  # how exactly it is noted when a key was used
 
 
+def draft_user(*, name: str, teams: Collection[str] = ()) -> User:
+    """A user as there could be one, not stored; so that nobody is asked for the password of one that there cannot be.
+    Conflict where the name is taken, Invalid where it is none, NotFound where there is no such team."""
+    if not name:
+        raise errors.Invalid("A user needs a name.")
+    if User.objects.filter(username=name).exists():
+        raise errors.Conflict(f"There is a user {name!r} already.", hint="Choose another name.")
+    user = User(username=name)
+    try:
+        user.full_clean(exclude=["password"])
+    except ValidationError as fault:
+        raise errors.Invalid(" ".join(fault.messages)) from fault
+    for team in teams:
+        _team(team)
+    return user
+
+
 def create_user(*, name: str, role: Role, password: str | None = None, teams: Collection[str] = ()) -> User:
-    """A user; without a password one that signs in with machine keys only. Conflict where the name is taken."""
+    """A user; without a password one that signs in with machine keys only. Refused as by `draft_user`."""
     with transaction.atomic():
-        if User.objects.filter(username=name).exists():
-            raise errors.Conflict(f"There is a user {name!r} already.", hint="Choose another name.")
-        user = User(username=name)
-        try:
-            user.full_clean(exclude=["password"])
-            if password is not None:
+        user = draft_user(name=name, teams=teams)
+        if password is not None:
+            try:
                 validate_password(password, user)
-        except ValidationError as fault:
-            raise errors.Invalid(" ".join(fault.messages)) from fault
+            except ValidationError as fault:
+                raise errors.Invalid(" ".join(fault.messages)) from fault
         user.set_password(password)
         user.save()
         user.groups.set([_team(team) for team in teams])
-        audit.record(kind="user.created", subject=name, after={"role": role, "teams": list(teams)})
+        audit.record(kind="user.created", subject=_named(user), after={"role": role, "teams": list(teams)})
         set_role(user=user, role=role)
     return user
 
@@ -52,18 +67,34 @@ def set_role(*, user: User, role: Role) -> None:
     with transaction.atomic():
         before = role_of(User.objects.select_related("account").get(id=user.id))
         if before != role:
-            audit.record(kind="role.changed", subject=user.username, before={"role": before}, after={"role": role})
+            audit.record(kind="role.changed", subject=_named(user), before={"role": before}, after={"role": role})
         Account.objects.update_or_create(user=user, defaults={"role": role})
         user.is_superuser = user.is_staff = role == Role.ADMIN
         user.save(update_fields=["is_superuser", "is_staff"])
 
 
 def set_execute(*, user: User, may: bool) -> None:
-    """Whether the user may launch plans that run code (plan.execute)."""
+    """Give the user plan.execute, or take it away; `why_executes` says whether they have it from elsewhere all the same."""
     permission = Permission.objects.get(codename="plan_execute", content_type__app_label="fleet")
     with transaction.atomic():
-        (user.user_permissions.add if may else user.user_permissions.remove)(permission)
-        audit.record(kind="role.changed", subject=user.username, after={"plan.execute": may})
+        before = user.user_permissions.filter(pk=permission.pk).exists()
+        if before != may:
+            (user.user_permissions.add if may else user.user_permissions.remove)(permission)
+            audit.record(
+                kind="role.changed",
+                subject=_named(user),
+                before={"plan.execute": before},
+                after={"plan.execute": may},
+            )
+
+
+def why_executes(user: User) -> str:
+    """By what, other than a grant of their own, the user may run code: "an admin may", "team ops may"; empty: by nothing."""
+    if role_of(user) == Role.ADMIN:
+        return "an admin may"
+    named = {"permissions__codename": "plan_execute", "permissions__content_type__app_label": "fleet"}
+    teams = sorted(user.groups.filter(**named).values_list("name", flat=True))
+    return f"{'team' if len(teams) == 1 else 'teams'} {', '.join(teams)} may" if teams else ""
 
 
 def set_active(*, user: User, active: bool) -> None:
@@ -71,7 +102,7 @@ def set_active(*, user: User, active: bool) -> None:
     with transaction.atomic():
         user.is_active = active
         user.save(update_fields=["is_active"])
-        audit.record(kind="user.enabled" if active else "user.disabled", subject=user.username)
+        audit.record(kind="user.enabled" if active else "user.disabled", subject=_named(user))
         if not active:
             tokens.end(user=user)
 
@@ -81,7 +112,7 @@ def set_password(*, user: User, password: str) -> None:
     with transaction.atomic():
         user.set_password(password)
         user.save(update_fields=["password"])
-        audit.record(kind="user.password", subject=user.username)
+        audit.record(kind="user.password", subject=_named(user))
         tokens.end(user=user)
 
 
@@ -101,7 +132,9 @@ class NewKey:
 
 
 def create_key(*, user: User, name: str, scopes: Collection[str], expires_at: datetime | None = None) -> NewKey:
-    """A machine key with which a program acts for the user, within these scopes."""
+    """A machine key with which a program acts for the user, within these scopes. `name` says what it is for."""
+    if not name.strip() or len(name) > KEY_NAME:
+        raise errors.Invalid(f"A key needs a name of 1 to {KEY_NAME} characters.", hint="Say what it is for.")
     if unknown := sorted(set(scopes) - SCOPES) or (["none"] if not scopes else []):
         raise errors.Invalid(f"{', '.join(unknown)}: no such scope.", hint=f"There are {', '.join(sorted(SCOPES))}.")
     if expires_at is not None and expires_at <= timezone.now():
@@ -112,7 +145,8 @@ def create_key(*, user: User, name: str, scopes: Collection[str], expires_at: da
         key = Key.objects.create(
             user=user, name=name, prefix=prefix, digest=_digest(text), scopes=sorted(set(scopes)), expires_at=expires_at
         )
-        audit.record(kind="key.created", subject=key.ref, after={"user": user.username, "scopes": key.scopes})
+        told = {"scopes": key.scopes, "expires_at": expires_at.isoformat() if expires_at else None}
+        audit.record(kind="key.created", subject=key.ref, after={**_key(key), **told})
     return NewKey(key=key, text=text)
 
 
@@ -120,7 +154,7 @@ def revoke_key(*, key: Key) -> None:
     """It is refused from now on. Twice is once."""
     with transaction.atomic():
         if Key.objects.filter(id=key.id, revoked_at=None).update(revoked_at=Now()):
-            audit.record(kind="key.revoked", subject=key.ref)
+            audit.record(kind="key.revoked", subject=key.ref, before=_key(key))
 
 
 def key_of(text: str) -> Key:
@@ -153,6 +187,16 @@ def described(user: User) -> dict[str, Any]:
         "created_at": user.date_joined.isoformat(),
         "last_sign_in_at": user.last_login.isoformat() if user.last_login else None,
     }
+
+
+def _named(user: User) -> str:
+    """As the audit trail calls whom something is about."""
+    return f"user:{user.username}"
+
+
+def _key(key: Key) -> dict[str, str]:
+    """By what people know it: the actor of what it does is `key:` and its prefix."""
+    return {"user": key.user.username, "name": key.name, "prefix": key.prefix}
 
 
 def _team(name: str) -> Group:

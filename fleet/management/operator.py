@@ -55,6 +55,13 @@ class OperatorCommand(BaseCommand):
             ) from fault
         except (OperationalError, InterfaceError) as fault:
             raise CommandError(str(without_postgres(fault))) from fault
+        except UnicodeEncodeError as fault:
+            if fault.reason != "surrogates not allowed":
+                raise
+            # Python reads bytes that are no UTF-8 as halves of characters. They are not told again: it may be a password.
+            raise CommandError(
+                "What was given, as an argument or through a pipe, is not UTF-8.", returncode=2
+            ) from fault
         if code:
             sys.exit(code)
 

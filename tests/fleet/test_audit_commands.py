@@ -36,13 +36,16 @@ def test_list_shows_the_newest_first_and_what_was_asked_for() -> None:
     for option in (("--actor", "user:ann"), ("--subject", "msn_2\\u001b[31m"), ("--outcome", "denied")):
         found = manage("fleet_audit", "list", *option, "-n", "1", "--json").lines
         assert [line["kind"] for line in found] == ["listing"]
-    assert manage("fleet_audit", "list", "--since", "2999-01-01T00:00").out == ""
+    none = manage("fleet_audit", "list", "--since", "2999-01-01T00:00")
+    assert (none.out, none.err) == ("", "No such entries.\n")
     text = manage("fleet_audit", "list", "-n", "2").out
     assert "denied listing user:ann 192.0.2.1" in text
     assert "\x1b" not in text
 
 
-@pytest.mark.parametrize("arguments", [("--since", "yesterday"), ("--outcome", "good"), ("-n", "-1")])
+@pytest.mark.parametrize(
+    "arguments", [("--since", "yesterday"), ("--since", "9999999d"), ("--outcome", "good"), ("-n", "-1")]
+)
 def test_list_refuses_what_it_does_not_understand(arguments: tuple[str, ...]) -> None:
     assert manage("fleet_audit", "list", *arguments).code == 2
 
@@ -61,7 +64,9 @@ def test_verify_ends_with_0_while_all_agrees_and_with_1_when_it_names_what_does_
         bad = manage("fleet_audit", "verify", "--json")
         assert bad.code == 1
         assert [(one["of"], one["number"], one["what"]) for one in bad.json["faults"]] == [("entry", last, "changed")]
-        assert f"CHANGED   Entry {last} is not as it was written" in manage("fleet_audit", "verify").out
+        told = manage("fleet_audit", "verify").out
+        assert f"CHANGED   Entry {last} is not as it was written" in told
+        assert "1 fault found: only " in told
     assert manage("fleet_audit", "verify").code == 0
 
 

@@ -40,7 +40,7 @@ def test_who_is_no_superuser_any_more_is_no_admin_and_that_is_written_down(ann: 
     assert save(ann, is_superuser="", is_staff="", groups=[team.pk]) == 302
     assert operations.described(User.objects.get(pk=ann.pk))["role"] == Role.USER
     assert told() == {
-        "actor": "user:boss", "subject": "ann",
+        "actor": "user:boss", "subject": "user:ann",
         "before": {"role": "admin", "executes": True, "teams": []}, "after": {"role": "user", "executes": False, "teams": ["web"]},
     }  # fmt: skip
 

@@ -25,7 +25,7 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
-        listing = actions.add_parser("list", help="the last entries, the newest first")
+        listing = actions.add_parser("list", help="the last entries, the newest first; times are in UTC")
         listing.add_argument("--kind", default="", help="of this kind, or below it: role finds role.changed")
         listing.add_argument("--actor", default="", help="by this one: user:ann, key:flk_…, database:postgres")
         listing.add_argument("--subject", default="", help="about this: msn_…, user:ann, missions_sortie")
@@ -58,6 +58,7 @@ class Command(OperatorCommand):
     def _list(self, options: dict[str, Any]) -> int:
         chosen = {name: options[name] for name in ("kind", "actor", "subject", "outcome", "since")}
         width = lines.columns(self.stdout)
+        entry = None
         for entry in queries.entries(**chosen)[: options["limit"]].iterator(chunk_size=200):
             told = queries.described(entry)
             if options["json"]:
@@ -69,6 +70,8 @@ class Command(OperatorCommand):
                 f"{entry.address} {entry.subject} {json.dumps(change, ensure_ascii=False) if change else ''}"
             )
             self.stdout.write(lines.fitted(lines.one(said), width=width))
+        if entry is None and not options["json"]:
+            self.say("No such entries." if any(chosen.values()) else "No entries.")
         return 0
 
     def _verify(self, *, head: tuple[int, str] | None, as_json: bool) -> int:
@@ -78,8 +81,10 @@ class Command(OperatorCommand):
         else:
             for fault in report.faults:
                 self.stdout.write(f"{fault.what.upper():<9} {fault.said}")
-            entries, seals = f"{report.entries:,} entries", lines.counted(report.seals, "seal")
-            self.stdout.write(f"{entries} in {seals} agree; {report.waiting} wait to be sealed.")
+            agree = f"{report.entries:,} {'entry' if report.entries == 1 else 'entries'}"
+            seals, faults = lines.counted(report.seals, "seal"), lines.counted(len(report.faults), "fault")
+            begins = f"{faults} found: only {agree} in {seals} agree" if report.faults else f"{agree} in {seals} agree"
+            self.stdout.write(f"{begins}; {report.waiting:,} wait to be sealed.")
             if report.digest != chain.START:
                 self.stdout.write(f"The last seal is {report.number}:{report.digest}")
             for gap in protection.gaps():
@@ -89,7 +94,10 @@ class Command(OperatorCommand):
 
 def _since(text: str) -> datetime:
     if found := re.fullmatch(r"(\d{1,7})([smhd])", text):
-        return timezone.now() - timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+        try:
+            return timezone.now() - timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+        except OverflowError:
+            raise ArgumentTypeError(f"{text!r} is before the year 1") from None
     try:
         when = datetime.fromisoformat(text)
     except ValueError:

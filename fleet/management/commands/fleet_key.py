@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
-from datetime import timedelta
+from argparse import ArgumentParser, ArgumentTypeError
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
 
-from fleet import errors
+from fleet import errors, ids
 from fleet.access import operations
 from fleet.access.models import Key
 from fleet.access.rules import Scope
@@ -32,7 +33,7 @@ class Command(OperatorCommand):
             choices=[scope.value for scope in Scope],
             help="may be given again",
         )
-        create.add_argument("--days", type=arguments.count, metavar="N", help="it expires after so many; else never")
+        create.add_argument("--days", type=_lifetime, metavar="N", help="it expires after so many; else never")
         revoke = actions.add_parser("revoke", help="refuse it from now on")
         revoke.add_argument("key", help="its id (key_…) or its prefix (flk_…)")
         listing = actions.add_parser("list", help="all keys, without their text")
@@ -55,21 +56,24 @@ class Command(OperatorCommand):
         if options["json"]:
             self.show([key_shape(key) for key in keys])
             return 0
+        width, now = lines.columns(self.stdout), timezone.now()
         for key in keys:
-            state = (
-                "revoked" if key.revoked_at else "expired" if key.expires_at and key.expires_at < timezone.now() else ""
-            )
             used = f"used {key.used_at:%Y-%m-%d %H:%M}" if key.used_at else "never used"
-            text = f"{key.prefix}  {key.user.username:<14} {','.join(key.scopes):<20} {used}  {key.name} {state}"
-            self.stdout.write(lines.fitted(lines.one(text).rstrip(), width=lines.columns(self.stdout)))
+            columns = ((key.user.username, 14), (",".join(key.scopes), 20), (_stands(key, now), 16), (used, 21))
+            told = " ".join(lines.padded(text, to, width=width) for text, to in columns)
+            self.stdout.write(lines.fitted(f"{key.prefix} {told} {lines.one(key.name)}".rstrip(), width=width))
         if not keys:
-            self.say("No keys. Make one: manage.py fleet_key create NAME --user NAME --scope read")
+            whose = f"{options['user']} has no keys." if options["user"] else "No keys."
+            self.say(
+                f"{whose} Make one: manage.py fleet_key create NAME --user {options['user'] or 'USER'} --scope read"
+            )
         return 0
 
     def _create(self, options: dict[str, Any]) -> int:
-        expires = timezone.now() + timedelta(days=options["days"]) if options["days"] else None
+        expires = timezone.now() + timedelta(days=options["days"]) if options["days"] is not None else None
+        user = operations.find_user(options["user"])
         made = operations.create_key(
-            user=operations.find_user(options["user"]),
+            user=user,
             name=options["name"],
             scopes=options["scope"],
             expires_at=expires,
@@ -80,13 +84,34 @@ class Command(OperatorCommand):
         else:
             self.stdout.write(made.text)
             self.say("Keep it: it is not shown again.")
+        if not user.is_active:
+            self.say(f"It is refused as long as {user} is disabled: manage.py fleet_user enable {user}")
         return 0
 
 
+def _lifetime(text: str) -> int:
+    if not (days := arguments.days(text)):
+        raise ArgumentTypeError("a key lives for a day at least; without --days for good")
+    return days
+
+
+def _stands(key: Key, now: datetime) -> str:
+    """Whether it is good, and until when."""
+    if key.revoked_at:
+        return "revoked"
+    if key.expires_at is None:
+        return "for good"
+    return f"until {key.expires_at:%Y-%m-%d}" if key.expires_at > now else "expired"
+
+
 def _find(text: str) -> Key:
-    found = Key.objects.filter(prefix=text[:12]).first() if text.startswith(operations.PREFIX) else None
-    if found is None:
-        found = next((key for key in Key.objects.all() if key.ref == text), None)
+    """By its id, its prefix, or its whole text."""
+    found = None
+    if text.startswith(operations.PREFIX):
+        found = Key.objects.filter(prefix="_".join(text.split("_", 2)[:2])).first()
+    elif text.startswith(f"{ids.KEY}_"):
+        with suppress(errors.Invalid):
+            found = Key.objects.filter(id=ids.decode(ids.KEY, text)).first()
     if found is None:
         raise errors.NotFound(f"There is no key {lines.one(text[:40])!r}.", hint="See `manage.py fleet_key list`.")
     return found

@@ -32,8 +32,8 @@ class Command(OperatorCommand):
         role.add_argument("name")
         role.add_argument("role", choices=Role.values)
         for name, says in (
-            ("grant", "let a user launch plans that run code (plan.execute)"),
-            ("revoke", "do not let them any more"),
+            ("grant", "let a user launch plans that run code, and resume and retry them (plan.execute)"),
+            ("revoke", "do not let them any more; what runs goes on"),
             ("password", "set a user's password, and end all sessions"),
             ("enable", "let a user in again"),
             ("disable", "let a user in no more: sessions and keys are refused at once"),
@@ -52,10 +52,20 @@ class Command(OperatorCommand):
         match options["action"]:
             case "role":
                 operations.set_role(user=user, role=Role(options["role"]))
-                self.say(f"{user} is {options['role']} now.")
-            case "grant" | "revoke" as what:
-                operations.set_execute(user=user, may=what == "grant")
-                self.say(f"{user} may {'' if what == 'grant' else 'not '}launch plans that run code.")
+                self.say(f"{user} has the role {options['role']} now.")
+            case "grant":
+                operations.set_execute(user=user, may=True)
+                self.say(f"{user} may launch, resume and retry plans that run code.")
+            case "revoke":
+                operations.set_execute(user=user, may=False)
+                if why := operations.why_executes(user):
+                    raise errors.Conflict(
+                        f"{user} has no plan.execute of their own, and may run code all the same: {why}.",
+                        hint=f"Give them another role (fleet_user role {user} user), or take it from the team in the admin.",
+                    )
+                self.say(
+                    f"{user} may not launch, resume or retry plans that run code. What runs goes on until it is cancelled."
+                )
             case "password":
                 operations.set_password(user=user, password=_password(user))
                 self.say(f"{user} has a new password; all sessions have ended.")
@@ -63,15 +73,16 @@ class Command(OperatorCommand):
                 operations.set_active(user=user, active=what == "enable")
                 self.say(f"{user} is {what}d.")
             case _:
-                self.say(f"{tokens.end(user=user)} sessions of {user} have ended.")
+                self.say(f"Ended {lines.counted(tokens.end(user=user), 'session')} of {user}.")
         return 0
 
     def _create(self, options: dict[str, Any]) -> int:
-        password = None if options["no_password"] else _password(User(username=options["name"]))
+        draft = operations.draft_user(name=options["name"], teams=options["team"])
+        password = None if options["no_password"] else _password(draft)
         user = operations.create_user(
             name=options["name"], role=Role(options["role"]), password=password, teams=options["team"]
         )
-        self.say(f"{user} is {options['role']}.")
+        self.say(f"Made {user}, with the role {options['role']}.")
         return 0
 
     def _list(self, *, as_json: bool) -> int:
@@ -84,19 +95,25 @@ class Command(OperatorCommand):
             more = [f"in {', '.join(one['teams'])}"] if one["teams"] else []
             more += ["plan.execute"] if one["executes"] else []
             more += [] if one["active"] else ["disabled"]
-            text = f"{lines.padded(lines.one(one['name']), 20, width=width)} {one['role']:<6} {'; '.join(more)}"
+            name, role = (lines.padded(one[what], to, width=width) for what, to in (("name", 20), ("role", 6)))
+            text = f"{name} {role} {'; '.join(more)}"
             self.stdout.write(lines.fitted(text.rstrip(), width=width))
         return 0
 
 
 def _password(user: User) -> str:
     """Asked for at a terminal, and a line of a pipe where there is none. Never an argument, which `ps` would show."""
-    if sys.stdin.isatty():
-        given = getpass.getpass(f"Password of {user.username}: ")
-        if getpass.getpass("Again: ") != given:
-            raise errors.Invalid("The two are not the same.", hint="Try again.")
-    else:
-        given = sys.stdin.readline().rstrip("\n")
+    try:
+        if sys.stdin.isatty():
+            given = getpass.getpass(f"Password of {user.username}: ")
+            if getpass.getpass("Again: ") != given:
+                raise errors.Invalid("The two are not the same.", hint="Try again.")
+        else:
+            given = sys.stdin.readline().rstrip("\n")
+    except EOFError:
+        given = ""
+    if not given:
+        raise errors.Invalid("No password was given.", hint="Type it at a terminal, or pipe it as one line.")
     try:
         validate_password(given, user)
     except ValidationError as fault:
