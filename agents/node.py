@@ -69,8 +69,9 @@ class Supervisor:
     def __init__(self, *, name: str) -> None:
         birth.warm()
         pid = os.getpid()
+        haunting = operations.haunting(name=name)
         self.node: Node = operations.join(name=name, pid=pid, start_time=processes.started(pid) or 0.0)
-        self._clean_up()
+        self._clean_up(haunting)
         self.posts: dict[tuple[str, int], Post] = {}
         self._cordoned = True  # until the first look
         self._recorder = Recorder()
@@ -350,12 +351,11 @@ class Supervisor:
         wait = BACKOFF_S[min(max(crashes - 1, 0), len(BACKOFF_S) - 1)]
         post.child, post.agent, post.crashes, post.not_before = None, None, crashes, time.monotonic() + wait
 
-    def _clean_up(self) -> None:
+    def _clean_up(self, haunting: list[tuple[int, float]]) -> None:
         """End what an earlier supervisor of this node left, politely, and say that it is lost."""
         left = operations.left_behind(node=self.node)
-        if not left:
-            return
         noted = [(agent.pid, agent.start_time) for agent in left if agent.pid and agent.start_time is not None]
+        noted += haunting
         processes.end(noted, within_s=settings.FLEET_DRAIN_S + settings.FLEET_GRACE_S)
         ended = operations.end(
             agents=[agent.id for agent in left], state=Agent.State.LOST, reason="Its node was restarted."

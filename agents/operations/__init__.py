@@ -1,7 +1,7 @@
 """What happens to nodes and agents. Every change of state is one guarded statement with its event."""
 
 from agents.operations.lifecycle import NoLonger, draining, end, expire, heartbeat, register, spawned
-from agents.operations.nodes import beat, interrupted, join, leave, left_behind
+from agents.operations.nodes import beat, haunting, interrupted, join, leave, left_behind
 from agents.operations.nodes import expire as expire_nodes
 from agents.operations.ordering import CHANNEL, cordon, free_place, order, spawn
 
@@ -15,6 +15,7 @@ __all__ = [
     "expire",
     "expire_nodes",
     "free_place",
+    "haunting",
     "heartbeat",
     "interrupted",
     "join",

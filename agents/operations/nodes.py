@@ -62,6 +62,18 @@ def left_behind(*, node: Node) -> list[Agent]:
     return list(Agent.objects.filter(node=node, state__in=Agent.LIVE).exclude(pid=None).order_by("id"))
 
 
+def haunting(*, name: str) -> list[tuple[int, float]]:
+    """Processes (pid and start) that the last supervisor of that name has started in this run of the host and that are still
+    there, whatever is said of their agents: one that was stopped (SIGSTOP) while its node died may have been given up
+    meanwhile. Asked before `join`."""
+    node = Node.objects.filter(name=name, boot=boot_id()).first()
+    if node is None:
+        return []
+    begun = Agent.objects.filter(node=node, spawned_at__gte=node.joined_at).exclude(pid=None)
+    noted = [(agent.pid or 0, agent.start_time or 0.0) for agent in begun.only("pid", "start_time")]
+    return [(pid, began) for pid, began in noted if processes.is_alive(pid=pid, start_time=began)]
+
+
 def interrupted(*, node: Node) -> list[Agent]:
     """The last agents of places beyond those that the types keep, which nobody has told to end and which were not
     given up: they were ordered, their node has died, and its successor is to start them again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 
 from fleet.celery import app
 from missions import hints
-from tests.acceptance.conftest import CHECKOUT, Fleet
+from tests.acceptance.conftest import CHECKOUT, Fleet, until
 from tests.support import running
 
 pytestmark = pytest.mark.xdist_group("fleet")
@@ -42,12 +43,19 @@ def hold_the_ledger(fleet: Fleet, mission: str, *, succeeded: Collection[int] = 
     )  # fmt: skip
 
 
+def _catches(pid: int, number: int) -> bool:
+    """proc(5): SigCgt."""
+    caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
 @contextmanager
 def a_second_control_loop(fleet: Fleet) -> Iterator[int]:
     with subprocess.Popen(
         [sys.executable, "manage.py", "fleet_control"], cwd=CHECKOUT, env=fleet.env, stderr=subprocess.PIPE
     ) as second:
         try:
+            until(lambda: _catches(second.pid, signal.SIGTERM))  # it has begun
             yield second.pid
         finally:
             second.terminate()
