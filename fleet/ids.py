@@ -18,6 +18,8 @@ EXAMPLE = UUID("01997c5e-2f8a-7b31-9c44-5d1e6f7a8b90")  # in what is written for
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # ids are written ten bits at a time
+_SHIFTS = range(120, -1, -10)
 
 
 def new() -> UUID:
@@ -28,7 +30,7 @@ def new() -> UUID:
 def encode(prefix: str, value: UUID) -> str:
     """`encode("srt", uuid)` is `srt_` and 26 characters."""
     number = value.int
-    return prefix + "_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+    return prefix + "_" + "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 
 def pattern(prefix: str) -> str:
