@@ -67,7 +67,7 @@ def _refuse_what_runs_on_it(*, reopened: list[UUID]) -> None:
     )
     if running:
         raise errors.Conflict(
-            f"{', '.join(running)} needs it, and is running on how it ended.",
+            f"What needs it is running on how it ended: {', '.join(running)}.",
             hint="Wait for its end, or cancel it; then retry.",
         )
 

@@ -91,7 +91,7 @@ def test_a_need_is_not_retried_under_what_runs_on_how_it_ended() -> None:
         (tidy,) = flier.committer.exchange(settlements=[ended(claim, ok=False)], want=1)
         was = {"a": "failed", "b": "skipped", "tidy": "running"}
         assert fleet.states(mission.id) == was
-        with pytest.raises(errors.Conflict, match="tidy needs it, and is running on how it ended"):
+        with pytest.raises(errors.Conflict, match="running on how it ended: tidy"):
             operations.retry_sortie(sortie=claim.id, executes=True)
         assert fleet.states(mission.id) == was
         flier.committer.exchange(settlements=[ended(tidy, ok=True)])
