@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -33,6 +34,7 @@ BEFORE = frozenset({"pending", "ready", "queued"})  # it has not run, or is to r
 MOST_ROWS = 30
 MOST_LINES = 200  # sorties of which each change gets a line of its own
 FOOT = 4  # lines of a terminal that are not for sorties
+SILENT_S = 30.0  # where nothing has changed for so long, a line tells how things stand
 STEPS = 20  # of a mission with more sorties: so many lines tell how far it is
 
 
@@ -45,13 +47,15 @@ class Board:
     """Shows a mission's sorties as they change. `update` takes the shapes of missions.queries: the summary, and at most
     `room` sorties, which are all of them unless there are more."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console()
+        self._clock = clock
         self.live: Live | None = None
         if self.console.is_terminal and not os.environ.get("CI"):
             self.live = Live(console=self.console, refresh_per_second=8, transient=False)
         self._told: dict[str, tuple[str, int]] = {}  # the state and attempt in which a sortie was last seen
         self._step = 0
+        self._wrote = clock()
 
     def __enter__(self) -> Board:
         if self.live:
@@ -85,8 +89,11 @@ class Board:
             self._step = done * STEPS // total
             counts = ", ".join(f"{summary['sorties'][state]} {state}" for state in ENDED if summary["sorties"][state])
             self._write(f"[{done}/{total}] {counts}")
+        if self._clock() - self._wrote >= SILENT_S and done < total:
+            self._write(f"[{done}/{total}] {_standing(summary, items)}")
 
     def _write(self, line: str) -> None:
+        self._wrote = self._clock()
         self.console.print(line, markup=False, soft_wrap=True)
 
     def _picture(self, summary: Mapping[str, Any], items: list[dict[str, Any]]) -> Group:
@@ -123,6 +130,17 @@ def _done(summary: Mapping[str, Any], items: list[dict[str, Any]]) -> int:
     if len(items) == summary["sorties"]["total"]:
         return sum(item["state"] in ENDED for item in items)
     return sum(summary["sorties"][state] for state in ENDED)
+
+
+def _standing(summary: Mapping[str, Any], items: list[dict[str, Any]]) -> str:
+    """Where nothing changes: how it is, what runs, or else what the first of them waits for."""
+    runs = [item for item in items if item["state"] == "running"]
+    if runs:
+        named = ", ".join(lines.one(item["key"]) for item in runs[:3])
+        more = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
+        return f"{summary['state']} for {summary['elapsed_s']:.0f} s; {named}{more} still running"
+    waits = next((f"; {lines.one(one['key'])}: {lines.one(one['waits_for'])}" for one in items if one["waits_for"]), "")
+    return f"{summary['state']} for {summary['elapsed_s']:.0f} s{waits}"
 
 
 def _state(item: Mapping[str, Any]) -> str:

@@ -47,6 +47,7 @@ def add_arguments(actions: Any) -> None:
         nodes = one.add_argument("nodes", nargs="+", metavar="NODE", help="names, as `fleet_agents status` shows them")
         completing.completed(nodes, by=completing.nodes)
         one.add_argument("--reason", default="", help="kept in the event")
+        one.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
 def spawn_options(parser: Any) -> None:
@@ -76,6 +77,8 @@ def _cordon(command: OperatorCommand, options: dict[str, Any]) -> int:
         command.say(f"{name} takes {'no' if on else ''} new agents{already}.".replace("  ", " "))
     if on:
         command.say(f"Those that it has stay. End them: manage.py fleet_agents drain --node {options['nodes'][0]}")
+    if options["json"]:
+        command.show([node for node in roster.nodes() if node["name"] in options["nodes"]])
     return 0
 
 

@@ -59,7 +59,8 @@ def test_what_it_has_stays_and_is_restarted_and_nothing_new_comes(host: Host, ki
     until(lambda: names() == ["survey-1@here"])
     done = manage("fleet_agents", "cordon", "here", "--reason", "A new disk")
     assert (done.code, "here takes no new agents." in done.err) == (0, True)
-    assert "already" in manage("fleet_agents", "cordon", "here").err
+    again = manage("fleet_agents", "cordon", "here", "--json")
+    assert ("already" in again.err, [(one["name"], one["cordoned"]) for one in again.json]) == (True, [("here", True)])
     with pytest.raises(errors.Conflict, match="here is cordoned"):
         operations.spawn(type=kind, node="here")
     with pytest.raises(errors.Conflict, match="Every node that is up is cordoned"):

@@ -230,9 +230,9 @@ def test_what_a_killed_supervisor_left_behind_is_named_until_it_is_stopped(tmp_p
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as left:
         register = children.Register(home)
         register.add(name="node", pid=left.pid, stop_signal=signal.SIGTERM, grace_s=5)
-        for command in (("fleet_services", "status"), ("fleet_status",)):
+        for command in (("fleet_services", "status"), ("fleet_status",), ("fleet_doctor",)):
             shown = alone(tmp_path, *command)
-            assert f"has left node (pid {left.pid}) behind" in shown.stdout, shown.stdout
+            assert f"has left node (pid {left.pid}) behind" in " ".join(shown.stdout.split()), shown.stdout
             assert "fleet_down" in shown.stdout
         status = json.loads(alone(tmp_path, "fleet_services", "status", "--json").stdout)
         assert status == {"running": False, "left": [{"name": "node", "pid": left.pid}]}

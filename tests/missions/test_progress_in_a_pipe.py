@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from agents.models import Agent
-from fleet.console.progress import Board
+from fleet.console.progress import SILENT_S, Board
 from missions import dispatch, queries
 from missions.models import Mission
 from missions.operations import outside
@@ -48,3 +48,27 @@ def test_an_attempt_that_is_lost_and_the_next_one_have_lines_of_their_own(
     a_moment_ago = queries.summary(mission)
     outside.complete(token=lease.token)
     assert look(a_moment_ago) == ["[1/1] ✓ a succeeded"]
+
+
+def test_where_nothing_changes_a_line_tells_now_and_then_how_things_stand(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mission, now = fleet.launch({"a": {}, "b": {"needs": ["a"]}}), 0.0
+    board = Board(clock=lambda: now)
+
+    def look() -> list[str]:
+        board.update(queries.summary(mission), list(queries.items(mission, results=False)))
+        return [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
+
+    now = SILENT_S - 1
+    assert look() == []
+    now = SILENT_S
+    (line,) = look()
+    assert line.startswith("[0/2] running for ")
+    assert "; a: Waits for an agent of type backend: none takes work" in line
+    assert look() == []
+    outside.claim(agent=outside.register(agent_type="backend").id)
+    assert look() == ["[0/2] ▶ a running"]
+    now += SILENT_S
+    (line,) = look()
+    assert line.endswith("; a still running")

@@ -22,6 +22,7 @@ from fleet.audit import protection
 from fleet.console import lines
 from fleet.errors import FleetError
 from fleet.management.operator import OperatorCommand
+from fleet.services import detached, statuses
 
 FREE_BYTES = 1_000_000_000
 
@@ -95,6 +96,14 @@ def _folder() -> Iterator[Finding]:
         )
 
 
+def _supervisor() -> Iterator[Finding]:
+    state = detached.state(settings.FLEET_HOME)
+    if left := state.get("left"):
+        yield Finding("supervisor", False, statuses.left_behind(left), "Stop it: manage.py fleet_down")
+    elif state["running"]:
+        yield Finding("supervisor", True, "keeps the services")
+
+
 def _services() -> Iterator[Finding]:
     start = "Start the fleet: manage.py fleet_up"
     try:
@@ -138,4 +147,4 @@ def _agents(start: str) -> Iterator[Finding]:
         yield Finding(name, False, why, f"Start one: manage.py fleet_agents spawn {name}" if runs else start)
 
 
-LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (_host, _folder, _services)
+LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (_host, _folder, _supervisor, _services)
