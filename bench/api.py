@@ -128,7 +128,7 @@ class Api:
             "missions_oldest": "/missions?ordering=id",
             "missions_failed": "/missions?state=failed",
             "missions_running": "/missions?state=running",
-            "missions_named": "/missions?name=ission%207",
+            "missions_named": "/missions?name=ission%207&limit=10",  # as many as there are among the few, too
             "mission_sorties": f"/missions/{mission}/sorties",
             "mission_events": f"/missions/{mission}/events",
             "events": "/events",
