@@ -7,20 +7,24 @@ even with the right password (django-axes). The owner of the name can still sign
 from __future__ import annotations
 
 from datetime import timedelta
+from math import ceil
 from typing import Any
 
 from axes.backends import AxesStandaloneBackend
+from axes.handlers.proxy import AxesProxyHandler
 from axes.helpers import get_cool_off
 from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
+from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 
 from fleet.access import caller
 from fleet.console.lines import counted
 from fleet.limits import counting
+from fleet.limits.counting import Standing
 from fleet.limits.rates import Kind
 
 NAME = 150  # characters of a user name, as Django has them
@@ -48,19 +52,34 @@ def locked(request: HttpRequest) -> bool:
     return bool(getattr(request, "axes_locked_out", False))
 
 
-def sentence() -> str:
-    minutes = get_cool_off() or timedelta()
+def sentence(seconds: int) -> str:
+    """With what is left of the lockout."""
     return (
         f"{counted(settings.FLEET_LOCKOUT_FAILURES, 'sign-in')} under this name failed from your address, so none is taken "
-        f"from there for {counted(round(minutes.total_seconds() / 60), 'minute')}. "
+        f"from there for {counted(ceil(seconds / 60), 'minute')}. "
         "Try again then, or ask an administrator to run `manage.py axes_reset_username NAME`."
     )
 
 
 def refusal(request: HttpRequest, response: HttpResponseBase | None, credentials: Any) -> HttpResponseBase:
-    """What somebody who is locked out gets instead of the answer."""
-    wait = {"Retry-After": str(round((get_cool_off() or timedelta()).total_seconds()))}
-    return _too_many(request, code="locked_out", detail=sentence(), headers=wait)
+    """What somebody who is locked out gets instead of the answer. The limit that it tells of is that of failures."""
+    seconds = left_s(request, credentials)
+    standing = Standing(limit=settings.FLEET_LOCKOUT_FAILURES, remaining=0, reset_s=seconds, refused=True)
+    return _too_many(request, code="locked_out", detail=sentence(seconds), headers=counting.headers(standing))
+
+
+def left_s(request: HttpRequest, credentials: Any) -> int:
+    """Seconds until so many failures are forgotten that the others are too few for a lockout; at least one. django-axes
+    keeps them by client program too, each with the time of its last one, and adds up those that are young enough."""
+    ends = now = timezone.now()
+    for attempts in AxesProxyHandler.get_implementation().get_user_attempts(request, credentials):
+        failures = 0
+        for at, count in attempts.order_by("-attempt_time").values_list("attempt_time", "failures_since_start"):
+            failures += count
+            if failures >= settings.FLEET_LOCKOUT_FAILURES:
+                ends = max(ends, at + (get_cool_off() or timedelta()))
+                break
+    return max(1, ceil((ends - now).total_seconds()))
 
 
 @sensitive_post_parameters()

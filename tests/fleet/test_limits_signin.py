@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -49,7 +50,7 @@ def test_after_some_failures_even_the_right_password_is_not_taken() -> None:
     answer = Client().post(
         PAGE, {"username": "ann", "password": web.PASSWORD}, headers={"X-Forwarded-For": "198.51.100.1"}
     )
-    assert (answer.status_code, answer["Retry-After"]) == (429, "900")
+    assert (answer.status_code, answer["RateLimit-Limit"], answer["RateLimit-Remaining"]) == (429, "3", "0")
     assert "3 sign-ins under this name failed from your address" in answer.content.decode()
     assert "15 minutes" in answer.content.decode()
 
@@ -81,6 +82,34 @@ def test_it_ends_by_itself_and_tries_meanwhile_do_not_prolong_it() -> None:
     assert AccessAttempt.objects.get().attempt_time == before
     AccessAttempt.objects.update(attempt_time=F("attempt_time") - timedelta(minutes=16))
     assert sign_in(web.PASSWORD) == 302
+
+
+def test_it_tells_how_much_of_it_is_left() -> None:
+    assert [sign_in("a guess") for _ in range(FAILURES)][-1] == 429
+    AccessAttempt.objects.update(attempt_time=F("attempt_time") - timedelta(minutes=10))
+    for path, media_type in ((PAGE, None), ("/api/v1/auth/token", "application/json")):
+        answer = Client().post(
+            path, {"username": "ann", "password": web.PASSWORD}, headers={"X-Forwarded-For": "198.51.100.1"},
+            **({"content_type": media_type} if media_type else {}),
+        )  # fmt: skip
+        assert (answer.status_code, answer["RateLimit-Limit"], answer["RateLimit-Remaining"]) == (429, "3", "0")
+        assert answer["Retry-After"] == answer["RateLimit-Reset"]
+        assert 200 < int(answer["Retry-After"]) <= 300
+        assert re.search("for [45] minutes", answer.content.decode())
+
+
+def test_it_lasts_until_so_many_failures_are_forgotten_that_the_others_are_too_few() -> None:
+    for minute, program in enumerate(["one", "another", "a third"]):
+        headers = {"X-Forwarded-For": "198.51.100.1", "User-Agent": program}
+        answer = Client().post(PAGE, {"username": "ann", "password": "a guess"}, headers=headers)
+        AccessAttempt.objects.filter(user_agent=program).update(
+            attempt_time=F("attempt_time") - timedelta(minutes=10 - 5 * minute)
+        )
+    assert answer.status_code == 429
+    again = Client().post(
+        PAGE, {"username": "ann", "password": web.PASSWORD}, headers={"X-Forwarded-For": "198.51.100.1"}
+    )
+    assert 200 < int(again["Retry-After"]) <= 300, "then the first of them is forgotten, and two are left"
 
 
 def test_an_operator_ends_it() -> None:
