@@ -77,15 +77,15 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
         add_form = import_string("unfold.forms.UserCreationForm")
         change_password_form = import_string("unfold.forms.AdminPasswordChangeForm")
 
-        def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-            form.before = _rights(obj) if change else {}
-            super().save_model(request, obj, form, change)
+        def told(self, row: User) -> dict[str, Any]:
+            known = {"name": row.username, "first_name": row.first_name, "last_name": row.last_name, "email": row.email}
+            return {**known, **_rights(row)}
 
         def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
             """As the commands do it: the change of rights is told, and who is let in no more has no session any more."""
             super().save_related(request, form, formsets, change)
             user: User = form.instance
-            before, after = form.before, _rights(user)
+            before, after = form.instance.told_before, _rights(user)
             changed = [name for name in after if before.get(name) != after[name]]
             if changed:
                 audit.record(
@@ -109,4 +109,10 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
 
     @admin.register(Group)
     class TeamAdmin(Audited, GroupAdmin):
-        pass
+        def told(self, row: Group) -> dict[str, Any]:
+            permissions = row.permissions.values_list("content_type__app_label", "codename")
+            return {
+                "name": row.name,
+                "permissions": sorted(".".join(one) for one in permissions),
+                "members": sorted(row.user_set.values_list("username", flat=True)),
+            }

@@ -15,6 +15,7 @@ from django.contrib import admin, messages
 from django.contrib.auth import get_permission_codename
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
+from django.forms import model_to_dict
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
@@ -42,25 +43,50 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at r
 
 
 class Audited(Page):  # type: ignore[misc]
-    """A page on which people change rows: each change is in the audit trail, with the names of the fields."""
+    """A page on which people change rows: each change is in the audit trail, with what was before and after it."""
+
+    def told(self, row: Any) -> dict[str, Any]:
+        """What the trail tells of a row, as it is in the database now. Of a change, what is not as before."""
+        return model_to_dict(row)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        before = type(obj)._default_manager.filter(pk=obj.pk).first() if change else None
+        obj.told_before = self.told(before) if before else {}
+        super().save_model(request, obj, form, change)
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        self._record("created", obj, message)
+        self._record("created", obj, message, after=self.told(obj))
         return super().log_addition(request, obj, message)
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        self._record("changed", obj, message)
+        after = self.told(obj)
+        before = getattr(obj, "told_before", after)  # a password alone is changed on a page of its own
+        changed = [name for name in after if name not in before or before[name] != after[name]]
+        self._record(
+            "changed", obj, message,
+            before={name: before[name] for name in changed if name in before},
+            after={name: after[name] for name in changed},
+        )  # fmt: skip
         return super().log_change(request, obj, message)
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
         for one in queryset:
-            self._record("deleted", one, "")
+            self._record("deleted", one, "", before=self.told(one))
         return super().log_deletions(request, queryset)
 
-    def _record(self, what: str, row: Any, message: Any) -> None:
+    def _record(
+        self,
+        what: str,
+        row: Any,
+        message: Any,
+        *,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+    ) -> None:
         kind = row._meta.model_name
+        subject = f"user:{row}" if kind == "user" else str(row)
         audit.record(
-            kind=f"{kind}.{what}", subject=f"user:{row}" if kind == "user" else str(row), data={"said": message}
+            kind=f"{kind}.{what}", subject=subject, before=before or None, after=after or None, data={"said": message}
         )
 
 

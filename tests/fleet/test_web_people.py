@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 
 from fleet.access import operations, tokens
 from fleet.access.models import Role, Session
@@ -31,8 +31,8 @@ def save(user: User, **changes: Any) -> int:
     return web.superuser().post(f"/admin/auth/user/{user.pk}/change/", sent).status_code
 
 
-def told() -> dict[str, Any]:
-    return Entry.objects.filter(kind="role.changed").values("actor", "subject", "before", "after").order_by("-id")[0]
+def told(kind: str = "role.changed") -> dict[str, Any]:
+    return Entry.objects.filter(kind=kind).values("actor", "subject", "before", "after").order_by("-id")[0]
 
 
 def test_who_is_no_superuser_any_more_is_no_admin_and_that_is_written_down(ann: User) -> None:
@@ -58,3 +58,55 @@ def test_a_new_password_ends_the_sessions_of_the_old_one(ann: User) -> None:
     new = "a new one, long enough"
     assert browser.post(page, {"password1": new, "password2": new, "usable_password": "true"}).status_code == 302
     assert not Session.objects.filter(user=ann, ended_at=None).exists()
+
+
+def test_of_a_team_its_name_and_permissions_are_told_before_and_after(ann: User) -> None:
+    boss = web.superuser()
+    view, change = (
+        Permission.objects.get(codename=f"{what}_mission", content_type__app_label="missions")
+        for what in ("view", "change")
+    )
+    assert boss.post("/admin/auth/group/add/", {"name": "web", "permissions": [view.pk]}).status_code == 302
+    made = {"name": "web", "permissions": ["missions.view_mission"], "members": []}
+    assert told("group.created") == {"actor": "user:boss", "subject": "web", "before": None, "after": made}
+
+    team = Group.objects.get()
+    ann.groups.add(team)
+    page = f"/admin/auth/group/{team.pk}/"
+    assert boss.post(f"{page}change/", {"name": "site", "permissions": [view.pk, change.pk]}).status_code == 302
+    assert told("group.changed") == {
+        "actor": "user:boss", "subject": "site",
+        "before": {"name": "web", "permissions": ["missions.view_mission"]},
+        "after": {"name": "site", "permissions": ["missions.change_mission", "missions.view_mission"]},
+    }  # fmt: skip
+
+    assert boss.post(f"{page}delete/", {"post": "yes"}).status_code == 302
+    gone = {"name": "site", "permissions": ["missions.change_mission", "missions.view_mission"], "members": ["ann"]}
+    assert told("group.deleted") == {"actor": "user:boss", "subject": "site", "before": gone, "after": None}
+
+
+def test_who_comes_into_a_team_and_goes_from_it_is_told(ann: User) -> None:
+    team = Group.objects.create(name="web")
+    browser = web.superuser()
+    for teams, before, after in (([team.pk], [], ["web"]), ([], ["web"], [])):
+        form = {"username": "ann", "is_active": "on", "is_staff": "on", "is_superuser": "on"}
+        moment = {"date_joined_0": "2026-01-31", "date_joined_1": "12:00:00"}
+        page = f"/admin/auth/user/{ann.pk}/change/"
+        assert browser.post(page, {**form, **moment, "groups": teams}).status_code == 302
+        for kind in ("role.changed", "user.changed"):
+            assert (told(kind)["before"], told(kind)["after"]) == ({"teams": before}, {"teams": after})
+
+
+def test_no_password_is_told_of_somebody(ann: User) -> None:
+    ann.refresh_from_db()
+    browser = web.superuser()
+    new = "a new one, long enough"
+    page = f"/admin/auth/user/{ann.pk}"
+    browser.post(f"{page}/password/", {"password1": new, "password2": new, "usable_password": "true"})
+    assert told("user.changed") == {"actor": "user:boss", "subject": "user:ann", "before": None, "after": None}
+    assert browser.post(f"{page}/delete/", {"post": "yes"}).status_code == 302
+    gone = told("user.deleted")["before"]
+    assert gone == {
+        "name": "ann", "first_name": "", "last_name": "", "email": "",
+        "role": "admin", "active": True, "executes": True, "teams": [],
+    }  # fmt: skip

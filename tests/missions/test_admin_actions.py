@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from agents import operations as agents
 from agents.models import AgentType, Node
+from fleet.audit.models import Entry
 from fleet.events.models import Event
 from missions.models import Mission, Sortie
 from tests.support import fleet, web
@@ -107,6 +108,8 @@ def test_an_agent_type_is_edited_and_added_but_neither_renamed_nor_deleted() -> 
     assert boss.post(page, {**form, "name": "other"}).status_code == 302
     backend = AgentType.objects.get(name="backend")
     assert (backend.concurrency, backend.prompt_argv, backend.env_allow) == (3, ["cat", "-"], ["HTTPS_PROXY"])
+    entry = Entry.objects.filter(kind="agenttype.changed").order_by("-id")[0]
+    assert (entry.before["prompt_argv"], entry.after["prompt_argv"]) == ([], ["cat", "-"])
     assert not AgentType.objects.filter(name="other").exists()
     assert boss.post(reverse("admin:agents_agenttype_add"), {**form, "name": "design"}).status_code == 302
     assert AgentType.objects.get(name="design").concurrency == 3
