@@ -250,6 +250,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["fleet.api.parsers.JsonParser"],
     "EXCEPTION_HANDLER": "fleet.api.problems.handle",
     "DEFAULT_SCHEMA_CLASS": "fleet.api.describing.Describe",
+    "URL_FORMAT_OVERRIDE": None,  # `format` is a parameter like any other: fleet/api/documents.py has one, the others none
 }
 
 SPECTACULAR_SETTINGS = {

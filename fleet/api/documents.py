@@ -6,10 +6,13 @@ from typing import Any, ClassVar
 
 from django.http import JsonResponse
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from rest_framework import serializers
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from fleet.api.endpoints import query_of, valid
+from fleet.api.serializers import Strict
 from fleet.limits import counting
 from fleet.limits.rates import Kind
 
@@ -42,8 +45,15 @@ class _Open(APIView):
         return answer
 
 
+class Asked(Strict):
+    format = serializers.ChoiceField(["json", "yaml"], required=False)
+
+
 class Schema(_Open, SpectacularAPIView):
-    """The document."""
+    """The document, in the format that is asked for, or else in what `Accept` takes."""
+
+    def get_format_suffix(self, **path: Any) -> Any:
+        return valid(Asked, query_of(Asked, self.request)).get("format")
 
 
 class Docs(_Open, SpectacularSwaggerSplitView):

@@ -88,7 +88,7 @@ def endpoint(
 
         @functools.wraps(method)
         def call(view: Any, request: Request, **path: str) -> Response:
-            asked = valid(query or Strict, _query(query or Strict, request))
+            asked = valid(query or Strict, query_of(query or Strict, request))
             more: dict[str, Any] = {"asked": asked} if query else {}
             if body:
                 more["given"] = valid(body, request.data)
@@ -139,8 +139,8 @@ def valid(serializer: type[Strict], data: Any) -> Given:
     return found
 
 
-def _query(serializer: type[Strict], request: Request) -> dict[str, Any]:
-    """Its parameters: as lists for fields that take several, else as texts; one that is repeated is no text."""
+def query_of(serializer: type[Strict], request: Request) -> dict[str, Any]:
+    """Those of a query: as lists for fields that take several, else as texts; one that is repeated is no text."""
     several = _several(serializer)
     given = request.query_params.lists()
     return {name: values if name in several or len(values) > 1 else values[0] for name, values in given}

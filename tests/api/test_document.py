@@ -52,6 +52,11 @@ def test_it_is_valid_and_names_every_route() -> None:
 def test_it_and_its_page_are_open_and_load_nothing_from_elsewhere() -> None:
     anybody = api.anybody()
     assert anybody.get("schema?format=json").json()["info"]["title"] == "Fleet"
+    assert anybody.get("schema?format=yaml").content.startswith(b"openapi: 3.1")
+    assert anybody.get("schema", Accept="application/json").json()["info"]["title"] == "Fleet"
+    for odd in ("format=xml", "format=json&format=yaml", "formt=json"):
+        refused = anybody.get(f"schema?{odd}")
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, f"/{odd.partition('=')[0]}")
     page = anybody.get("docs")
     assert page.status_code == 200
     assert "http://" not in page.content.decode().replace("http://testserver", "")
@@ -64,6 +69,18 @@ OPERATIONS = [
     for method in methods
     if path not in HARMFUL
 ]  # fmt: skip
+
+
+def test_a_parameter_that_a_route_does_not_know_is_refused_by_name_also_where_it_means_something_to_the_framework() -> (
+    None
+):
+    boss = api.person("boss", Role.ADMIN)
+    for path, methods in api.document()["paths"].items():
+        for method in methods:
+            for name in ("format", "formt"):
+                answer = boss.send(method, f"{path.replace('{ref}', 'x')}?{name}=x")
+                assert (answer.status_code, answer["Content-Type"]) == (422, "application/problem+json"), (path, method)
+                assert answer.json()["errors"][0]["pointer"] == f"/{name}", (path, method)
 
 
 @pytest.mark.parametrize("path, method", OPERATIONS)
