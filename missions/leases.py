@@ -44,7 +44,7 @@ def attempt(token: str) -> tuple[UUID, int]:
     """The sortie and the number that a token names; Invalid where it is none."""
     sortie, _, rest = token.partition(".")
     number = rest.partition(".")[0]
-    if not number.isascii() or not number.isdigit() or len(number) > 9:
+    if not token.isascii() or not number.isdigit() or len(number) > 9:
         raise errors.Invalid("This is no lease token.", hint="One looks like srt_….1.… and comes with a claim.")
     return ids.decode(ids.SORTIE, sortie), int(number)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rest_framework import serializers
+from rest_framework.fields import empty
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -19,7 +20,7 @@ from fleet.api.serializers import Id, Strict, Text
 from fleet.api.views import ApiView, actor
 from missions import reach, roster
 from missions.api import shapes
-from missions.api.flying import TOKEN, Report, mine
+from missions.api.flying import Report, mine
 from missions.operations import outside
 
 SAMPLES = 200  # of a history, in one answer
@@ -145,13 +146,23 @@ class Ending(Strict):
     reason = Text(max_length=300, required=False, default="", initial="A new version is installed.")
 
 
+class Shown(serializers.CharField):
+    """A text that may be a lease token. One that is none holds nothing, which the answer says; it is no fault of the body, or
+    all the others would be lost with it."""
+
+    def run_validation(self, data: Any = empty) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return data
+
+
 class Beat(Strict):
     tokens = serializers.ListField(
-        child=serializers.CharField(max_length=TOKEN),
+        child=Shown(allow_blank=True),
         default=list,
         max_length=1_000,
         initial=[shapes.TOKEN],
-        help_text="leases to extend",
+        help_text="leases to extend; what is no token, or no good one, is not in `held`",
     )
 
 

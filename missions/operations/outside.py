@@ -97,26 +97,27 @@ def claim(*, agent: UUID, want: int = 1) -> list[Lease]:
 
 
 def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Renewed:
-    """Say that the agent lives, and extend the leases of these tokens. Those that are not `held` are lost.
+    """Say that the agent lives, and extend the leases of these tokens. Those that are not `held` are lost; what is no
+    token at all holds nothing, and costs the others nothing.
 
     Conflict if the agent has been given up, or if it shows tokens of which none holds.
     """
     row = _alive(agent)
-    by_attempt = {leases.attempt(token): token for token in tokens}
-    known = {
-        (sortie, number)
+    shown = [(named, token) for token in tokens if (named := _named(token)) is not None]
+    digests = {
+        (sortie, number): digest
         for sortie, number, digest in Attempt.objects.filter(
-            sortie__in=[sortie for sortie, _ in by_attempt], agent=agent
+            sortie__in={sortie for (sortie, _), _ in shown}, agent=agent
         ).values_list("sortie", "number", "token")
-        if (sortie, number) in by_attempt and leases.is_of(by_attempt[sortie, number], digest)
     }
+    good = {named: token for named, token in shown if leases.is_of(token, digests.get(named))}
     with connection.cursor() as cursor:
-        renewal = claims.renew(cursor.cursor, held=sorted(known), lease_s=settings.FLEET_LEASE_S)
+        renewal = claims.renew(cursor.cursor, held=sorted(good), lease_s=settings.FLEET_LEASE_S)
     if tokens and not renewal.held:
         raise StaleLease(f"{row.ref} holds none of these leases any more.", hint="Stop that work, and claim anew.")
     return Renewed(
-        held=frozenset(by_attempt[one] for one in renewal.held),
-        cancelled=frozenset(by_attempt[one] for one in renewal.cancelled),
+        held=frozenset(good[one] for one in renewal.held),
+        cancelled=frozenset(good[one] for one in renewal.cancelled),
     )
 
 
@@ -249,6 +250,14 @@ class _Held:
     agent: UUID
     ours: bool  # flown by an agent of the fleet
     said: str | None = None  # the sortie's state, where this very outcome was accepted before
+
+
+def _named(token: str) -> tuple[UUID, int] | None:
+    """The sortie and the number that a text names, where it looks like a token."""
+    try:
+        return leases.attempt(token)
+    except errors.Invalid:
+        return None
 
 
 def _to_end(token: str, outcome: str | None = None) -> _Held:

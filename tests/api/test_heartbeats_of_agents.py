@@ -1,0 +1,72 @@
+"""Agents from outside keep all their leases with one request; what else they send with them costs none of those."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fleet import ids
+from fleet.access.models import Role
+from missions.models import Sortie
+from tests.support import api, fleet
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def agent() -> api.Client:
+    return api.person("amy", Role.AGENT)
+
+
+def claimed(agent: api.Client) -> tuple[str, list[dict[str, Any]]]:
+    """The path of its heartbeat, and two leases."""
+    fleet.launch({"one": {}, "two": {}})
+    ref = agent.post("agents", {"type": "backend", "concurrency": 2}).json()["id"]
+    leases = agent.post("sorties/claim", {"agent": ref, "count": 2}).json()["leases"]
+    assert len(leases) == 2
+    return f"agents/{ref}/heartbeat", leases
+
+
+def until(lease: dict[str, Any]) -> Any:
+    return Sortie.objects.get(id=ids.decode(ids.SORTIE, lease["sortie"])).lease_until
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        " ",
+        "nonsense",
+        "srt_.1.x",
+        "srt_….1.x",
+        "\0",
+        "\ud800",
+        "x" * 10_000,
+        "srt_01k5y5wbwae4ss8h2x3szthecg.99999999999.x",
+    ],
+)
+def test_what_is_no_token_costs_no_lease_but_its_own(agent: api.Client, bad: str) -> None:
+    path, (first, second) = claimed(agent)
+    before = until(first), until(second)
+    answer = agent.post(path, {"tokens": [bad, first["token"], bad, second["token"]]})
+    assert (answer.status_code, set(answer.json()["held"])) == (200, {first["sortie"], second["sortie"]})
+    assert until(first) > before[0]
+    assert until(second) > before[1]
+
+
+@pytest.mark.parametrize("end", ["é", "x", "\ud800", "\0"])
+def test_a_forged_token_does_not_stand_before_the_good_one_of_the_same_attempt(agent: api.Client, end: str) -> None:
+    path, (first, second) = claimed(agent)
+    forged = first["token"].rpartition(".")[0] + "." + end
+    answer = agent.post(path, {"tokens": [first["token"], forged]})
+    assert (answer.status_code, answer.json()["held"]) == (200, [first["sortie"]])
+    assert agent.post(path, {"tokens": [forged, second["token"]]}).json()["held"] == [second["sortie"]]
+    assert agent.post(path, {"tokens": [forged]}).status_code == 409
+
+
+@pytest.mark.parametrize("bad", [1, None, True, ["x"], {"token": "x"}])
+def test_what_is_no_text_is_no_body_of_this_shape(agent: api.Client, bad: object) -> None:
+    path, (first, _) = claimed(agent)
+    answer = agent.post(path, {"tokens": [first["token"], bad]})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/tokens/1")
