@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -24,25 +25,29 @@ from fleet.access.models import Account, Key, Role
 from fleet.access.rules import SCOPES
 
 PREFIX = "flk_"
-KEY_NAME = 100  # characters
+NAMED = re.compile(r"[\w.@+-]")  # a character of a user's name, as Django has them
+STEERING = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # ends a line, steers a terminal, or is half a character
+USER_NAME, KEY_NAME = 150, 100  # characters
 USED_EVERY_S = 60  # how exactly it is noted when a key was used
 
 
 def draft_user(*, name: str, teams: Collection[str] = ()) -> User:
     """A user as there could be one, not stored; so that nobody is asked for the password of one that there cannot be.
-    Conflict where the name is taken, Invalid where it is none, NotFound where there is no such team."""
-    if not name:
-        raise errors.Invalid("A user needs a name.")
+    Unicode's compatible forms of a name are one (NFKC), as on the sign-in page. Conflict where the name is taken, Invalid where
+    it is none, NotFound where there is no such team."""
+    name = User.normalize_username(name)
+    odd = next((character for character in name if not NAMED.match(character)), None)
+    if odd or not 0 < len(name) <= USER_NAME:
+        why = f"{odd!r} stands in it" if odd else f"it has {len(name)} characters" if name else "it is empty"
+        raise errors.Invalid(
+            f"{name[:40]!r} cannot be a user's name: {why}.",
+            hint=f"Give 1 to {USER_NAME} letters, digits, and @ . + - _, as ann.smith has.",
+        )
     if User.objects.filter(username=name).exists():
         raise errors.Conflict(f"There is a user {name!r} already.", hint="Choose another name.")
-    user = User(username=name)
-    try:
-        user.full_clean(exclude=["password"])
-    except ValidationError as fault:
-        raise errors.Invalid(" ".join(fault.messages)) from fault
     for team in teams:
         _team(team)
-    return user
+    return User(username=name)
 
 
 def create_user(*, name: str, role: Role, password: str | None = None, teams: Collection[str] = ()) -> User:
@@ -117,9 +122,10 @@ def set_password(*, user: User, password: str) -> None:
 
 
 def find_user(name: str) -> User:
-    found = User.objects.select_related("account").filter(username=name).first()
+    named = User.normalize_username(name)
+    found = User.objects.select_related("account").filter(username=named).first()
     if found is None:
-        raise errors.NotFound(f"There is no user {name!r}.", hint="See `manage.py fleet_user list`.")
+        raise errors.NotFound(f"There is no user {name[:40]!r}.", hint="See `manage.py fleet_user list`.")
     return found
 
 
@@ -133,8 +139,11 @@ class NewKey:
 
 def create_key(*, user: User, name: str, scopes: Collection[str], expires_at: datetime | None = None) -> NewKey:
     """A machine key with which a program acts for the user, within these scopes. `name` says what it is for."""
-    if not name.strip() or len(name) > KEY_NAME:
-        raise errors.Invalid(f"A key needs a name of 1 to {KEY_NAME} characters.", hint="Say what it is for.")
+    if not name.strip() or STEERING.search(name) or len(name) > KEY_NAME:
+        raise errors.Invalid(
+            f"{name[:40]!r} cannot be a key's name.",
+            hint=f"Say in 1 to {KEY_NAME} characters, on one line, what it is for.",
+        )
     if unknown := sorted(set(scopes) - SCOPES) or (["none"] if not scopes else []):
         raise errors.Invalid(f"{', '.join(unknown)}: no such scope.", hint=f"There are {', '.join(sorted(SCOPES))}.")
     if expires_at is not None and expires_at <= timezone.now():

@@ -59,8 +59,8 @@ def test_nobody_is_asked_for_the_password_of_a_user_that_there_cannot_be(
 ) -> None:
     for arguments, code, said in (
         (("ann",), 1, "There is a user 'ann' already."),
-        (("",), 2, "A user needs a name."),
-        (("a b",), 2, "valid username"),
+        (("",), 2, "it is empty"),
+        (("a b",), 2, "' ' stands in it"),
         (("bob", "--team", "web"), 1, "There is no team 'web'."),
     ):
         unread = f"{PASSWORD}\n"
@@ -140,7 +140,8 @@ def test_a_key_without_a_good_name_or_end_is_refused(ann: User) -> None:
 
 def test_a_list_of_keys_has_columns_and_says_until_when_each_is_good(ann: User) -> None:
     create("for good")
-    create("for a year\x1b[31m", "--days", "365")
+    create("for a year", "--days", "365")
+    Key.objects.filter(name="for a year").update(name="for a year\x1b[31m")  # as one may be called of old
     create("past")
     Key.objects.filter(name="past").update(expires_at=timezone.now())
     manage("fleet_key", "revoke", Key.objects.get(name="for good").prefix)
@@ -178,7 +179,7 @@ def test_the_key_of_who_is_disabled_comes_with_a_warning(ann: User) -> None:
 
 def test_bytes_that_are_no_text_are_refused_in_one_sentence() -> None:
     for command in (
-        ("fleet_user", "create", "\udcff", "--no-password"),
+        ("fleet_user", "create", "ann", "--no-password", "--team", "\udcff"),
         ("fleet_user", "grant", "\udcff"),
         ("fleet_key", "revoke", "flk_\udcff"),
         ("fleet_audit", "list", "--subject", "\udcff"),

@@ -1,0 +1,67 @@
+"""`fleet_user` and `fleet_key` say of a name that cannot be one what is wrong with it, before they ask for a password."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+
+from fleet.access import operations
+from fleet.access.models import Key, Role
+
+pytestmark = pytest.mark.django_db
+
+
+def refused(*arguments: str) -> tuple[int, str]:
+    """The exit code, and what is said."""
+    with pytest.raises(CommandError) as fault:
+        call_command(*arguments)
+    return fault.value.returncode, str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "'' cannot be a user's name: it is empty."),
+        ("   ", "'   ' cannot be a user's name: ' ' stands in it."),
+        ("ann smith", "'ann smith' cannot be a user's name: ' ' stands in it."),
+        ("a\x1b[31mb", r"'a\x1b[31mb' cannot be a user's name: '\x1b' stands in it."),
+        ("a\nb", r"'a\nb' cannot be a user's name: '\n' stands in it."),
+        ("a\0b", r"'a\x00b' cannot be a user's name: '\x00' stands in it."),
+        ("\udcff", r"'\udcff' cannot be a user's name: '\udcff' stands in it."),
+        ("🦊", "'🦊' cannot be a user's name: '🦊' stands in it."),
+        ("x" * 200, f"'{'x' * 40}' cannot be a user's name: it has 200 characters."),
+    ],
+)
+def test_a_name_that_nobody_can_have_is_refused_with_what_is_wrong_and_what_to_do(name: str, why: str) -> None:
+    said = f"{why} Give 1 to 150 letters, digits, and @ . + - _, as ann.smith has."
+    assert refused("fleet_user", "create", name) == (2, said)  # and no password is asked for, which fails here
+    assert not User.objects.exists()
+
+
+def test_a_name_that_somebody_has_is_refused_before_a_password_is_asked_for() -> None:
+    operations.create_user(name="ann", role=Role.USER)
+    assert refused("fleet_user", "create", "ann") == (1, "There is a user 'ann' already. Choose another name.")
+
+
+@pytest.mark.parametrize("name", ["ann", "Ann.Smith", "ann@example.org", "a+b-c_d", "Ωμέγα", "x" * 150])
+def test_a_name_that_somebody_can_have_is_taken(name: str) -> None:
+    call_command("fleet_user", "create", name, "--no-password")
+    call_command("fleet_user", "role", name, "agent")
+    assert User.objects.get().account.role == Role.AGENT
+
+
+def test_a_name_is_the_same_however_it_was_typed() -> None:
+    call_command("fleet_user", "create", "ﬁnn", "--no-password")  # with the ligature, U+FB01
+    assert User.objects.get().username == "finn"
+    assert refused("fleet_user", "create", "finn", "--no-password")[0] == 1
+    call_command("fleet_user", "role", "ﬁnn", "admin")
+    assert User.objects.get().is_superuser
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\x1b[31mb", "a\nb", "\udcff", "x" * 101])
+def test_a_key_is_given_a_name_that_can_be_read(name: str) -> None:
+    operations.create_user(name="ann", role=Role.USER)
+    said = f"{name[:40]!r} cannot be a key's name. Say in 1 to 100 characters, on one line, what it is for."
+    assert refused("fleet_key", "create", name, "--user", "ann", "--scope", "read") == (2, said)
+    assert not Key.objects.exists()
