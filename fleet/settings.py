@@ -227,9 +227,13 @@ CORS_ALLOW_HEADERS = [
     "if-match",
     "if-none-match",
     "last-event-id",
+    "range",
     "x-request-id",
 ]
 CORS_EXPOSE_HEADERS = [
+    "accept-ranges",
+    "content-disposition",
+    "content-range",
     "etag",
     "idempotency-replayed",
     "location",

@@ -40,6 +40,7 @@ def attachment(found: Artifact) -> StreamingHttpResponse:
         _chunks(content),
         content_type="application/octet-stream",
         headers={
+            "ETag": f'"{found.digest}"',
             "Content-Length": str(content.size),
             "Content-Disposition": content_disposition_header(True, found.path.rpartition("/")[2]) or "attachment",
             "Content-Security-Policy": "sandbox; default-src 'none'",

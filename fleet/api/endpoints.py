@@ -110,6 +110,7 @@ def endpoint(
         parameters += [headers.IF_MATCH, headers.ETAG] if guarded else []
         parameters += [headers.LOCATION] if (status in {201, 202} if located is None else located) else []
         parameters += told
+        unchanged = {304: OpenApiResponse(description="It has not changed.")} if headers.IF_NONE_MATCH in told else {}
         problem = OpenApiResponse(Problem, description="What is wrong, as application/problem+json")
         return extend_schema(
             summary=_summary(method),
@@ -117,6 +118,7 @@ def endpoint(
             parameters=parameters,
             responses={
                 **(answer if isinstance(answer, dict) else {status: answer}),
+                **unchanged,
                 ("4XX", "application/problem+json"): problem,
                 ("5XX", "application/problem+json"): problem,
             },

@@ -18,6 +18,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 from rest_framework import serializers
 
 from fleet import ids
+from fleet.api.headers import OF_REFUSALS
 
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 _FORMATS = {"date-time": "2026-01-31T12:00:00Z", "uri": "http://127.0.0.1:8000/api/v1/missions?cursor=cD0yMDQxNQ%3D%3D"}
@@ -78,6 +79,12 @@ def words(media_type: str, example: str, *, status: int = 200) -> dict[tuple[int
     return {(status, media_type): told}
 
 
+def file(example: str) -> dict[tuple[int, str], OpenApiResponse]:
+    """An answer that is a file of any kind, for `@endpoint`."""
+    told = OpenApiResponse(OpenApiTypes.BINARY, examples=[OpenApiExample("a file of text", value=example)])
+    return {(200, "application/octet-stream"): told}
+
+
 def fill(document: dict[str, Any]) -> None:
     """Give an example to each body, each answer and each problem that has none."""
     shapes = document["components"]["schemas"]
@@ -86,7 +93,7 @@ def fill(document: dict[str, Any]) -> None:
         contents += [(answer, False) for status, answer in operation["responses"].items() if status.startswith("2")]
         for content, body in contents:
             for told in (content or {}).get("content", {}).values():
-                if "examples" not in told and told["schema"].get("format") != "binary":
+                if "examples" not in told:
                     told["example"] = compose(told["schema"], shapes, body=body)
         for status in ("4XX", "5XX"):
             operation["responses"][status] = {"$ref": f"#/components/responses/{status[0]}XX"}
@@ -148,5 +155,9 @@ def _refusal(description: str, *, below: int) -> dict[str, Any]:
     shape = {"$ref": "#/components/schemas/Problem"}
     return {
         "description": description,
+        "headers": {
+            name: {"schema": {"type": "string", "examples": [example]}, "description": says}
+            for name, (example, says) in OF_REFUSALS.items()
+        },
         "content": {"application/problem+json": {"schema": shape, "examples": told}},
     }

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from drf_spectacular.utils import OpenApiParameter
 
+from fleet import ids
+
 
 def asked(name: str, example: str, description: str, *, required: bool = False) -> OpenApiParameter:
     """One of a request."""
@@ -32,3 +34,19 @@ RANGE = asked("Range", "bytes=0-1023", "One range of bytes: 206, or 416 where th
 LAST_EVENT_ID = asked("Last-Event-ID", "81714-20415", "The last id that was heard: all that happened since is told.")
 ETAG = told("ETag", _TAG, "Changes with the thing, for If-Match and If-None-Match.", by=[200])
 LOCATION = told("Location", "/api/v1/missions/msn_…", "Where to look.", by=[201, 202])
+CONTENT_RANGE = told(
+    "Content-Range", "bytes 3-8/28", "Which bytes of how many these are; `bytes */28` where none are.", by=[206, 416]
+)
+ACCEPT_RANGES = told("Accept-Ranges", "bytes", "`none` while it is followed.", by=[200, 206, 416])
+DISPOSITION = told(
+    "Content-Disposition", 'attachment; filename="report.md"', "To be saved, and under which name.", by=[200]
+)
+LENGTH = told("Content-Length", "27", "Its bytes.", by=[200])
+OF_REFUSALS = {  # told by hand in fleet.api.examples, as all operations share those answers
+    "X-Request-ID": (
+        ids.encode("req", ids.EXAMPLE),
+        "By which the fleet's logs and its audit trail name this request.",
+    ),
+    "Retry-After": ("12", "After how many seconds to come again, where that is of use (429, 503)."),
+    "WWW-Authenticate": ("Bearer", "How to sign in (401)."),
+}

@@ -8,7 +8,6 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.http import HttpResponse, StreamingHttpResponse
-from drf_spectacular.types import OpenApiTypes
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,7 +15,7 @@ from rest_framework.response import Response
 from fleet import errors
 from fleet.api import headers, ranges
 from fleet.api.endpoints import Given, endpoint
-from fleet.api.examples import words
+from fleet.api.examples import file, words
 from fleet.api.paging import Paged, of, page
 from fleet.api.serializers import Strict
 from fleet.api.views import ApiView, actor
@@ -49,7 +48,7 @@ class TextQuery(Strict):
 
 _TEXT = {
     **words("text/plain", "1 of 10 files\n2 of 10 files\n"),
-    **words("text/plain", "of 10", status=206),
+    **words("text/plain", "f 10 f", status=206),
     **words("text/plain", "", status=416),
 }
 
@@ -90,14 +89,21 @@ class Logs(ApiView):
 
 
 class LogText(ApiView):
-    @endpoint("sorties.read", query=TextQuery, answer=_TEXT, told=[headers.RANGE])
+    @endpoint(
+        "sorties.read",
+        query=TextQuery,
+        answer=_TEXT,
+        told=[headers.RANGE, headers.CONTENT_RANGE, headers.ACCEPT_RANGES],
+    )
     def get(self, request: Request, ref: str, *, asked: Given) -> HttpResponse | StreamingHttpResponse:
         """The same as plain text, for `curl`; takes byte ranges (RFC 9110, section 14), but not while it is followed."""
         sortie = reach.sortie(actor(request), ref)
         number = _attempt_of(sortie, asked.get("attempt"))
         if asked["follow"]:
             return StreamingHttpResponse(
-                _followed(sortie, number), content_type="text/plain; charset=utf-8", headers=_PLAIN
+                _followed(sortie, number),
+                content_type="text/plain; charset=utf-8",
+                headers={**_PLAIN, "Accept-Ranges": "none"},
             )
         text = "".join(queries.output(sortie=sortie, attempt=number).values_list("text", flat=True).iterator())
         return ranges.answer(
@@ -114,7 +120,10 @@ class Artifacts(ApiView):
 
 
 class ArtifactContent(ApiView):
-    @endpoint("sorties.read", answer={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    @endpoint(
+        "sorties.read", answer=file("# Report\n\nNothing to mend.\n"),
+        told=[headers.IF_NONE_MATCH, headers.ETAG, headers.DISPOSITION, headers.LENGTH],
+    )  # fmt: skip
     def get(self, request: Request, ref: str) -> StreamingHttpResponse:
         """The bytes of a file, as an attachment."""
         return views.attachment(reach.artifact(actor(request), ref))

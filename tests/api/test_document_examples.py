@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.test import Client as Browser
+from django.utils import timezone
 from jsonschema import Draft202012Validator
 from rest_framework import serializers
 
@@ -17,8 +19,8 @@ from fleet.access.models import Role
 from fleet.api import examples
 from fleet.api.checks import routes
 from fleet.api.endpoints import valid
-from missions.models import Template
-from tests.support import api
+from missions.models import Attempt, Output, Sortie, Template
+from tests.support import api, fleet, web
 
 DOCUMENT = api.document()
 VIEWS = {f"/{address.replace('<str:ref>', '{ref}')}": view for address, view in routes()}
@@ -39,14 +41,13 @@ def faults(example: Any, schema: dict[str, Any]) -> list[str]:
 
 
 def contents() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Bodies and answers, but files."""
+    """Bodies and answers."""
     for method, path, operation in OPERATIONS:
         for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
             yield f"{method} {path} > {media_type}", content
         for status, answer in operation["responses"].items():
             for media_type, content in answer.get("content", {}).items():
-                if content["schema"].get("format") != "binary":
-                    yield f"{method} {path} < {status} {media_type}", content
+                yield f"{method} {path} < {status} {media_type}", content
 
 
 def test_each_body_and_each_answer_has_one_that_fits_its_shape() -> None:
@@ -152,6 +153,49 @@ def test_problems_that_happen_look_like_those_of_the_document() -> None:
         assert (found["status"], found["code"], found["title"]) == (told["status"], code, told["title"])
         assert found.keys() == told.keys()
         assert faults(found, {"$ref": "#/components/schemas/Problem"}) == []
+
+
+def whole(answer: Any) -> bytes:
+    async def streamed() -> bytes:
+        return b"".join([piece async for piece in answer.streaming_content])
+
+    return async_to_sync(streamed)() if answer.streaming else bytes(answer.content)
+
+
+@pytest.mark.django_db
+def test_downloads_come_with_the_headers_of_the_document_and_look_like_its_examples() -> None:
+    boss = api.person("boss", Role.ADMIN)
+    sortie = Sortie.objects.get(mission=fleet.launch({"one": {}}))
+    Attempt.objects.create(sortie=sortie, number=0, state="succeeded")
+    Output.objects.create(
+        sortie=sortie, attempt=0, at=timezone.now(), stream="stdout", text="1 of 10 files\n2 of 10 files\n"
+    )
+    file = web.artifact(sortie, path="out/report.md", content=b"# Report\n\nNothing to mend.\n")
+    log, content = f"sorties/{sortie.ref}/logs.txt", f"artifacts/{file.ref}/content"
+    tag = boss.get(content)["ETag"]
+    for answer, path in (
+        (boss.get(log), "sorties/{ref}/logs.txt"),
+        (boss.get(log, Range="bytes=3-8"), "sorties/{ref}/logs.txt"),
+        (boss.get(log, Range="bytes=28-"), "sorties/{ref}/logs.txt"),
+        (boss.get(content), "artifacts/{ref}/content"),
+        (boss.get(content, If_None_Match=tag), "artifacts/{ref}/content"),
+    ):
+        told = DOCUMENT["paths"][f"/api/v1/{path}"]["get"]["responses"][str(answer.status_code)]
+        for name, header in told.get("headers", {}).items():
+            example = header["schema"]["examples"][0]
+            assert answer[name] == example or name == "ETag" or answer.status_code == 416, (path, name)
+        for media_type, said in told.get("content", {}).items():
+            assert answer["Content-Type"].partition(";")[0] == media_type
+            assert shown(said) == [whole(answer).decode()]
+    assert boss.get(log, Range="bytes=28-")["Content-Range"] == "bytes */28"
+    assert boss.get(f"{log}?follow=true")["Accept-Ranges"] == "none"
+    asked = {
+        path: {one["name"] for one in methods["get"]["parameters"] if one["in"] == "header"}
+        for path, methods in DOCUMENT["paths"].items()
+        if "get" in methods and methods["get"].get("parameters")
+    }
+    assert "Range" in asked["/api/v1/sorties/{ref}/logs.txt"]
+    assert "If-None-Match" in asked["/api/v1/artifacts/{ref}/content"]
 
 
 def test_a_field_of_which_nothing_is_known_is_refused() -> None:
