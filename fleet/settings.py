@@ -83,12 +83,16 @@ FLEET_LOCKOUT_MINUTES = env.integer("FLEET_LOCKOUT_MINUTES", 15, least=1)  # unt
 FLEET_LOG = env.choice("FLEET_LOG", "plain", logs.STYLES)
 FLEET_PROCESS = env.text("FLEET_PROCESS")  # set by fleet_up for the processes that it keeps
 FLEET_PATIENCE_S = env.number("FLEET_PATIENCE_S", 20, least=0.1)  # with a client that sends or takes nothing
-FLEET_ADDRESS_CONNECTIONS = env.integer("FLEET_ADDRESS_CONNECTIONS", 800)  # open ones of one address; 0: any number
+FLEET_ADDRESS_CONNECTIONS = env.integer(
+    "FLEET_ADDRESS_CONNECTIONS", 800
+)  # of one address, in all processes; 0: any number
 FLEET_WEB_WORKERS = env.integer("FLEET_WEB_WORKERS", 2, least=1)  # processes that serve the site
 FLEET_WEB_POOL = env.integer("FLEET_WEB_POOL", 10)  # connections to Postgres that each of them keeps; 0: none
 FLEET_WEB_AT_ONCE = env.integer("FLEET_WEB_AT_ONCE", 4, least=1)  # requests that each works on at once
-FLEET_WEB_WAITING = env.integer("FLEET_WEB_WAITING", 64)  # that wait for their turn; more are refused
-FLEET_LIVE_LISTENERS = env.integer("FLEET_LIVE_LISTENERS", 2_000, least=1)  # open streams; one user a quarter
+FLEET_WEB_WAITING = env.integer("FLEET_WEB_WAITING", 64)  # that wait for their turn in each; more are refused
+FLEET_LIVE_LISTENERS = env.integer(
+    "FLEET_LIVE_LISTENERS", 2_000, least=1
+)  # open streams, in all processes; one user a quarter
 FLEET_LIVE_RECHECK_S = env.number(
     "FLEET_LIVE_RECHECK_S", 15, least=0.1
 )  # how often listeners are asked for their right

@@ -23,6 +23,7 @@ from fleet.events import stream
 from fleet.events.models import Event
 from fleet.events.stream import Position
 from fleet.live.feeds import NOT_SIGNED_IN, End, Told
+from fleet.web import tally
 
 if TYPE_CHECKING:
     from fleet.live.listening import Listener
@@ -53,13 +54,18 @@ class Hub:
     async def join(self, listener: Listener) -> None:
         """From now on it is offered what is new; returns when that is so. Whatever `last` covers it reads itself."""
         self._everybody.add(listener)
+        for name in _counted(listener.feed.grant.user):
+            tally.site.add(name)
         self._listeners.setdefault(listener.feed.scope, set()).add(listener)
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._recheck())]
         await self._ready.wait()
 
     def leave(self, listener: Listener) -> None:
-        self._everybody.discard(listener)
+        if listener in self._everybody:
+            self._everybody.remove(listener)
+            for name in _counted(listener.feed.grant.user):
+                tally.site.add(name, -1)
         if (group := self._listeners.get(listener.feed.scope)) is not None:
             group.discard(listener)
             if not group:
@@ -72,12 +78,12 @@ class Hub:
             self._reader.submit(connection.close)
 
     def make_room(self, user: int) -> None:
-        """Unavailable or RateLimited where there is no place for another listener. May be asked from any thread."""
-        everybody = tuple(self._everybody)
+        """Unavailable or RateLimited where the site has no place for another listener. May be asked from any thread."""
         most = settings.FLEET_LIVE_LISTENERS
-        if len(everybody) >= most:
+        everybody, theirs = (tally.site.count(name) for name in _counted(user))
+        if everybody >= most:
             raise errors.Unavailable(f"{most} streams are open here, which is all.", hint="Try again later.")
-        if sum(one.feed.grant.user == user for one in everybody) >= max(1, most // EACH):
+        if theirs >= max(1, most // EACH):
             raise errors.RateLimited("You have too many streams open.", hint="Close some.")
 
     async def work(self, what: Callable[[], T]) -> T:
@@ -154,6 +160,11 @@ class Hub:
             if failed:
                 log.warning("Postgres answers again")
             return found
+
+
+def _counted(user: int) -> tuple[str, str]:
+    """What a listener counts as, in all processes of the site together."""
+    return "listeners", f"listeners:{user}"
 
 
 def _ends(listeners: list[Listener]) -> list[tuple[End | None, bool]]:

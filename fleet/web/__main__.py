@@ -21,6 +21,8 @@ from types import FrameType
 import uvicorn
 from django.conf import settings
 
+from fleet.web import tally
+
 HOST = "127.0.0.1"
 AGAIN_S = 1.0  # after which one that ended is replaced
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -34,27 +36,29 @@ class Workers:
 
     def __init__(self, config: uvicorn.Config, listening: socket.socket) -> None:
         self._config, self._listening = config, listening
-        self._pids: set[int] = set()
+        self._rows: dict[int, int] = {}  # by the pid, where each counts what it has open
         self._stopping = False
 
     def keep(self, count: int) -> None:
         """So many at all times, until SIGTERM or SIGINT."""
         for number in STOPS:
             signal.signal(number, self._stop)
-        while self._pids or not self._stopping:
-            while len(self._pids) < count and not self._stopping:
-                self._fork()
+        tally.site.share(count)
+        while self._rows or not self._stopping:
+            for row in set(range(count)).difference(self._rows.values()):
+                if not self._stopping:
+                    self._fork(row)
             pid, status = os.wait()
-            self._pids.discard(pid)
+            tally.site.clear(self._rows.pop(pid))
             if not self._stopping:
                 log.error("web worker %d ended (%s) and is replaced", pid, os.waitstatus_to_exitcode(status))
                 time.sleep(AGAIN_S)
 
-    def _fork(self) -> None:
+    def _fork(self, row: int) -> None:
         parent = os.getpid()
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # or one that came now would stop all but the new one
         if pid := os.fork():
-            self._pids.add(pid)
+            self._rows[pid] = row
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             return
         for number in STOPS:
@@ -62,13 +66,14 @@ class Workers:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         if sys.platform.startswith("linux"):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        tally.site.take(row)
         if os.getppid() == parent:
             uvicorn.Server(self._config).run(sockets=[self._listening])
         os._exit(0)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
-        for pid in self._pids:
+        for pid in self._rows:
             os.kill(pid, signal.SIGTERM)
 
 

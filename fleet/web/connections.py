@@ -14,31 +14,79 @@ from typing import Any
 import h11
 from django.conf import settings
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from fleet.limits import addresses
+from fleet.web import tally
 from fleet.web.bodies import Refused, problem
 
 _bucket = lru_cache(4_096)(addresses.bucket)
 
 
-class Patient(H11Protocol):
+class Counted:
+    """A connection that is counted by its address, in all processes of the site together, while it is open."""
+
+    client: tuple[str, int] | None
+    _counted = ""
+
+    def enter(self) -> None:
+        if self.client is not None:
+            self._counted = f"address:{_bucket(self.client[0])}"
+            tally.site.add(self._counted)
+
+    def leave(self) -> None:
+        if self._counted:
+            tally.site.add(self._counted, -1)
+            self._counted = ""
+
+    def crowded(self) -> bool:
+        """Whether there are more than one address may have, this one included."""
+        most = settings.FLEET_ADDRESS_CONNECTIONS
+        if not most or not self._counted or tally.site.count(self._counted) <= most:
+            return False
+        return self.client is not None and not addresses.is_proxy(self.client[0])
+
+
+class Socket(Counted, WebSocketsSansIOProtocol):
+    """One that has become a WebSocket."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.enter()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.leave()
+        super().connection_lost(exc)
+
+
+class Patient(Counted, H11Protocol):
     """While nothing is being answered, the head of the next request has FLEET_PATIENCE_S to be whole: 408. A client that
     takes nothing of an answer for that long is left. One address has FLEET_ADDRESS_CONNECTIONS at most: 429."""
 
     _timer: asyncio.TimerHandle | None = None
     _unsent = 0  # when it was last looked
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.ws_protocol_class = Socket
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._begin()
-        if self._crowded():
+        self.enter()
+        if self.crowded():
             self._refuse(
                 HTTPStatus.TOO_MANY_REQUESTS, "too_many_connections", "Your address has too many connections open."
             )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
+        self.leave()
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        super().handle_websocket_upgrade(event)
+        self.leave()  # it counts as a Socket now, which is told of its end
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -99,11 +147,3 @@ class Patient(H11Protocol):
             said: list[Any] = [head, h11.Data(data=body), h11.EndOfMessage()]
             self.transport.write(b"".join(self.conn.send(one) or b"" for one in said))
         self.transport.close()
-
-    def _crowded(self) -> bool:
-        most = settings.FLEET_ADDRESS_CONNECTIONS
-        if not most or len(self.connections) <= most or self.client is None or addresses.is_proxy(self.client[0]):
-            return False
-        mine = _bucket(self.client[0])
-        peers = (getattr(one, "client", None) for one in self.connections)
-        return sum(1 for peer in peers if peer is not None and _bucket(peer[0]) == mine) > most

@@ -14,6 +14,7 @@ from websockets.sync.client import connect
 
 from tests.support import api, live
 from tests.support.live import Listener, Web
+from tests.support.supervised import until
 
 PATIENCE_S, PLACES = 0.5, 60
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -142,3 +143,23 @@ def test_one_address_has_only_so_many(web: Web) -> None:
         one.close()
     time.sleep(0.1)
     assert web.ask("GET", "/healthz")[0] == 200
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_a_connection_that_becomes_a_websocket_keeps_its_place_and_gives_it_back(web: Web) -> None:
+    shown = {"Authorization": f"Bearer {api.person('ann').bearer}"}
+    address = f"ws://127.0.0.1:{web.port}/ws/v1/events"
+    with contextlib.ExitStack() as kept:
+        for _ in range(PLACES):
+            kept.enter_context(connect(address, additional_headers=shown)).ping().wait(10)
+        with line(web) as one_too_many:
+            assert rest(one_too_many)[:12] == b"HTTP/1.1 429"
+    until(lambda: not crowded(web))
+
+
+def crowded(web: Web) -> bool:
+    """Without a place, a connection ends before anything is asked."""
+    with line(web) as asked, contextlib.suppress(OSError):
+        asked.send(HEALTH + b"Connection: close\r\n\r\n")
+        return not rest(asked).startswith(b"HTTP/1.1 200")
+    return True
