@@ -107,6 +107,7 @@ class Public(ApiView):
     authentication_classes: ClassVar[list[Any]] = []  # type: ignore[misc]
     permission_classes: ClassVar[list[Any]] = []  # type: ignore[misc]
     kind = Kind.AUTH
+    most_bytes = 20_000  # as they are read for anybody: the longest name and password, however JSON writes them
 
 
 class Token(Public):

@@ -25,7 +25,7 @@ _FORMATS = {"date-time": "2026-01-31T12:00:00Z", "uri": "http://127.0.0.1:8000/a
 _INVALID = "priority: A valid integer is required."
 _PROBLEMS = (
     (400, "parse_error", "The body is not JSON: Expecting value: line 1 column 1 (char 0)."),
-    (400, "bad_request", "This request cannot be right; see its Host and its path."),
+    (400, "bad_request", "This request cannot be right; see its Host, its path and its parameters."),
     (401, "not_authenticated", "Authentication credentials were not provided."),
     (
         403,

@@ -13,10 +13,12 @@ PART = "/api/"
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """A Host that is not ours, a path that cannot be read."""
+    """A Host that is not ours, a path that cannot be read, more than a thousand parameters."""
     if _is_ours(request):
         return _problem(
-            HTTPStatus.BAD_REQUEST, "bad_request", "This request cannot be right; see its Host and its path."
+            HTTPStatus.BAD_REQUEST,
+            "bad_request",
+            "This request cannot be right; see its Host, its path and its parameters.",
         )
     return defaults.bad_request(request, exception)
 

@@ -40,6 +40,8 @@ class _Pages(CursorPagination):
     def decode_cursor(self, request: Request) -> Any:
         try:
             cursor = super().decode_cursor(request)
+            if cursor is not None and not (cursor.position or cursor.offset or cursor.reverse):
+                raise ValueError("it says nothing, so it would begin anew, without end")
             if cursor is not None and cursor.position is not None:
                 position = str(cursor.position)
                 if self._uuids:

@@ -29,9 +29,11 @@ class JsonParser(BaseParser):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
-        raise ValueError(f"{twice[:100]!r} is given twice in one object")
+        seen: set[str] = set()  # or a large object would take its square of the time
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"{name[:100]!r} is given twice in one object")
+            seen.add(name)
     return found
 
 

@@ -43,6 +43,7 @@ class ApiView(APIView):
         return request.auth.name if isinstance(request.auth, Actor) else "anonymous"
 
     kind = Kind.IP  # whose requests are counted together, where it is no program's
+    most_bytes: int | None = None  # of a body; what the settings say where it is not given
 
     def initial(self, request: Request, *arguments: Any, **path: Any) -> None:
         self.standing = counting.FREE
@@ -51,6 +52,8 @@ class ApiView(APIView):
             request._request.META.setdefault("CONTENT_LENGTH", str(len(body)))  # or DRF takes a chunked one for empty
         except RequestDataTooBig:
             raise TooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.") from None
+        if self.most_bytes is not None and len(body) > self.most_bytes:
+            raise TooLarge(f"The body is larger than {self.most_bytes:,} bytes.")
         super().initial(request, *arguments, **path)
 
     def handle_exception(self, exc: Exception) -> Any:

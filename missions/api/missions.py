@@ -138,11 +138,7 @@ class PlanSchema(ApiView):
 
 
 class OneMission(ApiView):
-    @endpoint(
-        "missions.read",
-        answer={200: shapes.OneMissionAnswer, 304: None},
-        told=[headers.IF_NONE_MATCH, headers.ETAG],
-    )
+    @endpoint("missions.read", answer=shapes.OneMissionAnswer, told=[headers.IF_NONE_MATCH, headers.ETAG])
     def get(self, request: Request, ref: str) -> Response:
         """A mission."""
         mission = reach.mission(actor(request), ref)

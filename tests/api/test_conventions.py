@@ -87,6 +87,12 @@ def test_tokens_and_keys_are_kept_in_no_answer(ann: api.Client) -> None:
 # ── Lists ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("cursor", ["AAAA", "eD0x", "bz0w", "%20"])
+def test_a_cursor_that_says_nothing_does_not_begin_the_list_anew(ann: api.Client, cursor: str) -> None:
+    answer = ann.get(f"missions?cursor={cursor}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+
+
 def test_a_cursor_of_another_list_is_refused(ann: api.Client) -> None:
     for _ in range(2):
         ann.post("missions", {"plan": api.PLAN})

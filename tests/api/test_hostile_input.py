@@ -136,3 +136,28 @@ def test_a_write_with_a_browsers_session_needs_its_csrf_token() -> None:
     assert answer.status_code == 403
     assert "CSRF" in answer.json()["detail"]
     assert not Mission.objects.exists()
+
+
+def test_a_large_object_with_a_name_that_is_given_twice_is_refused_as_soon_as_it_is_read(boss: api.Client) -> None:
+    """By comparing each name with all the others it would take a processor for minutes."""
+    names = ",".join(f'"a{number}":1' for number in range(150_000))
+    answer = boss.post("missions", b"{" + names.encode() + b',"a149999":2}')
+    assert (answer.status_code, answer.json()["code"]) == (400, "parse_error")
+    assert "'a149999' is given twice" in answer.json()["detail"]
+
+
+def test_who_has_not_signed_in_sends_nothing_large(boss: api.Client) -> None:
+    longest = {
+        "username": "\U0001f98a" * 150,
+        "password": "\U0001f98a" * 1_000,
+    }  # twelve bytes each, as JSON escapes them
+    assert api.anybody().post("auth/token", longest).status_code == 401
+    for path in ("auth/token", "auth/refresh"):
+        answer = api.anybody().post(path, b" " * 20_001)
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def test_more_parameters_than_any_route_has_are_refused_with_a_problem(boss: api.Client) -> None:
+    answer = boss.get("missions?" + "&".join(f"a{number}=1" for number in range(1_001)))
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert "its parameters" in answer.json()["detail"]
