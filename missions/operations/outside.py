@@ -82,8 +82,13 @@ def registered(*, agent: UUID, by: User | None) -> Agent:
 
 
 def claim(*, agent: UUID, want: int = 1) -> list[Lease]:
-    """Up to `want` sorties of the agent's type, the most urgent first, each with its token. Conflict if it has ended."""
-    row = _alive(agent)
+    """Up to `want` sorties of the agent's type, the most urgent first, each with its token. Conflict if it has ended, or is
+    to end when what it holds has."""
+    row = _heard(agent)
+    if row.order:
+        raise errors.Conflict(
+            f"{row.ref} is ordered to {row.order}, so it takes no more.", hint="Finish what it holds; then it ends."
+        )
     with transaction.atomic(), connection.cursor() as cursor:
         consequences = exchange.say(cursor.cursor, by=_party(row), want=min(max(want, 1), MOST))
         given = [_lease(claimed) for claimed in consequences.claimed]
@@ -102,7 +107,7 @@ def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Renewed:
 
     Conflict if the agent has been given up, or if it shows tokens of which none holds.
     """
-    row = _alive(agent)
+    row = _heard(agent)
     shown = [(named, token) for token in tokens if (named := _named(token)) is not None]
     digests = {
         (sortie, number): digest
@@ -137,7 +142,7 @@ def progress(*, token: str, fraction: float | None = None, note: str = "", outpu
     """
     held = _held(token)
     if not held.ours:
-        _alive(held.agent)
+        _heard(held.agent)
     elif output:
         raise errors.Invalid("What this attempt prints is its output.", hint="Print it, and leave `output` out.")
     with transaction.atomic(), connection.cursor() as cursor:
@@ -233,12 +238,7 @@ def give_back(*, token: str, why: str = "its agent handed it back") -> None:
 
 def leave(*, agent: UUID) -> None:
     """The agent ends; what it holds goes back to the queue at once."""
-    row = _alive(agent)
-    holds = list(Sortie.objects.filter(state="running", agent=row.id).values_list("id", "attempt"))
-    with transaction.atomic(), connection.cursor() as cursor:
-        consequences = exchange.give_back(cursor.cursor, attempts=holds, why="its agent left")
-        agents.end(agents=[row.id], state=Agent.State.TERMINATED, reason="It left.")
-    _after(consequences)
+    _end(_alive(agent), why="its agent left", reason="It left.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,6 +326,26 @@ def _alive(agent: UUID, *, claimed: bool = False) -> Agent:
     if not heard:
         raise agents.NoLonger(f"{ids.encode(ids.AGENT, agent)} has ended, or never was.", hint="Register anew.")
     return Agent.objects.get(id=agent)
+
+
+def _heard(agent: UUID) -> Agent:
+    """`_alive`, and what it was ordered is done, as it has no node to do that: one that is to drain ends as soon as it holds
+    nothing, and any other now, which gives back what it holds. Conflict where it has."""
+    row = _alive(agent)
+    holds = row.order and Sortie.objects.filter(state="running", agent=row.id).exists()
+    if not row.order or (row.order == Agent.Order.DRAIN and holds):
+        return row
+    _end(row, why="its agent was ordered to end", reason=row.reason or f"It was ordered to {row.order}.")
+    raise agents.NoLonger(f"{row.ref} has ended: {row.reason}", hint="Stop its work. Register anew to go on.")
+
+
+def _end(row: Agent, *, why: str, reason: str) -> None:
+    """What it holds goes back to the queue at once; `why` is told of that, and `reason` of the agent."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        holds = list(Sortie.objects.filter(state="running", agent=row.id).values_list("id", "attempt"))
+        consequences = exchange.give_back(cursor.cursor, attempts=holds, why=why)
+        agents.end(agents=[row.id], state=Agent.State.TERMINATED, reason=reason)
+    _after(consequences)
 
 
 def _party(agent: Agent) -> exchange.Party:

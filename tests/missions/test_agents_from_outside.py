@@ -177,6 +177,45 @@ def test_what_it_leaves_goes_back_to_the_queue(agent: UUID) -> None:
     assert set(Sortie.objects.values_list("tries", flat=True)) == {0}
 
 
+def test_one_that_is_to_drain_takes_no_more_and_ends_when_what_it_holds_has_ended(agent: UUID) -> None:
+    mission = fleet.launch({"one": {}, "two": {}})
+    lease = claimed(agent)
+    agents.order(agents=[agent], what=Agent.Order.DRAIN, reason="Enough.")
+    with pytest.raises(errors.Conflict, match="ordered to drain"):
+        outside.claim(agent=agent)
+    assert outside.heartbeat(agent=agent, tokens=[lease.token]).held == {lease.token}
+    outside.progress(token=lease.token, fraction=0.5)
+    assert outside.complete(token=lease.token) == "succeeded"
+    with pytest.raises(agents.NoLonger, match="Enough"):
+        outside.heartbeat(agent=agent)
+    assert fleet.states(mission.id) == {"one": "succeeded", "two": "queued"}
+    row = Agent.objects.get(id=agent)
+    assert (row.state, row.reason) == ("terminated", "Enough.")
+
+
+@pytest.mark.parametrize("what", [Agent.Order.TERMINATE, Agent.Order.NOW])
+@pytest.mark.parametrize("deed", ["claim", "heartbeat", "keep", "progress"])
+def test_one_that_is_to_end_does_when_it_is_heard_of_and_gives_back_what_it_holds(
+    agent: UUID, what: Agent.Order, deed: str
+) -> None:
+    mission = fleet.launch({"one": {}, "two": {}})
+    lease = claimed(agent)
+    agents.order(agents=[agent], what=what, reason="A new version.")
+    deeds = {
+        "claim": lambda: outside.claim(agent=agent),
+        "heartbeat": lambda: outside.heartbeat(agent=agent, tokens=[lease.token]),
+        "keep": lambda: outside.keep(token=lease.token),
+        "progress": lambda: outside.progress(token=lease.token, note="at work"),
+    }
+    with pytest.raises(agents.NoLonger, match="A new version"):
+        deeds[deed]()
+    assert Agent.objects.get(id=agent).state == "terminated"
+    assert fleet.states(mission.id) == {"one": "queued", "two": "queued"}
+    assert set(Sortie.objects.values_list("tries", flat=True)) == {0}
+    with pytest.raises(StaleLease):
+        outside.complete(token=lease.token)
+
+
 def test_an_unknown_type_and_an_unknown_agent_are_told() -> None:
     with pytest.raises(errors.NotFound):
         outside.register(agent_type="nonsense")
