@@ -28,6 +28,7 @@ PREFIX = "flk_"
 NAMED = re.compile(r"[\w.@+-]")  # a character of a user's name, as Django has them
 STEERING = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # ends a line, steers a terminal, or is half a character
 USER_NAME, KEY_NAME = 150, 100  # characters
+MOST_KEYS = 100  # good ones of a user: requests are counted by key, so who has any number of them has no limit
 USED_EVERY_S = 60  # how exactly it is noted when a key was used
 
 
@@ -148,6 +149,10 @@ def create_key(*, user: User, name: str, scopes: Collection[str], expires_at: da
         raise errors.Invalid(f"{', '.join(unknown)}: no such scope.", hint=f"There are {', '.join(sorted(SCOPES))}.")
     if expires_at is not None and expires_at <= timezone.now():
         raise errors.Invalid("The key would have expired already.", hint="Give a time to come, or none.")
+    if Key.objects.filter(user=user, revoked_at=None).exclude(expires_at__lte=Now()).count() >= MOST_KEYS:
+        raise errors.Conflict(
+            f"{user.username} has {MOST_KEYS} machine keys, which is all.", hint="Revoke those that nobody uses."
+        )
     prefix = PREFIX + secrets.token_hex(4)
     text = f"{prefix}_{secrets.token_urlsafe(32)}"
     with transaction.atomic():
