@@ -54,8 +54,7 @@ class Hub:
     async def join(self, listener: Listener) -> None:
         """From now on it is offered what is new; returns when that is so. Whatever `last` covers it reads itself."""
         self._everybody.add(listener)
-        for name in _counted(listener.feed.grant.user):
-            tally.site.add(name)
+        self.take(listener.feed.grant.user)
         self._listeners.setdefault(listener.feed.scope, set()).add(listener)
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._recheck())]
@@ -64,8 +63,7 @@ class Hub:
     def leave(self, listener: Listener) -> None:
         if listener in self._everybody:
             self._everybody.remove(listener)
-            for name in _counted(listener.feed.grant.user):
-                tally.site.add(name, -1)
+            self.take(listener.feed.grant.user, -1)
         if (group := self._listeners.get(listener.feed.scope)) is not None:
             group.discard(listener)
             if not group:
@@ -85,6 +83,11 @@ class Hub:
             raise errors.Unavailable(f"{most} streams are open here, which is all.", hint="Try again later.")
         if theirs >= max(1, most // EACH):
             raise errors.RateLimited("You have too many streams open.", hint="Close some.")
+
+    def take(self, user: int, places: int = 1) -> None:
+        """Or give back. For whatever else is followed, too; in the event loop's thread."""
+        for name in _counted(user):
+            tally.site.add(name, places)
 
     async def work(self, what: Callable[[], T]) -> T:
         """Something that asks the database, in one of a few threads."""

@@ -19,6 +19,7 @@ from fleet.api.examples import file, words
 from fleet.api.paging import Paged, of, page
 from fleet.api.serializers import Strict
 from fleet.api.views import ApiView, actor
+from fleet.live.hub import hub
 from missions import operations, queries, reach, views
 from missions.api import shapes
 from missions.api.missions import Reason
@@ -100,8 +101,11 @@ class LogText(ApiView):
         sortie = reach.sortie(actor(request), ref)
         number = _attempt_of(sortie, asked.get("attempt"))
         if asked["follow"]:
+            user = actor(request).user
+            listener = user.id if user else 0  # whoever shows a lease token is nobody
+            hub.make_room(listener)
             return StreamingHttpResponse(
-                _followed(sortie, number),
+                _followed(sortie, number, listener=listener),
                 content_type="text/plain; charset=utf-8",
                 headers={**_PLAIN, "Accept-Ranges": "none"},
             )
@@ -201,7 +205,17 @@ def _pieces(sortie: Sortie, number: int, after: int) -> list[Output]:
     return list(queries.output(sortie=sortie, attempt=number, after=after)[:PIECES])
 
 
-async def _followed(sortie: Sortie, number: int) -> AsyncIterator[str]:
+async def _followed(sortie: Sortie, number: int, *, listener: int) -> AsyncIterator[str]:
+    """Who follows takes a place among the listeners to events, meanwhile."""
+    hub.take(listener)
+    try:
+        async for text in _printed(sortie, number):
+            yield text
+    finally:
+        hub.take(listener, -1)
+
+
+async def _printed(sortie: Sortie, number: int) -> AsyncIterator[str]:
     after = 0
     for _ in range(int(FOLLOWED_S / LOOK_S)):
         runs = await sync_to_async(_runs)(sortie, number)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import User
 from django.db import connection
+from django.test import override_settings
+from django.utils import timezone
 
 from agents.models import AgentType
-from fleet.access.models import Role
-from missions.models import Mission, Sortie, Template
+from fleet.access import operations
+from fleet.access.models import Key, Role
+from fleet.access.operations import MOST_KEYS
+from missions.models import Mission, Output, Sortie, Template
 from tests.support import api, fleet, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -161,3 +167,35 @@ def test_more_parameters_than_any_route_has_are_refused_with_a_problem(boss: api
     answer = boss.get("missions?" + "&".join(f"a{number}=1" for number in range(1_001)))
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
     assert "its parameters" in answer.json()["detail"]
+
+
+def test_nobody_has_any_number_of_keys_each_with_a_rate_of_its_own(boss: api.Client) -> None:
+    user, soon = boss.user, timezone.now() + timedelta(hours=1)
+    made = [operations.create_key(user=user, name="x", scopes=["read"], expires_at=soon).key for _ in range(MOST_KEYS)]
+    refused = boss.post("keys", {"name": "one more", "scopes": ["read"]})
+    assert (refused.status_code, "Revoke" in refused.json()["detail"]) == (409, True)
+    operations.revoke_key(key=made[0])
+    assert boss.post("keys", {"name": "one more", "scopes": ["read"]}).status_code == 201
+    Key.objects.filter(id=made[1].id).update(expires_at=timezone.now())
+    assert boss.post("keys", {"name": "one more", "scopes": ["read"]}).status_code == 201
+    assert boss.post("keys", {"name": "one more", "scopes": ["read"]}).status_code == 409
+
+
+def test_logs_that_are_followed_take_places_like_streams_and_give_them_back() -> None:
+    ann = api.person("ann")
+    mission = fleet.launch({"one": {}})
+    Mission.objects.filter(id=mission.id).update(created_by=ann.user)
+    Output.objects.create(sortie=mission.sorties.get(), attempt=0, at=timezone.now(), stream="stdout", text="hello\n")
+    path = f"sorties/{mission.sorties.get().ref}/logs.txt?follow=true"
+
+    async def follow() -> list[int]:
+        ask = sync_to_async(ann.get)
+        first = await ask(path)
+        followed = aiter(first.streaming_content)
+        assert await anext(followed) == b"hello\n"
+        answers = [await ask(path)]
+        await first._iterator.aclose()
+        return [first.status_code, *(one.status_code for one in (*answers, await ask(path)))]
+
+    with override_settings(FLEET_LIVE_LISTENERS=4):
+        assert async_to_sync(follow)() == [200, 429, 200]
