@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.http import HttpResponse, StreamingHttpResponse
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -218,8 +217,7 @@ async def _followed(sortie: Sortie, number: int, *, listener: int) -> AsyncItera
 async def _printed(sortie: Sortie, number: int) -> AsyncIterator[str]:
     after = 0
     for _ in range(int(FOLLOWED_S / LOOK_S)):
-        runs = await sync_to_async(_runs)(sortie, number)
-        pieces = await sync_to_async(_pieces)(sortie, number, after)
+        runs, pieces = await hub.work(lambda: (_runs(sortie, number), _pieces(sortie, number, after)))  # noqa: B023
         for piece in pieces:
             after = piece.id
             yield piece.text

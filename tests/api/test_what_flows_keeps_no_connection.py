@@ -1,0 +1,41 @@
+"""Downloads and logs that are followed go on for as long as their clients like; meanwhile they keep nothing that others need."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+from missions.models import Output
+from tests.support import api, live
+from tests.support import web as stored
+from tests.support.live import Web
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+POOL = 2
+
+
+def asked(web: Web, path: str, bearer: str) -> socket.socket:
+    """A client that takes the beginning of an answer, and no more."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    made.settimeout(30)
+    made.connect(("127.0.0.1", web.port))
+    made.send(f"GET /api/v1/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {bearer}\r\n\r\n".encode())
+    return made
+
+
+def test_more_of_them_than_the_pool_has_connections_leave_it_to_the_others(tmp_path: Path) -> None:
+    ann = api.person("ann")
+    sortie = live.mission_of(ann.user).sorties.get()
+    Output.objects.create(sortie=sortie, attempt=0, at=timezone.now(), stream="stdout", text="hello\n")
+    file = stored.artifact(sortie, path="large", content=bytes(20_000_000))
+    paths = [f"sorties/{sortie.ref}/logs.txt?follow=true", f"artifacts/{file.ref}/content"] * (POOL + 1)
+    env = {**live.environment(), "FLEET_WEB_POOL": str(POOL)}
+    with live.serving(tmp_path, env) as web, contextlib.ExitStack() as kept:
+        clients = [kept.enter_context(asked(web, path, ann.bearer)) for path in paths]
+        assert {client.recv(12) for client in clients} == {b"HTTP/1.1 200"}
+        assert web.ask("GET", "/api/v1/me", Authorization=f"Bearer {ann.bearer}")[0] == 200
