@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from typing import Any, ClassVar
 
-from django.http import JsonResponse
+from django.http import HttpResponse, JsonResponse
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework import serializers
 from rest_framework.permissions import AllowAny
@@ -52,8 +56,34 @@ class Asked(Strict):
 class Schema(_Open, SpectacularAPIView):
     """The document, in the format that is asked for, or else in what `Accept` takes."""
 
+    @extend_schema(exclude=True)
+    def get(self, request: Request, *arguments: Any, **path: Any) -> HttpResponse:
+        asked: Any = request.accepted_renderer
+        kept = {"Content-Disposition": f'inline; filename="fleet.{asked.format}"'}
+        return HttpResponse(written(type(asked)), content_type=asked.media_type, headers=kept)
+
     def get_format_suffix(self, **path: Any) -> Any:
         return valid(Asked, query_of(Asked, self.request)).get("format")
+
+
+def written(renderer: Any) -> bytes:
+    """The document as this renderer writes it. It is made once in a process: that takes a second of a processor, and what
+    makes it is not for several threads."""
+    with _making:
+        return _written(renderer)
+
+
+_making = threading.Lock()
+
+
+@functools.cache
+def _written(renderer: Any) -> bytes:
+    return bytes(renderer().render(_made(), renderer_context={}))
+
+
+@functools.cache
+def _made() -> Any:
+    return SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
 
 
 class Docs(_Open, SpectacularSwaggerSplitView):
