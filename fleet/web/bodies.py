@@ -55,7 +55,12 @@ class Bounded:
         return None
 
     def _declared(self, scope: Any) -> None:
-        length = next((value for name, value in scope["headers"] if name.lower() == b"content-length"), b"0")
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        if b"transfer-encoding" in headers and b"content-length" in headers:  # RFC 9112, 6.1: request smuggling
+            raise Refused(
+                HTTPStatus.BAD_REQUEST, "bad_request", "It tells its length twice: by Content-Length and by chunks."
+            )
+        length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length[:20]) > self._most:
             raise self._too_large()
 

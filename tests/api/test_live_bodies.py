@@ -62,6 +62,14 @@ def test_one_that_says_that_it_is_too_large_is_refused_before_it_is_sent(web: We
     assert problem["request_id"].startswith("req_")
 
 
+def test_one_that_tells_its_length_in_two_ways_is_refused_and_what_follows_is_not_taken_for_a_request(web: Web) -> None:
+    with asked(web.port, "Content-Length: 5", "Transfer-Encoding: chunked") as line:
+        line.sendall(b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        status, problem = said(line)
+    assert (status, problem["code"]) == (400, "bad_request")
+    assert "length twice" in problem["detail"]
+
+
 def test_one_that_does_not_say_so_is_refused_where_it_becomes_too_large(web: Web) -> None:
     chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
     with asked(web.port, "Transfer-Encoding: chunked") as line:
