@@ -97,7 +97,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "agents.spawn": _rule("start agents", scope=Scope.MANAGE),
         "agents.end": _rule("drain or terminate agents", scope=Scope.MANAGE),
         "agents.register": _rule("register an agent from outside", AGENT, scope=Scope.FLY),
-        "agents.beat": _rule("send the heartbeat of an agent that one registered", AGENT, scope=Scope.FLY, reach=Reach.OWN),
+        "agents.beat": _rule("keep an agent that one registered alive, or end it", AGENT, scope=Scope.FLY, reach=Reach.OWN),
         "agent-types.list": _rule("see the agent types", USER, AGENT, scope=_READ),
         "nodes.list": _rule("see the nodes", scope=_READ),
         "events.list": _rule("read events", USER, scope=_READ, reach=Reach.SEEN),

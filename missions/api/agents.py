@@ -236,6 +236,13 @@ class AgentHeartbeat(ApiView):
         }
 
 
+class AgentLeave(ApiView):
+    @endpoint("agents.beat", answer=None, status=204)
+    def post(self, request: Request, ref: str) -> None:
+        """It ends, in good order: what it holds is queued again at once, and nobody takes it for lost."""
+        outside.leave(agent=mine(actor(request), ref))
+
+
 class AgentProgress(ApiView):
     @endpoint("agents.beat", body=AgentReport, answer=None, status=204)
     def post(self, request: Request, ref: str, *, given: Given) -> None:

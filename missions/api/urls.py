@@ -46,6 +46,7 @@ urlpatterns = [
     path(f"{V1}/agents/system-health", agents.SystemHealth.as_view(), name="api-system-health"),
     path(_AGENT, agents.OneAgent.as_view(), name="api-agent"),
     path(f"{_AGENT}/heartbeat", agents.AgentHeartbeat.as_view()),
+    path(f"{_AGENT}/leave", agents.AgentLeave.as_view()),
     path(f"{_AGENT}/progress", agents.AgentProgress.as_view()),
     path(f"{_AGENT}/health", agents.AgentHealth.as_view()),
     path(f"{_AGENT}/logs", agents.AgentLogs.as_view()),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from agents.models import Agent
 from fleet import ids
 from fleet.access.models import Role
 from missions.models import Sortie
@@ -70,3 +71,15 @@ def test_what_is_no_text_is_no_body_of_this_shape(agent: api.Client, bad: object
     path, (first, _) = claimed(agent)
     answer = agent.post(path, {"tokens": [first["token"], bad]})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/tokens/1")
+
+
+def test_an_agent_that_leaves_gives_back_what_it_holds_and_is_not_lost(agent: api.Client) -> None:
+    path, leases = claimed(agent)
+    leave = path.replace("heartbeat", "leave")
+    assert api.person("bob", Role.AGENT).post(leave).status_code == 404
+    assert agent.post(leave).status_code == 204
+    assert set(Sortie.objects.values_list("state", "tries")) == {("queued", 0)}
+    assert Agent.objects.get().state == "terminated"
+    for lease in leases:
+        assert agent.post(f"sorties/{lease['sortie']}/complete", {"token": lease["token"]}).status_code == 409
+    assert agent.post(leave).status_code == 409
