@@ -53,10 +53,15 @@ def register(
 
 
 def heartbeat(
-    database: psycopg.Connection[Any], *, agent: UUID, flying: int, flown: int = 0, claimed_s_ago: float | None = None
+    database: psycopg.Connection[Any],
+    *,
+    agent: UUID,
+    flying: int,
+    flown: int | None = None,
+    claimed_s_ago: float | None = None,
 ) -> bool:
-    """Say that an agent is alive, how many sorties it flies and has flown, and when it last took one (None: not yet);
-    False if it has been given up and must stop."""
+    """Say that an agent is alive, how many sorties it flies and has flown (None: as many as before), and when it last took one
+    (None: not yet); False if it has been given up and must stop."""
     row = database.execute(
         statements.read("agents", "heartbeat"),
         {"agent": agent, "flying": flying, "flown": flown, "claimed_s_ago": claimed_s_ago},

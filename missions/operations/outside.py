@@ -19,6 +19,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, transaction
+from django.db.models import F
 
 from agents import operations as agents
 from agents.drivers.base import Evidence
@@ -304,6 +305,7 @@ def _settle(held: _Held, settlement: Settlement) -> str:
     row = Agent.objects.get(id=held.agent)
     with transaction.atomic(), connection.cursor() as cursor:
         consequences = exchange.say(cursor.cursor, by=_party(row), settlements=[settlement])
+        Agent.objects.filter(id=held.agent).update(flown=F("flown") + len(consequences.accepted))
     if held.claim.id not in consequences.accepted:
         raise StaleLease(f"The lease on {held.claim.key} is lost.", hint="Stop that work, and claim anew.")
     _after(consequences)

@@ -49,6 +49,7 @@ def test_it_flies_a_mission_to_its_end(agent: UUID) -> None:
     mission.refresh_from_db()
     assert mission.state == "succeeded"
     assert outside.claim(agent=agent) == []
+    assert Agent.objects.get(id=agent).flown == 2
     ledger.check(mission.id)
 
 
