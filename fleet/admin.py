@@ -65,7 +65,7 @@ class EventAdmin(ReadOnlyAdmin):
 
     @admin.display(description="what it says")
     def details(self, event: Event) -> str:
-        return ", ".join(f"{name}: {value}" for name, value in event.data.items() if value not in (None, ""))[:300]
+        return ", ".join(f"{name}: {value}" for name, value in event.told.items() if value not in (None, ""))[:300]
 
 
 if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's look

@@ -27,6 +27,7 @@ def options(*, process: str, most: int) -> dict[str, Any]:
             "min_size": min(LEAST, most),
             "max_size": most,
             "timeout": PATIENCE_S,
+            "reconnect_timeout": PATIENCE_S,  # it tries less and less often, up to this; then each request tries at once
             "max_idle": IDLE_S,
             "max_lifetime": LIFE_S,
             "name": "web",

@@ -172,6 +172,8 @@ def waits_for(
     if sortie.state in (SortieState.SKIPPED, SortieState.WAITING) and sortie.waits_for:
         when = f" at {_clock(sortie.wake_at)}" if sortie.wake_at and sortie.state == SortieState.WAITING else ""
         return (f"Waits for {sortie.waits_for}{when}." if when else f"It was {sortie.waits_for}.").replace("..", ".")
+    if sortie.state == SortieState.CANCELLED and sortie.waits_for:
+        return f"It was cancelled: {sortie.waits_for}".rstrip(".") + "."
     if sortie.state not in (SortieState.PENDING, SortieState.READY, SortieState.QUEUED, SortieState.WAITING):
         return ""
     if mission.state in ("paused", "planned"):

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+from uuid import UUID
+
 from django.db import models
 from django.db.models.functions import Cast, Now
+
+from fleet import ids
 
 
 class TransactionId(models.Func):
@@ -39,3 +44,12 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} {self.kind}"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Its data as people and programs read it: an agent by its id (`agt_…`)."""
+        agent = self.data.get("agent")
+        try:
+            return {**self.data, "agent": ids.encode(ids.AGENT, UUID(agent))} if agent else self.data
+        except ValueError:
+            return dict(self.data)

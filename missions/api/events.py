@@ -63,7 +63,7 @@ def shape(event: Event) -> dict[str, Any]:
         "kind": event.kind,
         "mission": ids.encode(ids.MISSION, event.scope) if event.scope else None,
         "subject": ids.encode(prefix, event.subject) if event.subject and prefix else None,
-        "data": event.data,
+        "data": event.told,
     }
 
 

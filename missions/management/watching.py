@@ -135,7 +135,7 @@ def told(event: Event, keys: dict[UUID, str]) -> dict[str, Any]:
         "kind": event.kind,
         "subject": ids.encode(prefix, event.subject) if prefix and event.subject else None,
         "key": keys.get(event.subject) if event.subject else None,
-        "data": event.data,
+        "data": event.told,
     }
 
 

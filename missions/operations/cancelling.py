@@ -17,25 +17,27 @@ def cancel(*, mission: UUID, reason: str = "") -> Mission:
     """Cancel a mission. It is *cancelling* until everything that runs has been stopped. Conflict if it has ended."""
     with transaction.atomic():
         moves.mission(id=mission, to=MissionState.CANCELLING, by="cancel", reason=reason)
-        sweep(missions=[mission])
+        sweep(missions=[mission], why=reason)
     moves.complete(missions=[mission])
     return Mission.objects.get(id=mission)
 
 
-def sweep(*, missions: list[UUID]) -> None:
+def sweep(*, missions: list[UUID], why: str = "") -> None:
     """Ask what runs to stop, then end the rest. In that order, which is the order that settling locks in."""
+    these = {"missions": missions, "sorties": None, "why": why}
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("missions", "ask_to_stop"), {"missions": missions, "sorties": None})
-        cursor.execute(statements.read("missions", "cancel"), {"missions": missions, "sorties": None})
+        cursor.execute(statements.read("missions", "ask_to_stop"), these)
+        cursor.execute(statements.read("missions", "cancel"), these)
 
 
 def cancel_sortie(*, sortie: UUID, reason: str = "") -> Sortie:
     """Cancel one sortie; what needs it is skipped. Conflict if it has ended."""
     consequences = settling.Consequences()
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(statements.read("missions", "ask_to_stop"), {"missions": None, "sorties": [sortie]})
+        this = {"missions": None, "sorties": [sortie], "why": reason}
+        cursor.execute(statements.read("missions", "ask_to_stop"), this)
         asked = cursor.fetchall()
-        cursor.execute(statements.read("missions", "cancel"), {"missions": None, "sorties": [sortie]})
+        cursor.execute(statements.read("missions", "cancel"), this)
         ended: dict[UUID, str] = dict(cursor.fetchall())
         if ended:
             settling.free(cursor.cursor, ended=list(ended), consequences=consequences)

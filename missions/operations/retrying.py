@@ -49,6 +49,8 @@ def retry_sortie(*, sortie: UUID, executes: bool) -> Sortie:
             )
         _refuse_what_runs_on_it(reopened=list(reopened))
         found.refresh_from_db()
+        if found.state == SortieState.SKIPPED:
+            raise errors.Conflict(f"{found.key} was {found.waits_for}.", hint="Retry that one; this one follows.")
         audit.record(
             kind="sortie.retry",
             subject=found.ref,

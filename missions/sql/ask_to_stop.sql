@@ -12,6 +12,7 @@ WITH held AS (
     RETURNING s.id, s.mission_id, s.attempt
 ), events AS (
     INSERT INTO fleet_event (kind, scope, subject, data)
-    SELECT 'sortie.stopping', mission_id, id, jsonb_build_object('attempt', attempt) FROM asked
+    SELECT 'sortie.stopping', mission_id, id, jsonb_strip_nulls(jsonb_build_object('attempt', attempt, 'why', nullif(%(why)s::text, '')))
+    FROM asked
 )
 SELECT id FROM asked

@@ -1,4 +1,4 @@
--- End what has not started.
+-- End what has not started; %(why)s may be empty.
 WITH held AS (
     SELECT s.id, s.state AS was FROM missions_sortie s
     WHERE s.state IN ('pending', 'waiting', 'ready', 'queued')
@@ -7,12 +7,13 @@ WITH held AS (
     FOR UPDATE
 ), ended AS (
     UPDATE missions_sortie s
-    SET state = 'cancelled', finished_at = clock_timestamp(), wake_at = NULL, waits_for = ''
+    SET state = 'cancelled', finished_at = clock_timestamp(), wake_at = NULL, waits_for = left(%(why)s, 500)
     FROM held
     WHERE s.id = held.id
     RETURNING s.id, s.mission_id, held.was
 ), events AS (
     INSERT INTO fleet_event (kind, scope, subject, data)
-    SELECT 'sortie.cancelled', mission_id, id, jsonb_build_object('from', was) FROM ended
+    SELECT 'sortie.cancelled', mission_id, id, jsonb_strip_nulls(jsonb_build_object('from', was, 'why', nullif(%(why)s::text, '')))
+    FROM ended
 )
 SELECT id, was FROM ended

@@ -108,3 +108,9 @@ def test_an_address_with_a_slash_too_many_says_so() -> None:
     answer = api.person("ann").get("missions/")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert "Leave out the slash" in answer.json()["detail"]
+
+
+def test_events_name_agents_by_the_ids_that_one_asks_for_them_with() -> None:
+    mission, boss = web.flown(), web.superuser()
+    told = boss.get(f"/api/v1/missions/{mission.ref}/events?kind=sortie.running").json()["results"]
+    assert boss.get(f"/api/v1/agents/{told[0]['data']['agent']}").status_code == 200

@@ -102,6 +102,15 @@ def test_a_need_is_not_retried_under_what_runs_on_how_it_ended() -> None:
         flier.end()
 
 
+def test_what_was_skipped_is_not_retried_before_what_it_was_skipped_for(engine: Engine) -> None:
+    mission = fleet.launch({"a": {"with": {"fail": "no"}}, "b": {"needs": ["a"]}})
+    assert fleet.run_to_end(engine, mission) == "failed"
+    with pytest.raises(errors.Conflict, match="b was skipped because a did not end well"):
+        operations.retry_sortie(sortie=sortie(mission, "b").id, executes=True)
+    assert fleet.state(mission.id) == "failed"
+    ledger.check(mission.id)
+
+
 def test_a_time_that_a_plan_names_holds_after_a_retry_too() -> None:
     mission = fleet.launch({"later": {"run_at": "2100-01-01T00:00:00+00:00"}})
     dispatch.admit()

@@ -51,6 +51,9 @@ def test_a_retry_of_a_sortie_tells_how_it_stood_how_it_stands_and_how_many_were_
     one = sortie(mission, "one")
     boss.post(f"sorties/{one.ref}/cancel", {"reason": "Not now."})
     assert last("sortie.cancel")[2:] == (one.ref, {"state": "queued"}, {"state": "cancelled", "reason": "Not now."})
+    assert boss.get(f"sorties/{one.ref}").json()["waits_for"] == "It was cancelled: Not now."
+    (told,) = boss.get(f"missions/{mission.ref}/events?kind=sortie.cancelled").json()["results"]
+    assert told["data"] == {"from": "queued", "why": "Not now."}
     assert boss.post(f"sorties/{one.ref}/retry").status_code == 202
     one.refresh_from_db()
     told = {"state": one.state, "reopened": 2}
