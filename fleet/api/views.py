@@ -11,6 +11,7 @@ from django.http import Http404
 from django.urls import NoReverseMatch
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound, PermissionDenied
+from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.reverse import reverse
 from rest_framework.views import APIView
@@ -103,6 +104,17 @@ class ApiView(APIView):
             answer.headers[name] = value
         answer.headers.setdefault("Cache-Control", "private, no-store")
         return answer
+
+
+class AsItComes(BaseContentNegotiation):
+    """For what is no JSON: a stream, a file, a text. It comes whatever `Accept` says, which may be its media type and nothing
+    else; what is refused is told as a problem all the same."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return parsers[0]
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
 
 
 class TooLarge(errors.Invalid):

@@ -13,13 +13,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, ClassVar
 
 from django.http import StreamingHttpResponse
-from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.serializers import CharField
 
 from fleet.access.authentication import BearerAuthentication, SessionAuthentication
 from fleet.api.serializers import Strict
-from fleet.api.views import ApiView, actor
+from fleet.api.views import ApiView, AsItComes, actor
 from fleet.events import stream
 from fleet.live import feeds, paths, tickets
 from fleet.live.feeds import Feed, Told
@@ -50,23 +49,13 @@ class Asked(Strict):
     )
 
 
-class _AsItComes(BaseContentNegotiation):
-    """A browser says that it takes text/event-stream and nothing else; what it is refused with is JSON all the same."""
-
-    def select_parser(self, request: Request, parsers: Any) -> Any:
-        return parsers[0]
-
-    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
-        return renderers[0], renderers[0].media_type
-
-
 class LiveView(ApiView):
     """An address with a stream."""
 
     authentication_classes: ClassVar[list[Any]] = [  # type: ignore[misc]
         BearerAuthentication, TicketAuthentication, SessionAuthentication,
     ]  # fmt: skip
-    content_negotiation_class = _AsItComes
+    content_negotiation_class = AsItComes
 
     def grant(self, request: Request) -> Grant:
         shown = request.successful_authenticator

@@ -75,7 +75,7 @@ class Filter(Paged):
 
 class Change(Strict):
     priority = serializers.IntegerField(
-        required=False, min_value=-100, max_value=100, initial=10, help_text="the larger, the more urgent"
+        required=False, min_value=-1_000, max_value=1_000, initial=10, help_text="the larger, the more urgent"
     )
     team = Text(max_length=150, required=False, allow_null=True)
 

@@ -17,7 +17,7 @@ from fleet.api.endpoints import Given, endpoint
 from fleet.api.examples import file, words
 from fleet.api.paging import Paged, of, page
 from fleet.api.serializers import Strict
-from fleet.api.views import ApiView, actor
+from fleet.api.views import ApiView, AsItComes, actor
 from fleet.live.hub import hub
 from missions import operations, queries, reach, views
 from missions.api import shapes
@@ -89,6 +89,8 @@ class Logs(ApiView):
 
 
 class LogText(ApiView):
+    content_negotiation_class = AsItComes
+
     @endpoint(
         "sorties.read",
         query=TextQuery,
@@ -123,6 +125,8 @@ class Artifacts(ApiView):
 
 
 class ArtifactContent(ApiView):
+    content_negotiation_class = AsItComes
+
     @endpoint(
         "sorties.read", answer=file("# Report\n\nNothing to mend.\n"),
         told=[headers.IF_NONE_MATCH, headers.ETAG, headers.DISPOSITION, headers.LENGTH],

@@ -122,6 +122,13 @@ def test_what_one_has_is_not_sent_again_and_a_change_is_made_only_to_what_one_ha
     assert Event.objects.filter(kind="mission.changed").count() == 2
 
 
+@pytest.mark.parametrize("priority, status", [(-1_000, 200), (1_000, 200), (-1_001, 422), (1_001, 422)])
+def test_a_mission_takes_the_priorities_that_a_plan_takes(ann: api.Client, priority: int, status: int) -> None:
+    ref = ann.post("missions", {"plan": {**api.PLAN, "priority": 900}}).json()["id"]
+    assert ann.patch(f"missions/{ref}", {"priority": priority}, If_Match="*").status_code == status
+    assert ann.post("plans/check", {"plan": {**api.PLAN, "priority": priority}}).status_code == status
+
+
 # ── Bodies ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

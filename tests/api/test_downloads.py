@@ -1,0 +1,29 @@
+"""Files and logs come as what they are, whatever `Accept` asks for; what is refused is a problem all the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleet.access.models import Role
+from missions.models import Sortie
+from tests.support import api, web
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+ACCEPTED = ["text/plain", "text/*", "application/octet-stream", "image/png", "application/json", "*/*"]
+
+
+def test_downloads_answer_whatever_is_accepted_and_refuse_with_a_problem() -> None:
+    boss = api.person("boss", Role.ADMIN)
+    web.flown()
+    sortie = Sortie.objects.get(key="good")
+    made = web.artifact(sortie, path="report.txt", content=b"all is well")
+    for path, media_type, nothing in (
+        (f"sorties/{sortie.ref}/logs.txt", "text/plain; charset=utf-8", "sorties/srt_x/logs.txt"),
+        (f"artifacts/{made.ref}/content", "application/octet-stream", "artifacts/art_x/content"),
+    ):
+        for accept in ACCEPTED:
+            answer = boss.get(path, Accept=accept)
+            assert (answer.status_code, answer["Content-Type"]) == (200, media_type), accept
+            refused = boss.get(nothing, Accept=accept)
+            assert (refused.status_code, refused["Content-Type"]) == (422, "application/problem+json"), accept
+    assert boss.get("missions", Accept="text/plain").status_code == 406
