@@ -110,8 +110,8 @@ def verdicts(agents: list[Agent]) -> dict[UUID, str]:
     return verdicts
 
 
-def nodes() -> list[dict[str, Any]]:
-    """`[{name, up, cordoned, agents, places, …}]`"""
+def nodes(found: Iterable[Node] | None = None) -> list[dict[str, Any]]:
+    """`[{name, up, cordoned, agents, places, …}]`, of all unless told of which."""
     live = Counter(Agent.objects.filter(state__in=Agent.LIVE).values_list("node", flat=True))
     return [
         {
@@ -125,13 +125,13 @@ def nodes() -> list[dict[str, Any]]:
             "memory_bytes": node.memory_bytes,
             "memory_free_bytes": node.memory_free_bytes,
         }
-        for node in Node.objects.all()
+        for node in (Node.objects.all() if found is None else found)
     ]
 
 
-def types() -> list[dict[str, Any]]:
-    """`[{name, description, enabled, live, …}]`"""
-    counted = AgentType.objects.annotate(live=Count("agent", filter=Q(agent__state__in=Agent.LIVE)))
+def types(found: Iterable[AgentType] | None = None) -> list[dict[str, Any]]:
+    """`[{name, description, enabled, live, …}]`, of all unless told of which."""
+    live = Counter(Agent.objects.filter(state__in=Agent.LIVE).values_list("type", flat=True))
     return [
         {
             "name": one.name,
@@ -142,7 +142,7 @@ def types() -> list[dict[str, Any]]:
             "most_agents": one.most_agents,
             "concurrency": one.concurrency,
             "takes_prompt": one.takes_prompts,
-            "live": one.live,
+            "live": live[one.name],
         }
-        for one in counted.order_by("name")
+        for one in (AgentType.objects.all() if found is None else found)
     ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db.models import Model, QuerySet, UUIDField
+from django.db.models import CharField, Field, Model, QuerySet, UUIDField
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
@@ -31,8 +31,8 @@ class Paged(Strict):
 
 
 class _Pages(CursorPagination):
-    def __init__(self, ordering: str, limit: int, *, uuids: bool) -> None:
-        self.ordering, self.page_size, self._uuids = ordering, limit, uuids
+    def __init__(self, ordering: str, limit: int, *, by: Field[Any, Any]) -> None:
+        self.ordering, self.page_size, self._by = ordering, limit, by
 
     def get_page_size(self, request: Request) -> int:
         return self.page_size or USUAL
@@ -43,16 +43,21 @@ class _Pages(CursorPagination):
             if cursor is not None and not (cursor.position or cursor.offset or cursor.reverse):
                 raise ValueError("it says nothing, so it would begin anew, without end")
             if cursor is not None and cursor.position is not None:
-                position = str(cursor.position)
-                if self._uuids:
-                    UUID(position)
-                elif not (position.isascii() and position.isdigit() and len(position) < 19):
-                    raise ValueError(position)
+                self._check(str(cursor.position))
         except (NotFound, ValueError):
             raise errors.Invalid(
                 "This cursor is not one that was given out.", hint="Follow `next`, or begin without it."
             ) from None
         return cursor
+
+    def _check(self, position: str) -> None:
+        if isinstance(self._by, UUIDField):
+            UUID(position)
+        elif isinstance(self._by, CharField):
+            if not position.isprintable():
+                raise ValueError(position)
+        elif not (position.isascii() and position.isdigit() and len(position) < 19):
+            raise ValueError(position)
 
 
 def page(
@@ -63,8 +68,9 @@ def page(
     shape: Callable[[Sequence[M]], Sequence[Any]],
     ordering: str = "-id",
 ) -> Response:
-    """One page of rows, each as `shape` makes it of the page."""
-    pages = _Pages(ordering, asked.get("limit", USUAL), uuids=isinstance(rows.model._meta.pk, UUIDField))
+    """One page of rows, each as `shape` makes it of the page. No two rows have the same in the field that orders them."""
+    by: Any = rows.model._meta.get_field(ordering.removeprefix("-"))
+    pages = _Pages(ordering, asked.get("limit", USUAL), by=by)
     found = pages.paginate_queryset(rows, request) or []
     return pages.get_paginated_response(list(shape(found)))
 

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from agents import operations as agents
 from agents import queries as agent_queries
-from agents.models import Agent
+from agents.models import Agent, AgentType, Node
 from fleet import errors, ids
 from fleet.api.endpoints import Given, endpoint
 from fleet.api.paging import Paged, of, page
@@ -289,17 +289,17 @@ class AgentLogs(ApiView):
 
 
 class AgentTypes(ApiView):
-    @endpoint("agent-types.list", answer=TypeAnswer(many=True))
-    def get(self, request: Request) -> list[dict[str, Any]]:
+    @endpoint("agent-types.list", query=Paged, answer=of(TypeAnswer))
+    def get(self, request: Request, *, asked: Given) -> Response:
         """The agent types."""
-        return roster.types()
+        return page(request, AgentType.objects.all(), asked=asked, shape=roster.types, ordering="name")
 
 
 class Nodes(ApiView):
-    @endpoint("nodes.list", answer=NodeAnswer(many=True))
-    def get(self, request: Request) -> list[dict[str, Any]]:
+    @endpoint("nodes.list", query=Paged, answer=of(NodeAnswer))
+    def get(self, request: Request, *, asked: Given) -> Response:
         """The nodes."""
-        return roster.nodes()
+        return page(request, Node.objects.all(), asked=asked, shape=roster.nodes, ordering="name")
 
 
 def _find(ref: str) -> Agent:

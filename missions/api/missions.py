@@ -267,10 +267,11 @@ class Timeline(ApiView):
 
 
 class Artifacts(ApiView):
-    @endpoint("missions.read", answer=shapes.ArtifactAnswer(many=True))
-    def get(self, request: Request, ref: str) -> list[dict[str, Any]]:
+    @endpoint("missions.read", query=Paged, answer=of(shapes.ArtifactAnswer))
+    def get(self, request: Request, ref: str, *, asked: Given) -> Response:
         """The files that its accepted attempts gave out."""
-        return [queries.artifact(file) for file in queries.artifacts(reach.mission(actor(request), ref))[:1_000]]
+        found = queries.artifacts(reach.mission(actor(request), ref))
+        return page(request, found, asked=asked, shape=lambda files: [*map(queries.artifact, files)], ordering="id")
 
 
 def _summaries(missions: Sequence[Mission]) -> list[dict[str, Any]]:

@@ -117,11 +117,12 @@ class LogText(ApiView):
 
 
 class Artifacts(ApiView):
-    @endpoint("sorties.read", answer=shapes.ArtifactAnswer(many=True))
-    def get(self, request: Request, ref: str) -> list[dict[str, Any]]:
+    @endpoint("sorties.read", query=Paged, answer=of(shapes.ArtifactAnswer))
+    def get(self, request: Request, ref: str, *, asked: Given) -> Response:
         """The files that it gave out."""
         sortie = reach.sortie(actor(request), ref)
-        return [queries.artifact(file) for file in queries.artifacts(sortie.mission).filter(sortie=sortie)[:1_000]]
+        found = queries.artifacts(sortie.mission).filter(sortie=sortie)
+        return page(request, found, asked=asked, shape=lambda files: [*map(queries.artifact, files)], ordering="id")
 
 
 class ArtifactContent(ApiView):

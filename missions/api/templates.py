@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from rest_framework.request import Request
+from rest_framework.response import Response
 
 from fleet import errors
-from fleet.api.endpoints import endpoint
+from fleet.api.endpoints import Given, endpoint
+from fleet.api.paging import Paged, of, page
 from fleet.api.views import ApiView
 from missions.api import launching, shapes
 from missions.models import Template
 
 
 class Templates(ApiView):
-    @endpoint("templates.list", answer=shapes.TemplateAnswer(many=True))
-    def get(self, request: Request) -> list[dict[str, Any]]:
+    @endpoint("templates.list", query=Paged, answer=of(shapes.TemplateAnswer))
+    def get(self, request: Request, *, asked: Given) -> Response:
         """The templates, each with the inputs that it takes."""
-        return [_shape(one) for one in Template.objects.filter(enabled=True)]
+        found = Template.objects.filter(enabled=True)
+        return page(request, found, asked=asked, shape=lambda rows: [_shape(one) for one in rows], ordering="name")
 
 
 def _shape(template: Template) -> dict[str, Any]:

@@ -9,13 +9,13 @@ import jsonschema_rs
 import pytest
 from django.db import connection
 
-from agents.models import AgentType
+from agents.models import AgentType, Node
 from fleet import ids
 from fleet.access.models import Role
 from fleet.api.models import Answer
 from fleet.events.models import Event
-from missions.models import Mission, Template
-from tests.support import api, fleet
+from missions.models import Mission, Sortie, Template
+from tests.support import api, fleet, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -103,6 +103,34 @@ def test_a_cursor_of_another_list_is_refused(ann: api.Client) -> None:
     assert ann.get(f"events?cursor={cursors['events']}").status_code == 200
     assert ann.get(f"missions?cursor={cursors['events']}").json()["code"] == "invalid"
     assert ann.get(f"events?cursor={cursors['missions']}").json()["code"] == "invalid"
+
+
+def test_what_has_no_number_is_listed_by_pages_too() -> None:
+    boss = api.person("boss", Role.ADMIN)
+    for name in ("alpha", "beta", "gamma"):
+        Template.objects.create(name=name, text="{mission: x, sorties: {a: {agent: backend, run: ls}}}")
+        Node.objects.create(name=name, pid=1, start_time=0.0)
+    mission = web.flown()
+    sortie = Sortie.objects.get(mission=mission, key="good")
+    for path in ("one", "two", "three"):
+        web.artifact(sortie, path=path, content=b"x")
+    files = ["one", "two", "three"]
+    types = sorted(AgentType.objects.values_list("name", flat=True))
+    lists = {
+        "templates": ("name", ["alpha", "beta", "gamma"]), "nodes": ("name", ["alpha", "beta", "gamma"]),
+        "agent-types": ("name", types), f"missions/{mission.ref}/artifacts": ("path", files),
+        f"sorties/{sortie.ref}/artifacts": ("path", files),
+    }  # fmt: skip
+    for path, (name, expected) in lists.items():
+        seen, following = [], f"{path}?limit=2"
+        while following:
+            shown = boss.get(following).json()
+            assert shown.keys() == {"next", "previous", "results"}
+            assert len(shown["results"]) <= 2
+            seen += [one[name] for one in shown["results"]]
+            following = shown["next"]
+        assert seen == expected, path
+        assert boss.get(f"{path}?cursor=cD0AAA==").status_code == 422
 
 
 # ── ETag and If-Match ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -194,7 +222,7 @@ def test_who_has_no_plan_execute_launches_prompts_and_templates_only() -> None:
     )
     made = eve.post("missions", {"template": "greet", "params": {"who": "ann; id"}})
     assert (made.status_code, made.json()["inputs"]) == (201, {"who": "ann; id"})
-    assert [one["name"] for one in eve.get("templates").json()] == ["greet"]
+    assert [one["name"] for one in eve.get("templates").json()["results"]] == ["greet"]
     assert eve.post("missions", {"template": "other"}).status_code == 404
     assert eve.post("missions", {"plan": api.PLAN, "template": "greet"}).status_code == 422
 
