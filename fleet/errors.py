@@ -2,7 +2,8 @@
 
 Each kind carries the HTTP status and the exit code that the interfaces answer with (exit codes: docs/settings.md).
 Subclass a kind where a caller must tell one case from another; its docstring is the message where none is given.
-An error says what happened and where; `hint` says what to do next.
+An error says what happened and where; `hint` says what to do next, and `over_http` what a client of the API does, where that
+is something else.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ class FleetError(Exception):
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str | None = None, *, hint: str = "") -> None:
+    def __init__(self, message: str | None = None, *, hint: str = "", over_http: str = "") -> None:
         self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
         self.hint = hint
+        self.over_http = over_http or hint
         super().__init__(self.message)
 
     def __str__(self) -> str:

@@ -47,7 +47,9 @@ def find_sortie(mission: Mission, text: str) -> Sortie:
         found = there.filter(id=ids.decode(ids.SORTIE, text)).first()
     if found is None:
         raise errors.NotFound(
-            f"{mission.name} has no sortie {text!r}.", hint=f"See `manage.py fleet_mission show {mission.ref}`."
+            f"{mission.name} has no sortie {text!r}.",
+            hint=f"See `manage.py fleet_mission show {mission.ref}`.",
+            over_http=f"See GET /api/v1/missions/{mission.ref}/sorties.",
         )
     return found
 
@@ -189,7 +191,7 @@ def waits_for(
         case SortieState.READY:
             return f"Waits for its turn among the sorties of type {sortie.agent_type_id}, or for the control loop."
         case _ if sortie.agent_type_id not in staffed():
-            return f"Waits for an agent of type {sortie.agent_type_id}: none takes work (see fleet_agents health)."
+            return f"Waits for an agent of type {sortie.agent_type_id}: none takes work (see how its agents are)."
         case _:
             return f"Waits for a free agent of type {sortie.agent_type_id}."
 

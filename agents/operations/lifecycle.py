@@ -35,7 +35,11 @@ def register(
     NoLonger if its row has ended meanwhile; NotFound for an unknown type.
     """
     if not AgentType.objects.filter(name=agent_type).exists():
-        raise errors.NotFound(f"There is no agent type {agent_type!r}.", hint="See `manage.py fleet_agents types`.")
+        raise errors.NotFound(
+            f"There is no agent type {agent_type!r}.",
+            hint="See `manage.py fleet_agents types`.",
+            over_http="See GET /api/v1/agent-types.",
+        )
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("agents", "register"),

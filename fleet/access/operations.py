@@ -176,7 +176,11 @@ def key_of(text: str) -> Key:
     prefix = "_".join(text.split("_", 2)[:2])
     found = next(iter(Key.objects.raw(statements.read("fleet", "key_of"), {"prefix": prefix[:12]})), None)
     if found is None or not hmac.compare_digest(found.digest, _digest(text)):
-        raise tokens.NotSignedIn("There is no such key.", hint="Make one: manage.py fleet_key create.")
+        raise tokens.NotSignedIn(
+            "There is no such key.",
+            hint="Make one: manage.py fleet_key create.",
+            over_http="See that it is whole, or make one: POST /api/v1/keys.",
+        )
     now = timezone.now()
     if found.revoked_at is not None or (found.expires_at is not None and found.expires_at <= now):
         raise tokens.NotSignedIn(f"Key {found.prefix} {'was revoked' if found.revoked_at else 'has expired'}.")

@@ -8,6 +8,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from fleet.access.actor import Actor
+from fleet.access.rules import RULES
 
 
 class Nobody(BasePermission):
@@ -28,5 +29,15 @@ class Ruled(BasePermission):
         declared = view.declared(request.method)
         if declared is None:  # answered 405
             return True
-        self.message = f"As {request.auth.name} ({request.auth.role}) you may not do this ({declared.action})."
+        self.message = _why(request.auth, declared.action)
         return request.auth.may(declared.action)
+
+
+def _why(who: Actor, action: str) -> str:
+    """Why somebody may not, if they may not."""
+    rule = RULES.get(action)
+    if rule and rule.scope and who.role in rule.roles and who.scopes is not None and rule.scope not in who.scopes:
+        return (
+            f"This key lacks the scope `{rule.scope}` ({action}). Use one that has it, or make one: POST /api/v1/keys."
+        )
+    return f"As {who.name} ({who.role}) you may not do this ({action})."

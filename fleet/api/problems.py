@@ -23,6 +23,7 @@ from fleet.access import caller
 from fleet.management import operator
 
 MOST = 50  # faults in one answer
+RETRY_S = 5  # until what does not answer is asked again
 
 
 def handle(fault: Exception, context: dict[str, Any]) -> Response | None:
@@ -31,8 +32,8 @@ def handle(fault: Exception, context: dict[str, Any]) -> Response | None:
     if isinstance(fault, OperationalError | InterfaceError):
         fault = operator.without_postgres(fault)
     if isinstance(fault, errors.FleetError):
-        response = Response(status=fault.status, headers=_authenticate(fault, context))
-        code, detail = fault.code, str(fault)
+        response = Response(status=fault.status, headers={**_authenticate(fault, context), **_later(fault)})
+        code, detail = fault.code, f"{fault.message} {fault.over_http}".strip()
         faults = [one.as_problem() for one in getattr(fault, "faults", ())][:MOST]
     elif isinstance(fault, exceptions.ValidationError):
         response = Response(status=errors.Invalid.status)
@@ -74,6 +75,10 @@ def _authenticate(fault: errors.FleetError, context: dict[str, Any]) -> dict[str
     if fault.status != HTTPStatus.UNAUTHORIZED or view is None:
         return {}
     return {"WWW-Authenticate": view.get_authenticate_header(context["request"]) or "Bearer"}
+
+
+def _later(fault: errors.FleetError) -> dict[str, str]:
+    return {"Retry-After": str(RETRY_S)} if fault.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
 
 
 def _faults(details: Any, pointer: str) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,11 @@ from fleet.console import repeating
 def without_postgres(fault: Error) -> errors.Unavailable:
     """What to say of a database that cannot be asked."""
     why = (str(fault).strip().splitlines() or ["it closed the connection"])[0].rstrip(".")
-    return errors.Unavailable(f"Postgres does not answer ({why}).", hint="Start the fleet: manage.py fleet_up")
+    return errors.Unavailable(
+        f"Postgres does not answer ({why}).",
+        hint="Start the fleet: manage.py fleet_up",
+        over_http="Try again in a moment; if that does not help, tell who runs the fleet.",
+    )
 
 
 def _somebody() -> str:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.models import Group
+from rest_framework.exceptions import ValidationError
 
 from fleet import errors
 from fleet.access.actor import Actor
 from fleet.access.models import Role
 from missions import operations, plan, surroundings
 from missions.models import Mission, Template
-from missions.plan import Plan
+from missions.plan import Plan, PlanError
 
 WAYS = ("plan", "template", "objective")
 
@@ -32,26 +33,62 @@ def launch(*, who: Actor, given: Mapping[str, Any]) -> Mission:
             found = Template.objects.filter(name=given["template"], enabled=True).first()
             if found is None:
                 raise errors.NotFound(f"There is no template {given['template']!r}.", hint="See GET /api/v1/templates.")
-            loaded, text = read(found.text)
+            loaded, text = _offered(found)
             folder, template = found.folder, found.name
         case _:
             if not given.get("agent"):
                 raise errors.Invalid(
                     "An objective needs an `agent`: the type that takes it.", hint="See /api/v1/agent-types."
                 )
-            loaded, text = operations.task(agent_type=given["agent"], task=given["objective"])
+            loaded, text = _task(given["agent"], given["objective"])
             params = {**params, "task": given["objective"]}
-    return operations.launch(
-        plan=loaded,
-        text=text,
-        params=params,
-        folder=folder,
-        by=who.user,
-        team=team_given,
-        executes=who.executes,
-        template=template,
-        start=given["start"],
-    )
+    try:
+        return operations.launch(
+            plan=loaded,
+            text=text,
+            params=params,
+            folder=folder,
+            by=who.user,
+            team=team_given,
+            executes=who.executes,
+            template=template,
+            start=given["start"],
+        )
+    except PlanError as wrong:
+        raise ValidationError(_of_params(wrong, loaded, params)) from None
+
+
+def _offered(template: Template) -> tuple[Plan, str]:
+    """The plan of a template, which was good when it was saved: a type that it names may be gone since."""
+    try:
+        return read(template.text)
+    except PlanError as wrong:
+        said = f"{template.name} cannot be launched any more: {wrong.faults[0]} Tell who runs the fleet."
+        raise ValidationError({"template": [said]}) from None
+
+
+def _task(agent_type: str, task: str) -> tuple[Plan, str]:
+    """The plan of a task in words. What is wrong with it is wrong with what the client sent, which is no plan."""
+    try:
+        return operations.task(agent_type=agent_type, task=task)
+    except PlanError as wrong:
+        told: dict[str, list[str]] = {}
+        for fault in wrong.faults:
+            fix = "See `takes_prompt` in GET /api/v1/agent-types." if fault.where.endswith(".prompt") else fault.fix
+            field = "agent" if fault.where.startswith("sorties") else "objective"
+            told.setdefault(field, []).append(f"{fault.fault} {fix}".strip())
+        raise ValidationError(told) from None
+
+
+def _of_params(wrong: PlanError, read: Plan, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The faults of a plan's inputs, as those of `params`."""
+    told: dict[str, Any] = {}
+    for fault in wrong.faults:
+        name = fault.where.removeprefix("inputs.")
+        missing = name in read.inputs and name not in given
+        fix = f"Give it in `params`. {read.inputs[name].description}" if missing else fault.fix
+        told.setdefault(name or "non_field_errors", []).append(f"{fault.fault} {fix}".strip())
+    return {"params": told}
 
 
 def read(given: Any) -> tuple[Plan, str]:

@@ -64,7 +64,9 @@ def register(*, agent_type: str, concurrency: int = 1, by: User | None = None) -
     """
     if AgentType.objects.filter(name=agent_type, enabled=False).exists():
         raise errors.Conflict(
-            f"Agent type {agent_type} is disabled.", hint="Enable it in the admin, under Agent types."
+            f"Agent type {agent_type} is disabled.",
+            hint="Enable it in the admin, under Agent types.",
+            over_http="Ask an administrator to enable it.",
         )
     agent = ids.new()
     agents.register(

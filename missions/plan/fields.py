@@ -199,7 +199,7 @@ def check_work(
         faults.add((*path, "call"), f"There is no registered callable {quoted(sortie['call'])}.", fix)
     facts = surroundings.types.get(agent) if agent and surroundings.types else None
     if kind == "prompt" and facts and not facts.takes_prompt:
-        fix = "Set its prompt command (an argv) in the admin under Agent types, or use run."
+        fix = "Use run, or have an administrator set its prompt command (an argv) in the admin under Agent types."
         faults.add((*path, "prompt"), f"The agent type {quoted(agent)} has no command that takes a prompt.", fix)
     if sum(key in sortie or key in unreadable for key in WORK) > 1 or (kind is None and unreadable & WORK):
         return kind or driver or "command"  # nobody can say what `driver` and `with` belong to

@@ -80,7 +80,7 @@ def bind(*, plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
     for name in given:
         if name not in plan.inputs:
             fix = faults.suggestion(str(name), plan.inputs) or "This plan declares no inputs."
-            faults.add(("inputs",), f"{quoted(name)} is not an input of this plan.", fix)
+            faults.add(("inputs", str(name)), f"{quoted(name)} is not an input of this plan.", fix)
     values: dict[str, Json] = {}
     for name, spec in plan.inputs.items():
         path = ("inputs", name)

@@ -102,7 +102,7 @@ def test_what_waits_says_for_what() -> None:
     mission = fleet.launch({"first": {}, "then": {"needs": ["first"]}})
     boss = web.superuser()
     page = boss.get(address("missions_sortie")).content.decode()
-    assert "Waits for an agent of type backend: none takes work (see fleet_agents health)." in page
+    assert "Waits for an agent of type backend: none takes work (see how its agents are)." in page
     outside.register(agent_type="backend")
     page = boss.get(address("missions_sortie")).content.decode()
     assert "Waits for a free agent of type backend." in page
@@ -147,7 +147,7 @@ def test_long_sentences_of_the_list_of_sorties_are_broken_and_come_behind_the_mi
     page = web.superuser().get(address("missions_sortie")).content.decode()
     sentence, name = (
         re.search(rf'<div style="max-width: 18rem; white-space: normal[^>]*>(<a [^>]*>)?{re.escape(words)}<', page)
-        for words in ("Waits for an agent of type backend: none takes work (see fleet_agents health).", mission.name)
+        for words in ("Waits for an agent of type backend: none takes work (see how its agents are).", mission.name)
     )
     assert sentence
     assert name

@@ -1,0 +1,89 @@
+"""What is wrong is told by the name that the client gave it, with what a client of the API can do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from agents.models import AgentType
+from fleet import errors
+from fleet.access.models import Role
+from fleet.api import problems
+from missions.models import Template
+from missions.operations import outside
+from tests.support import api
+
+pytestmark = pytest.mark.django_db
+GREET = {
+    "mission": "Greet",
+    "inputs": {"who": {"required": True, "description": "Whom to greet."}, "times": {"type": "integer"}},
+    "sorties": {"a": {"agent": "backend", "run": ["echo", "{{ inputs.who }}"]}},
+}
+
+
+@pytest.fixture
+def ann() -> api.Client:
+    return api.person("ann", executes=True)
+
+
+def faults(answer: Any) -> dict[str, str]:
+    told = answer.json()
+    assert (answer.status_code, told["code"]) == (422, "invalid"), told
+    assert not any("line" in one for one in told["errors"])
+    return {one["pointer"]: one["detail"] for one in told["errors"]}
+
+
+def test_params_are_told_of_as_params(ann: api.Client) -> None:
+    told = faults(ann.post("missions", {"plan": GREET, "params": {"times": "many", "whom": "x"}}))
+    assert told.keys() == {"/params/who", "/params/times", "/params/whom"}
+    assert told["/params/who"].endswith("Give it in `params`. Whom to greet.")
+    assert "--param" not in str(told)
+
+
+def test_the_agent_of_an_objective_is_told_of_as_the_agent(ann: api.Client) -> None:
+    told = faults(ann.post("missions", {"objective": "Mend it.", "agent": "backends"}))
+    assert told.keys() == {"/agent"}
+    assert 'Did you mean "backend"?' in told["/agent"]
+    AgentType.objects.filter(name="backend").update(prompt_argv=[])
+    told = faults(ann.post("missions", {"objective": "Mend it.", "agent": "backend"}))
+    assert told.keys() == {"/agent"}
+    assert told["/agent"].endswith("See `takes_prompt` in GET /api/v1/agent-types.")
+
+
+def test_a_template_that_is_broken_is_told_of_as_the_template(ann: api.Client) -> None:
+    Template.objects.create(name="old", text="{mission: x, sorties: {a: {agent: gone, run: ls}}}")
+    told = faults(ann.post("missions", {"template": "old"}))
+    assert told.keys() == {"/template"}
+    assert "gone" in told["/template"]
+
+
+def test_hints_are_for_clients_and_not_for_who_types_commands(ann: api.Client) -> None:
+    ref = ann.post("missions", {"plan": api.PLAN}).json()["id"]
+    machine = api.machine(ann.user, "read")
+    fly = api.person("fly", Role.AGENT)
+    AgentType.objects.filter(name="testing").update(enabled=False)
+    for answer, status, says in (
+        (ann.get(f"missions/{ref}/sorties?after=nothing"), 404, f"See GET /api/v1/missions/{ref}/sorties."),
+        (api.Client("flk_00000000_nothing").get("me"), 401, "POST /api/v1/keys"),
+        (machine.post("missions", {"plan": api.PLAN}), 403, "This key lacks the scope `launch` (missions.create)."),
+        (fly.post("agents", {"type": "nothing"}), 404, "See GET /api/v1/agent-types."),
+        (fly.post("agents", {"type": "testing"}), 409, "Ask an administrator to enable it."),
+    ):
+        assert (answer.status_code, says in answer.json()["detail"]) == (status, True), answer.json()
+        assert "manage.py" not in answer.json()["detail"]
+
+
+def test_what_a_command_says_stays_for_who_types_it() -> None:
+    AgentType.objects.filter(name="testing").update(enabled=False)
+    with pytest.raises(errors.Conflict, match="Enable it in the admin"):
+        outside.register(agent_type="testing")
+
+
+def test_a_client_is_told_to_come_again_where_the_database_does_not_answer() -> None:
+    answer = problems.handle(OperationalError("the connection is closed"), {})
+    assert answer is not None
+    assert (answer.status_code, int(answer.headers["Retry-After"]) > 0) == (503, True)
+    assert "Try again" in answer.data["detail"]
+    assert "manage.py" not in answer.data["detail"]
