@@ -31,7 +31,7 @@ log = logging.getLogger("fleet.live")
 PROTOCOL, TICKET = "fleet.v1", "fleet.ticket."  # of Sec-WebSocket-Protocol
 CODES = {401: 4401, 403: 4403, 404: 4404, 422: 4422, 429: 4429}  # of HTTP, and what we close with
 TICKET_S = 5.0  # in which it must be said
-NOT_NOW, BAD_MESSAGE, TOO_SLOW, LONGEST_WHY = 1013, 4400, 4408, 120
+NOT_NOW, BAD_MESSAGE, TOO_SLOW, LONGEST_WHY = 1013, 4400, 4408, 123  # bytes (RFC 6455)
 _OF_THE_HANDSHAKE = (
     b"sec-websocket-",
     b"upgrade",
@@ -66,12 +66,12 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
         spoken = self.scope.get("subprotocols", ())
         shown = _ticket(spoken)
         awaited = PROTOCOL in spoken and not shown and b"authorization" not in headers
-        status, opened = await self._open(cookies=own, ticket=shown)
+        opened = await self._open(cookies=own, ticket=shown)
         await self.accept(PROTOCOL if PROTOCOL in spoken else None)
-        if status == HTTPStatus.UNAUTHORIZED and awaited:
+        if isinstance(opened, End) and opened.code == CODES[HTTPStatus.UNAUTHORIZED] and awaited:
             self._awaiting = asyncio.create_task(self._await_ticket())
         else:
-            await self._begin(status, opened)
+            await self._begin(opened)
 
     async def disconnect(self, code: int) -> None:
         for task in (self._awaiting, self._telling):
@@ -101,9 +101,9 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
         else:
             self._listener.rewind(last)
 
-    async def _begin(self, status: int, opened: Listener | None) -> None:
-        if opened is None:
-            await self.close(CODES.get(status, NOT_NOW), f"HTTP {status}")
+    async def _begin(self, opened: Listener | End) -> None:
+        if isinstance(opened, End):
+            await self._end(opened)
             return
         self._listener = opened
         self._telling = asyncio.create_task(self._tell(opened))
@@ -117,16 +117,17 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
         try:
             match json.loads(text):
                 case {"ticket": str(shown), **more} if shown and not more:
-                    await self._begin(*await self._open(cookies=False, ticket=shown))
+                    await self._begin(await self._open(cookies=False, ticket=shown))
                 case _:
                     raise ValueError
         except (ValueError, RecursionError):
             await self.close(BAD_MESSAGE, 'Say {"ticket": "…"} first.')
 
-    async def _open(self, *, cookies: bool, ticket: str) -> tuple[int, Listener | None]:
+    async def _open(self, *, cookies: bool, ticket: str) -> Listener | End:
         """What the view answers."""
         asked = dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        if "cursor" in asked:
+        with_cursor = "cursor" in asked
+        if with_cursor:
             asked["last_event_id"] = asked.pop("cursor")
         kept = [
             (name, value) for name, value in self.scope["headers"]
@@ -141,7 +142,7 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
         }  # fmt: skip
         if ticket:
             scope[tickets.SHOWN] = ticket
-        status, sent = 500, False
+        status, said, sent = 500, b"", False
 
         async def receive() -> Any:
             nonlocal sent
@@ -151,11 +152,15 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
             return {"type": "http.request", "body": b"", "more_body": False}
 
         async def send(message: Any) -> None:
-            nonlocal status
+            nonlocal status, said
             status = message.get("status", status)
+            said += message.get("body", b"")
 
         await self._door(scope, receive, send)
-        return status, scope.get(OPENED) if status == 200 else None
+        return scope[OPENED] if status == 200 and OPENED in scope else _refusal(status, said, with_cursor=with_cursor)
+
+    async def _end(self, end: End) -> None:
+        await self.close(end.code, end.why.encode()[:LONGEST_WHY].decode(errors="ignore"))
 
     async def _tell(self, listener: Listener) -> None:
         try:
@@ -170,7 +175,18 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
             listener.end(End(TOO_SLOW, "Too slow; come again with your last cursor."))
         end = listener.ended or End(NOT_NOW, "")
         async with asyncio.timeout(SLOW_S):
-            await self.close(end.code, end.why[:LONGEST_WHY])
+            await self._end(end)
+
+
+def _refusal(status: int, said: bytes, *, with_cursor: bool) -> End:
+    """Why the view lets nobody listen. Without a cursor it is the address that cannot be right: to come again is of no use."""
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY and not with_cursor:
+        status = HTTPStatus.NOT_FOUND
+    try:
+        why = str(json.loads(said)["detail"])
+    except (ValueError, KeyError, TypeError):
+        why = "This cannot be followed now; come again later."
+    return End(CODES.get(status, NOT_NOW), why)
 
 
 def _written(told: Told) -> str:

@@ -59,14 +59,18 @@ def heard(line: ClientConnection) -> dict[str, Any]:
             return said
 
 
-def code(line: ClientConnection, *, within_s: float = 60) -> int:
-    """With which the server closes it."""
+def ended(line: ClientConnection, *, within_s: float = 60) -> tuple[int, str]:
+    """With which code and why the server closes it."""
     with line:
         try:
             while True:
                 line.recv(timeout=within_s)
         except ConnectionClosed as closed:
-            return closed.rcvd.code if closed.rcvd else 1006
+            return (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "")
+
+
+def code(line: ClientConnection, *, within_s: float = 60) -> int:
+    return ended(line, within_s=within_s)[0]
 
 
 def ticket(client: api.Client, path: str) -> str:
@@ -122,6 +126,24 @@ def test_who_may_not_is_told_by_the_code(web: Web) -> None:
         with pytest.raises(InvalidStatus) as refused:
             opened(web, absent, **bearer(ann))
         assert refused.value.response.status_code == 403
+
+
+def test_why_it_is_closed_is_said_in_a_sentence(web: Web) -> None:
+    ann = api.person("ann")
+    gone = "/ws/v1/missions/msn_" + "0" * 26
+    assert ended(opened(web, gone, **bearer(ann))) == (4404, f"There is no mission msn_{'0' * 26}.")
+    assert ended(opened(web, f"{ALL}?cursor=x", **bearer(ann))) == (
+        4422, "This cursor is not one that was given out. Begin without it.",
+    )  # fmt: skip
+    status, why = ended(opened(web, ALL, Authorization="Bearer flk_00000000_nothing"))
+    assert (status, why.startswith("There is no such key.")) == (4401, True)
+
+
+def test_an_address_that_cannot_be_right_is_not_taken_for_a_cursor_to_come_back_without(web: Web) -> None:
+    ann = api.person("ann")
+    status, why = ended(opened(web, "/ws/v1/missions/xx", **bearer(ann)))
+    assert (status, why) == (4404, "'xx' is not an id of this kind. One looks like msn_01j….")
+    assert code(opened(web, f"{ALL}?other=1", **bearer(ann))) == 4404
 
 
 def test_no_more_than_a_quarter_of_the_places_is_one_users(web: Web) -> None:
