@@ -116,8 +116,8 @@ class ReportProgress(ApiView):
 class CompleteSortie(ApiView):
     @endpoint("sorties.fly", body=Complete, answer=shapes.StateAnswer)
     def post(self, request: Request, ref: str, *, given: Given) -> dict[str, Any]:
-        """The work succeeded. Saying it twice is answered as the first time. 409 where an agent of the fleet flies it, which
-        ends it when its process ends."""
+        """The work succeeded. Saying it twice is answered as the first time, but with another result 409. So it is where an
+        agent of the fleet flies it, which ends it when its process ends."""
         who = actor(request)
         if any(set(one) - _HARMLESS for one in given["sorties"] if isinstance(one, dict)) and not who.executes:
             raise errors.Forbidden(

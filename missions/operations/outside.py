@@ -19,7 +19,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import F, JSONField, Value
 
 from agents import operations as agents
 from agents.drivers.base import Evidence
@@ -179,12 +179,10 @@ def complete(
     """The work succeeded. Where the plan names a `verify`, `verified` is the exit code with which it ended there, and
     has the last word. Answers with the sortie's state: succeeded, waiting for a next try, or failed.
 
-    Saying it twice is answered as the first time. StaleLease where the lease is lost; Invalid for a result that is no
-    JSON or too large; PlanError for sorties that may not be added.
+    Saying it twice is answered as the first time; with another result it is a Conflict. StaleLease where the lease is lost;
+    Invalid for a result that is no JSON or too large; PlanError for sorties that may not be added.
     """
     held = _to_end(token, "succeeded")
-    if held.said is not None:
-        return held.said
     try:
         text = json.dumps(result, allow_nan=False)
     except (TypeError, ValueError) as fault:
@@ -196,6 +194,9 @@ def complete(
             f"The result has {len(text):,} bytes; {settings.FLEET_RESULT_BYTES:,} are kept.",
             hint="Give out a file instead.",
         )
+    if held.said is not None:
+        _ask_for_same(held.claim, result)
+        return held.said
     if not all(isinstance(one, Mapping) for one in added):
         raise errors.Invalid("A sortie to be added is no object.", hint="Send them as FLEET_SORTIES has them.")
     evidence = Evidence(finished=True, ok=True, result=result, added=tuple(dict(one) for one in added))
@@ -209,6 +210,17 @@ def complete(
         )
     more = flight.added_by(claim=held.claim, evidence=evidence) if evidence.ok else ()
     return _settle(held, verdict.judge(claim=held.claim, spec=held.spec, evidence=evidence, added=more))
+
+
+def _ask_for_same(claim: Claim, result: Any) -> None:
+    """Conflict where this attempt was accepted with another result. Postgres compares, which has its own numbers."""
+    accepted = Attempt.objects.filter(sortie=claim.id, number=claim.attempt)
+    same = accepted.filter(result=Value(result, JSONField()))
+    if not same.exists():
+        raise errors.Conflict(
+            f"{claim.key} has succeeded already, with another result, which stays.",
+            hint="Say no more of it: it has ended.",
+        )
 
 
 def fail(*, token: str, error: str, retry: bool = True) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -118,6 +119,16 @@ def test_saying_an_outcome_twice_is_answered_as_the_first_time(agent: UUID) -> N
     with pytest.raises(StaleLease):
         outside.fail(token=one.token, error="or rather not")
     ledger.check(mission.id)
+
+
+@pytest.mark.parametrize("result", [None, 1, 1e300, 0.1, "x", [], {"b": [1, None], "a": "é"}])
+def test_success_with_another_result_is_no_repetition(agent: UUID, result: Any) -> None:
+    fleet.launch({"one": {}})
+    token = claimed(agent).token
+    assert [outside.complete(token=token, result=result) for _ in range(2)] == ["succeeded", "succeeded"]
+    with pytest.raises(errors.Conflict, match="another result, which stays"):
+        outside.complete(token=token, result={"other": 1})
+    assert Attempt.objects.get().result != {"other": 1}
 
 
 def test_what_it_reports_is_shown(agent: UUID) -> None:
