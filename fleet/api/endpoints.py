@@ -142,14 +142,18 @@ def valid(serializer: type[Strict], data: Any) -> Given:
 
 
 def query_of(serializer: type[Strict], request: Request) -> dict[str, Any]:
-    """Those of a query: as lists for fields that take several, else as texts; one that is repeated is no text."""
-    several = _several(serializer)
-    given = request.query_params.lists()
-    return {name: values if name in several or len(values) > 1 else values[0] for name, values in given}
+    """Those of a query: as lists for fields that take several, else as texts; ValidationError for others that are
+    repeated."""
+    takes_several = _fields(serializer)
+    given = dict(request.query_params.lists())
+    repeated = [name for name, values in given.items() if len(values) > 1 and takes_several.get(name) is False]
+    if repeated:
+        raise serializers.ValidationError({name: ["Give it once."] for name in repeated}, code="repeated")
+    return {name: values if takes_several.get(name) else values[0] for name, values in given.items()}
 
 
 @functools.cache
-def _several(serializer: type[Strict]) -> frozenset[str]:
-    """The names of the fields that take several values."""
+def _fields(serializer: type[Strict]) -> Mapping[str, bool]:
+    """The names of the fields, and whether each takes several values."""
     listed = serializers.MultipleChoiceField | serializers.ListField
-    return frozenset(name for name, field in serializer().fields.items() if isinstance(field, listed))
+    return {name: isinstance(field, listed) for name, field in serializer().fields.items()}

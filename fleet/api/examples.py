@@ -26,7 +26,11 @@ _INVALID = "priority: A valid integer is required."
 _PROBLEMS = (
     (400, "parse_error", "The body is not JSON: Expecting value: line 1 column 1 (char 0)."),
     (400, "bad_request", "This request cannot be right; see its Host, its path and its parameters."),
-    (401, "not_authenticated", "Authentication credentials were not provided."),
+    (
+        401,
+        "not_authenticated",
+        "Nobody is signed in. Send `Authorization: Bearer …` with a token of POST /api/v1/auth/token, or a machine key.",
+    ),
     (
         403,
         "forbidden",
@@ -34,13 +38,17 @@ _PROBLEMS = (
     ),
     (403, "permission_denied", "As user:ann (user) you may not do this (audit.list)."),
     (404, "not_found", f"There is no mission {ids.encode(ids.MISSION, ids.EXAMPLE)}."),
-    (405, "method_not_allowed", 'Method "PUT" not allowed.'),
-    (406, "not_acceptable", "Could not satisfy the request Accept header."),
+    (405, "method_not_allowed", "PUT is not taken here. Use GET or POST."),
+    (406, "not_acceptable", "The answer is JSON, which `Accept` does not take. Send `Accept: application/json`."),
     (408, "too_slow", "The body did not arrive within 30 s."),
     (409, "conflict", "The mission has succeeded; it cannot be cancelled."),
     (412, "changed", "It has changed since it was read. Read it again, and decide anew."),
     (413, "too_large", "The body is larger than 11,000,000 bytes."),
-    (415, "unsupported_media_type", 'Unsupported media type "text/plain" in request.'),
+    (
+        415,
+        "unsupported_media_type",
+        'Unsupported media type "text/plain" in request. Send JSON, and `Content-Type: application/json`.',
+    ),
     (422, "invalid", _INVALID),
     (422, "invalid_plan", "The plan has a fault."),
     (428, "if_match_required", "A change needs the If-Match header. Send the ETag of the last GET."),
@@ -52,7 +60,11 @@ _PROBLEMS = (
         "10 sign-ins under this name failed from your address, so none is taken from there for 15 minutes.",
     ),
     (500, "internal", "Something went wrong here. The log of the web process says what."),
-    (503, "unavailable", "Postgres does not answer."),
+    (
+        503,
+        "unavailable",
+        "Postgres does not answer. Try again in a moment; if that does not help, tell who runs the fleet.",
+    ),
     (503, "busy", "Too many requests are waiting here."),
 )
 _FAULTS: Mapping[str, Any] = {

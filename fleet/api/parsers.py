@@ -9,6 +9,8 @@ from typing import IO, Any
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
+MOST_DIGITS = 4_300  # which Python reads and writes
+
 
 class JsonParser(BaseParser):
     """Strict JSON (RFC 8259): no NaN, UTF-8 and nothing else, no name twice in an object."""
@@ -20,7 +22,7 @@ class JsonParser(BaseParser):
     ) -> Any:
         try:
             text = stream.read().decode("utf-8-sig")
-            return json.loads(text, parse_constant=_refuse, object_pairs_hook=_object)
+            return json.loads(text, parse_int=_integer, parse_constant=_refuse, object_pairs_hook=_object)
         except (ValueError, RecursionError) as fault:
             said = "it is nested too deep" if isinstance(fault, RecursionError) else fault
             raise ParseError(f"The body is not JSON: {said}.") from None
@@ -35,6 +37,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise ValueError(f"{name[:100]!r} is given twice in one object")
             seen.add(name)
     return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits.removeprefix("-")) > MOST_DIGITS:
+        raise ValueError(f"a number has more than {MOST_DIGITS:,} digits")
+    return int(digits)
 
 
 def _refuse(constant: str) -> Any:

@@ -45,7 +45,7 @@ def handle(fault: Exception, context: dict[str, Any]) -> Response | None:
         if told is None:
             return None
         response = told
-        code, detail = _told(fault)
+        code, detail = _told(fault, context)
     response.data = body(status=response.status_code, code=code, detail=detail, faults=faults)
     response.content_type = "application/problem+json"
     return response
@@ -94,13 +94,32 @@ def _faults(details: Any, pointer: str) -> Iterator[dict[str, Any]]:
             yield from _faults(inner, pointer if single else f"{pointer}/{number}")
 
 
-def _told(fault: Exception) -> tuple[str, str]:
+def _told(fault: Exception, context: dict[str, Any]) -> tuple[str, str]:
     if isinstance(fault, exceptions.APIException):
         code = fault.get_codes()
-        return (code if isinstance(code, str) else fault.default_code), _text(fault.detail)
+        said = _advice(fault, context) or _text(fault.detail)
+        return (code if isinstance(code, str) else fault.default_code), said
     if isinstance(fault, Http404):
         return "not_found", str(fault)
     return "forbidden", str(fault)  # PermissionDenied: DRF's handler knows no other
+
+
+def _advice(fault: exceptions.APIException, context: dict[str, Any]) -> str:
+    """What the framework's own refusals come to, and what to do next."""
+    match fault:
+        case exceptions.NotAuthenticated():
+            return (
+                "Nobody is signed in. Send `Authorization: Bearer …` with a token of POST /api/v1/auth/token, "
+                "or a machine key."
+            )
+        case exceptions.NotAcceptable():
+            return "The answer is JSON, which `Accept` does not take. Send `Accept: application/json`."
+        case exceptions.UnsupportedMediaType():
+            return f"{_text(fault.detail)} Send JSON, and `Content-Type: application/json`."
+        case exceptions.MethodNotAllowed() if methods := context["view"].allowed_methods:
+            known = " or ".join(name for name in methods if name != "HEAD")
+            return f"{context['request'].method} is not taken here. Use {known}."
+    return ""
 
 
 def _text(detail: Any) -> str:

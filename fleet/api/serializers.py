@@ -21,7 +21,16 @@ _NUL = re.compile(
 
 
 class Strict(serializers.Serializer[Any]):
-    """Knows its fields, and refuses others by name."""
+    """Knows its fields, and refuses others by name; where one has choices, says which."""
+
+    def get_fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = super().get_fields()
+        for field in fields.values():
+            one = getattr(field, "child", field)
+            if isinstance(one, serializers.ChoiceField):
+                known = ", ".join(map(str, one.choices))
+                one.error_messages["invalid_choice"] = f'"{{input}}" is not a valid choice. Choose from: {known}.'
+        return fields
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):

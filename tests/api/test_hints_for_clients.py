@@ -87,3 +87,39 @@ def test_a_client_is_told_to_come_again_where_the_database_does_not_answer() -> 
     assert (answer.status_code, int(answer.headers["Retry-After"]) > 0) == (503, True)
     assert "Try again" in answer.data["detail"]
     assert "manage.py" not in answer.data["detail"]
+
+
+def test_the_frameworks_own_refusals_say_what_to_do_next(ann: api.Client) -> None:
+    form = ann._client.post(
+        "/api/v1/missions", "plan=x", content_type="text/plain", headers={"Authorization": f"Bearer {ann.bearer}"}
+    )
+    for answer, status, says in (
+        (api.anybody().get("me"), 401, "POST /api/v1/auth/token"),
+        (ann.send("PUT", "missions"), 405, "PUT is not taken here. Use GET or POST."),
+        (ann.get("missions", Accept="image/png"), 406, "Send `Accept: application/json`."),
+        (form, 415, "Send JSON, and `Content-Type: application/json`."),
+    ):
+        assert (answer.status_code, says in answer.json()["detail"]) == (status, True), answer.json()
+
+
+def test_a_parameter_that_is_repeated_is_to_be_given_once(ann: api.Client) -> None:
+    assert faults(ann.get("missions?limit=1&limit=2")) == {"/limit": "Give it once."}
+    assert ann.get("missions?state=failed&state=running").status_code == 200
+
+
+def test_a_choice_that_is_none_is_told_with_those_that_are(ann: api.Client) -> None:
+    for answer, pointer, choices in (
+        (ann.get("missions?ordering=name"), "/ordering", "id, -id."),
+        (ann.get("missions?state=flying"), "/state", "planning, planned, running"),
+        (ann.post("keys", {"name": "one", "scopes": ["all"]}), "/scopes/0", "read, launch, operate, fly, manage."),
+    ):
+        assert f"Choose from: {choices}" in faults(answer)[pointer]
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "-" + "9" * 5_000])
+def test_a_number_that_nobody_writes_is_refused_in_words_for_the_client(ann: api.Client, number: str) -> None:
+    answer = ann.post("missions", f'{{"params": {{"n": {number}}}}}'.encode())
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "The body is not JSON: a number has more than 4,300 digits."
+    for text in (f"mission: x\npriority: {number}\nsorties: {{}}", f'{{"mission": "x", "priority": {number}}}'):
+        assert "set_int_max" not in ann.post("plans/check", {"plan": text}).content.decode()
