@@ -267,7 +267,8 @@ class SystemHealth(ApiView):
     @endpoint("agents.list", answer=SystemHealthAnswer)
     def get(self, request: Request) -> dict[str, Any]:
         """Whether all agents get on."""
-        return roster.health(list(agent_queries.live()))
+        told = roster.health(list(agent_queries.live()))
+        return {**told, "remedy": told["remedy"] and f"For who runs the fleet: {told['remedy']}"}
 
 
 class Resources(ApiView):

@@ -75,6 +75,12 @@ def test_hints_are_for_clients_and_not_for_who_types_commands(ann: api.Client) -
         assert "manage.py" not in answer.json()["detail"]
 
 
+def test_a_remedy_that_is_a_command_says_for_whom_it_is(ann: api.Client) -> None:
+    told = ann.get("agents/system-health").json()
+    assert told["missing"]
+    assert told["remedy"].startswith("For who runs the fleet: ")
+
+
 def test_what_a_command_says_stays_for_who_types_it() -> None:
     AgentType.objects.filter(name="testing").update(enabled=False)
     with pytest.raises(errors.Conflict, match="Enable it in the admin"):
