@@ -151,8 +151,8 @@ def test_each_hears_what_it_may_see_and_admins_hear_of_everything(web: Web) -> N
         Listener(web, ALL, **bearer(ann)) as hers, Listener(web, ALL, **bearer(bob)) as his,
         Listener(web, ALL, **bearer(eve)) as nothing, Listener(web, ALL, **bearer(boss)) as all,
     ):  # fmt: skip
-        own, shared, other = live.mission_of(ann.user), live.mission_of(ann.user, team), live.mission_of(eve.user)
         seen = len(all.kinds)
+        own, shared, other = live.mission_of(ann.user), live.mission_of(ann.user, team), live.mission_of(eve.user)
         until(lambda: len(all.kinds) > seen, within_s=60)
         tell(None, "x.service")
         tell(own, "x.own")
