@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.db.models.functions import Now
 
 from fleet import ids
 from missions.engine import Engine
@@ -353,3 +354,26 @@ def test_control_characters_of_a_mission_never_reach_the_terminal(engine: Engine
 def test_every_state_of_a_mission_can_be_listed() -> None:
     for state in MissionState:
         assert mission("list", "--state", state.value, "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("state", "order", "said"),
+    [
+        ("running", "resume", "The mission is running already."),
+        ("paused", "pause", "The mission is paused already."),
+        ("cancelling", "cancel", "The mission is being cancelled already."),
+        ("cancelling", "pause", "The mission is being cancelled; it cannot be paused."),
+        ("planned", "pause", "The mission has not been started; it cannot be paused."),
+        ("failed", "resume", "The mission has ended (failed); it cannot be resumed. Retry it."),
+        (
+            "running",
+            "retry",
+            "The mission is running; it cannot be retried. Wait until it has ended, or retry one sortie of it.",
+        ),
+    ],
+)
+def test_an_order_that_cannot_be_followed_says_once_how_the_mission_stands(state: str, order: str, said: str) -> None:
+    mission = fleet.launch({"one": {}})
+    Mission.objects.filter(id=mission.id).update(state=state, finished_at=Now() if state == "failed" else None)
+    refused = manage("fleet_mission", order, mission.ref)
+    assert (refused.code, refused.err.strip().removeprefix("CommandError: ")) == (1, said)
