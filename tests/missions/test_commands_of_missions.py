@@ -266,6 +266,21 @@ def test_following_a_sortie_that_never_starts_ends_with_it() -> None:
     assert mission("logs", flown.ref, "late", "-f").code == 0
 
 
+def test_that_a_sortie_printed_nothing_is_said(engine: Engine) -> None:
+    flown = fleet.launch({"one": {}})
+    fleet.run_to_end(engine, flown)
+    shown = mission("logs", flown.ref, "one")
+    assert (shown.out, shown.err) == ("", "one has printed nothing.\n")
+    assert mission("logs", flown.ref, "one", "--json").err == ""
+
+
+@pytest.mark.parametrize("timeout", ["200ms", "0.2", "0"])
+def test_a_timeout_is_a_duration_or_a_number_of_seconds(timeout: str) -> None:
+    waiting = fleet.launch({"one": {"run_at": "2100-01-01T00:00:00+00:00"}})
+    assert mission("watch", waiting.ref, "--timeout", timeout).code == 3
+    assert "'2 s' is not a duration; write 90s" in mission("watch", waiting.ref, "--timeout", "2 s").err
+
+
 def test_artifacts_are_listed_and_saved_inside_the_folder(tmp_path: Path) -> None:
     flown = web.flown()
     sortie = Sortie.objects.get(mission=flown, key="good")
