@@ -9,12 +9,13 @@ from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 
-from fleet import audit, ids
+from fleet import audit, errors, ids
 from fleet.access import operations, tokens
 from fleet.events.models import Event
 from fleet.readonly import Audited, ReadOnlyAdmin, ago
@@ -71,9 +72,19 @@ class EventAdmin(ReadOnlyAdmin):
 if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's look
     admin.site.unregister([User, Group])
 
+    class PersonForm(import_string("unfold.forms.UserChangeForm")):  # type: ignore[misc]
+        def clean(self) -> Any:
+            given = super().clean()
+            if not (self.cleaned_data.get("is_active") and self.cleaned_data.get("is_superuser")):
+                try:
+                    operations.keep_an_admin(without=[self.instance])
+                except errors.Conflict as fault:
+                    raise ValidationError(str(fault)) from fault
+            return given
+
     @admin.register(User)
     class PersonAdmin(Audited, UserAdmin):  # type: ignore[type-arg]
-        form = import_string("unfold.forms.UserChangeForm")
+        form = PersonForm
         add_form = import_string("unfold.forms.UserCreationForm")
         change_password_form = import_string("unfold.forms.AdminPasswordChangeForm")
 
@@ -96,6 +107,15 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
                 )
             if not user.is_active:
                 tokens.end(user=user)
+
+        def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+            """What stands in the last list is why they are not deleted, one or several."""
+            *told, refused = super().get_deleted_objects(objs, request)
+            try:
+                operations.keep_an_admin(without=list(objs))
+            except errors.Conflict as fault:
+                refused = [*refused, str(fault)]
+            return *told, refused
 
         def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
             """Whoever was signed in with the old one is not any more."""

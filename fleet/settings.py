@@ -199,6 +199,7 @@ AUTH_PASSWORD_VALIDATORS = [
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
+FORMAT_MODULE_PATH = "fleet.formats"
 STATIC_URL = "static/"
 LOGIN_REDIRECT_URL = "/admin/"  # for who opens the sign-in page itself
 STORAGES = {
@@ -247,7 +248,12 @@ CORS_EXPOSE_HEADERS = [
     "retry-after",
     "x-request-id",
 ]
-UNFOLD = {"SITE_TITLE": "Fleet", "SITE_HEADER": "Fleet", "SHOW_VIEW_ON_SITE": False}
+UNFOLD = {
+    "SITE_TITLE": "Fleet",
+    "SITE_HEADER": "Fleet",
+    "SHOW_VIEW_ON_SITE": False,
+    "SITE_FAVICONS": [{"rel": "icon", "href": "data:,"}],  # none: browsers ask for /favicon.ico otherwise
+}
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "fleet.access.authentication.BearerAuthentication",  # the first one: what is not signed in is answered 401

@@ -142,7 +142,8 @@ def _windows(mark: TallyMark) -> Iterator[Finding]:
         yield Finding(
             rule="agents_lost",
             subject="agents",
-            message=f"{lost} agents were lost within {minutes}. See their logs: fleet_agents list --all.",
+            message=f"{lost} agents were lost within {minutes}. `fleet_agents list --all` names them, "
+            "`fleet_agents logs AGENT` shows what one printed.",
         )
     retries, attempts = lately.get("retries", 0), lately.get("attempts", 0)
     if attempts >= FEWEST_ATTEMPTS and 0 < settings.FLEET_ALERT_RETRY_SHARE < retries / attempts:

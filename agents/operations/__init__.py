@@ -3,11 +3,12 @@
 from agents.operations.lifecycle import NoLonger, draining, end, expire, heartbeat, register, spawned
 from agents.operations.nodes import beat, haunting, interrupted, join, leave, left_behind
 from agents.operations.nodes import expire as expire_nodes
-from agents.operations.ordering import CHANNEL, cordon, free_place, order, spawn
+from agents.operations.ordering import CHANNEL, NoPlace, cordon, free_place, order, spawn
 
 __all__ = [
     "CHANNEL",
     "NoLonger",
+    "NoPlace",
     "beat",
     "cordon",
     "draining",

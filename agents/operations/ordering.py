@@ -23,15 +23,21 @@ CHANNEL = "fleet_node"
 MOST_SLOTS = 256  # threads of one agent
 
 
+class NoPlace(errors.Conflict):
+    """There is no place for another agent."""
+
+
 def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: int | None = None) -> list[Agent]:
     """Order `count` agents of a type, on the named node or where there are most places free.
 
-    NotFound for an unknown type or node, Conflict for a disabled type, a cordoned or full node or a full fleet,
+    NotFound for an unknown type or node, Conflict for a disabled type, NoPlace for a cordoned or full node or a full fleet,
     Unavailable where no node is up. All of them are ordered, or none.
     """
-    if count < 1 or not 1 <= (concurrency or 1) <= MOST_SLOTS:
+    if count < 1:
+        raise errors.Invalid(f"{count} agents cannot be spawned.", hint="Spawn one or more.")
+    if concurrency is not None and not 1 <= concurrency <= MOST_SLOTS:
         raise errors.Invalid(
-            f"At least one agent is spawned, and flies 1 to {MOST_SLOTS} sorties at once.",
+            f"An agent flies 1 to {MOST_SLOTS} sorties at once, not {concurrency}.",
             hint="Spawn more agents instead of larger ones.",
         )
     with transaction.atomic():
@@ -40,13 +46,13 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
         live = Counter(Agent.objects.filter(state__in=Agent.LIVE, node__in=nodes).values_list("node", flat=True))
         of_type = Agent.objects.filter(type=kind, state__in=Agent.LIVE).count()
         if kind.most_agents and of_type + count > kind.most_agents:
-            raise errors.Conflict(
+            raise NoPlace(
                 f"{type} may have {kind.most_agents} agents in the whole fleet, and has {of_type}.",
                 hint="Raise the type's `most agents` in the admin, or terminate one first.",
             )
         places, taken = sum(one.places for one in nodes), live.total()
         if count > sum(max(0, one.places - live[one.id]) for one in nodes):
-            raise errors.Conflict(
+            raise NoPlace(
                 f"{f'Node {node} has' if node else 'The nodes that are up have'} no room for {count} more:"
                 f" {taken} of {places} places are taken.",
                 hint="Terminate some, start a node on another host, or raise FLEET_NODE_PLACES and restart the node.",
@@ -151,7 +157,7 @@ def _nodes(name: str | None) -> list[Node]:
         )
     taking = [node for node in nodes if not node.cordoned]
     if not taking:
-        raise errors.Conflict(
+        raise NoPlace(
             f"{f'Node {name} is' if name else 'Every node that is up is'} cordoned and takes no new agents.",
             hint=f"Lift it: manage.py fleet_agents uncordon {name or nodes[0].name}",
         )

@@ -69,14 +69,29 @@ def create_user(*, name: str, role: Role, password: str | None = None, teams: Co
 
 
 def set_role(*, user: User, role: Role) -> None:
-    """Admins are superusers, who may use the admin pages; others are not."""
+    """Admins are superusers, who may use the admin pages; others are not. Conflict where it would leave no admin."""
     with transaction.atomic():
+        if role != Role.ADMIN:
+            keep_an_admin(without=[user])
         before = role_of(User.objects.select_related("account").get(id=user.id))
         if before != role:
             audit.record(kind="role.changed", subject=_named(user), before={"role": before}, after={"role": role})
         Account.objects.update_or_create(user=user, defaults={"role": role})
         user.is_superuser = user.is_staff = role == Role.ADMIN
         user.save(update_fields=["is_superuser", "is_staff"])
+
+
+def keep_an_admin(*, without: Collection[User]) -> None:
+    """Conflict where these are all the active admins that there are. Call it in the transaction that makes them none, so that
+    of two who take each other away one is refused."""
+    with transaction.atomic():
+        admins = User.objects.select_for_update().filter(is_superuser=True, is_active=True).order_by("id")
+        left = {admin.pk: admin.username for admin in admins}
+    if left and left.keys() <= {user.pk for user in without}:
+        raise errors.Conflict(
+            f"No admin would be left without {', '.join(left.values())}.",
+            hint="Make somebody else an admin first: manage.py fleet_user role NAME admin.",
+        )
 
 
 def set_execute(*, user: User, may: bool) -> None:
@@ -104,8 +119,10 @@ def why_executes(user: User) -> str:
 
 
 def set_active(*, user: User, active: bool) -> None:
-    """Let a user in, or not any more: sessions end and keys are refused at once."""
+    """Let a user in, or not any more: sessions end and keys are refused at once. Conflict where it would leave no admin."""
     with transaction.atomic():
+        if not active:
+            keep_an_admin(without=[user])
         user.is_active = active
         user.save(update_fields=["is_active"])
         audit.record(kind="user.enabled" if active else "user.disabled", subject=_named(user))

@@ -36,7 +36,8 @@ HEAD = """# Who may do what
 This page is made from one table, `fleet/access/rules.py`, from which the API's permission class and the tests' role matrix are
 made too. What is not in it is allowed to nobody; a route without a rule fails `manage.py check`.
 
-- **admin**: everything, and the admin pages. An admin is a superuser.
+- **admin**: everything, and the admin pages. An admin is a superuser. The last one who is active cannot be disabled, deleted or
+  given another role.
 - **agent**: flies sorties from outside; sees the missions that it flies for.
 - **user**: has missions of its own and sees those of its teams, which are Django's groups; an admin makes them. Of other missions
   a user is not told that they are there (404).

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error, InterfaceError, OperationalError, ProgrammingError
 from psycopg.errors import UndefinedColumn, UndefinedTable
@@ -16,14 +17,18 @@ from psycopg.errors import UndefinedColumn, UndefinedTable
 from fleet import errors
 from fleet.access import caller
 from fleet.console import repeating
+from fleet.services import lock
 
 
 def without_postgres(fault: Error) -> errors.Unavailable:
     """What to say of a database that cannot be asked."""
     why = (str(fault).strip().splitlines() or ["it closed the connection"])[0].rstrip(".")
+    hint = "Start the fleet: manage.py fleet_up"
+    if lock.is_held(settings.FLEET_HOME):  # the supervisor restarts what hangs or has died
+        hint = "The fleet runs and sees to it; how it stands: manage.py fleet_services status"
     return errors.Unavailable(
         f"Postgres does not answer ({why}).",
-        hint="Start the fleet: manage.py fleet_up",
+        hint=hint,
         over_http="Try again in a moment; if that does not help, tell who runs the fleet.",
     )
 

@@ -20,15 +20,18 @@ MOST_SHOWN = 200
 
 
 def summed_up(counted: dict[str, int], tolerated: int) -> str:
-    """`12 of 40, 2 failed, 1 tolerated, 1 running`. `tolerated`: of those that failed."""
+    """`12 of 40: 9 succeeded, 2 failed, 1 tolerated, 1 running`, or `40 of 40` where all succeeded. `tolerated`: of those that
+    failed."""
     done = sum(counted.get(state, 0) for state in FINAL)
-    told = [f"{done} of {sum(counted.values())}"]
     numbers = {
+        "succeeded": counted.get("succeeded", 0),
         "failed": counted.get("failed", 0) - tolerated,
         "tolerated": tolerated,
         **{state: counted.get(state, 0) for state in ("skipped", "cancelled", "running")},
     }
-    return ", ".join(told + [f"{number} {what}" for what, number in numbers.items() if number])
+    told = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
+    plain = numbers["succeeded"] == sum(numbers.values())
+    return f"{done} of {sum(counted.values())}" + ("" if plain else f": {told}")
 
 
 @admin.register(Mission)
@@ -63,7 +66,7 @@ class MissionAdmin(ReadOnlyAdmin):
         for mission in rows:
             mission.counted, mission.tolerated = counted.get(mission.id, {}), tolerated.get(mission.id, 0)
 
-    @admin.display(description="sorties done")
+    @admin.display(description="sorties ended")
     def progress(self, mission: Any) -> str:
         if not hasattr(mission, "counted"):
             self.prepare([mission])

@@ -113,10 +113,11 @@ def _all(command: OperatorCommand, options: dict[str, Any]) -> int:
     if options["json"]:
         command.show({"nodes": nodes, "types": types}, one_line=options["watch"] is not None)
         return 0
-    for one in nodes:
-        stands = ("up" if one["up"] else "down") + (", cordoned" if one["cordoned"] else "")
+    stand = [("up" if one["up"] else "down") + (", cordoned" if one["cordoned"] else "") for one in nodes]
+    wide = max(map(len, stand), default=0)
+    for one, stands in zip(nodes, stand, strict=True):
         command.stdout.write(
-            f"{one['name']:<20} {stands:<5} {one['agents']} of {one['places']} places taken,"
+            f"{one['name']:<20} {stands:<{wide}}  {one['agents']} of {one['places']} places taken,"
             f" load {one['load']} on {one['cpus']} processors, {int(str(one['memory_free_bytes'])) / 1e9:.1f} GB free"
         )
     for one in types:

@@ -7,10 +7,11 @@ from collections.abc import Collection
 from typing import Any
 
 from django.conf import settings
+from django.db.models import QuerySet
 
 from agents import operations as agents
 from agents import queries
-from agents.models import Agent, Node
+from agents.models import Agent, AgentType, Node
 from fleet import errors
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
@@ -83,11 +84,20 @@ def _cordon(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 
 def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
-    """Order agents and wait until they have reported; with a task, launch it for their type and watch it."""
+    """Order agents and wait until they have reported; with a task, launch it for their type and watch it. Where there is no place
+    for another one, those that there are fly the task."""
     task = operations.task(agent_type=options["type"], task=options["task"]) if options["task"] else None
-    made = agents.spawn(
-        type=options["type"], count=options["count"], node=options["node"], concurrency=options["concurrency"]
-    )
+    try:
+        made = agents.spawn(
+            type=options["type"], count=options["count"], node=options["node"], concurrency=options["concurrency"]
+        )
+    except agents.NoPlace as full:
+        there = _staying(options["type"]).count() if task else 0
+        if not there:
+            raise
+        fly = "The agent that there is flies" if there == 1 else f"One of the {there} agents that there are flies"
+        command.say(f"{full.message} {fly} the task.")
+        made = []
     spawned = made if options["no_wait"] else _reported(command, made)
     failed = [agent for agent in spawned if agent.state not in Agent.LIVE]
     mission = None if failed or task is None else _launch(task, options["task"])
@@ -99,8 +109,20 @@ def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
         return 0
     if options["no_wait"]:
         command.say(f"Follow it: manage.py fleet_mission watch {mission.ref}")
-        return 0
-    return watching.to_its_end(mission=mission, command=command, as_json=options["json"])
+        code = 0
+    else:
+        code = watching.to_its_end(mission=mission, command=command, as_json=options["json"])
+    if names := [agent.name for agent in spawned]:
+        stays = "stays for further tasks. End it" if len(names) == 1 else "stay for further tasks. End them"
+        command.say(f"{', '.join(names)} {stays}: manage.py fleet_agents terminate {' '.join(names)}")
+    return code
+
+
+def _staying(type: str) -> QuerySet[Agent]:
+    """The live agents of a type that nobody has told to end."""
+    return Agent.objects.filter(type=type, state__in=Agent.LIVE, order__in=("", Agent.Order.RESTART)).exclude(
+        state=Agent.State.DRAINING
+    )
 
 
 def _reported(command: OperatorCommand, made: list[Agent]) -> list[Agent]:
@@ -160,6 +182,12 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
             command.say(f"{agent.ref}  {agent.name} is told to {'end now' if what == Agent.Order.NOW else what}")
     else:
         code = _ended(command, ordered, patient=what == Agent.Order.DRAIN)
+    for kind in AgentType.objects.filter(agent__in=ordered, enabled=True, outside=False, autoscale=False).distinct():
+        if not _staying(kind.name).exists():
+            command.say(
+                f"No agent of type {kind.name} is left, and none is started by itself: what is queued for it waits. "
+                f"Start one: manage.py fleet_agents spawn {kind.name}"
+            )
     if options["json"]:
         now = Agent.objects.select_related("type", "node").filter(id__in=[agent.id for agent in found]).order_by("id")
         command.show(roster.rows(now))

@@ -84,6 +84,11 @@ class Log:
         self.sortie, self.attempt = sortie, attempt
         self._last = 0
 
+    @property
+    def silent(self) -> bool:
+        """Whether none of its pieces has come so far."""
+        return not self._last
+
     def pieces(self, *, follow: bool) -> Iterator[Output]:
         while True:
             self.sortie.refresh_from_db()

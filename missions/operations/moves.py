@@ -23,7 +23,7 @@ def mission(*, id: UUID, to: MissionState, by: str, reason: str = "", **changes:
     if now is None:
         raise errors.NotFound(f"There is no mission {ids.encode(ids.MISSION, id)}.")
     if now not in sources:
-        raise errors.Conflict(f"The mission is {now}; it cannot become {to}.", hint=_HINTS.get((now, by), ""))
+        raise _refused(now=now, by=by)
     Mission.objects.filter(id=id, state=now).update(state=to, reason=reason[:500], **changes)
     Event.objects.create(kind=f"mission.{to}", scope=id, subject=id, data={"from": now, "reason": reason})
     audit.record(
@@ -34,22 +34,25 @@ def mission(*, id: UUID, to: MissionState, by: str, reason: str = "", **changes:
     )
 
 
+_ALREADY = {("paused", "pause"), ("cancelling", "cancel"), ("running", "resume")}
+_DONE = {"pause": "paused", "cancel": "cancelled", "resume": "resumed", "retry": "retried"}
 _HINTS = {
-    ("planned", "pause"): "It has not been started.",
-    ("paused", "pause"): "It is paused already.",
-    ("cancelling", "pause"): "It is being cancelled.",
-    ("cancelling", "cancel"): "It is being cancelled already.",
-    **{(state, by): "It has ended." for state in ("succeeded", "failed", "cancelled") for by in ("pause", "cancel")},
-    ("running", "resume"): "It is running already.",
-    ("succeeded", "resume"): "It has ended, and well.",
-    ("failed", "resume"): "It has ended; retry it.",
-    ("cancelled", "resume"): "It has ended; retry it.",
+    ("failed", "resume"): "Retry it.",
+    ("cancelled", "resume"): "Retry it.",
     ("cancelling", "resume"): "Wait until it is cancelled, then retry it.",
     ("cancelling", "retry"): "Wait until it is cancelled, then retry it.",
     ("running", "retry"): "Wait until it has ended, or retry one sortie of it.",
     ("paused", "retry"): "Resume it, or retry one sortie of it.",
     ("planned", "retry"): "Start it with resume.",
 }
+
+
+def _refused(*, now: str, by: str) -> errors.Conflict:
+    """How the mission stands, and that it cannot be done, unless it is so already; then what else can be done."""
+    stands = f"has ended ({now})" if MissionState(now).final else f"is {now}"
+    stands = {"planned": "has not been started", "cancelling": "is being cancelled"}.get(now, stands)
+    cannot = " already" if (now, by) in _ALREADY else f"; it cannot be {_DONE.get(by, by)}"
+    return errors.Conflict(f"The mission {stands}{cannot}.", hint=_HINTS.get((now, by), ""))
 
 
 def complete(*, missions: list[UUID] | None) -> list[tuple[UUID, str]]:

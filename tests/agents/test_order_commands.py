@@ -47,6 +47,32 @@ def test_a_task_in_words_is_flown_and_shown_whatever_stands_in_it(kind: str) -> 
     assert (done.json["state"], done.json["sorties"]["succeeded"]) == ("succeeded", 1)
     attempt = Attempt.objects.get(sortie__mission__name__startswith="three { { odd }} $(words)")
     assert attempt.result == {"output": "7\n"}
+    (stays,) = hosts.live(kind)
+    assert f"{stays.name} stays for further tasks. End it: manage.py fleet_agents terminate {stays.name}" in done.err
+
+
+def test_where_all_places_are_taken_an_agent_that_there_is_flies_the_task(kind: str) -> None:
+    assert agents("spawn", kind, "--count", "3").code == 0
+    done = manage("fleet_spawn", kind, "two words", "--json")
+    assert (done.code, "The nodes that are up have no room for 1 more" in done.err) == (0, True), done.err
+    assert "One of the 3 agents that there are flies the task." in done.err
+    assert (done.json["state"], "stays for further tasks" in done.err) == ("succeeded", False)
+    hosts.kind("reading", prompt_argv=["wc", "-c"])
+    refused = manage("fleet_spawn", "reading", "Nobody is there to fly it")
+    assert (refused.code, "no room for 1 more" in refused.err) == (1, True), refused.err
+
+
+def test_none_or_too_large_is_refused_with_what_can_be(kind: str) -> None:
+    assert "0 agents cannot be spawned. Spawn one or more." in agents("spawn", kind, "--count", "0").err
+    assert "flies 1 to 256 sorties at once, not 300." in agents("spawn", kind, "--concurrency", "300").err
+
+
+def test_that_a_type_has_no_agent_left_is_said_with_the_remedy(kind: str) -> None:
+    assert agents("spawn", kind, "--count", "2").code == 0
+    first, second = hosts.live(kind)
+    said = f"No agent of type {kind} is left, and none is started by itself: what is queued for it waits."
+    assert said not in agents("terminate", first.name).err
+    assert f"{said} Start one: manage.py fleet_agents spawn {kind}" in agents("drain", second.name).err
 
 
 def test_a_task_for_a_type_that_takes_none_starts_nothing(host: Host) -> None:

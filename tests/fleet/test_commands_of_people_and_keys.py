@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.db.models import Max
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from fleet.access import operations
@@ -112,6 +114,36 @@ def test_a_revoke_that_takes_away_nothing_says_so(ann: User) -> None:
     assert not ann.user_permissions.exists()
     operations.set_role(user=ann, role=Role.ADMIN)
     assert "all the same: an admin may" in manage("fleet_user", "revoke", "ann").err
+
+
+@pytest.fixture
+def boss() -> User:
+    User.objects.filter(is_superuser=True).update(is_active=False)  # whom other tests have left
+    return operations.create_user(name="boss", role=Role.ADMIN, password=PASSWORD)
+
+
+def test_the_last_admin_that_may_sign_in_stays_one(ann: User, boss: User) -> None:
+    for arguments in (("role", "boss", "user"), ("disable", "boss")):
+        refused = manage("fleet_user", *arguments)
+        assert (refused.code, "No admin would be left without boss." in refused.err) == (1, True), refused.err
+    assert manage("fleet_user", "role", "ann", "admin").code == 0
+    assert manage("fleet_user", "disable", "boss").code == 0  # ann is left
+    assert manage("fleet_user", "role", "boss", "user").code == 0  # who was none any more
+
+
+def test_the_admins_pages_keep_the_last_admin_too(ann: User, boss: User, client: Client) -> None:
+    client.force_login(boss)
+    page = reverse("admin:auth_user_change", args=[boss.pk])
+    form = {"username": "boss", "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
+    said = "No admin would be left without boss."
+    assert said in client.post(page, {**form, "is_active": "on", "is_staff": "on"}).content.decode()
+    gone = reverse("admin:auth_user_delete", args=[boss.pk])
+    assert said in client.post(gone, {"post": "yes"}).content.decode()
+    several = {"action": "delete_selected", "_selected_action": [ann.pk, boss.pk], "post": "yes"}
+    assert said in client.post(reverse("admin:auth_user_changelist"), several).content.decode()
+    boss.refresh_from_db()
+    assert (boss.is_active, boss.is_superuser) == (True, True)
+    assert client.post(page, {**form, "is_active": "on", "is_staff": "on", "is_superuser": "on"}).status_code == 302
 
 
 # ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -38,7 +38,7 @@ def test_a_mission_is_paused_resumed_cancelled_and_retried() -> None:
 def test_what_cannot_be_done_is_told_and_the_rest_is_done() -> None:
     boss, ended, running = web.superuser(), web.flown(), fleet.launch({"one": {}})
     page = act(boss, "pause", ended, running)
-    assert f"({ended.ref}): The mission is failed; it cannot become paused. It has ended." in page
+    assert f"({ended.ref}): The mission has ended (failed); it cannot be paused." in page
     assert "Paused: 1" in page
     assert (fleet.state(ended.id), fleet.state(running.id)) == ("failed", "paused")
 

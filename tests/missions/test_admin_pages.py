@@ -71,8 +71,10 @@ def test_a_mission_leads_to_its_sorties_and_these_to_attempts_and_output(flown: 
     made = web.artifact(Sortie.objects.get(key="good"), path="report.html", content=b"x")
 
     mission = boss.get(address("missions_mission", row=flown.id)).content.decode()
-    assert "3 of 3, 1 failed, 1 skipped" in mission
+    assert "3 of 3: 1 succeeded, 1 failed, 1 skipped" in mission
     assert "It was skipped because bad did not end well." in mission
+    assert flown.created_at.strftime("%b %Y, %H:%M:%S") in mission
+    assert '<link rel="icon" href="data:,"' in mission  # or else browsers ask for /favicon.ico, which is not there
     assert address("missions_sortie", row=bad.id) in mission
     assert reverse("artifact", args=[made.ref]) in mission
     sortie = boss.get(address("missions_sortie", row=bad.id)).content.decode()
@@ -129,7 +131,7 @@ def test_a_failure_that_was_tolerated_is_called_so() -> None:
     boss = web.superuser()
     for page in (address("missions_mission"), address("missions_mission", row=mission.id)):
         shown = boss.get(page).content.decode()
-        assert "2 of 2, 1 tolerated" in shown
+        assert "2 of 2: 1 succeeded, 1 tolerated" in shown
         assert "1 failed" not in shown
     lint = Sortie.objects.get(key="lint")
     for page in (
@@ -157,7 +159,7 @@ def test_long_sentences_of_the_list_of_sorties_are_broken_and_come_behind_the_mi
 def test_cancelled_sorties_are_summed_up_too() -> None:
     mission = fleet.launch({"a": {}, "b": {"needs": ["a"]}})
     operations.cancel(mission=mission.id)
-    assert "2 of 2, 2 cancelled" in web.superuser().get(address("missions_mission")).content.decode()
+    assert "2 of 2: 2 cancelled" in web.superuser().get(address("missions_mission")).content.decode()
 
 
 def test_alerts_are_listed_with_what_they_are_about_found_and_narrowed() -> None:

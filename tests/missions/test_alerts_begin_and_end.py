@@ -106,7 +106,7 @@ def test_agents_lost_within_the_window_raise_and_older_ones_do_not() -> None:
     lose_agents(1)
     watch.look()
     assert [one["message"] for one in alerts.raised()] == [
-        "4 agents were lost within 10 min. See their logs: fleet_agents list --all."
+        "4 agents were lost within 10 min. `fleet_agents list --all` names them, `fleet_agents logs AGENT` shows what one printed."
     ]
     age(60)
     watch.look()

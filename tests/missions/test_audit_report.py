@@ -150,6 +150,12 @@ def test_the_headline_follows_the_gravest_finding(severity: str, words: str) -> 
     assert (headline, "these are" in because) == (words, False)
 
 
+def test_the_headline_says_of_how_many_its_number_is() -> None:
+    other = json.loads(json.dumps(outcome("low")).replace("t:r", "t:other"))
+    mixed = audit(python=outcome("high"), pages=other)
+    assert gathering.verdict(mixed)[0] == "One of the 2 things found should be fixed this week."
+
+
 def test_a_clean_repository_is_in_good_order_and_renders() -> None:
     clean = audit()
     assert gathering.verdict(clean) == ("In good order.", "None of the checks found anything.")

@@ -270,6 +270,20 @@ def test_tests_that_cannot_be_trusted_are_named(tmp_path: Path) -> None:
     }
 
 
+def test_a_test_that_calls_what_asserts_checks(tmp_path: Path) -> None:
+    files = {
+        "app.py": "x = 1\n" * 200,
+        "tests/support/waits.py": (
+            "def until(true):\n    assert true()\n\n\ndef soon(true):\n    until(true)\n\n\ndef call(it):\n    it()\n"
+        ),
+        "tests/test_a.py": (
+            "from tests.support import waits\n\n\ndef test_directly():\n    waits.until(len)\n\n\n"
+            "def test_one_call_deeper():\n    waits.soon(len)\n\n\ndef test_nothing():\n    waits.call(len)\n"
+        ),
+    }
+    assert found(audit(tmp_path, files), "tests") == {"tests:no-assertion": [("tests/test_a.py", 12)]}
+
+
 def test_workflows_and_containers_are_read() -> None:
     ledger = Ledger()
     text = """on: pull_request_target

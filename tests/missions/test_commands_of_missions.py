@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.db.models.functions import Now
 
 from fleet import ids
 from missions.engine import Engine
@@ -265,6 +266,21 @@ def test_following_a_sortie_that_never_starts_ends_with_it() -> None:
     assert mission("logs", flown.ref, "late", "-f").code == 0
 
 
+def test_that_a_sortie_printed_nothing_is_said(engine: Engine) -> None:
+    flown = fleet.launch({"one": {}})
+    fleet.run_to_end(engine, flown)
+    shown = mission("logs", flown.ref, "one")
+    assert (shown.out, shown.err) == ("", "one has printed nothing.\n")
+    assert mission("logs", flown.ref, "one", "--json").err == ""
+
+
+@pytest.mark.parametrize("timeout", ["200ms", "0.2", "0"])
+def test_a_timeout_is_a_duration_or_a_number_of_seconds(timeout: str) -> None:
+    waiting = fleet.launch({"one": {"run_at": "2100-01-01T00:00:00+00:00"}})
+    assert mission("watch", waiting.ref, "--timeout", timeout).code == 3
+    assert "'2 s' is not a duration; write 90s" in mission("watch", waiting.ref, "--timeout", "2 s").err
+
+
 def test_artifacts_are_listed_and_saved_inside_the_folder(tmp_path: Path) -> None:
     flown = web.flown()
     sortie = Sortie.objects.get(mission=flown, key="good")
@@ -353,3 +369,26 @@ def test_control_characters_of_a_mission_never_reach_the_terminal(engine: Engine
 def test_every_state_of_a_mission_can_be_listed() -> None:
     for state in MissionState:
         assert mission("list", "--state", state.value, "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("state", "order", "said"),
+    [
+        ("running", "resume", "The mission is running already."),
+        ("paused", "pause", "The mission is paused already."),
+        ("cancelling", "cancel", "The mission is being cancelled already."),
+        ("cancelling", "pause", "The mission is being cancelled; it cannot be paused."),
+        ("planned", "pause", "The mission has not been started; it cannot be paused."),
+        ("failed", "resume", "The mission has ended (failed); it cannot be resumed. Retry it."),
+        (
+            "running",
+            "retry",
+            "The mission is running; it cannot be retried. Wait until it has ended, or retry one sortie of it.",
+        ),
+    ],
+)
+def test_an_order_that_cannot_be_followed_says_once_how_the_mission_stands(state: str, order: str, said: str) -> None:
+    mission = fleet.launch({"one": {}})
+    Mission.objects.filter(id=mission.id).update(state=state, finished_at=Now() if state == "failed" else None)
+    refused = manage("fleet_mission", order, mission.ref)
+    assert (refused.code, refused.err.strip().removeprefix("CommandError: ")) == (1, said)

@@ -19,7 +19,7 @@ from agents import operations as agents
 from agents.models import Agent, Node
 from fleet import ids
 from fleet.home import Home
-from fleet.services import children
+from fleet.services import children, lock
 from missions.models import Mission
 from tests.support import fleet, web
 from tests.support.console import manage
@@ -82,6 +82,15 @@ def test_no_agents_are_an_empty_list_with_a_word_on_what_to_do() -> None:
     assert (done.code, done.out) == (0, "")
     assert "fleet_up" in done.err
     assert manage("fleet_agents", "list", "--json").json == []
+
+
+@services
+def test_the_columns_of_nodes_stand_where_one_is_cordoned() -> None:
+    Node.objects.all().delete()
+    for name, cordoned in (("one", False), ("two", True)):
+        Node.objects.create(name=name, boot=str(ids.new()), pid=1, start_time=1.0, up=True, cordoned=cordoned)
+    nodes = [line for line in manage("fleet_agents", "status").out.splitlines() if "places taken" in line]
+    assert len({line.index(" places taken") for line in nodes}) == 1, nodes
 
 
 @services
@@ -184,6 +193,13 @@ def test_without_postgres_a_command_says_so_and_what_to_do_and_ends_with_1(
     assert done.stderr.endswith("Start the fleet: manage.py fleet_up\n")
 
 
+def test_without_postgres_a_fleet_that_runs_is_not_to_be_started(tmp_path: Path) -> None:
+    with lock.hold(Home(tmp_path / "a home")):
+        done = alone(tmp_path, "fleet_mission", "list")
+    assert (done.returncode, "fleet_up" in done.stderr) == (1, False)
+    assert "how it stands: manage.py fleet_services status" in done.stderr
+
+
 def test_the_status_of_nothing_has_the_same_shape_and_an_error(tmp_path: Path) -> None:
     done = alone(tmp_path, "fleet_status", "--json")
     status = json.loads(done.stdout)
@@ -234,6 +250,7 @@ def test_what_a_killed_supervisor_left_behind_is_named_until_it_is_stopped(tmp_p
             shown = alone(tmp_path, *command)
             assert f"has left node (pid {left.pid}) behind" in " ".join(shown.stdout.split()), shown.stdout
             assert "fleet_down" in shown.stdout
+            assert command != ("fleet_status",) or "fleet_up" not in shown.stdout  # which comes after it
         status = json.loads(alone(tmp_path, "fleet_services", "status", "--json").stdout)
         assert status == {"running": False, "left": [{"name": "node", "pid": left.pid}]}
         assert "node: stopping what an earlier supervisor left" in alone(tmp_path, "fleet_down").stderr

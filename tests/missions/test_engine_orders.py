@@ -40,7 +40,7 @@ def ended(claim: Claim, *, ok: bool) -> Settlement:
 def test_a_mission_that_has_ended_is_retried_and_not_resumed(engine: Engine) -> None:
     mission = fleet.launch({"bad": {"with": {"fail": "no"}}})
     fleet.run_to_end(engine, mission)
-    with pytest.raises(errors.Conflict, match="retry it"):
+    with pytest.raises(errors.Conflict, match="Retry it"):
         operations.resume(mission=mission.id, executes=True)
     assert fleet.state(mission.id) == "failed"
 

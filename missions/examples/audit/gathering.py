@@ -98,25 +98,28 @@ def verdict(audit: Audit) -> tuple[str, str]:
         return "There is nothing here yet.", "Git tracks no file that could be read, so there was nothing to judge."
     if number["critical"]:
         return _things(
-            number["critical"], "cannot wait.", "cannot wait."
+            number["critical"], "cannot wait.", "cannot wait.", of=len(audit.items)
         ), "Somebody else may already be able to use what is named below."
     if number["high"]:
-        return _things(number["high"], "should be fixed this week.", "should be fixed this week."), (
+        return _things(number["high"], *["should be fixed this week."] * 2, of=len(audit.items)), (
             "Nothing critical was found; "
             f"{'this is' if number['high'] == 1 else 'these are'} grave enough to come before new work."
         )
     if number["medium"]:
         return "Nothing urgent was found.", _things(
-            number["medium"], "is worth an afternoon soon.", "are worth an afternoon each."
+            number["medium"], "is worth an afternoon soon.", "are worth an afternoon each.", of=len(audit.items)
         )
     if audit.items:
         return "In good order.", "Only small things were found; take one along whenever you are nearby."
     return "In good order.", "None of the checks found anything."
 
 
-def _things(number: int, one: str, many: str) -> str:
+def _things(number: int, one: str, many: str, *, of: int) -> str:
+    """How many, and of how many: the list below it goes on with milder ones."""
     words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
-    return f"{words[number] if number < len(words) else number} {'thing ' + one if number == 1 else 'things ' + many}"
+    count = words[number] if number < len(words) else str(number)
+    things = ("thing" if number == 1 else "things") if number == of else f"of the {of} things found"
+    return f"{count} {things} {one if number == 1 else many}"
 
 
 def outcomes(group: Any) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -39,7 +40,32 @@ _SKIP["Kotlin"] = _SKIP["Java"]
 _TELLING = re.compile(
     r"assert|expect|raises|warns|check|verif|fail|should|ensure|match|compare|test|must|validate|run|benchmark", re.I
 )
+_ASSERTING = re.compile(r"assert|(^|\.)(raises|fail)$", re.I)
 _RUST_TEST = re.compile(r"#\[(tokio::)?test\]")
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What all Python files of tests hold together. A test whose own body checks nothing may call what does, in any of them."""
+
+    asserting: set[str] = field(default_factory=set)  # names of functions with a check in their own body
+    calls: dict[str, set[str]] = field(default_factory=dict)  # by name of a function, what it calls
+    silent: list[tuple[tree.File, ast.FunctionDef | ast.AsyncFunctionDef]] = field(default_factory=list)
+
+    def learn(self, module: ast.Module) -> None:
+        for function in ast.walk(module):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                self.calls.setdefault(function.name, set()).update(_called(function))
+                if _asserts(function):
+                    self.asserting.add(function.name)
+
+    def judge(self, ledger: Ledger) -> None:
+        """By name alone, and one call deep: in doubt a test is held to check."""
+        checking = self.asserting | {name for name, called in self.calls.items() if called & self.asserting}
+        for file, function in self.silent:
+            if not _called(function) & checking:
+                detail = f"`{function.name}` checks nothing"
+                ledger.add(EMPTY, file=file.path, line=function.lineno, role=file.role, detail=detail)
 
 
 @register
@@ -54,6 +80,7 @@ def trust(context: Context) -> Outcome:
     }
     product_lines = test_lines = cases = 0
     words: set[str] = set()
+    seen = _Seen()
     files = [file for file in found.files if file.language in code]
     for number, (file, text) in enumerate(tree.texts(files)):
         if number % 200 == 0:
@@ -69,7 +96,8 @@ def trust(context: Context) -> Outcome:
             test_lines += lines
             ledger.looked_at += 1
             words.update(re.findall(r"[a-z0-9]{3,}", (file.path + text).lower()) if len(words) < 400_000 else ())
-            cases += _judge(file, text, ledger)
+            cases += _judge(file, text, ledger, seen)
+    seen.judge(ledger)
     ledger.figures = {"test_lines": test_lines, "product_lines": product_lines, "cases": cases}
     if product_lines > 100 and not test_lines:
         ledger.add(NONE, lines=product_lines)
@@ -84,10 +112,10 @@ def trust(context: Context) -> Outcome:
     return ledger.outcome()
 
 
-def _judge(file: tree.File, text: str, ledger: Ledger) -> int:
+def _judge(file: tree.File, text: str, ledger: Ledger, seen: _Seen) -> int:
     """Judges one test file; the number of its tests, as far as they can be told."""
     if file.language == "Python":
-        return _python(file, text, ledger)
+        return _python(file, text, ledger, seen)
     for match in _FOCUS.finditer(text) if file.language in ("JavaScript", "TypeScript") else ():
         ledger.add(FOCUSED, file=file.path, line=_line(text, match.end()), role=file.role)
     skip = _SKIP.get(file.language)
@@ -110,25 +138,28 @@ def _judge(file: tree.File, text: str, ledger: Ledger) -> int:
     )
 
 
-def _python(file: tree.File, text: str, ledger: Ledger) -> int:
+def _python(file: tree.File, text: str, ledger: Ledger, seen: _Seen) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return 0
+    seen.learn(module)
     cases = 0
     for function in _functions(module):
         if function.name.startswith("test"):
             cases += 1
-            _python_case(file, function, ledger)
+            _python_case(file, function, ledger, seen)
     for node in ast.walk(module):
         if isinstance(node, ast.Call) and _name(node.func) == "time.sleep" and _long(node):
             ledger.add(SLEEP, file=file.path, line=node.lineno, role=file.role)
     return cases
 
 
-def _python_case(file: tree.File, function: ast.FunctionDef | ast.AsyncFunctionDef, ledger: Ledger) -> None:
+def _python_case(
+    file: tree.File, function: ast.FunctionDef | ast.AsyncFunctionDef, ledger: Ledger, seen: _Seen
+) -> None:
     for decorator in function.decorator_list:
         call = decorator if isinstance(decorator, ast.Call) else None
         name = _name(call.func if call else decorator)
@@ -144,9 +175,7 @@ def _python_case(file: tree.File, function: ast.FunctionDef | ast.AsyncFunctionD
                 )
             return
     if not _checks(function):
-        ledger.add(
-            EMPTY, file=file.path, line=function.lineno, role=file.role, detail=f"`{function.name}` checks nothing"
-        )
+        seen.silent.append((file, function))
 
 
 def _functions(module: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -173,6 +202,19 @@ def _checks(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
             return True
     body = [node for node in function.body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
     return len(body) == 0 or len(function.decorator_list) > 0  # an empty one is a stub; a decorator may do the checking
+
+
+def _asserts(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether there is a check in its own body, whatever it is called."""
+    return any(
+        isinstance(node, ast.Assert | ast.Raise) or (isinstance(node, ast.Call) and _ASSERTING.search(_name(node.func)))
+        for node in ast.walk(function)
+    )
+
+
+def _called(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """The last names of what it calls: `until` of `supervised.until(...)`."""
+    return {_name(node.func).rpartition(".")[2] for node in ast.walk(function) if isinstance(node, ast.Call)} - {""}
 
 
 def _name(node: ast.AST) -> str:

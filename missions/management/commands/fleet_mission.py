@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from fleet.management.operator import OperatorCommand
 from missions import operations, plan, queries, surroundings
 from missions.management import completing, showing, watching
 from missions.models import Mission
+from missions.plan import durations
 from missions.states import MissionState, SortieState
 
 EXAMPLES = """
@@ -75,7 +76,10 @@ class Command(OperatorCommand):
         for one in (run, watch):
             one.add_argument("--jsonl", action="store_true", help="one JSON document a line for each event")
             one.add_argument(
-                "--timeout", type=arguments.seconds, metavar="SECONDS", help="stop waiting after so long (exit code 3)"
+                "--timeout",
+                type=_duration,
+                metavar="DURATION",
+                help="stop waiting after so long, such as 90s, 10m or a number of seconds (exit code 3)",
             )
         action("wait", "wait until no mission runs any more")
         logs = action("logs", "what a sortie printed")
@@ -232,6 +236,8 @@ class Command(OperatorCommand):
             why = next(queries.items(mission, only=sortie))["waits_for"]
             self.say(f"{sortie.key} has printed nothing: it has not started. {why}".rstrip())
         showing.log_as_text(log=log, follow=options["follow"])
+        if sortie.attempt and log.silent:
+            self.say(f"{sortie.key} has printed nothing{'' if SortieState(sortie.state).final else ' yet'}.")
         return 0
 
     def _artifacts(self, mission: Mission, options: dict[str, Any]) -> int:
@@ -277,6 +283,14 @@ class Command(OperatorCommand):
         else:
             self.say(f"{mission.ref} is {mission.state}.")
         return 0
+
+
+def _duration(text: str) -> float:
+    """Seconds: a number of them, or a duration as plans have it."""
+    try:
+        return durations.seconds(text) if text[-1:].isalpha() else arguments.seconds(text)
+    except ValueError as fault:
+        raise ArgumentTypeError(f"{text!r} {fault}; write 90s, 10m, 1h30m or a number of seconds") from fault
 
 
 def _read(name: str) -> bytes:

@@ -47,7 +47,7 @@ class Command(OperatorCommand):
                 "missions": {},
                 "queues": [],
                 "alerts": [],
-                "error": str(without_postgres(fault)),
+                "error": without_postgres(fault).message if status["left"] else str(without_postgres(fault)),
             }
         if options["json"]:
             self.show(status, one_line=options["watch"] is not None)
@@ -61,9 +61,12 @@ class Command(OperatorCommand):
         def write(text: str) -> None:
             self.stdout.write(lines.fitted(text, width=width, indent=10))
 
-        write("The fleet runs." if status["running"] else "The fleet does not run here. Start it: manage.py fleet_up")
-        if status["left"]:
-            write(f"{statuses.left_behind(status['left'])} Stop it: manage.py fleet_down")
+        if left := status["left"]:
+            write(f"{statuses.left_behind(left)} First stop it: manage.py fleet_down")
+        else:
+            write(
+                "The fleet runs." if status["running"] else "The fleet does not run here. Start it: manage.py fleet_up"
+            )
         for service in status["services"]:
             write(f"  {service['name']:<10} {service['state']}")
         if "error" in status:
