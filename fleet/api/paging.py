@@ -21,10 +21,15 @@ MOST, USUAL = 200, 50
 M = TypeVar("M", bound=Model)
 
 
-class Paged(Strict):
-    """The parameters of every list."""
+class Limited(Strict):
+    """The parameters of a list that says itself how to go on."""
 
     limit = serializers.IntegerField(required=False, min_value=1, max_value=MOST, help_text=f"how many ({USUAL})")
+
+
+class Paged(Limited):
+    """The parameters of every other list."""
+
     cursor = serializers.CharField(
         required=False, max_length=300, initial="cD0yMDQxNQ==", help_text="as `next` and `previous` have it"
     )

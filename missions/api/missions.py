@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from fleet import ids
 from fleet.api import conditional, headers
 from fleet.api.endpoints import Given, endpoint
-from fleet.api.paging import Paged, of, page
+from fleet.api.paging import Limited, Paged, of, page
 from fleet.api.serializers import Json, Strict, Text
 from fleet.api.views import ApiView, actor
 from missions import operations, queries, reach
@@ -84,7 +84,7 @@ class Reason(Strict):
     reason = Text(max_length=500, required=False, default="", allow_blank=True, initial="The branch is wrong.")
 
 
-class SortieFilter(Paged):
+class SortieFilter(Limited):
     state = serializers.MultipleChoiceField(choices=SortieState.choices, required=False)
     results = serializers.BooleanField(default=True, help_text="false leaves them out")
     after = Text(
