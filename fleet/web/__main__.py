@@ -17,10 +17,14 @@ import socket
 import sys
 import time
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from django.conf import settings
+from django.urls import get_resolver
+from django.utils.module_loading import autodiscover_modules
 
+from fleet import errors
 from fleet.web import tally
 
 HOST = "127.0.0.1"
@@ -89,19 +93,34 @@ def bound(port: int) -> socket.socket:
     return made
 
 
+def load() -> Any:
+    """The site, with all that its answers will need: loaded once for all processes, and while nobody waits for an answer.
+    Each app's `preload.py` names what its answers load late."""
+    from fleet.asgi import application  # noqa: PLC0415  (it sets Django up, which sends the logs where they belong)
+
+    for pattern in get_resolver().url_patterns:
+        getattr(pattern, "url_patterns", None)
+    try:
+        autodiscover_modules("preload")
+    except errors.Unavailable as fault:
+        log.warning("%s", fault)  # who needs it is told so, too
+    return application
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m fleet.web", description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
     port = parser.parse_args().port
-    from fleet.asgi import application  # noqa: PLC0415  (it sets Django up, which sends the logs where they belong)
-
+    application = load()
     config = uvicorn.Config(
         application, host=HOST, port=port, lifespan="off", log_config=None, access_log=False, server_header=False,
         proxy_headers=False,  # which proxies are believed: fleet/limits/addresses.py
         http="fleet.web.connections:Patient", timeout_graceful_shutdown=5,
         ws_max_size=4_096, ws_per_message_deflate=False, ws_ping_interval=15, ws_ping_timeout=15,
     )  # fmt: skip
+    config.load()
     listening = bound(port)
+    gc.collect()
     gc.freeze()  # what is loaded by now is shared, as long as nobody looks through it
     Workers(config, listening).keep(settings.FLEET_WEB_WORKERS)
 

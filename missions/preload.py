@@ -1,0 +1,7 @@
+"""What the site loads before it forks the processes that answer: what sends the hints of the first launch."""
+
+from fleet.celery import app
+
+app.finalize()
+app.connection_for_write().get_transport_cls()
+app.amqp.Producer, app.events  # noqa: B018

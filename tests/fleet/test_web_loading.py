@@ -1,0 +1,38 @@
+"""What answers need is loaded before the site forks the processes that answer, and nothing is opened that a fork would share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.supervised import CHECKOUT
+
+LOAD = """
+import sys, threading
+import psutil
+from fleet.web.__main__ import load
+load()
+late = ("missions.api.missions", "missions.examples.audit.report", "fleet.transport", "celery.app.events", "psycopg_pool")
+print([name for name in late if name not in sys.modules], threading.active_count(), psutil.Process().net_connections())
+"""
+
+
+def loaded(**env: str) -> subprocess.CompletedProcess[str]:
+    there = {**os.environ, "FLEET_PROCESS": "web", **env}
+    return subprocess.run(
+        [sys.executable, "-c", LOAD], cwd=CHECKOUT, env=there, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_the_first_request_of_a_process_has_nothing_left_to_load() -> None:
+    ended = loaded()
+    assert ended.stdout.strip() == "[] 1 []", ended.stderr
+
+
+def test_the_site_starts_where_the_operator_s_callables_do_not_load_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import not_there\n")
+    ended = loaded(FLEET_CALLABLES="broken", PYTHONPATH=str(tmp_path))
+    assert "The callables of broken cannot be loaded" in ended.stderr
+    assert ended.stdout, "it has started"
