@@ -45,6 +45,11 @@ class Mission(models.Model):
                 name="mission_live",
                 condition=~Q(state__in=["succeeded", "failed", "cancelled"]),
             ),
+            models.Index(
+                fields=["state", "id"],
+                name="mission_ended",
+                condition=Q(state__in=["succeeded", "failed", "cancelled"]),
+            ),
             models.Index(fields=["created_by", "id"], name="mission_by_owner"),
             models.Index(fields=["team", "id"], name="mission_by_team", condition=Q(team__isnull=False)),
         ]

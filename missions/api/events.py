@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,7 +16,7 @@ from fleet.api.endpoints import Given, endpoint
 from fleet.api.paging import Paged, of, page
 from fleet.api.serializers import Text
 from fleet.api.views import ApiView, actor
-from fleet.events.models import Event
+from fleet.events.models import Event, EventQuerySet
 from missions import reach
 from missions.api import shapes
 
@@ -46,7 +45,7 @@ class MissionEvents(ApiView):
         return _page(request, Event.objects.filter(scope=mission.id), asked)
 
 
-def seen(who: Actor) -> QuerySet[Event]:
+def seen(who: Actor) -> EventQuerySet:
     """The events that a caller may see."""
     events = Event.objects.all()
     return (
@@ -67,9 +66,9 @@ def shape(event: Event) -> dict[str, Any]:
     }
 
 
-def _page(request: Request, events: QuerySet[Event], asked: Given) -> Response:
+def _page(request: Request, events: EventQuerySet, asked: Given) -> Response:
     if kind := asked.get("kind"):
-        events = events.filter(kind=kind) if "." in kind else events.filter(kind__startswith=f"{kind}.")
+        events = events.of_kind(kind)
     return page(request, events, asked=asked, shape=_shapes, ordering=asked["ordering"])
 
 

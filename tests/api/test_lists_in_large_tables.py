@@ -1,0 +1,72 @@
+"""What is seldom is found by an index, however much else there is, and what a filter finds is what it says."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection
+from django.db.models import QuerySet
+
+from fleet.access.models import Role
+from fleet.events.models import Event
+from missions.models import Mission
+from tests.support import api
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def plan_of(rows: QuerySet[Event] | QuerySet[Mission], *, sorting: bool = True) -> str:
+    """How Postgres reads them, were each row of the table dear to it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"SET LOCAL enable_sort = {'on' if sorting else 'off'}")
+        sql, values = rows.query.sql_with_params()
+        cursor.execute(f"EXPLAIN {sql}", values)
+        return "\n".join(line for (line,) in cursor.fetchall())
+
+
+@pytest.mark.django_db(transaction=False)
+@pytest.mark.parametrize(
+    ("kind", "index"),
+    [("sortie.failed", "event_seldom"), ("node.lost", "event_seldom"), ("mission", "event_seldom_noun")],
+)
+def test_events_of_a_seldom_kind_are_read_from_an_index_in_their_order(kind: str, index: str) -> None:
+    plan = plan_of(Event.objects.of_kind(kind).order_by("-id")[:50], sorting=False)
+    assert f"using {index} on" in plan
+    assert "Sort" not in plan
+
+
+@pytest.mark.django_db(transaction=False)
+def test_a_part_of_a_missions_name_is_looked_up() -> None:
+    assert "mission_named" in plan_of(Mission.objects.filter(name__icontains="invoices").order_by())
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("sortie", ["sortie.queued", "sortie.failed"]), ("sortie.queued", ["sortie.queued"]),
+        ("sortie.failed", ["sortie.failed"]), ("mission", ["mission.failed"]), ("miss", []), ("mission.", []),
+    ],
+)  # fmt: skip
+def test_events_are_found_by_their_kind_and_by_what_stands_before_its_point(kind: str, found: list[str]) -> None:
+    Event.objects.all().delete()
+    for one in ("sortie.queued", "mission.failed", "sortie.failed", "node.up"):
+        Event.objects.create(kind=one)
+    shown = api.person("boss", Role.ADMIN).get(f"events?kind={kind}&ordering=id").json()["results"]
+    assert [one["kind"] for one in shown] == found
+
+
+def test_missions_are_found_by_whose_they_are() -> None:
+    boss, ann, bob = api.person("boss", Role.ADMIN), api.person("ann", executes=True), api.person("bob", executes=True)
+    team = Group.objects.create(name="payments")
+    ann.user.groups.add(team)
+    of_ann = ann.post("missions", {"plan": api.PLAN, "team": "payments"}).json()["id"]
+    of_bob = bob.post("missions", {"plan": api.PLAN}).json()["id"]
+
+    def found(query: str) -> list[str]:
+        return [one["id"] for one in boss.get(f"missions?{query}").json()["results"]]
+
+    assert found("created_by=ann") == [of_ann]
+    assert found("created_by=bob") == [of_bob]
+    assert found("created_by=nobody") == found("team=nobody") == found("created_by=bob&team=payments") == []
+    assert found("team=payments") == [of_ann]
