@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
@@ -64,6 +64,9 @@ def counts(missions: Iterable[UUID]) -> dict[UUID, dict[str, int]]:
     return counted
 
 
+SUMMARISED = ("name", "objective", "state", "reason", "created_at", "finished_at")  # what a summary reads of a mission
+
+
 def summary(mission: Mission, counted: dict[str, int] | None = None) -> dict[str, Any]:
     """`{id, name, state, sorties: {total, succeeded, …}, elapsed_s, …}`."""
     by_state = counts([mission.id]).get(mission.id, {}) if counted is None else counted
@@ -88,14 +91,13 @@ def items(
     *,
     states: Collection[str] | None = None,
     after: Sortie | None = None,
-    only: Sortie | None = None,
     most: int | None = None,
     results: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """The sorties of a mission in the plan's order, with what each waits for or came to; read page by page, so that a
     mission of any size takes the memory of one page.
 
-    `states`: only those in one of them. `after`: only those behind this one. `only`: this one. `most`: so many.
+    `states`: only those in one of them. `after`: only those behind this one. `most`: so many.
     `results` False leaves their results unread, and null.
     """
     found = Sortie.objects.filter(mission=mission).order_by("turn", "id").values_list("id", flat=True)
@@ -103,14 +105,23 @@ def items(
         found = found.filter(state__in=states)
     if after is not None:
         found = found.filter(Q(turn__gt=after.turn) | Q(turn=after.turn, id__gt=after.id))
-    if only is not None:
-        found = found.filter(id=only.id)
     rows = iter(found[:most]) if most and most <= PAGE else found[:most].iterator(chunk_size=PAGE)
     known = cache(staffed)
     while page := list(islice(rows, PAGE)):
-        asked = {"page": page, "results": results}
-        for sortie in Sortie.objects.raw(statements.read("missions", "items"), asked):
-            yield _item(mission, sortie, staffed=known)
+        yield from _items(mission, page, results=results, staffed=known)
+
+
+def item(sortie: Sortie) -> dict[str, Any]:
+    """One sortie, as `items` has it. Its mission is read already."""
+    (shown,) = _items(sortie.mission, [sortie.id], results=True, staffed=staffed)
+    return shown
+
+
+def _items(
+    mission: Mission, page: Sequence[UUID], *, results: bool, staffed: Callable[[], Collection[str]]
+) -> Iterator[dict[str, Any]]:
+    for sortie in Sortie.objects.raw(statements.read("missions", "items"), {"page": page, "results": results}):
+        yield _item(mission, sortie, staffed=staffed)
 
 
 def notable(mission: Mission, *, total: int, most: int) -> list[dict[str, Any]]:
@@ -202,7 +213,9 @@ def progress(mission: Mission) -> dict[str, Any]:
     counted = counts([mission.id]).get(mission.id, {})
     total = sum(counted.values())
     ended = sum(number for state, number in counted.items() if SortieState(state).final)
-    running = list(items(mission, states=[SortieState.RUNNING], most=PAGE, results=False))
+    running = (
+        list(items(mission, states=[SortieState.RUNNING], most=PAGE, results=False)) if counted.get("running") else []
+    )
     done = ended + sum(one["progress"] or 0.0 for one in running)
     fraction = round(done / total, 4) if total else float(MissionState(mission.state).final)
     return {

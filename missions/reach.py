@@ -44,7 +44,7 @@ def mission(who: Actor, ref: str, action: str = "missions.read") -> Mission:
 
 
 def _allowed(who: Actor, named: UUID | None, action: str, *, missing: str) -> Mission:
-    found = missions(who).filter(id=named).first() if named else None
+    found = next(iter(missions(who).filter(id=named).order_by()), None) if named else None
     if found is None:
         raise errors.NotFound(missing)
     if who.reach(action) is Reach.OWN and (who.user is None or found.created_by_id != who.user.id):
@@ -57,7 +57,7 @@ def _allowed(who: Actor, named: UUID | None, action: str, *, missing: str) -> Mi
 def sortie(who: Actor, ref: str, action: str = "sorties.read") -> Sortie:
     """The sortie of an id (`srt_…`), by the rules of its mission."""
     named = ids.decode(ids.SORTIE, ref)
-    found = Sortie.objects.filter(id=named).first() or Sortie()
+    found = next(iter(Sortie.objects.filter(id=named).order_by()), None) or Sortie()
     found.mission = _allowed(who, found.mission_id, action, missing=f"There is no sortie {ref}.")
     return found
 

@@ -101,7 +101,7 @@ class Missions(ApiView):
     @endpoint("missions.list", query=Filter, answer=of(shapes.MissionAnswer))
     def get(self, request: Request, *, asked: Given) -> Response:
         """Missions: one's own and one's teams'."""
-        found = reach.missions(actor(request), "missions.list")
+        found = reach.missions(actor(request), "missions.list").only(*queries.SUMMARISED)
         if states := asked.get("state"):
             found = found.filter(state__in=sorted(states))
         if "name" in asked:

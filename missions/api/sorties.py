@@ -171,8 +171,7 @@ _PLAIN = {
 
 
 def _one(sortie: Sortie) -> dict[str, Any]:
-    (shown,) = queries.items(sortie.mission, only=sortie)
-    return {**shown, "mission": sortie.mission.ref}
+    return {**queries.item(sortie), "mission": sortie.mission.ref}
 
 
 def _accepted(sortie: Sortie) -> Response:
