@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +36,46 @@ SETTINGS = {
 }
 
 
-class Api:
-    """A web process before a durable Postgres, users with keys, and their missions."""
+class Site:
+    """The site before one database."""
 
-    def __init__(self, services: cluster.Cluster) -> None:
-        self.env = {**os.environ, **services.environment(), **SETTINGS}
-        self.database = psycopg.connect(
-            services.environment()["DATABASE_URL"], autocommit=True, application_name="fleet bench"
-        )
-        self.chance = random.Random(2)
-        self.missions: list[tuple[int, str]] = []
-        self.sorties: list[tuple[int, str]] = []
+    def __init__(self, env: dict[str, str]) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
+        command = [sys.executable, "-m", "fleet.web", f"--port={self.port}"]
+        self._process = subprocess.Popen(command, cwd=ROOT, env={**env, "FLEET_PROCESS": "web"})
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+
+
+class Api:
+    """A durable Postgres, users with keys, and their missions; before it the site."""
+
+    def __init__(self, services: cluster.Cluster) -> None:
+        self._services = services
+        self.env = {**os.environ, **services.environment(), **SETTINGS}
+        self.chance = random.Random(2)
+        self.missions: list[tuple[int, str]] = []
+        self.sorties: list[tuple[int, str]] = []
+        self.oldest = ""  # a mission that is in the copy too
+        self.sites: list[Site] = []
+        self._connect()
+
+    @property
+    def port(self) -> int:
+        return self.sites[-1].port
+
+    def _connect(self) -> None:
+        url = self._services.environment()["DATABASE_URL"]
+        self.database = psycopg.connect(url, autocommit=True, application_name="fleet bench")
 
     def start(self) -> None:
         os.environ.update(self.env)
@@ -56,6 +83,7 @@ class Api:
 
         django.setup()
         from django.core.management import call_command  # noqa: PLC0415
+        from django.db import connections  # noqa: PLC0415
 
         from fleet.access import operations  # noqa: PLC0415
         from fleet.access.models import Role  # noqa: PLC0415
@@ -67,13 +95,19 @@ class Api:
         self.owners = [user.pk for user in users]
         scopes = ["read", "launch", "manage", "operate"]
         self.keys = [operations.create_key(user=user, name="bench", scopes=scopes).text for user in users]
-        command = [sys.executable, "-m", "fleet.web", f"--port={self.port}"]
-        self.web = subprocess.Popen(command, cwd=ROOT, env={**self.env, "FLEET_PROCESS": "web"})
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return
-            time.sleep(0.05)
+        connections.close_all()
+
+    def serve(self, **env: str) -> None:
+        self.sites.append(Site({**self.env, **env}))
+
+    def serve_copy(self) -> None:
+        """The site before a copy of what is in the database by now."""
+        self.database.close()  # a database that is in use is not copied
+        elsewhere = self._services.environment(database="postgres")["DATABASE_URL"]
+        with psycopg.connect(elsewhere, autocommit=True) as postgres:
+            postgres.execute("CREATE DATABASE few TEMPLATE fleet")
+        self._connect()
+        self.serve(**self._services.environment(database="few", redis_index=1))
 
     def past(self, first: int, last: int) -> None:
         """These missions have been flown."""
@@ -87,6 +121,7 @@ class Api:
         number = {owner: n for n, owner in enumerate(self.owners)}
         missions = self.database.execute("SELECT created_by_id, id FROM missions_mission ORDER BY random() LIMIT 1000")
         self.missions = [(number[owner], ids.encode(ids.MISSION, id)) for owner, id in missions]
+        self.oldest = self.oldest or next(name for n, name in self.missions if n == 1)
         sorties = self.database.execute(
             "SELECT m.created_by_id, s.id FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id"
             " ORDER BY random() LIMIT 1000"
@@ -122,16 +157,18 @@ class Api:
 
     def lists(self) -> dict[str, Ask]:
         """Every list, with what can make it slow."""
-        user, admin, mission = self.keys[1], self.keys[0], next(name for n, name in self.missions if n == 1)
+        user, admin, mission = self.keys[1], self.keys[0], self.oldest
         paths = {
             "missions": "/missions",
             "missions_oldest": "/missions?ordering=id",
             "missions_failed": "/missions?state=failed",
             "missions_running": "/missions?state=running",
             "missions_named": "/missions?name=ission%207&limit=10",  # as many as there are among the few, too
+            "missions_of_one": "/missions?created_by=user3",
             "mission_sorties": f"/missions/{mission}/sorties",
             "mission_events": f"/missions/{mission}/events",
             "events": "/events",
+            "events_seldom": "/events?kind=mission",  # of which there are none
             "agents": "/agents",
             "nodes": "/nodes",
             "agent_types": "/agent-types",
@@ -142,20 +179,22 @@ class Api:
             f"all_{name}": Ask(name, path, admin) for name, path in paths.items() if not name.startswith("mission_")
         }
 
-    def time_lists(self, rounds: int) -> dict[str, float]:
-        """Milliseconds of each list at the median, asked by one client in turns."""
-        client = Client(self.port)
-        times: dict[str, list[float]] = {name: [] for name in self.lists()}
+    def time_lists(self, ports: Sequence[int], rounds: int) -> list[dict[str, float]]:
+        """Milliseconds of each list at the median of each site, asked by one client in turns: the machine's mood is the same
+        for all of them."""
+        clients = [Client(port) for port in ports]
+        times: list[dict[str, list[float]]] = [{name: [] for name in self.lists()} for _ in ports]
         for n in range(rounds + 3):
             for name, ask in self.lists().items():
-                began = time.perf_counter()
-                status, body = client.send(ask)
-                took = time.perf_counter() - began
-                if status != "200":
-                    raise RuntimeError(f"{ask.path}: {status} {body[:300]!r}")
-                if n >= 3:
-                    times[name].append(took * 1_000)
-        return {name: statistics.median(took) for name, took in times.items()}
+                for client, seen in zip(clients, times, strict=True):
+                    began = time.perf_counter()
+                    status, body = client.send(ask)
+                    took = time.perf_counter() - began
+                    if status != "200":
+                        raise RuntimeError(f"{ask.path}: {status} {body[:300]!r}")
+                    if n >= 3:
+                        seen[name].append(took * 1_000)
+        return [{name: statistics.median(took) for name, took in seen.items()} for seen in times]
 
     def kept(self, seen: Seen) -> int:
         """How many of the missions that clients were told of are there, with all their sorties."""
@@ -220,8 +259,8 @@ class Api:
         return line
 
     def stop(self) -> None:
-        self.web.terminate()
-        self.web.wait(20)
+        for site in self.sites:
+            site.stop()
         self.database.close()
 
 
@@ -229,10 +268,11 @@ def measure(api: Api, *, seconds: float) -> dict[str, Any]:
     """Everything, by name; docs/bench.md says what each is."""
     results: dict[str, Any] = {}
     api.past(1, FEW)
-    rounds = 15 if seconds > 10 else 7
-    few = api.time_lists(rounds)
+    api.serve_copy()
     api.past(FEW + 1, MANY)
-    many = api.time_lists(rounds)
+    api.serve()
+    few, many = api.time_lists([site.port for site in api.sites], rounds=30 if seconds > 10 else 15)
+    api.sites.pop(0).stop()
     results["api_lists"] = {f"{name}_ms": took for name, took in many.items()}
     growth = {name: many[name] / few[name] for name in many}
     worst = max(growth, key=lambda name: growth[name])
