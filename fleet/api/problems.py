@@ -78,7 +78,9 @@ def _authenticate(fault: errors.FleetError, context: dict[str, Any]) -> dict[str
 
 
 def _later(fault: errors.FleetError) -> dict[str, str]:
-    return {"Retry-After": str(RETRY_S)} if fault.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    """Where the limits of requests know it to the second, the view's own headers say it (fleet.limits.counting)."""
+    later = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+    return {"Retry-After": str(RETRY_S)} if fault.status in later else {}
 
 
 def _faults(details: Any, pointer: str) -> Iterator[dict[str, Any]]:

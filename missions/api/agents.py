@@ -138,7 +138,9 @@ class Spawn(Strict):
 
 class Register(Strict):
     type = Text(max_length=60, initial="testing")
-    concurrency = serializers.IntegerField(default=1, min_value=1, max_value=256)
+    concurrency = serializers.IntegerField(
+        default=1, min_value=1, max_value=256, help_text="sorties that it holds at once, at most"
+    )
 
 
 class Ending(Strict):

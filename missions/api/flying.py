@@ -28,7 +28,10 @@ TOKEN = 200
 
 class Claim(Strict):
     agent = Id(ids.AGENT, max_length=40, help_text="one that the caller registered")
-    count = serializers.IntegerField(default=1, min_value=1, max_value=outside.MOST)
+    count = serializers.IntegerField(
+        default=1, min_value=1, max_value=outside.MOST,
+        help_text="at most, and no more at once than the agent's `concurrency` (409)",
+    )  # fmt: skip
 
 
 class Held(Strict):

@@ -85,15 +85,16 @@ def registered(*, agent: UUID, by: User | None) -> Agent:
 
 
 def claim(*, agent: UUID, want: int = 1) -> list[Lease]:
-    """Up to `want` sorties of the agent's type, the most urgent first, each with its token. Conflict if it has ended, or is
-    to end when what it holds has."""
+    """Up to `want` sorties of the agent's type, the most urgent first, each with its token, and no more at once than its
+    concurrency. Conflict if it has ended, holds as many already, or is to end when what it holds has."""
     row = _heard(agent)
     if row.order:
         raise errors.Conflict(
             f"{row.ref} is ordered to {row.order}, so it takes no more.", hint="Finish what it holds; then it ends."
         )
     with transaction.atomic(), connection.cursor() as cursor:
-        consequences = exchange.say(cursor.cursor, by=_party(row), want=min(max(want, 1), MOST))
+        room = _room(agent)
+        consequences = exchange.say(cursor.cursor, by=_party(row), want=min(max(want, 1), room, MOST))
         given = [_lease(claimed) for claimed in consequences.claimed]
         cursor.executemany(
             "UPDATE missions_attempt SET token = %s WHERE sortie_id = %s AND number = %s",
@@ -362,6 +363,18 @@ def _end(row: Agent, *, why: str, reason: str) -> None:
         consequences = exchange.give_back(cursor.cursor, attempts=holds, why=why)
         agents.end(agents=[row.id], state=Agent.State.TERMINATED, reason=reason)
     _after(consequences)
+
+
+def _room(agent: UUID) -> int:
+    """How many more it may hold; of two claims at once the second waits here for the first. Conflict where none."""
+    row = Agent.objects.select_for_update().get(id=agent)
+    holds = Sortie.objects.filter(state="running", agent=agent).count()
+    if holds >= row.concurrency:
+        raise errors.Conflict(
+            f"{row.ref} holds {holds} {'sortie' if holds == 1 else 'sorties'}, which is its concurrency.",
+            hint="Settle one first, or register with a larger `concurrency`.",
+        )
+    return row.concurrency - holds
 
 
 def _party(agent: Agent) -> exchange.Party:

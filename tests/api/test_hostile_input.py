@@ -194,6 +194,7 @@ def test_logs_that_are_followed_take_places_like_streams_and_give_them_back() ->
         followed = aiter(first.streaming_content)
         assert await anext(followed) == b"hello\n"
         answers = [await ask(path)]
+        assert int(answers[0]["Retry-After"]) > 0
         await first._iterator.aclose()
         return [first.status_code, *(one.status_code for one in (*answers, await ask(path)))]
 

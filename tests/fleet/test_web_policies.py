@@ -137,3 +137,7 @@ def test_the_deployment_check_is_clean_with_https_and_says_what_is_missing_witho
     assert found == {"security.W004", "security.W008", "security.W012", "security.W016"}
     page = (CHECKOUT / "docs" / "security.md").read_text()
     assert all(name in page for name in found)
+
+
+def test_whoever_asks_for_an_icon_is_told_that_there_is_none_and_the_log_is_not(client: Client) -> None:
+    assert client.get("/favicon.ico").status_code == 204

@@ -33,7 +33,17 @@ def expire(lease: Lease) -> None:
 
 @pytest.fixture
 def agent() -> UUID:
-    return outside.register(agent_type="backend").id
+    return outside.register(agent_type="backend", concurrency=4).id
+
+
+def test_it_holds_no_more_at_once_than_its_concurrency() -> None:
+    fleet.launch({f"s{n}": {} for n in range(4)})
+    agent = outside.register(agent_type="backend", concurrency=2).id
+    one, _ = outside.claim(agent=agent, want=3)
+    with pytest.raises(errors.Conflict, match="holds 2 sorties, which is its concurrency"):
+        outside.claim(agent=agent)
+    outside.complete(token=one.token)
+    assert len(outside.claim(agent=agent, want=3)) == 1
 
 
 def test_it_flies_a_mission_to_its_end(agent: UUID) -> None:

@@ -34,7 +34,7 @@ def limited(sorties: int, **plan: object) -> Mission:
 
 def test_a_mission_has_so_many_sorties_under_way_as_its_plan_says() -> None:
     mission, other = limited(6, concurrency=2), limited(3)
-    agent = outside.register(agent_type="backend").id
+    agent = outside.register(agent_type="backend", concurrency=9).id
     assert (under_way(mission=mission), under_way(mission=other)) == (0, 3)
     most = 0
     for _ in range(20):
@@ -62,7 +62,7 @@ def limit(at_once: int) -> None:
 
 def test_a_limit_set_or_lowered_later_binds_what_is_queued_already_and_leaves_what_runs() -> None:
     mission = fleet.launch({f"s{n}": {"priority": n} for n in range(8)})
-    agent = outside.register(agent_type="backend").id
+    agent = outside.register(agent_type="backend", concurrency=9).id
     (running,) = outside.claim(agent=agent, want=1)
     assert under_way() == 8
     limit(5)
@@ -88,7 +88,7 @@ def test_a_limit_set_later_binds_what_is_still_to_be_freed_until_it_is_lifted() 
     control.beat()
     limit(2)
     control.beat()
-    agent = outside.register(agent_type="backend").id
+    agent = outside.register(agent_type="backend", concurrency=9).id
     (root,) = outside.claim(agent=agent, want=1)
     outside.complete(token=root.token)
     assert under_way() == 0  # freed, and not queued without being admitted
