@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -116,6 +116,15 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
             except errors.Conflict as fault:
                 refused = [*refused, str(fault)]
             return *told, refused
+
+        def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+            """Asked once more where it is done: Django asked before the first of two who delete each other was through."""
+            with transaction.atomic():
+                try:
+                    operations.keep_an_admin(without=list(queryset))
+                except errors.Conflict as fault:
+                    raise PermissionDenied(str(fault)) from fault
+                super().delete_queryset(request, queryset)
 
         def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
             """Whoever was signed in with the old one is not any more."""

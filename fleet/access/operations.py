@@ -64,7 +64,7 @@ def create_user(*, name: str, role: Role, password: str | None = None, teams: Co
         user.save()
         user.groups.set([_team(team) for team in teams])
         audit.record(kind="user.created", subject=_named(user), after={"role": role, "teams": list(teams)})
-        set_role(user=user, role=role)
+        _give_role(user, role)
     return user
 
 
@@ -76,9 +76,13 @@ def set_role(*, user: User, role: Role) -> None:
         before = role_of(User.objects.select_related("account").get(id=user.id))
         if before != role:
             audit.record(kind="role.changed", subject=_named(user), before={"role": before}, after={"role": role})
-        Account.objects.update_or_create(user=user, defaults={"role": role})
-        user.is_superuser = user.is_staff = role == Role.ADMIN
-        user.save(update_fields=["is_superuser", "is_staff"])
+        _give_role(user, role)
+
+
+def _give_role(user: User, role: Role) -> None:
+    Account.objects.update_or_create(user=user, defaults={"role": role})
+    user.is_superuser = user.is_staff = role == Role.ADMIN
+    user.save(update_fields=["is_superuser", "is_staff"])
 
 
 def keep_an_admin(*, without: Collection[User]) -> None:

@@ -105,10 +105,11 @@ class LogText(ApiView):
             user = actor(request).user
             listener = user.id if user else 0  # whoever shows a lease token is nobody
             hub.make_room(listener)
+            followed = (
+                _followed(sortie, number, listener=listener) if request.method == "GET" else ()
+            )  # HEAD has no body
             return StreamingHttpResponse(
-                _followed(sortie, number, listener=listener),
-                content_type="text/plain; charset=utf-8",
-                headers={**_PLAIN, "Accept-Ranges": "none"},
+                followed, content_type="text/plain; charset=utf-8", headers={**_PLAIN, "Accept-Ranges": "none"}
             )
         text = "".join(queries.output(sortie=sortie, attempt=number).values_list("text", flat=True).iterator())
         return ranges.answer(

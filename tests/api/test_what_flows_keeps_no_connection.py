@@ -39,3 +39,10 @@ def test_more_of_them_than_the_pool_has_connections_leave_it_to_the_others(tmp_p
         clients = [kept.enter_context(asked(web, path, ann.bearer)) for path in paths]
         assert {client.recv(12) for client in clients} == {b"HTTP/1.1 200"}
         assert web.ask("GET", "/api/v1/me", Authorization=f"Bearer {ann.bearer}")[0] == 200
+
+
+def test_who_asks_for_the_head_alone_of_a_log_that_is_followed_is_done_with_it() -> None:
+    ann = api.person("ann")
+    sortie = live.mission_of(ann.user).sorties.get()
+    answer = ann.send("HEAD", f"sorties/{sortie.ref}/logs.txt?follow=true")
+    assert (answer.status_code, answer["Accept-Ranges"], list(answer.streaming_content)) == (200, "none", [])

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import Group, Permission, User
+from django.core.exceptions import PermissionDenied
+from django.test import RequestFactory
 
 from fleet.access import operations, tokens
 from fleet.access.models import Role, Session
@@ -110,3 +113,19 @@ def test_no_password_is_told_of_somebody(ann: User) -> None:
         "name": "ann", "first_name": "", "last_name": "", "email": "",
         "role": "admin", "active": True, "executes": True, "teams": [],
     }  # fmt: skip
+
+
+def test_of_two_admins_who_delete_each_other_one_is_refused_also_where_both_were_asked_before(ann: User) -> None:
+    browser = web.superuser()
+    both = {"action": "delete_selected", "_selected_action": [str(ann.pk)]}
+    assert "Are you sure" in browser.post("/admin/auth/user/", both).content.decode()
+    people, request = admin.site.get_model_admin(User), RequestFactory().post("/")
+    with pytest.raises(PermissionDenied, match="No admin would be left"):
+        people.delete_queryset(request, User.objects.filter(is_superuser=True))
+    assert User.objects.filter(is_superuser=True).count() == 2
+
+
+def test_a_new_user_s_role_is_told_of_once() -> None:
+    operations.create_user(name="eve", role=Role.AGENT)
+    entries = Entry.objects.filter(subject="user:eve").values_list("kind", "after")
+    assert list(entries) == [("user.created", {"role": "agent", "teams": []})]
