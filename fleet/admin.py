@@ -85,6 +85,7 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
     @admin.register(User)
     class PersonAdmin(Audited, UserAdmin):  # type: ignore[type-arg]
         form = PersonForm
+        add_fieldsets = UserAdmin.add_fieldsets  # unfold's has none
         add_form = import_string("unfold.forms.UserCreationForm")
         change_password_form = import_string("unfold.forms.AdminPasswordChangeForm")
 

@@ -90,6 +90,8 @@ def formatter(*, style: str) -> logging.Formatter:
 
 def _surroundings(logger: Any, method: str, event: EventDict) -> EventDict:
     acting = caller.current()
+    if not acting.request:  # Django logs a bad answer when the request is over, and says which it was
+        acting = getattr(getattr(event.get("_record"), "request", None), "fleet_caller", acting)
     if acting.request:
         event["request"], event["by"], event["address"] = acting.request, acting.name, acting.address
     if (named := about.get()) is not None:

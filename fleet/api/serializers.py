@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail
 
 from fleet import ids
 
@@ -33,15 +34,17 @@ class Strict(serializers.Serializer[Any]):
         return fields
 
     def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            unknown = sorted(str(name) for name in data if name not in self.fields)
-            if unknown:
-                known = ", ".join(self.fields) or "none"
-                raise serializers.ValidationError(
-                    {name[:100]: [f"There is no such field. The fields are: {known}."] for name in unknown[:20]},
-                    code="unknown",
-                )
-        return super().to_internal_value(data)
+        unknown = sorted(str(name) for name in data if name not in self.fields) if isinstance(data, Mapping) else []
+        if not unknown:
+            return super().to_internal_value(data)
+        known = ", ".join(self.fields) or "none"
+        said = ErrorDetail(f"There is no such field. The fields are: {known}.", code="unknown")
+        faults: dict[str, Any] = {name[:100]: [said] for name in unknown[:20]}
+        try:
+            super().to_internal_value(data)
+        except serializers.ValidationError as fault:
+            faults |= fault.detail if isinstance(fault.detail, dict) else {}
+        raise serializers.ValidationError(faults)
 
 
 class Text(serializers.CharField):

@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
 from fleet import ids
+from fleet.access import caller
 from fleet.access.caller import Caller, acting
 from fleet.limits import addresses
 
@@ -24,17 +25,20 @@ _PERMISSIONS = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 def identified(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
     """Gives the request its id, says who acts until it is known better (`caller.identify`), and answers `X-Request-ID`.
 
-    A streamed body is read after this, when nobody acts any more: keep `caller.current()` where that matters.
+    A streamed body is read after this, when nobody acts any more: keep `caller.current()` where that matters. So does what
+    Django logs of the answer, which finds it in `request.fleet_caller` (fleet.logs).
     """
 
     def sync(request: HttpRequest) -> HttpResponseBase:
         with acting(arrived := _arrived(request)):
             response: HttpResponseBase = get_response(request)
+            request.fleet_caller = caller.current()  # type: ignore[attr-defined]
         return _answered(response, arrived)
 
     async def awaited(request: HttpRequest) -> HttpResponseBase:
         with acting(arrived := _arrived(request)):
             response: HttpResponseBase = await get_response(request)
+            request.fleet_caller = caller.current()  # type: ignore[attr-defined]
         return _answered(response, arrived)
 
     chosen: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
@@ -52,8 +56,8 @@ def _arrived(request: HttpRequest) -> Caller:
     return Caller(name="anonymous", address=addresses.client(request), request=id)
 
 
-def _answered(response: HttpResponseBase, caller: Caller) -> HttpResponseBase:
-    response.headers["X-Request-ID"] = caller.request
+def _answered(response: HttpResponseBase, arrived: Caller) -> HttpResponseBase:
+    response.headers["X-Request-ID"] = arrived.request
     response.headers.setdefault("Permissions-Policy", _PERMISSIONS)
     response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
     return response

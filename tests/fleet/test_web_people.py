@@ -129,3 +129,15 @@ def test_a_new_user_s_role_is_told_of_once() -> None:
     operations.create_user(name="eve", role=Role.AGENT)
     entries = Entry.objects.filter(subject="user:eve").values_list("kind", "after")
     assert list(entries) == [("user.created", {"role": "agent", "teams": []})]
+
+
+def test_somebody_is_added_by_what_the_page_asks_for_and_nobody_without_a_name() -> None:
+    browser, page = web.superuser(), "/admin/auth/user/add/"
+    shown = browser.get(page).content.decode()
+    assert [name for name in ("username", "password1", "password2") if f'name="{name}"' not in shown] == []
+    new = {"usable_password": "true", "password1": api.PASSWORD, "password2": api.PASSWORD}
+    assert browser.post(page, {**new, "username": ""}).status_code == 200
+    assert browser.post(page, {**new, "username": "dora"}).status_code == 302
+    assert browser.post(page, {**new, "username": "dora"}).status_code == 200
+    assert operations.described(User.objects.get(username="dora"))["role"] == Role.USER
+    assert sorted(User.objects.values_list("username", flat=True)) == ["boss", "dora"]
