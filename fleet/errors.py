@@ -36,11 +36,18 @@ class NotFound(FleetError):
 
 
 class Invalid(FleetError):
-    """What was asked is not valid."""
+    """What was asked is not valid.
+
+    `pointer`: where in the body of a request, or the name of its parameter behind /.
+    """
 
     code = "invalid"
     status = 422
     exit_code = 2
+
+    def __init__(self, message: str | None = None, *, hint: str = "", over_http: str = "", pointer: str = "") -> None:
+        super().__init__(message, hint=hint, over_http=over_http)
+        self.pointer = pointer
 
 
 class Conflict(FleetError):

@@ -26,6 +26,7 @@ from fleet import errors, ids, logs, services, statements
 from missions import artifacts, leases, surroundings, verdict
 from missions.claims import Claim
 from missions.plan import Fault, PlanError, SortieSpec, added, templates
+from missions.plan.faults import ADDED
 from missions.scribe import Page
 from missions.settling import Settlement
 from missions.states import SortieState
@@ -255,7 +256,8 @@ def added_by(*, claim: Claim, evidence: Evidence) -> tuple[SortieSpec, ...]:
             Fault(
                 line=None,
                 column=None,
-                where=f"added by {claim.key}.{key}",
+                where=f"{ADDED}{claim.key}.{key}",
+                path=(f"{ADDED}{claim.key}", key),
                 fault="It runs code, and its mission was launched by somebody who may not (plan.execute).",
                 fix="Add prompts, or have somebody launch it who may.",
             )

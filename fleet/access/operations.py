@@ -165,11 +165,14 @@ def create_key(*, user: User, name: str, scopes: Collection[str], expires_at: da
         raise errors.Invalid(
             f"{name[:40]!r} cannot be a key's name.",
             hint=f"Say in 1 to {KEY_NAME} characters, on one line, what it is for.",
+            pointer="/name",
         )
     if unknown := sorted(set(scopes) - SCOPES) or (["none"] if not scopes else []):
         raise errors.Invalid(f"{', '.join(unknown)}: no such scope.", hint=f"There are {', '.join(sorted(SCOPES))}.")
     if expires_at is not None and expires_at <= timezone.now():
-        raise errors.Invalid("The key would have expired already.", hint="Give a time to come, or none.")
+        raise errors.Invalid(
+            "The key would have expired already.", hint="Give a time to come, or none.", pointer="/expires_at"
+        )
     if Key.objects.filter(user=user, revoked_at=None).exclude(expires_at__lte=Now()).count() >= MOST_KEYS:
         raise errors.Conflict(
             f"{user.username} has {MOST_KEYS} machine keys, which is all.", hint="Revoke those that nobody uses."

@@ -145,7 +145,9 @@ class Logout(ApiView):
         if who.user is not None:
             session = tokens.of_refresh(refresh=given["refresh"]) if "refresh" in given else who.session
             if session is None and not given["everywhere"]:
-                raise errors.Invalid("Which session?", hint="Send its refresh token, or `everywhere`.")
+                raise errors.Invalid(
+                    "Which session?", hint="Send its refresh token, or `everywhere`.", pointer="/refresh"
+                )
             tokens.end(user=who.user, session=None if given["everywhere"] else session)
         return Response(status=204)
 

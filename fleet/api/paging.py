@@ -51,7 +51,9 @@ class _Pages(CursorPagination):
                 self._check(str(cursor.position))
         except (NotFound, ValueError):
             raise errors.Invalid(
-                "This cursor is not one that was given out.", hint="Follow `next`, or begin without it."
+                "This cursor is not one that was given out.",
+                hint="Follow `next`, or begin without it.",
+                pointer="/cursor",
             ) from None
         return cursor
 

@@ -35,6 +35,8 @@ def handle(fault: Exception, context: dict[str, Any]) -> Response | None:
         response = Response(status=fault.status, headers={**_authenticate(fault, context), **_later(fault)})
         code, detail = fault.code, f"{fault.message} {fault.over_http}".strip()
         faults = [one.as_problem() for one in getattr(fault, "faults", ())][:MOST]
+        if isinstance(fault, errors.Invalid) and fault.status == errors.Invalid.status and not faults:
+            faults = [{"pointer": fault.pointer, "code": code, "detail": detail}]
     elif isinstance(fault, exceptions.ValidationError):
         response = Response(status=errors.Invalid.status)
         faults = list(_faults(fault.get_full_details(), ""))[:MOST]

@@ -31,5 +31,7 @@ def check(path: str) -> None:
     """Invalid for what is no path of a stream."""
     if not is_stream(path) and of_socket(path) is None:
         raise errors.Invalid(
-            f"{path[:80]!r} is no stream.", hint="One is /api/v1/events/stream or /ws/v1/missions/msn_…; no query."
+            f"{path[:80]!r} is no stream.",
+            hint="One is /api/v1/events/stream or /ws/v1/missions/msn_…; no query.",
+            pointer="/path",
         )

@@ -38,7 +38,9 @@ def launch(*, who: Actor, given: Mapping[str, Any]) -> Mission:
         case _:
             if not given.get("agent"):
                 raise errors.Invalid(
-                    "An objective needs an `agent`: the type that takes it.", hint="See /api/v1/agent-types."
+                    "An objective needs an `agent`: the type that takes it.",
+                    hint="See /api/v1/agent-types.",
+                    pointer="/agent",
                 )
             loaded, text = _task(given["agent"], given["objective"])
             params = {**params, "task": given["objective"]}
@@ -104,5 +106,5 @@ def team(who: Actor, name: str | None) -> Group | None:
     teams = Group.objects.all() if who.role == Role.ADMIN or who.user is None else who.user.groups.all()
     found = teams.filter(name=name).first()
     if found is None:
-        raise errors.Invalid(f"You are in no team {name!r}.", hint="See GET /api/v1/me.")
+        raise errors.Invalid(f"You are in no team {name!r}.", hint="See GET /api/v1/me.", pointer="/team")
     return found

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from missions.plan import loading, matrix
-from missions.plan.faults import Faults, Path, quoted
+from missions.plan.faults import ADDED, Faults, Path, quoted
 from missions.plan.specs import SortieSpec, Surroundings
 from missions.plan.values import Json
 
@@ -51,7 +51,7 @@ def added(
         if isinstance(name, str):
             if name in taken:
                 how = "is in the mission already" if name in existing else "is given twice"
-                faults.add((f"added by {parent}",), f"{quoted(name)} {how}.", "Choose another name.")
+                faults.add((f"{ADDED}{parent}",), f"{quoted(name)} {how}.", "Choose another name.")
             # The reader of plans takes neither a name twice nor a part.
             aside = name in taken or _PART.fullmatch(name)
             alias = f"{name.partition('[')[0][:40]}-item-{index + 1}" if aside else name
@@ -59,8 +59,8 @@ def added(
             names[alias] = name
             if len(name) > matrix.MAX_KEY:
                 fault = f"{quoted(name)} has {len(name)} characters; {matrix.MAX_KEY} are allowed."
-                faults.add((f"added by {parent}",), fault, "Choose a shorter name.")
-            path = (f"added by {parent}", name, "before")
+                faults.add((f"{ADDED}{parent}",), fault, "Choose a shorter name.")
+            path = (f"{ADDED}{parent}", name, "before")
             before[alias] = _before(item.get("before", []), path=path, existing=existing, begun=begun, faults=faults)
         plain.append({key: value for key, value in item.items() if key != "before"} | {"name": alias})
     aliases = {name: alias for alias, name in names.items()}

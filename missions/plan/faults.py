@@ -15,6 +15,8 @@ from fleet import errors
 # A key of a mapping or an index of a list, from the top of the plan downwards.
 Path = tuple[str | int, ...]
 
+ADDED = "added by "  # and the key of the sortie whose attempt adds it: the top of the path of what is added
+
 # Reading more than this helps nobody, and a hostile plan could ask for a million.
 MAX_FAULTS = 1_000
 # How many names may be compared in all for "Did you mean": a comparison takes about 10 µs.
@@ -30,17 +32,21 @@ class Fault:
     where: str
     fault: str
     fix: str
+    path: Path = ()
 
     def __str__(self) -> str:
         place = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.where) if part)
         return ": ".join(part for part in (place, f"{self.fault} {self.fix}".strip()) if part)
 
     def as_problem(self) -> dict[str, str | int | None]:
-        """As the API's problems tell it: the place in the plan, and in its text where it came as one."""
+        """As the API's problems tell it: the place in the plan, and in its text where it came as one. Of sorties that an attempt
+        adds, which stand in a list, the name is told."""
+        added = str(self.path[0]).startswith(ADDED) if self.path else False
+        name = dotted(self.path[1:]) if added else ""
         return {
-            "pointer": f"/plan/{self.where.replace('.', '/')}" if self.where else "/plan",
+            "pointer": "/sorties" if added else "/plan" + "".join(f"/{_escaped(part)}" for part in self.path),
             "code": "plan",
-            "detail": f"{self.fault} {self.fix}".strip(),
+            "detail": ": ".join(filter(None, (name, f"{self.fault} {self.fix}".strip()))),
             **({"line": self.line, "column": self.column} if self.line else {}),
         }
 
@@ -52,6 +58,11 @@ class Fault:
             "fault": self.fault,
             "fix": self.fix,
         }
+
+
+def _escaped(part: str | int) -> str:
+    """A reference token of a JSON pointer (RFC 6901, section 3)."""
+    return str(part).replace("~", "~0").replace("/", "~1")
 
 
 class PlanError(errors.Invalid):
@@ -86,7 +97,7 @@ class Faults:
         if len(self._found) >= MAX_FAULTS:
             self._beyond += 1
             return
-        found = Fault(line=line, column=column, where=dotted(path), fault=fault, fix=fix)
+        found = Fault(line=line, column=column, where=dotted(path), fault=fault, fix=fix, path=path)
         # An anchor used a hundred times is one fault, not a hundred.
         self._found.setdefault((line, column, found.where if line is None else "", fault), found)
 

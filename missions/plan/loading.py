@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from missions.plan import inputs, reading, structure
-from missions.plan.faults import Faults, quoted
+from missions.plan.faults import ADDED, Faults, quoted
 from missions.plan.sorties import Graph
 from missions.plan.source import Source
 from missions.plan.specs import Plan, SortieSpec, Surroundings
@@ -45,7 +45,7 @@ def added(
     They may need what is in `existing` (keys of the mission, in its order) and each other. `defaults`, `inputs` and
     `priority` are the plan's, or whoever's they take. PlanError tells every fault, also those that `faults` has already.
     """
-    path = (f"added by {parent}",)
+    path = (f"{ADDED}{parent}",)
     source = reading.copy(data=items, max_bytes=surroundings.max_bytes, faults=faults)
     copied = source.data
     if not isinstance(copied, list):

@@ -17,6 +17,7 @@ from fleet import ids, logs
 from fleet.access import caller
 from fleet.access.caller import Caller
 from missions.claims import Claim
+from tests.support import api
 from tests.support.supervised import CHECKOUT
 
 ANN = Caller(name="user:ann", user=1, address="198.51.100.1", request="req_1")
@@ -112,3 +113,22 @@ def test_a_process_that_runs_for_long_says_what_it_does_also_when_django_is_set_
 def test_a_style_that_is_none_is_refused() -> None:
     done = say("import django; django.setup()", FLEET_LOG="xml")
     assert "FLEET_LOG='xml' is none of: plain, json." in done.stderr
+
+
+@pytest.mark.django_db
+def test_what_django_says_of_a_bad_answer_tells_which_request_it_was_and_whose() -> None:
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(logs.formatter(style="json").format(record))  # type: ignore[method-assign]
+    logging.getLogger("django.request").addHandler(handler)
+    try:
+        ann = api.person("ann")
+        ann.get("missions?limit=none", X_Request_ID="asked-1")
+    finally:
+        logging.getLogger("django.request").removeHandler(handler)
+    (told,) = map(json.loads, said)
+    assert (told["request"], told["by"], told["event"]) == (
+        "asked-1",
+        "user:ann",
+        "Unprocessable Entity: /api/v1/missions",
+    )
