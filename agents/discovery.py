@@ -29,7 +29,7 @@ def discover() -> None:
     for module in (*ours, *settings.FLEET_CALLABLES):
         try:
             callables.load([module])
-        except Exception as fault:
+        except (Exception, SystemExit) as fault:
             raise errors.Unavailable(
                 f"The callables of {module} cannot be loaded: {type(fault).__name__}: {fault}.",
                 hint="Mend the module, or leave it out of FLEET_CALLABLES.",

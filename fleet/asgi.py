@@ -16,6 +16,5 @@ from fleet.web.handler import Handler  # noqa: E402
 from fleet.web.turns import Turns  # noqa: E402
 
 django_application = Handler()
-application = ProtocolTypeRouter(
-    {"http": Streams(Bounded(Turns(django_application))), "websocket": Sockets(django_application)}
-)
+door = Bounded(Turns(django_application))
+application = ProtocolTypeRouter({"http": Streams(door), "websocket": Sockets(door)})

@@ -73,7 +73,7 @@ class Hub:
                 task.cancel()
             self._tasks = []
             self._ready = asyncio.Event()
-            self._reader.submit(connection.close)
+            self._reader.submit(lambda: connection.close())  # `connection.close` would be this thread's
 
     def make_room(self, user: int) -> None:
         """Unavailable or RateLimited where the site has no place for another listener. May be asked from any thread."""

@@ -21,6 +21,7 @@ from typing import Any
 
 import uvicorn
 from django.conf import settings
+from django.db import connection
 from django.urls import get_resolver
 from django.utils.module_loading import autodiscover_modules
 
@@ -104,6 +105,8 @@ def load() -> Any:
         autodiscover_modules("preload")
     except errors.Unavailable as fault:
         log.warning("%s", fault)  # who needs it is told so, too
+    connection.close()  # if an operator's module has asked Postgres: processes cannot share a way there
+    connection.close_pool()  # type: ignore[attr-defined]  # Postgres's has it
     return application
 
 
@@ -123,6 +126,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # what is loaded by now is shared, as long as nobody looks through it
     Workers(config, listening).keep(settings.FLEET_WEB_WORKERS)
+    os._exit(0)  # whatever thread an operator's module has started
 
 
 if __name__ == "__main__":

@@ -15,21 +15,24 @@ from contextvars import copy_context
 from typing import IO, Any
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.signals import request_started
-from django.db import connections
+from django.db import connection, connections
+from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-THREADS = 64  # more than FLEET_WEB_AT_ONCE: what is exempt from turns needs some too
+EXEMPT_THREADS = 60  # beside those of FLEET_WEB_AT_ONCE: for what takes no turns
 
 
 class Handler(ASGIHandler):
     def __init__(self) -> None:
         super().__init__()
         self.load_middleware(is_async=False)
-        self._threads = ThreadPoolExecutor(THREADS, "answers")  # it starts them when they are needed, after a fork
+        most = settings.FLEET_WEB_AT_ONCE + EXEMPT_THREADS
+        self._threads = ThreadPoolExecutor(most, "answers")  # it starts them when they are needed, after a fork
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -57,10 +60,14 @@ class Handler(ASGIHandler):
         else:
             response = self.get_response(request)
         response._handler_class = self.__class__  # type: ignore[attr-defined]  # the sender of request_finished
+        if isinstance(response, FileResponse):
+            response.block_size = self.chunk_size  # as Django's own has it
         if response.streaming:
             connections.close_all()  # back into the pool
         else:
             response.close()
+        if connection.in_atomic_block:  # somebody's fault, which is not to reach the next request
+            del connections[connection.alias]
         return response
 
     async def _flow(self, response: HttpResponseBase, receive: Any, send: Any) -> None:

@@ -7,6 +7,7 @@ from django.contrib.auth.models import Group
 from django.db import connection
 from django.db.models import QuerySet
 
+from fleet import statements
 from fleet.access.models import Role
 from fleet.events.models import Event
 from missions.models import Mission
@@ -39,6 +40,25 @@ def test_events_of_a_seldom_kind_are_read_from_an_index_in_their_order(kind: str
 @pytest.mark.django_db(transaction=False)
 def test_a_part_of_a_missions_name_is_looked_up() -> None:
     assert "mission_named" in plan_of(Mission.objects.filter(name__icontains="invoices").order_by())
+
+
+@pytest.mark.django_db(transaction=False)
+@pytest.mark.parametrize(
+    ("preparation", "there"),
+    [
+        ("CREATE SCHEMA elsewhere; CREATE EXTENSION pg_trgm SCHEMA elsewhere", True),
+        ("DO $$ BEGIN EXECUTE format('REVOKE CREATE ON DATABASE %I FROM %I', current_database(), user); END $$", False),
+    ],
+    ids=["in a schema that is not searched", "not let us have it"],
+)
+def test_the_index_of_names_is_made_where_postgres_has_what_it_needs_and_else_done_without(
+    preparation: str, there: bool
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DROP EXTENSION pg_trgm CASCADE")
+        cursor.execute(preparation)
+        cursor.execute(statements.read("missions", "named"))
+    assert ("mission_named" in plan_of(Mission.objects.filter(name__icontains="invoices").order_by())) == there
 
 
 @pytest.mark.parametrize(

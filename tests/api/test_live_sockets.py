@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connection, transaction
 from django.test import Client as Browser
 from django.utils import timezone
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -272,3 +275,24 @@ def test_no_ticket_and_no_token_is_in_the_log(web: Web) -> None:
     until(lambda: ALL in web.said)
     assert not [text for text in texts if text in web.said]
     assert "Traceback" not in web.said
+
+
+def test_sockets_are_opened_in_turns_with_all_that_is_asked(tmp_path: Path) -> None:
+    ann = api.person("ann")
+    turns = {**live.environment(), "FLEET_WEB_AT_ONCE": "1", "FLEET_WEB_WAITING": "0"}
+    with live.serving(tmp_path, turns) as web, ThreadPoolExecutor(1) as threads:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {Event._meta.db_table} IN ACCESS EXCLUSIVE MODE")
+            asked = threads.submit(web.ask, "GET", "/api/v1/events", **bearer(ann))
+
+            def worked_on() -> bool:
+                cursor.execute(
+                    "SELECT 1 FROM pg_locks WHERE relation = %s::regclass AND NOT granted", [Event._meta.db_table]
+                )
+                return cursor.fetchone() is not None
+
+            until(worked_on)
+            assert ended(opened(web, ALL, **bearer(ann))) == (1013, "Too many requests are waiting here.")
+        assert asked.result()[0] == 200
+        with opened(web, ALL, **bearer(ann)) as line:
+            line.ping().wait(10)

@@ -7,12 +7,14 @@ import socket
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from missions.models import Output
 from tests.support import api, live
 from tests.support import web as stored
-from tests.support.live import Web
+from tests.support.live import Listener, Web
+from tests.support.supervised import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 POOL = 2
@@ -46,3 +48,23 @@ def test_who_asks_for_the_head_alone_of_a_log_that_is_followed_is_done_with_it()
     sortie = live.mission_of(ann.user).sorties.get()
     answer = ann.send("HEAD", f"sorties/{sortie.ref}/logs.txt?follow=true")
     assert (answer.status_code, answer["Accept-Ranges"], list(answer.streaming_content)) == (200, "none", [])
+
+
+def others() -> int:
+    """Connections to this database beside our own."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend'"
+        )
+        (found,) = cursor.fetchone()
+    return int(found)
+
+
+def test_when_the_last_stream_has_ended_its_reader_s_connection_goes_too(tmp_path: Path) -> None:
+    ann = api.person("ann")
+    with live.serving(tmp_path, {**live.environment(), "FLEET_WEB_POOL": "0"}) as web:
+        with Listener(web, "/api/v1/events/stream", Authorization=f"Bearer {ann.bearer}") as heard:
+            assert heard.status == 200
+            until(lambda: others() > 0)
+        until(lambda: others() == 0)

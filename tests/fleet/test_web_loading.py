@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.supervised import CHECKOUT
 
 LOAD = """
@@ -31,8 +33,19 @@ def test_the_first_request_of_a_process_has_nothing_left_to_load() -> None:
     assert ended.stdout.strip() == "[] 1 []", ended.stderr
 
 
-def test_the_site_starts_where_the_operator_s_callables_do_not_load_and_says_so(tmp_path: Path) -> None:
-    (tmp_path / "broken.py").write_text("import not_there\n")
+@pytest.mark.parametrize("fault", ["import not_there", "import sys; sys.exit(3)"])
+def test_the_site_starts_where_the_operator_s_callables_do_not_load_and_says_so(fault: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(f"{fault}\n")
     ended = loaded(FLEET_CALLABLES="broken", PYTHONPATH=str(tmp_path))
     assert "The callables of broken cannot be loaded" in ended.stderr
     assert ended.stdout, "it has started"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_the_operator_s_callables_have_asked_postgres_leaves_nothing_open(
+    subprocess_environment: dict[str, str], tmp_path: Path
+) -> None:
+    asks = "from django.contrib.auth.models import User\nprint(User.objects.count(), end=': ')\n"
+    (tmp_path / "asking.py").write_text(asks)
+    ended = loaded(**subprocess_environment, FLEET_CALLABLES="asking", PYTHONPATH=str(tmp_path))
+    assert ended.stdout.strip() == "0: [] 1 []", ended.stderr

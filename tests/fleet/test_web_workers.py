@@ -62,8 +62,13 @@ class Site:
             return False
 
 
+THREAD = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
+    """Among the operator's callables is a module that starts a thread, which does not end by itself."""
+    (tmp_path / "threaded.py").write_text(THREAD)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -72,6 +77,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
             [sys.executable, "-m", "fleet.web", f"--port={port}"], cwd=CHECKOUT, stdout=log, stderr=log,
             env={
                 **os.environ, "FLEET_PROCESS": "web", "FLEET_WEB_WORKERS": "2",
+                "FLEET_CALLABLES": "threaded", "PYTHONPATH": str(tmp_path),
                 "FLEET_ADDRESS_CONNECTIONS": str(PLACES), "FLEET_PATIENCE_S": "120",
             },
         )  # fmt: skip
