@@ -37,6 +37,9 @@ class SessionAuthentication(DjangoSession):
     """A browser that has signed in to the admin; writes need its CSRF token."""
 
     def authenticate(self, request: Request) -> tuple[User, Actor] | None:
+        origin = request.headers.get("Origin")
+        if origin and origin.partition("//")[2] != request.get_host():
+            return None  # pages of other sites show tokens
         found: Any = super().authenticate(request)
         if found is None:
             return None

@@ -58,7 +58,7 @@ TAIL = """
 For admins the column "which things" is: all. Seeing a team's mission is not operating it: that is for who launched it.
 
 ```sh
-manage.py fleet_user create ann --role user --team web      # asks for a password
+manage.py fleet_user create ann --role user                 # asks for a password; --team NAME for a team that is there
 manage.py fleet_user role ann admin
 manage.py fleet_user grant ann                              # plan.execute; revoke takes it back
 manage.py fleet_user sign-out ann                           # ends all sessions, at once

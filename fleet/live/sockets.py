@@ -126,6 +126,8 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def _open(self, *, cookies: bool, ticket: str) -> Listener | End:
         """What the view answers."""
         asked = dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        if unknown := sorted(asked.keys() - {"cursor"}):
+            return End(CODES[404], f"There is no parameter {unknown[0][:40]!r}; there is `cursor`.")
         with_cursor = "cursor" in asked
         if with_cursor:
             asked["last_event_id"] = asked.pop("cursor")

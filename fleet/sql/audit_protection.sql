@@ -17,3 +17,8 @@ UNION ALL
 SELECT format('it may %s %s', privilege, relname)
 FROM pg_class, unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) AS privilege
 WHERE relnamespace = 'fleet_audit'::regnamespace AND relkind = 'r' AND has_table_privilege(current_user, oid, privilege)
+UNION ALL
+SELECT format('the trigger that refuses changes of %s is not on', relname)
+FROM pg_class
+WHERE relnamespace = 'fleet_audit'::regnamespace AND relname IN ('entry', 'seal')
+    AND NOT EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = pg_class.oid AND tgname = 'refuse' AND tgenabled = 'A')

@@ -138,6 +138,9 @@ def test_why_it_is_closed_is_said_in_a_sentence(web: Web) -> None:
     assert ended(opened(web, f"{ALL}?cursor=x", **bearer(ann))) == (
         4422, "This cursor is not one that was given out. Begin without it.",
     )  # fmt: skip
+    assert ended(opened(web, f"{ALL}?foo=1", **bearer(ann))) == (
+        4404, "There is no parameter 'foo'; there is `cursor`.",
+    )  # fmt: skip
     status, why = ended(opened(web, ALL, Authorization="Bearer flk_00000000_nothing"))
     assert (status, why.startswith("There is no such key.")) == (4401, True)
 

@@ -75,6 +75,9 @@ def test_after_the_fleet_was_prepared_its_own_role_can_add_to_the_trail_and_do_n
         boss.execute("DELETE FROM fleet_audit.entry")
     said = manage(private_services, "fleet_doctor").stdout
     assert "ok    audit trail" in said
+    with session(private_services, as_superuser=True) as boss:
+        boss.execute("ALTER TABLE fleet_audit.seal DISABLE TRIGGER refuse")
+    assert "the trigger that refuses changes of seal is not on" in manage(private_services, "fleet_doctor").stdout
 
 
 @pytest.mark.xdist_group("services")

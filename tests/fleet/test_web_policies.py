@@ -99,6 +99,16 @@ def test_a_site_on_the_list_may_use_the_api_with_tokens_and_nothing_else(client:
         assert cors(client.get(path, headers={"Origin": BOARD})) == {}
 
 
+@pytest.mark.django_db
+@override_settings(CORS_ALLOWED_ORIGINS=[BOARD])
+def test_cookies_are_taken_from_this_site_s_pages_alone() -> None:
+    browser = web.superuser()
+    asked = {origin: browser.get("/api/v1/me", headers={"Origin": origin} if origin else {}) for origin in (
+        "", "http://testserver", BOARD, "null", "http://testserver.example.org",
+    )}  # fmt: skip
+    assert [answer.status_code for answer in asked.values()] == [200, 200, 401, 401, 401]
+
+
 LOOK = """
 import django, json; django.setup()
 from django.test import Client
