@@ -24,7 +24,7 @@ from django.db.models import F, JSONField, Value
 from agents import operations as agents
 from agents.drivers.base import Evidence
 from agents.models import Agent, AgentType
-from fleet import errors, ids, statements
+from fleet import audit, errors, ids, statements
 from missions import claims, exchange, flight, hints, leases, verdict
 from missions.claims import Claim
 from missions.leases import StaleLease
@@ -69,10 +69,13 @@ def register(*, agent_type: str, concurrency: int = 1, by: User | None = None) -
             over_http="Ask an administrator to enable it.",
         )
     agent = ids.new()
-    agents.register(
-        agent=agent, agent_type=agent_type, node="", pid=None, start_time=None, concurrency=max(1, concurrency)
-    )
-    Agent.objects.filter(id=agent).update(by=by)
+    with transaction.atomic():
+        agents.register(
+            agent=agent, agent_type=agent_type, node="", pid=None, start_time=None, concurrency=max(1, concurrency)
+        )
+        Agent.objects.filter(id=agent).update(by=by)
+        told = {"type": agent_type, "concurrency": max(1, concurrency)}
+        audit.record(kind="agent.register", subject=ids.encode(ids.AGENT, agent), after=told)
     return Agent.objects.select_related("type", "node").get(id=agent)
 
 
@@ -100,6 +103,8 @@ def claim(*, agent: UUID, want: int = 1) -> list[Lease]:
             "UPDATE missions_attempt SET token = %s WHERE sortie_id = %s AND number = %s",
             [(leases.digest(lease.token), lease.sortie, lease.attempt) for lease in given],
         )
+        for lease in given:
+            _told("claim", lease.sortie, lease.attempt, agent=row.ref)
     if given:
         _alive(agent, claimed=True)
     return given
@@ -249,12 +254,13 @@ def give_back(*, token: str, why: str = "its agent handed it back") -> None:
         consequences = exchange.give_back(
             cursor.cursor, attempts=[(held.claim.id, held.claim.attempt)], why=why.replace("\x00", "�")[:500]
         )
+        _told("give_back", held.claim.id, held.claim.attempt)
     _after(consequences)
 
 
 def leave(*, agent: UUID) -> None:
     """The agent ends; what it holds goes back to the queue at once."""
-    _end(_alive(agent), why="its agent left", reason="It left.")
+    _end(_alive(agent), why="its agent left", reason="It left.", told="agent.leave")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,10 +327,16 @@ def _settle(held: _Held, settlement: Settlement) -> str:
     with transaction.atomic(), connection.cursor() as cursor:
         consequences = exchange.say(cursor.cursor, by=_party(row), settlements=[settlement])
         Agent.objects.filter(id=held.agent).update(flown=F("flown") + len(consequences.accepted))
+        if held.claim.id in consequences.accepted:
+            _told("complete" if settlement.outcome == "succeeded" else "fail", held.claim.id, held.claim.attempt)
     if held.claim.id not in consequences.accepted:
         raise StaleLease(f"The lease on {held.claim.key} is lost.", hint="Stop that work, and claim anew.")
     _after(consequences)
     return str(Sortie.objects.values_list("state", flat=True).get(id=held.claim.id))
+
+
+def _told(what: str, sortie: UUID, attempt: int, **more: str) -> None:
+    audit.record(kind=f"sortie.{what}", subject=ids.encode(ids.SORTIE, sortie), data={"attempt": attempt, **more})
 
 
 def _after(consequences: Consequences) -> None:
@@ -356,9 +368,12 @@ def _heard(agent: UUID) -> Agent:
     raise agents.NoLonger(f"{row.ref} has ended: {row.reason}", hint="Stop its work. Register anew to go on.")
 
 
-def _end(row: Agent, *, why: str, reason: str) -> None:
-    """What it holds goes back to the queue at once; `why` is told of that, and `reason` of the agent."""
+def _end(row: Agent, *, why: str, reason: str, told: str = "") -> None:
+    """What it holds goes back to the queue at once; `why` is told of that, and `reason` of the agent. `told`: as what the
+    audit trail tells it, where it has not told of the order already."""
     with transaction.atomic(), connection.cursor() as cursor:
+        if told:
+            audit.record(kind=told, subject=row.ref)
         holds = list(Sortie.objects.filter(state="running", agent=row.id).values_list("id", "attempt"))
         consequences = exchange.give_back(cursor.cursor, attempts=holds, why=why)
         agents.end(agents=[row.id], state=Agent.State.TERMINATED, reason=reason)

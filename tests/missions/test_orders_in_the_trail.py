@@ -80,3 +80,20 @@ def test_a_command_is_the_operators_and_is_told_as_that() -> None:
     operations.pause(mission=mission.id)
     call_command("fleet_mission", "resume", mission.ref)
     assert last("mission.resume")[0].startswith("command:")
+
+
+def test_what_an_agent_from_outside_does_is_told_with_who_does_it(boss: api.Client) -> None:
+    mission = fleet.launch({"one": {}, "two": {}, "three": {}})
+    agent = boss.post("agents", {"type": "backend", "concurrency": 3}).json()["id"]
+    assert last("agent.register") == ("user:boss", boss.user.id, agent, None, {"type": "backend", "concurrency": 3})
+    leases = boss.post("sorties/claim", {"agent": agent, "count": 3}).json()["leases"]
+    assert Entry.objects.filter(kind="sortie.claim", data__agent=agent).count() == 3
+    one, two = (lease["sortie"] for lease in leases[:2])
+    boss.post(f"sorties/{one}/complete", {"token": leases[0]["token"], "result": 1})
+    boss.post(f"sorties/{two}/fail", {"token": leases[1]["token"], "error": "It broke."})
+    boss.post(f"agents/{agent}/leave")
+    told = Entry.objects.filter(kind__in=["sortie.complete", "sortie.fail", "agent.leave"]).order_by("id")
+    assert [(entry.actor, entry.kind, entry.subject) for entry in told] == [
+        ("user:boss", "sortie.complete", one), ("user:boss", "sortie.fail", two), ("user:boss", "agent.leave", agent),
+    ]  # fmt: skip
+    assert sorted(fleet.states(mission.id).values()) == ["failed", "queued", "succeeded"]
