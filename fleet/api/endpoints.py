@@ -132,7 +132,7 @@ def endpoint(
 def _summary(method: Callable[..., Any]) -> str:
     """The first sentence of its docstring."""
     said = " ".join((method.__doc__ or "").split())
-    return said.partition(". ")[0].partition("; ")[0].rstrip(".")
+    return said.partition(". ")[0].partition("; ")[0].rstrip(".").replace("`", "")  # it is no Markdown there
 
 
 def valid(serializer: type[Strict], data: Any) -> Given:

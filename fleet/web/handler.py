@@ -12,6 +12,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from contextvars import copy_context
+from functools import partial
 from typing import IO, Any
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
@@ -25,6 +26,7 @@ from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
 EXEMPT_THREADS = 60  # beside those of FLEET_WEB_AT_ONCE: for what takes no turns
+ALIVE = "/healthz"  # waits for nobody, also where all of these wait for a Postgres that is halted
 
 
 class Handler(ASGIHandler):
@@ -33,6 +35,7 @@ class Handler(ASGIHandler):
         self.load_middleware(is_async=False)
         most = settings.FLEET_WEB_AT_ONCE + EXEMPT_THREADS
         self._threads = ThreadPoolExecutor(most, "answers")  # it starts them when they are needed, after a fork
+        self._alive = ThreadPoolExecutor(1, "alive")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -40,8 +43,9 @@ class Handler(ASGIHandler):
         except RequestAborted:
             return
         with closing(body):
-            loop = asyncio.get_running_loop()
-            response = await loop.run_in_executor(self._threads, copy_context().run, self._answer, scope, body)
+            threads = self._alive if scope["path"] == ALIVE else self._threads
+            answer = partial(copy_context().run, self._answer, scope, body)
+            response = await asyncio.get_running_loop().run_in_executor(threads, answer)
             if response.streaming:
                 await self._flow(response, receive, send)
             else:

@@ -16,12 +16,14 @@ from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpRe
 from django.urls import path
 from pytest_django import Settings
 
-from fleet.web.handler import Handler
+from fleet.health import healthz
+from fleet.web.handler import EXEMPT_THREADS, Handler
 
 pytestmark = pytest.mark.urls(__name__)
 
 MANY = 100
 meeting = threading.Barrier(MANY)
+released = threading.Event()
 pieces = Counter[str]()
 
 
@@ -39,7 +41,12 @@ def asks(request: HttpRequest) -> HttpResponse:
 
 def meets(request: HttpRequest) -> HttpResponse:
     """Answers when MANY are here at once."""
-    meeting.wait(20)
+    meeting.wait(60)
+    return HttpResponse()
+
+
+def waits(request: HttpRequest) -> HttpResponse:
+    released.wait(60)
     return HttpResponse()
 
 
@@ -63,7 +70,7 @@ def fails(request: HttpRequest) -> HttpResponse:
     raise ValueError("somebody's fault")
 
 
-urlpatterns = [path(view.__name__, view) for view in (leaves, asks, meets, file, flows, fails)]  # type: ignore[arg-type]
+urlpatterns = [path(view.__name__, view) for view in (leaves, asks, meets, waits, file, flows, fails, healthz)]  # type: ignore[arg-type]
 
 
 class Site:
@@ -104,7 +111,7 @@ def test_a_transaction_that_somebody_left_open_does_not_reach_the_next_request_o
         site = Site()
         status, left = await site.ask("leaves")
         assert status == 200
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:  # it may be another thread's turn
                 status, by = await site.ask("asks")
                 assert status == 200
@@ -152,3 +159,21 @@ def test_each_request_is_begun_and_ended_once_also_where_its_client_is_gone(name
         request_finished.disconnect(ended)
     assert told == {"begun": 1, "ended": 1}
     assert pieces["ended"] - before == (gone_after is not None)
+
+
+def test_whether_it_is_there_is_told_while_all_that_answer_wait(settings: Settings) -> None:
+    settings.FLEET_WEB_AT_ONCE = 1
+
+    async def main() -> int:
+        site = Site()
+        waiting = [asyncio.create_task(site.ask("waits")) for _ in range(1 + EXEMPT_THREADS + 1)]
+        await asyncio.sleep(0)  # they are handed to the threads first
+        try:
+            status, _ = await site.ask("healthz")
+            assert not any(task.done() for task in waiting)
+        finally:
+            released.set()
+        assert {status for status, _ in await asyncio.gather(*waiting)} == {200}
+        return status
+
+    assert asyncio.run(main()) == 200
