@@ -27,7 +27,7 @@ def once(*, request: Request, asker: str, act: Callable[[], Response]) -> Respon
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return act()
-    if not key or len(key) > LONGEST or not key.isprintable():
+    if not key or len(key) > LONGEST or not (key.isascii() and key.isprintable()):
         raise errors.Invalid(
             f"The Idempotency-Key is empty, longer than {LONGEST} characters, or not plain text.",
             hint="A UUID is good.",

@@ -73,7 +73,7 @@ def test_of_many_at_once_one_launches_and_the_others_are_told_to_wait_or_what_it
     assert Mission.objects.count() == 1
 
 
-@pytest.mark.parametrize("key", ["", "x" * 201, "a\tb"])
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\tb", "\u00e4"])
 def test_a_key_that_is_none_is_refused(ann: api.Client, key: str) -> None:
     assert ann.post("missions", {"plan": api.PLAN}, Idempotency_Key=key).status_code == 422
 
