@@ -16,13 +16,13 @@ import signal
 import socket
 import sys
 import time
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from django.conf import settings
 from django.db import connection
-from django.urls import get_resolver
 from django.utils.module_loading import autodiscover_modules
 
 from fleet import errors
@@ -99,8 +99,7 @@ def load() -> Any:
     Each app's `preload.py` names what its answers load late."""
     from fleet.asgi import application  # noqa: PLC0415  (it sets Django up, which sends the logs where they belong)
 
-    for pattern in get_resolver().url_patterns:
-        getattr(pattern, "url_patterns", None)
+    import_module(settings.ROOT_URLCONF)
     try:
         autodiscover_modules("preload")
     except errors.Unavailable as fault:

@@ -105,9 +105,8 @@ class LogText(ApiView):
             user = actor(request).user
             listener = user.id if user else 0  # whoever shows a lease token is nobody
             hub.make_room(listener)
-            followed = (
-                _followed(sortie, number, listener=listener) if request.method == "GET" else ()
-            )  # HEAD has no body
+            nothing_to_flow = request.method == "HEAD"
+            followed = () if nothing_to_flow else _followed(sortie, number, listener=listener)
             return StreamingHttpResponse(
                 followed, content_type="text/plain; charset=utf-8", headers={**_PLAIN, "Accept-Ranges": "none"}
             )

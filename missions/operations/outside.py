@@ -29,7 +29,7 @@ from missions import claims, exchange, flight, hints, leases, verdict
 from missions.claims import Claim
 from missions.leases import StaleLease
 from missions.models import Attempt, Sortie
-from missions.operations import moves
+from missions.operations import moves, shown
 from missions.plan import SortieSpec
 from missions.settling import Consequences, Settlement
 
@@ -117,14 +117,14 @@ def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Renewed:
     Conflict if the agent has been given up, or if it shows tokens of which none holds.
     """
     row = _heard(agent)
-    shown = [(named, token) for token in tokens if (named := _named(token)) is not None]
+    given = [(named, token) for token in tokens if (named := shown.named(token)) is not None]
     digests = {
         (sortie, number): digest
         for sortie, number, digest in Attempt.objects.filter(
-            sortie__in={sortie for (sortie, _), _ in shown}, agent=agent
+            sortie__in={sortie for (sortie, _), _ in given}, agent=agent
         ).values_list("sortie", "number", "token")
     }
-    good = {named: token for named, token in shown if leases.is_of(token, digests.get(named))}
+    good = {named: token for named, token in given if leases.is_of(token, digests.get(named))}
     with connection.cursor() as cursor:
         renewal = claims.renew(cursor.cursor, held=sorted(good), lease_s=settings.FLEET_LEASE_S)
     if tokens and not renewal.held:
@@ -137,7 +137,7 @@ def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Renewed:
 
 def keep(*, token: str) -> Renewed:
     """Extend one lease; StaleLease where it is lost. That of the fleet's own agents is theirs to extend."""
-    held = _held(token)
+    held = shown.held(token)
     if held.ours:
         cancelled = Sortie.objects.filter(id=held.claim.id, cancel_requested=True).exists()
         return Renewed(held=frozenset({token}), cancelled=frozenset({token} if cancelled else ()))
@@ -149,7 +149,7 @@ def progress(*, token: str, fraction: float | None = None, note: str = "", outpu
 
     Of the fleet's own, what they print is kept already, within bounds; so an `output` is Invalid there.
     """
-    held = _held(token)
+    held = shown.held(token)
     if not held.ours:
         _heard(held.agent)
     elif output:
@@ -188,7 +188,7 @@ def complete(
     Saying it twice is answered as the first time; with another result it is a Conflict. StaleLease where the lease is lost;
     Invalid for a result that is no JSON or too large; PlanError for sorties that may not be added.
     """
-    held = _to_end(token, "succeeded")
+    held = shown.to_end(token, "succeeded")
     try:
         text = json.dumps(result, allow_nan=False)
     except (TypeError, ValueError) as fault:
@@ -231,7 +231,7 @@ def _ask_for_same(claim: Claim, result: Any) -> None:
 
 def fail(*, token: str, error: str, retry: bool = True) -> str:
     """The work failed; it is tried again while tries are left, unless `retry` is false. Answers as `complete` does."""
-    held = _to_end(token, "failed")
+    held = shown.to_end(token, "failed")
     if held.said is not None:
         return held.said
     settlement = verdict.failed(claim=held.claim, spec=held.spec, error=error or "it failed without saying why")
@@ -249,7 +249,7 @@ def fail(*, token: str, error: str, retry: bool = True) -> str:
 
 def give_back(*, token: str, why: str = "its agent handed it back") -> None:
     """Queue it again; costs no try."""
-    held = _to_end(token)
+    held = shown.to_end(token)
     with transaction.atomic(), connection.cursor() as cursor:
         consequences = exchange.give_back(
             cursor.cursor, attempts=[(held.claim.id, held.claim.attempt)], why=why.replace("\x00", "�")[:500]
@@ -263,66 +263,7 @@ def leave(*, agent: UUID) -> None:
     _end(_alive(agent), why="its agent left", reason="It left.", told="agent.leave")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
-    """An attempt whose token was shown."""
-
-    claim: Claim
-    spec: SortieSpec
-    agent: UUID
-    ours: bool  # flown by an agent of the fleet
-    said: str | None = None  # the sortie's state, where this very outcome was accepted before
-
-
-def _named(token: str) -> tuple[UUID, int] | None:
-    """The sortie and the number that a text names, where it looks like a token."""
-    try:
-        return leases.attempt(token)
-    except errors.Invalid:
-        return None
-
-
-def _to_end(token: str, outcome: str | None = None) -> _Held:
-    """The attempt that a token is to end; Conflict where that is not for its work to say."""
-    held = _held(token, ended_as=outcome)
-    if held.ours:
-        raise errors.Conflict(
-            f"{held.claim.key} is flown by an agent of the fleet, which ends it when its process ends.",
-            hint="Write the result to FLEET_RESULT and exit with 0, or with another code where it has failed.",
-        )
-    return held
-
-
-def _held(token: str, *, ended_as: str | None = None) -> _Held:
-    """The running attempt of a token; or, where it ended with the outcome that is said again, what became of it."""
-    sortie, number = leases.attempt(token)
-    attempt = Attempt.objects.select_related("sortie__brief", "agent").filter(sortie=sortie, number=number).first()
-    if attempt is None or not leases.is_of(token, attempt.token):
-        raise errors.NotFound("There is no such lease.", hint="Claim a sortie; its answer has the token.")
-    row = attempt.sortie
-    running = row.state == "running" and row.attempt == number
-    ours = attempt.agent is not None and attempt.agent.pid is not None
-    repeated = not running and not ours and ended_as is not None and attempt.state == ended_as
-    if not running and not repeated:
-        raise StaleLease(
-            f"The lease on {row.key} is lost: attempt {number} is {attempt.state}, and the sortie is {row.state}.",
-            hint="Stop that work, and claim anew.",
-        )
-    spec = SortieSpec.from_json(row.brief.spec)
-    claimed = Claim(
-        id=row.id,
-        mission=row.mission_id,
-        key=row.key,
-        attempt=number,
-        tries=row.tries,
-        max_tries=row.max_tries,
-        spec=row.brief.spec,
-    )
-    assert attempt.agent_id is not None
-    return _Held(claim=claimed, spec=spec, agent=attempt.agent_id, ours=ours, said=row.state if repeated else None)
-
-
-def _settle(held: _Held, settlement: Settlement) -> str:
+def _settle(held: shown.Held, settlement: Settlement) -> str:
     row = Agent.objects.get(id=held.agent)
     with transaction.atomic(), connection.cursor() as cursor:
         consequences = exchange.say(cursor.cursor, by=_party(row), settlements=[settlement])
