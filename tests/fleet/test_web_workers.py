@@ -90,6 +90,16 @@ def site(tmp_path: Path) -> Iterator[Site]:
         process.wait()
 
 
+def free(port: int) -> bool:
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            again.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def ended(processes: list[psutil.Process]) -> bool:
     return all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in processes)
 
@@ -106,13 +116,11 @@ def test_one_that_is_killed_is_replaced_and_the_others_answer_meanwhile(site: Si
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_they_end_with_the_first_and_leave_the_port(site: Site, number: signal.Signals) -> None:
+    until(lambda: len(site.workers()) == 2)
     workers = site.workers()
     site.process.send_signal(number)
     assert site.process.wait(60) == (-9 if number is signal.SIGKILL else 0)
-    until(lambda: ended(workers))
-    with socket.socket() as again:
-        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        again.bind(("127.0.0.1", site.port))
+    until(lambda: ended(workers) and free(site.port))  # a process has ended before the last of its threads has
 
 
 def test_an_address_has_so_many_connections_in_all_of_them_together_and_those_of_a_killed_one_are_free(
