@@ -66,7 +66,7 @@ def drop_the_output() -> None:
 
 def use_the_environment_of_this_folder() -> None:
     """Start again with .venv's Python, where there is one and this is another: `./manage.py` works without activation."""
-    environment = os.path.join(os.path.dirname(os.path.abspath(__file__)), ".venv")
+    environment = os.path.join(os.path.dirname(os.path.realpath(__file__)), ".venv")  # a link on PATH is fine
     python = os.path.join(environment, "bin", "python")
     try:
         os.stat(python)
