@@ -21,8 +21,8 @@ dev:  ## the same with what the tests and checks need
 	@scripts/install.sh dev
 
 run: install  ## fly the sample mission, an audit of this repository: make run [REPO=/path/to/repo]
-	@$(PY) -m missions.examples.audit "$$REPO"
-	@$(PY) manage.py fleet_up --run missions/examples/audit.yaml --param "repository=$$REPO"
+	@$(PY) -m examples.repo_audit "$$REPO"
+	@$(PY) manage.py fleet_up --run examples/repo_audit/audit.yaml --param "repository=$$REPO"
 
 up: install  ## start the whole fleet in the background
 	@$(PY) manage.py fleet_up --detach
@@ -45,7 +45,7 @@ drills: dev  ## the long tests: 1 GB of output, soaks, restarts
 check: dev  ## style, types, security, imports, migrations, pins
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m bandit -q -r fleet agents missions checkpoints -ll -s B604  # B604: parameters of ours that are called shell
+	$(PY) -m bandit -q -r fleet agents missions checkpoints examples -ll -s B604  # B604: parameters of ours that are called shell
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-cache
 	DATABASE_URL= REDIS_URL= $(PY) -W ignore manage.py makemigrations --check --dry-run
@@ -59,8 +59,9 @@ format: dev  ## mend style where that can be done by a program
 bench: dev  ## measure against bare Celery; results go to build/bench.json
 	@$(PY) -m bench
 
-lock: dev  ## turn requirements/*.in into the hashed lists
+lock: dev  ## pin every requirement by hash
 	.venv/bin/uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 -q requirements/base.in -o requirements.txt
+	.venv/bin/uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 -q examples/repo_audit/requirements.in -o examples/repo_audit/requirements.txt
 	.venv/bin/uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 -q requirements/dev.in -o requirements-dev.txt
 
 clean:  ## remove what was built; the fleet's data stay, unless DATA=yes

@@ -15,6 +15,8 @@ from django.conf import settings
 from agents import callables
 from fleet import errors
 
+SAMPLE = "examples.repo_audit.callables"
+
 
 def names() -> list[str]:
     """The names that plans may call, sorted. Unavailable where a module cannot be imported."""
@@ -26,6 +28,8 @@ def names() -> list[str]:
 def discover() -> None:
     """Fill the registry. A node does so before it starts agents."""
     ours = [f"{app.name}.callables" for app in apps.get_app_configs() if find_spec(f"{app.name}.callables")]
+    if (settings.BASE_DIR / "examples").is_dir():  # a checkout; an installed wheel has none
+        ours.append(SAMPLE)
     for module in (*ours, *settings.FLEET_CALLABLES):
         try:
             callables.load([module])

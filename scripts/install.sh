@@ -15,8 +15,8 @@ command -v "$python" >/dev/null || refuse "$python was not found. Install Python
     refuse "$("$python" --version) is too old: Python 3.11 or newer is needed. Name one: make PYTHON=python3.12 …"
 
 what=${1:-run}
-wanted="requirements.txt"
-[ "$what" = dev ] && wanted="requirements.txt requirements-dev.txt"
+wanted="requirements.txt examples/repo_audit/requirements.txt"
+[ "$what" = dev ] && wanted="$wanted requirements-dev.txt"
 stamp=".venv/.fleet-$what"
 # shellcheck disable=SC2086
 sum=$(cat $wanted scripts/install.sh | cksum)
@@ -44,5 +44,5 @@ if [ "$uv" ]; then
 else
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes "$@"
 fi || refuse "the requirements could not be installed: the lines above say why. Is there a network? A mirror is named as for every pip: PIP_INDEX_URL (uv: UV_INDEX_URL)."
-.venv/bin/python -m compileall -q fleet agents missions checkpoints .venv/lib >/dev/null 2>&1 || true
+.venv/bin/python -m compileall -q fleet agents missions checkpoints examples .venv/lib >/dev/null 2>&1 || true
 printf '%s\n' "$sum" >"$stamp"

@@ -22,8 +22,9 @@ class Machine:
         self.checkout = folder / "a clone"
         (self.checkout / "scripts").mkdir(parents=True)
         shutil.copy(CHECKOUT / "scripts" / "install.sh", self.checkout / "scripts")
-        for name in ("requirements.txt", "requirements-dev.txt"):
-            shutil.copy(CHECKOUT / name, self.checkout)
+        (self.checkout / "examples" / "repo_audit").mkdir(parents=True)
+        for name in ("requirements.txt", "requirements-dev.txt", "examples/repo_audit/requirements.txt"):
+            shutil.copy(CHECKOUT / name, self.checkout / name)
         self.programs = folder / "bin"
         self.programs.mkdir()
         for tool in TOOLS:

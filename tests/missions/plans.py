@@ -13,7 +13,7 @@ SURROUNDINGS = plan.Surroundings(
         "security": plan.TypeFacts(takes_prompt=False),
         "performance": plan.TypeFacts(takes_prompt=False),
     },
-    callables={"missions.examples.audit:score"},
+    callables={"examples.repo_audit:score"},
     drivers={"command", "python", "scripted"},
     max_sorties=10_000,
     max_bytes=1_000_000,

@@ -274,7 +274,7 @@ def test_the_doctor_names_what_is_away(tmp_path: Path) -> None:
 
 
 def test_a_plan_is_judged_where_no_fleet_was_ever_started(tmp_path: Path) -> None:
-    good = alone(tmp_path, "fleet_mission", "validate", str(ROOT / "missions/examples/audit.yaml"))
+    good = alone(tmp_path, "fleet_mission", "validate", str(ROOT / "examples/repo_audit/audit.yaml"))
     assert (good.returncode, "The plan is valid" in good.stderr) == (0, True), good.stderr
     assert "not known which agent types" in good.stderr
     (tmp_path / "bad.yaml").write_text("mission: x\nsorties:\n  a: {agent: backend, run: ls, needs: [b]}\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.missions import audit_flights
+from tests.examples import audit_flights
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

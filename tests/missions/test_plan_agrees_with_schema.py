@@ -32,7 +32,7 @@ WHOLE: dict[str, Any] = {
             "matrix": {"v": ["1", 2], "include": [{"v": "3"}], "exclude": [{"v": 2}]}, "silence": 5, "allow_failure": True,
         },
         "c": {"agent": "backend", "prompt": "hi", "verify": ["true"], "run_at": "2030-01-01T00:00:00Z", "priority": -1},
-        "d": {"agent": "testing", "call": "missions.examples.audit:score", "with": {"top": "{{ inputs.top }}"}},
+        "d": {"agent": "testing", "call": "examples.repo_audit:score", "with": {"top": "{{ inputs.top }}"}},
     },
 }  # fmt: skip
 

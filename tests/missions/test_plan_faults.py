@@ -18,7 +18,7 @@ SORTIES = {
     "touches": ("{agent: testing, run: x, touches: [a]}", "not available yet", "Remove it"),
     "nothing to do": ("{agent: testing}", "nothing to do", "run, call or prompt"),
     "two things to do": ("{agent: testing, run: x, prompt: y}", "run and prompt", "one thing"),
-    "an unknown callable": ("{agent: testing, call: 'missions.examples.audit:scor'}", "no registered", "audit:score"),
+    "an unknown callable": ("{agent: testing, call: 'examples.repo_audit:scor'}", "no registered", "audit:score"),
     "an odd callable": ("{agent: testing, call: score}", "is not a callable", "module:function"),
     "an unknown driver": ("{agent: testing, driver: scriptd}", "no driver", '"scripted"'),
     "a driver without its work": ("{agent: testing, driver: command}", "nothing to do", "run"),

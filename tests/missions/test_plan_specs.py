@@ -90,11 +90,11 @@ sorties:
 
 def test_a_sortie_has_all_that_the_plan_says() -> None:
     spec = sorties(
-        "a: {agent: testing, call: 'missions.examples.audit:score', with: {top: 10}, if: always, allow_failure: true,"
+        "a: {agent: testing, call: 'examples.repo_audit:score', with: {top: 10}, if: always, allow_failure: true,"
         " concurrency: {key: db, limit: 2}, run_at: '2030-01-31T06:00:00+01:00', outputs: [out/a.txt],"
         " verify: 'test -e a'}"
     )["a"]
-    assert (spec.driver, spec.call, spec.arguments) == ("python", "missions.examples.audit:score", {"top": 10})
+    assert (spec.driver, spec.call, spec.arguments) == ("python", "examples.repo_audit:score", {"top": 10})
     assert (spec.always, spec.allow_failure) == (True, True)
     assert spec.concurrency == plan.Concurrency(key="db", limit=2)
     assert spec.run_at == datetime(2030, 1, 31, 5, tzinfo=UTC)

@@ -22,7 +22,7 @@ from missions.states import MissionState, SortieState
 
 EXAMPLES = """
 examples:
-  manage.py fleet_mission run missions/examples/audit.yaml --param repository=../other
+  manage.py fleet_mission run examples/repo_audit/audit.yaml --param repository=../other
   manage.py fleet_mission watch latest
   manage.py fleet_mission logs latest inventory -f
   manage.py fleet_mission artifacts latest --save report/
@@ -214,7 +214,7 @@ class Command(OperatorCommand):
         elif options["state"]:
             self.say(f"No mission is {options['state']}.")
         else:
-            self.say("No missions yet. Launch one: manage.py fleet_mission run missions/examples/audit.yaml")
+            self.say("No missions yet. Launch one: manage.py fleet_mission run examples/repo_audit/audit.yaml")
         return 0
 
     def _show(self, mission: Mission, options: dict[str, Any]) -> int:

@@ -1,0 +1,28 @@
+"""`python -m examples.repo_audit PATH`: refuses, before anything is started, what cannot be audited (`make run`)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from examples.repo_audit import git
+from fleet import errors
+
+
+def check(path: str) -> None:
+    """Invalid, with the path and the remedy, unless `path` is a folder of a git checkout."""
+    if not path.strip():
+        raise errors.Invalid("REPO is empty.", hint="Name the folder of a git checkout: make run REPO=/path/to/it.")
+    try:
+        path.encode()
+        git.root(Path(path).expanduser())
+    except UnicodeEncodeError:
+        raise errors.Invalid(f"{path!r} is not UTF-8.", hint="Audit it by a path that is: a link will do.") from None
+
+
+if __name__ == "__main__":
+    try:
+        check(sys.argv[1])
+    except errors.FleetError as fault:
+        sys.stderr.write(f"{fault}\n")
+        sys.exit(fault.exit_code)

@@ -1,0 +1,26 @@
+"""Registers the audit's callables, where the tools that they need are installed (requirements.txt beside this file)."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from agents import callables
+
+TOOLS = ("bandit", "bs4", "detect_secrets", "lizard", "markdown_it", "ruff", "tinycss2", "vulture")
+MODULES = (
+    "backend",
+    "complexity",
+    "documentation",
+    "frontend",
+    "history",
+    "hotspots",
+    "inventory",
+    "provenance",
+    "report",
+    "security",
+    "testing",
+    "upkeep",
+)
+
+if all(find_spec(tool) for tool in TOOLS):
+    callables.load(f"examples.repo_audit.{module}" for module in MODULES)

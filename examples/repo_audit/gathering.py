@@ -1,0 +1,143 @@
+"""Everything that the sorties brought, put together for the report."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from examples.repo_audit import findings, ranking
+from examples.repo_audit.findings import Finding, Rule
+from examples.repo_audit.ranking import Item
+
+# What each sortie does, in the words of the report.
+WORK = {
+    "inventory": "files and languages",
+    "history": "git history: changes, people, activity",
+    "complexity": "branches of functions (lizard)",
+    "hotspots": "complexity against change",
+    "python": "likely bugs (ruff), dead code (vulture)",
+    "secrets": "secrets (detect-secrets), dangerous Python (bandit)",
+    "pages": "HTML, templates and CSS",
+    "prose": "README, licence, Markdown links",
+    "tests": "tests: present, trusted, where work happens",
+    "upkeep": "promises, artefacts, CI, containers, links",
+    "provenance": "signature of the newest commit",
+    "store": "size of the object store",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What the report says."""
+
+    name: str
+    made: float  # Unix seconds
+    inventory: Mapping[str, Any]
+    items: list[Item]
+    notes: list[str]
+    absent: list[str]  # sorties that brought no result
+    looked_at: Mapping[str, int]
+    figures: Mapping[str, Mapping[str, Any]]
+    signed: bool | None  # the newest commit; None where there is none
+    store_kib: int | None
+    by_severity: Mapping[str, int] = field(default_factory=dict)
+    by_area: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_severity.values())
+
+
+def gather(*, needs: Mapping[str, Any], repository: object) -> Audit:
+    """The audit from the results of the sorties; what did not come is named, not hidden."""
+    brought_by = {name: outcomes(needs.get(name)) for name in WORK if name not in ("inventory", "provenance", "store")}
+    inventory = needs.get("inventory") or {}
+    rules: dict[str, Rule] = {}
+    found: list[Finding] = []
+    counts: Counter[str] = Counter()
+    notes: list[str] = []
+    for brought in brought_by.values():
+        for outcome in brought:
+            rules.update(findings.rules_of(outcome))
+            found.extend(outcome["findings"])
+            counts.update(outcome["counts"])
+            notes.extend(note for note in outcome["notes"] if note not in notes)
+    figures = {name: (brought[0].get("figures") or {}) if brought else {} for name, brought in brought_by.items()}
+    items = ranking.rank(rules=rules, findings=found, counts=counts, heat=figures["history"].get("heat", {}))
+    commits = bool(inventory.get("head"))
+    return Audit(
+        name=str(inventory.get("root") or repository).rstrip("/").rpartition("/")[2] or "repository",
+        made=time.time(),
+        inventory=inventory,
+        items=items,
+        notes=notes,
+        absent=[name for name, brought in brought_by.items() if not brought and _expected(name, inventory)],
+        looked_at={name: sum(outcome["looked_at"] for outcome in brought) for name, brought in brought_by.items()},
+        figures=figures,
+        signed=needs.get("provenance") is not None if commits else None,
+        store_kib=_store(needs.get("store")),
+        by_severity={name: sum(i.count for i in items if i.severity == name) for name in findings.SEVERITIES},
+        by_area={
+            area: {
+                name: sum(i.count for i in items if i.rule.area == area and i.severity == name)
+                for name in findings.SEVERITIES
+            }
+            for area in findings.AREAS
+        },
+    )
+
+
+def verdict(audit: Audit) -> tuple[str, str]:
+    """The headline, and the sentence below it."""
+    # What is only found in tests and examples makes nothing urgent, unless it is grave even there.
+    number = Counter(item.severity for item in audit.items if not item.aside or item.severity in ("critical", "high"))
+    if not audit.inventory.get("files"):
+        return "There is nothing here yet.", "Git tracks no file that could be read, so there was nothing to judge."
+    if number["critical"]:
+        return _things(
+            number["critical"], "cannot wait.", "cannot wait.", of=len(audit.items)
+        ), "Somebody else may already be able to use what is named below."
+    if number["high"]:
+        return _things(number["high"], *["should be fixed this week."] * 2, of=len(audit.items)), (
+            "Nothing critical was found; "
+            f"{'this is' if number['high'] == 1 else 'these are'} grave enough to come before new work."
+        )
+    if number["medium"]:
+        return "Nothing urgent was found.", _things(
+            number["medium"], "is worth an afternoon soon.", "are worth an afternoon each.", of=len(audit.items)
+        )
+    if audit.items:
+        return "In good order.", "Only small things were found; take one along whenever you are nearby."
+    return "In good order.", "None of the checks found anything."
+
+
+def _things(number: int, one: str, many: str, *, of: int) -> str:
+    """How many, and of how many: the list below it goes on with milder ones."""
+    words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
+    count = words[number] if number < len(words) else str(number)
+    things = ("thing" if number == 1 else "things") if number == of else f"of the {of} things found"
+    return f"{count} {things} {one if number == 1 else many}"
+
+
+def outcomes(group: Any) -> list[dict[str, Any]]:
+    """The results of a sortie, or of a group of them, without those that brought none."""
+    members = group if isinstance(group, list) else [group]
+    return [member for member in members if isinstance(member, dict) and "findings" in member]
+
+
+def _expected(name: str, inventory: Mapping[str, Any]) -> bool:
+    """Complexity and secrets are only looked for where there is something to read."""
+    if name == "complexity":
+        return any(language.get("code") for language in inventory.get("languages", []))
+    return name != "secrets" or bool(inventory.get("files"))
+
+
+def _store(result: Any) -> int | None:
+    """KiB of loose and packed objects, from `git count-objects -v`."""
+    text = result.get("output", "") if isinstance(result, dict) else ""
+    sizes = dict(line.split(": ", 1) for line in str(text).splitlines() if ": " in line)
+    numbers = [int(sizes[name]) for name in ("size", "size-pack") if sizes.get(name, "").isdigit()]
+    return sum(numbers) if numbers else None

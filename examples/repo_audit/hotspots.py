@@ -1,0 +1,67 @@
+"""Where complexity and change meet:
+
+the files whose cleaning pays first (after Adam Tornhill, "Your Code as a Crime Scene").
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from agents.callables import Context, register
+from examples.repo_audit import gathering, rules, tree
+from examples.repo_audit.findings import Ledger, Outcome
+
+DRAWN = 250
+
+HOTSPOT = rules.get("hotspots:complex-and-changed")
+
+
+@register
+def cross(context: Context) -> Outcome:
+    """Each file's complexity against how often it was changed; the corner where both are high is a finding."""
+    changed: dict[str, list[int]] = _figures(context.needs.get("history")).get("files", {})
+    ledger = Ledger()
+    points: list[dict[str, Any]] = []
+    spread: Counter[str] = Counter()
+    for outcome in gathering.outcomes(context.needs.get("complexity")):
+        figures = _figures(outcome)
+        spread.update(figures.get("spread", {}))
+        language = (figures.get("languages") or [""])[0]
+        for path, (branches, worst, lines, functions) in figures.get("files", {}).items():
+            commits = changed.get(path, [0, 0])[0]
+            points.append(
+                {
+                    "file": path, "commits": commits, "branches": branches, "worst": worst, "lines": lines,
+                    "functions": functions, "language": language, "role": tree.role(path),
+                }
+            )  # fmt: skip
+    product = [point for point in points if point["role"] == "product"]
+    product.sort(key=lambda point: (-point["commits"] * point["branches"], point["file"]))
+    for point in _corner(product):
+        detail = f"{point['commits']} recent commits, {point['branches']} branches in {point['functions']} functions"
+        ledger.add(HOTSPOT, file=point["file"], lines=point["lines"], detail=detail)
+    ledger.looked_at = len(points)
+    ledger.figures = {"points": product[:DRAWN], "spread": dict(spread)}
+    return ledger.outcome()
+
+
+def _corner(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most five files that are high on both axes:
+
+    among the tenth most changed and the tenth most complex (three at least).
+    """
+    if len(points) < 5:
+        return []
+    share = max(3, len(points) // 10)
+    by_commits = sorted((point["commits"] for point in points), reverse=True)[share - 1]
+    by_branches = sorted((point["branches"] for point in points), reverse=True)[share - 1]
+    return [
+        point
+        for point in points
+        if point["commits"] >= max(8, by_commits) and point["branches"] >= max(60, by_branches) and point["worst"] > 10
+    ][:5]
+
+
+def _figures(outcome: object) -> dict[str, Any]:
+    return outcome.get("figures") or {} if isinstance(outcome, dict) else {}

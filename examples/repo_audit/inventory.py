@@ -1,0 +1,93 @@
+"""The first sortie: what is in the repository, and how to share the work on it out.
+
+It adds, from what it finds, one `complexity[language=…]` for each language (large languages in several parts) and one
+`secrets[part=…]` for each share of the files, all of them wanted by sorties that are already in the plan.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from agents.callables import Context, register
+from examples.repo_audit import git, languages, tree
+
+FILES_A_PART = 2_500
+PARTS = 6  # of each kind at most
+
+
+@register
+def survey(context: Context) -> dict[str, object]:
+    """Counts files and lines by language, and adds the sorties that look at them."""
+    found = tree.of(context)
+    context.progress(0.2, f"reading {len(found.files):,} files")
+    lines: Counter[str] = Counter()
+    files: Counter[str] = Counter()
+    roles: Counter[str] = Counter()
+    for number, file in enumerate(found.files):
+        text = tree.read(file)
+        if text is None:
+            found.left_out["binary, unreadable, or written by a program"] += 1
+            continue
+        files[file.language] += 1
+        lines[file.language] += text.count("\n") + 1
+        roles[file.role] += 1
+        if number % 2_000 == 1_999:
+            context.progress(
+                0.2 + 0.7 * number / len(found.files), f"{number + 1:,} of {len(found.files):,} files read"
+            )
+    complexity = _share_by_language(files)
+    for name, share in complexity.items():
+        context.add(
+            name=f"complexity[language={name}]",
+            agent="performance",
+            call="examples.repo_audit.complexity:measure",
+            **{"with": share, "before": ["hotspots", "report"]},
+        )
+    parts = min(PARTS, -(-len(found.files) // FILES_A_PART))
+    for number in range(1, parts + 1):
+        context.add(
+            name=f"secrets[part={number}]",
+            agent="security",
+            call="examples.repo_audit.security:scan",
+            **{"with": {"part": number, "of": parts}, "before": ["report"]},
+        )
+    return {
+        "root": tree.shown(str(found.root).encode("utf-8", "surrogateescape")),
+        "head": git.head(found.root) if git.has_commits(found.root) else None,
+        "tracked": len(found.every_path),
+        "files": sum(files.values()),
+        "lines": sum(lines.values()),
+        "bytes": sum(file.size for file in found.files),
+        "languages": [
+            {"name": name or "other", "files": files[name], "lines": count, "code": _is_code(name)}
+            for name, count in lines.most_common(25)
+        ],
+        "roles": dict(roles),
+        "left_out": dict(found.left_out.most_common()),
+        "added": len(complexity) + parts,
+    }
+
+
+def _is_code(language: str) -> bool:
+    return language in languages.BY_NAME and languages.BY_NAME[language].code
+
+
+def _share_by_language(files: Counter[str]) -> dict[str, dict[str, object]]:
+    """The arguments of each complexity sortie by its name:
+
+    the largest languages alone, the rest together, at most PARTS + 1.
+    """
+    shares: dict[str, dict[str, object]] = {}
+    rest = []
+    for language, number in files.most_common():
+        if not _is_code(language):
+            continue
+        parts = min(PARTS - len(shares), -(-number // FILES_A_PART))
+        if parts < 1:
+            rest.append(language)
+        for part in range(1, parts + 1):
+            name = language.lower().replace("+", "p").replace("#", "sharp") + (f"-{part}" if parts > 1 else "")
+            shares[name] = {"languages": [language], "part": part, "of": parts}
+    if rest:
+        shares["others"] = {"languages": rest, "part": 1, "of": 1}
+    return shares

@@ -1,0 +1,57 @@
+"""The audit as Markdown, for a pull request or an issue."""
+
+from __future__ import annotations
+
+import re
+
+from examples.repo_audit import gathering, page
+from examples.repo_audit.findings import SEVERITIES
+from examples.repo_audit.gathering import Audit
+from examples.repo_audit.ranking import Item, Spot
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
+
+
+def render(audit: Audit, *, top: int) -> str:
+    """The verdict, the first `top` things to do, and what was left out."""
+    headline, below = gathering.verdict(audit)
+    tally = " · ".join(f"{audit.by_severity[name]:,} {name}" for name in SEVERITIES if audit.by_severity[name])
+    parts = [f"# {escaped(audit.name)}: {headline}", below, tally]
+    for number, item in enumerate(audit.items[:top], 1):
+        parts.append(_item(item, number))
+    if len(audit.items) > top:
+        parts.append(f"{len(audit.items) - top:,} more are in report.html and findings.json.")
+    if notes := page.remarks(audit):
+        parts.append("## To know\n\n" + "\n".join(f"- {escaped(note)}" for note in notes))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text of a repository that must not become a heading, a link, an image or HTML."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("://", ":\u200b//").replace("@", "@\u200b")
+
+
+def code(text: str) -> str:
+    """A code span that no text can leave."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    edge = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{edge}{text}{edge}{fence}"
+
+
+def _item(item: Item, number: int) -> str:
+    lines = [
+        f"## {number}. {escaped(item.title)}",
+        f"**{item.severity}**, {page.number(item.count, 'place')} ({', '.join(item.tools)}). {escaped(item.rule.why)}",
+        f"**Fix:** {escaped(item.rule.fix)}",
+    ]
+    spots = [spot for spot in item.spots if spot.file][:5]
+    if spots:
+        more = [f"- and {item.count - len(spots):,} more"] if item.count > len(spots) else []
+        lines.append("\n".join([*map(_spot, spots), *more]))
+    return "\n\n".join(lines)
+
+
+def _spot(spot: Spot) -> str:
+    said = f" {escaped(spot.detail)}" if spot.detail and spot.detail != spot.file else ""
+    return f"- {code(page.where(spot))}{said}"

@@ -1,0 +1,290 @@
+"""The audit as one HTML page that needs nothing else: style and charts inside, no script, nothing loaded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from examples.repo_audit import charts, gathering, ranking
+from examples.repo_audit.findings import AREAS, SEVERITIES
+from examples.repo_audit.gathering import Audit
+from examples.repo_audit.markup import Markup, Part, tag
+from examples.repo_audit.ranking import Item, Spot
+
+FIRST = 5
+SPOTS = 30  # places shown of one item; findings.json has them all
+_STYLE = Path(__file__).with_name("report.css")
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def render(audit: Audit) -> str:
+    """The whole page."""
+    headline, below = gathering.verdict(audit)
+    style = Markup(_STYLE.read_text())
+    body = tag(
+        "main",
+        tag(
+            "header",
+            tag("p", _over(audit), class_="over"),
+            tag("h1", headline),
+            tag("p", below, class_="lead"),
+            _tally(audit),
+        ),
+        _first(audit.items[:FIRST]),
+        _charts(audit),
+        _others(audit.items),
+        _looked_at(audit),
+        _order(),
+        tag(
+            "footer",
+            f"Made on {_day(audit.made)}. Nothing left this machine, and nothing was written into the repository.",
+        ),
+    )
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", f"Audit of {audit.name}"),
+        tag("style", style),
+    )
+    return "<!doctype html>\n" + tag("html", head, tag("body", body), lang="en") + "\n"
+
+
+def _over(audit: Audit) -> Part:
+    head: dict[str, Any] = audit.inventory.get("head") or {}
+    facts = [f"{audit.inventory.get('files', 0):,} files", f"{audit.inventory.get('lines', 0):,} lines"]
+    if commits := audit.figures["history"].get("commits"):
+        people = audit.figures["history"].get("people", 0)
+        facts.append(f"{commits:,} commits by {people:,} {'person' if people == 1 else 'people'}")
+    at = (
+        f", {head.get('branch') or 'detached'} at {str(head['commit'])[:10]} of {_day(head['at'])}"
+        if head
+        else ", no commits yet"
+    )
+    return [tag("b", audit.name), at, " · ", " · ".join(facts)]
+
+
+def _tally(audit: Audit) -> Part:
+    entries = [
+        tag("li", _mark(name), tag("b", f"{audit.by_severity[name]:,}"), f" {name}", class_=name)
+        for name in SEVERITIES
+        if audit.by_severity[name]
+    ]
+    return tag("ul", entries, class_="tally", aria_label="Findings by severity") if entries else None
+
+
+def _first(items: Sequence[Item]) -> Part:
+    if not items:
+        return None
+    entries = [
+        tag(
+            "li",
+            tag("div", tag("h3", item.title), _chip(item), class_="head"),
+            tag("p", item.rule.why),
+            tag("p", tag("b", "Fix: "), item.rule.fix, class_="fix"),
+            _spots(item, 4),
+            class_=item.severity,
+        )
+        for item in items
+    ]
+    return tag(
+        "section",
+        tag("h2", "Do these first" if len(items) > 1 else "Do this first"),
+        tag("ol", entries, class_="first"),
+    )
+
+
+def _charts(audit: Audit) -> Part:
+    history, crossed = audit.figures["history"], audit.figures["hotspots"]
+    figures: list[Part] = []
+    if audit.total:
+        figures.append(
+            _figure(
+                "Findings by area",
+                "Length on a square-root scale, so that many small things do not hide a grave one",
+                charts.by_area(audit.by_area),
+            )
+        )
+    points = crossed.get("points") or []
+    if points:
+        figures.append(
+            _figure(
+                "Hotspots",
+                "Product files: the upper right corner is complex and often changed",
+                charts.hotspots(points),
+            )
+        )
+    if audit.inventory.get("languages"):
+        figures.append(
+            _figure(
+                "Languages",
+                "By lines, without generated and vendored files",
+                charts.by_language(audit.inventory["languages"]),
+            )
+        )
+    if any(history.get("weeks") or []):
+        figures.append(_figure("Activity", "Commits by week", charts.activity(history["weeks"])))
+    if crossed.get("spread"):
+        figures.append(_figure("Complexity", "Functions by number of branches", charts.spread(crossed["spread"])))
+    return tag("section", tag("h2", "The picture"), tag("div", figures, class_="charts")) if figures else None
+
+
+def _others(items: Sequence[Item]) -> Part:
+    if not items:
+        return None
+    ranked = {id(item): number for number, item in enumerate(items, 1)}
+    areas: list[Part] = []
+    for area in sorted(
+        AREAS, key=lambda area: min((ranked[id(item)] for item in items if item.rule.area == area), default=1_000_000)
+    ):
+        inside = [item for item in items if item.rule.area == area]
+        if inside:
+            places = sum(item.count for item in inside)
+            summary = tag(
+                "summary",
+                area.capitalize(),
+                tag("span", f" · {number(len(inside), 'thing')}, {number(places, 'place')}"),
+            )
+            areas.append(tag("details", summary, [_item(item, ranked[id(item)]) for item in inside], class_="area"))
+    return tag(
+        "section",
+        tag("h2", "Everything that was found"),
+        tag("p", "By area; the number is the rank over all areas.", class_="soft"),
+        areas,
+    )
+
+
+def _item(item: Item, rank: int) -> Markup:
+    summary = tag(
+        "summary",
+        tag("span", f"{rank}.", class_="rank"),
+        tag("span", item.title, class_="what"),
+        _chip(item),
+        tag("span", number(item.count, "place"), class_="soft"),
+    )
+    body = [
+        tag("p", item.rule.why),
+        tag("p", tag("b", "Fix: "), item.rule.fix, class_="fix"),
+        _spots(item, SPOTS),
+        tag("p", f"{item.rule.id} · score {item.score:.1f}", class_="soft"),
+    ]
+    return tag("details", summary, tag("div", body, class_="body"), class_=f"item {item.severity}")
+
+
+def _spots(item: Item, most: int) -> Part:
+    spots = [spot for spot in item.spots if spot.file]
+    if not spots:
+        return tag("p", item.spots[0].detail, class_="soft") if item.spots[0].detail else None
+    entries: list[Part] = [tag("li", tag("code", where(spot)), _detail(spot)) for spot in spots[:most]]
+    if item.count > len(entries):
+        entries.append(tag("li", f"and {item.count - len(entries):,} more", class_="soft"))
+    return tag("ul", entries, class_="spots")
+
+
+def _looked_at(audit: Audit) -> Part:
+    rows = []
+    for name, words in gathering.WORK.items():
+        if name in audit.looked_at and name not in ("history", "hotspots"):
+            done = "did not run" if name in audit.absent else f"{audit.looked_at[name]:,} files"
+            rows.append(
+                tag(
+                    "tr",
+                    tag("td", words.capitalize() if words[0].islower() else words),
+                    tag("td", done, class_="number"),
+                )
+            )
+    left = [
+        tag("tr", tag("td", reason.capitalize()), tag("td", f"{count:,}", class_="number"))
+        for reason, count in audit.inventory.get("left_out", {}).items()
+    ]
+    notes = remarks(audit)
+    return tag(
+        "section",
+        tag("h2", "What was looked at"),
+        tag("table", tag("tbody", rows)),
+        [tag("h3", "Left out", style="margin-top: 1.5rem"), tag("table", tag("tbody", left))] if left else None,
+        [
+            tag("h3", "To know", style="margin-top: 1.5rem"),
+            tag("ul", [tag("li", note) for note in notes], class_="notes"),
+        ]
+        if notes
+        else None,
+    )
+
+
+def remarks(audit: Audit) -> list[str]:
+    """What a reader should know before trusting the figures."""
+    said = []
+    if audit.absent:
+        said.append(
+            f"These parts brought no result, so nothing is said of them here: {', '.join(audit.absent)}."
+            " The mission's log tells why."
+        )
+    if audit.signed is not None:
+        said.append(
+            "The newest commit has a signature that could be checked."
+            if audit.signed
+            else "The newest commit has no signature that could be checked here, which is common."
+        )
+    if (audit.inventory.get("head") or {}).get("shallow"):
+        said.append("This clone is shallow: older history was not there to be read. `git fetch --unshallow` brings it.")
+    if audit.store_kib is not None and audit.store_kib > 1_000:
+        said.append(f"The object store takes {audit.store_kib / 1024:,.0f} MB.")
+    tests = audit.figures["tests"]
+    if tests.get("product_lines"):
+        said.append(
+            f"Tests: {tests.get('test_lines', 0):,} lines for {tests['product_lines']:,} lines of product code,"
+            f" some {tests.get('cases', 0):,} cases."
+        )
+    links = audit.figures["prose"].get("links")
+    if links:
+        said.append(f"{links:,} links and images in Markdown were looked at; those to other sites were not followed.")
+    return said + audit.notes
+
+
+def where(spot: Spot) -> str:
+    return f"{spot.file}:{spot.line}" if spot.line else spot.file
+
+
+def _order() -> Part:
+    return tag(
+        "details",
+        tag("summary", "How the order is made"),
+        [tag("p", line) for line in ranking.explained()],
+        class_="area",
+        style="margin-top: 2rem",
+    )
+
+
+def _figure(title: str, below: str, chart: Markup) -> Markup:
+    return tag("figure", tag("figcaption", title, tag("span", below)), chart)
+
+
+def _chip(item: Item) -> Markup:
+    sure = "sure" if item.confidence >= 0.8 else "likely" if item.confidence >= 0.55 else "look and decide"
+    return tag("span", _mark(item.severity), f"{item.severity} · {sure} · {', '.join(item.tools)}", class_="chip")
+
+
+def _mark(severity: str) -> Markup:
+    return tag("span", class_=f"mark {severity}", aria_hidden="true")
+
+
+def _detail(spot: Spot) -> Part:
+    """What was said of a place; what stands between backticks is shown as code."""
+    if not spot.detail or spot.detail == spot.file:
+        return None
+    pieces = spot.detail.split("`")
+    if len(pieces) % 2 == 0:
+        return [" ", spot.detail]
+    return [" ", [tag("code", piece) if number % 2 else piece for number, piece in enumerate(pieces)]]
+
+
+def number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%-d %B %Y", time.gmtime(max(0.0, min(float(seconds), 32_503_680_000.0))))

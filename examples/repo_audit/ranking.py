@@ -1,0 +1,177 @@
+"""What to fix first. Pure functions; `explained()` is what the report tells its readers about them.
+
+score = severity × confidence × place × (1 + heat) × reach
+
+- severity  critical 100, high 40, medium 12, low 4, info 1
+- confidence  0 to 1, of the rule; where several tools agree, 1 − (1 − a)(1 − b)
+- place  0.35 in tests and examples, 0.6 in documents, 1 elsewhere (rules that are about tests or documents: 1)
+- heat  0 to 1, how often the file was changed lately, compared with the file changed most
+- reach  1 + log2(lines touched + places − 1) ÷ 10, at most 2; once for the item, all of whose places are one thing to
+  do
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from examples.repo_audit.findings import Finding, Rule, Severity
+
+WEIGHTS: dict[Severity, float] = {"critical": 100, "high": 40, "medium": 12, "low": 4, "info": 1}
+PLACES = {"product": 1.0, "docs": 0.6, "test": 0.35, "example": 0.35}
+_MILDER: dict[Severity, Severity] = {
+    "critical": "high",
+    "high": "medium",
+    "medium": "low",
+    "low": "info",
+    "info": "info",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spot:
+    """One place of an item."""
+
+    file: str
+    line: int
+    lines: int
+    detail: str
+    role: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A thing to do: one fault, with every place where it was found.
+
+    `count` may exceed `len(spots)`: results are bounded.
+    """
+
+    rule: Rule
+    severity: Severity
+    confidence: float
+    score: float
+    spots: tuple[Spot, ...]
+    count: int
+    tools: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return self.rule.title + (" (in tests and examples)" if self.aside else "")
+
+    @property
+    def aside(self) -> bool:
+        return self.rule.place == "product" and self.spots[0].role in ("test", "example")
+
+
+class _Member(NamedTuple):
+    finding: Finding
+    rule: Rule
+    confidence: float
+    tools: tuple[str, ...]
+
+
+def reach(touched: int) -> float:
+    """Wider faults come first among equals: 1 for one line, 1.5 for 32 of them, at most 2."""
+    return 1 + min(1.0, math.log2(max(1, touched)) / 10)
+
+
+def rank(
+    *, rules: Mapping[str, Rule], findings: Sequence[Finding], counts: Mapping[str, int], heat: Mapping[str, float]
+) -> list[Item]:
+    """Items, the first to fix first. The order of the findings given makes no difference."""
+    groups: dict[tuple[str, str], list[_Member]] = defaultdict(list)
+    for member in _merged(rules, findings):
+        groups[_group(member.rule, member.finding)].append(member)
+    unseen = _unseen(findings, counts, groups)
+    items = [_item(members, heat, unseen.get(key, 0)) for key, members in groups.items()]
+    return sorted(items, key=lambda item: (-item.score, item.rule.id, item.spots[0].file, item.spots[0].line))
+
+
+def severity_in(rule: Rule, role: str) -> Severity:
+    """A fault of the product that is found in a test, an example or a document is one step milder."""
+    return rule.severity if rule.place == "any" or role == "product" else _MILDER[rule.severity]
+
+
+def explained() -> list[str]:
+    """The head of this module, for readers of the report."""
+    return [line.removeprefix("- ") for line in (__doc__ or "").splitlines()[2:] if line]
+
+
+def _merged(rules: Mapping[str, Rule], findings: Iterable[Finding]) -> list[_Member]:
+    """Findings of one topic on one line become one: the worse rule's words, and the confidence of both."""
+    places: dict[tuple[str, str, int, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        rule = rules[finding["rule"]]
+        # Without a topic, or for a whole file, only word-for-word repetition is the same fault.
+        exact = "" if rule.topic and finding["line"] else finding["detail"]
+        places[(rule.topic or rule.id, finding["file"], finding["line"], exact)].append(finding)
+    merged = []
+    for same in places.values():
+        same.sort(key=lambda one: _gravest_first(rules[one["rule"]], one))
+        by_tool: dict[str, float] = {}
+        for one in same:
+            rule = rules[one["rule"]]
+            by_tool[rule.tool] = max(by_tool.get(rule.tool, 0.0), rule.confidence * one["sure"])
+        doubt = math.prod(1 - confidence for confidence in sorted(by_tool.values()))
+        merged.append(_Member(same[0], rules[same[0]["rule"]], 1 - doubt, tuple(sorted(by_tool))))
+    return merged
+
+
+def _gravest_first(rule: Rule, one: Finding) -> tuple[float, float, str, str, str, int]:
+    return -WEIGHTS[rule.severity], -rule.confidence * one["sure"], rule.id, one["detail"], one["role"], -one["lines"]
+
+
+def _group(rule: Rule, finding: Finding) -> tuple[str, str]:
+    """One item for each rule over the whole repository; what is found in tests and examples apart from the product."""
+    aside = finding["role"] in ("test", "example") and rule.place == "product"
+    return rule.id, "aside" if aside else "product"
+
+
+def _unseen(
+    findings: Iterable[Finding], counts: Mapping[str, int], groups: Mapping[tuple[str, str], Sequence[_Member]]
+) -> dict[tuple[str, str], int]:
+    """What was counted and not kept, by the largest group of its rule."""
+    kept = Counter(finding["rule"] for finding in findings)
+    unseen: dict[tuple[str, str], int] = {}
+    for rule, count in counts.items():
+        if (more := count - kept[rule]) > 0:
+            of_rule = sorted(key for key in groups if key[0] == rule)
+            if of_rule:
+                unseen[max(of_rule, key=lambda key: len(groups[key]))] = more
+    return unseen
+
+
+def _item(members: Sequence[_Member], heat: Mapping[str, float], unseen: int) -> Item:
+    rule = members[0].rule
+    confidence = max(member.confidence for member in members)
+    spots = [_spot(member, heat) for member in members]
+    spots.sort(key=lambda spot: (-spot.score, spot.file, spot.line, spot.detail))
+    best = spots[0]
+    return Item(
+        rule=rule,
+        severity=severity_in(rule, best.role),
+        confidence=confidence,
+        score=best.score * reach(best.lines + len(members) + unseen - 1),
+        spots=tuple(spots),
+        count=len(members) + unseen,
+        tools=tuple(sorted({tool for member in members for tool in member.tools})),
+    )
+
+
+def _spot(member: _Member, heat: Mapping[str, float]) -> Spot:
+    finding, rule = member.finding, member.rule
+    severity = severity_in(rule, finding["role"])
+    place = 1.0 if rule.place == "any" else PLACES.get(finding["role"], 1.0)
+    value = WEIGHTS[severity] * member.confidence * place * (1 + heat.get(finding["file"], 0.0))
+    return Spot(
+        file=finding["file"],
+        line=finding["line"],
+        lines=finding["lines"],
+        detail=finding["detail"],
+        role=finding["role"],
+        score=value,
+    )

@@ -1,0 +1,77 @@
+"""The last sortie: everything that was found, in one report in four forms."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from agents.callables import Context, register
+from examples.repo_audit import gathering, markdown, page, sarif, tree
+from examples.repo_audit.gathering import Audit
+from examples.repo_audit.ranking import Item
+
+
+@register
+def render(context: Context, *, top: int = 20) -> dict[str, object]:
+    """Writes report.html, report.md, findings.json and findings.sarif; returns a summary with the first `top` items."""
+    if not context.needs.get("inventory"):
+        # Where there is no repository this says what to do, in the same words as the inventory did.
+        tree.of(context)
+    audit = gathering.gather(needs=context.needs, repository=context.inputs["repository"])
+    context.progress(0.3, f"rendering {audit.total:,} findings")
+    summary = summarise(audit, top=top)
+    files = {
+        "report.html": page.render(audit),
+        "report.md": markdown.render(audit, top=top),
+        "findings.json": json.dumps({**summary, "items": [_whole(item) for item in audit.items]}, indent=1),
+        "findings.sarif": json.dumps(sarif.render(audit.items)),
+    }
+    for name, text in files.items():
+        (context.scratch / name).write_text(text, encoding="utf-8")
+    return summary
+
+
+def summarise(audit: Audit, *, top: int) -> dict[str, object]:
+    """What a program, or a person at a terminal, wants to know first."""
+    headline, below = gathering.verdict(audit)
+    return {
+        "repository": audit.name,
+        "verdict": headline,
+        "because": below,
+        "findings": audit.total,
+        "things": len(audit.items),
+        "by_severity": dict(audit.by_severity),
+        "by_area": {area: sum(counts.values()) for area, counts in audit.by_area.items()},
+        "files": audit.inventory.get("files", 0),
+        "lines": audit.inventory.get("lines", 0),
+        "top": [_short(item) for item in audit.items[: max(0, top)]],
+        "absent": audit.absent,
+        "report": "report.html",
+    }
+
+
+def _short(item: Item) -> dict[str, Any]:
+    first = item.spots[0]
+    return {
+        "title": item.title,
+        "file": first.file,
+        "line": first.line,
+        "detail": first.detail,
+        "severity": item.severity,
+        "area": item.rule.area,
+        "places": item.count,
+        "score": round(item.score, 1),
+        "why": item.rule.why,
+        "fix": item.rule.fix,
+    }
+
+
+def _whole(item: Item) -> dict[str, Any]:
+    return {
+        **_short(item),
+        "rule": item.rule.id,
+        "confidence": round(item.confidence, 2),
+        "tools": list(item.tools),
+        "spots": [asdict(spot) for spot in item.spots],
+    }

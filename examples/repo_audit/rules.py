@@ -1,0 +1,33 @@
+"""The rules of `rules.yaml`, by their id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from examples.repo_audit.findings import Rule
+
+_RULES = {
+    name: Rule(id=name, **fields)
+    for name, fields in yaml.load(Path(__file__).with_name("rules.yaml").read_bytes(), Loader=yaml.CSafeLoader).items()
+}
+
+
+def get(name: str) -> Rule:
+    return _RULES[name]
+
+
+def of(tool: str, code: str) -> Rule | None:
+    """The rule for a tool's own code: the one whose id is the longest beginning of it."""
+    wanted = f"{tool}:{code}"
+    return _RULES.get(
+        max(
+            (name for name in _RULES if name.partition(":")[0] == tool and wanted.startswith(name)), key=len, default=""
+        )
+    )
+
+
+def codes(tool: str) -> list[str]:
+    """The codes of a tool that have a rule."""
+    return [name.partition(":")[2] for name in _RULES if name.partition(":")[0] == tool]

@@ -1,0 +1,107 @@
+"""What could let somebody in: committed secrets, dangerous Python, and text that reads otherwise than it runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from agents.callables import Context, register
+from examples.repo_audit import rules, secrets, tree
+from examples.repo_audit.findings import Ledger, Outcome, Rule
+
+SECONDS = 150.0
+BATCH = 400  # files given to one bandit process
+
+TROJAN = rules.get("text:bidirectional")
+ENV_FILE = rules.get("secrets:env-file")
+
+_BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_ENV = re.compile(r"(^|/)\.env(\.(local|prod|production|staging|live))?$")
+
+# bandit's other rules are noise here: assert, random, any use of subprocess, names that sound like a password.
+_TESTS = ",".join(code for code in rules.codes("bandit") if "-" not in code)
+_SURE = {"HIGH": 1.0, "MEDIUM": 0.85, "LOW": 0.6}
+
+
+@register
+def scan(context: Context, *, part: int = 1, of: int = 1) -> Outcome:
+    """Secrets, hidden characters and dangerous Python in one share of the files."""
+    found = tree.of(context)
+    files = tree.part(found.files, part, of)
+    ledger = Ledger()
+    deadline = time.monotonic() + SECONDS
+    python: list[tree.File] = []
+    for number, (file, text) in enumerate(tree.texts(files)):
+        if time.monotonic() > deadline:
+            ledger.notes.append(f"Secrets: {len(files) - number:,} files were not looked at: time was up.")
+            break
+        if number % 200 == 0:
+            context.progress(0.6 * number / max(1, len(files)), f"{number:,} of {len(files):,} files")
+        ledger.looked_at += 1
+        _look(file, text, ledger)
+        if file.language == "Python" and file.role == "product":
+            python.append(file)
+    context.progress(0.6, f"bandit reads {len(python):,} Python files")
+    _bandit(python, context.scratch, deadline, ledger)
+    return ledger.outcome()
+
+
+def _look(file: tree.File, text: str, ledger: Ledger) -> None:
+    for hit in secrets.hits(file.path, text):
+        # A password in a document or a test is nearly always one to show or to test with; a token or a key is not.
+        sure = 1.0 if file.role == "product" or hit.rule in (secrets.TOKEN, secrets.KEY) else 0.5
+        said = f"{hit.kind} in {file.path.rpartition('/')[2]}"
+        ledger.add(hit.rule, file=file.path, line=hit.line, role=file.role, detail=said, sure=sure)
+    if _ENV.search(file.path) and "=" in text:
+        ledger.add(ENV_FILE, file=file.path, role=file.role, detail=f"{file.path} is committed")
+    if not text.isascii() and file.role == "product":
+        for match in list(_BIDI.finditer(text))[:3]:
+            line = text.count("\n", 0, match.start()) + 1
+            ledger.add(
+                TROJAN, file=file.path, line=line, role=file.role, detail=f"U+{ord(match[0]):04X} in {file.path}"
+            )
+
+
+def _bandit(files: list[tree.File], scratch: Path, deadline: float, ledger: Ledger) -> None:
+    by_disk = {str(file.disk): file for file in files}
+    names = list(by_disk)
+    for start in range(0, len(names), BATCH):
+        left = deadline - time.monotonic()
+        batch = names[start : start + BATCH]
+        command = [sys.executable, "-m", "bandit", "-q", "-f", "json", "--exit-zero", "-t", _TESTS, "--", *batch]
+        try:
+            done = subprocess.run(command, cwd=scratch, capture_output=True, timeout=max(5.0, left), check=False)
+        except subprocess.TimeoutExpired:
+            ledger.notes.append(f"bandit: {len(names) - start:,} Python files were not looked at: time was up.")
+            return
+        try:
+            results = json.loads(done.stdout or b"{}").get("results", [])
+        except ValueError:
+            ledger.notes.append(
+                f"bandit did not answer for {len(batch)} files: {done.stderr.decode(errors='replace')[-200:].strip()}"
+            )
+            continue
+        for result in results:
+            _add(result, by_disk, ledger)
+
+
+def _add(result: dict[str, Any], by_disk: dict[str, tree.File], ledger: Ledger) -> None:
+    file = by_disk.get(result["filename"])
+    judged = from_bandit(result["test_id"], result["issue_severity"], result["issue_confidence"])
+    if file is not None and judged is not None:
+        rule, sure = judged
+        ledger.add(rule, file=file.path, line=int(result["line_number"]), role=file.role, sure=sure)
+
+
+def from_bandit(test: str, severity: str, confidence: str) -> tuple[Rule, float] | None:
+    """Our rule for one of bandit's, and how sure bandit is of it; None where it is noise."""
+    shell = test in ("B602", "B605")
+    if (severity == "LOW" and (shell or confidence == "LOW")) or confidence not in _SURE:
+        return None  # of shell commands LOW means a literal without any value in it
+    rule = rules.of("bandit", f"{test}-values" if shell and severity == "HIGH" else test)
+    return (rule, _SURE[confidence]) if rule else None

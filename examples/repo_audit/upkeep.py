@@ -1,0 +1,281 @@
+"""How the house is kept:
+
+promises left in comments, things that should not be committed, files that do not parse, CI, containers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import tomllib
+from collections import defaultdict
+from pathlib import PurePosixPath
+
+import yaml
+
+from agents.callables import Context, register
+from examples.repo_audit import git, rules, tree
+from examples.repo_audit.findings import Ledger, Outcome
+
+CONFLICT = rules.get("upkeep:conflict")
+TODO = rules.get("upkeep:todo")
+OLD_TODO = rules.get("upkeep:old-todo")
+ARTEFACT = rules.get("upkeep:artefact")
+BIG = rules.get("upkeep:big-file")
+TWINS = rules.get("upkeep:duplicate")
+BROKEN_LINK = rules.get("upkeep:dangling-link")
+OUTSIDE = rules.get("upkeep:absolute-link")
+COLLIDE = rules.get("upkeep:case-collision")
+PARSE = rules.get("upkeep:does-not-parse")
+NO_CI = rules.get("upkeep:no-ci")
+INJECTION = rules.get("upkeep:ci-injection")
+TARGET = rules.get("upkeep:ci-target")
+BRANCH = rules.get("upkeep:ci-branch")
+LATEST = rules.get("upkeep:docker-latest")
+PIPE = rules.get("upkeep:curl-pipe")
+ROOT = rules.get("upkeep:docker-root")
+
+_CONFLICT_START, _CONFLICT_END = re.compile(r"^<{7} \S", re.M), re.compile(r"^>{7} \S", re.M)
+_TODO = re.compile(r"(?:#|//|/\*|<!--|--|;|\*|\{#)\s*(?:@)?(TODO|FIXME|XXX|HACK)\b[:( ]?(.{0,120})")
+_ARTEFACTS = re.compile(
+    r"(^|/)(__pycache__|\.idea|\.pytest_cache|\.mypy_cache|\.ruff_cache|node_modules|\.gradle|htmlcov|\.tox|\.venv|venv)/"
+    r"|\.(pyc|pyo|class|o|obj|so|dylib|dll|exe|swp|orig|rej|log|tmp|bak)$|(^|/)(\.DS_Store|Thumbs\.db|npm-debug\.log|\.coverage|core)$|~$"
+    r"|\.egg-info/"
+)
+_CI = re.compile(
+    r"(\.github/workflows|\.circleci|\.buildkite|\.ci|ci|\.teamcity|\.forgejo|\.gitea|\.builds)/"
+    r"|(\.gitlab-ci|azure-pipelines|jenkinsfile|bitbucket-pipelines|\.woodpecker|\.?zuul)"
+    r"|(\.travis|\.drone|\.?appveyor|\.cirrus|\.build)\.yml$"
+)
+_STRANGERS = re.compile(
+    r"\$\{\{[^}]*github\.(event\.(issue\.(title|body)|pull_request\.(title|body|head\.(ref|label|repo\.default_branch))|comment\.body|review\.body"
+    r"|review_comment\.body|pages\.[^}]*page_name|head_commit\.(message|author\.(email|name))|discussion\.(title|body))|head_ref)\b[^}]*\}\}"
+)
+BLAMED = 40  # files with promises that are asked for their age
+SECONDS = 40.0
+
+
+@register
+def chores(context: Context) -> Outcome:
+    """All that is not about one language."""
+    found = tree.of(context)
+    ledger = Ledger()
+    promises: dict[str, list[tuple[tree.File, int, str]]] = defaultdict(list)
+    for number, (file, text) in enumerate(tree.texts(found.files)):
+        if number % 500 == 0:
+            context.progress(0.7 * number / max(1, len(found.files)), f"{number:,} of {len(found.files):,} files")
+        ledger.looked_at += 1
+        _conflict(file, text, ledger)
+        if file.role == "product":
+            for line, words in promised(text):
+                promises[file.path].append((file, line, words))
+            _parses(file, text, ledger)
+        if file.path.startswith(".github/workflows/"):
+            workflow(file, text, ledger)
+        elif file.language == "Dockerfile" and file.role == "product":
+            dockerfile(file, text, ledger)
+    context.progress(0.7, "asking how old promises in comments are")
+    _promises(found, promises, ledger)
+    _names(found, ledger)
+    _sizes(found, ledger)
+    code = any(
+        file.language for file in found.files if file.role == "product" and file.language not in ("Markdown", "Text")
+    )
+    if code and not any(_CI.match(path.lower()) for path in found.every_path):
+        ledger.add(NO_CI)
+    return ledger.outcome()
+
+
+def promised(text: str) -> list[tuple[int, str]]:
+    """The lines with a promise in a comment, and its words."""
+    if "TODO" not in text and "FIXME" not in text and "XXX" not in text and "HACK" not in text:
+        return []
+    return [
+        (number, f"{match[1]} {match[2].strip(' :-()')}".strip())
+        for number, line in enumerate(text.splitlines(), 1)
+        if len(line) < 500 and (match := _TODO.search(line))
+    ]
+
+
+def workflow(file: tree.File, text: str, ledger: Ledger) -> None:
+    """One workflow of GitHub Actions."""
+    try:
+        document = yaml.load(text, Loader=yaml.CSafeLoader) if text.count("*") < 50 else None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return
+    if not isinstance(document, dict):
+        return
+    lines = text.splitlines()
+    steps = [
+        step
+        for job in _values(document.get("jobs"))
+        if isinstance(job, dict)
+        for step in job.get("steps") or []
+        if isinstance(step, dict)
+    ]
+    for step in steps:
+        script = str(step.get("run") or "")
+        if match := _STRANGERS.search(script):
+            ledger.add(
+                INJECTION,
+                file=file.path,
+                line=_where(lines, match[0]),
+                role="product",
+                detail=f"{match[0]} in a script",
+            )
+        uses = str(step.get("uses") or "")
+        if re.search(r"@(main|master|develop|trunk|HEAD)$", uses):
+            ledger.add(BRANCH, file=file.path, line=_where(lines, uses), role="product", detail=f"uses {uses}")
+    triggers = document.get("on", document.get(True))
+    if "pull_request_target" in (triggers if isinstance(triggers, dict | list) else [triggers]):
+        for step in steps:
+            reference = str((step.get("with") or {}).get("ref", "")) if isinstance(step.get("with"), dict) else ""
+            if "checkout" in str(step.get("uses")) and ("head" in reference or "refs/pull" in reference):
+                ledger.add(TARGET, file=file.path, line=_where(lines, reference), role="product")
+
+
+def dockerfile(file: tree.File, text: str, ledger: Ledger) -> None:
+    stages: set[str] = set()
+    user = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := re.match(r"(?i)\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?", line):
+            image, name = match[1], (match[2] or "").lower()
+            floating = image.endswith(":latest") or ":" not in image.rpartition("/")[2]
+            if floating and "$" not in image and "@" not in image and image.lower() not in stages | {"scratch"}:
+                ledger.add(LATEST, file=file.path, line=number, role=file.role, detail=f"FROM {image}")
+            stages.add(name)
+            user = "nonroot" if "nonroot" in image or "distroless" in image else ""
+        elif match := re.match(r"(?i)\s*USER\s+(\S+)", line):
+            user = match[1]
+        if re.search(r"\b(curl|wget)\b[^|;&]*\|\s*(sudo\s+)?(ba|z|da)?sh\b", line):
+            ledger.add(PIPE, file=file.path, line=number, role=file.role)
+    if stages and user.split(":")[0] in ("", "root", "0"):
+        ledger.add(ROOT, file=file.path, role=file.role, detail="")
+
+
+def _conflict(file: tree.File, text: str, ledger: Ledger) -> None:
+    if file.role not in ("product", "docs") or "<<<<<<< " not in text or not _CONFLICT_END.search(text):
+        return
+    start = _CONFLICT_START.search(text)
+    if start and re.search(r"^={7}$", text, re.M):
+        ledger.add(CONFLICT, file=file.path, line=text.count("\n", 0, start.start()) + 1, role=file.role)
+
+
+def _promises(found: tree.Tree, promises: dict[str, list[tuple[tree.File, int, str]]], ledger: Ledger) -> None:
+    """Counts promises; asks git blame for their age, in the files with the most of them, for a bounded time."""
+    deadline = time.monotonic() + SECONDS
+    commits = git.has_commits(found.root)
+    ages: dict[tuple[str, int], float] = {}
+    for path in sorted(promises, key=lambda path: -len(promises[path]))[:BLAMED] if commits else []:
+        if time.monotonic() > deadline:
+            ledger.notes.append("Promises in comments: not all were asked for their age; time was up.")
+            break
+        lines = [line for _file, line, _words in promises[path]][:50]
+        ages.update({(path, line): age for line, age in _ages(found, promises[path][0][0], lines, deadline).items()})
+    for path, here in promises.items():
+        for file, line, words in here:
+            years = ages.get((path, line), 0.0)
+            detail = f"{words} ({years:.0f} years old)" if years >= 2 else words
+            ledger.add(OLD_TODO if years >= 3 else TODO, file=file.path, line=line, role=file.role, detail=detail)
+    ledger.figures = {
+        "promises": sum(map(len, promises.values())),
+        "oldest_years": round(max(ages.values(), default=0.0), 1),
+    }
+
+
+def _ages(found: tree.Tree, file: tree.File, lines: list[int], deadline: float) -> dict[int, float]:
+    """Years since each line was written, by git blame of the newest commit (no filter of the work tree runs)."""
+    wanted = [f"-L{line},{line}" for line in lines]
+    name = str(file.disk.relative_to(found.root))
+    ages: dict[int, float] = {}
+    line, seconds = 0, 0
+    try:
+        options = ("--line-porcelain", "--no-textconv", *wanted, "HEAD", "--", name)
+        left = max(1.0, deadline - time.monotonic())
+        blame = git.records(found.root, "blame", *options, seconds=left, separator=b"\n")
+        for record in blame:
+            if re.match(rb"[0-9a-f]{40} \d+ \d+", record):
+                line = int(record.split(b" ")[2])
+            elif record.startswith(b"author-time "):
+                seconds = int(record[12:])
+            elif record.startswith(b"\t"):
+                ages[line] = (time.time() - seconds) / (365.25 * 86_400)
+    except (TimeoutError, ValueError, OSError):
+        return ages
+    return ages
+
+
+def _names(found: tree.Tree, ledger: Ledger) -> None:
+    folded: dict[str, str] = {}
+    for path in found.every_path:
+        if path.lower() in folded:
+            ledger.add(COLLIDE, file=path, detail=f"{path} and {folded[path.lower()]}")
+        folded[path.lower()] = path
+        if _ARTEFACTS.search(path) and tree.role(path) == "product":
+            ledger.add(ARTEFACT, file=path, detail=path)
+    for path, target in found.links:
+        if tree.role(path) != "product":
+            continue
+        if target.startswith("/"):
+            ledger.add(OUTSIDE, file=path, detail=f"{path} → {target}")
+        elif not (found.root / path).exists():
+            ledger.add(BROKEN_LINK, file=path, detail=f"{path} → {target}")
+
+
+def _sizes(found: tree.Tree, ledger: Ledger) -> None:
+    for file in found.large:
+        if file.size > 5_000_000:
+            ledger.add(BIG, file=file.path, role=file.role, detail=f"{file.path}: {file.size / 1e6:,.0f} MB")
+    by_blob: dict[str, list[tree.File]] = defaultdict(list)
+    for file in found.files:
+        if file.size >= 3_000 and file.role == "product" and file.language:
+            by_blob[file.blob].append(file)
+    for same in by_blob.values():
+        if len(same) > 1:
+            ledger.add(TWINS, file=same[0].path, lines=len(same), detail=" = ".join(file.path for file in same[:4]))
+    ledger.figures["largest"] = [
+        [file.path, file.size] for file in sorted(found.large, key=lambda file: -file.size)[:10]
+    ]
+
+
+def _parses(file: tree.File, text: str, ledger: Ledger) -> None:
+    """Configuration that its own parser refuses. Files with template marks, or with comments, are left alone."""
+    name = PurePosixPath(file.path).name
+    if "{{" in text or "{%" in text or "<%" in text or "${" in text:
+        return
+    fault = ""
+    try:
+        if (
+            name.endswith(".json")
+            and not name.startswith(("tsconfig", "jsconfig", ".", "devcontainer"))
+            and "/." not in "/" + file.path
+        ):
+            if text.strip() and not re.search(r"^\s*(//|/\*)|,\s*[}\]]", text, re.M):
+                json.loads(text.removeprefix("\ufeff"))
+        elif name.endswith(".toml"):
+            tomllib.loads(text)
+        elif name.endswith((".yml", ".yaml")):
+            for _event in yaml.parse(text, Loader=yaml.CSafeLoader):
+                pass
+    except json.JSONDecodeError as error:
+        fault = f"{name} does not parse: {error.msg} at line {error.lineno}"
+    except tomllib.TOMLDecodeError as error:
+        fault = f"{name} does not parse: {error}"
+    except yaml.MarkedYAMLError as error:
+        fault = (
+            f"{name} does not parse: {error.problem} at line {error.problem_mark.line + 1 if error.problem_mark else 1}"
+        )
+    except (yaml.YAMLError, RecursionError):
+        fault = f"{name} does not parse"
+    if fault:
+        line = re.search(r"line (\d+)", fault)
+        ledger.add(PARSE, file=file.path, line=int(line[1]) if line else 0, role=file.role, detail=fault)
+
+
+def _values(mapping: object) -> list[object]:
+    return list(mapping.values()) if isinstance(mapping, dict) else []
+
+
+def _where(lines: list[str], text: str) -> int:
+    return next((number for number, line in enumerate(lines, 1) if text.splitlines()[0] in line), 0) if text else 0

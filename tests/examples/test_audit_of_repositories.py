@@ -1,0 +1,200 @@
+"""The whole audit on real repositories: ordinary, empty, odd and hostile ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from examples.repo_audit import inventory
+from tests.examples import audit_flights
+
+KEY = "AKIA" + "QYLPMN5HHHFPZAM2"
+FAULTY = {
+    "README.md": "# Shop\n\n" + "It sells things. " * 20 + "\n\nSee [the guide](docs/guide.md) and [below](#usage).\n",
+    "LICENSE": "MIT",
+    "shop/settings.py": f'AWS = "{KEY}"\n',
+    "shop/cart.py": "import os\n\n\ndef total(items=[]):\n    items.append(prize)\n    return items\n",
+    "shop/run.py": "import subprocess\n\n\ndef run(name):\n    subprocess.run(f'ls {name}', shell=True)\n",
+    "tests/test_cart.py": "from shop import cart\n\n\ndef test_total():\n    cart.total()\n",
+    "web/index.html": "<!doctype html><html><head><title>x</title></head><body><img src=a.png></body></html>",
+    "web/site.css": "a { color: red\n} }\n",
+    ".github/workflows/ci.yml": "jobs:\n  a:\n    steps:\n      - run: echo ${{ github.event.issue.title }}\n",
+}
+
+
+def test_planted_faults_are_found_and_the_gravest_comes_first(tmp_path: Path) -> None:
+    flight = audit_flights.fly(audit_flights.repository(tmp_path / "shop", FAULTY), tmp_path / "out")
+    result = flight.results["report"]
+    assert result["top"][0]["title"] == "A credential is committed"
+    assert (result["top"][0]["file"], result["top"][0]["line"]) == ("shop/settings.py", 1)
+    assert set(flight.top) >= {
+        "A name that is defined nowhere",
+        "A mutable default argument",
+        "A shell command made from values",
+        "Links that lead nowhere",
+        "Links to headings that do not exist",
+        "Images without a text alternative",
+        "Pages that do not say their language",
+        "A workflow runs text that strangers write",
+        "Tests that check nothing",
+        "CSS that browsers skip",
+    }
+    assert result["by_severity"]["critical"] == 1
+    assert result["findings"] == sum(result["by_severity"].values())
+    assert all(item["why"] and item["fix"] for item in result["top"])
+
+
+def test_no_secret_value_leaves_the_sortie_that_found_it(tmp_path: Path) -> None:
+    flight = audit_flights.fly(audit_flights.repository(tmp_path / "shop", FAULTY), tmp_path / "out")
+    assert KEY not in json.dumps(flight.results)
+    for name in ("report.html", "report.md", "findings.json", "findings.sarif"):
+        assert KEY not in flight.text(name)
+
+
+def test_the_fan_out_follows_what_the_inventory_found(tmp_path: Path) -> None:
+    files = {**FAULTY, "web/app.js": "function a() { return 1 }\n", "cmd/main.go": "package main\nfunc main() {}\n"}
+    flight = audit_flights.fly(audit_flights.repository(tmp_path / "shop", files), tmp_path / "out")
+    added = [key for key in flight.order if "[" in key]
+    assert set(added) == {
+        "complexity[language=python]", "complexity[language=javascript]", "complexity[language=go]", "secrets[part=1]",
+    }  # fmt: skip
+    assert all(flight.order.index(key) < flight.order.index("report") for key in added)
+    assert flight.order.index("complexity[language=go]") < flight.order.index("hotspots")
+
+
+def test_the_fan_out_is_bounded_and_leaves_no_file_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inventory, "FILES_A_PART", 3)
+    files = {f"a{n}.py": f"def f{n}():\n    return {n}\n" for n in range(40)}
+    flight = audit_flights.fly(audit_flights.repository(tmp_path / "many", files), tmp_path / "out")
+    parts = [key for key in flight.order if key.startswith("complexity")]
+    assert len(parts) == inventory.PARTS
+    assert sum(flight.results[key]["looked_at"] for key in parts) == 40
+    assert sum(flight.results[key]["looked_at"] for key in flight.order if key.startswith("secrets")) == 40
+
+
+def test_a_repository_without_python_says_so(tmp_path: Path) -> None:
+    files = {"main.go": "package main\n\nfunc main() {\n}\n" * 60, "README.md": "# Tool\n" + "It does. " * 40}
+    flight = audit_flights.fly(audit_flights.repository(tmp_path / "tool", files), tmp_path / "out")
+    assert "There is no Python here" in flight.text("report.html")
+    assert "There are no tests" in flight.top
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_an_empty_repository_gets_a_report_that_says_so(tmp_path: Path, commit: bool) -> None:
+    flight = audit_flights.fly(audit_flights.repository(tmp_path / "new", {}, commit=commit), tmp_path / "out")
+    assert flight.results["report"]["verdict"] == "There is nothing here yet."
+    assert flight.results["report"]["findings"] == 0
+    assert "There is nothing here yet." in flight.text("report.html")
+
+
+def test_files_that_are_not_committed_yet_are_audited(tmp_path: Path) -> None:
+    flight = audit_flights.fly(audit_flights.repository(tmp_path / "new", FAULTY, commit=False), tmp_path / "out")
+    assert "A credential is committed" in flight.top
+    assert "There are no commits yet" in flight.text("report.md")
+
+
+def test_a_folder_that_is_no_repository_fails_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    flight = audit_flights.fly(tmp_path / "plain", tmp_path / "out")
+    for key in ("inventory", "report"):
+        assert "is not a git repository" in flight.failed[key]
+        assert "--param repository=" in flight.failed[key]
+    assert {"python", "history", "pages"} <= set(flight.skipped)
+
+
+def test_a_bare_repository_and_a_missing_folder_fail_with_what_to_do(tmp_path: Path) -> None:
+    bare = tmp_path / "bare.git"
+    bare.mkdir()
+    audit_flights.git(bare, "init", "-q", "--bare")
+    assert "Clone it" in audit_flights.fly(bare, tmp_path / "one").failed["inventory"]
+    assert "There is no folder" in audit_flights.fly(tmp_path / "gone", tmp_path / "two").failed["inventory"]
+
+
+def test_odd_files_are_passed_over_and_said_so(tmp_path: Path) -> None:
+    place = audit_flights.repository(tmp_path / "odd", FAULTY)
+    (place / "new\nline.py").write_text("def f(:\n")
+    os.makedirs(os.fsencode(place) + b"/caf\xe9")
+    with open(os.fsencode(place) + b"/caf\xe9/x.py", "w") as stream:
+        stream.write("print(undefined_name)\n")
+    (place / "loop").symlink_to("loop")
+    (place / "outside").symlink_to("/etc/passwd")
+    (place / "binary.py").write_bytes(b"\0\1\2" * 1000)
+    (place / "line.js").write_text("a=1;" * 10_000)
+    (place / "big.json").write_text("[" + "1," * 600_000 + "1]")
+    (place / "locked.py").write_text("x = 1\n")
+    audit_flights.git(place, "add", "-A")
+    (place / "locked.py").chmod(0)
+    (place / "shop" / "run.py").unlink()
+    flight = audit_flights.fly(place, tmp_path / "out")
+    left_out = flight.results["inventory"]["left_out"]
+    assert left_out["symbolic links"] == 2
+    assert left_out["larger than 1 MB"] == 1
+    assert left_out["not on disk"] == 1
+    assert left_out["binary, unreadable, or written by a program"] >= 2
+    assert r"caf\xe9/x.py" in flight.text("report.html")
+    assert "Symbolic links to places on one machine" in flight.top
+    assert "root:" not in flight.text("findings.json")
+
+
+def test_a_file_reached_through_a_folder_that_became_a_link_is_not_read(tmp_path: Path) -> None:
+    place = audit_flights.repository(tmp_path / "odd", {"in/secret.py": "x = 1\n", "a.py": "a = 1\n"})
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "secret.py").write_text(f'KEY = "{KEY}"\n')
+    (place / "in" / "secret.py").unlink()
+    (place / "in").rmdir()
+    (place / "in").symlink_to(elsewhere)
+    flight = audit_flights.fly(place, tmp_path / "out")
+    assert "A credential is committed" not in flight.top
+
+
+def test_hostile_configuration_runs_nothing(tmp_path: Path) -> None:
+    files = {**FAULTY, ".gitattributes": "*.py diff=evil filter=evil\n", "pyproject.toml": "[tool.ruff]\nselect = []\n"}
+    place = audit_flights.repository(tmp_path / "evil", files)
+    mark = tmp_path / "ran"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho $0 >> {mark}\ncat\n")
+    program.chmod(0o755)
+    for key in (
+        "core.fsmonitor", "core.pager", "core.sshCommand", "diff.external", "diff.evil.textconv", "filter.evil.clean",
+        "filter.evil.smudge", "gpg.program", "gpg.ssh.program", "core.alternateRefsCommand",
+    ):  # fmt: skip
+        audit_flights.git(place, "config", key, str(program))
+    audit_flights.git(place, "config", "log.showSignature", "true")
+    hook = place / ".git" / "hooks" / "post-index-change"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(program.read_text())
+    hook.chmod(0o755)
+    (place / "shop" / "cart.py").write_text("# TODO: count\nimport os\n")
+    flight = audit_flights.fly(place, tmp_path / "out")
+    assert "report" in flight.results
+    assert not mark.exists(), mark.read_text()
+    assert "A credential is committed" in flight.top
+
+
+def test_nothing_is_written_into_the_repository(tmp_path: Path) -> None:
+    place = audit_flights.repository(tmp_path / "shop", FAULTY)
+    before = _state(place)
+    audit_flights.fly(place, tmp_path / "out")
+    assert _state(place) == before
+
+
+def test_a_part_that_failed_is_named_and_the_rest_is_reported(tmp_path: Path) -> None:
+    place = audit_flights.repository(tmp_path / "shop", FAULTY)
+    without = ("python", "secrets[part=1]", "provenance", "store", "history")
+    flight = audit_flights.fly(place, tmp_path / "out", without=without)
+    assert set(flight.results["report"]["absent"]) == {"python", "secrets", "history", "tests"}
+    assert "These parts brought no result" in flight.text("report.html")
+    assert "Links that lead nowhere" in flight.top
+
+
+def _state(place: Path) -> dict[str, tuple[int, str]]:
+    return {
+        str(path.relative_to(place)): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(place.rglob("*"))
+        if path.is_file()
+    }

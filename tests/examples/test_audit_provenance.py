@@ -1,0 +1,68 @@
+"""The sample mission's `provenance`: what it says of signed and unsigned commits, and whom it asks."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from agents.callables import Context
+from examples.repo_audit import provenance
+from fleet import errors
+from tests.examples import audit_flights
+
+signs = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen to sign with")
+
+
+def said(place: Path) -> dict[str, str]:
+    context = Context(
+        needs={}, inputs={"repository": str(place)}, cwd=place, scratch=place / "x", report=lambda fraction, note: None
+    )
+    return provenance.signature(context)
+
+
+@pytest.fixture
+def signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository whose newest commit is signed by Ada, in a home that knows nobody yet."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=20)
+    place = audit_flights.repository(tmp_path / "signed", {"a.py": "x = 1\n"})
+    ssh = ("-c", "gpg.format=ssh", "-c", f"user.signingkey={key}")
+    audit_flights.git(place, *ssh, "commit", "-q", "--allow-empty", "-S", "-m", "Sign")
+    return place
+
+
+def test_a_commit_without_a_signature_is_told_as_such(tmp_path: Path) -> None:
+    place = audit_flights.repository(tmp_path / "r", {"a.py": "gpgsig\n"})
+    with pytest.raises(errors.NotFound, match=r"The last commit carries no signature\."):
+        said(place)
+
+
+def test_without_commits_that_is_told(tmp_path: Path) -> None:
+    with pytest.raises(errors.NotFound, match="There is no commit yet"):
+        said(audit_flights.repository(tmp_path / "r", {"a.py": "x = 1\n"}, commit=False))
+
+
+@signs
+def test_a_signature_of_nobody_known_here_cannot_be_vouched_for(signed: Path) -> None:
+    with pytest.raises(errors.Forbidden, match=r"cannot be vouched for here: .*allowedSignersFile"):
+        said(signed)
+
+
+@signs
+def test_a_good_signature_of_somebody_known_is_told_whatever_the_repository_names_as_checker(
+    signed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "allowed").write_text("ada@example.org " + (tmp_path / "key.pub").read_text())
+    (tmp_path / ".gitconfig").write_text(f"[gpg.ssh]\nallowedSignersFile = {tmp_path / 'allowed'}\n")
+    mark = tmp_path / "ran"
+    evil = tmp_path / "evil"
+    evil.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    evil.chmod(0o755)
+    for key in ("gpg.program", "gpg.ssh.program", "gpg.x509.program", "core.fsmonitor"):
+        audit_flights.git(signed, "config", key, str(evil))
+    assert 'Good "git" signature for ada@example.org' in said(signed)["said"]
+    assert not mark.exists()
