@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from agents import callables
 
-TOOLS = ("bandit", "bs4", "detect_secrets", "lizard", "markdown_it", "ruff", "tinycss2", "vulture")
+TOOLS = ("bandit", "bs4", "detect_secrets", "lizard", "markdown_it", "ruff", "tinycss2", "tree_sitter", "vulture")
 MODULES = (
     "backend",
     "complexity",
@@ -15,6 +15,7 @@ MODULES = (
     "history",
     "hotspots",
     "inventory",
+    "javascript",
     "provenance",
     "report",
     "security",

@@ -20,6 +20,7 @@ WORK = {
     "hotspots": "complexity against change",
     "python": "likely bugs (ruff), dead code (vulture)",
     "secrets": "secrets (detect-secrets), dangerous Python (bandit)",
+    "scripts": "dangerous JavaScript and TypeScript (tree-sitter)",
     "pages": "HTML, templates and CSS",
     "prose": "README, licence, Markdown links",
     "tests": "tests: present, trusted, where work happens",
@@ -88,6 +89,14 @@ def gather(*, needs: Mapping[str, Any], repository: object) -> Audit:
             for area in findings.AREAS
         },
     )
+
+
+def urgent(audit: Audit) -> list[Item]:
+    """What the headline counts: everything of the gravest severity, if that is critical or high."""
+    for severity in ("critical", "high"):
+        if items := [item for item in audit.items if item.severity == severity]:
+            return items
+    return []
 
 
 def verdict(audit: Audit) -> tuple[str, str]:

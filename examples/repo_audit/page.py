@@ -32,7 +32,7 @@ def render(audit: Audit) -> str:
             tag("p", below, class_="lead"),
             _tally(audit),
         ),
-        _first(audit.items[:FIRST]),
+        _first(audit),
         _charts(audit),
         _others(audit.items),
         _looked_at(audit),
@@ -76,9 +76,18 @@ def _tally(audit: Audit) -> Part:
     return tag("ul", entries, class_="tally", aria_label="Findings by severity") if entries else None
 
 
-def _first(items: Sequence[Item]) -> Part:
+def _first(audit: Audit) -> Part:
+    """The items that the headline counts; where nothing is urgent, those that are worth most."""
+    urgent = gathering.urgent(audit)
+    items = (urgent or audit.items)[:FIRST]
     if not items:
         return None
+    if not urgent:
+        title = "Where to start"
+    elif len(urgent) > FIRST:
+        title = f"Do these first: {FIRST} of the {len(urgent)}"
+    else:
+        title = "Do these first" if len(urgent) > 1 else "Do this first"
     entries = [
         tag(
             "li",
@@ -92,7 +101,7 @@ def _first(items: Sequence[Item]) -> Part:
     ]
     return tag(
         "section",
-        tag("h2", "Do these first" if len(items) > 1 else "Do this first"),
+        tag("h2", title),
         tag("ol", entries, class_="first"),
     )
 

@@ -156,6 +156,18 @@ def test_the_headline_says_of_how_many_its_number_is() -> None:
     assert gathering.verdict(mixed)[0] == "One of the 2 things found should be fixed this week."
 
 
+@pytest.mark.parametrize(("grave", "title"), [(3, "Do these first"), (7, "Do these first: 5 of the 7")])
+def test_the_page_names_first_what_the_headline_counts(grave: int, title: str) -> None:
+    def group(severity: str, number: int) -> list[Any]:
+        text = json.dumps(outcome(severity))
+        return [json.loads(text.replace("t:r", f"t:{severity}{n}")) for n in range(number)]
+
+    made = audit(python=group("high", grave) + group("medium", 9))
+    head, _, first = page.render(made).partition(f"<h2>{title}</h2>")
+    assert f"of the {grave + 9} things found should be fixed this week." in head
+    assert first.partition("</section>")[0].count("<h3>") == min(grave, page.FIRST)
+
+
 def test_a_clean_repository_is_in_good_order_and_renders() -> None:
     clean = audit()
     assert gathering.verdict(clean) == ("In good order.", "None of the checks found anything.")

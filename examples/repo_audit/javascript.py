@@ -1,0 +1,181 @@
+"""Dangerous JavaScript and TypeScript: text that runs as code, SQL, a shell command or HTML.
+
+The code is parsed with tree-sitter. What is looked for is what can be seen in one expression; values are not followed
+through variables and calls.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+import tree_sitter_javascript
+import tree_sitter_typescript
+from tree_sitter import Language, Node, Parser
+
+from agents.callables import Context, register
+from examples.repo_audit import rules, tree
+from examples.repo_audit.findings import Ledger, Outcome, Rule
+
+SECONDS = 120.0
+LANGUAGES = ("JavaScript", "TypeScript")
+NOT_RUN = (
+    "JavaScript and TypeScript: likely bugs, unused code, types and dependencies were not checked. Run the project's "
+    "own linter and `npm audit` for those; this audit looks for text that runs as code, SQL, a command or HTML, for "
+    "secrets, for branches and for the state of the tests."
+)
+
+EVAL, EVAL_OF_REQUEST = rules.get("js:eval"), rules.get("js:eval-request")
+SQL, SQL_OF_REQUEST = rules.get("js:sql"), rules.get("js:sql-request")
+SHELL, SHELL_OF_REQUEST = rules.get("js:shell"), rules.get("js:shell-request")
+HTML = rules.get("js:html")
+
+_PARSERS = {
+    "js": Parser(Language(tree_sitter_javascript.language())),
+    "ts": Parser(Language(tree_sitter_typescript.language_typescript())),
+    "tsx": Parser(Language(tree_sitter_typescript.language_tsx())),
+}
+_VERBS = r"SELECT\s.+\sFROM\b|INSERT\s+INTO\s|UPDATE\s.+\sSET\s|DELETE\s+FROM\s|DROP\s+TABLE\s"
+_STATEMENT = re.compile(rf"^[^A-Za-z]*(?:{_VERBS}|{_VERBS.lower()})", re.DOTALL)
+_REQUEST = re.compile(
+    r"\b(req|request|ctx|context|event)\.(body|query|params|headers|cookies|request|url)\b|\blocation\."
+)
+_SHELLS = {"exec", "execSync", "child_process.exec", "child_process.execSync", "cp.exec", "cp.execSync"}
+_MARKUP = {"innerHTML", "outerHTML"}
+_WRITERS = {"document.write", "document.writeln"}
+_LITERAL = (
+    "string",
+    "number",
+    "null",
+    "undefined",
+    "true",
+    "false",
+    "arrow_function",
+    "function_expression",
+    "function",
+)
+
+
+@register
+def scripts(context: Context) -> Outcome:
+    """JavaScript and TypeScript of the product and its examples."""
+    wanted = [file for file in tree.of(context).files if file.language in LANGUAGES and file.role != "test"]
+    ledger = Ledger()
+    deadline = time.monotonic() + SECONDS
+    for number, (file, text) in enumerate(tree.texts(wanted)):
+        if time.monotonic() > deadline:
+            ledger.notes.append(f"JavaScript: {len(wanted) - number:,} files were not read: time was up.")
+            break
+        if number % 50 == 0:
+            context.progress(number / len(wanted), f"{number:,} of {len(wanted):,} files")
+        ledger.looked_at += 1
+        for rule, line in look(file.path, text):
+            ledger.add(rule, file=file.path, line=line, role=file.role)
+    if wanted:
+        ledger.notes.append(NOT_RUN)
+    return ledger.outcome()
+
+
+def look(path: str, text: str) -> list[tuple[Rule, int]]:
+    """What is dangerous in one file: the rule and the line of each place."""
+    ending = path.rpartition(".")[2]
+    parser = _PARSERS["tsx" if ending == "tsx" else "ts" if ending in ("ts", "mts", "cts") else "js"]
+    return [
+        (rule, node.start_point.row + 1)
+        for node in _walk(parser.parse(text.encode("utf-8", "replace")).root_node)
+        if (rule := _judge(node)) is not None
+    ]
+
+
+def _walk(root: Node) -> Iterator[Node]:
+    """Every node, without recursion: the depth of somebody else's code is not ours to trust."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting.extend(reversed(node.named_children))
+
+
+def _judge(node: Node) -> Rule | None:
+    match node.type:
+        case "call_expression" | "new_expression":
+            return _called(node)
+        case "assignment_expression" | "augmented_assignment_expression":
+            target, value = node.child_by_field_name("left"), node.child_by_field_name("right")
+            written = (
+                target is not None
+                and target.type == "member_expression"
+                and _text(target).rpartition(".")[2] in _MARKUP
+            )
+            return HTML if written and value is not None and _is_made(value) else None
+        case "jsx_attribute" if _text(node).startswith("dangerouslySetInnerHTML"):
+            return HTML
+        case "template_string" | "binary_expression" if not _is_part_of_text(node):
+            if _is_made(node) and _STATEMENT.search(_literals(node)) and not _is_tagged(node):
+                return SQL_OF_REQUEST if _REQUEST.search(_text(node)) else SQL
+    return None
+
+
+def _called(node: Node) -> Rule | None:
+    callee = node.child_by_field_name("function") or node.child_by_field_name("constructor")
+    arguments = node.child_by_field_name("arguments")
+    if callee is None or arguments is None or arguments.type != "arguments" or not arguments.named_children:
+        return None
+    name, given = _text(callee), arguments.named_children
+    asked = bool(_REQUEST.search(_text(arguments)))
+    if name in ("eval", "Function", "vm.runInThisContext", "vm.runInNewContext"):
+        code = given[-1] if name == "Function" else given[0]
+        return (EVAL_OF_REQUEST if asked else EVAL) if code.type not in _LITERAL else None
+    if name in ("setTimeout", "setInterval"):
+        return EVAL if _is_made(given[0]) and given[0].type in ("template_string", "binary_expression") else None
+    if name in _SHELLS and given[0].type in ("template_string", "binary_expression") and _is_made(given[0]):
+        return SHELL_OF_REQUEST if asked else SHELL
+    if name in _WRITERS or name.endswith(".insertAdjacentHTML"):
+        return HTML if _is_made(given[-1]) else None
+    return None
+
+
+def _is_made(node: Node) -> bool:
+    """Whether a value is put together or comes from elsewhere, and is no literal."""
+    match node.type:
+        case "template_string":
+            return any(child.type == "template_substitution" for child in node.named_children)
+        case "binary_expression":
+            return any(_is_made(child) for child in node.named_children)
+        case "parenthesized_expression" | "sequence_expression":
+            return any(_is_made(child) for child in node.named_children)
+    return node.type not in _LITERAL
+
+
+def _is_part_of_text(node: Node) -> bool:
+    """Whether it is one piece of a longer concatenation, which is judged as a whole."""
+    parent = node.parent
+    while parent is not None and parent.type == "parenthesized_expression":
+        parent = parent.parent
+    return parent is not None and parent.type == "binary_expression"
+
+
+def _is_tagged(node: Node) -> bool:
+    """sql`…${value}…`: the tag gets the values apart from the text, and passes them as parameters."""
+    parent = node.parent
+    return parent is not None and parent.type == "call_expression" and parent.child_by_field_name("arguments") == node
+
+
+def _literals(node: Node) -> str:
+    """The literal parts of a text that is put together; a value stands as `?`."""
+    pieces = []
+    waiting = [node]
+    while waiting:
+        part = waiting.pop()
+        if part.type in ("string_fragment", "escape_sequence"):
+            pieces.append(_text(part))
+        elif part.type in ("string", "template_string", "binary_expression", "parenthesized_expression"):
+            waiting.extend(reversed(part.named_children))
+        else:
+            pieces.append("?")
+    return "".join(pieces)
+
+
+def _text(node: Node) -> str:
+    return (node.text or b"").decode("utf-8", "replace")

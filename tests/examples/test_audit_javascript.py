@@ -1,0 +1,76 @@
+"""The audit finds the obvious in JavaScript and TypeScript, leaves safe code alone, and says what it did not check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from examples.repo_audit import javascript
+from tests.examples import audit_flights
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("eval(req.body.code);", "js:eval-request"),
+        ("const f = new Function('a', request.query.f);", "js:eval-request"),
+        ("eval(text);", "js:eval"),
+        ("setTimeout(`tick(${name})`, 10);", "js:eval"),
+        ('db.query("SELECT * FROM users WHERE id = " + req.params.id);', "js:sql-request"),
+        ("db.query(`DELETE FROM users WHERE name = '${name}'`);", "js:sql"),
+        ('const q = "UPDATE t SET a = \'" + a + "\' WHERE b = 1";', "js:sql"),
+        ("exec('ls ' + req.query.dir);", "js:shell-request"),
+        ("child_process.execSync(`git clone ${url}`);", "js:shell"),
+        ("element.innerHTML = text;", "js:html"),
+        ("document.write(location.hash);", "js:html"),
+    ],
+)
+def test_the_obvious_is_found(line: str, rule: str) -> None:
+    found = javascript.look("a.js", f"// first\n{line}\n")
+    assert [(one.id, number) for one, number in found] == [(rule, 2)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "db.query('SELECT * FROM users WHERE id = $1', [req.params.id]);",
+        "db.query('SELECT * FROM users ' + 'WHERE id = $1', [id]);",
+        "await sql`SELECT * FROM users WHERE id = ${id}`;",
+        "log(`Select a file from ${folder}`.length > 3 ? 1 : 2);",
+        "setTimeout(() => tick(name), 10);",
+        "execFile('git', ['clone', url]);",
+        "element.innerHTML = '';",
+        "element.textContent = text;",
+        "new Foo(eval_result);",
+    ],
+)
+def test_safe_code_is_left_alone(line: str) -> None:
+    assert javascript.look("a.js", line) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("a.ts", "const x: string = req.body.x as string;\neval(x);\n"),
+        ("a.tsx", "const A = () => <b>{1}</b>;\neval(A);\n"),
+        ("a.jsx", "const A = () => <b>{1}</b>;\neval(A);\n"),
+    ],
+)
+def test_typescript_and_components_are_parsed(path: str, text: str) -> None:
+    assert [(rule.id, line) for rule, line in javascript.look(path, text)] == [("js:eval", 2)]
+
+
+def test_code_that_does_not_parse_or_nests_without_end_does_no_harm() -> None:
+    assert javascript.look("a.js", "((((" * 5_000 + "eval(x") is not None
+    assert javascript.look("a.js", "\ud800 = {") == []
+
+
+def test_the_report_says_what_was_not_checked_of_javascript(tmp_path: Path) -> None:
+    place = audit_flights.repository(tmp_path / "r", {"server.js": "app.get('/', (req) => eval(req.query.code));\n"})
+    flight = audit_flights.fly(place, tmp_path / "out")
+    assert [finding["rule"] for finding in flight.results["scripts"]["findings"]] == ["js:eval-request"]
+    assert flight.results["report"]["top"][0]["title"] == "Request data runs as JavaScript"
+    assert flight.results["report"]["top"][0]["file"] == "server.js"
+    assert "were not checked" in flight.text("report.md")
+    assert "were not checked" in flight.text("report.html")
