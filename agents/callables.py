@@ -66,10 +66,6 @@ def names() -> list[str]:
     return sorted(_REGISTERED)
 
 
-def is_registered(name: str) -> bool:
-    return name in _REGISTERED
-
-
 def get(name: str) -> Callable[..., Any]:
     """The registered function; NotFound if there is none of that name."""
     try:

@@ -12,7 +12,6 @@ from django.db.models import TextChoices
 
 
 class MissionState(TextChoices):
-    PLANNING = "planning"  # an objective is being broken down into a plan
     PLANNED = "planned"  # accepted and waiting to be started by hand (create)
     RUNNING = "running"  # the control loop and the agents work on it
     PAUSED = "paused"  # by hand: what runs may finish, nothing starts, nothing completes

@@ -88,7 +88,6 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         ),
         "sorties.cancel": _rule("cancel a sortie", USER, scope=Scope.OPERATE, reach=Reach.OWN),
         "sorties.retry": _rule("retry a sortie", USER, **_START),  # type: ignore[arg-type]
-        "sorties.decide": _rule("approve or reject what waits for it", USER, scope=Scope.OPERATE, reach=Reach.OWN),
         "sorties.claim": _rule("take sorties for an agent that one registered", AGENT, scope=Scope.FLY, reach=Reach.OWN),
         "sorties.fly": _rule("keep, report on, complete or fail an attempt", AGENT, **_FLY),  # type: ignore[arg-type]
         "agents.list": _rule("list agents", USER, AGENT, scope=_READ),

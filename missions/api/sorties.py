@@ -154,14 +154,6 @@ class Retry(ApiView):
         return _accepted(operations.retry_sortie(sortie=sortie.id, executes=who.executes))
 
 
-class Decide(ApiView):
-    @endpoint("sorties.decide", body=Reason, answer=shapes.OneSortieAnswer, status=202)
-    def post(self, request: Request, ref: str, *, given: Given) -> Response:
-        """Decide on a sortie that waits for an approval."""
-        sortie = reach.sortie(actor(request), ref, "sorties.decide")
-        raise errors.Conflict(f"{sortie.key} waits for no approval; it is {sortie.state}.")
-
-
 _PLAIN = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",

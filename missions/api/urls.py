@@ -34,8 +34,6 @@ urlpatterns = [
     path(f"{_SORTIE}/artifacts", sorties.Artifacts.as_view()),
     path(f"{_SORTIE}/cancel", sorties.Cancel.as_view()),
     path(f"{_SORTIE}/retry", sorties.Retry.as_view()),
-    path(f"{_SORTIE}/approve", sorties.Decide.as_view()),
-    path(f"{_SORTIE}/reject", sorties.Decide.as_view()),
     path(f"{_SORTIE}/heartbeat", flying.Heartbeat.as_view()),
     path(f"{_SORTIE}/progress", flying.ReportProgress.as_view()),
     path(f"{_SORTIE}/complete", flying.CompleteSortie.as_view()),

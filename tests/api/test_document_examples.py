@@ -140,7 +140,7 @@ def test_problems_that_happen_look_like_those_of_the_document() -> None:
         "permission_denied": eve.get("audit"),
         "not_found": eve.get(f"missions/{mission}"),
         "method_not_allowed": ann.delete("missions"),
-        "conflict": boss.post(f"sorties/{sortie['id']}/approve"),
+        "conflict": boss.post(f"sorties/{sortie['id']}/retry"),
         "changed": ann.patch(f"missions/{mission}", {"priority": 1}, If_Match='"other"'),
         "unsupported_media_type": Browser().post("/api/v1/auth/token", "hello", content_type="text/plain"),
         "invalid": ann.patch(f"missions/{mission}", {"priority": "high"}, If_Match="*"),

@@ -51,7 +51,7 @@ def test_commands_actions_options_and_choices_are_offered_without_a_database(now
     commands = tab("fleet fleet_", nowhere)
     assert {"fleet_up", "fleet_mission", "fleet_status"} <= set(commands)
     assert {"run", "show", "logs"} <= set(tab("fleet fleet_mission ", nowhere))
-    assert tab("fleet fleet_mission list --state pl", nowhere) == ["planning", "planned"]
+    assert tab("fleet fleet_mission list --state pl", nowhere) == ["planned"]
 
 
 def test_services_are_offered_by_name_also_when_they_have_ended(nowhere: dict[str, str]) -> None:
