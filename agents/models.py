@@ -204,7 +204,7 @@ class Sample(models.Model):
         ordering = ["agent", "at"]
         indexes = [
             models.Index(fields=["agent", "at"], name="sample_by_agent"),
-            # What is to be thinned, and what is to go, are found without passing over the rest (agents/thinning.py).
+            # Samples to thin and samples to drop are found without scanning the rest (agents/sampling.py).
             models.Index(fields=["at"], name="sample_fine", condition=models.Q(step_s__lt=600)),
             models.Index(fields=["at"], name="sample_coarse", condition=models.Q(step_s__gte=600)),
         ]

@@ -49,7 +49,7 @@ _FINE_IN_TESTS = (
     "PLE",
 )
 
-# Texts that follow the grammar, so that ruff is content, and that CPython refuses all the same (Parser/tokenizer.c).
+# Texts that ruff accepts and that CPython's tokenizer still refuses.
 _LIMITS = ("too many nested parentheses", "too many levels of indentation", "too many statically nested blocks")
 
 INVALID = rules.get("ruff:invalid-syntax")
