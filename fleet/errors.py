@@ -29,14 +29,14 @@ class FleetError(Exception):
 
 
 class NotFound(FleetError):
-    """There is no such thing."""
+    """It does not exist."""
 
     code = "not_found"
     status = 404
 
 
 class Invalid(FleetError):
-    """What was asked is not valid.
+    """The request is not valid.
 
     `pointer`: where in the body of a request, or the name of its parameter behind /.
     """
@@ -51,14 +51,14 @@ class Invalid(FleetError):
 
 
 class Conflict(FleetError):
-    """The state of the thing does not allow this."""
+    """The current state does not allow this."""
 
     code = "conflict"
     status = 409
 
 
 class Forbidden(FleetError):
-    """This is not allowed to you."""
+    """You are not allowed to do this."""
 
     code = "forbidden"
     status = 403
@@ -73,7 +73,7 @@ class RateLimited(FleetError):
 
 
 class Unavailable(FleetError):
-    """Something that the fleet stands on does not answer."""
+    """A required service is unavailable."""
 
     code = "unavailable"
     status = 503

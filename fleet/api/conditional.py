@@ -17,14 +17,14 @@ from fleet import errors
 
 
 class Changed(errors.Conflict):
-    """It has changed since it was read."""
+    """It has changed since you read it."""
 
     code = "changed"
     status = 412
 
 
 class Unguarded(errors.Invalid):
-    """A change needs the If-Match header, so that nobody undoes what somebody else has just done."""
+    """A change needs the If-Match header, so that nobody overwrites a change they have not seen."""
 
     code = "if_match_required"
     status = 428
@@ -50,7 +50,7 @@ def guard(*, request: Request, current: str) -> None:
     if shown is None:
         raise Unguarded(hint="Send the ETag of the last GET.")
     if shown.strip() != "*" and current not in [one.strip() for one in shown.split(",")]:
-        raise Changed(hint="Read it again, and decide anew.")
+        raise Changed(hint="Read it again and retry.")
 
 
 def answered(*, request: Request, response: Response) -> Response:

@@ -83,7 +83,7 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 
 
 class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """A browser that has signed in to the admin."""
+    """A browser that is signed in to the admin."""
 
     target_class = "fleet.access.authentication.SessionAuthentication"
     name = "session"
@@ -93,7 +93,7 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 
 
 class TicketScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """A ticket, which opens one stream once."""
+    """A ticket opens one stream once."""
 
     target_class = "fleet.live.tickets.TicketAuthentication"
     name = "ticket"

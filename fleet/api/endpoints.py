@@ -36,11 +36,11 @@ class Fault(serializers.Serializer[Any]):
 
     pointer = serializers.CharField(
         allow_blank=True,
-        help_text="where: a JSON pointer (RFC 6901) into the body, or the name of a parameter behind /",
+        help_text="a JSON pointer (RFC 6901) into the body, or / and the name of a query parameter",
     )
     code = serializers.CharField()
     detail = serializers.CharField()
-    line = serializers.IntegerField(required=False, help_text="of a plan that came as a text")
+    line = serializers.IntegerField(required=False, help_text="in a plan that was sent as text")
     column = serializers.IntegerField(required=False)
 
 
@@ -50,9 +50,9 @@ class Problem(serializers.Serializer[Any]):
     type = serializers.CharField()
     title = serializers.CharField()
     status = serializers.IntegerField()
-    detail = serializers.CharField(help_text="what happened, and what to do next, for people")
-    code = serializers.CharField(help_text="which problem it is, for programs")
-    request_id = serializers.CharField(help_text="by which the fleet's logs and its audit trail name this request")
+    detail = serializers.CharField(help_text="what happened and what to do next, for people")
+    code = serializers.CharField(help_text="the kind of problem, for programs")
+    request_id = serializers.CharField(help_text="identifies this request in the logs and the audit trail")
     errors = Fault(many=True, required=False)  # type: ignore[assignment]
 
 
@@ -113,7 +113,7 @@ def endpoint(
         parameters += [headers.LOCATION] if (status in {201, 202} if located is None else located) else []
         parameters += told
         unchanged = {304: OpenApiResponse(description="It has not changed.")} if headers.IF_NONE_MATCH in told else {}
-        problem = OpenApiResponse(Problem, description="What is wrong, as application/problem+json")
+        problem = OpenApiResponse(Problem, description="The problem, as application/problem+json")
         return extend_schema(
             summary=_summary(method),
             request=body,
@@ -156,7 +156,7 @@ def query_of(serializer: type[Strict], request: Request) -> dict[str, Any]:
     given = dict(request.query_params.lists())
     repeated = [name for name, values in given.items() if len(values) > 1 and takes_several.get(name) is False]
     if repeated:
-        raise serializers.ValidationError({name: ["Give it once."] for name in repeated}, code="repeated")
+        raise serializers.ValidationError({name: ["Send it only once."] for name in repeated}, code="repeated")
     return {name: values if takes_several.get(name) else values[0] for name, values in given.items()}
 
 

@@ -25,24 +25,24 @@ _FORMATS = {"date-time": "2026-01-31T12:00:00Z", "uri": "http://127.0.0.1:8000/a
 _INVALID = "priority: A valid integer is required."
 _PROBLEMS = (
     (400, "parse_error", "The body is not JSON: Expecting value: line 1 column 1 (char 0)."),
-    (400, "bad_request", "This request cannot be right; see its Host, its path and its parameters."),
+    (400, "bad_request", "The request is malformed. Check its Host header, path and parameters."),
     (
         401,
         "not_authenticated",
-        "Nobody is signed in. Send `Authorization: Bearer …` with a token of POST /api/v1/auth/token, or a machine key.",
+        "You are not signed in. Send `Authorization: Bearer …` with a token from POST /api/v1/auth/token, or a machine key.",
     ),
     (
         403,
         "forbidden",
-        "This plan runs code, for which you need plan.execute. Ask an admin for it, or launch a template.",
+        "This plan runs code, which requires plan.execute. Ask an admin for it, or launch a template.",
     ),
     (403, "permission_denied", "As user:ann (user) you may not do this (audit.list)."),
     (404, "not_found", f"There is no mission {ids.encode(ids.MISSION, ids.EXAMPLE)}."),
-    (405, "method_not_allowed", "PUT is not taken here. Use GET or POST."),
-    (406, "not_acceptable", "The answer is JSON, which `Accept` does not take. Send `Accept: application/json`."),
+    (405, "method_not_allowed", "PUT is not allowed here. Use GET or POST."),
+    (406, "not_acceptable", "The response is JSON, which `Accept` excludes. Send `Accept: application/json`."),
     (408, "too_slow", "The body did not arrive within 30 s."),
     (409, "conflict", "The mission has succeeded; it cannot be cancelled."),
-    (412, "changed", "It has changed since it was read. Read it again, and decide anew."),
+    (412, "changed", "It has changed since you read it. Read it again and retry."),
     (413, "too_large", "The body is larger than 11,000,000 bytes."),
     (
         415,
@@ -52,20 +52,20 @@ _PROBLEMS = (
     (422, "invalid", _INVALID),
     (422, "invalid_plan", "The plan has a fault."),
     (428, "if_match_required", "A change needs the If-Match header. Send the ETag of the last GET."),
-    (429, "rate_limited", "Too many requests. Come again in 12 s."),
+    (429, "rate_limited", "Too many requests. Retry in 12 s."),
     (429, "too_many_connections", "Your address has too many connections open."),
     (
         429,
         "locked_out",
         "10 sign-ins under this name failed from your address, so none is taken from there for 15 minutes.",
     ),
-    (500, "internal", "Something went wrong here. The log of the web process says what."),
+    (500, "internal", "Internal error. See the log of the web process."),
     (
         503,
         "unavailable",
-        "Postgres does not answer. Try again in a moment; if that does not help, tell who runs the fleet.",
+        "Postgres does not answer. Try again in a moment. If that does not help, tell an operator.",
     ),
-    (503, "busy", "Too many requests are waiting here."),
+    (503, "busy", "The server is busy. Retry shortly."),
 )
 _FAULTS: Mapping[str, Any] = {
     "invalid": {"pointer": "/priority", "code": "invalid", "detail": "A valid integer is required."},
@@ -111,8 +111,8 @@ def fill(document: dict[str, Any]) -> None:
             operation["responses"][status] = {"$ref": f"#/components/responses/{status[0]}XX"}
     document["components"]["examples"] = {code: {"value": problem} for code, problem in _problems()}
     document["components"]["responses"] = {
-        "4XX": _refusal("What is wrong with the request.", below=500),
-        "5XX": _refusal("What is wrong on this side.", below=600),
+        "4XX": _refusal("The request is wrong.", below=500),
+        "5XX": _refusal("The server failed.", below=600),
     }
 
 

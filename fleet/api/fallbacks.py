@@ -18,14 +18,14 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
         return _problem(
             HTTPStatus.BAD_REQUEST,
             "bad_request",
-            "This request cannot be right; see its Host, its path and its parameters.",
+            "The request is malformed. Check its Host header, path and parameters.",
         )
     return defaults.bad_request(request, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _is_ours(request):
-        return _problem(HTTPStatus.NOT_FOUND, "not_found", f"There is no {request.path}. The API is below /api/v1/.")
+        return _problem(HTTPStatus.NOT_FOUND, "not_found", f"There is no {request.path}. The API is under /api/v1/.")
     return defaults.page_not_found(request, exception)
 
 
@@ -35,7 +35,7 @@ def broken(request: HttpRequest) -> HttpResponse:
         return _problem(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             "internal",
-            "Something went wrong here. The log of the web process says what.",
+            "Internal error. See the log of the web process.",
         )
     return defaults.server_error(request)
 

@@ -29,8 +29,8 @@ def once(*, request: Request, asker: str, act: Callable[[], Response]) -> Respon
         return act()
     if not key or len(key) > LONGEST or not (key.isascii() and key.isprintable()):
         raise errors.Invalid(
-            f"The Idempotency-Key is empty, longer than {LONGEST} characters, or not plain text.",
-            hint="A UUID is good.",
+            f"The Idempotency-Key must be printable ASCII of 1 to {LONGEST} characters.",
+            hint="A UUID works well.",
         )
     said = _digest(request)
     with transaction.atomic():
@@ -38,13 +38,13 @@ def once(*, request: Request, asker: str, act: Callable[[], Response]) -> Respon
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [_number("idempotency"), _number(asker + key)])
             (alone,) = cursor.fetchone()
         if not alone:
-            raise errors.Conflict("The first request with this Idempotency-Key is still being answered.", hint="Wait.")
+            raise errors.Conflict("The first request with this Idempotency-Key is still in progress.", hint="Wait.")
         before = Answer.objects.filter(asker=asker, key=key).first()
         if before is not None:
             if before.request != said:
                 raise errors.Invalid(
                     "This Idempotency-Key was used for another request.",
-                    hint="Use a new key for each thing to be done.",
+                    hint="Use a new key for each operation.",
                 )
             return _again(before)
         response = act()

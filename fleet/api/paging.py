@@ -31,7 +31,7 @@ class Paged(Limited):
     """The parameters of every other list."""
 
     cursor = serializers.CharField(
-        required=False, max_length=300, initial="cD0yMDQxNQ==", help_text="as `next` and `previous` have it"
+        required=False, max_length=300, initial="cD0yMDQxNQ==", help_text="from `next` or `previous`"
     )
 
 
@@ -51,8 +51,8 @@ class _Pages(CursorPagination):
                 self._check(str(cursor.position))
         except (NotFound, ValueError):
             raise errors.Invalid(
-                "This cursor is not one that was given out.",
-                hint="Follow `next`, or begin without it.",
+                "Unknown cursor.",
+                hint="Follow `next`, or start without a cursor.",
                 pointer="/cursor",
             ) from None
         return cursor
@@ -87,7 +87,7 @@ def of(shape: Any) -> Any:
     """What a page of these is called in the OpenAPI document."""
     child = shape(many=True)
     fields = {
-        "next": serializers.URLField(allow_null=True, help_text="the address of the next page"),
+        "next": serializers.URLField(allow_null=True, help_text="URL of the next page"),
         "previous": serializers.URLField(allow_null=True),
         "results": child,
     }

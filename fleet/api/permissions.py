@@ -14,7 +14,7 @@ from fleet.access.rules import RULES
 class Nobody(BasePermission):
     """The rule of a view that forgot to name one."""
 
-    message = "No rule allows this."
+    message = "No rule allows this request."
 
     def has_permission(self, request: object, view: object) -> bool:
         return False
@@ -37,7 +37,5 @@ def _why(who: Actor, action: str) -> str:
     """Why somebody may not, if they may not."""
     rule = RULES.get(action)
     if rule and rule.scope and who.role in rule.roles and who.scopes is not None and rule.scope not in who.scopes:
-        return (
-            f"This key lacks the scope `{rule.scope}` ({action}). Use one that has it, or make one: POST /api/v1/keys."
-        )
+        return f"This key lacks the scope `{rule.scope}` ({action}). Use a key that has it, or create one: POST /api/v1/keys."
     return f"As {who.name} ({who.role}) you may not do this ({action})."

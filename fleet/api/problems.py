@@ -113,16 +113,16 @@ def _advice(fault: exceptions.APIException, context: dict[str, Any]) -> str:
     match fault:
         case exceptions.NotAuthenticated():
             return (
-                "Nobody is signed in. Send `Authorization: Bearer …` with a token of POST /api/v1/auth/token, "
+                "You are not signed in. Send `Authorization: Bearer …` with a token from POST /api/v1/auth/token, "
                 "or a machine key."
             )
         case exceptions.NotAcceptable():
-            return "The answer is JSON, which `Accept` does not take. Send `Accept: application/json`."
+            return "The response is JSON, which `Accept` excludes. Send `Accept: application/json`."
         case exceptions.UnsupportedMediaType():
             return f"{_text(fault.detail)} Send JSON, and `Content-Type: application/json`."
         case exceptions.MethodNotAllowed() if methods := context["view"].allowed_methods:
             known = " or ".join(name for name in methods if name != "HEAD")
-            return f"{context['request'].method} is not taken here. Use {known}."
+            return f"{context['request'].method} is not allowed here. Use {known}."
     return ""
 
 

@@ -38,7 +38,7 @@ class Strict(serializers.Serializer[Any]):
         if not unknown:
             return super().to_internal_value(data)
         known = ", ".join(self.fields) or "none"
-        said = ErrorDetail(f"There is no such field. The fields are: {known}.", code="unknown")
+        said = ErrorDetail(f"Unknown field. The fields are: {known}.", code="unknown")
         faults: dict[str, Any] = {name[:100]: [said] for name in unknown[:20]}
         try:
             super().to_internal_value(data)

@@ -157,7 +157,7 @@ class Nothing(ApiView):
 
     def initial(self, request: Request, *arguments: Any, **path: Any) -> None:
         super().initial(request, *arguments, **path)
-        hint = " Leave out the slash at its end." if request.path.endswith("/") else ""
+        hint = " Remove the trailing slash." if request.path.endswith("/") else ""
         raise NotFound(f"There is no {request.path}.{hint}")
 
 

@@ -101,5 +101,5 @@ def read(text: str) -> Position:
     found = _CURSOR.fullmatch(text)
     last = Position(*map(int, found.groups())) if found else None
     if last is None or last.xid > stream.now().newest:
-        raise errors.Invalid("This cursor is not one that was given out.", hint="Begin without it.")
+        raise errors.Invalid("Unknown cursor.", hint="Begin without it.")
     return last

@@ -29,7 +29,7 @@ def without_postgres(fault: Error) -> errors.Unavailable:
     return errors.Unavailable(
         f"Postgres does not answer ({why}).",
         hint=hint,
-        over_http="Try again in a moment; if that does not help, tell who runs the fleet.",
+        over_http="Try again in a moment. If that does not help, tell an operator.",
     )
 
 

@@ -78,5 +78,5 @@ class Turns:
 
 def _busy() -> Refused:
     return Refused(
-        HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Too many requests are waiting here.", {"retry-after": str(AGAIN_S)}
+        HTTPStatus.SERVICE_UNAVAILABLE, "busy", "The server is busy. Retry shortly.", {"retry-after": str(AGAIN_S)}
     )

@@ -23,7 +23,7 @@ def launch(*, who: Actor, given: Mapping[str, Any]) -> Mission:
     """The mission that a body of `POST /missions` asks for. Forbidden where its plan runs code and the caller may not."""
     named = [way for way in WAYS if given.get(way) is not None]
     if len(named) != 1:
-        raise errors.Invalid("A mission has exactly one of plan, template and objective.", hint="Send one of them.")
+        raise errors.Invalid("Send exactly one of plan, template and objective.")
     team_given = team(who, given.get("team"))
     folder, template, params = "", "", dict(given["params"])
     match named[0]:
@@ -38,7 +38,7 @@ def launch(*, who: Actor, given: Mapping[str, Any]) -> Mission:
         case _:
             if not given.get("agent"):
                 raise errors.Invalid(
-                    "An objective needs an `agent`: the type that takes it.",
+                    "An objective needs `agent`, the agent type to run it.",
                     hint="See /api/v1/agent-types.",
                     pointer="/agent",
                 )
@@ -106,5 +106,5 @@ def team(who: Actor, name: str | None) -> Group | None:
     teams = Group.objects.all() if who.role == Role.ADMIN or who.user is None else who.user.groups.all()
     found = teams.filter(name=name).first()
     if found is None:
-        raise errors.Invalid(f"You are in no team {name!r}.", hint="See GET /api/v1/me.", pointer="/team")
+        raise errors.Invalid(f"You are not in a team called {name!r}.", hint="See GET /api/v1/me.", pointer="/team")
     return found

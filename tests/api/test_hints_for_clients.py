@@ -101,7 +101,7 @@ def test_the_frameworks_own_refusals_say_what_to_do_next(ann: api.Client) -> Non
     )
     for answer, status, says in (
         (api.anybody().get("me"), 401, "POST /api/v1/auth/token"),
-        (ann.send("PUT", "missions"), 405, "PUT is not taken here. Use GET or POST."),
+        (ann.send("PUT", "missions"), 405, "PUT is not allowed here. Use GET or POST."),
         (ann.get("missions", Accept="image/png"), 406, "Send `Accept: application/json`."),
         (form, 415, "Send JSON, and `Content-Type: application/json`."),
     ):
@@ -109,7 +109,7 @@ def test_the_frameworks_own_refusals_say_what_to_do_next(ann: api.Client) -> Non
 
 
 def test_a_parameter_that_is_repeated_is_to_be_given_once(ann: api.Client) -> None:
-    assert faults(ann.get("missions?limit=1&limit=2")) == {"/limit": "Give it once."}
+    assert faults(ann.get("missions?limit=1&limit=2")) == {"/limit": "Send it only once."}
     assert ann.get("missions?state=failed&state=running").status_code == 200
 
 

@@ -136,7 +136,7 @@ def test_why_it_is_closed_is_said_in_a_sentence(web: Web) -> None:
     gone = "/ws/v1/missions/msn_" + "0" * 26
     assert ended(opened(web, gone, **bearer(ann))) == (4404, f"There is no mission msn_{'0' * 26}.")
     assert ended(opened(web, f"{ALL}?cursor=x", **bearer(ann))) == (
-        4422, "This cursor is not one that was given out. Begin without it.",
+        4422, "Unknown cursor. Begin without it.",
     )  # fmt: skip
     assert ended(opened(web, f"{ALL}?foo=1", **bearer(ann))) == (
         4404, "There is no parameter 'foo'; there is `cursor`.",
@@ -295,7 +295,7 @@ def test_sockets_are_opened_in_turns_with_all_that_is_asked(tmp_path: Path) -> N
                 return cursor.fetchone() is not None
 
             until(worked_on)
-            assert ended(opened(web, ALL, **bearer(ann))) == (1013, "Too many requests are waiting here.")
+            assert ended(opened(web, ALL, **bearer(ann))) == (1013, "The server is busy. Retry shortly.")
         assert asked.result()[0] == 200
         with opened(web, ALL, **bearer(ann)) as line:
             line.ping().wait(10)
