@@ -6,7 +6,6 @@ which types to hint, which missions may be complete. One way for agents, rescue 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -116,8 +115,3 @@ def unstorable(settlement: Settlement, fault: Exception) -> Settlement:
         cpu_s=settlement.cpu_s,
         max_rss_bytes=settlement.max_rss_bytes,
     )
-
-
-def as_json(value: object) -> str:
-    """Compact JSON text; ValueError for NaN and infinities, which JSON does not have."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 
 from agents.drivers.base import Evidence, StopReason
+from fleet import values
 from missions.claims import Claim
 from missions.plan import Retry, SortieSpec
-from missions.settling import Settlement, as_json
+from missions.settling import Settlement
 
 ERROR_LENGTH = 4_000
 
@@ -25,7 +26,7 @@ def judge(*, claim: Claim, spec: SortieSpec, evidence: Evidence, added: tuple[So
             attempt=claim.attempt,
             state="succeeded",
             outcome="succeeded",
-            result=as_json(evidence.result),
+            result=values.encode(evidence.result),
             exit_code=evidence.exit_code,
             cpu_s=evidence.cpu_s,
             max_rss_bytes=evidence.max_rss_bytes,

@@ -9,7 +9,6 @@ keeps the lease, and says by its exit what came of it.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +18,13 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, transaction
-from django.db.models import F, JSONField, Value
+from django.db.models import F, JSONField
+from django.db.models.expressions import RawSQL
 
 from agents import operations as agents
 from agents.drivers.base import Evidence
 from agents.models import Agent, AgentType
-from fleet import audit, errors, ids, statements
+from fleet import audit, errors, ids, statements, values
 from missions import claims, exchange, flight, hints, leases, verdict
 from missions.claims import Claim
 from missions.leases import StaleLease
@@ -190,16 +190,11 @@ def complete(
     """
     held = shown.to_end(token, "succeeded")
     try:
-        text = json.dumps(result, allow_nan=False)
-    except (TypeError, ValueError) as fault:
+        values.check(result, max_bytes=settings.FLEET_RESULT_BYTES)
+    except values.Unacceptable as fault:
         raise errors.Invalid(
-            f"The result is not JSON: {fault}.", hint="Send null, numbers, texts, lists, objects."
-        ) from fault
-    if len(text) > settings.FLEET_RESULT_BYTES:
-        raise errors.Invalid(
-            f"The result has {len(text):,} bytes; {settings.FLEET_RESULT_BYTES:,} are kept.",
-            hint="Give out a file instead.",
-        )
+            f"The result is not accepted: {fault}.", hint="Give large things out as files.", pointer="/result"
+        ) from None
     if held.said is not None:
         _ask_for_same(held.claim, result)
         return held.said
@@ -221,7 +216,7 @@ def complete(
 def _ask_for_same(claim: Claim, result: Any) -> None:
     """Conflict where this attempt was accepted with another result. Postgres compares, which has its own numbers."""
     accepted = Attempt.objects.filter(sortie=claim.id, number=claim.attempt)
-    same = accepted.filter(result=Value(result, JSONField()))
+    same = accepted.filter(result=RawSQL("%s::jsonb", [values.encode(result)], JSONField()))
     if not same.exists():
         raise errors.Conflict(
             f"{claim.key} has succeeded already, with another result, which stays.",
