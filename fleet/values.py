@@ -44,10 +44,14 @@ class Unacceptable(ValueError):
         return f"{where} {self.reason}"
 
 
+class TooLarge(Unacceptable):
+    """Its size is what is not accepted."""
+
+
 def parse(data: bytes | str, *, max_bytes: int | None = None) -> Any:
     """The acceptable value that JSON text in UTF-8 writes. ValueError where it is not JSON, Unacceptable for other faults."""
     if max_bytes is not None and len(data) > max_bytes:
-        raise Unacceptable(f"is larger than {max_bytes:,} bytes")
+        raise TooLarge(f"is larger than {max_bytes:,} bytes")
     text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
     try:
         value = json.loads(text, parse_int=_integer, parse_constant=float)
@@ -61,7 +65,7 @@ def check(value: Any, *, max_bytes: int | None = None) -> None:
     """Unacceptable, with the first place, where this is not an acceptable value or its compact JSON is too large."""
     _check(value, DEPTH)
     if max_bytes is not None and size(value) > max_bytes:
-        raise Unacceptable(f"is larger than {max_bytes:,} bytes")
+        raise TooLarge(f"is larger than {max_bytes:,} bytes")
 
 
 def scalar_fault(value: object) -> str:

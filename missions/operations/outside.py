@@ -25,6 +25,7 @@ from agents import operations as agents
 from agents.drivers.base import Evidence
 from agents.models import Agent, AgentType
 from fleet import audit, errors, ids, statements, values
+from fleet.redactor import Redactor
 from missions import claims, exchange, flight, hints, leases, verdict
 from missions.claims import Claim
 from missions.leases import StaleLease
@@ -154,6 +155,8 @@ def progress(*, token: str, fraction: float | None = None, note: str = "", outpu
         _heard(held.agent)
     elif output:
         raise errors.Invalid("What this attempt prints is its output.", hint="Print it, and leave `output` out.")
+    redactor = _redactor(held, token)
+    output, note = redactor.text(output), redactor.text(note)
     with transaction.atomic(), connection.cursor() as cursor:
         if output:
             text = output.replace("\x00", "�")[: settings.FLEET_OUTPUT_BYTES]
@@ -195,6 +198,8 @@ def complete(
         raise errors.Invalid(
             f"The result is not accepted: {fault}.", hint="Give large things out as files.", pointer="/result"
         ) from None
+    redactor = _redactor(held, token)
+    result, added = redactor.value(result), redactor.value(list(added))
     if held.said is not None:
         _ask_for_same(held.claim, result)
         return held.said
@@ -229,17 +234,8 @@ def fail(*, token: str, error: str, retry: bool = True) -> str:
     held = shown.to_end(token, "failed")
     if held.said is not None:
         return held.said
-    settlement = verdict.failed(claim=held.claim, spec=held.spec, error=error or "it failed without saying why")
-    if not retry and settlement.state == "waiting":
-        settlement = Settlement(
-            id=held.claim.id,
-            attempt=held.claim.attempt,
-            state="failed",
-            outcome="failed",
-            charge=1,
-            error=settlement.error,
-        )
-    return _settle(held, settlement)
+    error = _redactor(held, token).text(error) or "it failed without saying why"
+    return _settle(held, verdict.failed(claim=held.claim, spec=held.spec, error=error, permanent=not retry))
 
 
 def give_back(*, token: str, why: str = "its agent handed it back") -> None:
@@ -256,6 +252,11 @@ def give_back(*, token: str, why: str = "its agent handed it back") -> None:
 def leave(*, agent: UUID) -> None:
     """The agent ends; what it holds goes back to the queue at once."""
     _end(_alive(agent), why="its agent left", reason="It left.", told="agent.leave")
+
+
+def _redactor(held: shown.Held, token: str) -> Redactor:
+    agent_type = Sortie.objects.values_list("agent_type", flat=True).get(id=held.claim.id)
+    return flight.redactor(claim=held.claim, spec=held.spec, agent_type=agent_type, token=token)
 
 
 def _settle(held: shown.Held, settlement: Settlement) -> str:

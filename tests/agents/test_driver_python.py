@@ -33,7 +33,10 @@ def test_what_goes_wrong_is_said_in_one_sentence(
 
 def test_a_module_that_is_not_there_is_named(tmp_path: Path) -> None:
     evidence = Flight("python", brief(tmp_path, call="no_such_module:work")).end()
-    assert evidence.error == "ModuleNotFoundError: No module named 'no_such_module'"
+    assert evidence.error == (
+        "The module of the callable 'no_such_module:work' cannot be imported: No module named 'no_such_module'. "
+        "Install what it needs."
+    )
 
 
 def test_the_traceback_is_output(tmp_path: Path) -> None:
@@ -49,7 +52,7 @@ def test_to_leave_with_zero_is_success_without_a_result(tmp_path: Path) -> None:
 
 
 def test_the_context_holds_needs_and_inputs_of_any_size(tmp_path: Path) -> None:
-    given = brief(tmp_path, call=f"{HERE}:told", needs={"a": "x" * 200_000, "b": [1, {"c": None}]}, inputs={"d": "é\0"})
+    given = brief(tmp_path, call=f"{HERE}:told", needs={"a": "x" * 200_000, "b": [1, {"c": None}]}, inputs={"d": "é"})
     evidence = Flight("python", given).end()
     assert evidence.result == {"needs": given.needs, "inputs": given.inputs, "scratch": str(tmp_path)}
 
