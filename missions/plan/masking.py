@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fleet.redactor import SHORTEST, Redactor
+import yaml
+
+from fleet.redactor import HIDDEN, SHORTEST, Redactor
 from missions.plan import reading
 from missions.plan.faults import Faults, Path, PlanError, dotted
 
@@ -37,18 +39,24 @@ def warnings(data: Mapping[str, Any]) -> tuple[str, ...]:
 def masked(text: str) -> str:
     """A plan's text with its secrets hidden, for people to read; where that cannot be done, a sentence instead."""
     found = _secrets_of(text)
-    if found is None:
-        return text  # no plan that was launched is one that cannot be read
-    shown = Redactor(found).text(text)
+    if not found:
+        return text  # so is what cannot be read: no plan that was launched is that
+    try:
+        ranges = sorted(set(_ranges(yaml.compose(text, Loader=yaml.CSafeLoader))), reverse=True)
+    except yaml.YAMLError:
+        return WITHHELD
+    shown = text
+    for begin, end in ranges:
+        shown = f'{shown[:begin]}"{HIDDEN}"{shown[end:]}'
+    shown = Redactor(found).text(shown)
     left = _secrets_of(shown)
-    hidden = {value for value in found if len(value) >= SHORTEST}
-    return WITHHELD if left is None or hidden & set(left) else shown
+    return WITHHELD if left is None or set(found) & set(left) else shown
 
 
 def masked_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The same of a sortie's part of the plan, as it is stored."""
     marked = set(spec.get("secret_env", ()))
-    env = {name: "[redacted]" if name in marked else value for name, value in spec.get("env", {}).items()}
+    env = {name: HIDDEN if name in marked else value for name, value in spec.get("env", {}).items()}
     return {**spec, "env": env} if env else dict(spec)
 
 
@@ -73,3 +81,23 @@ def _found(data: Any) -> Iterator[tuple[Path, str]]:
         for name, given in env.items() if isinstance(env, Mapping) else ():
             if is_marked(given):
                 yield (*path, "env", name), str(value_of(given))
+
+
+def _ranges(root: yaml.Node | None) -> Iterator[tuple[int, int]]:
+    """Where in the text the marked values stand, however they are written."""
+    sorties = _part(root, "sorties")
+    places = [
+        _part(root, "defaults"),
+        *(one for _, one in (sorties.value if isinstance(sorties, yaml.MappingNode) else ())),
+    ]
+    for place in places:
+        env = _part(place, "env")
+        for _, given in env.value if isinstance(env, yaml.MappingNode) else ():
+            mark, value = _part(given, "secret"), _part(given, "value")
+            if isinstance(mark, yaml.ScalarNode) and mark.value.lower() == "true" and value is not None:
+                yield value.start_mark.index, value.end_mark.index
+
+
+def _part(node: yaml.Node | None, name: str) -> yaml.Node | None:
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    return next((value for key, value in pairs if isinstance(key, yaml.ScalarNode) and key.value == name), None)
