@@ -16,6 +16,17 @@ from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
+MAP = """
+import json, os, sys
+group = int(sys.argv[1])
+names = {1: "one1-{}", 2: "scan2[" + chr(0x1F600) * 90 + "{}]"}
+add = [
+    {"name": names.get(group, f"scan{group}[part={{}}]").format(part), "agent": "backend", "driver": "scripted",
+     "with": {"result": "x" * 1_000}, "before": ["report"]}
+    for part in range(1_000)
+]
+json.dump(add, open(os.environ["FLEET_SORTIES"], "w"))
+"""
 REPORT = """
 import json, os, resource
 def read(variable):
@@ -55,23 +66,7 @@ def memory_measured() -> Iterator[list[int]]:
 
 
 def test_fifteen_sorties_that_each_add_a_thousand_parts_before_one_report() -> None:
-    def parts(group: int) -> list[dict[str, object]]:
-        names = [
-            f"one{group}-{part}" if group == 1 else f"scan{group}[{'😀' * 90 if group == 2 else 'part='}{part}]"
-            for part in range(1_000)
-        ]
-        return [
-            {
-                "name": name,
-                "agent": "backend",
-                "driver": "scripted",
-                "with": {"result": "x" * 1_000},
-                "before": ["report"],
-            }
-            for name in names
-        ]
-
-    sorties = {f"map{group}": {"with": {"add": parts(group)}} for group in range(1, 16)}
+    sorties = {f"map{group}": {"run": ["python3", "-c", MAP, str(group)]} for group in range(1, 16)}
     mission = fleet.launch({**sorties, "report": {"needs": list(sorties), "run": ["python3", "-c", REPORT]}})
     engine = fleet.engine(slots=2)
     try:
