@@ -95,6 +95,13 @@ def encode(value: Any) -> str:
     return _EXPONENT.sub(_without_exponent, text) if "e+" in text else text
 
 
+class Encoder(json.JSONEncoder):
+    """`encode`, for a JSONField."""
+
+    def encode(self, o: Any) -> str:
+        return encode(o)
+
+
 def size(value: Any) -> int:
     """The bytes of a value's compact JSON in UTF-8."""
     return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())

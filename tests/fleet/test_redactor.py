@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fleet.redactor import HIDDEN, Redactor, is_secret_variable
@@ -50,6 +50,7 @@ def cores(secret: str) -> set[bytes]:
     return found
 
 
+relaxed = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 pieces = st.lists(
     st.sampled_from([form for secret in SECRETS for form in encodings(secret).values()])
     | st.sampled_from([form[: len(form) // 2] for secret in SECRETS for form in encodings(secret).values()])
@@ -66,6 +67,7 @@ def streamed(redactor: Redactor, data: bytes, at: list[int]) -> bytes:
     return b"".join([*told, redactor.rest("stdout")])
 
 
+@relaxed
 @given(pieces, cuts)
 @example([b"aabaab-" + b"a" * 24, b"a"], [31])
 @example([b"01234", b"56789", b"abcdef"], [10])
@@ -76,6 +78,7 @@ def test_a_stream_that_is_cut_anywhere_is_hidden_as_if_it_were_whole(pieces: lis
     assert not [core for secret in SECRETS for core in cores(secret) if core in told]
 
 
+@relaxed
 @given(
     st.lists(st.text(max_size=30), max_size=5), st.sampled_from(SECRETS), st.sampled_from(list(encodings("x"))), cuts
 )
@@ -92,6 +95,7 @@ def test_nothing_else_is_lost(words: list[str], secret: str, encoding: str, at: 
     assert HIDDEN.encode() in told
 
 
+@relaxed
 @given(
     st.recursive(
         st.none() | st.sampled_from(SECRETS) | st.text(),

@@ -38,6 +38,7 @@ def nested(levels: int) -> Any:
     return value
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(acceptable)
 def test_what_is_acceptable_is_accepted_as_a_value_and_as_text(value: Any) -> None:
     values.check(value)
@@ -46,7 +47,7 @@ def test_what_is_acceptable_is_accepted_as_a_value_and_as_text(value: Any) -> No
 
 
 @pytest.mark.django_db
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(acceptable | any_value)
 def test_what_is_accepted_is_stored_and_comes_back_equal(value: Any) -> None:
     try:

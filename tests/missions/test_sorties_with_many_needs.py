@@ -21,7 +21,7 @@ import json, os, sys
 group = int(sys.argv[1])
 names = {1: "one1-{}", 2: "scan2[" + chr(0x1F600) * 90 + "{}]"}
 add = [
-    {"name": names.get(group, f"scan{group}[part={{}}]").format(part), "agent": "backend", "driver": "scripted",
+    {"name": names.get(group, f"scan{group}[part=" + "{}]").format(part), "agent": "backend", "driver": "scripted",
      "with": {"result": "x" * 1_000}, "before": ["report"]}
     for part in range(1_000)
 ]
