@@ -65,6 +65,8 @@ def memory_measured() -> Iterator[list[int]]:
         thread.join()
 
 
+@pytest.mark.drill
+@pytest.mark.timeout(1_200)
 def test_fifteen_sorties_that_each_add_a_thousand_parts_before_one_report() -> None:
     sorties = {f"map{group}": {"run": ["python3", "-c", MAP, str(group)]} for group in range(1, 16)}
     mission = fleet.launch({**sorties, "report": {"needs": list(sorties), "run": ["python3", "-c", REPORT]}})
