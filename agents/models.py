@@ -60,6 +60,12 @@ class AgentType(models.Model):
     env_allow = models.JSONField(
         default=list, blank=True, help_text="Names of the host's environment variables that its drivers may see."
     )
+    env_secret = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Names of further such variables, whose values are hidden in all that the work says. Those above are "
+        "hidden too where their names look like those of secrets (API_KEY, TOKEN …).",
+    )
     outside = models.BooleanField(
         default=False,
         verbose_name="from outside only",

@@ -54,6 +54,8 @@ FLEET_MAX_SORTIES = env.integer("FLEET_MAX_SORTIES", 20_000)  # in one mission, 
 FLEET_MAX_ADDED = env.integer("FLEET_MAX_ADDED", 1_000)  # by one sortie
 FLEET_PLAN_BYTES = env.integer("FLEET_PLAN_BYTES", 10_000_000)
 FLEET_RESULT_BYTES = env.integer("FLEET_RESULT_BYTES", 1_000_000)
+FLEET_ADDED_BYTES = env.integer("FLEET_ADDED_BYTES", 10_000_000)  # of one attempt's FLEET_SORTIES
+FLEET_NEEDS_BYTES = env.integer("FLEET_NEEDS_BYTES", 100_000_000)  # of the results that one sortie needs, together
 FLEET_OUTPUT_BYTES = env.integer("FLEET_OUTPUT_BYTES", 2_000_000)  # kept of one attempt's output, half head, half tail
 FLEET_ARTIFACT_BYTES = env.integer("FLEET_ARTIFACT_BYTES", 100_000_000)
 FLEET_AGENT_LOG_BYTES = env.integer("FLEET_AGENT_LOG_BYTES", 1_000_000, least=10_000)  # kept of one agent's own log

@@ -21,8 +21,9 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from agents import drivers
-from agents.drivers.base import Brief, Driver, Evidence, Limits, Stop
+from agents.drivers.base import Brief, Driver, Evidence, Limits, Needs, Stop
 from fleet import errors, ids, logs, services, statements
+from fleet.redactor import Redactor
 from missions import artifacts, leases, surroundings, verdict
 from missions.claims import Claim
 from missions.plan import Fault, PlanError, SortieSpec, added, templates
@@ -45,6 +46,7 @@ class Kit:
     agent_type: str
     prompt_argv: tuple[str, ...] = ()
     env_allow: frozenset[str] = frozenset()
+    env_secret: frozenset[str] = frozenset()
     memory_mb: int = 0  # 0 here and below: no limit
     disk_mb: int = 0
     longest_s: int = 0
@@ -54,6 +56,7 @@ def fly(*, claim: Claim, kit: Kit, page: Page, stop: Stop) -> Settlement:
     """Fly one attempt and judge it. Where Postgres does not answer, it is asked again until the attempt is stopped."""
     spec = SortieSpec.from_json(claim.spec)
     scratch = settings.FLEET_HOME.scratch / claim.marker.replace("/", "-")
+    brief: Brief | None = None
     before = logs.about.set(claim.named)
     try:
         driver, brief, check = insist(lambda: prepare(claim=claim, spec=spec, kit=kit, scratch=scratch), stop=stop)
@@ -64,18 +67,26 @@ def fly(*, claim: Claim, kit: Kit, page: Page, stop: Stop) -> Settlement:
         if evidence.ok:
             more = insist(lambda: added_by(claim=claim, evidence=evidence), stop=stop)
             collect(claim=claim, spec=spec, brief=brief, stop=stop)
+        if evidence.error:
+            evidence = replace(evidence, error=brief.redactor().text(evidence.error))
         return verdict.judge(claim=claim, spec=spec, evidence=evidence, added=more)
     except Stopped:
         return verdict.judge(claim=claim, spec=spec, evidence=Evidence(finished=False, ok=False, stopped=stop.reason))
     except errors.FleetError as fault:
-        return verdict.failed(claim=claim, spec=spec, error=str(fault))
+        # A fault of the plan stays; an output that was not made this time may be the next time.
+        permanent = isinstance(fault, errors.Invalid) and not isinstance(fault, artifacts.Missing)
+        return verdict.failed(claim=claim, spec=spec, error=_hidden(brief, str(fault)), permanent=permanent)
     except Exception as surprise:  # a driver may raise only by surprise, and a surprise is a failed try
         log.exception("%s: its driver raised", claim.marker)
-        return verdict.failed(claim=claim, spec=spec, error=f"{type(surprise).__name__}: {surprise}")
+        return verdict.failed(claim=claim, spec=spec, error=_hidden(brief, f"{type(surprise).__name__}: {surprise}"))
     finally:
         logs.about.reset(before)
         if spec.driver != "scripted":
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _hidden(brief: Brief | None, text: str) -> str:
+    return text if brief is None else brief.redactor().text(text)
 
 
 class Stopped(Exception):
@@ -112,14 +123,15 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
         token=leases.give(sortie=claim.id, attempt=claim.attempt) if api else "",
         arguments=_filled(spec.arguments, scope),
         needs=circumstances.results,
+        need_states=circumstances.states,
         inputs=circumstances.inputs,
         env={
             **{name: templates.as_text(value) for name, value in _filled(spec.env, scope).items()},
             "FLEET_MISSION": ids.encode(ids.MISSION, claim.mission),
             "FLEET_SORTIE": claim.key,
-            "FLEET_NEED_STATES": json.dumps(circumstances.states),
         },
-        env_allow=allowed(kit.env_allow | frozenset(settings.FLEET_ENV_ALLOW)),
+        env_allow=allowed(kit.env_allow | kit.env_secret | frozenset(settings.FLEET_ENV_ALLOW)),
+        secret_env=spec.secret_env | kit.env_secret,
         cwd=_cwd(spec, circumstances.folder, scope),
         scratch=scratch,
         hidden=(settings.FLEET_HOME.private,),
@@ -129,6 +141,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
             silence_s=spec.silence_s,
             grace_s=settings.FLEET_GRACE_S,
             result_bytes=settings.FLEET_RESULT_BYTES,
+            added_bytes=settings.FLEET_ADDED_BYTES,
             memory_bytes=kit.memory_mb * MB or None,
             disk_bytes=kit.disk_mb * MB or None,
         ),
@@ -171,6 +184,7 @@ def described(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
         "with": dict(_filled(spec.arguments, scope)),
         "verify": words(spec.verify),
         "env": {name: templates.as_text(value) for name, value in _filled(spec.env, scope).items()},
+        "secret_env": sorted(spec.secret_env),
         "needs": dict(circumstances.results),
         "need_states": dict(circumstances.states),
         "inputs": dict(circumstances.inputs),
@@ -181,21 +195,39 @@ def described(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
     }
 
 
+def redactor(*, claim: Claim, spec: SortieSpec, agent_type: str, token: str) -> Redactor:
+    """What hides the secrets of an attempt in what it says over the API. Of the host's variables it knows what this process
+    has of them itself."""
+    kit = as_it_is_now(Kit(agent_type=agent_type))
+    env: Mapping[str, Any] = {}
+    if spec.secret_env:
+        env = _filled(spec.env, _scope(claim, spec, _circumstances(claim=claim, spec=spec)))
+    return Brief(
+        marker=claim.marker,
+        scratch=Path(),
+        token=token,
+        env={name: templates.as_text(value) for name, value in env.items()},
+        env_allow=allowed(kit.env_allow | kit.env_secret | frozenset(settings.FLEET_ENV_ALLOW)),
+        secret_env=spec.secret_env | kit.env_secret,
+    ).redactor()
+
+
 def as_it_is_now(kit: Kit) -> Kit:
     """An operator may have given the type a prompt command, a variable or a limit since the agent started."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT prompt_argv, env_allow, memory_mb, disk_mb, longest_s FROM agents_agenttype WHERE name = %s",
+            "SELECT prompt_argv, env_allow, env_secret, memory_mb, disk_mb, longest_s FROM agents_agenttype WHERE name = %s",
             [kit.agent_type],
         )
         row = cursor.fetchone()
     if row is None:
         return kit
-    argv, allow, memory_mb, disk_mb, longest_s = row
+    argv, allow, secret, memory_mb, disk_mb, longest_s = row
     return replace(
         kit,
         prompt_argv=tuple(map(str, _loaded(argv))),
         env_allow=frozenset(map(str, _loaded(allow))),
+        env_secret=frozenset(map(str, _loaded(secret))),
         memory_mb=memory_mb,
         disk_mb=disk_mb,
         longest_s=longest_s,
@@ -217,6 +249,7 @@ def verify(*, check: Brief, evidence: Evidence, page: Page, stop: Stop) -> Evide
         ok=False,
         stopped=word.stopped,
         exit_code=word.exit_code,
+        permanent=word.permanent,
         error=f"It claimed success, but `verify` did not agree: {word.error or 'it ended with an error'}",
     )
 
@@ -271,7 +304,7 @@ class _Circumstances:
     mission: str
     folder: str
     inputs: Mapping[str, Any]
-    results: Mapping[str, Any]
+    results: Needs
     states: Mapping[str, str]
 
 
@@ -288,27 +321,32 @@ def _scope(claim: Claim, spec: SortieSpec, circumstances: _Circumstances) -> tem
 def _circumstances(*, claim: Claim, spec: SortieSpec) -> _Circumstances:
     """What the mission and the needs give the attempt. In-process scripts that name no need are spared the reading."""
     if spec.driver == "scripted" and not spec.arguments:
-        return _Circumstances("", "", {}, {}, {})
+        return _Circumstances("", "", {}, Needs({}), {})
     with connection.cursor() as cursor:
         cursor.execute("SELECT name, folder, inputs FROM missions_mission WHERE id = %s", [claim.mission])
         name, folder, inputs = cursor.fetchone()
-        cursor.execute(statements.read("missions", "needs"), {"sortie": claim.id})
+        most = settings.FLEET_NEEDS_BYTES
+        cursor.execute(statements.read("missions", "needs"), {"sortie": claim.id, "most": most})
         rows = cursor.fetchall()
-    results: dict[str, Any] = {key: _loaded(result) for key, _, result in rows}
+    if rows and (total := rows[0][3]) > most:
+        raise errors.Invalid(
+            f"The results that it needs have {total:,} bytes together; {most:,} are allowed (FLEET_NEEDS_BYTES).",
+            hint="Put sorties between that each sum some of them up, or give large things out as files.",
+        )
     return _Circumstances(
         mission=name,
         folder=folder,
         inputs=_loaded(inputs),
-        results=_by_need(spec, results),
-        states={key: state for key, state, _ in rows},
+        results=_by_need(spec, {key: result or "null" for key, _, result, _ in rows}),
+        states={key: state for key, state, _, _ in rows},
     )
 
 
-def _by_need(spec: SortieSpec, results: Mapping[str, Any]) -> dict[str, Any]:
+def _by_need(spec: SortieSpec, results: Mapping[str, str]) -> Needs:
     """Results under the names that the plan gives the needs: a matrix's as a list. Needs that were added at run time
-    (`before`) come under the name before their bracket, as a list too."""
-    named: dict[str, Any] = {
-        need: [results.get(key) for key in keys] if need in spec.many else results.get(keys[0])
+    (`before`) come under the name before their bracket, as a list too. They stay JSON text: see `Needs`."""
+    named: dict[str, str | list[str]] = {
+        need: [results.get(key, "null") for key in keys] if need in spec.many else results.get(keys[0], "null")
         for need, keys in spec.groups.items()
     }
     foreseen = set(spec.needs)
@@ -317,9 +355,9 @@ def _by_need(spec: SortieSpec, results: Mapping[str, Any]) -> dict[str, Any]:
             name = key.partition("[")[0]
             if name == key:
                 named[name] = result
-            else:
-                named.setdefault(name, []).append(result)
-    return named
+            elif isinstance(group := named.setdefault(name, []), list):
+                group.append(result)
+    return Needs(named)
 
 
 def _commanded(brief: Brief, run: str | tuple[str, ...] | None, scope: templates.Scope) -> Brief:

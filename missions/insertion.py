@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from fleet import ids, statements
+from fleet import ids, statements, values
 from missions import hints
 from missions.plan import SortieSpec
 from missions.rows import Cursor
@@ -106,7 +105,7 @@ def insert(
             )
     with cursor.copy("COPY missions_brief (sortie_id, spec) FROM STDIN") as copy:
         for spec in specs:
-            copy.write_row((known[spec.key].id, json.dumps(spec.as_json(), separators=(",", ":"))))
+            copy.write_row((known[spec.key].id, values.encode(spec.as_json())))
     with cursor.copy("COPY missions_need (sortie_id, upstream_id, name) FROM STDIN") as copy:
         for spec in specs:
             for need in spec.needs:

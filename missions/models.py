@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from fleet import ids
+from fleet import ids, values
 from missions.states import MissionState, SortieState
 
 FINAL = [state.value for state in SortieState if state.final]
@@ -23,8 +23,10 @@ class Mission(models.Model):
     priority = models.SmallIntegerField(default=0)
     stop_on_failure = models.BooleanField(default=False)
     at_once = models.PositiveIntegerField(default=0)  # of its sorties, at most, queued or running; 0: any number
-    inputs = models.JSONField(default=dict)
-    defaults = models.JSONField(default=dict)  # of the plan; sorties added at run time take them too
+    inputs = models.JSONField(default=dict, encoder=values.Encoder)
+    defaults = models.JSONField(
+        default=dict, encoder=values.Encoder
+    )  # of the plan; sorties added at run time take them too
     folder = models.TextField(blank=True)  # the folder that relative `cwd`s and commands start from
     plan = models.TextField(blank=True)  # its text as it was given
     executes = models.BooleanField(default=True, db_default=True)  # whether sorties that its agents add may run code

@@ -31,6 +31,7 @@ class _Piece:
     stream: str
     at: float
     text: str
+    size: int = 0  # bytes of the output that it was
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +47,7 @@ class Page:
     tail: deque[_Piece] = field(default_factory=deque)
     head_bytes: int = 0
     tail_bytes: int = 0
-    left_out: int = 0
+    left_out: int = 0  # bytes
     said: tuple[float | None, str] | None = None
     decoders: dict[str, codecs.IncrementalDecoder] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -58,7 +59,7 @@ class Page:
         text = decoder.decode(data).replace("\x00", "�")
         if not text:
             return
-        piece = _Piece(stream, time.time(), text)
+        piece = _Piece(stream, time.time(), text, len(data))
         self._open()
         with self.lock:
             if self.head_bytes < self.keep // 2:
@@ -68,7 +69,7 @@ class Page:
             self.tail.append(piece)
             self.tail_bytes += len(data)
             while self.tail_bytes > self.keep // 2 and len(self.tail) > 1:
-                gone = len(self.tail.popleft().text)
+                gone = self.tail.popleft().size
                 self.tail_bytes -= gone
                 self.left_out += gone
 
@@ -89,7 +90,7 @@ class Page:
         """Nothing more comes: the tail is part of what is written."""
         with self.lock:
             if self.left_out:
-                self.pieces.append(_Piece("fleet", time.time(), f"\n… {self.left_out:,} characters left out …\n"))
+                self.pieces.append(_Piece("fleet", time.time(), f"\n… {self.left_out:,} bytes left out …\n"))
             self.pieces.extend(self.tail)
             self.tail.clear()
 

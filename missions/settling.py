@@ -6,7 +6,6 @@ which types to hint, which missions may be complete. One way for agents, rescue 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -103,7 +102,8 @@ def free(cursor: Cursor, *, ended: Sequence[UUID], consequences: Consequences) -
 
 
 def unstorable(settlement: Settlement, fault: Exception) -> Settlement:
-    """What is recorded in the place of an outcome that Postgres refuses to store."""
+    """What is recorded in the place of an outcome that Postgres refuses to store. The next try would return the same, so
+    there is none."""
     reason = str(fault).splitlines()[0].replace("\x00", "")
     return Settlement(
         id=settlement.id,
@@ -111,13 +111,8 @@ def unstorable(settlement: Settlement, fault: Exception) -> Settlement:
         state="failed",
         outcome="failed",
         charge=1,
-        error=f"What the sortie returned cannot be stored: {reason}. Return JSON without NUL characters.",
+        error=f"What the sortie returned cannot be stored: {reason}.",
         exit_code=settlement.exit_code,
         cpu_s=settlement.cpu_s,
         max_rss_bytes=settlement.max_rss_bytes,
     )
-
-
-def as_json(value: object) -> str:
-    """Compact JSON text; ValueError for NaN and infinities, which JSON does not have."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -9,23 +9,24 @@ from __future__ import annotations
 import random
 
 from agents.drivers.base import Evidence, StopReason
+from fleet import values
 from missions.claims import Claim
 from missions.plan import Retry, SortieSpec
-from missions.settling import Settlement, as_json
+from missions.settling import Settlement
 
 ERROR_LENGTH = 4_000
 
 
 def judge(*, claim: Claim, spec: SortieSpec, evidence: Evidence, added: tuple[SortieSpec, ...] = ()) -> Settlement:
     """What becomes of the sortie. Whatever neither succeeded nor was cancelled costs a try, and is tried again while
-    tries are left."""
+    tries are left, unless the fault is permanent."""
     if evidence.finished and evidence.ok:
         return Settlement(
             id=claim.id,
             attempt=claim.attempt,
             state="succeeded",
             outcome="succeeded",
-            result=as_json(evidence.result),
+            result=values.encode(evidence.result),
             exit_code=evidence.exit_code,
             cpu_s=evidence.cpu_s,
             max_rss_bytes=evidence.max_rss_bytes,
@@ -33,14 +34,18 @@ def judge(*, claim: Claim, spec: SortieSpec, evidence: Evidence, added: tuple[So
         )
     if evidence.stopped is StopReason.CANCELLED:
         return _ended(claim, evidence, state="cancelled", outcome="cancelled", error="It was cancelled while it ran.")
-    return failed(claim=claim, spec=spec, error=evidence.error or "it failed without saying why", evidence=evidence)
+    error = evidence.error or "it failed without saying why"
+    return failed(claim=claim, spec=spec, error=error, evidence=evidence, permanent=evidence.permanent)
 
 
-def failed(*, claim: Claim, spec: SortieSpec, error: str, evidence: Evidence | None = None) -> Settlement:
-    """A try that failed: the sortie waits for the next one, or has failed."""
+def failed(
+    *, claim: Claim, spec: SortieSpec, error: str, evidence: Evidence | None = None, permanent: bool = False
+) -> Settlement:
+    """A try that failed: the sortie waits for the next one, or has failed. It has where the fault is permanent, that is,
+    one of the plan or of the result, which the next try would meet again (docs/drivers.md, "What is tried again")."""
     evidence = evidence or Evidence(finished=False, ok=False)
     tries = claim.tries + 1
-    if tries >= claim.max_tries:
+    if permanent or tries >= claim.max_tries:
         return _ended(claim, evidence, state="failed", outcome="failed", error=error, charge=1)
     delay_s = backoff(retry=spec.retry, failures=tries)
     first_line = error.strip().splitlines()[0] if error.strip() else "it failed"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, TypeAlias, Union
+
+from fleet.redactor import Redactor, is_secret_variable
 
 Json: TypeAlias = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
 Stream: TypeAlias = Literal["stdout", "stderr"]
@@ -23,6 +26,7 @@ class Limits:
     silence_s: float | None = None  # longest time without output or progress
     grace_s: float = 5.0  # between SIGTERM and SIGKILL
     result_bytes: int = 1_000_000  # the largest result that is accepted
+    added_bytes: int = 10_000_000  # the largest list of sorties to add
     memory_bytes: int | None = None  # held by all that the attempt started, together
     disk_bytes: int | None = None  # written to the scratch folder; also the size of any one file, wherever it lies
 
@@ -48,12 +52,21 @@ class Brief:
     call: str = ""  # python driver: the name of a registered callable, "module:function"
     arguments: Mapping[str, Json] = field(default_factory=dict)  # python and scripted drivers: keyword arguments
     needs: Mapping[str, Json] = field(default_factory=dict)  # upstream results by need name (a list for a matrix)
+    need_states: Mapping[str, str] = field(default_factory=dict)  # how each upstream sortie ended, by its key
     inputs: Mapping[str, Json] = field(default_factory=dict)  # the mission's inputs
     env: Mapping[str, str] = field(default_factory=dict)  # what the plan sets
     env_allow: frozenset[str] = frozenset()  # names that may come from the host's environment
+    secret_env: frozenset[str] = frozenset()  # names among both whose values nobody is to see
     cwd: Path | None = None  # None: the scratch folder itself
     hidden: tuple[Path, ...] = ()  # folders that nothing in the attempt may see (the fleet's private folder)
     limits: Limits = Limits()
+
+    def redactor(self) -> Redactor:
+        """A new one, for what the attempt says: it hides the token's secret part, the values of `secret_env`, and those
+        of allowed variables whose names look like those of secrets."""
+        names = self.secret_env | set(filter(is_secret_variable, self.env_allow))
+        found = [source[name] for source in (self.env, os.environ) for name in names if name in source]
+        return Redactor([self.token.rpartition(".")[2], *found])
 
 
 class Reporter(Protocol):
@@ -67,6 +80,40 @@ class Reporter(Protocol):
 
     def started(self, *, pid: int, start_time: float) -> None:
         """The process that holds the attempt's tree (SIGTERM to it stops everything), and its start in epoch seconds."""
+
+
+class Needs(Mapping[str, Json]):
+    """Upstream results that stay JSON text until one is asked for: there may be thousands, and most work reads files.
+
+    `texts` has the text of each result by need name, or a list of texts for a need that stands for many.
+    """
+
+    def __init__(self, texts: Mapping[str, str | Sequence[str]]) -> None:
+        self._texts = texts
+
+    @classmethod
+    def of(cls, results: Mapping[str, Json]) -> Needs:
+        return results if isinstance(results, Needs) else cls({name: json.dumps(one) for name, one in results.items()})
+
+    def __getitem__(self, name: str) -> Json:
+        return json.loads("".join(self.pieces(name)))  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def pieces(self, name: str) -> Iterator[str]:
+        """The JSON text of a result, piece by piece."""
+        texts = self._texts[name]
+        if isinstance(texts, str):
+            yield texts
+            return
+        for number, text in enumerate(texts):
+            yield ", " if number else "["
+            yield text
+        yield "]" if texts else "[]"
 
 
 class StopReason(StrEnum):
@@ -120,6 +167,9 @@ class Evidence:
     signal: int | None = None
     result: Json = None
     added: tuple[Json, ...] = ()  # sorties that the work asks to add, as plan mappings with a "name"; unchecked
+    permanent: bool = (
+        False  # it failed of what the plan or the result is: the next try would end the same, so there is none
+    )
     error: str = ""  # one sentence on what went wrong and what to do next; a traceback's last line, say
     stopped: StopReason | None = None
     cpu_s: float | None = None

@@ -58,6 +58,6 @@ class CommandDriver:
                 there, result = exchange.take("result.json", what="The result (FLEET_RESULT)")
                 added = exchange.added()
             except Unreadable as fault:
-                return process.evidence(ended, error=str(fault))
+                return process.evidence(ended, error=str(fault), permanent=True)
         output: Json = {"output": ears.tail("stdout")}
         return process.evidence(ended, result=result if there else output, added=added)

@@ -6,21 +6,27 @@ that descriptor, without following links, without waiting, and never more than a
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 import os
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
-from agents.drivers.base import Brief, Json
-from agents.drivers.veil import Veil
+from agents.drivers.base import Brief, Json, Needs
+from fleet import values
 
-SMALL = 32 * 1024  # bytes of a result or an input that also fit into a variable
-VARIABLES_BYTES = 512 * 1024  # of all such variables together; the kernel bounds what a process starts with
+VARIABLE_BYTES = 32 * 1024  # of a variable's text; what is longer is a file. Linux takes 128 KiB
+VARIABLES_BYTES = 512 * 1024  # of all that depend on the mission, names included; Linux takes 2 MiB, with the arguments
+FILE_NAME = 100  # characters of a need's name that its file keeps
 NOTE = 300  # characters of a progress note
+REMEDY = "Give large things out as files, under `outputs`."
+
+_DIGESTED = re.compile(r"-[0-9a-f]{16}\Z")
 
 
 class Unreadable(Exception):
@@ -33,6 +39,7 @@ class Exchange:
     def __init__(self, brief: Brief) -> None:
         self.path = brief.scratch / ".fleet"
         self._brief = brief
+        self._redactor = brief.redactor()
 
     def __enter__(self) -> Self:
         with suppress(FileExistsError):
@@ -49,37 +56,44 @@ class Exchange:
         os.close(self.progress)
         os.close(self._folder)
 
-    def give(self, name: str, text: str) -> int:
+    def give(self, name: str, text: str | Iterable[str]) -> int:
         """Write a file for the work, for its user alone; its descriptor, at the beginning."""
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._folder)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
         with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.write(text.encode("utf-8", "replace"))
+            for piece in [text] if isinstance(text, str) else text:
+                file.write(piece.encode("utf-8", "replace"))
         os.lseek(descriptor, 0, os.SEEK_SET)
         return descriptor
 
-    def needs(self) -> dict[str, str]:
-        """Write the upstream results; those that are small also as variables."""
-        with suppress(FileExistsError):
-            os.mkdir("needs", 0o700, dir_fd=self._folder)
-        for name, result in self._brief.needs.items():
-            os.close(self.give(f"needs/{name.replace('/', '_')}.json", json.dumps(result)))
-        return _small("FLEET_NEED_", {name: json.dumps(result) for name, result in self._brief.needs.items()})
+    def variables(self) -> dict[str, str]:
+        """Write needs and inputs into files, and give them as variables too, as far as these have room."""
+        variables = _Variables(self)
+        states, inputs, needs = self._brief.need_states, self._brief.inputs, Needs.of(self._brief.needs)
+        self._write("inputs.json", json.dumps(dict(inputs)))
+        self._write("need_states.json", json.dumps(dict(states)))
+        self._write("needs.json", json.dumps({name: file_name(name) for name in needs}))
+        for folder in ("needs", "variables"):
+            with suppress(FileExistsError):
+                os.mkdir(folder, 0o700, dir_fd=self._folder)
+        variables.add("FLEET_NEED_STATES", "", [json.dumps(dict(states))], file="need_states.json")
+        for name, value in inputs.items():
+            variables.add("FLEET_INPUT_", name, [value if isinstance(value, str) else json.dumps(value)])
+        for name in needs:
+            file = f"needs/{file_name(name)}"
+            self._write(file, needs.pieces(name))
+            variables.add("FLEET_NEED_", name, needs.pieces(name), file=file)
+        return variables.found
 
-    def inputs(self) -> dict[str, str]:
-        """The mission's inputs as variables, and all of them in one file."""
-        inputs = self._brief.inputs
-        os.close(self.give("inputs.json", json.dumps(dict(inputs))))
-        return _small(
-            "FLEET_INPUT_",
-            {name: value if isinstance(value, str) else json.dumps(value) for name, value in inputs.items()},
-        )
+    def _write(self, name: str, text: str | Iterable[str]) -> None:
+        os.close(self.give(name, text))
 
-    def take(self, name: str, *, what: str) -> tuple[bool, Json]:
-        """The JSON that the work left, and whether there is any. Unreadable for what is no plain file of JSON."""
-        limit = self._brief.limits.result_bytes
+    def take(self, name: str, *, what: str, limit: int | None = None, remedy: str = REMEDY) -> tuple[bool, Json]:
+        """The JSON that the work left, and whether there is any. Unreadable for what is no plain file of JSON, and for a
+        value that the fleet does not accept (fleet/values.py)."""
+        limit = self._brief.limits.result_bytes if limit is None else limit
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder)
         except FileNotFoundError:
@@ -93,16 +107,22 @@ class Exchange:
                 data = file.read(limit + 1)
         finally:
             os.close(descriptor)
-        if len(data) > limit:
-            raise Unreadable(f"{what} is larger than {limit:,} bytes. Give large things out as files, under `outputs`.")
         try:
-            return True, json.loads(Veil(self._brief.token).whole(data), parse_constant=_refuse, parse_float=_finite)
-        except (ValueError, RecursionError) as fault:
-            raise Unreadable(f"{what} is not JSON ({fault}). Write one JSON value, in UTF-8.") from fault
+            return True, self._redactor.value(values.parse(data, max_bytes=limit))
+        except values.Unacceptable as fault:
+            told = f"{what} is not accepted: {fault}."
+            raise Unreadable(f"{told} {remedy}" if isinstance(fault, values.TooLarge) else told) from None
+        except ValueError as fault:
+            raise Unreadable(f"{what} is not JSON ({fault}). Write one JSON value, in UTF-8.") from None
 
     def added(self) -> tuple[Json, ...]:
         """The sorties that the work asks to add, unchecked. Unreadable where they are not a list."""
-        there, wanted = self.take("sorties.json", what="The list of sorties to add (FLEET_SORTIES)")
+        there, wanted = self.take(
+            "sorties.json",
+            what="The list of sorties to add (FLEET_SORTIES)",
+            limit=self._brief.limits.added_bytes,
+            remedy="Add fewer sorties, with more work in each.",
+        )
         if not there:
             return ()
         if not isinstance(wanted, list):
@@ -116,8 +136,7 @@ def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:
     return {
         **{name: os.environ[name] for name in brief.env_allow if name in os.environ},
         **brief.env,
-        **exchange.needs(),
-        **exchange.inputs(),
+        **exchange.variables(),
         "FLEET_ATTEMPT": brief.marker,
         "FLEET_TRY": str(brief.try_number),
         "FLEET_HOME_ID": brief.fleet,
@@ -125,6 +144,7 @@ def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:
         "FLEET_SORTIES": str(folder / "sorties.json"),
         "FLEET_PROGRESS": str(folder / "progress"),
         "FLEET_NEEDS": str(folder / "needs"),
+        "FLEET_NEEDS_INDEX": str(folder / "needs.json"),
         "FLEET_INPUTS": str(folder / "inputs.json"),
         "FLEET_SCRATCH": str(brief.scratch),
         **({"FLEET_API": brief.api, "FLEET_TOKEN": brief.token} if brief.token else {}),
@@ -143,23 +163,48 @@ def progress_of(data: bytes) -> tuple[float | None, str] | None:
     return (None, line[:NOTE]) if line else None
 
 
-def _small(prefix: str, texts: Mapping[str, str]) -> dict[str, str]:
-    variables: dict[str, str] = {}
-    spent = 0
-    for name, text in texts.items():
-        size = len(text.encode("utf-8", "replace"))
-        if size <= SMALL and spent + size <= VARIABLES_BYTES and "\x00" not in text:
-            spent += size
-            variables[prefix + "".join(c if c.isascii() and c.isalnum() else "_" for c in name).upper()] = text
-    return variables
+def file_name(need: str) -> str:
+    """The file of a need's result: its name and `.json`. A name that is long, or that no file can have, is cut and gets a
+    digest at its end; so does one that looks like that, so that no two needs share a file."""
+    kept = "".join(c if c not in "/\0" and c.isprintable() else "_" for c in need[:FILE_NAME])
+    is_plain = (
+        kept == need and not need.startswith(".") and len(need.encode()) <= FILE_NAME and not _DIGESTED.search(need)
+    )
+    if is_plain:
+        return f"{need}.json"
+    short = kept.encode("utf-8", "replace")[:FILE_NAME].decode("utf-8", "ignore")
+    return f"_{short}-{hashlib.sha256(need.encode('utf-8', 'replace')).hexdigest()[:16]}.json"
 
 
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not a value of JSON")
+class _Variables:
+    """The variables that depend on the mission. One that is too long, or for which no room is left, is not set: then
+    `<NAME>_FILE` names a file that holds its text, as far as there is room for that."""
 
+    def __init__(self, exchange: Exchange) -> None:
+        self.found: dict[str, str] = {}
+        self._exchange = exchange
+        self._left = VARIABLES_BYTES
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:40]} is too large a number")
-    return number
+    def add(self, prefix: str, name: str, pieces: Iterable[str], *, file: str = "") -> None:
+        """`pieces` of text, read only as far as a variable goes; `file` has the text already, where there is one."""
+        variable = prefix + "".join(c if c.isascii() and c.isalnum() else "_" for c in name).upper()
+        pieces = iter(pieces)
+        text = ""
+        for piece in pieces:
+            text += piece
+            if len(text) > VARIABLE_BYTES:
+                break
+        if len(text.encode("utf-8", "replace")) <= VARIABLE_BYTES and "\0" not in text and self._set(variable, text):
+            return
+        if not file:
+            file = f"variables/{variable}"
+            self._exchange._write(file, chain([text], pieces))
+        self._set(f"{variable}_FILE", str(self._exchange.path / file))
+
+    def _set(self, variable: str, text: str) -> bool:
+        size = len(variable) + len(text.encode("utf-8", "replace")) + 2
+        if size > self._left or variable in self.found:
+            return False
+        self._left -= size
+        self.found[variable] = text
+        return True

@@ -21,9 +21,14 @@ from agents.drivers.base import Brief, Evidence, Json, Limits, Reporter, Stop, S
 from agents.drivers.exchange import Exchange, progress_of
 from agents.drivers.quota import Quota
 from agents.drivers.shim import SETTLE_S, Shim
-from agents.drivers.veil import MOST, Veil
+from fleet.redactor import Redactor
 
-CHUNK = 64 * 1024 - MOST
+CHUNK = 32 * 1024  # with what the redactor held back, and has made longer, at most the 64 KiB of a Reporter
+# Of a start: what is wrong with the command, its environment or its folder. Others (EAGAIN, ENOMEM …) pass.
+_PERMANENT = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.E2BIG, errno.EINVAL),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR),
+}
 LAST_BYTES = 1024 * 1024  # read of a stream after its end; a pipe holds less, unless what could not be ended writes on
 
 
@@ -76,7 +81,7 @@ def run(
     try:
         with suppress(psutil.Error):
             reporter.started(pid=shim.process.pid, start_time=psutil.Process(shim.process.pid).create_time())
-        _stream(shim, watch=watch, progress=exchange.progress, reporter=reporter, veil=Veil(brief.token))
+        _stream(shim, watch=watch, progress=exchange.progress, reporter=reporter, redactor=brief.redactor())
     finally:  # also when the reporter raises
         status = shim.close(timeout_s=0.0 if watch.given_up else brief.limits.grace_s + SETTLE_S)
         if status is None:
@@ -150,7 +155,7 @@ class _Watch:
         return None if min(ends) == math.inf else max(0.0, min(ends) - time.monotonic())
 
 
-def _stream(shim: Shim, *, watch: _Watch, progress: int, reporter: Reporter, veil: Veil) -> None:
+def _stream(shim: Shim, *, watch: _Watch, progress: int, reporter: Reporter, redactor: Redactor) -> None:
     """Pass on what is printed until the shim has ended, and with it everything; then the rest of it."""
 
     def tell(stream: Stream, data: bytes) -> None:
@@ -170,12 +175,12 @@ def _stream(shim: Shim, *, watch: _Watch, progress: int, reporter: Reporter, vei
             for descriptor in ready & shim.streams.keys():
                 watch.hear()
                 if data := os.read(descriptor, CHUNK):
-                    tell(shim.streams[descriptor], veil.piece(shim.streams[descriptor], data))
+                    tell(shim.streams[descriptor], redactor.piece(shim.streams[descriptor], data))
                 else:
                     selector.unregister(descriptor)
             if progress in ready:
                 watch.hear()
-                _report(progress, reporter, veil)
+                _report(progress, reporter, redactor)
             if shim.status in ready:  # it speaks at its end, or was killed
                 break
     for descriptor, stream in shim.streams.items():
@@ -184,14 +189,14 @@ def _stream(shim: Shim, *, watch: _Watch, progress: int, reporter: Reporter, vei
             for _ in range(LAST_BYTES // CHUNK):
                 if not (data := os.read(descriptor, CHUNK)):
                     break
-                tell(stream, veil.piece(stream, data))
-        tell(stream, veil.rest(stream))
-    _report(progress, reporter, veil)
+                tell(stream, redactor.piece(stream, data))
+        tell(stream, redactor.rest(stream))
+    _report(progress, reporter, redactor)
 
 
-def _report(progress: int, reporter: Reporter, veil: Veil) -> None:
+def _report(progress: int, reporter: Reporter, redactor: Redactor) -> None:
     with suppress(BlockingIOError):
-        if report := progress_of(veil.whole(os.read(progress, CHUNK))):
+        if report := progress_of(redactor.whole(os.read(progress, CHUNK))):
             reporter.progress(fraction=report[0], note=report[1])
 
 
@@ -268,8 +273,11 @@ def _name(number: int) -> str:
         return "unnamed"
 
 
-def evidence(ended: Ended, *, result: Json = None, added: tuple[Json, ...] = (), error: str = "") -> Evidence:
-    """Evidence of an ended process; with an `error` it does not claim success."""
+def evidence(
+    ended: Ended, *, result: Json = None, added: tuple[Json, ...] = (), error: str = "", permanent: bool = False
+) -> Evidence:
+    """Evidence of an ended process; with an `error` it does not claim success. That its program or folder is missing or
+    cannot be used, or that its command is too long, is permanent."""
     return Evidence(
         finished=ended.finished,
         ok=ended.ok and not error,
@@ -278,6 +286,7 @@ def evidence(ended: Ended, *, result: Json = None, added: tuple[Json, ...] = (),
         result=result,
         added=added,
         error=error,
+        permanent=permanent or (ended.stage in ("program", "cwd") and ended.errno in _PERMANENT),
         stopped=ended.stopped,
         cpu_s=ended.cpu_s,
         max_rss_bytes=ended.max_rss_bytes,

@@ -22,12 +22,7 @@ class PythonDriver:
     name: ClassVar[str] = "python"
 
     def fly(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
-        orders = {
-            "call": brief.call,
-            "arguments": dict(brief.arguments),
-            "needs": dict(brief.needs),
-            "inputs": dict(brief.inputs),
-        }
+        orders = {"call": brief.call, "arguments": dict(brief.arguments)}
         with Exchange(brief) as exchange:
             environ = environment(brief, exchange)
             ended = process.run(
@@ -44,10 +39,11 @@ class PythonDriver:
                         ended, program="python", cwd=brief.cwd or brief.scratch, limits=brief.limits
                     )
                     there, said = exchange.take("error.json", what="What the callable raised")
-                    return process.evidence(
-                        ended, error=str(said) if there and ended.finished and not ended.used else error
-                    )
+                    if there and isinstance(said, dict) and ended.finished and not ended.used:
+                        permanent = said.get("permanent") is True
+                        return process.evidence(ended, error=str(said.get("error")), permanent=permanent)
+                    return process.evidence(ended, error=error)
                 _, result = exchange.take("result.json", what="The callable's result")
                 return process.evidence(ended, result=result, added=exchange.added())
             except Unreadable as fault:
-                return process.evidence(ended, error=str(fault))
+                return process.evidence(ended, error=str(fault), permanent=True)

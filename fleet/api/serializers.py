@@ -5,20 +5,13 @@ A field's `initial` is its example in the OpenAPI document (fleet.api.examples);
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
 
-from fleet import ids
-
-DEEPEST = 40  # levels of lists and objects in a JSON value
-_NUL = re.compile(
-    r"(?<!\\)(?:\\\\)*\\u0000"
-)  # as JSON escapes it; a text that shows this escape has one backslash more
+from fleet import ids, values
 
 
 class Strict(serializers.Serializer[Any]):
@@ -73,7 +66,7 @@ class Id(serializers.CharField):
 
 
 class Json(serializers.JSONField):
-    """Any JSON value of at most so many bytes."""
+    """Any JSON value that the fleet accepts (fleet/values.py), of at most so many bytes."""
 
     def __init__(self, *, most: int, **options: Any) -> None:
         super().__init__(**options)
@@ -81,37 +74,8 @@ class Json(serializers.JSONField):
 
     def to_internal_value(self, data: Any) -> Any:
         value = super().to_internal_value(data)
-        if deep(value):
-            raise serializers.ValidationError(f"It is nested deeper than {DEEPEST} levels.", code="too_deep")
-        text = json.dumps(value)
-        if len(text) > self.most:
-            raise serializers.ValidationError(f"It is larger than {self.most:,} bytes.", code="too_large")
-        if _NUL.search(text):
-            raise serializers.ValidationError("It holds a NUL, which cannot be stored.", code="control_characters")
-        if "\\ud" in text and not _is_whole(value):
-            raise serializers.ValidationError("It holds half a character.", code="surrogate")
+        try:
+            values.check(value, max_bytes=self.most)
+        except values.Unacceptable as fault:
+            raise serializers.ValidationError(fault.sentence, code="unacceptable") from None
         return value
-
-
-def _is_whole(value: Any) -> bool:
-    """Whether all of it can be written as UTF-8."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def deep(value: Any, *, most: int = DEEPEST) -> bool:
-    """Whether a JSON value is nested deeper than `most` levels; without recursion, which such a value would exhaust."""
-    level = [value]
-    for _ in range(most + 1):
-        level = [
-            inner
-            for one in level
-            if isinstance(one, list | dict)
-            for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-        if not level:
-            return False
-    return True

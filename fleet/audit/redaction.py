@@ -14,17 +14,13 @@ from typing import Any
 
 from django.conf import settings
 
-HIDDEN = "[redacted]"
+from fleet.redactor import HIDDEN, is_perhaps_secret_name, is_secret_name
+
 TEXT = 2_000  # characters of one text
 ITEMS = 100  # of one list or mapping
 DEPTH = 8
 BYTES = 16_384  # of one JSON document
 
-_NAMES = re.compile(
-    r"^pass$|passw|passphrase|passcode|^pwd|secret|authori[sz]ation|cookie|credential|apikey|accesskey|privatekey"
-    r"|signingkey|keymaterial|sessionid|sessionkey|csrf|jwt|bearer"
-)
-_TOKEN = re.compile(r"token|^key$|^refresh$|^access$|^code$|^ticket$")  # a secret when it is a text, else often a count
 _KEPT = frozenset({"key", "refresh", "access", "code"})  # names that are innocent unless the value is long and dense
 _DENSE = re.compile(r"[A-Za-z0-9_\-+/=.]{32,}\Z")
 
@@ -115,12 +111,11 @@ def _pairs(mapping: Mapping[Any, object], depth: int) -> Iterable[tuple[str, Any
 def _secret(name: str, value: object) -> bool:
     if value is None or isinstance(value, bool) or value == "":
         return False
-    plain = re.sub(r"[^a-z0-9]", "", name.lower())
-    if _NAMES.search(plain):
+    if is_secret_name(name):
         return True
-    if not _TOKEN.search(plain) or isinstance(value, int | float):
+    if not is_perhaps_secret_name(name) or isinstance(value, int | float):
         return False
-    return plain not in _KEPT or (isinstance(value, str) and _DENSE.match(value) is not None)
+    return name.lower() not in _KEPT or (isinstance(value, str) and _DENSE.match(value) is not None)
 
 
 @cache

@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from fleet.readonly import ReadOnlyAdmin, ago, between, do
-from missions import operations, queries
+from missions import operations, plan, queries
 from missions.admin import parts
 from missions.models import FINAL, Mission, Sortie
 
@@ -123,7 +123,7 @@ class MissionAdmin(ReadOnlyAdmin):
 
     @admin.display(description="plan")
     def text(self, mission: Mission) -> SafeString:
-        return format_html('<pre style="white-space: pre-wrap">{}</pre>', mission.plan[:100_000])
+        return format_html('<pre style="white-space: pre-wrap">{}</pre>', plan.masked(mission.plan)[:100_000])
 
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:

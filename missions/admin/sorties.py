@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from fleet.readonly import COLOURS, ReadOnlyAdmin, between, do
-from missions import operations
+from missions import operations, plan
 from missions.admin import parts
 from missions.models import Need, Sortie
 
@@ -110,7 +110,9 @@ class SortieAdmin(ReadOnlyAdmin):
 
     @admin.display(description="its part of the plan")
     def spec(self, sortie: Sortie) -> SafeString:
-        return parts.table(("key", "value"), sorted((k, str(v)) for k, v in sortie.brief.spec.items() if v))
+        return parts.table(
+            ("key", "value"), sorted((k, str(v)) for k, v in plan.masked_spec(sortie.brief.spec).items() if v)
+        )
 
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, rows: QuerySet[Sortie]) -> None:

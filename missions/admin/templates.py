@@ -35,3 +35,7 @@ class TemplateAdmin(Audited):
     list_display = ("name", "description", "enabled")
     list_filter = ("enabled",)
     search_fields = ("name", "description")
+
+    def told(self, row: Template) -> dict[str, Any]:
+        """Without the secrets of its plan."""
+        return {**super().told(row), "text": plan.masked(row.text)}

@@ -129,6 +129,7 @@ class PlanCheck(ApiView):
             "mission": read.name,
             "sorties": [one.key for one in read.sorties][:NODES],
             "executes": any(one.executes for one in read.sorties),
+            "warnings": list(read.warnings),
         }
 
 

@@ -205,6 +205,9 @@ class Checked(serializers.Serializer[Any]):
     mission = serializers.CharField(initial="Repository audit", help_text="its name")
     sorties = serializers.ListField(child=serializers.CharField(), initial=["inventory", "lint"], help_text="keys")
     executes = serializers.BooleanField(initial=True, help_text="whether launching it needs plan.execute")
+    warnings = serializers.ListField(
+        child=serializers.CharField(), initial=[], help_text="what is most likely not meant"
+    )
 
 
 class PlanSchemaAnswer(serializers.Serializer[Any]):

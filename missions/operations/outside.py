@@ -9,7 +9,6 @@ keeps the lease, and says by its exit what came of it.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +18,14 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, transaction
-from django.db.models import F, JSONField, Value
+from django.db.models import F, JSONField
+from django.db.models.expressions import RawSQL
 
 from agents import operations as agents
 from agents.drivers.base import Evidence
 from agents.models import Agent, AgentType
-from fleet import audit, errors, ids, statements
+from fleet import audit, errors, ids, statements, values
+from fleet.redactor import Redactor
 from missions import claims, exchange, flight, hints, leases, verdict
 from missions.claims import Claim
 from missions.leases import StaleLease
@@ -154,6 +155,8 @@ def progress(*, token: str, fraction: float | None = None, note: str = "", outpu
         _heard(held.agent)
     elif output:
         raise errors.Invalid("What this attempt prints is its output.", hint="Print it, and leave `output` out.")
+    redactor = _redactor(held, token)
+    output, note = redactor.text(output), redactor.text(note)
     with transaction.atomic(), connection.cursor() as cursor:
         if output:
             text = output.replace("\x00", "�")[: settings.FLEET_OUTPUT_BYTES]
@@ -190,16 +193,13 @@ def complete(
     """
     held = shown.to_end(token, "succeeded")
     try:
-        text = json.dumps(result, allow_nan=False)
-    except (TypeError, ValueError) as fault:
+        values.check(result, max_bytes=settings.FLEET_RESULT_BYTES)
+    except values.Unacceptable as fault:
         raise errors.Invalid(
-            f"The result is not JSON: {fault}.", hint="Send null, numbers, texts, lists, objects."
-        ) from fault
-    if len(text) > settings.FLEET_RESULT_BYTES:
-        raise errors.Invalid(
-            f"The result has {len(text):,} bytes; {settings.FLEET_RESULT_BYTES:,} are kept.",
-            hint="Give out a file instead.",
-        )
+            f"The result is not accepted: {fault}.", hint="Give large things out as files.", pointer="/result"
+        ) from None
+    redactor = _redactor(held, token)
+    result, added = redactor.value(result), redactor.value(list(added))
     if held.said is not None:
         _ask_for_same(held.claim, result)
         return held.said
@@ -221,7 +221,7 @@ def complete(
 def _ask_for_same(claim: Claim, result: Any) -> None:
     """Conflict where this attempt was accepted with another result. Postgres compares, which has its own numbers."""
     accepted = Attempt.objects.filter(sortie=claim.id, number=claim.attempt)
-    same = accepted.filter(result=Value(result, JSONField()))
+    same = accepted.filter(result=RawSQL("%s::jsonb", [values.encode(result)], JSONField()))
     if not same.exists():
         raise errors.Conflict(
             f"{claim.key} has succeeded already, with another result, which stays.",
@@ -234,17 +234,8 @@ def fail(*, token: str, error: str, retry: bool = True) -> str:
     held = shown.to_end(token, "failed")
     if held.said is not None:
         return held.said
-    settlement = verdict.failed(claim=held.claim, spec=held.spec, error=error or "it failed without saying why")
-    if not retry and settlement.state == "waiting":
-        settlement = Settlement(
-            id=held.claim.id,
-            attempt=held.claim.attempt,
-            state="failed",
-            outcome="failed",
-            charge=1,
-            error=settlement.error,
-        )
-    return _settle(held, settlement)
+    error = _redactor(held, token).text(error) or "it failed without saying why"
+    return _settle(held, verdict.failed(claim=held.claim, spec=held.spec, error=error, permanent=not retry))
 
 
 def give_back(*, token: str, why: str = "its agent handed it back") -> None:
@@ -261,6 +252,11 @@ def give_back(*, token: str, why: str = "its agent handed it back") -> None:
 def leave(*, agent: UUID) -> None:
     """The agent ends; what it holds goes back to the queue at once."""
     _end(_alive(agent), why="its agent left", reason="It left.", told="agent.leave")
+
+
+def _redactor(held: shown.Held, token: str) -> Redactor:
+    agent_type = Sortie.objects.values_list("agent_type", flat=True).get(id=held.claim.id)
+    return flight.redactor(claim=held.claim, spec=held.spec, agent_type=agent_type, token=token)
 
 
 def _settle(held: shown.Held, settlement: Settlement) -> str:

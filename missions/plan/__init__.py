@@ -4,6 +4,7 @@ from missions.plan.additions import added
 from missions.plan.faults import Fault, PlanError
 from missions.plan.inputs import bind
 from missions.plan.loading import from_data, load
+from missions.plan.masking import masked, masked_spec
 from missions.plan.specs import Concurrency, InputSpec, Plan, Retry, SortieSpec, Surroundings, TypeFacts
 from missions.plan.values import Json
 
@@ -22,4 +23,6 @@ __all__ = [
     "bind",
     "from_data",
     "load",
+    "masked",
+    "masked_spec",
 ]

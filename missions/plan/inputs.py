@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from fleet import values
 from missions.plan.faults import Faults, Path, listed, quoted
 from missions.plan.specs import InputSpec, InputType, Plan
 from missions.plan.values import Json
 
-MAX_DEPTH = 32
-
-
-def _is_finite(number: int | float) -> bool:
-    """Whether it is one that a float can be, too."""
-    try:
-        return math.isfinite(number)
-    except OverflowError:
-        return False
-
-
 _IS: dict[InputType, Callable[[Any], bool]] = {
     "string": lambda value: isinstance(value, str),
-    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18,
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
     "boolean": lambda value: isinstance(value, bool),
     "array": lambda value: isinstance(value, list),
     "object": lambda value: isinstance(value, dict),
@@ -81,31 +70,34 @@ def bind(*, plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
         if name not in plan.inputs:
             fix = faults.suggestion(str(name), plan.inputs) or "This plan declares no inputs."
             faults.add(("inputs", str(name)), f"{quoted(name)} is not an input of this plan.", fix)
-    values: dict[str, Json] = {}
+    bound: dict[str, Json] = {}
     for name, spec in plan.inputs.items():
         path = ("inputs", name)
         if name not in given:
             if spec.required:
                 fix = f"Give it: --param {name}=… {spec.description}".strip()
                 faults.add(path, "This input is required and was not given.", fix)
-            values[name] = spec.default
+            bound[name] = spec.default
             continue
         try:
-            values[name] = _read(spec, given[name])
+            bound[name] = _read(spec, given[name])
         except ValueError as error:
             faults.add(path, str(error), spec.description)
     faults.check()
-    return values
+    return bound
 
 
 def _read(spec: InputSpec, value: Json) -> Json:
     if isinstance(value, str) and spec.type != "string":
         value = _parsed(spec.type, value)
+    try:
+        values.check(value)
+    except values.Unacceptable as fault:
+        raise ValueError(fault.sentence) from None
     if not _IS[spec.type](value):
         raise ValueError(f"{_shown(value)} is not of the type {spec.type}.")
     if spec.enum and value not in spec.enum:
         raise ValueError(f"{_shown(value)} is none of {listed([_shown(one) for one in spec.enum])}.")
-    _check_json(value, 0)
     return value
 
 
@@ -113,30 +105,11 @@ def _parsed(kind: InputType, text: str) -> Json:
     if kind == "boolean" and text.lower() in _ALSO:
         return _ALSO[text.lower()]
     try:
-        return json.loads(text.lower() if kind == "boolean" else text)  # type: ignore[no-any-return]
-    except (ValueError, RecursionError):
+        return values.parse(text.lower() if kind == "boolean" else text)  # type: ignore[no-any-return]
+    except values.Unacceptable as fault:
+        raise ValueError(fault.sentence) from None
+    except ValueError:
         raise ValueError(f"{quoted(text)} is not of the type {kind}.") from None
-
-
-def _check_json(value: Json, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise ValueError(f"The value is nested more than {MAX_DEPTH} levels deep.")
-    match value:
-        case str():
-            if "\0" in value:
-                raise ValueError("The text holds a NUL character.")
-            if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
-                raise ValueError("The text is not valid UTF-8.")
-        case float():
-            if not math.isfinite(value):
-                raise ValueError(f"{value} is not a number that JSON can hold.")
-        case list():
-            for item in value:
-                _check_json(item, depth + 1)
-        case dict():
-            for key, item in value.items():
-                _check_json(key, depth + 1)
-                _check_json(item, depth + 1)
 
 
 def _shown(value: Json) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from missions.plan import inputs, reading, structure
+from missions.plan import inputs, masking, reading, structure
 from missions.plan.faults import ADDED, Faults, quoted
 from missions.plan.sorties import Graph
 from missions.plan.source import Source
@@ -126,4 +126,5 @@ def _plan(source: Source, surroundings: Surroundings, faults: Faults) -> Plan:
         priority=data.get("priority", 0),
         sorties=sorties,
         defaults=defaults,
+        warnings=masking.warnings(data),
     )

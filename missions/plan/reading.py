@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
+from fleet import values
 from missions.plan.faults import Faults, Path, quoted
 from missions.plan.source import Source, line_of, place_of
 
-MAX_DEPTH = 32
 MAX_NODES = 500_000  # keys and values, aliases counted at full size: 10,000 sorties with 20 keys each fit
 SPREAD = 4  # aliases may make the text this many times larger
 
@@ -67,8 +67,8 @@ def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
         if count > MAX_NODES:
             faults.add((), f"The plan has more than {MAX_NODES:,} values.", "Split it into several plans.")
             faults.fail()
-        if len(path) > MAX_DEPTH:
-            faults.add(path[:4], f"The plan is nested more than {MAX_DEPTH} levels deep.", "Make it flatter.")
+        if len(path) > values.DEPTH:
+            faults.add(path[:4], f"The plan is nested more than {values.DEPTH} levels deep.", "Make it flatter.")
             faults.fail()
         match value:
             case None | bool():
@@ -80,16 +80,11 @@ def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
                     faults.fail()
                 _check_text(value, path, faults)
                 return str(value)
-            case int():
-                if abs(value) >= 10**18:
-                    refuse(path, "The number is too large.", "Put it in quotes if it is a text.")
+            case int() | float():
+                if fault := values.scalar_fault(value):
+                    refuse(path, f"The number {fault}.", "Put it in quotes if it is a text.")
                     return 0
-                return int(value)
-            case float():
-                if not math.isfinite(value):
-                    refuse(path, f"{value} is not a number that a plan can hold.", "Use a finite number.")
-                    return 0.0
-                return float(value)
+                return value
             case Mapping():
                 taken = {}
                 for key, item in value.items():
@@ -155,8 +150,8 @@ def _place(text: str, offset: int) -> tuple[int, int]:
 def _check_text(text: str, path: Path, faults: Faults) -> None:
     if "\0" in text:
         faults.add(path, NUL, "Remove it.")
-    elif not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-        faults.add(path, "The text is not valid Unicode: it holds half of a surrogate pair.", "Remove it.")
+    elif fault := values.scalar_fault(text):
+        faults.add(path, f"The text {fault}.", "Remove it.")
 
 
 def _explain(error: yaml.YAMLError, text: str, faults: Faults) -> None:
@@ -257,8 +252,8 @@ class _Builder:
         if text[0] not in "0123456789+-.NI":
             return text
         if _INTEGER.match(text):
-            if len(text) > 18:
-                fault = f"The number {quoted(text)} is too large."
+            if len(text) > 20 or values.scalar_fault(int(text)):
+                fault = f"The number {quoted(text)} is too large: integers are within ±2⁶³."
                 self._unread(event, fault, "Put it in quotes if it is a text.")
                 return 0
             return int(text)
@@ -277,8 +272,8 @@ class _Builder:
         if self.stack and self.stack[-1].key is _NO_KEY and self.stack[-1].value.__class__ is dict:
             fix = "Put a text that starts with {, {{ or [ in quotes."
             self._stop(event, "A mapping or list stands where the name of a key is expected.", fix)
-        if len(self.stack) >= MAX_DEPTH:
-            self._stop(event, f"The plan is nested more than {MAX_DEPTH} levels deep.", "Make it flatter.")
+        if len(self.stack) >= values.DEPTH:
+            self._stop(event, f"The plan is nested more than {values.DEPTH} levels deep.", "Make it flatter.")
         at = self.stack[-1].next if self.stack else _NO_KEY
         frame = _Frame(value, at, event.anchor, self.nodes, self.chars)
         self._add(value, event)
@@ -309,8 +304,8 @@ class _Builder:
         self.nodes += nodes
         self.chars += chars
         frame.height = max(frame.height, height + 1)
-        if len(self.stack) + height > MAX_DEPTH:
-            self._stop(event, f"The plan is nested more than {MAX_DEPTH} levels deep.", "Make it flatter.")
+        if len(self.stack) + height > values.DEPTH:
+            self._stop(event, f"The plan is nested more than {values.DEPTH} levels deep.", "Make it flatter.")
         self._add(value, event)
 
     def _add(self, value: Any, event: Any) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from fleet import errors
-from missions.plan import fields, matrix, ordering, templates
+from missions.plan import fields, masking, matrix, ordering, templates
 from missions.plan.faults import Faults, Path, quoted
 from missions.plan.reading import SPREAD
 from missions.plan.specs import Concurrency, Retry, SortieSpec, Surroundings
@@ -313,7 +313,9 @@ class Graph:
 
     def _expand(self, draft: Draft) -> Iterable[SortieSpec]:
         data = draft.data
-        env = {name: str(value) for name, value in {**self._env, **data.get("env", {})}.items()}
+        given = {**self._env, **data.get("env", {})}
+        env = {name: str(masking.value_of(one)) for name, one in given.items()}
+        secret_env = frozenset(name for name, one in given.items() if masking.is_marked(one))
         arguments, prompt, cwd = data.get("with", {}), data.get("prompt"), data.get("cwd")
         outputs, concurrency = data.get("outputs", []), data.get("concurrency")
         for key, combination in zip(draft.keys, draft.combinations, strict=True):
@@ -332,6 +334,7 @@ class Graph:
                 arguments=fill(arguments),
                 verify=self._command(draft, "verify", combination, fill),
                 env={name: templates.as_text(value) for name, value in fill(env).items()},
+                secret_env=secret_env,
                 cwd=None if cwd is None else templates.as_text(fill(cwd)),
                 outputs=tuple(str(one) for one in fill(outputs)),
                 allow_failure=data.get("allow_failure", False),

@@ -77,6 +77,7 @@ class SortieSpec:
     arguments: Mapping[str, Json] = field(default_factory=dict)
     verify: str | tuple[str, ...] | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    secret_env: frozenset[str] = frozenset()  # names in `env` whose values nobody is to see
     cwd: str | None = None
     outputs: tuple[str, ...] = ()
     allow_failure: bool = False
@@ -112,7 +113,7 @@ class SortieSpec:
                 value = value.isoformat()
             elif name == "groups":
                 value = {need: list(keys) for need, keys in value.items()}
-            elif name == "many":
+            elif name in ("many", "secret_env"):
                 value = sorted(value)
             elif isinstance(value, tuple):
                 value = list(value)
@@ -128,8 +129,9 @@ class SortieSpec:
                 known[name] = tuple(known[name])
         if "groups" in known:
             known["groups"] = {need: tuple(keys) for need, keys in known["groups"].items()}
-        if "many" in known:
-            known["many"] = frozenset(known["many"])
+        for name in ("many", "secret_env"):
+            if name in known:
+                known[name] = frozenset(known[name])
         if "retry" in known:
             known["retry"] = Retry(**known["retry"])
         if "concurrency" in known:
@@ -171,3 +173,4 @@ class Plan:
     priority: int
     sorties: tuple[SortieSpec, ...]
     defaults: Mapping[str, Json]
+    warnings: tuple[str, ...] = ()  # what is allowed and most likely not meant; a sentence each, with its place

@@ -176,8 +176,8 @@ def _lookup(reference: Reference, scope: Scope) -> Json:
         raise errors.Invalid(f"{{{{ {reference} }}}} names nothing.", hint=f"Begin with {listed(sorted(ROOTS))}.")
     here: Any = getattr(scope, reference.root)
     if reference.root == "needs":
-        named = reference.steps[:1]
-        here = {name: {"result": result} if (name,) == named else None for name, result in here.items()}
+        named = reference.steps[:1]  # only this result is read: there may be thousands
+        here = {name: {"result": here[name]} if (name,) == named else None for name in here}
     for count, step in enumerate(reference.steps):
         try:
             if isinstance(here, str | int) or isinstance(step, int) is not isinstance(here, list):

@@ -1,7 +1,14 @@
--- What the sorties that one needs came to, in the plan's order.
-SELECT u.key, u.state, a.result
-FROM missions_need n
-JOIN missions_sortie u ON u.id = n.upstream_id
-LEFT JOIN missions_attempt a ON a.sortie_id = u.id AND a.number = u.attempt AND a.state = 'succeeded'
-WHERE n.sortie_id = %(sortie)s
-ORDER BY u.turn, u.id
+-- What the sorties that one needs came to, in the plan's order, and how many bytes the results have together. Where that is
+-- more than `most`, no result is sent: an agent's memory is bounded, and there may be thousands of large ones.
+WITH needed AS MATERIALIZED (
+    SELECT u.key, u.state, u.turn, u.id, a.result::text AS result
+    FROM missions_need n
+    JOIN missions_sortie u ON u.id = n.upstream_id
+    LEFT JOIN missions_attempt a ON a.sortie_id = u.id AND a.number = u.attempt AND a.state = 'succeeded'
+    WHERE n.sortie_id = %(sortie)s
+), total AS (
+    SELECT coalesce(sum(octet_length(result)), 0)::bigint AS bytes FROM needed
+)
+SELECT key, state, CASE WHEN bytes <= %(most)s THEN result END, bytes
+FROM needed, total
+ORDER BY turn, id

@@ -33,10 +33,10 @@ def test_a_prompt_of_any_size_comes_on_standard_input(tmp_path: Path) -> None:
     "write, fault",
     [
         ("echo '{' > $FLEET_RESULT", "is not JSON"),
-        ("echo NaN > $FLEET_RESULT", "is not JSON (NaN"),
-        ("echo 1e999 > $FLEET_RESULT", "is not JSON (1e999"),
+        ("echo NaN > $FLEET_RESULT", "the value is not a finite number"),
+        ("echo 1e999 > $FLEET_RESULT", "the value is not a finite number"),
         ("printf '\\377' > $FLEET_RESULT", "is not JSON"),
-        ("head -c 100000 /dev/zero | tr '\\0' '[' > $FLEET_RESULT", "is not JSON"),
+        ("head -c 100000 /dev/zero | tr '\\0' '[' > $FLEET_RESULT", "nested more than 40 levels deep"),
         (": > $FLEET_RESULT", "is not JSON"),
         ("mkfifo $FLEET_RESULT", "not a plain file"),
         ("mkdir $FLEET_RESULT", "not a plain file"),
@@ -98,7 +98,7 @@ def test_large_needs_and_inputs_come_as_files_alone(tmp_path: Path) -> None:
     given = brief(
         tmp_path,
         shell='echo "${FLEET_NEED_N0:+in} ${FLEET_NEED_LARGE:-out}"; env | wc -c; cat $FLEET_NEEDS/large.json | wc -c; '
-        "cat $FLEET_NEEDS/*b.json; echo; echo ${FLEET_INPUT_BIG:-out}; wc -c < $FLEET_INPUTS",
+        "cat $FLEET_NEEDS/_a_.._b-*.json; echo; echo ${FLEET_INPUT_BIG:-out}; wc -c < $FLEET_INPUTS",
         needs=needs,
         inputs={"big": "y" * 200_000},
     )
@@ -152,3 +152,36 @@ def test_a_verdict_flown_in_the_same_scratch_folder_finds_the_result(tmp_path: P
     ear = Ear()
     assert Flight("command", brief(tmp_path, shell="cat $FLEET_RESULT", needs={"a": 2}), ear=ear).end().ok
     assert json.loads(ear.out) == {"n": 1}
+
+
+def test_thousands_of_needs_with_long_names_are_files_that_an_index_names(tmp_path: Path) -> None:
+    needs = {f"scan2[{'😀' * 120}{number}]": number for number in range(3_000)}
+    needs |= {"states": "mine", "a/b": 1, "a_b": 2, ".hidden": 3, "x-0123456789abcdef": 4, "large": "y" * 40_000}
+    script = """
+import json, os
+index = json.load(open(os.environ["FLEET_NEEDS_INDEX"]))
+read = {name: json.load(open(os.path.join(os.environ["FLEET_NEEDS"], file))) for name, file in index.items()}
+states = json.load(open(os.environ["FLEET_NEED_STATES_FILE"]))
+large = json.load(open(os.environ["FLEET_NEED_LARGE_FILE"]))
+size = sum(len(name) + len(value) + 2 for name, value in os.environb.items())
+longest = max(len(value) for value in os.environb.values())
+print(json.dumps([len(set(index.values())), max(len(file.encode()) for file in index.values()), size, longest]))
+json.dump([read, states, large], open(os.environ["FLEET_RESULT"], "w"))
+"""
+    small_first = dict(reversed(needs.items()))
+    given = brief(
+        tmp_path,
+        argv=("python3", "-c", script),
+        needs=small_first,
+        need_states=dict.fromkeys(needs, "succeeded"),
+        limits=Limits(result_bytes=10_000_000),
+    )
+    ear = Ear()
+    evidence = Flight("command", given, ear=ear).end()
+    assert evidence.ok, evidence.error
+    assert evidence.result == [needs, dict.fromkeys(needs, "succeeded"), "y" * 40_000]
+    files, longest_name, size, longest = json.loads(ear.out)
+    assert files == len(needs)
+    assert longest_name <= 130
+    assert size < 600_000
+    assert longest <= 32 * 1024

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +35,10 @@ def test_what_goes_wrong_is_said_in_one_sentence(
 
 def test_a_module_that_is_not_there_is_named(tmp_path: Path) -> None:
     evidence = Flight("python", brief(tmp_path, call="no_such_module:work")).end()
-    assert evidence.error == "ModuleNotFoundError: No module named 'no_such_module'"
+    assert evidence.error == (
+        "The module of the callable 'no_such_module:work' cannot be imported: No module named 'no_such_module'. "
+        "Install what it needs."
+    )
 
 
 def test_the_traceback_is_output(tmp_path: Path) -> None:
@@ -49,7 +54,7 @@ def test_to_leave_with_zero_is_success_without_a_result(tmp_path: Path) -> None:
 
 
 def test_the_context_holds_needs_and_inputs_of_any_size(tmp_path: Path) -> None:
-    given = brief(tmp_path, call=f"{HERE}:told", needs={"a": "x" * 200_000, "b": [1, {"c": None}]}, inputs={"d": "é\0"})
+    given = brief(tmp_path, call=f"{HERE}:told", needs={"a": "x" * 200_000, "b": [1, {"c": None}]}, inputs={"d": "é"})
     evidence = Flight("python", given).end()
     assert evidence.result == {"needs": given.needs, "inputs": given.inputs, "scratch": str(tmp_path)}
 
@@ -78,3 +83,42 @@ def test_it_needs_neither_settings_nor_the_checkout_as_folder(tmp_path: Path) ->
         env_allow=frozenset(),
     )
     assert Flight("python", given).end().result == 1
+
+
+@pytest.mark.parametrize("fail", [False, True])
+def test_a_secret_is_hidden_in_all_that_a_callable_says(fail: bool, tmp_path: Path) -> None:
+    secret = 'with "quotes" and ünï/codes'
+    given = brief(
+        tmp_path,
+        call=f"{HERE}:show_variable",
+        arguments={"name": "MINE", "fail": fail},
+        env={"MINE": secret},
+        secret_env=frozenset({"MINE"}),
+    )
+    ear = Ear()
+    evidence = Flight("python", given, ear=ear).end()
+    said = str((evidence, ear.tails, ear.reports)) + ear.out
+    assert secret not in said
+    assert base64.b64encode(b"user:" + secret.encode()).decode()[8:-4] not in said
+    assert ear.reports == [(0.5, "[redacted]")]
+    if fail:
+        assert evidence.error == "RuntimeError: [redacted]"
+    else:
+        assert evidence.result == {"[redacted]": ["[redacted]"]}
+        assert evidence.added == ({"name": "next", "agent": "backend", "run": ["echo", "[redacted]"]},)
+
+
+@pytest.mark.parametrize(
+    "call, arguments, permanent, words",
+    [
+        ("no_such_module:work", {}, True, "cannot be imported"),
+        (f"{HERE}:no_such_callable", {}, True, "There is no callable"),
+        (f"{HERE}:fail", {"text": "no luck"}, False, "no luck"),
+    ],
+)
+def test_a_fault_that_stays_is_told_from_one_that_may_pass(
+    call: str, arguments: dict[str, Any], permanent: bool, words: str, tmp_path: Path
+) -> None:
+    evidence = Flight("python", brief(tmp_path, call=call, arguments=arguments)).end()
+    assert (evidence.ok, evidence.permanent) == (False, permanent)
+    assert words in evidence.error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import subprocess
@@ -103,3 +104,15 @@ def tidy_when_stopped(context: Context, *, ready: str, tidied: str) -> None:
 
 def unregistered(context: Context) -> None:
     """Has no @register, so no plan can call it."""
+
+
+@register
+def show_variable(context: Context, *, name: str, fail: bool) -> Any:
+    """Say a variable's value in every way there is."""
+    value = os.environ[name]
+    sys.stdout.write(f"{value} {base64.b64encode(b'user:' + value.encode()).decode()}\n")
+    context.progress(0.5, value)
+    context.add(name="next", agent="backend", run=["echo", value])
+    if fail:
+        raise RuntimeError(value)
+    return {value: [value]}

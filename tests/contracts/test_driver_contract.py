@@ -263,6 +263,7 @@ def test_the_environment_is_what_the_contract_names(
     seen = evidence.result if driver == "python" else dict(line.split("=", 1) for line in ear.out.splitlines())
     assert isinstance(seen, dict)
     fleet = {"ATTEMPT", "TRY", "HOME_ID", "RESULT", "SORTIES", "PROGRESS", "NEEDS", "INPUTS", "SCRATCH"}
+    fleet |= {"NEEDS_INDEX", "NEED_STATES"}
     of_shell_and_python = {"PWD", "SHLVL", "_", "OLDPWD", "LC_CTYPE"}
     assert seen.keys() - of_shell_and_python == {"PATH", "ALLOWED", "MINE"} | {f"FLEET_{name}" for name in fleet} | {
         "FLEET_NEED_LINT_ALL",

@@ -26,7 +26,7 @@ def test_a_gigabyte_of_output_fills_neither_memory_nor_the_database(fleet: Fleet
     kept = told.stdout
     assert kept.startswith("first\n")
     assert kept.endswith("last\n")
-    assert "characters left out" in told.stderr
+    assert "bytes left out" in told.stderr
     assert len(kept) < 3 * MB
     tell(f"{took:.0f} s; {len(kept):,} characters kept; an agent grew by {memory.growth('agent') // MB} MB; {memory}")
     assert memory.growth("agent") < 60 * MB

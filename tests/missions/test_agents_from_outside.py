@@ -244,3 +244,12 @@ def test_an_unknown_type_and_an_unknown_agent_are_told() -> None:
     with pytest.raises(errors.Conflict):
         outside.claim(agent=ids.new())
     assert not Mission.objects.exists()
+
+
+def test_a_result_that_is_not_accepted_is_refused_with_its_place(agent: UUID) -> None:
+    fleet.launch({"a": {}})
+    lease = claimed(agent)
+    with pytest.raises(errors.Invalid, match="the value at /files/1/size is not a finite number"):
+        outside.complete(token=lease.token, result={"files": [{}, {"size": float("nan")}]})
+    assert outside.complete(token=lease.token, result={"files": [{}, {"size": 1e23}]}) == "succeeded"
+    assert Attempt.objects.get(sortie=lease.sortie).result == {"files": [{}, {"size": 1e23}]}

@@ -50,7 +50,13 @@ def good(tmp_path: Path) -> str:
 def test_a_valid_plan_is_told_to_be_one(good: str) -> None:
     told = mission("validate", good)
     assert (told.code, told.err) == (0, "The plan is valid: Good, 1 sortie.\n")
-    assert mission("validate", good, "--json").json == {"valid": True, "name": "Good", "sorties": 1, "faults": []}
+    assert mission("validate", good, "--json").json == {
+        "valid": True,
+        "name": "Good",
+        "sorties": 1,
+        "faults": [],
+        "warnings": [],
+    }
 
 
 def test_every_fault_of_a_plan_is_told_as_text_and_as_json(tmp_path: Path) -> None:

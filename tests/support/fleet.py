@@ -70,7 +70,7 @@ def state(mission: UUID) -> str:
     return Mission.objects.get(id=mission).state
 
 
-def run_to_end(engine: Engine, mission: Mission) -> str:
+def run_to_end(engine: Engine, mission: Mission, *, within_s: float = 60) -> str:
     """Fly, with the control loop's duties between, until the mission has ended; the state that it ended in."""
 
     def ended() -> bool:
@@ -78,5 +78,5 @@ def run_to_end(engine: Engine, mission: Mission) -> str:
         beat()
         return Mission.objects.get(id=mission.id).finished_at is not None
 
-    until(ended)
+    until(ended, within_s=within_s)
     return state(mission.id)

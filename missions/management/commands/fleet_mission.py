@@ -138,9 +138,19 @@ class Command(OperatorCommand):
             self.show({"valid": False, "faults": [fault.as_json() for fault in refused.faults]})
             return refused.exit_code
         if options["json"]:
-            self.show({"valid": True, "name": read.name, "sorties": len(read.sorties), "faults": []})
+            self.show(
+                {
+                    "valid": True,
+                    "name": read.name,
+                    "sorties": len(read.sorties),
+                    "faults": [],
+                    "warnings": read.warnings,
+                }
+            )
         elif not options.get("dry_run"):  # that one only says what is wrong
             self.say(f"The plan is valid: {lines.one(read.name)}, {lines.counted(len(read.sorties), 'sortie')}.")
+            for warning in read.warnings:
+                self.say(f"Warning: {lines.one(warning)}")
         return 0
 
     def _surroundings(self) -> plan.Surroundings:
