@@ -115,7 +115,7 @@ class Sortie(models.Model):
     agent = models.ForeignKey("agents.Agent", null=True, on_delete=models.SET_NULL, db_constraint=False, db_index=False)
     lease_until = models.DateTimeField(null=True)
     wake_at = models.DateTimeField(null=True)
-    ready_at = models.DateTimeField(null=True)
+    ready_at = models.DateTimeField(null=True)  # since when it waits: it became ready, or was queued (again)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 

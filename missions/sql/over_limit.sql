@@ -20,7 +20,7 @@ WITH types AS MATERIALIZED (
     ORDER BY s.id
     FOR UPDATE SKIP LOCKED
 ), moved AS (
-    UPDATE missions_sortie s SET state = 'ready', gated = true
+    UPDATE missions_sortie s SET state = 'ready', gated = true, ready_at = clock_timestamp()
     FROM held
     WHERE s.id = held.id AND s.state = 'queued'
     RETURNING s.id, s.mission_id

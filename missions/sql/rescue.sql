@@ -19,6 +19,7 @@ WITH lost AS (
                      ELSE 'queued' END,
         rescues = least(s.rescues + 1, %(max_rescues)s),
         finished_at = CASE WHEN lost.unwanted OR s.rescues >= %(max_rescues)s THEN clock_timestamp() END,
+        ready_at = CASE WHEN lost.unwanted OR s.rescues >= %(max_rescues)s THEN s.ready_at ELSE clock_timestamp() END,
         lease_until = NULL,
         cancel_requested = false
     FROM lost
