@@ -1,7 +1,8 @@
 """The control loop's duties: small, each callable alone, each safe to run in two loops at once.
 
     hold      what is pending must be admitted, or need not any more, where its type's limit has changed (admission.py)
-    admit     ready → queued, where every limit leaves room and the mission runs; queued → ready, where there are too many
+    admit     ready → queued, where every limit leaves room, an agent serves the type and the mission runs; queued → ready,
+              where that is so no more, or something more urgent waits under the limit
     wake      waiting → ready, when the time has come
     hint      queued rows that nobody has claimed are hinted again: the row is the outbox
     rescue    running → queued, where the agent is gone

@@ -126,7 +126,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
         limits=Limits(
             timeout_s=spec.timeout_s or settings.FLEET_TIMEOUT_S,
             longest_s=kit.longest_s or None,
-            silence_s=spec.silence_s,
+            silence_s=spec.silence_s or (settings.FLEET_PROMPT_SILENCE_S if spec.driver == "prompt" else None),
             grace_s=settings.FLEET_GRACE_S,
             result_bytes=settings.FLEET_RESULT_BYTES,
             memory_bytes=kit.memory_mb * MB or None,

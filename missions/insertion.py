@@ -104,9 +104,10 @@ def insert(
                     None if remaining else now,
                 )
             )
-    with cursor.copy("COPY missions_brief (sortie_id, spec) FROM STDIN") as copy:
+    with cursor.copy("COPY missions_brief (sortie_id, spec, alert_silence_s) FROM STDIN") as copy:
         for spec in specs:
-            copy.write_row((known[spec.key].id, json.dumps(spec.as_json(), separators=(",", ":"))))
+            told = json.dumps(spec.as_json(), separators=(",", ":"))
+            copy.write_row((known[spec.key].id, told, spec.alert_silence_s))
     with cursor.copy("COPY missions_need (sortie_id, upstream_id, name) FROM STDIN") as copy:
         for spec in specs:
             for need in spec.needs:

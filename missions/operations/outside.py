@@ -155,6 +155,10 @@ def progress(*, token: str, fraction: float | None = None, note: str = "", outpu
     elif output:
         raise errors.Invalid("What this attempt prints is its output.", hint="Print it, and leave `output` out.")
     with transaction.atomic(), connection.cursor() as cursor:
+        if not held.ours:
+            cursor.execute(
+                statements.read("missions", "heard"), {"ids": [held.claim.id], "attempts": [held.claim.attempt]}
+            )
         if output:
             text = output.replace("\x00", "�")[: settings.FLEET_OUTPUT_BYTES]
             cursor.execute(
