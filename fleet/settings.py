@@ -47,6 +47,7 @@ FLEET_PROMPT_SILENCE_S = env.number("FLEET_PROMPT_SILENCE_S", 1800, least=1)  # 
 FLEET_SPAWN_S = env.number("FLEET_SPAWN_S", 60, least=1)  # an agent that has not reported by then has failed
 FLEET_DRAIN_S = env.number("FLEET_DRAIN_S", 10, least=0)  # what an agent that is asked to end gives its sorties
 FLEET_NODE_PLACES = env.integer("FLEET_NODE_PLACES", 16)  # agents that this host's node takes at most
+FLEET_SPARE_CONNECTIONS = env.integer("FLEET_SPARE_CONNECTIONS", 20)  # to Postgres, kept for commands
 FLEET_MAX_CRASHES = env.integer("FLEET_MAX_CRASHES", 5)  # of one post's agents in a row, before it is given up
 FLEET_SCALE_UP_S = env.number("FLEET_SCALE_UP_S", 5, least=0)  # work waits so long before its type gets more agents
 FLEET_SCALE_DOWN_S = env.number("FLEET_SCALE_DOWN_S", 120, least=0)  # an agent has none so long before it is ended

@@ -106,7 +106,11 @@ def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
                 return decision(f"{waits}; the next one is tried in {left_s:.0f} s")
             wanted = 1
         if room <= 0:
-            limit = "its limit is reached" if facts.most and facts.live >= facts.most else "no node has a place free"
+            limit = (
+                "its limit is reached"
+                if facts.most and facts.live >= facts.most
+                else "no node has a place free, or Postgres no connections"
+            )
             return decision(f"{waits}, all {facts.slots} slots in use; {limit} ({facts.live} agents)")
         return decision(f"{waits}, all {facts.slots} slots in use", spawn=min(wanted, room))
     if facts.idle:
@@ -123,6 +127,7 @@ def look() -> list[Decision]:
         up=True, cordoned=False, heartbeat_at__gt=Now() - timedelta(seconds=settings.FLEET_LEASE_S)
     )
     places = sum(node.places for node in nodes) - Agent.objects.filter(node__in=nodes, state__in=Agent.LIVE).count()
+    places = min(places, agents.capacity().room)
     idle, deaths = _idle(), _deaths()
     startable = _startable([name for name, on, *_, live, _, _, _, _, _ in rows if on and not live])
     decisions = []
