@@ -142,8 +142,10 @@ def _unserved(served: frozenset[str]) -> Iterator[Finding]:
         return
     types = dict(AgentType.objects.exclude(name__in=served).values_list("name", "outside"))
     with connection.cursor() as cursor:
-        after = {"types": list(types), "after": settings.FLEET_ALERT_UNSERVED_S}
-        cursor.execute(statements.read("missions", "alert_unserved"), after)
+        cursor.execute(
+            statements.read("missions", "alert_unserved"),
+            {"types": list(types), "after": settings.FLEET_ALERT_UNSERVED_S},
+        )
         rows = cursor.fetchall()
     for type, count in rows:
         wait = "1 sortie waits" if count == 1 else f"{count:,} sorties wait"
