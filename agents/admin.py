@@ -20,7 +20,7 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
         model = AgentType
         fields = (
             *("name", "description", "prompt_argv", "concurrency", "agents", "most_agents", "at_once", "autoscale"),
-            *("memory_mb", "disk_mb", "longest_s", "env_allow", "env_secret", "outside", "enabled"),
+            *("memory_mb", "disk_mb", "longest_s", "alert_silence_s", "env_allow", "env_secret", "outside", "enabled"),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

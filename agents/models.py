@@ -57,6 +57,13 @@ class AgentType(models.Model):
         verbose_name="longest attempt (s)",
         help_text="What a plan's timeout may be at most; 0: any.",
     )
+    alert_silence_s = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        verbose_name="alert after silence (s)",
+        help_text="An attempt that has printed nothing for so long raises an alert, unless its plan says otherwise; 0: none "
+        "does. Empty: as FLEET_ALERT_SILENCE_S says.",
+    )
     env_allow = models.JSONField(
         default=list, blank=True, help_text="Names of the host's environment variables that its drivers may see."
     )

@@ -274,6 +274,11 @@ class Supervisor:
 
     def _start(self, post: Post) -> None:
         if post.agent is None:
+            there = operations.capacity()
+            if there.room < 1:
+                post.not_before = time.monotonic() + BACKOFF_S[-1]
+                log.warning("%s-%d is not started: %s", post.type.name, post.place, there)
+                return
             post.agent = operations.spawned(
                 type=post.type, node=self.node, place=post.place, concurrency=post.concurrency, crashes=post.crashes
             )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection
-from django.db.models import Max, Min, QuerySet
+from django.db.models import Max, Min, Q, QuerySet
+from django.db.models.functions import Now
 
 from agents.models import Agent, LogPiece, Sample
 from fleet import errors, ids, statements
@@ -43,6 +45,15 @@ def live(agents: QuerySet[Agent] | None = None) -> QuerySet[Agent]:
     """Those that have not ended, by type, node and place."""
     found = Agent.objects.select_related("type", "node") if agents is None else agents
     return found.filter(state__in=Agent.LIVE).order_by("type", "node__name", "place", "id")
+
+
+def served() -> frozenset[str]:
+    """The types that have an agent which takes work, or will in a moment: one that was heard of within its lease, or is
+    starting, and that nobody has told to end."""
+    fresh = Now() - timedelta(seconds=settings.FLEET_LEASE_S)
+    heard = Q(state__in=(Agent.State.IDLE, Agent.State.BUSY), heartbeat_at__gt=fresh)
+    taking = Agent.objects.filter(heard | Q(state=Agent.State.SPAWNING), order__in=("", Agent.Order.RESTART))
+    return frozenset(taking.order_by().values_list("type", flat=True).distinct())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,5 +3,6 @@ from fleet.api.models import Answer
 from fleet.audit.models import Entry, Seal
 from fleet.events.models import Event
 from fleet.live.models import Ticket
+from fleet.web.models import Uptime
 
-__all__ = ["Account", "Answer", "Entry", "Event", "Key", "Seal", "Session", "Ticket"]
+__all__ = ["Account", "Answer", "Entry", "Event", "Key", "Seal", "Session", "Ticket", "Uptime"]

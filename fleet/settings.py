@@ -25,6 +25,8 @@ FLEET_ALERT_RESTARTS = env.integer(
     "FLEET_ALERT_RESTARTS", 3
 )  # of one service since its start; for the alert, in the window
 FLEET_ALERT_QUEUE_S = env.number("FLEET_ALERT_QUEUE_S", 300)  # that a queued sortie waits for an agent
+FLEET_ALERT_UNSERVED_S = env.number("FLEET_ALERT_UNSERVED_S", 30)  # that work waits for a type without agents
+FLEET_ALERT_SILENCE_S = env.number("FLEET_ALERT_SILENCE_S", 900)  # that an attempt has printed nothing
 FLEET_ALERT_STALLED_S = env.number("FLEET_ALERT_STALLED_S", 900)  # that nothing of a running mission has moved
 FLEET_ALERT_AGENTS_LOST = env.integer("FLEET_ALERT_AGENTS_LOST", 3)  # in the window
 FLEET_ALERT_RETRY_SHARE = env.number("FLEET_ALERT_RETRY_SHARE", 0.3)  # of the attempts that ended in the window
@@ -41,9 +43,11 @@ FLEET_LISTEN_S = env.number("FLEET_LISTEN_S", 2, least=0.05)  # a worker that he
 FLEET_ANSWER_S = env.integer("FLEET_ANSWER_S", 5, least=1)  # that Postgres is silent before it is asked if it is there
 FLEET_GRACE_S = env.number("FLEET_GRACE_S", 5, least=0)  # between SIGTERM and SIGKILL for a driver's processes
 FLEET_TIMEOUT_S = env.number("FLEET_TIMEOUT_S", 3600, least=1)  # of a sortie whose plan names no timeout
+FLEET_PROMPT_SILENCE_S = env.number("FLEET_PROMPT_SILENCE_S", 1800, least=1)  # of a prompt whose plan names no silence
 FLEET_SPAWN_S = env.number("FLEET_SPAWN_S", 60, least=1)  # an agent that has not reported by then has failed
 FLEET_DRAIN_S = env.number("FLEET_DRAIN_S", 10, least=0)  # what an agent that is asked to end gives its sorties
 FLEET_NODE_PLACES = env.integer("FLEET_NODE_PLACES", 16)  # agents that this host's node takes at most
+FLEET_SPARE_CONNECTIONS = env.integer("FLEET_SPARE_CONNECTIONS", 20)  # to Postgres, kept for commands
 FLEET_MAX_CRASHES = env.integer("FLEET_MAX_CRASHES", 5)  # of one post's agents in a row, before it is given up
 FLEET_SCALE_UP_S = env.number("FLEET_SCALE_UP_S", 5, least=0)  # work waits so long before its type gets more agents
 FLEET_SCALE_DOWN_S = env.number("FLEET_SCALE_DOWN_S", 120, least=0)  # an agent has none so long before it is ended

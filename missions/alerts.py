@@ -21,18 +21,23 @@ from django.db import connection, transaction
 from django.db.models import Min
 from django.db.models.functions import Extract, Now
 
+from agents import queries as agents
+from agents.models import AgentType
 from fleet import ids, metrics, statements
 from missions import scaling, tallies
 from missions.models import Alert, Sortie, TallyMark
+from missions.scribe import HEARD_S
 
 log = logging.getLogger("fleet.alerts")
 
 LOOK_S = 10.0
 RULES = (
-    "queue_old", "agents_lost", "agents_failing", "retries_high", "mission_stalled",
+    "queue_old", "unserved", "agents_lost", "agents_failing", "retries_high", "mission_stalled", "silent",
     "service_slow", "service_large", "service_restarting", "service_failed",
 )  # fmt: skip
+SPAWN = "manage.py fleet_agents spawn"
 FEWEST_ATTEMPTS = 20  # of which a share of retries says something
+MOST_SILENT = 100  # attempts that are named; those that have been silent for longest
 NOTED_S = 30.0  # between two notes of the totals that windows are measured by
 DOWN = {"failed", "unhealthy", "pausing"}
 
@@ -67,7 +72,16 @@ class Watch:
             mark = tallies.hold()
             if mark is None:
                 return
-            found = [*_queues(), *_failing(), *_windows(mark), *_stalled(), *services]
+            served = agents.served()
+            found = [
+                *_queues(served),
+                *_unserved(served),
+                *_failing(),
+                *_windows(mark),
+                *_stalled(),
+                *_silent(),
+                *services,
+            ]
             cursor.execute(
                 statements.read("missions", "alert_raise"), {"found": json.dumps([_as_row(one) for one in found])}
             )
@@ -108,10 +122,10 @@ def raised() -> list[dict[str, Any]]:
     ]
 
 
-def _queues() -> Iterator[Finding]:
+def _queues(served: frozenset[str]) -> Iterator[Finding]:
     if not settings.FLEET_ALERT_QUEUE_S:
         return
-    queued = Sortie.objects.filter(state="queued").order_by().values_list("agent_type")
+    queued = Sortie.objects.filter(state="queued", agent_type__in=served).order_by().values_list("agent_type")
     for type, waited_s in queued.annotate(waited=Extract(Now() - Min("ready_at"), "epoch")):
         if waited_s and waited_s > settings.FLEET_ALERT_QUEUE_S:
             yield Finding(
@@ -120,6 +134,27 @@ def _queues() -> Iterator[Finding]:
                 message=f"A sortie for {type} has waited {waited_s / 60:.0f} min for an agent. "
                 f"See `fleet_agents list`; `fleet_agents spawn {type}` starts one more.",
             )
+
+
+def _unserved(served: frozenset[str]) -> Iterator[Finding]:
+    """Types for which work waits, and that have no agent which takes any."""
+    if not settings.FLEET_ALERT_UNSERVED_S:
+        return
+    types = dict(AgentType.objects.exclude(name__in=served).values_list("name", "outside"))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statements.read("missions", "alert_unserved"),
+            {"types": list(types), "after": settings.FLEET_ALERT_UNSERVED_S},
+        )
+        rows = cursor.fetchall()
+    for type, count in rows:
+        wait = "1 sortie waits" if count == 1 else f"{count:,} sorties wait"
+        remedy = "They come from outside: register one." if types[type] else f"Start one: {SPAWN} {type}"
+        yield Finding(
+            rule="unserved",
+            subject=type,
+            message=f"{wait} for agents of type {type}, and none takes work. {remedy}",
+        )
 
 
 def _failing() -> Iterator[Finding]:
@@ -207,6 +242,29 @@ def _stalled() -> Iterator[Finding]:
             f"`fleet_mission show {ref}` says what it waits for.",
             about=mission,
         )
+
+
+def _silent() -> Iterator[Finding]:
+    """Attempts that run and have printed nothing for as long as their plan, their type or the setting says."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statements.read("missions", "alert_silent"),
+            {"after": settings.FLEET_ALERT_SILENCE_S, "noted": HEARD_S, "limit": MOST_SILENT},
+        )
+        rows = cursor.fetchall()
+    for sortie, key, mission, name, quiet_s in rows:
+        ref = ids.encode(ids.MISSION, mission)
+        yield Finding(
+            rule="silent",
+            subject=ids.encode(ids.SORTIE, sortie),
+            message=f"No output of {key[:80]!r} of {name[:80]!r} for {_for(quiet_s)}; it runs on. See "
+            f"`fleet_mission logs {ref} {key[:80]}`; `silence` in its plan stops such attempts.",
+            about=mission,
+        )
+
+
+def _for(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def _as_row(finding: Finding) -> dict[str, str | None]:

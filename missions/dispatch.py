@@ -1,7 +1,8 @@
 """The control loop's duties: small, each callable alone, each safe to run in two loops at once.
 
     hold      what is pending must be admitted, or need not any more, where its type's limit has changed (admission.py)
-    admit     ready → queued, where every limit leaves room and the mission runs; queued → ready, where there are too many
+    admit     ready → queued, where every limit leaves room, an agent serves the type and the mission runs; queued → ready,
+              where that is so no more, or something more urgent waits under the limit
     wake      waiting → ready, when the time has come
     hint      queued rows that nobody has claimed are hinted again: the row is the outbox
     rescue    running → queued, where the agent is gone
@@ -28,6 +29,7 @@ from django.db.models.functions import Now
 from agents import operations as agents
 from agents.models import Agent
 from fleet import statements
+from fleet.web import uptime
 from missions import admission, settling
 from missions.models import Mission
 from missions.operations import cancelling, moves
@@ -59,13 +61,15 @@ def hint() -> tuple[Counter[str], dict[str, list[UUID]]]:
 
 
 def rescue() -> settling.Consequences:
-    """Take sorties from agents that are gone, a page at a time."""
+    """Take sorties from agents that are gone, a page at a time. An agent from outside is not gone because we were: its
+    lease counts once the site has been up for as long."""
     consequences = settling.Consequences()
+    outside = uptime.has_been_up(for_s=settings.FLEET_LEASE_S)
     while True:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
                 statements.read("missions", "rescue"),
-                {"limit": PAGE, "max_rescues": settings.FLEET_MAX_RESCUES},
+                {"limit": PAGE, "max_rescues": settings.FLEET_MAX_RESCUES, "outside": outside},
             )
             rows = cursor.fetchall()
             bad = consequences.take(rows)
@@ -106,7 +110,11 @@ def sweep() -> None:
 
 def expire() -> list[UUID]:
     agents.expire_nodes(after_s=settings.FLEET_LEASE_S)
-    return agents.expire(after_s=settings.FLEET_LEASE_S, spawn_s=settings.FLEET_SPAWN_S)
+    return agents.expire(
+        after_s=settings.FLEET_LEASE_S,
+        spawn_s=settings.FLEET_SPAWN_S,
+        outside=uptime.has_been_up(for_s=settings.FLEET_LEASE_S),
+    )
 
 
 def stalled() -> list[Agent]:

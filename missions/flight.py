@@ -94,16 +94,18 @@ class Stopped(Exception):
 
 
 def insist(ask: Callable[[], T], *, stop: Stop) -> T:
-    """Ask Postgres again until it answers: its absence is not the attempt's fault, and costs it no try."""
+    """Ask Postgres again until it answers: its absence is not the attempt's fault, and costs it no try. The connection goes
+    back into the pool then: an attempt holds none while its driver works."""
     while True:
         try:
             return ask()
         except (OperationalError, InterfaceError) as fault:
             log.warning("Postgres does not answer (%s); asking again", str(fault).strip())
-            connection.close()
             if stop.reason is not None:
                 raise Stopped from fault
-            time.sleep(ASK_AGAIN_S)
+        finally:
+            connection.close()
+        time.sleep(ASK_AGAIN_S)
 
 
 def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple[Driver, Brief, Brief | None]:
@@ -138,7 +140,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
         limits=Limits(
             timeout_s=spec.timeout_s or settings.FLEET_TIMEOUT_S,
             longest_s=kit.longest_s or None,
-            silence_s=spec.silence_s,
+            silence_s=spec.silence_s or (settings.FLEET_PROMPT_SILENCE_S if spec.driver == "prompt" else None),
             grace_s=settings.FLEET_GRACE_S,
             result_bytes=settings.FLEET_RESULT_BYTES,
             added_bytes=settings.FLEET_ADDED_BYTES,

@@ -103,9 +103,9 @@ def insert(
                     None if remaining else now,
                 )
             )
-    with cursor.copy("COPY missions_brief (sortie_id, spec) FROM STDIN") as copy:
+    with cursor.copy("COPY missions_brief (sortie_id, spec, alert_silence_s) FROM STDIN") as copy:
         for spec in specs:
-            copy.write_row((known[spec.key].id, values.encode(spec.as_json())))
+            copy.write_row((known[spec.key].id, values.encode(spec.as_json()), spec.alert_silence_s))
     with cursor.copy("COPY missions_need (sortie_id, upstream_id, name) FROM STDIN") as copy:
         for spec in specs:
             for need in spec.needs:

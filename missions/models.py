@@ -117,7 +117,7 @@ class Sortie(models.Model):
     agent = models.ForeignKey("agents.Agent", null=True, on_delete=models.SET_NULL, db_constraint=False, db_index=False)
     lease_until = models.DateTimeField(null=True)
     wake_at = models.DateTimeField(null=True)
-    ready_at = models.DateTimeField(null=True)
+    ready_at = models.DateTimeField(null=True)  # since when it waits: it became ready, or was queued (again)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
@@ -134,6 +134,7 @@ class Sortie(models.Model):
                 name="sortie_queued",
                 condition=Q(state="queued"),
             ),
+            models.Index(fields=["agent_type"], name="sortie_granted", condition=Q(state="queued", gated=True)),
             models.Index(fields=["agent"], name="sortie_running", condition=Q(state="running")),
             models.Index(fields=["wake_at"], name="sortie_waiting", condition=Q(state="waiting")),
             models.Index(fields=["id"], name="sortie_ready", condition=Q(state="ready")),
@@ -176,6 +177,7 @@ class Brief(models.Model):
 
     sortie = models.OneToOneField(Sortie, primary_key=True, on_delete=models.CASCADE, related_name="brief")
     spec = models.JSONField()  # missions.plan.SortieSpec.as_json()
+    alert_silence_s = models.FloatField(null=True)  # of the spec; beside it, since a spec may be large
 
 
 class Need(models.Model):
@@ -217,6 +219,7 @@ class Attempt(models.Model):
     max_rss_bytes = models.BigIntegerField(null=True)
     progress = models.FloatField(null=True)  # 0 to 1, as its driver says
     note = models.CharField(max_length=200, default="", db_default="")
+    heard_at = models.DateTimeField(null=True)  # when it last printed or reported, to within scribe.HEARD_S
 
     class Meta:
         ordering = ["sortie", "number"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cached_property
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -13,13 +13,15 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import F, Q, QuerySet
 
-from agents.models import Agent
+from agents import queries as agents
 from fleet import clock, errors, ids, statements
 from missions.models import Artifact, Attempt, Mission, Output, Sortie
 from missions.states import MissionState, SortieState
 
 STATES = tuple(state.value for state in SortieState)
 PAGE = 100  # sorties that are in memory at once, each with its result
+HOLDERS = 100  # of a concurrency key that are counted
+SHORT = 80  # characters of a name in a sentence
 
 
 def find(text: str) -> Mission:
@@ -93,12 +95,14 @@ def items(
     after: Sortie | None = None,
     most: int | None = None,
     results: bool = True,
+    visible: QuerySet[Mission] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The sorties of a mission in the plan's order, with what each waits for or came to; read page by page, so that a
     mission of any size takes the memory of one page.
 
     `states`: only those in one of them. `after`: only those behind this one. `most`: so many.
-    `results` False leaves their results unread, and null.
+    `results` False leaves their results unread, and null. `visible`: the missions that the reader may see and that may be
+    named, if one of them holds what a sortie waits for.
     """
     found = Sortie.objects.filter(mission=mission).order_by("turn", "id").values_list("id", flat=True)
     if states is not None:
@@ -106,32 +110,34 @@ def items(
     if after is not None:
         found = found.filter(Q(turn__gt=after.turn) | Q(turn=after.turn, id__gt=after.id))
     rows = iter(found[:most]) if most and most <= PAGE else found[:most].iterator(chunk_size=PAGE)
-    known = cache(staffed)
+    circumstances = Circumstances(visible)
     while page := list(islice(rows, PAGE)):
-        yield from _items(mission, page, results=results, staffed=known)
+        yield from _items(mission, page, results=results, circumstances=circumstances)
 
 
-def item(sortie: Sortie) -> dict[str, Any]:
+def item(sortie: Sortie, *, visible: QuerySet[Mission] | None = None) -> dict[str, Any]:
     """One sortie, as `items` has it. Its mission is read already."""
-    (shown,) = _items(sortie.mission, [sortie.id], results=True, staffed=staffed)
+    (shown,) = _items(sortie.mission, [sortie.id], results=True, circumstances=Circumstances(visible))
     return shown
 
 
 def _items(
-    mission: Mission, page: Sequence[UUID], *, results: bool, staffed: Callable[[], Collection[str]]
+    mission: Mission, page: Sequence[UUID], *, results: bool, circumstances: Circumstances
 ) -> Iterator[dict[str, Any]]:
     for sortie in Sortie.objects.raw(statements.read("missions", "items"), {"page": page, "results": results}):
-        yield _item(mission, sortie, staffed=staffed)
+        yield _item(mission, sortie, circumstances)
 
 
-def notable(mission: Mission, *, total: int, most: int) -> list[dict[str, Any]]:
+def notable(
+    mission: Mission, *, total: int, most: int, visible: QuerySet[Mission] | None = None
+) -> list[dict[str, Any]]:
     """What of a mission fits on a screen: all of one with at most `most` sorties; of a larger one what runs, has failed
     or waits."""
     if total <= most:
-        return list(items(mission, results=False))
+        return list(items(mission, results=False, visible=visible))
     shown: list[dict[str, Any]] = []
     for state in (SortieState.RUNNING, SortieState.FAILED, SortieState.WAITING):
-        shown += items(mission, states=[state], most=most - len(shown), results=False)
+        shown += items(mission, states=[state], most=most - len(shown), results=False, visible=visible)
     return shown
 
 
@@ -148,7 +154,7 @@ def last_result(mission: Mission) -> Any:
     return Attempt.objects.filter(sortie=last, number=last.attempt).values_list("result", flat=True).first()
 
 
-def _item(mission: Mission, row: Any, *, staffed: Callable[[], Collection[str]]) -> dict[str, Any]:
+def _item(mission: Mission, row: Any, circumstances: Circumstances) -> dict[str, Any]:
     """A row of items.sql, as people and programs read it."""
     runs = row.state == SortieState.RUNNING
     return {
@@ -159,7 +165,7 @@ def _item(mission: Mission, row: Any, *, staffed: Callable[[], Collection[str]])
         "attempt": row.attempt,
         "tries": row.tries,
         "needs": row.needed,
-        "waits_for": waits_for(mission, row, row.unfinished, staffed=staffed),
+        "waits_for": waits_for(mission, row, row.unfinished, circumstances),
         "ready_at": _time(row.ready_at),
         "started_at": _time(row.started_at),
         "finished_at": _time(row.finished_at),
@@ -171,17 +177,46 @@ def _item(mission: Mission, row: Any, *, staffed: Callable[[], Collection[str]])
     }
 
 
-def staffed() -> frozenset[str]:
-    """The types that have an agent which takes work, or will in a moment."""
-    takes = (Agent.State.SPAWNING, Agent.State.IDLE, Agent.State.BUSY)
-    return frozenset(Agent.objects.filter(state__in=takes).values_list("type", flat=True))
+class Circumstances:
+    """What the reasons of waiting sorties refer to, each read once, and only where one does."""
+
+    def __init__(self, visible: QuerySet[Mission] | None = None) -> None:
+        """`visible`: the missions that may be named beside the sortie's own."""
+        self._visible = visible
+        self._holders: dict[str, list[Sortie]] = {}
+
+    @cached_property
+    def served(self) -> frozenset[str]:
+        """The types that have an agent which takes work."""
+        return agents.served()
+
+    def holders(self, key: str, *, to: Mission) -> str:
+        """ ", which 'build' of this mission holds": who has the places of a concurrency key; empty where nobody has."""
+        if key not in self._holders:
+            holding = Sortie.objects.filter(concurrency_key=key, state__in=(SortieState.QUEUED, SortieState.RUNNING))
+            self._holders[key] = list(
+                holding.select_related("mission").defer("mission__plan").order_by("started_at", "id")[:HOLDERS]
+            )
+        found = self._holders[key]
+        if not found:
+            return ""
+        first = max(found, key=lambda one: one.state == SortieState.RUNNING)
+        if first.mission_id == to.id:
+            who = f"{_short(first.key)!r} of this mission"
+        elif self._visible is not None and self._visible.filter(id=first.mission_id).exists():
+            who = f"{_short(first.key)!r} of mission {_short(first.mission.name)!r} ({first.mission.ref})"
+        else:
+            who = "a sortie of another mission"
+        more = len(found) - 1
+        return f", which {who}{f' and {more} more hold' if more else ' holds'}"
 
 
-def waits_for(
-    mission: Mission, sortie: Sortie, unfinished: list[str], *, staffed: Callable[[], Collection[str]]
-) -> str:
-    """One sentence on why a sortie does not run; empty for one that runs or has ended well. `staffed` is asked for the types
-    that have agents, where that matters."""
+def _short(name: str) -> str:
+    return name if len(name) <= SHORT else f"{name[:SHORT]}…"
+
+
+def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], circumstances: Circumstances) -> str:
+    """One sentence on why a sortie does not run; empty for one that runs or has ended well."""
     if sortie.state in (SortieState.SKIPPED, SortieState.WAITING) and sortie.waits_for:
         when = f" at {_clock(sortie.wake_at)}" if sortie.wake_at and sortie.state == SortieState.WAITING else ""
         return (f"Waits for {sortie.waits_for}{when}." if when else f"It was {sortie.waits_for}.").replace("..", ".")
@@ -195,14 +230,15 @@ def waits_for(
         case SortieState.PENDING:
             named = ", ".join(unfinished[:5]) + (f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else "")
             return f"Waits for {named}." if named else "Waits for the control loop, which will free it."
+        case SortieState.READY | SortieState.QUEUED if sortie.agent_type_id not in circumstances.served:
+            return f"Waits for an agent of type {sortie.agent_type_id}: none takes work (see how its agents are)."
         case SortieState.READY if sortie.concurrency_key:
-            return f"Waits for a place under the concurrency key {sortie.concurrency_key!r}."
+            holders = circumstances.holders(sortie.concurrency_key, to=mission)
+            return f"Waits for a place under the concurrency key {_short(sortie.concurrency_key)!r}{holders}."
         case SortieState.READY if mission.at_once:
             return f"Waits for its turn: its mission has at most {mission.at_once} under way at once."
         case SortieState.READY:
             return f"Waits for its turn among the sorties of type {sortie.agent_type_id}, or for the control loop."
-        case _ if sortie.agent_type_id not in staffed():
-            return f"Waits for an agent of type {sortie.agent_type_id}: none takes work (see how its agents are)."
         case _:
             return f"Waits for a free agent of type {sortie.agent_type_id}."
 

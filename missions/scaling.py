@@ -16,13 +16,15 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Count, F, Min
+from django.db.models.functions import Coalesce, Extract, Now
 from django.utils import timezone
 
 from agents import operations as agents
 from agents.models import Agent, Node
 from fleet import errors, ids, statements
+from missions import admission
+from missions.models import Sortie
 
 log = logging.getLogger("fleet.scaling")
 
@@ -104,7 +106,11 @@ def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
                 return decision(f"{waits}; the next one is tried in {left_s:.0f} s")
             wanted = 1
         if room <= 0:
-            limit = "its limit is reached" if facts.most and facts.live >= facts.most else "no node has a place free"
+            limit = (
+                "its limit is reached"
+                if facts.most and facts.live >= facts.most
+                else "no node has a place free, or Postgres no connections"
+            )
             return decision(f"{waits}, all {facts.slots} slots in use; {limit} ({facts.live} agents)")
         return decision(f"{waits}, all {facts.slots} slots in use", spawn=min(wanted, room))
     if facts.idle:
@@ -121,9 +127,12 @@ def look() -> list[Decision]:
         up=True, cordoned=False, heartbeat_at__gt=Now() - timedelta(seconds=settings.FLEET_LEASE_S)
     )
     places = sum(node.places for node in nodes) - Agent.objects.filter(node__in=nodes, state__in=Agent.LIVE).count()
+    places = min(places, agents.capacity().room)
     idle, deaths = _idle(), _deaths()
+    startable = _startable([name for name, on, *_, live, _, _, _, _, _ in rows if on and not live])
     decisions = []
     for name, on, kept, most, concurrency, live, starting, slots, flying, queued, oldest_s in rows:
+        more, more_oldest_s = startable.get(name, (0, 0.0))
         facts = Facts(
             type=name,
             on=on,
@@ -134,8 +143,8 @@ def look() -> list[Decision]:
             starting=starting,
             slots=slots,
             flying=flying,
-            queued=queued,
-            oldest_s=oldest_s,
+            queued=queued + more,
+            oldest_s=max(oldest_s, more_oldest_s),
             idle=idle.get(name, ()),
             deaths=deaths.get(name),
         )
@@ -143,6 +152,18 @@ def look() -> list[Decision]:
         places -= decided.spawn if decided.on else 0
         decisions.append(decided)
     return decisions
+
+
+def _startable(types: list[str]) -> dict[str, tuple[int, float]]:
+    """How many sorties of these types, which have no agent, wait under a limit that has room for them, and how long the
+    oldest has waited: they are admitted, and so queued, once an agent serves them."""
+    if not types:
+        return {}
+    found = Sortie.objects.filter(id__in=admission.startable(types)).order_by().values_list("agent_type")
+    waited = Extract(Now() - Min("ready_at"), "epoch")
+    return {
+        name: (count, float(oldest_s)) for name, count, oldest_s in found.annotate(number=Count("id"), waited=waited)
+    }
 
 
 def scale() -> list[Decision]:

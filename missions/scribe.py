@@ -23,6 +23,7 @@ from missions import rows
 log = logging.getLogger("fleet.scribe")
 
 FLUSH_S = 0.25
+HEARD_S = 10.0  # how often it is noted of an attempt that it is heard of, which the alert `silent` reads
 CLOSE_TRIES = 40  # a Postgres that restarts is back by then; after that the end of an output is given up
 
 
@@ -49,6 +50,8 @@ class Page:
     tail_bytes: int = 0
     left_out: int = 0  # bytes
     said: tuple[float | None, str] | None = None
+    heard: bool = False  # since that was last noted
+    heard_at: float = field(default_factory=time.monotonic)  # when that was
     decoders: dict[str, codecs.IncrementalDecoder] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -56,6 +59,7 @@ class Page:
         decoder = self.decoders.get(stream)
         if decoder is None:
             decoder = self.decoders[stream] = codecs.getincrementaldecoder("utf-8")("replace")
+        self.heard = True
         text = decoder.decode(data).replace("\x00", "�")
         if not text:
             return
@@ -74,6 +78,7 @@ class Page:
                 self.left_out += gone
 
     def progress(self, *, fraction: float | None, note: str) -> None:
+        self.heard = True
         self._open()
         with self.lock:
             self.said = (fraction, note.replace("\x00", "�")[:200])
@@ -147,6 +152,7 @@ class Scribe(threading.Thread):
         with self._flushing:
             pieces: list[tuple[Page, _Piece]] = []
             said: list[tuple[Page, float | None, str]] = []
+            heard = [page for page in pages if page.heard and time.monotonic() - page.heard_at >= HEARD_S]
             for page in pages:
                 with page.lock:
                     pieces += [(page, piece) for piece in page.pieces]
@@ -154,10 +160,10 @@ class Scribe(threading.Thread):
                     if page.said is not None:
                         said.append((page, *page.said))
                         page.said = None
-            if not pieces and not said:
+            if not pieces and not said and not heard:
                 return True
             try:
-                self._write(pieces, said)
+                self._write(pieces, said, heard)
             except psycopg.Error as fault:
                 log.warning("could not write %d pieces of output down: %s", len(pieces), fault)
                 self._connection = None
@@ -167,7 +173,11 @@ class Scribe(threading.Thread):
                 return False
             return True
 
-    def _write(self, pieces: list[tuple[Page, _Piece]], said: list[tuple[Page, float | None, str]]) -> None:
+    def _write(
+        self, pieces: list[tuple[Page, _Piece]], said: list[tuple[Page, float | None, str]], heard: list[Page]
+    ) -> None:
+        for page in heard:
+            page.heard, page.heard_at = False, time.monotonic()
         connection = self._connection = self._connection or rows.connect(name="scribe")
         with connection.transaction():
             if pieces:
@@ -180,6 +190,11 @@ class Scribe(threading.Thread):
                         "ats": [piece.at for _, piece in pieces],
                         "texts": [piece.text for _, piece in pieces],
                     },
+                )
+            if heard:
+                connection.execute(
+                    statements.read("missions", "heard"),
+                    {"ids": [page.sortie for page in heard], "attempts": [page.attempt for page in heard]},
                 )
             if said:
                 connection.execute(

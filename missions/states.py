@@ -60,7 +60,13 @@ SORTIE_ARROWS = (
     _arrow("d", "pending", "ready", "settle, sweep", "its last need has ended; it must be admitted"),
     _arrow("e", "pending", "queued", "settle, sweep", "its last need has ended; nothing holds it back"),
     _arrow("f", "pending waiting ready queued", "skipped", "settle", "a need did not end well, or the mission stops"),
-    _arrow("g", "ready", "queued", "admit", "a place under its concurrency key is free and its mission runs"),
+    _arrow(
+        "g",
+        "ready",
+        "queued",
+        "admit",
+        "each of its limits has a place, an agent serves its type, and its mission runs",
+    ),
     _arrow("h", "ready", "waiting", "admit", "its run_at has not come"),
     _arrow("i", "waiting", "ready", "wake", "its time has come"),
     _arrow("k", "queued", "running", "claim", "an agent has taken it: attempt + 1, a lease"),
@@ -74,7 +80,8 @@ SORTIE_ARROWS = (
         "running queued",
         "ready",
         "pause, return, rescue, admit",
-        "its mission is paused, or more are queued than its type's limit allows by now",
+        "its mission is paused, or its place under a limit was taken back: no agent serves its type, the limit was lowered,"
+        " or something more urgent waits",
     ),
     _arrow("r", "pending waiting ready queued", "cancelled", "cancel", "somebody cancelled it before it ran"),
     _arrow(

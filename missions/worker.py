@@ -17,13 +17,13 @@ from uuid import UUID
 from celery import Celery, bootsteps, signals
 from celery.worker import state
 from django.conf import settings
-from django.db import Error
+from django.db import Error, connection
 
 from agents import operations as agents
 from agents import processes
 from agents.drivers import reaper, sandbox
 from agents.models import Agent
-from fleet import errors, ids
+from fleet import errors, ids, pool
 from missions import artifacts, flight
 from missions.engine import Engine
 from missions.hints import Hinter
@@ -58,6 +58,7 @@ class EngineStep(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         global _engine
+        pool.share()
         sandbox.harden_worker()
         shut_off, why = sandbox.available()
         if not shut_off:
@@ -83,6 +84,7 @@ class EngineStep(bootsteps.StartStopStep):
         )
         _engine.given_up = parent.stop  # type: ignore[method-assign]
         _engine.start()
+        connection.close()  # this thread needs none until the end
         signal.signal(signal.SIGQUIT, _hurry)
         log.info(
             "%s flies sorties of type %s in %d slots", ids.encode(ids.AGENT, agent), self.agent_type, parent.concurrency

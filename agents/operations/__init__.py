@@ -1,5 +1,6 @@
 """What happens to nodes and agents. Every change of state is one guarded statement with its event."""
 
+from agents.operations.capacity import capacity
 from agents.operations.lifecycle import NoLonger, draining, end, expire, heartbeat, register, spawned
 from agents.operations.nodes import beat, haunting, interrupted, join, leave, left_behind
 from agents.operations.nodes import expire as expire_nodes
@@ -10,6 +11,7 @@ __all__ = [
     "NoLonger",
     "NoPlace",
     "beat",
+    "capacity",
     "cordon",
     "draining",
     "end",

@@ -89,8 +89,9 @@ def end(*, agents: list[UUID], state: Agent.State, reason: str) -> list[UUID]:
         return [agent for (agent,) in cursor.fetchall()]
 
 
-def expire(*, after_s: float, spawn_s: float) -> list[UUID]:
-    """Give up agents that were not heard of for so long (`spawn_s`: that have not reported at all); returns them."""
+def expire(*, after_s: float, spawn_s: float, outside: bool = True) -> list[UUID]:
+    """Give up agents that were not heard of for so long (`spawn_s`: that have not reported at all); returns them.
+    `outside` False: none from outside, who could not have been heard."""
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("agents", "expire"), {"after": after_s, "spawn": spawn_s})
+        cursor.execute(statements.read("agents", "expire"), {"after": after_s, "spawn": spawn_s, "outside": outside})
         return [agent for (agent,) in cursor.fetchall()]

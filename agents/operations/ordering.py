@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 
 from agents.models import Agent, AgentType, Node
 from agents.operations import lifecycle
+from agents.operations.capacity import capacity
 from fleet import audit, errors
 from fleet.events.models import Event
 
@@ -30,8 +31,8 @@ class NoPlace(errors.Conflict):
 def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: int | None = None) -> list[Agent]:
     """Order `count` agents of a type, on the named node or where there are most places free.
 
-    NotFound for an unknown type or node, Conflict for a disabled type, NoPlace for a cordoned or full node or a full fleet,
-    Unavailable where no node is up. All of them are ordered, or none.
+    NotFound for an unknown type or node, Conflict for a disabled type, NoPlace for a cordoned or full node, a full fleet or a
+    Postgres without connections for them, Unavailable where no node is up. All of them are ordered, or none.
     """
     if count < 1:
         raise errors.Invalid(f"{count} agents cannot be spawned.", hint="Spawn one or more.")
@@ -56,6 +57,13 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
                 f"{f'Node {node} has' if node else 'The nodes that are up have'} no room for {count} more:"
                 f" {taken} of {places} places are taken.",
                 hint="Terminate some, start a node on another host, or raise FLEET_NODE_PLACES and restart the node.",
+            )
+        there = capacity()
+        if count > there.room:
+            raise NoPlace(
+                f"Postgres has no connections for {count} more: {there}.",
+                hint="Terminate some agents, raise max_connections of Postgres, or lower FLEET_WEB_POOL or "
+                "FLEET_SPARE_CONNECTIONS.",
             )
         made = []
         for _ in range(count):

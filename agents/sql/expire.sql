@@ -1,8 +1,10 @@
--- Agents whose heartbeat stopped are lost; those that never reported have failed.
+-- Agents whose heartbeat stopped are lost; those that never reported have failed. Those from outside only where the site,
+-- through which they are heard, has been up for as long (outside).
 WITH silent AS (
     SELECT a.id, a.state FROM agents_agent a
     WHERE a.state IN ('spawning', 'idle', 'busy', 'draining')
       AND a.heartbeat_at < clock_timestamp() - make_interval(secs => CASE a.state WHEN 'spawning' THEN %(spawn)s ELSE %(after)s END)
+      AND (%(outside)s OR a.pid IS NOT NULL OR a.node_id IS NOT NULL)
     ORDER BY a.id
     FOR UPDATE SKIP LOCKED
 ), ended AS (

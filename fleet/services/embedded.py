@@ -72,7 +72,7 @@ class Embedded:
             "listen_addresses": "127.0.0.1",
             "port": str(port),
             "unix_socket_directories": "",
-            "max_connections": "200",
+            "max_connections": "400",
             "jit": "off",
             "log_min_error_statement": "panic",  # a statement may hold what no log should
             "log_parameter_max_length_on_error": "0",

@@ -8,6 +8,7 @@ leaves them and the port behind when it is killed.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import ctypes
 import gc
 import logging
@@ -26,7 +27,7 @@ from django.db import connection
 from django.utils.module_loading import autodiscover_modules
 
 from fleet import errors
-from fleet.web import tally
+from fleet.web import tally, uptime
 
 HOST = "127.0.0.1"
 AGAIN_S = 1.0  # after which one that ended is replaced
@@ -34,6 +35,14 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 _PR_SET_PDEATHSIG = 1
 
 log = logging.getLogger("fleet.web")
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which also notes that it answers."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._beat = asyncio.create_task(uptime.beat())
 
 
 class Workers:
@@ -73,7 +82,7 @@ class Workers:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         tally.site.take(row)
         if os.getppid() == parent:
-            uvicorn.Server(self._config).run(sockets=[self._listening])
+            Server(self._config).run(sockets=[self._listening])
         os._exit(0)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

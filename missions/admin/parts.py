@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -45,9 +44,9 @@ def standing(sorties: Sequence[Sortie], mission: Mission | None = None) -> dict[
         unfinished.setdefault(sortie, []).append(key)
     flights = Attempt.objects.filter(sortie__in=[sortie.id for sortie in sorties if sortie.attempt])
     last = {flight.sortie_id: flight for flight in flights.filter(number=F("sortie__attempt")).defer("result")}
-    staffed = cache(queries.staffed)
+    circumstances = queries.Circumstances(Mission.objects.all())
     return {
-        sortie.id: queries.waits_for(mission or sortie.mission, sortie, unfinished.get(sortie.id, []), staffed=staffed)
+        sortie.id: queries.waits_for(mission or sortie.mission, sortie, unfinished.get(sortie.id, []), circumstances)
         or _of_flight(sortie, last.get(sortie.id))
         for sortie in sorties
     }

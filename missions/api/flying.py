@@ -151,8 +151,8 @@ def report_to_mission(*, who: Actor, ref: str, given: Given) -> None:
 
 
 _HARMLESS = {
-    "name", "agent", "prompt", "needs", "before", "retry", "timeout", "silence", "priority", "allow_failure", "if", "run_at",
-    "concurrency", "matrix", "outputs", "description",
+    "name", "agent", "prompt", "needs", "before", "retry", "timeout", "silence", "alert_silence", "priority",
+    "allow_failure", "if", "run_at", "concurrency", "matrix", "outputs", "description",
 }  # fmt: skip
 
 

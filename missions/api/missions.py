@@ -226,7 +226,12 @@ class MissionSorties(ApiView):
         after = queries.find_sortie(mission, asked["after"]) if "after" in asked else None
         items = list(
             queries.items(
-                mission, states=asked.get("state") or None, after=after, most=limit + 1, results=asked["results"]
+                mission,
+                states=asked.get("state") or None,
+                after=after,
+                most=limit + 1,
+                results=asked["results"],
+                visible=reach.missions(actor(request)),
             )
         )
         following = None

@@ -68,7 +68,9 @@ class SortieAnswer(serializers.Serializer[Any]):
     tries = serializers.IntegerField(initial=0, help_text="attempts that failed by themselves")
     needs = serializers.ListField(child=serializers.CharField(initial="inventory"), help_text="keys")
     waits_for = serializers.CharField(allow_blank=True, help_text="why it is not flown yet, in words")
-    ready_at = serializers.DateTimeField(allow_null=True, initial=MOMENT)
+    ready_at = serializers.DateTimeField(
+        allow_null=True, initial=MOMENT, help_text="since when it waits: it became ready, or was queued (again)"
+    )
     started_at = serializers.DateTimeField(allow_null=True, initial=MOMENT)
     finished_at = serializers.DateTimeField(allow_null=True)
     progress = serializers.FloatField(allow_null=True, initial=0.4, help_text="0 to 1, as it was last reported")

@@ -57,7 +57,7 @@ class OneSortie(ApiView):
     @endpoint("sorties.read", answer=shapes.OneSortieAnswer)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """A sortie."""
-        return _one(reach.sortie(actor(request), ref))
+        return _one(reach.sortie(actor(request), ref), request)
 
 
 class Attempts(ApiView):
@@ -142,7 +142,7 @@ class Cancel(ApiView):
     def post(self, request: Request, ref: str, *, given: Given) -> Response:
         """Cancel it: what runs is stopped, and what needs it is skipped."""
         sortie = reach.sortie(actor(request), ref, "sorties.cancel")
-        return _accepted(operations.cancel_sortie(sortie=sortie.id, reason=given["reason"]))
+        return _accepted(operations.cancel_sortie(sortie=sortie.id, reason=given["reason"]), request)
 
 
 class Retry(ApiView):
@@ -151,7 +151,7 @@ class Retry(ApiView):
         """Fly it again, and what was skipped because of it. plan.execute is asked for as by a mission's `resume`."""
         who = actor(request)
         sortie = reach.sortie(who, ref, "sorties.retry")
-        return _accepted(operations.retry_sortie(sortie=sortie.id, executes=who.executes))
+        return _accepted(operations.retry_sortie(sortie=sortie.id, executes=who.executes), request)
 
 
 _PLAIN = {
@@ -162,13 +162,13 @@ _PLAIN = {
 }
 
 
-def _one(sortie: Sortie) -> dict[str, Any]:
-    return {**queries.item(sortie), "mission": sortie.mission.ref}
+def _one(sortie: Sortie, request: Request) -> dict[str, Any]:
+    return {**queries.item(sortie, visible=reach.missions(actor(request))), "mission": sortie.mission.ref}
 
 
-def _accepted(sortie: Sortie) -> Response:
+def _accepted(sortie: Sortie, request: Request) -> Response:
     now = Sortie.objects.select_related("mission").get(id=sortie.id)
-    return Response(_one(now), status=202, headers={"Location": f"/api/v1/sorties/{now.ref}"})
+    return Response(_one(now, request), status=202, headers={"Location": f"/api/v1/sorties/{now.ref}"})
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:

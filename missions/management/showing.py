@@ -25,7 +25,7 @@ Write = Callable[[str], object]
 def mission_as_json(*, mission: Mission, states: Sequence[str] | None, write: Write) -> None:
     """The summary with `items` and `artifacts`; a mission of any size takes little memory."""
     files = (queries.artifact(file) for file in queries.artifacts(mission).iterator())
-    items = queries.items(mission, states=states)
+    items = queries.items(mission, states=states, visible=Mission.objects.all())
     documents.write(write, queries.summary(mission), {"items": items, "artifacts": files})
 
 
@@ -38,12 +38,12 @@ def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everythin
         out.write(lines.fitted(f"  {lines.one(mission.reason)}", width=width) + "\n")
     total = summary["sorties"]["total"]
     if states is not None or everything or total <= MOST_ROWS:
-        for item in queries.items(mission, states=states, results=False):
+        for item in queries.items(mission, states=states, results=False, visible=Mission.objects.all()):
             out.write(_row(item, width) + "\n")
         return
     counts = ", ".join(f"{n:,} {state}" for state, n in summary["sorties"].items() if n and state != "total")
     out.write(lines.fitted(f"  {total:,} sorties: {counts}", width=width) + "\n")
-    shown = queries.notable(mission, total=total, most=MOST_ROWS)
+    shown = queries.notable(mission, total=total, most=MOST_ROWS, visible=Mission.objects.all())
     for item in shown:
         out.write(_row(item, width) + "\n")
     rest = f"  {total - len(shown):,} more are not shown: --state STATE shows those in one state, --all shows each."

@@ -98,7 +98,9 @@ class Watch:
             elif board.live or not quiet:
                 summary = queries.summary(found)
                 total = summary["sorties"]["total"]
-                board.update(summary, queries.notable(found, total=total, most=board.room))
+                board.update(
+                    summary, queries.notable(found, total=total, most=board.room, visible=Mission.objects.all())
+                )
         except (OperationalError, InterfaceError) as fault:
             self._patience.lose(fault)
             return False

@@ -158,6 +158,10 @@ def progress(*, token: str, fraction: float | None = None, note: str = "", outpu
     redactor = _redactor(held, token)
     output, note = redactor.text(output), redactor.text(note)
     with transaction.atomic(), connection.cursor() as cursor:
+        if not held.ours:
+            cursor.execute(
+                statements.read("missions", "heard"), {"ids": [held.claim.id], "attempts": [held.claim.attempt]}
+            )
         if output:
             text = output.replace("\x00", "�")[: settings.FLEET_OUTPUT_BYTES]
             cursor.execute(

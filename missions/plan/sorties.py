@@ -17,6 +17,8 @@ from missions.plan.reading import SPREAD
 from missions.plan.specs import Concurrency, Retry, SortieSpec, Surroundings
 from missions.plan.values import Json
 
+DURATIONS = ("timeout", "silence", "alert_silence")  # that a sortie has from `defaults` where it names none
+
 
 @dataclass(slots=True, kw_only=True)
 class Draft:
@@ -29,6 +31,7 @@ class Draft:
     combinations: list[dict[str, Json]]
     timeout_s: float | None
     silence_s: float | None
+    alert_silence_s: float | None
     retry: Retry
     run_at: datetime | None
     whole: bool  # nothing of its matrix was left out
@@ -55,13 +58,14 @@ class Graph:
         self.defaults, self.inputs, self.surroundings, self.faults = defaults, inputs, surroundings, faults
         self.limit, self.priority, self.existing = limit, priority, existing
         self._usual = {
-            key: defaults[key] for key in ("agent", "timeout", "silence", "priority", "cwd") if key in defaults
+            key: defaults[key]
+            for key in ("agent", "timeout", "silence", "alert_silence", "priority", "cwd")
+            if key in defaults
         }
         self._env = defaults.get("env", {})
         self._retry = defaults.get("retry", {})
         self._usual_retry = Retry()
-        self._usual_timeout: float | None = None
-        self._usual_silence: float | None = None
+        self._usual_durations: dict[str, float | None] = {}
         self._usual_agent_is_broken = False
         self._existing_groups: dict[str, list[str]] | None = None
 
@@ -113,8 +117,9 @@ class Graph:
                 name=self.defaults["agent"], path=(*path, "agent"), surroundings=self.surroundings, faults=self.faults
             )
         self._usual_agent_is_broken = (*path, "agent") in broken
-        self._usual_timeout = fields.duration(data=self.defaults, key="timeout", path=path, faults=self.faults)
-        self._usual_silence = fields.duration(data=self.defaults, key="silence", path=path, faults=self.faults)
+        self._usual_durations = {
+            key: fields.duration(data=self.defaults, key=key, path=path, faults=self.faults) for key in DURATIONS
+        }
         self._usual_retry = fields.retry(data=self._retry, path=(*path, "retry"), faults=self.faults)
         for key, allowed in fields.DEFAULTS_ALLOWED.items():
             if key in self.defaults:
@@ -157,11 +162,9 @@ class Graph:
         if "run_at" in data:
             run_at = fields.run_at(value=data["run_at"], path=(*path, "run_at"), faults=faults)
         self._check_templates(path, data, matrix.values(matrix=axes, combinations=combinations), unreadable)
-        timeout, silence = self._usual_timeout, self._usual_silence
-        if "timeout" in data:
-            timeout = fields.duration(data=data, key="timeout", path=path, faults=faults)
-        if "silence" in data:
-            silence = fields.duration(data=data, key="silence", path=path, faults=faults)
+        durations = self._usual_durations | {
+            key: fields.duration(data=data, key=key, path=path, faults=faults) for key in DURATIONS if key in data
+        }
         retry = self._usual_retry
         if "retry" in data:
             retry = fields.retry(data={**self._retry, **data["retry"]}, path=(*path, "retry"), faults=faults)
@@ -171,8 +174,9 @@ class Graph:
             data=whole,
             driver=driver,
             combinations=combinations,
-            timeout_s=timeout,
-            silence_s=silence,
+            timeout_s=durations["timeout"],
+            silence_s=durations["silence"],
+            alert_silence_s=durations["alert_silence"],
             retry=retry,
             run_at=run_at,
             whole=entire,
@@ -342,6 +346,7 @@ class Graph:
                 priority=data.get("priority", self.priority),
                 timeout_s=draft.timeout_s,
                 silence_s=draft.silence_s,
+                alert_silence_s=draft.alert_silence_s,
                 retry=draft.retry,
                 concurrency=concurrency
                 and Concurrency(key=templates.as_text(fill(concurrency["key"])), limit=concurrency.get("limit", 1)),

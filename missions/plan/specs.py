@@ -85,6 +85,7 @@ class SortieSpec:
     priority: int = 0
     timeout_s: float | None = None
     silence_s: float | None = None
+    alert_silence_s: float | None = None
     retry: Retry = Retry()
     concurrency: Concurrency | None = None
     run_at: datetime | None = None

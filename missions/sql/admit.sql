@@ -11,7 +11,7 @@ WITH free AS (
     LIMIT %(limit)s
     FOR UPDATE OF s SKIP LOCKED
 ), admitted AS (
-    UPDATE missions_sortie s SET state = 'queued', wake_at = NULL
+    UPDATE missions_sortie s SET state = 'queued', wake_at = NULL, ready_at = clock_timestamp()
     FROM free
     WHERE s.id = free.id
     RETURNING s.id, s.mission_id, s.agent_type_id

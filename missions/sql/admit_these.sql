@@ -5,7 +5,7 @@ WITH free AS (
     ORDER BY s.id
     FOR UPDATE OF s
 ), admitted AS (
-    UPDATE missions_sortie s SET state = 'queued', wake_at = NULL
+    UPDATE missions_sortie s SET state = 'queued', wake_at = NULL, ready_at = clock_timestamp()
     FROM free
     WHERE s.id = free.id AND s.state = 'ready'
     RETURNING s.id, s.mission_id, s.agent_type_id

@@ -1,37 +1,82 @@
--- What is ready under a limit that has room (of its key, its mission or its agent type), the most urgent first, with the
--- room under each; NULL: no limit. What is queued or runs takes a place.
+-- What contends for places under limits (of a key, a mission, an agent type), the most urgent first, with the room under
+-- each; NULL: no limit. What is queued or runs takes a place.
+--
+-- 1. What is ready, for types that agents serve, where each limit has room or gives a place to something less urgent that
+--    is only queued.
+-- 2. What is queued under a limit for which more contend than it has room, and less urgent than the first of them.
 WITH candidates AS MATERIALIZED (
     SELECT s.id, s.agent_type_id, s.mission_id, s.concurrency_key, s.priority, s.turn, m.at_once
     FROM missions_sortie s
     JOIN missions_mission m ON m.id = s.mission_id
     JOIN agents_agenttype t ON t.name = s.agent_type_id
-    WHERE s.state = 'ready' AND m.state = 'running'
+    WHERE s.state = 'ready' AND m.state = 'running' AND t.name = ANY (%(served)s)
       AND (s.concurrency_key IS NOT NULL OR m.at_once > 0 OR t.at_once > 0)
       AND (s.wake_at IS NULL OR s.wake_at <= clock_timestamp())
 ), keys AS MATERIALIZED (
-    SELECT k.key,
-           k."limit" - (SELECT count(*) FROM missions_sortie o
-                        WHERE o.concurrency_key = k.key AND o.concurrency_key IS NOT NULL
-                          AND o.state IN ('queued', 'running')) AS room
+    SELECT k.key, k."limit" - taken.number AS room, taken.lowest
     FROM missions_concurrencykey k
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS number, min(o.priority) FILTER (WHERE o.state = 'queued') AS lowest
+        FROM missions_sortie o
+        WHERE o.concurrency_key = k.key AND o.concurrency_key IS NOT NULL AND o.state IN ('queued', 'running')
+    ) AS taken
     WHERE k.key IN (SELECT concurrency_key FROM candidates)
 ), missions AS MATERIALIZED (
-    SELECT c.mission_id,
-           c.at_once - (SELECT count(*) FROM missions_sortie o
-                        WHERE o.mission_id = c.mission_id AND o.state IN ('queued', 'running')) AS room
+    SELECT c.mission_id, c.at_once - taken.number AS room, taken.lowest
     FROM (SELECT DISTINCT mission_id, at_once FROM candidates WHERE at_once > 0) c
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS number, min(o.priority) FILTER (WHERE o.state = 'queued') AS lowest
+        FROM missions_sortie o
+        WHERE o.mission_id = c.mission_id AND o.state IN ('queued', 'running')
+    ) AS taken
 ), types AS MATERIALIZED (
-    SELECT t.name,
-           t.at_once - (SELECT count(*) FROM missions_sortie o
-                        WHERE o.agent_type_id = t.name AND o.state IN ('queued', 'running')) AS room
+    SELECT t.name, t.at_once - taken.number AS room, taken.lowest
     FROM agents_agenttype t
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS number, min(o.priority) FILTER (WHERE o.state = 'queued') AS lowest
+        FROM missions_sortie o
+        WHERE o.agent_type_id = t.name AND o.state IN ('queued', 'running')
+    ) AS taken
     WHERE t.at_once > 0 AND t.name IN (SELECT agent_type_id FROM candidates)
+), ready AS MATERIALIZED (
+    SELECT c.id, c.agent_type_id, c.mission_id, c.concurrency_key, c.priority, c.turn
+    FROM candidates c
+    LEFT JOIN keys k ON k.key = c.concurrency_key
+    LEFT JOIN missions m ON m.mission_id = c.mission_id
+    LEFT JOIN types t ON t.name = c.agent_type_id
+    WHERE (k.key IS NULL OR k.room > 0 OR k.lowest < c.priority)
+      AND (m.mission_id IS NULL OR m.room > 0 OR m.lowest < c.priority)
+      AND (t.name IS NULL OR t.room > 0 OR t.lowest < c.priority)
+    ORDER BY c.priority DESC, c.turn, c.id
+    LIMIT %(limit)s
+), queued AS (
+    SELECT s.id
+    FROM (SELECT concurrency_key, count(*) AS number, max(priority) AS highest FROM ready GROUP BY 1) AS r
+    JOIN keys k ON k.key = r.concurrency_key AND k.room < r.number AND k.lowest < r.highest
+    JOIN missions_sortie s ON s.concurrency_key = k.key AND s.concurrency_key IS NOT NULL
+                          AND s.state IN ('queued', 'running')
+    WHERE s.state = 'queued' AND s.priority < r.highest
+    UNION
+    SELECT s.id
+    FROM (SELECT mission_id, count(*) AS number, max(priority) AS highest FROM ready GROUP BY 1) AS r
+    JOIN missions m ON m.mission_id = r.mission_id AND m.room < r.number AND m.lowest < r.highest
+    JOIN missions_sortie s ON s.mission_id = m.mission_id
+    WHERE s.state = 'queued' AND s.priority < r.highest
+    UNION
+    SELECT s.id
+    FROM (SELECT agent_type_id, count(*) AS number, max(priority) AS highest FROM ready GROUP BY 1) AS r
+    JOIN types t ON t.name = r.agent_type_id AND t.room < r.number AND t.lowest < r.highest
+    JOIN missions_sortie s ON s.agent_type_id = t.name
+    WHERE s.state = 'queued' AND s.priority < r.highest
+), contenders AS (
+    SELECT id, agent_type_id, mission_id, concurrency_key, priority, turn, false AS queued FROM ready
+    UNION ALL
+    SELECT s.id, s.agent_type_id, s.mission_id, s.concurrency_key, s.priority, s.turn, true
+    FROM queued JOIN missions_sortie s ON s.id = queued.id
 )
-SELECT c.id, c.agent_type_id, c.mission_id, c.concurrency_key, k.room, m.room, t.room
-FROM candidates c
+SELECT c.id, c.agent_type_id, c.mission_id, c.concurrency_key, c.queued, k.room, m.room, t.room
+FROM contenders c
 LEFT JOIN keys k ON k.key = c.concurrency_key
 LEFT JOIN missions m ON m.mission_id = c.mission_id
 LEFT JOIN types t ON t.name = c.agent_type_id
-WHERE coalesce(k.room, 1) > 0 AND coalesce(m.room, 1) > 0 AND coalesce(t.room, 1) > 0
-ORDER BY c.priority DESC, c.turn, c.id
-LIMIT %(limit)s
+ORDER BY c.priority DESC, c.queued DESC, c.turn, c.id

@@ -1,5 +1,6 @@
 -- Take sorties from agents that are gone: their lease is past its time by the database's clock, or they are known
--- dead. One that was to be cancelled is cancelled; one that has been rescued too often is failed, for it may be
+-- dead. The lease of an agent from outside counts only where the site, through which it is renewed, has been up for as
+-- long (outside). One that was to be cancelled is cancelled; one that has been rescued too often is failed, for it may be
 -- what kills its workers; the others are queued again.
 WITH lost AS (
     SELECT s.id, m.state = 'paused' AS paused, m.state = 'cancelling' OR s.cancel_requested AS unwanted
@@ -7,7 +8,8 @@ WITH lost AS (
     JOIN missions_mission m ON m.id = s.mission_id
     LEFT JOIN agents_agent a ON a.id = s.agent_id
     WHERE s.state = 'running'
-      AND (s.lease_until < clock_timestamp() OR a.state IN ('terminated', 'lost', 'failed'))
+      AND (s.lease_until < clock_timestamp() AND (%(outside)s OR a.pid IS NOT NULL OR a.node_id IS NOT NULL OR a.id IS NULL)
+           OR a.state IN ('terminated', 'lost', 'failed'))
     ORDER BY s.id
     LIMIT %(limit)s
     FOR UPDATE OF s SKIP LOCKED
@@ -19,6 +21,7 @@ WITH lost AS (
                      ELSE 'queued' END,
         rescues = least(s.rescues + 1, %(max_rescues)s),
         finished_at = CASE WHEN lost.unwanted OR s.rescues >= %(max_rescues)s THEN clock_timestamp() END,
+        ready_at = CASE WHEN lost.unwanted OR s.rescues >= %(max_rescues)s THEN s.ready_at ELSE clock_timestamp() END,
         lease_until = NULL,
         cancel_requested = false
     FROM lost

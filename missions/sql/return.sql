@@ -14,6 +14,7 @@ WITH said AS (
 ), returned AS (
     UPDATE missions_sortie s
     SET state = held.state, lease_until = NULL, cancel_requested = false,
+        ready_at = CASE held.state WHEN 'cancelled' THEN s.ready_at ELSE clock_timestamp() END,
         agent_id = CASE held.state WHEN 'cancelled' THEN s.agent_id END,
         started_at = CASE held.state WHEN 'cancelled' THEN s.started_at END,
         finished_at = CASE held.state WHEN 'cancelled' THEN clock_timestamp() END

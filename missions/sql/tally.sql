@@ -3,10 +3,9 @@
 -- event with that id or a smaller one is new.
 WITH fresh AS MATERIALIZED (
     SELECT e.kind, e.subject, e.data,
-           max(e.at) FILTER (
-               WHERE e.kind = 'sortie.ready'
-                  OR e.kind = 'sortie.queued' AND coalesce(e.data ->> 'from', '') NOT IN ('ready', 'running')
-           ) OVER (PARTITION BY e.subject ORDER BY e.id) AS made_ready_at
+           max(e.at) FILTER (WHERE e.kind IN ('sortie.ready', 'sortie.queued')) OVER (
+               PARTITION BY e.subject ORDER BY e.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+           ) AS made_ready_at
     FROM fleet_event e
     WHERE e.id > %(settled)s
       AND NOT pg_visible_in_snapshot(e.xid::text::xid8, %(seen)s::pg_snapshot)
@@ -28,8 +27,8 @@ WITH fresh AS MATERIALIZED (
     UNION ALL
     SELECT 'attempts', type, outcome, greatest(run, 0) FROM sorties WHERE number IS NOT NULL
     UNION ALL
-    -- From ready to taken, for the first to take it since: what followed a rescue has not waited so long. Left out is one
-    -- that waited through an earlier count, failed, and was ready again before this one.
+    -- From queued, or queued again, to taken. Left out is one that waited through an earlier count, and was queued again
+    -- before this one.
     SELECT 'waits', type, '', greatest(extract(epoch FROM started_at - ready_at)::float8, 0)
     FROM sorties s
     WHERE number IS NOT NULL AND ready_at IS NOT NULL

@@ -5,7 +5,7 @@ WITH held AS (
     ORDER BY s.id
     FOR UPDATE OF s
 ), moved AS (
-    UPDATE missions_sortie s SET state = 'ready'
+    UPDATE missions_sortie s SET state = 'ready', ready_at = clock_timestamp()
     FROM held
     WHERE s.id = held.id AND s.state = 'queued'
     RETURNING s.id, s.mission_id

@@ -21,6 +21,7 @@ from missions.alerts import Watch
 from missions.control import Control
 from missions.hints import Hinter
 from missions.models import Alert, Mission, Sortie, TallyMark
+from missions.operations import outside
 from tests.support import console, fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -49,6 +50,7 @@ def age(past_s: float) -> None:
 
 def test_a_queue_that_waits_too_long_raises_once_and_clears_once() -> None:
     watch = Watch()
+    outside.register(agent_type="backend")
     mission = fleet.launch({"a": {}})
     watch.look()
     assert rules() == set()
@@ -172,21 +174,33 @@ def test_restarts_of_a_service_within_the_window_raise() -> None:
 def test_nought_turns_a_rule_off() -> None:
     watch = Watch()
     watch.look()
-    fleet.launch({"a": {}})
+    fleet.launch({"a": {}, "b": {"agent": "testing"}})
+    outside.register(agent_type="backend")
     lose_agents(9)
     Event.objects.bulk_create(Event(kind="service.restarted", data={"service": "web"}) for _ in range(9))
     Sortie.objects.update(ready_at=timezone.now() - timedelta(days=1))
     Event.objects.update(at=timezone.now() - timedelta(days=1))
-    off = ("QUEUE_S", "STALLED_S", "AGENTS_LOST", "RETRY_SHARE", "RESTARTS", "RESPONSE_S", "MEMORY_MB")
+    off = (
+        "QUEUE_S",
+        "UNSERVED_S",
+        "SILENCE_S",
+        "STALLED_S",
+        "AGENTS_LOST",
+        "RETRY_SHARE",
+        "RESTARTS",
+        "RESPONSE_S",
+        "MEMORY_MB",
+    )
     with override_settings(**{f"FLEET_ALERT_{name}": 0 for name in off}):
         watch.look()
     assert rules() == set()
     watch.look()
-    assert rules() == {"queue_old", "mission_stalled", "agents_lost", "service_restarting"}
+    assert rules() == {"queue_old", "unserved", "mission_stalled", "agents_lost", "service_restarting"}
 
 
 def test_the_control_loop_looks_and_status_shows_what_is_raised() -> None:
     fleet.launch({"a": {}})
+    outside.register(agent_type="backend")
     Sortie.objects.update(ready_at=timezone.now() - timedelta(seconds=400))
     Control(hinter=Hinter(app)).beat()
     (shown,) = console.manage("fleet_status", "--json").json["alerts"]

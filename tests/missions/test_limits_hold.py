@@ -24,6 +24,13 @@ from tests.support import fleet
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
+@pytest.fixture(autouse=True)
+def served(transactional_db: None) -> None:
+    """Places are for work that an agent can take."""
+    for agent_type in ("backend", "testing"):
+        outside.register(agent_type=agent_type)
+
+
 def under_way(**of: object) -> int:
     return Sortie.objects.filter(state__in=["queued", "running"], **of).count()
 
@@ -164,7 +171,9 @@ def test_whatever_is_chosen_fits_and_what_is_left_out_would_not(
 ) -> None:
     missions = {name: ids.new() for name in "mn"}
     asked = [
-        (ids.new(), kind, missions[mission], key, room[key] if key else None, room[mission], room[kind])
+        admission.Contender(
+            ids.new(), kind, missions[mission], key, False, room[key] if key else None, room[mission], room[kind]
+        )
         for kind, mission, key in rows
     ]
     chosen = set(admission.choose(asked))

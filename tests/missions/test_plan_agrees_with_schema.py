@@ -30,6 +30,7 @@ WHOLE: dict[str, Any] = {
         "b": {
             "agent": "testing", "needs": ["a"], "run": "x", "concurrency": {"key": "k", "limit": 2}, "if": "always",
             "matrix": {"v": ["1", 2], "include": [{"v": "3"}], "exclude": [{"v": 2}]}, "silence": 5, "allow_failure": True,
+            "alert_silence": "1m",
         },
         "c": {"agent": "backend", "prompt": "hi", "verify": ["true"], "run_at": "2030-01-01T00:00:00Z", "priority": -1},
         "d": {"agent": "testing", "call": "examples.repo_audit:score", "with": {"top": "{{ inputs.top }}"}},

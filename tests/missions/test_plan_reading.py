@@ -126,7 +126,21 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=8,
 )
-KEYS = ["agent", "needs", "run", "call", "prompt", "driver", "with", "matrix", "if", "retry", "timeout", "silence"]
+KEYS = [
+    "agent",
+    "needs",
+    "run",
+    "call",
+    "prompt",
+    "driver",
+    "with",
+    "matrix",
+    "if",
+    "retry",
+    "timeout",
+    "silence",
+    "alert_silence",
+]
 KEYS += ["priority", "concurrency", "verify", "env", "cwd", "outputs", "run_at", "allow_failure"]
 SORTIE = st.dictionaries(st.sampled_from(KEYS), JSON | st.sampled_from(["testing", "a", ["a"], "x"]), max_size=6)
 

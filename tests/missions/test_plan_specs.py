@@ -39,6 +39,7 @@ SPECS = st.builds(
     priority=st.integers(-1000, 1000),
     timeout_s=SECONDS,
     silence_s=SECONDS,
+    alert_silence_s=SECONDS,
     retry=st.builds(plan.Retry, max_attempts=st.integers(1, 100), backoff_s=st.floats(0.1, 60.0), jitter=st.booleans()),
     concurrency=st.none() | st.builds(plan.Concurrency, key=WORDS, limit=st.integers(1, 9)),
     run_at=st.none() | st.datetimes(timezones=st.just(UTC)),

@@ -32,8 +32,8 @@ def test_a_time_of_today_has_none() -> None:
     sortie.state, sortie.waits_for = "waiting", "its next try"
     sortie.wake_at = datetime.now(UTC)
     assert (
-        queries.waits_for(mission, sortie, [], staffed=frozenset)
+        queries.waits_for(mission, sortie, [], queries.Circumstances())
         == f"Waits for its next try at {sortie.wake_at:%H:%M:%S} UTC."
     )
     sortie.wake_at -= timedelta(days=1)
-    assert f"{sortie.wake_at:%Y-%m-%d}" in queries.waits_for(mission, sortie, [], staffed=frozenset)
+    assert f"{sortie.wake_at:%Y-%m-%d}" in queries.waits_for(mission, sortie, [], queries.Circumstances())

@@ -243,7 +243,7 @@ class Command(OperatorCommand):
             showing.log_as_json(log=log, follow=options["follow"], one_a_line=options["jsonl"], write=self._write)
             return 0
         if not sortie.attempt:
-            why = queries.item(sortie)["waits_for"]
+            why = queries.item(sortie, visible=Mission.objects.all())["waits_for"]
             self.say(f"{sortie.key} has printed nothing: it has not started. {why}".rstrip())
         showing.log_as_text(log=log, follow=options["follow"])
         if sortie.attempt and log.silent:

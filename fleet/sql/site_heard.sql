@@ -1,0 +1,7 @@
+-- A process of the site says that it answers. After a gap a new time of being up begins.
+INSERT INTO fleet_uptime (id, up_since, heard_at)
+VALUES (1, clock_timestamp(), clock_timestamp())
+ON CONFLICT (id) DO UPDATE
+    SET up_since = CASE WHEN fleet_uptime.heard_at < clock_timestamp() - make_interval(secs => %(gap)s)
+                        THEN clock_timestamp() ELSE fleet_uptime.up_since END,
+        heard_at = clock_timestamp()

@@ -1,0 +1,54 @@
+"""The processes of the site say that they answer; one that is halted does not."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fleet.web import uptime
+from fleet.web.models import Uptime
+from tests.support import fleet
+from tests.support.supervised import CHECKOUT
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def test_the_site_notes_that_it_is_up_until_all_its_processes_are_halted(
+    subprocess_environment: dict[str, str], tmp_path: Path
+) -> None:
+    assert uptime.has_been_up(for_s=3_600), "without any site nobody comes through one"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (tmp_path / "log").open("wb") as log:
+        site = subprocess.Popen(
+            [sys.executable, "-m", "fleet.web", f"--port={port}"],
+            cwd=CHECKOUT,
+            stdout=log,
+            stderr=log,
+            env={**subprocess_environment, "FLEET_PROCESS": "web", "FLEET_WEB_WORKERS": "2"},
+        )
+    try:
+        fleet.until(Uptime.objects.exists)
+        since = Uptime.objects.get().up_since
+        workers = psutil.Process(site.pid).children()
+        workers[0].suspend()
+        fleet.until(lambda: uptime.has_been_up(for_s=2 * uptime.BEAT_S))
+        assert Uptime.objects.get().up_since == since, "the other one answers"
+        workers[1].suspend()
+        fleet.until(lambda: not uptime.has_been_up(for_s=0))
+        for worker in workers:
+            worker.resume()
+        fleet.until(lambda: uptime.has_been_up(for_s=0))
+        assert Uptime.objects.get().up_since > since
+    finally:
+        for worker in psutil.Process(site.pid).children():
+            worker.resume()
+        site.send_signal(signal.SIGTERM)
+        site.wait(60)
