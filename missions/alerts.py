@@ -22,6 +22,7 @@ from django.db.models import Min
 from django.db.models.functions import Extract, Now
 
 from fleet import ids, metrics, statements
+from fleet.audit import protection, sealing
 from missions import scaling, tallies
 from missions.models import Alert, Sortie, TallyMark
 
@@ -30,7 +31,7 @@ log = logging.getLogger("fleet.alerts")
 LOOK_S = 10.0
 RULES = (
     "queue_old", "agents_lost", "agents_failing", "retries_high", "mission_stalled",
-    "service_slow", "service_large", "service_restarting", "service_failed",
+    "service_slow", "service_large", "service_restarting", "service_failed", "audit_unsealed", "audit_unprotected",
 )  # fmt: skip
 FEWEST_ATTEMPTS = 20  # of which a share of retries says something
 NOTED_S = 30.0  # between two notes of the totals that windows are measured by
@@ -67,7 +68,7 @@ class Watch:
             mark = tallies.hold()
             if mark is None:
                 return
-            found = [*_queues(), *_failing(), *_windows(mark), *_stalled(), *services]
+            found = [*_queues(), *_failing(), *_windows(mark), *_stalled(), *_trail(), *services]
             cursor.execute(
                 statements.read("missions", "alert_raise"), {"found": json.dumps([_as_row(one) for one in found])}
             )
@@ -206,6 +207,17 @@ def _stalled() -> Iterator[Finding]:
             message=f"Nothing of {name[:100]!r} has moved for {quiet_s / 60:.0f} min ({states or 'nothing left'}). "
             f"`fleet_mission show {ref}` says what it waits for.",
             about=mission,
+        )
+
+
+def _trail() -> Iterator[Finding]:
+    if settings.FLEET_ALERT_UNSEALED_S and (held := sealing.blocker(longer_than_s=settings.FLEET_ALERT_UNSEALED_S)):
+        yield Finding(rule="audit_unsealed", subject="audit trail", message=str(held))
+    if (gaps := protection.gaps()) and protection.expected():
+        yield Finding(
+            rule="audit_unprotected",
+            subject="audit trail",
+            message=f"The application can change the audit trail: {gaps[0]}. {protection.remedy()}",
         )
 
 
