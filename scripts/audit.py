@@ -1,3 +1,4 @@
+# ruff: noqa: T201  (a program for the terminal)
 """Known advisories of the pinned requirements: `audit.py refresh` asks for them, `audit.py check` compares offline.
 
 requirements/advisories.json is the snapshot: its date, the pins that it covers, and the advisories of exactly these pins. It is
@@ -27,7 +28,9 @@ def pins(root: Path) -> dict[str, set[str]]:
     """The pinned versions of each package. A universal lock can pin two, for different Pythons."""
     found: dict[str, set[str]] = {}
     for name in PINNED:
-        for package, version in re.findall(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\\]+)", (root / name).read_text(), re.M):
+        for package, version in re.findall(
+            r"^([a-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\\]+)", (root / name).read_text(), re.M
+        ):
             found.setdefault(package, set()).add(version)
     return found
 
@@ -80,7 +83,9 @@ def check(root: Path) -> int:
     """1 where a pin has a known advisory that is not ignored."""
     path = root / SNAPSHOT
     if not path.exists():
-        print("Dependencies are not audited: there is no snapshot of advisories. `make audit` makes one, with a network.")
+        print(
+            "Dependencies are not audited: there is no snapshot of advisories. `make audit` makes one, with a network."
+        )
         return 0
     kept = json.loads(path.read_text())
     pinned = {f"{name}=={version}" for name, versions in pins(root).items() for version in versions}
