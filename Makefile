@@ -9,7 +9,7 @@ override REPO := $(value REPO)
 export PYTHON REPO
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run up down test coverage drills check bench clean lock format
+.PHONY: help install dev run up down test coverage drills check audit sbom bench clean lock format
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -51,7 +51,16 @@ check: dev  ## style, types, security, imports, migrations, pins
 	DATABASE_URL= REDIS_URL= $(PY) -W ignore manage.py makemigrations --check --dry-run
 	$(PY) manage.py check
 	$(PY) -m pip check
+	@$(PY) scripts/audit.py check
 	@! git grep -nIE 'https?://[a-z.]*(pypi|pythonhosted|npmjs|debian)\.' -- . || { echo "a registry's host stands in a file"; exit 1; }
+
+audit: dev  ## ask for known advisories of the pinned requirements, and keep them for make check; needs a network
+	@$(PY) scripts/audit.py refresh
+
+sbom: dev  ## a bill of materials (CycloneDX) of what a fleet runs on: build/sbom.json; needs a network
+	@mkdir -p build
+	@.venv/bin/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --of JSON -o build/sbom.json requirements.txt
+	@echo "build/sbom.json"
 
 format: dev  ## mend style where that can be done by a program
 	$(PY) -m ruff check --fix-only . ; $(PY) -m ruff format .

@@ -74,7 +74,7 @@ class Api:
         return self.sites[-1].port
 
     def _connect(self) -> None:
-        url = self._services.environment()["DATABASE_URL"]
+        url = self._services.environment()["DATABASE_OWNER_URL"]
         self.database = psycopg.connect(url, autocommit=True, application_name="fleet bench")
 
     def start(self) -> None:
@@ -103,7 +103,7 @@ class Api:
     def serve_copy(self) -> None:
         """The site before a copy of what is in the database by now."""
         self.database.close()  # a database that is in use is not copied
-        elsewhere = self._services.environment(database="postgres")["DATABASE_URL"]
+        elsewhere = self._services.environment(database="postgres")["DATABASE_OWNER_URL"]
         with psycopg.connect(elsewhere, autocommit=True) as postgres:
             postgres.execute("CREATE DATABASE few TEMPLATE fleet")
         self._connect()

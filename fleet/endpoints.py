@@ -6,7 +6,7 @@ would be two fleets in one, so half a configuration is refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -16,6 +16,10 @@ from fleet.credentials import Credentials
 from fleet.env import Environment
 from fleet.home import Home
 from fleet.services import ports
+
+ADMINISTRATOR = "postgres"  # the embedded cluster's superuser
+OWNER = "fleet_owner"  # of the embedded database; nobody can sign in as this role
+SCRAM = {"require_auth": "scram-sha-256"}  # whoever listens on the port instead of Postgres is not told the password
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +38,8 @@ class Postgres:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
     provider: Literal["external", "embedded"]
-    postgres: Postgres
+    postgres: Postgres  # as the application, which every process of the fleet is
+    owner: Postgres | None  # as the role that owns the database and migrates; None where that is the application's too
     redis_url: str
 
     def __repr__(self) -> str:
@@ -45,7 +50,13 @@ def resolve(environment: Environment, home: Home, credentials: Credentials) -> E
     """Decide by the environment; ImproperlyConfigured where it says only half, or leaves a password out."""
     database, redis = environment.text("DATABASE_URL"), environment.text("REDIS_URL")
     if database and redis:
-        return Endpoints(provider="external", postgres=_postgres(database), redis_url=_redis(redis))
+        owner = environment.text("DATABASE_OWNER_URL")
+        return Endpoints(
+            provider="external",
+            postgres=_postgres("DATABASE_URL", database),
+            owner=_postgres("DATABASE_OWNER_URL", owner) if owner else None,
+            redis_url=_redis(redis),
+        )
     if database or redis:
         there, missing = ("DATABASE_URL", "REDIS_URL") if database else ("REDIS_URL", "DATABASE_URL")
         raise ImproperlyConfigured(
@@ -54,15 +65,22 @@ def resolve(environment: Environment, home: Home, credentials: Credentials) -> E
         )
     chosen = ports.recorded(home)  # empty before the first start
     index = environment.integer("FLEET_REDIS_INDEX", 0)
+    postgres = Postgres(
+        host="127.0.0.1",
+        port=chosen.get("postgres", 0),
+        user="fleet",
+        password=credentials.postgres_password,
+        name="fleet",
+        options=SCRAM,
+    )
     return Endpoints(
         provider="embedded",
-        postgres=Postgres(
-            host="127.0.0.1",
-            port=chosen.get("postgres", 0),
-            user="fleet",
-            password=credentials.postgres_password,
-            name="fleet",
-            options={},
+        postgres=postgres,
+        owner=replace(
+            postgres,
+            user=ADMINISTRATOR,
+            password=credentials.postgres_admin_password,
+            options={**SCRAM, "options": f"-c role={OWNER}"},
         ),
         redis_url=f"redis://:{quote(credentials.redis_password)}@127.0.0.1:{chosen.get('valkey', 0)}/{index}",
     )
@@ -80,14 +98,14 @@ def site(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _postgres(url: str) -> Postgres:
-    parts, port = _parts("DATABASE_URL", url)
+def _postgres(setting: str, url: str) -> Postgres:
+    parts, port = _parts(setting, url)
     if parts.scheme not in {"postgres", "postgresql"}:
-        raise ImproperlyConfigured("DATABASE_URL must begin with postgresql://.")
+        raise ImproperlyConfigured(f"{setting} must begin with postgresql://.")
     if not parts.path.strip("/"):
-        raise ImproperlyConfigured("DATABASE_URL names no database: postgresql://user:password@host:5432/NAME.")
+        raise ImproperlyConfigured(f"{setting} names no database: postgresql://user:password@host:5432/NAME.")
     if not parts.username:
-        raise ImproperlyConfigured("DATABASE_URL names no user: postgresql://USER:password@host:5432/name.")
+        raise ImproperlyConfigured(f"{setting} names no user: postgresql://USER:password@host:5432/name.")
     query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
     return Postgres(
         host=unquote(parts.hostname or "127.0.0.1"),

@@ -28,6 +28,7 @@ FLEET_ALERT_QUEUE_S = env.number("FLEET_ALERT_QUEUE_S", 300)  # that a queued so
 FLEET_ALERT_UNSERVED_S = env.number("FLEET_ALERT_UNSERVED_S", 30)  # that work waits for a type without agents
 FLEET_ALERT_SILENCE_S = env.number("FLEET_ALERT_SILENCE_S", 900)  # that an attempt has printed nothing
 FLEET_ALERT_STALLED_S = env.number("FLEET_ALERT_STALLED_S", 900)  # that nothing of a running mission has moved
+FLEET_ALERT_UNSEALED_S = env.number("FLEET_ALERT_UNSEALED_S", 60)  # that audit entries wait for an open transaction
 FLEET_ALERT_AGENTS_LOST = env.integer("FLEET_ALERT_AGENTS_LOST", 3)  # in the window
 FLEET_ALERT_RETRY_SHARE = env.number("FLEET_ALERT_RETRY_SHARE", 0.3)  # of the attempts that ended in the window
 FLEET_ALERT_WINDOW_S = env.number("FLEET_ALERT_WINDOW_S", 600, least=1)
@@ -72,6 +73,7 @@ FLEET_SCRIPTED_DRIVER = env.boolean("FLEET_SCRIPTED_DRIVER", False)  # the tests
 FLEET_ACCESS_MINUTES = env.number("FLEET_ACCESS_MINUTES", 5, least=0.1)  # the life of an access token
 FLEET_REFRESH_DAYS = env.number("FLEET_REFRESH_DAYS", 7, least=0.01)  # and of the refresh token beside it
 FLEET_JWT_KEY = env.text("FLEET_JWT_KEY")  # signs them; the web process makes one of its own where empty
+FLEET_AUDIT_ANCHOR = env.text("FLEET_AUDIT_ANCHOR")  # a file that the control loop appends the audit chain's heads to
 FLEET_RETAIN_DAYS = env.integer("FLEET_RETAIN_DAYS", 30)
 FLEET_RETAIN_MISSIONS = env.integer("FLEET_RETAIN_MISSIONS", 10_000)
 

@@ -24,6 +24,7 @@ from django.db.models.functions import Extract, Now
 from agents import queries as agents
 from agents.models import AgentType
 from fleet import ids, metrics, statements
+from fleet.audit import protection, sealing
 from missions import scaling, tallies
 from missions.models import Alert, Sortie, TallyMark
 from missions.scribe import HEARD_S
@@ -33,7 +34,7 @@ log = logging.getLogger("fleet.alerts")
 LOOK_S = 10.0
 RULES = (
     "queue_old", "unserved", "agents_lost", "agents_failing", "retries_high", "mission_stalled", "silent",
-    "service_slow", "service_large", "service_restarting", "service_failed",
+    "service_slow", "service_large", "service_restarting", "service_failed", "audit_unsealed", "audit_unprotected",
 )  # fmt: skip
 SPAWN = "manage.py fleet_agents spawn"
 FEWEST_ATTEMPTS = 20  # of which a share of retries says something
@@ -80,6 +81,7 @@ class Watch:
                 *_windows(mark),
                 *_stalled(),
                 *_silent(),
+                *_trail(),
                 *services,
             ]
             cursor.execute(
@@ -265,6 +267,17 @@ def _silent() -> Iterator[Finding]:
 
 def _for(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def _trail() -> Iterator[Finding]:
+    if settings.FLEET_ALERT_UNSEALED_S and (held := sealing.blocker(longer_than_s=settings.FLEET_ALERT_UNSEALED_S)):
+        yield Finding(rule="audit_unsealed", subject="audit trail", message=str(held))
+    if (gaps := protection.gaps()) and protection.expected():
+        yield Finding(
+            rule="audit_unprotected",
+            subject="audit trail",
+            message=f"The application can change the audit trail: {gaps[0]}. {protection.remedy()}",
+        )
 
 
 def _as_row(finding: Finding) -> dict[str, str | None]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import Error, connection
 
-from fleet.audit import sealing
+from fleet.audit import anchor, sealing
 from fleet.events import services
 from missions import admission, alerts, dispatch, scaling
 from missions.hints import Hinter
@@ -31,6 +31,7 @@ class Control:
         self._recounted = self._scaled = time.monotonic()
         self._alerts = alerts.Watch()
         self._limits = admission.Limits()
+        self._anchor = anchor.Anchor()
         self._away = False  # whether Postgres did not answer, in this beat
 
     def beat(self) -> None:
@@ -55,6 +56,7 @@ class Control:
             self._do(scaling.scale)
         self._do(services.record)
         self._do(sealing.seal)
+        self._do(self._anchor.keep)
         self._do(self._alerts.look_when_due)
         if (queued := self._do(dispatch.hint)) is not None:
             self.hinter.ring(*queued)

@@ -371,7 +371,9 @@ def _commanded(brief: Brief, run: str | tuple[str, ...] | None, scope: templates
 def allowed(names: frozenset[str]) -> frozenset[str]:
     """Without the fleet's own variables, which hold credentials: no agent type may let those through."""
     return frozenset(
-        name for name in names if not name.startswith("FLEET_") and name not in {"DATABASE_URL", "REDIS_URL"}
+        name
+        for name in names
+        if not name.startswith("FLEET_") and name not in {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL"}
     )
 
 

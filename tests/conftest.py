@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 
@@ -28,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.update(shared.environment(redis_index=1 + int(name.removeprefix("gw")) % 63) | own)
         measuring.keep()
     else:
-        for name in ("DATABASE_URL", "REDIS_URL", "FLEET_REDIS_INDEX"):
+        for name in ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "FLEET_REDIS_INDEX"):
             os.environ.pop(name, None)  # the tests never touch services that they did not start
         shared = cluster.temporary(durable=False)
         config.stash[SHARED] = shared
@@ -77,10 +76,10 @@ def subprocess_environment(transactional_db: None) -> dict[str, str]:
 
     where = settings.FLEET_ENDPOINTS
     name = connection.settings_dict["NAME"]
-    address = f"{where.postgres.host}:{where.postgres.port}"
     return {
         **os.environ,
-        "DATABASE_URL": f"postgresql://{where.postgres.user}:{quote(where.postgres.password)}@{address}/{name}",
+        "DATABASE_URL": cluster.url(where.postgres, database=name),
+        "DATABASE_OWNER_URL": cluster.url(where.owner, database=name),
         "REDIS_URL": where.redis_url,
     }
 

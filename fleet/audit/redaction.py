@@ -124,4 +124,5 @@ def _own() -> tuple[str, ...]:
     held = settings.FLEET_CREDENTIALS
     known = {getattr(held, field.name) for field in fields(held)}
     known |= {settings.SECRET_KEY, settings.FLEET_JWT_KEY, settings.FLEET_ENDPOINTS.postgres.password}
+    known |= {owner.password} if (owner := settings.FLEET_ENDPOINTS.owner) else set()
     return tuple(sorted((one for one in known if len(one) >= 8), key=len, reverse=True))

@@ -7,6 +7,7 @@ what its old cluster had not sealed comes first.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.expressions import RawSQL
 
+from fleet import statements
 from fleet.audit import chain
 from fleet.audit.chain import Position
 from fleet.audit.models import Entry, Seal
@@ -34,6 +36,43 @@ def seal(*, batch: int = BATCH) -> int:
     return sealed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocker:
+    """What holds up the sealing. All but `waited_s` is None where this role may not see whose transaction it is."""
+
+    waited_s: float  # of the oldest entry that cannot be sealed
+    pid: int | None
+    application: str | None
+    role: str | None
+    database: str | None
+    open_s: float | None
+
+    def __str__(self) -> str:
+        stopped = f"Entries of the audit trail have waited {self.waited_s:.0f} s to be sealed"
+        if self.pid is None:
+            return (
+                f"{stopped}: a transaction that the fleet may not see is open. Let an administrator look into "
+                "pg_stat_activity and pg_prepared_xacts for the oldest, and end it."
+            )
+        return (
+            f"{stopped}: process {self.pid} ({self.application or 'unnamed'}, role {self.role}, database {self.database}) "
+            f"has kept a transaction open for {self.open_s or 0:.0f} s. End it there, or by "
+            f"SELECT pg_terminate_backend({self.pid})."
+        )
+
+
+def blocker(*, longer_than_s: float) -> Blocker | None:
+    """The oldest open transaction, where entries have waited for it for so long. It may be of another database: transactions
+    are counted by the cluster."""
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("fleet", "audit_blocker"), {"seconds": longer_than_s})
+        found = cursor.fetchone()
+    if found is None:
+        return None
+    waited_s, pid, application, role, database, open_s = found
+    return Blocker(waited_s=waited_s, pid=pid, application=application, role=role, database=database, open_s=open_s)
+
+
 def here() -> tuple[int, datetime]:
     """This cluster's system identifier, and the time by the database's clock."""
     with connection.cursor() as cursor:
@@ -51,7 +90,7 @@ def _link(batch: int) -> int:
         current, now = here()
         for cluster in [*_left(head, current), current]:
             settled = Q() if cluster != current else Q(xid__lt=SETTLED)
-            entries = Entry.objects.filter(settled, chain.after(_reached(head, cluster)), cluster=cluster)
+            entries = Entry.objects.filter(settled, chain.after(_reached(cluster, current)), cluster=cluster)
             if rows := list(chain.rows(entries)[:batch]):
                 _append(head, cluster, now, rows)
                 return len(rows)
@@ -67,10 +106,12 @@ def _left(head: Seal | None, current: int) -> list[int]:
     return [] if head.cluster == current else [head.cluster]
 
 
-def _reached(head: Seal | None, cluster: int) -> Position:
-    last = head
-    if head is not None and head.cluster != cluster:
-        last = Seal.objects.filter(cluster=cluster).order_by("-number").first()
+def _reached(cluster: int, current: int) -> Position:
+    """Where the last seal of this cluster ends that can be believed: one that claims a transaction of the future is forged."""
+    seals = Seal.objects.filter(cluster=cluster)
+    if cluster == current:
+        seals = seals.filter(last_xid__lt=NEXT)
+    last = seals.order_by("-number").first()
     return Position() if last is None else Position(last.last_xid, last.last_id)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
-from django.db.models import Q
+from django.db.models import BooleanField, Case, Q, When
 from django.db.models.functions import Now
 
 from fleet.audit import chain, sealing
@@ -18,7 +18,7 @@ UNSEALED_S = 60.0  # the control loop seals within a second; what waits for long
 PAGE = 2_000
 SHOWN = 20  # that are named one by one
 Kind = Literal["entry", "seal"]
-What = Literal["removed", "changed", "reordered", "inserted", "unsealed"]
+What = Literal["removed", "changed", "reordered", "inserted", "unsealed", "forged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,22 +41,26 @@ class Report:
     faults: list[Fault] = field(default_factory=list)
 
 
-def verify(*, unsealed_s: float = UNSEALED_S, head: tuple[int, str] | None = None) -> Report:
-    """Look at everything. `head` is the number and digest of a seal as it was told earlier."""
-    walk = _Walk()
-    for seal in Seal.objects.order_by("number").iterator(chunk_size=100):
-        walk.pass_by(seal, head)
-    if head is not None and head[0] > walk.report.number:
-        walk.find(
-            "seal", head[0], "removed", f"Seal {head[0]} was told earlier, and the chain ends at {walk.report.number}."
-        )
+def verify(*, unsealed_s: float = UNSEALED_S, heads: Iterable[tuple[int, str]] = ()) -> Report:
+    """Look at everything. `heads` are numbers and digests of seals that were kept elsewhere earlier."""
+    walk = _Walk(heads)
+    forged = Case(
+        When(cluster=sealing.here()[0], last_xid__gte=sealing.NEXT, then=True),
+        default=False,
+        output_field=BooleanField(),
+    )
+    for seal in Seal.objects.annotate(forged=forged).order_by("number").iterator(chunk_size=100):
+        walk.pass_by(seal, forged=seal.forged)
     walk.end(unsealed_s)
     return walk.report
 
 
 class _Walk:
-    def __init__(self) -> None:
+    def __init__(self, heads: Iterable[tuple[int, str]]) -> None:
         self.report = Report()
+        self._heads: dict[int, set[str]] = {}
+        for number, digest in heads:
+            self._heads.setdefault(number, set()).add(digest)
         self._reached: dict[int, Position] = {}  # by cluster: where the last seal that can be believed ends
         self._ends: dict[int, Position] = {}  # and where the last one does
         self._entries: dict[int, _Entries] = {}
@@ -67,7 +71,7 @@ class _Walk:
     def find(self, of: Kind, number: int, what: What, said: str) -> None:
         self.report.faults.append(Fault(of=of, number=number, what=what, said=said))
 
-    def pass_by(self, seal: Seal, head: tuple[int, str] | None) -> None:
+    def pass_by(self, seal: Seal, *, forged: bool) -> None:
         report, number = self.report, seal.number
         follows = self._follows(seal)
         true = chain.digest(seal) == seal.digest and len(seal.leaves) == 40 * seal.count
@@ -76,9 +80,15 @@ class _Walk:
         elif not follows:
             before = f"seal {report.number} as it is now" if report.number else "the start"
             self.find("seal", number, "changed", f"Seal {number} does not follow {before}: one of the two was changed.")
-        if head is not None and head[0] == number and head[1] != seal.digest:
+        if self._heads.get(number, {seal.digest}) != {seal.digest}:
             self.find("seal", number, "changed", f"Seal {number} is not the one that was told earlier.")
         report.seals, report.number, report.digest = report.seals + 1, number, seal.digest
+        if forged:
+            self.find(
+                "seal", number, "forged",
+                f"Seal {number} is forged: it claims transaction {seal.last_xid}, which this cluster has not reached.",
+            )  # fmt: skip
+            return
         self._ends[seal.cluster] = Position(seal.last_xid, seal.last_id)
         if true:
             self._compare(seal)
@@ -112,7 +122,11 @@ class _Walk:
         self._reached[seal.cluster] = last
 
     def end(self, unsealed_s: float) -> None:
-        """Look at what no seal reaches."""
+        """Look at what no seal reaches, and at seals that were told earlier and do not come."""
+        for number in sorted(self._heads):
+            if number > self.report.number:
+                ends = f"the chain ends at {self.report.number}"
+                self.find("seal", number, "removed", f"Seal {number} was told earlier, and {ends}.")
         behind = ~Q(cluster__in=list(self._ends))
         for cluster, position in self._ends.items():
             behind |= Q(chain.after(position), cluster=cluster)

@@ -123,8 +123,9 @@ def _create_cluster(data: Path, programs: Path, whom: Identity, credentials: Cre
     )
     roles = (
         f"ALTER ROLE postgres PASSWORD '{credentials.postgres_admin_password}'\n"
-        f"CREATE ROLE fleet LOGIN CREATEDB PASSWORD '{credentials.postgres_password}'\n"
-        "CREATE DATABASE fleet OWNER fleet\n"
+        f"CREATE ROLE {endpoints.OWNER} NOLOGIN\n"
+        f"CREATE ROLE fleet LOGIN PASSWORD '{credentials.postgres_password}'\n"
+        f"CREATE DATABASE fleet OWNER {endpoints.OWNER}\n"
     )
     _run([programs / "postgres", "--single", "-D", here, "postgres"], draft, whom, roles)
     (draft / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")

@@ -36,9 +36,12 @@ def table(
         shared = {"DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_HOME": str(home.root), "PYTHONUNBUFFERED": "1"}
         return Command(argv=(sys.executable, *arguments), cwd=base, env={**shared, **(env or {})}, entrusted=entrusted)
 
-    def manage(command: str) -> Command:
+    def manage(command: str, *, entrusted: frozenset[str] = frozenset()) -> Command:
         beats.forget(home, command)
-        return python("manage.py", command)
+        return python("manage.py", command, entrusted=entrusted)
+
+    def prepare() -> Command:
+        return manage("fleet_prepare", entrusted=frozenset({"DATABASE_OWNER_URL"}))
 
     def web() -> Command:
         command = ("-m", "fleet.web", "--port", choose("web", web_port))
@@ -47,7 +50,7 @@ def table(
     stores = ("postgres", "valkey")  # both, so that nothing is changed where one of them refuses us
     prepared = ("prepare", "valkey")
     return (
-        Service(name="prepare", command=lambda: manage("fleet_prepare"), probe=None, needs=stores, once=True),
+        Service(name="prepare", command=prepare, probe=None, needs=stores, once=True),
         Service(
             name="control",
             command=lambda: manage("fleet_control"),

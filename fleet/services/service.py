@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-WITHHELD = frozenset({"FLEET_JWT_KEY"})  # of the supervisor's environment: handed on only to whom they are entrusted
+WITHHELD = frozenset({"FLEET_JWT_KEY", "DATABASE_OWNER_URL"})  # of its environment: only for those entrusted
 Identity = Literal["same", "namespace", "nobody"]  # see launch.py
 
 

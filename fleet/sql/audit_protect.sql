@@ -8,13 +8,8 @@ END $$;
 ALTER SCHEMA fleet_audit OWNER TO fleet_audit;
 ALTER TABLE fleet_audit.entry OWNER TO fleet_audit;
 ALTER TABLE fleet_audit.seal OWNER TO fleet_audit;
-ALTER FUNCTION fleet_audit.refuse() OWNER TO fleet_audit;
-ALTER FUNCTION fleet_audit.caught() OWNER TO fleet_audit;
-REVOKE ALL ON SCHEMA fleet_audit FROM {role}, PUBLIC;
-REVOKE ALL ON ALL TABLES IN SCHEMA fleet_audit FROM {role}, PUBLIC;
-GRANT USAGE ON SCHEMA fleet_audit TO {role};
-GRANT SELECT ON fleet_audit.entry, fleet_audit.seal TO {role};
-GRANT INSERT ON fleet_audit.seal TO {role};
--- Not id, time, transaction and cluster, which are the database's to say.
-GRANT INSERT (kind, outcome, actor, user_id, address, request, subject, before, after, data)
-    ON fleet_audit.entry TO {role};
+DO $$ DECLARE its_function regprocedure; BEGIN
+    FOR its_function IN SELECT oid FROM pg_proc WHERE pronamespace = 'fleet_audit'::regnamespace LOOP
+        EXECUTE format('ALTER FUNCTION %s OWNER TO fleet_audit', its_function);
+    END LOOP;
+END $$;

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from fleet import statements
 from fleet.access.models import Role
 from fleet.events.models import Event
+from fleet.postgres import roles
 from missions.models import Mission
 from tests.support import api
 
@@ -54,11 +55,13 @@ def test_a_part_of_a_missions_name_is_looked_up() -> None:
 def test_the_index_of_names_is_made_where_postgres_has_what_it_needs_and_else_done_without(
     preparation: str, there: bool
 ) -> None:
-    with connection.cursor() as cursor:
+    with roles.as_owner(), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("DROP EXTENSION pg_trgm CASCADE")
         cursor.execute(preparation)
         cursor.execute(statements.read("missions", "named"))
-    assert ("mission_named" in plan_of(Mission.objects.filter(name__icontains="invoices").order_by())) == there
+        found = "mission_named" in plan_of(Mission.objects.filter(name__icontains="invoices").order_by())
+        transaction.set_rollback(True)
+    assert found == there
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_its_endpoints_open_both_servers(provider: Provider) -> None:
     where = provider.endpoints()
     at = where.postgres
     with psycopg.connect(host=at.host, port=at.port, user=at.user, password=at.password, dbname=at.name) as session:
-        session.execute("CREATE TABLE written (); DROP TABLE written")
+        session.execute("SELECT count(*) FROM pg_class")
     with redis.Redis.from_url(where.redis_url) as client:
         assert client.ping()
 

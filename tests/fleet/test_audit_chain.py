@@ -227,17 +227,17 @@ def test_a_seal_that_was_made_anew_over_changed_entries_does_not_fit_in(links: l
 def test_a_seal_that_was_told_earlier_must_still_be_there(links: list[tuple[Seal, list[int]]]) -> None:
     seal, ids = links[-1]
     head = (seal.number, seal.digest)
-    assert faults(head=head) == []
+    assert faults(heads=[head]) == []
     with tampering():  # the end cut off, which nothing in the chain can show
         run("DELETE FROM fleet_audit.seal WHERE number = %s", seal.number)
         run("DELETE FROM fleet_audit.entry WHERE id = ANY(%s)", ids)
         assert faults() == []
-        assert [(fault.number, fault.what) for fault in faults(head=head)] == [(seal.number, "removed")]
+        assert [(fault.number, fault.what) for fault in faults(heads=[head])] == [(seal.number, "removed")]
         written(1)
         with connection.cursor() as cursor:
             cursor.execute("SELECT max(number) FROM fleet_audit.seal")
             assert cursor.fetchone() == (seal.number - 1,)
-    assert [fault.what for fault in faults(head=(seal.number, "0" * 64))] == ["changed"]
+    assert [fault.what for fault in faults(heads=[(seal.number, "0" * 64)])] == ["changed"]
 
 
 def test_a_database_that_was_restored_in_another_cluster_goes_on_with_its_chain(

@@ -20,7 +20,11 @@ RECORD = (
 
 
 def manage(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
-    settled = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+    settled = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL"}
+    }
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT, env={**settled, "FLEET_HOME": str(cluster.home.root)}, capture_output=True, text=True, timeout=100,
@@ -81,10 +85,10 @@ def test_after_the_fleet_was_prepared_its_own_role_can_add_to_the_trail_and_do_n
 
 
 @pytest.mark.xdist_group("services")
-def test_an_administrator_protects_the_trail_of_a_postgres_of_somebody_elses(private_services: Cluster) -> None:
+def test_a_postgres_of_somebody_elses_is_given_an_owner_and_the_trail_handed_over(private_services: Cluster) -> None:
     """With nothing but what the command prints."""
-    urls = private_services.environment()
-    environment = {**os.environ, **urls}
+    urls = {name: url for name, url in private_services.environment().items() if name != "DATABASE_OWNER_URL"}
+    environment = {**{name: value for name, value in os.environ.items() if name != "DATABASE_OWNER_URL"}, **urls}
 
     def run(*arguments: str) -> str:
         return subprocess.run(
@@ -92,10 +96,23 @@ def test_an_administrator_protects_the_trail_of_a_postgres_of_somebody_elses(pri
             cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100,
         ).stdout  # fmt: skip
 
+    with session(private_services, as_superuser=True) as boss:
+        boss.execute("ALTER DATABASE fleet OWNER TO fleet")
     run("fleet_prepare")
-    assert "FAULT audit trail" in run("fleet_doctor")
+    assert "FAULT audit trail   protected by its chain only" in run("fleet_doctor")
+    assert '"protected": false' in run("fleet_audit", "verify", "--json")
+    with session(private_services, as_superuser=True) as boss:
+        boss.execute("CREATE ROLE keeper LOGIN PASSWORD 'x'; ALTER DATABASE fleet OWNER TO keeper")
+        boss.execute("REASSIGN OWNED BY fleet TO keeper")
+    at = private_services.endpoints().postgres
+    environment["DATABASE_OWNER_URL"] = f"postgresql://keeper:x@{at.host}:{at.port}/{at.name}"
+    run("migrate")
+    assert "ok    audit trail" in run("fleet_doctor")
     with session(private_services, as_superuser=True) as boss:
         boss.execute(run("fleet_audit", "protect"))
+    run("migrate", "fleet", "0006")
+    assert "FAULT migrations" in run("fleet_doctor")
+    run("fleet_prepare")  # the owner may migrate what was handed over
     assert "ok    audit trail" in run("fleet_doctor")
     with session(private_services) as fleet, pytest.raises(psycopg.errors.InsufficientPrivilege):
         fleet.execute("DELETE FROM fleet_audit.entry")

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from fleet.audit.models import Entry
+from fleet.postgres import roles
 from missions import rows
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -73,7 +74,11 @@ def test_every_main_table_is_guarded(person: psycopg.Connection[tuple[object, ..
 
 
 def test_a_table_that_a_person_empties_is_told(person: psycopg.Connection[tuple[object, ...]]) -> None:
-    person.execute("TRUNCATE fleet_key")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        person.execute("TRUNCATE fleet_key")
+    with roles.as_owner(), connection.cursor() as cursor:
+        cursor.execute("SET application_name = 'pgAdmin'")
+        cursor.execute("TRUNCATE fleet_key")
     assert caught() == [("database.truncate", "fleet_key", None)]
 
 

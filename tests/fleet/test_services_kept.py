@@ -58,8 +58,9 @@ def lives(pid: int) -> bool:
 
 def write(home: Checkout) -> None:
     database, _ = home.urls()
-    with psycopg.connect(database) as session:
-        session.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS answer")
+    known = home.credentials()
+    with psycopg.connect(database, user="postgres", password=known["postgres_admin_password"]) as session:
+        session.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS answer; GRANT SELECT ON kept TO fleet")
 
 
 def kept(home: Checkout) -> bool:

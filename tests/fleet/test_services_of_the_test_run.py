@@ -27,7 +27,7 @@ def test_each_worker_has_a_redis_index_of_its_own() -> None:
 
 
 def test_a_private_postgres_keeps_its_rows_through_kill_and_restart(private_services: Cluster) -> None:
-    url = private_services.environment()["DATABASE_URL"]
+    url = private_services.environment()["DATABASE_OWNER_URL"]
     with psycopg.connect(url) as session:
         session.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     private_services.kill("postgres")

@@ -19,6 +19,7 @@ from agents import operations as agents
 from agents.models import Agent, Node
 from fleet import ids
 from fleet.home import Home
+from fleet.postgres import roles
 from fleet.services import children, lock
 from missions.models import Mission
 from tests.support import fleet, web
@@ -170,7 +171,7 @@ def test_bounds_that_cannot_be_are_wrong_usage(given: list[str]) -> None:
 
 @services
 def test_a_database_of_another_version_is_told_as_such() -> None:
-    with connection.cursor() as cursor:
+    with roles.as_owner(), connection.cursor() as cursor:
         cursor.execute("ALTER TABLE missions_mission RENAME TO missions_later")
         try:
             done = manage("fleet_mission", "list")

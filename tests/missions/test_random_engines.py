@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from agents import operations as agents
 from agents.models import Agent
 from fleet import errors
+from fleet.postgres import roles
 from missions import operations
 from missions.models import Mission, Sortie
 from tests.missions.test_random_missions import KEYS, ORDERS
@@ -83,7 +84,7 @@ def test_engines_side_by_side_under_two_control_loops_keep_every_rule(
             engine.stop(within_s=5)
         for thread in gone:
             thread.join()
-        with connection.cursor() as cursor:
+        with roles.as_owner(), connection.cursor() as cursor:
             cursor.execute("TRUNCATE missions_mission, missions_concurrencykey, agents_agent, fleet_event CASCADE")
 
 

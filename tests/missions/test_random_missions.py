@@ -31,6 +31,7 @@ from agents.drivers.base import Evidence, StopReason
 from agents.models import Agent
 from fleet import errors, ids, statements
 from fleet.celery import app
+from fleet.postgres import roles
 from missions import claims, dispatch, flight, operations, rows, verdict
 from missions.claims import Claim
 from missions.engine import Engine
@@ -226,7 +227,7 @@ class Missions(RuleBasedStateMachine):
             for flier in [*self.fliers, *self.gone]:
                 flier.end()
             self.database.close()
-            with connection.cursor() as cursor:
+            with roles.as_owner(), connection.cursor() as cursor:
                 cursor.execute("TRUNCATE missions_mission, missions_concurrencykey, agents_agent, fleet_event CASCADE")
 
     def _let_all_end(self) -> None:

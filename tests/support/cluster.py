@@ -11,8 +11,11 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import psutil
+import psycopg
 
 from fleet import credentials, endpoints, errors
 from fleet.home import Home
@@ -35,6 +38,16 @@ class Cluster:
             self._spawn(name)
         for name in self._services:
             self.wait(name)
+        with self.administrator() as session:  # so that tests can make databases; in a fleet nobody does
+            session.execute("ALTER ROLE fleet_owner CREATEDB")
+
+    def administrator(self, *, database: str = "fleet") -> psycopg.Connection[tuple[Any, ...]]:
+        """A session of the superuser's."""
+        at = self.endpoints().postgres
+        password = self.embedded.credentials.postgres_admin_password
+        return psycopg.connect(
+            host=at.host, port=at.port, user="postgres", password=password, dbname=database, autocommit=True
+        )
 
     def stop(self) -> None:
         """Stop both, politely; then remove nothing: the folder is the caller's."""
@@ -89,10 +102,11 @@ class Cluster:
     def environment(self, *, database: str = "fleet", redis_index: int = 0) -> dict[str, str]:
         """What a subprocess needs to use this cluster as its `external` services."""
         where = self.endpoints()
+        assert where.owner is not None
         return {
             "FLEET_HOME": str(self.home.root),
-            "DATABASE_URL": f"postgresql://{where.postgres.user}:{where.postgres.password}"
-            f"@{where.postgres.host}:{where.postgres.port}/{database}",
+            "DATABASE_URL": url(where.postgres, database=database),
+            "DATABASE_OWNER_URL": url(where.owner, database=database),
             "REDIS_URL": where.redis_url.rsplit("/", 1)[0] + f"/{redis_index}",
         }
 
@@ -131,6 +145,12 @@ class Cluster:
         except subprocess.TimeoutExpired:
             self._processes[name].kill()
             self._processes[name].wait()
+
+
+def url(postgres: endpoints.Postgres, *, database: str) -> str:
+    options = "&".join(f"{name}={quote(value)}" for name, value in postgres.options.items())
+    where = f"{postgres.user}:{quote(postgres.password)}@{postgres.host}:{postgres.port}/{database}"
+    return f"postgresql://{where}?{options}"
 
 
 def temporary(*, durable: bool) -> Cluster:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-import psycopg
 from django.db import connection
 from psycopg import sql
 
@@ -40,9 +39,7 @@ def _migrated() -> str:
 
 
 def _copied(name: str, *, to: str) -> str:
-    given = connection.get_connection_params()
-    address: dict[str, Any] = {one: given[one] for one in ("host", "port", "user", "password")}
-    with psycopg.connect(**address, dbname="postgres", autocommit=True) as session:
-        session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(to)))
-        session.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(to), sql.Identifier(name)))
+    with connection._nodb_cursor() as cursor:
+        cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(to)))
+        cursor.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(to), sql.Identifier(name)))
     return to

@@ -12,6 +12,8 @@ from django.db import connection
 from django.db.transaction import atomic
 from django.test import TransactionTestCase
 
+from fleet.postgres import roles
+
 FEW = 2_000  # rows that are deleted one by one; of more the table is truncated, with those that refer to it
 COPIES = "migrated"  # the schema of the copies
 _TABLES = f"""
@@ -26,22 +28,29 @@ def install() -> None:
         tables = [table for table, _ in _tables(cursor)]
         if not tables:
             return  # no test of this run needs a database of pytest-django's, so it has made none
+        counts = _counts(cursor, tables)
+    with roles.as_owner(), connection.cursor() as cursor:
         cursor.execute(f"CREATE SCHEMA {COPIES}")
-        for table, count in _counts(cursor, tables).items():
+        for table, count in counts.items():
             if count:
                 cursor.execute(f"CREATE TABLE {COPIES}.{table} AS TABLE {table}")
+        cursor.execute(
+            f"GRANT USAGE ON SCHEMA {COPIES} TO PUBLIC; GRANT SELECT ON ALL TABLES IN SCHEMA {COPIES} TO PUBLIC"
+        )
     TransactionTestCase._fixture_setup = classmethod(lambda _: None)  # type: ignore[attr-defined]
     TransactionTestCase._fixture_teardown = lambda _: empty()  # type: ignore[attr-defined]
 
 
 def empty() -> None:
     """Leave only what the migrations wrote."""
-    with atomic(), connection.cursor() as cursor:
-        cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+    with connection.cursor() as cursor:
         tables = _tables(cursor)
         counts = _counts(cursor, [table for table, _ in tables])
-        if large := [table for table, count in counts.items() if count > FEW]:
+    if large := [table for table, count in counts.items() if count > FEW]:
+        with roles.as_owner(), connection.cursor() as cursor:  # only the owner may
             cursor.execute(f"TRUNCATE {', '.join(large)} CASCADE")
+    with atomic(), connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL DEFERRED")
         for table, copied in tables:
             if copied:
                 cursor.execute(

@@ -22,7 +22,14 @@ from tests.support.measuring import measured
 from tests.support.warm import anywhere
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-_NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "FLEET_REDIS_INDEX", "FLEET_HOME", "DJANGO_SETTINGS_MODULE")
+_NOT_INHERITED = (
+    "DATABASE_URL",
+    "DATABASE_OWNER_URL",
+    "REDIS_URL",
+    "FLEET_REDIS_INDEX",
+    "FLEET_HOME",
+    "DJANGO_SETTINGS_MODULE",
+)
 
 
 class Checkout:

@@ -1,4 +1,4 @@
-"""`manage.py fleet_audit list|verify|protect`: the audit trail."""
+"""`manage.py fleet_audit list|verify|head|protect`: the audit trail."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from django.db import connection
 from django.utils import timezone
 
-from fleet.audit import chain, protection, queries, verification
+from fleet import errors
+from fleet.audit import anchor, chain, protection, queries, verification
 from fleet.audit.models import Outcome
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
@@ -40,7 +42,15 @@ class Command(OperatorCommand):
             metavar="NUMBER:DIGEST",
             help="a seal as `verify` told it earlier; it must be there still",
         )
+        check.add_argument(
+            "--anchor",
+            type=Path,
+            metavar="FILE",
+            help="a file of such heads, as FLEET_AUDIT_ANCHOR and `head` write them",
+        )
         check.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        head = actions.add_parser("head", help="print the last seal, to be kept outside the database")
+        head.add_argument("--json", action="store_true", help="one JSON document on standard output")
         actions.add_parser(
             "protect", help="print the SQL with which a superuser takes the trail out of the fleet's hands"
         )
@@ -50,7 +60,11 @@ class Command(OperatorCommand):
             case "list":
                 return self._list(options)
             case "verify":
-                return self._verify(head=options["head"], as_json=options["json"])
+                heads = [options["head"]] if options["head"] else []
+                heads += anchor.read(options["anchor"]) if options["anchor"] else []
+                return self._verify(heads=heads, as_json=options["json"])
+            case "head":
+                return self._head(as_json=options["json"])
         connection.ensure_connection()  # which says how names are quoted
         self.stdout.write(protection.statement().as_string(connection.connection).rstrip())
         return 0
@@ -74,10 +88,21 @@ class Command(OperatorCommand):
             self.say("No such entries." if any(chosen.values()) else "No entries.")
         return 0
 
-    def _verify(self, *, head: tuple[int, str] | None, as_json: bool) -> int:
-        report = verification.verify(head=head)
+    def _head(self, *, as_json: bool) -> int:
+        if (seal := anchor.head()) is None:
+            raise errors.Conflict("Nothing is sealed yet.", hint="Start the fleet: its control loop seals.")
         if as_json:
-            self.show({"ok": not report.faults, **asdict(report), "protected": not protection.gaps()})
+            self.show({"number": seal.number, "digest": seal.digest, "at": seal.at.isoformat()})
+        else:
+            self.stdout.write(anchor.line(seal))
+        return 0
+
+    def _verify(self, *, heads: list[tuple[int, str]], as_json: bool) -> int:
+        report = verification.verify(heads=heads)
+        gaps = protection.gaps()
+        alarm = bool(gaps) and protection.expected()
+        if as_json:
+            self.show({"ok": not report.faults and not alarm, **asdict(report), "protected": not gaps, "gaps": gaps})
         else:
             for fault in report.faults:
                 self.stdout.write(f"{fault.what.upper():<9} {fault.said}")
@@ -87,9 +112,12 @@ class Command(OperatorCommand):
             self.stdout.write(f"{begins}; {report.waiting:,} wait to be sealed.")
             if report.digest != chain.START:
                 self.stdout.write(f"The last seal is {report.number}:{report.digest}")
-            for gap in protection.gaps():
-                self.say(f"Only the chain protects the trail: the fleet's role can change it, for {gap}.")
-        return 1 if report.faults else 0
+            for gap in gaps:
+                before = "The trail is no longer protected" if alarm else "Only the chain protects the trail"
+                self.say(f"{before}: the application's role can change it, for {gap}.")
+            if gaps:
+                self.say(protection.remedy())
+        return 1 if report.faults or alarm else 0
 
 
 def _since(text: str) -> datetime:

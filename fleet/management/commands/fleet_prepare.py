@@ -28,7 +28,7 @@ class Command(BaseCommand):
             cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
             try:
                 call_command("migrate", interactive=False, verbosity=1, stdout=self.stdout, stderr=self.stderr)
-                protection.protect()
+                protection.note()
                 self._ensure_admin()
             finally:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])

@@ -131,7 +131,12 @@ def _services() -> Iterator[Finding]:
 
 def _trail() -> Iterator[Finding]:
     gaps = protection.gaps()
-    said = f"protected by its chain only: {gaps[0]}" if gaps else "the fleet's own role can only add to it"
+    before = "no longer protected" if gaps and protection.expected() else "protected by its chain only"
+    said = (
+        f"{before}: the application's role {gaps[0].removeprefix('it ')}"
+        if gaps
+        else "the application can only add to it"
+    )
     yield Finding("audit trail", not gaps, said, protection.remedy() if gaps else "")
 
 

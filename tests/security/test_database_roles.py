@@ -1,0 +1,141 @@
+"""Attacks with the application's database password: it cannot rebuild the database, become its owner or rewrite the trail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from fleet import credentials, endpoints, errors
+from fleet.env import Environment
+from fleet.home import Home
+from fleet.services import probes
+from tests.support.cluster import Cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL"}
+TABLES = """
+SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+WHERE schemaname = 'public' AND NOT (
+    has_table_privilege('fleet', format('%I.%I', schemaname, tablename), 'SELECT')
+    AND has_table_privilege('fleet', format('%I.%I', schemaname, tablename), 'INSERT')
+    AND has_table_privilege('fleet', format('%I.%I', schemaname, tablename), 'UPDATE')
+    AND has_table_privilege('fleet', format('%I.%I', schemaname, tablename), 'DELETE')
+)
+"""
+# As the cluster was made before the owner had a role of its own.
+AS_BEFORE = (
+    "ALTER ROLE fleet CREATEDB",
+    "ALTER DATABASE fleet OWNER TO fleet",
+    "DROP OWNED BY fleet_owner",
+    "DROP ROLE fleet_owner",
+)
+
+
+def manage(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in SERVICES}
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT, env={**environment, "FLEET_HOME": str(cluster.home.root)}, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+
+
+def session(
+    cluster: Cluster, *, as_superuser: bool = False, database: str = "fleet"
+) -> psycopg.Connection[tuple[object, ...]]:
+    at = cluster.endpoints().postgres
+    user, password = at.user, at.password
+    if as_superuser:
+        user, password = "postgres", cluster.embedded.credentials.postgres_admin_password
+    return psycopg.connect(host=at.host, port=at.port, user=user, password=password, dbname=database, autocommit=True)
+
+
+@pytest.mark.xdist_group("services")
+def test_the_application_cannot_rebuild_the_database_and_put_the_copy_in_its_place(private_services: Cluster) -> None:
+    done = manage(private_services, "migrate")
+    assert done.returncode == 0, done.stderr
+    with session(private_services, database="postgres") as attacker:
+        for attempt in (
+            "CREATE DATABASE rebuilt",
+            "CREATE DATABASE rebuilt TEMPLATE fleet",
+            "ALTER DATABASE fleet RENAME TO genuine",
+            "DROP DATABASE fleet",
+            "SET ROLE fleet_owner",
+            "SET ROLE fleet_audit",
+            "SET SESSION AUTHORIZATION postgres",
+            "GRANT fleet_owner TO fleet",
+            "ALTER ROLE fleet CREATEDB",
+            "CREATE ROLE other",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                attacker.execute(attempt)
+    with session(private_services) as attacker:
+        for attempt in (
+            "ALTER TABLE auth_user DISABLE TRIGGER ALL",
+            "DROP TABLE auth_user",
+            "TRUNCATE auth_user CASCADE",
+            "CREATE TABLE public.other ()",
+            "CREATE SCHEMA other",
+            "SET session_replication_role = replica",
+            "DROP SCHEMA fleet_audit CASCADE",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                attacker.execute(attempt)
+    with session(private_services, as_superuser=True) as boss:
+        assert boss.execute(TABLES).fetchall() == []  # the application can use every table that the migrations make
+
+
+@pytest.mark.xdist_group("services")
+def test_a_home_from_before_the_owners_role_is_converted(private_services: Cluster) -> None:
+    manage(private_services, "migrate")
+    with session(private_services, as_superuser=True) as boss:
+        boss.execute("REASSIGN OWNED BY fleet_owner TO fleet")
+        for statement in AS_BEFORE:
+            boss.execute(statement)
+    doctor = manage(private_services, "fleet_doctor").stdout
+    assert "FAULT audit trail" in doctor
+    verified = manage(private_services, "fleet_audit", "verify")
+    assert verified.returncode == 1  # it was protected before
+    assert "owns the database" in verified.stdout + verified.stderr
+    for _ in range(2):  # again changes nothing
+        done = manage(private_services, "migrate")
+        assert done.returncode == 0, done.stderr
+    assert "ok    audit trail" in manage(private_services, "fleet_doctor").stdout
+    assert manage(private_services, "fleet_audit", "verify").returncode == 0
+    with session(private_services) as application, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        application.execute("ALTER DATABASE fleet RENAME TO genuine")
+
+
+def test_a_server_that_asks_for_the_password_in_clear_text_never_gets_it(tmp_path: Path) -> None:
+    received: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def impostor() -> None:
+            line, _ = listener.accept()
+            with line:
+                line.settimeout(20)
+                if line.recv(1024)[4:8] == b"\x04\xd2\x16\x2f":  # it asks for TLS
+                    line.sendall(b"N")
+                    line.recv(1024)
+                line.sendall(b"R\0\0\0\x08\0\0\0\x03")  # AuthenticationCleartextPassword
+                received.append(line.recv(1024))
+
+        thread = threading.Thread(target=impostor)
+        thread.start()
+        home = Home(tmp_path)
+        known = credentials.ensure(home)
+        (home.private / "ports.json").write_text(json.dumps({"postgres": listener.getsockname()[1], "valkey": 1}))
+        resolved = endpoints.resolve(Environment({}), home, known)
+        with pytest.raises(errors.FleetError):
+            asyncio.run(probes.postgres(resolved.postgres))
+        thread.join(30)
+    assert received
+    assert known.postgres_password.encode() not in received[0]

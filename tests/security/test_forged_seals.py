@@ -1,0 +1,173 @@
+"""Whoever has the application's database password cannot end or falsify the sealing of the audit trail."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from fleet import audit, errors
+from fleet.audit import anchor, chain, sealing, verification
+from fleet.audit.models import Entry, Seal
+from fleet.celery import app
+from missions import alerts
+from missions.control import Control
+from missions.hints import Hinter
+from missions.models import Alert
+from tests.support import fleet
+from tests.support.sealing import seal
+from tests.support.tampering import as_superuser, run
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+END = 2**63 - 1
+
+
+def next_seal(**changed: Any) -> Seal:
+    """A seal of the first unsealed entry that is well-formed but for what is changed."""
+    head = Seal.objects.order_by("-number").first()
+    cluster, now = sealing.here()
+    row = chain.rows(Entry.objects.filter(id=_first_unsealed()))[0]
+    forged = Seal(
+        number=head.number + 1 if head else 1, at=now, cluster=cluster, first_xid=row[2], first_id=row[0],
+        last_xid=row[2], last_id=row[0], count=1, leaves=chain.packed([chain.leaf(row)]),
+        previous=head.digest if head else chain.START,
+    )  # fmt: skip
+    for name, value in changed.items():
+        setattr(forged, name, value)
+    forged.digest = changed.get("digest") or chain.digest(forged)
+    return forged
+
+
+def _first_unsealed() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id FROM fleet_audit.entry WHERE xid > (SELECT coalesce(max(last_xid), 0) FROM fleet_audit.seal)"
+            " ORDER BY xid, id LIMIT 1"
+        )
+        return int(cursor.fetchone()[0])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"last_xid": END},
+        {"last_xid": END, "last_id": END},
+        {"last_id": END},
+        {"number": 10**9},
+        {"previous": "f" * 64},
+        {"digest": "e" * 64},
+        {"cluster": 42},
+        {"first_id": 1, "first_xid": 1},
+        {"count": 2, "leaves": b"\0" * 80},
+        {"leaves": END.to_bytes(8, "big") + b"\0" * 32},
+    ],
+    ids=lambda changed: " and ".join(changed),
+)
+def test_a_seal_that_is_not_the_next_one_is_refused_and_sealing_goes_on(changed: dict[str, Any]) -> None:
+    seal()
+    audit.record(kind="test.forged")
+    fleet.until(_settled)
+    forged = next_seal(**changed)
+    with pytest.raises(DatabaseError), transaction.atomic():
+        forged.save(force_insert=True)
+    assert seal() == 1
+    assert verification.verify(unsealed_s=0).faults == []
+
+
+def test_a_forged_seal_from_before_it_was_checked_is_named_and_holds_nothing_up() -> None:
+    audit.record(kind="test.before")
+    seal()
+    audit.record(kind="test.forged")
+    forged = next_seal(last_xid=END)
+    try:
+        with as_superuser(), transaction.atomic():
+            run("ALTER TABLE fleet_audit.seal DISABLE TRIGGER accept")
+            forged.save(force_insert=True)
+            run("ALTER TABLE fleet_audit.seal ENABLE ALWAYS TRIGGER accept")
+        assert seal() == 1
+        audit.record(kind="test.after")
+        assert seal() == 1
+        found = verification.verify(unsealed_s=0).faults
+        assert [(fault.number, fault.what) for fault in found] == [(forged.number, "forged")]
+        assert f"transaction {END}" in found[0].said
+    finally:
+        with as_superuser(), transaction.atomic():  # the chain is shared with the tests that come after
+            run("ALTER TABLE fleet_audit.seal DISABLE TRIGGER refuse")
+            run("DELETE FROM fleet_audit.seal WHERE number >= %s", forged.number)
+            run("ALTER TABLE fleet_audit.seal ENABLE ALWAYS TRIGGER refuse")
+        seal()
+    assert verification.verify(unsealed_s=0).faults == []
+
+
+def test_an_open_transaction_that_stops_sealing_is_named_and_an_alert(settings: Any) -> None:
+    settings.FLEET_ALERT_UNSEALED_S = 0.1
+    given = connection.get_connection_params()
+    address = {name: given[name] for name in ("host", "port", "user", "password", "dbname")}
+    seal()
+    with psycopg.connect(**address, application_name="forgotten shell") as session:
+        session.execute("SELECT pg_current_xact_id()")
+        audit.record(kind="test.waiting")
+        fleet.until(lambda: sealing.blocker(longer_than_s=0.1))
+        assert sealing.seal() == 0
+        held = sealing.blocker(longer_than_s=0.1)
+        assert held is not None
+        fleet.until(lambda: (held := sealing.blocker(longer_than_s=0.1)) and held.pid == session.info.backend_pid)
+        alerts.Watch().look()
+        (raised,) = Alert.objects.filter(rule="audit_unsealed")
+        assert f"process {session.info.backend_pid} (forgotten shell, role {session.info.user}" in raised.message
+        assert f"pg_terminate_backend({session.info.backend_pid})" in raised.message
+    assert seal() == 1
+    assert sealing.blocker(longer_than_s=0.1) is None
+
+
+def test_the_heads_that_were_kept_elsewhere_show_a_chain_that_was_rewritten(tmp_path: Path, settings: Any) -> None:
+    settings.FLEET_AUDIT_ANCHOR = str(tmp_path / "heads")
+    control = Control(hinter=Hinter(app))
+    for number in range(2):
+        audit.record(kind="test.anchored", data={"n": number})
+        seal()
+        control.beat()
+    control.beat()  # nothing new
+    kept = Path(settings.FLEET_AUDIT_ANCHOR)
+    heads = list(anchor.read(kept))
+    assert len(heads) == len(set(heads)) >= 2
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert verification.verify(heads=heads).faults == []
+    rewritten = [(number, "0" * 64) for number, _ in heads]
+    assert [(fault.number, fault.what) for fault in verification.verify(heads=rewritten).faults] == [
+        (number, "changed") for number, _ in heads
+    ]
+    beyond = [*heads, (heads[-1][0] + 7, "0" * 64)]
+    assert [fault.what for fault in verification.verify(heads=beyond).faults] == ["removed"]
+    kept.write_text("12:ab")
+    with pytest.raises(errors.Invalid, match="Line 1"):
+        list(anchor.read(kept))
+
+
+def test_an_anchor_that_cannot_be_written_is_told_once_and_stops_nothing(
+    tmp_path: Path, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.FLEET_AUDIT_ANCHOR = str(tmp_path / "missing" / "heads")
+    audit.record(kind="test.anchored")
+    seal()
+    keeper = anchor.Anchor()
+    with caplog.at_level(logging.WARNING, "fleet.audit"):
+        keeper.keep()
+        keeper.keep()
+    assert len([record for record in caplog.records if "FLEET_AUDIT_ANCHOR" in record.getMessage()]) == 1
+    Path(settings.FLEET_AUDIT_ANCHOR).parent.mkdir()
+    keeper.keep()
+    assert len(list(anchor.read(Path(settings.FLEET_AUDIT_ANCHOR)))) == 1
+
+
+def _settled() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint > coalesce(max(xid), 0) FROM fleet_audit.entry"
+        )
+        return bool(cursor.fetchone()[0])
