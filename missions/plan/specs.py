@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -34,6 +35,7 @@ class Surroundings:
     max_bytes: int
     max_added: int
     max_needs: int = 200_000
+    max_s: float = math.inf  # of processor time, to read it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
