@@ -53,6 +53,7 @@ FLEET_MAX_RESCUES = env.integer("FLEET_MAX_RESCUES", 3)
 FLEET_MAX_SORTIES = env.integer("FLEET_MAX_SORTIES", 20_000)  # in one mission, those added at run time included
 FLEET_MAX_ADDED = env.integer("FLEET_MAX_ADDED", 1_000)  # by one sortie
 FLEET_PLAN_BYTES = env.integer("FLEET_PLAN_BYTES", 10_000_000)
+FLEET_PLAN_S = env.number("FLEET_PLAN_S", 10)  # of processor time that reading one may take
 FLEET_RESULT_BYTES = env.integer("FLEET_RESULT_BYTES", 1_000_000)
 FLEET_OUTPUT_BYTES = env.integer("FLEET_OUTPUT_BYTES", 2_000_000)  # kept of one attempt's output, half head, half tail
 FLEET_ARTIFACT_BYTES = env.integer("FLEET_ARTIFACT_BYTES", 100_000_000)
@@ -77,6 +78,7 @@ FLEET_LIMIT_IP = env.parsed("FLEET_LIMIT_IP", "100/m", rates.parse)  # requests 
 FLEET_LIMIT_AUTH = env.parsed("FLEET_LIMIT_AUTH", "10/m", rates.parse)  # sign-ins, by address
 FLEET_LIMIT_KEY = env.parsed("FLEET_LIMIT_KEY", "600/m", rates.parse)  # of one machine key
 FLEET_LIMIT_AGENT = env.parsed("FLEET_LIMIT_AGENT", "1200/m", rates.parse)  # of one agent
+FLEET_LIMIT_COST_S = env.number("FLEET_LIMIT_COST_S", 20)  # of processor time a minute: the costly requests of one user
 FLEET_LIMITS = env.parsed("FLEET_LIMITS", "", rates.parse_overrides)  # role:admin=300/m route:missions.create=30/m
 FLEET_LOCKOUT_FAILURES = env.integer("FLEET_LOCKOUT_FAILURES", 10, least=1)  # wrong passwords of one name and address
 FLEET_LOCKOUT_MINUTES = env.integer("FLEET_LOCKOUT_MINUTES", 15, least=1)  # until they may try again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from django.conf import settings
@@ -21,7 +22,7 @@ from fleet.access.actor import Actor
 from fleet.access.models import Role
 from fleet.api.endpoints import Endpoint, endpoint
 from fleet.api.permissions import Ruled
-from fleet.limits import counting
+from fleet.limits import costs, counting
 from fleet.limits.rates import Kind
 
 LINKS = ("missions", "agents", "agent-types", "nodes", "events", "audit", "me", "keys", "templates", "schema", "docs")
@@ -104,6 +105,30 @@ class ApiView(APIView):
             answer.headers[name] = value
         answer.headers.setdefault("Cache-Control", "private, no-store")
         return answer
+
+
+class Costly(ApiView):
+    """A POST that may take seconds of a processor: it waits for a place of its own (fleet/web/turns.py), and each user has a
+    share of the time (fleet/limits/costs.py), which is looked at before the body is."""
+
+    _began = 0.0
+    _for: int | None = None
+
+    def initial(self, request: Request, *arguments: Any, **path: Any) -> None:
+        super().initial(request, *arguments, **path)
+        if request.method == "POST" and isinstance(request.auth, Actor) and request.auth.user is not None:
+            try:
+                costs.ask(request.auth.user.pk)
+            except costs.Refused as refused:
+                self.standing = refused.standing
+                raise
+            costs.begin()
+            self._for, self._began = request.auth.user.pk, time.thread_time()
+
+    def finalize_response(self, request: Request, response: Any, *arguments: Any, **path: Any) -> Any:
+        if self._for is not None:
+            costs.charge(self._for, time.thread_time() - self._began)
+        return super().finalize_response(request, response, *arguments, **path)
 
 
 class AsItComes(BaseContentNegotiation):

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fleet.readonly import Audited
-from missions import plan, surroundings
+from missions import plan, reading
 from missions.models import Template
 
 
@@ -23,7 +23,7 @@ class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
     def clean_text(self) -> str:
         text: str = self.cleaned_data["text"]
         try:
-            plan.load(text=text, surroundings=surroundings.current())
+            reading.load(text)
         except plan.PlanError as refused:
             raise ValidationError([str(fault) for fault in refused.faults]) from refused
         return text

@@ -1,6 +1,10 @@
-"""The plan format: read, judged and worked out. Pure: no Django, no settings; limits are passed in (docs/plan.md)."""
+"""The plan format: read, judged and worked out. Pure: no Django, no settings; limits are passed in (docs/plan.md).
+
+`missions.plan.reader` does it in a process of its own, for the site.
+"""
 
 from missions.plan.additions import added
+from missions.plan.advice import Advice, warnings
 from missions.plan.faults import Fault, PlanError
 from missions.plan.inputs import bind
 from missions.plan.loading import from_data, load
@@ -8,6 +12,7 @@ from missions.plan.specs import Concurrency, InputSpec, Plan, Retry, SortieSpec,
 from missions.plan.values import Json
 
 __all__ = [
+    "Advice",
     "Concurrency",
     "Fault",
     "InputSpec",
@@ -22,4 +27,5 @@ __all__ = [
     "bind",
     "from_data",
     "load",
+    "warnings",
 ]

@@ -85,6 +85,7 @@ class PlanError(errors.Invalid):
     """The plan is not valid."""
 
     code = "invalid_plan"
+    cost_s = 0.0  # of processor time that it took to find, where that was elsewhere
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)

@@ -95,7 +95,9 @@ def _without(
     """The combinations that no pattern names. Patterns that give the same names are looked up by their values together, so a
     combination is compared as often as there are different sets of names, and not with each pattern."""
     place = {name: index for index, name in enumerate(axes)}
-    first: dict[tuple[int, ...], dict[Any, int]] = {}  # by the places of its names and their values: the first such pattern
+    first: dict[
+        tuple[int, ...], dict[Any, int]
+    ] = {}  # by the places of its names and their values: the first such pattern
     judged: list[int] = []
     for index, pattern in enumerate(patterns):
         faults.deadline.check()

@@ -90,7 +90,7 @@ class Graph:
             drafts.append(self._draft(name, one, unreadable.get(("sorties", name), set()), is_read))
             total += len(drafts[-1].combinations)
             if total > self.limit:  # here and not behind the loop: a few bytes of a plan make thousands of combinations
-                fault = f"With every matrix worked out there are more than {self.limit:,} sorties, which is all."
+                fault = f"With every matrix worked out there are {total:,} sorties or more; {self.limit:,} are allowed."
                 self.faults.add(("sorties",), fault, "Split it into several plans.")
                 return ()
         by_name = {draft.name: draft for draft in drafts}

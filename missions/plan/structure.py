@@ -29,7 +29,6 @@ NOT_YET = frozenset(
 WORK = ("run", "call", "prompt", "driver")
 
 
-
 def _without_names(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: _without_names(value) for key, value in node.items() if key != "propertyNames"}
