@@ -77,6 +77,11 @@ FLEET_CORS_ORIGINS = env.words("FLEET_CORS_ORIGINS")  # sites whose pages may us
 FLEET_LIMIT_IP = env.parsed("FLEET_LIMIT_IP", "100/m", rates.parse)  # requests of people, by address
 FLEET_LIMIT_AUTH = env.parsed("FLEET_LIMIT_AUTH", "10/m", rates.parse)  # sign-ins, by address
 FLEET_LIMIT_KEY = env.parsed("FLEET_LIMIT_KEY", "600/m", rates.parse)  # of one machine key
+FLEET_LIMIT_USER = env.parsed("FLEET_LIMIT_USER", "3000/m", rates.parse)  # of all machine keys and sessions of a user
+FLEET_LIMIT_NEW_KEY = env.parsed("FLEET_LIMIT_NEW_KEY", "60/h", rates.parse)  # machine keys that a user makes
+FLEET_LIMIT_DENIED = env.parsed(
+    "FLEET_LIMIT_DENIED", "60/h", rates.parse
+)  # refusals of a user that the audit trail tells
 FLEET_LIMIT_AGENT = env.parsed("FLEET_LIMIT_AGENT", "1200/m", rates.parse)  # of one agent
 FLEET_LIMIT_COST_S = env.number("FLEET_LIMIT_COST_S", 20)  # of processor time a minute: the costly requests of one user
 FLEET_LIMITS = env.parsed("FLEET_LIMITS", "", rates.parse_overrides)  # role:admin=300/m route:missions.create=30/m

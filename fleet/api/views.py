@@ -61,7 +61,7 @@ class ApiView(APIView):
     def handle_exception(self, exc: Exception) -> Any:
         """What is denied to somebody is written down, whoever denies it: the table, an operation, the check against forged
         requests. Who has not signed in is only asked to."""
-        if isinstance(exc, errors.Forbidden | PermissionDenied):
+        if isinstance(exc, errors.Forbidden | PermissionDenied) and self._is_told(self.request):
             declared = self.declared(self.request.method)
             try:
                 audit.record(
@@ -96,8 +96,21 @@ class ApiView(APIView):
                 kind, named = (Kind.AGENT if role == Role.AGENT else Kind.KEY), str(who.key)
         route = declared.action if declared else ""
         self.standing = counting.charge(request=request._request, kind=kind, who=named, role=role, route=route)
+        if not self.standing.refused and isinstance(who, Actor) and who.user is not None and kind is not Kind.AGENT:
+            # By user as well: who makes a key for each request would have no limit else. Agents from outside are counted
+            # one by one, so that none loses its lease because of its neighbours.
+            own = counting.charge(request=request._request, kind=Kind.USER, who=str(who.user.pk))
+            if own.refused:
+                self.standing = own
         if self.standing.refused:
             raise counting.Refused(self.standing)
+
+    def _is_told(self, request: Request) -> bool:
+        """Whether the trail tells of one more refusal: it tells of the first ones of an hour, and then that there were more."""
+        who = request.auth
+        if not isinstance(who, Actor) or who.user is None:
+            return True
+        return not counting.charge(request=request._request, kind=Kind.DENIED, who=str(who.user.pk)).refused
 
     def finalize_response(self, request: Request, response: Any, *arguments: Any, **path: Any) -> Any:
         answer = super().finalize_response(request, response, *arguments, **path)

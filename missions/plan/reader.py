@@ -126,8 +126,10 @@ class Reader:
     def _receive(self, within_s: float) -> Any:
         """EOFError where the process has ended, TimeoutError where it says nothing."""
         assert self._process is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], min(within_s, 1e6))
-        if not ready:
+        assert self._process.stdout is not None
+        waiting = select.poll()  # select(2) knows no descriptor above 1,023
+        waiting.register(self._process.stdout, select.POLLIN)
+        if not waiting.poll(min(within_s, 1e6) * 1_000):
             raise TimeoutError
         return _read(self._process.stdout)
 
