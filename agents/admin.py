@@ -12,7 +12,10 @@ from django.http import HttpRequest
 
 from agents import operations
 from agents.models import Agent, AgentType, Node
+from fleet.access.actor import EXECUTE
 from fleet.readonly import Audited, ReadOnlyAdmin, ago, between, do
+
+RUNS_CODE = ("prompt_argv", "env_allow")  # what is written there runs, or reaches what runs: plan.execute is asked for
 
 
 class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -26,7 +29,8 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in ("prompt_argv", "env_allow", "env_secret"):
-            self.fields[name].widget.attrs["rows"] = 2  # the widget stays the admin's own
+            if name in self.fields:  # they are only shown to who may not run code
+                self.fields[name].widget.attrs["rows"] = 2  # the widget stays the admin's own
 
     def clean_prompt_argv(self) -> list[str]:
         return self._texts("prompt_argv", example='["claude", "-p"]', allowed=r"[^\0]+")
@@ -59,7 +63,9 @@ class AgentTypeAdmin(Audited):
         return type.takes_prompts
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return ("name",) if obj else ()  # sorties, plans and queues name it; another name is another type
+        fixed = ("name",) if obj else ()  # sorties, plans and queues name it; another name is another type
+        user: Any = request.user
+        return fixed if user.has_perm(EXECUTE) else (*fixed, *RUNS_CODE)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # sorties of the past name it; disable it instead

@@ -17,9 +17,12 @@ from django.utils.module_loading import import_string
 
 from fleet import audit, errors, ids
 from fleet.access import operations, tokens
+from fleet.access.actor import role_of
+from fleet.access.models import Role
 from fleet.events.models import Event
 from fleet.readonly import Audited, ReadOnlyAdmin, ago
 
+RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
 PREFIXES = {"mission": ids.MISSION, "sortie": ids.SORTIE, "agent": ids.AGENT, "node": ids.NODE}
 
 
@@ -27,6 +30,21 @@ def _rights(user: User) -> dict[str, Any]:
     """What the database says now of what somebody may."""
     told = operations.described(User.objects.get(pk=user.pk))
     return {name: told[name] for name in ("role", "active", "executes", "teams")}
+
+
+def is_superuser(request: HttpRequest) -> bool:
+    """One who is active."""
+    user: Any = request.user
+    return bool(user.is_active and user.is_superuser)
+
+
+def _may_act_as(request: HttpRequest, person: User | None) -> bool:
+    """Whether who asks may do all that this person may. A member of the staff is no match for another, whatever each may."""
+    if person is None or is_superuser(request) or person.pk == request.user.pk:
+        return True
+    if person.is_superuser or person.is_staff or role_of(person) == Role.AGENT:
+        return False
+    return User.get_all_permissions(person) <= User.get_all_permissions(request.user)  # type: ignore[arg-type]
 
 
 class About(admin.SimpleListFilter):
@@ -75,7 +93,8 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
     class PersonForm(import_string("unfold.forms.UserChangeForm")):  # type: ignore[misc]
         def clean(self) -> Any:
             given = super().clean()
-            if not (self.cleaned_data.get("is_active") and self.cleaned_data.get("is_superuser")):
+            kept = self.cleaned_data.get("is_superuser", self.instance.is_superuser)  # who may not change it sends none
+            if not (self.cleaned_data.get("is_active") and kept):
                 try:
                     operations.keep_an_admin(without=[self.instance])
                 except errors.Conflict as fault:
@@ -88,6 +107,18 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
         add_fieldsets = UserAdmin.add_fieldsets  # unfold's has none
         add_form = import_string("unfold.forms.UserCreationForm")
         change_password_form = import_string("unfold.forms.AdminPasswordChangeForm")
+
+        def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+            """Who is no superuser gives nobody a right, and none to themselves."""
+            fields = tuple(super().get_readonly_fields(request, obj))
+            return fields if is_superuser(request) else (*fields, *RIGHTS)
+
+        def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+            """Whose password one can set, in their name one can act: so nobody does that to who may more than they."""
+            return bool(super().has_change_permission(request, obj)) and _may_act_as(request, obj)
+
+        def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+            return bool(super().has_delete_permission(request, obj)) and _may_act_as(request, obj)
 
         def told(self, row: User) -> dict[str, Any]:
             known = {"name": row.username, "first_name": row.first_name, "last_name": row.last_name, "email": row.email}
@@ -134,11 +165,22 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
                 answer: HttpResponse = super().user_change_password(request, id, form_url)
                 after = self.get_object(request, unquote(id))
                 if before is not None and after is not None and before.password != after.password:
-                    tokens.end(user=after)
+                    operations.password_changed(user=after)
             return answer
 
     @admin.register(Group)
     class TeamAdmin(Audited, GroupAdmin):
+        """A team may have permissions, which its members have too: only superusers change one."""
+
+        def has_add_permission(self, request: HttpRequest) -> bool:
+            return is_superuser(request)
+
+        def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+            return is_superuser(request)
+
+        def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+            return is_superuser(request)
+
         def told(self, row: Group) -> dict[str, Any]:
             permissions = row.permissions.values_list("content_type__app_label", "codename")
             return {

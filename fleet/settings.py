@@ -58,6 +58,7 @@ FLEET_MAX_RESCUES = env.integer("FLEET_MAX_RESCUES", 3)
 FLEET_MAX_SORTIES = env.integer("FLEET_MAX_SORTIES", 20_000)  # in one mission, those added at run time included
 FLEET_MAX_ADDED = env.integer("FLEET_MAX_ADDED", 1_000)  # by one sortie
 FLEET_PLAN_BYTES = env.integer("FLEET_PLAN_BYTES", 10_000_000)
+FLEET_PLAN_S = env.number("FLEET_PLAN_S", 10)  # of processor time that reading one may take
 FLEET_RESULT_BYTES = env.integer("FLEET_RESULT_BYTES", 1_000_000)
 FLEET_ADDED_BYTES = env.integer("FLEET_ADDED_BYTES", 10_000_000)  # of one attempt's FLEET_SORTIES
 FLEET_NEEDS_BYTES = env.integer("FLEET_NEEDS_BYTES", 100_000_000)  # of the results that one sortie needs, together
@@ -84,7 +85,13 @@ FLEET_CORS_ORIGINS = env.words("FLEET_CORS_ORIGINS")  # sites whose pages may us
 FLEET_LIMIT_IP = env.parsed("FLEET_LIMIT_IP", "100/m", rates.parse)  # requests of people, by address
 FLEET_LIMIT_AUTH = env.parsed("FLEET_LIMIT_AUTH", "10/m", rates.parse)  # sign-ins, by address
 FLEET_LIMIT_KEY = env.parsed("FLEET_LIMIT_KEY", "600/m", rates.parse)  # of one machine key
+FLEET_LIMIT_USER = env.parsed("FLEET_LIMIT_USER", "3000/m", rates.parse)  # of all machine keys and sessions of a user
+FLEET_LIMIT_NEW_KEY = env.parsed("FLEET_LIMIT_NEW_KEY", "60/h", rates.parse)  # machine keys that a user makes
+FLEET_LIMIT_DENIED = env.parsed(
+    "FLEET_LIMIT_DENIED", "60/h", rates.parse
+)  # refusals of a user that the audit trail tells
 FLEET_LIMIT_AGENT = env.parsed("FLEET_LIMIT_AGENT", "1200/m", rates.parse)  # of one agent
+FLEET_LIMIT_COST_S = env.number("FLEET_LIMIT_COST_S", 20)  # of processor time a minute: the costly requests of one user
 FLEET_LIMITS = env.parsed("FLEET_LIMITS", "", rates.parse_overrides)  # role:admin=300/m route:missions.create=30/m
 FLEET_LOCKOUT_FAILURES = env.integer("FLEET_LOCKOUT_FAILURES", 10, least=1)  # wrong passwords of one name and address
 FLEET_LOCKOUT_MINUTES = env.integer("FLEET_LOCKOUT_MINUTES", 15, least=1)  # until they may try again

@@ -26,4 +26,5 @@ def without_database() -> Surroundings:
         max_sorties=settings.FLEET_MAX_SORTIES,
         max_bytes=settings.FLEET_PLAN_BYTES,
         max_added=settings.FLEET_MAX_ADDED,
+        max_s=settings.FLEET_PLAN_S,
     )

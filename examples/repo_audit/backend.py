@@ -89,6 +89,7 @@ def _ruff(files: list[tree.File], scratch: Path, ledger: Ledger) -> None:
     ]
     command = [
         sys.executable,
+        "-P",  # or a ruff.py in the folder would run
         "-m",
         "ruff",
         "check",

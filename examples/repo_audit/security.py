@@ -73,7 +73,7 @@ def _bandit(files: list[tree.File], scratch: Path, deadline: float, ledger: Ledg
     for start in range(0, len(names), BATCH):
         left = deadline - time.monotonic()
         batch = names[start : start + BATCH]
-        command = [sys.executable, "-m", "bandit", "-q", "-f", "json", "--exit-zero", "-t", _TESTS, "--", *batch]
+        command = [sys.executable, "-P", "-m", "bandit", "-q", "-f", "json", "--exit-zero", "-t", _TESTS, "--", *batch]
         try:
             done = subprocess.run(command, cwd=scratch, capture_output=True, timeout=max(5.0, left), check=False)
         except subprocess.TimeoutExpired:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.auth.password_validation import validate_password
@@ -139,7 +140,15 @@ def set_password(*, user: User, password: str) -> None:
     with transaction.atomic():
         user.set_password(password)
         user.save(update_fields=["password"])
-        audit.record(kind="user.password", subject=_named(user))
+        password_changed(user=user)
+
+
+def password_changed(*, user: User) -> None:
+    """What belongs to a new password, wherever it was given: an entry, and the end of all sessions. Machine keys stay: programs
+    go on, and each is revoked by itself. Browsers are signed out by Django, but for the one in which it was changed."""
+    with transaction.atomic():
+        keys = Key.objects.filter(user=user, revoked_at=None).exclude(expires_at__lte=Now()).count()
+        audit.record(kind="user.password_changed", subject=_named(user), data={"keys_that_stay": keys})
         tokens.end(user=user)
 
 
@@ -159,8 +168,11 @@ class NewKey:
     text: str
 
 
-def create_key(*, user: User, name: str, scopes: Collection[str], expires_at: datetime | None = None) -> NewKey:
-    """A machine key with which a program acts for the user, within these scopes. `name` says what it is for."""
+def create_key(
+    *, user: User, name: str, scopes: Collection[str], expires_at: datetime | None = None, maker: UUID | None = None
+) -> NewKey:
+    """A machine key with which a program acts for the user, within these scopes. `name` says what it is for. `maker` is the key
+    that made it, with which it is revoked; Conflict where that one was revoked meanwhile."""
     if not name.strip() or STEERING.search(name) or len(name) > KEY_NAME:
         raise errors.Invalid(
             f"{name[:40]!r} cannot be a key's name.",
@@ -180,8 +192,16 @@ def create_key(*, user: User, name: str, scopes: Collection[str], expires_at: da
     prefix = PREFIX + secrets.token_hex(4)
     text = f"{prefix}_{secrets.token_urlsafe(32)}"
     with transaction.atomic():
+        if maker is not None and not Key.objects.select_for_update().filter(id=maker, revoked_at=None).exists():
+            raise errors.Conflict("The key that makes this one is revoked.")
         key = Key.objects.create(
-            user=user, name=name, prefix=prefix, digest=_digest(text), scopes=sorted(set(scopes)), expires_at=expires_at
+            user=user,
+            name=name,
+            prefix=prefix,
+            digest=_digest(text),
+            scopes=sorted(set(scopes)),
+            expires_at=expires_at,
+            maker_id=maker,
         )
         told = {"scopes": key.scopes, "expires_at": expires_at.isoformat() if expires_at else None}
         audit.record(kind="key.created", subject=key.ref, after={**_key(key), **told})
@@ -189,10 +209,20 @@ def create_key(*, user: User, name: str, scopes: Collection[str], expires_at: da
 
 
 def revoke_key(*, key: Key) -> None:
-    """It is refused from now on. Twice is once."""
+    """It is refused from now on, and so are the keys that were made with it, and with those. Twice is once."""
     with transaction.atomic():
-        if Key.objects.filter(id=key.id, revoked_at=None).update(revoked_at=Now()):
-            audit.record(kind="key.revoked", subject=key.ref, before=_key(key))
+        found = list(Key.objects.select_for_update(of=("self",)).select_related("user").filter(id=key.id))
+        while found:
+            for one in found:
+                if Key.objects.filter(id=one.id, revoked_at=None).update(revoked_at=Now()):
+                    audit.record(kind="key.revoked", subject=one.ref, before=_key(one))
+            makers = [one.id for one in found]
+            found = list(
+                Key.objects.select_for_update(of=("self",))
+                .select_related("user")
+                .filter(maker__in=makers)
+                .order_by("id")
+            )
 
 
 def key_of(text: str) -> Key:
@@ -213,8 +243,9 @@ def key_of(text: str) -> Key:
         raise tokens.NotSignedIn(f"Key {found.prefix} is of a user who is not active.")
     if found.used_at is None or (now - found.used_at).total_seconds() > USED_EVERY_S:
         Key.objects.filter(id=found.id).update(used_at=Now())
-        caller.identify(name=f"key:{found.prefix}", user=found.user_id)  # so that the entry says who used it
-        audit.record(kind="key.used", subject=found.ref)
+        if found.used_at is None or _hour(found.used_at) != _hour(now):
+            caller.identify(name=f"key:{found.prefix}", user=found.user_id)  # so that the entry says who used it
+            audit.record(kind="key.used", subject=found.ref)
     return found
 
 
@@ -246,6 +277,11 @@ def _team(name: str) -> Group:
     if found is None:
         raise errors.NotFound(f"There is no team {name!r}.", hint="Make it in the admin, under Groups.")
     return found
+
+
+def _hour(moment: datetime) -> datetime:
+    """In each of which the trail tells once that a key is used, so that it grows by the hour and not by the request."""
+    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 def _digest(text: str) -> str:

@@ -47,7 +47,8 @@ made too. What is not in it is allowed to nobody; a route without a rule fails `
   audit trail) to who has it no more, for missions that were launched with it and from no template. Taking it away stops nothing
   that runs: `manage.py fleet_mission cancel` does. Admins always have it; staff that operates missions on the admin's pages needs
   it too; commands are the operator's.
-- A **machine key** may what its user may, within its scopes: read, launch, operate, fly, manage.
+- A **machine key** may what its user may, within its scopes: read, launch, operate, fly, manage. A key that was made with
+  another one is revoked with it.
 - A **lease token** may what its column says, with its attempt or its mission, as long as that attempt is the running one. An agent
   from outside gets one with each claim; what the fleet's own agents start has one as `FLEET_TOKEN`, which reports but ends nothing.
 

@@ -21,6 +21,7 @@ from fleet.api.paging import Paged, of, page
 from fleet.api.serializers import Id, Strict, Text
 from fleet.api.views import ApiView, actor
 from fleet.audit import queries
+from fleet.limits import counting
 from fleet.limits.rates import Kind
 
 LONGEST_TOKEN = 4_096
@@ -216,14 +217,20 @@ class Keys(ApiView):
 
     @endpoint("keys.create", body=NewKey, answer=NewKeyAnswer, status=201, secret=True)
     def post(self, request: Request, *, given: Given) -> Response:
-        """Make a machine key for oneself. A key makes no key with more scopes than its own, nor one that lives longer."""
+        """Make a machine key for oneself. A key makes no key with more scopes than its own, nor one that lives longer; what it
+        made is revoked with it."""
         who = actor(request)
         if who.user is None or (who.scopes is not None and not set(given["scopes"]) <= who.scopes):
             raise errors.Forbidden("A key makes no key that may more than itself.", hint="Sign in.")
         expires_at = given.get("expires_at")
         if who.key is not None and (last := Key.objects.values_list("expires_at", flat=True).get(id=who.key)):
             expires_at = min(expires_at or last, last)
-        made = operations.create_key(user=who.user, name=given["name"], scopes=given["scopes"], expires_at=expires_at)
+        self.standing = counting.charge(request=request._request, kind=Kind.NEW_KEY, who=str(who.user.pk))
+        if self.standing.refused:
+            raise counting.Refused(self.standing)
+        made = operations.create_key(
+            user=who.user, name=given["name"], scopes=given["scopes"], expires_at=expires_at, maker=who.key
+        )
         made.key.refresh_from_db()
         return Response(
             {**key_shape(made.key), "key": made.text},

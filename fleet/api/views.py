@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from django.conf import settings
@@ -21,7 +22,7 @@ from fleet.access.actor import Actor
 from fleet.access.models import Role
 from fleet.api.endpoints import Endpoint, endpoint
 from fleet.api.permissions import Ruled
-from fleet.limits import counting
+from fleet.limits import costs, counting
 from fleet.limits.rates import Kind
 
 LINKS = ("missions", "agents", "agent-types", "nodes", "events", "audit", "me", "keys", "templates", "schema", "docs")
@@ -60,7 +61,7 @@ class ApiView(APIView):
     def handle_exception(self, exc: Exception) -> Any:
         """What is denied to somebody is written down, whoever denies it: the table, an operation, the check against forged
         requests. Who has not signed in is only asked to."""
-        if isinstance(exc, errors.Forbidden | PermissionDenied):
+        if isinstance(exc, errors.Forbidden | PermissionDenied) and self._is_told(self.request):
             declared = self.declared(self.request.method)
             try:
                 audit.record(
@@ -95,8 +96,21 @@ class ApiView(APIView):
                 kind, named = (Kind.AGENT if role == Role.AGENT else Kind.KEY), str(who.key)
         route = declared.action if declared else ""
         self.standing = counting.charge(request=request._request, kind=kind, who=named, role=role, route=route)
+        if not self.standing.refused and isinstance(who, Actor) and who.user is not None and kind is not Kind.AGENT:
+            # By user as well: who makes a key for each request would have no limit else. Agents from outside are counted
+            # one by one, so that none loses its lease because of its neighbours.
+            own = counting.charge(request=request._request, kind=Kind.USER, who=str(who.user.pk))
+            if own.refused:
+                self.standing = own
         if self.standing.refused:
             raise counting.Refused(self.standing)
+
+    def _is_told(self, request: Request) -> bool:
+        """Whether the trail tells of one more refusal: it tells of the first ones of an hour, and then that there were more."""
+        who = request.auth
+        if not isinstance(who, Actor) or who.user is None:
+            return True
+        return not counting.charge(request=request._request, kind=Kind.DENIED, who=str(who.user.pk)).refused
 
     def finalize_response(self, request: Request, response: Any, *arguments: Any, **path: Any) -> Any:
         answer = super().finalize_response(request, response, *arguments, **path)
@@ -104,6 +118,30 @@ class ApiView(APIView):
             answer.headers[name] = value
         answer.headers.setdefault("Cache-Control", "private, no-store")
         return answer
+
+
+class Costly(ApiView):
+    """A POST that may take seconds of a processor: it waits for a place of its own (fleet/web/turns.py), and each user has a
+    share of the time (fleet/limits/costs.py), which is looked at before the body is."""
+
+    _began = 0.0
+    _for: int | None = None
+
+    def initial(self, request: Request, *arguments: Any, **path: Any) -> None:
+        super().initial(request, *arguments, **path)
+        if request.method == "POST" and isinstance(request.auth, Actor) and request.auth.user is not None:
+            try:
+                costs.ask(request.auth.user.pk)
+            except costs.Refused as refused:
+                self.standing = refused.standing
+                raise
+            costs.begin()
+            self._for, self._began = request.auth.user.pk, time.thread_time()
+
+    def finalize_response(self, request: Request, response: Any, *arguments: Any, **path: Any) -> Any:
+        if self._for is not None:
+            costs.charge(self._for, time.thread_time() - self._began)
+        return super().finalize_response(request, response, *arguments, **path)
 
 
 class AsItComes(BaseContentNegotiation):

@@ -30,6 +30,9 @@ class Kind(StrEnum):
     IP = "ip"  # those of people, and of whom nobody knows: by address
     AUTH = "auth"  # sign-ins: by address
     KEY = "key"  # those of one machine key
+    USER = "user"  # those of all machine keys of a user, and of all their sessions
+    NEW_KEY = "new_key"  # machine keys that a user makes
+    DENIED = "denied"  # what of a user's the table denies: the entries in the audit trail
     AGENT = "agent"  # those of one agent or attempt, so that its heartbeat is never refused because of its neighbours
 
 
@@ -62,6 +65,9 @@ def of(kind: Kind, *, role: str = "") -> Rate:
         Kind.IP: settings.FLEET_LIMIT_IP,
         Kind.AUTH: settings.FLEET_LIMIT_AUTH,
         Kind.KEY: settings.FLEET_LIMIT_KEY,
+        Kind.USER: settings.FLEET_LIMIT_USER,
+        Kind.NEW_KEY: settings.FLEET_LIMIT_NEW_KEY,
+        Kind.DENIED: settings.FLEET_LIMIT_DENIED,
         Kind.AGENT: settings.FLEET_LIMIT_AGENT,
     }
     return rates[kind]

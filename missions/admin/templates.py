@@ -7,10 +7,12 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from fleet.access.actor import EXECUTE
 from fleet.readonly import Audited
-from missions import plan, surroundings
+from missions import plan, reading
 from missions.models import Template
 
 
@@ -23,7 +25,7 @@ class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
     def clean_text(self) -> str:
         text: str = self.cleaned_data["text"]
         try:
-            plan.load(text=text, surroundings=surroundings.current())
+            reading.load(text)
         except plan.PlanError as refused:
             raise ValidationError([str(fault) for fault in refused.faults]) from refused
         return text
@@ -39,3 +41,16 @@ class TemplateAdmin(Audited):
     def told(self, row: Template) -> dict[str, Any]:
         """Without the secrets of its plan."""
         return {**super().told(row), "text": plan.masked(row.text)}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Whoever launches a template makes its code run by the right of its author: so its author has plan.execute. Each
+        change asks for it, and not only one of a plan that runs code: agents of a template may add code to its missions."""
+        return bool(super().has_add_permission(request)) and _executes(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(super().has_change_permission(request, obj)) and _executes(request)
+
+
+def _executes(request: HttpRequest) -> bool:
+    user: Any = request.user
+    return bool(user.has_perm(EXECUTE))

@@ -12,9 +12,10 @@ from rest_framework.exceptions import ValidationError
 from fleet import errors
 from fleet.access.actor import Actor
 from fleet.access.models import Role
-from missions import operations, plan, surroundings
+from missions import operations, reading
 from missions.models import Mission, Template
 from missions.plan import Plan, PlanError
+from missions.plan.reader import Summary
 
 WAYS = ("plan", "template", "objective")
 
@@ -95,8 +96,17 @@ def _of_params(wrong: PlanError, read: Plan, given: Mapping[str, Any]) -> dict[s
 
 def read(given: Any) -> tuple[Plan, str]:
     """A plan as an object, or as a text in YAML or JSON; PlanError with all its faults."""
-    text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
-    return plan.load(text=text, surroundings=surroundings.current()), text
+    text = _text(given)
+    return reading.load(text), text
+
+
+def check(given: Any) -> Summary:
+    """What a plan is; PlanError with all its faults."""
+    return reading.summary(_text(given))
+
+
+def _text(given: Any) -> str:
+    return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
 
 
 def team(who: Actor, name: str | None) -> Group | None:

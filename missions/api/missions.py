@@ -18,7 +18,7 @@ from fleet.api import conditional, headers
 from fleet.api.endpoints import Given, endpoint
 from fleet.api.paging import Limited, Paged, of, page
 from fleet.api.serializers import Json, Strict, Text
-from fleet.api.views import ApiView, actor
+from fleet.api.views import ApiView, Costly, actor
 from missions import operations, queries, reach
 from missions.api import flying, launching, shapes
 from missions.models import Attempt, Mission, Need, Sortie
@@ -97,7 +97,7 @@ class SortieFilter(Limited):
     )
 
 
-class Missions(ApiView):
+class Missions(Costly):
     @endpoint("missions.list", query=Filter, answer=of(shapes.MissionAnswer))
     def get(self, request: Request, *, asked: Given) -> Response:
         """Missions: one's own and one's teams'."""
@@ -120,16 +120,16 @@ class Missions(ApiView):
         return Response(_one(mission), status=201, headers=headers)
 
 
-class PlanCheck(ApiView):
+class PlanCheck(Costly):
     @endpoint("missions.create", body=Check, answer=shapes.Checked)
     def post(self, request: Request, *, given: Given) -> dict[str, Any]:
         """Check a plan and launch nothing: 422 tells every fault that it has."""
-        read = launching.read(given["plan"])[0]
+        found = launching.check(given["plan"])
         return {
-            "mission": read.name,
-            "sorties": [one.key for one in read.sorties][:NODES],
-            "executes": any(one.executes for one in read.sorties),
-            "warnings": list(read.warnings),
+            "mission": found.name,
+            "sorties": list(found.keys),
+            "executes": found.executes,
+            "warnings": [{"where": one.where, "detail": f"{one.text} {one.fix}"} for one in found.warnings],
         }
 
 

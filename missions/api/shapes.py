@@ -201,15 +201,20 @@ class TemplateAnswer(serializers.Serializer[Any]):
     )
 
 
+class PlanWarning(serializers.Serializer[Any]):
+    """Something of a plan that is good, and that may not be what was meant."""
+
+    where = serializers.CharField(initial="sorties.lint.run")
+    detail = serializers.CharField(initial="{{ inputs.branch }} becomes part of code that sh runs.")
+
+
 class Checked(serializers.Serializer[Any]):
     """What came of a check of a plan that is good."""
 
     mission = serializers.CharField(initial="Repository audit", help_text="its name")
     sorties = serializers.ListField(child=serializers.CharField(), initial=["inventory", "lint"], help_text="keys")
     executes = serializers.BooleanField(initial=True, help_text="whether launching it needs plan.execute")
-    warnings = serializers.ListField(
-        child=serializers.CharField(), initial=[], help_text="what is most likely not meant"
-    )
+    warnings = PlanWarning(many=True, help_text="what may let those who give it data run code")
 
 
 class PlanSchemaAnswer(serializers.Serializer[Any]):

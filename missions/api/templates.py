@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework.request import Request
@@ -11,8 +13,10 @@ from fleet import errors
 from fleet.api.endpoints import Given, endpoint
 from fleet.api.paging import Paged, of, page
 from fleet.api.views import ApiView
-from missions.api import launching, shapes
+from missions import plan, surroundings
+from missions.api import shapes
 from missions.models import Template
+from missions.plan import InputSpec
 
 
 class Templates(ApiView):
@@ -23,12 +27,18 @@ class Templates(ApiView):
         return page(request, found, asked=asked, shape=lambda rows: [_shape(one) for one in rows], ordering="name")
 
 
+@functools.lru_cache(maxsize=200)
+def _inputs(text: str) -> Mapping[str, InputSpec]:
+    """Read once and not at each look: a plan may be long. Whether its types are there is seen when it is launched."""
+    return plan.load(text=text, surroundings=surroundings.without_database()).inputs
+
+
 def _shape(template: Template) -> dict[str, Any]:
     try:
         inputs = {
             one.name: {"description": one.description, "required": one.required, "default": one.default}
-            for one in launching.read(template.text)[0].inputs.values()
+            for one in _inputs(template.text).values()
         }
-    except errors.Invalid:  # a type that it names is gone, say: launching it tells
+    except errors.Invalid:  # one from before the plan format took something back, say: launching it tells
         inputs = {}
     return {"name": template.name, "description": template.description, "inputs": inputs}

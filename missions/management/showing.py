@@ -107,11 +107,12 @@ class Log:
         return ended or SortieState(self.sortie.state).final
 
 
-def log_as_text(*, log: Log, follow: bool) -> None:
-    """As it was printed: what went to standard error goes there. On a terminal nothing of it but text (lines.printed)."""
+def log_as_text(*, log: Log, follow: bool, raw: bool = False) -> None:
+    """What went to standard error goes there. Text and nothing else (lines.printed), into a pipe too, as that often ends at a
+    terminal; `raw`: as it was printed."""
     for piece in log.pieces(follow=follow):
         stream = sys.stdout if piece.stream == "stdout" else sys.stderr
-        stream.write(lines.printed(piece.text) if stream.isatty() else piece.text)
+        stream.write(piece.text if raw else lines.printed(piece.text))
         stream.flush()
 
 

@@ -35,6 +35,8 @@ from missions.plan import SortieSpec
 from missions.settling import Consequences, Settlement
 
 MOST = 64  # sorties in one claim
+PIECE_CHARS = 16_000  # of output from outside: so much at a time is left out where it is too much
+ROW_BYTES = 100  # that a piece takes beside its text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +147,25 @@ def keep(*, token: str) -> Renewed:
     return heartbeat(agent=held.agent, tokens=[token])
 
 
+def _print(cursor: Any, sortie: UUID, attempt: int, text: str) -> None:
+    """Keep what an attempt from outside printed, within the bound that those of the fleet have (missions/scribe.py). Those
+    have it in memory; here each request counts what is stored."""
+    size = max(1, min(PIECE_CHARS, settings.FLEET_OUTPUT_BYTES // 8))
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    cursor.execute(
+        statements.read("missions", "output"),
+        {
+            "ids": [sortie] * len(pieces),
+            "attempts": [attempt] * len(pieces),
+            "streams": ["stdout"] * len(pieces),
+            "ats": [time.time()] * len(pieces),
+            "texts": pieces,
+        },
+    )
+    bound = {"sortie": sortie, "attempt": attempt, "half": settings.FLEET_OUTPUT_BYTES // 2, "row": ROW_BYTES}
+    cursor.execute(statements.read("missions", "trim_output"), bound)
+
+
 def progress(*, token: str, fraction: float | None = None, note: str = "", output: str = "") -> None:
     """How far the work is (0 to 1), what is being done, and what it printed. StaleLease where the lease is lost.
 
@@ -163,17 +184,7 @@ def progress(*, token: str, fraction: float | None = None, note: str = "", outpu
                 statements.read("missions", "heard"), {"ids": [held.claim.id], "attempts": [held.claim.attempt]}
             )
         if output:
-            text = output.replace("\x00", "�")[: settings.FLEET_OUTPUT_BYTES]
-            cursor.execute(
-                statements.read("missions", "output"),
-                {
-                    "ids": [held.claim.id],
-                    "attempts": [held.claim.attempt],
-                    "streams": ["stdout"],
-                    "ats": [time.time()],
-                    "texts": [text],
-                },
-            )
+            _print(cursor, held.claim.id, held.claim.attempt, output.replace("\x00", "�"))
         if fraction is not None or note:
             cursor.execute(
                 statements.read("missions", "progress"),

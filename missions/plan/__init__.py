@@ -1,7 +1,11 @@
-"""The plan format: read, judged and worked out. Pure: no Django, no settings; limits are passed in (docs/plan.md)."""
+"""The plan format: read, judged and worked out. Pure: no Django, no settings; limits are passed in (docs/plan.md).
+
+`missions.plan.reader` does it in a process of its own, for the site.
+"""
 
 from missions.plan.additions import added
-from missions.plan.faults import Fault, PlanError
+from missions.plan.advice import warnings
+from missions.plan.faults import Advice, Fault, PlanError
 from missions.plan.inputs import bind
 from missions.plan.loading import from_data, load
 from missions.plan.masking import masked, masked_spec
@@ -9,6 +13,7 @@ from missions.plan.specs import Concurrency, InputSpec, Plan, Retry, SortieSpec,
 from missions.plan.values import Json
 
 __all__ = [
+    "Advice",
     "Concurrency",
     "Fault",
     "InputSpec",
@@ -25,4 +30,5 @@ __all__ = [
     "load",
     "masked",
     "masked_spec",
+    "warnings",
 ]

@@ -38,7 +38,7 @@ def added(
     `priority` is the one of `parent`. Those that name none take it, and not the one of the plan's `defaults`, which
     `parent` may have been lifted above.
     """
-    faults = Faults()
+    faults = Faults()  # its own part is a look at each item; what it hands on has a deadline
     plain, names, before = list[object](), dict[str, str](), dict[str, tuple[str, ...]]()
     existing = dict.fromkeys(existing)  # in their order, and quick to look up
     taken = set(existing)

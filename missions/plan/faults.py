@@ -6,11 +6,13 @@ All faults are gathered and raised together, so that a plan is mended in one go.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
 from fleet import errors
+from missions.plan.deadline import Deadline, Expired
 
 # A key of a mapping or an index of a list, from the top of the plan downwards.
 Path = tuple[str | int, ...]
@@ -19,8 +21,23 @@ ADDED = "added by "  # and the key of the sortie whose attempt adds it: the top 
 
 # Reading more than this helps nobody, and a hostile plan could ask for a million.
 MAX_FAULTS = 1_000
+MAX_NAME = 500  # characters of a part of a path, as the API tells it
 # How many names may be compared in all for "Did you mean": a comparison takes about 10 µs.
 MAX_COMPARISONS = 50_000
+# Of a long word each takes longer, by the square of its length: a word of so many characters counts twice.
+LONG_WORD = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """A warning about a valid plan. `where` is a dotted path, as in faults: sorties.lint.run."""
+
+    where: str
+    text: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text} {self.fix}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +58,15 @@ class Fault:
     def as_problem(self) -> dict[str, str | int | None]:
         """As the API's problems tell it: the place in the plan, and in its text where it came as one. Of sorties that an attempt
         adds, which stand in a list, the name is told."""
-        added = str(self.path[0]).startswith(ADDED) if self.path else False
-        name = dotted(self.path[1:]) if added else ""
+        path = self.path
+        for index, part in enumerate(path):
+            if len(str(part)) > MAX_NAME:  # no plan that is good has such a name: its parent is told
+                path = path[:index]
+                break
+        added = str(path[0]).startswith(ADDED) if path else False
+        name = dotted(path[1:]) if added else ""
         return {
-            "pointer": "/sorties" if added else "/plan" + "".join(f"/{_escaped(part)}" for part in self.path),
+            "pointer": "/sorties" if added else "/plan" + "".join(f"/{_escaped(part)}" for part in path),
             "code": "plan",
             "detail": ": ".join(filter(None, (name, f"{self.fault} {self.fix}".strip()))),
             **({"line": self.line, "column": self.column} if self.line else {}),
@@ -65,10 +87,17 @@ def _escaped(part: str | int) -> str:
     return str(part).replace("~", "~0").replace("/", "~1")
 
 
+def too_long(seconds: float) -> Fault:
+    """The fault of a plan that nobody has read to its end."""
+    fault = f"Reading this plan took longer than {seconds:g} s, so it was not read to its end."
+    return Fault(line=None, column=None, where="", fault=fault, fix="Split it into several plans.")
+
+
 class PlanError(errors.Invalid):
     """The plan is not valid."""
 
     code = "invalid_plan"
+    cost_s = 0.0  # of processor time that it took to find, where that was elsewhere
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
@@ -76,10 +105,16 @@ class PlanError(errors.Invalid):
 
 
 class Faults:
-    """Gathers faults. `locate` turns a path into a line and a column, both from 1."""
+    """Gathers faults. `locate` turns a path into a line and a column, both from 1. `deadline` holds for all who add to them."""
 
-    def __init__(self, locate: Callable[[Path], tuple[int, int] | None] = lambda path: None) -> None:
+    def __init__(
+        self,
+        locate: Callable[[Path], tuple[int, int] | None] = lambda path: None,
+        *,
+        deadline: Deadline | None = None,
+    ) -> None:
         self.locate = locate
+        self.deadline = deadline or Deadline()
         self.count = 0
         self._found: dict[tuple[int | None, int | None, str, str], Fault] = {}
         self._beyond = 0
@@ -93,6 +128,7 @@ class Faults:
         self.add_at(line, column, path, fault, fix)
 
     def add_at(self, line: int | None, column: int | None, path: Path, fault: str, fix: str = "") -> None:
+        self.deadline.check()
         self.count += 1
         if len(self._found) >= MAX_FAULTS:
             self._beyond += 1
@@ -103,10 +139,12 @@ class Faults:
 
     def resembling(self, word: str, names: Collection[str]) -> str:
         """'Did you mean "…"?' for the name nearest to `word`, or nothing where none is near."""
-        if len(names) > self._comparisons:
+        word = word[:100]
+        cost = len(names) * (1 + len(word) ** 2 // LONG_WORD**2)
+        if not names or cost > self._comparisons:
             return ""
-        self._comparisons -= len(names)
-        near = difflib.get_close_matches(word[:100], names, n=1, cutoff=0.6)
+        self._comparisons -= cost
+        near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
         return f"Did you mean {quoted(near[0])}?" if near else ""
 
     def suggestion(self, word: str, names: Collection[str]) -> str:
@@ -114,7 +152,15 @@ class Faults:
         near = self.resembling(word, names)
         if near or not names or len(names) > 30:
             return near
-        return f"There is {listed(sorted(names))}."
+        return f"There is {listed(sorted(name[:100] for name in names))}."
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Within this block the deadline holds: PlanError where it passes, whatever else is wrong with the plan."""
+        try:
+            yield
+        except Expired:
+            raise PlanError([too_long(self.deadline.seconds)]) from None
 
     def check(self) -> None:
         """Raises PlanError where there are faults, ordered by line."""

@@ -52,23 +52,26 @@ def check_templates(
     `all_axes`. `shell`: the value is text for a shell, so that no data may become part of it.
     """
     for where, text in templates.texts(value, path):
+        faults.deadline.check()
         try:
-            found = list(templates.references(text))
+            found = list(dict.fromkeys(templates.references(text)))
         except ValueError as error:
             faults.add(where, str(error), 'Write {{ needs.NAME.result }}, say; write \\{{ for "{{" itself.')
             continue
         for reference in found:
+            faults.deadline.check()
             if shell and reference.root in templates.ROOTS - MATRIX:
                 fault = f"{{{{ {reference} }}}} would become shell text, which could run anything."
                 faults.add(where, fault, 'Put it in env: and use "$NAME", or give the command as a list.')
                 continue
-            if not all_axes and reference.root == "matrix" and reference.steps[:1] not in [(name,) for name in axes]:
+            if not all_axes and reference.root == "matrix" and not (reference.steps and reference.steps[0] in axes):
                 continue
             fault, fix = _wrong(reference, allowed, needs, inputs, axes, faults)
             if fault:
                 faults.add(where, fault, fix)
             elif shell:
                 for value in axes[str(reference.steps[0])]:
+                    faults.deadline.check()
                     if not templates.is_safe_in_shell(value):
                         fault = f"The value {quoted(value)} of {reference} has characters with a meaning to the shell."
                         faults.add(where, fault, 'Put it in env: and use "$NAME", or give the command as a list.')

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from missions.plan import inputs, masking, reading, structure
+from missions.plan.deadline import Deadline
 from missions.plan.faults import ADDED, Faults, quoted
 from missions.plan.sorties import Graph
 from missions.plan.source import Source
@@ -17,16 +18,18 @@ FORMAT = "Begin with mission: and sorties:, as docs/plan.md shows."
 
 def load(*, text: str | bytes, surroundings: Surroundings) -> Plan:
     """The plan that a text in YAML or JSON writes. PlanError tells every fault that it has, with its line."""
-    faults = Faults()
-    source = reading.read(text=text, max_bytes=surroundings.max_bytes, faults=faults)
-    return _plan(source, surroundings, faults)
+    faults = Faults(deadline=Deadline(surroundings.max_s))
+    with faults.timed():
+        source = reading.read(text=text, max_bytes=surroundings.max_bytes, faults=faults)
+        return _plan(source, surroundings, faults)
 
 
 def from_data(*, data: Mapping[str, Any], surroundings: Surroundings) -> Plan:
     """The plan of data that is already parsed; `data` is copied. PlanError tells every fault, without lines."""
-    faults = Faults()
-    source = reading.copy(data=data, max_bytes=surroundings.max_bytes, faults=faults)
-    return _plan(source, surroundings, faults)
+    faults = Faults(deadline=Deadline(surroundings.max_s))
+    with faults.timed():
+        source = reading.copy(data=data, max_bytes=surroundings.max_bytes, faults=faults)
+        return _plan(source, surroundings, faults)
 
 
 def added(
@@ -45,6 +48,21 @@ def added(
     They may need what is in `existing` (keys of the mission, in its order) and each other. `defaults`, `inputs` and
     `priority` are the plan's, or whoever's they take. PlanError tells every fault, also those that `faults` has already.
     """
+    faults.deadline = Deadline(surroundings.max_s)
+    with faults.timed():
+        return _added(items, existing, parent, surroundings, defaults, inputs, priority, faults)
+
+
+def _added(
+    items: object,
+    existing: Collection[str],
+    parent: str,
+    surroundings: Surroundings,
+    defaults: Mapping[str, Json],
+    inputs: Collection[str],
+    priority: int,
+    faults: Faults,
+) -> tuple[SortieSpec, ...]:
     path = (f"{ADDED}{parent}",)
     source = reading.copy(data=items, max_bytes=surroundings.max_bytes, faults=faults)
     copied = source.data

@@ -12,7 +12,7 @@ import yaml
 
 from fleet.redactor import HIDDEN, SHORTEST, Redactor
 from missions.plan import reading
-from missions.plan.faults import Faults, Path, PlanError, dotted
+from missions.plan.faults import Advice, Faults, Path, PlanError, dotted
 
 WITHHELD = "This plan holds secrets that cannot be hidden in its text, so it is not shown."
 
@@ -26,11 +26,14 @@ def is_marked(given: Any) -> bool:
     return isinstance(given, Mapping) and given.get("secret") is True
 
 
-def warnings(data: Mapping[str, Any]) -> tuple[str, ...]:
-    """A sentence for each secret of a plan that is too short to be hidden; of templates nobody can say."""
+def warnings(data: Mapping[str, Any]) -> tuple[Advice, ...]:
+    """A warning for each secret that is too short to be masked. The length of a templated value is unknown."""
     return tuple(
-        f"{dotted(path)}: This secret has fewer than {SHORTEST} characters, so it is not hidden in what the work says. "
-        "Use a longer one."
+        Advice(
+            where=dotted(path),
+            text=f"This secret has fewer than {SHORTEST} characters, so it is not masked in output, errors and results.",
+            fix="Use a longer one.",
+        )
         for path, value in _found(data)
         if len(value) < SHORTEST and "{{" not in value
     )

@@ -63,6 +63,7 @@ def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
 
     def take(value: object, path: Path) -> Any:
         nonlocal count, chars
+        faults.deadline.check()
         count += 1
         if count > MAX_NODES:
             faults.add((), f"The plan has more than {MAX_NODES:,} values.", "Split it into several plans.")
@@ -206,6 +207,7 @@ class _Builder:
     def build(self, parser: yaml.CSafeLoader) -> None:
         documents = 0
         while True:
+            self.faults.deadline.check()
             event = parser.get_event()
             kind = event.__class__
             if kind is yaml.ScalarEvent:

@@ -12,6 +12,7 @@ from typing import Any
 
 from fleet import errors
 from missions.plan import fields, masking, matrix, ordering, templates
+from missions.plan.deadline import Deadline
 from missions.plan.faults import Faults, Path, quoted
 from missions.plan.reading import SPREAD
 from missions.plan.specs import Concurrency, Retry, SortieSpec, Surroundings
@@ -36,6 +37,7 @@ class Draft:
     run_at: datetime | None
     whole: bool  # nothing of its matrix was left out
     keys: tuple[str, ...] = ()
+    known: frozenset[str] = frozenset()  # the keys again, to look one up
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     many: frozenset[str] = frozenset()
     needed: tuple[str, ...] = ()  # names of sorties of this plan
@@ -79,20 +81,22 @@ class Graph:
         whatever else is wrong.
         """
         self._check_defaults(broken)
+        names = dict.fromkeys(names)  # in their order, and quick to look up
         unreadable: dict[Path, set[str]] = {}
         for path in broken:
             if len(path) > 2:
                 unreadable.setdefault(path[:2], set()).add(str(path[2]))
-        drafts = [
-            self._draft(name, one, unreadable.get(("sorties", name), set()), is_read)
-            for name, one in data.items()
-            if isinstance(one, dict)
-        ]
-        total = sum(len(draft.combinations) for draft in drafts)
-        if total > self.limit:
-            fault = f"With every matrix worked out there are {total:,} sorties; {self.limit:,} are allowed."
-            self.faults.add(("sorties",), fault, "Split it into several plans.")
-            return ()
+        drafts: list[Draft] = []
+        total = 0
+        for name, one in data.items():
+            if not isinstance(one, dict):
+                continue
+            drafts.append(self._draft(name, one, unreadable.get(("sorties", name), set()), is_read))
+            total += len(drafts[-1].combinations)
+            if total > self.limit:  # here and not behind the loop: a few bytes of a plan make thousands of combinations
+                fault = f"With every matrix worked out there are {total:,} sorties or more; {self.limit:,} are allowed."
+                self.faults.add(("sorties",), fault, "Split it into several plans.")
+                return ()
         by_name = {draft.name: draft for draft in drafts}
         for draft in drafts:
             self._make_keys(draft)
@@ -189,7 +193,7 @@ class Graph:
         axes: Mapping[str, Sequence[Json]],
         unreadable: Collection[str],
     ) -> None:
-        needs = None if "needs" in unreadable else [need for need in data.get("needs", ()) if need is not None]
+        needs = None if "needs" in unreadable else {need: None for need in data.get("needs", ()) if need is not None}
         for key, allowed in fields.ALLOWED.items():
             value = data.get(key)
             if value is None:
@@ -237,12 +241,12 @@ class Graph:
                 fault = f"The key {quoted(key)} has {len(key)} characters; {matrix.MAX_KEY} are allowed."
                 self.faults.add((*draft.path, "matrix"), fault, "Use shorter values.")
                 break
-        if len(set(keys)) < len(keys):
+        draft.keys, draft.known = tuple(keys), frozenset(keys)
+        if len(draft.known) < len(keys):
             double = next(key for key, count in Counter(keys).items() if count > 1)
             self.faults.add(
                 (*draft.path, "matrix"), f"{quoted(double)} is made twice.", "Remove one of the combinations."
             )
-        draft.keys = tuple(keys)
         taken = draft.name if draft.name in self.existing else next((key for key in keys if key in self.existing), None)
         if taken is not None:
             self.faults.add(draft.path, f"There is already a sortie {quoted(taken)}.", "Choose another name.")
@@ -251,6 +255,7 @@ class Graph:
         many: set[str] = set()
         needed: list[str] = []
         for index, need in enumerate(draft.data.get("needs", ())):
+            self.faults.deadline.check()
             if need is None:
                 continue  # what stood there has had its fault
             path = (*draft.path, "needs", index)
@@ -264,7 +269,7 @@ class Graph:
                     draft.groups[need] = other.keys
                     if "matrix" in other.data:
                         many.add(need)
-                elif need in other.keys:
+                elif need in other.known:
                     draft.groups[need] = (need,)
                 elif other.whole:
                     fix = self.faults.suggestion(need, other.keys) or f"Name one of them, or all with {name}."
@@ -323,6 +328,7 @@ class Graph:
         arguments, prompt, cwd = data.get("with", {}), data.get("prompt"), data.get("cwd")
         outputs, concurrency = data.get("outputs", []), data.get("concurrency")
         for key, combination in zip(draft.keys, draft.combinations, strict=True):
+            self.faults.deadline.check()
             fill = partial(_fill, combination)
             yield SortieSpec(
                 key=key,
@@ -366,7 +372,7 @@ class Graph:
     def _check_outputs(self, drafts: Iterable[Draft]) -> None:
         for draft in drafts:
             for index, output in enumerate(draft.data.get("outputs", ())):
-                for filled in _filled(draft, output) if output is not None else ():
+                for filled in _filled(draft, output, self.faults.deadline) if output is not None else ():
                     path = (*draft.path, "outputs", index)
                     fields.check_output(value=filled, path=path, faults=self.faults)
 
@@ -378,7 +384,7 @@ class Graph:
             if "key" not in concurrency:
                 continue
             limit = concurrency.get("limit", 1)
-            for key in _filled(draft, concurrency["key"]):
+            for key in _filled(draft, concurrency["key"], self.faults.deadline):
                 if len(key) > matrix.MAX_KEY:
                     fault = f"The key {quoted(key)} has {len(key)} characters; {matrix.MAX_KEY} are allowed."
                     self.faults.add(path, fault, "Use shorter values.")
@@ -390,12 +396,13 @@ class Graph:
                     self.faults.add(path, fault, "Give one key one limit.")
 
 
-def _filled(draft: Draft, text: str) -> Iterable[str]:
+def _filled(draft: Draft, text: str, deadline: Deadline) -> Iterable[str]:
     """A text for each combination; none where its templates cannot be filled in, which has had its fault."""
     if "{{" not in text:
         yield text
         return
     for combination in draft.combinations:
+        deadline.check()
         try:
             yield templates.as_text(templates.fill_matrix(value=text, matrix=combination))
         except (errors.Invalid, ValueError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
+from missions.plan.faults import Advice
 from missions.plan.values import Json
 
 DriverName: TypeAlias = str  # "command" (run), "python" (call), "prompt", or an explicit driver such as "scripted"
@@ -34,6 +36,7 @@ class Surroundings:
     max_bytes: int
     max_added: int
     max_needs: int = 200_000
+    max_s: float = math.inf  # of processor time, to read it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,4 +177,4 @@ class Plan:
     priority: int
     sorties: tuple[SortieSpec, ...]
     defaults: Mapping[str, Json]
-    warnings: tuple[str, ...] = ()  # what is allowed and most likely not meant; a sentence each, with its place
+    warnings: tuple[Advice, ...] = ()  # about secrets; `missions.plan.warnings` returns all

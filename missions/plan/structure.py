@@ -6,7 +6,8 @@ In the schema `title` says what a text should be ("a duration"), and `x-fix` wha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -27,7 +28,16 @@ NOT_YET = frozenset(
 )
 WORK = ("run", "call", "prompt", "driver")
 
-_VALIDATOR = jsonschema_rs.Draft202012Validator(SCHEMA)
+
+def _without_names(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_names(value) for key, value in node.items() if key != "propertyNames"}
+    return [_without_names(value) for value in node] if isinstance(node, list) else node
+
+
+# Each error of the validator holds a copy of what it is about, and those of names are all about the mapping: ten thousand
+# bad names would be ten thousand copies of the plan. `_names` looks at them instead.
+_VALIDATOR = jsonschema_rs.Draft202012Validator(_without_names(SCHEMA))
 _KINDS = {
     "string": "a text",
     "integer": "a whole number",
@@ -50,6 +60,7 @@ def check(*, source: Source, faults: Faults) -> set[Path]:
     broken: set[Path] = set()
     doubled: set[Path] = set()
     for count, error in enumerate(_VALIDATOR.iter_errors(data)):
+        faults.deadline.check()
         if count == MAX_FAULTS:
             faults.fail(at_least=True)  # what is broken beyond these is still in the data, which cannot be judged so
         path: Path = tuple(error.instance_path)
@@ -60,10 +71,6 @@ def check(*, source: Source, faults: Faults) -> set[Path]:
             for key in value:
                 _unknown_key((*path, key), list(node.get("properties", ())), faults)
                 broken.add((*path, key))
-        elif kind == "propertyNames":
-            name = value.instance
-            node = _node(value.schema_path[:-1])
-            faults.add((*path, name), f"{quoted(name)} is not {node.get('title', 'a name')}.", node.get("x-fix", ""))
         elif kind == "oneOf":
             given = [key for key in WORK if isinstance(error.instance, dict) and key in error.instance]
             if given:
@@ -80,8 +87,53 @@ def check(*, source: Source, faults: Faults) -> set[Path]:
             if source.is_read(path):
                 faults.add(path, _sentence(kind, value, error.instance, node), _fix(steps, kind, value, error, faults))
             broken.add(path)
+    for path, name, node in _bad_names(data):
+        faults.add((*path, name), f"{quoted(name)} is not {node['title']}.", node["x-fix"])
     _prune(data, broken | doubled)
     return broken
+
+
+def _bad_names(data: Any) -> Iterator[tuple[Path, str, dict[str, Any]]]:
+    """Keys that `propertyNames` of the schema refuses: where, which, and what the schema says of them."""
+    for path, mapping, rule in _named(data):
+        if not isinstance(mapping, dict):
+            continue
+        node, pattern = _RULES[rule]
+        for name in mapping:
+            if len(name) > node["maxLength"] or not pattern.search(name):
+                yield path, name, node
+
+
+def _named(data: Any) -> Iterator[tuple[Path, Any, str]]:
+    """The mappings whose keys are names, each with the rule that it has in the schema's $defs."""
+    if not isinstance(data, dict):
+        return
+    yield ("inputs",), data.get("inputs"), "word"
+    yield ("sorties",), data.get("sorties"), "name"
+    owners: list[tuple[Path, Any]] = [(("defaults",), data.get("defaults"))]
+    if isinstance(sorties := data.get("sorties"), dict):
+        owners += [(("sorties", name), sortie) for name, sortie in sorties.items()]
+    for path, owner in owners:
+        if not isinstance(owner, dict):
+            continue
+        yield (*path, "env"), owner.get("env"), "env"
+        if path[0] == "defaults" or not isinstance(matrix := owner.get("matrix"), dict):
+            continue
+        yield (*path, "matrix"), matrix, "word"
+        for key in ("include", "exclude"):
+            if isinstance(patterns := matrix.get(key), list):
+                yield from (((*path, "matrix", key, index), one, "word") for index, one in enumerate(patterns))
+
+
+def _rule(node: dict[str, Any]) -> tuple[dict[str, Any], re.Pattern[str]]:
+    return node, re.compile(node["pattern"].replace("$", r"\Z"))
+
+
+_RULES = {
+    "word": _rule(SCHEMA["$defs"]["word"]),
+    "name": _rule(SCHEMA["$defs"]["name"]),
+    "env": _rule(SCHEMA["$defs"]["env"]["propertyNames"]),
+}
 
 
 def _prune(data: Any, paths: Iterable[Path]) -> None:

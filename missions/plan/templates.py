@@ -97,11 +97,13 @@ def is_safe_in_shell(value: Json) -> bool:
 
 
 def references(text: str) -> Iterator[Reference]:
-    """The references of a text. ValueError with one sentence where one cannot be read."""
+    """The different references of a text. ValueError with one sentence where one cannot be read."""
     if "{{" not in text:
         return
+    seen: set[str] = set()
     for piece in _PIECE.finditer(text):
-        if piece.group() != "\\{{":
+        if (written := piece.group()) != "\\{{" and written not in seen:
+            seen.add(written)
             yield _parse(piece)
 
 
@@ -175,9 +177,8 @@ def _lookup(reference: Reference, scope: Scope) -> Json:
     if reference.root not in ROOTS:
         raise errors.Invalid(f"{{{{ {reference} }}}} names nothing.", hint=f"Begin with {listed(sorted(ROOTS))}.")
     here: Any = getattr(scope, reference.root)
-    if reference.root == "needs":
-        named = reference.steps[:1]  # only this result is read: there may be thousands
-        here = {name: {"result": here[name]} if (name,) == named else None for name in here}
+    if reference.root == "needs" and reference.steps and (name := reference.steps[0]) in here:
+        here = {name: {"result": here[name]}}
     for count, step in enumerate(reference.steps):
         try:
             if isinstance(here, str | int) or isinstance(step, int) is not isinstance(here, list):

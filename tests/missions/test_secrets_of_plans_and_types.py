@@ -158,8 +158,9 @@ def test_validate_warns_of_secrets_that_are_too_short_to_be_hidden() -> None:
         "mission: m\ndefaults:\n  env: {A: {value: short, secret: true}}\nsorties:\n"
         "  a: {agent: backend, run: 'true', env: {B: {value: 1234567, secret: true}, C: {value: long enough, secret: true}}}\n"
     )
-    assert [warning.partition(":")[0] for warning in read.warnings] == ["defaults.env.A", "sorties.a.env.B"]
-    assert "fewer than 8 characters" in read.warnings[0]
+    warnings = plan.warnings(read)
+    assert [warning.where for warning in warnings] == ["defaults.env.A", "sorties.a.env.B"]
+    assert "fewer than 8 characters" in warnings[0].text
     assert read.sorties[0].env == {"A": "short", "B": "1234567", "C": "long enough"}
     assert read.sorties[0].secret_env == {"A", "B", "C"}
     assert plan.SortieSpec.from_json(json.loads(json.dumps(read.sorties[0].as_json()))) == read.sorties[0]

@@ -1,0 +1,1 @@
+"""What somebody might try against the fleet, and what holds it off (docs/security.md)."""

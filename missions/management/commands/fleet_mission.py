@@ -83,6 +83,7 @@ class Command(OperatorCommand):
             )
         action("wait", "wait until no mission runs any more")
         logs = action("logs", "what a sortie printed")
+        logs.add_argument("--raw", action="store_true", help="with the control characters that it printed")
         logs.add_argument("--jsonl", action="store_true", help="one JSON document a line for each piece of output")
         files = action("artifacts", "the files that a mission gave out")
         files.add_argument("--save", metavar="FOLDER", help="write them there")
@@ -135,22 +136,17 @@ class Command(OperatorCommand):
         except plan.PlanError as refused:
             if not options["json"]:
                 raise
-            self.show({"valid": False, "faults": [fault.as_json() for fault in refused.faults]})
+            self.show({"valid": False, "faults": [fault.as_json() for fault in refused.faults], "warnings": []})
             return refused.exit_code
+        warnings = plan.warnings(read)
         if options["json"]:
-            self.show(
-                {
-                    "valid": True,
-                    "name": read.name,
-                    "sorties": len(read.sorties),
-                    "faults": [],
-                    "warnings": read.warnings,
-                }
-            )
-        elif not options.get("dry_run"):  # that one only says what is wrong
+            told = [{"where": one.where, "warning": one.text, "fix": one.fix} for one in warnings]
+            self.show({"valid": True, "name": read.name, "sorties": len(read.sorties), "faults": [], "warnings": told})
+            return 0
+        for one in warnings:
+            self.say(f"Warning: {lines.one(one)}")
+        if not options.get("dry_run"):  # that one only says what is wrong
             self.say(f"The plan is valid: {lines.one(read.name)}, {lines.counted(len(read.sorties), 'sortie')}.")
-            for warning in read.warnings:
-                self.say(f"Warning: {lines.one(warning)}")
         return 0
 
     def _surroundings(self) -> plan.Surroundings:
@@ -245,7 +241,7 @@ class Command(OperatorCommand):
         if not sortie.attempt:
             why = queries.item(sortie, visible=Mission.objects.all())["waits_for"]
             self.say(f"{sortie.key} has printed nothing: it has not started. {why}".rstrip())
-        showing.log_as_text(log=log, follow=options["follow"])
+        showing.log_as_text(log=log, follow=options["follow"], raw=options["raw"])
         if sortie.attempt and log.silent:
             self.say(f"{sortie.key} has printed nothing{'' if SortieState(sortie.state).final else ' yet'}.")
         return 0

@@ -1,0 +1,30 @@
+"""The admin's page on which people change their own password."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.views.decorators.debug import sensitive_post_parameters
+
+from fleet.access import operations
+
+
+@sensitive_post_parameters()
+def page(request: HttpRequest) -> HttpResponseBase:
+    """Django's page, and what belongs to a new password (operations.password_changed)."""
+    with transaction.atomic():
+        before = _password(request)
+        answer: HttpResponseBase = admin.site.admin_view(admin.site.password_change, cacheable=True)(request)
+        if before is not None and _password(request) != before:
+            operations.password_changed(user=User.objects.get(username=request.user.get_username()))
+    return answer
+
+
+def _password(request: HttpRequest) -> str | None:
+    """What is stored of it."""
+    if request.method != "POST":
+        return None
+    return User.objects.filter(username=request.user.get_username()).values_list("password", flat=True).first()

@@ -1,0 +1,53 @@
+"""Wherever a password is changed, tokens of before end and the trail says by whom."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from fleet.access import operations, tokens
+from fleet.access.models import Role
+from fleet.audit.models import Entry
+from tests.support import api, web
+
+pytestmark = pytest.mark.django_db
+
+NEW = "an even longer one for this"  # pragma: allowlist secret
+
+
+def changed() -> list[tuple[str, str]]:
+    return list(Entry.objects.filter(kind="user.password_changed").values_list("actor", "subject"))
+
+
+def test_ones_own_on_the_admins_page() -> None:
+    boss = web.superuser()
+    user = User.objects.get(username="boss")
+    tokened = api.Client(tokens.begin(user=user).access)
+    other, key = Client(), api.machine(user, "read")
+    other.force_login(user)
+    given = {"old_password": web.PASSWORD, "new_password1": NEW, "new_password2": NEW}
+    wrong = boss.post("/admin/password_change/", {**given, "old_password": "no"})
+    assert (wrong.status_code, tokened.get("me").status_code, changed()) == (200, 200, [])
+    assert boss.post("/admin/password_change/", given).status_code == 302
+    assert tokened.get("me").status_code == 401
+    assert changed() == [("user:boss", "user:boss")]
+    assert boss.get("/admin/").status_code == 200  # where it was changed one stays signed in
+    assert other.get("/admin/").status_code == 302
+    assert key.get("me").status_code == 200  # programs go on; each key is revoked by itself
+
+
+def test_that_of_another_by_an_admin() -> None:
+    ann = api.person("ann")
+    boss = web.superuser()
+    given = {"password1": NEW, "password2": NEW, "usable_password": "true"}  # pragma: allowlist secret
+    assert boss.post(f"/admin/auth/user/{ann.user.pk}/password/", given).status_code == 302
+    assert ann.get("me").status_code == 401
+    assert changed() == [("user:boss", "user:ann")]
+
+
+def test_by_a_command() -> None:
+    ann = api.person("ann", Role.USER)
+    operations.set_password(user=ann.user, password=NEW)
+    assert ann.get("me").status_code == 401
+    assert [subject for _, subject in changed()] == ["user:ann"]

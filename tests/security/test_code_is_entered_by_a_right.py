@@ -1,0 +1,68 @@
+"""What runs code is entered by who has plan.execute: a template, and what an agent type runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from agents.models import AgentType
+from fleet.access import operations
+from missions.models import Template
+from tests.support import web
+
+pytestmark = pytest.mark.django_db
+
+TEXT = '{mission: x, sorties: {a: {agent: backend, run: ["id"]}}}'
+GIVEN = {"name": "mine", "description": "d", "text": TEXT, "folder": "", "enabled": "on"}
+
+
+@pytest.fixture
+def clerk() -> Client:
+    rights = ("view_template", "add_template", "change_template", "view_agenttype", "add_agenttype", "change_agenttype")
+    return web.staff(*rights)
+
+
+def grant() -> None:
+    operations.set_execute(user=User.objects.get(username="clerk"), may=True)
+
+
+def test_a_template_is_written_with_the_right(clerk: Client) -> None:
+    assert clerk.post("/admin/missions/template/add/", GIVEN).status_code == 403
+    assert not Template.objects.exists()
+    grant()
+    assert clerk.post("/admin/missions/template/add/", GIVEN).status_code == 302
+    assert Template.objects.get().name == "mine"
+
+
+def test_and_changed_with_it(clerk: Client) -> None:
+    kept = Template.objects.create(name="mine", description="d", text=TEXT.replace("id", "true"))
+    page = f"/admin/missions/template/{kept.pk}/change/"
+    assert clerk.get(page).status_code == 200
+    assert clerk.post(page, GIVEN).status_code == 403
+    kept.refresh_from_db()
+    assert "true" in kept.text
+    grant()
+    assert clerk.post(page, GIVEN).status_code == 302
+
+
+def sent(**more: Any) -> dict[str, Any]:
+    numbers = {"concurrency": "4", "agents": "1", "most_agents": "1", "at_once": "0", "memory_mb": "0", "disk_mb": "0"}
+    return {"name": "x", "description": "d", **numbers, "longest_s": "0", "enabled": "on", **more}
+
+
+def test_what_an_agent_type_runs_is_set_with_the_right(clerk: Client) -> None:
+    kind = AgentType.objects.get(name="backend")
+    page = f"/admin/agents/agenttype/{kind.pk}/change/"
+    code = {"prompt_argv": '["sh", "-c"]', "env_allow": '["LD_PRELOAD"]'}
+    clerk.post(page, sent(**code))
+    kind.refresh_from_db()
+    assert "LD_PRELOAD" not in kind.env_allow
+    assert kind.prompt_argv != ["sh", "-c"]
+    assert kind.description == "d", "what runs no code is theirs to change"
+    grant()
+    clerk.post(page, sent(**code))
+    kind.refresh_from_db()
+    assert (kind.prompt_argv, kind.env_allow) == (["sh", "-c"], ["LD_PRELOAD"])

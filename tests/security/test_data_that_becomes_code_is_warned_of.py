@@ -1,0 +1,74 @@
+"""A good plan is warned of data that becomes code: in a shell's -c, or in a variable that programs obey."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from missions import plan
+from missions.plan import Surroundings
+from tests.support import api
+
+AROUND = Surroundings(types=None, callables=(), drivers=(), max_sorties=10, max_bytes=10_000, max_added=10)
+
+
+def warned(**sortie: Any) -> list[str]:
+    data = {
+        "mission": "x",
+        "inputs": {"a": {}},
+        "sorties": {
+            "up": {"agent": "t", "run": "true"},
+            "s": {"agent": "t", "run": ["true"], "needs": ["up"], **sortie},
+        },
+    }
+    return [one.where for one in plan.warnings(plan.from_data(data=data, surroundings=AROUND))]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        ["sh", "-c", "echo {{ inputs.a }}"],
+        ["/bin/bash", "-ec", "echo {{ needs.up.result }}"],
+        ["env", "A=b", "sh", "-x", "-c", "{{ inputs.a }}"],
+        ["python3", "-c", "print('{{ inputs.a }}')"],
+        ["perl", "-e", "{{ inputs.a }}"],
+    ],
+)
+def test_inputs_in_the_code_of_a_shell(run: list[str]) -> None:
+    assert warned(run=run) == ["sorties.s.run"]
+    assert warned(verify=run) == ["sorties.s.verify"]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        ["sh", "-c", 'echo "$1"', "sh", "{{ inputs.a }}"],
+        ["echo", "-c", "{{ inputs.a }}"],
+        ["sh", "-c", "{{ sortie.key }}"],
+    ],
+)
+def test_arguments_behind_it_are_none(run: list[str]) -> None:
+    assert warned(run=run) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["LD_PRELOAD", "PATH", "BASH_ENV", "GIT_SSH_COMMAND", "GIT_DIR", "PYTHONPATH", "NODE_OPTIONS"]
+)
+def test_variables_that_programs_obey(name: str) -> None:
+    assert warned(env={name: "/x/{{ inputs.a }}"}) == [f"sorties.s.env.{name}"]
+    assert warned(env={name: "/x"}) == []
+    assert warned(env={f"MY_{name}": "{{ inputs.a }}"}) == []
+
+
+@pytest.mark.django_db
+def test_the_check_over_http_tells_of_it() -> None:
+    ann = api.person("ann")
+    data = {
+        "mission": "x",
+        "inputs": {"a": {}},
+        "sorties": {"s": {"agent": "backend", "run": ["sh", "-c", "{{ inputs.a }}"]}},
+    }
+    (one,) = ann.post("plans/check", {"plan": data}).json()["warnings"]
+    assert one["where"] == "sorties.s.run"
+    assert "can run anything" in one["detail"]

@@ -1,0 +1,69 @@
+"""Making, using and revoking machine keys in a loop is held by limits of the user, and so is what the trail tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.core.cache import cache
+from pytest_django import Settings
+
+from fleet.access import operations
+from fleet.access.models import Key
+from fleet.access.rules import Scope
+from fleet.audit.models import Entry
+from fleet.limits.rates import Rate
+from tests.support import api
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def counted_anew() -> Iterator[None]:
+    cache.clear()
+    yield
+    cache.clear()
+
+
+def test_a_user_makes_so_many_keys_in_an_hour(settings: Settings) -> None:
+    settings.FLEET_LIMIT_NEW_KEY = Rate(3, 3_600)
+    ann = api.person("ann")
+    before = Entry.objects.count()
+    statuses = []
+    for _ in range(10):
+        made = ann.post("keys", {"name": "loop", "scopes": ["read"]})
+        statuses.append(made.status_code)
+        if made.status_code == 201:
+            api.Client(made.json()["key"]).get("me")
+            ann.delete(f"keys/{made.json()['id']}")
+    assert statuses == [201] * 3 + [429] * 7
+    assert Entry.objects.count() - before == 3 * 3 + 1  # made, used, revoked; and once that there were too many
+
+
+def test_all_keys_of_a_user_are_counted_together(settings: Settings) -> None:
+    settings.FLEET_LIMIT_USER = Rate(6, 60)
+    ann, bob = api.person("ann"), api.person("bob")
+    statuses = [api.machine(ann.user, Scope.READ).get("me").status_code for _ in range(8)]
+    assert statuses == [200] * 6 + [429] * 2
+    assert api.machine(bob.user, Scope.READ).get("me").status_code == 200
+
+
+def test_the_trail_tells_of_a_users_refusals_so_often_and_then_that_there_were_more(settings: Settings) -> None:
+    settings.FLEET_LIMIT_DENIED = Rate(3, 3_600)
+    ann = api.person("ann")
+    for _ in range(10):
+        assert ann.get("audit").status_code == 403
+    assert Entry.objects.filter(kind="denied").count() == 3
+    assert Entry.objects.filter(kind="limit", subject=f"denied:{ann.user.pk}").count() == 1
+
+
+def test_a_key_that_a_key_made_is_revoked_with_it() -> None:
+    ann = api.person("ann")
+    first = api.machine(ann.user, Scope.MANAGE, Scope.READ)
+    second = api.Client(first.post("keys", {"name": "b", "scopes": ["manage", "read"]}).json()["key"])
+    third = api.Client(second.post("keys", {"name": "c", "scopes": ["read"]}).json()["key"])
+    own = api.machine(ann.user, Scope.READ)
+    assert third.get("me").status_code == 200
+    operations.revoke_key(key=Key.objects.get(prefix=first.bearer[:12]))
+    assert [one.get("me").status_code for one in (first, second, third, own)] == [401, 401, 401, 200]
+    assert Entry.objects.filter(kind="key.revoked").count() == 3

@@ -1,0 +1,80 @@
+"""Staff that may change users gives no rights and takes no account that may more than its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.test import Client
+
+from fleet.access import operations
+from tests.support import api, web
+
+pytestmark = pytest.mark.django_db
+
+NEW = "an even longer one for this"  # pragma: allowlist secret
+
+
+@pytest.fixture
+def clerk() -> Client:
+    rights = ("view_user", "change_user", "add_user", "delete_user", "view_group", "change_group", "add_group")
+    return web.staff(*rights)
+
+
+def sent(user: User, **more: Any) -> dict[str, Any]:
+    return {
+        "username": user.username, "first_name": "", "last_name": "", "email": "", "is_active": "on",
+        "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00", **more,
+    }  # fmt: skip
+
+
+def test_it_makes_itself_no_superuser(clerk: Client) -> None:
+    me = User.objects.get(username="clerk")
+    everything = [str(one.pk) for one in Permission.objects.all()]
+    team = Group.objects.create(name="ops")
+    given = sent(me, is_superuser="on", is_staff="on", user_permissions=everything, groups=[str(team.pk)])
+    clerk.post(f"/admin/auth/user/{me.pk}/change/", given)
+    me = User.objects.get(pk=me.pk)
+    assert (me.is_superuser, me.user_permissions.count(), me.groups.count()) == (False, 7, 0)
+
+
+def test_it_makes_nobody_else_one_and_changes_what_is_no_right(clerk: Client) -> None:
+    ann = api.person("ann").user
+    given = sent(ann, first_name="Ann", is_superuser="on", is_staff="on")
+    answer = clerk.post(f"/admin/auth/user/{ann.pk}/change/", given)
+    assert answer.status_code == 302, answer.content
+    ann.refresh_from_db()
+    assert (ann.first_name, ann.is_superuser, ann.is_staff) == ("Ann", False, False)
+
+
+@pytest.mark.parametrize("who", ["superuser", "staff", "executes"])
+def test_it_takes_no_account_that_may_more(clerk: Client, who: str) -> None:
+    other = User.objects.create_user(
+        "other", password=web.PASSWORD, is_staff=who == "staff", is_superuser=who == "superuser"
+    )
+    if who == "executes":
+        operations.set_execute(user=other, may=True)
+    given = {"password1": NEW, "password2": NEW, "usable_password": "true"}  # pragma: allowlist secret
+    assert clerk.post(f"/admin/auth/user/{other.pk}/password/", given).status_code == 403
+    assert clerk.post(f"/admin/auth/user/{other.pk}/change/", sent(other, email="me@example.org")).status_code == 403
+    assert clerk.post(f"/admin/auth/user/{other.pk}/delete/", {"post": "yes"}).status_code == 403
+    clerk.post("/admin/auth/user/", {"action": "delete_selected", "_selected_action": [str(other.pk)], "post": "yes"})
+    other.refresh_from_db()
+    assert other.check_password(web.PASSWORD)
+    assert other.email == ""
+
+
+def test_it_gives_no_team_a_permission(clerk: Client) -> None:
+    team = Group.objects.create(name="ops")
+    one = Permission.objects.get(codename="plan_execute")
+    answer = clerk.post(f"/admin/auth/group/{team.pk}/change/", {"name": "ops", "permissions": [str(one.pk)]})
+    assert (answer.status_code, team.permissions.count()) == (403, 0)
+    assert clerk.post("/admin/auth/group/add/", {"name": "more"}).status_code == 403
+
+
+def test_a_superuser_still_does_all_that() -> None:
+    boss, ann = web.superuser(), api.person("ann").user
+    assert boss.post(f"/admin/auth/user/{ann.pk}/change/", sent(ann, is_staff="on")).status_code == 302
+    ann.refresh_from_db()
+    assert ann.is_staff

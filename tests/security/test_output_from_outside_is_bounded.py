@@ -1,0 +1,63 @@
+"""What an agent from outside prints is kept as that of our own is: its head, its end, and how much was left out between."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.db.models import Sum
+from django.db.models.functions import Length
+from pytest_django import Settings
+
+from missions.models import Output
+from missions.operations import outside
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+BOUND = 20_000
+
+
+@pytest.fixture
+def token(settings: Settings) -> str:
+    settings.FLEET_OUTPUT_BYTES = BOUND
+    fleet.launch({"one": {"run": "make it"}})
+    (lease,) = outside.claim(agent=outside.register(agent_type="backend", concurrency=1).id)
+    return lease.token
+
+
+def kept() -> str:
+    return "".join(Output.objects.order_by("id").values_list("text", flat=True))
+
+
+def test_head_and_end_stay_and_a_line_counts_what_is_gone(token: str) -> None:
+    sent = [f"{n:05} {'x' * 993}\n" for n in range(60)]
+    for one in sent:
+        outside.progress(token=token, output=one)
+    text = kept()
+    assert len(text) < BOUND + 2_000
+    assert text.startswith("".join(sent[:7]))
+    assert text.endswith("".join(sent[-7:]))
+    (left_out,) = re.findall(r"… (\d+) characters left out …", text)
+    assert int(left_out) == sum(map(len, sent)) - len(re.sub(r"\n… \d+ characters left out …\n", "", text))
+
+
+def test_nor_does_one_large_piece_pass(token: str) -> None:
+    for n in range(10):
+        outside.progress(token=token, output=str(n) * 100_000)
+    total = Output.objects.aggregate(total=Sum(Length("text")))["total"]
+    assert total < BOUND * 1.5
+    assert kept().startswith("0000")
+    assert kept().endswith("9999")
+
+
+def test_nor_do_many_that_are_empty_almost(token: str) -> None:
+    for _ in range(250):
+        outside.progress(token=token, output="x")
+    assert Output.objects.count() < BOUND / 100 + 20
+
+
+def test_what_fits_stays_as_it_is(token: str) -> None:
+    for one in ("a\n", "b\n", "c\n"):
+        outside.progress(token=token, output=one)
+    assert kept() == "a\nb\nc\n"

@@ -1,0 +1,160 @@
+"""Reading a plan takes nothing from other requests: another process does it, in a place of its own, with a share per user."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from django.core.cache import cache
+from django.urls import get_resolver
+from pytest_django import Settings
+
+from fleet.api.views import Costly
+from fleet.web.turns import COSTLY, Turns
+from missions import reading
+from missions.plan import PlanError, Surroundings
+from missions.plan.reader import Reader
+from tests.support import api
+
+AROUND = Surroundings(
+    types=None, callables=[], drivers={"command"}, max_sorties=20_000, max_bytes=10_000_000, max_added=10, max_s=1
+)
+PLAN = json.dumps(api.PLAN)
+
+
+@pytest.fixture
+def reader() -> Iterator[Reader]:
+    made = Reader()
+    yield made
+    made.stop()
+
+
+def test_it_is_another_process_with_no_secrets(reader: Reader) -> None:
+    assert reader.load(text=PLAN, surroundings=AROUND)[0].name == api.PLAN["mission"]
+    assert reader.pid is not None
+    child = psutil.Process(reader.pid)
+    assert child.ppid() == os.getpid()
+    assert not [name for name in child.environ() if name.startswith(("FLEET", "DATABASE", "REDIS", "DJANGO"))]
+    assert child.nice() > psutil.Process().nice()
+
+
+def test_a_plan_of_thousands_comes_whole(reader: Reader) -> None:
+    text = json.dumps({"mission": "x", "sorties": {f"s{n}": {"agent": "a", "run": "x"} for n in range(2_345)}})
+    found, cost_s = reader.load(text=text, surroundings=AROUND)
+    assert [one.key for one in found.sorties] == [f"s{n}" for n in range(2_345)]
+    assert cost_s > 0
+
+
+def test_faults_come_with_their_places(reader: Reader) -> None:
+    with pytest.raises(PlanError) as refused:
+        reader.load(text="mission: x\nsorties:\n  a: {agent: b, run: x, nedes: []}\n", surroundings=AROUND)
+    assert [(fault.line, fault.where) for fault in refused.value.faults] == [(3, "sorties.a.nedes")]
+
+
+def test_one_that_hangs_is_killed_and_the_next_plan_is_read(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader.load(text=PLAN, surroundings=AROUND)
+    hung = reader.pid
+    assert hung is not None
+    os.kill(hung, signal.SIGSTOP)
+    with pytest.raises(PlanError, match="took longer than 1 s"):
+        reader.load(text=PLAN, surroundings=AROUND)
+    assert not psutil.pid_exists(hung)
+    assert reader.load(text=PLAN, surroundings=AROUND)[0].name == api.PLAN["mission"]
+
+
+def test_one_that_was_killed_is_replaced(reader: Reader) -> None:
+    reader.load(text=PLAN, surroundings=AROUND)
+    assert reader.pid is not None
+    os.kill(reader.pid, signal.SIGKILL)
+    assert reader.load(text=PLAN, surroundings=AROUND)[0].name == api.PLAN["mission"]
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_reads_are_answered_while_a_plan_is_being_read() -> None:
+    ann = api.person("ann", executes=True)
+    assert ann.post("plans/check", {"plan": api.PLAN}).status_code == 200
+    assert reading.reader.pid is not None
+    os.kill(reading.reader.pid, signal.SIGSTOP)  # a plan that takes as long as it takes
+    answers: list[Any] = []
+    checking = threading.Thread(target=lambda: answers.append(ann.post("plans/check", {"plan": api.PLAN})))
+    checking.start()
+    try:
+        for _ in range(20):
+            assert ann.get("missions").status_code == 200
+        assert checking.is_alive()
+    finally:
+        os.kill(reading.reader.pid, signal.SIGCONT)
+        checking.join(60)
+    assert [answer.status_code for answer in answers] == [200]
+
+
+def test_costly_requests_keep_no_place_of_the_others(settings: Settings) -> None:
+    settings.FLEET_WEB_AT_ONCE, settings.FLEET_WEB_WAITING = 1, 8
+
+    async def main() -> None:
+        working: list[str] = []
+        go = asyncio.Event()
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            working.append(scope["path"])
+            await go.wait()
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None: ...
+
+        turns = Turns(application)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            for path in ("/api/v1/plans/check", "/api/v1/missions", "/api/v1/me"):
+                scope = {"type": "http", "path": path, "method": "GET" if path.endswith("me") else "POST"}
+                group.create_task(turns(scope, receive, send))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert working == ["/api/v1/plans/check", "/api/v1/me"]
+            go.set()
+        assert working == ["/api/v1/plans/check", "/api/v1/me", "/api/v1/missions"]
+
+    asyncio.run(main())
+
+
+def test_each_costly_address_has_its_place_there() -> None:
+    found = {
+        f"/{prefix}"
+        for pattern in get_resolver().url_patterns
+        for prefix, view in _views(pattern, "")
+        if isinstance(view, type) and issubclass(view, Costly)
+    }
+    assert found == COSTLY
+
+
+def _views(pattern: Any, before: str) -> Iterator[tuple[str, Any]]:
+    here = before + str(pattern.pattern)
+    for inner in getattr(pattern, "url_patterns", ()):
+        yield from _views(inner, here)
+    if getattr(pattern, "callback", None) is not None:
+        yield here, getattr(pattern.callback, "cls", None)
+
+
+@pytest.mark.django_db
+def test_who_used_up_a_minutes_share_is_told_when_to_come_back(settings: Settings) -> None:
+    cache.clear()
+    settings.FLEET_LIMIT_COST_S = 0.001
+    ann, bob = api.person("ann"), api.person("bob")
+    key = api.machine(ann.user, "launch")
+    assert ann.post("plans/check", {"plan": api.PLAN}).status_code == 200
+    for client in (ann, key):  # it is the user's, whatever they show
+        refused = client.post("plans/check", {"plan": api.PLAN})
+        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+        assert 0 < int(refused.headers["Retry-After"]) <= 60
+    assert ann.get("missions").status_code == 200
+    assert bob.post("plans/check", {"plan": api.PLAN}).status_code == 200
+    cache.clear()

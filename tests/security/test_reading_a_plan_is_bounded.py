@@ -1,0 +1,114 @@
+"""No plan of a few kilobytes keeps a processor busy: reading is linear in what it says, and ends when its time is up."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from missions import plan
+from missions.plan import PlanError, Surroundings, TypeFacts, matrix
+from missions.plan.faults import Faults
+
+AROUND = Surroundings(
+    types={"testing": TypeFacts(takes_prompt=True)},
+    callables=(),
+    drivers={"command"},
+    max_sorties=20_000,
+    max_bytes=10_000_000,
+    max_added=1_000,
+    max_s=20,
+)
+
+
+def sortie(**more: Any) -> dict[str, Any]:
+    return {"agent": "testing", "run": ["true"], **more}
+
+
+def read(sorties: dict[str, Any], around: Surroundings = AROUND, **more: Any) -> plan.Plan:
+    return plan.load(text=json.dumps({"mission": "x", "sorties": sorties, **more}), surroundings=around)
+
+
+def faults(sorties: dict[str, Any], around: Surroundings = AROUND, **more: Any) -> list[str]:
+    with pytest.raises(PlanError) as refused:
+        read(sorties, around, **more)
+    return [str(fault) for fault in refused.value.faults]
+
+
+def test_patterns_that_name_nothing_are_looked_up_and_not_compared() -> None:
+    """1,500 of them against 19,600 combinations took thirteen seconds."""
+    patterns = [{"a": n % 140, "b": 1_000 + n} for n in range(1_500)]
+    told = faults({"a": sortie(matrix={"a": list(range(140)), "b": list(range(140)), "exclude": patterns})})
+    assert "This leaves out nothing" in told[0]
+
+
+def test_patterns_of_all_shapes_leave_out_what_they_name() -> None:
+    found = Faults()
+    left = matrix.combinations(
+        matrix={"a": [1, 2, 3], "b": ["x", "y"], "exclude": [{"a": 1}, {"b": "y", "a": 2}, {"a": 3, "b": "x"}]},
+        path=(),
+        limit=100,
+        faults=found,
+    )
+    assert left == [{"a": 2, "b": "x"}, {"a": 3, "b": "y"}]
+    assert not found
+
+
+def test_a_pattern_that_others_have_left_nothing_for_is_told() -> None:
+    found = Faults()
+    matrix.combinations(
+        matrix={"a": [1, 2], "b": [1, 2], "exclude": [{"a": 1}, {"a": 1, "b": 2}]}, path=(), limit=100, faults=found
+    )
+    with pytest.raises(PlanError, match="This leaves out nothing"):
+        found.check()
+
+
+def test_patterns_have_a_bounded_number_of_shapes() -> None:
+    names = [f"n{n}" for n in range(8)]
+    shapes = [{name: 1 for at, name in enumerate(names) if number >> at & 1} for number in range(1, 200)]
+    told = faults({"a": sortie(matrix={**{name: [1, 2] for name in names}, "exclude": shapes})})
+    assert any("different sets of names" in one for one in told)
+
+
+def test_each_reference_of_a_text_is_judged_once() -> None:
+    read({"a": sortie(run=["{{inputs.a}}" * 600_000])}, inputs={"a": {}})
+
+
+def test_a_need_of_one_of_thousands_is_looked_up() -> None:
+    """4,000 sorties with 20 needs each, of a matrix of 5,000: four hundred million comparisons."""
+    needing = {f"t{n}": sortie(needs=[f"a[a={4_999 - m}]" for m in range(20)]) for n in range(4_000)}
+    assert len(read({"a": sortie(matrix={"a": list(range(5_000))}), **needing}).sorties) == 9_000
+
+
+def test_matrices_are_counted_before_they_are_worked_out() -> None:
+    """A thousand of them in a few kilobytes each would be twenty million combinations."""
+    wide = sortie(matrix={"a": list(range(140)), "b": list(range(140))})
+    told = faults({f"s{n}": wide for n in range(1_000)})
+    assert len(told) == 1
+    assert "With every matrix worked out there are 39,200 sorties or more; 20,000 are allowed." in told[0]
+
+
+def test_ten_thousand_bad_names_are_no_ten_thousand_copies_of_the_plan() -> None:
+    told = faults({f"a b{n}": sortie() for n in range(9_000)})
+    assert len(told) == 1_001
+    assert '"a b0" is not a name for a sortie' in told[0]
+
+
+def test_what_takes_too_long_ends_with_one_sentence() -> None:
+    many = {f"s{n}": sortie(env={"A": "{{ sortie.key }}"}) for n in range(5_000)}
+    told = faults(many, replace(AROUND, max_s=0.01))
+    assert told == [
+        "Reading this plan took longer than 0.01 s, so it was not read to its end. Split it into several plans."
+    ]
+
+
+def test_a_fault_under_a_long_name_is_told_in_short() -> None:
+    text = '{"mission": "x", "' + "k" * 600_000 + '": [' + ", ".join(["1e999"] * 900) + "]}"
+    began = time.thread_time()
+    with pytest.raises(PlanError) as refused:
+        plan.load(text=text, surroundings=AROUND)
+    assert sum(len(json.dumps(fault.as_problem())) for fault in refused.value.faults) < 1_000_000
+    assert time.thread_time() - began < AROUND.max_s
