@@ -66,12 +66,7 @@ def rescue(*, leases: bool = True) -> settling.Consequences:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
                 statements.read("missions", "rescue"),
-                {
-                    "limit": PAGE,
-                    "max_rescues": settings.FLEET_MAX_RESCUES,
-                    "leases": leases,
-                    "lease": settings.FLEET_LEASE_S,
-                },
+                {"limit": PAGE, "max_rescues": settings.FLEET_MAX_RESCUES, "leases": leases},
             )
             rows = cursor.fetchall()
             bad = consequences.take(rows)
