@@ -30,6 +30,7 @@ class Pace:
 
     def __init__(self, *, over_s: float, tolerance_s: float) -> None:
         self._over_s, self._tolerance_s = over_s, tolerance_s
+        self.stepped = False  # whether it was seen to be set, ever
         self._began: float | None = None
         self._ahead: deque[tuple[float, float]] = deque()  # when it was asked, and how far ahead it was
 
@@ -47,7 +48,7 @@ class Pace:
             self._ahead.popleft()
         if any(abs(ahead - earlier) > 2 * self._tolerance_s for _, earlier in self._ahead):
             self._ahead.clear()
-            self._began = None
+            self._began, self.stepped = None, True
         if self._began is None:
             self._began = now
         self._ahead.append((now, ahead))

@@ -73,7 +73,8 @@ class Control:
             alive()
 
     def _rescue(self) -> Consequences:
-        return dispatch.rescue(leases=self._steady)
+        reach_s = 2 * settings.FLEET_LEASE_S if self._pace.stepped else None
+        return dispatch.rescue(leases=self._steady, reach_s=reach_s)
 
     def _do(self, duty: Callable[[], T]) -> T | None:
         if self._away:  # each duty would wait for it as long as the first one

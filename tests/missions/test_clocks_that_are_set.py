@@ -107,3 +107,27 @@ def test_a_new_control_loop_gives_agents_a_whole_lease_to_renew(settings: Any) -
     assert fleet.states(mission.id) == {"one": "running"}
     fleet.until(lambda: control.beat() or fleet.states(mission.id) != {"one": "running"})
     assert fleet.states(mission.id) == {"one": "queued"}
+
+
+def test_a_clock_that_was_set_back_keeps_nothing_of_the_lost_for_long(stepped: Any, settings: Any) -> None:
+    settings.FLEET_LEASE_S = 1.0
+    stepped(3_600)
+    mission = fleet.launch({"one": {}})
+    control = Control(hinter=Hinter(app))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE missions_sortie SET state = 'running', attempt = 1, lease_until = clock_timestamp()"
+            " WHERE mission_id = %s",
+            [mission.id],
+        )
+        cursor.execute(
+            "INSERT INTO missions_attempt (sortie_id, number, state) SELECT id, 1, 'running' FROM missions_sortie"
+            " WHERE mission_id = %s",
+            [mission.id],
+        )
+    control.beat()
+    stepped(-3_600)
+    control.beat()
+    assert fleet.states(mission.id) == {"one": "running"}
+    fleet.until(lambda: control.beat() or fleet.states(mission.id) != {"one": "running"})
+    assert fleet.states(mission.id) == {"one": "queued"}

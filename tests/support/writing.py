@@ -19,3 +19,13 @@ def write(context: Context, *, path: str) -> None:
         with Path(path).open("a") as file:
             file.write(f"{marker} {Path('/proc/uptime').read_text().split()[0]}\n")
         time.sleep(0.02)
+
+
+@register
+def note(context: Context, *, path: str, tenths: int) -> None:
+    """Note the attempt every tenth of a second."""
+    for number in range(tenths + 1):
+        with Path(path).open("a") as file:
+            file.write(f"{os.environ['FLEET_ATTEMPT']} {Path('/proc/uptime').read_text().split()[0]}\n")
+        if number < tenths:
+            time.sleep(0.1)
