@@ -60,16 +60,26 @@ def hint() -> tuple[Counter[str], dict[str, list[UUID]]]:
     return Counter({name: count for name, count, _ in found}), {name: sorties for name, _, sorties in found}
 
 
-def rescue() -> settling.Consequences:
-    """Take sorties from agents that are gone, a page at a time. An agent from outside is not gone because we were: its
-    lease counts once the site has been up for as long."""
+def rescue(*, leases: bool = True, reach_s: float | None = None) -> settling.Consequences:
+    """Take sorties from agents that are gone, a page at a time.
+
+    `leases` is false while the database's clock cannot be relied on: then no lease counts as over. After the clock was set
+    back no lease that is held reaches further than `reach_s`. An external agent is not gone because the site was: its lease
+    counts once the site has been up for as long.
+    """
     consequences = settling.Consequences()
     outside = uptime.has_been_up(for_s=settings.FLEET_LEASE_S)
     while True:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
                 statements.read("missions", "rescue"),
-                {"limit": PAGE, "max_rescues": settings.FLEET_MAX_RESCUES, "outside": outside},
+                {
+                    "limit": PAGE,
+                    "max_rescues": settings.FLEET_MAX_RESCUES,
+                    "leases": leases,
+                    "reach": reach_s,
+                    "outside": outside,
+                },
             )
             rows = cursor.fetchall()
             bad = consequences.take(rows)

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("agents", "0010_registered_by")]
+    dependencies = [("agents", "0012_reaped")]
 
     operations = [
         migrations.AddField(

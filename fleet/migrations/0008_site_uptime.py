@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fleet', '0006_found_quickly'),
+        ('fleet', '0007_seals_checked'),
     ]
 
     operations = [

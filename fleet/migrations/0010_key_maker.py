@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("fleet", "0006_found_quickly")]
+    dependencies = [("fleet", "0008_site_uptime")]
 
     operations = [
         migrations.AddField(

@@ -4,7 +4,7 @@ import fleet.values
 
 
 class Migration(migrations.Migration):
-    dependencies = [("missions", "0009_found_quickly")]
+    dependencies = [("missions", "0010_admission_and_silence")]
 
     operations = [
         migrations.AlterField(

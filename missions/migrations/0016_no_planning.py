@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('missions', '0009_found_quickly'),
+        ('missions', '0013_floats_come_back_as_floats'),
     ]
 
     operations = [

@@ -1,6 +1,8 @@
--- Take sorties from agents that are gone: their lease is past its time by the database's clock, or they are known
--- dead. The lease of an agent from outside counts only where the site, through which it is renewed, has been up for as
--- long (outside). One that was to be cancelled is cancelled; one that has been rescued too often is failed, for it may be
+-- Take sorties from agents that are gone: their lease is over (%(leases)s: the database's clock can be relied on), or their
+-- host saw that nothing of their work runs any more. Where that clock was set back, a lease that reaches further than
+-- %(reach)s seconds is from before and was not renewed since. The lease of an external agent counts only once the site,
+-- through which it is renewed, has been up for as long (%(outside)s).
+-- A sortie that was to be cancelled is cancelled; one that was rescued too often is failed, for it may be
 -- what kills its workers; the others are queued again.
 WITH lost AS (
     SELECT s.id, m.state = 'paused' AS paused, m.state = 'cancelling' OR s.cancel_requested AS unwanted
@@ -8,8 +10,11 @@ WITH lost AS (
     JOIN missions_mission m ON m.id = s.mission_id
     LEFT JOIN agents_agent a ON a.id = s.agent_id
     WHERE s.state = 'running'
-      AND (s.lease_until < clock_timestamp() AND (%(outside)s OR a.pid IS NOT NULL OR a.node_id IS NOT NULL OR a.id IS NULL)
-           OR a.state IN ('terminated', 'lost', 'failed'))
+      AND (a.reaped
+           OR %(leases)s
+              AND (s.lease_until < clock_timestamp()
+                   OR s.lease_until > clock_timestamp() + make_interval(secs => %(reach)s::float8))
+              AND (%(outside)s OR a.pid IS NOT NULL OR a.node_id IS NOT NULL OR a.id IS NULL))
     ORDER BY s.id
     LIMIT %(limit)s
     FOR UPDATE OF s SKIP LOCKED
