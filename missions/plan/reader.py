@@ -27,7 +27,7 @@ from typing import IO, Any
 
 from fleet import errors
 from missions.plan import advice, loading
-from missions.plan.faults import Fault, PlanError, too_long
+from missions.plan.faults import Advice, Fault, PlanError, too_long
 from missions.plan.specs import Plan, SortieSpec, Surroundings
 
 ROOT = FilePath(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ class Summary:
     name: str
     keys: Sequence[str]
     executes: bool
-    warnings: Sequence[advice.Advice]
+    warnings: Sequence[Advice]
 
 
 class Reader:
