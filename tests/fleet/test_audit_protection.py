@@ -71,7 +71,7 @@ def test_after_the_fleet_was_prepared_its_own_role_can_add_to_the_trail_and_do_n
         found = fleet.execute("SELECT actor, subject FROM fleet_audit.entry WHERE kind = 'database.update'").fetchall()
         assert found == [("database:fleet", "auth_user")]
     sealed = manage(private_services, "shell", "-c", "from fleet.audit import sealing; print(sealing.seal())")
-    assert sealed.stdout.splitlines()[-1:] == ["2"], sealed.stderr
+    assert sealed.stdout.splitlines()[-1:] == ["3"], sealed.stderr
     verified = manage(private_services, "fleet_audit", "verify", "--json")
     assert '"protected": true' in verified.stdout
     assert verified.returncode == 0, verified.stdout
