@@ -21,7 +21,7 @@ from django.db import connection, transaction
 from django.db.models import Min
 from django.db.models.functions import Extract, Now
 
-from fleet import ids, metrics, statements
+from fleet import humanise, ids, invocation, metrics, statements
 from missions import scaling, tallies
 from missions.models import Alert, Sortie, TallyMark
 
@@ -90,7 +90,9 @@ class Watch:
                 self._slow.add(name)
                 if name in slow_before:  # twice in a row, so that one slow answer is no alert
                     yield Finding(
-                        rule="service_slow", subject=subject, message=f"{name} takes {response_s:.1f} s to answer."
+                        rule="service_slow",
+                        subject=subject,
+                        message=f"{name} takes {humanise.duration(response_s)} to answer.",
                     )
             if 0 < settings.FLEET_ALERT_MEMORY_MB * 1e6 < (service["memory_bytes"] or 0):
                 used = f"{name} uses {service['memory_bytes'] / 1e6:,.0f} MB of memory."
@@ -117,8 +119,8 @@ def _queues() -> Iterator[Finding]:
             yield Finding(
                 rule="queue_old",
                 subject=type,
-                message=f"A sortie for {type} has waited {waited_s / 60:.0f} min for an agent. "
-                f"See `fleet_agents list`; `fleet_agents spawn {type}` starts one more.",
+                message=f"A sortie of type {type} has waited {humanise.duration(waited_s)} for an agent. "
+                f"Start one more: {invocation.command('fleet_agents', 'spawn', type)}",
             )
 
 
@@ -136,21 +138,20 @@ def _failing() -> Iterator[Finding]:
 def _windows(mark: TallyMark) -> Iterator[Finding]:
     """What happened too often within FLEET_ALERT_WINDOW_S."""
     lately = _since_the_window_began(mark)
-    minutes = f"{settings.FLEET_ALERT_WINDOW_S / 60:.0f} min"
+    window = humanise.duration(settings.FLEET_ALERT_WINDOW_S)
     lost = lately.get("lost", 0)
     if 0 < settings.FLEET_ALERT_AGENTS_LOST < lost:
         yield Finding(
             rule="agents_lost",
             subject="agents",
-            message=f"{lost} agents were lost within {minutes}. `fleet_agents list --all` names them, "
-            "`fleet_agents logs AGENT` shows what one printed.",
+            message=f"{lost} agents were lost within {window}. See: {invocation.command('fleet_agents', 'list', '--all')}",
         )
     retries, attempts = lately.get("retries", 0), lately.get("attempts", 0)
     if attempts >= FEWEST_ATTEMPTS and 0 < settings.FLEET_ALERT_RETRY_SHARE < retries / attempts:
         yield Finding(
             rule="retries_high",
             subject="attempts",
-            message=f"{retries} of {attempts} attempts within {minutes} failed and are tried again.",
+            message=f"{retries} of {attempts} attempts within {window} failed and are tried again.",
         )
     for name, count in lately.items():
         if name.startswith("restarts ") and 0 < settings.FLEET_ALERT_RESTARTS < count:
@@ -158,7 +159,8 @@ def _windows(mark: TallyMark) -> Iterator[Finding]:
             yield Finding(
                 rule="service_restarting",
                 subject=service,
-                message=f"{service} was restarted {count} times within {minutes}. See `fleet_services logs {service}`.",
+                message=f"{service} was restarted {count} times within {window}. "
+                f"See: {invocation.command('fleet_services', 'logs', service)}",
             )
 
 
@@ -203,8 +205,8 @@ def _stalled() -> Iterator[Finding]:
         yield Finding(
             rule="mission_stalled",
             subject=ref,
-            message=f"Nothing of {name[:100]!r} has moved for {quiet_s / 60:.0f} min ({states or 'nothing left'}). "
-            f"`fleet_mission show {ref}` says what it waits for.",
+            message=f"Nothing of {name[:100]!r} has moved for {humanise.duration(quiet_s)} ({states or 'nothing left'}). "
+            f"See what it waits for: {invocation.command('fleet_mission', 'show', ref)}",
             about=mission,
         )
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connection
 from psycopg import sql
 
-from fleet import statements
+from fleet import invocation, statements
 from fleet.audit.guarding import NAME
 
 ADMINISTRATOR = "postgres"  # the embedded cluster's superuser
@@ -50,5 +50,7 @@ def gaps() -> list[str]:
 
 def remedy() -> str:
     if settings.FLEET_ENDPOINTS.provider == "embedded":
-        return "Restart the fleet, which protects it: manage.py fleet_down, then manage.py fleet_up"
-    return "Let a superuser run what `manage.py fleet_audit protect` prints (docs/audit-trail.md)."
+        restart = f"{invocation.command('fleet_down')} && {invocation.command('fleet_up', '--detach')}"
+        return f"Restart the fleet, which protects it: {restart}"
+    protect = invocation.command("fleet_audit", "protect")
+    return f"Let a superuser run the SQL that this command prints (docs/audit-trail.md): {protect}"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fleet import pool
+from fleet import invocation, pool
 from fleet.flower import door
 from fleet.home import Home
 from fleet.services import beats, probes
@@ -38,7 +38,7 @@ def table(
 
     def manage(command: str) -> Command:
         beats.forget(home, command)
-        return python("manage.py", command)
+        return python("manage.py", command, env={"FLEET_COMMAND": invocation.IN_THE_CHECKOUT})
 
     def web() -> Command:
         command = ("-m", "fleet.web", "--port", choose("web", web_port))
