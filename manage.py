@@ -17,7 +17,7 @@ def main() -> None:
         from django.core.management import execute_from_command_line
     except ImportError:
         use_the_environment_of_this_folder()
-        sys.exit("Django is not installed here. Run `make install`, then use .venv/bin/python manage.py …")
+        sys.exit("Django is not installed here. Install it: make install")
     if "_ARGCOMPLETE" in os.environ:
         from fleet.console import completion
 
@@ -26,6 +26,7 @@ def main() -> None:
         try:
             execute_from_command_line(sys.argv)
         finally:
+            flush_stderr()
             sys.stdout.flush()  # now, while it can still be told that this fails
     except ImproperlyConfigured as fault:
         leave(2, f"The settings are refused: {fault}")
@@ -62,6 +63,14 @@ def give_closed_streams_a_place() -> None:
 def drop_the_output() -> None:
     """Python flushes once more at its end, and would complain of the same."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def flush_stderr() -> None:
+    """Nobody may read stderr any more. Python would then end with exit code 120, whatever the command's was."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def use_the_environment_of_this_folder() -> None:

@@ -14,7 +14,7 @@ from django.db.models import Max, Min, Q, QuerySet
 from django.db.models.functions import Now
 
 from agents.models import Agent, LogPiece, Sample
-from fleet import errors, ids, statements
+from fleet import errors, ids, invocation, statements
 
 HOUR_S, STEP_S = 3_600, 120  # what a sparkline shows, and in which steps
 STEPS_S = (10, 30, 60, 300, 600, 1_800, 3_600, 21_600, 86_400)  # in which a history is shown
@@ -29,11 +29,15 @@ def find(reference: str) -> Agent:
     if reference.startswith(f"{ids.AGENT}_"):
         found = agents.filter(id=ids.decode(ids.AGENT, reference)).first()
         if found is None:
-            raise errors.NotFound(f"There is no agent {reference}.", hint="See `manage.py fleet_agents list --all`.")
+            raise errors.NotFound(
+                f"There is no agent {reference}.", hint=f"See: {invocation.command('fleet_agents', 'list', '--all')}"
+            )
         return found
     named = [agent for agent in live(agents) if reference in {agent.name, agent.name.partition("@")[0]}]
     if not named:
-        raise errors.NotFound(f"No live agent is called {reference!r}.", hint="See `manage.py fleet_agents list`.")
+        raise errors.NotFound(
+            f"No live agent is called {reference!r}.", hint=f"See: {invocation.command('fleet_agents', 'list')}"
+        )
     if len(named) > 1:
         raise errors.Conflict(
             f"{len(named)} agents are called {reference!r}.", hint="Say which: " + ", ".join(a.name for a in named)

@@ -17,6 +17,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
+from fleet import invocation
+
 log = logging.getLogger("fleet.health")
 
 TIMEOUT_S = 3
@@ -75,7 +77,7 @@ def _database() -> str:
 def _migrations() -> str:
     executor = MigrationExecutor(connection)
     missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
-    return f"{missing} migrations are not applied. Run: manage.py migrate" if missing else ""
+    return f"{missing} migrations are not applied. Apply them: {invocation.command('migrate')}" if missing else ""
 
 
 def _redis() -> str:

@@ -5,6 +5,7 @@ With django-unfold in INSTALLED_APPS the pages are unfold's; without it they are
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
@@ -21,7 +22,7 @@ from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 from unfold.decorators import display
 
-from fleet import audit, clock, errors, ids
+from fleet import audit, clock, errors, humanise, ids
 
 Page: Any = import_string("unfold.admin.ModelAdmin") if apps.is_installed("unfold") else admin.ModelAdmin
 
@@ -174,14 +175,5 @@ def between(start: datetime | None, end: datetime | None) -> str:
 
 
 def span(seconds: float) -> str:
-    """`0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `5 d 3 h`; each number and its unit stay on one line."""
-    if seconds < 10:
-        return f"{max(0.0, seconds):.1f} s"
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3_600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 86_400:
-        return f"{whole // 3_600} h {whole % 3_600 // 60} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"
+    """A duration whose numbers and units stay on one line."""
+    return re.sub(r"(?<=\d) ", "\N{NO-BREAK SPACE}", humanise.duration(seconds))

@@ -98,6 +98,7 @@ FLEET_LOCKOUT_FAILURES = env.integer("FLEET_LOCKOUT_FAILURES", 10, least=1)  # w
 FLEET_LOCKOUT_MINUTES = env.integer("FLEET_LOCKOUT_MINUTES", 15, least=1)  # until they may try again
 FLEET_LOG = env.choice("FLEET_LOG", "plain", logs.STYLES)
 FLEET_PROCESS = env.text("FLEET_PROCESS")  # set by fleet_up for the processes that it keeps
+FLEET_COMMAND = env.text("FLEET_COMMAND")  # set by fleet_up for the commands that it runs: how its user began it
 FLEET_PATIENCE_S = env.number("FLEET_PATIENCE_S", 20, least=0.1)  # with a client that sends or takes nothing
 FLEET_ADDRESS_CONNECTIONS = env.integer(
     "FLEET_ADDRESS_CONNECTIONS", 800

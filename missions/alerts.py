@@ -23,7 +23,7 @@ from django.db.models.functions import Extract, Now
 
 from agents import queries as agents
 from agents.models import AgentType
-from fleet import ids, metrics, statements
+from fleet import humanise, ids, invocation, metrics, statements
 from fleet.audit import protection, sealing
 from missions import scaling, tallies
 from missions.models import Alert, Sortie, TallyMark
@@ -36,7 +36,6 @@ RULES = (
     "queue_old", "unserved", "agents_lost", "agents_failing", "retries_high", "mission_stalled", "silent",
     "service_slow", "service_large", "service_restarting", "service_failed", "audit_unsealed", "audit_unprotected",
 )  # fmt: skip
-SPAWN = "manage.py fleet_agents spawn"
 FEWEST_ATTEMPTS = 20  # of which a share of retries says something
 MOST_SILENT = 100  # attempts that are named; those that have been silent for longest
 NOTED_S = 30.0  # between two notes of the totals that windows are measured by
@@ -106,7 +105,9 @@ class Watch:
                 self._slow.add(name)
                 if name in slow_before:  # twice in a row, so that one slow answer is no alert
                     yield Finding(
-                        rule="service_slow", subject=subject, message=f"{name} takes {response_s:.1f} s to answer."
+                        rule="service_slow",
+                        subject=subject,
+                        message=f"{name} takes {humanise.duration(response_s)} to answer.",
                     )
             if 0 < settings.FLEET_ALERT_MEMORY_MB * 1e6 < (service["memory_bytes"] or 0):
                 used = f"{name} uses {service['memory_bytes'] / 1e6:,.0f} MB of memory."
@@ -133,8 +134,8 @@ def _queues(served: frozenset[str]) -> Iterator[Finding]:
             yield Finding(
                 rule="queue_old",
                 subject=type,
-                message=f"A sortie for {type} has waited {waited_s / 60:.0f} min for an agent. "
-                f"See `fleet_agents list`; `fleet_agents spawn {type}` starts one more.",
+                message=f"A sortie of type {type} has waited {humanise.duration(waited_s)} for an agent. "
+                f"Start one more: {invocation.command('fleet_agents', 'spawn', type)}",
             )
 
 
@@ -151,7 +152,7 @@ def _unserved(served: frozenset[str]) -> Iterator[Finding]:
         rows = cursor.fetchall()
     for type, count in rows:
         wait = "1 sortie waits" if count == 1 else f"{count:,} sorties wait"
-        remedy = "They come from outside: register one." if types[type] else f"Start one: {SPAWN} {type}"
+        remedy = "They come from outside: register one." if types[type] else f"Start one: {invocation.command('fleet_agents', 'spawn', type)}"
         yield Finding(
             rule="unserved",
             subject=type,
@@ -173,21 +174,20 @@ def _failing() -> Iterator[Finding]:
 def _windows(mark: TallyMark) -> Iterator[Finding]:
     """What happened too often within FLEET_ALERT_WINDOW_S."""
     lately = _since_the_window_began(mark)
-    minutes = f"{settings.FLEET_ALERT_WINDOW_S / 60:.0f} min"
+    window = humanise.duration(settings.FLEET_ALERT_WINDOW_S)
     lost = lately.get("lost", 0)
     if 0 < settings.FLEET_ALERT_AGENTS_LOST < lost:
         yield Finding(
             rule="agents_lost",
             subject="agents",
-            message=f"{lost} agents were lost within {minutes}. `fleet_agents list --all` names them, "
-            "`fleet_agents logs AGENT` shows what one printed.",
+            message=f"{lost} agents were lost within {window}. See: {invocation.command('fleet_agents', 'list', '--all')}",
         )
     retries, attempts = lately.get("retries", 0), lately.get("attempts", 0)
     if attempts >= FEWEST_ATTEMPTS and 0 < settings.FLEET_ALERT_RETRY_SHARE < retries / attempts:
         yield Finding(
             rule="retries_high",
             subject="attempts",
-            message=f"{retries} of {attempts} attempts within {minutes} failed and are tried again.",
+            message=f"{retries} of {attempts} attempts within {window} failed and are tried again.",
         )
     for name, count in lately.items():
         if name.startswith("restarts ") and 0 < settings.FLEET_ALERT_RESTARTS < count:
@@ -195,7 +195,8 @@ def _windows(mark: TallyMark) -> Iterator[Finding]:
             yield Finding(
                 rule="service_restarting",
                 subject=service,
-                message=f"{service} was restarted {count} times within {minutes}. See `fleet_services logs {service}`.",
+                message=f"{service} was restarted {count} times within {window}. "
+                f"See: {invocation.command('fleet_services', 'logs', service)}",
             )
 
 
@@ -240,8 +241,8 @@ def _stalled() -> Iterator[Finding]:
         yield Finding(
             rule="mission_stalled",
             subject=ref,
-            message=f"Nothing of {name[:100]!r} has moved for {quiet_s / 60:.0f} min ({states or 'nothing left'}). "
-            f"`fleet_mission show {ref}` says what it waits for.",
+            message=f"Nothing of {name[:100]!r} has moved for {humanise.duration(quiet_s)} ({states or 'nothing left'}). "
+            f"See what it waits for: {invocation.command('fleet_mission', 'show', ref)}",
             about=mission,
         )
 
@@ -259,14 +260,11 @@ def _silent() -> Iterator[Finding]:
         yield Finding(
             rule="silent",
             subject=ids.encode(ids.SORTIE, sortie),
-            message=f"No output of {key[:80]!r} of {name[:80]!r} for {_for(quiet_s)}; it runs on. See "
-            f"`fleet_mission logs {ref} {key[:80]}`; `silence` in its plan stops such attempts.",
+            message=f"No output of {key[:80]!r} of {name[:80]!r} for {humanise.duration(quiet_s)}; it keeps "
+            f"running. See its log: {invocation.command('fleet_mission', 'logs', ref, key)}. To stop such attempts, set "
+            "`silence` in the plan.",
             about=mission,
         )
-
-
-def _for(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def _trail() -> Iterator[Finding]:

@@ -28,7 +28,7 @@ from django.db.models.functions import Now
 
 from agents import operations as agents
 from agents.models import Agent
-from fleet import statements
+from fleet import humanise, statements
 from fleet.web import uptime
 from missions import admission, settling
 from missions.models import Mission
@@ -148,6 +148,6 @@ def revive() -> list[UUID]:
         ).count()
         if agent.node is None or again >= settings.FLEET_MAX_REVIVALS:
             continue
-        why = f"It was alive and took nothing for {settings.FLEET_STALL_S:.0f} s while its queue waited."
+        why = f"It was alive and took nothing for {humanise.duration(settings.FLEET_STALL_S)} while its queue waited."
         restarted += [one.id for one in agents.order(agents=[agent.id], what=Agent.Order.RESTART, reason=why)]
     return restarted

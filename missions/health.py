@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db.models import Min
 from django.db.models.functions import Extract, Now
 
-from fleet import health
+from fleet import health, humanise, invocation
 from missions.models import Sortie
 
 
@@ -15,7 +15,8 @@ def queue() -> str:
     waited_s = float(oldest["waited"] or 0)
     if not 0 < settings.FLEET_ALERT_QUEUE_S < waited_s:
         return ""
-    return f"A sortie has waited {waited_s / 60:.0f} min for an agent. See: manage.py fleet_agents list"
+    see = invocation.command("fleet_agents", "list")
+    return f"A sortie has waited {humanise.duration(waited_s)} for an agent. See: {see}"
 
 
 health.register("queue", fault="The queues cannot be read.", check=queue)

@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.models import F, Q, QuerySet
 
 from agents import queries as agents
-from fleet import clock, errors, ids, statements
+from fleet import clock, errors, humanise, ids, invocation, statements
 from missions.models import Artifact, Attempt, Mission, Output, Sortie
 from missions.states import MissionState, SortieState
 
@@ -37,7 +37,9 @@ def find(text: str) -> Mission:
     if len(found) > 1:
         raise errors.Conflict(f"Several missions end in {text!r}.", hint="Give more of the id.")
     if not found:
-        raise errors.NotFound(f"There is no mission {text!r}.", hint="See `manage.py fleet_mission list`.")
+        raise errors.NotFound(
+            f"There is no mission {text!r}.", hint=f"See: {invocation.command('fleet_mission', 'list')}"
+        )
     return found[0]
 
 
@@ -50,10 +52,21 @@ def find_sortie(mission: Mission, text: str) -> Sortie:
     if found is None:
         raise errors.NotFound(
             f"{mission.name} has no sortie {text!r}.",
-            hint=f"See `manage.py fleet_mission show {mission.ref}`.",
+            hint=f"See: {invocation.command('fleet_mission', 'show', mission.ref)}",
             over_http=f"See GET /api/v1/missions/{mission.ref}/sorties.",
         )
     return found
+
+
+def find_sorties(mission: Mission, text: str) -> list[Sortie]:
+    """The sortie of a key or an id; for the name of a matrix, all its members in the plan's order."""
+    try:
+        return [find_sortie(mission, text)]
+    except errors.NotFound:
+        members = Sortie.objects.filter(mission=mission, key__startswith=f"{text}[").order_by("turn", "id")
+        if not text.isprintable() or not (found := list(members)):
+            raise
+        return found
 
 
 def counts(missions: Iterable[UUID]) -> dict[UUID, dict[str, int]]:
@@ -162,6 +175,7 @@ def _item(mission: Mission, row: Any, circumstances: Circumstances) -> dict[str,
         "key": row.key,
         "agent_type": row.agent_type_id,
         "state": row.state,
+        "status": status(row),
         "attempt": row.attempt,
         "tries": row.tries,
         "needs": row.needed,
@@ -169,12 +183,42 @@ def _item(mission: Mission, row: Any, circumstances: Circumstances) -> dict[str,
         "ready_at": _time(row.ready_at),
         "started_at": _time(row.started_at),
         "finished_at": _time(row.finished_at),
+        "wake_at": _time(row.wake_at),
+        "changed_at": _time(_changed_at(row)),
+        "elapsed_s": _elapsed_s(row),
         "progress": row.progress if runs else None,
         "note": row.note or "",
         "result": json.loads(row.result) if row.result is not None else None,
         "error": row.error or None if not runs else None,
         "tolerated": row.allow_failure and row.state == SortieState.FAILED,
     }
+
+
+def status(sortie: Sortie) -> str:
+    """The state in words: `retry 2/3 in 4 s` while it waits for one, `tolerated` for a failure that the plan allows."""
+    if sortie.state == SortieState.WAITING and sortie.tries and sortie.wake_at:
+        left_s = (sortie.wake_at - clock.now()).total_seconds()
+        when = f"in {humanise.duration(left_s)}" if left_s > 0 else "now"
+        return f"retry {sortie.tries + 1}/{sortie.max_tries} {when}"
+    if sortie.state == SortieState.FAILED and sortie.allow_failure:
+        return "tolerated"
+    return str(sortie.state)
+
+
+def _changed_at(row: Any) -> datetime | None:
+    """When it came into its state, as far as its times tell."""
+    running = row.state == SortieState.RUNNING
+    times = (row.attempt_started_at,) if running else (row.finished_at, row.attempt_finished_at, row.ready_at)
+    return next((time for time in times if time is not None), None)
+
+
+def _elapsed_s(row: Any) -> float | None:
+    """How long its last attempt ran, or has run until now; null before the first one."""
+    began: datetime | None = row.attempt_started_at
+    if began is None:
+        return None
+    ended: datetime = row.attempt_finished_at or clock.now()
+    return round((ended - began).total_seconds(), 3)
 
 
 class Circumstances:
@@ -282,6 +326,36 @@ def output(*, sortie: Sortie, attempt: int | None = None, after: int = 0) -> Que
     """What an attempt (the last one, unless told) has printed, in order, after the piece with that id."""
     number = sortie.attempt if attempt is None else attempt
     return Output.objects.filter(sortie=sortie, attempt=number, id__gt=after).order_by("id")
+
+
+def output_of_mission(
+    *, mission: Mission, sorties: Collection[UUID] | None = None, after: int = 0, most: int
+) -> list[dict[str, Any]]:
+    """What the sorties of a mission printed, in all their attempts, interleaved as it was written: at most so many pieces
+    behind that id. `sorties`: only of these. A piece is held back while an older transaction is open, so that a reader who goes
+    on behind the last id misses none."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statements.read("missions", "output_of_mission"),
+            {
+                "mission": mission.id,
+                "sorties": None if sorties is None else list(sorties),
+                "after": after,
+                "limit": most,
+            },
+        )
+        return [
+            {
+                "id": id,
+                "sortie": ids.encode(ids.SORTIE, sortie),
+                "key": key,
+                "attempt": attempt,
+                "stream": stream,
+                "at": at.isoformat(),
+                "text": text,
+            }
+            for id, sortie, key, attempt, stream, at, text in cursor.fetchall()
+        ]
 
 
 def artifacts(mission: Mission) -> QuerySet[Artifact]:

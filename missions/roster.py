@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db.models import Count, Q, QuerySet
 
 from agents.models import Agent, AgentType, Node
-from fleet import clock
+from fleet import clock, humanise, invocation
 from missions.dispatch import stalled
 from missions.models import Mission, Sortie
 
@@ -75,10 +75,12 @@ def _remedy(missing: str) -> str:
     """For a type that has no agent: the first thing that is in its way."""
     up = list(Node.objects.filter(up=True).order_by("name"))
     if not up:
-        return "No node is up. Start one: manage.py fleet_node (fleet_up does it here)"
+        return f"No node is up. Start one: {invocation.command('fleet_node')}"
     if all(node.cordoned for node in up):
-        return f"Every node that is up is cordoned. Lift it: manage.py fleet_agents uncordon {up[0].name}"
-    return f"Start one: manage.py fleet_agents spawn {missing}"
+        return (
+            f"Every node that is up is cordoned. Lift it: {invocation.command('fleet_agents', 'uncordon', up[0].name)}"
+        )
+    return f"Start one: {invocation.command('fleet_agents', 'spawn', missing)}"
 
 
 def _without_agents(only: str | None) -> list[str]:
@@ -99,7 +101,7 @@ def verdicts(agents: list[Agent]) -> dict[UUID, str]:
         elif agent.state == Agent.State.SPAWNING:
             verdict = "starting"
         elif silent_s > 2 * settings.FLEET_HEARTBEAT_S + 1:
-            verdict = f"silent for {silent_s:.0f} s"
+            verdict = f"silent for {humanise.duration(silent_s)}"
         elif agent.state == Agent.State.DRAINING:
             verdict = "draining"
         elif agent.id in idle_on_work:

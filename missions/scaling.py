@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from agents import operations as agents
 from agents.models import Agent, Node
-from fleet import errors, ids, statements
+from fleet import errors, humanise, ids, statements
 from missions import admission
 from missions.models import Sortie
 
@@ -87,7 +87,7 @@ def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
         return Decision(type=facts.type, on=facts.on, spawn=spawn, drain=drain, why=why, failing=failing)
 
     if facts.queued:
-        waits = f"{facts.queued} queued, the oldest for {facts.oldest_s:.0f} s"
+        waits = f"{facts.queued} queued, the oldest for {humanise.duration(facts.oldest_s)}"
         if facts.deaths:
             many = facts.deaths.count > 1
             died = f"{facts.deaths.count} agents in a row died before they" if many else "an agent died before it"
@@ -97,13 +97,13 @@ def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
         if facts.flying < facts.slots:
             return decision(f"{waits}; {facts.slots - facts.flying} of {facts.slots} slots are free")
         if facts.oldest_s < up_after_s:
-            return decision(f"{waits}; it waits for {up_after_s:.0f} s first")
+            return decision(f"{waits}; it waits for {humanise.duration(up_after_s)} first")
         wanted = min(math.ceil(facts.queued / max(facts.concurrency, 1)), max(facts.live, 1))
         room = min(places, facts.most - facts.live if facts.most else places)
         if facts.deaths:
             if facts.deaths.last_s_ago < facts.deaths.pause_s:
                 left_s = facts.deaths.pause_s - facts.deaths.last_s_ago
-                return decision(f"{waits}; the next one is tried in {left_s:.0f} s")
+                return decision(f"{waits}; the next one is tried in {humanise.duration(left_s)}")
             wanted = 1
         if room <= 0:
             limit = (

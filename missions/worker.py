@@ -23,7 +23,7 @@ from agents import operations as agents
 from agents import processes
 from agents.drivers import reaper, sandbox
 from agents.models import Agent
-from fleet import errors, ids, pool
+from fleet import errors, ids, invocation, pool
 from missions import artifacts, flight, scratch
 from missions.engine import Engine
 from missions.hints import Hinter
@@ -39,7 +39,7 @@ def engine() -> Engine:
     """The engine of this process; Unavailable where the process is not an agent."""
     if _engine is None:
         raise errors.Unavailable(
-            "This Celery worker is not an agent.", hint="Start agents with `manage.py fleet_node`."
+            "This Celery worker is not an agent.", hint=f"Start agents: {invocation.command('fleet_node')}"
         )
     return _engine
 

@@ -36,13 +36,49 @@ if ! .venv/bin/python -c "$needs" 2>/dev/null; then
         "$python" -m venv .venv
     fi || refuse "no virtual environment could be made: the lines above say why. Is there room on the disk, and is $PWD yours?"
 fi
+log=.venv/install.log
+
+# Run a command that is silent for long, and say every five seconds how far it is.
+with_progress() {
+    step=$1
+    shift
+    (
+        seconds=0
+        while sleep 5 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+            seconds=$((seconds + 5))
+            found=$(grep -c '^Collecting ' "$log" 2>/dev/null) || found=0
+            set -- .venv/lib/python*/site-packages/*.dist-info
+            [ -e "$1" ] || shift
+            state="$# installed"
+            [ "$found" -gt "$#" ] && state="$found found, $state"
+            echo "fleet: $step: $state, $seconds s" >&2
+        done
+    ) &
+    ticker=$!
+    code=0
+    "$@" || code=$?
+    kill "$ticker" 2>/dev/null || true
+    return "$code"
+}
+
+with_pip() {
+    mkdir -p .venv
+    .venv/bin/python -m pip install --progress-bar off --disable-pip-version-check --require-hashes "$@" >"$log"
+}
+
+compile() {
+    .venv/bin/python -m compileall -q fleet agents missions checkpoints examples .venv/lib >/dev/null 2>&1
+}
+
 set --
 for file in $wanted; do set -- "$@" -r "$file"; done
-echo "fleet: installing $wanted (hashes are checked)" >&2
+echo "fleet: installing $wanted (hashes are checked); this takes a minute or two" >&2
 if [ "$uv" ]; then
-    uv pip install --quiet --python .venv/bin/python --require-hashes "$@"
+    with_progress "packages" uv pip install --quiet --python .venv/bin/python --require-hashes "$@"
 else
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes "$@"
+    with_progress "packages" with_pip "$@"
 fi || refuse "the requirements could not be installed: the lines above say why. Is there a network? A mirror is named as for every pip: PIP_INDEX_URL (uv: UV_INDEX_URL)."
-.venv/bin/python -m compileall -q fleet agents missions checkpoints examples .venv/lib >/dev/null 2>&1 || true
+echo "fleet: compiling" >&2
+with_progress "compiling" compile || true
 printf '%s\n' "$sum" >"$stamp"
+echo "fleet: installed" >&2

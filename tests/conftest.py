@@ -7,6 +7,7 @@ module in pyproject.toml, and takes the one that is named here.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ SHARED = pytest.StashKey[cluster.Cluster]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Under nohup, or behind & in a script, these are ignored, and so they would be by all that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if hasattr(config, "workerinput"):
         name = config.workerinput["workerid"]
         shared = cluster.Cluster(Path(os.environ["FLEET_HOME"]), durable=False)  # which the first process has started

@@ -21,6 +21,7 @@ from agents.drivers.base import Brief, Evidence, Json, Limits, Reporter, Stop, S
 from agents.drivers.exchange import Exchange, progress_of
 from agents.drivers.quota import Quota
 from agents.drivers.shim import SETTLE_S, Shim
+from fleet import humanise, invocation
 from fleet.redactor import Redactor
 
 CHUNK = 32 * 1024  # with what the redactor held back, and has made longer, at most the 64 KiB of a Reporter
@@ -229,15 +230,19 @@ def _report_leftovers(count: int, reporter: Reporter) -> None:
 def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
     """One sentence on what went wrong, and what to do next where that is known."""
     match ended.stopped:
-        case StopReason.TIMEOUT if limits.wall_s == limits.longest_s != limits.timeout_s:
+        case StopReason.TIMEOUT if (
+            limits.longest_s is not None and limits.wall_s == limits.longest_s != limits.timeout_s
+        ):
             return (
-                f"It ran longer than {limits.longest_s:g} s, the longest that its agent type allows, and was stopped. "
-                "Make it faster, or raise the type's limit in the admin (Agent types)."
+                f"It ran longer than {humanise.duration(limits.longest_s)}, the longest that its agent type allows, "
+                "and was stopped. Make it faster, or raise the type's limit in the admin (Agent types)."
             )
         case StopReason.TIMEOUT:
-            return f"It ran longer than its timeout of {limits.timeout_s:g} s and was stopped. Raise `timeout`, or make it faster."
+            limit = humanise.duration(limits.timeout_s) if limits.timeout_s is not None else "none"
+            return f"It ran longer than its timeout of {limit} and was stopped. Raise `timeout`, or make it faster."
         case StopReason.SILENCE:
-            return f"It printed nothing for {limits.silence_s:g} s (`silence`) and was stopped. Let it print, or raise the limit."
+            limit = humanise.duration(limits.silence_s) if limits.silence_s is not None else "none"
+            return f"It printed nothing for {limit} (`silence`) and was stopped. Let it print, or raise the limit."
         case StopReason.MEMORY if limits.memory_bytes is not None:
             return (
                 f"It was stopped: it held {_mb(ended.used)}, its limit is {_mb(limits.memory_bytes)}. "
@@ -264,7 +269,8 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
             return f"The folder {str(cwd)!r} cannot be entered ({reason}). Check `cwd`."
         case "sandbox", _:
             return (
-                f"The work could not be shut off from the fleet's credentials ({reason}). Run `manage.py fleet_doctor`."
+                f"The work could not be shut off from the fleet's credentials ({reason}). "
+                f"Find out why: {invocation.command('fleet_doctor')}"
             )
         case "program", errno.ENOENT if not ((cwd / program).exists() if "/" in program else shutil.which(program)):
             return f"The program {program!r} was not found on this host. Install it, or correct the command."

@@ -9,7 +9,7 @@ import psycopg
 from django.db import connection, transaction
 
 from agents.models import Agent, AgentType, Node
-from fleet import errors, ids, statements
+from fleet import errors, ids, invocation, statements
 from fleet.events.models import Event
 
 
@@ -37,7 +37,7 @@ def register(
     if not AgentType.objects.filter(name=agent_type).exists():
         raise errors.NotFound(
             f"There is no agent type {agent_type!r}.",
-            hint="See `manage.py fleet_agents types`.",
+            hint=f"See: {invocation.command('fleet_agents', 'types')}",
             over_http="See GET /api/v1/agent-types.",
         )
     with connection.cursor() as cursor:

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from agents import processes
 from agents.models import Agent, Node
 from agents.operations import lifecycle
-from fleet import errors
+from fleet import errors, invocation
 from fleet.events.models import Event
 
 
@@ -34,7 +34,7 @@ def join(*, name: str, pid: int, start_time: float) -> Node:
         if earlier is not None and (earlier.pid, earlier.start_time) != (pid, start_time) and _lives(earlier):
             raise errors.Conflict(
                 f"A node called {name} is up already (pid {earlier.pid}).",
-                hint="Give this one another name: fleet_node --name, or FLEET_NODE.",
+                hint=f"Give this one another name: {invocation.command('fleet_node', '--name', 'NAME')}",
             )
         if earlier is not None and earlier.boot != boot_id():
             elsewhere = [agent.id for agent in left_behind(node=earlier)]

@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from agents.models import Agent, AgentType, Node
 from agents.operations import lifecycle
 from agents.operations.capacity import capacity
-from fleet import audit, errors
+from fleet import audit, errors, invocation
 from fleet.events.models import Event
 
 CHANNEL = "fleet_node"
@@ -161,13 +161,13 @@ def _nodes(name: str | None) -> list[Node]:
     if not nodes:
         raise errors.Unavailable(
             f"Node {name} is not up." if name else "No node is up, so no agent can be started.",
-            hint="Start one on a host of the fleet: manage.py fleet_node (fleet_up does it here).",
+            hint=f"Start one on a host of the fleet: {invocation.command('fleet_node')}",
         )
     taking = [node for node in nodes if not node.cordoned]
     if not taking:
         raise NoPlace(
             f"{f'Node {name} is' if name else 'Every node that is up is'} cordoned and takes no new agents.",
-            hint=f"Lift it: manage.py fleet_agents uncordon {name or nodes[0].name}",
+            hint=f"Lift it: {invocation.command('fleet_agents', 'uncordon', name or nodes[0].name)}",
         )
     return taking
 

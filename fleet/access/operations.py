@@ -19,7 +19,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from fleet import audit, errors, statements
+from fleet import audit, errors, invocation, statements
 from fleet.access import caller, people, tokens
 from fleet.access.actor import role_of
 from fleet.access.models import Account, Key, Role
@@ -95,7 +95,7 @@ def keep_an_admin(*, without: Collection[User]) -> None:
     if left and left.keys() <= {user.pk for user in without}:
         raise errors.Conflict(
             f"No admin would be left without {', '.join(left.values())}.",
-            hint="Make somebody else an admin first: manage.py fleet_user role NAME admin.",
+            hint=f"Make somebody else an admin first: {invocation.command('fleet_user', 'role', 'NAME', 'admin')}",
         )
 
 
@@ -156,7 +156,9 @@ def find_user(name: str) -> User:
     named = User.normalize_username(name)
     found = User.objects.select_related("account").filter(username=named).first()
     if found is None:
-        raise errors.NotFound(f"There is no user {name[:40]!r}.", hint="See `manage.py fleet_user list`.")
+        raise errors.NotFound(
+            f"There is no user {name[:40]!r}.", hint=f"See: {invocation.command('fleet_user', 'list')}"
+        )
     return found
 
 
@@ -232,7 +234,7 @@ def key_of(text: str) -> Key:
     if found is None or not hmac.compare_digest(found.digest, _digest(text)):
         raise tokens.NotSignedIn(
             "There is no such key.",
-            hint="Make one: manage.py fleet_key create.",
+            hint="Make one: " + invocation.command("fleet_key", "create", "NAME", "--user", "USER", "--scope", "read"),
             over_http="See that it is whole, or make one: POST /api/v1/keys.",
         )
     now = timezone.now()

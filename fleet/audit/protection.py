@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from psycopg import sql
 
-from fleet import statements
+from fleet import invocation, statements
 from fleet.audit import recording
 from fleet.audit.models import Entry
 
@@ -73,8 +73,10 @@ def _was_protected() -> bool:
 
 def remedy() -> str:
     if settings.FLEET_ENDPOINTS.provider == "embedded":
-        return "Restart the fleet, which protects it: manage.py fleet_down, then manage.py fleet_up"
+        restart = f"{invocation.command('fleet_down')} && {invocation.command('fleet_up', '--detach')}"
+        return f"Restart the fleet, which protects it: {restart}"
+    protect = invocation.command("fleet_audit", "protect")
     return (
-        "Give the application a role that owns nothing (DATABASE_OWNER_URL), and let a superuser run what "
-        "`manage.py fleet_audit protect` prints (docs/audit-trail.md)."
+        "Give the application a role that owns nothing (DATABASE_OWNER_URL), and let a superuser run the SQL that this "
+        f"command prints (docs/audit-trail.md): {protect}"
     )

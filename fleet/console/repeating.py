@@ -1,4 +1,4 @@
-"""Showing the same thing again and again, until Ctrl-C."""
+"""Repeats a display until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ARGUMENT: dict[str, Any] = {  # for add_argument("--watch", …)
     "type": arguments.interval,
     "const": 2.0,
     "metavar": "SECONDS",
-    "help": "show it again and again, every 2 s unless told; Ctrl-C ends it",
+    "help": "show it again every SECONDS (default: 2) until Ctrl-C",
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import IO
 
-from fleet import errors
+from fleet import errors, invocation
 from fleet.credentials import Credentials
 from fleet.home import Home
 from fleet.services import unixsockets
@@ -60,7 +60,7 @@ def ask(
     except (OSError, http.client.HTTPException) as fault:
         connection.close()
         raise errors.Unavailable(
-            "Flower does not answer.", hint="See `manage.py fleet_services status` and `fleet_services logs flower`."
+            "Flower does not answer.", hint=f"See: {invocation.command('fleet_services', 'logs', 'flower')}"
         ) from fault
     return Answer(answer.status, answer.getheaders(), _pieces(connection, answer))
 

@@ -15,7 +15,7 @@ from django.db import DatabaseError
 from django.http import HttpRequest
 from django_ratelimit.core import get_usage
 
-from fleet import audit, errors
+from fleet import audit, errors, humanise
 from fleet.limits import addresses, rates
 from fleet.limits.rates import Kind, Rate
 
@@ -43,7 +43,7 @@ class Refused(errors.RateLimited):
     def __init__(self, standing: Standing) -> None:
         super().__init__(
             f"Too many requests: {standing.limit} are allowed until the count begins again.",
-            hint=f"Try again in {standing.reset_s} s.",
+            hint=f"Try again in {humanise.duration(standing.reset_s)}.",
         )
         self.standing = standing
 

@@ -21,6 +21,7 @@ from django.http.response import HttpResponseBase
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 
+from fleet import humanise, invocation
 from fleet.access import caller
 from fleet.console.lines import counted
 from fleet.limits import counting
@@ -55,9 +56,9 @@ def locked(request: HttpRequest) -> bool:
 def sentence(seconds: int) -> str:
     """With what is left of the lockout."""
     return (
-        f"{counted(settings.FLEET_LOCKOUT_FAILURES, 'sign-in')} under this name failed from your address, so none is taken "
-        f"from there for {counted(ceil(seconds / 60), 'minute')}. "
-        "Try again then, or ask an administrator to run `manage.py axes_reset_username NAME`."
+        f"{counted(settings.FLEET_LOCKOUT_FAILURES, 'sign-in')} with this name failed from your address. "
+        f"Further ones are refused for {humanise.duration(ceil(seconds / 60) * 60)}. "
+        f"Try again then, or ask an administrator to run: {invocation.command('axes_reset_username', 'NAME')}"
     )
 
 

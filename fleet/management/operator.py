@@ -1,4 +1,4 @@
-"""What the commands that start, stop and show a fleet share. They run below the database, which may not be there."""
+"""The base class of the fleet's commands. They also work, or say what to do, where the database is away."""
 
 from __future__ import annotations
 
@@ -14,27 +14,37 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error, InterfaceError, OperationalError, ProgrammingError
 from psycopg.errors import UndefinedColumn, UndefinedTable
 
-from fleet import errors
+from fleet import errors, invocation
 from fleet.access import caller
-from fleet.console import repeating
+from fleet.console import parsing, repeating
 from fleet.services import lock
 
 
+class NotRunning(errors.Unavailable):
+    """The fleet is not running here."""
+
+
+def start_hint() -> str:
+    """How to start the fleet."""
+    return f"Start it: {invocation.command('fleet_up', '--detach')}"
+
+
 def without_postgres(fault: Error) -> errors.Unavailable:
-    """What to say of a database that cannot be asked."""
+    """The error that tells an operator why the database cannot be used, and what to do."""
+    over_http = "Try again in a moment. If that does not help, tell the fleet's operators."
+    running = lock.is_held(settings.FLEET_HOME)
+    if not running and settings.FLEET_ENDPOINTS.provider != "external":
+        return NotRunning(hint=start_hint(), over_http=over_http)
     why = (str(fault).strip().splitlines() or ["it closed the connection"])[0].rstrip(".")
-    hint = "Start the fleet: manage.py fleet_up"
-    if lock.is_held(settings.FLEET_HOME):  # the supervisor restarts what hangs or has died
-        hint = "The fleet runs and sees to it; how it stands: manage.py fleet_services status"
-    return errors.Unavailable(
-        f"Postgres does not answer ({why}).",
-        hint=hint,
-        over_http="Try again in a moment. If that does not help, tell an operator.",
-    )
+    if running:
+        hint = f"The fleet restarts it. Watch it: {invocation.command('fleet_services', 'status')}"
+    else:
+        hint = "Check DATABASE_URL, and that this server is up."
+    return errors.Unavailable(f"Postgres does not answer ({why}).", hint=hint, over_http=over_http)
 
 
-def _somebody() -> str:
-    """Who types, as the host calls them."""
+def _user() -> str:
+    """The name of the operating system's user."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -42,15 +52,41 @@ def _somebody() -> str:
 
 
 class OperatorCommand(BaseCommand):
-    """Data on stdout, all else on stderr; a FleetError becomes its message and its exit code. manage.py sees to Ctrl-C,
-    to closed pipes and to full disks."""
+    """Writes data to stdout and all else to stderr. A FleetError ends the command with its message and exit code.
+
+    manage.py handles Ctrl-C, closed pipes and full disks.
+    """
 
     requires_system_checks = []
-    by_itself = False  # it works for the fleet and not for who started it, who is not named in the audit trail then
+    by_itself = False  # it works for the fleet, so the audit trail does not name the user who started it
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> parsing.Parser:
+        parser = parsing.parser(
+            program=f"{invocation.prefix()} {subcommand}",
+            description=self.help,
+            from_command_line=bool(getattr(self, "_called_from_command_line", False)),
+        )
+        parser.epilog = self.epilog() or None
+        self.add_arguments(parser)
+        return parser
+
+    def epilog(self) -> str:
+        """Examples and exit codes, below the help."""
+        return ""
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Django's, but an error is printed as its sentence, without the name of Django's exception."""
+        try:
+            return super().execute(*args, **options)
+        except CommandError as fault:
+            if options.get("traceback") or not getattr(self, "_called_from_command_line", False):
+                raise
+            self.stderr.write(str(fault))
+            sys.exit(fault.returncode)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            who = caller.SYSTEM if self.by_itself else caller.Caller(name=f"command:{_somebody()}")
+            who = caller.SYSTEM if self.by_itself else caller.Caller(name=f"command:{_user()}")
             with caller.acting(who):
                 code = self.act(**options)
         except errors.FleetError as fault:
@@ -58,34 +94,32 @@ class OperatorCommand(BaseCommand):
         except ProgrammingError as fault:
             if not isinstance(fault.__cause__, UndefinedTable | UndefinedColumn):
                 raise
+            restart = f"{invocation.command('fleet_down')} && {invocation.command('fleet_up', '--detach')}"
             raise CommandError(
-                "The database was made for another version of the code. Restart the fleet, which migrates it: "
-                "manage.py fleet_down, then manage.py fleet_up"
+                f"The database has the tables of another version. Restart the fleet, which migrates it: {restart}"
             ) from fault
         except (OperationalError, InterfaceError) as fault:
             raise CommandError(str(without_postgres(fault))) from fault
         except UnicodeEncodeError as fault:
             if fault.reason != "surrogates not allowed":
                 raise
-            # Python reads bytes that are no UTF-8 as halves of characters. They are not told again: it may be a password.
-            raise CommandError(
-                "What was given, as an argument or through a pipe, is not UTF-8.", returncode=2
-            ) from fault
+            # Python reads bytes that are not UTF-8 as unpaired surrogates. They are not repeated: it may be a password.
+            raise CommandError("An argument or the standard input is not UTF-8.", returncode=2) from fault
         if code:
             sys.exit(code)
 
     def act(self, **options: Any) -> int:
-        """Do it; the exit code."""
+        """Run the command and return its exit code."""
         raise NotImplementedError
 
     def say(self, line: str) -> None:
-        """One step, for whoever watches."""
+        """Print a line for people, on stderr."""
         self.stderr.write(line, self.style.NOTICE if line.endswith("!") else lambda text: text)
 
     def show(self, data: object, *, one_line: bool = False) -> None:
-        """One JSON document, for a program."""
+        """Print one JSON document, for programs, on stdout."""
         self.stdout.write(json.dumps(data, indent=None if one_line else 2))
 
     def again(self, show: Callable[[], int], *, every_s: float | None) -> int:
-        """`show` once, or with `--watch` every so many seconds until Ctrl-C."""
+        """Run `show` once; with `--watch`, every `every_s` seconds until Ctrl-C."""
         return show() if every_s is None else repeating.repeat(show=show, out=self.stdout, every_s=every_s)

@@ -17,6 +17,8 @@ from psycopg import errors
 from psycopg.abc import PQGen
 from psycopg.rows import Row
 
+from fleet import humanise
+
 INTERVAL_S = 0.1  # psycopg's own: how soon it hears a signal
 
 T = TypeVar("T")
@@ -37,7 +39,7 @@ class Connection(psycopg.Connection[Row]):
                     self.pgconn.finish()  # broken, not closed: whoever keeps it sees that it needs another
                     waited_s = time.monotonic() - began
                     raise psycopg.OperationalError(
-                        f"nothing came for {waited_s:.0f} s, and it takes no new connection"
+                        f"nothing came for {humanise.duration(waited_s)}, and it takes no new connection"
                     ) from None
 
     def _somebody_opens(self) -> bool:

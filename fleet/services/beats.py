@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
-from fleet import errors
+from fleet import errors, humanise
 from fleet.home import Home
 
 SILENT_S = 30
@@ -31,6 +31,6 @@ def probe(home: Home, name: str) -> Callable[[], Awaitable[None]]:
         except FileNotFoundError:
             raise errors.Unavailable("The process has not begun yet.") from None
         if age > SILENT_S:
-            raise errors.Unavailable(f"The process has given no sign of life for {age:.0f} s.")
+            raise errors.Unavailable(f"The process has given no sign of life for {humanise.duration(age)}.")
 
     return listen

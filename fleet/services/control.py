@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fleet import errors
+from fleet import errors, humanise, invocation
 from fleet.home import Home
 from fleet.services import unixsockets
 
@@ -74,9 +74,9 @@ def ask(home: Home, request: dict[str, Any], *, seconds: float = 10) -> Any:
             with line.makefile() as answers:
                 reply = json.loads(answers.readline() or "null")
         except (FileNotFoundError, ConnectionRefusedError):
-            raise NotRunning(hint="`fleet_up` starts a fleet, `fleet_services up` its services alone.") from None
+            raise NotRunning(hint=f"Start the fleet: {invocation.command('fleet_up', '--detach')}") from None
         except TimeoutError:
-            raise errors.Unavailable(f"The supervisor did not answer within {seconds:.0f} s.") from None
+            raise errors.Unavailable(f"The supervisor did not answer within {humanise.duration(seconds)}.") from None
         except ConnectionError:
             reply = None
     if reply is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from fleet import errors
+from fleet import errors, humanise, invocation
 from fleet.home import Home
 from fleet.services import children, control, lock, logfiles
 
@@ -33,6 +33,7 @@ def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[st
         process = subprocess.Popen(
             [sys.executable, "manage.py", *arguments],
             cwd=base,
+            env=invocation.environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -100,7 +101,7 @@ def stop(home: Home, *, say: Callable[[str], None]) -> bool:
             return _end_orphans(home, say)
     if not lock.wait_until_free(home, seconds=STOPPED_S):
         raise errors.Unavailable(
-            f"The supervisor has not stopped within {STOPPED_S} s.",
+            f"The supervisor has not stopped within {humanise.duration(STOPPED_S)}.",
             hint=f"See {logfiles.path(home, LOG)}; kill -9 of it is safe: the next start cleans up.",
         )
     with contextlib.suppress(psutil.NoSuchProcess):  # it has nothing left to do, but may be there for another moment
@@ -121,7 +122,8 @@ def _end_orphans(home: Home, say: Callable[[str], None]) -> bool:
 def _pause(deadline: float) -> None:
     if time.monotonic() > deadline:
         raise errors.Unavailable(
-            f"It is not ready after {READY_S} s, and goes on trying.", hint="Look at `fleet_services status`."
+            f"It is not ready after {humanise.duration(READY_S)}, and keeps trying.",
+            hint=f"See: {invocation.command('fleet_services', 'status')}",
         )
     time.sleep(0.05)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from fleet import endpoints, errors
+from fleet import endpoints, errors, invocation
 from fleet.credentials import Credentials
 from fleet.env import Environment
 from fleet.home import Home
@@ -142,7 +142,7 @@ def _run(argv: list[str | Path], cwd: Path, whom: Identity, given: str = "") -> 
         said = causes[:1] or lines[-3:]
         raise errors.Unavailable(
             f"{Path(argv[0]).name} could not prepare {cwd}: {' '.join(said)}",
-            hint="See that the disk has room and the folder is yours; `fleet_doctor` looks at both.",
+            hint=f"Check the disk's free space and the folder's owner: {invocation.command('fleet_doctor')}",
         )
 
 

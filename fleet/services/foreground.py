@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from fleet import invocation
 from fleet.services import identity
 
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -19,10 +20,14 @@ async def run(arguments: Sequence[str], *, base: Path, until: Callable[[], Await
     It has a session of its own, so that a Ctrl-C comes once and through us: it decides what that means.
     """
     process = await asyncio.create_subprocess_exec(
-        *identity.launched([sys.executable, str(base / "manage.py"), *arguments]), start_new_session=True
+        *identity.launched([sys.executable, str(base / "manage.py"), *arguments]),
+        env=invocation.environment(),
+        start_new_session=True,
     )
     loop = asyncio.get_running_loop()
     for number in _PASSED_ON:
+        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+            continue  # nohup: it outlives the terminal
         loop.add_signal_handler(number, _pass_on, process, number)
     told = asyncio.ensure_future(_interrupt(process, until)) if until else None
     code = await process.wait()

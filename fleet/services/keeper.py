@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from fleet import errors
+from fleet import errors, humanise
 from fleet.home import Home
 from fleet.services import children, identity, logfiles
 from fleet.services.changes import Changes
@@ -27,6 +27,7 @@ from fleet.services.thresholds import Crossing, Thresholds
 
 State = Literal["waiting", "starting", "healthy", "unhealthy", "pausing", "failed", "stopping", "stopped", "done"]
 _PROBE_S = 10  # an answer that takes longer is none
+_PROGRESS_S = 1  # between two reports of a step
 # A first start that fails for one of these would fail again: somebody has to make room, or to give what is missing.
 _VAIN = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)))
 
@@ -198,7 +199,7 @@ class Keeper:
     async def _watch(self) -> str:
         """Probe until the process is beyond hope; why it is."""
         if self.service.once:
-            await asyncio.Event().wait()
+            await self._report_progress()
         good = time.monotonic()
         pause = 0.02
         told = False
@@ -207,15 +208,30 @@ class Keeper:
             now = time.monotonic()
             if fault and not (told or self.service.command) and self.state == "starting":
                 told = True  # of somebody else's server at once: it may be that nobody is going to start it
-                self._say(f"{self.service.name}: {fault.rstrip('.')}; asking again for {self.service.ready_s:.0f} s")
+                self._say(
+                    f"{self.service.name}: {fault.rstrip('.')}; asking again for {humanise.duration(self.service.ready_s)}"
+                )
             if not fault:
                 good = now
             elif self.state == "starting" and now - good > self.service.ready_s:
-                return f"it did not answer within {self.service.ready_s:.0f} s: {fault}"
+                return f"it did not answer within {humanise.duration(self.service.ready_s)}: {fault}"
             elif self.service.command and self.state != "starting" and now - good > self.service.silent_s:
-                return f"it has not answered for {self.service.silent_s:.0f} s: {fault}"
+                return f"it has not answered for {humanise.duration(self.service.silent_s)}: {fault}"
             pause = min(pause * 1.5, 0.5) if fault else self.service.probe_every_s
             await asyncio.sleep(pause)
+
+    async def _report_progress(self) -> None:
+        """Say each second what a step has printed last, where that is new."""
+        reported = await self._last_line()
+        while True:
+            await asyncio.sleep(_PROGRESS_S)
+            if (line := await self._last_line()) != reported:
+                reported = line
+                self._say(f"{self.service.name}: {line}")
+
+    async def _last_line(self) -> str:
+        printed = await asyncio.to_thread(logfiles.tail, self._home, self.service.name, lines=1)
+        return printed[-1].strip() if printed else ""
 
     async def _watch_only(self) -> str:
         """Somebody else's server: nothing to start or to stop, and once it has answered its silence is waited out."""
@@ -236,7 +252,7 @@ class Keeper:
                 if self.service.probe is not None:
                     await self.service.probe()
         except TimeoutError:
-            fault = f"no answer within {_PROBE_S} s"
+            fault = f"no answer within {humanise.duration(_PROBE_S)}"
         except errors.Unavailable as silence:
             fault = str(silence)
         else:
@@ -271,7 +287,7 @@ class Keeper:
         self.fault = fault
         self._failures += 1
         self._become("pausing")
-        self._say(f"{self.service.name}: {fault}; starting it again in {pause:.1f} s")
+        self._say(f"{self.service.name}: {fault}; starting it again in {humanise.duration(pause)}")
         await self._changes.until(self._wished, seconds=pause)
         self.restarts += 1
         self._note("service.restarted", f"{self.service.name} is started again: {fault}", {"restarts": self.restarts})

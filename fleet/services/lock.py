@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fleet import errors
+from fleet import errors, invocation
 from fleet.home import Home
 
 
@@ -24,8 +24,9 @@ def hold(home: Home) -> Iterator[None]:
     try:
         if not (_take(handle) or _after_a_moment(handle)):
             raise Held(
-                f"A supervisor of {home.root} runs already.",
-                hint="`fleet_services status` shows what it keeps; `fleet_down` stops it.",
+                f"A supervisor of {home.root} is already running.",
+                hint=f"Show it: {invocation.command('fleet_services', 'status')}. "
+                f"Stop it: {invocation.command('fleet_down')}",
             )
         yield
     finally:

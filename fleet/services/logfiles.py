@@ -6,17 +6,31 @@ emptied in place (its writers append) after what it held was copied to `NAME.log
 
 from __future__ import annotations
 
+import heapq
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from fleet import errors
+from fleet import errors, invocation
 from fleet.home import Home
 
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+# `2026-11-28 17:19:26.088 UTC …`, `2026-11-28 17:19:50,997 INFO …` and, with FLEET_LOG=json, `{"at": "2026-11-28T…`
+_ISO = re.compile(
+    r"(?:\{\"\w+\": ?\")?(?P<day>\d{4}-\d\d-\d\d)[ T](?P<time>\d\d:\d\d:\d\d)(?:[.,](?P<part>\d+))?", re.ASCII
+)
+# `30058:M 28 Nov 2026 17:19:19.609 * …`
+_VALKEY = re.compile(
+    r"\d+:\w (?P<day>\d\d?) (?P<month>[A-Z][a-z]{2}) (?P<year>\d{4}) (?P<time>\d\d:\d\d:\d\d)\.(?P<part>\d{3}) ",
+    re.ASCII,
+)
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 PAUSE_S = 0.2  # between two looks at a log that is followed
 
 
@@ -71,9 +85,47 @@ def tail(home: Home, name: str, *, lines: int, end: int | None = None) -> list[s
         known = ", ".join(names(home))
         raise errors.NotFound(
             f"There is no log of {name!r}.",
-            hint=f"There are logs of {known}." if known else "Nothing was started here yet: `fleet_up` starts a fleet.",
+            hint=f"There are logs of {known}."
+            if known
+            else f"Start a fleet: {invocation.command('fleet_up', '--detach')}",
         )
     return log.read_bytes()[:end].decode(errors="replace").splitlines()[-lines:] if lines else []
+
+
+def last_lines(home: Home, chosen: Sequence[str], *, lines: int, ends: dict[str, int]) -> list[tuple[str, str]]:
+    """The last lines of these logs together, each with the name of its log, by the time that it begins with.
+
+    A line without a time belongs to the one before it in its log.
+    """
+    timed = [_timed(name, tail(home, name, lines=lines, end=ends.get(name))) for name in chosen]
+    merged = [(name, line) for _, name, line in heapq.merge(*timed, key=lambda entry: entry[0])]
+    return merged[-lines:] if lines else []
+
+
+def _timed(name: str, lines: Sequence[str]) -> Iterator[tuple[datetime, str, str]]:
+    times = [written_at(line) for line in lines]
+    at = next(filter(None, times), EARLIEST)  # lines before the first that has a time are shown with that
+    for time_, line in zip(times, lines, strict=True):
+        at = max(at, time_ or at)
+        yield at, name, line
+
+
+def written_at(line: str) -> datetime | None:
+    """The time in UTC that a line of a log begins with; None where it has none.
+
+    The processes of the fleet write UTC (as Django's settings say), and so do Postgres and Valkey, which inherit that.
+    """
+    if found := _ISO.match(line):
+        text = f"{found['day']}T{found['time']}.{(found['part'] or '0')[:6]:0<6}"
+    elif found := _VALKEY.match(line):
+        month = _MONTHS.index(found["month"]) + 1
+        text = f"{found['year']}-{month:02}-{found['day']:0>2}T{found['time']}.{found['part']}000"
+    else:
+        return None
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def follow(home: Home, chosen: Sequence[str], *, places: dict[str, int]) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fleet import pool
+from fleet import invocation, pool
 from fleet.flower import door
 from fleet.home import Home
 from fleet.services import beats, probes
@@ -38,7 +38,8 @@ def table(
 
     def manage(command: str, *, entrusted: frozenset[str] = frozenset()) -> Command:
         beats.forget(home, command)
-        return python("manage.py", command, entrusted=entrusted)
+        told = {"FLEET_COMMAND": invocation.IN_THE_CHECKOUT}
+        return python("manage.py", command, env=told, entrusted=entrusted)
 
     def prepare() -> Command:
         return manage("fleet_prepare", entrusted=frozenset({"DATABASE_OWNER_URL"}))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fleet import errors
+from fleet import errors, humanise, invocation
 from fleet.services.providers import Provider
 from fleet.services.service import Limits, Service
 
@@ -65,8 +65,8 @@ def text(status: dict[str, Any]) -> str:
     """The same for people."""
     if not status["running"]:
         if left := status["left"]:
-            return f"{left_behind(left)} `fleet_down` stops it; `fleet_up` stops it too, and starts a fleet."
-        return "Nothing is running here. `fleet_up` starts a fleet, `fleet_services up` its services alone."
+            return f"{left_behind(left)} Stop them: {invocation.command('fleet_down')}"
+        return f"Nothing is running here. {how_to_start()}"
     head = f"{status['kind']} · {status['provider']} services"
     if status["pid"]:
         head += f" · supervisor {status['pid']} · up {_duration(status['uptime_s'])}"
@@ -76,7 +76,7 @@ def text(status: dict[str, Any]) -> str:
             service["name"],
             service["state"],
             _duration(service["uptime_s"]),
-            "–" if service["response_ms"] is None else f"{service['response_ms']:.1f} ms",
+            "–" if service["response_ms"] is None else humanise.duration(service["response_ms"] / 1000),
             "–" if service["memory_bytes"] is None else f"{service['memory_bytes'] / 1e6:.0f} MB",
             str(service["restarts"]),
             str(service["pid"] or "–"),
@@ -95,12 +95,16 @@ def text(status: dict[str, Any]) -> str:
 def left_behind(left: Sequence[Mapping[str, Any]]) -> str:
     """One sentence on what a supervisor that is gone left behind."""
     named = ", ".join(f"{one['name']} (pid {one['pid']})" for one in left)
-    return f"The supervisor is gone and has left {named} behind, with what they started."
+    return f"The supervisor is gone; it left these running: {named}."
+
+
+def how_to_start() -> str:
+    """How to start a fleet, or the services alone."""
+    return (
+        f"Start the fleet: {invocation.command('fleet_up', '--detach')}\n"
+        f"Start only its services: {invocation.command('fleet_services', 'up', '--detach')}"
+    )
 
 
 def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    return "–" if seconds is None else humanise.duration(seconds)

@@ -152,7 +152,8 @@ class Supervisor:
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._signalled)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup: it outlives the terminal
+                loop.add_signal_handler(number, self._signalled)
 
     def _signalled(self) -> None:
         if self._stopping:  # asked twice: whoever it is will not wait

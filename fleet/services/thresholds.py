@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fleet import humanise
 from fleet.services.service import Limits
 
 PATIENCE = 2  # measurements in a row, so that one slow answer is no event
@@ -26,7 +27,7 @@ class Thresholds:
     _over: dict[str, int] = field(default_factory=dict)
 
     def response(self, seconds: float) -> Crossing | None:
-        said = f"takes {seconds * 1000:,.0f} ms to answer"
+        said = f"takes {humanise.duration(seconds)} to answer"
         return self._judge("service.slow", said, seconds, self.limits.response_s, PATIENCE)
 
     def memory(self, size: int) -> Crossing | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
-from fleet import ids
+from fleet import humanise, ids
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -77,7 +77,9 @@ class Bounded:
                     message = await receive()
             except TimeoutError:
                 raise Refused(
-                    HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"The body did not arrive within {self._patience_s:g} s."
+                    HTTPStatus.REQUEST_TIMEOUT,
+                    "too_slow",
+                    f"The body did not arrive within {humanise.duration(self._patience_s)}.",
                 ) from None
             length += len(message.get("body", b""))
             if length > self._most:

@@ -16,6 +16,7 @@ from django.conf import settings
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from fleet import humanise
 from fleet.limits import addresses
 from fleet.web import tally
 from fleet.web.bodies import Refused, problem
@@ -137,7 +138,7 @@ class Patient(Counted, H11Protocol):
         elif not self.conn.trailing_data[0]:
             self.transport.close()  # nothing was asked, so there is nothing to answer
         else:
-            seconds = f"{settings.FLEET_PATIENCE_S:g} s"
+            seconds = humanise.duration(settings.FLEET_PATIENCE_S)
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"The request's head did not arrive within {seconds}.")
 
     def _refuse(self, status: HTTPStatus, code: str, detail: str) -> None:

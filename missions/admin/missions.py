@@ -100,7 +100,7 @@ class MissionAdmin(ReadOnlyAdmin):
                 (
                     parts.link(sortie, sortie.key),
                     sortie.agent_type_id,
-                    parts.state(sortie),
+                    queries.status(sortie),
                     between(sortie.started_at, sortie.finished_at),
                     stand[sortie.id],
                 )

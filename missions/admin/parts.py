@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from fleet import ids
+from fleet import ids, invocation
 from fleet.access.actor import EXECUTE
 from missions import queries
 from missions.models import FINAL, Artifact, Attempt, Mission, Need, Sortie
@@ -62,12 +62,6 @@ def _of_flight(sortie: Sortie, flight: Attempt | None) -> str:
     return f"Tolerated: {error}" if sortie.state == SortieState.FAILED and sortie.allow_failure else error
 
 
-def state(sortie: Sortie) -> str:
-    """As it is shown: a failure that the plan allows is none to be alarmed at."""
-    tolerated = sortie.allow_failure and sortie.state == SortieState.FAILED
-    return "tolerated" if tolerated else str(sortie.state)
-
-
 def clamped(text: str) -> SafeString:
     """A text or link in a column of a list: narrow where it is short, of several lines where it is long.
 
@@ -114,7 +108,9 @@ def printed(sortie: Sortie, attempt: int) -> SafeString:
         return SafeString("–")
     cut = len(pieces) > OUTPUT_PIECES or len(text) > OUTPUT_CHARACTERS
     note = (
-        f"… its end; all of it: manage.py fleet_mission logs {ids.encode(ids.MISSION, sortie.mission_id)} {sortie.key}\n"
+        "… only the end is shown. All of it: "
+        + invocation.command("fleet_mission", "logs", ids.encode(ids.MISSION, sortie.mission_id), sortie.key)
+        + "\n"
         if cut
         else ""
     )

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from fleet.readonly import COLOURS, ReadOnlyAdmin, between, do
-from missions import operations, plan
+from missions import operations, plan, queries
 from missions.admin import parts
 from missions.models import Need, Sortie
 
@@ -65,7 +65,7 @@ class SortieAdmin(ReadOnlyAdmin):
 
     @display(description="state", ordering="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
     def coloured_state(self, sortie: Sortie) -> str:
-        return parts.state(sortie)
+        return queries.status(sortie)
 
     @admin.display(description="took")
     def took(self, sortie: Sortie) -> str:
@@ -80,7 +80,7 @@ class SortieAdmin(ReadOnlyAdmin):
         needs = Need.objects.filter(sortie=sortie).select_related("upstream").order_by("upstream__turn", "upstream")
         return parts.table(
             ("sortie", "state"),
-            ((parts.link(need.upstream, need.upstream.key), parts.state(need.upstream)) for need in needs),
+            ((parts.link(need.upstream, need.upstream.key), queries.status(need.upstream)) for need in needs),
         )
 
     @admin.display(description="attempts")

@@ -21,11 +21,12 @@ from fleet.api.serializers import Json, Strict, Text
 from fleet.api.views import ApiView, Costly, actor
 from missions import operations, queries, reach
 from missions.api import flying, launching, shapes
-from missions.models import Attempt, Mission, Need, Sortie
+from missions.models import FINAL, Attempt, Mission, Need, Sortie
 from missions.plan import structure
 from missions.states import MissionState, SortieState
 
 NODES = 2_000  # of a graph, in one answer
+PIECES = 500  # of output, in one answer
 PLAN = {  # in the document's examples
     "mission": "Repository audit",
     "inputs": {"branch": {"default": "main"}},
@@ -272,6 +273,37 @@ class Timeline(ApiView):
         mission = reach.mission(actor(request), ref)
         found = Attempt.objects.filter(sortie__mission=mission).select_related("sortie").defer("result")
         return page(request, found, asked=asked, shape=lambda rows: [queries.bar(one) for one in rows], ordering="id")
+
+
+class LogsQuery(Strict):
+    sortie = Text(
+        max_length=200,
+        required=False,
+        help_text="a sortie's key or id, or the name of a matrix; all sorties by default",
+    )
+    after = serializers.IntegerField(
+        default=0, min_value=0, max_value=2**63 - 1, help_text="behind the piece with this id"
+    )
+
+
+class Logs(ApiView):
+    @endpoint("missions.read", query=LogsQuery, answer=shapes.MissionLogAnswer)
+    def get(self, request: Request, ref: str, *, asked: Given) -> dict[str, Any]:
+        """What its sorties printed, in all their attempts, interleaved by time."""
+        mission = reach.mission(actor(request), ref)
+        chosen = Sortie.objects.filter(mission=mission)
+        sorties = None
+        if "sortie" in asked:
+            sorties = [sortie.id for sortie in queries.find_sorties(mission, asked["sortie"])]
+            chosen = chosen.filter(id__in=sorties)
+        ended = not chosen.exclude(state__in=FINAL).exists()  # before the pieces are read, or the last could be missed
+        pieces = queries.output_of_mission(mission=mission, sorties=sorties, after=asked["after"], most=PIECES)
+        return {
+            "mission": mission.ref,
+            "pieces": pieces,
+            "after": pieces[-1]["id"] if pieces else asked["after"],
+            "ended": ended and len(pieces) < PIECES,
+        }
 
 
 class Artifacts(ApiView):

@@ -64,6 +64,9 @@ class SortieAnswer(serializers.Serializer[Any]):
     key = serializers.CharField(initial="lint", help_text="its name in the plan")
     agent_type = serializers.CharField(initial="testing")
     state = serializers.ChoiceField(SortieState.choices, initial="running")
+    status = serializers.CharField(
+        initial="running", help_text="the state in words: also `retry 2/3 in 4 s` and `tolerated`"
+    )
     attempt = serializers.IntegerField(initial=1, help_text="0: none yet")
     tries = serializers.IntegerField(initial=0, help_text="attempts that failed by themselves")
     needs = serializers.ListField(child=serializers.CharField(initial="inventory"), help_text="keys")
@@ -73,6 +76,11 @@ class SortieAnswer(serializers.Serializer[Any]):
     )
     started_at = serializers.DateTimeField(allow_null=True, initial=MOMENT)
     finished_at = serializers.DateTimeField(allow_null=True)
+    wake_at = serializers.DateTimeField(allow_null=True, help_text="when it is tried again, or may start")
+    changed_at = serializers.DateTimeField(allow_null=True, initial=MOMENT, help_text="when its state last changed")
+    elapsed_s = serializers.FloatField(
+        allow_null=True, initial=4.21, help_text="of its last attempt, until now or its end"
+    )
     progress = serializers.FloatField(allow_null=True, initial=0.4, help_text="0 to 1, as it was last reported")
     note = serializers.CharField(allow_blank=True, initial="4 of 10 files")
     result = serializers.JSONField(allow_null=True, help_text="what it came to, once it succeeded")
@@ -179,6 +187,23 @@ class LogAnswer(serializers.Serializer[Any]):
     sortie = Id(ids.SORTIE)
     attempt = serializers.IntegerField(initial=1)
     pieces = PieceAnswer(many=True)
+    after = serializers.IntegerField(initial=81)
+    ended = serializers.BooleanField()
+
+
+class MissionPiece(PieceAnswer):
+    """A piece of output, with its sortie and attempt."""
+
+    sortie = Id(ids.SORTIE)
+    key = serializers.CharField(initial="lint")
+    attempt = serializers.IntegerField(initial=1)
+
+
+class MissionLogAnswer(serializers.Serializer[Any]):
+    """What a mission's sorties printed, interleaved by time. Ask again with `after` for more; `ended`: there is no more."""
+
+    mission = Id(ids.MISSION)
+    pieces = MissionPiece(many=True)
     after = serializers.IntegerField(initial=81)
     ended = serializers.BooleanField()
 

@@ -23,6 +23,7 @@ urlpatterns = [
     path(f"{_MISSION}/sorties", missions.MissionSorties.as_view()),
     path(f"{_MISSION}/graph", missions.Graph.as_view()),
     path(f"{_MISSION}/timeline", missions.Timeline.as_view()),
+    path(f"{_MISSION}/logs", missions.Logs.as_view()),
     path(f"{_MISSION}/artifacts", missions.Artifacts.as_view()),
     path(f"{_MISSION}/events", events.MissionEvents.as_view()),
     path(f"{_MISSION}/events/stream", live.MissionStream.as_view()),

@@ -7,9 +7,9 @@ from typing import Any
 
 from agents import queries
 from agents.models import Agent, AgentType, Node
-from fleet import errors
+from fleet import errors, invocation
 from fleet.console import lines, repeating
-from fleet.management.operator import OperatorCommand
+from fleet.management.operator import OperatorCommand, start_hint
 from missions import roster
 from missions.management import completing
 
@@ -17,18 +17,18 @@ UNWELL = 1
 
 
 def add_arguments(actions: Any) -> None:
-    listing = actions.add_parser("list", help="the live agents and what they fly")
-    listing.add_argument("--all", action="store_true", help="those that have ended too")
-    status = actions.add_parser("status", help="how many there are and where; all about one, where it is named")
+    listing = actions.add_parser("list", help="list the live agents and their sorties")
+    listing.add_argument("--all", action="store_true", help="also agents that have ended")
+    status = actions.add_parser("status", help="show nodes and slots in use, or all about one agent")
     named = status.add_argument("agent", nargs="?", help="its id (agt_…) or its name (backend-1)")
     completing.completed(named, by=completing.agents)
-    health = actions.add_parser("health", help="whether each agent gets on; exit code 1 where one does not")
-    for one in (listing, health):
-        narrowed(one)
-    types = actions.add_parser("types", help="the agent types")
-    for one in (listing, status, health, types):
-        one.add_argument("--json", action="store_true", help="one JSON document on standard output")
-        one.add_argument("--watch", **repeating.ARGUMENT)
+    health = actions.add_parser("health", help="check each agent; exit code 1 if one is unhealthy")
+    for parser in (listing, health):
+        narrowed(parser)
+    types = actions.add_parser("types", help="list the agent types")
+    for parser in (listing, status, health, types):
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+        parser.add_argument("--watch", **repeating.ARGUMENT)
 
 
 def narrowed(parser: ArgumentParser) -> None:
@@ -48,10 +48,12 @@ def chosen(options: dict[str, Any], *, everything: bool = False) -> list[Agent]:
     """The agents that `--type` and `--node` leave."""
     if options["type"] and not AgentType.objects.filter(name=options["type"]).exists():
         raise errors.NotFound(
-            f"There is no agent type {options['type']!r}.", hint="See `manage.py fleet_agents types`."
+            f"There is no agent type {options['type']!r}.", hint=f"See: {invocation.command('fleet_agents', 'types')}"
         )
     if options["node"] and not Node.objects.filter(name=options["node"]).exists():
-        raise errors.NotFound(f"There is no node {options['node']!r}.", hint="See `manage.py fleet_agents status`.")
+        raise errors.NotFound(
+            f"There is no node {options['node']!r}.", hint=f"See: {invocation.command('fleet_agents', 'status')}"
+        )
     found = queries.live()
     if everything:
         found = Agent.objects.select_related("type", "node").order_by("type", "id")
@@ -76,7 +78,7 @@ def _list(command: OperatorCommand, options: dict[str, Any]) -> int:
             lines.fitted(f"{agent.ref}  {name} {agent.pid or '-':>8} {agent.state:<10} {does}".rstrip(), width=width)
         )
     if not agents:
-        command.say("No agents. Start the fleet: manage.py fleet_up")
+        command.say(f"There are no agents. {start_hint()}")
     return 0
 
 
@@ -125,7 +127,7 @@ def _all(command: OperatorCommand, options: dict[str, Any]) -> int:
             f"{one['type']:<20} agents {one['agents']}, {one['flying']} of {one['slots']} slots in use"
         )
     if not nodes:
-        command.say("No nodes. Start the fleet: manage.py fleet_up")
+        command.say(f"There are no nodes. {start_hint()}")
     return 0
 
 

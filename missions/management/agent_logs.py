@@ -8,45 +8,44 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
-from uuid import UUID
-
-from django.db import connection
 
 from agents import queries
 from agents.models import Agent
-from fleet import errors, ids, statements
+from fleet import errors, ids, invocation
 from fleet.console import arguments, documents, lines
 from fleet.management.operator import OperatorCommand
 from missions import flight
 from missions.management import completing, showing
 from missions.models import Attempt
+from missions.transcripts import Piece, Transcript
 
 LOOK_S = 0.3
 MOST_ATTEMPTS = 100  # of an agent, the last ones
-PAGE = 200  # pieces, each at most 64 KiB
-
-Piece = dict[str, Any]
 
 
 def add_arguments(actions: Any) -> None:
-    logs = actions.add_parser("logs", help="what an agent printed, and what it flew")
+    logs = actions.add_parser("logs", help="show what an agent or its sorties printed")
     named = logs.add_argument("agent", help="its id (agt_…) or its name (backend-1)")
     completing.completed(named, by=completing.agents)
-    logs.add_argument("-f", "--follow", action="store_true", help="go on until the agent (or the attempt) has ended")
     logs.add_argument(
-        "--lines", type=arguments.count, metavar="N", help="begin with the last N lines of its own output"
+        "-f", "--follow", action="store_true", help="keep showing output until the agent (or the attempt) has ended"
     )
+    logs.add_argument("--lines", type=arguments.count, metavar="N", help="only the last N lines of its own output")
     what = logs.add_mutually_exclusive_group()
-    what.add_argument("--sorties", action="store_true", help=f"the output of its last {MOST_ATTEMPTS} attempts instead")
-    what.add_argument("--attempt", metavar="srt_…/N", help="the output of this attempt instead")
+    what.add_argument(
+        "--sorties", action="store_true", help=f"show the output of its last {MOST_ATTEMPTS} attempts instead"
+    )
+    what.add_argument("--attempt", metavar="srt_…/N", help="show the output of this attempt instead")
     form = logs.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    form.add_argument("--jsonl", action="store_true", help="one JSON document a line for each piece")
+    form.add_argument("--json", action="store_true", help="print one JSON document")
+    form.add_argument("--jsonl", action="store_true", help="print one JSON document per piece of output")
 
 
 def act(command: OperatorCommand, options: dict[str, Any]) -> int:
     if options["lines"] is not None and (options["attempt"] or options["sorties"]):
-        raise errors.Invalid("--lines is for an agent's own output.", hint="Leave it out, or pipe into `tail`.")
+        raise errors.Invalid(
+            "--lines only works with an agent's own output.", hint="Leave it out, or pipe into `tail`."
+        )
     agent = queries.find(options["agent"])
     follow = options["follow"]
     if options["attempt"]:
@@ -63,7 +62,7 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
             command.stdout.write(json.dumps(piece))
             command.stdout.flush()
     elif not _tell(pieces):
-        command.say(f"{agent} has printed nothing that is kept.")
+        command.say(f"No output of {agent} is stored.")
     return 0
 
 
@@ -111,7 +110,9 @@ def _of_attempt(agent: Agent, reference: str, *, follow: bool) -> Iterator[Piece
     sortie, number = flight.number(reference)
     attempt = Attempt.objects.select_related("sortie", "agent").filter(sortie=sortie, number=number).first()
     if attempt is None:
-        raise errors.NotFound(f"There is no attempt {reference}.", hint="See `manage.py fleet_mission show MISSION`.")
+        raise errors.NotFound(
+            f"There is no attempt {reference}.", hint=f"See: {invocation.command('fleet_mission', 'show', 'latest')}"
+        )
     if attempt.agent_id != agent.id:
         whose = attempt.agent.ref if attempt.agent else "an agent that is no more known"
         raise errors.Conflict(f"{agent} did not fly {reference}.", hint=f"It was flown by {whose}.")
@@ -131,50 +132,6 @@ def _of_attempt(agent: Agent, reference: str, *, follow: bool) -> Iterator[Piece
 
 
 def _of_sorties(agent: Agent, *, follow: bool) -> Iterator[Piece]:
-    """`{mission, sortie, key, attempt, stream, at, text}`, in the order in which it was written down."""
-    last_attempt = 0
-    read: dict[tuple[UUID, int], int] = {}  # up to which piece, of each attempt that may print more
+    transcript = Transcript(Attempt.objects.filter(agent=agent), most=MOST_ATTEMPTS)
     for _ in _looks(agent, follow=follow):
-        newer = Attempt.objects.filter(agent=agent, id__gt=last_attempt).order_by("-id")[:MOST_ATTEMPTS]
-        for id, sortie, number in newer.values_list("id", "sortie", "number"):
-            last_attempt = max(last_attempt, id)
-            read[sortie, number] = 0
-        running = _running(read)  # before their output is read: what ends meanwhile is read once more
-        yield from _printed_since(read)
-        read = {attempt: piece for attempt, piece in read.items() if attempt in running}
-
-
-def _printed_since(read: dict[tuple[UUID, int], int]) -> Iterator[Piece]:
-    """What these attempts have printed after the pieces noted, which are noted anew; a page at a time."""
-    while True:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                statements.read("missions", "output_of_attempts"),
-                {
-                    "sorties": [sortie for sortie, _ in read],
-                    "attempts": [number for _, number in read],
-                    "after": list(read.values()),
-                    "limit": PAGE,
-                },
-            )
-            rows = cursor.fetchall()
-        for piece, mission, sortie, key, number, stream, at, text in rows:
-            read[sortie, number] = piece
-            yield {
-                "mission": ids.encode(ids.MISSION, mission),
-                "sortie": ids.encode(ids.SORTIE, sortie),
-                "key": key,
-                "attempt": number,
-                "stream": stream,
-                "at": at.isoformat(),
-                "text": text,
-            }
-        if len(rows) < PAGE:
-            return
-
-
-def _running(attempts: Iterable[tuple[UUID, int]]) -> set[tuple[UUID, int]]:
-    """Those of the attempts that have not ended."""
-    wanted = set(attempts)
-    found = Attempt.objects.filter(sortie__in=[sortie for sortie, _ in wanted], state=Attempt.State.RUNNING)
-    return wanted & set(found.values_list("sortie", "number"))
+        yield from transcript.read()

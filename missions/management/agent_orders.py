@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from agents import operations as agents
 from agents import queries
 from agents.models import Agent, AgentType, Node
-from fleet import errors
+from fleet import errors, invocation
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
 from missions import operations, plan, roster
@@ -24,40 +24,42 @@ FAILED, TIMED_OUT = 1, 3
 
 
 def add_arguments(actions: Any) -> None:
-    spawn = actions.add_parser("spawn", help="start agents of a type; with a task, launch that for the type as well")
+    spawn = actions.add_parser("spawn", help="start agents of a type, and with a task, launch it for them")
     completing.completed(spawn.add_argument("type", metavar="TYPE"), by=completing.types)
     spawn.add_argument(
-        "task", metavar="TASK", nargs="?", help="a prompt; a mission of one sortie is launched and watched"
+        "task", metavar="TASK", nargs="?", help="a prompt, launched and watched as a mission of one sortie"
     )
     spawn_options(spawn)
-    spawn.add_argument("--count", type=arguments.count, default=1, help="how many (1)")
-    drain = actions.add_parser("drain", help="let agents end when what they fly has ended, however long that takes")
-    terminate = actions.add_parser("terminate", help="end agents; what does not end in time goes back to the queue")
-    terminate.add_argument("--now", action="store_true", help="stop what they fly at once; it goes back to the queue")
-    for one in (drain, terminate):
-        named = one.add_argument("agents", nargs="*", metavar="ID", help="ids (agt_…) or names (backend-1)")
+    spawn.add_argument("--count", type=arguments.count, default=1, help="how many (default: 1)")
+    drain = actions.add_parser("drain", help="let agents finish their sorties, then end them")
+    terminate = actions.add_parser("terminate", help="end agents; sorties that do not end in time are queued again")
+    terminate.add_argument("--now", action="store_true", help="stop their sorties at once and queue them again")
+    for parser in (drain, terminate):
+        named = parser.add_argument("agents", nargs="*", metavar="ID", help="ids (agt_…) or names (backend-1)")
         completing.completed(named, by=completing.agents)
-        agent_lists.narrowed(one)
-        one.add_argument("--all", action="store_true", help="every live agent")
-        one.add_argument("--reason", default="", help="kept with the agent and in its events")
-        one.add_argument("--no-wait", action="store_true", help="return when it is ordered")
-        one.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    cordon = actions.add_parser("cordon", help="let nodes take no new agents; those that they have stay")
-    uncordon = actions.add_parser("uncordon", help="let nodes take new agents again")
-    for one in (cordon, uncordon):
-        nodes = one.add_argument("nodes", nargs="+", metavar="NODE", help="names, as `fleet_agents status` shows them")
+        agent_lists.narrowed(parser)
+        parser.add_argument("--all", action="store_true", help="every live agent")
+        parser.add_argument("--reason", default="", help="recorded with the agent")
+        parser.add_argument("--no-wait", action="store_true", help="do not wait until it is done")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+    cordon = actions.add_parser("cordon", help="keep new agents off nodes; their present ones stay")
+    uncordon = actions.add_parser("uncordon", help="allow new agents on nodes again")
+    for parser in (cordon, uncordon):
+        nodes = parser.add_argument("nodes", nargs="+", metavar="NODE", help="names, as `status` shows them")
         completing.completed(nodes, by=completing.nodes)
-        one.add_argument("--reason", default="", help="kept in the event")
-        one.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        parser.add_argument("--reason", default="", help="recorded in the event")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def spawn_options(parser: Any) -> None:
     """What `fleet_agents spawn` and `fleet_spawn` have in common."""
-    node = parser.add_argument("--node", metavar="NODE", help="on this node; else where most places are free")
+    node = parser.add_argument(
+        "--node", metavar="NODE", help="on this node (default: the one with the most free places)"
+    )
     completing.completed(node, by=completing.nodes)
-    parser.add_argument("--concurrency", type=arguments.count, help="sorties at once; else as its type says")
-    parser.add_argument("--no-wait", action="store_true", help="return when it is ordered")
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.add_argument("--concurrency", type=arguments.count, help="sorties at once (default: its type's)")
+    parser.add_argument("--no-wait", action="store_true", help="do not wait until it is done")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def act(command: OperatorCommand, options: dict[str, Any]) -> int:
@@ -77,7 +79,8 @@ def _cordon(command: OperatorCommand, options: dict[str, Any]) -> int:
         already = "" if changed else " already"
         command.say(f"{name} takes {'no' if on else ''} new agents{already}.".replace("  ", " "))
     if on:
-        command.say(f"Those that it has stay. End them: manage.py fleet_agents drain --node {options['nodes'][0]}")
+        drain = invocation.command("fleet_agents", "drain", "--node", options["nodes"][0])
+        command.say(f"Its agents stay. End them: {drain}")
     if options["json"]:
         command.show([node for node in roster.nodes() if node["name"] in options["nodes"]])
     return 0
@@ -86,7 +89,9 @@ def _cordon(command: OperatorCommand, options: dict[str, Any]) -> int:
 def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
     """Order agents and wait until they have reported; with a task, launch it for their type and watch it. Where there is no place
     for another one, those that there are fly the task."""
-    task = operations.task(agent_type=options["type"], task=options["task"]) if options["task"] else None
+    task = None
+    if options["task"] is not None:
+        task = operations.task(agent_type=options["type"], task=options["task"])
     try:
         made = agents.spawn(
             type=options["type"], count=options["count"], node=options["node"], concurrency=options["concurrency"]
@@ -108,13 +113,13 @@ def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
     if mission is None:
         return 0
     if options["no_wait"]:
-        command.say(f"Follow it: manage.py fleet_mission watch {mission.ref}")
+        command.say(f"Follow it: {invocation.command('fleet_mission', 'watch', mission.ref)}")
         code = 0
     else:
         code = watching.to_its_end(mission=mission, command=command, as_json=options["json"])
     if names := [agent.name for agent in spawned]:
         stays = "stays for further tasks. End it" if len(names) == 1 else "stay for further tasks. End them"
-        command.say(f"{', '.join(names)} {stays}: manage.py fleet_agents terminate {' '.join(names)}")
+        command.say(f"{', '.join(names)} {stays}: {invocation.command('fleet_agents', 'terminate', *names)}")
     return code
 
 
@@ -139,13 +144,13 @@ def _reported(command: OperatorCommand, made: list[Agent]) -> list[Agent]:
                     command.say(f"{agent.ref}  {agent.name} is {agent.state}, pid {agent.pid}")
                 else:
                     command.say(f"{agent.ref}  {agent.name} {agent.state}: {agent.reason}")
-                    command.say(f"  its log: manage.py fleet_agents logs {agent.ref}")
+                    command.say(f"  Its log: {invocation.command('fleet_agents', 'logs', agent.ref)}")
         if len(told) == len(wanted):
             return found
         if time.monotonic() > deadline:
             raise errors.Unavailable(
                 f"{len(wanted) - len(told)} of {len(wanted)} agents have not reported yet.",
-                hint="See `manage.py fleet_agents list` and the log of their node: `manage.py fleet_services logs node`.",
+                hint=f"See the log of their node: {invocation.command('fleet_services', 'logs', 'node')}",
             )
         time.sleep(LOOK_S)
 
@@ -159,7 +164,7 @@ def _launch(read: tuple[plan.Plan, str], task: str) -> Mission:
 def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
     named = [queries.find(reference) for reference in options["agents"]]
     if not named and not (options["all"] or options["type"] or options["node"]):
-        raise errors.Invalid("Which agents?", hint="Name them, or say --type, --node or --all.")
+        raise errors.Invalid("No agents are named.", hint="Name them, or give --type, --node or --all.")
     found = named or agent_lists.chosen(options)
     what = Agent.Order.DRAIN
     if options["action"] == "terminate":
@@ -173,8 +178,8 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
         )
     if options["node"] and Node.objects.filter(name=options["node"], cordoned=False).exists():
         command.say(
-            f"{options['node']} goes on taking new agents. If it is to stay empty: "
-            f"manage.py fleet_agents cordon {options['node']}"
+            f"{options['node']} still takes new agents. To keep it empty: "
+            f"{invocation.command('fleet_agents', 'cordon', options['node'])}"
         )
     code = 0
     if options["no_wait"]:
@@ -185,8 +190,8 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
     for kind in AgentType.objects.filter(agent__in=ordered, enabled=True, outside=False, autoscale=False).distinct():
         if not _staying(kind.name).exists():
             command.say(
-                f"No agent of type {kind.name} is left, and none is started by itself: what is queued for it waits. "
-                f"Start one: manage.py fleet_agents spawn {kind.name}"
+                f"No agent of type {kind.name} is left, and none starts by itself: its queued sorties wait. "
+                f"Start one: {invocation.command('fleet_agents', 'spawn', kind.name)}"
             )
     if options["json"]:
         now = Agent.objects.select_related("type", "node").filter(id__in=[agent.id for agent in found]).order_by("id")
@@ -205,7 +210,7 @@ def _ended(command: OperatorCommand, ordered: Collection[Agent], *, patient: boo
                 del left[agent.id]
                 command.say(f"{agent.ref}  {agent.name} {agent.state}")
         if left and deadline is not None and time.monotonic() > deadline:
-            command.say(f"{len(left)} have not ended yet. See `manage.py fleet_agents list`.")
+            command.say(f"{len(left)} have not ended yet. See: {invocation.command('fleet_agents', 'list')}")
             return TIMED_OUT
         time.sleep(LOOK_S)
     return 0

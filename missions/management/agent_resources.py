@@ -8,7 +8,7 @@ from typing import Any
 from agents import queries
 from agents.models import Agent
 from fleet.console import documents, lines, repeating, sparks
-from fleet.management.operator import OperatorCommand
+from fleet.management.operator import OperatorCommand, start_hint
 from missions.management import agent_lists, completing
 
 MOST_ROWS = 40
@@ -16,11 +16,11 @@ BAR = 20  # columns of a history's bars
 
 
 def add_arguments(actions: Any) -> None:
-    resources = actions.add_parser("resources", help="processors and memory in use, by live agent; one agent's history")
+    resources = actions.add_parser("resources", help="show processors and memory in use, or one agent's history")
     named = resources.add_argument("agent", nargs="?", help="its id (agt_…) or its name (backend-1)")
     completing.completed(named, by=completing.agents)
     agent_lists.narrowed(resources)
-    resources.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    resources.add_argument("--json", action="store_true", help="print one JSON document")
     resources.add_argument("--watch", **repeating.ARGUMENT)
 
 
@@ -37,7 +37,7 @@ def _table(command: OperatorCommand, options: dict[str, Any]) -> int:
         command.show(rows, one_line=options["watch"] is not None)
         return 0
     if not agents:
-        command.say("No agents. Start the fleet: manage.py fleet_up")
+        command.say(f"There are no agents. {start_hint()}")
         return 0
     width = lines.columns(command.stdout)
     name_width = max(len(lines.one(agent.name)) for agent in agents)
@@ -69,7 +69,7 @@ def _row(agent: Agent, use: queries.Usage | None) -> dict[str, Any]:
 def _line(agent: Agent, use: queries.Usage | None, name_width: int) -> str:
     name = f"{lines.one(agent.name):<{name_width}}"
     if use is None:
-        return f"{name}  {'has not been looked at yet' if agent.node else 'lives outside: no node looks at it'}"
+        return f"{name}  {'not measured yet' if agent.node else 'external: no node measures it'}"
     spark = sparks.line(use.hour, top=_top(use.hour))
     return f"{name}  {use.cpu:>6.2f}  {_size(use.memory_bytes):>9}  {_size(use.peak_bytes):>9}  {use.processes:>4}  {spark}"
 
@@ -85,7 +85,7 @@ def _history(command: OperatorCommand, options: dict[str, Any]) -> int:
         return 0
     found = list(queries.samples(agent, most=MOST_ROWS))
     if not found:
-        command.say(f"{agent} has not been looked at yet, or its samples are past their time.")
+        command.say(f"{agent} has no samples: none was taken yet, or they have expired.")
         return 0
     width = lines.columns(command.stdout)
     command.stdout.write(lines.fitted(f"{agent}  {lines.one(agent.name)}  {agent.state}", width=width))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.models import AgentType
-from fleet import errors
+from fleet import errors, invocation
 from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand
 from missions import scaling
@@ -13,25 +13,27 @@ from missions.management import completing
 
 
 def add_arguments(actions: Any) -> None:
-    autoscale = actions.add_parser("autoscale", help="what the autoscaler would do now, and why; turn it on and off")
-    types = autoscale.add_argument(
-        "types", nargs="*", metavar="TYPE", help="only these types; with --on and --off, for these"
-    )
+    autoscale = actions.add_parser("autoscale", help="show what the autoscaler would do and why; turn it on or off")
+    types = autoscale.add_argument("types", nargs="*", metavar="TYPE", help="only these types")
     completing.completed(types, by=completing.types)
     turned = autoscale.add_mutually_exclusive_group()
-    turned.add_argument("--on", action="store_true", help="let it act for these types")
-    turned.add_argument("--off", action="store_true", help="let it act for them no more")
-    autoscale.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    turned.add_argument("--on", action="store_true", help="turn it on for these types")
+    turned.add_argument("--off", action="store_true", help="turn it off for these types")
+    autoscale.add_argument("--json", action="store_true", help="print one JSON document")
     autoscale.add_argument("--watch", **repeating.ARGUMENT)
 
 
 def act(command: OperatorCommand, options: dict[str, Any]) -> int:
     known = set(AgentType.objects.values_list("name", flat=True))
     if unknown := [name for name in options["types"] if name not in known]:
-        raise errors.NotFound(f"There is no agent type {unknown[0]!r}.", hint="See `manage.py fleet_agents types`.")
+        raise errors.NotFound(
+            f"There is no agent type {unknown[0]!r}.", hint=f"See: {invocation.command('fleet_agents', 'types')}"
+        )
     if options["on"] or options["off"]:
         if not options["types"]:
-            raise errors.Invalid("For which types?", hint="Name them: fleet_agents autoscale backend --on")
+            switch = "--on" if options["on"] else "--off"
+            example = invocation.command("fleet_agents", "autoscale", "backend", switch)
+            raise errors.Invalid(f"{switch} needs the agent types to switch.", hint=f"For example: {example}")
         AgentType.objects.filter(name__in=options["types"]).update(autoscale=options["on"])
     return command.again(lambda: _show(command, options), every_s=options["watch"])
 

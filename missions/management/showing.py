@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import OutputWrapper
 
-from fleet import errors
+from fleet import errors, humanise
 from fleet.console import documents, lines
 from missions import queries
-from missions.models import Mission, Output, Sortie
+from missions.models import FINAL, Attempt, Mission, Output, Sortie
 from missions.states import SortieState
+from missions.transcripts import Piece, Transcript
 
 LOOK_S = 0.3
 MOST_ROWS = 50  # a mission with more sorties is summed up, unless all are asked for
@@ -23,7 +25,7 @@ Write = Callable[[str], object]
 
 
 def mission_as_json(*, mission: Mission, states: Sequence[str] | None, write: Write) -> None:
-    """The summary with `items` and `artifacts`; a mission of any size takes little memory."""
+    """The summary with `items` and `artifacts`, written while it is read: a mission of any size takes little memory."""
     files = (queries.artifact(file) for file in queries.artifacts(mission).iterator())
     items = queries.items(mission, states=states, visible=Mission.objects.all())
     documents.write(write, queries.summary(mission), {"items": items, "artifacts": files})
@@ -32,7 +34,7 @@ def mission_as_json(*, mission: Mission, states: Sequence[str] | None, write: Wr
 def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everything: bool, out: OutputWrapper) -> None:
     summary = queries.summary(mission)
     width = lines.columns(out)
-    title = f"{mission.ref}  {lines.one(mission.name)}  {mission.state}  {summary['elapsed_s']:.1f} s"
+    title = f"{mission.ref}  {lines.one(mission.name)}  {mission.state}  {humanise.duration(summary['elapsed_s'])}"
     out.write(lines.fitted(title, width=width) + "\n")
     if mission.reason:
         out.write(lines.fitted(f"  {lines.one(mission.reason)}", width=width) + "\n")
@@ -43,34 +45,66 @@ def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everythin
         return
     counts = ", ".join(f"{n:,} {state}" for state, n in summary["sorties"].items() if n and state != "total")
     out.write(lines.fitted(f"  {total:,} sorties: {counts}", width=width) + "\n")
-    shown = queries.notable(mission, total=total, most=MOST_ROWS, visible=Mission.objects.all())
-    for item in shown:
+    notable = queries.notable(mission, total=total, most=MOST_ROWS, visible=Mission.objects.all())
+    for item in notable:
         out.write(_row(item, width) + "\n")
-    rest = f"  {total - len(shown):,} more are not shown: --state STATE shows those in one state, --all shows each."
+    rest = f"  {total - len(notable):,} more are not shown. --state STATE shows those in one state, --all shows all."
     out.write(lines.fitted(rest, width=width) + "\n")
 
 
 def _row(item: dict[str, Any], width: int | None) -> str:
-    what = lines.one(item["error"] or item["waits_for"] or item["note"] or "")
+    took = "" if item["elapsed_s"] is None else humanise.duration(item["elapsed_s"])
     parts = (
-        f"  {'tolerated' if item['tolerated'] else item['state']:<10}",
+        f"  {item['status']:<10}",
         lines.padded(lines.one(item["key"]), 30, width=width),
         lines.padded(item["agent_type"], 14, width=width),
         f"attempt {item['attempt']} ",
-        what,
+        lines.padded(took, 11, width=width),
+        lines.one(item["error"] or item["waits_for"] or item["note"] or ""),
     )
-    return lines.fitted(" ".join(parts).rstrip(), width=width, indent=13)
+    return lines.fitted(" ".join(part for part in parts if part).rstrip(), width=width, indent=13)
 
 
 def summaries_as_text(*, summaries: Sequence[dict[str, Any]], out: OutputWrapper) -> None:
-    width = lines.columns(out)
-    for one in summaries:
-        done = sum(one["sorties"][state] for state in ("succeeded", "failed", "skipped", "cancelled"))
-        line = (
-            f"{one['id']}  {one['state']:<10} {done:>5}/{one['sorties']['total']:<5} {one['elapsed_s']:>8.1f} s"
-            f"  {lines.one(one['name'])}"
+    """A table with a header: id, state, sorties that have ended, when it started, how long it took, name."""
+    rows = [("ID", "STATE", "DONE", "STARTED (UTC)", "TOOK", "NAME")]
+    for summary in summaries:
+        done = sum(summary["sorties"][state] for state in ("succeeded", "failed", "skipped", "cancelled"))
+        started = datetime.fromisoformat(summary["created_at"]).astimezone(UTC)
+        rows.append(
+            (
+                summary["id"],
+                summary["state"],
+                f"{done}/{summary['sorties']['total']}",
+                f"{started:%Y-%m-%d %H:%M:%S}",
+                humanise.duration(summary["elapsed_s"]),
+                lines.one(summary["name"]),
+            )
         )
-        out.write(lines.fitted(line, width=width) + "\n")
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        out.write(lines.fitted(line, width=lines.columns(out)) + "\n")
+
+
+def printed_together(
+    *, mission: Mission, sorties: Sequence[Sortie] | None, attempt: int | None, follow: bool
+) -> Iterator[Piece]:
+    """What these sorties printed (None: all of the mission) in all their attempts, interleaved as it was written.
+
+    `attempt`: only in their attempts of that number. `follow`: until all of them have ended.
+    """
+    chosen = Sortie.objects.filter(mission=mission)
+    if sorties is not None:
+        chosen = chosen.filter(id__in=[sortie.id for sortie in sorties])
+    attempts = Attempt.objects.filter(sortie__in=chosen)
+    transcript = Transcript(attempts if attempt is None else attempts.filter(number=attempt))
+    while True:
+        over = not follow or not chosen.exclude(state__in=FINAL).exists()
+        yield from transcript.read()
+        if over:
+            return
+        time.sleep(LOOK_S)
 
 
 class Log:
@@ -111,17 +145,47 @@ def log_as_text(*, log: Log, follow: bool, raw: bool = False) -> None:
     """What went to standard error goes there. Text and nothing else (lines.printed), into a pipe too, as that often ends at a
     terminal; `raw`: as it was printed."""
     for piece in log.pieces(follow=follow):
-        stream = sys.stdout if piece.stream == "stdout" else sys.stderr
-        stream.write(piece.text if raw else lines.printed(piece.text))
-        stream.flush()
+        write_output(piece.stream, piece.text, raw=raw)
+
+
+def write_output(stream: str, text: str, *, raw: bool = False) -> None:
+    """Part of a sortie's output, on the stream that it was printed to. Control characters are made visible unless `raw`,
+    also in a pipe, which often ends at a terminal."""
+    target = sys.stdout if stream == "stdout" else sys.stderr
+    target.write(text if raw else lines.printed(text))
+    target.flush()
+
+
+def logs_as_text(pieces: Iterable[Piece], *, raw: bool = False) -> bool:
+    """The output of several sorties, line by line, each behind the key of its sortie; whether there was any."""
+    unfinished: dict[tuple[str, int, str], str] = {}  # the last line of each, while its end has not come
+    labels: dict[tuple[str, int, str], str] = {}
+    for piece in pieces:
+        source = piece["sortie"], piece["attempt"], piece["stream"]
+        labels[source] = lines.one(piece["key"]) + (f" (attempt {piece['attempt']})" if piece["attempt"] > 1 else "")
+        *whole, unfinished[source] = (unfinished.get(source, "") + piece["text"]).split("\n")
+        for line in whole:
+            write_output(piece["stream"], f"{labels[source]} | {line}\n", raw=raw)
+    for source, line in unfinished.items():
+        if line:
+            write_output(source[2], f"{labels[source]} | {line}\n", raw=raw)
+    return bool(labels)
 
 
 def log_as_json(*, log: Log, follow: bool, one_a_line: bool, write: Write) -> None:
-    """`[{attempt, stream, at, text}]`, or one such document a line."""
-    pieces = (
-        {"attempt": piece.attempt, "stream": piece.stream, "at": piece.at.isoformat(), "text": piece.text}
-        for piece in log.pieces(follow=follow)
+    """`[{sortie, key, attempt, stream, at, text}]`, or one such document a line."""
+    sortie = {"sortie": log.sortie.ref, "key": log.sortie.key}
+    logs_as_json(
+        (
+            {**sortie, "attempt": piece.attempt, "stream": piece.stream, "at": piece.at.isoformat(), "text": piece.text}
+            for piece in log.pieces(follow=follow)
+        ),
+        one_a_line=one_a_line,
+        write=write,
     )
+
+
+def logs_as_json(pieces: Iterable[Piece], *, one_a_line: bool, write: Write) -> None:
     if one_a_line:
         for piece in pieces:
             write(json.dumps(piece) + "\n")

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
-from fleet import errors, ids
+from fleet import errors, humanise, ids, invocation
 from fleet.console import lines
 from fleet.console.progress import Board
 from fleet.events import stream
@@ -81,7 +81,7 @@ class Watch:
             if self.tell:
                 self._finish_telling()
         except KeyboardInterrupt:
-            self.say("\nThe mission goes on.")
+            self.say("\nThe mission is still running.")
             self._tell_way_back()
             return DETACHED
         return 0 if self.mission.state == MissionState.SUCCEEDED else UNSUCCESSFUL
@@ -108,8 +108,8 @@ class Watch:
         return MissionState(self.mission.state).final
 
     def _tell_way_back(self) -> None:
-        self.say(f"Follow it: manage.py fleet_mission watch {self.ref}")
-        self.say(f"Cancel it: manage.py fleet_mission cancel {self.ref}")
+        self.say(f"Follow it: {invocation.command('fleet_mission', 'watch', self.ref)}")
+        self.say(f"Cancel it: {invocation.command('fleet_mission', 'cancel', self.ref)}")
 
     def _tell_events(self) -> None:
         while events := list(stream.since(last=self._last, scope=self.mission.id)[:EVENTS]):
@@ -191,6 +191,7 @@ def to_its_end(
     as_json: bool,
     timeout_s: float | None = None,
     tell: Callable[[dict[str, Any]], None] | None = None,
+    list_saved: Path | None = None,
 ) -> int:
     """Watch, and tell what came of it: the exit code. `tell` is given each event, and then there is no summary as JSON."""
     watch = Watch(mission=mission, say=command.say, tell=tell)
@@ -200,30 +201,34 @@ def to_its_end(
     summary = queries.summary(watch.mission)
     if as_json and not tell:
         command.show(summary)
-    conclude(mission=watch.mission, summary=summary, say=command.say)
+    conclude(mission=watch.mission, summary=summary, say=command.say, list_saved=list_saved)
     return code
 
 
-def conclude(*, mission: Mission, summary: dict[str, Any], say: Say) -> None:
-    """What came of a mission that has ended: counts, failures, what its last sortie concluded, where its files are."""
+def conclude(*, mission: Mission, summary: dict[str, Any], say: Say, list_saved: Path | None = None) -> None:
+    """What came of a mission that has ended: counts, failures, what its last sortie concluded, where its files are.
+
+    `list_saved`: a file that gets the paths of the files, one a line.
+    """
     tolerated = queries.tolerated(mission)
     numbers = summary["sorties"] | {"failed": summary["sorties"]["failed"] - tolerated, "tolerated": tolerated}
     counts = ", ".join(f"{n} {name}" for name, n in numbers.items() if n and name != "total")
-    say(f"{lines.one(mission.name)} {mission.state} in {summary['elapsed_s']:.1f} s: {counts}")
+    say(f"{lines.one(mission.name)} {mission.state} in {humanise.duration(summary['elapsed_s'])}: {counts}")
     for item in queries.items(mission, states=["failed"], most=MOST_TOLD, results=False):
         sign, word = ("○", "tolerated: ") if item["tolerated"] else ("✗", "")
         say(f"  {sign} {lines.one(item['key'])}: {word}{lines.one(item['error'] or '')}")
     if (more := summary["sorties"]["failed"] - MOST_TOLD) > 0:
-        say(f"  … and {more} more: manage.py fleet_mission show {mission.ref} --state failed")
+        show = invocation.command("fleet_mission", "show", mission.ref, "--state", "failed")
+        say(f"  … and {more} more: {show}")
     _tell_found(queries.last_result(mission), say)
     folder = settings.FLEET_HOME.root / "reports" / mission.ref
-    saved = 0
-    for path in save(queries.artifacts(mission).iterator(), folder):
-        saved += 1
-        if saved <= MOST_TOLD:
-            say(f"  {path}")
-    if saved > MOST_TOLD:
-        say(f"  … and {saved - MOST_TOLD} more in {folder}")
+    saved = list(save(queries.artifacts(mission).iterator(), folder))
+    for path in saved[:MOST_TOLD]:
+        say(f"  {path}")
+    if len(saved) > MOST_TOLD:
+        say(f"  … and {len(saved) - MOST_TOLD} more in {folder}")
+    if list_saved is not None:
+        list_saved.write_text("".join(f"{path}\n" for path in saved))
 
 
 def _tell_found(result: Any, say: Say) -> None:
@@ -251,6 +256,7 @@ def save(files: Iterable[Artifact], folder: Path) -> Iterable[Path]:
         except OSError as fault:
             raise errors.FleetError(
                 f"{target} cannot be written: {fault.strerror}.",
-                hint="It is kept all the same; write it elsewhere: manage.py fleet_mission artifacts latest --save FOLDER",
+                hint="The fleet keeps the file. Write it to another folder: "
+                + invocation.command("fleet_mission", "artifacts", file.sortie.mission.ref, "--save", "FOLDER"),
             ) from fault
         yield target

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 
-from fleet import audit, ids
+from fleet import audit, errors, ids
 from fleet.events.models import Event
 from missions import hints, insertion, surroundings
 from missions.models import Mission
@@ -22,7 +22,10 @@ from missions.states import MissionState
 
 def task(*, agent_type: str, task: str) -> tuple[Plan, str]:
     """A plan of one sortie for a type that takes prompts, to be launched with `task` as its parameter of that name: an
-    input, so that nothing in it is taken for a template. PlanError where the type takes none."""
+    input, so that nothing in it is taken for a template. Invalid where the task is blank, PlanError where the type takes no
+    prompts."""
+    if not task.strip():
+        raise errors.Invalid("The task is empty.", hint="Say what to do.", pointer="/objective")
     text = json.dumps(
         {
             "mission": " ".join(task.split()).replace("{{", "{ {")[:80],

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from typing import Any
 
+from fleet import humanise
 from missions.plan import durations, templates
 from missions.plan.faults import Faults, Path, listed, quoted
 from missions.plan.specs import InputSpec, Retry, Surroundings
@@ -145,7 +146,8 @@ def retry(*, data: Mapping[str, Any], path: Path, faults: Faults) -> Retry:
         jitter=data.get("jitter", usual.jitter),
     )
     if made.max_s < made.backoff_s:
-        fault = f"The longest wait ({made.max_s:g} s) is shorter than the first ({made.backoff_s:g} s)."
+        waits = humanise.duration(made.max_s), humanise.duration(made.backoff_s)
+        fault = f"The longest wait ({waits[0]}) is shorter than the first ({waits[1]})."
         faults.add((*path, "max"), fault, "Raise max, or lower backoff.")
     return made
 

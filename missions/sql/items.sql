@@ -1,6 +1,7 @@
 -- These sorties of a mission in the plan's order, each with the keys of what it needs and what came of its last attempt.
 SELECT s.id, s.key, s.agent_type_id, s.state, s.attempt, s.tries, s.allow_failure, s.concurrency_key, s.waits_for,
-       s.wake_at, s.ready_at, s.started_at, s.finished_at,
+       s.max_tries, s.wake_at, s.ready_at, s.started_at, s.finished_at,
+       a.started_at AS attempt_started_at, a.finished_at AS attempt_finished_at,
        needs.keys AS needed, needs.unfinished,
        a.progress, a.note, a.error, CASE WHEN %(results)s AND a.state = 'succeeded' THEN a.result END AS result
 FROM missions_sortie s

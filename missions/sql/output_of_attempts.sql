@@ -4,4 +4,3 @@ FROM unnest(%(sorties)s::uuid[], %(attempts)s::int[], %(after)s::bigint[]) AS as
 JOIN missions_output o ON o.sortie_id = asked.sortie AND o.attempt = asked.attempt AND o.id > asked.after
 JOIN missions_sortie s ON s.id = o.sortie_id
 ORDER BY o.id
-LIMIT %(limit)s

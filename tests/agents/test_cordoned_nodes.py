@@ -96,7 +96,7 @@ def test_what_is_drained_is_not_replaced_until_it_is_lifted(host: Host, kind: st
 def test_a_drain_alone_says_that_the_node_goes_on_taking_agents(host: Host, kind: str) -> None:
     hosts.spawn(kind, host)
     done = manage("fleet_agents", "drain", "--node", "here")
-    assert "manage.py fleet_agents cordon here" in done.err
+    assert "./manage.py fleet_agents cordon here" in done.err
     assert hosts.spawn(kind, host)
 
 

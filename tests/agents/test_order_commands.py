@@ -48,7 +48,7 @@ def test_a_task_in_words_is_flown_and_shown_whatever_stands_in_it(kind: str) -> 
     attempt = Attempt.objects.get(sortie__mission__name__startswith="three { { odd }} $(words)")
     assert attempt.result == {"output": "7\n"}
     (stays,) = hosts.live(kind)
-    assert f"{stays.name} stays for further tasks. End it: manage.py fleet_agents terminate {stays.name}" in done.err
+    assert f"{stays.name} stays for further tasks. End it: ./manage.py fleet_agents terminate {stays.name}" in done.err
 
 
 def test_where_all_places_are_taken_an_agent_that_there_is_flies_the_task(kind: str) -> None:
@@ -72,7 +72,7 @@ def test_that_a_type_has_no_agent_left_is_said_with_the_remedy(kind: str) -> Non
     first, second = hosts.live(kind)
     said = f"No agent of type {kind} is left, and none is started by itself: what is queued for it waits."
     assert said not in agents("terminate", first.name).err
-    assert f"{said} Start one: manage.py fleet_agents spawn {kind}" in agents("drain", second.name).err
+    assert f"{said} Start one: ./manage.py fleet_agents spawn {kind}" in agents("drain", second.name).err
 
 
 def test_a_task_for_a_type_that_takes_none_starts_nothing(host: Host) -> None:

@@ -232,4 +232,4 @@ def test_no_color_is_heeded(subprocess_environment: dict[str, str]) -> None:
     assert asked.wait(20) == 1
     seen = os.read(ours, 4_096)
     os.close(ours)
-    assert seen.startswith(b"CommandError: There is no user 'nobody'.")
+    assert seen.startswith(b"There is no user 'nobody'.")

@@ -61,7 +61,7 @@ def test_ctrl_c_while_it_is_being_loaded_leaves_no_traceback(tmp_path: Path, mom
 def test_a_node_without_postgres_says_so_and_ends_with_1(tmp_path: Path) -> None:
     code, said = end(command("fleet_node", home=tmp_path / "home"))
     assert (code, said.count("\n")) == (1, 1)
-    assert said.startswith("CommandError: Postgres does not answer (")
+    assert said.startswith("The fleet is not running here.")
 
 
 def test_a_control_loop_without_postgres_says_so_and_waits_for_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-TOOLS = ("sh", "dirname", "cat", "cksum", "rm", "mkdir", "env")
+TOOLS = ("sh", "dirname", "cat", "cksum", "rm", "mkdir", "env", "sleep", "grep")
 
 
 class Machine:
@@ -136,6 +136,15 @@ def test_a_second_install_does_nothing_until_the_requirements_change(machine: Ma
     with (machine.checkout / "requirements.txt").open("a") as file:
         file.write("# another one\n")
     assert "uv pip install" in machine.install().stderr
+
+
+def test_a_long_install_says_every_few_seconds_how_far_it_is(machine: Machine) -> None:
+    site = ".venv/lib/python3/site-packages"
+    machine.has(
+        "uv",
+        f'[ "$1" = venv ] || {{ mkdir -p {site}/a.dist-info {site}/b.dist-info; {shutil.which("sleep")} 7; }}',
+    )
+    assert "fleet: packages: 2 installed, 5 s\n" in machine.install().stderr
 
 
 def test_it_is_run_from_any_folder_and_by_an_ordinary_user(machine: Machine, tmp_path: Path) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from fleet.management.commands import fleet_up
+from fleet.services import logfiles
 from tests.support.supervised import Checkout, checkout, until
 
 pytestmark = pytest.mark.xdist_group("services")
@@ -41,7 +39,7 @@ def test_where_nothing_runs_each_command_says_so_and_what_to_do(home: Checkout) 
     assert json.loads(home.manage("fleet_services", "down", "--json").stdout) == {"stopped": False}
     refused = home.manage("fleet_services", "restart", check=False)
     assert refused.returncode == 1
-    assert "`fleet_up` starts a fleet" in refused.stderr
+    assert "manage.py fleet_up --detach" in refused.stderr
 
 
 def test_up_in_the_background_is_idempotent_and_shows_the_status(running: Checkout) -> None:
@@ -50,7 +48,7 @@ def test_up_in_the_background_is_idempotent_and_shows_the_status(running: Checko
     assert set(status) == STATUS
     assert all(set(service) == SERVICE for service in status["services"])
     assert (status["kind"], status["provider"], status["ready"]) == ("services", "embedded", True)
-    assert "They run already." in again.stderr
+    assert "The services are already running." in again.stderr
 
 
 def test_status_has_health_uptime_response_time_and_memory_for_people_and_programs(running: Checkout) -> None:
@@ -82,9 +80,12 @@ def test_restart_of_one_leaves_the_other_alone_and_an_unknown_one_is_refused(run
 
 def test_logs_are_shown_by_name_and_number_and_as_json_lines(running: Checkout) -> None:
     assert "ready to accept connections" in running.manage("fleet_services", "logs", "postgres").stdout
-    everything = running.manage("fleet_services", "logs", "-n", "3").stdout.splitlines()
+    everything = running.manage("fleet_services", "logs", "-n", "1000").stdout.splitlines()
     assert {line.split(" | ")[0] for line in everything} >= {"postgres", "supervisor", "valkey"}
-    assert sum(line.startswith("postgres | ") for line in everything) == 3
+    assert running.manage("fleet_services", "logs", "-n", "3").stdout.splitlines() == everything[-3:]
+    times = [at for line in everything if (at := logfiles.written_at(line.partition(" | ")[2]))]
+    assert len(times) > 10
+    assert times == sorted(times)
     lines = [
         json.loads(line) for line in running.manage("fleet_services", "logs", "-n", "1", "--json").stdout.splitlines()
     ]
@@ -99,14 +100,6 @@ def test_a_number_of_lines_that_cannot_be_is_wrong_usage(home: Checkout, lines: 
     refused = home.manage("fleet_services", "logs", "-n", lines, check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "is not a whole number" in refused.stderr
-
-
-def test_what_fleet_up_says_to_type_can_be_typed_also_in_a_path_with_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/a clone/.venv/bin/python")
-    said: list[str] = []
-    fleet_up.Command()._introduce(said.append)
-    (follow,) = [line.split("follow", 1)[1] for line in said if "follow" in line]
-    assert shlex.split(follow) == ["/a clone/.venv/bin/python", "manage.py", "fleet_services", "logs", "-f"]
 
 
 def test_followed_logs_show_what_is_written_and_end_with_ctrl_c(running: Checkout) -> None:
@@ -169,4 +162,20 @@ def test_a_terminal_that_is_gone_keeps_nothing_from_being_stopped(home: Checkout
         assert other.status()["ready"]
         running.send_signal(signal.SIGHUP)
         assert running.wait(30) == 0
+        assert other.left_behind() == []
+
+
+def test_with_nohup_it_outlives_its_terminal_and_is_stopped_by_sigterm() -> None:
+    def ignore() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    with checkout() as other:
+        running = other.start("fleet_services", "up", stdout=subprocess.DEVNULL, preexec_fn=ignore)
+        assert running.stderr is not None
+        running.stderr.close()
+        other.until_ready()
+        running.send_signal(signal.SIGHUP)
+        other.manage("fleet_services", "restart", "valkey")  # it still answers
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 0
         assert other.left_behind() == []

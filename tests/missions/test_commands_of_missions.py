@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db.models import F
 from django.db.models.functions import Now
 
 from fleet import ids
 from missions.engine import Engine
-from missions.models import Mission, Sortie
+from missions.models import Attempt, Mission, Sortie
 from missions.states import MissionState, SortieState
 from tests.support import fleet, web
 from tests.support.console import Done, manage
@@ -21,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 SUMMARY = {"id", "name", "objective", "state", "reason", "sorties", "created_at", "finished_at", "elapsed_s"}
 ITEM = {
     "id", "key", "agent_type", "state", "attempt", "tries", "needs", "waits_for", "ready_at", "started_at", "finished_at",
-    "progress", "note", "result", "error", "tolerated",
+    "progress", "note", "result", "error", "tolerated", "status", "wake_at", "changed_at", "elapsed_s",
 }  # fmt: skip
 UNKNOWN = ids.encode(ids.MISSION, ids.new())
 
@@ -84,7 +87,7 @@ def test_every_fault_of_a_plan_is_told_as_text_and_as_json(tmp_path: Path) -> No
 def test_a_plan_that_cannot_be_read_is_wrong_usage(name: str) -> None:
     done = mission("validate", name)
     assert done.code == 2
-    assert done.err.startswith("CommandError: ")
+    assert done.err.startswith("The plan ")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +233,7 @@ def test_the_list_has_the_shape_of_summaries() -> None:
     assert [one["id"] for one in found] == [second.ref, first.ref]
     assert all(set(one) == SUMMARY for one in found)
     assert [one["id"] for one in mission("list", "--json", "--state", "cancelled").json] == [first.ref]
-    assert len(mission("list", "-n", "1").out.splitlines()) == 1
+    assert len(mission("list", "-n", "1").out.splitlines()) == 1 + len(["the header"])
     assert mission("list", "-n", "0", "--json").json == []
 
 
@@ -257,7 +260,7 @@ def test_what_a_sortie_printed_is_told_as_it_was_or_as_json(engine: Engine) -> N
     assert mission("logs", flown.ref, "one").err == "err\n"
     pieces = mission("logs", flown.ref, "one", "--json").json
     assert {piece["stream"]: piece["text"] for piece in pieces} == {"stdout": "out\n", "stderr": "err\n"}
-    assert all(set(piece) == {"attempt", "stream", "at", "text"} for piece in pieces)
+    assert all(set(piece) == {"sortie", "key", "attempt", "stream", "at", "text"} for piece in pieces)
     assert mission("logs", flown.ref, "one", "--jsonl").lines == pieces
     followed = mission("logs", flown.ref, "one", "-f", "--attempt", "1")
     assert (followed.code, followed.out) == (0, "out\n")
@@ -301,6 +304,34 @@ def test_artifacts_are_listed_and_saved_inside_the_folder(tmp_path: Path) -> Non
     assert (refused.code, "cannot be written" in refused.err) == (1, True)
 
 
+def test_a_list_has_a_header_with_when_each_started_and_how_long_it_took() -> None:
+    made = fleet.launch({"one": {}})
+    header, row = (line.split("  ") for line in mission("list").out.splitlines())
+    assert [title.strip() for title in header if title] == ["ID", "STATE", "DONE", "STARTED (UTC)", "TOOK", "NAME"]
+    started = made.created_at.strftime("%Y-%m-%d %H:%M:%S")
+    assert [cell.strip() for cell in row if cell][:4] == [made.ref, "running", "0/1", started]
+
+
+def test_show_says_how_long_each_sortie_took(engine: Engine) -> None:
+    flown = fleet.launch({"one": {}})
+    fleet.run_to_end(engine, flown)
+    Attempt.objects.filter(sortie__mission=flown).update(finished_at=F("started_at") + timedelta(seconds=185))
+    (item,) = mission("show", "latest", "--json").json["items"]
+    assert item["elapsed_s"] == 185
+    assert " 3 min 5 s" in mission("show", "latest").out
+
+
+def test_a_retry_says_which_try_comes_when(engine: Engine) -> None:
+    flown = fleet.launch({"one": {"with": {"fail": "not yet"}, "retry": {"max_attempts": 3, "backoff": "100s"}}})
+    fleet.until(lambda: (engine.fly(), fleet.states(flown.id)["one"] == "waiting")[1])
+    (item,) = mission("show", "latest", "--json").json["items"]
+    assert item["state"] == "waiting"
+    assert re.fullmatch(r"retry 2/3 in (\d+ s|1 min( \d+ s)?)", item["status"])
+    shown = mission("show", "latest").out
+    assert f"  {item['status'].partition(' in ')[0]} in " in shown
+    assert "waiting" not in shown
+
+
 # ── Steering ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -335,7 +366,8 @@ def test_a_mission_that_is_not_there_is_named_and_one_that_cannot_be_is_wrong_us
     ):
         done = mission(action, text, *more)
         assert done.code == code, text
-        assert done.err.startswith("CommandError: ")
+        assert done.err
+        assert "Error:" not in done.err
         assert "\x1b" not in done.err
 
 
@@ -345,21 +377,23 @@ def test_a_sortie_that_is_not_there_is_named(action: str) -> None:
     for text in ("two", ids.encode(ids.SORTIE, ids.new()), "a\udcff"):
         done = mission(action, "latest", text)
         assert (done.code, "has no sortie" in done.err) == (1, True), text
-        assert f"See `manage.py fleet_mission show {there.ref}`." in done.err
+        assert f"See: ./manage.py fleet_mission show {there.ref}\n" in done.err
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         [], ["dance"], ["show"], ["list", "-n", "-5"], ["list", "-n", "1e9"], ["list", "--state", "happy"],
-        ["watch", "latest", "--timeout", "nan"], ["watch", "latest", "--timeout", "-1"], ["logs", "latest"],
+        ["watch", "latest", "--timeout", "nan"], ["watch", "latest", "--timeout", "-1"], ["logs"],
         ["list", "--watch", "x"], ["show", "latest", "--state", "happy"], ["logs", "latest", "a", "--attempt", "x"],
     ],
 )  # fmt: skip
 def test_wrong_usage_ends_with_2_and_the_usage(arguments: list[str]) -> None:
     done = mission(*arguments)
     assert done.code == 2
-    assert "usage: manage.py fleet_mission" in done.err
+    error, usage = done.err.split("\nusage: ", 1)
+    assert error.endswith(".")
+    assert usage.startswith("./manage.py fleet_mission")
 
 
 def test_control_characters_of_a_mission_never_reach_the_terminal(engine: Engine) -> None:
@@ -397,4 +431,4 @@ def test_an_order_that_cannot_be_followed_says_once_how_the_mission_stands(state
     mission = fleet.launch({"one": {}})
     Mission.objects.filter(id=mission.id).update(state=state, finished_at=Now() if state == "failed" else None)
     refused = manage("fleet_mission", order, mission.ref)
-    assert (refused.code, refused.err.strip().removeprefix("CommandError: ")) == (1, said)
+    assert (refused.code, refused.err.strip()) == (1, said)

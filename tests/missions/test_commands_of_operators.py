@@ -124,7 +124,7 @@ def test_the_doctor_finds_types_without_agents_and_ends_with_1() -> None:
     assert findings["redis"]["well"]
     assert findings["backend"]["well"]
     assert (findings["testing"]["well"], findings["testing"]["said"]) == (False, "has no agent")
-    assert findings["testing"]["remedy"] == "Start one: manage.py fleet_agents spawn testing"
+    assert findings["testing"]["remedy"] == "Start one: ./manage.py fleet_agents spawn testing"
     assert done.code == 1
 
 
@@ -141,10 +141,10 @@ def test_the_doctor_says_what_became_of_the_last_agent_and_where_no_node_is_up_t
 
     assert testing() == (
         "has no agent; the last one failed: Its process ended with exit code 1.",
-        "Start one: manage.py fleet_agents spawn testing",
+        "Start one: ./manage.py fleet_agents spawn testing",
     )
     Node.objects.update(up=False)
-    assert testing() == ("has no agent", "Start the fleet: manage.py fleet_up")
+    assert testing() == ("has no agent", "Start it: ./manage.py fleet_up --detach")
 
 
 @services
@@ -178,7 +178,7 @@ def test_a_database_of_another_version_is_told_as_such() -> None:
         finally:
             connection.cursor().execute("ALTER TABLE missions_later RENAME TO missions_mission")
     assert done.code == 1
-    assert done.err.startswith("CommandError: The database was made for another version of the code.")
+    assert done.err.startswith("The database has the tables of another version. Restart the fleet")
 
 
 # ── While nothing runs ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -190,15 +190,16 @@ def test_without_postgres_a_command_says_so_and_what_to_do_and_ends_with_1(
 ) -> None:
     done = alone(tmp_path, *arguments)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("CommandError: Postgres does not answer (")
-    assert done.stderr.endswith("Start the fleet: manage.py fleet_up\n")
+    assert done.stderr.startswith("The fleet is not running here. Start it: ")
+    assert done.stderr.endswith("manage.py fleet_up --detach\n")
 
 
 def test_without_postgres_a_fleet_that_runs_is_not_to_be_started(tmp_path: Path) -> None:
     with lock.hold(Home(tmp_path / "a home")):
         done = alone(tmp_path, "fleet_mission", "list")
     assert (done.returncode, "fleet_up" in done.stderr) == (1, False)
-    assert "how it stands: manage.py fleet_services status" in done.stderr
+    assert "Postgres does not answer (" in done.stderr
+    assert done.stderr.endswith("manage.py fleet_services status\n")
 
 
 def test_the_status_of_nothing_has_the_same_shape_and_an_error(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_the_status_of_nothing_has_the_same_shape_and_an_error(tmp_path: Path) -
     assert done.returncode == 1
     assert (status["running"], status["services"], status["queues"], status["nodes"]) == (False, [], [], [])
     assert set(status["urls"]) == {"api", "admin", "flower", "metrics"}
-    assert "Start the fleet" in status["error"]
+    assert status["error"].startswith("The fleet is not running here. Start it: ")
 
 
 def test_a_folder_that_one_may_not_use_ends_with_4_and_says_so(tmp_path: Path) -> None:
@@ -249,7 +250,7 @@ def test_what_a_killed_supervisor_left_behind_is_named_until_it_is_stopped(tmp_p
         register.add(name="node", pid=left.pid, stop_signal=signal.SIGTERM, grace_s=5)
         for command in (("fleet_services", "status"), ("fleet_status",), ("fleet_doctor",)):
             shown = alone(tmp_path, *command)
-            assert f"has left node (pid {left.pid}) behind" in " ".join(shown.stdout.split()), shown.stdout
+            assert f"it left these running: node (pid {left.pid})." in " ".join(shown.stdout.split()), shown.stdout
             assert "fleet_down" in shown.stdout
             assert command != ("fleet_status",) or "fleet_up" not in shown.stdout  # which comes after it
         status = json.loads(alone(tmp_path, "fleet_services", "status", "--json").stdout)
@@ -277,7 +278,7 @@ def test_the_doctor_names_what_is_away(tmp_path: Path) -> None:
 def test_a_plan_is_judged_where_no_fleet_was_ever_started(tmp_path: Path) -> None:
     good = alone(tmp_path, "fleet_mission", "validate", str(ROOT / "examples/repo_audit/audit.yaml"))
     assert (good.returncode, "The plan is valid" in good.stderr) == (0, True), good.stderr
-    assert "not known which agent types" in good.stderr
+    assert "the agent types are not checked" in good.stderr
     (tmp_path / "bad.yaml").write_text("mission: x\nsorties:\n  a: {agent: backend, run: ls, needs: [b]}\n")
     bad = alone(tmp_path, "fleet_mission", "validate", str(tmp_path / "bad.yaml"))
     assert (bad.returncode, "line 3" in bad.stderr) == (2, True), bad.stderr

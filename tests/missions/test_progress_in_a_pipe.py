@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -48,6 +49,60 @@ def test_an_attempt_that_is_lost_and_the_next_one_have_lines_of_their_own(
     a_moment_ago = queries.summary(mission)
     outside.complete(token=lease.token)
     assert look(a_moment_ago) == ["[1/1] ✓ a succeeded"]
+
+
+def test_changes_are_told_in_their_order_with_the_count_at_that_moment(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the plan `report` stands first, and all of it happened between two looks."""
+    mission = fleet.launch({"report": {"needs": ["a", "b"]}, "a": {"needs": ["b"]}, "b": {}})
+    agent = outside.register(agent_type="backend")
+    for _ in range(3):
+        (lease,) = outside.claim(agent=agent.id)
+        outside.complete(token=lease.token)
+    found = Mission.objects.get(id=mission.id)
+    Board().update(queries.summary(found), list(queries.items(found, results=False)))
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")] == [
+        "[1/3] ✓ b succeeded",
+        "[2/3] ✓ a succeeded",
+        "[3/3] ✓ report succeeded",
+    ]
+
+
+def test_what_ends_at_the_same_moment_is_told_after_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    mission = fleet.launch({"c": {"needs": ["b"]}, "b": {"needs": ["a"]}, "a": {"with": {}}})
+    (lease,) = outside.claim(agent=outside.register(agent_type="backend").id)
+    outside.fail(token=lease.token, error="broken")
+    found = Mission.objects.get(id=mission.id)
+    Board().update(queries.summary(found), list(queries.items(found, results=False)))
+    told = [line.split()[:4] for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
+    assert told == [["[1/3]", "✗", "a", "failed:"], ["[2/3]", "–", "b", "skipped:"], ["[3/3]", "–", "c", "skipped:"]]
+
+
+def test_a_sortie_that_was_read_before_what_it_needs_is_told_at_the_next_look(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A long list is read page by page: `a` was read while it ran, `report` when all had ended."""
+    mission = fleet.launch({"a": {}, "report": {"needs": ["a"]}})
+    agent = outside.register(agent_type="backend")
+    board, summary = Board(), queries.summary(mission)
+    (lease,) = outside.claim(agent=agent.id)
+    a, _ = queries.items(mission, results=False)
+    outside.complete(token=lease.token)
+    (lease,) = outside.claim(agent=agent.id)
+    outside.complete(token=lease.token)
+    now, report = queries.items(mission, results=False)
+    board.update(summary, [a, report])
+    board.update(summary, [now, report])
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
+    assert told == ["[0/2] ▶ a running", "[1/2] ✓ a succeeded", "[2/2] ✓ report succeeded"]
+
+
+def test_a_retry_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    mission = fleet.launch({"a": {"retry": {"max_attempts": 3, "backoff": "50s"}}})
+    (lease,) = outside.claim(agent=outside.register(agent_type="backend").id)
+    outside.fail(token=lease.token, error="broken")
+    Board().update(queries.summary(mission), list(queries.items(mission, results=False)))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
+    assert re.fullmatch(r"\[0/1\] … a retry 2/3 in \d+ s: broken", line)
 
 
 def test_where_nothing_changes_a_line_tells_now_and_then_how_things_stand(

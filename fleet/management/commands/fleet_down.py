@@ -12,10 +12,10 @@ from fleet.services import detached
 
 
 class Command(OperatorCommand):
-    help = "Stop the fleet that runs here, in order, and wait until nothing of it is left. Data stay."
+    help = "Stop the fleet that is running here and wait until all of its processes have ended. Its data is kept."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def act(self, **options: Any) -> int:
         stopped = detached.stop(settings.FLEET_HOME, say=self.say)

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from fleet import errors, ids
+from fleet import errors, ids, invocation
 from fleet.access import operations
 from fleet.access.models import Key
 from fleet.access.rules import Scope
@@ -64,9 +64,10 @@ class Command(OperatorCommand):
             self.stdout.write(lines.fitted(f"{key.prefix} {told} {lines.one(key.name)}".rstrip(), width=width))
         if not keys:
             whose = f"{options['user']} has no keys." if options["user"] else "No keys."
-            self.say(
-                f"{whose} Make one: manage.py fleet_key create NAME --user {options['user'] or 'USER'} --scope read"
+            make = invocation.command(
+                "fleet_key", "create", "NAME", "--user", options["user"] or "USER", "--scope", "read"
             )
+            self.say(f"{whose} Make one: {make}")
         return 0
 
     def _create(self, options: dict[str, Any]) -> int:
@@ -85,7 +86,8 @@ class Command(OperatorCommand):
             self.stdout.write(made.text)
             self.say("Keep it: it is not shown again.")
         if not user.is_active:
-            self.say(f"It is refused as long as {user} is disabled: manage.py fleet_user enable {user}")
+            enable = invocation.command("fleet_user", "enable", user.username)
+            self.say(f"It is refused as long as {user} is disabled. Enable them: {enable}")
         return 0
 
 
@@ -113,5 +115,7 @@ def _find(text: str) -> Key:
         with suppress(errors.Invalid):
             found = Key.objects.filter(id=ids.decode(ids.KEY, text)).first()
     if found is None:
-        raise errors.NotFound(f"There is no key {lines.one(text[:40])!r}.", hint="See `manage.py fleet_key list`.")
+        raise errors.NotFound(
+            f"There is no key {lines.one(text[:40])!r}.", hint=f"See: {invocation.command('fleet_key', 'list')}"
+        )
     return found

@@ -8,12 +8,31 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
+from django.core.management.commands import migrate
 from django.db import connection
+from django.db.migrations import Migration
+from django.db.migrations.executor import MigrationExecutor
 
 from fleet.audit import protection
 
 ADMIN = "admin"
 _LOCK = 0x666C656574  # "fleet": two hosts that start at once migrate one after the other
+
+
+class Migrate(migrate.Command):
+    """Django's, but says how far it is: the supervisor shows the last line while `fleet_up` waits."""
+
+    applied = total = 0
+
+    def migration_progress_callback(self, action: str, migration: Migration | None = None, fake: bool = False) -> None:
+        if action != "apply_start":
+            return
+        if not self.total:
+            executor = MigrationExecutor(connection)
+            self.total = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+        self.applied += 1
+        self.stdout.write(f"applying migration {self.applied} of {self.total}: {migration}")
+        self.stdout.flush()
 
 
 class Command(BaseCommand):
@@ -27,7 +46,7 @@ class Command(BaseCommand):
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
             try:
-                call_command("migrate", interactive=False, verbosity=1, stdout=self.stdout, stderr=self.stderr)
+                call_command(Migrate(), interactive=False, verbosity=1, stdout=self.stdout, stderr=self.stderr)
                 protection.note()
                 self._ensure_admin()
             finally:

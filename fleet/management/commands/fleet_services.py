@@ -9,35 +9,37 @@ from typing import Any
 
 from django.conf import settings
 
-from fleet import errors
+from fleet import errors, invocation
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
 from fleet.services import adoption, composition, control, detached, logfiles, statuses
 
 
 class Command(OperatorCommand):
-    help = "Start, stop, restart, show and follow the services that a fleet stands on."
+    help = "Start, stop and restart the services that a fleet needs, and show their state and logs."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True)
-        up = actions.add_parser("up", help="start Postgres and Valkey and keep them, in the foreground")
-        up.add_argument("--detach", action="store_true", help="in the background; returns once they are ready")
-        down = actions.add_parser("down", help="stop what runs, a whole fleet too, and wait until it is gone")
-        restart = actions.add_parser("restart", help="stop and start one service, or all, and wait until it is ready")
-        restarted = restart.add_argument("name", nargs="?", help="one of those that `status` shows")
-        status = actions.add_parser("status", help="health, uptime, response time, memory, restarts, last events")
-        shown = status.add_argument("name", nargs="?", help="one of them alone")
-        logs = actions.add_parser("logs", help="print, and with -f follow, the logs")
-        logged = logs.add_argument("name", nargs="?", help="one of those that `status` shows; all where none is named")
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        up = actions.add_parser("up", help="start Postgres and Valkey and keep them running")
+        up.add_argument("--detach", action="store_true", help="start in the background; return when they are ready")
+        down = actions.add_parser("down", help="stop the services (or the whole fleet, if one is running)")
+        restart = actions.add_parser("restart", help="restart one service, or all of them")
+        restarted = restart.add_argument("name", nargs="?", help="a service that `status` shows; all by default")
+        status = actions.add_parser(
+            "status", help="show health, uptime, response time, memory, restarts and recent events"
+        )
+        shown = status.add_argument("name", nargs="?", help="only this service")
+        logs = actions.add_parser("logs", help="show the logs, merged by time")
+        logged = logs.add_argument("name", nargs="?", help="only this service's log")
         for name in (restarted, shown, logged):
             name.completer = _kept  # type: ignore[attr-defined]  # argcomplete's
-        logs.add_argument("-f", "--follow", action="store_true", help="go on with what is written from now on")
+        logs.add_argument("-f", "--follow", action="store_true", help="keep showing new lines")
         logs.add_argument(
-            "-n", "--lines", type=arguments.count, default=50, help="how many of the last lines first (50)"
+            "-n", "--lines", type=arguments.count, default=50, help="how many of the last lines, in all (default: 50)"
         )
-        for one in (up, down, restart, status):
-            one.add_argument("--json", action="store_true", help="one JSON document on standard output")
-        logs.add_argument("--json", action="store_true", help="one JSON object a line: {service, line}")
+        for parser_ in (up, down, restart, status):
+            parser_.add_argument("--json", action="store_true", help="print one JSON document")
+        logs.add_argument("--json", action="store_true", help="print one JSON object per line: {service, line}")
 
     def act(self, **options: Any) -> int:
         match options["action"]:
@@ -45,7 +47,7 @@ class Command(OperatorCommand):
                 return self._up(detach=options["detach"], as_json=options["json"])
             case "down":
                 stopped = detached.stop(settings.FLEET_HOME, say=self.say)
-                self.say("Stopped." if stopped else "Nothing was running.")
+                self.say("Stopped." if stopped else "Nothing was running here.")
                 if options["json"]:
                     self.show({"stopped": stopped})
             case "restart":
@@ -58,14 +60,14 @@ class Command(OperatorCommand):
 
     def _up(self, *, detach: bool, as_json: bool) -> int:
         if detached.running(settings.FLEET_HOME) is not None:
-            self.say("They run already.")
+            self.say("The services are already running.")
             detached.wait_until_ready(settings.FLEET_HOME)
             return self._status(as_json=as_json)
         if not detach:
             supervisor = composition.services(self.say)
 
             async def wait() -> int:
-                supervisor.say("Ready. Ctrl-C stops them.")
+                supervisor.say("The services are ready. Ctrl-C stops them.")
                 if as_json:
                     self.show(supervisor.status())
                 return await supervisor.wait()
@@ -101,21 +103,22 @@ class Command(OperatorCommand):
 
     def _logs(self, name: str | None, *, follow: bool, lines: int, as_json: bool) -> None:
         home = settings.FLEET_HOME
-        places = logfiles.ends(home)
-        if not places and not name:
-            raise errors.NotFound("There are no logs yet.", hint="`fleet_up` starts a fleet.")
+        ends = logfiles.ends(home)
+        if not ends and not name:
+            raise errors.NotFound(
+                "There are no logs yet.", hint=f"Start a fleet: {invocation.command('fleet_up', '--detach')}"
+            )
 
-        def show(one: str, line: str) -> None:
-            text = json.dumps({"service": one, "line": line}) if as_json else line if name else f"{one} | {line}"
-            self.stdout.write(text)
+        def show(service: str, line: str) -> None:
+            prefixed = line if name else f"{service} | {line}"
+            self.stdout.write(json.dumps({"service": service, "line": line}) if as_json else prefixed)
 
-        for one in [name] if name else places:
-            for line in logfiles.tail(home, one, lines=lines, end=places.get(one)):
-                show(one, line)
+        for service, line in logfiles.last_lines(home, [name] if name else list(ends), lines=lines, ends=ends):
+            show(service, line)
         if follow:
             self.stdout.flush()
-            for one, line in logfiles.follow(home, [name] if name else [], places=places):
-                show(one, line)
+            for service, line in logfiles.follow(home, [name] if name else [], places=ends):
+                show(service, line)
                 self.stdout.flush()
 
 

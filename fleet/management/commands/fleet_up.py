@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
-import sys
+import tempfile
 from argparse import ArgumentParser
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
 
-from fleet import checks, credentials, errors, services
+from fleet import checks, credentials, errors, invocation, services
 from fleet.management.operator import OperatorCommand
 from fleet.services import adoption, composition, detached, foreground, lock
 
@@ -23,24 +23,36 @@ STOPPED = 128  # exit codes from here on are of a command that was told to stop,
 class Command(OperatorCommand):
     requires_system_checks = [checks.TAG]
     help = (
-        "Start Postgres, Valkey, the control loop, the web process, Flower and a node with its workers, and keep them. "
-        "With --run: fly one mission, wait for others that run by then, and stop; the exit code is the mission's."
+        "Start Postgres, Valkey, the control loop, the web process, Flower and a node with its agents, and keep them "
+        "running.\n\n"
+        "With --run: run one mission, wait for other missions that were launched meanwhile, and stop the fleet. "
+        "The exit code is the mission's."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         how = parser.add_mutually_exclusive_group()
-        how.add_argument("--detach", action="store_true", help="in the background; returns once the fleet is ready")
-        how.add_argument("--run", metavar="PLAN", help="fly this plan in the foreground, then stop what was started")
+        how.add_argument(
+            "--detach", action="store_true", help="start in the background; return when the fleet is ready"
+        )
+        how.add_argument("--run", metavar="PLAN", help="run this plan in the foreground, then stop the fleet")
         parser.add_argument(
             "--param", action="append", default=[], metavar="NAME=VALUE", help="an input of the plan; may be repeated"
         )
-        parser.add_argument("--json", action="store_true", help="with --detach: the status as one JSON document")
+        parser.add_argument("--json", action="store_true", help="with --detach: print the status as one JSON document")
 
     def act(self, **options: Any) -> int:
-        mission = _mission(options["run"], options["param"]) if options["run"] else None
-        if options["param"] and mission is None:
-            raise errors.Invalid("--param belongs to a plan.", hint="Name one with --run PLAN.")
-        if mission is not None and options["run"] != "-":  # which can be read only once
+        if not options["run"]:
+            if options["param"]:
+                raise errors.Invalid("--param needs a plan.", hint="Name the plan with --run PLAN.")
+            return self._act(None, options)
+        with tempfile.TemporaryDirectory(prefix="fleet-up-") as folder:
+            saved = Path(folder) / "saved-files"
+            code = self._act(_mission(options["run"], options["param"], saved=saved), options)
+            self._show_report(saved)
+        return code
+
+    def _act(self, mission: list[str] | None, options: dict[str, Any]) -> int:
+        if mission is not None and options["run"] != "-":  # standard input can be read only once
             call_command(*mission, "--dry-run")
         if (status := detached.running(settings.FLEET_HOME)) is not None:
             return self._use_running(status, mission, as_json=options["json"])
@@ -65,17 +77,18 @@ class Command(OperatorCommand):
 
         adoption.begin()
         code = asyncio.run(supervisor.run(work))
-        rest = " What has not ended goes on with its next start." if mission is not None and code >= STOPPED else ""
+        rest = " Unfinished missions go on when it is started again." if mission is not None and code >= STOPPED else ""
         supervisor.say(f"The fleet is stopped.{rest}")
         return code
 
     def _use_running(self, status: dict[str, Any], mission: list[str] | None, *, as_json: bool) -> int:
         if status["kind"] != "fleet":
             raise lock.Held(
-                "Only the services run here, kept by `fleet_services up`.",
-                hint="Stop them with `fleet_services down`; `fleet_up` starts services of its own on the same data.",
+                "Only the services are running here.",
+                hint="Stop them first; the fleet then starts them on the same data: "
+                + invocation.command("fleet_services", "down"),
             )
-        self.say("The fleet runs already.")
+        self.say("The fleet is already running.")
         status = detached.wait_until_ready(settings.FLEET_HOME)
         if mission is not None:
             return asyncio.run(foreground.run(mission, base=settings.BASE_DIR))
@@ -85,13 +98,21 @@ class Command(OperatorCommand):
         return 0
 
     def _introduce(self, say: Callable[[str], None]) -> None:
-        manage = "python manage.py" if sys.prefix == sys.base_prefix else f"{shlex.quote(sys.executable)} manage.py"
         for name, url in services.addresses().items():
             say(f"  {name:<8} {url}")
         say(f"  The password of admin is in {credentials.file(settings.FLEET_HOME)}")
-        say(f"  follow   {manage} fleet_services logs -f")
-        say(f"  stop     make down   (or {manage} fleet_down)")
+        say(f"  logs     {invocation.command('fleet_services', 'logs', '-f')}")
+        say(f"  stop     {invocation.command('fleet_down')}")
+
+    def _show_report(self, saved: Path) -> None:
+        """The last lines: where the mission's report is, and how to open it."""
+        files = [Path(line) for line in saved.read_text().splitlines()] if saved.exists() else []
+        pages = [file for file in files if file.suffix == ".html"]
+        if report := next(iter(pages or files), None):
+            self.say(f"Report:  {report}")
+            self.say(f"Open it: {report.absolute().as_uri()}")
 
 
-def _mission(plan: str, parameters: list[str]) -> list[str]:
-    return ["fleet_mission", "run", plan, *(part for pair in parameters for part in ("--param", pair))]
+def _mission(plan: str, parameters: list[str], *, saved: Path) -> list[str]:
+    pairs = (part for pair in parameters for part in ("--param", pair))
+    return ["fleet_mission", "run", plan, *pairs, "--list-saved", str(saved)]

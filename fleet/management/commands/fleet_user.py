@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
-from fleet import errors
+from fleet import errors, invocation
 from fleet.access import operations, tokens
 from fleet.access.models import Role
 from fleet.console import lines
@@ -61,7 +61,8 @@ class Command(OperatorCommand):
                 if why := operations.why_executes(user):
                     raise errors.Conflict(
                         f"{user} has no plan.execute of their own, and may run code all the same: {why}.",
-                        hint=f"Give them another role (fleet_user role {user} user), or take it from the team in the admin.",
+                        hint="Take plan.execute from the team in the admin, or give them another role: "
+                        f"{invocation.command('fleet_user', 'role', user.username, 'user')}",
                     )
                 self.say(
                     f"{user} may not launch, resume or retry plans that run code. What runs goes on until it is cancelled."

@@ -25,10 +25,10 @@ ACTIONS = {
 
 
 class Command(OperatorCommand):
-    help = "See the agents of the fleet, start them and end them."
+    help = "List, start and end the agents of the fleet."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True)
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         for module in dict.fromkeys(ACTIONS.values()):
             module.add_arguments(actions)
 

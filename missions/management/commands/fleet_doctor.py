@@ -18,10 +18,11 @@ from django.db.migrations.executor import MigrationExecutor
 from agents import discovery
 from agents.drivers import sandbox
 from agents.models import Agent, AgentType, Node
+from fleet import invocation
 from fleet.audit import protection
 from fleet.console import lines
 from fleet.errors import FleetError
-from fleet.management.operator import OperatorCommand
+from fleet.management.operator import OperatorCommand, start_hint
 from fleet.services import detached, statuses
 
 FREE_BYTES = 1_000_000_000
@@ -38,10 +39,10 @@ class Finding:
 
 
 class Command(OperatorCommand):
-    help = "Look at the host, the folder, the services and the agents; each fault comes with its remedy."
+    help = "Check the host, the folder, the services and the agents. Each fault comes with its remedy."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def act(self, **options: Any) -> int:
         findings = [finding for look in LOOKS for finding in look()]
@@ -86,7 +87,7 @@ def _folder() -> Iterator[Finding]:
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
         except OSError as fault:
-            yield Finding("permissions", False, f"{path}: {fault.strerror}.", "Start the fleet: manage.py fleet_up")
+            yield Finding("permissions", False, f"{path}: {fault.strerror}.", start_hint())
             continue
         yield Finding(
             "permissions",
@@ -99,13 +100,13 @@ def _folder() -> Iterator[Finding]:
 def _supervisor() -> Iterator[Finding]:
     state = detached.state(settings.FLEET_HOME)
     if left := state.get("left"):
-        yield Finding("supervisor", False, statuses.left_behind(left), "Stop it: manage.py fleet_down")
+        yield Finding("supervisor", False, statuses.left_behind(left), f"Stop them: {invocation.command('fleet_down')}")
     elif state["running"]:
         yield Finding("supervisor", True, "keeps the services")
 
 
 def _services() -> Iterator[Finding]:
-    start = "Start the fleet: manage.py fleet_up"
+    start = start_hint()
     try:
         with connection.cursor() as cursor:
             cursor.execute("SHOW server_version")
@@ -113,7 +114,12 @@ def _services() -> Iterator[Finding]:
         yield Finding("postgres", True, f"version {version}")
         executor = MigrationExecutor(connection)
         left = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        yield Finding("migrations", not left, f"{len(left)} to apply", "Run manage.py migrate." if left else "")
+        yield Finding(
+            "migrations",
+            not left,
+            f"{len(left)} to apply",
+            f"Apply them: {invocation.command('migrate')}" if left else "",
+        )
         if not left:
             yield from _trail()
             yield from _agents(start)
@@ -149,7 +155,9 @@ def _agents(start: str) -> Iterator[Finding]:
             continue
         last = Agent.objects.filter(type=name).exclude(reason="").order_by("-ended_at").first()
         why = f"has no agent; the last one {last.state}: {last.reason}" if last and runs else "has no agent"
-        yield Finding(name, False, why, f"Start one: manage.py fleet_agents spawn {name}" if runs else start)
+        yield Finding(
+            name, False, why, f"Start one: {invocation.command('fleet_agents', 'spawn', name)}" if runs else start
+        )
 
 
 LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (_host, _folder, _supervisor, _services)

@@ -3,107 +3,119 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from fleet import errors
+from fleet import errors, invocation
 from fleet.console import arguments, documents, lines, repeating
 from fleet.management.operator import OperatorCommand
 from missions import operations, plan, queries, surroundings
 from missions.management import completing, showing, watching
-from missions.models import Mission
+from missions.models import Mission, Sortie
 from missions.plan import durations
 from missions.states import MissionState, SortieState
 
-EXAMPLES = """
-examples:
-  manage.py fleet_mission run examples/repo_audit/audit.yaml --param repository=../other
-  manage.py fleet_mission watch latest
-  manage.py fleet_mission logs latest inventory -f
-  manage.py fleet_mission artifacts latest --save report/
-
-exit codes: 0 well · 1 error · 2 usage or a bad plan · 3 the wait timed out · 5 the mission did not succeed · 130 Ctrl-C
-"""
+EXIT_CODES = """exit codes:
+  0 success, 1 error, 2 wrong usage or an invalid plan, 3 the wait timed out,
+  5 the mission did not succeed, 130 Ctrl-C (the mission goes on)"""
 
 
 class Command(OperatorCommand):
-    help = "Launch missions, and see and steer what becomes of them."
+    help = "Launch missions, watch them, and control them."
 
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> Any:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.epilog = EXAMPLES
-        return parser
+    def epilog(self) -> str:
+        examples = (
+            invocation.command(
+                "fleet_mission", "run", "examples/repo_audit/audit.yaml", "--param", "repository=../other"
+            ),
+            invocation.command("fleet_mission", "watch", "latest"),
+            invocation.command("fleet_mission", "logs", "latest"),
+            invocation.command("fleet_mission", "artifacts", "latest", "--save", "report/"),
+        )
+        return "\n".join(("examples:", *(f"  {example}" for example in examples), "", EXIT_CODES))
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True)
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
         def action(name: str, words: str) -> ArgumentParser:
-            made: ArgumentParser = actions.add_parser(name, help=words, description=words)
-            made.add_argument("--json", action="store_true", help="one JSON document on standard output")
+            made: ArgumentParser = actions.add_parser(name, help=words, description=f"{words[:1].upper()}{words[1:]}.")
+            made.add_argument("--json", action="store_true", help="print one JSON document")
             return made
 
-        validate = action("validate", "read a plan and tell every fault that it has, with its line")
-        run = action("run", "launch a plan and watch it to its end")
-        create = action("create", "create a mission from a plan; `resume` starts it")
-        for one in (validate, run, create):
-            one.add_argument("plan", help="a file of YAML or JSON; - for standard input")
-            one.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="an input of the plan")
-        run.add_argument("--detach", action="store_true", help="launch it and return at once")
+        validate = action("validate", "check a plan and report every fault with its line")
+        run = action("run", "launch a plan and watch the mission until it ends")
+        create = action("create", "create a mission without starting it; `resume` starts it")
+        for parser_ in (validate, run, create):
+            parser_.add_argument("plan", help="a YAML or JSON file, or - for standard input")
+            parser_.add_argument(
+                "--param", action="append", default=[], metavar="NAME=VALUE", help="an input of the plan"
+            )
+        run.add_argument("--detach", action="store_true", help="launch the mission and return at once")
         run.add_argument(
             "--dry-run",
             action="store_true",
-            help="launch nothing: only refuse what is wrong with the plan and its inputs, as far as that can be said "
-            "without the database, which knows the agent types",
+            help="only check the plan and its inputs, without the database (which knows the agent types)",
         )
-        listing = action("list", "the last missions")
-        listing.add_argument("--state", choices=[state.value for state in MissionState])
-        listing.add_argument("-n", "--number", type=arguments.count, default=20, help="how many (20)")
+        run.add_argument("--list-saved", type=Path, help=SUPPRESS)  # for fleet_up: see watching.conclude
+        listing = action("list", "list the last missions")
+        listing.add_argument(
+            "--state", choices=[state.value for state in MissionState], metavar="STATE", help="only in this state"
+        )
+        listing.add_argument("-n", "--number", type=arguments.count, default=20, help="how many (default: 20)")
         listing.add_argument("--watch", **repeating.ARGUMENT)
-        show = action("show", "one mission and its sorties; a large mission is summed up")
+        show = action("show", "show a mission and its sorties")
         show.add_argument(
             "--state",
             action="append",
             choices=[state.value for state in SortieState],
+            metavar="STATE",
             help="only sorties in this state; may be repeated",
         )
-        show.add_argument("--all", action="store_true", help="each sortie, also of a large mission")
-        watch = action("watch", "follow a mission to its end")
-        for one in (run, watch):
-            one.add_argument("--jsonl", action="store_true", help="one JSON document a line for each event")
-            one.add_argument(
+        show.add_argument("--all", action="store_true", help="all sorties, however many there are")
+        watch = action("watch", "watch a mission until it ends")
+        for parser_ in (run, watch):
+            parser_.add_argument("--jsonl", action="store_true", help="print one JSON document per event")
+            parser_.add_argument(
                 "--timeout",
                 type=_duration,
                 metavar="DURATION",
-                help="stop waiting after so long, such as 90s, 10m or a number of seconds (exit code 3)",
+                help="stop waiting after this long, such as 90s, 10m or a number of seconds (exit code 3)",
             )
-        action("wait", "wait until no mission runs any more")
-        logs = action("logs", "what a sortie printed")
-        logs.add_argument("--raw", action="store_true", help="with the control characters that it printed")
-        logs.add_argument("--jsonl", action="store_true", help="one JSON document a line for each piece of output")
-        files = action("artifacts", "the files that a mission gave out")
-        files.add_argument("--save", metavar="FOLDER", help="write them there")
-        cancel = action("cancel", "stop a mission, or one sortie")
-        pause = action("pause", "let what runs finish, and start nothing more")
-        resume = action("resume", "go on with a paused mission, or start a created one")
-        retry = action("retry", "reopen what ended badly, or one sortie")
-        for one in (show, watch, logs, files, cancel, pause, resume, retry):
-            named = one.add_argument("mission", help="its id, the end of its id, or `latest`")
+        action("wait", "wait until no mission is running")
+        logs = action("logs", "show what a sortie, the members of a matrix, or all sorties printed")
+        logs.add_argument("--raw", action="store_true", help="do not make control characters visible")
+        logs.add_argument("--jsonl", action="store_true", help="print one JSON document per piece of output")
+        files = action("artifacts", "list or save the files that a mission produced")
+        files.add_argument("--save", metavar="FOLDER", help="write them to this folder")
+        cancel = action("cancel", "cancel a mission or one sortie")
+        pause = action("pause", "let running sorties finish, and start no more")
+        resume = action("resume", "continue a paused mission, or start a created one")
+        retry = action("retry", "run again what failed, or one sortie")
+        for parser_ in (show, watch, logs, files, cancel, pause, resume, retry):
+            named = parser_.add_argument("mission", help="its id, the end of its id, or `latest`")
             completing.completed(named, by=completing.missions)
-        chosen = [logs.add_argument("sortie", help="its key or its id")]
-        logs.add_argument("--attempt", type=arguments.count, help="which one; the last unless told")
-        logs.add_argument("-f", "--follow", action="store_true", help="go on until the attempt ends")
-        chosen += [one.add_argument("sortie", nargs="?", help="only this one") for one in (cancel, retry)]
+        chosen = [logs.add_argument("sortie", nargs="?", help="a key, an id, or the name of a matrix; default: all")]
+        logs.add_argument(
+            "--attempt", type=arguments.count, help="only this attempt (default: the last one of a single sortie)"
+        )
+        logs.add_argument(
+            "-f", "--follow", action="store_true", help="keep showing output until the sorties have ended"
+        )
+        chosen += [
+            parser_.add_argument("sortie", nargs="?", help="only this sortie: its key or id")
+            for parser_ in (cancel, retry)
+        ]
         completing.completed(*chosen, by=completing.sorties)
-        for one in (cancel, pause):
-            told = "kept with the mission and in its events; of one sortie, in the audit trail"
-            one.add_argument(
-                "--reason", default="", help=told if one is cancel else "kept with the mission and in its events"
-            )
+        cancel.add_argument(
+            "--reason", default="", help="recorded with the mission, or for a sortie in the audit trail"
+        )
+        pause.add_argument("--reason", default="", help="recorded with the mission")
 
     def act(self, **options: Any) -> int:
         match options["action"]:
@@ -150,11 +162,11 @@ class Command(OperatorCommand):
         return 0
 
     def _surroundings(self) -> plan.Surroundings:
-        """What there is here; where no fleet runs, all but the agent types, which are in its database."""
+        """The agent types, callables and limits; without a database, not the agent types."""
         try:
             return surroundings.current()
         except (OperationalError, InterfaceError):
-            self.say("No fleet runs here, so it is not known which agent types there are; all else is looked at.")
+            self.say("The fleet is not running here, so the agent types are not checked.")
             return surroundings.without_database()
 
     def _launch(self, options: dict[str, Any]) -> int:
@@ -169,7 +181,7 @@ class Command(OperatorCommand):
             params=params,
             folder=watching.here(),
             by=None,
-            executes=True,  # on this machine it is the operator who asks
+            executes=True,  # whoever uses this command operates the fleet
             start=options["action"] == "run",
         )
         if options["action"] == "run" and not options["detach"]:
@@ -179,8 +191,10 @@ class Command(OperatorCommand):
             self.show(queries.summary(mission))
         else:
             self.say(f"{mission.ref} {mission.state}: {lines.one(mission.name)}")
-            word = "resume" if options["action"] == "create" else "watch"
-            self.say(f"Go on with: manage.py fleet_mission {word} {mission.ref}")
+            if options["action"] == "create":
+                self.say(f"Start it: {invocation.command('fleet_mission', 'resume', mission.ref)}")
+            else:
+                self.say(f"Watch it: {invocation.command('fleet_mission', 'watch', mission.ref)}")
         return 0
 
     def _watch(self, mission: Mission, options: dict[str, Any]) -> int:
@@ -190,6 +204,7 @@ class Command(OperatorCommand):
             as_json=options["json"],
             timeout_s=options["timeout"],
             tell=self._tell if options["jsonl"] else None,
+            list_saved=options.get("list_saved"),
         )
 
     def _wait(self, options: dict[str, Any]) -> int:
@@ -216,11 +231,12 @@ class Command(OperatorCommand):
         elif summaries:
             showing.summaries_as_text(summaries=summaries, out=self.stdout)
         elif options["number"] == 0:
-            pass  # as was asked
+            pass
         elif options["state"]:
             self.say(f"No mission is {options['state']}.")
         else:
-            self.say("No missions yet. Launch one: manage.py fleet_mission run examples/repo_audit/audit.yaml")
+            example = invocation.command("fleet_mission", "run", str(_sample()))
+            self.say(f"There are no missions yet. Launch one: {example}")
         return 0
 
     def _show(self, mission: Mission, options: dict[str, Any]) -> int:
@@ -233,14 +249,26 @@ class Command(OperatorCommand):
         return 0
 
     def _logs(self, mission: Mission, options: dict[str, Any]) -> int:
-        sortie = queries.find_sortie(mission, options["sortie"])
+        sorties = queries.find_sorties(mission, options["sortie"]) if options["sortie"] is not None else None
+        if sorties is not None and len(sorties) == 1:
+            return self._log_of_one(sorties[0], options)
+        pieces = showing.printed_together(
+            mission=mission, sorties=sorties, attempt=options["attempt"], follow=options["follow"]
+        )
+        if options["json"] or options["jsonl"]:
+            showing.logs_as_json(pieces, one_a_line=options["jsonl"], write=self._write)
+        elif not showing.logs_as_text(pieces, raw=options["raw"]):
+            self.say("Nothing has been printed.")
+        return 0
+
+    def _log_of_one(self, sortie: Sortie, options: dict[str, Any]) -> int:
         log = showing.Log(sortie=sortie, attempt=options["attempt"])
         if options["json"] or options["jsonl"]:
             showing.log_as_json(log=log, follow=options["follow"], one_a_line=options["jsonl"], write=self._write)
             return 0
         if not sortie.attempt:
-            why = queries.item(sortie, visible=Mission.objects.all())["waits_for"]
-            self.say(f"{sortie.key} has printed nothing: it has not started. {why}".rstrip())
+            reason = queries.item(sortie, visible=Mission.objects.all())["waits_for"]
+            self.say(f"{sortie.key} has printed nothing: it has not started. {reason}".rstrip())
         showing.log_as_text(log=log, follow=options["follow"], raw=options["raw"])
         if sortie.attempt and log.silent:
             self.say(f"{sortie.key} has printed nothing{'' if SortieState(sortie.state).final else ' yet'}.")
@@ -260,7 +288,7 @@ class Command(OperatorCommand):
                     f"{file.ref}  {file.size:>12,}  {file.digest[:12]}  {lines.one(file.sortie.key)}  {lines.one(file.path)}"
                 )
         if not files.exists():
-            self.say("It has given out no files.")
+            self.say("The mission has produced no files.")
         return 0
 
     def _write(self, text: str) -> None:
@@ -292,15 +320,20 @@ class Command(OperatorCommand):
 
 
 def _duration(text: str) -> float:
-    """Seconds: a number of them, or a duration as plans have it."""
+    """Seconds: a number, or a duration as in plans."""
     try:
         return durations.seconds(text) if text[-1:].isalpha() else arguments.seconds(text)
     except ValueError as fault:
         raise ArgumentTypeError(f"{text!r} {fault}; write 90s, 10m, 1h30m or a number of seconds") from fault
 
 
+def _sample() -> Path:
+    """The sample plan, from the current folder."""
+    return Path(os.path.relpath(settings.BASE_DIR / "examples/repo_audit/audit.yaml"))
+
+
 def _read(name: str) -> bytes:
-    """The plan's bytes; of one that is too long only as much as tells that it is."""
+    """The plan's bytes; of one that is too long, one byte more than is allowed."""
     most = settings.FLEET_PLAN_BYTES + 1
     if name == "-":
         return sys.stdin.buffer.read(most)

@@ -10,12 +10,12 @@ from missions.management import agent_orders, completing
 
 
 class Command(OperatorCommand):
-    help = "Start an agent of a type and give the type a task: a mission of one sortie, watched to its end."
+    help = "Start an agent and give it a task: a mission of one sortie, watched until it ends."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         named = parser.add_argument("type", metavar="TYPE", help="an agent type that takes prompts")
         completing.completed(named, by=completing.types)
-        parser.add_argument("task", metavar="TASK", help="what is to be done, in words")
+        parser.add_argument("task", metavar="TASK", help="what to do, in words")
         agent_orders.spawn_options(parser)
 
     def act(self, **options: Any) -> int:

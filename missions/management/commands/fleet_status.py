@@ -10,7 +10,7 @@ from django.db import Error, connection
 from django.db.models import Count, Min
 
 from agents.models import Agent, AgentType, Node
-from fleet import clock, services
+from fleet import clock, humanise, invocation, services
 from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand, without_postgres
 from fleet.services import detached, statuses
@@ -19,10 +19,10 @@ from missions.models import Mission, Sortie
 
 
 class Command(OperatorCommand):
-    help = "Show services, nodes, agents, queues and missions at a glance, and where the pages are."
+    help = "Show services, nodes, agents, queues, missions and addresses."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
         parser.add_argument("--watch", **repeating.ARGUMENT)
 
     def act(self, **options: Any) -> int:
@@ -62,11 +62,11 @@ class Command(OperatorCommand):
             self.stdout.write(lines.fitted(text, width=width, indent=10))
 
         if left := status["left"]:
-            write(f"{statuses.left_behind(left)} First stop it: manage.py fleet_down")
-        else:
-            write(
-                "The fleet runs." if status["running"] else "The fleet does not run here. Start it: manage.py fleet_up"
-            )
+            write(f"{statuses.left_behind(left)} Stop them first: {invocation.command('fleet_down')}")
+        elif status["running"]:
+            write("The fleet is running.")
+        elif "error" not in status:
+            write("The fleet is not running here, but its database answers.")
         for service in status["services"]:
             write(f"  {service['name']:<10} {service['state']}")
         if "error" in status:
@@ -80,7 +80,9 @@ class Command(OperatorCommand):
             write(f"Alert     {alert['message']}")
         for queue in status["queues"]:
             if queue["depth"]:
-                write(f"  {queue['type']:<14} {queue['depth']} queued, the oldest for {queue['oldest_wait_s']:.0f} s")
+                write(
+                    f"  {queue['type']:<14} {queue['depth']} queued, the oldest for {humanise.duration(queue['oldest_wait_s'])}"
+                )
         for name, url in status["urls"].items():
             write(f"{name:<9} {url}")
 

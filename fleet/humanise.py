@@ -1,0 +1,26 @@
+"""Durations as people read them. Everything that shows one to a person uses this; JSON keeps plain seconds."""
+
+from __future__ import annotations
+
+MINUTE, HOUR, DAY = 60, 3_600, 86_400
+
+
+def duration(seconds: float) -> str:
+    """`85 ms`, `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `5 d 3 h`: two units at most, rounded to the smaller."""
+    seconds = max(0.0, seconds)
+    if round(seconds, 1) < 10:
+        if 0 < round(seconds * 1_000, 1) < 100:
+            return f"{seconds * 1_000:.{0 if seconds >= 0.01 else 1}f} ms"
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
+    if round(seconds) < MINUTE:
+        return f"{seconds:.0f} s"
+    if round(seconds) < HOUR:
+        return _two(round(seconds), MINUTE, "min", 1, "s")
+    if round(seconds / MINUTE) * MINUTE < DAY:
+        return _two(round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min")
+    return _two(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
+
+
+def _two(seconds: int, large: int, large_unit: str, small: int, small_unit: str) -> str:
+    first, rest = divmod(seconds, large)
+    return f"{first} {large_unit}" + (f" {rest // small} {small_unit}" if rest else "")

@@ -1,0 +1,13 @@
+-- What the sorties of a mission (or some of them) have printed behind a piece, in the order in which it was written down.
+-- Ids are drawn before transactions commit, so only pieces older than every open transaction are given: none can come between.
+WITH page AS (
+    SELECT o.id, s.key
+    FROM missions_sortie s JOIN missions_output o ON o.sortie_id = s.id
+    WHERE s.mission_id = %(mission)s AND (%(sorties)s::uuid[] IS NULL OR s.id = ANY (%(sorties)s::uuid[]))
+      AND o.id > %(after)s AND age(o.xmin) > age(pg_snapshot_xmin(pg_current_snapshot())::xid)
+    ORDER BY o.id
+    LIMIT %(limit)s
+)
+SELECT o.id, o.sortie_id, page.key, o.attempt, o.stream, o.at, o.text
+FROM page JOIN missions_output o ON o.id = page.id
+ORDER BY o.id
