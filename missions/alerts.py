@@ -152,7 +152,8 @@ def _unserved(served: frozenset[str]) -> Iterator[Finding]:
         rows = cursor.fetchall()
     for type, count in rows:
         wait = "1 sortie waits" if count == 1 else f"{count:,} sorties wait"
-        remedy = "They come from outside: register one." if types[type] else f"Start one: {invocation.command('fleet_agents', 'spawn', type)}"
+        start = f"Start one: {invocation.command('fleet_agents', 'spawn', type)}"
+        remedy = "External agents serve it: register one." if types[type] else start
         yield Finding(
             rule="unserved",
             subject=type,

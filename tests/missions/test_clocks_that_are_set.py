@@ -13,6 +13,7 @@ from agents import operations as agents
 from agents.models import Agent
 from fleet import clock, ids
 from fleet.celery import app
+from fleet.postgres import roles
 from missions.control import Control
 from missions.hints import Hinter
 from missions.models import Sortie
@@ -25,7 +26,7 @@ SECOND = "interval '1 second'"
 @pytest.fixture
 def stepped() -> Iterator[Any]:
     """Sets the clock by which this connection's statements go: what they call is looked up in a schema of the test's first."""
-    with connection.cursor() as cursor:
+    with roles.as_owner(), connection.cursor() as cursor:
         cursor.execute("CREATE SCHEMA stepped")
         cursor.execute("CREATE TABLE stepped.by (seconds float8)")
         cursor.execute("INSERT INTO stepped.by VALUES (0)")
@@ -33,6 +34,8 @@ def stepped() -> Iterator[Any]:
             "CREATE FUNCTION stepped.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS"
             " 'SELECT pg_catalog.clock_timestamp() + seconds * interval ''1 second'' FROM stepped.by'"
         )
+        cursor.execute("GRANT USAGE ON SCHEMA stepped TO PUBLIC; GRANT ALL ON stepped.by TO PUBLIC")
+    with connection.cursor() as cursor:
         cursor.execute("SET search_path = stepped, pg_catalog, public")
 
         def step(seconds: float) -> None:
@@ -41,6 +44,7 @@ def stepped() -> Iterator[Any]:
 
         yield step
         cursor.execute("RESET search_path")
+    with roles.as_owner(), connection.cursor() as cursor:
         cursor.execute("DROP SCHEMA stepped CASCADE")
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
 def lose(agent: Agent) -> None:
-    Agent.objects.filter(id=agent.id).update(state="lost", ended_at=timezone.now())
+    Agent.objects.filter(id=agent.id).update(state="lost", ended_at=timezone.now(), reaped=True)
     dispatch.rescue()
 
 

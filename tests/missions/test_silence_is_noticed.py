@@ -60,7 +60,7 @@ def test_what_prints_nothing_for_long_raises_and_what_prints_does_not(agent: UUI
     found = silent()
     assert found.keys() == {"still", "once"}
     assert (
-        f"No output of 'once' of 'A test' for 31 min; it runs on. See `fleet_mission logs {mission.ref} once`"
+        f"No output of 'once' of 'A test' for 31 min; it keeps running. See its log: ./manage.py fleet_mission logs {mission.ref} once."
         in (found["once"])
     )
     outside.complete(token=held["still"].token)
@@ -129,5 +129,5 @@ def test_prompts_have_a_longest_silence_unless_the_plan_names_one(
         id=mission.sorties.get().id, mission=mission.id, key="k", attempt=1, tries=0, max_tries=1, spec=spec.as_json()
     )
     kit = flight.Kit(agent_type="backend")
-    _, brief, _ = flight.prepare(claim=claim, spec=spec, kit=kit, scratch=tmp_path / ids.encode(ids.SORTIE, claim.id))
+    _, brief, _ = flight.prepare(claim=claim, spec=spec, kit=kit, folder=tmp_path / ids.encode(ids.SORTIE, claim.id))
     assert brief.limits.silence_s == silence_s
