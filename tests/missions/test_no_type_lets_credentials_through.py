@@ -6,5 +6,5 @@ from missions import flight
 
 
 def test_the_fleets_own_variables_are_taken_out_of_every_allow_list() -> None:
-    given = frozenset({"PATH", "OPENAI_API_KEY", "DATABASE_URL", "REDIS_URL", "FLEET_SECRET_KEY"})
+    given = frozenset({"PATH", "OPENAI_API_KEY", "DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "FLEET_SECRET_KEY"})
     assert flight.allowed(given) == {"PATH", "OPENAI_API_KEY"}
