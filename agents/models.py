@@ -158,6 +158,12 @@ class Agent(models.Model):
     spawned_at = models.DateTimeField(db_default=Now())
     heartbeat_at = models.DateTimeField(db_default=Now())
     ended_at = models.DateTimeField(null=True)
+    reaped = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="It has ended, and it was seen on its host that nothing of its work runs any more.",
+    )
 
     class Meta:
         ordering = ["-id"]

@@ -1,7 +1,8 @@
 """The supervisor of one host's agents: it starts them, restarts those that crash, and ends them with itself.
 
 It is the direct parent of its agents (agents/birth.py), so it sees at once when one dies: the agent's row is ended as
-lost, and the control loop gives its sorties to others without waiting for the lease.
+lost, and once all that it flew is gone too (agents/orphans.py) the control loop gives its sorties to others without
+waiting for the lease.
 
 It keeps one agent at each *post*: as many of each type as its row says, and those that were ordered. What to do comes
 from rows (agents/operations/ordering.py); NOTIFY only says that it is time to look. One thread, because it forks.
@@ -22,19 +23,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from django.conf import settings
 from django.db import Error, connection
 
 from agents import birth, logs, operations, processes
+from agents.drivers import reaper
 from agents.models import Agent, AgentType, Node
+from agents.orphans import Orphans
 from agents.recording import Recorder
 from fleet import postgres
 
 log = logging.getLogger("fleet.node")
 
 LOOK_S = 0.2  # how soon the death of an agent is seen
+MOURNING_S = 0.05  # and the end of what it left
 ORDERS_S = 1.0  # how often rows are looked at where no notification came
 BACKOFF_S = (0, 1, 2, 4, 8, 15)
 STEADY_S = 60.0  # an agent that lived so long begins anew with its crashes
@@ -71,7 +76,9 @@ class Supervisor:
         pid = os.getpid()
         haunting = operations.haunting(name=name)
         self.node: Node = operations.join(name=name, pid=pid, start_time=processes.started(pid) or 0.0)
+        self._orphans = Orphans()
         self._clean_up(haunting)
+        self._mourned: dict[UUID, float] = {}  # agents that have ended, and when, until all of their work has too
         self.posts: dict[tuple[str, int], Post] = {}
         self._cordoned = True  # until the first look
         self._recorder = Recorder()
@@ -84,7 +91,7 @@ class Supervisor:
         """Until asked to end, calling `alive` each time round; then drain the agents and wait for them."""
         while not ending.is_set():
             try:
-                self.step(told=self._listen(LOOK_S))
+                self.step(told=self._listen(MOURNING_S if self._mourned else LOOK_S))
             except Error as fault:
                 log.warning("Postgres does not answer: %s", str(fault).strip())
                 connection.close()
@@ -99,10 +106,13 @@ class Supervisor:
         now = time.monotonic()
         for post in self.posts.values():  # first what needs no database
             self._press(post, now)
+        self._orphans.look(agents=self._pids())
         for post in list(self.posts.values()):
             if post.child is not None and post.child.poll() is not None:
                 self._bury(post)
                 self._last_look = -math.inf  # somebody may wait for its place
+        if self._mourned:
+            self._mourn()
         if told or now - self._last_look > ORDERS_S:
             self._last_look = now
             self._keep()
@@ -133,12 +143,19 @@ class Supervisor:
             log.warning("pid %d did not end; killing it", child.pid)
             child.send(signal.SIGKILL)
             os.waitpid(child.pid, 0)
+        reaped = self._orphans.await_end(agents=())
         if not (heard or self._say(connection.ensure_connection)):
             return  # each of these would wait for it again
         for agent in agents:
             self._recorder.finish(agent=agent)
-        self._say(lambda: operations.end(agents=agents, state=Agent.State.TERMINATED, reason=why))
+        self._say(lambda: operations.end(agents=agents, state=Agent.State.TERMINATED, reason=why, reaped=reaped))
+        if reaped and self._mourned:
+            self._say(lambda: operations.reaped(agents=list(self._mourned)))
         self._say(lambda: operations.leave(node=self.node))
+
+    def _pids(self) -> set[int]:
+        """Of the agents that it has started and not heard the end of."""
+        return {post.child.pid for post in self.posts.values() if post.child and post.child.returncode is None}
 
     def _say(self, what: Callable[[], object]) -> bool:
         """False where Postgres did not hear it."""
@@ -216,7 +233,10 @@ class Supervisor:
             if post.child is None:
                 if orders.get(post.agent.id, "gone"):  # ordered away, or given up, before it was started
                     operations.end(
-                        agents=[post.agent.id], state=Agent.State.TERMINATED, reason="It was ended before it began."
+                        agents=[post.agent.id],
+                        state=Agent.State.TERMINATED,
+                        reason="It was ended before it began.",
+                        reaped=True,
                     )
                     del self.posts[key]
             elif post.agent.id not in orders:
@@ -338,6 +358,7 @@ class Supervisor:
         else:
             state, reason = Agent.State.LOST, f"Its process ended with {how}; see its log."
         operations.end(agents=[agent.id], state=state, reason=reason)
+        self._mourned.setdefault(agent.id, time.monotonic())
         log.log(
             logging.INFO if asked else logging.WARNING,
             "%s (%s-%d) ended with %s%s", agent, post.type.name, post.place, how, "; given up" if given_up else "",
@@ -351,14 +372,26 @@ class Supervisor:
         wait = BACKOFF_S[min(max(crashes - 1, 0), len(BACKOFF_S) - 1)]
         post.child, post.agent, post.crashes, post.not_before = None, None, crashes, time.monotonic() + wait
 
+    def _mourn(self) -> None:
+        """Say that nothing runs any more of the agents that have ended, once it is so; what cannot be ended is not waited for,
+        and the leases decide."""
+        if not self._orphans.look(agents=self._pids()):
+            operations.reaped(agents=list(self._mourned))
+            self._mourned.clear()
+        latest = time.monotonic() - self._orphans.patience_s
+        self._mourned = {agent: ended for agent, ended in self._mourned.items() if ended > latest}
+
     def _clean_up(self, haunting: list[tuple[int, float]]) -> None:
         """End what an earlier supervisor of this node left, politely, and say that it is lost."""
         left = operations.left_behind(node=self.node)
         noted = [(agent.pid, agent.start_time) for agent in left if agent.pid and agent.start_time is not None]
         noted += haunting
         processes.end(noted, within_s=settings.FLEET_DRAIN_S + settings.FLEET_GRACE_S)
+        reaped = reaper.reap_abandoned(
+            fleet=settings.FLEET_HOME.id, agents=operations.here(), grace_s=settings.FLEET_GRACE_S
+        )
         ended = operations.end(
-            agents=[agent.id for agent in left], state=Agent.State.LOST, reason="Its node was restarted."
+            agents=[agent.id for agent in left], state=Agent.State.LOST, reason="Its node was restarted.", reaped=reaped
         )
         if ended:  # their leases may have told before us
             log.warning("an earlier supervisor of this node left %d agents, which are lost", len(ended))

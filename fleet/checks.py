@@ -5,10 +5,31 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from django.core.checks import CheckMessage, Tags, register
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+
+from fleet import lease
+
+TAG = "fleet"
 
 
 @register(Tags.urls)
 def every_route_of_the_api_has_a_rule(app_configs: Any, **options: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = import_module("fleet.api.checks").faults()
     return found
+
+
+@register(TAG)
+def a_lease_outlasts_the_grace_period(app_configs: Any, **options: Any) -> list[CheckMessage]:
+    lease_s, grace_s, renew_s = settings.FLEET_LEASE_S, settings.FLEET_GRACE_S, settings.FLEET_RENEW_S
+    shortest_s = lease.shortest_s(grace_s=grace_s, renew_s=renew_s)
+    if lease_s >= shortest_s:
+        return []
+    return [
+        Error(
+            f"FLEET_LEASE_S is {lease_s:g} s, too short to stop work before its lease ends: with FLEET_GRACE_S at "
+            f"{grace_s:g} s and FLEET_RENEW_S at {renew_s:g} s it takes {shortest_s:.4g} s.",
+            hint="Raise FLEET_LEASE_S on every host of the fleet, or lower FLEET_GRACE_S or FLEET_RENEW_S.",
+            id="fleet.E002",
+        )
+    ]

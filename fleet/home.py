@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import pwd
 from contextlib import suppress
@@ -25,6 +26,11 @@ NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EROFS, errno.ENAMET
 @dataclass(frozen=True, slots=True)
 class Home:
     root: Path
+
+    @property
+    def id(self) -> str:
+        """What tells this fleet's processes from those of another on the same host."""
+        return hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
 
     @property
     def private(self) -> Path:

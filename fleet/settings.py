@@ -40,6 +40,7 @@ FLEET_CONTROL_S = env.number("FLEET_CONTROL_S", 0.5, least=0.05)  # the control 
 FLEET_LISTEN_S = env.number("FLEET_LISTEN_S", 2, least=0.05)  # a worker that heard nothing for so long looks for itself
 FLEET_ANSWER_S = env.integer("FLEET_ANSWER_S", 5, least=1)  # that Postgres is silent before it is asked if it is there
 FLEET_GRACE_S = env.number("FLEET_GRACE_S", 5, least=0)  # between SIGTERM and SIGKILL for a driver's processes
+FLEET_LINGER_S = env.number("FLEET_LINGER_S", 2, least=0)  # for what holds the output when the main process has ended
 FLEET_TIMEOUT_S = env.number("FLEET_TIMEOUT_S", 3600, least=1)  # of a sortie whose plan names no timeout
 FLEET_SPAWN_S = env.number("FLEET_SPAWN_S", 60, least=1)  # an agent that has not reported by then has failed
 FLEET_DRAIN_S = env.number("FLEET_DRAIN_S", 10, least=0)  # what an agent that is asked to end gives its sorties

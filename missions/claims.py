@@ -15,8 +15,8 @@ from missions.rows import Cursor
 class Claim:
     """One attempt that this process holds under a lease. `attempt` is the fencing token.
 
-    `held_until` is on this process's monotonic clock and earlier than the lease in the database, so that a worker
-    that cannot reach Postgres stops its drivers before anybody else may start them.
+    `lease_end` is the end of the lease as it was claimed, on this process's monotonic clock (fleet/lease.py): by then
+    everything of the attempt is gone unless the lease was renewed.
     """
 
     id: UUID
@@ -26,7 +26,7 @@ class Claim:
     tries: int
     max_tries: int
     spec: Mapping[str, Any]
-    held_until: float = field(default=0.0)
+    lease_end: float = field(default=0.0)
 
     @property
     def marker(self) -> str:
@@ -37,10 +37,6 @@ class Claim:
         """What lines of the logs say that they are about."""
         mission, sortie = ids.encode(ids.MISSION, self.mission), ids.encode(ids.SORTIE, self.id)
         return {"mission": mission, "sortie": sortie, "attempt": self.attempt}
-
-
-# A lease is trusted for less than it lasts: for the time that the claim or renewal took to come back, and a little more.
-MARGIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,12 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import Error, connection
 
+from fleet import clock, lease
 from fleet.audit import sealing
 from fleet.events import services
 from missions import admission, alerts, dispatch, scaling
 from missions.hints import Hinter
+from missions.settling import Consequences
 
 log = logging.getLogger("fleet.control")
 
@@ -32,12 +34,17 @@ class Control:
         self._alerts = alerts.Watch()
         self._limits = admission.Limits()
         self._away = False  # whether Postgres did not answer, in this beat
+        # Until agents had the time to renew by a clock that was set, their leases and heartbeats only seem to be over.
+        self._pace = clock.Pace(over_s=settings.FLEET_LEASE_S, tolerance_s=lease.margin_s(settings.FLEET_LEASE_S) / 4)
+        self._steady = False
 
     def beat(self) -> None:
         """Every duty once; while Postgres does not answer, none beyond the first that finds that out."""
         self._away = False
-        self._do(dispatch.expire)
-        freed = self._do(dispatch.rescue)
+        self._steady = bool(self._do(self._pace.look))
+        if self._steady:
+            self._do(dispatch.expire)
+        freed = self._do(self._rescue)
         if freed is not None:
             self.hinter.ring(freed.freed, freed.named)
         self._do(dispatch.sweep)
@@ -64,6 +71,10 @@ class Control:
         while not ending.wait(settings.FLEET_CONTROL_S):
             self.beat()
             alive()
+
+    def _rescue(self) -> Consequences:
+        reach_s = 2 * settings.FLEET_LEASE_S if self._pace.stepped else None
+        return dispatch.rescue(leases=self._steady, reach_s=reach_s)
 
     def _do(self, duty: Callable[[], T]) -> T | None:
         if self._away:  # each duty would wait for it as long as the first one

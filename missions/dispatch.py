@@ -58,14 +58,15 @@ def hint() -> tuple[Counter[str], dict[str, list[UUID]]]:
     return Counter({name: count for name, count, _ in found}), {name: sorties for name, _, sorties in found}
 
 
-def rescue() -> settling.Consequences:
-    """Take sorties from agents that are gone, a page at a time."""
+def rescue(*, leases: bool = True, reach_s: float | None = None) -> settling.Consequences:
+    """Take sorties from agents that are gone, a page at a time; not for the end of a lease while the database's clock
+    cannot be relied on (`leases` false). After it was set back no lease that is held reaches further than `reach_s`."""
     consequences = settling.Consequences()
     while True:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
                 statements.read("missions", "rescue"),
-                {"limit": PAGE, "max_rescues": settings.FLEET_MAX_RESCUES},
+                {"limit": PAGE, "max_rescues": settings.FLEET_MAX_RESCUES, "leases": leases, "reach": reach_s},
             )
             rows = cursor.fetchall()
             bad = consequences.take(rows)

@@ -3,10 +3,11 @@
 How a sortie is flown is in `missions/flight.py`; how outcomes and claims reach the database in `missions/committer.py`.
 
 **Leases, in prose.** The database holds the authority: a running sortie has a lease, and only its clock ends it. This
-process trusts a lease for less than it lasts, counted on its own monotonic clock from the moment it *asked* (`held_until`
-in `missions/claims.py`). All leases are renewed together every few seconds; the answer says which were cancelled, and what
-is absent from it is lost. When a lease is lost, or could not be renewed in time, the driver is stopped and the outcome
-is not even posted; and if it were, the fence (sortie, attempt) would refuse it.
+process trusts a lease for less than it lasts, counted on its own monotonic clock from the moment it *asked* (`end` in
+`fleet/lease.py`). All leases are renewed together every few seconds; the answer says which were cancelled, and what is
+absent from it is lost. Each renewal goes on to the attempt's shim, which stops the work by itself when none comes in time:
+this process may be halted. When a lease is lost, or could not be renewed in time, the driver is stopped and the outcome is
+not even posted; and if it were, the fence (sortie, attempt) would refuse it.
 
 **Lists.** Under a backlog of short sorties a slot claims several at once and settles them together. What has not started
 when one of them turns out long is handed back (`_unblock`).
@@ -27,6 +28,7 @@ from django.db import close_old_connections, connection
 
 from agents import operations as agents
 from agents.drivers.base import Stop, StopReason
+from fleet import lease
 from missions import claims, flight, rows
 from missions.claims import Claim
 from missions.committer import Committer
@@ -51,8 +53,15 @@ class Held:
     """A claim that this process holds, from the claim until its settlement is committed."""
 
     claim: Claim
-    stop: Stop = field(default_factory=Stop)
+    stop: Stop = field(init=False)
     started: float | None = None
+
+    def __post_init__(self) -> None:
+        self.stop = Stop(lease_end=self.claim.lease_end)
+
+    def must_stop(self, now: float) -> bool:
+        """Whether the lease has come so near to its end that work must be stopped; none is begun then either."""
+        return now > self.stop.lease_end - settings.FLEET_GRACE_S
 
     def stopped_for(self, reason: StopReason) -> bool:
         return self.stop.reason is reason
@@ -208,7 +217,7 @@ class Engine:
     def _one(self, held: Held) -> Settlement | None:
         """Fly one; None where there is nothing to settle: the lease is lost, or it goes back unstarted."""
         claim = held.claim
-        if time.monotonic() > claim.held_until or held.stopped_for(StopReason.LEASE_LOST):
+        if held.must_stop(time.monotonic()) or held.stopped_for(StopReason.LEASE_LOST):
             self._forget(held)
             return None
         page = self.scribe.page(sortie=claim.id, attempt=claim.attempt)
@@ -298,15 +307,15 @@ class Engine:
             held = dict(self._held)
         if not held:
             return
-        asked_at = time.monotonic()
+        requested_at = time.monotonic()
         with database.cursor() as cursor:
             renewal = claims.renew(cursor, held=list(held), lease_s=self.lease_s)
-        until = asked_at + self.lease_s - min(claims.MARGIN_S, self.lease_s / 4)
+        lease_end = lease.end(requested_at=requested_at, lease_s=self.lease_s)
         for token, one in held.items():
             if token not in renewal.held:
                 one.stop.set(StopReason.LEASE_LOST)
             else:
-                one.claim.held_until = until
+                one.stop.renew(lease_end=lease_end)
                 if token in renewal.cancelled:
                     one.stop.set(StopReason.CANCELLED)
 
@@ -319,7 +328,7 @@ class Engine:
                 return
             with self._lock:
                 for held in self._held.values():
-                    if now > held.claim.held_until:
+                    if held.must_stop(now):
                         held.stop.set(StopReason.LEASE_LOST)
                 for lot in self._lots:
                     if lot.waiting and now - lot.since > BLOCKED_S:

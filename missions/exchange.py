@@ -14,9 +14,9 @@ from uuid import UUID
 
 import psycopg
 
-from fleet import statements
+from fleet import lease, statements
 from missions import insertion, settling
-from missions.claims import MARGIN_S, Claim
+from missions.claims import Claim
 from missions.rows import Cursor
 from missions.settling import Consequences, Settlement
 
@@ -102,7 +102,7 @@ def _send(
     cursor: Cursor, by: Party, settlements: Sequence[Settlement], want: int, consequences: Consequences
 ) -> list[UUID]:
     """The statement itself. Notes what follows; gives back those that ended badly."""
-    asked_at = time.monotonic()
+    requested_at = time.monotonic()
     text, names = statements.read_raw("missions", "exchange")
     given = {
         "said": json.dumps([_as_row(settlement) for settlement in settlements]),
@@ -113,7 +113,7 @@ def _send(
     }
     raw = psycopg.RawCursor(cursor.connection)
     raw.execute(text, [given[name] for name in names])
-    held_until = asked_at + by.lease_s - min(MARGIN_S, by.lease_s / 4)
+    lease_end = lease.end(requested_at=requested_at, lease_s=by.lease_s)
     changes = []
     for what, sortie, mission, agent_type, state, bad, key, attempt, tries, max_tries, spec in raw.fetchall():
         if what != "claimed":
@@ -128,7 +128,7 @@ def _send(
                 tries=tries,
                 max_tries=max_tries,
                 spec=json.loads(spec) if isinstance(spec, str) else spec,  # Django's connections leave JSON as text
-                held_until=held_until,
+                lease_end=lease_end,
             )
         )
     return consequences.take(changes)

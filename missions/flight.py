@@ -6,10 +6,9 @@ are short; between them there is only the driver.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import shutil
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,9 +20,10 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from agents import drivers
+from agents.drivers import reaper
 from agents.drivers.base import Brief, Driver, Evidence, Limits, Stop
 from fleet import errors, ids, logs, services, statements
-from missions import artifacts, leases, surroundings, verdict
+from missions import artifacts, leases, scratch, surroundings, verdict
 from missions.claims import Claim
 from missions.plan import Fault, PlanError, SortieSpec, added, templates
 from missions.plan.faults import ADDED
@@ -53,10 +53,11 @@ class Kit:
 def fly(*, claim: Claim, kit: Kit, page: Page, stop: Stop) -> Settlement:
     """Fly one attempt and judge it. Where Postgres does not answer, it is asked again until the attempt is stopped."""
     spec = SortieSpec.from_json(claim.spec)
-    scratch = settings.FLEET_HOME.scratch / claim.marker.replace("/", "-")
+    folder = scratch.path(claim.marker)
     before = logs.about.set(claim.named)
     try:
-        driver, brief, check = insist(lambda: prepare(claim=claim, spec=spec, kit=kit, scratch=scratch), stop=stop)
+        end_earlier(claim)
+        driver, brief, check = insist(lambda: prepare(claim=claim, spec=spec, kit=kit, folder=folder), stop=stop)
         evidence = drive(driver=driver, brief=brief, page=page, stop=stop)
         if evidence.ok and check is not None:
             evidence = verify(check=check, evidence=evidence, page=page, stop=stop)
@@ -75,7 +76,17 @@ def fly(*, claim: Claim, kit: Kit, page: Page, stop: Stop) -> Settlement:
     finally:
         logs.about.reset(before)
         if spec.driver != "scripted":
-            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.remove(folder)
+
+
+def end_earlier(claim: Claim) -> None:
+    """Leave nothing on this host of earlier attempts, whose agents and shims may be halted: of each sortie one runs."""
+    if claim.attempt > 1 and (left := reaper.reap_earlier(claim.marker)):
+        raise errors.Conflict(
+            f"An earlier attempt still runs on {socket.gethostname()} and cannot be ended: pid "
+            f"{', '.join(map(str, sorted(left)[:10]))}.",
+            hint="End it there, then retry the sortie.",
+        )
 
 
 class Stopped(Exception):
@@ -95,19 +106,18 @@ def insist(ask: Callable[[], T], *, stop: Stop) -> T:
             time.sleep(ASK_AGAIN_S)
 
 
-def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple[Driver, Brief, Brief | None]:
+def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, folder: Path) -> tuple[Driver, Brief, Brief | None]:
     """Read what the attempt needs and fill its templates in: for its driver, and for `verify` where the plan has one."""
     circumstances = _circumstances(claim=claim, spec=spec)
     scope = _scope(claim, spec, circumstances)
     if spec.driver != "scripted":
         kit = as_it_is_now(kit)
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(mode=0o700, parents=True)
+        scratch.make(folder)
     api = "" if spec.driver == "scripted" else services.api()
     brief = Brief(
         marker=claim.marker,
         try_number=claim.tries + 1,
-        fleet=home_id(),
+        fleet=settings.FLEET_HOME.id,
         api=api,
         token=leases.give(sortie=claim.id, attempt=claim.attempt) if api else "",
         arguments=_filled(spec.arguments, scope),
@@ -121,13 +131,14 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, scratch: Path) -> tuple
         },
         env_allow=allowed(kit.env_allow | frozenset(settings.FLEET_ENV_ALLOW)),
         cwd=_cwd(spec, circumstances.folder, scope),
-        scratch=scratch,
+        scratch=folder,
         hidden=(settings.FLEET_HOME.private,),
         limits=Limits(
             timeout_s=spec.timeout_s or settings.FLEET_TIMEOUT_S,
             longest_s=kit.longest_s or None,
             silence_s=spec.silence_s,
             grace_s=settings.FLEET_GRACE_S,
+            linger_s=settings.FLEET_LINGER_S,
             result_bytes=settings.FLEET_RESULT_BYTES,
             memory_bytes=kit.memory_mb * MB or None,
             disk_bytes=kit.disk_mb * MB or None,
@@ -354,11 +365,6 @@ def _cwd(spec: SortieSpec, folder: str, scope: templates.Scope) -> Path | None:
 
 def _loaded(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
-
-
-def home_id() -> str:
-    """What tells this fleet's processes from those of another on the same host."""
-    return hashlib.sha256(str(settings.FLEET_HOME.root).encode()).hexdigest()[:16]
 
 
 def number(marker: str) -> tuple[UUID, int]:

@@ -164,7 +164,7 @@ def _item(mission: Mission, row: Any, *, staffed: Callable[[], Collection[str]])
         "started_at": _time(row.started_at),
         "finished_at": _time(row.finished_at),
         "progress": row.progress if runs else None,
-        "note": row.note or "" if runs else "",
+        "note": row.note or "",
         "result": json.loads(row.result) if row.result is not None else None,
         "error": row.error or None if not runs else None,
         "tolerated": row.allow_failure and row.state == SortieState.FAILED,

@@ -24,7 +24,7 @@ from agents import processes
 from agents.drivers import reaper, sandbox
 from agents.models import Agent
 from fleet import errors, ids
-from missions import artifacts, flight
+from missions import artifacts, flight, scratch
 from missions.engine import Engine
 from missions.hints import Hinter
 
@@ -62,9 +62,10 @@ class EngineStep(bootsteps.StartStopStep):
         shut_off, why = sandbox.available()
         if not shut_off:
             log.warning(why)
-        reaper.reap_strangers(fleet=flight.home_id())
+        reaper.reap_strangers(fleet=settings.FLEET_HOME.id)
         with suppress(OSError):  # the disk may be full or read only, which is no reason not to fly
             artifacts.sweep()
+            scratch.sweep()
         named = os.environ.get("FLEET_AGENT", "")
         agent = UUID(named) if named else ids.new()
         pid = os.getpid()
@@ -93,7 +94,7 @@ class EngineStep(bootsteps.StartStopStep):
             return
         _engine.stop(within_s=_patience_s(_engine.agent))
         _engine.hinter.stop()
-        agents.end(agents=[_engine.agent], state=Agent.State.TERMINATED, reason="It was asked to end.")
+        agents.end(agents=[_engine.agent], state=Agent.State.TERMINATED, reason="It was asked to end.", reaped=True)
 
     terminate = stop
 

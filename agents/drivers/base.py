@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, TypeAlias, Union
 
 Json: TypeAlias = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
-Stream: TypeAlias = Literal["stdout", "stderr"]
+Stream: TypeAlias = Literal["stdout", "stderr", "fleet"]  # fleet: what it says of the attempt itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ class Limits:
     longest_s: float | None = None  # what its agent type allows of that
     silence_s: float | None = None  # longest time without output or progress
     grace_s: float = 5.0  # between SIGTERM and SIGKILL
+    linger_s: float = 2.0  # for what still holds the output when the main process has ended
     result_bytes: int = 1_000_000  # the largest result that is accepted
     memory_bytes: int | None = None  # held by all that the attempt started, together
     disk_bytes: int | None = None  # written to the scratch folder; also the size of any one file, wherever it lies
@@ -82,12 +84,19 @@ class StopReason(StrEnum):
 
 
 class Stop:
-    """Set at most once, from another thread than the one that flies; the first reason counts."""
+    """Tells an attempt to end: by `set`, or by `lease_end` unless the lease is renewed. Both come from other threads than
+    the one that flies.
 
-    __slots__ = ("_descriptor", "_lock", "reason")
+    It is set at most once; the first reason counts. `lease_end` is on the monotonic clock and the moment by which
+    everything of the attempt must be gone (fleet/lease.py).
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_descriptor", "_listener", "_lock", "lease_end", "reason")
+
+    def __init__(self, *, lease_end: float = math.inf) -> None:
         self.reason: StopReason | None = None
+        self.lease_end = lease_end
+        self._listener: Callable[[float], None] | None = None
         self._lock = threading.Lock()
         self._descriptor: int | None = None  # made when first asked for: most attempts in this process need none
 
@@ -97,6 +106,20 @@ class Stop:
                 self.reason = reason
                 if self._descriptor is not None:
                     os.eventfd_write(self._descriptor, 1)
+
+    def renew(self, *, lease_end: float) -> None:
+        """The lease holds until then."""
+        with self._lock:
+            self.lease_end = lease_end
+            if self._listener is not None:
+                self._listener(lease_end)
+
+    def follow(self, listener: Callable[[float], None] | None) -> None:
+        """Have the end of the lease passed on, now and at each renewal, or no more. The listener may not wait."""
+        with self._lock:
+            self._listener = listener
+            if listener is not None:
+                listener(self.lease_end)
 
     def fileno(self) -> int:
         """A descriptor that becomes and stays readable once the stop is set, for a selector."""

@@ -21,7 +21,8 @@ class _Ears:
         self._tails: dict[Stream, bytes] = {"stdout": b"", "stderr": b""}
 
     def output(self, *, stream: Stream, data: bytes) -> None:
-        self._tails[stream] = (self._tails[stream] + data)[-4 * TAIL :]  # a character has at most four bytes
+        if stream in self._tails:
+            self._tails[stream] = (self._tails[stream] + data)[-4 * TAIL :]  # a character has at most four bytes
         self._reporter.output(stream=stream, data=data)
 
     def tail(self, stream: Stream) -> str:

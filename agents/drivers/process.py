@@ -24,6 +24,7 @@ from agents.drivers.shim import SETTLE_S, Shim
 from agents.drivers.veil import MOST, Veil
 
 CHUNK = 64 * 1024 - MOST
+LEASE_SETTLE_S = 0.25  # past the end of the lease, until the shim is taken for halted
 LAST_BYTES = 1024 * 1024  # read of a stream after its end; a pipe holds less, unless what could not be ended writes on
 
 
@@ -60,6 +61,8 @@ def run(
             env=env,
             cwd=brief.cwd or brief.scratch,
             grace_s=brief.limits.grace_s,
+            linger_s=brief.limits.linger_s,
+            lease_end=stop.lease_end,
             confined=sandbox.available()[0],
             hidden=brief.hidden,
             file_bytes=brief.limits.disk_bytes,
@@ -73,27 +76,33 @@ def run(
         os.close(stdin)
     quota.shim = shim.process.pid
     watch = _Watch(brief.limits, stop, quota)
+    stop.follow(shim.renew)
     try:
         with suppress(psutil.Error):
             reporter.started(pid=shim.process.pid, start_time=psutil.Process(shim.process.pid).create_time())
         _stream(shim, watch=watch, progress=exchange.progress, reporter=reporter, veil=Veil(brief.token))
     finally:  # also when the reporter raises
-        status = shim.close(timeout_s=0.0 if watch.given_up else brief.limits.grace_s + SETTLE_S)
+        stop.follow(None)
+        status = shim.close(timeout_s=watch.patience_s)
         if status is None:
             reaper.reap(brief.marker)
     if status is None:
         return Ended(
             code=shim.process.returncode, stage="" if watch.stopped else "shim", stopped=watch.stopped, used=quota.used
         )
+    if status["expired"]:
+        stop.set(StopReason.LEASE_LOST)  # the shim's clock may have told it before the engine's
     if status["ended"]:
         quota.left_too_much()
+        _report_leftovers(status["leftovers"], reporter)
+    stopped = watch.stopped or (StopReason.LEASE_LOST if status["expired"] else None)
     return Ended(
         finished=status["ended"],
         code=status["code"],
-        stage=status["stage"] if status["ended"] or watch.stopped else "shim",
+        stage=status["stage"] if status["ended"] or stopped else "shim",
         errno=status["errno"],
         left=status["left"],
-        stopped=None if status["ended"] else watch.stopped,
+        stopped=None if status["ended"] else stopped,
         used=quota.used,
         cpu_s=status["cpu_s"],
         max_rss_bytes=status["max_rss_bytes"],
@@ -132,12 +141,21 @@ class _Watch:
             self.stopped = passed
         else:
             return False
-        self._give_up_at = now + self._limits.grace_s + SETTLE_S
+        # A shim that lives kills everything by the end of the lease; for one that is halted it is done from here.
+        lease_over_at = max(now, self._stop.lease_end) + LEASE_SETTLE_S
+        self._give_up_at = min(now + self._limits.grace_s + SETTLE_S, lease_over_at)
         return True
 
     @property
     def given_up(self) -> bool:
         return time.monotonic() >= self._give_up_at
+
+    @property
+    def patience_s(self) -> float:
+        """How long the shim may still take to end, now that nothing more is read from it."""
+        if self.stopped is None:
+            return self._limits.grace_s + SETTLE_S
+        return max(0.0, self._give_up_at - time.monotonic())
 
     def wait_s(self) -> float | None:
         """How long nothing is to be done if nothing is heard."""
@@ -193,6 +211,14 @@ def _report(progress: int, reporter: Reporter, veil: Veil) -> None:
     with suppress(BlockingIOError):
         if report := progress_of(veil.whole(os.read(progress, CHUNK))):
             reporter.progress(fraction=report[0], note=report[1])
+
+
+def _report_leftovers(count: int, reporter: Reporter) -> None:
+    """Have the attempt tell what its work left running, in its output and as its last note."""
+    if count:
+        what = f"{count} process{' was' if count == 1 else 'es were'} still running and {'was' if count == 1 else 'were'} ended."
+        reporter.output(stream="fleet", data=f"\n{what}\n".encode())
+        reporter.progress(fraction=None, note=what)
 
 
 def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:

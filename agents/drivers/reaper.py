@@ -47,6 +47,46 @@ def traces() -> list[Trace]:
     return found
 
 
+def is_shim(pid: int) -> bool:
+    """Whether it is a shim, or what started it for a worker (a sandbox, say), by its command line."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return os.fsencode(PROGRAM) in file.read().split(b"\x00")
+    except OSError:
+        return False
+
+
+def reap_earlier(marker: str) -> set[int]:
+    """Kill all processes of earlier attempts of the same sortie, their shims included, also those that are halted, and
+    wait until they are gone; those that still are there."""
+    sortie, _, number = marker.partition("/")
+
+    def earlier() -> set[int]:
+        named = [(trace.pid, trace.marker.partition("/")) for trace in traces()]
+        return {pid for pid, (other, _, n) in named if other == sortie and n.isdecimal() and int(n) < int(number)}
+
+    _kill(earlier)
+    return earlier()
+
+
+def reap_abandoned(*, fleet: str, agents: Collection[int], grace_s: float) -> bool:
+    """End the fleet's attempts that are below none of these agents' processes, and wait until they are gone; whether they
+    are. Shims that live have the grace period and a little more to end theirs themselves."""
+    until = time.monotonic() + grace_s + tree.SETTLE_S
+
+    def abandoned() -> set[int]:
+        kept = tree.below(agents, tree.alive())
+        return {trace.pid for trace in traces() if trace.fleet == fleet and trace.pid not in kept}
+
+    while abandoned():
+        reap_strangers(fleet=fleet)
+        if time.monotonic() > until:
+            _kill(abandoned)
+            return not abandoned()
+        time.sleep(BEAT_S)
+    return True
+
+
 def reap(marker: str) -> int:
     """Kill all processes of the attempt, its shim included, and wait until they are gone; how many there were."""
     return _kill(lambda: {trace.pid for trace in traces() if trace.marker == marker})

@@ -1,7 +1,7 @@
 """What happens to nodes and agents. Every change of state is one guarded statement with its event."""
 
-from agents.operations.lifecycle import NoLonger, draining, end, expire, heartbeat, register, spawned
-from agents.operations.nodes import beat, haunting, interrupted, join, leave, left_behind
+from agents.operations.lifecycle import NoLonger, draining, end, expire, heartbeat, reaped, register, spawned
+from agents.operations.nodes import beat, haunting, here, interrupted, join, leave, left_behind
 from agents.operations.nodes import expire as expire_nodes
 from agents.operations.ordering import CHANNEL, NoPlace, cordon, free_place, order, spawn
 
@@ -18,11 +18,13 @@ __all__ = [
     "free_place",
     "haunting",
     "heartbeat",
+    "here",
     "interrupted",
     "join",
     "leave",
     "left_behind",
     "order",
+    "reaped",
     "register",
     "spawn",
     "spawned",

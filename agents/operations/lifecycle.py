@@ -80,13 +80,20 @@ def draining(*, agent: UUID) -> None:
             Event.objects.create(kind="agent.draining", subject=agent)
 
 
-def end(*, agents: list[UUID], state: Agent.State, reason: str) -> list[UUID]:
-    """End live agents (terminated, lost or failed); returns those that it ended."""
+def end(*, agents: list[UUID], state: Agent.State, reason: str, reaped: bool = False) -> list[UUID]:
+    """End live agents (terminated, lost or failed); returns those that it ended. `reaped`: see `reaped`."""
     with connection.cursor() as cursor:
         cursor.execute(
-            statements.read("agents", "end"), {"agents": agents, "state": state.value, "reason": reason[:300]}
+            statements.read("agents", "end"),
+            {"agents": agents, "state": state.value, "reason": reason[:300], "reaped": reaped},
         )
         return [agent for (agent,) in cursor.fetchall()]
+
+
+def reaped(*, agents: list[UUID]) -> None:
+    """Say of agents that have ended that nothing of their work runs any more, so that others may take it at once. Of those
+    of whom nobody says so, the leases decide."""
+    Agent.objects.filter(id__in=agents, ended_at__isnull=False, reaped=False).update(reaped=True)
 
 
 def expire(*, after_s: float, spawn_s: float) -> list[UUID]:

@@ -74,6 +74,12 @@ def haunting(*, name: str) -> list[tuple[int, float]]:
     return [(pid, began) for pid, began in noted if processes.is_alive(pid=pid, start_time=began)]
 
 
+def here() -> list[int]:
+    """The pids of all agents that live on this host, whichever node started them."""
+    noted = Agent.objects.filter(node__boot=boot_id(), state__in=Agent.LIVE).exclude(pid=None).only("pid", "start_time")
+    return [one.pid or 0 for one in noted if processes.is_alive(pid=one.pid, start_time=one.start_time)]
+
+
 def interrupted(*, node: Node) -> list[Agent]:
     """The last agents of places beyond those that the types keep, which nobody has told to end and which were not
     given up: they were ordered, their node has died, and its successor is to start them again."""

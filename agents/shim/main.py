@@ -1,10 +1,15 @@
 """The root of one attempt's processes: starts the work, outlives it, and leaves nothing of it behind.
 
-    python -I -S …/agents/shim/__main__.py LIFELINE STATUS GRACE_S CONFINED FILE_BYTES CWD HIDDEN… -- PROGRAM ARGUMENT…
+    python -I -S …/agents/shim/__main__.py LIFELINE STATUS GRACE_S LINGER_S LEASE_END CONFINED FILE_BYTES CWD HIDDEN…
+        -- PROGRAM ARGUMENT…
 
-LIFELINE  descriptor of a pipe that the worker holds open. Its end, be it closed or the worker dead, means: stop.
+LIFELINE  descriptor of a pipe that the worker holds open. Each renewal of the lease comes through it (lifeline.py). Its
+          end, be it closed or the worker dead, means: stop.
 STATUS    descriptor of a pipe to which one line of JSON is written at the end (`Status` in drivers/shim.py).
 GRACE_S   seconds between SIGTERM and SIGKILL.
+LINGER_S  seconds that processes which still hold the work's output get when its main process has ended.
+LEASE_END when everything must be gone unless the lease is renewed (seconds of CLOCK_MONOTONIC, which all processes of a
+          host share, in any PID namespace): SIGTERM comes GRACE_S earlier. "inf": never.
 CONFINED  1: in the sandbox of confine.py, where the HIDDEN folders are not to be seen.
 FILE_BYTES  the largest file that the work may write; 0: any.
 CWD       where the work starts.
@@ -17,42 +22,15 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-import select
-import signal
 import sys
+import time
 from contextlib import suppress
 
-from agents.shim import confine
-from agents.shim.tree import Tally, end
+from agents.shim import confine, tree
+from agents.shim.lifeline import Lifeline
+from agents.shim.watch import Signals, Watch
 
 PR_SET_CHILD_SUBREAPER = 36
-
-
-class Signals:
-    """Signals as something to poll for."""
-
-    def __init__(self) -> None:
-        self.stop_asked = False
-        self.readable, self._writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._ask)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-    def _ask(self, *_: object) -> None:
-        self.stop_asked = True
-
-    def drain(self) -> None:
-        with suppress(BlockingIOError):
-            os.read(self.readable, 4096)
-
-    @staticmethod
-    def forget() -> None:
-        """As a program expects to find them; Python ignores SIGPIPE, and what is ignored stays so over exec."""
-        signal.set_wakeup_fd(-1)
-        for name in ("SIGCHLD", "SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGXFSZ"):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def bound(file_bytes: int) -> None:
@@ -104,42 +82,66 @@ def start(argv: list[str], *, cwd: str, confined: bool, hidden: list[str], file_
 
 
 def main() -> None:
-    lifeline, status = int(sys.argv[1]), int(sys.argv[2])
-    os.set_inheritable(lifeline, False)
-    os.set_inheritable(status, False)
     separator = sys.argv.index("--")
+    lifeline_at, status_at, grace_s, linger_s, lease_end, confined, file_bytes, cwd, *hidden = sys.argv[1:separator]
+    status = int(status_at)
+    os.set_inheritable(int(lifeline_at), False)
+    os.set_inheritable(status, False)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signals = Signals()
-    wake = select.poll()
-    wake.register(lifeline, select.POLLIN)
-    wake.register(signals.readable, select.POLLIN)
+    lifeline = Lifeline(int(lifeline_at), lease_end=float(lease_end))
+    watch = Watch(lifeline=lifeline, signals=signals, grace_s=float(grace_s))
+    watch.wait(0)  # a renewal may have come since LEASE_END was written, or the worker's end
+    if watch.stops:
+        report(status, tree.Tally(), ended=False, expired=watch.expired)
 
     pid, fault = start(
-        sys.argv[separator + 1 :],
-        cwd=sys.argv[6],
-        confined=sys.argv[4] == "1",
-        hidden=sys.argv[7:separator],
-        file_bytes=int(sys.argv[5]),
+        sys.argv[separator + 1 :], cwd=cwd, confined=confined == "1", hidden=hidden, file_bytes=int(file_bytes)
     )
+    output = tree.identities(1, 2)
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # so that the worker sees the output's end when the last process of the work is gone
         os.dup2(nothing, stream)
 
-    tally = Tally()
-    while tally.reap() and pid not in tally.statuses:
-        heard = {descriptor for descriptor, _ in wake.poll()}
-        signals.drain()
-        if lifeline in heard or signals.stop_asked:
-            break
+    tally = tree.Tally()
+    while tally.reap() and pid not in tally.statuses and not watch.stops:
+        watch.wait()
+    expired = watch.expired
     ended = pid in tally.statuses
-    wake.unregister(lifeline)  # closed by now, it would be heard all the time
-    left = end(tally, float(sys.argv[3]), wake, signals.drain)
-    code = os.waitstatus_to_exitcode(tally.statuses.get(pid, 0))
+    stopped: set[int] = set()
+    if ended:
+        tree.linger(tally, stopped, output=output, until=time.monotonic() + float(linger_s), watch=watch)
+    survivors = tree.end(tally, stopped, watch=watch)
+    report(
+        status,
+        tally,
+        ended=ended,
+        expired=expired and not ended,
+        code=os.waitstatus_to_exitcode(tally.statuses.get(pid, 0)),
+        fault=fault,
+        survivors=survivors,
+        leftovers=len(stopped) if ended else 0,
+    )
+
+
+def report(
+    status: int,
+    tally: tree.Tally,
+    *,
+    ended: bool,
+    expired: bool,
+    code: int = 0,
+    fault: str = "",
+    survivors: int = 0,
+    leftovers: int = 0,
+) -> None:
+    """Say what came of the work, and exit at once: the worker waits, and there is nothing to tidy."""
     stage, _, number = fault.partition(" ")
+    line = (  # without the json module, which would double the time to start
+        f'{{"ended": {str(ended).lower()}, "expired": {str(expired).lower()}, "code": {code}, "stage": "{stage}", '
+        f'"errno": {number or 0}, "cpu_s": {tally.cpu_s:.6f}, "max_rss_bytes": {tally.max_rss_bytes}, '
+        f'"left": {survivors}, "leftovers": {leftovers}}}\n'
+    )
     with suppress(OSError):  # nobody hears: the worker is dead
-        os.write(
-            status,
-            f'{{"ended": {"true" if ended else "false"}, "code": {code}, "stage": "{stage}", "errno": {number or 0}, '
-            f'"cpu_s": {tally.cpu_s:.6f}, "max_rss_bytes": {tally.max_rss_bytes}, "left": {left}}}\n'.encode(),
-        )
-    os._exit(0)  # at once: the worker waits, and there is nothing to tidy
+        os.write(status, line.encode())
+    os._exit(0)

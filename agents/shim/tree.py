@@ -7,14 +7,16 @@ else. So nothing is left exactly when the kernel says that it has no child.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
+
+from agents.shim.watch import Watch
 
 SETTLE_S = 3.0  # after SIGKILL, until what still lives (in the kernel's hands, or another user's) is given up
 BEAT_S = 0.02  # between looks at what is being stopped
+LONGEST_BEAT_S = 0.1  # and at what may finish by itself
 
 
 class Tally:
@@ -77,30 +79,63 @@ def ask(asked: set[int], pids: set[int]) -> None:
     asked |= pids
 
 
-def kill(tally: Tally) -> None:
-    """SIGKILL to all below. They are halted first, or else what forks without end would win the race."""
+def kill(tally: Tally) -> set[int]:
+    """SIGKILL to all below; which they were. They are halted first, or else what forks without end would win the race."""
     halted: set[int] = set()
     while new := below([os.getpid()], alive()) - halted:
         tell(new, signal.SIGSTOP)
         halted |= new
     tell(halted, signal.SIGKILL)
     tally.reap()
+    return halted
 
 
-def end(tally: Tally, grace_s: float, wake: select.poll, drain: Callable[[], None]) -> int:
-    """Stop all below, politely and then not; how many could not be stopped. `wake` ends a wait early, `drain` clears it."""
+def identities(*descriptors: int) -> set[tuple[int, int]]:
+    """Which files these are: two descriptors of one pipe, of whatever process, have the same identity."""
+    return {(status.st_dev, status.st_ino) for status in map(os.fstat, descriptors)}
+
+
+def holders(pids: Iterable[int], files: set[tuple[int, int]]) -> set[int]:
+    """Those of the processes that have one of these files open. (Into another user's nobody can look.)"""
+    found = set()
+    for pid in pids:
+        with suppress(OSError):  # it has ended, or is another user's
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with suppress(FileNotFoundError):  # just closed
+                    status = os.stat(f"/proc/{pid}/fd/{name}")
+                    if (status.st_dev, status.st_ino) in files:
+                        found.add(pid)
+                        break
+    return found
+
+
+def linger(tally: Tally, stopped: set[int], *, output: set[tuple[int, int]], until: float, watch: Watch) -> None:
+    """The work has ended. What it left that still holds its output gets until then to finish, with what works for it
+    below; the others are told to end at once, and added to `stopped`."""
+    beat_s = BEAT_S
+    while tally.reap() and time.monotonic() < until and not watch.stops:
+        parents = alive()
+        family = below([os.getpid()], parents)
+        writing = holders(family, output)
+        ask(stopped, family - writing - below(writing, parents))
+        if not writing:
+            return
+        watch.wait(min(beat_s, until - time.monotonic()))
+        beat_s = min(2 * beat_s, LONGEST_BEAT_S)
+
+
+def end(tally: Tally, stopped: set[int], *, watch: Watch) -> int:
+    """Stop all below, politely and then not; how many could not be stopped. Whatever it stops is added to `stopped`."""
     if not tally.reap():
         return 0
-    asked: set[int] = set()
-    until = time.monotonic() + grace_s
-    ask(asked, below([os.getpid()], alive()))
-    while tally.reap() and time.monotonic() < until:
+    until = watch.kill_at
+    ask(stopped, below([os.getpid()], alive()))
+    while tally.reap() and (left_s := until - time.monotonic()) > 0:
         # What was just being forked, and is now nobody's. (What a parent starts to tidy up is left to that parent.)
-        ask(asked, {pid for pid, parent in alive().items() if parent == os.getpid()})
-        wake.poll(BEAT_S * 1000)
-        drain()
+        ask(stopped, {pid for pid, parent in alive().items() if parent == os.getpid()})
+        watch.pause(min(BEAT_S, left_s))
     until = time.monotonic() + SETTLE_S
     while tally.reap() and time.monotonic() < until:
-        kill(tally)
+        stopped |= kill(tally)
         time.sleep(BEAT_S)
     return len(below([os.getpid()], alive())) if tally.reap() else 0

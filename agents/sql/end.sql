@@ -1,8 +1,9 @@
 -- End live agents: %(state)s is terminated, lost or failed. Those that have ended already stay as they are. One that
--- ended because it was told to keeps the reason that it was given.
+-- ended because it was told to keeps the reason that it was given. %(reaped)s: it was seen on its host that nothing of
+-- its work runs any more.
 WITH ended AS (
     UPDATE agents_agent a
-    SET state = %(state)s, ended_at = clock_timestamp(),
+    SET state = %(state)s, ended_at = clock_timestamp(), reaped = %(reaped)s,
         reason = CASE WHEN %(state)s = 'terminated' AND a."order" <> '' AND a.reason <> '' THEN a.reason
                       ELSE %(reason)s END
     WHERE a.id = ANY (%(agents)s) AND a.state IN ('spawning', 'idle', 'busy', 'draining')

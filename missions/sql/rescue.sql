@@ -1,5 +1,6 @@
--- Take sorties from agents that are gone: their lease is past its time by the database's clock, or they are known
--- dead. One that was to be cancelled is cancelled; one that has been rescued too often is failed, for it may be
+-- Take sorties from agents that are gone: their lease is past its time (%(leases)s: the database's clock can be relied
+-- on), or it was seen on their host that nothing of their work runs any more. Where that clock was set back, a lease that
+-- reaches further than %(reach)s seconds is from before, and was not renewed since. One that was to be cancelled is cancelled; one that has been rescued too often is failed, for it may be
 -- what kills its workers; the others are queued again.
 WITH lost AS (
     SELECT s.id, m.state = 'paused' AS paused, m.state = 'cancelling' OR s.cancel_requested AS unwanted
@@ -7,7 +8,9 @@ WITH lost AS (
     JOIN missions_mission m ON m.id = s.mission_id
     LEFT JOIN agents_agent a ON a.id = s.agent_id
     WHERE s.state = 'running'
-      AND (s.lease_until < clock_timestamp() OR a.state IN ('terminated', 'lost', 'failed'))
+      AND (a.reaped
+           OR %(leases)s AND (s.lease_until < clock_timestamp()
+                              OR s.lease_until > clock_timestamp() + make_interval(secs => %(reach)s::float8)))
     ORDER BY s.id
     LIMIT %(limit)s
     FOR UPDATE OF s SKIP LOCKED

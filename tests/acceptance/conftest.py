@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,9 @@ def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
     return value
 
 
-@pytest.fixture(scope="session")
-def fleet() -> Iterator[Fleet]:
+@contextmanager
+def running(**more: str) -> Iterator[Fleet]:
+    """A fleet with the short times of the tests and these variables besides."""
     home = Path(tempfile.mkdtemp(prefix="fleet acceptance "))
     env = {
         **{name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}},
@@ -78,6 +80,7 @@ def fleet() -> Iterator[Fleet]:
         "FLEET_HEARTBEAT_S": "0.5",
         "FLEET_GRACE_S": "1",
         "FLEET_SCRIPTED_DRIVER": "yes",
+        **more,
     }
     cold = Fleet(home, env)
     try:
@@ -90,3 +93,9 @@ def fleet() -> Iterator[Fleet]:
     finally:
         cold.manage("fleet_down", check=False, timeout=90)
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    with running() as started:
+        yield started

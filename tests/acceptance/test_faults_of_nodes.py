@@ -172,7 +172,7 @@ def test_a_halted_agent_that_goes_on_after_its_lease_says_nothing_that_counts(
     hosts.spawn(kind, host)
     os.kill(halted.pid, signal.SIGSTOP)
     go.touch()
-    until(lambda: Agent.objects.get(id=halted.id).state == "lost")
+    until(lambda: hosts.attempts(mission)[0] == ("one", 1, "lost"))
     os.kill(halted.pid, signal.SIGCONT)
     assert hosts.wait(mission).state == "succeeded"
     until(lambda: not hosts.alive(halted))

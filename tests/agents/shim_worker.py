@@ -6,6 +6,7 @@ python -m tests.agents.shim_worker '{"scratch": …, "shell": …}'
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -34,19 +35,21 @@ def main() -> None:
     if given.get("harden"):
         sandbox.harden_worker()
     ear = Ear()
-    evidence = drivers.get("command").fly(
+    evidence = drivers.get(given.get("driver", "command")).fly(
         brief=Brief(
             marker=given.get("marker", "srt_test/1"),
             fleet=given.get("fleet", ""),
             scratch=Path(given["scratch"]),
             shell=given["shell"],
+            call=given.get("call", ""),
+            arguments=given.get("arguments", {}),
             env=given.get("env", {}) | {"WORKER": str(os.getpid())},
             env_allow=frozenset({"PATH"}),
             hidden=tuple(map(Path, given.get("hidden", []))),
             limits=Limits(timeout_s=given.get("timeout_s", 60), grace_s=2),
         ),
         reporter=ear,
-        stop=Stop(),
+        stop=Stop(lease_end=given.get("lease_end", math.inf)),
     )
     status = Path("/proc/self/status").read_text()  # rusage would count in the process that started this one
     peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))

@@ -181,6 +181,8 @@ def test_an_agent_that_is_not_heard_of_is_lost_and_its_sorties_go_on_elsewhere(a
         cursor.execute("UPDATE agents_agent SET heartbeat_at = now() - interval '1 h' WHERE id = %s", [agent])
     assert dispatch.expire() == [agent]
     dispatch.rescue()
+    assert fleet.states(mission.id) == {"one": "running"}, "until its lease ends"
+    expire(lease)
     assert fleet.states(mission.id) == {"one": "queued"}
     with pytest.raises(agents.NoLonger):
         outside.claim(agent=agent)

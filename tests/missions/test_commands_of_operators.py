@@ -151,7 +151,7 @@ def test_the_cleanup_is_a_dry_run_unless_told() -> None:
     mission = web.flown()
     Mission.objects.filter(id=mission.id).update(finished_at=timezone.now() - timedelta(days=40))
     counted = manage("fleet_cleanup", "--json")
-    things = ("events", "samples", "log_pieces", "drafts", "sessions", "answers")
+    things = ("events", "samples", "log_pieces", "drafts", "scratch", "sessions", "answers")
     nothing = {f"{thing}_{'thinned' if thing == 'samples' else 'removed'}": 0 for thing in things}
     assert (counted.code, counted.json) == (0, {"outdated": 1, "removed": 0, **nothing, "dry_run": True})
     assert "Do it with --yes." in manage("fleet_cleanup").err

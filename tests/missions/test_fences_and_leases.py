@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.db.models.functions import Now
 
 from agents import operations as agents
 from agents.models import Agent
@@ -106,14 +108,34 @@ def test_a_renewal_names_what_is_held_and_what_is_to_be_stopped(database: rows.C
     assert fleet.states(mission.id)["two"] == "queued"
 
 
-def test_a_sortie_of_an_agent_known_dead_is_rescued_before_its_lease_ends(database: rows.Connection) -> None:
+@pytest.mark.parametrize("state", [Agent.State.TERMINATED, Agent.State.LOST, Agent.State.FAILED])
+def test_a_sortie_of_a_dead_agent_is_rescued_before_its_lease_ends_once_its_work_was_seen_gone(
+    database: rows.Connection, state: Agent.State
+) -> None:
     mission = fleet.launch({"one": {}})
     agent = registered()
     claim_one(database, agent=agent, lease_s=3_600)
     assert not dispatch.rescue().accepted
-    agents.end(agents=[agent], state=Agent.State.LOST, reason="killed")  # type: ignore[list-item]
+    agents.reaped(agents=[agent])
+    assert not dispatch.rescue().accepted, "it lives"
+    agents.end(agents=[agent], state=state, reason="killed")
+    assert not dispatch.rescue().accepted, "what it flew may go on"
+    agents.reaped(agents=[agent])
     assert dispatch.rescue().freed == {"backend": 1}
     assert fleet.states(mission.id) == {"one": "queued"}
+
+
+def test_an_agent_whose_heartbeat_stopped_keeps_its_sorties_until_their_leases_end(database: rows.Connection) -> None:
+    mission = fleet.launch({"one": {}})
+    agent = registered()
+    claim_one(database, agent=agent)
+    Agent.objects.filter(id=agent).update(heartbeat_at=Now() - timedelta(hours=1))
+    assert agents.expire(after_s=30, spawn_s=60) == [agent]
+    assert Agent.objects.get(id=agent).state == "lost"
+    assert not dispatch.rescue().accepted
+    expire(Sortie.objects.get(mission=mission))
+    assert not dispatch.rescue(leases=False).accepted, "while the database's clock is not to be relied on"
+    assert dispatch.rescue().freed == {"backend": 1}
 
 
 def test_after_three_rescues_the_next_loss_fails_it_and_says_why(database: rows.Connection) -> None:

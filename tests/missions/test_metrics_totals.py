@@ -168,7 +168,7 @@ def test_lost_agents_and_what_is_taken_from_them_are_counted(client: Client) -> 
     engine = fleet.engine(slots=1)
     fleet.launch({"a": {}})
     assert len(engine.committer.exchange(want=1)) == 1
-    agents.end(agents=[engine.agent], state=Agent.State.LOST, reason="A test ended it.")
+    agents.end(agents=[engine.agent], state=Agent.State.LOST, reason="A test ended it.", reaped=True)
     dispatch.rescue()
     engine.stop(within_s=1)
     found = scrape(client)

@@ -67,7 +67,7 @@ def test_engines_side_by_side_under_two_control_loops_keep_every_rule(
                 time.sleep(chance.uniform(0, 0.03))
                 if chance.random() < 0.15:
                     lost = engines.pop(0)
-                    agents.end(agents=[lost.agent], state=Agent.State.LOST, reason="killed")
+                    agents.end(agents=[lost.agent], state=Agent.State.LOST, reason="killed", reaped=True)
                     engines.append(fleet.engine(slots=2))
                     gone.append(threading.Thread(target=lost.stop, kwargs={"within_s": 0}))  # what it holds is lost
                     gone[-1].start()

@@ -159,7 +159,7 @@ class Missions(RuleBasedStateMachine):
         """An agent dies and its node sees it, or it is halted past its leases."""
         flier = self.fliers[who]
         if how == "killed":
-            agents.end(agents=[flier.id], state=Agent.State.LOST, reason="killed")
+            agents.end(agents=[flier.id], state=Agent.State.LOST, reason="killed", reaped=True)
         else:
             self._expire(agent=flier.id)
         if rescued:

@@ -22,7 +22,7 @@ FLEET = "tests"
 class Ear:
     """A reporter that remembers; of output only the last 64 KiB of each stream."""
 
-    tails: dict[str, bytes] = field(default_factory=lambda: {"stdout": b"", "stderr": b""})
+    tails: dict[str, bytes] = field(default_factory=lambda: {"stdout": b"", "stderr": b"", "fleet": b""})
     heard_bytes: int = 0
     largest: int = 0
     reports: list[tuple[float | None, str]] = field(default_factory=list)

@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 
-from fleet import credentials, errors, services
+from fleet import checks, credentials, errors, services
 from fleet.management.operator import OperatorCommand
 from fleet.services import adoption, composition, detached, foreground, lock
 
@@ -21,6 +21,7 @@ STOPPED = 128  # exit codes from here on are of a command that was told to stop,
 
 
 class Command(OperatorCommand):
+    requires_system_checks = [checks.TAG]
     help = (
         "Start Postgres, Valkey, the control loop, the web process, Flower and a node with its workers, and keep them. "
         "With --run: fly one mission, wait for others that run by then, and stop; the exit code is the mission's."

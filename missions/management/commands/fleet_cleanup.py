@@ -13,7 +13,7 @@ from agents import logs, sampling
 from fleet.access import retention
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
-from missions import artifacts
+from missions import artifacts, scratch
 from missions.operations import cleaning
 
 
@@ -40,6 +40,7 @@ class Command(OperatorCommand):
         events = cleaning.remove_events(now=now, days=options["days"]) if options["yes"] else 0
         samples = _thin(now) if options["yes"] else sampling.due(now=now)
         drafts = artifacts.sweep() if options["yes"] else 0
+        folders = scratch.sweep() if options["yes"] else 0
         printed = logs.outdated(now=now, days=options["days"])
         pieces = printed.delete()[0] if options["yes"] else printed.count()
         sessions = retention.sessions(now=now).delete()[0] if options["yes"] else 0
@@ -53,6 +54,7 @@ class Command(OperatorCommand):
                     "samples_thinned": samples if options["yes"] else 0,
                     "log_pieces_removed": pieces if options["yes"] else 0,
                     "drafts_removed": drafts,
+                    "scratch_removed": folders,
                     "sessions_removed": sessions,
                     "answers_removed": answers,
                     "dry_run": not options["yes"],
@@ -66,6 +68,8 @@ class Command(OperatorCommand):
             )
             if drafts:
                 self.say(f"Removed {drafts} artifacts that were never stored whole, because their agents were killed.")
+            if folders:
+                self.say(f"Removed {folders} scratch folders of attempts whose agents were killed.")
         else:
             self.say(f"{len(chosen)} finished missions would be removed." + (" Do it with --yes." if chosen else ""))
             if samples or pieces:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import socket
 from argparse import ArgumentParser
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
 
 from agents.node import Supervisor
-from fleet import logs
+from fleet import checks, logs
 from fleet.management import process
 from fleet.management.operator import OperatorCommand
 from fleet.services import beats
+from missions import scratch
 
 log = logging.getLogger("fleet.node")
 
 
 class Command(OperatorCommand):
     by_itself = True
+    requires_system_checks = [checks.TAG]
     help = "Keep agents of every enabled type running on this host. On SIGTERM or Ctrl-C they drain and end."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -31,5 +34,8 @@ class Command(OperatorCommand):
             log.warning("FLEET_JWT_KEY is set, which agents need not know; leave it out where no web process runs")
         ending = process.ending()
         name = options["name"] or settings.FLEET_NODE or socket.gethostname()
-        Supervisor(name=name).run(ending=ending, alive=lambda: beats.beat(settings.FLEET_HOME, "fleet_node"))
+        supervisor = Supervisor(name=name)
+        with suppress(OSError):  # the disk may be read only
+            scratch.sweep()
+        supervisor.run(ending=ending, alive=lambda: beats.beat(settings.FLEET_HOME, "fleet_node"))
         return 0

@@ -1,0 +1,168 @@
+"""Of each sortie one attempt runs at a time, whichever of agent, node, shim and work are halted (SIGSTOP) and go on: by the event
+log, and by what the attempts themselves write until they are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from agents.models import Agent
+from missions.models import Attempt, Mission
+from tests.support import fleet, hosts, overlaps, writing
+from tests.support.hosts import Host, until
+
+pytestmark = pytest.mark.xdist_group("faults")
+
+NOTE = overlaps.NOTE.format(path='"$0"')
+SCRIPT = f"""trap '' TERM HUP
+case $FLEET_ATTEMPT in
+*/1) while :; do {NOTE}; sleep 0.02; done;;
+*) for n in 1 2 3 4 5 6 7 8 9 10; do {NOTE}; sleep 0.05; done;;
+esac"""
+
+
+@pytest.fixture(scope="module")
+def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
+    with hosts.house(django_db_blocker) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def here(house: hosts.Hosts) -> Host:
+    return house.add("here", FLEET_CALLABLES="tests.support.writing")
+
+
+@pytest.fixture(scope="module")
+def there(house: hosts.Hosts) -> Host:
+    return house.add("there", FLEET_CALLABLES="tests.support.writing")
+
+
+@pytest.fixture
+def kind(here: Host, there: Host) -> Iterator[str]:
+    hosts.kind("survey")
+    yield "survey"
+    for host in (here, there):
+        host.send(signal.SIGCONT)
+    hosts.away(*hosts.live("survey"))
+    until(lambda: not here.children() and not there.children())
+
+
+WORKS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "a command": lambda path: {"run": ["sh", "-c", SCRIPT, str(path)]},
+    "a callable": lambda path: {"call": f"{writing.__name__}:write", "with": {"path": str(path)}},
+    "verify": lambda path: {"run": "true", "verify": ["sh", "-c", SCRIPT, str(path)]},
+}
+
+
+def begun(host: Host, kind: str, path: Path, work: str) -> tuple[Mission, Agent, psutil.Process]:
+    """A sortie whose first attempt is at work on this host: with its agent and its shim."""
+    hosts.spawn(kind, host)
+    mission = fleet.launch({"one": {"agent": kind, **WORKS[work](path)}})
+    until(path.exists)
+    agent = hosts.flier(mission)
+    assert agent.pid is not None
+    (shim,) = [one for one in psutil.Process(agent.pid).children() if "agents/shim" in " ".join(one.cmdline())]
+    return mission, agent, shim
+
+
+def one_at_a_time(mission: Mission, path: Path) -> None:
+    """It has come to its end, in the second attempt, which began when the first one wrote no more."""
+    assert hosts.wait(mission).state == "succeeded"
+    first, second = Attempt.objects.filter(sortie__mission=mission).order_by("number")
+    assert (first.state, second.state) == ("lost", "succeeded")
+    ((_, attempts),) = overlaps.check(path).items()
+    assert set(attempts) == {1, 2}
+
+
+@pytest.mark.parametrize("work", WORKS)
+@pytest.mark.parametrize("halted", [("agent",), ("node", "agent")])
+def test_a_halted_agent_and_its_successor_elsewhere(
+    here: Host, there: Host, kind: str, tmp_path: Path, work: str, halted: tuple[str, ...]
+) -> None:
+    """Its shim runs: it sees that no renewal comes, and nobody else could end the work."""
+    path = tmp_path / "written"
+    mission, agent, _ = begun(here, kind, path, work)
+    hosts.spawn(kind, there)
+    pids = {"node": here.pid, "agent": agent.pid}
+    for what in halted:
+        os.kill(pids[what] or 0, signal.SIGSTOP)
+    one_at_a_time(mission, path)
+    for what in halted:
+        if what == "node" or hosts.alive(agent):
+            os.kill(pids[what] or 0, signal.SIGCONT)
+    until(lambda: not hosts.alive(agent))
+    overlaps.check(path)
+
+
+@pytest.mark.parametrize("halted", [("agent", "shim"), ("node", "agent", "shim"), ("node", "agent", "shim", "work")])
+def test_a_halted_shim_and_the_next_attempt_on_its_host(
+    here: Host, there: Host, kind: str, tmp_path: Path, halted: tuple[str, ...]
+) -> None:
+    """Both nodes are on this host: whoever starts the next attempt ends what is left of the earlier one first."""
+    path = tmp_path / "written"
+    mission, agent, shim = begun(here, kind, path, "a command")
+    work = shim.children()[0]
+    hosts.spawn(kind, there)
+    pids = {"node": here.pid, "agent": agent.pid, "shim": shim.pid, "work": work.pid}
+    for what in halted:
+        os.kill(pids[what] or 0, signal.SIGSTOP)
+    one_at_a_time(mission, path)
+    assert hosts.gone(shim.pid, work.pid)
+    for what in {"node", "agent"} & set(halted):
+        if what == "node" or hosts.alive(agent):
+            os.kill(pids[what] or 0, signal.SIGCONT)
+    until(lambda: not hosts.alive(agent))
+    overlaps.check(path)
+
+
+def test_a_halted_shim_alone_changes_nothing_while_its_lease_is_renewed(here: Host, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "written"
+    mission, agent, shim = begun(here, kind, path, "a command")
+    shim.suspend()
+    size = path.stat().st_size
+    fleet.until(
+        lambda: (Attempt.objects.get(sortie__mission=mission).state != "running") or path.stat().st_size > 20 * size
+    )
+    hosts.kill(agent)
+    one_at_a_time(mission, path)
+    assert hosts.gone(shim.pid)
+
+
+def test_a_killed_agent_whose_work_does_not_hear_sigterm_frees_its_sortie_when_that_is_gone(
+    here: Host, kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "written"
+    mission, agent, _ = begun(here, kind, path, "a command")
+    hosts.kill(agent)
+    one_at_a_time(mission, path)
+    agent.refresh_from_db()
+    assert (agent.state, agent.reaped) == ("lost", True)
+
+
+@pytest.mark.parametrize("who", ["agent", "node"])
+def test_scratch_folders_of_the_killed_go_when_the_next_one_starts(
+    here: Host, kind: str, tmp_path: Path, who: str
+) -> None:
+    path = tmp_path / "written"
+    mission, agent, _ = begun(here, kind, path, "a command")
+    (scratch,) = (here.home / "scratch").glob("srt_*")
+    (here.home / "scratch" / "notes of somebody").mkdir(exist_ok=True)
+    if who == "node":
+        here.send(signal.SIGSTOP)  # or else it would see its agent die
+    hosts.kill(agent)
+    if who == "node":
+        here.send(signal.SIGKILL)
+        assert here.process is not None
+        here.process.wait()
+        here.start()
+    one_at_a_time(mission, path)
+    if who == "agent":
+        hosts.spawn(kind, here)  # its successor may have begun before the sortie was taken from it
+    until(lambda: not scratch.exists())
+    assert (here.home / "scratch" / "notes of somebody").exists()

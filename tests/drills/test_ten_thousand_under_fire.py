@@ -1,0 +1,126 @@
+"""Ten thousand sorties through random faults: none is lost, none accepted twice, none started early, and no two attempts of one
+overlap; by the event log and by what the attempts themselves wrote. FLEET_DRILL_SORTIES: another number of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from fleet import ids
+from tests.acceptance.conftest import Fleet, running, until
+from tests.acceptance.test_faults_of_the_fleet import hold_the_ledger, home
+from tests.drills.fire import Clock, Fire
+from tests.support import overlaps
+from tests.support import running as processes
+
+SORTIES = int(os.environ.get("FLEET_DRILL_SORTIES", "10000"))
+TYPES = ("backend", "frontend", "testing", "security", "performance", "documentation")
+PEACE = 0.95  # of them have succeeded: then the fire ends
+LONGEST_S = 900 + SORTIES  # ten times what it takes in peace
+SCRIPT = f"""#!/bin/sh
+[ -z "$3" ] || trap '' TERM HUP
+n=0
+while {overlaps.NOTE.format(path='"$1"')}; [ $n -lt $2 ]; do n=$((n + 1)); sleep 0.1; done
+"""
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    if shutil.which("cc") is None:
+        pytest.skip("a C compiler makes the library that sets the clock")
+    folder = Path(tempfile.mkdtemp(prefix="fleet-clock-"))
+    yield Clock(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def burning(clock: Clock) -> Iterator[Fleet]:
+    with running(
+        FLEET_CALLABLES="tests.support.writing", FLEET_MAX_RESCUES="1000", FLEET_MAX_CRASHES="100000",
+        FLEET_ANSWER_S="1", **clock.environment,
+    ) as fleet:  # fmt: skip
+        yield fleet
+
+
+def plan(script: Path, written: Path) -> dict[str, Any]:
+    """Chains, forty beside each other, that meet now and then; commands, some of which do not hear SIGTERM, callables and
+    verdicts."""
+    sorties: dict[str, Any] = {}
+    for number in range(SORTIES):
+        tenths = number * 7 % 9
+        command = ["sh", str(script), str(written), str(tenths), "deaf" if number % 10 == 3 else ""]
+        match number % 20:
+            case 0:
+                work = {"call": "tests.support.writing:note", "with": {"path": str(written), "tenths": tenths}}
+            case 1:
+                work = {"run": command, "verify": command}
+            case _:
+                work = {"run": command}
+        needs = {number - 40, *(range(number - 70, number - 60) if number % 100 == 99 else ())}
+        sorties[f"s{number}"] = {
+            "agent": TYPES[number % 6], "needs": [f"s{need}" for need in sorted(needs) if need >= 0], **work,
+        }  # fmt: skip
+    return {"sorties": sorties, "defaults": {"retry": {"max_attempts": 20, "backoff": "0.2s", "factor": 1}}}
+
+
+@pytest.mark.timeout(2 * LONGEST_S)
+def test_each_is_flown_once_at_a_time_and_accepted_once(
+    burning: Fleet, clock: Clock, tell: Callable[[str], None]
+) -> None:
+    written, script = burning.home / "written", burning.home / "script"
+    script.write_text(SCRIPT)
+    flown = plan(script, written)
+    mission = burning.launch(flown)
+    seed = time.time_ns() % 100_000
+    began = time.monotonic()
+    fire = Fire(home(burning), chance=random.Random(seed), clock=clock, every_s=(0.3, 2.5))
+    fire.start()
+    try:
+        until(lambda: succeeded(burning, mission) >= PEACE * SORTIES or fire.fault, within_s=LONGEST_S)
+    finally:
+        fire.over.set()
+        fire.join()
+    assert fire.fault is None, fire.fault
+    until(lambda: ended(burning, mission), within_s=LONGEST_S)
+    took_s = time.monotonic() - began
+    shown = burning.json("fleet_mission", "show", mission, "--all")
+    attempts = sum(item["attempt"] for item in shown["items"])
+    tell(
+        f"seed {seed}: {SORTIES} sorties in {took_s:.0f} s under {sum(fire.shots.values())} blows {dict(fire.shots)}; "
+        f"{attempts - SORTIES} attempts more than one each"
+    )
+    assert shown["sorties"]["succeeded"] == SORTIES, [i for i in shown["items"] if i["state"] != "succeeded"][:10]
+    hold_the_ledger(burning, mission)
+    spans = {ids.decode(ids.SORTIE, sortie): attempts for sortie, attempts in overlaps.check(written).items()}
+    wrote = {item["key"]: spans[ids.decode(ids.SORTIE, item["id"])] for item in shown["items"]}
+    for item in shown["items"]:
+        assert item["attempt"] in wrote[item["key"]], f"{item['key']}: what was accepted has left no trace"
+        for need in flown["sorties"][item["key"]]["needs"]:
+            ended_at = max(last for _, last in wrote[need].values())
+            begun_at = min(first for first, _ in wrote[item["key"]].values())
+            assert ended_at <= begun_at, f"{item['key']} began at {begun_at}, {need} wrote until {ended_at}"
+
+
+def count(fleet: Fleet, query: str, mission: str) -> int:
+    """0 while Postgres does not answer."""
+    with suppress(psycopg.Error, OSError, ValueError):
+        return int(processes.rows(home(fleet), query, ids.decode(ids.MISSION, mission))[0][0])
+    return 0
+
+
+def succeeded(fleet: Fleet, mission: str) -> int:
+    return count(fleet, "SELECT count(*) FROM missions_sortie WHERE mission_id = %s AND state = 'succeeded'", mission)
+
+
+def ended(fleet: Fleet, mission: str) -> int:
+    return count(fleet, "SELECT count(*) FROM missions_mission WHERE id = %s AND finished_at IS NOT NULL", mission)
