@@ -27,6 +27,11 @@ class Limits:
     result_bytes: int = 1_000_000  # the largest result that is accepted
     memory_bytes: int | None = None  # held by all that the attempt started, together
     disk_bytes: int | None = None  # written to the scratch folder; also the size of any one file, wherever it lies
+    tmp_bytes: int = 1_000_000_000  # of /tmp, which is in memory
+    output_bytes: int = 100_000_000  # the largest output
+    processes: int | None = None  # that the attempt has at once, threads included where the kernel counts them
+    open_files: int | None = None  # of each process
+    reserve_bytes: int = 0  # that must stay free on the disks it writes to, or it is stopped
 
     @property
     def wall_s(self) -> float | None:
@@ -54,7 +59,13 @@ class Brief:
     env: Mapping[str, str] = field(default_factory=dict)  # what the plan sets
     env_allow: frozenset[str] = frozenset()  # names that may come from the host's environment
     cwd: Path | None = None  # None: the scratch folder itself
-    hidden: tuple[Path, ...] = ()  # folders that nothing in the attempt may see (the fleet's private folder)
+    confined: bool = True  # False: without the sandbox, with all that the fleet's user may do
+    writable: tuple[Path, ...] = ()  # folders beside the scratch folder that the work may write to (the mission's)
+    readable: tuple[Path, ...] = ()  # paths that it may read beside the system's and the fleet's code
+    hidden: tuple[Path, ...] = ()  # paths that it may not see, wherever they lie (the fleet's folder)
+    network: bool = True
+    outputs: tuple[str, ...] = ()  # files to copy to `outbox` once it has succeeded, by paths below scratch or cwd
+    outbox: Path | None = None  # a folder that only the fleet reads; the copies are named 0, 1, …
     limits: Limits = Limits()
 
 
@@ -81,6 +92,8 @@ class StopReason(StrEnum):
     SILENCE = "silence"
     MEMORY = "memory"
     DISK = "disk"
+    PROCESSES = "processes"
+    DISK_FULL = "disk_full"
 
 
 class Stop:
@@ -147,6 +160,9 @@ class Evidence:
     stopped: StopReason | None = None
     cpu_s: float | None = None
     max_rss_bytes: int | None = None
+    outputs: tuple[
+        int, ...
+    ] = ()  # for each of the brief's the errno with which its copy failed; 0: it is in the outbox
 
 
 class Driver(Protocol):

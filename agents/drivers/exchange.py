@@ -20,6 +20,7 @@ from agents.drivers.veil import Veil
 
 SMALL = 32 * 1024  # bytes of a result or an input that also fit into a variable
 VARIABLES_BYTES = 512 * 1024  # of all such variables together; the kernel bounds what a process starts with
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NOTE = 300  # characters of a progress note
 
 
@@ -37,24 +38,28 @@ class Exchange:
     def __enter__(self) -> Self:
         with suppress(FileExistsError):
             self.path.mkdir(mode=0o700)
-        self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._folder = os.open(self.path, FOLDER)
         with suppress(FileNotFoundError):
             os.unlink("progress", dir_fd=self._folder)
         os.mkfifo("progress", 0o600, dir_fd=self._folder)
         # For writing too: or else each writer's end would be the pipe's.
-        self.progress = os.open("progress", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder)
+        self.progress = os.open(
+            "progress", os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder
+        )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
         os.close(self.progress)
         os.close(self._folder)
 
-    def give(self, name: str, text: str) -> int:
-        """Write a file for the work, for its user alone; its descriptor, at the beginning."""
+    def give(self, name: str, text: str, *, folder: int | None = None) -> int:
+        """Write a file for the work, for its user alone; its descriptor, at the beginning. `name` has no slash, so that
+        no link but the last part's could lead elsewhere, and that one is refused."""
+        folder = self._folder if folder is None else folder
         with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self._folder)
+            os.unlink(name, dir_fd=folder)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
+        descriptor = os.open(name, flags, 0o600, dir_fd=folder)
         with os.fdopen(descriptor, "wb", closefd=False) as file:
             file.write(text.encode("utf-8", "replace"))
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -64,8 +69,12 @@ class Exchange:
         """Write the upstream results; those that are small also as variables."""
         with suppress(FileExistsError):
             os.mkdir("needs", 0o700, dir_fd=self._folder)
-        for name, result in self._brief.needs.items():
-            os.close(self.give(f"needs/{name.replace('/', '_')}.json", json.dumps(result)))
+        folder = os.open("needs", FOLDER, dir_fd=self._folder)
+        try:
+            for name, result in self._brief.needs.items():
+                os.close(self.give(f"{name.replace('/', '_')}.json", json.dumps(result), folder=folder))
+        finally:
+            os.close(folder)
         return _small("FLEET_NEED_", {name: json.dumps(result) for name, result in self._brief.needs.items()})
 
     def inputs(self) -> dict[str, str]:
@@ -113,8 +122,13 @@ class Exchange:
 def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:
     """All that the work's environment holds: what is allowed of the host's, what the plan sets, the fleet's variables."""
     folder = exchange.path
+    home = brief.scratch / ".home"
+    with suppress(FileExistsError):
+        home.mkdir(mode=0o700)
     return {
         **{name: os.environ[name] for name in brief.env_allow if name in os.environ},
+        "HOME": str(home),
+        **({"TMPDIR": "/tmp"} if brief.confined else {}),
         **brief.env,
         **exchange.needs(),
         **exchange.inputs(),
