@@ -20,12 +20,12 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
         model = AgentType
         fields = (
             *("name", "description", "prompt_argv", "concurrency", "agents", "most_agents", "at_once", "autoscale"),
-            *("memory_mb", "disk_mb", "longest_s", "env_allow", "outside", "enabled"),
+            *("memory_mb", "disk_mb", "longest_s", "env_allow", "readable", "network", "outside", "enabled"),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for name in ("prompt_argv", "env_allow"):
+        for name in ("prompt_argv", "env_allow", "readable"):
             self.fields[name].widget.attrs["rows"] = 2  # the widget stays the admin's own
 
     def clean_prompt_argv(self) -> list[str]:
@@ -33,6 +33,9 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
 
     def clean_env_allow(self) -> list[str]:
         return self._texts("env_allow", example='["HTTPS_PROXY"]', allowed=r"[A-Za-z_][A-Za-z0-9_]*")
+
+    def clean_readable(self) -> list[str]:
+        return self._texts("readable", example='["/srv/models"]', allowed=r"/[^\0]*")
 
     def _texts(self, field: str, *, example: str, allowed: str) -> list[str]:
         value = self.cleaned_data[field] or []

@@ -59,9 +59,10 @@ class EngineStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         global _engine
         sandbox.harden_worker()
-        shut_off, why = sandbox.available()
-        if not shut_off:
-            log.warning(why)
+        if not settings.FLEET_SANDBOX:
+            log.warning(sandbox.OFF)
+        elif not (works := sandbox.available())[0]:
+            raise errors.Unavailable(works[1], hint="Until then this agent flies nothing.")
         reaper.reap_strangers(fleet=settings.FLEET_HOME.id)
         with suppress(OSError):  # the disk may be full or read only, which is no reason not to fly
             artifacts.sweep()

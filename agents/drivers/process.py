@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -232,6 +233,32 @@ def _report(progress: int, reporter: Reporter, veil: Veil) -> None:
     with suppress(BlockingIOError):
         if report := progress_of(veil.whole(os.read(progress, CHUNK))):
             reporter.progress(fraction=report[0], note=report[1])
+
+
+_PATHS = re.compile(r"(?<![\w.~:/-])/[\w./+@~-]*[\w/+@~-]")
+_REFUSALS = re.compile(
+    r"No such file|not found|not exist|cannot open|can't (open|cd)|cannot access|ENOENT|Read-only file", re.I
+)
+
+
+def hint(brief: Brief, text: str) -> str:
+    """Where the work's last words complain of a path that the sandbox hides, or keeps as it is: that it does, and the
+    remedy. It is not said whether there is anything at the path."""
+    if not brief.confined or not _REFUSALS.search(text):
+        return ""
+    shown = view(brief)
+    for path in map(Path, _PATHS.findall(text)):
+        if not shown.shows(path):
+            return (
+                f" The sandbox hides {path} from it. If the work needs it, name it under `readable` in the plan or the agent"
+                " type, or start the mission in that folder (docs/security.md)."
+            )
+    if "Read-only file" in text:
+        return (
+            " In the sandbox it may write to its scratch folder, /tmp and the mission's folder alone, and nowhere to the"
+            " fleet's own code (docs/security.md)."
+        )
+    return ""
 
 
 def _report_leftovers(count: int, reporter: Reporter) -> None:

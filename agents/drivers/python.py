@@ -44,9 +44,9 @@ class PythonDriver:
                         ended, program="python", cwd=brief.cwd or brief.scratch, limits=brief.limits
                     )
                     there, said = exchange.take("error.json", what="What the callable raised")
-                    return process.evidence(
-                        ended, error=str(said) if there and ended.finished and not ended.used else error
-                    )
+                    if there and ended.finished and not ended.used:
+                        error = f"{said}{process.hint(brief, str(said))}"
+                    return process.evidence(ended, error=error)
                 _, result = exchange.take("result.json", what="The callable's result")
                 return process.evidence(ended, result=result, added=exchange.added())
             except Unreadable as fault:

@@ -60,6 +60,11 @@ _SWITCHES = {  # what forbids namespaces, the value with which it does, and what
     "/proc/sys/user/max_pid_namespaces": ("0", "sysctl -w user.max_pid_namespaces=10000"),
 }
 
+OFF = (
+    "FLEET_SANDBOX=off: work runs without a sandbox. It can read the fleet's credentials and change its code, its data and "
+    "the files of its user."
+)
+
 
 class Refused(Exception):
     """A path that an attempt may not have; the text says which, why and what to do."""

@@ -264,7 +264,9 @@ def test_the_environment_is_what_the_contract_names(
     assert isinstance(seen, dict)
     fleet = {"ATTEMPT", "TRY", "HOME_ID", "RESULT", "SORTIES", "PROGRESS", "NEEDS", "INPUTS", "SCRATCH"}
     of_shell_and_python = {"PWD", "SHLVL", "_", "OLDPWD", "LC_CTYPE"}
-    assert seen.keys() - of_shell_and_python == {"PATH", "ALLOWED", "MINE"} | {f"FLEET_{name}" for name in fleet} | {
+    assert seen.keys() - of_shell_and_python == {"PATH", "ALLOWED", "MINE", "HOME", "TMPDIR"} | {
+        f"FLEET_{name}" for name in fleet
+    } | {
         "FLEET_NEED_LINT_ALL",
         "FLEET_INPUT_REPOSITORY",
         "FLEET_INPUT_DEPTH",

@@ -24,6 +24,7 @@ from fleet.errors import FleetError
 from fleet.management.operator import OperatorCommand
 from fleet.services import detached, statuses
 
+LIMITS = "rlimits and looks at what the attempt uses, no cgroup"
 FREE_BYTES = 1_000_000_000
 
 
@@ -74,8 +75,11 @@ def _host() -> Iterator[Finding]:
         yield Finding("callables", True, f"{len(discovery.names())} that plans may call")
     except FleetError as fault:
         yield Finding("callables", False, fault.message, fault.hint)
-    shut_off, why = sandbox.available()
-    yield Finding("sandbox", shut_off, why or "works can be shut off from the fleet's credentials")
+    if settings.FLEET_SANDBOX:
+        works, why = sandbox.available()
+        yield Finding("sandbox", works, why or f"bubblewrap confines work ({sandbox.program()}); limits: {LIMITS}")
+    else:
+        yield Finding("sandbox", False, sandbox.OFF, "Remove FLEET_SANDBOX=off.")
 
 
 def _folder() -> Iterator[Finding]:

@@ -162,6 +162,7 @@ class Command(OperatorCommand):
             text=text.decode("utf-8", "replace"),
             params=params,
             folder=watching.here(),
+            operator=True,
             by=None,
             executes=True,  # on this machine it is the operator who asks
             start=options["action"] == "run",
