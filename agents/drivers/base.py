@@ -32,6 +32,7 @@ class Limits:
     processes: int | None = None  # that the attempt has at once, threads included where the kernel counts them
     open_files: int | None = None  # of each process
     reserve_bytes: int = 0  # that must stay free on the disks it writes to, or it is stopped
+    reserve_share: float = 0.1  # if it has written so much of the reserve itself
 
     @property
     def wall_s(self) -> float | None:

@@ -20,7 +20,6 @@ from agents.drivers.base import Limits, StopReason
 MEMORY_S = 0.25  # between two looks
 DISK_S = 1.0
 RESERVE_S = 0.5
-SHARE = 0.1  # of the reserve: what an attempt has written at least that is stopped for a full disk
 SLICE_S = 0.02  # of a walk, at a time
 PAUSE_S = 0.2  # between two slices
 ENTRIES = 200  # looked at between two looks at the clock
@@ -81,7 +80,10 @@ class Quota:
         free = min((_free(folder) for folder in self._folders), default=math.inf)
         if free >= self._limits.reserve_bytes:
             return False
-        if sum(map(_written, (self.shim, *usage.below(self.shim)))) < self._limits.reserve_bytes * SHARE:
+        if (
+            sum(map(_written, (self.shim, *usage.below(self.shim))))
+            < self._limits.reserve_bytes * self._limits.reserve_share
+        ):
             return False
         self.used = int(free)
         return True

@@ -157,7 +157,19 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
         words += ["--ro-bind", str(path), str(path)]
     for name in () if Path("/") in wide else SYSTEM:
         words += _system(Path(name))
-    words += ["--proc", "/proc", "--dev", "/dev", "--size", str(SHM_BYTES), "--perms", "1777", "--tmpfs", "/dev/shm"]
+    words += [
+        "--proc",
+        "/proc",
+        *_kernel(),
+        "--dev",
+        "/dev",
+        "--size",
+        str(SHM_BYTES),
+        "--perms",
+        "1777",
+        "--tmpfs",
+        "/dev/shm",
+    ]
     words += ["--size", str(view.tmp_bytes), "--perms", "1777", "--tmpfs", "/tmp"]
     if Path("/") not in wide:
         words += ["--dir", "/run", "--symlink", "/tmp", "/var/tmp"]
@@ -179,7 +191,11 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     for path in hidden:
         words += ["--remount-ro", str(path)] if path.is_dir() else []
     for path in _private_of_root():
-        words += ["--perms", "0000", "--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
+        words += (
+            ["--size", "4096", "--perms", "0000", "--tmpfs", str(path)]
+            if path.is_dir()
+            else ["--ro-bind", "/dev/null", str(path)]
+        )
     words += ["--remount-ro", "/dev", "--remount-ro", "/"]
     return words, kept
 
@@ -190,6 +206,33 @@ def _identity() -> list[str]:
     if not _may_mount():
         return ["--unshare-user"]  # root of a container, say
     return ["--cap-drop", "ALL", *(word for name in KEPT_BY_ROOT for word in ("--cap-add", f"CAP_{name}"))]
+
+
+def _kernel() -> list[str]:
+    """For root of the host, whom the kernel lets set everything below /proc/sys and more without any capability.
+    (bubblewrap means to cover these, but passes over /proc/sys, which says that it is not writable.)"""
+    if "--cap-drop" not in _identity():
+        return []
+    words = []
+    for name in ("sys", "sysrq-trigger", "irq", "bus", "fs"):
+        words += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
+    for name in ("acpi", "asound", "scsi", "driver"):
+        words += (
+            ["--size", "4096", "--perms", "0555", "--tmpfs", f"/proc/{name}"] if Path("/proc", name).is_dir() else []
+        )
+    for name in (
+        "kcore",
+        "keys",
+        "kmsg",
+        "latency_stats",
+        "mtrr",
+        "sched_debug",
+        "timer_list",
+        "kpagecount",
+        "kpageflags",
+    ):
+        words += ["--ro-bind", "/dev/null", f"/proc/{name}"] if Path("/proc", name).exists() else []
+    return words
 
 
 def _may_mount() -> bool:

@@ -44,6 +44,7 @@ def main() -> None:
             call=given.get("call", ""),
             arguments=given.get("arguments", {}),
             env=given.get("env", {}) | {"WORKER": str(os.getpid())},
+            needs=given.get("needs", {}),
             env_allow=frozenset({"PATH"}),
             confined=given.get("confined", True),
             hidden=tuple(map(Path, given.get("hidden", []))),
