@@ -136,14 +136,14 @@ def _check(path: str, fault: int) -> None:
             return
         case errno.ENOENT:
             raise Missing(f"It ended well but did not make {path!r}, which the plan names under `outputs`.")
-        case errno.EFBIG:
+        case errno.E2BIG:
             raise Missing(
                 f"{path!r} has more than the {settings.FLEET_ARTIFACT_BYTES:,} bytes that an artifact may have"
                 " (FLEET_ARTIFACT_BYTES)."
             )
         case errno.EINVAL | errno.EISDIR:
             raise Missing(f"{path!r}, named under `outputs`, is not a plain file below the folder it worked in.")
-        case errno.ENOSPC | errno.EDQUOT:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             raise _no_room(path, os.strerror(fault))
         case _:
             raise Missing(f"{path!r}, named under `outputs`, cannot be read: {os.strerror(fault)}.")

@@ -18,7 +18,7 @@ CHUNK = 1024 * 1024
 def copy(outputs: Iterable[str], *, folders: Sequence[str], outbox: int, most_bytes: int) -> list[int]:
     """Copy each output, looked for in the folders in turn, to the file in `outbox` that its number names.
 
-    For each, the errno of what went wrong, or 0: ENOENT in no folder, EINVAL no plain file, EFBIG more than `most_bytes`.
+    For each, the errno of what went wrong, or 0: ENOENT in no folder, EINVAL no plain file, E2BIG more than `most_bytes`.
     """
     return [_copy(path, str(number), folders, outbox, most_bytes) for number, path in enumerate(outputs)]
 
@@ -46,14 +46,14 @@ def _copy_from(folder: str, path: str, name: str, outbox: int, most_bytes: int) 
         os.close(opened)
     try:
         if os.fstat(source).st_size > most_bytes:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
         target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=outbox)
         try:
             copied = 0
             while count := os.sendfile(target, source, copied, CHUNK):
                 copied += count
                 if copied > most_bytes:  # it grew
-                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+                    raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
         finally:
             os.close(target)
     finally:
