@@ -61,7 +61,9 @@ def cwd(*, named: str | None, folder: str, scratch: Path, allowed: Sequence[Path
             hint="Write an absolute path, or launch the mission with a folder.",
         )
     path = _normal(os.path.join(folder, named))
-    if not any(path.is_relative_to(place) for place in (*([Path(folder)] if folder else ()), scratch, *allowed)):
+    if not any(
+        path.is_relative_to(place) for place in (*([Path(folder)] if folder else ()), scratch, Path("/tmp"), *allowed)
+    ):
         raise errors.Invalid(
             f"cwd {str(path)!r} lies outside of what the sortie may use.",
             hint="Choose one below the mission's folder, or name it under `readable` of the plan or the agent type.",

