@@ -23,7 +23,7 @@ from agents import operations as agents
 from agents import processes
 from agents.drivers import reaper, sandbox
 from agents.models import Agent
-from fleet import errors, ids
+from fleet import checks, errors, ids
 from missions import artifacts, flight, scratch
 from missions.engine import Engine
 from missions.hints import Hinter
@@ -60,7 +60,7 @@ class EngineStep(bootsteps.StartStopStep):
         global _engine
         sandbox.harden_worker()
         if not settings.FLEET_SANDBOX:
-            log.warning(sandbox.OFF)
+            log.warning(checks.NO_SANDBOX)
         elif not (works := sandbox.available())[0]:
             raise errors.Unavailable(works[1], hint="Until then this agent flies nothing.")
         reaper.reap_strangers(fleet=settings.FLEET_HOME.id)

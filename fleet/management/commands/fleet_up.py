@@ -85,6 +85,8 @@ class Command(OperatorCommand):
         return 0
 
     def _introduce(self, say: Callable[[str], None]) -> None:
+        if not settings.FLEET_SANDBOX:
+            say(checks.NO_SANDBOX)
         manage = "python manage.py" if sys.prefix == sys.base_prefix else f"{shlex.quote(sys.executable)} manage.py"
         for name, url in services.addresses().items():
             say(f"  {name:<8} {url}")

@@ -18,6 +18,7 @@ from django.db.migrations.executor import MigrationExecutor
 from agents import discovery
 from agents.drivers import sandbox
 from agents.models import Agent, AgentType, Node
+from fleet import checks
 from fleet.audit import protection
 from fleet.console import lines
 from fleet.errors import FleetError
@@ -79,7 +80,7 @@ def _host() -> Iterator[Finding]:
         works, why = sandbox.available()
         yield Finding("sandbox", works, why or f"bubblewrap confines work ({sandbox.program()}); limits: {LIMITS}")
     else:
-        yield Finding("sandbox", False, sandbox.OFF, "Remove FLEET_SANDBOX=off.")
+        yield Finding("sandbox", False, checks.NO_SANDBOX, "Remove FLEET_SANDBOX=off.")
 
 
 def _folder() -> Iterator[Finding]:
