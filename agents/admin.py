@@ -15,7 +15,13 @@ from agents.models import Agent, AgentType, Node
 from fleet.access.actor import EXECUTE
 from fleet.readonly import Audited, ReadOnlyAdmin, ago, between, do
 
-RUNS_CODE = ("prompt_argv", "env_allow")  # what is written there runs, or reaches what runs: plan.execute is asked for
+RUNS_CODE = (
+    "prompt_argv",
+    "env_allow",
+    "env_secret",
+    "readable",
+    "network",
+)  # what is written there runs, or reaches what runs: plan.execute is asked for
 
 
 class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -23,12 +29,13 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
         model = AgentType
         fields = (
             *("name", "description", "prompt_argv", "concurrency", "agents", "most_agents", "at_once", "autoscale"),
-            *("memory_mb", "disk_mb", "longest_s", "alert_silence_s", "env_allow", "env_secret", "outside", "enabled"),
+            *("memory_mb", "disk_mb", "longest_s", "alert_silence_s", "env_allow", "env_secret"),
+            *("readable", "network", "outside", "enabled"),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for name in ("prompt_argv", "env_allow", "env_secret"):
+        for name in ("prompt_argv", "env_allow", "env_secret", "readable"):
             if name in self.fields:  # they are only shown to who may not run code
                 self.fields[name].widget.attrs["rows"] = 2  # the widget stays the admin's own
 
@@ -40,6 +47,9 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
 
     def clean_env_secret(self) -> list[str]:
         return self._texts("env_secret", example='["OPENAI_API_KEY"]', allowed=r"[A-Za-z_][A-Za-z0-9_]*")
+
+    def clean_readable(self) -> list[str]:
+        return self._texts("readable", example='["/srv/models"]', allowed=r"/[^\0]*")
 
     def _texts(self, field: str, *, example: str, allowed: str) -> list[str]:
         value = self.cleaned_data[field] or []

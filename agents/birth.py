@@ -51,7 +51,7 @@ def warm() -> None:
     discovery.discover()
     for module in WARM:
         importlib.import_module(module)
-    if sandbox.available()[0]:
+    if settings.FLEET_SANDBOX and sandbox.available()[0]:
         # Celery warns superusers, for what a message makes a worker run. Ours make it run nothing (they are hints), and
         # what agents run is shut off by the sandbox. Where there is none the warning stays.
         warnings.filterwarnings("ignore", category=SecurityWarning)

@@ -47,10 +47,10 @@ class AgentType(models.Model):
     memory_mb = models.PositiveIntegerField(
         default=0,
         verbose_name="memory (MB)",
-        help_text="What one attempt's processes may hold together, at most; 0: no limit.",
+        help_text="What one attempt's processes may hold together, at most; 0: 4 GB, or half of the host's if that is less.",
     )
     disk_mb = models.PositiveIntegerField(
-        default=0, verbose_name="disk (MB)", help_text="What one attempt may write to its own folder; 0: no limit."
+        default=0, verbose_name="disk (MB)", help_text="What one attempt may write to its own folder; 0: 10 GB."
     )
     longest_s = models.PositiveIntegerField(
         default=0,
@@ -73,6 +73,12 @@ class AgentType(models.Model):
         help_text="Names of further such variables, whose values are hidden in all that the work says. Those above are "
         "hidden too where their names look like those of secrets (API_KEY, TOKEN …).",
     )
+    readable = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Absolute paths on its hosts that the work of this type may read, and start in, beside its own folders.",
+    )
+    network = models.BooleanField(default=True, help_text="Whether the work of this type reaches the network at all.")
     outside = models.BooleanField(
         default=False,
         verbose_name="from outside only",

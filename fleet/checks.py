@@ -33,3 +33,9 @@ def a_lease_outlasts_the_grace_period(app_configs: Any, **options: Any) -> list[
             id="fleet.E002",
         )
     ]
+
+
+NO_SANDBOX = (
+    "FLEET_SANDBOX=off: work runs without a sandbox. It can read the fleet's credentials and change its code, its data and "
+    "the files of its user."
+)

@@ -1,10 +1,12 @@
 """Where a fleet keeps its files: one folder, `.fleet` beside manage.py unless FLEET_HOME names another.
 
 .fleet/
-  private/     0700; what no driver may see, hidden from them by a mount (agents/sandbox): the credentials,
-               the embedded services' data, sockets, locks and the processes' logs
+  private/     0700; the credentials, the embedded services' data, sockets, locks and the processes' logs
   scratch/     one folder an attempt, where a driver without a `cwd` of its own works; removed afterwards
+  outbox/      one folder an attempt, for copies of what it gives out until they are stored; removed afterwards
   artifacts/   what sorties gave out, by digest
+
+The work of an attempt sees nothing of it but its own scratch folder (agents/drivers/sandbox.py).
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ class Home:
         return self.root / "scratch"
 
     @property
+    def outbox(self) -> Path:
+        return self.root / "outbox"
+
+    @property
     def artifacts(self) -> Path:
         return self.root / "artifacts"
 
@@ -62,7 +68,7 @@ class Home:
             with suppress(FileNotFoundError):
                 if (owner := self.private.stat().st_uid) != os.geteuid():
                     raise PermissionError(errno.EPERM, f"it belongs to {_called(owner)}", str(self.private))
-            for folder in (self.root, self.private, self.scratch, self.artifacts, self.logs, self.run):
+            for folder in (self.root, self.private, self.scratch, self.outbox, self.artifacts, self.logs, self.run):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as fault:
             if fault.errno not in NO_PLACE:

@@ -69,7 +69,11 @@ FLEET_AGENT_LOG_BYTES = env.integer("FLEET_AGENT_LOG_BYTES", 1_000_000, least=10
 FLEET_SAMPLE_S = env.number("FLEET_SAMPLE_S", 10, least=0.1)  # how often a node looks at what its agents use
 FLEET_SAMPLES_FINE_H = env.number("FLEET_SAMPLES_FINE_H", 6, least=0.1)  # hours until that becomes ten-minute means
 FLEET_SAMPLES_DAYS = env.number("FLEET_SAMPLES_DAYS", 14, least=0.1)  # and days until those go
-FLEET_ENV_ALLOW = env.words("FLEET_ENV_ALLOW", ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "TERM"))
+FLEET_ENV_ALLOW = env.words("FLEET_ENV_ALLOW", ("PATH", "LANG", "LC_ALL", "TZ", "TERM"))
+FLEET_SANDBOX = env.boolean(
+    "FLEET_SANDBOX", True
+)  # off: work runs without a sandbox and may do what the fleet's user may
+FLEET_FOLDERS = env.words("FLEET_FOLDERS")  # folders below which a launch over the API may name the mission's folder
 FLEET_CALLABLES = env.words("FLEET_CALLABLES")  # modules whose @register functions plans may call
 FLEET_SCRIPTED_DRIVER = env.boolean("FLEET_SCRIPTED_DRIVER", False)  # the tests' and the bench's own driver
 FLEET_ACCESS_MINUTES = env.number("FLEET_ACCESS_MINUTES", 5, least=0.1)  # the life of an access token

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mimetypes
 import os
-import stat
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 
 from django.conf import settings
@@ -16,10 +16,16 @@ from django.core.files import File
 from django.core.files.storage import Storage, storages
 from django.db import connection
 
+from agents.shim import beneath
 from fleet import errors, ids, statements
 from missions.claims import Claim
 from missions.models import Artifact
 from missions.storage import WholeFiles
+
+RESTORE = "Restore the artifacts folder from a backup, or retry the sortie."
+CHUNK_BYTES = 1 << 20
+REMEMBERED = 10_000  # verified files
+SETTLED_NS = 2_000_000_000  # clocks of file systems are coarse: what changed just now may change again at the same time
 
 
 class Missing(errors.Invalid):
@@ -33,15 +39,20 @@ class _Stored:
     size: int
 
 
-def collect(*, claim: Claim, outputs: Sequence[str], folders: Sequence[Path]) -> None:
+def collect(*, claim: Claim, copies: Mapping[str, int], outbox: Path) -> None:
     """Store the outputs of an attempt and note them, each write behind the fence.
 
-    Each is looked for in `folders`, in turn. Missing where one is in none of them, is not a plain file inside them,
-    or is too big; Unavailable where the disk does not take it.
+    `copies` says of each output, in the order of their copies in `outbox`, with which errno its copy failed (0: it did
+    not). Missing where the attempt did not make one, or no plain file, or too big a one; Unavailable where the disk does
+    not take it.
     """
-    stored = [_store(path, _find(path, folders)) for path in outputs]
-    if not stored:
-        return
+    for path, fault in copies.items():
+        _check(path, fault)
+    folder = beneath.open_folder(outbox.resolve())
+    try:
+        stored = [_store(path, folder, str(number)) for number, path in enumerate(copies)]
+    finally:
+        os.close(folder)
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("missions", "artifact"),
@@ -68,61 +79,94 @@ def storage() -> Storage:
 
 
 def open_stored(artifact: Artifact) -> File[bytes]:
-    """The bytes of an artifact; NotFound where the store has lost them."""
-    name = _name(artifact.digest)
-    if not storage().exists(name):
+    """The bytes of an artifact, which are those of its digest; NotFound where the store has lost or changed them."""
+    try:
+        opened = storage().open(_name(artifact.digest))
+    except OSError as fault:
         raise errors.NotFound(
-            f"The bytes of {artifact.path} ({artifact.digest[:12]}…) are not in the store.",
-            hint="Restore the artifacts folder from a backup, or retry the sortie.",
+            f"The bytes of {artifact.path} ({artifact.digest[:12]}…) are not in the store.", hint=RESTORE
+        ) from fault
+    if not _verified.holds(opened, artifact.digest):
+        opened.close()
+        raise errors.NotFound(
+            f"The bytes of {artifact.path} ({artifact.digest[:12]}…) in the store are not those that were stored.",
+            hint=RESTORE,
         )
-    return storage().open(name)
+    return opened
+
+
+class _Verified:
+    """Which stored files had their digest when they were last read whole. One that has changed since, which its time of
+    change tells (nobody can set that), is read again."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[int, ...]] = {}
+
+    def holds(self, opened: File[bytes], digest: str) -> bool:
+        status = os.fstat(opened.fileno())
+        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if self._seen.get(digest) == state:
+            return True
+        holds = _digest(opened) == digest
+        opened.seek(0)
+        if holds and time.time_ns() - status.st_ctime_ns > SETTLED_NS:
+            if len(self._seen) >= REMEMBERED:
+                self._seen.clear()
+            self._seen[digest] = state
+        return holds
+
+
+_verified = _Verified()
+
+
+def _digest(file: File[bytes]) -> str:
+    digest = hashlib.sha256()
+    while piece := file.read(CHUNK_BYTES):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _name(digest: str) -> str:
     return f"{digest[:2]}/{digest}"
 
 
-def _find(path: str, folders: Sequence[Path]) -> Path:
-    for folder in folders:
-        candidate = folder / path
-        real = candidate.resolve()
-        if real.is_relative_to(settings.FLEET_HOME.private.resolve()):
-            raise Missing(f"{path!r}, named under `outputs`, leads into the fleet's private folder.")
-        if real.is_relative_to(folder.resolve()) and real.is_file():
-            return real
-    raise Missing(f"It ended well but did not make {path!r}, which the plan names under `outputs`.")
-
-
-def _store(path: str, found: Path) -> _Stored:
-    try:
-        descriptor = os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as fault:
-        raise Missing(f"{path!r}, named under `outputs`, cannot be read: {fault.strerror}.") from fault
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise Missing(f"{path!r}, named under `outputs`, is not a plain file.")
-        if status.st_size > settings.FLEET_ARTIFACT_BYTES:
+def _check(path: str, fault: int) -> None:
+    match fault:
+        case 0:
+            return
+        case errno.ENOENT:
+            raise Missing(f"It ended well but did not make {path!r}, which the plan names under `outputs`.")
+        case errno.E2BIG:
             raise Missing(
-                f"{path!r} has {status.st_size:,} bytes; an artifact may have {settings.FLEET_ARTIFACT_BYTES:,}"
+                f"{path!r} has more than the {settings.FLEET_ARTIFACT_BYTES:,} bytes that an artifact may have"
                 " (FLEET_ARTIFACT_BYTES)."
             )
-        digest = _digest(file)
+        case errno.EINVAL | errno.EISDIR:
+            raise Missing(f"{path!r}, named under `outputs`, is not a plain file below the folder it worked in.")
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+            raise _no_room(path, os.strerror(fault))
+        case _:
+            raise Missing(f"{path!r}, named under `outputs`, cannot be read: {os.strerror(fault)}.")
+
+
+def _no_room(path: str, why: str) -> errors.Unavailable:
+    return errors.Unavailable(
+        f"{path!r}, named under `outputs`, could not be stored: {why}.",
+        hint="Make room for the fleet's artifacts, then retry the sortie.",
+    )
+
+
+def _store(path: str, folder: int, copy: str) -> _Stored:
+    with File(os.fdopen(beneath.open_plain(folder, copy), "rb")) as file:
+        digest, size = _digest(file), file.tell()
         name = _name(digest)
         if not storage().exists(name):
             file.seek(0)
             try:
-                storage().save(name, File(file))
+                storage().save(name, file)
             except OSError as fault:
-                raise errors.Unavailable(
-                    f"{path!r}, named under `outputs`, could not be stored: {fault.strerror}.",
-                    hint="Make room for the fleet's artifacts, then retry the sortie.",
-                ) from fault
-    return _Stored(path, digest, status.st_size)
-
-
-def _digest(file: BufferedReader) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+                raise _no_room(path, fault.strerror or str(fault)) from fault
+    return _Stored(path, digest, size)
 
 
 def forget(digest: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ from agents.drivers import reaper
 from agents.drivers.base import Brief, Driver, Evidence, Limits, Needs, Stop
 from fleet import errors, ids, logs, services, statements
 from fleet.redactor import Redactor
-from missions import artifacts, leases, scratch, surroundings, verdict
+from missions import artifacts, leases, places, scratch, surroundings, verdict
 from missions.claims import Claim
 from missions.plan import Fault, PlanError, SortieSpec, added, templates
 from missions.plan.faults import ADDED
@@ -36,6 +37,13 @@ log = logging.getLogger("fleet.flight")
 
 ASK_AGAIN_S = 0.5
 MB = 1_000_000
+# What an attempt may have where its type does not say.
+MEMORY_BYTES = min(4_000 * MB, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+DISK_BYTES = 10_000 * MB
+TMP_BYTES = 1_000 * MB
+PROCESSES = 512
+OPEN_FILES = 4_096
+RESERVE_BYTES = 1_000 * MB  # that stays free on a disk for all others
 T = TypeVar("T")
 
 
@@ -47,9 +55,11 @@ class Kit:
     prompt_argv: tuple[str, ...] = ()
     env_allow: frozenset[str] = frozenset()
     env_secret: frozenset[str] = frozenset()
-    memory_mb: int = 0  # 0 here and below: no limit
-    disk_mb: int = 0
-    longest_s: int = 0
+    readable: tuple[str, ...] = ()
+    network: bool = True
+    memory_mb: int = 0  # 0: the default, MEMORY_BYTES
+    disk_mb: int = 0  # 0: the default, DISK_BYTES
+    longest_s: int = 0  # 0: no limit
 
 
 def fly(*, claim: Claim, kit: Kit, page: Page, stop: Stop) -> Settlement:
@@ -61,13 +71,15 @@ def fly(*, claim: Claim, kit: Kit, page: Page, stop: Stop) -> Settlement:
     try:
         end_earlier(claim)
         driver, brief, check = insist(lambda: prepare(claim=claim, spec=spec, kit=kit, folder=folder), stop=stop)
+        if check is not None:  # what is given out is what was verified
+            brief = replace(brief, outputs=())
         evidence = drive(driver=driver, brief=brief, page=page, stop=stop)
         if evidence.ok and check is not None:
             evidence = verify(check=check, evidence=evidence, page=page, stop=stop)
         more: tuple[SortieSpec, ...] = ()
         if evidence.ok:
             more = insist(lambda: added_by(claim=claim, evidence=evidence), stop=stop)
-            collect(claim=claim, spec=spec, brief=brief, stop=stop)
+            collect(claim=claim, spec=spec, evidence=evidence, stop=stop)
         if evidence.error:
             evidence = replace(evidence, error=brief.redactor().text(evidence.error))
         return verdict.judge(claim=claim, spec=spec, evidence=evidence, added=more)
@@ -84,6 +96,8 @@ def fly(*, claim: Claim, kit: Kit, page: Page, stop: Stop) -> Settlement:
         logs.about.reset(before)
         if spec.driver != "scripted":
             scratch.remove(folder)
+            if spec.outputs:
+                scratch.remove(scratch.outbox(claim.marker))
 
 
 def end_earlier(claim: Claim) -> None:
@@ -126,6 +140,12 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, folder: Path) -> tuple[
     if spec.driver != "scripted":
         kit = as_it_is_now(kit)
         scratch.make(folder)
+        if spec.outputs:
+            scratch.make(scratch.outbox(claim.marker))
+    works_in = circumstances.folder
+    if works_in:
+        places.check_folder(works_in)
+    readable = tuple(map(Path, (*kit.readable, *circumstances.readable)))
     api = "" if spec.driver == "scripted" else services.api()
     brief = Brief(
         marker=claim.marker,
@@ -144,9 +164,20 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, folder: Path) -> tuple[
         },
         env_allow=allowed(kit.env_allow | kit.env_secret | frozenset(settings.FLEET_ENV_ALLOW)),
         secret_env=spec.secret_env | kit.env_secret,
-        cwd=_cwd(spec, circumstances.folder, scope),
+        cwd=places.cwd(
+            named=None if spec.cwd is None else templates.as_text(templates.render(value=spec.cwd, scope=scope)),
+            folder=works_in,
+            scratch=folder,
+            allowed=readable,
+        ),
         scratch=folder,
-        hidden=(settings.FLEET_HOME.private,),
+        confined=settings.FLEET_SANDBOX,
+        writable=(Path(works_in),) if works_in else (),
+        readable=readable,
+        hidden=(settings.FLEET_HOME.root,),
+        network=kit.network,
+        outputs=spec.outputs,
+        outbox=scratch.outbox(claim.marker) if spec.outputs else None,
         limits=Limits(
             timeout_s=spec.timeout_s or settings.FLEET_TIMEOUT_S,
             longest_s=kit.longest_s or None,
@@ -155,8 +186,13 @@ def prepare(*, claim: Claim, spec: SortieSpec, kit: Kit, folder: Path) -> tuple[
             linger_s=settings.FLEET_LINGER_S,
             result_bytes=settings.FLEET_RESULT_BYTES,
             added_bytes=settings.FLEET_ADDED_BYTES,
-            memory_bytes=kit.memory_mb * MB or None,
-            disk_bytes=kit.disk_mb * MB or None,
+            memory_bytes=kit.memory_mb * MB or MEMORY_BYTES,
+            disk_bytes=kit.disk_mb * MB or DISK_BYTES,
+            tmp_bytes=TMP_BYTES,
+            output_bytes=settings.FLEET_ARTIFACT_BYTES,
+            processes=PROCESSES,
+            open_files=OPEN_FILES,
+            reserve_bytes=RESERVE_BYTES,
         ),
     )
     check = _commanded(brief, spec.verify, scope) if spec.verify is not None else None
@@ -229,18 +265,21 @@ def as_it_is_now(kit: Kit) -> Kit:
     """An operator may have given the type a prompt command, a variable or a limit since the agent started."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT prompt_argv, env_allow, env_secret, memory_mb, disk_mb, longest_s FROM agents_agenttype WHERE name = %s",
+            "SELECT prompt_argv, env_allow, env_secret, readable, network, memory_mb, disk_mb, longest_s"
+            " FROM agents_agenttype WHERE name = %s",
             [kit.agent_type],
         )
         row = cursor.fetchone()
     if row is None:
         return kit
-    argv, allow, secret, memory_mb, disk_mb, longest_s = row
+    argv, allow, secret, readable, network, memory_mb, disk_mb, longest_s = row
     return replace(
         kit,
         prompt_argv=tuple(map(str, _loaded(argv))),
         env_allow=frozenset(map(str, _loaded(allow))),
         env_secret=frozenset(map(str, _loaded(secret))),
+        readable=tuple(map(str, _loaded(readable))),
+        network=network,
         memory_mb=memory_mb,
         disk_mb=disk_mb,
         longest_s=longest_s,
@@ -256,7 +295,7 @@ def verify(*, check: Brief, evidence: Evidence, page: Page, stop: Stop) -> Evide
     """The last word on success: the plan's `verify` command, in the same place and with the same environment."""
     word = drivers.get("command").fly(brief=check, reporter=page, stop=stop)
     if word.ok:
-        return evidence
+        return replace(evidence, outputs=word.outputs)
     return replace(
         evidence,
         ok=False,
@@ -267,11 +306,12 @@ def verify(*, check: Brief, evidence: Evidence, page: Page, stop: Stop) -> Evide
     )
 
 
-def collect(*, claim: Claim, spec: SortieSpec, brief: Brief, stop: Stop) -> None:
-    """Store the files that the plan names under `outputs`, from the scratch folder or the one it worked in."""
-    if spec.outputs:
-        folders = (brief.scratch, *([brief.cwd] if brief.cwd else []))
-        insist(lambda: artifacts.collect(claim=claim, outputs=spec.outputs, folders=folders), stop=stop)
+def collect(*, claim: Claim, spec: SortieSpec, evidence: Evidence, stop: Stop) -> None:
+    """Store the files that the plan names under `outputs`, which the attempt's shim has copied to the outbox."""
+    if spec.outputs and spec.driver != "scripted":
+        copies = dict(zip(spec.outputs, evidence.outputs, strict=True))
+        outbox = scratch.outbox(claim.marker)
+        insist(lambda: artifacts.collect(claim=claim, copies=copies, outbox=outbox), stop=stop)
 
 
 def added_by(*, claim: Claim, evidence: Evidence) -> tuple[SortieSpec, ...]:
@@ -316,6 +356,7 @@ def added_by(*, claim: Claim, evidence: Evidence) -> tuple[SortieSpec, ...]:
 class _Circumstances:
     mission: str
     folder: str
+    readable: tuple[str, ...]
     inputs: Mapping[str, Any]
     results: Needs
     states: Mapping[str, str]
@@ -334,10 +375,10 @@ def _scope(claim: Claim, spec: SortieSpec, circumstances: _Circumstances) -> tem
 def _circumstances(*, claim: Claim, spec: SortieSpec) -> _Circumstances:
     """What the mission and the needs give the attempt. In-process scripts that name no need are spared the reading."""
     if spec.driver == "scripted" and not spec.arguments:
-        return _Circumstances("", "", {}, Needs({}), {})
+        return _Circumstances("", "", (), {}, Needs({}), {})
     with connection.cursor() as cursor:
-        cursor.execute("SELECT name, folder, inputs FROM missions_mission WHERE id = %s", [claim.mission])
-        name, folder, inputs = cursor.fetchone()
+        cursor.execute("SELECT name, folder, readable, inputs FROM missions_mission WHERE id = %s", [claim.mission])
+        name, folder, readable, inputs = cursor.fetchone()
         most = settings.FLEET_NEEDS_BYTES
         cursor.execute(statements.read("missions", "needs"), {"sortie": claim.id, "most": most})
         rows = cursor.fetchall()
@@ -349,6 +390,7 @@ def _circumstances(*, claim: Claim, spec: SortieSpec) -> _Circumstances:
     return _Circumstances(
         mission=name,
         folder=folder,
+        readable=tuple(_loaded(readable)),
         inputs=_loaded(inputs),
         results=_by_need(spec, {key: result or "null" for key, _, result, _ in rows}),
         states={key: state for key, state, _, _ in rows},
@@ -390,19 +432,6 @@ def allowed(names: frozenset[str]) -> frozenset[str]:
 
 def _filled(values: Mapping[str, Any], scope: templates.Scope) -> dict[str, Any]:
     return {name: templates.render(value=value, scope=scope) for name, value in values.items()}
-
-
-def _cwd(spec: SortieSpec, folder: str, scope: templates.Scope) -> Path | None:
-    """Where it works: `cwd` from the mission's folder, that folder itself, or, where it has none, its scratch folder."""
-    if spec.cwd is None:
-        return Path(folder) if folder else None
-    named = Path(templates.as_text(templates.render(value=spec.cwd, scope=scope))).expanduser()
-    if not named.is_absolute() and not folder:
-        raise errors.Invalid(
-            f"cwd {str(named)!r} is relative, and the mission has no folder to start from.",
-            hint="Write an absolute path, or launch the mission with a folder.",
-        )
-    return Path(folder) / named
 
 
 def _loaded(value: Any) -> Any:

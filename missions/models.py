@@ -28,6 +28,9 @@ class Mission(models.Model):
         default=dict, encoder=values.Encoder
     )  # of the plan; sorties added at run time take them too
     folder = models.TextField(blank=True)  # the folder that relative `cwd`s and commands start from
+    readable = models.JSONField(
+        default=list, db_default=[]
+    )  # paths that its sorties may read, as who launched it allows
     plan = models.TextField(blank=True)  # its text as it was given
     executes = models.BooleanField(default=True, db_default=True)  # whether sorties that its agents add may run code
     template = models.CharField(max_length=60, blank=True, default="", db_default="")  # that it was launched from

@@ -18,6 +18,11 @@ def path(marker: str) -> Path:
     return settings.FLEET_HOME.scratch / marker.replace("/", "-")
 
 
+def outbox(marker: str) -> Path:
+    """Where copies of its outputs lie until they are stored; the attempt itself does not see it."""
+    return settings.FLEET_HOME.outbox / marker.replace("/", "-")
+
+
 def make(folder: Path) -> None:
     """An empty folder, whatever was there."""
     remove(folder)
@@ -50,9 +55,11 @@ def sweep() -> int:
 
 def _folders() -> list[Path]:
     """Listed before it is asked which attempts run: who makes a folder runs already."""
-    with suppress(FileNotFoundError):
-        return list(settings.FLEET_HOME.scratch.iterdir())
-    return []
+    found: list[Path] = []
+    for home in (settings.FLEET_HOME.scratch, settings.FLEET_HOME.outbox):
+        with suppress(FileNotFoundError):
+            found += home.iterdir()
+    return found
 
 
 def _attempt(name: str) -> tuple[UUID, int] | None:

@@ -23,7 +23,7 @@ from agents import operations as agents
 from agents import processes
 from agents.drivers import reaper, sandbox
 from agents.models import Agent
-from fleet import errors, ids, invocation, pool
+from fleet import checks, errors, ids, invocation, pool
 from missions import artifacts, flight, scratch
 from missions.engine import Engine
 from missions.hints import Hinter
@@ -60,9 +60,10 @@ class EngineStep(bootsteps.StartStopStep):
         global _engine
         pool.share()
         sandbox.harden_worker()
-        shut_off, why = sandbox.available()
-        if not shut_off:
-            log.warning(why)
+        if not settings.FLEET_SANDBOX:
+            log.warning(checks.NO_SANDBOX)
+        elif not (works := sandbox.available())[0]:
+            raise errors.Unavailable(works[1], hint="Until then this agent flies nothing.")
         reaper.reap_strangers(fleet=settings.FLEET_HOME.id)
         with suppress(OSError):  # the disk may be full or read only, which is no reason not to fly
             artifacts.sweep()

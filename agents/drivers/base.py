@@ -31,6 +31,12 @@ class Limits:
     added_bytes: int = 10_000_000  # the largest list of sorties to add
     memory_bytes: int | None = None  # held by all that the attempt started, together
     disk_bytes: int | None = None  # written to the scratch folder; also the size of any one file, wherever it lies
+    tmp_bytes: int = 1_000_000_000  # of /tmp, which is in memory
+    output_bytes: int = 100_000_000  # the largest output
+    processes: int | None = None  # that the attempt has at once, threads included where the kernel counts them
+    open_files: int | None = None  # of each process
+    reserve_bytes: int = 0  # that must stay free on the disks it writes to, or it is stopped
+    reserve_share: float = 0.1  # if it has written so much of the reserve itself
 
     @property
     def wall_s(self) -> float | None:
@@ -60,7 +66,13 @@ class Brief:
     env_allow: frozenset[str] = frozenset()  # names that may come from the host's environment
     secret_env: frozenset[str] = frozenset()  # names among both whose values nobody is to see
     cwd: Path | None = None  # None: the scratch folder itself
-    hidden: tuple[Path, ...] = ()  # folders that nothing in the attempt may see (the fleet's private folder)
+    confined: bool = True  # False: without the sandbox, with all that the fleet's user may do
+    writable: tuple[Path, ...] = ()  # folders beside the scratch folder that the work may write to (the mission's)
+    readable: tuple[Path, ...] = ()  # paths that it may read beside the system's and the fleet's code
+    hidden: tuple[Path, ...] = ()  # paths that it may not see, wherever they lie (the fleet's folder)
+    network: bool = True
+    outputs: tuple[str, ...] = ()  # files to copy to `outbox` once it has succeeded, by paths below scratch or cwd
+    outbox: Path | None = None  # a folder that only the fleet reads; the copies are named 0, 1, …
     limits: Limits = Limits()
 
     def redactor(self) -> Redactor:
@@ -128,6 +140,8 @@ class StopReason(StrEnum):
     SILENCE = "silence"
     MEMORY = "memory"
     DISK = "disk"
+    PROCESSES = "processes"
+    DISK_FULL = "disk_full"
 
 
 class Stop:
@@ -197,6 +211,9 @@ class Evidence:
     stopped: StopReason | None = None
     cpu_s: float | None = None
     max_rss_bytes: int | None = None
+    outputs: tuple[
+        int, ...
+    ] = ()  # for each of the brief's the errno with which its copy failed; 0: it is in the outbox
 
 
 class Driver(Protocol):

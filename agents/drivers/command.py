@@ -53,7 +53,7 @@ class CommandDriver:
             if not ended.ok:
                 error = process.explain(ended, program=argv[0], cwd=brief.cwd or brief.scratch, limits=brief.limits)
                 if ended.finished and not ended.stage and (line := ears.last_line()):
-                    error += f" Its last words: {line}"
+                    error += f" Its last words: {line}{process.hint(brief, line)}"
                 return process.evidence(ended, error=error)
             try:
                 there, result = exchange.take("result.json", what="The result (FLEET_RESULT)")

@@ -23,6 +23,7 @@ from fleet import values
 VARIABLE_BYTES = 32 * 1024  # of a variable's text; what is longer is a file. Linux takes 128 KiB
 VARIABLES_BYTES = 512 * 1024  # of all that depend on the mission, names included; Linux takes 2 MiB, with the arguments
 FILE_NAME = 100  # characters of a need's name that its file keeps
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NOTE = 300  # characters of a progress note
 REMEDY = "Give large things out as files, under `outputs`."
 
@@ -44,12 +45,14 @@ class Exchange:
     def __enter__(self) -> Self:
         with suppress(FileExistsError):
             self.path.mkdir(mode=0o700)
-        self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._folder = os.open(self.path, FOLDER)
         with suppress(FileNotFoundError):
             os.unlink("progress", dir_fd=self._folder)
         os.mkfifo("progress", 0o600, dir_fd=self._folder)
         # For writing too: or else each writer's end would be the pipe's.
-        self.progress = os.open("progress", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder)
+        self.progress = os.open(
+            "progress", os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder
+        )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
@@ -57,11 +60,23 @@ class Exchange:
         os.close(self._folder)
 
     def give(self, name: str, text: str | Iterable[str]) -> int:
-        """Write a file for the work, for its user alone; its descriptor, at the beginning."""
+        """Write a file for the work, for its user alone; its descriptor, at the beginning.
+
+        `name` may have one folder. Neither that nor the file is followed where the work has put a link there.
+        """
+        parent, _, name = name.rpartition("/")
+        folder = os.open(parent, FOLDER, dir_fd=self._folder) if parent else self._folder
+        try:
+            return self._create(name, text, folder=folder)
+        finally:
+            if parent:
+                os.close(folder)
+
+    def _create(self, name: str, text: str | Iterable[str], *, folder: int) -> int:
         with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self._folder)
+            os.unlink(name, dir_fd=folder)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
+        descriptor = os.open(name, flags, 0o600, dir_fd=folder)
         with os.fdopen(descriptor, "wb", closefd=False) as file:
             for piece in [text] if isinstance(text, str) else text:
                 file.write(piece.encode("utf-8", "replace"))
@@ -133,8 +148,13 @@ class Exchange:
 def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:
     """All that the work's environment holds: what is allowed of the host's, what the plan sets, the fleet's variables."""
     folder = exchange.path
+    home = brief.scratch / ".home"
+    with suppress(FileExistsError):
+        home.mkdir(mode=0o700)
     return {
         **{name: os.environ[name] for name in brief.env_allow if name in os.environ},
+        "HOME": str(home),
+        **({"TMPDIR": "/tmp"} if brief.confined else {}),
         **brief.env,
         **exchange.variables(),
         "FLEET_ATTEMPT": brief.marker,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -21,7 +22,7 @@ from agents.drivers.base import Brief, Evidence, Json, Limits, Reporter, Stop, S
 from agents.drivers.exchange import Exchange, progress_of
 from agents.drivers.quota import Quota
 from agents.drivers.shim import SETTLE_S, Shim
-from fleet import humanise, invocation
+from fleet import humanise
 from fleet.redactor import Redactor
 
 CHUNK = 32 * 1024  # with what the redactor held back, and has made longer, at most the 64 KiB of a Reporter
@@ -43,10 +44,12 @@ class Ended:
     stage: str = ""
     errno: int = 0
     left: int = 0  # processes that could not be ended
+    why: str = ""  # where it could not be confined: what a person can do about it
     stopped: StopReason | None = None
-    used: int = 0  # bytes of memory or disk, where it passed a limit
+    used: int = 0  # bytes of memory or disk, or processes, where it passed a limit
     cpu_s: float | None = None
     max_rss_bytes: int | None = None
+    outputs: tuple[int, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -59,33 +62,38 @@ def run(
     """Run a program to its end, and all that it starts. Standard input is `brief.stdin`."""
     if stop.reason is not None:
         return Ended(stopped=stop.reason)
+    if brief.confined and not (sandbox_works := sandbox.available())[0]:
+        return Ended(stage="sandbox", why=sandbox_works[1])
     stdin = exchange.give("stdin", brief.stdin)
-    quota = Quota(brief.limits, scratch=brief.scratch)
+    quota = Quota(brief.limits, scratch=brief.scratch, folders=brief.writable)
     try:
         shim = Shim(
             argv,
             env=env,
+            named={name: env[name] for name in reaper.NAMES if name in env},
             cwd=brief.cwd or brief.scratch,
-            grace_s=brief.limits.grace_s,
-            linger_s=brief.limits.linger_s,
+            scratch=brief.scratch,
+            limits=brief.limits,
             lease_end=stop.lease_end,
-            confined=sandbox.available()[0],
-            hidden=brief.hidden,
-            file_bytes=brief.limits.disk_bytes,
+            view=view(brief) if brief.confined else None,
+            outputs=brief.outputs,
+            outbox=brief.outbox,
             stdin=stdin,
         )
+    except sandbox.Refused as refused:
+        return Ended(stage="sandbox", why=str(refused))
     except ValueError:  # a NUL, which the system cannot take
         return Ended(stage="program", errno=errno.EINVAL)
     except OSError as fault:
         return Ended(stage="program", errno=fault.errno or errno.EIO)
     finally:
         os.close(stdin)
-    quota.shim = shim.process.pid
+    quota.shim = shim.pid
     watch = _Watch(brief.limits, stop, quota)
     stop.follow(shim.renew)
     try:
         with suppress(psutil.Error):
-            reporter.started(pid=shim.process.pid, start_time=psutil.Process(shim.process.pid).create_time())
+            reporter.started(pid=shim.pid, start_time=psutil.Process(shim.pid).create_time())
         _stream(shim, watch=watch, progress=exchange.progress, reporter=reporter, redactor=brief.redactor())
     finally:  # also when the reporter raises
         stop.follow(None)
@@ -93,6 +101,8 @@ def run(
         if status is None:
             reaper.reap(brief.marker)
     if status is None:
+        if brief.confined and shim.process.returncode == 1 and not watch.stopped:
+            return Ended(stage="sandbox", why="bubblewrap refused it; its words are the last of the attempt's output.")
         return Ended(
             code=shim.process.returncode, stage="" if watch.stopped else "shim", stopped=watch.stopped, used=quota.used
         )
@@ -112,6 +122,18 @@ def run(
         used=quota.used,
         cpu_s=status["cpu_s"],
         max_rss_bytes=status["max_rss_bytes"],
+        outputs=tuple(status["outputs"]),
+    )
+
+
+def view(brief: Brief) -> sandbox.View:
+    return sandbox.View(
+        scratch=brief.scratch,
+        writable=brief.writable,
+        readable=brief.readable,
+        hidden=brief.hidden,
+        network=brief.network,
+        tmp_bytes=brief.limits.tmp_bytes,
     )
 
 
@@ -219,6 +241,32 @@ def _report(progress: int, reporter: Reporter, redactor: Redactor) -> None:
             reporter.progress(fraction=report[0], note=report[1])
 
 
+_PATHS = re.compile(r"(?<![\w.~:/-])/[\w./+@~-]*[\w/+@~-]")
+_REFUSALS = re.compile(
+    r"No such file|not found|not exist|cannot open|can't (open|cd)|cannot access|ENOENT|Read-only file", re.I
+)
+
+
+def hint(brief: Brief, text: str) -> str:
+    """Where the work's last words complain of a path that the sandbox hides, or keeps as it is: that it does, and the
+    remedy. It is not said whether there is anything at the path."""
+    if not brief.confined or not _REFUSALS.search(text):
+        return ""
+    shown = view(brief)
+    for path in map(Path, _PATHS.findall(text)):
+        if not shown.shows(path):
+            return (
+                f" The sandbox hides {path} from it. If the work needs it, name it under `readable` in the plan or the agent"
+                " type, or start the mission in that folder (docs/security.md)."
+            )
+    if "Read-only file" in text:
+        return (
+            " In the sandbox it may write to its scratch folder, /tmp and the mission's folder alone, and nowhere to the"
+            " fleet's own code (docs/security.md)."
+        )
+    return ""
+
+
 def _report_leftovers(count: int, reporter: Reporter) -> None:
     """Have the attempt tell what its work left running, in its output and as its last note."""
     if count:
@@ -248,6 +296,16 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
                 f"It was stopped: it held {_mb(ended.used)}, its limit is {_mb(limits.memory_bytes)}. "
                 "Let it hold less, or raise the memory of its agent type in the admin."
             )
+        case StopReason.PROCESSES:
+            return (
+                f"It was stopped: it had {ended.used:,} processes, its limit is {limits.processes:,}. "
+                "Let it start fewer, or raise the processes of its agent type in the admin."
+            )
+        case StopReason.DISK_FULL:
+            return (
+                f"It was stopped, because it wrote to a disk of which only {_mb(ended.used)} are free. "
+                "Make room on its host, or let it write less."
+            )
         case StopReason.DISK | None if ended.used and limits.disk_bytes is not None:
             return (
                 f"{'It' if ended.code == 0 and ended.finished else 'It was stopped: it'} wrote {_mb(ended.used)} to its "
@@ -268,10 +326,7 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
         case "cwd", _:
             return f"The folder {str(cwd)!r} cannot be entered ({reason}). Check `cwd`."
         case "sandbox", _:
-            return (
-                f"The work could not be shut off from the fleet's credentials ({reason}). "
-                f"Find out why: {invocation.command('fleet_doctor')}"
-            )
+            return f"The sandbox could not be made, so nothing was run. {ended.why}"
         case "program", errno.ENOENT if not ((cwd / program).exists() if "/" in program else shutil.which(program)):
             return f"The program {program!r} was not found on this host. Install it, or correct the command."
         case "program", errno.ENOENT:
@@ -322,4 +377,5 @@ def evidence(
         stopped=ended.stopped,
         cpu_s=ended.cpu_s,
         max_rss_bytes=ended.max_rss_bytes,
+        outputs=ended.outputs,
     )

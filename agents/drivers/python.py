@@ -40,8 +40,11 @@ class PythonDriver:
                     )
                     there, said = exchange.take("error.json", what="What the callable raised")
                     if there and isinstance(said, dict) and ended.finished and not ended.used:
+                        error = str(said.get("error"))
                         permanent = said.get("permanent") is True
-                        return process.evidence(ended, error=str(said.get("error")), permanent=permanent)
+                        return process.evidence(
+                            ended, error=f"{error}{process.hint(brief, error)}", permanent=permanent
+                        )
                     return process.evidence(ended, error=error)
                 _, result = exchange.take("result.json", what="The callable's result")
                 return process.evidence(ended, result=result, added=exchange.added())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from agents.drivers.base import Limits, StopReason
 
 MEMORY_S = 0.25  # between two looks
 DISK_S = 1.0
+RESERVE_S = 0.5
 SLICE_S = 0.02  # of a walk, at a time
 PAUSE_S = 0.2  # between two slices
 ENTRIES = 200  # looked at between two looks at the clock
@@ -31,10 +32,14 @@ class Quota:
     `shim` is the pid below which its processes are, `next_at` when to `look` again, by the monotonic clock.
     """
 
-    def __init__(self, limits: Limits, *, scratch: Path, slice_s: float = SLICE_S) -> None:
+    def __init__(
+        self, limits: Limits, *, scratch: Path, folders: Sequence[Path] = (), slice_s: float = SLICE_S
+    ) -> None:
         self._limits, self._scratch, self._slice_s = limits, scratch, slice_s
+        self._folders = (scratch, *folders)
         now = time.monotonic()
-        self._memory_at = math.inf if limits.memory_bytes is None else now
+        self._memory_at = math.inf if limits.memory_bytes is None and limits.processes is None else now
+        self._reserve_at = now + RESERVE_S if limits.reserve_bytes else math.inf
         self._disk_at = math.inf if limits.disk_bytes is None else now + DISK_S
         self._walk: Iterator[int] | None = None
         self._seen = 0
@@ -44,15 +49,23 @@ class Quota:
 
     @property
     def next_at(self) -> float:
-        return min(self._memory_at, self._disk_at)
+        return min(self._memory_at, self._disk_at, self._reserve_at)
 
     def look(self) -> StopReason | None:
         """Look at what is due; the limit that is passed, with how much is held in `used`."""
         now = time.monotonic()
         if now >= self._memory_at:
             self._memory_at = now + MEMORY_S
-            if self._memory_passed():
+            family = usage.below(self.shim)
+            if self._limits.processes is not None and len(family) > self._limits.processes:
+                self.used = len(family)
+                return StopReason.PROCESSES
+            if self._memory_passed(family):
                 return StopReason.MEMORY
+        if now >= self._reserve_at:
+            self._reserve_at = now + RESERVE_S
+            if self._reserve_touched():
+                return StopReason.DISK_FULL
         if now >= self._disk_at and self._disk_passed(until=now + self._slice_s):
             return StopReason.DISK
         return None
@@ -62,9 +75,21 @@ class Quota:
         self._walk, self.used = None, 0
         return self._limits.disk_bytes is not None and self._disk_passed(until=math.inf)
 
-    def _memory_passed(self) -> bool:
+    def _reserve_touched(self) -> bool:
+        """Whether a disk that it writes to is nearly full, and it has its part in that."""
+        free = min((_free(folder) for folder in self._folders), default=math.inf)
+        if free >= self._limits.reserve_bytes:
+            return False
+        if (
+            sum(map(_written, (self.shim, *usage.below(self.shim))))
+            < self._limits.reserve_bytes * self._limits.reserve_share
+        ):
+            return False
+        self.used = int(free)
+        return True
+
+    def _memory_passed(self, family: list[int]) -> bool:
         limit = self._limits.memory_bytes
-        family = usage.below(self.shim)
         if limit is None or usage.resident(family) <= limit:
             return False
         self.used = sum(map(usage.proportional, family))
@@ -85,6 +110,24 @@ class Quota:
                 return False
         self._walk, self._disk_at = None, time.monotonic() + DISK_S
         return False
+
+
+def _free(folder: Path) -> float:
+    """Bytes that are free on its disk for who is not root."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return math.inf
+    return status.f_bavail * status.f_frsize
+
+
+def _written(pid: int) -> int:
+    """Bytes that a process, and those of its children that have ended, have written to disks (proc(5))."""
+    with suppress(OSError), open(f"/proc/{pid}/io") as file:
+        for line in file:
+            if line.startswith("write_bytes:"):
+                return int(line.split()[1])
+    return 0
 
 
 def _sizes(folder: Path) -> Iterator[int]:

@@ -1,7 +1,7 @@
 """Ends what attempts left behind when their shim was killed too, found by the environment that they inherited.
 
 A process whose environment was emptied is found by its relations: below one that is found, or in the same user
-namespace (each sandboxed attempt has one of its own).
+PID namespace (each sandboxed attempt has one of its own).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from agents.drivers.shim import PROGRAM
 from agents.shim import tree
 
+NAMES = ("FLEET_ATTEMPT", "FLEET_HOME_ID")  # variables by which an attempt's processes are found
 PATIENCE_S = 3.0
 BEAT_S = 0.02
 
@@ -42,7 +43,8 @@ def traces() -> list[Trace]:
             )
             if marker := variables.get("FLEET_ATTEMPT"):
                 with open(f"/proc/{pid}/cmdline", "rb") as file:
-                    shim = os.fsencode(PROGRAM) in file.read().split(b"\x00")[:4]
+                    words = file.read().split(b"\x00")
+                shim = os.fsencode(PROGRAM) in (words[3:4] + words[7:8])  # in the sandbox behind bubblewrap's words
                 found.append(Trace(pid, marker, variables.get("FLEET_HOME_ID", ""), shim))
     return found
 
@@ -127,8 +129,8 @@ def _relations(pids: set[int]) -> set[int]:
 
 
 def _room(pid: int) -> str | None:
-    """The user namespace of a process."""
+    """The PID namespace of a process."""
     try:
-        return os.readlink(f"/proc/{pid}/ns/user")
+        return os.readlink(f"/proc/{pid}/ns/pid")
     except OSError:
         return None

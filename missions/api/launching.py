@@ -12,7 +12,7 @@ from rest_framework.exceptions import ValidationError
 from fleet import errors
 from fleet.access.actor import Actor
 from fleet.access.models import Role
-from missions import operations, reading
+from missions import operations, places, reading
 from missions.models import Mission, Template
 from missions.plan import Plan, PlanError
 from missions.plan.reader import Summary
@@ -26,7 +26,7 @@ def launch(*, who: Actor, given: Mapping[str, Any]) -> Mission:
     if len(named) != 1:
         raise errors.Invalid("Send exactly one of plan, template and objective.")
     team_given = team(who, given.get("team"))
-    folder, template, params = "", "", dict(given["params"])
+    folder, template, params = places.folder_for_api(given.get("folder") or ""), "", dict(given["params"])
     match named[0]:
         case "plan":
             loaded, text = read(given["plan"])
@@ -35,7 +35,7 @@ def launch(*, who: Actor, given: Mapping[str, Any]) -> Mission:
             if found is None:
                 raise errors.NotFound(f"There is no template {given['template']!r}.", hint="See GET /api/v1/templates.")
             loaded, text = _offered(found)
-            folder, template = found.folder, found.name
+            folder, template = found.folder or folder, found.name
         case _:
             if not given.get("agent"):
                 raise errors.Invalid(

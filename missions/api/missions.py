@@ -58,6 +58,11 @@ class Launch(Strict):
     params = serializers.DictField(
         child=Json(most=100_000), required=False, default=dict, help_text="the plan's inputs"
     )
+    folder = Text(
+        max_length=1_000,
+        required=False,
+        help_text="where its sorties work, on the agents' hosts; below one of FLEET_FOLDERS",
+    )
     team = Text(
         max_length=150, required=False, allow_null=True, help_text="one of the caller's teams, which sees it too"
     )

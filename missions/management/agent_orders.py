@@ -157,7 +157,7 @@ def _reported(command: OperatorCommand, made: list[Agent]) -> list[Agent]:
 
 def _launch(read: tuple[plan.Plan, str], task: str) -> Mission:
     return operations.launch(
-        plan=read[0], text=read[1], params={"task": task}, folder=watching.here(), by=None, executes=True
+        plan=read[0], text=read[1], params={"task": task}, folder=watching.here(), by=None, executes=True, operator=True
     )
 
 

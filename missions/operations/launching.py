@@ -13,7 +13,7 @@ from django.db import connection, transaction
 
 from fleet import audit, errors, ids
 from fleet.events.models import Event
-from missions import hints, insertion, surroundings
+from missions import hints, insertion, places, surroundings
 from missions.models import Mission
 from missions.operations import rights
 from missions.plan import Plan, bind, load
@@ -47,18 +47,21 @@ def launch(
     team: Group | None = None,
     executes: bool,
     template: str = "",
+    operator: bool = False,
     start: bool = True,
 ) -> Mission:
     """Create a mission and start it, or leave that to `resume`. Forbidden where the plan runs code and who launches it may not;
     PlanError where `params` do not fit the plan's inputs; nothing is created then.
 
     `text` is the plan as it was written, kept for the record; `folder` is where relative paths start from; `template` names
-    the operators' template that it is, if it is one; `executes` says whether who launches it may run code (plan.execute), and
+    the operators' template that it is, if it is one; `operator` says that the host's operator launches it, who may name any
+    path under `readable`; `executes` says whether who launches it may run code (plan.execute), and
     so whether sorties that its agents add later may. Those of a template may: what operators wrote may add what it likes.
     """
     if not template:
         rights.ask_for_plan(plan=plan, executes=executes)
     inputs = bind(plan=plan, given=params)
+    readable = places.readable(plan=plan, inputs=inputs, folder=folder, operator=operator, template=bool(template))
     state = MissionState.RUNNING if start else MissionState.PLANNED
     with transaction.atomic(), connection.cursor() as cursor:
         turn, now = _turn(cursor)
@@ -73,6 +76,7 @@ def launch(
             inputs=inputs,
             defaults=dict(plan.defaults),
             folder=folder,
+            readable=readable,
             plan=text,
             created_by=by,
             team=team,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from missions.plan import inputs, masking, reading, structure
+from missions.plan import fields, inputs, masking, reading, structure
 from missions.plan.deadline import Deadline
 from missions.plan.faults import ADDED, Faults, quoted
 from missions.plan.sorties import Graph
@@ -124,6 +124,16 @@ def _plan(source: Source, surroundings: Surroundings, faults: Faults) -> Plan:
         if "{{" in data.get(key, ""):
             faults.add((key,), "Templates are not read here.", "Write it out.")
     declared = inputs.declared(data=data.get("inputs", {}), path=("inputs",), broken=broken, faults=faults)
+    readable = data.get("readable", [])
+    fields.check_templates(
+        value=readable,
+        path=("readable",),
+        allowed=frozenset({"inputs"}),
+        needs=None,
+        inputs=declared,
+        axes={},
+        faults=faults,
+    )
     defaults = data.get("defaults", {})
     graph = Graph(
         defaults=defaults,
@@ -138,6 +148,7 @@ def _plan(source: Source, surroundings: Surroundings, faults: Faults) -> Plan:
     return Plan(
         name=data["mission"],
         objective=data.get("objective", ""),
+        readable=tuple(path for path in readable if path is not None),
         inputs=declared,
         on_failure=data.get("on_failure", "continue"),
         at_once=data.get("concurrency", 0),

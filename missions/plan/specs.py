@@ -171,6 +171,7 @@ class Plan:
 
     name: str
     objective: str
+    readable: tuple[str, ...]  # paths, with templates of inputs
     inputs: Mapping[str, InputSpec]
     on_failure: Literal["continue", "stop"]
     at_once: int  # of its sorties, at most; 0: any number

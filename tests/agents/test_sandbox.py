@@ -9,94 +9,24 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from agents.drivers import sandbox
 from agents.drivers.base import StopReason
+from tests.support.confined import ROOT, SECRET, USERS, Place, places
 from tests.support.flights import Flight, brief, left_of, until
 
-ROOT = Path(__file__).resolve().parents[2]
-NOBODY = 65534
 ESCAPES = Path(__file__).with_name("sandbox_escapes.py")
-SECRET = "the-fleets-password"
 WORKER = "import os, subprocess, sys; subprocess.run([*sys.argv[1:], str(os.getpid())], check=True)"
 
-pytestmark = pytest.mark.skipif(not sandbox.available()[0], reason=sandbox.available()[1])
 
-
-@dataclass
-class Place:
-    """A fleet's folder, a scratch folder, and a worker of some user there."""
-
-    root: Path
-    python: str
-    user: int
-
-    def fly(self, shell: str, *, harden: bool = False) -> dict[str, Any]:
-        scratch, hidden = str(self.root / "scratch"), [str(self.hidden)]
-        orders = {"scratch": scratch, "hidden": hidden, "shell": shell, "harden": harden}
-        done = subprocess.run(
-            [self.python, "-m", "tests.agents.shim_worker", json.dumps(orders)],
-            env={
-                "PATH": os.environ["PATH"],
-                "DATABASE_URL": SECRET,
-                "PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}",
-                "PYTHONDONTWRITEBYTECODE": "1",
-            },
-            cwd=self.root,
-            user=self.user,
-            group=self.user,
-            extra_groups=[] if self.user else None,
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
-
-    @property
-    def hidden(self) -> Path:
-        return self.root / "private"
-
-
-def _python_for_all() -> str | None:
-    """A Python that nobody may start and that runs our code; the venv's may lie in a home folder."""
-    for name in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
-        test = [name, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
-        try:
-            if subprocess.run(test, user=NOBODY, group=NOBODY, extra_groups=[], check=False).returncode == 0:
-                return name
-        except OSError:
-            continue
-    return None
-
-
-@pytest.fixture(params=["this user", "an ordinary user"])
+@pytest.fixture(params=USERS)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    user, python = os.geteuid(), sys.executable
-    if request.param == "an ordinary user":
-        if user != 0:
-            pytest.skip("this user is one already")
-        found = _python_for_all()
-        if found is None or not os.access(ROOT, os.X_OK):
-            pytest.skip("no Python ≥ 3.11 on this host may be started by an ordinary user")
-        user, python = NOBODY, found
-    root = Path(tempfile.mkdtemp(prefix="fleet-sandbox-"))
-    (root / "private").mkdir(mode=0o700)
-    (root / "private" / "secret").write_text(SECRET)
-    (root / "scratch").mkdir(mode=0o700)
-    shutil.copy(ESCAPES, root / "escapes.py")
-    if user != os.geteuid():
-        for path in (root, *root.rglob("*")):
-            os.chown(path, user, user)
-    yield Place(root, python, user)
-    shutil.rmtree(root)
+    for made in places(request.param):
+        shutil.copy(ESCAPES, made.root / "escapes.py")
+        yield made
 
 
 def test_no_way_leads_to_the_fleets_credentials(place: Place) -> None:
@@ -135,7 +65,7 @@ def test_the_ways_lead_there_where_no_sandbox_is(place: Place) -> None:
     worker = subprocess.run(
         [place.python, "-I", "-S", "-c", WORKER, *script],
         env={"PATH": os.environ["PATH"], "DATABASE_URL": SECRET},
-        cwd=place.root / "scratch",
+        cwd=place.scratch,
         user=place.user,
         group=place.user,
         extra_groups=[] if place.user else None,
@@ -181,7 +111,7 @@ def test_root_reads_writes_and_gives_away_the_files_of_others(tmp_path: Path) ->
     (theirs / "file").chmod(0o400)
     for path in (theirs, theirs / "file"):
         os.chown(path, 1234, 1234)
-    (tmp_path / "scratch").mkdir()
+    Place(tmp_path, sys.executable, 0).scratch.mkdir(parents=True)
     told = Place(tmp_path, sys.executable, 0).fly(
         f"cd {theirs} && cat file && echo two > file && chown 4321:4321 file && su -s /bin/sh nobody -c 'id -u'"
     )

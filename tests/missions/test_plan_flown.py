@@ -44,7 +44,7 @@ FAILED = {
 def test_every_key_does_what_the_page_says() -> None:
     read = plan.load(text=PLAN, surroundings=surroundings.current())
     given = {"who": WHO, "top": "4", "tags": '["t", 1]'}
-    mission = operations.launch(plan=read, text=PLAN, params=given, folder="", by=None, executes=True)
+    mission = operations.launch(plan=read, text=PLAN, params=given, folder="", by=None, executes=True, operator=True)
     engine = fleet.engine(slots=4)
     try:
         assert fleet.run_to_end(engine, mission) == "failed"

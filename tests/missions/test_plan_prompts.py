@@ -44,7 +44,9 @@ def cli(tmp_path: Path) -> list[str]:
 
 
 def configure(argv: list[str], env_allow: list[str]) -> None:
-    AgentType.objects.filter(name="backend").update(prompt_argv=argv, env_allow=env_allow)
+    AgentType.objects.filter(name="backend").update(
+        prompt_argv=argv, env_allow=env_allow, readable=[str(Path(word).parent) for word in argv[1:2]]
+    )
 
 
 def launched() -> Mission:

@@ -59,10 +59,8 @@ def test_what_prints_nothing_for_long_raises_and_what_prints_does_not(agent: UUI
     Attempt.objects.filter(sortie=held["once"].sortie).update(heard_at=Now() - timedelta(minutes=31))
     found = silent()
     assert found.keys() == {"still", "once"}
-    assert (
-        f"No output of 'once' of 'A test' for 31 min; it keeps running. See its log: ./manage.py fleet_mission logs {mission.ref} once."
-        in (found["once"])
-    )
+    log = f"./manage.py fleet_mission logs {mission.ref} once"
+    assert f"No output of 'once' of 'A test' for 31 min; it keeps running. See its log: {log}." in found["once"]
     outside.complete(token=held["still"].token)
     outside.progress(token=held["once"].token, output="and again\n")
     with override_settings(FLEET_ALERT_QUIET_S=0):

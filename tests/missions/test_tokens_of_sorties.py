@@ -197,7 +197,8 @@ def test_what_a_command_gets_is_kept_nowhere(
     show = f'{tell}; printf %s "$FLEET_API" > {tmp_path}/api'
     with reached:
         mission = fleet.launch(
-            {"one": {"run": f"{show}; exit 1"}, "two": {"run": f"echo ${{FLEET_TOKEN-none}} > {tmp_path}/second"}}
+            {"one": {"run": f"{show}; exit 1"}, "two": {"run": f"echo ${{FLEET_TOKEN-none}} > {tmp_path}/second"}},
+            folder=str(tmp_path),
         )
         fleet.run_to_end(engine, mission)
     token = (tmp_path / "token").read_text()

@@ -18,13 +18,17 @@ from missions.hints import Hinter
 from missions.models import Mission, Sortie
 
 
-def launch(sorties: Mapping[str, Any], *, params: Mapping[str, Any] | None = None, **more: Any) -> Mission:
-    """Launch a plan given as Python data. `driver: scripted` where a sortie says nothing else."""
+def launch(
+    sorties: Mapping[str, Any], *, params: Mapping[str, Any] | None = None, folder: str = "", **more: Any
+) -> Mission:
+    """Launch a plan given as Python data, as the operator. `driver: scripted` where a sortie says nothing else."""
     text = yaml.safe_dump(
         {"mission": "A test", "sorties": {k: scripted(v) for k, v in sorties.items()}, **more}, sort_keys=False
     )
     read = plan.load(text=text, surroundings=surroundings.current())
-    return operations.launch(plan=read, text=text, params=params or {}, folder="", by=None, executes=True)
+    return operations.launch(
+        plan=read, text=text, params=params or {}, folder=folder, by=None, executes=True, operator=True
+    )
 
 
 def scripted(sortie: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,6 +98,8 @@ class Command(OperatorCommand):
         return 0
 
     def _introduce(self, say: Callable[[str], None]) -> None:
+        if not settings.FLEET_SANDBOX:
+            say(checks.NO_SANDBOX)
         for name, url in services.addresses().items():
             say(f"  {name:<8} {url}")
         say(f"  The password of admin is in {credentials.file(settings.FLEET_HOME)}")

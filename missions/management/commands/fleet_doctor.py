@@ -18,13 +18,14 @@ from django.db.migrations.executor import MigrationExecutor
 from agents import discovery
 from agents.drivers import sandbox
 from agents.models import Agent, AgentType, Node
-from fleet import invocation
+from fleet import checks, invocation
 from fleet.audit import protection
 from fleet.console import lines
 from fleet.errors import FleetError
 from fleet.management.operator import OperatorCommand, start_hint
 from fleet.services import detached, statuses
 
+LIMITS = "rlimits and looks at what the attempt uses, no cgroup"
 FREE_BYTES = 1_000_000_000
 
 
@@ -75,8 +76,11 @@ def _host() -> Iterator[Finding]:
         yield Finding("callables", True, f"{len(discovery.names())} that plans may call")
     except FleetError as fault:
         yield Finding("callables", False, fault.message, fault.hint)
-    shut_off, why = sandbox.available()
-    yield Finding("sandbox", shut_off, why or "works can be shut off from the fleet's credentials")
+    if settings.FLEET_SANDBOX:
+        works, why = sandbox.available()
+        yield Finding("sandbox", works, why or f"bubblewrap confines work ({sandbox.program()}); limits: {LIMITS}")
+    else:
+        yield Finding("sandbox", False, checks.NO_SANDBOX, "Remove FLEET_SANDBOX=off.")
 
 
 def _folder() -> Iterator[Finding]:

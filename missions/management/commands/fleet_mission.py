@@ -180,6 +180,7 @@ class Command(OperatorCommand):
             text=text.decode("utf-8", "replace"),
             params=params,
             folder=watching.here(),
+            operator=True,
             by=None,
             executes=True,  # whoever uses this command operates the fleet
             start=options["action"] == "run",

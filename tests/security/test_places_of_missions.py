@@ -1,0 +1,87 @@
+"""Which folders and paths a launch may name, by who launches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet import errors
+from missions import places, plan, surroundings
+
+SCRATCH = Path("/scratch")
+
+
+def read(*paths: str) -> plan.Plan:
+    data = {
+        "mission": "A test",
+        "inputs": {"where": {"default": ""}},
+        "readable": list(paths),
+        "sorties": {"one": {"agent": "backend", "run": "true"}},
+    }
+    return plan.from_data(data=data, surroundings=surroundings.without_database())
+
+
+def allowed(*paths: str, **more: Any) -> list[str]:
+    given = {"inputs": {"where": "/root/.ssh"}, "folder": "", "operator": False, "template": False, **more}
+    return places.readable(plan=read(*paths), **given)
+
+
+def test_an_operator_names_any_path(tmp_path: Path) -> None:
+    assert allowed(str(tmp_path), operator=True) == [str(tmp_path)]
+    assert allowed("{{ inputs.where }}", operator=True, inputs={"where": "."}, folder=str(tmp_path)) == [str(tmp_path)]
+
+
+def test_a_client_names_only_what_lies_below_the_folders(settings: Any) -> None:
+    settings.FLEET_FOLDERS = ["/srv/projects"]
+    assert allowed("/srv/projects/one/../two") == ["/srv/projects/two"]
+    for path in (
+        "/srv/projects",
+        "/srv/projects/../secret",
+        "/root",
+        "{{ inputs.where }}",
+        "relative",
+        "/srv/projects-2",
+    ):
+        with pytest.raises(errors.Invalid):
+            allowed(path)
+
+
+def test_a_template_may_name_what_operators_wrote_and_no_client_completes_it(settings: Any) -> None:
+    settings.FLEET_FOLDERS = ["/srv/projects"]
+    assert allowed("/data/models", template=True) == ["/data/models"]
+    for path in ("{{ inputs.where }}", "/data/{{ inputs.where }}", "/srv/projects/{{ inputs.where }}/x"):
+        with pytest.raises(errors.Invalid):
+            allowed(path, template=True, inputs={"where": "../../../../root"})
+
+
+def test_a_folder_over_the_api_lies_below_the_folders(settings: Any) -> None:
+    assert places.folder_for_api("") == ""
+    for folder in ("/srv/projects/x", "/", "relative"):
+        with pytest.raises(errors.Invalid):
+            places.folder_for_api(folder)
+    settings.FLEET_FOLDERS = ["/srv/projects"]
+    assert places.folder_for_api("/srv/projects/x/") == "/srv/projects/x"
+    for folder in ("/srv/projects", "/srv/projects/../x", "/srv"):
+        with pytest.raises(errors.Invalid):
+            places.folder_for_api(folder)
+
+
+@pytest.mark.parametrize("named", ["/proc/1", "/etc", "../other", "/", "/mission/../x", "/dev"])
+def test_cwd_lies_in_what_the_sortie_may_use(named: str) -> None:
+    with pytest.raises(errors.Invalid, match="outside of what"):
+        places.cwd(named=named, folder="/mission", scratch=SCRATCH, allowed=[Path("/data")])
+
+
+@pytest.mark.parametrize(
+    ("named", "meant"), [("sub", "/mission/sub"), ("/data/x", "/data/x"), ("/scratch/y", "/scratch/y")]
+)
+def test_cwd_counts_from_the_missions_folder(named: str, meant: str) -> None:
+    assert places.cwd(named=named, folder="/mission", scratch=SCRATCH, allowed=[Path("/data")]) == Path(meant)
+
+
+def test_the_fleets_home_is_no_missions_folder(settings: Any) -> None:
+    for folder in (settings.FLEET_HOME.root, settings.FLEET_HOME.private, settings.FLEET_HOME.scratch):
+        with pytest.raises(errors.Invalid, match="fleet's own"):
+            places.check_folder(str(folder))

@@ -1,0 +1,72 @@
+"""Bytes that are not those of an artifact's digest are never given out, however they came to lie in its place."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.urls import reverse
+
+from fleet import errors
+from missions import artifacts
+from missions.models import Artifact, Sortie
+from tests.support import web
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+CONTENT = b"a report"
+
+
+@pytest.fixture
+def made() -> Artifact:
+    web.flown()
+    return web.artifact(Sortie.objects.get(key="good"), path="report.txt", content=CONTENT)
+
+
+def path_of(made: Artifact) -> Path:
+    return Path(settings.FLEET_HOME.artifacts) / made.digest[:2] / made.digest
+
+
+def refused(made: Artifact) -> None:
+    with pytest.raises(errors.NotFound):
+        artifacts.open_stored(made)
+    assert web.superuser().get(reverse("artifact", args=[made.ref])).status_code == 404
+
+
+def test_a_link_in_its_place_is_not_followed(made: Artifact, tmp_path: Path) -> None:
+    secret = tmp_path / "credentials.json"
+    secret.write_text("the password")
+    path_of(made).unlink()
+    path_of(made).symlink_to(secret)
+    refused(made)
+
+
+def test_a_link_for_its_folder_is_not_followed(made: Artifact, tmp_path: Path) -> None:
+    (tmp_path / made.digest).write_bytes(CONTENT)
+    folder = path_of(made).parent
+    path_of(made).unlink()
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    try:
+        refused(made)
+    finally:
+        folder.unlink()
+
+
+@pytest.mark.parametrize("keep_times", [False, True])
+def test_bytes_that_were_changed_are_found_also_after_it_was_verified(made: Artifact, keep_times: bool) -> None:
+    path = path_of(made)
+    time.sleep(2.1)
+    artifacts.open_stored(made).close()
+    before = path.stat()
+    path.chmod(0o600)
+    path.write_bytes(b"A REPORT")
+    if keep_times:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    refused(made)
+    path.write_bytes(CONTENT)
+    with artifacts.open_stored(made) as file:
+        assert file.read() == CONTENT
