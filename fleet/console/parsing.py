@@ -17,6 +17,7 @@ DJANGO_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--traceback",), {"action": "store_true"}),
     (("--no-color",), {"action": "store_true"}),
     (("--force-color",), {"action": "store_true"}),
+    (("--skip-checks",), {"action": "store_true"}),
 )
 
 
