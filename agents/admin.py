@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from django import forms
@@ -12,6 +11,8 @@ from django.http import HttpRequest
 
 from agents import operations
 from agents.models import Agent, AgentType, Node
+from agents.operations import types
+from fleet import errors
 from fleet.readonly import Audited, ReadOnlyAdmin, ago, between, do
 
 
@@ -29,18 +30,16 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
             self.fields[name].widget.attrs["rows"] = 2  # the widget stays the admin's own
 
     def clean_prompt_argv(self) -> list[str]:
-        return self._texts("prompt_argv", example='["claude", "-p"]', allowed=r"[^\0]+")
+        return self._texts("prompt_argv")
 
     def clean_env_allow(self) -> list[str]:
-        return self._texts("env_allow", example='["HTTPS_PROXY"]', allowed=r"[A-Za-z_][A-Za-z0-9_]*")
+        return self._texts("env_allow")
 
-    def _texts(self, field: str, *, example: str, allowed: str) -> list[str]:
-        value = self.cleaned_data[field] or []
-        if not isinstance(value, list) or not all(
-            isinstance(text, str) and re.fullmatch(allowed, text, re.DOTALL) for text in value
-        ):
-            raise forms.ValidationError(f"Give a JSON list of texts, as {example}.")
-        return value
+    def _texts(self, field: str) -> list[str]:
+        try:
+            return types.texts(field, self.cleaned_data[field])
+        except errors.Invalid as fault:
+            raise forms.ValidationError(fault.hint) from fault
 
 
 @admin.register(AgentType)

@@ -141,6 +141,12 @@ def types(found: Iterable[AgentType] | None = None) -> list[dict[str, Any]]:
             "agents": one.agents,
             "most_agents": one.most_agents,
             "concurrency": one.concurrency,
+            "at_once": one.at_once,
+            "autoscale": one.autoscale,
+            "memory_mb": one.memory_mb,
+            "disk_mb": one.disk_mb,
+            "longest_s": one.longest_s,
+            "outside": one.outside,
             "takes_prompt": one.takes_prompts,
             "live": live[one.name],
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.models import AgentType
+from agents.operations import types
 from fleet import errors
 from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand
@@ -14,10 +15,10 @@ from missions.management import completing
 
 def add_arguments(actions: Any) -> None:
     autoscale = actions.add_parser("autoscale", help="what the autoscaler would do now, and why; turn it on and off")
-    types = autoscale.add_argument(
+    named = autoscale.add_argument(
         "types", nargs="*", metavar="TYPE", help="only these types; with --on and --off, for these"
     )
-    completing.completed(types, by=completing.types)
+    completing.completed(named, by=completing.types)
     turned = autoscale.add_mutually_exclusive_group()
     turned.add_argument("--on", action="store_true", help="let it act for these types")
     turned.add_argument("--off", action="store_true", help="let it act for them no more")
@@ -32,7 +33,8 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
     if options["on"] or options["off"]:
         if not options["types"]:
             raise errors.Invalid("For which types?", hint="Name them: fleet_agents autoscale backend --on")
-        AgentType.objects.filter(name__in=options["types"]).update(autoscale=options["on"])
+        for name in options["types"]:
+            types.change(name=name, changes={"autoscale": options["on"]})
     return command.again(lambda: _show(command, options), every_s=options["watch"])
 
 
