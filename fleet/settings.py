@@ -6,6 +6,8 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+from django.templatetags.static import static
+
 from fleet import credentials, endpoints, home, logs, pool
 from fleet.env import Environment
 from fleet.limits import addresses, rates
@@ -141,6 +143,7 @@ ASGI_APPLICATION = "fleet.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "fleet" / "templates"],  # before unfold's, some of which are ours
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -253,6 +256,11 @@ UNFOLD = {
     "SITE_TITLE": "Fleet",
     "SITE_HEADER": "Fleet",
     "SHOW_VIEW_ON_SITE": False,
+    "SITE_URL": None,  # the site is the admin itself
+    "SHOW_BACK_BUTTON": True,
+    "SIDEBAR": {"navigation": "fleet.navigation.sidebar"},
+    "DASHBOARD_CALLBACK": "missions.admin.overview.context",
+    "STYLES": [lambda request: static("fleet/admin.css")],
     "SITE_FAVICONS": [{"rel": "icon", "href": "data:,"}],  # none: browsers ask for /favicon.ico otherwise
 }
 REST_FRAMEWORK = {

@@ -94,3 +94,4 @@ class Docs(_Open, SpectacularSwaggerSplitView):
     """Swagger UI, from the package beside it: the page loads nothing from elsewhere, and runs no inline script."""
 
     url_name = "api-schema"
+    template_name = "fleet/docs.html"
