@@ -21,6 +21,7 @@ from fleet.access import operations, tokens
 from fleet.access.actor import role_of
 from fleet.access.models import Key, Session
 from fleet.audit.models import Entry
+from fleet.events import naming
 from fleet.events.models import Event
 from fleet.readonly import Audited, ReadOnlyAdmin, ago, button, do
 
@@ -48,7 +49,7 @@ class About(admin.SimpleListFilter):
 
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
-    list_display = ("id", "kind", "age", "what", "details")
+    list_display = ("id", "kind", "age", "named", "what", "details")
     fields = ("id", "kind", "at", "what", "scope", "subject", "data")
     readonly_fields = ("what",)
     list_filter = (About, "at")
@@ -56,6 +57,13 @@ class EventAdmin(ReadOnlyAdmin):
     search_help_text = "A kind, such as sortie.failed, or the id of what it happened to (msn_…, srt_…, agt_…)"
     id_fields = ("scope", "subject")
     ordering = ("-id",)
+
+    def prepare(self, rows: list[Any]) -> None:
+        naming.name(rows)
+
+    @admin.display(description="name")
+    def named(self, event: Event) -> str:
+        return event.name or "–"
 
     @admin.display(description="when", ordering="id")
     def age(self, event: Event) -> str:
