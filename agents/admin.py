@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.decorators import action
+from unfold.forms import BaseDialogForm
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
-from agents import operations
+from agents import operations, queries
 from agents.models import Agent, AgentType, Node
+from agents.operations import types
+from fleet import errors
 from fleet.access.actor import EXECUTE
-from fleet.readonly import Audited, ReadOnlyAdmin, ago, between, do
+from fleet.console import lines
+from fleet.console.lines import counted
+from fleet.readonly import Audited, ReadOnlyAdmin, ago, between, button, do, leads_to
+
+LOG_LINES = 200
 
 RUNS_CODE = (
     "prompt_argv",
@@ -40,24 +52,22 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
                 self.fields[name].widget.attrs["rows"] = 2  # the widget stays the admin's own
 
     def clean_prompt_argv(self) -> list[str]:
-        return self._texts("prompt_argv", example='["claude", "-p"]', allowed=r"[^\0]+")
+        return self._texts("prompt_argv")
 
     def clean_env_allow(self) -> list[str]:
-        return self._texts("env_allow", example='["HTTPS_PROXY"]', allowed=r"[A-Za-z_][A-Za-z0-9_]*")
+        return self._texts("env_allow")
 
     def clean_env_secret(self) -> list[str]:
-        return self._texts("env_secret", example='["OPENAI_API_KEY"]', allowed=r"[A-Za-z_][A-Za-z0-9_]*")
+        return self._texts("env_secret")
 
     def clean_readable(self) -> list[str]:
-        return self._texts("readable", example='["/srv/models"]', allowed=r"/[^\0]*")
+        return self._texts("readable")
 
-    def _texts(self, field: str, *, example: str, allowed: str) -> list[str]:
-        value = self.cleaned_data[field] or []
-        if not isinstance(value, list) or not all(
-            isinstance(text, str) and re.fullmatch(allowed, text, re.DOTALL) for text in value
-        ):
-            raise forms.ValidationError(f"Give a JSON list of texts, as {example}.")
-        return value
+    def _texts(self, field: str) -> list[str]:
+        try:
+            return types.texts(field, self.cleaned_data[field])
+        except errors.Invalid as fault:
+            raise forms.ValidationError(fault.hint) from fault
 
 
 @admin.register(AgentType)
@@ -81,16 +91,42 @@ class AgentTypeAdmin(Audited):
         return False  # sorties of the past name it; disable it instead
 
 
+class SpawnForm(BaseDialogForm):  # type: ignore[misc]  # unfold has no types
+    type = forms.ModelChoiceField(
+        AgentType.objects.filter(enabled=True, outside=False), widget=UnfoldAdminSelectWidget, label="Agent type"
+    )
+    count = forms.IntegerField(min_value=1, max_value=100, initial=1, widget=UnfoldAdminIntegerFieldWidget)
+    node = forms.ModelChoiceField(
+        Node.objects.filter(up=True), required=False, widget=UnfoldAdminSelectWidget,
+        empty_label="where most places are free",
+    )  # fmt: skip
+
+
 @admin.register(Agent)
 class AgentAdmin(ReadOnlyAdmin):
-    list_display = ("ref", "name", "type", "coloured_state", "node", "pid", "heard", "lived", "reason")
+    list_display = ("name", "coloured_state", "type", "node", "heard", "lived", "reason", "ref")
     list_filter = ("state", "type", "node")
     list_select_related = ("node", "type")
     search_fields = ("reason", "node__name")
     search_help_text = "Words of the reason, a node, or an id (agt_…)"
     id_fields = ("id", "node_id")
     ordering = ("-id",)
+    actions = ("drain", "terminate", "stop")
+    actions_list = ("spawn_button",)
+    actions_detail = ("drain_button", "terminate_button", "stop_button")
+    drain_button = button(
+        "drain", title="Drain", icon="hourglass_bottom", description="It ends when all that it flies has ended."
+    )
+    terminate_button = button(
+        "terminate", title="Terminate", icon="power_settings_new", danger=True,
+        description="It ends soon; what does not end in time goes back to the queue.",
+    )  # fmt: skip
+    stop_button = button(
+        "stop", title="Stop now", icon="stop_circle", danger=True,
+        description="What it flies is stopped at once and goes back to the queue.",
+    )  # fmt: skip
     fields = (
+        "flies",
         "ref",
         "name",
         "type",
@@ -103,8 +139,73 @@ class AgentAdmin(ReadOnlyAdmin):
         "spawned_at",
         "heartbeat_at",
         "ended_at",
+        "printed",
     )
-    readonly_fields = ("ref", "name", "heard", "lived")
+    readonly_fields = ("ref", "name", "heard", "lived", "flies", "printed")
+
+    def sensible(self, row: Agent) -> Collection[str]:
+        return {"drain", "terminate", "stop"} if row.state in Agent.LIVE and row.node_id else ()
+
+    @admin.display(description="flies now")
+    def flies(self, agent: Agent) -> SafeString:
+        """Apps above this one know what is flown; their list is reached by name."""
+        url = reverse("admin:missions_sortie_changelist") + f"?state__exact=running&q={agent.ref}"
+        return format_html(
+            '<a href="{}" class="text-link" style="text-decoration: underline">{}</a>',
+            url,
+            counted(agent.flying, "sortie"),
+        )
+
+    @admin.display(description=f"last {LOG_LINES} lines of its log")
+    def printed(self, agent: Agent) -> SafeString:
+        text = "".join(piece.text for piece in queries.last_lines(agent, lines=LOG_LINES))
+        return format_html(
+            '<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{}</pre>', lines.printed(text) or "–"
+        )
+
+    @action(  # type: ignore[untyped-decorator]  # unfold has no types
+        description="Start agents",
+        permissions=["operate"],
+        icon="add",
+        dialog={"title": "Start agents", "description": "", "form_class": SpawnForm, "form_submit_text": "Start"},
+    )
+    def spawn_button(self, request: HttpRequest, form: SpawnForm) -> HttpResponse:
+        given = form.cleaned_data
+        node = given["node"].name if given["node"] else None
+        do(
+            request,
+            [given["type"]],
+            lambda row: operations.spawn(type=row.name, count=given["count"], node=node),
+            "Ordered",
+        )
+        return leads_to(request, self)
+
+    def _order(self, request: HttpRequest, rows: QuerySet[Agent], what: Agent.Order, done: str) -> None:
+        why = f"By {request.user} in the admin."
+
+        def give(row: Agent) -> None:
+            if not operations.order(agents=[row.id], what=what, reason=why):
+                raise errors.Conflict("It has ended, or has a harder order already.")
+
+        do(request, rows, give, done)
+
+    @admin.action(description="Drain: end when what they fly has ended", permissions=["operate"])
+    def drain(self, request: HttpRequest, rows: QuerySet[Agent]) -> None:
+        self._order(request, rows, Agent.Order.DRAIN, "Told to drain")
+
+    @admin.action(description="Terminate: end soon", permissions=["operate"])
+    def terminate(self, request: HttpRequest, rows: QuerySet[Agent]) -> Any:
+        question = "End these agents? What does not end in time goes back to the queue."
+        if page := self.unconfirmed(request, rows, title="Terminate agents", question=question):
+            return page
+        return self._order(request, rows, Agent.Order.TERMINATE, "Told to end")
+
+    @admin.action(description="Stop now: what they fly goes back to the queue", permissions=["operate"])
+    def stop(self, request: HttpRequest, rows: QuerySet[Agent]) -> Any:
+        question = "Stop these agents at once? What they fly is stopped and goes back to the queue."
+        if page := self.unconfirmed(request, rows, title="Stop agents now", question=question):
+            return page
+        return self._order(request, rows, Agent.Order.NOW, "Told to stop now")
 
     @admin.display(description="last heard", ordering="heartbeat_at")
     def heard(self, agent: Agent) -> str:
@@ -121,6 +222,14 @@ class NodeAdmin(ReadOnlyAdmin):
     list_filter = ("up", "cordoned")
     search_fields = ("name",)
     actions = ("cordon", "uncordon")
+    actions_detail = ("cordon_button", "uncordon_button")
+    cordon_button = button(
+        "cordon", title="Cordon", icon="block", description="It gets no new agents; those that it has stay."
+    )
+    uncordon_button = button("uncordon", title="Uncordon", icon="check", description="It gets new agents again.")
+
+    def sensible(self, row: Node) -> Collection[str]:
+        return {"uncordon" if row.cordoned else "cordon"}
 
     @admin.display(description="last heard", ordering="heartbeat_at")
     def heard(self, node: Node) -> str:

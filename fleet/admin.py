@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.apps import apps
@@ -18,9 +19,11 @@ from django.utils.module_loading import import_string
 from fleet import audit, errors, ids
 from fleet.access import operations, tokens
 from fleet.access.actor import role_of
-from fleet.access.models import Role
+from fleet.access.models import Key, Role, Session
+from fleet.audit.models import Entry
+from fleet.events import naming
 from fleet.events.models import Event
-from fleet.readonly import Audited, ReadOnlyAdmin, ago
+from fleet.readonly import Audited, ReadOnlyAdmin, ago, button, do
 
 RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
 PREFIXES = {"mission": ids.MISSION, "sortie": ids.SORTIE, "agent": ids.AGENT, "node": ids.NODE}
@@ -62,7 +65,7 @@ class About(admin.SimpleListFilter):
 
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
-    list_display = ("id", "kind", "age", "what", "details")
+    list_display = ("id", "kind", "age", "named", "what", "details")
     fields = ("id", "kind", "at", "what", "scope", "subject", "data")
     readonly_fields = ("what",)
     list_filter = (About, "at")
@@ -70,6 +73,13 @@ class EventAdmin(ReadOnlyAdmin):
     search_help_text = "A kind, such as sortie.failed, or the id of what it happened to (msn_…, srt_…, agt_…)"
     id_fields = ("scope", "subject")
     ordering = ("-id",)
+
+    def prepare(self, rows: list[Any]) -> None:
+        naming.name(rows)
+
+    @admin.display(description="name")
+    def named(self, event: Event) -> str:
+        return event.name or "–"
 
     @admin.display(description="when", ordering="id")
     def age(self, event: Event) -> str:
@@ -87,8 +97,82 @@ class EventAdmin(ReadOnlyAdmin):
         return ", ".join(f"{name}: {value}" for name, value in event.told.items() if value not in (None, ""))[:300]
 
 
+@admin.register(Entry)
+class EntryAdmin(ReadOnlyAdmin):
+    list_display = ("id", "at", "kind", "outcome", "actor", "subject", "address")
+    list_filter = ("outcome",)
+    search_fields = ("=kind", "=actor", "=subject")
+    search_help_text = "A whole kind (role.changed), actor (user:ann) or subject, as the list shows them"
+    id_fields = ()
+    ordering = ("-id",)
+    fields = ("id", "at", "kind", "outcome", "actor", "address", "request", "subject", "before", "after", "data")
+
+
+@admin.register(Key)
+class KeyAdmin(ReadOnlyAdmin):
+    list_display = ("prefix", "name", "user", "may", "created_at", "expires_at", "used_at", "revoked_at")
+    list_filter = ("revoked_at", "expires_at")
+    list_select_related = ("user",)
+    search_fields = ("prefix", "name", "user__username")
+    search_help_text = "A prefix (flk_…), what it is for, or whose it is"
+    ordering = ("-id",)
+    fields = ("prefix", "name", "user", "may", "created_at", "expires_at", "used_at", "revoked_at")
+    readonly_fields = ("may",)
+    actions = ("revoke",)
+    actions_detail = ("revoke_button",)
+    revoke_button = button(
+        "revoke", title="Revoke", icon="key_off", danger=True, description="It is refused from now on, for good."
+    )
+
+    def sensible(self, row: Key) -> Collection[str]:
+        return () if row.revoked_at else {"revoke"}
+
+    @admin.display(description="scopes")
+    def may(self, key: Key) -> str:
+        return ", ".join(key.scopes)
+
+    @admin.action(description="Revoke", permissions=["operate"])
+    def revoke(self, request: HttpRequest, rows: QuerySet[Key]) -> Any:
+        question = "Revoke these machine keys? They are refused from now on, for good."
+        if page := self.unconfirmed(request, rows, title="Revoke keys", question=question):
+            return page
+        return do(request, rows.select_related("user"), lambda key: operations.revoke_key(key=key), "Revoked")
+
+
+@admin.register(Session)
+class SessionAdmin(ReadOnlyAdmin):
+    """Sign-ins for access tokens; those of browsers end with their cookies."""
+
+    list_display = ("user", "address", "began_at", "used_at", "expires_at", "ended_at")
+    list_filter = ("ended_at",)
+    list_select_related = ("user",)
+    search_fields = ("user__username",)
+    ordering = ("-id",)
+    fields = ("user", "address", "began_at", "used_at", "expires_at", "ended_at")
+    actions = ("end",)
+    actions_detail = ("end_button",)
+    end_button = button(
+        "end",
+        title="End session",
+        icon="logout",
+        danger=True,
+        description="Its tokens are good for nothing from then on.",
+    )
+
+    def sensible(self, row: Session) -> Collection[str]:
+        return () if row.ended_at else {"end"}
+
+    @admin.action(description="End", permissions=["operate"])
+    def end(self, request: HttpRequest, rows: QuerySet[Session]) -> Any:
+        question = "End these sessions? Their tokens are good for nothing from then on."
+        if page := self.unconfirmed(request, rows, title="End sessions", question=question):
+            return page
+        return do(request, rows.select_related("user"), lambda row: tokens.end(user=row.user, session=row.id), "Ended")
+
+
 if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's look
     admin.site.unregister([User, Group])
+    admin.site.index_template = "fleet/overview.html"
 
     class PersonForm(import_string("unfold.forms.UserChangeForm")):  # type: ignore[misc]
         def clean(self) -> Any:
@@ -104,9 +188,17 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
     @admin.register(User)
     class PersonAdmin(Audited, UserAdmin):  # type: ignore[type-arg]
         form = PersonForm
+        list_display = ("username", "role", "is_active", "is_staff", "email", "last_login")
+        list_select_related = ("account",)
+        readonly_fields = ("role",)
+        fieldsets = ((None, {"fields": ("username", "password", "role")}), *UserAdmin.fieldsets[1:])  # type: ignore[index]
         add_fieldsets = UserAdmin.add_fieldsets  # unfold's has none
         add_form = import_string("unfold.forms.UserCreationForm")
         change_password_form = import_string("unfold.forms.AdminPasswordChangeForm")
+
+        @admin.display(description="role")
+        def role(self, user: User) -> str:
+            return role_of(user)
 
         def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
             """Who is no superuser gives nobody a right, and none to themselves."""
@@ -141,13 +233,15 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
                 tokens.end(user=user)
 
         def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-            """What stands in the last list is why they are not deleted, one or several."""
-            *told, refused = super().get_deleted_objects(objs, request)
+            """What stands in the last list is why they are not deleted, one or several. Keys and sessions go with their user,
+            though nobody deletes them on pages of their own."""
+            *told, lacking, refused = super().get_deleted_objects(objs, request)
+            lacking = set(lacking) - {model._meta.verbose_name for model in (Key, Session)}
             try:
                 operations.keep_an_admin(without=list(objs))
             except errors.Conflict as fault:
                 refused = [*refused, str(fault)]
-            return *told, refused
+            return *told, lacking, refused
 
         def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
             """Asked once more where it is done: Django asked before the first of two who delete each other was through."""

@@ -6,7 +6,7 @@ With django-unfold in INSTALLED_APPS the pages are unfold's; without it they are
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,10 +17,14 @@ from django.contrib.auth import get_permission_codename
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.forms import model_to_dict
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
-from unfold.decorators import display
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
 
 from fleet import audit, clock, errors, humanise, ids
 
@@ -99,6 +103,33 @@ class ReadOnlyAdmin(Page):  # type: ignore[misc]
     list_per_page = 50
     id_fields: tuple[str, ...] = ("id",)  # where a typed id (`msn_…`) or a UUID is looked for; none: it is a text
 
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        """Nobody changes these rows by hand, so Django has no history of them."""
+        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), "show_history": False})
+
+    def sensible(self, row: Any) -> Collection[str]:
+        """Which of the actions make sense for a row as it is now."""
+        return ()
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """The buttons on the page of a row (unfold's)."""
+        row = self.get_object(request, str(object_id))
+        sensible = self.sensible(row) if row is not None else ()
+        found = super().get_actions_detail(request, object_id)
+        return [one for one in found if one.method.original_function_name.removesuffix(BUTTON) in sensible]
+
+    def unconfirmed(self, request: HttpRequest, rows: QuerySet[Any], *, title: str, question: str) -> Any:
+        """The page that asks before something is done to rows of a list; None where it was asked, there or in a dialog."""
+        if "confirmed" in request.POST or "_form_submitted" in request.POST:
+            return None
+        context = {
+            **self.admin_site.each_context(request), "title": title, "question": question, "rows": list(rows),
+            "action": request.POST.get("action", ""), "opts": self.opts,
+        }  # fmt: skip
+        return TemplateResponse(request, "fleet/confirm.html", context)
+
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
@@ -108,7 +139,7 @@ class ReadOnlyAdmin(Page):  # type: ignore[misc]
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_operate_permission(self, request: HttpRequest) -> bool:
+    def has_operate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         """Who may do the actions that are declared with `permissions=["operate"]`."""
         needed = f"{self.opts.app_label}.{get_permission_codename('change', self.opts)}"
         return bool(getattr(request, "user", None)) and request.user.has_perm(needed)
@@ -135,6 +166,37 @@ class ReadOnlyAdmin(Page):  # type: ignore[misc]
     @display(description="state", ordering="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
     def coloured_state(self, row: Any) -> str:
         return str(row.state)
+
+
+BUTTON = "_button"
+
+
+def button(act: str, *, title: str, description: str = "", icon: str, danger: bool = False) -> Any:
+    """A button on the page of a row for an action of its list: it asks first, and acts by POST alone. Call it `<act>_button`."""
+
+    def press(page: Any, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        rows = page.get_queryset(request).filter(pk=object_id)
+        getattr(page, act)(request, rows)
+        return leads_to(request, page, object_id)
+
+    press.__name__ = act + BUTTON
+    return action(
+        press,
+        description=title,
+        permissions=["operate"],
+        icon=icon,
+        variant=ActionVariant.DANGER if danger else ActionVariant.DEFAULT,
+        dialog={"title": f"{title}?", "description": description, "form_submit_text": title},
+    )
+
+
+def leads_to(request: HttpRequest, page: Any, row: Any = None) -> HttpResponse:
+    """After a dialog: to the page of a row, or to the list. htmx takes the address from a header of its own."""
+    name = f"{page.opts.app_label}_{page.opts.model_name}"
+    url = reverse(f"admin:{name}_changelist") if row is None else reverse(f"admin:{name}_change", args=[row])
+    if request.headers.get("HX-Request"):
+        return HttpResponse(headers={"HX-Redirect": url})
+    return redirect(url)
 
 
 def identified(text: str) -> UUID | None:

@@ -6,6 +6,8 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+from django.templatetags.static import static
+
 from fleet import credentials, endpoints, home, logs, pool
 from fleet.env import Environment
 from fleet.limits import addresses, rates
@@ -87,7 +89,8 @@ FLEET_RETAIN_MISSIONS = env.integer("FLEET_RETAIN_MISSIONS", 10_000)
 FLEET_HTTPS = env.boolean("FLEET_HTTPS", False)  # the site is reached by https only, through a proxy that speaks it
 FLEET_TRUSTED_PROXIES = env.parsed("FLEET_TRUSTED_PROXIES", "", addresses.parse_networks)  # what they say is believed
 FLEET_CORS_ORIGINS = env.words("FLEET_CORS_ORIGINS")  # sites whose pages may use the API
-FLEET_LIMIT_IP = env.parsed("FLEET_LIMIT_IP", "100/m", rates.parse)  # requests of people, by address
+FLEET_LIMIT_IP = env.parsed("FLEET_LIMIT_IP", "100/m", rates.parse)  # requests of strangers and with tokens, by address
+FLEET_LIMIT_SESSION = env.parsed("FLEET_LIMIT_SESSION", "600/m", rates.parse)  # of a user's signed-in browsers
 FLEET_LIMIT_AUTH = env.parsed("FLEET_LIMIT_AUTH", "10/m", rates.parse)  # sign-ins, by address
 FLEET_LIMIT_KEY = env.parsed("FLEET_LIMIT_KEY", "600/m", rates.parse)  # of one machine key
 FLEET_LIMIT_USER = env.parsed("FLEET_LIMIT_USER", "3000/m", rates.parse)  # of all machine keys and sessions of a user
@@ -161,6 +164,7 @@ ASGI_APPLICATION = "fleet.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "fleet" / "templates"],  # before unfold's, some of which are ours
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -273,6 +277,11 @@ UNFOLD = {
     "SITE_TITLE": "Fleet",
     "SITE_HEADER": "Fleet",
     "SHOW_VIEW_ON_SITE": False,
+    "SITE_URL": None,  # the site is the admin itself
+    "SHOW_BACK_BUTTON": True,
+    "SIDEBAR": {"navigation": "fleet.navigation.sidebar"},
+    "DASHBOARD_CALLBACK": "missions.admin.overview.context",
+    "STYLES": [lambda request: static("fleet/admin.css")],
     "SITE_FAVICONS": [{"rel": "icon", "href": "data:,"}],  # none: browsers ask for /favicon.ico otherwise
 }
 REST_FRAMEWORK = {

@@ -33,6 +33,7 @@ from missions import claims, flight, rows
 from missions.claims import Claim
 from missions.committer import Committer
 from missions.exchange import Party
+from missions.flown import Flown
 from missions.hints import Hinter
 from missions.scribe import Scribe
 from missions.settling import Settlement
@@ -44,7 +45,6 @@ LONG_S = 0.020  # longer than this makes it one again
 BLOCKED_S = 0.100  # what has not started when one sortie takes this long is handed back
 POST_S = 0.002  # how long a slot keeps outcomes to itself
 LONGEST_LIST = 64
-TOLD = 10  # of what a slot flew, to whoever called it
 TICK_S = 0.05
 
 
@@ -114,9 +114,9 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def fly(self, *, told: list[Settlement] | None = None) -> int:
+    def fly(self, *, flown: Flown | None = None) -> int:
         """Work in one slot until nothing is left to claim; at once back if all slots are taken. Returns the number
-        of sorties flown; `told` is given the first of their verdicts. A hint calls this; so does the watch, when it has
+        of sorties flown; what became of them is added to `flown`. A hint calls this; so does the watch, when it has
         heard of none for a while."""
         self._heard = time.monotonic()
         if self._draining.is_set() or not self._free.acquire(blocking=False):
@@ -124,7 +124,7 @@ class Engine:
         with self._lock:
             self._busy += 1
         try:
-            return self._work_off([] if told is None else told)
+            return self._work_off(Flown() if flown is None else flown)
         finally:
             self._free.release()
             with self._lock:
@@ -162,15 +162,15 @@ class Engine:
 
     # ── A slot ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _work_off(self, told: list[Settlement]) -> int:
-        flown = 0
+    def _work_off(self, flown: Flown) -> int:
+        number = 0
         said: list[Settlement] = []
         while True:
             want = 0 if self._draining.is_set() else self._list_length
             claimed = self.committer.exchange(settlements=said, want=want) if said or want else []
             said = []
             if not claimed:
-                return flown
+                return number
             if len(claimed) == want:
                 self._wake_another()  # there is probably more
             lot = self._take_in(claimed)
@@ -178,15 +178,14 @@ class Engine:
             first_said = began
             while held := self._next(lot):
                 settlement = self._one(held)
-                flown += 1
+                number += 1
                 if settlement is None:
                     continue
                 now = time.monotonic()
                 if not said:
                     first_said = now
                 said.append(settlement)
-                if len(told) < TOLD:
-                    told.append(settlement)
+                flown.add(settlement)
                 if lot.waiting and now - first_said > POST_S:
                     self.committer.exchange(settlements=said, wait=False)
                     said = []

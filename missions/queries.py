@@ -69,6 +69,11 @@ def find_sorties(mission: Mission, text: str) -> list[Sortie]:
         return found
 
 
+def keys(sorties: Collection[UUID]) -> dict[UUID, str]:
+    """The keys of these sorties, as far as they are kept."""
+    return dict(Sortie.objects.filter(id__in=sorties).values_list("id", "key"))
+
+
 def counts(missions: Iterable[UUID]) -> dict[UUID, dict[str, int]]:
     """How many sorties of each mission are in each state; in one query."""
     counted: dict[UUID, dict[str, int]] = {}

@@ -47,6 +47,10 @@ class Session(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["expires_at"], name="session_by_expiry")]
+        verbose_name = "sign-in session"
+
+    def __str__(self) -> str:
+        return f"{self.user} since {self.began_at:%Y-%m-%d %H:%M}"
 
 
 class Key(models.Model):
@@ -68,6 +72,7 @@ class Key(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        verbose_name = "machine key"
 
     def __str__(self) -> str:
         return f"{self.prefix}… ({self.name})"

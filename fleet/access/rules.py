@@ -98,6 +98,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "agents.register": _rule("register an agent from outside", AGENT, scope=Scope.FLY),
         "agents.beat": _rule("keep an agent that one registered alive, or end it", AGENT, scope=Scope.FLY, reach=Reach.OWN),
         "agent-types.list": _rule("see the agent types", USER, AGENT, scope=_READ),
+        "agent-types.change": _rule("change an agent type", scope=Scope.MANAGE),
         "nodes.list": _rule("see the nodes", scope=_READ),
         "events.list": _rule("read events", USER, scope=_READ, reach=Reach.SEEN),
         "tickets.create": _rule("get a ticket with which a browser opens a live stream", USER, AGENT, scope=_READ),

@@ -42,13 +42,13 @@ class Describe(AutoSchema):
         return meta
 
     def _resolve_path_parameters(self, variables: Any) -> list[dict[str, Any]]:
-        """`ref` is the id of what its path is about."""
+        """`ref` is the id of what its path is about; of an agent type, its name."""
         told: list[dict[str, Any]] = super()._resolve_path_parameters(variables)  # type: ignore[no-untyped-call]
         for one in told:
             if one["name"] == "ref":
-                kind = KINDS[self._words()[0]]
-                one["description"] = f"An id: {kind}_…"
-                one["schema"] = {"type": "string", "examples": [ids.encode(kind, ids.EXAMPLE)]}
+                kind = KINDS.get(self._words()[0])
+                one["description"] = f"An id: {kind}_…" if kind else "A name."
+                one["schema"] = {"type": "string", "examples": [ids.encode(kind, ids.EXAMPLE) if kind else "testing"]}
         return told
 
     def _words(self) -> list[str]:

@@ -32,7 +32,11 @@ class _Open(APIView):
     standing = counting.FREE
 
     def initial(self, request: Request, *arguments: Any, **path: Any) -> None:
-        self.standing = counting.charge(request=request._request, kind=Kind.IP)
+        user = request._request.user
+        if user.is_authenticated:
+            self.standing = counting.charge(request=request._request, kind=Kind.SESSION, who=str(user.pk))
+        else:
+            self.standing = counting.charge(request=request._request, kind=Kind.IP)
         if self.standing.refused:
             raise counting.Refused(self.standing)
         super().initial(request, *arguments, **path)
@@ -90,3 +94,4 @@ class Docs(_Open, SpectacularSwaggerSplitView):
     """Swagger UI, from the package beside it: the page loads nothing from elsewhere, and runs no inline script."""
 
     url_name = "api-schema"
+    template_name = "fleet/docs.html"

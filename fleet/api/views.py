@@ -19,6 +19,7 @@ from rest_framework.views import APIView
 
 from fleet import audit, errors, services
 from fleet.access.actor import Actor
+from fleet.access.authentication import SessionAuthentication
 from fleet.access.models import Role
 from fleet.api.endpoints import Endpoint, endpoint
 from fleet.api.permissions import Ruled
@@ -94,6 +95,8 @@ class ApiView(APIView):
                 kind, named = Kind.AGENT, who.lease.rpartition(".")[0]
             elif who.key:
                 kind, named = (Kind.AGENT if role == Role.AGENT else Kind.KEY), str(who.key)
+            elif who.user and isinstance(request.successful_authenticator, SessionAuthentication):
+                kind, named = Kind.SESSION, str(who.user.pk)  # not the session: signing in again is no way round it
         route = declared.action if declared else ""
         self.standing = counting.charge(request=request._request, kind=kind, who=named, role=role, route=route)
         if not self.standing.refused and isinstance(who, Actor) and who.user is not None and kind is not Kind.AGENT:

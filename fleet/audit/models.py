@@ -35,6 +35,7 @@ class Entry(models.Model):
     class Meta:
         managed = False
         db_table = '"fleet_audit"."entry"'
+        verbose_name, verbose_name_plural = "audit entry", "audit entries"
         ordering: ClassVar = ["-id"]
 
     def __str__(self) -> str:

@@ -57,6 +57,7 @@ class Event(models.Model):
     data = models.JSONField(default=dict, db_default=models.Value({}, models.JSONField()))
 
     objects = EventQuerySet.as_manager()
+    name: str | None = None  # of the subject, where it was looked up: fleet/events/naming.py
 
     class Meta:
         ordering = ["id"]

@@ -3,6 +3,8 @@
 Whoever may look sees what Flower shows; nobody acts through it. Allowed are the pages and figures named in `_OPEN`,
 by GET; one list of tasks is asked for by POST, which only reads. All else is refused here, and once more by Flower,
 which runs read-only: to end, drain or start agents there are `fleet_agents` and the admin, which ask who it is.
+
+Each page of it gets a line on top: the way back, and what Flower's counts are.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
+from django.utils.html import format_html
 from django.views.decorators.csrf import csrf_exempt
 
 from fleet import errors
@@ -29,12 +32,20 @@ _OPEN = re.compile(
     rf"(|workers|worker/{_NAME}|tasks|task/{_NAME}|broker|api/workers|api/tasks|api/task/types|api/task/info/{_NAME}"
     r"|api/queues/length|static/(?:[\w.-]+/)*[\w.-]+)"
 )
+_PAGE = re.compile(r"|workers|worker/.+|tasks|task/.+|broker")
 _READ_BY_POST = "tasks/datatable"
+_BODY = re.compile(rb"<body\b[^>]*>")
 _POST_BYTES = 65_536
 _PASSED_ON = (
     "Accept", "Accept-Encoding", "Accept-Language", "Content-Length", "Content-Type", "Host", "If-Modified-Since",
     "If-None-Match", "Origin", "Range", "Sec-Fetch-Site", "X-Requested-With",
 )  # fmt: skip
+_OF_A_COPY = {
+    "Accept-Encoding",
+    "If-Modified-Since",
+    "If-None-Match",
+    "Range",
+}  # pages are changed here, and never kept
 # Of one connection (RFC 9110, 7.6.1), or Flower's word on who is who, which is the site's to give.
 _NOT_GIVEN_BACK = {
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
@@ -64,6 +75,10 @@ def flower(request: HttpRequest, path: str) -> HttpResponseBase:
 
 def _pass_on(request: HttpRequest, path: str) -> HttpResponseBase:
     query = request.META.get("QUERY_STRING", "")
+    is_page = _PAGE.fullmatch(path) is not None
+    passed_on = {name: request.headers[name] for name in _PASSED_ON if request.headers.get(name)}
+    if is_page:
+        passed_on = {name: value for name, value in passed_on.items() if name not in _OF_A_COPY}
     target = f"/{door.PREFIX}/{quote(path, safe='/@')}" + (f"?{quote(query, safe='%=&+[]/:@')}" if query else "")
     try:
         answer = door.ask(
@@ -71,21 +86,40 @@ def _pass_on(request: HttpRequest, path: str) -> HttpResponseBase:
             credentials=settings.FLEET_CREDENTIALS,
             method=request.method or "GET",
             target=target,
-            headers={name: request.headers[name] for name in _PASSED_ON if request.headers.get(name)},
+            headers=passed_on,
             body=request if request.method == "POST" else None,  # type: ignore[arg-type]  # it has a file's read()
         )
     except errors.Unavailable as fault:
         return HttpResponse(f"{fault}\n", status=502, content_type="text/plain; charset=utf-8")
-    response = StreamingHttpResponse(_stream(answer.body), status=answer.status)
+    dropped = set(_NOT_GIVEN_BACK)
+    response: HttpResponseBase
+    if is_page:
+        response = HttpResponse(_explained(b"".join(answer.body)), status=answer.status)
+        dropped |= {"content-length", "etag"}
+    else:
+        response = StreamingHttpResponse(_stream(answer.body), status=answer.status)
     del response.headers["Content-Type"]
     named = ",".join(value for name, value in answer.headers if name.lower() == "connection")
-    dropped = _NOT_GIVEN_BACK | {word.strip().lower() for word in named.split(",")}
+    dropped |= {word.strip().lower() for word in named.split(",")}
     for name, value in answer.headers:
         leads_away = name.lower() == "location" and not value.startswith(f"/{door.PREFIX}/")
         if name.lower() not in dropped and not leads_away:
             response.headers[name] = value
     response.headers["Cache-Control"] = "private, no-store" if "static/" not in path else "private, max-age=3600"
     return response
+
+
+def _explained(page: bytes) -> bytes:
+    """The page with a line on top."""
+    line = format_html(
+        '<div style="padding: .5rem 1rem; font: 14px/1.5 system-ui, sans-serif; background: #f3e8ff; color: #1f2937">'
+        '<a href="{}" style="color: #7e22ce">← Fleet admin</a> · Flower shows agents and the messages that wake them, not '
+        "sorties. One message can fly many sorties or none, and counts as failed if one of them failed; an agent also takes "
+        'work without a message. What became of the work: <a href="{}" style="color: #7e22ce">sorties</a>.</div>',
+        reverse("admin:index"),
+        reverse("admin:missions_sortie_changelist"),
+    ).encode()
+    return _BODY.sub(lambda body: body[0] + line, page, count=1)
 
 
 async def _stream(pieces: Generator[bytes]) -> AsyncIterator[bytes]:

@@ -27,7 +27,8 @@ OFF = Rate(0)
 class Kind(StrEnum):
     """Whose requests are counted together."""
 
-    IP = "ip"  # those of people, and of whom nobody knows: by address
+    IP = "ip"  # those of strangers, and of people who show access tokens: by address
+    SESSION = "session"  # those of a user's browsers that are signed in to the site
     AUTH = "auth"  # sign-ins: by address
     KEY = "key"  # those of one machine key
     USER = "user"  # those of all machine keys of a user, and of all their sessions
@@ -58,11 +59,12 @@ def parse_overrides(text: str) -> dict[str, Rate]:
 
 
 def of(kind: Kind, *, role: str = "") -> Rate:
-    """What holds for all routes together: a role's own rate goes before that of people by address, and only there."""
-    if kind is Kind.IP and (own := _overrides().get(f"role:{role}")) is not None:
+    """What holds for all routes together. A role's own rate takes the place of that of people, by address or by session."""
+    if kind in {Kind.IP, Kind.SESSION} and (own := _overrides().get(f"role:{role}")) is not None:
         return own
     rates: Mapping[Kind, Rate] = {
         Kind.IP: settings.FLEET_LIMIT_IP,
+        Kind.SESSION: settings.FLEET_LIMIT_SESSION,
         Kind.AUTH: settings.FLEET_LIMIT_AUTH,
         Kind.KEY: settings.FLEET_LIMIT_KEY,
         Kind.USER: settings.FLEET_LIMIT_USER,

@@ -15,13 +15,13 @@ from django.db.models import QuerySet
 from fleet import errors
 from fleet.access.actor import Actor
 from fleet.access.rules import Reach
-from fleet.events import stream
+from fleet.events import naming, stream
 from fleet.events.models import Event
 from fleet.events.stream import Position
 from fleet.live.grants import Grant
 
 _CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
-NOT_SIGNED_IN, FORBIDDEN, NOT_FOUND = 4401, 4403, 4404
+OVER, NOT_SIGNED_IN, FORBIDDEN, NOT_FOUND = 1000, 4401, 4403, 4404
 Shape = Callable[[Event], dict[str, Any]]
 
 
@@ -30,6 +30,10 @@ class End(NamedTuple):
 
     code: int
     why: str
+    state: str = ""  # in which what was followed has ended
+
+    def as_json(self) -> dict[str, Any]:
+        return {"code": self.code, "state": self.state or None, "why": self.why}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,19 @@ class Feed:
     narrow: Callable[[Actor, QuerySet[Event]], QuerySet[Event]]  # to what somebody sees
     visible: Callable[[Actor, Collection[UUID]], set[UUID]]  # which of these scopes somebody sees
     shape: Shape
+    closing: frozenset[str] = frozenset()  # kinds after which nothing may come any more
+    outcome: Callable[[UUID], str] | None = None  # the state in which a scope has ended; empty while it goes on
+
+    def over(self, last: Position, *, begun: stream.Now | None) -> End | None:
+        """Why there is nothing more to hear for who has heard all up to `last`, and nothing that was there when it `begun`."""
+        if self.scope is None or self.outcome is None or not (state := self.outcome(self.scope)):
+            return None
+        newest = Event.objects.filter(scope=self.scope).order_by("-xid", "-id").first()  # what follows the end, too
+        if newest is not None:
+            position = Position.of(newest)
+            if position > last and (begun is None or begun.after(position)):
+                return None
+        return End(OVER, f"It has ended: {state}.", state)
 
     def everything(self, who: Actor) -> bool:
         """Whether nothing that happens is kept from them."""
@@ -57,7 +74,9 @@ class Feed:
         if (end := self.end(who, seen)) is not None:
             raise Ended(end)
         events = stream.since(last=last, scope=self.scope)
-        return list((events if self.scope else self.narrow(who, events))[:most])
+        found = list((events if self.scope else self.narrow(who, events))[:most])
+        naming.name(found)
+        return found
 
     def end(self, who: Actor, seen: Collection[UUID]) -> End | None:
         """Why it must end now, if it must. `seen` are scopes that they see, this one among them if they do."""

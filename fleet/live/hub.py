@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import connection
 
 from fleet import errors
-from fleet.events import stream
+from fleet.events import naming, stream
 from fleet.events.models import Event
 from fleet.events.stream import Position
 from fleet.live.feeds import NOT_SIGNED_IN, End, Told
@@ -114,7 +114,9 @@ class Hub:
                 await asyncio.sleep(SOON_S if loop.time() < calm_from else LATER_S)
 
     def _read(self) -> list[Event]:
-        return list(stream.since(last=self.last)[:PAGE])
+        found = list(stream.since(last=self.last)[:PAGE])
+        naming.name(found)
+        return found
 
     def _tell(self, events: Iterable[Event]) -> None:
         wide = self._listeners.get(None, set())

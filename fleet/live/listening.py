@@ -98,6 +98,7 @@ class Listener:
                 if told := self._new([Told(event, self.feed.shape) for event in page]):
                     yield told
             if len(page) < PAGE:
+                await self._end_if_over()
                 return
 
     async def _from_the_queue(self) -> AsyncGenerator[list[Told], None]:
@@ -110,6 +111,8 @@ class Listener:
                     self.position = fresh[-1].position
                     if seen:
                         yield seen
+                    if any(told.event.kind in self.feed.closing for told in fresh):
+                        await self._end_if_over()
                 continue
             self._wake.clear()
             try:
@@ -118,6 +121,17 @@ class Listener:
             except TimeoutError:
                 self.position = max(self.position, hub.last)
                 yield []
+
+    async def _end_if_over(self) -> None:
+        while self.feed.closing and self.ended is None and self._rewound is None:
+            try:
+                end = await hub.work(lambda: self.feed.over(self.position, begun=self._begun))
+            except django.db.Error:
+                await asyncio.sleep(AGAIN_S)
+                continue
+            if end is not None and self._rewound is None:
+                self.end(end)
+            return
 
     def _new(self, told: list[Told]) -> list[Told]:
         """Those that were not there when it began."""

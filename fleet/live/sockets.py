@@ -177,6 +177,8 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
             listener.end(End(TOO_SLOW, "Too slow; come again with your last cursor."))
         end = listener.ended or End(NOT_NOW, "")
         async with asyncio.timeout(SLOW_S):
+            if end.code == feeds.OVER:
+                await self.send(json.dumps({"cursor": feeds.cursor(listener.position), "end": end.as_json()}))
             await self._end(end)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, ClassVar
@@ -111,7 +112,8 @@ async def _stream(listener: Listener, receive: Any, send: Any) -> None:
             async for batch in batches:
                 async with asyncio.timeout(SLOW_S):
                     await send({"type": "http.response.body", "body": _written(listener, batch), "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        async with asyncio.timeout(SLOW_S):
+            await send({"type": "http.response.body", "body": _last(listener), "more_body": False})
     except TimeoutError:
         log.info("a listener took nothing for %.0f s and is left", SLOW_S)
     except asyncio.CancelledError:
@@ -130,6 +132,14 @@ def _written(listener: Listener, batch: list[Told]) -> bytes:
     if not batch:
         return f": still here\nid: {feeds.cursor(listener.position)}\n\n".encode()
     return "".join(f"id: {told.cursor}\nevent: {told.event.kind}\ndata: {told.text}\n\n" for told in batch).encode()
+
+
+def _last(listener: Listener) -> bytes:
+    """The final event: why nothing more comes."""
+    if listener.ended is None:
+        return b""
+    data = json.dumps(listener.ended.as_json(), separators=(",", ":"))
+    return f"id: {feeds.cursor(listener.position)}\nevent: end\ndata: {data}\n\n".encode()
 
 
 async def _one(content: bytes) -> AsyncIterator[bytes]:

@@ -9,6 +9,7 @@ them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from contextvars import copy_context
@@ -76,6 +77,8 @@ class Handler(ASGIHandler):
 
     async def _flow(self, response: HttpResponseBase, receive: Any, send: Any) -> None:
         """Until it has all been sent, or its client is gone."""
+        if not response.is_async:  # type: ignore[attr-defined]  # of a streaming response
+            response.streaming_content = _read_in_threads(iter(response))  # type: ignore[attr-defined]
         async with ThreadSensitiveContext():
             sending = asyncio.create_task(self.send_response(response, send))
             gone = asyncio.create_task(self.listen_for_disconnect(receive))
@@ -89,3 +92,10 @@ class Handler(ASGIHandler):
                 await sync_to_async(response.close)()
         if ended:
             sending.result()
+
+
+async def _read_in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """A static file, say, piece by piece. Left to itself, Django warns and reads the whole of it into memory first."""
+    following = sync_to_async(lambda: next(pieces, None), thread_sensitive=False)
+    while (piece := await following()) is not None:
+        yield piece

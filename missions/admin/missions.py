@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.contrib import admin
@@ -11,7 +12,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from fleet.readonly import ReadOnlyAdmin, ago, between, do
+from fleet.readonly import ReadOnlyAdmin, ago, between, button, do
 from missions import operations, plan, queries
 from missions.admin import parts
 from missions.models import FINAL, Mission, Sortie
@@ -43,6 +44,21 @@ class MissionAdmin(ReadOnlyAdmin):
     search_help_text = "A name, words of the objective, or an id (msn_…)"
     ordering = ("-id",)
     actions = ("cancel", "pause", "resume", "retry")
+    actions_detail = ("pause_button", "resume_button", "retry_button", "cancel_button")
+    pause_button = button(
+        "pause", title="Pause", icon="pause", description="What runs is left to run; nothing more is started."
+    )
+    resume_button = button("resume", title="Resume", icon="play_arrow", description="What waits is started again.")
+    retry_button = button(
+        "retry", title="Retry", icon="replay", description="What ended badly is reopened, and what was skipped for it."
+    )
+    cancel_button = button(
+        "cancel",
+        title="Cancel mission",
+        icon="cancel",
+        danger=True,
+        description="What runs is stopped; nothing more starts.",
+    )
     fieldsets = (
         (None, {"fields": ("name", "ref", "state", "reason", "progress", "took", "more", "sorties", "files")}),
         (
@@ -53,6 +69,16 @@ class MissionAdmin(ReadOnlyAdmin):
         ("The plan as it was given", {"fields": ("text",), "classes": ("collapse",)}),
     )
     readonly_fields = ("ref", "progress", "took", "more", "sorties", "files", "text")
+
+    def sensible(self, row: Mission) -> Collection[str]:
+        match row.state:
+            case "running":
+                return {"pause", "cancel"}
+            case "paused" | "planned":
+                return {"resume", "cancel"}
+            case "failed" | "cancelled":
+                return {"retry"}
+        return ()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Mission]:
         rows: QuerySet[Mission] = super().get_queryset(request)
@@ -126,8 +152,11 @@ class MissionAdmin(ReadOnlyAdmin):
         return format_html('<pre style="white-space: pre-wrap">{}</pre>', plan.masked(mission.plan)[:100_000])
 
     @admin.action(description="Cancel", permissions=["operate"])
-    def cancel(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
-        do(request, rows, lambda row: operations.cancel(mission=row.id, reason=parts.by(request)), "Cancelled")
+    def cancel(self, request: HttpRequest, rows: QuerySet[Mission]) -> Any:
+        question = "Cancel these missions? What runs is stopped; nothing more starts."
+        if page := self.unconfirmed(request, rows, title="Cancel missions", question=question):
+            return page
+        return do(request, rows, lambda row: operations.cancel(mission=row.id, reason=parts.by(request)), "Cancelled")
 
     @admin.action(description="Pause", permissions=["operate"])
     def pause(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 
 from fleet import ids, invocation
 from fleet.access.actor import EXECUTE
+from fleet.console import lines
 from missions import queries
 from missions.models import FINAL, Artifact, Attempt, Mission, Need, Sortie
 from missions.states import SortieState
@@ -67,7 +68,9 @@ def clamped(text: str) -> SafeString:
 
     `break-word`: a column is not made narrower than its words, as it is with `anywhere`.
     """
-    return format_html('<div style="max-width: 18rem; white-space: normal; overflow-wrap: break-word">{}</div>', text)
+    return format_html(
+        '<div style="max-width: 18rem; white-space: normal; overflow-wrap: break-word; min-width: 9rem">{}</div>', text
+    )
 
 
 def link(row: Model, text: str) -> SafeString:
@@ -103,7 +106,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> SafeString:
 def printed(sortie: Sortie, attempt: int) -> SafeString:
     """The end of what an attempt printed."""
     pieces = list(queries.output(sortie=sortie, attempt=attempt).order_by("-id")[: OUTPUT_PIECES + 1])
-    text = "".join(piece.text for piece in reversed(pieces[:OUTPUT_PIECES]))
+    text = lines.printed("".join(piece.text for piece in reversed(pieces[:OUTPUT_PIECES])))
     if not text:
         return SafeString("–")
     cut = len(pieces) > OUTPUT_PIECES or len(text) > OUTPUT_CHARACTERS

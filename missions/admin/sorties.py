@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.contrib import admin
@@ -10,21 +11,26 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from fleet.readonly import COLOURS, ReadOnlyAdmin, between, do
+from fleet.readonly import COLOURS, ReadOnlyAdmin, between, button, do
 from missions import operations, plan, queries
 from missions.admin import parts
-from missions.models import Need, Sortie
+from missions.models import FINAL, Need, Sortie
 
 
 @admin.register(Sortie)
 class SortieAdmin(ReadOnlyAdmin):
-    list_display = ("key", "coloured_state", "of_mission", "stands_in_brief", "agent_type", "attempt", "took", "ref")
-    list_filter = ("state", "agent_type")
+    list_display = ("key", "coloured_state", "of_mission", "stands_in_brief", "agent_type", "started", "took", "ref")
+    list_filter = ("state", "agent_type", "started_at")
     list_select_related = ("mission", "agent_type")
     search_fields = ("key",)
-    search_help_text = "A key, or an id (srt_…, msn_…)"
-    id_fields = ("id", "mission_id")
+    search_help_text = "A key, or an id (srt_…, msn_…, agt_…)"
+    id_fields = ("id", "mission_id", "agent_id")
     actions = ("cancel", "retry")
+    actions_detail = ("retry_button", "cancel_button")
+    retry_button = button("retry", title="Retry", icon="replay", description="It is reopened, with all its tries.")
+    cancel_button = button(
+        "cancel", title="Cancel sortie", icon="cancel", danger=True, description="What it runs is stopped."
+    )
     fieldsets = (
         (
             None,
@@ -43,6 +49,15 @@ class SortieAdmin(ReadOnlyAdmin):
         ),
     )  # fmt: skip
     readonly_fields = ("ref", "stands", "took", "needed", "flights", "files", "printed", "spec")
+
+    def sensible(self, row: Sortie) -> Collection[str]:
+        if row.state not in FINAL:
+            return {"cancel"}
+        return {"retry"} if row.state != "succeeded" else ()
+
+    @admin.display(description="started", ordering="started_at")
+    def started(self, sortie: Sortie) -> str:
+        return f"{sortie.started_at:%d %b %H:%M:%S}" if sortie.started_at else "–"
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """Of one mission in the plan's order; of all the newest first."""
@@ -115,8 +130,14 @@ class SortieAdmin(ReadOnlyAdmin):
         )
 
     @admin.action(description="Cancel", permissions=["operate"])
-    def cancel(self, request: HttpRequest, rows: QuerySet[Sortie]) -> None:
-        do(request, rows, lambda row: operations.cancel_sortie(sortie=row.id, reason=parts.by(request)), "Cancelled")
+    def cancel(self, request: HttpRequest, rows: QuerySet[Sortie]) -> Any:
+        if page := self.unconfirmed(
+            request, rows, title="Cancel sorties", question="Cancel these? What runs is stopped."
+        ):
+            return page
+        return do(
+            request, rows, lambda row: operations.cancel_sortie(sortie=row.id, reason=parts.by(request)), "Cancelled"
+        )
 
     @admin.action(description="Retry", permissions=["operate"])
     def retry(self, request: HttpRequest, rows: QuerySet[Sortie]) -> None:

@@ -13,7 +13,9 @@ from rest_framework.response import Response
 from agents import operations as agents
 from agents import queries as agent_queries
 from agents.models import Agent, AgentType, Node
+from agents.operations import types
 from fleet import errors, ids
+from fleet.api import conditional
 from fleet.api.endpoints import Given, endpoint
 from fleet.api.paging import Paged, of, page
 from fleet.api.serializers import Id, Strict, Text
@@ -102,8 +104,70 @@ class TypeAnswer(serializers.Serializer[Any]):
     agents = serializers.IntegerField(initial=1, help_text="that each node keeps")
     most_agents = serializers.IntegerField(initial=0, help_text="in the whole fleet; 0: any number")
     concurrency = serializers.IntegerField(initial=1)
+    at_once = serializers.IntegerField(initial=0, help_text="sorties in the whole fleet; 0: as many as there are slots")
+    autoscale = serializers.BooleanField(help_text="whether agents are started and ended as work comes and goes")
+    memory_mb = serializers.IntegerField(initial=0, help_text="of one attempt; 0: no limit")
+    disk_mb = serializers.IntegerField(initial=0, help_text="of one attempt's own folder; 0: no limit")
+    longest_s = serializers.IntegerField(initial=0, help_text="of one attempt; 0: no limit")
+    alert_silence_s = serializers.IntegerField(
+        initial=0, help_text="without output before an alert; 0: the fleet's default"
+    )
+    network = serializers.BooleanField(initial=True, help_text="whether its work reaches the network")
+    outside = serializers.BooleanField(help_text="no node starts its agents: they register themselves")
     takes_prompt = serializers.BooleanField(help_text="whether it takes an `objective`")
     live = serializers.IntegerField(initial=1, help_text="agents now")
+
+
+class OneTypeAnswer(TypeAnswer):
+    """An agent type, and for admins its command and the environment of its drivers."""
+
+    prompt_argv = serializers.ListField(
+        child=serializers.CharField(), allow_null=True, initial=["claude", "-p"],
+        help_text="the command that gets prompts; empty: none. For admins; null for others",
+    )  # fmt: skip
+    env_allow = serializers.ListField(
+        child=serializers.CharField(), allow_null=True, initial=["HTTPS_PROXY"],
+        help_text="variables of the host that drivers see. For admins; null for others",
+    )  # fmt: skip
+    env_secret = serializers.ListField(
+        child=serializers.CharField(), allow_null=True, initial=["OPENAI_API_KEY"],
+        help_text="more such variables, whose values are masked. For admins; null for others",
+    )  # fmt: skip
+    readable = serializers.ListField(
+        child=serializers.CharField(), allow_null=True, initial=["/srv/models"],
+        help_text="paths of its hosts that its work may read. For admins; null for others",
+    )  # fmt: skip
+
+
+class ChangeType(Strict):
+    """Settings of an agent type: those that are left out stay as they are."""
+
+    description = Text(max_length=200, required=False, allow_blank=True)
+    prompt_argv = serializers.ListField(
+        child=serializers.CharField(trim_whitespace=False), required=False, max_length=types.MOST_TEXTS,
+        initial=["claude", "-p"], help_text="a program and its arguments, which gets a prompt on standard input",
+    )  # fmt: skip
+    concurrency = serializers.IntegerField(required=False, min_value=1, max_value=256)
+    agents = serializers.IntegerField(required=False, min_value=0, max_value=32_767)
+    most_agents = serializers.IntegerField(required=False, min_value=0, max_value=32_767)
+    at_once = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
+    autoscale = serializers.BooleanField(required=False)
+    memory_mb = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
+    disk_mb = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
+    longest_s = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
+    env_allow = serializers.ListField(
+        child=serializers.CharField(), required=False, max_length=types.MOST_TEXTS, initial=["HTTPS_PROXY"],
+    )  # fmt: skip
+    env_secret = serializers.ListField(
+        child=serializers.CharField(), required=False, max_length=types.MOST_TEXTS, initial=["OPENAI_API_KEY"],
+    )  # fmt: skip
+    readable = serializers.ListField(
+        child=serializers.CharField(), required=False, max_length=types.MOST_TEXTS, initial=["/srv/models"],
+    )  # fmt: skip
+    network = serializers.BooleanField(required=False)
+    alert_silence_s = serializers.IntegerField(required=False, allow_null=True, min_value=0, max_value=2_147_483_647)
+    outside = serializers.BooleanField(required=False)
+    enabled = serializers.BooleanField(required=False)
 
 
 class NodeAnswer(serializers.Serializer[Any]):
@@ -298,11 +362,39 @@ class AgentTypes(ApiView):
         return page(request, AgentType.objects.all(), asked=asked, shape=roster.types, ordering="name")
 
 
+class OneAgentType(ApiView):
+    @endpoint("agent-types.list", answer=OneTypeAnswer)
+    def get(self, request: Request, ref: str) -> Response:
+        """An agent type, by its name."""
+        shown = _type(request, types.find(ref))
+        return Response(shown, headers={"ETag": _tag(shown)})
+
+    @endpoint("agent-types.change", body=ChangeType, answer=OneTypeAnswer, guarded=True)
+    def patch(self, request: Request, ref: str, *, given: Given) -> Response:
+        """Change settings of an agent type. Nodes see it within a second; what runs is left to run."""
+        with conditional.alone(f"agent-type:{ref}"):
+            conditional.guard(request=request, current=_tag(_type(request, types.find(ref))))
+            shown = _type(request, types.change(name=ref, changes=given))
+        return Response(shown, headers={"ETag": _tag(shown)})
+
+
 class Nodes(ApiView):
     @endpoint("nodes.list", query=Paged, answer=of(NodeAnswer))
     def get(self, request: Request, *, asked: Given) -> Response:
         """The nodes."""
         return page(request, Node.objects.all(), asked=asked, shape=roster.nodes, ordering="name")
+
+
+def _type(request: Request, kind: AgentType) -> dict[str, Any]:
+    (row,) = roster.types([kind])
+    is_admin = actor(request).may("agent-types.change")
+    secret = {name: getattr(kind, name) if is_admin else None for name in types.TEXTS}
+    return {**row, **secret}
+
+
+def _tag(shown: dict[str, Any]) -> str:
+    """Of its settings: how many of its agents live is none of them."""
+    return conditional.tag({name: value for name, value in shown.items() if name != "live"})
 
 
 def _find(ref: str) -> Agent:

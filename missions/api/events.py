@@ -16,10 +16,12 @@ from fleet.api.endpoints import Given, endpoint
 from fleet.api.paging import Paged, of, page
 from fleet.api.serializers import Text
 from fleet.api.views import ApiView, actor
+from fleet.events import naming
 from fleet.events.models import Event, EventQuerySet
-from missions import reach
+from missions import queries, reach
 from missions.api import shapes
 
+naming.register("sortie", queries.keys)
 PREFIXES = {"sortie": ids.SORTIE, "mission": ids.MISSION, "agent": ids.AGENT, "node": ids.NODE}
 
 
@@ -54,7 +56,7 @@ def seen(who: Actor) -> EventQuerySet:
 
 
 def shape(event: Event) -> dict[str, Any]:
-    """`{id, at, kind, mission, subject, data}`"""
+    """`{id, at, kind, mission, subject, key, data}`. The key is there where the event was named (fleet.events.naming)."""
     prefix = PREFIXES.get(event.kind.partition(".")[0])
     return {
         "id": event.id,
@@ -62,6 +64,7 @@ def shape(event: Event) -> dict[str, Any]:
         "kind": event.kind,
         "mission": ids.encode(ids.MISSION, event.scope) if event.scope else None,
         "subject": ids.encode(prefix, event.subject) if event.subject and prefix else None,
+        "key": event.name,
         "data": event.told,
     }
 
@@ -73,4 +76,5 @@ def _page(request: Request, events: EventQuerySet, asked: Given) -> Response:
 
 
 def _shapes(events: Sequence[Event]) -> list[dict[str, Any]]:
+    naming.name(events)
     return [shape(event) for event in events]

@@ -25,11 +25,15 @@ from fleet.live import tickets
 from fleet.live.streaming import MEDIA_TYPE, Asked, LiveView
 from missions import reach
 from missions.api import events
+from missions.models import FINAL, Mission
+from missions.states import MissionState
 
+CLOSING = frozenset({f"mission.{state.value}" for state in MissionState if state.final})
 _STREAM = words(
     MEDIA_TYPE,
     "retry: 2000\nid: 81713-0\n\nid: 81714-20415\nevent: sortie.running\n"
-    f'data: {{"id":20415,"at":"{MOMENT.isoformat()}","kind":"sortie.running",…}}\n\n',
+    f'data: {{"id":20415,"at":"{MOMENT.isoformat()}","kind":"sortie.running",…}}\n\n'
+    'id: 81790-20433\nevent: end\ndata: {"code":1000,"state":"succeeded","why":"It has ended: succeeded."}\n\n',
 )
 
 
@@ -59,7 +63,8 @@ class MissionStream(LiveView):
     @endpoint("missions.read", query=Asked, answer=_STREAM, told=[headers.LAST_EVENT_ID])
     def get(self, request: Request, ref: str, *, asked: Given) -> StreamingHttpResponse:
         """Follow a mission: its events as they happen, as server-sent events. Each `data` is one as `GET …/events` lists
-        them. It begins at now, or behind the last id; `0-0` begins with the mission. By WebSocket: /ws/v1/missions/{id}."""
+        them. It begins at now, or behind the last id; `0-0` begins with the mission. Once the mission has ended, a
+        last event, `end`, says so and the stream closes: do not come again. By WebSocket: /ws/v1/missions/{id}."""
         mission = reach.mission(actor(request), ref)
         return _follow(self, request, asked, action="missions.read", scope=mission.id)
 
@@ -82,7 +87,16 @@ def visible(who: Actor, scopes: Collection[UUID]) -> set[UUID]:
     return set(reach.missions(who).filter(id__in=scopes).values_list("id", flat=True))
 
 
+def outcome(mission: UUID) -> str:
+    """The state in which a mission has ended; empty while it goes on."""
+    ended = Mission.objects.filter(id=mission, state__in=FINAL).values_list("state", flat=True)
+    return ended.first() or ""
+
+
 def _follow(
     view: LiveView, request: Request, asked: Given, *, action: str, scope: UUID | None
 ) -> StreamingHttpResponse:
-    return view.follow(request, asked, action=action, scope=scope, narrow=narrow, visible=visible, shape=events.shape)
+    return view.follow(
+        request, asked, action=action, scope=scope, narrow=narrow, visible=visible, shape=events.shape,
+        closing=CLOSING, outcome=outcome,
+    )  # fmt: skip

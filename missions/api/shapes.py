@@ -159,7 +159,8 @@ class EventAnswer(serializers.Serializer[Any]):
     subject = serializers.CharField(
         allow_null=True, initial=ids.encode(ids.SORTIE, ids.EXAMPLE), help_text="the id of what it happened to"
     )
-    data = serializers.DictField(initial={"key": "lint", "attempt": 1})  # type: ignore[assignment]
+    key = serializers.CharField(allow_null=True, initial="lint", help_text="of the sortie; null of what is none")
+    data = serializers.DictField(initial={"attempt": 1})  # type: ignore[assignment]
 
 
 class ArtifactAnswer(serializers.Serializer[Any]):

@@ -51,6 +51,7 @@ urlpatterns = [
     path(f"{_AGENT}/logs", agents.AgentLogs.as_view()),
     path(f"{_AGENT}/resources", agents.Resources.as_view()),
     path(f"{V1}/agent-types", agents.AgentTypes.as_view(), name="api-agent-types"),
+    path(f"{V1}/agent-types/<str:ref>", agents.OneAgentType.as_view()),
     path(f"{V1}/nodes", agents.Nodes.as_view(), name="api-nodes"),
     path(f"{V1}/events", events.Events.as_view(), name="api-events"),
     path(f"{V1}/events/stream", live.EventStream.as_view()),

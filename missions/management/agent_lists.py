@@ -25,7 +25,7 @@ def add_arguments(actions: Any) -> None:
     health = actions.add_parser("health", help="check each agent; exit code 1 if one is unhealthy")
     for parser in (listing, health):
         narrowed(parser)
-    types = actions.add_parser("types", help="list the agent types")
+    types = actions.add_parser("types", help="list the agent types, and which of them take prompts")
     for parser in (listing, status, health, types):
         parser.add_argument("--json", action="store_true", help="print one JSON document")
         parser.add_argument("--watch", **repeating.ARGUMENT)
@@ -149,6 +149,9 @@ def _types(command: OperatorCommand, options: dict[str, Any]) -> int:
         command.show(rows, one_line=options["watch"] is not None)
         return 0
     for one in rows:
-        text = f"{one['name']:<14} {one['live']} live, {one['concurrency']} at once each  {one['description']}"
+        state = "" if one["enabled"] else "disabled, "
+        prompts = "takes prompts" if one["takes_prompt"] else "no prompts"
+        figures = f"{one['live']} live, {one['concurrency']} at once each, {state}{prompts}"
+        text = f"{one['name']:<14} {figures:<40} {one['description']}"
         command.stdout.write(lines.fitted(text.rstrip(), width=lines.columns(command.stdout)))
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.models import AgentType
+from agents.operations import types
 from fleet import errors, invocation
 from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand
@@ -14,8 +15,8 @@ from missions.management import completing
 
 def add_arguments(actions: Any) -> None:
     autoscale = actions.add_parser("autoscale", help="show what the autoscaler would do and why; turn it on or off")
-    types = autoscale.add_argument("types", nargs="*", metavar="TYPE", help="only these types")
-    completing.completed(types, by=completing.types)
+    named = autoscale.add_argument("types", nargs="*", metavar="TYPE", help="only these types")
+    completing.completed(named, by=completing.types)
     turned = autoscale.add_mutually_exclusive_group()
     turned.add_argument("--on", action="store_true", help="turn it on for these types")
     turned.add_argument("--off", action="store_true", help="turn it off for these types")
@@ -34,7 +35,8 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
             switch = "--on" if options["on"] else "--off"
             example = invocation.command("fleet_agents", "autoscale", "backend", switch)
             raise errors.Invalid(f"{switch} needs the agent types to switch.", hint=f"For example: {example}")
-        AgentType.objects.filter(name__in=options["types"]).update(autoscale=options["on"])
+        for name in options["types"]:
+            types.change(name=name, changes={"autoscale": options["on"]})
     return command.again(lambda: _show(command, options), every_s=options["watch"])
 
 

@@ -20,6 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 from fleet.access import tokens
 from fleet.events.models import Event
 from fleet.live.models import Ticket
+from missions import operations as missions
 from tests.support import api, live
 from tests.support.live import Listener, Web
 from tests.support.supervised import until
@@ -299,3 +300,15 @@ def test_sockets_are_opened_in_turns_with_all_that_is_asked(tmp_path: Path) -> N
         assert asked.result()[0] == 200
         with opened(web, ALL, **bearer(ann)) as line:
             line.ping().wait(10)
+
+
+def test_a_socket_that_follows_a_mission_says_that_it_has_ended_and_closes(web: Web) -> None:
+    ann = api.person("ann")
+    mission = live.mission_of(ann.user)
+    with opened(web, f"/ws/v1/missions/{mission.ref}", **bearer(ann)) as line:
+        missions.cancel(mission=mission.id)
+        told = [json.loads(text) for text in line]  # until it is closed in good order
+        assert line.close_code == 1000
+    assert told[-1]["end"] == {"code": 1000, "state": "cancelled", "why": "It has ended: cancelled."}
+    keys = {one["event"]["kind"]: one["event"]["key"] for one in told if "event" in one}
+    assert (keys["sortie.cancelled"], keys["mission.cancelled"]) == ("one", None)

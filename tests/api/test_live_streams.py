@@ -14,9 +14,11 @@ from django.db import connection, transaction
 
 from fleet.access import operations, tokens
 from fleet.access.models import Role
+from fleet.events import stream
 from fleet.events.models import Event
+from missions import operations as missions
 from missions.models import Mission
-from tests.support import api, live
+from tests.support import api, fleet, live
 from tests.support.live import Listener, Web, at_once
 from tests.support.supervised import until
 
@@ -220,3 +222,50 @@ def test_one_that_does_not_read_delays_neither_writers_nor_others_and_misses_not
             end = bytes(got[-len(more) - 20 :])
     numbers = [int(part.split(b"}", 1)[0]) for part in bytes(got).split(b'"number":')[1:]]
     assert numbers == list(range(4_000))
+
+
+def last_event(heard: Listener) -> dict[str, Any]:
+    assert heard.ended.wait(60)
+    assert heard.kinds[-1] == "end"
+    return heard.events[-1][2]
+
+
+def test_the_stream_of_a_mission_ends_with_it_and_events_have_the_key_of_their_sortie(web: Web) -> None:
+    ann = api.person("ann")
+    mission = live.mission_of(ann.user)
+    with Listener(web, stream_of(mission), **bearer(ann)) as heard:
+        engine = fleet.engine()
+        assert fleet.run_to_end(engine, mission) == "succeeded"
+        engine.stop(within_s=5)
+        assert last_event(heard) == {"code": 1000, "state": "succeeded", "why": "It has ended: succeeded."}
+    assert heard.kinds[-2] == "mission.succeeded"
+    keys = {kind: data["key"] for _, kind, data in heard.events[:-1]}
+    assert (keys["sortie.running"], keys["mission.succeeded"]) == ("one", None)
+
+
+def test_who_comes_after_the_end_hears_all_and_the_end_or_the_end_alone(web: Web) -> None:
+    ann = api.person("ann")
+    mission = live.mission_of(ann.user)
+    missions.cancel(mission=mission.id)
+    with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID="0-0") as whole:
+        assert last_event(whole)["state"] == "cancelled"
+        assert "mission.cancelled" in whole.kinds
+    until(lambda: stream.now().position.xid > Event.objects.latest("xid").xid)
+    for last in ({}, {"Last_Event_ID": whole.last_id}):
+        with Listener(web, stream_of(mission), **bearer(ann), **last) as again:
+            assert last_event(again)["state"] == "cancelled"
+            assert again.kinds == ["end"]
+
+
+def test_a_mission_that_is_reopened_is_followed_beyond_its_first_end(web: Web) -> None:
+    ann = api.person("ann")
+    mission = live.mission_of(ann.user)
+    missions.cancel(mission=mission.id)
+    missions.retry(mission=mission.id, executes=True)
+    with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID="0-0") as heard:
+        until(lambda: "mission.running" in heard.kinds)
+        assert heard.kinds.count("mission.cancelled") == 1
+        assert not heard.ended.wait(1)
+        missions.cancel(mission=mission.id)
+        last_event(heard)
+    assert heard.kinds.count("mission.cancelled") == 2

@@ -68,6 +68,8 @@ class House:
                 if mission is None or mission.created_by is None:
                     return f"key_{NOBODY}"
                 return access.create_key(user=mission.created_by, name="one", scopes=["read"]).key.ref
+            case "agent-types":
+                return "backend" if mission else "no-such-type"
             case _:
                 return f"agt_{NOBODY}" if mission is None else outside.register(
                     agent_type="backend", by=mission.created_by

@@ -95,6 +95,9 @@ def test_agents_and_messages_are_seen_there_and_nobody_else_can_see_them(site: S
     status, headers, page = site.ask("/flower/")
     assert status == 200
     assert b'src="/flower/static/' in page
+    assert b'<a href="/admin/"' in page
+    assert b"not sorties." in page
+    assert b"not sorties." in site.ask("/flower/tasks", Accept_Encoding="gzip")[2]
     assert "Set-Cookie" not in headers
     assert headers["Cache-Control"] == "private, no-store"
     assert site.ask(f"/flower/worker/{AGENT}")[0] == 200
@@ -108,8 +111,14 @@ def test_agents_and_messages_are_seen_there_and_nobody_else_can_see_them(site: S
     until(lambda: _hint_for(site, sortie).get("state") == "SUCCESS", within_s=60)
     task = _hint_for(site, sortie)
     assert task["worker"] == AGENT
-    assert f"{sortie.ref} succeeded" in task["result"]
+    assert f"flew 1: 1 succeeded ({sortie.ref})" in task["result"]
     assert fleet.states(mission.id) == {"count": "succeeded"}
+
+    mission = fleet.launch({"bad": {"with": {"fail": "it broke"}}})
+    sortie = Sortie.objects.get(mission=mission)
+    until(lambda: _hint_for(site, sortie).get("state") == "FAILURE", within_s=60)
+    assert f"flew 1: 1 failed ({sortie.ref})" in _hint_for(site, sortie)["exception"]
+    assert fleet.states(mission.id) == {"bad": "failed"}
 
     listed = site.ask(
         "/flower/tasks/datatable", data=TABLE, Origin=f"http://127.0.0.1:{site.port}", Sec_Fetch_Site="same-origin"

@@ -131,8 +131,8 @@ def test_as_many_are_worked_on_at_once_as_may_be(settings: Settings) -> None:
     assert asyncio.run(main()) == {200}
 
 
-@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume synchronous iterators")
-def test_a_file_comes_in_large_pieces(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("error")
+def test_a_file_comes_in_large_pieces_and_django_has_nothing_to_warn_of(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(200_000))
     _, found = asyncio.run(Site().ask("file", f"name={tmp_path / 'large'}"))
     assert [len(piece) for piece in found] == [65_536, 65_536, 65_536, 3_392]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.test import Client
 from django.urls import reverse
 
 from agents import operations as agents
-from agents.models import AgentType, Node
+from agents.models import Agent, AgentType, Node
+from fleet.access.models import Key, Session
 from fleet.audit.models import Entry
 from fleet.events.models import Event
-from missions.models import Mission, Sortie
-from tests.support import fleet, web
+from missions.models import Sortie
+from tests.support import api, fleet, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def act(client: Client, name: str, *rows: Mission | Sortie | Node) -> str:
-    data = {"action": name, "_selected_action": [str(row.id) for row in rows]}
+def act(client: Client, name: str, *rows: Any) -> str:
+    data = {"action": name, "confirmed": "yes", "_selected_action": [str(row.id) for row in rows]}
     page = reverse(f"admin:{rows[0]._meta.app_label}_{rows[0]._meta.model_name}_changelist")
     return client.post(page, data, follow=True).content.decode()
 
@@ -114,3 +117,65 @@ def test_an_agent_type_is_edited_and_added_but_neither_renamed_nor_deleted() -> 
     assert boss.post(reverse("admin:agents_agenttype_add"), {**form, "name": "design"}).status_code == 302
     assert AgentType.objects.get(name="design").concurrency == 3
     assert boss.post(reverse("admin:agents_agenttype_delete", args=["design"]), {"post": "yes"}).status_code == 403
+
+
+@pytest.mark.parametrize("act_of", ["list", "page"])
+def test_what_destroys_is_asked_first_and_done_by_post_alone(act_of: str) -> None:
+    boss, mission = web.superuser(), fleet.launch({"one": {}})
+    if act_of == "list":
+        address = reverse("admin:missions_mission_changelist")
+        asked = boss.post(address, {"action": "cancel", "_selected_action": [str(mission.id)]}).content.decode()
+        answer = {"action": "cancel", "_selected_action": [str(mission.id)], "confirmed": "yes"}
+    else:
+        address = reverse("admin:missions_mission_cancel_button", args=[mission.id])
+        asked = boss.get(address).content.decode()
+        answer = {"_form_submitted": "True"}
+    assert "What runs is stopped; nothing more starts." in asked
+    assert fleet.state(mission.id) == "running"
+    assert boss.post(address, answer).status_code == 302
+    assert fleet.state(mission.id) == "cancelled"
+
+
+def test_the_page_of_a_mission_offers_what_makes_sense_to_those_who_may() -> None:
+    mission = fleet.launch({"one": {}})
+    page = reverse("admin:missions_mission_change", args=[mission.id])
+
+    def offered(client: Client) -> set[str]:
+        text = client.get(page).content.decode()
+        return {name for name in ("pause", "resume", "retry", "cancel") if f"/{name}_button" in text}
+
+    boss, clerk = web.superuser(), web.staff("view_mission")
+    assert offered(boss) == {"pause", "cancel"}
+    assert offered(clerk) == set()
+    cancel = reverse("admin:missions_mission_cancel_button", args=[mission.id])
+    assert clerk.post(cancel, {"_form_submitted": "True"}).status_code == 403
+    act(boss, "pause", mission)
+    assert offered(boss) == {"resume", "cancel"}
+    act(boss, "cancel", mission)
+    assert offered(boss) == {"retry"}
+
+
+def test_agents_are_started_and_told_to_end() -> None:
+    node = agents.join(name="a host", pid=1, start_time=0.0)
+    boss = web.superuser()
+    spawn = reverse("admin:agents_agent_spawn_button")
+    assert web.staff("view_agent").post(spawn, {"_form_submitted": "True"}).status_code == 403
+    form = {"_form_submitted": "True", "type": "backend", "count": 2, "node": str(node.id)}
+    assert boss.post(spawn, form).status_code == 302
+    one, two = Agent.objects.order_by("id")
+    assert "Told to drain: 1" in act(boss, "drain", one)
+    assert (
+        boss.post(reverse("admin:agents_agent_stop_button", args=[two.id]), {"_form_submitted": "True"}).status_code
+        == 302
+    )
+    assert list(Agent.objects.order_by("id").values_list("order", flat=True)) == ["drain", "now"]
+    kinds = Entry.objects.filter(actor="user:boss").values_list("kind", flat=True)
+    assert {"agent.spawn", "agent.drain", "agent.now"} <= set(kinds)
+
+
+def test_a_key_is_revoked_and_a_session_ended() -> None:
+    boss, ann = web.superuser(), api.person("ann")
+    program = api.machine(ann.user, "read")
+    assert "Revoked: 1" in act(boss, "revoke", Key.objects.get())
+    assert "Ended: 1" in act(boss, "end", Session.objects.get())
+    assert (program.get("me").status_code, ann.get("me").status_code) == (401, 401)

@@ -22,7 +22,7 @@ from tests.support import fleet, web
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 READ_ONLY = ("missions_mission", "missions_sortie", "missions_attempt", "missions_artifact", "missions_alert",
-             "agents_agent", "agents_node", "fleet_event")  # fmt: skip
+             "agents_agent", "agents_node", "fleet_event", "fleet_entry", "fleet_key", "fleet_session")  # fmt: skip
 LISTS = (*READ_ONLY, "agents_agenttype", "auth_user", "auth_group")
 
 STOCK = """
@@ -233,3 +233,54 @@ def test_without_unfold_every_page_is_the_stock_admins(flown: Mission, subproces
     there = {**os.environ, **subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
     told = subprocess.run([sys.executable, "-c", STOCK, *urls], env=there, capture_output=True, text=True, timeout=60)
     assert told.stdout.split() == ["200"] * len(urls), told.stderr
+
+
+def test_the_first_page_counts_and_lists_what_is_raised_and_leads_everywhere() -> None:
+    boss, mission = web.superuser(), fleet.launch({"a": {}})
+    Alert.objects.create(rule="queue_old", subject="backend", message="A sortie for backend has waited 7 min.")
+    page = boss.get(reverse("admin:index")).content.decode()
+    assert "A sortie for backend has waited 7 min." in page
+    assert address("missions_mission", row=mission.id) in page
+    for link in (*(address(name) for name in LISTS), reverse("flower"), reverse("api-docs")):
+        assert f'href="{link}"' in page
+    clerk = web.staff("view_mission").get(reverse("admin:index")).content.decode()
+    assert "has waited" not in clerk
+    assert f'href="{address("auth_user")}"' not in clerk
+    assert f'href="{reverse("flower")}"' not in clerk
+
+
+def test_rows_are_called_as_they_are_and_have_no_history_that_nobody_writes(flown: Mission) -> None:
+    boss = web.superuser()
+    node = agents.join(name="host", pid=1, start_time=0.0)
+    agent = Agent.objects.create(type_id="backend", node=node, place=1)
+    page = boss.get(address("agents_agent", row=agent.id)).content.decode()
+    assert f"Agt_{agent.ref[4:]}" not in page
+    assert "/history/" not in page
+    assert "/history/" in boss.get(address("agents_agenttype", row="backend")).content.decode()
+
+
+def test_an_empty_list_offers_to_add_a_row_only_where_rows_can_be_added() -> None:
+    boss = web.superuser()
+    assert "Create a new item" not in boss.get(address("missions_mission")).content.decode()
+    assert "Rows appear by themselves" in boss.get(address("missions_mission")).content.decode()
+    assert "Rows appear by themselves" not in boss.get(address("missions_template")).content.decode()
+
+
+def test_output_and_logs_hold_nothing_that_steers_a_terminal(flown: Mission) -> None:
+    boss, bad = web.superuser(), Sortie.objects.get(key="bad")
+    Output.objects.create(sortie=bad, attempt=1, stream="stdout", text="\x1b[31mred\x1b[0m \x1b]0;title\x07")
+    node = agents.join(name="host", pid=1, start_time=0.0)
+    agent = Agent.objects.create(type_id="backend", node=node, place=1)
+    agent.log.create(text="\x1b[31mready\x1b[0m\n")
+    for page, words in (
+        (address("missions_sortie", row=bad.id), "red"),
+        (address("agents_agent", row=agent.id), "ready"),
+    ):
+        text = boss.get(page).content.decode()
+        assert words in text
+        assert "\x1b" not in text
+
+
+def test_the_page_of_a_user_has_the_role() -> None:
+    boss = web.superuser()
+    assert re.search(r">\s*admin\s*<", boss.get(address("auth_user")).content.decode())

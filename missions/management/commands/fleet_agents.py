@@ -6,13 +6,14 @@ from argparse import ArgumentParser
 from typing import Any
 
 from fleet.management.operator import OperatorCommand
-from missions.management import agent_lists, agent_logs, agent_orders, agent_resources, agent_scaling
+from missions.management import agent_lists, agent_logs, agent_orders, agent_resources, agent_scaling, agent_types
 
 ACTIONS = {
     "list": agent_lists,
     "status": agent_lists,
     "health": agent_lists,
     "types": agent_lists,
+    "type": agent_types,
     "resources": agent_resources,
     "logs": agent_logs,
     "spawn": agent_orders,

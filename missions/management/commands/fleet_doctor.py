@@ -127,6 +127,7 @@ def _services() -> Iterator[Finding]:
         if not left:
             yield from _trail()
             yield from _agents(start)
+            yield from _prompts()
     except Error as fault:
         yield Finding("postgres", False, (str(fault).strip().splitlines() or ["does not answer"])[0], start)
     try:
@@ -161,6 +162,25 @@ def _agents(start: str) -> Iterator[Finding]:
         why = f"has no agent; the last one {last.state}: {last.reason}" if last and runs else "has no agent"
         yield Finding(
             name, False, why, f"Start one: {invocation.command('fleet_agents', 'spawn', name)}" if runs else start
+        )
+
+
+def _prompts() -> Iterator[Finding]:
+    """Types that take prompts: whether the program that gets them is on this host. One that is named by a relative path
+    depends on the folder of each sortie."""
+    for kind in AgentType.objects.filter(enabled=True, outside=False).exclude(prompt_argv=[]):
+        program = str(kind.prompt_argv[0])
+        if "/" in program and not program.startswith("/"):
+            continue
+        found = shutil.which(program)
+        yield Finding(
+            kind.name,
+            found is not None,
+            f"gives prompts to {found}" if found else f"takes prompts, but {program!r} is no program on this host",
+            ""
+            if found
+            else "Install it on each host with agents of this type, or name another one: "
+            f"manage.py fleet_agents type set {kind.name} --prompt-argv '[\"PROGRAM\", …]'",
         )
 
 

@@ -1,0 +1,94 @@
+"""The admin's first page: what is raised, what runs, and how many there are of everything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.db.models import Count
+from django.http import HttpRequest
+from django.urls import reverse
+
+from agents.models import Agent, Node
+from fleet import clock
+from fleet.readonly import ago, between
+from missions import queries
+from missions.admin import parts
+from missions.admin.missions import summed_up
+from missions.models import FINAL, Alert, Mission, Sortie
+
+MOST = 10  # rows of each table
+DAY = timedelta(days=1)
+
+
+def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """unfold's dashboard callback. Counts go by the indexes of live rows, and over the missions that are kept."""
+    cards, tables = [], []
+    if request.user.has_perm("missions.view_alert"):
+        alerts = Alert.objects.all()[: MOST + 1]
+        rows = [(parts.link(alert, alert.message), alert.subject, ago(alert.raised_at)) for alert in alerts[:MOST]]
+        tables.append(_table("Raised alerts", ("alert", "about", "raised"), rows, empty="No alert is raised."))
+    if request.user.has_perm("missions.view_mission"):
+        tables.append(_running())
+        cards.append({"title": "Missions", "lines": _missions()})
+    if request.user.has_perm("missions.view_sortie"):
+        live = Sortie.objects.exclude(state__in=FINAL).order_by().values_list("state").annotate(number=Count("id"))
+        lines = _lines("missions_sortie", dict(live), ("running", "queued", "waiting", "ready", "pending"))
+        cards.append({"title": "Sorties now", "lines": lines})
+    if request.user.has_perm("agents.view_agent"):
+        counted = Counter(Agent.objects.filter(state__in=Agent.LIVE).values_list("state", flat=True))
+        cards.append(
+            {"title": "Agents", "lines": _lines("agents_agent", counted, [state.value for state in Agent.LIVE])}
+        )
+    if request.user.has_perm("agents.view_node"):
+        up = Node.objects.filter(up=True)
+        lines = [_line("agents_node", up.count(), "up", up__exact=1)]
+        lines.append(_line("agents_node", up.filter(cordoned=True).count(), "cordoned", up__exact=1, cordoned__exact=1))
+        cards.append({"title": "Nodes", "lines": lines})
+    return {**context, "title": "Overview", "overview": {"cards": cards, "tables": tables}}
+
+
+def _missions() -> list[dict[str, Any]]:
+    live = Counter(Mission.objects.exclude(state__in=FINAL).order_by().values_list("state", flat=True))
+    ended = Mission.objects.filter(state__in=FINAL, finished_at__gte=clock.now() - DAY)
+    counted = Counter(ended.order_by().values_list("state", flat=True))
+    lines = [
+        _line("missions_mission", live[state], state, state__exact=state) for state in ("running", "paused", "planned")
+    ]
+    lines += [
+        _line("missions_mission", counted[state], f"{state} in the last 24 h", state__exact=state)
+        for state in ("succeeded", "failed")
+    ]
+    return lines
+
+
+def _running() -> dict[str, Any]:
+    found = list(Mission.objects.exclude(state__in=FINAL).defer("plan", "defaults").order_by("-id")[:MOST])
+    counted = queries.counts([mission.id for mission in found])
+    rows = [
+        (
+            parts.link(mission, mission.name),
+            mission.get_state_display(),
+            summed_up(counted.get(mission.id, {}), 0),
+            between(mission.created_at, None),
+        )
+        for mission in found
+    ]
+    titles = ("mission", "state", "sorties ended", "for")
+    return _table("Missions that have not ended", titles, rows, empty="Every mission has ended.")
+
+
+def _lines(page: str, counted: dict[str, int], states: Sequence[str]) -> list[dict[str, Any]]:
+    return [_line(page, counted.get(state, 0), state, state__exact=state) for state in states]
+
+
+def _line(page: str, number: int, words: str, **filters: object) -> dict[str, Any]:
+    link = reverse(f"admin:{page}_changelist") + "?" + urlencode(filters)
+    return {"number": f"{number:,}", "words": words, "link": link}
+
+
+def _table(title: str, headers: tuple[str, ...], rows: list[Any], *, empty: str) -> dict[str, Any]:
+    return {"title": title, "headers": headers, "rows": rows, "empty": empty}

@@ -1,0 +1,72 @@
+"""An admin changes an agent type over HTTP; others only read what is no secret of the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agents.models import AgentType
+from fleet.access.models import Role
+from fleet.audit.models import Entry
+from tests.support import api
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+TYPE = "agent-types/backend"
+
+
+@pytest.fixture
+def boss() -> api.Client:
+    return api.person("boss", Role.ADMIN)
+
+
+def test_some_settings_are_changed_and_the_trail_has_what_they_were(boss: api.Client) -> None:
+    answer = boss.patch(TYPE, {"prompt_argv": ["cat", "-"], "concurrency": 3}, If_Match=boss.get(TYPE)["ETag"])
+    assert answer.status_code == 200
+    assert (answer.json()["prompt_argv"], answer.json()["takes_prompt"], answer.json()["enabled"]) == (
+        ["cat", "-"],
+        True,
+        True,
+    )
+    backend = AgentType.objects.get(name="backend")
+    assert (backend.prompt_argv, backend.concurrency) == (["cat", "-"], 3)
+    entry = Entry.objects.filter(kind="agenttype.changed").order_by("-id")[0]
+    assert (entry.subject, entry.actor) == ("backend", "user:boss")
+    assert entry.before == {"prompt_argv": [], "concurrency": 2}
+    assert entry.after == {"prompt_argv": ["cat", "-"], "concurrency": 3}
+
+
+def test_a_change_is_made_only_to_what_one_has_seen(boss: api.Client) -> None:
+    seen = boss.get(TYPE)["ETag"]
+    assert boss.patch(TYPE, {"agents": 2}).status_code == 428
+    assert boss.patch(TYPE, {"agents": 2}, If_Match=seen).status_code == 200
+    assert boss.patch(TYPE, {"agents": 5}, If_Match=seen).status_code == 412
+    assert boss.get(TYPE).json()["agents"] == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"concurrency": 0}, "/concurrency"),
+        ({"prompt_argv": "claude -p"}, "/prompt_argv"),
+        ({"prompt_argv": [""]}, "/prompt_argv/0"),
+        ({"env_allow": ["A B"]}, "/env_allow"),
+        ({"agents": -1}, "/agents"),
+        ({"name": "other"}, "/name"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_of_it_is_done(boss: api.Client, body: Any, pointer: str) -> None:
+    answer = boss.patch(TYPE, {"description": "new", **body}, If_Match="*")
+    assert answer.status_code == 422
+    assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]
+    assert AgentType.objects.get(name="backend").description != "new"
+
+
+def test_others_may_not_change_it_and_do_not_see_its_command(boss: api.Client) -> None:
+    boss.patch(TYPE, {"prompt_argv": ["cat"]}, If_Match="*")
+    ann = api.person("ann")
+    shown = ann.get(TYPE).json()
+    assert (shown["takes_prompt"], shown["prompt_argv"], shown["env_allow"]) == (True, None, None)
+    assert ann.patch(TYPE, {"concurrency": 3}, If_Match="*").status_code == 403
+    assert boss.get("agent-types/no-such").status_code == 404

@@ -1,0 +1,60 @@
+"""A browser that is signed in to the site is counted by its user; strangers and access tokens are counted by address."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from django.test import Client, override_settings
+
+from fleet.access.models import Role
+from fleet.limits.rates import Rate, parse_overrides
+from tests.support import api
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def hours() -> Iterator[int]:
+    """A window of its own, as the address and the ids of users come again in each test."""
+    hours = random.randrange(100, 9_000)
+    with override_settings(FLEET_LIMIT_IP=Rate(2, hours * 3_600), FLEET_LIMIT_SESSION=Rate(5, hours * 3_600)):
+        yield hours
+
+
+def statuses(client: Client, times: int, path: str = "/api/v1/me") -> list[int]:
+    return [client.get(path).status_code for _ in range(times)]
+
+
+def signed_in(who: api.Client) -> Client:
+    client = Client()
+    client.force_login(who.user)
+    return client
+
+
+def test_the_address_of_a_signed_in_browser_is_not_charged() -> None:
+    admin = api.person("ann", Role.ADMIN)
+    browser = signed_in(admin)
+    assert statuses(browser, 4) == [200] * 4
+    assert [admin.get("me").status_code for _ in range(3)] == [200, 200, 429]  # its token is counted by address
+    assert statuses(Client(), 1) == [429]
+    assert statuses(browser, 2) == [200, 429]
+
+
+def test_signing_in_again_is_no_way_round_the_limit_and_others_have_their_own() -> None:
+    ann, ben = api.person("ann"), api.person("ben")
+    assert statuses(signed_in(ann), 5) == [200] * 5
+    assert statuses(signed_in(ann), 1) == [429]
+    assert statuses(signed_in(ben), 5) == [200] * 5
+
+
+def test_a_signed_in_browser_reads_the_documents_from_an_address_that_has_none_left() -> None:
+    browser = signed_in(api.person("ann"))
+    assert statuses(Client(), 3, "/api/v1/docs") == [200, 200, 429]
+    assert statuses(browser, 1, "/api/v1/docs") == [200]
+
+
+def test_a_roles_own_rate_holds_for_its_browsers_too(hours: int) -> None:
+    with override_settings(FLEET_LIMITS=parse_overrides(f"role:admin=1/{hours}h")):
+        assert statuses(signed_in(api.person("ann", Role.ADMIN)), 2) == [200, 429]

@@ -1,0 +1,81 @@
+"""`fleet_agents type show|set`, who takes prompts in `types`, and a prompt's program that is not there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agents.models import AgentType
+from fleet.audit.models import Entry
+from tests.support.console import manage
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def set_backend(*options: str) -> Any:
+    return manage("fleet_agents", "type", "set", "backend", *options)
+
+
+def test_settings_are_changed_and_shown() -> None:
+    shown = set_backend("--prompt-argv", '["cat", "-"]', "--concurrency", "3", "--enabled", "off", "--json").json
+    assert (shown["prompt_argv"], shown["concurrency"], shown["enabled"]) == (["cat", "-"], 3, False)
+    assert manage("fleet_agents", "type", "show", "backend", "--json").json == shown
+    text = manage("fleet_agents", "type", "show", "backend").out
+    assert 'prompt argv    ["cat", "-"]' in text
+    assert "enabled        off" in text
+    entry = Entry.objects.filter(kind="agenttype.changed").order_by("-id")[0]
+    assert entry.after == {"prompt_argv": ["cat", "-"], "concurrency": 3, "enabled": False}
+    assert entry.actor.startswith("command:")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "Name a setting"),
+        (["--prompt-argv", '"cat"'], "Give a JSON list of texts"),
+        (["--prompt-argv", "cat"], "is not JSON"),
+        (["--env-allow", '["A B"]'], "Give a JSON list of texts"),
+        (["--concurrency", "0"], "concurrency"),
+        (["--concurrency", "1000"], "at most 256 sorties at once"),
+        (["--enabled", "perhaps"], "is neither on nor off"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_remedy(options: list[str], words: str) -> None:
+    before = AgentType.objects.values().get(name="backend")
+    refused = set_backend(*options)
+    assert refused.code == 2
+    assert words in refused.err
+    assert AgentType.objects.values().get(name="backend") == before
+
+
+def test_an_unknown_type_is_not_found() -> None:
+    refused = manage("fleet_agents", "type", "show", "no-such")
+    assert refused.code == 1
+    assert "fleet_agents types" in refused.err
+
+
+def test_the_list_of_types_says_who_takes_prompts() -> None:
+    set_backend("--prompt-argv", '["cat"]')
+    lines = dict(line.split(maxsplit=1) for line in manage("fleet_agents", "types").out.splitlines())
+    assert "takes prompts" in lines["backend"]
+    assert "no prompts" in lines["testing"]
+
+
+def test_turning_the_autoscaler_on_is_written_down() -> None:
+    manage("fleet_agents", "autoscale", "backend", "--on")
+    entry = Entry.objects.filter(kind="agenttype.changed").order_by("-id")[0]
+    assert (entry.before, entry.after) == ({"autoscale": False}, {"autoscale": True})
+
+
+def test_the_doctor_finds_a_prompts_program_that_is_not_there() -> None:
+    set_backend("--prompt-argv", '["no-such-program", "-p"]')
+    manage("fleet_agents", "type", "set", "testing", "--prompt-argv", '["cat"]')
+    manage("fleet_agents", "type", "set", "security", "--prompt-argv", '["./beside-the-plan"]')
+    findings = manage("fleet_doctor", "--json").json
+    prompts = {one["name"]: one for one in findings if "prompts" in one["said"]}
+    assert prompts.keys() == {"backend", "testing"}
+    assert prompts["testing"]["well"]
+    assert not prompts["backend"]["well"]
+    assert "'no-such-program'" in prompts["backend"]["said"]
+    assert "fleet_agents type set backend --prompt-argv" in prompts["backend"]["remedy"]
