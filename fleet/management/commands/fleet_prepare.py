@@ -8,19 +8,19 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
-from django.core.management.commands import migrate
 from django.db import connection
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 
 from fleet.audit import protection
+from fleet.management.commands import migrate
 
 ADMIN = "admin"
 _LOCK = 0x666C656574  # "fleet": two hosts that start at once migrate one after the other
 
 
 class Migrate(migrate.Command):
-    """Django's, but says how far it is: the supervisor shows the last line while `fleet_up` waits."""
+    """As `manage.py migrate`, but says how far it is: the supervisor shows the last line while `fleet_up` waits."""
 
     applied = total = 0
 
