@@ -62,7 +62,8 @@ def cwd(*, named: str | None, folder: str, scratch: Path, allowed: Sequence[Path
         )
     path = _normal(os.path.join(folder, named))
     if not any(
-        path.is_relative_to(place) for place in (*([Path(folder)] if folder else ()), scratch, Path("/tmp"), *allowed)
+        path.is_relative_to(place)
+        for place in (*([Path(folder)] if folder else ()), scratch, Path(sandbox.TMP), *allowed)
     ):
         raise errors.Invalid(
             f"cwd {str(path)!r} lies outside of what the sortie may use.",

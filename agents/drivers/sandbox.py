@@ -42,8 +42,10 @@ SYSTEM = (
         "/run/current-system",
     ),
 )
+# Mounts of the sandbox's own, whose names are fixed by convention.
+TMP, VAR_TMP, SHM = "/tmp", "/var/tmp", "/dev/shm"  # nosec B108
 # Too much for a mission's folder: what lies there is the system's, or other attempts'.
-SHARED = (*SYSTEM[:12], "/", "/boot", "/dev", "/home", "/proc", "/run", "/srv", "/sys", "/tmp", "/var", "/var/tmp")
+SHARED = (*SYSTEM[:12], "/", "/boot", "/dev", "/home", "/proc", "/run", "/srv", "/sys", TMP, "/var", VAR_TMP)
 # What root keeps: to own, change and give away files, and to become another user. Nothing that mounts, traces or makes
 # devices. SETFCAP lets a coding CLI's own sandbox map its users; with no new privileges it gives nobody a capability.
 KEPT_BY_ROOT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETFCAP")
@@ -82,7 +84,7 @@ class View:
             return True
         if _inside(path, self.hidden):
             return False
-        return _inside(path, [*self.writable, *self.readable, *code(), *map(Path, (*SYSTEM, "/proc", "/dev", "/tmp"))])
+        return _inside(path, [*self.writable, *self.readable, *code(), *map(Path, (*SYSTEM, "/proc", "/dev", TMP))])
 
 
 @cache
@@ -148,9 +150,7 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     hidden = [path.resolve() for path in view.hidden if path.exists()]
     readable = [path for path in map(Path.resolve, view.readable) if path.exists() and not _inside(path, hidden)]
     wide = [
-        path
-        for path in readable
-        if any(Path(mount).is_relative_to(path) for mount in ("/proc", "/dev", "/tmp", "/run"))
+        path for path in readable if any(Path(mount).is_relative_to(path) for mount in ("/proc", "/dev", TMP, "/run"))
     ]
     words = ["--unshare-pid", "--unshare-ipc", "--as-pid-1", *_identity()]
     words += [] if view.network else ["--unshare-net"]
@@ -169,11 +169,11 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
         "--perms",
         "1777",
         "--tmpfs",
-        "/dev/shm",
+        SHM,
     ]
-    words += ["--size", str(view.tmp_bytes), "--perms", "1777", "--tmpfs", "/tmp"]
+    words += ["--size", str(view.tmp_bytes), "--perms", "1777", "--tmpfs", TMP]
     if Path("/") not in wide:
-        words += ["--dir", "/run", "--symlink", "/tmp", "/var/tmp"]
+        words += ["--dir", "/run", "--symlink", TMP, VAR_TMP]
     for path in sorted(set(readable) - set(wide)):
         words += ["--ro-bind", str(path), str(path)]
     for path in code():

@@ -13,7 +13,7 @@ EXCEPTION WHEN insufficient_privilege THEN
         HINT = format('Let a superuser run in this database: GRANT %I TO %I. See docs/audit-trail.md.', owner, session_user);
 END $$;
 """
-MAKE = AS_THE_TRAILS_OWNER + """
+MAKE = """
 CREATE FUNCTION fleet_audit.accept_seal() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     here bigint := (SELECT system_identifier FROM pg_control_system());
@@ -65,7 +65,7 @@ CREATE TRIGGER accept BEFORE INSERT ON fleet_audit.seal FOR EACH ROW EXECUTE FUN
 ALTER TABLE fleet_audit.seal ENABLE ALWAYS TRIGGER accept;
 RESET ROLE;
 """
-UNMAKE = AS_THE_TRAILS_OWNER + """
+UNMAKE = """
 DROP TRIGGER accept ON fleet_audit.seal;
 DROP FUNCTION fleet_audit.accept_seal();
 RESET ROLE;
@@ -78,4 +78,4 @@ class Migration(migrations.Migration):
         ('fleet', '0006_found_quickly'),
     ]
 
-    operations = [migrations.RunSQL(MAKE, UNMAKE)]
+    operations = [migrations.RunSQL([AS_THE_TRAILS_OWNER, MAKE], [AS_THE_TRAILS_OWNER, UNMAKE])]

@@ -158,7 +158,7 @@ def _write(pipe: IO[bytes] | None, message: object) -> None:
 def _read(pipe: IO[bytes] | None) -> Any:
     assert pipe is not None
     (length,) = _LENGTH.unpack(_exactly(pipe, _LENGTH.size))
-    return pickle.loads(_exactly(pipe, length))  # noqa: S301  (written by the other half of this module)
+    return pickle.loads(_exactly(pipe, length))  # noqa: S301  # nosec B301  (written by the other half of this module)
 
 
 def _exactly(pipe: IO[bytes], length: int) -> bytes:
