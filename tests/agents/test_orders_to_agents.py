@@ -167,7 +167,8 @@ def test_a_node_that_is_asked_to_end_lets_what_it_flies_end_in_time_and_hands_th
     ending = house.add("ending")
     agents = hosts.spawn(kind, ending, count=2)
     never = tmp_path / "never"
-    mission = fleet.launch({"long": held(kind, never), "short": {"agent": kind, "run": "sleep 0.8"}})
+    sorties = {"long": held(kind, never), "short": {"agent": kind, "run": "sleep 0.8"}}
+    mission = fleet.launch(sorties, folder=str(tmp_path))
     until(lambda: len(hosts.running(mission)) == 2)
     ending.send(signal.SIGTERM)
     assert ending.process is not None
