@@ -9,6 +9,7 @@ import json
 import math
 import os
 import sys
+import time
 from pathlib import Path
 
 from agents import drivers
@@ -53,7 +54,7 @@ def main() -> None:
             limits=Limits(timeout_s=given.get("timeout_s", 60), grace_s=2),
         ),
         reporter=ear,
-        stop=Stop(lease_end=given.get("lease_end", math.inf)),
+        stop=Stop(lease_end=time.monotonic() + given.get("lease_s", math.inf)),
     )
     status = Path("/proc/self/status").read_text()  # rusage would count in the process that started this one
     peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))

@@ -96,11 +96,11 @@ def test_a_halted_worker_does_not_keep_its_work_alive(
     """It holds the pipe to its shim open, and can say nothing through it."""
     marker = f"{ids.encode(ids.SORTIE, ids.new())}/1"
     ready = tmp_path / "ready"
-    ends = time.monotonic() + 6
     orders = {"marker": marker, "scratch": str(tmp_path), "driver": driver, "shell": f"touch {ready}; sleep 600",
-              "call": "tests.contracts.callables:wait", "arguments": {"ready": str(ready)}, "lease_end": ends}  # fmt: skip
+              "call": "tests.contracts.callables:wait", "arguments": {"ready": str(ready)}, "lease_s": 6}  # fmt: skip
     worker.append(subprocess.Popen([sys.executable, "-m", "tests.agents.shim_worker", json.dumps(orders)], cwd=ROOT))
     until(ready.exists)
+    ends = time.monotonic() + 6  # at the latest: the lease began before its work did
     os.kill(worker[0].pid, signal.SIGSTOP)
     until(lambda: not [trace for trace in reaper.traces() if trace.marker == marker])
     assert time.monotonic() < ends + 30, "and not because something else ended it"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +60,7 @@ def test_its_own_output_whole_or_the_end_of_it(agent: Agent) -> None:
 def test_an_agent_that_printed_nothing_and_one_that_is_not_there(agent: Agent) -> None:
     done = manage("fleet_agents", "logs", agent.ref)
     assert (done.code, done.out) == (0, "")
-    assert "has printed nothing" in done.err
+    assert f"No output of {agent.ref} is stored." in done.err
     assert manage("fleet_agents", "logs", agent.ref, "--json").json == []
     assert manage("fleet_agents", "logs", ids.encode(ids.AGENT, ids.new())).code == 1
 
@@ -141,13 +139,16 @@ def test_an_attempt_that_is_none_or_another_agents_is_refused(agent: Agent, engi
         assert "\x1b[2J" not in done.err
 
 
-def test_the_sorties_of_a_live_agent_are_followed(engine: Engine, subprocess_environment: dict[str, str]) -> None:
-    gate = Path(os.environ["FLEET_HOME"]) / f"gate-{time.monotonic_ns()}"
+def test_the_sorties_of_a_live_agent_are_followed(
+    engine: Engine, subprocess_environment: dict[str, str], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
     mission = fleet.launch(
         {
             "a": {"run": f"echo begun; until test -e {gate}; do sleep 0.05; done; echo ended"},
             "b": {"run": "echo b", "needs": ["a"]},
-        }
+        },
+        folder=str(tmp_path),
     )
     flight = threading.Thread(target=_fly, args=(engine, mission))
     flight.start()
@@ -167,7 +168,6 @@ def test_the_sorties_of_a_live_agent_are_followed(engine: Engine, subprocess_env
         Agent.objects.filter(id=engine.agent).update(state="terminated", ended_at=timezone.now())
         assert process.wait(60) == 0
     flight.join(60)
-    gate.unlink()
 
 
 def _fly(engine: Engine, mission: Mission) -> None:

@@ -75,7 +75,8 @@ def test_hosts_whose_clocks_are_off_lose_nothing_and_obey_at_once(house: hosts.H
 
     pids = library.with_name("pids")
     mission = fleet.launch(
-        {"one": {"agent": "survey", "run": f"echo $$ >> {pids}; case $FLEET_ATTEMPT in */1) sleep 600;; esac"}}
+        {"one": {"agent": "survey", "run": f"echo $$ >> {pids}; case $FLEET_ATTEMPT in */1) sleep 600;; esac"}},
+        folder=str(pids.parent),
     )
     until(lambda: hosts.noted(pids))
     hosts.kill(hosts.flier(mission))

@@ -70,7 +70,7 @@ def test_none_or_too_large_is_refused_with_what_can_be(kind: str) -> None:
 def test_that_a_type_has_no_agent_left_is_said_with_the_remedy(kind: str) -> None:
     assert agents("spawn", kind, "--count", "2").code == 0
     first, second = hosts.live(kind)
-    said = f"No agent of type {kind} is left, and none is started by itself: what is queued for it waits."
+    said = f"No agent of type {kind} is left, and none starts by itself: its queued sorties wait."
     assert said not in agents("terminate", first.name).err
     assert f"{said} Start one: ./manage.py fleet_agents spawn {kind}" in agents("drain", second.name).err
 
@@ -100,7 +100,8 @@ def test_several_are_started_drained_and_said_not_to_drain_twice(kind: str) -> N
 def test_terminate_now_hands_back_what_is_flown_and_says_what_became_of_each(kind: str, tmp_path: Path) -> None:
     agents("spawn", kind)
     go = tmp_path / "go"
-    mission = fleet.launch({"one": {"agent": kind, "run": f"until [ -e {go} ]; do sleep 0.05; done"}})
+    held = {"agent": kind, "run": f"until [ -e {go} ]; do sleep 0.05; done"}
+    mission = fleet.launch({"one": held}, folder=str(tmp_path))
     until(lambda: hosts.running(mission))
     done = agents("terminate", "--type", kind, "--now", "--json")
     assert done.code == 0
@@ -122,4 +123,4 @@ def test_a_task_may_be_left_to_fly_by_itself(kind: str) -> None:
 def test_an_order_to_nobody_asks_whom(host: Host) -> None:
     done = agents("drain")
     assert done.code == 2
-    assert "Which agents?" in done.err
+    assert "No agents are named." in done.err

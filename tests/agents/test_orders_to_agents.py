@@ -57,7 +57,7 @@ def held(kind: str, go: Path) -> dict[str, Any]:
 def test_a_harder_order_follows_a_softer_one_and_a_softer_one_is_refused(host: Host, kind: str, tmp_path: Path) -> None:
     (agent,) = hosts.spawn(kind, host)
     go = tmp_path / "go"
-    mission = fleet.launch({"one": held(kind, go)})
+    mission = fleet.launch({"one": held(kind, go)}, folder=str(tmp_path))
     until(lambda: hosts.running(mission))
     assert [one.id for one in order(Order.DRAIN, agent)] == [agent.id]
     until(lambda: state(agent) == "draining")
@@ -146,7 +146,7 @@ def test_a_node_is_drained_without_stopping_what_it_flies(
     leaving = house.add("leaving")
     go = tmp_path / "go"
     agents = hosts.spawn(kind, leaving, count=2)
-    mission = fleet.launch({"one": held(kind, go), "two": held(kind, go)})
+    mission = fleet.launch({"one": held(kind, go), "two": held(kind, go)}, folder=str(tmp_path))
     until(lambda: len(hosts.running(mission)) == 2)
     order(Order.DRAIN, *agents)
     until(lambda: {state(agent) for agent in agents} == {"draining"})
@@ -167,7 +167,8 @@ def test_a_node_that_is_asked_to_end_lets_what_it_flies_end_in_time_and_hands_th
     ending = house.add("ending")
     agents = hosts.spawn(kind, ending, count=2)
     never = tmp_path / "never"
-    mission = fleet.launch({"long": held(kind, never), "short": {"agent": kind, "run": "sleep 0.8"}})
+    sorties = {"long": held(kind, never), "short": {"agent": kind, "run": "sleep 0.8"}}
+    mission = fleet.launch(sorties, folder=str(tmp_path))
     until(lambda: len(hosts.running(mission)) == 2)
     ending.send(signal.SIGTERM)
     assert ending.process is not None

@@ -45,7 +45,7 @@ def test_the_table_shows_now_the_peak_and_the_last_hour(node: Node) -> None:
     assert head.split() == ["agent", "cpu", "memory", "peak", "proc", "cpu,", "last", "hour"]
     assert first.split()[:7] == ["backend-1@host", "1.00", "250", "MB", "900", "MB", "3"]
     assert first.endswith("▁" + " " * 27 + "█▂")
-    assert second == "testing-1@host  has not been looked at yet"
+    assert second == "testing-1@host  not measured yet"
     told = manage("fleet_agents", "resources", "--json").json
     assert [one["name"] for one in told] == ["backend-1@host", "testing-1@host"]
     assert (told[0]["cpu"], told[0]["memory_bytes"], told[0]["peak_bytes"]) == (1.0, 250_000_000, 900_000_000)
@@ -71,8 +71,8 @@ def test_one_agent_has_its_history_in_steps_that_fit_a_screen(node: Node) -> Non
 def test_an_agent_without_samples_and_one_that_is_not_there(node: Node) -> None:
     one = agent(node)
     Agent.objects.create(type=AgentType.objects.get(name="testing"))
-    assert "lives outside: no node looks at it" in manage("fleet_agents", "resources").out
-    assert "has not been looked at yet" in manage("fleet_agents", "resources", one.ref).err
+    assert "external: no node measures it" in manage("fleet_agents", "resources").out
+    assert "has no samples" in manage("fleet_agents", "resources", one.ref).err
     assert manage("fleet_agents", "resources", one.ref, "--json").json["samples"] == []
     assert manage("fleet_agents", "resources", "nobody").code == 1
 
