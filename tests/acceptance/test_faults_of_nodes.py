@@ -282,10 +282,13 @@ def test_a_node_whose_name_another_has_taken_ends_with_its_agents(house: hosts.H
 
 def test_agents_go_on_when_the_disk_takes_no_more_of_their_logs(house: hosts.Hosts, kind: str) -> None:
     """A limit on the size of files stands for the full disk: each write beyond it fails."""
+    most = 100_000  # holds for files in memory too, by which a sandbox gets its options
     full = house.add("full")
-    resource.prlimit(full.pid, resource.RLIMIT_FSIZE, (500, 500))  # its agents inherit it
+    resource.prlimit(full.pid, resource.RLIMIT_FSIZE, (most, most))  # its agents inherit it
     (agent,) = hosts.spawn(kind, full)
-    until(lambda: len(full.agent_log(agent)) == 500)
+    with full.log_of(agent).open("a") as log:
+        log.write("x" * most)
+    size = len(full.agent_log(agent))
     mission = fleet.launch(
         {"a": {"agent": kind, "run": "echo $FLEET_ATTEMPT"}, "b": {"agent": kind, "needs": ["a"], "run": "true"}}
     )
@@ -293,6 +296,7 @@ def test_agents_go_on_when_the_disk_takes_no_more_of_their_logs(house: hosts.Hos
     assert [one.id for one in hosts.live(kind)] == [agent.id]
     operations.order(agents=[agent.id], what=Agent.Order.TERMINATE, reason="It is not needed.")
     until(lambda: Agent.objects.get(id=agent.id).state == "terminated")
+    assert len(full.agent_log(agent)) == size
     house.drop(full)
 
 

@@ -98,7 +98,10 @@ class Host:
         return (self.home / "node.log").read_text()
 
     def agent_log(self, agent: Agent) -> str:
-        return (self.home / "private" / "logs" / f"agent-{agent.name}.log").read_text()
+        return self.log_of(agent).read_text()
+
+    def log_of(self, agent: Agent) -> Path:
+        return self.home / "private" / "logs" / f"agent-{agent.name}.log"
 
     def children(self) -> set[int]:
         """The processes that its node has started and that have not ended."""
