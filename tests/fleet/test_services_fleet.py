@@ -135,7 +135,7 @@ def test_kill_9_of_the_node_and_of_the_supervisor_leaves_no_worker_and_the_next_
     plan = tmp_path / "plan.json"
     work = {"agent": "backend", "run": f"until test -e '{flag}'; do sleep 0.1; done; echo flown"}
     plan.write_text(json.dumps({"mission": "Survives", "sorties": {"work": work}}))
-    mission = home.json("fleet_mission", "run", str(plan), "--detach")["id"]
+    mission = home.json("fleet_mission", "run", str(plan), "--detach", cwd=tmp_path)["id"]
 
     os.kill(home.service("node")["pid"], signal.SIGKILL)
     until(lambda: not any(process.is_running() and process.status() != "zombie" for process in first), within_s=60)
