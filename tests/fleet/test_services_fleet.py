@@ -87,7 +87,7 @@ def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_sign
     assert urls["flower"] == urls["admin"].replace("/admin/", "/flower/")
 
     refused = home.manage("fleet_services", "up", "--detach")
-    assert "They run already." in refused.stderr
+    assert "The services are already running." in refused.stderr
     assert home.status()["pid"] == running.pid
 
     file = home.root / "private" / "credentials.json"
