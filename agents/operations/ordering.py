@@ -49,7 +49,8 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
         if kind.most_agents and of_type + count > kind.most_agents:
             raise NoPlace(
                 f"{type} may have {kind.most_agents} agents in the whole fleet, and has {of_type}.",
-                hint=f"Raise that (manage.py fleet_agents type set {type} --most-agents N), or terminate one first.",
+                hint=f"Raise that ({invocation.command('fleet_agents', 'type', 'set', type)} --most-agents N), "
+                "or terminate one first.",
             )
         places, taken = sum(one.places for one in nodes), live.total()
         if count > sum(max(0, one.places - live[one.id]) for one in nodes):
@@ -143,12 +144,14 @@ def _type(name: str) -> AgentType:
         )
     if not kind.enabled:
         raise errors.Conflict(
-            f"Agent type {name} is disabled.", hint=f"Enable it: manage.py fleet_agents type set {name} --enabled on"
+            f"Agent type {name} is disabled.",
+            hint=f"Enable it: {invocation.command('fleet_agents', 'type', 'set', name, '--enabled', 'on')}",
         )
     if kind.outside:
         raise errors.Conflict(
             f"Agents of type {name} come from outside; no node starts them.",
-            hint=f"If nodes are to start them: manage.py fleet_agents type set {name} --outside off",
+            hint="If nodes are to start them: "
+            f"{invocation.command('fleet_agents', 'type', 'set', name, '--outside', 'off')}",
         )
     return kind
 

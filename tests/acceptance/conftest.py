@@ -31,23 +31,28 @@ class Fleet:
     warm: Warm | None = None
 
     def manage(
-        self, *arguments: str, check: bool = True, timeout: float = 60, env: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        check: bool = True,
+        timeout: float = 60,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = CHECKOUT,
     ) -> subprocess.CompletedProcess[str]:
         if self.warm and env is None:
-            done = self.warm.manage(*arguments, timeout=timeout)
+            done = self.warm.manage(*arguments, cwd=cwd, timeout=timeout)
         else:
-            done = anywhere().manage(*arguments, env={**self.env, **(env or {})}, timeout=timeout)
+            done = anywhere().manage(*arguments, env={**self.env, **(env or {})}, cwd=cwd, timeout=timeout)
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self.manage(*arguments, "--json").stdout)
+    def json(self, *arguments: str, cwd: Path = CHECKOUT) -> Any:
+        return json.loads(self.manage(*arguments, "--json", cwd=cwd).stdout)
 
-    def launch(self, plan: dict[str, Any], *arguments: str) -> str:
-        """Launch a plan without waiting; its id."""
+    def launch(self, plan: dict[str, Any], *arguments: str, folder: Path | None = None) -> str:
+        """Launch a plan from a folder (default: the home), which its work may write to, without waiting; its id."""
         path = self.home / "plan.json"
         path.write_text(json.dumps({"mission": "A test", **plan}))
-        return str(self.json("fleet_mission", "run", str(path), "--detach", *arguments)["id"])
+        return str(self.json("fleet_mission", "run", str(path), "--detach", *arguments, cwd=folder or self.home)["id"])
 
     def wait(self, mission: str, *, seconds: float = 30) -> dict[str, Any]:
         """Watch it to its end; `show` of it."""

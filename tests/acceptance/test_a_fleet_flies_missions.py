@@ -61,7 +61,7 @@ def test_status_names_the_addresses_agents_and_queues(fleet: Fleet) -> None:
     assert set(status["urls"]) == {"api", "admin", "flower", "metrics"}
     assert status["running"] is True
     assert {queue["type"] for queue in status["queues"]} >= {"backend", "testing"}
-    assert "The fleet runs." in fleet.manage("fleet_status").stdout
+    assert "The fleet is running." in fleet.manage("fleet_status").stdout
     agents = fleet.json("fleet_agents", "list")
     assert all(set(one) >= {"id", "type", "node", "pid", "state", "sorties"} for one in agents)
     assert all(psutil.pid_exists(one["pid"]) for one in agents)

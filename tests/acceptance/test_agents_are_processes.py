@@ -16,7 +16,7 @@ import pytest
 
 from agents import processes
 from tests.acceptance.conftest import CHECKOUT, Fleet, until
-from tests.support import running
+from tests.support import hosts, running
 
 pytestmark = pytest.mark.xdist_group("fleet")
 
@@ -106,15 +106,15 @@ def test_terminate_now_stops_what_is_flown_with_all_its_processes_and_it_goes_on
 ) -> None:
     first = fleet.agent("security")
     pids = tmp_path / "pids"
-    script = f'setsid sleep 600 & echo $! >> {pids}; [ "$(wc -l < {pids})" -gt 1 ] || sleep 600'
-    mission = fleet.launch({"sorties": {"one": {"agent": "security", "run": script}}})
-    until(lambda: pids.exists() and pids.read_text().strip())
+    script = f'setsid sleep 600 & echo $FLEET_ATTEMPT $! >> {pids}; [ "$(wc -l < {pids})" -gt 1 ] || sleep 600'
+    mission = fleet.launch({"sorties": {"one": {"agent": "security", "run": script}}}, folder=tmp_path)
+    left = until(lambda: hosts.noted(pids))
     spawn(fleet, "security")
     fleet.manage("fleet_agents", "terminate", first["id"], "--now")
     assert state(fleet, first["id"])["state"] == "terminated"
     shown = fleet.wait(mission)
     assert (shown["state"], shown["items"][0]["attempt"]) == ("succeeded", 2)
-    until(lambda: not any(psutil.pid_exists(int(pid)) for pid in pids.read_text().split()))
+    until(lambda: hosts.gone(*left) and not hosts.noted(pids))
 
 
 def test_a_drained_agent_finishes_what_it_flies(fleet: Fleet, tmp_path: Path) -> None:

@@ -52,20 +52,25 @@ def first_waits(pids: Path) -> dict[str, str]:
     notes its processes."""
     return {
         "agent": "survey",
-        "run": f"echo $$ >> {pids}; case $FLEET_ATTEMPT in */1) setsid sleep 600 & echo $! >> {pids}; wait;; esac",
+        "run": f"echo $FLEET_ATTEMPT $$ >> {pids};"
+        f" case $FLEET_ATTEMPT in */1) setsid sleep 600 & echo $FLEET_ATTEMPT $! >> {pids}; wait;; esac",
     }
 
 
 def shim_of(pid: int) -> psutil.Process:
     """The shim under which a work's process runs."""
-    return next(one for one in psutil.Process(pid).parents() if "agents/shim" in " ".join(one.cmdline()))
+    return next(
+        one
+        for one in psutil.Process(pid).parents()
+        if one.name() != "bwrap" and "agents/shim" in " ".join(one.cmdline())
+    )
 
 
 def test_a_killed_work_has_failed_a_try_and_a_killed_shim_takes_it_along(host: Host, kind: str, tmp_path: Path) -> None:
     hosts.spawn(kind, host)
     pids = tmp_path / "pids"
     retried = {**first_waits(pids), "retry": {"max_attempts": 2, "backoff": "0.1s"}}
-    mission = fleet.launch({"one": retried})
+    mission = fleet.launch({"one": retried}, folder=str(tmp_path))
     work, child = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
     os.kill(work, signal.SIGKILL)
     assert hosts.wait(mission).state == "succeeded"
@@ -74,7 +79,7 @@ def test_a_killed_work_has_failed_a_try_and_a_killed_shim_takes_it_along(host: H
     assert hosts.gone(work, child)
 
     pids.unlink()
-    mission = fleet.launch({"one": retried})
+    mission = fleet.launch({"one": retried}, folder=str(tmp_path))
     work, child = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
     shim_of(work).kill()
     assert hosts.wait(mission).state == "succeeded"
@@ -87,7 +92,7 @@ def test_a_killed_agents_work_is_stopped_and_goes_on_with_another_before_its_lea
 ) -> None:
     first, second = hosts.spawn(kind, host, count=2)
     pids = tmp_path / "pids"
-    mission = fleet.launch({"one": first_waits(pids)})
+    mission = fleet.launch({"one": first_waits(pids)}, folder=str(tmp_path))
     work, child = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
     flier = hosts.flier(mission)
     hosts.kill(flier)
@@ -106,7 +111,7 @@ def test_a_killed_node_takes_its_agents_along_and_its_successor_starts_what_was_
     agents = hosts.spawn(kind, host, count=2, concurrency=3)
     leaving, staying = agents
     pids = tmp_path / "pids"
-    mission = fleet.launch({"one": first_waits(pids)})
+    mission = fleet.launch({"one": first_waits(pids)}, folder=str(tmp_path))
     work, child = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
     idle = leaving if hosts.running(mission)[0].agent_id != leaving.id else staying
     operations.order(agents=[idle.id], what=Agent.Order.TERMINATE, reason="It is not needed.")
@@ -126,7 +131,7 @@ def test_all_killed_at_once_leaves_nothing_and_loses_nothing(host: Host, kind: s
     """The node, its agents, the shims and the work: only the next agent's start can find what the work had started."""
     hosts.spawn(kind, host, concurrency=2)
     pids = tmp_path / "pids"
-    mission = fleet.launch({"one": first_waits(pids), "two": first_waits(pids)})
+    mission = fleet.launch({"one": first_waits(pids), "two": first_waits(pids)}, folder=str(tmp_path))
     noted = until(lambda: hosts.noted(pids) if len(hosts.noted(pids)) == 4 else None)
     everything = [psutil.Process(host.pid), *psutil.Process(host.pid).children(recursive=True)]
     for one in everything:
@@ -146,7 +151,7 @@ def test_all_killed_at_once_leaves_nothing_and_loses_nothing(host: Host, kind: s
 def test_a_halted_agent_loses_its_work_and_is_put_away(host: Host, kind: str, tmp_path: Path) -> None:
     hosts.spawn(kind, host)
     pids = tmp_path / "pids"
-    mission = fleet.launch({"one": first_waits(pids)})
+    mission = fleet.launch({"one": first_waits(pids)}, folder=str(tmp_path))
     work, _ = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
     halted = hosts.flier(mission)
     assert halted.pid is not None
@@ -277,10 +282,13 @@ def test_a_node_whose_name_another_has_taken_ends_with_its_agents(house: hosts.H
 
 def test_agents_go_on_when_the_disk_takes_no_more_of_their_logs(house: hosts.Hosts, kind: str) -> None:
     """A limit on the size of files stands for the full disk: each write beyond it fails."""
+    most = 100_000  # holds for files in memory too, by which a sandbox gets its options
     full = house.add("full")
-    resource.prlimit(full.pid, resource.RLIMIT_FSIZE, (500, 500))  # its agents inherit it
+    resource.prlimit(full.pid, resource.RLIMIT_FSIZE, (most, most))  # its agents inherit it
     (agent,) = hosts.spawn(kind, full)
-    until(lambda: len(full.agent_log(agent)) == 500)
+    with full.log_of(agent).open("a") as log:
+        log.write("x" * most)
+    size = len(full.agent_log(agent))
     mission = fleet.launch(
         {"a": {"agent": kind, "run": "echo $FLEET_ATTEMPT"}, "b": {"agent": kind, "needs": ["a"], "run": "true"}}
     )
@@ -288,6 +296,7 @@ def test_agents_go_on_when_the_disk_takes_no_more_of_their_logs(house: hosts.Hos
     assert [one.id for one in hosts.live(kind)] == [agent.id]
     operations.order(agents=[agent.id], what=Agent.Order.TERMINATE, reason="It is not needed.")
     until(lambda: Agent.objects.get(id=agent.id).state == "terminated")
+    assert len(full.agent_log(agent)) == size
     house.drop(full)
 
 

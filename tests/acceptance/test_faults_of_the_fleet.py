@@ -65,11 +65,15 @@ def a_second_control_loop(fleet: Fleet) -> Iterator[int]:
 
 
 def test_a_sortie_that_kills_its_agent_each_time_fails_after_three_rescues(fleet: Fleet) -> None:
-    kill = "kill -9 $(cut -d' ' -f4 /proc/$PPID/stat); sleep 600"  # the parent of its shim
     mission = fleet.launch(
         {
             "sorties": {
-                "killer": {"agent": "documentation", "run": kill, "retry": {"max_attempts": 9}},
+                "killer": {
+                    "agent": "documentation",
+                    "driver": "scripted",
+                    "with": {"kill_worker": True},
+                    "retry": {"max_attempts": 9},
+                },
                 "next": {"agent": "backend", "needs": ["killer"], "run": "true"},
             }
         }

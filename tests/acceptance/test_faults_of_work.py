@@ -16,12 +16,12 @@ pytestmark = pytest.mark.xdist_group("fleet")
 def test_each_way_to_do_wrong_is_a_failure_that_says_what_it_was(fleet: Fleet) -> None:
     wrong = {
         "not JSON": ({"run": "echo '{\"n\":' > $FLEET_RESULT"}, "is not JSON"),
-        "NaN": ({"run": "echo '[NaN]' > $FLEET_RESULT"}, "is not JSON"),
+        "NaN": ({"run": "echo '[NaN]' > $FLEET_RESULT"}, "is not a finite number"),
         "not UTF-8": ({"run": "printf '\"\\377\"' > $FLEET_RESULT"}, "is not JSON"),
         "too big": ({"run": "(printf '\"'; head -c 1500000 /dev/zero | tr '\\0' x; printf '\"') > $FLEET_RESULT"}, "larger"),
         "no file": ({"run": 'mkdir "$FLEET_RESULT"'}, "is not a plain file"),
         "a link": ({"run": 'ln -s /etc/hostname "$FLEET_RESULT"'}, "Write a plain file"),
-        "a NUL": ({"run": "printf '\"a\\\\u0000b\"' > $FLEET_RESULT"}, "cannot be stored"),
+        "a NUL": ({"run": "printf '\"a\\\\u0000b\"' > $FLEET_RESULT"}, "contains a NUL character"),
         "raises": ({"driver": "scripted", "with": {"raise": "boom"}}, "RuntimeError: boom"),
         "too long": ({"run": "sleep 600", "timeout": "1s"}, "longer than its timeout of 1 s"),
         "too silent": ({"run": "echo hello; sleep 600", "silence": "1s"}, "printed nothing for 1 s"),

@@ -63,12 +63,10 @@ WORKS: dict[str, Callable[[Path], dict[str, Any]]] = {
 def begun(host: Host, kind: str, path: Path, work: str) -> tuple[Mission, Agent, psutil.Process]:
     """A sortie whose first attempt is at work on this host: with its agent and its shim."""
     hosts.spawn(kind, host)
-    mission = fleet.launch({"one": {"agent": kind, **WORKS[work](path)}})
+    mission = fleet.launch({"one": {"agent": kind, **WORKS[work](path)}}, folder=str(path.parent))
     until(path.exists)
     agent = hosts.flier(mission)
-    assert agent.pid is not None
-    (shim,) = [one for one in psutil.Process(agent.pid).children() if "agents/shim" in " ".join(one.cmdline())]
-    return mission, agent, shim
+    return mission, agent, hosts.shim(agent)
 
 
 def one_at_a_time(mission: Mission, path: Path) -> None:

@@ -48,7 +48,7 @@ def kind() -> Iterator[str]:
 
 def first_waits_then_done(pids: Path) -> str:
     """A script whose first attempt goes on for ever and whose second is done at once; each writes its pid down."""
-    return f"echo $$ >> {pids}; case $FLEET_ATTEMPT in */1) exec sleep 600;; esac; echo done"
+    return f"echo $FLEET_ATTEMPT $$ >> {pids}; case $FLEET_ATTEMPT in */1) exec sleep 600;; esac; echo done"
 
 
 def test_agents_of_all_hosts_share_the_work_of_their_type(here: Host, far: Host, kind: str) -> None:
@@ -66,7 +66,7 @@ def test_a_concurrency_limit_holds_across_hosts(here: Host, far: Host, kind: str
     hosts.spawn(kind, far)
     alone = f"mkdir {tmp_path}/room && sleep 0.1 && rmdir {tmp_path}/room"
     one = {"agent": kind, "run": alone, "concurrency": {"key": "room", "limit": 1}}
-    mission = fleet.launch({f"s{n}": one for n in range(4)})
+    mission = fleet.launch({f"s{n}": one for n in range(4)}, folder=str(tmp_path))
     assert hosts.wait(mission).state == "succeeded"
 
 
@@ -110,7 +110,7 @@ def test_a_host_cut_off_from_postgres_stops_its_work_and_comes_back_by_itself(
 ) -> None:
     pids = tmp_path / "pids"
     (cut_off,) = hosts.spawn(kind, far)
-    mission = fleet.launch({"one": {"agent": kind, "run": first_waits_then_done(pids)}})
+    mission = fleet.launch({"one": {"agent": kind, "run": first_waits_then_done(pids)}}, folder=str(tmp_path))
     (pid,) = until(lambda: hosts.noted(pids))
     before = Event.objects.order_by("-id").values_list("id", flat=True)[0]
     (elsewhere,) = hosts.spawn(kind, here)
@@ -143,8 +143,8 @@ def test_what_is_said_too_late_over_a_way_that_was_halted_is_refused(
 ) -> None:
     pids = tmp_path / "pids"
     (cut_off,) = hosts.spawn(kind, far)
-    script = f'echo $$ >> {pids}; sleep 0.7; echo "\\"$FLEET_ATTEMPT\\"" > $FLEET_RESULT'
-    mission = fleet.launch({"one": {"agent": kind, "run": script}})
+    script = f'echo $FLEET_ATTEMPT $$ >> {pids}; sleep 0.7; echo "\\"$FLEET_ATTEMPT\\"" > $FLEET_RESULT'
+    mission = fleet.launch({"one": {"agent": kind, "run": script}}, folder=str(tmp_path))
     (pid,) = until(lambda: hosts.noted(pids))
     far.database.halt()
     try:
@@ -167,7 +167,9 @@ def test_a_postgres_that_is_halted_with_its_connections_open_hangs_nobody(
     pids = tmp_path / "pids"
     host = house.add("halted", FLEET_ANSWER_S="1", FLEET_DRAIN_S="1")
     (agent,) = hosts.spawn(kind, host)
-    fleet.launch({"one": {"agent": kind, "run": f"echo $$ >> {pids}; exec sleep 600"}})
+    fleet.launch(
+        {"one": {"agent": kind, "run": f"echo $FLEET_ATTEMPT $$ >> {pids}; exec sleep 600"}}, folder=str(tmp_path)
+    )
     (pid,) = until(lambda: hosts.noted(pids))
     host.database.halt()
     env = {**os.environ, **host.addresses(), "FLEET_ANSWER_S": "1"}

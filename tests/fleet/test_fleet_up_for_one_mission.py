@@ -28,9 +28,9 @@ def waits_for(flag: Path, name: str) -> str:
     return str(plan)
 
 
-def flying(home: Checkout, *arguments: str) -> subprocess.Popen[str]:
-    """`fleet_up --run`, once its mission runs."""
-    running = home.start("fleet_up", "--run", *arguments, stderr=(home.root / "said").open("w"))
+def flying(home: Checkout, plan: str) -> subprocess.Popen[str]:
+    """`fleet_up --run` in the folder of the plan, which its work sees, once its mission runs."""
+    running = home.start("fleet_up", "--run", plan, cwd=Path(plan).parent, stderr=(home.root / "said").open("w"))
     home.until_ready(within_s=60)
     until(lambda: [one for one in home.json("fleet_mission", "list") if one["sorties"]["running"]], within_s=60)
     return running
@@ -38,7 +38,7 @@ def flying(home: Checkout, *arguments: str) -> subprocess.Popen[str]:
 
 def test_it_waits_for_the_missions_that_others_have_launched_meanwhile(home: Checkout, tmp_path: Path) -> None:
     running = flying(home, waits_for(tmp_path / "mine", "Mine"))
-    theirs = home.json("fleet_mission", "run", waits_for(tmp_path / "theirs", "Theirs"), "--detach")["id"]
+    theirs = home.json("fleet_mission", "run", waits_for(tmp_path / "theirs", "Theirs"), "--detach", cwd=tmp_path)["id"]
     (tmp_path / "mine").touch()
     until(lambda: "1 mission still running: Theirs." in (home.root / "said").read_text(), within_s=60)
     assert running.poll() is None
@@ -55,5 +55,5 @@ def test_it_leaves_its_mission_and_stops_when_the_fleet_is_to_go_down(home: Chec
     running = flying(home, waits_for(tmp_path / "never", "Never"))
     home.manage("fleet_down", timeout=60)
     assert running.wait(40) == 130
-    assert (home.root / "said").read_text().endswith("What has not ended goes on with its next start.\n")
+    assert (home.root / "said").read_text().endswith("Unfinished missions go on when it is started again.\n")
     assert home.left_behind() == []

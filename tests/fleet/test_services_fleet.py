@@ -87,7 +87,7 @@ def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_sign
     assert urls["flower"] == urls["admin"].replace("/admin/", "/flower/")
 
     refused = home.manage("fleet_services", "up", "--detach")
-    assert "They run already." in refused.stderr
+    assert "The services are already running." in refused.stderr
     assert home.status()["pid"] == running.pid
 
     file = home.root / "private" / "credentials.json"
@@ -135,7 +135,7 @@ def test_kill_9_of_the_node_and_of_the_supervisor_leaves_no_worker_and_the_next_
     plan = tmp_path / "plan.json"
     work = {"agent": "backend", "run": f"until test -e '{flag}'; do sleep 0.1; done; echo flown"}
     plan.write_text(json.dumps({"mission": "Survives", "sorties": {"work": work}}))
-    mission = home.json("fleet_mission", "run", str(plan), "--detach")["id"]
+    mission = home.json("fleet_mission", "run", str(plan), "--detach", cwd=tmp_path)["id"]
 
     os.kill(home.service("node")["pid"], signal.SIGKILL)
     until(lambda: not any(process.is_running() and process.status() != "zombie" for process in first), within_s=60)

@@ -107,7 +107,7 @@ def test_a_method_that_is_not_there_says_which_are() -> None:
 def test_an_address_with_a_slash_too_many_says_so() -> None:
     answer = api.person("ann").get("missions/")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-    assert "Leave out the slash" in answer.json()["detail"]
+    assert "Remove the trailing slash" in answer.json()["detail"]
 
 
 def test_events_name_agents_by_the_ids_that_one_asks_for_them_with() -> None:

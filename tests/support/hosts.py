@@ -98,7 +98,10 @@ class Host:
         return (self.home / "node.log").read_text()
 
     def agent_log(self, agent: Agent) -> str:
-        return (self.home / "private" / "logs" / f"agent-{agent.name}.log").read_text()
+        return self.log_of(agent).read_text()
+
+    def log_of(self, agent: Agent) -> Path:
+        return self.home / "private" / "logs" / f"agent-{agent.name}.log"
 
     def children(self) -> set[int]:
         """The processes that its node has started and that have not ended."""
@@ -260,8 +263,35 @@ def gone(*pids: int) -> bool:
 
 
 def noted(path: Path) -> list[int]:
-    """Pids that a sortie's script has written down."""
-    return [int(word) for word in path.read_text().split()] if path.exists() else []
+    """The pids that living processes of sorties have here. Each of them wrote a line `$FLEET_ATTEMPT $$`, which says what its
+    pid is in its sandbox."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        marker, _, pid = line.rpartition(" ")
+        found += [one.pid for one in psutil.process_iter() if _wrote(one, marker, pid)]
+    return found
+
+
+def _wrote(process: psutil.Process, marker: str, pid: str) -> bool:
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        inner = next(line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))
+        if len(inner) < 2 or inner[-1] != pid:
+            return False
+        attempt = process.environ().get("FLEET_ATTEMPT")
+    except (OSError, psutil.Error):
+        return False
+    return attempt == marker if marker else attempt is not None
+
+
+def shim(agent: Agent) -> psutil.Process:
+    """The shim of the only attempt of this agent: in the sandbox, below bubblewrap."""
+    (found,) = [
+        one
+        for one in psutil.Process(agent.pid).children(recursive=True)
+        if one.name() != "bwrap" and "agents/shim" in " ".join(one.cmdline())
+    ]
+    return found
 
 
 def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:

@@ -44,20 +44,21 @@ class Checkout:
             **(env or {}),
         }
 
-    def manage(self, *arguments: str, check: bool = True, timeout: float = 40) -> subprocess.CompletedProcess[str]:
-        done = anywhere().manage(*arguments, env=self.env, timeout=timeout)
+    def manage(
+        self, *arguments: str, check: bool = True, timeout: float = 40, cwd: Path = CHECKOUT
+    ) -> subprocess.CompletedProcess[str]:
+        done = anywhere().manage(*arguments, env=self.env, cwd=cwd, timeout=timeout)
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self.manage(*arguments, "--json", check=False).stdout)
+    def json(self, *arguments: str, cwd: Path = CHECKOUT) -> Any:
+        return json.loads(self.manage(*arguments, "--json", check=False, cwd=cwd).stdout)
 
-    def start(self, *arguments: str, **how: Any) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, cwd: Path = CHECKOUT, **how: Any) -> subprocess.Popen[str]:
         """A command in the foreground of a terminal that is not there: end it."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
-        return subprocess.Popen(
-            [sys.executable, "manage.py", *arguments], cwd=CHECKOUT, env=self.env, text=True, **streams
-        )
+        program = "manage.py" if cwd == CHECKOUT else str(CHECKOUT / "manage.py")
+        return subprocess.Popen([sys.executable, program, *arguments], cwd=cwd, env=self.env, text=True, **streams)
 
     @property
     def run(self) -> Path:

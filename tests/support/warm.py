@@ -57,12 +57,18 @@ class Warm:
         return self._process.stdout
 
     def manage(
-        self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 60
+        self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = CHECKOUT, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """What `subprocess.run` would give of `manage.py` with these arguments, and raise."""
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
-            asked = {"arguments": arguments, "env": env and dict(env), "out": str(out), "err": str(err)}
+            asked = {
+                "arguments": arguments,
+                "env": env and dict(env),
+                "cwd": str(cwd),
+                "out": str(out),
+                "err": str(err),
+            }
             pid = self._say(asked)
             deadline = time.monotonic() + timeout
             late = not self._readable.poll(max(0.0, deadline - time.monotonic()) * 1_000)
@@ -132,6 +138,8 @@ def command(asked: Mapping[str, Any]) -> None:
         os.environ.update(asked["env"])
     sys.argv = ["manage.py", *asked["arguments"]]
     from manage import main  # noqa: PLC0415
+
+    os.chdir(asked["cwd"])
 
     code: Any = 0
     try:

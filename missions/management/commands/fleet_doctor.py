@@ -180,7 +180,7 @@ def _prompts() -> Iterator[Finding]:
             ""
             if found
             else "Install it on each host with agents of this type, or name another one: "
-            f"manage.py fleet_agents type set {kind.name} --prompt-argv '[\"PROGRAM\", …]'",
+            f"{invocation.command('fleet_agents', 'type', 'set', kind.name)} --prompt-argv '[\"PROGRAM\", …]'",
         )
 
 
