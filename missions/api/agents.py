@@ -110,7 +110,7 @@ class TypeAnswer(serializers.Serializer[Any]):
     disk_mb = serializers.IntegerField(initial=0, help_text="of one attempt's own folder; 0: no limit")
     longest_s = serializers.IntegerField(initial=0, help_text="of one attempt; 0: no limit")
     alert_silence_s = serializers.IntegerField(
-        initial=0, help_text="without output before an alert; 0: the fleet's default"
+        initial=0, allow_null=True, help_text="without output before an alert; 0: never; null: the fleet's default"
     )
     network = serializers.BooleanField(initial=True, help_text="whether its work reaches the network")
     outside = serializers.BooleanField(help_text="no node starts its agents: they register themselves")

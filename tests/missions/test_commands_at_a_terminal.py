@@ -59,7 +59,7 @@ def test_ctrl_c_leaves_the_mission_alone_and_nothing_is_wider_than_the_terminal(
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
     board = [
         line
-        for part in text.partition("\n")[2].split("The mission goes on")[0].split("\n")
+        for part in text.partition("\n")[2].split("The mission is still running")[0].split("\n")
         for line in part.split("\r")
     ]
     assert all(len(line) <= COLUMNS for line in board)

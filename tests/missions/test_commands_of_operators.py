@@ -107,7 +107,20 @@ def test_the_types_have_the_documented_shape() -> None:
     }
     assert all(
         set(one)
-        == {"name", "description", "queue", "enabled", "agents", "most_agents", "concurrency", "takes_prompt", "live"}
+        == {
+            *(
+                "name",
+                "description",
+                "queue",
+                "enabled",
+                "agents",
+                "most_agents",
+                "concurrency",
+                "at_once",
+                "autoscale",
+            ),
+            *("memory_mb", "disk_mb", "longest_s", "alert_silence_s", "network", "outside", "takes_prompt", "live"),
+        }
         for one in types
     )
 

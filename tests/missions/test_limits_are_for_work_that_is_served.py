@@ -206,7 +206,7 @@ def test_work_that_nobody_serves_raises_an_alert_and_an_agent_ends_it() -> None:
     (raised,) = alerts.raised()
     assert (raised["rule"], raised["subject"]) == ("unserved", "backend")
     assert raised["message"] == (
-        "3 sorties wait for agents of type backend, and none takes work. Start one: manage.py fleet_agents spawn backend"
+        "3 sorties wait for agents of type backend, and none takes work. Start one: ./manage.py fleet_agents spawn backend"
     )
     serve()
     Sortie.objects.update(ready_at=Now())

@@ -37,7 +37,7 @@ def test_showing_it_takes_little_memory_and_few_queries(large: Mission, tmp_path
     shown = manage("fleet_mission", "show", large.ref)
     assert "10,000 sorties: 1 pending, 9,996 queued, 3 failed" in shown.out
     assert [line.split()[1] for line in shown.out.splitlines() if line.startswith("  failed")] == ["s7", "s8", "s9"]
-    assert "9,997 more are not shown: --state STATE" in shown.out
+    assert "9,997 more are not shown. --state STATE shows" in shown.out
     assert len(shown.out.splitlines()) == 6
 
     written = tmp_path / "shown.json"
