@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.expressions import RawSQL
 
-from fleet import statements
+from fleet import humanise, statements
 from fleet.audit import chain
 from fleet.audit.chain import Position
 from fleet.audit.models import Entry, Seal
@@ -48,7 +48,7 @@ class Blocker:
     open_s: float | None
 
     def __str__(self) -> str:
-        stopped = f"Entries of the audit trail have waited {self.waited_s:.0f} s to be sealed"
+        stopped = f"Entries of the audit trail have waited {humanise.duration(self.waited_s)} to be sealed"
         if self.pid is None:
             return (
                 f"{stopped}: a transaction that the fleet may not see is open. Let an administrator look into "

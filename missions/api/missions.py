@@ -284,6 +284,7 @@ class LogsQuery(Strict):
     sortie = Text(
         max_length=200,
         required=False,
+        initial="lint",
         help_text="a sortie's key or id, or the name of a matrix; all sorties by default",
     )
     after = serializers.IntegerField(

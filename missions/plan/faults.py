@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
-from fleet import errors
+from fleet import errors, humanise
 from missions.plan.deadline import Deadline, Expired
 
 # A key of a mapping or an index of a list, from the top of the plan downwards.
@@ -89,7 +89,7 @@ def _escaped(part: str | int) -> str:
 
 def too_long(seconds: float) -> Fault:
     """The fault of a plan that nobody has read to its end."""
-    fault = f"Reading this plan took longer than {seconds:g} s, so it was not read to its end."
+    fault = f"Reading this plan took longer than {humanise.duration(seconds)}, so it was not read to its end."
     return Fault(line=None, column=None, where="", fault=fault, fix="Split it into several plans.")
 
 

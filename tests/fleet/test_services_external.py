@@ -146,7 +146,7 @@ def test_servers_that_never_answer_are_given_up_after_half_a_minute_and_not_trie
         home=home, kind="services", provider="external", services=[replace(one, ready_s=0.3)], say=said.append
     )
     assert asyncio.run(supervisor.run()) == 1
-    assert said[-2].startswith(f"{name}: failed: it did not answer within 0 s: ")
+    assert said[-2].startswith(f"{name}: failed: it did not answer within 0.3 s: ")
     assert said[-1] == f"{name} cannot be started, so the rest is stopped again."
     assert supervisor.status()["services"][0]["restarts"] == 0
 

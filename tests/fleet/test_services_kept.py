@@ -110,7 +110,8 @@ def test_a_disk_without_room_at_the_first_start_is_told_as_the_cause_and_ends_th
         assert done.returncode == 1
         *_, failed, ended, _ = done.stderr.splitlines()
         assert failed.startswith("postgres: failed: initdb could not prepare ")
-        assert "No space left on device See that the disk has room" in failed
+        assert "No space left on device" in failed
+        assert "Check the disk's free space" in failed
         assert ended == "postgres cannot be started, so the rest is stopped again."
         assert done.stderr.count("starting it again") <= 1  # a write that was cut short comes before one without room
 

@@ -284,13 +284,16 @@ def _wrote(process: psutil.Process, marker: str, pid: str) -> bool:
     return attempt == marker if marker else attempt is not None
 
 
+def _is_shim(process: psutil.Process) -> bool:
+    try:
+        return process.name() != "bwrap" and "agents/shim" in " ".join(process.cmdline())
+    except psutil.Error:  # it has ended meanwhile
+        return False
+
+
 def shim(agent: Agent) -> psutil.Process:
     """The shim of the only attempt of this agent: in the sandbox, below bubblewrap."""
-    (found,) = [
-        one
-        for one in psutil.Process(agent.pid).children(recursive=True)
-        if one.name() != "bwrap" and "agents/shim" in " ".join(one.cmdline())
-    ]
+    (found,) = filter(_is_shim, psutil.Process(agent.pid).children(recursive=True))
     return found
 
 
