@@ -56,7 +56,7 @@ class Blocker:
             )
         return (
             f"{stopped}: process {self.pid} ({self.application or 'unnamed'}, role {self.role}, database {self.database}) "
-            f"has kept a transaction open for {self.open_s or 0:.0f} s. End it there, or by "
+            f"has kept a transaction open for {humanise.duration(self.open_s or 0)}. End it there, or by "
             f"SELECT pg_terminate_backend({self.pid})."
         )
 
