@@ -101,7 +101,7 @@ def test_what_takes_too_long_ends_with_one_sentence() -> None:
     many = {f"s{n}": sortie(env={"A": "{{ sortie.key }}"}) for n in range(5_000)}
     told = faults(many, replace(AROUND, max_s=0.01))
     assert told == [
-        "Reading this plan took longer than 0.01 s, so it was not read to its end. Split it into several plans."
+        "Reading this plan took longer than 10 ms, so it was not read to its end. Split it into several plans."
     ]
 
 
