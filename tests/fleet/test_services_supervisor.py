@@ -361,7 +361,7 @@ def test_there_is_one_supervisor_a_home(tmp_path: Path) -> None:
     first, second = Trial(tmp_path, kept("base")), Trial(tmp_path, kept("base"))
 
     async def another() -> None:
-        with pytest.raises(lock.Held, match="runs already"):
+        with pytest.raises(lock.Held, match="is already running"):
             await second.supervisor.run()
 
     assert first.run(another) == 0

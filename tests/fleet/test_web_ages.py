@@ -12,7 +12,7 @@ from fleet import readonly
 
 @pytest.mark.parametrize(
     "seconds, told",
-    [(-1, "0.0 s"), (0.44, "0.4 s"), (12.9, "12 s"), (185, "3 min 5 s"), (7_800, "2 h 10 min"), (442_800, "5 d 3 h")],
+    [(-1, "0 s"), (0.44, "0.4 s"), (12.9, "13 s"), (185, "3 min 5 s"), (7_800, "2 h 10 min"), (442_800, "5 d 3 h")],
 )
 def test_a_span_is_told_in_two_units_at_most(seconds: float, told: str) -> None:
     assert readonly.span(seconds).replace("\u00a0", " ") == told
