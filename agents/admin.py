@@ -21,9 +21,9 @@ from agents.models import Agent, AgentType, Node
 from agents.operations import types
 from fleet import errors
 from fleet.access.actor import EXECUTE
+from fleet.admin.pages import Audited, ReadOnlyAdmin, ago, between, button, do, leads_to
 from fleet.console import lines
 from fleet.console.lines import counted
-from fleet.readonly import Audited, ReadOnlyAdmin, ago, between, button, do, leads_to
 
 LOG_LINES = 200
 

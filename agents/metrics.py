@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from agents.models import Agent, AgentType, Node
-from fleet.metrics import registry
+from fleet.monitoring.metrics import registry
 
 
 class AgentsCollector(Collector):

@@ -229,7 +229,7 @@ class Sample(models.Model):
         ordering = ["agent", "at"]
         indexes = [
             models.Index(fields=["agent", "at"], name="sample_by_agent"),
-            # Samples to thin and samples to drop are found without scanning the rest (agents/sampling.py).
+            # Samples to thin and samples to drop are found without scanning the rest (agents/node/sampling.py).
             models.Index(fields=["at"], name="sample_fine", condition=models.Q(step_s__lt=600)),
             models.Index(fields=["at"], name="sample_coarse", condition=models.Q(step_s__gte=600)),
         ]

@@ -14,7 +14,8 @@ from django.db.models import Max, Min, Q, QuerySet
 from django.db.models.functions import Now
 
 from agents.models import Agent, LogPiece, Sample
-from fleet import errors, ids, invocation, statements
+from fleet import errors, ids, invocation
+from fleet.postgres import statements
 
 HOUR_S, STEP_S = 3_600, 120  # what a sparkline shows, and in which steps
 STEPS_S = (10, 30, 60, 300, 600, 1_800, 3_600, 21_600, 86_400)  # in which a history is shown

@@ -88,11 +88,13 @@ class Fleet:
         self.processes: list[subprocess.Popen[bytes]] = []
         from agents import operations as agents  # noqa: PLC0415  (Django must be set up first)
         from agents.models import Agent, AgentType  # noqa: PLC0415
-        from missions import operations, plan, rows, surroundings  # noqa: PLC0415
+        from fleet.postgres import hot_path  # noqa: PLC0415
+        from missions import operations, plan  # noqa: PLC0415
+        from missions.queries import surroundings  # noqa: PLC0415
 
         self.operations, self.plan, self.surroundings = operations, plan, surroundings
         self.orders, self.agents = agents, Agent
-        self.watch = rows.connect(name="bench")
+        self.watch = hot_path.connect(name="bench")
         AgentType.objects.update(agents=0)
         AgentType.objects.filter(name="backend").update(agents=2)
         AgentType.objects.filter(name="testing").update(agents=1)

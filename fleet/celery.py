@@ -1,6 +1,6 @@
 """The Celery application: `celery -A fleet.celery …`.
 
-Its messages are hints (see missions/dispatch.py), so nothing here makes them durable: early acknowledgement, no
+Its messages are hints (see missions/control/duties.py), so nothing here makes them durable: early acknowledgement, no
 results, no retries, no redelivery. Why each setting is what it is: docs/settings.md.
 """
 

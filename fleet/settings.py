@@ -8,9 +8,11 @@ from pathlib import Path
 
 from django.templatetags.static import static
 
-from fleet import credentials, endpoints, home, logs, pool
-from fleet.env import Environment
+from fleet.config import credentials, datastores, home
+from fleet.config.env import Environment
 from fleet.limits import addresses, rates
+from fleet.observability import logs
+from fleet.postgres import pool
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment()
@@ -18,9 +20,9 @@ env = Environment()
 # ── Where things are ─────────────────────────────────────────────────────────────────────────────────────────────────
 FLEET_HOME = home.locate(BASE_DIR)
 FLEET_CREDENTIALS = credentials.ensure(FLEET_HOME)
-FLEET_ENDPOINTS = endpoints.resolve(env, FLEET_HOME, FLEET_CREDENTIALS)
+FLEET_ENDPOINTS = datastores.resolve(env, FLEET_HOME, FLEET_CREDENTIALS)
 FLEET_WEB_PORT = env.integer("FLEET_WEB_PORT", 8000)
-FLEET_URL = env.parsed("FLEET_URL", "", endpoints.site)  # where the site is reached from other hosts, through a proxy
+FLEET_URL = env.parsed("FLEET_URL", "", datastores.site)  # where the site is reached from other hosts, through a proxy
 FLEET_ALERT_RESPONSE_S = env.number("FLEET_ALERT_RESPONSE_S", 1)  # 0 here and below: no limit, no event
 FLEET_ALERT_MEMORY_MB = env.integer("FLEET_ALERT_MEMORY_MB", 2_000)  # of one service, its descendants included
 FLEET_ALERT_RESTARTS = env.integer(
@@ -206,7 +208,7 @@ CACHES = {
 LOGGING = logs.configuration(style=FLEET_LOG)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTHENTICATION_BACKENDS = ["fleet.limits.signin.Lockout", "django.contrib.auth.backends.ModelBackend"]
-AXES_CLIENT_IP_CALLABLE = "fleet.limits.addresses.house"
+AXES_CLIENT_IP_CALLABLE = "fleet.limits.addresses.lockout_key"
 AXES_COOLOFF_TIME = timedelta(minutes=FLEET_LOCKOUT_MINUTES)
 AXES_DISABLE_ACCESS_LOG = True  # the audit trail has it
 AXES_ENABLE_ADMIN = False
@@ -231,7 +233,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     "artifacts": {
-        "BACKEND": "missions.storage.WholeFiles",
+        "BACKEND": "missions.artifacts.storage.WholeFiles",
         "OPTIONS": {"location": FLEET_HOME.artifacts, "file_permissions_mode": 0o600},
     },
 }
@@ -279,7 +281,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "SITE_URL": None,  # the site is the admin itself
     "SHOW_BACK_BUTTON": True,
-    "SIDEBAR": {"navigation": "fleet.navigation.sidebar"},
+    "SIDEBAR": {"navigation": "fleet.admin.navigation.sidebar"},
     "DASHBOARD_CALLBACK": "missions.admin.overview.context",
     "STYLES": [lambda request: static("fleet/admin.css")],
     "SITE_FAVICONS": [{"rel": "icon", "href": "data:,"}],  # none: browsers ask for /favicon.ico otherwise
@@ -291,10 +293,10 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["fleet.api.permissions.Nobody"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["fleet.api.parsers.JsonParser"],
+    "DEFAULT_PARSER_CLASSES": ["fleet.api.http.parsers.JsonParser"],
     "EXCEPTION_HANDLER": "fleet.api.problems.handle",
-    "DEFAULT_SCHEMA_CLASS": "fleet.api.describing.Describe",
-    "URL_FORMAT_OVERRIDE": None,  # `format` is a parameter like any other: fleet/api/documents.py has one, the others none
+    "DEFAULT_SCHEMA_CLASS": "fleet.api.openapi.extensions.Describe",
+    "URL_FORMAT_OVERRIDE": None,  # `format` is a parameter like any other: fleet/api/openapi/pages.py has one, the others none
 }
 
 SPECTACULAR_SETTINGS = {
@@ -306,7 +308,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "fleet.api.describing.tidy",
+        "fleet.api.openapi.extensions.tidy",
     ],
     "ENUM_NAME_OVERRIDES": {
         "MissionState": "missions.states.MissionState",

@@ -3,11 +3,11 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from fleet import health, metrics
 from fleet.access import passwords
 from fleet.api import views as api
 from fleet.flower import views as flower
 from fleet.limits import signin
+from fleet.monitoring import health, metrics
 
 
 def no_icon(request: HttpRequest) -> HttpResponse:
@@ -28,9 +28,9 @@ urlpatterns = [
     path("metrics", metrics.metrics, name="metrics"),
     path("", include("missions.urls")),
     path("", include("fleet.api.urls")),
-    path("api/v1/<path:path>", api.Nothing.as_view()),  # after all that there is
+    path("api/v1/<path:path>", api.NotFoundView.as_view()),  # after all that there is
 ]
 
-handler400 = "fleet.api.fallbacks.bad_request"
-handler404 = "fleet.api.fallbacks.not_found"
-handler500 = "fleet.api.fallbacks.broken"
+handler400 = "fleet.api.http.fallbacks.bad_request"
+handler404 = "fleet.api.http.fallbacks.not_found"
+handler500 = "fleet.api.http.fallbacks.broken"

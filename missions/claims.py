@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from fleet import ids, statements
-from missions.rows import Cursor
+from fleet import ids
+from fleet.postgres import statements
+from fleet.postgres.hot_path import Cursor
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -33,8 +34,8 @@ class Claim:
         """`srt_…/3`: how the attempt is named in its processes' environment, in logs and to users."""
         return f"{ids.encode(ids.SORTIE, self.id)}/{self.attempt}"
 
-    def named(self) -> dict[str, str | int]:
-        """What lines of the logs say that they are about."""
+    def log_fields(self) -> dict[str, str | int]:
+        """The fields that log lines about this attempt carry."""
         mission, sortie = ids.encode(ids.MISSION, self.mission), ids.encode(ids.SORTIE, self.id)
         return {"mission": mission, "sortie": sortie, "attempt": self.attempt}
 
@@ -50,7 +51,7 @@ class Renewal:
 def renew(cursor: Cursor, *, held: Sequence[tuple[UUID, int]], lease_s: float) -> Renewal:
     """Extend the leases of these attempts, all in one statement; those absent from the answer are lost."""
     cursor.execute(
-        statements.read("missions", "renew"),
+        statements.read("missions.engine", "renew"),
         {"ids": [sortie for sortie, _ in held], "attempts": [attempt for _, attempt in held], "lease": lease_s},
     )
     rows = cursor.fetchall()
@@ -58,3 +59,9 @@ def renew(cursor: Cursor, *, held: Sequence[tuple[UUID, int]], lease_s: float) -
         held=frozenset((sortie, attempt) for sortie, attempt, _ in rows),
         cancelled=frozenset((sortie, attempt) for sortie, attempt, cancel in rows if cancel),
     )
+
+
+def parse_marker(marker: str) -> tuple[UUID, int]:
+    """The sortie and the attempt number that a marker names."""
+    sortie, _, attempt = marker.partition("/")
+    return ids.decode(ids.SORTIE, sortie), int(attempt)

@@ -15,11 +15,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from agents.models import AgentType
-from fleet.metrics import registry
-from missions import alerts, tallies
+from fleet.monitoring.metrics import registry
+from missions.control import alerts
 from missions.models import Alert, Attempt, Mission, Sortie
+from missions.queries import counters
+from missions.queries.counters import Key, Total
 from missions.states import MissionState, SortieState
-from missions.tallies import Key, Total
 
 LIVE = [state for state in SortieState if not state.final]
 ENDED = [state for state in SortieState if state.final]
@@ -33,10 +34,10 @@ class MissionsCollector(Collector):
         return iter(())  # or else registering would collect, before there is a database
 
     def collect(self) -> Iterator[Metric]:
-        tallies.fold()  # where another one is just counting, the totals are a moment old
+        counters.fold()  # where another one is just counting, the totals are a moment old
         yield from _standing()
         yield from _queues()
-        yield from _totals(tallies.totals(), list(AgentType.objects.values_list("name", flat=True)))
+        yield from _totals(counters.totals(), list(AgentType.objects.values_list("name", flat=True)))
 
 
 def _standing() -> Iterator[Metric]:
@@ -113,8 +114,8 @@ def _number(found: Mapping[Key, Total], series: str, subject: str, outcome: str 
 
 
 def _observe(family: HistogramMetricFamily, type: str, parts: list[Total]) -> None:
-    in_each = [sum(part.buckets[place] for part in parts) for place in range(len(tallies.BOUNDS) + 1)]
-    names = [*(f"{bound:g}" for bound in tallies.BOUNDS), "+Inf"]
+    in_each = [sum(part.buckets[place] for part in parts) for place in range(len(counters.BOUNDS) + 1)]
+    names = [*(f"{bound:g}" for bound in counters.BOUNDS), "+Inf"]
     buckets = [(name, float(count)) for name, count in zip(names, accumulate(in_each), strict=True)]
     family.add_metric([type], buckets=buckets, sum_value=sum(part.seconds for part in parts))
 

@@ -214,7 +214,7 @@ class Attempt(models.Model):
     finished_at = models.DateTimeField(null=True)
     token = models.CharField(
         max_length=64, null=True
-    )  # sha256 of its lease token, where it has one: missions/leases.py
+    )  # sha256 of its lease token, where it has one: missions/attempt_tokens.py
     result = models.JSONField(null=True)
     error = models.TextField(blank=True, default="", db_default="")
     exit_code = models.IntegerField(null=True)
@@ -222,7 +222,7 @@ class Attempt(models.Model):
     max_rss_bytes = models.BigIntegerField(null=True)
     progress = models.FloatField(null=True)  # 0 to 1, as its driver says
     note = models.CharField(max_length=200, default="", db_default="")
-    heard_at = models.DateTimeField(null=True)  # when it last printed or reported, to within scribe.HEARD_S
+    heard_at = models.DateTimeField(null=True)  # when it last printed or reported, to within output.ACTIVITY_S
 
     class Meta:
         ordering = ["sortie", "number"]
@@ -284,7 +284,7 @@ class ConcurrencyKey(models.Model):
 class Tally(models.Model):
     """How often something has happened, ever: it only grows, also when the rows that it was counted from are removed.
 
-    What is counted is in `missions/sql/tally.sql`; the bounds of buckets are `missions.tallies.BOUNDS`.
+    What is counted is in `missions/queries/sql/count_settled.sql`; the bounds of buckets are `missions.tallies.BOUNDS`.
     """
 
     series = models.CharField(max_length=20)
@@ -304,7 +304,7 @@ class Tally(models.Model):
 
 
 class TallyMark(models.Model):
-    """How far the events have been counted: one row, which is also the lock of whoever counts. See missions/tallies.py."""
+    """How far the events have been counted: one row, which is also the lock of whoever counts. See missions/queries/counters.py."""
 
     id = models.SmallIntegerField(primary_key=True)
     snapshot = models.TextField()  # all that is visible in it has been counted

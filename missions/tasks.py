@@ -7,8 +7,9 @@ from typing import Any
 from celery import shared_task
 
 from fleet.celery import app
-from missions import hints, worker
-from missions.flown import Flown
+from missions import hints
+from missions.engine import worker
+from missions.engine.task_summary import TaskSummary
 
 worker.install(app)
 
@@ -24,7 +25,7 @@ def fly(**kwargs: Any) -> str:
     What became of it, for whoever looks at it in Flower: "flew 5: 4 succeeded, 1 failed (srt_…)". The sortie that it was
     sent for may be another's. The task fails where one of its sorties did, so that Flower counts no failure as a success.
     """
-    flown = Flown()
+    flown = TaskSummary()
     worker.engine().fly(flown=flown)
     if flown.failed:
         raise SortiesFailed(str(flown))

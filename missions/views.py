@@ -13,7 +13,7 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
 
 from fleet import errors, ids
-from missions import artifacts
+from missions.artifacts import collection
 from missions.models import Artifact
 
 CHUNK_BYTES = 1 << 18
@@ -35,7 +35,7 @@ def artifact(request: HttpRequest, ref: str) -> StreamingHttpResponse:
 
 def attachment(found: Artifact) -> StreamingHttpResponse:
     """The bytes of a file: to be saved, never to be shown on the fleet's own origin. NotFound where they are gone."""
-    content = artifacts.open_stored(found)
+    content = collection.open_stored(found)
     return StreamingHttpResponse(
         _chunks(content),
         content_type="application/octet-stream",

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, TypeAlias, Union
 
-from fleet.redactor import Redactor, is_secret_variable
+from fleet.observability.redactor import Redactor, is_secret_variable
 
 Json: TypeAlias = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
 Stream: TypeAlias = Literal["stdout", "stderr", "fleet"]  # fleet: what it says of the attempt itself

@@ -23,7 +23,7 @@ from agents.drivers.exchange import Exchange, progress_of
 from agents.drivers.quota import Quota
 from agents.drivers.shim import SETTLE_S, Shim
 from fleet import humanise
-from fleet.redactor import Redactor
+from fleet.observability.redactor import Redactor
 
 CHUNK = 32 * 1024  # with what the redactor held back, and has made longer, at most the 64 KiB of a Reporter
 # Of a start: what is wrong with the command, its environment or its folder. Others (EAGAIN, ENOMEM …) pass.

@@ -2,7 +2,7 @@
 
 from agents.operations.capacity import capacity
 from agents.operations.lifecycle import NoLonger, draining, end, expire, heartbeat, reaped, register, spawned
-from agents.operations.nodes import beat, haunting, here, interrupted, join, leave, left_behind
+from agents.operations.nodes import beat, here, interrupted, join, leave, left_behind, surviving_processes
 from agents.operations.nodes import expire as expire_nodes
 from agents.operations.ordering import CHANNEL, NoPlace, cordon, free_place, order, spawn
 
@@ -18,7 +18,6 @@ __all__ = [
     "expire",
     "expire_nodes",
     "free_place",
-    "haunting",
     "heartbeat",
     "here",
     "interrupted",
@@ -30,4 +29,5 @@ __all__ = [
     "register",
     "spawn",
     "spawned",
+    "surviving_processes",
 ]

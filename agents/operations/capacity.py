@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import connection
 
 from agents.models import Agent, Node
-from fleet import pool, statements
+from fleet.postgres import pool, statements
 
 OF_NODE = 2  # its own, and the one that hears orders
 OF_CONTROL = 2  # one each; a second control loop may run

@@ -9,8 +9,9 @@ import psycopg
 from django.db import connection, transaction
 
 from agents.models import Agent, AgentType, Node
-from fleet import errors, ids, invocation, statements
+from fleet import errors, ids, invocation
 from fleet.events.models import Event
+from fleet.postgres import statements
 
 
 class NoLonger(errors.Conflict):

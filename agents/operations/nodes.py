@@ -11,10 +11,9 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from agents import processes
 from agents.models import Agent, Node
 from agents.operations import lifecycle
-from fleet import errors, invocation
+from fleet import errors, invocation, processes
 from fleet.events.models import Event
 
 
@@ -62,7 +61,7 @@ def left_behind(*, node: Node) -> list[Agent]:
     return list(Agent.objects.filter(node=node, state__in=Agent.LIVE).exclude(pid=None).order_by("id"))
 
 
-def haunting(*, name: str) -> list[tuple[int, float]]:
+def surviving_processes(*, name: str) -> list[tuple[int, float]]:
     """Processes (pid and start) that the last supervisor of that name has started in this run of the host and that are still
     there, whatever is said of their agents: one that was stopped (SIGSTOP) while its node died may have been given up
     meanwhile. Asked before `join`."""

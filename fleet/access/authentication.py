@@ -9,8 +9,8 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.authentication import SessionAuthentication as DjangoSession
 from rest_framework.request import Request
 
-from fleet import ids
-from fleet.access import caller, leases, operations, tokens
+from fleet import caller, ids
+from fleet.access import lease_tokens, operations, tokens
 from fleet.access.actor import Actor, role_of
 from fleet.access.models import Role
 
@@ -60,7 +60,7 @@ def _bearer(text: str) -> Actor:
             teams=getattr(key, "teams", None),
         )
     if text.startswith(LEASE):  # whether it still holds is seen by what it is shown for
-        if not leases.fits(text):
+        if not lease_tokens.fits(text):
             raise tokens.NotSignedIn("There is no such lease.", hint="Claim a sortie; its answer has the token.")
         return Actor(name=f"lease:{text.rpartition('.')[0][:45]}", role=Role.AGENT, user=None, lease=text)
     session = tokens.session(access=text)

@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.deprecation import MiddlewareMixin
 
-from fleet.access import caller
+from fleet import caller
 
 READING = {"GET", "HEAD", "OPTIONS"}
 

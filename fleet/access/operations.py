@@ -19,11 +19,12 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from fleet import audit, errors, invocation, statements
-from fleet.access import caller, people, tokens
+from fleet import audit, caller, errors, invocation
+from fleet.access import request_users, tokens
 from fleet.access.actor import role_of
 from fleet.access.models import Account, Key, Role
 from fleet.access.rules import SCOPES
+from fleet.postgres import statements
 
 PREFIX = "flk_"
 NAMED = re.compile(r"[\w.@+-]")  # a character of a user's name, as Django has them
@@ -240,7 +241,7 @@ def key_of(text: str) -> Key:
     now = timezone.now()
     if found.revoked_at is not None or (found.expires_at is not None and found.expires_at <= now):
         raise tokens.NotSignedIn(f"Key {found.prefix} {'was revoked' if found.revoked_at else 'has expired'}.")
-    found.user = people.owner(found)
+    found.user = request_users.owner(found)
     if not found.user.is_active:
         raise tokens.NotSignedIn(f"Key {found.prefix} is of a user who is not active.")
     if found.used_at is None or (now - found.used_at).total_seconds() > USED_EVERY_S:

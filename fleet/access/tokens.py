@@ -8,21 +8,25 @@ A refresh token is good once. One that is shown again has been stolen from someb
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from rest_framework_simplejwt import tokens
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenError
 
-from fleet import audit, errors, ids, statements
-from fleet.access import people, signing
+from fleet import audit, errors, ids
+from fleet.access import request_users, signing
 from fleet.access.models import Session
+from fleet.postgres import statements
+
+KEPT = timedelta(days=7)  # how long a session that is over can still be looked at
 
 SESSION_CLAIM = "sid"
 T = TypeVar("T", bound="_Token")
@@ -109,7 +113,7 @@ def session(*, access: str) -> Session:
     rows = Session.objects.raw(statements.read("fleet", "session_of"), {"session": _sid(shown)})
     found = next(iter(rows), None)
     if found is not None:
-        found.user = people.owner(found)
+        found.user = request_users.owner(found)
     if found is None or not found.user.is_active or str(found.user_id) != shown.get("user_id"):
         raise NotSignedIn("This session has ended.", hint="Sign in again.")
     return found
@@ -150,3 +154,8 @@ def _sid(token: _Token) -> UUID:
         return ids.decode(ids.SESSION, str(token.get(SESSION_CLAIM, "")))
     except errors.Invalid:
         raise NotSignedIn("The token names no session.", hint="Sign in again.") from None
+
+
+def outdated_sessions(*, now: datetime) -> QuerySet[Session]:
+    """Sessions that ended or expired more than KEPT ago."""
+    return Session.objects.filter(Q(expires_at__lt=now - KEPT) | Q(ended_at__lt=now - KEPT))

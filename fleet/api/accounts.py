@@ -11,13 +11,13 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fleet import audit, errors, ids
-from fleet.access import caller, operations, tokens
+from fleet import audit, caller, errors, ids
+from fleet.access import operations, tokens
 from fleet.access.models import Key, Role
 from fleet.access.rules import RULES, Reach, Scope
 from fleet.api.endpoints import Given, endpoint
-from fleet.api.examples import MOMENT
-from fleet.api.paging import Paged, of, page
+from fleet.api.http.paging import Paged, of, page
+from fleet.api.openapi.examples import MOMENT
 from fleet.api.serializers import Id, Strict, Text
 from fleet.api.views import ApiView, actor
 from fleet.audit import queries

@@ -11,7 +11,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from fleet.access.rules import RULES
 from fleet.api.accounts import Public
 from fleet.api.endpoints import METHODS
-from fleet.api.views import ApiView, Nothing
+from fleet.api.views import ApiView, NotFoundView
 
 PREFIX = "api/v1/"
 
@@ -20,7 +20,7 @@ def routes() -> Iterator[tuple[str, type[Any] | None]]:
     """Each address of the API and the class that answers there."""
     for address, callback in _patterns(get_resolver().url_patterns, ""):
         view = getattr(callback, "cls", getattr(callback, "view_class", None))
-        if address.startswith(PREFIX) and view is not Nothing:
+        if address.startswith(PREFIX) and view is not NotFoundView:
             yield address, view
 
 

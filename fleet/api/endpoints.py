@@ -22,7 +22,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fleet.api import conditional, headers, idempotency
+from fleet.api import idempotency
+from fleet.api.http import conditional
+from fleet.api.openapi import headers
 from fleet.api.serializers import Strict
 
 Given: TypeAlias = Mapping[str, Any]

@@ -8,18 +8,22 @@ body is Invalid (422), and one whose first request is still being answered a Con
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
+from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fleet import errors
 from fleet.api.models import Answer
+from fleet.postgres import locks
+from fleet.postgres.locks import SubjectLock
 
 LONGEST = 200
+REMEMBERED = timedelta(hours=24)
 
 
 def once(*, request: Request, asker: str, act: Callable[[], Response]) -> Response:
@@ -34,10 +38,7 @@ def once(*, request: Request, asker: str, act: Callable[[], Response]) -> Respon
         )
     said = _digest(request)
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [_number("idempotency"), _number(asker + key)])
-            (alone,) = cursor.fetchone()
-        if not alone:
+        if not locks.try_lock_subject(SubjectLock.IDEMPOTENT_REQUEST, asker + key):
             raise errors.Conflict("The first request with this Idempotency-Key is still in progress.", hint="Wait.")
         before = Answer.objects.filter(asker=asker, key=key).first()
         if before is not None:
@@ -69,5 +70,6 @@ def _digest(request: Request) -> str:
     return hashlib.sha256(f"{request.method} {request.path}\n".encode() + said).hexdigest()
 
 
-def _number(text: str) -> int:
-    return zlib.crc32(text.encode()) - 2**31
+def outdated(*, now: datetime) -> QuerySet[Answer]:
+    """Stored answers that are past their time: their keys may be used again."""
+    return Answer.objects.filter(at__lt=now - REMEMBERED)

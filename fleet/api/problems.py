@@ -18,9 +18,8 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from fleet import errors
-from fleet.access import caller
-from fleet.management import operator
+from fleet import caller, errors
+from fleet.services import outages
 
 MOST = 50  # faults in one answer
 RETRY_S = 5  # until what does not answer is asked again
@@ -30,7 +29,7 @@ def handle(fault: Exception, context: dict[str, Any]) -> Response | None:
     """The answer to an exception; None for a surprise, which Django logs and answers with a plain 500."""
     faults: list[dict[str, Any]] = []
     if isinstance(fault, OperationalError | InterfaceError):
-        fault = operator.without_postgres(fault)
+        fault = outages.without_postgres(fault)
     if isinstance(fault, errors.FleetError):
         response = Response(status=fault.status, headers={**_authenticate(fault, context), **_later(fault)})
         code, detail = fault.code, f"{fault.message} {fault.over_http}".strip()

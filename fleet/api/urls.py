@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from fleet.api import accounts, documents, views
+from fleet.api import accounts, views
+from fleet.api.openapi import pages
 
 urlpatterns = [
     path("api/v1/", views.Root.as_view(), name="api-root"),
-    path("api/v1/schema", documents.Schema.as_view(), name="api-schema"),
-    path("api/v1/docs", documents.Docs.as_view(), name="api-docs"),
+    path("api/v1/schema", pages.Schema.as_view(), name="api-schema"),
+    path("api/v1/docs", pages.Docs.as_view(), name="api-docs"),
     path("api/v1/auth/token", accounts.Token.as_view(), name="api-token"),
     path("api/v1/auth/refresh", accounts.Refresh.as_view(), name="api-refresh"),
     path("api/v1/auth/logout", accounts.Logout.as_view(), name="api-logout"),

@@ -124,8 +124,8 @@ class ApiView(APIView):
 
 
 class Costly(ApiView):
-    """A POST that may take seconds of a processor: it waits for a place of its own (fleet/web/turns.py), and each user has a
-    share of the time (fleet/limits/costs.py), which is looked at before the body is."""
+    """A POST that may take seconds of processor time. It waits for a slot of its own (fleet/web/concurrency_limiter.py), and
+    each user has a budget (fleet/limits/costs.py) that is checked before the body is read."""
 
     _began = 0.0
     _for: int | None = None
@@ -190,7 +190,7 @@ class Root(ApiView):
         return links
 
 
-class Nothing(ApiView):
+class NotFoundView(ApiView):
     """What is asked for below /api/v1/ and is not there, as a problem and not as a page."""
 
     schema = None

@@ -10,9 +10,10 @@ from django.conf import settings
 from django.db import connection, transaction
 from psycopg import sql
 
-from fleet import invocation, statements
+from fleet import invocation
 from fleet.audit import recording
 from fleet.audit.models import Entry
+from fleet.postgres import statements
 
 PROTECTED = "audit.protected"  # the entry that says that it was
 

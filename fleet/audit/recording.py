@@ -7,9 +7,9 @@ from typing import Literal
 
 from django.db import connection
 
-from fleet import statements
-from fleet.access import caller
-from fleet.audit import redaction
+from fleet import caller
+from fleet.observability import redaction
+from fleet.postgres import statements
 
 
 def record(

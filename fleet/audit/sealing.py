@@ -15,13 +15,14 @@ from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.expressions import RawSQL
 
-from fleet import humanise, statements
+from fleet import humanise
 from fleet.audit import chain
 from fleet.audit.chain import Position
 from fleet.audit.models import Entry, Seal
+from fleet.postgres import locks, statements
+from fleet.postgres.locks import Lock
 
 BATCH = 1_000
-_LOCK = 0x666C7365616C  # "flseal": one link at a time
 SETTLED = RawSQL(
     "(pg_snapshot_xmin(pg_current_snapshot())::text::bigint)", []
 )  # the oldest transaction that still runs
@@ -82,9 +83,8 @@ def here() -> tuple[int, datetime]:
 
 
 def _link(batch: int) -> int:
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
-        if cursor.fetchone() != (True,):
+    with transaction.atomic():
+        if not locks.try_lock(Lock.SEALING):
             return 0
         head = Seal.objects.order_by("-number").first()
         current, now = here()

@@ -10,7 +10,7 @@ from django.apps import apps
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.http import HttpRequest
 
-from fleet.access import caller
+from fleet import caller
 from fleet.audit.recording import record
 
 if TYPE_CHECKING:  # it is imported before there are models

@@ -46,7 +46,7 @@ def console() -> Console:
 
 
 class Board:
-    """Shows a mission's sorties as they change. `update` takes the shapes of missions.queries: the summary, and at most
+    """Shows a mission's sorties as they change. `update` takes the shapes of missions.queries.reads: the summary, and at most
     `room` sorties, which are all of them unless there are more."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import IO
 
 from fleet import errors, invocation
-from fleet.credentials import Credentials
-from fleet.home import Home
-from fleet.services import unixsockets
+from fleet.config import unix_sockets
+from fleet.config.credentials import Credentials
+from fleet.config.home import Home
 
 SOCKET = "flower.sock"
 PREFIX = "flower"
@@ -31,7 +31,7 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        with unixsockets.address(self._home, SOCKET) as address:
+        with unix_sockets.address(self._home, SOCKET) as address:
             self.sock.connect(address)
 
 

@@ -2,7 +2,7 @@
 
 What a client says of itself (X-Forwarded-For) is believed only where the peer is a proxy of ours, FLEET_TRUSTED_PROXIES, and
 only what our proxies have added: it is read from the right, up to the first address that is no proxy of ours. uvicorn's own
-reading of that header is off (fleet/services/processes.py): it would believe whoever connects from this host.
+reading of that header is off (fleet/services/process_table.py): it would believe whoever connects from this host.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def parse_networks(text: str) -> list[Network]:
     ]
 
 
-def house(request: HttpRequest) -> str:
+def lockout_key(request: HttpRequest) -> str:
     """What failed sign-ins are counted by: an IPv4 address, or the first one of an IPv6 network, as a client can choose
     among all of these."""
     return bucket(client(request)).partition("/")[0]

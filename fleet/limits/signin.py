@@ -21,8 +21,7 @@ from django.http.response import HttpResponseBase
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 
-from fleet import humanise, invocation
-from fleet.access import caller
+from fleet import caller, humanise, invocation
 from fleet.console.lines import counted
 from fleet.limits import counting
 from fleet.limits.counting import Standing

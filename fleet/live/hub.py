@@ -23,7 +23,7 @@ from fleet.events import naming, stream
 from fleet.events.models import Event
 from fleet.events.stream import Position
 from fleet.live.feeds import NOT_SIGNED_IN, End, Told
-from fleet.web import tally
+from fleet.web import shared_counters
 
 if TYPE_CHECKING:
     from fleet.live.listening import Listener
@@ -78,7 +78,7 @@ class Hub:
     def make_room(self, user: int) -> None:
         """Unavailable or RateLimited where the site has no place for another listener. May be asked from any thread."""
         most = settings.FLEET_LIVE_LISTENERS
-        everybody, theirs = (tally.site.count(name) for name in _counted(user))
+        everybody, theirs = (shared_counters.site.count(name) for name in _counted(user))
         if everybody >= most:
             raise errors.Unavailable(f"{most} streams are open here, which is all.", hint="Try again later.")
         if theirs >= max(1, most // EACH):
@@ -87,7 +87,7 @@ class Hub:
     def take(self, user: int, places: int = 1) -> None:
         """Or give back. For whatever else is followed, too; in the event loop's thread."""
         for name in _counted(user):
-            tally.site.add(name, places)
+            shared_counters.site.add(name, places)
 
     async def work(self, what: Callable[[], T]) -> T:
         """Something that asks the database, in one of a few threads."""

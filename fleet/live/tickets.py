@@ -15,7 +15,7 @@ from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from fleet.access import caller
+from fleet import caller
 from fleet.access.actor import Actor
 from fleet.access.tokens import NotSignedIn
 from fleet.live import paths

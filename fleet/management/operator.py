@@ -9,38 +9,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import Error, InterfaceError, OperationalError, ProgrammingError
+from django.db import InterfaceError, OperationalError, ProgrammingError
 from psycopg.errors import UndefinedColumn, UndefinedTable
 
-from fleet import errors, invocation
-from fleet.access import caller
+from fleet import caller, errors, invocation
 from fleet.console import parsing, repeating
-from fleet.services import lock
-
-
-class NotRunning(errors.Unavailable):
-    """The fleet is not running here."""
-
-
-def start_hint() -> str:
-    """How to start the fleet."""
-    return f"Start it: {invocation.command('fleet_up', '--detach')}"
-
-
-def without_postgres(fault: Error) -> errors.Unavailable:
-    """The error that tells an operator why the database cannot be used, and what to do."""
-    over_http = "Try again in a moment. If that does not help, tell the fleet's operators."
-    running = lock.is_held(settings.FLEET_HOME)
-    if not running and settings.FLEET_ENDPOINTS.provider != "external":
-        return NotRunning(hint=start_hint(), over_http=over_http)
-    why = (str(fault).strip().splitlines() or ["it closed the connection"])[0].rstrip(".")
-    if running:
-        hint = f"The fleet restarts it. Watch it: {invocation.command('fleet_services', 'status')}"
-    else:
-        hint = "Check DATABASE_URL, and that this server is up."
-    return errors.Unavailable(f"Postgres does not answer ({why}).", hint=hint, over_http=over_http)
+from fleet.services import outages
 
 
 def _user() -> str:
@@ -99,7 +74,7 @@ class OperatorCommand(BaseCommand):
                 f"The database has the tables of another version. Restart the fleet, which migrates it: {restart}"
             ) from fault
         except (OperationalError, InterfaceError) as fault:
-            raise CommandError(str(without_postgres(fault))) from fault
+            raise CommandError(str(outages.without_postgres(fault))) from fault
         except UnicodeEncodeError as fault:
             if fault.reason != "surrogates not allowed":
                 raise

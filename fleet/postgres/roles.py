@@ -17,8 +17,8 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
-from fleet import statements
-from fleet.endpoints import ADMINISTRATOR, Postgres
+from fleet.config.datastores import ADMINISTRATOR, Postgres
+from fleet.postgres import statements
 
 Wrapper = TypeVar("Wrapper", bound=BaseDatabaseWrapper)
 

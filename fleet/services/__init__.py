@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 
-from fleet.services import ports
+from fleet.config import ports
 
 
 def addresses() -> dict[str, str]:

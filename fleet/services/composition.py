@@ -6,14 +6,15 @@ from collections.abc import Callable
 
 from django.conf import settings
 
-from fleet.services import processes, providers
-from fleet.services.providers import Provider
-from fleet.services.service import Limits
-from fleet.services.supervisor import Supervisor
+from fleet.services import process_table
+from fleet.services.providers import base
+from fleet.services.providers.base import Provider
+from fleet.services.supervision.service import Limits
+from fleet.services.supervision.supervisor import Supervisor
 
 
 def provider() -> Provider:
-    return providers.choose(
+    return base.choose(
         home=settings.FLEET_HOME, credentials=settings.FLEET_CREDENTIALS, endpoints=settings.FLEET_ENDPOINTS
     )
 
@@ -41,7 +42,7 @@ def services(say: Callable[[str], None]) -> Supervisor:
 def fleet(say: Callable[[str], None]) -> Supervisor:
     """The services and all the processes of a fleet."""
     chosen = provider()
-    table = processes.table(
+    table = process_table.table(
         base=settings.BASE_DIR,
         home=settings.FLEET_HOME,
         limits=limits(),

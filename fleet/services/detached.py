@@ -13,8 +13,9 @@ from typing import Any
 import psutil
 
 from fleet import errors, humanise, invocation
-from fleet.home import Home
-from fleet.services import children, control, lock, logfiles
+from fleet.config.home import Home
+from fleet.services import logfiles
+from fleet.services.supervision import children, control_socket, lock
 
 LOG = "supervisor"
 READY_S = 180
@@ -73,7 +74,7 @@ def wait_until_ready(home: Home) -> dict[str, Any]:
     """The status of the supervisor that runs, once it is ready; NotRunning when it ends before."""
     deadline = time.monotonic() + READY_S
     while True:
-        status = dict(control.ask(home, {"do": "status"}))
+        status = dict(control_socket.ask(home, {"do": "status"}))
         if status["ready"]:
             return status
         _pause(deadline)
@@ -83,8 +84,8 @@ def state(home: Home) -> dict[str, Any]:
     """The running supervisor's status. Where there is none `{"running": False, "left": […]}`, with the name and the pid
     of each process that a killed one left behind."""
     try:
-        return dict(control.ask(home, {"do": "status"}))
-    except control.NotRunning:
+        return dict(control_socket.ask(home, {"do": "status"}))
+    except control_socket.NotRunning:
         orphans = [] if lock.is_held(home) else children.Register(home).orphans()
         return {"running": False, "left": [{"name": one.name, "pid": one.pid} for one in reversed(orphans)]}
 
@@ -93,9 +94,9 @@ def stop(home: Home, *, say: Callable[[str], None]) -> bool:
     """Stop the supervisor that runs and wait until all is gone, or end what a killed one left; False where there was
     neither."""
     try:
-        supervisor = control.ask(home, {"do": "status"})["pid"]
-        control.ask(home, {"do": "stop"})
-    except control.NotRunning:
+        supervisor = control_socket.ask(home, {"do": "status"})["pid"]
+        control_socket.ask(home, {"do": "stop"})
+    except control_socket.NotRunning:
         supervisor = None
         if not lock.is_held(home):
             return _end_orphans(home, say)
@@ -115,7 +116,7 @@ def _end_orphans(home: Home, say: Callable[[str], None]) -> bool:
         return False
     with lock.hold(home):
         left = children.Register(home).end_orphans(say)
-        control.forget(home)
+        control_socket.forget(home)
     return bool(left)
 
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet import ids
-from fleet.home import Home
+from fleet.config.home import Home
 
 BYTES = 1_000_000
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleet import errors, humanise, invocation
-from fleet.services.providers import Provider
-from fleet.services.service import Limits, Service
+from fleet.services.providers.base import Provider
+from fleet.services.supervision.service import Limits, Service
 
 
 async def of_external(provider: Provider) -> dict[str, Any]:

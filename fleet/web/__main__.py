@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -26,13 +25,12 @@ from django.conf import settings
 from django.db import connection
 from django.utils.module_loading import autodiscover_modules
 
-from fleet import errors
-from fleet.web import tally, uptime
+from fleet import errors, processes
+from fleet.web import shared_counters, uptime
 
 HOST = "127.0.0.1"
 AGAIN_S = 1.0  # after which one that ended is replaced
 STOPS = (signal.SIGTERM, signal.SIGINT)
-_PR_SET_PDEATHSIG = 1
 
 log = logging.getLogger("fleet.web")
 
@@ -57,13 +55,13 @@ class Workers:
         """So many at all times, until SIGTERM or SIGINT."""
         for number in STOPS:
             signal.signal(number, self._stop)
-        tally.site.share(count)
+        shared_counters.site.share(count)
         while self._rows or not self._stopping:
             for row in set(range(count)).difference(self._rows.values()):
                 if not self._stopping:
                     self._fork(row)
             pid, status = os.wait()
-            tally.site.clear(self._rows.pop(pid))
+            shared_counters.site.clear(self._rows.pop(pid))
             if not self._stopping:
                 log.error("web worker %d ended (%s) and is replaced", pid, os.waitstatus_to_exitcode(status))
                 time.sleep(AGAIN_S)
@@ -78,9 +76,8 @@ class Workers:
         for number in STOPS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-        if sys.platform.startswith("linux"):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        tally.site.take(row)
+        processes.die_with_parent(signal.SIGKILL)
+        shared_counters.site.take(row)
         if os.getppid() == parent:
             Server(self._config).run(sockets=[self._listening])
         os._exit(0)
@@ -126,7 +123,7 @@ def main() -> None:
     config = uvicorn.Config(
         application, host=HOST, port=port, lifespan="off", log_config=None, access_log=False, server_header=False,
         proxy_headers=False,  # which proxies are believed: fleet/limits/addresses.py
-        http="fleet.web.connections:Patient", timeout_graceful_shutdown=5,
+        http="fleet.web.connections:TimeoutProtocol", timeout_graceful_shutdown=5,
         ws_max_size=4_096, ws_per_message_deflate=False, ws_ping_interval=15, ws_ping_timeout=15,
     )  # fmt: skip
     config.load()

@@ -1,7 +1,8 @@
-"""Connections to the web process: uvicorn's protocol, and an end to its patience (`uvicorn --http fleet.web.connections:Patient`).
+"""Connections to the web process: uvicorn's HTTP protocol with timeouts that it lacks.
 
-uvicorn ends a connection on which nothing comes, and waits for ever for one on which a request's head comes byte by byte
-(Slowloris), or whose client asks and takes nothing of the answer. How long a body may take: fleet/web/bodies.py.
+Started as `uvicorn --http fleet.web.connections:TimeoutProtocol`. uvicorn closes an idle connection, but waits for ever for
+a request whose head arrives byte by byte (Slowloris) and for a client that does not read the response. How long a body
+may take: fleet/web/bodies.py.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from fleet import humanise
 from fleet.limits import addresses
-from fleet.web import tally
+from fleet.web import shared_counters
 from fleet.web.bodies import Refused, problem
 
 _bucket = lru_cache(4_096)(addresses.bucket)
@@ -33,17 +34,17 @@ class Counted:
     def enter(self) -> None:
         if self.client is not None:
             self._counted = f"address:{_bucket(self.client[0])}"
-            tally.site.add(self._counted)
+            shared_counters.site.add(self._counted)
 
     def leave(self) -> None:
         if self._counted:
-            tally.site.add(self._counted, -1)
+            shared_counters.site.add(self._counted, -1)
             self._counted = ""
 
     def crowded(self) -> bool:
         """Whether there are more than one address may have, this one included."""
         most = settings.FLEET_ADDRESS_CONNECTIONS
-        if not most or not self._counted or tally.site.count(self._counted) <= most:
+        if not most or not self._counted or shared_counters.site.count(self._counted) <= most:
             return False
         return self.client is not None and not addresses.is_proxy(self.client[0])
 
@@ -60,7 +61,7 @@ class Socket(Counted, WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
 
-class Patient(Counted, H11Protocol):
+class TimeoutProtocol(Counted, H11Protocol):
     """While nothing is being answered, the head of the next request has FLEET_PATIENCE_S to be whole: 408. A client that
     takes nothing of an answer for that long is left. One address has FLEET_ADDRESS_CONNECTIONS at most: 429."""
 

@@ -11,9 +11,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
-from fleet import ids
-from fleet.access import caller
-from fleet.access.caller import Caller, acting
+from fleet import caller, ids
+from fleet.caller import Caller, acting
 from fleet.limits import addresses
 
 REQUEST = "req"

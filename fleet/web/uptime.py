@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from django.db import Error, connection
 
-from fleet import statements
+from fleet.postgres import statements
 
 BEAT_S, GAP_S = 2.0, 6.0
 

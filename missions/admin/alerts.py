@@ -9,9 +9,9 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from agents.models import AgentType
-from fleet.readonly import ReadOnlyAdmin, ago, identified
+from fleet.admin.pages import ReadOnlyAdmin, ago, identified
 from missions.admin import parts
-from missions.alerts import RULES
+from missions.control.alerts import RULES
 from missions.models import Alert, Mission
 
 

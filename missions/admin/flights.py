@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.utils.safestring import SafeString
 
-from fleet.readonly import ReadOnlyAdmin, between
+from fleet.admin.pages import ReadOnlyAdmin, between
 from missions.admin import parts
 from missions.models import Artifact, Attempt
 

@@ -12,10 +12,11 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from fleet.readonly import ReadOnlyAdmin, ago, between, button, do
-from missions import operations, plan, queries
+from fleet.admin.pages import ReadOnlyAdmin, ago, between, button, do
+from missions import operations, plan
 from missions.admin import parts
 from missions.models import FINAL, Mission, Sortie
+from missions.queries import reads
 
 MOST_SHOWN = 200
 
@@ -86,7 +87,7 @@ class MissionAdmin(ReadOnlyAdmin):
 
     def prepare(self, rows: list[Any]) -> None:
         missions = [mission.id for mission in rows]
-        counted = queries.counts(missions)
+        counted = reads.counts(missions)
         failed = Sortie.objects.filter(mission__in=missions, state="failed", allow_failure=True)
         tolerated = dict(failed.order_by().values_list("mission").annotate(number=Count("id")))
         for mission in rows:
@@ -126,7 +127,7 @@ class MissionAdmin(ReadOnlyAdmin):
                 (
                     parts.link(sortie, sortie.key),
                     sortie.agent_type_id,
-                    queries.status(sortie),
+                    reads.status(sortie),
                     between(sortie.started_at, sortie.finished_at),
                     stand[sortie.id],
                 )
@@ -143,7 +144,7 @@ class MissionAdmin(ReadOnlyAdmin):
             ("file", "size", "from"),
             (
                 (parts.download(file), filesizeformat(file.size), parts.link(file.sortie, file.sortie.key))
-                for file in queries.artifacts(mission)[:MOST_SHOWN]
+                for file in reads.artifacts(mission)[:MOST_SHOWN]
             ),
         )
 

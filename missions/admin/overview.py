@@ -13,12 +13,12 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from agents.models import Agent, Node
-from fleet import clock
-from fleet.readonly import ago, between
-from missions import queries
+from fleet.admin.pages import ago, between
+from fleet.postgres import clock
 from missions.admin import parts
 from missions.admin.missions import summed_up
 from missions.models import FINAL, Alert, Mission, Sortie
+from missions.queries import reads
 
 MOST = 10  # rows of each table
 DAY = timedelta(days=1)
@@ -67,7 +67,7 @@ def _missions() -> list[dict[str, Any]]:
 
 def _running() -> dict[str, Any]:
     found = list(Mission.objects.exclude(state__in=FINAL).defer("plan", "defaults").order_by("-id")[:MOST])
-    counted = queries.counts([mission.id for mission in found])
+    counted = reads.counts([mission.id for mission in found])
     rows = [
         (
             parts.link(mission, mission.name),

@@ -16,8 +16,8 @@ from django.utils.safestring import SafeString
 from fleet import ids, invocation
 from fleet.access.actor import EXECUTE
 from fleet.console import lines
-from missions import queries
 from missions.models import FINAL, Artifact, Attempt, Mission, Need, Sortie
+from missions.queries import reads
 from missions.states import SortieState
 
 OUTPUT_PIECES, OUTPUT_CHARACTERS = 200, 50_000
@@ -45,9 +45,9 @@ def standing(sorties: Sequence[Sortie], mission: Mission | None = None) -> dict[
         unfinished.setdefault(sortie, []).append(key)
     flights = Attempt.objects.filter(sortie__in=[sortie.id for sortie in sorties if sortie.attempt])
     last = {flight.sortie_id: flight for flight in flights.filter(number=F("sortie__attempt")).defer("result")}
-    circumstances = queries.Circumstances(Mission.objects.all())
+    circumstances = reads.Circumstances(Mission.objects.all())
     return {
-        sortie.id: queries.waits_for(mission or sortie.mission, sortie, unfinished.get(sortie.id, []), circumstances)
+        sortie.id: reads.waits_for(mission or sortie.mission, sortie, unfinished.get(sortie.id, []), circumstances)
         or _of_flight(sortie, last.get(sortie.id))
         for sortie in sorties
     }
@@ -105,7 +105,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> SafeString:
 
 def printed(sortie: Sortie, attempt: int) -> SafeString:
     """The end of what an attempt printed."""
-    pieces = list(queries.output(sortie=sortie, attempt=attempt).order_by("-id")[: OUTPUT_PIECES + 1])
+    pieces = list(reads.output(sortie=sortie, attempt=attempt).order_by("-id")[: OUTPUT_PIECES + 1])
     text = lines.printed("".join(piece.text for piece in reversed(pieces[:OUTPUT_PIECES])))
     if not text:
         return SafeString("–")

@@ -11,10 +11,11 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from fleet.readonly import COLOURS, ReadOnlyAdmin, between, button, do
-from missions import operations, plan, queries
+from fleet.admin.pages import COLOURS, ReadOnlyAdmin, between, button, do
+from missions import operations, plan
 from missions.admin import parts
 from missions.models import FINAL, Need, Sortie
+from missions.queries import reads
 
 
 @admin.register(Sortie)
@@ -80,7 +81,7 @@ class SortieAdmin(ReadOnlyAdmin):
 
     @display(description="state", ordering="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
     def coloured_state(self, sortie: Sortie) -> str:
-        return queries.status(sortie)
+        return reads.status(sortie)
 
     @admin.display(description="took")
     def took(self, sortie: Sortie) -> str:
@@ -95,7 +96,7 @@ class SortieAdmin(ReadOnlyAdmin):
         needs = Need.objects.filter(sortie=sortie).select_related("upstream").order_by("upstream__turn", "upstream")
         return parts.table(
             ("sortie", "state"),
-            ((parts.link(need.upstream, need.upstream.key), queries.status(need.upstream)) for need in needs),
+            ((parts.link(need.upstream, need.upstream.key), reads.status(need.upstream)) for need in needs),
         )
 
     @admin.display(description="attempts")

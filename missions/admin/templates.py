@@ -11,9 +11,10 @@ from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fleet.access.actor import EXECUTE
-from fleet.readonly import Audited
-from missions import plan, reading
+from fleet.admin.pages import Audited
+from missions import plan
 from missions.models import Template
+from missions.operations import plan_reading
 
 
 class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -25,7 +26,7 @@ class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
     def clean_text(self) -> str:
         text: str = self.cleaned_data["text"]
         try:
-            reading.load(text)
+            plan_reading.load(text)
         except plan.PlanError as refused:
             raise ValidationError([str(fault) for fault in refused.faults]) from refused
         return text

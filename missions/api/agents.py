@@ -15,15 +15,15 @@ from agents import queries as agent_queries
 from agents.models import Agent, AgentType, Node
 from agents.operations import types
 from fleet import errors, ids
-from fleet.api import conditional
 from fleet.api.endpoints import Given, endpoint
-from fleet.api.paging import Paged, of, page
+from fleet.api.http import conditional
+from fleet.api.http.paging import Paged, of, page
 from fleet.api.serializers import Id, Strict, Text
 from fleet.api.views import ApiView, actor
-from missions import reach, roster
 from missions.api import shapes
 from missions.api.flying import Report, mine
-from missions.operations import outside
+from missions.operations import external_agents
+from missions.queries import roster, visibility
 
 SAMPLES = 200  # of a history, in one answer
 LINES = 2_000
@@ -258,7 +258,9 @@ class Agents(ApiView):
     @endpoint("agents.register", body=Register, answer=AgentAnswer, status=201)
     def post(self, request: Request, *, given: Given) -> Response:
         """Register an agent from outside; then claim sorties for it. It is lost where nothing is heard of it."""
-        agent = outside.register(agent_type=given["type"], concurrency=given["concurrency"], by=actor(request).user)
+        agent = external_agents.register(
+            agent_type=given["type"], concurrency=given["concurrency"], by=actor(request).user
+        )
         return Response(_row(request, agent), status=201, headers={"Location": f"/api/v1/agents/{agent.ref}"})
 
 
@@ -295,7 +297,7 @@ class AgentHeartbeat(ApiView):
     @endpoint("agents.beat", body=Beat, answer=shapes.RenewedAnswer)
     def post(self, request: Request, ref: str, *, given: Given) -> dict[str, Any]:
         """It lives; and these leases are extended. What is not `held` is lost, and what is `cancelled` is to be stopped."""
-        renewed = outside.heartbeat(agent=mine(actor(request), ref), tokens=given["tokens"])
+        renewed = external_agents.heartbeat(agent=mine(actor(request), ref), tokens=given["tokens"])
         return {
             "held": sorted(token.partition(".")[0] for token in renewed.held),
             "cancelled": sorted(token.partition(".")[0] for token in renewed.cancelled),
@@ -306,7 +308,7 @@ class AgentLeave(ApiView):
     @endpoint("agents.beat", answer=None, status=204)
     def post(self, request: Request, ref: str) -> None:
         """It ends, in good order: what it holds is queued again at once, and nobody takes it for lost."""
-        outside.leave(agent=mine(actor(request), ref))
+        external_agents.leave(agent=mine(actor(request), ref))
 
 
 class AgentProgress(ApiView):
@@ -318,7 +320,9 @@ class AgentProgress(ApiView):
         token = given.get("token", "")
         if not token or token.partition(".")[0] != given["sortie"]:
             raise errors.Invalid("This is no lease of that sortie.", hint="Send the token that the claim answered.")
-        outside.progress(token=token, fraction=given.get("fraction"), note=given["note"], output=given["output"])
+        external_agents.progress(
+            token=token, fraction=given.get("fraction"), note=given["note"], output=given["output"]
+        )
 
 
 class AgentHealth(ApiView):
@@ -410,4 +414,4 @@ def _row(request: Request, agent: Agent) -> dict[str, Any]:
 
 def _rows(request: Request, found: Sequence[Agent]) -> list[dict[str, Any]]:
     """With the sorties that the caller may know of."""
-    return roster.rows(found, roster.flown_by(found, of=reach.missions(actor(request))))
+    return roster.rows(found, roster.flown_by(found, of=visibility.missions(actor(request))))

@@ -13,15 +13,15 @@ from fleet import ids
 from fleet.access.actor import Actor
 from fleet.access.rules import Reach
 from fleet.api.endpoints import Given, endpoint
-from fleet.api.paging import Paged, of, page
+from fleet.api.http.paging import Paged, of, page
 from fleet.api.serializers import Text
 from fleet.api.views import ApiView, actor
 from fleet.events import naming
 from fleet.events.models import Event, EventQuerySet
-from missions import queries, reach
 from missions.api import shapes
+from missions.queries import reads, visibility
 
-naming.register("sortie", queries.keys)
+naming.register("sortie", reads.keys)
 PREFIXES = {"sortie": ids.SORTIE, "mission": ids.MISSION, "agent": ids.AGENT, "node": ids.NODE}
 
 
@@ -43,7 +43,7 @@ class MissionEvents(ApiView):
     @endpoint("missions.read", query=Filter, answer=of(shapes.EventAnswer))
     def get(self, request: Request, ref: str, *, asked: Given) -> Response:
         """The events of a mission and its sorties."""
-        mission = reach.mission(actor(request), ref)
+        mission = visibility.mission(actor(request), ref)
         return _page(request, Event.objects.filter(scope=mission.id), asked)
 
 
@@ -51,7 +51,9 @@ def seen(who: Actor) -> EventQuerySet:
     """The events that a caller may see."""
     events = Event.objects.all()
     return (
-        events if who.reach("events.list") is Reach.ALL else events.filter(scope__in=reach.missions(who).values("id"))
+        events
+        if who.reach("events.list") is Reach.ALL
+        else events.filter(scope__in=visibility.missions(who).values("id"))
     )
 
 

@@ -21,7 +21,7 @@ from fleet.api.serializers import Id, Json, Strict, Text
 from fleet.api.views import ApiView, actor
 from missions.api import shapes
 from missions.models import Sortie
-from missions.operations import outside
+from missions.operations import external_agents
 
 TOKEN = 200
 
@@ -29,7 +29,7 @@ TOKEN = 200
 class Claim(Strict):
     agent = Id(ids.AGENT, max_length=40, help_text="one that the caller registered")
     count = serializers.IntegerField(
-        default=1, min_value=1, max_value=outside.MOST,
+        default=1, min_value=1, max_value=external_agents.MOST,
         help_text="at most, and no more at once than the agent's `concurrency` (409)",
     )  # fmt: skip
 
@@ -73,7 +73,7 @@ class ClaimSorties(ApiView):
     def post(self, request: Request, *, given: Given) -> dict[str, Any]:
         """Take the most urgent sorties of the agent's type, each with its lease token."""
         agent = mine(actor(request), given["agent"])
-        leases = outside.claim(agent=agent, want=given["count"])
+        leases = external_agents.claim(agent=agent, want=given["count"])
         return {
             "leases": [
                 {
@@ -96,7 +96,7 @@ class Heartbeat(ApiView):
         """Extend the lease; the answer says whether somebody wants the work stopped. 409 where it is lost. Where an agent of
         the fleet flies the sortie, it extends the lease itself."""
         token = shown(actor(request), given, ref)
-        renewed = outside.keep(token=token)
+        renewed = external_agents.keep(token=token)
         return {
             "held": [ref] if token in renewed.held else [],
             "cancelled": [ref] if token in renewed.cancelled else [],
@@ -108,7 +108,7 @@ class ReportProgress(ApiView):
     def post(self, request: Request, ref: str, *, given: Given) -> None:
         """How far it is, what is being done, and what it printed. Where an agent of the fleet flies the sortie, no `output`:
         what is printed there is kept already."""
-        outside.progress(
+        external_agents.progress(
             token=shown(actor(request), given, ref),
             fraction=given.get("fraction"),
             note=given["note"],
@@ -127,7 +127,7 @@ class CompleteSortie(ApiView):
                 "Sorties that run code are added only by callers with plan.execute.",
                 hint="Add prompts, or leave them out.",
             )
-        state = outside.complete(
+        state = external_agents.complete(
             token=shown(who, given, ref), result=given["result"], added=given["sorties"], verified=given["verified"]
         )
         return {"sortie": ref, "state": state}
@@ -137,7 +137,9 @@ class FailSortie(ApiView):
     @endpoint("sorties.fly", body=Fail, answer=shapes.FailedAnswer)
     def post(self, request: Request, ref: str, *, given: Given) -> dict[str, Any]:
         """The work failed; it is tried again while tries are left, unless `retry` is false. 409 as for `complete`."""
-        state = outside.fail(token=shown(actor(request), given, ref), error=given["error"], retry=given["retry"])
+        state = external_agents.fail(
+            token=shown(actor(request), given, ref), error=given["error"], retry=given["retry"]
+        )
         return {"sortie": ref, "state": state}
 
 
@@ -147,7 +149,7 @@ def report_to_mission(*, who: Actor, ref: str, given: Given) -> None:
     sortie = Sortie.objects.filter(id=_sortie(token)).first() if token else None
     if sortie is None or ids.encode(ids.MISSION, sortie.mission_id) != ref:
         raise errors.NotFound("There is no such lease in this mission.", hint="Show the token that the claim answered.")
-    outside.progress(token=token, fraction=given.get("fraction"), note=given["note"], output=given["output"])
+    external_agents.progress(token=token, fraction=given.get("fraction"), note=given["note"], output=given["output"])
 
 
 _HARMLESS = {
@@ -158,7 +160,9 @@ _HARMLESS = {
 
 def mine(who: Actor, ref: str) -> Any:
     """The id of an agent from outside that the caller registered; an admin's may be anybody's."""
-    return outside.registered(agent=ids.decode(ids.AGENT, ref), by=None if who.role == Role.ADMIN else who.user).id
+    return external_agents.registered(
+        agent=ids.decode(ids.AGENT, ref), by=None if who.role == Role.ADMIN else who.user
+    ).id
 
 
 def shown(who: Actor, given: Given, ref: str) -> str:

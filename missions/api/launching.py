@@ -12,10 +12,11 @@ from rest_framework.exceptions import ValidationError
 from fleet import errors
 from fleet.access.actor import Actor
 from fleet.access.models import Role
-from missions import operations, places, reading
+from missions import folders, operations
 from missions.models import Mission, Template
+from missions.operations import plan_reading
 from missions.plan import Plan, PlanError
-from missions.plan.reader import Summary
+from missions.plan.reader_process import Summary
 
 WAYS = ("plan", "template", "objective")
 
@@ -26,7 +27,7 @@ def launch(*, who: Actor, given: Mapping[str, Any]) -> Mission:
     if len(named) != 1:
         raise errors.Invalid("Send exactly one of plan, template and objective.")
     team_given = team(who, given.get("team"))
-    folder, template, params = places.folder_for_api(given.get("folder") or ""), "", dict(given["params"])
+    folder, template, params = folders.folder_for_api(given.get("folder") or ""), "", dict(given["params"])
     match named[0]:
         case "plan":
             loaded, text = read(given["plan"])
@@ -97,12 +98,12 @@ def _of_params(wrong: PlanError, read: Plan, given: Mapping[str, Any]) -> dict[s
 def read(given: Any) -> tuple[Plan, str]:
     """A plan as an object, or as a text in YAML or JSON; PlanError with all its faults."""
     text = _text(given)
-    return reading.load(text), text
+    return plan_reading.load(text), text
 
 
 def check(given: Any) -> Summary:
     """What a plan is; PlanError with all its faults."""
-    return reading.summary(_text(given))
+    return plan_reading.summary(_text(given))
 
 
 def _text(given: Any) -> str:

@@ -15,17 +15,17 @@ from rest_framework.response import Response
 from fleet import ids
 from fleet.access.actor import Actor
 from fleet.access.rules import Reach
-from fleet.api import headers
 from fleet.api.endpoints import Given, endpoint
-from fleet.api.examples import MOMENT, words
+from fleet.api.openapi import headers
+from fleet.api.openapi.examples import MOMENT, words
 from fleet.api.serializers import Strict, Text
 from fleet.api.views import actor
 from fleet.events.models import Event
 from fleet.live import tickets
 from fleet.live.streaming import MEDIA_TYPE, Asked, LiveView
-from missions import reach
 from missions.api import events
 from missions.models import FINAL, Mission
+from missions.queries import visibility
 from missions.states import MissionState
 
 CLOSING = frozenset({f"mission.{state.value}" for state in MissionState if state.final})
@@ -65,7 +65,7 @@ class MissionStream(LiveView):
         """Follow a mission: its events as they happen, as server-sent events. Each `data` is one as `GET …/events` lists
         them. It begins at now, or behind the last id; `0-0` begins with the mission. Once the mission has ended, a
         last event, `end`, says so and the stream closes: do not come again. By WebSocket: /ws/v1/missions/{id}."""
-        mission = reach.mission(actor(request), ref)
+        mission = visibility.mission(actor(request), ref)
         return _follow(self, request, asked, action="missions.read", scope=mission.id)
 
 
@@ -79,12 +79,12 @@ class EventStream(LiveView):
 def narrow(who: Actor, found: QuerySet[Event]) -> QuerySet[Event]:
     """To the events that a caller may see."""
     everything = who.reach("events.list") is Reach.ALL
-    return found if everything else found.filter(scope__in=reach.missions(who).values("id"))
+    return found if everything else found.filter(scope__in=visibility.missions(who).values("id"))
 
 
 def visible(who: Actor, scopes: Collection[UUID]) -> set[UUID]:
     """Which of these missions a caller sees."""
-    return set(reach.missions(who).filter(id__in=scopes).values_list("id", flat=True))
+    return set(visibility.missions(who).filter(id__in=scopes).values_list("id", flat=True))
 
 
 def outcome(mission: UUID) -> str:

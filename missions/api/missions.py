@@ -14,15 +14,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fleet import ids
-from fleet.api import conditional, headers
 from fleet.api.endpoints import Given, endpoint
-from fleet.api.paging import Limited, Paged, of, page
+from fleet.api.http import conditional
+from fleet.api.http.paging import Limited, Paged, of, page
+from fleet.api.openapi import headers
 from fleet.api.serializers import Json, Strict, Text
 from fleet.api.views import ApiView, Costly, actor
-from missions import operations, queries, reach
+from missions import operations
 from missions.api import flying, launching, shapes
 from missions.models import FINAL, Attempt, Mission, Need, Sortie
-from missions.plan import structure
+from missions.plan.document import structure
+from missions.queries import reads, visibility
 from missions.states import MissionState, SortieState
 
 NODES = 2_000  # of a graph, in one answer
@@ -107,7 +109,7 @@ class Missions(Costly):
     @endpoint("missions.list", query=Filter, answer=of(shapes.MissionAnswer))
     def get(self, request: Request, *, asked: Given) -> Response:
         """Missions: one's own and one's teams'."""
-        found = reach.missions(actor(request), "missions.list").only(*queries.SUMMARISED)
+        found = visibility.missions(actor(request), "missions.list").only(*reads.SUMMARISED)
         if states := asked.get("state"):
             found = found.filter(state__in=sorted(states))
         if "name" in asked:
@@ -150,7 +152,7 @@ class OneMission(ApiView):
     @endpoint("missions.read", answer=shapes.OneMissionAnswer, told=[headers.IF_NONE_MATCH, headers.ETAG])
     def get(self, request: Request, ref: str) -> Response:
         """A mission."""
-        mission = reach.mission(actor(request), ref)
+        mission = visibility.mission(actor(request), ref)
         shown = _one(mission)
         return Response(shown, headers={"ETag": _tag(shown)})
 
@@ -159,7 +161,7 @@ class OneMission(ApiView):
         """Change its priority, which its sorties that are not done take too, or its team."""
         who = actor(request)
         with conditional.alone(str(ids.decode(ids.MISSION, ref))):
-            mission = reach.mission(who, ref, "missions.change")
+            mission = visibility.mission(who, ref, "missions.change")
             conditional.guard(request=request, current=_tag(_one(mission)))
             if "priority" in given:
                 operations.prioritise(mission=mission.id, priority=given["priority"])
@@ -169,45 +171,45 @@ class OneMission(ApiView):
         return Response(shown, headers={"ETag": _tag(shown)})
 
 
-class _Deed(ApiView):
+class MissionAction(ApiView):
     """Something that is done to a mission and takes its time: 202, and where to look."""
 
     def accepted(self, mission: Mission) -> Response:
         return Response(_one(mission), status=202, headers={"Location": f"/api/v1/missions/{mission.ref}"})
 
 
-class Cancel(_Deed):
+class Cancel(MissionAction):
     @endpoint("missions.cancel", body=Reason, answer=shapes.OneMissionAnswer, status=202)
     def post(self, request: Request, ref: str, *, given: Given) -> Response:
         """Cancel it: it is *cancelling* until all that runs has been stopped."""
-        mission = reach.mission(actor(request), ref, "missions.cancel")
+        mission = visibility.mission(actor(request), ref, "missions.cancel")
         return self.accepted(operations.cancel(mission=mission.id, reason=given["reason"]))
 
 
-class Pause(_Deed):
+class Pause(MissionAction):
     @endpoint("missions.pause", body=Reason, answer=shapes.OneMissionAnswer, status=202)
     def post(self, request: Request, ref: str, *, given: Given) -> Response:
         """Pause it: what runs may end, and nothing more is started."""
-        mission = reach.mission(actor(request), ref, "missions.pause")
+        mission = visibility.mission(actor(request), ref, "missions.pause")
         return self.accepted(operations.pause(mission=mission.id, reason=given["reason"]))
 
 
-class Resume(_Deed):
+class Resume(MissionAction):
     @endpoint("missions.resume", answer=shapes.OneMissionAnswer, status=202)
     def post(self, request: Request, ref: str) -> Response:
         """Go on with a paused mission, or start one that was only created. Where it may run code of a plan that is no
         template, plan.execute is asked for again."""
         who = actor(request)
-        mission = reach.mission(who, ref, "missions.resume")
+        mission = visibility.mission(who, ref, "missions.resume")
         return self.accepted(operations.resume(mission=mission.id, executes=who.executes))
 
 
-class Retry(_Deed):
+class Retry(MissionAction):
     @endpoint("missions.retry", answer=shapes.OneMissionAnswer, status=202)
     def post(self, request: Request, ref: str) -> Response:
         """Reopen all that failed, was cancelled or was skipped. plan.execute is asked for as by `resume`."""
         who = actor(request)
-        mission = reach.mission(who, ref, "missions.retry")
+        mission = visibility.mission(who, ref, "missions.retry")
         return self.accepted(operations.retry(mission=mission.id, executes=who.executes))
 
 
@@ -215,7 +217,7 @@ class Progress(ApiView):
     @endpoint("missions.read", answer=shapes.ProgressAnswer)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """How far it is."""
-        return queries.progress(reach.mission(actor(request), ref))
+        return reads.progress(visibility.mission(actor(request), ref))
 
     @endpoint("missions.report", body=flying.Report, answer=None, status=204)
     def patch(self, request: Request, ref: str, *, given: Given) -> None:
@@ -227,17 +229,17 @@ class MissionSorties(ApiView):
     @endpoint("missions.read", query=SortieFilter, answer=of(shapes.SortieAnswer))
     def get(self, request: Request, ref: str, *, asked: Given) -> dict[str, Any]:
         """Its sorties, in the plan's order."""
-        mission = reach.mission(actor(request), ref)
+        mission = visibility.mission(actor(request), ref)
         limit = asked.get("limit", 50)
-        after = queries.find_sortie(mission, asked["after"]) if "after" in asked else None
+        after = reads.find_sortie(mission, asked["after"]) if "after" in asked else None
         items = list(
-            queries.items(
+            reads.items(
                 mission,
                 states=asked.get("state") or None,
                 after=after,
                 most=limit + 1,
                 results=asked["results"],
-                visible=reach.missions(actor(request)),
+                visible=visibility.missions(actor(request)),
             )
         )
         following = None
@@ -253,7 +255,7 @@ class Graph(ApiView):
     @endpoint("missions.read", answer=shapes.GraphAnswer)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """Its sorties and what needs what."""
-        mission = reach.mission(actor(request), ref)
+        mission = visibility.mission(actor(request), ref)
         sorties = list(Sortie.objects.filter(mission=mission).order_by("turn", "id")[: NODES + 1])
         shown = sorties[:NODES]
         keys = {sortie.id: sortie.key for sortie in shown}
@@ -275,9 +277,9 @@ class Timeline(ApiView):
     @endpoint("missions.read", query=Paged, answer=of(shapes.Bar))
     def get(self, request: Request, ref: str, *, asked: Given) -> Response:
         """Its attempts, in the order in which they began."""
-        mission = reach.mission(actor(request), ref)
+        mission = visibility.mission(actor(request), ref)
         found = Attempt.objects.filter(sortie__mission=mission).select_related("sortie").defer("result")
-        return page(request, found, asked=asked, shape=lambda rows: [queries.bar(one) for one in rows], ordering="id")
+        return page(request, found, asked=asked, shape=lambda rows: [reads.bar(one) for one in rows], ordering="id")
 
 
 class LogsQuery(Strict):
@@ -296,14 +298,14 @@ class Logs(ApiView):
     @endpoint("missions.read", query=LogsQuery, answer=shapes.MissionLogAnswer)
     def get(self, request: Request, ref: str, *, asked: Given) -> dict[str, Any]:
         """What its sorties printed, in all their attempts, interleaved by time."""
-        mission = reach.mission(actor(request), ref)
+        mission = visibility.mission(actor(request), ref)
         chosen = Sortie.objects.filter(mission=mission)
         sorties = None
         if "sortie" in asked:
-            sorties = [sortie.id for sortie in queries.find_sorties(mission, asked["sortie"])]
+            sorties = [sortie.id for sortie in reads.find_sorties(mission, asked["sortie"])]
             chosen = chosen.filter(id__in=sorties)
         ended = not chosen.exclude(state__in=FINAL).exists()  # before the pieces are read, or the last could be missed
-        pieces = queries.output_of_mission(mission=mission, sorties=sorties, after=asked["after"], most=PIECES)
+        pieces = reads.output_of_mission(mission=mission, sorties=sorties, after=asked["after"], most=PIECES)
         return {
             "mission": mission.ref,
             "pieces": pieces,
@@ -316,8 +318,8 @@ class Artifacts(ApiView):
     @endpoint("missions.read", query=Paged, answer=of(shapes.ArtifactAnswer))
     def get(self, request: Request, ref: str, *, asked: Given) -> Response:
         """The files that its accepted attempts gave out."""
-        found = queries.artifacts(reach.mission(actor(request), ref))
-        return page(request, found, asked=asked, shape=lambda files: [*map(queries.artifact, files)], ordering="id")
+        found = reads.artifacts(visibility.mission(actor(request), ref))
+        return page(request, found, asked=asked, shape=lambda files: [*map(reads.artifact, files)], ordering="id")
 
 
 def _of(missions: QuerySet[Mission], **whose: QuerySet[Any]) -> QuerySet[Mission]:
@@ -328,13 +330,13 @@ def _of(missions: QuerySet[Mission], **whose: QuerySet[Any]) -> QuerySet[Mission
 
 
 def _summaries(missions: Sequence[Mission]) -> list[dict[str, Any]]:
-    counted = queries.counts([mission.id for mission in missions])
-    return [queries.summary(mission, counted.get(mission.id, {})) for mission in missions]
+    counted = reads.counts([mission.id for mission in missions])
+    return [reads.summary(mission, counted.get(mission.id, {})) for mission in missions]
 
 
 def _one(mission: Mission) -> dict[str, Any]:
     return {
-        **queries.summary(mission),
+        **reads.summary(mission),
         "priority": mission.priority,
         "team": mission.team.name if mission.team else None,
         "created_by": mission.created_by.username if mission.created_by else None,

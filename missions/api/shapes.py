@@ -8,7 +8,7 @@ from typing import Any
 from rest_framework import serializers
 
 from fleet import ids
-from fleet.api.examples import MOMENT
+from fleet.api.openapi.examples import MOMENT
 from fleet.api.serializers import Id
 from missions.models import Attempt
 from missions.states import MissionState, SortieState

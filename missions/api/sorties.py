@@ -12,17 +12,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fleet import errors
-from fleet.api import headers, ranges
 from fleet.api.endpoints import Given, endpoint
-from fleet.api.examples import file, words
-from fleet.api.paging import Paged, of, page
+from fleet.api.http import ranges
+from fleet.api.http.paging import Paged, of, page
+from fleet.api.openapi import headers
+from fleet.api.openapi.examples import file, words
 from fleet.api.serializers import Strict
 from fleet.api.views import ApiView, AsItComes, actor
 from fleet.live.hub import hub
-from missions import operations, queries, reach, views
+from missions import operations, views
 from missions.api import shapes
 from missions.api.missions import Reason
 from missions.models import Attempt, Output, Sortie
+from missions.queries import reads, visibility
 from missions.states import SortieState
 
 PIECES = 500  # in one answer
@@ -57,14 +59,14 @@ class OneSortie(ApiView):
     @endpoint("sorties.read", answer=shapes.OneSortieAnswer)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """A sortie."""
-        return _one(reach.sortie(actor(request), ref), request)
+        return _one(visibility.sortie(actor(request), ref), request)
 
 
 class Attempts(ApiView):
     @endpoint("sorties.read", query=Paged, answer=of(shapes.AttemptAnswer))
     def get(self, request: Request, ref: str, *, asked: Given) -> Response:
         """Its attempts, with what each came to and used."""
-        sortie = reach.sortie(actor(request), ref)
+        sortie = visibility.sortie(actor(request), ref)
         found = Attempt.objects.filter(sortie=sortie).select_related("sortie")
         return page(request, found, asked=asked, shape=lambda rows: [_attempt(one) for one in rows], ordering="id")
 
@@ -73,7 +75,7 @@ class Logs(ApiView):
     @endpoint("sorties.read", query=LogQuery, answer=shapes.LogAnswer)
     def get(self, request: Request, ref: str, *, asked: Given) -> dict[str, Any]:
         """What an attempt printed, in pieces: stdout and stderr as they came."""
-        sortie = reach.sortie(actor(request), ref)
+        sortie = visibility.sortie(actor(request), ref)
         number = _attempt_of(sortie, asked.get("attempt"))
         ended = not _runs(sortie, number)  # before the pieces are read, or the last ones could be missed
         found = _pieces(sortie, number, asked["after"])
@@ -99,7 +101,7 @@ class LogText(ApiView):
     )
     def get(self, request: Request, ref: str, *, asked: Given) -> HttpResponse | StreamingHttpResponse:
         """The same as plain text, for `curl`; takes byte ranges (RFC 9110, section 14), but not while it is followed."""
-        sortie = reach.sortie(actor(request), ref)
+        sortie = visibility.sortie(actor(request), ref)
         number = _attempt_of(sortie, asked.get("attempt"))
         if asked["follow"]:
             user = actor(request).user
@@ -110,7 +112,7 @@ class LogText(ApiView):
             return StreamingHttpResponse(
                 followed, content_type="text/plain; charset=utf-8", headers={**_PLAIN, "Accept-Ranges": "none"}
             )
-        text = "".join(queries.output(sortie=sortie, attempt=number).values_list("text", flat=True).iterator())
+        text = "".join(reads.output(sortie=sortie, attempt=number).values_list("text", flat=True).iterator())
         return ranges.answer(
             request=request, content=text.encode(), media_type="text/plain; charset=utf-8", more=_PLAIN
         )
@@ -120,9 +122,9 @@ class Artifacts(ApiView):
     @endpoint("sorties.read", query=Paged, answer=of(shapes.ArtifactAnswer))
     def get(self, request: Request, ref: str, *, asked: Given) -> Response:
         """The files that it gave out."""
-        sortie = reach.sortie(actor(request), ref)
-        found = queries.artifacts(sortie.mission).filter(sortie=sortie)
-        return page(request, found, asked=asked, shape=lambda files: [*map(queries.artifact, files)], ordering="id")
+        sortie = visibility.sortie(actor(request), ref)
+        found = reads.artifacts(sortie.mission).filter(sortie=sortie)
+        return page(request, found, asked=asked, shape=lambda files: [*map(reads.artifact, files)], ordering="id")
 
 
 class ArtifactContent(ApiView):
@@ -134,14 +136,14 @@ class ArtifactContent(ApiView):
     )  # fmt: skip
     def get(self, request: Request, ref: str) -> StreamingHttpResponse:
         """The bytes of a file, as an attachment."""
-        return views.attachment(reach.artifact(actor(request), ref))
+        return views.attachment(visibility.artifact(actor(request), ref))
 
 
 class Cancel(ApiView):
     @endpoint("sorties.cancel", body=Reason, answer=shapes.OneSortieAnswer, status=202)
     def post(self, request: Request, ref: str, *, given: Given) -> Response:
         """Cancel it: what runs is stopped, and what needs it is skipped."""
-        sortie = reach.sortie(actor(request), ref, "sorties.cancel")
+        sortie = visibility.sortie(actor(request), ref, "sorties.cancel")
         return _accepted(operations.cancel_sortie(sortie=sortie.id, reason=given["reason"]), request)
 
 
@@ -150,7 +152,7 @@ class Retry(ApiView):
     def post(self, request: Request, ref: str) -> Response:
         """Fly it again, and what was skipped because of it. plan.execute is asked for as by a mission's `resume`."""
         who = actor(request)
-        sortie = reach.sortie(who, ref, "sorties.retry")
+        sortie = visibility.sortie(who, ref, "sorties.retry")
         return _accepted(operations.retry_sortie(sortie=sortie.id, executes=who.executes), request)
 
 
@@ -163,7 +165,7 @@ _PLAIN = {
 
 
 def _one(sortie: Sortie, request: Request) -> dict[str, Any]:
-    return {**queries.item(sortie, visible=reach.missions(actor(request))), "mission": sortie.mission.ref}
+    return {**reads.item(sortie, visible=visibility.missions(actor(request))), "mission": sortie.mission.ref}
 
 
 def _accepted(sortie: Sortie, request: Request) -> Response:
@@ -173,7 +175,7 @@ def _accepted(sortie: Sortie, request: Request) -> Response:
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:
     return {
-        **queries.bar(attempt),
+        **reads.bar(attempt),
         "result": attempt.result,
         "exit_code": attempt.exit_code,
         "cpu_s": attempt.cpu_s,
@@ -197,7 +199,7 @@ def _runs(sortie: Sortie, number: int) -> bool:
 
 
 def _pieces(sortie: Sortie, number: int, after: int) -> list[Output]:
-    return list(queries.output(sortie=sortie, attempt=number, after=after)[:PIECES])
+    return list(reads.output(sortie=sortie, attempt=number, after=after)[:PIECES])
 
 
 async def _followed(sortie: Sortie, number: int, *, listener: int) -> AsyncIterator[str]:

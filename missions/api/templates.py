@@ -11,12 +11,13 @@ from rest_framework.response import Response
 
 from fleet import errors
 from fleet.api.endpoints import Given, endpoint
-from fleet.api.paging import Paged, of, page
+from fleet.api.http.paging import Paged, of, page
 from fleet.api.views import ApiView
-from missions import plan, surroundings
+from missions import plan
 from missions.api import shapes
 from missions.models import Template
 from missions.plan import InputSpec
+from missions.queries import surroundings
 
 
 class Templates(ApiView):

@@ -9,9 +9,10 @@ from agents import queries
 from agents.models import Agent, AgentType, Node
 from fleet import errors, invocation
 from fleet.console import lines, repeating
-from fleet.management.operator import OperatorCommand, start_hint
-from missions import roster
+from fleet.management.operator import OperatorCommand
+from fleet.services.outages import start_hint
 from missions.management import completing
+from missions.queries import roster
 
 UNWELL = 1
 

@@ -14,10 +14,10 @@ from agents.models import Agent
 from fleet import errors, ids, invocation
 from fleet.console import arguments, documents, lines
 from fleet.management.operator import OperatorCommand
-from missions import flight
+from missions import claims
 from missions.management import completing, showing
 from missions.models import Attempt
-from missions.transcripts import Piece, Transcript
+from missions.queries.transcripts import Piece, Transcript
 
 LOOK_S = 0.3
 MOST_ATTEMPTS = 100  # of an agent, the last ones
@@ -107,7 +107,7 @@ def _looks(agent: Agent, *, follow: bool) -> Iterator[None]:
 def _of_attempt(agent: Agent, reference: str, *, follow: bool) -> Iterator[Piece]:
     if not re.fullmatch(r"srt_\w+/[0-9]{1,9}", reference, re.ASCII):
         raise errors.Invalid(f"{lines.one(reference)!r} names no attempt.", hint="Write it as srt_01j…/2.")
-    sortie, number = flight.number(reference)
+    sortie, number = claims.parse_marker(reference)
     attempt = Attempt.objects.select_related("sortie", "agent").filter(sortie=sortie, number=number).first()
     if attempt is None:
         raise errors.NotFound(

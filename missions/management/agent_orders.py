@@ -15,9 +15,10 @@ from agents.models import Agent, AgentType, Node
 from fleet import errors, invocation
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
-from missions import operations, plan, roster
+from missions import operations, plan
 from missions.management import agent_lists, completing, watching
 from missions.models import Mission
+from missions.queries import roster
 
 LOOK_S = 0.05
 FAILED, TIMED_OUT = 1, 3

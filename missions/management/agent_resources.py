@@ -8,7 +8,8 @@ from typing import Any
 from agents import queries
 from agents.models import Agent
 from fleet.console import documents, lines, repeating, sparks
-from fleet.management.operator import OperatorCommand, start_hint
+from fleet.management.operator import OperatorCommand
+from fleet.services.outages import start_hint
 from missions.management import agent_lists, completing
 
 MOST_ROWS = 40

@@ -9,7 +9,7 @@ from agents.operations import types
 from fleet import errors, invocation
 from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand
-from missions import scaling
+from missions.control import scaling
 from missions.management import completing
 
 

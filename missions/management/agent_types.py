@@ -11,8 +11,8 @@ from agents.operations import types
 from fleet import errors, invocation
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
-from missions import roster
 from missions.management import completing
+from missions.queries import roster
 
 
 def add_arguments(actions: Any) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 from agents.models import AgentType, Node
 from agents.queries import live
 from fleet import ids
-from missions import queries
 from missions.models import Mission, Sortie
+from missions.queries import reads
 
 PATIENCE_S = 2.0
 MOST_MISSIONS, MOST_SORTIES = 50, 500
@@ -39,7 +39,7 @@ def missions(prefix: str = "", **_: Any) -> list[str]:
 def sorties(prefix: str = "", *, parsed_args: Namespace, **_: Any) -> list[str]:
     """The keys of the mission that stands before it, in the plan's order."""
     with quietly() as found:
-        there = Sortie.objects.filter(mission=queries.find(parsed_args.mission), key__startswith=prefix)
+        there = Sortie.objects.filter(mission=reads.find(parsed_args.mission), key__startswith=prefix)
         found += there.order_by("turn", "id").values_list("key", flat=True)[:MOST_SORTIES]
     return found
 

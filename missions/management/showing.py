@@ -13,10 +13,10 @@ from django.core.management.base import OutputWrapper
 
 from fleet import errors, humanise
 from fleet.console import documents, lines
-from missions import queries
 from missions.models import FINAL, Attempt, Mission, Output, Sortie
+from missions.queries import reads
+from missions.queries.transcripts import Piece, Transcript
 from missions.states import SortieState
-from missions.transcripts import Piece, Transcript
 
 LOOK_S = 0.3
 MOST_ROWS = 50  # a mission with more sorties is summed up, unless all are asked for
@@ -26,13 +26,13 @@ Write = Callable[[str], object]
 
 def mission_as_json(*, mission: Mission, states: Sequence[str] | None, write: Write) -> None:
     """The summary with `items` and `artifacts`, written while it is read: a mission of any size takes little memory."""
-    files = (queries.artifact(file) for file in queries.artifacts(mission).iterator())
-    items = queries.items(mission, states=states, visible=Mission.objects.all())
-    documents.write(write, queries.summary(mission), {"items": items, "artifacts": files})
+    files = (reads.artifact(file) for file in reads.artifacts(mission).iterator())
+    items = reads.items(mission, states=states, visible=Mission.objects.all())
+    documents.write(write, reads.summary(mission), {"items": items, "artifacts": files})
 
 
 def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everything: bool, out: OutputWrapper) -> None:
-    summary = queries.summary(mission)
+    summary = reads.summary(mission)
     width = lines.columns(out)
     title = f"{mission.ref}  {lines.one(mission.name)}  {mission.state}  {humanise.duration(summary['elapsed_s'])}"
     out.write(lines.fitted(title, width=width) + "\n")
@@ -40,12 +40,12 @@ def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everythin
         out.write(lines.fitted(f"  {lines.one(mission.reason)}", width=width) + "\n")
     total = summary["sorties"]["total"]
     if states is not None or everything or total <= MOST_ROWS:
-        for item in queries.items(mission, states=states, results=False, visible=Mission.objects.all()):
+        for item in reads.items(mission, states=states, results=False, visible=Mission.objects.all()):
             out.write(_row(item, width) + "\n")
         return
     counts = ", ".join(f"{n:,} {state}" for state, n in summary["sorties"].items() if n and state != "total")
     out.write(lines.fitted(f"  {total:,} sorties: {counts}", width=width) + "\n")
-    notable = queries.notable(mission, total=total, most=MOST_ROWS, visible=Mission.objects.all())
+    notable = reads.notable(mission, total=total, most=MOST_ROWS, visible=Mission.objects.all())
     for item in notable:
         out.write(_row(item, width) + "\n")
     rest = f"  {total - len(notable):,} more are not shown. --state STATE shows those in one state, --all shows all."
@@ -127,7 +127,7 @@ class Log:
         while True:
             self.sortie.refresh_from_db()
             over = not follow or self._over()
-            for piece in queries.output(sortie=self.sortie, attempt=self.attempt, after=self._last).iterator():
+            for piece in reads.output(sortie=self.sortie, attempt=self.attempt, after=self._last).iterator():
                 self._last = piece.id
                 yield piece
             if over:

@@ -18,8 +18,9 @@ from fleet.console.progress import Board
 from fleet.events import stream
 from fleet.events.models import Event
 from fleet.management.operator import OperatorCommand
-from missions import artifacts, queries
+from missions.artifacts import collection
 from missions.models import Artifact, Mission, Sortie
+from missions.queries import reads
 from missions.states import MissionState
 
 LOOK_S = 0.3
@@ -96,11 +97,9 @@ class Watch:
             if self.tell:
                 self._tell_events()
             elif board.live or not quiet:
-                summary = queries.summary(found)
+                summary = reads.summary(found)
                 total = summary["sorties"]["total"]
-                board.update(
-                    summary, queries.notable(found, total=total, most=board.room, visible=Mission.objects.all())
-                )
+                board.update(summary, reads.notable(found, total=total, most=board.room, visible=Mission.objects.all()))
         except (OperationalError, InterfaceError) as fault:
             self._patience.lose(fault)
             return False
@@ -198,7 +197,7 @@ def to_its_end(
     code = watch.follow(timeout_s=timeout_s, quiet=as_json)
     if code in (TIMED_OUT, DETACHED):
         return code
-    summary = queries.summary(watch.mission)
+    summary = reads.summary(watch.mission)
     if as_json and not tell:
         command.show(summary)
     conclude(mission=watch.mission, summary=summary, say=command.say, list_saved=list_saved)
@@ -210,19 +209,19 @@ def conclude(*, mission: Mission, summary: dict[str, Any], say: Say, list_saved:
 
     `list_saved`: a file that gets the paths of the files, one a line.
     """
-    tolerated = queries.tolerated(mission)
+    tolerated = reads.tolerated(mission)
     numbers = summary["sorties"] | {"failed": summary["sorties"]["failed"] - tolerated, "tolerated": tolerated}
     counts = ", ".join(f"{n} {name}" for name, n in numbers.items() if n and name != "total")
     say(f"{lines.one(mission.name)} {mission.state} in {humanise.duration(summary['elapsed_s'])}: {counts}")
-    for item in queries.items(mission, states=["failed"], most=MOST_TOLD, results=False):
+    for item in reads.items(mission, states=["failed"], most=MOST_TOLD, results=False):
         sign, word = ("○", "tolerated: ") if item["tolerated"] else ("✗", "")
         say(f"  {sign} {lines.one(item['key'])}: {word}{lines.one(item['error'] or '')}")
     if (more := summary["sorties"]["failed"] - MOST_TOLD) > 0:
         show = invocation.command("fleet_mission", "show", mission.ref, "--state", "failed")
         say(f"  … and {more} more: {show}")
-    _tell_found(queries.last_result(mission), say)
+    _tell_found(reads.last_result(mission), say)
     folder = settings.FLEET_HOME.root / "reports" / mission.ref
-    saved = list(save(queries.artifacts(mission).iterator(), folder))
+    saved = list(save(reads.artifacts(mission).iterator(), folder))
     for path in saved[:MOST_TOLD]:
         say(f"  {path}")
     if len(saved) > MOST_TOLD:
@@ -251,7 +250,7 @@ def save(files: Iterable[Artifact], folder: Path) -> Iterable[Path]:
         target = folder / file.sortie.key.replace("/", "_") / file.path
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with artifacts.open_stored(file) as source, target.open("wb") as copy:
+            with collection.open_stored(file) as source, target.open("wb") as copy:
                 copy.writelines(source.chunks())
         except OSError as fault:
             raise errors.FleetError(

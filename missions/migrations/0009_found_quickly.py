@@ -1,6 +1,6 @@
 from django.db import migrations, models
 
-from fleet import statements
+from fleet.postgres import statements
 
 
 class Migration(migrations.Migration):
@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.RunSQL(statements.read("missions", "named"), "DROP INDEX IF EXISTS mission_named"),
+        migrations.RunSQL(statements.read("missions.queries", "mission_name_index"), "DROP INDEX IF EXISTS mission_named"),
         migrations.AddIndex(
             model_name='mission',
             index=models.Index(condition=models.Q(('state__in', ['succeeded', 'failed', 'cancelled'])), fields=['state', 'id'], name='mission_ended'),

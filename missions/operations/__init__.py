@@ -1,6 +1,6 @@
 """What people and programs can do with missions and sorties. One piece of code for commands, admin and API."""
 
-from missions.operations import outside
+from missions.operations import external_agents
 from missions.operations.cancelling import cancel, cancel_sortie
 from missions.operations.changing import prioritise, share
 from missions.operations.launching import launch, task
@@ -10,8 +10,8 @@ from missions.operations.retrying import retry, retry_sortie
 __all__ = [
     "cancel",
     "cancel_sortie",
+    "external_agents",
     "launch",
-    "outside",
     "pause",
     "prioritise",
     "resume",

@@ -6,8 +6,10 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from fleet import audit, errors, ids, statements
-from missions import hints, settling
+from fleet import audit, errors, ids
+from fleet.postgres import statements
+from missions import hints
+from missions.engine import settling
 from missions.models import Mission, Sortie
 from missions.operations import moves
 from missions.states import MissionState, SortieState
@@ -26,8 +28,8 @@ def sweep(*, missions: list[UUID], why: str = "") -> None:
     """Ask what runs to stop, then end the rest. In that order, which is the order that settling locks in."""
     these = {"missions": missions, "sorties": None, "why": why}
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("missions", "ask_to_stop"), these)
-        cursor.execute(statements.read("missions", "cancel"), these)
+        cursor.execute(statements.read("missions.operations", "ask_to_stop"), these)
+        cursor.execute(statements.read("missions.operations", "cancel"), these)
 
 
 def cancel_sortie(*, sortie: UUID, reason: str = "") -> Sortie:
@@ -35,9 +37,9 @@ def cancel_sortie(*, sortie: UUID, reason: str = "") -> Sortie:
     consequences = settling.Consequences()
     with transaction.atomic(), connection.cursor() as cursor:
         this = {"missions": None, "sorties": [sortie], "why": reason}
-        cursor.execute(statements.read("missions", "ask_to_stop"), this)
+        cursor.execute(statements.read("missions.operations", "ask_to_stop"), this)
         asked = cursor.fetchall()
-        cursor.execute(statements.read("missions", "cancel"), this)
+        cursor.execute(statements.read("missions.operations", "cancel"), this)
         ended: dict[UUID, str] = dict(cursor.fetchall())
         if ended:
             settling.free(cursor.cursor, ended=list(ended), consequences=consequences)

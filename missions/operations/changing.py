@@ -7,15 +7,16 @@ from uuid import UUID
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
 
-from fleet import audit, errors, ids, statements
+from fleet import audit, errors, ids
 from fleet.events.models import Event
+from fleet.postgres import statements
 from missions.models import Mission
 
 
 def prioritise(*, mission: UUID, priority: int) -> None:
     """Its priority, and by as much that of its sorties that have not ended. Conflict if it has ended."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(statements.read("missions", "prioritise"), {"mission": mission, "priority": priority})
+        cursor.execute(statements.read("missions.operations", "prioritise"), {"mission": mission, "priority": priority})
         found = cursor.fetchone()
         if found is None:
             raise errors.Conflict("This mission has ended.", hint="Launch it anew with another priority.")

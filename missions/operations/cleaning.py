@@ -8,10 +8,11 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from fleet import statements
 from fleet.events.models import Event
-from missions import artifacts, tallies
+from fleet.postgres import statements
+from missions.artifacts import collection
 from missions.models import Artifact, Mission
+from missions.queries import counters
 
 PAGE = 50
 FINAL = ("succeeded", "failed", "cancelled")
@@ -34,17 +35,17 @@ def remove(*, missions: Sequence[UUID]) -> int:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET CONSTRAINTS ALL DEFERRED")
             list(Mission.objects.select_for_update().filter(id__in=page).order_by("id").values_list("id"))
-            tallies.fold(wait=True)  # what they did stays counted
-            cursor.execute(statements.read("missions", "cleanup"), {"missions": page})
+            counters.fold(wait=True)  # what they did stays counted
+            cursor.execute(statements.read("missions.operations", "cleanup"), {"missions": page})
             removed += len(cursor.fetchall())
         kept = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
         for digest in digests - kept:
-            artifacts.forget(digest)
+            collection.forget(digest)
     return removed
 
 
 def remove_events(*, now: datetime, days: int) -> int:
     """Remove events of no mission (agents, nodes, services) that are older than so many days."""
-    tallies.fold(wait=True)
+    counters.fold(wait=True)
     deleted, _ = Event.objects.filter(scope=None, at__lt=now - timedelta(days=days)).delete()
     return deleted

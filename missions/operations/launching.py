@@ -13,10 +13,12 @@ from django.db import connection, transaction
 
 from fleet import audit, errors, ids
 from fleet.events.models import Event
-from missions import hints, insertion, places, surroundings
+from missions import folders, hints
+from missions.engine import insertion
 from missions.models import Mission
 from missions.operations import rights
 from missions.plan import Plan, bind, load
+from missions.queries import surroundings
 from missions.states import MissionState
 
 
@@ -61,7 +63,7 @@ def launch(
     if not template:
         rights.ask_for_plan(plan=plan, executes=executes)
     inputs = bind(plan=plan, given=params)
-    readable = places.readable(plan=plan, inputs=inputs, folder=folder, operator=operator, template=bool(template))
+    readable = folders.readable(plan=plan, inputs=inputs, folder=folder, operator=operator, template=bool(template))
     state = MissionState.RUNNING if start else MissionState.PLANNED
     with transaction.atomic(), connection.cursor() as cursor:
         turn, now = _turn(cursor)

@@ -7,8 +7,9 @@ from uuid import UUID
 
 from django.db import connection
 
-from fleet import audit, errors, ids, statements
+from fleet import audit, errors, ids
 from fleet.events.models import Event
+from fleet.postgres import statements
 from missions.models import Mission
 from missions.states import MISSION_ARROWS, MissionState
 
@@ -55,8 +56,8 @@ def _refused(*, now: str, by: str) -> errors.Conflict:
     return errors.Conflict(f"The mission {stands}{cannot}.", hint=_HINTS.get((now, by), ""))
 
 
-def complete(*, missions: list[UUID] | None) -> list[tuple[UUID, str]]:
-    """Close those of these missions (None: of all) whose sorties have all ended."""
+def complete(*, missions: list[UUID] | None = None) -> list[tuple[UUID, str]]:
+    """Close the missions (default: any) whose sorties have all ended."""
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("missions", "complete"), {"missions": missions})
+        cursor.execute(statements.read("missions.engine", "complete"), {"missions": missions})
         return [(id, state) for id, state in cursor.fetchall()]

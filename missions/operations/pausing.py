@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from fleet import statements
+from fleet.postgres import statements
 from missions.models import Mission
 from missions.operations import moves, rights
 from missions.states import MissionState
@@ -17,7 +17,7 @@ def pause(*, mission: UUID, reason: str = "") -> Mission:
     with transaction.atomic():
         moves.mission(id=mission, to=MissionState.PAUSED, by="pause", reason=reason)
         with connection.cursor() as cursor:
-            cursor.execute(statements.read("missions", "unqueue"), {"missions": [mission]})
+            cursor.execute(statements.read("missions.control", "unqueue"), {"missions": [mission]})
     return Mission.objects.get(id=mission)
 
 

@@ -6,11 +6,12 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from fleet import audit, errors, statements
-from missions import settling
+from fleet import audit, errors
+from fleet.postgres import statements
+from fleet.postgres.hot_path import Cursor
+from missions.engine import settling
 from missions.models import Mission, Need, Sortie
 from missions.operations import moves, rights
-from missions.rows import Cursor
 from missions.states import MissionState, SortieState
 
 
@@ -77,19 +78,19 @@ def _refuse_what_runs_on_it(*, reopened: list[UUID]) -> None:
 def _reopen(*, mission: UUID, sortie: UUID | None) -> dict[UUID, str]:
     """What was reopened, and how it stood."""
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("missions", "reopen"), {"mission": mission, "sortie": sortie})
+        cursor.execute(statements.read("missions.operations", "reopen"), {"mission": mission, "sortie": sortie})
         reopened: dict[UUID, str] = dict(cursor.fetchall())
-        cursor.execute(statements.read("missions", "reopen_counters"), {"mission": mission})
+        cursor.execute(statements.read("missions.operations", "reopen_counters"), {"mission": mission})
         _skip_again(cursor.cursor, mission=mission)
     return reopened
 
 
 def _skip_again(cursor: Cursor, *, mission: UUID) -> None:
     """Skip what was reopened because of one need, and still cannot run because of another that ended badly."""
-    cursor.execute(statements.read("missions", "ended_badly"), {"mission": mission})
+    cursor.execute(statements.read("missions.operations", "ended_badly"), {"mission": mission})
     bad: dict[UUID, str] = dict(cursor.fetchall())
     if bad:
         why = f"skipped because {', '.join(list(bad.values())[:3])} did not end well"[:500]
-        cursor.execute(statements.read("missions", "skip"), {"bad": list(bad), "stopped": [], "why": why})
+        cursor.execute(statements.read("missions.engine", "skip"), {"bad": list(bad), "stopped": [], "why": why})
         skipped = [sortie for (sortie,) in cursor.fetchall()]
         settling.free(cursor, ended=skipped, consequences=settling.Consequences())

@@ -3,9 +3,9 @@
 `missions.plan.reader` does it in a process of its own, for the site.
 """
 
-from missions.plan.additions import added
-from missions.plan.advice import warnings
 from missions.plan.faults import Advice, Fault, PlanError
+from missions.plan.graph.additions import added
+from missions.plan.graph.advice import warnings
 from missions.plan.inputs import bind
 from missions.plan.loading import from_data, load
 from missions.plan.masking import masked, masked_spec

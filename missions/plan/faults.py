@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from fleet import errors, humanise
-from missions.plan.deadline import Deadline, Expired
+from missions.plan.document.deadline import Deadline, Expired
 
 # A key of a mapping or an index of a list, from the top of the plan downwards.
 Path = tuple[str | int, ...]

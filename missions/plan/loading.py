@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from missions.plan import fields, inputs, masking, reading, structure
-from missions.plan.deadline import Deadline
+from missions.plan import inputs, masking
+from missions.plan.document import parsing, structure
+from missions.plan.document.deadline import Deadline
+from missions.plan.document.source import Source
 from missions.plan.faults import ADDED, Faults, quoted
-from missions.plan.sorties import Graph
-from missions.plan.source import Source
+from missions.plan.graph import fields
+from missions.plan.graph.sorties import Graph
 from missions.plan.specs import Plan, SortieSpec, Surroundings
 from missions.plan.values import Json
 
@@ -20,7 +22,7 @@ def load(*, text: str | bytes, surroundings: Surroundings) -> Plan:
     """The plan that a text in YAML or JSON writes. PlanError tells every fault that it has, with its line."""
     faults = Faults(deadline=Deadline(surroundings.max_s))
     with faults.timed():
-        source = reading.read(text=text, max_bytes=surroundings.max_bytes, faults=faults)
+        source = parsing.read(text=text, max_bytes=surroundings.max_bytes, faults=faults)
         return _plan(source, surroundings, faults)
 
 
@@ -28,7 +30,7 @@ def from_data(*, data: Mapping[str, Any], surroundings: Surroundings) -> Plan:
     """The plan of data that is already parsed; `data` is copied. PlanError tells every fault, without lines."""
     faults = Faults(deadline=Deadline(surroundings.max_s))
     with faults.timed():
-        source = reading.copy(data=data, max_bytes=surroundings.max_bytes, faults=faults)
+        source = parsing.copy(data=data, max_bytes=surroundings.max_bytes, faults=faults)
         return _plan(source, surroundings, faults)
 
 
@@ -64,7 +66,7 @@ def _added(
     faults: Faults,
 ) -> tuple[SortieSpec, ...]:
     path = (f"{ADDED}{parent}",)
-    source = reading.copy(data=items, max_bytes=surroundings.max_bytes, faults=faults)
+    source = parsing.copy(data=items, max_bytes=surroundings.max_bytes, faults=faults)
     copied = source.data
     if not isinstance(copied, list):
         faults.add(path, "What is to be added is not a list.", 'Give a list: [{"name": …, "agent": …, "run": …}].')

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from fleet.redactor import HIDDEN, SHORTEST, Redactor
-from missions.plan import reading
+from fleet.observability.redactor import HIDDEN, SHORTEST, Redactor
+from missions.plan.document import parsing
 from missions.plan.faults import Advice, Faults, Path, PlanError, dotted
 
 WITHHELD = "This plan holds secrets that cannot be hidden in its text, so it is not shown."
@@ -66,7 +66,7 @@ def masked_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
 def _secrets_of(text: str) -> list[str] | None:
     faults = Faults()
     try:
-        data = reading.read(text=text, max_bytes=len(text) * 4 + 1, faults=faults).data
+        data = parsing.read(text=text, max_bytes=len(text) * 4 + 1, faults=faults).data
     except PlanError:
         return None
     return [value for _, value in _found(data)]

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from agents import processes
+from fleet import processes
 from tests.acceptance.conftest import CHECKOUT, Fleet, until
 from tests.support import hosts, running
 

@@ -15,9 +15,9 @@ import psutil
 import pytest
 from django.db.models.functions import Now
 
-from agents import operations, processes
+from agents import operations
 from agents.models import Agent, Node
-from fleet import errors, ids
+from fleet import errors, ids, processes
 from fleet.events.models import Event
 from missions.models import Attempt, Sortie
 from tests.support import fleet, hosts

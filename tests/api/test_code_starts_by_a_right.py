@@ -16,7 +16,7 @@ from fleet.access.rules import Scope
 from fleet.audit.models import Entry
 from missions import operations
 from missions.models import Mission, Sortie, Template
-from missions.operations import outside
+from missions.operations import external_agents
 from tests.support import api, fleet, web
 
 pytestmark = pytest.mark.django_db
@@ -97,9 +97,9 @@ def test_given_back_the_right_starts_them_again(ann: api.Client) -> None:
 def test_what_runs_goes_on_without_the_right_and_can_be_paused_and_cancelled(ann: api.Client) -> None:
     mission = launched(ann, plan=api.PLAN)
     take_away(ann)
-    agent = outside.register(agent_type="backend", by=None)
-    (lease,) = outside.claim(agent=agent.id)
-    outside.complete(token=lease.token)
+    agent = external_agents.register(agent_type="backend", by=None)
+    (lease,) = external_agents.claim(agent=agent.id)
+    external_agents.complete(token=lease.token)
     assert fleet.state(mission.id) == "succeeded"
     other = launched_as_before(ann)
     assert ann.patch(f"missions/{other.ref}", {"priority": 5}, If_Match="*").status_code == 200

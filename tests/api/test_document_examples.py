@@ -16,9 +16,9 @@ from rest_framework import serializers
 
 from agents.models import AgentType
 from fleet.access.models import Role
-from fleet.api import examples
 from fleet.api.checks import routes
 from fleet.api.endpoints import valid
+from fleet.api.openapi import examples
 from missions.models import Attempt, Output, Sortie, Template
 from tests.support import api, fleet, web
 

@@ -12,7 +12,7 @@ from fleet import errors
 from fleet.access.models import Role
 from fleet.api import problems
 from missions.models import Template
-from missions.operations import outside
+from missions.operations import external_agents
 from tests.support import api
 
 pytestmark = pytest.mark.django_db
@@ -84,7 +84,7 @@ def test_a_remedy_that_is_a_command_says_for_whom_it_is(ann: api.Client) -> None
 def test_what_a_command_says_stays_for_who_types_it() -> None:
     AgentType.objects.filter(name="testing").update(enabled=False)
     with pytest.raises(errors.Conflict, match="Enable it in the admin"):
-        outside.register(agent_type="testing")
+        external_agents.register(agent_type="testing")
 
 
 def test_a_client_is_told_to_come_again_where_the_database_does_not_answer() -> None:

@@ -7,10 +7,9 @@ from django.contrib.auth.models import Group
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from fleet import statements
 from fleet.access.models import Role
 from fleet.events.models import Event
-from fleet.postgres import roles
+from fleet.postgres import roles, statements
 from missions.models import Mission
 from tests.support import api
 
@@ -58,7 +57,7 @@ def test_the_index_of_names_is_made_where_postgres_has_what_it_needs_and_else_do
     with roles.as_owner(), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("DROP EXTENSION pg_trgm CASCADE")
         cursor.execute(preparation)
-        cursor.execute(statements.read("missions", "named"))
+        cursor.execute(statements.read("missions.queries", "mission_name_index"))
         found = "mission_named" in plan_of(Mission.objects.filter(name__icontains="invoices").order_by())
         transaction.set_rollback(True)
     assert found == there

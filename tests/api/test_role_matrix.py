@@ -13,14 +13,14 @@ from django.contrib.auth.models import User
 from fleet import ids
 from fleet.access import operations as access
 from fleet.access.models import Key, Role
-from fleet.access.page import lines
 from fleet.access.rules import RULES, Reach, Rule, Scope
+from fleet.access.rules_page import lines
 from fleet.api.accounts import Public
 from fleet.api.checks import faults, routes
 from fleet.api.endpoints import METHODS
 from fleet.api.views import ApiView
 from missions.models import Mission, Sortie
-from missions.operations import outside
+from missions.operations import external_agents
 from tests.conftest import ROOT
 from tests.support import api, fleet, web
 
@@ -71,7 +71,7 @@ class House:
             case "agent-types":
                 return "backend" if mission else "no-such-type"
             case _:
-                return f"agt_{NOBODY}" if mission is None else outside.register(
+                return f"agt_{NOBODY}" if mission is None else external_agents.register(
                     agent_type="backend", by=mission.created_by
                 ).ref  # fmt: skip
 
@@ -88,8 +88,8 @@ def house() -> House:
             created_by=people[owner], team=people["bob"].groups.get() if whose == "team" else None
         )
         mission.refresh_from_db()
-    agent = outside.register(agent_type="backend", by=people["ann"])
-    (lease,) = outside.claim(agent=agent.id)
+    agent = external_agents.register(agent_type="backend", by=people["ann"])
+    (lease,) = external_agents.claim(agent=agent.id)
     return House(**made, lease=lease.token)
 
 

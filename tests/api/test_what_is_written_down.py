@@ -11,7 +11,7 @@ from fleet.access.rules import Scope
 from fleet.audit.models import Entry
 from fleet.limits.rates import Rate
 from missions.models import Mission
-from missions.operations import outside
+from missions.operations import external_agents
 from tests.support import api
 
 pytestmark = pytest.mark.django_db
@@ -100,8 +100,8 @@ def test_half_characters_names_given_twice_and_other_encodings_are_problems(body
 def test_a_result_that_cannot_be_kept_leaves_the_lease_as_it_was(body: bytes) -> None:
     ann = api.person("ann", executes=True)
     ann.post("missions", {"plan": api.PLAN})
-    agent = outside.register(agent_type="backend", by=ann.user)
-    (lease,) = outside.claim(agent=agent.id)
+    agent = external_agents.register(agent_type="backend", by=ann.user)
+    (lease,) = external_agents.claim(agent=agent.id)
     flying = api.Client(lease.token)
     path = f"sorties/{lease.token.partition('.')[0]}/complete"
     assert (flying.send("POST", path, body).status_code, flying.post(path, {"result": "\\u0000"}).status_code) == (

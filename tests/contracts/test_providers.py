@@ -9,13 +9,14 @@ import psycopg
 import pytest
 import redis
 
-from fleet import credentials, endpoints, errors
-from fleet.env import Environment
-from fleet.home import Home
-from fleet.services import providers
-from fleet.services.providers import Provider
-from fleet.services.service import Limits, Service
-from fleet.services.supervisor import Supervisor
+from fleet import errors
+from fleet.config import credentials, datastores
+from fleet.config.env import Environment
+from fleet.config.home import Home
+from fleet.services.providers import base
+from fleet.services.providers.base import Provider
+from fleet.services.supervision.service import Limits, Service
+from fleet.services.supervision.supervisor import Supervisor
 from tests.support.cluster import Cluster, remove, temporary
 
 pytestmark = pytest.mark.xdist_group("services")
@@ -38,8 +39,8 @@ def cluster() -> Iterator[Cluster]:
 def provider(request: pytest.FixtureRequest, cluster: Cluster) -> Provider:
     urls = cluster.environment() if request.param == "external" else {}
     known = credentials.ensure(cluster.home)
-    where = endpoints.resolve(Environment(urls), cluster.home, known)
-    return providers.choose(home=cluster.home, credentials=known, endpoints=where)
+    where = datastores.resolve(Environment(urls), cluster.home, known)
+    return base.choose(home=cluster.home, credentials=known, endpoints=where)
 
 
 def service(provider: Provider, name: str) -> Service:

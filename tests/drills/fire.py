@@ -41,13 +41,13 @@ SHOTS = {  # how often each falls, to the others
 
 
 class Clock:
-    """The wall clock of a fleet's own processes, Postgres among them (tests/agents/shifted_clock.c)."""
+    """The wall clock of a fleet's own processes, Postgres among them (tests/agents/node/shifted_clock.c)."""
 
     def __init__(self, folder: Path) -> None:
         folder.chmod(0o755)  # Postgres may run as another user
         self.file, self.library = folder / "clock", folder / "shifted_clock.so"
         self.set(0.0)
-        source = Path(__file__).parents[1] / "agents" / "shifted_clock.c"
+        source = Path(__file__).parents[1] / "agents" / "node" / "shifted_clock.c"
         subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", self.library, source, "-lm"], check=True)
 
     @property

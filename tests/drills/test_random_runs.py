@@ -1,4 +1,4 @@
-"""The random missions of tests/missions/test_random_missions.py, ten times as many, and each longer."""
+"""The random missions of tests/missions/engine/test_random_missions.py, ten times as many, and each longer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.missions.test_random_missions import Missions
+from tests.missions.engine.test_random_missions import Missions
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -19,7 +19,7 @@ from agents import callables, discovery
 from fleet import errors
 from missions import plan
 from missions.plan import templates
-from tests.missions.plans import SURROUNDINGS
+from tests.missions.plan.plans import SURROUNDINGS
 
 PLAN = Path(examples.repo_audit.__file__).with_name("audit.yaml")
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fleet import credentials, endpoints, errors
-from fleet.env import Environment
-from fleet.home import Home
-from fleet.services import probes
+from fleet import errors
+from fleet.config import credentials, datastores
+from fleet.config.env import Environment
+from fleet.config.home import Home
+from fleet.services.providers import probes
 from tests.support.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,7 +134,7 @@ def test_a_server_that_asks_for_the_password_in_clear_text_never_gets_it(tmp_pat
         home = Home(tmp_path)
         known = credentials.ensure(home)
         (home.private / "ports.json").write_text(json.dumps({"postgres": listener.getsockname()[1], "valkey": 1}))
-        resolved = endpoints.resolve(Environment({}), home, known)
+        resolved = datastores.resolve(Environment({}), home, known)
         with pytest.raises(errors.FleetError):
             asyncio.run(probes.postgres(resolved.postgres))
         thread.join(30)

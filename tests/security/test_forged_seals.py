@@ -14,8 +14,8 @@ from fleet import audit, errors
 from fleet.audit import anchor, chain, sealing, verification
 from fleet.audit.models import Entry, Seal
 from fleet.celery import app
-from missions import alerts
-from missions.control import Control
+from missions.control import alerts
+from missions.control.loop import Control
 from missions.hints import Hinter
 from missions.models import Alert
 from tests.support import fleet

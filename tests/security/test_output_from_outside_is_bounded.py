@@ -10,7 +10,7 @@ from django.db.models.functions import Length
 from pytest_django import Settings
 
 from missions.models import Output
-from missions.operations import outside
+from missions.operations import external_agents
 from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -22,7 +22,7 @@ BOUND = 20_000
 def token(settings: Settings) -> str:
     settings.FLEET_OUTPUT_BYTES = BOUND
     fleet.launch({"one": {"run": "make it"}})
-    (lease,) = outside.claim(agent=outside.register(agent_type="backend", concurrency=1).id)
+    (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend", concurrency=1).id)
     return lease.token
 
 
@@ -33,7 +33,7 @@ def kept() -> str:
 def test_head_and_end_stay_and_a_line_counts_what_is_gone(token: str) -> None:
     sent = [f"{n:05} {'x' * 993}\n" for n in range(60)]
     for one in sent:
-        outside.progress(token=token, output=one)
+        external_agents.progress(token=token, output=one)
     text = kept()
     assert len(text) < BOUND + 2_000
     assert text.startswith("".join(sent[:7]))
@@ -44,7 +44,7 @@ def test_head_and_end_stay_and_a_line_counts_what_is_gone(token: str) -> None:
 
 def test_nor_does_one_large_piece_pass(token: str) -> None:
     for n in range(10):
-        outside.progress(token=token, output=str(n) * 100_000)
+        external_agents.progress(token=token, output=str(n) * 100_000)
     total = Output.objects.aggregate(total=Sum(Length("text")))["total"]
     assert total < BOUND * 1.5
     assert kept().startswith("0000")
@@ -53,11 +53,11 @@ def test_nor_does_one_large_piece_pass(token: str) -> None:
 
 def test_nor_do_many_that_are_empty_almost(token: str) -> None:
     for _ in range(250):
-        outside.progress(token=token, output="x")
+        external_agents.progress(token=token, output="x")
     assert Output.objects.count() < BOUND / 100 + 20
 
 
 def test_what_fits_stays_as_it_is(token: str) -> None:
     for one in ("a\n", "b\n", "c\n"):
-        outside.progress(token=token, output=one)
+        external_agents.progress(token=token, output=one)
     assert kept() == "a\nb\nc\n"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fleet import errors
-from missions import places, plan, surroundings
+from missions import folders, plan
+from missions.queries import surroundings
 
 SCRATCH = Path("/scratch")
 
@@ -25,7 +26,7 @@ def read(*paths: str) -> plan.Plan:
 
 def allowed(*paths: str, **more: Any) -> list[str]:
     given = {"inputs": {"where": "/root/.ssh"}, "folder": "", "operator": False, "template": False, **more}
-    return places.readable(plan=read(*paths), **given)
+    return folders.readable(plan=read(*paths), **given)
 
 
 def test_an_operator_names_any_path(tmp_path: Path) -> None:
@@ -57,31 +58,31 @@ def test_a_template_may_name_what_operators_wrote_and_no_client_completes_it(set
 
 
 def test_a_folder_over_the_api_lies_below_the_folders(settings: Any) -> None:
-    assert places.folder_for_api("") == ""
+    assert folders.folder_for_api("") == ""
     for folder in ("/srv/projects/x", "/", "relative"):
         with pytest.raises(errors.Invalid):
-            places.folder_for_api(folder)
+            folders.folder_for_api(folder)
     settings.FLEET_FOLDERS = ["/srv/projects"]
-    assert places.folder_for_api("/srv/projects/x/") == "/srv/projects/x"
+    assert folders.folder_for_api("/srv/projects/x/") == "/srv/projects/x"
     for folder in ("/srv/projects", "/srv/projects/../x", "/srv"):
         with pytest.raises(errors.Invalid):
-            places.folder_for_api(folder)
+            folders.folder_for_api(folder)
 
 
 @pytest.mark.parametrize("named", ["/proc/1", "/etc", "../other", "/", "/mission/../x", "/dev"])
 def test_cwd_lies_in_what_the_sortie_may_use(named: str) -> None:
     with pytest.raises(errors.Invalid, match="outside of what"):
-        places.cwd(named=named, folder="/mission", scratch=SCRATCH, allowed=[Path("/data")])
+        folders.cwd(named=named, folder="/mission", scratch=SCRATCH, allowed=[Path("/data")])
 
 
 @pytest.mark.parametrize(
     ("named", "meant"), [("sub", "/mission/sub"), ("/data/x", "/data/x"), ("/scratch/y", "/scratch/y")]
 )
 def test_cwd_counts_from_the_missions_folder(named: str, meant: str) -> None:
-    assert places.cwd(named=named, folder="/mission", scratch=SCRATCH, allowed=[Path("/data")]) == Path(meant)
+    assert folders.cwd(named=named, folder="/mission", scratch=SCRATCH, allowed=[Path("/data")]) == Path(meant)
 
 
 def test_the_fleets_home_is_no_missions_folder(settings: Any) -> None:
     for folder in (settings.FLEET_HOME.root, settings.FLEET_HOME.private, settings.FLEET_HOME.scratch):
         with pytest.raises(errors.Invalid, match="fleet's own"):
-            places.check_folder(str(folder))
+            folders.check_folder(str(folder))

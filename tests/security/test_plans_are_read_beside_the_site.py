@@ -17,10 +17,10 @@ from django.urls import get_resolver
 from pytest_django import Settings
 
 from fleet.api.views import Costly
-from fleet.web.turns import COSTLY, Turns
-from missions import reading
+from fleet.web.concurrency_limiter import COSTLY, ConcurrencyLimiter
+from missions.operations import plan_reading
 from missions.plan import PlanError, Surroundings
-from missions.plan.reader import Reader
+from missions.plan.reader_process import Reader
 from tests.support import api
 
 AROUND = Surroundings(
@@ -80,8 +80,8 @@ def test_one_that_was_killed_is_replaced(reader: Reader) -> None:
 def test_reads_are_answered_while_a_plan_is_being_read() -> None:
     ann = api.person("ann", executes=True)
     assert ann.post("plans/check", {"plan": api.PLAN}).status_code == 200
-    assert reading.reader.pid is not None
-    os.kill(reading.reader.pid, signal.SIGSTOP)  # a plan that takes as long as it takes
+    assert plan_reading.reader.pid is not None
+    os.kill(plan_reading.reader.pid, signal.SIGSTOP)  # a plan that takes as long as it takes
     answers: list[Any] = []
     checking = threading.Thread(target=lambda: answers.append(ann.post("plans/check", {"plan": api.PLAN})))
     checking.start()
@@ -90,7 +90,7 @@ def test_reads_are_answered_while_a_plan_is_being_read() -> None:
             assert ann.get("missions").status_code == 200
         assert checking.is_alive()
     finally:
-        os.kill(reading.reader.pid, signal.SIGCONT)
+        os.kill(plan_reading.reader.pid, signal.SIGCONT)
         checking.join(60)
     assert [answer.status_code for answer in answers] == [200]
 
@@ -112,7 +112,7 @@ def test_costly_requests_keep_no_place_of_the_others(settings: Settings) -> None
 
         async def send(message: Any) -> None: ...
 
-        turns = Turns(application)
+        turns = ConcurrencyLimiter(application)
         async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             for path in ("/api/v1/plans/check", "/api/v1/missions", "/api/v1/me"):
                 scope = {"type": "http", "path": path, "method": "GET" if path.endswith("me") else "POST"}

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from missions import plan
-from missions.plan import PlanError, Surroundings, TypeFacts, matrix
+from missions.plan import PlanError, Surroundings, TypeFacts
 from missions.plan.faults import Faults
+from missions.plan.graph import matrix
 
 AROUND = Surroundings(
     types={"testing": TypeFacts(takes_prompt=True)},

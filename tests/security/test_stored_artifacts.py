@@ -11,7 +11,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from fleet import errors
-from missions import artifacts
+from missions.artifacts import collection
 from missions.models import Artifact, Sortie
 from tests.support import web
 
@@ -32,7 +32,7 @@ def path_of(made: Artifact) -> Path:
 
 def refused(made: Artifact) -> None:
     with pytest.raises(errors.NotFound):
-        artifacts.open_stored(made)
+        collection.open_stored(made)
     assert web.superuser().get(reverse("artifact", args=[made.ref])).status_code == 404
 
 
@@ -60,7 +60,7 @@ def test_a_link_for_its_folder_is_not_followed(made: Artifact, tmp_path: Path) -
 def test_bytes_that_were_changed_are_found_also_after_it_was_verified(made: Artifact, keep_times: bool) -> None:
     path = path_of(made)
     time.sleep(2.1)
-    artifacts.open_stored(made).close()
+    collection.open_stored(made).close()
     before = path.stat()
     path.chmod(0o600)
     path.write_bytes(b"A REPORT")
@@ -68,5 +68,5 @@ def test_bytes_that_were_changed_are_found_also_after_it_was_verified(made: Arti
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     refused(made)
     path.write_bytes(CONTENT)
-    with artifacts.open_stored(made) as file:
+    with collection.open_stored(made) as file:
         assert file.read() == CONTENT

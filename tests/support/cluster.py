@@ -17,11 +17,12 @@ from urllib.parse import quote
 import psutil
 import psycopg
 
-from fleet import credentials, endpoints, errors
-from fleet.home import Home
-from fleet.services import identity
-from fleet.services.embedded import Embedded
-from fleet.services.service import Limits, Service
+from fleet import errors
+from fleet.config import credentials, datastores
+from fleet.config.home import Home
+from fleet.services.providers import identity
+from fleet.services.providers.embedded import Embedded
+from fleet.services.supervision.service import Limits, Service
 
 
 class Cluster:
@@ -96,7 +97,7 @@ class Cluster:
     def pid(self, name: str) -> int:
         return self._processes[name].pid
 
-    def endpoints(self) -> endpoints.Endpoints:
+    def endpoints(self) -> datastores.Endpoints:
         return self.embedded.endpoints()
 
     def environment(self, *, database: str = "fleet", redis_index: int = 0) -> dict[str, str]:
@@ -147,7 +148,7 @@ class Cluster:
             self._processes[name].wait()
 
 
-def url(postgres: endpoints.Postgres, *, database: str) -> str:
+def url(postgres: datastores.Postgres, *, database: str) -> str:
     options = "&".join(f"{name}={quote(value)}" for name, value in postgres.options.items())
     where = f"{postgres.user}:{quote(postgres.password)}@{postgres.host}:{postgres.port}/{database}"
     return f"postgresql://{where}?{options}"

@@ -41,7 +41,7 @@ class Place:
             **more,
         }
         done = subprocess.run(
-            [self.python, "-m", "tests.agents.shim_worker", json.dumps(orders)],
+            [self.python, "-m", "tests.agents.shim.shim_worker", json.dumps(orders)],
             env={
                 "PATH": os.environ["PATH"],
                 "DATABASE_URL": SECRET,

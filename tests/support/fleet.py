@@ -12,10 +12,14 @@ import yaml
 from agents import operations as agents
 from fleet import ids
 from fleet.celery import app
-from missions import dispatch, flight, operations, plan, surroundings
-from missions.engine import Engine
+from missions import operations, plan
+from missions.control import admission, duties
+from missions.engine.preparation import TypeSettings
+from missions.engine.runtime import Engine
 from missions.hints import Hinter
 from missions.models import Mission, Sortie
+from missions.operations import moves
+from missions.queries import surroundings
 
 
 def launch(
@@ -42,20 +46,20 @@ def engine(agent_type: str = "backend", *, slots: int = 2) -> Engine:
     """A started engine with a registered agent. Stop it."""
     agent = ids.new()
     agents.register(agent=agent, agent_type=agent_type, node="test", pid=1, start_time=0.0)
-    made = Engine(agent=agent, kit=flight.Kit(agent_type=agent_type), slots=slots, hinter=Hinter(app))
+    made = Engine(agent=agent, type_settings=TypeSettings(agent_type=agent_type), slots=slots, hinter=Hinter(app))
     made.start()
     return made
 
 
 def beat() -> None:
     """The control loop's duties once, without hints."""
-    dispatch.expire()
-    dispatch.rescue()
-    dispatch.sweep()
-    dispatch.wake()
-    dispatch.admit()
-    dispatch.recount()
-    dispatch.complete()
+    duties.expire()
+    duties.rescue()
+    duties.sweep()
+    duties.wake()
+    admission.admit()
+    duties.recount()
+    moves.complete()
 
 
 def until(true: Callable[[], bool], *, within_s: float = 60) -> None:

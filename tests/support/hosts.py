@@ -23,10 +23,11 @@ from django.conf import settings
 from django.db import connection
 from django.test import override_settings
 
-from agents import operations, processes
+from agents import operations
 from agents.models import Agent, AgentType, Node
+from fleet import processes
 from fleet.celery import app
-from missions.control import Control
+from missions.control.loop import Control
 from missions.hints import Hinter
 from missions.models import Attempt, Mission, Sortie
 from tests.support import databases, fleet, ledger

@@ -30,13 +30,13 @@ OPTIONS = (
     "--lifespan=off",
     "--no-access-log",
     "--no-server-header",
-    "--http=fleet.web.connections:Patient",
+    "--http=fleet.web.connections:TimeoutProtocol",
     "--log-level=info",
     "--timeout-graceful-shutdown=5",
     "--ws-max-size=4096",
     "--ws-per-message-deflate=false",
 )
-SPEAK = "from fleet import logs; logs.speak(); import uvicorn; uvicorn.main()"
+SPEAK = "from fleet.observability import logs; logs.speak(); import uvicorn; uvicorn.main()"
 
 
 class Web(NamedTuple):

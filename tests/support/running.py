@@ -9,15 +9,15 @@ import psutil
 import psycopg
 import redis
 
-from fleet import credentials, endpoints
-from fleet.env import Environment
-from fleet.home import Home
+from fleet.config import credentials, datastores
+from fleet.config.env import Environment
+from fleet.config.home import Home
 
 
-def doors(home: Path) -> endpoints.Endpoints:
+def doors(home: Path) -> datastores.Endpoints:
     """Where the embedded services of the fleet in that folder listen."""
     found = Home(home)
-    return endpoints.resolve(Environment({}), found, credentials.ensure(found))
+    return datastores.resolve(Environment({}), found, credentials.ensure(found))
 
 
 def valkey(home: Path) -> redis.Redis:

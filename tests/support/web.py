@@ -8,7 +8,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.files.base import ContentFile
 from django.test import Client
 
-from missions import artifacts
+from missions.artifacts import collection
 from missions.models import Artifact, Mission, Sortie
 from tests.support import fleet
 
@@ -50,8 +50,8 @@ def flown() -> Mission:
 def artifact(sortie: Sortie, *, path: str, content: bytes) -> Artifact:
     """A stored file, as a flight leaves it."""
     digest = hashlib.sha256(content).hexdigest()
-    if not artifacts.storage().exists(f"{digest[:2]}/{digest}"):
-        artifacts.storage().save(f"{digest[:2]}/{digest}", ContentFile(content))
+    if not collection.storage().exists(f"{digest[:2]}/{digest}"):
+        collection.storage().save(f"{digest[:2]}/{digest}", ContentFile(content))
     return Artifact.objects.create(
         sortie=sortie, attempt=sortie.attempt, path=path, digest=digest, size=len(content), media_type="text/html"
     )

@@ -14,9 +14,10 @@ from django.db.migrations.executor import MigrationExecutor
 
 from fleet.audit import protection
 from fleet.management.commands import migrate
+from fleet.postgres import locks
+from fleet.postgres.locks import Lock
 
 ADMIN = "admin"
-_LOCK = 0x666C656574  # "fleet": two hosts that start at once migrate one after the other
 
 
 class Migrate(migrate.Command):
@@ -43,14 +44,10 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
-            try:
-                call_command(Migrate(), interactive=False, verbosity=1, stdout=self.stdout, stderr=self.stderr)
-                protection.note()
-                self._ensure_admin()
-            finally:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+        with locks.session(Lock.PREPARE):
+            call_command(Migrate(), interactive=False, verbosity=1, stdout=self.stdout, stderr=self.stderr)
+            protection.note()
+            self._ensure_admin()
 
     def _ensure_admin(self) -> None:
         users = get_user_model()._default_manager

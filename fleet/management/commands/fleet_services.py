@@ -9,10 +9,11 @@ from typing import Any
 
 from django.conf import settings
 
-from fleet import errors, invocation
+from fleet import errors, invocation, processes
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
-from fleet.services import adoption, composition, control, detached, logfiles, statuses
+from fleet.services import composition, detached, logfiles, statuses
+from fleet.services.supervision import control_socket
 
 
 class Command(OperatorCommand):
@@ -72,7 +73,7 @@ class Command(OperatorCommand):
                     self.show(supervisor.status())
                 return await supervisor.wait()
 
-            adoption.begin()
+            processes.become_subreaper()
             return asyncio.run(supervisor.run(wait))
         status = detached.start(
             settings.FLEET_HOME, base=settings.BASE_DIR, arguments=("fleet_services", "up"), say=self.say
@@ -82,10 +83,10 @@ class Command(OperatorCommand):
         return 0
 
     def _restart(self, name: str | None, *, as_json: bool) -> int:
-        before = control.ask(settings.FLEET_HOME, {"do": "status"})
+        before = control_socket.ask(settings.FLEET_HOME, {"do": "status"})
         ours = [service["name"] for service in before["services"] if service["log"] and service["state"] != "done"]
         for one in [name] if name else ours:
-            control.ask(settings.FLEET_HOME, {"do": "restart", "name": one}, seconds=150)
+            control_socket.ask(settings.FLEET_HOME, {"do": "restart", "name": one}, seconds=150)
             self.say(f"{one}: restarted")
         return self._status(as_json=True) if as_json else 0
 

@@ -12,9 +12,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 
-from fleet import checks, credentials, errors, invocation, services
+from fleet import checks, errors, invocation, processes, services
+from fleet.config import credentials
 from fleet.management.operator import OperatorCommand
-from fleet.services import adoption, composition, detached, foreground, lock
+from fleet.services import composition, detached, foreground
+from fleet.services.supervision import lock
 
 WAIT = ("fleet_mission", "wait")
 STOPPED = 128  # exit codes from here on are of a command that was told to stop, as by Ctrl-C
@@ -75,7 +77,7 @@ class Command(OperatorCommand):
                 await foreground.run(WAIT, base=settings.BASE_DIR, until=supervisor.wait)
             return code
 
-        adoption.begin()
+        processes.become_subreaper()
         code = asyncio.run(supervisor.run(work))
         rest = " Unfinished missions go on when it is started again." if mission is not None and code >= STOPPED else ""
         supervisor.say(f"The fleet is stopped.{rest}")

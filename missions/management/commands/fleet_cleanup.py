@@ -9,11 +9,13 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from agents import logs, sampling
-from fleet.access import retention
+from agents.node import log_shipping, sampling
+from fleet.access import tokens
+from fleet.api import idempotency
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
-from missions import artifacts, scratch
+from missions.artifacts import collection
+from missions.engine import scratch
 from missions.operations import cleaning
 
 
@@ -39,12 +41,12 @@ class Command(OperatorCommand):
         removed = cleaning.remove(missions=chosen) if options["yes"] else 0
         events = cleaning.remove_events(now=now, days=options["days"]) if options["yes"] else 0
         samples = _thin(now) if options["yes"] else sampling.due(now=now)
-        drafts = artifacts.sweep() if options["yes"] else 0
+        drafts = collection.sweep() if options["yes"] else 0
         folders = scratch.sweep() if options["yes"] else 0
-        printed = logs.outdated(now=now, days=options["days"])
+        printed = log_shipping.outdated(now=now, days=options["days"])
         pieces = printed.delete()[0] if options["yes"] else printed.count()
-        sessions = retention.sessions(now=now).delete()[0] if options["yes"] else 0
-        answers = retention.answers(now=now).delete()[0] if options["yes"] else 0
+        sessions = tokens.outdated_sessions(now=now).delete()[0] if options["yes"] else 0
+        answers = idempotency.outdated(now=now).delete()[0] if options["yes"] else 0
         if options["json"]:
             self.show(
                 {

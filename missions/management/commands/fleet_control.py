@@ -7,11 +7,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from fleet import logs
 from fleet.celery import app
 from fleet.management import process
-from fleet.services import beats
-from missions.control import Control
+from fleet.observability import logs
+from fleet.services.supervision import beats
+from missions.control.loop import Control
 from missions.hints import Hinter
 
 

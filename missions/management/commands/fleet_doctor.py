@@ -22,8 +22,9 @@ from fleet import checks, invocation
 from fleet.audit import protection
 from fleet.console import lines
 from fleet.errors import FleetError
-from fleet.management.operator import OperatorCommand, start_hint
+from fleet.management.operator import OperatorCommand
 from fleet.services import detached, statuses
+from fleet.services.outages import start_hint
 
 LIMITS = "rlimits and looks at what the attempt uses, no cgroup"
 FREE_BYTES = 1_000_000_000

@@ -15,10 +15,11 @@ from django.db import InterfaceError, OperationalError
 from fleet import errors, invocation
 from fleet.console import arguments, documents, lines, repeating
 from fleet.management.operator import OperatorCommand
-from missions import operations, plan, queries, surroundings
+from missions import operations, plan
 from missions.management import completing, showing, watching
 from missions.models import Mission, Sortie
 from missions.plan import durations
+from missions.queries import reads, surroundings
 from missions.states import MissionState, SortieState
 
 EXIT_CODES = """exit codes:
@@ -128,15 +129,15 @@ class Command(OperatorCommand):
             case "wait":
                 return self._wait(options)
             case "watch":
-                return self._watch(queries.find(options["mission"]), options)
+                return self._watch(reads.find(options["mission"]), options)
             case "show":
-                return self._show(queries.find(options["mission"]), options)
+                return self._show(reads.find(options["mission"]), options)
             case "logs":
-                return self._logs(queries.find(options["mission"]), options)
+                return self._logs(reads.find(options["mission"]), options)
             case "artifacts":
-                return self._artifacts(queries.find(options["mission"]), options)
+                return self._artifacts(reads.find(options["mission"]), options)
             case _:
-                return self._steer(queries.find(options["mission"]), options)
+                return self._steer(reads.find(options["mission"]), options)
 
     # ── Plans ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -189,7 +190,7 @@ class Command(OperatorCommand):
             self.say(f"{mission.ref}: {lines.one(mission.name)}, {lines.counted(len(read.sorties), 'sortie')}")
             return self._watch(mission, options)
         if options["json"]:
-            self.show(queries.summary(mission))
+            self.show(reads.summary(mission))
         else:
             self.say(f"{mission.ref} {mission.state}: {lines.one(mission.name)}")
             if options["action"] == "create":
@@ -225,8 +226,8 @@ class Command(OperatorCommand):
         if options["state"]:
             found = found.filter(state=options["state"])
         rows = list(found[: options["number"]])
-        counted = queries.counts(mission.id for mission in rows)
-        summaries = [queries.summary(mission, counted.get(mission.id, {})) for mission in rows]
+        counted = reads.counts(mission.id for mission in rows)
+        summaries = [reads.summary(mission, counted.get(mission.id, {})) for mission in rows]
         if options["json"]:
             self.show(summaries, one_line=options["watch"] is not None)
         elif summaries:
@@ -250,7 +251,7 @@ class Command(OperatorCommand):
         return 0
 
     def _logs(self, mission: Mission, options: dict[str, Any]) -> int:
-        sorties = queries.find_sorties(mission, options["sortie"]) if options["sortie"] is not None else None
+        sorties = reads.find_sorties(mission, options["sortie"]) if options["sortie"] is not None else None
         if sorties is not None and len(sorties) == 1:
             return self._log_of_one(sorties[0], options)
         pieces = showing.printed_together(
@@ -268,7 +269,7 @@ class Command(OperatorCommand):
             showing.log_as_json(log=log, follow=options["follow"], one_a_line=options["jsonl"], write=self._write)
             return 0
         if not sortie.attempt:
-            reason = queries.item(sortie, visible=Mission.objects.all())["waits_for"]
+            reason = reads.item(sortie, visible=Mission.objects.all())["waits_for"]
             self.say(f"{sortie.key} has printed nothing: it has not started. {reason}".rstrip())
         showing.log_as_text(log=log, follow=options["follow"], raw=options["raw"])
         if sortie.attempt and log.silent:
@@ -276,12 +277,12 @@ class Command(OperatorCommand):
         return 0
 
     def _artifacts(self, mission: Mission, options: dict[str, Any]) -> int:
-        files = queries.artifacts(mission)
+        files = reads.artifacts(mission)
         if options["save"]:
             for path in watching.save(files.iterator(), Path(options["save"])):
                 self.say(f"wrote {path}")
         if options["json"]:
-            documents.array(self._write, (queries.artifact(file) for file in files.iterator()))
+            documents.array(self._write, (reads.artifact(file) for file in files.iterator()))
             self._write("\n")
         elif not options["save"]:
             for file in files.iterator():
@@ -298,7 +299,7 @@ class Command(OperatorCommand):
     # ── Steering ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _steer(self, mission: Mission, options: dict[str, Any]) -> int:
-        sortie = queries.find_sortie(mission, options["sortie"]).id if options.get("sortie") else None
+        sortie = reads.find_sortie(mission, options["sortie"]).id if options.get("sortie") else None
         match options["action"]:
             case "cancel" if sortie:
                 operations.cancel_sortie(sortie=sortie, reason=options["reason"])
@@ -314,7 +315,7 @@ class Command(OperatorCommand):
                 operations.resume(mission=mission.id, executes=True)
         mission.refresh_from_db()
         if options["json"]:
-            self.show(queries.summary(mission))
+            self.show(reads.summary(mission))
         else:
             self.say(f"{mission.ref} is {mission.state}.")
         return 0

@@ -10,12 +10,13 @@ from typing import Any
 
 from django.conf import settings
 
-from agents.node import Supervisor
-from fleet import checks, logs
+from agents.node.supervisor import Supervisor
+from fleet import checks
 from fleet.management import process
 from fleet.management.operator import OperatorCommand
-from fleet.services import beats
-from missions import scratch
+from fleet.observability import logs
+from fleet.services.supervision import beats
+from missions.engine import scratch
 
 log = logging.getLogger("fleet.node")
 

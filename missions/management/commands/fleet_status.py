@@ -10,11 +10,13 @@ from django.db import Error, connection
 from django.db.models import Count, Min
 
 from agents.models import Agent, AgentType, Node
-from fleet import clock, humanise, invocation, services
+from fleet import humanise, invocation, services
 from fleet.console import lines, repeating
-from fleet.management.operator import OperatorCommand, without_postgres
+from fleet.management.operator import OperatorCommand
+from fleet.postgres import clock
 from fleet.services import detached, statuses
-from missions import alerts
+from fleet.services.outages import without_postgres
+from missions.control import alerts
 from missions.models import Mission, Sortie
 
 

@@ -1,0 +1,242 @@
+"""What the admin's pages have in common: they show rows and change none; actions call the operations.
+
+With django-unfold in INSTALLED_APPS the pages are unfold's; without it they are Django's own, and say the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.apps import apps
+from django.contrib import admin, messages
+from django.contrib.auth import get_permission_codename
+from django.core.paginator import Paginator
+from django.db.models import Q, QuerySet
+from django.forms import model_to_dict
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.functional import cached_property
+from django.utils.module_loading import import_string
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+
+from fleet import audit, errors, humanise, ids
+from fleet.postgres import clock
+
+Page: Any = import_string("unfold.admin.ModelAdmin") if apps.is_installed("unfold") else admin.ModelAdmin
+
+MOST_COUNTED = 10_000  # rows of a list that are counted and can be paged through; filters and search reach the others
+COLOURS = {
+    "succeeded": "success", "failed": "danger", "running": "info", "busy": "info", "idle": "success",
+    "cancelled": "warning", "cancelling": "warning", "paused": "warning", "waiting": "warning", "lost": "danger",
+    "draining": "warning", "tolerated": "warning",
+}  # fmt: skip
+
+
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at run time
+    """Counts no further than MOST_COUNTED, so that no list slows as history grows."""
+
+    @cached_property
+    def count(self) -> int:
+        rows: Any = self.object_list
+        return int(rows.order_by()[:MOST_COUNTED].count())
+
+
+class Audited(Page):  # type: ignore[misc]
+    """A page on which people change rows: each change is in the audit trail, with what was before and after it."""
+
+    def told(self, row: Any) -> dict[str, Any]:
+        """What the trail tells of a row, as it is in the database now. Of a change, what is not as before."""
+        return model_to_dict(row)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        before = type(obj)._default_manager.filter(pk=obj.pk).first() if change else None
+        obj.told_before = self.told(before) if before else {}
+        super().save_model(request, obj, form, change)
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        self._record("created", obj, message, after=self.told(obj))
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        after = self.told(obj)
+        before = getattr(obj, "told_before", after)  # a password alone is changed on a page of its own
+        changed = [name for name in after if name not in before or before[name] != after[name]]
+        self._record(
+            "changed", obj, message,
+            before={name: before[name] for name in changed if name in before},
+            after={name: after[name] for name in changed},
+        )  # fmt: skip
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        for one in queryset:
+            self._record("deleted", one, "", before=self.told(one))
+        return super().log_deletions(request, queryset)
+
+    def _record(
+        self,
+        what: str,
+        row: Any,
+        message: Any,
+        *,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+    ) -> None:
+        kind = row._meta.model_name
+        subject = f"user:{row}" if kind == "user" else str(row)
+        audit.record(
+            kind=f"{kind}.{what}", subject=subject, before=before or None, after=after or None, data={"said": message}
+        )
+
+
+class ReadOnlyAdmin(Page):  # type: ignore[misc]
+    """What happens to the rows is the operations' business. Who may do the actions has the permission to change them."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    list_per_page = 50
+    id_fields: tuple[str, ...] = ("id",)  # where a typed id (`msn_…`) or a UUID is looked for; none: it is a text
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        """Nobody changes these rows by hand, so Django has no history of them."""
+        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), "show_history": False})
+
+    def sensible(self, row: Any) -> Collection[str]:
+        """Which of the actions make sense for a row as it is now."""
+        return ()
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """The buttons on the page of a row (unfold's)."""
+        row = self.get_object(request, str(object_id))
+        sensible = self.sensible(row) if row is not None else ()
+        found = super().get_actions_detail(request, object_id)
+        return [one for one in found if one.method.original_function_name.removesuffix(BUTTON) in sensible]
+
+    def unconfirmed(self, request: HttpRequest, rows: QuerySet[Any], *, title: str, question: str) -> Any:
+        """The page that asks before something is done to rows of a list; None where it was asked, there or in a dialog."""
+        if "confirmed" in request.POST or "_form_submitted" in request.POST:
+            return None
+        context = {
+            **self.admin_site.each_context(request), "title": title, "question": question, "rows": list(rows),
+            "action": request.POST.get("action", ""), "opts": self.opts,
+        }  # fmt: skip
+        return TemplateResponse(request, "fleet/confirm.html", context)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_operate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        """Who may do the actions that are declared with `permissions=["operate"]`."""
+        needed = f"{self.opts.app_label}.{get_permission_codename('change', self.opts)}"
+        return bool(getattr(request, "user", None)) and request.user.has_perm(needed)
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
+        """An id finds its row; anything else is looked for as usual."""
+        wanted = identified(search_term)
+        if wanted is None or not self.id_fields:
+            return super().get_search_results(request, queryset, search_term)
+        anywhere = Q()
+        for field in self.id_fields:
+            anywhere |= Q(**{field: wanted})
+        return queryset.filter(anywhere), False
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        page = super().get_changelist_instance(request)
+        page.result_list = list(page.result_list)
+        self.prepare(page.result_list)
+        return page
+
+    def prepare(self, rows: list[Any]) -> None:
+        """Read at once what the columns of all these rows show besides the rows: never a query for each."""
+
+    @display(description="state", ordering="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
+    def coloured_state(self, row: Any) -> str:
+        return str(row.state)
+
+
+BUTTON = "_button"
+
+
+def button(act: str, *, title: str, description: str = "", icon: str, danger: bool = False) -> Any:
+    """A button on the page of a row for an action of its list: it asks first, and acts by POST alone. Call it `<act>_button`."""
+
+    def press(page: Any, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        rows = page.get_queryset(request).filter(pk=object_id)
+        getattr(page, act)(request, rows)
+        return leads_to(request, page, object_id)
+
+    press.__name__ = act + BUTTON
+    return action(
+        press,
+        description=title,
+        permissions=["operate"],
+        icon=icon,
+        variant=ActionVariant.DANGER if danger else ActionVariant.DEFAULT,
+        dialog={"title": f"{title}?", "description": description, "form_submit_text": title},
+    )
+
+
+def leads_to(request: HttpRequest, page: Any, row: Any = None) -> HttpResponse:
+    """After a dialog: to the page of a row, or to the list. htmx takes the address from a header of its own."""
+    name = f"{page.opts.app_label}_{page.opts.model_name}"
+    url = reverse(f"admin:{name}_changelist") if row is None else reverse(f"admin:{name}_change", args=[row])
+    if request.headers.get("HX-Request"):
+        return HttpResponse(headers={"HX-Redirect": url})
+    return redirect(url)
+
+
+def identified(text: str) -> UUID | None:
+    """The UUID that a typed id or the text of a UUID stands for; None where it is neither."""
+    text = text.strip()
+    try:
+        return ids.decode(text.partition("_")[0].lower(), text) if "_" in text else UUID(text)
+    except (errors.Invalid, ValueError):
+        return None
+
+
+def do(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any], object], done: str) -> None:
+    """Do it to each row; say how many it was done to, and for each refusal why."""
+    count = 0
+    for row in rows:
+        try:
+            act(row)
+            count += 1
+        except errors.FleetError as fault:
+            messages.error(request, f"{row}: {fault}")
+            if isinstance(fault, errors.Forbidden):
+                told = {"action": request.POST.get("action", ""), "why": str(fault)}
+                audit.record(kind="denied", outcome="denied", subject=str(row), data=told)
+    if count:
+        messages.success(request, f"{done}: {count}.")
+
+
+def ago(when: datetime | None) -> str:
+    """Its leading unit is enough: `3 min ago`."""
+    if when is None:
+        return "–"
+    return span((clock.now() - when).total_seconds()).partition(" ")[0] + " ago"
+
+
+def between(start: datetime | None, end: datetime | None) -> str:
+    """How long it took, or has taken until now."""
+    return span(((end or clock.now()) - start).total_seconds()) if start else "–"
+
+
+def span(seconds: float) -> str:
+    """A duration whose numbers and units stay on one line."""
+    return re.sub(r"(?<=\d) ", "\N{NO-BREAK SPACE}", humanise.duration(seconds))

@@ -1,0 +1,102 @@
+"""How the OpenAPI document tells of our endpoints and of the ways to sign in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from rest_framework.serializers import Field
+
+from fleet import ids
+from fleet.api.openapi import examples
+from fleet.api.serializers import Id
+
+INTRODUCTION = Path(__file__).with_name("introduction.md")
+KINDS = {
+    "missions": ids.MISSION,
+    "sorties": ids.SORTIE,
+    "agents": ids.AGENT,
+    "artifacts": ids.ARTIFACT,
+    "keys": ids.KEY,
+}
+
+
+class Describe(AutoSchema):
+    """Names operations by what they do and where (get_missions_id_sorties), and groups them by the first word."""
+
+    def get_operation_id(self) -> str:
+        words = ["id" if word == "{ref}" else word for word in self._words()]
+        return "_".join([self.method.lower(), *words]).replace("-", "_").replace(".", "_")
+
+    def get_tags(self) -> list[str]:
+        return self._words()[:1]
+
+    def _get_serializer_field_meta(self, field: Any, direction: Any) -> dict[str, Any]:
+        meta: dict[str, Any] = super()._get_serializer_field_meta(field, direction)  # type: ignore[no-untyped-call]
+        if isinstance(field, Id):
+            meta["pattern"] = field.pattern
+        if isinstance(field, Field) and (known := examples.of(field)):
+            meta["examples"] = known
+        return meta
+
+    def _resolve_path_parameters(self, variables: Any) -> list[dict[str, Any]]:
+        """`ref` is the id of what its path is about; of an agent type, its name."""
+        told: list[dict[str, Any]] = super()._resolve_path_parameters(variables)  # type: ignore[no-untyped-call]
+        for one in told:
+            if one["name"] == "ref":
+                kind = KINDS.get(self._words()[0])
+                one["description"] = f"An id: {kind}_…" if kind else "A name."
+                one["schema"] = {"type": "string", "examples": [ids.encode(kind, ids.EXAMPLE) if kind else "testing"]}
+        return told
+
+    def _words(self) -> list[str]:
+        return [word for word in self.path.removeprefix("/api/v1").split("/") if word]
+
+
+def tidy(result: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The last hand on the document. Bodies take their fields and no others, as fleet.api.serializers.Strict has it."""
+    for name, schema in result["components"]["schemas"].items():
+        if name.endswith("Request") and schema.get("type") == "object":
+            schema.setdefault("additionalProperties", False)
+        for field in schema.get("properties", {}).values():
+            if {} in field.get("oneOf", []):  # any JSON value, or null: which is one, so it would be two of them
+                del field["oneOf"]
+    examples.fill(result)
+    result["info"]["description"] = INTRODUCTION.read_text()
+    return result
+
+
+class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """How drf-spectacular tells of our tokens."""
+
+    target_class = "fleet.access.authentication.BearerAuthentication"
+    name = "bearer"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An access token (POST /api/v1/auth/token), a machine key (flk_…), or a lease token (srt_….1.…).",
+        }
+
+
+class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """A browser that is signed in to the admin."""
+
+    target_class = "fleet.access.authentication.SessionAuthentication"
+    name = "session"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {"type": "apiKey", "in": "cookie", "name": "sessionid"}
+
+
+class TicketScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """A ticket opens one stream once."""
+
+    target_class = "fleet.live.tickets.TicketAuthentication"
+    name = "ticket"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {"type": "apiKey", "in": "query", "name": "ticket", "description": "POST /api/v1/tickets gives one."}

@@ -1,0 +1,87 @@
+"""The table of the processes that `fleet_up` keeps, besides the services that they stand on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fleet import invocation
+from fleet.config.home import Home
+from fleet.config.ports import Ports
+from fleet.flower import door
+from fleet.postgres import pool
+from fleet.services.providers import probes
+from fleet.services.supervision import beats
+from fleet.services.supervision.service import Command, Limits, Service
+
+
+def table(
+    *,
+    base: Path,
+    home: Home,
+    limits: Limits,
+    web_port: int,
+    say: Callable[[str], None],
+) -> tuple[Service, ...]:
+    """In their order. `base` is the checkout; `web_port` is the preferred one."""
+    ports = Ports(home)
+    chosen: dict[str, int] = {}
+
+    def choose(name: str, preferred: int) -> str:
+        chosen[name] = ports.choose(name, preferred=preferred)
+        if chosen[name] != preferred:
+            say(f"{name}: port {preferred} is taken, using {chosen[name]}")
+        return str(chosen[name])
+
+    def python(*arguments: str, env: dict[str, str] | None = None, entrusted: frozenset[str] = frozenset()) -> Command:
+        shared = {"DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_HOME": str(home.root), "PYTHONUNBUFFERED": "1"}
+        return Command(argv=(sys.executable, *arguments), cwd=base, env={**shared, **(env or {})}, entrusted=entrusted)
+
+    def manage(command: str, *, entrusted: frozenset[str] = frozenset()) -> Command:
+        beats.forget(home, command)
+        told = {"FLEET_COMMAND": invocation.IN_THE_CHECKOUT}
+        return python("manage.py", command, env=told, entrusted=entrusted)
+
+    def prepare() -> Command:
+        return manage("fleet_prepare", entrusted=frozenset({"DATABASE_OWNER_URL"}))
+
+    def web() -> Command:
+        command = ("-m", "fleet.web", "--port", choose("web", web_port))
+        return python(*command, env={"FLEET_PROCESS": pool.WEB}, entrusted=frozenset({"FLEET_JWT_KEY"}))
+
+    stores = ("postgres", "valkey")  # both, so that nothing is changed where one of them refuses us
+    prepared = ("prepare", "valkey")
+    return (
+        Service(name="prepare", command=prepare, probe=None, needs=stores, once=True),
+        Service(
+            name="control",
+            command=lambda: manage("fleet_control"),
+            probe=beats.probe(home, "fleet_control"),
+            needs=prepared,
+            limits=limits,
+        ),
+        Service(
+            name="web",
+            command=web,
+            probe=lambda: probes.http(chosen["web"], "/healthz"),
+            needs=prepared,
+            limits=limits,
+        ),
+        Service(
+            name="flower",
+            command=lambda: python("-m", "fleet.flower"),
+            probe=lambda: probes.http_socket(home, door.SOCKET, f"/{door.PREFIX}/healthcheck"),
+            needs=prepared,
+            vital=False,
+            limits=limits,
+        ),
+        Service(
+            name="node",
+            command=lambda: manage("fleet_node"),
+            probe=beats.probe(home, "fleet_node"),
+            needs=prepared,
+            grace_s=30,  # its workers finish or hand back what they fly
+            limits=limits,
+        ),
+    )

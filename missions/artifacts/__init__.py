@@ -1,0 +1,1 @@
+"""Files that attempts leave behind: collected from their scratch folder, stored by digest, verified when they are read."""

@@ -1,0 +1,100 @@
+"""What an attempt takes from its mission and its needs: inputs, results, folders, and the scope of its templates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+
+from agents.drivers.base import Needs
+from fleet import errors, ids
+from fleet.postgres import statements
+from missions.claims import Claim
+from missions.plan import SortieSpec, templates
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the mission and the needs give to an attempt."""
+
+    mission: str
+    folder: str
+    readable: tuple[str, ...]
+    inputs: Mapping[str, Any]
+    results: Needs
+    states: Mapping[str, str]
+
+
+def read(*, claim: Claim, spec: SortieSpec) -> Context:
+    """The attempt's context, from the database. Invalid where the results of its needs exceed FLEET_NEEDS_BYTES."""
+    if spec.driver == "scripted" and not spec.arguments:
+        return Context("", "", (), {}, Needs({}), {})
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, folder, readable, inputs FROM missions_mission WHERE id = %s", [claim.mission])
+        name, folder, readable, inputs = cursor.fetchone()
+        most = settings.FLEET_NEEDS_BYTES
+        cursor.execute(statements.read("missions.engine", "needs_of_sortie"), {"sortie": claim.id, "most": most})
+        rows = cursor.fetchall()
+    if rows and (total := rows[0][3]) > most:
+        raise errors.Invalid(
+            f"The results of its needs have {total:,} bytes in total; the limit is {most:,} (FLEET_NEEDS_BYTES).",
+            hint="Add sorties in between that summarise them, or pass large data as files.",
+        )
+    return Context(
+        mission=name,
+        folder=folder,
+        readable=tuple(decoded(readable)),
+        inputs=decoded(inputs),
+        results=_by_need(spec, {key: result or "null" for key, _, result, _ in rows}),
+        states={key: state for key, state, _, _ in rows},
+    )
+
+
+def scope(*, claim: Claim, spec: SortieSpec, context: Context) -> templates.Scope:
+    """What the sortie's templates may refer to."""
+    return templates.Scope(
+        needs=context.results,
+        inputs=context.inputs,
+        matrix=spec.matrix,
+        mission={"id": ids.encode(ids.MISSION, claim.mission), "name": context.mission},
+        sortie={"id": ids.encode(ids.SORTIE, claim.id), "key": claim.key, "attempt": claim.attempt},
+    )
+
+
+def rendered(values: Mapping[str, Any], scope: templates.Scope) -> dict[str, Any]:
+    """The values with their templates filled in."""
+    return {name: templates.render(value=value, scope=scope) for name, value in values.items()}
+
+
+def rendered_text(values: Mapping[str, Any], scope: templates.Scope) -> dict[str, str]:
+    """The same, each as text: for environment variables."""
+    return {name: templates.as_text(value) for name, value in rendered(values, scope).items()}
+
+
+def decoded(value: Any) -> Any:
+    """A JSON column as data. Django's connections return its text, psycopg's own its data."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _by_need(spec: SortieSpec, results: Mapping[str, str]) -> Needs:
+    """Results by the names that the plan gives the needs; the results of a matrix are a list.
+
+    Needs added at run time (`before`) are listed under the name before their bracket. Results stay JSON text (see `Needs`).
+    """
+    by_name: dict[str, str | list[str]] = {
+        need: [results.get(key, "null") for key in keys] if need in spec.many else results.get(keys[0], "null")
+        for need, keys in spec.groups.items()
+    }
+    planned = set(spec.needs)
+    for key, result in results.items():
+        if key not in planned:
+            name = key.partition("[")[0]
+            if name == key:
+                by_name[name] = result
+            elif isinstance(group := by_name.setdefault(name, []), list):
+                group.append(result)
+    return Needs(by_name)

@@ -1,0 +1,43 @@
+"""The work of an attempt as an external agent gets it, with its templates filled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+
+from missions.claims import Claim
+from missions.engine import context
+from missions.engine.context import rendered, rendered_text
+from missions.plan import SortieSpec, templates
+
+
+def describe(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
+    """`{driver, run, call, prompt, with, verify, env, secret_env, needs, need_states, inputs, matrix, outputs, timeout_s,
+    mission}`; None for what the plan does not set."""
+    about = context.read(claim=claim, spec=spec)
+    scope = context.scope(claim=claim, spec=spec, context=about)
+
+    def command(text: str | tuple[str, ...] | None) -> Any:
+        if isinstance(text, tuple):
+            return [templates.as_text(templates.render(value=word, scope=scope)) for word in text]
+        return text
+
+    prompt = None if spec.prompt is None else templates.as_text(templates.render(value=spec.prompt, scope=scope))
+    return {
+        "driver": spec.driver,
+        "run": command(spec.run),
+        "call": spec.call,
+        "prompt": prompt,
+        "with": rendered(spec.arguments, scope),
+        "verify": command(spec.verify),
+        "env": rendered_text(spec.env, scope),
+        "secret_env": sorted(spec.secret_env),
+        "needs": dict(about.results),
+        "need_states": dict(about.states),
+        "inputs": dict(about.inputs),
+        "matrix": dict(spec.matrix),
+        "outputs": list(spec.outputs),
+        "timeout_s": spec.timeout_s or settings.FLEET_TIMEOUT_S,
+        "mission": about.mission,
+    }

@@ -1,0 +1,173 @@
+"""Put sorties into the database: a whole plan at its launch, or those that a running sortie adds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+
+from fleet import ids, values
+from fleet.postgres import statements
+from fleet.postgres.hot_path import Cursor
+from missions import hints
+from missions.plan import SortieSpec
+
+_SORTIE_COLUMNS = (
+    "id, mission_id, key, agent_type_id, state, priority, turn, gated, always, allow_failure, remaining, attempt,"
+    " tries, max_tries, rescues, cancel_requested, concurrency_key, waits_for, wake_at, ready_at"
+)
+
+
+class Known(NamedTuple):
+    """A sortie of the mission, as those that may need it see it."""
+
+    id: UUID
+    state: str
+    tolerated: bool = False  # its failure stops nobody
+
+    def lets_start(self, *, always: bool) -> bool:
+        ended_well = self.state == "succeeded" or (self.state == "failed" and self.tolerated)
+        return ended_well or (always and self.ended_badly)
+
+    @property
+    def ended_badly(self) -> bool:
+        return self.state in {"skipped", "cancelled"} or (self.state == "failed" and not self.tolerated)
+
+
+class Overflow(ValueError):
+    """A mission would hold more sorties than FLEET_MAX_SORTIES."""
+
+
+def insert(
+    cursor: Cursor,
+    *,
+    mission: UUID,
+    state: str,
+    specs: Sequence[SortieSpec],
+    turn: int,
+    existing: Mapping[str, Known] | None = None,
+    named: dict[str, list[UUID]] | None = None,
+) -> Counter[str]:
+    """Insert sorties with their briefs, needs and events; return how many became queued, by type.
+
+    `state` is the mission's. `turn` is the place of the first in the fair order. `existing` has
+    the sorties that the mission already holds, by key. `named` is given some of those queued, by type.
+    """
+    cursor.execute(
+        "SELECT clock_timestamp(), EXISTS (SELECT FROM missions_mission WHERE id = %(mission)s AND at_once > 0)",
+        {"mission": mission},
+    )
+    now, limited = cursor.fetchone() or (None, False)
+    cursor.execute("SELECT name FROM agents_agenttype WHERE at_once > 0")
+    limited_types = {name for (name,) in cursor.fetchall()}
+    known = dict(existing or {})
+    known.update((spec.key, Known(ids.new(), "pending")) for spec in specs)
+    queued: Counter[str] = Counter()
+    made: list[UUID] = []
+    with cursor.copy(f"COPY missions_sortie ({_SORTIE_COLUMNS}) FROM STDIN") as copy:
+        for place, spec in enumerate(specs):
+            sortie = known[spec.key].id
+            made.append(sortie)
+            gated = (
+                limited or spec.concurrency is not None or spec.run_at is not None or spec.agent_type in limited_types
+            )
+            remaining = sum(not known[need].lets_start(always=spec.always) for need in spec.needs)
+            becomes = "pending" if remaining else "ready" if gated or state != "running" else "queued"
+            if becomes == "queued":
+                queued[spec.agent_type] += 1
+                if named is not None and queued[spec.agent_type] <= hints.MOST:
+                    named.setdefault(spec.agent_type, []).append(sortie)
+            copy.write_row(
+                (
+                    sortie,
+                    mission,
+                    spec.key,
+                    spec.agent_type,
+                    becomes,
+                    spec.priority,
+                    turn + place,
+                    gated,
+                    spec.always,
+                    spec.allow_failure,
+                    remaining,
+                    0,
+                    0,
+                    spec.retry.max_attempts,
+                    0,
+                    False,
+                    spec.concurrency.key if spec.concurrency else None,
+                    "",
+                    spec.run_at,
+                    None if remaining else now,
+                )
+            )
+    with cursor.copy("COPY missions_brief (sortie_id, spec, alert_silence_s) FROM STDIN") as copy:
+        for spec in specs:
+            copy.write_row((known[spec.key].id, values.encode(spec.as_json()), spec.alert_silence_s))
+    with cursor.copy("COPY missions_need (sortie_id, upstream_id, name) FROM STDIN") as copy:
+        for spec in specs:
+            for need in spec.needs:
+                copy.write_row((known[spec.key].id, known[need].id, need.partition("[")[0]))
+    cursor.execute(
+        "INSERT INTO fleet_event (kind, scope, subject, data)"
+        " SELECT 'sortie.' || state, mission_id, id, '{}' FROM missions_sortie WHERE id = ANY (%(made)s) ORDER BY turn",
+        {"made": made},
+    )
+    keys = {spec.concurrency.key: spec.concurrency.limit for spec in specs if spec.concurrency}
+    for key, limit in sorted(keys.items()):
+        cursor.execute(
+            'INSERT INTO missions_concurrencykey (key, "limit") VALUES (%(key)s, %(limit)s)'
+            ' ON CONFLICT (key) DO UPDATE SET "limit" = excluded."limit"',
+            {"key": key, "limit": limit},
+        )
+    return queued
+
+
+def add(cursor: Cursor, *, parent: UUID, attempt: int, specs: Sequence[SortieSpec]) -> tuple[Counter[str], list[UUID]]:
+    """Insert the sorties that a running attempt adds, as part of its outcome; nothing if it is not the running one.
+
+    Returns what became queued, by type, and the needs of the new ones that have already ended badly.
+    """
+    cursor.execute(
+        "SELECT m.id, m.state, s.turn FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id"
+        " WHERE s.id = %(parent)s AND s.attempt = %(attempt)s AND s.state = 'running' FOR UPDATE OF s FOR SHARE OF m",
+        {"parent": parent, "attempt": attempt},
+    )
+    row = cursor.fetchone()
+    if row is None or row[1] == "cancelling":
+        return Counter(), []
+    mission, state, turn = row
+    cursor.execute(
+        "SELECT key, id, state, allow_failure FROM missions_sortie WHERE mission_id = %(mission)s", {"mission": mission}
+    )
+    existing = {key: Known(sortie, its_state, tolerated) for key, sortie, its_state, tolerated in cursor.fetchall()}
+    if len(existing) + len(specs) > settings.FLEET_MAX_SORTIES:
+        raise Overflow(
+            f"the mission would hold {len(existing) + len(specs)} sorties, and {settings.FLEET_MAX_SORTIES} is the most"
+        )
+    queued = insert(cursor, mission=mission, state=state, specs=specs, turn=turn + 1, existing=existing)
+    bad = [
+        existing[need].id
+        for spec in specs
+        for need in spec.needs
+        if not spec.always and need in existing and existing[need].ended_badly
+    ]
+    _put_before(cursor, mission=mission, specs=specs)
+    return queued, bad
+
+
+def _put_before(cursor: Cursor, *, mission: UUID, specs: Sequence[SortieSpec]) -> None:
+    """Make sorties that have not started need some of the new ones too (`before:` in an added sortie)."""
+    edges = [(spec.key, name) for spec in specs for name in spec.before]
+    if not edges:
+        return
+    cursor.execute(
+        statements.read("missions.engine", "put_before"),
+        {"mission": mission, "new": [new for new, _ in edges], "later": [later for _, later in edges]},
+    )
+    started = [name for (name,) in cursor.fetchall()]
+    if started:
+        raise ValueError(f"`before` names {', '.join(started)}, which has started already or is not in the mission")

@@ -1,0 +1,211 @@
+"""Prepare an attempt: from its claim, its spec and its agent type to the brief that its driver gets."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connection
+
+from agents import drivers
+from agents.drivers.base import Brief, Driver, Limits
+from fleet import errors, ids, services
+from fleet.observability.redactor import Redactor
+from missions import attempt_tokens, folders
+from missions.claims import Claim
+from missions.engine import context, scratch
+from missions.engine.context import Context, decoded, rendered, rendered_text
+from missions.plan import SortieSpec, templates
+
+MB = 1_000_000
+# Limits of an attempt whose agent type sets none.
+MEMORY_BYTES = min(4_000 * MB, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+DISK_BYTES = 10_000 * MB
+TMP_BYTES = 1_000 * MB
+PROCESSES = 512
+OPEN_FILES = 4_096
+RESERVE_BYTES = 1_000 * MB  # kept free on the disk for everybody else
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeSettings:
+    """What all attempts of an agent type share, as its row was when the agent started (see `current`)."""
+
+    agent_type: str
+    prompt_argv: tuple[str, ...] = ()
+    env_allow: frozenset[str] = frozenset()
+    env_secret: frozenset[str] = frozenset()
+    readable: tuple[str, ...] = ()
+    network: bool = True
+    memory_mb: int = 0  # 0: the default, MEMORY_BYTES
+    disk_mb: int = 0  # 0: the default, DISK_BYTES
+    longest_s: int = 0  # 0: no limit
+
+    @property
+    def inherited(self) -> frozenset[str]:
+        """The variables of the agent's own environment that its attempts see."""
+        return inheritable(self.env_allow | self.env_secret | frozenset(settings.FLEET_ENV_ALLOW))
+
+
+def current(type_settings: TypeSettings) -> TypeSettings:
+    """The same, read again: an operator may have changed the type since the agent started."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT prompt_argv, env_allow, env_secret, readable, network, memory_mb, disk_mb, longest_s"
+            " FROM agents_agenttype WHERE name = %s",
+            [type_settings.agent_type],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return type_settings
+    argv, allow, secret, readable, network, memory_mb, disk_mb, longest_s = row
+    return replace(
+        type_settings,
+        prompt_argv=tuple(map(str, decoded(argv))),
+        env_allow=frozenset(map(str, decoded(allow))),
+        env_secret=frozenset(map(str, decoded(secret))),
+        readable=tuple(map(str, decoded(readable))),
+        network=network,
+        memory_mb=memory_mb,
+        disk_mb=disk_mb,
+        longest_s=longest_s,
+    )
+
+
+def prepare(
+    *, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, folder: Path
+) -> tuple[Driver, Brief, Brief | None]:
+    """The driver, its brief, and the brief of `verify` where the plan has one. Makes the scratch folder.
+
+    Raises errors.Invalid where the plan asks for what this type or host does not allow.
+    """
+    about = context.read(claim=claim, spec=spec)
+    scope = context.scope(claim=claim, spec=spec, context=about)
+    if spec.driver != "scripted":
+        type_settings = current(type_settings)
+        scratch.make(folder)
+        if spec.outputs:
+            scratch.make(scratch.outbox(claim.marker))
+    base = _base(claim=claim, spec=spec, type_settings=type_settings, folder=folder, about=about, scope=scope)
+    check = _with_command(base, spec.verify, scope) if spec.verify is not None else None
+    match spec.driver:
+        case "command":
+            brief = _with_command(base, spec.run, scope)
+        case "python":
+            brief = replace(base, call=spec.call or "")
+        case "prompt":
+            if not type_settings.prompt_argv:
+                raise errors.Invalid(
+                    f"Agent type {type_settings.agent_type!r} takes no prompts.",
+                    hint="Set its prompt command (`fleet_agents type set`, or the admin), then retry.",
+                )
+            prompt = templates.as_text(templates.render(value=spec.prompt, scope=scope))
+            brief = replace(base, argv=type_settings.prompt_argv, stdin=prompt)
+        case _:
+            brief = base
+    return drivers.get("command" if spec.driver == "prompt" else spec.driver), brief, check
+
+
+def _base(
+    *,
+    claim: Claim,
+    spec: SortieSpec,
+    type_settings: TypeSettings,
+    folder: Path,
+    about: Context,
+    scope: templates.Scope,
+) -> Brief:
+    """The part of the brief that `run` and `verify` share."""
+    if about.folder:
+        folders.check_folder(about.folder)
+    readable = tuple(map(Path, (*type_settings.readable, *about.readable)))
+    api = "" if spec.driver == "scripted" else services.api()
+    return Brief(
+        marker=claim.marker,
+        try_number=claim.tries + 1,
+        fleet=settings.FLEET_HOME.id,
+        api=api,
+        token=attempt_tokens.give(sortie=claim.id, attempt=claim.attempt) if api else "",
+        arguments=rendered(spec.arguments, scope),
+        needs=about.results,
+        need_states=about.states,
+        inputs=about.inputs,
+        env={
+            **rendered_text(spec.env, scope),
+            "FLEET_MISSION": ids.encode(ids.MISSION, claim.mission),
+            "FLEET_SORTIE": claim.key,
+        },
+        env_allow=type_settings.inherited,
+        secret_env=spec.secret_env | type_settings.env_secret,
+        cwd=folders.cwd(
+            named=None if spec.cwd is None else templates.as_text(templates.render(value=spec.cwd, scope=scope)),
+            folder=about.folder,
+            scratch=folder,
+            allowed=readable,
+        ),
+        scratch=folder,
+        confined=settings.FLEET_SANDBOX,
+        writable=(Path(about.folder),) if about.folder else (),
+        readable=readable,
+        hidden=(settings.FLEET_HOME.root,),
+        network=type_settings.network,
+        outputs=spec.outputs,
+        outbox=scratch.outbox(claim.marker) if spec.outputs else None,
+        limits=_limits(spec=spec, type_settings=type_settings),
+    )
+
+
+def _limits(*, spec: SortieSpec, type_settings: TypeSettings) -> Limits:
+    return Limits(
+        timeout_s=spec.timeout_s or settings.FLEET_TIMEOUT_S,
+        longest_s=type_settings.longest_s or None,
+        silence_s=spec.silence_s or (settings.FLEET_PROMPT_SILENCE_S if spec.driver == "prompt" else None),
+        grace_s=settings.FLEET_GRACE_S,
+        linger_s=settings.FLEET_LINGER_S,
+        result_bytes=settings.FLEET_RESULT_BYTES,
+        added_bytes=settings.FLEET_ADDED_BYTES,
+        memory_bytes=type_settings.memory_mb * MB or MEMORY_BYTES,
+        disk_bytes=type_settings.disk_mb * MB or DISK_BYTES,
+        tmp_bytes=TMP_BYTES,
+        output_bytes=settings.FLEET_ARTIFACT_BYTES,
+        processes=PROCESSES,
+        open_files=OPEN_FILES,
+        reserve_bytes=RESERVE_BYTES,
+    )
+
+
+def _with_command(brief: Brief, run: str | tuple[str, ...] | None, scope: templates.Scope) -> Brief:
+    if isinstance(run, tuple):
+        return replace(brief, argv=tuple(templates.as_text(templates.render(value=word, scope=scope)) for word in run))
+    return replace(brief, shell=run or "")
+
+
+def inheritable(names: frozenset[str]) -> frozenset[str]:
+    """Without the fleet's own variables, which hold credentials: no agent type may let those through."""
+    return frozenset(
+        name
+        for name in names
+        if not name.startswith("FLEET_") and name not in {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL"}
+    )
+
+
+def redactor_of_external(*, claim: Claim, spec: SortieSpec, agent_type: str, token: str) -> Redactor:
+    """Masks the secrets of an external agent's attempt in what it sends over the API.
+
+    It knows the values of inherited variables only as this process has them.
+    """
+    type_settings = current(TypeSettings(agent_type=agent_type))
+    env: dict[str, str] = {}
+    if spec.secret_env:
+        about = context.read(claim=claim, spec=spec)
+        env = rendered_text(spec.env, context.scope(claim=claim, spec=spec, context=about))
+    return Brief(
+        marker=claim.marker,
+        scratch=Path(),
+        token=token,
+        env=env,
+        env_allow=type_settings.inherited,
+        secret_env=spec.secret_env | type_settings.env_secret,
+    ).redactor()

@@ -1,0 +1,371 @@
+"""ConcurrencyLimiter the text of a plan into plain data, and remembers where in the text each part stands.
+
+YAML is read by its events and not into nodes: one pass that bounds depth and size as it goes, three times as fast as
+PyYAML's loader. The scalars follow YAML 1.2's core schema (yes, no, on, off and dates are text), and JSON is read in
+the same way, since it is YAML.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from fleet import values
+from missions.plan.document.source import Source, line_of, place_of
+from missions.plan.faults import Faults, Path, quoted
+
+MAX_NODES = 500_000  # keys and values, aliases counted at full size: 10,000 sorties with 20 keys each fit
+SPREAD = 4  # aliases may make the text this many times larger
+
+NUL = "The text holds a NUL character, which neither a command nor the database takes."
+
+_CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
+_CONSTANTS |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z", re.ASCII)
+_NOT_NUMBERS = re.compile(r"[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z|-?Infinity\Z|NaN\Z")
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_SURROGATE_PAIR = re.compile(r"(\\\\)|\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
+_NO_KEY = object()
+
+
+def read(*, text: str | bytes, max_bytes: int, faults: Faults) -> Source:
+    """Reads YAML or JSON. Faults that leave something to go on with are added to `faults`; others end in PlanError."""
+    if len(text) > max_bytes:
+        faults.add((), f"The plan has more than {max_bytes:,} bytes.", "Split it into several plans.")
+        faults.fail()
+    source = Source()
+    faults.locate = source.locate
+    decoded = _decode(text, faults)
+    builder = _Builder(source, faults, max_chars=SPREAD * max_bytes)
+    parser = yaml.CSafeLoader(decoded)
+    try:
+        builder.build(parser)
+    except yaml.YAMLError as error:
+        _explain(error, decoded, faults)
+    return source
+
+
+def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
+    """Takes data that is already parsed (from an API, say) under the same limits; has no places."""
+    source = Source()
+    count = chars = 0
+    unread: list[Path] = []
+
+    def refuse(path: Path, fault: str, fix: str) -> None:
+        faults.add(path, fault, fix)
+        unread.append(path)
+
+    def take(value: object, path: Path) -> Any:
+        nonlocal count, chars
+        faults.deadline.check()
+        count += 1
+        if count > MAX_NODES:
+            faults.add((), f"The plan has more than {MAX_NODES:,} values.", "Split it into several plans.")
+            faults.fail()
+        if len(path) > values.DEPTH:
+            faults.add(path[:4], f"The plan is nested more than {values.DEPTH} levels deep.", "Make it flatter.")
+            faults.fail()
+        match value:
+            case None | bool():
+                return value
+            case str():
+                chars += len(value)
+                if chars > max_bytes:
+                    faults.add((), f"The plan has more than {max_bytes:,} bytes.", "Split it into several plans.")
+                    faults.fail()
+                _check_text(value, path, faults)
+                return str(value)
+            case int() | float():
+                if fault := values.scalar_fault(value):
+                    refuse(path, f"The number {fault}.", "Put it in quotes if it is a text.")
+                    return 0
+                return value
+            case Mapping():
+                taken = {}
+                for key, item in value.items():
+                    if not isinstance(key, str):
+                        faults.add(path, f"The key {quoted(key)} is not a text.", "Put it in quotes.")
+                        continue
+                    taken[take(key, path)] = take(item, (*path, key))
+                return taken
+            case list() | tuple():
+                return [take(item, (*path, index)) for index, item in enumerate(value)]
+            case _:
+                kind = type(value).__name__
+                refuse(path, f"A value of the type {kind} cannot stand in a plan.", "Give JSON values only.")
+                return None
+
+    source.data = take(data, ())
+    for path in unread:
+        here = source.data
+        for part in path[:-1]:
+            here = here[part]
+        source.unread.update((id(here), part) for part in path[-1:])
+    return source
+
+
+def _decode(text: str | bytes, faults: Faults) -> str:
+    if isinstance(text, bytes):
+        try:
+            text = text.decode()
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            faults.add_at(line, None, (), "The plan is not UTF-8 text.", "Save it as UTF-8.")
+            faults.fail()
+    text = text.removeprefix("\ufeff")
+    if found := _FORBIDDEN.search(text):
+        line, column = _place(text, found.start())
+        character = f"U+{ord(found.group()):04X}"
+        faults.add_at(line, column, (), f"The character {character} cannot stand in a plan.", "Remove it.")
+        faults.fail()
+    if text.lstrip().startswith("{") and _SURROGATE_PAIR.search(text):
+        text = _join_surrogates(text)
+    return text
+
+
+def _join_surrogates(text: str) -> str:
+    """JSON writes characters beyond U+FFFF as two escapes, which YAML does not know."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+    def join(found: re.Match[str]) -> str:
+        if found[1]:
+            return found[1]
+        return (int(found[2], 16).to_bytes(2, "big") + int(found[3], 16).to_bytes(2, "big")).decode("utf-16-be")
+
+    return _SURROGATE_PAIR.sub(join, text)
+
+
+def _place(text: str, offset: int) -> tuple[int, int]:
+    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+
+
+def _check_text(text: str, path: Path, faults: Faults) -> None:
+    if "\0" in text:
+        faults.add(path, NUL, "Remove it.")
+    elif fault := values.scalar_fault(text):
+        faults.add(path, f"The text {fault}.", "Remove it.")
+
+
+def _explain(error: yaml.YAMLError, text: str, faults: Faults) -> None:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "the text cannot be read"
+    context = getattr(error, "context", None)
+    line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
+    lines = text.split("\n", mark.line + 1) if mark else []
+    here = lines[mark.line] if mark and mark.line < len(lines) else ""
+    if "{{" in here:
+        fix = "Put a text with {{ }} in quotes."
+    elif "\t" in here[: (column or 0)] and not here[: (column or 1) - 1].strip():
+        fix = "YAML is indented with spaces, not with tabs."
+    elif "mapping values" in problem:
+        fix = 'Put a text that contains ": " in quotes, or check the indentation.'
+    elif "cannot start any token" in problem:
+        fix = "Put a text that starts with a special character (%, @, `) in quotes."
+    elif "quoted scalar" in (context or ""):
+        fix = "Check the quotes and backslashes; in single quotes a backslash means itself."
+    else:
+        fix = "Check the indentation, quotes and brackets on this line and on the one before."
+    faults.add_at(line, column, (), f"This cannot be read: {', '.join(p for p in (context, problem) if p)}.", fix)
+    faults.fail()
+
+
+class _Frame:
+    __slots__ = ("anchor", "at", "chars", "height", "key", "nodes", "places", "value")
+
+    def __init__(self, value: Any, at: Any, anchor: str | None, nodes: int, chars: int) -> None:
+        self.value, self.at, self.anchor, self.nodes, self.chars = value, at, anchor, nodes, chars
+        self.places: dict[Any, int] = {}
+        self.key: Any = _NO_KEY
+        self.height = 1
+
+    @property
+    def next(self) -> Any:
+        """The key or index that the next value stands under; _NO_KEY where a key is expected."""
+        return len(self.value) if self.value.__class__ is list else self.key
+
+
+class _Builder:
+    """Builds the data from the parser's events with a stack of its own, so that no input can exhaust Python's."""
+
+    def __init__(self, source: Source, faults: Faults, *, max_chars: int) -> None:
+        self.source, self.faults, self.max_chars = source, faults, max_chars
+        self.stack: list[_Frame] = []
+        self.nodes = self.chars = 0
+        # anchor -> value, nodes, characters, height
+        self.anchors: dict[str, tuple[Any, int, int, int]] = {}
+        self.unread_anchors: set[str] = set()
+
+    def build(self, parser: yaml.CSafeLoader) -> None:
+        documents = 0
+        while True:
+            self.faults.deadline.check()
+            event = parser.get_event()
+            kind = event.__class__
+            if kind is yaml.ScalarEvent:
+                self._scalar(event)
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                self._open(event, {} if kind is yaml.MappingStartEvent else [])
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                self._close()
+            elif kind is yaml.AliasEvent:
+                self._alias(event)
+            elif kind is yaml.DocumentStartEvent:
+                documents += 1
+                if documents > 1:
+                    self._stop(event, "A second document begins here.", 'A plan is one document: remove the "---".')
+            elif kind is yaml.StreamEndEvent:
+                return
+
+    def _scalar(self, event: Any) -> None:
+        text = event.value
+        self.chars += len(text)
+        if event.anchor:
+            self.anchors[event.anchor] = (text, 1, len(text), 0)
+            self.unread_anchors.discard(event.anchor)
+        if event.tag is not None and event.tag != "!":
+            self._tag(event)
+            self._add(text, event)
+            return
+        frame = self.stack[-1] if self.stack else None
+        if frame and frame.key is _NO_KEY and frame.value.__class__ is dict:
+            value: Any = text
+        elif event.implicit[0]:
+            value = self._plain(text, event)
+        else:
+            value = text
+        if event.anchor:
+            self.anchors[event.anchor] = (value, 1, len(text), 0)
+        if "\0" in text:
+            self._fault(event, NUL, "Remove it.")
+        self._add(value, event)
+
+    def _plain(self, text: str, event: Any) -> Any:
+        if text in _CONSTANTS:
+            return _CONSTANTS[text]
+        if text[0] not in "0123456789+-.NI":
+            return text
+        if _INTEGER.match(text):
+            if len(text) > 20 or values.scalar_fault(int(text)):
+                fault = f"The number {quoted(text)} is too large: integers are within ±2⁶³."
+                self._unread(event, fault, "Put it in quotes if it is a text.")
+                return 0
+            return int(text)
+        if _NUMBER.match(text) and math.isfinite(number := float(text)):
+            return number
+        if _NOT_NUMBERS.match(text) or _NUMBER.match(text):
+            fix = "Use a finite number, or put it in quotes if it is a text."
+            self._unread(event, f"{quoted(text)} is not a number that a plan can hold.", fix)
+            return 0
+        return text
+
+    def _open(self, event: Any, value: Any) -> None:
+        self.unread_anchors.discard(event.anchor)
+        if event.tag is not None:
+            self._tag(event)
+        if self.stack and self.stack[-1].key is _NO_KEY and self.stack[-1].value.__class__ is dict:
+            fix = "Put a text that starts with {, {{ or [ in quotes."
+            self._stop(event, "A mapping or list stands where the name of a key is expected.", fix)
+        if len(self.stack) >= values.DEPTH:
+            self._stop(event, f"The plan is nested more than {values.DEPTH} levels deep.", "Make it flatter.")
+        at = self.stack[-1].next if self.stack else _NO_KEY
+        frame = _Frame(value, at, event.anchor, self.nodes, self.chars)
+        self._add(value, event)
+        self.source.places[id(value)] = frame.places
+        self.stack.append(frame)
+
+    def _close(self) -> None:
+        frame = self.stack.pop()
+        if frame.anchor:
+            size = (frame.value, self.nodes - frame.nodes, self.chars - frame.chars, frame.height)
+            self.anchors[frame.anchor] = size
+        if self.stack:
+            self.stack[-1].height = max(self.stack[-1].height, frame.height + 1)
+
+    def _alias(self, event: Any) -> None:
+        name = event.anchor
+        if any(frame.anchor == name for frame in self.stack):
+            self._stop(event, f"The alias *{name} contains itself.", "Write out what is meant.")
+        if name not in self.anchors:
+            fix = self.faults.suggestion(name, self.anchors) or "Put a text that starts with * in quotes."
+            self._stop(event, f"There is no anchor &{name} before this alias.", fix)
+        value, nodes, chars, height = self.anchors[name]
+        frame = self.stack[-1]
+        if frame.key is _NO_KEY and frame.value.__class__ is dict and not isinstance(value, str):
+            self._stop(event, f"The alias *{name} is not a text and cannot name a key.", "Write out the key.")
+        if name in self.unread_anchors:
+            self.source.unread.add((id(frame.value), frame.next))
+        self.nodes += nodes
+        self.chars += chars
+        frame.height = max(frame.height, height + 1)
+        if len(self.stack) + height > values.DEPTH:
+            self._stop(event, f"The plan is nested more than {values.DEPTH} levels deep.", "Make it flatter.")
+        self._add(value, event)
+
+    def _add(self, value: Any, event: Any) -> None:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            fault = f"The plan has more than {MAX_NODES:,} values, aliases written out."
+            self._stop(event, fault, "Split it into several plans, or use fewer aliases.")
+        if self.chars > self.max_chars:
+            fault = f"With its aliases written out the plan has more than {self.max_chars:,} characters."
+            self._stop(event, fault, "Use fewer aliases.")
+        if not self.stack:
+            self.source.data = value
+            return
+        frame, mark = self.stack[-1], event.start_mark
+        place = place_of(mark.line + 1, mark.column + 1)
+        if frame.value.__class__ is list:
+            frame.places[len(frame.value)] = place
+            frame.value.append(value)
+        elif frame.key is not _NO_KEY:
+            frame.value.setdefault(frame.key, value)
+            frame.key = _NO_KEY
+        else:
+            self._key(value, place, frame, event)
+
+    def _key(self, key: str, place: int, frame: _Frame, event: Any) -> None:
+        if key in frame.places:
+            first = line_of(frame.places[key])
+            fix = "Remove or rename one of them."
+            self._fault(event, f"{quoted(key)} is given twice, first on line {first}.", fix, key)
+        elif key == "<<" and event.__class__ is yaml.ScalarEvent and event.implicit[0]:
+            fix = "Write the keys out, or put what all sorties share in defaults:."
+            self._fault(event, "YAML's merge key << is not read.", fix, key)
+            frame.places[key] = place
+            if len(self.stack) > 1:  # it would have brought keys along that are now missing
+                self.source.unread.add((id(self.stack[-2].value), frame.at))
+        else:
+            frame.places[key] = place
+        frame.key = key
+
+    def _tag(self, event: Any) -> None:
+        fix = "Remove it; a value in quotes is a text."
+        self._unread(event, f"The tag {quoted(event.tag)} is not read: a plan holds plain values only.", fix)
+
+    def _unread(self, event: Any, fault: str, fix: str) -> None:
+        """A fault of a value that is not what it was written as."""
+        self._fault(event, fault, fix)
+        if event.anchor:
+            self.unread_anchors.add(event.anchor)
+        if self.stack and self.stack[-1].next is not _NO_KEY:
+            self.source.unread.add((id(self.stack[-1].value), self.stack[-1].next))
+
+    def _fault(self, event: Any, fault: str, fix: str, key: Any = _NO_KEY) -> None:
+        """A fault at the value that comes next, or at the key that does."""
+        mark = event.start_mark
+        last = key if key is not _NO_KEY else self.stack[-1].next if self.stack else _NO_KEY
+        path = (*(frame.at for frame in self.stack[1:]), *([] if last is _NO_KEY else [last]))
+        self.faults.add_at(mark.line + 1, mark.column + 1, path, fault, fix)
+
+    def _stop(self, event: Any, fault: str, fix: str) -> None:
+        self._fault(event, fault, fix)
+        self.faults.fail()

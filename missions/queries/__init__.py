@@ -1,0 +1,4 @@
+"""Reads for the commands, the API, the admin and the metrics. Nothing here changes a row.
+
+`visibility` restricts every read to what the caller may see.
+"""

@@ -1,0 +1,386 @@
+"""Reading missions: what commands, the admin and the API show. The shapes are documented in docs/commands.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import F, Q, QuerySet
+
+from agents import queries as agents
+from fleet import errors, humanise, ids, invocation
+from fleet.postgres import clock, statements
+from missions.models import Artifact, Attempt, Mission, Output, Sortie
+from missions.states import MissionState, SortieState
+
+STATES = tuple(state.value for state in SortieState)
+PAGE = 100  # sorties that are in memory at once, each with its result
+HOLDERS = 100  # of a concurrency key that are counted
+SHORT = 80  # characters of a name in a sentence
+
+
+def find(text: str) -> Mission:
+    """The mission that `msn_…`, the end of its id, or `latest` names; NotFound, or Conflict where several fit."""
+    named = Mission.objects.defer("plan").order_by("-id")
+    if text == "latest":
+        found = list(named[:1])
+    elif len(text) >= 4 and not text.startswith(ids.MISSION + "_"):
+        recent = Mission.objects.order_by("-id").values_list("id", flat=True)[:1_000]
+        found = list(named.filter(id__in=[id for id in recent if ids.encode(ids.MISSION, id).endswith(text)][:2]))
+    else:
+        found = list(named.filter(id=ids.decode(ids.MISSION, text)))
+    if len(found) > 1:
+        raise errors.Conflict(f"Several missions end in {text!r}.", hint="Give more of the id.")
+    if not found:
+        raise errors.NotFound(
+            f"There is no mission {text!r}.", hint=f"See: {invocation.command('fleet_mission', 'list')}"
+        )
+    return found[0]
+
+
+def find_sortie(mission: Mission, text: str) -> Sortie:
+    """A sortie of a mission by its key or its id."""
+    there = Sortie.objects.filter(mission=mission)
+    found = there.filter(key=text).first() if text.isprintable() else None
+    if found is None and text.startswith(ids.SORTIE + "_"):
+        found = there.filter(id=ids.decode(ids.SORTIE, text)).first()
+    if found is None:
+        raise errors.NotFound(
+            f"{mission.name} has no sortie {text!r}.",
+            hint=f"See: {invocation.command('fleet_mission', 'show', mission.ref)}",
+            over_http=f"See GET /api/v1/missions/{mission.ref}/sorties.",
+        )
+    return found
+
+
+def find_sorties(mission: Mission, text: str) -> list[Sortie]:
+    """The sortie of a key or an id; for the name of a matrix, all its members in the plan's order."""
+    try:
+        return [find_sortie(mission, text)]
+    except errors.NotFound:
+        members = Sortie.objects.filter(mission=mission, key__startswith=f"{text}[").order_by("turn", "id")
+        if not text.isprintable() or not (found := list(members)):
+            raise
+        return found
+
+
+def keys(sorties: Collection[UUID]) -> dict[UUID, str]:
+    """The keys of these sorties, as far as they are kept."""
+    return dict(Sortie.objects.filter(id__in=sorties).values_list("id", "key"))
+
+
+def counts(missions: Iterable[UUID]) -> dict[UUID, dict[str, int]]:
+    """How many sorties of each mission are in each state; in one query."""
+    counted: dict[UUID, dict[str, int]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("missions.queries", "counts"), {"missions": list(missions)})
+        for mission, state, number in cursor.fetchall():
+            counted.setdefault(mission, {})[state] = number
+    return counted
+
+
+SUMMARISED = ("name", "objective", "state", "reason", "created_at", "finished_at")  # what a summary reads of a mission
+
+
+def summary(mission: Mission, counted: dict[str, int] | None = None) -> dict[str, Any]:
+    """`{id, name, state, sorties: {total, succeeded, …}, elapsed_s, …}`."""
+    by_state = counts([mission.id]).get(mission.id, {}) if counted is None else counted
+    return {
+        "id": mission.ref,
+        "name": mission.name,
+        "objective": mission.objective,
+        "state": mission.state,
+        "reason": mission.reason,
+        "sorties": {
+            "total": sum(by_state.values()),
+            **{state: by_state.get(state, 0) for state in STATES},
+        },
+        "created_at": _time(mission.created_at),
+        "finished_at": _time(mission.finished_at),
+        "elapsed_s": round(((mission.finished_at or clock.now()) - mission.created_at).total_seconds(), 3),
+    }
+
+
+def items(
+    mission: Mission,
+    *,
+    states: Collection[str] | None = None,
+    after: Sortie | None = None,
+    most: int | None = None,
+    results: bool = True,
+    visible: QuerySet[Mission] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """The sorties of a mission in the plan's order, with what each waits for or came to; read page by page, so that a
+    mission of any size takes the memory of one page.
+
+    `states`: only those in one of them. `after`: only those behind this one. `most`: so many.
+    `results` False leaves their results unread, and null. `visible`: the missions that the reader may see and that may be
+    named, if one of them holds what a sortie waits for.
+    """
+    found = Sortie.objects.filter(mission=mission).order_by("turn", "id").values_list("id", flat=True)
+    if states is not None:
+        found = found.filter(state__in=states)
+    if after is not None:
+        found = found.filter(Q(turn__gt=after.turn) | Q(turn=after.turn, id__gt=after.id))
+    rows = iter(found[:most]) if most and most <= PAGE else found[:most].iterator(chunk_size=PAGE)
+    circumstances = Circumstances(visible)
+    while page := list(islice(rows, PAGE)):
+        yield from _items(mission, page, results=results, circumstances=circumstances)
+
+
+def item(sortie: Sortie, *, visible: QuerySet[Mission] | None = None) -> dict[str, Any]:
+    """One sortie, as `items` has it. Its mission is read already."""
+    (shown,) = _items(sortie.mission, [sortie.id], results=True, circumstances=Circumstances(visible))
+    return shown
+
+
+def _items(
+    mission: Mission, page: Sequence[UUID], *, results: bool, circumstances: Circumstances
+) -> Iterator[dict[str, Any]]:
+    for sortie in Sortie.objects.raw(statements.read("missions.queries", "items"), {"page": page, "results": results}):
+        yield _item(mission, sortie, circumstances)
+
+
+def notable(
+    mission: Mission, *, total: int, most: int, visible: QuerySet[Mission] | None = None
+) -> list[dict[str, Any]]:
+    """What of a mission fits on a screen: all of one with at most `most` sorties; of a larger one what runs, has failed
+    or waits."""
+    if total <= most:
+        return list(items(mission, results=False, visible=visible))
+    shown: list[dict[str, Any]] = []
+    for state in (SortieState.RUNNING, SortieState.FAILED, SortieState.WAITING):
+        shown += items(mission, states=[state], most=most - len(shown), results=False, visible=visible)
+    return shown
+
+
+def tolerated(mission: Mission) -> int:
+    """How many sorties of a mission have failed, and may."""
+    return Sortie.objects.filter(mission=mission, state=SortieState.FAILED, allow_failure=True).count()
+
+
+def last_result(mission: Mission) -> Any:
+    """The result of the sortie that comes last in the plan; None where it has none."""
+    last = Sortie.objects.filter(mission=mission).order_by("-turn", "-id").first()
+    if last is None or last.state != SortieState.SUCCEEDED:
+        return None
+    return Attempt.objects.filter(sortie=last, number=last.attempt).values_list("result", flat=True).first()
+
+
+def _item(mission: Mission, row: Any, circumstances: Circumstances) -> dict[str, Any]:
+    """A row of missions/queries/sql/items.sql, as people and programs read it."""
+    runs = row.state == SortieState.RUNNING
+    return {
+        "id": row.ref,
+        "key": row.key,
+        "agent_type": row.agent_type_id,
+        "state": row.state,
+        "status": status(row),
+        "attempt": row.attempt,
+        "tries": row.tries,
+        "needs": row.needed,
+        "waits_for": waits_for(mission, row, row.unfinished, circumstances),
+        "ready_at": _time(row.ready_at),
+        "started_at": _time(row.started_at),
+        "finished_at": _time(row.finished_at),
+        "wake_at": _time(row.wake_at),
+        "changed_at": _time(_changed_at(row)),
+        "elapsed_s": _elapsed_s(row),
+        "progress": row.progress if runs else None,
+        "note": row.note or "",
+        "result": json.loads(row.result) if row.result is not None else None,
+        "error": row.error or None if not runs else None,
+        "tolerated": row.allow_failure and row.state == SortieState.FAILED,
+    }
+
+
+def status(sortie: Sortie) -> str:
+    """The state in words: `retry 2/3 in 4 s` while it waits for one, `tolerated` for a failure that the plan allows."""
+    if sortie.state == SortieState.WAITING and sortie.tries and sortie.wake_at:
+        left_s = (sortie.wake_at - clock.now()).total_seconds()
+        when = f"in {humanise.duration(left_s)}" if left_s > 0 else "now"
+        return f"retry {sortie.tries + 1}/{sortie.max_tries} {when}"
+    if sortie.state == SortieState.FAILED and sortie.allow_failure:
+        return "tolerated"
+    return str(sortie.state)
+
+
+def _changed_at(row: Any) -> datetime | None:
+    """When it came into its state, as far as its times tell."""
+    running = row.state == SortieState.RUNNING
+    times = (row.attempt_started_at,) if running else (row.finished_at, row.attempt_finished_at, row.ready_at)
+    return next((time for time in times if time is not None), None)
+
+
+def _elapsed_s(row: Any) -> float | None:
+    """How long its last attempt ran, or has run until now; null before the first one."""
+    began: datetime | None = row.attempt_started_at
+    if began is None:
+        return None
+    ended: datetime = row.attempt_finished_at or clock.now()
+    return round((ended - began).total_seconds(), 3)
+
+
+class Circumstances:
+    """What the reasons of waiting sorties refer to, each read once, and only where one does."""
+
+    def __init__(self, visible: QuerySet[Mission] | None = None) -> None:
+        """`visible`: the missions that may be named beside the sortie's own."""
+        self._visible = visible
+        self._holders: dict[str, list[Sortie]] = {}
+
+    @cached_property
+    def served(self) -> frozenset[str]:
+        """The types that have an agent which takes work."""
+        return agents.served()
+
+    def holders(self, key: str, *, to: Mission) -> str:
+        """ ", which 'build' of this mission holds": who has the places of a concurrency key; empty where nobody has."""
+        if key not in self._holders:
+            holding = Sortie.objects.filter(concurrency_key=key, state__in=(SortieState.QUEUED, SortieState.RUNNING))
+            self._holders[key] = list(
+                holding.select_related("mission").defer("mission__plan").order_by("started_at", "id")[:HOLDERS]
+            )
+        found = self._holders[key]
+        if not found:
+            return ""
+        first = max(found, key=lambda one: one.state == SortieState.RUNNING)
+        if first.mission_id == to.id:
+            who = f"{_short(first.key)!r} of this mission"
+        elif self._visible is not None and self._visible.filter(id=first.mission_id).exists():
+            who = f"{_short(first.key)!r} of mission {_short(first.mission.name)!r} ({first.mission.ref})"
+        else:
+            who = "a sortie of another mission"
+        more = len(found) - 1
+        return f", which {who}{f' and {more} more hold' if more else ' holds'}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= SHORT else f"{name[:SHORT]}…"
+
+
+def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], circumstances: Circumstances) -> str:
+    """One sentence on why a sortie does not run; empty for one that runs or has ended well."""
+    if sortie.state in (SortieState.SKIPPED, SortieState.WAITING) and sortie.waits_for:
+        when = f" at {_clock(sortie.wake_at)}" if sortie.wake_at and sortie.state == SortieState.WAITING else ""
+        return (f"Waits for {sortie.waits_for}{when}." if when else f"It was {sortie.waits_for}.").replace("..", ".")
+    if sortie.state == SortieState.CANCELLED and sortie.waits_for:
+        return f"It was cancelled: {sortie.waits_for}".rstrip(".") + "."
+    if sortie.state not in (SortieState.PENDING, SortieState.READY, SortieState.QUEUED, SortieState.WAITING):
+        return ""
+    if mission.state in ("paused", "planned"):
+        return f"Waits until its mission, which is {mission.state}, is resumed."
+    match sortie.state:
+        case SortieState.PENDING:
+            named = ", ".join(unfinished[:5]) + (f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else "")
+            return f"Waits for {named}." if named else "Waits for the control loop, which will free it."
+        case SortieState.READY | SortieState.QUEUED if sortie.agent_type_id not in circumstances.served:
+            return f"Waits for an agent of type {sortie.agent_type_id}: none takes work (see how its agents are)."
+        case SortieState.READY if sortie.concurrency_key:
+            holders = circumstances.holders(sortie.concurrency_key, to=mission)
+            return f"Waits for a place under the concurrency key {_short(sortie.concurrency_key)!r}{holders}."
+        case SortieState.READY if mission.at_once:
+            return f"Waits for its turn: its mission has at most {mission.at_once} under way at once."
+        case SortieState.READY:
+            return f"Waits for its turn among the sorties of type {sortie.agent_type_id}, or for the control loop."
+        case _:
+            return f"Waits for a free agent of type {sortie.agent_type_id}."
+
+
+def progress(mission: Mission) -> dict[str, Any]:
+    """`{id, state, fraction, percent, sorties, running}`: the share of its sorties that have ended, those that run
+    counted by what they report."""
+    counted = counts([mission.id]).get(mission.id, {})
+    total = sum(counted.values())
+    ended = sum(number for state, number in counted.items() if SortieState(state).final)
+    running = (
+        list(items(mission, states=[SortieState.RUNNING], most=PAGE, results=False)) if counted.get("running") else []
+    )
+    done = ended + sum(one["progress"] or 0.0 for one in running)
+    fraction = round(done / total, 4) if total else float(MissionState(mission.state).final)
+    return {
+        "id": mission.ref,
+        "state": mission.state,
+        "fraction": fraction,
+        "percent": round(100 * fraction, 2),
+        "sorties": summary(mission, counted)["sorties"],
+        "running": running,
+    }
+
+
+def bar(attempt: Attempt) -> dict[str, Any]:
+    """`{sortie, key, attempt, state, agent, started_at, finished_at, error}`; its sortie is read already."""
+    return {
+        "sortie": attempt.sortie.ref,
+        "key": attempt.sortie.key,
+        "attempt": attempt.number,
+        "state": attempt.state,
+        "agent": ids.encode(ids.AGENT, attempt.agent_id) if attempt.agent_id else None,
+        "started_at": _time(attempt.started_at),
+        "finished_at": _time(attempt.finished_at),
+        "error": attempt.error or None,
+    }
+
+
+def output(*, sortie: Sortie, attempt: int | None = None, after: int = 0) -> QuerySet[Output]:
+    """What an attempt (the last one, unless told) has printed, in order, after the piece with that id."""
+    number = sortie.attempt if attempt is None else attempt
+    return Output.objects.filter(sortie=sortie, attempt=number, id__gt=after).order_by("id")
+
+
+def output_of_mission(
+    *, mission: Mission, sorties: Collection[UUID] | None = None, after: int = 0, most: int
+) -> list[dict[str, Any]]:
+    """What the sorties of a mission printed, in all their attempts, interleaved as it was written: at most so many pieces
+    behind that id. `sorties`: only of these. A piece is held back while an older transaction is open, so that a reader who goes
+    on behind the last id misses none."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statements.read("missions.queries", "output_of_mission"),
+            {
+                "mission": mission.id,
+                "sorties": None if sorties is None else list(sorties),
+                "after": after,
+                "limit": most,
+            },
+        )
+        return [
+            {
+                "id": id,
+                "sortie": ids.encode(ids.SORTIE, sortie),
+                "key": key,
+                "attempt": attempt,
+                "stream": stream,
+                "at": at.isoformat(),
+                "text": text,
+            }
+            for id, sortie, key, attempt, stream, at, text in cursor.fetchall()
+        ]
+
+
+def artifacts(mission: Mission) -> QuerySet[Artifact]:
+    """The files that accepted attempts of a mission gave out, with their sorties."""
+    accepted = Artifact.objects.filter(sortie__mission=mission, sortie__state=SortieState.SUCCEEDED)
+    return accepted.filter(attempt=F("sortie__attempt")).select_related("sortie").order_by("sortie__turn", "path", "id")
+
+
+def artifact(file: Artifact) -> dict[str, Any]:
+    """`{id, sortie, path, digest, size}`"""
+    return {"id": file.ref, "sortie": file.sortie.key, "path": file.path, "digest": file.digest, "size": file.size}
+
+
+def _time(value: datetime | None) -> str | None:
+    return value.isoformat() if value else None
+
+
+def _clock(when: datetime) -> str:
+    """06:00:00 UTC, with its date unless that is today."""
+    when = when.astimezone(UTC)
+    today = when.date() == datetime.now(UTC).date()
+    return f"{when:%H:%M:%S} UTC" if today else f"{when:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,72 @@
+"""What several attempts printed, together, in the order in which it was written: an agent's, a matrix's, a mission's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import QuerySet
+
+from fleet import ids
+from fleet.postgres import statements
+from missions.models import Attempt
+
+PAGE = 200  # pieces that are in memory at once, each at most 64 KiB
+
+Piece = dict[str, Any]
+
+
+class Transcript:
+    """The output of these attempts, and of those that join them later.
+
+    `attempts`: a queryset. `most`: of the attempts that are there at the first read, only so many, the last ones.
+    """
+
+    def __init__(self, attempts: QuerySet[Attempt], *, most: int | None = None) -> None:
+        self._attempts = attempts
+        self._most = most
+        self._last_attempt = 0
+        self._read: dict[tuple[UUID, int], int] = {}  # up to which piece, of each attempt that may print more
+
+    def read(self) -> Iterator[Piece]:
+        """`{mission, sortie, key, attempt, stream, at, text}`: all that was printed since the last read."""
+        newer = self._attempts.filter(id__gt=self._last_attempt).order_by("-id").values_list("id", "sortie", "number")
+        for id, sortie, number in newer[: self._most]:
+            self._last_attempt = max(self._last_attempt, id)
+            self._read[sortie, number] = 0
+        running = _running(self._read)  # before their output is read: what ends meanwhile is read once more
+        yield from self._printed()
+        self._read = {attempt: piece for attempt, piece in self._read.items() if attempt in running}
+
+    def _printed(self) -> Iterator[Piece]:
+        """One query that is read page by page, by a cursor of the server: each piece is sorted and sent once."""
+        with connection.chunked_cursor() as cursor:
+            cursor.execute(
+                statements.read("missions.queries", "output_of_attempts"),
+                {
+                    "sorties": [sortie for sortie, _ in self._read],
+                    "attempts": [number for _, number in self._read],
+                    "after": list(self._read.values()),
+                },
+            )
+            while rows := cursor.fetchmany(PAGE):
+                for piece, mission, sortie, key, number, stream, at, text in rows:
+                    self._read[sortie, number] = piece
+                    yield {
+                        "mission": ids.encode(ids.MISSION, mission),
+                        "sortie": ids.encode(ids.SORTIE, sortie),
+                        "key": key,
+                        "attempt": number,
+                        "stream": stream,
+                        "at": at.isoformat(),
+                        "text": text,
+                    }
+
+
+def _running(attempts: Iterable[tuple[UUID, int]]) -> set[tuple[UUID, int]]:
+    """Those of the attempts that have not ended."""
+    wanted = set(attempts)
+    found = Attempt.objects.filter(sortie__in=[sortie for sortie, _ in wanted], state=Attempt.State.RUNNING)
+    return wanted & set(found.values_list("sortie", "number"))

@@ -1,0 +1,136 @@
+"""A cordoned node keeps the agents that it has and gets no new ones, from anybody, until that is lifted."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from agents import operations
+from agents.models import Agent, AgentType
+from fleet import errors
+from fleet.events.models import Event
+from missions.control import scaling
+from tests.support import fleet, hosts
+from tests.support.console import manage
+from tests.support.hosts import Host, until
+
+pytestmark = pytest.mark.xdist_group("cordon")
+
+
+@pytest.fixture(scope="module")
+def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
+    with hosts.house(django_db_blocker) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def host(house: hosts.Hosts) -> Host:
+    return house.add("here")
+
+
+@pytest.fixture
+def kind(host: Host) -> Iterator[str]:
+    hosts.kind("survey")
+    yield "survey"
+    operations.cordon(node=host.name, on=False)
+    AgentType.objects.filter(name="survey").update(agents=0)
+    hosts.away(*hosts.live("survey"))
+    until(lambda: not host.children())
+
+
+def kept(agents: int) -> None:
+    AgentType.objects.filter(name="survey").update(agents=agents)
+
+
+def idle() -> list[Agent]:
+    return [agent for agent in hosts.live("survey") if agent.state == "idle"]
+
+
+def names() -> list[str]:
+    return [agent.name for agent in idle()]
+
+
+def test_what_it_has_stays_and_is_restarted_and_nothing_new_comes(host: Host, kind: str) -> None:
+    kept(1)
+    until(lambda: names() == ["survey-1@here"])
+    done = manage("fleet_agents", "cordon", "here", "--reason", "A new disk")
+    assert (done.code, "here takes no new agents." in done.err) == (0, True)
+    again = manage("fleet_agents", "cordon", "here", "--json")
+    assert ("already" in again.err, [(one["name"], one["cordoned"]) for one in again.json]) == (True, [("here", True)])
+    with pytest.raises(errors.Conflict, match="here is cordoned"):
+        operations.spawn(type=kind, node="here")
+    with pytest.raises(errors.Conflict, match="Every node that is up is cordoned"):
+        operations.spawn(type=kind)
+    kept(3)
+    (agent,) = hosts.live(kind)
+    hosts.kill(agent)
+    until(lambda: [one.name for one in idle() if one.id != agent.id] == ["survey-1@here"])
+    assert len(host.children()) == 1
+    assert [one.data["why"] for one in Event.objects.filter(kind="node.cordoned")] == ["A new disk"]
+
+
+def test_what_is_drained_is_not_replaced_until_it_is_lifted(host: Host, kind: str) -> None:
+    kept(2)
+    until(lambda: len(names()) == 2)
+    operations.cordon(node="here", on=True)
+    done = manage("fleet_agents", "drain", "--node", "here")
+    assert (done.code, "cordon" in done.err) == (0, False)
+    kept(1)
+    kept(2)  # which would bring them back
+    assert manage("fleet_status", "--json").json["cordoned"] == ["here"]
+    assert "here (cordoned)" in manage("fleet_status").out
+    assert manage("fleet_agents", "status", "--json").json["nodes"][0]["cordoned"] is True
+    host.stop()
+    host.start()
+    until(lambda: host.node.up)
+    assert not Agent.objects.filter(type=kind, state__in=Agent.LIVE).exists()
+    assert manage("fleet_agents", "uncordon", "here").code == 0
+    until(lambda: names() == ["survey-1@here", "survey-2@here"])
+    assert manage("fleet_status", "--json").json["cordoned"] == []
+
+
+def test_a_drain_alone_says_that_the_node_goes_on_taking_agents(host: Host, kind: str) -> None:
+    hosts.spawn(kind, host)
+    done = manage("fleet_agents", "drain", "--node", "here")
+    assert "./manage.py fleet_agents cordon here" in done.err
+    assert hosts.spawn(kind, host)
+
+
+def test_what_was_spawned_comes_back_after_the_node_was_killed_and_the_cordon_is_lifted(host: Host, kind: str) -> None:
+    (agent,) = hosts.spawn(kind, host)
+    operations.cordon(node="here", on=True)
+    host.send(signal.SIGKILL)
+    host.stop()
+    host.start()
+    until(lambda: not hosts.live(kind))
+    operations.cordon(node="here", on=False)
+    until(lambda: names() == [agent.name])
+
+
+def test_the_autoscaler_passes_over_it(host: Host, kind: str) -> None:
+    operations.cordon(node="here", on=True)
+    AgentType.objects.filter(name=kind).update(autoscale=True)
+    fleet.launch({"s": {"agent": kind}})
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE missions_sortie SET ready_at = now() - interval '1 min' WHERE state = 'queued'")
+
+    def passes_over_it() -> bool:
+        decided = next(one for one in scaling.look() if one.type == kind)
+        assert decided.spawn == 0, decided.why
+        # Before that, an agent of the test before may be going, or just dead.
+        return "no node has a place free" in decided.why
+
+    try:
+        until(passes_over_it)
+    finally:
+        AgentType.objects.filter(name=kind).update(autoscale=False)
+
+
+def test_an_unknown_node_is_named(host: Host) -> None:
+    done = manage("fleet_agents", "cordon", "nowhere")
+    assert done.code != 0
+    assert "There is no node 'nowhere'" in done.err

@@ -1,0 +1,190 @@
+"""What agents print comes from their files into rows: whole, in order, bounded, and without a secret."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import psycopg
+import pytest
+from django.conf import settings
+from django.db import Error, connection
+
+from agents.models import Agent, AgentType, LogPiece
+from agents.node import log_shipping
+from agents.node.log_shipping import Shipper
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def agent() -> Agent:
+    return Agent.objects.create(type=AgentType.objects.get(name="backend"))
+
+
+def written(path: Path, text: str | bytes) -> None:
+    """As an agent writes: at the file's end, wherever that is now."""
+    with open(path, "ab") as file:
+        file.write(text if isinstance(text, bytes) else text.encode())
+
+
+def shown(agent: Agent) -> str:
+    return "".join(LogPiece.objects.filter(agent=agent).values_list("text", flat=True))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "agent-backend-1.log"
+
+
+def test_lines_come_once_they_are_whole(path: Path) -> None:
+    one, shipper = agent(), Shipper()
+    shipper.begin(agent=one.id, path=path)
+    shipper.ship()  # there is no file yet
+    written(path, "first\nsec")
+    shipper.ship()
+    assert shown(one) == "first\n"
+    written(path, "ond, ü".encode()[:-1])
+    shipper.ship()
+    assert shown(one) == "first\n"
+    written(path, "ü".encode()[-1:] + b"\nthird")
+    shipper.ship()
+    shipper.ship()
+    assert shown(one) == "first\nsecond, ü\n"
+    shipper.finish(agent=one.id)
+    shipper.ship()
+    assert shown(one) == "first\nsecond, ü\nthird"
+
+
+def test_each_agent_has_what_it_wrote_into_the_file_of_its_place(path: Path) -> None:
+    first, second, shipper = agent(), agent(), Shipper()
+    written(path, "of an earlier life of the node\n")
+    shipper.begin(agent=first.id, path=path)
+    written(path, "first\nits last words")
+    shipper.finish(agent=first.id)
+    shipper.begin(agent=second.id, path=path)  # before what the first one wrote was taken
+    written(path, "second\n")
+    shipper.ship()
+    assert (shown(first), shown(second)) == ("first\nits last words", "second\n")
+
+
+def test_what_postgres_does_not_take_comes_later(path: Path) -> None:
+    one, shipper = agent(), Shipper()
+    shipper.begin(agent=one.id, path=path)
+    written(path, "said while Postgres was away\n")
+    assert isinstance(connection.connection, psycopg.Connection)
+    with psycopg.connect(**_address(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", [connection.connection.info.backend_pid])
+    with pytest.raises(Error):
+        shipper.ship()
+    connection.close()
+    written(path, "and later\n")
+    shipper.finish(agent=one.id)
+    shipper.ship()
+    assert shown(one) == "said while Postgres was away\nand later\n"
+
+
+def _address() -> dict[str, Any]:
+    where = settings.FLEET_ENDPOINTS.postgres
+    name = connection.settings_dict["NAME"]
+    return {"host": where.host, "port": where.port, "user": where.user, "password": where.password, "dbname": name}
+
+
+def test_only_the_last_of_it_is_kept(path: Path, settings: Any) -> None:
+    settings.FLEET_AGENT_LOG_BYTES = 200_000
+    one, other, shipper = agent(), agent(), Shipper()
+    shipper.begin(agent=one.id, path=path)
+    shipper.begin(agent=other.id, path=path.with_name("agent-backend-2.log"))
+    written(path.with_name("agent-backend-2.log"), "beside it\n")
+    for number in range(40):
+        written(path, f"{number:05}\n" * 2_000)
+        shipper.ship()
+    kept = shown(one)
+    assert 188_000 <= len(kept) <= 200_000
+    assert kept.endswith("00039\n")
+    assert kept.startswith("000")
+    assert shown(other) == "beside it\n"
+    written(path, "x" * 99 + "\n")
+    written(path, ("y" * 99 + "\n") * 5_000)  # more at once than is kept
+    shipper.ship()
+    kept = shown(one)
+    assert len(kept) <= 200_000
+    assert "bytes left out …\ny" in kept
+    assert "x" not in kept
+
+
+def test_a_line_without_end_is_no_line_to_wait_for(path: Path) -> None:
+    one, shipper = agent(), Shipper()
+    shipper.begin(agent=one.id, path=path)
+    written(path, "word " * 20_000 + "half")
+    shipper.ship()
+    assert shown(one) == "word " * 20_000
+    assert max(map(len, LogPiece.objects.values_list("text", flat=True))) <= log_shipping.PIECE
+
+
+def test_the_file_is_put_aside_when_it_is_large_and_two_are_kept(path: Path) -> None:
+    one, shipper = agent(), Shipper()
+    shipper.begin(agent=one.id, path=path)
+    writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)  # held open, as an agent does
+    for number in range(4):
+        os.write(writer, (f"{number}" * 99 + "\n").encode() * (log_shipping.FILE_BYTES // 100 + 1))
+        shipper.ship()
+        assert path.stat().st_size == 0
+        os.write(writer, f"after {number}\n".encode())
+        shipper.ship()
+        assert shown(one).endswith(f"after {number}\n")
+    os.close(writer)
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.name, f"{path.name}.1", f"{path.name}.2"]
+    heads = [Path(f"{path}{end}").read_bytes()[:20] for end in (".1", ".2")]
+    assert heads == [b"after 2\n333333333333", b"after 1\n222222222222"]
+    assert {Path(f"{path}{end}").stat().st_mode & 0o777 for end in ("", ".1", ".2")} == {0o600}
+
+
+def test_a_file_that_somebody_emptied_is_read_from_its_beginning(path: Path) -> None:
+    one, shipper = agent(), Shipper()
+    shipper.begin(agent=one.id, path=path)
+    written(path, "before, at some length\n")
+    shipper.ship()
+    os.truncate(path, 0)
+    written(path, "after\n")
+    shipper.ship()
+    assert shown(one) == "before, at some length\nafter\n"
+
+
+def test_what_was_said_after_the_node_died_is_taken_by_the_next_one(path: Path) -> None:
+    one, unknown, shipper = agent(), agent(), Shipper()
+    shipper.begin(agent=one.id, path=path)
+    written(path, f"again\nand {settings.SECRET_KEY}\nagain\n")
+    shipper.ship()
+    written(path, f"its {settings.SECRET_KEY}\nlast words")
+    for _ in range(2):
+        later = Shipper()
+        later.resume(agent=one.id, path=path)
+        later.resume(agent=unknown.id, path=path)
+        later.resume(agent=one.id, path=path.with_name("agent-gone-1.log"))
+        assert shown(one) == "again\nand *****\nagain\nits *****\nlast words"
+    assert shown(unknown) == ""
+
+
+def test_no_secret_comes_into_a_row(path: Path) -> None:
+    one, shipper = agent(), Shipper()
+    shipper.begin(agent=one.id, path=path)
+    own, where = settings.FLEET_CREDENTIALS, settings.FLEET_ENDPOINTS
+    redis = unquote(urlsplit(where.redis_url).password or "")
+    secrets = {own.postgres_password, own.flower_password, own.metrics_token, settings.SECRET_KEY, redis}
+    for secret in secrets:
+        written(path, f"it is {secret}, quoted {quote(secret, safe='')}, in {secret!r} and twice {secret}{secret}\n")
+    written(
+        path, f"transport: {where.redis_url}\nconnecting to postgresql://someone:of@ther%20pass@db.example:5432/x\n"
+    )
+    written(path, "redis://:alone@cache:6379/0 and https://docs.example/a@b:c are\n\x00 ends\n")
+    written(path, own.admin_password[:10])
+    shipper.ship()
+    written(path, own.admin_password[10:] + "\n")
+    shipper.ship()
+    text = shown(one)
+    assert not [secret for secret in secrets | {own.admin_password} if secret in text or quote(secret, safe="") in text]
+    assert "postgresql://someone:*****@db.example:5432/x\n" in text
+    assert "redis://:*****@cache:6379/0 and https://docs.example/a@b:c are\n� ends\n" in text
+    assert text.count("*****") >= 4 * len(secrets) + 3

@@ -1,0 +1,138 @@
+"""Hosts whose clocks are ten minutes off work with the others: leases, orders and heartbeats go by the database's clock and
+by monotonic ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db.models.functions import Now
+
+from agents import operations
+from agents.models import Agent, Node
+from fleet import ids
+from fleet.events.models import Event
+from missions import operations as operations_of_missions
+from missions.models import Sortie
+from tests.support import fleet, hosts
+from tests.support.hosts import Host, until
+
+COMPILER = shutil.which("cc")
+pytestmark = [
+    pytest.mark.xdist_group("clocks"),
+    pytest.mark.skipif(COMPILER is None, reason="a C compiler makes the library that shifts the clock"),
+]
+SHIFT_S = 600
+
+
+@pytest.fixture(scope="module")
+def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
+    with hosts.house(django_db_blocker) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("clock") / "shifted_clock.so"
+    source = Path(__file__).with_name("shifted_clock.c")
+    subprocess.run([str(COMPILER), "-shared", "-fPIC", "-O1", "-o", made, source], check=True)
+    return made
+
+
+def shifted(house: hosts.Hosts, name: str, library: Path, seconds: int) -> Host:
+    return house.add(name, LD_PRELOAD=str(library), FLEET_TEST_SHIFT=str(seconds))
+
+
+def shift_of(host: Host, agent: Agent) -> float:
+    """By how many seconds the clock by which it logs is ahead of ours."""
+    (line, *_) = until(lambda: [one for one in host.agent_log(agent).splitlines() if "flies sorties of type" in one])
+    told = datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    return (told - datetime.now(UTC)).total_seconds()
+
+
+def test_hosts_whose_clocks_are_off_lose_nothing_and_obey_at_once(house: hosts.Hosts, library: Path) -> None:
+    hosts.kind("survey")
+    ahead, behind = shifted(house, "ahead", library, SHIFT_S), shifted(house, "behind", library, -SHIFT_S)
+    (early,) = hosts.spawn("survey", ahead)
+    (late,) = hosts.spawn("survey", behind)
+    assert abs(shift_of(ahead, early) - SHIFT_S) < 60
+    assert abs(shift_of(behind, late) + SHIFT_S) < 60
+
+    longer_than_a_lease = f"sleep {hosts.LEASE_S + 1.5}"
+    mission = fleet.launch({name: {"agent": "survey", "run": longer_than_a_lease} for name in ("a", "b")})
+    assert hosts.wait(mission).state == "succeeded"
+    assert hosts.attempts(mission) == [("a", 1, "succeeded"), ("b", 1, "succeeded")]
+    assert set(Sortie.objects.filter(mission=mission).values_list("agent", flat=True)) == {early.id, late.id}
+    assert not Event.objects.filter(kind__in=["agent.lost", "node.lost"]).exists()
+
+    pids = library.with_name("pids")
+    mission = fleet.launch(
+        {"one": {"agent": "survey", "run": f"echo $$ >> {pids}; case $FLEET_ATTEMPT in */1) sleep 600;; esac"}},
+        folder=str(pids.parent),
+    )
+    until(lambda: hosts.noted(pids))
+    hosts.kill(hosts.flier(mission))
+    assert hosts.wait(mission, within_s=60).state == "succeeded"
+    operations.order(agents=[one.id for one in hosts.live("survey")], what=Agent.Order.TERMINATE, reason="A test.")
+    until(lambda: not hosts.live("survey"), within_s=60)
+
+
+ASK = """
+import json
+from agents.models import Agent
+from fleet.admin.pages import ago
+from missions.queries import reads, roster
+from tests.support import fleet
+(agent,) = Agent.objects.filter(node__name={host!r})
+mission = fleet.launch({{"waits": {{"agent": {idle!r}}}}})
+mission.refresh_from_db()
+print(json.dumps([roster.rows([agent])[0], roster.health([agent]), ago(agent.heartbeat_at), reads.summary(mission)]))
+"""
+
+
+@pytest.mark.parametrize("seconds", [SHIFT_S, -SHIFT_S])
+def test_an_operator_whose_clock_is_off_sees_how_long_ago_things_were_and_launches_nothing_of_long_ago(
+    house: hosts.Hosts, library: Path, seconds: int
+) -> None:
+    hosts.kind("survey")
+    idle = hosts.kind("nobody").name
+    host = house.add(f"right{seconds}")
+    hosts.spawn("survey", host)
+    env = {**os.environ, **host.addresses(), "LD_PRELOAD": str(library), "FLEET_TEST_SHIFT": str(seconds)}
+    command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", ASK.format(host=host.name, idle=idle)]
+    done = subprocess.run(command, env=env, cwd=hosts.CHECKOUT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    agent, health, heard, mission = json.loads(done.stdout)
+    assert 0 <= agent["heard_s_ago"] < 30
+    assert 0 <= agent["age_s"] < 60
+    assert [one["health"] for one in health["agents"]] == ["well"]
+    assert heard.endswith("\u00a0s\u00a0ago")
+    assert 0 <= mission["elapsed_s"] < 30
+    waiting = Sortie.objects.get(mission=ids.decode(ids.MISSION, mission["id"]))
+    assert waiting.ready_at is not None
+    assert abs((waiting.ready_at - waiting.mission.created_at).total_seconds()) < 30
+    operations_of_missions.cancel(mission=waiting.mission_id)
+    house.drop(host)
+
+
+def test_whether_a_node_of_a_name_is_up_is_not_for_the_clock_of_a_host_to_say(
+    house: hosts.Hosts, library: Path
+) -> None:
+    heard = Now() + timedelta(seconds=60)  # on another host; while the second one starts, it is heard of again
+    Node.objects.create(name="taken", boot=str(ids.new()), pid=1, start_time=1.0, up=True, heartbeat_at=heard)
+    second = Host("taken", {"LD_PRELOAD": str(library), "FLEET_TEST_SHIFT": str(SHIFT_S)})
+    try:
+        second.start(wait=False)
+        assert second.process is not None
+        assert second.process.wait(60) != 0
+        assert "is up already" in second.log()
+    finally:
+        second.remove()

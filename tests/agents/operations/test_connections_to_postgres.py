@@ -1,0 +1,123 @@
+"""Agents take a fixed number of connections, whatever they fly; none is started for which Postgres has no room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import psutil
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.db.models.functions import Now
+from django.test import override_settings
+
+from agents import operations
+from agents.models import Agent, AgentType
+from fleet.postgres import pool
+from missions import operations as missions
+from missions.control import scaling
+from missions.models import Sortie
+from tests.support import console, fleet, hosts
+from tests.support.hosts import Host
+
+pytestmark = pytest.mark.xdist_group("nodes")
+
+SLOTS = 60
+
+
+@pytest.fixture(scope="module")
+def host(django_db_setup: None, django_db_blocker: Any) -> Iterator[Host]:
+    house = hosts.Hosts()
+    with hosts.database(django_db_blocker), hosts.control():
+        try:
+            yield house.add("here")
+        finally:
+            house.remove()
+
+
+def connections(agent: Agent, host: Host) -> int:
+    """To Postgres, of the agent's own process."""
+    there = psutil.Process(agent.pid).net_connections("tcp")
+    return sum(bool(one.raddr) and one.raddr.port == host.database.port for one in there)
+
+
+def without(there: int) -> Any:
+    """Settings under which Postgres has room for so many more agents than live."""
+    more = (operations.capacity().room - there) * pool.OF_AGENT
+    return override_settings(FLEET_SPARE_CONNECTIONS=settings.FLEET_SPARE_CONNECTIONS + more)
+
+
+def test_an_agent_with_sixty_sorties_takes_as_many_connections_as_is_documented(host: Host) -> None:
+    hosts.kind("survey")
+    (agent,) = hosts.spawn("survey", host, concurrency=SLOTS)
+    sleeping = {"agent": "survey", "with": {"seconds": 600}}
+    mission = fleet.launch({f"s{n}": sleeping for n in range(SLOTS)})
+    fleet.until(lambda: Sortie.objects.filter(mission=mission, state="running").count() == SLOTS)
+    fleet.until(lambda: connections(agent, host) <= pool.OF_AGENT)
+    assert connections(agent, host) <= pool.OF_AGENT == 5
+    missions.cancel(mission=mission.id)
+    hosts.away(agent)
+
+
+def test_what_a_command_reads_and_writes_beside_its_work_holds_no_connection_while_it_works(host: Host) -> None:
+    hosts.kind("survey")
+    (agent,) = hosts.spawn("survey", host, concurrency=8)
+    working = {"agent": "survey", "run": "echo made > made; sleep 1", "outputs": ["made"]}
+    mission = fleet.launch({f"s{n}": working for n in range(24)})
+    most = 0
+    while Sortie.objects.filter(mission=mission).exclude(state="succeeded").exists():
+        most = max(most, connections(agent, host))
+        assert not Sortie.objects.filter(mission=mission, state="failed").exists()
+    assert most <= pool.OF_AGENT
+    hosts.away(agent)
+
+
+def test_a_spawn_beyond_what_postgres_allows_is_refused_with_the_figures(host: Host) -> None:
+    hosts.kind("survey")
+    with (
+        without(2),
+        pytest.raises(operations.NoPlace, match=r"has no connections for 3 more: Postgres takes \d+") as no,
+    ):
+        operations.spawn(type="survey", count=3)
+    assert f"each agent takes {pool.OF_AGENT}" in str(no.value)
+    assert "2 more have room" in str(no.value)
+    assert "max_connections" in no.value.hint
+    assert not Agent.objects.filter(type="survey", state__in=Agent.LIVE).exists()
+
+
+def test_autoscaling_respects_the_bound(host: Host) -> None:
+    hosts.kind("survey")
+    AgentType.objects.filter(name="survey").update(autoscale=True)
+    with without(0):
+        mission = fleet.launch({"s": {"agent": "survey"}})
+        Sortie.objects.filter(mission=mission).update(ready_at=Now() - timedelta(minutes=1))
+        decided = next(one for one in scaling.look() if one.type == "survey")
+        missions.cancel(mission=mission.id)
+        AgentType.objects.filter(name="survey").update(autoscale=False)
+    assert decided.spawn == 0
+    assert "or Postgres no connections" in decided.why
+
+
+def test_a_node_starts_no_agent_that_its_type_keeps_without_connections_for_it() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW max_connections")
+        (most,) = cursor.fetchone()
+    house = hosts.Hosts()
+    try:
+        hosts.kind("kept", agents=1)
+        full = house.add("full", FLEET_SPARE_CONNECTIONS=str(most))
+        fleet.until(lambda: "kept-1 is not started: Postgres takes" in full.log())
+        assert not Agent.objects.filter(type="kept", node=full.node).exists()
+    finally:
+        AgentType.objects.filter(name="kept").update(agents=0)
+        house.remove()
+
+
+def test_the_command_says_why(host: Host) -> None:
+    hosts.kind("survey")
+    with without(0):
+        refused = console.manage("fleet_agents", "spawn", "survey")
+    assert refused.code != 0
+    assert "has no connections for 1 more" in refused.err

@@ -1,0 +1,77 @@
+"""A process is told from every other, before and after it, by its pid and the moment at which it began."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet import processes
+
+READY = "import signal, sys, time; {}; print('ready', flush=True); time.sleep(600)"
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+def began(pid: int) -> float:
+    moment = processes.started(pid)
+    assert moment is not None
+    return moment
+
+
+def test_the_moment_is_counted_from_the_hosts_boot(child: subprocess.Popen[bytes]) -> None:
+    assert abs(time.clock_gettime(time.CLOCK_BOOTTIME) - began(child.pid)) < 5
+    assert began(child.pid) == began(child.pid)
+    assert began(os.getpid()) < began(child.pid)
+
+
+def test_a_name_with_spaces_and_brackets_changes_nothing(tmp_path: Path) -> None:
+    odd = tmp_path / "a) S 1 (b"
+    shutil.copy("/bin/sleep", odd)
+    with subprocess.Popen([odd, "60"]) as process:
+        assert abs(time.clock_gettime(time.CLOCK_BOOTTIME) - began(process.pid)) < 5
+        process.kill()
+
+
+def test_a_dead_process_is_not_alive_though_nobody_has_waited_for_it(child: subprocess.Popen[bytes]) -> None:
+    start = began(child.pid)
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not processes.is_alive(pid=child.pid, start_time=start)
+
+
+@pytest.mark.parametrize("off_s", [-0.01, 0.01, 600.0])
+def test_one_that_began_at_another_moment_is_never_signalled(child: subprocess.Popen[bytes], off_s: float) -> None:
+    start = began(child.pid) + off_s
+    assert not processes.is_alive(pid=child.pid, start_time=start)
+    processes.end([(child.pid, start)], within_s=0.1)
+    assert child.poll() is None
+
+
+def test_what_does_not_end_when_it_is_asked_is_killed(child: subprocess.Popen[bytes]) -> None:
+    deaf = READY.format("signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as stubborn:
+        assert stubborn.stdout is not None
+        stubborn.stdout.readline()
+        processes.end([(one.pid, began(one.pid)) for one in (child, stubborn)], within_s=0.3)
+        assert (child.wait(), stubborn.wait()) == (-signal.SIGTERM, -signal.SIGKILL)
+
+
+def test_what_has_ended_already_is_no_fault() -> None:
+    processes.end([], within_s=1)
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+        processes.end([(gone.pid, 1.0)], within_s=1)
+        assert not processes.is_alive(pid=None, start_time=1.0)

@@ -1,0 +1,213 @@
+"""A shim ends its attempt before the lease ends, whoever is halted meanwhile; a renewal counts from when it was asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.drivers import reaper
+from agents.drivers.base import Limits, Stop, StopReason
+from fleet import checks, ids, lease
+from tests.support.flights import Flight, brief, left_of, until
+
+ROOT = Path(__file__).resolve().parents[3]
+TICK = "{ python3 -c 'import time; print(time.monotonic())' >> %s; }"
+WRITES = f"trap '' TERM; while :; do {TICK}; done"  # does not hear SIGTERM, and notes the monotonic clock
+
+
+def limits(**given: Any) -> Limits:
+    return Limits(**{"grace_s": 0.5, **given})
+
+
+def written(path: Path) -> list[float]:
+    return [float(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def worker() -> Iterator[list[subprocess.Popen[bytes]]]:
+    made: list[subprocess.Popen[bytes]] = []
+    yield made
+    for process in made:
+        process.kill()
+        process.wait()
+
+
+def test_work_whose_lease_is_not_renewed_is_killed_before_it_ends_and_nothing_is_said_of_it(tmp_path: Path) -> None:
+    ends = time.monotonic() + 2.5
+    notes = tmp_path / "notes"
+    flight = Flight("command", brief(tmp_path, shell=WRITES % notes, limits=limits()), stop=Stop(lease_end=ends))
+    evidence = flight.end()
+    assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.LEASE_LOST)
+    assert flight.stop.reason is StopReason.LEASE_LOST
+    assert written(notes)
+    assert written(notes)[-1] < ends
+    assert not left_of(flight.brief)
+
+
+def test_what_hears_sigterm_has_the_whole_grace_period_before_the_lease_ends(tmp_path: Path) -> None:
+    tidy = f"trap 'sleep 0.8; touch {tmp_path}/tidied; exit 0' TERM; while :; do sleep 0.05; done"
+    stop = Stop(lease_end=time.monotonic() + 4)
+    flight = Flight("command", brief(tmp_path, shell=tidy, limits=limits(grace_s=2.5)), stop=stop)
+    assert flight.end().stopped is StopReason.LEASE_LOST
+    assert (tmp_path / "tidied").exists()
+
+
+def test_work_goes_on_while_its_lease_is_renewed(tmp_path: Path) -> None:
+    stop = Stop(lease_end=time.monotonic() + 2)
+    flight = Flight("command", brief(tmp_path, shell="sleep 4; echo done", limits=limits()), stop=stop)
+    while flight.thread.is_alive():
+        stop.renew(lease_end=time.monotonic() + 2)
+        flight.thread.join(0.1)
+    assert flight.end().ok
+
+
+@pytest.mark.parametrize("driver", ["command", "python"])
+def test_no_work_begins_once_its_lease_has_ended(tmp_path: Path, driver: str) -> None:
+    given = brief(tmp_path, shell=f"touch {tmp_path}/begun", call="tests.contracts.callables:wait",
+                  arguments={"ready": str(tmp_path / "begun")}, limits=limits())  # fmt: skip
+    flight = Flight(driver, given, stop=Stop(lease_end=time.monotonic() + 0.4))
+    assert flight.end().stopped is StopReason.LEASE_LOST
+    assert not (tmp_path / "begun").exists()
+
+
+def test_a_callable_is_killed_before_its_lease_ends(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    given = brief(tmp_path, call="tests.contracts.callables:wait", arguments={"ready": str(ready)}, limits=limits())
+    flight = Flight("python", given, stop=Stop(lease_end=time.monotonic() + 5))
+    until(ready.exists)
+    assert flight.end().stopped is StopReason.LEASE_LOST
+    assert time.monotonic() > flight.stop.lease_end - 0.6
+    assert not left_of(given)
+
+
+@pytest.mark.parametrize("driver", ["command", "python"])
+def test_a_halted_worker_does_not_keep_its_work_alive(
+    tmp_path: Path, driver: str, worker: list[subprocess.Popen[bytes]]
+) -> None:
+    """It holds the pipe to its shim open, and can say nothing through it."""
+    marker = f"{ids.encode(ids.SORTIE, ids.new())}/1"
+    ready = tmp_path / "ready"
+    orders = {"marker": marker, "scratch": str(tmp_path), "driver": driver, "shell": f"touch {ready}; sleep 600",
+              "call": "tests.contracts.callables:wait", "arguments": {"ready": str(ready)}, "lease_s": 6}  # fmt: skip
+    worker.append(
+        subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(orders)], cwd=ROOT)
+    )
+    until(ready.exists)
+    ends = time.monotonic() + 6  # at the latest: the lease began before its work did
+    os.kill(worker[0].pid, signal.SIGSTOP)
+    until(lambda: not [trace for trace in reaper.traces() if trace.marker == marker])
+    assert time.monotonic() < ends + 30, "and not because something else ended it"
+
+
+def test_a_halted_shim_is_done_for_by_its_worker_when_the_lease_ends(tmp_path: Path) -> None:
+    ends = time.monotonic() + 3
+    flight = Flight(
+        "command", brief(tmp_path, shell="sleep 600", limits=limits(grace_s=0.2)), stop=Stop(lease_end=ends)
+    )
+    flight.ear.begun.wait(60)
+    until(lambda: len(left_of(flight.brief)) >= 2)
+    os.kill(flight.ear.pid, signal.SIGSTOP)
+    until(lambda: time.monotonic() > ends - 0.2)
+    flight.stop.set(StopReason.LEASE_LOST)  # as the engine does
+    assert flight.end().stopped is StopReason.LEASE_LOST
+    assert not left_of(flight.brief)
+
+
+def test_a_shim_that_was_halted_while_its_lease_was_renewed_goes_on(tmp_path: Path) -> None:
+    stop = Stop(lease_end=time.monotonic() + 3)
+    flight = Flight("command", brief(tmp_path, shell="sleep 5; echo done", limits=limits()), stop=stop)
+    until(lambda: len(left_of(flight.brief)) >= 2)
+    os.kill(flight.ear.pid, signal.SIGSTOP)
+    for _ in range(50):
+        stop.renew(lease_end=time.monotonic() + 60)
+        time.sleep(0.08)
+    os.kill(flight.ear.pid, signal.SIGCONT)
+    assert flight.end().ok
+
+
+def test_renewals_never_wait_for_a_shim_that_reads_nothing(tmp_path: Path) -> None:
+    flight = Flight("command", brief(tmp_path, shell="sleep 600", limits=limits(grace_s=0)))
+    until(lambda: len(left_of(flight.brief)) >= 2)
+    os.kill(flight.ear.pid, signal.SIGSTOP)
+    for _ in range(20_000):  # more than a pipe holds
+        flight.stop.renew(lease_end=time.monotonic() + 60)
+    os.kill(flight.ear.pid, signal.SIGCONT)
+    flight.stop.set(StopReason.CANCELLED)
+    assert flight.end().stopped is StopReason.CANCELLED
+
+
+def test_a_renewal_counts_from_when_it_was_asked_for() -> None:
+    assert lease.end(requested_at=100.0, lease_s=30) == 128.0
+    assert lease.end(requested_at=100.0, lease_s=4) == 103.0
+
+
+def test_earlier_attempts_are_killed_also_where_their_shims_are_halted(tmp_path: Path) -> None:
+    sortie = ids.encode(ids.SORTIE, ids.new())
+    flights = []
+    for number in (1, 2, 3):
+        scratch = tmp_path / str(number)
+        scratch.mkdir()
+        flights.append(Flight("command", brief(scratch, marker=f"{sortie}/{number}", shell="sleep 600")))
+        until(lambda flight=flights[-1]: len(left_of(flight.brief)) >= 2)
+    other = Flight("command", brief(tmp_path, shell="sleep 600"))
+    until(lambda: len(left_of(other.brief)) >= 2)
+    os.kill(flights[0].ear.pid, signal.SIGSTOP)
+    assert reaper.reap_earlier(f"{sortie}/3") == set()
+    assert not left_of(flights[0].brief)
+    assert not left_of(flights[1].brief)
+    assert len(left_of(flights[2].brief)) >= 2
+    assert len(left_of(other.brief)) >= 2
+    for flight in (flights[2], other):
+        flight.stop.set(StopReason.CANCELLED)
+    for flight in (*flights, other):
+        flight.end()
+
+
+@pytest.mark.parametrize(
+    ("lease_s", "grace_s", "renew_s", "refused"),
+    [
+        (30, 5, 2, False),
+        (11, 5, 2, False),
+        (10.9, 5, 2, True),
+        (4, 1, 0.3, False),
+        (5, 5, 0.1, True),
+        (2, 1, 0.3, True),
+    ],
+)
+def test_a_lease_too_short_for_the_grace_period_is_refused(
+    settings: Any, lease_s: float, grace_s: float, renew_s: float, refused: bool
+) -> None:
+    settings.FLEET_LEASE_S, settings.FLEET_GRACE_S, settings.FLEET_RENEW_S = lease_s, grace_s, renew_s
+    faults = checks.a_lease_outlasts_the_grace_period(None)
+    assert [fault.id for fault in faults] == (["fleet.E002"] if refused else [])
+    assert all("too short to stop work before its lease ends" in fault.msg for fault in faults)
+
+
+@pytest.mark.parametrize("command", ["fleet_node", "fleet_up", "fleet_control"])
+def test_what_starts_agents_does_not_start_with_such_a_lease(command: str, tmp_path: Path) -> None:
+    env = {**os.environ, "FLEET_LEASE_S": "6", "FLEET_GRACE_S": "5"}
+    done = subprocess.run(
+        [sys.executable, "manage.py", command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "fleet.E002" in done.stderr
+    assert "Raise FLEET_LEASE_S" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_stop_passes_renewals_on_to_whoever_follows_it() -> None:
+    stop, heard = Stop(lease_end=1.0), []
+    stop.follow(heard.append)
+    stop.renew(lease_end=2.0)
+    stop.follow(None)
+    stop.renew(lease_end=3.0)
+    assert (heard, stop.lease_end) == ([1.0, 2.0], 3.0)

@@ -1,0 +1,202 @@
+"""Whatever the work does to stay alive, it is gone when its flight is over."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from agents.drivers import reaper
+from agents.drivers.base import Limits, StopReason
+from tests.support.flights import Flight, brief, left_of, until
+
+ROOT = Path(__file__).resolve().parents[3]
+
+# Forks twice, with a session of its own and an empty environment; writes its pid; does not hear SIGTERM or SIGHUP.
+DAEMON = """
+(setsid env -i /bin/sh -c '
+  trap "" TERM HUP
+  (trap "" TERM HUP; echo $$ > "$0.sh"; sh -c "echo \\$PPID" > "$0.tmp"; mv "$0.tmp" "$0"; while :; do sleep 1; done) &
+' "{pid}" >/dev/null 2>&1 </dev/null &) ; while [ ! -s "{pid}" ]; do sleep 0.02; done
+"""
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "daemon.pid"
+    yield path
+    for pid in _named(path):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _alive(path: Path) -> bool:
+    return bool(_named(path))
+
+
+def _named(path: Path) -> list[int]:
+    """The daemon's processes, by the word on their command line: the pid that it writes is its own namespace's."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if str(path) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
+def test_a_daemon_with_an_empty_environment_ends_with_the_work(daemon: Path, tmp_path: Path) -> None:
+    given = brief(tmp_path, shell=DAEMON.format(pid=daemon), limits=Limits(timeout_s=30, grace_s=0.3))
+    assert Flight("command", given).end().ok
+    assert not _alive(daemon)
+
+
+def test_a_daemon_with_an_empty_environment_ends_with_a_stop(daemon: Path, tmp_path: Path) -> None:
+    shell = DAEMON.format(pid=daemon) + "sleep 600"
+    flight = Flight("command", brief(tmp_path, shell=shell, limits=Limits(grace_s=0.3)))
+    until(daemon.exists)
+    flight.stop.set(StopReason.CANCELLED)
+    assert flight.end().stopped is StopReason.CANCELLED
+    assert not _alive(daemon)
+    assert not left_of(flight.brief)
+
+
+def test_what_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
+    deaf = f"trap '' TERM INT HUP; touch {tmp_path}/ready; while :; do sleep 0.1; done"
+    flight = Flight("command", brief(tmp_path, shell=deaf, limits=Limits(grace_s=0.5)))
+    until((tmp_path / "ready").exists)
+    began = time.monotonic()
+    flight.stop.set(StopReason.CANCELLED)
+    evidence = flight.end()
+    assert time.monotonic() - began > 0.4
+    assert (evidence.stopped, evidence.signal) == (StopReason.CANCELLED, 9)
+    assert not left_of(flight.brief)
+
+
+def test_what_hears_sigterm_has_the_grace_to_tidy_up(tmp_path: Path) -> None:
+    tidy = (
+        f"trap 'sleep 0.2; touch {tmp_path}/tidied; exit 0' TERM; touch {tmp_path}/ready; while :; do sleep 0.05; done"
+    )
+    flight = Flight("command", brief(tmp_path, shell=tidy, limits=Limits(grace_s=5)))
+    until((tmp_path / "ready").exists)
+    flight.stop.set(StopReason.DRAINED)
+    evidence = flight.end()
+    assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.DRAINED)
+    assert (tmp_path / "tidied").exists()
+
+
+def test_a_halted_process_is_stopped_too(tmp_path: Path) -> None:
+    flight = Flight(
+        "command", brief(tmp_path, shell=f"touch {tmp_path}/ready; kill -STOP $$", limits=Limits(grace_s=5))
+    )
+    until((tmp_path / "ready").exists)
+    flight.stop.set(StopReason.CANCELLED)
+    assert flight.end().stopped is StopReason.CANCELLED
+
+
+def test_a_process_that_forks_without_end_is_stopped(tmp_path: Path) -> None:
+    bomb = f"trap '' TERM; touch {tmp_path}/ready; f() {{ sleep 0.002; f & f2=1; exit; }}; f & f & f & sleep 600"
+    flight = Flight("command", brief(tmp_path, shell=bomb, limits=Limits(grace_s=0.3)))
+    until((tmp_path / "ready").exists)
+    flight.stop.set(StopReason.CANCELLED)
+    assert flight.end().stopped is StopReason.CANCELLED
+    assert not left_of(flight.brief)
+
+
+def test_a_killed_shim_takes_the_work_with_it(daemon: Path, tmp_path: Path) -> None:
+    shell = DAEMON.format(pid=daemon) + "sleep 600"
+    flight = Flight("command", brief(tmp_path, shell=shell))
+    until(daemon.exists)
+    os.kill(flight.ear.pid, signal.SIGKILL)
+    evidence = flight.end(within_s=60)
+    assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, None)
+    assert "watches over the work was killed" in evidence.error
+    assert not left_of(flight.brief)
+    assert not _alive(daemon), "the kernel has ended it with the first process of its namespace"
+
+
+def test_a_halted_shim_is_given_up_and_the_work_ended(tmp_path: Path) -> None:
+    flight = Flight("command", brief(tmp_path, shell="sleep 600", limits=Limits(grace_s=0)))
+    flight.ear.begun.wait(60)
+    until(lambda: len(left_of(flight.brief)) >= 2)
+    os.kill(flight.ear.pid, signal.SIGSTOP)
+    flight.stop.set(StopReason.CANCELLED)
+    assert flight.end(within_s=60).stopped is StopReason.CANCELLED
+    assert not left_of(flight.brief)
+
+
+def test_the_work_dies_with_a_killed_worker(daemon: Path, tmp_path: Path) -> None:
+    given = brief(tmp_path)
+    orders = {"marker": given.marker, "scratch": str(tmp_path), "shell": DAEMON.format(pid=daemon) + "sleep 600"}
+    worker = subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(orders)], cwd=ROOT)
+    until(daemon.exists)
+    worker.kill()
+    worker.wait()
+    until(lambda: not left_of(given) and not _alive(daemon))
+
+
+def test_what_outlived_worker_and_shim_is_reaped_at_the_next_start(tmp_path: Path) -> None:
+    """Without the sandbox; in it the kernel ends everything with the shim."""
+    given, watched = brief(tmp_path, fleet="one"), brief(tmp_path, fleet="one", shell="sleep 600")
+    orders = {
+        "marker": given.marker,
+        "fleet": "one",
+        "scratch": str(tmp_path),
+        "shell": "sleep 600; true",
+        "confined": False,
+    }
+    worker = subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(orders)], cwd=ROOT)
+    until(lambda: len(left_of(given)) >= 3)
+    shim = next(trace.pid for trace in reaper.traces() if trace.marker == given.marker and trace.shim)
+    os.kill(worker.pid, signal.SIGSTOP)  # or else it would reap by itself
+    os.kill(shim, signal.SIGKILL)
+    worker.kill()
+    worker.wait()
+    flight = Flight("command", watched)
+    until(lambda: len(left_of(watched)) >= 2)
+
+    assert reaper.reap_strangers(fleet="another") == 0
+    assert reaper.reap_strangers(fleet="one", known=[given.marker]) == 0
+    assert left_of(given)
+    assert reaper.reap_strangers(fleet="one") >= 2
+    assert not left_of(given)
+    assert len(left_of(watched)) >= 2, "its shim watches over it"
+    flight.stop.set(StopReason.CANCELLED)
+    flight.end()
+
+
+def test_a_stop_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path) -> None:
+    for number in range(12):
+        scratch = tmp_path / str(number)
+        scratch.mkdir()
+        flight = Flight("command", brief(scratch, shell="setsid sleep 600 & sleep 600"))
+        time.sleep(number * 0.004)
+        flight.stop.set(StopReason.CANCELLED)
+        assert flight.end(within_s=60).stopped is StopReason.CANCELLED
+        assert not left_of(flight.brief)
+
+
+def test_fifty_megabytes_of_output_fill_no_memory(tmp_path: Path) -> None:
+    _print(50_000_000, tmp_path)
+
+
+@pytest.mark.drill
+def test_a_gigabyte_of_output_fills_no_memory(tmp_path: Path) -> None:
+    _print(1_000_000_000, tmp_path)
+
+
+def _print(size: int, scratch: Path) -> None:
+    shell = f"yes | head -c {size}; yes | head -c 1000 >&2"
+    orders = {"scratch": str(scratch), "shell": shell, "timeout_s": 110}
+    command = [sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(orders)]
+    told = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+    assert told["ok"], told["error"]
+    assert told["bytes"] == size + 1000
+    assert told["peak"] < 60_000_000

@@ -1,0 +1,98 @@
+"""`fleet_audit`: what it lists, what it says of the chain, and what it prints for a superuser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from fleet import audit, caller
+from fleet.audit.models import Entry
+from fleet.celery import app
+from missions.control.loop import Control
+from missions.hints import Hinter
+from tests.support import fleet
+from tests.support.console import manage
+from tests.support.sealing import seal
+from tests.support.tampering import tampered
+
+ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def test_list_shows_the_newest_first_and_what_was_asked_for() -> None:
+    with caller.acting(caller.Caller(name="user:ann", user=1, address="192.0.2.1", request="req-1")):
+        audit.record(kind="listing.changed", subject="msn_1", before={"n": 1}, after={"n": 2})
+        audit.record(kind="listing", outcome="denied", subject="msn_2\x1b[31m")
+    audit.record(kind="listings", subject="msn_1")
+    done = manage("fleet_audit", "list", "--kind", "listing", "--since", "10m", "--json")
+    assert [line["kind"] for line in done.lines[:2]] == ["listing", "listing.changed"]
+    assert {line["kind"] for line in done.lines} == {"listing", "listing.changed"}
+    assert done.lines[1] == done.lines[1] | {
+        "outcome": "ok", "actor": "user:ann", "user": 1, "address": "192.0.2.1", "request": "req-1", "subject": "msn_1",
+        "before": {"n": 1}, "after": {"n": 2}, "data": {},
+    }  # fmt: skip
+    for option in (("--actor", "user:ann"), ("--subject", "msn_2\\u001b[31m"), ("--outcome", "denied")):
+        found = manage("fleet_audit", "list", *option, "-n", "1", "--json").lines
+        assert [line["kind"] for line in found] == ["listing"]
+    none = manage("fleet_audit", "list", "--since", "2999-01-01T00:00")
+    assert (none.out, none.err) == ("", "No such entries.\n")
+    text = manage("fleet_audit", "list", "-n", "2").out
+    assert "denied listing user:ann 192.0.2.1" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--since", "yesterday"), ("--since", "9999999d"), ("--outcome", "good"), ("-n", "-1")]
+)
+def test_list_refuses_what_it_does_not_understand(arguments: tuple[str, ...]) -> None:
+    assert manage("fleet_audit", "list", *arguments).code == 2
+
+
+def test_verify_ends_with_0_while_all_agrees_and_with_1_when_it_names_what_does_not() -> None:
+    audit.record(kind="test.verified")
+    seal()
+    good = manage("fleet_audit", "verify", "--json")
+    assert good.code == 0
+    assert good.json["ok"] is True
+    head = f"{good.json['number']}:{good.json['digest']}"
+    assert head in manage("fleet_audit", "verify", "--head", head).out
+    assert manage("fleet_audit", "verify", "--head", "1:abc").code == 2
+    last = Entry.objects.order_by("-id")[0].id
+    with tampered(last):
+        bad = manage("fleet_audit", "verify", "--json")
+        assert bad.code == 1
+        assert [(one["of"], one["number"], one["what"]) for one in bad.json["faults"]] == [("entry", last, "changed")]
+        told = manage("fleet_audit", "verify").out
+        assert f"CHANGED   Entry {last} is not as it was written" in told
+        assert "1 fault found: only " in told
+    assert manage("fleet_audit", "verify").code == 0
+
+
+def test_the_control_loop_seals() -> None:
+    audit.record(kind="test.beat")
+    control = Control(hinter=Hinter(app))
+
+    def sealed() -> bool:
+        control.beat()
+        return bool(manage("fleet_audit", "verify", "--json").json["waiting"] == 0)
+
+    fleet.until(sealed)
+
+
+def test_the_page_shows_the_sql_that_protect_prints() -> None:
+    printed = manage("fleet_audit", "protect").out.strip()
+    where = settings.FLEET_ENDPOINTS
+    if where.provider == "external" and where.owner is not None:  # a last line that the page describes
+        *_, last = printed.splitlines()
+        assert last == f'GRANT fleet_audit TO "{where.owner.user}";'
+        printed = printed.removesuffix(last).strip()
+    assert printed in (ROOT / "docs" / "audit-trail.md").read_text()
+
+
+def test_cleanup_leaves_the_trail_as_it_is() -> None:
+    audit.record(kind="test.kept")
+    before = Entry.objects.count()
+    assert manage("fleet_cleanup", "--yes", "--days", "0", "--most", "0").code == 0
+    assert Entry.objects.count() == before

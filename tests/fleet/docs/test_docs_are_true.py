@@ -1,0 +1,56 @@
+"""The pages that repeat what the code says are held to it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from missions.states import MISSION_ARROWS, SORTIE_ARROWS, MissionState, SortieState
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_every_arrow_stands_on_the_page_of_states_with_its_letter() -> None:
+    page = (ROOT / "docs" / "states.md").read_text()
+    for arrow in (*SORTIE_ARROWS, *MISSION_ARROWS):
+        row = f"| {arrow.letter} | {', '.join(sorted(arrow.sources)) or '–'} | {arrow.target} | {arrow.by} | {arrow.why} |"
+        assert row in page
+        for source in sorted(arrow.sources) or ["[*]"]:
+            assert f"    {source} --> {arrow.target}: {arrow.letter}\n" in page
+    assert len(re.findall(r" --> ", page)) == sum(len(a.sources) or 1 for a in (*SORTIE_ARROWS, *MISSION_ARROWS))
+    for state in (*SortieState, *MissionState):
+        assert f"| {state} | " in page
+
+
+def test_every_variable_that_the_settings_read_has_its_row() -> None:
+    read = set(re.findall(r'env\.\w+\("(\w+)"', (ROOT / "fleet" / "settings.py").read_text()))
+    rows = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE))
+    assert read <= rows, read - rows
+
+
+def test_every_variable_stands_once_with_the_default_that_the_settings_give_it() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (?:integer|number|boolean|words|text) \| `?(.*?)`? \|", page, re.MULTILINE)
+    shown = dict(rows)
+    assert len(shown) == len(rows)
+    read = {
+        call.args[0].value: _as_written(ast.literal_eval(call.args[1]) if len(call.args) > 1 else "")
+        for call in ast.walk(ast.parse((ROOT / "fleet" / "settings.py").read_text()))
+        if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant)
+        and call.args[0].value in shown
+    }  # fmt: skip
+    assert {name: shown[name] for name in read} == read
+
+
+def _as_written(default: object) -> str:
+    """As somebody would write it into the environment."""
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return (",".join(default) if isinstance(default, tuple) else str(default)) or "–"
+
+
+def test_every_relative_link_of_the_pages_leads_somewhere() -> None:
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

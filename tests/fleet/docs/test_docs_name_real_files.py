@@ -1,0 +1,62 @@
+"""A path that a page or a comment names exists: readers follow it."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+PATH = re.compile(
+    r"(?<![\w/.$~{<*-])((?:[\w-]+/)+[\w-]+\.(?:py|sql|md|yaml|yml|json|sh|c|toml|in|txt|css|html))(?![\w/*-])"
+)
+NAMES = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+WRITTEN = {
+    "requirements/advisories.json",
+    "requirements/advisories-ignored.txt",
+}  # by `make audit` and by whoever ignores one
+TOP = {path.name for path in ROOT.iterdir() if path.is_dir()}
+
+
+def tracked(*patterns: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    return [ROOT / name for name in listed.splitlines()]
+
+
+def words(file: Path) -> Iterator[str]:
+    """The prose of a file: a page whole, of code its comments and docstrings."""
+    text = file.read_text()
+    if file.suffix != ".py":
+        yield re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)  # examples name the reader's files
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and token.string.startswith('"""')):
+            yield token.string
+
+
+def exists(path: str) -> bool:
+    """From the top, or below the package that a comment is in: `sql/claim.sql`."""
+    return (ROOT / path).exists() or any(name.endswith(f"/{path}") for name in NAMES)
+
+
+@pytest.mark.parametrize("patterns", [("*.md",), ("*.py",), ("*.sql", "*.yaml", "Makefile", "*.sh")], ids=str)
+def test_every_path_that_is_named_exists(patterns: tuple[str, ...]) -> None:
+    missing = [
+        f"{file.relative_to(ROOT)}: {path}"
+        for file in tracked(*patterns)
+        if "migrations" not in file.parts and "tests" not in file.parts
+        for text in words(file)
+        for path in PATH.findall(text)
+        if (file.suffix == ".py" or path.split("/")[0] in TOP)
+        and not path.startswith("build/")
+        and path not in WRITTEN
+        and not exists(path)
+    ]
+    assert missing == []

@@ -1,0 +1,76 @@
+"""A client's address is what our own proxies say it is, and nothing that the client says itself."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import RequestFactory, override_settings
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleet.config.env import Environment
+from fleet.limits import addresses
+
+PROXIES = addresses.parse_networks("10.0.0.0/8, 2001:db8:ff::/48 ::1")
+texts = st.one_of(
+    st.ip_addresses().map(str),
+    st.text(max_size=30),
+    st.sampled_from(["10.1.1.1", "unknown", "[::1]:80", "::ffff:10.0.0.1"]),
+)
+
+
+@pytest.mark.parametrize(
+    "peer, forwarded, client",
+    [
+        ("203.0.113.9", "", "203.0.113.9"),
+        ("203.0.113.9", "198.51.100.1", "203.0.113.9"),  # no proxy of ours: forged
+        ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "1.2.3.4, 198.51.100.1", "198.51.100.1"),  # what stood there before our proxy, it only passed on
+        ("10.0.0.1", "198.51.100.1, 10.0.0.7", "198.51.100.1"),
+        ("10.0.0.1", "10.0.0.9, 10.0.0.7", "10.0.0.9"),
+        ("10.0.0.1", "198.51.100.1:51000", "198.51.100.1"),
+        ("::1", "[2001:db8::5]:443", "2001:db8::5"),
+        ("::1", "2001:0DB8:0:0::5", "2001:db8::5"),
+        ("2001:db8:ff::2", "fe80::1%eth0", "fe80::1"),
+        ("::ffff:10.0.0.1", "::ffff:198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "198.51.100.1, <script>", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.1, unknown, 10.0.0.3", "10.0.0.3"),
+        ("10.0.0.1", ",,", "10.0.0.1"),
+        ("", "198.51.100.1", "0.0.0.0"),
+        ("nonsense", "198.51.100.1", "0.0.0.0"),
+    ],
+)
+def test_it_is_read_from_the_right_up_to_the_first_that_is_no_proxy(peer: str, forwarded: str, client: str) -> None:
+    with override_settings(FLEET_TRUSTED_PROXIES=PROXIES):
+        assert addresses.resolve(peer=peer, forwarded=forwarded) == client
+
+
+def test_the_peer_of_a_unix_socket_is_believed_only_where_the_settings_say_so() -> None:
+    request = RequestFactory().get("/", headers={"X-Forwarded-For": "198.51.100.1"})
+    del request.META["REMOTE_ADDR"]
+    assert addresses.client(request) == "0.0.0.0"
+    with override_settings(FLEET_TRUSTED_PROXIES=addresses.parse_networks("unix")):
+        assert addresses.client(request) == "198.51.100.1"
+
+
+@given(texts, st.lists(texts, max_size=5))
+def test_whatever_is_sent_it_is_an_address_and_a_stranger_cannot_choose_it(peer: str, hops: list[str]) -> None:
+    with override_settings(FLEET_TRUSTED_PROXIES=PROXIES):
+        found = addresses.resolve(peer=peer, forwarded=", ".join(hops))
+        assert str(ipaddress.ip_address(found)) == found
+        if not addresses.is_proxy(peer):
+            assert found == addresses.resolve(peer=peer, forwarded="")
+
+
+def test_one_house_has_one_bucket_however_many_addresses_it_has() -> None:
+    assert addresses.bucket("2001:db8::5") == addresses.bucket("2001:db8::ffff:1") == "2001:db8::/64"
+    assert addresses.bucket("2001:db8:0:1::5") != addresses.bucket("2001:db8::5")
+    assert addresses.bucket("198.51.100.1") == "198.51.100.1"
+
+
+def test_a_proxy_that_is_no_network_is_refused_loudly() -> None:
+    environment = Environment({"FLEET_TRUSTED_PROXIES": "10.0.0.0/8, proxy.example.org"})
+    with pytest.raises(ImproperlyConfigured, match=r"FLEET_TRUSTED_PROXIES: 'proxy\.example\.org'"):
+        environment.parsed("FLEET_TRUSTED_PROXIES", "", addresses.parse_networks)

@@ -1,0 +1,235 @@
+"""`fleet_user` and `fleet_key`: what they say, what they refuse before anything is asked for, and what the trail says of it."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.db.models import Max
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from fleet.access import operations
+from fleet.access.models import Key, Role
+from fleet.audit.models import Entry
+from tests.support.console import Done, manage
+
+ROOT = Path(__file__).resolve().parents[3]
+PASSWORD = "long enough for this"
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+@pytest.fixture
+def ann() -> User:
+    return operations.create_user(name="ann", role=Role.USER, password=PASSWORD)
+
+
+def piped(monkeypatch: pytest.MonkeyPatch, text: str, *arguments: str) -> Done:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    return manage(*arguments)
+
+
+def entry(kind: str) -> Entry:
+    return Entry.objects.filter(kind=kind).latest("id")
+
+
+# ── People ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_user_is_made_with_the_password_that_a_pipe_brings(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = piped(monkeypatch, f"{PASSWORD}\n", "fleet_user", "create", "ann")
+    assert (made.code, made.out, made.err) == (0, "", "Made ann, with the role user.\n")
+    assert User.objects.get(username="ann").check_password(PASSWORD)
+    assert entry("user.created").subject == "user:ann"
+
+
+def test_without_a_password_nobody_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, said in (("", "No password was given."), ("\n", "No password was given."), ("short\n", "too short")):
+        refused = piped(monkeypatch, given, "fleet_user", "create", "ann")
+        assert (refused.code, said in refused.err) == (2, True), refused.err
+    assert not User.objects.exists()
+
+
+def test_nobody_is_asked_for_the_password_of_a_user_that_there_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, ann: User
+) -> None:
+    for arguments, code, said in (
+        (("ann",), 1, "There is a user 'ann' already."),
+        (("",), 2, "it is empty"),
+        (("a b",), 2, "' ' stands in it"),
+        (("bob", "--team", "web"), 1, "There is no team 'web'."),
+    ):
+        unread = f"{PASSWORD}\n"
+        refused = piped(monkeypatch, unread, "fleet_user", "create", *arguments)
+        assert (refused.code, said in refused.err) == (code, True), refused.err
+        assert sys.stdin.read() == unread
+
+
+def test_ctrl_d_at_the_prompt_is_no_password(subprocess_environment: dict[str, str]) -> None:
+    ours, theirs = pty.openpty()
+    asked = subprocess.Popen(
+        [sys.executable, str(ROOT / "manage.py"), "fleet_user", "create", "dora"],
+        env=subprocess_environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    try:
+        while b"Password of dora: " not in seen:
+            seen += os.read(ours, 4_096)
+        os.write(ours, b"\x04")
+        while b"No password was given." not in seen:
+            seen += os.read(ours, 4_096)
+        assert asked.wait(20) == 2
+    finally:
+        asked.kill()
+        asked.wait()
+        os.close(ours)
+    assert b"Traceback" not in seen
+
+
+def test_a_grant_and_a_revoke_are_told_once_with_what_was_before(ann: User) -> None:
+    before = Entry.objects.aggregate(last=Max("id"))["last"] or 0  # what other tests have left is not to be removed
+    assert "ann may launch, resume and retry" in manage("fleet_user", "grant", "ann").err
+    manage("fleet_user", "grant", "ann")
+    told = Entry.objects.filter(kind="role.changed", id__gt=before).values_list("subject", "before", "after")
+    assert list(told) == [("user:ann", {"plan.execute": False}, {"plan.execute": True})]
+    taken = manage("fleet_user", "revoke", "ann")
+    assert (taken.code, "ann may not launch" in taken.err, "goes on" in taken.err) == (0, True, True)
+
+
+def test_a_revoke_that_takes_away_nothing_says_so(ann: User) -> None:
+    team = Group.objects.create(name="ops")
+    team.permissions.add(Permission.objects.get(codename="plan_execute"))
+    ann.groups.add(team)
+    operations.set_execute(user=ann, may=True)
+    refused = manage("fleet_user", "revoke", "ann")
+    assert (refused.code, "may run code all the same: team ops may" in refused.err) == (1, True), refused.err
+    assert not ann.user_permissions.exists()
+    operations.set_role(user=ann, role=Role.ADMIN)
+    assert "all the same: an admin may" in manage("fleet_user", "revoke", "ann").err
+
+
+@pytest.fixture
+def boss() -> User:
+    User.objects.filter(is_superuser=True).update(is_active=False)  # whom other tests have left
+    return operations.create_user(name="boss", role=Role.ADMIN, password=PASSWORD)
+
+
+def test_the_last_admin_that_may_sign_in_stays_one(ann: User, boss: User) -> None:
+    for arguments in (("role", "boss", "user"), ("disable", "boss")):
+        refused = manage("fleet_user", *arguments)
+        assert (refused.code, "No admin would be left without boss." in refused.err) == (1, True), refused.err
+    assert manage("fleet_user", "role", "ann", "admin").code == 0
+    assert manage("fleet_user", "disable", "boss").code == 0  # ann is left
+    assert manage("fleet_user", "role", "boss", "user").code == 0  # who was none any more
+
+
+def test_the_admins_pages_keep_the_last_admin_too(ann: User, boss: User, client: Client) -> None:
+    client.force_login(boss)
+    page = reverse("admin:auth_user_change", args=[boss.pk])
+    form = {"username": "boss", "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
+    said = "No admin would be left without boss."
+    assert said in client.post(page, {**form, "is_active": "on", "is_staff": "on"}).content.decode()
+    gone = reverse("admin:auth_user_delete", args=[boss.pk])
+    assert said in client.post(gone, {"post": "yes"}).content.decode()
+    several = {"action": "delete_selected", "_selected_action": [ann.pk, boss.pk], "post": "yes"}
+    assert said in client.post(reverse("admin:auth_user_changelist"), several).content.decode()
+    boss.refresh_from_db()
+    assert (boss.is_active, boss.is_superuser) == (True, True)
+    assert client.post(page, {**form, "is_active": "on", "is_staff": "on", "is_superuser": "on"}).status_code == 302
+
+
+# ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def create(*arguments: str) -> Done:
+    return manage("fleet_key", "create", *arguments, "--user", "ann", "--scope", "read")
+
+
+def test_a_key_alone_is_on_standard_output_and_the_trail_tells_which_it_is(ann: User) -> None:
+    made = create("ci", "--days", "90")
+    key = Key.objects.get()
+    assert made.out.startswith(f"{key.prefix}_")
+    assert len(made.out.split()) == 1
+    assert "not shown again" in made.err
+    assert key.expires_at is not None
+    assert entry("key.created").after == {
+        "user": "ann", "name": "ci", "prefix": key.prefix, "scopes": ["read"], "expires_at": key.expires_at.isoformat(),
+    }  # fmt: skip
+
+
+def test_a_key_without_a_good_name_or_end_is_refused(ann: User) -> None:
+    for arguments in (("",), (" ",), ("x" * 101,), ("ci", "--days", "0"), ("ci", "--days", "99999")):
+        refused = create(*arguments)
+        assert (refused.code, refused.out) == (2, ""), arguments
+    assert not Key.objects.exists()
+
+
+def test_a_list_of_keys_has_columns_and_says_until_when_each_is_good(ann: User) -> None:
+    create("for good")
+    create("for a year", "--days", "365")
+    Key.objects.filter(name="for a year").update(name="for a year\x1b[31m")  # as one may be called of old
+    create("past")
+    Key.objects.filter(name="past").update(expires_at=timezone.now())
+    manage("fleet_key", "revoke", Key.objects.get(name="for good").prefix)
+    shown = manage("fleet_key", "list").out
+    assert "\x1b" not in shown
+    past, year, revoked = shown.splitlines()
+    assert [line.index("never used") for line in (past, year, revoked)] == [past.index("never used")] * 3
+    assert [word in line for line, word in ((past, "expired"), (year, "until 20"), (revoked, "revoked"))] == [True] * 3
+    assert manage("fleet_key", "list", "--json").json[0]["name"] == "past"
+
+
+def test_a_key_is_found_by_its_id_its_prefix_or_its_text_and_by_nothing_near_to_it(ann: User) -> None:
+    made = [operations.create_key(user=ann, name="ci", scopes=["read"]) for _ in range(3)]
+    for near in (f"{made[0].key.prefix}zz", "flk_", "key_0", "", "ci"):
+        assert manage("fleet_key", "revoke", near).code == 1, near
+    assert not Key.objects.exclude(revoked_at=None).exists()
+    for named in (made[0].key.prefix, made[1].key.ref, made[2].text):
+        assert manage("fleet_key", "revoke", named).code == 0
+    assert not Key.objects.filter(revoked_at=None).exists()
+    assert entry("key.revoked").before == {"user": "ann", "name": "ci", "prefix": made[2].key.prefix}
+
+
+def test_whose_keys_there_are_none_of_is_said(ann: User) -> None:
+    assert manage("fleet_key", "list").err.startswith("No keys. Make one")
+    assert manage("fleet_key", "list", "--user", "ann").err.startswith("ann has no keys. Make one")
+
+
+def test_the_key_of_who_is_disabled_comes_with_a_warning(ann: User) -> None:
+    operations.set_active(user=ann, active=False)
+    assert "refused as long as ann is disabled" in create("ci").err
+
+
+# ── Both ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_bytes_that_are_no_text_are_refused_in_one_sentence() -> None:
+    for command in (
+        ("fleet_user", "create", "ann", "--no-password", "--team", "\udcff"),
+        ("fleet_user", "grant", "\udcff"),
+        ("fleet_key", "revoke", "flk_\udcff"),
+        ("fleet_audit", "list", "--subject", "\udcff"),
+    ):
+        refused = manage(*command)
+        assert (refused.code, refused.err.count("\n"), "is not UTF-8" in refused.err) == (2, 1, True), refused
+
+
+def test_no_color_is_heeded(subprocess_environment: dict[str, str]) -> None:
+    ours, theirs = pty.openpty()
+    asked = subprocess.Popen(
+        [sys.executable, str(ROOT / "manage.py"), "fleet_user", "grant", "nobody"],
+        env={**subprocess_environment, "NO_COLOR": "1", "TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    assert asked.wait(20) == 1
+    seen = os.read(ours, 4_096)
+    os.close(ours)
+    assert seen.startswith(b"There is no user 'nobody'.")

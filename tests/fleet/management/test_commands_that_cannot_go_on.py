@@ -1,0 +1,101 @@
+"""What any command says, in one sentence, where it is stopped, may not write, or lacks what it stands on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+NOBODY = 65534
+
+
+def command(*arguments: str, home: Path, options: tuple[str, ...] = (), **how: Any) -> subprocess.Popen[str]:
+    """A command in a folder where no fleet was ever started."""
+    env = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+    return subprocess.Popen(
+        [sys.executable, *options, str(ROOT / "manage.py"), *arguments],
+        env={**env, "FLEET_HOME": str(home)}, stderr=subprocess.PIPE, text=True, **how,
+    )  # fmt: skip
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("arguments", [("fleet_status",), ("fleet_status", "--json"), ("help",)])
+def test_an_output_without_room_is_told_and_ends_with_1(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        code, said = end(command(*arguments, home=tmp_path / "home", stdout=full))
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith("No space left on device: ")
+
+
+def test_an_output_that_is_closed_is_written_nowhere(tmp_path: Path) -> None:
+    asked = command("fleet_status", "--json", home=tmp_path / "home", preexec_fn=lambda: os.close(1))
+    assert end(asked) == (1, "")  # as `fleet_status` ends where nothing runs
+
+
+@pytest.mark.parametrize("moment", ["django.core.exceptions", "django.db.models"])
+def test_ctrl_c_while_it_is_being_loaded_leaves_no_traceback(tmp_path: Path, moment: str) -> None:
+    starting = command("fleet_up", home=tmp_path / "home", options=("-X", "importtime"), stdout=subprocess.DEVNULL)
+    assert starting.stderr is not None
+    while moment not in (line := starting.stderr.readline()):
+        assert line, "it was never loaded"
+    starting.send_signal(signal.SIGINT)
+    code, said = end(starting)
+    assert code == 130
+    assert "Traceback" not in said
+    assert "KeyboardInterrupt" not in said
+
+
+def test_a_node_without_postgres_says_so_and_ends_with_1(tmp_path: Path) -> None:
+    code, said = end(command("fleet_node", home=tmp_path / "home"))
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith("The fleet is not running here.")
+
+
+def test_a_control_loop_without_postgres_says_so_and_waits_for_it(tmp_path: Path) -> None:
+    waiting = command("fleet_control", home=tmp_path / "home")
+    assert waiting.stderr is not None
+    while "connection failed" not in (line := waiting.stderr.readline()):
+        assert line, "it has ended"
+    waiting.send_signal(signal.SIGTERM)
+    code, said = end(waiting)
+    assert code == 0
+    assert "Traceback" not in said
+
+
+@pytest.fixture
+def shut() -> Iterator[Path]:
+    """A folder that everybody may enter, with one in it that only root may."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    (folder / "shut").mkdir(mode=0o700 if os.geteuid() == 0 else 0)
+    yield folder
+    (folder / "shut").chmod(0o700)
+    shutil.rmtree(folder)
+
+
+def test_a_python_that_this_user_may_not_run_is_named(shut: Path) -> None:
+    python = shutil.which("python3", path="/usr/bin:/bin")
+    if not python or subprocess.run([python, "-c", "import django"], capture_output=True, check=False).returncode == 0:
+        pytest.skip("this host has no Python without Django")
+    shutil.copy(ROOT / "manage.py", shut)
+    (shut / ".venv" / "bin").mkdir(parents=True)
+    (shut / ".venv" / "bin" / "python").symlink_to(shut / "shut" / "python3")
+    other = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    done = subprocess.run(
+        [python, str(shut / "manage.py"), "help"], cwd=shut, capture_output=True, text=True, check=False, **other
+    )  # type: ignore[call-overload]
+    assert done.returncode == 4
+    assert done.stderr.startswith(f"You may not use {shut / 'shut' / 'python3'}, the Python of ")

@@ -1,0 +1,134 @@
+"""Lines of the logs say what they are about, cannot be forged, and are JSON where one wants that."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import structlog
+
+from fleet import caller, ids
+from fleet.caller import Caller
+from fleet.observability import logs
+from missions.claims import Claim
+from tests.support import api
+from tests.support.supervised import CHECKOUT
+
+ANN = Caller(name="user:ann", user=1, address="198.51.100.1", request="req_1")
+
+
+def line(style: str, text: str = "it happened", *args: object, **more: Any) -> str:
+    record = logging.getLogger("fleet.test").makeRecord(
+        "fleet.test", logging.WARNING, __file__, 1, text, args, more.pop("exc_info", None)
+    )
+    return logs.formatter(style=style).format(record)
+
+
+def test_a_line_of_json_is_one_object_with_what_it_is_about() -> None:
+    claim = Claim(id=ids.new(), mission=ids.new(), key="a", attempt=3, tries=0, max_tries=1, spec={})
+    before = logs.about.set(claim.named)
+    try:
+        with caller.acting(ANN):
+            told = json.loads(line("json", "%s is %d", "one", 1))
+    finally:
+        logs.about.reset(before)
+    assert told.pop("at").endswith("+00:00")
+    assert told == {
+        "event": "one is 1", "level": "warning", "logger": "fleet.test", "request": "req_1", "by": "user:ann",
+        "address": "198.51.100.1", "mission": ids.encode(ids.MISSION, claim.mission),
+        "sortie": ids.encode(ids.SORTIE, claim.id), "attempt": 3,
+    }  # fmt: skip
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    assert set(json.loads(line("json"))) == {"at", "event", "level", "logger"}
+    assert line("plain").endswith(" WARNING fleet.test: it happened")
+
+
+def test_for_people_it_stands_behind_the_text() -> None:
+    with caller.acting(ANN), structlog.contextvars.bound_contextvars(note="two words"):
+        assert line("plain").endswith(
+            " WARNING fleet.test: it happened [note=two words request=req_1 by=user:ann address=198.51.100.1]"
+        )
+
+
+@pytest.mark.parametrize("style", ["plain", "json"])
+def test_a_text_from_outside_cannot_begin_a_line_or_steer_a_terminal(style: str) -> None:
+    told = line(style, "asked for %s", "/x\n2026-01-01 00:00:00,000 ERROR fleet.audit: forged\r\x1b[2J\x00")
+    assert "\x1b" not in told
+    assert "\x00" not in told
+    assert "\r" not in told
+    assert not any(one.startswith("2026-01-01") for one in told.splitlines()[1:])
+
+
+@pytest.mark.parametrize("style", ["plain", "json"])
+def test_a_surprise_is_told_with_its_traceback(style: str) -> None:
+    try:
+        raise ValueError("it broke")
+    except ValueError:
+        told = line(style, exc_info=sys.exc_info())
+    assert "ValueError: it broke" in told
+    assert "Traceback" in told
+
+
+SPEAK = """
+import logging, django; django.setup()
+from fleet.observability import logs
+import {first}
+django.setup()
+for name in ("fleet.node", "django.request", "uvicorn.error", "celery.worker", "uvicorn.access"):
+    logging.getLogger(name).info("quiet")
+    logging.getLogger(name).warning("loud")
+"""
+
+
+def say(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    there = {**os.environ, "DJANGO_SETTINGS_MODULE": "fleet.settings", **env}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, env=there, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("read", [json.loads, str])
+def test_libraries_speak_in_the_same_lines_and_commands_only_of_what_is_wrong(read: Callable[[str], Any]) -> None:
+    done = say(SPEAK.format(first="uvicorn"), FLEET_LOG="json" if read is json.loads else "plain")
+    lines = [read(one) for one in done.stderr.splitlines()]
+    assert len(lines) == 5, done.stderr
+    assert all("loud" in str(one) for one in lines)
+    assert done.stdout == ""
+
+
+def test_a_process_that_runs_for_long_says_what_it_does_also_when_django_is_set_up_once_more() -> None:
+    done = say("import django; django.setup()\nfrom fleet.observability import logs; logs.speak(); django.setup()\n"
+               "import logging, io, sys; sys.stderr = io.StringIO(); logging.getLogger('fleet.node').info('I do')")  # fmt: skip
+    assert done.stderr.endswith("INFO fleet.node: I do\n")
+
+
+def test_a_style_that_is_none_is_refused() -> None:
+    done = say("import django; django.setup()", FLEET_LOG="xml")
+    assert "FLEET_LOG='xml' is none of: plain, json." in done.stderr
+
+
+@pytest.mark.django_db
+def test_what_django_says_of_a_bad_answer_tells_which_request_it_was_and_whose() -> None:
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(logs.formatter(style="json").format(record))  # type: ignore[method-assign]
+    logging.getLogger("django.request").addHandler(handler)
+    try:
+        ann = api.person("ann")
+        ann.get("missions?limit=none", X_Request_ID="asked-1")
+    finally:
+        logging.getLogger("django.request").removeHandler(handler)
+    (told,) = map(json.loads, said)
+    assert (told["request"], told["by"], told["event"]) == (
+        "asked-1",
+        "user:ann",
+        "Unprocessable Entity: /api/v1/missions",
+    )

@@ -1,0 +1,158 @@
+"""However a secret is written and a stream is cut, it does not come through, and nothing else is lost."""
+
+from __future__ import annotations
+
+import base64
+import json
+from itertools import pairwise
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from fleet.observability.redactor import HIDDEN, Redactor, is_secret_variable
+
+SECRETS = [
+    "aabaab-" + "a" * 25,
+    "pa ss%wörd/+=&",
+    "0123456789",
+    "56789abcdef",
+    'multi"line\\secret\nof two lines, really',
+]
+
+
+def encodings(secret: str) -> dict[str, bytes]:
+    data = secret.encode()
+    return {
+        "plain": data,
+        "url": quote(secret, safe="").encode(),
+        "lower-case url": quote(secret, safe="").lower().encode() if secret.islower() else data,
+        "path": quote(secret).encode(),
+        "form": quote_plus(secret).encode(),
+        "base64": base64.b64encode(data),
+        "base64 after 1": base64.b64encode(b"x" + data + b"yz"),
+        "base64 after 2": base64.b64encode(b"xy" + data + b"z"),
+        "base64 for urls": base64.urlsafe_b64encode(b"user:" + data),
+        "json": json.dumps(secret).encode(),
+        "json in utf-8": json.dumps(secret, ensure_ascii=False).encode(),
+        "repr": repr(secret).encode(),
+    }
+
+
+def cores(secret: str) -> set[bytes]:
+    """What must not be found in what is left: the secret as it stands, and what base64 makes of it alone."""
+    found = {secret.encode(), quote(secret, safe="").encode(), json.dumps(secret)[1:-1].encode()}
+    for before in range(3):
+        encoded = base64.b64encode(b"\0" * before + secret.encode() + b"\0\0")
+        found.add(encoded[4 : 8 * (before + len(secret.encode())) // 6])
+    return found
+
+
+relaxed = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+pieces = st.lists(
+    st.sampled_from([form for secret in SECRETS for form in encodings(secret).values()])
+    | st.sampled_from([form[: len(form) // 2] for secret in SECRETS for form in encodings(secret).values()])
+    | st.binary(max_size=12)
+    | st.sampled_from([b"a", b"aab", b"\n", b"%", b"%2", b"+", b"0123456789abcdef"]),
+    max_size=10,
+)
+cuts = st.lists(st.integers(0, 400), max_size=12)
+
+
+def streamed(redactor: Redactor, data: bytes, at: list[int]) -> bytes:
+    places = [0, *sorted({cut for cut in at if cut < len(data)}), len(data)]
+    told = [redactor.piece("stdout", data[begin:end]) for begin, end in pairwise(places)]
+    return b"".join([*told, redactor.rest("stdout")])
+
+
+@relaxed
+@given(pieces, cuts)
+@example([b"aabaab-" + b"a" * 24, b"a"], [31])
+@example([b"01234", b"56789", b"abcdef"], [10])
+def test_a_stream_that_is_cut_anywhere_is_hidden_as_if_it_were_whole(pieces: list[bytes], cuts: list[int]) -> None:
+    data = b"".join(pieces)
+    told = streamed(Redactor(SECRETS), data, cuts)
+    assert told == Redactor(SECRETS).whole(data)
+    assert not [core for secret in SECRETS for core in cores(secret) if core in told]
+
+
+@relaxed
+@given(
+    st.lists(st.text(max_size=30), max_size=5), st.sampled_from(SECRETS), st.sampled_from(list(encodings("x"))), cuts
+)
+def test_nothing_else_is_lost(words: list[str], secret: str, encoding: str, at: list[int]) -> None:
+    apart = [
+        word
+        for word in words
+        if not any(word[i : i + 8] in one for one in SECRETS for i in range(len(word)) if word[i:])
+    ]
+    before, after = "|".join(apart).encode("utf-8", "replace") + b"|", b"|the end"
+    told = streamed(Redactor([secret]), before + encodings(secret)[encoding] + after, at)
+    assert told.startswith(before)
+    assert told.endswith(after)
+    assert HIDDEN.encode() in told
+
+
+@relaxed
+@given(
+    st.recursive(
+        st.none() | st.sampled_from(SECRETS) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(SECRETS), inner),
+    )
+)
+def test_no_text_and_no_name_in_a_value_holds_one(value: Any) -> None:
+    told = json.dumps(Redactor(SECRETS).value(value), ensure_ascii=False)
+    assert not [secret for secret in SECRETS if secret in told or json.dumps(secret, ensure_ascii=False)[1:-1] in told]
+
+
+@pytest.mark.parametrize("width", [64, 76])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_base64_in_lines(width: int, end: bytes) -> None:
+    secret = "Ab3-" * 30
+    for before in range(1, 100):
+        encoded = base64.b64encode(b"x" * before + secret.encode() + b" and more")
+        lines = end.join(encoded[begin : begin + width] for begin in range(0, len(encoded), width)) + end
+        told = Redactor([secret]).whole(lines)
+        assert HIDDEN.encode() in told
+        assert len(told) < len(lines) - 100
+        for at in range(0, len(lines), 17):
+            assert streamed(Redactor([secret]), lines, [at]) == told
+
+
+def test_a_line_is_told_when_it_is_there_though_a_secret_begins_as_it_ends() -> None:
+    redactor = Redactor(["done-and-secret"])
+    core = base64.b64encode(b"done-and-secret")
+    assert redactor.piece("stdout", b"it is done\n") == b"it is done\n"
+    assert redactor.piece("stdout", core[:2] + b"\n") == core[:2] + b"\n"
+
+
+def test_what_is_held_back_is_bounded() -> None:
+    redactor = Redactor(["a" * 100_000, "ü" * 5_000])
+    told = 0
+    for _ in range(40):
+        told += len(redactor.piece("stdout", b"a" * 10_000))
+        assert len(redactor._streams["stdout"].data) < 16_384
+    assert redactor.rest("stdout").strip(b"a") in (b"", HIDDEN.encode())
+
+
+def test_streams_are_apart_and_short_values_are_not_hidden() -> None:
+    redactor = Redactor(["0123456789", "short", ""])
+    assert redactor.piece("stdout", b"01234") == b""
+    assert redactor.piece("stderr", b"56789\n") == b"56789\n"
+    assert redactor.rest("stdout") == b"01234"
+    assert redactor.text("so short") == "so short"
+    assert Redactor().piece("stdout", b"0123456789") == b"0123456789"
+
+
+@pytest.mark.parametrize(
+    "name", ["OPENAI_API_KEY", "GITHUB_TOKEN", "DB_PASS", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "DEPLOY_KEY", "token"]
+)
+def test_names_of_variables_that_look_like_those_of_secrets(name: str) -> None:
+    assert is_secret_variable(name)
+
+
+@pytest.mark.parametrize("name", ["PATH", "HOME", "PWD", "LANG", "HTTPS_PROXY", "KEYBOARD", "TERM", "AUTHOR", "TZ"])
+def test_names_of_variables_that_do_not(name: str) -> None:
+    assert not is_secret_variable(name)

@@ -1,0 +1,47 @@
+"""A connection to a Postgres that is halted, its TCP alive: it breaks, and a slow statement does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+from django.test import override_settings
+
+from fleet import postgres
+from fleet.postgres import hot_path
+from tests.support.proxy import Proxy
+
+PATIENCE = override_settings(FLEET_ANSWER_S=0.1)
+
+
+def address(**more: object) -> dict[str, Any]:
+    given = connection.get_connection_params()
+    return {name: given[name] for name in ("host", "port", "user", "password", "dbname")} | more
+
+
+@pytest.mark.django_db
+def test_all_our_connections_are_of_that_kind() -> None:
+    connection.ensure_connection()
+    assert isinstance(connection.connection, postgres.Connection)
+    with hot_path.connect(name="test") as engines:
+        assert isinstance(engines, postgres.Connection)
+
+
+@PATIENCE
+def test_a_statement_may_take_as_long_as_it_needs_while_postgres_opens_to_others() -> None:
+    with postgres.connect(**address()) as session:
+        assert session.execute("SELECT 7 FROM pg_sleep(0.5)").fetchone() == (7,)
+
+
+@PATIENCE
+def test_nobody_waits_for_ever_for_one_that_opens_to_nobody() -> None:
+    with Proxy(int(address()["port"])) as way:
+        session = postgres.connect(**address(port=way.port, connect_timeout=2))  # psycopg's least
+        way.halt()
+        with pytest.raises(
+            psycopg.OperationalError, match=r"nothing came for 2(\.\d)? s, and it takes no new connection"
+        ):
+            session.execute("SELECT 1")
+        assert session.broken

@@ -1,0 +1,169 @@
+"""Named services: half a configuration, a missing or a wrong password are refused, and nothing embedded is started."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from fleet.config import credentials, datastores
+from fleet.config.env import Environment
+from fleet.config.home import Home
+from fleet.services.providers.external import External
+from fleet.services.supervision.service import Limits
+from fleet.services.supervision.supervisor import Supervisor
+from tests.support.cluster import Cluster, remove, temporary
+from tests.support.supervised import Checkout, checkout
+
+pytestmark = pytest.mark.xdist_group("services")
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, str]]:
+    """The URLs of a Postgres and a Valkey that want passwords."""
+    cluster: Cluster = temporary(durable=False)
+    try:
+        cluster.start()
+        yield cluster.environment()
+    finally:
+        remove(cluster)
+
+
+def without_password(url: str) -> str:
+    return re.sub(r":[^:@/]*@", "@", url)
+
+
+def attempt(command: tuple[str, ...], database: str, broker: str) -> tuple[int, str, Checkout]:
+    """Run a command with these URLs in a fresh home; its exit code and all that it said. Nothing may be started."""
+    with checkout(env={"DATABASE_URL": database, "REDIS_URL": broker}) as home:
+        done = home.manage(*command, check=False, timeout=40)
+        assert not (home.root / "private" / "postgres").exists()
+        assert not (home.root / "private" / "ports.json").exists()
+        assert home.processes() == []
+        return done.returncode, done.stdout + done.stderr, home
+
+
+@pytest.mark.parametrize(
+    "given, command",
+    [
+        ("DATABASE_URL", ("fleet_up",)),
+        ("REDIS_URL", ("fleet_services", "up")),
+        ("REDIS_URL", ("fleet_services", "status")),
+    ],
+)
+def test_one_url_without_the_other_is_refused(servers: dict[str, str], given: str, command: tuple[str, ...]) -> None:
+    urls = {name: servers[name] if name == given else "" for name in ("DATABASE_URL", "REDIS_URL")}
+    code, said, _ = attempt(command, urls["DATABASE_URL"], urls["REDIS_URL"])
+    (missing,) = set(urls) - {given}
+    assert code == 2
+    assert f"{given} is set and {missing} is not. Set both" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "database, broker, fault",
+    [
+        ("postgresql://u:hush@host:port/db", "redis://h", "DATABASE_URL cannot be read as a URL"),
+        ("postgresql://u:hush/word@host/db", "redis://h", "DATABASE_URL cannot be read as a URL"),
+        ("postgresql://u:hush@host/db", "redis://h:port", "REDIS_URL cannot be read as a URL"),
+        ("mysql://u:hush@host/db", "redis://h", "DATABASE_URL must begin with postgresql://"),
+        ("postgresql://u:hush@host", "redis://h", "DATABASE_URL names no database"),
+        ("postgresql://host/db", "redis://h", "DATABASE_URL names no user"),
+        ("postgresql://u:hush@host/db", "amqp://h", "REDIS_URL must begin with redis://"),
+    ],
+)
+def test_a_url_that_cannot_be_read_is_refused_without_telling_its_password(
+    tmp_path: Path, database: str, broker: str, fault: str
+) -> None:
+    home = Home(tmp_path)
+    urls = Environment({"DATABASE_URL": database, "REDIS_URL": broker})
+    with pytest.raises(ImproperlyConfigured, match=fault) as refusal:
+        datastores.resolve(urls, home, credentials.ensure(home))
+    assert "hush" not in str(refusal.value)
+    assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+
+
+def test_a_refusal_of_the_settings_is_one_line_and_no_traceback() -> None:
+    code, said, _ = attempt(("fleet_services", "up"), "postgresql://u:hush/word@host/db", "redis://h")
+    assert code == 2
+    assert said.startswith("The settings are refused: DATABASE_URL cannot be read as a URL")
+    assert said.count("\n") == 1
+    assert "hush" not in said
+
+
+@pytest.mark.parametrize("which", ["DATABASE_URL", "REDIS_URL"])
+def test_a_url_without_the_password_that_its_server_wants_is_refused(servers: dict[str, str], which: str) -> None:
+    urls = {**servers, which: without_password(servers[which])}
+    code, said, _ = attempt(("fleet_up",), urls["DATABASE_URL"], urls["REDIS_URL"])
+    assert code == 1
+    assert f"wants a password and {which} has none." in said
+    assert "starting it again" not in said
+    assert "prepare: working" not in said
+
+
+@pytest.mark.parametrize(
+    "which, fault", [("DATABASE_URL", "refuses DATABASE_URL"), ("REDIS_URL", "refuses the password in")]
+)
+def test_a_wrong_password_is_refused_and_not_told(servers: dict[str, str], which: str, fault: str) -> None:
+    urls = {**servers, which: re.sub(r":[^:@/]*@", ":a-wrong-one@", servers[which])}
+    code, said, _ = attempt(("fleet_services", "up", "--detach"), urls["DATABASE_URL"], urls["REDIS_URL"])
+    assert code == 1
+    assert fault in said
+    assert "a-wrong-one" not in said
+
+
+def test_servers_that_do_not_answer_are_named_at_once() -> None:
+    nobody = {"DATABASE_URL": "postgresql://u:hush@127.0.0.1:1/x", "REDIS_URL": "redis://:hush@127.0.0.1:1"}
+    with checkout(env=nobody) as home:
+        starting = home.start("fleet_up")
+        assert starting.stderr is not None
+        said = [starting.stderr.readline() for _ in range(4)]
+        starting.send_signal(signal.SIGINT)
+        said += starting.communicate(timeout=60)[1].splitlines()
+        assert starting.returncode == 130
+        assert any(line.startswith("postgres: Postgres at 127.0.0.1:1 does not answer: ") for line in said), said
+        assert any(line.startswith("valkey: Redis does not answer: ") for line in said), said
+        assert not any("hush" in line for line in said)
+
+
+@pytest.mark.parametrize("name", ["postgres", "valkey"])
+def test_servers_that_never_answer_are_given_up_after_half_a_minute_and_not_tried_again(
+    tmp_path: Path, name: str
+) -> None:
+    home = Home(tmp_path)
+    urls = Environment({"DATABASE_URL": "postgresql://u@127.0.0.1:1/x", "REDIS_URL": "redis://127.0.0.1:1"})
+    theirs = External(datastores.resolve(urls, home, credentials.ensure(home))).services(limits=Limits())
+    (one,) = [service for service in theirs if service.name == name]
+    assert one.ready_s == 30
+    said: list[str] = []
+    supervisor = Supervisor(
+        home=home, kind="services", provider="external", services=[replace(one, ready_s=0.3)], say=said.append
+    )
+    assert asyncio.run(supervisor.run()) == 1
+    assert said[-2].startswith(f"{name}: failed: it did not answer within 0.3 s: ")
+    assert said[-1] == f"{name} cannot be started, so the rest is stopped again."
+    assert supervisor.status()["services"][0]["restarts"] == 0
+
+
+def test_named_services_are_watched_shown_and_not_ours_to_restart(servers: dict[str, str]) -> None:
+    with checkout(env=servers | {"FLEET_HOME": ""}) as home:
+        home.env["FLEET_HOME"] = str(home.root)
+        asked = home.json("fleet_services", "status")  # with no supervisor between
+        assert (asked["running"], asked["pid"], asked["provider"]) == (True, None, "external")
+        assert [service["healthy"] for service in asked["services"]] == [True, True]
+        shown = home.manage("fleet_services", "up", "--detach", "--json")
+        assert [service["pid"] for service in home.status()["services"]] == [None, None]
+        refused = home.manage("fleet_services", "restart", "postgres", check=False)
+        assert refused.returncode == 1
+        assert "not ours to restart" in refused.stderr
+        home.manage("fleet_services", "down")
+        password = re.findall(r":([^:@/]*)@", servers["DATABASE_URL"])[0]
+        logs = "".join(log.read_text() for log in (home.root / "private" / "logs").iterdir())
+        assert password not in logs + shown.stdout + shown.stderr
+        assert home.left_behind() == []

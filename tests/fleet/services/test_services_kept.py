@@ -1,0 +1,241 @@
+"""Postgres and Valkey under `fleet_services up`: whoever is killed, nothing is lost; whoever is stopped, nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+import redis
+
+from fleet.config.home import Home
+from fleet.services.supervision import children
+from tests.support.supervised import CHECKOUT, Checkout, checkout, until
+
+pytestmark = pytest.mark.xdist_group("services")
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Checkout]:
+    with checkout(name="fleet services ") as made:  # a path with a space, too
+        yield made
+
+
+def up(home: Checkout) -> subprocess.Popen[str]:
+    running = home.start("fleet_services", "up")
+    home.until_ready()
+    return running
+
+
+def stop(running: subprocess.Popen[str], home: Checkout, number: signal.Signals = signal.SIGTERM) -> str:
+    """Stop it; what it said. Nothing is left."""
+    running.send_signal(number)
+    out, said = running.communicate(timeout=60)
+    assert (running.returncode, out) == (0, ""), said
+    assert home.left_behind() == []
+    return said
+
+
+def pids_of(home: Checkout) -> set[int]:
+    return {service["pid"] for service in home.status()["services"]}
+
+
+def lives(pid: int) -> bool:
+    """Whether the process is there, and not merely unreaped."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def write(home: Checkout) -> None:
+    database, _ = home.urls()
+    known = home.credentials()
+    with psycopg.connect(database, user="postgres", password=known["postgres_admin_password"]) as session:
+        session.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS answer; GRANT SELECT ON kept TO fleet")
+
+
+def kept(home: Checkout) -> bool:
+    database, broker = home.urls()
+    with psycopg.connect(database) as session, redis.Redis.from_url(broker) as client:
+        return session.execute("SELECT answer FROM kept").fetchone() == (42,) and bool(client.ping())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_all_in_order_and_leaves_nothing_behind(home: Checkout, number: signal.Signals) -> None:
+    said = stop(up(home), home, number)
+    assert [line for line in said.splitlines() if line.endswith("stopping")] == [
+        "valkey: stopping",
+        "postgres: stopping",
+    ]
+
+
+def test_a_stop_or_kill_9_while_the_cluster_is_made_is_made_good_by_the_next_start() -> None:
+    with checkout() as home:
+        draft = home.root / "private" / "postgres.new"
+        running = home.start("fleet_services", "up")
+        until(draft.exists, within_s=60)
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=60)
+        assert running.returncode == 130
+        assert home.left_behind() == []
+        shutil.rmtree(home.root / "private" / "postgres", ignore_errors=True)
+        running = home.start("fleet_services", "up")
+        until(draft.exists, within_s=60)
+        running.kill()
+        running.communicate(timeout=60)
+        again = up(home)
+        write(home)
+        assert kept(home)
+        stop(again, home)
+
+
+def test_a_disk_without_room_at_the_first_start_is_told_as_the_cause_and_ends_the_start() -> None:
+    with checkout() as home:
+        small = f"mount -t tmpfs -o size=20m none {home.root} && exec {sys.executable} manage.py fleet_services up"
+        done = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", small],
+            cwd=CHECKOUT, env=home.env, capture_output=True, text=True, timeout=40, check=False,
+        )  # fmt: skip
+        if "unshare" in done.stderr:
+            pytest.skip(f"this host refuses namespaces: {done.stderr}")
+        assert done.returncode == 1
+        *_, failed, ended, _ = done.stderr.splitlines()
+        assert failed.startswith("postgres: failed: initdb could not prepare ")
+        assert "No space left on device" in failed
+        assert "Check the disk's free space" in failed
+        assert ended == "postgres cannot be started, so the rest is stopped again."
+        assert done.stderr.count("starting it again") <= 1  # a write that was cut short comes before one without room
+
+
+def test_kill_9_of_each_service_is_made_good_without_a_loss(home: Checkout) -> None:
+    running = up(home)
+    write(home)
+    ports = home.urls()
+    for name in ("postgres", "valkey"):
+        killed = home.service(name)["pid"]
+        os.kill(killed, signal.SIGKILL)
+        until(lambda name=name, killed=killed: home.service(name)["pid"] not in {killed, None})
+        until(lambda name=name: home.service(name)["healthy"])
+        assert home.service(name)["restarts"] >= 1
+    assert home.urls() == ports
+    assert kept(home)
+    messages = [event["message"] for event in home.status()["events"]]
+    assert any("postgres is started again: it was killed by SIGKILL" in message for message in messages), messages
+    assert any("valkey is started again: it was killed by SIGKILL" in message for message in messages), messages
+    stop(running, home)
+
+
+def test_kill_9_of_the_supervisor_leaves_no_service_and_its_successor_loses_nothing(home: Checkout) -> None:
+    running = up(home)
+    write(home)
+    first = pids_of(home)
+    running.kill()
+    running.communicate(timeout=60)
+    until(lambda: not any(psutil.pid_exists(pid) for pid in first))
+
+    with subprocess.Popen(["sleep", "600"]) as stranger:  # it got Postgres's old pid, say after the host was restarted
+        (home.root / "private" / "postgres" / "postmaster.pid").write_text(f"{stranger.pid}\n")
+        running = up(home)
+        assert stranger.poll() is None
+        stranger.kill()
+    assert kept(home)
+
+    second = pids_of(home)
+    for pid in second:
+        os.kill(pid, signal.SIGSTOP)  # so that they do not hear the kernel's word that their parent is dead
+    running.kill()
+    running.communicate(timeout=60)
+    assert all(psutil.pid_exists(pid) for pid in second)
+    running = up(home)
+    assert not any(lives(pid) for pid in second), [psutil.Process(pid).status() for pid in second if lives(pid)]
+    assert kept(home)
+    assert "postgres: stopping what an earlier supervisor left" in stop(running, home)
+
+
+def test_down_ends_what_a_killed_supervisor_left_and_says_so(home: Checkout) -> None:
+    running = up(home)
+    left = pids_of(home)
+    for pid in left:
+        os.kill(pid, signal.SIGSTOP)  # so that they do not hear the kernel's word that their parent is dead
+    running.kill()
+    running.communicate(timeout=60)
+    done = home.manage("fleet_down", "--json")
+    assert json.loads(done.stdout) == {"stopped": True}
+    for name in ("postgres", "valkey"):
+        assert f"{name}: stopping what an earlier supervisor left\n" in done.stderr
+    assert not any(lives(pid) for pid in left)
+    assert home.left_behind() == []
+    assert json.loads(home.manage("fleet_down", "--json").stdout) == {"stopped": False}
+
+
+def test_an_orphan_s_family_ends_with_it(tmp_path: Path) -> None:
+    stubborn = (
+        "import os, signal, time; os.setsid(); signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "print(os.getpid(), flush=True); time.sleep(600)"
+    )
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {stubborn!r}]).wait()"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as orphan:
+        assert orphan.stdout is not None
+        child = int(orphan.stdout.readline())
+        home = Home(tmp_path)
+        home.make()
+        children.Register(home).add(name="node", pid=orphan.pid, stop_signal=signal.SIGTERM, grace_s=0.5)
+        assert children.Register(home).end_orphans(print) == ["node"]
+        assert orphan.wait(60) == -signal.SIGTERM
+    assert not lives(child)
+    assert children.Register(home).end_orphans(print) == []
+
+
+def test_thresholds_on_response_time_memory_and_restarts_raise_events() -> None:
+    low = {"FLEET_ALERT_RESPONSE_S": "0.000001", "FLEET_ALERT_MEMORY_MB": "1", "FLEET_ALERT_RESTARTS": "1"}
+    with checkout(env=low) as home:
+        running = home.start("fleet_services", "up")
+        home.until_ready()
+        for _ in range(2):
+            killed = home.service("valkey")["pid"]
+            os.kill(killed, signal.SIGKILL)
+            until(lambda killed=killed: home.service("valkey")["pid"] not in {killed, None})
+            until(lambda: home.service("valkey")["healthy"])
+        wanted = {"service.slow", "service.large", "service.restarts"}
+        until(lambda: wanted <= {event["kind"] for event in home.status()["events"]})
+        events = home.status()["events"]
+        by_kind = {event["kind"]: event for event in events if event["service"] == "valkey"}
+        assert by_kind["service.restarts"]["message"] == "valkey was restarted 2 times."
+        assert by_kind["service.restarts"]["data"] == {"value": 2, "limit": 1}
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=60)
+
+
+def test_two_homes_at_once_and_a_port_that_is_taken_meanwhile() -> None:
+    with checkout() as one, checkout() as other:
+        running = [home.start("fleet_services", "up") for home in (one, other)]
+        pids = [{service["pid"] for service in home.until_ready()["services"]} for home in (one, other)]
+        assert not pids[0] & pids[1]
+        assert not set(one.urls()) & set(other.urls())
+        write(one)
+        with psycopg.connect(other.urls()[0]) as session:
+            assert session.execute("SELECT to_regclass('kept')").fetchone() == (None,)
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            process.communicate(timeout=60)
+        (one.root / "private" / "ports.json").write_text((other.root / "private" / "ports.json").read_text())
+        running = [home.start("fleet_services", "up") for home in (other,)]
+        other.until_ready()
+        running += [one.start("fleet_services", "up")]  # its ports are now the other's
+        one.until_ready()
+        assert kept(one)
+        assert not set(one.urls()) & set(other.urls())
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+        assert one.left_behind() == other.left_behind() == []

@@ -1,0 +1,369 @@
+"""The supervisor keeps what it was given: in order, within limits, to the end. Real processes, small ones."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from fleet import errors
+from fleet.config.home import Home
+from fleet.services import journal
+from fleet.services.supervision import lock
+from fleet.services.supervision.service import Backoff, Command, Limits, Service
+from fleet.services.supervision.supervisor import Supervisor
+from tests.support.supervised import until
+
+QUICK = Backoff(first_s=0.01, attempts=2)
+FOREVER = "import time; time.sleep(600)"
+
+
+class Trial:
+    """A supervisor of some services in this process; what it said, and what it kept."""
+
+    def __init__(self, root: Path, *services: Service) -> None:
+        self.home = Home(root)
+        self.home.make()
+        self.said: list[str] = []
+        self.supervisor = Supervisor(
+            home=self.home, kind="services", provider="trial", services=services, say=self.said.append
+        )
+
+    def run(self, work: Callable[[], Awaitable[Any]]) -> int:
+        """Start all, do the work, stop all, leaving no process; the exit code."""
+
+        async def done() -> int:
+            await work()
+            return 0
+
+        before = psutil.Process().children(recursive=True)
+        code = asyncio.run(asyncio.wait_for(self.supervisor.run(done), 30))
+        assert psutil.Process().children(recursive=True) == before
+        return code
+
+    def run_until(self, true: Callable[[], bool]) -> int:
+        """The same without a readiness to wait for: it is told to stop when it is true."""
+
+        async def both() -> int:
+            running = asyncio.create_task(self.supervisor.run())
+            await self.until(true)
+            self.supervisor.stop()
+            return await running
+
+        return asyncio.run(asyncio.wait_for(both(), 30))
+
+    async def until(self, true: Callable[[], bool], *, within_s: float = 60) -> None:
+        end = time.monotonic() + within_s
+        while not true():
+            assert time.monotonic() < end, f"not true within {within_s} s: {self.said}"
+            await asyncio.sleep(0.01)
+
+    def service(self, name: str) -> dict[str, Any]:
+        return next(one for one in self.supervisor.status()["services"] if one["name"] == name)
+
+    def kinds(self) -> list[str]:
+        return [entry.kind for entry in journal.last(self.home, 100)]
+
+
+def python(code: str, *arguments: str, cwd: Path = Path("/")) -> Callable[[], Command]:
+    return lambda: Command(argv=(sys.executable, "-c", code, *arguments), cwd=cwd)
+
+
+def answers_when(path: Path) -> Callable[[], Awaitable[None]]:
+    async def probe() -> None:
+        if not path.exists():
+            raise errors.Unavailable("It is not there yet.")
+
+    return probe
+
+
+def kept(name: str, code: str = FOREVER, **more: Any) -> Service:
+    return Service(name=name, **{"command": python(code), "probe": None, "backoff": QUICK, "grace_s": 3, **more})
+
+
+async def nothing() -> None:
+    pass
+
+
+def test_each_starts_when_what_it_needs_is_healthy_and_they_stop_in_reverse(tmp_path: Path) -> None:
+    sign = tmp_path / "sign"
+    slow = f"import time; time.sleep(0.3); open({str(sign)!r}, 'w'); time.sleep(600)"
+    trial = Trial(
+        tmp_path / "home",
+        kept("base", slow, probe=answers_when(sign)),
+        kept("step", "print('done')", once=True, needs=("base",)),
+        kept("top", needs=("base", "step")),
+    )
+    assert trial.run(nothing) == 0
+    assert trial.said == [
+        "base: starting", "base: healthy", "step: working", "top: starting", "top: healthy",
+        "top: stopping", "base: stopping",
+    ]  # fmt: skip
+
+
+def test_a_step_that_fails_stops_the_start_and_its_last_words_are_told(tmp_path: Path) -> None:
+    trial = Trial(
+        tmp_path, kept("base"), kept("step", "raise SystemExit('no room')", once=True), kept("top", needs=("step",))
+    )
+    assert trial.run(nothing) == 1
+    assert "step: failed: it ended with exit code 1; its last words: no room" in trial.said
+    assert "top: starting" not in trial.said
+
+
+def test_one_that_is_not_vital_may_fail_and_the_rest_is_ready(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, kept("base"), kept("extra", "raise SystemExit(1)", vital=False))
+
+    async def until_it_failed() -> None:
+        await trial.until(lambda: trial.service("extra")["state"] == "failed")
+
+    assert trial.run(until_it_failed) == 0
+    assert trial.kinds().count("service.failed") == 1
+
+
+def test_a_killed_process_is_started_again_and_after_the_limit_given_up_until_it_is_asked_for(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, kept("base", limits=Limits(restarts=1)))
+
+    async def kill_it_thrice() -> None:
+        for lives in range(3):
+            await trial.until(lambda: trial.service("base")["healthy"])
+            os.kill(trial.service("base")["pid"], signal.SIGKILL)
+            await trial.until(lambda: trial.said.count("base: healthy") == lives + 2 or lives == 2)  # noqa: B023
+        await trial.until(lambda: trial.service("base")["state"] == "failed")
+        gone = trial.service("base")
+        assert (gone["pid"], gone["healthy"], gone["restarts"]) == (None, False, 2)
+        assert gone["fault"] == "it was killed by SIGKILL"
+        assert [entry["kind"] for entry in trial.supervisor.status()["events"]] == trial.kinds()
+        await trial.supervisor._answer({"do": "restart", "name": "base"})
+        assert trial.service("base")["healthy"]
+
+    assert trial.run(kill_it_thrice) == 0
+    assert trial.kinds() == ["service.restarted", "service.restarted", "service.restarts", "service.failed"]
+
+
+def test_one_that_is_silent_for_too_long_is_started_anew_also_when_it_is_paused(tmp_path: Path) -> None:
+    """With its children, which have sessions of their own, as Postgres's have."""
+    sign = tmp_path / "sign"
+    sign.touch()
+    parent = (
+        "import os, signal, sys, time; child = os.fork();"
+        "signal.signal(signal.SIGTERM, lambda *_: (os.kill(child, 15), os.wait(), sys.exit()) if child else sys.exit());"
+        "child or os.setsid(); time.sleep(600)"
+    )
+    trial = Trial(tmp_path / "home", kept("base", parent, probe=answers_when(sign), silent_s=0.2, probe_every_s=0.02))
+
+    async def silence_it() -> None:
+        before = psutil.Process(trial.service("base")["pid"])
+        await trial.until(lambda: len(before.children()) == 1 and os.getsid(before.children()[0].pid) != before.pid)
+        family = [before, *before.children()]
+        for one in family:
+            one.send_signal(signal.SIGSTOP)
+        sign.unlink()
+        await trial.until(lambda: trial.service("base")["restarts"] == 1)
+        await trial.until(lambda: not any(one.is_running() for one in family))
+        sign.touch()
+        await trial.until(lambda: trial.service("base")["healthy"])
+
+    assert trial.run(silence_it) == 0
+    assert trial.kinds() == ["service.silent", "service.restarted"]
+
+
+def test_one_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, kept("base", probe=answers_when(tmp_path / "never"), ready_s=0.1))
+    assert trial.run(nothing) == 1
+    assert any("did not answer within" in line and "It is not there yet." in line for line in trial.said)
+
+
+def test_one_that_ignores_its_stop_signal_is_killed_with_all_its_session(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    stubborn = (
+        "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); child = os.fork();"
+        f"child and open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child}}'); time.sleep(600)"
+    )
+    trial = Trial(tmp_path / "home", kept("base", stubborn, grace_s=0.1))
+
+    async def until_it_has_forked() -> None:
+        await trial.until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+
+    assert trial.run(until_it_has_forked) == 0
+    assert "base: does not stop; killing it" in trial.said
+    for pid in map(int, pids.read_text().split()):
+        until(lambda: gone(pid))  # noqa: B023  (it is asked for at once)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_a_second_signal_does_not_wait_for_one_that_does_not_stop(tmp_path: Path) -> None:
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    )
+    trial = Trial(tmp_path, kept("base", deaf, grace_s=600))
+
+    async def interrupt_twice() -> None:
+        await trial.until(lambda: "deaf" in (trial.home.logs / "base.log").read_text())
+        os.kill(os.getpid(), signal.SIGINT)
+        await trial.until(lambda: trial.supervisor.status()["stopping"])
+        assert not trial.supervisor.status()["ready"]
+        asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
+
+    assert trial.run(interrupt_twice) == 0
+    assert "base: does not stop; killing it" in trial.said
+
+
+def test_while_it_stops_it_is_not_called_healthy(tmp_path: Path) -> None:
+    slow_to_go = (
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit()))\n"
+        "print('listens', flush=True)\n" + FOREVER
+    )
+    seen: set[str] = set()
+    trial = Trial(tmp_path, kept("base", slow_to_go, probe=nothing, probe_every_s=0.01))
+
+    async def watch() -> None:
+        while (state := trial.service("base")["state"]) != "stopped":
+            if seen or state == "stopping":
+                seen.add(state)
+            await asyncio.sleep(0.005)
+
+    async def work() -> None:
+        await trial.until(lambda: "listens" in (trial.home.logs / "base.log").read_text())
+        trial.watching = asyncio.create_task(watch())
+
+    assert trial.run(work) == 0
+    assert seen == {"stopping"}
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyError("port")])
+def test_a_surprise_in_a_start_is_a_failure_and_not_the_end_of_the_keeper(tmp_path: Path, fault: Exception) -> None:
+    def surprise() -> Command:
+        raise fault
+
+    trial = Trial(tmp_path, kept("base"), kept("odd", command=surprise))
+    assert trial.run(nothing) == 1
+    assert f"odd: failed: {type(fault).__name__}: {fault}" in trial.said
+    assert trial.said[-1] == "base: stopping"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_first_start_that_lacks_room_or_permission_is_told_and_not_tried_again(tmp_path: Path, number: int) -> None:
+    code = f"import os; raise SystemExit(f'FATAL: data: {{os.strerror({number})}}')"
+    trial = Trial(tmp_path, kept("base", code, probe=answers_when(tmp_path / "never")))
+    assert trial.run(nothing) == 1
+    assert trial.service("base")["restarts"] == 0
+    assert trial.said[-2:] == [
+        f"base: failed: it ended with exit code 1; its last words: FATAL: data: {os.strerror(number)}",
+        "base cannot be started, so the rest is stopped again.",
+    ]
+
+
+def test_one_that_lacks_room_after_it_was_healthy_is_tried_again(tmp_path: Path) -> None:
+    sign = tmp_path / "full"
+    code = (
+        f"import os, time\nwhile not os.path.exists({str(sign)!r}): time.sleep(0.01)\n"
+        f"raise SystemExit(os.strerror({errno.ENOSPC}))"
+    )
+    trial = Trial(tmp_path / "home", kept("base", code))
+
+    async def work() -> None:
+        sign.touch()
+        await trial.until(lambda: trial.service("base")["restarts"] >= 1)
+
+    assert trial.run(work) == 0
+    assert any("No space left on device; starting it again" in line for line in trial.said), trial.said
+
+
+def test_a_surprise_in_a_probe_is_a_failure_and_its_process_is_stopped(tmp_path: Path) -> None:
+    async def odd() -> None:
+        raise ValueError("no such port")
+
+    trial = Trial(tmp_path, kept("base", probe=odd))
+    assert trial.run(nothing) == 1
+    assert "base: failed: ValueError: no such port" in trial.said
+
+
+def test_a_refusal_is_final_at_once(tmp_path: Path) -> None:
+    async def refuse() -> None:
+        raise errors.Invalid("It wants a password.")
+
+    trial = Trial(tmp_path, kept("theirs", command=None, probe=refuse))
+    assert trial.run(nothing) == 1
+    assert trial.service("theirs")["restarts"] == 0
+    assert "theirs: failed: It wants a password." in trial.said
+
+
+def test_a_stop_before_it_is_ready_ends_with_130_and_starts_nothing_more(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, kept("base", probe=answers_when(tmp_path / "never")), kept("top", needs=("base",)))
+    assert trial.run_until(lambda: "base: starting" in trial.said) == 130
+    assert "top: starting" not in trial.said
+
+
+def test_values_beyond_their_limits_are_told_once_and_once_more_when_they_are_normal_again(tmp_path: Path) -> None:
+    sign = tmp_path / "slow"
+    sign.touch()
+
+    async def slow_while_signed() -> None:
+        await asyncio.sleep(0.4 if sign.exists() else 0)
+
+    limits = Limits(response_s=0.2, memory_bytes=1_000_000)
+    trial = Trial(tmp_path / "home", kept("base", probe=slow_while_signed, probe_every_s=0.02, limits=limits))
+
+    async def let_it_pass() -> None:
+        for _ in range(3):  # memory is measured when the status is asked for, too
+            await trial.supervisor._answer({"do": "status"})
+        await trial.until(lambda: "service.slow" in trial.kinds())
+        await asyncio.sleep(1)  # two more answers that are as slow
+        sign.unlink()
+        await trial.until(lambda: "service.normal" in trial.kinds())
+
+    assert trial.run(let_it_pass) == 0
+    assert sorted(trial.kinds()) == ["service.large", "service.normal", "service.slow"]
+    (large,) = [entry for entry in journal.last(trial.home, 100) if entry.kind == "service.large"]
+    assert large.data["limit"] == 1_000_000
+    assert int(large.data["value"] or 0) > 1_000_000
+    assert "MB of memory" in large.message
+
+
+def test_events_of_an_earlier_start_are_not_shown_as_this_ones(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, kept("base"))
+    journal.append(trial.home, kind="service.failed", service="base", message="It failed yesterday.", data={})
+    assert trial.supervisor.status()["events"] == []
+    assert trial.kinds() == ["service.failed"]  # and yet it waits to be drained
+
+
+def test_a_closed_terminal_keeps_nothing_from_being_stopped(tmp_path: Path) -> None:
+    def broken(line: str) -> None:
+        raise OSError(5, "Input/output error")
+
+    home = Home(tmp_path)
+    supervisor = Supervisor(
+        home=home, kind="services", provider="trial", services=(kept("base"), kept("top")), say=broken
+    )
+
+    async def work() -> int:
+        return 7
+
+    assert asyncio.run(asyncio.wait_for(supervisor.run(work), 20)) == 7
+    assert not lock.is_held(home)
+
+
+def test_there_is_one_supervisor_a_home(tmp_path: Path) -> None:
+    first, second = Trial(tmp_path, kept("base")), Trial(tmp_path, kept("base"))
+
+    async def another() -> None:
+        with pytest.raises(lock.Held, match="is already running"):
+            await second.supervisor.run()
+
+    assert first.run(another) == 0
+    assert second.said == []

@@ -1,0 +1,116 @@
+"""What every address of the API has in common: who is answered, what an error looks like, lists in pages."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from pytest_django import DjangoAssertNumQueries
+from rest_framework.test import APIRequestFactory, force_authenticate
+from rest_framework.views import APIView
+
+from fleet.access.models import Role
+from missions.queries import reads
+from tests.support import api, fleet, web
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+PATHS = ("/api/v1/", "/api/v1/missions", "/api/v1/missions/msn_01hzzzzzzzzzzzzzzzzzzzzzzz", "/api/v1/nothing/here")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_strangers_are_answered_401_and_told_how_to_sign_in(path: str) -> None:
+    stranger = api.anybody().get(path)
+    assert stranger.status_code == 401
+    assert stranger["WWW-Authenticate"].startswith("Bearer")
+    assert stranger["Content-Type"] == "application/problem+json"
+
+
+def test_a_view_that_names_no_rule_answers_nobody() -> None:
+    request = APIRequestFactory().get("/")
+    force_authenticate(request, User.objects.create_superuser("boss", password=web.PASSWORD))
+    assert APIView.as_view()(request).status_code == 403
+
+
+def test_the_root_says_where_things_are() -> None:
+    links = web.superuser().get("/api/v1/").json()
+    assert links["missions"] == "http://testserver/api/v1/missions"
+    assert links["admin"] == "http://testserver/admin/"
+    assert links["metrics"] == "http://testserver/metrics"
+    assert "/flower/" in links["flower"]
+    assert "admin" not in api.person("ann").get("").json()
+
+
+def test_a_mission_is_told_as_the_commands_tell_it() -> None:
+    mission = web.flown()
+    boss = web.superuser()
+    told: dict[str, Any] = boss.get(f"/api/v1/missions/{mission.ref}").json()
+    assert {**reads.summary(mission), **{name: told[name] for name in told.keys() - reads.summary(mission)}} == told
+    items = boss.get(f"/api/v1/missions/{mission.ref}/sorties").json()["results"]
+    assert items == list(reads.items(mission))
+    assert {item["key"]: item["state"] for item in items} == {"good": "succeeded", "bad": "failed", "late": "skipped"}
+
+
+def test_the_list_is_the_newest_first_in_pages_and_costs_the_same_for_many(
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+) -> None:
+    missions = [fleet.launch({"one": {}, "two": {}}) for _ in range(5)]
+    boss = web.superuser()
+    with django_assert_max_num_queries(5):  # session, user, missions, counts; and the time, now and then
+        first = boss.get("/api/v1/missions?limit=3").json()
+    assert [told["id"] for told in first["results"]] == [mission.ref for mission in reversed(missions[2:])]
+    assert first["results"][0]["sorties"]["total"] == 2
+    second = boss.get(first["next"]).json()
+    assert [told["id"] for told in second["results"]] == [mission.ref for mission in reversed(missions[:2])]
+    assert second["next"] is None
+
+
+@pytest.mark.parametrize(
+    "ref, status, code",
+    [("msn_01hzzzzzzzzzzzzzzzzzzzzzzz", 404, "not_found"), ("nonsense", 422, "invalid"), ("%00", 422, "invalid")],
+)
+def test_what_is_not_there_is_a_problem(ref: str, status: int, code: str) -> None:
+    answer = web.superuser().get(f"/api/v1/missions/{ref}")
+    assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
+    told = answer.json()
+    assert (told["status"], told["code"]) == (status, code)
+    assert told["detail"]
+    assert told["request_id"] == answer["X-Request-ID"]
+
+
+NO_POSITION = base64.b64encode(b"p=yesterday").decode()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=abc", "limit=-1", "limit=0", "limit=201", "limit=", "limit=1e2", "limit=%00", "limit=1&limit=2"),
+        *("cursor=zzz", f"cursor={NO_POSITION}", "unknown=1", "state=asleep", "ordering=name"),
+    ],
+)
+def test_a_parameter_that_cannot_be_right_is_a_problem(query: str) -> None:
+    answer = web.superuser().get(f"/api/v1/missions?{query}")
+    assert (answer.status_code, answer["Content-Type"]) == (422, "application/problem+json")
+    told = answer.json()
+    assert (told["status"], told["code"]) == (422, "invalid")
+    assert told["detail"]
+
+
+def test_a_method_that_is_not_there_says_which_are() -> None:
+    answer = api.person("root", Role.ADMIN).delete("missions")
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert answer["Allow"].startswith("GET")
+
+
+def test_an_address_with_a_slash_too_many_says_so() -> None:
+    answer = api.person("ann").get("missions/")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert "Remove the trailing slash" in answer.json()["detail"]
+
+
+def test_events_name_agents_by_the_ids_that_one_asks_for_them_with() -> None:
+    mission, boss = web.flown(), web.superuser()
+    told = boss.get(f"/api/v1/missions/{mission.ref}/events?kind=sortie.running").json()["results"]
+    assert boss.get(f"/api/v1/agents/{told[0]['data']['agent']}").status_code == 200

@@ -1,0 +1,63 @@
+"""What sorties made is downloaded by staff alone, and never shown by a browser as a page of this site."""
+
+from __future__ import annotations
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth.models import User
+from django.test import AsyncClient, Client
+from django.urls import reverse
+
+from fleet import ids
+from missions.artifacts import collection
+from missions.models import Artifact, Sortie
+from tests.support import web
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+PAGE = b"<script>alert(1)</script>" + bytes(600_000)  # several pieces
+
+
+@pytest.fixture
+def made() -> Artifact:
+    web.flown()
+    return web.artifact(Sortie.objects.get(key="good"), path="out/r\u00e9port.html", content=PAGE)
+
+
+def test_it_comes_whole_as_an_attachment_that_no_browser_runs(made: Artifact) -> None:
+    async def download() -> tuple[dict[str, str], bytes]:
+        client = AsyncClient()
+        await client.aforce_login(await User.objects.acreate_superuser("boss", password=web.PASSWORD))
+        answer = await client.get(reverse("artifact", args=[made.ref]))
+        return dict(answer.items()), b"".join([piece async for piece in answer.streaming_content])
+
+    headers, content = async_to_sync(download)()
+    assert content == PAGE
+    assert headers["Content-Disposition"] == "attachment; filename*=utf-8''r%C3%A9port.html"
+    assert headers["Content-Type"] == "application/octet-stream"
+    assert headers["Content-Length"] == str(len(PAGE))
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"].startswith("sandbox")
+
+
+def test_who_is_not_of_the_staff_is_sent_to_the_door(made: Artifact, client: Client) -> None:
+    url = reverse("artifact", args=[made.ref])
+    for stranger in (client, web.somebody()):
+        answer = stranger.get(url)
+        assert (answer.status_code, answer["Location"].partition("?")[0]) == (302, reverse("admin:login"))
+
+
+def test_staff_need_the_permission_to_see_artifacts(made: Artifact) -> None:
+    assert web.staff("view_mission").get(reverse("artifact", args=[made.ref])).status_code == 403
+
+
+def test_staff_with_the_permission_may(made: Artifact) -> None:
+    answer = web.staff("view_artifact").head(reverse("artifact", args=[made.ref]))
+    assert (answer.status_code, answer["Content-Length"]) == (200, str(len(PAGE)))
+
+
+def test_what_is_not_there_is_not_found(made: Artifact) -> None:
+    boss = web.superuser()
+    collection.storage().delete(f"{made.digest[:2]}/{made.digest}")
+    for ref in (made.ref, ids.encode(ids.ARTIFACT, ids.new()), "art_nonsense", made.sortie.ref):
+        assert boss.get(reverse("artifact", args=[ref])).status_code == 404

@@ -1,0 +1,179 @@
+"""One thread does all of a request and then another one, and nothing of the first is left for the other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.signals import request_finished, request_started
+from django.db import connection, transaction
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.urls import path
+from pytest_django import Settings
+
+from fleet.monitoring.health import healthz
+from fleet.web.handler import EXEMPT_THREADS, Handler
+
+pytestmark = pytest.mark.urls(__name__)
+
+MANY = 100
+meeting = threading.Barrier(MANY)
+released = threading.Event()
+pieces = Counter[str]()
+
+
+def leaves(request: HttpRequest) -> HttpResponse:
+    """As nobody should: a transaction is begun and not ended."""
+    transaction.atomic().__enter__()
+    return HttpResponse(threading.current_thread().name)
+
+
+def asks(request: HttpRequest) -> HttpResponse:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return HttpResponse(threading.current_thread().name)
+
+
+def meets(request: HttpRequest) -> HttpResponse:
+    """Answers when MANY are here at once."""
+    meeting.wait(60)
+    return HttpResponse()
+
+
+def waits(request: HttpRequest) -> HttpResponse:
+    released.wait(60)
+    return HttpResponse()
+
+
+def file(request: HttpRequest) -> FileResponse:
+    return FileResponse(Path(request.GET["name"]).open("rb"))
+
+
+def flows(request: HttpRequest) -> StreamingHttpResponse:
+    async def content() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"more"
+                await asyncio.sleep(0)
+        finally:
+            pieces["ended"] += 1
+
+    return StreamingHttpResponse(content())
+
+
+def fails(request: HttpRequest) -> HttpResponse:
+    raise ValueError("somebody's fault")
+
+
+urlpatterns = [path(view.__name__, view) for view in (leaves, asks, meets, waits, file, flows, fails, healthz)]  # type: ignore[arg-type]
+
+
+class Site:
+    """The handler, asked without a server."""
+
+    def __init__(self) -> None:
+        self.handler = Handler()
+
+    async def ask(self, name: str, query: str = "", *, gone_after: int | None = None) -> tuple[int, list[bytes]]:
+        """The status and the pieces of the answer, to a client that is gone after so many of them."""
+        said: list[Any] = []
+        asked, gone = False, asyncio.Event()
+
+        async def receive() -> Any:
+            nonlocal asked
+            if asked:
+                await gone.wait()
+                return {"type": "http.disconnect"}
+            asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            said.append(message)
+            if len(said) - 1 == gone_after:
+                gone.set()
+
+        scope = {
+            "type": "http", "method": "GET", "path": f"/{name}", "query_string": query.encode(), "client": ("127.0.0.1", 1),
+            "headers": [(b"host", b"127.0.0.1")], "scheme": "http", "server": ("127.0.0.1", 80),
+        }  # fmt: skip
+        await self.handler(scope, receive, send)
+        return said[0]["status"], [one["body"] for one in said[1:] if one.get("body")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_transaction_that_somebody_left_open_does_not_reach_the_next_request_of_the_thread() -> None:
+    async def main() -> None:
+        site = Site()
+        status, left = await site.ask("leaves")
+        assert status == 200
+        async with asyncio.timeout(60):
+            while True:  # it may be another thread's turn
+                status, by = await site.ask("asks")
+                assert status == 200
+                if by == left:
+                    return
+
+    asyncio.run(main())
+
+
+def test_as_many_are_worked_on_at_once_as_may_be(settings: Settings) -> None:
+    settings.FLEET_WEB_AT_ONCE = MANY
+
+    async def main() -> set[int]:
+        site = Site()
+        return {status for status, _ in await asyncio.gather(*(site.ask("meets") for _ in range(MANY)))}
+
+    assert asyncio.run(main()) == {200}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_file_comes_in_large_pieces_and_django_has_nothing_to_warn_of(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(200_000))
+    _, found = asyncio.run(Site().ask("file", f"name={tmp_path / 'large'}"))
+    assert [len(piece) for piece in found] == [65_536, 65_536, 65_536, 3_392]
+
+
+@pytest.mark.parametrize(
+    ("name", "gone_after"), [("asks", None), ("fails", None), ("not-there", None), ("%ff", None), ("flows", 3)]
+)
+@pytest.mark.django_db(transaction=True)
+def test_each_request_is_begun_and_ended_once_also_where_its_client_is_gone(name: str, gone_after: int | None) -> None:
+    told = Counter[str]()
+
+    def hear(what: str) -> Callable[..., None]:
+        return lambda **_: told.update([what])
+
+    begun, ended = hear("begun"), hear("ended")
+    request_started.connect(begun)
+    request_finished.connect(ended)
+    before = pieces["ended"]
+    try:
+        asyncio.run(Site().ask(name, gone_after=gone_after))
+    finally:
+        request_started.disconnect(begun)
+        request_finished.disconnect(ended)
+    assert told == {"begun": 1, "ended": 1}
+    assert pieces["ended"] - before == (gone_after is not None)
+
+
+def test_whether_it_is_there_is_told_while_all_that_answer_wait(settings: Settings) -> None:
+    settings.FLEET_WEB_AT_ONCE = 1
+
+    async def main() -> int:
+        site = Site()
+        waiting = [asyncio.create_task(site.ask("waits")) for _ in range(1 + EXEMPT_THREADS + 1)]
+        await asyncio.sleep(0)  # they are handed to the threads first
+        try:
+            status, _ = await site.ask("healthz")
+            assert not any(task.done() for task in waiting)
+        finally:
+            released.set()
+        assert {status for status, _ in await asyncio.gather(*waiting)} == {200}
+        return status
+
+    assert asyncio.run(main()) == 200

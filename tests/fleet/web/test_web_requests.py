@@ -1,0 +1,75 @@
+"""Each request has an id, and who sends it is known below it: in threads and without them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, RequestFactory, override_settings
+
+from fleet import caller
+from fleet.limits import addresses
+from fleet.web import requests
+
+HEALTH = "/healthz"
+
+
+def ask(**headers: str) -> str:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return str(Client().get(HEALTH, headers=names)["X-Request-ID"])
+
+
+def test_every_answer_names_its_request() -> None:
+    first, second = ask(), ask()
+    assert first != second
+    assert first.startswith("req_")
+    assert Client().get("/nothing/here")["X-Request-ID"]
+
+
+def test_a_clients_own_id_is_kept_if_it_is_short_and_plain() -> None:
+    assert ask(X_Request_ID="4bf92f3577b34da6") == "4bf92f3577b34da6"
+    assert ask(X_Request_ID="a.b-c_d:1") == "a.b-c_d:1"
+
+
+@pytest.mark.parametrize("id", ["", "x" * 65, "two words", "a\nb", "a;b", "<b>", "é", "\u202e"])
+def test_another_one_is_not(id: str) -> None:
+    assert ask(X_Request_ID=id).startswith("req_")
+
+
+def look(request: HttpRequest) -> HttpResponse:
+    now = caller.current()
+    return HttpResponse(f"{now.name} {now.address} {now.request}")
+
+
+async def look_later(request: HttpRequest) -> HttpResponse:
+    await asyncio.sleep(0)
+    return look(request)
+
+
+def test_who_acts_is_known_below_it_and_not_after_it() -> None:
+    request = RequestFactory().get("/", headers={"X-Request-ID": "abc"}, REMOTE_ADDR="198.51.100.4")
+    with override_settings(FLEET_TRUSTED_PROXIES=[]):
+        plain = requests.identified(look)(request)
+        later = asyncio.run(requests.identified(look_later)(request))
+    assert plain.content == later.content == b"anonymous 198.51.100.4 abc"
+    assert caller.current() is caller.SYSTEM
+
+
+def test_requests_at_once_do_not_take_each_other_for_themselves() -> None:
+    async def all() -> list[bytes]:
+        served = requests.identified(look_later)
+        asked = [RequestFactory().get("/", headers={"X-Request-ID": f"r{n}"}) for n in range(20)]
+        return [answer.content for answer in await asyncio.gather(*(served(one) for one in asked))]
+
+    assert asyncio.run(all()) == [f"anonymous 127.0.0.1 r{n}".encode() for n in range(20)]
+
+
+@pytest.mark.parametrize("proxies, secure", [("127.0.0.1", True), ("10.0.0.1", False), ("", False)])
+def test_only_a_proxy_of_ours_says_that_a_request_came_by_https(proxies: str, secure: bool) -> None:
+    def told(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(str(request.is_secure()))
+
+    with override_settings(FLEET_TRUSTED_PROXIES=addresses.parse_networks(proxies)):
+        answer = requests.identified(told)(RequestFactory().get("/", headers={"X-Forwarded-Proto": "https"}))
+    assert answer.content == str(secure).encode()

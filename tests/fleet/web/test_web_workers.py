@@ -1,0 +1,191 @@
+"""The site is served by several processes that share a port, and end together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from django.test import override_settings
+
+from fleet import errors
+from fleet.live.hub import Hub
+from fleet.web import shared_counters
+from fleet.web.shared_counters import Tally
+from tests.support.supervised import CHECKOUT, until
+
+PLACES = 10  # connections of one address
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+@dataclass
+class Site:
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+    def line(self) -> socket.socket:
+        """A connection that is there and stays: a request is answered, and another one begun."""
+        made = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        made.send(HEAD + b"\r\n")
+        said = b""
+        while b"\r\n\r\n" not in said and (more := made.recv(4_096)):
+            said += more
+        made.send(HEAD)
+        assert said.startswith(b"HTTP/1.1 200"), said
+        return made
+
+    def refused(self) -> bool:
+        """Whether there is no place for another connection. This one is counted no more when it has been read to its end."""
+        said = b""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as line, contextlib.suppress(OSError):
+            line.send(HEAD + b"Connection: close\r\n\r\n")
+            while more := line.recv(4_096):
+                said += more
+        return not said.startswith(b"HTTP/1.1 200")
+
+    def answers(self) -> bool:
+        try:
+            return not self.refused()
+        except OSError:
+            return False
+
+
+THREAD = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Among the operator's callables is a module that starts a thread, which does not end by itself."""
+    (tmp_path / "threaded.py").write_text(THREAD)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fleet.web", f"--port={port}"], cwd=CHECKOUT, stdout=log, stderr=log,
+            env={
+                **os.environ, "FLEET_PROCESS": "web", "FLEET_WEB_WORKERS": "2",
+                "FLEET_CALLABLES": "threaded", "PYTHONPATH": str(tmp_path),
+                "FLEET_ADDRESS_CONNECTIONS": str(PLACES), "FLEET_PATIENCE_S": "120",
+            },
+        )  # fmt: skip
+    made = Site(process, port, tmp_path / "log")
+    try:
+        until(made.answers, within_s=60)
+        yield made
+    finally:
+        process.kill()
+        process.wait()
+
+
+def free(port: int) -> bool:
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            again.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def ended(processes: list[psutil.Process]) -> bool:
+    return all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in processes)
+
+
+def test_one_that_is_killed_is_replaced_and_the_others_answer_meanwhile(site: Site) -> None:
+    until(lambda: len(site.workers()) == 2)
+    killed, other = site.workers()
+    killed.kill()
+    assert site.answers()
+    until(lambda: len(site.workers()) == 2 and killed not in site.workers())
+    assert other in site.workers()
+    assert f"web worker {killed.pid} ended (-9) and is replaced" in site.log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_they_end_with_the_first_and_leave_the_port(site: Site, number: signal.Signals) -> None:
+    until(lambda: len(site.workers()) == 2)
+    workers = site.workers()
+    site.process.send_signal(number)
+    assert site.process.wait(60) == (-9 if number is signal.SIGKILL else 0)
+    until(lambda: ended(workers) and free(site.port))  # a process has ended before the last of its threads has
+
+
+def test_an_address_has_so_many_connections_in_all_of_them_together_and_those_of_a_killed_one_are_free(
+    site: Site,
+) -> None:
+    until(lambda: len(site.workers()) == 2)
+    one, other = site.workers()
+    with contextlib.ExitStack() as kept:
+
+        def fill(worker: psutil.Process, count: int) -> None:
+            """As if the kernel had given them all to this one."""
+            halted = other if worker is one else one
+            halted.suspend()
+            until(lambda: halted.status() == psutil.STATUS_STOPPED)
+            for _ in range(count):
+                kept.enter_context(site.line())
+            halted.resume()
+
+        fill(one, PLACES - 3)
+        fill(other, 3)
+        one.suspend()
+        until(lambda: one.status() == psutil.STATUS_STOPPED)
+        assert site.refused(), "the other one has three, and the site has all that there may be"
+        one.resume()
+        other.kill()
+        until(lambda: not site.refused())
+        for _ in range(3):
+            kept.enter_context(site.line())
+        assert site.refused()
+    until(site.answers)
+
+
+def test_each_counts_for_all_and_one_that_has_ended_for_nobody() -> None:
+    made = Tally()
+    made.share(3)
+    for row in (1, 2):
+        if not (pid := os.fork()):
+            made.take(row)
+            for _ in range(row * 10):
+                made.add("address:192.0.2.1")
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+    made.add("address:192.0.2.1")
+    assert (made.count("address:192.0.2.1"), made.count("address:192.0.2.2")) == (31, 0)
+    made.clear(1)
+    made.add("address:192.0.2.1", -1)
+    assert made.count("address:192.0.2.1") == 20
+
+
+def test_streams_of_other_processes_take_places_too() -> None:
+    hub = Hub()
+    site_wide = shared_counters.site
+    site_wide.share(2)
+    try:
+        with override_settings(FLEET_LIVE_LISTENERS=8):
+            hub.make_room(1)
+            site_wide.take(1)
+            for name in ("listeners", "listeners:1") * 2:
+                site_wide.add(name)
+            site_wide.take(0)
+            with pytest.raises(errors.RateLimited):
+                hub.make_room(1)
+            hub.make_room(2)
+            site_wide.add("listeners", 6)
+            with pytest.raises(errors.Unavailable):
+                hub.make_room(2)
+    finally:
+        site_wide.share(1)

@@ -1,0 +1,286 @@
+"""The admin shows the truth, lets nobody write it by hand, and asks the database no more for many rows than for few."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from agents import operations as agents
+from agents.models import Agent
+from missions import operations
+from missions.models import Alert, Artifact, Attempt, Mission, Output, Sortie
+from missions.operations import external_agents
+from tests.support import fleet, web
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+READ_ONLY = ("missions_mission", "missions_sortie", "missions_attempt", "missions_artifact", "missions_alert",
+             "agents_agent", "agents_node", "fleet_event", "fleet_entry", "fleet_key", "fleet_session")  # fmt: skip
+LISTS = (*READ_ONLY, "agents_agenttype", "auth_user", "auth_group")
+
+STOCK = """
+import django, sys; from django.conf import settings
+settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if not name.startswith("unfold")]
+settings.ALLOWED_HOSTS = ["*"]
+django.setup()
+from django.contrib.auth.models import User; from django.core import checks; from django.test import Client
+client = Client(); client.force_login(User.objects.get(username="boss"))
+assert not checks.run_checks()
+for url in sys.argv[1:]:
+    page = client.get(url)
+    assert b"unfold" not in page.content
+    print(page.status_code)
+"""
+
+
+@pytest.fixture
+def flown() -> Mission:
+    return web.flown()
+
+
+def address(page: str, *, row: object = None) -> str:
+    return reverse(f"admin:{page}_changelist") if row is None else reverse(f"admin:{page}_change", args=[row])
+
+
+@pytest.mark.parametrize("page", READ_ONLY)
+def test_nobody_writes_rows_by_hand(flown: Mission, page: str) -> None:
+    boss = web.superuser()
+    assert boss.get(reverse(f"admin:{page}_add")).status_code == 403
+    assert "delete_selected" not in boss.get(address(page)).content.decode()
+
+
+def test_a_mission_cannot_be_changed_or_deleted_by_hand(flown: Mission) -> None:
+    boss = web.superuser()
+    assert boss.post(address("missions_mission", row=flown.id), {"state": "succeeded"}).status_code == 403
+    assert boss.post(reverse("admin:missions_mission_delete", args=[flown.id]), {"post": "yes"}).status_code == 403
+    assert fleet.state(flown.id) == "failed"
+
+
+def test_a_mission_leads_to_its_sorties_and_these_to_attempts_and_output(flown: Mission) -> None:
+    boss = web.superuser()
+    bad = Sortie.objects.get(key="bad")
+    attempt = Attempt.objects.get(sortie=bad)
+    Output.objects.create(sortie=bad, attempt=1, stream="stdout", text="<b>last words</b>")
+    made = web.artifact(Sortie.objects.get(key="good"), path="report.html", content=b"x")
+
+    mission = boss.get(address("missions_mission", row=flown.id)).content.decode()
+    assert "3 of 3: 1 succeeded, 1 failed, 1 skipped" in mission
+    assert "It was skipped because bad did not end well." in mission
+    assert flown.created_at.strftime("%b %Y, %H:%M:%S") in mission
+    assert '<link rel="icon" href="data:,"' in mission  # or else browsers ask for /favicon.ico, which is not there
+    assert address("missions_sortie", row=bad.id) in mission
+    assert reverse("artifact", args=[made.ref]) in mission
+    sortie = boss.get(address("missions_sortie", row=bad.id)).content.decode()
+    assert address("missions_attempt", row=attempt.id) in sortie
+    page = boss.get(address("missions_attempt", row=attempt.id)).content.decode()
+    assert "it broke" in page
+    assert "&lt;b&gt;last words&lt;/b&gt;" in page
+    assert boss.get(address("missions_artifact", row=made.id)).status_code == 200
+
+
+def test_the_lists_that_a_mission_leads_to_hold_its_rows_alone(flown: Mission) -> None:
+    boss = web.superuser()
+    other = fleet.launch({"elsewhere": {}})
+    page = boss.get(address("missions_mission", row=flown.id)).content.decode()
+    links = [address(name) + f"?q={flown.ref}" for name in ("missions_attempt", "missions_artifact", "fleet_event")]
+    links.append(address("missions_sortie") + f"?mission__id__exact={flown.id}")
+    for link in links:
+        assert link in page
+        found = boss.get(link)
+        assert found.status_code == 200
+        assert "elsewhere" not in found.content.decode()
+        assert other.ref not in found.content.decode()
+    assert boss.get(links[-1]).content.decode().count("srt_0") == 3
+
+
+def test_what_waits_says_for_what() -> None:
+    mission = fleet.launch({"first": {}, "then": {"needs": ["first"]}})
+    boss = web.superuser()
+    page = boss.get(address("missions_sortie")).content.decode()
+    assert "Waits for an agent of type backend: none takes work (see how its agents are)." in page
+    external_agents.register(agent_type="backend")
+    page = boss.get(address("missions_sortie")).content.decode()
+    assert "Waits for a free agent of type backend." in page
+    assert "Waits for first." in page
+    operations.pause(mission=mission.id)
+    then = Sortie.objects.get(key="then")
+    page = web.staff("view_sortie").get(address("missions_sortie", row=then.id)).content.decode()
+    assert "Waits until its mission, which is paused, is resumed." in page
+
+
+def test_agents_are_listed_by_the_names_that_commands_take() -> None:
+    node = agents.join(name="host", pid=1, start_time=0.0)
+    agent = Agent.objects.create(type_id="backend", node=node, place=3)
+    boss = web.superuser()
+    for page in (address("agents_agent"), address("agents_agent", row=agent.id)):
+        assert "backend-3@host" in boss.get(page).content.decode()
+
+
+def test_a_failure_that_was_tolerated_is_called_so() -> None:
+    mission = fleet.launch({"fine": {}, "lint": {"allow_failure": True, "with": {"fail": "untidy"}}})
+    engine = fleet.engine()
+    assert fleet.run_to_end(engine, mission) == "succeeded"
+    engine.stop(within_s=5)
+    boss = web.superuser()
+    for page in (address("missions_mission"), address("missions_mission", row=mission.id)):
+        shown = boss.get(page).content.decode()
+        assert "2 of 2: 1 succeeded, 1 tolerated" in shown
+        assert "1 failed" not in shown
+    lint = Sortie.objects.get(key="lint")
+    for page in (
+        address("missions_mission", row=mission.id),
+        address("missions_sortie"),
+        address("missions_sortie", row=lint.id),
+    ):
+        shown = boss.get(page).content.decode()
+        assert "Tolerated: untidy" in shown
+        assert re.search(r">\s*tolerated\s*<", shown) or page == address("missions_sortie", row=lint.id)
+
+
+def test_long_sentences_of_the_list_of_sorties_are_broken_and_come_behind_the_mission() -> None:
+    mission = fleet.launch({"a": {}})
+    page = web.superuser().get(address("missions_sortie")).content.decode()
+    sentence, name = (
+        re.search(rf'<div style="max-width: 18rem; white-space: normal[^>]*>(<a [^>]*>)?{re.escape(words)}<', page)
+        for words in ("Waits for an agent of type backend: none takes work (see how its agents are).", mission.name)
+    )
+    assert sentence
+    assert name
+    assert name.start() < sentence.start()
+
+
+def test_cancelled_sorties_are_summed_up_too() -> None:
+    mission = fleet.launch({"a": {}, "b": {"needs": ["a"]}})
+    operations.cancel(mission=mission.id)
+    assert "2 of 2: 2 cancelled" in web.superuser().get(address("missions_mission")).content.decode()
+
+
+def test_alerts_are_listed_with_what_they_are_about_found_and_narrowed() -> None:
+    boss, mission = web.superuser(), fleet.launch({"a": {}})
+    stuck = Alert.objects.create(rule="mission_stalled", subject=mission.ref, message="Nothing of 'A test' has moved.")
+    Alert.objects.create(rule="queue_old", subject="backend", message="A sortie for backend has waited 7 min.")
+    Alert.objects.create(rule="service_slow", subject="web@host", message="web takes 2.0 s to answer.")
+
+    def shown(**filters: str) -> list[bool]:
+        page = boss.get(address("missions_alert"), filters).content.decode()
+        return [words in page for words in ("has moved", "has waited 7 min", "takes 2.0 s")]
+
+    assert shown() == [True, True, True]
+    assert shown(rule="queue_old") == [False, True, False]
+    assert shown(q=mission.ref) == [True, False, False]
+    assert shown(q="web@") == [False, False, True]
+    page = boss.get(address("missions_alert")).content.decode()
+    assert address("missions_mission", row=mission.id) in page
+    assert address("agents_agenttype", row="backend") in page
+    assert boss.get(address("missions_alert", row=stuck.id)).status_code == 200
+    assert web.staff().get(address("missions_alert")).status_code == 403
+
+
+@pytest.mark.parametrize("page", LISTS)
+def test_a_list_of_many_costs_as_many_queries_as_one_of_few(page: str) -> None:
+    boss = web.superuser()
+
+    def cost() -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            assert boss.get(address(page)).status_code == 200
+        return len(queries)
+
+    def more() -> None:
+        web.flown()
+        waiting = fleet.launch({"first": {}, "then": {"needs": ["first"]}})
+        Alert.objects.create(rule="mission_stalled", subject=waiting.ref, message="Nothing moves.")
+        for number, sortie in enumerate(Sortie.objects.filter(key="good")):
+            if not sortie.artifacts.exists():
+                web.artifact(sortie, path=f"{number}.html", content=b"x")
+
+    more()
+    boss.get(address(page))
+    few = cost()
+    more()
+    more()
+    assert Artifact.objects.count() == 3
+    assert cost() == few
+
+
+def test_a_typed_id_or_a_uuid_finds_its_row(flown: Mission) -> None:
+    boss = web.superuser()
+    other = fleet.launch({"elsewhere": {}})
+    for text in (flown.ref, f" {flown.ref.upper()} ", str(flown.id)):
+        found = boss.get(address("missions_mission"), {"q": text}).content.decode()
+        assert flown.ref in found
+        assert other.ref not in found
+    sortie = Sortie.objects.get(key="bad")
+    assert "it broke" in boss.get(address("missions_attempt"), {"q": sortie.ref}).content.decode()
+    for text in ("srt_nonsense", "msn_", "_", "50% off"):
+        assert boss.get(address("missions_sortie"), {"q": text}).status_code == 200
+
+
+def test_without_unfold_every_page_is_the_stock_admins(flown: Mission, subprocess_environment: dict[str, str]) -> None:
+    web.superuser()
+    urls = [address(page) for page in LISTS]
+    urls += [address("missions_mission", row=flown.id), address("agents_agenttype", row="backend")]
+    urls += [address("missions_sortie", row=row.id) for row in Sortie.objects.all()]
+    urls += [address("missions_attempt", row=row.id) for row in Attempt.objects.all()]
+    there = {**os.environ, **subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
+    told = subprocess.run([sys.executable, "-c", STOCK, *urls], env=there, capture_output=True, text=True, timeout=60)
+    assert told.stdout.split() == ["200"] * len(urls), told.stderr
+
+
+def test_the_first_page_counts_and_lists_what_is_raised_and_leads_everywhere() -> None:
+    boss, mission = web.superuser(), fleet.launch({"a": {}})
+    Alert.objects.create(rule="queue_old", subject="backend", message="A sortie for backend has waited 7 min.")
+    page = boss.get(reverse("admin:index")).content.decode()
+    assert "A sortie for backend has waited 7 min." in page
+    assert address("missions_mission", row=mission.id) in page
+    for link in (*(address(name) for name in LISTS), reverse("flower"), reverse("api-docs")):
+        assert f'href="{link}"' in page
+    clerk = web.staff("view_mission").get(reverse("admin:index")).content.decode()
+    assert "has waited" not in clerk
+    assert f'href="{address("auth_user")}"' not in clerk
+    assert f'href="{reverse("flower")}"' not in clerk
+
+
+def test_rows_are_called_as_they_are_and_have_no_history_that_nobody_writes(flown: Mission) -> None:
+    boss = web.superuser()
+    node = agents.join(name="host", pid=1, start_time=0.0)
+    agent = Agent.objects.create(type_id="backend", node=node, place=1)
+    page = boss.get(address("agents_agent", row=agent.id)).content.decode()
+    assert f"Agt_{agent.ref[4:]}" not in page
+    assert "/history/" not in page
+    assert "/history/" in boss.get(address("agents_agenttype", row="backend")).content.decode()
+
+
+def test_an_empty_list_offers_to_add_a_row_only_where_rows_can_be_added() -> None:
+    boss = web.superuser()
+    assert "Create a new item" not in boss.get(address("missions_mission")).content.decode()
+    assert "Rows appear by themselves" in boss.get(address("missions_mission")).content.decode()
+    assert "Rows appear by themselves" not in boss.get(address("missions_template")).content.decode()
+
+
+def test_output_and_logs_hold_nothing_that_steers_a_terminal(flown: Mission) -> None:
+    boss, bad = web.superuser(), Sortie.objects.get(key="bad")
+    Output.objects.create(sortie=bad, attempt=1, stream="stdout", text="\x1b[31mred\x1b[0m \x1b]0;title\x07")
+    node = agents.join(name="host", pid=1, start_time=0.0)
+    agent = Agent.objects.create(type_id="backend", node=node, place=1)
+    agent.log.create(text="\x1b[31mready\x1b[0m\n")
+    for page, words in (
+        (address("missions_sortie", row=bad.id), "red"),
+        (address("agents_agent", row=agent.id), "ready"),
+    ):
+        text = boss.get(page).content.decode()
+        assert words in text
+        assert "\x1b" not in text
+
+
+def test_the_page_of_a_user_has_the_role() -> None:
+    boss = web.superuser()
+    assert re.search(r">\s*admin\s*<", boss.get(address("auth_user")).content.decode())

@@ -1,0 +1,211 @@
+"""Each rule raises one event when it begins to hold and one when it has ended, however many control loops look."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.test import override_settings
+from django.utils import timezone
+
+from agents import operations as agents
+from agents.models import Agent
+from fleet import ids
+from fleet.celery import app
+from fleet.events.models import Event
+from missions import operations
+from missions.control import alerts
+from missions.control.alerts import Watch
+from missions.control.loop import Control
+from missions.hints import Hinter
+from missions.models import Alert, Mission, Sortie, TallyMark
+from missions.operations import external_agents
+from tests.support import console, fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def events(kind: str) -> list[dict[str, Any]]:
+    return list(Event.objects.filter(kind=kind).order_by("id").values_list("data", flat=True))
+
+
+def rules() -> set[str]:
+    return {one["rule"] for one in alerts.raised()}
+
+
+def lose_agents(count: int) -> None:
+    made = [ids.new() for _ in range(count)]
+    for agent in made:
+        agents.register(agent=agent, agent_type="backend", node="test", pid=1, start_time=0.0)
+    agents.end(agents=made, state=Agent.State.LOST, reason="A test ended it.")
+
+
+def age(past_s: float) -> None:
+    """As if what has been noted so far had been noted so long ago."""
+    mark = TallyMark.objects.get()
+    TallyMark.objects.update(past=[[at - past_s, sums] for at, sums in mark.past])
+
+
+def test_a_queue_that_waits_too_long_raises_once_and_clears_once() -> None:
+    watch = Watch()
+    external_agents.register(agent_type="backend")
+    mission = fleet.launch({"a": {}})
+    watch.look()
+    assert rules() == set()
+    Sortie.objects.update(ready_at=timezone.now() - timedelta(seconds=400))
+    for _ in range(3):
+        watch.look()
+    (raised,) = events("alert.raised")
+    assert (raised["rule"], raised["subject"]) == ("queue_old", "backend")
+    assert "has waited 6 min 4" in raised["message"]
+    operations.cancel(mission=mission.id)
+    watch.look()
+    assert rules() == {"queue_old"}, "it may come back at once"
+    Alert.objects.update(raised_at=timezone.now() - timedelta(seconds=90))
+    with override_settings(FLEET_ALERT_QUIET_S=0):
+        watch.look()
+        watch.look()
+    assert rules() == set()
+    (cleared,) = events("alert.cleared")
+    assert (cleared["rule"], cleared["subject"]) == ("queue_old", "backend")
+    assert 90 <= cleared["lasted_s"] < 120
+
+
+def test_two_control_loops_at_once_raise_and_clear_once() -> None:
+    fleet.launch({"a": {}, "b": {"agent": "testing"}})
+    Sortie.objects.update(ready_at=timezone.now() - timedelta(seconds=400))
+
+    def look() -> None:
+        watch = Watch()
+        for _ in range(10):
+            watch.look()
+        connections.close_all()
+
+    def all_look() -> None:
+        threads = [threading.Thread(target=look) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+
+    all_look()
+    assert sorted(one["subject"] for one in events("alert.raised")) == ["backend", "testing"]
+    Sortie.objects.update(ready_at=timezone.now())
+    with override_settings(FLEET_ALERT_QUIET_S=0):
+        all_look()
+    assert sorted(one["subject"] for one in events("alert.cleared")) == ["backend", "testing"]
+    assert len(events("alert.raised")) == 2
+
+
+def test_agents_lost_within_the_window_raise_and_older_ones_do_not() -> None:
+    watch = Watch()
+    watch.look()
+    lose_agents(3)
+    watch.look()
+    assert rules() == set(), "three are still normal"
+    lose_agents(1)
+    watch.look()
+    assert [one["message"] for one in alerts.raised()] == [
+        "4 agents were lost within 10 min. See: ./manage.py fleet_agents list --all"
+    ]
+    age(60)
+    watch.look()
+    age(700)
+    with override_settings(FLEET_ALERT_QUIET_S=0):
+        watch.look()
+    assert rules() == set()
+
+
+def test_what_happened_before_the_first_look_is_no_alert() -> None:
+    lose_agents(10)
+    Watch().look()
+    assert rules() == set()
+
+
+def test_a_high_share_of_retries_raises() -> None:
+    watch = Watch()
+    watch.look()
+    engine = fleet.engine(slots=2)
+    failing = {"with": {"fail": "no"}, "retry": {"max_attempts": 2, "backoff": "10ms", "jitter": False}}
+    fleet.run_to_end(engine, fleet.launch({f"s{n}": failing for n in range(12)}))
+    engine.stop(within_s=5)
+    watch.look()
+    assert [one["message"] for one in alerts.raised()] == [
+        "12 of 24 attempts within 10 min failed and are tried again."
+    ]
+
+
+def test_a_mission_of_which_nothing_moves_is_stalled_and_one_that_waits_for_a_time_is_not() -> None:
+    still = fleet.launch({"a": {}, "b": {"needs": ["a"]}})
+    fleet.launch({"later": {"run_at": (timezone.now() + timedelta(hours=1)).isoformat()}})
+    flying = fleet.launch({"c": {"agent": "testing"}})
+    fleet.beat()
+    engine = fleet.engine("testing")
+    assert len(engine.committer.settle_and_claim(want=1)) == 1
+    watch = Watch()
+    watch.look()
+    assert rules() == set()
+    Event.objects.update(at=timezone.now() - timedelta(seconds=1000))
+    with override_settings(FLEET_ALERT_QUEUE_S=0):
+        watch.look()
+    assert Mission.objects.filter(state="running").count() == 3
+    assert fleet.states(flying.id) == {"c": "running"}
+    (raised,) = alerts.raised()
+    assert raised["subject"] == still.ref
+    assert "has moved for 16 min 4" in raised["message"]
+    assert "(1 pending, 1 queued)" in raised["message"]
+    assert Event.objects.get(kind="alert.raised").subject == still.id
+    operations.pause(mission=still.id)
+    with override_settings(FLEET_ALERT_QUEUE_S=0, FLEET_ALERT_QUIET_S=0):
+        watch.look()
+    assert rules() == set()
+    engine.stop(within_s=1)
+
+
+def test_restarts_of_a_service_within_the_window_raise() -> None:
+    watch = Watch()
+    watch.look()
+    Event.objects.bulk_create(Event(kind="service.restarted", data={"service": "web"}) for _ in range(4))
+    watch.look()
+    assert [(one["rule"], one["subject"]) for one in alerts.raised()] == [("service_restarting", "web")]
+
+
+def test_nought_turns_a_rule_off() -> None:
+    watch = Watch()
+    watch.look()
+    fleet.launch({"a": {}, "b": {"agent": "testing"}})
+    external_agents.register(agent_type="backend")
+    lose_agents(9)
+    Event.objects.bulk_create(Event(kind="service.restarted", data={"service": "web"}) for _ in range(9))
+    Sortie.objects.update(ready_at=timezone.now() - timedelta(days=1))
+    Event.objects.update(at=timezone.now() - timedelta(days=1))
+    off = (
+        "QUEUE_S",
+        "UNSERVED_S",
+        "SILENCE_S",
+        "STALLED_S",
+        "AGENTS_LOST",
+        "RETRY_SHARE",
+        "RESTARTS",
+        "RESPONSE_S",
+        "MEMORY_MB",
+    )
+    with override_settings(**{f"FLEET_ALERT_{name}": 0 for name in off}):
+        watch.look()
+    assert rules() == set()
+    watch.look()
+    assert rules() == {"queue_old", "unserved", "mission_stalled", "agents_lost", "service_restarting"}
+
+
+def test_the_control_loop_looks_and_status_shows_what_is_raised() -> None:
+    fleet.launch({"a": {}})
+    external_agents.register(agent_type="backend")
+    Sortie.objects.update(ready_at=timezone.now() - timedelta(seconds=400))
+    Control(hinter=Hinter(app)).beat()
+    (shown,) = console.manage("fleet_status", "--json").json["alerts"]
+    assert shown["rule"] == "queue_old"
+    assert shown["message"] in console.manage("fleet_status").out.replace("\n          ", " ")
+    assert Alert.objects.get().seen_at >= Alert.objects.get().raised_at

@@ -1,0 +1,81 @@
+"""What the supervisor of this host says of its services becomes figures and alerts."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+from django.test import Client, override_settings
+
+from fleet.config.home import Home
+from missions.control import alerts
+from missions.control.alerts import Watch
+from tests.support.supervised import Checkout, checkout, until
+
+pytestmark = [
+    pytest.mark.xdist_group("services"),
+    pytest.mark.django_db(transaction=True, serialized_rollback=True),
+]
+
+
+@pytest.fixture(scope="module")
+def supervised() -> Iterator[Checkout]:
+    """Postgres and Valkey under a supervisor of their own."""
+    with checkout() as made:
+        running = made.start("fleet_services", "up")
+        made.until_ready()
+        yield made
+        running.send_signal(signal.SIGTERM)
+        running.wait(30)
+
+
+def raised() -> dict[str, str]:
+    return {one["rule"]: one["subject"].partition("@")[0] for one in alerts.raised()}
+
+
+def test_a_service_that_is_slow_twice_in_a_row_or_large_or_silent_raises(supervised: Checkout, client: Client) -> None:
+    watch = Watch()
+    quiet = {"FLEET_HOME": Home(supervised.root), "FLEET_ALERT_MEMORY_MB": 0, "FLEET_ALERT_RESPONSE_S": 0}
+    with override_settings(**quiet):
+        watch.look()
+        assert raised() == {}
+        with override_settings(FLEET_ALERT_RESPONSE_S=1e-6):
+            watch.look()
+            assert raised() == {}, "one slow answer is no alert"
+            watch.look()
+            assert set(raised()) == {"service_slow"}
+        with override_settings(FLEET_ALERT_MEMORY_MB=1, FLEET_ALERT_QUIET_S=0):
+            watch.look()
+            assert set(raised()) == {"service_large"}
+        pid = supervised.service("valkey")["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            until(lambda: supervised.service("valkey")["state"] == "unhealthy", within_s=60)
+            with override_settings(FLEET_ALERT_QUIET_S=0):
+                watch.look()
+            assert raised() == {"service_failed": "valkey"}
+            bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}
+            lines = client.get("/metrics", headers=bearer).content.decode().splitlines()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert 'fleet_service_up{service="postgres"} 1.0' in lines
+        assert 'fleet_service_up{service="valkey"} 0.0' in lines
+        assert 'fleet_alerts{rule="service_failed"} 1.0' in lines
+        assert any(line.startswith('fleet_service_memory_bytes{service="postgres"}') for line in lines)
+        assert any(line.startswith('fleet_service_response_seconds{service="postgres"}') for line in lines)
+        until(lambda: supervised.service("valkey")["state"] == "healthy", within_s=60)
+        with override_settings(FLEET_ALERT_QUIET_S=0):
+            watch.look()
+        assert raised() == {}
+
+
+def test_without_a_supervisor_nothing_is_said_of_services(client: Client) -> None:
+    Watch().look()
+    assert raised() == {}
+    bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}
+    text = client.get("/metrics", headers=bearer).content.decode()
+    assert "fleet_service_up{" not in text
+    assert "# TYPE fleet_service_up gauge" in text

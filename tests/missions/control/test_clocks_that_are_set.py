@@ -1,0 +1,137 @@
+"""While the database's clock was just set, or the control loop has just begun, no lease and no heartbeat counts as over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from agents import operations as agents
+from agents.models import Agent
+from fleet import ids
+from fleet.celery import app
+from fleet.postgres import clock, roles
+from missions.control.loop import Control
+from missions.hints import Hinter
+from missions.models import Sortie
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+SECOND = "interval '1 second'"
+
+
+@pytest.fixture
+def stepped() -> Iterator[Any]:
+    """Sets the clock by which this connection's statements go: what they call is looked up in a schema of the test's first."""
+    with roles.as_owner(), connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA stepped")
+        cursor.execute("CREATE TABLE stepped.by (seconds float8)")
+        cursor.execute("INSERT INTO stepped.by VALUES (0)")
+        cursor.execute(
+            "CREATE FUNCTION stepped.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS"
+            " 'SELECT pg_catalog.clock_timestamp() + seconds * interval ''1 second'' FROM stepped.by'"
+        )
+        cursor.execute("GRANT USAGE ON SCHEMA stepped TO PUBLIC; GRANT ALL ON stepped.by TO PUBLIC")
+    with connection.cursor() as cursor:
+        cursor.execute("SET search_path = stepped, pg_catalog, public")
+
+        def step(seconds: float) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("UPDATE stepped.by SET seconds = seconds + %s", [seconds])
+
+        yield step
+        cursor.execute("RESET search_path")
+    with roles.as_owner(), connection.cursor() as cursor:
+        cursor.execute("DROP SCHEMA stepped CASCADE")
+
+
+def test_a_clock_is_relied_on_once_it_has_kept_pace_for_a_whole_lease(stepped: Any) -> None:
+    pace = clock.Pace(over_s=0.6, tolerance_s=0.25)
+    assert not pace.look(), "it might have been set just before"
+    fleet.until(pace.look)
+    for seconds in (600, -600, 2):
+        stepped(seconds)
+        assert not pace.look()
+        fleet.until(pace.look)
+    stepped(0.1)
+    assert pace.look(), "a small step is within the margin of each lease"
+
+
+def test_a_step_is_seen_by_one_who_did_not_look_for_long(stepped: Any) -> None:
+    pace = clock.Pace(over_s=0.2, tolerance_s=0.25)
+    fleet.until(pace.look)
+    time.sleep(0.5)
+    stepped(600)
+    assert not pace.look()
+
+
+def test_a_clock_that_is_set_forward_frees_nothing_that_is_held(stepped: Any, settings: Any) -> None:
+    settings.FLEET_LEASE_S, settings.FLEET_RENEW_S, settings.FLEET_GRACE_S = 4.0, 0.2, 0.5
+    settings.FLEET_HEARTBEAT_S = 0.2
+    engine = fleet.engine()
+    mission = fleet.launch({"one": {"with": {"hold": True}}})
+    control = Control(hinter=Hinter(app))
+    try:
+        engine._wake_another()
+        fleet.until(lambda: fleet.states(mission.id) == {"one": "running"})
+        began = time.monotonic()
+        fleet.until(lambda: control.beat() or time.monotonic() - began > 5)
+        assert control._steady
+        stepped(600)
+        control.beat()
+        assert fleet.states(mission.id) == {"one": "running"}
+        assert Sortie.objects.get(mission=mission).attempt == 1
+        assert Agent.objects.get(id=engine.agent).state != "lost"
+    finally:
+        stepped(-600)
+        engine.stop(within_s=0)
+
+
+def test_a_new_control_loop_gives_agents_a_whole_lease_to_renew(settings: Any) -> None:
+    settings.FLEET_LEASE_S = 1.0
+    agent = ids.new()
+    agents.register(agent=agent, agent_type="backend", node="test", pid=1, start_time=0.0)
+    mission = fleet.launch({"one": {}})
+    control = Control(hinter=Hinter(app))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE missions_sortie SET state = 'running', attempt = 1, agent_id = %s, lease_until = now() - interval '1 h'"
+            " WHERE mission_id = %s",
+            [agent, mission.id],
+        )
+        cursor.execute(
+            "INSERT INTO missions_attempt (sortie_id, number, state) SELECT id, 1, 'running' FROM missions_sortie"
+            " WHERE mission_id = %s",
+            [mission.id],
+        )
+    control.beat()
+    assert fleet.states(mission.id) == {"one": "running"}
+    fleet.until(lambda: control.beat() or fleet.states(mission.id) != {"one": "running"})
+    assert fleet.states(mission.id) == {"one": "queued"}
+
+
+def test_a_clock_that_was_set_back_keeps_nothing_of_the_lost_for_long(stepped: Any, settings: Any) -> None:
+    settings.FLEET_LEASE_S = 1.0
+    stepped(3_600)
+    mission = fleet.launch({"one": {}})
+    control = Control(hinter=Hinter(app))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE missions_sortie SET state = 'running', attempt = 1, lease_until = clock_timestamp()"
+            " WHERE mission_id = %s",
+            [mission.id],
+        )
+        cursor.execute(
+            "INSERT INTO missions_attempt (sortie_id, number, state) SELECT id, 1, 'running' FROM missions_sortie"
+            " WHERE mission_id = %s",
+            [mission.id],
+        )
+    control.beat()
+    stepped(-3_600)
+    control.beat()
+    assert fleet.states(mission.id) == {"one": "running"}
+    fleet.until(lambda: control.beat() or fleet.states(mission.id) != {"one": "running"})
+    assert fleet.states(mission.id) == {"one": "queued"}

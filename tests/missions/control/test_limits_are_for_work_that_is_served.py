@@ -1,0 +1,308 @@
+"""A place under a limit goes to work that an agent can take, and back where none can or something more urgent waits."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agents import operations as agents
+from agents.models import Agent, AgentType
+from fleet import errors
+from missions.control import admission, alerts, scaling
+from missions.models import ConcurrencyKey, Mission, Sortie
+from missions.operations import external_agents
+from missions.queries import reads
+from tests.support import fleet, ledger
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+ONE = {"concurrency": {"key": "one", "limit": 1}}
+
+
+def serve(agent_type: str = "backend", *, concurrency: int = 9) -> UUID:
+    return external_agents.register(agent_type=agent_type, concurrency=concurrency).id
+
+
+def silence(agent: UUID) -> None:
+    """As if it had not been heard of for an hour, and nobody had noticed yet."""
+    Agent.objects.filter(id=agent).update(heartbeat_at=Now() - timedelta(hours=1))
+
+
+def queued() -> set[str]:
+    return set(Sortie.objects.filter(state="queued").values_list("key", flat=True))
+
+
+def test_a_type_without_agents_holds_no_key_that_another_waits_for() -> None:
+    serve()
+    fleet.launch({"x": {"agent": "testing", "priority": 9, **ONE}, "y": ONE})
+    admission.admit()
+    assert queued() == {"y"}
+
+
+def test_a_key_is_taken_back_when_the_last_agent_of_the_type_ends_and_given_again_when_one_is_there() -> None:
+    serve()
+    testing = serve("testing")
+    fleet.launch({"x": {"agent": "testing", "priority": 9, **ONE}, "y": ONE})
+    admission.admit()
+    assert queued() == {"x"}
+    agents.end(agents=[testing], state=Agent.State.TERMINATED, reason="A test ended it.")
+    admission.admit()
+    assert queued() == {"y"}
+    serve("testing")
+    admission.admit()
+    assert queued() == {"x"}, "it is more urgent, and y has not begun"
+
+
+@pytest.mark.parametrize("state", ["silent", "draining", "ordered to end"])
+def test_an_agent_that_takes_nothing_serves_nobody(state: str) -> None:
+    agent = serve()
+    fleet.launch({"x": ONE})
+    admission.admit()
+    assert queued() == {"x"}
+    match state:
+        case "silent":
+            silence(agent)
+        case "draining":
+            agents.draining(agent=agent)
+        case _:
+            agents.order(agents=[agent], what=Agent.Order.DRAIN, reason="A test.")
+    admission.admit()
+    assert queued() == set()
+    assert Sortie.objects.get().state == "ready"
+
+
+@pytest.mark.parametrize("limit", ["mission", "type"])
+def test_limits_of_missions_and_types_follow_the_same_rule(limit: str) -> None:
+    serve()
+    sorties = {"x": {"agent": "testing", "priority": 9}, "y": {}}
+    if limit == "mission":
+        fleet.launch(sorties, concurrency=1)
+    else:
+        AgentType.objects.update(at_once=1)
+        fleet.launch(sorties)
+    admission.admit()
+    assert queued() == {"y"}
+
+
+def test_what_is_under_no_limit_is_queued_whether_it_is_served_or_not() -> None:
+    fleet.launch({"x": {}})
+    admission.admit()
+    assert queued() == {"x"}
+
+
+@pytest.mark.parametrize("limit", ["key", "type"])
+def test_something_more_urgent_gets_the_place_of_what_is_only_queued(limit: str) -> None:
+    agent = serve()
+    usual = ONE if limit == "key" else {}
+    AgentType.objects.filter(name="backend").update(at_once=1 if limit == "type" else 0)
+    mission = fleet.launch({"usual": usual})
+    admission.admit()
+    assert queued() == {"usual"}
+    fleet.launch({"urgent": {"priority": 900, **usual}})
+    for _ in range(2):
+        admission.admit()
+        assert queued() == {"urgent"}
+    (lease,) = external_agents.claim(agent=agent)
+    fleet.launch({"late": {"priority": 999, **usual}})
+    admission.admit()
+    assert queued() == set(), "what runs is left to run"
+    external_agents.complete(token=lease.token)
+    admission.admit()
+    assert queued() == {"late"}
+    ledger.check(mission.id)
+
+
+def test_something_more_urgent_of_its_mission_gets_the_place_of_what_is_only_queued() -> None:
+    serve()
+    gate = {"agent": "testing"}
+    fleet.launch({"gate": gate, "usual": {}, "urgent": {"priority": 9, "needs": ["gate"]}}, concurrency=1)
+    admission.admit()
+    assert queued() == {"usual"}
+    Sortie.objects.filter(key="urgent").update(state="ready", remaining=0)
+    for _ in range(2):
+        admission.admit()
+        assert queued() == {"urgent"}
+
+
+def test_equals_do_not_push_each_other_out() -> None:
+    serve()
+    fleet.launch({"first": ONE})
+    admission.admit()
+    Sortie.objects.update(turn=1_000)
+    fleet.launch({"second": ONE})
+    Sortie.objects.filter(key="second").update(turn=1)
+    admission.admit()
+    assert queued() == {"first"}
+
+
+def test_what_cannot_start_for_another_limit_pushes_nobody_out() -> None:
+    agent = serve()
+    fleet.launch({"usual": ONE})
+    admission.admit()
+    mission = fleet.launch({"runs": {"priority": 9}, "urgent": {"priority": 8, **ONE}}, concurrency=1)
+    admission.admit()
+    external_agents.claim(agent=agent)
+    events = Sortie.objects.get(key="usual").ready_at
+    for _ in range(3):
+        admission.admit()
+    assert fleet.states(mission.id) == {"runs": "running", "urgent": "ready"}
+    assert Sortie.objects.get(key="usual").state == "queued"
+    assert Sortie.objects.get(key="usual").ready_at == events
+
+
+def test_an_autoscaled_type_without_agents_gets_one_for_what_waits_under_a_limit() -> None:
+    agents.join(name="a host", pid=1, start_time=0.0)
+    AgentType.objects.filter(name="testing").update(autoscale=True, agents=0)
+    fleet.launch({"x": {"agent": "testing", **ONE}})
+    admission.admit()
+    assert queued() == set()
+    Sortie.objects.update(ready_at=Now() - timedelta(minutes=1))
+    assert [(one.type, one.spawn) for one in scaling.scale()] == [("testing", 1)]
+    admission.admit()
+    assert queued() == {"x"}, "an agent that is starting serves it"
+
+
+def test_who_waits_is_told_who_holds_the_key() -> None:
+    serve()
+    holder = fleet.launch({"build": ONE, "next": ONE})
+    admission.admit()
+    waiting = fleet.launch({"y": ONE, "z": {"agent": "testing", **ONE}})
+    (y, z) = reads.items(waiting, visible=Mission.objects.all())
+    assert y["waits_for"] == (
+        f"Waits for a place under the concurrency key 'one', which 'build' of mission 'A test' ({holder.ref}) holds."
+    )
+    assert z["waits_for"] == "Waits for an agent of type testing: none takes work (see how its agents are)."
+    (y, _) = reads.items(waiting)
+    assert y["waits_for"].endswith("which a sortie of another mission holds."), "others' missions are not named"
+    (_, later) = reads.items(holder)
+    assert "which 'build' of this mission holds" in later["waits_for"]
+
+
+def test_the_holders_of_a_large_key_and_long_names_are_summed_up() -> None:
+    key = {"concurrency": {"key": "k" * 200, "limit": 3}}
+    serve()
+    fleet.launch({"n" * 60 + str(n): key for n in range(4)})
+    admission.admit()
+    (told,) = [one["waits_for"] for one in reads.items(Mission.objects.get()) if one["state"] == "ready"]
+    assert "and 2 more hold" in told
+    assert len(told) < 400
+
+
+def test_work_that_nobody_serves_raises_an_alert_and_an_agent_ends_it() -> None:
+    fleet.launch({"a": {}, "b": {}, "c": ONE})
+    admission.admit()
+    watch = alerts.Watch()
+    watch.look()
+    assert alerts.raised() == []
+    Sortie.objects.update(ready_at=Now() - timedelta(minutes=9))
+    watch.look()
+    (raised,) = alerts.raised()
+    assert (raised["rule"], raised["subject"]) == ("unserved", "backend")
+    assert raised["message"] == (
+        "3 sorties wait for agents of type backend, and none takes work. Start one: ./manage.py fleet_agents spawn backend"
+    )
+    serve()
+    Sortie.objects.update(ready_at=Now())
+    connection.cursor().execute("UPDATE missions_alert SET seen_at = now() - interval '1 h'")
+    watch.look()
+    assert alerts.raised() == []
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("launch"), st.sampled_from(["backend", "testing"]), st.integers(0, 3), st.booleans()),
+            st.tuples(st.just("claim"), st.sampled_from(["backend", "testing"])),
+            st.tuples(st.just("settle"), st.integers(0, 5)),
+            st.tuples(st.just("end"), st.sampled_from(["backend", "testing"])),
+            st.tuples(st.just("serve"), st.sampled_from(["backend", "testing"])),
+        ),
+        max_size=14,
+    )
+)
+def test_no_limit_is_passed_and_none_is_held_by_what_nobody_serves(steps: list[tuple[object, ...]]) -> None:
+    Mission.objects.all().delete()
+    Agent.objects.all().delete()
+    ConcurrencyKey.objects.all().delete()
+    AgentType.objects.filter(name="backend").update(at_once=2)
+    there: dict[str, UUID] = {}
+    held: list[external_agents.Lease] = []
+    for step in steps:
+        match step:
+            case ("launch", str(kind), int(priority), bool(keyed)):
+                key = {"concurrency": {"key": "one", "limit": 2}} if keyed else {}
+                fleet.launch({f"s{n}": {"agent": kind, "priority": priority, **key} for n in range(3)}, concurrency=2)
+            case ("claim", str(kind)) if kind in there:
+                with suppress(errors.Conflict):  # it holds all that it may
+                    held += external_agents.claim(agent=there[kind])
+            case ("settle", int(number)) if held:
+                external_agents.complete(token=held.pop(number % len(held)).token)
+            case ("end", str(kind)) if kind in there:
+                gone = there.pop(kind)
+                held = [lease for lease in held if Sortie.objects.get(id=lease.sortie).agent_id != gone]
+                external_agents.leave(agent=gone)
+            case ("serve", str(kind)) if kind not in there:
+                there[kind] = serve(kind)
+        admission.admit()
+        under_way = Sortie.objects.filter(state__in=["queued", "running"])
+        assert under_way.filter(concurrency_key="one").count() <= 2
+        assert under_way.filter(agent_type="backend").count() <= 2
+        for mission in Mission.objects.all():
+            assert under_way.filter(mission=mission).count() <= 2
+        assert set(Sortie.objects.filter(state="queued").values_list("agent_type", flat=True)) <= there.keys()
+        before = set(Sortie.objects.values_list("id", "state", "ready_at"))
+        admission.admit()
+        assert set(Sortie.objects.values_list("id", "state", "ready_at")) == before, "nothing goes to and fro"
+        for waiting in Sortie.objects.filter(state="ready", mission__state="running", agent_type__in=there.keys()):
+            limits = [under_way.filter(mission=waiting.mission_id)]
+            limits += [under_way.filter(concurrency_key="one")] if waiting.concurrency_key else []
+            limits += [under_way.filter(agent_type="backend")] if waiting.agent_type_id == "backend" else []
+            full = [limit for limit in limits if limit.count() == 2]
+            assert full, "there is room, and it waits"
+            assert any(
+                all(one.state == "running" or one.priority >= waiting.priority for one in limit) for limit in full
+            ), "something less urgent holds its place and has not begun"
+
+
+def test_claims_and_admission_at_once_pass_no_limit() -> None:
+    agent = serve(concurrency=64)
+    fleet.launch({f"usual{n}": {"concurrency": {"key": "one", "limit": 3}} for n in range(40)})
+    ended = threading.Event()
+    most = 0
+
+    def work() -> None:
+        while not ended.is_set():
+            for lease in external_agents.claim(agent=agent, want=2):
+                external_agents.complete(token=lease.token)
+        connection.close()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        for number in range(30):
+            fleet.launch({"urgent": {"priority": 1 + number % 3, "concurrency": {"key": "one", "limit": 3}}})
+            admission.admit()
+            most = max(most, Sortie.objects.filter(state__in=["queued", "running"]).count())
+        fleet.until(lambda: admission.admit() is not None and not Sortie.objects.exclude(state="succeeded").exists())
+    finally:
+        ended.set()
+        worker.join(60)
+    assert most <= 3
+
+
+def test_a_holder_is_named_only_to_whom_may_see_it() -> None:
+    serve()
+    fleet.launch({"build": ONE})
+    admission.admit()
+    mine = fleet.launch({"y": ONE})
+    (item,) = reads.items(mine, visible=Mission.objects.filter(id=mine.id))
+    assert "which a sortie of another mission holds" in item["waits_for"]

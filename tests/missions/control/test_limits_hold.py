@@ -1,0 +1,187 @@
+"""A concurrency key, a mission and an agent type each have a number of sorties under way at once, whoever admits them."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import pytest
+from django.db import connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.models import AgentType
+from fleet import ids
+from fleet.celery import app
+from missions.control import admission
+from missions.control.loop import Control
+from missions.hints import Hinter
+from missions.models import Mission, Sortie
+from missions.operations import external_agents
+from missions.plan import PlanError
+from missions.queries import reads
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+@pytest.fixture(autouse=True)
+def served(transactional_db: None) -> None:
+    """Places are for work that an agent can take."""
+    for agent_type in ("backend", "testing"):
+        external_agents.register(agent_type=agent_type)
+
+
+def under_way(**of: object) -> int:
+    return Sortie.objects.filter(state__in=["queued", "running"], **of).count()
+
+
+def limited(sorties: int, **plan: object) -> Mission:
+    return fleet.launch({f"s{n}": {} for n in range(sorties)}, **plan)
+
+
+def test_a_mission_has_so_many_sorties_under_way_as_its_plan_says() -> None:
+    mission, other = limited(6, concurrency=2), limited(3)
+    agent = external_agents.register(agent_type="backend", concurrency=9).id
+    assert (under_way(mission=mission), under_way(mission=other)) == (0, 3)
+    most = 0
+    for _ in range(20):
+        admission.admit()
+        most = max(most, under_way(mission=mission))
+        for lease in external_agents.claim(agent=agent, want=9):
+            external_agents.complete(token=lease.token)
+    assert most == 2
+    mission.refresh_from_db()
+    assert mission.state == "succeeded"
+
+
+def test_a_type_has_so_many_under_way_in_the_whole_fleet() -> None:
+    AgentType.objects.filter(name="backend").update(at_once=3)
+    first, second = limited(4), fleet.launch({"t": {"agent": "testing"}, **{f"s{n}": {} for n in range(4)}})
+    admission.admit()
+    assert under_way(agent_type="backend") == 3
+    assert under_way(agent_type="testing") == 1
+    assert {first.id, second.id} == set(Sortie.objects.filter(state="queued").values_list("mission", flat=True))
+
+
+def limit(at_once: int) -> None:
+    AgentType.objects.filter(name="backend").update(at_once=at_once)
+
+
+def test_a_limit_set_or_lowered_later_binds_what_is_queued_already_and_leaves_what_runs() -> None:
+    mission = fleet.launch({f"s{n}": {"priority": n} for n in range(8)})
+    agent = external_agents.register(agent_type="backend", concurrency=9).id
+    (running,) = external_agents.claim(agent=agent, want=1)
+    assert under_way() == 8
+    limit(5)
+    admission.admit()
+    assert under_way() == 5
+    limit(3)
+    admission.admit()
+    left = Sortie.objects.filter(state__in=["queued", "running"]).order_by("-priority").values_list("key", flat=True)
+    assert list(left) == ["s7", "s6", "s5"]  # the most urgent
+    limit(1)
+    admission.admit()
+    assert external_agents.claim(agent=agent, want=9) == []
+    external_agents.complete(token=running.token)
+    limit(0)
+    admission.admit()
+    assert under_way() == 7
+    assert mission.sorties.filter(state="ready").count() == 0
+
+
+def test_a_limit_set_later_binds_what_is_still_to_be_freed_until_it_is_lifted() -> None:
+    control = Control(hinter=Hinter(app))
+    fleet.launch({"root": {}, **{f"s{n}": {"needs": ["root"]} for n in range(6)}, "end": {"needs": ["s0"]}})
+    control.beat()
+    limit(2)
+    control.beat()
+    agent = external_agents.register(agent_type="backend", concurrency=9).id
+    (root,) = external_agents.claim(agent=agent, want=1)
+    external_agents.complete(token=root.token)
+    assert under_way() == 0  # freed, and not queued without being admitted
+    control.beat()
+    first = external_agents.claim(agent=agent, want=9)
+    assert len(first) == 2
+    limit(0)
+    control.beat()
+    assert under_way() == 6
+    for lease in first:
+        external_agents.complete(token=lease.token)
+    assert Sortie.objects.get(key="end").state == "queued"  # straight away again
+
+
+def test_a_time_and_a_key_hold_after_a_types_limit_is_lifted() -> None:
+    fleet.launch(
+        {
+            "root": {},
+            "later": {"needs": ["root"], "run_at": "2999-01-01T00:00:00Z"},
+            "keyed": {"needs": ["root"], "concurrency": {"key": "one", "limit": 1}},
+            "plain": {"needs": ["root"]},
+        }
+    )
+    held = Sortie.objects.filter(gated=True).values_list("key", flat=True)
+    limit(2)
+    admission.regate()
+    assert held.count() == 3
+    limit(0)
+    admission.regate()
+    assert set(held) == {"later", "keyed"}
+
+
+def test_what_waits_under_a_limit_says_so() -> None:
+    mission = limited(2, concurrency=1)
+    admission.admit()
+    told = {item["key"]: item["waits_for"] for item in reads.items(mission)}
+    assert "its mission has at most 1 under way at once" in told["s1"]
+
+
+def test_a_full_key_holds_up_nobody_else_of_its_mission() -> None:
+    AgentType.objects.filter(name="backend").update(at_once=2)
+    full = {"concurrency": {"key": "one", "limit": 1}}
+    fleet.launch({f"k{n}": {"priority": 9, **full} for n in range(3)} | {"free": {}})
+    admission.admit()
+    assert set(Sortie.objects.filter(state="queued").values_list("key", flat=True)) == {"k0", "free"}
+
+
+def test_two_control_loops_give_no_place_away_twice() -> None:
+    mission = limited(30, concurrency=4)
+    for _ in range(5):
+        loops = [threading.Thread(target=lambda: (admission.admit(), connection.close())) for _ in range(3)]
+        for loop in loops:
+            loop.start()
+        for loop in loops:
+            loop.join()
+        assert under_way(mission=mission) == 4
+
+
+def test_a_limit_of_none_or_nonsense_is_refused() -> None:
+    for nonsense in (0, -1, "many", 1.5):
+        with pytest.raises(PlanError, match="concurrency"):
+            limited(1, concurrency=nonsense)
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from("ab"), st.sampled_from("mn"), st.sampled_from(["k", "l", None])), max_size=30
+    ),
+    room=st.fixed_dictionaries({name: st.integers(1, 5) for name in "abmnkl"}),
+)
+def test_whatever_is_chosen_fits_and_what_is_left_out_would_not(
+    rows: list[tuple[str, str, str | None]], room: dict[str, int]
+) -> None:
+    missions = {name: ids.new() for name in "mn"}
+    asked = [
+        admission.Contender(
+            ids.new(), kind, missions[mission], key, False, room[key] if key else None, room[mission], room[kind]
+        )
+        for kind, mission, key in rows
+    ]
+    chosen = set(admission.choose(asked))
+    taken: Counter[object] = Counter()
+    for sortie, kind, mission, key, *_ in asked:
+        whose: list[tuple[object, str]] = [(kind, kind), (mission, "m" if mission == missions["m"] else "n")]
+        whose += [(key, key)] if key else []
+        fits = all(taken[name] < room[letter] for name, letter in whose)
+        assert (sortie in chosen) == fits
+        taken.update(name for name, _ in whose if fits)

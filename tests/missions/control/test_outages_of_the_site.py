@@ -1,0 +1,132 @@
+"""An agent from outside reaches the fleet through the site alone: an outage of the site ends no lease of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.conf import settings
+from django.db.models.functions import Now
+
+from agents.models import Agent
+from fleet.web import uptime
+from fleet.web.models import Uptime
+from missions.control import duties
+from missions.models import Attempt, Sortie
+from missions.operations import external_agents
+from missions.operations.external_agents import Lease, StaleLease
+from tests.support import fleet, ledger
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+LEASE = timedelta(seconds=settings.FLEET_LEASE_S)
+
+
+@pytest.fixture
+def agent() -> UUID:
+    return external_agents.register(agent_type="backend", concurrency=4).id
+
+
+@pytest.fixture
+def lease(agent: UUID) -> Lease:
+    """Claimed while the site had been up for an hour."""
+    fleet.launch({"one": {}})
+    site(up=timedelta(hours=1))
+    (claimed,) = external_agents.claim(agent=agent)
+    return claimed
+
+
+def site(*, up: timedelta, away: timedelta = timedelta(0)) -> None:
+    """It was up for so long, and has been away for so long since."""
+    Uptime.objects.all().delete()
+    Uptime.objects.create(id=1, up_since=Now() - up - away, heard_at=Now() - away)
+
+
+def lapse(agent: UUID, *, ago: timedelta = timedelta(seconds=10)) -> None:
+    """Its lease ended so long ago, and as long before that it was last heard of."""
+    Sortie.objects.filter(agent=agent).update(lease_until=Now() - ago)
+    Agent.objects.filter(id=agent).update(heartbeat_at=Now() - ago - LEASE)
+
+
+def look() -> None:
+    duties.expire()
+    duties.rescue()
+
+
+def test_a_lease_that_lapses_while_the_site_is_away_holds(agent: UUID, lease: Lease) -> None:
+    site(up=timedelta(hours=1), away=timedelta(seconds=40))
+    lapse(agent)
+    look()
+    assert Sortie.objects.get().state == "running"
+    uptime.note()  # it is back
+    look()
+    assert (Sortie.objects.get().state, Sortie.objects.get().attempt) == ("running", 1)
+    assert external_agents.complete(token=lease.token, result=1) == "succeeded"
+    assert Sortie.objects.get().rescues == 0
+    assert Attempt.objects.get().state == "succeeded"
+    ledger.check(lease.mission)
+
+
+def test_after_an_outage_the_agent_renews_and_claims_on(agent: UUID, lease: Lease) -> None:
+    site(up=timedelta(hours=1), away=timedelta(seconds=40))
+    lapse(agent)
+    look()
+    uptime.note()
+    assert external_agents.heartbeat(agent=agent, tokens=[lease.token]).held == {lease.token}
+    until = Sortie.objects.get().lease_until
+    assert until is not None
+    assert Sortie.objects.filter(lease_until__gt=Now()).exists()
+    fleet.launch({"two": {}})
+    assert len(external_agents.claim(agent=agent)) == 1
+
+
+def test_one_that_does_not_come_back_is_lost_a_full_lease_after_the_site_is_back(agent: UUID, lease: Lease) -> None:
+    lapse(agent, ago=timedelta(minutes=5))
+    site(up=LEASE - timedelta(seconds=5))
+    look()
+    assert Sortie.objects.get().state == "running"
+    site(up=LEASE + timedelta(seconds=5))
+    look()
+    assert Sortie.objects.get().state == "queued"
+    assert Agent.objects.get(id=agent).state == "lost"
+    with pytest.raises(StaleLease):
+        external_agents.complete(token=lease.token)
+
+
+def test_while_the_site_answers_a_lease_lapses_as_ever(agent: UUID, lease: Lease) -> None:
+    lapse(agent)
+    look()
+    assert Sortie.objects.get().state == "queued"
+    assert Sortie.objects.get().rescues == 1
+
+
+def test_the_fleets_own_agents_need_no_site() -> None:
+    fleet.launch({"one": {}})
+    engine = fleet.engine()
+    engine.committer.settle_and_claim(want=1)
+    site(up=timedelta(hours=1), away=timedelta(hours=1))
+    Sortie.objects.update(lease_until=Now() - timedelta(seconds=1))
+    look()
+    assert Sortie.objects.get().state == "queued"
+    engine.stop(within_s=1)
+
+
+def test_one_that_leaves_or_is_ended_by_order_gives_its_work_back_whatever_the_site_does(
+    agent: UUID, lease: Lease
+) -> None:
+    site(up=timedelta(hours=1), away=timedelta(hours=1))
+    external_agents.leave(agent=agent)
+    assert Sortie.objects.get().state == "queued"
+
+
+def test_a_gap_begins_a_new_time_of_being_up_and_two_processes_share_one() -> None:
+    site(up=timedelta(hours=1), away=timedelta(seconds=uptime.GAP_S - 3))
+    for _ in range(2):
+        uptime.note()
+    assert uptime.has_been_up(for_s=3_000)
+    site(up=timedelta(hours=1), away=timedelta(seconds=uptime.GAP_S + 1))
+    assert not uptime.has_been_up(for_s=0)
+    uptime.note()
+    assert not uptime.has_been_up(for_s=30)
+    assert Uptime.objects.filter(up_since__gt=Now() - timedelta(seconds=60)).exists()

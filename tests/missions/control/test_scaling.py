@@ -1,0 +1,177 @@
+"""A type whose queue waits while every slot is taken gets more agents, within its bounds; idle ones go, working ones never."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from django.db import connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents import operations as agents
+from agents.models import Agent, AgentType, Node
+from fleet import ids
+from missions.control import scaling
+from missions.control.alerts import Watch
+from missions.control.scaling import Deaths, Facts, decide
+from missions.models import Alert
+from tests.support import fleet
+from tests.support.console import manage
+
+BUSY = Facts(
+    type="backend", on=True, kept=1, most=0, concurrency=2, live=1, starting=0, slots=2, flying=2, queued=9, oldest_s=60
+)
+
+
+def decided(*, places: int = 10, **facts: Any) -> tuple[int, int]:
+    found = decide(facts=replace(BUSY, **facts), places=places, up_after_s=5)
+    return found.spawn, len(found.drain)
+
+
+@pytest.mark.parametrize(
+    ("facts", "spawn"),
+    [
+        ({}, 1),
+        ({"live": 4, "slots": 8, "flying": 8}, 4),
+        ({"live": 4, "slots": 8, "flying": 8, "queued": 3}, 2),
+        ({"live": 0, "slots": 0, "flying": 0}, 1),
+        ({"flying": 1}, 0),
+        ({"starting": 1}, 0),
+        ({"oldest_s": 2}, 0),
+        ({"queued": 0}, 0),
+        ({"most": 1}, 0),
+        ({"live": 4, "slots": 8, "flying": 8, "most": 5}, 1),
+        ({"places": 0}, 0),
+    ],
+)
+def test_more_agents_come_only_where_they_help(facts: dict[str, Any], spawn: int) -> None:
+    places = facts.pop("places", 10)
+    assert decided(places=places, **facts) == (spawn, 0)
+
+
+@pytest.mark.parametrize(("count", "pause_s"), [(1, 10), (2, 20), (3, 40), (6, 320), (7, 600), (50, 600), (5_000, 600)])
+def test_after_agents_that_died_at_once_one_is_tried_after_a_pause_that_grows(count: int, pause_s: float) -> None:
+    busy = {"live": 4, "slots": 8, "flying": 8}
+    soon = Deaths(count=count, last_s_ago=pause_s - 1, last="agt_x")
+    assert decided(**busy, deaths=soon) == (0, 0)
+    assert decided(**busy, deaths=replace(soon, last_s_ago=pause_s + 1)) == (1, 0)
+    assert decided(**busy) == (4, 0)
+
+
+@given(
+    live=st.integers(0, 50), most=st.integers(0, 50), queued=st.integers(0, 1_000), places=st.integers(-5, 50),
+    concurrency=st.integers(1, 8), flying=st.integers(0, 100), idle=st.integers(0, 5),
+)  # fmt: skip
+def test_no_bound_is_ever_passed(
+    live: int, most: int, queued: int, places: int, concurrency: int, flying: int, idle: int
+) -> None:
+    facts = replace(
+        BUSY, live=live, most=most, queued=queued, concurrency=concurrency, slots=live * concurrency, flying=flying,
+        idle=tuple(ids.new() for _ in range(idle)),
+    )  # fmt: skip
+    found = decide(facts=facts, places=places, up_after_s=5)
+    assert 0 <= found.spawn <= max(places, 0)
+    assert not most or found.spawn == 0 or live + found.spawn <= most
+    assert not (found.spawn and found.drain)
+    assert not (queued and found.drain)
+    assert found.why
+
+
+@pytest.fixture
+def node(transactional_db: None) -> Node:
+    return agents.join(name="a host", pid=1, start_time=0.0)
+
+
+def busy_agent(node: Node, *, place: int, flying: int, quiet_s: int = 0) -> Agent:
+    agent = agents.spawned(type=AgentType.objects.get(name="backend"), node=node, place=place, concurrency=2)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE agents_agent SET state = %s, flying = %s, pid = 1, spawned_at = now() - make_interval(secs => %s)"
+            " WHERE id = %s",
+            ["busy" if flying else "idle", flying, quiet_s, agent.id],
+        )
+    return agent
+
+
+def wait_long() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE missions_sortie SET ready_at = now() - interval '1 min'")
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_it_is_off_until_it_is_turned_on_and_says_what_it_would_do(node: Node) -> None:
+    busy_agent(node, place=1, flying=2)
+    fleet.launch({f"s{n}": {} for n in range(6)})
+    wait_long()
+    assert scaling.scale() == []
+    shown = {one["type"]: one for one in manage("fleet_agents", "autoscale", "--json").json}
+    assert (shown["backend"]["on"], shown["backend"]["spawn"]) == (False, 1)
+    assert "all 2 slots in use" in manage("fleet_agents", "autoscale", "backend").out
+    assert manage("fleet_agents", "autoscale", "--on").code != 0
+    manage("fleet_agents", "autoscale", "backend", "--on")
+    assert [(one.type, one.spawn) for one in scaling.scale()] == [("backend", 1)]
+    assert Agent.objects.filter(type="backend", state="spawning").count() == 1
+    assert scaling.scale() == []  # one is starting
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_only_what_has_had_no_work_and_is_not_kept_goes(node: Node) -> None:
+    AgentType.objects.filter(name="backend").update(autoscale=True)
+    kept = busy_agent(node, place=1, flying=0, quiet_s=3_600)
+    working = busy_agent(node, place=2, flying=1, quiet_s=3_600)
+    fresh = busy_agent(node, place=3, flying=0)
+    quiet = busy_agent(node, place=4, flying=0, quiet_s=3_600)
+    assert [one.drain for one in scaling.scale()] == [(quiet.id,)]
+    orders = dict(Agent.objects.values_list("id", "order"))
+    assert [orders[agent.id] for agent in (kept, working, fresh, quiet)] == ["", "", "", "drain"]
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_it_does_not_go_on_with_agents_that_die_at_once_and_says_why(node: Node) -> None:
+    AgentType.objects.filter(name="backend").update(autoscale=True)
+    busy_agent(node, place=1, flying=2)
+    fleet.launch({f"s{n}": {} for n in range(9)})
+    wait_long()
+
+    def dies() -> Agent:
+        (agent,) = Agent.objects.filter(type="backend", state="spawning")
+        agents.end(agents=[agent.id], state=Agent.State.FAILED, reason="Its process ended with exit code 1.")
+        return agent
+
+    def later(seconds: int) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE agents_agent SET ended_at = ended_at - make_interval(secs => %s)", [seconds])
+
+    assert [one.spawn for one in scaling.scale()] == [1]
+    first = dies()
+    assert scaling.scale() == []
+    (shown,) = [one for one in manage("fleet_agents", "autoscale", "--json").json if one["type"] == "backend"]
+    assert shown["spawn"] == 0
+    assert f"an agent died before it had flown anything (the last: {first.ref}, Its process" in shown["why"]
+    Watch().look()
+    (alert,) = Alert.objects.filter(rule="agents_failing", subject="backend")
+    assert first.ref in alert.message
+    later(11)
+    assert [one.spawn for one in scaling.scale()] == [1]
+    dies()
+    later(11)
+    assert scaling.scale() == [], "the second pause is longer"
+    later(10)
+    assert [one.spawn for one in scaling.scale()] == [1]
+    Agent.objects.filter(state="spawning").update(state="busy", flying=2, flown=1)
+    assert [one.spawn for one in scaling.scale()] == [2], "one gets on: as many again as there are"
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_agents_that_died_with_their_node_hold_nothing_up(node: Node) -> None:
+    AgentType.objects.filter(name="backend").update(autoscale=True)
+    quiet = busy_agent(node, place=1, flying=0)
+    agents.end(agents=[quiet.id], state=Agent.State.LOST, reason="Its heartbeat stopped.")
+    fleet.launch({"s": {}})
+    wait_long()
+    Node.objects.update(heartbeat_at=quiet.heartbeat_at, up=False)  # not heard of since
+    other = agents.join(name="another host", pid=2, start_time=0.0)
+    assert [one.spawn for one in scaling.scale()] == [1]
+    assert Agent.objects.get(state="spawning").node == other

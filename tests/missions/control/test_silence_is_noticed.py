@@ -1,0 +1,137 @@
+"""An attempt that prints nothing for long raises an alert; one at a prompt is stopped in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db.models.functions import Now
+from django.test import override_settings
+
+from agents.models import AgentType
+from fleet import ids
+from missions.claims import Claim
+from missions.control import alerts
+from missions.engine import preparation
+from missions.engine.output import ACTIVITY_S, OutputWriter
+from missions.engine.preparation import TypeSettings
+from missions.models import Attempt, Sortie
+from missions.operations import external_agents
+from missions.plan import SortieSpec
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+@pytest.fixture
+def agent() -> UUID:
+    return external_agents.register(agent_type="backend", concurrency=9).id
+
+
+@pytest.fixture
+def output_writer() -> Iterator[OutputWriter]:
+    made = OutputWriter(max_bytes=1_000)
+    made.start()
+    yield made
+    made.stop()
+    made.join(60)
+
+
+def silent() -> dict[str, str]:
+    """The sorties of which no output is told of, by their key."""
+    alerts.Watch().look()
+    keys = {sortie.ref: sortie.key for sortie in Sortie.objects.all()}
+    return {keys[one["subject"]]: one["message"] for one in alerts.raised() if one["rule"] == "silent"}
+
+
+def begun(minutes: float) -> None:
+    Sortie.objects.update(started_at=Now() - timedelta(minutes=minutes))
+
+
+def test_what_prints_nothing_for_long_raises_and_what_prints_does_not(agent: UUID) -> None:
+    mission = fleet.launch({"still": {}, "loud": {}, "once": {}})
+    held = {lease.key: lease for lease in external_agents.claim(agent=agent, want=3)}
+    begun(60)
+    external_agents.progress(token=held["loud"].token, output="hello\n")
+    external_agents.progress(token=held["once"].token, note="begun")
+    Attempt.objects.filter(sortie=held["once"].sortie).update(heard_at=Now() - timedelta(minutes=31))
+    found = silent()
+    assert found.keys() == {"still", "once"}
+    log = f"./manage.py fleet_mission logs {mission.ref} once"
+    assert f"No output of 'once' of 'A test' for 31 min; it keeps running. See its log: {log}." in found["once"]
+    external_agents.complete(token=held["still"].token)
+    external_agents.progress(token=held["once"].token, output="and again\n")
+    with override_settings(FLEET_ALERT_QUIET_S=0):
+        assert silent() == {}
+
+
+def test_the_plan_has_the_last_word_then_the_type_then_the_setting(agent: UUID) -> None:
+    AgentType.objects.filter(name="testing").update(alert_silence_s=0)
+    AgentType.objects.filter(name="documentation").update(alert_silence_s=7_200)
+    fleet.launch(
+        {
+            "setting": {},
+            "plan": {"alert_silence": "2h"},
+            "never": {"agent": "testing"},
+            "but": {"agent": "testing", "alert_silence": "1m"},
+            "type": {"agent": "documentation"},
+        }
+    )
+    external_agents.claim(agent=agent, want=9)
+    for kind in ("testing", "documentation"):
+        external_agents.claim(agent=external_agents.register(agent_type=kind, concurrency=9).id, want=9)
+    assert Sortie.objects.filter(state="running").count() == 5
+    begun(60)
+    assert silent().keys() == {"setting", "but"}
+    with override_settings(FLEET_ALERT_SILENCE_S=0, FLEET_ALERT_QUIET_S=0):
+        assert silent().keys() == {"but"}
+    begun(180)
+    assert silent().keys() == {"setting", "but", "plan", "type"}
+
+
+def test_an_agent_notes_now_and_then_that_an_attempt_prints_whatever_is_kept_of_it(
+    agent: UUID, output_writer: OutputWriter
+) -> None:
+    fleet.launch({"one": {}})
+    (lease,) = external_agents.claim(agent=agent)
+
+    def heard_at() -> Any:
+        return Attempt.objects.values_list("heard_at", flat=True).get()
+
+    page = output_writer.buffer(sortie=lease.sortie, attempt=lease.attempt)
+    page.output(stream="stdout", data=b"x" * 10_000)  # more than is kept
+    page.heard_at -= ACTIVITY_S
+    fleet.until(lambda: heard_at() is not None)
+    first = heard_at()
+    page.heard_at -= ACTIVITY_S
+    page.output(stream="stdout", data=b"y" * 10_000)  # which stays in memory until the end
+    fleet.until(lambda: heard_at() > first)
+    output_writer.close(page)
+
+
+@pytest.mark.parametrize(
+    ("spec", "silence_s"),
+    [
+        (SortieSpec(key="k", name="k", agent_type="backend", driver="prompt", prompt="x"), 1_800),
+        (SortieSpec(key="k", name="k", agent_type="backend", driver="prompt", prompt="x", silence_s=5), 5),
+        (SortieSpec(key="k", name="k", agent_type="backend", driver="command", run="x"), None),
+    ],
+    ids=["a prompt", "a prompt whose plan says more", "a command"],
+)
+def test_prompts_have_a_longest_silence_unless_the_plan_names_one(
+    spec: SortieSpec, silence_s: float | None, tmp_path: Path
+) -> None:
+    mission = fleet.launch({"k": {}})
+    AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
+    claim = Claim(
+        id=mission.sorties.get().id, mission=mission.id, key="k", attempt=1, tries=0, max_tries=1, spec=spec.as_json()
+    )
+    kit = TypeSettings(agent_type="backend")
+    _, brief, _ = preparation.prepare(
+        claim=claim, spec=spec, type_settings=kit, folder=tmp_path / ids.encode(ids.SORTIE, claim.id)
+    )
+    assert brief.limits.silence_s == silence_s

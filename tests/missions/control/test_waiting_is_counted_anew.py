@@ -1,0 +1,117 @@
+"""Whatever queues a sortie, first or again, begins its waiting: health, alerts, autoscaling and stall detection read it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+
+from agents import operations as agents
+from agents.models import Agent, AgentType
+from missions import operations
+from missions.control import admission, alerts, duties, scaling
+from missions.models import Mission, Sortie
+from missions.operations import external_agents
+from missions.queries import health, roster
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+HOUR = timedelta(hours=1)
+
+
+def lose_lease(lease: external_agents.Lease) -> None:
+    Sortie.objects.filter(id=lease.sortie).update(lease_until=Now() - timedelta(seconds=1))
+    duties.rescue()
+
+
+def pause_and_resume(mission: Mission) -> None:
+    operations.pause(mission=mission.id)
+    operations.resume(mission=mission.id, executes=True)
+    admission.admit()
+
+
+def limit_and_lift(agent_type: str) -> None:
+    for at_once in (1, 0):
+        AgentType.objects.filter(name=agent_type).update(at_once=at_once)
+        admission.admit()
+
+
+def waited_s() -> float:
+    """How long the queued sortie has waited, by what everybody reads."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT extract(epoch FROM clock_timestamp() - ready_at)::float8 FROM missions_sortie"
+            " WHERE state = 'queued' AND key = 'late'"
+        )
+        (waited,) = cursor.fetchone()
+        return float(waited)
+
+
+@pytest.fixture
+def agent() -> UUID:
+    return external_agents.register(agent_type="backend", concurrency=4).id
+
+
+@pytest.mark.parametrize(
+    "requeue",
+    [
+        lambda lease: external_agents.give_back(token=lease.token),
+        lose_lease,
+        lambda lease: external_agents.leave(agent=Sortie.objects.get(id=lease.sortie).agent_id),
+    ],
+    ids=["given back", "rescued", "left"],
+)
+def test_what_was_flown_and_is_queued_again_waits_from_then_on(
+    agent: UUID, requeue: Callable[[external_agents.Lease], None]
+) -> None:
+    fleet.launch({"late": {}})
+    (lease,) = external_agents.claim(agent=agent)
+    Sortie.objects.update(ready_at=Now() - HOUR)
+    requeue(lease)
+    assert waited_s() < 60
+    assert health.queue() == ""
+    alerts.Watch().look()
+    assert "queue_old" not in {one["rule"] for one in alerts.raised()}
+
+
+@pytest.mark.parametrize(
+    "requeue",
+    [pause_and_resume, lambda mission: limit_and_lift("backend")],
+    ids=["paused and resumed", "beyond a limit"],
+)
+def test_what_went_back_to_ready_waits_from_when_it_is_queued_again(
+    agent: UUID, requeue: Callable[[Mission], None]
+) -> None:
+    mission = fleet.launch({"first": {"priority": 1}, "late": {}})
+    Sortie.objects.update(ready_at=Now() - HOUR)
+    requeue(mission)
+    assert waited_s() < 60
+
+
+def test_what_waited_for_a_limit_waits_for_an_agent_from_when_it_is_queued(agent: UUID) -> None:
+    key = {"concurrency": {"key": "one", "limit": 1}}
+    fleet.launch({"first": {"priority": 1, **key}, "late": key})
+    admission.admit()
+    (lease,) = external_agents.claim(agent=agent)
+    Sortie.objects.update(ready_at=Now() - HOUR)
+    external_agents.complete(token=lease.token)
+    admission.admit()
+    assert waited_s() < 60
+
+
+def test_autoscaling_and_stall_detection_read_the_new_wait(agent: UUID) -> None:
+    fleet.launch({"late": {}})
+    (lease,) = external_agents.claim(agent=agent)
+    Sortie.objects.update(ready_at=Now() - HOUR)
+    external_agents.give_back(token=lease.token)
+    decision = next(one for one in scaling.look() if one.type == "backend")
+    assert re.search(r"the oldest for [\d.]+ m?s;", decision.why), decision.why
+    Agent.objects.update(spawned_at=Now() - HOUR, claimed_at=Now() - HOUR)
+    agents.heartbeat(connection.connection, agent=agent, flying=0)
+    assert roster.stalled() == []

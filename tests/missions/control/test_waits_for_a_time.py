@@ -1,0 +1,39 @@
+"""A sortie that waits for a time says for which, with the date unless it is today's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from missions.models import Sortie
+from missions.queries import reads
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def told(when: datetime) -> str:
+    mission = fleet.launch({"w": {"run": "ls", "run_at": when.isoformat()}})
+    fleet.beat()
+    (item,) = reads.items(mission)
+    assert item["state"] == "waiting"
+    return str(item["waits_for"])
+
+
+def test_a_time_of_another_day_has_its_date() -> None:
+    said = "Waits for the time that its plan names (run_at) at 2090-01-31 06:00:00 UTC."
+    assert told(datetime.fromisoformat("2090-01-31T07:00:00+01:00")) == said
+
+
+def test_a_time_of_today_has_none() -> None:
+    mission = fleet.launch({"w": {"run": "ls"}})
+    sortie = Sortie.objects.get(mission=mission)
+    sortie.state, sortie.waits_for = "waiting", "its next try"
+    sortie.wake_at = datetime.now(UTC)
+    assert (
+        reads.waits_for(mission, sortie, [], reads.Circumstances())
+        == f"Waits for its next try at {sortie.wake_at:%H:%M:%S} UTC."
+    )
+    sortie.wake_at -= timedelta(days=1)
+    assert f"{sortie.wake_at:%Y-%m-%d}" in reads.waits_for(mission, sortie, [], reads.Circumstances())

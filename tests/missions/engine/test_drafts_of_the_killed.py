@@ -1,0 +1,101 @@
+"""What an agent leaves that is killed while it stores an artifact goes when nobody can be writing it any more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.core.files.base import ContentFile
+
+from missions.artifacts import collection, storage
+from tests.support import fleet
+from tests.support.console import manage
+from tests.support.hosts import CHECKOUT
+
+pytestmark = [  # one folder of drafts for the whole run
+    pytest.mark.django_db(transaction=True, serialized_rollback=True),
+    pytest.mark.xdist_group("drafts"),
+]
+
+KILLED = """
+import io, os, signal, sys, django
+django.setup()
+from django.core.files import File
+from missions.artifacts import collection
+
+class Slow(io.BytesIO):
+    def read(self, size=-1):
+        if self.tell():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(size)
+
+collection.storage().save("ab/abcd", File(Slow(b"x" * 200_000)))
+"""
+
+
+@pytest.fixture
+def killed(subprocess_environment: dict[str, str]) -> Path:
+    """What a process has left that was killed in the middle of a file."""
+    before = drafts()
+    environment = {**subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
+    done = subprocess.run([sys.executable, "-c", KILLED], env=environment, cwd=CHECKOUT, timeout=60)
+    assert done.returncode == -9
+    (left,) = drafts() - before
+    assert not (settings.FLEET_HOME.artifacts / "ab" / "abcd").exists()
+    return left
+
+
+def drafts() -> set[Path]:
+    folder = settings.FLEET_HOME.artifacts / "drafts"
+    return set(folder.iterdir()) if folder.exists() else set()
+
+
+def age(file: Path, seconds: float) -> None:
+    written = file.stat().st_mtime - seconds
+    os.utime(file, (written, written))
+
+
+def by_hand() -> None:
+    assert manage("fleet_cleanup", "--json").json["drafts_removed"] == 0
+    assert manage("fleet_cleanup", "--yes", "--json").json["drafts_removed"] == 1
+
+
+def by_the_store() -> None:
+    assert collection.sweep() == 1
+
+
+@pytest.mark.parametrize("sweep", [by_hand, by_the_store])
+def test_it_goes_once_nobody_can_be_writing_it(killed: Path, sweep: Callable[[], None]) -> None:
+    assert collection.sweep() == 0
+    assert killed.exists(), "it may be that of one who lives"
+    age(killed, storage.ABANDONED_S + 1)
+    sweep()
+    assert not killed.exists()
+
+
+def test_an_agent_that_starts_removes_it(killed: Path, subprocess_environment: dict[str, str]) -> None:
+    age(killed, storage.ABANDONED_S + 1)
+    command = [sys.executable, "-m", "celery", "-A", "fleet", "worker", "--pool", "threads", "--without-mingle"]
+    environment = {**subprocess_environment, "FLEET_AGENT_TYPE": "backend"}
+    worker = subprocess.Popen(
+        [*command, "--queues", "agent.backend"], env=environment, cwd=CHECKOUT,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        fleet.until(lambda: not killed.exists(), within_s=60)
+    finally:
+        worker.terminate()
+        worker.wait(30)
+
+
+def test_what_is_stored_whole_stays() -> None:
+    collection.storage().save("cd/cdef", ContentFile(b"whole"))
+    whole = settings.FLEET_HOME.artifacts / "cd" / "cdef"
+    age(whole, 10 * storage.ABANDONED_S)
+    collection.sweep()
+    assert whole.read_bytes() == b"whole"

@@ -1,0 +1,149 @@
+"""What people order at an awkward moment is done whole, or refused with what to do instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from agents.drivers.base import Evidence
+from fleet import errors, ids
+from missions import operations
+from missions.claims import Claim
+from missions.control import admission
+from missions.engine import verdict
+from missions.engine.runtime import Engine
+from missions.engine.settling import Settlement
+from missions.models import Mission, Sortie
+from missions.plan import SortieSpec
+from tests.missions.engine.test_random_missions import Flier
+from tests.support import fleet, ledger
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    made = fleet.engine()
+    yield made
+    made.stop(within_s=5)
+
+
+def sortie(mission: Mission, key: str) -> Sortie:
+    return Sortie.objects.get(mission=mission, key=key)
+
+
+def ended(claim: Claim, *, ok: bool) -> Settlement:
+    evidence = Evidence(finished=True, ok=ok, error="" if ok else "no")
+    return verdict.judge(claim=claim, spec=SortieSpec.from_json(claim.spec), evidence=evidence)
+
+
+def test_a_mission_that_has_ended_is_retried_and_not_resumed(engine: Engine) -> None:
+    mission = fleet.launch({"bad": {"with": {"fail": "no"}}})
+    fleet.run_to_end(engine, mission)
+    with pytest.raises(errors.Conflict, match="Retry it"):
+        operations.resume(mission=mission.id, executes=True)
+    assert fleet.state(mission.id) == "failed"
+
+
+def test_a_paused_mission_is_resumed_and_not_retried(engine: Engine) -> None:
+    mission = fleet.launch({"bad": {"with": {"fail": "no"}}, "apart": {"run_at": "2100-01-01T00:00:00+00:00"}})
+    engine.fly()
+    operations.pause(mission=mission.id)
+    with pytest.raises(errors.Conflict, match="Resume it"):
+        operations.retry(mission=mission.id, executes=True)
+    assert fleet.state(mission.id) == "paused"
+
+
+def test_what_needs_two_that_failed_is_skipped_until_both_were_retried(engine: Engine) -> None:
+    once = {"with": {"fail_times": 1}}
+    mission = fleet.launch(
+        {"a": once, "b": once, "both": {"needs": ["a", "b"]}, "last": {"needs": ["both"]},
+         "tidy": {"needs": ["last"], "if": "always"}}
+    )  # fmt: skip
+    assert fleet.run_to_end(engine, mission) == "failed"
+    operations.retry_sortie(sortie=sortie(mission, "a").id, executes=True)
+    assert fleet.run_to_end(engine, mission) == "failed"
+    assert fleet.states(mission.id) == {
+        "a": "succeeded", "b": "failed", "both": "skipped", "last": "skipped", "tidy": "succeeded",
+    }  # fmt: skip
+    assert "because b did not end well" in sortie(mission, "both").waits_for
+    operations.retry_sortie(sortie=sortie(mission, "b").id, executes=True)
+    assert fleet.run_to_end(engine, mission) == "succeeded"
+    ledger.check(mission.id)
+
+
+def test_what_was_about_to_start_waits_for_the_need_that_is_retried(engine: Engine) -> None:
+    mission = fleet.launch(
+        {"a": {"with": {"fail_times": 1}}, "tidy": {"needs": ["a"], "if": "always", "agent": "testing"}}
+    )
+    engine.fly()
+    assert fleet.states(mission.id) == {"a": "failed", "tidy": "queued"}
+    operations.retry_sortie(sortie=sortie(mission, "a").id, executes=True)
+    assert fleet.states(mission.id) == {"a": "ready", "tidy": "pending"}
+    ledger.check(mission.id)
+
+
+def test_a_need_is_not_retried_under_what_runs_on_how_it_ended() -> None:
+    mission = fleet.launch({"a": {}, "b": {"needs": ["a"]}, "tidy": {"needs": ["b"], "if": "always"}})
+    flier = Flier()
+    try:
+        (claim,) = flier.committer.settle_and_claim(want=1)
+        (tidy,) = flier.committer.settle_and_claim(settlements=[ended(claim, ok=False)], want=1)
+        was = {"a": "failed", "b": "skipped", "tidy": "running"}
+        assert fleet.states(mission.id) == was
+        with pytest.raises(errors.Conflict, match="running on how it ended: tidy"):
+            operations.retry_sortie(sortie=claim.id, executes=True)
+        assert fleet.states(mission.id) == was
+        flier.committer.settle_and_claim(settlements=[ended(tidy, ok=True)])
+        operations.retry_sortie(sortie=claim.id, executes=True)
+        admission.admit()
+        assert fleet.states(mission.id) == {"a": "queued", "b": "pending", "tidy": "pending"}
+    finally:
+        flier.end()
+
+
+def test_what_was_skipped_is_not_retried_before_what_it_was_skipped_for(engine: Engine) -> None:
+    mission = fleet.launch({"a": {"with": {"fail": "no"}}, "b": {"needs": ["a"]}})
+    assert fleet.run_to_end(engine, mission) == "failed"
+    with pytest.raises(errors.Conflict, match="b was skipped because a did not end well"):
+        operations.retry_sortie(sortie=sortie(mission, "b").id, executes=True)
+    assert fleet.state(mission.id) == "failed"
+    ledger.check(mission.id)
+
+
+def test_a_time_that_a_plan_names_holds_after_a_retry_too() -> None:
+    mission = fleet.launch({"later": {"run_at": "2100-01-01T00:00:00+00:00"}})
+    admission.admit()
+    operations.cancel_sortie(sortie=sortie(mission, "later").id)
+    operations.retry_sortie(sortie=sortie(mission, "later").id, executes=True)
+    admission.admit()
+    assert fleet.states(mission.id) == {"later": "waiting"}
+
+
+def test_what_was_cancelled_while_it_failed_is_not_tried_again() -> None:
+    mission = fleet.launch({"flaky": {"retry": {"max_attempts": 3, "backoff": "1h"}}, "other": {}})
+    flier = Flier(id=ids.new())
+    try:
+        (claim, _) = flier.committer.settle_and_claim(want=2)
+        operations.cancel_sortie(sortie=claim.id)
+        flier.committer.settle_and_claim(settlements=[ended(claim, ok=False)])
+    finally:
+        flier.end()
+    states: dict[str, Any] = fleet.states(mission.id)
+    assert states[claim.key] in {"cancelled", "failed"}
+
+
+def test_a_sortie_of_a_mission_that_is_being_cancelled_is_not_retried() -> None:
+    mission = fleet.launch({"one": {}, "two": {}})
+    flier = Flier()
+    try:
+        (claim,) = flier.committer.settle_and_claim(want=1)
+        operations.cancel(mission=mission.id)
+        other = Sortie.objects.get(mission=mission, state="cancelled")
+        with pytest.raises(errors.Conflict, match="Wait until it is cancelled"):
+            operations.retry_sortie(sortie=other.id, executes=True)
+        assert fleet.states(mission.id) == {other.key: "cancelled", claim.key: "running"}
+    finally:
+        flier.end()

@@ -1,0 +1,63 @@
+"""The folder of an attempt whose agent was killed goes when an agent or a node starts (test_faults_that_halt.py), or by cleanup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from fleet import ids
+from missions.engine import scratch
+from missions.models import Sortie
+from tests.support import fleet
+from tests.support.console import manage
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, serialized_rollback=True),
+    pytest.mark.xdist_group("scratch"),
+]
+
+
+def made(sortie: Sortie, attempt: int) -> Path:
+    folder = scratch.path(f"{sortie.ref}/{attempt}")
+    scratch.make(folder)
+    (folder / "file").touch()
+    return folder
+
+
+def test_what_ran_and_runs_no_more_goes_and_what_runs_stays() -> None:
+    engine = fleet.engine()
+    try:
+        mission = fleet.launch({"one": {"with": {"hold": True}}, "two": {"agent": "testing"}})
+        engine._wake_another()
+        fleet.until(lambda: fleet.states(mission.id)["one"] == "running")
+        one, two = Sortie.objects.filter(mission=mission).order_by("key")
+        other = settings.FLEET_HOME.scratch / "somebody's own"
+        other.mkdir(exist_ok=True)
+        runs = made(one, 1)
+        gone = [made(one, 2), made(two, 1), scratch.path(f"{ids.encode(ids.SORTIE, ids.new())}/7")]
+        scratch.make(gone[-1])
+        assert manage("fleet_cleanup", "--json").json["scratch_removed"] == 0
+        assert all(folder.exists() for folder in gone), "a dry run"
+        assert manage("fleet_cleanup", "--yes", "--json").json["scratch_removed"] == 3
+        assert not any(folder.exists() for folder in gone)
+        assert runs.exists()
+        assert other.exists()
+    finally:
+        engine.stop(within_s=0)
+    assert scratch.sweep() == 1
+    other.rmdir()
+
+
+def test_a_folder_that_the_work_has_shut_to_itself_goes_too(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o500)
+    folder = tmp_path / "srt"
+    (folder / "shut" / "within").mkdir(parents=True)
+    (folder / "link").symlink_to(outside)
+    (folder / "shut" / "within").chmod(0)
+    (folder / "shut").chmod(0)
+    scratch.remove(folder)
+    assert not folder.exists()
+    assert outside.stat().st_mode & 0o777 == 0o500, "what a link leads to is left alone"

@@ -1,0 +1,96 @@
+"""A fault of the plan or of the result, which the next try would meet again, ends the sortie at once; others are tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from missions.engine.runtime import Engine
+from missions.models import Attempt
+from missions.queries import reads
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+AGAIN = {"max_attempts": 3, "backoff": "1ms", "jitter": False}
+HERE = "tests.contracts.callables"
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    started = fleet.engine()
+    yield started
+    started.stop(within_s=5)
+
+
+def attempts(engine: Engine, sortie: dict[str, Any]) -> tuple[int, str]:
+    mission = fleet.launch(
+        {"one": {"with": {"result": {"a": "\U0001f600" * 40_000}}}, "it": {"needs": ["one"], "retry": AGAIN, **sortie}}
+    )
+    assert fleet.run_to_end(engine, mission) == "failed"
+    found = Attempt.objects.filter(sortie__mission=mission, sortie__key="it").order_by("number")
+    return len(found), found.last().error  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "sortie, words",
+    [
+        ({"run": "head -c 2000000 /dev/zero | tr '\\0' 1 > $FLEET_RESULT"}, "is larger than 1,000,000 bytes"),
+        ({"run": "echo '{\"a\": [NaN]}' > $FLEET_RESULT"}, "the value at /a/0 is not a finite number"),
+        ({"run": "printf '[\"a\\\\u0000\"]' > $FLEET_RESULT"}, "the value at /0 contains a NUL"),
+        ({"run": "echo '{' > $FLEET_RESULT"}, "is not JSON"),
+        (
+            {"run": ["python3", "-c", "import os; open(os.environ['FLEET_RESULT'], 'w').write('[' * 960 + ']' * 960)"]},
+            "is nested more than 40 levels deep",
+        ),
+        ({"run": ["true", "{{ needs.one.result.a }}"]}, "too long for the system"),
+        ({"run": ["no-such-program"]}, "'no-such-program' was not found"),
+        ({"run": "true", "cwd": "/no/such/folder"}, "lies outside of what the sortie may use"),
+        ({"run": ["echo", "{{ needs.one.result.b }}"]}, 'so it has no "b"'),
+        ({"run": "echo '[{}]' > $FLEET_SORTIES"}, "has no name"),
+        ({"run": "echo 3 > $FLEET_SORTIES"}, "not a list"),
+        ({"run": "true", "verify": ["no-such-program"]}, "'no-such-program' was not found"),
+    ],
+)
+def test_a_fault_of_the_plan_or_of_the_result_is_met_once(engine: Engine, sortie: dict[str, Any], words: str) -> None:
+    tries, error = attempts(engine, sortie)
+    assert words in error
+    assert tries == 1
+
+
+@pytest.mark.parametrize(
+    "sortie, words",
+    [
+        ({"run": "exit 3"}, "exit code 3"),
+        ({"run": "kill -9 $$"}, "signal 9"),
+        ({"run": "sleep 60", "timeout": "0.2s"}, "longer than its timeout"),
+        ({"run": "true", "verify": "false"}, "`verify` failed"),
+        ({"run": "true", "outputs": ["not/made"]}, "did not make"),
+        ({"with": {"raise": "a fault of a driver"}}, "a fault of a driver"),
+    ],
+)
+def test_what_may_end_otherwise_is_tried_again(engine: Engine, sortie: dict[str, Any], words: str) -> None:
+    tries, error = attempts(engine, sortie)
+    assert words in error
+    assert tries == 3
+
+
+def test_what_is_refused_leaves_its_mission_readable(engine: Engine) -> None:
+    mission = fleet.launch(
+        {"deep": {"run": ["python3", "-c", "print('[' * 960 + ']' * 960)"]}, "next": {"needs": ["deep"]}}
+    )
+    assert fleet.run_to_end(engine, mission) == "succeeded"  # as a text it is no deeper than any other
+    assert {item["key"] for item in reads.items(mission)} == {"deep", "next"}
+
+
+def test_the_list_of_sorties_to_add_has_a_bound_of_its_own(engine: Engine, settings: Any) -> None:
+    settings.FLEET_RESULT_BYTES = 100
+    settings.FLEET_ADDED_BYTES = 1_000
+    item = '{"name": "NAME", "agent": "backend", "run": "true"}'
+    several = ", ".join(item.replace("NAME", f"part{number}") for number in range(5))
+    mission = fleet.launch({"fits": {"run": f"echo '[{several}]' > $FLEET_SORTIES"}})
+    assert fleet.run_to_end(engine, mission) == "succeeded"
+    tries, error = attempts(engine, {"run": "head -c 2000 /dev/zero | tr '\\0' 1 > $FLEET_SORTIES"})
+    assert (tries, "is larger than 1,000 bytes" in error) == (1, True)

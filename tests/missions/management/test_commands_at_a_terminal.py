@@ -1,0 +1,96 @@
+"""`fleet_mission run` as people see it: on a narrow terminal, and when they press Ctrl-C."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from missions.models import Mission
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+ROOT = Path(__file__).resolve().parents[3]
+COLUMNS = 60
+
+
+def test_ctrl_c_leaves_the_mission_alone_and_nothing_is_wider_than_the_terminal(
+    subprocess_environment: dict[str, str], tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        "mission: A mission with a name that is longer than most\nsorties:\n"
+        f"  {'a_name_of_sixty_characters_' * 2}x: {{agent: documentation, run: 'true'}}\n"
+    )
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+    env = {name: value for name, value in subprocess_environment.items() if name not in {"CI", "NO_COLOR", "COLUMNS"}}
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "manage.py"), "fleet_mission", "run", str(plan)],
+        env={**env, "TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    try:
+        while b"0/1" not in seen:
+            seen += os.read(ours, 65_536)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.wait()
+    while b"Cancel it:" not in seen:
+        seen += os.read(ours, 65_536)
+    os.close(ours)
+    mission = Mission.objects.get()
+    assert fleet.states(mission.id) == {f"{'a_name_of_sixty_characters_' * 2}x": "queued"}
+    assert mission.state == "running"
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+    board = [
+        line
+        for part in text.partition("\n")[2].split("The mission is still running")[0].split("\n")
+        for line in part.split("\r")
+    ]
+    assert all(len(line) <= COLUMNS for line in board)
+    assert f"fleet_mission watch {mission.ref}" in text
+    assert f"fleet_mission cancel {mission.ref}" in text
+
+
+def test_a_watched_status_is_shown_again_until_ctrl_c(subprocess_environment: dict[str, str]) -> None:
+    watched = subprocess.Popen(
+        [sys.executable, str(ROOT / "manage.py"), "fleet_status", "--watch", "0.1", "--json"],
+        env=subprocess_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert watched.stdout
+    assert json.loads(watched.stdout.readline())["missions"] == {}
+    fleet.launch({"one": {}})
+    while json.loads(watched.stdout.readline())["missions"] != {"running": 1}:
+        pass
+    watched.send_signal(signal.SIGINT)
+    _, said = watched.communicate(timeout=60)
+    assert (watched.returncode, said) == (130, "")
+
+
+def test_a_reader_that_has_enough_ends_it_without_a_word(subprocess_environment: dict[str, str]) -> None:
+    fleet.launch({f"s{n}": {} for n in range(2_000)})
+    shown = subprocess.Popen(
+        [sys.executable, str(ROOT / "manage.py"), "fleet_mission", "show", "latest", "--all"],
+        env=subprocess_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert shown.stdout
+    assert shown.stderr
+    shown.stdout.readline()
+    shown.stdout.close()
+    assert shown.stderr.read() == ""
+    assert shown.wait(60) == 141

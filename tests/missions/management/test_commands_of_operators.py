@@ -1,0 +1,297 @@
+"""fleet_status, fleet_agents, fleet_doctor and fleet_cleanup: their shapes and exit codes, also while nothing runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from django.utils import timezone
+
+from agents import operations as agents
+from agents.models import Agent, Node
+from fleet import ids
+from fleet.config.home import Home
+from fleet.postgres import roles
+from fleet.services.supervision import children, lock
+from missions.models import Mission
+from tests.support import fleet, web
+from tests.support.console import manage
+
+ROOT = Path(__file__).resolve().parents[3]
+
+services = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def alone(tmp_path: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """A command in a folder where no fleet was ever started."""
+    kept = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), *arguments],
+        env={**kept, "FLEET_HOME": str(tmp_path / "a home"), **env},
+        capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path,
+    )  # fmt: skip
+
+
+# ── While it runs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@services
+def test_status_has_the_documented_shape() -> None:
+    fleet.launch({"one": {}})
+    engine = fleet.engine()
+    done = manage("fleet_status", "--json")
+    engine.stop(within_s=5)
+    assert done.code == 0
+    status = done.json
+    assert set(status) == {
+        "running", "services", "left", "urls", "nodes", "cordoned", "agents", "missions", "queues", "alerts",
+    }  # fmt: skip
+    assert set(status["urls"]) == {"api", "admin", "flower", "metrics"}
+    assert status["missions"] == {"running": 1}
+    assert status["agents"] == {"idle": 1}
+    backend = next(queue for queue in status["queues"] if queue["type"] == "backend")
+    assert set(backend) == {"type", "depth", "oldest_wait_s"}
+    assert backend["depth"] == 1
+    assert "1 queued" in manage("fleet_status").out
+
+
+@services
+def test_agents_are_listed_with_what_they_fly() -> None:
+    engine = fleet.engine("testing")
+    (agent,) = manage("fleet_agents", "list", "--json").json
+    assert set(agent) == {
+        "id", "name", "type", "node", "pid", "state", "order", "concurrency", "sorties", "flown", "crashes",
+        "heard_s_ago", "age_s", "reason",
+    }  # fmt: skip
+    assert (agent["type"], agent["pid"], agent["state"], agent["sorties"]) == ("testing", 1, "idle", [])
+    assert agent["id"].startswith("agt_")
+    assert agent["id"] in manage("fleet_agents", "list").out
+    engine.stop(within_s=5)
+
+
+@services
+def test_no_agents_are_an_empty_list_with_a_word_on_what_to_do() -> None:
+    done = manage("fleet_agents", "list")
+    assert (done.code, done.out) == (0, "")
+    assert "fleet_up" in done.err
+    assert manage("fleet_agents", "list", "--json").json == []
+
+
+@services
+def test_the_columns_of_nodes_stand_where_one_is_cordoned() -> None:
+    Node.objects.all().delete()
+    for name, cordoned in (("one", False), ("two", True)):
+        Node.objects.create(name=name, boot=str(ids.new()), pid=1, start_time=1.0, up=True, cordoned=cordoned)
+    nodes = [line for line in manage("fleet_agents", "status").out.splitlines() if "places taken" in line]
+    assert len({line.index(" places taken") for line in nodes}) == 1, nodes
+
+
+@services
+def test_the_types_have_the_documented_shape() -> None:
+    types = manage("fleet_agents", "types", "--json").json
+    assert {one["name"] for one in types} >= {
+        "frontend",
+        "backend",
+        "testing",
+        "documentation",
+        "security",
+        "performance",
+    }
+    assert all(
+        set(one)
+        == {
+            *(
+                "name",
+                "description",
+                "queue",
+                "enabled",
+                "agents",
+                "most_agents",
+                "concurrency",
+                "at_once",
+                "autoscale",
+            ),
+            *("memory_mb", "disk_mb", "longest_s", "alert_silence_s", "network", "outside", "takes_prompt", "live"),
+        }
+        for one in types
+    )
+
+
+@services
+def test_the_doctor_finds_types_without_agents_and_ends_with_1() -> None:
+    agents.join(name="test", pid=1, start_time=0.0)
+    engine = fleet.engine("backend")
+    done = manage("fleet_doctor", "--json")
+    engine.stop(within_s=5)
+    findings = {one["name"]: one for one in done.json}
+    assert all(set(one) == {"name", "well", "said", "remedy"} for one in done.json)
+    assert findings["postgres"]["well"]
+    assert findings["redis"]["well"]
+    assert findings["backend"]["well"]
+    assert (findings["testing"]["well"], findings["testing"]["said"]) == (False, "has no agent")
+    assert findings["testing"]["remedy"] == "Start one: ./manage.py fleet_agents spawn testing"
+    assert done.code == 1
+
+
+@services
+def test_the_doctor_says_what_became_of_the_last_agent_and_where_no_node_is_up_to_start_the_fleet() -> None:
+    agents.join(name="test", pid=1, start_time=0.0)
+    gone = ids.new()
+    agents.register(agent=gone, agent_type="testing", node="test", pid=2, start_time=0.0)
+    agents.end(agents=[gone], state=Agent.State.FAILED, reason="Its process ended with exit code 1.")
+
+    def testing() -> tuple[str, str]:
+        (found,) = [one for one in manage("fleet_doctor", "--json").json if one["name"] == "testing"]
+        return found["said"], found["remedy"]
+
+    assert testing() == (
+        "has no agent; the last one failed: Its process ended with exit code 1.",
+        "Start one: ./manage.py fleet_agents spawn testing",
+    )
+    Node.objects.update(up=False)
+    assert testing() == ("has no agent", "Start it: ./manage.py fleet_up --detach")
+
+
+@services
+def test_the_cleanup_is_a_dry_run_unless_told() -> None:
+    mission = web.flown()
+    Mission.objects.filter(id=mission.id).update(finished_at=timezone.now() - timedelta(days=40))
+    counted = manage("fleet_cleanup", "--json")
+    things = ("events", "samples", "log_pieces", "drafts", "scratch", "sessions", "answers")
+    nothing = {f"{thing}_{'thinned' if thing == 'samples' else 'removed'}": 0 for thing in things}
+    assert (counted.code, counted.json) == (0, {"outdated": 1, "removed": 0, **nothing, "dry_run": True})
+    assert "Do it with --yes." in manage("fleet_cleanup").err
+    assert manage("fleet_cleanup", "--days", "50", "--json").json["outdated"] == 0
+    assert manage("fleet_cleanup", "--yes", "--json").json["removed"] == 1
+    assert not Mission.objects.exists()
+
+
+@services
+@pytest.mark.parametrize("given", [["--days", "-1"], ["--days", "99999999999"], ["--most", "x"], ["--most", "-1"]])
+def test_bounds_that_cannot_be_are_wrong_usage(given: list[str]) -> None:
+    done = manage("fleet_cleanup", *given)
+    assert done.code == 2
+    assert "usage:" in done.err
+
+
+@services
+def test_a_database_of_another_version_is_told_as_such() -> None:
+    with roles.as_owner(), connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE missions_mission RENAME TO missions_later")
+        try:
+            done = manage("fleet_mission", "list")
+        finally:
+            connection.cursor().execute("ALTER TABLE missions_later RENAME TO missions_mission")
+    assert done.code == 1
+    assert done.err.startswith("The database has the tables of another version. Restart the fleet")
+
+
+# ── While nothing runs ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("arguments", [("fleet_mission", "list"), ("fleet_cleanup", "--yes", "--json")])
+def test_without_postgres_a_command_says_so_and_what_to_do_and_ends_with_1(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    done = alone(tmp_path, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("The fleet is not running here. Start it: ")
+    assert done.stderr.endswith("manage.py fleet_up --detach\n")
+
+
+def test_without_postgres_a_fleet_that_runs_is_not_to_be_started(tmp_path: Path) -> None:
+    with lock.hold(Home(tmp_path / "a home")):
+        done = alone(tmp_path, "fleet_mission", "list")
+    assert (done.returncode, "fleet_up" in done.stderr) == (1, False)
+    assert "Postgres does not answer (" in done.stderr
+    assert done.stderr.endswith("manage.py fleet_services status\n")
+
+
+def test_the_status_of_nothing_has_the_same_shape_and_an_error(tmp_path: Path) -> None:
+    done = alone(tmp_path, "fleet_status", "--json")
+    status = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert (status["running"], status["services"], status["queues"], status["nodes"]) == (False, [], [], [])
+    assert set(status["urls"]) == {"api", "admin", "flower", "metrics"}
+    assert status["error"].startswith("The fleet is not running here. Start it: ")
+
+
+def test_a_folder_that_one_may_not_use_ends_with_4_and_says_so(tmp_path: Path) -> None:
+    forbidden = Path("/sys/fleet")  # where not even root may make a folder
+    try:
+        forbidden.mkdir()
+    except PermissionError:
+        done = alone(tmp_path, "fleet_mission", "list", FLEET_HOME=str(forbidden))
+        assert done.returncode == 4, done.stderr
+        assert done.stderr.startswith(f"You may not use {forbidden} (")
+    except OSError as fault:
+        pytest.skip(f"/sys is something else here: {fault}")
+
+
+@pytest.mark.parametrize("name", ["file", "file/home", "n" * 300])
+def test_a_folder_that_cannot_be_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ImproperlyConfigured, match="Name another with FLEET_HOME"):
+        Home(tmp_path / name).make()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away, and may write into it all the same")
+@pytest.mark.parametrize("arguments", [("fleet_up", "--detach"), ("fleet_services", "up"), ("fleet_status",)])
+def test_root_writes_nothing_into_the_folder_of_another_user(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    private = tmp_path / "a home" / "private"
+    private.mkdir(parents=True)
+    os.chown(private, 65534, 65534)
+    done = alone(tmp_path, *arguments)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.startswith(f"You may not use {private} (it belongs to ")
+    assert [path.name for path in (tmp_path / "a home").rglob("*")] == ["private"]
+
+
+def test_what_a_killed_supervisor_left_behind_is_named_until_it_is_stopped(tmp_path: Path) -> None:
+    home = Home(tmp_path / "a home")
+    home.make()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as left:
+        register = children.Register(home)
+        register.add(name="node", pid=left.pid, stop_signal=signal.SIGTERM, grace_s=5)
+        for command in (("fleet_services", "status"), ("fleet_status",), ("fleet_doctor",)):
+            shown = alone(tmp_path, *command)
+            assert f"it left these running: node (pid {left.pid})." in " ".join(shown.stdout.split()), shown.stdout
+            assert "fleet_down" in shown.stdout
+            assert command != ("fleet_status",) or "fleet_up" not in shown.stdout  # which comes after it
+        status = json.loads(alone(tmp_path, "fleet_services", "status", "--json").stdout)
+        assert status == {"running": False, "left": [{"name": "node", "pid": left.pid}]}
+        assert "node: stopping what an earlier supervisor left" in alone(tmp_path, "fleet_down").stderr
+        assert left.wait(60) == -signal.SIGTERM
+    assert alone(tmp_path, "fleet_services", "status").stdout.startswith("Nothing is running here.")
+
+
+def test_the_doctor_puts_a_full_stop_between_a_fault_and_its_remedy(tmp_path: Path) -> None:
+    private = tmp_path / "a home" / "private"
+    private.mkdir(parents=True, mode=0o755)
+    done = alone(tmp_path, "fleet_doctor")
+    assert f"{private} has mode 0755. chmod 700 it." in done.stdout
+
+
+def test_the_doctor_names_what_is_away(tmp_path: Path) -> None:
+    done = alone(tmp_path, "fleet_doctor")
+    assert done.returncode == 1
+    assert done.stderr == ""
+    for name in ("postgres", "redis"):
+        assert any(line.startswith(f"FAULT {name}") and "fleet_up" in line for line in done.stdout.splitlines())
+
+
+def test_a_plan_is_judged_where_no_fleet_was_ever_started(tmp_path: Path) -> None:
+    good = alone(tmp_path, "fleet_mission", "validate", str(ROOT / "examples/repo_audit/audit.yaml"))
+    assert (good.returncode, "The plan is valid" in good.stderr) == (0, True), good.stderr
+    assert "the agent types are not checked" in good.stderr
+    (tmp_path / "bad.yaml").write_text("mission: x\nsorties:\n  a: {agent: backend, run: ls, needs: [b]}\n")
+    bad = alone(tmp_path, "fleet_mission", "validate", str(tmp_path / "bad.yaml"))
+    assert (bad.returncode, "line 3" in bad.stderr) == (2, True), bad.stderr

@@ -1,0 +1,95 @@
+"""`make run REPO=…` hands any path on as it is, and refuses before anything is started what cannot be audited."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.examples import audit_flights
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The Makefile in a folder where the real check runs, and `manage.py` only writes down what it was given."""
+    folder = tmp_path / "clone"
+    (folder / "scripts").mkdir(parents=True)
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / "Makefile").write_text((CHECKOUT / "Makefile").read_text())
+    for place, script in {
+        "scripts/install.sh": "exit 0",
+        ".venv/bin/python": f'[ "$1" = -m ] && PYTHONPATH={CHECKOUT} exec {sys.executable} "$@"\nprintf "%s\\0" "$@" > started',
+    }.items():
+        (folder / place).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / place).chmod(0o755)
+    return folder
+
+
+def run(clone: Path, *arguments: str | bytes, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "run", *arguments], cwd=clone, env={**os.environ, **(env or {})}, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+
+
+def started(clone: Path) -> list[str]:
+    return (clone / "started").read_text().split("\0")[:-1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plain",
+        "-",
+        "with a space",
+        'a"b',
+        "it's",
+        "$(touch stolen)",
+        "`touch stolen`",
+        "$HOME",
+        "a;b&c",
+        "$(shell exit)",
+    ],
+)
+def test_a_path_of_any_characters_reaches_the_mission_as_it_is(clone: Path, name: str) -> None:
+    audit_flights.repository(clone / name, {"a.py": "x = 1\n"})
+    for arguments, env in (([f"REPO={name}"], {}), ([], {"REPO": name})):
+        done = run(clone, *arguments, env=env)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert started(clone)[-2:] == ["--param", f"repository={name}"]
+        (clone / "started").unlink()
+    assert not (clone / "stolen").exists()
+
+
+def test_without_repo_it_audits_the_checkout_that_it_is_in(clone: Path) -> None:
+    audit_flights.git(clone, "init", "-q")
+    assert run(clone).returncode == 0
+    assert started(clone)[-1] == "repository=."
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ("/nonexistent", "There is no folder '/nonexistent'"),
+        ("/etc/passwd", "There is no folder '/etc/passwd'"),
+        ("checkout/a.py", "There is no folder 'checkout/a.py'"),
+        ("-", "There is no folder '-'"),
+        ("/", "'/' is not a git repository"),
+        ("", "REPO is empty"),
+        (b"\xff", "is not UTF-8"),
+    ],
+)
+def test_what_cannot_be_audited_is_refused_with_the_remedy_before_anything_starts(
+    clone: Path, given: str | bytes, words: str
+) -> None:
+    audit_flights.repository(clone / "checkout", {"a.py": "x = 1\n"})
+    done = run(clone, b"REPO=" + os.fsencode(given))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert given == b"\xff" or "make run REPO=/path/to/it" in done.stderr
+    assert not (clone / "started").exists()

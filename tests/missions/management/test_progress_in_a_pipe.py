@@ -1,0 +1,130 @@
+"""What `fleet_mission run` and `watch` print where there is no terminal: a line for each change."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from agents.models import Agent
+from fleet.console.progress import SILENT_S, Board
+from missions.control import duties
+from missions.models import Mission
+from missions.operations import external_agents
+from missions.queries import reads
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def lose(agent: Agent) -> None:
+    Agent.objects.filter(id=agent.id).update(state="lost", ended_at=timezone.now(), reaped=True)
+    duties.rescue()
+
+
+@pytest.mark.parametrize("looks", ["between", "only afterwards"])
+def test_an_attempt_that_is_lost_and_the_next_one_have_lines_of_their_own(
+    capsys: pytest.CaptureFixture[str], looks: str
+) -> None:
+    mission = fleet.launch({"a": {}})
+    board = Board()
+
+    def look(summary: dict[str, Any] | None = None) -> list[str]:
+        found = Mission.objects.get(id=mission.id)
+        board.update(summary or reads.summary(found), list(reads.items(found, results=False)))
+        said = capsys.readouterr().err.splitlines()
+        return [line for line in said if line.startswith("[")]  # the log goes there too
+
+    assert look() == []
+    first = external_agents.register(agent_type="backend")
+    external_agents.claim(agent=first.id)
+    assert look() == ["[0/1] ▶ a running"]
+    assert look() == []
+    lose(first)
+    if looks == "between":
+        assert look() == ["[0/1] · a queued again: Its agent was lost in mid-flight."]
+    (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
+    assert look() == ["[0/1] ▶ a running, attempt 2"]
+    a_moment_ago = reads.summary(mission)
+    external_agents.complete(token=lease.token)
+    assert look(a_moment_ago) == ["[1/1] ✓ a succeeded"]
+
+
+def test_changes_are_told_in_their_order_with_the_count_at_that_moment(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the plan `report` stands first, and all of it happened between two looks."""
+    mission = fleet.launch({"report": {"needs": ["a", "b"]}, "a": {"needs": ["b"]}, "b": {}})
+    agent = external_agents.register(agent_type="backend")
+    for _ in range(3):
+        (lease,) = external_agents.claim(agent=agent.id)
+        external_agents.complete(token=lease.token)
+    found = Mission.objects.get(id=mission.id)
+    Board().update(reads.summary(found), list(reads.items(found, results=False)))
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")] == [
+        "[1/3] ✓ b succeeded",
+        "[2/3] ✓ a succeeded",
+        "[3/3] ✓ report succeeded",
+    ]
+
+
+def test_what_ends_at_the_same_moment_is_told_after_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    mission = fleet.launch({"c": {"needs": ["b"]}, "b": {"needs": ["a"]}, "a": {"with": {}}})
+    (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
+    external_agents.fail(token=lease.token, error="broken")
+    found = Mission.objects.get(id=mission.id)
+    Board().update(reads.summary(found), list(reads.items(found, results=False)))
+    told = [line.split()[:4] for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
+    assert told == [["[1/3]", "✗", "a", "failed:"], ["[2/3]", "–", "b", "skipped:"], ["[3/3]", "–", "c", "skipped:"]]
+
+
+def test_a_sortie_that_was_read_before_what_it_needs_is_told_at_the_next_look(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A long list is read page by page: `a` was read while it ran, `report` when all had ended."""
+    mission = fleet.launch({"a": {}, "report": {"needs": ["a"]}})
+    agent = external_agents.register(agent_type="backend")
+    board, summary = Board(), reads.summary(mission)
+    (lease,) = external_agents.claim(agent=agent.id)
+    a, _ = reads.items(mission, results=False)
+    external_agents.complete(token=lease.token)
+    (lease,) = external_agents.claim(agent=agent.id)
+    external_agents.complete(token=lease.token)
+    now, report = reads.items(mission, results=False)
+    board.update(summary, [a, report])
+    board.update(summary, [now, report])
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
+    assert told == ["[0/2] ▶ a running", "[1/2] ✓ a succeeded", "[2/2] ✓ report succeeded"]
+
+
+def test_a_retry_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    mission = fleet.launch({"a": {"retry": {"max_attempts": 3, "backoff": "50s"}}})
+    (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
+    external_agents.fail(token=lease.token, error="broken")
+    Board().update(reads.summary(mission), list(reads.items(mission, results=False)))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
+    assert re.fullmatch(r"\[0/1\] … a retry 2/3 in \d+ s: broken", line)
+
+
+def test_where_nothing_changes_a_line_tells_now_and_then_how_things_stand(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mission, now = fleet.launch({"a": {}, "b": {"needs": ["a"]}}), 0.0
+    board = Board(clock=lambda: now)
+
+    def look() -> list[str]:
+        board.update(reads.summary(mission), list(reads.items(mission, results=False)))
+        return [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
+
+    now = SILENT_S - 1
+    assert look() == []
+    now = SILENT_S
+    (line,) = look()
+    assert line.startswith("[0/2] running for ")
+    assert "; a: Waits for an agent of type backend: none takes work" in line
+    assert look() == []
+    external_agents.claim(agent=external_agents.register(agent_type="backend").id)
+    assert look() == ["[0/2] ▶ a running"]
+    now += SILENT_S
+    (line,) = look()
+    assert line.endswith("; a still running")

@@ -1,0 +1,259 @@
+"""An agent that nobody spawned claims with a token, keeps its lease, reports, and settles; a stale token is a conflict."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import connection
+
+from agents import operations as agents
+from agents.models import Agent, AgentType
+from fleet import errors, ids
+from missions import operations
+from missions.control import duties
+from missions.models import Attempt, Mission, Output, Sortie
+from missions.operations import external_agents
+from missions.operations.external_agents import Lease, StaleLease
+from missions.queries import reads
+from tests.support import fleet, ledger
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def claimed(agent: UUID) -> Lease:
+    (lease,) = external_agents.claim(agent=agent)
+    return lease
+
+
+def expire(lease: Lease) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE missions_sortie SET lease_until = now() - interval '1 s' WHERE id = %s", [lease.sortie])
+    duties.rescue()
+
+
+@pytest.fixture
+def agent() -> UUID:
+    return external_agents.register(agent_type="backend", concurrency=4).id
+
+
+def test_it_holds_no_more_at_once_than_its_concurrency() -> None:
+    fleet.launch({f"s{n}": {} for n in range(4)})
+    agent = external_agents.register(agent_type="backend", concurrency=2).id
+    one, _ = external_agents.claim(agent=agent, want=3)
+    with pytest.raises(errors.Conflict, match="holds 2 sorties, which is its concurrency"):
+        external_agents.claim(agent=agent)
+    external_agents.complete(token=one.token)
+    assert len(external_agents.claim(agent=agent, want=3)) == 1
+
+
+def test_it_flies_a_mission_to_its_end(agent: UUID) -> None:
+    mission = fleet.launch(
+        {"one": {"run": "make it"}, "two": {"needs": ["one"], "run": ["tell", "{{ needs.one.result.n }}"]}}
+    )
+    first = claimed(agent)
+    assert (first.key, first.attempt, first.work["run"], first.work["needs"]) == ("one", 1, "make it", {})
+    assert Agent.objects.get(id=agent).state == "busy"
+    assert external_agents.complete(token=first.token, result={"n": 7}) == "succeeded"
+    second = claimed(agent)
+    assert (second.work["run"], second.work["needs"]) == (["tell", "7"], {"one": {"n": 7}})
+    external_agents.complete(token=second.token)
+    mission.refresh_from_db()
+    assert mission.state == "succeeded"
+    assert external_agents.claim(agent=agent) == []
+    assert Agent.objects.get(id=agent).flown == 2
+    ledger.check(mission.id)
+
+
+def test_prompts_are_for_types_that_take_them_from_outside() -> None:
+    AgentType.objects.create(name="poet", outside=True, agents=0)
+    mission = fleet.launch({"ode": {"agent": "poet", "prompt": "An ode to {{ mission.name }}"}})
+    lease = claimed(external_agents.register(agent_type="poet").id)
+    assert lease.work["prompt"] == f"An ode to {mission.name}"
+    with pytest.raises(errors.Conflict, match="come from outside"):
+        agents.spawn(type="poet")
+
+
+def test_a_heartbeat_extends_the_lease_and_tells_of_a_cancel(agent: UUID) -> None:
+    mission = fleet.launch({"one": {}, "two": {}})
+    leases = external_agents.claim(agent=agent, want=2)
+    before = Sortie.objects.get(id=leases[0].sortie).lease_until
+    operations.cancel_sortie(sortie=leases[1].sortie)
+    renewed = external_agents.heartbeat(agent=agent, tokens=[lease.token for lease in leases])
+    assert renewed.held == {lease.token for lease in leases}
+    assert renewed.cancelled == {leases[1].token}
+    after = Sortie.objects.get(id=leases[0].sortie).lease_until
+    assert before is not None
+    assert after is not None
+    assert after > before
+    assert mission.state == "running"
+
+
+def test_a_stale_token_gets_a_conflict_everywhere(agent: UUID) -> None:
+    fleet.launch({"one": {}})
+    lease = claimed(agent)
+    expire(lease)
+    for late in (
+        lambda: external_agents.complete(token=lease.token),
+        lambda: external_agents.fail(token=lease.token, error="no"),
+        lambda: external_agents.progress(token=lease.token, fraction=0.5),
+        lambda: external_agents.give_back(token=lease.token),
+        lambda: external_agents.heartbeat(agent=agent, tokens=[lease.token]),
+    ):
+        with pytest.raises(StaleLease):
+            late()
+    again = claimed(agent)
+    assert again.attempt == 2
+    with pytest.raises(StaleLease):
+        external_agents.complete(token=lease.token)
+    assert external_agents.complete(token=again.token) == "succeeded"
+
+
+def test_one_token_opens_nothing_else(agent: UUID) -> None:
+    fleet.launch({"one": {}, "two": {}})
+    one, two = external_agents.claim(agent=agent, want=2)
+    forged = one.token.rsplit(".", 1)[0] + "." + two.token.rsplit(".", 1)[1]
+    with pytest.raises(errors.NotFound):
+        external_agents.complete(token=forged)
+    for nonsense in ("", "x", "srt_1.2.3", one.token + "x", one.token.replace(".1.", ".9999999999999.")):
+        with pytest.raises(errors.FleetError):
+            external_agents.complete(token=nonsense)
+    assert one.token not in str(list(Attempt.objects.values()))
+    assert external_agents.heartbeat(agent=agent, tokens=[forged, two.token]).held == {two.token}
+
+
+def test_saying_an_outcome_twice_is_answered_as_the_first_time(agent: UUID) -> None:
+    mission = fleet.launch({"one": {}, "two": {"retry": {"max_attempts": 2, "backoff": "1h"}}})
+    one, two = external_agents.claim(agent=agent, want=2)
+    assert [external_agents.complete(token=one.token, result=1) for _ in range(2)] == ["succeeded", "succeeded"]
+    assert [external_agents.fail(token=two.token, error="no") for _ in range(2)] == ["waiting", "waiting"]
+    with pytest.raises(StaleLease):
+        external_agents.fail(token=one.token, error="or rather not")
+    ledger.check(mission.id)
+
+
+@pytest.mark.parametrize("result", [None, 1, 1e300, 0.1, "x", [], {"b": [1, None], "a": "é"}])
+def test_success_with_another_result_is_no_repetition(agent: UUID, result: Any) -> None:
+    fleet.launch({"one": {}})
+    token = claimed(agent).token
+    assert [external_agents.complete(token=token, result=result) for _ in range(2)] == ["succeeded", "succeeded"]
+    with pytest.raises(errors.Conflict, match="another result, which stays"):
+        external_agents.complete(token=token, result={"other": 1})
+    assert Attempt.objects.get().result != {"other": 1}
+
+
+def test_what_it_reports_is_shown(agent: UUID) -> None:
+    fleet.launch({"one": {}})
+    lease = claimed(agent)
+    external_agents.progress(token=lease.token, fraction=0.4, note="reading\x00", output="hello\n")
+    attempt = Attempt.objects.get()
+    assert (attempt.progress, attempt.note) == (0.4, "reading�")
+    assert Output.objects.get().text == "hello\n"
+
+
+@pytest.mark.parametrize(("verified", "state"), [(0, "succeeded"), (1, "failed"), (None, "failed")])
+def test_verify_has_the_last_word(agent: UUID, verified: int | None, state: str) -> None:
+    mission = fleet.launch({"one": {"run": "true", "verify": "test -f out"}})
+    lease = claimed(agent)
+    assert lease.work["verify"] == "test -f out"
+    assert external_agents.complete(token=lease.token, verified=verified) == state
+    if state == "failed":
+        assert "`verify` failed" in str(next(reads.items(mission))["error"])
+
+
+@pytest.mark.parametrize("result", [float("nan"), object(), "x" * 1_100_000])
+def test_a_result_that_is_no_json_or_too_large_is_refused_and_the_lease_stays(agent: UUID, result: object) -> None:
+    fleet.launch({"one": {}})
+    lease = claimed(agent)
+    with pytest.raises(errors.Invalid):
+        external_agents.complete(token=lease.token, result=result)
+    assert external_agents.complete(token=lease.token, result="small") == "succeeded"
+
+
+def test_a_failure_without_retry_ends_it_at_once(agent: UUID) -> None:
+    fleet.launch({"one": {"retry": {"max_attempts": 5}}})
+    assert external_agents.fail(token=claimed(agent).token, error="hopeless", retry=False) == "failed"
+
+
+def test_an_agent_that_is_not_heard_of_is_lost_and_its_sorties_go_on_elsewhere(agent: UUID) -> None:
+    mission = fleet.launch({"one": {}})
+    lease = claimed(agent)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE agents_agent SET heartbeat_at = now() - interval '1 h' WHERE id = %s", [agent])
+    assert duties.expire() == [agent]
+    duties.rescue()
+    assert fleet.states(mission.id) == {"one": "running"}, "until its lease ends"
+    expire(lease)
+    assert fleet.states(mission.id) == {"one": "queued"}
+    with pytest.raises(agents.NoLonger):
+        external_agents.claim(agent=agent)
+    with pytest.raises(StaleLease):
+        external_agents.complete(token=lease.token)
+
+
+def test_what_it_leaves_goes_back_to_the_queue(agent: UUID) -> None:
+    mission = fleet.launch({"one": {}, "two": {}})
+    leases = external_agents.claim(agent=agent, want=2)
+    external_agents.give_back(token=leases[0].token)
+    assert sorted(fleet.states(mission.id).values()) == ["queued", "running"]
+    external_agents.leave(agent=agent)
+    assert set(fleet.states(mission.id).values()) == {"queued"}
+    assert Agent.objects.get(id=agent).state == "terminated"
+    assert set(Sortie.objects.values_list("tries", flat=True)) == {0}
+
+
+def test_one_that_is_to_drain_takes_no_more_and_ends_when_what_it_holds_has_ended(agent: UUID) -> None:
+    mission = fleet.launch({"one": {}, "two": {}})
+    lease = claimed(agent)
+    agents.order(agents=[agent], what=Agent.Order.DRAIN, reason="Enough.")
+    with pytest.raises(errors.Conflict, match="ordered to drain"):
+        external_agents.claim(agent=agent)
+    assert external_agents.heartbeat(agent=agent, tokens=[lease.token]).held == {lease.token}
+    external_agents.progress(token=lease.token, fraction=0.5)
+    assert external_agents.complete(token=lease.token) == "succeeded"
+    with pytest.raises(agents.NoLonger, match="Enough"):
+        external_agents.heartbeat(agent=agent)
+    assert fleet.states(mission.id) == {"one": "succeeded", "two": "queued"}
+    row = Agent.objects.get(id=agent)
+    assert (row.state, row.reason) == ("terminated", "Enough.")
+
+
+@pytest.mark.parametrize("what", [Agent.Order.TERMINATE, Agent.Order.NOW])
+@pytest.mark.parametrize("deed", ["claim", "heartbeat", "keep", "progress"])
+def test_one_that_is_to_end_does_when_it_is_heard_of_and_gives_back_what_it_holds(
+    agent: UUID, what: Agent.Order, deed: str
+) -> None:
+    mission = fleet.launch({"one": {}, "two": {}})
+    lease = claimed(agent)
+    agents.order(agents=[agent], what=what, reason="A new version.")
+    deeds = {
+        "claim": lambda: external_agents.claim(agent=agent),
+        "heartbeat": lambda: external_agents.heartbeat(agent=agent, tokens=[lease.token]),
+        "keep": lambda: external_agents.keep(token=lease.token),
+        "progress": lambda: external_agents.progress(token=lease.token, note="at work"),
+    }
+    with pytest.raises(agents.NoLonger, match="A new version"):
+        deeds[deed]()
+    assert Agent.objects.get(id=agent).state == "terminated"
+    assert fleet.states(mission.id) == {"one": "queued", "two": "queued"}
+    assert set(Sortie.objects.values_list("tries", flat=True)) == {0}
+    with pytest.raises(StaleLease):
+        external_agents.complete(token=lease.token)
+
+
+def test_an_unknown_type_and_an_unknown_agent_are_told() -> None:
+    with pytest.raises(errors.NotFound):
+        external_agents.register(agent_type="nonsense")
+    with pytest.raises(errors.Conflict):
+        external_agents.claim(agent=ids.new())
+    assert not Mission.objects.exists()
+
+
+def test_a_result_that_is_not_accepted_is_refused_with_its_place(agent: UUID) -> None:
+    fleet.launch({"a": {}})
+    lease = claimed(agent)
+    with pytest.raises(errors.Invalid, match="the value at /files/1/size is not a finite number"):
+        external_agents.complete(token=lease.token, result={"files": [{}, {"size": float("nan")}]})
+    assert external_agents.complete(token=lease.token, result={"files": [{}, {"size": 1e23}]}) == "succeeded"
+    assert Attempt.objects.get(sortie=lease.sortie).result == {"files": [{}, {"size": 1e23}]}

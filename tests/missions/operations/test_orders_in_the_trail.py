@@ -1,0 +1,99 @@
+"""Each order to a mission or a sortie is in the audit trail: who gave it, and how the thing stood before and after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from fleet.access.models import Role
+from fleet.audit.models import Entry
+from missions import operations
+from missions.models import Mission, Sortie
+from missions.operations import external_agents
+from tests.support import api, fleet
+
+pytestmark = pytest.mark.django_db
+
+
+def last(kind: str) -> tuple[str, int | None, str, Any, Any]:
+    entry = Entry.objects.filter(kind=kind).latest("id")
+    return entry.actor, entry.user_id, entry.subject, entry.before, entry.after
+
+
+def sortie(mission: Mission, key: str) -> Sortie:
+    return Sortie.objects.get(mission=mission, key=key)
+
+
+@pytest.fixture
+def boss() -> api.Client:
+    return api.person("boss", Role.ADMIN)
+
+
+def test_a_resume_and_a_retry_tell_who_and_from_which_state_to_which(boss: api.Client) -> None:
+    who, mission = ("user:boss", boss.user.id), fleet.launch({"one": {}})
+    boss.post(f"missions/{mission.ref}/pause", {"reason": "Lunch."})
+    boss.post(f"missions/{mission.ref}/resume")
+    paused = {"state": "paused", "reason": "Lunch."}
+    assert last("mission.pause") == (*who, mission.ref, {"state": "running"}, paused)
+    assert last("mission.resume") == (*who, mission.ref, {"state": "paused"}, {"state": "running"})
+    boss.post(f"missions/{mission.ref}/cancel")
+    boss.post(f"missions/{mission.ref}/retry")
+    assert last("mission.retry") == (*who, mission.ref, {"state": "cancelled"}, {"state": "running"})
+    request = Entry.objects.get(kind="mission.retry")
+    assert request.request
+    assert request.address
+
+
+def test_a_retry_of_a_sortie_tells_how_it_stood_how_it_stands_and_how_many_were_reopened(boss: api.Client) -> None:
+    mission = fleet.launch({"one": {}, "two": {"needs": ["one"]}, "apart": {}})
+    one = sortie(mission, "one")
+    boss.post(f"sorties/{one.ref}/cancel", {"reason": "Not now."})
+    assert last("sortie.cancel")[2:] == (one.ref, {"state": "queued"}, {"state": "cancelled", "reason": "Not now."})
+    assert boss.get(f"sorties/{one.ref}").json()["waits_for"] == "It was cancelled: Not now."
+    (told,) = boss.get(f"missions/{mission.ref}/events?kind=sortie.cancelled").json()["results"]
+    assert told["data"] == {"from": "queued", "why": "Not now."}
+    assert boss.post(f"sorties/{one.ref}/retry").status_code == 202
+    one.refresh_from_db()
+    told = {"state": one.state, "reopened": 2}
+    assert last("sortie.retry") == ("user:boss", boss.user.id, one.ref, {"state": "cancelled"}, told)
+
+
+def test_a_sortie_that_runs_is_told_to_have_been_asked_to_stop() -> None:
+    mission = fleet.launch({"one": {}})
+    external_agents.claim(agent=external_agents.register(agent_type="backend", by=None).id)
+    operations.cancel_sortie(sortie=sortie(mission, "one").id)
+    assert last("sortie.cancel")[3:] == ({"state": "running"}, {"cancel_requested": True})
+
+
+def test_what_was_refused_leaves_no_entry_of_having_been_done(boss: api.Client) -> None:
+    mission = fleet.launch({"one": {}})
+    one = sortie(mission, "one")
+    for order in (f"missions/{mission.ref}/resume", f"missions/{mission.ref}/retry", f"sorties/{one.ref}/retry"):
+        assert boss.post(order).status_code == 409
+    assert not Entry.objects.filter(kind__in=["mission.resume", "mission.retry", "sortie.retry"]).exists()
+
+
+def test_a_command_is_the_operators_and_is_told_as_that() -> None:
+    mission = fleet.launch({"one": {}})
+    operations.pause(mission=mission.id)
+    call_command("fleet_mission", "resume", mission.ref)
+    assert last("mission.resume")[0].startswith("command:")
+
+
+def test_what_an_agent_from_outside_does_is_told_with_who_does_it(boss: api.Client) -> None:
+    mission = fleet.launch({"one": {}, "two": {}, "three": {}})
+    agent = boss.post("agents", {"type": "backend", "concurrency": 3}).json()["id"]
+    assert last("agent.register") == ("user:boss", boss.user.id, agent, None, {"type": "backend", "concurrency": 3})
+    leases = boss.post("sorties/claim", {"agent": agent, "count": 3}).json()["leases"]
+    assert Entry.objects.filter(kind="sortie.claim", data__agent=agent).count() == 3
+    one, two = (lease["sortie"] for lease in leases[:2])
+    boss.post(f"sorties/{one}/complete", {"token": leases[0]["token"], "result": 1})
+    boss.post(f"sorties/{two}/fail", {"token": leases[1]["token"], "error": "It broke."})
+    boss.post(f"agents/{agent}/leave")
+    told = Entry.objects.filter(kind__in=["sortie.complete", "sortie.fail", "agent.leave"]).order_by("id")
+    assert [(entry.actor, entry.kind, entry.subject) for entry in told] == [
+        ("user:boss", "sortie.complete", one), ("user:boss", "sortie.fail", two), ("user:boss", "agent.leave", agent),
+    ]  # fmt: skip
+    assert sorted(fleet.states(mission.id).values()) == ["failed", "queued", "succeeded"]

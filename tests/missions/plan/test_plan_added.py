@@ -1,0 +1,146 @@
+"""Sorties that a running sortie asks to add."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from missions import plan
+from tests.missions.plan.plans import SURROUNDINGS
+
+EXISTING = ("inventory", "shards[v=1]", "shards[v=2]")
+
+
+def add(*items: Any, **more: Any) -> tuple[plan.SortieSpec, ...]:
+    return plan.added(
+        **{
+            "items": items,
+            "existing": EXISTING,
+            "parent": "inventory",
+            "surroundings": SURROUNDINGS,
+            "defaults": {"timeout": "10m"},
+            **more,
+        }
+    )
+
+
+def test_they_take_the_defaults_of_the_plan() -> None:
+    (spec,) = add({"name": "scan", "agent": "security", "run": ["scan", "a b"]})
+    assert (spec.key, spec.agent_type, spec.run, spec.timeout_s) == ("scan", "security", ("scan", "a b"), 600.0)
+
+
+def test_they_may_need_each_other_and_what_is_there() -> None:
+    join = {"name": "join", "agent": "testing", "run": "x", "needs": ["scan", "inventory", "shards", "shards[v=1]"]}
+    specs = {spec.key: spec for spec in add(join, {"name": "scan", "agent": "security", "run": "x"})}
+    assert list(specs) == ["scan", "join"]
+    assert specs["join"].groups == {
+        "scan": ("scan",),
+        "inventory": ("inventory",),
+        "shards": ("shards[v=1]", "shards[v=2]"),
+        "shards[v=1]": ("shards[v=1]",),
+    }
+    assert specs["join"].many == {"shards"}
+
+
+@pytest.mark.parametrize(
+    "items, words",
+    [
+        ([{"agent": "testing", "run": "x"}], ["name"]),
+        ([{"name": "a b", "agent": "testing", "run": "x"}], ["not a name for a sortie"]),
+        ([{"name": "inventory", "agent": "testing", "run": "x"}], ['"inventory"', "already"]),
+        ([{"name": "shards", "agent": "testing", "run": "x", "matrix": {"v": [1]}}], ["already"]),
+        ([{"name": "a", "agent": "testng", "run": "x"}], ['Did you mean "testing"?']),
+        ([{"name": "a", "agent": "testing", "run": "x", "needs": ["b"]}], ['"b" is not a sortie']),
+        ([{"name": "a", "agent": "testing", "run": "{{ needs.inventory.result }}"}], ["shell text"]),
+        ([{"name": "a", "agent": "testing", "run": "x", "matrix": {"v": list(range(101))}}], ["101"]),
+        ([{"name": f"a{n}", "agent": "testing", "run": "x"} for n in range(101)], ["101 sorties"]),
+        ([{"name": "a", "agent": "testing", "run": "x", "budget": 1}], ["not available yet"]),
+        ([{"name": "a", "agent": "testing", "driver": "scripted", "with": {"x": "a\0"}}], ["NUL"]),
+        ([{"name": "a", "agent": "testing", "run": "x", "needs": ["a"]}], ["itself"]),
+        ([{"name": "a", "agent": "testing", "run": "x"}] * 2, ["given twice"]),
+        ([{"name": f"a[{'x' * 120}]" + "y", "agent": "testing", "run": "x"}], ["not a name for a sortie"]),
+        ([{"name": f"{'a' * 100}[{'x' * 120}]", "agent": "testing", "run": "x"}], ["222 characters", "200"]),
+        ([{"name": "a", "agent": "testing", "run": "x", "before": "report"}], ["not a list of names"]),
+        ([{"name": "a", "agent": "testing", "run": "x", "before": ["report"]}], ['"report" is not a sortie']),
+        (
+            ["a", {"name": "b", "agent": "testing", "run": "x"}, None],
+            ['Item 1 is the text "a" and must be a mapping', "Item 3 is empty and must"],
+        ),
+    ],
+)
+def test_what_cannot_be_added_is_refused(items: list[Any], words: list[str]) -> None:
+    with pytest.raises(plan.PlanError) as caught:
+        add(*items)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_every_fault_of_a_list_is_told_together() -> None:
+    fine = {"agent": "testing", "run": "x"}
+    with pytest.raises(plan.PlanError) as caught:
+        add(
+            {**fine, "name": "inventory", "timeout": "soon"},
+            {**fine, "name": "scan[part=1]", "before": ["nobody"]},
+            {**fine, "name": "scan[part=1]", "agent": "testng"},
+            {"name": "idle", "agent": "testing"},
+            {**fine, "name": "late", "needs": ["gone"], "color": "red"},
+            "text",
+            fine,
+        )
+    faults = [fault.fault for fault in caught.value.faults]
+    for words in (
+        '"inventory" is in the mission already', '"soon" is not a duration', '"nobody" is not a sortie of this mission',
+        '"scan[part=1]" is given twice', 'no agent type "testng"', "It says nothing to do", '"gone" is not a sortie',
+        'The key "color" is not known', 'Item 6 is the text "text"', "Item 7 has no name",
+    ):  # fmt: skip
+        assert len([one for one in faults if words in one]) == 1, (words, faults)
+    assert len(faults) == 10
+
+
+@pytest.mark.parametrize("items", [{"a": {"agent": "testing"}}, "text", 3, None, True, {"name": "a"}])
+def test_what_is_no_list_is_refused(items: object) -> None:
+    with pytest.raises(plan.PlanError, match="not a list"):
+        add(items=items)
+
+
+def test_a_part_makes_it_one_of_a_group_and_before_names_who_needs_it_now() -> None:
+    parts = [{"name": f"scan[part={n}]", "agent": "security", "run": "x", "before": ["inventory"]} for n in range(2)]
+    join = {"name": "join", "agent": "testing", "run": "x", "needs": ["scan[part=0]"]}
+    specs = {spec.key: spec for spec in add(*parts, join)}
+    assert set(specs) == {"scan[part=0]", "scan[part=1]", "join"}
+    assert {spec.name for spec in specs.values()} == {"scan", "join"}
+    assert specs["scan[part=1]"].before == ("inventory",)
+    assert specs["join"].groups == {"scan[part=0]": ("scan[part=0]",)}
+
+
+def test_they_have_the_priority_of_the_one_that_adds_them_unless_they_name_one() -> None:
+    plain = {"name": "a", "agent": "testing", "run": "x"}
+    own = {"name": "b", "agent": "testing", "run": "x", "priority": -3}
+    specs = {spec.key: spec for spec in add(plain, own, priority=40, defaults={"priority": 7})}
+    assert (specs["a"].priority, specs["b"].priority) == (40, -3)
+
+
+def test_nothing_to_add_is_nothing() -> None:
+    assert add() == ()
+
+
+def test_they_may_read_the_inputs_of_the_mission() -> None:
+    (spec,) = add({"name": "a", "agent": "testing", "run": ["x", "{{ inputs.top }}"]}, inputs={"top"})
+    assert spec.run == ("x", "{{ inputs.top }}")
+
+
+def test_what_waits_for_nothing_any_more_can_have_nothing_put_before_it_and_that_is_told_with_the_rest() -> None:
+    items = (
+        {"name": "n1", "agent": "testing", "run": "x", "before": ["inventory", "zz"]},
+        {"name": "n2", "agent": "testing", "run": "x", "rnu": 1, "needs": ["qq"]},
+    )
+    with pytest.raises(plan.PlanError) as caught:
+        add(*items, begun={"inventory"})
+    told = {fault.fault: fault.fix for fault in caught.value.faults}
+    assert set(told) == {
+        '"inventory" has started already, or waits for no other sortie any more.',
+        '"zz" is not a sortie of this mission.',
+        '"qq" is not a sortie of this mission.',
+        'The key "rnu" is not known.',
+    }
+    assert told['"qq" is not a sortie of this mission.'] == "There is inventory, n1, shards[v=1] and shards[v=2]."

@@ -1,0 +1,104 @@
+"""What the published schema refuses, the validator refuses too, and tells where and what to do."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+import missions.plan
+from missions import plan
+from tests.missions.plan.plans import SURROUNDINGS, faults, load
+
+SCHEMA = json.loads((Path(missions.plan.__file__).parent / "document" / "schema.json").read_text())
+VALIDATOR = jsonschema_rs.Draft202012Validator(SCHEMA)
+
+WHOLE: dict[str, Any] = {
+    "mission": "M",
+    "objective": "Words",
+    "on_failure": "stop",
+    "priority": 3,
+    "inputs": {"top": {"type": "integer", "default": 3, "enum": [3, 4], "description": "x"}, "who": {"required": True}},
+    "defaults": {"timeout": "10m", "retry": {"max_attempts": 2}, "env": {"A": "b"}, "cwd": "."},
+    "sorties": {
+        "a": {"agent": "testing", "run": ["x", 1], "outputs": ["o"], "retry": {"backoff": "1s", "jitter": False}},
+        "b": {
+            "agent": "testing", "needs": ["a"], "run": "x", "concurrency": {"key": "k", "limit": 2}, "if": "always",
+            "matrix": {"v": ["1", 2], "include": [{"v": "3"}], "exclude": [{"v": 2}]}, "silence": 5, "allow_failure": True,
+            "alert_silence": "1m",
+        },
+        "c": {"agent": "backend", "prompt": "hi", "verify": ["true"], "run_at": "2030-01-01T00:00:00Z", "priority": -1},
+        "d": {"agent": "testing", "call": "examples.repo_audit:score", "with": {"top": "{{ inputs.top }}"}},
+    },
+}  # fmt: skip
+
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=6)
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(-1e9, 1e9) | texts
+    | st.sampled_from(["", " ", "x" * 300, "10 m", "a b", "always", "{{", "1s", "a[", "FLEET_X"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=4,
+)  # fmt: skip
+words = st.sampled_from(["agent", "run", "needs", "matrix", "limit", "key", "name", "budget", "$schema"]) | texts
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Each container and key within a value."""
+    found: list[tuple[Any, Any]] = []
+    here = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in here:
+        found += [(value, key), *places(item)]
+    return found
+
+
+@st.composite
+def nearly_plans(draw: st.DrawFn) -> dict[str, Any]:
+    """A plan with every key, in which some parts were replaced, removed or added."""
+    data = copy.deepcopy(WHOLE)
+    for _ in range(draw(st.integers(1, 3))):
+        container, key = draw(st.sampled_from(places(data)))
+        match draw(st.integers(0, 2)):
+            case 0:
+                container[key] = draw(junk)
+            case 1:
+                del container[key]
+            case _ if isinstance(container, dict):
+                container[draw(words)] = draw(junk)
+        assume(data)
+    return data
+
+
+def test_the_plan_to_begin_with_is_valid_to_both() -> None:
+    assert VALIDATOR.is_valid(WHOLE)
+    load(json.dumps(WHOLE))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(nearly_plans())
+def test_what_the_schema_refuses_the_validator_refuses_with_line_and_fix(data: dict[str, Any]) -> None:
+    told = faults(json.dumps(data, indent=1))
+    assert told or VALIDATOR.is_valid(data)
+    assert all(fault.line for fault in told)
+    assert all(fault.fix not in ("", "See docs/plan.md.") for fault in told), [str(fault) for fault in told]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(nearly_plans())
+def test_it_refuses_the_same_as_text_and_as_data(data: dict[str, Any]) -> None:
+    refused = bool(faults(json.dumps(data)))
+    try:
+        plan.from_data(data=data, surroundings=SURROUNDINGS)
+    except plan.PlanError:
+        assert refused
+    else:
+        assert not refused
+
+
+def test_a_template_that_is_wrong_in_the_defaults_is_a_fault_also_beside_a_matrix() -> None:
+    text = 'mission: M\ndefaults: {env: {A: "{{"}}\nsorties:\n  b: {agent: testing, run: x, matrix: {v: [1, 2]}}\n'
+    assert [fault.fault for fault in faults(text)] == ['"{{" is not closed by "}}".']

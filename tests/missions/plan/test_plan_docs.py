@@ -1,0 +1,63 @@
+"""docs/plan.md and README.md hold what they say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import missions.plan
+from missions import plan
+from missions.queries import surroundings
+
+ROOT = Path(missions.plan.__file__).parents[2]
+PAGE = (ROOT / "docs" / "plan.md").read_text()
+SCHEMA = json.loads((Path(missions.plan.__file__).parent / "document" / "schema.json").read_text())
+fresh = pytest.mark.django_db(transaction=True, serialized_rollback=True)  # with the agent types that a new fleet has
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def load(text: str) -> plan.Plan:
+    return plan.load(text=text, surroundings=surroundings.current())
+
+
+@fresh
+def test_each_whole_plan_of_the_pages_is_valid_in_a_new_fleet() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    plans = [text for page in pages for text in blocks(page.read_text(), "yaml") if re.search(r"^mission:", text, re.M)]
+    assert len(plans) >= 2
+    for text in plans:
+        assert load(text).sorties
+
+
+@fresh
+def test_the_worked_example_comes_to_what_the_page_says_of_it() -> None:
+    made = {spec.key: spec for spec in load(blocks(PAGE, "yaml")[0]).sorties}
+    assert len(made) == 8
+    assert made["tests[python=3.11]"].run == "tox -e py3.11"
+    assert made["package"].many == {"tests"}
+    assert made["report"].always
+
+
+@fresh
+def test_the_sorties_of_the_example_can_be_added() -> None:
+    (text,) = blocks(PAGE, "json")
+    specs = plan.added(
+        items=json.loads(text),
+        existing=["split", "report"],
+        parent="split",
+        surroundings=surroundings.current(),
+        defaults={},
+    )
+    assert [(spec.key, spec.before) for spec in specs] == [(f"scan[part={n}]", ("report",)) for n in (1, 2)]
+
+
+def test_every_key_is_explained() -> None:
+    explained = set(re.findall(r"^\| `([^`]+)` \|", PAGE, re.MULTILINE))
+    known = set(SCHEMA["properties"]) | set(SCHEMA["$defs"]["sortie"]["properties"])
+    assert known <= explained

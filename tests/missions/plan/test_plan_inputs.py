@@ -1,0 +1,72 @@
+"""The inputs of a mission, as a plan declares them and a launch gives them."""
+
+from __future__ import annotations
+
+import pytest
+
+from missions import plan
+from tests.missions.plan.plans import load
+
+PLAN = load("""\
+mission: M
+inputs:
+  repo: {required: true, description: The repository to audit.}
+  top: {type: integer, default: 10}
+  ratio: {type: number}
+  deep: {type: boolean, default: false}
+  tags: {type: array, default: []}
+  extra: {type: object}
+  level: {enum: [low, high], default: low}
+sorties:
+  a: {agent: testing, run: "audit", env: {REPO: "{{ inputs.repo }}"}}
+""")
+
+
+def test_defaults_hold_where_nothing_is_given() -> None:
+    values = {"repo": ".", "top": 10, "ratio": None, "deep": False, "tags": [], "extra": None, "level": "low"}
+    assert plan.bind(plan=PLAN, given={"repo": "."}) == values
+
+
+def test_texts_of_a_command_line_are_read_as_the_declared_type() -> None:
+    given = {
+        "repo": "1",
+        "top": "3",
+        "ratio": "0.5",
+        "deep": "yes",
+        "tags": '["x"]',
+        "extra": '{"a": 1}',
+        "level": "high",
+    }
+    values = {"repo": "1", "top": 3, "ratio": 0.5, "deep": True, "tags": ["x"], "extra": {"a": 1}, "level": "high"}
+    assert plan.bind(plan=PLAN, given=given) == values
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({}, ["inputs.repo", "required", "--param repo=", "The repository to audit."]),
+        ({"repo": ".", "tpo": 1}, ['"tpo" is not an input', 'Did you mean "top"?']),
+        ({"repo": ".", "top": "many"}, ["inputs.top", "not of the type integer"]),
+        ({"repo": ".", "top": 1.5}, ["not of the type integer"]),
+        ({"repo": ".", "top": True}, ["not of the type integer"]),
+        ({"repo": 1}, ["1 is not of the type string"]),
+        ({"repo": ".", "ratio": 10**400}, ["is an integer outside ±2⁶³"]),
+        ({"repo": ".", "ratio": "NaN"}, ["is not a finite number"]),
+        ({"repo": ".", "deep": "perhaps"}, ["not of the type boolean"]),
+        ({"repo": ".", "tags": '{"a": 1}'}, ["not of the type array"]),
+        ({"repo": ".", "extra": "[" * 100_000}, ["nested more than 40 levels deep"]),
+        ({"repo": ".", "level": "middle"}, ["none of", "low"]),
+        ({"repo": "a\0b"}, ["NUL"]),
+        ({"repo": "\udcff"}, ["unpaired surrogate"]),
+    ],
+)
+def test_what_does_not_fit_is_refused(given: dict[str, plan.Json], words: list[str]) -> None:
+    with pytest.raises(plan.PlanError) as caught:
+        plan.bind(plan=PLAN, given=given)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(plan.PlanError) as caught:
+        plan.bind(plan=PLAN, given={"top": "x", "unknown": 1})
+    assert len(caught.value.faults) == 3

@@ -1,0 +1,101 @@
+"""Needs: order, cycles and what a need stands for."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from missions import plan
+from tests.missions.plan.plans import SURROUNDINGS, faults, sorties, whole
+
+GRAPHS = st.integers(1, 9).flatmap(
+    lambda size: st.lists(st.lists(st.integers(0, size - 1), max_size=3, unique=True), min_size=size, max_size=size)
+)
+
+
+def written(graph: list[list[int]]) -> dict[str, object]:
+    items = {
+        f"s{index}": {"agent": "testing", "run": "x", "needs": [f"s{need}" for need in needs if need != index]}
+        for index, needs in enumerate(graph)
+    }
+    return {"mission": "M", "sorties": items}
+
+
+def has_cycle(graph: list[list[int]]) -> bool:
+    """The naive way: whoever reaches itself."""
+    reached = [{need for need in needs if need != index} for index, needs in enumerate(graph)]
+    for _ in graph:
+        for mine in reached:
+            mine |= {further for need in mine for further in reached[need]}
+    return any(index in mine for index, mine in enumerate(reached))
+
+
+@settings(max_examples=300, deadline=None)
+@given(GRAPHS)
+def test_a_plan_is_refused_for_a_cycle_exactly_when_a_sortie_reaches_itself(graph: list[list[int]]) -> None:
+    try:
+        made = plan.from_data(data=written(graph), surroundings=SURROUNDINGS)
+    except plan.PlanError as error:
+        assert has_cycle(graph)
+        for found in error.faults:
+            names = found.fault.removesuffix(".").rpartition(": ")[2].split(" → ")
+            assert names[0] == names[-1]
+            steps = itertools.pairwise(names)
+            assert all(int(other[1:]) in graph[int(one[1:])] for one, other in steps)
+    else:
+        assert not has_cycle(graph)
+        seen: set[str] = set()
+        for spec in made.sorties:
+            assert set(spec.needs) <= seen
+            seen.add(spec.key)
+        assert len(seen) == len(graph)
+
+
+def test_the_order_is_that_of_the_plan_where_needs_allow_it() -> None:
+    text = "c: {agent: testing, run: x, needs: [z]}\nb: {agent: testing, run: x}\nz: {agent: testing, run: x}"
+    assert list(sorties(text)) == ["b", "z", "c"]
+
+
+def test_two_cycles_are_both_told() -> None:
+    pairs = [("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")]
+    found = faults(whole("\n".join(f"{one}: {{agent: testing, run: x, needs: [{other}]}}" for one, other in pairs)))
+    assert [one.fault.rpartition(": ")[2] for one in found] == ["a → b → a.", "c → d → c."]
+
+
+def test_a_circle_of_thousands_is_found_and_told_in_short() -> None:
+    lines = [f"s{number}: {{agent: testing, run: x, needs: [s{(number + 1) % 5_000}]}}" for number in range(5_000)]
+    (found,) = faults(whole("\n".join(lines)))
+    assert "s0 → s1 → s2" in found.fault
+    assert "more) → s0" in found.fault
+    assert len(found.fault) < 200
+
+
+def test_a_need_of_a_matrix_stands_for_all_of_it_and_its_result_is_a_list() -> None:
+    specs = sorties(
+        "m: {agent: testing, run: x, matrix: {v: [b, a]}}\n"
+        "all: {agent: testing, run: x, needs: [m, one]}\n"
+        "one: {agent: testing, run: x, needs: ['m[v=a]']}"
+    )
+    assert specs["all"].groups == {"m": ("m[v=b]", "m[v=a]"), "one": ("one",)}
+    assert specs["all"].many == {"m"}
+    assert specs["all"].needs == ("m[v=b]", "m[v=a]", "one")
+    assert specs["one"].groups == {"m[v=a]": ("m[v=a]",)}
+    assert specs["one"].many == frozenset()
+
+
+def test_a_matrix_of_one_is_a_list_too() -> None:
+    specs = sorties("m: {agent: testing, run: x, matrix: {v: [b]}}\nall: {agent: testing, run: x, needs: [m]}")
+    assert specs["all"].many == {"m"}
+
+
+def test_needs_that_multiply_are_bounded() -> None:
+    values = ", ".join(map(str, range(1_000)))
+    text = whole(
+        f"a: {{agent: testing, run: x, matrix: {{v: [{values}]}}}}\n"
+        f"b: {{agent: testing, run: x, matrix: {{v: [{values}]}}, needs: [a]}}"
+    )
+    (found,) = faults(text)
+    assert "1,000,000 needs" in found.fault
+    assert "a sortie between" in found.fix

@@ -1,0 +1,88 @@
+"""`prompt`: a type that is configured with a command gets it on standard input; one without refuses it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agents.models import AgentType
+from missions import plan
+from missions.engine.runtime import Engine
+from missions.models import Attempt, Mission
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+CLI = """
+import json, os, sys
+prompt = sys.stdin.read()
+print("thinking about", prompt)
+said = {"prompt": prompt, "arguments": sys.argv[1:], "key": os.environ.get("MODEL_KEY")}
+json.dump(said, open(os.environ["FLEET_RESULT"], "w"))
+"""
+PLAN = {
+    "first": {"with": {"result": {"n": 3}}},
+    "ask": {"needs": ["first"], "prompt": "Make {{ needs.first.result.n }} of $HOME `x`; {{ inputs.what }}\n"},
+}
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    started = fleet.engine()
+    yield started
+    started.stop(within_s=5)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> list[str]:
+    script = tmp_path / "a cli.py"
+    script.write_text(CLI)
+    return [sys.executable, str(script), "--effort", "very high"]
+
+
+def configure(argv: list[str], env_allow: list[str]) -> None:
+    AgentType.objects.filter(name="backend").update(
+        prompt_argv=argv, env_allow=env_allow, readable=[str(Path(word).parent) for word in argv[1:2]]
+    )
+
+
+def launched() -> Mission:
+    return fleet.launch(PLAN, inputs={"what": {"default": 'tea\'s "best"'}})
+
+
+def test_the_command_of_the_type_gets_the_prompt_also_when_it_was_set_after_the_agent_started(
+    engine: Engine, cli: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_KEY", "k")
+    configure(cli, ["MODEL_KEY"])
+    mission = launched()
+    assert fleet.run_to_end(engine, mission) == "succeeded"
+    assert Attempt.objects.get(sortie__mission=mission, sortie__key="ask").result == {
+        "prompt": 'Make 3 of $HOME `x`; tea\'s "best"\n',
+        "arguments": ["--effort", "very high"],
+        "key": "k",
+    }
+
+
+def test_a_prompt_for_a_type_without_a_command_is_refused_with_the_remedy() -> None:
+    with pytest.raises(plan.PlanError) as refused:
+        launched()
+    (fault,) = refused.value.faults
+    assert "has no command that takes a prompt" in fault.fault
+    assert "in the admin under Agent types" in fault.fix
+    assert fault.where == "sorties.ask.prompt"
+
+
+def test_a_command_that_was_taken_away_meanwhile_fails_the_attempt_with_the_remedy(
+    engine: Engine, cli: list[str]
+) -> None:
+    configure(cli, [])
+    mission = launched()
+    configure([], [])
+    assert fleet.run_to_end(engine, mission) == "failed"
+    error = Attempt.objects.get(sortie__mission=mission, sortie__key="ask").error
+    assert "takes no prompts" in error
+    assert "in the admin under Agent types" in error

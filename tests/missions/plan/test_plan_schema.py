@@ -1,0 +1,43 @@
+"""The published schema: valid itself, and the one that the validator uses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+
+import missions.plan
+from missions.plan.document import structure
+from tests.missions.plan.plans import faults
+
+SCHEMA = json.loads((Path(missions.plan.__file__).parent / "document" / "schema.json").read_text())
+
+
+def test_the_schema_is_a_valid_one() -> None:
+    jsonschema_rs.meta.validate(SCHEMA)
+    assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+def test_no_key_is_both_known_and_of_a_later_version() -> None:
+    known = set(SCHEMA["properties"]) | set(SCHEMA["$defs"]["sortie"]["properties"])
+    assert not known & structure.NOT_YET
+
+
+VALUES = {"a text": "x", "a number": 1.5, "a list": [[]], "a mapping": {"zz": {}}, "nothing": None, "true": True}
+KEYS = sorted(SCHEMA["$defs"]["sortie"]["properties"])
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
+def test_what_the_schema_refuses_is_told_at_its_line(key: str, value: object) -> None:
+    work = {} if key in structure.WORK else {"run": "x"}
+    sortie = {"agent": "testing", **work, key: value}
+    data = {"mission": "M", "sorties": {"a": sortie}}
+    allowed = jsonschema_rs.Draft202012Validator(SCHEMA).is_valid(data)
+    lines = ["mission: M", "sorties:", "  a:", *(f"    {name}: {json.dumps(one)}" for name, one in sortie.items())]
+    line = next(number for number, text in enumerate(lines, 1) if text.startswith(f"    {key}: "))
+    found = faults("\n".join(lines))
+    if not allowed:
+        assert any(one.line == line and one.fix for one in found), [str(one) for one in found]

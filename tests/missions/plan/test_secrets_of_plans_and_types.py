@@ -1,0 +1,182 @@
+"""What a type or a plan marks as secret is given to the work, and is hidden in all that comes of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from django.test import Client
+
+from agents.models import AgentType
+from fleet.events.models import Event
+from missions import plan
+from missions.engine.runtime import Engine
+from missions.models import Attempt, Output, Sortie
+from missions.operations import external_agents
+from missions.queries import reads
+from tests.missions.plan import plans
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+SECRET = "s3cret/wörd+of-a plan"
+TYPED, ALLOWED = "Of-the-type-1234567", "sk-looks-like-one-9876"
+
+SPEAK = """
+import base64, json, os, sys, urllib.parse
+code = int(sys.argv[1])
+for name in ("MINE", "TYPED", "MODEL_API_KEY"):
+    value = os.environ[name]
+    print(value, base64.b64encode(b"u:" + value.encode()).decode(), urllib.parse.quote(value, safe=""))
+    sys.stdout.flush()
+    os.write(2, value.encode()[:5]); os.write(2, value.encode()[5:] + b"\\n")
+    open(os.environ["FLEET_PROGRESS"], "w").write("0.5 with " + value + "\\n")
+    header = "Basic " + base64.b64encode(value.encode()).decode()
+    json.dump({value: [value, {"header": header}]}, open(os.environ["FLEET_RESULT"], "w"))
+    json.dump([{"name": "next", "agent": "backend", "run": ["echo", value]}], open(os.environ["FLEET_SORTIES"], "w"))
+print("open:", os.environ["OPEN"], file=sys.stderr)
+print("failing with", os.environ["MINE"], os.environ["TYPED"], os.environ["MODEL_API_KEY"], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    started = fleet.engine()
+    yield started
+    started.stop(within_s=5)
+
+
+@pytest.fixture(autouse=True)
+def type_with_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TYPED", TYPED)
+    monkeypatch.setenv("MODEL_API_KEY", ALLOWED)
+    AgentType.objects.filter(name="backend").update(env_allow=["MODEL_API_KEY"], env_secret=["TYPED"])
+
+
+def all_that_is_kept() -> str:
+    """Whatever people are shown of it: all rows but the plan itself and what is stored of it for the work."""
+    rows: list[Any] = [*Attempt.objects.values_list("result", "error", "note"), *Output.objects.values_list("text")]
+    rows += [*Event.objects.values_list("data"), *Sortie.objects.values_list("waits_for", "key")]
+    return json.dumps(rows, ensure_ascii=False, default=str)
+
+
+def forms(secret: str) -> list[str]:
+    coded = base64.b64encode(secret.encode()).decode()
+    return [secret, quote(secret, safe=""), coded[:-4], base64.b64encode(b"u:" + secret.encode()).decode()[4:-4]]
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_nothing_that_the_work_says_has_them(engine: Engine, code: int) -> None:
+    env = {"MINE": {"value": SECRET, "secret": True}, "OPEN": {"value": "is shown"}}
+    again = {"max_attempts": 2, "backoff": "1ms"}
+    mission = fleet.launch({"it": {"run": ["python3", "-c", SPEAK, str(code)], "env": env, "retry": again}})
+    assert fleet.run_to_end(engine, mission) == ("failed" if code else "succeeded")
+    kept = all_that_is_kept()
+    assert not [form for secret in (SECRET, TYPED, ALLOWED) for form in forms(secret) if form in kept]
+    assert "open: is shown" in kept
+    assert "failing with [redacted] [redacted] [redacted]" in kept
+    if code:
+        assert "Its last words: failing with [redacted]" in Attempt.objects.get(number=1).error
+    else:
+        shown = json.dumps(list(reads.items(mission)), default=str)
+        assert "[redacted]" in shown
+        assert Attempt.objects.get(sortie__key="next").result == {"output": "[redacted]\n"}
+
+
+def test_a_default_is_secret_too_and_templates_are_filled_in_first(engine: Engine) -> None:
+    mission = fleet.launch(
+        {"it": {"run": 'echo "$KEY"; echo "$KEY" > /dev/stderr'}},
+        inputs={"key": {"default": "given-at-launch"}},
+        defaults={"env": {"KEY": {"value": "{{ inputs.key }}", "secret": True}}},
+    )
+    assert fleet.run_to_end(engine, mission) == "succeeded"
+    assert Attempt.objects.get().result == {"output": "[redacted]\n"}
+    assert "given-at-launch" not in all_that_is_kept()
+
+
+def test_an_agent_from_outside_is_given_it_and_its_answers_are_hidden() -> None:
+    env = {"MINE": {"value": SECRET, "secret": True}}
+    fleet.launch({name: {"run": "true", "env": env} for name in ("good", "bad")})
+    agent = external_agents.register(agent_type="backend", concurrency=2).id
+    good, bad = external_agents.claim(agent=agent, want=2)
+    assert good.work["env"] == {"MINE": SECRET}
+    assert good.work["secret_env"] == ["MINE"]
+    external_agents.progress(token=good.token, fraction=0.5, note=f"with {SECRET}", output=f"{SECRET} {good.token}\n")
+    answer = {"result": {"is": [SECRET, good.token]}, "added": [{"name": "next", "agent": "backend", "run": SECRET}]}
+    assert external_agents.complete(token=good.token, **answer) == "succeeded"  # type: ignore[arg-type]
+    assert external_agents.complete(token=good.token, **answer) == "succeeded"  # type: ignore[arg-type]
+    assert external_agents.fail(token=bad.token, error=f"refused {SECRET}") == "failed"
+    kept = all_that_is_kept()
+    assert SECRET not in kept
+    assert good.token.rpartition(".")[2] not in kept
+    assert "refused [redacted]" in kept
+
+
+def test_the_admin_shows_the_plan_without_them(admin_client: Client) -> None:
+    env = {"MINE": {"value": SECRET, "secret": True}, "OPEN": "is shown"}
+    mission = fleet.launch({"it": {"run": "true", "env": env}})
+    page = admin_client.get(f"/admin/missions/mission/{mission.id}/change/").content.decode()
+    sortie = admin_client.get(f"/admin/missions/sortie/{Sortie.objects.get().id}/change/").content.decode()
+    assert "is shown" in page
+    assert "is shown" in sortie
+    assert "[redacted]" in page
+    assert "[redacted]" in sortie
+    assert "s3cret" not in page + sortie
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'env: {MINE: {value: "s3cret-of-a-plan", secret: true}}',
+        "env: {MINE: {value: 's3cret-of-a-plan', secret: true}}",
+        'env: {MINE: {value: "\\x733cret-of-a-plan", secret: true}}',
+        "env: {MINE: {secret: true, value: &it s3cret-of-a-plan}, SAME: {value: *it, secret: true}}",
+        "env: {MINE: {secret: true, value: >-\n      s3cret-of-a-plan\n      in two lines}}",
+    ],
+)
+def test_a_plan_is_shown_without_its_secrets_however_they_are_written(line: str) -> None:
+    text = f"mission: m\nsorties:\n  a:\n    agent: backend\n    run: 'true'\n    {line}\n"
+    if ">-" in line:
+        text = text.replace(
+            "env: {MINE: {secret: true, value: >-", "env:\n      MINE:\n        secret: true\n        value: >-"
+        )
+        text = text.replace("\n      s3cret", "\n          s3cret").replace(
+            "\n      in two lines}}", "\n          in two lines"
+        )
+    assert plans.load(text)
+    shown = plan.masked(text)
+    assert "cret-of-a-plan" not in shown
+    assert shown.startswith(("mission: m", "This plan holds secrets"))
+
+
+def test_validate_warns_of_secrets_that_are_too_short_to_be_hidden() -> None:
+    read = plans.load(
+        "mission: m\ndefaults:\n  env: {A: {value: short, secret: true}}\nsorties:\n"
+        "  a: {agent: backend, run: 'true', env: {B: {value: 1234567, secret: true}, C: {value: long enough, secret: true}}}\n"
+    )
+    warnings = plan.warnings(read)
+    assert [warning.where for warning in warnings] == ["defaults.env.A", "sorties.a.env.B"]
+    assert "fewer than 8 characters" in warnings[0].text
+    assert read.sorties[0].env == {"A": "short", "B": "1234567", "C": "long enough"}
+    assert read.sorties[0].secret_env == {"A", "B", "C"}
+    assert plan.SortieSpec.from_json(json.loads(json.dumps(read.sorties[0].as_json()))) == read.sorties[0]
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ("{secret: true}", '"value" is missing'),
+        ("{value: x, hidden: true}", '"hidden" is not known'),
+        ("{value: [x]}", "must be a whole number"),
+        ("{value: x, secret: perhaps}", "must be true or false"),
+        ("[x]", "must be a whole number"),
+    ],
+)
+def test_what_a_variable_may_be_is_told(given: str, words: str) -> None:
+    faults = plans.faults(f"mission: m\nsorties:\n  a: {{agent: backend, run: 'true', env: {{A: {given}}}}}\n")
+    assert words in str(faults[0])

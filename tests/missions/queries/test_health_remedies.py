@@ -1,0 +1,23 @@
+"""What is said of types without an agent is what is really in the way."""
+
+from __future__ import annotations
+
+import pytest
+
+from agents.models import Node
+from fleet import ids
+from missions.queries import roster
+
+
+@pytest.mark.django_db
+def test_what_to_do_is_what_is_in_the_way() -> None:
+    def remedy() -> str:
+        told = roster.health([], types=["backend"])
+        assert (told["well"], told["missing"]) == (False, ["backend"])
+        return str(told["remedy"])
+
+    assert remedy() == "No node is up. Start one: ./manage.py fleet_node"
+    Node.objects.create(name="here", boot=str(ids.new()), pid=1, start_time=1.0, up=True, cordoned=True)
+    assert remedy() == "Every node that is up is cordoned. Lift it: ./manage.py fleet_agents uncordon here"
+    Node.objects.update(cordoned=False)
+    assert remedy() == "Start one: ./manage.py fleet_agents spawn backend"

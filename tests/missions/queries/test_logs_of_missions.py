@@ -1,0 +1,117 @@
+"""What several sorties printed, together: a matrix's and a whole mission's, by the command and over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+
+from missions.models import Attempt, Mission, Output, Sortie
+from missions.operations import external_agents
+from tests.support import api, fleet
+from tests.support.console import Done, manage
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+PLAN = {
+    "test": {"matrix": {"on": ["linux", "mac"]}},
+    "report": {"needs": ["test"]},
+}
+
+
+def logs(*arguments: str) -> Done:
+    return manage("fleet_mission", "logs", *arguments)
+
+
+def printed(mission: Mission, key: str, text: str, *, stream: str = "stdout", attempt: int = 1) -> None:
+    sortie = Sortie.objects.get(mission=mission, key=key)
+    Attempt.objects.get_or_create(sortie=sortie, number=attempt, defaults={"state": "succeeded"})
+    Sortie.objects.filter(id=sortie.id, attempt__lt=attempt).update(attempt=attempt)
+    Output.objects.create(sortie=sortie, attempt=attempt, stream=stream, text=text)
+
+
+@pytest.fixture
+def mission() -> Mission:
+    made = fleet.launch(PLAN)
+    printed(made, "test[on=linux]", "1 of 2\n2 of")
+    printed(made, "test[on=mac]", "hello\n")
+    printed(made, "test[on=linux]", " 2\n")
+    printed(made, "test[on=mac]", "oops\n", stream="stderr")
+    printed(made, "test[on=mac]", "better\n", attempt=2)
+    printed(made, "report", "no end of line")
+    return made
+
+
+def test_the_name_of_a_matrix_shows_all_its_members(mission: Mission) -> None:
+    shown = logs("latest", "test")
+    assert shown.out.splitlines() == [
+        "test[on=linux] | 1 of 2",
+        "test[on=mac] | hello",
+        "test[on=linux] | 2 of 2",
+        "test[on=mac] (attempt 2) | better",
+    ]
+    assert shown.err == "test[on=mac] | oops\n"
+    assert logs("latest", "test", "--attempt", "2").out == "test[on=mac] (attempt 2) | better\n"
+    assert logs("latest", "test[on=linux]").out == "1 of 2\n2 of 2\n"
+    assert logs("latest", "tes").code == 1
+
+
+def test_without_a_name_the_whole_mission_is_shown(mission: Mission) -> None:
+    assert logs("latest").out.splitlines()[-2:] == ["test[on=mac] (attempt 2) | better", "report | no end of line"]
+    pieces = logs("latest", "--json").json
+    assert [piece["key"] for piece in pieces[:3]] == ["test[on=linux]", "test[on=mac]", "test[on=linux]"]
+    assert all(set(piece) == {"mission", "sortie", "key", "attempt", "stream", "at", "text"} for piece in pieces)
+    assert logs("latest", "--jsonl").lines == pieces
+
+
+def test_a_mission_that_printed_nothing_says_so() -> None:
+    fleet.launch({"one": {}})
+    assert (logs("latest").out, logs("latest").err) == ("", "Nothing has been printed.\n")
+
+
+def test_a_mission_is_followed_to_its_end() -> None:
+    flown = fleet.launch({"one": {}})
+    (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
+    printed(flown, "one", "a line\n")
+    external_agents.complete(token=lease.token)
+    assert logs("latest", "-f").out == "one | a line\n"
+
+
+def test_over_http_it_is_the_same_page_by_page(mission: Mission) -> None:
+    ann = api.person("ann")
+    Mission.objects.filter(id=mission.id).update(created_by=ann.user)
+
+    def ask(query: str = "") -> Any:
+        answer = ann.get(f"missions/{mission.ref}/logs{query}")
+        assert answer.status_code == 200, answer.content
+        return answer.json()
+
+    told = ask()
+    assert [piece["key"] for piece in told["pieces"]][-2:] == ["test[on=mac]", "report"]
+    assert (told["mission"], told["ended"]) == (mission.ref, False)
+    assert ask(f"?after={told['after']}")["pieces"] == []
+    assert ask(f"?after={told['pieces'][-2]['id']}")["pieces"] == told["pieces"][-1:]
+    assert {piece["key"] for piece in ask("?sortie=test")["pieces"]} == {"test[on=linux]", "test[on=mac]"}
+    assert ann.get(f"missions/{mission.ref}/logs?sortie=none").status_code == 404
+
+
+def test_over_http_a_piece_waits_for_older_transactions(mission: Mission) -> None:
+    """Or a reader who goes on behind the last id would miss what an open transaction writes before it."""
+    ann = api.person("ann")
+    Mission.objects.filter(id=mission.id).update(created_by=ann.user)
+    sortie = Sortie.objects.get(mission=mission, key="report")
+    before = ann.get(f"missions/{mission.ref}/logs").json()
+    given = connection.get_connection_params()
+    address = {name: given[name] for name in ("host", "port", "user", "password", "dbname")}
+    with psycopg.connect(**address) as other:
+        other.execute(
+            "INSERT INTO missions_output (sortie_id, attempt, stream, text) VALUES (%s, 1, 'stdout', 'late')",
+            [sortie.id],
+        )
+        printed(mission, "report", "early")
+        held_back = ann.get(f"missions/{mission.ref}/logs?after={before['after']}").json()
+    assert held_back["pieces"] == []
+    after = ann.get(f"missions/{mission.ref}/logs?after={before['after']}").json()
+    assert [piece["text"] for piece in after["pieces"]] == ["late", "early"]
