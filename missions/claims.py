@@ -28,11 +28,10 @@ class Claim:
     max_tries: int
     spec: Mapping[str, Any]
     lease_end: float = field(default=0.0)
+    marker: str = field(init=False)  # `srt_…/3`: the attempt's name in its environment, in logs and to users
 
-    @property
-    def marker(self) -> str:
-        """`srt_…/3`: how the attempt is named in its processes' environment, in logs and to users."""
-        return f"{ids.encode(ids.SORTIE, self.id)}/{self.attempt}"
+    def __post_init__(self) -> None:
+        self.marker = f"{ids.encode(ids.SORTIE, self.id)}/{self.attempt}"
 
     def log_fields(self) -> dict[str, str | int]:
         """The fields that log lines about this attempt carry."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
 from agents.drivers import sandbox
+from agents.models import AgentType
 from fleet import errors
-from missions.plan import Plan, templates
+from missions.plan import Plan, SortieSpec, templates
 
 BELOW = "Name a folder below one of FLEET_FOLDERS, or have the operator launch it."
 
@@ -29,6 +30,27 @@ def check_folder(folder: str) -> None:
         sandbox.check_writable(Path(folder), hidden=[settings.FLEET_HOME.root])
     except sandbox.Refused as refused:
         raise errors.Invalid(str(refused)) from refused
+
+
+def check_prompts(*, specs: Iterable[SortieSpec], folder: str) -> None:
+    """Invalid where a prompt would work in its scratch folder alone: that is deleted with every change that it made there.
+
+    Prompts for external agents are exempt, for they work elsewhere, and so are prompts whose `outputs` are kept.
+    """
+    if folder:
+        return
+    unsaved = [spec for spec in specs if spec.driver == "prompt" and not spec.outputs]
+    types = {spec.agent_type for spec in unsaved}
+    ours = (
+        set(AgentType.objects.filter(name__in=types, outside=False).values_list("name", flat=True)) if types else set()
+    )
+    if keys := [spec.key for spec in unsaved if spec.agent_type in ours]:
+        raise errors.Invalid(
+            f"{keys[0]} is a prompt, and the mission has no folder: every file that it changes would be deleted at its end.",
+            hint="Launch it with a folder (over the API: `folder`, below one of FLEET_FOLDERS; a template has its own), or "
+            "name the files to keep under `outputs`.",
+            pointer="/folder",
+        )
 
 
 def readable(*, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bool, template: bool) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from django.db import connection
 
+from missions import folders
 from missions.claims import Claim
 from missions.engine.context import decoded
 from missions.plan import Fault, Json, PlanError, SortieSpec, added
@@ -16,17 +17,15 @@ from missions.states import SortieState
 
 def check(*, claim: Claim, items: Sequence[Json]) -> tuple[SortieSpec, ...]:
     """The sorties to add; PlanError where they are not valid, or run code in a mission that may not."""
-    if not items:
-        return ()
     with connection.cursor() as cursor:
         cursor.execute("SELECT key, state FROM missions_sortie WHERE mission_id = %s", [claim.mission])
         existing = dict(cursor.fetchall())
         cursor.execute(
-            "SELECT m.defaults, m.inputs, m.executes, s.priority FROM missions_sortie s"
+            "SELECT m.defaults, m.inputs, m.executes, m.folder, s.priority FROM missions_sortie s"
             " JOIN missions_mission m ON m.id = s.mission_id WHERE s.id = %s",
             [claim.id],
         )
-        defaults, inputs, executes, priority = cursor.fetchone()
+        defaults, inputs, executes, folder, priority = cursor.fetchone()
     specs = added(
         items=items,
         existing=existing,
@@ -37,6 +36,7 @@ def check(*, claim: Claim, items: Sequence[Json]) -> tuple[SortieSpec, ...]:
         inputs=decoded(inputs),
         priority=priority,
     )
+    folders.check_prompts(specs=specs, folder=folder)
     if not executes and (code := [spec.key for spec in specs if spec.executes]):
         raise PlanError(
             Fault(

@@ -11,7 +11,7 @@ from django.db import connection
 
 from agents import drivers
 from agents.drivers.base import Brief, Driver, Limits
-from fleet import errors, ids, services
+from fleet import errors, ids, invocation, services
 from fleet.observability.redactor import Redactor
 from missions import attempt_tokens, folders
 from missions.claims import Claim
@@ -99,7 +99,7 @@ def prepare(
             if not type_settings.prompt_argv:
                 raise errors.Invalid(
                     f"Agent type {type_settings.agent_type!r} takes no prompts.",
-                    hint="Set its prompt command (`fleet_agents type set`, or the admin), then retry.",
+                    hint=f"Set the command that reads them, then retry: {_set_prompt_command(type_settings.agent_type)}",
                 )
             prompt = templates.as_text(templates.render(value=spec.prompt, scope=scope))
             brief = replace(base, argv=type_settings.prompt_argv, stdin=prompt)
@@ -209,3 +209,7 @@ def redactor_of_external(*, claim: Claim, spec: SortieSpec, agent_type: str, tok
         env_allow=type_settings.inherited,
         secret_env=spec.secret_env | type_settings.env_secret,
     ).redactor()
+
+
+def _set_prompt_command(agent_type: str) -> str:
+    return invocation.command("fleet_agents", "type", "set", agent_type, "--prompt-argv", '["claude", "-p"]')

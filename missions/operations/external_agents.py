@@ -235,7 +235,7 @@ def complete(
             error=f"The work succeeded, but `verify` failed: {said}.",
             exit_code=verified,
         )
-    more = added_sorties.check(claim=held.claim, items=evidence.added) if evidence.ok else ()
+    more = added_sorties.check(claim=held.claim, items=evidence.added) if evidence.added else ()
     return _settle(held, verdict.judge(claim=held.claim, spec=held.spec, evidence=evidence, added=more))
 
 

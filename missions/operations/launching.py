@@ -53,7 +53,8 @@ def launch(
     start: bool = True,
 ) -> Mission:
     """Create a mission and start it, or leave that to `resume`. Forbidden where the plan runs code and who launches it may not;
-    PlanError where `params` do not fit the plan's inputs; nothing is created then.
+    Invalid for a prompt without a folder;
+    PlanError where `params` do not fit the plan's inputs. Nothing is created then.
 
     `text` is the plan as it was written, kept for the record; `folder` is where relative paths start from; `template` names
     the operators' template that it is, if it is one; `operator` says that the host's operator launches it, who may name any
@@ -64,6 +65,7 @@ def launch(
         rights.ask_for_plan(plan=plan, executes=executes)
     inputs = bind(plan=plan, given=params)
     readable = folders.readable(plan=plan, inputs=inputs, folder=folder, operator=operator, template=bool(template))
+    folders.check_prompts(specs=plan.sorties, folder=folder)
     state = MissionState.RUNNING if start else MissionState.PLANNED
     with transaction.atomic(), connection.cursor() as cursor:
         turn, now = _turn(cursor)

@@ -130,21 +130,23 @@ def test_a_template_is_started_and_retried_by_whoever_may_launch_it(ann: api.Cli
     assert [eve.post(f"missions/{mission.ref}/{order}").status_code for order in ("pause", "resume")] == [202, 202]
 
 
-def test_prompts_of_who_never_had_the_right_are_started_and_retried_without_it() -> None:
+def test_prompts_of_who_never_had_the_right_are_started_and_retried_without_it(project: str) -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
     eve = api.person("eve")
-    mission = launched(eve, objective="Say hello.", agent="backend", start=False)
+    mission = launched(eve, objective="Say hello.", agent="backend", folder=project, start=False)
     assert eve.post(f"missions/{mission.ref}/resume").status_code == 202
     cancelled(mission)
     assert eve.post(orders(mission)[0]).status_code == 202
 
 
-def test_prompts_that_were_launched_with_the_right_ask_for_it_since_their_agents_may_add_code(ann: api.Client) -> None:
+def test_prompts_that_were_launched_with_the_right_ask_for_it_since_their_agents_may_add_code(
+    ann: api.Client, project: str
+) -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
-    mission = launched(ann, objective="Say hello.", agent="backend", start=False)
+    mission = launched(ann, objective="Say hello.", agent="backend", folder=project, start=False)
     take_away(ann)
     assert ann.post(f"missions/{mission.ref}/resume").status_code == 403
-    assert launched(ann, objective="Say hello.", agent="backend").executes is False
+    assert launched(ann, objective="Say hello.", agent="backend", folder=project).executes is False
 
 
 def test_an_admin_starts_anybodys_mission_by_their_own_right(ann: api.Client) -> None:

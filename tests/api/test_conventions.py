@@ -221,7 +221,7 @@ def test_what_is_no_json_is_not_taken_for_it(ann: api.Client) -> None:
 # ── What is launched ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_who_has_no_plan_execute_launches_prompts_and_templates_only() -> None:
+def test_who_has_no_plan_execute_launches_prompts_and_templates_only(project: str) -> None:
     eve, boss = api.person("eve"), api.person("boss", Role.ADMIN)
     refused = eve.post("missions", {"plan": api.PLAN})
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
@@ -231,8 +231,12 @@ def test_who_has_no_plan_execute_launches_prompts_and_templates_only() -> None:
     for harm in ({"run": "id"}, {"verify": "id"}, {"env": {"LD_PRELOAD": "x"}}, {"cwd": "/etc"}):
         sortie = {**prompt, **harm} if "run" not in harm else {"agent": "backend", **harm}
         assert eve.post("missions", {"plan": {"mission": "x", "sorties": {"a": sortie}}}).status_code == 403, harm
-    assert eve.post("missions", {"plan": {"mission": "x", "sorties": {"a": prompt}}}).status_code == 201
-    assert eve.post("missions", {"objective": "Say {{ hello }}", "agent": "backend"}).status_code == 201
+    assert (
+        eve.post("missions", {"plan": {"mission": "x", "sorties": {"a": prompt}}, "folder": project}).status_code == 201
+    )
+    assert (
+        eve.post("missions", {"objective": "Say {{ hello }}", "agent": "backend", "folder": project}).status_code == 201
+    )
     Template.objects.create(
         name="greet",
         text='{mission: Greet, inputs: {who: {}}, sorties: {a: {agent: backend, run: ["echo", "{{ inputs.who }}"]}}}',
@@ -257,13 +261,13 @@ def test_a_team_is_one_of_ones_own_and_sees_the_mission() -> None:
     assert ann.post(f"missions/{ref}/cancel", {"reason": "Enough."}).status_code == 202
 
 
-def test_what_may_run_no_code_adds_none_either() -> None:
+def test_what_may_run_no_code_adds_none_either(project: str) -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["sh", "-c", "cat > $FLEET_SORTIES"])
     engine = fleet.engine()
     came = {}
     for client in (api.person("eve"), api.person("ann", executes=True)):
         asked = '[{"name": "more", "agent": "backend", "run": "true"}]'
-        made = client.post("missions", {"objective": asked, "agent": "backend"}).json()["id"]
+        made = client.post("missions", {"objective": asked, "agent": "backend", "folder": project}).json()["id"]
         mission = Mission.objects.get(id=ids.decode(ids.MISSION, made))
         came[client.user.username] = (fleet.run_to_end(engine, mission), sorted(fleet.states(mission.id)))
         if client.user.username == "eve":

@@ -49,16 +49,16 @@ def configure(argv: list[str], env_allow: list[str]) -> None:
     )
 
 
-def launched() -> Mission:
-    return fleet.launch(PLAN, inputs={"what": {"default": 'tea\'s "best"'}})
+def launched(folder: Path) -> Mission:
+    return fleet.launch(PLAN, folder=str(folder), inputs={"what": {"default": 'tea\'s "best"'}})
 
 
 def test_the_command_of_the_type_gets_the_prompt_also_when_it_was_set_after_the_agent_started(
-    engine: Engine, cli: list[str], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, cli: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MODEL_KEY", "k")
     configure(cli, ["MODEL_KEY"])
-    mission = launched()
+    mission = launched(tmp_path)
     assert fleet.run_to_end(engine, mission) == "succeeded"
     assert Attempt.objects.get(sortie__mission=mission, sortie__key="ask").result == {
         "prompt": 'Make 3 of $HOME `x`; tea\'s "best"\n',
@@ -67,9 +67,9 @@ def test_the_command_of_the_type_gets_the_prompt_also_when_it_was_set_after_the_
     }
 
 
-def test_a_prompt_for_a_type_without_a_command_is_refused_with_the_remedy() -> None:
+def test_a_prompt_for_a_type_without_a_command_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(plan.PlanError) as refused:
-        launched()
+        launched(tmp_path)
     (fault,) = refused.value.faults
     assert "has no command that takes a prompt" in fault.fault
     assert "in the admin under Agent types" in fault.fix
@@ -77,12 +77,12 @@ def test_a_prompt_for_a_type_without_a_command_is_refused_with_the_remedy() -> N
 
 
 def test_a_command_that_was_taken_away_meanwhile_fails_the_attempt_with_the_remedy(
-    engine: Engine, cli: list[str]
+    engine: Engine, cli: list[str], tmp_path: Path
 ) -> None:
     configure(cli, [])
-    mission = launched()
+    mission = launched(tmp_path)
     configure([], [])
     assert fleet.run_to_end(engine, mission) == "failed"
     error = Attempt.objects.get(sortie__mission=mission, sortie__key="ask").error
     assert "takes no prompts" in error
-    assert "in the admin under Agent types" in error
+    assert "fleet_agents type set backend" in error

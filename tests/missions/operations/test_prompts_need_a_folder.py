@@ -1,0 +1,44 @@
+"""A prompt works in the mission's folder. Without one its edits would be deleted with its scratch folder, so it is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.models import AgentType
+from fleet import errors
+from missions.models import Mission
+from tests.support import api, fleet
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def coder() -> AgentType:
+    return AgentType.objects.create(name="coder", prompt_argv=["cat"], agents=0)
+
+
+def test_a_launch_over_the_api_says_what_to_do() -> None:
+    refused = api.person("ann", executes=True).post("missions", {"objective": "Edit the README", "agent": "coder"})
+    assert refused.status_code == 422
+    (error,) = refused.json()["errors"]
+    assert error["pointer"] == "/folder"
+    assert "the mission has no folder" in error["detail"]
+    assert "FLEET_FOLDERS" in error["hint"]
+    assert not Mission.objects.exists()
+
+
+def test_with_a_folder_it_is_launched(tmp_path: Path) -> None:
+    assert fleet.launch({"edit": {"agent": "coder", "prompt": "Edit the README"}}, folder=str(tmp_path)).folder
+
+
+def test_without_one_it_is_refused_unless_its_outputs_are_kept() -> None:
+    with pytest.raises(errors.Invalid, match="edit is a prompt, and the mission has no folder"):
+        fleet.launch({"edit": {"agent": "coder", "prompt": "Edit the README"}})
+    fleet.launch({"edit": {"agent": "coder", "prompt": "Write a report", "outputs": ["report.md"]}})
+
+
+def test_external_agents_work_elsewhere() -> None:
+    AgentType.objects.create(name="poet", outside=True, agents=0)
+    fleet.launch({"ode": {"agent": "poet", "prompt": "An ode"}})
