@@ -152,7 +152,7 @@ def test_all_that_it_started_together_may_hold_so_much_memory(driver: str, tmp_p
     )
     evidence = Flight(driver, given).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.MEMORY)
-    held = re.search(r"stopped: it held (\d+) MB, its limit is 150 MB\.", evidence.error)
+    held = re.search(r"stopped: it used (\d+) MB of memory; its limit is 150 MB\.", evidence.error)
     assert held is not None, evidence.error
     assert 150 <= int(held[1]) < 300
     assert not left_of(given)

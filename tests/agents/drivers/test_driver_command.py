@@ -80,8 +80,8 @@ def test_a_folder_put_in_the_place_of_the_exchange_is_not_followed(tmp_path: Pat
         ({"shell": "true", "env": {"A": "a\0b"}}, "NUL"),
         ({"shell": "true", "env": {"A": "\ud800"}}, "surrogate"),
         ({"argv": ("echo", "x" * 3_000_000)}, "too long"),
-        ({"shell": "kill -9 $$"}, "ended by signal 9 (SIGKILL)"),
-        ({"shell": "echo one; echo two >&2; exit 7"}, "exit code 7. Its last words: two"),
+        ({"shell": "kill -9 $$"}, "killed by signal 9 (SIGKILL)"),
+        ({"shell": "echo one; echo two >&2; exit 7"}, "exit code 7. Its last output: two"),
     ],
 )
 def test_what_goes_wrong_is_said_in_one_sentence(given: dict[str, object], error: str, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_module_that_is_not_there_is_named(tmp_path: Path) -> None:
     evidence = Flight("python", brief(tmp_path, call="no_such_module:work")).end()
     assert evidence.error == (
         "The module of the callable 'no_such_module:work' cannot be imported: No module named 'no_such_module'. "
-        "Install what it needs."
+        "Install its requirements."
     )
 
 

@@ -43,7 +43,7 @@ def test_too_much_memory_is_a_failed_try_and_the_next_one_has_the_limit_of_its_o
     assert engine.fly() == 1
     sortie = Sortie.objects.get(mission=mission)
     assert (sortie.state, sortie.tries) == ("waiting", 1)
-    assert re.search(r"stopped: it held \d+ MB, its limit is 100 MB", last(mission).error)
+    assert re.search(r"stopped: it used \d+ MB of memory; its limit is 100 MB", last(mission).error)
     assert "its limit is 100 MB" in sortie.waits_for
     allow(memory_mb=0)
     assert fleet.run_to_end(engine, mission) == "succeeded"

@@ -21,7 +21,7 @@ def looked(one: Quota, *, times: int = 1) -> StopReason | None:
     """What so many looks, each when it is due, come to."""
     for _ in range(times):
         time.sleep(max(0.0, one.next_at - time.monotonic()))
-        if passed := one.look():
+        if passed := one.check():
             return passed
     return None
 

@@ -40,28 +40,28 @@ def family() -> Iterator[subprocess.Popen[str]]:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield process
-        for pid in (*usage.below(process.pid), process.pid):
+        for pid in (*usage.descendants(process.pid), process.pid):
             os.kill(pid, 9)
 
 
 def test_a_process_is_measured_with_all_that_work_for_it(family: subprocess.Popen[str]) -> None:
-    fleet.until(lambda: usage.of(family.pid).memory_bytes > 120_000_000)
-    use = usage.of(family.pid)
+    fleet.until(lambda: usage.measure(family.pid).memory_bytes > 120_000_000)
+    use = usage.measure(family.pid)
     assert use.memory_bytes < 200_000_000
     assert use.processes == 2
     assert use.cpu_s >= 0.3
-    assert usage.resident([family.pid, *usage.below(family.pid)]) >= use.memory_bytes
-    assert {family.pid, *usage.below(family.pid)} <= set(usage.below(os.getpid()))
-    assert usage.of(2**22 - 1) == usage.Use(0.0, 0, 0)
+    assert usage.resident([family.pid, *usage.descendants(family.pid)]) >= use.memory_bytes
+    assert {family.pid, *usage.descendants(family.pid)} <= set(usage.descendants(os.getpid()))
+    assert usage.measure(2**22 - 1) == usage.Use(0.0, 0, 0)
 
 
 def test_a_sample_tells_what_was_used_since_the_last_one(family: subprocess.Popen[str]) -> None:
     sampler, agent = sampling.Sampler(), ids.new()
-    (first,) = sampler.look({agent: family.pid, ids.new(): 2**22 - 1})
+    (first,) = sampler.sample({agent: family.pid, ids.new(): 2**22 - 1})
     assert (first.agent_id, first.processes) == (agent, 2)
     assert 0 < first.cpu < 3, "of the time since it was started"
     time.sleep(0.2)
-    (second,) = sampler.look({agent: family.pid})
+    (second,) = sampler.sample({agent: family.pid})
     assert second.cpu < 0.5, "it has slept since"
 
 

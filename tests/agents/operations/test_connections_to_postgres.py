@@ -82,7 +82,7 @@ def test_a_spawn_beyond_what_postgres_allows_is_refused_with_the_figures(host: H
     ):
         operations.spawn(type="survey", count=3)
     assert f"each agent takes {pool.OF_AGENT}" in str(no.value)
-    assert "2 more have room" in str(no.value)
+    assert "room for 2 more" in str(no.value)
     assert "max_connections" in no.value.hint
     assert not Agent.objects.filter(type="survey", state__in=Agent.LIVE).exists()
 

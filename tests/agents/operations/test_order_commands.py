@@ -63,7 +63,7 @@ def test_where_all_places_are_taken_an_agent_that_there_is_flies_the_task(kind: 
 
 
 def test_none_or_too_large_is_refused_with_what_can_be(kind: str) -> None:
-    assert "0 agents cannot be spawned. Spawn one or more." in agents("spawn", kind, "--count", "0").err
+    assert "Cannot spawn 0 agents. Spawn at least one." in agents("spawn", kind, "--count", "0").err
     assert "flies 1 to 256 sorties at once, not 300." in agents("spawn", kind, "--concurrency", "300").err
 
 

@@ -117,7 +117,7 @@ def test_a_killed_shim_takes_the_work_with_it(daemon: Path, tmp_path: Path) -> N
     os.kill(flight.ear.pid, signal.SIGKILL)
     evidence = flight.end(within_s=60)
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, None)
-    assert "watches over the work was killed" in evidence.error
+    assert "supervises the work, was killed" in evidence.error
     assert not left_of(flight.brief)
     assert not _alive(daemon), "the kernel has ended it with the first process of its namespace"
 

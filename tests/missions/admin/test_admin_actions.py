@@ -89,7 +89,7 @@ def test_a_node_is_cordoned_and_uncordoned_by_those_who_may() -> None:
 def test_an_agent_type_takes_lists_of_texts_alone(field: str, given: str) -> None:
     page = reverse("admin:agents_agenttype_change", args=["backend"])
     form = {"description": "x", "concurrency": 3, "agents": 1, "env_allow": "[]", "prompt_argv": "[]", field: given}
-    assert "Give a JSON list of texts" in web.superuser().post(page, form).content.decode()
+    assert "Pass a JSON list of strings" in web.superuser().post(page, form).content.decode()
     assert AgentType.objects.get(name="backend").concurrency != 3
 
 
