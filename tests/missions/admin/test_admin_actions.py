@@ -163,7 +163,7 @@ def test_agents_are_started_and_told_to_end() -> None:
     form = {"_form_submitted": "True", "type": "backend", "count": 2, "node": str(node.id)}
     assert boss.post(spawn, form).status_code == 302
     one, two = Agent.objects.order_by("id")
-    assert "Told to drain: 1" in act(boss, "drain", one)
+    assert "Ordered to drain: 1" in act(boss, "drain", one)
     assert (
         boss.post(reverse("admin:agents_agent_stop_button", args=[two.id]), {"_form_submitted": "True"}).status_code
         == 302
