@@ -1,7 +1,7 @@
 """Finds the callables of this installation: in `callables.py` of each app and in the modules of FLEET_CALLABLES.
 
-They are imported when a plan is first checked against them, not when Django starts. Most commands need none of them, and
-the sample mission's tools alone would add a quarter to the time that a command takes to start.
+They are imported when a plan is first checked against them, not when Django starts. Most commands need none of them,
+and the sample mission's tools alone would add a quarter to the time that a command takes to start.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ STEPS_S = (10, 30, 60, 300, 600, 1_800, 3_600, 21_600, 86_400)  # the possible s
 
 
 def find(reference: str) -> Agent:
-    """Find an agent by its id (`agt_…`), or a live one by its name (`backend-1@host`, or `backend-1` if that is unique).
+    """Find an agent by its id (`agt_…`), or a live one by its name (`backend-1@host`, or `backend-1` if unique).
 
     Raises NotFound if there is none, and Conflict if the name is ambiguous.
     """
@@ -94,8 +94,8 @@ def usage(agents: Sequence[Agent]) -> dict[UUID, Usage]:
 def samples(agent: Agent, *, most: int | None = None) -> Iterator[dict[str, Any]]:
     """The history of an agent, oldest first: `{at, step_s, cpu, memory_bytes, processes}`.
 
-    `most` limits the number of steps (one more is possible at each end) by making them longer. A longer step has the mean
-    of `cpu` and the maximum of the others.
+    `most` limits the number of steps (one more is possible at each end) by making them longer. A longer step has the
+    mean of `cpu` and the maximum of the others.
     """
     history = Sample.objects.filter(agent=agent)
     if most is None:

@@ -19,7 +19,7 @@ from agents.shim import tree
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a process and its descendants use. `cpu_s` counts processor seconds since each began, ended children included."""
+    """What a process and its descendants use. `cpu_s` is processor seconds since each began, with ended children."""
 
     cpu_s: float
     memory_bytes: int
@@ -41,7 +41,7 @@ def measure(pid: int) -> Use:
 
 
 def descendants(pid: int) -> list[int]:
-    """The descendants of a process, parents first. The cost depends on their number, not on that of the host's processes."""
+    """The descendants of a process, parents first. The cost does not depend on the host's other processes."""
     pids = _children(pid)
     if pids is None:  # a kernel without CONFIG_PROC_CHILDREN
         return sorted(tree.descendants([pid], tree.process_parents()))
@@ -51,7 +51,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def resident(pids: Iterable[int]) -> int:
-    """Bytes of resident memory, shared memory counted per process: cheap to read, and never less than `proportional`."""
+    """Bytes of resident memory, shared memory counted per process: cheap, and never less than `proportional`."""
     total = 0
     for pid in pids:
         with suppress(OSError, IndexError):

@@ -87,7 +87,7 @@ class Brief:
 
 
 class Reporter(Protocol):
-    """Receives output and progress of a running attempt, in the driver's thread. An exception in it ends the attempt."""
+    """Receives output and progress of a running attempt, in the driver's thread. An exception ends the attempt."""
 
     def output(self, *, stream: Stream, data: bytes) -> None:
         """The next piece of output, at most 64 KiB. It may be cut anywhere, even within a character."""
@@ -183,7 +183,7 @@ class Stop:
                 self._listener(lease_end)
 
     def follow(self, listener: Callable[[float], None] | None) -> None:
-        """Call the listener with the end of the lease, now and at each renewal; None unsubscribes. It must not block."""
+        """Call the listener with the end of the lease, now and at each renewal; None: no more. It must not block."""
         with self._lock:
             self._listener = listener
             if listener is not None:

@@ -68,7 +68,8 @@ class Exchange:
     def create(self, name: str, text: str | Iterable[str]) -> int:
         """Write a file for the work (mode 0600) and return its descriptor, positioned at the start.
 
-        `name` may have one folder in it. Links that the work has put in place of the folder or the file are not followed.
+        `name` may have one folder in it. Links that the work has put in its place, or in that of the file, are not
+        followed.
         """
         parent, _, name = name.rpartition("/")
         folder = os.open(parent, FOLDER, dir_fd=self._folder) if parent else self._folder

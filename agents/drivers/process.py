@@ -1,4 +1,4 @@
-"""Runs an attempt's process for a driver: starts it under a shim, streams its output, enforces its limits, cleans up."""
+"""Runs a driver's process: starts it under a shim, streams its output, enforces its limits, and cleans up."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LAST_BYTES = 1024 * 1024  # read from a stream after the end; a pipe holds less,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a process tree ended. `stage` names the step at which its start failed: shim, start, sandbox, cwd or program."""
+    """How a process tree ended. `stage` is the step at which its start failed: shim, start, sandbox, cwd or program."""
 
     finished: bool = False
     code: int = 0  # exit code; -N for signal N

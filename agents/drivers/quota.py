@@ -1,8 +1,8 @@
 """Enforces the memory, process and disk limits of an attempt while it runs.
 
 Memory is checked a few times a second: first the resident sizes, which are cheap to read and never too small, and only
-if these exceed the limit the proportional ones. The scratch folder has no such shortcut. It is walked in slices of a few
-milliseconds, so that the output keeps flowing however many files there are.
+if these exceed the limit the proportional ones. The scratch folder has no such shortcut. It is walked in slices of a
+few milliseconds, so that the output keeps flowing however many files there are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The sandbox of an attempt, built with bubblewrap (https://github.com/containers/bubblewrap).
 
-By default the work sees nothing of the host's file system. `View` lists what it sees, `options` turns that into arguments
-for bubblewrap, and `available` tests once per process whether this host allows a sandbox. docs/security.md has the rules.
+By default the work sees nothing of the host's file system. `View` lists what it sees, `options` turns that into options
+of bubblewrap, and `available` tests once per process whether this host allows a sandbox. The rules: docs/security.md.
 """
 
 from __future__ import annotations
@@ -215,8 +215,8 @@ def _identity() -> list[str]:
 def _protected_proc() -> list[str]:
     """Mounts over files in /proc that the host's root can write without any capability (/proc/sys and some more).
 
-    bubblewrap would cover these, but skips /proc/sys, which claims not to be writable. Each mount adds 0.2 ms to a start,
-    so files that a capability guards are not covered.
+    bubblewrap would cover these, but skips /proc/sys, which claims not to be writable. Each mount adds 0.2 ms to a
+    start, so files that a capability guards are not covered.
     """
     if "--cap-drop" not in _identity():
         return []

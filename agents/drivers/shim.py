@@ -61,7 +61,7 @@ class Shim:
         outbox: Path | None = None,
         stdin: int = subprocess.DEVNULL,
     ) -> None:
-        """`env` is the environment of the work; `markers` is the shim's own, by which the attempt's processes are found.
+        """`env` is the environment of the work, `markers` that of the shim, by which the attempt's processes are found.
 
         `view` is what the work sees; None runs it without a sandbox. Copies of `outputs` go to the folder `outbox`.
         """

@@ -1,8 +1,8 @@
 """Ships the log files of agents to Postgres, where every host can read them.
 
 An agent appends to the file of its place, after the output of its predecessors. So each agent has a start in the file,
-and once it is dead an end. Rows keep the last FLEET_AGENT_LOG_BYTES of each agent. The disk keeps the file and two older
-ones, each at most FILE_BYTES plus what is printed between two rounds.
+and once it is dead an end. Rows keep the last FLEET_AGENT_LOG_BYTES of each agent. The disk keeps the file and two
+older ones, each at most FILE_BYTES plus what is printed between two rounds.
 
 Secrets never reach a row: the fleet's own credentials are masked everywhere, and so is the password in every URL.
 """
@@ -105,7 +105,7 @@ class Shipper:
             )
 
     def finish(self, *, agent: UUID) -> None:
-        """Note that a dead agent's log ends here. The next `ship` takes the rest. Call it before a successor is started."""
+        """Note where a dead agent's log ends, for the next `ship`. Call it before a successor is started."""
         tail = self._tails.get(agent)
         if tail is not None and tail.end is None:
             tail.end = tail.path.stat().st_size if tail.path.exists() else 0

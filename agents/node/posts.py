@@ -100,7 +100,7 @@ class Posts:
         self._follow_orders()
 
     def release(self, post: Post) -> None:
-        """Remove a post. One that its type keeps stays empty until the node is uncordoned or the type's need changes."""
+        """Remove a post. One that its type keeps stays empty until the node is uncordoned or the type changes."""
         self._posts.pop(post.key, None)
         if post.kept:
             self._released.add(post.key)

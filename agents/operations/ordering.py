@@ -1,7 +1,7 @@
 """Orders for nodes, from operators and the fleet itself: start agents, drain them, end them; cordon a node.
 
-An order is in a row: an agent in `spawning` without a process, or one with an `order`. NOTIFY makes the node act at once.
-A node that misses it looks at the rows every second anyway.
+An order is in a row: an agent in `spawning` without a process, or one with an `order`. NOTIFY makes the node act at
+once. A node that misses it looks at the rows every second anyway.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class NoPlace(errors.Conflict):
 def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: int | None = None) -> list[Agent]:
     """Order `count` agents of a type, on the named node or on those with the most free places: all of them, or none.
 
-    Raises NotFound for an unknown type or node, Conflict for a disabled type or one of external agents, Unavailable if no
-    node is up, and NoPlace if the node is cordoned or full, the fleet is full, or Postgres has no connections for them.
+    Raises NotFound for an unknown type or node, Conflict for a disabled or external type, Unavailable if no node is up,
+    and NoPlace if the node is cordoned or full, the fleet is full, or Postgres has no connections for them.
     """
     if count < 1:
         raise errors.Invalid(f"Cannot spawn {count} agents.", hint="Spawn at least one.")

@@ -45,7 +45,7 @@ def settings_of(agent_type: AgentType) -> dict[str, Any]:
 
 
 def texts(setting: str, value: Any) -> list[str]:
-    """Validate the value of a setting in TEXTS. Raises Invalid unless it is a list of strings that match its pattern."""
+    """Validate a value of a setting in TEXTS. Raises Invalid unless it is a list of strings of its pattern."""
     pattern, example = TEXTS[setting]
     items = value or []
     if not isinstance(items, list) or len(items) > MOST_TEXTS or not all(

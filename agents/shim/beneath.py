@@ -1,6 +1,6 @@
 """Opens files below a folder that others can write to, safely: openat2(2) never follows a link out of it.
 
-It holds even if somebody changes the folder meanwhile. Only the standard library is used, because the shim imports this.
+This holds even if somebody changes the folder meanwhile. Only the standard library is used: the shim imports this.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def open_at(folder: int, path: str, flags: int, *, resolve: int, mode: int = 0) 
 
 
 def open_folder(path: str | os.PathLike[str]) -> int:
-    """Open a folder by its absolute path, as an O_PATH descriptor. Raises OSError (ELOOP) if any part of it is a link."""
+    """Open a folder by its absolute path, as an O_PATH descriptor. Raises OSError (ELOOP) if any part is a link."""
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return open_at(root, os.fspath(path), os.O_PATH | os.O_DIRECTORY, resolve=NO_LINKS)

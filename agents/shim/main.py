@@ -3,16 +3,16 @@
     python -I -S …/agents/shim/__main__.py LIFELINE STATUS ENVIRONMENT OUTBOX GRACE_S LINGER_S LEASE_END FILE_BYTES
         PROCESSES OPEN_FILES OUTPUT_BYTES CWD SCRATCH OUTPUTS OUTPUT… -- PROGRAM ARGUMENT…
 
-LIFELINE  descriptor of a pipe that the worker holds open. Renewals of the lease arrive through it (lifeline.py). When it
-          is closed, because the worker closed it or died, the shim stops the work.
+LIFELINE  descriptor of a pipe that the worker holds open. Renewals of the lease arrive through it (lifeline.py). When
+          it is closed, because the worker closed it or died, the shim stops the work.
 STATUS    descriptor of a pipe to which one line of JSON is written at the end (`Status` in drivers/shim.py).
 ENVIRONMENT  descriptor of a file with the environment of the work: NAME=VALUE, each terminated by NUL. This process has
           another one, because variables of a plan (LD_PRELOAD, say) must have no effect before the work is confined.
 OUTBOX    descriptor of the folder for copies of the outputs (outbox.py); -1: none. The work never gets it.
 GRACE_S   seconds between SIGTERM and SIGKILL.
 LINGER_S  seconds for processes that still hold the work's output when its main process has ended.
-LEASE_END when every process must be gone unless the lease is renewed, in seconds of CLOCK_MONOTONIC, which all processes
-          of a host share in any PID namespace. SIGTERM comes GRACE_S earlier. "inf": never.
+LEASE_END when every process must be gone unless the lease is renewed, in seconds of CLOCK_MONOTONIC, which all
+          processes of a host share in any PID namespace. SIGTERM comes GRACE_S earlier. "inf": never.
 FILE_BYTES  the largest file that the work may write; 0: no limit.
 PROCESSES, OPEN_FILES  limits of the work (RLIMIT_NPROC, RLIMIT_NOFILE); 0: no limit.
 OUTPUT_BYTES  the largest file that is copied to the outbox.

@@ -19,8 +19,8 @@ CHUNK = 1024 * 1024
 def copy(outputs: Iterable[str], *, folders: Sequence[str], outbox: int, most_bytes: int) -> list[int]:
     """Copy each output from the first folder that has it to a file in `outbox` that is named by its number.
 
-    Returns an errno for each output, or 0: ENOENT if no folder has it, EINVAL if it is not a plain file, and E2BIG if it
-    is larger than `most_bytes`.
+    Returns an errno for each output, or 0: ENOENT if no folder has it, EINVAL if it is not a plain file, and E2BIG if
+    it is larger than `most_bytes`.
     """
     return [_copy(path, str(number), folders, outbox, most_bytes) for number, path in enumerate(outputs)]
 

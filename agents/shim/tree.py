@@ -81,7 +81,7 @@ def terminate(terminated: set[int], pids: set[int]) -> None:
 
 
 def kill(children: Children) -> set[int]:
-    """Kill all descendants, and return their pids. They are halted first, or a process that forks endlessly would win."""
+    """Kill all descendants, and return their pids. They are halted first, in case one of them forks endlessly."""
     halted: set[int] = set()
     while new := descendants([os.getpid()], process_parents()) - halted:
         send_signal(new, signal.SIGSTOP)
@@ -92,7 +92,7 @@ def kill(children: Children) -> set[int]:
 
 
 def identities(*descriptors: int) -> set[tuple[int, int]]:
-    """Device and inode of each descriptor: two descriptors of the same pipe, in any processes, have the same identity."""
+    """Device and inode of each descriptor. They are equal for two descriptors of one pipe, in any processes."""
     return {(status.st_dev, status.st_ino) for status in map(os.fstat, descriptors)}
 
 

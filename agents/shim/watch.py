@@ -33,7 +33,7 @@ class Signals:
 
     @staticmethod
     def restore_defaults() -> None:
-        """Reset the handlers before an exec. Python ignores SIGPIPE, and an ignored signal stays ignored across exec."""
+        """Reset the handlers before an exec. Python ignores SIGPIPE, and exec keeps ignored signals ignored."""
         signal.set_wakeup_fd(-1)
         for name in ("SIGCHLD", "SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGXFSZ"):
             signal.signal(getattr(signal, name), signal.SIG_DFL)

@@ -1,6 +1,6 @@
--- The figures that bound the fleet's connections to Postgres: max_connections; those reserved for superusers and for roles
--- with pg_use_reserved_connections (Postgres 16 and newer); those in use in other databases; and the smaller limit of this
--- role and this database, if any.
+-- The figures that bound the fleet's connections to Postgres: max_connections; those reserved for superusers and for
+-- roles with pg_use_reserved_connections (Postgres 16 and newer); those in use in other databases; and the smaller limit
+-- of this role and this database, if any.
 SELECT current_setting('max_connections')::int,
        current_setting('superuser_reserved_connections')::int
            + coalesce(current_setting('reserved_connections', true)::int, 0),
