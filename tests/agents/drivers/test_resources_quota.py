@@ -31,7 +31,7 @@ def used_at_end(quota: Quota) -> int:
     return quota.used
 
 
-def test_what_the_fleet_wrote_before_and_what_links_name_counts_for_nothing(tmp_path: Path) -> None:
+def test_earlier_files_of_the_fleet_and_targets_of_links_do_not_count(tmp_path: Path) -> None:
     scratch, elsewhere = tmp_path / "scratch", tmp_path / "elsewhere"
     write(scratch / ".fleet" / "inputs.json", 5 * MB)
     write(elsewhere / "large", 50 * MB)
@@ -48,16 +48,16 @@ def test_what_the_fleet_wrote_before_and_what_links_name_counts_for_nothing(tmp_
     assert 3 * MB < used_at_end(quota) < 5 * MB
 
 
-def test_many_files_are_looked_at_in_slices(tmp_path: Path) -> None:
+def test_many_files_are_counted_in_slices(tmp_path: Path) -> None:
     quota = Quota(Limits(disk_bytes=4 * MB), scratch=tmp_path, slice_s=0.0)
     for number in range(1_500):
         write(tmp_path / f"{number % 7}" / f"{number}", 4_096)
-    assert checked(quota) is None, "one slice is not all"
+    assert checked(quota) is None, "one slice is not enough"
     assert checked(quota, times=20) is StopReason.DISK
     assert quota.used > 4 * MB
 
 
-def test_what_vanishes_while_it_is_counted_does_no_harm(tmp_path: Path) -> None:
+def test_a_folder_that_vanishes_does_no_harm(tmp_path: Path) -> None:
     quota = Quota(Limits(disk_bytes=MB), scratch=tmp_path / "gone")
     assert checked(quota) is None
     assert used_at_end(quota) == 0
