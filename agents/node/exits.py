@@ -38,7 +38,9 @@ def judge(post: Post, *, code: int, row_state: str | None) -> Exit:
         crashes += 1
     given_up = not ordered and (crashes > settings.FLEET_MAX_CRASHES or not (came_up or post.proven or post.kept))
     if ordered:
-        state, reason = Agent.State.TERMINATED, f"It was told to {post.last_order}."
+        state = Agent.State.TERMINATED
+        verb = "stop now" if post.last_order == Agent.Order.NOW else post.last_order
+        reason = f"It was ordered to {verb}."
     elif not came_up:
         state = Agent.State.FAILED
         then = ", then spawn one" if given_up else ""

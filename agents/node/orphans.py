@@ -53,11 +53,11 @@ class Orphans:
     def await_end(self, *, agents: Collection[int]) -> bool:
         """Wait at most `timeout_s` until no orphan is left. Returns whether none is."""
         until = time.monotonic() + self.timeout_s
-        while left := self.check(agents=agents):
+        while remaining := self.check(agents=agents):
             if time.monotonic() > until:
                 break
             time.sleep(tree.POLL_S)
-        return not left
+        return not remaining
 
 
 def _grace_s(pid: int) -> float:

@@ -128,15 +128,15 @@ class Posts:
                 post = Post(agent.type, agent.place, agent.concurrency, kept=False)
                 self._posts.setdefault((agent.type_id, agent.place), post)
         types = {type.name: type for type in AgentType.objects.filter(enabled=True, outside=False)}
-        wanted = {(type.name, place) for type in types.values() for place in range(1, type.agents + 1)}
-        self._released &= wanted
-        for name, place in sorted(wanted - self._posts.keys() - self._released):
+        desired = {(type.name, place) for type in types.values() for place in range(1, type.agents + 1)}
+        self._released &= desired
+        for name, place in sorted(desired - self._posts.keys() - self._released):
             if len(self._posts) < self._node.places and not self._cordoned:
                 self._posts[name, place] = Post(types[name], place, types[name].concurrency, kept=True)
         for key, post in list(self._posts.items()):
             if (type := types.get(post.type.name)) is None:
                 self._give_up(key, post, "Its type is disabled.")
-            elif post.kept and key not in wanted:
+            elif post.kept and key not in desired:
                 self._give_up(key, post, "Its type wants fewer agents here.")
             else:
                 post.type = type

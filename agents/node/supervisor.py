@@ -206,8 +206,8 @@ class Supervisor:
     def _clean_up(self, surviving_processes: list[tuple[int, float]]) -> None:
         """End the processes that an earlier supervisor of this node left, and mark their agents as lost."""
         agents = operations.agents_left_behind(node=self.node)
-        left = [(agent.pid, agent.start_time) for agent in agents if agent.pid and agent.start_time is not None]
-        processes.end(left + surviving_processes, within_s=settings.FLEET_DRAIN_S + settings.FLEET_GRACE_S)
+        recorded = [(agent.pid, agent.start_time) for agent in agents if agent.pid and agent.start_time is not None]
+        processes.end(recorded + surviving_processes, within_s=settings.FLEET_DRAIN_S + settings.FLEET_GRACE_S)
         reaped = reaper.reap_abandoned(
             fleet=settings.FLEET_HOME.id, agents=operations.pids_on_this_host(), grace_s=settings.FLEET_GRACE_S
         )
