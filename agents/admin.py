@@ -1,4 +1,4 @@
-"""Agents and nodes to read, agent types to edit."""
+"""The admin of agent types, agents and nodes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,8 @@ from fleet.console.lines import counted
 
 LOG_LINES = 200
 
-RUNS_CODE = (
-    "prompt_argv",
-    "env_allow",
-    "env_secret",
-    "readable",
-    "network",
-)  # what is written there runs, or reaches what runs: plan.execute is asked for
+# Fields that decide what code runs or what it can reach; changing them requires plan.execute.
+EXECUTE_FIELDS = ("prompt_argv", "env_allow", "env_secret", "readable", "network")
 
 
 class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -48,8 +43,8 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in ("prompt_argv", "env_allow", "env_secret", "readable"):
-            if name in self.fields:  # they are only shown to who may not run code
-                self.fields[name].widget.attrs["rows"] = 2  # the widget stays the admin's own
+            if name in self.fields:  # users who may not run code see them read-only
+                self.fields[name].widget.attrs["rows"] = 2  # keeps the widget of the admin
 
     def clean_prompt_argv(self) -> list[str]:
         return self._texts("prompt_argv")
@@ -73,7 +68,7 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
 @admin.register(AgentType)
 class AgentTypeAdmin(Audited):
     form = AgentTypeForm
-    fields = AgentTypeForm.Meta.fields  # the name first, also where it is only shown
+    fields = AgentTypeForm.Meta.fields  # the name first, even if it is read-only
     list_display = ("name", "description", "agents", "concurrency", "takes_prompts", "enabled")
     list_filter = ("enabled",)
     search_fields = ("name", "description")
@@ -83,12 +78,12 @@ class AgentTypeAdmin(Audited):
         return type.takes_prompts
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        fixed = ("name",) if obj else ()  # sorties, plans and queues name it; another name is another type
+        fixed = ("name",) if obj else ()  # sorties, plans and queues refer to it by name
         user: Any = request.user
-        return fixed if user.has_perm(EXECUTE) else (*fixed, *RUNS_CODE)
+        return fixed if user.has_perm(EXECUTE) else (*fixed, *EXECUTE_FIELDS)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False  # sorties of the past name it; disable it instead
+        return False  # earlier sorties refer to it; disable it instead
 
 
 class SpawnForm(BaseDialogForm):  # type: ignore[misc]  # unfold has no types
@@ -98,13 +93,13 @@ class SpawnForm(BaseDialogForm):  # type: ignore[misc]  # unfold has no types
     count = forms.IntegerField(min_value=1, max_value=100, initial=1, widget=UnfoldAdminIntegerFieldWidget)
     node = forms.ModelChoiceField(
         Node.objects.filter(up=True), required=False, widget=UnfoldAdminSelectWidget,
-        empty_label="where most places are free",
+        empty_label="the node with the most free places",
     )  # fmt: skip
 
 
 @admin.register(Agent)
 class AgentAdmin(ReadOnlyAdmin):
-    list_display = ("name", "coloured_state", "type", "node", "heard", "lived", "reason", "ref")
+    list_display = ("name", "coloured_state", "type", "node", "last_heartbeat", "age", "reason", "ref")
     list_filter = ("state", "type", "node")
     list_select_related = ("node", "type")
     search_fields = ("reason", "node__name")
@@ -115,15 +110,15 @@ class AgentAdmin(ReadOnlyAdmin):
     actions_list = ("spawn_button",)
     actions_detail = ("drain_button", "terminate_button", "stop_button")
     drain_button = button(
-        "drain", title="Drain", icon="hourglass_bottom", description="It ends when all that it flies has ended."
+        "drain", title="Drain", icon="hourglass_bottom", description="It ends when its sorties have ended."
     )
     terminate_button = button(
         "terminate", title="Terminate", icon="power_settings_new", danger=True,
-        description="It ends soon; what does not end in time goes back to the queue.",
+        description="It ends soon. Sorties that have not ended by then go back to the queue.",
     )  # fmt: skip
     stop_button = button(
         "stop", title="Stop now", icon="stop_circle", danger=True,
-        description="What it flies is stopped at once and goes back to the queue.",
+        description="Its sorties are stopped at once and go back to the queue.",
     )  # fmt: skip
     fields = (
         "flies",
@@ -134,21 +129,21 @@ class AgentAdmin(ReadOnlyAdmin):
         "reason",
         "node",
         "pid",
-        "heard",
-        "lived",
+        "last_heartbeat",
+        "age",
         "spawned_at",
         "heartbeat_at",
         "ended_at",
-        "printed",
+        "log_tail",
     )
-    readonly_fields = ("ref", "name", "heard", "lived", "flies", "printed")
+    readonly_fields = ("ref", "name", "last_heartbeat", "age", "flies", "log_tail")
 
     def sensible(self, row: Agent) -> Collection[str]:
         return {"drain", "terminate", "stop"} if row.state in Agent.LIVE and row.node_id else ()
 
     @admin.display(description="flies now")
     def flies(self, agent: Agent) -> SafeString:
-        """Apps above this one know what is flown; their list is reached by name."""
+        """A link to the sorties of an app above this one, by the name of its URL."""
         url = reverse("admin:missions_sortie_changelist") + f"?state__exact=running&q={agent.ref}"
         return format_html(
             '<a href="{}" class="text-link" style="text-decoration: underline">{}</a>',
@@ -157,7 +152,7 @@ class AgentAdmin(ReadOnlyAdmin):
         )
 
     @admin.display(description=f"last {LOG_LINES} lines of its log")
-    def printed(self, agent: Agent) -> SafeString:
+    def log_tail(self, agent: Agent) -> SafeString:
         text = "".join(piece.text for piece in queries.last_lines(agent, lines=LOG_LINES))
         return format_html(
             '<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{}</pre>', lines.printed(text) or "–"
@@ -170,69 +165,69 @@ class AgentAdmin(ReadOnlyAdmin):
         dialog={"title": "Start agents", "description": "", "form_class": SpawnForm, "form_submit_text": "Start"},
     )
     def spawn_button(self, request: HttpRequest, form: SpawnForm) -> HttpResponse:
-        given = form.cleaned_data
-        node = given["node"].name if given["node"] else None
+        choices = form.cleaned_data
+        node = choices["node"].name if choices["node"] else None
         do(
             request,
-            [given["type"]],
-            lambda row: operations.spawn(type=row.name, count=given["count"], node=node),
+            [choices["type"]],
+            lambda row: operations.spawn(type=row.name, count=choices["count"], node=node),
             "Ordered",
         )
         return leads_to(request, self)
 
-    def _order(self, request: HttpRequest, rows: QuerySet[Agent], what: Agent.Order, done: str) -> None:
+    def _order(self, request: HttpRequest, rows: QuerySet[Agent], order: Agent.Order, done: str) -> None:
         why = f"By {request.user} in the admin."
 
-        def give(row: Agent) -> None:
-            if not operations.order(agents=[row.id], what=what, reason=why):
-                raise errors.Conflict("It has ended, or has a harder order already.")
+        def give_order(row: Agent) -> None:
+            if not operations.order(agents=[row.id], what=order, reason=why):
+                raise errors.Conflict("It has ended, or has the same or a harder order already.")
 
-        do(request, rows, give, done)
+        do(request, rows, give_order, done)
 
-    @admin.action(description="Drain: end when what they fly has ended", permissions=["operate"])
+    @admin.action(description="Drain: end when their sorties have ended", permissions=["operate"])
     def drain(self, request: HttpRequest, rows: QuerySet[Agent]) -> None:
-        self._order(request, rows, Agent.Order.DRAIN, "Told to drain")
+        self._order(request, rows, Agent.Order.DRAIN, "Ordered to drain")
 
     @admin.action(description="Terminate: end soon", permissions=["operate"])
     def terminate(self, request: HttpRequest, rows: QuerySet[Agent]) -> Any:
-        question = "End these agents? What does not end in time goes back to the queue."
+        question = "Terminate these agents? Sorties that have not ended in time go back to the queue."
         if page := self.unconfirmed(request, rows, title="Terminate agents", question=question):
             return page
-        return self._order(request, rows, Agent.Order.TERMINATE, "Told to end")
+        return self._order(request, rows, Agent.Order.TERMINATE, "Ordered to terminate")
 
-    @admin.action(description="Stop now: what they fly goes back to the queue", permissions=["operate"])
+    @admin.action(description="Stop now: their sorties go back to the queue", permissions=["operate"])
     def stop(self, request: HttpRequest, rows: QuerySet[Agent]) -> Any:
-        question = "Stop these agents at once? What they fly is stopped and goes back to the queue."
+        question = "Stop these agents at once? Their sorties are stopped and go back to the queue."
         if page := self.unconfirmed(request, rows, title="Stop agents now", question=question):
             return page
-        return self._order(request, rows, Agent.Order.NOW, "Told to stop now")
+        return self._order(request, rows, Agent.Order.NOW, "Ordered to stop now")
 
-    @admin.display(description="last heard", ordering="heartbeat_at")
-    def heard(self, agent: Agent) -> str:
+    @admin.display(description="last heartbeat", ordering="heartbeat_at")
+    def last_heartbeat(self, agent: Agent) -> str:
         return ago(agent.heartbeat_at)
 
     @admin.display(description="age")
-    def lived(self, agent: Agent) -> str:
+    def age(self, agent: Agent) -> str:
         return between(agent.spawned_at, agent.ended_at)
 
 
 @admin.register(Node)
 class NodeAdmin(ReadOnlyAdmin):
-    list_display = ("name", "up", "cordoned", "heard", "pid")
+    list_display = ("name", "up", "cordoned", "last_heartbeat", "pid")
     list_filter = ("up", "cordoned")
     search_fields = ("name",)
     actions = ("cordon", "uncordon")
     actions_detail = ("cordon_button", "uncordon_button")
     cordon_button = button(
-        "cordon", title="Cordon", icon="block", description="It gets no new agents; those that it has stay."
+        "cordon", title="Cordon", icon="block", description="It gets no new agents. Its current ones stay."
     )
     uncordon_button = button("uncordon", title="Uncordon", icon="check", description="It gets new agents again.")
 
     def sensible(self, row: Node) -> Collection[str]:
         return {"uncordon" if row.cordoned else "cordon"}
 
-    @admin.display(description="last heard", ordering="heartbeat_at")
-    def heard(self, node: Node) -> str:
+    @admin.display(description="last heartbeat", ordering="heartbeat_at")
+    def last_heartbeat(self, node: Node) -> str:
         return ago(node.heartbeat_at)
 
     @admin.action(description="Cordon: no new agents", permissions=["operate"])

@@ -1,7 +1,7 @@
-"""Which callables there are here: what `callables.py` of each app and the operator's FLEET_CALLABLES register.
+"""Finds the callables of this installation: in `callables.py` of each app and in the modules of FLEET_CALLABLES.
 
-They are imported when a plan is first held against them and not when Django starts: the sample mission's tools alone take
-a quarter of what a command takes to start, and most commands need none of them.
+They are imported when a plan is first checked against them, not when Django starts. Most commands need none of them,
+and the sample mission's tools alone would add a quarter to the time that a command takes to start.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ SAMPLE = "examples.repo_audit.callables"
 
 
 def names() -> list[str]:
-    """The names that plans may call, sorted. Unavailable where a module cannot be imported."""
+    """The names of all callables, sorted. Raises Unavailable if a module cannot be imported."""
     discover()
     return callables.names()
 
 
 @functools.cache
 def discover() -> None:
-    """Fill the registry. A node does so before it starts agents."""
-    ours = [f"{app.name}.callables" for app in apps.get_app_configs() if find_spec(f"{app.name}.callables")]
+    """Fill the registry, once per process. Raises Unavailable if a module cannot be imported."""
+    modules = [f"{app.name}.callables" for app in apps.get_app_configs() if find_spec(f"{app.name}.callables")]
     if (settings.BASE_DIR / "examples").is_dir():  # a checkout; an installed wheel has none
-        ours.append(SAMPLE)
-    for module in (*ours, *settings.FLEET_CALLABLES):
+        modules.append(SAMPLE)
+    for module in (*modules, *settings.FLEET_CALLABLES):
         try:
             callables.load([module])
         except (Exception, SystemExit) as fault:
             raise errors.Unavailable(
                 f"The callables of {module} cannot be loaded: {type(fault).__name__}: {fault}.",
-                hint="Mend the module, or leave it out of FLEET_CALLABLES.",
+                hint="Fix the module, or remove it from FLEET_CALLABLES.",
             ) from fault

@@ -1,4 +1,4 @@
-"""What Prometheus sees of nodes and of the agents that live."""
+"""The Prometheus metrics of nodes and live agents."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fleet.monitoring.metrics import registry
 
 class AgentsCollector(Collector):
     def describe(self) -> Iterator[Metric]:
-        return iter(())  # or else registering would collect, before there is a database
+        return iter(())  # without this, registering would collect metrics before there is a database
 
     def collect(self) -> Iterator[Metric]:
         agents = GaugeMetricFamily("fleet_agents", "Agents that live, by type and state.", labels=["type", "state"])
         live = Agent.objects.filter(state__in=Agent.LIVE).order_by().values_list("type", "state")
-        counted = {(type, state): number for type, state, number in live.annotate(number=Count("id"))}
+        counts = {(type, state): number for type, state, number in live.annotate(number=Count("id"))}
         for type in AgentType.objects.values_list("name", flat=True):
             for state in Agent.LIVE:
-                agents.add_metric([type, state.value], counted.get((type, state.value), 0))
+                agents.add_metric([type, state.value], counts.get((type, state.value), 0))
         yield agents
         nodes = GaugeMetricFamily("fleet_nodes", "Hosts that have joined, by whether they are up.", labels=["state"])
         up = dict(Node.objects.order_by().values_list("up").annotate(number=Count("id")))

@@ -1,4 +1,4 @@
-"""What kinds of agents there are, the hosts they live on, and the processes themselves."""
+"""Agent types, the nodes that run agents, the agents themselves, and their samples and logs."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class AgentType(models.Model):
 
 
 class Node(models.Model):
-    """One host's supervisor of agents, and what the host can carry."""
+    """The supervisor of one host's agents, and the load and size of that host."""
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     name = models.CharField(max_length=200, unique=True)
@@ -135,32 +135,32 @@ class Node(models.Model):
 
 
 class Agent(models.Model):
-    """One worker process of a type. Its states and arrows: docs/agents.md."""
+    """One worker process of a type, or an external agent. docs/agents.md has its states and transitions."""
 
     class State(models.TextChoices):
-        SPAWNING = "spawning"  # the node has started the process, which has not reported yet
-        IDLE = "idle"  # it reports and flies nothing
-        BUSY = "busy"  # it flies at least one sortie
-        DRAINING = "draining"  # it finishes what it flies and takes nothing more
-        TERMINATED = "terminated"  # it ended as asked
-        LOST = "lost"  # its heartbeat stopped, or its parent saw it die
-        FAILED = "failed"  # it never came up, or was given up after too many restarts
+        SPAWNING = "spawning"  # ordered or started by its node; the process has not reported yet
+        IDLE = "idle"  # its heartbeat reports no sortie
+        BUSY = "busy"  # its heartbeat reports at least one sortie
+        DRAINING = "draining"  # its node passed on an order: it finishes what it flies and claims nothing more
+        TERMINATED = "terminated"  # it ended as ordered, or with its node
+        LOST = "lost"  # its heartbeat stopped, or its node noticed that it died
+        FAILED = "failed"  # it never came up, or crashed too often in a row
 
     LIVE = (State.SPAWNING, State.IDLE, State.BUSY, State.DRAINING)
 
     class Order(models.TextChoices):
-        """What its node is to do with it; a row in `spawning` without a pid is the order to start it."""
+        """What its node must do with it. A row in `spawning` without a pid is the order to start it."""
 
         NONE = ""
-        DRAIN = "drain"  # end when what it flies has ended, however long that takes
-        TERMINATE = "terminate"  # the same, but what has not ended in FLEET_DRAIN_S goes back to the queue
-        NOW = "now"  # stop what it flies and end
-        RESTART = "restart"  # terminate, and start a successor in its place
+        DRAIN = "drain"  # end when everything that it flies has ended, however long that takes
+        TERMINATE = "terminate"  # the same, but what has not ended after FLEET_DRAIN_S goes back to the queue
+        NOW = "now"  # stop what it flies, and end
+        RESTART = "restart"  # terminate, and start a successor at its place
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     type = models.ForeignKey(AgentType, on_delete=models.PROTECT)
     node = models.ForeignKey(Node, on_delete=models.SET_NULL, null=True)
-    by = models.ForeignKey(  # of one from outside: who registered it, and may speak for it
+    by = models.ForeignKey(  # who registered an external agent, and may act for it
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, editable=False, db_index=False
     )
     place = models.PositiveSmallIntegerField(default=0, help_text="Among the agents of its type on its node.")
@@ -210,12 +210,12 @@ class Agent(models.Model):
 
     @property
     def name(self) -> str:
-        """How it is called in its log's file name, in Flower and in `ps`: the same for its successors."""
+        """Its name in lists, log files, Flower and `ps`. Its successors have the same one."""
         return f"{self.type_id}-{self.place}@{self.node.name}" if self.node else self.ref
 
 
 class Sample(models.Model):
-    """What an agent and the processes that work for it used: at one time, or on average over a coarse step."""
+    """What an agent and its descendants used, on average over a step of time."""
 
     id = models.BigAutoField(primary_key=True)
     agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="samples", db_index=False)
@@ -229,7 +229,7 @@ class Sample(models.Model):
         ordering = ["agent", "at"]
         indexes = [
             models.Index(fields=["agent", "at"], name="sample_by_agent"),
-            # Samples to thin and samples to drop are found without scanning the rest (agents/node/sampling.py).
+            # To find samples to thin and samples to delete without scanning the rest (agents/node/sampling.py).
             models.Index(fields=["at"], name="sample_fine", condition=models.Q(step_s__lt=600)),
             models.Index(fields=["at"], name="sample_coarse", condition=models.Q(step_s__gte=600)),
         ]
@@ -239,7 +239,7 @@ class Sample(models.Model):
 
 
 class LogPiece(models.Model):
-    """A piece of what an agent's own process printed, as its node read it from the log file."""
+    """A piece of the log of an agent's own process, shipped by its node."""
 
     id = models.BigAutoField(primary_key=True)
     agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="log", db_index=False)

@@ -1,4 +1,4 @@
-"""What the site loads before it forks the processes that answer: plans are held against the registered callables."""
+"""What the site loads before it forks: the callables, against which it checks plans."""
 
 from agents import discovery
 

@@ -1,7 +1,7 @@
-"""What processes use: a process with all that it has started and that has not ended.
+"""Measures the processor time and memory of a process and its descendants.
 
-Memory is the proportional set size, in which what several processes share is divided among them, where the kernel tells
-(smaps_rollup, proc(5)), else the resident set size, in which each counts it in full.
+Memory is the proportional set size where the kernel provides it (smaps_rollup, proc(5)): memory that several processes
+share is divided among them. Otherwise it is the resident set size, in which shared memory counts once per process.
 """
 
 from __future__ import annotations
@@ -19,40 +19,39 @@ from agents.shim import tree
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Of a process and its descendants. `cpu_s`: processor seconds since each began, those of children that have ended
-    included."""
+    """What a process and its descendants use. `cpu_s` is processor seconds since each began, with ended children."""
 
     cpu_s: float
     memory_bytes: int
     processes: int
 
 
-def of(pid: int) -> Use:
-    """Of a process and its descendants; nothing where there is no such process."""
+def measure(pid: int) -> Use:
+    """Measure a process and its descendants. All figures are 0 if there is no such process."""
     cpu_s, memory, count = 0.0, 0, 0
-    for one in (pid, *below(pid)):
+    for member in (pid, *descendants(pid)):
         with suppress(psutil.Error):  # it has ended since
-            process = psutil.Process(one)
+            process = psutil.Process(member)
             with process.oneshot():
                 times, ended = process.cpu_times(), process.status() == psutil.STATUS_ZOMBIE
             cpu_s += times.user + times.system + times.children_user + times.children_system
-            memory += 0 if ended else proportional(one)
+            memory += 0 if ended else proportional(member)
             count += not ended
     return Use(cpu_s, memory, count)
 
 
-def below(pid: int) -> list[int]:
-    """The descendants of a process, parents first. Its cost grows with them, not with the host's processes."""
-    found = _children(pid)
-    if found is None:  # a kernel without CONFIG_PROC_CHILDREN
-        return sorted(tree.below([pid], tree.alive()))
-    for one in found:
-        found.extend(_children(one) or ())
-    return found
+def descendants(pid: int) -> list[int]:
+    """The descendants of a process, parents first. The cost does not depend on the host's other processes."""
+    pids = _children(pid)
+    if pids is None:  # a kernel without CONFIG_PROC_CHILDREN
+        return sorted(tree.descendants([pid], tree.process_parents()))
+    for member in pids:  # which grows meanwhile
+        pids.extend(_children(member) or ())
+    return pids
 
 
 def resident(pids: Iterable[int]) -> int:
-    """What they have in memory, each in full: cheap to ask for, and never less than `proportional`."""
+    """Bytes of resident memory, shared memory counted per process: cheap, and never less than `proportional`."""
     total = 0
     for pid in pids:
         with suppress(OSError, IndexError):
@@ -61,7 +60,7 @@ def resident(pids: Iterable[int]) -> int:
 
 
 def proportional(pid: int) -> int:
-    """What a process has in memory, its part of what it shares."""
+    """Bytes of memory of a process, with its share of shared memory."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -70,15 +69,15 @@ def proportional(pid: int) -> int:
 
 
 def _children(pid: int) -> list[int] | None:
-    """None where the kernel does not tell."""
-    found: list[int] = []
+    """The children of a process; None if the kernel does not list them."""
+    children: list[int] = []
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
-        return found
-    told = False
+        return children
+    listed = False
     for thread in threads:
         with suppress(FileNotFoundError, ProcessLookupError):
-            found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
-            told = True
-    return found if told or not Path(f"/proc/{pid}/task").exists() else None
+            children += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
+            listed = True
+    return children if listed or not Path(f"/proc/{pid}/task").exists() else None

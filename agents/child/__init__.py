@@ -1,1 +1,1 @@
-"""The child process of the python driver: no Django settings, no credentials, nothing but the callable."""
+"""The child process of the python driver. It runs one callable, without Django settings or credentials."""

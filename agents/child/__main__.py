@@ -1,5 +1,7 @@
-"""Started as `python -P …/agents/child/__main__.py FOLDER`. The checkout comes onto its path here and not by a variable,
-which every Python that the callable starts would inherit."""
+"""Started as `python -P …/agents/child/__main__.py FOLDER`.
+
+It puts the checkout on its path here, because every Python process that the callable starts would inherit PYTHONPATH.
+"""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,8 @@
-"""Calls one registered callable: orders as JSON on standard input, what comes of it as JSON in files of a folder.
+"""Runs one registered callable, named as JSON on standard input, and writes the outcome as JSON files to a folder.
 
-`result.json` and `sorties.json` if it returned, `error.json` if it did not: `{"error": one sentence, "permanent": whether the
-next try would end the same}`. Standard output is output.
+If the callable returns, it writes `result.json` and `sorties.json`. Otherwise it writes `error.json`:
+`{"error": one sentence, "permanent": true if the next try would fail the same way}`. Whatever the callable prints to
+standard output is output of the attempt.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from fleet import errors, values
 
 
 def main(folder: Path) -> int:
-    """The exit code: 0 if the callable returned something that the fleet can keep."""
-    orders = json.load(sys.stdin)
+    """Run the callable and return the exit code: 0 if its result was written."""
+    request = json.load(sys.stdin)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _exit_on_sigterm)
     context = callables.Context(
         needs=_Needs(folder),
         inputs=json.loads((folder / "inputs.json").read_text(encoding="utf-8")),
@@ -33,14 +34,14 @@ def main(folder: Path) -> int:
         report=_report,
     )
     try:
-        work = _work(orders["call"])
-        result = work(context, **orders["arguments"])
-        _write(folder / "sorties.json", context.added, what="A sortie that it adds")
+        function = _load(request["call"])
+        result = function(context, **request["arguments"])
+        _write(folder / "sorties.json", context.added, what="A sortie to add")
         _write(folder / "result.json", result, what="The callable's result")
-    except SystemExit as left:
-        if left.code in (None, 0):
+    except SystemExit as end:
+        if end.code in (None, 0):
             return 0
-        return _fail(folder, f"The callable ended its process: SystemExit({left.code!r}). Raise an error instead.")
+        return _fail(folder, f"The callable ended its process: SystemExit({end.code!r}). Raise an error instead.")
     except _Permanent as fault:
         return _fail(folder, str(fault), permanent=True)
     except errors.FleetError as fault:
@@ -51,12 +52,12 @@ def main(folder: Path) -> int:
     return 0
 
 
-def _leave(*_: object) -> NoReturn:
-    """So that `finally` blocks run when the work is stopped."""
+def _exit_on_sigterm(*_: object) -> NoReturn:
+    """Raise SystemExit, so that `finally` blocks run when the work is stopped."""
     sys.exit(128 + signal.SIGTERM)
 
 
-def _work(name: str) -> Callable[..., Any]:
+def _load(name: str) -> Callable[..., Any]:
     module = name.partition(":")[0]
     try:
         importlib.import_module(module)
@@ -65,21 +66,23 @@ def _work(name: str) -> Callable[..., Any]:
         raise _Permanent(str(fault)) from None
     except ModuleNotFoundError as fault:
         raise _Permanent(
-            f"The module of the callable {name!r} cannot be imported: {fault}. Install what it needs."
+            f"The module of the callable {name!r} cannot be imported: {fault}. Install its requirements."
         ) from None
 
 
 def _write(path: Path, value: Any, *, what: str) -> None:
-    """As JSON, which the driver holds to the rule; what Python cannot write at all is told here."""
+    """Write the value as JSON. The driver checks it later; only what Python cannot serialize is reported here."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError) as fault:
         try:
             values.check(value)
             reason = str(fault)
-        except values.Unacceptable as place:
-            reason = str(place)
-        raise _Permanent(f"{what} is not JSON: {reason}. Return None, numbers, texts, lists and dicts.") from fault
+        except values.Unacceptable as unacceptable:
+            reason = str(unacceptable)
+        raise _Permanent(
+            f"{what} is not JSON: {reason}. Return only None, booleans, numbers, strings, lists and dicts."
+        ) from fault
     path.write_text(text, encoding="utf-8")
 
 
@@ -90,22 +93,22 @@ def _fail(folder: Path, error: str, *, permanent: bool = False) -> int:
 
 
 class _Permanent(Exception):
-    """A fault that the next try would meet again; one sentence."""
+    """A fault that the next try would meet again. Its text is one sentence."""
 
 
 class _Needs(Mapping[str, Any]):
-    """The upstream results by need name. Each is read when it is first asked for: there may be thousands."""
+    """The upstream results by need name. Each is read on first access, because there may be thousands."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, str] = json.loads((folder / "needs.json").read_text(encoding="utf-8"))
-        self._read: dict[str, Any] = {}
+        self._results: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._read:
+        if name not in self._results:
             text = (self._folder / "needs" / self._files[name]).read_text(encoding="utf-8")
-            self._read[name] = json.loads(text)
-        return self._read[name]
+            self._results[name] = json.loads(text)
+        return self._results[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
@@ -115,6 +118,6 @@ class _Needs(Mapping[str, Any]):
 
 
 def _report(fraction: float | None, note: str) -> None:
-    words = note.replace("\n", " ")[:300]
+    text = note.replace("\n", " ")[:300]
     with open(os.environ["FLEET_PROGRESS"], "w", encoding="utf-8", errors="replace") as pipe:
-        pipe.write(f"{words}\n" if fraction is None else f"{fraction:.4f} {words}\n")
+        pipe.write(f"{text}\n" if fraction is None else f"{fraction:.4f} {text}\n")

@@ -1,4 +1,8 @@
-"""How attempts are really done. The contract: docs/drivers.md."""
+"""The drivers, which execute attempts. Their contract: docs/drivers.md.
+
+Other packages call `get` for a driver and use the modules `base` (its types), `sandbox` and `reaper`. Drivers never
+name a sortie or a mission, and never touch the database.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,12 @@ _DRIVERS: dict[str, Driver] = {driver.name: driver for driver in (CommandDriver(
 
 
 def names() -> tuple[str, ...]:
+    """The names of all drivers."""
     return tuple(_DRIVERS)
 
 
 def get(name: str) -> Driver:
-    """The driver of that name. Drivers keep nothing between attempts, so one instance serves all threads."""
+    """Return the driver with this name. Drivers keep no state between attempts, so one instance serves all threads."""
     try:
         return _DRIVERS[name]
     except KeyError:

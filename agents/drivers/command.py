@@ -1,4 +1,4 @@
-"""Runs a command: a program with its arguments, or text for the shell; also with a prompt on standard input."""
+"""Runs a command: a program with arguments, or text for the shell, optionally with a prompt on standard input."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from agents.drivers import process
 from agents.drivers.base import Brief, Evidence, Json, Reporter, Stop, Stream
 from agents.drivers.exchange import Exchange, Unreadable, environment
 
-TAIL = 4_000  # characters of standard output that are the result where none is written
+TAIL = 4_000  # characters of standard output that become the result if the work writes none
 ERROR_TAIL = 400
 
 
-class _Ears:
-    """Passes everything on, and remembers the end of it."""
+class _TailReporter:
+    """Forwards everything to another reporter and keeps the end of the output."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
@@ -40,25 +40,25 @@ class CommandDriver:
 
     def fly(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
         argv = brief.argv or ("/bin/sh", "-c", brief.shell)
-        ears = _Ears(reporter)
+        tails = _TailReporter(reporter)
         with Exchange(brief) as exchange:
             ended = process.run(
                 argv=argv,
                 brief=brief,
                 exchange=exchange,
                 env=environment(brief, exchange),
-                reporter=ears,
+                reporter=tails,
                 stop=stop,
             )
             if not ended.ok:
                 error = process.explain(ended, program=argv[0], cwd=brief.cwd or brief.scratch, limits=brief.limits)
-                if ended.finished and not ended.stage and (line := ears.last_line()):
-                    error += f" Its last words: {line}{process.hint(brief, line)}"
+                if ended.finished and not ended.stage and (line := tails.last_line()):
+                    error += f" Its last output: {line}{process.sandbox_hint(brief, line)}"
                 return process.evidence(ended, error=error)
             try:
-                there, result = exchange.take("result.json", what="The result (FLEET_RESULT)")
-                added = exchange.added()
+                written, result = exchange.read("result.json", what="The result (FLEET_RESULT)")
+                added = exchange.added_sorties()
             except Unreadable as fault:
                 return process.evidence(ended, error=str(fault), permanent=True)
-        output: Json = {"output": ears.tail("stdout")}
-        return process.evidence(ended, result=result if there else output, added=added)
+        output: Json = {"output": tails.tail("stdout")}
+        return process.evidence(ended, result=result if written else output, added=added)

@@ -1,7 +1,7 @@
-"""The folder through which an attempt's processes and the fleet hand each other files: `.fleet` in the scratch folder.
+"""The folder `.fleet` in the scratch folder, through which the fleet and an attempt's work exchange files.
 
-The work may do to it what it likes. So it is opened once, before the work begins, and what is read later is read below
-that descriptor, without following links, without waiting, and never more than a limit.
+The work can do anything to this folder. So it is opened once, before the work begins, and later reads are relative to
+that descriptor, follow no links, never block, and stop at a limit.
 """
 
 from __future__ import annotations
@@ -21,22 +21,27 @@ from agents.drivers import sandbox
 from agents.drivers.base import Brief, Json, Needs
 from fleet import values
 
-VARIABLE_BYTES = 32 * 1024  # of a variable's text; what is longer is a file. Linux takes 128 KiB
-VARIABLES_BYTES = 512 * 1024  # of all that depend on the mission, names included; Linux takes 2 MiB, with the arguments
-FILE_NAME = 100  # characters of a need's name that its file keeps
+VARIABLE_BYTES = 32 * 1024  # per variable; a longer text goes into a file. Linux allows 128 KiB
+VARIABLES_BYTES = (
+    512 * 1024
+)  # of all variables from the mission, with their names. Linux allows 2 MiB, with the arguments
+FILE_NAME = 100  # characters of a need's name that its file name keeps
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NOTE = 300  # characters of a progress note
-REMEDY = "Give large things out as files, under `outputs`."
+REMEDY = "Store large results as files, under `outputs`."
 
 _DIGESTED = re.compile(r"-[0-9a-f]{16}\Z")
 
 
 class Unreadable(Exception):
-    """A file that the work wrote for the fleet is not what it should be; the text says what and what to do."""
+    """A file that the work wrote for the fleet is not acceptable. The text says why, and what to do."""
 
 
 class Exchange:
-    """A context manager. A second flight in the same scratch folder (a verdict's) finds the first one's result there."""
+    """The exchange folder of one run, as a context manager.
+
+    A second run in the same scratch folder (the `verify` of a sortie) finds the result of the first one there.
+    """
 
     def __init__(self, brief: Brief) -> None:
         self.path = brief.scratch / ".fleet"
@@ -50,7 +55,7 @@ class Exchange:
         with suppress(FileNotFoundError):
             os.unlink("progress", dir_fd=self._folder)
         os.mkfifo("progress", 0o600, dir_fd=self._folder)
-        # For writing too: or else each writer's end would be the pipe's.
+        # Opened for writing too, or the pipe would reach its end whenever a writer closes it.
         self.progress = os.open(
             "progress", os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder
         )
@@ -60,20 +65,21 @@ class Exchange:
         os.close(self.progress)
         os.close(self._folder)
 
-    def give(self, name: str, text: str | Iterable[str]) -> int:
-        """Write a file for the work, for its user alone; its descriptor, at the beginning.
+    def create(self, name: str, text: str | Iterable[str]) -> int:
+        """Write a file for the work (mode 0600) and return its descriptor, positioned at the start.
 
-        `name` may have one folder. Neither that nor the file is followed where the work has put a link there.
+        `name` may have one folder in it. Links that the work has put in its place, or in that of the file, are not
+        followed.
         """
         parent, _, name = name.rpartition("/")
         folder = os.open(parent, FOLDER, dir_fd=self._folder) if parent else self._folder
         try:
-            return self._create(name, text, folder=folder)
+            return self._create_in(folder, name, text)
         finally:
             if parent:
                 os.close(folder)
 
-    def _create(self, name: str, text: str | Iterable[str], *, folder: int) -> int:
+    def _create_in(self, folder: int, name: str, text: str | Iterable[str]) -> int:
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -85,12 +91,12 @@ class Exchange:
         return descriptor
 
     def variables(self) -> dict[str, str]:
-        """Write needs and inputs into files, and give them as variables too, as far as these have room."""
+        """Write needs and inputs to files, and return them as variables too, as far as there is room."""
         variables = _Variables(self)
         states, inputs, needs = self._brief.need_states, self._brief.inputs, Needs.of(self._brief.needs)
-        self._write("inputs.json", json.dumps(dict(inputs)))
-        self._write("need_states.json", json.dumps(dict(states)))
-        self._write("needs.json", json.dumps({name: file_name(name) for name in needs}))
+        self.write("inputs.json", json.dumps(dict(inputs)))
+        self.write("need_states.json", json.dumps(dict(states)))
+        self.write("needs.json", json.dumps({name: file_name(name) for name in needs}))
         for folder in ("needs", "variables"):
             with suppress(FileExistsError):
                 os.mkdir(folder, 0o700, dir_fd=self._folder)
@@ -99,16 +105,19 @@ class Exchange:
             variables.add("FLEET_INPUT_", name, [value if isinstance(value, str) else json.dumps(value)])
         for name in needs:
             file = f"needs/{file_name(name)}"
-            self._write(file, needs.pieces(name))
+            self.write(file, needs.pieces(name))
             variables.add("FLEET_NEED_", name, needs.pieces(name), file=file)
-        return variables.found
+        return variables.values
 
-    def _write(self, name: str, text: str | Iterable[str]) -> None:
-        os.close(self.give(name, text))
+    def write(self, name: str, text: str | Iterable[str]) -> None:
+        os.close(self.create(name, text))
 
-    def take(self, name: str, *, what: str, limit: int | None = None, remedy: str = REMEDY) -> tuple[bool, Json]:
-        """The JSON that the work left, and whether there is any. Unreadable for what is no plain file of JSON, and for a
-        value that the fleet does not accept (fleet/values.py)."""
+    def read(self, name: str, *, what: str, limit: int | None = None, remedy: str = REMEDY) -> tuple[bool, Json]:
+        """Return whether the work wrote this file, and the JSON value in it. `what` names the file in errors.
+
+        Raises Unreadable if it is not a plain file of JSON, or holds a value that the fleet does not accept
+        (fleet/values.py).
+        """
         limit = self._brief.limits.result_bytes if limit is None else limit
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder)
@@ -126,28 +135,31 @@ class Exchange:
         try:
             return True, self._redactor.value(values.parse(data, max_bytes=limit))
         except values.Unacceptable as fault:
-            told = f"{what} is not accepted: {fault}."
-            raise Unreadable(f"{told} {remedy}" if isinstance(fault, values.TooLarge) else told) from None
+            error = f"{what} is not accepted: {fault}."
+            raise Unreadable(f"{error} {remedy}" if isinstance(fault, values.TooLarge) else error) from None
         except ValueError as fault:
             raise Unreadable(f"{what} is not JSON ({fault}). Write one JSON value, in UTF-8.") from None
 
-    def added(self) -> tuple[Json, ...]:
-        """The sorties that the work asks to add, unchecked. Unreadable where they are not a list."""
-        there, wanted = self.take(
+    def added_sorties(self) -> tuple[Json, ...]:
+        """The sorties that the work wants to add, not validated. Raises Unreadable if they are not a list."""
+        written, sorties = self.read(
             "sorties.json",
             what="The list of sorties to add (FLEET_SORTIES)",
             limit=self._brief.limits.added_bytes,
             remedy="Add fewer sorties, with more work in each.",
         )
-        if not there:
+        if not written:
             return ()
-        if not isinstance(wanted, list):
-            raise Unreadable('The sorties to add (FLEET_SORTIES) are not a list: [{"name": …, "agent": …, "run": …}].')
-        return tuple(wanted)
+        if not isinstance(sorties, list):
+            raise Unreadable(
+                "The sorties to add (FLEET_SORTIES) are not a list. "
+                'Write a JSON list such as [{"name": …, "agent": …, "run": …}].'
+            )
+        return tuple(sorties)
 
 
 def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:
-    """All that the work's environment holds: what is allowed of the host's, what the plan sets, the fleet's variables."""
+    """The environment of the work: allowed variables of the host, those of the plan, and those of the fleet."""
     folder = exchange.path
     home = brief.scratch / ".home"
     with suppress(FileExistsError):
@@ -173,7 +185,7 @@ def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:
 
 
 def progress_of(data: bytes) -> tuple[float | None, str] | None:
-    """The newest report of a piece of the progress pipe: lines `0.4 what is being done`, or only the words."""
+    """The last report in a piece of the progress pipe. Each line is `0.4 some note`, or only the note."""
     lines = data.decode("utf-8", "replace").replace("\x00", "").split("\n")
     line = next((line.strip() for line in reversed(lines) if line.strip()), "")
     first, _, rest = line.partition(" ")
@@ -185,29 +197,38 @@ def progress_of(data: bytes) -> tuple[float | None, str] | None:
 
 
 def file_name(need: str) -> str:
-    """The file of a need's result: its name and `.json`. A name that is long, or that no file can have, is cut and gets a
-    digest at its end; so does one that looks like that, so that no two needs share a file."""
-    kept = "".join(c if c not in "/\0" and c.isprintable() else "_" for c in need[:FILE_NAME])
+    """The name of the file with a need's result: usually the need's name and `.json`.
+
+    A name that is too long or not usable as a file name is shortened and ends in a digest. So is a name that looks like
+    such a result, so that no two needs share a file.
+    """
+    printable = "".join(c if c not in "/\0" and c.isprintable() else "_" for c in need[:FILE_NAME])
     is_plain = (
-        kept == need and not need.startswith(".") and len(need.encode()) <= FILE_NAME and not _DIGESTED.search(need)
+        printable == need
+        and not need.startswith(".")
+        and len(need.encode()) <= FILE_NAME
+        and not _DIGESTED.search(need)
     )
     if is_plain:
         return f"{need}.json"
-    short = kept.encode("utf-8", "replace")[:FILE_NAME].decode("utf-8", "ignore")
+    short = printable.encode("utf-8", "replace")[:FILE_NAME].decode("utf-8", "ignore")
     return f"_{short}-{hashlib.sha256(need.encode('utf-8', 'replace')).hexdigest()[:16]}.json"
 
 
 class _Variables:
-    """The variables that depend on the mission. One that is too long, or for which no room is left, is not set: then
-    `<NAME>_FILE` names a file that holds its text, as far as there is room for that."""
+    """The variables that depend on the mission.
+
+    A variable that is too long, or for which no room is left, is not set. Its text goes into a file, and `<NAME>_FILE`
+    names that file if there is room for it.
+    """
 
     def __init__(self, exchange: Exchange) -> None:
-        self.found: dict[str, str] = {}
+        self.values: dict[str, str] = {}
         self._exchange = exchange
-        self._left = VARIABLES_BYTES
+        self._free_bytes = VARIABLES_BYTES
 
     def add(self, prefix: str, name: str, pieces: Iterable[str], *, file: str = "") -> None:
-        """`pieces` of text, read only as far as a variable goes; `file` has the text already, where there is one."""
+        """Set one variable from pieces of text. `file` names the file that holds the text already, if there is one."""
         variable = prefix + "".join(c if c.isascii() and c.isalnum() else "_" for c in name).upper()
         pieces = iter(pieces)
         text = ""
@@ -219,13 +240,13 @@ class _Variables:
             return
         if not file:
             file = f"variables/{variable}"
-            self._exchange._write(file, chain([text], pieces))
+            self._exchange.write(file, chain([text], pieces))
         self._set(f"{variable}_FILE", str(self._exchange.path / file))
 
     def _set(self, variable: str, text: str) -> bool:
         size = len(variable) + len(text.encode("utf-8", "replace")) + 2
-        if size > self._left or variable in self.found:
+        if size > self._free_bytes or variable in self.values:
             return False
-        self._left -= size
-        self.found[variable] = text
+        self._free_bytes -= size
+        self.values[variable] = text
         return True

@@ -1,4 +1,4 @@
-"""What drivers with a process share: start it under a shim, stream what it prints, keep its limits, leave nothing."""
+"""Runs a driver's process: starts it under a shim, streams its output, enforces its limits, and cleans up."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from agents.drivers.shim import SETTLE_S, Shim
 from fleet import humanise
 from fleet.observability.redactor import Redactor
 
-CHUNK = 32 * 1024  # with what the redactor held back, and has made longer, at most the 64 KiB of a Reporter
-# Of a start: what is wrong with the command, its environment or its folder. Others (EAGAIN, ENOMEM …) pass.
+CHUNK = 32 * 1024  # plus what the redactor held back and lengthened, at most the 64 KiB of Reporter.output
+# Errors of a start that the command, its environment or its folder causes. Others (EAGAIN, ENOMEM …) are temporary.
 _PERMANENT = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.E2BIG, errno.EINVAL),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR),
 }
-LEASE_SETTLE_S = 0.25  # past the end of the lease, until the shim is taken for halted
-LAST_BYTES = 1024 * 1024  # read of a stream after its end; a pipe holds less, unless what could not be ended writes on
+LEASE_SETTLE_S = 0.25  # after the end of the lease, until the shim counts as halted
+LAST_BYTES = 1024 * 1024  # read from a stream after the end; a pipe holds less, unless a surviving process writes on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a process tree ended. `stage` names where its start failed: shim, start, sandbox, cwd or program."""
+    """How a process tree ended. `stage` is the step at which its start failed: shim, start, sandbox, cwd or program."""
 
     finished: bool = False
-    code: int = 0  # a signal's number below zero
+    code: int = 0  # exit code; -N for signal N
     stage: str = ""
     errno: int = 0
-    left: int = 0  # processes that could not be ended
-    why: str = ""  # where it could not be confined: what a person can do about it
+    left: int = 0  # processes that could not be killed
+    why: str = ""  # for stage "sandbox": why there is no sandbox, and what to do
     stopped: StopReason | None = None
-    used: int = 0  # bytes of memory or disk, or processes, where it passed a limit
+    used: int = 0  # bytes or processes, if a limit was exceeded
     cpu_s: float | None = None
     max_rss_bytes: int | None = None
     outputs: tuple[int, ...] = ()
@@ -59,18 +59,20 @@ class Ended:
 def run(
     *, argv: Sequence[str], brief: Brief, exchange: Exchange, env: Mapping[str, str], reporter: Reporter, stop: Stop
 ) -> Ended:
-    """Run a program to its end, and all that it starts. Standard input is `brief.stdin`."""
+    """Run a program, with `brief.stdin` as its standard input, until it and all that it started have ended."""
     if stop.reason is not None:
         return Ended(stopped=stop.reason)
-    if brief.confined and not (sandbox_works := sandbox.available())[0]:
-        return Ended(stage="sandbox", why=sandbox_works[1])
-    stdin = exchange.give("stdin", brief.stdin)
+    if brief.confined:
+        works, why = sandbox.available()
+        if not works:
+            return Ended(stage="sandbox", why=why)
+    stdin = exchange.create("stdin", brief.stdin)
     quota = Quota(brief.limits, scratch=brief.scratch, folders=brief.writable)
     try:
         shim = Shim(
             argv,
             env=env,
-            named={name: env[name] for name in reaper.NAMES if name in env},
+            markers={name: env[name] for name in reaper.NAMES if name in env},
             cwd=brief.cwd or brief.scratch,
             scratch=brief.scratch,
             limits=brief.limits,
@@ -82,36 +84,39 @@ def run(
         )
     except sandbox.Refused as refused:
         return Ended(stage="sandbox", why=str(refused))
-    except ValueError:  # a NUL, which the system cannot take
+    except ValueError:  # a NUL, which no argument or variable can hold
         return Ended(stage="program", errno=errno.EINVAL)
     except OSError as fault:
         return Ended(stage="program", errno=fault.errno or errno.EIO)
     finally:
         os.close(stdin)
     quota.shim = shim.pid
-    watch = _Watch(brief.limits, stop, quota)
+    watchdog = _Watchdog(brief.limits, stop, quota)
     stop.follow(shim.renew)
     try:
         with suppress(psutil.Error):
             reporter.started(pid=shim.pid, start_time=psutil.Process(shim.pid).create_time())
-        _stream(shim, watch=watch, progress=exchange.progress, reporter=reporter, redactor=brief.redactor())
-    finally:  # also when the reporter raises
+        _stream(shim, watchdog=watchdog, progress=exchange.progress, reporter=reporter, redactor=brief.redactor())
+    finally:  # even if the reporter raises
         stop.follow(None)
-        status = shim.close(timeout_s=watch.patience_s)
+        status = shim.close(timeout_s=watchdog.close_timeout_s)
         if status is None:
             reaper.reap(brief.marker)
     if status is None:
-        if brief.confined and shim.process.returncode == 1 and not watch.stopped:
-            return Ended(stage="sandbox", why="bubblewrap refused it; its words are the last of the attempt's output.")
+        if brief.confined and shim.process.returncode == 1 and not watchdog.stopped:
+            return Ended(stage="sandbox", why="bubblewrap failed; its message is at the end of the output.")
         return Ended(
-            code=shim.process.returncode, stage="" if watch.stopped else "shim", stopped=watch.stopped, used=quota.used
+            code=shim.process.returncode,
+            stage="" if watchdog.stopped else "shim",
+            stopped=watchdog.stopped,
+            used=quota.used,
         )
     if status["expired"]:
-        stop.set(StopReason.LEASE_LOST)  # the shim's clock may have told it before the engine's
+        stop.set(StopReason.LEASE_LOST)  # the shim may notice it before the engine
     if status["ended"]:
-        quota.left_too_much()
+        quota.check_at_end()
         _report_leftovers(status["leftovers"], reporter)
-    stopped = watch.stopped or (StopReason.LEASE_LOST if status["expired"] else None)
+    stopped = watchdog.stopped or (StopReason.LEASE_LOST if status["expired"] else None)
     return Ended(
         finished=status["ended"],
         code=status["code"],
@@ -137,25 +142,26 @@ def view(brief: Brief) -> sandbox.View:
     )
 
 
-class _Watch:
-    """The clock of one attempt: when it is to be stopped, and when the shim itself is given up."""
+class _Watchdog:
+    """Decides when an attempt must be stopped, and when to give up waiting for its shim."""
 
     def __init__(self, limits: Limits, stop: Stop, quota: Quota) -> None:
         self._limits = limits
         self._stop = stop
         self._quota = quota
-        self._began = self._heard = time.monotonic()
+        self._began = self._active_at = time.monotonic()
         self._give_up_at = math.inf
         self.stopped: StopReason | None = None
 
     def fileno(self) -> int:
         return self._stop.fileno()
 
-    def hear(self) -> None:
-        self._heard = time.monotonic()
+    def note_activity(self) -> None:
+        """Restart the silence limit."""
+        self._active_at = time.monotonic()
 
-    def stops_now(self) -> bool:
-        """Whether this is the moment to stop; true once, with the reason in `stopped`."""
+    def stop_due(self) -> bool:
+        """Check all limits. Returns True once, when the attempt must be stopped, with the reason in `stopped`."""
         if self.stopped is not None:
             return False
         now = time.monotonic()
@@ -163,13 +169,13 @@ class _Watch:
             self.stopped = self._stop.reason
         elif self._limits.wall_s is not None and now - self._began >= self._limits.wall_s:
             self.stopped = StopReason.TIMEOUT
-        elif self._limits.silence_s is not None and now - self._heard >= self._limits.silence_s:
+        elif self._limits.silence_s is not None and now - self._active_at >= self._limits.silence_s:
             self.stopped = StopReason.SILENCE
-        elif passed := self._quota.look():
-            self.stopped = passed
+        elif exceeded := self._quota.check():
+            self.stopped = exceeded
         else:
             return False
-        # A shim that lives kills everything by the end of the lease; for one that is halted it is done from here.
+        # A running shim kills everything by the end of the lease. If the shim is halted, this process does it.
         lease_over_at = max(now, self._stop.lease_end) + LEASE_SETTLE_S
         self._give_up_at = min(now + self._limits.grace_s + SETTLE_S, lease_over_at)
         return True
@@ -179,50 +185,50 @@ class _Watch:
         return time.monotonic() >= self._give_up_at
 
     @property
-    def patience_s(self) -> float:
-        """How long the shim may still take to end, now that nothing more is read from it."""
+    def close_timeout_s(self) -> float:
+        """How long the shim may still take to end after its output is no longer read."""
         if self.stopped is None:
             return self._limits.grace_s + SETTLE_S
         return max(0.0, self._give_up_at - time.monotonic())
 
     def wait_s(self) -> float | None:
-        """How long nothing is to be done if nothing is heard."""
+        """How long to wait for output before something else is due; None: without limit."""
         if self.stopped is not None:
             ends = [self._give_up_at]
         else:
             ends = [self._quota.next_at]
             ends += [] if self._limits.wall_s is None else [self._began + self._limits.wall_s]
-            ends += [] if self._limits.silence_s is None else [self._heard + self._limits.silence_s]
+            ends += [] if self._limits.silence_s is None else [self._active_at + self._limits.silence_s]
         return None if min(ends) == math.inf else max(0.0, min(ends) - time.monotonic())
 
 
-def _stream(shim: Shim, *, watch: _Watch, progress: int, reporter: Reporter, redactor: Redactor) -> None:
-    """Pass on what is printed until the shim has ended, and with it everything; then the rest of it."""
+def _stream(shim: Shim, *, watchdog: _Watchdog, progress: int, reporter: Reporter, redactor: Redactor) -> None:
+    """Forward the output until the shim has ended, and with it every process; then forward the rest."""
 
-    def tell(stream: Stream, data: bytes) -> None:
+    def forward(stream: Stream, data: bytes) -> None:
         if data:
             reporter.output(stream=stream, data=data)
 
     with selectors.DefaultSelector() as selector:
-        for descriptor in (*shim.streams, shim.status, watch.fileno(), progress):
+        for descriptor in (*shim.streams, shim.status, watchdog.fileno(), progress):
             selector.register(descriptor, selectors.EVENT_READ)
         while True:
-            if watch.stops_now():
-                selector.unregister(watch.fileno())
+            if watchdog.stop_due():
+                selector.unregister(watchdog.fileno())
                 shim.stop()
-            if watch.given_up:
+            if watchdog.given_up:
                 return
-            ready = {key.fd for key, _ in selector.select(watch.wait_s())}
+            ready = {key.fd for key, _ in selector.select(watchdog.wait_s())}
             for descriptor in ready & shim.streams.keys():
-                watch.hear()
+                watchdog.note_activity()
                 if data := os.read(descriptor, CHUNK):
-                    tell(shim.streams[descriptor], redactor.piece(shim.streams[descriptor], data))
+                    forward(shim.streams[descriptor], redactor.piece(shim.streams[descriptor], data))
                 else:
                     selector.unregister(descriptor)
             if progress in ready:
-                watch.hear()
+                watchdog.note_activity()
                 _report(progress, reporter, redactor)
-            if shim.status in ready:  # it speaks at its end, or was killed
+            if shim.status in ready:  # it reports when it ends; or it was killed
                 break
     for descriptor, stream in shim.streams.items():
         os.set_blocking(descriptor, False)
@@ -230,8 +236,8 @@ def _stream(shim: Shim, *, watch: _Watch, progress: int, reporter: Reporter, red
             for _ in range(LAST_BYTES // CHUNK):
                 if not (data := os.read(descriptor, CHUNK)):
                     break
-                tell(stream, redactor.piece(stream, data))
-        tell(stream, redactor.rest(stream))
+                forward(stream, redactor.piece(stream, data))
+        forward(stream, redactor.rest(stream))
     _report(progress, reporter, redactor)
 
 
@@ -247,36 +253,39 @@ _REFUSALS = re.compile(
 )
 
 
-def hint(brief: Brief, text: str) -> str:
-    """Where the work's last words complain of a path that the sandbox hides, or keeps as it is: that it does, and the
-    remedy. It is not said whether there is anything at the path."""
+def sandbox_hint(brief: Brief, text: str) -> str:
+    """Explain an error about a path that the sandbox hides or makes read-only; "" if the text holds none.
+
+    It does not reveal whether anything exists at the path.
+    """
     if not brief.confined or not _REFUSALS.search(text):
         return ""
-    shown = view(brief)
+    visible = view(brief)
     for path in map(Path, _PATHS.findall(text)):
-        if not shown.shows(path):
+        if not visible.shows(path):
             return (
-                f" The sandbox hides {path} from it. If the work needs it, name it under `readable` in the plan or the agent"
+                f" The sandbox hides {path}. If the work needs it, list it under `readable` in the plan or the agent"
                 " type, or start the mission in that folder (docs/security.md)."
             )
     if "Read-only file" in text:
         return (
-            " In the sandbox it may write to its scratch folder, /tmp and the mission's folder alone, and nowhere to the"
+            " In the sandbox, work can write only to its scratch folder, /tmp and the mission's folder, and never to the"
             " fleet's own code (docs/security.md)."
         )
     return ""
 
 
 def _report_leftovers(count: int, reporter: Reporter) -> None:
-    """Have the attempt tell what its work left running, in its output and as its last note."""
+    """Report in the output and as the last note how many processes the work left running."""
     if count:
-        what = f"{count} process{' was' if count == 1 else 'es were'} still running and {'was' if count == 1 else 'were'} ended."
-        reporter.output(stream="fleet", data=f"\n{what}\n".encode())
-        reporter.progress(fraction=None, note=what)
+        subject, verb = (f"{count} process", "was") if count == 1 else (f"{count} processes", "were")
+        note = f"{subject} {verb} still running and {verb} ended."
+        reporter.output(stream="fleet", data=f"\n{note}\n".encode())
+        reporter.progress(fraction=None, note=note)
 
 
 def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
-    """One sentence on what went wrong, and what to do next where that is known."""
+    """Say in a sentence or two what went wrong, and what to do if that is known."""
     match ended.stopped:
         case StopReason.TIMEOUT if (
             limits.longest_s is not None and limits.wall_s == limits.longest_s != limits.timeout_s
@@ -290,66 +299,69 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
             return f"It ran longer than its timeout of {limit} and was stopped. Raise `timeout`, or make it faster."
         case StopReason.SILENCE:
             limit = humanise.duration(limits.silence_s) if limits.silence_s is not None else "none"
-            return f"It printed nothing for {limit} (`silence`) and was stopped. Let it print, or raise the limit."
+            return f"It printed nothing for {limit} (`silence`) and was stopped. Print progress more often, or raise the limit."
         case StopReason.MEMORY if limits.memory_bytes is not None:
             return (
-                f"It was stopped: it held {_mb(ended.used)}, its limit is {_mb(limits.memory_bytes)}. "
-                "Let it hold less, or raise the memory of its agent type in the admin."
+                f"It was stopped: it used {_mb(ended.used)} of memory; its limit is {_mb(limits.memory_bytes)}. "
+                "Use less memory, or raise the memory limit of its agent type in the admin."
             )
         case StopReason.PROCESSES:
             return (
-                f"It was stopped: it had {ended.used:,} processes, its limit is {limits.processes:,}. "
-                "Let it start fewer, or raise the processes of its agent type in the admin."
+                f"It was stopped: it had {ended.used:,} processes; its limit is {limits.processes:,}. "
+                "Start fewer at once."
             )
         case StopReason.DISK_FULL:
             return (
-                f"It was stopped, because it wrote to a disk of which only {_mb(ended.used)} are free. "
-                "Make room on its host, or let it write less."
+                f"It was stopped, because it wrote to a disk with only {_mb(ended.used)} left. "
+                "Free space on its host, or write less."
             )
         case StopReason.DISK | None if ended.used and limits.disk_bytes is not None:
             return (
                 f"{'It' if ended.code == 0 and ended.finished else 'It was stopped: it'} wrote {_mb(ended.used)} to its "
-                f"folder, its limit is {_mb(limits.disk_bytes)}. "
-                "Let it write less, or raise the disk of its agent type in the admin."
+                f"folder; its limit is {_mb(limits.disk_bytes)}. "
+                "Write less, or raise the disk limit of its agent type in the admin."
             )
         case None if limits.disk_bytes is not None and ended.code in (-signal.SIGXFSZ, 128 + signal.SIGXFSZ):
             return (
                 f"It was stopped: it wrote a file larger than its limit of {_mb(limits.disk_bytes)}. "
-                "Let it write less, or raise the disk of its agent type in the admin."
+                "Write less, or raise the disk limit of its agent type in the admin."
             )
         case StopReason():
             return f"It was stopped: {ended.stopped.replace('_', ' ')}."
     reason = os.strerror(ended.errno) if ended.errno else "no reason given"
     match ended.stage, ended.errno:
         case "shim", _:
-            return "The process that watches over the work was killed, and the work with it."
+            return "The shim, which supervises the work, was killed, and the work with it."
         case "cwd", _:
             return f"The folder {str(cwd)!r} cannot be entered ({reason}). Check `cwd`."
         case "sandbox", _:
-            return f"The sandbox could not be made, so nothing was run. {ended.why}"
+            return f"The sandbox could not be set up, so nothing was run. {ended.why}"
         case "program", errno.ENOENT if not ((cwd / program).exists() if "/" in program else shutil.which(program)):
             return f"The program {program!r} was not found on this host. Install it, or correct the command."
         case "program", errno.ENOENT:
-            return f"The program {program!r} names an interpreter in its first line that is not on this host."
+            return (
+                f"The program {program!r} names an interpreter in its first line that was not found on this host. "
+                "Install it, or correct the line."
+            )
         case "program", errno.EACCES:
             return f"The program {program!r} is not executable. Make it so (chmod +x), or name its interpreter."
         case "program", errno.E2BIG:
-            return "The command and its environment are too long for the system. Hand large texts on in files."
+            return "The command and its environment are too long for the system. Pass large texts in files."
         case "program", errno.EINVAL:
-            return "The command or its environment holds a NUL character or half a surrogate pair, which no program can be given."
+            return "The command or its environment contains a NUL or an unpaired surrogate. Remove it."
         case (("program" | "start"), _):
             return f"The program {program!r} could not be started ({reason})."
     if ended.left:
         return (
-            f"It ended, but {ended.left} of its processes could not be ended (another user's?). End them on its host."
+            f"It ended, but {ended.left} of its processes could not be killed (another user's?). Kill them on its host."
         )
     if ended.code < 0:
-        return f"It was ended by signal {-ended.code} ({_name(-ended.code)})."
+        return f"It was killed by signal {-ended.code} ({_name(-ended.code)})."
     return f"It ended with exit code {ended.code}."
 
 
 def _mb(size: int) -> str:
-    """What passed a limit is rounded up, so that it is never told as the limit itself."""
+    """Megabytes, rounded up, so that a value above a limit never reads as the limit itself."""
     return f"{math.ceil(size / 1_000_000):,} MB"
 
 
@@ -363,8 +375,10 @@ def _name(number: int) -> str:
 def evidence(
     ended: Ended, *, result: Json = None, added: tuple[Json, ...] = (), error: str = "", permanent: bool = False
 ) -> Evidence:
-    """Evidence of an ended process; with an `error` it does not claim success. That its program or folder is missing or
-    cannot be used, or that its command is too long, is permanent."""
+    """Build the evidence of an ended process. With an `error` it does not report success.
+
+    A program or folder that is missing or unusable, and a command that is too long, are permanent faults.
+    """
     return Evidence(
         finished=ended.finished,
         ok=ended.ok and not error,

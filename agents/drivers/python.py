@@ -1,4 +1,4 @@
-"""Runs a registered callable in a child process, so that it can be stopped and measured and sees no credentials."""
+"""Runs a registered callable in a child process, where it can be stopped and measured and sees no credentials."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class PythonDriver:
     name: ClassVar[str] = "python"
 
     def fly(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
-        orders = {"call": brief.call, "arguments": dict(brief.arguments)}
+        request = {"call": brief.call, "arguments": dict(brief.arguments)}
         with Exchange(brief) as exchange:
             environ = environment(brief, exchange)
             ended = process.run(
                 argv=(sys.executable, "-P", "-u", PROGRAM, str(exchange.path)),
-                brief=replace(brief, stdin=json.dumps(orders)),
+                brief=replace(brief, stdin=json.dumps(request)),
                 exchange=exchange,
                 env=environ,
                 reporter=reporter,
@@ -38,15 +38,15 @@ class PythonDriver:
                     error = process.explain(
                         ended, program="python", cwd=brief.cwd or brief.scratch, limits=brief.limits
                     )
-                    there, said = exchange.take("error.json", what="What the callable raised")
-                    if there and isinstance(said, dict) and ended.finished and not ended.used:
-                        error = str(said.get("error"))
-                        permanent = said.get("permanent") is True
+                    _, failure = exchange.read("error.json", what="The callable's error")
+                    if isinstance(failure, dict) and ended.finished and not ended.used:
+                        error = str(failure.get("error"))
+                        permanent = failure.get("permanent") is True
                         return process.evidence(
-                            ended, error=f"{error}{process.hint(brief, error)}", permanent=permanent
+                            ended, error=f"{error}{process.sandbox_hint(brief, error)}", permanent=permanent
                         )
                     return process.evidence(ended, error=error)
-                _, result = exchange.take("result.json", what="The callable's result")
-                return process.evidence(ended, result=result, added=exchange.added())
+                _, result = exchange.read("result.json", what="The callable's result")
+                return process.evidence(ended, result=result, added=exchange.added_sorties())
             except Unreadable as fault:
                 return process.evidence(ended, error=str(fault), permanent=True)

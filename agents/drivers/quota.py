@@ -1,8 +1,8 @@
-"""What one attempt may hold in memory and write to its scratch folder, looked at while it works.
+"""Enforces the memory, process and disk limits of an attempt while it runs.
 
-Memory is asked for a few times a second, and only what all processes have in full (which is cheap, and never too little)
-unless that is too much. A folder has no such short way: it is walked in slices of a few milliseconds, so that the
-attempt's output flows on however many files there are.
+Memory is checked a few times a second: first the resident sizes, which are cheap to read and never too small, and only
+if these exceed the limit the proportional ones. The scratch folder has no such shortcut. It is walked in slices of a
+few milliseconds, so that the output keeps flowing however many files there are.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from pathlib import Path
 from agents import usage
 from agents.drivers.base import Limits, StopReason
 
-MEMORY_S = 0.25  # between two looks
+MEMORY_S = 0.25  # between two checks
 DISK_S = 1.0
 RESERVE_S = 0.5
-SLICE_S = 0.02  # of a walk, at a time
+SLICE_S = 0.02  # of walking the folder, at a time
 PAUSE_S = 0.2  # between two slices
-ENTRIES = 200  # looked at between two looks at the clock
-BLOCK = 512  # bytes, of st_blocks (stat(2))
+ENTRIES = 200  # between two looks at the clock
+BLOCK = 512  # bytes per block of st_blocks (stat(2))
 
 
 class Quota:
-    """Of one attempt; made before its work begins, so that what the fleet wrote there counts for nothing.
+    """The quota of one attempt. Create it before the work begins, so that the fleet's own files do not count.
 
-    `shim` is the pid below which its processes are, `next_at` when to `look` again, by the monotonic clock.
+    `shim` is the pid below which the attempt's processes are. `next_at` is when to call `check` again, on the monotonic
+    clock.
     """
 
     def __init__(
@@ -42,68 +43,67 @@ class Quota:
         self._reserve_at = now + RESERVE_S if limits.reserve_bytes else math.inf
         self._disk_at = math.inf if limits.disk_bytes is None else now + DISK_S
         self._walk: Iterator[int] | None = None
-        self._seen = 0
-        self._before = 0 if limits.disk_bytes is None else sum(_sizes(scratch))
+        self._walked_bytes = 0
+        self._initial_bytes = 0 if limits.disk_bytes is None else sum(_sizes(scratch))
         self.shim = 0
-        self.used = 0  # bytes, where a limit was passed
+        self.used = 0  # bytes or processes, once a limit is exceeded
 
     @property
     def next_at(self) -> float:
         return min(self._memory_at, self._disk_at, self._reserve_at)
 
-    def look(self) -> StopReason | None:
-        """Look at what is due; the limit that is passed, with how much is held in `used`."""
+    def check(self) -> StopReason | None:
+        """Run the checks that are due. Returns the limit that is exceeded, if any, with the amount in `used`."""
         now = time.monotonic()
         if now >= self._memory_at:
             self._memory_at = now + MEMORY_S
-            family = usage.below(self.shim)
-            if self._limits.processes is not None and len(family) > self._limits.processes:
-                self.used = len(family)
+            pids = usage.descendants(self.shim)
+            if self._limits.processes is not None and len(pids) > self._limits.processes:
+                self.used = len(pids)
                 return StopReason.PROCESSES
-            if self._memory_passed(family):
+            if self._memory_exceeded(pids):
                 return StopReason.MEMORY
         if now >= self._reserve_at:
             self._reserve_at = now + RESERVE_S
-            if self._reserve_touched():
+            if self._reserve_used():
                 return StopReason.DISK_FULL
-        if now >= self._disk_at and self._disk_passed(until=now + self._slice_s):
+        if now >= self._disk_at and self._disk_exceeded(until=now + self._slice_s):
             return StopReason.DISK
         return None
 
-    def left_too_much(self) -> bool:
-        """Whether more lies in the scratch folder than may, now that nothing runs any more."""
+    def check_at_end(self) -> None:
+        """Set `used` if the scratch folder exceeds the disk limit after the last process has ended, else to 0."""
         self._walk, self.used = None, 0
-        return self._limits.disk_bytes is not None and self._disk_passed(until=math.inf)
+        if self._limits.disk_bytes is not None:
+            self._disk_exceeded(until=math.inf)
 
-    def _reserve_touched(self) -> bool:
-        """Whether a disk that it writes to is nearly full, and it has its part in that."""
+    def _reserve_used(self) -> bool:
+        """Whether a disk that the attempt writes to is nearly full, and the attempt wrote its share of that."""
         free = min((_free(folder) for folder in self._folders), default=math.inf)
         if free >= self._limits.reserve_bytes:
             return False
-        if (
-            sum(map(_written, (self.shim, *usage.below(self.shim))))
-            < self._limits.reserve_bytes * self._limits.reserve_share
-        ):
+        written = sum(map(_written, (self.shim, *usage.descendants(self.shim))))
+        if written < self._limits.reserve_bytes * self._limits.reserve_share:
             return False
         self.used = int(free)
         return True
 
-    def _memory_passed(self, family: list[int]) -> bool:
+    def _memory_exceeded(self, pids: list[int]) -> bool:
         limit = self._limits.memory_bytes
-        if limit is None or usage.resident(family) <= limit:
+        if limit is None or usage.resident(pids) <= limit:
             return False
-        self.used = sum(map(usage.proportional, family))
+        self.used = sum(map(usage.proportional, pids))
         return self.used > limit
 
-    def _disk_passed(self, *, until: float) -> bool:
+    def _disk_exceeded(self, *, until: float) -> bool:
         limit = self._limits.disk_bytes
         assert limit is not None
         if self._walk is None:
-            self._walk, self._seen = _sizes(self._scratch), 0
+            self._walk, self._walked_bytes = _sizes(self._scratch), 0
         for number, size in enumerate(self._walk, start=1):
-            self._seen += size
-            if self._seen - self._before > limit:
-                self.used = self._seen - self._before
+            self._walked_bytes += size
+            if self._walked_bytes - self._initial_bytes > limit:
+                self.used = self._walked_bytes - self._initial_bytes
                 return True
             if number % ENTRIES == 0 and time.monotonic() > until:
                 self._disk_at = time.monotonic() + PAUSE_S
@@ -113,7 +113,7 @@ class Quota:
 
 
 def _free(folder: Path) -> float:
-    """Bytes that are free on its disk for who is not root."""
+    """Bytes that are free for unprivileged users on the folder's disk."""
     try:
         status = os.statvfs(folder)
     except OSError:
@@ -122,7 +122,7 @@ def _free(folder: Path) -> float:
 
 
 def _written(pid: int) -> int:
-    """Bytes that a process, and those of its children that have ended, have written to disks (proc(5))."""
+    """Bytes that a process and its ended children have written to disks (proc(5))."""
     with suppress(OSError), open(f"/proc/{pid}/io") as file:
         for line in file:
             if line.startswith("write_bytes:"):
@@ -131,17 +131,17 @@ def _written(pid: int) -> int:
 
 
 def _sizes(folder: Path) -> Iterator[int]:
-    """What each thing in a folder takes on the disk. Links are not followed; a file of several names counts once."""
-    folders, linked = [os.fspath(folder)], set()
+    """The size on disk of each entry below a folder. Links are not followed, and a hard-linked file counts once."""
+    folders, linked_inodes = [os.fspath(folder)], set()
     while folders:
-        with suppress(OSError), os.scandir(folders.pop()) as entries:  # it is gone, or shut to this user
+        with suppress(OSError), os.scandir(folders.pop()) as entries:  # it is gone, or this user cannot read it
             for entry in entries:
                 with suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
                     elif status.st_nlink > 1:
-                        if status.st_ino in linked:
+                        if status.st_ino in linked_inodes:
                             continue
-                        linked.add(status.st_ino)
+                        linked_inodes.add(status.st_ino)
                     yield status.st_blocks * BLOCK

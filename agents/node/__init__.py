@@ -1,4 +1,5 @@
-"""The process that runs the agents of one host: it starts and supervises them, measures them and ships their logs.
+"""The node: the process that starts and supervises the agents of one host, measures them and ships their logs.
 
-`supervisor.Node` is the entry point (`manage.py fleet_node`). It knows nothing of missions or sorties.
+`supervisor.Supervisor` is the entry point (`manage.py fleet_node`). `fleet_cleanup` also uses `log_shipping` and
+`sampling`. A node knows nothing of missions or sorties.
 """

@@ -1,8 +1,8 @@
-"""How an agent comes to be: a fork of its node, in which Django and Celery are loaded already.
+"""Starts agents as forks of their node, in which Django and Celery are loaded already.
 
-Starting Python, Django and Celery anew costs more than two seconds of processor time an agent; a fork costs a tenth of
-that, and the agents of a host share the memory that they do not change. It is safe because a node has one thread and
-its children never touch what they inherit open (https://docs.python.org/3/library/os.html#os.fork).
+Loading Python, Django and Celery takes more than two seconds of processor time per agent. A fork takes a tenth of that,
+and the agents of a host share the memory that they do not change. It is safe because a node has one thread and its
+children never use the connections that they inherit (https://docs.python.org/3/library/os.html#os.fork).
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ WARM = (
 
 
 def warm() -> None:
-    """Load all that an agent will need, once, and keep the collector's hands off it so that it stays shared."""
+    """Load everything that an agent needs, and freeze it for the garbage collector, so that its memory stays shared."""
     app.loader.import_default_modules()
     app.finalize(auto=True)
     discovery.discover()
     for module in WARM:
         importlib.import_module(module)
     if settings.FLEET_SANDBOX and sandbox.available()[0]:
-        # Celery warns superusers, for what a message makes a worker run. Ours make it run nothing (they are hints), and
-        # what agents run is shut off by the sandbox. Where there is none the warning stays.
+        # Celery warns root, because messages can make a worker run code. Ours cannot (they are hints), and the sandbox
+        # confines what agents run. Without a sandbox the warning stays.
         warnings.filterwarnings("ignore", category=SecurityWarning)
     gc.collect()
     gc.freeze()
@@ -61,12 +61,13 @@ def warm() -> None:
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """A process that this one forked. `returncode` is as subprocess has it: negative for a signal."""
+    """A process that this one forked. `returncode` is like that of subprocess: negative for a signal."""
 
     pid: int
     returncode: int | None = None
 
     def poll(self) -> int | None:
+        """Reap the process if it has ended. Returns the return code, or None while it runs."""
         if self.returncode is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -74,14 +75,16 @@ class Child:
         return self.returncode
 
     def send(self, number: signal.Signals) -> None:
-        """Signal it, if it is still there: a pid that has not been waited for is nobody else's."""
+        """Signal the process if it still runs. Until it is reaped, the kernel does not reuse its pid."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
 
 def fork_agent(*, argv: Sequence[str], env: Mapping[str, str], log: Path) -> Child:
-    """Fork a Celery worker with these arguments. It has a session of its own, writes to `log`, and is asked to end when
-    this process dies."""
+    """Fork a Celery worker with these arguments.
+
+    It gets a session of its own, writes to `log`, and receives SIGTERM when this process dies.
+    """
     parent = os.getpid()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -90,22 +93,22 @@ def fork_agent(*, argv: Sequence[str], env: Mapping[str, str], log: Path) -> Chi
         return Child(pid)
     status = 0
     try:
-        _become(parent=parent, env=env, log=log)
+        _become_agent(parent=parent, env=env, log=log)
         app.worker_main(list(argv))
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
     except BaseException:
         status = 1
-        logging.getLogger("fleet.birth").critical("an agent could not go on", exc_info=True)
+        logging.getLogger("fleet.node").critical("the agent crashed", exc_info=True)
     finally:
         with suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
-        os._exit(status)  # never up into the node's own code
+        os._exit(status)  # never return into the node's own code
 
 
 class _Log(io.FileIO):
-    """A log on a disk that may be full: what does not fit is lost, and nobody who prints learns of it."""
+    """A log file that never raises: on a full disk, output is lost."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
@@ -114,28 +117,28 @@ class _Log(io.FileIO):
             return memoryview(data).nbytes
 
 
-def _speaker(number: int) -> TextIO:
+def _text_stream(number: int) -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(_Log(number, "w", closefd=False)), "utf-8", "replace", line_buffering=True
     )
 
 
-def _become(*, parent: int, env: Mapping[str, str], log: Path) -> None:
+def _become_agent(*, parent: int, env: Mapping[str, str], log: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     os.setsid()
     follow_parent(parent, signal.SIGTERM)
     for connection in connections.all():
-        connection.connection = None  # the node's; psycopg closes nothing that another process opened
+        connection.connection = None  # the node's; psycopg does not close a connection of another process
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for ours, standard in ((nothing, 0), (output, 1), (output, 2)):
-        os.dup2(ours, standard)
+    devnull = os.open(os.devnull, os.O_RDONLY)
+    for source, standard in ((devnull, 0), (output, 1), (output, 2)):
+        os.dup2(source, standard)
     os.closerange(3, 4096)
     for name, standard in (("stdout", 1), ("stderr", 2)):
-        speaker = _speaker(standard)
-        setattr(sys, name, speaker)
-        setattr(sys, f"__{name}__", speaker)  # to which Celery prints its banner
+        stream = _text_stream(standard)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)  # Celery prints its banner to this one
     os.chdir(settings.BASE_DIR)
     os.environ.update(env)
     logs.speak()

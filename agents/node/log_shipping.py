@@ -1,11 +1,10 @@
-"""What agents' own processes print: their node reads it from their log files and puts it into rows, for all hosts to read.
+"""Ships the log files of agents to Postgres, where every host can read them.
 
-An agent writes to its file directly, after what its predecessors in its place wrote there; so each has a beginning, and
-once it is dead an end, in the file. Kept are the last FLEET_AGENT_LOG_BYTES of each agent in rows, and on disk the file
-with two older ones, each at most FILE_BYTES and what is printed between two looks.
+An agent appends to the file of its place, after the output of its predecessors. So each agent has a start in the file,
+and once it is dead an end. Rows keep the last FLEET_AGENT_LOG_BYTES of each agent. The disk keeps the file and two
+older ones, each at most FILE_BYTES plus what is printed between two rounds.
 
-No secret goes into a row: the fleet's own credentials are masked wherever they stand, and in every URL whatever stands
-where a password does.
+Secrets never reach a row: the fleet's own credentials are masked everywhere, and so is the password in every URL.
 """
 
 from __future__ import annotations
@@ -28,37 +27,39 @@ from fleet.services import logfiles
 
 FILE_BYTES = 10_000_000
 OLDER_FILES = 2
-PIECE = 64 * 1024  # characters in a row
-RECOGNISED = 2_000  # characters of a piece by which its place in the file is found again
-UNENDED = 64 * 1024  # bytes of a line for whose end we wait
-SHORTEST_SECRET = 6  # characters; what is shorter (a user's own password, say) would be found in innocent words
+PIECE = 64 * 1024  # characters per row
+ANCHOR = 2_000  # last characters of a piece, by which its position in the file is found again
+UNENDED = 64 * 1024  # longest incomplete line, in bytes, that waits for its end
+SHORTEST_SECRET = 6  # characters; a shorter one would be found in ordinary words
 MASK = "*****"
 IN_URL = re.compile(r"(\w[\w+.-]*://[^\s:/@]*):[^\s/]+@")
 
 
 def path(*, type: str, place: int, node: str) -> Path:
-    """The file to which a node's agents in that place write, one after another. (Nodes may share a folder.)"""
+    """The log file of a place on a node, which its agents append to in turn. Nodes may share the folder."""
     return Path(settings.FLEET_HOME.logs / f"agent-{type}-{place}@{node.replace('/', '_')}.log")
 
 
 @dataclass(slots=True, eq=False)
 class Tail:
-    """How far one agent's log has been read, and what of it is in rows."""
+    """How far one agent's log has been read, and which rows hold it."""
 
     agent: UUID
     path: Path
     offset: int
-    end: int | None = None  # where it stops, once the agent is dead
-    rows: deque[tuple[int, int]] = field(default_factory=deque)  # ids and characters
+    end: int | None = None  # where the log of a dead agent stops
+    rows: deque[tuple[int, int]] = field(default_factory=deque)  # id and number of characters
     characters: int = 0
 
     def read(self, *, most: int) -> tuple[bytes, int, int]:
-        """What is new, where that ends in the file, and how many bytes before it are passed over because it is too
-        much. Lines that are still being written come later, so that no secret in them is cut in two."""
+        """Return the new data, its end in the file, and how many bytes before it are skipped to keep it below `most`.
+
+        Incomplete lines are left for later, so that no secret in them is cut in two.
+        """
         try:
             with open(self.path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                if size < self.offset:  # somebody else emptied it
+                if size < self.offset:  # somebody has emptied it
                     self.offset = 0
                     self.end = None if self.end is None else min(self.end, size)
                 until = size if self.end is None else self.end
@@ -67,84 +68,83 @@ class Tail:
                 data = file.read(until - start)
         except FileNotFoundError:
             return b"", self.offset, 0
-        passed_over = start - self.offset
-        if passed_over:
-            _, space, rest = data.partition(b"\n")
-            passed_over, data = (passed_over + len(data) - len(rest), rest) if space else (passed_over, data)
+        skipped = start - self.offset
+        if skipped:
+            _, newline, rest = data.partition(b"\n")
+            skipped, data = (skipped + len(data) - len(rest), rest) if newline else (skipped, data)
         if self.end is None:
-            whole = data.rfind(b"\n") + 1
-            if not whole and len(data) >= UNENDED:
-                whole = data.rfind(b" ") + 1 or len(data)
-            data = data[:whole]
-        return data, self.offset + passed_over + len(data), passed_over
+            complete = data.rfind(b"\n") + 1
+            if not complete and len(data) >= UNENDED:
+                complete = data.rfind(b" ") + 1 or len(data)
+            data = data[:complete]
+        return data, self.offset + skipped + len(data), skipped
 
 
 class Shipper:
-    """Of one node's agents. What Postgres does not take is read again at the next `ship`."""
+    """Ships the logs of one node's agents. What Postgres does not accept is read again by the next `ship`."""
 
     def __init__(self) -> None:
         self._tails: dict[UUID, Tail] = {}
-        self._masked = masking()
+        self._mask = masker()
 
     def begin(self, *, agent: UUID, path: Path) -> None:
-        """An agent is about to be started, and to write to that file."""
+        """Note that an agent is about to be started and will write to this file."""
         self._tails[agent] = Tail(agent, path, offset=path.stat().st_size if path.exists() else 0)
 
     def resume(self, *, agent: UUID, path: Path) -> None:
-        """An agent that an earlier node of this host had died with it, or after it: take what that one did not, which
-        is what stands in the file behind the last piece. Nothing where that is not found."""
+        """Ship what an agent of an earlier supervisor printed after its last row. Nothing if that row is not found."""
         last = LogPiece.objects.filter(agent=agent).order_by("id").last()
         if last is None or not path.exists():
             return
         size = path.stat().st_size
         data, _, _ = Tail(agent, path, offset=0, end=size).read(most=settings.FLEET_AGENT_LOG_BYTES)
-        _, found, rest = self._text(data).rpartition(last.text[-RECOGNISED:])
-        if found and rest:
+        _, anchor, rest = self._text(data).rpartition(last.text[-ANCHOR:])
+        if anchor and rest:
             LogPiece.objects.bulk_create(
                 LogPiece(agent_id=agent, text=rest[start : start + PIECE]) for start in range(0, len(rest), PIECE)
             )
 
     def finish(self, *, agent: UUID) -> None:
-        """It is dead, and its log ends here; the next `ship` takes the rest. Call it before a successor is started."""
+        """Note where a dead agent's log ends, for the next `ship`. Call it before a successor is started."""
         tail = self._tails.get(agent)
         if tail is not None and tail.end is None:
             tail.end = tail.path.stat().st_size if tail.path.exists() else 0
 
     def ship(self) -> None:
-        """Put into rows what is new, of all agents at once; django.db.Error where Postgres does not answer."""
+        """Store the new output of all agents. Raises django.db.Error if Postgres does not answer."""
         keep = settings.FLEET_AGENT_LOG_BYTES
         read = [(tail, *tail.read(most=keep)) for tail in self._tails.values()]
         pieces: list[tuple[Tail, str]] = []
-        for tail, data, _, passed_over in read:
-            said = f"… {passed_over:,} bytes left out …\n" if passed_over else ""
-            text = said + self._text(data)
+        for tail, data, _, skipped in read:
+            notice = f"… {skipped:,} bytes left out …\n" if skipped else ""
+            text = notice + self._text(data)
             pieces += [(tail, text[start : start + PIECE]) for start in range(0, len(text), PIECE)]
         if pieces:
-            made = LogPiece.objects.bulk_create(LogPiece(agent_id=tail.agent, text=text) for tail, text in pieces)
-            for (tail, text), piece in zip(pieces, made, strict=True):
+            stored = LogPiece.objects.bulk_create(LogPiece(agent_id=tail.agent, text=text) for tail, text in pieces)
+            for (tail, text), piece in zip(pieces, stored, strict=True):
                 tail.rows.append((piece.id, len(text)))
                 tail.characters += len(text)
         for tail, _, offset, _ in read:
             tail.offset = offset
         self._tails = {tail.agent: tail for tail, *_ in read if tail.end is None}
         for tail in {tail.agent: tail for tail, _ in pieces}.values():
-            _forget(tail, keep=keep)
-        self._bound()
+            _delete_oldest(tail, keep=keep)
+        self._rotate()
 
     def _text(self, data: bytes) -> str:
-        """As it may be in a row."""
-        return self._masked(data.decode("utf-8", "replace")).replace("\x00", "�")
+        """Text that can be stored: secrets masked, no NUL."""
+        return self._mask(data.decode("utf-8", "replace")).replace("\x00", "�")
 
-    def _bound(self) -> None:
-        """Put aside the files that have become too large; all of them has been read."""
+    def _rotate(self) -> None:
+        """Rotate the files that have become too large. They have been read completely."""
         for tail in self._tails.values():
             if tail.offset > FILE_BYTES:
                 logfiles.put_aside(tail.path, kept=OLDER_FILES)
                 tail.offset = 0
 
 
-def _forget(tail: Tail, *, keep: int) -> None:
-    """Remove the oldest rows of an agent that has more than may be kept."""
+def _delete_oldest(tail: Tail, *, keep: int) -> None:
+    """Delete the oldest rows of an agent, down to `keep` characters."""
     last = 0
     while tail.characters > keep and len(tail.rows) > 1:
         last, characters = tail.rows.popleft()
@@ -154,21 +154,20 @@ def _forget(tail: Tail, *, keep: int) -> None:
 
 
 def outdated(*, now: datetime, days: int) -> QuerySet[LogPiece]:
-    """What agents printed that ended more than so many days ago."""
+    """The output of agents that ended more than this many days ago."""
     return LogPiece.objects.filter(agent__ended_at__lt=now - timedelta(days=days))
 
 
-def masking() -> Callable[[str], str]:
-    """What takes the fleet's secrets out of a text."""
+def masker() -> Callable[[str], str]:
+    """Return a function that masks the fleet's secrets in a text."""
     known = "|".join(re.escape(secret) for secret in sorted(_secrets(), key=len, reverse=True))
     secret = re.compile(known)
     return lambda text: IN_URL.sub(rf"\1:{MASK}@", secret.sub(MASK, text) if known else text)
 
 
 def _secrets() -> set[str]:
-    own = settings.FLEET_CREDENTIALS
-    where = settings.FLEET_ENDPOINTS
-    found = {getattr(own, one.name) for one in fields(own)} | {settings.SECRET_KEY, where.postgres.password}
-    found |= {unquote(urlsplit(where.redis_url).password or "")}
-    found |= {quote(secret, safe="") for secret in found}
-    return {secret for secret in found if len(secret) >= SHORTEST_SECRET}
+    credentials, endpoints = settings.FLEET_CREDENTIALS, settings.FLEET_ENDPOINTS
+    secrets = {getattr(credentials, credential.name) for credential in fields(credentials)}
+    secrets |= {settings.SECRET_KEY, endpoints.postgres.password, unquote(urlsplit(endpoints.redis_url).password or "")}
+    secrets |= {quote(secret, safe="") for secret in secrets}
+    return {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}

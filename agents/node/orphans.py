@@ -1,8 +1,8 @@
-"""What a node's agents leave running when they die: it becomes the node's, which sees it end, or ends it.
+"""Adopts the processes that a node's dead agents leave running, and ends them.
 
-A shim that lives ends its attempt by itself when its agent has died, and is given the time for that. Whatever else comes
-to the node has nobody left who watches over it. Linux hands a process whose parent has died to the nearest ancestor that
-is a subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): to its shim while that lives, then to the node.
+Linux gives a process whose parent has died to its nearest ancestor that is a subreaper (prctl(2),
+PR_SET_CHILD_SUBREAPER): to its shim while that runs, then to the node. A shim ends its attempt by itself when its agent
+has died, and gets the time for that. Any other process that comes to the node is supervised by nobody, and is killed.
 """
 
 from __future__ import annotations
@@ -19,49 +19,49 @@ from agents.drivers import reaper
 from agents.shim import tree
 from fleet import processes
 
-AGAIN_S = 1.0  # until what was killed and is still there is killed once more
+RETRY_S = 1.0  # before a process that survived SIGKILL is killed again
 
 
 class Orphans:
-    """Of this process, which must have one thread only and no children but the agents that `look` is told of."""
+    """The orphans of this process. It must have one thread, and no other children than the agents passed to `check`."""
 
     def __init__(self) -> None:
         processes.become_subreaper()
         self._kill_at: dict[int, float] = {}
 
     @property
-    def patience_s(self) -> float:
-        """After so long none is left, unless the kernel or another user keeps it."""
+    def timeout_s(self) -> float:
+        """After this time no orphan is left, except those that cannot be killed."""
         return settings.FLEET_GRACE_S + 2 * tree.SETTLE_S
 
-    def look(self, *, agents: Collection[int]) -> bool:
-        """Reap those that have ended, end those over which nobody watches; whether any is left."""
+    def check(self, *, agents: Collection[int]) -> bool:
+        """Reap orphans that have ended, and kill those whose time is up. Returns whether any is left."""
         orphans = _children() - set(agents)
         for pid in list(orphans):
             with suppress(ChildProcessError):
                 if os.waitpid(pid, os.WNOHANG)[0]:
                     orphans.discard(pid)
         now = time.monotonic()
-        self._kill_at = {pid: self._kill_at.get(pid) or now + _given_s(pid) for pid in orphans}
+        self._kill_at = {pid: self._kill_at.get(pid) or now + _grace_s(pid) for pid in orphans}
         if due := {pid for pid, at in self._kill_at.items() if at <= now}:
-            parents = tree.alive()
+            parents = tree.process_parents()
             for number in (signal.SIGSTOP, signal.SIGKILL):
-                tree.tell(due | tree.below(due, parents), number)
-            self._kill_at |= dict.fromkeys(due, now + AGAIN_S)
+                tree.send_signal(due | tree.descendants(due, parents), number)
+            self._kill_at |= dict.fromkeys(due, now + RETRY_S)
         return bool(orphans)
 
     def await_end(self, *, agents: Collection[int]) -> bool:
-        """Look until none is left, within `patience_s`; whether none is."""
-        until = time.monotonic() + self.patience_s
-        while left := self.look(agents=agents):
+        """Wait at most `timeout_s` until no orphan is left. Returns whether none is."""
+        until = time.monotonic() + self.timeout_s
+        while remaining := self.check(agents=agents):
             if time.monotonic() > until:
                 break
-            time.sleep(tree.BEAT_S)
-        return not left
+            time.sleep(tree.POLL_S)
+        return not remaining
 
 
-def _given_s(pid: int) -> float:
-    """How long it has to end by itself."""
+def _grace_s(pid: int) -> float:
+    """How long the process has to end by itself."""
     return settings.FLEET_GRACE_S + tree.SETTLE_S if reaper.is_shim(pid) else 0.0
 
 
@@ -70,4 +70,4 @@ def _children() -> set[int]:
         with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
             return set(map(int, file.read().split()))
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-        return {pid for pid, parent in tree.alive().items() if parent == os.getpid()}
+        return {pid for pid, parent in tree.process_parents().items() if parent == os.getpid()}

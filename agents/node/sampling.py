@@ -1,9 +1,9 @@
-"""What each agent of a node uses: measured by the node every few seconds, kept finely for hours and coarsely for days.
+"""Samples what each agent of a node uses. Samples are kept fine for hours, then coarse for days.
 
     fine     every FLEET_SAMPLE_S, for FLEET_SAMPLES_FINE_H
     coarse   means of ten minutes, for FLEET_SAMPLES_DAYS
 
-Thinning takes the oldest ten minutes that are due at a time: its cost is that of the rows that it takes.
+Thinning replaces the oldest ten minutes that are due, so its cost does not depend on the length of the history.
 """
 
 from __future__ import annotations
@@ -23,43 +23,45 @@ from fleet.postgres import locks, statements
 from fleet.postgres.locks import Lock
 
 COARSE_S = 600
-PAGE = 5_000  # coarse samples that are removed at once
+PAGE = 5_000  # coarse samples that are deleted at once
 
 
 class Sampler:
-    """Remembers what each agent had used at the last look, so that the next one tells what it used since."""
+    """Measures agents. It keeps the last measurement of each, to compute what the agent has used since."""
 
     def __init__(self) -> None:
-        self._last: dict[UUID, tuple[float, float]] = {}  # seconds since boot, processor seconds
+        self._last: dict[UUID, tuple[float, float]] = {}  # time since boot and processor time, in seconds
 
-    def look(self, agents: Mapping[UUID, int]) -> list[Sample]:
-        """A sample, not stored, of each agent that still runs; `agents` maps them to their pids."""
-        made = []
-        seen = {}
+    def sample(self, agents: Mapping[UUID, int]) -> list[Sample]:
+        """Return an unsaved sample of each agent that still runs. `agents` maps agents to pids."""
+        samples = []
+        measured = {}
         for agent, pid in agents.items():
-            began, use = processes.started(pid), usage.of(pid)
-            if began is None or not use.processes:
+            started, use = processes.started(pid), usage.measure(pid)
+            if started is None or not use.processes:
                 continue
             now = time.clock_gettime(time.CLOCK_BOOTTIME)
-            since, before_s = self._last.get(agent, (began, 0.0))
-            seen[agent] = (now, use.cpu_s)
-            passed_s = max(now - since, 0.01)
-            made.append(
+            since, before_s = self._last.get(agent, (started, 0.0))
+            measured[agent] = (now, use.cpu_s)
+            elapsed_s = max(now - since, 0.01)
+            samples.append(
                 Sample(
                     agent_id=agent,
-                    step_s=min(max(round(passed_s), 1), COARSE_S - 1),
-                    cpu=max(0.0, use.cpu_s - before_s) / passed_s,
+                    step_s=min(max(round(elapsed_s), 1), COARSE_S - 1),
+                    cpu=max(0.0, use.cpu_s - before_s) / elapsed_s,
                     memory_bytes=use.memory_bytes,
                     processes=use.processes,
                 )
             )
-        self._last = seen
-        return made
+        self._last = measured
+        return samples
 
 
 def thin(*, now: datetime) -> int:
-    """Make means of the oldest ten minutes of fine samples that are due, and remove coarse ones that are past their
-    time, at most a page. How many rows it took; 0 where nothing is due, or another node is at it."""
+    """Replace the oldest ten minutes of due fine samples by means, and delete outdated coarse samples, at most a page.
+
+    Returns how many rows it removed: 0 if nothing is due, or if another node is doing it.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
         if not locks.try_lock(Lock.THINNING):
             return 0
@@ -73,13 +75,13 @@ def thin(*, now: datetime) -> int:
 
 
 def due(*, now: datetime) -> int:
-    """How many rows `thin` would take, called until nothing is due."""
+    """How many rows `thin` would remove if it were called until nothing is due."""
     fine = Sample.objects.filter(step_s__lt=COARSE_S, at__lt=_fine_until(now)).count()
     return fine + Sample.objects.filter(step_s__gte=COARSE_S, at__lt=_coarse_until(now)).count()
 
 
 def _fine_until(now: datetime) -> datetime:
-    """The beginning of the ten minutes in which the fine history begins: only whole ones are made means of."""
+    """The start of the ten minutes in which the fine history begins: only complete steps are replaced by means."""
     first = (now - timedelta(hours=settings.FLEET_SAMPLES_FINE_H)).timestamp()
     return datetime.fromtimestamp(first - first % COARSE_S, tz=now.tzinfo)
 

@@ -1,14 +1,14 @@
-"""The supervisor of one host's agents: it starts them, restarts those that crash, and ends them with itself.
+"""The supervisor of one host's agents: it starts them, restarts those that crash, and ends them when it ends.
 
-It is the direct parent of its agents (agents/node/forking.py), so it sees at once when one dies: the agent's row is ended as
-lost, and once all that it flew is gone too (agents/node/orphans.py) the control loop gives its sorties to others without
-waiting for the lease.
+It is the direct parent of its agents (agents/node/forking.py), so it notices at once when one dies. It ends the agent's
+row as lost, and reports when the agent's work is gone too (agents/node/orphans.py). From then on the control loop gives
+its sorties to other agents without waiting for the lease.
 
-It keeps one agent at each *post*: as many of each type as its row says, and those that were ordered. What to do comes
-from rows (agents/operations/ordering.py); NOTIFY only says that it is time to look. One thread, because it forks.
+What to do comes from rows (agents/node/posts.py); NOTIFY only says when to look (agents/node/notifications.py). The
+process has one thread, because it forks.
 
-Without Postgres it changes nothing: its agents go on or end by their own clocks, and what it has seen meanwhile it says
-as soon as it can.
+Without Postgres it changes nothing: its agents go on or end by their own clocks. It reports what happened meanwhile as
+soon as it can.
 """
 
 from __future__ import annotations
@@ -19,58 +19,37 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any
 from uuid import UUID
 
-import psycopg
 from django.conf import settings
 from django.db import Error, connection
 
 from agents import operations
 from agents.drivers import reaper
-from agents.models import Agent, AgentType, Node
-from agents.node import forking, log_shipping
+from agents.models import Agent, Node
+from agents.node import exits, forking, log_shipping
+from agents.node.notifications import Notifications
 from agents.node.orphans import Orphans
+from agents.node.posts import Post, Posts
 from agents.node.recorder import Recorder
-from fleet import postgres, processes
+from fleet import processes
 
 log = logging.getLogger("fleet.node")
 
-LOOK_S = 0.2  # how soon the death of an agent is seen
-MOURNING_S = 0.05  # and the end of what it left
-ORDERS_S = 1.0  # how often rows are looked at where no notification came
+POLL_S = 0.2  # between checks for dead agents
+ORPHANS_POLL_S = 0.05  # between checks for what dead agents left
+REFRESH_S = 1.0  # between looks at the rows if no notification arrives
 BACKOFF_S = (0, 1, 2, 4, 8, 15)
-STEADY_S = 60.0  # an agent that lived so long begins anew with its crashes
-
-
-@dataclass(slots=True, eq=False)
-class Post:
-    """A place for one agent of a type, and the process that fills it now."""
-
-    type: AgentType
-    place: int
-    concurrency: int
-    kept: bool  # because its type says so, not because somebody ordered it
-    proven: bool = True  # False: ordered, and none has come up yet; one that does not is not tried again
-    agent: Agent | None = None
-    child: forking.Child | None = None
-    began: float = 0.0
-    crashes: int = 0
-    not_before: float = 0.0
-    ordered: str = ""  # what it was told last
-    hurry_at: float | None = None  # when it is told to stop what it flies
-    kill_at: float | None = None
 
 
 class Replaced(Exception):
-    """Another supervisor has taken the node's name, while this one was not heard of."""
+    """Another supervisor has taken over the node's name while this one sent no heartbeat."""
 
 
 class Supervisor:
-    """Keeps an agent at each post, and does as it is ordered."""
+    """Keeps an agent at each post of the node, and carries out orders."""
 
     def __init__(self, *, name: str) -> None:
         forking.warm()
@@ -79,20 +58,19 @@ class Supervisor:
         self.node: Node = operations.join(name=name, pid=pid, start_time=processes.started(pid) or 0.0)
         self._orphans = Orphans()
         self._clean_up(surviving_processes)
-        self._mourned: dict[UUID, float] = {}  # agents that have ended, and when, until all of their work has too
-        self.posts: dict[tuple[str, int], Post] = {}
-        self._cordoned = True  # until the first look
+        self._unreaped: dict[UUID, float] = {}  # agents whose work may still run, and when they ended
+        self._posts = Posts(self.node)
         self._recorder = Recorder()
         self._recorder.resume(self.node)
-        self._released: set[tuple[str, int]] = set()  # kept posts that somebody ordered away, or that were given up
-        self._last_beat = self._last_look = -math.inf
-        self._listener: psycopg.Connection[Any] | None = None
+        self._notifications = Notifications(self.node.id)
+        self._beat_at = self._refreshed_at = -math.inf
 
     def run(self, *, ending: Event, alive: Callable[[], None]) -> None:
-        """Until asked to end, calling `alive` each time round; then drain the agents and wait for them."""
+        """Run until `ending` is set, calling `alive` in each round; then drain the agents and wait for them."""
         while not ending.is_set():
             try:
-                self.step(told=self._listen(MOURNING_S if self._mourned else LOOK_S))
+                notified = self._notifications.wait(ORPHANS_POLL_S if self._unreaped else POLL_S)
+                self.step(notified=notified)
             except Error as fault:
                 log.warning("Postgres does not answer: %s", str(fault).strip())
                 connection.close()
@@ -102,231 +80,87 @@ class Supervisor:
             alive()
         self.stop()
 
-    def step(self, *, told: bool = False) -> None:
-        """Look after everything once."""
+    def step(self, *, notified: bool = False) -> None:
+        """Run one round of supervision."""
         now = time.monotonic()
-        for post in self.posts.values():  # first what needs no database
-            self._enforce_deadlines(post, now)
-        self._orphans.look(agents=self._pids())
-        for post in list(self.posts.values()):
+        for post in self._posts:  # first what needs no database
+            post.enforce_deadlines(now)
+        self._orphans.check(agents=self._posts.pids)
+        for post in self._posts:
             if post.child is not None and post.child.poll() is not None:
                 self._handle_exit(post)
-                self._last_look = -math.inf  # somebody may wait for its place
-        if self._mourned:
-            self._mourn()
-        if told or now - self._last_look > ORDERS_S:
-            self._last_look = now
-            self._keep()
-            self._take_orders()
-        for post in list(self.posts.values()):
+                self._refreshed_at = -math.inf  # an ordered agent may wait for its place
+        if self._unreaped:
+            self._report_reaped()
+        if notified or now - self._refreshed_at > REFRESH_S:
+            self._refreshed_at = now
+            self._posts.refresh()
+        for post in self._posts:
             if post.child is None and time.monotonic() >= post.not_before:
                 self._start(post)
-        if now - self._last_beat > settings.FLEET_HEARTBEAT_S:
-            self._last_beat = now
+        if now - self._beat_at > settings.FLEET_HEARTBEAT_S:
+            self._beat_at = now
             if not operations.beat(node=self.node):
                 raise Replaced
-        self._recorder.step(
-            {post.agent.id: post.child.pid for post in self.posts.values() if post.agent and post.child}
-        )
+        self._recorder.step(self._posts.processes)
 
     def stop(self) -> None:
-        """Ask every agent to end, wait, and kill what does not."""
-        children = [post.child for post in self.posts.values() if post.child is not None]
+        """Terminate all agents, wait for them, and kill those that do not end in time."""
+        children = [post.child for post in self._posts if post.child is not None]
         for child in children:
             child.send(signal.SIGTERM)
         deadline = time.monotonic() + settings.FLEET_DRAIN_S + 2 * settings.FLEET_GRACE_S
-        agents = [post.agent.id for post in self.posts.values() if post.agent is not None]
+        agents = [post.agent.id for post in self._posts if post.agent is not None]
         why = "Its node was stopped."
-        heard = self._say(lambda: operations.order(agents=agents, what=Agent.Order.TERMINATE, reason=why))
-        while (left := [child for child in children if child.poll() is None]) and time.monotonic() < deadline:
+        recorded = _record(lambda: operations.order(agents=agents, what=Agent.Order.TERMINATE, reason=why))
+        while (running := [child for child in children if child.poll() is None]) and time.monotonic() < deadline:
             time.sleep(0.02)
-        for child in left:
+        for child in running:
             log.warning("pid %d did not end; killing it", child.pid)
             child.send(signal.SIGKILL)
             os.waitpid(child.pid, 0)
         reaped = self._orphans.await_end(agents=())
-        if not (heard or self._say(connection.ensure_connection)):
-            return  # each of these would wait for it again
+        if not (recorded or _record(connection.ensure_connection)):
+            return  # each of the following would wait for Postgres again
         for agent in agents:
             self._recorder.finish(agent=agent)
-        self._say(lambda: operations.end(agents=agents, state=Agent.State.TERMINATED, reason=why, reaped=reaped))
-        if reaped and self._mourned:
-            self._say(lambda: operations.reaped(agents=list(self._mourned)))
-        self._say(lambda: operations.leave(node=self.node))
-
-    def _pids(self) -> set[int]:
-        """Of the agents that it has started and not heard the end of."""
-        return {post.child.pid for post in self.posts.values() if post.child and post.child.returncode is None}
-
-    def _say(self, what: Callable[[], object]) -> bool:
-        """False where Postgres did not hear it."""
-        try:
-            what()
-        except Error as fault:
-            log.warning("could not say that this node was stopped: %s", str(fault).strip())
-            connection.close()
-            return False
-        return True
-
-    # ── Orders ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _listen(self, seconds: float) -> bool:
-        """Wait so long at most for a notification. True where one came."""
-        try:
-            if self._listener is None:
-                self._listener = _listener()
-            return any(
-                notice.payload == str(self.node.id) for notice in self._listener.notifies(timeout=seconds, stop_after=1)
-            )
-        except psycopg.Error as fault:
-            log.warning("cannot hear orders: %s", str(fault).strip())
-            if self._listener is not None:
-                self._listener.close()
-            self._listener = None
-            time.sleep(seconds)
-            return False
-
-    def _keep(self) -> None:
-        """Have a post for each agent that the types want here, and drain those that they want no more. While the node is
-        cordoned there are no new posts, and those that were ordered away or given up may come back afterwards."""
-        before, self._cordoned = self._cordoned, self._is_cordoned()
-        if self._cordoned:
-            self._released.clear()
-        elif before:
-            for agent in operations.interrupted(node=self.node):
-                post = Post(agent.type, agent.place, agent.concurrency, kept=False)
-                self.posts.setdefault((agent.type_id, agent.place), post)
-        types = {type.name: type for type in AgentType.objects.filter(enabled=True, outside=False)}
-        wanted = {(type.name, place) for type in types.values() for place in range(1, type.agents + 1)}
-        self._released &= wanted
-        for name, place in sorted(wanted - self.posts.keys() - self._released):
-            if len(self.posts) < self.node.places and not self._cordoned:
-                self.posts[name, place] = Post(types[name], place, types[name].concurrency, kept=True)
-        for key, post in list(self.posts.items()):
-            if (type := types.get(post.type.name)) is None:
-                self._let_go(key, post, "Its type is disabled.")
-            elif post.kept and key not in wanted:
-                self._let_go(key, post, "Its type wants fewer agents here.")
-            else:
-                post.type = type
-                if post.kept:
-                    post.concurrency = type.concurrency  # of its successors
-
-    def _is_cordoned(self) -> bool:
-        return Node.objects.filter(id=self.node.id, cordoned=True).exists()
-
-    def _let_go(self, key: tuple[str, int], post: Post, why: str) -> None:
-        post.kept = False
-        if post.agent is None:
-            del self.posts[key]
-        elif not post.ordered:
-            operations.order(agents=[post.agent.id], what=Agent.Order.DRAIN, reason=why)
-
-    def _take_orders(self) -> None:
-        mine = Agent.objects.select_related("type").filter(node=self.node, state__in=Agent.LIVE)
-        filled = {post.agent.id for post in self.posts.values() if post.agent is not None}
-        for agent in mine.filter(pid=None, state=Agent.State.SPAWNING).exclude(id__in=filled).order_by("id"):
-            self._take_on(agent)
-        orders = dict(mine.values_list("id", "order"))
-        for key, post in list(self.posts.items()):
-            if post.agent is None:
-                continue
-            if post.child is None:
-                if orders.get(post.agent.id, "gone"):  # ordered away, or given up, before it was started
-                    operations.end(
-                        agents=[post.agent.id],
-                        state=Agent.State.TERMINATED,
-                        reason="It was ended before it began.",
-                        reaped=True,
-                    )
-                    del self.posts[key]
-            elif post.agent.id not in orders:
-                self._put_away(post)
-            elif order := orders[post.agent.id]:
-                self._obey(post, Agent.Order(order))
-
-    def _take_on(self, agent: Agent) -> None:
-        """An agent that was ordered. It waits where its place is that of a process whose row has ended and which is ending;
-        who waits in its place for the time after a crash, and so has no row, moves up."""
-        agent.node = self.node
-        key = (agent.type_id, agent.place)
-        new = Post(agent.type, agent.place, agent.concurrency, kept=False, proven=False, agent=agent)
-        there = self.posts.get(key)
-        if there is not None and there.agent is not None:
-            return
-        self.posts[key] = new
-        if there is not None:
-            new.kept, there.kept = there.kept, False
-            there.place = next(
-                place for place in range(1, len(self.posts) + 2) if (there.type.name, place) not in self.posts
-            )
-            self.posts[there.type.name, there.place] = there
-
-    def _obey(self, post: Post, order: Agent.Order) -> None:
-        if post.ordered == order or post.agent is None or post.child is None:
-            return
-        log.info("%s is ordered: %s", post.agent, order.value)
-        post.ordered = order
-        operations.draining(agent=post.agent.id)
-        if order != Agent.Order.NOW:
-            post.child.send(signal.SIGTERM)
-        if order != Agent.Order.DRAIN:
-            post.hurry_at = time.monotonic() + (0 if order == Agent.Order.NOW else settings.FLEET_DRAIN_S)
-        self._enforce_deadlines(post, time.monotonic())
-
-    def _enforce_deadlines(self, post: Post, now: float) -> None:
-        """An agent that is to end by a time is told to stop what it flies then, and killed if it does not obey."""
-        if post.child is None:
-            return
-        if post.hurry_at is not None and now >= post.hurry_at:
-            post.child.send(signal.SIGQUIT)
-            post.hurry_at, post.kill_at = None, now + 2 * settings.FLEET_GRACE_S + 1
-        elif post.kill_at is not None and now > post.kill_at:
-            log.warning("%s did not end in time; killing it", post.agent)
-            post.child.send(signal.SIGKILL)
-            post.kill_at = now + 1
-
-    def _put_away(self, post: Post) -> None:
-        """End a process whose row has ended: it was given up as lost, and has a successor to make room for."""
-        if post.hurry_at is None and post.kill_at is None:
-            post.hurry_at = time.monotonic()
-
-    # ── Births and deaths ────────────────────────────────────────────────────────────────────────────────────────────
+        _record(lambda: operations.end(agents=agents, state=Agent.State.TERMINATED, reason=why, reaped=reaped))
+        if reaped and self._unreaped:
+            _record(lambda: operations.reaped(agents=list(self._unreaped)))
+        _record(lambda: operations.leave(node=self.node))
 
     def _start(self, post: Post) -> None:
         if post.agent is None:
-            there = operations.capacity()
-            if there.room < 1:
+            capacity = operations.capacity()
+            if capacity.room < 1:
                 post.not_before = time.monotonic() + BACKOFF_S[-1]
-                log.warning("%s-%d is not started: %s", post.type.name, post.place, there)
+                log.warning("%s is not started: %s", post.name, capacity)
                 return
             post.agent = operations.spawned(
                 type=post.type, node=self.node, place=post.place, concurrency=post.concurrency, crashes=post.crashes
             )
-        name = f"{post.type.name}-{post.place}"
         output = log_shipping.path(type=post.type.name, place=post.place, node=self.node.name)
         self._recorder.begin(agent=post.agent.id, path=output)
         try:
-            post.child = self._fork(post, output)
+            post.child = self._fork(post, post.agent, output)
         except OSError as fault:  # no memory, no pid
             post.not_before = time.monotonic() + BACKOFF_S[-1]
-            log.error("could not fork %s, trying again in %d s: %s", name, BACKOFF_S[-1], fault)
+            log.error("could not fork %s, trying again in %d s: %s", post.name, BACKOFF_S[-1], fault)
             return
-        post.began, post.ordered, post.hurry_at, post.kill_at = time.monotonic(), "", None, None
+        post.started_at, post.last_order, post.hurry_at, post.kill_at = time.monotonic(), "", None, None
         pid = post.child.pid
         Agent.objects.filter(id=post.agent.id, pid=None).update(pid=pid, start_time=processes.started(pid))
-        log.info("started %s (%s), pid %d", post.agent, name, pid)
+        log.info("started %s (%s), pid %d", post.agent, post.name, pid)
 
-    def _fork(self, post: Post, output: Path) -> forking.Child:
-        assert post.agent is not None
+    def _fork(self, post: Post, agent: Agent, output: Path) -> forking.Child:
         return forking.fork_agent(
             argv=[
                 "worker", "--queues", post.type.queue, "--pool", "threads", "--concurrency", str(post.concurrency),
-                "--hostname", f"{post.type.name}-{post.place}@{self.node.name}",
+                "--hostname", f"{post.name}@{self.node.name}",
                 "--without-mingle", "--without-gossip", "--loglevel", "INFO",
             ],
             env={
-                "FLEET_AGENT": str(post.agent.id),
+                "FLEET_AGENT": str(agent.id),
                 "FLEET_AGENT_TYPE": post.type.name,
                 "FLEET_NODE": self.node.name,
                 "FLEET_HOME": str(settings.FLEET_HOME.root),
@@ -335,79 +169,64 @@ class Supervisor:
         )  # fmt: skip
 
     def _handle_exit(self, post: Post) -> None:
-        """Say how an agent ended, and what comes of its post. Does nothing twice where Postgres fails in the middle."""
+        """End the row of an agent whose process has ended, and plan its successor.
+
+        If Postgres fails in the middle, the next round calls this again, and it changes nothing twice.
+        """
         assert post.child is not None
         assert post.agent is not None
-        code, agent = post.child.returncode or 0, post.agent
+        agent = post.agent
         self._recorder.finish(agent=agent.id)
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        asked = bool(post.ordered)
-        stood = Agent.objects.filter(id=agent.id).values_list("state", flat=True).first()
-        came_up = stood not in {Agent.State.SPAWNING, Agent.State.FAILED}
-        post.proven |= came_up
-        crashes = post.crashes
-        if asked or (came_up and time.monotonic() - post.began > STEADY_S):
-            crashes = 0
-        if not asked and stood != Agent.State.LOST:  # it ended by itself; else its host was cut off, or it was halted
-            crashes += 1
-        given_up = not asked and (crashes > settings.FLEET_MAX_CRASHES or not (post.proven or post.kept))
-        if asked:
-            state, reason = Agent.State.TERMINATED, f"It was told to {post.ordered}."
-        elif not came_up:
-            state = Agent.State.FAILED
-            reason = (
-                f"Its process ended with {how} before it reported; see its log{', then spawn one' if given_up else ''}."
-            )
-        elif given_up:
-            why = f"Its process ended with {how}, as its {crashes - 1} predecessors did; it is not started again."
-            state, reason = Agent.State.FAILED, f"{why} See its log, then spawn one."
-        else:
-            state, reason = Agent.State.LOST, f"Its process ended with {how}; see its log."
-        operations.end(agents=[agent.id], state=state, reason=reason)
-        self._mourned.setdefault(agent.id, time.monotonic())
+        row_state = Agent.objects.filter(id=agent.id).values_list("state", flat=True).first()
+        ended = exits.judge(post, code=post.child.returncode or 0, row_state=row_state)
+        post.proven |= ended.came_up
+        operations.end(agents=[agent.id], state=ended.state, reason=ended.reason)
+        self._unreaped.setdefault(agent.id, time.monotonic())
         log.log(
-            logging.INFO if asked else logging.WARNING,
-            "%s (%s-%d) ended with %s%s", agent, post.type.name, post.place, how, "; given up" if given_up else "",
+            logging.INFO if ended.ordered else logging.WARNING,
+            "%s (%s) ended with %s%s", agent, post.name, ended.summary, "; given up" if ended.given_up else "",
         )  # fmt: skip
-        key = (post.type.name, post.place)
-        if given_up or (asked and post.ordered != Agent.Order.RESTART):
-            self.posts.pop(key, None)
-            if post.kept:
-                self._released.add(key)
+        if ended.given_up or (ended.ordered and post.last_order != Agent.Order.RESTART):
+            self._posts.release(post)
             return
-        wait = BACKOFF_S[min(max(crashes - 1, 0), len(BACKOFF_S) - 1)]
-        post.child, post.agent, post.crashes, post.not_before = None, None, crashes, time.monotonic() + wait
+        wait_s = BACKOFF_S[min(max(ended.crashes - 1, 0), len(BACKOFF_S) - 1)]
+        post.child, post.agent, post.crashes, post.not_before = None, None, ended.crashes, time.monotonic() + wait_s
 
-    def _mourn(self) -> None:
-        """Say that nothing runs any more of the agents that have ended, once it is so; what cannot be ended is not waited for,
-        and the leases decide."""
-        if not self._orphans.look(agents=self._pids()):
-            operations.reaped(agents=list(self._mourned))
-            self._mourned.clear()
-        latest = time.monotonic() - self._orphans.patience_s
-        self._mourned = {agent: ended for agent, ended in self._mourned.items() if ended > latest}
+    def _report_reaped(self) -> None:
+        """Report that nothing of the ended agents' work runs any more, once that is so.
+
+        What cannot be killed is not waited for; then the leases decide.
+        """
+        if not self._orphans.check(agents=self._posts.pids):
+            operations.reaped(agents=list(self._unreaped))
+            self._unreaped.clear()
+        oldest = time.monotonic() - self._orphans.timeout_s
+        self._unreaped = {agent: ended_at for agent, ended_at in self._unreaped.items() if ended_at > oldest}
 
     def _clean_up(self, surviving_processes: list[tuple[int, float]]) -> None:
-        """End what an earlier supervisor of this node left, politely, and say that it is lost."""
-        left = operations.left_behind(node=self.node)
-        noted = [(agent.pid, agent.start_time) for agent in left if agent.pid and agent.start_time is not None]
-        noted += surviving_processes
-        processes.end(noted, within_s=settings.FLEET_DRAIN_S + settings.FLEET_GRACE_S)
+        """End the processes that an earlier supervisor of this node left, and mark their agents as lost."""
+        agents = operations.agents_left_behind(node=self.node)
+        recorded = [(agent.pid, agent.start_time) for agent in agents if agent.pid and agent.start_time is not None]
+        processes.end(recorded + surviving_processes, within_s=settings.FLEET_DRAIN_S + settings.FLEET_GRACE_S)
         reaped = reaper.reap_abandoned(
-            fleet=settings.FLEET_HOME.id, agents=operations.here(), grace_s=settings.FLEET_GRACE_S
+            fleet=settings.FLEET_HOME.id, agents=operations.pids_on_this_host(), grace_s=settings.FLEET_GRACE_S
         )
         ended = operations.end(
-            agents=[agent.id for agent in left], state=Agent.State.LOST, reason="Its node was restarted.", reaped=reaped
+            agents=[agent.id for agent in agents],
+            state=Agent.State.LOST,
+            reason="Its node was restarted.",
+            reaped=reaped,
         )
-        if ended:  # their leases may have told before us
+        if ended:  # fewer than `agents` if their leases have expired already
             log.warning("an earlier supervisor of this node left %d agents, which are lost", len(ended))
 
 
-def _listener() -> psycopg.Connection[Any]:
-    """A connection that hears orders; apart from Django's, so that a notification wakes the loop at once."""
-    given = connection.get_connection_params()
-    for ours in ("cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"):
-        given.pop(ours, None)
-    made: psycopg.Connection[Any] = postgres.connect(**given, autocommit=True, application_name="fleet node")
-    made.execute(f"LISTEN {operations.CHANNEL}")
-    return made
+def _record(write: Callable[[], object]) -> bool:
+    """Write to Postgres while the node stops. Returns False if Postgres did not answer."""
+    try:
+        write()
+    except Error as fault:
+        log.warning("could not record that this node was stopped: %s", str(fault).strip())
+        connection.close()
+        return False
+    return True

@@ -1,5 +1,7 @@
-"""How many agents Postgres has connections for: what all parts of the fleet may take together stays below what it allows, so
-that commands always get one."""
+"""Computes how many agents Postgres has connections for.
+
+All parts of the fleet together stay below what Postgres allows, so that commands always get a connection.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +13,25 @@ from django.db import connection
 from agents.models import Agent, Node
 from fleet.postgres import pool, statements
 
-OF_NODE = 2  # its own, and the one that hears orders
-OF_CONTROL = 2  # one each; a second control loop may run
+OF_NODE = 2  # its own, and the one that listens for orders
+OF_CONTROL = 2  # for two control loops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """The figures that a refusal names, in connections; and agents."""
+    """The connections of Postgres and who may use them. `str()` of it gives the figures for an error message."""
 
     most: int  # max_connections
     reserved: int  # by Postgres itself
     elsewhere: int  # in use in other databases
-    bound: int | None  # of the role or the database, where they have one
+    bound: int | None  # the limit of the role or the database, if any
     fleet: int  # for the site, nodes and control loops
     spare: int  # for commands
-    agents: int  # that live
+    agents: int  # live agents of nodes
 
     @property
     def room(self) -> int:
-        """Agents that may be started beside those that live; negative where there are too many."""
+        """How many more agents can be started; negative if there are too many already."""
         usable = self.most - self.reserved - self.elsewhere
         if self.bound is not None:
             usable = min(usable, self.bound)
@@ -39,13 +41,13 @@ class Capacity:
         bound = "" if self.bound is None else f", at most {self.bound} of them for this role and database"
         return (
             f"Postgres takes {self.most} connections, of which {self.reserved} are reserved and {self.elsewhere} in use"
-            f" elsewhere{bound}; the site, nodes and control loops may take {self.fleet}, {self.spare} are kept for"
-            f" commands, and each agent takes {pool.OF_AGENT}: {self.agents} live, and {max(self.room, 0)} more have room"
+            f" elsewhere{bound}; the site, nodes and control loops may take {self.fleet}, {self.spare} are reserved for"
+            f" commands, and each agent takes {pool.OF_AGENT}: {self.agents} are live, with room for {max(self.room, 0)} more"
         )
 
 
 def capacity() -> Capacity:
-    """As it is now."""
+    """The current capacity."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("agents", "connections"))
         most, reserved, elsewhere, bound = cursor.fetchone()

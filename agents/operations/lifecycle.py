@@ -1,4 +1,4 @@
-"""An agent's life: spawning → idle ⇄ busy → draining → terminated, lost or failed."""
+"""The lifecycle of an agent: spawning → idle ⇄ busy → draining → terminated, lost or failed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fleet.postgres import statements
 
 
 class NoLonger(errors.Conflict):
-    """This agent has ended; a process that wants to go on needs a new row."""
+    """The agent has ended. To continue, its process must register as a new agent."""
 
 
 def spawned(*, type: AgentType, node: Node, place: int, concurrency: int, crashes: int = 0) -> Agent:
-    """The row of an agent whose process is about to be started by its node."""
+    """Create the row of an agent whose process its node will start."""
     with transaction.atomic():
         agent = Agent.objects.create(
             type=type, node=node, place=place, concurrency=concurrency, crashes=crashes, state=Agent.State.SPAWNING
@@ -31,9 +31,9 @@ def spawned(*, type: AgentType, node: Node, place: int, concurrency: int, crashe
 def register(
     *, agent: UUID, agent_type: str, node: str, pid: int | None, start_time: float | None, concurrency: int = 1
 ) -> None:
-    """A process reports itself; one from outside has neither node nor pid.
+    """Register a running agent. An external agent has neither node nor pid.
 
-    NoLonger if its row has ended meanwhile; NotFound for an unknown type.
+    Raises NoLonger if its row has ended meanwhile, and NotFound if the type is unknown.
     """
     if not AgentType.objects.filter(name=agent_type).exists():
         raise errors.NotFound(
@@ -54,7 +54,7 @@ def register(
             },
         )
         if cursor.fetchone() is None:
-            raise NoLonger(f"{ids.encode(ids.AGENT, agent)} has ended already.", hint="Spawn a new agent.")
+            raise NoLonger(f"{ids.encode(ids.AGENT, agent)} has already ended.", hint="Spawn a new agent.")
 
 
 def heartbeat(
@@ -65,8 +65,11 @@ def heartbeat(
     flown: int | None = None,
     claimed_s_ago: float | None = None,
 ) -> bool:
-    """Say that an agent is alive, how many sorties it flies and has flown (None: as many as before), and when it last took one
-    (None: not yet); False if it has been given up and must stop."""
+    """Record that an agent is alive. Returns False if it was given up and must stop.
+
+    `flying` is the number of sorties that it flies now, `flown` how many it has settled (None: unchanged), and
+    `claimed_s_ago` when it last claimed one (None: not yet).
+    """
     row = database.execute(
         statements.read("agents", "heartbeat"),
         {"agent": agent, "flying": flying, "flown": flown, "claimed_s_ago": claimed_s_ago},
@@ -75,14 +78,17 @@ def heartbeat(
 
 
 def draining(*, agent: UUID) -> None:
-    """It takes nothing more."""
+    """Mark a live agent as draining: it claims nothing more."""
     with transaction.atomic():
         if Agent.objects.filter(id=agent, state__in=["spawning", "idle", "busy"]).update(state=Agent.State.DRAINING):
             Event.objects.create(kind="agent.draining", subject=agent)
 
 
 def end(*, agents: list[UUID], state: Agent.State, reason: str, reaped: bool = False) -> list[UUID]:
-    """End live agents (terminated, lost or failed); returns those that it ended. `reaped`: see `reaped`."""
+    """End live agents as terminated, lost or failed, and return the ids of those that it ended.
+
+    `reaped` says that nothing of their work runs any more.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("agents", "end"),
@@ -92,14 +98,18 @@ def end(*, agents: list[UUID], state: Agent.State, reason: str, reaped: bool = F
 
 
 def reaped(*, agents: list[UUID]) -> None:
-    """Say of agents that have ended that nothing of their work runs any more, so that others may take it at once. Of those
-    of whom nobody says so, the leases decide."""
+    """Mark ended agents whose work has ended completely, so that others can claim it at once.
+
+    For agents that are not marked, the leases decide.
+    """
     Agent.objects.filter(id__in=agents, ended_at__isnull=False, reaped=False).update(reaped=True)
 
 
 def expire(*, after_s: float, spawn_s: float, outside: bool = True) -> list[UUID]:
-    """Give up agents that were not heard of for so long (`spawn_s`: that have not reported at all); returns them.
-    `outside` False: none from outside, who could not have been heard."""
+    """End agents that sent no heartbeat for `after_s`, or did not report within `spawn_s`. Returns their ids.
+
+    With `outside=False` external agents are spared, because the site was down and could not receive their heartbeats.
+    """
     with connection.cursor() as cursor:
         cursor.execute(statements.read("agents", "expire"), {"after": after_s, "spawn": spawn_s, "outside": outside})
         return [agent for (agent,) in cursor.fetchall()]

@@ -1,4 +1,4 @@
-"""A node joins the fleet, says that it is there and how loaded it is, and leaves."""
+"""Operations on nodes: joining the fleet, heartbeats, leaving, and what an earlier supervisor left behind."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from fleet.events.models import Event
 
 
 def boot_id() -> str:
-    """What tells this run of this host from every other: a pid and its start time mean something only within it."""
+    """The id of this boot of this host. A pid and its start time identify a process only within one boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def join(*, name: str, pid: int, start_time: float) -> Node:
-    """The row of this host's supervisor. Conflict where another live one has that name.
+    """Create or take over the row of this host's node. Raises Conflict if another live node has the name.
 
-    Agents that an earlier one left here are the caller's to end: see `left_behind`. Those of an earlier run of the host,
-    or of another host of that name, are lost.
+    The caller must end the agents that an earlier supervisor left on this host (`agents_left_behind`). Agents of an
+    earlier boot of the host, or of another host with this name, are marked as lost.
     """
     with transaction.atomic():
         earlier = Node.objects.select_for_update().filter(name=name).first()
-        if earlier is not None and (earlier.pid, earlier.start_time) != (pid, start_time) and _lives(earlier):
+        if earlier is not None and (earlier.pid, earlier.start_time) != (pid, start_time) and _is_live(earlier):
             raise errors.Conflict(
                 f"A node called {name} is up already (pid {earlier.pid}).",
                 hint=f"Give this one another name: {invocation.command('fleet_node', '--name', 'NAME')}",
             )
         if earlier is not None and earlier.boot != boot_id():
-            elsewhere = [agent.id for agent in left_behind(node=earlier)]
-            lifecycle.end(agents=elsewhere, state=Agent.State.LOST, reason="Its host was started anew.")
+            agents = [agent.id for agent in agents_left_behind(node=earlier)]
+            lifecycle.end(agents=agents, state=Agent.State.LOST, reason="Its host was restarted.")
         node, _ = Node.objects.update_or_create(
             name=name,
             defaults={
@@ -56,32 +56,40 @@ def join(*, name: str, pid: int, start_time: float) -> Node:
     return node
 
 
-def left_behind(*, node: Node) -> list[Agent]:
-    """Live agents of the node's name that an earlier supervisor started."""
+def agents_left_behind(*, node: Node) -> list[Agent]:
+    """The live agents of the node, which an earlier supervisor started."""
     return list(Agent.objects.filter(node=node, state__in=Agent.LIVE).exclude(pid=None).order_by("id"))
 
 
 def surviving_processes(*, name: str) -> list[tuple[int, float]]:
-    """Processes (pid and start) that the last supervisor of that name has started in this run of the host and that are still
-    there, whatever is said of their agents: one that was stopped (SIGSTOP) while its node died may have been given up
-    meanwhile. Asked before `join`."""
+    """The processes, as (pid, start), that the last supervisor of this name started in this boot and that still exist.
+
+    The states of their agents do not matter: an agent that was halted (SIGSTOP) while its node died may count as lost.
+    Call it before `join`.
+    """
     node = Node.objects.filter(name=name, boot=boot_id()).first()
     if node is None:
         return []
-    begun = Agent.objects.filter(node=node, spawned_at__gte=node.joined_at).exclude(pid=None)
-    noted = [(agent.pid or 0, agent.start_time or 0.0) for agent in begun.only("pid", "start_time")]
-    return [(pid, began) for pid, began in noted if processes.is_alive(pid=pid, start_time=began)]
+    agents = Agent.objects.filter(node=node, spawned_at__gte=node.joined_at).exclude(pid=None)
+    identities = [(agent.pid or 0, agent.start_time or 0.0) for agent in agents.only("pid", "start_time")]
+    return [(pid, start) for pid, start in identities if processes.is_alive(pid=pid, start_time=start)]
 
 
-def here() -> list[int]:
-    """The pids of all agents that live on this host, whichever node started them."""
-    noted = Agent.objects.filter(node__boot=boot_id(), state__in=Agent.LIVE).exclude(pid=None).only("pid", "start_time")
-    return [one.pid or 0 for one in noted if processes.is_alive(pid=one.pid, start_time=one.start_time)]
+def pids_on_this_host() -> list[int]:
+    """The pids of all live agents on this host, whichever node started them."""
+    agents = Agent.objects.filter(node__boot=boot_id(), state__in=Agent.LIVE).exclude(pid=None)
+    return [
+        agent.pid or 0
+        for agent in agents.only("pid", "start_time")
+        if processes.is_alive(pid=agent.pid, start_time=agent.start_time)
+    ]
 
 
-def interrupted(*, node: Node) -> list[Agent]:
-    """The last agents of places beyond those that the types keep, which nobody has told to end and which were not
-    given up: they were ordered, their node has died, and its successor is to start them again."""
+def interrupted_agents(*, node: Node) -> list[Agent]:
+    """The agents that were ordered and ended only because their node died. Its successor must start them again.
+
+    They are the last agents of places beyond those that the types keep, unless they were ordered to end or given up.
+    """
     last = (
         Agent.objects.select_related("type")
         .filter(node=node, type__enabled=True, type__outside=False)
@@ -99,26 +107,27 @@ def interrupted(*, node: Node) -> list[Agent]:
 
 
 def beat(*, node: Node) -> bool:
-    """Say that it is up, and how loaded its host is. False where another supervisor has taken the node's name."""
+    """Record that the node is up, and the load of its host. Returns False if another supervisor has taken its name."""
     ours = Node.objects.filter(id=node.id, pid=node.pid, start_time=node.start_time, boot=node.boot)
     if ours.filter(up=True).update(**_load()):
         return True
-    with transaction.atomic():  # it was called down, or it is another's
-        back = bool(ours.update(up=True, **_load()))
-        if back:
+    with transaction.atomic():  # it was marked as down, or has another supervisor
+        is_ours = bool(ours.update(up=True, **_load()))
+        if is_ours:
             Event.objects.create(kind="node.up", subject=node.id, data={"name": node.name})
-    return back
+    return is_ours
 
 
 def leave(*, node: Node) -> None:
+    """Mark the node as down, unless another supervisor has taken its name."""
     with transaction.atomic():
         if Node.objects.filter(id=node.id, pid=node.pid, start_time=node.start_time, up=True).update(up=False):
             Event.objects.create(kind="node.down", subject=node.id, data={"name": node.name})
 
 
 def expire(*, after_s: float) -> list[str]:
-    """Call nodes down that were not heard of for so long; returns their names."""
-    gone = []
+    """Mark nodes as down that sent no heartbeat for `after_s`. Returns their names."""
+    expired = []
     with transaction.atomic():
         silent = Node.objects.select_for_update(skip_locked=True).filter(
             up=True, heartbeat_at__lt=Now() - timedelta(seconds=after_s)
@@ -126,8 +135,8 @@ def expire(*, after_s: float) -> list[str]:
         for node in silent.order_by("id"):
             Node.objects.filter(id=node.id).update(up=False)
             Event.objects.create(kind="node.lost", subject=node.id, data={"name": node.name})
-            gone.append(node.name)
-    return gone
+            expired.append(node.name)
+    return expired
 
 
 def _load() -> dict[str, object]:
@@ -140,8 +149,8 @@ def _load() -> dict[str, object]:
     }
 
 
-def _lives(node: Node) -> bool:
+def _is_live(node: Node) -> bool:
     if node.boot == boot_id():
         return processes.is_alive(pid=node.pid, start_time=node.start_time)
-    heard = Now() - timedelta(seconds=settings.FLEET_LEASE_S)
-    return Node.objects.filter(id=node.id, up=True, heartbeat_at__gt=heard).exists()
+    oldest = Now() - timedelta(seconds=settings.FLEET_LEASE_S)
+    return Node.objects.filter(id=node.id, up=True, heartbeat_at__gt=oldest).exists()

@@ -1,4 +1,4 @@
-"""Changing agent types. One piece of code for commands and API; the admin's form validates by the same rules."""
+"""Operations on agent types, for commands and the API. The form of the admin validates by the same rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETTINGS = (
     "longest_s", "alert_silence_s", "env_allow", "env_secret", "readable", "network", "outside", "enabled",
 )  # fmt: skip
 MOST_TEXTS = 1_000
-# Of the settings that are lists of texts: what one of them may be, and an example.
+# Settings that are lists of strings: the pattern of an item, and an example.
 TEXTS = {
     "prompt_argv": (re.compile(r"[^\0]+", re.DOTALL), '["claude", "-p"]'),
     "env_allow": (re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), '["HTTPS_PROXY"]'),
@@ -28,69 +28,69 @@ TEXTS = {
 
 
 def find(name: str) -> AgentType:
-    """NotFound where there is none of that name."""
-    found = AgentType.objects.filter(name=name).first() if name.isprintable() else None
-    if found is None:
+    """Return the agent type with this name. Raises NotFound if there is none."""
+    agent_type = AgentType.objects.filter(name=name).first() if name.isprintable() else None
+    if agent_type is None:
         raise errors.NotFound(
             f"There is no agent type {name[:40]!r}.",
             hint=f"See: {invocation.command('fleet_agents', 'types')}",
             over_http="See GET /api/v1/agent-types.",
         )
-    return found
+    return agent_type
 
 
-def settings_of(kind: AgentType) -> dict[str, Any]:
-    """All that can be changed of it."""
-    return {setting: getattr(kind, setting) for setting in SETTINGS}
+def settings_of(agent_type: AgentType) -> dict[str, Any]:
+    """All settings that can be changed, with their values."""
+    return {setting: getattr(agent_type, setting) for setting in SETTINGS}
 
 
 def texts(setting: str, value: Any) -> list[str]:
-    """The value of one of TEXTS; Invalid if it is not a list of such texts."""
-    allowed, example = TEXTS[setting]
-    listed = value or []
-    if not isinstance(listed, list) or len(listed) > MOST_TEXTS or not all(
-        isinstance(text, str) and allowed.fullmatch(text) for text in listed
+    """Validate a value of a setting in TEXTS. Raises Invalid unless it is a list of strings of its pattern."""
+    pattern, example = TEXTS[setting]
+    items = value or []
+    if not isinstance(items, list) or len(items) > MOST_TEXTS or not all(
+        isinstance(text, str) and pattern.fullmatch(text) for text in items
     ):  # fmt: skip
         raise errors.Invalid(
-            f"{setting} is not valid.", hint=f"Give a JSON list of texts, as {example}.", pointer=f"/{setting}"
+            f"{setting} is not valid.", hint=f"Pass a JSON list of strings, such as {example}.", pointer=f"/{setting}"
         )
-    return listed
+    return items
 
 
 def change(*, name: str, changes: Mapping[str, Any]) -> AgentType:
-    """Change some settings of a type: all of these, or none. The nodes see it within a second (docs/agents.md).
+    """Change settings of a type: all of them, or none. Nodes notice it within a second (docs/agents.md).
 
-    NotFound for an unknown type, Invalid for a setting that there is not and for a value that it cannot have.
+    Raises NotFound for an unknown type, and Invalid for an unknown setting or an invalid value.
     """
     if unknown := sorted(changes.keys() - set(SETTINGS)):
         raise errors.Invalid(
-            f"An agent type has no setting {unknown[0][:40]!r}.", hint=f"There are {', '.join(SETTINGS)}."
+            f"An agent type has no setting {unknown[0][:40]!r}.", hint=f"Its settings: {', '.join(SETTINGS)}."
         )
     with transaction.atomic():
         AgentType.objects.select_for_update().filter(name=name).first()
-        kind = find(name)
-        before = settings_of(kind)
+        agent_type = find(name)
+        before = settings_of(agent_type)
         if isinstance(slots := changes.get("concurrency"), int) and slots > MOST_SLOTS:
             raise errors.Invalid(
                 f"concurrency: An agent flies at most {MOST_SLOTS} sorties at once.",
-                hint="Have more agents instead of larger ones.",
+                hint="Run more agents instead of larger ones.",
                 pointer="/concurrency",
             )
         for setting, value in changes.items():
-            setattr(kind, setting, texts(setting, value) if setting in TEXTS else value)
+            setattr(agent_type, setting, texts(setting, value) if setting in TEXTS else value)
         try:
-            kind.full_clean(exclude=["name"], validate_unique=False)
+            agent_type.full_clean(exclude=["name"], validate_unique=False)
         except ValidationError as fault:
             setting, faults = next(iter(fault.message_dict.items()))
             raise errors.Invalid(f"{setting}: {faults[0]}", pointer=f"/{setting}") from fault
-        after = settings_of(kind)
+        after = settings_of(agent_type)
         changed = [setting for setting in SETTINGS if before[setting] != after[setting]]
         if changed:
-            kind.save(update_fields=changed)
+            agent_type.save(update_fields=changed)
             audit.record(
                 kind="agenttype.changed",
                 subject=name,
                 before={setting: before[setting] for setting in changed},
                 after={setting: after[setting] for setting in changed},
             )
-    return kind
+    return agent_type

@@ -1,1 +1,5 @@
-"""The process between a worker and the work of one attempt. It imports nothing of the fleet: a start must be quick."""
+"""The shim: the small process between a worker and the work of one attempt.
+
+It imports only the standard library, so that it starts quickly. Its driver's side is `agents/drivers/shim.py`; other
+packages import only `beneath` and `tree`.
+"""

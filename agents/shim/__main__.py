@@ -1,4 +1,4 @@
-"""Started as `python -I -S …/agents/shim/__main__.py`, so nothing is on the path but the standard library."""
+"""Started as `python -I -S …/agents/shim/__main__.py`, with only the standard library on its path."""
 
 import os
 import sys

@@ -1,6 +1,6 @@
-"""Open files below a folder that others may write to: openat2(2), by which no link leads out, whoever changes what meanwhile.
+"""Opens files below a folder that others can write to, safely: openat2(2) never follows a link out of it.
 
-Only the standard library: the shim imports this too.
+This holds even if somebody changes the folder meanwhile. Only the standard library is used: the shim imports this.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ class _How(ctypes.Structure):
 
 
 def open_at(folder: int, path: str, flags: int, *, resolve: int, mode: int = 0) -> int:
-    """A descriptor of `path`, which is resolved from the descriptor `folder` under these restrictions."""
+    """Open `path`, resolved from the descriptor `folder` with the RESOLVE flags `resolve`, and return a descriptor."""
     how = _How(flags | os.O_CLOEXEC, mode, resolve)
-    # An interrupted call is made again, as Python does for its own (PEP 475).
-    while True:
+    while True:  # until it is not interrupted, as Python does for its own calls (PEP 475)
         descriptor = _libc.syscall(SYS_OPENAT2, folder, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
         if descriptor >= 0:
             return int(descriptor)
@@ -33,7 +32,7 @@ def open_at(folder: int, path: str, flags: int, *, resolve: int, mode: int = 0) 
 
 
 def open_folder(path: str | os.PathLike[str]) -> int:
-    """A descriptor of a folder by its absolute path, to bind or to open below. OSError (ELOOP) if a part is a link."""
+    """Open a folder by its absolute path, as an O_PATH descriptor. Raises OSError (ELOOP) if any part is a link."""
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return open_at(root, os.fspath(path), os.O_PATH | os.O_DIRECTORY, resolve=NO_LINKS)
@@ -42,7 +41,7 @@ def open_folder(path: str | os.PathLike[str]) -> int:
 
 
 def open_plain(folder: int, path: str, *, resolve: int = BENEATH | NO_LINKS) -> int:
-    """A plain file below `folder`, to read. OSError (EINVAL) for anything else, such as a device or a file of procfs."""
+    """Open a plain file below `folder` to read. Raises OSError (EINVAL) for devices, files of procfs and the like."""
     descriptor = open_at(folder, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, resolve=resolve)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_dev in _kernel_devices():
@@ -52,11 +51,11 @@ def open_plain(folder: int, path: str, *, resolve: int = BENEATH | NO_LINKS) -> 
 
 
 def _kernel_devices() -> set[int]:
-    """Where procfs and sysfs are: their files look plain, and show other processes' secrets."""
-    found = set()
+    """The devices of procfs and sysfs, whose files look plain but reveal secrets of other processes."""
+    devices = set()
     for path in ("/proc/self", "/sys/kernel"):
         try:
-            found.add(os.stat(path).st_dev)
+            devices.add(os.stat(path).st_dev)
         except OSError:  # not mounted
             continue
-    return found
+    return devices

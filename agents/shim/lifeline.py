@@ -1,7 +1,7 @@
-"""The pipe from a worker to its shim. It carries the ends of the lease, and its own end means: stop.
+"""The pipe from a worker to its shim. It carries renewals of the lease; when it is closed, the shim stops the work.
 
-Each record is one double: a moment of CLOCK_MONOTONIC. A record is written whole or not at all (pipe(7), PIPE_BUF), and
-the pipe holds whole records only, so none is ever cut.
+Each record is one double: the new end of the lease on CLOCK_MONOTONIC. A record is written completely or not at all
+(pipe(7), PIPE_BUF), and the pipe's capacity is a multiple of its size, so records are never split.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import struct
 from contextlib import suppress
 
 _RECORD = struct.Struct("=d")
-_READ = 64 * 1024  # all that a pipe holds
+_READ = 64 * 1024  # the capacity of a pipe
 
 
 class Lifeline:
-    """The shim's end. `lease_end` is the latest that was heard; `closed`: the worker has let go, or is dead."""
+    """The shim's end of the pipe. `lease_end` is the latest one received; `closed` if the worker closed it or died."""
 
     def __init__(self, descriptor: int, *, lease_end: float) -> None:
         self.descriptor, self.lease_end, self.closed = descriptor, lease_end, False
 
-    def hear(self) -> None:
-        """Read what has come; something has."""
+    def receive(self) -> None:
+        """Read all records in the pipe. Call it when the descriptor is readable."""
         data = os.read(self.descriptor, _READ)
         self.closed = not data
-        self.lease_end = max([self.lease_end, *(moment for (moment,) in _RECORD.iter_unpack(data))])
+        self.lease_end = max([self.lease_end, *(lease_end for (lease_end,) in _RECORD.iter_unpack(data))])
 
 
 def send(descriptor: int, lease_end: float) -> None:
-    """Tell the shim of a renewal, without waiting. What it does not take (it is halted, or dead) it does not need."""
+    """Send a renewal to the shim without blocking. It is dropped if the pipe is full (the shim is halted) or closed."""
     with suppress(BlockingIOError, BrokenPipeError):
         os.write(descriptor, _RECORD.pack(lease_end))

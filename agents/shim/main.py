@@ -1,27 +1,27 @@
-"""The root of one attempt's processes: starts the work, outlives it, and leaves nothing of it behind.
+"""The shim's main program. It starts the work, outlives it, and ends every process that the work has started.
 
     python -I -S …/agents/shim/__main__.py LIFELINE STATUS ENVIRONMENT OUTBOX GRACE_S LINGER_S LEASE_END FILE_BYTES
         PROCESSES OPEN_FILES OUTPUT_BYTES CWD SCRATCH OUTPUTS OUTPUT… -- PROGRAM ARGUMENT…
 
-LIFELINE  descriptor of a pipe that the worker holds open. Each renewal of the lease comes through it (lifeline.py). Its
-          end, be it closed or the worker dead, means: stop.
+LIFELINE  descriptor of a pipe that the worker holds open. Renewals of the lease arrive through it (lifeline.py). When
+          it is closed, because the worker closed it or died, the shim stops the work.
 STATUS    descriptor of a pipe to which one line of JSON is written at the end (`Status` in drivers/shim.py).
-ENVIRONMENT  descriptor of a file with the work's environment, NAME=VALUE, each ended by NUL. It is not this process's own,
-          because the variables of a plan (LD_PRELOAD, say) must change nothing before the work is confined.
-OUTBOX    descriptor of the folder for copies of the outputs (outbox.py); -1: none. The work never has it.
+ENVIRONMENT  descriptor of a file with the environment of the work: NAME=VALUE, each terminated by NUL. This process has
+          another one, because variables of a plan (LD_PRELOAD, say) must have no effect before the work is confined.
+OUTBOX    descriptor of the folder for copies of the outputs (outbox.py); -1: none. The work never gets it.
 GRACE_S   seconds between SIGTERM and SIGKILL.
-LINGER_S  seconds that processes which still hold the work's output get when its main process has ended.
-LEASE_END when everything must be gone unless the lease is renewed (seconds of CLOCK_MONOTONIC, which all processes of a
-          host share, in any PID namespace): SIGTERM comes GRACE_S earlier. "inf": never.
-FILE_BYTES  the largest file that the work may write; 0: any.
-PROCESSES, OPEN_FILES  how many the work may have (RLIMIT_NPROC, RLIMIT_NOFILE); 0: any.
+LINGER_S  seconds for processes that still hold the work's output when its main process has ended.
+LEASE_END when every process must be gone unless the lease is renewed, in seconds of CLOCK_MONOTONIC, which all
+          processes of a host share in any PID namespace. SIGTERM comes GRACE_S earlier. "inf": never.
+FILE_BYTES  the largest file that the work may write; 0: no limit.
+PROCESSES, OPEN_FILES  limits of the work (RLIMIT_NPROC, RLIMIT_NOFILE); 0: no limit.
 OUTPUT_BYTES  the largest file that is copied to the outbox.
-CWD       where the work starts.
-SCRATCH   its scratch folder; outputs are looked for there, then in CWD.
-OUTPUTS   how many OUTPUT words follow.
+CWD       the working directory of the work.
+SCRATCH   the scratch folder. Outputs are looked up there, then in CWD.
+OUTPUTS   the number of OUTPUT arguments that follow.
 
 In the sandbox this process is PID 1 of its namespace: the work can neither stop nor kill it, and the kernel ends
-everything with it. SIGTERM to this process is a stop as well. What the work leaves running when it ends is ended too.
+everything with it. SIGTERM to this process stops the work too. Processes that the work leaves running are ended.
 """
 
 from __future__ import annotations
@@ -40,46 +40,47 @@ from agents.shim.watch import Signals, Watch
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 
 
-def bound(limit: int, most: int) -> None:
-    """A resource limit of this process and its children (setrlimit(2)); 0: as it is."""
+def set_limit(limit: int, most: int) -> None:
+    """Lower a resource limit of this process and its children (setrlimit(2)). 0 leaves it unchanged."""
     if most:
         hard = resource.getrlimit(limit)[1]
-        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(limit, (least, least))
+        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(limit, (value, value))
 
 
 def start(argv: list[str], *, env: dict[str, str], cwd: str, limits: dict[int, int]) -> tuple[int, str]:
-    """Fork the work. Its pid, and where its start failed, as "stage errno"; nothing if it runs."""
-    told, tell = os.pipe()  # what the child says; closed by its exec
+    """Fork and exec the work. Returns its pid, and "stage errno" if its start failed, else ""."""
+    fault, fault_of_child = os.pipe()  # closed by the exec
     pid = os.fork()
     if pid == 0:
         stage = "start"
         try:
             os.setsid()
-            Signals.forget()
+            Signals.restore_defaults()
             stage = "cwd"
             os.chdir(cwd)
             stage = "start"
             for limit, most in limits.items():
-                bound(limit, most)
+                set_limit(limit, most)
             stage = "program"
-            os.execvpe(argv[0], argv, env)  # no descriptor but the standard ones goes with it
-        except OSError as fault:
-            os.write(tell, f"{stage} {fault.errno or 0}".encode())
+            os.execvpe(argv[0], argv, env)  # the work inherits only the standard descriptors
+        except OSError as error:
+            os.write(fault_of_child, f"{stage} {error.errno or 0}".encode())
         finally:
             os._exit(127)
-    os.close(tell)
-    return pid, os.read(told, 100).decode()
+    os.close(fault_of_child)
+    return pid, os.read(fault, 100).decode()
 
 
 def environment(descriptor: int) -> dict[str, str]:
+    """Read the environment of the work, and close the descriptor."""
     with open(descriptor, "rb") as file:
         lines = file.read().split(b"\0")[:-1]
     return dict(os.fsdecode(line).split("=", 1) for line in lines)
 
 
 def keep_only(*descriptors: int) -> None:
-    """Close all descriptors but the standard ones and these, which no program that is started inherits."""
+    """Close all descriptors except these and the standard ones, and do not let the work inherit these."""
     last = 2
     for descriptor in sorted(descriptors):
         os.closerange(last + 1, descriptor)
@@ -89,11 +90,11 @@ def keep_only(*descriptors: int) -> None:
 
 
 def main() -> None:
-    (lifeline_at, status_at, environment_at, outbox_at), words = sys.argv[1:5], sys.argv[5:]
-    grace_s, linger_s, lease_end, file_bytes, processes, open_files, output_bytes, cwd, scratch, count = words[:10]
-    outputs, argv = words[10 : 10 + int(count)], words[11 + int(count) :]
+    (lifeline_at, status_at, environment_at, outbox_at), rest = sys.argv[1:5], sys.argv[5:]
+    grace_s, linger_s, lease_end, file_bytes, processes, open_files, output_bytes, cwd, scratch, count = rest[:10]
+    outputs, argv = rest[10 : 10 + int(count)], rest[11 + int(count) :]
     status, outbox_descriptor = int(status_at), int(outbox_at)
-    # First of all: what runs as the same user may then neither trace this process nor look into it.
+    # First, so that no other process of this user can trace or inspect this one.
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     env = environment(int(environment_at))
@@ -101,9 +102,9 @@ def main() -> None:
     signals = Signals()
     lifeline = Lifeline(int(lifeline_at), lease_end=float(lease_end))
     watch = Watch(lifeline=lifeline, signals=signals, grace_s=float(grace_s))
-    watch.wait(0)  # a renewal may have come since LEASE_END was written, or the worker's end
-    if watch.stops:
-        report(status, tree.Tally(), ended=False, expired=watch.expired)
+    watch.wait(0)  # the lease may have been renewed or the pipe closed since LEASE_END was passed
+    if watch.must_stop:
+        report(status, tree.Children(), ended=False, expired=watch.expired)
 
     limits = {
         resource.RLIMIT_FSIZE: int(file_bytes),
@@ -112,26 +113,26 @@ def main() -> None:
     }
     pid, fault = start(argv, env=env, cwd=cwd, limits=limits)
     output = tree.identities(1, 2)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):  # so that the worker sees the output's end when the last process of the work is gone
-        os.dup2(nothing, stream)
+    devnull = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):  # so that the output reaches its end when the last process of the work is gone
+        os.dup2(devnull, stream)
 
-    tally = tree.Tally()
-    while tally.reap() and pid not in tally.statuses and not watch.stops:
+    children = tree.Children()
+    while children.reap() and pid not in children.statuses and not watch.must_stop:
         watch.wait()
     expired = watch.expired
-    ended = pid in tally.statuses
+    ended = pid in children.statuses
     stopped: set[int] = set()
     if ended:
-        tree.linger(tally, stopped, output=output, until=time.monotonic() + float(linger_s), watch=watch)
-    survivors = tree.end(tally, stopped, watch=watch)
-    code = os.waitstatus_to_exitcode(tally.statuses.get(pid, 0))
+        tree.linger(children, stopped, output=output, until=time.monotonic() + float(linger_s), watch=watch)
+    survivors = tree.end(children, stopped, watch=watch)
+    code = os.waitstatus_to_exitcode(children.statuses.get(pid, 0))
     copied: list[int] = []
     if outputs and ended and code == 0 and not survivors and not fault:
         copied = outbox.copy(outputs, folders=[scratch, cwd], outbox=outbox_descriptor, most_bytes=int(output_bytes))
     report(
         status,
-        tally,
+        children,
         ended=ended,
         expired=expired and not ended,
         code=code,
@@ -144,7 +145,7 @@ def main() -> None:
 
 def report(
     status: int,
-    tally: tree.Tally,
+    children: tree.Children,
     *,
     ended: bool,
     expired: bool,
@@ -154,13 +155,13 @@ def report(
     leftovers: int = 0,
     outputs: list[int] | None = None,
 ) -> None:
-    """Say what came of the work, and exit at once: the worker waits, and there is nothing to tidy."""
+    """Write the status and exit at once: the worker is waiting, and there is nothing to clean up."""
     stage, _, number = fault.partition(" ")
-    line = (  # without the json module, which would double the time to start
+    line = (  # without the json module, whose import would double the start time
         f'{{"ended": {str(ended).lower()}, "expired": {str(expired).lower()}, "code": {code}, "stage": "{stage}", '
-        f'"errno": {number or 0}, "cpu_s": {tally.cpu_s:.6f}, "max_rss_bytes": {tally.max_rss_bytes}, '
+        f'"errno": {number or 0}, "cpu_s": {children.cpu_s:.6f}, "max_rss_bytes": {children.max_rss_bytes}, '
         f'"left": {survivors}, "leftovers": {leftovers}, "outputs": {outputs or []}}}\n'
     )
-    with suppress(OSError):  # nobody hears: the worker is dead
+    with suppress(OSError):  # the worker is dead
         os.write(status, line.encode())
     os._exit(0)

@@ -1,6 +1,7 @@
-"""Copies what the work gives out into a folder that only the fleet reads.
+"""Copies the outputs of the work to the outbox, a folder that only the fleet can read.
 
-It runs in the shim, so inside the sandbox and after the work's last process has ended: it sees no more than the work did.
+The shim does this inside the sandbox, after the last process of the work has ended, so it can read only what the work
+could read.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ CHUNK = 1024 * 1024
 
 
 def copy(outputs: Iterable[str], *, folders: Sequence[str], outbox: int, most_bytes: int) -> list[int]:
-    """Copy each output, looked for in the folders in turn, to the file in `outbox` that its number names.
+    """Copy each output from the first folder that has it to a file in `outbox` that is named by its number.
 
-    For each, the errno of what went wrong, or 0: ENOENT in no folder, EINVAL no plain file, E2BIG more than `most_bytes`.
+    Returns an errno for each output, or 0: ENOENT if no folder has it, EINVAL if it is not a plain file, and E2BIG if
+    it is larger than `most_bytes`.
     """
     return [_copy(path, str(number), folders, outbox, most_bytes) for number, path in enumerate(outputs)]
 
@@ -32,18 +34,18 @@ def _copy(path: str, name: str, folders: Sequence[str], outbox: int, most_bytes:
         except OSError as fault:
             with suppress(OSError):
                 os.unlink(name, dir_fd=outbox)
-            # A link that leads out of the folder is not an output.
+            # A link that leads out of the folder is not a valid output.
             return errno.EINVAL if fault.errno in (errno.EXDEV, errno.ELOOP) else fault.errno or errno.EIO
         return 0
     return errno.ENOENT
 
 
 def _copy_from(folder: str, path: str, name: str, outbox: int, most_bytes: int) -> None:
-    opened = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    parent = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        source = beneath.open_plain(opened, path, resolve=beneath.BENEATH | beneath.NO_MAGIC_LINKS)
+        source = beneath.open_plain(parent, path, resolve=beneath.BENEATH | beneath.NO_MAGIC_LINKS)
     finally:
-        os.close(opened)
+        os.close(parent)
     try:
         if os.fstat(source).st_size > most_bytes:
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
@@ -52,7 +54,7 @@ def _copy_from(folder: str, path: str, name: str, outbox: int, most_bytes: int) 
             copied = 0
             while count := os.sendfile(target, source, copied, CHUNK):
                 copied += count
-                if copied > most_bytes:  # it grew
+                if copied > most_bytes:  # it has grown meanwhile
                     raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
         finally:
             os.close(target)

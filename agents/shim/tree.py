@@ -1,7 +1,7 @@
-"""All that a subreaper has started, and its end.
+"""The process tree below a subreaper: finding, signalling and ending it.
 
-Whatever the work starts, also what called setsid or whose parent has died, is below the subreaper and below nothing
-else. So nothing is left exactly when the kernel says that it has no child.
+Every process that the work starts stays below the subreaper, even if it calls setsid or its parent dies. So nothing is
+left exactly when the kernel reports that the subreaper has no children.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from contextlib import suppress
 
 from agents.shim.watch import Watch
 
-SETTLE_S = 3.0  # after SIGKILL, until what still lives (in the kernel's hands, or another user's) is given up
-BEAT_S = 0.02  # between looks at what is being stopped
-LONGEST_BEAT_S = 0.1  # and at what may finish by itself
+SETTLE_S = 3.0  # after SIGKILL, until survivors (stuck in the kernel, or another user's) are given up
+POLL_S = 0.02  # between checks of processes that are being stopped
+LONGEST_POLL_S = 0.1  # between checks of processes that may finish by themselves
 
 
-class Tally:
-    """The children that were reaped: how they ended, and what they and their own children used."""
+class Children:
+    """Reaps children. Keeps their exit statuses, and what they and their own children used."""
 
     def __init__(self) -> None:
         self.statuses: dict[int, int] = {}
@@ -28,7 +28,7 @@ class Tally:
         self.max_rss_bytes = 0
 
     def reap(self) -> bool:
-        """Reap all that have ended; whether any child is left."""
+        """Reap all children that have ended. Returns whether any child is left."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -41,8 +41,8 @@ class Tally:
             self.max_rss_bytes = max(self.max_rss_bytes, usage.ru_maxrss * 1024)
 
 
-def alive() -> dict[int, int]:
-    """Each process's parent; those that have ended and wait to be reaped are left out."""
+def process_parents() -> dict[int, int]:
+    """Map the pid of every process on the host to that of its parent. Zombies are left out."""
     parents: dict[int, int] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -56,86 +56,90 @@ def alive() -> dict[int, int]:
     return parents
 
 
-def below(roots: Iterable[int], parents: dict[int, int]) -> set[int]:
-    """The descendants of the roots, by a map of parents."""
+def descendants(roots: Iterable[int], parents: dict[int, int]) -> set[int]:
+    """The descendants of the roots, given a map from pids to parents."""
     family = set(roots)
-    found: set[int] = set()
-    while new := {pid for pid, parent in parents.items() if parent in family and pid not in found}:
-        found |= new
+    below: set[int] = set()
+    while new := {pid for pid, parent in parents.items() if parent in family and pid not in below}:
+        below |= new
         family |= new
-    return found
+    return below
 
 
-def tell(pids: Iterable[int], number: int) -> None:
+def send_signal(pids: Iterable[int], number: int) -> None:
+    """Signal each process that still exists and belongs to this user."""
     for pid in pids:
-        with suppress(ProcessLookupError, PermissionError):  # it has ended; or is another user's: given up in time
+        with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
 
 
-def ask(asked: set[int], pids: set[int]) -> None:
-    """SIGTERM, once to each."""
-    tell(pids - asked, signal.SIGTERM)
-    tell(pids - asked, signal.SIGCONT)  # a halted one would not hear
-    asked |= pids
+def terminate(terminated: set[int], pids: set[int]) -> None:
+    """Send SIGTERM to the processes that are not in `terminated` yet, and add them to it."""
+    send_signal(pids - terminated, signal.SIGTERM)
+    send_signal(pids - terminated, signal.SIGCONT)  # a halted process would not act on it
+    terminated |= pids
 
 
-def kill(tally: Tally) -> set[int]:
-    """SIGKILL to all below; which they were. They are halted first, or else what forks without end would win the race."""
+def kill(children: Children) -> set[int]:
+    """Kill all descendants, and return their pids. They are halted first, in case one of them forks endlessly."""
     halted: set[int] = set()
-    while new := below([os.getpid()], alive()) - halted:
-        tell(new, signal.SIGSTOP)
+    while new := descendants([os.getpid()], process_parents()) - halted:
+        send_signal(new, signal.SIGSTOP)
         halted |= new
-    tell(halted, signal.SIGKILL)
-    tally.reap()
+    send_signal(halted, signal.SIGKILL)
+    children.reap()
     return halted
 
 
 def identities(*descriptors: int) -> set[tuple[int, int]]:
-    """Which files these are: two descriptors of one pipe, of whatever process, have the same identity."""
+    """Device and inode of each descriptor. They are equal for two descriptors of one pipe, in any processes."""
     return {(status.st_dev, status.st_ino) for status in map(os.fstat, descriptors)}
 
 
 def holders(pids: Iterable[int], files: set[tuple[int, int]]) -> set[int]:
-    """Those of the processes that have one of these files open. (Into another user's nobody can look.)"""
-    found = set()
+    """The processes that have one of these files open. Other users' processes cannot be inspected, and are left out."""
+    holding = set()
     for pid in pids:
         with suppress(OSError):  # it has ended, or is another user's
             for name in os.listdir(f"/proc/{pid}/fd"):
                 with suppress(FileNotFoundError):  # just closed
                     status = os.stat(f"/proc/{pid}/fd/{name}")
                     if (status.st_dev, status.st_ino) in files:
-                        found.add(pid)
+                        holding.add(pid)
                         break
-    return found
+    return holding
 
 
-def linger(tally: Tally, stopped: set[int], *, output: set[tuple[int, int]], until: float, watch: Watch) -> None:
-    """The work has ended. What it left that still holds its output gets until then to finish, with what works for it
-    below; the others are told to end at once, and added to `stopped`."""
-    beat_s = BEAT_S
-    while tally.reap() and time.monotonic() < until and not watch.stops:
-        parents = alive()
-        family = below([os.getpid()], parents)
+def linger(children: Children, stopped: set[int], *, output: set[tuple[int, int]], until: float, watch: Watch) -> None:
+    """Wait until `until` for processes that the ended work left and that still hold its output.
+
+    Their descendants may finish too. All others are terminated at once and added to `stopped`.
+    """
+    poll_s = POLL_S
+    while children.reap() and time.monotonic() < until and not watch.must_stop:
+        parents = process_parents()
+        family = descendants([os.getpid()], parents)
         writing = holders(family, output)
-        ask(stopped, family - writing - below(writing, parents))
+        terminate(stopped, family - writing - descendants(writing, parents))
         if not writing:
             return
-        watch.wait(min(beat_s, until - time.monotonic()))
-        beat_s = min(2 * beat_s, LONGEST_BEAT_S)
+        watch.wait(min(poll_s, until - time.monotonic()))
+        poll_s = min(2 * poll_s, LONGEST_POLL_S)
 
 
-def end(tally: Tally, stopped: set[int], *, watch: Watch) -> int:
-    """Stop all below, politely and then not; how many could not be stopped. Whatever it stops is added to `stopped`."""
-    if not tally.reap():
+def end(children: Children, stopped: set[int], *, watch: Watch) -> int:
+    """Terminate all descendants, then kill the rest. Adds them to `stopped`, and returns the number of survivors."""
+    if not children.reap():
         return 0
     until = watch.kill_at
-    ask(stopped, below([os.getpid()], alive()))
-    while tally.reap() and (left_s := until - time.monotonic()) > 0:
-        # What was just being forked, and is now nobody's. (What a parent starts to tidy up is left to that parent.)
-        ask(stopped, {pid for pid, parent in alive().items() if parent == os.getpid()})
-        watch.pause(min(BEAT_S, left_s))
+    terminate(stopped, descendants([os.getpid()], process_parents()))
+    while children.reap() and (left_s := until - time.monotonic()) > 0:
+        # Processes that were being forked just now, and whose parent has ended. A process that some other parent starts
+        # while it cleans up is left to that parent.
+        terminate(stopped, {pid for pid, parent in process_parents().items() if parent == os.getpid()})
+        watch.wait_for_child(min(POLL_S, left_s))
     until = time.monotonic() + SETTLE_S
-    while tally.reap() and time.monotonic() < until:
-        stopped |= kill(tally)
-        time.sleep(BEAT_S)
-    return len(below([os.getpid()], alive())) if tally.reap() else 0
+    while children.reap() and time.monotonic() < until:
+        stopped |= kill(children)
+        time.sleep(POLL_S)
+    return len(descendants([os.getpid()], process_parents())) if children.reap() else 0

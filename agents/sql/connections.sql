@@ -1,6 +1,6 @@
--- How many connections Postgres allows the fleet here: all that it takes, less those that it keeps for superusers and for
--- roles with pg_use_reserved_connections (Postgres 16 and newer), less those in use by others (in other databases); and
--- not more than the limits of this role and this database, if they have any.
+-- The figures that bound the fleet's connections to Postgres: max_connections; those reserved for superusers and for
+-- roles with pg_use_reserved_connections (Postgres 16 and newer); those in use in other databases; and the smaller limit
+-- of this role and this database, if any.
 SELECT current_setting('max_connections')::int,
        current_setting('superuser_reserved_connections')::int
            + coalesce(current_setting('reserved_connections', true)::int, 0),

@@ -1,4 +1,4 @@
--- An agent says that it is alive and how much it flies. Nothing comes back if it has been given up.
+-- Record that an agent is alive and how many sorties it flies. Returns no row if it was given up.
 UPDATE agents_agent a
 SET heartbeat_at = clock_timestamp(),
     flying = %(flying)s,

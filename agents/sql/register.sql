@@ -1,4 +1,4 @@
--- An agent's process reports for the first time: spawning becomes idle. One that nobody spawned makes its own row.
+-- Register an agent's process: spawning becomes idle. An agent that no node started gets a new row.
 WITH reported AS (
     INSERT INTO agents_agent (id, type_id, node_id, place, concurrency, pid, start_time, state, reason, "order",
                               crashes, flying, flown, spawned_at, heartbeat_at)

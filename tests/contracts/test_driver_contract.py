@@ -152,7 +152,7 @@ def test_all_that_it_started_together_may_hold_so_much_memory(driver: str, tmp_p
     )
     evidence = Flight(driver, given).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.MEMORY)
-    held = re.search(r"stopped: it held (\d+) MB, its limit is 150 MB\.", evidence.error)
+    held = re.search(r"stopped: it used (\d+) MB of memory; its limit is 150 MB\.", evidence.error)
     assert held is not None, evidence.error
     assert 150 <= int(held[1]) < 300
     assert not left_of(given)
@@ -179,7 +179,7 @@ def test_what_writes_more_than_its_disk_is_stopped(driver: str, tmp_path: Path) 
     )
     evidence = Flight(driver, given).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.DISK)
-    assert re.search(r"stopped: it wrote 1[23] MB to its folder, its limit is 10 MB\.", evidence.error)
+    assert re.search(r"stopped: it wrote 1[23] MB to its folder; its limit is 10 MB\.", evidence.error)
     assert not left_of(given)
 
 
@@ -192,7 +192,7 @@ def test_what_has_written_more_than_its_disk_when_it_ends_has_not_succeeded(driv
     )
     evidence = Flight(driver, given).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (True, False, None)
-    assert re.match(r"It wrote 1[23] MB to its folder, its limit is 10 MB\.", evidence.error)
+    assert re.match(r"It wrote 1[23] MB to its folder; its limit is 10 MB\.", evidence.error)
 
 
 @with_processes

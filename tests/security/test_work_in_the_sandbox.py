@@ -173,7 +173,7 @@ def test_a_folder_that_was_made_a_link_meanwhile_is_not_given(tmp_path: Path) ->
     given = brief(tmp_path / "scratch", shell="true", writable=(tmp_path / "folder",))
     evidence = Flight("command", given).end()
     assert not evidence.ok
-    assert "cannot be given to the work" in evidence.error
+    assert "cannot be mounted in the sandbox" in evidence.error
 
 
 def test_without_network_nothing_answers_not_even_this_host(tmp_path: Path) -> None:

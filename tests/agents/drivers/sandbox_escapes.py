@@ -1,4 +1,4 @@
-"""Run inside the sandbox: tries to get at what is hidden, and prints what each way gave, as JSON {way: text}.
+"""Runs inside the sandbox: tries to reach what is hidden, and prints what each way found, as JSON {way: text}.
 
 python -I -S sandbox_escapes.py HIDDEN_FOLDER WORKER_PID
 """
@@ -63,7 +63,7 @@ def make_disk() -> str:
 
 
 def every_namesake() -> str:
-    """Through the roots of all processes on the host."""
+    """Through the root folders of all processes on the host."""
     found = ""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -75,7 +75,7 @@ def every_namesake() -> str:
 
 
 def descriptors() -> str:
-    """What they are or hold. (Their numbers may be listed.)"""
+    """What the open descriptors refer to or contain. (Their numbers may be listed.)"""
     found = ""
     for entry in Path(f"/proc/{worker}/fd").iterdir():
         try:

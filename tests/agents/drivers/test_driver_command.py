@@ -1,4 +1,4 @@
-"""What only the command driver does."""
+"""What is specific to the command driver."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agents.drivers.base import Limits
 from tests.support.flights import Ear, Flight, brief
 
 
-def test_the_end_of_the_output_is_the_result_where_none_is_written(tmp_path: Path) -> None:
+def test_without_a_written_result_the_end_of_the_output_is_the_result(tmp_path: Path) -> None:
     evidence = Flight("command", brief(tmp_path, shell="seq 10000")).end()
     assert isinstance(evidence.result, dict)
     output = evidence.result["output"]
@@ -48,13 +48,13 @@ def test_a_prompt_of_any_size_comes_on_standard_input(tmp_path: Path) -> None:
         ("ln -s /dev/zero $FLEET_SORTIES", "cannot be read"),
     ],
 )
-def test_what_it_hands_over_wrongly_is_no_success_and_is_explained(write: str, fault: str, tmp_path: Path) -> None:
+def test_an_unacceptable_result_is_a_failure_and_is_explained(write: str, fault: str, tmp_path: Path) -> None:
     evidence = Flight("command", brief(tmp_path, shell=write)).end()
     assert (evidence.finished, evidence.ok, evidence.result, evidence.added) == (True, False, None, ())
     assert fault in evidence.error
 
 
-def test_a_folder_put_in_the_place_of_the_exchange_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_exchange_folder_is_not_followed(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "result.json").write_text('"a secret"')
@@ -80,11 +80,11 @@ def test_a_folder_put_in_the_place_of_the_exchange_is_not_followed(tmp_path: Pat
         ({"shell": "true", "env": {"A": "a\0b"}}, "NUL"),
         ({"shell": "true", "env": {"A": "\ud800"}}, "surrogate"),
         ({"argv": ("echo", "x" * 3_000_000)}, "too long"),
-        ({"shell": "kill -9 $$"}, "ended by signal 9 (SIGKILL)"),
-        ({"shell": "echo one; echo two >&2; exit 7"}, "exit code 7. Its last words: two"),
+        ({"shell": "kill -9 $$"}, "killed by signal 9 (SIGKILL)"),
+        ({"shell": "echo one; echo two >&2; exit 7"}, "exit code 7. Its last output: two"),
     ],
 )
-def test_what_goes_wrong_is_said_in_one_sentence(given: dict[str, object], error: str, tmp_path: Path) -> None:
+def test_a_failure_is_explained_in_one_sentence(given: dict[str, object], error: str, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o700)
@@ -118,14 +118,14 @@ def test_hostile_needs_are_data_and_not_shell_text(tmp_path: Path) -> None:
     assert not (tmp_path / "pwned").exists()
 
 
-def test_what_it_is_given_is_readable_by_its_user_alone(tmp_path: Path) -> None:
+def test_its_input_is_readable_only_by_its_user(tmp_path: Path) -> None:
     given = brief(tmp_path, shell="stat -c %a $FLEET_SCRATCH/.fleet/* $FLEET_NEEDS/*", needs={"a": 1}, stdin="prompt")
     ear = Ear()
     Flight("command", given, ear=ear).end()
     assert set(ear.out.split()) == {"600", "700"}
 
 
-def test_it_gets_no_descriptor_but_the_standard_ones(tmp_path: Path) -> None:
+def test_it_inherits_only_the_standard_descriptors(tmp_path: Path) -> None:
     ear = Ear()
     with open(tmp_path / "open", "w") as file:
         os.set_inheritable(file.fileno(), True)
@@ -133,7 +133,7 @@ def test_it_gets_no_descriptor_but_the_standard_ones(tmp_path: Path) -> None:
     assert ear.out.split() == ["0", "1", "2", "3"]  # 3 is the folder that ls reads
 
 
-def test_progress_counts_as_a_sign_of_life_and_a_flood_of_it_does_no_harm(tmp_path: Path) -> None:
+def test_progress_counts_as_activity_and_a_flood_of_it_does_no_harm(tmp_path: Path) -> None:
     beat = "for i in 1 2 3 4 5 6 7 8; do echo 0.$i step > $FLEET_PROGRESS; sleep 0.15; done"
     ear = Ear()
     given = brief(tmp_path, shell=beat, limits=Limits(silence_s=0.8, timeout_s=20, grace_s=1))
@@ -146,7 +146,7 @@ def test_progress_counts_as_a_sign_of_life_and_a_flood_of_it_does_no_harm(tmp_pa
     assert flood.reports[-1] == (None, "2 lines")
 
 
-def test_a_verdict_flown_in_the_same_scratch_folder_finds_the_result(tmp_path: Path) -> None:
+def test_a_second_run_in_the_same_scratch_folder_finds_the_result(tmp_path: Path) -> None:
     work = brief(tmp_path, shell="echo '{\"n\": 1}' > $FLEET_RESULT", needs={"a": 1})
     assert Flight("command", work).end().ok
     ear = Ear()

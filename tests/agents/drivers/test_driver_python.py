@@ -1,4 +1,4 @@
-"""What only the python driver does."""
+"""What is specific to the python driver."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HERE = "tests.contracts.callables"
         ("nonesuch", {}, f"There is no callable '{HERE}:nonesuch'"),
     ],
 )
-def test_what_goes_wrong_is_said_in_one_sentence(
+def test_a_failure_is_explained_in_one_sentence(
     call: str, arguments: dict[str, object], error: str, tmp_path: Path
 ) -> None:
     evidence = Flight("python", brief(tmp_path, call=f"{HERE}:{call}", arguments=arguments)).end()
@@ -33,11 +33,11 @@ def test_what_goes_wrong_is_said_in_one_sentence(
     assert evidence.error.startswith(error)
 
 
-def test_a_module_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_module_is_named(tmp_path: Path) -> None:
     evidence = Flight("python", brief(tmp_path, call="no_such_module:work")).end()
     assert evidence.error == (
         "The module of the callable 'no_such_module:work' cannot be imported: No module named 'no_such_module'. "
-        "Install what it needs."
+        "Install its requirements."
     )
 
 
@@ -48,7 +48,7 @@ def test_the_traceback_is_output(tmp_path: Path) -> None:
     assert b"callables.py" in ear.tails["stderr"]
 
 
-def test_to_leave_with_zero_is_success_without_a_result(tmp_path: Path) -> None:
+def test_exit_code_zero_is_success_without_a_result(tmp_path: Path) -> None:
     evidence = Flight("python", brief(tmp_path, call=f"{HERE}:exit_with", arguments={"code": 0})).end()
     assert (evidence.ok, evidence.result) == (True, None)
 
@@ -59,7 +59,7 @@ def test_the_context_holds_needs_and_inputs_of_any_size(tmp_path: Path) -> None:
     assert evidence.result == {"needs": given.needs, "inputs": given.inputs, "scratch": str(tmp_path)}
 
 
-def test_a_stopped_callable_may_tidy_up_within_the_grace(tmp_path: Path) -> None:
+def test_a_stopped_callable_may_clean_up_within_the_grace_period(tmp_path: Path) -> None:
     ready, tidied = tmp_path / "ready", tmp_path / "tidied"
     arguments = {"ready": str(ready), "tidied": str(tidied)}
     flight = Flight("python", brief(tmp_path, call=f"{HERE}:tidy_when_stopped", arguments=arguments))
@@ -70,8 +70,8 @@ def test_a_stopped_callable_may_tidy_up_within_the_grace(tmp_path: Path) -> None
     assert not left_of(flight.brief)
 
 
-def test_it_needs_neither_settings_nor_the_checkout_as_folder(tmp_path: Path) -> None:
-    elsewhere = tmp_path / "json"  # a folder whose names must not shadow those of modules
+def test_it_needs_neither_settings_nor_the_checkout_as_its_folder(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "json"  # its name must not shadow the module
     elsewhere.mkdir()
     (elsewhere / "fleet.py").write_text("raise SystemExit('shadowed')")
     given = brief(
@@ -86,7 +86,7 @@ def test_it_needs_neither_settings_nor_the_checkout_as_folder(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("fail", [False, True])
-def test_a_secret_is_hidden_in_all_that_a_callable_says(fail: bool, tmp_path: Path) -> None:
+def test_a_secret_is_hidden_in_everything_that_a_callable_reports(fail: bool, tmp_path: Path) -> None:
     secret = 'with "quotes" and ünï/codes'
     given = brief(
         tmp_path,
@@ -116,7 +116,7 @@ def test_a_secret_is_hidden_in_all_that_a_callable_says(fail: bool, tmp_path: Pa
         (f"{HERE}:fail", {"text": "no luck"}, False, "no luck"),
     ],
 )
-def test_a_fault_that_stays_is_told_from_one_that_may_pass(
+def test_permanent_faults_are_distinguished_from_others(
     call: str, arguments: dict[str, Any], permanent: bool, words: str, tmp_path: Path
 ) -> None:
     evidence = Flight("python", brief(tmp_path, call=call, arguments=arguments)).end()

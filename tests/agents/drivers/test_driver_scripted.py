@@ -1,4 +1,4 @@
-"""What only the scripted driver does; tests of the engine stand on it."""
+"""What is specific to the scripted driver, which tests of the engine rely on."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from agents.drivers.base import Limits, StopReason
 from tests.support.flights import Ear, Flight, brief
 
 
-def test_it_fails_as_often_as_it_is_told(tmp_path: Path) -> None:
+def test_it_fails_as_often_as_its_script_says(tmp_path: Path) -> None:
     given = brief(tmp_path, arguments={"fail_times": 2})
     sortie = given.marker.rpartition("/")[0]
     oks = [Flight("scripted", replace(given, marker=f"{sortie}/{attempt}")).end().ok for attempt in (1, 2, 3)]
     assert oks == [False, False, True]
 
 
-def test_it_raises_as_a_driver_with_a_fault_would(tmp_path: Path) -> None:
+def test_it_raises_like_a_driver_with_a_bug(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="a fault"):
         Flight("scripted", brief(tmp_path, arguments={"raise": "a fault"})).end()
 
 
-def test_it_prints_exactly_so_much_in_pieces(tmp_path: Path) -> None:
+def test_it_prints_exactly_that_much_in_pieces(tmp_path: Path) -> None:
     ear = Ear()
     Flight("scripted", brief(tmp_path, arguments={"output": {"bytes": 200_001, "stream": "stderr"}}), ear=ear).end()
     assert ear.heard_bytes == 200_001
@@ -42,7 +42,7 @@ def test_it_holds_until_a_path_is_there(tmp_path: Path) -> None:
     assert flight.end().result == 1
 
 
-def test_it_may_not_hear_a_stop(tmp_path: Path) -> None:
+def test_it_can_ignore_a_stop(tmp_path: Path) -> None:
     given = brief(tmp_path, arguments={"hold": True, "ignore_stop": True}, limits=Limits(timeout_s=0.3))
     flight = Flight("scripted", given)
     flight.stop.set(StopReason.CANCELLED)
@@ -53,7 +53,7 @@ def test_its_result_may_be_one_that_postgres_cannot_store(tmp_path: Path) -> Non
     assert "\0" in str(Flight("scripted", brief(tmp_path, arguments={"result_nul": True})).end().result)
 
 
-def test_it_kills_the_process_that_flies_it(tmp_path: Path) -> None:
+def test_it_kills_its_own_process(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
         Flight("scripted", brief(tmp_path, arguments={"kill_worker": True})).end()

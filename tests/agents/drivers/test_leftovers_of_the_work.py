@@ -1,4 +1,4 @@
-"""What the work leaves running when its main process has ended: whoever holds its output may finish, the rest is ended and told."""
+"""Processes that the work leaves running: those that hold its output may finish, the others are ended and reported."""
 
 from __future__ import annotations
 
@@ -12,61 +12,61 @@ from agents.drivers.base import Limits, Stop, StopReason
 from tests.support.flights import Flight, brief, left_of, until
 
 
-def flown(scratch: Path, *argv: str, **limits: Any) -> Flight:
+def run_command(scratch: Path, *argv: str, **limits: Any) -> Flight:
     flight = Flight("command", brief(scratch, argv=argv, limits=Limits(timeout_s=60, **{"grace_s": 2, **limits})))
     flight.end()
     return flight
 
 
-def told(flight: Flight) -> str:
+def fleet_output(flight: Flight) -> str:
     return flight.ear.tails["fleet"].decode().strip()
 
 
 def test_output_that_passes_through_another_process_is_not_lost(tmp_path: Path) -> None:
-    flight = flown(tmp_path, "bash", "-c", "exec > >(sleep 1; cat) 2>&1; echo LAST")
+    flight = run_command(tmp_path, "bash", "-c", "exec > >(sleep 1; cat) 2>&1; echo LAST")
     assert flight.evidence is not None
     assert (flight.evidence.ok, flight.evidence.result) == (True, {"output": "LAST\n"})
-    assert told(flight) == ""
+    assert fleet_output(flight) == ""
 
 
-def test_who_holds_the_output_too_long_is_ended_and_counted(tmp_path: Path) -> None:
-    flight = flown(tmp_path, "bash", "-c", "(sleep 8; touch m) & exit 0", linger_s=0.5)
+def test_a_process_that_holds_the_output_too_long_is_ended_and_counted(tmp_path: Path) -> None:
+    flight = run_command(tmp_path, "bash", "-c", "(sleep 8; touch m) & exit 0", linger_s=0.5)
     assert flight.evidence is not None
     assert flight.evidence.ok, "the exit of the main process decides"
-    assert told(flight) == "2 processes were still running and were ended."
-    assert flight.ear.reports[-1] == (None, told(flight))
+    assert fleet_output(flight) == "2 processes were still running and were ended."
+    assert flight.ear.reports[-1] == (None, fleet_output(flight))
     assert not (tmp_path / "m").exists()
     assert not left_of(flight.brief)
 
 
-def test_who_holds_only_standard_error_may_finish_too(tmp_path: Path) -> None:
-    flight = flown(tmp_path, "bash", "-c", "(sleep 0.7; echo late >&2) >/dev/null & exit 0")
+def test_a_process_that_holds_only_standard_error_may_finish_too(tmp_path: Path) -> None:
+    flight = run_command(tmp_path, "bash", "-c", "(sleep 0.7; echo late >&2) >/dev/null & exit 0")
     assert flight.ear.tails["stderr"] == b"late\n"
-    assert told(flight) == ""
+    assert fleet_output(flight) == ""
 
 
-def test_who_does_not_hold_the_output_is_ended_at_once_and_counted(tmp_path: Path) -> None:
+def test_a_process_that_does_not_hold_the_output_is_ended_at_once_and_counted(tmp_path: Path) -> None:
     began = time.monotonic()
-    flight = flown(tmp_path, "bash", "-c", "sleep 600 >/dev/null 2>&1 & exit 3", linger_s=60)
+    flight = run_command(tmp_path, "bash", "-c", "sleep 600 >/dev/null 2>&1 & exit 3", linger_s=60)
     assert flight.evidence is not None
     assert (flight.evidence.finished, flight.evidence.exit_code) == (True, 3)
-    assert told(flight) == "1 process was still running and was ended."
-    assert time.monotonic() - began < 50, "the rest of the minute was not waited for"
+    assert fleet_output(flight) == "1 process was still running and was ended."
+    assert time.monotonic() - began < 50, "it did not wait for the rest of the minute"
 
 
-def test_what_works_for_a_holder_goes_on_with_it(tmp_path: Path) -> None:
+def test_descendants_of_a_holder_may_finish_with_it(tmp_path: Path) -> None:
     """The holder's own child has its output elsewhere; without it the holder would have nothing to say."""
     through = "(echo $(sleep 0.5 2>/dev/null; echo told)) & sleep 600 >/dev/null 2>&1 & exit 0"
-    flight = flown(tmp_path, "bash", "-c", through)
+    flight = run_command(tmp_path, "bash", "-c", through)
     assert flight.ear.out == "told\n"
-    assert told(flight) == "1 process was still running and was ended."
+    assert fleet_output(flight) == "1 process was still running and was ended."
 
 
-def test_what_takes_its_output_elsewhere_meanwhile_is_waited_for_no_more(tmp_path: Path) -> None:
+def test_a_process_that_redirects_its_output_is_ended_at_once(tmp_path: Path) -> None:
     daemon = "(sleep 0.3; exec >/dev/null 2>&1 sleep 600) & exit 0"
     began = time.monotonic()
-    flight = flown(tmp_path, "bash", "-c", daemon, linger_s=60)
-    assert told(flight) == "1 process was still running and was ended."
+    flight = run_command(tmp_path, "bash", "-c", daemon, linger_s=60)
+    assert fleet_output(flight) == "1 process was still running and was ended."
     assert time.monotonic() - began < 50
 
 
@@ -81,13 +81,13 @@ def test_a_stop_ends_the_wait(tmp_path: Path, reason: StopReason) -> None:
 
 
 def test_the_end_of_the_lease_ends_the_wait(tmp_path: Path) -> None:
-    given = brief(tmp_path, shell="sleep 600 & exit 0", limits=Limits(grace_s=0.2, linger_s=600))
-    flight = Flight("command", given, stop=Stop(lease_end=time.monotonic() + 2))
+    attempt = brief(tmp_path, shell="sleep 600 & exit 0", limits=Limits(grace_s=0.2, linger_s=600))
+    flight = Flight("command", attempt, stop=Stop(lease_end=time.monotonic() + 2))
     flight.end()
     assert time.monotonic() < flight.stop.lease_end + 30
-    assert not left_of(given)
+    assert not left_of(attempt)
 
 
 def test_most_commands_leave_nothing_and_wait_for_nothing(tmp_path: Path) -> None:
-    flight = flown(tmp_path, "sh", "-c", "echo a | cat; true", linger_s=600)
-    assert (flight.ear.out, told(flight)) == ("a\n", "")
+    flight = run_command(tmp_path, "sh", "-c", "echo a | cat; true", linger_s=600)
+    assert (flight.ear.out, fleet_output(flight)) == ("a\n", "")

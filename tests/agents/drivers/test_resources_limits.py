@@ -1,4 +1,4 @@
-"""What an agent type's row allows its attempts, as it is when each begins: real processes, judged by the engine."""
+"""The limits of an agent type, which apply to attempts that start after a change: real processes, judged by the engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
-HOLD = [  # for ever, but a second for the second attempt
+HOLD = [  # forever, but one second in the second attempt
     sys.executable, "-c",
     "import os, time; held = b'x' * 200_000_000; time.sleep(1 if os.environ['FLEET_ATTEMPT'].endswith('/2') else 600)",
 ]  # fmt: skip
@@ -37,20 +37,20 @@ def last(mission: Mission) -> Attempt:
     return Attempt.objects.filter(sortie__mission=mission).order_by("-number")[0]
 
 
-def test_too_much_memory_is_a_failed_try_and_the_next_one_has_the_limit_of_its_own_time(engine: Engine) -> None:
+def test_too_much_memory_is_a_failed_try_and_the_next_try_has_the_limit_set_meanwhile(engine: Engine) -> None:
     allow(memory_mb=100)
     mission = fleet.launch({"a": {"run": HOLD, "retry": {"max_attempts": 2, "backoff": "10ms"}}})
     assert engine.fly() == 1
     sortie = Sortie.objects.get(mission=mission)
     assert (sortie.state, sortie.tries) == ("waiting", 1)
-    assert re.search(r"stopped: it held \d+ MB, its limit is 100 MB", last(mission).error)
+    assert re.search(r"stopped: it used \d+ MB of memory; its limit is 100 MB", last(mission).error)
     assert "its limit is 100 MB" in sortie.waits_for
     allow(memory_mb=0)
     assert fleet.run_to_end(engine, mission) == "succeeded"
     assert last(mission).number == 2
 
 
-def test_too_much_disk_fails_it(engine: Engine) -> None:
+def test_too_much_disk_is_a_failure(engine: Engine) -> None:
     allow(disk_mb=3)
     mission = fleet.launch({"a": {"run": "cd $FLEET_SCRATCH; head -c 9000000 /dev/zero > large", "retry": ONCE}})
     assert fleet.run_to_end(engine, mission) == "failed"
@@ -58,7 +58,7 @@ def test_too_much_disk_fails_it(engine: Engine) -> None:
     assert "3 MB" in last(mission).error
 
 
-def test_the_longest_of_the_type_caps_what_the_plan_says(engine: Engine) -> None:
+def test_the_limit_of_the_type_caps_the_timeout_of_the_plan(engine: Engine) -> None:
     allow(longest_s=1)
     mission = fleet.launch({"a": {"run": "sleep 600", "timeout": "50s", "retry": ONCE}})
     assert fleet.run_to_end(engine, mission) == "failed"

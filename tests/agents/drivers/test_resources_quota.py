@@ -1,4 +1,4 @@
-"""What an attempt has written is counted as the disk counts it, and in slices where there is much of it."""
+"""The quota counts what an attempt wrote by its size on disk, and walks large folders in slices."""
 
 from __future__ import annotations
 
@@ -17,20 +17,25 @@ def write(path: Path, size: int) -> None:
     path.write_bytes(b"x" * size)
 
 
-def looked(one: Quota, *, times: int = 1) -> StopReason | None:
-    """What so many looks, each when it is due, come to."""
+def checked(quota: Quota, *, times: int = 1) -> StopReason | None:
+    """The first limit that is exceeded in this many checks, each when it is due."""
     for _ in range(times):
-        time.sleep(max(0.0, one.next_at - time.monotonic()))
-        if passed := one.look():
-            return passed
+        time.sleep(max(0.0, quota.next_at - time.monotonic()))
+        if exceeded := quota.check():
+            return exceeded
     return None
 
 
-def test_what_the_fleet_wrote_before_and_what_links_name_counts_for_nothing(tmp_path: Path) -> None:
+def used_at_end(quota: Quota) -> int:
+    quota.check_at_end()
+    return quota.used
+
+
+def test_earlier_files_of_the_fleet_and_targets_of_links_do_not_count(tmp_path: Path) -> None:
     scratch, elsewhere = tmp_path / "scratch", tmp_path / "elsewhere"
     write(scratch / ".fleet" / "inputs.json", 5 * MB)
     write(elsewhere / "large", 50 * MB)
-    one = Quota(Limits(disk_bytes=3 * MB), scratch=scratch)
+    quota = Quota(Limits(disk_bytes=3 * MB), scratch=scratch)
     (scratch / "folder").symlink_to(elsewhere)
     (scratch / "file").symlink_to(elsewhere / "large")
     write(scratch / "deep" / "er" / "file", 2 * MB)
@@ -38,23 +43,22 @@ def test_what_the_fleet_wrote_before_and_what_links_name_counts_for_nothing(tmp_
         os.link(scratch / "deep" / "er" / "file", scratch / f"again{number}")
     with (scratch / "sparse").open("wb") as sparse:
         sparse.truncate(900 * MB)
-    assert not one.left_too_much()
+    assert used_at_end(quota) == 0
     write(scratch / "deep" / "more", 2 * MB)
-    assert one.left_too_much()
-    assert 3 * MB < one.used < 5 * MB
+    assert 3 * MB < used_at_end(quota) < 5 * MB
 
 
-def test_many_files_are_looked_at_in_slices(tmp_path: Path) -> None:
-    one = Quota(Limits(disk_bytes=4 * MB), scratch=tmp_path, slice_s=0.0)
+def test_many_files_are_counted_in_slices(tmp_path: Path) -> None:
+    quota = Quota(Limits(disk_bytes=4 * MB), scratch=tmp_path, slice_s=0.0)
     for number in range(1_500):
         write(tmp_path / f"{number % 7}" / f"{number}", 4_096)
-    assert looked(one) is None, "one slice is not all"
-    assert looked(one, times=20) is StopReason.DISK
-    assert one.used > 4 * MB
+    assert checked(quota) is None, "one slice is not enough"
+    assert checked(quota, times=20) is StopReason.DISK
+    assert quota.used > 4 * MB
 
 
-def test_what_vanishes_while_it_is_counted_does_no_harm(tmp_path: Path) -> None:
-    one = Quota(Limits(disk_bytes=MB), scratch=tmp_path / "gone")
-    assert looked(one) is None
-    assert not one.left_too_much()
-    assert Quota(Limits(), scratch=tmp_path).next_at == float("inf"), "without limits nothing is looked at"
+def test_a_folder_that_vanishes_does_no_harm(tmp_path: Path) -> None:
+    quota = Quota(Limits(disk_bytes=MB), scratch=tmp_path / "gone")
+    assert checked(quota) is None
+    assert used_at_end(quota) == 0
+    assert Quota(Limits(), scratch=tmp_path).next_at == float("inf"), "without limits nothing is checked"

@@ -1,4 +1,4 @@
-"""What a driver's process cannot get at, and that all else goes on working: as this user, and as nobody under root."""
+"""What work in the sandbox cannot reach, and that everything else works: as this user, and as nobody under root."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 def test_no_way_leads_to_the_fleets_credentials(place: Place) -> None:
-    told = place.fly(f"exec {place.python} -I -S {place.root}/escapes.py {place.hidden} $WORKER")
-    assert told["ok"], told
-    seen = json.loads(told["out"])
+    outcome = place.fly(f"exec {place.python} -I -S {place.root}/escapes.py {place.hidden} $WORKER")
+    assert outcome["ok"], outcome
+    seen = json.loads(outcome["out"])
     assert len(seen) > 20
     assert {way: text for way, text in seen.items() if text} == {}
-    assert (place.hidden / "secret").read_text() == SECRET, "it is hidden from the work alone"
+    assert (place.hidden / "secret").read_text() == SECRET, "it is hidden only from the work"
 
 
-def seen_from_outside(of: Brief) -> bytes:
-    """The environments of an attempt's processes, as the fleet's user reads them."""
+def environments_of(of: Brief) -> bytes:
+    """The environments of an attempt's processes, as the fleet's user can read them."""
     files = [f"/proc/{pid}/environ" for pid in left_of(of)]
     return subprocess.run(["cat", *files], stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
 
@@ -50,7 +50,7 @@ def test_no_way_leads_from_one_attempt_into_the_environment_of_another(tmp_path:
     other.mkdir()
     flight = Flight("command", brief(one, argv=("sleep", "600"), api="http://here", token="srt_x.1.the-token-of-one"))
     try:
-        until(lambda: b"the-token-of-one" in seen_from_outside(flight.brief))  # or else this would prove nothing
+        until(lambda: b"the-token-of-one" in environments_of(flight.brief))  # otherwise this test would prove nothing
         theirs = " ".join(f"/proc/{pid}/environ" for pid in left_of(flight.brief))
         look = Flight(
             "command", brief(other, shell=f"cat {theirs} /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; true")
@@ -63,8 +63,8 @@ def test_no_way_leads_from_one_attempt_into_the_environment_of_another(tmp_path:
     assert "the-token-of-one" not in look.ear.out
 
 
-def test_the_ways_lead_there_where_no_sandbox_is(place: Place) -> None:
-    """Or else the test above would prove nothing."""
+def test_the_same_ways_work_without_a_sandbox(place: Place) -> None:
+    """Otherwise the test above would prove nothing."""
     script = [place.python, "-I", "-S", str(ESCAPES), str(place.hidden)]
     worker = subprocess.run(
         [place.python, "-I", "-S", "-c", WORKER, *script],
@@ -87,9 +87,9 @@ def test_the_ways_lead_there_where_no_sandbox_is(place: Place) -> None:
         assert seen[way], way
 
 
-def test_everything_else_goes_on_working(place: Place) -> None:
+def test_everything_else_works(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        told = place.fly(
+        outcome = place.fly(
             f"""set -e
             cd {place.root}; mkdir repository; cd repository
             git init -q . ; echo one > a; git add a
@@ -103,8 +103,8 @@ def test_everything_else_goes_on_working(place: Place) -> None:
             """,
             harden=True,
         )
-    assert told["ok"], told
-    assert told["out"].split() == ["1", "one", "met", "3", "end"]
+    assert outcome["ok"], outcome
+    assert outcome["out"].split() == ["1", "one", "met", "3", "end"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has the files of others")
@@ -116,20 +116,20 @@ def test_root_reads_writes_and_gives_away_the_files_of_others(tmp_path: Path) ->
     for path in (theirs, theirs / "file"):
         os.chown(path, 1234, 1234)
     Place(tmp_path, sys.executable, 0).scratch.mkdir(parents=True)
-    told = Place(tmp_path, sys.executable, 0).fly(
+    outcome = Place(tmp_path, sys.executable, 0).fly(
         f"cd {theirs} && cat file && echo two > file && chown 4321:4321 file && su -s /bin/sh nobody -c 'id -u'"
     )
-    assert told["ok"], told
-    assert told["out"] == "one65534\n"
+    assert outcome["ok"], outcome
+    assert outcome["out"] == "one65534\n"
     assert (theirs / "file").stat().st_uid == 4321
 
 
-def test_a_folder_that_is_not_there_needs_no_cover(place: Place) -> None:
+def test_a_missing_hidden_folder_is_no_error(place: Place) -> None:
     shutil.rmtree(place.hidden)
     assert place.fly("true")["ok"]
 
 
-def test_a_hardened_worker_cannot_be_looked_into_by_its_user(place: Place) -> None:
+def test_a_hardened_worker_cannot_be_inspected_by_its_user(place: Place) -> None:
     if place.user == 0:
         pytest.skip("nothing holds root off but the sandbox")
     look = f'import subprocess, sys, os; sys.path.insert(0, "{ROOT}"); sys.path.append("{sysconfig.get_path("purelib")}")\n'

@@ -1,4 +1,4 @@
-"""A cordoned node keeps the agents that it has and gets no new ones, from anybody, until that is lifted."""
+"""A cordoned node keeps its agents and gets no new ones, from any source, until it is uncordoned."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_the_autoscaler_passes_over_it(host: Host, kind: str) -> None:
     def passes_over_it() -> bool:
         decided = next(one for one in scaling.look() if one.type == kind)
         assert decided.spawn == 0, decided.why
-        # Before that, an agent of the test before may be going, or just dead.
+        # Before that, an agent of the previous test may be ending, or just dead.
         return "no node has a place free" in decided.why
 
     try:

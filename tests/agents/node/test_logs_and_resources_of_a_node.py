@@ -1,4 +1,4 @@
-"""A real node records its agents: what they use, what they print, and the last words of one that crashes."""
+"""A real node records what its agents use and print, up to the last output of one that crashes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Start = Callable[[], subprocess.Popen[bytes]]
 
 @pytest.fixture
 def start(subprocess_environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
-    """Starts a node with one agent, of type backend; again and again the same one."""
+    """Starts a node with one agent of type backend; repeated calls start the same node again."""
     AgentType.objects.exclude(name="backend").update(agents=0)
     AgentType.objects.filter(name="backend").update(agents=1)
     started: list[subprocess.Popen[bytes]] = []

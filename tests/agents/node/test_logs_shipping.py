@@ -1,4 +1,4 @@
-"""What agents print comes from their files into rows: whole, in order, bounded, and without a secret."""
+"""The output of agents gets from their files into rows: complete, in order, bounded, and without secrets."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def agent() -> Agent:
     return Agent.objects.create(type=AgentType.objects.get(name="backend"))
 
 
-def written(path: Path, text: str | bytes) -> None:
-    """As an agent writes: at the file's end, wherever that is now."""
+def append(path: Path, text: str | bytes) -> None:
+    """Write like an agent: at the current end of the file."""
     with open(path, "ab") as file:
         file.write(text if isinstance(text, bytes) else text.encode())
 
 
-def shown(agent: Agent) -> str:
+def stored_log(agent: Agent) -> str:
     return "".join(LogPiece.objects.filter(agent=agent).values_list("text", flat=True))
 
 
@@ -38,51 +38,51 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "agent-backend-1.log"
 
 
-def test_lines_come_once_they_are_whole(path: Path) -> None:
+def test_lines_are_shipped_once_they_are_complete(path: Path) -> None:
     one, shipper = agent(), Shipper()
     shipper.begin(agent=one.id, path=path)
     shipper.ship()  # there is no file yet
-    written(path, "first\nsec")
+    append(path, "first\nsec")
     shipper.ship()
-    assert shown(one) == "first\n"
-    written(path, "ond, ü".encode()[:-1])
+    assert stored_log(one) == "first\n"
+    append(path, "ond, ü".encode()[:-1])
     shipper.ship()
-    assert shown(one) == "first\n"
-    written(path, "ü".encode()[-1:] + b"\nthird")
+    assert stored_log(one) == "first\n"
+    append(path, "ü".encode()[-1:] + b"\nthird")
     shipper.ship()
     shipper.ship()
-    assert shown(one) == "first\nsecond, ü\n"
+    assert stored_log(one) == "first\nsecond, ü\n"
     shipper.finish(agent=one.id)
     shipper.ship()
-    assert shown(one) == "first\nsecond, ü\nthird"
+    assert stored_log(one) == "first\nsecond, ü\nthird"
 
 
-def test_each_agent_has_what_it_wrote_into_the_file_of_its_place(path: Path) -> None:
+def test_each_agent_has_its_own_part_of_the_file_of_its_place(path: Path) -> None:
     first, second, shipper = agent(), agent(), Shipper()
-    written(path, "of an earlier life of the node\n")
+    append(path, "of an earlier life of the node\n")
     shipper.begin(agent=first.id, path=path)
-    written(path, "first\nits last words")
+    append(path, "first\nits last words")
     shipper.finish(agent=first.id)
-    shipper.begin(agent=second.id, path=path)  # before what the first one wrote was taken
-    written(path, "second\n")
+    shipper.begin(agent=second.id, path=path)  # before the output of the first one was shipped
+    append(path, "second\n")
     shipper.ship()
-    assert (shown(first), shown(second)) == ("first\nits last words", "second\n")
+    assert (stored_log(first), stored_log(second)) == ("first\nits last words", "second\n")
 
 
-def test_what_postgres_does_not_take_comes_later(path: Path) -> None:
+def test_output_that_postgres_rejects_is_shipped_later(path: Path) -> None:
     one, shipper = agent(), Shipper()
     shipper.begin(agent=one.id, path=path)
-    written(path, "said while Postgres was away\n")
+    append(path, "said while Postgres was away\n")
     assert isinstance(connection.connection, psycopg.Connection)
     with psycopg.connect(**_address(), autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s)", [connection.connection.info.backend_pid])
     with pytest.raises(Error):
         shipper.ship()
     connection.close()
-    written(path, "and later\n")
+    append(path, "and later\n")
     shipper.finish(agent=one.id)
     shipper.ship()
-    assert shown(one) == "said while Postgres was away\nand later\n"
+    assert stored_log(one) == "said while Postgres was away\nand later\n"
 
 
 def _address() -> dict[str, Any]:
@@ -91,39 +91,39 @@ def _address() -> dict[str, Any]:
     return {"host": where.host, "port": where.port, "user": where.user, "password": where.password, "dbname": name}
 
 
-def test_only_the_last_of_it_is_kept(path: Path, settings: Any) -> None:
+def test_only_the_end_is_kept(path: Path, settings: Any) -> None:
     settings.FLEET_AGENT_LOG_BYTES = 200_000
     one, other, shipper = agent(), agent(), Shipper()
     shipper.begin(agent=one.id, path=path)
     shipper.begin(agent=other.id, path=path.with_name("agent-backend-2.log"))
-    written(path.with_name("agent-backend-2.log"), "beside it\n")
+    append(path.with_name("agent-backend-2.log"), "beside it\n")
     for number in range(40):
-        written(path, f"{number:05}\n" * 2_000)
+        append(path, f"{number:05}\n" * 2_000)
         shipper.ship()
-    kept = shown(one)
+    kept = stored_log(one)
     assert 188_000 <= len(kept) <= 200_000
     assert kept.endswith("00039\n")
     assert kept.startswith("000")
-    assert shown(other) == "beside it\n"
-    written(path, "x" * 99 + "\n")
-    written(path, ("y" * 99 + "\n") * 5_000)  # more at once than is kept
+    assert stored_log(other) == "beside it\n"
+    append(path, "x" * 99 + "\n")
+    append(path, ("y" * 99 + "\n") * 5_000)  # more at once than is kept
     shipper.ship()
-    kept = shown(one)
+    kept = stored_log(one)
     assert len(kept) <= 200_000
     assert "bytes left out …\ny" in kept
     assert "x" not in kept
 
 
-def test_a_line_without_end_is_no_line_to_wait_for(path: Path) -> None:
+def test_an_endless_line_is_shipped_without_waiting_for_its_end(path: Path) -> None:
     one, shipper = agent(), Shipper()
     shipper.begin(agent=one.id, path=path)
-    written(path, "word " * 20_000 + "half")
+    append(path, "word " * 20_000 + "half")
     shipper.ship()
-    assert shown(one) == "word " * 20_000
+    assert stored_log(one) == "word " * 20_000
     assert max(map(len, LogPiece.objects.values_list("text", flat=True))) <= log_shipping.PIECE
 
 
-def test_the_file_is_put_aside_when_it_is_large_and_two_are_kept(path: Path) -> None:
+def test_a_large_file_is_rotated_and_two_old_ones_are_kept(path: Path) -> None:
     one, shipper = agent(), Shipper()
     shipper.begin(agent=one.id, path=path)
     writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)  # held open, as an agent does
@@ -133,7 +133,7 @@ def test_the_file_is_put_aside_when_it_is_large_and_two_are_kept(path: Path) -> 
         assert path.stat().st_size == 0
         os.write(writer, f"after {number}\n".encode())
         shipper.ship()
-        assert shown(one).endswith(f"after {number}\n")
+        assert stored_log(one).endswith(f"after {number}\n")
     os.close(writer)
     assert sorted(file.name for file in path.parent.iterdir()) == [path.name, f"{path.name}.1", f"{path.name}.2"]
     heads = [Path(f"{path}{end}").read_bytes()[:20] for end in (".1", ".2")]
@@ -144,46 +144,44 @@ def test_the_file_is_put_aside_when_it_is_large_and_two_are_kept(path: Path) -> 
 def test_a_file_that_somebody_emptied_is_read_from_its_beginning(path: Path) -> None:
     one, shipper = agent(), Shipper()
     shipper.begin(agent=one.id, path=path)
-    written(path, "before, at some length\n")
+    append(path, "before, at some length\n")
     shipper.ship()
     os.truncate(path, 0)
-    written(path, "after\n")
+    append(path, "after\n")
     shipper.ship()
-    assert shown(one) == "before, at some length\nafter\n"
+    assert stored_log(one) == "before, at some length\nafter\n"
 
 
-def test_what_was_said_after_the_node_died_is_taken_by_the_next_one(path: Path) -> None:
+def test_output_after_the_death_of_the_node_is_shipped_by_the_next_one(path: Path) -> None:
     one, unknown, shipper = agent(), agent(), Shipper()
     shipper.begin(agent=one.id, path=path)
-    written(path, f"again\nand {settings.SECRET_KEY}\nagain\n")
+    append(path, f"again\nand {settings.SECRET_KEY}\nagain\n")
     shipper.ship()
-    written(path, f"its {settings.SECRET_KEY}\nlast words")
+    append(path, f"its {settings.SECRET_KEY}\nlast words")
     for _ in range(2):
         later = Shipper()
         later.resume(agent=one.id, path=path)
         later.resume(agent=unknown.id, path=path)
         later.resume(agent=one.id, path=path.with_name("agent-gone-1.log"))
-        assert shown(one) == "again\nand *****\nagain\nits *****\nlast words"
-    assert shown(unknown) == ""
+        assert stored_log(one) == "again\nand *****\nagain\nits *****\nlast words"
+    assert stored_log(unknown) == ""
 
 
-def test_no_secret_comes_into_a_row(path: Path) -> None:
+def test_no_secret_gets_into_a_row(path: Path) -> None:
     one, shipper = agent(), Shipper()
     shipper.begin(agent=one.id, path=path)
     own, where = settings.FLEET_CREDENTIALS, settings.FLEET_ENDPOINTS
     redis = unquote(urlsplit(where.redis_url).password or "")
     secrets = {own.postgres_password, own.flower_password, own.metrics_token, settings.SECRET_KEY, redis}
     for secret in secrets:
-        written(path, f"it is {secret}, quoted {quote(secret, safe='')}, in {secret!r} and twice {secret}{secret}\n")
-    written(
-        path, f"transport: {where.redis_url}\nconnecting to postgresql://someone:of@ther%20pass@db.example:5432/x\n"
-    )
-    written(path, "redis://:alone@cache:6379/0 and https://docs.example/a@b:c are\n\x00 ends\n")
-    written(path, own.admin_password[:10])
+        append(path, f"it is {secret}, quoted {quote(secret, safe='')}, in {secret!r} and twice {secret}{secret}\n")
+    append(path, f"transport: {where.redis_url}\nconnecting to postgresql://someone:of@ther%20pass@db.example:5432/x\n")
+    append(path, "redis://:alone@cache:6379/0 and https://docs.example/a@b:c are\n\x00 ends\n")
+    append(path, own.admin_password[:10])
     shipper.ship()
-    written(path, own.admin_password[10:] + "\n")
+    append(path, own.admin_password[10:] + "\n")
     shipper.ship()
-    text = shown(one)
+    text = stored_log(one)
     assert not [secret for secret in secrets | {own.admin_password} if secret in text or quote(secret, safe="") in text]
     assert "postgresql://someone:*****@db.example:5432/x\n" in text
     assert "redis://:*****@cache:6379/0 and https://docs.example/a@b:c are\n� ends\n" in text

@@ -1,5 +1,7 @@
-"""Hosts whose clocks are ten minutes off work with the others: leases, orders and heartbeats go by the database's clock and
-by monotonic ones."""
+"""Hosts whose clocks are ten minutes off work with the others.
+
+Leases, orders and heartbeats follow the database's clock and monotonic clocks.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ def shifted(house: hosts.Hosts, name: str, library: Path, seconds: int) -> Host:
 
 
 def shift_of(host: Host, agent: Agent) -> float:
-    """By how many seconds the clock by which it logs is ahead of ours."""
+    """By how many seconds the clock of its log is ahead of ours."""
     (line, *_) = until(lambda: [one for one in host.agent_log(agent).splitlines() if "flies sorties of type" in one])
     told = datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
     return (told - datetime.now(UTC)).total_seconds()

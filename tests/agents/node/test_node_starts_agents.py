@@ -1,4 +1,4 @@
-"""What can go wrong when agents are started: each case has a clear row, and keeps its log."""
+"""What can go wrong when agents are started: every case has a row with a clear reason, and keeps its log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What processes and their descendants use is measured, kept finely for hours, coarsely for days, and then gone."""
+"""The usage of processes and their descendants is sampled, kept fine for hours, coarse for days, and then deleted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUSY = "import time\nend = time.process_time() + {}\nwhile time.process_time() <
 FAMILY = (
     "import subprocess, sys, time\n"
     "held = b'x' * 60_000_000\n"
-    "subprocess.run([sys.executable, '-c', {busy!r}])\n"  # has ended, and counts all the same
+    "subprocess.run([sys.executable, '-c', {busy!r}])\n"  # it has ended, and still counts
     "child = subprocess.Popen([sys.executable, '-c', 'held = b\"x\" * 60_000_000; import time; time.sleep(600)'],"
     " start_new_session=True)\n"
     "print('ready', flush=True)\n"
@@ -40,28 +40,28 @@ def family() -> Iterator[subprocess.Popen[str]]:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield process
-        for pid in (*usage.below(process.pid), process.pid):
+        for pid in (*usage.descendants(process.pid), process.pid):
             os.kill(pid, 9)
 
 
-def test_a_process_is_measured_with_all_that_work_for_it(family: subprocess.Popen[str]) -> None:
-    fleet.until(lambda: usage.of(family.pid).memory_bytes > 120_000_000)
-    use = usage.of(family.pid)
+def test_a_process_is_measured_with_its_descendants(family: subprocess.Popen[str]) -> None:
+    fleet.until(lambda: usage.measure(family.pid).memory_bytes > 120_000_000)
+    use = usage.measure(family.pid)
     assert use.memory_bytes < 200_000_000
     assert use.processes == 2
     assert use.cpu_s >= 0.3
-    assert usage.resident([family.pid, *usage.below(family.pid)]) >= use.memory_bytes
-    assert {family.pid, *usage.below(family.pid)} <= set(usage.below(os.getpid()))
-    assert usage.of(2**22 - 1) == usage.Use(0.0, 0, 0)
+    assert usage.resident([family.pid, *usage.descendants(family.pid)]) >= use.memory_bytes
+    assert {family.pid, *usage.descendants(family.pid)} <= set(usage.descendants(os.getpid()))
+    assert usage.measure(2**22 - 1) == usage.Use(0.0, 0, 0)
 
 
-def test_a_sample_tells_what_was_used_since_the_last_one(family: subprocess.Popen[str]) -> None:
+def test_a_sample_measures_the_time_since_the_last_one(family: subprocess.Popen[str]) -> None:
     sampler, agent = sampling.Sampler(), ids.new()
-    (first,) = sampler.look({agent: family.pid, ids.new(): 2**22 - 1})
+    (first,) = sampler.sample({agent: family.pid, ids.new(): 2**22 - 1})
     assert (first.agent_id, first.processes) == (agent, 2)
     assert 0 < first.cpu < 3, "of the time since it was started"
     time.sleep(0.2)
-    (second,) = sampler.look({agent: family.pid})
+    (second,) = sampler.sample({agent: family.pid})
     assert second.cpu < 0.5, "it has slept since"
 
 
@@ -102,7 +102,7 @@ def test_fine_samples_become_means_of_ten_minutes() -> None:
 
 
 @pytest.mark.django_db
-def test_ten_minutes_that_the_fine_history_still_reaches_into_are_left_whole() -> None:
+def test_ten_minutes_that_overlap_the_fine_history_are_not_thinned() -> None:
     one = agent()
     for minute in range(30):
         take(one, hours_ago=6 + (15 - minute) / 60)
@@ -112,11 +112,11 @@ def test_ten_minutes_that_the_fine_history_still_reaches_into_are_left_whole() -
 
 
 @pytest.mark.django_db
-def test_coarse_samples_go_after_their_days() -> None:
+def test_old_coarse_samples_are_deleted() -> None:
     one = agent()
     take(one, hours_ago=15 * 24, step_s=600)
     take(one, hours_ago=13 * 24, step_s=600)
-    take(one, hours_ago=20 * 24)  # its node was away when it was due
+    take(one, hours_ago=20 * 24)  # its node was down when it was due
     thin_all()
     assert [s.at for s in Sample.objects.all()] == [NOW - timedelta(days=13)]
 

@@ -1,4 +1,4 @@
-"""Agents take a fixed number of connections, whatever they fly; none is started for which Postgres has no room."""
+"""Agents use a fixed number of connections, whatever they fly, and none is started without room in Postgres."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def host(django_db_setup: None, django_db_blocker: Any) -> Iterator[Host]:
 
 
 def connections(agent: Agent, host: Host) -> int:
-    """To Postgres, of the agent's own process."""
-    there = psutil.Process(agent.pid).net_connections("tcp")
-    return sum(bool(one.raddr) and one.raddr.port == host.database.port for one in there)
+    """The number of connections to Postgres of the agent's own process."""
+    sockets = psutil.Process(agent.pid).net_connections("tcp")
+    return sum(bool(socket.raddr) and socket.raddr.port == host.database.port for socket in sockets)
 
 
-def without(there: int) -> Any:
-    """Settings under which Postgres has room for so many more agents than live."""
-    more = (operations.capacity().room - there) * pool.OF_AGENT
+def room_for(count: int) -> Any:
+    """Settings under which Postgres has room for exactly this many more agents."""
+    more = (operations.capacity().room - count) * pool.OF_AGENT
     return override_settings(FLEET_SPARE_CONNECTIONS=settings.FLEET_SPARE_CONNECTIONS + more)
 
 
-def test_an_agent_with_sixty_sorties_takes_as_many_connections_as_is_documented(host: Host) -> None:
+def test_an_agent_with_sixty_sorties_uses_at_most_the_documented_connections(host: Host) -> None:
     hosts.kind("survey")
     (agent,) = hosts.spawn("survey", host, concurrency=SLOTS)
     sleeping = {"agent": "survey", "with": {"seconds": 600}}
@@ -61,7 +61,7 @@ def test_an_agent_with_sixty_sorties_takes_as_many_connections_as_is_documented(
     hosts.away(agent)
 
 
-def test_what_a_command_reads_and_writes_beside_its_work_holds_no_connection_while_it_works(host: Host) -> None:
+def test_an_attempt_holds_no_connection_while_its_command_works(host: Host) -> None:
     hosts.kind("survey")
     (agent,) = hosts.spawn("survey", host, concurrency=8)
     working = {"agent": "survey", "run": "echo made > made; sleep 1", "outputs": ["made"]}
@@ -77,12 +77,12 @@ def test_what_a_command_reads_and_writes_beside_its_work_holds_no_connection_whi
 def test_a_spawn_beyond_what_postgres_allows_is_refused_with_the_figures(host: Host) -> None:
     hosts.kind("survey")
     with (
-        without(2),
+        room_for(2),
         pytest.raises(operations.NoPlace, match=r"has no connections for 3 more: Postgres takes \d+") as no,
     ):
         operations.spawn(type="survey", count=3)
     assert f"each agent takes {pool.OF_AGENT}" in str(no.value)
-    assert "2 more have room" in str(no.value)
+    assert "room for 2 more" in str(no.value)
     assert "max_connections" in no.value.hint
     assert not Agent.objects.filter(type="survey", state__in=Agent.LIVE).exists()
 
@@ -90,7 +90,7 @@ def test_a_spawn_beyond_what_postgres_allows_is_refused_with_the_figures(host: H
 def test_autoscaling_respects_the_bound(host: Host) -> None:
     hosts.kind("survey")
     AgentType.objects.filter(name="survey").update(autoscale=True)
-    with without(0):
+    with room_for(0):
         mission = fleet.launch({"s": {"agent": "survey"}})
         Sortie.objects.filter(mission=mission).update(ready_at=Now() - timedelta(minutes=1))
         decided = next(one for one in scaling.look() if one.type == "survey")
@@ -100,7 +100,7 @@ def test_autoscaling_respects_the_bound(host: Host) -> None:
     assert "or Postgres no connections" in decided.why
 
 
-def test_a_node_starts_no_agent_that_its_type_keeps_without_connections_for_it() -> None:
+def test_a_node_starts_no_kept_agent_without_connections_for_it() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SHOW max_connections")
         (most,) = cursor.fetchone()
@@ -117,7 +117,7 @@ def test_a_node_starts_no_agent_that_its_type_keeps_without_connections_for_it()
 
 def test_the_command_says_why(host: Host) -> None:
     hosts.kind("survey")
-    with without(0):
+    with room_for(0):
         refused = console.manage("fleet_agents", "spawn", "survey")
     assert refused.code != 0
     assert "has no connections for 1 more" in refused.err

@@ -1,4 +1,4 @@
-"""`fleet_spawn` and `fleet_agents spawn|drain|terminate`: what they order, wait for and say, against a real node."""
+"""`fleet_spawn` and `fleet_agents spawn|drain|terminate`: what they order, wait for and print, with a real node."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def agents(*arguments: str) -> Done:
     return manage("fleet_agents", *arguments)
 
 
-def test_a_task_in_words_is_flown_and_shown_whatever_stands_in_it(kind: str) -> None:
+def test_a_task_in_words_is_flown_and_shown_whatever_it_contains(kind: str) -> None:
     done = manage("fleet_spawn", kind, "three {{ odd }} $(words) 'and \"more", "--json")
     assert (done.code, done.err.count("is idle, pid")) == (0, 1)
     assert (done.json["state"], done.json["sorties"]["succeeded"]) == ("succeeded", 1)
@@ -51,7 +51,7 @@ def test_a_task_in_words_is_flown_and_shown_whatever_stands_in_it(kind: str) -> 
     assert f"{stays.name} stays for further tasks. End it: ./manage.py fleet_agents terminate {stays.name}" in done.err
 
 
-def test_where_all_places_are_taken_an_agent_that_there_is_flies_the_task(kind: str) -> None:
+def test_if_all_places_are_taken_an_existing_agent_flies_the_task(kind: str) -> None:
     assert agents("spawn", kind, "--count", "3").code == 0
     done = manage("fleet_spawn", kind, "two words", "--json")
     assert (done.code, "The nodes that are up have no room for 1 more" in done.err) == (0, True), done.err
@@ -62,12 +62,12 @@ def test_where_all_places_are_taken_an_agent_that_there_is_flies_the_task(kind: 
     assert (refused.code, "no room for 1 more" in refused.err) == (1, True), refused.err
 
 
-def test_none_or_too_large_is_refused_with_what_can_be(kind: str) -> None:
-    assert "0 agents cannot be spawned. Spawn one or more." in agents("spawn", kind, "--count", "0").err
+def test_a_count_or_size_out_of_range_is_refused_with_the_range(kind: str) -> None:
+    assert "Cannot spawn 0 agents. Spawn at least one." in agents("spawn", kind, "--count", "0").err
     assert "flies 1 to 256 sorties at once, not 300." in agents("spawn", kind, "--concurrency", "300").err
 
 
-def test_that_a_type_has_no_agent_left_is_said_with_the_remedy(kind: str) -> None:
+def test_the_end_of_the_last_agent_of_a_type_is_reported_with_the_remedy(kind: str) -> None:
     assert agents("spawn", kind, "--count", "2").code == 0
     first, second = hosts.live(kind)
     said = f"No agent of type {kind} is left, and none starts by itself: its queued sorties wait."
@@ -83,7 +83,7 @@ def test_a_task_for_a_type_that_takes_none_starts_nothing(host: Host) -> None:
     assert not Agent.objects.filter(type="deaf").exists()
 
 
-def test_several_are_started_drained_and_said_not_to_drain_twice(kind: str) -> None:
+def test_several_are_started_and_drained_only_once(kind: str) -> None:
     done = agents("spawn", kind, "--count", "2", "--json")
     assert done.code == 0
     assert done.json["mission"] is None
@@ -97,7 +97,7 @@ def test_several_are_started_drained_and_said_not_to_drain_twice(kind: str) -> N
     assert (done.code, "has ended" in done.err) == (0, True)
 
 
-def test_terminate_now_hands_back_what_is_flown_and_says_what_became_of_each(kind: str, tmp_path: Path) -> None:
+def test_terminate_now_hands_sorties_back_and_reports_each_agent(kind: str, tmp_path: Path) -> None:
     agents("spawn", kind)
     go = tmp_path / "go"
     held = {"agent": kind, "run": f"until [ -e {go} ]; do sleep 0.05; done"}
@@ -112,7 +112,7 @@ def test_terminate_now_hands_back_what_is_flown_and_says_what_became_of_each(kin
     assert hosts.wait(mission).state == "succeeded"
 
 
-def test_a_task_may_be_left_to_fly_by_itself(kind: str) -> None:
+def test_a_task_can_be_launched_without_watching_it(kind: str) -> None:
     done = agents("spawn", kind, "four words to count", "--no-wait")
     assert done.code == 0
     mission = Mission.objects.latest("id")
@@ -120,7 +120,7 @@ def test_a_task_may_be_left_to_fly_by_itself(kind: str) -> None:
     assert hosts.wait(mission).state == "succeeded"
 
 
-def test_an_order_to_nobody_asks_whom(host: Host) -> None:
+def test_an_order_without_agents_asks_for_them(host: Host) -> None:
     done = agents("drain")
     assert done.code == 2
     assert "No agents are named." in done.err

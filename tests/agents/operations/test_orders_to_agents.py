@@ -1,4 +1,4 @@
-"""Orders to agents: one after the other, two at once, to those that end meanwhile, and to all of a node."""
+"""Orders to agents: in sequence, two at once, to agents that end meanwhile, and to all agents of a node."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def state(agent: Agent) -> str:
 
 
 def held(kind: str, go: Path) -> dict[str, Any]:
-    """Work that lasts until a file is there, each time that it is begun."""
+    """Work that lasts until a file exists, in every attempt."""
     return {"agent": kind, "run": f"until [ -e {go} ]; do sleep 0.05; done"}
 
 
@@ -97,7 +97,7 @@ def test_two_orders_at_once_end_an_agent_once(host: Host, kind: str) -> None:
 
 def test_an_order_for_an_agent_that_ends_meanwhile_changes_nothing(host: Host, kind: str) -> None:
     (agent,) = hosts.spawn(kind, host)
-    host.send(signal.SIGSTOP)  # so that the order meets an agent that is dead, and whose row says that it lives
+    host.send(signal.SIGSTOP)  # so that the order meets a dead agent whose row is still live
     hosts.kill(agent)
     assert len(order(Order.TERMINATE, agent)) == 1
     host.send(signal.SIGCONT)
@@ -107,7 +107,7 @@ def test_an_order_for_an_agent_that_ends_meanwhile_changes_nothing(host: Host, k
     assert order(Order.NOW, agent) == []
 
 
-def test_an_agent_that_is_ordered_away_before_it_was_started_is_not_started(host: Host, kind: str) -> None:
+def test_an_agent_that_is_ordered_to_end_before_its_start_is_not_started(host: Host, kind: str) -> None:
     host.send(signal.SIGSTOP)
     (agent,) = operations.spawn(type=kind, node=host.name)
     order(Order.TERMINATE, agent)
@@ -117,13 +117,13 @@ def test_an_agent_that_is_ordered_away_before_it_was_started_is_not_started(host
     assert (agent.pid, host.children()) == (None, set())
 
 
-def test_what_was_ordered_while_no_node_was_there_is_done_when_it_is_back(house: hosts.Hosts, kind: str) -> None:
+def test_orders_for_a_node_that_is_down_are_carried_out_when_it_is_back(house: hosts.Hosts, kind: str) -> None:
     brief = house.add("brief")
     stays, goes = hosts.spawn(kind, brief, count=2)
     brief.send(signal.SIGKILL)
     assert brief.process is not None
     brief.process.wait()
-    (new,) = operations.spawn(type=kind, node="brief")  # it is not known to be down yet
+    (new,) = operations.spawn(type=kind, node="brief")  # the node does not count as down yet
     order(Order.TERMINATE, goes)
     brief.start()
     until(lambda: state(new) == "idle")
@@ -133,7 +133,7 @@ def test_what_was_ordered_while_no_node_was_there_is_done_when_it_is_back(house:
     house.drop(brief)
 
 
-def test_a_restart_gives_a_successor_in_the_same_place(host: Host, kind: str) -> None:
+def test_a_restart_starts_a_successor_in_the_same_place(host: Host, kind: str) -> None:
     (agent,) = hosts.spawn(kind, host)
     order(Order.RESTART, agent)
     (successor,) = until(lambda: [one for one in hosts.live(kind) if one.id != agent.id and one.state == "idle"])
@@ -181,7 +181,7 @@ def test_a_node_that_is_asked_to_end_lets_what_it_flies_end_in_time_and_hands_th
     assert stands == {"long": ("queued", 1, 0, 0), "short": ("succeeded", 1, 0, 0)}
     assert not Node.objects.get(name="ending").up
     ending.start()
-    assert ending.children() == set(), "what was stopped in good order is not started again"
+    assert ending.children() == set(), "agents that were stopped in order are not started again"
     never.touch()
     hosts.spawn(kind, host)
     assert hosts.wait(mission).state == "succeeded"

@@ -1,4 +1,4 @@
-"""A process is told from every other, before and after it, by its pid and the moment at which it began."""
+"""A process is identified by its pid and the time at which it started."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def began(pid: int) -> float:
     return moment
 
 
-def test_the_moment_is_counted_from_the_hosts_boot(child: subprocess.Popen[bytes]) -> None:
+def test_the_start_is_counted_from_the_boot_of_the_host(child: subprocess.Popen[bytes]) -> None:
     assert abs(time.clock_gettime(time.CLOCK_BOOTTIME) - began(child.pid)) < 5
     assert began(child.pid) == began(child.pid)
     assert began(os.getpid()) < began(child.pid)
@@ -45,7 +45,7 @@ def test_a_name_with_spaces_and_brackets_changes_nothing(tmp_path: Path) -> None
         process.kill()
 
 
-def test_a_dead_process_is_not_alive_though_nobody_has_waited_for_it(child: subprocess.Popen[bytes]) -> None:
+def test_a_zombie_is_not_alive(child: subprocess.Popen[bytes]) -> None:
     start = began(child.pid)
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -53,14 +53,14 @@ def test_a_dead_process_is_not_alive_though_nobody_has_waited_for_it(child: subp
 
 
 @pytest.mark.parametrize("off_s", [-0.01, 0.01, 600.0])
-def test_one_that_began_at_another_moment_is_never_signalled(child: subprocess.Popen[bytes], off_s: float) -> None:
+def test_a_process_with_another_start_is_never_signalled(child: subprocess.Popen[bytes], off_s: float) -> None:
     start = began(child.pid) + off_s
     assert not processes.is_alive(pid=child.pid, start_time=start)
     processes.end([(child.pid, start)], within_s=0.1)
     assert child.poll() is None
 
 
-def test_what_does_not_end_when_it_is_asked_is_killed(child: subprocess.Popen[bytes]) -> None:
+def test_a_process_that_ignores_sigterm_is_killed(child: subprocess.Popen[bytes]) -> None:
     deaf = READY.format("signal.signal(signal.SIGTERM, signal.SIG_IGN)")
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as stubborn:
         assert stubborn.stdout is not None
@@ -69,7 +69,7 @@ def test_what_does_not_end_when_it_is_asked_is_killed(child: subprocess.Popen[by
         assert (child.wait(), stubborn.wait()) == (-signal.SIGTERM, -signal.SIGKILL)
 
 
-def test_what_has_ended_already_is_no_fault() -> None:
+def test_a_process_that_has_ended_already_is_no_error() -> None:
     processes.end([], within_s=1)
     with subprocess.Popen(["true"]) as gone:
         gone.wait()

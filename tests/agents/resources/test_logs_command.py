@@ -1,4 +1,4 @@
-"""`fleet_agents logs`: what an agent printed, and what it flew; nothing of it steers the terminal that shows it."""
+"""`fleet_agents logs`: the output of an agent and of its sorties, which cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def say(agent: Agent, *texts: str) -> None:
     LogPiece.objects.bulk_create(LogPiece(agent=agent, text=text) for text in texts)
 
 
-def test_its_own_output_whole_or_the_end_of_it(agent: Agent) -> None:
+def test_its_own_output_in_full_or_its_last_lines(agent: Agent) -> None:
     say(agent, "one\ntwo\n", "thr", "ee\nfour\n", "five")
     assert manage("fleet_agents", "logs", agent.ref).out == "one\ntwo\nthree\nfour\nfive"
     ends = [manage("fleet_agents", "logs", agent.ref, "--lines", str(count)).out for count in range(7)]
@@ -57,7 +57,7 @@ def test_its_own_output_whole_or_the_end_of_it(agent: Agent) -> None:
     ]
 
 
-def test_an_agent_that_printed_nothing_and_one_that_is_not_there(agent: Agent) -> None:
+def test_an_agent_without_output_and_an_unknown_agent(agent: Agent) -> None:
     done = manage("fleet_agents", "logs", agent.ref)
     assert (done.code, done.out) == (0, "")
     assert f"No output of {agent.ref} is stored." in done.err
@@ -90,7 +90,7 @@ def test_it_is_followed_until_the_agent_has_ended(agent: Agent, subprocess_envir
         assert process.wait(60) == 0
 
 
-def test_what_it_flew_is_told_by_attempt(engine: Engine) -> None:
+def test_the_output_of_its_sorties_is_shown_by_attempt(engine: Engine) -> None:
     plan = {
         "first": {"run": "echo out; echo err >&2"},
         "second": {"run": "echo again; exit 1", "needs": ["first"], "retry": {"max_attempts": 2, "backoff": "10ms"}},
@@ -124,7 +124,7 @@ def test_what_it_flew_is_told_by_attempt(engine: Engine) -> None:
     assert told[0] in everything
 
 
-def test_an_attempt_that_is_none_or_another_agents_is_refused(agent: Agent, engine: Engine) -> None:
+def test_an_unknown_attempt_or_one_of_another_agent_is_refused(agent: Agent, engine: Engine) -> None:
     mission = fleet.launch({"a": {}})
     fleet.run_to_end(engine, mission)
     ref = Sortie.objects.get(mission=mission).ref

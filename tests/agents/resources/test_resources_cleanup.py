@@ -46,7 +46,7 @@ def test_old_samples_are_thinned_and_old_logs_removed() -> None:
     assert set(LogPiece.objects.values_list("agent", flat=True)) == {alive.id, recent.id}
 
 
-def test_a_postgres_that_is_away_costs_a_node_samples_only(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_node_without_postgres_loses_only_samples(caplog: pytest.LogCaptureFixture) -> None:
     """The node's own connection is cut just before it records."""
     recorder, one = Recorder(), agent()
     path = fleet_settings.FLEET_HOME.logs / f"agent-{one.ref}.log"

@@ -1,4 +1,4 @@
-"""A worker that flies one command and prints what it saw as JSON; for tests that kill it or run it as another user.
+"""A worker that executes one attempt and prints the outcome as JSON, for tests that kill it or run it as another user.
 
 python -m tests.agents.shim.shim_worker '{"scratch": …, "shell": …}'
 """
@@ -17,13 +17,13 @@ from agents.drivers import sandbox
 from agents.drivers.base import Brief, Limits, Stop, Stream
 
 
-class Ear:
+class Recorder:
     def __init__(self) -> None:
         self.out = b""
-        self.heard_bytes = 0
+        self.received_bytes = 0
 
     def output(self, *, stream: Stream, data: bytes) -> None:
-        self.heard_bytes += len(data)
+        self.received_bytes += len(data)
         self.out = (self.out + data)[-65_536:]
 
     def progress(self, *, fraction: float | None, note: str) -> None: ...
@@ -32,34 +32,40 @@ class Ear:
 
 
 def main() -> None:
-    given = json.loads(sys.argv[1])
-    if given.get("harden"):
+    request = json.loads(sys.argv[1])
+    if request.get("harden"):
         sandbox.harden_worker()
-    ear = Ear()
-    evidence = drivers.get(given.get("driver", "command")).fly(
+    recorder = Recorder()
+    evidence = drivers.get(request.get("driver", "command")).fly(
         brief=Brief(
-            marker=given.get("marker", "srt_test/1"),
-            fleet=given.get("fleet", ""),
-            scratch=Path(given["scratch"]),
-            shell=given["shell"],
-            call=given.get("call", ""),
-            arguments=given.get("arguments", {}),
-            env=given.get("env", {}) | {"WORKER": str(os.getpid())},
-            needs=given.get("needs", {}),
+            marker=request.get("marker", "srt_test/1"),
+            fleet=request.get("fleet", ""),
+            scratch=Path(request["scratch"]),
+            shell=request["shell"],
+            call=request.get("call", ""),
+            arguments=request.get("arguments", {}),
+            env=request.get("env", {}) | {"WORKER": str(os.getpid())},
+            needs=request.get("needs", {}),
             env_allow=frozenset({"PATH"}),
-            confined=given.get("confined", True),
-            hidden=tuple(map(Path, given.get("hidden", []))),
-            writable=tuple(map(Path, given.get("writable", []))),
-            readable=tuple(map(Path, given.get("readable", []))),
-            limits=Limits(timeout_s=given.get("timeout_s", 60), grace_s=2),
+            confined=request.get("confined", True),
+            hidden=tuple(map(Path, request.get("hidden", []))),
+            writable=tuple(map(Path, request.get("writable", []))),
+            readable=tuple(map(Path, request.get("readable", []))),
+            limits=Limits(timeout_s=request.get("timeout_s", 60), grace_s=2),
         ),
-        reporter=ear,
-        stop=Stop(lease_end=time.monotonic() + given.get("lease_s", math.inf)),
+        reporter=recorder,
+        stop=Stop(lease_end=time.monotonic() + request.get("lease_s", math.inf)),
     )
-    status = Path("/proc/self/status").read_text()  # rusage would count in the process that started this one
+    status = Path("/proc/self/status").read_text()  # rusage would include the process that started this one
     peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-    told = {"ok": evidence.ok, "error": evidence.error, "out": ear.out.decode(), "bytes": ear.heard_bytes, "peak": peak}
-    sys.stdout.write(json.dumps(told))
+    outcome = {
+        "ok": evidence.ok,
+        "error": evidence.error,
+        "out": recorder.out.decode(),
+        "bytes": recorder.received_bytes,
+        "peak": peak,
+    }
+    sys.stdout.write(json.dumps(outcome))
 
 
 if __name__ == "__main__":

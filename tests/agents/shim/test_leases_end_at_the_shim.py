@@ -1,4 +1,4 @@
-"""A shim ends its attempt before the lease ends, whoever is halted meanwhile; a renewal counts from when it was asked for."""
+"""A shim ends its attempt before its lease ends, whichever process is halted; a renewal counts from its request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.flights import Flight, brief, left_of, until
 
 ROOT = Path(__file__).resolve().parents[3]
 TICK = "{ python3 -c 'import time; print(time.monotonic())' >> %s; }"
-WRITES = f"trap '' TERM; while :; do {TICK}; done"  # does not hear SIGTERM, and notes the monotonic clock
+WRITES = f"trap '' TERM; while :; do {TICK}; done"  # ignores SIGTERM, and writes down the monotonic clock
 
 
 def limits(**given: Any) -> Limits:
@@ -41,7 +41,7 @@ def worker() -> Iterator[list[subprocess.Popen[bytes]]]:
         process.wait()
 
 
-def test_work_whose_lease_is_not_renewed_is_killed_before_it_ends_and_nothing_is_said_of_it(tmp_path: Path) -> None:
+def test_work_whose_lease_is_not_renewed_is_killed_before_the_lease_ends(tmp_path: Path) -> None:
     ends = time.monotonic() + 2.5
     notes = tmp_path / "notes"
     flight = Flight("command", brief(tmp_path, shell=WRITES % notes, limits=limits()), stop=Stop(lease_end=ends))
@@ -53,7 +53,7 @@ def test_work_whose_lease_is_not_renewed_is_killed_before_it_ends_and_nothing_is
     assert not left_of(flight.brief)
 
 
-def test_what_hears_sigterm_has_the_whole_grace_period_before_the_lease_ends(tmp_path: Path) -> None:
+def test_work_that_handles_sigterm_has_the_whole_grace_period_before_the_lease_ends(tmp_path: Path) -> None:
     tidy = f"trap 'sleep 0.8; touch {tmp_path}/tidied; exit 0' TERM; while :; do sleep 0.05; done"
     stop = Stop(lease_end=time.monotonic() + 4)
     flight = Flight("command", brief(tmp_path, shell=tidy, limits=limits(grace_s=2.5)), stop=stop)
@@ -93,7 +93,7 @@ def test_a_callable_is_killed_before_its_lease_ends(tmp_path: Path) -> None:
 def test_a_halted_worker_does_not_keep_its_work_alive(
     tmp_path: Path, driver: str, worker: list[subprocess.Popen[bytes]]
 ) -> None:
-    """It holds the pipe to its shim open, and can say nothing through it."""
+    """It keeps the pipe to its shim open, but cannot renew through it."""
     marker = f"{ids.encode(ids.SORTIE, ids.new())}/1"
     ready = tmp_path / "ready"
     orders = {"marker": marker, "scratch": str(tmp_path), "driver": driver, "shell": f"touch {ready}; sleep 600",
@@ -108,7 +108,7 @@ def test_a_halted_worker_does_not_keep_its_work_alive(
     assert time.monotonic() < ends + 30, "and not because something else ended it"
 
 
-def test_a_halted_shim_is_done_for_by_its_worker_when_the_lease_ends(tmp_path: Path) -> None:
+def test_the_worker_kills_a_halted_shim_when_the_lease_ends(tmp_path: Path) -> None:
     ends = time.monotonic() + 3
     flight = Flight(
         "command", brief(tmp_path, shell="sleep 600", limits=limits(grace_s=0.2)), stop=Stop(lease_end=ends)
@@ -122,7 +122,7 @@ def test_a_halted_shim_is_done_for_by_its_worker_when_the_lease_ends(tmp_path: P
     assert not left_of(flight.brief)
 
 
-def test_a_shim_that_was_halted_while_its_lease_was_renewed_goes_on(tmp_path: Path) -> None:
+def test_a_shim_that_was_halted_during_a_renewal_continues(tmp_path: Path) -> None:
     stop = Stop(lease_end=time.monotonic() + 3)
     flight = Flight("command", brief(tmp_path, shell="sleep 5; echo done", limits=limits()), stop=stop)
     until(lambda: len(left_of(flight.brief)) >= 2)
@@ -134,7 +134,7 @@ def test_a_shim_that_was_halted_while_its_lease_was_renewed_goes_on(tmp_path: Pa
     assert flight.end().ok
 
 
-def test_renewals_never_wait_for_a_shim_that_reads_nothing(tmp_path: Path) -> None:
+def test_renewals_never_block_on_a_shim_that_does_not_read(tmp_path: Path) -> None:
     flight = Flight("command", brief(tmp_path, shell="sleep 600", limits=limits(grace_s=0)))
     until(lambda: len(left_of(flight.brief)) >= 2)
     os.kill(flight.ear.pid, signal.SIGSTOP)
@@ -145,12 +145,12 @@ def test_renewals_never_wait_for_a_shim_that_reads_nothing(tmp_path: Path) -> No
     assert flight.end().stopped is StopReason.CANCELLED
 
 
-def test_a_renewal_counts_from_when_it_was_asked_for() -> None:
+def test_a_renewal_counts_from_its_request() -> None:
     assert lease.end(requested_at=100.0, lease_s=30) == 128.0
     assert lease.end(requested_at=100.0, lease_s=4) == 103.0
 
 
-def test_earlier_attempts_are_killed_also_where_their_shims_are_halted(tmp_path: Path) -> None:
+def test_earlier_attempts_are_killed_even_if_their_shims_are_halted(tmp_path: Path) -> None:
     sortie = ids.encode(ids.SORTIE, ids.new())
     flights = []
     for number in (1, 2, 3):
@@ -193,7 +193,7 @@ def test_a_lease_too_short_for_the_grace_period_is_refused(
 
 
 @pytest.mark.parametrize("command", ["fleet_node", "fleet_up", "fleet_control"])
-def test_what_starts_agents_does_not_start_with_such_a_lease(command: str, tmp_path: Path) -> None:
+def test_commands_that_start_agents_refuse_such_a_lease(command: str, tmp_path: Path) -> None:
     env = {**os.environ, "FLEET_LEASE_S": "6", "FLEET_GRACE_S": "5"}
     done = subprocess.run(
         [sys.executable, "manage.py", command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
@@ -204,7 +204,7 @@ def test_what_starts_agents_does_not_start_with_such_a_lease(command: str, tmp_p
     assert "Traceback" not in done.stderr
 
 
-def test_a_stop_passes_renewals_on_to_whoever_follows_it() -> None:
+def test_a_stop_passes_renewals_on_to_its_listener() -> None:
     stop, heard = Stop(lease_end=1.0), []
     stop.follow(heard.append)
     stop.renew(lease_end=2.0)

@@ -1,4 +1,4 @@
-"""Whatever the work does to stay alive, it is gone when its flight is over."""
+"""Whatever the work does to stay alive, it is gone when its attempt is over."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.flights import Flight, brief, left_of, until
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# Forks twice, with a session of its own and an empty environment; writes its pid; does not hear SIGTERM or SIGHUP.
+# Forks twice, with a session of its own and an empty environment; writes its pid; ignores SIGTERM and SIGHUP.
 DAEMON = """
 (setsid env -i /bin/sh -c '
   trap "" TERM HUP
@@ -34,27 +34,27 @@ DAEMON = """
 def daemon(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "daemon.pid"
     yield path
-    for pid in _named(path):
+    for pid in _pids(path):
         os.kill(pid, signal.SIGKILL)
 
 
 def _alive(path: Path) -> bool:
-    return bool(_named(path))
+    return bool(_pids(path))
 
 
-def _named(path: Path) -> list[int]:
-    """The daemon's processes, by the word on their command line: the pid that it writes is its own namespace's."""
-    found = []
+def _pids(path: Path) -> list[int]:
+    """The daemon's processes, found by their command line, because the pid that it writes is of its own namespace."""
+    pids = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if str(path) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-    return found
+                pids.append(process.pid)
+    return pids
 
 
 def test_a_daemon_with_an_empty_environment_ends_with_the_work(daemon: Path, tmp_path: Path) -> None:
-    given = brief(tmp_path, shell=DAEMON.format(pid=daemon), limits=Limits(timeout_s=30, grace_s=0.3))
-    assert Flight("command", given).end().ok
+    attempt = brief(tmp_path, shell=DAEMON.format(pid=daemon), limits=Limits(timeout_s=30, grace_s=0.3))
+    assert Flight("command", attempt).end().ok
     assert not _alive(daemon)
 
 
@@ -68,9 +68,9 @@ def test_a_daemon_with_an_empty_environment_ends_with_a_stop(daemon: Path, tmp_p
     assert not left_of(flight.brief)
 
 
-def test_what_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
-    deaf = f"trap '' TERM INT HUP; touch {tmp_path}/ready; while :; do sleep 0.1; done"
-    flight = Flight("command", brief(tmp_path, shell=deaf, limits=Limits(grace_s=0.5)))
+def test_work_that_ignores_sigterm_is_killed_after_the_grace_period(tmp_path: Path) -> None:
+    stubborn = f"trap '' TERM INT HUP; touch {tmp_path}/ready; while :; do sleep 0.1; done"
+    flight = Flight("command", brief(tmp_path, shell=stubborn, limits=Limits(grace_s=0.5)))
     until((tmp_path / "ready").exists)
     began = time.monotonic()
     flight.stop.set(StopReason.CANCELLED)
@@ -80,7 +80,7 @@ def test_what_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
     assert not left_of(flight.brief)
 
 
-def test_what_hears_sigterm_has_the_grace_to_tidy_up(tmp_path: Path) -> None:
+def test_work_that_handles_sigterm_has_the_grace_period_to_clean_up(tmp_path: Path) -> None:
     tidy = (
         f"trap 'sleep 0.2; touch {tmp_path}/tidied; exit 0' TERM; touch {tmp_path}/ready; while :; do sleep 0.05; done"
     )
@@ -117,7 +117,7 @@ def test_a_killed_shim_takes_the_work_with_it(daemon: Path, tmp_path: Path) -> N
     os.kill(flight.ear.pid, signal.SIGKILL)
     evidence = flight.end(within_s=60)
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, None)
-    assert "watches over the work was killed" in evidence.error
+    assert "supervises the work, was killed" in evidence.error
     assert not left_of(flight.brief)
     assert not _alive(daemon), "the kernel has ended it with the first process of its namespace"
 
@@ -133,41 +133,41 @@ def test_a_halted_shim_is_given_up_and_the_work_ended(tmp_path: Path) -> None:
 
 
 def test_the_work_dies_with_a_killed_worker(daemon: Path, tmp_path: Path) -> None:
-    given = brief(tmp_path)
-    orders = {"marker": given.marker, "scratch": str(tmp_path), "shell": DAEMON.format(pid=daemon) + "sleep 600"}
-    worker = subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(orders)], cwd=ROOT)
+    attempt = brief(tmp_path)
+    request = {"marker": attempt.marker, "scratch": str(tmp_path), "shell": DAEMON.format(pid=daemon) + "sleep 600"}
+    worker = subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(request)], cwd=ROOT)
     until(daemon.exists)
     worker.kill()
     worker.wait()
-    until(lambda: not left_of(given) and not _alive(daemon))
+    until(lambda: not left_of(attempt) and not _alive(daemon))
 
 
-def test_what_outlived_worker_and_shim_is_reaped_at_the_next_start(tmp_path: Path) -> None:
-    """Without the sandbox; in it the kernel ends everything with the shim."""
-    given, watched = brief(tmp_path, fleet="one"), brief(tmp_path, fleet="one", shell="sleep 600")
-    orders = {
-        "marker": given.marker,
+def test_work_that_outlives_worker_and_shim_is_reaped_by_the_next_worker(tmp_path: Path) -> None:
+    """Without the sandbox. In it, the kernel ends everything together with the shim."""
+    attempt, supervised = brief(tmp_path, fleet="one"), brief(tmp_path, fleet="one", shell="sleep 600")
+    request = {
+        "marker": attempt.marker,
         "fleet": "one",
         "scratch": str(tmp_path),
         "shell": "sleep 600; true",
         "confined": False,
     }
-    worker = subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(orders)], cwd=ROOT)
-    until(lambda: len(left_of(given)) >= 3)
-    shim = next(trace.pid for trace in reaper.traces() if trace.marker == given.marker and trace.shim)
-    os.kill(worker.pid, signal.SIGSTOP)  # or else it would reap by itself
+    worker = subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(request)], cwd=ROOT)
+    until(lambda: len(left_of(attempt)) >= 3)
+    shim = next(trace.pid for trace in reaper.traces() if trace.marker == attempt.marker and trace.shim)
+    os.kill(worker.pid, signal.SIGSTOP)  # so that it does not reap by itself
     os.kill(shim, signal.SIGKILL)
     worker.kill()
     worker.wait()
-    flight = Flight("command", watched)
-    until(lambda: len(left_of(watched)) >= 2)
+    flight = Flight("command", supervised)
+    until(lambda: len(left_of(supervised)) >= 2)
 
     assert reaper.reap_strangers(fleet="another") == 0
-    assert reaper.reap_strangers(fleet="one", known=[given.marker]) == 0
-    assert left_of(given)
+    assert reaper.reap_strangers(fleet="one", known=[attempt.marker]) == 0
+    assert left_of(attempt)
     assert reaper.reap_strangers(fleet="one") >= 2
-    assert not left_of(given)
-    assert len(left_of(watched)) >= 2, "its shim watches over it"
+    assert not left_of(attempt)
+    assert len(left_of(supervised)) >= 2, "its shim supervises it"
     flight.stop.set(StopReason.CANCELLED)
     flight.end()
 
@@ -194,9 +194,9 @@ def test_a_gigabyte_of_output_fills_no_memory(tmp_path: Path) -> None:
 
 def _print(size: int, scratch: Path) -> None:
     shell = f"yes | head -c {size}; yes | head -c 1000 >&2"
-    orders = {"scratch": str(scratch), "shell": shell, "timeout_s": 110}
-    command = [sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(orders)]
-    told = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
-    assert told["ok"], told["error"]
-    assert told["bytes"] == size + 1000
-    assert told["peak"] < 60_000_000
+    request = {"scratch": str(scratch), "shell": shell, "timeout_s": 110}
+    command = [sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(request)]
+    outcome = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+    assert outcome["ok"], outcome["error"]
+    assert outcome["bytes"] == size + 1000
+    assert outcome["peak"] < 60_000_000

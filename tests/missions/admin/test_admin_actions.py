@@ -89,7 +89,7 @@ def test_a_node_is_cordoned_and_uncordoned_by_those_who_may() -> None:
 def test_an_agent_type_takes_lists_of_texts_alone(field: str, given: str) -> None:
     page = reverse("admin:agents_agenttype_change", args=["backend"])
     form = {"description": "x", "concurrency": 3, "agents": 1, "env_allow": "[]", "prompt_argv": "[]", field: given}
-    assert "Give a JSON list of texts" in web.superuser().post(page, form).content.decode()
+    assert "Pass a JSON list of strings" in web.superuser().post(page, form).content.decode()
     assert AgentType.objects.get(name="backend").concurrency != 3
 
 
@@ -163,7 +163,7 @@ def test_agents_are_started_and_told_to_end() -> None:
     form = {"_form_submitted": "True", "type": "backend", "count": 2, "node": str(node.id)}
     assert boss.post(spawn, form).status_code == 302
     one, two = Agent.objects.order_by("id")
-    assert "Told to drain: 1" in act(boss, "drain", one)
+    assert "Ordered to drain: 1" in act(boss, "drain", one)
     assert (
         boss.post(reverse("admin:agents_agent_stop_button", args=[two.id]), {"_form_submitted": "True"}).status_code
         == 302

@@ -33,9 +33,9 @@ def test_settings_are_changed_and_shown() -> None:
     ("options", "words"),
     [
         ([], "Nothing to change."),
-        (["--prompt-argv", '"cat"'], "Give a JSON list of texts"),
+        (["--prompt-argv", '"cat"'], "Pass a JSON list of strings"),
         (["--prompt-argv", "cat"], "is not JSON"),
-        (["--env-allow", '["A B"]'], "Give a JSON list of texts"),
+        (["--env-allow", '["A B"]'], "Pass a JSON list of strings"),
         (["--concurrency", "0"], "concurrency"),
         (["--concurrency", "1000"], "at most 256 sorties at once"),
         (["--enabled", "perhaps"], "is neither on nor off"),

@@ -71,7 +71,7 @@ def test_prompts_are_for_types_that_take_them_from_outside() -> None:
     mission = fleet.launch({"ode": {"agent": "poet", "prompt": "An ode to {{ mission.name }}"}})
     lease = claimed(external_agents.register(agent_type="poet").id)
     assert lease.work["prompt"] == f"An ode to {mission.name}"
-    with pytest.raises(errors.Conflict, match="come from outside"):
+    with pytest.raises(errors.Conflict, match="are external: no node starts them"):
         agents.spawn(type="poet")
 
 

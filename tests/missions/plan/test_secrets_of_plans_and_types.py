@@ -81,7 +81,7 @@ def test_nothing_that_the_work_says_has_them(engine: Engine, code: int) -> None:
     assert "open: is shown" in kept
     assert "failing with [redacted] [redacted] [redacted]" in kept
     if code:
-        assert "Its last words: failing with [redacted]" in Attempt.objects.get(number=1).error
+        assert "Its last output: failing with [redacted]" in Attempt.objects.get(number=1).error
     else:
         shown = json.dumps(list(reads.items(mission)), default=str)
         assert "[redacted]" in shown

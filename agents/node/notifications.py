@@ -1,0 +1,49 @@
+"""Waits for the notifications that the orders for a node have changed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from django.db import connection
+
+from agents import operations
+from fleet import postgres
+
+log = logging.getLogger("fleet.node")
+
+
+class Notifications:
+    """The notifications for one node. They need a connection apart from Django's, so that one ends a wait at once."""
+
+    def __init__(self, node: UUID) -> None:
+        self._node = node
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most this long. Returns whether a notification for the node has arrived."""
+        try:
+            if self._connection is None:
+                self._connection = _connect()
+            return any(
+                notice.payload == str(self._node) for notice in self._connection.notifies(timeout=seconds, stop_after=1)
+            )
+        except psycopg.Error as fault:
+            log.warning("cannot listen for orders: %s", str(fault).strip())
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+            time.sleep(seconds)
+            return False
+
+
+def _connect() -> psycopg.Connection[Any]:
+    parameters = connection.get_connection_params()
+    for name in ("cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"):
+        parameters.pop(name, None)  # those of Django's own connection
+    listening: psycopg.Connection[Any] = postgres.connect(**parameters, autocommit=True, application_name="fleet node")
+    listening.execute(f"LISTEN {operations.CHANNEL}")
+    return listening
