@@ -118,7 +118,7 @@ class Command(OperatorCommand):
             show(service, line)
         if follow:
             self.stdout.flush()
-            for service, line in logfiles.follow(home, [name] if name else [], places=ends):
+            for service, line in logfiles.follow(home, [name] if name else [], offsets=ends):
                 show(service, line)
                 self.stdout.flush()
 

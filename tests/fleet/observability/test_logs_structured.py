@@ -112,7 +112,7 @@ def test_a_process_that_runs_for_long_says_what_it_does_also_when_django_is_set_
 
 def test_a_style_that_is_none_is_refused() -> None:
     done = say("import django; django.setup()", FLEET_LOG="xml")
-    assert "FLEET_LOG='xml' is none of: plain, json." in done.stderr
+    assert "FLEET_LOG='xml' is not one of: plain, json." in done.stderr
 
 
 @pytest.mark.django_db
