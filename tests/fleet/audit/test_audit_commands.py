@@ -37,7 +37,7 @@ def test_list_shows_the_newest_first_and_what_was_asked_for() -> None:
         found = manage("fleet_audit", "list", *option, "-n", "1", "--json").lines
         assert [line["kind"] for line in found] == ["listing"]
     none = manage("fleet_audit", "list", "--since", "2999-01-01T00:00")
-    assert (none.out, none.err) == ("", "No such entries.\n")
+    assert (none.out, none.err) == ("", "No matching entries.\n")
     text = manage("fleet_audit", "list", "-n", "2").out
     assert "denied listing user:ann 192.0.2.1" in text
     assert "\x1b" not in text
