@@ -4,7 +4,7 @@ PYTHON ?= python3
 REPO ?= .
 PY := .venv/bin/python
 FLOOR := 90
-# Passed literally and through the environment, so that neither make nor the shell interprets a $ or a quote in the path.
+# Passed literally and through the environment: neither make nor the shell must interpret a $ or a quote in the path.
 override REPO := $(value REPO)
 export PYTHON REPO
 

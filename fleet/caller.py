@@ -1,4 +1,4 @@
-"""The current caller, for the audit trail and the logs: set where a request or a command enters, read everywhere below."""
+"""The current caller, for the audit trail and the logs: set where a request or command enters, read anywhere below."""
 
 from __future__ import annotations
 

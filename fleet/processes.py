@@ -1,9 +1,10 @@
 """Identifies and ends processes of this host, and configures who adopts them or is signalled at their death (prctl(2)).
 
-A pid may be reused; a pid together with its start time is unique. The start time is in seconds since boot (proc(5), field
-22 of /proc/PID/stat), so setting the clock of the host does not change it.
+A pid may be reused; a pid together with its start time is unique. The start time is in seconds since boot (proc(5),
+field 22 of /proc/PID/stat), so setting the clock of the host does not change it.
 
-`fleet/services/supervision/launch.py` and `agents/shim` repeat two of these calls, because they must not import the fleet.
+`fleet/services/supervision/launch.py` and `agents/shim` repeat two of these calls, because they must not import the
+fleet.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def is_subreaper() -> bool:
 
 
 def die_with_parent(number: signal.Signals) -> None:
-    """Get this signal when the parent dies. Check afterwards that the parent still lives. Does nothing except on Linux."""
+    """Get this signal when the parent dies. Check afterwards that the parent is alive. Does nothing except on Linux."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 

@@ -186,7 +186,7 @@ DATABASES = {
             "options": "-c idle_in_transaction_session_timeout=60s",
             **FLEET_ENDPOINTS.postgres.options,
             **pool.options(process=FLEET_PROCESS, most=FLEET_WEB_POOL),
-            # By this the audit trail distinguishes the fleet's own writes from those of others, such as people in a shell.
+            # The audit trail recognises the fleet's own writes by this; those of people in a shell are others.
             "application_name": "manage.py shell" if sys.argv[1:2] == ["shell"] else "fleet",
         },
         "CONN_HEALTH_CHECKS": True,  # the pool must not hand out connections that a restart of Postgres has closed

@@ -1,8 +1,8 @@
 """Defines the JSON values that the fleet accepts from files and callables of sorties, the API and plans.
 
-A value is acceptable if it nests lists and objects at most DEPTH levels deep, its integers are within ±2⁶³, its floats are
-finite, and no string or key in it contains a NUL or an unpaired surrogate. Its size is that of its compact JSON in UTF-8.
-Postgres stores every acceptable value, and the API returns it unchanged.
+A value is acceptable if it nests lists and objects at most DEPTH levels deep, its integers are within ±2⁶³, its floats
+are finite, and no string or key in it contains a NUL or an unpaired surrogate. Its size is that of its compact JSON in
+UTF-8. Postgres stores every acceptable value, and the API returns it unchanged.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class TooLarge(Unacceptable):
 
 
 def parse(data: bytes | str, *, max_bytes: int | None = None) -> Any:
-    """Parse JSON in UTF-8 into an acceptable value; raises ValueError if it is not JSON, Unacceptable for other faults."""
+    """Parse JSON in UTF-8 into an acceptable value. Raises ValueError if it is not JSON, Unacceptable otherwise."""
     if max_bytes is not None and len(data) > max_bytes:
         raise TooLarge(f"is larger than {max_bytes:,} bytes")
     text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
@@ -138,7 +138,7 @@ def _check(value: Any, levels: int) -> None:
 
 
 def _integer(digits: str) -> int:
-    """Parse an integer. One that is too long becomes another unacceptable one, which `check` then reports with its place."""
+    """Parse an integer. One that is too long becomes another unacceptable one, which `check` reports with its place."""
     return int(digits) if len(digits) <= _MOST_DIGITS else 2 * INTEGER
 
 

@@ -1,9 +1,9 @@
 # ruff: noqa: T201  (a program for the terminal)
 """Security advisories for the pinned requirements: `audit.py refresh` fetches them, `audit.py check` checks offline.
 
-requirements/advisories.json is a snapshot: its date, the pins that it covers, and the advisories for those pins. It exists
-only once a source has answered. Each line of requirements/advisories-ignored.txt has the id of an advisory that does not
-affect the fleet, and the reason.
+requirements/advisories.json is a snapshot: its date, the pins that it covers, and the advisories for those pins. It
+exists only once a source has answered. Each line of requirements/advisories-ignored.txt has the id of an advisory that
+does not affect the fleet, and the reason.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Creates .venv and installs the hash-pinned requirements: `scripts/install.sh [dev]`. Does nothing if they are installed.
+# Creates .venv and installs the hash-pinned requirements: `scripts/install.sh [dev]`. Does nothing if that is done.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -49,7 +49,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at r
 
 
 class Audited(Page):  # type: ignore[misc]
-    """A page on which people edit rows: each change is recorded in the audit trail, with the values before and after."""
+    """A page on which people edit rows. The audit trail records each change, with the values before and after."""
 
     def told(self, row: Any) -> dict[str, Any]:
         """Return the values of a row for the audit trail. Of a change, only the values that differ are recorded."""

@@ -1,7 +1,7 @@
 """Defines what is hashed and how, in pure functions, so that anybody can verify the chain from an export.
 
-The leaf of an entry is the SHA-256 of a JSON array of its columns in the order of COLUMNS: numbers as numbers, the time in
-UTC with microseconds (ISO 8601), the three JSON columns as the text that Postgres returns; no spaces, ASCII only.
+The leaf of an entry is the SHA-256 of a JSON array of its columns in the order of COLUMNS: numbers as numbers, the time
+in UTC with microseconds (ISO 8601), the three JSON columns as the text that Postgres returns; no spaces, ASCII only.
 The digest of a seal is the SHA-256 of a JSON array: its number, time, cluster, first_xid, first_id, last_xid, last_id,
 count, the SHA-256 of its leaves (hex), and the digest of the previous seal.
 """

@@ -1,8 +1,8 @@
 """Records writes to the main tables by sessions other than the fleet's own, such as a person with psql.
 
-A trigger per statement, not per row, checks only the application name of the session: those of the fleet's processes begin
-with NAME and are not recorded. This catches people who bypass the commands and the API. It does not catch an attacker who
-imitates the fleet's application name; the roles and the log of the database are for that.
+A trigger per statement, not per row, checks only the application name of the session: those of the fleet's processes
+begin with NAME and are not recorded. This catches people who bypass the commands and the API. It does not catch an
+attacker who imitates the fleet's application name; the roles and the log of the database are for that.
 """
 
 from __future__ import annotations

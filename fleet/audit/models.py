@@ -1,6 +1,7 @@
 """The two tables of the trail, for reading. They are in their own schema and written by SQL alone.
 
-They are unmanaged: Django neither creates, alters nor empties them, because they can belong to another role (`protection`).
+They are unmanaged: Django neither creates, alters nor empties them, because they can belong to another role
+(`protection`).
 """
 
 from __future__ import annotations

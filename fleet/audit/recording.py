@@ -1,4 +1,4 @@
-"""Writes entries, each with one INSERT in the caller's transaction: an effect and its entry commit together or not at all."""
+"""Writes entries, each with one INSERT in the caller's transaction, so that a change and its entry commit together."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def record(
 ) -> None:
     """Record that the current caller did something or tried to.
 
-    `kind` is what happened ("role.changed"), `subject` what it happened to (a typed id), `before` and `after` are the state
-    of the subject. Secrets are redacted (fleet.observability.redaction). Record a denial after the rollback of the
-    transaction that it ends, because the rollback would undo the entry.
+    `kind` is what happened ("role.changed"), `subject` what it happened to (a typed id), `before` and `after` are the
+    state of the subject. Secrets are redacted (fleet.observability.redaction). Record a denial after the rollback of
+    the transaction that it ends, because the rollback would undo the entry.
     """
     who = caller.current()
     values = {

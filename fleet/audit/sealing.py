@@ -1,8 +1,8 @@
 """Seals new entries into the chain in batches. Chaining at each INSERT would make all writers wait for each other.
 
-Entries become visible out of order, so they are sealed by transaction, up to the oldest one still running; none is missed.
-Each entry names the cluster that assigned its transaction id, because a database restored into another cluster starts
-counting anew. There, the unsealed entries of the old cluster are sealed first.
+Entries become visible out of order, so they are sealed by transaction, up to the oldest one still running; none is
+missed. Each entry names the cluster that assigned its transaction id, because a database restored into another cluster
+starts counting anew. There, the unsealed entries of the old cluster are sealed first.
 """
 
 from __future__ import annotations

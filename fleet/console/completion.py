@@ -1,7 +1,7 @@
 """Tab completion of `manage.py`, by argcomplete (docs/commands.md says how to enable it in a shell).
 
-The shell runs manage.py with `_ARGCOMPLETE` and the current line, and reads the completions from a file descriptor. They
-come from the parser of the command, and for an argument with a `completer` from that.
+The shell runs manage.py with `_ARGCOMPLETE` and the current line, and reads the completions from a file descriptor.
+They come from the parser of the command, and for an argument with a `completer` from that.
 """
 
 from __future__ import annotations

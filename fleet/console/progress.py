@@ -105,8 +105,8 @@ class Board:
     def _changed(self, items: list[dict[str, Any]], *, complete: bool) -> list[dict[str, Any]]:
         """Return the sorties that have changed, in the order in which they changed.
 
-        A long list is read page by page, so a sortie may be seen running before its needs are seen to have ended. Such a
-        change is left for the next update.
+        A long list is read page by page, so a sortie may be seen running before its needs are seen to have ended. Such
+        a change is left for the next update.
         """
         changed = [item for item in items if self._seen.get(item["key"]) != (item["state"], item["attempt"])]
         if not complete:

@@ -12,7 +12,7 @@ _lookups: dict[str, Lookup] = {}
 
 
 def register(noun: str, lookup: Lookup) -> None:
-    """Register the lookup for kinds that begin with `noun.`; it returns the names of those subjects that still exist."""
+    """Register the lookup for kinds that begin with `noun.`; it returns the names of the subjects that still exist."""
     _lookups[noun] = lookup
 
 

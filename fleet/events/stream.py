@@ -39,8 +39,8 @@ def since(*, last: Position, scope: UUID | None = None) -> QuerySet[Event]:
 class Now(NamedTuple):
     """A snapshot of the transactions.
 
-    `position` is behind all settled events, `newest` is the first transaction that has not begun, and `running` are those
-    before it that have not ended.
+    `position` is behind all settled events, `newest` is the first transaction that has not begun, and `running` are
+    those before it that have not ended.
     """
 
     position: Position

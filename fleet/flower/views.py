@@ -1,8 +1,8 @@
 """Flower through the site, read-only and for superusers.
 
 The paths in `_OPEN` are allowed with GET, and one list of tasks with POST, because Flower's page reads it that way.
-Everything else is refused here and again by Flower, which runs read-only. To end, drain or start agents, use `fleet_agents`
-or the admin, which check permissions.
+Everything else is refused here and again by Flower, which runs read-only. To end, drain or start agents, use
+`fleet_agents` or the admin, which check permissions.
 
 Each page gets a line on top that links back and explains Flower's counts.
 """

@@ -27,7 +27,7 @@ def _user() -> str:
 
 
 class OperatorCommand(BaseCommand):
-    """Writes data to stdout and everything else to stderr. A FleetError ends the command with its message and exit code.
+    """Writes data to stdout and the rest to stderr. A FleetError ends the command with its message and exit code.
 
     manage.py handles Ctrl-C, closed pipes and full disks.
     """

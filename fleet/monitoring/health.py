@@ -58,7 +58,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
 
 
 def _run(fault: str, check: Check) -> Result:
-    """Run a check. If it raises, the client gets `fault` and only the log the exception, which names hosts and users."""
+    """Run a check. If it raises, the client gets `fault`; the exception names hosts and users, so it is only logged."""
     try:
         why = check()
     except (Error, psycopg.Error, redis.RedisError, OSError):

@@ -1,7 +1,8 @@
 """`/metrics` for Prometheus. It requires `Authorization: Bearer …` with the `metrics_token` of the credentials.
 
-Each scrape reads everything from the database, and the state of the services from their supervisor, so the figures do not
-depend on which process answers. Apps register their collectors in a `metrics.py` that is loaded when Django is ready.
+Each scrape reads everything from the database, and the state of the services from their supervisor, so the figures do
+not depend on which process answers. Apps register their collectors in a `metrics.py` that is loaded when Django is
+ready.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Logging: one line per event on stderr, as text or as JSON (FLEET_LOG), for our code and all libraries.
 
-Each line names its request and caller (`fleet.caller`), and its mission and sortie (`about`). Secrets are redacted here,
-because every line passes through this module. A message cannot forge a line of its own: in JSON it is a string, and in
-text its control characters are made visible and its further lines indented.
+Each line names its request and caller (`fleet.caller`), and its mission and sortie (`about`). Secrets are redacted
+here, because every line passes through this module. A message cannot forge a line of its own: in JSON it is a string,
+and in text its control characters are made visible and its further lines indented.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LONG = ("event", "exception")  # fields that may be long
 _LONGEST = 20_000  # characters of each of these
 Fields = Callable[[], Mapping[str, str | int]]
 about: ContextVar[Fields | None] = ContextVar("fleet_log_about", default=None)
-"""Returns the fields that identify the current work, `{"mission": …, "sortie": …}`; called only when a line is written."""
+"""Returns the fields that identify the current work, `{"mission": …, "sortie": …}`; called when a line is written."""
 
 
 class Stderr(logging.StreamHandler[TextIO]):

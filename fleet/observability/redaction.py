@@ -1,4 +1,4 @@
-"""Redacts secrets in logs and in the audit trail: by the name of their field, by their shape, and the fleet's own by value.
+"""Redacts secrets in logs and in the audit trail: by name of the field, by shape, and the fleet's own by value.
 
 The result is bounded in size and safe for JSON, Postgres and terminals.
 """
@@ -6,10 +6,9 @@ The result is bounded in size and safe for JSON, Postgres and terminals.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -87,19 +86,6 @@ def document(value: object) -> str:
     """Return `clean(value)` as JSON of at most BYTES bytes; a larger one becomes `{"cut": beginning, "length": n}`."""
     document = json.dumps(clean(value), ensure_ascii=True)
     return document if len(document) <= BYTES else json.dumps({"cut": document[: BYTES // 2], "length": len(document)})
-
-
-def processor(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Redact an event, as a processor of structlog."""
-    return clean(event)  # type: ignore[no-any-return]
-
-
-class Filter(logging.Filter):
-    """Redacts the messages of a handler of the standard library."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = text(record.getMessage(), most=8 * TEXT), None
-        return True
 
 
 def _pairs(mapping: Mapping[Any, object], depth: int) -> Iterable[tuple[str, Any]]:

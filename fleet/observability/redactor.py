@@ -1,7 +1,7 @@
 """Redacts known secret values in the output of an attempt, and decides which names are those of secrets.
 
-A `Redactor` knows the values: those of the secret variables of the attempt. `fleet.observability.redaction` redacts secrets
-by their name or shape alone, and uses the rules for names of this module.
+A `Redactor` knows the values: those of the secret variables of the attempt. `fleet.observability.redaction` redacts
+secrets by their name or shape alone, and uses the rules for names of this module.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class _Pending:
 class Redactor:
     """Replaces the secrets of one attempt by HIDDEN, in complete texts and in streams.
 
-    It recognises a secret in plain text, in JSON, URL-encoded, and in base64 (both alphabets, all three alignments, wrapped
-    at any width). Secrets shorter than SHORTEST characters are not redacted.
+    It recognises a secret in plain text, in JSON, URL-encoded, and in base64 (both alphabets, all three alignments,
+    wrapped at any width). Secrets shorter than SHORTEST characters are not redacted.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -122,7 +122,7 @@ class Redactor:
         return self._emit(pending.data, len(pending.data), pending.covered)[0]
 
     def _emit(self, data: bytes, until: int, covered: int) -> tuple[bytes, int]:
-        """Redact the data up to `until`; also returns how many bytes behind that belong to an already redacted secret."""
+        """Redact the data up to `until`. Also returns how many bytes behind that belong to a secret redacted here."""
         if not until:
             return b"", covered
         output: list[bytes] = []
@@ -152,7 +152,7 @@ class Redactor:
 
     @cached_property
     def _encoded(self) -> tuple[bytes, ...]:
-        """The forms in base64: for each alignment the characters that depend on the secret alone. Lines may break them."""
+        """The forms in base64, for each alignment the characters that depend only on the secret. Lines may break them."""
         forms: set[bytes] = set()
         for secret in self._secrets:
             for before in range(3):

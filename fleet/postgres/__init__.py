@@ -1,4 +1,4 @@
-"""Everything the fleet does with Postgres itself, and not with its rows; also Django's backend (`ENGINE = "fleet.postgres"`).
+"""Connections, locks, roles and the clock of Postgres, and Django's backend for it (`ENGINE = "fleet.postgres"`).
 
 `connect` opens connections that notice a halted server. `statements` reads SQL files, `locks` lists the advisory locks,
 `clock` tells the database's time, `roles` manages the two roles, `pool` and `hot_path` configure connections.

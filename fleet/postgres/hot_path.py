@@ -1,7 +1,7 @@
 """The engine's own connection to Postgres.
 
-The hot path uses neither Django's ORM nor its connections, but one psycopg connection per use. Statements are prepared at
-their first use, and plans are pinned to index scans, so that the planner does not choose to sort a long queue.
+The hot path uses neither Django's ORM nor its connections, but one psycopg connection per use. Statements are prepared
+at their first use, and plans are pinned to index scans, so that the planner does not choose to sort a long queue.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Connection pools for processes with many threads (psycopg's pool): a thread borrows a connection and returns it.
 
-The web process has a pool from its start. An agent creates a small one after its fork (`share`), for what its slots read
-before and after a driver works: its parent, the node, must not have the threads of a pool. All other processes use one
-connection per thread.
+The web process has a pool from its start. An agent creates a small one after its fork (`share`), for what its slots
+read before and after a driver works: its parent, the node, must not have the threads of a pool. All other processes use
+one connection per thread.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _parameters(*, least: int, most: int, name: str) -> dict[str, Any]:
         "min_size": least,
         "max_size": most,
         "timeout": PATIENCE_S,
-        "reconnect_timeout": PATIENCE_S,  # the pool retries with growing pauses for this long; then each request retries
+        "reconnect_timeout": PATIENCE_S,  # the pool retries with growing pauses this long; then each request retries
         "max_idle": IDLE_S,
         "max_lifetime": LIFE_S,
         "name": name,

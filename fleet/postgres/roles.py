@@ -1,8 +1,8 @@
 """The two roles of the database: the application's, which every process uses, and the owner's, which migrates.
 
 The owner owns the database and its tables. The application may only read and write rows: it cannot create databases,
-tables or roles, and cannot become the owner. In the embedded Postgres the owner cannot log in: the administrator logs in
-and assumes that role. For an external Postgres, DATABASE_OWNER_URL gives the owner.
+tables or roles, and cannot become the owner. In the embedded Postgres the owner cannot log in: the administrator logs
+in and assumes that role. For an external Postgres, DATABASE_OWNER_URL gives the owner.
 """
 
 from __future__ import annotations

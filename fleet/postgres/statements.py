@@ -17,8 +17,8 @@ def read(package: str, name: str) -> str:
 def read_raw(package: str, name: str) -> tuple[str, tuple[str, ...]]:
     """Return a statement for psycopg's RawCursor: the text with `$1`, `$2`, … and the parameters' names in that order.
 
-    With `read`, psycopg parses the text at each execution, which is noticeable for a long statement that runs a thousand
-    times per second.
+    With `read`, psycopg parses the text at each execution, which is noticeable for a long statement that runs a
+    thousand times per second.
     """
     names: list[str] = []
 

@@ -62,7 +62,8 @@ def last(home: Home, count: int) -> list[Entry]:
 def drain(home: Home, accept: Callable[[Sequence[Entry]], None]) -> int:
     """Pass all entries to `accept`, remove them once it has returned, and return their number.
 
-    Delivery is at least once: if `accept` raises or this process dies, the entries stay and come again with the same ids.
+    Delivery is at least once: if `accept` raises or this process dies, the entries stay and come again with the same
+    ids.
     """
     path = _file(home)
     if not path.exists():  # the common case needs no lock

@@ -44,7 +44,7 @@ def open_for_append(home: Home, name: str) -> BinaryIO:
 
 
 def bound(home: Home, *, limit: int) -> None:
-    """Rotate every log larger than `limit` bytes, except those of agents: their node rotates them once it has read them."""
+    """Rotate every log larger than `limit` bytes, except those of agents: their node rotates them after reading them."""
     for log in home.logs.glob("*.log"):
         if not log.name.startswith("agent-") and log.stat().st_size > limit:
             put_aside(log)

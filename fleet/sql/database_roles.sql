@@ -1,4 +1,4 @@
--- Run as the administrator of an embedded Postgres: transfer everything that the application's role owns to the owner's role.
+-- Run as the administrator of an embedded Postgres: transfer everything that the application's role owns to the owner's.
 -- This also converts a home that was created before the owner had a role of its own.
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'fleet_owner') THEN

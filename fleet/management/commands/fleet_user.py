@@ -1,4 +1,4 @@
-"""`manage.py fleet_user create|role|grant|revoke|password|enable|disable|sign-out|list`: manages users and their roles."""
+"""`manage.py fleet_user create|role|grant|revoke|password|enable|disable|sign-out|list`: users and their roles."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Command(OperatorCommand):
 
 
 def _password(user: User) -> str:
-    """Ask for the password at a terminal, or read one line of a pipe. It is never an argument, which `ps` would show."""
+    """Ask for the password at a terminal, or read one line of a pipe; never an argument, which `ps` would show."""
     try:
         if sys.stdin.isatty():
             password = getpass.getpass(f"Password of {user.username}: ")

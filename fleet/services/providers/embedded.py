@@ -1,7 +1,7 @@
 """The fleet's own Postgres and Valkey: child processes that listen on the loopback, with generated passwords.
 
 .fleet/private/postgres/   the database cluster: durable, with SCRAM for every connection
-.fleet/private/valkey/     Valkey's configuration (0600, because it contains the password); no data, since it only carries hints
+.fleet/private/valkey/     Valkey's configuration, mode 0600 for its password; no data, because it only carries hints
 .fleet/private/ports.json  the ports on which they listen
 """
 
@@ -148,7 +148,7 @@ def _run(argv: list[str | Path], cwd: Path, run_as: Identity, *, stdin: str = ""
 
 
 def _data_directory(data: Path, run_as: Identity) -> str:
-    """The folder as Postgres can open it: `nobody` may not traverse the private path, but may use the working directory."""
+    """The folder as Postgres can open it: `nobody` may not traverse the private path, but is started inside it."""
     return "/proc/self/cwd" if run_as == "nobody" else str(data)
 
 

@@ -1,4 +1,4 @@
-"""Heartbeats of processes that serve no requests: each touches `.fleet/private/run/NAME.beat` in every round of its loop.
+"""Heartbeats of processes that serve no requests: each touches `.fleet/private/run/NAME.beat` in every round.
 
 A process is ready with its first beat, and unhealthy if it does not beat for SILENT_S.
 """

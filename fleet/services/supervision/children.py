@@ -66,7 +66,7 @@ class Register:
         return [orphan.name for orphan in orphans]
 
     def orphans(self) -> list[Child]:
-        """Return the recorded children that still run, last started first. They are orphans only if no supervisor runs."""
+        """Return the recorded children that still run, last started first; orphans only if no supervisor runs."""
         try:
             recorded = [Child(**entry) for entry in json.loads(self._file.read_text())]
         except (FileNotFoundError, ValueError, TypeError):
