@@ -55,7 +55,7 @@ def after(position: Position) -> Q:
     return Q(xid__gte=position.xid) & (Q(xid__gt=position.xid) | Q(xid=position.xid, id__gt=position.id))
 
 
-def place(row: Sequence[Any]) -> Position:
+def position(row: Sequence[Any]) -> Position:
     """Return the position of a row of `rows`."""
     return Position(row[2], row[0])
 

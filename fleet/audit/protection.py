@@ -57,7 +57,7 @@ def gaps() -> list[str]:
         return [str(gap) for (gap,) in cursor.fetchall()]
 
 
-def note() -> None:
+def record_once() -> None:
     """Record once that the trail is protected. From then on every gap is an alarm."""
     if not _was_protected() and not gaps():
         recording.record(kind=PROTECTED)

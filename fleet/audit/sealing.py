@@ -74,7 +74,7 @@ def blocker(*, longer_than_s: float) -> Blocker | None:
     return Blocker(waited_s=waited_s, pid=pid, application=application, role=role, database=database, open_s=open_s)
 
 
-def here() -> tuple[int, datetime]:
+def cluster_and_time() -> tuple[int, datetime]:
     """Return this cluster's system identifier and the database's time."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT system_identifier, clock_timestamp() FROM pg_control_system()")
@@ -88,7 +88,7 @@ def _seal_batch(batch: int) -> int:
         if not locks.try_lock(Lock.SEALING):
             return 0
         head = Seal.objects.order_by("-number").first()
-        current, now = here()
+        current, now = cluster_and_time()
         for cluster in [*_earlier_clusters(head, current), current]:
             settled = Q() if cluster != current else Q(xid__lt=SETTLED)
             entries = Entry.objects.filter(settled, chain.after(_sealed_until(cluster, current)), cluster=cluster)

@@ -45,7 +45,7 @@ def verify(*, unsealed_s: float = UNSEALED_S, heads: Iterable[tuple[int, str]] =
     """Verify the whole trail. `heads` are numbers and digests of earlier seals that were kept elsewhere."""
     verifier = _Verifier(heads)
     forged = Case(
-        When(cluster=sealing.here()[0], last_xid__gte=sealing.NEXT, then=True),
+        When(cluster=sealing.cluster_and_time()[0], last_xid__gte=sealing.NEXT, then=True),
         default=False,
         output_field=BooleanField(),
     )
@@ -132,7 +132,7 @@ class _Verifier:
         behind = ~Q(cluster__in=list(self._ends))
         for cluster, position in self._ends.items():
             behind |= Q(chain.after(position), cluster=cluster)
-        running = Q(cluster=sealing.here()[0], xid__gte=sealing.SETTLED, xid__lt=sealing.NEXT)
+        running = Q(cluster=sealing.cluster_and_time()[0], xid__gte=sealing.SETTLED, xid__lt=sealing.NEXT)
         young = Q(at__gte=Now() - timedelta(seconds=unsealed_s))
         unsealed = Entry.objects.filter(behind)
         overdue = list(unsealed.exclude(running | young).order_by("id").values_list("id", flat=True)[: SHOWN + 1])
@@ -156,7 +156,7 @@ class _Entries:
     def take(self, *, after: Position, until: Position) -> list[Leaf]:
         """Return the entries after one position and up to another. Earlier entries are skipped for good."""
         leaves = []
-        while self._next is not None and (position := chain.place(self._next)) <= until:
+        while self._next is not None and (position := chain.position(self._next)) <= until:
             if position > after:
                 leaves.append(chain.leaf(self._next))
             self._next = next(self._rows, None)
@@ -167,7 +167,7 @@ class _Entries:
         entries = Entry.objects.filter(cluster=cluster)
         while page := list(chain.rows(entries.filter(chain.after(position)))[:PAGE]):
             yield from page
-            position = chain.place(page[-1])
+            position = chain.position(page[-1])
 
 
 def _differences(seal: Seal, sealed: list[Leaf], present: list[Leaf]) -> Iterator[Fault]:

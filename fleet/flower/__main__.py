@@ -16,7 +16,7 @@ import django
 from django.conf import settings
 
 from fleet.celery import app
-from fleet.flower.door import PREFIX, SOCKET, USER
+from fleet.flower.client import PREFIX, SOCKET, USER
 
 
 def main() -> None:

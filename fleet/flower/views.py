@@ -25,7 +25,7 @@ from django.utils.html import format_html
 from django.views.decorators.csrf import csrf_exempt
 
 from fleet import errors
-from fleet.flower import door
+from fleet.flower import client
 
 _NAME = r"[^/\\\x00-\x1f\x7f]+"  # of a worker or a task
 _OPEN = re.compile(
@@ -75,9 +75,9 @@ def _forward(request: HttpRequest, path: str) -> HttpResponseBase:
     headers = {name: request.headers[name] for name in _REQUEST_HEADERS if request.headers.get(name)}
     if is_page:
         headers = {name: value for name, value in headers.items() if name not in _NOT_FOR_PAGES}
-    target = f"/{door.PREFIX}/{quote(path, safe='/@')}" + (f"?{quote(query, safe='%=&+[]/:@')}" if query else "")
+    target = f"/{client.PREFIX}/{quote(path, safe='/@')}" + (f"?{quote(query, safe='%=&+[]/:@')}" if query else "")
     try:
-        answer = door.ask(
+        answer = client.ask(
             home=settings.FLEET_HOME,
             credentials=settings.FLEET_CREDENTIALS,
             method=request.method or "GET",
@@ -98,7 +98,7 @@ def _forward(request: HttpRequest, path: str) -> HttpResponseBase:
     connection_options = ",".join(value for name, value in answer.headers if name.lower() == "connection")
     dropped |= {option.strip().lower() for option in connection_options.split(",")}
     for name, value in answer.headers:
-        leads_away = name.lower() == "location" and not value.startswith(f"/{door.PREFIX}/")
+        leads_away = name.lower() == "location" and not value.startswith(f"/{client.PREFIX}/")
         if name.lower() not in dropped and not leads_away:
             response.headers[name] = value
     response.headers["Cache-Control"] = "private, no-store" if "static/" not in path else "private, max-age=3600"

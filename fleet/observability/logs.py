@@ -37,18 +37,18 @@ class Stderr(logging.StreamHandler[TextIO]):
     That is an attribute of the class, because Celery sets Django up again, which creates another handler.
     """
 
-    kept: ClassVar[TextIO | None] = None
+    pinned: ClassVar[TextIO | None] = None
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.kept is not None or record.levelno >= logging.WARNING:
+        if self.pinned is not None or record.levelno >= logging.WARNING:
             super().emit(record)
 
     @property
     def stream(self) -> TextIO:
-        return self.kept or sys.stderr
+        return self.pinned or sys.stderr
 
     @stream.setter
     def stream(self, value: TextIO) -> None:
@@ -71,9 +71,9 @@ def configuration(*, style: str) -> dict[str, Any]:
 def speak() -> None:
     """Log the levels below WARNING, too, to the current sys.stderr. For processes that run for long.
 
-    The stream is kept because Celery later replaces sys.stderr by an object that logs whatever is printed.
+    The stream is pinned because Celery later replaces sys.stderr by an object that logs whatever is printed.
     """
-    Stderr.kept = sys.stderr
+    Stderr.pinned = sys.stderr
 
 
 def formatter(*, style: str) -> logging.Formatter:

@@ -43,7 +43,7 @@ def open_for_append(home: Home, name: str) -> BinaryIO:
     return os.fdopen(os.open(path(home, name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "wb")
 
 
-def bound(home: Home, *, limit: int) -> None:
+def rotate_large(home: Home, *, limit: int) -> None:
     """Rotate every log larger than `limit` bytes, except those of agents: their node rotates them after reading them."""
     for log in home.logs.glob("*.log"):
         if not log.name.startswith("agent-") and log.stat().st_size > limit:

@@ -9,7 +9,7 @@ from pathlib import Path
 from fleet import invocation
 from fleet.config.home import Home
 from fleet.config.ports import Ports
-from fleet.flower import door
+from fleet.flower import client as flower
 from fleet.postgres import pool
 from fleet.services.providers import probes
 from fleet.services.supervision import beats
@@ -70,7 +70,7 @@ def table(
         Service(
             name="flower",
             command=lambda: python("-m", "fleet.flower"),
-            probe=lambda: probes.http_socket(home, door.SOCKET, f"/{door.PREFIX}/healthcheck"),
+            probe=lambda: probes.http_socket(home, flower.SOCKET, f"/{flower.PREFIX}/healthcheck"),
             needs=prepared,
             vital=False,
             limits=limits,

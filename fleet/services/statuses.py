@@ -52,7 +52,7 @@ async def _probe(service: Service) -> dict[str, Any]:
     }
 
 
-def of_one(status: dict[str, Any], name: str) -> dict[str, Any]:
+def of_service(status: dict[str, Any], name: str) -> dict[str, Any]:
     """Reduce a status to one service and its events; raises NotFound if no service has that name."""
     services = [service for service in status["services"] if service["name"] == name]
     if not services:

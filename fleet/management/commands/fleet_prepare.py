@@ -46,7 +46,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         with locks.session(Lock.PREPARE):
             call_command(Migrate(), interactive=False, verbosity=1, stdout=self.stdout, stderr=self.stderr)
-            protection.note()
+            protection.record_once()
             self._ensure_admin()
 
     def _ensure_admin(self) -> None:

@@ -95,7 +95,7 @@ class Command(OperatorCommand):
         if not status["running"] and not status["left"] and settings.FLEET_ENDPOINTS.provider == "external":
             status = asyncio.run(statuses.of_external(composition.provider()))
         if name and status["running"]:
-            status = statuses.of_one(status, name)
+            status = statuses.of_service(status, name)
         if as_json:
             self.show(status)
         else:

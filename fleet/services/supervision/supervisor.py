@@ -137,7 +137,7 @@ class Supervisor:
             process_trees.reap(earlier & zombies)  # our own children are reaped sooner, by asyncio
             earlier = zombies
             try:
-                logfiles.bound(self.home, limit=LOG_BYTES)
+                logfiles.rotate_large(self.home, limit=LOG_BYTES)
             except OSError as fault:
                 self.say(f"The logs could not be rotated: {fault}")
             await self._measure_memory()
