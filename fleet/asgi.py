@@ -1,11 +1,11 @@
-"""What the web process serves: `uvicorn fleet.asgi:application`."""
+"""The ASGI application of the web process: `uvicorn fleet.asgi:application`."""
 
 import os
 
 import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
-django.setup(set_prefix=False)  # before what follows, which needs the apps
+django.setup(set_prefix=False)  # before the imports below, which need the apps
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 
@@ -16,5 +16,5 @@ from fleet.web.concurrency_limiter import ConcurrencyLimiter  # noqa: E402
 from fleet.web.handler import Handler  # noqa: E402
 
 django_application = Handler()
-door = Bounded(ConcurrencyLimiter(django_application))
-application = ProtocolTypeRouter({"http": Streams(door), "websocket": Sockets(door)})
+limited = Bounded(ConcurrencyLimiter(django_application))
+application = ProtocolTypeRouter({"http": Streams(limited), "websocket": Sockets(limited)})

@@ -1,4 +1,4 @@
-"""Who is acting now, for the audit trail and the logs: set once at each way in (a request, a command), read below it."""
+"""The current caller, for the audit trail and the logs: set where a request or command enters, read anywhere below."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """`name` is as people read it: "user:ann", "key:flk_3fA9", "agent:srt_…/2", "command:root", "system"."""
+    """Who acts. `name` is for people: "user:ann", "key:flk_3fA9", "agent:srt_…/2", "command:root", "system"."""
 
     name: str = "system"
-    user: int | None = None  # id of the user on whose behalf
-    address: str = ""  # the client's, as far as proxies can be trusted
-    request: str = ""  # request id
+    user: int | None = None  # the id of the user on whose behalf
+    address: str = ""  # of the client, behind trusted proxies
+    request: str = ""  # the id of the request
 
 
-_now: ContextVar[Caller | None] = ContextVar("fleet_caller", default=None)
+_current: ContextVar[Caller | None] = ContextVar("fleet_caller", default=None)
 SYSTEM = Caller()
 
 
 def current() -> Caller:
-    return _now.get() or SYSTEM
+    return _current.get() or SYSTEM
 
 
 @contextmanager
 def acting(caller: Caller) -> Iterator[None]:
-    """Within this block (and what it awaits), this one acts."""
-    token = _now.set(caller)
+    """Make `caller` the current one within the block and whatever the block awaits."""
+    token = _current.set(caller)
     try:
         yield
     finally:
-        _now.reset(token)
+        _current.reset(token)
 
 
 def identify(*, name: str, user: int | None) -> None:
-    """Now it is known who asks; the request and the address stay."""
-    _now.set(replace(current(), name=name, user=user))
+    """Set the name and the user of the current caller after authentication; the request and the address stay."""
+    _current.set(replace(current(), name=name, user=user))

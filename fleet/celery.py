@@ -1,7 +1,7 @@
 """The Celery application: `celery -A fleet.celery …`.
 
-Its messages are hints (see missions/control/duties.py), so nothing here makes them durable: early acknowledgement, no
-results, no retries, no redelivery. Why each setting is what it is: docs/settings.md.
+Its messages are hints (see missions/control/duties.py), so they are not durable: they are acknowledged early, and there
+are no results, retries or redeliveries. docs/settings.md explains each setting.
 """
 
 from __future__ import annotations

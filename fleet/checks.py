@@ -1,4 +1,4 @@
-"""System checks of the fleet. What they look at is imported when they run: most commands run none."""
+"""The fleet's system checks. They import what they check when they run, because most commands run none."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ TAG = "fleet"
 
 @register(Tags.urls)
 def every_route_of_the_api_has_a_rule(app_configs: Any, **options: Any) -> list[CheckMessage]:
-    found: list[CheckMessage] = import_module("fleet.api.checks").faults()
-    return found
+    faults: list[CheckMessage] = import_module("fleet.api.checks").faults()
+    return faults
 
 
 @register(TAG)
@@ -28,7 +28,7 @@ def a_lease_outlasts_the_grace_period(app_configs: Any, **options: Any) -> list[
     return [
         Error(
             f"FLEET_LEASE_S is {lease_s:g} s, too short to stop work before its lease ends: with FLEET_GRACE_S at "
-            f"{grace_s:g} s and FLEET_RENEW_S at {renew_s:g} s it takes {shortest_s:.4g} s.",
+            f"{grace_s:g} s and FLEET_RENEW_S at {renew_s:g} s it must be at least {shortest_s:.4g} s.",
             hint="Raise FLEET_LEASE_S on every host of the fleet, or lower FLEET_GRACE_S or FLEET_RENEW_S.",
             id="fleet.E002",
         )
@@ -36,6 +36,6 @@ def a_lease_outlasts_the_grace_period(app_configs: Any, **options: Any) -> list[
 
 
 NO_SANDBOX = (
-    "FLEET_SANDBOX=off: work runs without a sandbox. It can read the fleet's credentials and change its code, its data and "
-    "the files of its user."
+    "FLEET_SANDBOX=off: work runs without a sandbox. It can read the fleet's credentials, and change the fleet's code and "
+    "data and all files of its user."
 )

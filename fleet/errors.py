@@ -1,9 +1,8 @@
-"""The six kinds of error that the fleet tells its users.
+"""The six kinds of error that the fleet reports to its users.
 
-Each kind carries the HTTP status and the exit code that the interfaces answer with (exit codes: docs/settings.md).
-Subclass a kind where a caller must tell one case from another; its docstring is the message where none is given.
-An error says what happened and where; `hint` says what to do next, and `over_http` what a client of the API does, where that
-is something else.
+Each kind has an HTTP status and an exit code (docs/settings.md). Subclass a kind if callers must distinguish a case;
+the docstring is the default message. The message says what happened and where, `hint` what to do next, and `over_http`
+what a client of the API should do, if that differs.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class FleetError(Exception):
 
 
 class NotFound(FleetError):
-    """It does not exist."""
+    """This does not exist."""
 
     code = "not_found"
     status = 404
@@ -38,7 +37,7 @@ class NotFound(FleetError):
 class Invalid(FleetError):
     """The request is not valid.
 
-    `pointer`: where in the body of a request, or the name of its parameter behind /.
+    `pointer` is a JSON pointer into the body of the request, or / and the name of a parameter.
     """
 
     code = "invalid"

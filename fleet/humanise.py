@@ -1,4 +1,4 @@
-"""Durations as people read them. Everything that shows one to a person uses this; JSON keeps plain seconds."""
+"""Formats durations for people. JSON output has plain seconds instead."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
 
 def duration(seconds: float) -> str:
-    """`85 ms`, `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `5 d 3 h`: two units at most, rounded to the smaller."""
+    """`85 ms`, `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `5 d 3 h`: at most two units, rounded to the smaller one."""
     seconds = max(0.0, seconds)
     if round(seconds, 1) < 10:
         if 0 < round(seconds * 1_000, 1) < 100:
@@ -15,12 +15,12 @@ def duration(seconds: float) -> str:
     if round(seconds) < MINUTE:
         return f"{seconds:.0f} s"
     if round(seconds) < HOUR:
-        return _two(round(seconds), MINUTE, "min", 1, "s")
+        return _two_units(round(seconds), MINUTE, "min", 1, "s")
     if round(seconds / MINUTE) * MINUTE < DAY:
-        return _two(round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min")
-    return _two(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
+        return _two_units(round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min")
+    return _two_units(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
 
 
-def _two(seconds: int, large: int, large_unit: str, small: int, small_unit: str) -> str:
-    first, rest = divmod(seconds, large)
-    return f"{first} {large_unit}" + (f" {rest // small} {small_unit}" if rest else "")
+def _two_units(seconds: int, large: int, large_unit: str, small: int, small_unit: str) -> str:
+    count, remainder = divmod(seconds, large)
+    return f"{count} {large_unit}" + (f" {remainder // small} {small_unit}" if remainder else "")

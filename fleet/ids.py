@@ -1,7 +1,7 @@
-"""Typed, sortable ids: a uuid7 in the database, `srt_01hz…` in what people and programs read.
+"""Typed, sortable ids: a uuid7 in the database, `srt_01hz…` for people and programs.
 
-The text form is TypeID's (https://github.com/jetify-com/typeid): a prefix that names the kind, and the
-uuid's 128 bits in Crockford's base32, 26 characters, so that texts sort as their uuids do.
+The text form is a TypeID (https://github.com/jetify-com/typeid): a prefix that names the type, and the 128 bits of the
+uuid as 26 characters of Crockford's base32. Texts sort like their uuids.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from fleet import errors
 
 MISSION, SORTIE, AGENT, NODE, ARTIFACT, KEY, SESSION = "msn", "srt", "agt", "nod", "art", "key", "ses"
 
-EXAMPLE = UUID("01997c5e-2f8a-7b31-9c44-5d1e6f7a8b90")  # in what is written for people to read
+EXAMPLE = UUID("01997c5e-2f8a-7b31-9c44-5d1e6f7a8b90")  # for documentation
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
-_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # ids are written ten bits at a time
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # ids are encoded ten bits at a time
 _SHIFTS = range(120, -1, -10)
 
 
 def new() -> UUID:
-    """A fresh uuid7 (RFC 9562): sortable by the millisecond it was made in."""
+    """Create a uuid7 (RFC 9562), which sorts by the millisecond of its creation."""
     return UUID(int=uuid_utils.uuid7().int)
 
 
 def encode(prefix: str, value: UUID) -> str:
-    """`encode("srt", uuid)` is `srt_` and 26 characters."""
+    """Return the text form: `encode("srt", uuid)` is `srt_` and 26 characters."""
     number = value.int
     return prefix + "_" + "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 
 def pattern(prefix: str) -> str:
-    """The regular expression of the texts that `encode` makes with this prefix."""
+    """Return a regular expression that matches the ids with this prefix."""
     return f"^{prefix}_[0-7][{_ALPHABET}]{{25}}$"
 
 
 def decode(prefix: str, text: str) -> UUID:
-    """The uuid of a text that `encode` made with the same prefix; Invalid for any other text."""
+    """Parse an id with this prefix; raises Invalid for any other text."""
     head, _, tail = text.strip().lower().partition("_")
     if head != prefix or len(tail) != 26 or any(character not in _VALUES for character in tail) or tail[0] > "7":
-        raise errors.Invalid(f"{text!r} is not an id of this kind.", hint=f"One looks like {prefix}_01j….")
+        raise errors.Invalid(f"{text!r} is not an id of this kind.", hint=f"It must look like {prefix}_01j….")
     number = 0
     for character in tail:
         number = number << 5 | _VALUES[character]

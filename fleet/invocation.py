@@ -1,4 +1,4 @@
-"""Commands as hints name them: a line that can be pasted into the shell of whoever reads it."""
+"""Formats commands for hints, such that the user can paste them into the current shell."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from pathlib import Path
 
 from django.conf import settings
 
-IN_THE_CHECKOUT = "./manage.py"  # which finds .venv by itself
+IN_THE_CHECKOUT = "./manage.py"  # it finds .venv by itself
 
 
 def command(*words: str) -> str:
-    """`./manage.py fleet_mission list`: that command, begun as the user began the one that is running.
+    """Format a command: `./manage.py fleet_mission list`, with the prefix that the user typed for the current one.
 
-    Where no user typed anything (a service, the site, an alert that is stored), it works in the checkout's folder.
+    If no user typed a command (a service, the site, a stored alert), it works in the folder of the checkout.
     """
     return f"{prefix()} {shlex.join(words)}"
 
 
 def prefix() -> str:
-    """What the user typed before the name of the command."""
+    """Return what the user typed before the name of the current command."""
     script = sys.argv[0]
     if not _is_manage(script):
         return IN_THE_CHECKOUT
     if settings.FLEET_COMMAND:
         return str(settings.FLEET_COMMAND)
     if os.access(script, os.X_OK) and os.sep in script:
-        return shlex.quote(_short(script))
-    return shlex.join([_short(sys.orig_argv[0]), script])
+        return shlex.quote(_shortened(script))
+    return shlex.join([_shortened(sys.orig_argv[0]), script])
 
 
 def environment() -> dict[str, str]:
-    """For a command that runs on behalf of this one: its hints are for the same user."""
+    """Return the environment for a command that runs on behalf of this one, so that its hints use the same prefix."""
     return {**os.environ, "FLEET_COMMAND": prefix()}
 
 
@@ -41,8 +41,8 @@ def _is_manage(script: str) -> bool:
     return os.path.realpath(script) == os.path.realpath(Path(settings.BASE_DIR) / "manage.py")
 
 
-def _short(path: str) -> str:
-    """A path below the current folder is written from there."""
+def _shortened(path: str) -> str:
+    """Make a path below the current folder relative."""
     try:
         relative = os.path.relpath(path)
     except OSError:  # the folder is gone

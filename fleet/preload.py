@@ -1,4 +1,4 @@
-"""What the site loads before it forks the processes that answer: what Django loads at the first request."""
+"""Modules that Django imports at the first request: the site imports them before it forks its web processes."""
 
 import psycopg_pool  # noqa: F401
 from django.contrib.messages.storage import fallback  # noqa: F401

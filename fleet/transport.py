@@ -1,9 +1,9 @@
 """Celery's Redis transport without its bookkeeping of unacknowledged messages.
 
-Kombu keeps each delivered message in two Redis structures until it is acknowledged and redelivers it after a
-visibility timeout. Here a message is a hint that may be lost or doubled: what it points at is a row in Postgres,
-and rows that nobody claims are hinted again. So that bookkeeping, which costs nearly half of a worker's main
-process, is left out; prefetch is still counted, in memory.
+Kombu keeps each delivered message in two Redis structures until it is acknowledged, and redelivers it after a
+visibility timeout. In the fleet a message is a hint that may be lost or duplicated: it points at rows in Postgres, and
+rows that nobody claims are hinted again. The bookkeeping costs nearly half of the processor time of a worker's main
+process, so it is left out. Prefetch is still counted, in memory.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from kombu.transport import redis, virtual
 
 
 class QoS(virtual.QoS):
-    """Counts what was delivered and not yet acknowledged, and never puts it back."""
+    """Counts delivered, unacknowledged messages in memory, and never restores them."""
 
     restore_at_shutdown = False
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing to restore: the rows are the truth."""
+        """Do nothing: the rows are the truth."""
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         if self._delivered is not None:

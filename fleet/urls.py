@@ -11,7 +11,7 @@ from fleet.monitoring import health, metrics
 
 
 def no_icon(request: HttpRequest) -> HttpResponse:
-    """What browsers ask for where a page names none: the API's and Flower's do not. 404 would be told of in the logs."""
+    """Browsers request this for pages that name no icon, such as Flower's. A 404 would be logged each time."""
     return HttpResponse(status=204, headers={"Cache-Control": "public, max-age=86400"})
 
 
@@ -28,7 +28,7 @@ urlpatterns = [
     path("metrics", metrics.metrics, name="metrics"),
     path("", include("missions.urls")),
     path("", include("fleet.api.urls")),
-    path("api/v1/<path:path>", api.NotFoundView.as_view()),  # after all that there is
+    path("api/v1/<path:path>", api.NotFoundView.as_view()),  # after all routes of the API
 ]
 
 handler400 = "fleet.api.http.fallbacks.bad_request"

@@ -1,8 +1,8 @@
-"""The one definition of a JSON value that the fleet accepts, whoever sends it: files and callables of sorties, the API, plans.
+"""Defines the JSON values that the fleet accepts from files and callables of sorties, the API and plans.
 
-A value is acceptable if it nests lists and objects at most DEPTH levels deep, its integers are within ±2⁶³, its floats are
-finite, and no text or name in it contains a NUL or an unpaired surrogate. Its size is that of its compact JSON in UTF-8.
-Whatever is acceptable can be stored in Postgres and comes back equal, through the API too.
+A value is acceptable if it nests lists and objects at most DEPTH levels deep, its integers are within ±2⁶³, its floats
+are finite, and no string or key in it contains a NUL or an unpaired surrogate. Its size is that of its compact JSON in
+UTF-8. Postgres stores every acceptable value, and the API returns it unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EXPONENT = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?e\+\d+')
 
 
 class Unacceptable(ValueError):
-    """A value that is not accepted: where, as a JSON pointer (empty for the whole value), and why."""
+    """A value is not accepted. `steps` lead to the place in it, `reason` says why."""
 
     def __init__(self, reason: str, steps: Sequence[str | int] = ()) -> None:
         self.reason = reason  # a predicate: "contains a NUL character"
@@ -45,11 +45,11 @@ class Unacceptable(ValueError):
 
 
 class TooLarge(Unacceptable):
-    """Its size is what is not accepted."""
+    """A value is too large."""
 
 
 def parse(data: bytes | str, *, max_bytes: int | None = None) -> Any:
-    """The acceptable value that JSON text in UTF-8 writes. ValueError where it is not JSON, Unacceptable for other faults."""
+    """Parse JSON in UTF-8 into an acceptable value. Raises ValueError if it is not JSON, Unacceptable otherwise."""
     if max_bytes is not None and len(data) > max_bytes:
         raise TooLarge(f"is larger than {max_bytes:,} bytes")
     text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
@@ -62,14 +62,14 @@ def parse(data: bytes | str, *, max_bytes: int | None = None) -> Any:
 
 
 def check(value: Any, *, max_bytes: int | None = None) -> None:
-    """Unacceptable, with the first place, where this is not an acceptable value or its compact JSON is too large."""
+    """Raise Unacceptable, with the first place, unless the value is acceptable and its compact JSON small enough."""
     _check(value, DEPTH)
     if max_bytes is not None and size(value) > max_bytes:
         raise TooLarge(f"is larger than {max_bytes:,} bytes")
 
 
 def scalar_fault(value: object) -> str:
-    """Why a text or number is not acceptable, as a predicate; empty where it is."""
+    """Return why a string or number is not acceptable, as a predicate; empty if it is acceptable."""
     match value:
         case None | bool():
             return ""
@@ -87,9 +87,9 @@ def scalar_fault(value: object) -> str:
 
 
 def encode(value: Any) -> str:
-    """Compact JSON text of an acceptable value.
+    """Return the compact JSON of an acceptable value.
 
-    Large floats are written without an exponent and with ".0": jsonb returns `1e+23` as an integer, and this as the float.
+    Large floats are written with ".0" and without an exponent, because jsonb would return `1e+23` as an integer.
     """
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return _EXPONENT.sub(_without_exponent, text) if "e+" in text else text
@@ -103,7 +103,7 @@ class Encoder(json.JSONEncoder):
 
 
 def size(value: Any) -> int:
-    """The bytes of a value's compact JSON in UTF-8."""
+    """Return the number of bytes of a value's compact JSON in UTF-8."""
     return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
 
 
@@ -118,9 +118,9 @@ def _check(value: Any, levels: int) -> None:
             raise Unacceptable(f"is nested more than {DEPTH} levels deep")
         for name, item in value.items():
             if not isinstance(name, str):
-                raise Unacceptable(f"has the name {str(name)[:60]!r}, which is not a text")
+                raise Unacceptable(f"has the key {str(name)[:60]!r}, which is not a string")
             if fault := scalar_fault(name):
-                raise Unacceptable(f"has a name that {fault}")
+                raise Unacceptable(f"has a key that {fault}")
             try:
                 _check(item, levels - 1)
             except Unacceptable as inner:
@@ -138,15 +138,15 @@ def _check(value: Any, levels: int) -> None:
 
 
 def _integer(digits: str) -> int:
-    """Of one that is too long any that is refused: it is told with its place afterwards."""
+    """Parse an integer. One that is too long becomes another unacceptable one, which `check` reports with its place."""
     return int(digits) if len(digits) <= _MOST_DIGITS else 2 * INTEGER
 
 
 def _first_beyond_depth(text: str) -> list[str | int]:
-    """The place of the first value nested too deep, in text that the parser has read that far."""
-    steps: list[str | int | None] = []  # an index, or a name; None where a name is expected
-    for found in _BRACKETS.finditer(text):
-        token = found[0]
+    """Return the steps to the first value that is nested too deep. The parser has found the text valid up to there."""
+    steps: list[str | int | None] = []  # indexes and keys; None where a key is expected
+    for match in _BRACKETS.finditer(text):
+        token = match[0]
         if token in "[{":
             if len(steps) == DEPTH:
                 break
@@ -161,12 +161,12 @@ def _first_beyond_depth(text: str) -> list[str | int]:
     return [step for step in steps if step is not None]
 
 
-def _without_exponent(found: re.Match[str]) -> str:
-    return found[0] if found[0].startswith('"') else format(float(found[0]), ".1f")
+def _without_exponent(match: re.Match[str]) -> str:
+    return match[0] if match[0].startswith('"') else format(float(match[0]), ".1f")
 
 
 def _escaped(step: str | int) -> str:
-    """A reference token of a JSON pointer (RFC 6901, section 3), short and fit to be printed."""
+    """Return a reference token of a JSON pointer (RFC 6901, section 3), shortened and printable."""
     text = str(step).replace("~", "~0").replace("/", "~1")
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:60])
-    return shown if len(text) <= 60 else f"{shown}…"
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:60])
+    return printable if len(text) <= 60 else f"{printable}…"

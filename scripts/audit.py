@@ -1,9 +1,9 @@
 # ruff: noqa: T201  (a program for the terminal)
-"""Known advisories of the pinned requirements: `audit.py refresh` asks for them, `audit.py check` compares offline.
+"""Security advisories for the pinned requirements: `audit.py refresh` fetches them, `audit.py check` checks offline.
 
-requirements/advisories.json is the snapshot: its date, the pins that it covers, and the advisories of exactly these pins. It is
-there only once a source has answered. requirements/advisories-ignored.txt has an advisory's id and the reason a line, for
-those that do not touch the fleet.
+requirements/advisories.json is a snapshot: its date, the pins that it covers, and the advisories for those pins. It
+exists only once a source has answered. Each line of requirements/advisories-ignored.txt has the id of an advisory that
+does not affect the fleet, and the reason.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ SNAPSHOT, IGNORED = "requirements/advisories.json", "requirements/advisories-ign
 
 
 def pins(root: Path) -> dict[str, set[str]]:
-    """The pinned versions of each package. A universal lock can pin two, for different Pythons."""
-    found: dict[str, set[str]] = {}
+    """Return the pinned versions of each package. A universal lock can pin two, for different Pythons."""
+    versions: dict[str, set[str]] = {}
     for name in PINNED:
         for package, version in re.findall(
             r"^([a-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\\]+)", (root / name).read_text(), re.M
         ):
-            found.setdefault(package, set()).add(version)
-    return found
+            versions.setdefault(package, set()).add(version)
+    return versions
 
 
 def snapshot_of(report: dict[str, Any], *, now: datetime) -> dict[str, Any] | None:
-    """What to keep of pip-audit's report; None where its source knew none of the packages, which is no answer."""
-    answered = [one for one in report["dependencies"] if "skip_reason" not in one]
-    if not answered:
+    """Convert pip-audit's report; None if its source knew none of the packages, because then it did not answer."""
+    packages = [package for package in report["dependencies"] if "skip_reason" not in package]
+    if not packages:
         return None
     return {
         "date": now.date().isoformat(),
-        "pins": sorted(f"{one['name']}=={one['version']}" for one in answered),
+        "pins": sorted(f"{package['name']}=={package['version']}" for package in packages),
         "advisories": [
             {
-                "package": one["name"],
-                "version": one["version"],
-                "ids": sorted({flaw["id"], *flaw["aliases"]}),
-                "fixed": flaw["fix_versions"],
-                "summary": (flaw.get("description") or "").strip().split("\n", 1)[0][:200],
+                "package": package["name"],
+                "version": package["version"],
+                "ids": sorted({advisory["id"], *advisory["aliases"]}),
+                "fixed": advisory["fix_versions"],
+                "summary": (advisory.get("description") or "").strip().split("\n", 1)[0][:200],
             }
-            for one in answered
-            for flaw in one["vulns"]
+            for package in packages
+            for advisory in package["vulns"]
         ],
     }
 
@@ -65,44 +65,44 @@ def refresh(root: Path) -> int:
         for name in PINNED:
             command += ["-r", str(root / name)]
         done = subprocess.run([*command, "-f", "json", "-o", str(output)], capture_output=True, text=True, timeout=900)
-        kept = snapshot_of(json.loads(output.read_text()), now=datetime.now(UTC)) if output.exists() else None
-    if kept is None:
-        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1] if not done.stdout else ""
+        snapshot = snapshot_of(json.loads(output.read_text()), now=datetime.now(UTC)) if output.exists() else None
+    if snapshot is None:
+        reason = (done.stderr.strip().splitlines() or ["pip-audit printed nothing."])[-1] if not done.stdout else ""
         print(
-            "No source of advisories answered for any package, so nothing is known about them and "
-            f"{SNAPSHOT} is left as it was. Run `make audit` where the package index serves advisories. {reason}".strip(),
+            "No source of advisories answered for any package, so "
+            f"{SNAPSHOT} is unchanged. Run `make audit` where the package index serves advisories. {reason}".strip(),
             file=sys.stderr,
         )
         return 1
-    (root / SNAPSHOT).write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
-    print(f"{SNAPSHOT}: {len(kept['advisories'])} advisories of {len(kept['pins'])} pins, of {kept['date']}.")
+    (root / SNAPSHOT).write_text(json.dumps(snapshot, indent=1, sort_keys=True) + "\n")
+    count = len(snapshot["advisories"])
+    print(f"{SNAPSHOT}: {count} advisories for {len(snapshot['pins'])} pins, as of {snapshot['date']}.")
     return check(root)
 
 
 def check(root: Path) -> int:
-    """1 where a pin has a known advisory that is not ignored."""
+    """Print the advisories that affect the current pins and are not ignored; returns 1 if there are any."""
     path = root / SNAPSHOT
     if not path.exists():
-        print(
-            "Dependencies are not audited: there is no snapshot of advisories. `make audit` makes one, with a network."
-        )
+        print(f"Dependencies are not audited, because {SNAPSHOT} does not exist. Run `make audit` with a network.")
         return 0
-    kept = json.loads(path.read_text())
+    snapshot = json.loads(path.read_text())
     pinned = {f"{name}=={version}" for name, versions in pins(root).items() for version in versions}
-    if uncovered := sorted(pinned - set(kept["pins"])):
-        print(f"Not covered by the snapshot of {kept['date']} (`make audit` renews it): {', '.join(uncovered)}")
+    if uncovered := sorted(pinned - set(snapshot["pins"])):
+        print(f"Not in the snapshot of {snapshot['date']} (`make audit` renews it): {', '.join(uncovered)}")
     ignored = _ignored(root)
-    known = [
-        one
-        for one in kept["advisories"]
-        if f"{one['package']}=={one['version']}" in pinned and ignored.isdisjoint(one["ids"])
+    advisories = [
+        advisory
+        for advisory in snapshot["advisories"]
+        if f"{advisory['package']}=={advisory['version']}" in pinned and ignored.isdisjoint(advisory["ids"])
     ]
-    for one in known:
-        remedy = f"fixed in {', '.join(one['fixed'])}" if one["fixed"] else "not fixed yet"
-        print(f"{one['package']} {one['version']}: {', '.join(one['ids'])}, {remedy}. {one['summary']}")
-    if not known:
-        print(f"No known advisory of {len(pinned) - len(uncovered)} pins, by the snapshot of {kept['date']}.")
-    return 1 if known else 0
+    for advisory in advisories:
+        remedy = f"fixed in {', '.join(advisory['fixed'])}" if advisory["fixed"] else "not fixed yet"
+        ids = ", ".join(advisory["ids"])
+        print(f"{advisory['package']} {advisory['version']}: {ids}, {remedy}. {advisory['summary']}")
+    if not advisories:
+        print(f"No known advisories for {len(pinned) - len(uncovered)} pins, as of {snapshot['date']}.")
+    return 1 if advisories else 0
 
 
 def _ignored(root: Path) -> set[str]:

@@ -1,44 +1,44 @@
 #!/bin/sh
-# Makes .venv and installs the hashed requirements: `scripts/install.sh [dev]`. Does nothing where that is done already.
+# Creates .venv and installs the hash-pinned requirements: `scripts/install.sh [dev]`. Does nothing if that is done.
 set -eu
 cd "$(dirname "$0")/.."
 
-refuse() {
+fail() {
     printf 'fleet: %s\n' "$1" >&2
     exit 1
 }
 
-command -v git >/dev/null || refuse "git was not found. Install it (on Debian: apt-get install git)."
+command -v git >/dev/null || fail "git was not found. Install it (on Debian: apt-get install git)."
 python=${PYTHON:-python3}
-command -v "$python" >/dev/null || refuse "$python was not found. Install Python 3.11 or newer, or name one: make PYTHON=python3.12 …"
+command -v "$python" >/dev/null || fail "$python was not found. Install Python 3.11 or newer, or select another one: make PYTHON=python3.12 …"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-    refuse "$("$python" --version) is too old: Python 3.11 or newer is needed. Name one: make PYTHON=python3.12 …"
+    fail "$("$python" --version) is too old: Python 3.11 or newer is required. Select another one: make PYTHON=python3.12 …"
 
-what=${1:-run}
-wanted="requirements.txt examples/repo_audit/requirements.txt"
-[ "$what" = dev ] && wanted="$wanted requirements-dev.txt"
-stamp=".venv/.fleet-$what"
+kind=${1:-run}
+files="requirements.txt examples/repo_audit/requirements.txt"
+[ "$kind" = dev ] && files="$files requirements-dev.txt"
+stamp=".venv/.fleet-$kind"
 # shellcheck disable=SC2086
-sum=$(cat $wanted scripts/install.sh | cksum)
+sum=$(cat $files scripts/install.sh | cksum)
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$sum" ] && exit 0
 
 uv=$(command -v uv) || uv=
-needs='import sys; assert sys.version_info >= (3, 11)' # of a .venv that is there: half of one will not do
-[ "$uv" ] || needs="$needs; import pip"
-if ! .venv/bin/python -c "$needs" 2>/dev/null; then
+usable='import sys; assert sys.version_info >= (3, 11)' # fails in an incomplete .venv, which is then created again
+[ "$uv" ] || usable="$usable; import pip"
+if ! .venv/bin/python -c "$usable" 2>/dev/null; then
     [ "$uv" ] || "$python" -c 'import venv, ensurepip' 2>/dev/null ||
-        refuse "this Python cannot make a virtual environment (no ensurepip). On Debian: apt-get install python3-venv; or install uv."
-    echo "fleet: making .venv with $("$python" --version)" >&2
+        fail "this Python cannot create a virtual environment (no ensurepip). Install python3-venv (on Debian: apt-get install python3-venv) or uv."
+    echo "fleet: creating .venv with $("$python" --version)" >&2
     rm -rf .venv
     if [ "$uv" ]; then
         uv venv --quiet --python "$python" .venv
     else
         "$python" -m venv .venv
-    fi || refuse "no virtual environment could be made: the lines above say why. Is there room on the disk, and is $PWD yours?"
+    fi || fail "the virtual environment could not be created for the reason given above. Check the free disk space and the owner of $PWD."
 fi
 log=.venv/install.log
 
-# Run a command that is silent for long, and say every five seconds how far it is.
+# Run a command that prints nothing for a long time, and report its progress every five seconds.
 with_progress() {
     step=$1
     shift
@@ -71,13 +71,13 @@ compile() {
 }
 
 set --
-for file in $wanted; do set -- "$@" -r "$file"; done
-echo "fleet: installing $wanted (hashes are checked); this takes a minute or two" >&2
+for file in $files; do set -- "$@" -r "$file"; done
+echo "fleet: installing $files (hashes are checked); this takes a minute or two" >&2
 if [ "$uv" ]; then
     with_progress "packages" uv pip install --quiet --python .venv/bin/python --require-hashes "$@"
 else
     with_progress "packages" with_pip "$@"
-fi || refuse "the requirements could not be installed: the lines above say why. Is there a network? A mirror is named as for every pip: PIP_INDEX_URL (uv: UV_INDEX_URL)."
+fi || fail "the requirements could not be installed for the reason given above. Check the network. To use a mirror, set PIP_INDEX_URL (for uv: UV_INDEX_URL)."
 echo "fleet: compiling" >&2
 with_progress "compiling" compile || true
 printf '%s\n' "$sum" >"$stamp"

@@ -1,6 +1,6 @@
-"""The Django admin: the base classes of its pages, the sidebar, and the pages of events, users and keys.
+"""The Django admin: the base classes of its pages, the sidebar, and the pages for events, the audit trail and users.
 
-Apps above import `fleet.admin.pages`. Nothing here imports them: the sidebar names their models as text.
+Apps import `fleet.admin.pages`. Nothing here imports an app: the sidebar names their models by strings.
 """
 
 from fleet.admin import records

@@ -1,4 +1,4 @@
-"""The sidebar of the admin: what there is, by subject, for those who may see it. Apps are reached by name alone."""
+"""The sidebar of the admin, limited to the pages that the user may view. Models are named by strings."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PAGES: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
-    """As https://unfoldadmin.com/docs/configuration/settings/ has it: only what the user may view."""
+    """Return the navigation in the format of https://unfoldadmin.com/docs/configuration/settings/."""
     groups: list[dict[str, Any]] = [
         {"items": [{"title": "Overview", "icon": "dashboard", "link": reverse("admin:index")}]}
     ]
@@ -59,13 +59,13 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             if _may_view(request, page)
         ]
         groups += [{"title": title, "separator": True, "items": items}] if items else []
-    elsewhere = [{"title": "API documentation", "icon": "api", "link": reverse("api-docs")}]
+    other_pages = [{"title": "API documentation", "icon": "api", "link": reverse("api-docs")}]
     if request.user.is_superuser:
-        elsewhere.insert(0, {"title": "Flower", "icon": "monitoring", "link": reverse("flower")})
-    return [*groups, {"title": "Elsewhere", "separator": True, "items": elsewhere}]
+        other_pages.insert(0, {"title": "Flower", "icon": "monitoring", "link": reverse("flower")})
+    return [*groups, {"title": "Elsewhere", "separator": True, "items": other_pages}]
 
 
 def _may_view(request: HttpRequest, page: str) -> bool:
     app, _, model = page.partition(".")
-    allowed = (request.user.has_perm(f"{app}.{what}_{model}") for what in ("view", "change"))
+    allowed = (request.user.has_perm(f"{app}.{permission}_{model}") for permission in ("view", "change"))
     return app in apps.app_configs and any(allowed)

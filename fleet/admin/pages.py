@@ -1,6 +1,6 @@
-"""What the admin's pages have in common: they show rows and change none; actions call the operations.
+"""Base classes of the admin's pages: they show rows but do not edit them; their actions call the operations.
 
-With django-unfold in INSTALLED_APPS the pages are unfold's; without it they are Django's own, and say the same.
+With django-unfold in INSTALLED_APPS the pages are unfold's; without it they are Django's own, with the same content.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fleet.postgres import clock
 
 Page: Any = import_string("unfold.admin.ModelAdmin") if apps.is_installed("unfold") else admin.ModelAdmin
 
-MOST_COUNTED = 10_000  # rows of a list that are counted and can be paged through; filters and search reach the others
+MOST_COUNTED = 10_000  # how many rows a list counts and pages through; filters and search find the others
 COLOURS = {
     "succeeded": "success", "failed": "danger", "running": "info", "busy": "info", "idle": "success",
     "cancelled": "warning", "cancelling": "warning", "paused": "warning", "waiting": "warning", "lost": "danger",
@@ -40,7 +40,7 @@ COLOURS = {
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at run time
-    """Counts no further than MOST_COUNTED, so that no list slows as history grows."""
+    """Counts at most MOST_COUNTED rows, so that no list becomes slower as the history grows."""
 
     @cached_property
     def count(self) -> int:
@@ -49,15 +49,15 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at r
 
 
 class Audited(Page):  # type: ignore[misc]
-    """A page on which people change rows: each change is in the audit trail, with what was before and after it."""
+    """A page on which people edit rows. The audit trail records each change, with the values before and after."""
 
     def told(self, row: Any) -> dict[str, Any]:
-        """What the trail tells of a row, as it is in the database now. Of a change, what is not as before."""
+        """Return the values of a row for the audit trail. Of a change, only the values that differ are recorded."""
         return model_to_dict(row)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         before = type(obj)._default_manager.filter(pk=obj.pk).first() if change else None
-        obj.told_before = self.told(before) if before else {}
+        obj.values_before = self.told(before) if before else {}
         super().save_model(request, obj, form, change)
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
@@ -66,7 +66,7 @@ class Audited(Page):  # type: ignore[misc]
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         after = self.told(obj)
-        before = getattr(obj, "told_before", after)  # a password alone is changed on a page of its own
+        before = getattr(obj, "values_before", after)  # missing on the page that changes only a password
         changed = [name for name in after if name not in before or before[name] != after[name]]
         self._record(
             "changed", obj, message,
@@ -76,13 +76,13 @@ class Audited(Page):  # type: ignore[misc]
         return super().log_change(request, obj, message)
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        for one in queryset:
-            self._record("deleted", one, "", before=self.told(one))
+        for row in queryset:
+            self._record("deleted", row, "", before=self.told(row))
         return super().log_deletions(request, queryset)
 
     def _record(
         self,
-        what: str,
+        action: str,
         row: Any,
         message: Any,
         *,
@@ -92,37 +92,37 @@ class Audited(Page):  # type: ignore[misc]
         kind = row._meta.model_name
         subject = f"user:{row}" if kind == "user" else str(row)
         audit.record(
-            kind=f"{kind}.{what}", subject=subject, before=before or None, after=after or None, data={"said": message}
+            kind=f"{kind}.{action}", subject=subject, before=before or None, after=after or None, data={"said": message}
         )
 
 
 class ReadOnlyAdmin(Page):  # type: ignore[misc]
-    """What happens to the rows is the operations' business. Who may do the actions has the permission to change them."""
+    """A page whose rows only the operations change. Its actions require the model's change permission."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
     list_per_page = 50
-    id_fields: tuple[str, ...] = ("id",)  # where a typed id (`msn_…`) or a UUID is looked for; none: it is a text
+    id_fields: tuple[str, ...] = ("id",)  # fields in which to search a typed id (`msn_…`) or a UUID; empty: none
 
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> Any:
-        """Nobody changes these rows by hand, so Django has no history of them."""
+        """Hide Django's history, which is empty because nobody edits these rows."""
         return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), "show_history": False})
 
     def sensible(self, row: Any) -> Collection[str]:
-        """Which of the actions make sense for a row as it is now."""
+        """Return the names of the actions that apply to a row in its current state."""
         return ()
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
-        """The buttons on the page of a row (unfold's)."""
+        """Return the buttons on the page of a row (unfold's): those of the actions that apply."""
         row = self.get_object(request, str(object_id))
         sensible = self.sensible(row) if row is not None else ()
-        found = super().get_actions_detail(request, object_id)
-        return [one for one in found if one.method.original_function_name.removesuffix(BUTTON) in sensible]
+        actions = super().get_actions_detail(request, object_id)
+        return [item for item in actions if item.method.original_function_name.removesuffix(BUTTON) in sensible]
 
     def unconfirmed(self, request: HttpRequest, rows: QuerySet[Any], *, title: str, question: str) -> Any:
-        """The page that asks before something is done to rows of a list; None where it was asked, there or in a dialog."""
+        """Return the page that asks for confirmation of an action; None if it was confirmed there or in a dialog."""
         if "confirmed" in request.POST or "_form_submitted" in request.POST:
             return None
         context = {
@@ -141,19 +141,19 @@ class ReadOnlyAdmin(Page):  # type: ignore[misc]
         return False
 
     def has_operate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        """Who may do the actions that are declared with `permissions=["operate"]`."""
-        needed = f"{self.opts.app_label}.{get_permission_codename('change', self.opts)}"
-        return bool(getattr(request, "user", None)) and request.user.has_perm(needed)
+        """Whether the user may run the actions that are declared with `permissions=["operate"]`."""
+        permission = f"{self.opts.app_label}.{get_permission_codename('change', self.opts)}"
+        return bool(getattr(request, "user", None)) and request.user.has_perm(permission)
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
-        """An id finds its row; anything else is looked for as usual."""
-        wanted = identified(search_term)
-        if wanted is None or not self.id_fields:
+        """Search `id_fields` if the term is an id; otherwise search as usual."""
+        id = identified(search_term)
+        if id is None or not self.id_fields:
             return super().get_search_results(request, queryset, search_term)
-        anywhere = Q()
+        condition = Q()
         for field in self.id_fields:
-            anywhere |= Q(**{field: wanted})
-        return queryset.filter(anywhere), False
+            condition |= Q(**{field: id})
+        return queryset.filter(condition), False
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         page = super().get_changelist_instance(request)
@@ -162,7 +162,7 @@ class ReadOnlyAdmin(Page):  # type: ignore[misc]
         return page
 
     def prepare(self, rows: list[Any]) -> None:
-        """Read at once what the columns of all these rows show besides the rows: never a query for each."""
+        """Load whatever the columns show besides the rows, with one query for all rows instead of one for each."""
 
     @display(description="state", ordering="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
     def coloured_state(self, row: Any) -> str:
@@ -173,7 +173,10 @@ BUTTON = "_button"
 
 
 def button(act: str, *, title: str, description: str = "", icon: str, danger: bool = False) -> Any:
-    """A button on the page of a row for an action of its list: it asks first, and acts by POST alone. Call it `<act>_button`."""
+    """Create a button on the page of a row for an action of its list; it asks for confirmation and acts only on POST.
+
+    Assign it to `<act>_button`.
+    """
 
     def press(page: Any, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         rows = page.get_queryset(request).filter(pk=object_id)
@@ -192,7 +195,7 @@ def button(act: str, *, title: str, description: str = "", icon: str, danger: bo
 
 
 def leads_to(request: HttpRequest, page: Any, row: Any = None) -> HttpResponse:
-    """After a dialog: to the page of a row, or to the list. htmx takes the address from a header of its own."""
+    """Redirect to the page of a row, or to the list. After a dialog htmx reads the address from its own header."""
     name = f"{page.opts.app_label}_{page.opts.model_name}"
     url = reverse(f"admin:{name}_changelist") if row is None else reverse(f"admin:{name}_change", args=[row])
     if request.headers.get("HX-Request"):
@@ -201,7 +204,7 @@ def leads_to(request: HttpRequest, page: Any, row: Any = None) -> HttpResponse:
 
 
 def identified(text: str) -> UUID | None:
-    """The UUID that a typed id or the text of a UUID stands for; None where it is neither."""
+    """Parse a typed id or a UUID; None if the text is neither."""
     text = text.strip()
     try:
         return ids.decode(text.partition("_")[0].lower(), text) if "_" in text else UUID(text)
@@ -210,7 +213,7 @@ def identified(text: str) -> UUID | None:
 
 
 def do(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any], object], done: str) -> None:
-    """Do it to each row; say how many it was done to, and for each refusal why."""
+    """Apply `act` to each row, and show the user how many succeeded and why others were refused."""
     count = 0
     for row in rows:
         try:
@@ -219,24 +222,24 @@ def do(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any], object], 
         except errors.FleetError as fault:
             messages.error(request, f"{row}: {fault}")
             if isinstance(fault, errors.Forbidden):
-                told = {"action": request.POST.get("action", ""), "why": str(fault)}
-                audit.record(kind="denied", outcome="denied", subject=str(row), data=told)
+                data = {"action": request.POST.get("action", ""), "why": str(fault)}
+                audit.record(kind="denied", outcome="denied", subject=str(row), data=data)
     if count:
         messages.success(request, f"{done}: {count}.")
 
 
 def ago(when: datetime | None) -> str:
-    """Its leading unit is enough: `3 min ago`."""
+    """Format an age with its largest unit: `3 min ago`."""
     if when is None:
         return "–"
     return span((clock.now() - when).total_seconds()).partition(" ")[0] + " ago"
 
 
 def between(start: datetime | None, end: datetime | None) -> str:
-    """How long it took, or has taken until now."""
+    """Format the duration from `start` to `end`, or to now."""
     return span(((end or clock.now()) - start).total_seconds()) if start else "–"
 
 
 def span(seconds: float) -> str:
-    """A duration whose numbers and units stay on one line."""
+    """Format a duration such that its numbers and units stay on one line."""
     return re.sub(r"(?<=\d) ", "\N{NO-BREAK SPACE}", humanise.duration(seconds))

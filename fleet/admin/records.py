@@ -1,4 +1,4 @@
-"""Events and people in the admin."""
+"""The admin's pages for events, the audit trail, machine keys, sessions, users and teams."""
 
 from __future__ import annotations
 
@@ -30,28 +30,27 @@ PREFIXES = {"mission": ids.MISSION, "sortie": ids.SORTIE, "agent": ids.AGENT, "n
 
 
 def _rights(user: User) -> dict[str, Any]:
-    """What the database says now of what somebody may."""
-    told = operations.described(User.objects.get(pk=user.pk))
-    return {name: told[name] for name in ("role", "active", "executes", "teams")}
+    """Return a user's role and permissions as they are in the database now."""
+    user_data = operations.described(User.objects.get(pk=user.pk))
+    return {name: user_data[name] for name in ("role", "active", "executes", "teams")}
 
 
 def is_superuser(request: HttpRequest) -> bool:
-    """One who is active."""
     user: Any = request.user
     return bool(user.is_active and user.is_superuser)
 
 
-def _may_act_as(request: HttpRequest, person: User | None) -> bool:
-    """Whether who asks may do all that this person may. A member of the staff is no match for another, whatever each may."""
-    if person is None or is_superuser(request) or person.pk == request.user.pk:
+def _may_act_as(request: HttpRequest, user: User | None) -> bool:
+    """Whether the requesting user has all permissions of this user. Staff cannot act as other staff in any case."""
+    if user is None or is_superuser(request) or user.pk == request.user.pk:
         return True
-    if person.is_superuser or person.is_staff or role_of(person) == Role.AGENT:
+    if user.is_superuser or user.is_staff or role_of(user) == Role.AGENT:
         return False
-    return User.get_all_permissions(person) <= User.get_all_permissions(request.user)  # type: ignore[arg-type]
+    return User.get_all_permissions(user) <= User.get_all_permissions(request.user)  # type: ignore[arg-type]
 
 
 class About(admin.SimpleListFilter):
-    """What an event happened to. The choices are not read from the rows, which are many."""
+    """Filters events by the noun of their subject. The choices are fixed, because reading them would scan the table."""
 
     title = "about"
     parameter_name = "about"
@@ -65,12 +64,12 @@ class About(admin.SimpleListFilter):
 
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
-    list_display = ("id", "kind", "age", "named", "what", "details")
-    fields = ("id", "kind", "at", "what", "scope", "subject", "data")
-    readonly_fields = ("what",)
+    list_display = ("id", "kind", "age", "subject_name", "subject_id", "details")
+    fields = ("id", "kind", "at", "subject_id", "scope", "subject", "data")
+    readonly_fields = ("subject_id",)
     list_filter = (About, "at")
     search_fields = ("kind",)
-    search_help_text = "A kind, such as sortie.failed, or the id of what it happened to (msn_…, srt_…, agt_…)"
+    search_help_text = "A kind, such as sortie.failed, or the id of the subject (msn_…, srt_…, agt_…)"
     id_fields = ("scope", "subject")
     ordering = ("-id",)
 
@@ -78,21 +77,21 @@ class EventAdmin(ReadOnlyAdmin):
         naming.name(rows)
 
     @admin.display(description="name")
-    def named(self, event: Event) -> str:
+    def subject_name(self, event: Event) -> str:
         return event.name or "–"
 
     @admin.display(description="when", ordering="id")
     def age(self, event: Event) -> str:
         return ago(event.at)
 
-    @admin.display(description="happened to")
-    def what(self, event: Event) -> str:
+    @admin.display(description="subject id")
+    def subject_id(self, event: Event) -> str:
         prefix = PREFIXES.get(event.kind.partition(".")[0])
         if event.subject is None:
             return "–"
         return ids.encode(prefix, event.subject) if prefix else str(event.subject)
 
-    @admin.display(description="what it says")
+    @admin.display(description="details")
     def details(self, event: Event) -> str:
         return ", ".join(f"{name}: {value}" for name, value in event.told.items() if value not in (None, ""))[:300]
 
@@ -102,7 +101,7 @@ class EntryAdmin(ReadOnlyAdmin):
     list_display = ("id", "at", "kind", "outcome", "actor", "subject", "address")
     list_filter = ("outcome",)
     search_fields = ("=kind", "=actor", "=subject")
-    search_help_text = "A whole kind (role.changed), actor (user:ann) or subject, as the list shows them"
+    search_help_text = "A complete kind (role.changed), actor (user:ann) or subject, as the list shows them"
     id_fields = ()
     ordering = ("-id",)
     fields = ("id", "at", "kind", "outcome", "actor", "address", "request", "subject", "before", "after", "data")
@@ -110,30 +109,34 @@ class EntryAdmin(ReadOnlyAdmin):
 
 @admin.register(Key)
 class KeyAdmin(ReadOnlyAdmin):
-    list_display = ("prefix", "name", "user", "may", "created_at", "expires_at", "used_at", "revoked_at")
+    list_display = ("prefix", "name", "user", "scope_names", "created_at", "expires_at", "used_at", "revoked_at")
     list_filter = ("revoked_at", "expires_at")
     list_select_related = ("user",)
     search_fields = ("prefix", "name", "user__username")
-    search_help_text = "A prefix (flk_…), what it is for, or whose it is"
+    search_help_text = "A prefix (flk_…), the name of the key, or its user"
     ordering = ("-id",)
-    fields = ("prefix", "name", "user", "may", "created_at", "expires_at", "used_at", "revoked_at")
-    readonly_fields = ("may",)
+    fields = ("prefix", "name", "user", "scope_names", "created_at", "expires_at", "used_at", "revoked_at")
+    readonly_fields = ("scope_names",)
     actions = ("revoke",)
     actions_detail = ("revoke_button",)
     revoke_button = button(
-        "revoke", title="Revoke", icon="key_off", danger=True, description="It is refused from now on, for good."
+        "revoke",
+        title="Revoke",
+        icon="key_off",
+        danger=True,
+        description="The key is refused from now on, permanently.",
     )
 
     def sensible(self, row: Key) -> Collection[str]:
         return () if row.revoked_at else {"revoke"}
 
     @admin.display(description="scopes")
-    def may(self, key: Key) -> str:
+    def scope_names(self, key: Key) -> str:
         return ", ".join(key.scopes)
 
     @admin.action(description="Revoke", permissions=["operate"])
     def revoke(self, request: HttpRequest, rows: QuerySet[Key]) -> Any:
-        question = "Revoke these machine keys? They are refused from now on, for good."
+        question = "Revoke these machine keys? They are refused from now on, permanently."
         if page := self.unconfirmed(request, rows, title="Revoke keys", question=question):
             return page
         return do(request, rows.select_related("user"), lambda key: operations.revoke_key(key=key), "Revoked")
@@ -141,7 +144,7 @@ class KeyAdmin(ReadOnlyAdmin):
 
 @admin.register(Session)
 class SessionAdmin(ReadOnlyAdmin):
-    """Sign-ins for access tokens; those of browsers end with their cookies."""
+    """Sign-in sessions of API clients. Those of browsers are Django's own and end with their cookies."""
 
     list_display = ("user", "address", "began_at", "used_at", "expires_at", "ended_at")
     list_filter = ("ended_at",)
@@ -156,7 +159,7 @@ class SessionAdmin(ReadOnlyAdmin):
         title="End session",
         icon="logout",
         danger=True,
-        description="Its tokens are good for nothing from then on.",
+        description="Its tokens become invalid at once.",
     )
 
     def sensible(self, row: Session) -> Collection[str]:
@@ -164,26 +167,27 @@ class SessionAdmin(ReadOnlyAdmin):
 
     @admin.action(description="End", permissions=["operate"])
     def end(self, request: HttpRequest, rows: QuerySet[Session]) -> Any:
-        question = "End these sessions? Their tokens are good for nothing from then on."
+        question = "End these sessions? Their tokens become invalid at once."
         if page := self.unconfirmed(request, rows, title="End sessions", question=question):
             return page
         return do(request, rows.select_related("user"), lambda row: tokens.end(user=row.user, session=row.id), "Ended")
 
 
-if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's look
+if apps.is_installed("unfold"):  # Django's own pages for users and groups, in unfold's style
     admin.site.unregister([User, Group])
     admin.site.index_template = "fleet/overview.html"
 
     class PersonForm(import_string("unfold.forms.UserChangeForm")):  # type: ignore[misc]
         def clean(self) -> Any:
-            given = super().clean()
-            kept = self.cleaned_data.get("is_superuser", self.instance.is_superuser)  # who may not change it sends none
-            if not (self.cleaned_data.get("is_active") and kept):
+            cleaned = super().clean()
+            # Missing in the form of a user who may not change it.
+            stays_superuser = self.cleaned_data.get("is_superuser", self.instance.is_superuser)
+            if not (self.cleaned_data.get("is_active") and stays_superuser):
                 try:
                     operations.keep_an_admin(without=[self.instance])
                 except errors.Conflict as fault:
                     raise ValidationError(str(fault)) from fault
-            return given
+            return cleaned
 
     @admin.register(User)
     class PersonAdmin(Audited, UserAdmin):  # type: ignore[type-arg]
@@ -192,7 +196,7 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
         list_select_related = ("account",)
         readonly_fields = ("role",)
         fieldsets = ((None, {"fields": ("username", "password", "role")}), *UserAdmin.fieldsets[1:])  # type: ignore[index]
-        add_fieldsets = UserAdmin.add_fieldsets  # unfold's has none
+        add_fieldsets = UserAdmin.add_fieldsets  # unfold defines none
         add_form = import_string("unfold.forms.UserCreationForm")
         change_password_form = import_string("unfold.forms.AdminPasswordChangeForm")
 
@@ -201,26 +205,26 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
             return role_of(user)
 
         def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-            """Who is no superuser gives nobody a right, and none to themselves."""
+            """Only superusers may change rights, so nobody else can grant rights to anybody, including themselves."""
             fields = tuple(super().get_readonly_fields(request, obj))
             return fields if is_superuser(request) else (*fields, *RIGHTS)
 
         def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-            """Whose password one can set, in their name one can act: so nobody does that to who may more than they."""
+            """Forbid changes of users with more permissions: whoever can set a user's password can act as that user."""
             return bool(super().has_change_permission(request, obj)) and _may_act_as(request, obj)
 
         def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
             return bool(super().has_delete_permission(request, obj)) and _may_act_as(request, obj)
 
         def told(self, row: User) -> dict[str, Any]:
-            known = {"name": row.username, "first_name": row.first_name, "last_name": row.last_name, "email": row.email}
-            return {**known, **_rights(row)}
+            names = {"name": row.username, "first_name": row.first_name, "last_name": row.last_name, "email": row.email}
+            return {**names, **_rights(row)}
 
         def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-            """As the commands do it: the change of rights is told, and who is let in no more has no session any more."""
+            """As in the commands: record a change of rights, and end the sessions of a disabled user."""
             super().save_related(request, form, formsets, change)
             user: User = form.instance
-            before, after = form.instance.told_before, _rights(user)
+            before, after = form.instance.values_before, _rights(user)
             changed = [name for name in after if before.get(name) != after[name]]
             if changed:
                 audit.record(
@@ -233,18 +237,20 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
                 tokens.end(user=user)
 
         def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-            """What stands in the last list is why they are not deleted, one or several. Keys and sessions go with their user,
-            though nobody deletes them on pages of their own."""
-            *told, lacking, refused = super().get_deleted_objects(objs, request)
-            lacking = set(lacking) - {model._meta.verbose_name for model in (Key, Session)}
+            """Protect the last admin. Keys and sessions are deleted with their user, though not on their own pages.
+
+            Django shows the objects in the last list, `protected`, as the reasons why nothing can be deleted.
+            """
+            *objects, missing_permissions, protected = super().get_deleted_objects(objs, request)
+            missing_permissions = set(missing_permissions) - {model._meta.verbose_name for model in (Key, Session)}
             try:
                 operations.keep_an_admin(without=list(objs))
             except errors.Conflict as fault:
-                refused = [*refused, str(fault)]
-            return *told, lacking, refused
+                protected = [*protected, str(fault)]
+            return *objects, missing_permissions, protected
 
         def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-            """Asked once more where it is done: Django asked before the first of two who delete each other was through."""
+            """Check again in the transaction: two admins may delete each other at the same moment."""
             with transaction.atomic():
                 try:
                     operations.keep_an_admin(without=list(queryset))
@@ -253,18 +259,18 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
                 super().delete_queryset(request, queryset)
 
         def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
-            """Whoever was signed in with the old one is not any more."""
+            """End the sessions that were opened with the old password."""
             with transaction.atomic():
                 before = self.get_object(request, unquote(id))
-                answer: HttpResponse = super().user_change_password(request, id, form_url)
+                response: HttpResponse = super().user_change_password(request, id, form_url)
                 after = self.get_object(request, unquote(id))
                 if before is not None and after is not None and before.password != after.password:
                     operations.password_changed(user=after)
-            return answer
+            return response
 
     @admin.register(Group)
     class TeamAdmin(Audited, GroupAdmin):
-        """A team may have permissions, which its members have too: only superusers change one."""
+        """Only superusers may change teams, because a team can grant permissions to its members."""
 
         def has_add_permission(self, request: HttpRequest) -> bool:
             return is_superuser(request)
@@ -279,6 +285,6 @@ if apps.is_installed("unfold"):  # Django's own pages of people, in unfold's loo
             permissions = row.permissions.values_list("content_type__app_label", "codename")
             return {
                 "name": row.name,
-                "permissions": sorted(".".join(one) for one in permissions),
+                "permissions": sorted(".".join(permission) for permission in permissions),
                 "members": sorted(row.user_set.values_list("username", flat=True)),
             }

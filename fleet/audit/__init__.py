@@ -1,4 +1,8 @@
-"""The audit trail: who did what to what, from where, kept so that nothing of it can go unseen (docs/audit-trail.md)."""
+"""The audit trail: who did what to what, from where, sealed so that tampering is detected (docs/audit-trail.md).
+
+Callers use `record`. `sealing` builds the chain, `verification` checks it, `anchor` copies its head to a file,
+`protection` and `guarding` restrict and record writes by others.
+"""
 
 from fleet.audit.recording import record
 

@@ -1,5 +1,7 @@
-"""The chain's head, kept outside the database: who rewrites the trail there cannot rewrite what this file, or the log that it
-is shipped to, has said before. One line a head: `NUMBER:DIGEST TIME`."""
+"""Copies the head of the chain to a file outside the database, which somebody who rewrites the trail cannot change.
+
+Each line of an anchor file is one head: `NUMBER:DIGEST TIME`.
+"""
 
 from __future__ import annotations
 
@@ -28,30 +30,32 @@ def head() -> Seal | None:
 
 
 def read(path: Path) -> Iterator[tuple[int, str]]:
-    """The heads of an anchor file. Invalid where a line is none, which a full disk may have cut off."""
+    """Yield the number and digest of each head in an anchor file; raises Invalid if a line is not a head."""
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as fault:
-        raise errors.Invalid(f"{path} cannot be read as an anchor: {fault}") from fault
+        raise errors.Invalid(f"The anchor file {path} cannot be read: {fault}") from fault
     for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
-        found = HEAD.match(text)
-        if found is None:
+        match = HEAD.match(text)
+        if match is None:
             raise errors.Invalid(
-                f"Line {number} of {path} is no head of the chain.", hint="It reads NUMBER:DIGEST TIME."
+                f"Line {number} of {path} is not a head of the chain.",
+                hint="Each line must be NUMBER:DIGEST TIME. Remove the line if a full disk cut it off.",
             )
-        yield int(found[1]), found[2]
+        yield int(match[1]), match[2]
 
 
 class Anchor:
-    """Appends each new head to the file of FLEET_AUDIT_ANCHOR; for the control loop, after it has sealed."""
+    """Appends each new head to the file FLEET_AUDIT_ANCHOR; used by the control loop after it has sealed."""
 
     def __init__(self) -> None:
-        self._digest = ""  # of the head that was written last
+        self._digest = ""  # of the last head written
         self._failed = False
 
     def keep(self) -> None:
+        """Append the current head if it is new. A failure is logged once, and the next call tries again."""
         if not settings.FLEET_AUDIT_ANCHOR:
             return
         seal = head()
@@ -62,9 +66,9 @@ class Anchor:
                 file.write(f"{line(seal)}\n")
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as fault:  # the fleet goes on; the next head is tried again
+        except OSError as fault:
             if not self._failed:
-                log.warning("The audit trail's head could not be written to FLEET_AUDIT_ANCHOR: %s", fault)
+                log.warning("The head of the audit trail could not be written to FLEET_AUDIT_ANCHOR: %s", fault)
             self._failed = True
         else:
             self._digest, self._failed = seal.digest, False

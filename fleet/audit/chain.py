@@ -1,9 +1,9 @@
-"""What is hashed, and how: pure functions, so that anybody can do the sums again from an export.
+"""Defines what is hashed and how, in pure functions, so that anybody can verify the chain from an export.
 
-An entry's leaf is the SHA-256 of a JSON array of its columns in the order of COLUMNS: numbers as such, the time in UTC with
-microseconds (ISO 8601), the three JSON columns as the text that Postgres writes of them; no spaces, ASCII only.
-A seal's digest is the SHA-256 of a JSON array: its number, time, cluster, first_xid, first_id, last_xid, last_id, count, the
-SHA-256 of its leaves (hex), and the digest of the seal before.
+The leaf of an entry is the SHA-256 of a JSON array of its columns in the order of COLUMNS: numbers as numbers, the time
+in UTC with microseconds (ISO 8601), the three JSON columns as the text that Postgres returns; no spaces, ASCII only.
+The digest of a seal is the SHA-256 of a JSON array: its number, time, cluster, first_xid, first_id, last_xid, last_id,
+count, the SHA-256 of its leaves (hex), and the digest of the previous seal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from django.db.models.functions import Cast
 
 from fleet.audit.models import Entry, Seal
 
-START = "0" * 64  # what the first seal follows
+START = "0" * 64  # the previous digest of the first seal
 COLUMNS = (
     "id", "cluster", "xid", "at", "kind", "outcome", "actor", "user_id", "address", "request", "subject",
     "before", "after", "data",
@@ -29,8 +29,10 @@ _WIDTH = 8 + 32
 
 
 class Position(NamedTuple):
-    """A place in the order in which a cluster's entries are sealed: its transaction first, for ids are drawn before commit
-    and a small one may be seen after a larger one."""
+    """A place in the order in which the entries of a cluster are sealed: by transaction, then by id.
+
+    Ids alone would not do: they are drawn before the commit, so a small one may become visible after a larger one.
+    """
 
     xid: int = 0
     id: int = 0
@@ -42,47 +44,49 @@ class Leaf(NamedTuple):
 
 
 def rows(entries: QuerySet[Entry]) -> QuerySet[Entry, tuple[Any, ...]]:
-    """COLUMNS of these entries, in the order of the chain."""
+    """Return the COLUMNS of these entries, in the order of the chain."""
     texts = {f"{name}_text": Cast(name, TextField()) for name in _JSON}
     names = [f"{name}_text" if name in _JSON else name for name in COLUMNS]
     return entries.annotate(**texts).order_by("xid", "id").values_list(*names)
 
 
 def after(position: Position) -> Q:
-    """Entries behind this place. (The first condition is for the planner, which sees no range in the second.)"""
+    """Match the entries after this position. The first condition lets the planner use a range of the index."""
     return Q(xid__gte=position.xid) & (Q(xid__gt=position.xid) | Q(xid=position.xid, id__gt=position.id))
 
 
-def place(row: Sequence[Any]) -> Position:
-    """Of one of `rows`."""
+def position(row: Sequence[Any]) -> Position:
+    """Return the position of a row of `rows`."""
     return Position(row[2], row[0])
 
 
 def leaf(row: Sequence[Any]) -> Leaf:
-    """Of one of `rows`."""
+    """Return the leaf of a row of `rows`."""
     return Leaf(row[0], hashlib.sha256(_canonical(row)).digest())
 
 
 def packed(leaves: Sequence[Leaf]) -> bytes:
-    """As Seal.leaves holds them."""
-    return b"".join(one.id.to_bytes(8, "big") + one.digest for one in leaves)
+    """Encode leaves as Seal.leaves stores them."""
+    return b"".join(leaf.id.to_bytes(8, "big") + leaf.digest for leaf in leaves)
 
 
-def unpacked(held: bytes) -> Iterator[Leaf]:
-    for at in range(0, len(held) - _WIDTH + 1, _WIDTH):
-        yield Leaf(int.from_bytes(held[at : at + 8], "big"), held[at + 8 : at + _WIDTH])
+def unpacked(data: bytes) -> Iterator[Leaf]:
+    """Decode Seal.leaves."""
+    for at in range(0, len(data) - _WIDTH + 1, _WIDTH):
+        yield Leaf(int.from_bytes(data[at : at + 8], "big"), data[at + 8 : at + _WIDTH])
 
 
 def digest(seal: Seal) -> str:
-    """Of a seal, by all that it says but its digest."""
-    inside = hashlib.sha256(seal.leaves).hexdigest()
-    place = (seal.number, seal.at, seal.cluster)
+    """Compute the digest of a seal from its other columns."""
+    leaves = hashlib.sha256(seal.leaves).hexdigest()
+    identity = (seal.number, seal.at, seal.cluster)
     span = (seal.first_xid, seal.first_id, seal.last_xid, seal.last_id, seal.count)
-    return hashlib.sha256(_canonical((*place, *span, inside, seal.previous))).hexdigest()
+    return hashlib.sha256(_canonical((*identity, *span, leaves, seal.previous))).hexdigest()
 
 
 def _canonical(parts: Sequence[Any]) -> bytes:
-    written = [
-        one.astimezone(UTC).isoformat(timespec="microseconds") if isinstance(one, datetime) else one for one in parts
+    values = [
+        part.astimezone(UTC).isoformat(timespec="microseconds") if isinstance(part, datetime) else part
+        for part in parts
     ]
-    return json.dumps(written, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    return json.dumps(values, separators=(",", ":"), ensure_ascii=True).encode("ascii")

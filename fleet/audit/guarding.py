@@ -1,8 +1,8 @@
-"""Writes of main tables by others than the fleet's own processes, a person with psql say, are entries too.
+"""Records writes to the main tables by sessions other than the fleet's own, such as a person with psql.
 
-Triggers of a statement, not of a row, ask for the session's name only: those of the fleet's processes begin with NAME, and
-for them nothing more is done. It tells of who goes past the commands and the API, not of who takes trouble to seem to be the
-fleet: that is what the database's own roles and logs are for.
+A trigger per statement, not per row, checks only the application name of the session: those of the fleet's processes
+begin with NAME and are not recorded. This catches people who bypass the commands and the API. It does not catch an
+attacker who imitates the fleet's application name; the roles and the log of the database are for that.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db.migrations.operations.special import RunSQL
 
-NAME = "fleet"  # what application_name of the fleet's own sessions begins with
+NAME = "fleet"  # the prefix of application_name in the fleet's own sessions
 
 _CATCH = f"""FOR EACH STATEMENT WHEN (NOT starts_with(current_setting('application_name'), '{NAME}'))
     EXECUTE FUNCTION fleet_audit.caught();
@@ -24,18 +24,18 @@ _LEAVE = 'DROP TRIGGER IF EXISTS counted ON "%(table)s"; DROP TRIGGER IF EXISTS 
 
 
 class Guard(RunSQL):
-    """A migration's operation: record raw writes of these tables. Doing it again changes nothing."""
+    """A migration operation that records raw writes to these tables. It is idempotent."""
 
     def __init__(self, *tables: str) -> None:
         self.tables = tables
-        super().__init__(_all(_GUARD, tables), _all(_LEAVE, tables))
+        super().__init__(_for_each(_GUARD, tables), _for_each(_LEAVE, tables))
 
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
         return type(self).__name__, list(self.tables), {}
 
     def describe(self) -> str:
-        return f"Record raw writes of {', '.join(self.tables)} in the audit trail"
+        return f"Record raw writes to {', '.join(self.tables)} in the audit trail"
 
 
-def _all(statement: str, tables: tuple[str, ...]) -> str:
+def _for_each(statement: str, tables: tuple[str, ...]) -> str:
     return "".join(statement % {"table": table} for table in tables)

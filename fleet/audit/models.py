@@ -1,5 +1,8 @@
-"""The trail's two tables, for reading. They lie in a schema of their own and are written by SQL alone: Django neither makes,
-changes nor empties them, for they can belong to a role that the fleet is not (`protection`)."""
+"""The two tables of the trail, for reading. They are in their own schema and written by SQL alone.
+
+They are unmanaged: Django neither creates, alters nor empties them, because they can belong to another role
+(`protection`).
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,21 @@ from django.db import models
 
 class Outcome(models.TextChoices):
     OK = "ok"
-    DENIED = "denied"  # whoever asked may not
-    FAILED = "failed"  # it was tried and came to nothing: a wrong password, say
+    DENIED = "denied"  # the caller lacked the permission
+    FAILED = "failed"  # the attempt failed, such as a wrong password
 
 
 class Entry(models.Model):
-    """One thing that somebody did or tried. Which chain link seals it is told by `Seal.leaves`."""
+    """Something that somebody did or tried to do. `Seal.leaves` names the entries that a seal covers."""
 
     id = models.BigIntegerField(primary_key=True)
-    at = models.DateTimeField()  # by the database's clock, when it was written
-    cluster = models.BigIntegerField()  # the system identifier of the Postgres that counted `xid`
-    xid = models.BigIntegerField()  # the transaction that wrote it
+    at = models.DateTimeField()  # the database's time at the INSERT
+    cluster = models.BigIntegerField()  # the system identifier of the Postgres cluster that assigned `xid`
+    xid = models.BigIntegerField()  # the transaction that wrote the entry
     kind = models.CharField(max_length=60)  # "sign_in", "denied", "limit", "role.changed", "mission.launch", …
     outcome = models.CharField(max_length=6, choices=Outcome)
-    actor = models.CharField(max_length=200)  # as fleet.access.caller has it; "database:NAME" of raw SQL
-    user_id = models.BigIntegerField(null=True)  # on whose behalf; the user may be gone by now
+    actor = models.CharField(max_length=200)  # the name of fleet.caller; "database:ROLE" for raw SQL
+    user_id = models.BigIntegerField(null=True)  # the user on whose behalf; may have been deleted
     address = models.CharField(max_length=64)
     request = models.CharField(max_length=100)
     subject = models.CharField(max_length=200)  # a typed id, or "user:ann", or a table
@@ -43,9 +46,9 @@ class Entry(models.Model):
 
 
 class Seal(models.Model):
-    """One link of the chain: what the entries of a batch were, and the link before it."""
+    """One link of the chain: the hashes of a batch of entries, and the digest of the previous link."""
 
-    number = models.BigIntegerField(primary_key=True)  # from 1, without a gap
+    number = models.BigIntegerField(primary_key=True)  # from 1, without gaps
     at = models.DateTimeField()
     cluster = models.BigIntegerField()
     first_xid = models.BigIntegerField()
@@ -53,9 +56,9 @@ class Seal(models.Model):
     last_xid = models.BigIntegerField()
     last_id = models.BigIntegerField()
     count = models.IntegerField()
-    leaves = models.BinaryField()  # of each entry in order: its id (8 bytes, big-endian) and its SHA-256 (32 bytes)
-    previous = models.CharField(max_length=64)  # the digest of the seal before; 64 zeros for the first
-    digest = models.CharField(max_length=64)  # SHA-256 over all the above (fleet.audit.chain)
+    leaves = models.BinaryField()  # for each entry in order its id (8 bytes, big-endian) and its SHA-256 (32 bytes)
+    previous = models.CharField(max_length=64)  # the digest of the previous seal; 64 zeros for the first
+    digest = models.CharField(max_length=64)  # SHA-256 of the other columns (fleet.audit.chain)
 
     class Meta:
         managed = False

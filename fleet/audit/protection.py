@@ -1,7 +1,7 @@
-"""The trail belongs to a role that nobody can sign in as, so that not even who has the fleet's own password can rewrite it.
+"""Makes the trail belong to a role that cannot log in, so that not even the application's own role can rewrite it.
 
-Only a superuser can hand it over. The embedded Postgres has one, as whom `migrate` signs in; for a Postgres of somebody
-else's, its administrator runs the same SQL (`manage.py fleet_audit protect`).
+Only a superuser can transfer the ownership. In the embedded Postgres `migrate` does that; for an external Postgres an
+administrator runs the same SQL (`manage.py fleet_audit protect`).
 """
 
 from __future__ import annotations
@@ -15,32 +15,33 @@ from fleet.audit import recording
 from fleet.audit.models import Entry
 from fleet.postgres import statements
 
-PROTECTED = "audit.protected"  # the entry that says that it was
+PROTECTED = "audit.protected"  # the kind of the entry that records the protection
 
 
 def statement() -> sql.Composed:
-    """The SQL that hands the trail over and lets the application add to it and read it."""
-    where = settings.FLEET_ENDPOINTS
+    """Return the SQL that transfers the trail and lets the application add entries and read them."""
+    endpoints = settings.FLEET_ENDPOINTS
     parts = [_formatted("audit_protect"), _formatted("audit_grants")]
-    if where.provider == "external" and where.owner is not None:  # which has to migrate these tables too
-        parts.append(sql.SQL("GRANT fleet_audit TO {};").format(sql.Identifier(where.owner.user)))
+    if endpoints.provider == "external" and endpoints.owner is not None:  # it must be able to migrate these tables
+        parts.append(sql.SQL("GRANT fleet_audit TO {};").format(sql.Identifier(endpoints.owner.user)))
     return sql.Composed(parts)
 
 
 def protect() -> None:
-    """For the owner, after the migrations: hand the trail over where its session is a superuser's; else set the rights.
+    """Transfer the trail if this session is a superuser's; grant the rights if it may become the trail's owner.
 
-    Doing it again changes nothing. An application that owns the database itself cannot be kept from anything.
+    To be called as the database's owner, after the migrations. Idempotent. Does nothing if the application owns the
+    database, because then it cannot be restricted.
     """
     if settings.FLEET_ENDPOINTS.owner is None:
         return
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(statements.read("fleet", "audit_powers"))
-        there, is_superuser, is_owner = cursor.fetchone()
-        if there and is_superuser:
+        exists, is_superuser, is_owner = cursor.fetchone()
+        if exists and is_superuser:
             cursor.execute("SET LOCAL ROLE NONE")
             cursor.execute(statement())
-        elif there and is_owner:
+        elif exists and is_owner:
             cursor.execute(_formatted("audit_grants"))
 
 
@@ -50,22 +51,22 @@ def _formatted(name: str) -> sql.Composed:
 
 
 def gaps() -> list[str]:
-    """What the application could do to the trail besides adding to it; empty where it is protected."""
+    """Return, as clauses, why the application could change the trail; empty if the trail is protected."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("fleet", "audit_protection"))
         return [str(gap) for (gap,) in cursor.fetchall()]
 
 
-def note() -> None:
-    """Write down, once, that the trail is protected: from then on a gap is an alarm."""
+def record_once() -> None:
+    """Record once that the trail is protected. From then on every gap is an alarm."""
     if not _was_protected() and not gaps():
         recording.record(kind=PROTECTED)
 
 
 def expected() -> bool:
-    """Whether a gap is an alarm: the Postgres is the fleet's own, has an owner of its own, or has been protected before."""
-    where = settings.FLEET_ENDPOINTS
-    return where.provider == "embedded" or where.owner is not None or _was_protected()
+    """Whether a gap is an alarm: the Postgres is embedded, has a separate owner, or was protected before."""
+    endpoints = settings.FLEET_ENDPOINTS
+    return endpoints.provider == "embedded" or endpoints.owner is not None or _was_protected()
 
 
 def _was_protected() -> bool:
@@ -73,11 +74,12 @@ def _was_protected() -> bool:
 
 
 def remedy() -> str:
+    """Return what an operator must do to protect the trail."""
     if settings.FLEET_ENDPOINTS.provider == "embedded":
         restart = f"{invocation.command('fleet_down')} && {invocation.command('fleet_up', '--detach')}"
-        return f"Restart the fleet, which protects it: {restart}"
+        return f"Restart the fleet to protect it: {restart}"
     protect = invocation.command("fleet_audit", "protect")
     return (
-        "Give the application a role that owns nothing (DATABASE_OWNER_URL), and let a superuser run the SQL that this "
-        f"command prints (docs/audit-trail.md): {protect}"
+        "Give the application a role that owns nothing (set DATABASE_OWNER_URL), and have a superuser run the SQL that "
+        f"this command prints (docs/audit-trail.md): {protect}"
     )

@@ -1,4 +1,4 @@
-"""Reading the trail."""
+"""Reads the trail."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from fleet.audit.models import Entry
 def entries(
     *, kind: str = "", actor: str = "", subject: str = "", outcome: str = "", since: datetime | None = None
 ) -> QuerySet[Entry]:
-    """The newest first. `kind` takes in what lies below it: "role" finds "role.changed"."""
-    found = Entry.objects.order_by("-id")
+    """Return the matching entries, newest first. `kind` includes its subkinds: "role" matches "role.changed"."""
+    matching = Entry.objects.order_by("-id")
     if kind:
-        found = found.filter(Q(kind=kind) | Q(kind__startswith=f"{kind}."))
+        matching = matching.filter(Q(kind=kind) | Q(kind__startswith=f"{kind}."))
     if actor:
-        found = found.filter(actor=actor)
+        matching = matching.filter(actor=actor)
     if subject:
-        found = found.filter(subject=subject)
+        matching = matching.filter(subject=subject)
     if outcome:
-        found = found.filter(outcome=outcome)
-    return found if since is None else found.filter(at__gte=since)
+        matching = matching.filter(outcome=outcome)
+    return matching if since is None else matching.filter(at__gte=since)
 
 
 def described(entry: Entry) -> dict[str, Any]:
-    """An entry as programs read it."""
+    """Return an entry as JSON output shows it."""
     return {
         "id": entry.id,
         "at": entry.at.isoformat(),

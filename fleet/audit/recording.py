@@ -1,4 +1,4 @@
-"""Writing an entry: one INSERT, in the caller's transaction, so that an effect and its entry are there together or not at all."""
+"""Writes entries, each with one INSERT in the caller's transaction, so that a change and its entry commit together."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def record(
     after: object = None,
     data: Mapping[str, object] | None = None,
 ) -> None:
-    """Write down that the current caller did this, or tried.
+    """Record that the current caller did something or tried to.
 
-    `kind` says what ("role.changed"), `subject` to what (a typed id); `before` and `after` are what JSON can say of the
-    change. Secrets are taken out (fleet.audit.redaction). A denial is recorded after the transaction that it ends has been
-    rolled back, or it goes with it.
+    `kind` is what happened ("role.changed"), `subject` what it happened to (a typed id), `before` and `after` are the
+    state of the subject. Secrets are redacted (fleet.observability.redaction). Record a denial after the rollback of
+    the transaction that it ends, because the rollback would undo the entry.
     """
     who = caller.current()
     values = {

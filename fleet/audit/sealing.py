@@ -1,8 +1,8 @@
-"""Seal what has been written into the chain, in batches: a chain inline would make all who write wait for each other.
+"""Seals new entries into the chain in batches. Chaining at each INSERT would make all writers wait for each other.
 
-Entries become visible out of order, so they are taken by transaction, up to the oldest that still runs; none is left out.
-An entry names the cluster that counted its transaction, for a database that is restored elsewhere counts from anew: there,
-what its old cluster had not sealed comes first.
+Entries become visible out of order, so they are sealed by transaction, up to the oldest one still running; none is
+missed. Each entry names the cluster that assigned its transaction id, because a database restored into another cluster
+starts counting anew. There, the unsealed entries of the old cluster are sealed first.
 """
 
 from __future__ import annotations
@@ -23,25 +23,23 @@ from fleet.postgres import locks, statements
 from fleet.postgres.locks import Lock
 
 BATCH = 1_000
-SETTLED = RawSQL(
-    "(pg_snapshot_xmin(pg_current_snapshot())::text::bigint)", []
-)  # the oldest transaction that still runs
-NEXT = RawSQL("(pg_snapshot_xmax(pg_current_snapshot())::text::bigint)", [])  # the first that has not been seen
+SETTLED = RawSQL("(pg_snapshot_xmin(pg_current_snapshot())::text::bigint)", [])  # the oldest transaction still running
+NEXT = RawSQL("(pg_snapshot_xmax(pg_current_snapshot())::text::bigint)", [])  # the first transaction not yet assigned
 
 
 def seal(*, batch: int = BATCH) -> int:
-    """Seal all that can be sealed now, so many at a time; how many entries. 0 where somebody else is at it."""
+    """Seal all entries that can be sealed now and return their number; 0 if another process is sealing."""
     sealed = 0
-    while some := _link(batch):
-        sealed += some
+    while count := _seal_batch(batch):
+        sealed += count
     return sealed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocker:
-    """What holds up the sealing. All but `waited_s` is None where this role may not see whose transaction it is."""
+    """The transaction that blocks the sealing. All but `waited_s` is None if this role may not see it."""
 
-    waited_s: float  # of the oldest entry that cannot be sealed
+    waited_s: float  # how long the oldest unsealed entry has waited
     pid: int | None
     application: str | None
     role: str | None
@@ -49,56 +47,59 @@ class Blocker:
     open_s: float | None
 
     def __str__(self) -> str:
-        stopped = f"Entries of the audit trail have waited {humanise.duration(self.waited_s)} to be sealed"
+        waiting = f"Entries of the audit trail have waited {humanise.duration(self.waited_s)} to be sealed"
         if self.pid is None:
             return (
-                f"{stopped}: a transaction that the fleet may not see is open. Let an administrator look into "
-                "pg_stat_activity and pg_prepared_xacts for the oldest, and end it."
+                f"{waiting}: a transaction that the fleet may not see is open. Ask an administrator to find the oldest "
+                "transaction in pg_stat_activity and pg_prepared_xacts, and to end it."
             )
+        session = f"{self.application or 'unnamed'}, role {self.role}, database {self.database}"
         return (
-            f"{stopped}: process {self.pid} ({self.application or 'unnamed'}, role {self.role}, database {self.database}) "
-            f"has kept a transaction open for {humanise.duration(self.open_s or 0)}. End it there, or by "
-            f"SELECT pg_terminate_backend({self.pid})."
+            f"{waiting}: process {self.pid} ({session}) has kept a transaction open for "
+            f"{humanise.duration(self.open_s or 0)}. End it there, or with SELECT pg_terminate_backend({self.pid})."
         )
 
 
 def blocker(*, longer_than_s: float) -> Blocker | None:
-    """The oldest open transaction, where entries have waited for it for so long. It may be of another database: transactions
-    are counted by the cluster."""
+    """Return the oldest open transaction if entries have waited for it longer than this; else None.
+
+    It may be in another database, because the whole cluster shares its transaction ids.
+    """
     with connection.cursor() as cursor:
         cursor.execute(statements.read("fleet", "audit_blocker"), {"seconds": longer_than_s})
-        found = cursor.fetchone()
-    if found is None:
+        row = cursor.fetchone()
+    if row is None:
         return None
-    waited_s, pid, application, role, database, open_s = found
+    waited_s, pid, application, role, database, open_s = row
     return Blocker(waited_s=waited_s, pid=pid, application=application, role=role, database=database, open_s=open_s)
 
 
-def here() -> tuple[int, datetime]:
-    """This cluster's system identifier, and the time by the database's clock."""
+def cluster_and_time() -> tuple[int, datetime]:
+    """Return this cluster's system identifier and the database's time."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT system_identifier, clock_timestamp() FROM pg_control_system()")
         cluster, now = cursor.fetchone()
     return cluster, now
 
 
-def _link(batch: int) -> int:
+def _seal_batch(batch: int) -> int:
+    """Append one seal and return the number of its entries; 0 if there is nothing to seal, or another process seals."""
     with transaction.atomic():
         if not locks.try_lock(Lock.SEALING):
             return 0
         head = Seal.objects.order_by("-number").first()
-        current, now = here()
-        for cluster in [*_left(head, current), current]:
+        current, now = cluster_and_time()
+        for cluster in [*_earlier_clusters(head, current), current]:
             settled = Q() if cluster != current else Q(xid__lt=SETTLED)
-            entries = Entry.objects.filter(settled, chain.after(_reached(cluster, current)), cluster=cluster)
+            entries = Entry.objects.filter(settled, chain.after(_sealed_until(cluster, current)), cluster=cluster)
             if rows := list(chain.rows(entries)[:batch]):
                 _append(head, cluster, now, rows)
                 return len(rows)
     return 0
 
 
-def _left(head: Seal | None, current: int) -> list[int]:
-    """The clusters that this database has come from and that may have left something to seal."""
+def _earlier_clusters(head: Seal | None, current: int) -> list[int]:
+    """Return the earlier clusters of this database that may have left unsealed entries."""
     if head is None:
         return list(
             Entry.objects.exclude(cluster=current).order_by("cluster").values_list("cluster", flat=True).distinct()
@@ -106,8 +107,8 @@ def _left(head: Seal | None, current: int) -> list[int]:
     return [] if head.cluster == current else [head.cluster]
 
 
-def _reached(cluster: int, current: int) -> Position:
-    """Where the last seal of this cluster ends that can be believed: one that claims a transaction of the future is forged."""
+def _sealed_until(cluster: int, current: int) -> Position:
+    """Return where the last credible seal of this cluster ends. A seal with a transaction of the future is forged."""
     seals = Seal.objects.filter(cluster=cluster)
     if cluster == current:
         seals = seals.filter(last_xid__lt=NEXT)

@@ -1,4 +1,4 @@
-"""Sign-ins, good and bad, as Django tells of them; and lockouts, as django-axes does."""
+"""Records sign-ins, sign-outs and failed sign-ins, by Django's signals, and lockouts, by that of django-axes."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from django.http import HttpRequest
 from fleet import caller
 from fleet.audit.recording import record
 
-if TYPE_CHECKING:  # it is imported before there are models
+if TYPE_CHECKING:  # this module is imported before the models are loaded
     from django.contrib.auth.models import AbstractBaseUser
 
 
 def connect() -> None:
-    """Listen, once."""
+    """Connect the receivers; repeated calls have no effect."""
     user_logged_in.connect(_signed_in, dispatch_uid="fleet.audit")
     user_logged_out.connect(_signed_out, dispatch_uid="fleet.audit")
-    user_login_failed.connect(_refused, dispatch_uid="fleet.audit")
-    if apps.is_installed("axes"):  # whose signals can be imported only then
+    user_login_failed.connect(_failed, dispatch_uid="fleet.audit")
+    if apps.is_installed("axes"):  # otherwise its signals cannot be imported
         import_module("axes.signals").user_locked_out.connect(_locked_out, dispatch_uid="fleet.audit")
 
 
 def _signed_in(*, request: HttpRequest | None = None, user: AbstractBaseUser, **_: Any) -> None:
     with caller.acting(_who(request, user)):
-        record(kind="sign_in", subject=_subject(user.get_username()), data=_means(request))
+        record(kind="sign_in", subject=_subject(user.get_username()), data=_client(request))
 
 
 def _signed_out(*, request: HttpRequest | None = None, user: AbstractBaseUser | None = None, **_: Any) -> None:
-    if user is not None:  # a session that had nobody in it
+    if user is not None:  # None for a session without a user
         with caller.acting(_who(request, user)):
             record(kind="sign_out", subject=_subject(user.get_username()))
 
 
-def _refused(*, credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any) -> None:
+def _failed(*, credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any) -> None:
     with caller.acting(_who(request)):
         subject = _subject(str(credentials.get("username", "")))
-        record(kind="sign_in", outcome="failed", subject=subject, data=_means(request))
+        record(kind="sign_in", outcome="failed", subject=subject, data=_client(request))
 
 
 def _locked_out(*, request: HttpRequest | None = None, username: str = "", ip_address: str = "", **_: Any) -> None:
@@ -49,16 +49,16 @@ def _locked_out(*, request: HttpRequest | None = None, username: str = "", ip_ad
 
 
 def _who(request: HttpRequest | None, user: AbstractBaseUser | None = None) -> caller.Caller:
-    """The caller, with what the request and the sign-in tell beyond what was known before it."""
-    known = caller.current()
-    if not known.address and request is not None:
-        known = replace(known, address=request.META.get("REMOTE_ADDR", ""))
-    return known if user is None else replace(known, name=_subject(user.get_username()), user=user.pk)
+    """Return the current caller, completed by the address of the request and by the user who signed in."""
+    current = caller.current()
+    if not current.address and request is not None:
+        current = replace(current, address=request.META.get("REMOTE_ADDR", ""))
+    return current if user is None else replace(current, name=_subject(user.get_username()), user=user.pk)
 
 
 def _subject(name: str) -> str:
     return f"user:{name}"
 
 
-def _means(request: HttpRequest | None) -> dict[str, str]:
+def _client(request: HttpRequest | None) -> dict[str, str]:
     return {} if request is None else {"path": request.path, "agent": request.headers.get("User-Agent", "")[:200]}

@@ -1,4 +1,4 @@
-"""What a process reads at its start: environment variables, the fleet's home, its credentials and its datastores.
+"""The configuration of a process: environment variables, the fleet's home, its credentials, ports and datastores.
 
-`fleet.settings` is the only caller of most of it. Nothing here imports Django's models or connects to a server.
+Mostly called by `fleet.settings`. Nothing here imports Django's models or connects to a server.
 """

@@ -1,6 +1,6 @@
 """The credentials that a fleet generates for itself, once, in `.fleet/private/credentials.json` (mode 0600).
 
-No credential has a default and none is asked for: what is missing is made from the system's random source.
+Credentials have no defaults and need no input: those that are missing come from the system's random source.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from django.core.exceptions import ImproperlyConfigured
 
 from fleet.config.home import Home
 
-BYTES = 48  # of randomness in each, 64 characters; written in URL-safe base64, so any of them may stand in a URL or in SQL quotes
+BYTES = 48  # of randomness: 64 characters of URL-safe base64, which need no escaping in a URL or in quoted SQL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
     secret_key: str
-    postgres_admin_password: str  # of the role that owns the embedded cluster; the fleet itself never uses it
+    postgres_admin_password: str  # of the embedded cluster's superuser, for migrations only
     postgres_password: str
     redis_password: str
     flower_password: str
@@ -37,19 +37,19 @@ class Credentials:
 
 
 def ensure(home: Home) -> Credentials:
-    """Read the credentials of this home, generating first those that it lacks (all, or what a newer version added).
+    """Read the credentials of this home, and first generate those that are missing, as after an upgrade.
 
-    Two processes that come here at once get the same ones.
+    Concurrent callers get the same credentials.
     """
     home.make()
     path = file(home)
-    with _alone(home.private):
-        known = _read(path)
-        missing = {field.name for field in fields(Credentials)} - known.keys()
+    with _locked(home.private):
+        values = _read(path)
+        missing = {field.name for field in fields(Credentials)} - values.keys()
         if missing:
-            known |= {name: secrets.token_urlsafe(BYTES) for name in sorted(missing)}
-            _write(path, known)
-    return Credentials(**{field.name: known[field.name] for field in fields(Credentials)})
+            values |= {name: secrets.token_urlsafe(BYTES) for name in sorted(missing)}
+            _write(path, values)
+    return Credentials(**{field.name: values[field.name] for field in fields(Credentials)})
 
 
 def file(home: Home) -> Path:
@@ -58,30 +58,30 @@ def file(home: Home) -> Path:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        known = json.loads(path.read_text())
-        if not isinstance(known, dict) or not all(isinstance(value, str) and value for value in known.values()):
-            raise ValueError("it is not a table of texts")
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict) or not all(isinstance(value, str) and value for value in values.values()):
+            raise ValueError("expected a JSON object of non-empty strings")
     except FileNotFoundError:
         return {}
     except ValueError as fault:
         raise ImproperlyConfigured(
-            f"{path} cannot be read as credentials ({fault}). Restore it from a backup; "
-            "new ones would not open the database that these belong to."
+            f"{path} is not a valid credentials file ({fault}). Restore it from a backup: "
+            "newly generated credentials would not open the existing database."
         ) from fault
-    return known
+    return values
 
 
-def _write(path: Path, known: dict[str, str]) -> None:
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix="credentials-")  # mkstemp makes it 0600
+def _write(path: Path, values: dict[str, str]) -> None:
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix="credentials-")  # mkstemp creates it with mode 0600
     with os.fdopen(handle, "w") as target:
-        json.dump(known, target, indent=1)
+        json.dump(values, target, indent=1)
         target.flush()
         os.fsync(target.fileno())
     os.replace(draft, path)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

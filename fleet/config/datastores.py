@@ -1,7 +1,7 @@
-"""Where Postgres and Redis are: named by the environment (provider `external`), or the fleet's own (`embedded`).
+"""The addresses of Postgres and Redis: from the environment (provider `external`), or the fleet's own (`embedded`).
 
-Both URLs or neither: a fleet that took its database from the environment and its broker from somewhere else
-would be two fleets in one, so half a configuration is refused.
+DATABASE_URL and REDIS_URL must both be set, or neither: a forgotten URL must not combine the database of one fleet with
+the broker of another.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from fleet.config.env import Environment
 from fleet.config.home import Home
 
 ADMINISTRATOR = "postgres"  # the embedded cluster's superuser
-OWNER = "fleet_owner"  # of the embedded database; nobody can sign in as this role
-SCRAM = {"require_auth": "scram-sha-256"}  # whoever listens on the port instead of Postgres is not told the password
+OWNER = "fleet_owner"  # owns the embedded database; this role cannot log in
+SCRAM = {"require_auth": "scram-sha-256"}  # never send the password to another program that listens on the port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +38,8 @@ class Postgres:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
     provider: Literal["external", "embedded"]
-    postgres: Postgres  # as the application, which every process of the fleet is
-    owner: Postgres | None  # as the role that owns the database and migrates; None where that is the application's too
+    postgres: Postgres  # with the application's role, which every process of the fleet uses
+    owner: Postgres | None  # with the role that owns the database and migrates; None if the application's role owns it
     redis_url: str
 
     def __repr__(self) -> str:
@@ -47,7 +47,7 @@ class Endpoints:
 
 
 def resolve(environment: Environment, home: Home, credentials: Credentials) -> Endpoints:
-    """Decide by the environment; ImproperlyConfigured where it says only half, or leaves a password out."""
+    """Return the endpoints that the environment selects; raises ImproperlyConfigured if the URLs are incomplete."""
     database, redis = environment.text("DATABASE_URL"), environment.text("REDIS_URL")
     if database and redis:
         owner = environment.text("DATABASE_OWNER_URL")
@@ -58,16 +58,16 @@ def resolve(environment: Environment, home: Home, credentials: Credentials) -> E
             redis_url=_redis(redis),
         )
     if database or redis:
-        there, missing = ("DATABASE_URL", "REDIS_URL") if database else ("REDIS_URL", "DATABASE_URL")
+        present, missing = ("DATABASE_URL", "REDIS_URL") if database else ("REDIS_URL", "DATABASE_URL")
         raise ImproperlyConfigured(
-            f"{there} is set and {missing} is not. "
+            f"{present} is set and {missing} is not. "
             "Set both to use your own services, or neither to use the embedded ones."
         )
-    chosen = ports.recorded(home)  # empty before the first start
+    recorded = ports.recorded(home)  # empty before the first start
     index = environment.integer("FLEET_REDIS_INDEX", 0)
     postgres = Postgres(
         host="127.0.0.1",
-        port=chosen.get("postgres", 0),
+        port=recorded.get("postgres", 0),
         user="fleet",
         password=credentials.postgres_password,
         name="fleet",
@@ -82,19 +82,19 @@ def resolve(environment: Environment, home: Home, credentials: Credentials) -> E
             password=credentials.postgres_admin_password,
             options={**SCRAM, "options": f"-c role={OWNER}"},
         ),
-        redis_url=f"redis://:{quote(credentials.redis_password)}@127.0.0.1:{chosen.get('valkey', 0)}/{index}",
+        redis_url=f"redis://:{quote(credentials.redis_password)}@127.0.0.1:{recorded.get('valkey', 0)}/{index}",
     )
 
 
 def site(text: str) -> str:
-    """The address of the fleet's own site: scheme, host and port. ValueError with a sentence for anything else."""
+    """Parse the address of the fleet's site: scheme, host and port. Raises ValueError, with the reason, otherwise."""
     if not text:
         return ""
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
-        raise ValueError("it does not look like https://fleet.example.org")
+        raise ValueError("expected a URL such as https://fleet.example.org")
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError("the site is at the root of its host; leave out what stands behind that")
+        raise ValueError("the site is at the root of its host, so the URL must end after the host and port")
     return f"{parts.scheme}://{parts.netloc}"
 
 
@@ -103,9 +103,9 @@ def _postgres(setting: str, url: str) -> Postgres:
     if parts.scheme not in {"postgres", "postgresql"}:
         raise ImproperlyConfigured(f"{setting} must begin with postgresql://.")
     if not parts.path.strip("/"):
-        raise ImproperlyConfigured(f"{setting} names no database: postgresql://user:password@host:5432/NAME.")
+        raise ImproperlyConfigured(f"{setting} names no database. Use postgresql://user:password@host:5432/NAME.")
     if not parts.username:
-        raise ImproperlyConfigured(f"{setting} names no user: postgresql://USER:password@host:5432/name.")
+        raise ImproperlyConfigured(f"{setting} names no user. Use postgresql://USER:password@host:5432/name.")
     query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
     return Postgres(
         host=unquote(parts.hostname or "127.0.0.1"),
@@ -124,12 +124,12 @@ def _redis(url: str) -> str:
 
 
 def _parts(name: str, url: str) -> tuple[SplitResult, int | None]:
-    """The URL's parts and its port; what cannot be read is refused without being repeated: it may hold a password."""
+    """Split a URL and return it with its port. The error does not repeat the URL, because it may contain a password."""
     try:
         parts = urlsplit(url)
         return parts, parts.port
     except ValueError:
         raise ImproperlyConfigured(
-            f"{name} cannot be read as a URL: see its host and port, and write /, @, : and # in a password as "
+            f"{name} cannot be read as a URL. Check its host and port, and write /, @, : and # in a password as "
             "%2F, %40, %3A and %23."
         ) from None

@@ -1,4 +1,4 @@
-"""Typed readers of environment variables. A value that cannot be read is refused loudly, never replaced."""
+"""Typed readers of environment variables. An invalid value raises ImproperlyConfigured; it is never replaced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Environment:
-    """Reads settings from a mapping (os.environ unless told)."""
+    """Reads settings from a mapping, by default os.environ. An empty value counts as unset."""
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         self.values = os.environ if values is None else values
@@ -29,7 +29,7 @@ class Environment:
         except ValueError:
             raise ImproperlyConfigured(f"{name}={text!r} is not a whole number.") from None
         if value < least:
-            raise ImproperlyConfigured(f"{name}={value} is too small; the least is {least}.")
+            raise ImproperlyConfigured(f"{name}={value} is too small; the minimum is {least}.")
         return value
 
     def number(self, name: str, default: float, *, least: float = 0.0) -> float:
@@ -41,7 +41,7 @@ class Environment:
         except ValueError:
             raise ImproperlyConfigured(f"{name}={text!r} is not a number.") from None
         if not least <= value < float("inf"):
-            raise ImproperlyConfigured(f"{name}={text!r} is out of range; the least is {least}.")
+            raise ImproperlyConfigured(f"{name}={text!r} is out of range; the minimum is {least}.")
         return value
 
     def boolean(self, name: str, default: bool) -> bool:
@@ -60,11 +60,11 @@ class Environment:
 
     def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
         if (value := self.text(name).lower() or default) not in choices:
-            raise ImproperlyConfigured(f"{name}={value!r} is none of: {', '.join(choices)}.")
+            raise ImproperlyConfigured(f"{name}={value!r} is not one of: {', '.join(choices)}.")
         return value
 
     def parsed(self, name: str, default: str, parse: Callable[[str], T]) -> T:
-        """What `parse` makes of the text; it raises ValueError, with a sentence, where that is nothing."""
+        """Return `parse(text)`. `parse` raises ValueError with the reason, which the error repeats after the name."""
         try:
             return parse(self.text(name) or default)
         except ValueError as fault:

@@ -1,12 +1,12 @@
-"""Where a fleet keeps its files: one folder, `.fleet` beside manage.py unless FLEET_HOME names another.
+"""The fleet's home, the folder for all its files: `.fleet` beside manage.py, or the folder given by FLEET_HOME.
 
 .fleet/
-  private/     0700; the credentials, the embedded services' data, sockets, locks and the processes' logs
-  scratch/     one folder an attempt, where a driver without a `cwd` of its own works; removed afterwards
-  outbox/      one folder an attempt, for copies of what it gives out until they are stored; removed afterwards
-  artifacts/   what sorties gave out, by digest
+  private/     mode 0700: credentials, data of the embedded services, sockets, locks and logs
+  scratch/     one folder per attempt, the working directory of a sortie without `cwd`; removed afterwards
+  outbox/      one folder per attempt for its output files until they are stored; removed afterwards
+  artifacts/   the stored output files of sorties, by digest
 
-The work of an attempt sees nothing of it but its own scratch folder (agents/drivers/sandbox.py).
+The work of an attempt can access only its own scratch folder (agents/drivers/sandbox.py).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
-# What stands there is no folder, or lies where there are none.
-NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+# The path itself cannot be a folder, whoever tries.
+UNUSABLE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Home:
 
     @property
     def id(self) -> str:
-        """What tells this fleet's processes from those of another on the same host."""
+        """Distinguishes this fleet's processes from those of another fleet on the same host."""
         return hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
 
     @property
@@ -59,33 +59,33 @@ class Home:
         return self.private / "run"
 
     def make(self) -> None:
-        """Make the folders that are not there yet, each with its mode.
+        """Create the missing folders with mode 0700.
 
-        PermissionError where they are another user's. Root is refused too, though it may: what it would write there the
-        owner could not read any more. ImproperlyConfigured where there can be no such folders.
+        Raises PermissionError if they belong to another user. That includes root, whose files the owner could not read.
+        Raises ImproperlyConfigured if the path cannot be a folder.
         """
         try:
             with suppress(FileNotFoundError):
                 if (owner := self.private.stat().st_uid) != os.geteuid():
-                    raise PermissionError(errno.EPERM, f"it belongs to {_called(owner)}", str(self.private))
+                    raise PermissionError(errno.EPERM, f"it belongs to {_user_name(owner)}", str(self.private))
             for folder in (self.root, self.private, self.scratch, self.outbox, self.artifacts, self.logs, self.run):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as fault:
-            if fault.errno not in NO_PLACE:
+            if fault.errno not in UNUSABLE_PATH:
                 raise
             raise ImproperlyConfigured(
-                f"The fleet's folder {self.root} cannot be made ({fault.strerror}). Name another with FLEET_HOME."
+                f"The fleet's folder {self.root} cannot be created ({fault.strerror}). Set FLEET_HOME to another folder."
             ) from fault
 
 
 def locate(base: Path) -> Home:
-    """The home of the checkout at `base`, or the one that FLEET_HOME names."""
-    named = os.environ.get("FLEET_HOME", "").strip()
-    return Home(Path(named).expanduser().absolute() if named else base / ".fleet")
+    """Return the home that FLEET_HOME names, or else that of the checkout at `base`."""
+    path = os.environ.get("FLEET_HOME", "").strip()
+    return Home(Path(path).expanduser().absolute() if path else base / ".fleet")
 
 
-def _called(user: int) -> str:
+def _user_name(user: int) -> str:
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:
-        return f"the user {user}"
+        return f"the user with id {user}"

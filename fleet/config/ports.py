@@ -1,6 +1,6 @@
-"""Which port each of the fleet's own servers listens on: `.fleet/private/ports.json`, a name and a number each.
+"""The ports of the fleet's own servers, recorded by name in `.fleet/private/ports.json`.
 
-A server keeps the port that it had, so that addresses stay good; it gets another where something else has taken it.
+A server keeps its port, so that addresses stay valid, unless another program has taken it.
 """
 
 from __future__ import annotations
@@ -14,37 +14,38 @@ from fleet.config.home import Home
 
 
 def recorded(home: Home) -> dict[str, int]:
-    """The ports that were chosen last; empty before the first start."""
+    """Return the ports that were last chosen, by server; empty before the first start."""
     try:
-        return {str(name): int(port) for name, port in json.loads(_file(home)).items()}
+        text = (home.private / "ports.json").read_text()
+        return {str(name): int(port) for name, port in json.loads(text).items()}
     except (FileNotFoundError, ValueError, AttributeError):
         return {}
 
 
 class Ports:
-    """What one supervisor chose. A server that it starts again gets the same port, while nobody else has taken it."""
+    """The ports that one supervisor chose. A restarted server gets the same port while that is free."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._chosen: dict[str, int] = {}
 
     def choose(self, name: str, *, preferred: int = 0) -> int:
-        """The one that this server had, the preferred one, the one of an earlier run, or any free one; recorded."""
-        known = recorded(self._home)
-        for port in (self._chosen.get(name, 0), preferred, known.get(name, 0)):
+        """Choose and record a free port: the server's current one, the preferred, that of an earlier run, or any."""
+        earlier = recorded(self._home)
+        for port in (self._chosen.get(name, 0), preferred, earlier.get(name, 0)):
             if port and is_free(port):
                 break
         else:
             port = _any_free()
         self._chosen[name] = port
-        _record(self._home, {**known, name: port})
+        _record(self._home, {**earlier, name: port})
         return port
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of the loopback now."""
+    """Whether a server could now listen on this port of the loopback."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a closed connection's remains do not count
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not count
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
@@ -56,10 +57,6 @@ def _any_free() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _file(home: Home) -> str:
-    return (home.private / "ports.json").read_text()
 
 
 def _record(home: Home, ports: dict[str, int]) -> None:

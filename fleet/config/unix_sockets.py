@@ -1,4 +1,4 @@
-"""Unix sockets in the fleet's private folder, which nobody but the fleet's own user can enter."""
+"""Addresses of Unix sockets in the fleet's private folder, which only the fleet's user can enter."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 from fleet.config.home import Home
 
-_LONGEST = 100  # a socket's address holds 108 bytes, 104 on some systems
+_LONGEST = 100  # bytes; the address of a socket is limited to 108, on some systems to 104
 
 
 @contextmanager
 def address(home: Home, name: str) -> Iterator[str]:
-    """The path of the socket of that name; where that is too long, a short way to it through an open folder."""
+    """Yield the path of the socket of that name, or a short path through an open folder if the path is too long."""
     path = home.run / name
     if len(os.fsencode(path)) <= _LONGEST or not home.run.is_dir():
         yield str(path)

@@ -1,4 +1,4 @@
-"""The kinds of argument that several commands take; argparse says which argument was wrong, and ends with code 2."""
+"""Types of arguments that several commands share. argparse reports which argument was wrong and exits with code 2."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ MOST = 1_000_000
 
 
 def count(text: str) -> int:
-    """A whole number from 0 to a million."""
+    """Parse a whole number from 0 to a million."""
     if not (text.isascii() and text.isdigit() and len(text) <= 7 and int(text) <= MOST):
         raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to {MOST:,}")
     return int(text)
 
 
 def days(text: str) -> int:
-    """Days, at most a century."""
+    """Parse a whole number of days, at most a century."""
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 36_500):
         raise ArgumentTypeError(f"{text!r} is not a number of days from 0 to 36500")
     return int(text)
 
 
 def seconds(text: str) -> float:
-    """Seconds, not below zero."""
+    """Parse a number of seconds, zero or more."""
     try:
         value = float(text)
     except ValueError:
@@ -34,5 +34,5 @@ def seconds(text: str) -> float:
 
 
 def interval(text: str) -> float:
-    """Seconds between two looks: a tenth of one, or more."""
+    """Parse the seconds between two refreshes; less than 0.1 becomes 0.1."""
     return max(0.1, seconds(text))

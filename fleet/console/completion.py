@@ -1,7 +1,7 @@
-"""Tab completion of `manage.py`, by argcomplete (docs/commands.md says how a shell is told).
+"""Tab completion of `manage.py`, by argcomplete (docs/commands.md says how to enable it in a shell).
 
-The shell runs manage.py with `_ARGCOMPLETE` and the line as it stands, and reads what could come next from a file
-descriptor. Each command's own parser answers; the values of an argument that has a `completer` are asked of that.
+The shell runs manage.py with `_ARGCOMPLETE` and the current line, and reads the completions from a file descriptor.
+They come from the parser of the command, and for an argument with a `completer` from that.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from django.conf import settings
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 
-# Django's own options of every command: rarely wanted, and always in the way.
+# Django's own options, which every command has: rarely useful, always in the way.
 HIDDEN = (
     *("--version", "--settings", "--pythonpath", "--traceback", "--no-color", "--force-color", "--skip-checks"),
     *("-v", "--verbosity", "-h"),
 )
-# Apps that show pages and have no command that matters here; loading them would take as long as all the rest.
+# Apps for pages, without commands worth completing; loading them would take as long as loading everything else.
 PAGES = ("unfold", "rest_framework", "django.contrib.admin", "django.contrib.staticfiles", "django.contrib.messages")
 
 
 def complete() -> None:
-    """Answer the shell and end the process. Quietly: whatever goes wrong, nothing is offered."""
+    """Write the completions for the shell and end the process. Any failure is silent and completes nothing."""
     try:
         settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if not app.startswith(PAGES)]
         django.setup()
         start = int(os.environ["_ARGCOMPLETE"])
         words = split_line(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]))[3][start - 1 :]
         if len(words) > 1:
-            os.environ["_ARGCOMPLETE"] = str(start + 1)  # the command's parser sees the words from its name on
+            os.environ["_ARGCOMPLETE"] = str(start + 1)  # the command's parser gets the words from its name on
             argcomplete.autocomplete(_parser(words[1]), always_complete_options=False, exclude=HIDDEN)
         else:
             argcomplete.autocomplete(_commands(), always_complete_options=False, exclude=HIDDEN)
-    except Exception:  # a shell's prompt is no place for errors; the command itself will tell them
+    except Exception:  # an error must not clutter the prompt; the command itself will report it
         os._exit(1)
 
 
@@ -48,11 +48,11 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
 
 def _commands() -> argparse.ArgumentParser:
-    """The names of commands: the fleet's, and others only where none of the fleet's begins so."""
+    """A parser that completes names of commands: the fleet's, or others if none of the fleet's matches."""
 
     def names(prefix: str, **_: object) -> list[str]:
-        fitting = sorted(name for name in get_commands() if name.startswith(prefix))
-        return [name for name in fitting if name.startswith("fleet_")] or fitting
+        matching = sorted(name for name in get_commands() if name.startswith(prefix))
+        return [name for name in matching if name.startswith("fleet_")] or matching
 
     parser = argparse.ArgumentParser()
     parser.add_argument("command").completer = names  # type: ignore[attr-defined]

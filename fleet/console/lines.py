@@ -1,4 +1,4 @@
-"""Lines of text for people: they fit a terminal of any width, and are whole where there is none."""
+"""Formats lines of text for people: they fit the width of a terminal, and are not wrapped or cut in a pipe."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import textwrap
 from django.core.management.base import OutputWrapper
 
 COLOURS = re.compile("\x1b\\[[0-9;]*m")  # ECMA-48, "select graphic rendition"
-NARROW = 100  # columns below which names are not padded to stand in a row
+NARROW = 100  # on a terminal with fewer columns, text is not padded into columns
 
 
 def one(text: object) -> str:
-    """A text on one line that a terminal takes for nothing but text."""
+    """Put a text on one line, without characters that could control the terminal."""
     return "".join(c if c.isprintable() else " " for c in " ".join(str(text).split()))
 
 
-def counted(number: int, what: str) -> str:
+def counted(number: int, noun: str) -> str:
     """`1 sortie`, `2,000 sorties`"""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def printed(text: str) -> str:
-    """What some process printed, for a terminal: its lines stay, its colours go, and what else could steer a terminal
-    is made visible (␛ for an escape, say)."""
+    """Make the output of another process safe for a terminal: keep lines, drop colours, show other control characters.
+
+    An escape, for example, becomes ␛.
+    """
     return "".join(c if c.isprintable() or c in "\n\t" else _visible(c) for c in COLOURS.sub("", text))
 
 
@@ -35,12 +37,12 @@ def _visible(character: str) -> str:
 
 
 def columns(out: OutputWrapper) -> int | None:
-    """The width of the terminal; None where it is none, and lines may be of any length."""
+    """Return the width of the terminal; None if the output is not a terminal, so that lines may have any length."""
     return shutil.get_terminal_size().columns if out.isatty() else None
 
 
 def fitted(text: str, *, width: int | None, indent: int = 4) -> str:
-    """A line broken between words to fit the width, the further lines indented. Nothing of it is lost."""
+    """Wrap a line between words to fit the width, and indent the further lines. Nothing is cut off."""
     if width is None or len(text) <= width:
         return text
     return "\n".join(
@@ -55,5 +57,5 @@ def fitted(text: str, *, width: int | None, indent: int = 4) -> str:
 
 
 def padded(text: str, to: int, *, width: int | None) -> str:
-    """Padded, unless the terminal is too narrow for columns."""
+    """Pad a text to a column, unless the terminal is too narrow for columns."""
     return text if width is not None and width < NARROW else f"{text:<{to}}"

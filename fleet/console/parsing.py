@@ -1,4 +1,4 @@
-"""The parser of the fleet's commands: help keeps its line breaks, and an error begins with what is wrong."""
+"""The argument parser of the fleet's commands: help keeps its line breaks, and errors come before the usage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DJANGO_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
 
 
 class Formatter(argparse.HelpFormatter):
-    """Wraps each line of a description by itself. An indented line, such as an example, stays whole."""
+    """Wraps each line of a description separately. Indented lines, such as examples, are not wrapped."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(
@@ -32,7 +32,7 @@ class Formatter(argparse.HelpFormatter):
 
 
 class Parser(CommandParser):
-    """Also of a command's actions: argparse gives them the class of their parent."""
+    """Also used for the actions of a command, because argparse creates those with the class of their parent."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", Formatter)
@@ -47,10 +47,10 @@ class Parser(CommandParser):
 
 
 def parser(*, program: str, description: str, from_command_line: bool) -> Parser:
-    """A command's parser, with Django's own options, but hidden."""
-    made = Parser(
+    """Create the parser of a command. It accepts Django's own options but does not show them in the help."""
+    command_parser = Parser(
         prog=program, description=description or None, called_from_command_line=from_command_line, allow_abbrev=True
     )
     for names, settings in DJANGO_OPTIONS:
-        made.add_argument(*names, help=argparse.SUPPRESS, **settings)
-    return made
+        command_parser.add_argument(*names, help=argparse.SUPPRESS, **settings)
+    return command_parser

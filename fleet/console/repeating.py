@@ -17,12 +17,12 @@ ARGUMENT: dict[str, Any] = {  # for add_argument("--watch", …)
     "type": arguments.interval,
     "const": 2.0,
     "metavar": "SECONDS",
-    "help": "show it again every SECONDS (default: 2) until Ctrl-C",
+    "help": "refresh every SECONDS (default: 2) until Ctrl-C",
 }
 
 
 def repeat(*, show: Callable[[], int], out: OutputWrapper, every_s: float) -> int:
-    """Call `show`, which writes, every so many seconds; on a terminal in the same place. Ends with Ctrl-C: 130."""
+    """Call `show`, which writes, every `every_s` seconds until Ctrl-C, and return 130. Clears a terminal each time."""
     try:
         while True:
             if out.isatty():

@@ -1,4 +1,4 @@
-"""Small pictures of numbers, in one line of text."""
+"""Sparklines: small charts in one line of text."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def line(values: Sequence[float | None], *, top: float) -> str:
-    """A block for each value, full at `top` and above; a blank where there is none."""
+    """Return one block per value, full from `top` upwards, and a blank for each missing value."""
     return "".join(" " if value is None else BLOCKS[_level(value / top)] for value in values)
 
 
-def _level(part: float) -> int:
-    return min(max(int(part * len(BLOCKS)), 0), len(BLOCKS) - 1)
+def _level(fraction: float) -> int:
+    return min(max(int(fraction * len(BLOCKS)), 0), len(BLOCKS) - 1)

@@ -1,3 +1,5 @@
+"""The table of events: everything that happened, in the order in which it happened."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -10,19 +12,19 @@ from fleet import ids
 
 
 class TransactionId(models.Func):
-    """The id of the transaction that writes the row; of Postgres's type xid8, which casts to text only."""
+    """The id of the current transaction, of Postgres's type xid8, which can be cast only to text."""
 
     function = "pg_current_xact_id"
     output_field = models.BigIntegerField()
 
 
-# Through which each sortie passes: so many that one of them is found wherever one looks.
+# Every sortie passes through these, so a scan without an index soon finds one.
 FREQUENT = ("sortie.queued", "sortie.running", "sortie.succeeded")
-_SELDOM = ~models.Q(kind__in=FREQUENT)
+_RARE = ~models.Q(kind__in=FREQUENT)
 
 
 class Noun(models.Func):
-    """What stands before the point of a kind."""
+    """The part of a kind before the dot."""
 
     function = "split_part"
     template = "%(function)s(%(expressions)s, '.', 1)"
@@ -31,19 +33,21 @@ class Noun(models.Func):
 
 class EventQuerySet(models.QuerySet["Event"]):
     def of_kind(self, kind: str) -> EventQuerySet:
-        """Those of a kind ("sortie.failed"), or of all kinds of a noun ("mission"). What is seldom has an index of its own, which
-        an event of the hot path does not pay for."""
+        """Filter by a kind ("sortie.failed") or by a noun ("mission").
+
+        Rare kinds have an index of their own, which the frequent events of the hot path need not update.
+        """
         if "." in kind:
-            return self.filter(kind=kind) if kind in FREQUENT else self.filter(_SELDOM, kind=kind)
-        found = self.alias(noun=Noun("kind")).filter(noun=kind)
-        return found if any(one.startswith(f"{kind}.") for one in FREQUENT) else found.filter(_SELDOM)
+            return self.filter(kind=kind) if kind in FREQUENT else self.filter(_RARE, kind=kind)
+        of_noun = self.alias(noun=Noun("kind")).filter(noun=kind)
+        return of_noun if any(name.startswith(f"{kind}.") for name in FREQUENT) else of_noun.filter(_RARE)
 
 
 class Event(models.Model):
     """Something that happened, written in the transaction that made it happen.
 
-    Ids are drawn before commit, so a small one may become visible after a larger one. A reader that follows the
-    stream goes by the transaction first (`fleet.events.stream`).
+    Ids are drawn before the commit, so a small one may become visible after a larger one. A reader that follows the
+    stream must therefore order by transaction first (`fleet.events.stream`).
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -51,21 +55,21 @@ class Event(models.Model):
     xid = models.BigIntegerField(
         db_default=Cast(Cast(TransactionId(), models.TextField()), models.BigIntegerField()), editable=False
     )
-    kind = models.CharField(max_length=60)  # "<noun>.<what became of it>": sortie.running, mission.failed, service.slow
-    scope = models.UUIDField(null=True)  # whose followers hear of it: the mission
-    subject = models.UUIDField(null=True)  # what it happened to
+    kind = models.CharField(max_length=60)  # "<noun>.<new state>": sortie.running, mission.failed, service.slow
+    scope = models.UUIDField(null=True)  # the mission, whose followers get this event
+    subject = models.UUIDField(null=True)  # the object that it happened to
     data = models.JSONField(default=dict, db_default=models.Value({}, models.JSONField()))
 
     objects = EventQuerySet.as_manager()
-    name: str | None = None  # of the subject, where it was looked up: fleet/events/naming.py
+    name: str | None = None  # of the subject, set by fleet/events/naming.py
 
     class Meta:
         ordering = ["id"]
         indexes = [
             models.Index(fields=["scope", "xid", "id"], name="event_by_scope"),
-            models.Index(fields=["xid", "id"], name="event_by_commit"),  # for who follows the fleet: fleet.live.hub
-            models.Index("kind", "id", name="event_seldom", condition=_SELDOM),
-            models.Index(Noun("kind"), "id", name="event_seldom_noun", condition=_SELDOM),
+            models.Index(fields=["xid", "id"], name="event_by_commit"),  # for the stream of all events: fleet.live.hub
+            models.Index("kind", "id", name="event_seldom", condition=_RARE),
+            models.Index(Noun("kind"), "id", name="event_seldom_noun", condition=_RARE),
         ]
 
     def __str__(self) -> str:
@@ -73,7 +77,7 @@ class Event(models.Model):
 
     @property
     def told(self) -> dict[str, Any]:
-        """Its data as people and programs read it: an agent by its id (`agt_…`)."""
+        """The data for people and programs: the UUID of an agent is replaced by its typed id (`agt_…`)."""
         agent = self.data.get("agent")
         try:
             return {**self.data, "agent": ids.encode(ids.AGENT, UUID(agent))} if agent else self.data

@@ -1,4 +1,4 @@
-"""What things that events happened to are called. Apps register how the names of their nouns are looked up."""
+"""Looks up the names of the subjects of events. Apps register a lookup for each of their nouns."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _lookups: dict[str, Lookup] = {}
 
 
 def register(noun: str, lookup: Lookup) -> None:
-    """`lookup` gives the names of subjects of kinds that begin with `noun.`, as far as they are still there."""
+    """Register the lookup for kinds that begin with `noun.`; it returns the names of the subjects that still exist."""
     _lookups[noun] = lookup
 
 
 def name(events: Sequence[Event]) -> None:
-    """Set `name` of each event whose noun has names; one query for each such noun, however many events there are."""
+    """Set `name` of each event whose noun has a lookup, with one query per noun."""
     for noun, lookup in _lookups.items():
         of_noun = [event for event in events if event.subject and event.kind.startswith(f"{noun}.")]
         if of_noun:

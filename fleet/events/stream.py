@@ -1,4 +1,4 @@
-"""Reading events, missing none."""
+"""Reads the stream of events without missing any."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fleet.events.models import Event
 
 
 class Position(NamedTuple):
-    """How far a reader has come: the transaction and the id of the last event that it was given."""
+    """A reader's position in the stream: the transaction and the id of the last event that it has read."""
 
     xid: int = 0
     id: int = 0
@@ -24,11 +24,11 @@ class Position(NamedTuple):
 
 
 def since(*, last: Position, scope: UUID | None = None) -> QuerySet[Event]:
-    """The events after `last`, by transaction and id, up to the first that a running transaction could still precede.
+    """Return the events after `last`, by transaction and id, below the oldest transaction that is still running.
 
-    Read on from the position of the last one: no event is passed over, whatever the order in which transactions draw ids
-    and commit. The bound is the oldest transaction still running, so one that hangs delays the stream and loses nothing
-    of it. Ids alone tell in which order two events happened; sort what was read together by them.
+    Continue from the position of the last event read: no event is missed, whatever the order in which transactions draw
+    ids and commit. A transaction that hangs delays the stream but loses nothing. The ids give the order in which events
+    happened, so sort events that were read together by id.
     """
     settled = RawSQL("(pg_snapshot_xmin(pg_current_snapshot())::text::bigint)", [])
     after = Q(xid__gt=last.xid) | Q(xid=last.xid, id__gt=last.id)
@@ -37,20 +37,23 @@ def since(*, last: Position, scope: UUID | None = None) -> QuerySet[Event]:
 
 
 class Now(NamedTuple):
-    """A moment. `position` is behind all that is settled; `newest` is the first transaction that has not begun, `running` are
-    those before it that have not ended."""
+    """A snapshot of the transactions.
+
+    `position` is behind all settled events, `newest` is the first transaction that has not begun, and `running` are
+    those before it that have not ended.
+    """
 
     position: Position
     newest: int
     running: frozenset[int]
 
     def after(self, position: Position) -> bool:
-        """Whether what stands there was committed after this moment."""
+        """Whether the event at this position was committed after the snapshot."""
         return position.xid >= self.newest or position.xid in self.running
 
 
 def now() -> Now:
-    """Where one begins who wants to hear only of what happens from now on."""
+    """Return the current snapshot, from which a reader gets only events that happen from now on."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint,"

@@ -1,1 +1,1 @@
-"""Flower, Celery's own monitor: how it is started, where it listens, and the door to it through the site."""
+"""Flower, the monitor of Celery: starts it on a Unix socket (`__main__`), and proxies it through the site (`views`)."""

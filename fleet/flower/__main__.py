@@ -1,9 +1,9 @@
 """`python -m fleet.flower`: Flower on a Unix socket in the fleet's private folder.
 
-A socket there, rather than a port of the loopback: Flower answers /metrics and /healthcheck to anybody who can connect,
-whatever credentials it was given, and every process of a host, sorties included, can connect to a port. The folder is
-0700 and hidden from what sorties start. Flower is read-only besides: its actions (shut a worker down, revoke, send a
-task) go past the fleet's own rules, its events and its permissions; the fleet has commands for what they do.
+Flower serves /metrics and /healthcheck without authentication, and every process of a host, including the work of
+sorties, could connect to a port. The private folder has mode 0700 and is hidden from sorties. Flower also runs
+read-only, because its actions (shut a worker down, revoke, send a task) would bypass the fleet's rules, events and
+permissions; the fleet has commands for them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import django
 from django.conf import settings
 
 from fleet.celery import app
-from fleet.flower.door import PREFIX, SOCKET, USER
+from fleet.flower.client import PREFIX, SOCKET, USER
 
 
 def main() -> None:
     django.setup()
-    os.environ["FLOWER_BASIC_AUTH"] = (
-        f"{USER}:{settings.FLEET_CREDENTIALS.flower_password}"  # no argument: `ps` shows those
-    )
-    app.conf.broker_transport = None  # kombu's own: Flower knows a broker by the name of its transport
-    os.chdir(settings.FLEET_HOME.run)  # so that the socket's address is short, however long the path is
+    # Not as an argument, which `ps` would show.
+    os.environ["FLOWER_BASIC_AUTH"] = f"{USER}:{settings.FLEET_CREDENTIALS.flower_password}"
+    app.conf.broker_transport = None  # kombu's own, because Flower recognises a broker by the name of its transport
+    os.chdir(settings.FLEET_HOME.run)  # keeps the address of the socket short, however long the path is
     atexit.register(Path(SOCKET).unlink, missing_ok=True)
     app.start(
         ["flower", f"--unix_socket={SOCKET}", f"--url_prefix={PREFIX}", "--read_only=True", "--persistent=False",

@@ -1,10 +1,10 @@
-"""Flower through the site: for superusers, for reading.
+"""Flower through the site, read-only and for superusers.
 
-Whoever may look sees what Flower shows; nobody acts through it. Allowed are the pages and figures named in `_OPEN`,
-by GET; one list of tasks is asked for by POST, which only reads. All else is refused here, and once more by Flower,
-which runs read-only: to end, drain or start agents there are `fleet_agents` and the admin, which ask who it is.
+The paths in `_OPEN` are allowed with GET, and one list of tasks with POST, because Flower's page reads it that way.
+Everything else is refused here and again by Flower, which runs read-only. To end, drain or start agents, use
+`fleet_agents` or the admin, which check permissions.
 
-Each page of it gets a line on top: the way back, and what Flower's counts are.
+Each page gets a line on top that links back and explains Flower's counts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from django.utils.html import format_html
 from django.views.decorators.csrf import csrf_exempt
 
 from fleet import errors
-from fleet.flower import door
+from fleet.flower import client
 
 _NAME = r"[^/\\\x00-\x1f\x7f]+"  # of a worker or a task
 _OPEN = re.compile(
@@ -36,26 +36,22 @@ _PAGE = re.compile(r"|workers|worker/.+|tasks|task/.+|broker")
 _READ_BY_POST = "tasks/datatable"
 _BODY = re.compile(rb"<body\b[^>]*>")
 _POST_BYTES = 65_536
-_PASSED_ON = (
+_REQUEST_HEADERS = (
     "Accept", "Accept-Encoding", "Accept-Language", "Content-Length", "Content-Type", "Host", "If-Modified-Since",
     "If-None-Match", "Origin", "Range", "Sec-Fetch-Site", "X-Requested-With",
 )  # fmt: skip
-_OF_A_COPY = {
-    "Accept-Encoding",
-    "If-Modified-Since",
-    "If-None-Match",
-    "Range",
-}  # pages are changed here, and never kept
-# Of one connection (RFC 9110, 7.6.1), or Flower's word on who is who, which is the site's to give.
-_NOT_GIVEN_BACK = {
+# Not for pages, which are modified here and must not be cached, compressed or partial.
+_NOT_FOR_PAGES = {"Accept-Encoding", "If-Modified-Since", "If-None-Match", "Range"}
+# Headers of one connection (RFC 9110, 7.6.1), and those by which Flower would authenticate or set cookies.
+_DROPPED_RESPONSE_HEADERS = {
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
     "transfer-encoding", "upgrade", "date", "server", "set-cookie", "www-authenticate",
 }  # fmt: skip
 
 
-@csrf_exempt  # nothing here changes anything, so there is nothing to forge; see the module's text
+@csrf_exempt  # nothing here changes anything, so there is nothing to forge
 def flower(request: HttpRequest, path: str) -> HttpResponseBase:
-    """One request to Flower. 403 for everybody but superusers, 404 and 405 for what is not open, 502 without Flower."""
+    """Proxy one request to Flower: 403 unless the user is a superuser, 404 or 405 if not open, 502 without Flower."""
     if not request.user.is_authenticated:
         return redirect_to_login(request.get_full_path(), reverse("admin:login"))
     if not (request.user.is_active and request.user.is_superuser):
@@ -65,69 +61,69 @@ def flower(request: HttpRequest, path: str) -> HttpResponseBase:
             return HttpResponseNotAllowed(["GET", "POST"])
         length = request.META.get("CONTENT_LENGTH") or "0"
         if not length.isdigit() or int(length) > _POST_BYTES:
-            return HttpResponse("Too large.\n", status=413, content_type="text/plain")
+            return HttpResponse("The request body is too large.\n", status=413, content_type="text/plain")
     elif not _OPEN.fullmatch(path) or ".." in path.split("/"):
-        raise Http404("Flower has no such page here.")
+        raise Http404("This page of Flower is not available here.")
     elif request.method not in {"GET", "HEAD"}:
         return HttpResponseNotAllowed(["GET", "HEAD"])
-    return _pass_on(request, path)
+    return _forward(request, path)
 
 
-def _pass_on(request: HttpRequest, path: str) -> HttpResponseBase:
+def _forward(request: HttpRequest, path: str) -> HttpResponseBase:
     query = request.META.get("QUERY_STRING", "")
     is_page = _PAGE.fullmatch(path) is not None
-    passed_on = {name: request.headers[name] for name in _PASSED_ON if request.headers.get(name)}
+    headers = {name: request.headers[name] for name in _REQUEST_HEADERS if request.headers.get(name)}
     if is_page:
-        passed_on = {name: value for name, value in passed_on.items() if name not in _OF_A_COPY}
-    target = f"/{door.PREFIX}/{quote(path, safe='/@')}" + (f"?{quote(query, safe='%=&+[]/:@')}" if query else "")
+        headers = {name: value for name, value in headers.items() if name not in _NOT_FOR_PAGES}
+    target = f"/{client.PREFIX}/{quote(path, safe='/@')}" + (f"?{quote(query, safe='%=&+[]/:@')}" if query else "")
     try:
-        answer = door.ask(
+        answer = client.ask(
             home=settings.FLEET_HOME,
             credentials=settings.FLEET_CREDENTIALS,
             method=request.method or "GET",
             target=target,
-            headers=passed_on,
-            body=request if request.method == "POST" else None,  # type: ignore[arg-type]  # it has a file's read()
+            headers=headers,
+            body=request if request.method == "POST" else None,  # type: ignore[arg-type]  # it has the read() of a file
         )
     except errors.Unavailable as fault:
         return HttpResponse(f"{fault}\n", status=502, content_type="text/plain; charset=utf-8")
-    dropped = set(_NOT_GIVEN_BACK)
+    dropped = set(_DROPPED_RESPONSE_HEADERS)
     response: HttpResponseBase
     if is_page:
-        response = HttpResponse(_explained(b"".join(answer.body)), status=answer.status)
+        response = HttpResponse(_with_banner(b"".join(answer.body)), status=answer.status)
         dropped |= {"content-length", "etag"}
     else:
         response = StreamingHttpResponse(_stream(answer.body), status=answer.status)
     del response.headers["Content-Type"]
-    named = ",".join(value for name, value in answer.headers if name.lower() == "connection")
-    dropped |= {word.strip().lower() for word in named.split(",")}
+    connection_options = ",".join(value for name, value in answer.headers if name.lower() == "connection")
+    dropped |= {option.strip().lower() for option in connection_options.split(",")}
     for name, value in answer.headers:
-        leads_away = name.lower() == "location" and not value.startswith(f"/{door.PREFIX}/")
+        leads_away = name.lower() == "location" and not value.startswith(f"/{client.PREFIX}/")
         if name.lower() not in dropped and not leads_away:
             response.headers[name] = value
     response.headers["Cache-Control"] = "private, no-store" if "static/" not in path else "private, max-age=3600"
     return response
 
 
-def _explained(page: bytes) -> bytes:
-    """The page with a line on top."""
-    line = format_html(
+def _with_banner(page: bytes) -> bytes:
+    """Insert the line that links back and explains Flower's counts at the top of a page."""
+    banner = format_html(
         '<div style="padding: .5rem 1rem; font: 14px/1.5 system-ui, sans-serif; background: #f3e8ff; color: #1f2937">'
         '<a href="{}" style="color: #7e22ce">← Fleet admin</a> · Flower shows agents and the messages that wake them, not '
-        "sorties. One message can fly many sorties or none, and counts as failed if one of them failed; an agent also takes "
-        'work without a message. What became of the work: <a href="{}" style="color: #7e22ce">sorties</a>.</div>',
+        "sorties. One message can start many sorties or none, and counts as failed if one of them failed. Agents also take "
+        'work without a message. For the results of the work, see <a href="{}" style="color: #7e22ce">sorties</a>.</div>',
         reverse("admin:index"),
         reverse("admin:missions_sortie_changelist"),
     ).encode()
-    return _BODY.sub(lambda body: body[0] + line, page, count=1)
+    return _BODY.sub(lambda body: body[0] + banner, page, count=1)
 
 
 async def _stream(pieces: Generator[bytes]) -> AsyncIterator[bytes]:
-    """Piece by piece, off the event loop; closed with the response, whoever hangs up first."""
-    following = sync_to_async(lambda: next(pieces, None), thread_sensitive=False)
+    """Yield the pieces, read off the event loop; the connection is closed when either side hangs up."""
+    next_piece = sync_to_async(lambda: next(pieces, None), thread_sensitive=False)
     try:
-        while piece := await following():
+        while piece := await next_piece():
             yield piece
     finally:
-        with contextlib.suppress(ValueError):  # it is just being read, in a thread that nobody waits for any more
+        with contextlib.suppress(ValueError):  # a thread that is no longer awaited is still reading from it
             pieces.close()

@@ -1,4 +1,4 @@
-"""The base class of the fleet's commands. They also work, or say what to do, where the database is away."""
+"""The base class of the fleet's commands. Without a database they still work, or say what to do."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def _user() -> str:
 
 
 class OperatorCommand(BaseCommand):
-    """Writes data to stdout and all else to stderr. A FleetError ends the command with its message and exit code.
+    """Writes data to stdout and the rest to stderr. A FleetError ends the command with its message and exit code.
 
     manage.py handles Ctrl-C, closed pipes and full disks.
     """
 
     requires_system_checks = []
-    by_itself = False  # it works for the fleet, so the audit trail does not name the user who started it
+    by_itself = False  # acts as the system: the audit trail does not name the user who started it
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> parsing.Parser:
         parser = parsing.parser(
@@ -46,11 +46,11 @@ class OperatorCommand(BaseCommand):
         return parser
 
     def epilog(self) -> str:
-        """Examples and exit codes, below the help."""
+        """Return the examples and exit codes that the help shows at its end."""
         return ""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Django's, but an error is printed as its sentence, without the name of Django's exception."""
+        """Like Django's, but an error is printed without the name of Django's exception."""
         try:
             return super().execute(*args, **options)
         except CommandError as fault:
@@ -71,15 +71,15 @@ class OperatorCommand(BaseCommand):
                 raise
             restart = f"{invocation.command('fleet_down')} && {invocation.command('fleet_up', '--detach')}"
             raise CommandError(
-                f"The database has the tables of another version. Restart the fleet, which migrates it: {restart}"
+                f"The database has the tables of another version. Restart the fleet to migrate it: {restart}"
             ) from fault
         except (OperationalError, InterfaceError) as fault:
             raise CommandError(str(outages.without_postgres(fault))) from fault
         except UnicodeEncodeError as fault:
             if fault.reason != "surrogates not allowed":
                 raise
-            # Python reads bytes that are not UTF-8 as unpaired surrogates. They are not repeated: it may be a password.
-            raise CommandError("An argument or the standard input is not UTF-8.", returncode=2) from fault
+            # Python reads bytes that are not UTF-8 as unpaired surrogates. Do not repeat them: it may be a password.
+            raise CommandError("An argument or the standard input is not valid UTF-8.", returncode=2) from fault
         if code:
             sys.exit(code)
 

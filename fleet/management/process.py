@@ -1,4 +1,4 @@
-"""What the long-running commands share: SIGTERM and Ctrl-C set an event, and the process ends in its own time."""
+"""Lets the long-running commands end in an orderly way: SIGTERM and Ctrl-C set an event."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from types import FrameType
 
 
 def ending() -> threading.Event:
-    """An event that SIGTERM or SIGINT sets. Call it in the main thread."""
-    asked = threading.Event()
+    """Return an event that SIGTERM or SIGINT sets. Call it in the main thread."""
+    stop = threading.Event()
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.set()
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.set()
 
-    signal.signal(signal.SIGTERM, ask)
-    signal.signal(signal.SIGINT, ask)
-    return asked
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return stop

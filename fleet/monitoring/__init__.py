@@ -1,4 +1,4 @@
-"""What monitoring reads: `/metrics` for Prometheus, `/healthz` and `/readyz` for probes.
+"""The endpoints for monitoring: `/metrics` for Prometheus, `/healthz` and `/readyz` for probes.
 
 Apps register their metrics and readiness checks here when Django starts.
 """

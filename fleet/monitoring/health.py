@@ -1,6 +1,6 @@
-"""`/healthz`: this process is there. `/readyz`: what it stands on answers too. Both are open to anybody.
+"""`/healthz`: this process is alive. `/readyz`: the services that it needs answer, too. Neither needs authentication.
 
-The apps above add what they know is wrong (`health.py` in each, loaded when Django is ready).
+Apps add checks with `register`, from a `health.py` that is loaded when Django is ready.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ log = logging.getLogger("fleet.health")
 
 TIMEOUT_S = 3
 
-Check = Callable[[], str]  # one sentence on what is wrong, or nothing; it may ask the database
-_more: dict[str, tuple[str, Check]] = {}
+Check = Callable[[], str]  # returns the fault as a sentence, or ""; it may query the database
+_registered: dict[str, tuple[str, Check]] = {}
 
 
-class Answer(TypedDict):
+class Result(TypedDict):
     ok: bool
-    why: str  # empty where all is well
+    why: str  # the fault; empty if there is none
 
 
 def register(name: str, *, fault: str, check: Check) -> None:
-    """One more check; `fault` is told where it raises."""
-    _more[name] = fault, check
+    """Add a check to `/readyz`. `fault` is reported if the check raises."""
+    _registered[name] = fault, check
 
 
 @require_safe
@@ -44,31 +44,31 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """`{ready, checks: {database, migrations, redis, queue, …: {ok, why}}}`, with status 503 where one is not ok."""
-    database = _answer("Postgres does not answer.", _database)
-    asked = {"migrations": ("Migrations cannot be read.", _migrations), **_more}
-    unknown = Answer(ok=False, why="Unknown while Postgres does not answer.")
+    """`{ready, checks: {database, migrations, redis, queue, …: {ok, why}}}`, with status 503 if any check fails."""
+    database = _run("Postgres does not answer.", _database)
+    need_database = {"migrations": ("The migrations cannot be read.", _migrations), **_registered}
+    unknown = Result(ok=False, why="Unknown while Postgres does not answer.")
     checks = {
         "database": database,
-        "redis": _answer("Redis does not answer. Missions go on without it, with more delay.", _redis),
-        **{name: _answer(*check) if database["ok"] else unknown for name, check in asked.items()},
+        "redis": _run("Redis does not answer. Missions go on without it, with more delay.", _redis),
+        **{name: _run(*check) if database["ok"] else unknown for name, check in need_database.items()},
     }
     ready = all(check["ok"] for check in checks.values())
     return JsonResponse({"ready": ready, "checks": checks}, status=200 if ready else 503)
 
 
-def _answer(fault: str, check: Check) -> Answer:
-    """What the check says is wrong; `fault` where it raises. The exception names hosts and users: it is for the log."""
+def _run(fault: str, check: Check) -> Result:
+    """Run a check. If it raises, the client gets `fault`; the exception names hosts and users, so it is only logged."""
     try:
         why = check()
     except (Error, psycopg.Error, redis.RedisError, OSError):
         log.warning("%s", fault, exc_info=True)
         why = fault
-    return Answer(ok=not why, why=why)
+    return Result(ok=not why, why=why)
 
 
 def _database() -> str:
-    """By a connection of its own: one that was made long ago would wait for a Postgres that hangs, for as long as TCP does."""
+    """Query Postgres through a new connection, because an old one would wait for a halted server until TCP gives up."""
     with psycopg.connect(**{**connection.get_connection_params(), "connect_timeout": TIMEOUT_S}) as fresh:
         fresh.execute("SELECT 1")
     return ""

@@ -1,8 +1,8 @@
-"""`/metrics` for Prometheus, behind the token `metrics_token` of the credentials: `Authorization: Bearer …`.
+"""`/metrics` for Prometheus. It requires `Authorization: Bearer …` with the `metrics_token` of the credentials.
 
-Everything is read from the database (and what services do, from their supervisor) at each scrape, so the figures are
-exact whatever the number of processes. Collectors are registered by the apps above (`metrics.py` in each, loaded when
-Django is ready).
+Each scrape reads everything from the database, and the state of the services from their supervisor, so the figures do
+not depend on which process answers. Apps register their collectors in a `metrics.py` that is loaded when Django is
+ready.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ PATIENCE_S = 2
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    wanted = f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"
-    if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), wanted.encode()):
-        return HttpResponse("A bearer token is needed.\n", status=401, headers={"WWW-Authenticate": "Bearer"})
+    expected = f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"
+    if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), expected.encode()):
+        return HttpResponse("A valid bearer token is required.\n", status=401, headers={"WWW-Authenticate": "Bearer"})
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
 def services() -> list[dict[str, Any]]:
-    """What this host's supervisor says of each service; nothing where there is no supervisor, or it does not answer."""
+    """Return the supervisor's status of each service on this host; empty if no supervisor answers."""
     try:
         return list(control_socket.ask(settings.FLEET_HOME, {"do": "status"}, seconds=PATIENCE_S)["services"])
     except errors.FleetError:
@@ -47,17 +47,21 @@ class ServicesCollector(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("fleet_service_up", "1 where a service answers.", labels=["service"])
-        slow = GaugeMetricFamily("fleet_service_response_seconds", "Its last answer to a probe.", labels=["service"])
-        size = GaugeMetricFamily("fleet_service_memory_bytes", "With its descendants.", labels=["service"])
+        up = GaugeMetricFamily("fleet_service_up", "1 if the service is healthy, else 0.", labels=["service"])
+        response = GaugeMetricFamily(
+            "fleet_service_response_seconds", "Response time of the service's last probe.", labels=["service"]
+        )
+        memory = GaugeMetricFamily(
+            "fleet_service_memory_bytes", "Memory of the service and its descendants.", labels=["service"]
+        )
         for service in services():
             name = [service["name"]]
             up.add_metric(name, service["healthy"])
             if service["response_ms"] is not None:
-                slow.add_metric(name, service["response_ms"] / 1000)
+                response.add_metric(name, service["response_ms"] / 1000)
             if service["memory_bytes"] is not None:
-                size.add_metric(name, service["memory_bytes"])
-        yield from (up, slow, size)
+                memory.add_metric(name, service["memory_bytes"])
+        yield from (up, response, memory)
 
 
 registry.register(ServicesCollector())

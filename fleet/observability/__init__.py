@@ -1,4 +1,4 @@
-"""Structured logs, and the redaction of secrets in everything that is logged, audited or printed by an attempt.
+"""Structured logs, and the redaction of secrets in logs, in the audit trail and in the output of attempts.
 
-`redactor` masks known values; `redaction` masks by name and shape. Nothing here imports an app above `fleet`.
+`redactor` masks known values, `redaction` masks by name and by shape. Nothing here imports an app above `fleet`.
 """

@@ -1,8 +1,8 @@
-"""The fleet's logs: one line an event on stderr, for people or as JSON (FLEET_LOG), of our code and of all libraries.
+"""Logging: one line per event on stderr, as text or as JSON (FLEET_LOG), for our code and all libraries.
 
-Each line says in which request and for whom it was written (`fleet.access.caller`), and of which mission and sortie
-(`about`). Secrets are taken out here, at the one place that every line passes. A text from outside cannot look like a line
-of its own: in JSON it is a string, and for people its control characters are made visible.
+Each line names its request and caller (`fleet.caller`), and its mission and sortie (`about`). Secrets are redacted
+here, because every line passes through this module. A message cannot forge a line of its own: in JSON it is a string,
+and in text its control characters are made visible and its further lines indented.
 """
 
 from __future__ import annotations
@@ -22,105 +22,109 @@ from fleet.console import lines
 from fleet.observability import redaction
 
 STYLES: tuple[str, ...] = ("plain", "json")
-_OTHERS = ("django", "django.server", "uvicorn")  # these would speak by handlers of their own
+_WITH_HANDLERS = ("django", "django.server", "uvicorn")  # loggers whose own handlers are removed
 
-_LONG = ("event", "exception")
-_MOST = 20_000  # characters of each of these
-Named = Callable[[], Mapping[str, str | int]]
-about: ContextVar[Named | None] = ContextVar("fleet_log_about", default=None)
-"""What the work here is about, `{"mission": …, "sortie": …}`: asked only when there is something to log."""
+_LONG = ("event", "exception")  # fields that may be long
+_LONGEST = 20_000  # characters of each of these
+Fields = Callable[[], Mapping[str, str | int]]
+about: ContextVar[Fields | None] = ContextVar("fleet_log_about", default=None)
+"""Returns the fields that identify the current work, `{"mission": …, "sortie": …}`; called when a line is written."""
 
 
 class Stderr(logging.StreamHandler[TextIO]):
-    """What is stderr when the line is written, as logging's own last resort has it; after `speak`, what it was then.
+    """Writes to the current sys.stderr, as logging.lastResort does; after `speak`, to the sys.stderr of that moment.
 
-    Of the class, and not of the handler: Celery sets Django up once more, which makes a new one.
+    That is an attribute of the class, because Celery sets Django up again, which creates another handler.
     """
 
-    kept: ClassVar[TextIO | None] = None
+    pinned: ClassVar[TextIO | None] = None
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.kept is not None or record.levelno >= logging.WARNING:
+        if self.pinned is not None or record.levelno >= logging.WARNING:
             super().emit(record)
 
     @property
     def stream(self) -> TextIO:
-        return self.kept or sys.stderr
+        return self.pinned or sys.stderr
 
     @stream.setter
     def stream(self, value: TextIO) -> None:
-        raise AttributeError("It is stderr.")
+        raise AttributeError("The stream of this handler is always stderr.")
 
 
 def configuration(*, style: str) -> dict[str, Any]:
-    """For `logging.config.dictConfig`. Warnings and worse are written; a process that runs for long says more (`speak`)."""
+    """Return the argument of `logging.config.dictConfig`. Only warnings are written until `speak` is called."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"fleet": {"()": "fleet.observability.logs.formatter", "style": style}},
         "handlers": {"stderr": {"class": "fleet.observability.logs.Stderr", "formatter": "fleet"}},
         "root": {"handlers": ["stderr"], "level": "INFO"},
-        "loggers": {name: {"handlers": [], "propagate": True} for name in _OTHERS}
-        | {"uvicorn.access": {"handlers": [], "level": "WARNING"}},  # it would write queries down, tickets and all
+        "loggers": {name: {"handlers": [], "propagate": True} for name in _WITH_HANDLERS}
+        | {"uvicorn.access": {"handlers": [], "level": "WARNING"}},  # it would log query strings, including tickets
     }
 
 
 def speak() -> None:
-    """From now on this process says what it does, and not only what is wrong, and says it to what is stderr now: Celery will
-    put a logger in its place, for whatever is printed."""
-    Stderr.kept = sys.stderr
+    """Log the levels below WARNING, too, to the current sys.stderr. For processes that run for long.
+
+    The stream is pinned because Celery later replaces sys.stderr by an object that logs whatever is printed.
+    """
+    Stderr.pinned = sys.stderr
 
 
 def formatter(*, style: str) -> logging.Formatter:
-    shared: list[Processor] = [
+    processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        _surroundings,
+        _add_context,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        _time,
+        _add_time,
         structlog.processors.format_exc_info,
     ]
-    last: Processor = structlog.processors.JSONRenderer(ensure_ascii=False, default=str) if style == "json" else _plain
+    as_json = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+    renderer: Processor = as_json if style == "json" else _render_text
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, _redact, last])
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=processors, processors=[remove, _redact, renderer])
 
 
-def _surroundings(logger: Any, method: str, event: EventDict) -> EventDict:
-    acting = caller.current()
-    if not acting.request:  # Django logs a bad answer when the request is over, and says which it was
-        acting = getattr(getattr(event.get("_record"), "request", None), "fleet_caller", acting)
-    if acting.request:
-        event["request"], event["by"], event["address"] = acting.request, acting.name, acting.address
-    if (named := about.get()) is not None:
-        event.update(named())
+def _add_context(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Add the request, the caller and the fields of the current work."""
+    who = caller.current()
+    if not who.request:  # Django logs an error response after the end of its request, but passes the request on
+        who = getattr(getattr(event.get("_record"), "request", None), "fleet_caller", who)
+    if who.request:
+        event["request"], event["by"], event["address"] = who.request, who.name, who.address
+    if (fields := about.get()) is not None:
+        event.update(fields())
     return event
 
 
-def _time(logger: Any, method: str, event: EventDict) -> EventDict:
+def _add_time(logger: Any, method: str, event: EventDict) -> EventDict:
     record: logging.LogRecord = event["_record"]
     event["at"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     return event
 
 
 def _redact(logger: Any, method: str, event: EventDict) -> EventDict:
-    """By name, by shape and by text, as for the audit trail; a traceback may be longer than an entry there."""
+    """Redact as for the audit trail; a message and a traceback may be longer than a text there."""
     clean: EventDict = redaction.clean({name: value for name, value in event.items() if name not in _LONG})
-    return {**{name: redaction.text(str(event[name]), most=_MOST) for name in _LONG if name in event}, **clean}
+    return {**{name: redaction.text(str(event[name]), most=_LONGEST) for name in _LONG if name in event}, **clean}
 
 
-def _plain(logger: Any, method: str, event: EventDict) -> str:
+def _render_text(logger: Any, method: str, event: EventDict) -> str:
     """`2026-01-31 12:00:00,000 WARNING fleet.node: what happened [request=req_… by=user:ann]`"""
     at = datetime.fromisoformat(event.pop("at")).astimezone().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
     head = f"{at} {event.pop('level').upper()} {event.pop('logger')}: "
-    text, trace = event.pop("event"), event.pop("exception", "")
-    rest = " ".join(f"{name}={lines.one(value)}" for name, value in event.items())
-    told = head + _inert(str(text)) + (f" [{rest}]" if rest else "")
-    return f"{told}\n{_inert(trace)}" if trace else told
+    message, traceback = event.pop("event"), event.pop("exception", "")
+    fields = " ".join(f"{name}={lines.one(value)}" for name, value in event.items())
+    line = head + _indented(str(message)) + (f" [{fields}]" if fields else "")
+    return f"{line}\n{_indented(traceback)}" if traceback else line
 
 
-def _inert(text: str) -> str:
-    """Further lines are indented, so that nothing in them can be taken for the beginning of another entry."""
+def _indented(text: str) -> str:
+    """Indent all lines but the first, so that none looks like the beginning of another entry."""
     return lines.printed(text).replace("\n", "\n  ")

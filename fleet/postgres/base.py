@@ -1,4 +1,4 @@
-"""The backend. All but how it connects is Django's own, and who makes a test run's databases: the owner."""
+"""Django's database backend, which connects with `fleet.postgres.connect` and creates test databases as the owner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fleet.postgres.connections import connect
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    # What Django calls the driver's module (PEP 249).
+    # Django's name for the driver's module (PEP 249).
     Database: Any = SimpleNamespace(**{**vars(psycopg), "connect": connect})
 
     def _nodb_cursor(self) -> Any:

@@ -1,4 +1,4 @@
-"""The time by the database's clock, by which all rows are written: ages are told by it, whatever this host's clock says."""
+"""The database's clock, which stamps all rows. Ages are computed with it, whatever the clock of this host says."""
 
 from __future__ import annotations
 
@@ -10,51 +10,53 @@ from django.db import connection
 
 FRESH_S = 60.0
 
-_read: tuple[datetime, float] | None = None  # what the database said, and this host's own count of seconds then
+_reading: tuple[datetime, float] | None = None  # the database's time, and this host's boot time at that moment
 
 
 def now() -> datetime:
-    """As the database told it at most a minute ago, counted on since."""
-    global _read
-    if _read is None or _counted() - _read[1] > FRESH_S:
+    """Return the database's time: read at most FRESH_S seconds ago, plus the seconds since then."""
+    global _reading
+    if _reading is None or _boot_time() - _reading[1] > FRESH_S:
         with connection.cursor() as cursor:
             cursor.execute("SELECT clock_timestamp()")
-            _read = cursor.fetchone()[0], _counted()
-    told, then = _read
-    return told + timedelta(seconds=_counted() - then)
+            _reading = cursor.fetchone()[0], _boot_time()
+    database_time, read_at = _reading
+    return database_time + timedelta(seconds=_boot_time() - read_at)
 
 
 class Pace:
-    """Whether the database's clock has kept pace with this process's monotonic one: nobody has set it (or thawed a frozen
-    host, which comes to the same) for `over_s`, as far as this process could see."""
+    """Detects steps of the database's clock by comparing it with this process's monotonic clock.
+
+    A step means that somebody set the clock, or that a frozen host was resumed.
+    """
 
     def __init__(self, *, over_s: float, tolerance_s: float) -> None:
         self._over_s, self._tolerance_s = over_s, tolerance_s
-        self.stepped = False  # whether it was seen to be set, ever
-        self._began: float | None = None
-        self._ahead: deque[tuple[float, float]] = deque()  # when it was asked, and how far ahead it was
+        self.stepped = False  # whether a step was ever detected
+        self._steady_since: float | None = None
+        self._offsets: deque[tuple[float, float]] = deque()  # (monotonic time, database's time minus monotonic time)
 
     def look(self) -> bool:
-        """Ask it once more. False also where it took too long to answer to tell."""
+        """Read the clock and return whether it was steady for `over_s`. False if the answer came too late to tell."""
         asked_at = time.monotonic()
         with connection.cursor() as cursor:
             cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
-            (told,) = cursor.fetchone()
+            (database_time,) = cursor.fetchone()
         now = time.monotonic()
         if now - asked_at > self._tolerance_s:
             return False
-        ahead = told - now
-        while len(self._ahead) > 1 and self._ahead[0][0] < now - self._over_s:
-            self._ahead.popleft()
-        if any(abs(ahead - earlier) > 2 * self._tolerance_s for _, earlier in self._ahead):
-            self._ahead.clear()
-            self._began, self.stepped = None, True
-        if self._began is None:
-            self._began = now
-        self._ahead.append((now, ahead))
-        return now - self._began >= self._over_s
+        offset = database_time - now
+        while len(self._offsets) > 1 and self._offsets[0][0] < now - self._over_s:
+            self._offsets.popleft()
+        if any(abs(offset - earlier) > 2 * self._tolerance_s for _, earlier in self._offsets):
+            self._offsets.clear()
+            self._steady_since, self.stepped = None, True
+        if self._steady_since is None:
+            self._steady_since = now
+        self._offsets.append((now, offset))
+        return now - self._steady_since >= self._over_s
 
 
-def _counted() -> float:
-    """Seconds that nobody sets; those that a host sleeps are among them."""
+def _boot_time() -> float:
+    """Seconds since boot, including sleep; setting the clock does not change it."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

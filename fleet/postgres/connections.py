@@ -1,9 +1,9 @@
 """A connection to Postgres that notices when the server is halted.
 
-TCP notices a host that is gone and a way that swallows everything (`tcp_user_timeout` in the settings). A server that is
-stopped while its kernel goes on acknowledging (SIGSTOP, a proxy that holds everything back) it does not notice: whoever has
-asked would wait until the server goes on. So whoever has waited for FLEET_ANSWER_S knocks, with a new connection. Where
-somebody opens, the statement is a slow one and may take as long as it needs; where nobody does, the connection is broken.
+TCP detects a host or a route that is gone (`tcp_user_timeout` in the settings). It does not detect a server that is
+halted while its kernel still acknowledges packets, such as by SIGSTOP or a stuck proxy: a client would wait until the
+server resumes. So a client that has waited for FLEET_ANSWER_S opens a second connection. If that succeeds, the
+statement is merely slow and may take as long as it needs; if it times out, the first connection is broken.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from psycopg.rows import Row
 
 from fleet import humanise
 
-INTERVAL_S = 0.1  # psycopg's own: how soon it hears a signal
+INTERVAL_S = 0.1  # psycopg's default: how often a waiting thread checks for signals
 
 T = TypeVar("T")
 
 
 class Connection(psycopg.Connection[Row]):
-    """OperationalError after twice FLEET_ANSWER_S where the server answers neither here nor elsewhere."""
+    """Raises OperationalError, after twice FLEET_ANSWER_S, if the server neither answers nor accepts a connection."""
 
     def wait(self, gen: PQGen[T], interval: float = INTERVAL_S, timeout: float | None = None) -> T:
         if timeout is not None:
             return super().wait(gen, interval, timeout)
-        began = time.monotonic()
+        started_at = time.monotonic()
         while True:
             try:
                 return super().wait(gen, interval, settings.FLEET_ANSWER_S)
             except errors._WaitTimeout:
-                if not self._somebody_opens():
-                    self.pgconn.finish()  # broken, not closed: whoever keeps it sees that it needs another
-                    waited_s = time.monotonic() - began
+                if not self._server_responds():
+                    self.pgconn.finish()  # marks it as broken rather than closed, so that its user replaces it
+                    waited_s = time.monotonic() - started_at
                     raise psycopg.OperationalError(
-                        f"nothing came for {humanise.duration(waited_s)}, and it takes no new connection"
+                        f"no answer for {humanise.duration(waited_s)}, and it accepts no new connection"
                     ) from None
 
-    def _somebody_opens(self) -> bool:
-        """Whoever refuses (too many clients, a shutdown) is there as well, and says here too what is the matter."""
-        same: dict[str, Any] = {**self.info.get_parameters(), "password": self.info.password}
+    def _server_responds(self) -> bool:
+        """Whether the server responds to a new connection. A refusal, as during a shutdown, is a response, too."""
+        parameters: dict[str, Any] = {**self.info.get_parameters(), "password": self.info.password}
         try:
-            psycopg.connect(**same).close()
+            psycopg.connect(**parameters).close()
         except errors.ConnectionTimeout:
             return False
         except psycopg.Error:

@@ -1,7 +1,7 @@
 """The engine's own connection to Postgres.
 
-The hot path uses neither Django's ORM nor its connections: one psycopg connection a process, statements prepared at
-their first use, and plans pinned to index walks, so that a queue of ten thousand does not make the planner sort it.
+The hot path uses neither Django's ORM nor its connections, but one psycopg connection per use. Statements are prepared
+at their first use, and plans are pinned to index scans, so that the planner does not choose to sort a long queue.
 """
 
 from __future__ import annotations
@@ -32,14 +32,11 @@ _PINNED = " ".join(
 
 
 def connect(*, name: str) -> Connection:
-    """A new connection with the settings of Django's default one; `name` is shown in pg_stat_activity."""
-    given = connections["default"].get_connection_params()
-    taken = {
-        key: value
-        for key, value in given.items()
-        if key not in {"cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"}
-    }
-    taken["options"] = f"{taken.get('options', '')} {_PINNED}".strip()
+    """Open a connection with the settings of Django's default one. `name` is shown in pg_stat_activity."""
+    djangos = {"cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"}
+    parameters = connections["default"].get_connection_params()
+    parameters = {name: value for name, value in parameters.items() if name not in djangos}
+    parameters["options"] = f"{parameters.get('options', '')} {_PINNED}".strip()
     return postgres.connect(
-        **taken, autocommit=True, row_factory=tuple_row, prepare_threshold=0, application_name=f"fleet {name}"[:63]
+        **parameters, autocommit=True, row_factory=tuple_row, prepare_threshold=0, application_name=f"fleet {name}"[:63]
     )

@@ -1,8 +1,8 @@
-"""Two roles of the database: the application's, which every process uses, and the owner's, which migrates.
+"""The two roles of the database: the application's, which every process uses, and the owner's, which migrates.
 
-The owner's role owns the database and its tables. The application's role may read and write rows and nothing else: it makes
-no database, no table and no role, and cannot become the owner. In the embedded Postgres nobody can sign in as the owner:
-its sessions are the administrator's, who takes on that role. An external Postgres names its owner by DATABASE_OWNER_URL.
+The owner owns the database and its tables. The application may only read and write rows: it cannot create databases,
+tables or roles, and cannot become the owner. In the embedded Postgres the owner cannot log in: the administrator logs
+in and assumes that role. For an external Postgres, DATABASE_OWNER_URL gives the owner.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ Wrapper = TypeVar("Wrapper", bound=BaseDatabaseWrapper)
 
 
 def owned(connection: Wrapper) -> Wrapper:
-    """Another connection to the same database, as its owner; the same one where the application is the owner."""
+    """Return a connection to the same database as its owner; the same connection if the application is the owner."""
     owner: Postgres | None = settings.FLEET_ENDPOINTS.owner
     if owner is None:
         return connection
-    given = connection.settings_dict
-    options = {name: value for name, value in given["OPTIONS"].items() if name != "pool"}
+    parameters = connection.settings_dict
+    options = {name: value for name, value in parameters["OPTIONS"].items() if name != "pool"}
     return type(connection)(
         {
-            **given,
+            **parameters,
             "HOST": owner.host,
             "PORT": owner.port,
             "USER": owner.user,
@@ -45,26 +45,26 @@ def owned(connection: Wrapper) -> Wrapper:
 
 @contextmanager
 def as_owner() -> Iterator[None]:
-    """Within this block the default connection of this thread is the owner's."""
-    application = connections["default"]
-    owners = owned(application)
+    """Make the owner's connection the default one of this thread within the block."""
+    applications = connections["default"]
+    owners = owned(applications)
     connections["default"] = owners
     try:
         yield
     finally:
-        connections["default"] = application
-        if owners is not application:
+        connections["default"] = applications
+        if owners is not applications:
             owners.close()
 
 
 def convert() -> None:
-    """Give the embedded database the roles that it should have. One transaction; doing it again changes nothing."""
-    where = settings.FLEET_ENDPOINTS
-    if where.provider != "embedded":
+    """Create the roles of the embedded database and set its ownership, in one transaction. Idempotent."""
+    endpoints = settings.FLEET_ENDPOINTS
+    if endpoints.provider != "embedded":
         return
     with psycopg.connect(
-        host=where.postgres.host,
-        port=where.postgres.port,
+        host=endpoints.postgres.host,
+        port=endpoints.postgres.port,
         user=ADMINISTRATOR,
         password=settings.FLEET_CREDENTIALS.postgres_admin_password,
         dbname=connections["default"].settings_dict["NAME"],
@@ -77,7 +77,7 @@ def convert() -> None:
 
 
 def grant() -> None:
-    """Let the application use every table. For the owner, after the migrations."""
+    """Let the application use every table. To be called as the owner, after the migrations."""
     if settings.FLEET_ENDPOINTS.owner is None:
         return
     with connections["default"].cursor() as cursor:

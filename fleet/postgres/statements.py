@@ -1,4 +1,4 @@
-"""SQL by name: one statement, one file, in the `sql` folder of the package that owns the rows."""
+"""Reads SQL statements by name: one statement per file, in the `sql` folder of the package that owns the rows."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from importlib import resources
 
 @cache
 def read(package: str, name: str) -> str:
-    """The text of `<package>/sql/<name>.sql`, as psycopg takes it (parameters are `%(name)s`)."""
+    """Return the text of `<package>/sql/<name>.sql`, with psycopg's parameters `%(name)s`."""
     return resources.files(package).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
 @cache
 def read_raw(package: str, name: str) -> tuple[str, tuple[str, ...]]:
-    """The same for psycopg's RawCursor: `$1` and so on, and the names in their order. It spares the reading of the
-    text at each execution, which counts where a long statement runs a thousand times a second."""
+    """Return a statement for psycopg's RawCursor: the text with `$1`, `$2`, … and the parameters' names in that order.
+
+    With `read`, psycopg parses the text at each execution, which is noticeable for a long statement that runs a
+    thousand times per second.
+    """
     names: list[str] = []
 
-    def number(found: re.Match[str]) -> str:
-        if found[1] not in names:
-            names.append(found[1])
-        return f"${names.index(found[1]) + 1}"
+    def number(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
 
     text = re.sub(r"%\((\w+)\)s", number, read(package, name))
     return text, tuple(names)

@@ -1,4 +1,8 @@
-"""What a fleet runs on and the processes that it is made of: who starts them, watches them and stops them."""
+"""Starts, watches and stops the processes of a fleet, and the Postgres and Valkey that it runs on.
+
+`composition` builds the supervisors from the settings, `providers` supplies Postgres and Redis, and `supervision` keeps
+everything running. `statuses` and `logfiles` show what happened, `detached` and `foreground` run it for the commands.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ from fleet.config import ports
 
 
 def addresses() -> dict[str, str]:
-    """The URLs of this fleet's pages: below FLEET_URL, or on this host, by the ports that were chosen at its last start."""
-    chosen = ports.recorded(settings.FLEET_HOME)
-    web = settings.FLEET_URL or f"http://127.0.0.1:{chosen.get('web', settings.FLEET_WEB_PORT)}"
+    """Return the URLs of this fleet's pages: below FLEET_URL, or else on this host with the ports of the last start."""
+    recorded = ports.recorded(settings.FLEET_HOME)
+    web = settings.FLEET_URL or f"http://127.0.0.1:{recorded.get('web', settings.FLEET_WEB_PORT)}"
     return {
         "api": f"{web}/api/v1/",
         "admin": f"{web}/admin/",
@@ -20,8 +24,11 @@ def addresses() -> dict[str, str]:
 
 
 def api() -> str:
-    """Where programs on this host reach the API, without a slash at its end; empty where that is not known: no web process
-    of this home has been started, or it answers to its proxy alone (FLEET_HTTPS), whose address nobody has told."""
+    """Return the API's URL for programs on this host, without a trailing slash; empty where it is unknown.
+
+    It is unknown if no web process of this home was ever started, or if the site accepts only its proxy (FLEET_HTTPS)
+    and FLEET_URL does not give the proxy's address.
+    """
     if not settings.FLEET_URL and (settings.FLEET_HTTPS or "web" not in ports.recorded(settings.FLEET_HOME)):
         return ""
     return addresses()["api"].rstrip("/")

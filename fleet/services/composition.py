@@ -1,4 +1,4 @@
-"""The supervisors of this checkout, put together from its settings."""
+"""Builds the supervisors of this checkout from its settings."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def limits() -> Limits:
 
 
 def services(say: Callable[[str], None]) -> Supervisor:
-    """Postgres and Valkey alone."""
-    chosen = provider()
+    """A supervisor of Postgres and Valkey alone."""
+    stores = provider()
     return Supervisor(
         home=settings.FLEET_HOME,
         kind="services",
-        provider=chosen.name,
-        services=chosen.services(limits=limits()),
+        provider=stores.name,
+        services=stores.services(limits=limits()),
         say=say,
     )
 
 
 def fleet(say: Callable[[str], None]) -> Supervisor:
-    """The services and all the processes of a fleet."""
-    chosen = provider()
-    table = process_table.table(
+    """A supervisor of Postgres, Valkey and all processes of a fleet."""
+    stores = provider()
+    processes = process_table.table(
         base=settings.BASE_DIR,
         home=settings.FLEET_HOME,
         limits=limits(),
@@ -52,7 +52,7 @@ def fleet(say: Callable[[str], None]) -> Supervisor:
     return Supervisor(
         home=settings.FLEET_HOME,
         kind="fleet",
-        provider=chosen.name,
-        services=(*chosen.services(limits=limits()), *table),
+        provider=stores.name,
+        services=(*stores.services(limits=limits()), *processes),
         say=say,
     )

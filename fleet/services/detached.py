@@ -1,4 +1,4 @@
-"""A supervisor in the background: started so that it outlives its starter, watched until it is ready."""
+"""Starts a supervisor in the background, waits until it is ready, and stops it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psutil
 from fleet import errors, humanise, invocation
 from fleet.config.home import Home
 from fleet.services import logfiles
-from fleet.services.supervision import children, control_socket, lock
+from fleet.services.supervision import children, control_socket, lock, process_trees
 
 LOG = "supervisor"
 READY_S = 180
@@ -24,12 +24,12 @@ ENDED_S = 10
 
 
 def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
-    """Run `manage.py ARGUMENTS` (a supervisor in the foreground) in the background; its status once it is ready.
+    """Run `manage.py ARGUMENTS`, a supervisor, in the background and return its status once it is ready.
 
-    What it says goes to its log, and to `say` until then. Unavailable, with its last words, when it ends before.
+    Its output goes to its log and, until it is ready, to `say`. Raises Unavailable if it ends before it is ready.
     """
     home.make()
-    place = _size(home)
+    offset = _size(home)
     with logfiles.open_for_append(home, LOG) as log:
         process = subprocess.Popen(
             [sys.executable, "manage.py", *arguments],
@@ -43,56 +43,60 @@ def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[st
     deadline = time.monotonic() + READY_S
     while True:
         status = state(home)
-        place = _pass_on(home, place, say)
+        offset = _relay_log(home, offset, say)
         if status.get("pid") == process.pid and status["ready"]:
             return status
         if process.poll() is not None:
-            _pass_on(home, place, say)
-            if lock.is_held(home):  # another one was started in the same moment, and first
+            _relay_log(home, offset, say)
+            if lock.is_held(home):  # another supervisor was started at the same moment and took the lock first
                 return wait_until_ready(home)
             raise errors.Unavailable(
-                "The start failed; the lines above say why.", hint=f"The whole log is {logfiles.path(home, LOG)}."
+                "The start failed for the reason given above.", hint=f"The full log is {logfiles.path(home, LOG)}."
             )
-        _pause(deadline)
+        _sleep_until(deadline)
 
 
 def running(home: Home) -> dict[str, Any] | None:
-    """The status of the supervisor that runs and will go on, ready or not yet; None where there is none.
+    """Return the status of the running supervisor, ready or not; None where none runs.
 
-    One that is stopping is waited for, and so is one that does not listen yet.
+    Waits for a supervisor that is stopping, and for one that does not listen yet.
     """
     deadline = time.monotonic() + READY_S
     while lock.is_held(home):
         status = state(home)
         if status["running"] and not status["stopping"]:
             return status
-        _pause(deadline)
+        _sleep_until(deadline)
     return None
 
 
 def wait_until_ready(home: Home) -> dict[str, Any]:
-    """The status of the supervisor that runs, once it is ready; NotRunning when it ends before."""
+    """Return the status of the running supervisor once it is ready; raises NotRunning if it ends before that."""
     deadline = time.monotonic() + READY_S
     while True:
         status = dict(control_socket.ask(home, {"do": "status"}))
         if status["ready"]:
             return status
-        _pause(deadline)
+        _sleep_until(deadline)
 
 
 def state(home: Home) -> dict[str, Any]:
-    """The running supervisor's status. Where there is none `{"running": False, "left": […]}`, with the name and the pid
-    of each process that a killed one left behind."""
+    """Return the running supervisor's status, or `{"running": False, "left": […]}` where none runs.
+
+    `left` has the name and the pid of each process that a killed supervisor left behind.
+    """
     try:
         return dict(control_socket.ask(home, {"do": "status"}))
     except control_socket.NotRunning:
         orphans = [] if lock.is_held(home) else children.Register(home).orphans()
-        return {"running": False, "left": [{"name": one.name, "pid": one.pid} for one in reversed(orphans)]}
+        return {"running": False, "left": [{"name": orphan.name, "pid": orphan.pid} for orphan in reversed(orphans)]}
 
 
 def stop(home: Home, *, say: Callable[[str], None]) -> bool:
-    """Stop the supervisor that runs and wait until all is gone, or end what a killed one left; False where there was
-    neither."""
+    """Stop the running supervisor and wait for its end, or end what a killed one left behind.
+
+    Returns False where there was nothing to stop. Raises Unavailable if the supervisor does not stop in time.
+    """
     try:
         supervisor = control_socket.ask(home, {"do": "status"})["pid"]
         control_socket.ask(home, {"do": "stop"})
@@ -102,12 +106,12 @@ def stop(home: Home, *, say: Callable[[str], None]) -> bool:
             return _end_orphans(home, say)
     if not lock.wait_until_free(home, seconds=STOPPED_S):
         raise errors.Unavailable(
-            f"The supervisor has not stopped within {humanise.duration(STOPPED_S)}.",
-            hint=f"See {logfiles.path(home, LOG)}; kill -9 of it is safe: the next start cleans up.",
+            f"The supervisor (pid {supervisor}) did not stop within {humanise.duration(STOPPED_S)}.",
+            hint=f"See {logfiles.path(home, LOG)}. Killing it with kill -9 is safe: the next start cleans up.",
         )
-    with contextlib.suppress(psutil.NoSuchProcess):  # it has nothing left to do, but may be there for another moment
+    with contextlib.suppress(psutil.NoSuchProcess):  # the lock is free, but the process may take a moment to end
         if supervisor is not None:
-            children.wait([psutil.Process(supervisor)], seconds=ENDED_S)
+            process_trees.wait([psutil.Process(supervisor)], seconds=ENDED_S)
     return True
 
 
@@ -115,27 +119,28 @@ def _end_orphans(home: Home, say: Callable[[str], None]) -> bool:
     if not home.run.exists():
         return False
     with lock.hold(home):
-        left = children.Register(home).end_orphans(say)
-        control_socket.forget(home)
-    return bool(left)
+        ended = children.Register(home).end_orphans(say)
+        control_socket.remove(home)
+    return bool(ended)
 
 
-def _pause(deadline: float) -> None:
+def _sleep_until(deadline: float) -> None:
     if time.monotonic() > deadline:
         raise errors.Unavailable(
-            f"It is not ready after {humanise.duration(READY_S)}, and keeps trying.",
-            hint=f"See: {invocation.command('fleet_services', 'status')}",
+            f"The supervisor is not ready after {humanise.duration(READY_S)}. It keeps trying.",
+            hint=f"Watch it: {invocation.command('fleet_services', 'status')}",
         )
     time.sleep(0.05)
 
 
-def _pass_on(home: Home, place: int, say: Callable[[str], None]) -> int:
+def _relay_log(home: Home, offset: int, say: Callable[[str], None]) -> int:
+    """Pass the complete lines behind this offset of the log on to `say`; returns the offset behind them."""
     with logfiles.path(home, LOG).open("rb") as log:
-        log.seek(place)
-        whole, newline, _ = log.read().rpartition(b"\n")
-    for line in whole.decode(errors="replace").splitlines():
+        log.seek(offset)
+        complete, newline, _ = log.read().rpartition(b"\n")
+    for line in complete.decode(errors="replace").splitlines():
         say(line)
-    return place + len(whole) + len(newline)
+    return offset + len(complete) + len(newline)
 
 
 def _size(home: Home) -> int:

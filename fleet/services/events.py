@@ -1,4 +1,4 @@
-"""What the supervisor has written down about services becomes events."""
+"""Turns the entries of the supervisor's journal into events."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from fleet.services import journal
 
 
 def record() -> int:
-    """Move the journal's entries into the table; each once, though the journal may hand one over twice."""
-    return journal.drain(settings.FLEET_HOME, _accept)
+    """Move the journal's entries into the table of events and return their number.
+
+    The journal may deliver an entry twice; it becomes one event.
+    """
+    return journal.drain(settings.FLEET_HOME, _insert)
 
 
-def _accept(entries: Sequence[journal.Entry]) -> None:
-    ids = {UUID(entry.id): entry for entry in entries}
-    known = set(Event.objects.filter(subject__in=list(ids), scope=None).values_list("subject", flat=True))
+def _insert(entries: Sequence[journal.Entry]) -> None:
+    by_id = {UUID(entry.id): entry for entry in entries}
+    known = set(Event.objects.filter(subject__in=list(by_id), scope=None).values_list("subject", flat=True))
     Event.objects.bulk_create(
         Event(
             kind=entry.kind,
@@ -27,6 +30,6 @@ def _accept(entries: Sequence[journal.Entry]) -> None:
             subject=id,
             data={"service": entry.service, "message": entry.message, **entry.data},
         )
-        for id, entry in ids.items()
+        for id, entry in by_id.items()
         if id not in known
     )

@@ -1,4 +1,4 @@
-"""A mission (or any command) in the foreground of a terminal, with the fleet behind it."""
+"""Runs a command, such as a mission, in the foreground of the terminal while the fleet runs in this process."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from fleet import invocation
 from fleet.services.providers import identity
 
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 async def run(arguments: Sequence[str], *, base: Path, until: Callable[[], Awaitable[object]] | None = None) -> int:
-    """Run `manage.py ARGUMENTS` on this terminal; its exit code. `until`: it gets a Ctrl-C as soon as this returns.
+    """Run `manage.py ARGUMENTS` on this terminal and return its exit code; it gets SIGINT as soon as `until` returns.
 
-    It has a session of its own, so that a Ctrl-C comes once and through us: it decides what that means.
+    The command has its own session, so that it gets a Ctrl-C once, forwarded by this process.
     """
     process = await asyncio.create_subprocess_exec(
         *identity.launched([sys.executable, str(base / "manage.py"), *arguments]),
@@ -25,22 +25,22 @@ async def run(arguments: Sequence[str], *, base: Path, until: Callable[[], Await
         start_new_session=True,
     )
     loop = asyncio.get_running_loop()
-    for number in _PASSED_ON:
+    for number in _FORWARDED:
         if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
-            continue  # nohup: it outlives the terminal
-        loop.add_signal_handler(number, _pass_on, process, number)
-    told = asyncio.ensure_future(_interrupt(process, until)) if until else None
+            continue  # under nohup the command must outlive the terminal
+        loop.add_signal_handler(number, _send, process, number)
+    interrupt = asyncio.ensure_future(_interrupt_after(process, until)) if until else None
     code = await process.wait()
-    if told:
-        told.cancel()
+    if interrupt:
+        interrupt.cancel()
     return 128 - code if code < 0 else code
 
 
-async def _interrupt(process: asyncio.subprocess.Process, until: Callable[[], Awaitable[object]]) -> None:
+async def _interrupt_after(process: asyncio.subprocess.Process, until: Callable[[], Awaitable[object]]) -> None:
     await until()
-    _pass_on(process, signal.SIGINT)
+    _send(process, signal.SIGINT)
 
 
-def _pass_on(process: asyncio.subprocess.Process, number: int) -> None:
+def _send(process: asyncio.subprocess.Process, number: int) -> None:
     if process.returncode is None:
         process.send_signal(number)

@@ -1,7 +1,7 @@
-"""What the supervisor has to say, kept in a file: it stands below the database, which may be what it speaks of.
+"""The supervisor's journal: events in a file, because the database may be the service that failed.
 
-One JSON object a line in `.fleet/private/events.jsonl`. The control loop moves the lines into the table of events
-with `drain`; `fleet_services status` shows the last ones. Bounded: of what nobody drains the newest half is kept.
+`.fleet/private/events.jsonl` has one JSON object per line. The control loop moves the lines into the table of events
+with `drain`; `fleet_services status` shows the last ones. When the file grows beyond BYTES, its older half is dropped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BYTES = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    id: str  # so that a line that is drained twice is recognised
+    id: str  # recognises an entry that is drained twice
     at: str  # ISO 8601, UTC
     kind: str  # service.restarted, service.failed, service.slow, service.large, service.restarts, service.normal
     service: str
@@ -32,7 +32,7 @@ class Entry:
 
 
 def append(home: Home, *, kind: str, service: str, message: str, data: Mapping[str, float | int | str | None]) -> Entry:
-    """Write one entry down; it is on disk when this returns."""
+    """Append an entry and return it; it is on disk when this returns."""
     entry = Entry(
         id=str(ids.new()),
         at=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -41,10 +41,10 @@ def append(home: Home, *, kind: str, service: str, message: str, data: Mapping[s
         message=message,
         data=data,
     )
-    with _alone(home):
+    with _locked(home):
         path = _file(home)
         if path.exists() and path.stat().st_size > BYTES:
-            _halve(path)
+            _drop_older_half(path)
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(json.dumps(asdict(entry)) + "\n")
@@ -54,28 +54,29 @@ def append(home: Home, *, kind: str, service: str, message: str, data: Mapping[s
 
 
 def last(home: Home, count: int) -> list[Entry]:
-    """The newest entries that were not drained yet, the newest last."""
-    with _alone(home):
+    """Return the newest entries that are not drained yet, oldest first."""
+    with _locked(home):
         return _entries(_file(home))[-count:]
 
 
 def drain(home: Home, accept: Callable[[Sequence[Entry]], None]) -> int:
-    """Hand all entries to `accept` and forget them once it has returned; how many there were.
+    """Pass all entries to `accept`, remove them once it has returned, and return their number.
 
-    When it raises, or this process dies, they stay and come again: at least once, each with the same id.
+    Delivery is at least once: if `accept` raises or this process dies, the entries stay and come again with the same
+    ids.
     """
     path = _file(home)
-    if not path.exists():  # the common case, without a lock
+    if not path.exists():  # the common case needs no lock
         return 0
-    with _alone(home):
+    with _locked(home):
         entries = _entries(path)
         size = path.stat().st_size if path.exists() else 0
     if entries:
-        accept(entries)  # may be slow; the supervisor goes on writing meanwhile
-    with _alone(home):
-        rest = path.read_bytes()[size:]
-        if rest:
-            _replace(path, rest)
+        accept(entries)  # without the lock: this may be slow, and the supervisor goes on writing
+    with _locked(home):
+        remaining = path.read_bytes()[size:]
+        if remaining:
+            _replace(path, remaining)
         else:
             path.unlink(missing_ok=True)
     return len(entries)
@@ -91,11 +92,11 @@ def _entries(path: Path) -> list[Entry]:
         try:
             entries.append(Entry(**json.loads(line)))
         except (ValueError, TypeError):
-            continue  # the half line of a writer that was killed
+            continue  # an incomplete line of a writer that was killed
     return entries
 
 
-def _halve(path: Path) -> None:
+def _drop_older_half(path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     _replace(path, b"".join(lines[len(lines) // 2 :]))
 
@@ -112,7 +113,7 @@ def _file(home: Home) -> Path:
 
 
 @contextmanager
-def _alone(home: Home) -> Iterator[None]:
+def _locked(home: Home) -> Iterator[None]:
     handle = os.open(home.run / "events.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
-"""The processes' logs: `.fleet/private/logs/NAME.log`, bounded, one older file each.
+"""The log files of the processes: `.fleet/private/logs/NAME.log`, rotated by size, with one older file each.
 
-A process writes to its file directly, so that it can go on when the supervisor is gone. The file is therefore
-emptied in place (its writers append) after what it held was copied to `NAME.log.1`.
+A process appends to its file directly, so that it can go on without the supervisor. Rotation therefore copies the
+content to `NAME.log.1` and truncates the file in place.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _VALKEY = re.compile(
     re.ASCII,
 )
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-PAUSE_S = 0.2  # between two looks at a log that is followed
+PAUSE_S = 0.2  # between two reads of a log that is followed
 
 
 def path(home: Home, name: str) -> Path:
@@ -39,21 +39,21 @@ def path(home: Home, name: str) -> Path:
 
 
 def open_for_append(home: Home, name: str) -> BinaryIO:
-    """The log as a file that a process can be given as its output."""
+    """Open a log such that a process can use it as its output."""
     return os.fdopen(os.open(path(home, name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "wb")
 
 
-def bound(home: Home, *, limit: int) -> None:
-    """Put aside every log larger than `limit` bytes, but those of agents: their node does that when it has read them."""
+def rotate_large(home: Home, *, limit: int) -> None:
+    """Rotate every log larger than `limit` bytes, except those of agents: their node rotates them after reading them."""
     for log in home.logs.glob("*.log"):
         if not log.name.startswith("agent-") and log.stat().st_size > limit:
             put_aside(log)
 
 
 def put_aside(log: Path, *, kept: int = 1) -> None:
-    """Empty a log in place, after what it held was copied to `.1`, what that held moved to `.2`, and so on up to `kept`.
+    """Copy a log to `.1`, after moving `.1` to `.2` and so on up to `kept` older files, and truncate it in place.
 
-    OSError where the copy cannot be written (a full disk); the log is emptied all the same, for its bound matters more.
+    Raises OSError if the copy cannot be written, such as on a full disk. The log is truncated even then.
     """
     for number in range(kept, 1, -1):
         with suppress(FileNotFoundError):
@@ -74,28 +74,26 @@ def names(home: Home) -> list[str]:
 
 
 def ends(home: Home) -> dict[str, int]:
-    """Where each log ends now, in bytes: what `tail` shows lies before, what `follow` gives after."""
+    """Return the size of each log in bytes: `tail` reads up to that offset, and `follow` continues behind it."""
     return {name: path(home, name).stat().st_size for name in names(home)}
 
 
 def tail(home: Home, name: str, *, lines: int, end: int | None = None) -> list[str]:
-    """The last lines of a log (up to `end`, where one is given); NotFound where there is none of that name."""
+    """Return the last lines of a log before the offset `end`; raises NotFound if no log has that name."""
     log = path(home, name)
     if name not in names(home):
         known = ", ".join(names(home))
         raise errors.NotFound(
             f"There is no log of {name!r}.",
-            hint=f"There are logs of {known}."
-            if known
-            else f"Start a fleet: {invocation.command('fleet_up', '--detach')}",
+            hint=f"The logs are: {known}." if known else f"Start a fleet: {invocation.command('fleet_up', '--detach')}",
         )
     return log.read_bytes()[:end].decode(errors="replace").splitlines()[-lines:] if lines else []
 
 
 def last_lines(home: Home, chosen: Sequence[str], *, lines: int, ends: dict[str, int]) -> list[tuple[str, str]]:
-    """The last lines of these logs together, each with the name of its log, by the time that it begins with.
+    """Return the last lines of several logs, merged by their timestamps, each with the name of its log.
 
-    A line without a time belongs to the one before it in its log.
+    A line without a timestamp stays with the line before it in its log.
     """
     timed = [_timed(name, tail(home, name, lines=lines, end=ends.get(name))) for name in chosen]
     merged = [(name, line) for _, name, line in heapq.merge(*timed, key=lambda entry: entry[0])]
@@ -104,22 +102,22 @@ def last_lines(home: Home, chosen: Sequence[str], *, lines: int, ends: dict[str,
 
 def _timed(name: str, lines: Sequence[str]) -> Iterator[tuple[datetime, str, str]]:
     times = [written_at(line) for line in lines]
-    at = next(filter(None, times), EARLIEST)  # lines before the first that has a time are shown with that
-    for time_, line in zip(times, lines, strict=True):
-        at = max(at, time_ or at)
+    at = next(filter(None, times), EARLIEST)  # lines before the first timestamp are shown with that line
+    for line_at, line in zip(times, lines, strict=True):
+        at = max(at, line_at or at)
         yield at, name, line
 
 
 def written_at(line: str) -> datetime | None:
-    """The time in UTC that a line of a log begins with; None where it has none.
+    """Parse the UTC timestamp at the start of a log line; None where there is none.
 
-    The processes of the fleet write UTC (as Django's settings say), and so do Postgres and Valkey, which inherit that.
+    All logs are in UTC: Django sets TZ in its process, and Postgres and Valkey inherit it.
     """
-    if found := _ISO.match(line):
-        text = f"{found['day']}T{found['time']}.{(found['part'] or '0')[:6]:0<6}"
-    elif found := _VALKEY.match(line):
-        month = _MONTHS.index(found["month"]) + 1
-        text = f"{found['year']}-{month:02}-{found['day']:0>2}T{found['time']}.{found['part']}000"
+    if match := _ISO.match(line):
+        text = f"{match['day']}T{match['time']}.{(match['part'] or '0')[:6]:0<6}"
+    elif match := _VALKEY.match(line):
+        month = _MONTHS.index(match["month"]) + 1
+        text = f"{match['year']}-{month:02}-{match['day']:0>2}T{match['time']}.{match['part']}000"
     else:
         return None
     try:
@@ -128,32 +126,32 @@ def written_at(line: str) -> datetime | None:
         return None
 
 
-def follow(home: Home, chosen: Sequence[str], *, places: dict[str, int]) -> Iterator[tuple[str, str]]:
-    """Each line that is written after these `places`, with the name of its log; it ends only when its user stops asking.
+def follow(home: Home, chosen: Sequence[str], *, offsets: dict[str, int]) -> Iterator[tuple[str, str]]:
+    """Yield each line written behind these offsets, with the name of its log, for ever.
 
-    With no names chosen it follows all logs, those that come into being later too.
+    Without chosen names it follows all logs, including those that are created later.
     """
-    places = dict(places)
+    offsets = dict(offsets)
     while True:
-        quiet = True
+        idle = True
         for name in chosen or names(home):
-            for line in _new_lines(path(home, name), places, name):
-                quiet = False
+            for line in _new_lines(path(home, name), offsets, name):
+                idle = False
                 yield name, line
-        if quiet:
+        if idle:
             time.sleep(PAUSE_S)
 
 
-def _new_lines(log: Path, places: dict[str, int], name: str) -> Iterator[str]:
+def _new_lines(log: Path, offsets: dict[str, int], name: str) -> Iterator[str]:
     try:
         with log.open("rb") as file:
-            place = places.get(name, 0)
-            if os.fstat(file.fileno()).st_size < place:
-                place = 0  # it was put aside
-            file.seek(place)
-            whole, newline, _ = file.read().rpartition(b"\n")  # a line that is still being written comes next time
+            offset = offsets.get(name, 0)
+            if os.fstat(file.fileno()).st_size < offset:
+                offset = 0  # the log was rotated
+            file.seek(offset)
+            complete, newline, _ = file.read().rpartition(b"\n")  # an incomplete line is read next time
     except FileNotFoundError:
         return
-    places[name] = place + len(whole) + len(newline)
+    offsets[name] = offset + len(complete) + len(newline)
     if newline:
-        yield from whole.decode(errors="replace").split("\n")
+        yield from complete.decode(errors="replace").split("\n")

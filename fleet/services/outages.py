@@ -1,4 +1,4 @@
-"""Why Postgres cannot be used, and what to do about it, for commands and for the API."""
+"""Explains to commands and API clients why Postgres is unavailable, and what to do about it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ class NotRunning(errors.Unavailable):
 
 
 def start_hint() -> str:
-    """How to start the fleet."""
     return f"Start it: {invocation.command('fleet_up', '--detach')}"
 
 
 def without_postgres(fault: Error) -> errors.Unavailable:
-    """The error that tells an operator why the database cannot be used, and what to do."""
-    over_http = "Try again in a moment. If that does not help, tell the fleet's operators."
+    """Build the error for a database fault: its hint is for operators, `over_http` is for API clients."""
+    over_http = "Try again in a moment. If that does not help, contact the operators of the fleet."
     running = lock.is_held(settings.FLEET_HOME)
     if not running and settings.FLEET_ENDPOINTS.provider != "external":
         return NotRunning(hint=start_hint(), over_http=over_http)
-    why = (str(fault).strip().splitlines() or ["it closed the connection"])[0].rstrip(".")
+    reason = (str(fault).strip().splitlines() or ["it closed the connection"])[0].rstrip(".")
     if running:
         hint = f"The fleet restarts it. Watch it: {invocation.command('fleet_services', 'status')}"
     else:
-        hint = "Check DATABASE_URL, and that this server is up."
-    return errors.Unavailable(f"Postgres does not answer ({why}).", hint=hint, over_http=over_http)
+        hint = "Check DATABASE_URL, and that the server is running."
+    return errors.Unavailable(f"Postgres does not answer ({reason}).", hint=hint, over_http=over_http)

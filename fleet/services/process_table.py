@@ -1,4 +1,4 @@
-"""The table of the processes that `fleet_up` keeps, besides the services that they stand on."""
+"""The processes that `fleet_up` runs besides Postgres and Valkey: how each is started, probed and stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from fleet import invocation
 from fleet.config.home import Home
 from fleet.config.ports import Ports
-from fleet.flower import door
+from fleet.flower import client as flower
 from fleet.postgres import pool
 from fleet.services.providers import probes
 from fleet.services.supervision import beats
@@ -24,14 +24,14 @@ def table(
     web_port: int,
     say: Callable[[str], None],
 ) -> tuple[Service, ...]:
-    """In their order. `base` is the checkout; `web_port` is the preferred one."""
+    """Return the processes in the order in which they start. `base` is the checkout, `web_port` the preferred port."""
     ports = Ports(home)
     chosen: dict[str, int] = {}
 
     def choose(name: str, preferred: int) -> str:
         chosen[name] = ports.choose(name, preferred=preferred)
         if chosen[name] != preferred:
-            say(f"{name}: port {preferred} is taken, using {chosen[name]}")
+            say(f"{name}: port {preferred} is in use, using {chosen[name]}")
         return str(chosen[name])
 
     def python(*arguments: str, env: dict[str, str] | None = None, entrusted: frozenset[str] = frozenset()) -> Command:
@@ -39,9 +39,8 @@ def table(
         return Command(argv=(sys.executable, *arguments), cwd=base, env={**shared, **(env or {})}, entrusted=entrusted)
 
     def manage(command: str, *, entrusted: frozenset[str] = frozenset()) -> Command:
-        beats.forget(home, command)
-        told = {"FLEET_COMMAND": invocation.IN_THE_CHECKOUT}
-        return python("manage.py", command, env=told, entrusted=entrusted)
+        beats.clear(home, command)
+        return python("manage.py", command, env={"FLEET_COMMAND": invocation.IN_THE_CHECKOUT}, entrusted=entrusted)
 
     def prepare() -> Command:
         return manage("fleet_prepare", entrusted=frozenset({"DATABASE_OWNER_URL"}))
@@ -50,7 +49,7 @@ def table(
         command = ("-m", "fleet.web", "--port", choose("web", web_port))
         return python(*command, env={"FLEET_PROCESS": pool.WEB}, entrusted=frozenset({"FLEET_JWT_KEY"}))
 
-    stores = ("postgres", "valkey")  # both, so that nothing is changed where one of them refuses us
+    stores = ("postgres", "valkey")  # both, so that nothing is migrated if one of them refuses the connection
     prepared = ("prepare", "valkey")
     return (
         Service(name="prepare", command=prepare, probe=None, needs=stores, once=True),
@@ -71,7 +70,7 @@ def table(
         Service(
             name="flower",
             command=lambda: python("-m", "fleet.flower"),
-            probe=lambda: probes.http_socket(home, door.SOCKET, f"/{door.PREFIX}/healthcheck"),
+            probe=lambda: probes.http_socket(home, flower.SOCKET, f"/{flower.PREFIX}/healthcheck"),
             needs=prepared,
             vital=False,
             limits=limits,
@@ -81,7 +80,7 @@ def table(
             command=lambda: manage("fleet_node"),
             probe=beats.probe(home, "fleet_node"),
             needs=prepared,
-            grace_s=30,  # its workers finish or hand back what they fly
+            grace_s=30,  # its agents finish their sorties or hand them back
             limits=limits,
         ),
     )

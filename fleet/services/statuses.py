@@ -1,4 +1,4 @@
-"""What `fleet_services status` shows, as data and as text."""
+"""The status that `fleet_services status` shows, as data and as text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fleet.services.supervision.service import Limits, Service
 
 
 async def of_external(provider: Provider) -> dict[str, Any]:
-    """Ask somebody else's servers now, with no supervisor between."""
+    """Probe external servers directly, without a supervisor, and return the status in the same format."""
     return {
         "running": True,
         "kind": "services",
@@ -22,29 +22,29 @@ async def of_external(provider: Provider) -> dict[str, Any]:
         "ready": True,
         "stopping": False,
         "uptime_s": None,
-        "services": [await _asked(service) for service in provider.services(limits=Limits())],
+        "services": [await _probe(service) for service in provider.services(limits=Limits())],
         "events": [],
     }
 
 
-async def _asked(service: Service) -> dict[str, Any]:
-    fault, began = "", time.monotonic()
+async def _probe(service: Service) -> dict[str, Any]:
+    fault, started_at = "", time.monotonic()
     try:
         async with asyncio.timeout(10):
             if service.probe is not None:
                 await service.probe()
-    except errors.FleetError as silence:
-        fault = str(silence)
+    except errors.FleetError as error:
+        fault = str(error)
     except TimeoutError:
         fault = "It did not answer within 10 s."
-    took = round((time.monotonic() - began) * 1000, 2)
+    response_ms = round((time.monotonic() - started_at) * 1000, 2)
     return {
         "name": service.name,
         "state": "unhealthy" if fault else "healthy",
         "healthy": not fault,
         "pid": None,
         "uptime_s": None,
-        "response_ms": None if fault else took,
+        "response_ms": None if fault else response_ms,
         "memory_bytes": None,
         "restarts": 0,
         "fault": fault,
@@ -52,20 +52,20 @@ async def _asked(service: Service) -> dict[str, Any]:
     }
 
 
-def of_one(status: dict[str, Any], name: str) -> dict[str, Any]:
-    """The same of one service alone, with its events; NotFound where there is none of that name."""
+def of_service(status: dict[str, Any], name: str) -> dict[str, Any]:
+    """Reduce a status to one service and its events; raises NotFound if no service has that name."""
     services = [service for service in status["services"] if service["name"] == name]
     if not services:
         known = ", ".join(service["name"] for service in status["services"])
-        raise errors.NotFound(f"No service is called {name!r}.", hint=f"There are {known}.")
+        raise errors.NotFound(f"No service is called {name!r}.", hint=f"The services are: {known}.")
     return {**status, "services": services, "events": [e for e in status["events"] if e["service"] == name]}
 
 
 def text(status: dict[str, Any]) -> str:
-    """The same for people."""
+    """Format a status for people."""
     if not status["running"]:
-        if left := status["left"]:
-            return f"{left_behind(left)} Stop them: {invocation.command('fleet_down')}"
+        if orphans := status["left"]:
+            return f"{left_behind(orphans)} Stop them: {invocation.command('fleet_down')}"
         return f"Nothing is running here. {how_to_start()}"
     head = f"{status['kind']} · {status['provider']} services"
     if status["pid"]:
@@ -92,17 +92,16 @@ def text(status: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def left_behind(left: Sequence[Mapping[str, Any]]) -> str:
-    """One sentence on what a supervisor that is gone left behind."""
-    named = ", ".join(f"{one['name']} (pid {one['pid']})" for one in left)
-    return f"The supervisor is gone; it left these running: {named}."
+def left_behind(orphans: Sequence[Mapping[str, Any]]) -> str:
+    """Name the processes that a supervisor left behind when it was killed, in one sentence."""
+    processes = ", ".join(f"{orphan['name']} (pid {orphan['pid']})" for orphan in orphans)
+    return f"The supervisor is gone but left these processes running: {processes}."
 
 
 def how_to_start() -> str:
-    """How to start a fleet, or the services alone."""
     return (
         f"Start the fleet: {invocation.command('fleet_up', '--detach')}\n"
-        f"Start only its services: {invocation.command('fleet_services', 'up', '--detach')}"
+        f"Start only Postgres and Valkey: {invocation.command('fleet_services', 'up', '--detach')}"
     )
 
 

@@ -1,5 +1,5 @@
--- The oldest open transaction of the cluster, where an entry has waited for it for too long; else no row. Of other
--- roles' sessions only a member of pg_read_all_stats sees the transaction.
+-- The oldest open transaction of the cluster, if an entry has waited for it for too long; else no row.
+-- Only a member of pg_read_all_stats sees the transactions of other roles.
 SELECT extract(epoch FROM clock_timestamp() - waiting.since)::float8, oldest.*
 FROM (
     SELECT min(at) AS since FROM fleet_audit.entry

@@ -1,4 +1,4 @@
--- Whether the trail is there, and what this session may become: a superuser, or the trail's owner.
+-- Whether the trail exists, and whether this session is a superuser's or may become the trail's owner.
 SELECT to_regnamespace('fleet_audit') IS NOT NULL,
        (SELECT rolsuper FROM pg_roles WHERE rolname = session_user),
        EXISTS (

@@ -1,5 +1,5 @@
--- To be run by a superuser in the fleet's database, as often as one likes: the audit trail becomes another role's, and the
--- fleet's own role may add to it and read it, and nothing else. Nobody can sign in as that role.
+-- Run this as a superuser in the fleet's database; it is idempotent. It transfers the audit trail to a role that cannot
+-- log in. The fleet's own role may only read it and add entries.
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'fleet_audit') THEN
         CREATE ROLE fleet_audit NOLOGIN;

@@ -1,4 +1,4 @@
--- What this session's role could do to the trail besides adding to it; no row where nothing.
+-- Why this session's role could do more to the trail than add entries; no row if it cannot.
 SELECT 'it is a superuser' FROM pg_roles WHERE rolname = current_user AND rolsuper
 UNION ALL
 SELECT format('it has %s', attribute)
@@ -6,10 +6,10 @@ FROM pg_roles, unnest(ARRAY['CREATEDB', 'CREATEROLE', 'REPLICATION'], ARRAY[rolc
     AS power (attribute, has)
 WHERE rolname = current_user AND has
 UNION ALL
-SELECT format('it is or may become %s, who owns the database', pg_get_userbyid(datdba))
+SELECT format('it is or may become %s, which owns the database', pg_get_userbyid(datdba))
 FROM pg_database WHERE datname = current_database() AND pg_has_role(current_user, datdba, 'MEMBER')
 UNION ALL
-SELECT format('it is or may become %s, who owns %s', owner, thing)
+SELECT format('it is or may become %s, which owns %s', owner, thing)
 FROM (
     SELECT pg_get_userbyid(nspowner) AS owner, 'the schema' AS thing, nspowner AS id
     FROM pg_namespace WHERE nspname = 'fleet_audit'
@@ -29,7 +29,7 @@ SELECT format('it may %s %s', privilege, relname)
 FROM pg_class, unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) AS privilege
 WHERE relnamespace = 'fleet_audit'::regnamespace AND relkind = 'r' AND has_table_privilege(current_user, oid, privilege)
 UNION ALL
-SELECT format('the trigger %s of %s is not on', needed.trigger, needed.relation)
+SELECT format('the trigger %s of %s is not enabled', needed.trigger, needed.relation)
 FROM (VALUES ('entry', 'refuse'), ('seal', 'refuse'), ('seal', 'accept')) AS needed (relation, trigger)
 WHERE NOT EXISTS (
     SELECT 1 FROM pg_trigger

@@ -1,5 +1,5 @@
--- For the administrator of an embedded Postgres: what the application owns becomes the owner's, and the application keeps the
--- rights to use it. A home from before the owner had a role of its own is converted so.
+-- Run as the administrator of an embedded Postgres: transfer everything that the application's role owns to the owner's.
+-- This also converts a home that was created before the owner had a role of its own.
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'fleet_owner') THEN
         CREATE ROLE fleet_owner NOLOGIN;
@@ -9,5 +9,5 @@ END $$;
 REASSIGN OWNED BY {role} TO fleet_owner;
 REVOKE fleet_owner FROM {role};
 ALTER ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
--- So that it can name the transaction that holds up the sealing of the audit trail, whoever's that is.
+-- So that it can name the transaction that blocks the sealing of the audit trail, whatever role it belongs to.
 GRANT pg_read_all_stats TO {role};

@@ -1,4 +1,4 @@
--- A session that has not ended, with what a request asks of whose it is.
+-- A session that has not ended, with the columns of its user that the permission checks need.
 SELECT s.id, s.user_id, u.username, u.is_active, u.is_superuser, a.role,
        ARRAY(SELECT g.group_id FROM auth_user_groups g WHERE g.user_id = u.id) AS teams
 FROM fleet_session s

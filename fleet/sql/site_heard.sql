@@ -1,4 +1,4 @@
--- A process of the site says that it answers. After a gap a new time of being up begins.
+-- Record that a process of the site is up. After a gap, a new period of uptime begins.
 INSERT INTO fleet_uptime (id, up_since, heard_at)
 VALUES (1, clock_timestamp(), clock_timestamp())
 ON CONFLICT (id) DO UPDATE

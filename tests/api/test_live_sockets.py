@@ -149,7 +149,7 @@ def test_why_it_is_closed_is_said_in_a_sentence(web: Web) -> None:
 def test_an_address_that_cannot_be_right_is_not_taken_for_a_cursor_to_come_back_without(web: Web) -> None:
     ann = api.person("ann")
     status, why = ended(opened(web, "/ws/v1/missions/xx", **bearer(ann)))
-    assert (status, why) == (4404, "'xx' is not an id of this kind. One looks like msn_01j….")
+    assert (status, why) == (4404, "'xx' is not an id of this kind. It must look like msn_01j….")
     assert code(opened(web, f"{ALL}?other=1", **bearer(ann))) == 4404
 
 

@@ -32,7 +32,7 @@ def test_a_known_advisory_of_a_pin_fails_the_check(root: Path, capsys: pytest.Ca
     assert audit.check(root) == 1
     told = capsys.readouterr().out
     assert "leaky 2.0: CVE-2026-1, PYSEC-2026-1, fixed in 2.1. It leaks.\n" in told
-    assert "Not covered by the snapshot of 2026-01-31 (`make audit` renews it): new==3.0\n" in told
+    assert "Not in the snapshot of 2026-01-31 (`make audit` renews it): new==3.0\n" in told
 
 
 def test_an_advisory_that_is_ignored_with_its_reason_does_not(root: Path) -> None:

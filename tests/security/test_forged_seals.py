@@ -30,7 +30,7 @@ END = 2**63 - 1
 def next_seal(**changed: Any) -> Seal:
     """A seal of the first unsealed entry that is well-formed but for what is changed."""
     head = Seal.objects.order_by("-number").first()
-    cluster, now = sealing.here()
+    cluster, now = sealing.cluster_and_time()
     row = chain.rows(Entry.objects.filter(id=_first_unsealed()))[0]
     forged = Seal(
         number=head.number + 1 if head else 1, at=now, cluster=cluster, first_xid=row[2], first_id=row[0],

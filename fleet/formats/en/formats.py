@@ -1,4 +1,4 @@
-"""With seconds, which tell one attempt from the next; in 24 hours, as logs have them."""
+"""Date formats with seconds, which distinguish attempts, and 24 hours, as in logs."""
 
 DATETIME_FORMAT = "j M Y, H:i:s"
 TIME_FORMAT = "H:i:s"

@@ -23,36 +23,38 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Command(OperatorCommand):
-    help = "Show who did what, and prove that nothing of it was removed, changed, reordered or put in afterwards."
+    help = "Show who did what, and verify that no entry was removed, changed, reordered or inserted later."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
-        listing = actions.add_parser("list", help="the last entries, the newest first; times are in UTC")
-        listing.add_argument("--kind", default="", help="of this kind, or below it: role finds role.changed")
-        listing.add_argument("--actor", default="", help="by this one: user:ann, key:flk_…, database:postgres")
-        listing.add_argument("--subject", default="", help="about this: msn_…, user:ann, missions_sortie")
-        listing.add_argument("--outcome", default="", choices=Outcome.values, help="that ended so")
-        listing.add_argument("--since", type=_since, help="from then on: 2026-01-31T10:00 (UTC), or 90m, 24h, 7d ago")
-        listing.add_argument("-n", "--limit", type=arguments.count, default=50, help="at most so many (50)")
-        listing.add_argument("--json", action="store_true", help="one JSON object a line")
-        check = actions.add_parser("verify", help="go along the chain; 1 where something does not agree")
+        listing = actions.add_parser("list", help="show the last entries, newest first; times are in UTC")
+        listing.add_argument("--kind", default="", help="only this kind and its subkinds: role finds role.changed")
+        listing.add_argument("--actor", default="", help="only by this actor: user:ann, key:flk_…, database:postgres")
+        listing.add_argument("--subject", default="", help="only about this: msn_…, user:ann, missions_sortie")
+        listing.add_argument("--outcome", default="", choices=Outcome.values, help="only with this outcome")
+        listing.add_argument(
+            "--since", type=_since, help="only since this time, as 2026-01-31T10:00 (UTC), or age, as 90m, 24h, 7d"
+        )
+        listing.add_argument("-n", "--limit", type=arguments.count, default=50, help="at most this many (default: 50)")
+        listing.add_argument("--json", action="store_true", help="print one JSON object per line")
+        check = actions.add_parser("verify", help="verify the chain; the exit code is 1 if anything does not match")
         check.add_argument(
             "--head",
             type=_head,
             metavar="NUMBER:DIGEST",
-            help="a seal as `verify` told it earlier; it must be there still",
+            help="an earlier head of the chain, which must still be in it",
         )
         check.add_argument(
             "--anchor",
             type=Path,
             metavar="FILE",
-            help="a file of such heads, as FLEET_AUDIT_ANCHOR and `head` write them",
+            help="a file of earlier heads, as FLEET_AUDIT_ANCHOR and `head` write them",
         )
-        check.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        check.add_argument("--json", action="store_true", help="print one JSON document")
         head = actions.add_parser("head", help="print the last seal, to be kept outside the database")
-        head.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        head.add_argument("--json", action="store_true", help="print one JSON document")
         actions.add_parser(
-            "protect", help="print the SQL with which a superuser takes the trail out of the fleet's hands"
+            "protect", help="print the SQL with which a superuser makes the trail unchangeable for the fleet's own role"
         )
 
     def act(self, **options: Any) -> int:
@@ -65,32 +67,32 @@ class Command(OperatorCommand):
                 return self._verify(heads=heads, as_json=options["json"])
             case "head":
                 return self._head(as_json=options["json"])
-        connection.ensure_connection()  # which says how names are quoted
+        connection.ensure_connection()  # needed to quote names
         self.stdout.write(protection.statement().as_string(connection.connection).rstrip())
         return 0
 
     def _list(self, options: dict[str, Any]) -> int:
-        chosen = {name: options[name] for name in ("kind", "actor", "subject", "outcome", "since")}
+        filters = {name: options[name] for name in ("kind", "actor", "subject", "outcome", "since")}
         width = lines.columns(self.stdout)
         entry = None
-        for entry in queries.entries(**chosen)[: options["limit"]].iterator(chunk_size=200):
-            told = queries.described(entry)
+        for entry in queries.entries(**filters)[: options["limit"]].iterator(chunk_size=200):
+            data = queries.described(entry)
             if options["json"]:
-                self.stdout.write(json.dumps(told))
+                self.stdout.write(json.dumps(data))
                 continue
-            change = {name: told[name] for name in ("before", "after") if told[name] is not None} | told["data"]
-            said = (
+            change = {name: data[name] for name in ("before", "after") if data[name] is not None} | data["data"]
+            text = (
                 f"{entry.id} {entry.at:%Y-%m-%d %H:%M:%S} {entry.outcome} {entry.kind} {entry.actor} "
                 f"{entry.address} {entry.subject} {json.dumps(change, ensure_ascii=False) if change else ''}"
             )
-            self.stdout.write(lines.fitted(lines.one(said), width=width))
+            self.stdout.write(lines.fitted(lines.one(text), width=width))
         if entry is None and not options["json"]:
-            self.say("No such entries." if any(chosen.values()) else "No entries.")
+            self.say("No matching entries." if any(filters.values()) else "No entries.")
         return 0
 
     def _head(self, *, as_json: bool) -> int:
         if (seal := anchor.head()) is None:
-            raise errors.Conflict("Nothing is sealed yet.", hint="Start the fleet: its control loop seals.")
+            raise errors.Conflict("Nothing is sealed yet.", hint="Start the fleet: its control loop seals the entries.")
         if as_json:
             self.show({"number": seal.number, "digest": seal.digest, "at": seal.at.isoformat()})
         else:
@@ -106,34 +108,36 @@ class Command(OperatorCommand):
         else:
             for fault in report.faults:
                 self.stdout.write(f"{fault.what.upper():<9} {fault.said}")
-            agree = f"{report.entries:,} {'entry' if report.entries == 1 else 'entries'}"
+            entries = f"{report.entries:,} {'entry' if report.entries == 1 else 'entries'}"
             seals, faults = lines.counted(report.seals, "seal"), lines.counted(len(report.faults), "fault")
-            begins = f"{faults} found: only {agree} in {seals} agree" if report.faults else f"{agree} in {seals} agree"
-            self.stdout.write(f"{begins}; {report.waiting:,} wait to be sealed.")
+            result = f"{entries} in {seals} match"
+            self.stdout.write(
+                f"{f'{faults} found: only {result}' if report.faults else result}; {report.waiting:,} wait to be sealed."
+            )
             if report.digest != chain.START:
                 self.stdout.write(f"The last seal is {report.number}:{report.digest}")
             for gap in gaps:
                 before = "The trail is no longer protected" if alarm else "Only the chain protects the trail"
-                self.say(f"{before}: the application's role can change it, for {gap}.")
+                self.say(f"{before}: the application's role can change it, because {gap}.")
             if gaps:
                 self.say(protection.remedy())
         return 1 if report.faults or alarm else 0
 
 
 def _since(text: str) -> datetime:
-    if found := re.fullmatch(r"(\d{1,7})([smhd])", text):
+    if match := re.fullmatch(r"(\d{1,7})([smhd])", text):
         try:
-            return timezone.now() - timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+            return timezone.now() - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
         except OverflowError:
             raise ArgumentTypeError(f"{text!r} is before the year 1") from None
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is neither a time, as 2026-01-31T10:00, nor an age, as 24h") from None
+        raise ArgumentTypeError(f"{text!r} is neither a time such as 2026-01-31T10:00 nor an age such as 24h") from None
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _head(text: str) -> tuple[int, str]:
-    if not (found := re.fullmatch(r"(\d{1,18}):([0-9a-f]{64})", text)):
-        raise ArgumentTypeError("it is a number, a colon and 64 hexadecimal digits, as `verify` tells it")
-    return int(found[1]), found[2]
+    if not (match := re.fullmatch(r"(\d{1,18}):([0-9a-f]{64})", text)):
+        raise ArgumentTypeError("expected a number, a colon and 64 hexadecimal digits, as `verify` prints them")
+    return int(match[1]), match[2]

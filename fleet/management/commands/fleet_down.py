@@ -1,4 +1,4 @@
-"""`manage.py fleet_down`: stop the fleet that runs in this checkout and wait until it is gone."""
+"""`manage.py fleet_down`: stops the fleet of this checkout and waits until it has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py fleet_prepare`: the step of `fleet_up` that makes the database ready. Doing it again changes nothing."""
+"""`manage.py fleet_prepare`: the step of `fleet_up` that prepares the database. It is idempotent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ADMIN = "admin"
 
 
 class Migrate(migrate.Command):
-    """As `manage.py migrate`, but says how far it is: the supervisor shows the last line while `fleet_up` waits."""
+    """Like `manage.py migrate`, but prints its progress: the supervisor shows the last line while `fleet_up` waits."""
 
     applied = total = 0
 
@@ -38,19 +38,19 @@ class Migrate(migrate.Command):
 
 class Command(BaseCommand):
     help = (
-        "Apply the migrations, put the audit trail out of the fleet's own reach, and make the first admin, with the "
-        "generated password, where there is no superuser."
+        "Apply the migrations, protect the audit trail from the fleet's own role, and, if there is no superuser, create "
+        "the first admin with the generated password."
     )
     requires_system_checks = []
 
     def handle(self, *args: Any, **options: Any) -> None:
         with locks.session(Lock.PREPARE):
             call_command(Migrate(), interactive=False, verbosity=1, stdout=self.stdout, stderr=self.stderr)
-            protection.note()
+            protection.record_once()
             self._ensure_admin()
 
     def _ensure_admin(self) -> None:
         users = get_user_model()._default_manager
         if not users.filter(is_superuser=True).exists():
             users.create_superuser(ADMIN, password=settings.FLEET_CREDENTIALS.admin_password)
-            self.stdout.write(f"Made the first admin, {ADMIN!r}; the password is in the fleet's credentials file.")
+            self.stdout.write(f"Created the first admin, {ADMIN!r}; the password is in the fleet's credentials file.")

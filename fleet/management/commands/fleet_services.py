@@ -1,4 +1,4 @@
-"""`manage.py fleet_services up|down|restart|status|logs`: Postgres and Valkey, and what else the supervisor keeps."""
+"""`manage.py fleet_services up|down|restart|status|logs`: Postgres, Valkey and the other services of the supervisor."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Command(OperatorCommand):
         up.add_argument("--detach", action="store_true", help="start in the background; return when they are ready")
         down = actions.add_parser("down", help="stop the services (or the whole fleet, if one is running)")
         restart = actions.add_parser("restart", help="restart one service, or all of them")
-        restarted = restart.add_argument("name", nargs="?", help="a service that `status` shows; all by default")
+        restart_name = restart.add_argument("name", nargs="?", help="a service that `status` shows; all by default")
         status = actions.add_parser(
             "status", help="show health, uptime, response time, memory, restarts and recent events"
         )
-        shown = status.add_argument("name", nargs="?", help="only this service")
+        status_name = status.add_argument("name", nargs="?", help="only this service")
         logs = actions.add_parser("logs", help="show the logs, merged by time")
-        logged = logs.add_argument("name", nargs="?", help="only this service's log")
-        for name in (restarted, shown, logged):
-            name.completer = _kept  # type: ignore[attr-defined]  # argcomplete's
+        logs_name = logs.add_argument("name", nargs="?", help="only this service's log")
+        for name in (restart_name, status_name, logs_name):
+            name.completer = _service_names  # type: ignore[attr-defined]  # argcomplete's
         logs.add_argument("-f", "--follow", action="store_true", help="keep showing new lines")
         logs.add_argument(
             "-n", "--lines", type=arguments.count, default=50, help="how many of the last lines, in all (default: 50)"
@@ -84,10 +84,10 @@ class Command(OperatorCommand):
 
     def _restart(self, name: str | None, *, as_json: bool) -> int:
         before = control_socket.ask(settings.FLEET_HOME, {"do": "status"})
-        ours = [service["name"] for service in before["services"] if service["log"] and service["state"] != "done"]
-        for one in [name] if name else ours:
-            control_socket.ask(settings.FLEET_HOME, {"do": "restart", "name": one}, seconds=150)
-            self.say(f"{one}: restarted")
+        running = [service["name"] for service in before["services"] if service["log"] and service["state"] != "done"]
+        for service in [name] if name else running:
+            control_socket.ask(settings.FLEET_HOME, {"do": "restart", "name": service}, seconds=150)
+            self.say(f"{service}: restarted")
         return self._status(as_json=True) if as_json else 0
 
     def _status(self, name: str | None = None, *, as_json: bool) -> int:
@@ -95,7 +95,7 @@ class Command(OperatorCommand):
         if not status["running"] and not status["left"] and settings.FLEET_ENDPOINTS.provider == "external":
             status = asyncio.run(statuses.of_external(composition.provider()))
         if name and status["running"]:
-            status = statuses.of_one(status, name)
+            status = statuses.of_service(status, name)
         if as_json:
             self.show(status)
         else:
@@ -118,13 +118,13 @@ class Command(OperatorCommand):
             show(service, line)
         if follow:
             self.stdout.flush()
-            for service, line in logfiles.follow(home, [name] if name else [], places=ends):
+            for service, line in logfiles.follow(home, [name] if name else [], offsets=ends):
                 show(service, line)
                 self.stdout.flush()
 
 
-def _kept(prefix: str = "", **_: Any) -> list[str]:
-    """For the Tab key: what the supervisor keeps; of one that does not run, what it has kept."""
+def _service_names(prefix: str = "", **_: Any) -> list[str]:
+    """Complete the services of the running supervisor; if none runs, the services that have logs."""
     running = detached.state(settings.FLEET_HOME).get("services", [])
-    known = [service["name"] for service in running] or logfiles.names(settings.FLEET_HOME)
-    return [name for name in known if name.startswith(prefix)]
+    names = [service["name"] for service in running] or logfiles.names(settings.FLEET_HOME)
+    return [name for name in names if name.startswith(prefix)]

@@ -1,4 +1,4 @@
-"""`manage.py fleet_up`: a whole fleet on this host, in one command."""
+"""`manage.py fleet_up`: starts a whole fleet on this host."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fleet.services import composition, detached, foreground
 from fleet.services.supervision import lock
 
 WAIT = ("fleet_mission", "wait")
-STOPPED = 128  # exit codes from here on are of a command that was told to stop, as by Ctrl-C
+STOPPED = 128  # exit codes from here on mean that a signal stopped the command, such as by Ctrl-C
 
 
 class Command(OperatorCommand):
@@ -32,11 +32,11 @@ class Command(OperatorCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        how = parser.add_mutually_exclusive_group()
-        how.add_argument(
+        mode = parser.add_mutually_exclusive_group()
+        mode.add_argument(
             "--detach", action="store_true", help="start in the background; return when the fleet is ready"
         )
-        how.add_argument("--run", metavar="PLAN", help="run this plan in the foreground, then stop the fleet")
+        mode.add_argument("--run", metavar="PLAN", help="run this plan in the foreground, then stop the fleet")
         parser.add_argument(
             "--param", action="append", default=[], metavar="NAME=VALUE", help="an input of the plan; may be repeated"
         )
@@ -63,43 +63,45 @@ class Command(OperatorCommand):
             if options["json"]:
                 self.show({**status, "urls": services.addresses()})
             return 0
-        return self._keep(mission)
+        return self._run_fleet(mission)
 
-    def _keep(self, mission: list[str] | None) -> int:
+    def _run_fleet(self, mission: list[str] | None) -> int:
         supervisor = composition.fleet(self.say)
 
         async def work() -> int:
-            self._introduce(supervisor.say)
+            self._show_addresses(supervisor.say)
             if mission is None:
                 return await supervisor.wait()
             code = await foreground.run(mission, base=settings.BASE_DIR, until=supervisor.wait)
-            if code < STOPPED:  # others may have launched missions here meanwhile
+            if code < STOPPED:  # other missions may have been launched meanwhile
                 await foreground.run(WAIT, base=settings.BASE_DIR, until=supervisor.wait)
             return code
 
         processes.become_subreaper()
         code = asyncio.run(supervisor.run(work))
-        rest = " Unfinished missions go on when it is started again." if mission is not None and code >= STOPPED else ""
-        supervisor.say(f"The fleet is stopped.{rest}")
+        unfinished = mission is not None and code >= STOPPED
+        supervisor.say(
+            "The fleet is stopped." + (" Unfinished missions continue when it is started again." if unfinished else "")
+        )
         return code
 
     def _use_running(self, status: dict[str, Any], mission: list[str] | None, *, as_json: bool) -> int:
         if status["kind"] != "fleet":
             raise lock.Held(
-                "Only the services are running here.",
-                hint="Stop them first; the fleet then starts them on the same data: "
+                "Only Postgres and Valkey are running here, without the fleet.",
+                hint="Stop them first; the fleet then starts them with the same data: "
                 + invocation.command("fleet_services", "down"),
             )
         self.say("The fleet is already running.")
         status = detached.wait_until_ready(settings.FLEET_HOME)
         if mission is not None:
             return asyncio.run(foreground.run(mission, base=settings.BASE_DIR))
-        self._introduce(self.say)
+        self._show_addresses(self.say)
         if as_json:
             self.show({**status, "urls": services.addresses()})
         return 0
 
-    def _introduce(self, say: Callable[[str], None]) -> None:
+    def _show_addresses(self, say: Callable[[str], None]) -> None:
         if not settings.FLEET_SANDBOX:
             say(checks.NO_SANDBOX)
         for name, url in services.addresses().items():
@@ -109,7 +111,7 @@ class Command(OperatorCommand):
         say(f"  stop     {invocation.command('fleet_down')}")
 
     def _show_report(self, saved: Path) -> None:
-        """The last lines: where the mission's report is, and how to open it."""
+        """Print where the mission's report is, and its URL."""
         files = [Path(line) for line in saved.read_text().splitlines()] if saved.exists() else []
         pages = [file for file in files if file.suffix == ".html"]
         if report := next(iter(pages or files), None):

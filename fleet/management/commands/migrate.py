@@ -1,4 +1,4 @@
-"""`manage.py migrate`: Django's own, by the role that owns the database; then the application gets its rights."""
+"""`manage.py migrate`: Django's own command, run as the owner of the database; then grants the application's rights."""
 
 from __future__ import annotations
 

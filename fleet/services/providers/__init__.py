@@ -1,4 +1,4 @@
-"""Where Postgres and Redis come from: the embedded provider starts its own, the external one watches somebody else's.
+"""Providers of Postgres and Redis: `embedded` starts its own servers, `external` watches servers that others run.
 
-`base.choose` picks one by the settings. Nothing here knows of the processes that work for the fleet.
+`base.choose` selects one by the settings. Nothing here knows the other processes of the fleet.
 """

@@ -1,4 +1,4 @@
-"""Where Postgres and Redis come from: one interface, two providers. Both pass tests/contracts/test_providers.py."""
+"""The interface of the providers of Postgres and Redis. Both providers pass tests/contracts/test_providers.py."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Provider(Protocol):
     def name(self) -> str: ...
 
     def services(self, *, limits: Limits) -> tuple[Service, ...]:
-        """`postgres` and `valkey`: how each is started (or that it is not) and how it is asked for its health."""
+        """Return the services `postgres` and `valkey`, with their probes and, if they are ours, their commands."""
 
     def endpoints(self) -> Endpoints:
-        """Where they are; good for connecting once both are healthy."""
+        """Return their addresses; connections succeed once both are healthy."""
 
 
 def choose(*, home: Home, credentials: Credentials, endpoints: Endpoints) -> Provider:
-    """The provider that the settings named."""
+    """Return the provider that the settings name."""
     return External(endpoints) if endpoints.provider == "external" else Embedded(home, credentials)

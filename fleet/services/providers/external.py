@@ -1,4 +1,4 @@
-"""Somebody else's Postgres and Redis, named by DATABASE_URL and REDIS_URL: nothing to start, only to watch."""
+"""Postgres and Redis that others run, given by DATABASE_URL and REDIS_URL: they are watched but not started."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from fleet.config.datastores import Endpoints
 from fleet.services.providers import probes
 from fleet.services.supervision.service import Backoff, Limits, Service
 
-# What does not answer for so long at the start is given up: it is not ours to start again.
-READY_S = 30
-ONCE = Backoff(attempts=0)
+READY_S = 30  # a server that does not answer within this time at the start fails for good
+ONCE = Backoff(attempts=0)  # there is nothing to restart
 
 
 class External:

@@ -1,4 +1,4 @@
-"""As whom Postgres runs: it refuses root, so under root it is called nobody, by a namespace or in earnest."""
+"""Chooses the user that Postgres runs as: it refuses root, so root runs it in a user namespace or as `nobody`."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from fleet.services.supervision.service import Identity
 def launched(
     argv: Sequence[str], *, identity: Identity = "same", on_orphan: signal.Signals = signal.SIGTERM
 ) -> list[str]:
-    """The argv that starts `argv` through launch.py as a child of this process."""
+    """Wrap `argv` with launch.py: it runs as `identity` and gets the signal `on_orphan` when this process dies."""
     return [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(on_orphan)), identity, *argv]
 
 
 def for_postgres(data: Path, program: Path) -> Identity:
-    """Whom to run Postgres as, so that it may use `data`; Unavailable where there is no way."""
+    """Return the identity as which Postgres can use `data`; raises Unavailable where there is none."""
     if os.geteuid() != 0:
         return "same"
     if data.exists() and data.stat().st_uid == launch.NOBODY:
-        return "nobody"  # begun so on a host without namespaces
+        return "nobody"  # the cluster was created on a host without namespaces
     if namespaces_work():
         return "namespace"
     for folder in program.parents:
         if not folder.stat().st_mode & 0o001:
             raise errors.Unavailable(
-                f"Postgres refuses to run as root, this host refuses namespaces, and only root may enter {folder}.",
-                hint="Run the fleet as an ordinary user, or move it to a folder that everybody may enter.",
+                f"Postgres refuses to run as root, this host refuses user namespaces, and only root may enter {folder}.",
+                hint="Run the fleet as an ordinary user, or move it to a folder that all users may enter.",
             )
     return "nobody"
 
 
 @cache
 def namespaces_work() -> bool:
-    """Whether this host lets this user make a user namespace (kernel, container and security module permitting)."""
+    """Whether this user may create a user namespace; the kernel, a container or a security module may forbid it."""
     if not sys.platform.startswith("linux"):
         return False
     program = shutil.which("true") or "/bin/true"
@@ -50,6 +50,6 @@ def namespaces_work() -> bool:
 
 
 def give(data: Path, identity: Identity) -> None:
-    """Let the identity own an empty folder that it is about to fill."""
+    """Make `identity` the owner of an empty folder."""
     if identity == "nobody":
         os.chown(data, launch.NOBODY, launch.NOBODY)

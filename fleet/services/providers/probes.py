@@ -1,6 +1,7 @@
-"""Questions that tell whether a server answers. Each returns when it does.
+"""Health probes: each returns if its server answers.
 
-Unavailable, with why, when it does not: it may yet. Invalid when it answers and will not have us: asking again is vain.
+A probe raises Unavailable, with the reason, if the server does not answer, and Invalid if it refuses the configuration,
+such as a wrong password. Repeating a probe that raised Invalid is pointless.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ TIMEOUT_S = 5
 
 
 async def postgres(endpoint: Postgres) -> None:
-    """One round trip through authentication and the query path."""
+    """Connect, authenticate and run one query."""
     try:
-        where = psycopg.conninfo.make_conninfo(
+        conninfo = psycopg.conninfo.make_conninfo(
             host=endpoint.host,
             port=endpoint.port,
             user=endpoint.user,
@@ -33,11 +34,11 @@ async def postgres(endpoint: Postgres) -> None:
             connect_timeout=TIMEOUT_S,
             **endpoint.options,
         )
-        connection = await psycopg.AsyncConnection.connect(where)
+        connection = await psycopg.AsyncConnection.connect(conninfo)
         async with connection:
             await connection.execute("SELECT 1")
     except psycopg.Error as fault:
-        raise _postgres_fault(endpoint, _line(fault)) from fault
+        raise _postgres_fault(endpoint, _first_line(fault)) from fault
 
 
 async def redis_server(url: str) -> None:
@@ -49,56 +50,57 @@ async def redis_server(url: str) -> None:
         await client.ping()
     except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as fault:
         if client.connection_pool.connection_kwargs.get("password"):
-            raise errors.Invalid(f"Redis refuses the password in REDIS_URL: {_line(fault)}") from fault
+            raise errors.Invalid(f"Redis refuses the password in REDIS_URL: {_first_line(fault)}") from fault
         raise errors.Invalid(
-            "Redis wants a password and REDIS_URL has none.", hint="Write redis://:PASSWORD@host:port/0."
+            "Redis requires a password and REDIS_URL has none.", hint="Set REDIS_URL to redis://:PASSWORD@host:port/0."
         ) from fault
     except (redis.exceptions.RedisError, OSError) as fault:
-        raise errors.Unavailable(f"Redis does not answer: {_line(fault)}") from fault
+        raise errors.Unavailable(f"Redis does not answer: {_first_line(fault)}") from fault
     finally:
         await client.aclose()
 
 
 async def http(port: int, path: str) -> None:
-    """A GET on the loopback that is answered with anything but a server error."""
-    await _get(asyncio.open_connection("127.0.0.1", port), where=f"port {port}", path=path)
+    """GET a path on a port of the loopback; any answer but a server error will do."""
+    await _get(asyncio.open_connection("127.0.0.1", port), server=f"Port {port}", path=path)
 
 
 async def http_socket(home: Home, name: str, path: str) -> None:
-    """The same on the fleet's Unix socket of that name."""
+    """GET a path on the fleet's Unix socket of this name; any answer but a server error will do."""
     with unix_sockets.address(home, name) as address:
-        await _get(asyncio.open_unix_connection(address), where=name, path=path)
+        await _get(asyncio.open_unix_connection(address), server=f"Socket {name}", path=path)
 
 
 async def _get(
-    opening: Coroutine[None, None, tuple[asyncio.StreamReader, asyncio.StreamWriter]], *, where: str, path: str
+    connecting: Coroutine[None, None, tuple[asyncio.StreamReader, asyncio.StreamWriter]], *, server: str, path: str
 ) -> None:
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            reader, writer = await opening
+            reader, writer = await connecting
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
                 status = (await reader.readline()).split()
             finally:
                 writer.close()
     except (OSError, TimeoutError) as fault:
-        raise errors.Unavailable(f"Nothing answers on {where}: {_line(fault)}") from fault
+        raise errors.Unavailable(f"{server} does not answer: {_first_line(fault)}") from fault
     if len(status) < 2 or not status[1].isdigit() or int(status[1]) >= 500:
-        raise errors.Unavailable(f"{where} answers {path} with {b' '.join(status).decode(errors='replace')!r}.")
+        raise errors.Unavailable(f"{server} answers {path} with {b' '.join(status).decode(errors='replace')!r}.")
 
 
-def _postgres_fault(endpoint: Postgres, said: str) -> errors.FleetError:
-    where = f"Postgres at {endpoint.host}:{endpoint.port}"
-    if "no password supplied" in said:
+def _postgres_fault(endpoint: Postgres, message: str) -> errors.FleetError:
+    server = f"Postgres at {endpoint.host}:{endpoint.port}"
+    if "no password supplied" in message:
+        address = f"{endpoint.host}:{endpoint.port}/{endpoint.name}"
         return errors.Invalid(
-            f"{where} wants a password and DATABASE_URL has none.",
-            hint=f"Write postgresql://{endpoint.user}:PASSWORD@{endpoint.host}:{endpoint.port}/{endpoint.name}.",
+            f"{server} requires a password and DATABASE_URL has none.",
+            hint=f"Set DATABASE_URL to postgresql://{endpoint.user}:PASSWORD@{address}.",
         )
-    if "authentication failed" in said or "does not exist" in said or "no pg_hba.conf entry" in said:
-        return errors.Invalid(f"{where} refuses DATABASE_URL: {said}")
-    return errors.Unavailable(f"{where} does not answer: {said}")
+    if "authentication failed" in message or "does not exist" in message or "no pg_hba.conf entry" in message:
+        return errors.Invalid(f"{server} refuses DATABASE_URL: {message}")
+    return errors.Unavailable(f"{server} does not answer: {message}")
 
 
-def _line(fault: Exception) -> str:
-    """The first line of what a library says, which names the fault; the others are advice about its own settings."""
+def _first_line(fault: Exception) -> str:
+    """The first line of a library's message, which names the fault; the other lines advise about its own settings."""
     return (str(fault).strip().splitlines() or [type(fault).__name__])[0]

@@ -1,12 +1,13 @@
-"""A sign of life from a process that serves nobody: it touches `.fleet/private/run/NAME.beat` as it goes round.
+"""Heartbeats of processes that serve no requests: each touches `.fleet/private/run/NAME.beat` in every round.
 
-A process is ready with its first beat, and must go on.
+A process is ready with its first beat, and unhealthy if it does not beat for SILENT_S.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from fleet import errors, humanise
 from fleet.config.home import Home
@@ -15,22 +16,28 @@ SILENT_S = 30
 
 
 def beat(home: Home, name: str) -> None:
-    """Say that the process of this name is alive and getting on."""
-    (home.run / f"{name}.beat").touch(mode=0o600)
+    """Record that the process of this name is alive and making progress."""
+    _file(home, name).touch(mode=0o600)
 
 
-def forget(home: Home, name: str) -> None:
-    """Begin anew: the next process of this name has not beaten yet."""
-    (home.run / f"{name}.beat").unlink(missing_ok=True)
+def clear(home: Home, name: str) -> None:
+    """Forget the beats of an earlier process of this name."""
+    _file(home, name).unlink(missing_ok=True)
 
 
 def probe(home: Home, name: str) -> Callable[[], Awaitable[None]]:
-    async def listen() -> None:
-        try:
-            age = time.time() - (home.run / f"{name}.beat").stat().st_mtime
-        except FileNotFoundError:
-            raise errors.Unavailable("The process has not begun yet.") from None
-        if age > SILENT_S:
-            raise errors.Unavailable(f"The process has given no sign of life for {humanise.duration(age)}.")
+    """Return a probe (see fleet/services/providers/probes.py) that checks the age of the last beat."""
 
-    return listen
+    async def check() -> None:
+        try:
+            age = time.time() - _file(home, name).stat().st_mtime
+        except FileNotFoundError:
+            raise errors.Unavailable("The process has not started its loop yet.") from None
+        if age > SILENT_S:
+            raise errors.Unavailable(f"The process has shown no sign of life for {humanise.duration(age)}.")
+
+    return check
+
+
+def _file(home: Home, name: str) -> Path:
+    return home.run / f"{name}.beat"

@@ -1,4 +1,4 @@
-"""Waiting, in one event loop, for a condition over things that announce when they change."""
+"""Wakes the tasks of one event loop when shared state changes, so that each can check the condition it waits for."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from collections.abc import Callable
 
 
 class Changes:
+    """Like asyncio.Condition without its lock: `announce` is synchronous, and `until` takes a timeout."""
+
     def __init__(self) -> None:
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiters: set[asyncio.Future[None]] = set()
 
     def announce(self) -> None:
-        for waiter in self._waiting:
+        """Make all waiting tasks check their conditions."""
+        for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     async def until(self, condition: Callable[[], bool], *, seconds: float | None = None) -> bool:
-        """Wait until it holds; False when the time was over first."""
+        """Wait until the condition holds; returns False if it does not within `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 while not condition():
                     waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self._waiting.add(waiter)
+                    self._waiters.add(waiter)
                     try:
                         await waiter
                     finally:
-                        self._waiting.discard(waiter)
+                        self._waiters.discard(waiter)
         except TimeoutError:
             return condition()
         return True

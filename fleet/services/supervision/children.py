@@ -1,37 +1,33 @@
-"""The processes that a supervisor started, written down so that its successor finds them after a kill -9.
+"""The register of the supervisor's children, on disk, so that its successor finds them after a kill -9.
 
-A pid alone may by then be somebody else's; a pid and the time at which it started is one process for ever.
-Most children have died with the supervisor (launch.py); these are the ones that did not, or not yet.
+A pid may be reused; a pid together with its start time identifies one process for ever. Most children die with the
+supervisor (launch.py): only those that did not, or not yet, are left for the successor to end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
 from fleet.config.home import Home
-
-KILLED_S = 10
+from fleet.services.supervision import process_trees
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
     name: str
     pid: int
-    started: float  # as psutil tells it, in seconds since the epoch
+    started: float  # psutil's create_time, in seconds since the epoch
     stop_signal: int
     grace_s: float
 
     def process(self) -> psutil.Process | None:
-        """The process, if it is still the same one and not merely unreaped."""
+        """The process, if it is still the same one and not a zombie."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
@@ -41,14 +37,14 @@ class Child:
 
 
 class Register:
-    """The children that run now, in the order in which they were started; on disk before anything relies on them."""
+    """The running children in the order in which they started; on disk before anything relies on them."""
 
     def __init__(self, home: Home) -> None:
         self._file = home.run / "children.json"
         self._children: dict[str, Child] = {}
 
     def add(self, *, name: str, pid: int, stop_signal: int, grace_s: float) -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended already, and its end is seen elsewhere
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has already ended; its runner notices that by itself
             started = psutil.Process(pid).create_time()
             self._children[name] = Child(name=name, pid=pid, started=started, stop_signal=stop_signal, grace_s=grace_s)
             self._write()
@@ -58,21 +54,24 @@ class Register:
             self._write()
 
     def end_orphans(self, say: Callable[[str], None]) -> list[str]:
-        """End what of an earlier supervisor still runs, the last started first; the names. Hold its lock meanwhile."""
-        left = self.orphans()
-        for orphan in left:
-            say(f"{orphan.name}: stopping what an earlier supervisor left")
+        """End the running children of an earlier supervisor, last started first, and return their names.
+
+        The caller must hold the supervisor's lock.
+        """
+        orphans = self.orphans()
+        for orphan in orphans:
+            say(f"{orphan.name}: stopping the process that an earlier supervisor left")
             _stop(orphan)
         self._write()
-        return [orphan.name for orphan in left]
+        return [orphan.name for orphan in orphans]
 
     def orphans(self) -> list[Child]:
-        """What of an earlier supervisor still runs, the last started first. While one runs these are its children."""
+        """Return the recorded children that still run, last started first; orphans only if no supervisor runs."""
         try:
-            noted = [Child(**entry) for entry in json.loads(self._file.read_text())]
+            recorded = [Child(**entry) for entry in json.loads(self._file.read_text())]
         except (FileNotFoundError, ValueError, TypeError):
             return []
-        return [child for child in reversed(noted) if child.process() is not None]
+        return [child for child in reversed(recorded) if child.process() is not None]
 
     def _write(self) -> None:
         draft = Path(f"{self._file}.new")
@@ -81,57 +80,17 @@ class Register:
 
 
 def _stop(child: Child) -> None:
-    """End an orphan as its supervisor would have: its signal, its grace, then the hard way with all its session.
+    """End an orphan as its supervisor would: stop signal, grace period, SIGKILL for it and its session.
 
-    Its descendants have sessions of their own and end with it; those that do not have its grace again.
+    Its descendants have sessions of their own. They should end with it; after another grace period they are killed.
     """
     process = child.process()
     if process is None:
         return
     with contextlib.suppress(psutil.NoSuchProcess):
-        family = process.children(recursive=True)
-        wake(child.pid)
+        descendants = process.children(recursive=True)
+        process_trees.wake(child.pid)
         process.send_signal(child.stop_signal)
-        _kill(wait([process], seconds=child.grace_s))
-        _kill(wait(family, seconds=child.grace_s))
-    end_session(child.pid)
-
-
-def wait(processes: Sequence[psutil.Process], *, seconds: float) -> list[psutil.Process]:
-    """Wait until they have ended; those that have not. psutil's own waits also for a parent that reaps nobody."""
-    deadline = time.monotonic() + seconds
-    while (alive := [one for one in processes if _alive(one)]) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return alive
-
-
-def _kill(processes: Sequence[psutil.Process]) -> None:
-    for one in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
-    wait(processes, seconds=KILLED_S)
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def wake(pid: int) -> None:
-    """SIGCONT to a process and all below it. What is halted does not hear that it is to end, and those that a server leaves
-    halted behind keep its successor from its memory."""
-    with contextlib.suppress(psutil.Error):
-        server = psutil.Process(pid)
-        for one in [server, *server.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                one.send_signal(signal.SIGCONT)
-
-
-def end_session(leader: int) -> None:
-    """Kill what a child has left in the session that it led."""
-    for pid in psutil.pids():
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if pid != os.getpid() and os.getsid(pid) == leader:
-                os.kill(pid, signal.SIGKILL)
+        process_trees.kill(process_trees.wait([process], seconds=child.grace_s))
+        process_trees.kill(process_trees.wait(descendants, seconds=child.grace_s))
+    process_trees.kill_session(child.pid)

@@ -1,9 +1,9 @@
-"""Talking to the supervisor that runs: a Unix socket in its private folder, a JSON line to and fro.
+"""The control socket of the running supervisor: a Unix socket in the private folder, one JSON line each way.
 
 {"do": "status"}                      {"ok": {…}}
-{"do": "restart", "name": "valkey"}   {"ok": null}, once it answers again
-{"do": "stop"}                        {"ok": null}, at once; the lock tells when it is done
-anything that cannot be done          {"error": {"kind": …, "message": …, "hint": …}}
+{"do": "restart", "name": "valkey"}   {"ok": null}, once the service is healthy again
+{"do": "stop"}                        {"ok": null}, at once; the supervisor releases its lock when it has stopped
+a request that fails                  {"error": {"kind": …, "message": …, "hint": …}}
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fleet import errors, humanise, invocation
 from fleet.config import unix_sockets
 from fleet.config.home import Home
 
-Answer = Callable[[dict[str, Any]], Awaitable[Any]]
+Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 _KINDS = {kind.code: kind for kind in (errors.NotFound, errors.Invalid, errors.Conflict, errors.Unavailable)}
 _SOCKET = "supervisor.sock"
 
@@ -31,24 +31,24 @@ class NotRunning(errors.Unavailable):
 
 
 @asynccontextmanager
-async def serve(home: Home, answer: Answer) -> AsyncIterator[None]:
-    """Answer requests while inside."""
+async def serve(home: Home, handler: Handler) -> AsyncIterator[None]:
+    """Serve requests within the context."""
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Cancelled with the loop, when the supervisor ends in the middle of an answer: asyncio would print a traceback.
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # If the supervisor ends meanwhile, the loop cancels this task, and asyncio would print a traceback.
         with contextlib.suppress(ConnectionError, ValueError, asyncio.CancelledError):
             request = json.loads(await reader.readline())
             try:
-                reply = {"ok": await answer(request)}
+                reply = {"ok": await handler(request)}
             except errors.FleetError as fault:
                 reply = {"error": {"kind": fault.code, "message": fault.message, "hint": fault.hint}}
             writer.write(json.dumps(reply).encode() + b"\n")
             await writer.drain()
         writer.close()
 
-    forget(home)
+    remove(home)
     with unix_sockets.address(home, _SOCKET) as address:
-        server = await asyncio.start_unix_server(talk, address)
+        server = await asyncio.start_unix_server(respond, address)
         os.chmod(address, 0o600)
         try:
             yield
@@ -58,20 +58,23 @@ async def serve(home: Home, answer: Answer) -> AsyncIterator[None]:
                 os.unlink(address)
 
 
-def forget(home: Home) -> None:
-    """Remove the socket that a killed supervisor left."""
+def remove(home: Home) -> None:
+    """Remove the socket that a killed supervisor left behind."""
     with unix_sockets.address(home, _SOCKET) as address, contextlib.suppress(FileNotFoundError):
         os.unlink(address)
 
 
 def ask(home: Home, request: dict[str, Any], *, seconds: float = 10) -> Any:
-    """What the supervisor answers; NotRunning where there is none, or the error that it reports."""
-    with unix_sockets.address(home, _SOCKET) as address, socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(seconds)
+    """Send a request to the supervisor and return its answer.
+
+    Raises NotRunning if no supervisor runs, or the error that the supervisor reports.
+    """
+    with unix_sockets.address(home, _SOCKET) as address, socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(seconds)
         try:
-            line.connect(address)
-            line.sendall(json.dumps(request).encode() + b"\n")
-            with line.makefile() as answers:
+            connection.connect(address)
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            with connection.makefile() as answers:
                 reply = json.loads(answers.readline() or "null")
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning(hint=f"Start the fleet: {invocation.command('fleet_up', '--detach')}") from None

@@ -1,12 +1,15 @@
-"""Become another program, as a child that its parent's death stops and, if asked, as one that is not root.
+"""Executes a program such that it is signalled when its parent dies and, if requested, does not run as root.
 
     python -I -S launch.py PARENT SIGNAL IDENTITY PROGRAM ARGUMENT…
 
-PARENT is the pid of the supervisor, SIGNAL what this process is to get when the supervisor dies (the kernel sends it,
-so it also works after kill -9). IDENTITY is `same`, `namespace` (a user namespace in which root is called nobody:
-Postgres then agrees to run, on files that root owns) or `nobody` (that user itself, for hosts that refuse namespaces).
+PARENT is the pid of the supervisor. SIGNAL is sent by the kernel when the supervisor dies, so it is sent even after
+kill -9. IDENTITY is one of:
 
-It runs before the program and in its stead, so it imports nothing of the fleet.
+same        run as the current user
+namespace   run in a user namespace that maps root to nobody: Postgres agrees to run, on files that root owns
+nobody      run as the user nobody, for hosts that refuse user namespaces
+
+It is a program of its own that imports nothing of the fleet, so it starts quickly.
 """
 
 from __future__ import annotations
@@ -22,11 +25,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def enter_namespace() -> None:
-    """Move into a user namespace where this user is called nobody; OSError where the host refuses."""
+    """Enter a user namespace that maps this user to nobody; raises OSError if the host refuses."""
     user, group = os.getuid(), os.getgid()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWUSER) != 0:
-        raise OSError(ctypes.get_errno(), "user namespaces are refused here")
+        raise OSError(ctypes.get_errno(), "this host refuses user namespaces")
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{NOBODY} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{NOBODY} {group} 1")
@@ -39,11 +42,11 @@ def become_nobody() -> None:
 
 
 def follow_parent(parent: int, signal_number: int) -> None:
-    """Get the signal when the parent dies. A change of user forgets the wish, so it comes after those."""
+    """Get the signal when the parent dies. Call this after a change of user, which clears the setting in the kernel."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
-    if os.getppid() != parent:  # it died before the wish was known
-        sys.exit(f"The process {parent} that started this one is gone.")
+    if os.getppid() != parent:  # it died before the setting took effect
+        sys.exit(f"The parent process {parent} has ended.")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""One supervisor a home: an exclusive lock on a file, which the kernel gives back however its holder ends."""
+"""One supervisor per home: an exclusive file lock, which the kernel releases however its holder ends."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from fleet.config.home import Home
 
 
 class Held(errors.Conflict):
-    """Another supervisor runs here already."""
+    """Another supervisor is already running here."""
 
 
 @contextmanager
 def hold(home: Home) -> Iterator[None]:
-    """Be the one supervisor of this home; Held where there is one."""
+    """Hold the supervisor's lock of this home within the context; raises Held if another process holds it."""
     home.make()
     handle = os.open(home.run / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        if not (_take(handle) or _after_a_moment(handle)):
+        if not (_acquire(handle) or _acquire_after_pause(handle)):
             raise Held(
-                f"A supervisor of {home.root} is already running.",
+                f"A supervisor for {home.root} is already running.",
                 hint=f"Show it: {invocation.command('fleet_services', 'status')}. "
                 f"Stop it: {invocation.command('fleet_down')}",
             )
@@ -34,18 +34,18 @@ def hold(home: Home) -> Iterator[None]:
 
 
 def is_held(home: Home) -> bool:
-    """Whether a supervisor of this home runs now."""
+    """Whether a supervisor of this home is running."""
     if not (home.run / "supervisor.lock").exists():
         return False
     handle = os.open(home.run / "supervisor.lock", os.O_RDWR)
     try:
-        return not _take(handle, fcntl.LOCK_SH)  # shared: two that look at once do not see each other
+        return not _acquire(handle, fcntl.LOCK_SH)  # shared, so that concurrent checks do not see each other
     finally:
         os.close(handle)
 
 
 def wait_until_free(home: Home, *, seconds: float) -> bool:
-    """Whether the supervisor was gone before the time was over."""
+    """Wait until no supervisor holds the lock; returns False if one still does after `seconds`."""
     deadline = time.monotonic() + seconds
     while is_held(home):
         if time.monotonic() > deadline:
@@ -54,7 +54,7 @@ def wait_until_free(home: Home, *, seconds: float) -> bool:
     return True
 
 
-def _take(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
+def _acquire(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -62,6 +62,6 @@ def _take(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
-def _after_a_moment(handle: int) -> bool:
-    time.sleep(0.1)  # it may be only `is_held`, which takes the lock for an instant
-    return _take(handle)
+def _acquire_after_pause(handle: int) -> bool:
+    time.sleep(0.1)  # `is_held` of another process holds the lock for an instant
+    return _acquire(handle)

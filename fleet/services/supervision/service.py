@@ -1,4 +1,4 @@
-"""What is known about one thing that the supervisor keeps or watches."""
+"""Describes one service that the supervisor runs or watches: its command, its probe, its limits and its restarts."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-WITHHELD = frozenset({"FLEET_JWT_KEY", "DATABASE_OWNER_URL"})  # of its environment: only for those entrusted
+WITHHELD = frozenset({"FLEET_JWT_KEY", "DATABASE_OWNER_URL"})  # environment variables for entrusted processes only
 Identity = Literal["same", "namespace", "nobody"]  # see launch.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One way to start a process. Secrets travel in `env` or in files, never in `argv`, which every user can read."""
+    """How to start a process. Put secrets into `env` or files, never into `argv`, which every user can read."""
 
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict, repr=False)  # added to the supervisor's own
-    entrusted: frozenset[str] = frozenset()  # which of WITHHELD it is given
+    entrusted: frozenset[str] = frozenset()  # the variables of WITHHELD that it gets
     identity: Identity = "same"
 
     def environment(self, own: Mapping[str, str]) -> dict[str, str]:
-        """What the process sees. `own` is the supervisor's."""
-        kept = WITHHELD - self.entrusted
-        return {**{name: value for name, value in own.items() if name not in kept}, **self.env}
+        """Return the environment of the process, derived from the supervisor's `own`."""
+        withheld = WITHHELD - self.entrusted
+        return {**{name: value for name, value in own.items() if name not in withheld}, **self.env}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What is still normal; beyond it the supervisor raises an event. None: no limit."""
+    """The normal ranges; the supervisor records an event when a value exceeds its limit. None means no limit."""
 
     response_s: float | None = None
     memory_bytes: int | None = None
@@ -39,36 +39,36 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """How often, and how fast, a service that has failed is started again."""
+    """How often, and after what pauses, a failed service is restarted."""
 
-    first_s: float = 0.2  # the pause before the first new start; each one after that is twice as long
+    first_s: float = 0.2  # the pause before the first restart; it doubles with each further one
     longest_s: float = 10
-    attempts: int = 6  # in a row; then it is given up
-    proven_s: float = 60  # a service that was healthy for so long begins to count anew
+    attempts: int = 6  # restarts in a row, after which the service has failed
+    proven_s: float = 60  # the count of failures starts again after this long in good health
 
     def pause(self, failures: int) -> float | None:
-        """Seconds to wait after the nth failure in a row; None when it has failed too often."""
+        """Return the seconds to wait after the nth failure in a row, or None after too many failures."""
         return None if failures > self.attempts else min(self.longest_s, self.first_s * 2 ** (failures - 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A process to keep; or, without a command, somebody else's server to watch; or, with `once`, a step to do."""
+    """A process to keep running; without a command, an external server to watch; with `once`, a step to run.
+
+    `command` is called before each start, prepares what the process needs, and may raise FleetError. `probe` returns if
+    the service answers and raises FleetError if not; without a probe, a running process counts as healthy.
+    """
 
     name: str
-    command: (
-        Callable[[], Command] | None
-    )  # asked before each start; prepares what the process needs; may raise FleetError
-    probe: (
-        Callable[[], Awaitable[None]] | None
-    )  # returns when it answers, raises FleetError with why when not; None: alive is enough
-    needs: tuple[str, ...] = ()  # started only when these are healthy
-    once: bool = False  # healthy for ever once it has ended with exit code 0
-    vital: bool = True  # a fleet that cannot start this does not start
+    command: Callable[[], Command] | None
+    probe: Callable[[], Awaitable[None]] | None
+    needs: tuple[str, ...] = ()  # services that must be healthy before this one starts
+    once: bool = False  # done, and ready for ever, once it has ended with exit code 0
+    vital: bool = True  # the fleet does not start without it
     stop_signal: signal.Signals = signal.SIGTERM
     grace_s: float = 10  # between the stop signal and SIGKILL
-    ready_s: float = 60  # how long a start may take until the first good probe
-    silent_s: float = 60  # a process that answers no probe for so long is started anew
+    ready_s: float = 60  # how long the first successful probe may take after a start
+    silent_s: float = 60  # a process that answers no probe for this long is restarted
     probe_every_s: float = 5
     backoff: Backoff = Backoff()
     limits: Limits = Limits()

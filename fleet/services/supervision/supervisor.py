@@ -1,7 +1,7 @@
-"""The supervisor: it starts a list of services, each when what it needs is healthy, keeps them, and stops them in
-reverse order. It stands below the database and uses none. One a home, held by a lock.
+"""The supervisor of a home: starts services in the order of their needs, keeps them running, stops them in reverse.
 
-When it is killed, the kernel asks its children to stop (launch.py), and its successor makes sure that they have.
+A lock allows one per home. If it is killed, the kernel signals its children to stop (launch.py), and its successor
+ends those that are left (children.py).
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any
 from fleet import errors
 from fleet.config.home import Home
 from fleet.services import journal, logfiles
-from fleet.services.supervision import adoption, children, control_socket, lock, memory
+from fleet.services.supervision import children, control_socket, lock, process_trees
 from fleet.services.supervision.changes import Changes
 from fleet.services.supervision.runner import ServiceRunner
 from fleet.services.supervision.service import Service
 
 LOG_BYTES = 10_000_000
-_ROUND_S = 5  # between two looks at memory and logs
-_EVENTS = 10  # the last ones, for `status`
-_STRAY_S = 15  # what an adopted process gets to end by itself; a worker hands back what it flies meanwhile
-_HURRIED_S = 2
+_ROUND_S = 5  # between two checks of memory and logs
+_EVENTS = 10  # how many of the last events the status shows
+_STRAY_GRACE_S = 15  # for adopted processes to end by themselves; an agent hands back its sorties meanwhile
+_SHORT_STRAY_GRACE_S = 2  # after a second signal
 
 
 class Supervisor:
-    """Keeps `services` (in an order in which each comes after what it needs). `kind` tells others what runs here."""
+    """Runs `services`, each listed after those that it needs. `kind` tells other processes what runs here."""
 
     def __init__(
         self, *, home: Home, kind: str, provider: str, services: Sequence[Service], say: Callable[[str], None]
@@ -40,38 +40,38 @@ class Supervisor:
         self.home = home
         self.kind = kind
         self.provider = provider
-        self._speak = say
+        self._output = say
         self._events: deque[journal.Entry] = deque(maxlen=_EVENTS)
         self._changes = Changes()
         self._stopping = False
-        self._hurried = False
+        self._grace_skipped = False
         self._ready = False
-        self._began = time.time()
+        self._started_at = time.time()
         register = children.Register(home)
         self._register = register
-        self._keepers = {
+        self._runners = {
             service.name: ServiceRunner(
-                service, home=home, changes=self._changes, register=register, say=self.say, note=self._note
+                service, home=home, changes=self._changes, register=register, say=self.say, record=self._record
             )
             for service in services
         }
 
     async def run(self, work: Callable[[], Awaitable[int]] | None = None) -> int:
-        """Start all; do the work, or wait to be told to stop; stop all.
+        """Start all services, do the work or wait for `stop`, and stop all services.
 
-        The exit code is the work's; 1 if a start failed, 130 if it was told to stop before it was ready.
+        Returns the exit code: the work's, 1 if a start failed, 130 if it was stopped before it was ready.
         """
         with lock.hold(self.home):
             await asyncio.to_thread(self._register.end_orphans, self.say)
             self._listen_to_signals()
             async with control_socket.serve(self.home, self._answer):
-                tasks = [asyncio.create_task(self._keep(keeper)) for keeper in self._keepers.values()]
-                rounds = asyncio.create_task(self._rounds())
+                tasks = [asyncio.create_task(self._run_service(runner)) for runner in self._runners.values()]
+                maintenance = asyncio.create_task(self._maintain())
                 try:
-                    return await self._serve(work)
+                    return await self._run_work(work)
                 finally:
-                    rounds.cancel()
-                    self._listen_to_signals()  # the work may have listened itself
+                    maintenance.cancel()
+                    self._listen_to_signals()  # the work may have installed its own handlers
                     await self._stop_all()
                     await asyncio.gather(*tasks)
                     await self._end_strays()
@@ -81,14 +81,14 @@ class Supervisor:
         self._changes.announce()
 
     def say(self, line: str) -> None:
-        """Tell whoever watches, if anybody still does."""
-        with contextlib.suppress(OSError, ValueError):  # a terminal that was closed must not keep us from stopping
-            self._speak(line)
+        """Show a line of progress to the user."""
+        with contextlib.suppress(OSError, ValueError):  # a closed terminal must not prevent an orderly stop
+            self._output(line)
 
-    async def _serve(self, work: Callable[[], Awaitable[int]] | None) -> int:
-        await self._changes.until(lambda: self._stopping or self._complete() or bool(self._broken()))
-        if broken := self._broken():
-            self.say(f"{broken[0].service.name} cannot be started, so the rest is stopped again.")
+    async def _run_work(self, work: Callable[[], Awaitable[int]] | None) -> int:
+        await self._changes.until(lambda: self._stopping or self._all_started() or bool(self._failed()))
+        if failed := self._failed():
+            self.say(f"{failed[0].service.name} could not be started; stopping the other services.")
             return 1
         if self._stopping:
             return 130
@@ -96,88 +96,89 @@ class Supervisor:
         return await (work or self.wait)()
 
     async def wait(self) -> int:
-        """The work of one that only keeps its services: until it is told to stop."""
+        """Wait until the supervisor is to stop: the work of one that only runs its services."""
         await self._changes.until(lambda: self._stopping)
         return 0
 
-    def _complete(self) -> bool:
+    def _all_started(self) -> bool:
         return all(
-            keeper.ready or (keeper.state == "failed" and not keeper.service.vital) for keeper in self._keepers.values()
+            runner.ready or (runner.state == "failed" and not runner.service.vital) for runner in self._runners.values()
         )
 
-    def _broken(self) -> list[ServiceRunner]:
-        return [keeper for keeper in self._keepers.values() if keeper.state == "failed" and keeper.service.vital]
+    def _failed(self) -> list[ServiceRunner]:
+        return [runner for runner in self._runners.values() if runner.state == "failed" and runner.service.vital]
 
-    async def _keep(self, keeper: ServiceRunner) -> None:
-        needs = [self._keepers[name] for name in keeper.service.needs]
-        await keeper.keep(lambda: all(need.ready for need in needs))
+    async def _run_service(self, runner: ServiceRunner) -> None:
+        needs = [self._runners[name] for name in runner.service.needs]
+        await runner.run(lambda: all(need.ready for need in needs))
 
     async def _stop_all(self) -> None:
-        for keeper in reversed(self._keepers.values()):
-            if keeper.pid is not None:
-                self.say(f"{keeper.service.name}: stopping")
-            await keeper.stop()
+        for runner in reversed(self._runners.values()):
+            if runner.pid is not None:
+                self.say(f"{runner.service.name}: stopping")
+            await runner.stop()
 
-    def _note(self, *, kind: str, service: str, message: str, data: dict[str, float]) -> None:
+    def _record(self, *, kind: str, service: str, message: str, data: dict[str, float]) -> None:
         try:
             self._events.append(journal.append(self.home, kind=kind, service=service, message=message, data=data))
         except OSError as fault:
-            self.say(f"{service}: an event could not be written down: {fault}")
+            self.say(f"{service}: an event could not be recorded: {fault}")
 
     async def _end_strays(self) -> None:
-        grace_s = _HURRIED_S if self._hurried else _STRAY_S
-        for name in await asyncio.to_thread(adoption.end_all, grace_s=grace_s):
-            self.say(f"{name}: ended, though its parent had not seen to that")
+        grace_s = _SHORT_STRAY_GRACE_S if self._grace_skipped else _STRAY_GRACE_S
+        for name in await asyncio.to_thread(process_trees.end_descendants, grace_s=grace_s):
+            self.say(f"{name}: ended, because its parent left it running")
 
-    async def _rounds(self) -> None:
-        ended: set[int] = set()
+    async def _maintain(self) -> None:
+        """Reap adopted processes, rotate logs and measure memory, for ever."""
+        earlier: set[int] = set()
         while True:
-            now = adoption.zombies()
-            adoption.bury(ended & now)  # what we started ourselves is waited for sooner than that
-            ended = now
+            zombies = process_trees.zombies()
+            process_trees.reap(earlier & zombies)  # our own children are reaped sooner, by asyncio
+            earlier = zombies
             try:
-                logfiles.bound(self.home, limit=LOG_BYTES)
+                logfiles.rotate_large(self.home, limit=LOG_BYTES)
             except OSError as fault:
-                self.say(f"The logs could not be put aside: {fault}")
-            self._measure(await asyncio.to_thread(memory.of_trees, self._pids()))
+                self.say(f"The logs could not be rotated: {fault}")
+            await self._measure_memory()
             await asyncio.sleep(_ROUND_S)
 
-    def _pids(self) -> list[int]:
-        return [keeper.pid for keeper in self._keepers.values() if keeper.pid is not None]
-
-    def _measure(self, sizes: dict[int, int]) -> None:
-        for keeper in self._keepers.values():
-            if keeper.pid in sizes:
-                keeper.measured(memory_bytes=sizes[keeper.pid])
+    async def _measure_memory(self) -> None:
+        pids = [runner.pid for runner in self._runners.values() if runner.pid is not None]
+        sizes = await asyncio.to_thread(process_trees.memory, pids)
+        for runner in self._runners.values():
+            if runner.pid in sizes:
+                runner.record_memory(sizes[runner.pid])
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup: it outlives the terminal
-                loop.add_signal_handler(number, self._signalled)
+            ignored = number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN  # under nohup
+            if not ignored:
+                loop.add_signal_handler(number, self._handle_signal)
 
-    def _signalled(self) -> None:
-        if self._stopping:  # asked twice: whoever it is will not wait
-            self._hurried = True
-            for keeper in self._keepers.values():
-                keeper.hurry()
+    def _handle_signal(self) -> None:
+        if self._stopping:  # a second signal: stop waiting for processes that take their time
+            self._grace_skipped = True
+            for runner in self._runners.values():
+                runner.skip_grace()
         self.stop()
 
     async def _answer(self, request: dict[str, Any]) -> Any:
         match request:
             case {"do": "status"}:
-                self._measure(await asyncio.to_thread(memory.of_trees, self._pids()))
+                await self._measure_memory()
                 return self.status()
             case {"do": "restart", "name": str(name)}:
-                if name not in self._keepers:
+                if name not in self._runners:
                     raise errors.NotFound(
-                        f"No service is called {name!r}.", hint=f"There are {', '.join(self._keepers)}."
+                        f"No service is called {name!r}.", hint=f"The services are: {', '.join(self._runners)}."
                     )
-                return await self._keepers[name].restart(seconds=60)
+                return await self._runners[name].restart(seconds=60)
             case {"do": "stop"}:
                 return self.stop()
         raise errors.Invalid(
-            "The supervisor does not know this request.", hint="Is it of another version? Start it anew."
+            "The supervisor does not know this request.", hint="It may be of another version: stop and start the fleet."
         )
 
     def status(self) -> dict[str, Any]:
@@ -189,21 +190,21 @@ class Supervisor:
             "pid": os.getpid(),
             "ready": self._ready and not self._stopping,
             "stopping": self._stopping,
-            "uptime_s": round(time.time() - self._began, 1),
+            "uptime_s": round(time.time() - self._started_at, 1),
             "services": [
                 {
-                    "name": keeper.service.name,
-                    "state": keeper.state,
-                    "healthy": keeper.ready,
-                    "pid": keeper.pid,
-                    "uptime_s": round(now - keeper.healthy_since, 1) if keeper.healthy_since else None,
-                    "response_ms": round(keeper.response_s * 1000, 2) if keeper.response_s is not None else None,
-                    "memory_bytes": keeper.memory_bytes,
-                    "restarts": keeper.restarts,
-                    "fault": keeper.fault,
-                    "log": str(logfiles.path(self.home, keeper.service.name)) if keeper.service.command else None,
+                    "name": runner.service.name,
+                    "state": runner.state,
+                    "healthy": runner.ready,
+                    "pid": runner.pid,
+                    "uptime_s": round(now - runner.healthy_since, 1) if runner.healthy_since else None,
+                    "response_ms": round(runner.response_s * 1000, 2) if runner.response_s is not None else None,
+                    "memory_bytes": runner.memory_bytes,
+                    "restarts": runner.restarts,
+                    "fault": runner.fault,
+                    "log": str(logfiles.path(self.home, runner.service.name)) if runner.service.command else None,
                 }
-                for keeper in self._keepers.values()
+                for runner in self._runners.values()
             ],
             "events": [asdict(entry) for entry in self._events],
         }

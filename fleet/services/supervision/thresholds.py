@@ -1,4 +1,4 @@
-"""When a measured value leaves what is normal, and when it comes back: one event each, however long it lasts."""
+"""Detects when a measured value exceeds its limit and when it returns to normal; each crossing is reported once."""
 
 from __future__ import annotations
 
@@ -7,49 +7,50 @@ from dataclasses import dataclass, field
 from fleet import humanise
 from fleet.services.supervision.service import Limits
 
-PATIENCE = 2  # measurements in a row, so that one slow answer is no event
+PATIENCE = 2  # measurements in a row beyond the limit, so that a single slow answer is not reported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crossing:
-    kind: str
-    message: str
+    kind: str  # the kind of event
+    message: str  # a sentence without its subject, the service
     value: float
     limit: float
 
 
 @dataclass(slots=True)
 class Thresholds:
-    """The limits of one service and how its values stand to them."""
+    """Compares the values of one service with its limits. Each method returns a crossing, or None if there is none."""
 
-    service: str
     limits: Limits
-    _over: dict[str, int] = field(default_factory=dict)
+    _exceeded: dict[str, int] = field(default_factory=dict)  # measurements in a row beyond the limit, by kind
 
     def response(self, seconds: float) -> Crossing | None:
-        said = f"takes {humanise.duration(seconds)} to answer"
-        return self._judge("service.slow", said, seconds, self.limits.response_s, PATIENCE)
+        description = f"takes {humanise.duration(seconds)} to answer"
+        return self._compare("service.slow", description, seconds, self.limits.response_s, PATIENCE)
 
     def memory(self, size: int) -> Crossing | None:
-        said = f"uses {size / 1e6:,.0f} MB of memory"
-        return self._judge("service.large", said, size, self.limits.memory_bytes, PATIENCE)
+        description = f"uses {size / 1e6:,.0f} MB of memory"
+        return self._compare("service.large", description, size, self.limits.memory_bytes, PATIENCE)
 
     def restarts(self, count: int) -> Crossing | None:
-        said = f"was restarted {count} times"
-        return self._judge("service.restarts", said, count, self.limits.restarts, 1)
+        description = f"was restarted {count} times"
+        return self._compare("service.restarts", description, count, self.limits.restarts, 1)
 
-    def _judge(self, kind: str, said: str, value: float, limit: float | None, patience: int) -> Crossing | None:
+    def _compare(
+        self, kind: str, description: str, value: float, limit: float | None, patience: int
+    ) -> Crossing | None:
         if limit is None:
             return None
-        times = self._over.get(kind, 0)
+        exceeded = self._exceeded.get(kind, 0)
         if value > limit:
-            self._over[kind] = times + 1
-            if times + 1 == patience:
-                return Crossing(kind=kind, message=f"{self.service} {said}.", value=value, limit=limit)
+            self._exceeded[kind] = exceeded + 1
+            if exceeded + 1 == patience:
+                return Crossing(kind=kind, message=f"{description}.", value=value, limit=limit)
             return None
-        self._over[kind] = 0
-        if times >= patience:
+        self._exceeded[kind] = 0
+        if exceeded >= patience:
             return Crossing(
-                kind="service.normal", message=f"{self.service} is normal again: it {said}.", value=value, limit=limit
+                kind="service.normal", message=f"is normal again: it {description}.", value=value, limit=limit
             )
         return None

@@ -244,7 +244,7 @@ def test_a_database_that_was_restored_in_another_cluster_goes_on_with_its_chain(
     links: list[tuple[Seal, list[int]]],
 ) -> None:
     """Transactions count from anew there: the new ones have small numbers, and the old ones seem to lie in the future."""
-    here, _ = sealing.here()
+    here, _ = sealing.cluster_and_time()
     old, new = written(2), written(3)  # the old cluster had not sealed all of it
     with tampering():
         run("DELETE FROM fleet_audit.seal")

@@ -37,7 +37,7 @@ def test_list_shows_the_newest_first_and_what_was_asked_for() -> None:
         found = manage("fleet_audit", "list", *option, "-n", "1", "--json").lines
         assert [line["kind"] for line in found] == ["listing"]
     none = manage("fleet_audit", "list", "--since", "2999-01-01T00:00")
-    assert (none.out, none.err) == ("", "No such entries.\n")
+    assert (none.out, none.err) == ("", "No matching entries.\n")
     text = manage("fleet_audit", "list", "-n", "2").out
     assert "denied listing user:ann 192.0.2.1" in text
     assert "\x1b" not in text
@@ -65,7 +65,7 @@ def test_verify_ends_with_0_while_all_agrees_and_with_1_when_it_names_what_does_
         assert bad.code == 1
         assert [(one["of"], one["number"], one["what"]) for one in bad.json["faults"]] == [("entry", last, "changed")]
         told = manage("fleet_audit", "verify").out
-        assert f"CHANGED   Entry {last} is not as it was written" in told
+        assert f"CHANGED   Entry {last} was changed after it was written" in told
         assert "1 fault found: only " in told
     assert manage("fleet_audit", "verify").code == 0
 

@@ -81,7 +81,7 @@ def test_after_the_fleet_was_prepared_its_own_role_can_add_to_the_trail_and_do_n
     assert "ok    audit trail" in said
     with session(private_services, as_superuser=True) as boss:
         boss.execute("ALTER TABLE fleet_audit.seal DISABLE TRIGGER refuse")
-    assert "the trigger refuse of seal is not on" in manage(private_services, "fleet_doctor").stdout
+    assert "the trigger refuse of seal is not enabled" in manage(private_services, "fleet_doctor").stdout
 
 
 @pytest.mark.xdist_group("services")

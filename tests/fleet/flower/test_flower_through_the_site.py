@@ -22,7 +22,7 @@ from django.conf import settings
 
 from agents import queries
 from agents.models import AgentType
-from fleet.flower import door
+from fleet.flower import client
 from missions.models import Sortie
 from tests.support import fleet, web
 from tests.support.supervised import CHECKOUT, until
@@ -138,7 +138,7 @@ def test_agents_and_messages_are_seen_there_and_nobody_else_can_see_them(site: S
     assert _straight(run, "/flower/metrics") == 200  # open to whoever can connect: that is why nobody else can
     assert site.ask("/flower/metrics")[0] == 404
     # Read-only besides, should somebody come to the socket with the password.
-    shutdown = door.ask(
+    shutdown = client.ask(
         home=settings.FLEET_HOME,
         credentials=settings.FLEET_CREDENTIALS,
         method="POST",
@@ -150,7 +150,7 @@ def test_agents_and_messages_are_seen_there_and_nobody_else_can_see_them(site: S
 
     site.flower.terminate()
     site.flower.wait(60)
-    assert not (run / door.SOCKET).exists()
+    assert not (run / client.SOCKET).exists()
     assert site.ask("/flower/")[0] == 502
 
 
@@ -165,7 +165,7 @@ def _straight(run: Path, path: str) -> int:
     with socket.socket(socket.AF_UNIX) as line:
         folder = os.open(run, os.O_RDONLY)
         try:
-            line.connect(f"/proc/self/fd/{folder}/{door.SOCKET}")
+            line.connect(f"/proc/self/fd/{folder}/{client.SOCKET}")
         finally:
             os.close(folder)
         line.settimeout(10)

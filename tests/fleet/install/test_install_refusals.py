@@ -79,14 +79,14 @@ def test_without_git_it_names_git_and_how_to_get_it(machine: Machine) -> None:
 
 def test_without_python_it_names_the_version_that_is_needed(machine: Machine) -> None:
     (machine.programs / "python3").unlink()
-    assert "python3 was not found. Install Python 3.11 or newer, or name one: make PYTHON=" in machine.refusal()
+    assert "python3 was not found. Install Python 3.11 or newer, or select another one: make PYTHON=" in machine.refusal()
 
 
 @pytest.mark.parametrize("version", ["3.10.13", "3.9.2", "2.7.18"])
 def test_a_python_that_is_too_old_is_named_with_the_remedy(machine: Machine, version: str) -> None:
     machine.has_python(version)
     said = machine.refusal()
-    assert f"Python {version} is too old: Python 3.11 or newer is needed" in said
+    assert f"Python {version} is too old: Python 3.11 or newer is required" in said
     assert "make PYTHON=" in said
 
 
@@ -99,7 +99,7 @@ def test_another_python_can_be_named(machine: Machine) -> None:
 def test_without_ensurepip_or_venv_it_names_both_remedies(machine: Machine, missing: str) -> None:
     machine.has_python("3.11.2", without=[missing])
     said = machine.refusal()
-    assert "cannot make a virtual environment" in said
+    assert "cannot create a virtual environment" in said
     assert "apt-get install python3-venv; or install uv" in said
 
 
@@ -123,10 +123,10 @@ def test_half_an_environment_is_made_anew(machine: Machine) -> None:
     )
     half.chmod(0o755)
     done = machine.install()
-    assert "making .venv" in done.stderr
+    assert "creating .venv" in done.stderr
     assert "python3 -m venv .venv" in done.stderr
     assert not half.exists()
-    assert done.stderr.splitlines()[-1].startswith("fleet: no virtual environment could be made")
+    assert done.stderr.splitlines()[-1].startswith("fleet: the virtual environment could not be created")
 
 
 def test_a_second_install_does_nothing_until_the_requirements_change(machine: Machine) -> None:

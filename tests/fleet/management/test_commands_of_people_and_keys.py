@@ -45,7 +45,7 @@ def entry(kind: str) -> Entry:
 
 def test_a_user_is_made_with_the_password_that_a_pipe_brings(monkeypatch: pytest.MonkeyPatch) -> None:
     made = piped(monkeypatch, f"{PASSWORD}\n", "fleet_user", "create", "ann")
-    assert (made.code, made.out, made.err) == (0, "", "Made ann, with the role user.\n")
+    assert (made.code, made.out, made.err) == (0, "", "Created ann with the role user.\n")
     assert User.objects.get(username="ann").check_password(PASSWORD)
     assert entry("user.created").subject == "user:ann"
 
@@ -101,7 +101,7 @@ def test_a_grant_and_a_revoke_are_told_once_with_what_was_before(ann: User) -> N
     told = Entry.objects.filter(kind="role.changed", id__gt=before).values_list("subject", "before", "after")
     assert list(told) == [("user:ann", {"plan.execute": False}, {"plan.execute": True})]
     taken = manage("fleet_user", "revoke", "ann")
-    assert (taken.code, "ann may not launch" in taken.err, "goes on" in taken.err) == (0, True, True)
+    assert (taken.code, "ann may no longer launch" in taken.err, "continue until" in taken.err) == (0, True, True)
 
 
 def test_a_revoke_that_takes_away_nothing_says_so(ann: User) -> None:
@@ -110,10 +110,10 @@ def test_a_revoke_that_takes_away_nothing_says_so(ann: User) -> None:
     ann.groups.add(team)
     operations.set_execute(user=ann, may=True)
     refused = manage("fleet_user", "revoke", "ann")
-    assert (refused.code, "may run code all the same: team ops may" in refused.err) == (1, True), refused.err
+    assert (refused.code, "may still run code: team ops may" in refused.err) == (1, True), refused.err
     assert not ann.user_permissions.exists()
     operations.set_role(user=ann, role=Role.ADMIN)
-    assert "all the same: an admin may" in manage("fleet_user", "revoke", "ann").err
+    assert "may still run code: an admin may" in manage("fleet_user", "revoke", "ann").err
 
 
 @pytest.fixture
@@ -199,13 +199,13 @@ def test_a_key_is_found_by_its_id_its_prefix_or_its_text_and_by_nothing_near_to_
 
 
 def test_whose_keys_there_are_none_of_is_said(ann: User) -> None:
-    assert manage("fleet_key", "list").err.startswith("No keys. Make one")
-    assert manage("fleet_key", "list", "--user", "ann").err.startswith("ann has no keys. Make one")
+    assert manage("fleet_key", "list").err.startswith("No keys. Create one")
+    assert manage("fleet_key", "list", "--user", "ann").err.startswith("ann has no keys. Create one")
 
 
 def test_the_key_of_who_is_disabled_comes_with_a_warning(ann: User) -> None:
     operations.set_active(user=ann, active=False)
-    assert "refused as long as ann is disabled" in create("ci").err
+    assert "refused while ann is disabled" in create("ci").err
 
 
 # ── Both ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -219,7 +219,7 @@ def test_bytes_that_are_no_text_are_refused_in_one_sentence() -> None:
         ("fleet_audit", "list", "--subject", "\udcff"),
     ):
         refused = manage(*command)
-        assert (refused.code, refused.err.count("\n"), "is not UTF-8" in refused.err) == (2, 1, True), refused
+        assert (refused.code, refused.err.count("\n"), "is not valid UTF-8" in refused.err) == (2, 1, True), refused
 
 
 def test_no_color_is_heeded(subprocess_environment: dict[str, str]) -> None:

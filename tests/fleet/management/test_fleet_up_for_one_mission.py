@@ -55,5 +55,5 @@ def test_it_leaves_its_mission_and_stops_when_the_fleet_is_to_go_down(home: Chec
     running = flying(home, waits_for(tmp_path / "never", "Never"))
     home.manage("fleet_down", timeout=60)
     assert running.wait(40) == 130
-    assert (home.root / "said").read_text().endswith("Unfinished missions go on when it is started again.\n")
+    assert (home.root / "said").read_text().endswith("Unfinished missions continue when it is started again.\n")
     assert home.left_behind() == []

@@ -32,7 +32,7 @@ def line(style: str, text: str = "it happened", *args: object, **more: Any) -> s
 
 def test_a_line_of_json_is_one_object_with_what_it_is_about() -> None:
     claim = Claim(id=ids.new(), mission=ids.new(), key="a", attempt=3, tries=0, max_tries=1, spec={})
-    before = logs.about.set(claim.named)
+    before = logs.about.set(claim.log_fields)
     try:
         with caller.acting(ANN):
             told = json.loads(line("json", "%s is %d", "one", 1))
@@ -112,7 +112,7 @@ def test_a_process_that_runs_for_long_says_what_it_does_also_when_django_is_set_
 
 def test_a_style_that_is_none_is_refused() -> None:
     done = say("import django; django.setup()", FLEET_LOG="xml")
-    assert "FLEET_LOG='xml' is none of: plain, json." in done.stderr
+    assert "FLEET_LOG='xml' is not one of: plain, json." in done.stderr
 
 
 @pytest.mark.django_db

@@ -75,7 +75,7 @@ def test_what_is_accepted_is_stored_and_comes_back_equal(value: Any) -> None:
         ('{"n": -' + "9" * 100_000 + "}", "/n", "is an integer outside ±2⁶³"),
         (r'["a\u0000"]', "/0", "contains a NUL character"),
         (r'[[], "\ud83d"]', "/1", "contains an unpaired surrogate"),
-        (r'{"x": {"\ud83d": 1}}', "/x", "has a name that contains an unpaired surrogate"),
+        (r'{"x": {"\ud83d": 1}}', "/x", "has a key that contains an unpaired surrogate"),
         ('["' + "x" * 2_000 + '"]', "", "is larger than 2,000 bytes"),
     ],
 )
@@ -99,7 +99,7 @@ def test_what_is_not_json_is_a_value_error_and_what_python_alone_has_is_named() 
             values.parse(text)
     for value, reason in (
         (object(), "is of the type object"),
-        ({1: 2}, "has the name '1'"),
+        ({1: 2}, "has the key '1'"),
         (b"x", "of the type bytes"),
     ):
         with pytest.raises(values.Unacceptable, match=reason):

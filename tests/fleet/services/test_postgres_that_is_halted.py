@@ -41,7 +41,7 @@ def test_nobody_waits_for_ever_for_one_that_opens_to_nobody() -> None:
         session = postgres.connect(**address(port=way.port, connect_timeout=2))  # psycopg's least
         way.halt()
         with pytest.raises(
-            psycopg.OperationalError, match=r"nothing came for 2(\.\d)? s, and it takes no new connection"
+            psycopg.OperationalError, match=r"no answer for 2(\.\d)? s, and it accepts no new connection"
         ):
             session.execute("SELECT 1")
         assert session.broken

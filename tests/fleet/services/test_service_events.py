@@ -17,7 +17,7 @@ def test_an_entry_of_the_journal_becomes_an_event_once() -> None:
     )
     (entry,) = journal.last(settings.FLEET_HOME, 5)
     assert events.record() == 1
-    events._accept([entry])
+    events._insert([entry])
     (event,) = Event.objects.filter(kind="service.slow")
     assert event.data == {"service": "valkey", "message": "It took 2 s.", "ms": 2000}
     assert events.record() == 0

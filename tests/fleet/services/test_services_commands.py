@@ -63,7 +63,7 @@ def test_status_has_health_uptime_response_time_and_memory_for_people_and_progra
     one = running.json("fleet_services", "status", "valkey")
     assert [service["name"] for service in one["services"]] == ["valkey"]
     refused = running.manage("fleet_services", "status", "redis", check=False)
-    assert "There are postgres, valkey." in refused.stderr
+    assert "The services are: postgres, valkey." in refused.stderr
 
 
 def test_restart_of_one_leaves_the_other_alone_and_an_unknown_one_is_refused(running: Checkout) -> None:
@@ -75,7 +75,7 @@ def test_restart_of_one_leaves_the_other_alone_and_an_unknown_one_is_refused(run
     assert all(service["healthy"] and service["restarts"] == 0 for service in after["services"])
     refused = running.manage("fleet_services", "restart", "redis", check=False)
     assert refused.returncode == 1
-    assert "No service is called 'redis'. There are postgres, valkey." in refused.stderr
+    assert "No service is called 'redis'. The services are: postgres, valkey." in refused.stderr
 
 
 def test_logs_are_shown_by_name_and_number_and_as_json_lines(running: Checkout) -> None:

@@ -102,9 +102,9 @@ def test_a_url_without_the_password_that_its_server_wants_is_refused(servers: di
     urls = {**servers, which: without_password(servers[which])}
     code, said, _ = attempt(("fleet_up",), urls["DATABASE_URL"], urls["REDIS_URL"])
     assert code == 1
-    assert f"wants a password and {which} has none." in said
-    assert "starting it again" not in said
-    assert "prepare: working" not in said
+    assert f"requires a password and {which} has none." in said
+    assert "restarting it" not in said
+    assert "prepare: running" not in said
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_servers_that_never_answer_are_given_up_after_half_a_minute_and_not_trie
     )
     assert asyncio.run(supervisor.run()) == 1
     assert said[-2].startswith(f"{name}: failed: it did not answer within 0.3 s: ")
-    assert said[-1] == f"{name} cannot be started, so the rest is stopped again."
+    assert said[-1] == f"{name} could not be started; stopping the other services."
     assert supervisor.status()["services"][0]["restarts"] == 0
 
 
@@ -161,7 +161,7 @@ def test_named_services_are_watched_shown_and_not_ours_to_restart(servers: dict[
         assert [service["pid"] for service in home.status()["services"]] == [None, None]
         refused = home.manage("fleet_services", "restart", "postgres", check=False)
         assert refused.returncode == 1
-        assert "not ours to restart" in refused.stderr
+        assert "is an external server" in refused.stderr
         home.manage("fleet_services", "down")
         password = re.findall(r":([^:@/]*)@", servers["DATABASE_URL"])[0]
         logs = "".join(log.read_text() for log in (home.root / "private" / "logs").iterdir())

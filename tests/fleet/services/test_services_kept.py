@@ -112,8 +112,8 @@ def test_a_disk_without_room_at_the_first_start_is_told_as_the_cause_and_ends_th
         assert failed.startswith("postgres: failed: initdb could not prepare ")
         assert "No space left on device" in failed
         assert "Check the disk's free space" in failed
-        assert ended == "postgres cannot be started, so the rest is stopped again."
-        assert done.stderr.count("starting it again") <= 1  # a write that was cut short comes before one without room
+        assert ended == "postgres could not be started; stopping the other services."
+        assert done.stderr.count("restarting it") <= 1  # a write that was cut short comes before one without room
 
 
 def test_kill_9_of_each_service_is_made_good_without_a_loss(home: Checkout) -> None:
@@ -129,8 +129,8 @@ def test_kill_9_of_each_service_is_made_good_without_a_loss(home: Checkout) -> N
     assert home.urls() == ports
     assert kept(home)
     messages = [event["message"] for event in home.status()["events"]]
-    assert any("postgres is started again: it was killed by SIGKILL" in message for message in messages), messages
-    assert any("valkey is started again: it was killed by SIGKILL" in message for message in messages), messages
+    assert any("postgres is being restarted: it was killed by SIGKILL" in message for message in messages), messages
+    assert any("valkey is being restarted: it was killed by SIGKILL" in message for message in messages), messages
     stop(running, home)
 
 
@@ -158,7 +158,7 @@ def test_kill_9_of_the_supervisor_leaves_no_service_and_its_successor_loses_noth
     running = up(home)
     assert not any(lives(pid) for pid in second), [psutil.Process(pid).status() for pid in second if lives(pid)]
     assert kept(home)
-    assert "postgres: stopping what an earlier supervisor left" in stop(running, home)
+    assert "postgres: stopping the process that an earlier supervisor left" in stop(running, home)
 
 
 def test_down_ends_what_a_killed_supervisor_left_and_says_so(home: Checkout) -> None:
@@ -171,7 +171,7 @@ def test_down_ends_what_a_killed_supervisor_left_and_says_so(home: Checkout) -> 
     done = home.manage("fleet_down", "--json")
     assert json.loads(done.stdout) == {"stopped": True}
     for name in ("postgres", "valkey"):
-        assert f"{name}: stopping what an earlier supervisor left\n" in done.stderr
+        assert f"{name}: stopping the process that an earlier supervisor left\n" in done.stderr
     assert not any(lives(pid) for pid in left)
     assert home.left_behind() == []
     assert json.loads(home.manage("fleet_down", "--json").stdout) == {"stopped": False}

@@ -105,7 +105,7 @@ def test_each_starts_when_what_it_needs_is_healthy_and_they_stop_in_reverse(tmp_
     )
     assert trial.run(nothing) == 0
     assert trial.said == [
-        "base: starting", "base: healthy", "step: working", "top: starting", "top: healthy",
+        "base: starting", "base: healthy", "step: running", "top: starting", "top: healthy",
         "top: stopping", "base: stopping",
     ]  # fmt: skip
 
@@ -115,7 +115,7 @@ def test_a_step_that_fails_stops_the_start_and_its_last_words_are_told(tmp_path:
         tmp_path, kept("base"), kept("step", "raise SystemExit('no room')", once=True), kept("top", needs=("step",))
     )
     assert trial.run(nothing) == 1
-    assert "step: failed: it ended with exit code 1; its last words: no room" in trial.said
+    assert "step: failed: it ended with exit code 1; its last output: no room" in trial.said
     assert "top: starting" not in trial.said
 
 
@@ -263,8 +263,8 @@ def test_a_first_start_that_lacks_room_or_permission_is_told_and_not_tried_again
     assert trial.run(nothing) == 1
     assert trial.service("base")["restarts"] == 0
     assert trial.said[-2:] == [
-        f"base: failed: it ended with exit code 1; its last words: FATAL: data: {os.strerror(number)}",
-        "base cannot be started, so the rest is stopped again.",
+        f"base: failed: it ended with exit code 1; its last output: FATAL: data: {os.strerror(number)}",
+        "base could not be started; stopping the other services.",
     ]
 
 
@@ -281,7 +281,7 @@ def test_one_that_lacks_room_after_it_was_healthy_is_tried_again(tmp_path: Path)
         await trial.until(lambda: trial.service("base")["restarts"] >= 1)
 
     assert trial.run(work) == 0
-    assert any("No space left on device; starting it again" in line for line in trial.said), trial.said
+    assert any("No space left on device; restarting it" in line for line in trial.said), trial.said
 
 
 def test_a_surprise_in_a_probe_is_a_failure_and_its_process_is_stopped(tmp_path: Path) -> None:

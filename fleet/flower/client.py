@@ -1,4 +1,4 @@
-"""A request to Flower over its Unix socket, with its credentials."""
+"""Sends a request to Flower over its Unix socket, with its credentials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHUNK_BYTES = 1 << 16
 
 
 class _Connection(http.client.HTTPConnection):
-    """HTTP over the socket. There is no host in it that a request could name."""
+    """HTTP over the Unix socket, whatever host a request names."""
 
     def __init__(self, home: Home) -> None:
         super().__init__("localhost", timeout=PATIENCE_S)
@@ -39,7 +39,7 @@ class _Connection(http.client.HTTPConnection):
 class Answer:
     status: int
     headers: list[tuple[str, str]]
-    body: Generator[bytes]  # read as it comes; its end, or `close()` of it, ends the connection
+    body: Generator[bytes]  # read as it arrives; its end or its `close()` closes the connection
 
 
 def ask(
@@ -51,7 +51,10 @@ def ask(
     headers: Mapping[str, str],
     body: IO[bytes] | None = None,
 ) -> Answer:
-    """Flower's answer, as it begins to come. `target` is a path with its query, quoted. Unavailable where it is away."""
+    """Send a request and return the answer once its headers have arrived; raises Unavailable if Flower does not answer.
+
+    `target` is the quoted path with its query.
+    """
     connection = _Connection(home)
     key = base64.b64encode(f"{USER}:{credentials.flower_password}".encode()).decode()
     try:
@@ -60,7 +63,7 @@ def ask(
     except (OSError, http.client.HTTPException) as fault:
         connection.close()
         raise errors.Unavailable(
-            "Flower does not answer.", hint=f"See: {invocation.command('fleet_services', 'logs', 'flower')}"
+            "Flower does not answer.", hint=f"See its log: {invocation.command('fleet_services', 'logs', 'flower')}"
         ) from fault
     return Answer(answer.status, answer.getheaders(), _pieces(connection, answer))
 
