@@ -1,4 +1,4 @@
-"""The part of the API that knows of no agent and no mission."""
+"""Routes of the API that need neither agents nor missions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API's addresses of missions, sorties, agents and events. Fixed ones stand before those with an id."""
+"""Routes of missions, sorties, agents and events. Fixed paths precede those with an id."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ urlpatterns = [
     path(f"{V1}/agent-types", agents.AgentTypes.as_view(), name="api-agent-types"),
     path(f"{V1}/agent-types/<str:ref>", agents.OneAgentType.as_view()),
     path(f"{V1}/nodes", agents.Nodes.as_view(), name="api-nodes"),
-    path(f"{V1}/events", events.Events.as_view(), name="api-events"),
+    path(f"{V1}/events", events.EventList.as_view(), name="api-events"),
     path(f"{V1}/events/stream", live.EventStream.as_view()),
     path(f"{V1}/tickets", live.Tickets.as_view()),
 ]

@@ -176,16 +176,16 @@ def test_streams_of_other_processes_take_places_too() -> None:
     site_wide.share(2)
     try:
         with override_settings(FLEET_LIVE_LISTENERS=8):
-            hub.make_room(1)
+            hub.check_capacity(1)
             site_wide.take(1)
             for name in ("listeners", "listeners:1") * 2:
                 site_wide.add(name)
             site_wide.take(0)
             with pytest.raises(errors.RateLimited):
-                hub.make_room(1)
-            hub.make_room(2)
+                hub.check_capacity(1)
+            hub.check_capacity(2)
             site_wide.add("listeners", 6)
             with pytest.raises(errors.Unavailable):
-                hub.make_room(2)
+                hub.check_capacity(2)
     finally:
         site_wide.share(1)
