@@ -34,34 +34,35 @@ def lines() -> Iterator[str]:
 
 HEAD = """# Who may do what
 
-This page is generated from one table, `fleet/access/rules.py`, which the permission check of the API and the role matrix of
-the tests use too. An action that is not in the table is denied to everybody; a route without a rule fails `manage.py check`.
+This page is generated from one table, `fleet/access/rules.py`, which the permission check of the API and the role
+matrix of the tests use too. An action that is not in the table is denied to everybody; a route without a rule fails
+`manage.py check`.
 
 - **admin**: may do everything, including the admin pages. Admins are Django superusers. The last active admin cannot be
   disabled, deleted or given another role.
 - **agent**: runs sorties as an external agent, and sees the missions that it runs sorties for.
 - **user**: has missions of its own, and sees those of its teams. Teams are Django groups, which admins create. Other
   missions look exactly like missing ones (404).
-- **plan.execute** is a permission in addition to the role. It is required to launch your own plans that run code (`run`,
-  `call`, `verify`, `driver`, `env`, `cwd`); without it, a user can launch templates and prompts. Grant it with
-  `manage.py fleet_user grant NAME`. `resume`, `retry` and the retry of a sortie check it again for whoever calls them, if the
-  mission was launched with it and not from a template. Without it they are refused (403, recorded in the audit trail).
-  Revoking it does not stop running work; `manage.py fleet_mission cancel` does. Admins always have it. Staff who operate
-  missions in the admin need it too. The commands do not check it: they act for the operator of the host.
-- A **machine key** has its user's permissions, limited by its scopes: read, launch, operate, fly, manage. A key that was
-  created with another key is revoked with it.
-- A **lease token** allows what its column says, for its attempt or the mission of that attempt, while the attempt runs. An
-  external agent gets one with each claim. The work of the fleet's own agents has one in `FLEET_TOKEN`, which can report but
-  not complete or fail the sortie.
+- **plan.execute** is a permission in addition to the role. It is required to launch your own plans that run code
+  (`run`, `call`, `verify`, `driver`, `env`, `cwd`); without it, a user can launch templates and prompts. Grant it with
+  `manage.py fleet_user grant NAME`. `resume`, `retry` and the retry of a sortie check it again for whoever calls them,
+  if the mission was launched with it and not from a template. Without it they are refused (403, recorded in the audit
+  trail). Revoking it does not stop running work; `manage.py fleet_mission cancel` does. Admins always have it. Staff
+  who operate missions in the admin need it too. The commands do not check it: they act for the operator of the host.
+- A **machine key** has its user's permissions, limited by its scopes: read, launch, operate, fly, manage. A key that
+  was created with another key is revoked with it.
+- A **lease token** allows what its column says, for its attempt or the mission of that attempt, while the attempt runs.
+  An external agent gets one with each claim. The work of the fleet's own agents has one in `FLEET_TOKEN`, which can
+  report but not complete or fail the sortie.
 
-| action | allows to | admin | agent | user | objects | scope of a key | lease token |
+| action | description | admin | agent | user | objects | scope of a key | lease token |
 |---|---|---|---|---|---|---|---|
 """
 TAIL = """
 \\* requires plan.execute if the plan runs code and is not a template.
 
-For admins, "objects" is always: all. A member of a team sees its missions; only whoever launched a mission, or an admin, can
-operate it.
+For admins, "objects" is always: all. A member of a team sees its missions; only whoever launched a mission, or an
+admin, can operate it.
 
 ```sh
 manage.py fleet_user create ann --role user                 # asks for a password; --team NAME adds it to a team

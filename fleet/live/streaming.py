@@ -118,7 +118,7 @@ async def _stream(listener: Listener, receive: Any, send: Any) -> None:
         async with asyncio.timeout(SEND_TIMEOUT_S):
             await send({"type": "http.response.body", "body": _encode_end(listener), "more_body": False})
     except TimeoutError:
-        log.info("a listener received nothing for %.0f s and is disconnected", SEND_TIMEOUT_S)
+        log.info("a listener read nothing for %.0f s and is disconnected", SEND_TIMEOUT_S)
     except asyncio.CancelledError:
         if not disconnected.done():
             raise
