@@ -1,4 +1,4 @@
-"""Recognises lease tokens. The app that issues them registers the check, because this layer knows nothing of sorties."""
+"""Recognises lease tokens. The app that issues them registers the check: this layer knows nothing of sorties."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ USED_RESOLUTION_S = 60  # `used_at` of a key is updated at most this often
 def draft_user(*, name: str, teams: Collection[str] = ()) -> User:
     """A valid user that is not saved, so that a command can check the name before it asks for a password.
 
-    The name is normalised (NFKC), as on the sign-in page. Raises Conflict if it is taken, Invalid if it is not a valid name,
-    and NotFound if a team does not exist.
+    The name is normalised (NFKC), as on the sign-in page. Raises Conflict if it is taken, Invalid if it is not a valid
+    name, and NotFound if a team does not exist.
     """
     name = User.normalize_username(name)
     bad = next((character for character in name if not USER_NAME_CHARACTER.match(character)), None)
@@ -92,7 +92,8 @@ def _give_role(user: User, role: Role) -> None:
 def keep_an_admin(*, without: Collection[User]) -> None:
     """Raise Conflict if these users are all the active admins.
 
-    Call it in the transaction that demotes them: it locks the admins, so that two admins cannot demote each other at once.
+    Call it in the transaction that demotes them: it locks the admins, so that two admins cannot demote each other at
+    once.
     """
     with transaction.atomic():
         admins = User.objects.select_for_update().filter(is_superuser=True, is_active=True).order_by("id")
@@ -129,7 +130,10 @@ def why_executes(user: User) -> str:
 
 
 def set_active(*, user: User, active: bool) -> None:
-    """Enable or disable a user. Disabling ends the sessions and blocks the keys at once. Raises Conflict for the last admin."""
+    """Enable or disable a user.
+
+    Disabling ends the sessions and blocks the keys at once. Raises Conflict for the last admin.
+    """
     with transaction.atomic():
         if not active:
             keep_an_admin(without=[user])
@@ -151,8 +155,8 @@ def set_password(*, user: User, password: str) -> None:
 def password_changed(*, user: User) -> None:
     """Audit a changed password and end the user's sessions. Call it wherever a password changes.
 
-    Machine keys stay valid, so that programs keep working; revoke them one by one. Django signs out all browsers except the
-    one in which the password was changed.
+    Machine keys stay valid, so that programs keep working; revoke them one by one. Django signs out all browsers except
+    the one in which the password was changed.
     """
     with transaction.atomic():
         keys = Key.objects.filter(user=user, revoked_at=None).exclude(expires_at__lte=Now()).count()
@@ -184,7 +188,8 @@ def create_key(
     """Create a machine key, with which a program acts for the user within these scopes.
 
     `name`: what the key is for.
-    `maker`: the key that creates this one, and with which it is revoked. Raises Conflict if that key was revoked meanwhile.
+    `maker`: the key that creates this one, and with which it is revoked. Raises Conflict if that key was revoked
+    meanwhile.
     """
     if not name.strip() or UNPRINTABLE.search(name) or len(name) > MAX_KEY_NAME:
         raise errors.Invalid(
@@ -241,7 +246,7 @@ def revoke_key(*, key: Key) -> None:
 
 
 def key_of(text: str) -> Key:
-    """The machine key with this text. Raises NotSignedIn if it is unknown, revoked or expired, or its user is not active."""
+    """The machine key with this text. Raises NotSignedIn if there is no valid one, or its user is not active."""
     prefix = "_".join(text.split("_", 2)[:2])
     key = next(iter(Key.objects.raw(statements.read("fleet", "key_of"), {"prefix": prefix[:12]})), None)
     if key is None or not hmac.compare_digest(key.digest, _digest(text)):

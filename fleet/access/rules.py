@@ -26,7 +26,7 @@ class Scope(StrEnum):
 
 
 class Visibility(StrEnum):
-    """Which objects an action applies to. Objects outside look exactly like missing ones (404). Admins see all objects."""
+    """Which objects an action applies to. Others look exactly like missing ones (404). Admins see all objects."""
 
     ALL = "all"
     TEAMS = "teams"  # the caller's own missions and those of its teams; for an agent, those that it flies for

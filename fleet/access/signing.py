@@ -1,7 +1,7 @@
 """The key that signs access and refresh tokens. The web process creates it, and only the web process reads it.
 
-It is kept out of the credentials file, which every process of the fleet reads. Set FLEET_JWT_KEY if web processes on several
-hosts share tokens; `fleet_up` passes it to the web process only. What this protects against: docs/security.md.
+It is kept out of the credentials file, which every process of the fleet reads. Set FLEET_JWT_KEY if web processes on
+several hosts share tokens; `fleet_up` passes it to the web process only. What this protects against: docs/security.md.
 """
 
 from __future__ import annotations

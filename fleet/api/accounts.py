@@ -151,7 +151,7 @@ class Logout(ApiView):
             session = tokens.of_refresh(refresh=body["refresh"]) if "refresh" in body else actor.session
             if session is None and not body["everywhere"]:
                 raise errors.Invalid(
-                    "No session to end: this caller has none.",
+                    "This caller has no token session to end.",
                     hint="Send `refresh`, the refresh token of the session, or `everywhere: true`.",
                     pointer="/refresh",
                 )
@@ -232,8 +232,8 @@ class Keys(ApiView):
 
     @endpoint("keys.create", body=NewKey, response=NewKeyResponse, status=201, secret=True)
     def post(self, request: Request, *, body: Validated) -> Response:
-        """Create a machine key for the caller. A key that another key creates has at most its scopes and lifetime, and is
-        revoked with it."""
+        """Create a machine key for the caller. A key that another key creates has at most its scopes and lifetime, and
+        is revoked with it."""
         actor = actor_of(request)
         if actor.user is None or (actor.scopes is not None and not set(body["scopes"]) <= actor.scopes):
             raise errors.Forbidden(

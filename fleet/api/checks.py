@@ -1,4 +1,7 @@
-"""System check fleet.E001: every route of the API has a rule. It runs in `manage.py check` and when the web process starts."""
+"""System check fleet.E001: every route of the API has a rule.
+
+It runs in `manage.py check` and when the web process starts.
+"""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@
         @endpoint("missions.create", body=Launch, response=shapes.MissionResponse, status=201)
         def post(self, request: Request, *, body: Validated) -> Response: ...
 
-The permission check, the validation, the OpenAPI document and the role matrix of the tests all follow from the declaration.
-A method without one is refused to everybody.
+The permission check, the validation, the OpenAPI document and the role matrix of the tests all follow from the
+declaration. A method without one is refused to everybody.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A POST with an `Idempotency-Key` takes effect once. Repeating it returns the first response.
 
-The response is stored in the transaction of the effect, so neither exists without the other. The same key with a different
-body is Invalid (422). A key whose first request is still in progress is a Conflict (409). Both follow the IETF draft
-"The Idempotency-Key HTTP Header Field".
+The response is stored in the transaction of the effect, so neither exists without the other. The same key with a
+different body is Invalid (422). A key whose first request is still in progress is a Conflict (409). Both follow the
+IETF draft "The Idempotency-Key HTTP Header Field".
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class DenyAll(BasePermission):
 
 
 class RulePermission(BasePermission):
-    """Allows what the table allows to the caller. The endpoint itself selects the visible objects (Actor.visibility)."""
+    """Allows what the table allows to the caller. The endpoint selects the visible objects (Actor.visibility)."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not isinstance(request.auth, Actor):

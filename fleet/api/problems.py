@@ -2,8 +2,8 @@
 
     {type, title, status, detail, code, request_id, errors: [{pointer, code, detail}]}
 
-`errors` is present if a body or a query is not valid. `pointer` is a JSON pointer (RFC 6901) into the body, or / and the
-name of a query parameter.
+`errors` is present if a body or a query is not valid. `pointer` is a JSON pointer (RFC 6901) into the body, or / and
+the name of a query parameter.
 """
 
 from __future__ import annotations

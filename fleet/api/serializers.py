@@ -15,7 +15,7 @@ from fleet import ids, values
 
 
 class Strict(serializers.Serializer[Any]):
-    """A serializer that names unknown fields as errors, and lists the choices of a field if the value is not one of them."""
+    """A serializer that rejects unknown fields by name, and lists the choices in the error for a wrong choice."""
 
     def get_fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = super().get_fields()

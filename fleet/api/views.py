@@ -52,9 +52,8 @@ class ApiView(APIView):
         self.quota = counting.UNLIMITED
         try:
             body = request._request.body  # read now, to refuse a large body before doing any work
-            request._request.META.setdefault(
-                "CONTENT_LENGTH", str(len(body))
-            )  # else DRF takes a chunked body for empty
+            # Otherwise DRF takes a chunked body for empty.
+            request._request.META.setdefault("CONTENT_LENGTH", str(len(body)))
         except RequestDataTooBig:
             raise TooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.") from None
         if self.max_body_bytes is not None and len(body) > self.max_body_bytes:
@@ -62,7 +61,7 @@ class ApiView(APIView):
         super().initial(request, *args, **kwargs)
 
     def handle_exception(self, exc: Exception) -> Any:
-        """Record every 403 in the audit trail, whether from the table, an operation or the CSRF check. A 401 is not recorded."""
+        """Record every 403 in the audit trail, whether from the table, an operation or the CSRF check; but no 401."""
         if isinstance(exc, errors.Forbidden | PermissionDenied) and self._records_denial(self.request):
             declared = self.declaration(self.request.method)
             try:
@@ -104,8 +103,8 @@ class ApiView(APIView):
         route = declared.action if declared else ""
         self.quota = counting.charge(request=request._request, kind=kind, identity=identity, role=role, route=route)
         if not self.quota.refused and isinstance(actor, Actor) and actor.user is not None and kind is not Kind.AGENT:
-            # By user as well, or a new key for each request would evade the limit. External agents are counted one by one,
-            # so that none loses its lease because of its neighbours.
+            # By user as well, or a new key for each request would evade the limit. External agents are counted one by
+            # one, so that none loses its lease because of its neighbours.
             of_user = counting.charge(request=request._request, kind=Kind.USER, identity=str(actor.user.pk))
             if of_user.refused:
                 self.quota = of_user
@@ -130,8 +129,8 @@ class ApiView(APIView):
 class Costly(ApiView):
     """A POST that may take seconds of processor time.
 
-    It has concurrency slots of its own (fleet/web/concurrency_limiter.py). Each user has a budget (fleet/limits/costs.py),
-    which is checked before the body is validated.
+    It has concurrency slots of its own (fleet/web/concurrency_limiter.py). Each user has a budget
+    (fleet/limits/costs.py), which is checked before the body is validated.
     """
 
     _began = 0.0
@@ -155,7 +154,7 @@ class Costly(ApiView):
 
 
 class IgnoreAccept(BaseContentNegotiation):
-    """Content negotiation for streams, files and text: they are sent whatever `Accept` says. Errors are still problems."""
+    """Content negotiation for streams, files and text, which are sent whatever `Accept` says."""
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
         return parsers[0]

@@ -1,7 +1,8 @@
 """Django's cache in Redis, with a fallback to the memory of the process while Redis is away.
 
-Its content, mostly counts of requests, may be lost at any time. A query of Redis times out after a quarter of a second. Then
-one request per second retries, and all use Redis again as soon as it answers. Meanwhile each process counts for itself.
+Its content, mostly counts of requests, may be lost at any time. A query of Redis times out after a quarter of a second.
+Then one request per second retries, and all use Redis again as soon as it answers. Meanwhile each process counts for
+itself.
 
 Django builds the keys, `fleet:1:…`. Each has an expiry time.
 """

@@ -1,7 +1,8 @@
-"""The budget of processor time for a user's costly requests: FLEET_LIMIT_COST_S per minute, however many requests that is.
+"""The budget of processor time for each user's costly requests: FLEET_LIMIT_COST_S per minute.
 
-It is counted per user, because a user may have several addresses and keys. The cost is added to Redis, in milliseconds, after
-the request. So the last request of a minute may exceed the budget; the cost of a single request has a limit of its own.
+It is counted per user, because a user may have several addresses and keys. The cost is added to Redis, in milliseconds,
+after the request. So the last request of a minute may exceed the budget; the cost of a single request has a limit of
+its own.
 """
 
 from __future__ import annotations

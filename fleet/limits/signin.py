@@ -1,7 +1,7 @@
 """Limits on sign-ins: a rate by address, checked before the password, and a lockout after failures.
 
-After FLEET_LOCKOUT_FAILURES failures with one user name from one address, django-axes refuses further attempts from there for
-FLEET_LOCKOUT_MINUTES, even with the right password. The user can still sign in from another address.
+After FLEET_LOCKOUT_FAILURES failures with one user name from one address, django-axes refuses further attempts from
+there for FLEET_LOCKOUT_MINUTES, even with the right password. The user can still sign in from another address.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def refusal(request: HttpRequest, response: HttpResponseBase | None, credentials
 def remaining_s(request: HttpRequest, credentials: Any) -> int:
     """Seconds until the lockout ends, at least one.
 
-    django-axes stores failures by user agent as well, each row with a count and the time of its last failure, and adds up the
-    recent rows. The lockout ends when enough rows have expired.
+    django-axes stores failures by user agent as well, each row with a count and the time of its last failure, and adds
+    up the recent rows. The lockout ends when enough rows have expired.
     """
     ends = now = timezone.now()
     for attempts in AxesProxyHandler.get_implementation().get_user_attempts(request, credentials):

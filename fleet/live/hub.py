@@ -1,7 +1,8 @@
 """The hub: one task per web process reads new events and passes them to all listeners of the process.
 
-Each listener has a bounded queue. If it falls behind, the queue is dropped and the listener reads the table from its own
-position instead, so it misses nothing and delays nobody. After an outage of Postgres the hub continues where it was.
+Each listener has a bounded queue. If it falls behind, the queue is dropped and the listener reads the table from its
+own position instead, so it misses nothing and delays nobody. After an outage of Postgres the hub continues where it
+was.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Hub:
             )  # not `submit(connection.close)`, which binds this thread's connection
 
     def check_capacity(self, user: int) -> None:
-        """Raise Unavailable or RateLimited if the site or the user has no stream left. May be called from any thread."""
+        """Raise Unavailable or RateLimited if the site or the user has no stream left. Callable from any thread."""
         limit = settings.FLEET_LIVE_LISTENERS
         total, of_user = (shared_counters.site.count(name) for name in _counters(user))
         if total >= limit:

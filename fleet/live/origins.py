@@ -34,5 +34,5 @@ def is_own(headers: Headers) -> bool:
 
 
 def is_allowed(headers: Headers) -> bool:
-    """Whether the request comes from a page of FLEET_CORS_ORIGINS. Those need tokens or tickets; their cookies are ignored."""
+    """Whether the request comes from a page of FLEET_CORS_ORIGINS. Such pages need tokens; cookies are ignored."""
     return headers.get(b"origin", b"").decode("latin-1") in settings.CORS_ALLOWED_ORIGINS

@@ -1,8 +1,8 @@
 """The same streams over WebSocket (RFC 6455), by channels.
 
-A socket is opened by the view of its SSE stream, called with the headers of the handshake, so permissions, rate limits and the
-audit trail are the same. A refused client is accepted and then closed with a code of docs/live.md, because a browser tells its
-page nothing about a failed handshake.
+A socket is opened by the view of its SSE stream, called with the headers of the handshake, so permissions, rate limits
+and the audit trail are the same. A refused client is accepted and then closed with a code of docs/live.md, because a
+browser tells its page nothing about a failed handshake.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
 
 
 def _refusal(status: int, content: bytes, *, with_cursor: bool) -> End:
-    """Why the view refused, from its response. Without a cursor, a 422 means that the path is wrong, so it becomes a 404."""
+    """Why the view refused. Without a cursor, a 422 means that the path is wrong, so it becomes a 404."""
     if status == HTTPStatus.UNPROCESSABLE_ENTITY and not with_cursor:
         status = HTTPStatus.NOT_FOUND
     try:

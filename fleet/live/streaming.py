@@ -1,7 +1,7 @@
 """Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
-A Django view opens the stream, with the usual authentication, permissions and rate limits. After its response headers, Django
-is done: its thread and its connection are released, and a task of this module continues the stream.
+A Django view opens the stream, with the usual authentication, permissions and rate limits. After its response headers,
+Django is done: its thread and its connection are released, and a task of this module continues the stream.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`python -m fleet.web --port N`: the site, served on loopback by FLEET_WEB_WORKERS processes that share a port.
 
-A Python process uses one core. The first process loads the site and forks the workers, which share its memory, serve requests
-and end with it. It only replaces workers that die. uvicorn can start several processes too, but it loads the site in each of
-them, and leaves them and the port behind when it is killed.
+A Python process uses one core. The first process loads the site and forks the workers, which share its memory, serve
+requests and end with it. It only replaces workers that die. uvicorn can start several processes too, but it loads the
+site in each of them, and leaves them and the port behind when it is killed.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class Workers:
 def listening_socket(port: int) -> socket.socket:
     """A bound socket with an explicit protocol number.
 
-    asyncio sets TCP_NODELAY only on sockets that name IPPROTO_TCP. uvicorn's own do not, which delays small responses by 40 ms.
+    asyncio sets TCP_NODELAY only on sockets that name IPPROTO_TCP. uvicorn's own do not, which delays small responses
+    by 40 ms.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

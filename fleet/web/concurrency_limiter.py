@@ -1,10 +1,11 @@
 """ASGI middleware that runs a few requests at once and queues the others.
 
-Python runs one thread at a time anyway, so more threads would only make all requests late. A request takes a slot when its whole
-body has arrived, and frees it when its response starts, so that slow clients hold no slots. A request that would wait too long
-is refused with a 503 and Retry-After, before any work is done.
+Python runs one thread at a time anyway, so more threads would only make all requests late. A request takes a slot when
+its whole body has arrived, and frees it when its response starts, so that slow clients hold no slots. A request that
+would wait too long is refused with a 503 and Retry-After, before any work is done.
 
-Requests that may take seconds of processor time have one slot and a queue of their own, so they never occupy the other slots.
+Requests that may take seconds of processor time have one slot and a queue of their own, so they never occupy the other
+slots.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Connections to the web process: uvicorn's HTTP protocol with timeouts that it lacks.
 
-Started as `uvicorn --http fleet.web.connections:TimeoutProtocol`. uvicorn closes an idle connection, but waits for ever for
-a request whose head arrives byte by byte (Slowloris) and for a client that does not read the response. How long a body
-may take: fleet/web/bodies.py.
+Started as `uvicorn --http fleet.web.connections:TimeoutProtocol`. uvicorn closes an idle connection, but waits for ever
+for a request whose head arrives byte by byte (Slowloris) and for a client that does not read the response. How long a
+body may take: fleet/web/bodies.py.
 """
 
 from __future__ import annotations

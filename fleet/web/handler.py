@@ -1,8 +1,8 @@
 """An ASGI handler in which one thread of a pool handles a whole request, as under WSGI.
 
-Django's own ASGI handler switches threads for each synchronous middleware, for its signals and at the end of the response, and
-starts a new thread with a new database wrapper for each request. Each switch costs processor time, and in a busy process up to
-5 ms of waiting for the GIL. Our middleware never waits, so the switches gain nothing.
+Django's own ASGI handler switches threads for each synchronous middleware, for its signals and at the end of the
+response, and starts a new thread with a new database wrapper for each request. Each switch costs processor time, and in
+a busy process up to 5 ms of waiting for the GIL. Our middleware never waits, so the switches gain nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ class Handler(ASGIHandler):
                 await self.send_response(response, send)
 
     def _handle(self, scope: Any, body: IO[bytes]) -> HttpResponseBase:
-        """Handle a request up to, but not including, sending the response. A streaming response holds no connection to Postgres."""
+        """Handle a request up to, but not including, sending the response.
+
+        A streaming response holds no connection to Postgres.
+        """
         set_script_prefix(get_script_prefix(scope))
         request_started.send(sender=self.__class__, scope=scope)
         request, refusal = self.create_request(scope, body)
@@ -93,7 +96,7 @@ class Handler(ASGIHandler):
 
 
 async def _read_in_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Iterate over synchronous content, such as a static file. Django would warn and read all of it into memory first."""
+    """Iterate over synchronous content, such as a static file. Django would read all of it into memory first."""
     read_next = sync_to_async(lambda: next(chunks, None), thread_sensitive=False)
     while (chunk := await read_next()) is not None:
         yield chunk

@@ -45,7 +45,7 @@ PARTS: Mapping[str, Policy] = {"/admin/": ADMIN, "/flower/": FLOWER, "/api/v1/do
 
 
 class Policies(CSPMiddleware):
-    """Selects the policy by path. Under ASGI it runs in the event loop, because it never blocks; Django would use a thread."""
+    """Selects the policy by path. It never blocks, so under ASGI it runs in the event loop, not in a thread."""
 
     def __call__(self, request: HttpRequest) -> Any:
         if iscoroutinefunction(self.get_response):

@@ -24,8 +24,8 @@ _PERMISSIONS = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 def request_context(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
     """Set the caller of the request, anonymous until `caller.identify`, and respond with `X-Request-ID`.
 
-    A streamed response is sent after this, without a caller: keep `caller.current()` if you need it. Django logs responses
-    later too, and finds the caller in `request.fleet_caller` (fleet.observability.logs).
+    A streamed response is sent after this, without a caller: keep `caller.current()` if you need it. Django logs
+    responses later too, and finds the caller in `request.fleet_caller` (fleet.observability.logs).
     """
 
     def synchronous(request: HttpRequest) -> HttpResponseBase:
@@ -46,8 +46,8 @@ def request_context(get_response: Callable[[HttpRequest], Any]) -> Callable[[Htt
 
 
 def _initial_caller(request: HttpRequest) -> Caller:
-    """The caller before authentication. X-Forwarded-Proto from an untrusted peer is removed here, before Django reads it
-    (SECURE_PROXY_SSL_HEADER)."""
+    """The caller before authentication. X-Forwarded-Proto from an untrusted peer is removed here, before Django reads
+    it (SECURE_PROXY_SSL_HEADER)."""
     if not addresses.is_proxy(request.META.get("REMOTE_ADDR") or ""):
         request.META.pop("HTTP_X_FORWARDED_PROTO", None)
     sent_id = request.META.get("HTTP_X_REQUEST_ID", "")

@@ -1,7 +1,7 @@
 """Counters of open connections and streams, shared by all processes of the site, without locks.
 
-Each process writes its own row of shared memory, and reads the sum of all rows, so no row needs a lock. A process that adds before
-it reads never admits more than the limit. The parent clears the row of a process that has ended.
+Each process writes its own row of shared memory, and reads the sum of all rows, so no row needs a lock. A process that
+adds before it reads never admits more than the limit. The parent clears the row of a process that has ended.
 """
 
 from __future__ import annotations

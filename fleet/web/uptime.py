@@ -1,7 +1,8 @@
 """The uptime of the site, so that external agents lose no leases because of an outage of the site.
 
-Each process of the site records a heartbeat every BEAT_S from its event loop, by Postgres's clock. A process that hangs or
-cannot reach Postgres records none. After GAP_S without a heartbeat the site counts as down, and its uptime starts anew.
+Each process of the site records a heartbeat every BEAT_S from its event loop, by Postgres's clock. A process that hangs
+or cannot reach Postgres records none. After GAP_S without a heartbeat the site counts as down, and its uptime starts
+anew.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def note() -> None:
 
 
 def has_been_up(*, for_s: float) -> bool:
-    """Whether the site has been up for the last `for_s` seconds. True if there has never been a site, because then no agent
-    depends on it."""
+    """Whether the site has been up for the last `for_s` seconds. True if there has never been a site, because then no
+    agent depends on it."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("fleet", "site_up"), {"gap": GAP_S, "for": for_s})
         (up,) = cursor.fetchone()

@@ -219,7 +219,7 @@ class EndQuery(Strict):
 
 
 class LeaseToken(serializers.CharField):
-    """Any text. A text that is not a lease token is merely missing from `held`: one bad token must not lose the other leases."""
+    """A lease token, or any text: a bad token is only missing from `held`, and does not affect the other leases."""
 
     def run_validation(self, data: Any = empty) -> str:
         if not isinstance(data, str):
@@ -291,7 +291,7 @@ class OneAgent(ApiView):
 
     @endpoint("agents.end", query=EndQuery, response=AgentResponse, status=202)
     def delete(self, request: Request, ref: str, *, query: Validated) -> Response:
-        """End an agent: after its sorties have finished (`drain`), after a grace period (`terminate`), or at once (`now`)."""
+        """End an agent: after its sorties (`drain`), after a grace period (`terminate`), or at once (`now`)."""
         agent = _find(ref)
         reason = query["reason"] or f"Ordered by {actor_of(request).name} ({query['how']})."
         if agent.state not in Agent.LIVE:
@@ -303,8 +303,8 @@ class OneAgent(ApiView):
 class AgentHeartbeat(ApiView):
     @endpoint("agents.beat", body=HeartbeatBody, response=shapes.RenewedResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
-        """Report that the agent lives, and renew its leases. A lease that is not in `held` is lost. Stop the work of those in
-        `cancelled`."""
+        """Report that the agent lives, and renew its leases. A lease that is not in `held` is lost. Stop the work of
+        those in `cancelled`."""
         renewed = external_agents.heartbeat(agent=own_agent(actor_of(request), ref), tokens=body["tokens"])
         return {
             "held": sorted(token.partition(".")[0] for token in renewed.held),

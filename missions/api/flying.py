@@ -1,8 +1,8 @@
-"""Endpoints of external agents: claim sorties, renew leases, report, complete and fail. The work of the fleet's own agents
-reports here too.
+"""Endpoints of external agents: claim sorties, renew leases, report, complete and fail. The work of the fleet's own
+agents reports here too.
 
-A request about an attempt needs its lease token, from the response to the claim or from FLEET_TOKEN: as the bearer token, or as
-`token` in the body if the bearer is a machine key.
+A request about an attempt needs its lease token, from the response to the claim or from FLEET_TOKEN: as the bearer
+token, or as `token` in the body if the bearer is a machine key.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class ClaimSorties(ApiView):
 class Heartbeat(ApiView):
     @endpoint("sorties.fly", body=LeaseBody, response=shapes.RenewedResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
-        """Renew the lease. The response says whether the work has been cancelled. 409: the lease is lost. The fleet's own
-        agents renew the leases of their sorties themselves."""
+        """Renew the lease. The response says whether the work has been cancelled. 409: the lease is lost. The fleet's
+        own agents renew the leases of their sorties themselves."""
         token = lease_token(actor_of(request), body, ref)
         renewed = external_agents.keep(token=token)
         return {
@@ -109,8 +109,8 @@ class Heartbeat(ApiView):
 class ReportProgress(ApiView):
     @endpoint("sorties.fly", body=Report, response=None, status=204)
     def post(self, request: Request, ref: str, *, body: Validated) -> None:
-        """Report progress, a note and output. Sorties of the fleet's own agents must not send `output`, which is captured
-        already."""
+        """Report progress, a note and output. Sorties of the fleet's own agents must not send `output`, which is
+        captured already."""
         external_agents.progress(
             token=lease_token(actor_of(request), body, ref),
             fraction=body.get("fraction"),
@@ -122,8 +122,8 @@ class ReportProgress(ApiView):
 class CompleteSortie(ApiView):
     @endpoint("sorties.fly", body=Complete, response=shapes.StateResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
-        """Complete the sortie. Repeating the request returns the first response; a different result is a 409. For a sortie of
-        the fleet's own agents it is a 409 too: the end of its process completes it."""
+        """Complete the sortie. Repeating the request returns the first response; a different result is a 409. For a
+        sortie of the fleet's own agents it is a 409 too: the end of its process completes it."""
         actor = actor_of(request)
         if any(set(added) - _CODE_FREE for added in body["sorties"] if isinstance(added, dict)) and not actor.executes:
             raise errors.Forbidden(

@@ -22,7 +22,7 @@ SOURCES = ("plan", "template", "objective")
 
 
 def launch(*, actor: Actor, body: Mapping[str, Any]) -> Mission:
-    """Launch a mission from the body of `POST /missions`. Raises Forbidden if its plan runs code without plan.execute."""
+    """Launch a mission from the body of `POST /missions`. Raises Forbidden for code without plan.execute."""
     sources = [source for source in SOURCES if body.get(source) is not None]
     if len(sources) != 1:
         raise errors.Invalid("Send exactly one of plan, template and objective.")

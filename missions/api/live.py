@@ -59,9 +59,9 @@ class Tickets(LiveView):
 class MissionStream(LiveView):
     @endpoint("missions.read", query=StreamQuery, response=_STREAM, extra_headers=[headers.LAST_EVENT_ID])
     def get(self, request: Request, ref: str, *, query: Validated) -> StreamingHttpResponse:
-        """Follow a mission: its events as they happen, as server-sent events. `data` has the format of `GET …/events`. The
-        stream starts now, or after the last id; `0-0` starts at the first event. After the mission has ended, the stream sends
-        a last event `end` and closes: do not reconnect. By WebSocket: /ws/v1/missions/{id}."""
+        """Follow a mission: its events as they happen, as server-sent events. `data` has the format of `GET …/events`.
+        The stream starts now, or after the last id; `0-0` starts at the first event. After the mission has ended, the
+        stream sends a last event `end` and closes: do not reconnect. By WebSocket: /ws/v1/missions/{id}."""
         mission = visibility.mission(actor_of(request), ref)
         return _follow(self, request, query, action="missions.read", scope=mission.id)
 

@@ -204,8 +204,8 @@ class Pause(MissionAction):
 class Resume(MissionAction):
     @endpoint("missions.resume", response=shapes.OneMissionResponse, status=202)
     def post(self, request: Request, ref: str) -> Response:
-        """Resume a paused mission, or start one that was created with `start: false`. Requires plan.execute if the mission can
-        run code and was not launched from a template."""
+        """Resume a paused mission, or start one that was created with `start: false`. Requires plan.execute if the
+        mission can run code and was not launched from a template."""
         actor = actor_of(request)
         mission = visibility.mission(actor, ref, "missions.resume")
         return self.accepted(operations.resume(mission=mission.id, executes=actor.executes))
@@ -335,7 +335,7 @@ class Artifacts(ApiView):
 
 
 def _filter_by(missions: QuerySet[Mission], **related: QuerySet[Any]) -> QuerySet[Mission]:
-    """Filter by a related row, which is looked up first: Postgres has statistics for its id and plans better than for a join."""
+    """Filter by a related row. It is looked up first, because Postgres plans better for its id than for a join."""
     ((field, rows),) = related.items()
     id = rows.values_list("id", flat=True).first()
     return missions.none() if id is None else missions.filter(**{field: id})

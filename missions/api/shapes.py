@@ -1,4 +1,4 @@
-"""Response serializers for the OpenAPI document. The shapes match those of `fleet_mission … --json` (docs/commands.md)."""
+"""Response serializers for the OpenAPI document. They match `fleet_mission … --json` (docs/commands.md)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class OneSortieResponse(SortieResponse):
 
 
 class ProgressResponse(serializers.Serializer[Any]):
-    """The progress of a mission: the share of its sorties that have ended. Running ones count by their reported progress."""
+    """The progress of a mission: the share of its sorties that have ended, plus the progress of running ones."""
 
     id = Id(ids.MISSION)
     state = serializers.ChoiceField(MissionState.choices, initial="running")

@@ -152,7 +152,7 @@ class Cancel(ApiView):
 class Retry(ApiView):
     @endpoint("sorties.retry", response=shapes.OneSortieResponse, status=202)
     def post(self, request: Request, ref: str) -> Response:
-        """Retry a sortie, and the sorties that were skipped because of it. Requires plan.execute as a mission's `resume` does."""
+        """Retry a sortie, and the sorties that were skipped because of it. Requires plan.execute as `resume` does."""
         actor = actor_of(request)
         sortie = visibility.sortie(actor, ref, "sorties.retry")
         return _accepted(operations.retry_sortie(sortie=sortie.id, executes=actor.executes), request)

@@ -93,7 +93,7 @@ def _document() -> Any:
 
 
 class Docs(_Open, SpectacularSwaggerSplitView):
-    """Swagger UI, served from an installed package: the page loads nothing from other hosts and runs no inline script."""
+    """Swagger UI from an installed package: the page loads nothing from other hosts and runs no inline script."""
 
     url_name = "api-schema"
     template_name = "fleet/docs.html"
