@@ -76,7 +76,7 @@ def set_role(*, user: User, role: Role) -> None:
     """Change a user's role. Admins become superusers. Raises Conflict if no admin would be left."""
     with transaction.atomic():
         if role != Role.ADMIN:
-            keep_an_admin(without=[user])
+            require_other_admin(without=[user])
         before = role_of(User.objects.select_related("account").get(id=user.id))
         if before != role:
             audit.record(kind="role.changed", subject=_subject(user), before={"role": before}, after={"role": role})
@@ -89,7 +89,7 @@ def _give_role(user: User, role: Role) -> None:
     user.save(update_fields=["is_superuser", "is_staff"])
 
 
-def keep_an_admin(*, without: Collection[User]) -> None:
+def require_other_admin(*, without: Collection[User]) -> None:
     """Raise Conflict if these users are all the active admins.
 
     Call it in the transaction that demotes them: it locks the admins, so that two admins cannot demote each other at
@@ -136,7 +136,7 @@ def set_active(*, user: User, active: bool) -> None:
     """
     with transaction.atomic():
         if not active:
-            keep_an_admin(without=[user])
+            require_other_admin(without=[user])
         user.is_active = active
         user.save(update_fields=["is_active"])
         audit.record(kind="user.enabled" if active else "user.disabled", subject=_subject(user))
@@ -270,7 +270,7 @@ def key_of(text: str) -> Key:
     return key
 
 
-def described(user: User) -> dict[str, Any]:
+def serialize_user(user: User) -> dict[str, Any]:
     """`{name, role, active, executes, teams, created_at, last_sign_in_at}`"""
     return {
         "name": user.username,

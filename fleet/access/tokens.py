@@ -121,7 +121,7 @@ def session(*, access: str) -> Session:
     return row
 
 
-def of_refresh(*, refresh: str) -> UUID:
+def session_of_refresh(*, refresh: str) -> UUID:
     """The id of the session of a refresh token."""
     return _sid(_read(RefreshToken, refresh))
 

@@ -148,7 +148,7 @@ class Logout(ApiView):
         """End one session of the caller, or all of them. Their tokens stop working at once."""
         actor = actor_of(request)
         if actor.user is not None:
-            session = tokens.of_refresh(refresh=body["refresh"]) if "refresh" in body else actor.session
+            session = tokens.session_of_refresh(refresh=body["refresh"]) if "refresh" in body else actor.session
             if session is None and not body["everywhere"]:
                 raise errors.Invalid(
                     "This caller has no token session to end.",
@@ -257,7 +257,7 @@ class Keys(ApiView):
         )
 
 
-class OneKey(ApiView):
+class KeyDetail(ApiView):
     @endpoint("keys.list", response=KeyResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """One machine key."""

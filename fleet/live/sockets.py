@@ -62,7 +62,7 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def connect(self) -> None:
         headers = origins.read(self.scope["headers"])
-        stream = paths.of_socket(self.scope["path"])
+        stream = paths.stream_path_of(self.scope["path"])
         own = origins.is_own(headers)
         if stream is None or not origins.is_host(headers) or not (own or origins.is_allowed(headers)):
             raise DenyConnection

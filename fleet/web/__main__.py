@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._beat = asyncio.create_task(uptime.beat())
+        self._beat = asyncio.create_task(uptime.keep_recording())
 
 
 class Workers:

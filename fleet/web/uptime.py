@@ -20,7 +20,7 @@ BEAT_S, GAP_S = 2.0, 6.0
 log = logging.getLogger("fleet.web")
 
 
-def note() -> None:
+def record_heartbeat() -> None:
     """Record that the site is up."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("fleet", "site_heard"), {"gap": GAP_S})
@@ -35,17 +35,17 @@ def has_been_up(*, for_s: float) -> bool:
         return bool(up)
 
 
-async def beat() -> None:
+async def keep_recording() -> None:
     """Record a heartbeat every BEAT_S, forever."""
     thread = ThreadPoolExecutor(1, "uptime")
     while True:
-        await asyncio.get_running_loop().run_in_executor(thread, _note)
+        await asyncio.get_running_loop().run_in_executor(thread, _try_recording)
         await asyncio.sleep(BEAT_S)
 
 
-def _note() -> None:
+def _try_recording() -> None:
     try:
-        note()
+        record_heartbeat()
     except Error as fault:
         log.info("Could not record that the site is up: %s", str(fault).strip())
     finally:

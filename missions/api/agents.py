@@ -124,7 +124,7 @@ class TypeResponse(serializers.Serializer[Any]):
     live = serializers.IntegerField(initial=1, help_text="agents that are live now")
 
 
-class OneTypeResponse(TypeResponse):
+class TypeDetailResponse(TypeResponse):
     """An agent type; for admins, also its command and the environment of its drivers."""
 
     prompt_argv = serializers.ListField(
@@ -283,7 +283,7 @@ class SpawnAgents(ApiView):
         return Response({"agents": _rows(request, list(rows))}, status=202, headers=headers)
 
 
-class OneAgent(ApiView):
+class AgentDetail(ApiView):
     @endpoint("agents.read", response=AgentResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """An agent."""
@@ -373,14 +373,14 @@ class AgentTypes(ApiView):
         return paginate(request, AgentType.objects.all(), query=query, serialize=roster.types, ordering="name")
 
 
-class OneAgentType(ApiView):
-    @endpoint("agent-types.list", response=OneTypeResponse)
+class AgentTypeDetail(ApiView):
+    @endpoint("agent-types.list", response=TypeDetailResponse)
     def get(self, request: Request, ref: str) -> Response:
         """An agent type, by its name."""
         representation = _type(request, types.find(ref))
         return Response(representation, headers={"ETag": _etag(representation)})
 
-    @endpoint("agent-types.change", body=ChangeType, response=OneTypeResponse, if_match=True)
+    @endpoint("agent-types.change", body=ChangeType, response=TypeDetailResponse, if_match=True)
     def patch(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Change settings of an agent type. Nodes apply them within a second; running work is not affected."""
         with conditional.exclusive(f"agent-type:{ref}"):

@@ -15,7 +15,7 @@ from fleet import ids
 from fleet.access.actor import Actor
 from fleet.api.endpoints import Validated, endpoint
 from fleet.api.openapi import headers
-from fleet.api.openapi.examples import MOMENT, words
+from fleet.api.openapi.examples import MOMENT, text_response
 from fleet.api.serializers import Strict, Text
 from fleet.api.views import actor_of
 from fleet.live import tickets
@@ -26,7 +26,7 @@ from missions.queries import visibility
 from missions.states import MissionState
 
 CLOSING_KINDS = frozenset({f"mission.{state.value}" for state in MissionState if state.final})
-_STREAM = words(
+_STREAM = text_response(
     MEDIA_TYPE,
     "retry: 2000\nid: 81713-0\n\nid: 81714-20415\nevent: sortie.running\n"
     f'data: {{"id":20415,"at":"{MOMENT.isoformat()}","kind":"sortie.running",…}}\n\n'

@@ -125,7 +125,7 @@ class Missions(Costly):
             missions = _filter_by(missions, created_by=User.objects.filter(username=query["created_by"]))
         return paginate(request, missions, query=query, serialize=_summaries, ordering=query["ordering"])
 
-    @endpoint("missions.create", body=Launch, response=shapes.OneMissionResponse, status=201)
+    @endpoint("missions.create", body=Launch, response=shapes.MissionDetailResponse, status=201)
     def post(self, request: Request, *, body: Validated) -> Response:
         """Launch a mission."""
         mission = launching.launch(actor=actor_of(request), body=body)
@@ -155,15 +155,17 @@ class PlanSchema(ApiView):
         return Response({"schema": structure.SCHEMA})
 
 
-class OneMission(ApiView):
-    @endpoint("missions.read", response=shapes.OneMissionResponse, extra_headers=[headers.IF_NONE_MATCH, headers.ETAG])
+class MissionDetail(ApiView):
+    @endpoint(
+        "missions.read", response=shapes.MissionDetailResponse, extra_headers=[headers.IF_NONE_MATCH, headers.ETAG]
+    )
     def get(self, request: Request, ref: str) -> Response:
         """A mission."""
         mission = visibility.mission(actor_of(request), ref)
         representation = _detail(mission)
         return Response(representation, headers={"ETag": _etag(representation)})
 
-    @endpoint("missions.change", body=Change, response=shapes.OneMissionResponse, if_match=True)
+    @endpoint("missions.change", body=Change, response=shapes.MissionDetailResponse, if_match=True)
     def patch(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Change the priority or the team. A new priority applies to all sorties that have not ended."""
         actor = actor_of(request)
@@ -186,7 +188,7 @@ class MissionAction(ApiView):
 
 
 class Cancel(MissionAction):
-    @endpoint("missions.cancel", body=Reason, response=shapes.OneMissionResponse, status=202)
+    @endpoint("missions.cancel", body=Reason, response=shapes.MissionDetailResponse, status=202)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Cancel a mission. It is `cancelling` until all running work has stopped."""
         mission = visibility.mission(actor_of(request), ref, "missions.cancel")
@@ -194,7 +196,7 @@ class Cancel(MissionAction):
 
 
 class Pause(MissionAction):
-    @endpoint("missions.pause", body=Reason, response=shapes.OneMissionResponse, status=202)
+    @endpoint("missions.pause", body=Reason, response=shapes.MissionDetailResponse, status=202)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Pause a mission. Running sorties finish; no others start."""
         mission = visibility.mission(actor_of(request), ref, "missions.pause")
@@ -202,7 +204,7 @@ class Pause(MissionAction):
 
 
 class Resume(MissionAction):
-    @endpoint("missions.resume", response=shapes.OneMissionResponse, status=202)
+    @endpoint("missions.resume", response=shapes.MissionDetailResponse, status=202)
     def post(self, request: Request, ref: str) -> Response:
         """Resume a paused mission, or start one that was created with `start: false`. Requires plan.execute if the
         mission can run code and was not launched from a template."""
@@ -212,7 +214,7 @@ class Resume(MissionAction):
 
 
 class Retry(MissionAction):
-    @endpoint("missions.retry", response=shapes.OneMissionResponse, status=202)
+    @endpoint("missions.retry", response=shapes.MissionDetailResponse, status=202)
     def post(self, request: Request, ref: str) -> Response:
         """Retry all sorties that failed, were cancelled or were skipped. Requires plan.execute as `resume` does."""
         actor = actor_of(request)
@@ -282,7 +284,7 @@ class Graph(ApiView):
 
 
 class Timeline(ApiView):
-    @endpoint("missions.read", query=Paged, response=page_of(shapes.Bar))
+    @endpoint("missions.read", query=Paged, response=page_of(shapes.TimelineEntryResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The attempts of a mission, in the order in which they started."""
         mission = visibility.mission(actor_of(request), ref)

@@ -43,7 +43,7 @@ class MissionResponse(serializers.Serializer[Any]):
     elapsed_s = serializers.FloatField(initial=4.21)
 
 
-class OneMissionResponse(MissionResponse):
+class MissionDetailResponse(MissionResponse):
     """A mission with all of its fields."""
 
     priority = serializers.IntegerField(initial=0, help_text="higher is more urgent")
@@ -88,7 +88,7 @@ class SortieResponse(serializers.Serializer[Any]):
     tolerated = serializers.BooleanField(help_text="whether it failed and the plan allows that (`allow_failure`)")
 
 
-class OneSortieResponse(SortieResponse):
+class SortieDetailResponse(SortieResponse):
     """A sortie with its mission."""
 
     mission = Id(ids.MISSION)
@@ -125,7 +125,7 @@ class GraphResponse(serializers.Serializer[Any]):
     truncated = serializers.BooleanField(help_text="whether the mission has more sorties than these")
 
 
-class Bar(serializers.Serializer[Any]):
+class TimelineEntryResponse(serializers.Serializer[Any]):
     """One attempt."""
 
     sortie = Id(ids.SORTIE)
@@ -138,7 +138,7 @@ class Bar(serializers.Serializer[Any]):
     error = serializers.CharField(allow_null=True)
 
 
-class AttemptResponse(Bar):
+class AttemptResponse(TimelineEntryResponse):
     """One attempt, with its result and resource use."""
 
     result = serializers.JSONField(allow_null=True)

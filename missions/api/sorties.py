@@ -16,7 +16,7 @@ from fleet.api.endpoints import Validated, endpoint
 from fleet.api.http import ranges
 from fleet.api.http.paging import Paged, page_of, paginate
 from fleet.api.openapi import headers
-from fleet.api.openapi.examples import file, words
+from fleet.api.openapi.examples import file_response, text_response
 from fleet.api.serializers import Strict
 from fleet.api.views import ApiView, IgnoreAccept, actor_of
 from fleet.live.hub import hub
@@ -49,14 +49,14 @@ class TextQuery(Strict):
 
 
 _TEXT = {
-    **words("text/plain", "1 of 10 files\n2 of 10 files\n"),
-    **words("text/plain", "f 10 f", status=206),
-    **words("text/plain", "", status=416),
+    **text_response("text/plain", "1 of 10 files\n2 of 10 files\n"),
+    **text_response("text/plain", "f 10 f", status=206),
+    **text_response("text/plain", "", status=416),
 }
 
 
-class OneSortie(ApiView):
-    @endpoint("sorties.read", response=shapes.OneSortieResponse)
+class SortieDetail(ApiView):
+    @endpoint("sorties.read", response=shapes.SortieDetailResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """A sortie."""
         return _detail(visibility.sortie(actor_of(request), ref), request)
@@ -133,7 +133,7 @@ class ArtifactContent(ApiView):
     content_negotiation_class = IgnoreAccept
 
     @endpoint(
-        "sorties.read", response=file("# Report\n\nNothing to fix.\n"),
+        "sorties.read", response=file_response("# Report\n\nNothing to fix.\n"),
         extra_headers=[headers.IF_NONE_MATCH, headers.ETAG, headers.DISPOSITION, headers.LENGTH],
     )  # fmt: skip
     def get(self, request: Request, ref: str) -> StreamingHttpResponse:
@@ -142,7 +142,7 @@ class ArtifactContent(ApiView):
 
 
 class Cancel(ApiView):
-    @endpoint("sorties.cancel", body=Reason, response=shapes.OneSortieResponse, status=202)
+    @endpoint("sorties.cancel", body=Reason, response=shapes.SortieDetailResponse, status=202)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Cancel a sortie. Its running attempt is stopped, and the sorties that need it are skipped."""
         sortie = visibility.sortie(actor_of(request), ref, "sorties.cancel")
@@ -150,7 +150,7 @@ class Cancel(ApiView):
 
 
 class Retry(ApiView):
-    @endpoint("sorties.retry", response=shapes.OneSortieResponse, status=202)
+    @endpoint("sorties.retry", response=shapes.SortieDetailResponse, status=202)
     def post(self, request: Request, ref: str) -> Response:
         """Retry a sortie, and the sorties that were skipped because of it. Requires plan.execute as `resume` does."""
         actor = actor_of(request)

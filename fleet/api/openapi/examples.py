@@ -3,7 +3,7 @@
 A field's `initial` is its example. Without one, the example follows from the type: null, the default, the first choice,
 false, a fixed moment, or an empty value. The example of a request body contains the required fields and those with an
 example; the example of a response contains all fields. Where the result makes no sense as a whole, the serializer
-declares its own (`extend_schema_serializer(examples=…)`). Text responses have theirs at the endpoint (`words`). A field
+declares its own (`extend_schema_serializer(examples=…)`). Text responses have theirs at the endpoint (`text_response`). A field
 without any example is an error when the document is generated.
 """
 
@@ -86,13 +86,13 @@ def of(field: serializers.Field[Any, Any, Any, Any]) -> list[Any]:
     return [] if field.initial is type(field).initial else [field.to_representation(field.initial)]
 
 
-def words(media_type: str, example: str, *, status: int = 200) -> dict[tuple[int, str], OpenApiResponse]:
+def text_response(media_type: str, example: str, *, status: int = 200) -> dict[tuple[int, str], OpenApiResponse]:
     """A text response that is not JSON, for `@endpoint(response=…)`."""
     response = OpenApiResponse(OpenApiTypes.STR, examples=[OpenApiExample("text", value=example)])
     return {(status, media_type): response}
 
 
-def file(example: str) -> dict[tuple[int, str], OpenApiResponse]:
+def file_response(example: str) -> dict[tuple[int, str], OpenApiResponse]:
     """A response that is a file of any kind, for `@endpoint(response=…)`."""
     response = OpenApiResponse(OpenApiTypes.BINARY, examples=[OpenApiExample("a text file", value=example)])
     return {(200, "application/octet-stream"): response}
