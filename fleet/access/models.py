@@ -62,9 +62,8 @@ class Key(models.Model):
     prefix = models.CharField(max_length=12, unique=True)
     digest = models.CharField(max_length=64)  # sha256 of the whole key, which is 256 random bits
     scopes = models.JSONField()  # of fleet.access.rules.SCOPES
-    maker = models.ForeignKey(
-        "self", null=True, on_delete=models.CASCADE
-    )  # the key that created it, and with which it is revoked
+    # The key that created this one, and with which it is revoked.
+    maker = models.ForeignKey("self", null=True, on_delete=models.CASCADE)
     created_at = models.DateTimeField(db_default=Now())
     expires_at = models.DateTimeField(null=True)
     used_at = models.DateTimeField(null=True)  # to the minute

@@ -96,10 +96,8 @@ class ApiView(APIView):
             elif actor.key:
                 kind, identity = (Kind.AGENT if role == Role.AGENT else Kind.KEY), str(actor.key)
             elif actor.user and isinstance(request.successful_authenticator, SessionAuthentication):
-                kind, identity = (
-                    Kind.SESSION,
-                    str(actor.user.pk),
-                )  # not the session: signing in again must not reset the count
+                # By user and not by session, or signing in again would reset the count.
+                kind, identity = Kind.SESSION, str(actor.user.pk)
         route = declared.action if declared else ""
         self.quota = counting.charge(request=request._request, kind=kind, identity=identity, role=role, route=route)
         if not self.quota.refused and isinstance(actor, Actor) and actor.user is not None and kind is not Kind.AGENT:

@@ -84,9 +84,8 @@ class FallbackClient:
         return call
 
 
-client_of = functools.cache(
-    FallbackClient
-)  # one per process: Django creates a cache per request, which would reconnect
+# One client per process: Django creates a cache per request, which would reconnect.
+client_of = functools.cache(FallbackClient)
 
 
 class Cache(RedisCache):

@@ -47,9 +47,7 @@ class Feed:
     action: str  # of fleet.access.rules
     scope: UUID | None
     start: Position
-    snapshot: (
-        stream.Now | None
-    )  # events committed before this moment are omitted; None: all events after `start` are sent
+    snapshot: stream.Now | None  # omits events committed before it; None: sends all events after `start`
     visible_events: Callable[[Actor, QuerySet[Event]], QuerySet[Event]]
     visible_scopes: Callable[[Actor, Collection[UUID]], set[UUID]]
     serialize: Serialize
@@ -60,9 +58,8 @@ class Feed:
         """The End, if the scope has ended and there are no events to send after `last`."""
         if self.scope is None or self.outcome is None or not (state := self.outcome(self.scope)):
             return None
-        newest = (
-            Event.objects.filter(scope=self.scope).order_by("-xid", "-id").first()
-        )  # including events after the end of the scope
+        # This includes events after the end of the scope.
+        newest = Event.objects.filter(scope=self.scope).order_by("-xid", "-id").first()
         if newest is not None:
             position = Position.of(newest)
             if position > last and (snapshot is None or snapshot.after(position)):

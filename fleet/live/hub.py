@@ -74,9 +74,7 @@ class Hub:
                 task.cancel()
             self._tasks = []
             self._ready = asyncio.Event()
-            self._reader.submit(
-                lambda: connection.close()
-            )  # not `submit(connection.close)`, which binds this thread's connection
+            self._reader.submit(lambda: connection.close())  # `connection.close` would bind this thread's connection
 
     def check_capacity(self, user: int) -> None:
         """Raise Unavailable or RateLimited if the site or the user has no stream left. Callable from any thread."""
