@@ -1,4 +1,4 @@
-"""Who asks, and what of it they may."""
+"""The authenticated caller of a request, and its permissions."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from uuid import UUID
 from django.contrib.auth.models import User
 
 from fleet.access.models import Account, Role
-from fleet.access.rules import RULES, Reach
+from fleet.access.rules import RULES, Visibility
 
 EXECUTE = "fleet.plan_execute"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Made anew for each request from what the database says then."""
+    """The caller, read from the database at each request."""
 
-    name: str  # as fleet.access.caller has it
+    name: str  # as in fleet.caller
     role: Role
-    user: User | None  # None: the work of one attempt, which shows its lease token
+    user: User | None  # None: the work of one attempt, which authenticates with its lease token
     key: UUID | None = None
     scopes: frozenset[str] | None = None  # None: all
-    lease: str = ""  # the token, where it is one
+    lease: str = ""  # the lease token, if it is one
     session: UUID | None = None
-    teams: Sequence[int] | None = None  # ids of the user's, where they were read with it
+    teams: Sequence[int] | None = None  # ids, if they were read with the user
 
     def may(self, action: str) -> bool:
-        """Whether the table allows the action at all; which things it reaches is `reach`."""
+        """Whether the table allows the action. `visibility` says on which objects."""
         rule = RULES.get(action)
         if rule is None or self.role not in rule.roles:
             return False
@@ -36,26 +36,29 @@ class Actor:
             return rule.lease is not None
         return self.scopes is None or rule.scope is None or rule.scope in self.scopes
 
-    def reach(self, action: str) -> Reach:
+    def visibility(self, action: str) -> Visibility:
+        """The objects that an allowed action applies to."""
         if self.lease:
-            return RULES[action].lease or Reach.HELD
-        return Reach.ALL if self.role == Role.ADMIN else RULES[action].reach
+            return RULES[action].lease or Visibility.ATTEMPT
+        return Visibility.ALL if self.role == Role.ADMIN else RULES[action].visibility
 
     def in_teams(self) -> Sequence[int]:
-        """The ids of the teams that it is in."""
+        """The ids of the user's teams."""
         if self.teams is not None or self.user is None:
             return self.teams or []
         return list(self.user.groups.values_list("id", flat=True))
 
     @property
     def executes(self) -> bool:
-        """Whether it may launch plans that run code (plan.execute)."""
+        """Whether the caller may launch plans that run code (plan.execute)."""
         return self.user is not None and self.user.has_perm(EXECUTE)
 
 
 def role_of(user: User) -> Role:
-    """A superuser is an admin, and nobody else is: who is none any more, whoever took that away, is a user. So is whom nobody
-    gave a role."""
+    """The role of a user: admin if and only if it is a superuser, otherwise the stored role, by default user.
+
+    A stored role of admin counts as user, in case somebody revoked the superuser flag alone.
+    """
     if user.is_superuser:
         return Role.ADMIN
     try:

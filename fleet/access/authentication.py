@@ -1,4 +1,4 @@
-"""Who a request comes from: a bearer token (an access token, a machine key, a lease token), or the session of a browser."""
+"""Authentication by bearer token (access token, machine key or lease token) or by a browser's session cookie."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEASE = f"{ids.SORTIE}_"
 
 
 class BearerAuthentication(BaseAuthentication):
-    """`Authorization: Bearer …`. The kind of token is told by how it begins."""
+    """`Authorization: Bearer …`. The prefix tells the kind of token."""
 
     def authenticate(self, request: Request) -> tuple[User | AnonymousUser, Actor] | None:
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")
@@ -34,16 +34,16 @@ class BearerAuthentication(BaseAuthentication):
 
 
 class SessionAuthentication(DjangoSession):
-    """A browser that has signed in to the admin; writes need its CSRF token."""
+    """The session cookie of a browser that is signed in to the admin. Writes need its CSRF token."""
 
     def authenticate(self, request: Request) -> tuple[User, Actor] | None:
         origin = request.headers.get("Origin")
         if origin and origin.partition("//")[2] != request.get_host():
-            return None  # pages of other sites show tokens
-        found: Any = super().authenticate(request)
-        if found is None:
+            return None  # pages of other sites must send a token
+        authenticated: Any = super().authenticate(request)
+        if authenticated is None:
             return None
-        user: User = found[0]
+        user: User = authenticated[0]
         caller.identify(name=f"user:{user.username}", user=user.id)
         return user, Actor(name=f"user:{user.username}", role=role_of(user), user=user)
 
@@ -59,9 +59,9 @@ def _bearer(text: str) -> Actor:
             scopes=frozenset(key.scopes),
             teams=getattr(key, "teams", None),
         )
-    if text.startswith(LEASE):  # whether it still holds is seen by what it is shown for
-        if not lease_tokens.fits(text):
-            raise tokens.NotSignedIn("There is no such lease.", hint="Claim a sortie; its answer has the token.")
+    if text.startswith(LEASE):  # whether the lease is still held is checked by the operation
+        if not lease_tokens.is_known(text):
+            raise tokens.NotSignedIn("There is no such lease.", hint="Claim a sortie; the response contains the token.")
         return Actor(name=f"lease:{text.rpartition('.')[0][:45]}", role=Role.AGENT, user=None, lease=text)
     session = tokens.session(access=text)
     return Actor(

@@ -1,17 +1,17 @@
-"""Lease tokens, which prove one attempt of a sortie: who knows of sorties says here how to tell a good one."""
+"""Recognises lease tokens. The app that issues them registers the check: this layer knows nothing of sorties."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-_fits: Callable[[str], bool] | None = None
+_is_known: Callable[[str], bool] | None = None
 
 
-def register(fits: Callable[[str], bool]) -> None:
-    """`fits` says whether a token was given out, be its lease still held or not."""
-    global _fits
-    _fits = fits
+def register(is_known: Callable[[str], bool]) -> None:
+    """`is_known(token)`: whether the token was issued, whether or not its lease is still held."""
+    global _is_known
+    _is_known = is_known
 
 
-def fits(token: str) -> bool:
-    return _fits is not None and _fits(token)
+def is_known(token: str) -> bool:
+    return _is_known is not None and _is_known(token)

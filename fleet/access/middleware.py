@@ -1,4 +1,4 @@
-"""Who acts in a request of a browser that has signed in to the admin. The API's endpoints find that out by themselves."""
+"""Identifies the caller of requests to the admin. The endpoints of the API do so themselves."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from django.utils.deprecation import MiddlewareMixin
 
 from fleet import caller
 
-READING = {"GET", "HEAD", "OPTIONS"}
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
-class Named(MiddlewareMixin):
-    """Stands behind Django's AuthenticationMiddleware. Only for what may change something: else it asks for no user."""
+class IdentifyCaller(MiddlewareMixin):
+    """Must follow Django's AuthenticationMiddleware. Safe methods are left alone, to save the query for the user."""
 
-    def process_view(self, request: HttpRequest, view: Any, arguments: Any, options: Any) -> None:
-        if request.method not in READING and request.user.is_authenticated:
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> None:
+        if request.method not in SAFE_METHODS and request.user.is_authenticated:
             caller.identify(name=f"user:{request.user.get_username()}", user=request.user.pk)

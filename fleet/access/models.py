@@ -1,4 +1,4 @@
-"""Who may use the fleet: roles of people and programs, their sessions and machine keys."""
+"""Roles of users, their sessions and their machine keys."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fleet import ids
 
 class Role(models.TextChoices):
     ADMIN = "admin"  # everything
-    AGENT = "agent"  # flies sorties from outside
-    USER = "user"  # has missions of its own, and sees those of its teams (Django's groups)
+    AGENT = "agent"  # runs sorties as an external agent
+    USER = "user"  # has missions of its own, and sees those of its teams (Django groups)
 
 
 class Account(models.Model):
-    """What the fleet knows of a user beside Django's row: its role, read anew at each request."""
+    """The role of a user, beside Django's own row. It is read at each request."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="account"
@@ -31,14 +31,14 @@ class Account(models.Model):
 
 
 class Session(models.Model):
-    """One sign-in for tokens: a chain of refresh tokens of which only the last is good (RFC 9700, section 4.14.2).
+    """One sign-in: a chain of refresh tokens, of which only the last is valid (RFC 9700, section 4.14.2).
 
-    Access tokens name it and are as good as it is; a refresh token that is shown twice ends it.
+    Access tokens name their session and are valid as long as it is. Using a refresh token twice ends the session.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
-    refresh = models.CharField(max_length=32)  # the id of the refresh token that is good now
+    refresh = models.CharField(max_length=32)  # the id of the one valid refresh token
     began_at = models.DateTimeField(db_default=Now())
     used_at = models.DateTimeField(db_default=Now())
     expires_at = models.DateTimeField()
@@ -54,7 +54,7 @@ class Session(models.Model):
 
 
 class Key(models.Model):
-    """A machine's key: shown once, kept as a digest; its prefix tells people which it is."""
+    """A machine key. Its text is shown once and only the digest is stored; the prefix identifies it to people."""
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="machine_keys")
@@ -62,9 +62,8 @@ class Key(models.Model):
     prefix = models.CharField(max_length=12, unique=True)
     digest = models.CharField(max_length=64)  # sha256 of the whole key, which is 256 random bits
     scopes = models.JSONField()  # of fleet.access.rules.SCOPES
-    maker = models.ForeignKey(
-        "self", null=True, on_delete=models.CASCADE
-    )  # the key that made it, and is revoked with it
+    # The key that created this one, and with which it is revoked.
+    maker = models.ForeignKey("self", null=True, on_delete=models.CASCADE)
     created_at = models.DateTimeField(db_default=Now())
     expires_at = models.DateTimeField(null=True)
     used_at = models.DateTimeField(null=True)  # to the minute

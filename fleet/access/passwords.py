@@ -1,4 +1,4 @@
-"""The admin's page on which people change their own password."""
+"""The admin page on which people change their own password."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from fleet.access import operations
 
 @sensitive_post_parameters()
 def page(request: HttpRequest) -> HttpResponseBase:
-    """Django's page, and what belongs to a new password (operations.password_changed)."""
+    """Django's page, plus `operations.password_changed` if the password changed."""
     with transaction.atomic():
         before = _password(request)
-        answer: HttpResponseBase = admin.site.admin_view(admin.site.password_change, cacheable=True)(request)
+        response: HttpResponseBase = admin.site.admin_view(admin.site.password_change, cacheable=True)(request)
         if before is not None and _password(request) != before:
             operations.password_changed(user=User.objects.get(username=request.user.get_username()))
-    return answer
+    return response
 
 
 def _password(request: HttpRequest) -> str | None:
-    """What is stored of it."""
+    """The stored hash; None unless the request is a POST."""
     if request.method != "POST":
         return None
     return User.objects.filter(username=request.user.get_username()).values_list("password", flat=True).first()

@@ -1,4 +1,4 @@
-"""Users as requests find them: in the statement that looks for the key or the session, and no more of them than most ask for."""
+"""Users from the statement that reads the key or the session, with only the columns that most requests need."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from django.contrib.auth.models import User
 
 from fleet.access.models import Account
 
-_READ = ("id", "is_superuser", "username", "is_active")  # in the order of the model's fields, as from_db wants them
+_COLUMNS = ("id", "is_superuser", "username", "is_active")  # in the order of the model's fields, as from_db expects
 
 
 def owner(row: Any) -> User:
-    """The user of a row of key_of.sql or session_of.sql. What else is asked of it is read then."""
-    user = User.from_db(row._state.db, _READ, (row.user_id, row.is_superuser, row.username, row.is_active))
+    """The user of a row of key_of.sql or session_of.sql. Other fields are deferred."""
+    user = User.from_db(row._state.db, _COLUMNS, (row.user_id, row.is_superuser, row.username, row.is_active))
     if row.role is not None:
         user.account = Account(user=user, role=row.role)
     return user

@@ -1,6 +1,6 @@
-"""Who may do what: one table, from which the permission class, docs/access.md and the tests' matrix are made.
+"""Who may do what: one table of actions. The permission class, docs/access.md and the role matrix of the tests use it.
 
-What is not in the table is allowed to nobody.
+An action that is not in the table is denied to everybody.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ ADMIN, AGENT, USER = Role.ADMIN, Role.AGENT, Role.USER
 
 
 class Scope(StrEnum):
-    """What a machine key may be narrowed to."""
+    """The scopes of machine keys."""
 
-    READ = "read"  # look
+    READ = "read"  # read
     LAUNCH = "launch"  # launch missions
     OPERATE = "operate"  # cancel, pause, resume, retry
-    FLY = "fly"  # what agents do: claim, keep and settle sorties
+    FLY = "fly"  # what agents do: claim sorties, renew leases, report and settle
     MANAGE = "manage"  # agents, keys and users
 
 
-class Reach(StrEnum):
-    """Which of the things an action is about; of others the answer is that there are none. Admins reach all."""
+class Visibility(StrEnum):
+    """Which objects an action applies to. Others look exactly like missing ones (404). Admins see all objects."""
 
     ALL = "all"
-    SEEN = "seen"  # one's own missions and one's teams'; of an agent, those that it flies for
-    OWN = "own"  # one's own
-    HELD = "held"  # the attempt whose lease token is shown
-    FLOWN = "flown"  # the mission of that attempt
+    TEAMS = "teams"  # the caller's own missions and those of its teams; for an agent, those that it flies for
+    OWN = "own"  # the caller's own
+    ATTEMPT = "attempt"  # the attempt that the lease token belongs to
+    MISSION = "mission"  # the mission of that attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,68 +40,69 @@ class Rule:
     """One line of the table."""
 
     roles: frozenset[Role]
-    scope: Scope | None  # None: no key is narrowed so far that it may not
-    reach: Reach
-    says: str
-    lease: Reach | None  # what of it the work of an attempt may, which shows its lease token; None: nothing
-    starts: bool  # makes code start, and so asks for plan.execute where the plan is no template (missions/operations/rights.py)
+    scope: Scope | None  # None: any machine key will do
+    visibility: Visibility
+    description: str
+    lease: Visibility | None  # for lease tokens; None: denied
+    starts_code: bool  # requires plan.execute unless the plan is a template (missions/operations/rights.py)
 
 
 def _rule(
-    says: str,
+    description: str,
     *roles: Role,
     scope: Scope | None,
-    reach: Reach = Reach.ALL,
-    lease: Reach | None = None,
-    starts: bool = False,
+    visibility: Visibility = Visibility.ALL,
+    lease: Visibility | None = None,
+    starts_code: bool = False,
 ) -> Rule:
-    return Rule(frozenset({ADMIN, *roles}), scope, reach, says, lease, starts)
+    return Rule(frozenset({ADMIN, *roles}), scope, visibility, description, lease, starts_code)
 
 
 _READ = Scope.READ
-_FLY = {"scope": Scope.FLY, "reach": Reach.HELD, "lease": Reach.HELD}
-_SEE = {"scope": Scope.READ, "reach": Reach.SEEN, "lease": Reach.FLOWN}
-_START = {"scope": Scope.OPERATE, "reach": Reach.OWN, "starts": True}
+_FLY = {"scope": Scope.FLY, "visibility": Visibility.ATTEMPT, "lease": Visibility.ATTEMPT}
+_SEE = {"scope": Scope.READ, "visibility": Visibility.TEAMS, "lease": Visibility.MISSION}
+_OWN_AGENT = {"scope": Scope.FLY, "visibility": Visibility.OWN}
+_START = {"scope": Scope.OPERATE, "visibility": Visibility.OWN, "starts_code": True}
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "root.read": _rule("see where things are", USER, AGENT, scope=None),
-        "me.read": _rule("see who one is and what one may", USER, AGENT, scope=None),
-        "tokens.revoke": _rule("sign out, here or everywhere", USER, AGENT, scope=Scope.MANAGE),
-        "keys.list": _rule("see one's machine keys", USER, AGENT, scope=_READ, reach=Reach.OWN),
-        "keys.create": _rule("make a machine key for oneself", USER, AGENT, scope=Scope.MANAGE, reach=Reach.OWN),
-        "keys.revoke": _rule("revoke one's machine key", USER, AGENT, scope=Scope.MANAGE, reach=Reach.OWN),
-        "missions.list": _rule("list missions", USER, AGENT, scope=_READ, reach=Reach.SEEN),
+        "root.read": _rule("list the URLs of the API", USER, AGENT, scope=None),
+        "me.read": _rule("see the caller and its permissions", USER, AGENT, scope=None),
+        "tokens.revoke": _rule("end one session, or all of them", USER, AGENT, scope=Scope.MANAGE),
+        "keys.list": _rule("list machine keys", USER, AGENT, scope=_READ, visibility=Visibility.OWN),
+        "keys.create": _rule("create a machine key", USER, AGENT, scope=Scope.MANAGE, visibility=Visibility.OWN),
+        "keys.revoke": _rule("revoke a machine key", USER, AGENT, scope=Scope.MANAGE, visibility=Visibility.OWN),
+        "missions.list": _rule("list missions", USER, AGENT, scope=_READ, visibility=Visibility.TEAMS),
         "missions.read": _rule(
-            "see a mission, its sorties, graph, events, progress", USER, AGENT, **_SEE  # type: ignore[arg-type]
+            "read a mission, its sorties, graph, events and progress", USER, AGENT, **_SEE  # type: ignore[arg-type]
         ),
-        "missions.create": _rule("launch a mission", USER, scope=Scope.LAUNCH, starts=True),
-        "missions.change": _rule("change a mission's priority or team", USER, scope=Scope.OPERATE, reach=Reach.OWN),
-        "missions.cancel": _rule("cancel a mission", USER, scope=Scope.OPERATE, reach=Reach.OWN),
-        "missions.pause": _rule("pause a mission", USER, scope=Scope.OPERATE, reach=Reach.OWN),
+        "missions.create": _rule("launch a mission", USER, scope=Scope.LAUNCH, starts_code=True),
+        "missions.change": _rule("change a mission's priority or team", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
+        "missions.cancel": _rule("cancel a mission", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
+        "missions.pause": _rule("pause a mission", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
         "missions.resume": _rule("resume a mission", USER, **_START),  # type: ignore[arg-type]
-        "missions.retry": _rule("retry what ended badly in a mission", USER, **_START),  # type: ignore[arg-type]
-        "missions.report": _rule("report progress of a sortie to its mission", AGENT, **_FLY),  # type: ignore[arg-type]
-        "templates.list": _rule("see which missions operators offer", USER, AGENT, scope=_READ),
+        "missions.retry": _rule("retry what did not succeed in a mission", USER, **_START),  # type: ignore[arg-type]
+        "missions.report": _rule("report the progress of a sortie", AGENT, **_FLY),  # type: ignore[arg-type]
+        "templates.list": _rule("list templates", USER, AGENT, scope=_READ),
         "sorties.read": _rule(
-            "see a sortie, its attempts, logs and artifacts", USER, AGENT, **_SEE  # type: ignore[arg-type]
+            "read a sortie, its attempts, logs and artifacts", USER, AGENT, **_SEE  # type: ignore[arg-type]
         ),
-        "sorties.cancel": _rule("cancel a sortie", USER, scope=Scope.OPERATE, reach=Reach.OWN),
+        "sorties.cancel": _rule("cancel a sortie", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
         "sorties.retry": _rule("retry a sortie", USER, **_START),  # type: ignore[arg-type]
-        "sorties.claim": _rule("take sorties for an agent that one registered", AGENT, scope=Scope.FLY, reach=Reach.OWN),
-        "sorties.fly": _rule("keep, report on, complete or fail an attempt", AGENT, **_FLY),  # type: ignore[arg-type]
+        "sorties.claim": _rule("claim sorties for an external agent", AGENT, **_OWN_AGENT),  # type: ignore[arg-type]
+        "sorties.fly": _rule("renew, report on, complete or fail an attempt", AGENT, **_FLY),  # type: ignore[arg-type]
         "agents.list": _rule("list agents", USER, AGENT, scope=_READ),
-        "agents.read": _rule("see an agent, its health and what it uses", USER, AGENT, scope=_READ),
-        "agents.logs": _rule("read what an agent's process prints", scope=_READ),
+        "agents.read": _rule("read an agent, its health and its resource use", USER, AGENT, scope=_READ),
+        "agents.logs": _rule("read the log of an agent's process", scope=_READ),
         "agents.spawn": _rule("start agents", scope=Scope.MANAGE),
         "agents.end": _rule("drain or terminate agents", scope=Scope.MANAGE),
-        "agents.register": _rule("register an agent from outside", AGENT, scope=Scope.FLY),
-        "agents.beat": _rule("keep an agent that one registered alive, or end it", AGENT, scope=Scope.FLY, reach=Reach.OWN),
-        "agent-types.list": _rule("see the agent types", USER, AGENT, scope=_READ),
+        "agents.register": _rule("register an external agent", AGENT, scope=Scope.FLY),
+        "agents.beat": _rule("send heartbeats of an external agent, or sign it off", AGENT, **_OWN_AGENT),  # type: ignore[arg-type]
+        "agent-types.list": _rule("list agent types", USER, AGENT, scope=_READ),
         "agent-types.change": _rule("change an agent type", scope=Scope.MANAGE),
-        "nodes.list": _rule("see the nodes", scope=_READ),
-        "events.list": _rule("read events", USER, scope=_READ, reach=Reach.SEEN),
-        "tickets.create": _rule("get a ticket with which a browser opens a live stream", USER, AGENT, scope=_READ),
+        "nodes.list": _rule("list nodes", scope=_READ),
+        "events.list": _rule("read events", USER, scope=_READ, visibility=Visibility.TEAMS),
+        "tickets.create": _rule("get a ticket for a live stream", USER, AGENT, scope=_READ),
         "audit.list": _rule("read the audit trail", scope=_READ),
     }
 )  # fmt: skip

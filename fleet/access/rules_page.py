@@ -1,4 +1,4 @@
-"""docs/access.md, made from the table. After a change of the rules:
+"""Generates docs/access.md from the table of rules. Run after a change of the rules:
 
 manage.py shell --no-imports -c "from fleet.access import rules_page; rules_page.write()"
 """
@@ -10,59 +10,65 @@ from collections.abc import Iterator
 from django.conf import settings
 
 from fleet.access.models import Role
-from fleet.access.rules import RULES, Reach
+from fleet.access.rules import RULES, Visibility
 
 
 def lines() -> Iterator[str]:
-    """The page."""
-    reaches = {
-        Reach.ALL: "all",
-        Reach.SEEN: "own, and the teams'",
-        Reach.OWN: "own",
-        Reach.HELD: "the attempt whose lease is shown",
+    """The lines of the page."""
+    objects = {
+        Visibility.ALL: "all",
+        Visibility.TEAMS: "own and teams'",
+        Visibility.OWN: "own",
+        Visibility.ATTEMPT: "the lease's attempt",
     }
-    leases = {None: "–", Reach.HELD: "its attempt", Reach.FLOWN: "its mission"}
+    leases = {None: "–", Visibility.ATTEMPT: "its attempt", Visibility.MISSION: "its mission"}
     yield from HEAD.splitlines()
     for action, rule in RULES.items():
         marks = [("yes" if role in rule.roles else "–") for role in Role]
-        reach = reaches[rule.reach]
-        says = f"{rule.says} (code that is no template's: with plan.execute)" if rule.starts else rule.says
-        yield f"| `{action}` | {says} | {' | '.join(marks)} | {reach} | {rule.scope or 'any'} | {leases[rule.lease]} |"
+        yield (
+            f"| `{action}` | {rule.description}{' *' if rule.starts_code else ''} | {' | '.join(marks)} "
+            f"| {objects[rule.visibility]} | {rule.scope or 'any'} | {leases[rule.lease]} |"
+        )
     yield from TAIL.splitlines()
 
 
 HEAD = """# Who may do what
 
-This page is made from one table, `fleet/access/rules.py`, from which the API's permission class and the tests' role matrix are
-made too. What is not in it is allowed to nobody; a route without a rule fails `manage.py check`.
+This page is generated from one table, `fleet/access/rules.py`, which the permission check of the API and the role
+matrix of the tests use too. An action that is not in the table is denied to everybody; a route without a rule fails
+`manage.py check`.
 
-- **admin**: everything, and the admin pages. An admin is a superuser. The last one who is active cannot be disabled, deleted or
-  given another role.
-- **agent**: flies sorties from outside; sees the missions that it flies for.
-- **user**: has missions of its own and sees those of its teams, which are Django's groups; an admin makes them. Of other missions
-  a user is not told that they are there (404).
-- **plan.execute** is a permission beside the role: who has it may launch plans of their own that run code (`run`, `call`, `verify`,
-  `driver`, `env`, `cwd`). Who does not launches templates and prompts. `manage.py fleet_user grant NAME` gives it. It is asked for
-  again at each start, of whoever makes it start: `resume`, `retry` and the retry of a sortie are refused (403, and an entry in the
-  audit trail) to who has it no more, for missions that were launched with it and from no template. Taking it away stops nothing
-  that runs: `manage.py fleet_mission cancel` does. Admins always have it; staff that operates missions on the admin's pages needs
-  it too; commands are the operator's.
-- A **machine key** may what its user may, within its scopes: read, launch, operate, fly, manage. A key that was made with
-  another one is revoked with it.
-- A **lease token** may what its column says, with its attempt or its mission, as long as that attempt is the running one. An agent
-  from outside gets one with each claim; what the fleet's own agents start has one as `FLEET_TOKEN`, which reports but ends nothing.
+- **admin**: may do everything, including the admin pages. Admins are Django superusers. The last active admin cannot be
+  disabled, deleted or given another role.
+- **agent**: runs sorties as an external agent, and sees the missions that it runs sorties for.
+- **user**: has missions of its own, and sees those of its teams. Teams are Django groups, which admins create. Other
+  missions look exactly like missing ones (404).
+- **plan.execute** is a permission in addition to the role. It is required to launch your own plans that run code
+  (`run`, `call`, `verify`, `driver`, `env`, `cwd`); without it, a user can launch templates and prompts. Grant it with
+  `manage.py fleet_user grant NAME`. `resume`, `retry` and the retry of a sortie check it again for whoever calls them,
+  if the mission was launched with it and not from a template. Without it they are refused (403, recorded in the audit
+  trail). Revoking it does not stop running work; `manage.py fleet_mission cancel` does. Admins always have it. Staff
+  who operate missions in the admin need it too. The commands do not check it: they act for the operator of the host.
+- A **machine key** has its user's permissions, limited by its scopes: read, launch, operate, fly, manage. A key that
+  was created with another key is revoked with it.
+- A **lease token** allows what its column says, for its attempt or the mission of that attempt, while the attempt runs.
+  An external agent gets one with each claim. The work of the fleet's own agents has one in `FLEET_TOKEN`, which can
+  report but not complete or fail the sortie.
 
-| action | may | admin | agent | user | which things | scope of a key | a lease token |
+| action | description | admin | agent | user | objects | scope of a key | lease token |
 |---|---|---|---|---|---|---|---|
 """
 TAIL = """
-For admins the column "which things" is: all. Seeing a team's mission is not operating it: that is for who launched it.
+\\* requires plan.execute if the plan runs code and is not a template.
+
+For admins, "objects" is always: all. A member of a team sees its missions; only whoever launched a mission, or an
+admin, can operate it.
 
 ```sh
-manage.py fleet_user create ann --role user                 # asks for a password; --team NAME for a team that is there
+manage.py fleet_user create ann --role user                 # asks for a password; --team NAME adds it to a team
 manage.py fleet_user role ann admin
-manage.py fleet_user grant ann                              # plan.execute; revoke takes it back
-manage.py fleet_user sign-out ann                           # ends all sessions, at once
+manage.py fleet_user grant ann                              # plan.execute; undo with revoke
+manage.py fleet_user sign-out ann                           # ends all sessions at once
 manage.py fleet_key create ci --user ann --scope launch --scope read --days 90
 manage.py fleet_key list
 manage.py fleet_key revoke flk_3f9a1c02

@@ -1,7 +1,7 @@
-"""The key that signs access and refresh tokens: made by the web process, read by it alone.
+"""The key that signs access and refresh tokens. The web process creates it, and only the web process reads it.
 
-It is not among the credentials, which every process of the fleet reads. FLEET_JWT_KEY names one where several web processes
-on several hosts share their tokens; `fleet_up` hands it on to the web process alone. What that holds off: docs/security.md.
+It is kept out of the credentials file, which every process of the fleet reads. Set FLEET_JWT_KEY if web processes on
+several hosts share tokens; `fleet_up` passes it to the web process only. What this protects against: docs/security.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _key() -> str:
         draft = path.with_suffix(f".{os.getpid()}")
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(BYTES))
-        with contextlib.suppress(FileExistsError):  # another process was first, and its key is the key
-            os.link(draft, path)  # whole, or not at all
+        with contextlib.suppress(FileExistsError):  # another process was first, and its key is used
+            os.link(draft, path)  # atomic: a reader never sees half a key
         draft.unlink()
     return str(path.read_text())

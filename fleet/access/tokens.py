@@ -1,8 +1,8 @@
 """Access and refresh tokens (JWT) of sessions.
 
-An access token says whose it is and of which session, and nothing of roles: those are read from the database at each request.
-A refresh token is good once. One that is shown again has been stolen from somebody, so its session ends for all who have it
-(RFC 9700, section 4.14.2).
+An access token names its user and its session, but no role: roles are read from the database at each request. A refresh
+token works once. If it is used again, somebody has stolen it, so its session ends for thief and owner alike (RFC 9700,
+section 4.14.2).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fleet.access import request_users, signing
 from fleet.access.models import Session
 from fleet.postgres import statements
 
-KEPT = timedelta(days=7)  # how long a session that is over can still be looked at
+RETENTION = timedelta(days=7)  # of ended sessions
 
 SESSION_CLAIM = "sid"
 T = TypeVar("T", bound="_Token")
@@ -48,7 +48,7 @@ class RefreshToken(_Token):
 
 
 class NotSignedIn(errors.FleetError):
-    """The token is not good, or not any more."""
+    """The token is invalid or has expired."""
 
     code = "not_authenticated"
     status = 401
@@ -56,7 +56,7 @@ class NotSignedIn(errors.FleetError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """What a client keeps. `expires_in` is the access token's life in seconds."""
+    """An access token and a refresh token. `expires_in` is the lifetime of the access token in seconds."""
 
     access: str
     refresh: str
@@ -64,7 +64,7 @@ class Pair:
 
 
 def begin(*, user: User, address: str = "") -> Pair:
-    """A session for somebody who has just shown who they are."""
+    """Start a session for a user who has just signed in."""
     refresh = RefreshToken()
     session = Session.objects.create(
         user=user,
@@ -76,14 +76,16 @@ def begin(*, user: User, address: str = "") -> Pair:
 
 
 def renew(*, refresh: str) -> Pair:
-    """The next pair of a session. NotSignedIn for a token that is not its last one, whose session is ended then."""
-    shown = _read(RefreshToken, refresh)
+    """The next pair of a session. Raises Reused for a token that is not the last one, and ends its session."""
+    current = _read(RefreshToken, refresh)
     following = RefreshToken()
     with transaction.atomic():
-        session = Session.objects.select_for_update(of=("self",)).select_related("user").filter(id=_sid(shown)).first()
-        good = session is not None and session.ended_at is None and session.user.is_active
-        reused = good and session is not None and session.refresh != shown["jti"]
-        if session is not None and good:
+        session = (
+            Session.objects.select_for_update(of=("self",)).select_related("user").filter(id=_sid(current)).first()
+        )
+        valid = session is not None and session.ended_at is None and session.user.is_active
+        reused = valid and session is not None and session.refresh != current["jti"]
+        if session is not None and valid:
             if reused:
                 session.ended_at = Now()
                 audit.record(
@@ -96,37 +98,36 @@ def renew(*, refresh: str) -> Pair:
                 session.refresh = following["jti"]
                 session.used_at, session.expires_at = Now(), following.current_time + following.lifetime
             session.save()
-    if session is None or not good:
+    if session is None or not valid:
         raise NotSignedIn("This session has ended.", hint="Sign in again.")
     if reused:
-        raise Reused("This refresh token was used before, so its session has been ended.", hint="Sign in again.")
+        raise Reused("This refresh token was already used, so its session has been ended.", hint="Sign in again.")
     return _pair(following, session)
 
 
 class Reused(NotSignedIn):
-    """Somebody shows a refresh token that was used before."""
+    """A refresh token was used a second time."""
 
 
 def session(*, access: str) -> Session:
-    """The living session of an access token, with its user; NotSignedIn where there is none."""
-    shown = _read(AccessToken, access)
-    rows = Session.objects.raw(statements.read("fleet", "session_of"), {"session": _sid(shown)})
-    found = next(iter(rows), None)
-    if found is not None:
-        found.user = request_users.owner(found)
-    if found is None or not found.user.is_active or str(found.user_id) != shown.get("user_id"):
+    """The session of an access token, with its user. Raises NotSignedIn if it has ended."""
+    token = _read(AccessToken, access)
+    rows = Session.objects.raw(statements.read("fleet", "session_of"), {"session": _sid(token)})
+    row = next(iter(rows), None)
+    if row is not None:
+        row.user = request_users.owner(row)
+    if row is None or not row.user.is_active or str(row.user_id) != token.get("user_id"):
         raise NotSignedIn("This session has ended.", hint="Sign in again.")
-    return found
+    return row
 
 
-def of_refresh(*, refresh: str) -> UUID:
-    """The session that a refresh token is of."""
+def session_of_refresh(*, refresh: str) -> UUID:
+    """The id of the session of a refresh token."""
     return _sid(_read(RefreshToken, refresh))
 
 
 def end(*, user: User, session: UUID | None = None) -> int:
-    """End one session of a user, or all of them; the number that were alive. Their access tokens are good for nothing
-    from now on."""
+    """End one session of a user, or all of them. Their tokens stop working at once. Returns the number ended."""
     alive = Session.objects.filter(user=user, ended_at=None)
     with transaction.atomic():
         ended = (alive if session is None else alive.filter(id=session)).update(ended_at=Now())
@@ -146,16 +147,16 @@ def _read(kind: type[T], text: str) -> T:
     try:
         return kind(text)  # type: ignore[arg-type]
     except (TokenError, ValueError, TypeError, OverflowError) as fault:
-        raise NotSignedIn(f"{str(fault).rstrip('.')}.", hint="Sign in again, or renew it.") from None
+        raise NotSignedIn(f"{str(fault).rstrip('.')}.", hint="Sign in again, or refresh it.") from None
 
 
 def _sid(token: _Token) -> UUID:
     try:
         return ids.decode(ids.SESSION, str(token.get(SESSION_CLAIM, "")))
     except errors.Invalid:
-        raise NotSignedIn("The token names no session.", hint="Sign in again.") from None
+        raise NotSignedIn("The token contains no session id.", hint="Sign in again.") from None
 
 
 def outdated_sessions(*, now: datetime) -> QuerySet[Session]:
-    """Sessions that ended or expired more than KEPT ago."""
-    return Session.objects.filter(Q(expires_at__lt=now - KEPT) | Q(ended_at__lt=now - KEPT))
+    """Sessions that ended or expired more than RETENTION ago."""
+    return Session.objects.filter(Q(expires_at__lt=now - RETENTION) | Q(ended_at__lt=now - RETENTION))

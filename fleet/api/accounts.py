@@ -1,4 +1,4 @@
-"""Signing in and out, who one is, and machine keys."""
+"""Signing in and out, the caller, the audit trail, and machine keys."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from rest_framework.response import Response
 from fleet import audit, caller, errors, ids
 from fleet.access import operations, tokens
 from fleet.access.models import Key, Role
-from fleet.access.rules import RULES, Reach, Scope
-from fleet.api.endpoints import Given, endpoint
-from fleet.api.http.paging import Paged, of, page
+from fleet.access.rules import RULES, Scope, Visibility
+from fleet.api.endpoints import Validated, endpoint
+from fleet.api.http.paging import Paged, page_of, paginate
 from fleet.api.openapi.examples import MOMENT
 from fleet.api.serializers import Id, Strict, Text
-from fleet.api.views import ApiView, actor
+from fleet.api.views import ApiView, actor_of
 from fleet.audit import queries
 from fleet.limits import counting
 from fleet.limits.rates import Kind
 
-LONGEST_TOKEN = 4_096
+MAX_TOKEN = 4_096
 OUTCOMES = ("ok", "denied", "failed")
-# In the document's examples.
+# Examples in the OpenAPI document.
 ACCESS = "eyJhbGciOiJIUzI1NiJ9.eyJ0eXAiOiJhY2Nlc3MifQ.x2Vw"  # pragma: allowlist secret
 REFRESH = "eyJhbGciOiJIUzI1NiJ9.eyJ0eXAiOiJyZWZyZXNoIn0.q83K"  # pragma: allowlist secret
 
@@ -42,44 +42,47 @@ class SignIn(Strict):
 
 
 class Renew(Strict):
-    refresh = serializers.CharField(max_length=LONGEST_TOKEN, initial=REFRESH)
+    refresh = serializers.CharField(max_length=MAX_TOKEN, initial=REFRESH)
 
 
 class SignOut(Strict):
     refresh = serializers.CharField(
-        max_length=LONGEST_TOKEN, required=False, initial=REFRESH, help_text="whose session ends; else this one's"
+        max_length=MAX_TOKEN,
+        required=False,
+        initial=REFRESH,
+        help_text="ends the session of this token; by default that of the caller",
     )
     everywhere = serializers.BooleanField(default=False, help_text="end all of the user's sessions")
 
 
-class PairAnswer(serializers.Serializer[Any]):
-    """An access token (Authorization: Bearer …), its life in seconds, and the refresh token for the next pair."""
+class TokenPairResponse(serializers.Serializer[Any]):
+    """An access token (Authorization: Bearer …), its lifetime in seconds, and the refresh token for the next pair."""
 
     access = serializers.CharField(initial=ACCESS)
     refresh = serializers.CharField(initial=REFRESH)
-    expires_in = serializers.IntegerField(initial=300, help_text="seconds; of the access token")
+    expires_in = serializers.IntegerField(initial=300, help_text="lifetime of the access token in seconds")
 
 
-class MeAnswer(serializers.Serializer[Any]):
-    """Who one is, and the actions that one may."""
+class MeResponse(serializers.Serializer[Any]):
+    """The caller and its permissions."""
 
     name = serializers.CharField(initial="user:ann")
     role = serializers.ChoiceField(Role.choices, initial="user")
-    user = serializers.CharField(allow_null=True, initial="ann", help_text="null for who shows a lease token")
+    user = serializers.CharField(allow_null=True, initial="ann", help_text="null for a lease token")
     teams = serializers.ListField(child=serializers.CharField(initial="payments"))
-    executes = serializers.BooleanField(help_text="may launch plans that run code (plan.execute)")
+    executes = serializers.BooleanField(help_text="whether the caller may launch plans that run code (plan.execute)")
     scopes = serializers.ListField(
-        child=serializers.CharField(), allow_null=True, help_text="of the machine key; null where none was shown"
+        child=serializers.CharField(), allow_null=True, help_text="of the machine key; null without one"
     )
     actions = serializers.ListField(child=serializers.CharField(), initial=["missions.create", "missions.read"])
 
 
-class KeyAnswer(serializers.Serializer[Any]):
-    """A machine key, without its text."""
+class KeyResponse(serializers.Serializer[Any]):
+    """A machine key, without its secret text."""
 
     id = Id(ids.KEY)
     name = serializers.CharField(initial="nightly builds")
-    prefix = serializers.CharField(initial="flk_3f9a1c02", help_text="by which to know it again; no secret")
+    prefix = serializers.CharField(initial="flk_3f9a1c02", help_text="identifies the key; not secret")
     user = serializers.CharField(initial="ann")
     scopes = serializers.ListField(child=serializers.CharField(initial="read"))
     created_at = serializers.DateTimeField()
@@ -88,8 +91,8 @@ class KeyAnswer(serializers.Serializer[Any]):
     revoked_at = serializers.DateTimeField(allow_null=True)
 
 
-class NewKeyAnswer(KeyAnswer):
-    """A machine key and its text, which is never shown again."""
+class NewKeyResponse(KeyResponse):
+    """A machine key and its secret text, which is shown only once."""
 
     key = serializers.CharField(initial="flk_3f9a1c02_Jq3vX0pYh8mR", help_text="`Authorization: Bearer <this>`")
 
@@ -99,77 +102,80 @@ class NewKey(Strict):
     scopes = serializers.ListField(
         child=serializers.ChoiceField([scope.value for scope in Scope]), min_length=1, max_length=10
     )
-    expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="never, unless told")
+    expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="never by default")
 
 
 class Public(ApiView):
-    """Answers those who have not signed in yet."""
+    """A view for callers who have not signed in yet."""
 
     authentication_classes: ClassVar[list[Any]] = []  # type: ignore[misc]
     permission_classes: ClassVar[list[Any]] = []  # type: ignore[misc]
-    kind = Kind.AUTH
-    most_bytes = 20_000  # as they are read for anybody: the longest name and password, however JSON writes them
+    rate_kind = Kind.AUTH
+    max_body_bytes = 20_000  # anybody may send these: enough for the longest name and password, escaped as JSON allows
 
 
 class Token(Public):
-    @endpoint("public", body=SignIn, answer=PairAnswer, secret=True)
-    def post(self, request: Request, *, given: Given) -> dict[str, Any]:
-        """Sign in with a name and a password."""
-        found = authenticate(request._request, username=given["username"], password=given["password"])
-        if not isinstance(found, User):
+    @endpoint("public", body=SignIn, response=TokenPairResponse, secret=True)
+    def post(self, request: Request, *, body: Validated) -> dict[str, Any]:
+        """Sign in with a user name and a password."""
+        user = authenticate(request._request, username=body["username"], password=body["password"])
+        if not isinstance(user, User):
             raise tokens.NotSignedIn(
-                "Name and password do not fit, or too many have been tried.", hint="Try again later."
+                "Invalid credentials, or too many attempts.",
+                hint="Check the name and the password, or try again later.",
             )
-        caller.identify(name=f"user:{found.username}", user=found.id)
-        user_logged_in.send(sender=User, request=request._request, user=found)
-        return _pair(tokens.begin(user=found, address=caller.current().address))
+        caller.identify(name=f"user:{user.username}", user=user.id)
+        user_logged_in.send(sender=User, request=request._request, user=user)
+        return _pair(tokens.begin(user=user, address=caller.current().address))
 
 
 class Refresh(Public):
-    @endpoint("public", body=Renew, answer=PairAnswer, secret=True)
-    def post(self, request: Request, *, given: Given) -> dict[str, Any]:
-        """The next pair. A refresh token is good once; one that is shown twice ends its session."""
+    @endpoint("public", body=Renew, response=TokenPairResponse, secret=True)
+    def post(self, request: Request, *, body: Validated) -> dict[str, Any]:
+        """Get the next pair of tokens. A refresh token works once; using it a second time ends its session."""
         try:
-            return _pair(tokens.renew(refresh=given["refresh"]))
+            return _pair(tokens.renew(refresh=body["refresh"]))
         except tokens.Reused:
-            raise  # written down already
+            raise  # recorded already
         except tokens.NotSignedIn:
             audit.record(kind="token", outcome="denied", subject=request.path)
             raise
 
 
 class Logout(ApiView):
-    @endpoint("tokens.revoke", body=SignOut, answer=None, status=204)
-    def post(self, request: Request, *, given: Given) -> Response:
-        """End a session, or all of them. Their tokens are good for nothing from then on."""
-        who = actor(request)
-        if who.user is not None:
-            session = tokens.of_refresh(refresh=given["refresh"]) if "refresh" in given else who.session
-            if session is None and not given["everywhere"]:
+    @endpoint("tokens.revoke", body=SignOut, response=None, status=204)
+    def post(self, request: Request, *, body: Validated) -> Response:
+        """End one session of the caller, or all of them. Their tokens stop working at once."""
+        actor = actor_of(request)
+        if actor.user is not None:
+            session = tokens.session_of_refresh(refresh=body["refresh"]) if "refresh" in body else actor.session
+            if session is None and not body["everywhere"]:
                 raise errors.Invalid(
-                    "Which session?", hint="Send its refresh token, or `everywhere`.", pointer="/refresh"
+                    "This caller has no token session to end.",
+                    hint="Send `refresh`, the refresh token of the session, or `everywhere: true`.",
+                    pointer="/refresh",
                 )
-            tokens.end(user=who.user, session=None if given["everywhere"] else session)
+            tokens.end(user=actor.user, session=None if body["everywhere"] else session)
         return Response(status=204)
 
 
 class Me(ApiView):
-    @endpoint("me.read", answer=MeAnswer)
+    @endpoint("me.read", response=MeResponse)
     def get(self, request: Request) -> dict[str, Any]:
-        """Who one is, and what one may."""
-        who = actor(request)
+        """The caller and its permissions."""
+        actor = actor_of(request)
         return {
-            "name": who.name,
-            "role": who.role,
-            "user": who.user.username if who.user else None,
-            "teams": sorted(who.user.groups.values_list("name", flat=True)) if who.user else [],
-            "executes": who.executes,
-            "scopes": None if who.scopes is None else sorted(who.scopes),
-            "actions": sorted(action for action in RULES if who.may(action)),
+            "name": actor.name,
+            "role": actor.role,
+            "user": actor.user.username if actor.user else None,
+            "teams": sorted(actor.user.groups.values_list("name", flat=True)) if actor.user else [],
+            "executes": actor.executes,
+            "scopes": None if actor.scopes is None else sorted(actor.scopes),
+            "actions": sorted(action for action in RULES if actor.may(action)),
         }
 
 
-class EntryAnswer(serializers.Serializer[Any]):
+class EntryResponse(serializers.Serializer[Any]):
     """An entry of the audit trail."""
 
     id = serializers.IntegerField(initial=512)
@@ -188,91 +194,103 @@ class EntryAnswer(serializers.Serializer[Any]):
 
 class AuditFilter(Paged):
     kind = Text(
-        max_length=60, required=False, initial="role", help_text="takes in what lies below it: role finds role.changed"
+        max_length=60,
+        required=False,
+        initial="role",
+        help_text="includes the kinds below it: `role` finds `role.changed`",
     )
     actor = Text(max_length=200, required=False, initial="user:ann")
     subject = Text(
-        max_length=200, required=False, initial="/api/v1/keys", help_text="a user, an id or a path, as entries have it"
+        max_length=200,
+        required=False,
+        initial="/api/v1/keys",
+        help_text="a user, an id or a path, exactly as in the entries",
     )
     outcome = serializers.ChoiceField(choices=OUTCOMES, required=False)
     since = serializers.DateTimeField(required=False, initial=MOMENT)
 
 
 class Audit(ApiView):
-    @endpoint("audit.list", query=AuditFilter, answer=of(EntryAnswer))
-    def get(self, request: Request, *, asked: Given) -> Response:
-        """The audit trail, the newest entries first."""
-        chosen = {name: asked[name] for name in ("kind", "actor", "subject", "outcome", "since") if name in asked}
-        found = queries.entries(**chosen)
-        return page(request, found, asked=asked, shape=lambda entries: [queries.described(one) for one in entries])
+    @endpoint("audit.list", query=AuditFilter, response=page_of(EntryResponse))
+    def get(self, request: Request, *, query: Validated) -> Response:
+        """The audit trail, newest entries first."""
+        filters = {name: query[name] for name in ("kind", "actor", "subject", "outcome", "since") if name in query}
+        entries = queries.entries(**filters)
+        return paginate(request, entries, query=query, serialize=lambda rows: [*map(queries.described, rows)])
 
 
 class Keys(ApiView):
-    @endpoint("keys.list", query=Paged, answer=of(KeyAnswer))
-    def get(self, request: Request, *, asked: Given) -> Response:
-        """One's machine keys; an admin sees everybody's."""
-        return page(
-            request, _keys(request, "keys.list"), asked=asked, shape=lambda keys: [key_shape(key) for key in keys]
+    @endpoint("keys.list", query=Paged, response=page_of(KeyResponse))
+    def get(self, request: Request, *, query: Validated) -> Response:
+        """The caller's machine keys; for an admin, everybody's."""
+        return paginate(
+            request,
+            _keys(request, "keys.list"),
+            query=query,
+            serialize=lambda keys: [serialize_key(key) for key in keys],
         )
 
-    @endpoint("keys.create", body=NewKey, answer=NewKeyAnswer, status=201, secret=True)
-    def post(self, request: Request, *, given: Given) -> Response:
-        """Make a machine key for oneself. A key makes no key with more scopes than its own, nor one that lives longer; what it
-        made is revoked with it."""
-        who = actor(request)
-        if who.user is None or (who.scopes is not None and not set(given["scopes"]) <= who.scopes):
-            raise errors.Forbidden("A key makes no key that may more than itself.", hint="Sign in.")
-        expires_at = given.get("expires_at")
-        if who.key is not None and (last := Key.objects.values_list("expires_at", flat=True).get(id=who.key)):
-            expires_at = min(expires_at or last, last)
-        self.standing = counting.charge(request=request._request, kind=Kind.NEW_KEY, who=str(who.user.pk))
-        if self.standing.refused:
-            raise counting.Refused(self.standing)
-        made = operations.create_key(
-            user=who.user, name=given["name"], scopes=given["scopes"], expires_at=expires_at, maker=who.key
+    @endpoint("keys.create", body=NewKey, response=NewKeyResponse, status=201, secret=True)
+    def post(self, request: Request, *, body: Validated) -> Response:
+        """Create a machine key for the caller. A key that another key creates has at most its scopes and lifetime, and
+        is revoked with it."""
+        actor = actor_of(request)
+        if actor.user is None or (actor.scopes is not None and not set(body["scopes"]) <= actor.scopes):
+            raise errors.Forbidden(
+                "A machine key cannot create a key with scopes that it does not have itself.",
+                hint="Leave out those scopes, or sign in as its user.",
+            )
+        expires_at = body.get("expires_at")
+        if actor.key is not None and (latest := Key.objects.values_list("expires_at", flat=True).get(id=actor.key)):
+            expires_at = min(expires_at or latest, latest)
+        self.quota = counting.charge(request=request._request, kind=Kind.NEW_KEY, identity=str(actor.user.pk))
+        if self.quota.refused:
+            raise counting.TooManyRequests(self.quota)
+        created = operations.create_key(
+            user=actor.user, name=body["name"], scopes=body["scopes"], expires_at=expires_at, maker=actor.key
         )
-        made.key.refresh_from_db()
+        created.key.refresh_from_db()
         return Response(
-            {**key_shape(made.key), "key": made.text},
+            {**serialize_key(created.key), "key": created.text},
             status=201,
-            headers={"Location": f"/api/v1/keys/{made.key.ref}", "Cache-Control": "private, no-store"},
+            headers={"Location": f"/api/v1/keys/{created.key.ref}", "Cache-Control": "private, no-store"},
         )
 
 
-class OneKey(ApiView):
-    @endpoint("keys.list", answer=KeyAnswer)
+class KeyDetail(ApiView):
+    @endpoint("keys.list", response=KeyResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """One machine key."""
-        return key_shape(self._find(request, "keys.list", ref))
+        return serialize_key(self._find(request, "keys.list", ref))
 
-    @endpoint("keys.revoke", answer=None, status=204)
+    @endpoint("keys.revoke", response=None, status=204)
     def delete(self, request: Request, ref: str) -> Response:
-        """Revoke it: it is refused from now on."""
+        """Revoke a machine key. It stops working at once."""
         operations.revoke_key(key=self._find(request, "keys.revoke", ref))
         return Response(status=204)
 
     def _find(self, request: Request, action: str, ref: str) -> Key:
-        found: Key | None = _keys(request, action).filter(id=ids.decode(ids.KEY, ref)).first()
-        if found is None:
+        key: Key | None = _keys(request, action).filter(id=ids.decode(ids.KEY, ref)).first()
+        if key is None:
             raise errors.NotFound(f"There is no key {ref}.")
-        return found
+        return key
 
 
-def key_shape(key: Key) -> dict[str, Any]:
-    def time(value: Any) -> str | None:
+def serialize_key(key: Key) -> dict[str, Any]:
+    def iso(value: Any) -> str | None:
         return value.isoformat() if value else None
 
     return {
         "id": key.ref, "name": key.name, "prefix": key.prefix, "user": key.user.username, "scopes": key.scopes,
-        "created_at": time(key.created_at), "expires_at": time(key.expires_at), "used_at": time(key.used_at),
-        "revoked_at": time(key.revoked_at),
+        "created_at": iso(key.created_at), "expires_at": iso(key.expires_at), "used_at": iso(key.used_at),
+        "revoked_at": iso(key.revoked_at),
     }  # fmt: skip
 
 
 def _keys(request: Request, action: str) -> QuerySet[Key]:
-    who = actor(request)
+    actor = actor_of(request)
     keys = Key.objects.select_related("user")
-    return keys if who.reach(action) is Reach.ALL else keys.filter(user=who.user)
+    return keys if actor.visibility(action) is Visibility.ALL else keys.filter(user=actor.user)
 
 
 def _pair(pair: tokens.Pair) -> dict[str, Any]:

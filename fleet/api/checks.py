@@ -1,4 +1,7 @@
-"""A system check: no route of the API without a rule. `manage.py check` and each start of the web process make it."""
+"""System check fleet.E001: every route of the API has a rule.
+
+It runs in `manage.py check` and when the web process starts.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,22 @@ PREFIX = "api/v1/"
 
 
 def routes() -> Iterator[tuple[str, type[Any] | None]]:
-    """Each address of the API and the class that answers there."""
-    for address, callback in _patterns(get_resolver().url_patterns, ""):
+    """Each route of the API, and its view class."""
+    for route, callback in _patterns(get_resolver().url_patterns, ""):
         view = getattr(callback, "cls", getattr(callback, "view_class", None))
-        if address.startswith(PREFIX) and view is not NotFoundView:
-            yield address, view
+        if route.startswith(PREFIX) and view is not NotFoundView:
+            yield route, view
 
 
 def faults() -> list[CheckMessage]:
-    """Each method of each address names an action of the table, or is declared public."""
+    """An error for each method of a route that neither names an action of the table nor is public."""
     return [
         Error(
-            f"{method.upper()} /{address} {fault}",
-            hint="Declare it with @endpoint, by an action of RULES.",
+            f"{method.upper()} /{route} {fault}",
+            hint="Declare the method with @endpoint and an action of fleet.access.rules.RULES.",
             id="fleet.E001",
         )
-        for address, view in routes()
+        for route, view in routes()
         for method, fault in _faults(view)
     ]
 
@@ -40,22 +43,22 @@ def faults() -> list[CheckMessage]:
 def _faults(view: type[Any] | None) -> Iterator[tuple[str, str]]:
     if view is None or not (isinstance(view, type) and issubclass(view, ApiView)):
         if not getattr(view, "documents", False):
-            yield "any", "is answered by no ApiView"
+            yield "any", "is not served by an ApiView"
         return
     for method in METHODS:
         if not hasattr(view, method):
             continue
-        declared = view.declared(method)
+        declared = view.declaration(method)
         if declared is None:
             yield method, "has no @endpoint"
         elif declared.action not in RULES and not issubclass(view, Public):
             yield method, f"names an action without a rule: {declared.action}"
 
 
-def _patterns(patterns: list[Any], before: str) -> Iterator[tuple[str, Any]]:
-    for one in patterns:
-        address = before + str(one.pattern)
-        if isinstance(one, URLResolver):
-            yield from _patterns(one.url_patterns, address)
-        elif isinstance(one, URLPattern):
-            yield address, one.callback
+def _patterns(patterns: list[Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for pattern in patterns:
+        route = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from _patterns(pattern.url_patterns, route)
+        elif isinstance(pattern, URLPattern):
+            yield route, pattern.callback

@@ -1,11 +1,11 @@
-"""One endpoint of the API: what it does, who may (by its action in fleet.access.rules), what it takes and what it answers.
+"""`@endpoint` declares a method of the API: its action (fleet.access.rules), its body, its query and its response.
 
     class Missions(ApiView):
-        @endpoint("missions.create", body=Launch, answer=shapes.Mission, status=201)
-        def post(self, request: Request, *, given: Given) -> Response: ...
+        @endpoint("missions.create", body=Launch, response=shapes.MissionResponse, status=201)
+        def post(self, request: Request, *, body: Validated) -> Response: ...
 
-The declaration is all that there is: the check of the caller's rights, the validation, the OpenAPI document and the tests'
-role matrix are made from it. A method without one answers nobody.
+The permission check, the validation, the OpenAPI document and the role matrix of the tests all follow from the
+declaration. A method without one is refused to everybody.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fleet.api.http import conditional
 from fleet.api.openapi import headers
 from fleet.api.serializers import Strict
 
-Given: TypeAlias = Mapping[str, Any]
+Validated: TypeAlias = Mapping[str, Any]
 Shape: TypeAlias = Any  # what drf-spectacular takes: a serializer, or its class, or OpenApiTypes
 
 METHODS = ("get", "post", "patch", "delete")
@@ -60,106 +60,115 @@ class Problem(serializers.Serializer[Any]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """What `@endpoint` declared of a method."""
+    """The declaration of a method."""
 
     action: str
     body: type[Strict] | None
     query: type[Strict] | None
     status: int
-    guarded: bool
+    if_match: bool
 
 
 def endpoint(
     action: str,
     *,
-    answer: Shape,
+    response: Shape,
     status: int = 200,
     body: type[Strict] | None = None,
     query: type[Strict] | None = None,
-    guarded: bool = False,
+    if_match: bool = False,
     secret: bool = False,
-    located: bool | None = None,
-    told: Sequence[OpenApiParameter] = (),
+    location: bool | None = None,
+    extra_headers: Sequence[OpenApiParameter] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
-    """Declare a method of an ApiView. It is given `given` (the valid body) and `asked` (the valid query) where it takes
-    them, and returns data, or a Response. `guarded`: a change needs If-Match (428 without, 412 where it does not fit).
-    `secret`: the answer holds a secret, so it is not kept for an Idempotency-Key. `located`: it has a Location, as a 201
-    and a 202 have unless told. `told`: other headers that requests or answers have, for the document (fleet.api.headers)."""
+    """Declare a method of an ApiView. The method returns data or a Response.
 
-    def declared(method: Callable[..., Any]) -> Callable[..., Response]:
-        declaration = Endpoint(action=action, body=body, query=query, status=status, guarded=guarded)
+    `body`, `query`: serializers; the method gets the validated data as keyword arguments of the same names.
+    `if_match`: the method checks If-Match (428 without it, 412 if it does not match).
+    `secret`: the response contains a secret, so it is not stored for an Idempotency-Key.
+    `location`: the response has a Location header. By default a 201 and a 202 have one.
+    `extra_headers`: further headers of requests and responses, for the document (fleet.api.openapi.headers).
+    """
+
+    def decorate(method: Callable[..., Any]) -> Callable[..., Response]:
+        declaration = Endpoint(action=action, body=body, query=query, status=status, if_match=if_match)
 
         @functools.wraps(method)
         def call(view: Any, request: Request, **path: str) -> Response:
-            asks = query or Strict
-            asked = valid(asks, query_of(asks, request)) if request.query_params else _unasked(asks)
-            more: dict[str, Any] = {"asked": asked} if query else {}
+            query_type = query or Strict
+            raw_query = query_of(query_type, request)
+            validated_query = validate(query_type, raw_query) if parameters else _defaults(query_type)
+            arguments: dict[str, Any] = {"query": validated_query} if query else {}
             if body:
-                more["given"] = valid(body, request.data)
+                arguments["body"] = validate(body, request.data)
             elif request.method == "POST" or request.data:
-                valid(Strict, request.data or {})
+                validate(Strict, request.data or {})
 
-            def act() -> Any:
-                found = method(view, request, **path, **more)
-                return found if isinstance(found, HttpResponseBase) else Response(found, status=status)
+            def handle() -> Any:
+                result = method(view, request, **path, **arguments)
+                return result if isinstance(result, HttpResponseBase) else Response(result, status=status)
 
             if request.method == "POST" and not secret:
-                return idempotency.once(request=request, asker=view.asker(request), act=act)
-            return conditional.answered(request=request, response=act())
+                return idempotency.once(request=request, owner=view.idempotency_owner(request), handle=handle)
+            return conditional.not_modified_or(request=request, response=handle())
 
         call.endpoint = declaration  # type: ignore[attr-defined]
         verb = method.__name__
         parameters: list[Any] = [*([query] if query else [])]
         parameters += [headers.IDEMPOTENCY_KEY] if verb == "post" and not secret else []
-        parameters += [headers.IF_MATCH, headers.ETAG] if guarded else []
-        parameters += [headers.LOCATION] if (status in {201, 202} if located is None else located) else []
-        parameters += told
-        unchanged = {304: OpenApiResponse(description="It has not changed.")} if headers.IF_NONE_MATCH in told else {}
+        parameters += [headers.IF_MATCH, headers.ETAG] if if_match else []
+        parameters += [headers.LOCATION] if (status in {201, 202} if location is None else location) else []
+        parameters += extra_headers
+        unchanged = (
+            {304: OpenApiResponse(description="It has not changed.")} if headers.IF_NONE_MATCH in extra_headers else {}
+        )
         problem = OpenApiResponse(Problem, description="The problem, as application/problem+json")
         return extend_schema(
             summary=_summary(method),
             request=body,
             parameters=parameters,
             responses={
-                **(answer if isinstance(answer, dict) else {status: answer}),
+                **(response if isinstance(response, dict) else {status: response}),
                 **unchanged,
                 ("4XX", "application/problem+json"): problem,
                 ("5XX", "application/problem+json"): problem,
             },
         )(call)
 
-    return declared
+    return decorate
 
 
 def _summary(method: Callable[..., Any]) -> str:
-    """The first sentence of its docstring."""
-    said = " ".join((method.__doc__ or "").split())
-    return said.partition(". ")[0].partition("; ")[0].rstrip(".").replace("`", "")  # it is no Markdown there
+    """The first sentence of the docstring, without backticks: OpenAPI summaries are plain text."""
+    text = " ".join((method.__doc__ or "").split())
+    return text.partition(". ")[0].partition("; ")[0].rstrip(".").replace("`", "")
 
 
-def valid(serializer: type[Strict], data: Any) -> Given:
-    """The data as the serializer reads it; ValidationError with all its faults."""
-    read = serializer(data=data)
-    read.is_valid(raise_exception=True)
-    found: Given = read.validated_data
-    return found
+def validate(serializer: type[Strict], data: Any) -> Validated:
+    """The validated data. Raises ValidationError with all faults."""
+    bound = serializer(data=data)
+    bound.is_valid(raise_exception=True)
+    validated: Validated = bound.validated_data
+    return validated
 
 
 @functools.cache
-def _unasked(serializer: type[Strict]) -> Given:
-    """What an empty query is read as: always the same, and what most requests have."""
-    return MappingProxyType(dict(valid(serializer, {})))
+def _defaults(serializer: type[Strict]) -> Validated:
+    """The validated form of an empty query, cached because most requests have none."""
+    return MappingProxyType(dict(validate(serializer, {})))
 
 
 def query_of(serializer: type[Strict], request: Request) -> dict[str, Any]:
-    """Those of a query: as lists for fields that take several, else as texts; ValidationError for others that are
-    repeated."""
+    """The query parameters: lists for fields that take several values, text for the others.
+
+    Raises ValidationError if a parameter that takes one value is repeated.
+    """
     takes_several = _fields(serializer)
-    given = dict(request.query_params.lists())
-    repeated = [name for name, values in given.items() if len(values) > 1 and takes_several.get(name) is False]
+    parameters = dict(request.query_params.lists())
+    repeated = [name for name, values in parameters.items() if len(values) > 1 and takes_several.get(name) is False]
     if repeated:
         raise serializers.ValidationError({name: ["Send it only once."] for name in repeated}, code="repeated")
-    return {name: values if takes_several.get(name) else values[0] for name, values in given.items()}
+    return {name: values if takes_several.get(name) else values[0] for name, values in parameters.items()}
 
 
 @functools.cache

@@ -1,8 +1,8 @@
-"""A POST with an `Idempotency-Key` has its effect once: whoever sends it again gets the answer of the first time.
+"""A POST with an `Idempotency-Key` takes effect once. Repeating it returns the first response.
 
-The answer is written in the transaction of the effect, so there is never one without the other. The same key with another
-body is Invalid (422), and one whose first request is still being answered a Conflict (409), as in the IETF draft
-"The Idempotency-Key HTTP Header Field".
+The response is stored in the transaction of the effect, so neither exists without the other. The same key with a
+different body is Invalid (422). A key whose first request is still in progress is a Conflict (409). Both follow the
+IETF draft "The Idempotency-Key HTTP Header Field".
 """
 
 from __future__ import annotations
@@ -22,37 +22,40 @@ from fleet.api.models import Answer
 from fleet.postgres import locks
 from fleet.postgres.locks import SubjectLock
 
-LONGEST = 200
-REMEMBERED = timedelta(hours=24)
+MAX_LENGTH = 200  # characters of a key
+RETENTION = timedelta(hours=24)
 
 
-def once(*, request: Request, asker: str, act: Callable[[], Response]) -> Response:
-    """`act`, or what it answered before."""
+def once(*, request: Request, owner: str, handle: Callable[[], Response]) -> Response:
+    """The response of `handle()`, or the stored response to an earlier request with the same key.
+
+    `owner`: the caller that keys belong to, so that two callers may use the same key.
+    """
     key = request.headers.get("Idempotency-Key")
     if key is None:
-        return act()
-    if not key or len(key) > LONGEST or not (key.isascii() and key.isprintable()):
+        return handle()
+    if not key or len(key) > MAX_LENGTH or not (key.isascii() and key.isprintable()):
         raise errors.Invalid(
-            f"The Idempotency-Key must be printable ASCII of 1 to {LONGEST} characters.",
+            f"The Idempotency-Key must be printable ASCII of 1 to {MAX_LENGTH} characters.",
             hint="A UUID works well.",
         )
-    said = _digest(request)
+    digest = _digest(request)
     with transaction.atomic():
-        if not locks.try_lock_subject(SubjectLock.IDEMPOTENT_REQUEST, asker + key):
+        if not locks.try_lock_subject(SubjectLock.IDEMPOTENT_REQUEST, owner + key):
             raise errors.Conflict("The first request with this Idempotency-Key is still in progress.", hint="Wait.")
-        before = Answer.objects.filter(asker=asker, key=key).first()
-        if before is not None:
-            if before.request != said:
+        stored = Answer.objects.filter(asker=owner, key=key).first()
+        if stored is not None:
+            if stored.request != digest:
                 raise errors.Invalid(
                     "This Idempotency-Key was used for another request.",
                     hint="Use a new key for each operation.",
                 )
-            return _again(before)
-        response = act()
+            return _replay(stored)
+        response = handle()
         Answer.objects.create(
-            asker=asker,
+            asker=owner,
             key=key,
-            request=said,
+            request=digest,
             status=response.status_code,
             body=response.data,
             location=response.headers.get("Location", ""),
@@ -60,16 +63,16 @@ def once(*, request: Request, asker: str, act: Callable[[], Response]) -> Respon
     return response
 
 
-def _again(before: Answer) -> Response:
-    headers = {"Idempotency-Replayed": "true", **({"Location": before.location} if before.location else {})}
-    return Response(before.body, status=before.status, headers=headers)
+def _replay(stored: Answer) -> Response:
+    headers = {"Idempotency-Replayed": "true", **({"Location": stored.location} if stored.location else {})}
+    return Response(stored.body, status=stored.status, headers=headers)
 
 
 def _digest(request: Request) -> str:
-    said: Any = request._request.body
-    return hashlib.sha256(f"{request.method} {request.path}\n".encode() + said).hexdigest()
+    body: Any = request._request.body
+    return hashlib.sha256(f"{request.method} {request.path}\n".encode() + body).hexdigest()
 
 
 def outdated(*, now: datetime) -> QuerySet[Answer]:
-    """Stored answers that are past their time: their keys may be used again."""
-    return Answer.objects.filter(at__lt=now - REMEMBERED)
+    """Stored responses past their retention. Their keys may be used again."""
+    return Answer.objects.filter(at__lt=now - RETENTION)

@@ -1,4 +1,4 @@
-"""Answers that are given again to a client that asks again (Idempotency-Key)."""
+"""Stored responses for requests with an Idempotency-Key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 
 
 class Answer(models.Model):
-    """What a POST was answered with, written in the transaction of its effect."""
+    """The response to a POST, written in the transaction of its effect."""
 
     asker = models.CharField(max_length=200)  # fleet.access.actor.Actor.name
     key = models.CharField(max_length=200)

@@ -1,4 +1,4 @@
-"""Who may call what: the action that an endpoint names, in the table of fleet.access.rules. Deny by default."""
+"""Permission classes: an endpoint's action is looked up in the table of fleet.access.rules. Deny by default."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fleet.access.actor import Actor
 from fleet.access.rules import RULES
 
 
-class Nobody(BasePermission):
-    """The rule of a view that forgot to name one."""
+class DenyAll(BasePermission):
+    """The default permission, for a view that declares none."""
 
     message = "No rule allows this request."
 
@@ -20,22 +20,22 @@ class Nobody(BasePermission):
         return False
 
 
-class Ruled(BasePermission):
-    """What the table allows to the caller. Which things an action reaches is up to the endpoint (Actor.reach)."""
+class RulePermission(BasePermission):
+    """Allows what the table allows to the caller. The endpoint selects the visible objects (Actor.visibility)."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not isinstance(request.auth, Actor):
             return False
-        declared = view.declared(request.method)
-        if declared is None:  # answered 405
+        declared = view.declaration(request.method)
+        if declared is None:  # DRF responds with 405
             return True
-        self.message = _why(request.auth, declared.action)
+        self.message = _denial(request.auth, declared.action)
         return request.auth.may(declared.action)
 
 
-def _why(who: Actor, action: str) -> str:
-    """Why somebody may not, if they may not."""
+def _denial(actor: Actor, action: str) -> str:
+    """The message if the action is denied."""
     rule = RULES.get(action)
-    if rule and rule.scope and who.role in rule.roles and who.scopes is not None and rule.scope not in who.scopes:
+    if rule and rule.scope and actor.role in rule.roles and actor.scopes is not None and rule.scope not in actor.scopes:
         return f"This key lacks the scope `{rule.scope}` ({action}). Use a key that has it, or create one: POST /api/v1/keys."
-    return f"As {who.name} ({who.role}) you may not do this ({action})."
+    return f"{actor.name} (role {actor.role}) is not allowed to do this ({action})."

@@ -2,8 +2,8 @@
 
     {type, title, status, detail, code, request_id, errors: [{pointer, code, detail}]}
 
-`errors` is there where a body or a query is not valid; `pointer` is a JSON pointer (RFC 6901) into the body, or the name of
-a parameter behind `?`.
+`errors` is present if a body or a query is not valid. `pointer` is a JSON pointer (RFC 6901) into the body, or / and
+the name of a query parameter.
 """
 
 from __future__ import annotations
@@ -21,56 +21,60 @@ from rest_framework.views import exception_handler
 from fleet import caller, errors
 from fleet.services import outages
 
-MOST = 50  # faults in one answer
-RETRY_S = 5  # until what does not answer is asked again
+MAX_FAULTS = 50  # in one response
+RETRY_S = 5  # Retry-After of a 503
 
 
 def handle(fault: Exception, context: dict[str, Any]) -> Response | None:
-    """The answer to an exception; None for a surprise, which Django logs and answers with a plain 500."""
+    """The response to an exception; None for an unexpected one, which Django logs and turns into a 500."""
     faults: list[dict[str, Any]] = []
     if isinstance(fault, OperationalError | InterfaceError):
         fault = outages.without_postgres(fault)
     if isinstance(fault, errors.FleetError):
-        response = Response(status=fault.status, headers={**_authenticate(fault, context), **_later(fault)})
+        response = Response(status=fault.status, headers={**_challenge(fault, context), **_retry_after(fault)})
         code, detail = fault.code, f"{fault.message} {fault.over_http}".strip()
-        faults = [one.as_problem() for one in getattr(fault, "faults", ())][:MOST]
+        faults = [entry.as_problem() for entry in getattr(fault, "faults", ())][:MAX_FAULTS]
         if isinstance(fault, errors.Invalid) and fault.status == errors.Invalid.status and not faults:
             faults = [{"pointer": fault.pointer, "code": code, "detail": detail}]
     elif isinstance(fault, exceptions.ValidationError):
         response = Response(status=errors.Invalid.status)
-        faults = list(_faults(fault.get_full_details(), ""))[:MOST]
+        faults = list(_faults(fault.get_full_details(), ""))[:MAX_FAULTS]
         code = errors.Invalid.code
-        detail = " ".join(f"{one['pointer'].lstrip('/') or 'The body'}: {one['detail']}" for one in faults[:3])
+        detail = " ".join(f"{entry['pointer'].lstrip('/') or 'The body'}: {entry['detail']}" for entry in faults[:3])
     else:
-        told = exception_handler(fault, context)  # also keeps the headers: WWW-Authenticate, Retry-After
-        if told is None:
+        handled = exception_handler(fault, context)  # also sets WWW-Authenticate and Retry-After
+        if handled is None:
             return None
-        response = told
-        code, detail = _told(fault, context)
+        response = handled
+        code, detail = _code_and_detail(fault, context)
     response.data = body(status=response.status_code, code=code, detail=detail, faults=faults)
     response.content_type = "application/problem+json"
     return response
 
 
 def body(*, status: int, code: str, detail: str, faults: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    """The problem itself."""
+    """The members of a problem."""
     return {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": _whole(detail[:2_000]),
+        "detail": _printable(detail[:2_000]),
         "code": code,
         "request_id": caller.current().request,
-        **({"errors": [{name: _whole(said) for name, said in one.items()} for one in faults]} if faults else {}),
+        **(
+            {"errors": [{name: _printable(value) for name, value in entry.items()} for entry in faults]}
+            if faults
+            else {}
+        ),
     }
 
 
-def _whole(said: Any) -> Any:
-    """What a client sent may be repeated in a fault, and half a character (a lone surrogate) cannot be written as UTF-8."""
-    return said.encode("utf-8", "backslashreplace").decode() if isinstance(said, str) else said
+def _printable(value: Any) -> Any:
+    """Text with unpaired surrogates escaped: a fault may quote what the client sent, and UTF-8 cannot encode them."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-def _authenticate(fault: errors.FleetError, context: dict[str, Any]) -> dict[str, str]:
+def _challenge(fault: errors.FleetError, context: dict[str, Any]) -> dict[str, str]:
     """A 401 says how to sign in (RFC 9110, section 11.6.1)."""
     view = context.get("view")
     if fault.status != HTTPStatus.UNAUTHORIZED or view is None:
@@ -78,10 +82,10 @@ def _authenticate(fault: errors.FleetError, context: dict[str, Any]) -> dict[str
     return {"WWW-Authenticate": view.get_authenticate_header(context["request"]) or "Bearer"}
 
 
-def _later(fault: errors.FleetError) -> dict[str, str]:
-    """Where the limits of requests know it to the second, the view's own headers say it (fleet.limits.counting)."""
-    later = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
-    return {"Retry-After": str(RETRY_S)} if fault.status in later else {}
+def _retry_after(fault: errors.FleetError) -> dict[str, str]:
+    """A default. Rate limits know the exact time, and the view overrides this header (fleet.limits.counting)."""
+    retryable = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+    return {"Retry-After": str(RETRY_S)} if fault.status in retryable else {}
 
 
 def _faults(details: Any, pointer: str) -> Iterator[dict[str, Any]]:
@@ -97,18 +101,18 @@ def _faults(details: Any, pointer: str) -> Iterator[dict[str, Any]]:
             yield from _faults(inner, pointer if single else f"{pointer}/{number}")
 
 
-def _told(fault: Exception, context: dict[str, Any]) -> tuple[str, str]:
+def _code_and_detail(fault: Exception, context: dict[str, Any]) -> tuple[str, str]:
     if isinstance(fault, exceptions.APIException):
         code = fault.get_codes()
-        said = _advice(fault, context) or _text(fault.detail)
-        return (code if isinstance(code, str) else fault.default_code), said
+        detail = _advice(fault, context) or _text(fault.detail)
+        return (code if isinstance(code, str) else fault.default_code), detail
     if isinstance(fault, Http404):
         return "not_found", str(fault)
-    return "forbidden", str(fault)  # PermissionDenied: DRF's handler knows no other
+    return "forbidden", str(fault)  # PermissionDenied, the only other exception that DRF handles
 
 
 def _advice(fault: exceptions.APIException, context: dict[str, Any]) -> str:
-    """What the framework's own refusals come to, and what to do next."""
+    """A clearer message for an error of the framework, with what to do next; empty to keep its own."""
     match fault:
         case exceptions.NotAuthenticated():
             return (
@@ -120,8 +124,8 @@ def _advice(fault: exceptions.APIException, context: dict[str, Any]) -> str:
         case exceptions.UnsupportedMediaType():
             return f"{_text(fault.detail)} Send JSON, and `Content-Type: application/json`."
         case exceptions.MethodNotAllowed() if methods := context["view"].allowed_methods:
-            known = " or ".join(name for name in methods if name != "HEAD")
-            return f"{context['request'].method} is not allowed here. Use {known}."
+            allowed = " or ".join(name for name in methods if name != "HEAD")
+            return f"{context['request'].method} is not allowed here. Use {allowed}."
     return ""
 
 

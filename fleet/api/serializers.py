@@ -1,6 +1,6 @@
-"""What every body and query of the API is held against: unknown fields are refused, and so is what Postgres cannot store.
+"""Base serializer and fields of every body and query: no unknown fields, and nothing that Postgres cannot store.
 
-A field's `initial` is its example in the OpenAPI document (fleet.api.examples); it is used for nothing else.
+A field's `initial` is its example in the OpenAPI document (fleet.api.openapi.examples), and nothing else.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from fleet import ids, values
 
 
 class Strict(serializers.Serializer[Any]):
-    """Knows its fields, and refuses others by name; where one has choices, says which."""
+    """A serializer that rejects unknown fields by name, and lists the choices in the error for a wrong choice."""
 
     def get_fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = super().get_fields()
         for field in fields.values():
-            one = getattr(field, "child", field)
-            if isinstance(one, serializers.ChoiceField):
-                known = ", ".join(map(str, one.choices))
-                one.error_messages["invalid_choice"] = f'"{{input}}" is not a valid choice. Choose from: {known}.'
+            choice = getattr(field, "child", field)
+            if isinstance(choice, serializers.ChoiceField):
+                choices = ", ".join(map(str, choice.choices))
+                choice.error_messages["invalid_choice"] = f'"{{input}}" is not a valid choice. Choose from: {choices}.'
         return fields
 
     def to_internal_value(self, data: Any) -> Any:
@@ -31,8 +31,8 @@ class Strict(serializers.Serializer[Any]):
         if not unknown:
             return super().to_internal_value(data)
         known = ", ".join(self.fields) or "none"
-        said = ErrorDetail(f"Unknown field. The fields are: {known}.", code="unknown")
-        faults: dict[str, Any] = {name[:100]: [said] for name in unknown[:20]}
+        error = ErrorDetail(f"Unknown field. The fields are: {known}.", code="unknown")
+        faults: dict[str, Any] = {name[:100]: [error] for name in unknown[:20]}
         try:
             super().to_internal_value(data)
         except serializers.ValidationError as fault:
@@ -41,19 +41,19 @@ class Strict(serializers.Serializer[Any]):
 
 
 class Text(serializers.CharField):
-    """Text as people write it: no NUL, and no control characters but tabs and line ends."""
+    """Text without NUL, unpaired surrogates, or control characters other than tabs and line ends."""
 
     def to_internal_value(self, data: Any) -> str:
         text = super().to_internal_value(data)
         if any(ord(character) < 32 and character not in "\t\n\r" for character in text) or "\x7f" in text:
-            raise serializers.ValidationError("It holds control characters.", code="control_characters")
+            raise serializers.ValidationError("Contains control characters.", code="control_characters")
         if any("\ud800" <= character <= "\udfff" for character in text):
-            raise serializers.ValidationError("It holds half a character.", code="surrogate")
+            raise serializers.ValidationError("Contains an unpaired surrogate.", code="surrogate")
         return str(text)
 
 
 class Id(serializers.CharField):
-    """An id of one kind (`ids.MISSION`), as a text."""
+    """The text of an id of one kind, such as `ids.MISSION`."""
 
     def __init__(self, kind: str, **options: Any) -> None:
         self.kind = kind
@@ -61,21 +61,21 @@ class Id(serializers.CharField):
 
     @property
     def pattern(self) -> str:
-        """How one looks (ECMA 262), for clients; what a body says is read by `ids.decode`, which is more patient."""
+        """A regular expression (ECMA 262) for clients. Bodies are read by `ids.decode`, which accepts more."""
         return ids.pattern(self.kind)
 
 
 class Json(serializers.JSONField):
-    """Any JSON value that the fleet accepts (fleet/values.py), of at most so many bytes."""
+    """Any JSON value that the fleet accepts (fleet/values.py), up to `max_bytes`."""
 
-    def __init__(self, *, most: int, **options: Any) -> None:
+    def __init__(self, *, max_bytes: int, **options: Any) -> None:
         super().__init__(**options)
-        self.most = most
+        self.max_bytes = max_bytes
 
     def to_internal_value(self, data: Any) -> Any:
         value = super().to_internal_value(data)
         try:
-            values.check(value, max_bytes=self.most)
+            values.check(value, max_bytes=self.max_bytes)
         except values.Unacceptable as fault:
             raise serializers.ValidationError(fault.sentence, code="unacceptable") from None
         return value

@@ -1,4 +1,4 @@
-"""The part of the API that knows of no agent and no mission."""
+"""Routes of the API that need neither agents nor missions."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ urlpatterns = [
     path("api/v1/me", accounts.Me.as_view(), name="api-me"),
     path("api/v1/audit", accounts.Audit.as_view(), name="api-audit"),
     path("api/v1/keys", accounts.Keys.as_view(), name="api-keys"),
-    path("api/v1/keys/<str:ref>", accounts.OneKey.as_view(), name="api-key"),
+    path("api/v1/keys/<str:ref>", accounts.KeyDetail.as_view(), name="api-key"),
 ]

@@ -1,4 +1,4 @@
-"""What every endpoint of the API stands on, and `/api/v1/` itself: where things are."""
+"""Base classes of the API's views, and `/api/v1/` itself, which lists the addresses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fleet.access.actor import Actor
 from fleet.access.authentication import SessionAuthentication
 from fleet.access.models import Role
 from fleet.api.endpoints import Endpoint, endpoint
-from fleet.api.permissions import Ruled
+from fleet.api.permissions import RulePermission
 from fleet.limits import costs, counting
 from fleet.limits.rates import Kind
 
@@ -30,40 +30,40 @@ LINKS = ("missions", "agents", "agent-types", "nodes", "events", "audit", "me", 
 
 
 class ApiView(APIView):
-    """An address of the API. Its methods are declared with `@endpoint`."""
+    """A resource of the API. Its methods are declared with `@endpoint`."""
 
-    permission_classes = [Ruled]
+    permission_classes = [RulePermission]
     http_method_names = ["get", "head", "post", "patch", "delete"]
 
     @classmethod
-    def declared(cls, method: str | None) -> Endpoint | None:
-        """What `@endpoint` says of a method; None for one that there is not."""
+    def declaration(cls, method: str | None) -> Endpoint | None:
+        """The `@endpoint` declaration of a method; None if the view has no such method."""
         name = (method or "").lower()
         return getattr(getattr(cls, "get" if name == "head" else name, None), "endpoint", None)
 
-    def asker(self, request: Request) -> str:
-        """Whose Idempotency-Keys these are."""
+    def idempotency_owner(self, request: Request) -> str:
+        """The caller that the Idempotency-Keys of a request belong to."""
         return request.auth.name if isinstance(request.auth, Actor) else "anonymous"
 
-    kind = Kind.IP  # whose requests are counted together, where it is no program's
-    most_bytes: int | None = None  # of a body; what the settings say where it is not given
+    rate_kind = Kind.IP  # for callers without a machine key, session or lease
+    max_body_bytes: int | None = None  # below the limit of the settings; None: that limit
 
-    def initial(self, request: Request, *arguments: Any, **path: Any) -> None:
-        self.standing = counting.FREE
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self.quota = counting.UNLIMITED
         try:
-            body = request._request.body  # read now, so that what is too large is refused before anything is done
-            request._request.META.setdefault("CONTENT_LENGTH", str(len(body)))  # or DRF takes a chunked one for empty
+            body = request._request.body  # read now, to refuse a large body before doing any work
+            # Otherwise DRF takes a chunked body for empty.
+            request._request.META.setdefault("CONTENT_LENGTH", str(len(body)))
         except RequestDataTooBig:
             raise TooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.") from None
-        if self.most_bytes is not None and len(body) > self.most_bytes:
-            raise TooLarge(f"The body is larger than {self.most_bytes:,} bytes.")
-        super().initial(request, *arguments, **path)
+        if self.max_body_bytes is not None and len(body) > self.max_body_bytes:
+            raise TooLarge(f"The body is larger than {self.max_body_bytes:,} bytes.")
+        super().initial(request, *args, **kwargs)
 
     def handle_exception(self, exc: Exception) -> Any:
-        """What is denied to somebody is written down, whoever denies it: the table, an operation, the check against forged
-        requests. Who has not signed in is only asked to."""
-        if isinstance(exc, errors.Forbidden | PermissionDenied) and self._is_told(self.request):
-            declared = self.declared(self.request.method)
+        """Record every 403 in the audit trail, whether from the table, an operation or the CSRF check; but no 401."""
+        if isinstance(exc, errors.Forbidden | PermissionDenied) and self._records_denial(self.request):
+            declared = self.declaration(self.request.method)
             try:
                 audit.record(
                     kind="denied",
@@ -76,80 +76,83 @@ class ApiView(APIView):
         return super().handle_exception(exc)
 
     def perform_authentication(self, request: Request) -> None:
-        """Whoever shows a bad token is told so, also where one without any would be answered; and it counts."""
+        """Refuse a bad token even where none is needed, and count the request."""
         try:
             super().perform_authentication(request)
         except errors.FleetError:
             request._not_authenticated()  # type: ignore[attr-defined]
-            self._charge(request)  # first: a flood of guesses is not to fill the trail
+            self._charge(request)  # first, so that a flood of guesses cannot fill the audit trail
             audit.record(kind="token", outcome="denied", subject=request.path)
             raise
         self._charge(request)
 
     def _charge(self, request: Request) -> None:
-        who, declared = request.auth, self.declared(request.method)
-        kind, named, role = self.kind, "", ""
-        if isinstance(who, Actor):
-            role = who.role
-            if who.lease:
-                kind, named = Kind.AGENT, who.lease.rpartition(".")[0]
-            elif who.key:
-                kind, named = (Kind.AGENT if role == Role.AGENT else Kind.KEY), str(who.key)
-            elif who.user and isinstance(request.successful_authenticator, SessionAuthentication):
-                kind, named = Kind.SESSION, str(who.user.pk)  # not the session: signing in again is no way round it
+        actor, declared = request.auth, self.declaration(request.method)
+        kind, identity, role = self.rate_kind, "", ""
+        if isinstance(actor, Actor):
+            role = actor.role
+            if actor.lease:
+                kind, identity = Kind.AGENT, actor.lease.rpartition(".")[0]
+            elif actor.key:
+                kind, identity = (Kind.AGENT if role == Role.AGENT else Kind.KEY), str(actor.key)
+            elif actor.user and isinstance(request.successful_authenticator, SessionAuthentication):
+                # By user and not by session, or signing in again would reset the count.
+                kind, identity = Kind.SESSION, str(actor.user.pk)
         route = declared.action if declared else ""
-        self.standing = counting.charge(request=request._request, kind=kind, who=named, role=role, route=route)
-        if not self.standing.refused and isinstance(who, Actor) and who.user is not None and kind is not Kind.AGENT:
-            # By user as well: who makes a key for each request would have no limit else. Agents from outside are counted
-            # one by one, so that none loses its lease because of its neighbours.
-            own = counting.charge(request=request._request, kind=Kind.USER, who=str(who.user.pk))
-            if own.refused:
-                self.standing = own
-        if self.standing.refused:
-            raise counting.Refused(self.standing)
+        self.quota = counting.charge(request=request._request, kind=kind, identity=identity, role=role, route=route)
+        if not self.quota.refused and isinstance(actor, Actor) and actor.user is not None and kind is not Kind.AGENT:
+            # By user as well, or a new key for each request would evade the limit. External agents are counted one by
+            # one, so that none loses its lease because of its neighbours.
+            of_user = counting.charge(request=request._request, kind=Kind.USER, identity=str(actor.user.pk))
+            if of_user.refused:
+                self.quota = of_user
+        if self.quota.refused:
+            raise counting.TooManyRequests(self.quota)
 
-    def _is_told(self, request: Request) -> bool:
-        """Whether the trail tells of one more refusal: it tells of the first ones of an hour, and then that there were more."""
-        who = request.auth
-        if not isinstance(who, Actor) or who.user is None:
+    def _records_denial(self, request: Request) -> bool:
+        """Whether to record one more denial: FLEET_LIMIT_DENIED bounds a user's entries in the audit trail."""
+        actor = request.auth
+        if not isinstance(actor, Actor) or actor.user is None:
             return True
-        return not counting.charge(request=request._request, kind=Kind.DENIED, who=str(who.user.pk)).refused
+        return not counting.charge(request=request._request, kind=Kind.DENIED, identity=str(actor.user.pk)).refused
 
-    def finalize_response(self, request: Request, response: Any, *arguments: Any, **path: Any) -> Any:
-        answer = super().finalize_response(request, response, *arguments, **path)
-        for name, value in counting.headers(getattr(self, "standing", counting.FREE)).items():
-            answer.headers[name] = value
-        answer.headers.setdefault("Cache-Control", "private, no-store")
-        return answer
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        final = super().finalize_response(request, response, *args, **kwargs)
+        for name, value in counting.headers(getattr(self, "quota", counting.UNLIMITED)).items():
+            final.headers[name] = value
+        final.headers.setdefault("Cache-Control", "private, no-store")
+        return final
 
 
 class Costly(ApiView):
-    """A POST that may take seconds of processor time. It waits for a slot of its own (fleet/web/concurrency_limiter.py), and
-    each user has a budget (fleet/limits/costs.py) that is checked before the body is read."""
+    """A POST that may take seconds of processor time.
+
+    It has concurrency slots of its own (fleet/web/concurrency_limiter.py). Each user has a budget
+    (fleet/limits/costs.py), which is checked before the body is validated.
+    """
 
     _began = 0.0
-    _for: int | None = None
+    _charged_user: int | None = None
 
-    def initial(self, request: Request, *arguments: Any, **path: Any) -> None:
-        super().initial(request, *arguments, **path)
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
         if request.method == "POST" and isinstance(request.auth, Actor) and request.auth.user is not None:
             try:
-                costs.ask(request.auth.user.pk)
-            except costs.Refused as refused:
-                self.standing = refused.standing
+                costs.check(request.auth.user.pk)
+            except costs.BudgetExceeded as fault:
+                self.quota = fault.quota
                 raise
             costs.begin()
-            self._for, self._began = request.auth.user.pk, time.thread_time()
+            self._charged_user, self._began = request.auth.user.pk, time.thread_time()
 
-    def finalize_response(self, request: Request, response: Any, *arguments: Any, **path: Any) -> Any:
-        if self._for is not None:
-            costs.charge(self._for, time.thread_time() - self._began)
-        return super().finalize_response(request, response, *arguments, **path)
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._charged_user is not None:
+            costs.charge(self._charged_user, time.thread_time() - self._began)
+        return super().finalize_response(request, response, *args, **kwargs)
 
 
-class AsItComes(BaseContentNegotiation):
-    """For what is no JSON: a stream, a file, a text. It comes whatever `Accept` says, which may be its media type and nothing
-    else; what is refused is told as a problem all the same."""
+class IgnoreAccept(BaseContentNegotiation):
+    """Content negotiation for streams, files and text, which are sent whatever `Accept` says."""
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
         return parsers[0]
@@ -165,16 +168,16 @@ class TooLarge(errors.Invalid):
     status = 413
 
 
-class RootAnswer(serializers.Serializer[Any]):
-    """Addresses by name."""
+class RootResponse(serializers.Serializer[Any]):
+    """URLs by name."""
 
     missions = serializers.URLField(initial="http://127.0.0.1:8000/api/v1/missions")
 
 
 class Root(ApiView):
-    @endpoint("root.read", answer=RootAnswer)
+    @endpoint("root.read", response=RootResponse)
     def get(self, request: Request) -> dict[str, Any]:
-        """Where things are."""
+        """The URLs of the API, by name."""
         links: dict[str, Any] = {}
         for name in LINKS:
             try:
@@ -191,19 +194,19 @@ class Root(ApiView):
 
 
 class NotFoundView(ApiView):
-    """What is asked for below /api/v1/ and is not there, as a problem and not as a page."""
+    """Any other path below /api/v1/: a 404 as a problem, not as a page."""
 
     schema = None
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]
 
-    def initial(self, request: Request, *arguments: Any, **path: Any) -> None:
-        super().initial(request, *arguments, **path)
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
         hint = " Remove the trailing slash." if request.path.endswith("/") else ""
         raise NotFound(f"There is no {request.path}.{hint}")
 
 
-def actor(request: Request) -> Actor:
-    """Who asks, where the permission class has seen that somebody does."""
+def actor_of(request: Request) -> Actor:
+    """The authenticated caller. The permission class has checked that there is one."""
     if not isinstance(request.auth, Actor):
         raise Http404
     return request.auth

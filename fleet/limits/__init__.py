@@ -1,1 +1,1 @@
-"""How much of the fleet's time one client may take, and who that client is."""
+"""Rate limits, budgets and lockouts per client, and the identification of clients by address."""

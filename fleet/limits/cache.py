@@ -1,9 +1,10 @@
-"""Django's cache in Redis, and in this process while Redis is away.
+"""Django's cache in Redis, with a fallback to the memory of the process while Redis is away.
 
-What is kept here may be lost at any time: counts of requests, mostly. Redis is given up after a quarter of a second, asked again
-by one request a second, and used by all as soon as it answers. Meanwhile each process counts for itself.
+Its content, mostly counts of requests, may be lost at any time. A query of Redis times out after a quarter of a second.
+Then one request per second retries, and all use Redis again as soon as it answers. Meanwhile each process counts for
+itself.
 
-Keys are `fleet:1:…`, of Django's making, each with a life.
+Django builds the keys, `fleet:1:…`. Each has an expiry time.
 """
 
 from __future__ import annotations
@@ -22,70 +23,73 @@ from redis.retry import Retry
 
 log = logging.getLogger("fleet.cache")
 
-PATIENCE_S = 0.25
-ASK_AGAIN_S = 1.0
-ENTRIES = 50_000  # that a process keeps at most
+TIMEOUT_S = 0.25
+RETRY_S = 1.0
+MAX_ENTRIES = 50_000  # in the memory of a process
 
 
-class Away:
-    """When Redis may be asked again; one for all threads of a process. The worst of a race is one question too many."""
+class Outage:
+    """Whether Redis is away, shared by all threads of a process. The worst that a race can cause is one extra query."""
 
     def __init__(self) -> None:
         self._until = 0.0
 
     def __bool__(self) -> bool:
-        """Whether it is away. Once a second that is untrue for one caller, who finds out."""
+        """Whether to use the fallback. Once a second this is false for one caller, whose query is the retry."""
         if not self._until:
             return False
         if time.monotonic() >= self._until:
-            self._until = time.monotonic() + ASK_AGAIN_S
+            self._until = time.monotonic() + RETRY_S
             return False
         return True
 
-    def lost(self, fault: Exception) -> None:
+    def begin(self, fault: Exception) -> None:
         if not self._until:
             log.warning("Redis does not answer (%s); this process counts for itself meanwhile", type(fault).__name__)
-        self._until = time.monotonic() + ASK_AGAIN_S
+        self._until = time.monotonic() + RETRY_S
 
-    def found(self) -> None:
+    def end(self) -> None:
         if self._until:
             log.warning("Redis answers again")
             self._until = 0.0
 
 
-class Either:
-    """What RedisCache asks: Redis, or this process's own memory. Both have the methods that it calls, with the same
-    arguments: add, get, set, touch, delete, incr, …"""
+class FallbackClient:
+    """A client for RedisCache that uses Redis, or the memory of the process while Redis is away.
+
+    Both have the methods that RedisCache calls, with the same arguments: add, get, set, touch, delete, incr, …
+    """
 
     def __init__(self, servers: tuple[str, ...]) -> None:
-        self._there = RedisCacheClient(
-            list(servers), socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S, retry=Retry(NoBackoff(), 0)
+        self._redis = RedisCacheClient(
+            list(servers), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)
         )
-        self._here = LocMemCache(f"instead of {servers}", {"OPTIONS": {"MAX_ENTRIES": ENTRIES}})
-        self._away = Away()
+        self._memory = LocMemCache(f"instead of {servers}", {"OPTIONS": {"MAX_ENTRIES": MAX_ENTRIES}})
+        self._outage = Outage()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        there, here = getattr(self._there, name), getattr(self._here, name)
+        remote, local = getattr(self._redis, name), getattr(self._memory, name)
 
-        def ask(*args: Any) -> Any:
-            if self._away:
-                return here(*args)
+        def call(*args: Any) -> Any:
+            if self._outage:
+                return local(*args)
             try:
-                answer = there(*args)
+                result = remote(*args)
             except (redis.RedisError, OSError) as fault:
-                self._away.lost(fault)
-                return here(*args)
-            self._away.found()
-            return answer
+                self._outage.begin(fault)
+                return local(*args)
+            self._outage.end()
+            return result
 
-        return ask
+        return call
 
 
-either = functools.cache(Either)  # one for the process: Django makes a cache for each request, which would connect anew
+# One client per process: Django creates a cache per request, which would reconnect.
+client_of = functools.cache(FallbackClient)
 
 
 class Cache(RedisCache):
     def __init__(self, server: str | list[str], params: dict[str, Any]) -> None:
         super().__init__(server, params)
         servers = tuple(server.split(";") if isinstance(server, str) else server)
-        self._cache = either(servers)  # type: ignore[assignment]  # it answers what a RedisCacheClient does
+        self._cache = client_of(servers)  # type: ignore[assignment]  # it has the methods of a RedisCacheClient

@@ -1,7 +1,8 @@
-"""What a user's costly requests may take of the processors: FLEET_LIMIT_COST_S in each minute, however many requests that is.
+"""The budget of processor time for each user's costly requests: FLEET_LIMIT_COST_S per minute.
 
-Counted by user and not by address or key, of which one may have several; in Redis, in milliseconds, after the request. So the
-last one of a minute may take more than was left, and how long one takes has a bound of its own.
+It is counted per user, because a user may have several addresses and keys. The cost is added to Redis, in milliseconds,
+after the request. So the last request of a minute may exceed the budget; the cost of a single request has a limit of
+its own.
 """
 
 from __future__ import annotations
@@ -13,45 +14,45 @@ from django.conf import settings
 from django.core.cache import cache
 
 from fleet import errors
-from fleet.limits.counting import Standing
+from fleet.limits.counting import Quota
 
 WINDOW_S = 60
-_elsewhere: ContextVar[list[float] | None] = ContextVar("fleet_costs", default=None)
+_external_costs: ContextVar[list[float] | None] = ContextVar("fleet_costs", default=None)
 
 
-class Refused(errors.RateLimited):
-    """Too much work; `standing` says until when."""
+class BudgetExceeded(errors.RateLimited):
+    """The budget of this minute is used up; `quota` says when the next one begins."""
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, quota: Quota) -> None:
         super().__init__(
-            f"Your requests took the {standing.limit} s of processor time that one user has in a minute.",
-            hint=f"Try again in {standing.reset_s} s.",
+            f"Your requests have used the {quota.limit} s of processor time that a user has per minute.",
+            hint=f"Try again in {quota.reset_s} s.",
         )
-        self.standing = standing
+        self.quota = quota
 
 
-def ask(user: int) -> None:
-    """Refused where the user's share of this minute is used up."""
+def check(user: int) -> None:
+    """Raise BudgetExceeded if the user's budget of this minute is used up."""
     limit = settings.FLEET_LIMIT_COST_S
     if limit and cache.get(_key(user), 0) >= limit * 1_000:
         reset_s = WINDOW_S - int(time.time()) % WINDOW_S
-        raise Refused(Standing(limit=max(1, round(limit)), remaining=0, reset_s=reset_s, refused=True))
+        raise BudgetExceeded(Quota(limit=max(1, round(limit)), remaining=0, reset_s=reset_s, refused=True))
 
 
 def begin() -> None:
-    """From now on `add` is about this request."""
-    _elsewhere.set([])
+    """Start collecting costs of this request with `add`."""
+    _external_costs.set([])
 
 
 def add(seconds: float) -> None:
-    """Processor time that another process took for this request."""
-    if (costs := _elsewhere.get()) is not None:
+    """Add processor time that another process used for this request."""
+    if (costs := _external_costs.get()) is not None:
         costs.append(seconds)
 
 
 def charge(user: int, seconds: float) -> None:
-    """Count what a request took here, and what it took elsewhere."""
-    total_ms = round(1_000 * (seconds + sum(_elsewhere.get() or ())))
+    """Charge the user for a request: its time in this process, plus what was added with `add`."""
+    total_ms = round(1_000 * (seconds + sum(_external_costs.get() or ())))
     if total_ms > 0:
         cache.add(_key(user), 0, WINDOW_S + 1)
         cache.incr(_key(user), total_ms)

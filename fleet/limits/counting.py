@@ -1,8 +1,8 @@
-"""Counting requests, and refusing those above the rate.
+"""Rate limits: counts requests per bucket, and refuses those above the rate.
 
-The counting is django-ratelimit's, in fixed windows: each bucket's windows begin at a moment of its own, and a request is
-counted by one atomic increment in Redis, so that exactly as many pass as may, however many processes serve them. Two windows
-that touch may let twice the rate pass in a short time; that is the price of one number for each bucket.
+django-ratelimit counts in fixed windows, which begin at a different moment for each bucket. One atomic increment in
+Redis counts a request, so the limit is exact for any number of processes. Around the boundary of two windows, twice the
+rate can pass in a short time: the price of one number per bucket.
 """
 
 from __future__ import annotations
@@ -21,78 +21,83 @@ from fleet.limits.rates import Kind, Rate
 
 log = logging.getLogger("fleet.limits")
 
-TIMES = 3  # that it is tried when Redis goes or comes between two of its questions
+TRIES = 3  # of counting, if Redis goes away or comes back between two commands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """How a client stands after this request."""
+class Quota:
+    """What is left of a rate limit after a request."""
 
-    limit: int  # 0: there is none
+    limit: int  # 0: unlimited
     remaining: int
     reset_s: int  # until the window ends
     refused: bool = False
 
 
-FREE = Standing(limit=0, remaining=0, reset_s=0)
+UNLIMITED = Quota(limit=0, remaining=0, reset_s=0)
 
 
-class Refused(errors.RateLimited):
-    """Too many requests; `standing` says until when."""
+class TooManyRequests(errors.RateLimited):
+    """The rate limit is exceeded; `quota` says when the window ends."""
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, quota: Quota) -> None:
         super().__init__(
-            f"Too many requests: {standing.limit} are allowed until the count begins again.",
-            hint=f"Try again in {humanise.duration(standing.reset_s)}.",
+            f"Too many requests: the limit is {quota.limit} in this window.",
+            hint=f"Try again in {humanise.duration(quota.reset_s)}.",
         )
-        self.standing = standing
+        self.quota = quota
 
 
-def charge(*, request: HttpRequest, kind: Kind, who: str = "", role: str = "", route: str = "") -> Standing:
-    """Count one request where it belongs, at the rate that the settings say. `who` is a key's or an agent's id; for people
-    it is their address. A route with a rate of its own is counted apart from the others."""
-    who = who or addresses.bucket(addresses.client(request))
-    if (own := rates.of_route(route)) is not None:
-        return spend(request=request, bucket=f"{kind}:{who}:{route}", rate=own)
-    return spend(request=request, bucket=f"{kind}:{who}", rate=rates.of(kind, role=role))
+def charge(*, request: HttpRequest, kind: Kind, identity: str = "", role: str = "", route: str = "") -> Quota:
+    """Count one request at the configured rate of its kind and role.
+
+    `identity`: the id of a key, user or agent; by default the client's address.
+    `route`: an action. If the settings give it a rate of its own, it is counted separately.
+    """
+    identity = identity or addresses.bucket(addresses.client(request))
+    if (route_rate := rates.of_route(route)) is not None:
+        return spend(request=request, bucket=f"{kind}:{identity}:{route}", rate=route_rate)
+    return spend(request=request, bucket=f"{kind}:{identity}", rate=rates.of(kind, role=role))
 
 
-def spend(*, request: HttpRequest, bucket: str, rate: Rate) -> Standing:
-    """Count one request in a bucket. The first one that is refused in a window is written into the audit trail."""
+def spend(*, request: HttpRequest, bucket: str, rate: Rate) -> Quota:
+    """Count one request in a bucket. The first refusal of a window is recorded in the audit trail."""
     if not rate.count:
-        return FREE
-    for _ in range(TIMES):
+        return UNLIMITED
+    for _ in range(TRIES):
         usage = get_usage(
             request, group="fleet", key=lambda group, request: bucket, rate=(rate.count, rate.seconds), increment=True
         )
         if usage is None or not usage["limit"]:
             continue
         if usage["count"] == rate.count + 1:
-            _note(bucket, rate)
-        return Standing(
+            _record_refusal(bucket, rate)
+        return Quota(
             limit=rate.count,
             remaining=max(0, rate.count - usage["count"]),
             reset_s=max(1, usage["time_left"]),
             refused=usage["should_limit"],
         )
-    return FREE
+    return UNLIMITED
 
 
-def headers(standing: Standing) -> dict[str, str]:
-    """As https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers-07 has them, and Retry-After
-    (RFC 9110, 10.2.3) where it was refused; all times in seconds."""
-    if not standing.limit:
+def headers(quota: Quota) -> dict[str, str]:
+    """The RateLimit headers (draft-ietf-httpapi-ratelimit-headers-07), and Retry-After (RFC 9110, 10.2.3) if refused.
+
+    All times are in seconds.
+    """
+    if not quota.limit:
         return {}
-    told = {
-        "RateLimit-Limit": str(standing.limit),
-        "RateLimit-Remaining": str(standing.remaining),
-        "RateLimit-Reset": str(standing.reset_s),
+    headers = {
+        "RateLimit-Limit": str(quota.limit),
+        "RateLimit-Remaining": str(quota.remaining),
+        "RateLimit-Reset": str(quota.reset_s),
     }
-    return {**told, "Retry-After": str(standing.reset_s)} if standing.refused else told
+    return {**headers, "Retry-After": str(quota.reset_s)} if quota.refused else headers
 
 
-def _note(bucket: str, rate: Rate) -> None:
-    """That it cannot be written down is no reason to answer otherwise."""
+def _record_refusal(bucket: str, rate: Rate) -> None:
+    """Log and audit the refusal. A failure to audit does not change the response."""
     log.warning("%s has sent more than %d requests in %d s", bucket, rate.count, rate.seconds)
     with suppress(DatabaseError):
         audit.record(

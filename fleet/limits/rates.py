@@ -1,4 +1,4 @@
-"""How many requests in how long: `100/m`, `30/10s`, `off`; and which of them holds for whom."""
+"""Rates such as `100/m`, `30/10s` and `off`, and which rate applies to which requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RATE = re.compile(r"([1-9]\d{0,8})/([1-9]\d{0,3})?([smhd])")
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `count` in each window of `seconds`; a count of 0 is no limit."""
+    """At most `count` requests per window of `seconds`. A count of 0 means unlimited."""
 
     count: int
     seconds: int = 60
@@ -25,43 +25,43 @@ OFF = Rate(0)
 
 
 class Kind(StrEnum):
-    """Whose requests are counted together."""
+    """Which requests are counted together."""
 
-    IP = "ip"  # those of strangers, and of people who show access tokens: by address
-    SESSION = "session"  # those of a user's browsers that are signed in to the site
-    AUTH = "auth"  # sign-ins: by address
-    KEY = "key"  # those of one machine key
-    USER = "user"  # those of all machine keys of a user, and of all their sessions
-    NEW_KEY = "new_key"  # machine keys that a user makes
-    DENIED = "denied"  # what of a user's the table denies: the entries in the audit trail
-    AGENT = "agent"  # those of one agent or attempt, so that its heartbeat is never refused because of its neighbours
+    IP = "ip"  # anonymous requests and those with access tokens, by address
+    SESSION = "session"  # requests of a user's browsers that are signed in to the site
+    AUTH = "auth"  # sign-ins, by address
+    KEY = "key"  # requests with one machine key
+    USER = "user"  # requests with any machine key or session of a user
+    NEW_KEY = "new_key"  # machine keys that a user creates
+    DENIED = "denied"  # audit entries about denied requests of a user
+    AGENT = "agent"  # requests of one agent or attempt, so that neighbours cannot use up its limit
 
 
 def parse(text: str) -> Rate:
-    """ValueError with a sentence where it is no rate."""
+    """Parse a rate. Raises ValueError with a message for people."""
     if text.strip().lower() == "off":
         return OFF
-    if (found := _RATE.fullmatch(text.strip())) is None:
-        raise ValueError(f"{text!r} is not a rate; one looks like 100/m, 30/10s or off")
-    count, times, unit = found.groups()
+    if (match := _RATE.fullmatch(text.strip())) is None:
+        raise ValueError(f"{text!r} is not a rate; use one such as 100/m, 30/10s or off")
+    count, times, unit = match.groups()
     return Rate(int(count), int(times or 1) * _UNITS[unit])
 
 
 def parse_overrides(text: str) -> dict[str, Rate]:
-    """`role:admin=300/m`, `route:missions.create=30/m`. ValueError with a sentence for anything else."""
+    """Parse `role:admin=300/m route:missions.create=30/m`. Raises ValueError with a message for people."""
     overrides = {}
     for word in text.replace(",", " ").split():
         name, _, rate = word.partition("=")
         if not re.fullmatch(r"(role|route):[\w.-]+", name):
-            raise ValueError(f"{word!r} begins with neither role:NAME= nor route:NAME=")
+            raise ValueError(f"{word!r} must start with role:NAME= or route:NAME=")
         overrides[name] = parse(rate)
     return overrides
 
 
 def of(kind: Kind, *, role: str = "") -> Rate:
-    """What holds for all routes together. A role's own rate takes the place of that of people, by address or by session."""
-    if kind in {Kind.IP, Kind.SESSION} and (own := _overrides().get(f"role:{role}")) is not None:
-        return own
+    """The rate for all routes together. The rate of a role replaces that of the kinds IP and SESSION."""
+    if kind in {Kind.IP, Kind.SESSION} and (role_rate := _overrides().get(f"role:{role}")) is not None:
+        return role_rate
     rates: Mapping[Kind, Rate] = {
         Kind.IP: settings.FLEET_LIMIT_IP,
         Kind.SESSION: settings.FLEET_LIMIT_SESSION,
@@ -76,7 +76,7 @@ def of(kind: Kind, *, role: str = "") -> Rate:
 
 
 def of_route(route: str) -> Rate | None:
-    """A route's own rate, which is counted apart; None where it has none."""
+    """The rate of one route, which is counted separately; None if it has none of its own."""
     return _overrides().get(f"route:{route}")
 
 

@@ -1,12 +1,13 @@
-"""Signing in to the site: counted by address before any password is looked at, and locked for who guesses.
+"""Limits on sign-ins: a rate by address, checked before the password, and a lockout after failures.
 
-Who fails FLEET_LOCKOUT_FAILURES times under one name from one address may not try again there for FLEET_LOCKOUT_MINUTES, not
-even with the right password (django-axes). The owner of the name can still sign in from elsewhere.
+After FLEET_LOCKOUT_FAILURES failures with one user name from one address, django-axes refuses further attempts from
+there for FLEET_LOCKOUT_MINUTES, even with the right password. The user can still sign in from another address.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
+from http import HTTPStatus
 from math import ceil
 from typing import Any
 
@@ -24,36 +25,36 @@ from django.views.decorators.debug import sensitive_post_parameters
 from fleet import caller, humanise, invocation
 from fleet.console.lines import counted
 from fleet.limits import counting
-from fleet.limits.counting import Standing
+from fleet.limits.counting import Quota
 from fleet.limits.rates import Kind
 
-NAME = 150  # characters of a user name, as Django has them
-TOO_MANY = 429
+MAX_NAME = 150  # characters of a user name in Django
+STATUS = HTTPStatus.TOO_MANY_REQUESTS
 
 
 class Lockout(AxesStandaloneBackend):  # type: ignore[misc]
-    """The first of the backends that `authenticate()` asks: it lets nobody in and keeps out who is locked out."""
+    """The first authentication backend. It authenticates nobody, and refuses whoever is locked out."""
 
     def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
-        if request is not None:  # without one it is this very host that asks, in a command or a test
+        if request is not None:  # None in commands and tests
             super().authenticate(request, **credentials)
             if "\0" in str(credentials.get("username")):
-                raise PermissionDenied("No user has such a name, and Postgres refuses to look.")
+                raise PermissionDenied("User names contain no NUL, and Postgres cannot compare one.")
 
 
 def username(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
-    """As Postgres can keep it, whatever the client sends."""
-    given = (credentials or {}).get("username") or request.POST.get("username") or ""
-    return str(given).replace("\0", "")[:NAME]
+    """The submitted user name, made storable in Postgres."""
+    name = (credentials or {}).get("username") or request.POST.get("username") or ""
+    return str(name).replace("\0", "")[:MAX_NAME]
 
 
 def locked(request: HttpRequest) -> bool:
-    """Whether the sign-in that was just tried with this request was refused because of earlier ones."""
+    """Whether the sign-in of this request was refused because of earlier failures."""
     return bool(getattr(request, "axes_locked_out", False))
 
 
 def sentence(seconds: int) -> str:
-    """With what is left of the lockout."""
+    """The message to a client that is locked out for these seconds."""
     return (
         f"{counted(settings.FLEET_LOCKOUT_FAILURES, 'sign-in')} with this name failed from your address. "
         f"Further ones are refused for {humanise.duration(ceil(seconds / 60) * 60)}. "
@@ -62,15 +63,18 @@ def sentence(seconds: int) -> str:
 
 
 def refusal(request: HttpRequest, response: HttpResponseBase | None, credentials: Any) -> HttpResponseBase:
-    """What somebody who is locked out gets instead of the answer. The limit that it tells of is that of failures."""
-    seconds = left_s(request, credentials)
-    standing = Standing(limit=settings.FLEET_LOCKOUT_FAILURES, remaining=0, reset_s=seconds, refused=True)
-    return _too_many(request, code="locked_out", detail=sentence(seconds), headers=counting.headers(standing))
+    """The response to a client that is locked out. Its RateLimit headers describe the limit of failures."""
+    seconds = remaining_s(request, credentials)
+    quota = Quota(limit=settings.FLEET_LOCKOUT_FAILURES, remaining=0, reset_s=seconds, refused=True)
+    return _too_many(request, code="locked_out", detail=sentence(seconds), headers=counting.headers(quota))
 
 
-def left_s(request: HttpRequest, credentials: Any) -> int:
-    """Seconds until so many failures are forgotten that the others are too few for a lockout; at least one. django-axes
-    keeps them by client program too, each with the time of its last one, and adds up those that are young enough."""
+def remaining_s(request: HttpRequest, credentials: Any) -> int:
+    """Seconds until the lockout ends, at least one.
+
+    django-axes stores failures by user agent as well, each row with a count and the time of its last failure, and adds
+    up the recent rows. The lockout ends when enough rows have expired.
+    """
     ends = now = timezone.now()
     for attempts in AxesProxyHandler.get_implementation().get_user_attempts(request, credentials):
         failures = 0
@@ -84,15 +88,15 @@ def left_s(request: HttpRequest, credentials: Any) -> int:
 
 @sensitive_post_parameters()
 def page(request: HttpRequest) -> HttpResponseBase:
-    """The admin's sign-in page, its tries counted."""
+    """The admin's sign-in page, with a rate limit on attempts."""
     if request.method != "POST":
         return admin.site.login(request)
-    standing = counting.charge(request=request, kind=Kind.AUTH)
-    told = counting.headers(standing)
-    if standing.refused:
-        return _too_many(request, code="rate_limited", detail=str(counting.Refused(standing)), headers=told)
+    quota = counting.charge(request=request, kind=Kind.AUTH)
+    headers = counting.headers(quota)
+    if quota.refused:
+        return _too_many(request, code="rate_limited", detail=str(counting.TooManyRequests(quota)), headers=headers)
     response = admin.site.login(request)
-    for name, value in told.items():
+    for name, value in headers.items():
         response.headers[name] = value
     return response
 
@@ -102,10 +106,10 @@ def _too_many(request: HttpRequest, *, code: str, detail: str, headers: dict[str
         problem = {
             "type": "about:blank",
             "title": "Too Many Requests",
-            "status": TOO_MANY,
+            "status": STATUS,
             "detail": detail,
             "code": code,
             "request_id": caller.current().request,
         }
-        return JsonResponse(problem, status=TOO_MANY, headers=headers, content_type="application/problem+json")
-    return HttpResponse(f"{detail}\n", status=TOO_MANY, headers=headers, content_type="text/plain; charset=utf-8")
+        return JsonResponse(problem, status=STATUS, headers=headers, content_type="application/problem+json")
+    return HttpResponse(f"{detail}\n", status=STATUS, headers=headers, content_type="text/plain; charset=utf-8")

@@ -1,1 +1,1 @@
-"""Events as they happen, to whoever listens: by SSE and by WebSocket. How it looks from outside: docs/live.md."""
+"""Live event streams over SSE and WebSocket. For clients: docs/live.md."""

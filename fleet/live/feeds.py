@@ -1,4 +1,4 @@
-"""What a listener follows, and by which right."""
+"""A feed: which events a listener follows, and with which access."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from django.db.models import QuerySet
 
 from fleet import errors
 from fleet.access.actor import Actor
-from fleet.access.rules import Reach
+from fleet.access.rules import Visibility
 from fleet.events import naming, stream
 from fleet.events.models import Event
 from fleet.events.stream import Position
 from fleet.live.grants import Grant
 
 _CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
-OVER, NOT_SIGNED_IN, FORBIDDEN, NOT_FOUND = 1000, 4401, 4403, 4404
-Shape = Callable[[Event], dict[str, Any]]
+NORMAL_CLOSURE, NOT_SIGNED_IN, FORBIDDEN, NOT_FOUND = 1000, 4401, 4403, 4404
+Serialize = Callable[[Event], dict[str, Any]]
 
 
 class End(NamedTuple):
-    """Why a stream ends: the close code of a WebSocket (docs/live.md), and a sentence."""
+    """Why a stream ends: the close code of the WebSocket (docs/live.md), and a sentence."""
 
     code: int
     why: str
-    state: str = ""  # in which what was followed has ended
+    state: str = ""  # final state of the mission, if it has ended
 
     def as_json(self) -> dict[str, Any]:
         return {"code": self.code, "state": self.state or None, "why": self.why}
@@ -38,52 +38,55 @@ class End(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """The events of one scope, or all that the caller may see. Who knows what the scopes are says which of them somebody
-    sees, and what an event looks like."""
+    """The events of one scope, or all events that the caller can see.
+
+    The app that knows what scopes are passes the functions for visibility and serialization.
+    """
 
     grant: Grant
     action: str  # of fleet.access.rules
     scope: UUID | None
     start: Position
-    begun: stream.Now | None  # what was there by then is not told; None: all that is behind `start` is
-    narrow: Callable[[Actor, QuerySet[Event]], QuerySet[Event]]  # to what somebody sees
-    visible: Callable[[Actor, Collection[UUID]], set[UUID]]  # which of these scopes somebody sees
-    shape: Shape
-    closing: frozenset[str] = frozenset()  # kinds after which nothing may come any more
-    outcome: Callable[[UUID], str] | None = None  # the state in which a scope has ended; empty while it goes on
+    snapshot: stream.Now | None  # omits events committed before it; None: sends all events after `start`
+    visible_events: Callable[[Actor, QuerySet[Event]], QuerySet[Event]]
+    visible_scopes: Callable[[Actor, Collection[UUID]], set[UUID]]
+    serialize: Serialize
+    closing_kinds: frozenset[str] = frozenset()  # kinds of events that may be the last ones
+    outcome: Callable[[UUID], str] | None = None  # the final state of a scope; empty if it has not ended
 
-    def over(self, last: Position, *, begun: stream.Now | None) -> End | None:
-        """Why there is nothing more to hear for who has heard all up to `last`, and nothing that was there when it `begun`."""
+    def completed(self, last: Position, *, snapshot: stream.Now | None) -> End | None:
+        """The End, if the scope has ended and there are no events to send after `last`."""
         if self.scope is None or self.outcome is None or not (state := self.outcome(self.scope)):
             return None
-        newest = Event.objects.filter(scope=self.scope).order_by("-xid", "-id").first()  # what follows the end, too
+        # This includes events after the end of the scope.
+        newest = Event.objects.filter(scope=self.scope).order_by("-xid", "-id").first()
         if newest is not None:
             position = Position.of(newest)
-            if position > last and (begun is None or begun.after(position)):
+            if position > last and (snapshot is None or snapshot.after(position)):
                 return None
-        return End(OVER, f"It has ended: {state}.", state)
+        return End(NORMAL_CLOSURE, f"It has ended: {state}.", state)
 
-    def everything(self, who: Actor) -> bool:
-        """Whether nothing that happens is kept from them."""
-        return self.scope is None and who.reach(self.action) is Reach.ALL
+    def sees_everything(self, actor: Actor) -> bool:
+        """Whether the caller can see every event."""
+        return self.scope is None and actor.visibility(self.action) is Visibility.ALL
 
     def after(self, last: Position, *, most: int) -> list[Event]:
-        """From the table. FleetError where the right has gone."""
-        who = self.grant.actor()
-        seen = self.visible(who, {self.scope}) if self.scope is not None else set()
-        if (end := self.end(who, seen)) is not None:
+        """The next events from the table. Raises FleetError if the caller has lost access."""
+        actor = self.grant.actor()
+        visible = self.visible_scopes(actor, {self.scope}) if self.scope is not None else set()
+        if (end := self.access_lost(actor, visible)) is not None:
             raise Ended(end)
         events = stream.since(last=last, scope=self.scope)
-        found = list((events if self.scope else self.narrow(who, events))[:most])
-        naming.name(found)
-        return found
+        page = list((events if self.scope else self.visible_events(actor, events))[:most])
+        naming.name(page)
+        return page
 
-    def end(self, who: Actor, seen: Collection[UUID]) -> End | None:
-        """Why it must end now, if it must. `seen` are scopes that they see, this one among them if they do."""
-        if not who.may(self.action):
-            return End(FORBIDDEN, "You may not do that any more.")
-        if self.scope is not None and self.scope not in seen:
-            return End(NOT_FOUND, "There is no such thing, or you may not see it any more.")
+    def access_lost(self, actor: Actor, visible: Collection[UUID]) -> End | None:
+        """The End, if the caller may no longer follow this feed. `visible`: scopes that the caller can see."""
+        if not actor.may(self.action):
+            return End(FORBIDDEN, "You are no longer allowed to do this.")
+        if self.scope is not None and self.scope not in visible:
+            return End(NOT_FOUND, "It no longer exists, or you can no longer see it.")
         return None
 
 
@@ -95,12 +98,12 @@ class Ended(errors.Forbidden):
         self.end = end
 
 
-class Told:
-    """An event on its way, written down once for all who hear of it."""
+class SerializedEvent:
+    """An event that is serialized once for all of its listeners."""
 
-    def __init__(self, event: Event, shape: Shape) -> None:
+    def __init__(self, event: Event, serialize: Serialize) -> None:
         self.event, self.scope, self.position = event, event.scope, Position.of(event)
-        self._shape = shape
+        self._serialize = serialize
 
     @property
     def cursor(self) -> str:
@@ -108,17 +111,17 @@ class Told:
 
     @cached_property
     def text(self) -> str:
-        return json.dumps(self._shape(self.event), separators=(",", ":"))
+        return json.dumps(self._serialize(self.event), separators=(",", ":"))
 
 
 def cursor(position: Position) -> str:
     return f"{position.xid}-{position.id}"
 
 
-def read(text: str) -> Position:
-    """The position of a cursor that was given out; Invalid for another one, also for one of another database."""
-    found = _CURSOR.fullmatch(text)
-    last = Position(*map(int, found.groups())) if found else None
-    if last is None or last.xid > stream.now().newest:
-        raise errors.Invalid("Unknown cursor.", hint="Begin without it.")
-    return last
+def parse_cursor(text: str) -> Position:
+    """The position of a cursor. Raises Invalid if this database cannot have issued it."""
+    match = _CURSOR.fullmatch(text)
+    position = Position(*map(int, match.groups())) if match else None
+    if position is None or position.xid > stream.now().newest:
+        raise errors.Invalid("Unknown cursor.", hint="Start without a cursor.")
+    return position

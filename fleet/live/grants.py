@@ -1,4 +1,4 @@
-"""What somebody's right to listen rests upon, so that it can be asked again while they listen."""
+"""The credential behind a stream, which is checked again while the stream is open."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fleet.access.tokens import NotSignedIn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """A user, and the session of tokens, the machine key or the session of a browser that they showed."""
+    """A user, with the token session, machine key or browser session that authenticated it."""
 
     user: int
     session: UUID | None = None
@@ -27,30 +27,30 @@ class Grant:
     browser: str = ""  # Django's session key
 
     @classmethod
-    def of(cls, who: Actor, *, browser: str) -> Grant:
-        if who.user is None or not (who.session or who.key or browser):
-            raise errors.Forbidden(
-                "Streams are for people and programs.", hint="Show an access token or a machine key."
-            )
-        own = "" if who.session or who.key else browser
-        return cls(user=who.user.id, session=who.session, key=who.key, browser=own)
+    def of(cls, actor: Actor, *, browser: str) -> Grant:
+        if actor.user is None or not (actor.session or actor.key or browser):
+            raise errors.Forbidden("A lease token cannot open a stream.", hint="Use an access token or a machine key.")
+        session_key = "" if actor.session or actor.key else browser
+        return cls(user=actor.user.id, session=actor.session, key=actor.key, browser=session_key)
 
     def actor(self) -> Actor:
-        """Who it is, as the database says now. NotSignedIn where the session has ended, the key has been revoked, or the
-        user is not active."""
+        """The caller, as the database says now.
+
+        Raises NotSignedIn if the session has ended, the key is no longer valid, or the user is not active.
+        """
         if self.key is not None:
             return self._of_key(self.key)
         if self.session is not None:
-            alive = Session.objects.select_related("user__account").filter(
+            sessions = Session.objects.select_related("user__account").filter(
                 id=self.session, ended_at=None, expires_at__gt=timezone.now()
             )
-            found = alive.first()
-            user = found.user if found else None
+            session = sessions.first()
+            user = session.user if session else None
         else:
             request = HttpRequest()
             request.session = SessionStore(self.browser)
-            asked = get_user(request)
-            user = asked if isinstance(asked, User) else None
+            browser_user = get_user(request)
+            user = browser_user if isinstance(browser_user, User) else None
         if user is None or not user.is_active or user.id != self.user:
             raise NotSignedIn("This session has ended.", hint="Sign in again.")
         return Actor(name=f"user:{user.username}", role=role_of(user), user=user, session=self.session)
@@ -59,7 +59,7 @@ class Grant:
         key = Key.objects.select_related("user__account").filter(id=id, revoked_at=None).first()
         expired = key is not None and key.expires_at is not None and key.expires_at <= timezone.now()
         if key is None or expired or not key.user.is_active:
-            raise NotSignedIn("This key is not good any more.", hint="Make another one.")
+            raise NotSignedIn("This machine key is no longer valid.", hint="Use another one.")
         return Actor(
             name=f"key:{key.prefix}", role=role_of(key.user), user=key.user, key=key.id, scopes=frozenset(key.scopes)
         )

@@ -1,7 +1,8 @@
-"""One task of a web process reads what is new, for all who listen there, and hands it to them.
+"""The hub: one task per web process reads new events and passes them to all listeners of the process.
 
-A listener has a bounded queue. Whoever does not empty it in time loses the queue and reads the table from its own position
-instead, so it hears of everything and delays nobody. Postgres may go and come: the reading goes on where it was.
+Each listener has a bounded queue. If it falls behind, the queue is dropped and the listener reads the table from its
+own position instead, so it misses nothing and delays nobody. After an outage of Postgres the hub continues where it
+was.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fleet import errors
 from fleet.events import naming, stream
 from fleet.events.models import Event
 from fleet.events.stream import Position
-from fleet.live.feeds import NOT_SIGNED_IN, End, Told
+from fleet.live.feeds import NOT_SIGNED_IN, End, SerializedEvent
 from fleet.web import shared_counters
 
 if TYPE_CHECKING:
@@ -31,161 +32,167 @@ if TYPE_CHECKING:
 log = logging.getLogger("fleet.live")
 T = TypeVar("T")
 
-SOON_S, LATER_S = 0.04, 0.08  # between two looks: while things happen, and when nothing has for CALM_S
-CALM_S = 5.0
-AGAIN_S = 1.0  # after a look that failed
-PAGE = 1_000  # events in one look
-AT_ONCE = 50  # listeners in one such question
-EACH = 4  # one user may have a quarter of all places
+BUSY_POLL_S, IDLE_POLL_S = 0.04, 0.08  # while events happen; when none has happened for IDLE_AFTER_S
+IDLE_AFTER_S = 5.0
+RETRY_S = 1.0  # after a failed query
+PAGE = 1_000  # events per poll
+RECHECK_BATCH = 50  # listeners per query of access
+USER_SHARE = 4  # one user may have a quarter of all streams
 
 
 class Hub:
-    """Of one event loop. `last` is how far all have been told."""
+    """The hub of one event loop. `last` is the position up to which events were passed on."""
 
     def __init__(self) -> None:
-        self._listeners: dict[UUID | None, set[Listener]] = {}  # by scope; None: those of the whole fleet
-        self._everybody: set[Listener] = set()
+        self._by_scope: dict[UUID | None, set[Listener]] = {}  # None: listeners to the whole fleet
+        self._listeners: set[Listener] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
-        self._reader = ThreadPoolExecutor(1, "live-reader")  # has a connection for itself while somebody listens
+        self._reader = ThreadPoolExecutor(1, "live-reader")  # keeps a connection of its own while there are listeners
         self._workers = ThreadPoolExecutor(3, "live")
         self.last = Position()
 
     async def join(self, listener: Listener) -> None:
-        """From now on it is offered what is new; returns when that is so. Whatever `last` covers it reads itself."""
-        self._everybody.add(listener)
-        self.take(listener.feed.grant.user)
-        self._listeners.setdefault(listener.feed.scope, set()).add(listener)
+        """Add a listener. On return it is offered all new events; it reads those up to `last` from the table itself."""
+        self._listeners.add(listener)
+        self.count(listener.feed.grant.user)
+        self._by_scope.setdefault(listener.feed.scope, set()).add(listener)
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._recheck())]
         await self._ready.wait()
 
     def leave(self, listener: Listener) -> None:
-        if listener in self._everybody:
-            self._everybody.remove(listener)
-            self.take(listener.feed.grant.user, -1)
-        if (group := self._listeners.get(listener.feed.scope)) is not None:
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+            self.count(listener.feed.grant.user, -1)
+        if (group := self._by_scope.get(listener.feed.scope)) is not None:
             group.discard(listener)
             if not group:
-                del self._listeners[listener.feed.scope]
-        if not self._everybody:
+                del self._by_scope[listener.feed.scope]
+        if not self._listeners:
             for task in self._tasks:
                 task.cancel()
             self._tasks = []
             self._ready = asyncio.Event()
-            self._reader.submit(lambda: connection.close())  # `connection.close` would be this thread's
+            self._reader.submit(lambda: connection.close())  # `connection.close` would bind this thread's connection
 
-    def make_room(self, user: int) -> None:
-        """Unavailable or RateLimited where the site has no place for another listener. May be asked from any thread."""
-        most = settings.FLEET_LIVE_LISTENERS
-        everybody, theirs = (shared_counters.site.count(name) for name in _counted(user))
-        if everybody >= most:
-            raise errors.Unavailable(f"{most} streams are open here, which is all.", hint="Try again later.")
-        if theirs >= max(1, most // EACH):
-            raise errors.RateLimited("You have too many streams open.", hint="Close some.")
+    def check_capacity(self, user: int) -> None:
+        """Raise Unavailable or RateLimited if the site or the user has no stream left. Callable from any thread."""
+        limit = settings.FLEET_LIVE_LISTENERS
+        total, of_user = (shared_counters.site.count(name) for name in _counters(user))
+        if total >= limit:
+            raise errors.Unavailable(f"All {limit} streams of this site are in use.", hint="Try again later.")
+        if of_user >= max(1, limit // USER_SHARE):
+            raise errors.RateLimited("You have too many streams open.", hint="Close some of them.")
 
-    def take(self, user: int, places: int = 1) -> None:
-        """Or give back. For whatever else is followed, too; in the event loop's thread."""
-        for name in _counted(user):
-            shared_counters.site.add(name, places)
+    def count(self, user: int, by: int = 1) -> None:
+        """Count a stream, or with `by=-1` its end; followed logs count too. Call it in the event loop's thread."""
+        for name in _counters(user):
+            shared_counters.site.add(name, by)
 
-    async def work(self, what: Callable[[], T]) -> T:
-        """Something that asks the database, in one of a few threads."""
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run a function that queries the database, in one of a few threads."""
 
-        def done() -> T:
+        def call() -> T:
             try:
-                return what()
+                return function()
             finally:
                 connection.close()  # back into the pool
 
-        return await asyncio.get_running_loop().run_in_executor(self._workers, done)
+        return await asyncio.get_running_loop().run_in_executor(self._workers, call)
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
-        calm_from = loop.time()
-        self.last = await self._persist(lambda: self._in_reader(lambda: stream.now().position))
+        idle_from = loop.time()
+        self.last = await self._retry(lambda: self._in_reader(lambda: stream.now().position))
         self._ready.set()
         while True:
-            found = await self._persist(lambda: self._in_reader(self._read))
-            if found:
-                self._tell(found)
-                calm_from = loop.time() + CALM_S
-            if len(found) < PAGE:
-                await asyncio.sleep(SOON_S if loop.time() < calm_from else LATER_S)
+            events = await self._retry(lambda: self._in_reader(self._read))
+            if events:
+                self._dispatch(events)
+                idle_from = loop.time() + IDLE_AFTER_S
+            if len(events) < PAGE:
+                await asyncio.sleep(BUSY_POLL_S if loop.time() < idle_from else IDLE_POLL_S)
 
     def _read(self) -> list[Event]:
-        found = list(stream.since(last=self.last)[:PAGE])
-        naming.name(found)
-        return found
+        events = list(stream.since(last=self.last)[:PAGE])
+        naming.name(events)
+        return events
 
-    def _tell(self, events: Iterable[Event]) -> None:
-        wide = self._listeners.get(None, set())
+    def _dispatch(self, events: Iterable[Event]) -> None:
+        fleet_wide = self._by_scope.get(None, set())
         for event in events:
-            told = None
-            for listener in (*self._listeners.get(event.scope, ()), *wide) if event.scope else wide:
-                told = told or Told(event, listener.feed.shape)
-                listener.offer(told)
+            serialized = None
+            for listener in (*self._by_scope.get(event.scope, ()), *fleet_wide) if event.scope else fleet_wide:
+                serialized = serialized or SerializedEvent(event, listener.feed.serialize)
+                listener.offer(serialized)
             self.last = Position.of(event)
 
     async def _recheck(self) -> None:
         while True:
             await asyncio.sleep(settings.FLEET_LIVE_RECHECK_S)
-            everybody = [one for one in self._everybody if one.ended is None]
-            everybody.sort(key=lambda one: hash(one.feed.grant))
-            for begin in range(0, len(everybody), AT_ONCE):
-                some = everybody[begin : begin + AT_ONCE]
+            listeners = [listener for listener in self._listeners if listener.ended is None]
+            listeners.sort(key=lambda listener: hash(listener.feed.grant))
+            for begin in range(0, len(listeners), RECHECK_BATCH):
+                batch = listeners[begin : begin + RECHECK_BATCH]
                 try:
-                    ends = await self.work(lambda some=some: _ends(some))  # type: ignore[misc]
+                    checks = await self.run(lambda batch=batch: _check_access(batch))  # type: ignore[misc]
                 except django.db.Error:
-                    break  # nothing is heard either while the database is away
-                for listener, (end, everything) in zip(some, ends, strict=True):
-                    listener.rechecked(end, everything=everything)
+                    break  # while Postgres is away, no events are sent either
+                for listener, (end, sees_everything) in zip(batch, checks, strict=True):
+                    listener.rechecked(end, sees_everything=sees_everything)
 
-    async def _in_reader(self, what: Callable[[], T]) -> T:
-        def done() -> T:
+    async def _in_reader(self, function: Callable[[], T]) -> T:
+        def call() -> T:
             try:
-                return what()
+                return function()
             except django.db.Error:
                 connection.close()
                 raise
 
-        return await asyncio.get_running_loop().run_in_executor(self._reader, done)
+        return await asyncio.get_running_loop().run_in_executor(self._reader, call)
 
-    async def _persist(self, what: Callable[[], Awaitable[T]]) -> T:
+    async def _retry(self, query: Callable[[], Awaitable[T]]) -> T:
         failed = False
         while True:
             try:
-                found = await what()
+                result = await query()
             except django.db.Error as fault:
                 if not failed:
                     log.warning("Postgres does not answer; listeners wait (%s)", type(fault).__name__)
                 failed = True
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(RETRY_S)
                 continue
             if failed:
                 log.warning("Postgres answers again")
-            return found
+            return result
 
 
-def _counted(user: int) -> tuple[str, str]:
-    """What a listener counts as, in all processes of the site together."""
+def _counters(user: int) -> tuple[str, str]:
+    """The shared counters of a listener: of the whole site, and of its user."""
     return "listeners", f"listeners:{user}"
 
 
-def _ends(listeners: list[Listener]) -> list[tuple[End | None, bool]]:
-    """Of each, why it must end, and whether it hears of everything. One question for all that somebody follows."""
-    found: dict[Listener, tuple[End | None, bool]] = {}
-    for grant, group in itertools.groupby(listeners, key=lambda one: one.feed.grant):
-        theirs = list(group)
+def _check_access(listeners: list[Listener]) -> list[tuple[End | None, bool]]:
+    """For each listener: why it must end, if it must, and whether it sees everything. One query per grant.
+
+    `listeners` must be sorted so that those of one grant are adjacent.
+    """
+    checks: dict[Listener, tuple[End | None, bool]] = {}
+    for grant, group in itertools.groupby(listeners, key=lambda listener: listener.feed.grant):
+        of_grant = list(group)
         try:
-            who = grant.actor()
+            actor = grant.actor()
         except errors.FleetError as fault:
-            found |= dict.fromkeys(theirs, (End(NOT_SIGNED_IN, str(fault)), False))
+            checks |= dict.fromkeys(of_grant, (End(NOT_SIGNED_IN, str(fault)), False))
             continue
-        scopes = {one.feed.scope for one in theirs if one.feed.scope is not None}
-        seen = theirs[0].feed.visible(who, scopes) if scopes else set()
-        found |= {one: (one.feed.end(who, seen), one.feed.everything(who)) for one in theirs}
-    return [found[one] for one in listeners]
+        scopes = {listener.feed.scope for listener in of_grant if listener.feed.scope is not None}
+        visible = of_grant[0].feed.visible_scopes(actor, scopes) if scopes else set()
+        checks |= {
+            listener: (listener.feed.access_lost(actor, visible), listener.feed.sees_everything(actor))
+            for listener in of_grant
+        }
+    return [checks[listener] for listener in listeners]
 
 
 hub = Hub()

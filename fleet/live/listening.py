@@ -1,4 +1,4 @@
-"""One listener: first what it has missed, from the table, and then what the hub hands it."""
+"""A listener: it first reads missed events from the table, then takes new ones from the hub."""
 
 from __future__ import annotations
 
@@ -11,68 +11,68 @@ import django.db
 
 from fleet.access.tokens import NotSignedIn
 from fleet.events.stream import Position
-from fleet.live.feeds import NOT_SIGNED_IN, End, Ended, Feed, Told
-from fleet.live.hub import AGAIN_S, hub
+from fleet.live.feeds import NOT_SIGNED_IN, End, Ended, Feed, SerializedEvent
+from fleet.live.hub import RETRY_S, hub
 
-MOST = 1_000  # events that wait for a listener
-PAGE = 500  # events of one reading of the table
-QUIET_S = 12.0  # after which it says that it is still there
+MAX_QUEUE = 1_000  # events
+PAGE = 500  # events per query of the table
+KEEPALIVE_S = 12.0  # without events
 
 
 class Listener:
-    """`position` is that of the last event that it was given, or of what it need not be given."""
+    """`position` is that of the last event that was sent or could be skipped."""
 
-    def __init__(self, feed: Feed, *, everything: bool) -> None:
+    def __init__(self, feed: Feed, *, sees_everything: bool) -> None:
         self.feed = feed
         self.position = feed.start
         self.ended: End | None = None
-        self._everything = everything
-        self._queue: deque[Told] = deque()
+        self._sees_everything = sees_everything
+        self._queue: deque[SerializedEvent] = deque()
         self._wake = asyncio.Event()
-        self._behind = False  # the queue was too short; the table has it all
+        self._behind = False  # the queue overflowed; the table has the events
         self._rewound: Position | None = None
-        self._begun = feed.begun
-        self._seen: dict[UUID, bool] = {}  # whether it sees a scope, as it was when last asked
+        self._snapshot = feed.snapshot
+        self._visible_scopes: dict[UUID, bool] = {}  # cached until the next recheck
 
-    def offer(self, told: Told) -> None:
-        """Of the hub: never waits."""
+    def offer(self, event: SerializedEvent) -> None:
+        """Queue a new event. Called by the hub; never blocks."""
         if self._behind:
             return
-        if len(self._queue) >= MOST:
+        if len(self._queue) >= MAX_QUEUE:
             self._queue.clear()
             self._behind = True
         else:
-            self._queue.append(told)
+            self._queue.append(event)
         self._wake.set()
 
-    def rechecked(self, end: End | None, *, everything: bool) -> None:
-        """Of the hub: whether it still may."""
-        self._everything = everything
-        self._seen.clear()
+    def rechecked(self, end: End | None, *, sees_everything: bool) -> None:
+        """Take the result of a recheck of access. Called by the hub."""
+        self._sees_everything = sees_everything
+        self._visible_scopes.clear()
         if end is not None:
             self.end(end)
 
     def end(self, end: End) -> None:
-        """Let it end; `batches` says why, in `ended`."""
+        """Make `batches` end. `ended` keeps the first reason."""
         self.ended = self.ended or end
         self._wake.set()
 
     def rewind(self, position: Position) -> None:
-        """Go on from there."""
+        """Continue from another position."""
         self._rewound = position
-        self._begun = None
+        self._snapshot = None
         self._behind = True
         self._wake.set()
 
-    async def batches(self) -> AsyncGenerator[list[Told], None]:
-        """What is new, in its order; an empty list where nothing is and `position` has gone on. Ends when it must."""
+    async def batches(self) -> AsyncGenerator[list[SerializedEvent], None]:
+        """New events in order; an empty list as a keepalive, if only `position` has advanced."""
         try:
             await hub.join(self)
             while self.ended is None:
                 if self._rewound is not None:
                     self.position, self._rewound = self._rewound, None
                 self._queue.clear()
-                self._behind = False  # from here on what is offered is kept, and what was before is in the table
+                self._behind = False  # from here on offers are queued, and everything earlier is in the table
                 async for batch in self._from_the_table():
                     yield batch
                 async for batch in self._from_the_queue():
@@ -80,10 +80,10 @@ class Listener:
         finally:
             hub.leave(self)
 
-    async def _from_the_table(self) -> AsyncGenerator[list[Told], None]:
+    async def _from_the_table(self) -> AsyncGenerator[list[SerializedEvent], None]:
         while self.ended is None and self._rewound is None:
             try:
-                page = await hub.work(lambda: self.feed.after(self.position, most=PAGE))
+                page = await hub.run(lambda: self.feed.after(self.position, most=PAGE))
             except Ended as fault:
                 self.end(fault.end)
                 return
@@ -91,66 +91,68 @@ class Listener:
                 self.end(End(NOT_SIGNED_IN, str(fault)))
                 return
             except django.db.Error:
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(RETRY_S)
                 continue
             if page and self._rewound is None:
                 self.position = Position.of(page[-1])
-                if told := self._new([Told(event, self.feed.shape) for event in page]):
-                    yield told
+                if fresh := self._after_snapshot([SerializedEvent(event, self.feed.serialize) for event in page]):
+                    yield fresh
             if len(page) < PAGE:
-                await self._end_if_over()
+                await self._end_if_completed()
                 return
 
-    async def _from_the_queue(self) -> AsyncGenerator[list[Told], None]:
+    async def _from_the_queue(self) -> AsyncGenerator[list[SerializedEvent], None]:
         while self.ended is None and not self._behind:
-            fresh = [told for told in self._queue if told.position > self.position]
+            fresh = [event for event in self._queue if event.position > self.position]
             self._queue.clear()
             if fresh:
-                seen = await self._visible(self._new(fresh))
+                visible = await self._visible(self._after_snapshot(fresh))
                 if self._rewound is None:
                     self.position = fresh[-1].position
-                    if seen:
-                        yield seen
-                    if any(told.event.kind in self.feed.closing for told in fresh):
-                        await self._end_if_over()
+                    if visible:
+                        yield visible
+                    if any(event.event.kind in self.feed.closing_kinds for event in fresh):
+                        await self._end_if_completed()
                 continue
             self._wake.clear()
             try:
-                async with asyncio.timeout(QUIET_S):
+                async with asyncio.timeout(KEEPALIVE_S):
                     await self._wake.wait()
             except TimeoutError:
                 self.position = max(self.position, hub.last)
                 yield []
 
-    async def _end_if_over(self) -> None:
-        while self.feed.closing and self.ended is None and self._rewound is None:
+    async def _end_if_completed(self) -> None:
+        while self.feed.closing_kinds and self.ended is None and self._rewound is None:
             try:
-                end = await hub.work(lambda: self.feed.over(self.position, begun=self._begun))
+                end = await hub.run(lambda: self.feed.completed(self.position, snapshot=self._snapshot))
             except django.db.Error:
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(RETRY_S)
                 continue
             if end is not None and self._rewound is None:
                 self.end(end)
             return
 
-    def _new(self, told: list[Told]) -> list[Told]:
-        """Those that were not there when it began."""
-        return told if self._begun is None else [one for one in told if self._begun.after(one.position)]
+    def _after_snapshot(self, events: list[SerializedEvent]) -> list[SerializedEvent]:
+        """Those that were committed after the stream was opened, unless it started at a cursor."""
+        if self._snapshot is None:
+            return events
+        return [event for event in events if self._snapshot.after(event.position)]
 
-    async def _visible(self, fresh: list[Told]) -> list[Told]:
-        """Those that it may see. Which scopes it sees is kept until the next recheck."""
-        if self._everything or self.feed.scope is not None:
-            return fresh
-        unknown = {told.scope for told in fresh if told.scope is not None} - self._seen.keys()
+    async def _visible(self, events: list[SerializedEvent]) -> list[SerializedEvent]:
+        """Those that the caller can see. Visible scopes are cached until the next recheck."""
+        if self._sees_everything or self.feed.scope is not None:
+            return events
+        unknown = {event.scope for event in events if event.scope is not None} - self._visible_scopes.keys()
         while unknown and self.ended is None:
             try:
-                seen = await hub.work(lambda: self.feed.visible(self.feed.grant.actor(), unknown))
+                visible = await hub.run(lambda: self.feed.visible_scopes(self.feed.grant.actor(), unknown))
             except NotSignedIn as fault:
                 self.end(End(NOT_SIGNED_IN, str(fault)))
                 return []
             except django.db.Error:
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(RETRY_S)
                 continue
-            self._seen |= {scope: scope in seen for scope in unknown}
+            self._visible_scopes |= {scope: scope in visible for scope in unknown}
             break
-        return [told for told in fresh if told.scope is not None and self._seen.get(told.scope, False)]
+        return [event for event in events if event.scope is not None and self._visible_scopes.get(event.scope, False)]

@@ -1,4 +1,4 @@
-"""Tickets: in Postgres, as Redis may be away or be emptied at any time, and a ticket must be good exactly once."""
+"""Tickets. They are in Postgres, because a ticket must work exactly once, and Redis may lose its data at any time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from django.db import models
 
 
 class Ticket(models.Model):
-    """Opens one stream, once. The text is shown to who asked for it and kept nowhere."""
+    """Opens one stream, once. Its text is sent to the client and not stored."""
 
     digest = models.CharField(primary_key=True, max_length=64)  # sha256 of the text, which is 256 random bits
     path = models.CharField(max_length=200)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
-    session = models.UUIDField(null=True)  # what the right of who asked rests upon: fleet.live.grants
+    session = models.UUIDField(null=True)  # the credential of the caller: fleet.live.grants
     key = models.UUIDField(null=True)
     browser = models.CharField(max_length=40, default="")
     expires_at = models.DateTimeField()

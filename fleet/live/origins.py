@@ -1,4 +1,4 @@
-"""Which pages may open a WebSocket here. A browser sends its cookies along for any page, and asks nobody first."""
+"""Which pages may open a WebSocket. Browsers send cookies for pages of any origin, without a CORS check."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def is_host(headers: Headers) -> bool:
 
 
 def is_own(headers: Headers) -> bool:
-    """Whether it comes from a page of this very site (host and port), or from no page at all."""
+    """Whether the request comes from a page of this site (same host and port), or from no page at all."""
     origin = headers.get(b"origin")
     if origin is None:
         return True
@@ -33,6 +33,6 @@ def is_own(headers: Headers) -> bool:
     return parts.scheme in {"http", "https"} and parts.netloc.lower().encode() == headers.get(b"host", b"").lower()
 
 
-def is_friend(headers: Headers) -> bool:
-    """Whether it comes from a page of FLEET_CORS_ORIGINS. Those show tokens or tickets; cookies are not taken from them."""
+def is_allowed(headers: Headers) -> bool:
+    """Whether the request comes from a page of FLEET_CORS_ORIGINS. Such pages need tokens; cookies are ignored."""
     return headers.get(b"origin", b"").decode("latin-1") in settings.CORS_ALLOWED_ORIGINS

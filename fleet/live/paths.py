@@ -1,4 +1,4 @@
-"""The addresses of streams: each WebSocket below /ws/v1/ is the same as an SSE stream below /api/v1/.
+"""The paths of streams: each WebSocket below /ws/v1/ corresponds to an SSE stream below /api/v1/.
 
 /ws/v1/missions/msn_…    /api/v1/missions/msn_…/events/stream
 /ws/v1/events            /api/v1/events/stream
@@ -10,28 +10,28 @@ import re
 
 from fleet import errors
 
-ASKED = "fleet.path"  # where in the ASGI scope the path stands that a WebSocket asked for
-_ONE = r"[a-z-]{1,30}/\w{1,60}"
-_STREAM = re.compile(rf"/api/v1/(?:{_ONE}/)?events/stream", re.ASCII)
-_SOCKET = re.compile(rf"/ws/v1/(?:(?P<one>{_ONE})|events)", re.ASCII)
+REQUESTED_PATH = "fleet.path"  # key in the ASGI scope of the path that a WebSocket requested
+_OBJECT = r"[a-z-]{1,30}/\w{1,60}"
+_STREAM = re.compile(rf"/api/v1/(?:{_OBJECT}/)?events/stream", re.ASCII)
+_SOCKET = re.compile(rf"/ws/v1/(?:(?P<object>{_OBJECT})|events)", re.ASCII)
 
 
 def is_stream(path: str) -> bool:
     return _STREAM.fullmatch(path) is not None
 
 
-def of_socket(path: str) -> str | None:
-    """The stream that a WebSocket's path stands for; None where it stands for none."""
-    if (found := _SOCKET.fullmatch(path)) is None:
+def stream_path_of(path: str) -> str | None:
+    """The SSE path that corresponds to the path of a WebSocket; None if there is none."""
+    if (match := _SOCKET.fullmatch(path)) is None:
         return None
-    return f"/api/v1/{found['one']}/events/stream" if found["one"] else "/api/v1/events/stream"
+    return f"/api/v1/{match['object']}/events/stream" if match["object"] else "/api/v1/events/stream"
 
 
 def check(path: str) -> None:
-    """Invalid for what is no path of a stream."""
-    if not is_stream(path) and of_socket(path) is None:
+    """Raise Invalid unless this is the path of a stream."""
+    if not is_stream(path) and stream_path_of(path) is None:
         raise errors.Invalid(
-            f"{path[:80]!r} is no stream.",
-            hint="One is /api/v1/events/stream or /ws/v1/missions/msn_…; no query.",
+            f"{path[:80]!r} is not the path of a stream.",
+            hint="Use a path such as /api/v1/events/stream or /ws/v1/missions/msn_…, without a query.",
             pointer="/path",
         )

@@ -1,7 +1,7 @@
 """Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
-A stream is opened by a view of Django's, with all that belongs to a request: who asks, whether they may, how often. When it
-has answered, Django is done with it (its thread and its connection are given back), and the stream goes on here, by a task.
+A Django view opens the stream, with the usual authentication, permissions and rate limits. After its response headers,
+Django is done: its thread and its connection are released, and a task of this module continues the stream.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from rest_framework.serializers import CharField
 
 from fleet.access.authentication import BearerAuthentication, SessionAuthentication
 from fleet.api.serializers import Strict
-from fleet.api.views import ApiView, AsItComes, actor
+from fleet.api.views import ApiView, IgnoreAccept, actor_of
 from fleet.events import stream
 from fleet.live import feeds, paths, tickets
-from fleet.live.feeds import Feed, Told
+from fleet.live.feeds import Feed, SerializedEvent
 from fleet.live.grants import Grant
 from fleet.live.hub import hub
 from fleet.live.listening import Listener
@@ -31,57 +31,60 @@ from fleet.web.bodies import Application
 
 log = logging.getLogger("fleet.live")
 
-OPENED = "fleet.live"  # where in the ASGI scope the view leaves what is to be followed
-RETRY_MS = 2_000  # after which a browser comes again
-SLOW_S = 20.0  # a client that takes nothing for so long is left; it comes again and goes on from where it was
+LISTENER = "fleet.live"  # key in the ASGI scope of the listener that the view has opened
+RETRY_MS = 2_000  # after which a browser reconnects
+SEND_TIMEOUT_S = 20.0  # then a slow client is disconnected; it can reconnect with its cursor
 MEDIA_TYPE = "text/event-stream"
 _HEADERS = {"Cache-Control": "private, no-store, no-transform", "X-Accel-Buffering": "no"}
 
 
-class Asked(Strict):
+class StreamQuery(Strict):
     last_event_id = CharField(
-        max_length=40, required=False, initial="81714-20415", help_text="as the header has it, which is preferred"
+        max_length=40,
+        required=False,
+        initial="81714-20415",
+        help_text="like the header `Last-Event-ID`, which takes precedence",
     )
     ticket = CharField(
         max_length=100,
         required=False,
         initial="tkt_8Vw0nR4y",
-        help_text="where no header can be sent; see POST tickets",
+        help_text="for clients that cannot set headers; see POST tickets",
     )
 
 
 class LiveView(ApiView):
-    """An address with a stream."""
+    """A view that opens a stream."""
 
     authentication_classes: ClassVar[list[Any]] = [  # type: ignore[misc]
         BearerAuthentication, TicketAuthentication, SessionAuthentication,
     ]  # fmt: skip
-    content_negotiation_class = AsItComes
+    content_negotiation_class = IgnoreAccept
 
     def grant(self, request: Request) -> Grant:
-        shown = request.successful_authenticator
-        if isinstance(shown, TicketAuthentication) and shown.grant is not None:
-            return shown.grant
-        return Grant.of(actor(request), browser=request._request.session.session_key or "")
+        authenticator = request.successful_authenticator
+        if isinstance(authenticator, TicketAuthentication) and authenticator.grant is not None:
+            return authenticator.grant
+        return Grant.of(actor_of(request), browser=request._request.session.session_key or "")
 
-    def follow(self, request: Request, asked: Mapping[str, Any], **feed: Any) -> StreamingHttpResponse:
-        """Open it, where the client was or from now on. Without ASGI there is nobody to go on with it, and it ends."""
+    def follow(self, request: Request, query: Mapping[str, Any], **feed: Any) -> StreamingHttpResponse:
+        """Open a stream at the client's cursor, or now. Without ASGI the stream ends at once."""
         grant = self.grant(request)
-        hub.make_room(grant.user)
-        text = request.headers.get("Last-Event-ID") or asked.get("last_event_id")
-        begun = None if text else stream.now()
-        start = begun.position if begun else feeds.read(text or "")
-        opened = Feed(grant=grant, start=start, begun=begun, **feed)
-        opening = f"retry: {RETRY_MS}\nid: {feeds.cursor(start)}\n\n".encode()
-        content: AsyncIterator[bytes] | Iterator[bytes] = iter([opening])
+        hub.check_capacity(grant.user)
+        text = request.headers.get("Last-Event-ID") or query.get("last_event_id")
+        snapshot = None if text else stream.now()
+        start = snapshot.position if snapshot else feeds.parse_cursor(text or "")
+        opened = Feed(grant=grant, start=start, snapshot=snapshot, **feed)
+        preamble = f"retry: {RETRY_MS}\nid: {feeds.cursor(start)}\n\n".encode()
+        content: AsyncIterator[bytes] | Iterator[bytes] = iter([preamble])
         if (scope := getattr(request._request, "scope", None)) is not None and request.method == "GET":
-            scope[OPENED] = Listener(opened, everything=opened.everything(actor(request)))
-            content = _one(opening)
+            scope[LISTENER] = Listener(opened, sees_everything=opened.sees_everything(actor_of(request)))
+            content = _single(preamble)
         return StreamingHttpResponse(content, content_type=f"{MEDIA_TYPE}; charset=utf-8", headers=_HEADERS)
 
 
 class Streams:
-    """ASGI: goes on with what a LiveView has opened."""
+    """ASGI middleware: continues the streams that LiveView opens."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -91,56 +94,56 @@ class Streams:
             return await self._application(scope, receive, send)
         tickets.hide(scope)
 
-        async def go_on(message: Any) -> None:
-            if OPENED in scope and message["type"] == "http.response.body":
+        async def keep_open(message: Any) -> None:
+            if LISTENER in scope and message["type"] == "http.response.body":
                 message = {**message, "more_body": True}
             await send(message)
 
-        await self._application(scope, receive, go_on)
-        if OPENED in scope:
-            await _stream(scope[OPENED], receive, send)
+        await self._application(scope, receive, keep_open)
+        if LISTENER in scope:
+            await _stream(scope[LISTENER], receive, send)
         return None
 
 
 async def _stream(listener: Listener, receive: Any, send: Any) -> None:
-    telling = asyncio.current_task()
-    assert telling is not None
-    gone = asyncio.create_task(_gone(receive))
-    gone.add_done_callback(lambda task: None if task.cancelled() else telling.cancel())
+    sender = asyncio.current_task()
+    assert sender is not None
+    disconnected = asyncio.create_task(_wait_for_disconnect(receive))
+    disconnected.add_done_callback(lambda task: None if task.cancelled() else sender.cancel())
     try:
         async with contextlib.aclosing(listener.batches()) as batches:
             async for batch in batches:
-                async with asyncio.timeout(SLOW_S):
-                    await send({"type": "http.response.body", "body": _written(listener, batch), "more_body": True})
-        async with asyncio.timeout(SLOW_S):
-            await send({"type": "http.response.body", "body": _last(listener), "more_body": False})
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    await send({"type": "http.response.body", "body": _encode(listener, batch), "more_body": True})
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await send({"type": "http.response.body", "body": _encode_end(listener), "more_body": False})
     except TimeoutError:
-        log.info("a listener took nothing for %.0f s and is left", SLOW_S)
+        log.info("a listener read nothing for %.0f s and is disconnected", SEND_TIMEOUT_S)
     except asyncio.CancelledError:
-        if not gone.done():
+        if not disconnected.done():
             raise
     finally:
-        gone.cancel()
+        disconnected.cancel()
 
 
-async def _gone(receive: Any) -> None:
+async def _wait_for_disconnect(receive: Any) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def _written(listener: Listener, batch: list[Told]) -> bytes:
+def _encode(listener: Listener, batch: list[SerializedEvent]) -> bytes:
     if not batch:
         return f": still here\nid: {feeds.cursor(listener.position)}\n\n".encode()
-    return "".join(f"id: {told.cursor}\nevent: {told.event.kind}\ndata: {told.text}\n\n" for told in batch).encode()
+    return "".join(f"id: {event.cursor}\nevent: {event.event.kind}\ndata: {event.text}\n\n" for event in batch).encode()
 
 
-def _last(listener: Listener) -> bytes:
-    """The final event: why nothing more comes."""
+def _encode_end(listener: Listener) -> bytes:
+    """The final event, which says why the stream ends."""
     if listener.ended is None:
         return b""
     data = json.dumps(listener.ended.as_json(), separators=(",", ":"))
     return f"id: {feeds.cursor(listener.position)}\nevent: end\ndata: {data}\n\n".encode()
 
 
-async def _one(content: bytes) -> AsyncIterator[bytes]:
+async def _single(content: bytes) -> AsyncIterator[bytes]:
     yield content

@@ -1,4 +1,4 @@
-"""One-use tickets, with which a browser opens a stream where it can send no headers."""
+"""One-time tickets, with which a browser opens a stream if it cannot set headers."""
 
 from __future__ import annotations
 
@@ -23,55 +23,54 @@ from fleet.live.grants import Grant
 from fleet.live.models import Ticket
 
 PREFIX = "tkt_"
-LIFE_S = 30
-SHOWN = "fleet.ticket"  # where in the ASGI scope it is
+LIFETIME_S = 30
+SCOPE_KEY = "fleet.ticket"  # of the ticket in the ASGI scope
 
 
 def issue(*, grant: Grant, path: str) -> str:
-    """A ticket for this path; the path must be one of a stream."""
+    """Create a ticket for the path of a stream. Raises Invalid for other paths."""
     paths.check(path)
     Ticket.objects.filter(expires_at__lt=timezone.now()).delete()
     text = PREFIX + secrets.token_urlsafe(32)
     Ticket.objects.create(
         digest=_digest(text), path=path, user_id=grant.user, session=grant.session, key=grant.key,
-        browser=grant.browser, expires_at=timezone.now() + timedelta(seconds=LIFE_S),
+        browser=grant.browser, expires_at=timezone.now() + timedelta(seconds=LIFETIME_S),
     )  # fmt: skip
     return text
 
 
 def redeem(*, text: str, path: str) -> Grant:
-    """Whose it is. It is good for nothing from then on, also where it is refused (NotSignedIn)."""
+    """Use up a ticket and return its grant. A ticket that is refused (NotSignedIn) is used up too."""
     with transaction.atomic():
-        found = Ticket.objects.select_for_update().filter(digest=_digest(text)).first()
-        if found is not None:
-            found.delete()
-    if found is None or found.expires_at <= timezone.now() or found.path != path:
+        ticket = Ticket.objects.select_for_update().filter(digest=_digest(text)).first()
+        if ticket is not None:
+            ticket.delete()
+    if ticket is None or ticket.expires_at <= timezone.now() or ticket.path != path:
         raise NotSignedIn(
-            "There is no such ticket; it was used or is too old, or it is for another path.", hint="Get another one."
+            "The ticket is unknown, used, expired, or for another path.", hint="Get a new one: POST /api/v1/tickets."
         )
-    return Grant(user=found.user_id, session=found.session, key=found.key, browser=found.browser)
+    return Grant(user=ticket.user_id, session=ticket.session, key=ticket.key, browser=ticket.browser)
 
 
 def hide(scope: MutableMapping[str, Any]) -> None:
-    """Take the ticket out of the address before anything can write the address down: the server's own log reads this very
-    scope when it says that somebody came."""
+    """Move the ticket from the query string to a key of its own, before the server logs the URL from this scope."""
     pairs = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
-    shown = [value for name, value in pairs if name == "ticket"]
-    if shown:
+    values = [value for name, value in pairs if name == "ticket"]
+    if values:
         scope["query_string"] = urlencode([pair for pair in pairs if pair[0] != "ticket"]).encode()
-        scope[SHOWN] = shown[0]
+        scope[SCOPE_KEY] = values[0]
 
 
 class TicketAuthentication(BaseAuthentication):
-    """Of the views that are streams. Keeps `grant`, upon which the right rests that the ticket stands for."""
+    """Authentication by ticket, for the views of streams. `grant` is that of the ticket."""
 
     grant: Grant | None = None
 
     def authenticate(self, request: Request) -> tuple[User, Actor] | None:
         scope = getattr(request._request, "scope", {})
-        if not (text := scope.get(SHOWN)):
+        if not (text := scope.get(SCOPE_KEY)):
             return None
-        self.grant = redeem(text=text, path=scope.get(paths.ASKED, request.path))
+        self.grant = redeem(text=text, path=scope.get(paths.REQUESTED_PATH, request.path))
         actor = self.grant.actor()
         assert actor.user is not None
         caller.identify(name=actor.name, user=actor.user.id)

@@ -1,1 +1,1 @@
-"""What every request passes on its way in, and every answer on its way out."""
+"""The web server: its processes, its connections, and the ASGI and Django middleware of every request."""

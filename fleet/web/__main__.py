@@ -1,8 +1,8 @@
 """`python -m fleet.web --port N`: the site, served on loopback by FLEET_WEB_WORKERS processes that share a port.
 
-One process of Python uses one core. The first of them loads the site and forks the others, which share its memory, answer, and
-end with it; it only replaces those that end by themselves. uvicorn can start several processes too, but loads the site in each, and
-leaves them and the port behind when it is killed.
+A Python process uses one core. The first process loads the site and forks the workers, which share its memory, serve
+requests and end with it. It only replaces workers that die. uvicorn can start several processes too, but it loads the
+site in each of them, and leaves them and the port behind when it is killed.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ from fleet import errors, processes
 from fleet.web import shared_counters, uptime
 
 HOST = "127.0.0.1"
-AGAIN_S = 1.0  # after which one that ended is replaced
-STOPS = (signal.SIGTERM, signal.SIGINT)
+RESTART_DELAY_S = 1.0  # before a dead worker is replaced
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger("fleet.web")
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which also notes that it answers."""
+    """uvicorn's server, which also records that the site is up."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._beat = asyncio.create_task(uptime.beat())
+        self._beat = asyncio.create_task(uptime.keep_recording())
 
 
 class Workers:
-    """The processes that answer. Stops when it is told to, and all of them with it."""
+    """The worker processes. SIGTERM or SIGINT stops them all."""
 
-    def __init__(self, config: uvicorn.Config, listening: socket.socket) -> None:
-        self._config, self._listening = config, listening
-        self._rows: dict[int, int] = {}  # by the pid, where each counts what it has open
+    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+        self._config, self._listener = config, listener
+        self._rows: dict[int, int] = {}  # pid to row of the shared counters
         self._stopping = False
 
-    def keep(self, count: int) -> None:
-        """So many at all times, until SIGTERM or SIGINT."""
-        for number in STOPS:
+    def run(self, count: int) -> None:
+        """Keep `count` workers running until SIGTERM or SIGINT."""
+        for number in STOP_SIGNALS:
             signal.signal(number, self._stop)
-        shared_counters.site.share(count)
+        shared_counters.site.allocate(count)
         while self._rows or not self._stopping:
             for row in set(range(count)).difference(self._rows.values()):
                 if not self._stopping:
@@ -64,22 +64,22 @@ class Workers:
             shared_counters.site.clear(self._rows.pop(pid))
             if not self._stopping:
                 log.error("web worker %d ended (%s) and is replaced", pid, os.waitstatus_to_exitcode(status))
-                time.sleep(AGAIN_S)
+                time.sleep(RESTART_DELAY_S)
 
     def _fork(self, row: int) -> None:
         parent = os.getpid()
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # or one that came now would stop all but the new one
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # a signal now would stop all workers except the new one
         if pid := os.fork():
             self._rows[pid] = row
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             return
-        for number in STOPS:
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         processes.die_with_parent(signal.SIGKILL)
-        shared_counters.site.take(row)
+        shared_counters.site.use_row(row)
         if os.getppid() == parent:
-            Server(self._config).run(sockets=[self._listening])
+            Server(self._config).run(sockets=[self._listener])
         os._exit(0)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -88,30 +88,35 @@ class Workers:
             os.kill(pid, signal.SIGTERM)
 
 
-def bound(port: int) -> socket.socket:
-    """Of TCP by its number: asyncio would not send small answers at once (TCP_NODELAY) where a socket leaves that open, as those
-    of uvicorn do, and each would be 40 ms late."""
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def listening_socket(port: int) -> socket.socket:
+    """A bound socket with an explicit protocol number.
+
+    asyncio sets TCP_NODELAY only on sockets that name IPPROTO_TCP. uvicorn's own do not, which delays small responses
+    by 40 ms.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((HOST, port))
+        listener.bind((HOST, port))
     except OSError as fault:
-        sys.exit(f"{HOST}:{port} cannot be listened on: {fault.strerror}.")
-    return made
+        sys.exit(f"Cannot listen on {HOST}:{port}: {fault.strerror}. Choose another port with --port.")
+    return listener
 
 
 def load() -> Any:
-    """The site, with all that its answers will need: loaded once for all processes, and while nobody waits for an answer.
-    Each app's `preload.py` names what its answers load late."""
-    from fleet.asgi import application  # noqa: PLC0415  (it sets Django up, which sends the logs where they belong)
+    """Load the site, with everything that its responses need, once for all processes and before the first request.
+
+    Each app's `preload.py` imports what its responses would import late.
+    """
+    from fleet.asgi import application  # noqa: PLC0415  (it sets up Django, and with it logging)
 
     import_module(settings.ROOT_URLCONF)
     try:
         autodiscover_modules("preload")
     except errors.Unavailable as fault:
-        log.warning("%s", fault)  # who needs it is told so, too
-    connection.close()  # if an operator's module has asked Postgres: processes cannot share a way there
-    connection.close_pool()  # type: ignore[attr-defined]  # Postgres's has it
+        log.warning("%s", fault)  # requests that need the service report it too
+    connection.close()  # an operator's module may have connected to Postgres; processes cannot share a connection
+    connection.close_pool()  # type: ignore[attr-defined]  # only the Postgres backend has it
     return application
 
 
@@ -122,16 +127,16 @@ def main() -> None:
     application = load()
     config = uvicorn.Config(
         application, host=HOST, port=port, lifespan="off", log_config=None, access_log=False, server_header=False,
-        proxy_headers=False,  # which proxies are believed: fleet/limits/addresses.py
+        proxy_headers=False,  # trusted proxies: fleet/limits/addresses.py
         http="fleet.web.connections:TimeoutProtocol", timeout_graceful_shutdown=5,
         ws_max_size=4_096, ws_per_message_deflate=False, ws_ping_interval=15, ws_ping_timeout=15,
     )  # fmt: skip
     config.load()
-    listening = bound(port)
+    listener = listening_socket(port)
     gc.collect()
-    gc.freeze()  # what is loaded by now is shared, as long as nobody looks through it
-    Workers(config, listening).keep(settings.FLEET_WEB_WORKERS)
-    os._exit(0)  # whatever thread an operator's module has started
+    gc.freeze()  # keeps the garbage collector off the loaded objects, so that their memory stays shared
+    Workers(config, listener).run(settings.FLEET_WEB_WORKERS)
+    os._exit(0)  # even if an operator's module has started a thread
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ASGI: bodies that are too large or too slow are refused while they arrive, before anybody keeps or waits for them."""
+"""ASGI middleware that refuses bodies that are too large or too slow while they arrive."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fleet import humanise, ids
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
-PATIENCE_S = 30.0  # from the first to the last byte of a body
+TIMEOUT_S = 30.0  # for a whole body
 
 
-class Refused(Exception):
-    """What is sent will not be read."""
+class RequestRefused(Exception):
+    """The request is refused before Django has read it."""
 
     def __init__(
         self, status: HTTPStatus, code: str, detail: str, headers: Mapping[str, str] = MappingProxyType({})
@@ -28,75 +28,80 @@ class Refused(Exception):
         super().__init__(detail)
 
 
-class Bounded:
-    """`most` bytes (DATA_UPLOAD_MAX_MEMORY_SIZE where it is not given) in `patience_s`: 413 and 408, as RFC 9457 has it."""
+class BodyLimiter:
+    """Refuses bodies of more than `max_bytes` (413) or slower than `timeout_s` (408), with a problem (RFC 9457).
 
-    def __init__(self, application: Application, *, most: int | None = None, patience_s: float = PATIENCE_S) -> None:
-        self._application, self._patience_s = application, patience_s
-        self._most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE if most is None else most
+    `max_bytes`: DATA_UPLOAD_MAX_MEMORY_SIZE by default.
+    """
+
+    def __init__(self, application: Application, *, max_bytes: int | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        self._application, self._timeout_s = application, timeout_s
+        self._max_bytes = settings.DATA_UPLOAD_MAX_MEMORY_SIZE if max_bytes is None else max_bytes
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await self._application(scope, receive, send)
         started = False
 
-        async def answer(message: Any) -> None:
+        async def observe(message: Any) -> None:
             nonlocal started
             started = True
             await send(message)
 
         try:
-            self._declared(scope)
-            await self._application(scope, self._bounded(receive), answer)
-        except Refused as refusal:
-            if started:  # Django reads all of a body before it answers
+            self._check_headers(scope)
+            await self._application(scope, self._limit(receive), observe)
+        except RequestRefused as refusal:
+            if started:  # cannot happen: Django reads the whole body before it responds
                 raise
             await _refuse(refusal, send)
         return None
 
-    def _declared(self, scope: Any) -> None:
+    def _check_headers(self, scope: Any) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
         if b"transfer-encoding" in headers and b"content-length" in headers:  # RFC 9112, 6.1: request smuggling
-            raise Refused(
-                HTTPStatus.BAD_REQUEST, "bad_request", "It tells its length twice: by Content-Length and by chunks."
+            raise RequestRefused(
+                HTTPStatus.BAD_REQUEST,
+                "bad_request",
+                "Both Content-Length and Transfer-Encoding are set. Send only one of them.",
             )
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length[:20]) > self._most:
+        if length.isdigit() and int(length[:20]) > self._max_bytes:
             raise self._too_large()
 
-    def _bounded(self, receive: Any) -> Any:
-        length, over = 0, False
-        until = asyncio.get_running_loop().time() + self._patience_s
+    def _limit(self, receive: Any) -> Any:
+        length, complete = 0, False
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
 
-        async def bounded() -> Any:
-            nonlocal length, over
-            if over:
+        async def limited() -> Any:
+            nonlocal length, complete
+            if complete:
                 return await receive()
             try:
-                async with asyncio.timeout_at(until):
+                async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise Refused(
+                raise RequestRefused(
                     HTTPStatus.REQUEST_TIMEOUT,
                     "too_slow",
-                    f"The body did not arrive within {humanise.duration(self._patience_s)}.",
+                    f"The body did not arrive within {humanise.duration(self._timeout_s)}.",
                 ) from None
             length += len(message.get("body", b""))
-            if length > self._most:
+            if length > self._max_bytes:
                 raise self._too_large()
-            over = not message.get("more_body", False)
+            complete = not message.get("more_body", False)
             return message
 
-        return bounded
+        return limited
 
-    def _too_large(self) -> Refused:
-        return Refused(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"The body is larger than {self._most:,} bytes."
+    def _too_large(self) -> RequestRefused:
+        return RequestRefused(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"The body is larger than {self._max_bytes:,} bytes."
         )
 
 
-def problem(refusal: Refused) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """The headers and the body of the answer, as RFC 9457 has it; the connection ends with it."""
+def problem(refusal: RequestRefused) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The headers and the body of a problem response (RFC 9457), which closes the connection."""
     request = ids.encode("req", ids.new())
     body = json.dumps(
         {
@@ -112,7 +117,7 @@ def problem(refusal: Refused) -> tuple[list[tuple[bytes, bytes]], bytes]:
     return headers, body
 
 
-async def _refuse(refusal: Refused, send: Any) -> None:
+async def _refuse(refusal: RequestRefused, send: Any) -> None:
     headers, body = problem(refusal)
     await send({"type": "http.response.start", "status": int(refusal.status), "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,10 +1,11 @@
-"""ASGI: the web process works on a few requests at once, and the others take concurrency_limiter.
+"""ASGI middleware that runs a few requests at once and queues the others.
 
-Python works on one at a time anyhow; more threads than that make all of them late. A request is worked on when all of its body
-has come, and no longer than until its answer begins to flow, so that nobody slow keeps a place. What would wait too long is
-refused at once, with nothing done: 503, and when to come back.
+Python runs one thread at a time anyway, so more threads would only make all requests late. A request takes a slot when
+its whole body has arrived, and frees it when its response starts, so that slow clients hold no slots. A request that
+would wait too long is refused with a 503 and Retry-After, before any work is done.
 
-What may take seconds of a processor has one place apart, and a line of its own: it keeps none of the others' places.
+Requests that may take seconds of processor time have one slot and a queue of their own, so they never occupy the other
+slots.
 """
 
 from __future__ import annotations
@@ -16,30 +17,30 @@ from typing import Any
 
 from django.conf import settings
 
-from fleet.web.bodies import Application, Refused
+from fleet.web.bodies import Application, RequestRefused
 
-PATIENCE_S = 5.0  # that a request waits for its turn
-AGAIN_S = 1  # after which a refused client may try again
-COSTLY = {"/api/v1/missions", "/api/v1/plans/check"}  # and the pages on which templates are written: their POSTs alone
-COSTLY_BELOW = "/admin/missions/template/"
-EXEMPT = ("/healthz", "/readyz", "/flower/")  # probes must be answered by a busy process; Flower does its own work
+TIMEOUT_S = 5.0  # for a slot
+RETRY_S = 1  # Retry-After of a refused request
+COSTLY = {"/api/v1/missions", "/api/v1/plans/check"}  # POST only, as for COSTLY_PREFIX: the admin pages of templates
+COSTLY_PREFIX = "/admin/missions/template/"
+EXEMPT = ("/healthz", "/readyz", "/flower/")  # probes must work in a busy process; Flower is a process of its own
 
 
-class _Line:
-    """So many at once, FLEET_WEB_WAITING wait, in the order in which they came."""
+class _Queue:
+    """A number of slots, with a first-in-first-out queue of at most FLEET_WEB_WAITING requests."""
 
-    def __init__(self, at_once: int, patience_s: float) -> None:
-        self._places, self._patience_s = asyncio.Semaphore(at_once), patience_s
+    def __init__(self, slots: int, timeout_s: float) -> None:
+        self._slots, self._timeout_s = asyncio.Semaphore(slots), timeout_s
         self._waiting = 0
 
     async def enter(self) -> Callable[[], None]:
-        """Returns when it is this request's turn; what it returns gives the place back, once."""
-        if self._places.locked() and self._waiting >= settings.FLEET_WEB_WAITING:
+        """Wait for a slot. Returns a function that frees it; calling it again has no effect."""
+        if self._slots.locked() and self._waiting >= settings.FLEET_WEB_WAITING:
             raise _busy()
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._patience_s):
-                await self._places.acquire()
+            async with asyncio.timeout(self._timeout_s):
+                await self._slots.acquire()
         except TimeoutError:
             raise _busy() from None
         finally:
@@ -50,53 +51,53 @@ class _Line:
             nonlocal held
             if held:
                 held = False
-                self._places.release()
+                self._slots.release()
 
         return leave
 
 
 class ConcurrencyLimiter:
-    """FLEET_WEB_AT_ONCE at once, and one that is costly."""
+    """Runs FLEET_WEB_AT_ONCE requests at once, plus one costly request."""
 
-    def __init__(self, application: Application, *, patience_s: float = PATIENCE_S) -> None:
-        self._application, self._patience_s = application, patience_s
-        self._usual: _Line | None = None
-        self._costly: _Line | None = None
+    def __init__(self, application: Application, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._application, self._timeout_s = application, timeout_s
+        self._normal: _Queue | None = None
+        self._costly: _Queue | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or scope["path"].startswith(EXEMPT):
             return await self._application(scope, receive, send)
         leave: Callable[[], None] | None = None
 
-        async def whole() -> Any:
+        async def receive_then_wait() -> Any:
             nonlocal leave
             message = await receive()
             if message["type"] == "http.request" and not message.get("more_body") and leave is None:
-                leave = await self._line(scope).enter()
+                leave = await self._queue(scope).enter()
             return message
 
-        async def begun(message: Any) -> None:
+        async def leave_then_send(message: Any) -> None:
             if message["type"] == "http.response.body" and leave is not None:
                 leave()
             await send(message)
 
         try:
-            await self._application(scope, whole, begun)
+            await self._application(scope, receive_then_wait, leave_then_send)
         finally:
             if leave is not None:
                 leave()
 
-    def _line(self, scope: Any) -> _Line:
-        """Made when the first request comes, as they belong to the loop that serves it."""
+    def _queue(self, scope: Any) -> _Queue:
+        """The queue of a request. Queues are created lazily, because they belong to the running event loop."""
         path = scope["path"]
-        if scope.get("method") == "POST" and (path in COSTLY or path.startswith(COSTLY_BELOW)):
-            self._costly = self._costly or _Line(1, self._patience_s)
+        if scope.get("method") == "POST" and (path in COSTLY or path.startswith(COSTLY_PREFIX)):
+            self._costly = self._costly or _Queue(1, self._timeout_s)
             return self._costly
-        self._usual = self._usual or _Line(settings.FLEET_WEB_AT_ONCE, self._patience_s)
-        return self._usual
+        self._normal = self._normal or _Queue(settings.FLEET_WEB_AT_ONCE, self._timeout_s)
+        return self._normal
 
 
-def _busy() -> Refused:
-    return Refused(
-        HTTPStatus.SERVICE_UNAVAILABLE, "busy", "The server is busy. Retry shortly.", {"retry-after": str(AGAIN_S)}
+def _busy() -> RequestRefused:
+    return RequestRefused(
+        HTTPStatus.SERVICE_UNAVAILABLE, "busy", "The server is busy. Retry shortly.", {"retry-after": str(RETRY_S)}
     )

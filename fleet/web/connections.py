@@ -1,8 +1,8 @@
 """Connections to the web process: uvicorn's HTTP protocol with timeouts that it lacks.
 
-Started as `uvicorn --http fleet.web.connections:TimeoutProtocol`. uvicorn closes an idle connection, but waits for ever for
-a request whose head arrives byte by byte (Slowloris) and for a client that does not read the response. How long a body
-may take: fleet/web/bodies.py.
+Started as `uvicorn --http fleet.web.connections:TimeoutProtocol`. uvicorn closes an idle connection, but waits for ever
+for a request whose head arrives byte by byte (Slowloris) and for a client that does not read the response. How long a
+body may take: fleet/web/bodies.py.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from fleet import humanise
 from fleet.limits import addresses
 from fleet.web import shared_counters
-from fleet.web.bodies import Refused, problem
+from fleet.web.bodies import RequestRefused, problem
 
 _bucket = lru_cache(4_096)(addresses.bucket)
 
 
 class Counted:
-    """A connection that is counted by its address, in all processes of the site together, while it is open."""
+    """A connection that is counted by its address while it is open, across all processes of the site."""
 
     client: tuple[str, int] | None
     _counted = ""
@@ -42,15 +42,15 @@ class Counted:
             self._counted = ""
 
     def crowded(self) -> bool:
-        """Whether there are more than one address may have, this one included."""
-        most = settings.FLEET_ADDRESS_CONNECTIONS
-        if not most or not self._counted or shared_counters.site.count(self._counted) <= most:
+        """Whether the address has more connections than allowed, including this one."""
+        limit = settings.FLEET_ADDRESS_CONNECTIONS
+        if not limit or not self._counted or shared_counters.site.count(self._counted) <= limit:
             return False
         return self.client is not None and not addresses.is_proxy(self.client[0])
 
 
 class Socket(Counted, WebSocketsSansIOProtocol):
-    """One that has become a WebSocket."""
+    """A connection that has become a WebSocket."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -62,19 +62,23 @@ class Socket(Counted, WebSocketsSansIOProtocol):
 
 
 class TimeoutProtocol(Counted, H11Protocol):
-    """While nothing is being answered, the head of the next request has FLEET_PATIENCE_S to be whole: 408. A client that
-    takes nothing of an answer for that long is left. One address has FLEET_ADDRESS_CONNECTIONS at most: 429."""
+    """uvicorn's HTTP/1.1 protocol with timeouts and a limit per address.
+
+    - The head of a request must arrive within FLEET_PATIENCE_S (408).
+    - A client that reads nothing of a response for FLEET_PATIENCE_S is disconnected.
+    - An address may have at most FLEET_ADDRESS_CONNECTIONS (429).
+    """
 
     _timer: asyncio.TimerHandle | None = None
-    _unsent = 0  # when it was last looked
+    _unsent = 0  # bytes, at the last timeout
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.ws_protocol_class = Socket
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._begin()
+        self._start_timer()
         self.enter()
         if self.crowded():
             self._refuse(
@@ -82,70 +86,72 @@ class TimeoutProtocol(Counted, H11Protocol):
             )
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end()
+        self._stop_timer()
         self.leave()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         super().handle_websocket_upgrade(event)
-        self.leave()  # it counts as a Socket now, which is told of its end
+        self.leave()  # it is counted by Socket from now on
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if not self._quiet:
-            self._end()
+        if not self._idle:
+            self._stop_timer()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP: a problem like all others."""
+        """Respond to malformed HTTP with a problem."""
         self._refuse(HTTPStatus.BAD_REQUEST, "bad_request", msg)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._quiet:
-            self._begin()
+        if self._idle:
+            self._start_timer()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._begin()
+        self._start_timer()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._unsent = 0
-        if not self._quiet:
-            self._end()
+        if not self._idle:
+            self._stop_timer()
 
     @property
-    def _quiet(self) -> bool:
-        """Nothing is being answered."""
+    def _idle(self) -> bool:
+        """Whether no request is in progress."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _begin(self) -> None:
-        self._end()
-        self._timer = self.loop.call_later(settings.FLEET_PATIENCE_S, self._late)
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(settings.FLEET_PATIENCE_S, self._on_timeout)
 
-    def _end(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _late(self) -> None:
+    def _on_timeout(self) -> None:
         if self.transport.get_protocol() is not self:
-            return  # it has become a WebSocket, which has a patience of its own
+            return  # it has become a WebSocket, which has timeouts of its own
         before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
         if self._unsent and self._unsent != before:
-            self._begin()  # the last answer is still being taken
+            self._start_timer()  # the client is still reading
         elif self._unsent or self.transport.is_closing():
             self.transport.abort()
         elif not self.conn.trailing_data[0]:
-            self.transport.close()  # nothing was asked, so there is nothing to answer
+            self.transport.close()  # no request has started, so no response is due
         else:
             seconds = humanise.duration(settings.FLEET_PATIENCE_S)
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"The request's head did not arrive within {seconds}.")
+            self._refuse(
+                HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"The head of the request did not arrive within {seconds}."
+            )
 
     def _refuse(self, status: HTTPStatus, code: str, detail: str) -> None:
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            headers, body = problem(Refused(status, code, detail))
+            headers, body = problem(RequestRefused(status, code, detail))
             head = h11.Response(status_code=int(status), headers=headers, reason=status.phrase.encode())
-            said: list[Any] = [head, h11.Data(data=body), h11.EndOfMessage()]
-            self.transport.write(b"".join(self.conn.send(one) or b"" for one in said))
+            events: list[Any] = [head, h11.Data(data=body), h11.EndOfMessage()]
+            self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
         self.transport.close()

@@ -1,9 +1,8 @@
-"""Django's ASGI handler, in which one thread does all of a request, as it does under WSGI, and then another request.
+"""An ASGI handler in which one thread of a pool handles a whole request, as under WSGI.
 
-Django's own goes to a thread and back for each middleware that is written for threads, for its signals and for the end of the
-answer, and starts a thread for each request, with a connection's wrapper of its own. Each of these ways costs processor time,
-and on a busy process up to 5 ms of waiting for Python's lock. Nothing of ours waits in the middleware, so nothing is gained by
-them.
+Django's own ASGI handler switches threads for each synchronous middleware, for its signals and at the end of the
+response, and starts a new thread with a new database wrapper for each request. Each switch costs processor time, and in
+a busy process up to 5 ms of waiting for the GIL. Our middleware never waits, so the switches gain nothing.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-EXEMPT_THREADS = 60  # beside those of FLEET_WEB_AT_ONCE: for what takes no turns
-ALIVE = "/healthz"  # waits for nobody, also where all of these wait for a Postgres that is halted
+EXEMPT_THREADS = 60  # in addition to FLEET_WEB_AT_ONCE, for requests that need no slot
+LIVENESS_PATH = "/healthz"  # has a thread of its own, for when all others wait for a halted Postgres
 
 
 class Handler(ASGIHandler):
     def __init__(self) -> None:
         super().__init__()
         self.load_middleware(is_async=False)
-        most = settings.FLEET_WEB_AT_ONCE + EXEMPT_THREADS
-        self._threads = ThreadPoolExecutor(most, "answers")  # it starts them when they are needed, after a fork
-        self._alive = ThreadPoolExecutor(1, "alive")
+        threads = settings.FLEET_WEB_AT_ONCE + EXEMPT_THREADS
+        self._threads = ThreadPoolExecutor(threads, "requests")  # starts its threads on demand, so after a fork
+        self._liveness = ThreadPoolExecutor(1, "liveness")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -44,17 +43,19 @@ class Handler(ASGIHandler):
         except RequestAborted:
             return
         with closing(body):
-            threads = self._alive if scope["path"] == ALIVE else self._threads
-            answer = partial(copy_context().run, self._answer, scope, body)
-            response = await asyncio.get_running_loop().run_in_executor(threads, answer)
+            threads = self._liveness if scope["path"] == LIVENESS_PATH else self._threads
+            handle = partial(copy_context().run, self._handle, scope, body)
+            response = await asyncio.get_running_loop().run_in_executor(threads, handle)
             if response.streaming:
-                await self._flow(response, receive, send)
+                await self._stream(response, receive, send)
             else:
                 await self.send_response(response, send)
 
-    def _answer(self, scope: Any, body: IO[bytes]) -> HttpResponseBase:
-        """All of a request but the sending. An answer that is still to flow does so for as long as its client likes, and keeps
-        no connection to Postgres."""
+    def _handle(self, scope: Any, body: IO[bytes]) -> HttpResponseBase:
+        """Handle a request up to, but not including, sending the response.
+
+        A streaming response holds no connection to Postgres.
+        """
         set_script_prefix(get_script_prefix(scope))
         request_started.send(sender=self.__class__, scope=scope)
         request, refusal = self.create_request(scope, body)
@@ -66,36 +67,36 @@ class Handler(ASGIHandler):
             response = self.get_response(request)
         response._handler_class = self.__class__  # type: ignore[attr-defined]  # the sender of request_finished
         if isinstance(response, FileResponse):
-            response.block_size = self.chunk_size  # as Django's own has it
+            response.block_size = self.chunk_size  # as in Django's handler
         if response.streaming:
             connections.close_all()  # back into the pool
         else:
             response.close()
-        if connection.in_atomic_block:  # somebody's fault, which is not to reach the next request
+        if connection.in_atomic_block:  # a bug somewhere, which must not affect the next request
             del connections[connection.alias]
         return response
 
-    async def _flow(self, response: HttpResponseBase, receive: Any, send: Any) -> None:
-        """Until it has all been sent, or its client is gone."""
+    async def _stream(self, response: HttpResponseBase, receive: Any, send: Any) -> None:
+        """Send a streaming response until it is complete or the client disconnects."""
         if not response.is_async:  # type: ignore[attr-defined]  # of a streaming response
-            response.streaming_content = _read_in_threads(iter(response))  # type: ignore[attr-defined]
+            response.streaming_content = _read_in_thread(iter(response))  # type: ignore[attr-defined]
         async with ThreadSensitiveContext():
             sending = asyncio.create_task(self.send_response(response, send))
-            gone = asyncio.create_task(self.listen_for_disconnect(receive))
+            disconnected = asyncio.create_task(self.listen_for_disconnect(receive))
             try:
-                await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((sending, disconnected), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                ended = sending.done()
+                completed = sending.done()
                 sending.cancel()
-                gone.cancel()
-                await asyncio.gather(sending, gone, return_exceptions=True)
+                disconnected.cancel()
+                await asyncio.gather(sending, disconnected, return_exceptions=True)
                 await sync_to_async(response.close)()
-        if ended:
+        if completed:
             sending.result()
 
 
-async def _read_in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """A static file, say, piece by piece. Left to itself, Django warns and reads the whole of it into memory first."""
-    following = sync_to_async(lambda: next(pieces, None), thread_sensitive=False)
-    while (piece := await following()) is not None:
-        yield piece
+async def _read_in_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Iterate over synchronous content, such as a static file. Django would read all of it into memory first."""
+    read_next = sync_to_async(lambda: next(chunks, None), thread_sensitive=False)
+    while (chunk := await read_next()) is not None:
+        yield chunk

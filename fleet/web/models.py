@@ -1,4 +1,4 @@
-"""Since when the site has been answering."""
+"""The uptime of the site."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from django.db import models
 
 
 class Uptime(models.Model):
-    """One row, which every process of the site writes (fleet/web/uptime.py)."""
+    """A single row, which every process of the site updates (fleet/web/uptime.py)."""
 
     id = models.SmallIntegerField(primary_key=True)
-    up_since = models.DateTimeField()  # at least one process has answered all the time since then
-    heard_at = models.DateTimeField()  # when one last did
+    up_since = models.DateTimeField()  # at least one process has been up since then
+    heard_at = models.DateTimeField()  # the last heartbeat of any process
 
     def __str__(self) -> str:
         return f"up since {self.up_since}"

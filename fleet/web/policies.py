@@ -1,12 +1,12 @@
-"""What the pages of the site may load and do: a Content Security Policy for each part of it (django-csp).
+"""The Content Security Policy of each part of the site (django-csp).
 
-- Everything: nothing at all. What the API and the probes answer is data.
-- /admin/: scripts, styles and pictures of ours, styles in the page, and `eval`: Unfold's pages are written for Alpine, which
-  compiles the expressions in them. No script in the page runs, whoever wrote it there.
-- /flower/: scripts, styles and pictures of ours, and those in the page: Flower's pages hold both.
-- /api/v1/docs: scripts, styles and pictures of ours, and styles in the page, which Swagger UI sets.
+- By default, nothing is allowed: the API and the probes return data.
+- /admin/: our scripts, styles and images, inline styles, and `eval`, because Unfold's pages use Alpine, which compiles
+  expressions. Inline scripts do not run.
+- /flower/: our scripts, styles and images, and inline scripts and styles, because Flower's pages contain both.
+- /api/v1/docs: our scripts, styles and images, and inline styles, which Swagger UI sets.
 
-A view that needs another one (a stored file, say) sends its own header, which is left alone.
+A view that needs another policy, for example for a stored file, sends its own header, which takes precedence.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ PARTS: Mapping[str, Policy] = {"/admin/": ADMIN, "/flower/": FLOWER, "/api/v1/do
 
 
 class Policies(CSPMiddleware):
-    """By the path. It only computes, so under ASGI it does so where it is, and not in a thread as Django would have it."""
+    """Selects the policy by path. It never blocks, so under ASGI it runs in the event loop, not in a thread."""
 
     def __call__(self, request: HttpRequest) -> Any:
         if iscoroutinefunction(self.get_response):
-            return self._awaited(request)
+            return self._async_call(request)
         self.process_request(request)
         response: Any = self.get_response(request)
         return self.process_response(request, response)
 
-    async def _awaited(self, request: HttpRequest) -> HttpResponseBase:
+    async def _async_call(self, request: HttpRequest) -> HttpResponseBase:
         self.process_request(request)
-        waiting: Any = self.get_response(request)
-        return self.process_response(request, await waiting)
+        pending: Any = self.get_response(request)
+        return self.process_response(request, await pending)
 
     def get_policy_parts(
         self, request: HttpRequest, response: HttpResponseBase, report_only: bool = False
     ) -> PolicyParts:
         parts = super().get_policy_parts(request, response, report_only)
         if not report_only and parts.config is None:
-            part = next((one for prefix, one in PARTS.items() if request.path_info.startswith(prefix)), NOTHING)
-            parts.config = dict(part)
+            policy = next((policy for prefix, policy in PARTS.items() if request.path_info.startswith(prefix)), NOTHING)
+            parts.config = dict(policy)
         return parts

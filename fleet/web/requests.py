@@ -1,4 +1,4 @@
-"""The first middleware: which request this is, who sends it from where, and by which scheme."""
+"""The first middleware: the id, the caller, the client's address and the scheme of each request."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from fleet.caller import Caller, acting
 from fleet.limits import addresses
 
 REQUEST = "req"
-_PLAIN = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+_REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _PERMISSIONS = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
 @sync_and_async_middleware
-def identified(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """Gives the request its id, says who acts until it is known better (`caller.identify`), and answers `X-Request-ID`.
+def request_context(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Set the caller of the request, anonymous until `caller.identify`, and respond with `X-Request-ID`.
 
-    A streamed body is read after this, when nobody acts any more: keep `caller.current()` where that matters. So does what
-    Django logs of the answer, which finds it in `request.fleet_caller` (fleet.logs).
+    A streamed response is sent after this, without a caller: keep `caller.current()` if you need it. Django logs
+    responses later too, and finds the caller in `request.fleet_caller` (fleet.observability.logs).
     """
 
-    def sync(request: HttpRequest) -> HttpResponseBase:
-        with acting(arrived := _arrived(request)):
+    def synchronous(request: HttpRequest) -> HttpResponseBase:
+        with acting(initial := _initial_caller(request)):
             response: HttpResponseBase = get_response(request)
             request.fleet_caller = caller.current()  # type: ignore[attr-defined]
-        return _answered(response, arrived)
+        return _with_headers(response, initial)
 
-    async def awaited(request: HttpRequest) -> HttpResponseBase:
-        with acting(arrived := _arrived(request)):
+    async def asynchronous(request: HttpRequest) -> HttpResponseBase:
+        with acting(initial := _initial_caller(request)):
             response: HttpResponseBase = await get_response(request)
             request.fleet_caller = caller.current()  # type: ignore[attr-defined]
-        return _answered(response, arrived)
+        return _with_headers(response, initial)
 
-    chosen: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
-    chosen = awaited if iscoroutinefunction(get_response) else sync
-    return chosen
+    middleware: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
+    middleware = asynchronous if iscoroutinefunction(get_response) else synchronous
+    return middleware
 
 
-def _arrived(request: HttpRequest) -> Caller:
-    """Who sends it, as far as one knows. A scheme that does not come from a proxy of ours is forgotten here, before Django
-    reads it (SECURE_PROXY_SSL_HEADER)."""
+def _initial_caller(request: HttpRequest) -> Caller:
+    """The caller before authentication. X-Forwarded-Proto from an untrusted peer is removed here, before Django reads
+    it (SECURE_PROXY_SSL_HEADER)."""
     if not addresses.is_proxy(request.META.get("REMOTE_ADDR") or ""):
         request.META.pop("HTTP_X_FORWARDED_PROTO", None)
-    given = request.META.get("HTTP_X_REQUEST_ID", "")
-    id = given if _PLAIN.fullmatch(given) else ids.encode(REQUEST, ids.new())
+    sent_id = request.META.get("HTTP_X_REQUEST_ID", "")
+    id = sent_id if _REQUEST_ID.fullmatch(sent_id) else ids.encode(REQUEST, ids.new())
     return Caller(name="anonymous", address=addresses.client(request), request=id)
 
 
-def _answered(response: HttpResponseBase, arrived: Caller) -> HttpResponseBase:
-    response.headers["X-Request-ID"] = arrived.request
+def _with_headers(response: HttpResponseBase, initial: Caller) -> HttpResponseBase:
+    response.headers["X-Request-ID"] = initial.request
     response.headers.setdefault("Permissions-Policy", _PERMISSIONS)
     response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
     return response

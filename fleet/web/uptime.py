@@ -1,7 +1,8 @@
-"""Whether the site has been answering: who reaches the fleet only through it cannot be blamed for an outage of ours.
+"""The uptime of the site, so that external agents lose no leases because of an outage of the site.
 
-Each process of the site says so every BEAT_S from its event loop, by Postgres's clock, so that a process that hangs or cannot
-reach Postgres does not. Where nobody has for GAP_S, the site was away, and its time of being up begins anew.
+Each process of the site records a heartbeat every BEAT_S from its event loop, by Postgres's clock. A process that hangs
+or cannot reach Postgres records none. After GAP_S without a heartbeat the site counts as down, and its uptime starts
+anew.
 """
 
 from __future__ import annotations
@@ -19,33 +20,33 @@ BEAT_S, GAP_S = 2.0, 6.0
 log = logging.getLogger("fleet.web")
 
 
-def note() -> None:
-    """The site answers."""
+def record_heartbeat() -> None:
+    """Record that the site is up."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("fleet", "site_heard"), {"gap": GAP_S})
 
 
 def has_been_up(*, for_s: float) -> bool:
-    """Whether it has answered all the time for so long, up to now. True where there has never been a site: whoever acts for
-    the fleet then does not come through it."""
+    """Whether the site has been up for the last `for_s` seconds. True if there has never been a site, because then no
+    agent depends on it."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("fleet", "site_up"), {"gap": GAP_S, "for": for_s})
         (up,) = cursor.fetchone()
         return bool(up)
 
 
-async def beat() -> None:
-    """Note it again and again."""
+async def keep_recording() -> None:
+    """Record a heartbeat every BEAT_S, forever."""
     thread = ThreadPoolExecutor(1, "uptime")
     while True:
-        await asyncio.get_running_loop().run_in_executor(thread, _note)
+        await asyncio.get_running_loop().run_in_executor(thread, _try_recording)
         await asyncio.sleep(BEAT_S)
 
 
-def _note() -> None:
+def _try_recording() -> None:
     try:
-        note()
+        record_heartbeat()
     except Error as fault:
-        log.info("could not note that the site answers: %s", str(fault).strip())
+        log.info("Could not record that the site is up: %s", str(fault).strip())
     finally:
         connection.close()  # back into the pool

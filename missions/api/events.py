@@ -1,64 +1,61 @@
-"""Events over HTTP: of a mission, and of the whole fleet."""
+"""Events over HTTP: of one mission, and of the whole fleet."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fleet import ids
 from fleet.access.actor import Actor
-from fleet.access.rules import Reach
-from fleet.api.endpoints import Given, endpoint
-from fleet.api.http.paging import Paged, of, page
+from fleet.access.rules import Visibility
+from fleet.api.endpoints import Validated, endpoint
+from fleet.api.http.paging import Paged, page_of, paginate
 from fleet.api.serializers import Text
-from fleet.api.views import ApiView, actor
+from fleet.api.views import ApiView, actor_of
 from fleet.events import naming
 from fleet.events.models import Event, EventQuerySet
 from missions.api import shapes
 from missions.queries import reads, visibility
 
+Events = TypeVar("Events", bound=QuerySet[Event])
 naming.register("sortie", reads.keys)
 PREFIXES = {"sortie": ids.SORTIE, "mission": ids.MISSION, "agent": ids.AGENT, "node": ids.NODE}
 
 
 class Filter(Paged):
-    kind = Text(
-        max_length=60, required=False, initial="sortie", help_text="as a whole, or what stands before its point"
-    )
-    ordering = serializers.ChoiceField(["id", "-id"], default="-id", help_text="the oldest or the newest first")
+    kind = Text(max_length=60, required=False, initial="sortie", help_text="a full kind, or the part before the dot")
+    ordering = serializers.ChoiceField(["id", "-id"], default="-id", help_text="oldest or newest first")
 
 
-class Events(ApiView):
-    @endpoint("events.list", query=Filter, answer=of(shapes.EventAnswer))
-    def get(self, request: Request, *, asked: Given) -> Response:
-        """Events of missions that one sees; an admin sees those of agents, nodes and services too."""
-        return _page(request, seen(actor(request)), asked)
+class EventList(ApiView):
+    @endpoint("events.list", query=Filter, response=page_of(shapes.EventResponse))
+    def get(self, request: Request, *, query: Validated) -> Response:
+        """Events of the visible missions; for admins, those of agents, nodes and services too."""
+        return _page(request, visible_events(actor_of(request), Event.objects.all()), query)
 
 
 class MissionEvents(ApiView):
-    @endpoint("missions.read", query=Filter, answer=of(shapes.EventAnswer))
-    def get(self, request: Request, ref: str, *, asked: Given) -> Response:
+    @endpoint("missions.read", query=Filter, response=page_of(shapes.EventResponse))
+    def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The events of a mission and its sorties."""
-        mission = visibility.mission(actor(request), ref)
-        return _page(request, Event.objects.filter(scope=mission.id), asked)
+        mission = visibility.mission(actor_of(request), ref)
+        return _page(request, Event.objects.filter(scope=mission.id), query)
 
 
-def seen(who: Actor) -> EventQuerySet:
-    """The events that a caller may see."""
-    events = Event.objects.all()
-    return (
-        events
-        if who.reach("events.list") is Reach.ALL
-        else events.filter(scope__in=visibility.missions(who).values("id"))
-    )
+def visible_events(actor: Actor, events: Events) -> Events:
+    """Those of these events that the caller can see."""
+    if actor.visibility("events.list") is Visibility.ALL:
+        return events
+    return events.filter(scope__in=visibility.missions(actor).values("id"))
 
 
-def shape(event: Event) -> dict[str, Any]:
-    """`{id, at, kind, mission, subject, key, data}`. The key is there where the event was named (fleet.events.naming)."""
+def serialize(event: Event) -> dict[str, Any]:
+    """`{id, at, kind, mission, subject, key, data}`. `key` is set if `naming.name` was called on the event."""
     prefix = PREFIXES.get(event.kind.partition(".")[0])
     return {
         "id": event.id,
@@ -71,12 +68,12 @@ def shape(event: Event) -> dict[str, Any]:
     }
 
 
-def _page(request: Request, events: EventQuerySet, asked: Given) -> Response:
-    if kind := asked.get("kind"):
+def _page(request: Request, events: EventQuerySet, query: Validated) -> Response:
+    if kind := query.get("kind"):
         events = events.of_kind(kind)
-    return page(request, events, asked=asked, shape=_shapes, ordering=asked["ordering"])
+    return paginate(request, events, query=query, serialize=_serialize_all, ordering=query["ordering"])
 
 
-def _shapes(events: Sequence[Event]) -> list[dict[str, Any]]:
+def _serialize_all(events: Sequence[Event]) -> list[dict[str, Any]]:
     naming.name(events)
-    return [shape(event) for event in events]
+    return [serialize(event) for event in events]

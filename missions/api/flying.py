@@ -1,8 +1,8 @@
-"""What agents from outside do over HTTP: take sorties, keep their leases, report, complete or fail them. And what the work of
-the fleet's own agents does: report.
+"""Endpoints of external agents: claim sorties, renew leases, report, complete and fail. The work of the fleet's own
+agents reports here too.
 
-An attempt is proved by its lease token, which stands in the answer to the claim, or in FLEET_TOKEN: as the bearer token, or as
-`token` in the body where the caller shows a machine key.
+A request about an attempt needs its lease token, from the response to the claim or from FLEET_TOKEN: as the bearer
+token, or as `token` in the body if the bearer is a machine key.
 """
 
 from __future__ import annotations
@@ -16,86 +16,89 @@ from rest_framework.request import Request
 from fleet import errors, ids
 from fleet.access.actor import Actor
 from fleet.access.models import Role
-from fleet.api.endpoints import Given, endpoint
+from fleet.api.endpoints import Validated, endpoint
 from fleet.api.serializers import Id, Json, Strict, Text
-from fleet.api.views import ApiView, actor
+from fleet.api.views import ApiView, actor_of
 from missions.api import shapes
 from missions.models import Sortie
 from missions.operations import external_agents
 
-TOKEN = 200
+MAX_TOKEN = 200  # characters
 
 
 class Claim(Strict):
-    agent = Id(ids.AGENT, max_length=40, help_text="one that the caller registered")
+    agent = Id(ids.AGENT, max_length=40, help_text="an agent that the caller registered")
     count = serializers.IntegerField(
         default=1, min_value=1, max_value=external_agents.MOST,
-        help_text="at most, and no more at once than the agent's `concurrency` (409)",
+        help_text="the maximum; 409 if the agent already holds as many as its `concurrency`",
     )  # fmt: skip
 
 
-class Held(Strict):
+class LeaseBody(Strict):
     token = serializers.CharField(
-        max_length=TOKEN, required=False, initial=shapes.TOKEN, help_text="the lease token, where it is not the bearer"
+        max_length=MAX_TOKEN,
+        required=False,
+        initial=shapes.TOKEN,
+        help_text="the lease token, unless it is the bearer token",
     )
 
 
-class Report(Held):
+class Report(LeaseBody):
     fraction = serializers.FloatField(required=False, min_value=0, max_value=1, initial=0.4)
     note = Text(max_length=200, required=False, default="", allow_blank=True, initial="4 of 10 files")
     output = serializers.CharField(
         required=False, default="", allow_blank=True, trim_whitespace=False, max_length=100_000,
-        initial="mended a.py\n", help_text="what it printed since the last report",
+        initial="fixed a.py\n", help_text="printed since the last report",
     )  # fmt: skip
 
 
-class Complete(Held):
+class Complete(LeaseBody):
     result = Json(
-        most=settings.FLEET_RESULT_BYTES, required=False, allow_null=True, default=None, initial={"findings": 3}
+        max_bytes=settings.FLEET_RESULT_BYTES, required=False, allow_null=True, default=None, initial={"findings": 3}
     )
     sorties = serializers.ListField(
-        child=Json(most=100_000), required=False, default=list, max_length=settings.FLEET_MAX_ADDED,
-        help_text="more sorties, as FLEET_SORTIES has them; those that run code need plan.execute",
+        child=Json(max_bytes=100_000), required=False, default=list, max_length=settings.FLEET_MAX_ADDED,
+        help_text="sorties to add, in the format of FLEET_SORTIES; those that run code require plan.execute",
     )  # fmt: skip
     verified = serializers.IntegerField(
         required=False, allow_null=True, default=None, min_value=0, max_value=255,
-        help_text="the exit code of the plan's `verify`, where it names one",
+        help_text="the exit code of the plan's `verify` command, if it has one",
     )  # fmt: skip
 
 
-class Fail(Held):
+class Fail(LeaseBody):
     error = Text(max_length=10_000, initial="The linter is not installed.")
     retry = serializers.BooleanField(default=True)
 
 
 class ClaimSorties(ApiView):
-    @endpoint("sorties.claim", body=Claim, answer=shapes.ClaimAnswer, secret=True)
-    def post(self, request: Request, *, given: Given) -> dict[str, Any]:
-        """Take the most urgent sorties of the agent's type, each with its lease token."""
-        agent = mine(actor(request), given["agent"])
-        leases = external_agents.claim(agent=agent, want=given["count"])
+    @endpoint("sorties.claim", body=Claim, response=shapes.ClaimResponse, secret=True)
+    def post(self, request: Request, *, body: Validated) -> dict[str, Any]:
+        """Claim the most urgent sorties of the agent's type. Each comes with its lease token."""
+        agent = own_agent(actor_of(request), body["agent"])
+        leases = external_agents.claim(agent=agent, want=body["count"])
         return {
             "leases": [
                 {
-                    "token": one.token,
-                    "sortie": ids.encode(ids.SORTIE, one.sortie),
-                    "mission": ids.encode(ids.MISSION, one.mission),
-                    "key": one.key,
-                    "attempt": one.attempt,
-                    "lease_s": one.lease_s,
-                    "work": one.work,
+                    "token": lease.token,
+                    "sortie": ids.encode(ids.SORTIE, lease.sortie),
+                    "mission": ids.encode(ids.MISSION, lease.mission),
+                    "key": lease.key,
+                    "attempt": lease.attempt,
+                    "lease_s": lease.lease_s,
+                    "work": lease.work,
                 }
-                for one in leases
+                for lease in leases
             ]
         }
 
 
 class Heartbeat(ApiView):
-    @endpoint("sorties.fly", body=Held, answer=shapes.RenewedAnswer)
-    def post(self, request: Request, ref: str, *, given: Given) -> dict[str, Any]:
-        """Extend the lease; the answer says whether somebody wants the work stopped. 409 where it is lost. Where an agent of
-        the fleet flies the sortie, it extends the lease itself."""
-        token = shown(actor(request), given, ref)
+    @endpoint("sorties.fly", body=LeaseBody, response=shapes.RenewedResponse)
+    def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
+        """Renew the lease. The response says whether the work has been cancelled. 409: the lease is lost. The fleet's
+        own agents renew the leases of their sorties themselves."""
+        token = lease_token(actor_of(request), body, ref)
         renewed = external_agents.keep(token=token)
         return {
             "held": [ref] if token in renewed.held else [],
@@ -104,76 +107,80 @@ class Heartbeat(ApiView):
 
 
 class ReportProgress(ApiView):
-    @endpoint("sorties.fly", body=Report, answer=None, status=204)
-    def post(self, request: Request, ref: str, *, given: Given) -> None:
-        """How far it is, what is being done, and what it printed. Where an agent of the fleet flies the sortie, no `output`:
-        what is printed there is kept already."""
+    @endpoint("sorties.fly", body=Report, response=None, status=204)
+    def post(self, request: Request, ref: str, *, body: Validated) -> None:
+        """Report progress, a note and output. Sorties of the fleet's own agents must not send `output`, which is
+        captured already."""
         external_agents.progress(
-            token=shown(actor(request), given, ref),
-            fraction=given.get("fraction"),
-            note=given["note"],
-            output=given["output"],
+            token=lease_token(actor_of(request), body, ref),
+            fraction=body.get("fraction"),
+            note=body["note"],
+            output=body["output"],
         )
 
 
 class CompleteSortie(ApiView):
-    @endpoint("sorties.fly", body=Complete, answer=shapes.StateAnswer)
-    def post(self, request: Request, ref: str, *, given: Given) -> dict[str, Any]:
-        """The work succeeded. Saying it twice is answered as the first time, but with another result 409. So it is where an
-        agent of the fleet flies it, which ends it when its process ends."""
-        who = actor(request)
-        if any(set(one) - _HARMLESS for one in given["sorties"] if isinstance(one, dict)) and not who.executes:
+    @endpoint("sorties.fly", body=Complete, response=shapes.StateResponse)
+    def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
+        """Complete the sortie. Repeating the request returns the first response; a different result is a 409. For a
+        sortie of the fleet's own agents it is a 409 too: the end of its process completes it."""
+        actor = actor_of(request)
+        if any(set(added) - _CODE_FREE for added in body["sorties"] if isinstance(added, dict)) and not actor.executes:
             raise errors.Forbidden(
-                "Sorties that run code are added only by callers with plan.execute.",
-                hint="Add prompts, or leave them out.",
+                "Adding sorties that run code requires plan.execute.",
+                hint="Add prompts only, or ask an admin for the permission.",
             )
         state = external_agents.complete(
-            token=shown(who, given, ref), result=given["result"], added=given["sorties"], verified=given["verified"]
+            token=lease_token(actor, body, ref), result=body["result"], added=body["sorties"], verified=body["verified"]
         )
         return {"sortie": ref, "state": state}
 
 
 class FailSortie(ApiView):
-    @endpoint("sorties.fly", body=Fail, answer=shapes.FailedAnswer)
-    def post(self, request: Request, ref: str, *, given: Given) -> dict[str, Any]:
-        """The work failed; it is tried again while tries are left, unless `retry` is false. 409 as for `complete`."""
+    @endpoint("sorties.fly", body=Fail, response=shapes.FailedResponse)
+    def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
+        """Fail the sortie. It is retried while attempts are left, unless `retry` is false. 409 as for `complete`."""
         state = external_agents.fail(
-            token=shown(actor(request), given, ref), error=given["error"], retry=given["retry"]
+            token=lease_token(actor_of(request), body, ref), error=body["error"], retry=body["retry"]
         )
         return {"sortie": ref, "state": state}
 
 
-def report_to_mission(*, who: Actor, ref: str, given: Given) -> None:
-    """Report on the sortie whose lease token is shown, which must be of this mission."""
-    token = who.lease or given.get("token", "")
-    sortie = Sortie.objects.filter(id=_sortie(token)).first() if token else None
+def report_to_mission(*, actor: Actor, ref: str, body: Validated) -> None:
+    """Report on the sortie of the lease token, which must belong to this mission."""
+    token = actor.lease or body.get("token", "")
+    sortie = Sortie.objects.filter(id=_sortie_id(token)).first() if token else None
     if sortie is None or ids.encode(ids.MISSION, sortie.mission_id) != ref:
-        raise errors.NotFound("There is no such lease in this mission.", hint="Show the token that the claim answered.")
-    external_agents.progress(token=token, fraction=given.get("fraction"), note=given["note"], output=given["output"])
+        raise errors.NotFound(
+            "The lease token does not belong to this mission.", hint="Send the token from the response to the claim."
+        )
+    external_agents.progress(token=token, fraction=body.get("fraction"), note=body["note"], output=body["output"])
 
 
-_HARMLESS = {
+_CODE_FREE = {  # keys of a sortie that run no code
     "name", "agent", "prompt", "needs", "before", "retry", "timeout", "silence", "alert_silence", "priority",
     "allow_failure", "if", "run_at", "concurrency", "matrix", "outputs", "description",
 }  # fmt: skip
 
 
-def mine(who: Actor, ref: str) -> Any:
-    """The id of an agent from outside that the caller registered; an admin's may be anybody's."""
+def own_agent(actor: Actor, ref: str) -> Any:
+    """The id of an external agent that the caller registered. Admins may use anybody's."""
     return external_agents.registered(
-        agent=ids.decode(ids.AGENT, ref), by=None if who.role == Role.ADMIN else who.user
+        agent=ids.decode(ids.AGENT, ref), by=None if actor.role == Role.ADMIN else actor.user
     ).id
 
 
-def shown(who: Actor, given: Given, ref: str) -> str:
-    """The lease token of a request, which must be of this sortie."""
-    token = who.lease or given.get("token", "")
+def lease_token(actor: Actor, body: Validated, ref: str) -> str:
+    """The lease token of a request, which must belong to this sortie."""
+    token = actor.lease or body.get("token", "")
     if not token:
-        raise errors.Invalid("Which lease?", hint="Send its token as the bearer token, or as `token`.")
-    if _sortie(token) != ids.decode(ids.SORTIE, ref):
-        raise errors.NotFound(f"This is no lease of {ref}.", hint="Show the token that the claim answered.")
+        raise errors.Invalid("The request has no lease token.", hint="Send it as the bearer token, or as `token`.")
+    if _sortie_id(token) != ids.decode(ids.SORTIE, ref):
+        raise errors.NotFound(
+            f"The lease token does not belong to {ref}.", hint="Send the token from the response to the claim."
+        )
     return str(token)
 
 
-def _sortie(token: str) -> Any:
+def _sortie_id(token: str) -> Any:
     return ids.decode(ids.SORTIE, token.partition(".")[0])

@@ -1,4 +1,4 @@
-"""What a client may launch: a plan of its own, one that operators offer, or a task in words."""
+"""Launching over HTTP: from the client's own plan, from a template, or from an objective in words."""
 
 from __future__ import annotations
 
@@ -18,104 +18,104 @@ from missions.operations import plan_reading
 from missions.plan import Plan, PlanError
 from missions.plan.reader_process import Summary
 
-WAYS = ("plan", "template", "objective")
+SOURCES = ("plan", "template", "objective")
 
 
-def launch(*, who: Actor, given: Mapping[str, Any]) -> Mission:
-    """The mission that a body of `POST /missions` asks for. Forbidden where its plan runs code and the caller may not."""
-    named = [way for way in WAYS if given.get(way) is not None]
-    if len(named) != 1:
+def launch(*, actor: Actor, body: Mapping[str, Any]) -> Mission:
+    """Launch a mission from the body of `POST /missions`. Raises Forbidden for code without plan.execute."""
+    sources = [source for source in SOURCES if body.get(source) is not None]
+    if len(sources) != 1:
         raise errors.Invalid("Send exactly one of plan, template and objective.")
-    team_given = team(who, given.get("team"))
-    folder, template, params = folders.folder_for_api(given.get("folder") or ""), "", dict(given["params"])
-    match named[0]:
+    team = find_team(actor, body.get("team"))
+    folder, template, params = folders.folder_for_api(body.get("folder") or ""), "", dict(body["params"])
+    match sources[0]:
         case "plan":
-            loaded, text = read(given["plan"])
+            plan, text = load(body["plan"])
         case "template":
-            found = Template.objects.filter(name=given["template"], enabled=True).first()
-            if found is None:
-                raise errors.NotFound(f"There is no template {given['template']!r}.", hint="See GET /api/v1/templates.")
-            loaded, text = _offered(found)
-            folder, template = found.folder or folder, found.name
+            row = Template.objects.filter(name=body["template"], enabled=True).first()
+            if row is None:
+                raise errors.NotFound(f"There is no template {body['template']!r}.", hint="See GET /api/v1/templates.")
+            plan, text = _template_plan(row)
+            folder, template = row.folder or folder, row.name
         case _:
-            if not given.get("agent"):
+            if not body.get("agent"):
                 raise errors.Invalid(
                     "An objective needs `agent`, the agent type to run it.",
                     hint="See /api/v1/agent-types.",
                     pointer="/agent",
                 )
-            loaded, text = _task(given["agent"], given["objective"])
-            params = {**params, "task": given["objective"]}
+            plan, text = _task_plan(body["agent"], body["objective"])
+            params = {**params, "task": body["objective"]}
     try:
         return operations.launch(
-            plan=loaded,
+            plan=plan,
             text=text,
             params=params,
             folder=folder,
-            by=who.user,
-            team=team_given,
-            executes=who.executes,
+            by=actor.user,
+            team=team,
+            executes=actor.executes,
             template=template,
-            start=given["start"],
+            start=body["start"],
         )
-    except PlanError as wrong:
-        raise ValidationError(_of_params(wrong, loaded, params)) from None
+    except PlanError as fault:
+        raise ValidationError(_params_faults(fault, plan, params)) from None
 
 
-def _offered(template: Template) -> tuple[Plan, str]:
-    """The plan of a template, which was good when it was saved: a type that it names may be gone since."""
+def _template_plan(template: Template) -> tuple[Plan, str]:
+    """The plan of a template. It was valid when it was saved, but an agent type that it uses may be gone since."""
     try:
-        return read(template.text)
-    except PlanError as wrong:
-        said = f"{template.name} cannot be launched any more: {wrong.faults[0]} Tell who runs the fleet."
-        raise ValidationError({"template": [said]}) from None
+        return load(template.text)
+    except PlanError as fault:
+        detail = f"{template.name} can no longer be launched: {fault.faults[0]} Tell the fleet's operators."
+        raise ValidationError({"template": [detail]}) from None
 
 
-def _task(agent_type: str, task: str) -> tuple[Plan, str]:
-    """The plan of a task in words. What is wrong with it is wrong with what the client sent, which is no plan."""
+def _task_plan(agent_type: str, task: str) -> tuple[Plan, str]:
+    """The plan of an objective. Its faults are reported on `agent` and `objective`, because the client sent no plan."""
     try:
         return operations.task(agent_type=agent_type, task=task)
-    except PlanError as wrong:
-        told: dict[str, list[str]] = {}
-        for fault in wrong.faults:
-            fix = "See `takes_prompt` in GET /api/v1/agent-types." if fault.where.endswith(".prompt") else fault.fix
-            field = "agent" if fault.where.startswith("sorties") else "objective"
-            told.setdefault(field, []).append(f"{fault.fault} {fix}".strip())
-        raise ValidationError(told) from None
+    except PlanError as fault:
+        details: dict[str, list[str]] = {}
+        for entry in fault.faults:
+            fix = "See `takes_prompt` in GET /api/v1/agent-types." if entry.where.endswith(".prompt") else entry.fix
+            field = "agent" if entry.where.startswith("sorties") else "objective"
+            details.setdefault(field, []).append(f"{entry.fault} {fix}".strip())
+        raise ValidationError(details) from None
 
 
-def _of_params(wrong: PlanError, read: Plan, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The faults of a plan's inputs, as those of `params`."""
-    told: dict[str, Any] = {}
-    for fault in wrong.faults:
-        name = fault.where.removeprefix("inputs.")
-        missing = name in read.inputs and name not in given
-        fix = f"Give it in `params`. {read.inputs[name].description}" if missing else fault.fix
-        told.setdefault(name or "non_field_errors", []).append(f"{fault.fault} {fix}".strip())
-    return {"params": told}
+def _params_faults(fault: PlanError, plan: Plan, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The faults of a plan's inputs, as validation errors of `params`."""
+    details: dict[str, Any] = {}
+    for entry in fault.faults:
+        name = entry.where.removeprefix("inputs.")
+        missing = name in plan.inputs and name not in params
+        fix = f"Give it in `params`. {plan.inputs[name].description}" if missing else entry.fix
+        details.setdefault(name or "non_field_errors", []).append(f"{entry.fault} {fix}".strip())
+    return {"params": details}
 
 
-def read(given: Any) -> tuple[Plan, str]:
-    """A plan as an object, or as a text in YAML or JSON; PlanError with all its faults."""
-    text = _text(given)
+def load(source: Any) -> tuple[Plan, str]:
+    """A plan, from an object or from YAML or JSON text, and its text. Raises PlanError with all faults."""
+    text = _text(source)
     return plan_reading.load(text), text
 
 
-def check(given: Any) -> Summary:
-    """What a plan is; PlanError with all its faults."""
-    return plan_reading.summary(_text(given))
+def check(source: Any) -> Summary:
+    """A summary of a plan. Raises PlanError with all faults."""
+    return plan_reading.summary(_text(source))
 
 
-def _text(given: Any) -> str:
-    return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+def _text(source: Any) -> str:
+    return source if isinstance(source, str) else json.dumps(source, ensure_ascii=False)
 
 
-def team(who: Actor, name: str | None) -> Group | None:
-    """A team that the caller is in; an admin names any."""
+def find_team(actor: Actor, name: str | None) -> Group | None:
+    """A team of the caller, by name. Admins may name any team."""
     if name is None:
         return None
-    teams = Group.objects.all() if who.role == Role.ADMIN or who.user is None else who.user.groups.all()
-    found = teams.filter(name=name).first()
-    if found is None:
+    teams = Group.objects.all() if actor.role == Role.ADMIN or actor.user is None else actor.user.groups.all()
+    team = teams.filter(name=name).first()
+    if team is None:
         raise errors.Invalid(f"You are not in a team called {name!r}.", hint="See GET /api/v1/me.", pointer="/team")
-    return found
+    return team

@@ -1,4 +1,4 @@
-"""Following a mission, or all that one sees, as it happens."""
+"""Live event streams of one mission, or of all missions that the caller can see."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -14,22 +13,20 @@ from rest_framework.response import Response
 
 from fleet import ids
 from fleet.access.actor import Actor
-from fleet.access.rules import Reach
-from fleet.api.endpoints import Given, endpoint
+from fleet.api.endpoints import Validated, endpoint
 from fleet.api.openapi import headers
-from fleet.api.openapi.examples import MOMENT, words
+from fleet.api.openapi.examples import MOMENT, text_response
 from fleet.api.serializers import Strict, Text
-from fleet.api.views import actor
-from fleet.events.models import Event
+from fleet.api.views import actor_of
 from fleet.live import tickets
-from fleet.live.streaming import MEDIA_TYPE, Asked, LiveView
+from fleet.live.streaming import MEDIA_TYPE, LiveView, StreamQuery
 from missions.api import events
 from missions.models import FINAL, Mission
 from missions.queries import visibility
 from missions.states import MissionState
 
-CLOSING = frozenset({f"mission.{state.value}" for state in MissionState if state.final})
-_STREAM = words(
+CLOSING_KINDS = frozenset({f"mission.{state.value}" for state in MissionState if state.final})
+_STREAM = text_response(
     MEDIA_TYPE,
     "retry: 2000\nid: 81713-0\n\nid: 81714-20415\nevent: sortie.running\n"
     f'data: {{"id":20415,"at":"{MOMENT.isoformat()}","kind":"sortie.running",…}}\n\n'
@@ -37,66 +34,60 @@ _STREAM = words(
 )
 
 
-class Wanted(Strict):
+class TicketRequest(Strict):
     path = Text(
         max_length=200, initial=f"/ws/v1/missions/{ids.encode(ids.MISSION, ids.EXAMPLE)}",
-        help_text="of the stream that it opens: /api/v1/events/stream, /ws/v1/missions/msn_…",
+        help_text="of the stream to open, such as /api/v1/events/stream or /ws/v1/missions/msn_…",
     )  # fmt: skip
 
 
-class TicketAnswer(serializers.Serializer[Any]):
-    """A ticket, which is good once, and its life in seconds."""
+class TicketResponse(serializers.Serializer[Any]):
+    """A ticket, which works once, and its lifetime in seconds."""
 
     ticket = serializers.CharField(initial="tkt_8Vw0nR4y")
-    expires_in = serializers.IntegerField(initial=tickets.LIFE_S, help_text="seconds")
+    expires_in = serializers.IntegerField(initial=tickets.LIFETIME_S, help_text="seconds")
 
 
 class Tickets(LiveView):
-    @endpoint("tickets.create", body=Wanted, answer=TicketAnswer, status=201, secret=True, located=False)
-    def post(self, request: Request, *, given: Given) -> Response:
-        """Get a ticket with which a browser opens one stream, once."""
-        text = tickets.issue(grant=self.grant(request), path=given["path"])
-        return Response({"ticket": text, "expires_in": tickets.LIFE_S}, status=201)
+    @endpoint("tickets.create", body=TicketRequest, response=TicketResponse, status=201, secret=True, location=False)
+    def post(self, request: Request, *, body: Validated) -> Response:
+        """Get a ticket that opens one stream, once, for clients that cannot set headers."""
+        text = tickets.issue(grant=self.grant(request), path=body["path"])
+        return Response({"ticket": text, "expires_in": tickets.LIFETIME_S}, status=201)
 
 
 class MissionStream(LiveView):
-    @endpoint("missions.read", query=Asked, answer=_STREAM, told=[headers.LAST_EVENT_ID])
-    def get(self, request: Request, ref: str, *, asked: Given) -> StreamingHttpResponse:
-        """Follow a mission: its events as they happen, as server-sent events. Each `data` is one as `GET …/events` lists
-        them. It begins at now, or behind the last id; `0-0` begins with the mission. Once the mission has ended, a
-        last event, `end`, says so and the stream closes: do not come again. By WebSocket: /ws/v1/missions/{id}."""
-        mission = visibility.mission(actor(request), ref)
-        return _follow(self, request, asked, action="missions.read", scope=mission.id)
+    @endpoint("missions.read", query=StreamQuery, response=_STREAM, extra_headers=[headers.LAST_EVENT_ID])
+    def get(self, request: Request, ref: str, *, query: Validated) -> StreamingHttpResponse:
+        """Follow a mission: its events as they happen, as server-sent events. `data` has the format of `GET …/events`.
+        The stream starts now, or after the last id; `0-0` starts at the first event. After the mission has ended, the
+        stream sends a last event `end` and closes: do not reconnect. By WebSocket: /ws/v1/missions/{id}."""
+        mission = visibility.mission(actor_of(request), ref)
+        return _follow(self, request, query, action="missions.read", scope=mission.id)
 
 
 class EventStream(LiveView):
-    @endpoint("events.list", query=Asked, answer=_STREAM, told=[headers.LAST_EVENT_ID])
-    def get(self, request: Request, *, asked: Given) -> StreamingHttpResponse:
-        """Follow the missions that one sees; an admin hears of agents, nodes and services too. By WebSocket: /ws/v1/events."""
-        return _follow(self, request, asked, action="events.list", scope=None)
+    @endpoint("events.list", query=StreamQuery, response=_STREAM, extra_headers=[headers.LAST_EVENT_ID])
+    def get(self, request: Request, *, query: Validated) -> StreamingHttpResponse:
+        """Follow all visible missions; for admins, agents, nodes and services too. By WebSocket: /ws/v1/events."""
+        return _follow(self, request, query, action="events.list", scope=None)
 
 
-def narrow(who: Actor, found: QuerySet[Event]) -> QuerySet[Event]:
-    """To the events that a caller may see."""
-    everything = who.reach("events.list") is Reach.ALL
-    return found if everything else found.filter(scope__in=visibility.missions(who).values("id"))
-
-
-def visible(who: Actor, scopes: Collection[UUID]) -> set[UUID]:
-    """Which of these missions a caller sees."""
-    return set(visibility.missions(who).filter(id__in=scopes).values_list("id", flat=True))
+def visible_scopes(actor: Actor, scopes: Collection[UUID]) -> set[UUID]:
+    """Those of these missions that the caller can see."""
+    return set(visibility.missions(actor).filter(id__in=scopes).values_list("id", flat=True))
 
 
 def outcome(mission: UUID) -> str:
-    """The state in which a mission has ended; empty while it goes on."""
+    """The final state of a mission; empty if it has not ended."""
     ended = Mission.objects.filter(id=mission, state__in=FINAL).values_list("state", flat=True)
     return ended.first() or ""
 
 
 def _follow(
-    view: LiveView, request: Request, asked: Given, *, action: str, scope: UUID | None
+    view: LiveView, request: Request, query: Validated, *, action: str, scope: UUID | None
 ) -> StreamingHttpResponse:
     return view.follow(
-        request, asked, action=action, scope=scope, narrow=narrow, visible=visible, shape=events.shape,
-        closing=CLOSING, outcome=outcome,
+        request, query, action=action, scope=scope, visible_events=events.visible_events, visible_scopes=visible_scopes,
+        serialize=events.serialize, closing_kinds=CLOSING_KINDS, outcome=outcome,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the API answers with, for its OpenAPI document: the shapes of `fleet_mission … --json` (docs/commands.md)."""
+"""Response serializers for the OpenAPI document. They match `fleet_mission … --json` (docs/commands.md)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from missions.models import Attempt
 from missions.states import MissionState, SortieState
 
 _EXAMPLE = {SortieState.SUCCEEDED: 1, SortieState.RUNNING: 1}
-TOKEN = f"{ids.encode(ids.SORTIE, ids.EXAMPLE)}.1.9mF2c7Qx"  # a lease token, in the document's examples
+TOKEN = f"{ids.encode(ids.SORTIE, ids.EXAMPLE)}.1.9mF2c7Qx"  # a lease token, for examples
 
 
 class Counts(serializers.Serializer[Any]):
-    """How many sorties there are, and in each state."""
+    """The number of sorties, in total and by state."""
 
     total = serializers.IntegerField(initial=2)
 
@@ -29,80 +29,80 @@ class Counts(serializers.Serializer[Any]):
         }
 
 
-class MissionAnswer(serializers.Serializer[Any]):
+class MissionResponse(serializers.Serializer[Any]):
     """A mission."""
 
     id = Id(ids.MISSION)
     name = serializers.CharField(initial="Repository audit")
-    objective = serializers.CharField(allow_blank=True, initial="Say what to fix first.")
+    objective = serializers.CharField(allow_blank=True, initial="Report what to fix first.")
     state = serializers.ChoiceField(MissionState.choices, initial="running")
-    reason = serializers.CharField(allow_blank=True, help_text="why it is paused, was cancelled or failed")
+    reason = serializers.CharField(allow_blank=True, help_text="why the mission is paused, was cancelled or failed")
     sorties = Counts()
     created_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
     elapsed_s = serializers.FloatField(initial=4.21)
 
 
-class OneMissionAnswer(MissionAnswer):
-    """A mission with what only its own page shows."""
+class MissionDetailResponse(MissionResponse):
+    """A mission with all of its fields."""
 
-    priority = serializers.IntegerField(initial=0, help_text="the larger, the more urgent")
+    priority = serializers.IntegerField(initial=0, help_text="higher is more urgent")
     team = serializers.CharField(allow_null=True, initial="payments")
     created_by = serializers.CharField(allow_null=True, initial="ann")
     inputs = serializers.DictField(initial={"branch": "main"})
     template = serializers.CharField(
         allow_null=True,
         initial="audit",
-        help_text="which of the operators' plans it is; null: a plan of somebody's own",
+        help_text="the template that it was launched from; null for a plan of the caller's own",
     )
 
 
-class SortieAnswer(serializers.Serializer[Any]):
-    """A sortie: where it stands, and what it waits for or came to."""
+class SortieResponse(serializers.Serializer[Any]):
+    """A sortie with its state, what it waits for, and its result."""
 
     id = Id(ids.SORTIE)
-    key = serializers.CharField(initial="lint", help_text="its name in the plan")
+    key = serializers.CharField(initial="lint", help_text="the name in the plan")
     agent_type = serializers.CharField(initial="testing")
     state = serializers.ChoiceField(SortieState.choices, initial="running")
     status = serializers.CharField(
         initial="running", help_text="the state in words: also `retry 2/3 in 4 s` and `tolerated`"
     )
-    attempt = serializers.IntegerField(initial=1, help_text="0: none yet")
-    tries = serializers.IntegerField(initial=0, help_text="attempts that failed by themselves")
+    attempt = serializers.IntegerField(initial=1, help_text="the number of the last attempt; 0: none yet")
+    tries = serializers.IntegerField(initial=0, help_text="failed attempts that count towards `max_attempts`")
     needs = serializers.ListField(child=serializers.CharField(initial="inventory"), help_text="keys")
-    waits_for = serializers.CharField(allow_blank=True, help_text="why it is not flown yet, in words")
+    waits_for = serializers.CharField(allow_blank=True, help_text="why it has not started yet, in words")
     ready_at = serializers.DateTimeField(
-        allow_null=True, initial=MOMENT, help_text="since when it waits: it became ready, or was queued (again)"
+        allow_null=True, initial=MOMENT, help_text="when it last became ready or was queued"
     )
     started_at = serializers.DateTimeField(allow_null=True, initial=MOMENT)
     finished_at = serializers.DateTimeField(allow_null=True)
-    wake_at = serializers.DateTimeField(allow_null=True, help_text="when it is tried again, or may start")
+    wake_at = serializers.DateTimeField(allow_null=True, help_text="when it is retried, or may start at the earliest")
     changed_at = serializers.DateTimeField(allow_null=True, initial=MOMENT, help_text="when its state last changed")
     elapsed_s = serializers.FloatField(
-        allow_null=True, initial=4.21, help_text="of its last attempt, until now or its end"
+        allow_null=True, initial=4.21, help_text="duration of the last attempt, so far or until its end"
     )
-    progress = serializers.FloatField(allow_null=True, initial=0.4, help_text="0 to 1, as it was last reported")
+    progress = serializers.FloatField(allow_null=True, initial=0.4, help_text="last reported, from 0 to 1")
     note = serializers.CharField(allow_blank=True, initial="4 of 10 files")
-    result = serializers.JSONField(allow_null=True, help_text="what it came to, once it succeeded")
+    result = serializers.JSONField(allow_null=True, help_text="the result of a sortie that succeeded")
     error = serializers.CharField(allow_null=True)
-    tolerated = serializers.BooleanField(help_text="it failed, and the plan allows that")
+    tolerated = serializers.BooleanField(help_text="whether it failed and the plan allows that (`allow_failure`)")
 
 
-class OneSortieAnswer(SortieAnswer):
+class SortieDetailResponse(SortieResponse):
     """A sortie with its mission."""
 
     mission = Id(ids.MISSION)
 
 
-class ProgressAnswer(serializers.Serializer[Any]):
-    """How far a mission is: the share of its sorties that have ended, those under way counted by what they report."""
+class ProgressResponse(serializers.Serializer[Any]):
+    """The progress of a mission: the share of its sorties that have ended, plus the progress of running ones."""
 
     id = Id(ids.MISSION)
     state = serializers.ChoiceField(MissionState.choices, initial="running")
     fraction = serializers.FloatField(initial=0.7)
     percent = serializers.FloatField(initial=70.0)
     sorties = Counts()
-    running = SortieAnswer(many=True)
+    running = SortieResponse(many=True)
 
 
 class Edge(serializers.Serializer[Any]):
@@ -117,15 +117,15 @@ class Node(serializers.Serializer[Any]):
     state = serializers.ChoiceField(SortieState.choices, initial="running")
 
 
-class GraphAnswer(serializers.Serializer[Any]):
-    """The sorties of a mission and what needs what."""
+class GraphResponse(serializers.Serializer[Any]):
+    """The sorties of a mission and their needs."""
 
     nodes = Node(many=True)
     edges = Edge(many=True)
-    truncated = serializers.BooleanField(help_text="whether the mission has more sorties than are shown")
+    truncated = serializers.BooleanField(help_text="whether the mission has more sorties than these")
 
 
-class Bar(serializers.Serializer[Any]):
+class TimelineEntryResponse(serializers.Serializer[Any]):
     """One attempt."""
 
     sortie = Id(ids.SORTIE)
@@ -138,8 +138,8 @@ class Bar(serializers.Serializer[Any]):
     error = serializers.CharField(allow_null=True)
 
 
-class AttemptAnswer(Bar):
-    """One attempt with what it used."""
+class AttemptResponse(TimelineEntryResponse):
+    """One attempt, with its result and resource use."""
 
     result = serializers.JSONField(allow_null=True)
     exit_code = serializers.IntegerField(allow_null=True)
@@ -149,32 +149,36 @@ class AttemptAnswer(Bar):
     note = serializers.CharField(allow_blank=True, initial="4 of 10 files")
 
 
-class EventAnswer(serializers.Serializer[Any]):
-    """Something that happened."""
+class EventResponse(serializers.Serializer[Any]):
+    """An event."""
 
     id = serializers.IntegerField(initial=20_415)
     at = serializers.DateTimeField()
     kind = serializers.CharField(initial="sortie.running")
     mission = Id(ids.MISSION, allow_null=True)
     subject = serializers.CharField(
-        allow_null=True, initial=ids.encode(ids.SORTIE, ids.EXAMPLE), help_text="the id of what it happened to"
+        allow_null=True,
+        initial=ids.encode(ids.SORTIE, ids.EXAMPLE),
+        help_text="the id of the object that the event is about",
     )
-    key = serializers.CharField(allow_null=True, initial="lint", help_text="of the sortie; null of what is none")
+    key = serializers.CharField(
+        allow_null=True, initial="lint", help_text="the key of the sortie; null for other objects"
+    )
     data = serializers.DictField(initial={"attempt": 1})  # type: ignore[assignment]
 
 
-class ArtifactAnswer(serializers.Serializer[Any]):
-    """A file that a sortie gave out."""
+class ArtifactResponse(serializers.Serializer[Any]):
+    """A file that a sortie produced."""
 
     id = Id(ids.ARTIFACT)
-    sortie = serializers.CharField(initial="lint", help_text="its key")
+    sortie = serializers.CharField(initial="lint", help_text="the key of the sortie")
     path = serializers.CharField(initial="reports/lint.json")
     digest = serializers.CharField(initial=hashlib.sha256(b"").hexdigest(), help_text="SHA-256")
     size = serializers.IntegerField(initial=2_048, help_text="bytes")
 
 
-class PieceAnswer(serializers.Serializer[Any]):
-    """A piece of what an attempt printed."""
+class PieceResponse(serializers.Serializer[Any]):
+    """A piece of an attempt's output."""
 
     id = serializers.IntegerField(initial=81)
     at = serializers.DateTimeField()
@@ -182,17 +186,17 @@ class PieceAnswer(serializers.Serializer[Any]):
     text = serializers.CharField(allow_blank=True, trim_whitespace=False, initial="4 of 10 files\n")
 
 
-class LogAnswer(serializers.Serializer[Any]):
-    """What an attempt printed, in pieces. Ask again with `after` for what comes then; `ended`: nothing will."""
+class LogResponse(serializers.Serializer[Any]):
+    """The output of an attempt, in pieces. Repeat with `after` for more, until `ended` is true."""
 
     sortie = Id(ids.SORTIE)
     attempt = serializers.IntegerField(initial=1)
-    pieces = PieceAnswer(many=True)
+    pieces = PieceResponse(many=True)
     after = serializers.IntegerField(initial=81)
     ended = serializers.BooleanField()
 
 
-class MissionPiece(PieceAnswer):
+class MissionPiece(PieceResponse):
     """A piece of output, with its sortie and attempt."""
 
     sortie = Id(ids.SORTIE)
@@ -200,8 +204,8 @@ class MissionPiece(PieceAnswer):
     attempt = serializers.IntegerField(initial=1)
 
 
-class MissionLogAnswer(serializers.Serializer[Any]):
-    """What a mission's sorties printed, interleaved by time. Ask again with `after` for more; `ended`: there is no more."""
+class MissionLogResponse(serializers.Serializer[Any]):
+    """The output of a mission's sorties, interleaved by time. Repeat with `after` for more, until `ended` is true."""
 
     mission = Id(ids.MISSION)
     pieces = MissionPiece(many=True)
@@ -210,41 +214,41 @@ class MissionLogAnswer(serializers.Serializer[Any]):
 
 
 class Input(serializers.Serializer[Any]):
-    """What a template is told."""
+    """An input of a template."""
 
     description = serializers.CharField(allow_blank=True)
     required = serializers.BooleanField()  # type: ignore[assignment]
     default = serializers.JSONField(allow_null=True)
 
 
-class TemplateAnswer(serializers.Serializer[Any]):
-    """A plan that operators offer."""
+class TemplateResponse(serializers.Serializer[Any]):
+    """A template: a plan that operators offer to everybody."""
 
     name = serializers.CharField(initial="audit")
-    description = serializers.CharField(allow_blank=True, initial="What to fix first.")
+    description = serializers.CharField(allow_blank=True, initial="Reports what to fix first.")
     inputs = serializers.DictField(
-        child=Input(), initial={"branch": {"description": "to look at", "required": False, "default": "main"}}
+        child=Input(), initial={"branch": {"description": "to audit", "required": False, "default": "main"}}
     )
 
 
 class PlanWarning(serializers.Serializer[Any]):
-    """Something of a plan that is good, and that may not be what was meant."""
+    """A warning about a valid plan."""
 
     where = serializers.CharField(initial="sorties.lint.run")
     detail = serializers.CharField(initial="{{ inputs.branch }} becomes part of code that sh runs.")
 
 
-class Checked(serializers.Serializer[Any]):
-    """What came of a check of a plan that is good."""
+class CheckResponse(serializers.Serializer[Any]):
+    """The result of checking a valid plan."""
 
-    mission = serializers.CharField(initial="Repository audit", help_text="its name")
+    mission = serializers.CharField(initial="Repository audit", help_text="the name of the mission")
     sorties = serializers.ListField(child=serializers.CharField(), initial=["inventory", "lint"], help_text="keys")
-    executes = serializers.BooleanField(initial=True, help_text="whether launching it needs plan.execute")
-    warnings = PlanWarning(many=True, help_text="what may let those who give it data run code")
+    executes = serializers.BooleanField(initial=True, help_text="whether launching it requires plan.execute")
+    warnings = PlanWarning(many=True, help_text="places where input data becomes code")
 
 
-class PlanSchemaAnswer(serializers.Serializer[Any]):
-    """The form of plans."""
+class PlanSchemaResponse(serializers.Serializer[Any]):
+    """The JSON Schema of plans."""
 
     schema = serializers.DictField(
         child=serializers.JSONField(),
@@ -253,40 +257,40 @@ class PlanSchemaAnswer(serializers.Serializer[Any]):
     )
 
 
-class LeaseAnswer(serializers.Serializer[Any]):
-    """A sortie that is to be flown now, and the token that proves who may."""
+class LeaseResponse(serializers.Serializer[Any]):
+    """A claimed sortie, with the token that authenticates its attempt."""
 
     token = serializers.CharField(initial=TOKEN)
     sortie = Id(ids.SORTIE)
     mission = Id(ids.MISSION)
     key = serializers.CharField(initial="lint")
     attempt = serializers.IntegerField(initial=1)
-    lease_s = serializers.FloatField(initial=30.0, help_text="it is lost if nothing is heard for so long")
+    lease_s = serializers.FloatField(initial=30.0, help_text="the lease is lost unless it is renewed within this time")
     work = serializers.DictField(
-        initial={"prompt": "Mend what the linter says.", "needs": {"inventory": {"files": 10}}, "timeout_s": 600},
-        help_text="what is to be done, by the names that plans have for it",
+        initial={"prompt": "Fix what the linter reports.", "needs": {"inventory": {"files": 10}}, "timeout_s": 600},
+        help_text="the work, with the keys of the plan format",
     )
 
 
-class ClaimAnswer(serializers.Serializer[Any]):
-    leases = LeaseAnswer(many=True)
+class ClaimResponse(serializers.Serializer[Any]):
+    leases = LeaseResponse(many=True)
 
 
-class RenewedAnswer(serializers.Serializer[Any]):
-    """Which leases hold, and which attempts somebody wants stopped."""
+class RenewedResponse(serializers.Serializer[Any]):
+    """The leases that are still held, and those whose work has been cancelled."""
 
     held = serializers.ListField(child=Id(ids.SORTIE))
     cancelled = serializers.ListField(child=Id(ids.SORTIE), initial=[])
 
 
-class StateAnswer(serializers.Serializer[Any]):
-    """What became of the sortie."""
+class StateResponse(serializers.Serializer[Any]):
+    """The new state of the sortie."""
 
     sortie = Id(ids.SORTIE)
     state = serializers.ChoiceField(SortieState.choices, initial="succeeded")
 
 
-class FailedAnswer(StateAnswer):
-    """What became of the sortie: it waits for its next try, or has failed."""
+class FailedResponse(StateResponse):
+    """The new state of the sortie: `waiting` for the next attempt, or `failed`."""
 
     state = serializers.ChoiceField(SortieState.choices, initial="waiting")

@@ -1,4 +1,4 @@
-"""Sorties over HTTP: what each waits for or came to, its attempts, what it printed and gave out; cancel and retry."""
+"""Sorties over HTTP: state, attempts, output and artifacts; cancel and retry."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fleet import errors
-from fleet.api.endpoints import Given, endpoint
+from fleet.api.endpoints import Validated, endpoint
 from fleet.api.http import ranges
-from fleet.api.http.paging import Paged, of, page
+from fleet.api.http.paging import Paged, page_of, paginate
 from fleet.api.openapi import headers
-from fleet.api.openapi.examples import file, words
+from fleet.api.openapi.examples import file_response, text_response
 from fleet.api.serializers import Strict
-from fleet.api.views import ApiView, AsItComes, actor
+from fleet.api.views import ApiView, IgnoreAccept, actor_of
 from fleet.live.hub import hub
 from missions import operations, views
 from missions.api import shapes
@@ -27,136 +27,138 @@ from missions.models import Attempt, Output, Sortie
 from missions.queries import reads, visibility
 from missions.states import SortieState
 
-PIECES = 500  # in one answer
-LOOK_S = 0.5
-FOLLOWED_S = 25  # a stream that is followed ends after so long; ask again with `after`
+MAX_PIECES = 500  # in one response
+POLL_S = 0.5
+FOLLOW_S = 25  # a followed log ends after this time; the client reconnects
 
 
 class LogQuery(Strict):
     attempt = serializers.IntegerField(
-        required=False, min_value=1, max_value=2**31 - 1, help_text="the last one, unless told"
+        required=False, min_value=1, max_value=2**31 - 1, help_text="the last one by default"
     )
     after = serializers.IntegerField(
-        default=0, min_value=0, max_value=2**63 - 1, help_text="behind the piece with this id"
+        default=0, min_value=0, max_value=2**63 - 1, help_text="start after the piece with this id"
     )
 
 
 class TextQuery(Strict):
     attempt = serializers.IntegerField(
-        required=False, min_value=1, max_value=2**31 - 1, help_text="the last one, unless told"
+        required=False, min_value=1, max_value=2**31 - 1, help_text="the last one by default"
     )
-    follow = serializers.BooleanField(default=False, help_text=f"go on while it prints, for {FOLLOWED_S} s at most")
+    follow = serializers.BooleanField(default=False, help_text=f"keep sending new output, for at most {FOLLOW_S} s")
 
 
 _TEXT = {
-    **words("text/plain", "1 of 10 files\n2 of 10 files\n"),
-    **words("text/plain", "f 10 f", status=206),
-    **words("text/plain", "", status=416),
+    **text_response("text/plain", "1 of 10 files\n2 of 10 files\n"),
+    **text_response("text/plain", "f 10 f", status=206),
+    **text_response("text/plain", "", status=416),
 }
 
 
-class OneSortie(ApiView):
-    @endpoint("sorties.read", answer=shapes.OneSortieAnswer)
+class SortieDetail(ApiView):
+    @endpoint("sorties.read", response=shapes.SortieDetailResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """A sortie."""
-        return _one(visibility.sortie(actor(request), ref), request)
+        return _detail(visibility.sortie(actor_of(request), ref), request)
 
 
 class Attempts(ApiView):
-    @endpoint("sorties.read", query=Paged, answer=of(shapes.AttemptAnswer))
-    def get(self, request: Request, ref: str, *, asked: Given) -> Response:
-        """Its attempts, with what each came to and used."""
-        sortie = visibility.sortie(actor(request), ref)
-        found = Attempt.objects.filter(sortie=sortie).select_related("sortie")
-        return page(request, found, asked=asked, shape=lambda rows: [_attempt(one) for one in rows], ordering="id")
+    @endpoint("sorties.read", query=Paged, response=page_of(shapes.AttemptResponse))
+    def get(self, request: Request, ref: str, *, query: Validated) -> Response:
+        """The attempts of a sortie, with their results and resource use."""
+        sortie = visibility.sortie(actor_of(request), ref)
+        attempts = Attempt.objects.filter(sortie=sortie).select_related("sortie")
+        return paginate(request, attempts, query=query, serialize=lambda rows: [*map(_attempt, rows)], ordering="id")
 
 
 class Logs(ApiView):
-    @endpoint("sorties.read", query=LogQuery, answer=shapes.LogAnswer)
-    def get(self, request: Request, ref: str, *, asked: Given) -> dict[str, Any]:
-        """What an attempt printed, in pieces: stdout and stderr as they came."""
-        sortie = visibility.sortie(actor(request), ref)
-        number = _attempt_of(sortie, asked.get("attempt"))
-        ended = not _runs(sortie, number)  # before the pieces are read, or the last ones could be missed
-        found = _pieces(sortie, number, asked["after"])
+    @endpoint("sorties.read", query=LogQuery, response=shapes.LogResponse)
+    def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
+        """The output of an attempt, in pieces: stdout and stderr in the order in which they were written."""
+        sortie = visibility.sortie(actor_of(request), ref)
+        number = _attempt_number(sortie, query.get("attempt"))
+        ended = not _is_running(sortie, number)  # read before the pieces, or the last ones could be missed
+        pieces = _pieces(sortie, number, query["after"])
         return {
             "sortie": sortie.ref,
             "attempt": number,
             "pieces": [
-                {"id": one.id, "at": one.at.isoformat(), "stream": one.stream, "text": one.text} for one in found
+                {"id": piece.id, "at": piece.at.isoformat(), "stream": piece.stream, "text": piece.text}
+                for piece in pieces
             ],
-            "after": found[-1].id if found else asked["after"],
-            "ended": ended and len(found) < PIECES,
+            "after": pieces[-1].id if pieces else query["after"],
+            "ended": ended and len(pieces) < MAX_PIECES,
         }
 
 
 class LogText(ApiView):
-    content_negotiation_class = AsItComes
+    content_negotiation_class = IgnoreAccept
 
     @endpoint(
         "sorties.read",
         query=TextQuery,
-        answer=_TEXT,
-        told=[headers.RANGE, headers.CONTENT_RANGE, headers.ACCEPT_RANGES],
+        response=_TEXT,
+        extra_headers=[headers.RANGE, headers.CONTENT_RANGE, headers.ACCEPT_RANGES],
     )
-    def get(self, request: Request, ref: str, *, asked: Given) -> HttpResponse | StreamingHttpResponse:
-        """The same as plain text, for `curl`; takes byte ranges (RFC 9110, section 14), but not while it is followed."""
-        sortie = visibility.sortie(actor(request), ref)
-        number = _attempt_of(sortie, asked.get("attempt"))
-        if asked["follow"]:
-            user = actor(request).user
-            listener = user.id if user else 0  # whoever shows a lease token is nobody
-            hub.make_room(listener)
-            nothing_to_flow = request.method == "HEAD"
-            followed = () if nothing_to_flow else _followed(sortie, number, listener=listener)
+    def get(self, request: Request, ref: str, *, query: Validated) -> HttpResponse | StreamingHttpResponse:
+        """The output as plain text, for `curl`. Byte ranges (RFC 9110, section 14) work, except with `follow`."""
+        sortie = visibility.sortie(actor_of(request), ref)
+        number = _attempt_number(sortie, query.get("attempt"))
+        if query["follow"]:
+            user = actor_of(request).user
+            listener = user.id if user else 0  # 0: a lease token
+            hub.check_capacity(listener)
+            followed = () if request.method == "HEAD" else _follow(sortie, number, listener=listener)
             return StreamingHttpResponse(
-                followed, content_type="text/plain; charset=utf-8", headers={**_PLAIN, "Accept-Ranges": "none"}
+                followed, content_type="text/plain; charset=utf-8", headers={**_HEADERS, "Accept-Ranges": "none"}
             )
         text = "".join(reads.output(sortie=sortie, attempt=number).values_list("text", flat=True).iterator())
-        return ranges.answer(
-            request=request, content=text.encode(), media_type="text/plain; charset=utf-8", more=_PLAIN
+        return ranges.respond(
+            request=request, content=text.encode(), media_type="text/plain; charset=utf-8", headers=_HEADERS
         )
 
 
 class Artifacts(ApiView):
-    @endpoint("sorties.read", query=Paged, answer=of(shapes.ArtifactAnswer))
-    def get(self, request: Request, ref: str, *, asked: Given) -> Response:
-        """The files that it gave out."""
-        sortie = visibility.sortie(actor(request), ref)
-        found = reads.artifacts(sortie.mission).filter(sortie=sortie)
-        return page(request, found, asked=asked, shape=lambda files: [*map(reads.artifact, files)], ordering="id")
+    @endpoint("sorties.read", query=Paged, response=page_of(shapes.ArtifactResponse))
+    def get(self, request: Request, ref: str, *, query: Validated) -> Response:
+        """The artifacts of a sortie."""
+        sortie = visibility.sortie(actor_of(request), ref)
+        artifacts = reads.artifacts(sortie.mission).filter(sortie=sortie)
+        return paginate(
+            request, artifacts, query=query, serialize=lambda files: [*map(reads.artifact, files)], ordering="id"
+        )
 
 
 class ArtifactContent(ApiView):
-    content_negotiation_class = AsItComes
+    content_negotiation_class = IgnoreAccept
 
     @endpoint(
-        "sorties.read", answer=file("# Report\n\nNothing to mend.\n"),
-        told=[headers.IF_NONE_MATCH, headers.ETAG, headers.DISPOSITION, headers.LENGTH],
+        "sorties.read", response=file_response("# Report\n\nNothing to fix.\n"),
+        extra_headers=[headers.IF_NONE_MATCH, headers.ETAG, headers.DISPOSITION, headers.LENGTH],
     )  # fmt: skip
     def get(self, request: Request, ref: str) -> StreamingHttpResponse:
-        """The bytes of a file, as an attachment."""
-        return views.attachment(visibility.artifact(actor(request), ref))
+        """The content of an artifact, as an attachment."""
+        return views.attachment(visibility.artifact(actor_of(request), ref))
 
 
 class Cancel(ApiView):
-    @endpoint("sorties.cancel", body=Reason, answer=shapes.OneSortieAnswer, status=202)
-    def post(self, request: Request, ref: str, *, given: Given) -> Response:
-        """Cancel it: what runs is stopped, and what needs it is skipped."""
-        sortie = visibility.sortie(actor(request), ref, "sorties.cancel")
-        return _accepted(operations.cancel_sortie(sortie=sortie.id, reason=given["reason"]), request)
+    @endpoint("sorties.cancel", body=Reason, response=shapes.SortieDetailResponse, status=202)
+    def post(self, request: Request, ref: str, *, body: Validated) -> Response:
+        """Cancel a sortie. Its running attempt is stopped, and the sorties that need it are skipped."""
+        sortie = visibility.sortie(actor_of(request), ref, "sorties.cancel")
+        return _accepted(operations.cancel_sortie(sortie=sortie.id, reason=body["reason"]), request)
 
 
 class Retry(ApiView):
-    @endpoint("sorties.retry", answer=shapes.OneSortieAnswer, status=202)
+    @endpoint("sorties.retry", response=shapes.SortieDetailResponse, status=202)
     def post(self, request: Request, ref: str) -> Response:
-        """Fly it again, and what was skipped because of it. plan.execute is asked for as by a mission's `resume`."""
-        who = actor(request)
-        sortie = visibility.sortie(who, ref, "sorties.retry")
-        return _accepted(operations.retry_sortie(sortie=sortie.id, executes=who.executes), request)
+        """Retry a sortie, and the sorties that were skipped because of it. Requires plan.execute as `resume` does."""
+        actor = actor_of(request)
+        sortie = visibility.sortie(actor, ref, "sorties.retry")
+        return _accepted(operations.retry_sortie(sortie=sortie.id, executes=actor.executes), request)
 
 
-_PLAIN = {
+_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "Cache-Control": "private, no-store",
@@ -164,13 +166,13 @@ _PLAIN = {
 }
 
 
-def _one(sortie: Sortie, request: Request) -> dict[str, Any]:
-    return {**reads.item(sortie, visible=visibility.missions(actor(request))), "mission": sortie.mission.ref}
+def _detail(sortie: Sortie, request: Request) -> dict[str, Any]:
+    return {**reads.item(sortie, visible=visibility.missions(actor_of(request))), "mission": sortie.mission.ref}
 
 
 def _accepted(sortie: Sortie, request: Request) -> Response:
-    now = Sortie.objects.select_related("mission").get(id=sortie.id)
-    return Response(_one(now, request), status=202, headers={"Location": f"/api/v1/sorties/{now.ref}"})
+    current = Sortie.objects.select_related("mission").get(id=sortie.id)
+    return Response(_detail(current, request), status=202, headers={"Location": f"/api/v1/sorties/{current.ref}"})
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:
@@ -185,41 +187,43 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _attempt_of(sortie: Sortie, asked: int | None) -> int:
-    number = sortie.attempt if asked is None else asked
-    if asked is not None and not Attempt.objects.filter(sortie=sortie, number=number).exists():
-        raise errors.NotFound(f"{sortie.key} has no attempt {number}.", hint="See its attempts.")
+def _attempt_number(sortie: Sortie, requested: int | None) -> int:
+    number = sortie.attempt if requested is None else requested
+    if requested is not None and not Attempt.objects.filter(sortie=sortie, number=number).exists():
+        raise errors.NotFound(
+            f"{sortie.key} has no attempt {number}.", hint=f"See GET /api/v1/sorties/{sortie.ref}/attempts."
+        )
     return number
 
 
-def _runs(sortie: Sortie, number: int) -> bool:
-    """Whether more may be printed."""
+def _is_running(sortie: Sortie, number: int) -> bool:
+    """Whether the attempt may still write output."""
     state, attempt = Sortie.objects.values_list("state", "attempt").get(id=sortie.id)
     return not SortieState(state).final and attempt <= number
 
 
 def _pieces(sortie: Sortie, number: int, after: int) -> list[Output]:
-    return list(reads.output(sortie=sortie, attempt=number, after=after)[:PIECES])
+    return list(reads.output(sortie=sortie, attempt=number, after=after)[:MAX_PIECES])
 
 
-async def _followed(sortie: Sortie, number: int, *, listener: int) -> AsyncIterator[str]:
-    """Who follows takes a place among the listeners to events, meanwhile."""
-    hub.take(listener)
+async def _follow(sortie: Sortie, number: int, *, listener: int) -> AsyncIterator[str]:
+    """New output as it is written. Meanwhile the follower counts as a listener to events."""
+    hub.count(listener)
     try:
-        async for text in _printed(sortie, number):
+        async for text in _new_output(sortie, number):
             yield text
     finally:
-        hub.take(listener, -1)
+        hub.count(listener, -1)
 
 
-async def _printed(sortie: Sortie, number: int) -> AsyncIterator[str]:
+async def _new_output(sortie: Sortie, number: int) -> AsyncIterator[str]:
     after = 0
-    for _ in range(int(FOLLOWED_S / LOOK_S)):
-        runs, pieces = await hub.work(lambda: (_runs(sortie, number), _pieces(sortie, number, after)))  # noqa: B023
+    for _ in range(int(FOLLOW_S / POLL_S)):
+        running, pieces = await hub.run(lambda: (_is_running(sortie, number), _pieces(sortie, number, after)))  # noqa: B023
         for piece in pieces:
             after = piece.id
             yield piece.text
-        if len(pieces) < PIECES:
-            if not runs:
+        if len(pieces) < MAX_PIECES:
+            if not running:
                 return
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""What operators offer to be launched."""
+"""Templates over HTTP."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fleet import errors
-from fleet.api.endpoints import Given, endpoint
-from fleet.api.http.paging import Paged, of, page
+from fleet.api.endpoints import Validated, endpoint
+from fleet.api.http.paging import Paged, page_of, paginate
 from fleet.api.views import ApiView
 from missions import plan
 from missions.api import shapes
@@ -21,25 +21,27 @@ from missions.queries import surroundings
 
 
 class Templates(ApiView):
-    @endpoint("templates.list", query=Paged, answer=of(shapes.TemplateAnswer))
-    def get(self, request: Request, *, asked: Given) -> Response:
-        """The templates, each with the inputs that it takes."""
-        found = Template.objects.filter(enabled=True)
-        return page(request, found, asked=asked, shape=lambda rows: [_shape(one) for one in rows], ordering="name")
+    @endpoint("templates.list", query=Paged, response=page_of(shapes.TemplateResponse))
+    def get(self, request: Request, *, query: Validated) -> Response:
+        """The templates, each with its inputs."""
+        templates = Template.objects.filter(enabled=True)
+        return paginate(
+            request, templates, query=query, serialize=lambda rows: [*map(_serialize, rows)], ordering="name"
+        )
 
 
 @functools.lru_cache(maxsize=200)
 def _inputs(text: str) -> Mapping[str, InputSpec]:
-    """Read once and not at each look: a plan may be long. Whether its types are there is seen when it is launched."""
+    """The inputs of a plan. Cached, because a plan may be long; agent types are checked only when it is launched."""
     return plan.load(text=text, surroundings=surroundings.without_database()).inputs
 
 
-def _shape(template: Template) -> dict[str, Any]:
+def _serialize(template: Template) -> dict[str, Any]:
     try:
         inputs = {
-            one.name: {"description": one.description, "required": one.required, "default": one.default}
-            for one in _inputs(template.text).values()
+            spec.name: {"description": spec.description, "required": spec.required, "default": spec.default}
+            for spec in _inputs(template.text).values()
         }
-    except errors.Invalid:  # one from before the plan format took something back, say: launching it tells
+    except errors.Invalid:  # for example after a change of the plan format: launching it reports the faults
         inputs = {}
     return {"name": template.name, "description": template.description, "inputs": inputs}

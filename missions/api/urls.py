@@ -1,4 +1,4 @@
-"""The API's addresses of missions, sorties, agents and events. Fixed ones stand before those with an id."""
+"""Routes of missions, sorties, agents and events. Fixed paths precede those with an id."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ urlpatterns = [
     path(f"{V1}/plans/schema", missions.PlanSchema.as_view(), name="api-plan-schema"),
     path(f"{V1}/plans/check", missions.PlanCheck.as_view(), name="api-plan-check"),
     path(f"{V1}/templates", templates.Templates.as_view(), name="api-templates"),
-    path(_MISSION, missions.OneMission.as_view(), name="api-mission"),
+    path(_MISSION, missions.MissionDetail.as_view(), name="api-mission"),
     path(f"{_MISSION}/cancel", missions.Cancel.as_view()),
     path(f"{_MISSION}/pause", missions.Pause.as_view()),
     path(f"{_MISSION}/resume", missions.Resume.as_view()),
@@ -28,7 +28,7 @@ urlpatterns = [
     path(f"{_MISSION}/events", events.MissionEvents.as_view()),
     path(f"{_MISSION}/events/stream", live.MissionStream.as_view()),
     path(f"{V1}/sorties/claim", flying.ClaimSorties.as_view(), name="api-claim"),
-    path(_SORTIE, sorties.OneSortie.as_view(), name="api-sortie"),
+    path(_SORTIE, sorties.SortieDetail.as_view(), name="api-sortie"),
     path(f"{_SORTIE}/attempts", sorties.Attempts.as_view()),
     path(f"{_SORTIE}/logs", sorties.Logs.as_view()),
     path(f"{_SORTIE}/logs.txt", sorties.LogText.as_view()),
@@ -43,7 +43,7 @@ urlpatterns = [
     path(f"{V1}/agents", agents.Agents.as_view(), name="api-agents"),
     path(f"{V1}/agents/spawn", agents.SpawnAgents.as_view()),
     path(f"{V1}/agents/system-health", agents.SystemHealth.as_view(), name="api-system-health"),
-    path(_AGENT, agents.OneAgent.as_view(), name="api-agent"),
+    path(_AGENT, agents.AgentDetail.as_view(), name="api-agent"),
     path(f"{_AGENT}/heartbeat", agents.AgentHeartbeat.as_view()),
     path(f"{_AGENT}/leave", agents.AgentLeave.as_view()),
     path(f"{_AGENT}/progress", agents.AgentProgress.as_view()),
@@ -51,9 +51,9 @@ urlpatterns = [
     path(f"{_AGENT}/logs", agents.AgentLogs.as_view()),
     path(f"{_AGENT}/resources", agents.Resources.as_view()),
     path(f"{V1}/agent-types", agents.AgentTypes.as_view(), name="api-agent-types"),
-    path(f"{V1}/agent-types/<str:ref>", agents.OneAgentType.as_view()),
+    path(f"{V1}/agent-types/<str:ref>", agents.AgentTypeDetail.as_view()),
     path(f"{V1}/nodes", agents.Nodes.as_view(), name="api-nodes"),
-    path(f"{V1}/events", events.Events.as_view(), name="api-events"),
+    path(f"{V1}/events", events.EventList.as_view(), name="api-events"),
     path(f"{V1}/events/stream", live.EventStream.as_view()),
     path(f"{V1}/tickets", live.Tickets.as_view()),
 ]

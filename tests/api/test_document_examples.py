@@ -17,7 +17,7 @@ from rest_framework import serializers
 from agents.models import AgentType
 from fleet.access.models import Role
 from fleet.api.checks import routes
-from fleet.api.endpoints import valid
+from fleet.api.endpoints import validate
 from fleet.api.openapi import examples
 from missions.models import Attempt, Output, Sortie, Template
 from tests.support import api, fleet, web
@@ -65,12 +65,12 @@ def test_each_body_is_one_that_its_endpoint_takes() -> None:
     taken = 0
     for method, path, operation in OPERATIONS:
         view = VIEWS[path]
-        declared = view.declared(method) if view else None
+        declared = view.declaration(method) if view else None
         for content in operation.get("requestBody", {}).get("content", {}).values():
             assert declared is not None
             assert declared.body is not None
             for one in shown(content):
-                valid(declared.body, one)
+                validate(declared.body, one)
                 taken += 1
     assert taken > 20
 
@@ -170,7 +170,7 @@ def test_downloads_come_with_the_headers_of_the_document_and_look_like_its_examp
     Output.objects.create(
         sortie=sortie, attempt=0, at=timezone.now(), stream="stdout", text="1 of 10 files\n2 of 10 files\n"
     )
-    file = web.artifact(sortie, path="out/report.md", content=b"# Report\n\nNothing to mend.\n")
+    file = web.artifact(sortie, path="out/report.md", content=b"# Report\n\nNothing to fix.\n")
     log, content = f"sorties/{sortie.ref}/logs.txt", f"artifacts/{file.ref}/content"
     tag = boss.get(content)["ETag"]
     for answer, path in (

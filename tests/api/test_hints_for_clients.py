@@ -78,7 +78,7 @@ def test_hints_are_for_clients_and_not_for_who_types_commands(ann: api.Client) -
 def test_a_remedy_that_is_a_command_says_for_whom_it_is(ann: api.Client) -> None:
     told = ann.get("agents/system-health").json()
     assert told["missing"]
-    assert told["remedy"].startswith("For who runs the fleet: ")
+    assert told["remedy"].startswith("For the fleet's operators: ")
 
 
 def test_what_a_command_says_stays_for_who_types_it() -> None:

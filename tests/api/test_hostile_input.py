@@ -15,7 +15,7 @@ from django.utils import timezone
 from agents.models import AgentType
 from fleet.access import operations
 from fleet.access.models import Key, Role
-from fleet.access.operations import MOST_KEYS
+from fleet.access.operations import MAX_KEYS
 from missions.models import Mission, Output, Sortie, Template
 from tests.support import api, fleet, web
 
@@ -149,7 +149,7 @@ def test_a_large_object_with_a_name_that_is_given_twice_is_refused_as_soon_as_it
     names = ",".join(f'"a{number}":1' for number in range(150_000))
     answer = boss.post("missions", b"{" + names.encode() + b',"a149999":2}')
     assert (answer.status_code, answer.json()["code"]) == (400, "parse_error")
-    assert "'a149999' is given twice" in answer.json()["detail"]
+    assert "'a149999' appears twice" in answer.json()["detail"]
 
 
 def test_who_has_not_signed_in_sends_nothing_large(boss: api.Client) -> None:
@@ -171,7 +171,7 @@ def test_more_parameters_than_any_route_has_are_refused_with_a_problem(boss: api
 
 def test_nobody_has_any_number_of_keys_each_with_a_rate_of_its_own(boss: api.Client) -> None:
     user, soon = boss.user, timezone.now() + timedelta(hours=1)
-    made = [operations.create_key(user=user, name="x", scopes=["read"], expires_at=soon).key for _ in range(MOST_KEYS)]
+    made = [operations.create_key(user=user, name="x", scopes=["read"], expires_at=soon).key for _ in range(MAX_KEYS)]
     refused = boss.post("keys", {"name": "one more", "scopes": ["read"]})
     assert (refused.status_code, "Revoke" in refused.json()["detail"]) == (409, True)
     operations.revoke_key(key=made[0])

@@ -23,8 +23,8 @@ MOST = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 SHORT = """
 import uvicorn
 from fleet.asgi import django_application
-from fleet.web.bodies import Bounded
-uvicorn.run(Bounded(django_application, most=100_000, patience_s=0.6), host="127.0.0.1", port={port}, lifespan="off")
+from fleet.web.bodies import BodyLimiter
+uvicorn.run(BodyLimiter(django_application, max_bytes=100_000, timeout_s=0.6), host="127.0.0.1", port={port}, lifespan="off")
 """
 
 

@@ -137,10 +137,10 @@ def test_why_it_is_closed_is_said_in_a_sentence(web: Web) -> None:
     gone = "/ws/v1/missions/msn_" + "0" * 26
     assert ended(opened(web, gone, **bearer(ann))) == (4404, f"There is no mission msn_{'0' * 26}.")
     assert ended(opened(web, f"{ALL}?cursor=x", **bearer(ann))) == (
-        4422, "Unknown cursor. Begin without it.",
+        4422, "Unknown cursor. Start without a cursor.",
     )  # fmt: skip
     assert ended(opened(web, f"{ALL}?foo=1", **bearer(ann))) == (
-        4404, "There is no parameter 'foo'; there is `cursor`.",
+        4404, "Unknown parameter 'foo'. The only one is `cursor`.",
     )  # fmt: skip
     status, why = ended(opened(web, ALL, Authorization="Bearer flk_00000000_nothing"))
     assert (status, why.startswith("There is no such key.")) == (4401, True)

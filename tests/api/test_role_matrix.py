@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from fleet import ids
 from fleet.access import operations as access
 from fleet.access.models import Key, Role
-from fleet.access.rules import RULES, Reach, Rule, Scope
+from fleet.access.rules import RULES, Rule, Scope, Visibility
 from fleet.access.rules_page import lines
 from fleet.api.accounts import Public
 from fleet.api.checks import faults, routes
@@ -118,17 +118,17 @@ def expected(rule: Rule, role: Role, whose: str, scopes: frozenset[str] | None, 
     `code`: it is about a plan that runs code and is no template."""
     if role not in rule.roles or (scopes is not None and rule.scope is not None and rule.scope not in scopes):
         return {403}
-    if whose == "absent" and rule.reach is not Reach.HELD:
+    if whose == "absent" and rule.visibility is not Visibility.ATTEMPT:
         return {404, 422, 409}
     if role == Role.ADMIN:
         return None
-    if rule.starts and code and (whose == "own" or rule.reach is Reach.ALL):
+    if rule.starts_code and code and (whose == "own" or rule.visibility is Visibility.ALL):
         return {403}
-    if rule.reach is Reach.ALL:
+    if rule.visibility is Visibility.ALL:
         return None
-    if rule.reach is Reach.SEEN:
+    if rule.visibility is Visibility.TEAMS:
         return None if whose in {"own", "team"} else {404}
-    if rule.reach is Reach.OWN:
+    if rule.visibility is Visibility.OWN:
         return None if whose == "own" else {403, 404}
     return {404, 422}  # held: without a token it is nothing
 
@@ -150,7 +150,7 @@ def test_each_route_answers_each_caller_as_the_table_says(house: House) -> None:
         for method, address, view in every():
             if issubclass(view, Public):
                 continue
-            rule = RULES[view.declared(method).action]
+            rule = RULES[view.declaration(method).action]
             kinds = ("own", "team", "other", "absent") if "<str:ref>" in address else ("own",)
             for whose in kinds if scopes is None else kinds[:1]:
                 thing = house.thing(address.split("/")[0], whose)
@@ -181,7 +181,7 @@ def test_a_lease_opens_its_own_sortie_and_lets_its_mission_be_seen_and_nothing_e
     for method, address, view in every():
         if issubclass(view, Public):
             continue
-        rule, kind = RULES[view.declared(method).action], address.split("/")[0]
+        rule, kind = RULES[view.declaration(method).action], address.split("/")[0]
         for thing in (own.get(kind, NOBODY), house.thing(kind, "other")):
             if address.endswith(("complete", "fail")) and thing == mine:
                 continue  # they would end it; below
@@ -192,7 +192,7 @@ def test_a_lease_opens_its_own_sortie_and_lets_its_mission_be_seen_and_nothing_e
                 good = status == 404
             else:
                 good = status in {200, 204}
-                if rule.lease is Reach.HELD:
+                if rule.lease is Visibility.ATTEMPT:
                     reported.add(address)
             if not good:
                 wrong.append(f"{method.upper()} {address} of {thing}: {status}")

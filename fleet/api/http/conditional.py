@@ -24,7 +24,7 @@ class Changed(errors.Conflict):
     status = 412
 
 
-class Unguarded(errors.Invalid):
+class IfMatchRequired(errors.Invalid):
     """A change needs the If-Match header, so that nobody overwrites a change they have not seen."""
 
     code = "if_match_required"
@@ -32,37 +32,39 @@ class Unguarded(errors.Invalid):
 
 
 @contextmanager
-def alone(thing: str) -> Iterator[None]:
-    """One at a time may look whether a thing is still what its client has seen, and change it. In Postgres, by a lock that only
-    those take, so that nobody else waits for it."""
+def exclusive(subject: str) -> Iterator[None]:
+    """A transaction in which only one caller at a time checks and changes the subject.
+
+    It holds an advisory lock that only such changes take, so it delays nothing else.
+    """
     with transaction.atomic():
-        locks.lock_subject(SubjectLock.CONDITIONAL_CHANGE, thing)
+        locks.lock_subject(SubjectLock.CONDITIONAL_CHANGE, subject)
         yield
 
 
-def tag(value: Any) -> str:
-    """The entity tag of what a client has read of a thing."""
+def etag(value: Any) -> str:
+    """The entity tag of a JSON value."""
     return f'"{hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]}"'
 
 
-def guard(*, request: Request, current: str) -> None:
-    """Let a change happen only to what its sender has seen."""
-    shown = request.headers.get("If-Match")
-    if shown is None:
-        raise Unguarded(hint="Send the ETag of the last GET.")
-    if shown.strip() != "*" and current not in [one.strip() for one in shown.split(",")]:
+def check_if_match(*, request: Request, current: str) -> None:
+    """Raise IfMatchRequired without an If-Match header, and Changed if it does not include the current ETag."""
+    header = request.headers.get("If-Match")
+    if header is None:
+        raise IfMatchRequired(hint="Send the ETag of the last GET.")
+    if header.strip() != "*" and current not in [tag.strip() for tag in header.split(",")]:
         raise Changed(hint="Read it again and retry.")
 
 
-def answered(*, request: Request, response: Response) -> Response:
-    """304 where the client has it already."""
-    mine = response.headers.get("ETag")
-    shown = request.headers.get("If-None-Match")
+def not_modified_or(*, request: Request, response: Response) -> Response:
+    """304 if the client already has this version, otherwise the response itself."""
+    current = response.headers.get("ETag")
+    header = request.headers.get("If-None-Match")
     if (
         request.method == "GET"
-        and mine
-        and shown
-        and mine in [one.strip().removeprefix("W/") for one in shown.split(",")]
+        and current
+        and header
+        and current in [tag.strip().removeprefix("W/") for tag in header.split(",")]
     ):
-        return Response(status=304, headers={"ETag": mine})
+        return Response(status=304, headers={"ETag": current})
     return response

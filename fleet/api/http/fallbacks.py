@@ -1,4 +1,4 @@
-"""What Django answers by itself, where no view of the API could: as a problem below /api/, as Django's own page elsewhere."""
+"""Handlers for errors outside of any view: a problem (RFC 9457) below /api/, Django's own page elsewhere."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from django.views import defaults
 
 from fleet.api import problems
 
-PART = "/api/"
+PREFIX = "/api/"
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """A Host that is not ours, a path that cannot be read, more than a thousand parameters."""
-    if _is_ours(request):
+    """400: an unknown Host, an undecodable path, or more than a thousand parameters."""
+    if _is_api(request):
         return _problem(
             HTTPStatus.BAD_REQUEST,
             "bad_request",
@@ -24,14 +24,14 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if _is_ours(request):
+    if _is_api(request):
         return _problem(HTTPStatus.NOT_FOUND, "not_found", f"There is no {request.path}. The API is under /api/v1/.")
     return defaults.page_not_found(request, exception)
 
 
-def broken(request: HttpRequest) -> HttpResponse:
-    """A surprise, which Django has logged under this request's id."""
-    if _is_ours(request):
+def server_error(request: HttpRequest) -> HttpResponse:
+    """500: an unexpected exception. Django has logged it with this request's id."""
+    if _is_api(request):
         return _problem(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             "internal",
@@ -40,8 +40,8 @@ def broken(request: HttpRequest) -> HttpResponse:
     return defaults.server_error(request)
 
 
-def _is_ours(request: HttpRequest) -> bool:
-    return f"{request.path}/".startswith(PART)
+def _is_api(request: HttpRequest) -> bool:
+    return f"{request.path}/".startswith(PREFIX)
 
 
 def _problem(status: HTTPStatus, code: str, detail: str) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""Lists by cursor: `{next, previous, results}`, as quick on the last page as on the first."""
+"""Cursor pagination: `{next, previous, results}`. The last page is as fast as the first."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from rest_framework.response import Response
 from fleet import errors
 from fleet.api.serializers import Strict
 
-MOST, USUAL = 200, 50
+MAX_LIMIT, DEFAULT_LIMIT = 200, 50
 M = TypeVar("M", bound=Model)
 
 
 class Limited(Strict):
-    """The parameters of a list that says itself how to go on."""
+    """The query of a list with a cursor of its own kind."""
 
-    limit = serializers.IntegerField(required=False, min_value=1, max_value=MOST, help_text=f"how many ({USUAL})")
+    limit = serializers.IntegerField(
+        required=False, min_value=1, max_value=MAX_LIMIT, help_text=f"page size; {DEFAULT_LIMIT} by default"
+    )
 
 
 class Paged(Limited):
-    """The parameters of every other list."""
+    """The query of every other list."""
 
     cursor = serializers.CharField(
         required=False, max_length=300, initial="cD0yMDQxNQ==", help_text="from `next` or `previous`"
@@ -40,13 +42,13 @@ class _Pages(CursorPagination):
         self.ordering, self.page_size, self._by = ordering, limit, by
 
     def get_page_size(self, request: Request) -> int:
-        return self.page_size or USUAL
+        return self.page_size or DEFAULT_LIMIT
 
     def decode_cursor(self, request: Request) -> Any:
         try:
             cursor = super().decode_cursor(request)
             if cursor is not None and not (cursor.position or cursor.offset or cursor.reverse):
-                raise ValueError("it says nothing, so it would begin anew, without end")
+                raise ValueError("an empty cursor would start over, and a client that follows `next` would never end")
             if cursor is not None and cursor.position is not None:
                 self._check(str(cursor.position))
         except (NotFound, ValueError):
@@ -67,24 +69,24 @@ class _Pages(CursorPagination):
             raise ValueError(position)
 
 
-def page(
+def paginate(
     request: Request,
     rows: QuerySet[M],
     *,
-    asked: Any,
-    shape: Callable[[Sequence[M]], Sequence[Any]],
+    query: Any,
+    serialize: Callable[[Sequence[M]], Sequence[Any]],
     ordering: str = "-id",
 ) -> Response:
-    """One page of rows, each as `shape` makes it of the page. No two rows have the same in the field that orders them."""
+    """One page of rows. `serialize` gets the whole page; the ordering field must be unique."""
     by: Any = rows.model._meta.get_field(ordering.removeprefix("-"))
-    pages = _Pages(ordering, asked.get("limit", USUAL), by=by)
-    found = pages.paginate_queryset(rows, request) or []
-    return pages.get_paginated_response(list(shape(found)))
+    pages = _Pages(ordering, query.get("limit", DEFAULT_LIMIT), by=by)
+    page = pages.paginate_queryset(rows, request) or []
+    return pages.get_paginated_response(list(serialize(page)))
 
 
 @functools.cache
-def of(shape: Any) -> Any:
-    """What a page of these is called in the OpenAPI document."""
+def page_of(shape: Any) -> Any:
+    """The serializer of a page of `shape`, for the OpenAPI document."""
     child = shape(many=True)
     fields = {
         "next": serializers.URLField(allow_null=True, help_text="URL of the next page"),

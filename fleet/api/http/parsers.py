@@ -1,4 +1,4 @@
-"""Bodies as JSON; what is none is a problem, however deep, and not a fault of ours."""
+"""The parser of JSON bodies. Whatever is not JSON, however deeply nested, is a 400 and never a 500."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import IO, Any
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
-MOST_DIGITS = 4_300  # which Python reads and writes
+MAX_DIGITS = 4_300  # Python's own limit for converting integers to and from text
 
 
 class JsonParser(BaseParser):
-    """Strict JSON (RFC 8259): no NaN, UTF-8 and nothing else, no name twice in an object."""
+    """Strict JSON (RFC 8259): UTF-8 only, no NaN, no duplicate names in an object."""
 
     media_type = "application/json"
 
@@ -24,26 +24,26 @@ class JsonParser(BaseParser):
             text = stream.read().decode("utf-8-sig")
             return json.loads(text, parse_int=_integer, parse_constant=_refuse, object_pairs_hook=_object)
         except (ValueError, RecursionError) as fault:
-            said = "it is nested too deep" if isinstance(fault, RecursionError) else fault
-            raise ParseError(f"The body is not JSON: {said}.") from None
+            reason = "it is nested too deep" if isinstance(fault, RecursionError) else fault
+            raise ParseError(f"The body is not JSON: {reason}.") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()  # or a large object would take its square of the time
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        seen: set[str] = set()  # a list would make this quadratic
         for name, _ in pairs:
             if name in seen:
-                raise ValueError(f"{name[:100]!r} is given twice in one object")
+                raise ValueError(f"{name[:100]!r} appears twice in one object")
             seen.add(name)
-    return found
+    return members
 
 
 def _integer(digits: str) -> int:
-    if len(digits.removeprefix("-")) > MOST_DIGITS:
-        raise ValueError(f"a number has more than {MOST_DIGITS:,} digits")
+    if len(digits.removeprefix("-")) > MAX_DIGITS:
+        raise ValueError(f"a number has more than {MAX_DIGITS:,} digits")
     return int(digits)
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")

@@ -1,4 +1,4 @@
-"""Byte ranges (RFC 9110, section 14): one range of what is in memory."""
+"""Byte ranges (RFC 9110, section 14): one range of content in memory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from rest_framework.request import Request
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 
 
-def answer(*, request: Request, content: bytes, media_type: str, more: Mapping[str, str]) -> HttpResponse:
-    """All of it, or the range that is asked for: 206, or 416 where there is nothing in it. What is no single range of
-    bytes is passed over, as the standard allows."""
-    headers = {**more, "Accept-Ranges": "bytes"}
-    asked = _RANGE.fullmatch(request.headers.get("Range", "").strip())
-    if asked is None or asked.groups() == ("", ""):
+def respond(*, request: Request, content: bytes, media_type: str, headers: Mapping[str, str]) -> HttpResponse:
+    """The whole content, or the requested range: 206, or 416 if the range is empty.
+
+    A Range header that is not one range of bytes is ignored, as the standard allows.
+    """
+    headers = {**headers, "Accept-Ranges": "bytes"}
+    match = _RANGE.fullmatch(request.headers.get("Range", "").strip())
+    if match is None or match.groups() == ("", ""):
         return HttpResponse(content, content_type=media_type, headers=headers)
-    first, last = asked.groups()
+    first, last = match.groups()
     size = len(content)
     begin = int(first) if first else max(size - int(last), 0)
     end = min(int(last), size - 1) if first and last else size - 1

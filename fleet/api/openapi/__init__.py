@@ -1,1 +1,1 @@
-"""The OpenAPI document: generated from the endpoints' declarations, with examples, and the page that shows it."""
+"""The OpenAPI document, generated from the declarations of the endpoints, and the page that shows it."""

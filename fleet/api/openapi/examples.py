@@ -1,9 +1,10 @@
-"""Examples for the OpenAPI document, composed out of those of the fields, so that they cannot contradict the shapes.
+"""Examples for the OpenAPI document, composed from the examples of the fields, so that they always match the schemas.
 
-A field's `initial` is its example. One without is told by what it may be: null, its default, the first of its choices, no, a
-moment, nothing in it. A body shows what it must have and what has an example; an answer shows everything. Where that makes
-no sense as a whole, a serializer brings its own (`extend_schema_serializer(examples=…)`), and those of texts stand with
-the endpoint (`words`). A field of which nothing is known is refused when the document is made.
+A field's `initial` is its example. Without one, the example follows from the type: null, the default, the first choice,
+false, a fixed moment, or an empty value. The example of a request body contains the required fields and those with an
+example; the example of a response contains all fields. Where the result makes no sense as a whole, the serializer
+declares its own (`extend_schema_serializer(examples=…)`). Text responses have theirs at the endpoint (`text_response`). A field
+without any example is an error when the document is generated.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 from rest_framework import serializers
 
 from fleet import ids
-from fleet.api.openapi.headers import OF_REFUSALS
+from fleet.api.openapi.headers import ERROR_HEADERS
 
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 _FORMATS = {"date-time": "2026-01-31T12:00:00Z", "uri": "http://127.0.0.1:8000/api/v1/missions?cursor=cD0yMDQxNQ%3D%3D"}
@@ -36,7 +37,7 @@ _PROBLEMS = (
         "forbidden",
         "This plan runs code, which requires plan.execute. Ask an admin for it, or launch a template.",
     ),
-    (403, "permission_denied", "As user:ann (user) you may not do this (audit.list)."),
+    (403, "permission_denied", "user:ann (role user) is not allowed to do this (audit.list)."),
     (404, "not_found", f"There is no mission {ids.encode(ids.MISSION, ids.EXAMPLE)}."),
     (405, "method_not_allowed", "PUT is not allowed here. Use GET or POST."),
     (406, "not_acceptable", "The response is JSON, which `Accept` excludes. Send `Accept: application/json`."),
@@ -52,18 +53,18 @@ _PROBLEMS = (
     (422, "invalid", _INVALID),
     (422, "invalid_plan", "The plan has a fault."),
     (428, "if_match_required", "A change needs the If-Match header. Send the ETag of the last GET."),
-    (429, "rate_limited", "Too many requests. Retry in 12 s."),
+    (429, "rate_limited", "Too many requests: the limit is 100 in this window. Try again in 12 s."),
     (429, "too_many_connections", "Your address has too many connections open."),
     (
         429,
         "locked_out",
-        "10 sign-ins under this name failed from your address, so none is taken from there for 15 minutes.",
+        "10 sign-ins with this name failed from your address. Further ones are refused for 15 min.",
     ),
     (500, "internal", "Internal error. See the log of the web process."),
     (
         503,
         "unavailable",
-        "Postgres does not answer. Try again in a moment. If that does not help, tell an operator.",
+        "Postgres does not answer. Try again in a moment. If that does not help, tell the fleet's operators.",
     ),
     (503, "busy", "The server is busy. Retry shortly."),
 )
@@ -81,49 +82,49 @@ class Missing(LookupError):
 
 
 def of(field: serializers.Field[Any, Any, Any, Any]) -> list[Any]:
-    """The example that stands with a field, if one does, as an answer would have it."""
+    """The example of a field as a response would contain it, in a list; empty if there is none."""
     return [] if field.initial is type(field).initial else [field.to_representation(field.initial)]
 
 
-def words(media_type: str, example: str, *, status: int = 200) -> dict[tuple[int, str], OpenApiResponse]:
-    """An answer that is no JSON, for `@endpoint`."""
-    told = OpenApiResponse(OpenApiTypes.STR, examples=[OpenApiExample("as it comes", value=example)])
-    return {(status, media_type): told}
+def text_response(media_type: str, example: str, *, status: int = 200) -> dict[tuple[int, str], OpenApiResponse]:
+    """A text response that is not JSON, for `@endpoint(response=…)`."""
+    response = OpenApiResponse(OpenApiTypes.STR, examples=[OpenApiExample("text", value=example)])
+    return {(status, media_type): response}
 
 
-def file(example: str) -> dict[tuple[int, str], OpenApiResponse]:
-    """An answer that is a file of any kind, for `@endpoint`."""
-    told = OpenApiResponse(OpenApiTypes.BINARY, examples=[OpenApiExample("a file of text", value=example)])
-    return {(200, "application/octet-stream"): told}
+def file_response(example: str) -> dict[tuple[int, str], OpenApiResponse]:
+    """A response that is a file of any kind, for `@endpoint(response=…)`."""
+    response = OpenApiResponse(OpenApiTypes.BINARY, examples=[OpenApiExample("a text file", value=example)])
+    return {(200, "application/octet-stream"): response}
 
 
 def fill(document: dict[str, Any]) -> None:
-    """Give an example to each body, each answer and each problem that has none."""
-    shapes = document["components"]["schemas"]
-    for operation in (one for methods in document["paths"].values() for one in methods.values()):
+    """Add an example to each request body, response and problem that has none."""
+    schemas = document["components"]["schemas"]
+    for operation in (operation for methods in document["paths"].values() for operation in methods.values()):
         contents = [(operation.get("requestBody"), True)]
-        contents += [(answer, False) for status, answer in operation["responses"].items() if status.startswith("2")]
+        contents += [(response, False) for status, response in operation["responses"].items() if status.startswith("2")]
         for content, body in contents:
-            for told in (content or {}).get("content", {}).values():
-                if "examples" not in told:
-                    told["example"] = compose(told["schema"], shapes, body=body)
+            for media in (content or {}).get("content", {}).values():
+                if "examples" not in media:
+                    media["example"] = compose(media["schema"], schemas, body=body)
         for status in ("4XX", "5XX"):
             operation["responses"][status] = {"$ref": f"#/components/responses/{status[0]}XX"}
     document["components"]["examples"] = {code: {"value": problem} for code, problem in _problems()}
     document["components"]["responses"] = {
-        "4XX": _refusal("The request is wrong.", below=500),
-        "5XX": _refusal("The server failed.", below=600),
+        "4XX": _error_response("The request is wrong.", below=500),
+        "5XX": _error_response("The server failed.", below=600),
     }
 
 
-def compose(schema: Mapping[str, Any], shapes: Mapping[str, Any], *, body: bool = False, where: str = "") -> Any:
-    """An example of what the schema describes; Missing, with the place, where none can be made."""
+def compose(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, body: bool = False, where: str = "") -> Any:
+    """An example for a schema. Raises Missing, with the place, if none can be composed."""
     match schema:
         case {"examples": [example, *_]}:
             return example
         case {"$ref": name} | {"allOf": [{"$ref": name}]}:
-            shape = name.rpartition("/")[2]
-            return compose(shapes[shape], shapes, body=body, where=f"{where or shape}")
+            component = name.rpartition("/")[2]
+            return compose(schemas[component], schemas, body=body, where=f"{where or component}")
         case {"default": default}:
             return default
         case {"type": [*_, "null"]} | {"oneOf": [*_, {"type": "null"}]} | {"anyOf": [*_, {"type": "null"}]}:
@@ -135,19 +136,19 @@ def compose(schema: Mapping[str, Any], shapes: Mapping[str, Any], *, body: bool 
         case {"format": name} if name in _FORMATS:
             return _FORMATS[name]
         case {"type": "array", "items": items}:
-            return [compose(items, shapes, body=body, where=f"{where}[]")]
+            return [compose(items, schemas, body=body, where=f"{where}[]")]
         case {"type": "object"}:
-            must = schema.get("required", ())
+            required = schema.get("required", ())
             return {
-                name: compose(inner, shapes, body=body, where=f"{where}.{name}")
+                name: compose(inner, schemas, body=body, where=f"{where}.{name}")
                 for name, inner in schema.get("properties", {}).items()
-                if not body or name in must or "examples" in inner
+                if not body or name in required or "examples" in inner
             }
         case {"type": "string"} if not body and "minLength" not in schema:
             return ""
         case _ if not body and "type" not in schema:  # any JSON value, and null is one
             return None
-    raise Missing(f"{where} has no example: give the field one, as `initial`.")
+    raise Missing(f"{where} has no example. Set the field's `initial`.")
 
 
 def _problems() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -158,18 +159,18 @@ def _problems() -> Iterator[tuple[str, dict[str, Any]]]:
         }  # fmt: skip
 
 
-def _refusal(description: str, *, below: int) -> dict[str, Any]:
-    told = {
+def _error_response(description: str, *, below: int) -> dict[str, Any]:
+    examples = {
         code: {"$ref": f"#/components/examples/{code}"}
         for status, code, _ in _PROBLEMS
         if below - 100 <= status < below
     }
-    shape = {"$ref": "#/components/schemas/Problem"}
+    schema = {"$ref": "#/components/schemas/Problem"}
     return {
         "description": description,
         "headers": {
-            name: {"schema": {"type": "string", "examples": [example]}, "description": says}
-            for name, (example, says) in OF_REFUSALS.items()
+            name: {"schema": {"type": "string", "examples": [example]}, "description": description}
+            for name, (example, description) in ERROR_HEADERS.items()
         },
-        "content": {"application/problem+json": {"schema": shape, "examples": told}},
+        "content": {"application/problem+json": {"schema": schema, "examples": examples}},
     }

@@ -1,4 +1,4 @@
-"""How the OpenAPI document tells of our endpoints and of the ways to sign in."""
+"""Extensions of drf-spectacular: operation names, ids, examples and authentication schemes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ KINDS = {
 }
 
 
-class Describe(AutoSchema):
-    """Names operations by what they do and where (get_missions_id_sorties), and groups them by the first word."""
+class EndpointSchema(AutoSchema):
+    """Names operations by method and path (get_missions_id_sorties), and tags them with the first word of the path."""
 
     def get_operation_id(self) -> str:
         words = ["id" if word == "{ref}" else word for word in self._words()]
@@ -37,31 +37,32 @@ class Describe(AutoSchema):
         meta: dict[str, Any] = super()._get_serializer_field_meta(field, direction)  # type: ignore[no-untyped-call]
         if isinstance(field, Id):
             meta["pattern"] = field.pattern
-        if isinstance(field, Field) and (known := examples.of(field)):
-            meta["examples"] = known
+        if isinstance(field, Field) and (example := examples.of(field)):
+            meta["examples"] = example
         return meta
 
     def _resolve_path_parameters(self, variables: Any) -> list[dict[str, Any]]:
-        """`ref` is the id of what its path is about; of an agent type, its name."""
-        told: list[dict[str, Any]] = super()._resolve_path_parameters(variables)  # type: ignore[no-untyped-call]
-        for one in told:
-            if one["name"] == "ref":
+        """Describe `ref`: an id of the kind that the path starts with, or the name of an agent type."""
+        parameters: list[dict[str, Any]] = super()._resolve_path_parameters(variables)  # type: ignore[no-untyped-call]
+        for parameter in parameters:
+            if parameter["name"] == "ref":
                 kind = KINDS.get(self._words()[0])
-                one["description"] = f"An id: {kind}_…" if kind else "A name."
-                one["schema"] = {"type": "string", "examples": [ids.encode(kind, ids.EXAMPLE) if kind else "testing"]}
-        return told
+                parameter["description"] = f"An id: {kind}_…" if kind else "A name."
+                example = ids.encode(kind, ids.EXAMPLE) if kind else "testing"
+                parameter["schema"] = {"type": "string", "examples": [example]}
+        return parameters
 
     def _words(self) -> list[str]:
         return [word for word in self.path.removeprefix("/api/v1").split("/") if word]
 
 
-def tidy(result: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """The last hand on the document. Bodies take their fields and no others, as fleet.api.serializers.Strict has it."""
+def postprocess(result: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """Complete the generated document: no additional properties in request bodies, examples, and the introduction."""
     for name, schema in result["components"]["schemas"].items():
         if name.endswith("Request") and schema.get("type") == "object":
             schema.setdefault("additionalProperties", False)
         for field in schema.get("properties", {}).values():
-            if {} in field.get("oneOf", []):  # any JSON value, or null: which is one, so it would be two of them
+            if {} in field.get("oneOf", []):  # any JSON value, or null: null would match both, which oneOf forbids
                 del field["oneOf"]
     examples.fill(result)
     result["info"]["description"] = INTRODUCTION.read_text()
@@ -69,7 +70,7 @@ def tidy(result: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How drf-spectacular tells of our tokens."""
+    """The security scheme of bearer tokens."""
 
     target_class = "fleet.access.authentication.BearerAuthentication"
     name = "bearer"
@@ -83,7 +84,7 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 
 
 class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """A browser that is signed in to the admin."""
+    """The security scheme of a browser that is signed in to the admin."""
 
     target_class = "fleet.access.authentication.SessionAuthentication"
     name = "session"
@@ -93,10 +94,10 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 
 
 class TicketScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """A ticket opens one stream once."""
+    """The security scheme of tickets, each of which opens one stream once."""
 
     target_class = "fleet.live.tickets.TicketAuthentication"
     name = "ticket"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        return {"type": "apiKey", "in": "query", "name": "ticket", "description": "POST /api/v1/tickets gives one."}
+        return {"type": "apiKey", "in": "query", "name": "ticket", "description": "A ticket from POST /api/v1/tickets."}

@@ -16,7 +16,7 @@ from django.test import RequestFactory, override_settings
 from fleet import ids
 from fleet.audit.models import Entry
 from fleet.limits import cache, counting
-from fleet.limits.counting import Standing
+from fleet.limits.counting import Quota
 from fleet.limits.rates import Kind, Rate, parse_overrides
 from tests.support.cluster import Cluster
 
@@ -30,7 +30,7 @@ def ask() -> HttpRequest:
     return RequestFactory().get("/")
 
 
-def spend(bucket: str, count: int) -> Standing:
+def spend(bucket: str, count: int) -> Quota:
     return counting.spend(request=ask(), bucket=bucket, rate=Rate(count, HOUR))
 
 
@@ -41,11 +41,11 @@ def bucket() -> Iterator[str]:
     caches["default"].clear()
 
 
-def at_once(what: Callable[[], Standing], times: int) -> list[Standing]:
+def at_once(what: Callable[[], Quota], times: int) -> list[Quota]:
     """What each of 50 clients is told who all ask in the same moment."""
     together = threading.Barrier(CLIENTS)
 
-    def client() -> list[Standing]:
+    def client() -> list[Quota]:
         together.wait()
         try:
             return [what() for _ in range(times)]
@@ -54,7 +54,7 @@ def at_once(what: Callable[[], Standing], times: int) -> list[Standing]:
 
     with ThreadPoolExecutor(CLIENTS) as clients:
         told = [clients.submit(client) for _ in range(CLIENTS)]
-        return [standing for one in told for standing in one.result()]
+        return [quota for one in told for quota in one.result()]
 
 
 def test_of_fifty_clients_at_once_exactly_the_limit_passes(bucket: str) -> None:
@@ -82,7 +82,7 @@ def test_a_route_with_a_rate_of_its_own_is_counted_apart(bucket: str) -> None:
 def test_ten_agents_of_one_host_do_not_take_each_others_requests(bucket: str) -> None:
     with override_settings(FLEET_LIMIT_AGENT=Rate(3, HOUR), FLEET_LIMIT_IP=Rate(1, HOUR)):
         for agent in range(10):
-            told = [counting.charge(request=ask(), kind=Kind.AGENT, who=f"agt_{agent}") for _ in range(3)]
+            told = [counting.charge(request=ask(), kind=Kind.AGENT, identity=f"agt_{agent}") for _ in range(3)]
             assert not any(one.refused for one in told)
 
 
@@ -124,7 +124,7 @@ def test_without_redis_it_counts_by_itself_and_with_it_again_together(private_se
         began = time.monotonic()
         told = at_once(lambda: spend("away", 20), 2)
         assert sum(not one.refused for one in told) == 20
-        assert time.monotonic() - began < 20 * cache.PATIENCE_S, "it gives up once, and not with each request"
+        assert time.monotonic() - began < 20 * cache.TIMEOUT_S, "it gives up once, and not with each request"
 
         private_services.restart("valkey")
         end = time.monotonic() + 10 * cache.ASK_AGAIN_S
@@ -161,6 +161,6 @@ def test_a_redis_that_hangs_is_given_up_soon(private_services: Cluster) -> None:
         try:
             began = time.monotonic()
             assert [spend("hang", 5).refused for _ in range(6)] == [*[False] * 5, True]
-            assert time.monotonic() - began < 10 * cache.PATIENCE_S
+            assert time.monotonic() - began < 10 * cache.TIMEOUT_S
         finally:
             private_services.resume("valkey")

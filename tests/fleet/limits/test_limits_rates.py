@@ -34,7 +34,7 @@ def test_what_is_no_rate_is_refused_loudly(text: str) -> None:
 def test_the_variable_is_named_in_the_refusal() -> None:
     with pytest.raises(ImproperlyConfigured, match=r"^FLEET_LIMIT_IP: '100/w' is not a rate"):
         Environment({"FLEET_LIMIT_IP": "100/w"}).parsed("FLEET_LIMIT_IP", "1/m", rates.parse)
-    with pytest.raises(ImproperlyConfigured, match="begins with neither"):
+    with pytest.raises(ImproperlyConfigured, match="must start with"):
         Environment({"FLEET_LIMITS": "admin=1/m"}).parsed("FLEET_LIMITS", "", rates.parse_overrides)
 
 

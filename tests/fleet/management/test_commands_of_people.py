@@ -22,26 +22,26 @@ def refused(*arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("", "'' cannot be a user's name: it is empty."),
-        ("   ", "'   ' cannot be a user's name: ' ' stands in it."),
-        ("ann smith", "'ann smith' cannot be a user's name: ' ' stands in it."),
-        ("a\x1b[31mb", r"'a\x1b[31mb' cannot be a user's name: '\x1b' stands in it."),
-        ("a\nb", r"'a\nb' cannot be a user's name: '\n' stands in it."),
-        ("a\0b", r"'a\x00b' cannot be a user's name: '\x00' stands in it."),
-        ("\udcff", r"'\udcff' cannot be a user's name: '\udcff' stands in it."),
-        ("🦊", "'🦊' cannot be a user's name: '🦊' stands in it."),
-        ("x" * 200, f"'{'x' * 40}' cannot be a user's name: it has 200 characters."),
+        ("", "'' is not a valid user name: it is empty."),
+        ("   ", "'   ' is not a valid user name: it contains ' '."),
+        ("ann smith", "'ann smith' is not a valid user name: it contains ' '."),
+        ("a\x1b[31mb", r"'a\x1b[31mb' is not a valid user name: it contains '\x1b'."),
+        ("a\nb", r"'a\nb' is not a valid user name: it contains '\n'."),
+        ("a\0b", r"'a\x00b' is not a valid user name: it contains '\x00'."),
+        ("\udcff", r"'\udcff' is not a valid user name: it contains '\udcff'."),
+        ("🦊", "'🦊' is not a valid user name: it contains '🦊'."),
+        ("x" * 200, f"'{'x' * 40}' is not a valid user name: it has 200 characters."),
     ],
 )
 def test_a_name_that_nobody_can_have_is_refused_with_what_is_wrong_and_what_to_do(name: str, why: str) -> None:
-    said = f"{why} Give 1 to 150 letters, digits, and @ . + - _, as ann.smith has."
+    said = f"{why} Use 1 to 150 letters, digits, and @ . + - _, for example ann.smith."
     assert refused("fleet_user", "create", name) == (2, said)  # and no password is asked for, which fails here
     assert not User.objects.exists()
 
 
 def test_a_name_that_somebody_has_is_refused_before_a_password_is_asked_for() -> None:
     operations.create_user(name="ann", role=Role.USER)
-    assert refused("fleet_user", "create", "ann") == (1, "There is a user 'ann' already. Choose another name.")
+    assert refused("fleet_user", "create", "ann") == (1, "User 'ann' already exists. Choose another name.")
 
 
 @pytest.mark.parametrize("name", ["ann", "Ann.Smith", "ann@example.org", "a+b-c_d", "Ωμέγα", "x" * 150])
@@ -62,6 +62,6 @@ def test_a_name_is_the_same_however_it_was_typed() -> None:
 @pytest.mark.parametrize("name", ["", "  ", "a\x1b[31mb", "a\nb", "\udcff", "x" * 101])
 def test_a_key_is_given_a_name_that_can_be_read(name: str) -> None:
     operations.create_user(name="ann", role=Role.USER)
-    said = f"{name[:40]!r} cannot be a key's name. Say in 1 to 100 characters, on one line, what it is for."
+    said = f"{name[:40]!r} is not a valid key name. Describe what the key is for, in 1 to 100 characters on one line."
     assert refused("fleet_key", "create", name, "--user", "ann", "--scope", "read") == (2, said)
     assert not Key.objects.exists()

@@ -61,9 +61,9 @@ def test_nobody_is_asked_for_the_password_of_a_user_that_there_cannot_be(
     monkeypatch: pytest.MonkeyPatch, ann: User
 ) -> None:
     for arguments, code, said in (
-        (("ann",), 1, "There is a user 'ann' already."),
+        (("ann",), 1, "User 'ann' already exists."),
         (("",), 2, "it is empty"),
-        (("a b",), 2, "' ' stands in it"),
+        (("a b",), 2, "it contains ' '"),
         (("bob", "--team", "web"), 1, "There is no team 'web'."),
     ):
         unread = f"{PASSWORD}\n"

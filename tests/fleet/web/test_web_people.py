@@ -41,7 +41,7 @@ def told(kind: str = "role.changed") -> dict[str, Any]:
 def test_who_is_no_superuser_any_more_is_no_admin_and_that_is_written_down(ann: User) -> None:
     team = Group.objects.create(name="web")
     assert save(ann, is_superuser="", is_staff="", groups=[team.pk]) == 302
-    assert operations.described(User.objects.get(pk=ann.pk))["role"] == Role.USER
+    assert operations.serialize_user(User.objects.get(pk=ann.pk))["role"] == Role.USER
     assert told() == {
         "actor": "user:boss", "subject": "user:ann",
         "before": {"role": "admin", "executes": True, "teams": []}, "after": {"role": "user", "executes": False, "teams": ["web"]},
@@ -139,5 +139,5 @@ def test_somebody_is_added_by_what_the_page_asks_for_and_nobody_without_a_name()
     assert browser.post(page, {**new, "username": ""}).status_code == 200
     assert browser.post(page, {**new, "username": "dora"}).status_code == 302
     assert browser.post(page, {**new, "username": "dora"}).status_code == 200
-    assert operations.described(User.objects.get(username="dora"))["role"] == Role.USER
+    assert operations.serialize_user(User.objects.get(username="dora"))["role"] == Role.USER
     assert sorted(User.objects.values_list("username", flat=True)) == ["boss", "dora"]

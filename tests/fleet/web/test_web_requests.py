@@ -50,15 +50,15 @@ async def look_later(request: HttpRequest) -> HttpResponse:
 def test_who_acts_is_known_below_it_and_not_after_it() -> None:
     request = RequestFactory().get("/", headers={"X-Request-ID": "abc"}, REMOTE_ADDR="198.51.100.4")
     with override_settings(FLEET_TRUSTED_PROXIES=[]):
-        plain = requests.identified(look)(request)
-        later = asyncio.run(requests.identified(look_later)(request))
+        plain = requests.request_context(look)(request)
+        later = asyncio.run(requests.request_context(look_later)(request))
     assert plain.content == later.content == b"anonymous 198.51.100.4 abc"
     assert caller.current() is caller.SYSTEM
 
 
 def test_requests_at_once_do_not_take_each_other_for_themselves() -> None:
     async def all() -> list[bytes]:
-        served = requests.identified(look_later)
+        served = requests.request_context(look_later)
         asked = [RequestFactory().get("/", headers={"X-Request-ID": f"r{n}"}) for n in range(20)]
         return [answer.content for answer in await asyncio.gather(*(served(one) for one in asked))]
 
@@ -71,5 +71,5 @@ def test_only_a_proxy_of_ours_says_that_a_request_came_by_https(proxies: str, se
         return HttpResponse(str(request.is_secure()))
 
     with override_settings(FLEET_TRUSTED_PROXIES=addresses.parse_networks(proxies)):
-        answer = requests.identified(told)(RequestFactory().get("/", headers={"X-Forwarded-Proto": "https"}))
+        answer = requests.request_context(told)(RequestFactory().get("/", headers={"X-Forwarded-Proto": "https"}))
     assert answer.content == str(secure).encode()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from fleet.web.bodies import Bounded
+from fleet.web.bodies import BodyLimiter
 from fleet.web.concurrency_limiter import ConcurrencyLimiter
 
 AT_ONCE, WAITING = 2, 3
@@ -43,7 +43,7 @@ def run(what: Callable[[Work, Any], Awaitable[None]], *, patience_s: float = 5) 
     async def main() -> None:
         async with asyncio.timeout(10):
             work = Work()
-            await what(work, Bounded(ConcurrencyLimiter(work, patience_s=patience_s)))
+            await what(work, BodyLimiter(ConcurrencyLimiter(work, timeout_s=patience_s)))
 
     asyncio.run(main())
 

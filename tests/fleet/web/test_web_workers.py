@@ -19,7 +19,7 @@ from django.test import override_settings
 from fleet import errors
 from fleet.live.hub import Hub
 from fleet.web import shared_counters
-from fleet.web.shared_counters import Tally
+from fleet.web.shared_counters import SharedCounters
 from tests.support.supervised import CHECKOUT, until
 
 PLACES = 10  # connections of one address
@@ -154,11 +154,11 @@ def test_an_address_has_so_many_connections_in_all_of_them_together_and_those_of
 
 
 def test_each_counts_for_all_and_one_that_has_ended_for_nobody() -> None:
-    made = Tally()
-    made.share(3)
+    made = SharedCounters()
+    made.allocate(3)
     for row in (1, 2):
         if not (pid := os.fork()):
-            made.take(row)
+            made.use_row(row)
             for _ in range(row * 10):
                 made.add("address:192.0.2.1")
             os._exit(0)
@@ -173,19 +173,19 @@ def test_each_counts_for_all_and_one_that_has_ended_for_nobody() -> None:
 def test_streams_of_other_processes_take_places_too() -> None:
     hub = Hub()
     site_wide = shared_counters.site
-    site_wide.share(2)
+    site_wide.allocate(2)
     try:
         with override_settings(FLEET_LIVE_LISTENERS=8):
-            hub.make_room(1)
-            site_wide.take(1)
+            hub.check_capacity(1)
+            site_wide.use_row(1)
             for name in ("listeners", "listeners:1") * 2:
                 site_wide.add(name)
-            site_wide.take(0)
+            site_wide.use_row(0)
             with pytest.raises(errors.RateLimited):
-                hub.make_room(1)
-            hub.make_room(2)
+                hub.check_capacity(1)
+            hub.check_capacity(2)
             site_wide.add("listeners", 6)
             with pytest.raises(errors.Unavailable):
-                hub.make_room(2)
+                hub.check_capacity(2)
     finally:
-        site_wide.share(1)
+        site_wide.allocate(1)

@@ -59,7 +59,7 @@ def test_a_lease_that_lapses_while_the_site_is_away_holds(agent: UUID, lease: Le
     lapse(agent)
     look()
     assert Sortie.objects.get().state == "running"
-    uptime.note()  # it is back
+    uptime.record_heartbeat()  # it is back
     look()
     assert (Sortie.objects.get().state, Sortie.objects.get().attempt) == ("running", 1)
     assert external_agents.complete(token=lease.token, result=1) == "succeeded"
@@ -72,7 +72,7 @@ def test_after_an_outage_the_agent_renews_and_claims_on(agent: UUID, lease: Leas
     site(up=timedelta(hours=1), away=timedelta(seconds=40))
     lapse(agent)
     look()
-    uptime.note()
+    uptime.record_heartbeat()
     assert external_agents.heartbeat(agent=agent, tokens=[lease.token]).held == {lease.token}
     until = Sortie.objects.get().lease_until
     assert until is not None
@@ -123,10 +123,10 @@ def test_one_that_leaves_or_is_ended_by_order_gives_its_work_back_whatever_the_s
 def test_a_gap_begins_a_new_time_of_being_up_and_two_processes_share_one() -> None:
     site(up=timedelta(hours=1), away=timedelta(seconds=uptime.GAP_S - 3))
     for _ in range(2):
-        uptime.note()
+        uptime.record_heartbeat()
     assert uptime.has_been_up(for_s=3_000)
     site(up=timedelta(hours=1), away=timedelta(seconds=uptime.GAP_S + 1))
     assert not uptime.has_been_up(for_s=0)
-    uptime.note()
+    uptime.record_heartbeat()
     assert not uptime.has_been_up(for_s=30)
     assert Uptime.objects.filter(up_since__gt=Now() - timedelta(seconds=60)).exists()
