@@ -1,4 +1,4 @@
--- Coarse samples from before %(before)s go, the oldest first, at most %(limit)s.
+-- Coarse samples from before `before` go, the oldest first, at most `limit`.
 DELETE FROM agents_sample WHERE id IN (
     SELECT id FROM agents_sample WHERE step_s >= 600 AND at < %(before)s ORDER BY at LIMIT %(limit)s
 )

@@ -1,5 +1,5 @@
--- End live agents: %(state)s is terminated, lost or failed. Those that have ended already stay as they are. One that
--- ended because it was told to keeps the reason that it was given. %(reaped)s: it was seen on its host that nothing of
+-- End live agents: `state` is terminated, lost or failed. Those that have ended already stay as they are. One that
+-- ended because it was told to keeps the reason that it was given. `reaped`: it was seen on its host that nothing of
 -- its work runs any more.
 WITH ended AS (
     UPDATE agents_agent a

@@ -1,4 +1,4 @@
--- An agent's samples in steps of %(step_s)s seconds, the oldest first.
+-- An agent's samples in steps of `step_s` seconds, the oldest first.
 SELECT date_bin(make_interval(secs => %(step_s)s), at, 'epoch'::timestamptz) AS begins,
        sum(cpu * step_s) / sum(step_s), max(memory_bytes), max(processes)
 FROM agents_sample

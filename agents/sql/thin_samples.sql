@@ -1,4 +1,4 @@
--- The oldest ten minutes (%(step_s)s seconds) of fine samples before %(before)s become one mean for each agent.
+-- The oldest ten minutes (`step_s` seconds) of fine samples before `before` become one mean for each agent.
 WITH oldest AS (
     SELECT date_bin(make_interval(secs => %(step_s)s), min(at), 'epoch'::timestamptz) AS begins
     FROM agents_sample WHERE step_s < 600 AND at < %(before)s

@@ -1,5 +1,5 @@
 -- Attempts that run and were not heard of for as long as their plan, else their type, else the setting says (0: for ever).
--- That they are heard of is noted every %(noted)s seconds, so that much is added.
+-- That they are heard of is noted every `noted` seconds, so that much is added.
 SELECT s.id, s.key, m.id, m.name, extract(epoch FROM clock_timestamp() - heard.at)::float8
 FROM missions_sortie s
 JOIN missions_mission m ON m.id = s.mission_id

@@ -1,7 +1,7 @@
--- Take sorties from agents that are gone: their lease is over (%(leases)s: the database's clock can be relied on), or their
+-- Take sorties from agents that are gone: their lease is over (`leases`: the database's clock can be relied on), or their
 -- host saw that nothing of their work runs any more. Where that clock was set back, a lease that reaches further than
--- %(reach)s seconds is from before and was not renewed since. The lease of an external agent counts only once the site,
--- through which it is renewed, has been up for as long (%(outside)s).
+-- `reach` seconds is from before and was not renewed since. The lease of an external agent counts only once the site,
+-- through which it is renewed, has been up for as long (`outside`).
 -- A sortie that was to be cancelled is cancelled; one that was rescued too often is failed, for it may be
 -- what kills its workers; the others are queued again.
 WITH lost AS (

@@ -1,5 +1,5 @@
--- Skip every unstarted sortie that can no longer run, to any depth: those that need one of %(bad)s, directly or
--- through others, and, in the missions of %(stopped)s, all the rest. Those that run `if: always` are spared.
+-- Skip every unstarted sortie that can no longer run, to any depth: those that need one of `bad`, directly or
+-- through others, and, in the missions of `stopped`, all the rest. Those that run `if: always` are spared.
 WITH RECURSIVE doomed AS (
     SELECT n.sortie_id AS id
     FROM missions_need n JOIN missions_sortie d ON d.id = n.sortie_id

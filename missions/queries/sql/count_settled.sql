@@ -1,5 +1,5 @@
--- Count what happened since the last count: the events that are visible now and were not in the snapshot %(seen)s.
--- Each event is counted once, whatever the order in which transactions commit. %(settled)s only bounds the search: no
+-- Count what happened since the last count: the events that are visible now and were not in the snapshot `seen`.
+-- Each event is counted once, whatever the order in which transactions commit. `settled` only bounds the search: no
 -- event with that id or a smaller one is new.
 WITH fresh AS MATERIALIZED (
     SELECT e.kind, e.subject, e.data,

@@ -1,4 +1,4 @@
--- Agents that are heard of and have a slot free, and have taken nothing for %(after)s seconds although for as long
+-- Agents that are heard of and have a slot free, and have taken nothing for `after` seconds although for as long
 -- something has been queued for their type. A new agent is given as long to begin.
 SELECT a.id
 FROM agents_agent a
