@@ -1,6 +1,6 @@
--- Count what happened since the last count: the events that are visible now and were not in the snapshot `seen`.
--- Each event is counted once, whatever the order in which transactions commit. `settled` only bounds the search: no
--- event with that id or a smaller one is new.
+-- Add the new events to the totals: those that are visible now and were not visible in the snapshot `seen`. Each event
+-- is counted once, in whatever order transactions commit. `settled` only bounds the search: no event up to that id is
+-- new.
 WITH fresh AS MATERIALIZED (
     SELECT e.kind, e.subject, e.data,
            max(e.at) FILTER (WHERE e.kind IN ('sortie.ready', 'sortie.queued')) OVER (

@@ -32,7 +32,7 @@ def line(style: str, text: str = "it happened", *args: object, **more: Any) -> s
 
 def test_a_line_of_json_is_one_object_with_what_it_is_about() -> None:
     claim = Claim(id=ids.new(), mission=ids.new(), key="a", attempt=3, tries=0, max_tries=1, spec={})
-    before = logs.about.set(claim.named)
+    before = logs.about.set(claim.log_fields)
     try:
         with caller.acting(ANN):
             told = json.loads(line("json", "%s is %d", "one", 1))

@@ -47,7 +47,7 @@ def attempts(engine: Engine, sortie: dict[str, Any]) -> tuple[int, str]:
         ),
         ({"run": ["true", "{{ needs.one.result.a }}"]}, "too long for the system"),
         ({"run": ["no-such-program"]}, "'no-such-program' was not found"),
-        ({"run": "true", "cwd": "/no/such/folder"}, "lies outside of what the sortie may use"),
+        ({"run": "true", "cwd": "/no/such/folder"}, "lies outside the folders that the sortie may use"),
         ({"run": ["echo", "{{ needs.one.result.b }}"]}, 'so it has no "b"'),
         ({"run": "echo '[{}]' > $FLEET_SORTIES"}, "has no name"),
         ({"run": "echo 3 > $FLEET_SORTIES"}, "not a list"),
