@@ -189,9 +189,8 @@ def _carry_out(decision: Decision) -> None:
         except errors.FleetError as refused:
             log.warning("%s: %s", decision.type, refused)
     if decision.drain:
-        agents.order(
-            agents=list(decision.drain), what=Agent.Order.DRAIN, reason="The autoscaler drained it: it had no work."
-        )
+        reason = "The autoscaler drained it: it had no work."
+        agents.order(agents=list(decision.drain), what=Agent.Order.DRAIN, reason=reason)
 
 
 def _deaths() -> dict[str, Deaths]:

@@ -121,7 +121,7 @@ class Committer(threading.Thread):
             self._connection = None
 
     def _wait_to_lead(self) -> bool:
-        """Wait for a post that no slot commits. False once the committer is stopping or has failed."""
+        """Wait for a post that no slot commits. False once nothing more will come, or the committer has failed."""
         with self._changed:
             while self._leading or not (self._posts or self._stopping):
                 self._changed.wait()

@@ -149,7 +149,10 @@ def test_long_sentences_of_the_list_of_sorties_are_broken_and_come_behind_the_mi
     page = web.superuser().get(address("missions_sortie")).content.decode()
     sentence, name = (
         re.search(rf'<div style="max-width: 18rem; white-space: normal[^>]*>(<a [^>]*>)?{re.escape(words)}<', page)
-        for words in ("Waits for an agent of type backend: none takes work (check the health of its agents).", mission.name)
+        for words in (
+            "Waits for an agent of type backend: none takes work (check the health of its agents).",
+            mission.name,
+        )
     )
     assert sentence
     assert name

@@ -133,9 +133,7 @@ def test_a_high_share_of_retries_raises() -> None:
     fleet.run_to_end(engine, fleet.launch({f"s{n}": failing for n in range(12)}))
     engine.stop(within_s=5)
     watch.check()
-    assert [one["message"] for one in alerts.raised()] == [
-        "12 of 24 attempts within 10 min failed and are retried."
-    ]
+    assert [one["message"] for one in alerts.raised()] == ["12 of 24 attempts within 10 min failed and are retried."]
 
 
 def test_a_mission_of_which_nothing_moves_is_stalled_and_one_that_waits_for_a_time_is_not() -> None:
