@@ -149,7 +149,7 @@ def test_it_does_not_go_on_with_agents_that_die_at_once_and_says_why(node: Node)
     assert scaling.scale() == []
     (shown,) = [one for one in manage("fleet_agents", "autoscale", "--json").json if one["type"] == "backend"]
     assert shown["spawn"] == 0
-    assert f"an agent died before it had flown anything (the last: {first.ref}, Its process" in shown["why"]
+    assert f"an agent died before it ran anything (the last: {first.ref}, Its process" in shown["why"]
     AlertMonitor().check()
     (alert,) = Alert.objects.filter(rule="agents_failing", subject="backend")
     assert first.ref in alert.message

@@ -93,7 +93,7 @@ def test_a_need_is_not_retried_under_what_runs_on_how_it_ended() -> None:
         (tidy,) = flier.committer.settle_and_claim(settlements=[ended(claim, ok=False)], want=1)
         was = {"a": "failed", "b": "skipped", "tidy": "running"}
         assert fleet.states(mission.id) == was
-        with pytest.raises(errors.Conflict, match="running on how it ended: tidy"):
+        with pytest.raises(errors.Conflict, match="are still running: tidy"):
             operations.retry_sortie(sortie=claim.id, executes=True)
         assert fleet.states(mission.id) == was
         flier.committer.settle_and_claim(settlements=[ended(tidy, ok=True)])

@@ -67,7 +67,7 @@ def test_a_fault_of_the_plan_or_of_the_result_is_met_once(engine: Engine, sortie
         ({"run": "kill -9 $$"}, "signal 9"),
         ({"run": "sleep 60", "timeout": "0.2s"}, "longer than its timeout"),
         ({"run": "true", "verify": "false"}, "`verify` failed"),
-        ({"run": "true", "outputs": ["not/made"]}, "did not make"),
+        ({"run": "true", "outputs": ["not/made"]}, "did not produce"),
         ({"with": {"raise": "a fault of a driver"}}, "a fault of a driver"),
     ],
 )
