@@ -22,9 +22,7 @@ class Mission(models.Model):
     state = models.CharField(max_length=12, choices=MissionState)
     priority = models.SmallIntegerField(default=0)
     stop_on_failure = models.BooleanField(default=False)
-    at_once = models.PositiveIntegerField(
-        default=0
-    )  # how many of its sorties may be queued or running at once; 0: no limit
+    at_once = models.PositiveIntegerField(default=0)  # limit of its queued and running sorties; 0: none
     inputs = models.JSONField(default=dict, encoder=values.Encoder)
     # Those of the plan, which also apply to sorties added at run time.
     defaults = models.JSONField(default=dict, encoder=values.Encoder)
@@ -33,9 +31,7 @@ class Mission(models.Model):
     readable = models.JSONField(default=list, db_default=[])
     plan = models.TextField(blank=True)  # its text, as launched
     executes = models.BooleanField(default=True, db_default=True)  # whether sorties that its agents add may run code
-    template = models.CharField(
-        max_length=60, blank=True, default="", db_default=""
-    )  # the template that it was launched from, if any
+    template = models.CharField(max_length=60, blank=True, default="", db_default="")  # it was launched from, if any
     reason = models.CharField(max_length=500, blank=True)  # why it is paused, cancelled or failed
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_index=False)
     # The team that may see it too.
@@ -109,9 +105,7 @@ class Sortie(models.Model):
     state = models.CharField(max_length=10, choices=SortieState)
     priority = models.SmallIntegerField(default=0)
     turn = models.BigIntegerField(default=0)  # its place in the fair order between missions, among equal priorities
-    gated = models.BooleanField(
-        default=False
-    )  # must be admitted before it is queued: it is under a limit or has a time
+    gated = models.BooleanField(default=False)  # must be admitted before it is queued: a limit or a time applies
     always = models.BooleanField(default=False)  # `if: always`: runs even if its needs ended badly
     allow_failure = models.BooleanField(default=False)  # its failure is tolerated
     remaining = models.IntegerField(default=0)  # needs that still keep it from starting
@@ -121,9 +115,7 @@ class Sortie(models.Model):
     rescues = models.SmallIntegerField(default=0)  # how often it was taken from a lost agent
     cancel_requested = models.BooleanField(default=False)
     concurrency_key = models.CharField(max_length=200, null=True)
-    waits_for = models.CharField(
-        max_length=500, default=""
-    )  # why it waits or was skipped, where the state alone does not say so
+    waits_for = models.CharField(max_length=500, default="")  # why it waits or was skipped, beyond its state
     agent = models.ForeignKey("agents.Agent", null=True, on_delete=models.SET_NULL, db_constraint=False, db_index=False)
     lease_until = models.DateTimeField(null=True)
     wake_at = models.DateTimeField(null=True)
