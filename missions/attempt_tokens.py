@@ -31,7 +31,7 @@ def make(*, sortie: UUID, attempt: int) -> str:
     return f"{ids.encode(ids.SORTIE, sortie)}.{attempt}.{secrets.token_urlsafe(BYTES)}"
 
 
-def give(*, sortie: UUID, attempt: int) -> str:
+def issue(*, sortie: UUID, attempt: int) -> str:
     """Issue a token for the work of an attempt, which replaces any earlier one. Empty if the attempt no longer runs.
 
     Call it outside a transaction: its statement (engine/sql/set_token.sql) commits without waiting for the disk.
@@ -45,7 +45,7 @@ def give(*, sortie: UUID, attempt: int) -> str:
         return token if cursor.rowcount else ""
 
 
-def attempt(token: str) -> tuple[UUID, int]:
+def parse(token: str) -> tuple[UUID, int]:
     """The sortie and the attempt number that a token contains; Invalid if the text is not a token."""
     sortie, _, rest = token.partition(".")
     number = rest.partition(".")[0]
@@ -59,7 +59,7 @@ def attempt(token: str) -> tuple[UUID, int]:
 
 def mission(token: str) -> UUID:
     """The mission of a verified token's attempt; StaleLease if that attempt is no longer the running one."""
-    sortie, number = attempt(token)
+    sortie, number = parse(token)
     running = Sortie.objects.filter(id=sortie, state="running", attempt=number)
     mission_id = running.values_list("mission", flat=True).first()
     if mission_id is None:
@@ -71,7 +71,7 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def is_of(token: str, stored: str | None) -> bool:
+def matches(token: str, stored: str | None) -> bool:
     """Whether `stored` is the digest of this token."""
     return stored is not None and hmac.compare_digest(digest(token), stored)
 
@@ -79,11 +79,11 @@ def is_of(token: str, stored: str | None) -> bool:
 def is_genuine(token: str) -> bool:
     """Whether a token is genuine, even if its attempt is no longer the running one."""
     try:
-        sortie, number = attempt(token)
+        sortie, number = parse(token)
     except errors.Invalid:
         return False
     stored = Attempt.objects.filter(sortie=sortie, number=number).values_list("token", flat=True).first()
-    return is_of(token, stored)
+    return matches(token, stored)
 
 
 lease_tokens.register(is_genuine)

@@ -346,7 +346,7 @@ class Engine:
         with self._lock:
             for held in self._held.values():
                 held.stop.set(StopReason.LEASE_LOST)
-        self.given_up()
+        self.on_abandon()
 
-    def given_up(self) -> None:
+    def on_abandon(self) -> None:
         """Called when the agent can no longer work. The worker replaces this with its own shutdown."""

@@ -86,7 +86,7 @@ class EngineStep(bootsteps.StartStopStep):
         _engine = Engine(
             agent=agent, type_settings=TypeSettings(agent_type=self.agent_type), slots=parent.concurrency, hinter=hinter
         )
-        _engine.given_up = parent.stop  # type: ignore[method-assign]
+        _engine.on_abandon = parent.stop  # type: ignore[method-assign]
         _engine.start()
         connection.close()  # this thread needs no connection until the end
         signal.signal(signal.SIGQUIT, _stop_now)

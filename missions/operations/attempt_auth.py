@@ -27,7 +27,7 @@ class AuthenticatedAttempt:
 def parse(token: str) -> tuple[UUID, int] | None:
     """The sortie and the attempt number that a token contains; None for text that is not a token."""
     try:
-        return attempt_tokens.attempt(token)
+        return attempt_tokens.parse(token)
     except errors.Invalid:
         return None
 
@@ -48,9 +48,9 @@ def authenticate(token: str, *, ended_as: str | None = None) -> AuthenticatedAtt
 
     NotFound for an unknown token; StaleLease if its attempt is no longer the running one.
     """
-    sortie, number = attempt_tokens.attempt(token)
+    sortie, number = attempt_tokens.parse(token)
     attempt = Attempt.objects.select_related("sortie__brief", "agent").filter(sortie=sortie, number=number).first()
-    if attempt is None or not attempt_tokens.is_of(token, attempt.token):
+    if attempt is None or not attempt_tokens.matches(token, attempt.token):
         raise errors.NotFound("There is no such lease.", hint="Claim a sortie; the response contains its token.")
     row = attempt.sortie
     running = row.state == "running" and row.attempt == number

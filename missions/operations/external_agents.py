@@ -136,7 +136,7 @@ def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Renewed:
             sortie__in={sortie for (sortie, _), _ in parsed}, agent=agent
         ).values_list("sortie", "number", "token")
     }
-    valid = {attempt: token for attempt, token in parsed if attempt_tokens.is_of(token, digests.get(attempt))}
+    valid = {attempt: token for attempt, token in parsed if attempt_tokens.matches(token, digests.get(attempt))}
     with connection.cursor() as cursor:
         renewal = claims.renew(cursor.cursor, held=sorted(valid), lease_s=settings.FLEET_LEASE_S)
     if tokens and not renewal.held:
