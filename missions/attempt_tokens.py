@@ -1,7 +1,8 @@
-"""Lease tokens: whoever shows one acts for one attempt, as long as that is the running one.
+"""Lease tokens: each authenticates one attempt, as long as that attempt is the running one.
 
-An agent from outside is given one with each claim, and what the fleet's own agents start finds one in its environment. A
-token names the sortie and the attempt, so it is the fence too. Only its digest is stored, in the attempt's row.
+An external agent gets one with each claim. Work that the fleet's own agents start finds one in its environment. A token
+contains the sortie and the attempt number, so it also serves as the fence. Only its digest is stored, in the attempt's
+row.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ BYTES = 24  # of randomness
 
 
 class StaleLease(errors.Conflict):
-    """The attempt that the token stands for is not the running one any more."""
+    """The attempt of the token is no longer the running one."""
 
 
 def make(*, sortie: UUID, attempt: int) -> str:
@@ -30,54 +31,59 @@ def make(*, sortie: UUID, attempt: int) -> str:
     return f"{ids.encode(ids.SORTIE, sortie)}.{attempt}.{secrets.token_urlsafe(BYTES)}"
 
 
-def give(*, sortie: UUID, attempt: int) -> str:
-    """A token for what an attempt starts, which from now on is the attempt's only one; empty where the attempt is not
-    the running one any more. For a transaction of its own: see the statement."""
+def issue(*, sortie: UUID, attempt: int) -> str:
+    """Issue a token for the work of an attempt, which replaces any earlier one. Empty if the attempt no longer runs.
+
+    Call it outside a transaction: its statement (engine/sql/set_token.sql) commits without waiting for the disk.
+    """
     token = make(sortie=sortie, attempt=attempt)
     with connection.cursor() as cursor:
         cursor.execute(
-            statements.read("missions.engine", "entitle"),
+            statements.read("missions.engine", "set_token"),
             {"sortie": sortie, "attempt": attempt, "digest": digest(token)},
         )
         return token if cursor.rowcount else ""
 
 
-def attempt(token: str) -> tuple[UUID, int]:
-    """The sortie and the number that a token names; Invalid where it is none."""
+def parse(token: str) -> tuple[UUID, int]:
+    """The sortie and the attempt number that a token contains; Invalid if the text is not a token."""
     sortie, _, rest = token.partition(".")
     number = rest.partition(".")[0]
     if not token.isascii() or not number.isdigit() or len(number) > 9:
-        raise errors.Invalid("This is no lease token.", hint="One looks like srt_….1.… and comes with a claim.")
+        raise errors.Invalid(
+            "This is not a lease token.",
+            hint="A lease token looks like srt_….1.… and is part of the response to a claim.",
+        )
     return ids.decode(ids.SORTIE, sortie), int(number)
 
 
 def mission(token: str) -> UUID:
-    """The mission of the attempt that a good token stands for; StaleLease where that is not the running one."""
-    sortie, number = attempt(token)
+    """The mission of a verified token's attempt; StaleLease if that attempt is no longer the running one."""
+    sortie, number = parse(token)
     running = Sortie.objects.filter(id=sortie, state="running", attempt=number)
-    found = running.values_list("mission", flat=True).first()
-    if found is None:
-        raise StaleLease(f"Attempt {number} of {ids.encode(ids.SORTIE, sortie)} is not the running one any more.")
-    return found
+    mission_id = running.values_list("mission", flat=True).first()
+    if mission_id is None:
+        raise StaleLease(f"Attempt {number} of {ids.encode(ids.SORTIE, sortie)} is no longer the running one.")
+    return mission_id
 
 
 def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def is_of(token: str, stored: str | None) -> bool:
-    """Whether this is the token of that digest."""
+def matches(token: str, stored: str | None) -> bool:
+    """Whether `stored` is the digest of this token."""
     return stored is not None and hmac.compare_digest(digest(token), stored)
 
 
-def fits(token: str) -> bool:
-    """Whether a token was given out, be its attempt still the running one or not."""
+def is_genuine(token: str) -> bool:
+    """Whether a token is genuine, even if its attempt is no longer the running one."""
     try:
-        sortie, number = attempt(token)
+        sortie, number = parse(token)
     except errors.Invalid:
         return False
     stored = Attempt.objects.filter(sortie=sortie, number=number).values_list("token", flat=True).first()
-    return is_of(token, stored)
+    return matches(token, stored)
 
 
-lease_tokens.register(fits)
+lease_tokens.register(is_genuine)

@@ -1,4 +1,4 @@
-"""What an agent gets when it claims: a running attempt of a sortie, and the token that proves it."""
+"""Claims: the running attempts that an agent holds, and the renewal of their leases."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fleet.postgres.hot_path import Cursor
 class Claim:
     """One attempt that this process holds under a lease. `attempt` is the fencing token.
 
-    `lease_end` is the end of the lease as it was claimed, on this process's monotonic clock (fleet/lease.py): by then
-    everything of the attempt is gone unless the lease was renewed.
+    `lease_end` is when the lease ends, as claimed, on this process's monotonic clock (fleet/lease.py). Unless the lease is
+    renewed, nothing of the attempt runs after that time.
     """
 
     id: UUID
@@ -41,14 +41,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What the database said of the leases that were renewed."""
+    """The database's answer to a renewal: the leases that are still held, and those whose sorties were cancelled."""
 
     held: frozenset[tuple[UUID, int]]
     cancelled: frozenset[tuple[UUID, int]]
 
 
 def renew(cursor: Cursor, *, held: Sequence[tuple[UUID, int]], lease_s: float) -> Renewal:
-    """Extend the leases of these attempts, all in one statement; those absent from the answer are lost."""
+    """Renew the leases of these attempts in one statement; those absent from the answer are lost."""
     cursor.execute(
         statements.read("missions.engine", "renew"),
         {"ids": [sortie for sortie, _ in held], "attempts": [attempt for _, attempt in held], "lease": lease_s},
@@ -56,11 +56,11 @@ def renew(cursor: Cursor, *, held: Sequence[tuple[UUID, int]], lease_s: float) -
     rows = cursor.fetchall()
     return Renewal(
         held=frozenset((sortie, attempt) for sortie, attempt, _ in rows),
-        cancelled=frozenset((sortie, attempt) for sortie, attempt, cancel in rows if cancel),
+        cancelled=frozenset((sortie, attempt) for sortie, attempt, cancel_requested in rows if cancel_requested),
     )
 
 
 def parse_marker(marker: str) -> tuple[UUID, int]:
-    """The sortie and the attempt number that a marker names."""
+    """The sortie and the attempt number that a marker contains."""
     sortie, _, attempt = marker.partition("/")
     return ids.decode(ids.SORTIE, sortie), int(attempt)

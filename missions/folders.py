@@ -1,4 +1,4 @@
-"""Which folders of a host a mission's sorties may work in and read. The rules in words: docs/security.md."""
+"""Which folders of a host a mission's sorties may work in and read. docs/security.md explains the rules."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from agents.models import AgentType
 from fleet import errors
 from missions.plan import Plan, SortieSpec, templates
 
-BELOW = "Name a folder below one of FLEET_FOLDERS, or have the operator launch it."
+BELOW = "Choose a folder below one of FLEET_FOLDERS, or have the operator launch the mission."
 
 
 def folder_for_api(named: str) -> str:
-    """The folder that a launch over the API names; Invalid unless it lies below FLEET_FOLDERS."""
+    """The folder that a launch over the API requests; Invalid unless it lies below FLEET_FOLDERS."""
     if named and not _may_be_named(path := _normal(named)):
         raise errors.Invalid(f"Launches over the API may not use the folder {path}.", hint=BELOW, pointer="/folder")
     return str(_normal(named)) if named else ""
 
 
 def check_folder(folder: str) -> None:
-    """Invalid where no mission may have this folder."""
+    """Invalid if no mission may use this folder."""
     try:
         sandbox.check_writable(Path(folder), hidden=[settings.FLEET_HOME.root])
     except sandbox.Refused as refused:
@@ -54,8 +54,11 @@ def check_prompts(*, specs: Iterable[SortieSpec], folder: str) -> None:
 
 
 def readable(*, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bool, template: bool) -> list[str]:
-    """The paths that the plan's sorties may read. An operator's launch may name any, and so may what operators wrote into
-    a template; what comes over the API otherwise must lie below FLEET_FOLDERS. Invalid where a path may not be named."""
+    """The paths that the plan's sorties may read.
+
+    An operator's launch may name any path, and so may the literal text of a template. All other paths that arrive over
+    the API must lie below FLEET_FOLDERS; Invalid otherwise.
+    """
     paths = []
     for text in plan.readable:
         filled = templates.as_text(templates.render(value=text, scope=templates.Scope(inputs=inputs)))
@@ -65,16 +68,18 @@ def readable(*, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bo
                 f"`readable` names {filled!r}, which is relative, and the mission has no folder to start from.",
                 hint="Write an absolute path, or launch the mission with a folder.",
             )
-        written = template and not list(templates.references(text))
-        if not operator and not written and not _may_be_named(path):
+        written_by_operator = template and not list(templates.references(text))
+        if not operator and not written_by_operator and not _may_be_named(path):
             raise errors.Invalid(f"Launches over the API may not read {path} (`readable`).", hint=BELOW)
         paths.append(str(path.resolve() if operator else path))
     return paths
 
 
 def cwd(*, named: str | None, folder: str, scratch: Path, allowed: Sequence[Path]) -> Path | None:
-    """Where a sortie starts: `cwd` from the mission's folder, that folder itself, or None, the scratch folder. Invalid where
-    it lies in none of these nor in one that is `allowed`."""
+    """The folder in which a sortie starts: its `cwd`, relative to the mission's folder; else that folder; else None.
+
+    None stands for the scratch folder. Invalid if the path lies in none of these, nor in one of the `allowed` folders.
+    """
     if named is None:
         return Path(folder) if folder else None
     if not os.path.isabs(named) and not folder:
@@ -88,14 +93,14 @@ def cwd(*, named: str | None, folder: str, scratch: Path, allowed: Sequence[Path
         for place in (*([Path(folder)] if folder else ()), scratch, Path(sandbox.TMP), *allowed)
     ):
         raise errors.Invalid(
-            f"cwd {str(path)!r} lies outside of what the sortie may use.",
-            hint="Choose one below the mission's folder, or name it under `readable` of the plan or the agent type.",
+            f"cwd {str(path)!r} lies outside the folders that the sortie may use.",
+            hint="Choose a folder below the mission's, or add it to `readable` of the plan or the agent type.",
         )
     return path
 
 
 def _may_be_named(path: Path) -> bool:
-    """No link is followed: where a part of the path is one, the sandbox refuses it later."""
+    """Whether the path lies below FLEET_FOLDERS. Links are not followed: the sandbox refuses paths that contain one."""
     return any(path != Path(top) and path.is_relative_to(top) for top in settings.FLEET_FOLDERS)
 
 

@@ -1,13 +1,12 @@
-"""Hints: "type X has work", sent over Celery after a commit.
+"""Hints: Celery messages that say "type X has work", sent after a commit.
 
-A hint is never the truth: lost, doubled or late ones cost time only. It is published from a thread of its own with
-short timeouts, so that a broker that is down holds up nobody; the control loop hints again whatever stays queued.
+A hint is never the truth: a lost, duplicate or late one costs only time. A thread of its own publishes them with short
+timeouts, so that a broker that is down delays nobody. The control loop sends hints again for sorties that stay queued.
 
-The publisher uses the anonymous exchange, which needs no binding in Redis: a FLUSHALL takes nothing that the next
-hint would miss.
+The publisher uses the anonymous exchange, which needs no binding in Redis, so hints still arrive after a FLUSHALL.
 
-Hints do not expire: that would be judged by the clocks of two hosts, and an old one does no harm. What nobody takes is
-bounded instead: of a type's hints the last KEPT stay.
+Hints do not expire, because expiry would compare the clocks of two hosts, and an old hint does no harm. Instead, each
+type's queue keeps only its newest MAX_KEPT hints.
 """
 
 from __future__ import annotations
@@ -28,35 +27,35 @@ from fleet.celery import app as fleet_app
 log = logging.getLogger("fleet.hints")
 
 FLY = "missions.fly"
-Named = Mapping[str, Sequence[UUID]]  # agent type -> sorties of it that became queued, some of them
-MOST = 8  # hints at once for one type: an agent that finds more than it can take wakes its other slots itself
-KEPT = 64  # in a type's queue: one to whom they come late finds out in as many claims that there is nothing
+SortiesByType = Mapping[str, Sequence[UUID]]  # agent type -> the first of its sorties that became queued
+MAX_AT_ONCE = 8  # hints per type: an agent that finds more than it can take wakes its other slots itself
+MAX_KEPT = 64  # hints in a type's queue: an agent works off stale ones with at most this many empty claims
 
 
 class Hinter(threading.Thread):
-    """Publishes in the background. `ring` returns at once; hints for one type that pile up are sent as one batch."""
+    """Publishes hints in the background. `send` returns at once; hints that accumulate go out as one batch per type."""
 
     def __init__(self, app: Celery) -> None:
         super().__init__(name="hinter", daemon=True)
         self.app = app
-        self._wanted: Counter[str] = Counter()
-        self._named: dict[str, list[UUID]] = {}
+        self._queued: Counter[str] = Counter()  # agent type -> sorties to send hints for
+        self._sorties: dict[str, list[UUID]] = {}
         self._ready = threading.Condition()
         self._stopping = False
         self._producer: Any = None
 
-    def ring(self, freed: Mapping[str, int], named: Named | None = None) -> None:
-        """`named`: sorties that the hints are sent for, as a remark for whoever looks at them in Flower."""
-        if freed:
+    def send(self, queued: Mapping[str, int], sorties: SortiesByType | None = None) -> None:
+        """Send hints for so many queued sorties of each type. `sorties`: their ids, which Flower displays."""
+        if queued:
             with self._ready:
-                self._wanted.update(freed)
-                for agent_type, sorties in (named or {}).items():
-                    kept = self._named.setdefault(agent_type, [])
-                    kept.extend(sorties[: MOST - len(kept)])
+                self._queued.update(queued)
+                for agent_type, added in (sorties or {}).items():
+                    kept = self._sorties.setdefault(agent_type, [])
+                    kept.extend(added[: MAX_AT_ONCE - len(kept)])
                 self._ready.notify()
 
     def stop(self, *, within_s: float = 2.0) -> None:
-        """Send what is left, for as long as this; what the broker has not taken by then is hinted by the control loop."""
+        """Send the remaining hints, for at most `within_s` seconds; the control loop repeats those that are lost."""
         with self._ready:
             self._stopping = True
             self._ready.notify()
@@ -65,24 +64,26 @@ class Hinter(threading.Thread):
     def run(self) -> None:
         while True:
             with self._ready:
-                while not self._wanted and not self._stopping:
+                while not self._queued and not self._stopping:
                     self._ready.wait()
-                if not self._wanted:
+                if not self._queued:
                     return
-                wanted, self._wanted = self._wanted, Counter()
-                named, self._named = self._named, {}
-            if not self._send(wanted, named):
-                self._send(wanted, named)
+                queued, self._queued = self._queued, Counter()
+                sorties, self._sorties = self._sorties, {}
+            if not self._publish(queued, sorties):
+                self._publish(queued, sorties)
 
-    def _send(self, wanted: Mapping[str, int], named: Named) -> bool:
-        """False where a second try may help: the connection was an old one, which the broker may have closed meanwhile.
-        What the broker does not take is queued in Postgres, and will be hinted again."""
+    def _publish(self, queued: Mapping[str, int], sorties_by_type: SortiesByType) -> bool:
+        """False if a second try may help: the connection was not new, so the broker may have closed it meanwhile.
+
+        Nothing is lost on a failure: the sorties are queued in Postgres, and the control loop sends hints again.
+        """
         fresh = self._producer is None
         try:
             self._producer = self._producer or self._open()
-            for agent_type, count in wanted.items():
-                sorties, queue = named.get(agent_type, ()), f"agent.{agent_type}"
-                for number in range(min(count, MOST)):
+            for agent_type, count in queued.items():
+                sorties, queue = sorties_by_type.get(agent_type, ()), f"agent.{agent_type}"
+                for number in range(min(count, MAX_AT_ONCE)):
                     self.app.send_task(
                         FLY,
                         kwargs={"sortie": ids.encode(ids.SORTIE, sorties[number])} if number < len(sorties) else None,
@@ -91,7 +92,7 @@ class Hinter(threading.Thread):
                         retry=False,
                     )
                 with self._producer.channel.conn_or_acquire() as redis:
-                    redis.ltrim(queue, 0, KEPT - 1)  # new ones are put before these, and taken from behind
+                    redis.ltrim(queue, 0, MAX_KEPT - 1)  # new hints are pushed in front and taken from the end
         except Exception as fault:
             self._producer = None
             log.log(logging.WARNING if fresh else logging.INFO, "the broker did not take a hint: %s", fault)
@@ -107,17 +108,17 @@ _hinter: Hinter | None = None
 _starting = threading.Lock()
 
 
-def ring(freed: Mapping[str, int], named: Named | None = None) -> None:
-    """Hint from a process that has no hinter of its own: one that launches, resumes or retries something.
+def send(queued: Mapping[str, int], sorties: SortiesByType | None = None) -> None:
+    """Send hints from a process without a hinter of its own: one that launches, resumes or retries something.
 
-    Its hinter starts with the first hint, keeps its connection for the next, and gets a moment at the process's end.
+    The first call starts a hinter, which keeps its connection for later hints and is stopped when the process exits.
     """
     global _hinter
-    if not freed:
+    if not queued:
         return
     with _starting:
-        if _hinter is None or not _hinter.is_alive():  # a fork takes no threads along
+        if _hinter is None or not _hinter.is_alive():  # threads do not survive a fork
             _hinter = Hinter(fleet_app)
             _hinter.start()
             atexit.register(_hinter.stop)
-    _hinter.ring(freed, named)
+    _hinter.send(queued, sorties)

@@ -1,7 +1,7 @@
-"""What Prometheus sees of missions, sorties, queues and alerts. What each series is: docs/http.md.
+"""Prometheus metrics of missions, sorties, queues and alerts. docs/http.md describes each series.
 
-Totals come from `missions.tallies`; what stands now is read over the indexes of live rows. So no scrape costs more
-because there is more history, except for the count of missions, of which retention keeps so many at most.
+Totals come from `missions/queries/counters.py`; current values are read through the indexes of live rows. So the cost of
+a scrape does not grow with history, except for the count of missions, which retention bounds.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ OUTCOMES = [outcome for outcome in Attempt.State if outcome != Attempt.State.RUN
 
 
 class MissionsCollector(Collector):
-    """What there is none of is told as 0: a series never disappears."""
+    """Reports 0 where there is nothing to count, so that no series ever disappears."""
 
     def describe(self) -> Iterator[Metric]:
-        return iter(())  # or else registering would collect, before there is a database
+        return iter(())  # without this, registering would collect, before there is a database
 
     def collect(self) -> Iterator[Metric]:
-        counters.fold()  # where another one is just counting, the totals are a moment old
-        yield from _standing()
+        counters.fold()  # if another process is counting, the totals are slightly old
+        yield from _by_state()
         yield from _queues()
         yield from _totals(counters.totals(), list(AgentType.objects.values_list("name", flat=True)))
 
 
-def _standing() -> Iterator[Metric]:
+def _by_state() -> Iterator[Metric]:
     missions = GaugeMetricFamily("fleet_missions", "Missions by state.", labels=["state"])
     by_state = dict(Mission.objects.order_by().values_list("state").annotate(number=Count("id")))
     for state in MissionState:
@@ -49,8 +49,8 @@ def _standing() -> Iterator[Metric]:
     sorties = GaugeMetricFamily("fleet_sorties", "Sorties that have not ended, by state.", labels=["state"])
     live = Sortie.objects.filter(state__in=LIVE).order_by().values_list("state").annotate(number=Count("id"))
     by_state = dict(live)
-    for one in LIVE:
-        sorties.add_metric([one.value], by_state.get(one.value, 0))
+    for sortie_state in LIVE:
+        sorties.add_metric([sortie_state.value], by_state.get(sortie_state.value, 0))
     yield sorties
     raised = GaugeMetricFamily("fleet_alerts", "Alerts that are raised now, by rule.", labels=["rule"])
     by_rule = dict(Alert.objects.order_by().values_list("rule").annotate(number=Count("id")))
@@ -74,11 +74,12 @@ def _queues() -> Iterator[Metric]:
     yield from (depth, wait)
 
 
-def _totals(found: Mapping[Key, Total], types: list[str]) -> Iterator[Metric]:
+def _totals(totals: Mapping[Key, Total], types: list[str]) -> Iterator[Metric]:
     missions = CounterMetricFamily("fleet_missions_ended", "Missions that have ended.", labels=["outcome"])
-    for end in MissionState:
-        if end.final:
-            missions.add_metric([end.value], _number(found, "missions", "", end.value))
+    for mission_state in MissionState:
+        if mission_state.final:
+            outcome_count = _number(totals, "missions", "", mission_state.value)
+            missions.add_metric([mission_state.value], outcome_count)
     yield missions
     sorties = CounterMetricFamily("fleet_sorties_ended", "Sorties that have ended.", labels=["type", "outcome"])
     attempts = CounterMetricFamily("fleet_attempts_ended", "Attempts that have ended.", labels=["type", "outcome"])
@@ -89,34 +90,34 @@ def _totals(found: Mapping[Key, Total], types: list[str]) -> Iterator[Metric]:
     runs = HistogramMetricFamily("fleet_attempt_run_seconds", "From taken to ended, of attempts.", labels=["type"])
     for type in types:
         for state in ENDED:
-            sorties.add_metric([type, state.value], _number(found, "sorties", type, state.value))
+            sorties.add_metric([type, state.value], _number(totals, "sorties", type, state.value))
         for outcome in OUTCOMES:
-            attempts.add_metric([type, outcome.value], _number(found, "attempts", type, outcome.value))
-        retries.add_metric([type], _number(found, "retries", type))
-        losses.add_metric([type], _number(found, "losses", type))
-        for fate in ("terminated", "lost", "failed"):
-            agents.add_metric([type, fate], _number(found, "agents", type, fate))
-        _observe(waits, type, [total for key, total in found.items() if key[:2] == ("waits", type)])
-        _observe(runs, type, [total for key, total in found.items() if key[:2] == ("attempts", type)])
+            attempts.add_metric([type, outcome.value], _number(totals, "attempts", type, outcome.value))
+        retries.add_metric([type], _number(totals, "retries", type))
+        losses.add_metric([type], _number(totals, "losses", type))
+        for end in ("terminated", "lost", "failed"):
+            agents.add_metric([type, end], _number(totals, "agents", type, end))
+        _observe(waits, type, [total for key, total in totals.items() if key[:2] == ("waits", type)])
+        _observe(runs, type, [total for key, total in totals.items() if key[:2] == ("attempts", type)])
     yield from (sorties, attempts, retries, losses, agents, waits, runs)
     restarts = CounterMetricFamily(
         "fleet_service_restarts", "Starts of a service after it had failed.", labels=["service"]
     )
-    for (series, service, _), total in found.items():
+    for (series, service, _), total in totals.items():
         if series == "restarts":
             restarts.add_metric([service], total.number)
     yield restarts
 
 
-def _number(found: Mapping[Key, Total], series: str, subject: str, outcome: str = "") -> int:
-    total = found.get((series, subject, outcome))
+def _number(totals: Mapping[Key, Total], series: str, subject: str, outcome: str = "") -> int:
+    total = totals.get((series, subject, outcome))
     return total.number if total else 0
 
 
 def _observe(family: HistogramMetricFamily, type: str, parts: list[Total]) -> None:
-    in_each = [sum(part.buckets[place] for part in parts) for place in range(len(counters.BOUNDS) + 1)]
+    counts = [sum(part.buckets[index] for part in parts) for index in range(len(counters.BOUNDS) + 1)]
     names = [*(f"{bound:g}" for bound in counters.BOUNDS), "+Inf"]
-    buckets = [(name, float(count)) for name, count in zip(names, accumulate(in_each), strict=True)]
+    buckets = [(name, float(count)) for name, count in zip(names, accumulate(counts), strict=True)]
     family.add_metric([type], buckets=buckets, sum_value=sum(part.seconds for part in parts))
 
 

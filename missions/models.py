@@ -1,4 +1,4 @@
-"""The truth about missions. Rows change state only through `missions/states.py` and the statements in `missions/sql`."""
+"""The tables of missions. Rows change state only as `missions/states.py` allows, by the statements in `missions/**/sql`."""
 
 from __future__ import annotations
 
@@ -22,23 +22,20 @@ class Mission(models.Model):
     state = models.CharField(max_length=12, choices=MissionState)
     priority = models.SmallIntegerField(default=0)
     stop_on_failure = models.BooleanField(default=False)
-    at_once = models.PositiveIntegerField(default=0)  # of its sorties, at most, queued or running; 0: any number
+    at_once = models.PositiveIntegerField(default=0)  # limit of its queued and running sorties; 0: none
     inputs = models.JSONField(default=dict, encoder=values.Encoder)
-    defaults = models.JSONField(
-        default=dict, encoder=values.Encoder
-    )  # of the plan; sorties added at run time take them too
+    # Those of the plan, which also apply to sorties added at run time.
+    defaults = models.JSONField(default=dict, encoder=values.Encoder)
     folder = models.TextField(blank=True)  # the folder that relative `cwd`s and commands start from
-    readable = models.JSONField(
-        default=list, db_default=[]
-    )  # paths that its sorties may read, as who launched it allows
-    plan = models.TextField(blank=True)  # its text as it was given
+    # Paths that its sorties may read, checked at the launch.
+    readable = models.JSONField(default=list, db_default=[])
+    plan = models.TextField(blank=True)  # its text, as launched
     executes = models.BooleanField(default=True, db_default=True)  # whether sorties that its agents add may run code
-    template = models.CharField(max_length=60, blank=True, default="", db_default="")  # that it was launched from
+    template = models.CharField(max_length=60, blank=True, default="", db_default="")  # it was launched from, if any
     reason = models.CharField(max_length=500, blank=True)  # why it is paused, cancelled or failed
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_index=False)
-    team = models.ForeignKey(
-        "auth.Group", null=True, blank=True, on_delete=models.SET_NULL, db_index=False
-    )  # sees it too
+    # The team that may see it too.
+    team = models.ForeignKey("auth.Group", null=True, blank=True, on_delete=models.SET_NULL, db_index=False)
     created_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
 
@@ -75,8 +72,10 @@ class Mission(models.Model):
 
 
 class Template(models.Model):
-    """A plan that operators offer: whoever may launch missions launches it, with parameters, and need not be trusted with
-    plans of their own."""
+    """A plan that operators offer to everybody who may launch missions, with parameters.
+
+    Launching it does not require `plan.execute`.
+    """
 
     name = models.SlugField(primary_key=True, max_length=60)
     description = models.CharField(max_length=300, blank=True)
@@ -94,9 +93,9 @@ class Template(models.Model):
 
 
 class Sortie(models.Model):
-    """One task of a mission: where it stands. The hot table: narrow, and indexed for live states only.
+    """The state of one task of a mission. This is the hot table: narrow, and indexed for live states only.
 
-    What it is to do is its `Brief`; what came of it is in its `Attempt`s.
+    Its `Brief` says what to do; its `Attempt`s record what happened.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
@@ -105,22 +104,22 @@ class Sortie(models.Model):
     agent_type = models.ForeignKey("agents.AgentType", on_delete=models.PROTECT, db_index=False)
     state = models.CharField(max_length=10, choices=SortieState)
     priority = models.SmallIntegerField(default=0)
-    turn = models.BigIntegerField(default=0)  # among equals in priority: its place in the fair order between missions
-    gated = models.BooleanField(default=False)  # is under a limit or has a time: must be admitted before it is queued
-    always = models.BooleanField(default=False)  # runs whatever became of its needs
-    allow_failure = models.BooleanField(default=False)  # its failure stops nobody
-    remaining = models.IntegerField(default=0)  # needs that have not ended in a way that lets it start
-    attempt = models.IntegerField(default=0)  # the fencing token: how often it was claimed; never lowered
+    turn = models.BigIntegerField(default=0)  # its place in the fair order between missions, among equal priorities
+    gated = models.BooleanField(default=False)  # must be admitted before it is queued: a limit or a time applies
+    always = models.BooleanField(default=False)  # `if: always`: runs even if its needs ended badly
+    allow_failure = models.BooleanField(default=False)  # its failure is tolerated
+    remaining = models.IntegerField(default=0)  # needs that still keep it from starting
+    attempt = models.IntegerField(default=0)  # the fencing token: raised by each claim, never lowered
     tries = models.SmallIntegerField(default=0)  # how often a driver started and failed
     max_tries = models.SmallIntegerField(default=1)
-    rescues = models.SmallIntegerField(default=0)  # how often it was taken from a dead worker
+    rescues = models.SmallIntegerField(default=0)  # how often it was taken from a lost agent
     cancel_requested = models.BooleanField(default=False)
     concurrency_key = models.CharField(max_length=200, null=True)
-    waits_for = models.CharField(max_length=500, default="")  # one sentence, where the state alone does not say it
+    waits_for = models.CharField(max_length=500, default="")  # why it waits or was skipped, beyond its state
     agent = models.ForeignKey("agents.Agent", null=True, on_delete=models.SET_NULL, db_constraint=False, db_index=False)
     lease_until = models.DateTimeField(null=True)
     wake_at = models.DateTimeField(null=True)
-    ready_at = models.DateTimeField(null=True)  # since when it waits: it became ready, or was queued (again)
+    ready_at = models.DateTimeField(null=True)  # since when it waits: when it became ready or was last queued
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
@@ -176,11 +175,11 @@ class Sortie(models.Model):
 
 
 class Brief(models.Model):
-    """What a sortie is to do: its part of the plan. Written once, read at each attempt."""
+    """The task of a sortie: its part of the plan. Written once, read at each attempt."""
 
     sortie = models.OneToOneField(Sortie, primary_key=True, on_delete=models.CASCADE, related_name="brief")
     spec = models.JSONField()  # missions.plan.SortieSpec.as_json()
-    alert_silence_s = models.FloatField(null=True)  # of the spec; beside it, since a spec may be large
+    alert_silence_s = models.FloatField(null=True)  # copied from the spec, which may be large
 
 
 class Need(models.Model):
@@ -188,21 +187,21 @@ class Need(models.Model):
 
     sortie = models.ForeignKey(Sortie, on_delete=models.CASCADE, related_name="needs", db_index=False)
     upstream = models.ForeignKey(Sortie, on_delete=models.CASCADE, related_name="dependents")
-    name = models.CharField(max_length=200)  # under which the sortie sees the result: the key without its matrix
+    name = models.CharField(max_length=200)  # of the result in the sortie's templates: the key without its matrix part
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["sortie", "upstream"], name="need_once")]
 
 
 class Attempt(models.Model):
-    """One flight of a sortie: who flew it and what came of it."""
+    """One execution of a sortie: the agent that ran it, and the outcome."""
 
     class State(models.TextChoices):
         RUNNING = "running"
         SUCCEEDED = "succeeded"
         FAILED = "failed"
         CANCELLED = "cancelled"
-        LOST = "lost"  # its worker was not heard of any more; whatever it says later is refused
+        LOST = "lost"  # its agent is gone; anything it sends later is refused
         RETURNED = "returned"  # handed back before its driver started, or stopped by a drain
 
     id = models.BigAutoField(primary_key=True)
@@ -212,15 +211,13 @@ class Attempt(models.Model):
     state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
     started_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
-    token = models.CharField(
-        max_length=64, null=True
-    )  # sha256 of its lease token, where it has one: missions/attempt_tokens.py
+    token = models.CharField(max_length=64, null=True)  # SHA-256 of its lease token (missions/attempt_tokens.py)
     result = models.JSONField(null=True)
     error = models.TextField(blank=True, default="", db_default="")
     exit_code = models.IntegerField(null=True)
     cpu_s = models.FloatField(null=True)
     max_rss_bytes = models.BigIntegerField(null=True)
-    progress = models.FloatField(null=True)  # 0 to 1, as its driver says
+    progress = models.FloatField(null=True)  # 0 to 1, as reported
     note = models.CharField(max_length=200, default="", db_default="")
     heard_at = models.DateTimeField(null=True)  # when it last printed or reported, to within output.ACTIVITY_S
 
@@ -233,7 +230,7 @@ class Attempt(models.Model):
 
 
 class Output(models.Model):
-    """A piece of what an attempt printed."""
+    """A piece of an attempt's output."""
 
     id = models.BigAutoField(primary_key=True)
     sortie = models.ForeignKey(Sortie, on_delete=models.CASCADE, db_index=False)
@@ -248,13 +245,13 @@ class Output(models.Model):
 
 
 class Artifact(models.Model):
-    """A file that an accepted attempt gave out, stored by its digest."""
+    """A file that an attempt produced, stored by its digest."""
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     sortie = models.ForeignKey(Sortie, on_delete=models.CASCADE, related_name="artifacts")
     attempt = models.IntegerField()
     path = models.CharField(max_length=500)
-    digest = models.CharField(max_length=64, db_index=True)  # sha256, hexadecimal
+    digest = models.CharField(max_length=64, db_index=True)  # SHA-256, hexadecimal
     size = models.BigIntegerField()
     media_type = models.CharField(max_length=100)
     created_at = models.DateTimeField(db_default=Now())
@@ -272,7 +269,7 @@ class Artifact(models.Model):
 
 
 class ConcurrencyKey(models.Model):
-    """How many sorties of one key may be queued or running at once, over all missions."""
+    """How many sorties with this concurrency key may be queued or running at once, over all missions."""
 
     key = models.CharField(primary_key=True, max_length=200)
     limit = models.PositiveIntegerField()
@@ -282,17 +279,17 @@ class ConcurrencyKey(models.Model):
 
 
 class Tally(models.Model):
-    """How often something has happened, ever: it only grows, also when the rows that it was counted from are removed.
+    """A running total of something that happened. It never falls, even when the rows that it counted are removed.
 
-    What is counted is in `missions/queries/sql/count_settled.sql`; the bounds of buckets are `missions.tallies.BOUNDS`.
+    missions/queries/sql/count_settled.sql does the counting; the bounds of the buckets are in missions/queries/counters.py.
     """
 
     series = models.CharField(max_length=20)
     subject = models.CharField(max_length=60)  # an agent type, or a service; empty for missions
     outcome = models.CharField(max_length=12)
-    bucket = models.SmallIntegerField()  # of its duration; 0 where it has none
+    bucket = models.SmallIntegerField()  # of the duration; 0 if it has none
     number = models.BigIntegerField()
-    seconds = models.FloatField()  # of all of them together
+    seconds = models.FloatField()  # sum of the durations
 
     class Meta:
         constraints = [
@@ -304,26 +301,26 @@ class Tally(models.Model):
 
 
 class TallyMark(models.Model):
-    """How far the events have been counted: one row, which is also the lock of whoever counts. See missions/queries/counters.py."""
+    """How far the events have been counted: one row, which also serves as the lock. See missions/queries/counters.py."""
 
     id = models.SmallIntegerField(primary_key=True)
-    snapshot = models.TextField()  # all that is visible in it has been counted
-    settled = models.BigIntegerField(default=0)  # an event with this id or a smaller one has been counted for good
-    drawn = models.BigIntegerField(default=0)  # the last id that had been drawn when this row was written
-    coming = models.BigIntegerField(default=0)  # what `settled` will be
+    snapshot = models.TextField()  # every event visible in it has been counted
+    settled = models.BigIntegerField(default=0)  # events up to this id are counted, and none can still appear
+    drawn = models.BigIntegerField(default=0)  # the last event id that had been drawn when this row was written
+    coming = models.BigIntegerField(default=0)  # the next value of `settled`,
     coming_xid = models.BigIntegerField(default=0)  # once all transactions before this one have ended
     at = models.DateTimeField(db_default=Now())  # when `drawn` was read
     past = models.JSONField(default=list)  # [[seconds, {"lost": 3, …}], …]: totals that alerts compare with
 
 
 class Alert(models.Model):
-    """Something that operators should look at now. Its row goes when it is over; that it was there is an event."""
+    """Something that operators should look at now. The row is deleted when it is over; its events remain."""
 
     rule = models.CharField(max_length=30)
-    subject = models.CharField(max_length=100)  # what it is about: a type, a mission's id, a service and its host
+    subject = models.CharField(max_length=100)  # an agent type, a mission's id, or a service and its host
     message = models.CharField(max_length=500)
     raised_at = models.DateTimeField(db_default=Now())
-    seen_at = models.DateTimeField(db_default=Now())  # when it was last found to be so
+    seen_at = models.DateTimeField(db_default=Now())  # when a check last found it
 
     class Meta:
         ordering = ["raised_at", "id"]

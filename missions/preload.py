@@ -1,4 +1,4 @@
-"""What the site loads before it forks the processes that answer: what sends the hints of the first launch."""
+"""Loaded by the site before it forks its worker processes: whatever sends the hints of the first launch."""
 
 from fleet.celery import app
 

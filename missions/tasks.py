@@ -1,4 +1,4 @@
-"""The Celery task: a hint has come."""
+"""The Celery task that a hint starts."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ worker.install(app)
 
 
 class SortiesFailed(Exception):
-    """For Flower alone: a sortie that this task flew has failed. The rows have it already; nothing is retried."""
+    """Only for Flower: a sortie of this task failed. The outcome is already in the rows, and Celery retries nothing."""
 
 
 @shared_task(name=hints.FLY, ignore_result=True, throws=(SortiesFailed,))
 def fly(**kwargs: Any) -> str:
-    """ "Type X has work": work in one slot until nothing is left to claim.
+    """Handle the hint "type X has work": work in one slot until nothing is left to claim.
 
-    What became of it, for whoever looks at it in Flower: "flew 5: 4 succeeded, 1 failed (srt_…)". The sortie that it was
-    sent for may be another's. The task fails where one of its sorties did, so that Flower counts no failure as a success.
+    Returns a summary for Flower: "flew 5: 4 succeeded, 1 failed (srt_…)". Another agent may have claimed the sortie that
+    the hint was sent for. The task fails if any of its sorties failed, so that Flower counts no failure as a success.
     """
-    flown = TaskSummary()
-    worker.engine().fly(flown=flown)
-    if flown.failed:
-        raise SortiesFailed(str(flown))
-    return str(flown)
+    summary = TaskSummary()
+    worker.engine().fly(summary=summary)
+    if summary.failed:
+        raise SortiesFailed(str(summary))
+    return str(summary)

@@ -1,4 +1,4 @@
-"""Artifacts to download, for signed-in staff."""
+"""Download of artifacts, for signed-in staff."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ CHUNK_BYTES = 1 << 18
 @staff_member_required
 @permission_required("missions.view_artifact", raise_exception=True)
 def artifact(request: HttpRequest, ref: str) -> StreamingHttpResponse:
-    """The bytes as an attachment: whatever a sortie made, no browser runs it here."""
+    """An artifact's bytes, as an attachment, so that no browser runs what a sortie produced."""
     try:
-        found = Artifact.objects.filter(id=ids.decode(ids.ARTIFACT, ref)).first()
-        if found is None:
+        row = Artifact.objects.filter(id=ids.decode(ids.ARTIFACT, ref)).first()
+        if row is None:
             raise errors.NotFound(f"There is no artifact {ref}.")
-        return attachment(found)
+        return attachment(row)
     except (errors.NotFound, errors.Invalid) as fault:
         raise Http404(str(fault)) from fault
 
 
-def attachment(found: Artifact) -> StreamingHttpResponse:
-    """The bytes of a file: to be saved, never to be shown on the fleet's own origin. NotFound where they are gone."""
-    content = collection.open_stored(found)
+def attachment(file: Artifact) -> StreamingHttpResponse:
+    """A response that browsers save and never display on the fleet's own origin. NotFound if the bytes are missing."""
+    content = collection.open_stored(file)
     return StreamingHttpResponse(
         _chunks(content),
         content_type="application/octet-stream",
         headers={
-            "ETag": f'"{found.digest}"',
+            "ETag": f'"{file.digest}"',
             "Content-Length": str(content.size),
-            "Content-Disposition": content_disposition_header(True, found.path.rpartition("/")[2]) or "attachment",
+            "Content-Disposition": content_disposition_header(True, file.path.rpartition("/")[2]) or "attachment",
             "Content-Security-Policy": "sandbox; default-src 'none'",
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "private, no-store",
@@ -51,7 +51,7 @@ def attachment(found: Artifact) -> StreamingHttpResponse:
 
 
 async def _chunks(content: File[bytes]) -> AsyncIterator[bytes]:
-    """Piece by piece. Django's FileResponse, which is not asynchronous, would be read into memory whole under ASGI."""
+    """Read the file in chunks. Django's FileResponse is synchronous, and under ASGI would be read into memory whole."""
     with content:
         while piece := await sync_to_async(content.read, thread_sensitive=False)(CHUNK_BYTES):
             yield piece

@@ -1,1 +1,1 @@
-"""Files that attempts leave behind: collected from their scratch folder, stored by digest, verified when they are read."""
+"""Artifacts: files that attempts produce. They are collected after the work, stored by digest, and verified when read."""

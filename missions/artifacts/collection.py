@@ -1,4 +1,4 @@
-"""Files that sorties give out: stored once by digest, listed by the attempt that made them."""
+"""Store, verify and remove artifacts. Each file is stored once by its digest, and listed by the attempt that produced it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from missions.models import Artifact
 
 RESTORE = "Restore the artifacts folder from a backup, or retry the sortie."
 CHUNK_BYTES = 1 << 20
-REMEMBERED = 10_000  # verified files
-SETTLED_NS = 2_000_000_000  # clocks of file systems are coarse: what changed just now may change again at the same time
+MAX_REMEMBERED = 10_000  # verified files
+SETTLED_NS = 2_000_000_000  # file systems have coarse clocks: a file changed just now may change again at the same time
 
 
 class Missing(errors.Invalid):
-    """An output that the plan names was not made."""
+    """An output that the plan declares was not produced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,14 @@ class _Stored:
 
 
 def collect(*, claim: Claim, copies: Mapping[str, int], outbox: Path) -> None:
-    """Store the outputs of an attempt and note them, each write behind the fence.
+    """Store and record the outputs of an attempt, behind the fence.
 
-    `copies` says of each output, in the order of their copies in `outbox`, with which errno its copy failed (0: it did
-    not). Missing where the attempt did not make one, or no plain file, or too big a one; Unavailable where the disk does
-    not take it.
+    `copies` maps each output's path to the errno with which copying it failed (0: success); the copies in `outbox` are
+    numbered in this order. Missing if an output was not produced, is not a plain file or is too large; Unavailable if the
+    disk is full.
     """
-    for path, fault in copies.items():
-        _check(path, fault)
+    for path, error in copies.items():
+        _check_copy(path, error)
     folder = beneath.open_folder(outbox.resolve())
     try:
         stored = [_store(path, folder, str(number)) for number, path in enumerate(copies)]
@@ -70,7 +70,7 @@ def collect(*, claim: Claim, copies: Mapping[str, int], outbox: Path) -> None:
 
 
 def sweep() -> int:
-    """Remove what attempts left that were killed while they stored a file; returns how many files that were."""
+    """Remove drafts left by processes that were killed while they stored a file; returns how many."""
     store = storage()
     return store.sweep() if isinstance(store, WholeFiles) else 0
 
@@ -80,44 +80,46 @@ def storage() -> Storage:
 
 
 def open_stored(artifact: Artifact) -> File[bytes]:
-    """The bytes of an artifact, which are those of its digest; NotFound where the store has lost or changed them."""
+    """An artifact's file, verified against its digest; NotFound if the store has lost or changed it."""
     try:
         opened = storage().open(_name(artifact.digest))
     except OSError as fault:
         raise errors.NotFound(
-            f"The bytes of {artifact.path} ({artifact.digest[:12]}…) are not in the store.", hint=RESTORE
+            f"The bytes of {artifact.path} ({artifact.digest[:12]}…) are missing from the store.", hint=RESTORE
         ) from fault
-    if not _verified.holds(opened, artifact.digest):
+    if not _verified.is_intact(opened, artifact.digest):
         opened.close()
         raise errors.NotFound(
-            f"The bytes of {artifact.path} ({artifact.digest[:12]}…) in the store are not those that were stored.",
+            f"The stored bytes of {artifact.path} ({artifact.digest[:12]}…) have been changed.",
             hint=RESTORE,
         )
     return opened
 
 
-class _Verified:
-    """Which stored files had their digest when they were last read whole. One that has changed since, which its time of
-    change tells (nobody can set that), is read again."""
+class _VerifiedFiles:
+    """Remembers which stored files matched their digest when they were last read in full.
+
+    A file that has changed since is read again. Its change time reveals that, and cannot be set by users.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, ...]] = {}
 
-    def holds(self, opened: File[bytes], digest: str) -> bool:
+    def is_intact(self, opened: File[bytes], digest: str) -> bool:
         status = os.fstat(opened.fileno())
         state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if self._seen.get(digest) == state:
             return True
-        holds = _digest(opened) == digest
+        intact = _digest(opened) == digest
         opened.seek(0)
-        if holds and time.time_ns() - status.st_ctime_ns > SETTLED_NS:
-            if len(self._seen) >= REMEMBERED:
+        if intact and time.time_ns() - status.st_ctime_ns > SETTLED_NS:
+            if len(self._seen) >= MAX_REMEMBERED:
                 self._seen.clear()
             self._seen[digest] = state
-        return holds
+        return intact
 
 
-_verified = _Verified()
+_verified = _VerifiedFiles()
 
 
 def _digest(file: File[bytes]) -> str:
@@ -131,29 +133,31 @@ def _name(digest: str) -> str:
     return f"{digest[:2]}/{digest}"
 
 
-def _check(path: str, fault: int) -> None:
-    match fault:
+def _check_copy(path: str, error: int) -> None:
+    match error:
         case 0:
             return
         case errno.ENOENT:
-            raise Missing(f"It ended well but did not make {path!r}, which the plan names under `outputs`.")
+            raise Missing(f"The work succeeded but did not produce {path!r}, which the plan lists under `outputs`.")
         case errno.E2BIG:
             raise Missing(
-                f"{path!r} has more than the {settings.FLEET_ARTIFACT_BYTES:,} bytes that an artifact may have"
+                f"{path!r}, listed under `outputs`, exceeds the limit of {settings.FLEET_ARTIFACT_BYTES:,} bytes"
                 " (FLEET_ARTIFACT_BYTES)."
             )
         case errno.EINVAL | errno.EISDIR:
-            raise Missing(f"{path!r}, named under `outputs`, is not a plain file below the folder it worked in.")
+            raise Missing(
+                f"{path!r}, listed under `outputs`, is not a plain file below the folder in which the work ran."
+            )
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
-            raise _no_room(path, os.strerror(fault))
+            raise _disk_full(path, os.strerror(error))
         case _:
-            raise Missing(f"{path!r}, named under `outputs`, cannot be read: {os.strerror(fault)}.")
+            raise Missing(f"{path!r}, listed under `outputs`, cannot be read: {os.strerror(error)}.")
 
 
-def _no_room(path: str, why: str) -> errors.Unavailable:
+def _disk_full(path: str, why: str) -> errors.Unavailable:
     return errors.Unavailable(
-        f"{path!r}, named under `outputs`, could not be stored: {why}.",
-        hint="Make room for the fleet's artifacts, then retry the sortie.",
+        f"{path!r}, listed under `outputs`, could not be stored: {why}.",
+        hint="Free disk space for the fleet's artifacts, then retry the sortie.",
     )
 
 
@@ -166,10 +170,10 @@ def _store(path: str, folder: int, copy: str) -> _Stored:
             try:
                 storage().save(name, file)
             except OSError as fault:
-                raise _no_room(path, fault.strerror or str(fault)) from fault
+                raise _disk_full(path, fault.strerror or str(fault)) from fault
     return _Stored(path, digest, size)
 
 
 def forget(digest: str) -> None:
-    """Remove the bytes of a digest that no artifact has any more."""
+    """Remove the file with this digest, which no artifact refers to any more."""
     storage().delete(_name(digest))

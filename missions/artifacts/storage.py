@@ -1,4 +1,4 @@
-"""Where the bytes of artifacts lie."""
+"""The file storage of artifacts."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from django.core.files.storage import FileSystemStorage
 from agents.shim import beneath
 from fleet import ids
 
-ABANDONED_S = 3_600.0  # far more than one that lives takes from one block to the next, and than clocks of hosts are off
+ABANDONED_S = 3_600.0  # far longer than a live writer pauses between two blocks, and than hosts' clocks differ
 
 
 class WholeFiles(FileSystemStorage):
-    """Files that have their name only once all of their bytes are there, whatever dies while they are written.
+    """Stores each file atomically: it gets its name only once it is complete, whatever dies while it is written.
 
-    Names are digests: who saves one that is there already replaces it with the same.
+    Names are digests, so saving a file that exists already replaces it with the same bytes.
     """
 
     def get_available_name(self, name: str, max_length: int | None = None) -> str:
         return name
 
     def _open(self, name: str, mode: str = "rb") -> File[bytes]:
-        """To read; no link is followed, whoever has put it there."""
+        """Open a file for reading. Links are not followed."""
         folder = beneath.open_folder(Path(self.location).resolve())
         try:
             return File(os.fdopen(beneath.open_plain(folder, name), "rb"), name=name)
@@ -36,24 +36,24 @@ class WholeFiles(FileSystemStorage):
 
     def save(self, name: str | None, content: IO[Any], max_length: int | None = None) -> str:
         assert name is not None
-        draft, whole = f"drafts/{ids.new()}", Path(self.path(name))
+        draft, final_path = f"drafts/{ids.new()}", Path(self.path(name))
         try:
             super().save(draft, content, max_length)
-            whole.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.replace(self.path(draft), whole)
+            final_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.replace(self.path(draft), final_path)
         finally:
             self.delete(draft)
         return name
 
     def sweep(self) -> int:
-        """Remove drafts that nobody has written to for ABANDONED_S: who wrote them was killed. Returns how many.
+        """Remove drafts without a write for ABANDONED_S, whose writers were killed; returns how many.
 
-        One who is that slow and lives fails when it names its file, and its attempt is tried again.
+        A live writer that is slower than that fails when it renames its file, and its attempt is retried.
         """
         removed = 0
         with suppress(FileNotFoundError):  # nothing was ever stored
             for draft in Path(self.path("drafts")).iterdir():
-                with suppress(FileNotFoundError):  # it has its name now, or another sweeps
+                with suppress(FileNotFoundError):  # it was completed, or another process sweeps too
                     if time.time() - draft.stat().st_mtime > ABANDONED_S:
                         draft.unlink()
                         removed += 1

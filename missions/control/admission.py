@@ -1,14 +1,14 @@
-"""From ready to queued: at once, or where limits leave room (of a concurrency key, a mission, an agent type).
+"""Admission: ready sorties become queued at once, or when their limits leave room.
 
-What is queued or running holds a place under each limit that it has. One control loop at a time gives places away, under
-an advisory lock, so that two never both see the same one free.
+Concurrency keys, missions and agent types have limits. A queued or running sortie occupies a place under each limit that
+applies to it. One control loop at a time assigns places, under an advisory lock, so that no place is assigned twice.
 
-A place is for work that somebody will take. It is given only where an agent serves the type, and one that is only queued
-loses it again (it goes back to ready) when no agent serves its type any more, when the type's limit was lowered, and when
-something of a higher priority waits for it. What runs keeps its place. Claims take no lock of this: a row that an agent is
-just taking is passed over, and counts as running.
+Places are for work that an agent will claim, so a sortie gets one only if an agent serves its type. A queued sortie loses
+its place (it returns to ready) if no agent serves its type any more, if the type's limit was lowered, or if a sortie with
+a higher priority waits for the place. Running sorties keep theirs. Claims do not take the lock: rows that an agent is
+claiming are skipped, and count as running.
 
-A type's limit may change while missions run; what is pending is then told anew whether it must be admitted (`regate`).
+If a type's limit changes while missions run, `regate` updates which pending sorties must be admitted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PAGE = 1_000
 
 
 def admit() -> Counter[str]:
-    """Queue what is ready and may start. Returns what became queued, by type."""
+    """Queue the ready sorties that may start; returns how many became queued, by type."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.control", "postpone"))
         cursor.execute(statements.read("missions.control", "admit"), {"limit": PAGE})
@@ -45,13 +45,15 @@ def _admit_limited() -> Counter[str]:
         cursor.execute(statements.read("missions.control", "unserved"), {"served": list(served), "limit": PAGE})
         _take_back([sortie for (sortie,) in cursor.fetchall()], why="no agent serves its type")
         cursor.execute(statements.read("missions.control", "over_limit"))
-        _take_back([sortie for (sortie,) in cursor.fetchall()], why="its agent type's limit")
+        _take_back([sortie for (sortie,) in cursor.fetchall()], why="the limit of its agent type was lowered")
         contenders = _contenders(served)
-        granted = [one for one in contenders if one.queued]
-        kept = set(choose(contenders, freed=granted))
-        taken = _take_back([one.sortie for one in granted if one.sortie not in kept], why="something more urgent waits")
+        queued = [contender for contender in contenders if contender.queued]
+        kept = set(choose(contenders, freed=queued))
+        displaced = [contender.sortie for contender in queued if contender.sortie not in kept]
+        taken_back = _take_back(displaced, why="something more urgent waits")
         chosen = choose(
-            [one for one in contenders if not one.queued], freed=[one for one in granted if one.sortie in taken]
+            [contender for contender in contenders if not contender.queued],
+            freed=[contender for contender in queued if contender.sortie in taken_back],
         )
         if not chosen:
             return Counter()
@@ -60,7 +62,7 @@ def _admit_limited() -> Counter[str]:
 
 
 def _take_back(sorties: Sequence[UUID], *, why: str) -> set[UUID]:
-    """Queued → ready; returns those that were still queued."""
+    """Return queued sorties to ready; returns those that were still queued."""
     if not sorties:
         return set()
     with connection.cursor() as cursor:
@@ -69,15 +71,15 @@ def _take_back(sorties: Sequence[UUID], *, why: str) -> set[UUID]:
 
 
 def startable(types: Collection[str]) -> list[UUID]:
-    """What would be admitted if agents served these types, and these alone."""
+    """The sorties that would be admitted if agents served exactly these types."""
     contenders = _contenders(types)
-    ready = {one.sortie for one in contenders if not one.queued}
-    chosen = choose(contenders, freed=[one for one in contenders if one.queued])
+    ready = {contender.sortie for contender in contenders if not contender.queued}
+    chosen = choose(contenders, freed=[contender for contender in contenders if contender.queued])
     return [sortie for sortie in chosen if sortie in ready]
 
 
 def regate() -> int:
-    """Have pending sorties be admitted where they are under a limit now, and no others; returns how many changed."""
+    """Update which pending sorties must be admitted, by the current limits; returns how many changed."""
     changed = 0
     with connection.cursor() as cursor:
         while True:
@@ -88,23 +90,25 @@ def regate() -> int:
                 return changed
 
 
-class Limits:
-    """The limits of agent types as they stood at the last look, which is what tells that one has changed."""
+class LimitWatch:
+    """Remembers the limits of agent types, to notice changes."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, int] | None = None
+        self._known: dict[str, int] | None = None
 
-    def hold(self) -> None:
-        """Regate where a limit has changed since the last look; at the first look too."""
-        now = dict(AgentType.objects.values_list("name", "at_once"))
-        if now != self._seen:
+    def regate_if_changed(self) -> None:
+        """Regate if a limit has changed since the last call, and at the first call."""
+        current = dict(AgentType.objects.values_list("name", "at_once"))
+        if current != self._known:
             regate()
-            self._seen = now
+            self._known = current
 
 
 class Contender(NamedTuple):
-    """A sortie that wants a place, or has one that it may lose; with the room that is left under its key, its mission and its
-    type (None: no limit)."""
+    """A sortie that needs a place, or has one that it may lose.
+
+    `of_key`, `of_mission` and `of_type` are the places left under its limits (None: no limit).
+    """
 
     sortie: UUID
     agent_type: str
@@ -116,7 +120,7 @@ class Contender(NamedTuple):
     of_type: int | None
 
     def limits(self) -> Iterator[tuple[tuple[str, Hashable], int]]:
-        """Each limit that it is under, and the room that is left there."""
+        """Each limit that applies to the sortie, and the places left under it."""
         for limit, room in (
             (("key", self.key), self.of_key),
             (("mission", self.mission), self.of_mission),
@@ -133,20 +137,22 @@ def _contenders(served: Collection[str]) -> list[Contender]:
 
 
 def choose(contenders: Sequence[Contender], *, freed: Sequence[Contender] = ()) -> list[UUID]:
-    """Those that fit, in the order given: each takes one place under its key, its mission and its type. `freed`: whose
-    places count as room."""
+    """The contenders that fit, in their order: each takes one place under each of its limits.
+
+    The places that the `freed` contenders occupy count as free.
+    """
     room: dict[tuple[str, Hashable], int] = {}
-    for one in contenders:
-        for limit, left in one.limits():
-            room.setdefault(limit, left)
-    for one in freed:
-        for limit, _ in one.limits():
+    for contender in contenders:
+        for limit, places in contender.limits():
+            room.setdefault(limit, places)
+    for contender in freed:
+        for limit, _ in contender.limits():
             room[limit] = room.get(limit, 0) + 1
     chosen = []
-    for one in contenders:
-        limits = [limit for limit, _ in one.limits()]
+    for contender in contenders:
+        limits = [limit for limit, _ in contender.limits()]
         if all(room[limit] > 0 for limit in limits):
             for limit in limits:
                 room[limit] -= 1
-            chosen.append(one.sortie)
+            chosen.append(contender.sortie)
     return chosen

@@ -1,8 +1,8 @@
-"""What operators should look at now: rules that the control loop judges every few seconds.
+"""Alerts: conditions that operators should look at now, checked by the control loop every few seconds.
 
-An alert is a row while it lasts: `alert.raised` is written when it begins and `alert.cleared` when it has not been so for
-FLEET_ALERT_QUIET_S, one event each, whatever the number of control loops. Each threshold is a setting; 0 turns its
-rule off. docs/monitoring.md explains the rules.
+An alert is a row while it lasts. The event `alert.raised` is written when it begins, and `alert.cleared` when no check
+has found it for FLEET_ALERT_QUIET_S: one event each, however many control loops run. Each threshold is a setting, and 0
+turns its rule off. docs/monitoring.md explains the rules.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from missions.queries import counters
 
 log = logging.getLogger("fleet.alerts")
 
-LOOK_S = 10.0
+CHECK_S = 10.0
 RULES = (
     "queue_old", "unserved", "agents_lost", "agents_failing", "retries_high", "mission_stalled", "silent",
     "service_slow", "service_large", "service_restarting", "service_failed", "audit_unsealed", "audit_unprotected",
 )  # fmt: skip
-FEWEST_ATTEMPTS = 20  # of which a share of retries says something
-MOST_SILENT = 100  # attempts that are named; those that have been silent for longest
-NOTED_S = 30.0  # between two notes of the totals that windows are measured by
+MIN_ATTEMPTS = 20  # below this, the share of retries is not meaningful
+MAX_SILENT = 100  # attempts to report: those that have been silent the longest
+RECORD_S = 30.0  # between two records of the totals, from which windows are measured
 DOWN = {"failed", "unhealthy", "pausing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is as a rule says that it should not be."""
+    """One condition that a rule forbids."""
 
     rule: str
     subject: str
@@ -55,51 +55,51 @@ class Finding:
     about: UUID | None = None  # the mission
 
 
-class Watch:
-    """One control loop's looks. What it remembers from one look to the next is only which services were slow."""
+class AlertMonitor:
+    """Checks the rules for one control loop. It remembers only which services were slow at the last check."""
 
     def __init__(self) -> None:
         self._slow: set[str] = set()
-        self._looked = 0.0
+        self._last_check = 0.0
 
-    def look_when_due(self) -> None:
-        if time.monotonic() - self._looked >= LOOK_S:
-            self._looked = time.monotonic()
-            self.look()
+    def check_when_due(self) -> None:
+        if time.monotonic() - self._last_check >= CHECK_S:
+            self._last_check = time.monotonic()
+            self.check()
 
-    def look(self) -> None:
-        """Count what happened, judge every rule, raise and clear. Nothing where another loop is just doing that."""
+    def check(self) -> None:
+        """Update the totals, check every rule, raise and clear alerts. Does nothing while another loop is doing so."""
         counters.fold()
         services = [*self._services()]
         with transaction.atomic(), connection.cursor() as cursor:
-            mark = counters.hold()
+            mark = counters.lock_mark()
             if mark is None:
                 return
             served = agents.served()
-            found = [
+            findings = [
                 *_queues(served),
                 *_unserved(served),
                 *_failing(),
                 *_windows(mark),
                 *_stalled(),
                 *_silent(),
-                *_trail(),
+                *_audit_trail(),
                 *services,
             ]
             cursor.execute(
                 statements.read("missions.control", "alert_raise"),
-                {"found": json.dumps([_as_row(one) for one in found])},
+                {"findings": json.dumps([_as_row(finding) for finding in findings])},
             )
-            raised = [message for (message,) in cursor.fetchall()]
+            raised_now = [message for (message,) in cursor.fetchall()]
             cursor.execute(statements.read("missions.control", "alert_clear"), {"quiet": settings.FLEET_ALERT_QUIET_S})
-            cleared = [message for (message,) in cursor.fetchall()]
-        for message in raised:
+            cleared_now = [message for (message,) in cursor.fetchall()]
+        for message in raised_now:
             log.warning("alert: %s", message)
-        for message in cleared:
-            log.info("no longer: %s", message)
+        for message in cleared_now:
+            log.info("cleared: %s", message)
 
     def _services(self) -> Iterator[Finding]:
-        """By what this host's supervisor says; where there is none, another loop has to."""
+        """Findings from this host's supervisor; none if this host has no supervisor."""
         slow_before, self._slow = self._slow, set()
         host = settings.FLEET_NODE or socket.gethostname()
         for service in metrics.services():
@@ -107,25 +107,30 @@ class Watch:
             subject = f"{name}@{host}"
             if 0 < settings.FLEET_ALERT_RESPONSE_S < response_s:
                 self._slow.add(name)
-                if name in slow_before:  # twice in a row, so that one slow answer is no alert
+                if name in slow_before:  # two checks in a row, so that one slow response raises no alert
                     yield Finding(
                         rule="service_slow",
                         subject=subject,
-                        message=f"{name} takes {humanise.duration(response_s)} to answer.",
+                        message=f"{name} takes {humanise.duration(response_s)} to respond.",
                     )
             if 0 < settings.FLEET_ALERT_MEMORY_MB * 1e6 < (service["memory_bytes"] or 0):
-                used = f"{name} uses {service['memory_bytes'] / 1e6:,.0f} MB of memory."
-                yield Finding(rule="service_large", subject=subject, message=used)
+                message = f"{name} uses {service['memory_bytes'] / 1e6:,.0f} MB of memory."
+                yield Finding(rule="service_large", subject=subject, message=message)
             if service["state"] in DOWN:
-                why = f"{name} is {service['state']}: {service['fault'] or 'see its log'}"
-                yield Finding(rule="service_failed", subject=subject, message=why)
+                message = f"{name} is {service['state']}: {service['fault'] or 'see its log'}"
+                yield Finding(rule="service_failed", subject=subject, message=message)
 
 
 def raised() -> list[dict[str, Any]]:
-    """What is raised now, the oldest first: `{rule, subject, message, raised_at}`."""
+    """The current alerts, the oldest first: `{rule, subject, message, raised_at}`."""
     return [
-        {"rule": one.rule, "subject": one.subject, "message": one.message, "raised_at": one.raised_at.isoformat()}
-        for one in Alert.objects.all()
+        {
+            "rule": alert.rule,
+            "subject": alert.subject,
+            "message": alert.message,
+            "raised_at": alert.raised_at.isoformat(),
+        }
+        for alert in Alert.objects.all()
     ]
 
 
@@ -139,12 +144,12 @@ def _queues(served: frozenset[str]) -> Iterator[Finding]:
                 rule="queue_old",
                 subject=type,
                 message=f"A sortie of type {type} has waited {humanise.duration(waited_s)} for an agent. "
-                f"Start one more: {invocation.command('fleet_agents', 'spawn', type)}",
+                f"Start another: {invocation.command('fleet_agents', 'spawn', type)}",
             )
 
 
 def _unserved(served: frozenset[str]) -> Iterator[Finding]:
-    """Types for which work waits, and that have no agent which takes any."""
+    """Types with waiting work that no agent takes."""
     if not settings.FLEET_ALERT_UNSERVED_S:
         return
     types = dict(AgentType.objects.exclude(name__in=served).values_list("name", "outside"))
@@ -155,46 +160,46 @@ def _unserved(served: frozenset[str]) -> Iterator[Finding]:
         )
         rows = cursor.fetchall()
     for type, count in rows:
-        wait = "1 sortie waits" if count == 1 else f"{count:,} sorties wait"
+        waiting = "1 sortie waits" if count == 1 else f"{count:,} sorties wait"
         start = f"Start one: {invocation.command('fleet_agents', 'spawn', type)}"
         remedy = "External agents serve it: register one." if types[type] else start
         yield Finding(
             rule="unserved",
             subject=type,
-            message=f"{wait} for agents of type {type}, and none takes work. {remedy}",
+            message=f"{waiting} for agents of type {type}, and none takes work. {remedy}",
         )
 
 
 def _failing() -> Iterator[Finding]:
-    """Types for which the autoscaler starts agents that die."""
-    for decided in scaling.look():
-        if decided.on and decided.failing:
+    """Types whose agents die after the autoscaler starts them."""
+    for decision in scaling.look():
+        if decision.on and decision.failing:
             yield Finding(
                 rule="agents_failing",
-                subject=decided.type,
-                message=f"The autoscaler cannot get agents of type {decided.type} to work: {decided.why}",
+                subject=decision.type,
+                message=f"Agents of type {decision.type} die after the autoscaler starts them: {decision.why}",
             )
 
 
 def _windows(mark: TallyMark) -> Iterator[Finding]:
-    """What happened too often within FLEET_ALERT_WINDOW_S."""
-    lately = _since_the_window_began(mark)
+    """Events that occurred too often within FLEET_ALERT_WINDOW_S."""
+    counts = _counts_in_window(mark)
     window = humanise.duration(settings.FLEET_ALERT_WINDOW_S)
-    lost = lately.get("lost", 0)
+    lost = counts.get("lost", 0)
     if 0 < settings.FLEET_ALERT_AGENTS_LOST < lost:
         yield Finding(
             rule="agents_lost",
             subject="agents",
             message=f"{lost} agents were lost within {window}. See: {invocation.command('fleet_agents', 'list', '--all')}",
         )
-    retries, attempts = lately.get("retries", 0), lately.get("attempts", 0)
-    if attempts >= FEWEST_ATTEMPTS and 0 < settings.FLEET_ALERT_RETRY_SHARE < retries / attempts:
+    retries, attempts = counts.get("retries", 0), counts.get("attempts", 0)
+    if attempts >= MIN_ATTEMPTS and 0 < settings.FLEET_ALERT_RETRY_SHARE < retries / attempts:
         yield Finding(
             rule="retries_high",
             subject="attempts",
-            message=f"{retries} of {attempts} attempts within {window} failed and are tried again.",
+            message=f"{retries} of {attempts} attempts within {window} failed and are retried.",
         )
-    for name, count in lately.items():
+    for name, count in counts.items():
         if name.startswith("restarts ") and 0 < settings.FLEET_ALERT_RESTARTS < count:
             service = name.removeprefix("restarts ")
             yield Finding(
@@ -205,11 +210,11 @@ def _windows(mark: TallyMark) -> Iterator[Finding]:
             )
 
 
-def _since_the_window_began(mark: TallyMark) -> dict[str, int]:
-    """By how much the totals have grown within the window. Notes them now and then, where they have changed."""
-    now, current = time.time(), _sums()
+def _counts_in_window(mark: TallyMark) -> dict[str, int]:
+    """The growth of the totals within the window. Records the totals from time to time, if they have changed."""
+    now, current = time.time(), _totals()
     past: list[tuple[float, dict[str, int]]] = [(at, dict(sums)) for at, sums in mark.past]
-    if not past or (past[-1][1] != current and abs(now - past[-1][0]) >= NOTED_S):
+    if not past or (past[-1][1] != current and abs(now - past[-1][0]) >= RECORD_S):
         past.append((now, current))
         began = now - settings.FLEET_ALERT_WINDOW_S
         while len(past) > 1 and past[1][0] <= began:
@@ -220,7 +225,7 @@ def _since_the_window_began(mark: TallyMark) -> dict[str, int]:
     return {name: count - base.get(name, 0) for name, count in current.items()}
 
 
-def _sums() -> dict[str, int]:
+def _totals() -> dict[str, int]:
     sums: dict[str, int] = {"lost": 0, "retries": 0, "attempts": 0}
     for (series, subject, outcome), total in counters.totals().items():
         match series, outcome:
@@ -246,18 +251,19 @@ def _stalled() -> Iterator[Finding]:
         yield Finding(
             rule="mission_stalled",
             subject=ref,
-            message=f"Nothing of {name[:100]!r} has moved for {humanise.duration(quiet_s)} ({states or 'nothing left'}). "
-            f"See what it waits for: {invocation.command('fleet_mission', 'show', ref)}",
+            message=f"Mission {name[:100]!r} has made no progress for {humanise.duration(quiet_s)} "
+            f"({states or 'no sorties left'}). "
+            f"See why it waits: {invocation.command('fleet_mission', 'show', ref)}",
             about=mission,
         )
 
 
 def _silent() -> Iterator[Finding]:
-    """Attempts that run and have printed nothing for as long as their plan, their type or the setting says."""
+    """Running attempts that have printed nothing for longer than their plan, their type or the setting allows."""
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("missions.control", "alert_silent"),
-            {"after": settings.FLEET_ALERT_SILENCE_S, "noted": ACTIVITY_S, "limit": MOST_SILENT},
+            {"after": settings.FLEET_ALERT_SILENCE_S, "noted": ACTIVITY_S, "limit": MAX_SILENT},
         )
         rows = cursor.fetchall()
     for sortie, key, mission, name, quiet_s in rows:
@@ -265,16 +271,16 @@ def _silent() -> Iterator[Finding]:
         yield Finding(
             rule="silent",
             subject=ids.encode(ids.SORTIE, sortie),
-            message=f"No output of {key[:80]!r} of {name[:80]!r} for {humanise.duration(quiet_s)}; it keeps "
+            message=f"No output from {key[:80]!r} of {name[:80]!r} for {humanise.duration(quiet_s)}; it keeps "
             f"running. See its log: {invocation.command('fleet_mission', 'logs', ref, key)}. To stop such attempts, set "
             "`silence` in the plan.",
             about=mission,
         )
 
 
-def _trail() -> Iterator[Finding]:
-    if settings.FLEET_ALERT_UNSEALED_S and (held := sealing.blocker(longer_than_s=settings.FLEET_ALERT_UNSEALED_S)):
-        yield Finding(rule="audit_unsealed", subject="audit trail", message=str(held))
+def _audit_trail() -> Iterator[Finding]:
+    if settings.FLEET_ALERT_UNSEALED_S and (blocker := sealing.blocker(longer_than_s=settings.FLEET_ALERT_UNSEALED_S)):
+        yield Finding(rule="audit_unsealed", subject="audit trail", message=str(blocker))
     if (gaps := protection.gaps()) and protection.expected():
         yield Finding(
             rule="audit_unprotected",

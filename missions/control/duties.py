@@ -1,6 +1,6 @@
-"""Duties of the control loop. `loop.Control.beat` orders them; admission, alerts and scaling have modules of their own.
+"""Duties of the control loop, called by `loop.Control.beat`. Admission, alerts and scaling have modules of their own.
 
-Each takes its rows with SKIP LOCKED or a guarded update, so two control loops never do the same thing twice.
+Each locks its rows with SKIP LOCKED or uses a guarded update, so two control loops never do the same thing twice.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from missions.engine import settling
 from missions.models import Mission
 from missions.operations import cancelling
 from missions.queries import roster
+from missions.states import SortieState, ended_badly
 
 log = logging.getLogger("fleet.dispatch")
 
@@ -31,29 +32,31 @@ HOUR = timedelta(hours=1)
 
 
 def wake() -> int:
+    """Make sorties ready whose retry or `run_at` is due; returns how many."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.control", "wake"), {"limit": PAGE})
         (count,) = cursor.fetchone()
         return int(count)
 
 
-def hint() -> tuple[Counter[str], dict[str, list[UUID]]]:
-    """What is queued now, by type: how many, and which, as far as hints matter. The caller rings."""
+def unclaimed() -> tuple[Counter[str], dict[str, list[UUID]]]:
+    """The queued sorties by type, for the caller to send hints: how many (up to 8), and their ids."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.control", "unclaimed"))
-        found = cursor.fetchall()
-    return Counter({name: count for name, count, _ in found}), {name: sorties for name, _, sorties in found}
+        rows = cursor.fetchall()
+    return Counter({name: count for name, count, _ in rows}), {name: sorties for name, _, sorties in rows}
 
 
-def rescue(*, leases: bool = True, reach_s: float | None = None) -> settling.Consequences:
+def rescue(*, leases: bool = True, longest_lease_s: float | None = None) -> settling.Consequences:
     """Take sorties from agents that are gone, a page at a time.
 
-    `leases` is false while the database's clock cannot be relied on: then no lease counts as over. After the clock was set
-    back no lease that is held reaches further than `reach_s`. An external agent is not gone because the site was: its lease
-    counts once the site has been up for as long.
+    `leases` is false while the database's clock is unreliable: then no lease counts as expired. After the clock was set
+    back, a lease that ends later than `longest_lease_s` from now is a leftover and counts as expired. An outage of the
+    site, through which external agents renew, must not cost them their leases: these expire only once the site has been
+    up for FLEET_LEASE_S.
     """
     consequences = settling.Consequences()
-    outside = uptime.has_been_up(for_s=settings.FLEET_LEASE_S)
+    external = uptime.has_been_up(for_s=settings.FLEET_LEASE_S)
     while True:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
@@ -62,13 +65,16 @@ def rescue(*, leases: bool = True, reach_s: float | None = None) -> settling.Con
                     "limit": PAGE,
                     "max_rescues": settings.FLEET_MAX_RESCUES,
                     "leases": leases,
-                    "reach": reach_s,
-                    "outside": outside,
+                    "longest_lease": longest_lease_s,
+                    "external": external,
                 },
             )
-            rows = cursor.fetchall()
-            bad = consequences.take(rows)
-            ended = [row[1] for row in rows if row[4] in {"failed", "cancelled"}]
+            rows = [
+                (True, sortie, mission, agent_type, state, ended_badly(state=state, tolerated=tolerated))
+                for sortie, mission, agent_type, state, tolerated in cursor.fetchall()
+            ]
+            bad = consequences.note(rows)
+            ended = [sortie for _, sortie, _, _, state, _ in rows if SortieState(state).final]
             if ended:
                 settling.free(cursor.cursor, ended=ended, consequences=consequences)
             if bad:
@@ -80,15 +86,16 @@ def rescue(*, leases: bool = True, reach_s: float | None = None) -> settling.Con
 
 
 def recount() -> Counter[str]:
+    """Free pending sorties whose needs have all ended, in case a counter is wrong; returns the queued ones by type."""
     consequences = settling.Consequences()
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.control", "recount"), {"limit": PAGE})
-        consequences.take(cursor.fetchall())
+        consequences.note(cursor.fetchall())
     return consequences.freed
 
 
 def sweep() -> None:
-    """What a settlement made ready just as its mission was cancelled or paused."""
+    """Cancel or take back sorties that a settlement freed just as their mission was cancelled or paused."""
     cancelled = list(Mission.objects.filter(state="cancelling").values_list("id", flat=True))
     if cancelled:
         with transaction.atomic():
@@ -100,6 +107,7 @@ def sweep() -> None:
 
 
 def expire() -> list[UUID]:
+    """Declare nodes and agents lost that send no heartbeats; returns the agents."""
     agents.expire_nodes(after_s=settings.FLEET_LEASE_S)
     return agents.expire(
         after_s=settings.FLEET_LEASE_S,
@@ -109,15 +117,17 @@ def expire() -> list[UUID]:
 
 
 def revive() -> list[UUID]:
-    """Have the nodes of stalled agents restart them: one post not again before it has had the time to show that it
-    works, and not more than a few times an hour. Returns those that are restarted."""
+    """Have the nodes of stalled agents restart them; returns the restarted agents.
+
+    The agent of one post is restarted at most FLEET_MAX_REVIVALS times an hour.
+    """
     restarted = []
     for agent in roster.stalled():
-        again = Agent.objects.filter(
+        revivals = Agent.objects.filter(
             type=agent.type, node=agent.node, place=agent.place, order=Agent.Order.RESTART, ended_at__gt=Now() - HOUR
         ).count()
-        if agent.node is None or again >= settings.FLEET_MAX_REVIVALS:
+        if agent.node is None or revivals >= settings.FLEET_MAX_REVIVALS:
             continue
-        why = f"It was alive and took nothing for {humanise.duration(settings.FLEET_STALL_S)} while its queue waited."
-        restarted += [one.id for one in agents.order(agents=[agent.id], what=Agent.Order.RESTART, reason=why)]
+        why = f"It was alive but claimed nothing for {humanise.duration(settings.FLEET_STALL_S)} while work was queued."
+        restarted += [row.id for row in agents.order(agents=[agent.id], what=Agent.Order.RESTART, reason=why)]
     return restarted

@@ -1,9 +1,9 @@
-"""More agents where work waits and every slot is taken, and fewer again: off, unless the type's row says otherwise.
+"""The autoscaler: starts agents while work waits and all slots are busy, and drains them afterwards. Off by default.
 
-`decide` is pure. Up: the type's slots are all in use (or it has none) and something has waited for FLEET_SCALE_UP_S; then
-as many agents as the queue could fill, but at most as many again as there are, within the type's limit and the places of
-the nodes. Down: nothing is queued; agents beyond those that nodes keep, which have flown nothing for FLEET_SCALE_DOWN_S,
-are drained, which takes no work from anybody.
+`decide` is a pure function. **Up**: if all slots of the type are in use (or it has none) and a sortie has waited for
+FLEET_SCALE_UP_S, it starts as many agents as the queue could fill, but at most doubles their number, within the type's
+limit and the free places of the nodes. **Down**: if nothing is queued, it drains agents beyond those that nodes keep, if
+they have had no work for FLEET_SCALE_DOWN_S. A drain interrupts no work.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from missions.models import Sortie
 
 log = logging.getLogger("fleet.scaling")
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 600.0  # after agents that died before they had flown anything
-STEADY_S = 60.0  # an agent that has lived so long gets on, work or not
-LOOKED_BACK = timedelta(hours=3)  # deaths of the last hour count; hosts' clocks, which ids are made by, may be off
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 600.0  # after agents that died before they ran anything
+STEADY_S = 60.0  # an agent that has lived this long counts as working, even without sorties
+LOOK_BACK = timedelta(hours=3)  # only the last hour counts, but ids contain the time of hosts' clocks, which may be off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deaths:
-    """Agents of a type that ended badly before they had flown anything, since the last one that got on."""
+    """Agents of a type that died before they ran anything, since the last one that worked."""
 
     count: int
     last_s_ago: float
@@ -45,7 +45,7 @@ class Deaths:
 
     @property
     def pause_s(self) -> float:
-        """How long after the last of them the next one is tried."""
+        """The pause between the last death and the next start."""
         return min(FIRST_PAUSE_S * 2.0 ** min(self.count - 1, 10), LONGEST_PAUSE_S)
 
 
@@ -55,8 +55,8 @@ class Facts:
 
     type: str
     on: bool
-    kept: int  # by each node, work or not
-    most: int  # in the whole fleet; 0: as many as there are places
+    kept: int  # agents that each node keeps, with or without work
+    most: int  # limit in the whole fleet; 0: only places limit it
     concurrency: int
     live: int
     starting: int
@@ -64,7 +64,7 @@ class Facts:
     flying: int
     queued: int
     oldest_s: float
-    idle: tuple[UUID, ...] = ()  # agents that may go
+    idle: tuple[UUID, ...] = ()  # agents that may be drained
     deaths: Deaths | None = None
 
 
@@ -77,50 +77,50 @@ class Decision:
     spawn: int = 0
     drain: tuple[UUID, ...] = ()
     why: str
-    failing: bool = False  # work waits, and the agents that were started for it died
+    failing: bool = False  # work waits, and the agents started for it died
 
 
 def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
-    """What this type should get, with so many places free on the nodes that are up."""
+    """What to do about one type, given the free places on the nodes that are up."""
 
     def decision(why: str, *, spawn: int = 0, drain: tuple[UUID, ...] = ()) -> Decision:
         failing = bool(facts.queued and facts.deaths)
         return Decision(type=facts.type, on=facts.on, spawn=spawn, drain=drain, why=why, failing=failing)
 
     if facts.queued:
-        waits = f"{facts.queued} queued, the oldest for {humanise.duration(facts.oldest_s)}"
+        situation = f"{facts.queued} queued, the oldest for {humanise.duration(facts.oldest_s)}"
         if facts.deaths:
             many = facts.deaths.count > 1
             died = f"{facts.deaths.count} agents in a row died before they" if many else "an agent died before it"
-            waits += f"; {died} had flown anything ({facts.deaths.last})"
+            situation += f"; {died} ran anything ({facts.deaths.last})"
         if facts.starting:
-            return decision(f"{waits}; {facts.starting} agents are starting")
+            return decision(f"{situation}; {facts.starting} agents are starting")
         if facts.flying < facts.slots:
-            return decision(f"{waits}; {facts.slots - facts.flying} of {facts.slots} slots are free")
+            return decision(f"{situation}; {facts.slots - facts.flying} of {facts.slots} slots are free")
         if facts.oldest_s < up_after_s:
-            return decision(f"{waits}; it waits for {humanise.duration(up_after_s)} first")
-        wanted = min(math.ceil(facts.queued / max(facts.concurrency, 1)), max(facts.live, 1))
+            return decision(f"{situation}; agents are added after {humanise.duration(up_after_s)}")
+        count = min(math.ceil(facts.queued / max(facts.concurrency, 1)), max(facts.live, 1))
         room = min(places, facts.most - facts.live if facts.most else places)
         if facts.deaths:
             if facts.deaths.last_s_ago < facts.deaths.pause_s:
                 left_s = facts.deaths.pause_s - facts.deaths.last_s_ago
-                return decision(f"{waits}; the next one is tried in {humanise.duration(left_s)}")
-            wanted = 1
+                return decision(f"{situation}; the next start is in {humanise.duration(left_s)}")
+            count = 1
         if room <= 0:
             limit = (
                 "its limit is reached"
                 if facts.most and facts.live >= facts.most
-                else "no node has a place free, or Postgres no connections"
+                else "no node has a free place, or Postgres has no free connections"
             )
-            return decision(f"{waits}, all {facts.slots} slots in use; {limit} ({facts.live} agents)")
-        return decision(f"{waits}, all {facts.slots} slots in use", spawn=min(wanted, room))
+            return decision(f"{situation}, all {facts.slots} slots in use; {limit} ({facts.live} agents)")
+        return decision(f"{situation}, all {facts.slots} slots in use", spawn=min(count, room))
     if facts.idle:
         return decision(f"nothing is queued, and {len(facts.idle)} agents have had no work", drain=facts.idle)
     return decision("nothing to do")
 
 
 def look() -> list[Decision]:
-    """What would be done now, for each type, also for those that are not autoscaled."""
+    """The decision for each type, including types that are not autoscaled."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.control", "scale"))
         rows = cursor.fetchall()
@@ -133,7 +133,7 @@ def look() -> list[Decision]:
     startable = _startable([name for name, on, *_, live, _, _, _, _, _ in rows if on and not live])
     decisions = []
     for name, on, kept, most, concurrency, live, starting, slots, flying, queued, oldest_s in rows:
-        more, more_oldest_s = startable.get(name, (0, 0.0))
+        admissible, admissible_oldest_s = startable.get(name, (0, 0.0))
         facts = Facts(
             type=name,
             on=on,
@@ -144,54 +144,57 @@ def look() -> list[Decision]:
             starting=starting,
             slots=slots,
             flying=flying,
-            queued=queued + more,
-            oldest_s=max(oldest_s, more_oldest_s),
+            queued=queued + admissible,
+            oldest_s=max(oldest_s, admissible_oldest_s),
             idle=idle.get(name, ()),
             deaths=deaths.get(name),
         )
-        decided = decide(facts=facts, places=places, up_after_s=settings.FLEET_SCALE_UP_S)
-        places -= decided.spawn if decided.on else 0
-        decisions.append(decided)
+        decision = decide(facts=facts, places=places, up_after_s=settings.FLEET_SCALE_UP_S)
+        places -= decision.spawn if decision.on else 0
+        decisions.append(decision)
     return decisions
 
 
 def _startable(types: list[str]) -> dict[str, tuple[int, float]]:
-    """How many sorties of these types, which have no agent, wait under a limit that has room for them, and how long the
-    oldest has waited: they are admitted, and so queued, once an agent serves them."""
+    """The sorties of agentless types that would be admitted if an agent served them: their number and oldest wait.
+
+    They are ready and under a limit with room, but are queued only once an agent serves their type.
+    """
     if not types:
         return {}
-    found = Sortie.objects.filter(id__in=admission.startable(types)).order_by().values_list("agent_type")
+    sorties = Sortie.objects.filter(id__in=admission.startable(types)).order_by().values_list("agent_type")
     waited = Extract(Now() - Min("ready_at"), "epoch")
     return {
-        name: (count, float(oldest_s)) for name, count, oldest_s in found.annotate(number=Count("id"), waited=waited)
+        name: (count, float(oldest_s)) for name, count, oldest_s in sorties.annotate(number=Count("id"), waited=waited)
     }
 
 
 def scale() -> list[Decision]:
-    """Do it, for the types whose row says so; returns what was done."""
+    """Carry out the decisions for the types that are autoscaled; returns those that changed something."""
     with transaction.atomic():
         if not locks.try_lock(Lock.SCALING):
             return []
-        done = [decided for decided in look() if decided.on and (decided.spawn or decided.drain)]
-        for decided in done:
-            _do(decided)
-    return done
+        decisions = [decision for decision in look() if decision.on and (decision.spawn or decision.drain)]
+        for decision in decisions:
+            _carry_out(decision)
+    return decisions
 
 
-def _do(decided: Decision) -> None:
-    log.info("%s: %+d agents: %s", decided.type, decided.spawn - len(decided.drain), decided.why)
-    if decided.spawn:
+def _carry_out(decision: Decision) -> None:
+    log.info("%s: %+d agents: %s", decision.type, decision.spawn - len(decision.drain), decision.why)
+    if decision.spawn:
         try:
             with transaction.atomic():
-                agents.spawn(type=decided.type, count=decided.spawn)
+                agents.spawn(type=decision.type, count=decision.spawn)
         except errors.FleetError as refused:
-            log.warning("%s: %s", decided.type, refused)
-    if decided.drain:
-        agents.order(agents=list(decided.drain), what=Agent.Order.DRAIN, reason="Autoscaling: it has had no work.")
+            log.warning("%s: %s", decision.type, refused)
+    if decision.drain:
+        reason = "The autoscaler drained it: it had no work."
+        agents.order(agents=list(decision.drain), what=Agent.Order.DRAIN, reason=reason)
 
 
 def _deaths() -> dict[str, Deaths]:
-    since = UUID(int=int((timezone.now() - LOOKED_BACK).timestamp() * 1000) << 80)  # of a UUIDv7 the first 48 bits
+    since = UUID(int=int((timezone.now() - LOOK_BACK).timestamp() * 1000) << 80)  # the first 48 bits of a UUIDv7
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.control", "deaths"), {"since": since, "steady": STEADY_S})
         return {
@@ -201,9 +204,9 @@ def _deaths() -> dict[str, Deaths]:
 
 
 def _idle() -> dict[str, tuple[UUID, ...]]:
-    """Agents beyond those that nodes keep, which have flown nothing for a while, by type; the newest first."""
+    """Agents beyond those that nodes keep that have had no work for a while, by type, the newest first."""
     quiet_since = Now() - timedelta(seconds=settings.FLEET_SCALE_DOWN_S)
-    found = (
+    agents_without_work = (
         Agent.objects.filter(
             state=Agent.State.IDLE, order="", flying=0, node__isnull=False, place__gt=F("type__agents")
         )
@@ -212,6 +215,6 @@ def _idle() -> dict[str, tuple[UUID, ...]]:
         .order_by("type", "-id")
     )
     by_type: dict[str, tuple[UUID, ...]] = {}
-    for agent in found:
+    for agent in agents_without_work:
         by_type[agent.type_id] = (*by_type.get(agent.type_id, ()), agent.id)
     return by_type

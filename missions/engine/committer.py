@@ -1,15 +1,15 @@
-"""One committer an agent process: it settles and claims for all of the process's slots, in as few commits as it can.
+"""The committer of an agent process: it settles and claims for all slots of the process, in as few commits as possible.
 
-A slot that finds nobody committing commits for itself and whoever has posted by then ("flat combining", Hendler, Incze,
-Shavit and Tzafrir, 2010), which spares two changes of thread; the committer's own thread does what nobody waits for.
+A slot that finds nobody committing commits for itself and for all slots that have posted by then ("flat combining":
+Hendler, Incze, Shavit and Tzafrir, 2010), which saves two thread switches. The committer's own thread commits posts that
+no slot waits for.
 
-A commit is what costs (2 ms on an ordinary cloud disk), so whatever the slots say while one commit is under way goes
-into the next one together: settlements and claims in one transaction. A slot that has finished its list says so and
-asks for more in one exchange, and may get just what it made ready.
+Commits are expensive (2 ms on an ordinary cloud disk). So everything that the slots post during one commit goes into the
+next one: settlements and claims in one transaction. A slot that has finished its list settles it and claims more in the
+same call, and may get just the sorties that it freed.
 
-Where Postgres does not answer, the committer keeps what it was told and tries again until it does. A commit whose
-fate is unknown is said again: the fence (sortie, attempt) makes that harmless, and claims whose answer was lost are
-found as strays and handed back.
+While Postgres does not answer, the committer keeps its posts and retries. It also repeats a commit whose outcome is
+unknown: the fence (sortie, attempt) makes that harmless, and claims whose answer was lost are found and handed back.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from missions.claims import Claim
 from missions.engine import settle_and_claim
 from missions.engine.settle_and_claim import Party
 from missions.engine.settling import Consequences, Settlement
-from missions.hints import Named
+from missions.hints import SortiesByType
 
 log = logging.getLogger("fleet.committer")
 
@@ -36,8 +36,8 @@ RETRY_S = 0.5
 
 
 @dataclass(slots=True, eq=False)
-class _Posted:
-    """What one slot said and wants, and the answer."""
+class _Post:
+    """The request of one slot, and the answer."""
 
     settlements: Sequence[Settlement]
     returned: Sequence[Claim]
@@ -47,31 +47,31 @@ class _Posted:
 
 
 class Committer(threading.Thread):
-    """Owns the process's connection for settling and claiming; everything else only posts to it.
+    """Owns the process's connection for settling and claiming; the slots only post requests to it.
 
-    After each commit `settled` is told of every settlement whether it was accepted, and `ring` what other agents can
-    now do.
+    After each commit it calls `settled` with every settlement and whether it was accepted, and `send_hints` with the
+    sorties that became queued.
     """
 
     def __init__(
         self,
         *,
         party: Party,
-        ring: Callable[[Mapping[str, int], Named], None],
+        send_hints: Callable[[Mapping[str, int], SortiesByType], None],
         settled: Callable[[Settlement, bool], None],
     ) -> None:
         super().__init__(name="committer", daemon=True)
-        self.party, self.ring, self.settled = party, ring, settled
-        self._posted: list[_Posted] = []
+        self.party, self.send_hints, self.settled = party, send_hints, settled
+        self._posts: list[_Post] = []
         self._changed = threading.Condition()
-        self._led = False  # whether somebody is committing: this thread, or a slot that found nobody doing it
+        self._leading = False  # whether this thread or a slot is committing
         self._stopping = False
         self.fault: Exception | None = None
         self._connection: hot_path.Connection | None = None
-        self._unsure = False  # whether a commit's fate is unknown, and strays may exist
-        self._known: set[tuple[UUID, int]] = set()  # what was claimed here and neither settled nor returned
+        self._uncertain = False  # whether the outcome of a commit is unknown, so that stray claims may exist
+        self._known: set[tuple[UUID, int]] = set()  # claimed here, and neither settled nor returned yet
 
-    # ── What the slots call ──────────────────────────────────────────────────────────────────────────────────────────
+    # ── Called by the slots ──────────────────────────────────────────────────────────────────────────────────────────
 
     def settle_and_claim(
         self,
@@ -81,32 +81,32 @@ class Committer(threading.Thread):
         want: int = 0,
         wait: bool = True,
     ) -> list[Claim]:
-        """Settle these, hand those back, and claim up to `want`, in one transaction with what others say meanwhile.
+        """Settle, hand back, and claim up to `want` sorties, in one transaction with the requests of other slots.
 
-        Blocks until it is committed, unless `wait` is false. Nothing is claimed once the committer is stopping.
+        Blocks until it is committed, unless `wait` is false. Claims nothing once the committer is stopping.
         """
-        posted = _Posted(settlements, returned, want)
+        post = _Post(settlements, returned, want)
         with self._changed:
             if self.fault is not None:
                 raise self.fault
             if self._stopping and not settlements and not returned:
                 return []
-            self._posted.append(posted)
-            leads = wait and not self._led
+            self._posts.append(post)
+            leads = wait and not self._leading
             if leads:
-                self._led = True
+                self._leading = True
             else:
                 self._changed.notify()
         if leads:
-            self._lead(mine=posted)
+            self._lead(mine=post)
         elif wait:
-            posted.done.wait()
+            post.done.wait()
         if wait and self.fault is not None:
             raise self.fault
-        return posted.claimed
+        return post.claimed
 
     def stop(self) -> None:
-        """Commit what has been posted, then end."""
+        """Commit the remaining posts, then end."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -121,44 +121,44 @@ class Committer(threading.Thread):
             self._connection = None
 
     def _wait_to_lead(self) -> bool:
-        """Until something is posted that no slot commits; False once there is nothing more to come."""
+        """Wait for a post that no slot commits. False once nothing more will come, or the committer has failed."""
         with self._changed:
-            while self._led or not (self._posted or self._stopping):
+            while self._leading or not (self._posts or self._stopping):
                 self._changed.wait()
-            self._led = bool(self._posted) and self.fault is None
-            return self._led
+            self._leading = bool(self._posts) and self.fault is None
+            return self._leading
 
-    def _lead(self, *, mine: _Posted | None = None) -> None:
-        """Commit what is posted, batch after batch; a slot only until its own is done, and the thread takes over."""
+    def _lead(self, *, mine: _Post | None = None) -> None:
+        """Commit batch after batch. A slot does so only until its own post (`mine`) is done; then the thread takes over."""
         while batch := self._take(mine):
             try:
-                consequences = self._commit_until_it_holds(batch)
+                consequences = self._commit_with_retries(batch)
             except Exception as fault:
-                # Not Postgres's absence but a fault of ours: nothing more can be settled here, so the agent must end.
-                log.critical("the committer cannot go on", exc_info=True)
+                # Not an outage of Postgres but a bug: nothing more can be settled here, so the agent must end.
+                log.critical("the committer failed; this agent must end", exc_info=True)
                 self._fail(batch, fault)
                 continue
-            for posted in batch:
-                posted.done.set()
-            self._after(batch, consequences)
+            for post in batch:
+                post.done.set()
+            self._follow_up(batch, consequences)
 
-    def _fail(self, batch: list[_Posted], fault: Exception) -> None:
+    def _fail(self, batch: list[_Post], fault: Exception) -> None:
         with self._changed:
             self.fault = fault
-            batch, self._posted = batch + self._posted, []
-        for posted in batch:
-            posted.done.set()
+            batch, self._posts = batch + self._posts, []
+        for post in batch:
+            post.done.set()
 
-    def _take(self, mine: _Posted | None) -> list[_Posted]:
+    def _take(self, mine: _Post | None) -> list[_Post]:
         with self._changed:
-            if not self._posted or (mine is not None and mine.done.is_set()):
-                self._led = False
+            if not self._posts or (mine is not None and mine.done.is_set()):
+                self._leading = False
                 self._changed.notify_all()
                 return []
-            batch, self._posted = self._posted, []
+            batch, self._posts = self._posts, []
             return batch
 
-    def _commit_until_it_holds(self, batch: list[_Posted]) -> Consequences:
+    def _commit_with_retries(self, batch: list[_Post]) -> Consequences:
         one_by_one = False
         while True:
             try:
@@ -166,34 +166,34 @@ class Committer(threading.Thread):
             except (psycopg.DataError, psycopg.IntegrityError, ValueError) as fault:
                 if one_by_one:
                     raise
-                log.warning("one of %d settlements cannot be stored (%s); settling one by one", len(batch), fault)
+                log.warning("one of %d settlements cannot be stored (%s); settling them one by one", len(batch), fault)
                 one_by_one = True
             except (psycopg.OperationalError, psycopg.InterfaceError) as fault:
-                log.warning("Postgres did not take a commit (%s); trying again", str(fault).strip())
-                self._unsure = True
+                log.warning("a commit to Postgres failed (%s); retrying", str(fault).strip())
+                self._uncertain = True
                 if self._connection is not None and self._connection.broken:
                     self._connection = None
                 time.sleep(RETRY_S)
 
-    def _commit(self, batch: list[_Posted], *, one_by_one: bool) -> Consequences:
+    def _commit(self, batch: list[_Post], *, one_by_one: bool) -> Consequences:
         connection = self._connection = self._connection or hot_path.connect(name="committer")
-        settlements = [settlement for posted in batch for settlement in posted.settlements]
-        returned = [(claim.id, claim.attempt) for posted in batch for claim in posted.returned]
-        want = 0 if self._stopping else sum(posted.want for posted in batch)
+        settlements = [settlement for post in batch for settlement in post.settlements]
+        returned = [(claim.id, claim.attempt) for post in batch for claim in post.returned]
+        want = 0 if self._stopping else sum(post.want for post in batch)
         with connection.cursor() as cursor:
-            if not (returned or self._unsure or one_by_one) and all(map(settle_and_claim.is_plain, settlements)):
-                # What nearly every commit is: one statement, which is its own transaction.
+            if not (returned or self._uncertain or one_by_one) and all(map(settle_and_claim.is_plain, settlements)):
+                # Nearly every commit takes this path: one statement, which is its own transaction.
                 consequences = settle_and_claim.settle_and_claim(
                     cursor, by=self.party, settlements=settlements, want=want
                 )
             else:
                 with connection.transaction():
-                    consequences = self._commit_more(cursor, settlements, returned, want, one_by_one)
-        self._unsure = False
-        self._account(batch, settlements, returned, consequences)
+                    consequences = self._commit_in_steps(cursor, settlements, returned, want, one_by_one)
+        self._uncertain = False
+        self._deliver(batch, settlements, returned, consequences)
         return consequences
 
-    def _commit_more(
+    def _commit_in_steps(
         self,
         cursor: hot_path.Cursor,
         settlements: list[Settlement],
@@ -204,7 +204,7 @@ class Committer(threading.Thread):
         consequences = settle_and_claim.settle_and_claim(
             cursor, by=self.party, settlements=settlements, one_by_one=one_by_one
         )
-        if self._unsure:
+        if self._uncertain:
             self._hand_back_strays(cursor, consequences)
         if returned:
             consequences.add(settle_and_claim.give_back(cursor, attempts=returned, why="it had not been started"))
@@ -212,54 +212,53 @@ class Committer(threading.Thread):
             consequences.add(settle_and_claim.settle_and_claim(cursor, by=self.party, want=want))
         return consequences
 
-    def _account(
+    def _deliver(
         self,
-        batch: list[_Posted],
+        batch: list[_Post],
         settlements: list[Settlement],
         returned: list[tuple[UUID, int]],
         consequences: Consequences,
     ) -> None:
-        """The commit holds: note what is known to be held, deal the claims out, and say what was accepted."""
+        """After a commit: update the known claims, give claims to the slots, and report the settlements."""
         self._known.update((claim.id, claim.attempt) for claim in consequences.claimed)
         self._known.difference_update((settlement.id, settlement.attempt) for settlement in settlements)
         self._known.difference_update(returned)
-        _share(consequences.claimed, batch)
+        _distribute(consequences.claimed, batch)
         for settlement in settlements:
             self.settled(settlement, settlement.id in consequences.accepted)
 
     def _hand_back_strays(self, cursor: hot_path.Cursor, consequences: Consequences) -> None:
-        """Claims of a commit whose answer was lost: the database says that we hold them, and we never heard."""
+        """Hand back the claims of a commit whose answer was lost: the agent holds them only in the database."""
         cursor.execute(
             "SELECT id, attempt FROM missions_sortie WHERE state = 'running' AND agent_id = %(agent)s",
             {"agent": self.party.agent},
         )
         strays = [row for row in cursor.fetchall() if row not in self._known]
         if strays:
-            log.warning("handing back %d claims whose answer was lost", len(strays))
+            log.warning("returning %d claims whose answer was lost", len(strays))
             consequences.add(
                 settle_and_claim.give_back(cursor, attempts=strays, why="the answer to its claim was lost")
             )
 
-    def _after(self, batch: list[_Posted], consequences: Consequences) -> None:
-        """What follows a commit and may fail without harm: the control loop does it again."""
-        self.ring(
-            {agent_type: count for agent_type, count in consequences.freed.items() if count > 0}, consequences.named
-        )
-        going_on = {claim.mission for posted in batch for claim in posted.claimed}
-        ended = consequences.missions - going_on
-        if ended and self._connection is not None:
+    def _follow_up(self, batch: list[_Post], consequences: Consequences) -> None:
+        """Send hints and complete missions. It may fail without harm, because the control loop repeats it."""
+        queued = {agent_type: count for agent_type, count in consequences.freed.items() if count > 0}
+        self.send_hints(queued, consequences.queued_sorties)
+        unfinished = {claim.mission for post in batch for claim in post.claimed}
+        candidates = consequences.missions - unfinished
+        if candidates and self._connection is not None:
             try:
-                self._connection.execute(statements.read("missions.engine", "complete"), {"missions": list(ended)})
+                self._connection.execute(statements.read("missions.engine", "complete"), {"missions": list(candidates)})
             except psycopg.Error as fault:
-                log.warning("could not look whether missions are complete: %s", fault)
+                log.warning("could not check whether missions are complete: %s", fault)
 
 
-def _share(claimed: list[Claim], batch: list[_Posted]) -> None:
-    """Deal the claims out, one each in turn, the most urgent first, up to what each slot wants."""
-    wanting = [posted for posted in batch if posted.want]
-    place = 0
+def _distribute(claimed: list[Claim], batch: list[_Post]) -> None:
+    """Give the claims to the slots in turn, the most urgent first, up to the number that each wants."""
+    wanting = [post for post in batch if post.want]
+    turn = 0
     for claim in claimed:
-        while len(wanting[place % len(wanting)].claimed) >= wanting[place % len(wanting)].want:
-            place += 1
-        wanting[place % len(wanting)].claimed.append(claim)
-        place += 1
+        while len(wanting[turn % len(wanting)].claimed) >= wanting[turn % len(wanting)].want:
+            turn += 1
+        wanting[turn % len(wanting)].claimed.append(claim)
+        turn += 1

@@ -1,4 +1,4 @@
-"""Put sorties into the database: a whole plan at its launch, or those that a running sortie adds."""
+"""Insert sorties: those of a plan at its launch, or those that a running sortie adds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fleet.postgres import statements
 from fleet.postgres.hot_path import Cursor
 from missions import hints
 from missions.plan import SortieSpec
+from missions.states import ended_badly
 
 _SORTIE_COLUMNS = (
     "id, mission_id, key, agent_type_id, state, priority, turn, gated, always, allow_failure, remaining, attempt,"
@@ -22,23 +23,24 @@ _SORTIE_COLUMNS = (
 
 
 class Known(NamedTuple):
-    """A sortie of the mission, as those that may need it see it."""
+    """A sortie that others of the mission may need."""
 
     id: UUID
     state: str
-    tolerated: bool = False  # its failure stops nobody
+    tolerated: bool = False  # its `allow_failure`
 
     def lets_start(self, *, always: bool) -> bool:
+        """Whether a dependent need not wait for it; `always`: one that runs `if: always`."""
         ended_well = self.state == "succeeded" or (self.state == "failed" and self.tolerated)
         return ended_well or (always and self.ended_badly)
 
     @property
     def ended_badly(self) -> bool:
-        return self.state in {"skipped", "cancelled"} or (self.state == "failed" and not self.tolerated)
+        return ended_badly(state=self.state, tolerated=self.tolerated)
 
 
 class Overflow(ValueError):
-    """A mission would hold more sorties than FLEET_MAX_SORTIES."""
+    """A mission would have more sorties than FLEET_MAX_SORTIES."""
 
 
 def insert(
@@ -49,12 +51,12 @@ def insert(
     specs: Sequence[SortieSpec],
     turn: int,
     existing: Mapping[str, Known] | None = None,
-    named: dict[str, list[UUID]] | None = None,
+    queued_sorties: dict[str, list[UUID]] | None = None,
 ) -> Counter[str]:
-    """Insert sorties with their briefs, needs and events; return how many became queued, by type.
+    """Insert sorties with their briefs, needs and events; returns how many became queued, by type.
 
-    `state` is the mission's. `turn` is the place of the first in the fair order. `existing` has
-    the sorties that the mission already holds, by key. `named` is given some of those queued, by type.
+    `state` is the mission's. `turn` is the first sortie's place in the fair order. `existing` maps keys to the sorties
+    that the mission already has. The ids of the first queued sorties are added to `queued_sorties`, by type.
     """
     cursor.execute(
         "SELECT clock_timestamp(), EXISTS (SELECT FROM missions_mission WHERE id = %(mission)s AND at_once > 0)",
@@ -66,27 +68,27 @@ def insert(
     known = dict(existing or {})
     known.update((spec.key, Known(ids.new(), "pending")) for spec in specs)
     queued: Counter[str] = Counter()
-    made: list[UUID] = []
+    inserted: list[UUID] = []
     with cursor.copy(f"COPY missions_sortie ({_SORTIE_COLUMNS}) FROM STDIN") as copy:
         for place, spec in enumerate(specs):
             sortie = known[spec.key].id
-            made.append(sortie)
+            inserted.append(sortie)
             gated = (
                 limited or spec.concurrency is not None or spec.run_at is not None or spec.agent_type in limited_types
             )
             remaining = sum(not known[need].lets_start(always=spec.always) for need in spec.needs)
-            becomes = "pending" if remaining else "ready" if gated or state != "running" else "queued"
-            if becomes == "queued":
+            sortie_state = "pending" if remaining else "ready" if gated or state != "running" else "queued"
+            if sortie_state == "queued":
                 queued[spec.agent_type] += 1
-                if named is not None and queued[spec.agent_type] <= hints.MOST:
-                    named.setdefault(spec.agent_type, []).append(sortie)
+                if queued_sorties is not None and queued[spec.agent_type] <= hints.MAX_AT_ONCE:
+                    queued_sorties.setdefault(spec.agent_type, []).append(sortie)
             copy.write_row(
                 (
                     sortie,
                     mission,
                     spec.key,
                     spec.agent_type,
-                    becomes,
+                    sortie_state,
                     spec.priority,
                     turn + place,
                     gated,
@@ -113,8 +115,8 @@ def insert(
                 copy.write_row((known[spec.key].id, known[need].id, need.partition("[")[0]))
     cursor.execute(
         "INSERT INTO fleet_event (kind, scope, subject, data)"
-        " SELECT 'sortie.' || state, mission_id, id, '{}' FROM missions_sortie WHERE id = ANY (%(made)s) ORDER BY turn",
-        {"made": made},
+        " SELECT 'sortie.' || state, mission_id, id, '{}' FROM missions_sortie WHERE id = ANY (%(inserted)s) ORDER BY turn",
+        {"inserted": inserted},
     )
     keys = {spec.concurrency.key: spec.concurrency.limit for spec in specs if spec.concurrency}
     for key, limit in sorted(keys.items()):
@@ -127,9 +129,10 @@ def insert(
 
 
 def add(cursor: Cursor, *, parent: UUID, attempt: int, specs: Sequence[SortieSpec]) -> tuple[Counter[str], list[UUID]]:
-    """Insert the sorties that a running attempt adds, as part of its outcome; nothing if it is not the running one.
+    """Insert the sorties that a running attempt adds, as part of its outcome. Does nothing if it no longer runs.
 
-    Returns what became queued, by type, and the needs of the new ones that have already ended badly.
+    Returns how many became queued, by type, and those needs of the new sorties that have already ended badly.
+    Overflow if the mission would have too many sorties.
     """
     cursor.execute(
         "SELECT m.id, m.state, s.turn FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id"
@@ -143,10 +146,11 @@ def add(cursor: Cursor, *, parent: UUID, attempt: int, specs: Sequence[SortieSpe
     cursor.execute(
         "SELECT key, id, state, allow_failure FROM missions_sortie WHERE mission_id = %(mission)s", {"mission": mission}
     )
-    existing = {key: Known(sortie, its_state, tolerated) for key, sortie, its_state, tolerated in cursor.fetchall()}
+    existing = {row_key: Known(*row) for row_key, *row in cursor.fetchall()}
     if len(existing) + len(specs) > settings.FLEET_MAX_SORTIES:
         raise Overflow(
-            f"the mission would hold {len(existing) + len(specs)} sorties, and {settings.FLEET_MAX_SORTIES} is the most"
+            f"the mission would have {len(existing) + len(specs)} sorties; the limit is {settings.FLEET_MAX_SORTIES}"
+            " (FLEET_MAX_SORTIES)"
         )
     queued = insert(cursor, mission=mission, state=state, specs=specs, turn=turn + 1, existing=existing)
     bad = [
@@ -155,19 +159,19 @@ def add(cursor: Cursor, *, parent: UUID, attempt: int, specs: Sequence[SortieSpe
         for need in spec.needs
         if not spec.always and need in existing and existing[need].ended_badly
     ]
-    _put_before(cursor, mission=mission, specs=specs)
+    _insert_before(cursor, mission=mission, specs=specs)
     return queued, bad
 
 
-def _put_before(cursor: Cursor, *, mission: UUID, specs: Sequence[SortieSpec]) -> None:
-    """Make sorties that have not started need some of the new ones too (`before:` in an added sortie)."""
+def _insert_before(cursor: Cursor, *, mission: UUID, specs: Sequence[SortieSpec]) -> None:
+    """Add needs on the new sorties to sorties that have not started (`before:` in an added sortie)."""
     edges = [(spec.key, name) for spec in specs for name in spec.before]
     if not edges:
         return
     cursor.execute(
-        statements.read("missions.engine", "put_before"),
+        statements.read("missions.engine", "insert_before"),
         {"mission": mission, "new": [new for new, _ in edges], "later": [later for _, later in edges]},
     )
-    started = [name for (name,) in cursor.fetchall()]
-    if started:
-        raise ValueError(f"`before` names {', '.join(started)}, which has started already or is not in the mission")
+    unchanged = [name for (name,) in cursor.fetchall()]
+    if unchanged:
+        raise ValueError(f"`before` names {', '.join(unchanged)}, which has already started or is not in the mission")

@@ -199,7 +199,7 @@ class OutputWriter(threading.Thread):
                 )
             if active:
                 connection.execute(
-                    statements.read("missions.engine", "heard"),
+                    statements.read("missions.engine", "record_activity"),
                     {
                         "ids": [buffer.sortie for buffer in active],
                         "attempts": [buffer.attempt for buffer in active],

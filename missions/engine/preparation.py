@@ -127,7 +127,7 @@ def _base(
         try_number=claim.tries + 1,
         fleet=settings.FLEET_HOME.id,
         api=api,
-        token=attempt_tokens.give(sortie=claim.id, attempt=claim.attempt) if api else "",
+        token=attempt_tokens.issue(sortie=claim.id, attempt=claim.attempt) if api else "",
         arguments=rendered(spec.arguments, scope),
         needs=about.results,
         need_states=about.states,

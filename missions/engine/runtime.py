@@ -1,16 +1,16 @@
-"""The engine of one agent process: it claims sorties, flies them in its slots, keeps their leases and settles them.
+"""The engine of an agent process: it claims sorties, executes them in its slots, renews their leases and settles them.
 
-`execution.py` runs one attempt; `committer.py` brings outcomes and claims to the database.
+`execution.py` executes one attempt; `committer.py` writes settlements and claims to the database.
 
-**Leases, in prose.** The database holds the authority: a running sortie has a lease, and only its clock ends it. This
-process trusts a lease for less than it lasts, counted on its own monotonic clock from the moment it *asked* (`end` in
-`fleet/lease.py`). All leases are renewed together every few seconds; the answer says which were cancelled, and what is
-absent from it is lost. Each renewal goes on to the attempt's shim, which stops the work by itself when none comes in time:
-this process may be halted. When a lease is lost, or could not be renewed in time, the driver is stopped and the outcome is
-not even posted; and if it were, the fence (sortie, attempt) would refuse it.
+**Leases.** The database has the authority: a running sortie has a lease, which ends by the database's clock. This process
+trusts a lease for less time than it lasts, counted on its own monotonic clock from when it *requested* the lease (`end`
+in `fleet/lease.py`). It renews all leases together every few seconds. The answer says which sorties were cancelled;
+leases absent from it are lost. Each renewal is passed on to the attempt's shim, which stops the work by itself if none
+arrives in time, because this process may be halted. If a lease is lost or could not be renewed in time, the driver is
+stopped and its outcome is not posted. The fence (sortie, attempt) would refuse it anyway.
 
-**Lists.** Under a backlog of short sorties a slot claims several at once and settles them together. What has not started
-when one of them turns out long is handed back (`_unblock`).
+**Lists.** Under a backlog of short sorties, a slot claims several at once and settles them together. If one of them takes
+long, those that have not started are handed back (`_watch_forever`).
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from missions.hints import Hinter
 
 log = logging.getLogger("fleet.engine")
 
-SHORT_S = 0.005  # sorties shorter than this, on average, make a slot's list longer
-LONG_S = 0.020  # longer than this makes it one again
-BLOCKED_S = 0.100  # what has not started when one sortie takes this long is handed back
-POST_S = 0.002  # how long a slot keeps outcomes to itself
+SHORT_S = 0.005  # if sorties take less than this on average, the lists get longer
+LONG_S = 0.020  # if they take more than this, a list has one sortie again
+BLOCKED_S = 0.100  # if a sortie takes longer than this, the unstarted rest of its list is handed back
+POST_S = 0.002  # how long a slot withholds outcomes, to settle them together
 LONGEST_LIST = 64
 TICK_S = 0.05
 
@@ -63,7 +63,7 @@ class HeldClaim:
         self.stop = Stop(lease_end=self.claim.lease_end)
 
     def must_stop(self, now: float) -> bool:
-        """Whether the lease has come so near to its end that work must be stopped; none is begun then either."""
+        """Whether the lease ends so soon that work must stop. No work is started then either."""
         return now > self.stop.lease_end - settings.FLEET_GRACE_S
 
     def stopped_for(self, reason: StopReason) -> bool:
@@ -72,14 +72,14 @@ class HeldClaim:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """The list that one slot works off."""
+    """The list of claims that one slot works off."""
 
     waiting: deque[HeldClaim]
-    since: float = 0.0  # when the sortie in hand began
+    since: float = 0.0  # when the current sortie started
 
 
 class Engine:
-    """Created once in an agent's process. `start`, then `fly` from as many threads as there are slots, then `stop`."""
+    """Create one per agent process. Call `start`, then `fly` from as many threads as there are slots, then `stop`."""
 
     def __init__(self, *, agent: UUID, type_settings: TypeSettings, slots: int, hinter: Hinter) -> None:
         self.agent, self.type_settings, self.slots = agent, type_settings, slots
@@ -88,7 +88,7 @@ class Engine:
         self.output_writer = OutputWriter(max_bytes=settings.FLEET_OUTPUT_BYTES)
         self.committer = Committer(
             party=Party(agent=agent, agent_type=type_settings.agent_type, lease_s=self.lease_s),
-            ring=hinter.ring,
+            send_hints=hinter.send,
             settled=self._settled,
         )
         self.flown = 0  # sorties settled and accepted, ever
@@ -97,37 +97,39 @@ class Engine:
         self._free = threading.Semaphore(slots)
         self._busy = 0
         self._list_length = 1
-        self._heard = time.monotonic()
+        self._last_hint = time.monotonic()
         self._hurried = False
-        self._claimed: float | None = None  # when it last took a sortie
+        self._last_claim: float | None = None  # when it last claimed a sortie
         self._draining = threading.Event()
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self._threads = [
+        self._background = [
             threading.Thread(target=self._renew_forever, name="renewer", daemon=True),
             threading.Thread(target=self._watch_forever, name="watch", daemon=True),
         ]
 
-    # ── From outside ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Public ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def start(self) -> None:
         self.committer.start()
         self.output_writer.start()
-        for thread in self._threads:
+        for thread in self._background:
             thread.start()
 
-    def fly(self, *, flown: TaskSummary | None = None) -> int:
-        """Work in one slot until nothing is left to claim; at once back if all slots are taken. Returns the number
-        of sorties flown; what became of them is added to `flown`. A hint calls this; so does the watch, when it has
-        heard of none for a while."""
-        self._heard = time.monotonic()
+    def fly(self, *, summary: TaskSummary | None = None) -> int:
+        """Work in one slot until nothing is left to claim; return at once if all slots are busy.
+
+        Returns the number of sorties executed, and adds their outcomes to `summary`. Called for each hint, and by the
+        watch thread if no hint has arrived for a while.
+        """
+        self._last_hint = time.monotonic()
         if self._draining.is_set() or not self._free.acquire(blocking=False):
             return 0
         with self._lock:
             self._busy += 1
         try:
-            return self._work_off(TaskSummary() if flown is None else flown)
+            return self._work_off(TaskSummary() if summary is None else summary)
         finally:
             self._free.release()
             with self._lock:
@@ -135,16 +137,16 @@ class Engine:
                 self._idle.notify_all()
 
     def drain(self) -> None:
-        """Take nothing more; what is flown may end."""
+        """Claim nothing more; running sorties may finish."""
         self._draining.set()
 
     def stop(self, *, within_s: float) -> None:
-        """Drain, wait for what is flown, hand the rest back unfinished, and commit everything."""
+        """Drain, wait up to `within_s` seconds for running sorties, hand the rest back unfinished, and commit everything."""
         self.drain()
         deadline = time.monotonic() + within_s
         with self._lock:
             while self._busy and not self._hurried and (left := deadline - time.monotonic()) > 0:
-                self._idle.wait(min(left, TICK_S))  # in short steps: `hurry` comes from a signal and can take no lock
+                self._idle.wait(min(left, TICK_S))  # in short steps: `hurry` runs in a signal handler and cannot notify
             for held in self._held.values():
                 held.stop.set(StopReason.DRAINED)
             while self._busy:
@@ -155,7 +157,7 @@ class Engine:
         self._ended.set()
 
     def hurry(self) -> None:
-        """Let a `stop` that waits for what is flown wait no longer. Safe to call from a signal's handler."""
+        """End the wait of `stop` for running sorties. Safe to call from a signal handler."""
         self._hurried = True
 
     @property
@@ -165,40 +167,39 @@ class Engine:
 
     # ── A slot ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _work_off(self, flown: TaskSummary) -> int:
-        number = 0
-        said: list[Settlement] = []
+    def _work_off(self, summary: TaskSummary) -> int:
+        executed = 0
+        settlements: list[Settlement] = []
         while True:
             want = 0 if self._draining.is_set() else self._list_length
-            claimed = self.committer.settle_and_claim(settlements=said, want=want) if said or want else []
-            said = []
-            if not claimed:
-                return number
-            if len(claimed) == want:
-                self._wake_another()  # there is probably more
-            batch = self._take_in(claimed)
-            began = time.monotonic()
-            first_said = began
+            claims = self.committer.settle_and_claim(settlements=settlements, want=want) if settlements or want else []
+            settlements = []
+            if not claims:
+                return executed
+            if len(claims) == want:
+                self._wake_another()  # there is probably more work
+            batch = self._add_batch(claims)
+            began = first_settled = time.monotonic()
             while held := self._next(batch):
-                settlement = self._one(held)
-                number += 1
+                settlement = self._execute(held)
+                executed += 1
                 if settlement is None:
                     continue
                 now = time.monotonic()
-                if not said:
-                    first_said = now
-                said.append(settlement)
-                flown.add(settlement)
-                if batch.waiting and now - first_said > POST_S:
-                    self.committer.settle_and_claim(settlements=said, wait=False)
-                    said = []
+                if not settlements:
+                    first_settled = now
+                settlements.append(settlement)
+                summary.add(settlement)
+                if batch.waiting and now - first_settled > POST_S:
+                    self.committer.settle_and_claim(settlements=settlements, wait=False)
+                    settlements = []
             with self._lock:
                 self._batches.discard(batch)
-            self._pace((time.monotonic() - began) / len(claimed))
+            self._adapt_list_length((time.monotonic() - began) / len(claims))
 
-    def _take_in(self, claimed: list[Claim]) -> Batch:
-        batch = Batch(deque(HeldClaim(claim) for claim in claimed))
-        self._claimed = time.monotonic()
+    def _add_batch(self, claims: list[Claim]) -> Batch:
+        batch = Batch(deque(HeldClaim(claim) for claim in claims))
+        self._last_claim = time.monotonic()
         with self._lock:
             for held in batch.waiting:
                 self._held[held.claim.id, held.claim.attempt] = held
@@ -216,8 +217,8 @@ class Engine:
             held.started = batch.since = time.monotonic()
             return held
 
-    def _one(self, held: HeldClaim) -> Settlement | None:
-        """Fly one; None where there is nothing to settle: the lease is lost, or it goes back unstarted."""
+    def _execute(self, held: HeldClaim) -> Settlement | None:
+        """Execute one attempt; None if there is nothing to settle, because the lease is lost or the claim is returned."""
         claim = held.claim
         if held.must_stop(time.monotonic()) or held.stopped_for(StopReason.LEASE_LOST):
             self._forget(held)
@@ -228,7 +229,7 @@ class Engine:
         finally:
             self.output_writer.close(output)
         if held.stopped_for(StopReason.LEASE_LOST):
-            log.warning("%s lost its lease; its outcome is not said", claim.marker)
+            log.warning("%s lost its lease; its outcome is discarded", claim.marker)
             self._forget(held)
             return None
         if held.stopped_for(StopReason.DRAINED) and settlement.state != "succeeded":
@@ -237,7 +238,7 @@ class Engine:
             return None
         return settlement
 
-    def _pace(self, mean_s: float) -> None:
+    def _adapt_list_length(self, mean_s: float) -> None:
         if mean_s < SHORT_S:
             self._list_length = min(self._list_length * 2, LONGEST_LIST)
         elif mean_s > LONG_S:
@@ -245,16 +246,16 @@ class Engine:
 
     def _wake_another(self) -> None:
         if self._busy < self.slots:
-            threading.Thread(target=self._fly_unheard, name="slot", daemon=True).start()
+            threading.Thread(target=self._fly_in_thread, name="slot", daemon=True).start()
 
-    def _fly_unheard(self) -> None:
+    def _fly_in_thread(self) -> None:
         close_old_connections()
         try:
             self.fly()
         finally:
             connection.close()
 
-    # ── What becomes of what is held ─────────────────────────────────────────────────────────────────────────────────
+    # ── Held claims ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _settled(self, settlement: Settlement, accepted: bool) -> None:
         with self._lock:
@@ -262,7 +263,7 @@ class Engine:
             self.flown += accepted
         if not accepted:
             log.warning(
-                "%s/%s: an outcome was refused, for its attempt is not the running one",
+                "%s/%s: the outcome was refused, because its attempt is not the running one",
                 settlement.id,
                 settlement.attempt,
             )
@@ -272,14 +273,14 @@ class Engine:
             self._held.pop((held.claim.id, held.claim.attempt), None)
 
     def _return(self, waiting: deque[HeldClaim]) -> None:
-        """Hand back what has not started; the lock is held."""
+        """Hand back unstarted claims. The caller holds the lock."""
         unstarted = list(waiting)
         waiting.clear()
         for held in unstarted:
             self._held.pop((held.claim.id, held.claim.attempt), None)
         self.committer.settle_and_claim(returned=[held.claim for held in unstarted], wait=False)
 
-    # ── The threads ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Threads ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _renew_forever(self) -> None:
         database: hot_path.Connection | None = None
@@ -290,7 +291,7 @@ class Engine:
                 self._renew(database)
                 if time.monotonic() - last_heartbeat >= settings.FLEET_HEARTBEAT_S:
                     last_heartbeat = time.monotonic()
-                    claimed_s_ago = None if self._claimed is None else last_heartbeat - self._claimed
+                    claimed_s_ago = None if self._last_claim is None else last_heartbeat - self._last_claim
                     if not agents.heartbeat(
                         database,
                         agent=self.agent,
@@ -298,8 +299,8 @@ class Engine:
                         flown=self.flown,
                         claimed_s_ago=claimed_s_ago,
                     ):
-                        log.error("this agent has been given up (lost or terminated); it stops")
-                        self._give_up()
+                        log.error("this agent was declared lost or terminated; it stops")
+                        self._abandon()
             except psycopg.Error as fault:
                 log.warning("could not renew the leases: %s", str(fault).strip())
                 database = None
@@ -313,20 +314,20 @@ class Engine:
         with database.cursor() as cursor:
             renewal = claims.renew(cursor, held=list(held), lease_s=self.lease_s)
         lease_end = lease.end(requested_at=requested_at, lease_s=self.lease_s)
-        for token, one in held.items():
-            if token not in renewal.held:
-                one.stop.set(StopReason.LEASE_LOST)
+        for attempt, held_claim in held.items():
+            if attempt not in renewal.held:
+                held_claim.stop.set(StopReason.LEASE_LOST)
             else:
-                one.stop.renew(lease_end=lease_end)
-                if token in renewal.cancelled:
-                    one.stop.set(StopReason.CANCELLED)
+                held_claim.stop.renew(lease_end=lease_end)
+                if attempt in renewal.cancelled:
+                    held_claim.stop.set(StopReason.CANCELLED)
 
     def _watch_forever(self) -> None:
-        """Leases by this process's clock, lists that are blocked, and work that no hint told of."""
+        """Stop work whose lease runs out, hand back blocked lists, and look for work if no hint arrives."""
         while not self._ended.wait(TICK_S):
             now = time.monotonic()
             if self.committer.fault is not None:
-                self._give_up()
+                self._abandon()
                 return
             with self._lock:
                 for held in self._held.values():
@@ -335,16 +336,17 @@ class Engine:
                 for batch in self._batches:
                     if batch.waiting and now - batch.since > BLOCKED_S:
                         self._return(batch.waiting)
-            if now - self._heard > settings.FLEET_LISTEN_S:
-                self._heard = now
+            if now - self._last_hint > settings.FLEET_LISTEN_S:
+                self._last_hint = now
                 self._wake_another()
 
-    def _give_up(self) -> None:
+    def _abandon(self) -> None:
+        """Stop all work without settling it, and end the process."""
         self.drain()
         with self._lock:
             for held in self._held.values():
                 held.stop.set(StopReason.LEASE_LOST)
-        self.given_up()
+        self.on_abandon()
 
-    def given_up(self) -> None:
-        """What the process does when its agent's row says that it is no more; the worker shuts down."""
+    def on_abandon(self) -> None:
+        """Called when the agent can no longer work. The worker replaces this with its own shutdown."""

@@ -1,4 +1,4 @@
-"""The folders in which attempts work: one each, named by its marker, and gone with it."""
+"""The scratch folders of attempts: one per attempt, named by its marker and removed after it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def path(marker: str) -> Path:
 
 
 def outbox(marker: str) -> Path:
-    """Where copies of its outputs lie until they are stored; the attempt itself does not see it."""
+    """The folder for copies of an attempt's outputs until they are stored. The attempt cannot see it."""
     return settings.FLEET_HOME.outbox / marker.replace("/", "-")
 
 
 def make(folder: Path) -> None:
-    """An empty folder, whatever was there."""
+    """Create an empty folder in place of whatever exists there."""
     remove(folder)
     folder.mkdir(mode=0o700, parents=True)
 
 
 def remove(folder: Path) -> None:
-    """Remove it as far as it can be."""
+    """Remove a folder, as far as possible."""
     shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():  # the work has shut one to itself (chmod 0)
+    if folder.exists():  # the work made a folder inaccessible (chmod 0)
         os.chmod(folder, 0o700)
         for parent, names, _ in os.walk(folder):
             for name in names:
@@ -43,27 +43,27 @@ def remove(folder: Path) -> None:
 
 
 def sweep() -> int:
-    """Remove the folders of attempts that do not run any more: those whose agents were killed. Returns how many."""
-    found = {folder: named for folder in _folders() if (named := _attempt(folder.name)) is not None}
-    sorties = {sortie for sortie, _ in found.values()}
+    """Remove the folders that killed agents left behind, of attempts that no longer run. Returns how many."""
+    attempts = {folder: attempt for folder in _folders() if (attempt := _attempt(folder.name)) is not None}
+    sorties = {sortie for sortie, _ in attempts.values()}
     running = set(Sortie.objects.filter(id__in=sorties, state="running").values_list("id", "attempt"))
-    ended = [folder for folder, named in found.items() if named not in running]
+    ended = [folder for folder, attempt in attempts.items() if attempt not in running]
     for folder in ended:
         remove(folder)
     return len(ended)
 
 
 def _folders() -> list[Path]:
-    """Listed before it is asked which attempts run: who makes a folder runs already."""
-    found: list[Path] = []
+    """All folders of attempts. List them before querying the running attempts: an attempt runs before its folder exists."""
+    folders: list[Path] = []
     for home in (settings.FLEET_HOME.scratch, settings.FLEET_HOME.outbox):
         with suppress(FileNotFoundError):
-            found += home.iterdir()
-    return found
+            folders += home.iterdir()
+    return folders
 
 
 def _attempt(name: str) -> tuple[UUID, int] | None:
-    """The sortie and attempt that a folder is named for; None where it is none of ours."""
+    """The sortie and the attempt number in a folder's name; None if it is not the folder of an attempt."""
     sortie, _, number = name.rpartition("-")
     try:
         return ids.decode(ids.SORTIE, sortie), int(number)

@@ -1,7 +1,8 @@
 """Settle outcomes and claim work, nearly always in one statement.
 
-The committer of an agent process and external agents both use it. The statement (`sql/settle_and_claim.sql`) settles,
-frees the dependents, gives the agent the work that it freed, and claims the rest from the queue.
+The committer of an agent process and the operations of external agents both use it. The statement
+(`sql/settle_and_claim.sql`) settles, frees the dependents, gives the agent the work that it freed, and claims the rest
+from the queue.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from missions.engine.settling import Consequences, Settlement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Party:
-    """On whose behalf: an agent, its type, and for how many seconds its claims hold without being renewed."""
+    """The agent that settles and claims, its type, and the seconds for which a claim is leased."""
 
     agent: UUID
     agent_type: str
@@ -32,7 +33,7 @@ class Party:
 
 
 def is_plain(settlement: Settlement) -> bool:
-    """Whether the one statement does all for it: it adds nothing, and nobody can be skipped because of it."""
+    """Whether the one statement suffices: it adds no sorties, and no dependent has to be skipped."""
     return settlement.state == "succeeded" and not settlement.added
 
 
@@ -41,43 +42,45 @@ def settle_and_claim(
 ) -> Consequences:
     """Accept the settlements whose attempt is the running one, and claim up to `want` sorties, the most urgent first.
 
-    Runs in the caller's transaction; where all settlements are plain, it is one statement and needs none. A settlement
-    that is not accepted changes nothing and is absent from `accepted`.
+    Runs in the caller's transaction; if all settlements are plain, it is one statement and needs none. A settlement that
+    is not accepted changes nothing and is absent from `accepted`.
 
-    Where Postgres cannot store one of them (a NUL in its JSON, say; psycopg's DataError, or ValueError), roll back
-    and call again with `one_by_one`: that one fails alone.
+    If Postgres cannot store a settlement (psycopg's DataError, or ValueError, for instance because of a NUL in its JSON),
+    roll back and call again with `one_by_one`: then only that one fails.
     """
     consequences = Consequences()
     if all(map(is_plain, settlements)) and not one_by_one:
-        _send(cursor, by, settlements, want, consequences)
+        _execute(cursor, by, settlements, want, consequences)
         return consequences
     if one_by_one:
         for settlement in settlements:
-            _settle_apart(cursor, by, settlement, consequences)
+            _settle_in_savepoint(cursor, by, settlement, consequences)
     else:
         _settle(cursor, by, settlements, consequences)
     if want:
-        _send(cursor, by, (), want, consequences)
+        _execute(cursor, by, (), want, consequences)
     return consequences
 
 
 def give_back(cursor: Cursor, *, attempts: Sequence[tuple[UUID, int]], why: str) -> Consequences:
-    """Queue attempts again whose drivers never started or were stopped by a drain; costs no try. Those that somebody
-    wants cancelled end instead. In the caller's transaction."""
+    """Return attempts to the queue whose drivers never started or were stopped by a drain; this costs no try.
+
+    Sorties with a cancel request end as cancelled instead. Runs in the caller's transaction.
+    """
     consequences = Consequences()
     cursor.execute(
         statements.read("missions.engine", "give_back"),
         {"ids": [sortie for sortie, _ in attempts], "attempts": [attempt for _, attempt in attempts], "why": why},
     )
-    cancelled = consequences.take(cursor.fetchall())
+    cancelled = consequences.note(cursor.fetchall())
     if cancelled:
         settling.free(cursor, ended=cancelled, consequences=consequences)
         settling.skip(cursor, bad=cancelled, consequences=consequences)
     return consequences
 
 
-def _settle_apart(cursor: Cursor, by: Party, settlement: Settlement, consequences: Consequences) -> None:
-    """Behind a savepoint; what cannot be stored fails alone."""
+def _settle_in_savepoint(cursor: Cursor, by: Party, settlement: Settlement, consequences: Consequences) -> None:
+    """Settle one attempt; if it cannot be stored, settle it as failed."""
     try:
         with cursor.connection.transaction():
             _settle(cursor, by, [settlement], consequences)
@@ -89,36 +92,36 @@ def _settle(cursor: Cursor, by: Party, settlements: Sequence[Settlement], conseq
     bad: list[UUID] = []
     for settlement in settlements:
         if settlement.added:
-            queued, hopeless = insertion.add(
+            queued, bad_needs = insertion.add(
                 cursor, parent=settlement.id, attempt=settlement.attempt, specs=settlement.added
             )
             consequences.freed += queued
-            bad += hopeless
-    bad += _send(cursor, by, settlements, 0, consequences)
+            bad += bad_needs
+    bad += _execute(cursor, by, settlements, 0, consequences)
     if bad:
         settling.skip(cursor, bad=bad, consequences=consequences)
 
 
-def _send(
+def _execute(
     cursor: Cursor, by: Party, settlements: Sequence[Settlement], want: int, consequences: Consequences
 ) -> list[UUID]:
-    """The statement itself. Notes what follows; gives back those that ended badly."""
+    """Execute the statement and add its consequences; returns the sorties that ended badly."""
     requested_at = time.monotonic()
     text, names = statements.read_raw("missions.engine", "settle_and_claim")
-    given = {
-        "said": json.dumps([_as_row(settlement) for settlement in settlements]),
+    parameters = {
+        "settlements": json.dumps([_as_row(settlement) for settlement in settlements]),
         "agent": by.agent,
         "type": by.agent_type,
         "lease": by.lease_s,
         "want": want,
     }
     raw = psycopg.RawCursor(cursor.connection)
-    raw.execute(text, [given[name] for name in names])
+    raw.execute(text, [parameters[name] for name in names])
     lease_end = lease.end(requested_at=requested_at, lease_s=by.lease_s)
     changes = []
-    for what, sortie, mission, agent_type, state, bad, key, attempt, tries, max_tries, spec in raw.fetchall():
-        if what != "claimed":
-            changes.append((what == "settled", sortie, mission, agent_type, state, bad))
+    for kind, sortie, mission, agent_type, state, bad, key, attempt, tries, max_tries, spec in raw.fetchall():
+        if kind != "claimed":
+            changes.append((kind == "settled", sortie, mission, agent_type, state, bad))
             continue
         consequences.claimed.append(
             Claim(
@@ -132,7 +135,7 @@ def _send(
                 lease_end=lease_end,
             )
         )
-    return consequences.take(changes)
+    return consequences.note(changes)
 
 
 def _as_row(settlement: Settlement) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""What an attempt's outcome is, and what follows when sorties end: free or skip what needed them.
+"""The outcome of an attempt, and what follows when sorties end: their dependents are freed or skipped.
 
-Everything here runs inside the caller's transaction and answers with what the caller does after its commit:
-which types to hint, which missions may be complete. One way for agents, rescue and cancel alike.
+Everything here runs inside the caller's transaction. It returns what the caller has to do after the commit: which types
+need hints, and which missions may be complete. Agents, rescue and cancel all use it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from missions.plan import SortieSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """The verdict on one attempt: the sortie's next state, and what is recorded of the attempt."""
+    """The verdict on one attempt: the sortie's next state, and what is recorded about the attempt."""
 
     id: UUID
     attempt: int
     state: str  # succeeded, failed, cancelled, or waiting for a retry
-    outcome: str  # of the attempt: succeeded, failed or cancelled
-    charge: int = 0  # tries that it costs
+    outcome: str  # the attempt's state: succeeded, failed or cancelled
+    charge: int = 0  # how many tries it costs
     delay_s: float = 0.0  # until the retry
     waits_for: str = ""
     result: str | None = None  # JSON text
@@ -43,38 +43,41 @@ class Consequences:
 
     accepted: set[UUID] = field(default_factory=set)
     freed: Counter[str] = field(default_factory=Counter)  # agent type -> sorties that became queued
-    named: dict[str, list[UUID]] = field(default_factory=dict)  # the same: which, some of them
-    missions: set[UUID] = field(default_factory=set)  # those that may be complete now
+    queued_sorties: dict[str, list[UUID]] = field(default_factory=dict)  # agent type -> the first of these sorties
+    missions: set[UUID] = field(default_factory=set)  # missions that may be complete now
     claimed: list[Claim] = field(default_factory=list)
 
     def add(self, other: Consequences) -> None:
-        """Note what follows from something else in the same transaction."""
+        """Add the consequences of another statement of the same transaction."""
         self.accepted |= other.accepted
         self.freed += other.freed
-        for agent_type, sorties in other.named.items():
-            self.named.setdefault(agent_type, []).extend(sorties)
+        for agent_type, sorties in other.queued_sorties.items():
+            self.queued_sorties.setdefault(agent_type, []).extend(sorties)
         self.missions |= other.missions
         self.claimed += other.claimed
 
-    def take(self, rows: Iterable[tuple[bool, UUID, UUID, str, str, bool]]) -> list[UUID]:
-        """Note the rows that a statement returned; give back those that ended badly."""
-        bad = []
-        for settled, sortie, mission, agent_type, state, ended_badly in rows:
+    def note(self, rows: Iterable[tuple[bool, UUID, UUID, str, str, bool]]) -> list[UUID]:
+        """Add the rows that a statement returned; returns the sorties that ended badly.
+
+        Each row is (settled, sortie, mission, agent type, state, ended badly).
+        """
+        bad_sorties = []
+        for settled, sortie, mission, agent_type, state, bad in rows:
             if settled:
                 self.accepted.add(sortie)
                 if state != "waiting":
                     self.missions.add(mission)
             if state == "queued":
                 self.freed[agent_type] += 1
-                if self.freed[agent_type] <= hints.MOST:
-                    self.named.setdefault(agent_type, []).append(sortie)
-            if ended_badly:
-                bad.append(sortie)
-        return bad
+                if self.freed[agent_type] <= hints.MAX_AT_ONCE:
+                    self.queued_sorties.setdefault(agent_type, []).append(sortie)
+            if bad:
+                bad_sorties.append(sortie)
+        return bad_sorties
 
 
 def skip(cursor: Cursor, *, bad: Sequence[UUID], consequences: Consequences) -> None:
-    """Skip what can no longer run because these ended badly, and free what runs `if: always` after the skipped."""
+    """Skip the dependents of sorties that ended badly, and free those that run `if: always` after the skipped ones."""
     cursor.execute(
         "SELECT DISTINCT m.id FROM missions_mission m JOIN missions_sortie s ON s.mission_id = m.id"
         " WHERE s.id = ANY (%(bad)s) AND m.stop_on_failure",
@@ -82,13 +85,13 @@ def skip(cursor: Cursor, *, bad: Sequence[UUID], consequences: Consequences) -> 
     )
     stopped = [mission for (mission,) in cursor.fetchall()]
     cursor.execute(
-        "SELECT string_agg(key, ', ') FROM (SELECT key FROM missions_sortie WHERE id = ANY (%(bad)s) LIMIT 3) AS named",
+        "SELECT string_agg(key, ', ') FROM (SELECT key FROM missions_sortie WHERE id = ANY (%(bad)s) LIMIT 3) AS first",
         {"bad": list(bad)},
     )
-    (names,) = cursor.fetchone() or ("",)
+    (keys,) = cursor.fetchone() or ("",)
     cursor.execute(
         statements.read("missions.engine", "skip"),
-        {"bad": list(bad), "stopped": stopped, "why": f"skipped because {names} did not end well"[:500]},
+        {"bad": list(bad), "stopped": stopped, "why": f"skipped because {keys} did not succeed"[:500]},
     )
     skipped = [sortie for (sortie,) in cursor.fetchall()]
     if skipped:
@@ -96,14 +99,16 @@ def skip(cursor: Cursor, *, bad: Sequence[UUID], consequences: Consequences) -> 
 
 
 def free(cursor: Cursor, *, ended: Sequence[UUID], consequences: Consequences) -> None:
-    """Count down the dependents of sorties that ended otherwise than by `settle`."""
+    """Count down the needs of dependents of sorties that ended other than through settle_and_claim.sql."""
     cursor.execute(statements.read("missions.engine", "free"), {"ended": list(ended)})
-    consequences.take(cursor.fetchall())
+    consequences.note(cursor.fetchall())
 
 
 def unstorable(settlement: Settlement, fault: Exception) -> Settlement:
-    """What is recorded in the place of an outcome that Postgres refuses to store. The next try would return the same, so
-    there is none."""
+    """The settlement to record for an outcome that Postgres refuses to store: failed, without a retry.
+
+    The next try would return the same value.
+    """
     reason = str(fault).splitlines()[0].replace("\x00", "")
     return Settlement(
         id=settlement.id,
@@ -111,7 +116,7 @@ def unstorable(settlement: Settlement, fault: Exception) -> Settlement:
         state="failed",
         outcome="failed",
         charge=1,
-        error=f"What the sortie returned cannot be stored: {reason}.",
+        error=f"The result of the sortie cannot be stored: {reason}.",
         exit_code=settlement.exit_code,
         cpu_s=settlement.cpu_s,
         max_rss_bytes=settlement.max_rss_bytes,

@@ -1,7 +1,7 @@
-"""The verdict on an attempt: what a driver's evidence comes to. Pure.
+"""The verdict: from a driver's evidence to the settlement of an attempt. Pure functions.
 
-A claim of success is not success: the driver says what it saw, `verify` has the last word (missions/engine/execution.py runs it
-before it comes here), and this decides what the sortie becomes.
+A claim of success is not success: the driver reports what it saw, `verify` has the last word
+(missions/engine/execution.py runs it first), and the verdict decides the sortie's next state.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ ERROR_LENGTH = 4_000
 
 
 def judge(*, claim: Claim, spec: SortieSpec, evidence: Evidence, added: tuple[SortieSpec, ...] = ()) -> Settlement:
-    """What becomes of the sortie. Whatever neither succeeded nor was cancelled costs a try, and is tried again while
-    tries are left, unless the fault is permanent."""
+    """Judge an attempt. If it neither succeeded nor was cancelled, it costs a try.
+
+    The sortie is retried while tries are left, unless the fault is permanent.
+    """
     if evidence.finished and evidence.ok:
         return Settlement(
             id=claim.id,
@@ -34,15 +36,17 @@ def judge(*, claim: Claim, spec: SortieSpec, evidence: Evidence, added: tuple[So
         )
     if evidence.stopped is StopReason.CANCELLED:
         return _ended(claim, evidence, state="cancelled", outcome="cancelled", error="It was cancelled while it ran.")
-    error = evidence.error or "it failed without saying why"
+    error = evidence.error or "It failed without an error message."
     return failed(claim=claim, spec=spec, error=error, evidence=evidence, permanent=evidence.permanent)
 
 
 def failed(
     *, claim: Claim, spec: SortieSpec, error: str, evidence: Evidence | None = None, permanent: bool = False
 ) -> Settlement:
-    """A try that failed: the sortie waits for the next one, or has failed. It has where the fault is permanent, that is,
-    one of the plan or of the result, which the next try would meet again (docs/drivers.md, "What is tried again")."""
+    """The settlement of a failed try: the sortie waits for its next try, or has failed.
+
+    A permanent fault is one of the plan or of the result, which the next try would meet again (docs/drivers.md).
+    """
     evidence = evidence or Evidence(finished=False, ok=False)
     tries = claim.tries + 1
     if permanent or tries >= claim.max_tries:
@@ -62,15 +66,18 @@ def failed(
 
 
 def backoff(*, retry: Retry, failures: int, chance: random.Random | None = None) -> float:
-    """Seconds until the next try after so many failures: exponential, bounded, and with jitter between half and all
-    of it, so that what failed together does not come back together ("equal jitter", AWS Architecture Blog, 2015)."""
+    """Seconds until the next try after so many failures: exponential and bounded.
+
+    Jitter shortens the delay by up to half, so that sorties that failed together do not all return together ("equal
+    jitter", AWS Architecture Blog, 2015).
+    """
     try:
-        whole = min(retry.max_s, retry.backoff_s * retry.factor ** (failures - 1))
+        delay_s = min(retry.max_s, retry.backoff_s * retry.factor ** (failures - 1))
     except OverflowError:
-        whole = retry.max_s
+        delay_s = retry.max_s
     if not retry.jitter:
-        return whole
-    return whole * (0.5 + (chance or random).random() / 2)
+        return delay_s
+    return delay_s * (0.5 + (chance or random).random() / 2)
 
 
 def _ended(

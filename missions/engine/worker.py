@@ -1,6 +1,6 @@
-"""The engine inside a Celery worker: it starts with the worker's pool and stops before it.
+"""The engine inside a Celery worker: it starts after the worker's pool and stops before it.
 
-A worker flies sorties if FLEET_AGENT_TYPE names its type; FLEET_AGENT names the row that its node made for it.
+A worker is an agent if FLEET_AGENT_TYPE contains its type. FLEET_AGENT contains the id of the row that its node created.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _engine: Engine | None = None
 
 
 def engine() -> Engine:
-    """The engine of this process; Unavailable where the process is not an agent."""
+    """The engine of this process; Unavailable if the process is not an agent."""
     if _engine is None:
         raise errors.Unavailable(
             "This Celery worker is not an agent.", hint=f"Start agents: {invocation.command('fleet_node')}"
@@ -64,14 +64,14 @@ class EngineStep(bootsteps.StartStopStep):
         sandbox.harden_worker()
         if not settings.FLEET_SANDBOX:
             log.warning(checks.NO_SANDBOX)
-        elif not (works := sandbox.available())[0]:
-            raise errors.Unavailable(works[1], hint="Until then this agent flies nothing.")
+        elif not (availability := sandbox.available())[0]:
+            raise errors.Unavailable(availability[1], hint="This agent runs nothing until that is fixed.")
         reaper.reap_strangers(fleet=settings.FLEET_HOME.id)
-        with suppress(OSError):  # the disk may be full or read only, which is no reason not to fly
+        with suppress(OSError):  # the disk may be full or read-only, which need not stop the agent
             collection.sweep()
             scratch.sweep()
-        named = os.environ.get("FLEET_AGENT", "")
-        agent = UUID(named) if named else ids.new()
+        given_id = os.environ.get("FLEET_AGENT", "")
+        agent = UUID(given_id) if given_id else ids.new()
         pid = os.getpid()
         agents.register(
             agent=agent,
@@ -86,10 +86,10 @@ class EngineStep(bootsteps.StartStopStep):
         _engine = Engine(
             agent=agent, type_settings=TypeSettings(agent_type=self.agent_type), slots=parent.concurrency, hinter=hinter
         )
-        _engine.given_up = parent.stop  # type: ignore[method-assign]
+        _engine.on_abandon = parent.stop  # type: ignore[method-assign]
         _engine.start()
-        connection.close()  # this thread needs none until the end
-        signal.signal(signal.SIGQUIT, _hurry)
+        connection.close()  # this thread needs no connection until the end
+        signal.signal(signal.SIGQUIT, _stop_now)
         log.info(
             "%s flies sorties of type %s in %d slots", ids.encode(ids.AGENT, agent), self.agent_type, parent.concurrency
         )
@@ -97,15 +97,15 @@ class EngineStep(bootsteps.StartStopStep):
     def stop(self, parent: Any) -> None:
         if _engine is None:
             return
-        _engine.stop(within_s=_patience_s(_engine.agent))
+        _engine.stop(within_s=_drain_s(_engine.agent))
         _engine.hinter.stop()
         agents.end(agents=[_engine.agent], state=Agent.State.TERMINATED, reason="It was asked to end.", reaped=True)
 
     terminate = stop
 
 
-def _patience_s(agent: UUID) -> float:
-    """How long what it flies may go on: as its order says, or what every agent that ends gives."""
+def _drain_s(agent: UUID) -> float:
+    """How long running sorties may take to finish: by the agent's order, else FLEET_DRAIN_S."""
     try:
         order = Agent.objects.filter(id=agent).values_list("order", flat=True).first()
     except Error:
@@ -119,12 +119,12 @@ def _drain(**kwargs: Any) -> None:
         _engine.drain()
 
 
-def _hurry(number: int, frame: FrameType | None) -> None:
-    """SIGQUIT: end now. What is flown is stopped and goes back to the queue."""
+def _stop_now(number: int, frame: FrameType | None) -> None:
+    """SIGQUIT: end now. Running sorties are stopped and return to the queue."""
     if _engine is not None:
         _engine.drain()
         _engine.hurry()
-    state.should_stop = 0  # type: ignore[assignment]  # an exit code; Celery's own handlers set it so
+    state.should_stop = 0  # type: ignore[assignment]  # an exit code, as Celery's own handlers set it
 
 
 def install(app: Celery) -> None:

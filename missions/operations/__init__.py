@@ -1,4 +1,4 @@
-"""What people and programs can do with missions and sorties. One piece of code for commands, admin and API."""
+"""What people and programs can do with missions and sorties: one implementation for commands, admin and API."""
 
 from missions.operations import external_agents
 from missions.operations.cancelling import cancel, cancel_sortie

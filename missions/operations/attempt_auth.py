@@ -1,4 +1,4 @@
-"""The attempt whose lease token is shown (missions/attempt_tokens.py), for what its work or its agent has to say of it."""
+"""Authenticate whoever works on an attempt, by its lease token (missions/attempt_tokens.py)."""
 
 from __future__ import annotations
 
@@ -15,51 +15,54 @@ from missions.plan import SortieSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthenticatedAttempt:
-    """An attempt whose token was shown."""
+    """An attempt whose token was presented and is valid."""
 
     claim: Claim
     spec: SortieSpec
     agent: UUID
-    ours: bool  # flown by an agent of the fleet
-    repeated_state: str | None = None  # the sortie's state, where this very outcome was accepted before
+    internal: bool  # run by one of the fleet's own agents
+    repeated_state: str | None = None  # the sortie's state, if this outcome was already accepted earlier
 
 
 def parse(token: str) -> tuple[UUID, int] | None:
-    """The sortie and the number that a text names, where it looks like a token."""
+    """The sortie and the attempt number that a token contains; None for text that is not a token."""
     try:
-        return attempt_tokens.attempt(token)
+        return attempt_tokens.parse(token)
     except errors.Invalid:
         return None
 
 
 def authenticate_to_end(token: str, outcome: str | None = None) -> AuthenticatedAttempt:
-    """The attempt that a token is to end; Conflict where that is not for its work to say."""
-    found = authenticate(token, ended_as=outcome)
-    if found.ours:
+    """The attempt that a token may end. Conflict if one of the fleet's own agents runs it: that agent ends it."""
+    attempt = authenticate(token, ended_as=outcome)
+    if attempt.internal:
         raise errors.Conflict(
-            f"{found.claim.key} is flown by an agent of the fleet, which ends it when its process ends.",
-            hint="Write the result to FLEET_RESULT and exit with 0, or with another code where it has failed.",
+            f"{attempt.claim.key} is run by one of the fleet's own agents, which settles it when its process exits.",
+            hint="Write the result to FLEET_RESULT and exit with 0, or exit with another code if the work failed.",
         )
-    return found
+    return attempt
 
 
 def authenticate(token: str, *, ended_as: str | None = None) -> AuthenticatedAttempt:
-    """The running attempt of a token; or, where it ended with the outcome that is said again, what became of it."""
-    sortie, number = attempt_tokens.attempt(token)
+    """The running attempt of a token. An attempt that already ended as `ended_as` is returned with `repeated_state`.
+
+    NotFound for an unknown token; StaleLease if its attempt is no longer the running one.
+    """
+    sortie, number = attempt_tokens.parse(token)
     attempt = Attempt.objects.select_related("sortie__brief", "agent").filter(sortie=sortie, number=number).first()
-    if attempt is None or not attempt_tokens.is_of(token, attempt.token):
-        raise errors.NotFound("There is no such lease.", hint="Claim a sortie; its answer has the token.")
+    if attempt is None or not attempt_tokens.matches(token, attempt.token):
+        raise errors.NotFound("There is no such lease.", hint="Claim a sortie; the response contains its token.")
     row = attempt.sortie
     running = row.state == "running" and row.attempt == number
-    ours = attempt.agent is not None and attempt.agent.pid is not None
-    repeated = not running and not ours and ended_as is not None and attempt.state == ended_as
+    internal = attempt.agent is not None and attempt.agent.pid is not None
+    repeated = not running and not internal and ended_as is not None and attempt.state == ended_as
     if not running and not repeated:
         raise StaleLease(
             f"The lease on {row.key} is lost: attempt {number} is {attempt.state}, and the sortie is {row.state}.",
-            hint="Stop that work, and claim anew.",
+            hint="Stop the work and claim again.",
         )
     spec = SortieSpec.from_json(row.brief.spec)
-    claimed = Claim(
+    claim = Claim(
         id=row.id,
         mission=row.mission_id,
         key=row.key,
@@ -70,5 +73,9 @@ def authenticate(token: str, *, ended_as: str | None = None) -> AuthenticatedAtt
     )
     assert attempt.agent_id is not None
     return AuthenticatedAttempt(
-        claim=claimed, spec=spec, agent=attempt.agent_id, ours=ours, repeated_state=row.state if repeated else None
+        claim=claim,
+        spec=spec,
+        agent=attempt.agent_id,
+        internal=internal,
+        repeated_state=row.state if repeated else None,
     )

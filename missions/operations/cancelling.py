@@ -1,4 +1,4 @@
-"""Cancel: what has not started ends at once; what runs is stopped, and ends when its agent says so or is lost."""
+"""Cancel: unstarted sorties end at once; running ones are stopped, and end when their agent settles them or is lost."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from fleet.postgres import statements
 from missions import hints
 from missions.engine import settling
 from missions.models import Mission, Sortie
-from missions.operations import moves
+from missions.operations import transitions
 from missions.states import MissionState, SortieState
 
 
 def cancel(*, mission: UUID, reason: str = "") -> Mission:
-    """Cancel a mission. It is *cancelling* until everything that runs has been stopped. Conflict if it has ended."""
+    """Cancel a mission. It is *cancelling* until all its running sorties have stopped. Conflict if it has ended."""
     with transaction.atomic():
-        moves.mission(id=mission, to=MissionState.CANCELLING, by="cancel", reason=reason)
+        transitions.apply(mission=mission, to=MissionState.CANCELLING, by="cancel", reason=reason)
         sweep(missions=[mission], why=reason)
-    moves.complete(missions=[mission])
+    transitions.complete(missions=[mission])
     return Mission.objects.get(id=mission)
 
 
 def sweep(*, missions: list[UUID], why: str = "") -> None:
-    """Ask what runs to stop, then end the rest. In that order, which is the order that settling locks in."""
-    these = {"missions": missions, "sorties": None, "why": why}
+    """Request that running sorties stop, then end the others. Settling locks rows in the same order."""
+    parameters = {"missions": missions, "sorties": None, "why": why}
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("missions.operations", "ask_to_stop"), these)
-        cursor.execute(statements.read("missions.operations", "cancel"), these)
+        cursor.execute(statements.read("missions.operations", "ask_to_stop"), parameters)
+        cursor.execute(statements.read("missions.operations", "cancel"), parameters)
 
 
 def cancel_sortie(*, sortie: UUID, reason: str = "") -> Sortie:
-    """Cancel one sortie; what needs it is skipped. Conflict if it has ended."""
+    """Cancel one sortie and skip its dependents. Conflict if it has ended."""
     consequences = settling.Consequences()
     with transaction.atomic(), connection.cursor() as cursor:
-        this = {"missions": None, "sorties": [sortie], "why": reason}
-        cursor.execute(statements.read("missions.operations", "ask_to_stop"), this)
-        asked = cursor.fetchall()
-        cursor.execute(statements.read("missions.operations", "cancel"), this)
+        parameters = {"missions": None, "sorties": [sortie], "why": reason}
+        cursor.execute(statements.read("missions.operations", "ask_to_stop"), parameters)
+        stopping = cursor.fetchall()
+        cursor.execute(statements.read("missions.operations", "cancel"), parameters)
         ended: dict[UUID, str] = dict(cursor.fetchall())
         if ended:
             settling.free(cursor.cursor, ended=list(ended), consequences=consequences)
             settling.skip(cursor.cursor, bad=list(ended), consequences=consequences)
-        if asked or ended:
+        if stopping or ended:
             after = {"state": SortieState.CANCELLED} if ended else {"cancel_requested": True}
             audit.record(
                 kind="sortie.cancel",
@@ -52,11 +52,11 @@ def cancel_sortie(*, sortie: UUID, reason: str = "") -> Sortie:
                 before={"state": ended.get(sortie, SortieState.RUNNING)},
                 after={**after, **({"reason": reason} if reason else {})},
             )
-    found = Sortie.objects.select_related("mission").filter(id=sortie).first()
-    if found is None:
+    row = Sortie.objects.select_related("mission").filter(id=sortie).first()
+    if row is None:
         raise errors.NotFound("There is no such sortie.")
-    if not asked and not ended and found.state != SortieState.CANCELLED:
-        raise errors.Conflict(f"{found.key} has {found.state} already; there is nothing to cancel.")
-    moves.complete(missions=[found.mission_id])
-    transaction.on_commit(lambda: hints.ring(consequences.freed, consequences.named))
-    return found
+    if not stopping and not ended and row.state != SortieState.CANCELLED:
+        raise errors.Conflict(f"{row.key} has already ended ({row.state}); there is nothing to cancel.")
+    transitions.complete(missions=[row.mission_id])
+    transaction.on_commit(lambda: hints.send(consequences.freed, consequences.queued_sorties))
+    return row

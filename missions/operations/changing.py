@@ -1,4 +1,4 @@
-"""What may be changed of a mission that has been launched."""
+"""Changes to a mission that has been launched: its priority and its team."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from missions.models import Mission
 
 
 def prioritise(*, mission: UUID, priority: int) -> None:
-    """Its priority, and by as much that of its sorties that have not ended. Conflict if it has ended."""
+    """Set a mission's priority, and shift that of its unfinished sorties by as much. Conflict if it has ended."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(statements.read("missions.operations", "prioritise"), {"mission": mission, "priority": priority})
-        found = cursor.fetchone()
-        if found is None:
-            raise errors.Conflict("This mission has ended.", hint="Launch it anew with another priority.")
+        row = cursor.fetchone()
+        if row is None:
+            raise errors.Conflict("This mission has ended.", hint="Launch it again with another priority.")
         audit.record(
             kind="mission.change",
             subject=ids.encode(ids.MISSION, mission),
-            before={"priority": found[1]},
+            before={"priority": row[1]},
             after={"priority": priority},
         )
 
 
 def share(*, mission: UUID, team: Group | None) -> None:
-    """Let a team see it, or no team any more."""
+    """Share a mission with a team; with None, stop sharing it."""
     with transaction.atomic():
         before = Mission.objects.select_for_update(of=("self",)).select_related("team").get(id=mission).team
         Mission.objects.filter(id=mission).update(team=team)

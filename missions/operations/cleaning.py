@@ -1,4 +1,4 @@
-"""Retention: finished missions are thinned by age and number, with their sorties, output, events and artifacts."""
+"""Retention: remove finished missions by age and number, with their sorties, output, events and artifacts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FINAL = ("succeeded", "failed", "cancelled")
 
 
 def outdated(*, now: datetime, days: int, most: int) -> list[UUID]:
-    """The finished missions that are older than so many days, or beyond the newest `most`, the oldest first."""
+    """Finished missions older than `days`, or beyond the newest `most` of them; oldest first."""
     ended = Mission.objects.filter(state__in=FINAL)
     old = set(ended.filter(finished_at__lt=now - timedelta(days=days)).values_list("id", flat=True))
     beyond = set(ended.order_by("-id").values_list("id", flat=True)[most:])
@@ -27,7 +27,7 @@ def outdated(*, now: datetime, days: int, most: int) -> list[UUID]:
 
 
 def remove(*, missions: Sequence[UUID]) -> int:
-    """Remove these missions, a page at a time, and the bytes of artifacts that nobody else has. How many there were."""
+    """Remove these missions, a page at a time, and the bytes of artifacts that no other mission has. Returns the count."""
     removed = 0
     for start in range(0, len(missions), PAGE):
         page = list(missions[start : start + PAGE])
@@ -35,7 +35,7 @@ def remove(*, missions: Sequence[UUID]) -> int:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET CONSTRAINTS ALL DEFERRED")
             list(Mission.objects.select_for_update().filter(id__in=page).order_by("id").values_list("id"))
-            counters.fold(wait=True)  # what they did stays counted
+            counters.fold(wait=True)  # so that the totals keep what these missions did
             cursor.execute(statements.read("missions.operations", "cleanup"), {"missions": page})
             removed += len(cursor.fetchall())
         kept = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
@@ -45,7 +45,7 @@ def remove(*, missions: Sequence[UUID]) -> int:
 
 
 def remove_events(*, now: datetime, days: int) -> int:
-    """Remove events of no mission (agents, nodes, services) that are older than so many days."""
+    """Remove events older than `days` that belong to no mission (agents, nodes, services). Returns the count."""
     counters.fold(wait=True)
     deleted, _ = Event.objects.filter(scope=None, at__lt=now - timedelta(days=days)).delete()
     return deleted

@@ -1,4 +1,4 @@
-"""From a plan to rows: a mission and its sorties, all in one transaction, then hints."""
+"""Launch: create a mission and its sorties from a plan in one transaction, then send hints."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ from missions.states import MissionState
 
 
 def task(*, agent_type: str, task: str) -> tuple[Plan, str]:
-    """A plan of one sortie for a type that takes prompts, to be launched with `task` as its parameter of that name: an
-    input, so that nothing in it is taken for a template. Invalid where the task is blank, PlanError where the type takes no
-    prompts."""
+    """A plan with one sortie, for an agent type that takes prompts. Launch it with the parameter `task`.
+
+    The text is an input of the plan, so that nothing in it is read as a template. Invalid if it is blank; PlanError if
+    the type takes no prompts.
+    """
     if not task.strip():
         raise errors.Invalid("The task is empty.", hint="Say what to do.", pointer="/objective")
     text = json.dumps(
         {
             "mission": " ".join(task.split()).replace("{{", "{ {")[:80],
-            "inputs": {"task": {"description": "What is to be done."}},
+            "inputs": {"task": {"description": "What to do."}},
             "sorties": {"task": {"agent": agent_type, "prompt": "{{ inputs.task }}"}},
         },
         ensure_ascii=False,
@@ -52,17 +54,19 @@ def launch(
     operator: bool = False,
     start: bool = True,
 ) -> Mission:
-    """Create a mission and start it, or leave that to `resume`. Forbidden where the plan runs code and who launches it may not;
-    Invalid for a prompt without a folder;
-    PlanError where `params` do not fit the plan's inputs. Nothing is created then.
+    """Create a mission and start it, unless `start` is false: then `resume` starts it later.
 
-    `text` is the plan as it was written, kept for the record; `folder` is where relative paths start from; `template` names
-    the operators' template that it is, if it is one; `operator` says that the host's operator launches it, who may name any
-    path under `readable`; `executes` says whether who launches it may run code (plan.execute), and
-    so whether sorties that its agents add later may. Those of a template may: what operators wrote may add what it likes.
+    `text` is the plan as written, kept for the record. Relative paths start from `folder`. `template` is the name of the
+    template that the plan comes from, if any. `operator`: the host's operator launches it and may name any path under
+    `readable`. `executes`: the launcher may run code (`plan.execute`), and so may sorties that its agents add later.
+    A template's agents may always add code.
+
+    Nothing is created on an error: Forbidden if the plan runs code and the launcher may not; Invalid for a prompt
+    without a folder; PlanError if `params` do
+    not match the plan's inputs.
     """
     if not template:
-        rights.ask_for_plan(plan=plan, executes=executes)
+        rights.require_for_plan(plan=plan, executes=executes)
     inputs = bind(plan=plan, given=params)
     readable = folders.readable(plan=plan, inputs=inputs, folder=folder, operator=operator, template=bool(template))
     folders.check_prompts(specs=plan.sorties, folder=folder)
@@ -104,17 +108,25 @@ def launch(
                 "template": template or None,
             },
         )
-        named: dict[str, list[UUID]] = {}
+        queued_sorties: dict[str, list[UUID]] = {}
         queued = insertion.insert(
-            cursor.cursor, mission=mission.id, state=state, specs=plan.sorties, turn=turn, named=named
+            cursor.cursor,
+            mission=mission.id,
+            state=state,
+            specs=plan.sorties,
+            turn=turn,
+            queued_sorties=queued_sorties,
         )
-    transaction.on_commit(lambda: hints.ring(queued, named))
+    transaction.on_commit(lambda: hints.send(queued, queued_sorties))
     return mission
 
 
 def _turn(cursor: Any) -> tuple[int, datetime]:
-    """Where a new mission joins the fair order: beside what is flown or queued first now, so that it neither waits for
-    all of a long mission nor overtakes it (start-time fair queueing, Goyal, Vin and Cheng, 1996). And the time."""
+    """The new mission's place in the fair order, and the time.
+
+    It joins beside the first sortie that is running or queued now, so that it neither waits for all of a long mission nor
+    overtakes it (start-time fair queueing: Goyal, Vin and Cheng, 1996).
+    """
     cursor.execute(
         "SELECT coalesce((SELECT min(turn) FROM missions_sortie WHERE state = 'running'),"
         " (SELECT min(turn) FROM missions_sortie WHERE state = 'queued'), 0), statement_timestamp()"

@@ -1,4 +1,4 @@
-"""Pause: what runs may finish, nothing starts, nothing completes. Resume: it goes on; a created mission starts."""
+"""Pause: running sorties may finish; nothing starts, and the mission does not complete. Resume continues or starts it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from django.db import connection, transaction
 
 from fleet.postgres import statements
 from missions.models import Mission
-from missions.operations import moves, rights
+from missions.operations import rights, transitions
 from missions.states import MissionState
 
 
 def pause(*, mission: UUID, reason: str = "") -> Mission:
-    """Conflict unless it runs. What is queued goes back to ready, where nobody claims it."""
+    """Pause a mission. Its queued sorties return to ready, where nobody claims them. Conflict unless it is running."""
     with transaction.atomic():
-        moves.mission(id=mission, to=MissionState.PAUSED, by="pause", reason=reason)
+        transitions.apply(mission=mission, to=MissionState.PAUSED, by="pause", reason=reason)
         with connection.cursor() as cursor:
             cursor.execute(statements.read("missions.control", "unqueue"), {"missions": [mission]})
     return Mission.objects.get(id=mission)
 
 
 def resume(*, mission: UUID, executes: bool) -> Mission:
-    """Conflict unless it is paused or planned; Forbidden where who resumes it may not start its code (`rights`). The control
-    loop admits what is ready at its next beat."""
-    rights.ask_again(mission=mission, executes=executes)
+    """Resume a paused mission or start a planned one; the control loop admits its ready sorties at its next beat.
+
+    Conflict unless it is paused or planned; Forbidden if the caller may not start its code (see `rights`).
+    """
+    rights.require_for_mission(mission=mission, executes=executes)
     with transaction.atomic():
-        moves.mission(id=mission, to=MissionState.RUNNING, by="resume")
-    moves.complete(missions=[mission])
+        transitions.apply(mission=mission, to=MissionState.RUNNING, by="resume")
+    transitions.complete(missions=[mission])
     return Mission.objects.get(id=mission)

@@ -1,4 +1,4 @@
-"""Plans that come to the site: read in a process beside it, and counted as the user's costs."""
+"""Read the plans that users send to the site: in a separate process, with the time charged to the user's budget."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from missions.plan import Plan, PlanError
 from missions.plan.reader_process import Reader, Summary
 from missions.queries import surroundings
 
-reader = Reader()  # one for each process of the site, which starts it when it needs it
+reader = Reader()  # one per process of the site; it starts its process when it is first needed
 
 
 def load(text: str) -> Plan:
     """As `missions.plan.load`."""
     try:
-        found, cost_s = reader.load(text=text, surroundings=surroundings.current())
-    except PlanError as wrong:
-        costs.add(wrong.cost_s)
+        plan, cost_s = reader.load(text=text, surroundings=surroundings.current())
+    except PlanError as error:
+        costs.add(error.cost_s)
         raise
     costs.add(cost_s)
-    return found
+    return plan
 
 
 def summary(text: str) -> Summary:
-    """What a plan is, without its sorties."""
+    """The plan without its sorties."""
     try:
-        found, cost_s = reader.summary(text=text, surroundings=surroundings.current())
-    except PlanError as wrong:
-        costs.add(wrong.cost_s)
+        result, cost_s = reader.summary(text=text, surroundings=surroundings.current())
+    except PlanError as error:
+        costs.add(error.cost_s)
         raise
     costs.add(cost_s)
-    return found
+    return result

@@ -1,4 +1,4 @@
-"""Retry: reopen sorties that ended badly, and what was skipped because of them."""
+"""Retry: reopen sorties that ended badly, and those that were skipped because of them."""
 
 from __future__ import annotations
 
@@ -11,58 +11,66 @@ from fleet.postgres import statements
 from fleet.postgres.hot_path import Cursor
 from missions.engine import settling
 from missions.models import Mission, Need, Sortie
-from missions.operations import moves, rights
-from missions.states import MissionState, SortieState
+from missions.operations import rights, transitions
+from missions.states import MissionState, SortieState, ended_badly
 
 
 def retry(*, mission: UUID, executes: bool) -> Mission:
-    """Reopen all that failed, was cancelled or was skipped in a mission that has ended. Attempts go on counting; tries
-    and rescues begin anew. Conflict if it has not ended, or nothing ended badly; Forbidden where who retries it may not
-    start its code (`rights`)."""
-    rights.ask_again(mission=mission, executes=executes)
+    """Reopen all failed, cancelled and skipped sorties of a mission that has ended.
+
+    The attempt numbers continue; tries and rescues start from 0 again. Conflict if the mission has not ended or no
+    sortie ended badly; Forbidden if the caller may not start its code (see `rights`).
+    """
+    rights.require_for_mission(mission=mission, executes=executes)
     with transaction.atomic():
-        moves.mission(id=mission, to=MissionState.RUNNING, by="retry", finished_at=None)
+        transitions.apply(mission=mission, to=MissionState.RUNNING, by="retry", finished_at=None)
         if not _reopen(mission=mission, sortie=None):
             raise errors.Conflict(
-                "Every sortie of this mission ended well, or its failure is tolerated; there is nothing to retry.",
-                hint="Name a sortie to fly a tolerated one again.",
+                "Every sortie of this mission succeeded, or its failure is tolerated; there is nothing to retry.",
+                hint="To retry a tolerated failure, name its sortie.",
             )
     return Mission.objects.get(id=mission)
 
 
 def retry_sortie(*, sortie: UUID, executes: bool) -> Sortie:
-    """Reopen one sortie, and what needs it and was skipped or has not started; its mission runs again if it had ended.
-    Conflict while something that needs it is running: that has read how it ended. Forbidden as for `retry`."""
-    found = Sortie.objects.select_related("mission").filter(id=sortie).first()
-    if found is None:
+    """Reopen one sortie, and its dependents that were skipped or have not started. A mission that had ended runs again.
+
+    Conflict while a dependent is running, because that has already read how this sortie ended. Forbidden as for `retry`.
+    """
+    row = Sortie.objects.select_related("mission").filter(id=sortie).first()
+    if row is None:
         raise errors.NotFound("There is no such sortie.")
-    rights.ask_again(mission=found.mission_id, executes=executes)
+    rights.require_for_mission(mission=row.mission_id, executes=executes)
     with transaction.atomic():
-        state = MissionState(Mission.objects.select_for_update().get(id=found.mission_id).state)  # or it ends meanwhile
+        state = MissionState(
+            Mission.objects.select_for_update().get(id=row.mission_id).state
+        )  # locked, or it may end meanwhile
         if state is MissionState.CANCELLING:
-            raise errors.Conflict("Its mission is being cancelled.", hint="Wait until it is cancelled, then retry it.")
+            raise errors.Conflict(
+                "The mission is being cancelled.", hint="Wait until it is cancelled, then retry the sortie."
+            )
         if state.final:
-            moves.mission(id=found.mission_id, to=MissionState.RUNNING, by="retry", finished_at=None)
-        reopened = _reopen(mission=found.mission_id, sortie=sortie)
+            transitions.apply(mission=row.mission_id, to=MissionState.RUNNING, by="retry", finished_at=None)
+        reopened = _reopen(mission=row.mission_id, sortie=sortie)
         if sortie not in reopened:
             raise errors.Conflict(
-                f"{found.key} is {found.state}; only what failed, was cancelled or was skipped can be retried."
+                f"{row.key} is {row.state}; only failed, cancelled and skipped sorties can be retried."
             )
-        _refuse_what_runs_on_it(reopened=list(reopened))
-        found.refresh_from_db()
-        if found.state == SortieState.SKIPPED:
-            raise errors.Conflict(f"{found.key} was {found.waits_for}.", hint="Retry that one; this one follows.")
+        _refuse_running_dependents(reopened=list(reopened))
+        row.refresh_from_db()
+        if row.state == SortieState.SKIPPED:
+            raise errors.Conflict(f"{row.key} was {row.waits_for}.", hint="Retry that one; this one will follow.")
         audit.record(
             kind="sortie.retry",
-            subject=found.ref,
+            subject=row.ref,
             before={"state": reopened[sortie]},
-            after={"state": found.state, "reopened": len(reopened)},  # with what needs it
+            after={"state": row.state, "reopened": len(reopened)},  # including dependents
         )
-    return found
+    return row
 
 
-def _refuse_what_runs_on_it(*, reopened: list[UUID]) -> None:
-    """Its result would tell of an end that is no longer true, and a second start of it would not wait for the new one."""
+def _refuse_running_dependents(*, reopened: list[UUID]) -> None:
+    """Conflict if a dependent is running: its result would rest on an outcome that is about to be replaced."""
     running = list(
         Need.objects.filter(upstream__in=reopened, sortie__state=SortieState.RUNNING)
         .values_list("sortie__key", flat=True)
@@ -70,13 +78,13 @@ def _refuse_what_runs_on_it(*, reopened: list[UUID]) -> None:
     )
     if running:
         raise errors.Conflict(
-            f"What needs it is running on how it ended: {', '.join(running)}.",
-            hint="Wait for its end, or cancel it; then retry.",
+            f"Sorties that used its outcome are still running: {', '.join(running)}.",
+            hint="Wait until they have ended, or cancel them; then retry.",
         )
 
 
 def _reopen(*, mission: UUID, sortie: UUID | None) -> dict[UUID, str]:
-    """What was reopened, and how it stood."""
+    """Reopen one sortie, or all if None. Returns the previous state of each reopened sortie."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.operations", "reopen"), {"mission": mission, "sortie": sortie})
         reopened: dict[UUID, str] = dict(cursor.fetchall())
@@ -86,11 +94,17 @@ def _reopen(*, mission: UUID, sortie: UUID | None) -> dict[UUID, str]:
 
 
 def _skip_again(cursor: Cursor, *, mission: UUID) -> None:
-    """Skip what was reopened because of one need, and still cannot run because of another that ended badly."""
-    cursor.execute(statements.read("missions.operations", "ended_badly"), {"mission": mission})
-    bad: dict[UUID, str] = dict(cursor.fetchall())
+    """Skip reopened sorties that still cannot run, because another of their needs ended badly."""
+    ended = (
+        Need.objects.filter(sortie__mission=mission, sortie__state=SortieState.PENDING, sortie__always=False)
+        .filter(upstream__state__in=(SortieState.FAILED, SortieState.SKIPPED, SortieState.CANCELLED))
+        .values_list("upstream", "upstream__key", "upstream__state", "upstream__allow_failure")
+        .order_by("upstream__key")
+        .distinct()
+    )
+    bad = {need: key for need, key, state, tolerated in ended if ended_badly(state=state, tolerated=tolerated)}
     if bad:
-        why = f"skipped because {', '.join(list(bad.values())[:3])} did not end well"[:500]
+        why = f"skipped because {', '.join(list(bad.values())[:3])} did not succeed"[:500]
         cursor.execute(statements.read("missions.engine", "skip"), {"bad": list(bad), "stopped": [], "why": why})
         skipped = [sortie for (sortie,) in cursor.fetchall()]
         settling.free(cursor, ended=skipped, consequences=settling.Consequences())

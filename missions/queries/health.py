@@ -1,4 +1,4 @@
-"""What `/readyz` says of the queues: work that waits longer than FLEET_ALERT_QUEUE_S has nobody who takes it."""
+"""The readiness check of the queues (`/readyz`): no sortie may wait longer than FLEET_ALERT_QUEUE_S."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from missions.models import Sortie
 
 
 def queue() -> str:
+    """Why the check fails; empty if it passes."""
     oldest = Sortie.objects.filter(state="queued").aggregate(waited=Extract(Now() - Min("ready_at"), "epoch"))
     waited_s = float(oldest["waited"] or 0)
     if not 0 < settings.FLEET_ALERT_QUEUE_S < waited_s:
         return ""
-    see = invocation.command("fleet_agents", "list")
-    return f"A sortie has waited {humanise.duration(waited_s)} for an agent. See: {see}"
+    command = invocation.command("fleet_agents", "list")
+    return f"A sortie has waited {humanise.duration(waited_s)} for an agent. See: {command}"
 
 
 health.register("queue", fault="The queues cannot be read.", check=queue)

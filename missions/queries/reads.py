@@ -1,4 +1,4 @@
-"""Reading missions: what commands, the admin and the API show. The shapes are documented in docs/commands.md."""
+"""Missions and sorties as the commands, the admin and the API show them. docs/commands.md documents the shapes."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from missions.models import Artifact, Attempt, Mission, Output, Sortie
 from missions.states import MissionState, SortieState
 
 STATES = tuple(state.value for state in SortieState)
-PAGE = 100  # sorties that are in memory at once, each with its result
-HOLDERS = 100  # of a concurrency key that are counted
-SHORT = 80  # characters of a name in a sentence
+PAGE = 100  # sorties in memory at once, each with its result
+MAX_HOLDERS = 100  # sorties that hold a concurrency key, to be counted
+MAX_NAME = 80  # characters of a name in a sentence
 
 
 def find(text: str) -> Mission:
-    """The mission that `msn_…`, the end of its id, or `latest` names; NotFound, or Conflict where several fit."""
-    named = Mission.objects.defer("plan").order_by("-id")
+    """The mission with this id (`msn_…`) or end of an id, or the `latest`. NotFound; Conflict if several match."""
+    missions = Mission.objects.defer("plan").order_by("-id")
     if text == "latest":
-        found = list(named[:1])
+        found = list(missions[:1])
     elif len(text) >= 4 and not text.startswith(ids.MISSION + "_"):
         recent = Mission.objects.order_by("-id").values_list("id", flat=True)[:1_000]
-        found = list(named.filter(id__in=[id for id in recent if ids.encode(ids.MISSION, id).endswith(text)][:2]))
+        found = list(missions.filter(id__in=[id for id in recent if ids.encode(ids.MISSION, id).endswith(text)][:2]))
     else:
-        found = list(named.filter(id=ids.decode(ids.MISSION, text)))
+        found = list(missions.filter(id=ids.decode(ids.MISSION, text)))
     if len(found) > 1:
-        raise errors.Conflict(f"Several missions end in {text!r}.", hint="Give more of the id.")
+        raise errors.Conflict(f"Several missions end in {text!r}.", hint="Give more characters of the id.")
     if not found:
         raise errors.NotFound(
             f"There is no mission {text!r}.", hint=f"See: {invocation.command('fleet_mission', 'list')}"
@@ -45,11 +45,11 @@ def find(text: str) -> Mission:
 
 
 def find_sortie(mission: Mission, text: str) -> Sortie:
-    """A sortie of a mission by its key or its id."""
-    there = Sortie.objects.filter(mission=mission)
-    found = there.filter(key=text).first() if text.isprintable() else None
+    """The sortie of a mission with this key or id."""
+    sorties = Sortie.objects.filter(mission=mission)
+    found = sorties.filter(key=text).first() if text.isprintable() else None
     if found is None and text.startswith(ids.SORTIE + "_"):
-        found = there.filter(id=ids.decode(ids.SORTIE, text)).first()
+        found = sorties.filter(id=ids.decode(ids.SORTIE, text)).first()
     if found is None:
         raise errors.NotFound(
             f"{mission.name} has no sortie {text!r}.",
@@ -60,7 +60,7 @@ def find_sortie(mission: Mission, text: str) -> Sortie:
 
 
 def find_sorties(mission: Mission, text: str) -> list[Sortie]:
-    """The sortie of a key or an id; for the name of a matrix, all its members in the plan's order."""
+    """The sortie with this key or id; for the name of a matrix, all its members in the plan's order."""
     try:
         return [find_sortie(mission, text)]
     except errors.NotFound:
@@ -71,12 +71,12 @@ def find_sorties(mission: Mission, text: str) -> list[Sortie]:
 
 
 def keys(sorties: Collection[UUID]) -> dict[UUID, str]:
-    """The keys of these sorties, as far as they are kept."""
+    """The keys of these sorties, as far as they still exist."""
     return dict(Sortie.objects.filter(id__in=sorties).values_list("id", "key"))
 
 
 def counts(missions: Iterable[UUID]) -> dict[UUID, dict[str, int]]:
-    """How many sorties of each mission are in each state; in one query."""
+    """How many sorties of each mission are in each state, in one query."""
     counted: dict[UUID, dict[str, int]] = {}
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.queries", "counts"), {"missions": list(missions)})
@@ -85,7 +85,7 @@ def counts(missions: Iterable[UUID]) -> dict[UUID, dict[str, int]]:
     return counted
 
 
-SUMMARISED = ("name", "objective", "state", "reason", "created_at", "finished_at")  # what a summary reads of a mission
+SUMMARISED = ("name", "objective", "state", "reason", "created_at", "finished_at")  # the fields that `summary` reads
 
 
 def summary(mission: Mission, counted: dict[str, int] | None = None) -> dict[str, Any]:
@@ -116,12 +116,11 @@ def items(
     results: bool = True,
     visible: QuerySet[Mission] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The sorties of a mission in the plan's order, with what each waits for or came to; read page by page, so that a
-    mission of any size takes the memory of one page.
+    """The sorties of a mission in the plan's order, as JSON objects. Reads page by page, so memory stays bounded.
 
-    `states`: only those in one of them. `after`: only those behind this one. `most`: so many.
-    `results` False leaves their results unread, and null. `visible`: the missions that the reader may see and that may be
-    named, if one of them holds what a sortie waits for.
+    `states`: only sorties in these states. `after`: only those that follow this one. `most`: at most so many. Without
+    `results`, results are not read and are null. `visible`: the missions that the reader may see; only these are named as
+    holders of a concurrency key that a sortie waits for.
     """
     found = Sortie.objects.filter(mission=mission).order_by("turn", "id").values_list("id", flat=True)
     if states is not None:
@@ -135,9 +134,9 @@ def items(
 
 
 def item(sortie: Sortie, *, visible: QuerySet[Mission] | None = None) -> dict[str, Any]:
-    """One sortie, as `items` has it. Its mission is read already."""
-    (shown,) = _items(sortie.mission, [sortie.id], results=True, circumstances=Circumstances(visible))
-    return shown
+    """One sortie, in the shape of `items`. Its mission must be loaded."""
+    (one,) = _items(sortie.mission, [sortie.id], results=True, circumstances=Circumstances(visible))
+    return one
 
 
 def _items(
@@ -150,23 +149,22 @@ def _items(
 def notable(
     mission: Mission, *, total: int, most: int, visible: QuerySet[Mission] | None = None
 ) -> list[dict[str, Any]]:
-    """What of a mission fits on a screen: all of one with at most `most` sorties; of a larger one what runs, has failed
-    or waits."""
+    """The sorties that fit on a screen: all, if there are at most `most`; else the running, failed and waiting ones."""
     if total <= most:
         return list(items(mission, results=False, visible=visible))
-    shown: list[dict[str, Any]] = []
+    selected: list[dict[str, Any]] = []
     for state in (SortieState.RUNNING, SortieState.FAILED, SortieState.WAITING):
-        shown += items(mission, states=[state], most=most - len(shown), results=False, visible=visible)
-    return shown
+        selected += items(mission, states=[state], most=most - len(selected), results=False, visible=visible)
+    return selected
 
 
 def tolerated(mission: Mission) -> int:
-    """How many sorties of a mission have failed, and may."""
+    """How many failures of a mission's sorties are tolerated (`allow_failure`)."""
     return Sortie.objects.filter(mission=mission, state=SortieState.FAILED, allow_failure=True).count()
 
 
 def last_result(mission: Mission) -> Any:
-    """The result of the sortie that comes last in the plan; None where it has none."""
+    """The result of the last sortie in the plan's order; None if it has none."""
     last = Sortie.objects.filter(mission=mission).order_by("-turn", "-id").first()
     if last is None or last.state != SortieState.SUCCEEDED:
         return None
@@ -174,8 +172,8 @@ def last_result(mission: Mission) -> Any:
 
 
 def _item(mission: Mission, row: Any, circumstances: Circumstances) -> dict[str, Any]:
-    """A row of missions/queries/sql/items.sql, as people and programs read it."""
-    runs = row.state == SortieState.RUNNING
+    """A row of missions/queries/sql/items.sql as a JSON object."""
+    running = row.state == SortieState.RUNNING
     return {
         "id": row.ref,
         "key": row.key,
@@ -192,16 +190,16 @@ def _item(mission: Mission, row: Any, circumstances: Circumstances) -> dict[str,
         "wake_at": _time(row.wake_at),
         "changed_at": _time(_changed_at(row)),
         "elapsed_s": _elapsed_s(row),
-        "progress": row.progress if runs else None,
+        "progress": row.progress if running else None,
         "note": row.note or "",
         "result": json.loads(row.result) if row.result is not None else None,
-        "error": row.error or None if not runs else None,
+        "error": row.error or None if not running else None,
         "tolerated": row.allow_failure and row.state == SortieState.FAILED,
     }
 
 
 def status(sortie: Sortie) -> str:
-    """The state in words: `retry 2/3 in 4 s` while it waits for one, `tolerated` for a failure that the plan allows."""
+    """The state in words: `retry 2/3 in 4 s` while it waits for a retry; `tolerated` for a failure that the plan allows."""
     if sortie.state == SortieState.WAITING and sortie.tries and sortie.wake_at:
         left_s = (sortie.wake_at - clock.now()).total_seconds()
         when = f"in {humanise.duration(left_s)}" if left_s > 0 else "now"
@@ -212,61 +210,61 @@ def status(sortie: Sortie) -> str:
 
 
 def _changed_at(row: Any) -> datetime | None:
-    """When it came into its state, as far as its times tell."""
+    """When the sortie entered its state, as far as its timestamps show."""
     running = row.state == SortieState.RUNNING
     times = (row.attempt_started_at,) if running else (row.finished_at, row.attempt_finished_at, row.ready_at)
     return next((time for time in times if time is not None), None)
 
 
 def _elapsed_s(row: Any) -> float | None:
-    """How long its last attempt ran, or has run until now; null before the first one."""
-    began: datetime | None = row.attempt_started_at
-    if began is None:
+    """How long the last attempt ran or has been running; None before the first attempt."""
+    started: datetime | None = row.attempt_started_at
+    if started is None:
         return None
     ended: datetime = row.attempt_finished_at or clock.now()
-    return round((ended - began).total_seconds(), 3)
+    return round((ended - started).total_seconds(), 3)
 
 
 class Circumstances:
-    """What the reasons of waiting sorties refer to, each read once, and only where one does."""
+    """The data that `waits_for` needs. Each item is read once, and only if needed."""
 
     def __init__(self, visible: QuerySet[Mission] | None = None) -> None:
-        """`visible`: the missions that may be named beside the sortie's own."""
+        """`visible`: the missions that may be named, in addition to the sortie's own."""
         self._visible = visible
         self._holders: dict[str, list[Sortie]] = {}
 
     @cached_property
     def served(self) -> frozenset[str]:
-        """The types that have an agent which takes work."""
+        """The types with an agent that takes work."""
         return agents.served()
 
     def holders(self, key: str, *, to: Mission) -> str:
-        """ ", which 'build' of this mission holds": who has the places of a concurrency key; empty where nobody has."""
+        """Who holds the places of a concurrency key: ", which 'build' of this mission holds". Empty if nobody does."""
         if key not in self._holders:
             holding = Sortie.objects.filter(concurrency_key=key, state__in=(SortieState.QUEUED, SortieState.RUNNING))
             self._holders[key] = list(
-                holding.select_related("mission").defer("mission__plan").order_by("started_at", "id")[:HOLDERS]
+                holding.select_related("mission").defer("mission__plan").order_by("started_at", "id")[:MAX_HOLDERS]
             )
-        found = self._holders[key]
-        if not found:
+        holders = self._holders[key]
+        if not holders:
             return ""
-        first = max(found, key=lambda one: one.state == SortieState.RUNNING)
+        first = max(holders, key=lambda holder: holder.state == SortieState.RUNNING)
         if first.mission_id == to.id:
-            who = f"{_short(first.key)!r} of this mission"
+            holder = f"{_short(first.key)!r} of this mission"
         elif self._visible is not None and self._visible.filter(id=first.mission_id).exists():
-            who = f"{_short(first.key)!r} of mission {_short(first.mission.name)!r} ({first.mission.ref})"
+            holder = f"{_short(first.key)!r} of mission {_short(first.mission.name)!r} ({first.mission.ref})"
         else:
-            who = "a sortie of another mission"
-        more = len(found) - 1
-        return f", which {who}{f' and {more} more hold' if more else ' holds'}"
+            holder = "a sortie of another mission"
+        more = len(holders) - 1
+        return f", which {holder}{f' and {more} more hold' if more else ' holds'}"
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= SHORT else f"{name[:SHORT]}…"
+    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
 
 
 def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], circumstances: Circumstances) -> str:
-    """One sentence on why a sortie does not run; empty for one that runs or has ended well."""
+    """One sentence on why a sortie does not run; empty for one that runs, has succeeded or has failed."""
     if sortie.state in (SortieState.SKIPPED, SortieState.WAITING) and sortie.waits_for:
         when = f" at {_clock(sortie.wake_at)}" if sortie.wake_at and sortie.state == SortieState.WAITING else ""
         return (f"Waits for {sortie.waits_for}{when}." if when else f"It was {sortie.waits_for}.").replace("..", ".")
@@ -278,15 +276,17 @@ def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], circumsta
         return f"Waits until its mission, which is {mission.state}, is resumed."
     match sortie.state:
         case SortieState.PENDING:
-            named = ", ".join(unfinished[:5]) + (f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else "")
-            return f"Waits for {named}." if named else "Waits for the control loop, which will free it."
+            needs = ", ".join(unfinished[:5]) + (f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else "")
+            return f"Waits for {needs}." if needs else "Waits for the control loop, which will free it."
         case SortieState.READY | SortieState.QUEUED if sortie.agent_type_id not in circumstances.served:
-            return f"Waits for an agent of type {sortie.agent_type_id}: none takes work (see how its agents are)."
+            return (
+                f"Waits for an agent of type {sortie.agent_type_id}: none takes work (check the health of its agents)."
+            )
         case SortieState.READY if sortie.concurrency_key:
             holders = circumstances.holders(sortie.concurrency_key, to=mission)
             return f"Waits for a place under the concurrency key {_short(sortie.concurrency_key)!r}{holders}."
         case SortieState.READY if mission.at_once:
-            return f"Waits for its turn: its mission has at most {mission.at_once} under way at once."
+            return f"Waits for its turn: its mission may have at most {mission.at_once} sorties queued or running."
         case SortieState.READY:
             return f"Waits for its turn among the sorties of type {sortie.agent_type_id}, or for the control loop."
         case _:
@@ -294,15 +294,17 @@ def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], circumsta
 
 
 def progress(mission: Mission) -> dict[str, Any]:
-    """`{id, state, fraction, percent, sorties, running}`: the share of its sorties that have ended, those that run
-    counted by what they report."""
+    """`{id, state, fraction, percent, sorties, running}`
+
+    `fraction` is the share of sorties that have ended. Running ones count with the progress that they report.
+    """
     counted = counts([mission.id]).get(mission.id, {})
     total = sum(counted.values())
     ended = sum(number for state, number in counted.items() if SortieState(state).final)
     running = (
         list(items(mission, states=[SortieState.RUNNING], most=PAGE, results=False)) if counted.get("running") else []
     )
-    done = ended + sum(one["progress"] or 0.0 for one in running)
+    done = ended + sum(sortie["progress"] or 0.0 for sortie in running)
     fraction = round(done / total, 4) if total else float(MissionState(mission.state).final)
     return {
         "id": mission.ref,
@@ -315,7 +317,10 @@ def progress(mission: Mission) -> dict[str, Any]:
 
 
 def bar(attempt: Attempt) -> dict[str, Any]:
-    """`{sortie, key, attempt, state, agent, started_at, finished_at, error}`; its sortie is read already."""
+    """An attempt for the timeline: `{sortie, key, attempt, state, agent, started_at, finished_at, error}`.
+
+    Its sortie must be loaded.
+    """
     return {
         "sortie": attempt.sortie.ref,
         "key": attempt.sortie.key,
@@ -329,7 +334,7 @@ def bar(attempt: Attempt) -> dict[str, Any]:
 
 
 def output(*, sortie: Sortie, attempt: int | None = None, after: int = 0) -> QuerySet[Output]:
-    """What an attempt (the last one, unless told) has printed, in order, after the piece with that id."""
+    """The output of an attempt (by default the last one), in order, after the piece with the id `after`."""
     number = sortie.attempt if attempt is None else attempt
     return Output.objects.filter(sortie=sortie, attempt=number, id__gt=after).order_by("id")
 
@@ -337,9 +342,11 @@ def output(*, sortie: Sortie, attempt: int | None = None, after: int = 0) -> Que
 def output_of_mission(
     *, mission: Mission, sorties: Collection[UUID] | None = None, after: int = 0, most: int
 ) -> list[dict[str, Any]]:
-    """What the sorties of a mission printed, in all their attempts, interleaved as it was written: at most so many pieces
-    behind that id. `sorties`: only of these. A piece is held back while an older transaction is open, so that a reader who goes
-    on behind the last id misses none."""
+    """The output of a mission's sorties, of all attempts, in the order in which it was stored.
+
+    At most `most` pieces with ids above `after`; `sorties`: only of these. A piece is withheld while an older transaction
+    is open, so that a reader who continues after the last id misses none.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("missions.queries", "output_of_mission"),
@@ -365,7 +372,7 @@ def output_of_mission(
 
 
 def artifacts(mission: Mission) -> QuerySet[Artifact]:
-    """The files that accepted attempts of a mission gave out, with their sorties."""
+    """The artifacts of a mission's accepted attempts, with their sorties."""
     accepted = Artifact.objects.filter(sortie__mission=mission, sortie__state=SortieState.SUCCEEDED)
     return accepted.filter(attempt=F("sortie__attempt")).select_related("sortie").order_by("sortie__turn", "path", "id")
 
@@ -380,7 +387,7 @@ def _time(value: datetime | None) -> str | None:
 
 
 def _clock(when: datetime) -> str:
-    """06:00:00 UTC, with its date unless that is today."""
+    """The time as 06:00:00 UTC, with the date unless it is today."""
     when = when.astimezone(UTC)
     today = when.date() == datetime.now(UTC).date()
     return f"{when:%H:%M:%S} UTC" if today else f"{when:%Y-%m-%d %H:%M:%S} UTC"

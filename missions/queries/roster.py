@@ -1,4 +1,4 @@
-"""Who is there, what each flies, and whether it gets on: for commands and the API alike (shapes: docs/commands.md)."""
+"""Agents, nodes and agent types, and their health, for the commands and the API (shapes: docs/commands.md)."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ WELL = {"well", "starting", "draining"}
 
 
 def stalled() -> list[Agent]:
-    """Agents that say that they are alive and have a slot free, and take nothing while their queue waits."""
+    """Agents that send heartbeats and have a free slot, but claim nothing while work for their type is queued."""
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("missions.queries", "stalled"),
             {"after": settings.FLEET_STALL_S, "fresh": settings.FLEET_LEASE_S},
         )
-        ids = [agent for (agent,) in cursor.fetchall()]
-    return list(Agent.objects.select_related("type", "node").filter(id__in=ids).order_by("id")) if ids else []
+        stalled_ids = [agent for (agent,) in cursor.fetchall()]
+    if not stalled_ids:
+        return []
+    return list(Agent.objects.select_related("type", "node").filter(id__in=stalled_ids).order_by("id"))
 
 
 def rows(agents: Iterable[Agent], flown: Mapping[UUID, list[str]] | None = None) -> list[dict[str, Any]]:
-    """Agents as programs read them, with the keys of what each flies."""
+    """Agents as JSON objects. `flown` maps agents to the keys of the sorties that they run."""
     now = clock.now()
-    return [_row(one, (flown or {}).get(one.id, ()), now=now) for one in agents]
+    return [_row(agent, (flown or {}).get(agent.id, ()), now=now) for agent in agents]
 
 
 def _row(agent: Agent, sorties: Iterable[str], *, now: datetime) -> dict[str, Any]:
-    """`{id, name, type, node, pid, state, sorties, …}`: an agent as programs read it (docs/commands.md)."""
+    """`{id, name, type, node, pid, state, sorties, …}` (docs/commands.md)."""
     return {
         "id": agent.ref,
         "name": agent.name,
@@ -58,7 +60,7 @@ def _row(agent: Agent, sorties: Iterable[str], *, now: datetime) -> dict[str, An
 
 
 def flown_by(agents: Iterable[Agent], *, of: QuerySet[Mission] | None = None) -> dict[UUID, list[str]]:
-    """The keys of what each agent flies now; `of`: as far as it belongs to these missions."""
+    """The keys of the sorties that each agent is running; `of`: only those of these missions."""
     flown: dict[UUID, list[str]] = {}
     running = Sortie.objects.filter(state="running", agent__in=[agent.id for agent in agents])
     if of is not None:
@@ -70,21 +72,25 @@ def flown_by(agents: Iterable[Agent], *, of: QuerySet[Mission] | None = None) ->
 
 
 def health(agents: list[Agent], *, types: Iterable[str | None] = (None,)) -> dict[str, Any]:
-    """`{well, agents: [{id, name, state, health}], missing, remedy}`: of these agents, and of these types (None: of all)
-    those that should have one and do not; what to do about that."""
-    found = verdicts(agents)
+    """`{well, agents: [{id, name, state, health}], missing, remedy}`
+
+    `missing`: those of these types (None: of all) that should have agents and have none. `remedy`: what to do about it.
+    """
+    by_agent = verdicts(agents)
     missing = sorted(name for only in types for name in _without_agents(only))
-    told = [{"id": one.ref, "name": one.name, "state": one.state, "health": found[one.id]} for one in agents]
     return {
-        "well": not missing and set(found.values()) <= WELL,
-        "agents": told,
+        "well": not missing and set(by_agent.values()) <= WELL,
+        "agents": [
+            {"id": agent.ref, "name": agent.name, "state": agent.state, "health": by_agent[agent.id]}
+            for agent in agents
+        ],
         "missing": missing,
         "remedy": _remedy(missing[0]) if missing else "",
     }
 
 
 def _remedy(missing: str) -> str:
-    """For a type that has no agent: the first thing that is in its way."""
+    """What to do about a type without agents."""
     up = list(Node.objects.filter(up=True).order_by("name"))
     if not up:
         return f"No node is up. Start one: {invocation.command('fleet_node')}"
@@ -96,15 +102,15 @@ def _remedy(missing: str) -> str:
 
 
 def _without_agents(only: str | None) -> list[str]:
-    """Enabled types that nodes should keep agents of, and that have none."""
+    """The enabled types that nodes should keep agents of, but that have none."""
     types = AgentType.objects.filter(enabled=True, agents__gt=0, outside=False, **({"name": only} if only else {}))
     counted = types.annotate(live=Count("agent", filter=Q(agent__state__in=Agent.LIVE)))
-    return [one.name for one in counted if not one.live]
+    return [type.name for type in counted if not type.live]
 
 
 def verdicts(agents: list[Agent]) -> dict[UUID, str]:
-    """How each gets on, in a word or a sentence."""
-    idle_on_work = {agent.id for agent in stalled()}
+    """The health of each agent, in a word or a phrase."""
+    stalled_ids = {agent.id for agent in stalled()}
     verdicts, now = {}, clock.now()
     for agent in agents:
         silent_s = (now - agent.heartbeat_at).total_seconds()
@@ -116,7 +122,7 @@ def verdicts(agents: list[Agent]) -> dict[UUID, str]:
             verdict = f"silent for {humanise.duration(silent_s)}"
         elif agent.state == Agent.State.DRAINING:
             verdict = "draining"
-        elif agent.id in idle_on_work:
+        elif agent.id in stalled_ids:
             verdict = "alive, but takes nothing while its queue waits"
         else:
             verdict = "well"
@@ -124,8 +130,8 @@ def verdicts(agents: list[Agent]) -> dict[UUID, str]:
     return verdicts
 
 
-def nodes(found: Iterable[Node] | None = None) -> list[dict[str, Any]]:
-    """`[{name, up, cordoned, agents, places, …}]`, of all unless told of which."""
+def nodes(selected: Iterable[Node] | None = None) -> list[dict[str, Any]]:
+    """`[{name, up, cordoned, agents, places, …}]` of the selected nodes, by default all."""
     live = Counter(Agent.objects.filter(state__in=Agent.LIVE).values_list("node", flat=True))
     return [
         {
@@ -139,32 +145,32 @@ def nodes(found: Iterable[Node] | None = None) -> list[dict[str, Any]]:
             "memory_bytes": node.memory_bytes,
             "memory_free_bytes": node.memory_free_bytes,
         }
-        for node in (Node.objects.all() if found is None else found)
+        for node in (Node.objects.all() if selected is None else selected)
     ]
 
 
-def types(found: Iterable[AgentType] | None = None) -> list[dict[str, Any]]:
-    """`[{name, description, enabled, live, …}]`, of all unless told of which."""
+def types(selected: Iterable[AgentType] | None = None) -> list[dict[str, Any]]:
+    """`[{name, description, enabled, live, …}]` of the selected agent types, by default all."""
     live = Counter(Agent.objects.filter(state__in=Agent.LIVE).values_list("type", flat=True))
     return [
         {
-            "name": one.name,
-            "description": one.description,
-            "queue": one.queue,
-            "enabled": one.enabled,
-            "agents": one.agents,
-            "most_agents": one.most_agents,
-            "concurrency": one.concurrency,
-            "at_once": one.at_once,
-            "autoscale": one.autoscale,
-            "memory_mb": one.memory_mb,
-            "disk_mb": one.disk_mb,
-            "longest_s": one.longest_s,
-            "alert_silence_s": one.alert_silence_s,
-            "network": one.network,
-            "outside": one.outside,
-            "takes_prompt": one.takes_prompts,
-            "live": live[one.name],
+            "name": type.name,
+            "description": type.description,
+            "queue": type.queue,
+            "enabled": type.enabled,
+            "agents": type.agents,
+            "most_agents": type.most_agents,
+            "concurrency": type.concurrency,
+            "at_once": type.at_once,
+            "autoscale": type.autoscale,
+            "memory_mb": type.memory_mb,
+            "disk_mb": type.disk_mb,
+            "longest_s": type.longest_s,
+            "alert_silence_s": type.alert_silence_s,
+            "network": type.network,
+            "outside": type.outside,
+            "takes_prompt": type.takes_prompts,
+            "live": live[type.name],
         }
-        for one in (AgentType.objects.all() if found is None else found)
+        for type in (AgentType.objects.all() if selected is None else selected)
     ]

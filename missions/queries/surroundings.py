@@ -1,4 +1,4 @@
-"""What a plan may name here and now: the agent types of the database, the registered callables, the drivers."""
+"""What a plan may refer to: the agent types in the database, the registered callables, and the drivers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from missions.plan import Surroundings, TypeFacts
 
 
 def current() -> Surroundings:
-    """Read from the database at each call: an operator may have added a type a moment ago."""
+    """The current surroundings. Each call reads the database, because an operator may have just added a type."""
     types = {type.name: TypeFacts(takes_prompt=type.takes_prompts) for type in AgentType.objects.filter(enabled=True)}
     return replace(without_database(), types=types)
 
 
 def without_database() -> Surroundings:
-    """The same where no database answers yet: the agent types are not known."""
+    """The same without the agent types, for use where no database is available."""
     return Surroundings(
         types=None,
         callables=discovery.names(),

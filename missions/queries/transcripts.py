@@ -1,4 +1,4 @@
-"""What several attempts printed, together, in the order in which it was written: an agent's, a matrix's, a mission's."""
+"""The combined output of several attempts (of an agent, a matrix or a mission), in the order in which it was stored."""
 
 from __future__ import annotations
 
@@ -19,29 +19,31 @@ Piece = dict[str, Any]
 
 
 class Transcript:
-    """The output of these attempts, and of those that join them later.
+    """The output of the attempts in a queryset, including attempts that match it later.
 
-    `attempts`: a queryset. `most`: of the attempts that are there at the first read, only so many, the last ones.
+    `most` limits the first read to the newest so many attempts.
     """
 
     def __init__(self, attempts: QuerySet[Attempt], *, most: int | None = None) -> None:
         self._attempts = attempts
         self._most = most
         self._last_attempt = 0
-        self._read: dict[tuple[UUID, int], int] = {}  # up to which piece, of each attempt that may print more
+        self._read: dict[tuple[UUID, int], int] = {}  # the last piece read of each attempt that may print more
 
     def read(self) -> Iterator[Piece]:
-        """`{mission, sortie, key, attempt, stream, at, text}`: all that was printed since the last read."""
+        """The pieces since the last read: `{mission, sortie, key, attempt, stream, at, text}`."""
         newer = self._attempts.filter(id__gt=self._last_attempt).order_by("-id").values_list("id", "sortie", "number")
         for id, sortie, number in newer[: self._most]:
             self._last_attempt = max(self._last_attempt, id)
             self._read[sortie, number] = 0
-        running = _running(self._read)  # before their output is read: what ends meanwhile is read once more
-        yield from self._printed()
+        running = _running(
+            self._read
+        )  # before reading output, so that an attempt that ends meanwhile is read once more
+        yield from self._new_pieces()
         self._read = {attempt: piece for attempt, piece in self._read.items() if attempt in running}
 
-    def _printed(self) -> Iterator[Piece]:
-        """One query that is read page by page, by a cursor of the server: each piece is sorted and sent once."""
+    def _new_pieces(self) -> Iterator[Piece]:
+        """Read one query page by page through a server-side cursor, so that each piece is sorted and sent once."""
         with connection.chunked_cursor() as cursor:
             cursor.execute(
                 statements.read("missions.queries", "output_of_attempts"),
@@ -66,7 +68,7 @@ class Transcript:
 
 
 def _running(attempts: Iterable[tuple[UUID, int]]) -> set[tuple[UUID, int]]:
-    """Those of the attempts that have not ended."""
-    wanted = set(attempts)
-    found = Attempt.objects.filter(sortie__in=[sortie for sortie, _ in wanted], state=Attempt.State.RUNNING)
-    return wanted & set(found.values_list("sortie", "number"))
+    """The attempts that are still running."""
+    candidates = set(attempts)
+    running = Attempt.objects.filter(sortie__in=[sortie for sortie, _ in candidates], state=Attempt.State.RUNNING)
+    return candidates & set(running.values_list("sortie", "number"))

@@ -26,7 +26,7 @@ def test_each_way_to_do_wrong_is_a_failure_that_says_what_it_was(fleet: Fleet) -
         "too long": ({"run": "sleep 600", "timeout": "1s"}, "longer than its timeout of 1 s"),
         "too silent": ({"run": "echo hello; sleep 600", "silence": "1s"}, "printed nothing for 1 s"),
         "claims": ({"run": "true", "verify": "echo not done >&2; exit 1"}, "not done"),
-        "no output": ({"run": "true", "outputs": ["report.html"]}, "did not make 'report.html'"),
+        "no output": ({"run": "true", "outputs": ["report.html"]}, "did not produce 'report.html'"),
         "no program": ({"run": ["no-such-program"]}, "was not found"),
         "asks for nonsense": ({"run": "echo '[{\"name\": \"x\"}]' > $FLEET_SORTIES"}, "x"),
         "kills itself": ({"run": "kill -9 $$"}, "SIGKILL"),

@@ -153,7 +153,7 @@ def test_what_is_said_too_late_over_a_way_that_was_halted_is_refused(
         assert hosts.wait(mission).state == "succeeded"
     finally:
         far.database.restore()
-    until(lambda: "an outcome was refused" in far.agent_log(cut_off))
+    until(lambda: "the outcome was refused" in far.agent_log(cut_off))
     assert hosts.attempts(mission) == [("one", 1, "lost"), ("one", 2, "succeeded")]
     assert str(Sortie.objects.get(mission=mission).attempts.get(number=2).result).endswith("/2")
     until(lambda: not hosts.alive(cut_off))

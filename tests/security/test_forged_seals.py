@@ -117,7 +117,7 @@ def test_an_open_transaction_that_stops_sealing_is_named_and_an_alert(settings: 
         held = sealing.blocker(longer_than_s=0.1)
         assert held is not None
         fleet.until(lambda: (held := sealing.blocker(longer_than_s=0.1)) and held.pid == session.info.backend_pid)
-        alerts.Watch().look()
+        alerts.AlertMonitor().check()
         (raised,) = Alert.objects.filter(rule="audit_unsealed")
         assert f"process {session.info.backend_pid} (forgotten shell, role {session.info.user}" in raised.message
         assert f"pg_terminate_backend({session.info.backend_pid})" in raised.message

@@ -18,7 +18,7 @@ from missions.engine.preparation import TypeSettings
 from missions.engine.runtime import Engine
 from missions.hints import Hinter
 from missions.models import Mission, Sortie
-from missions.operations import moves
+from missions.operations import transitions
 from missions.queries import surroundings
 
 
@@ -59,7 +59,7 @@ def beat() -> None:
     duties.wake()
     admission.admit()
     duties.recount()
-    moves.complete()
+    transitions.complete()
 
 
 def until(true: Callable[[], bool], *, within_s: float = 60) -> None:

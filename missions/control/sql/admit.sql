@@ -1,5 +1,5 @@
--- Queue what is ready, is under no limit, and belongs to a running mission.
-WITH free AS (
+-- Queue ready sorties of running missions that are under no limit.
+WITH unlimited AS (
     SELECT s.id
     FROM missions_sortie s
     JOIN missions_mission m ON m.id = s.mission_id
@@ -12,8 +12,8 @@ WITH free AS (
     FOR UPDATE OF s SKIP LOCKED
 ), admitted AS (
     UPDATE missions_sortie s SET state = 'queued', wake_at = NULL, ready_at = clock_timestamp()
-    FROM free
-    WHERE s.id = free.id
+    FROM unlimited
+    WHERE s.id = unlimited.id
     RETURNING s.id, s.mission_id, s.agent_type_id
 ), events AS (
     INSERT INTO fleet_event (kind, scope, subject, data)

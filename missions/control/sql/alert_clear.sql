@@ -1,5 +1,5 @@
--- Clear what has not been found for so long, with one event each. `now()` is when this look began: what it has found was
--- seen after that.
+-- Clear alerts that no check has found for `quiet` seconds, with one event each. `now()` is the start of this check, so
+-- whatever it has found has a later `seen_at`.
 WITH cleared AS (
     DELETE FROM missions_alert
     WHERE seen_at < now() - make_interval(secs => %(quiet)s)

@@ -1,9 +1,9 @@
--- What contends for places under limits (of a key, a mission, an agent type), the most urgent first, with the room under
--- each; NULL: no limit. What is queued or runs takes a place.
+-- The sorties that contend for places under limits (of a concurrency key, a mission, an agent type), the most urgent
+-- first, with the room under each limit (NULL: no limit). Each queued or running sortie occupies a place.
 --
--- 1. What is ready, for types that agents serve, where each limit has room or gives a place to something less urgent that
---    is only queued.
--- 2. What is queued under a limit for which more contend than it has room, and less urgent than the first of them.
+-- 1. Ready sorties of types that agents serve, if each of their limits has room or has a less urgent sortie that is
+--    only queued.
+-- 2. Queued sorties under a limit with more contenders than room, if they are less urgent than the first contender.
 WITH candidates AS MATERIALIZED (
     SELECT s.id, s.agent_type_id, s.mission_id, s.concurrency_key, s.priority, s.turn, m.at_once
     FROM missions_sortie s

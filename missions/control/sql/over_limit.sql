@@ -1,5 +1,5 @@
--- What is queued beyond its agent type's limit, which was set or lowered meanwhile: the least urgent. What runs is left to
--- run.
+-- Queued sorties beyond the limit of their agent type, which was set or lowered meanwhile: the least urgent ones.
+-- Running sorties are not affected.
 WITH types AS MATERIALIZED (
     SELECT t.name,
            t.at_once - (SELECT count(*) FROM missions_sortie o

@@ -1,11 +1,11 @@
--- What is ready before its run_at waits for it.
+-- Ready sorties whose run_at is in the future wait for it.
 WITH early AS (
     SELECT s.id FROM missions_sortie s
     WHERE s.state = 'ready' AND s.wake_at > clock_timestamp()
     ORDER BY s.id
     FOR UPDATE SKIP LOCKED
 ), moved AS (
-    UPDATE missions_sortie s SET state = 'waiting', waits_for = 'the time that its plan names (run_at)'
+    UPDATE missions_sortie s SET state = 'waiting', waits_for = 'the time set by its plan (run_at)'
     FROM early
     WHERE s.id = early.id
     RETURNING s.id, s.mission_id

@@ -1,4 +1,4 @@
--- Repeat what settling does, for pending sorties of running missions that wait for nothing: a net under the counters.
+-- Free pending sorties of running missions whose needs have all ended: a safety net under the counters.
 WITH stuck AS (
     SELECT d.id
     FROM missions_mission m JOIN missions_sortie d ON d.mission_id = m.id

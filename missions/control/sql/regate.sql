@@ -1,5 +1,5 @@
--- Pending sorties whose agent type was given a limit, or freed of one, after they were made: whether they must be admitted
--- once their needs have ended. Rows that somebody settles just now are passed over, for the next time.
+-- Correct `gated` (whether a sortie must be admitted) for pending sorties after the limit of their agent type was set
+-- or removed. Rows that are being settled are skipped until the next time.
 WITH wrong AS (
     SELECT s.id, m.at_once > 0 OR t.at_once > 0 OR s.concurrency_key IS NOT NULL OR s.wake_at IS NOT NULL AS gated
     FROM missions_sortie s

@@ -1,4 +1,4 @@
--- How many sorties of each type are queued, and which, by a walk that stops counting where hints stop mattering.
+-- How many sorties of each type are queued, and which, up to the number of hints that are sent at once.
 SELECT t.name, count(*), array_agg(queued.id)
 FROM agents_agenttype t
 CROSS JOIN LATERAL (

@@ -1,13 +1,13 @@
--- What is queued goes back to ready: its mission is paused.
-WITH held AS (
+-- Return the queued sorties of paused missions to ready.
+WITH locked AS (
     SELECT s.id FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id
     WHERE s.state = 'queued' AND m.state = 'paused' AND m.id = ANY (%(missions)s)
     ORDER BY s.id
     FOR UPDATE OF s
 ), moved AS (
     UPDATE missions_sortie s SET state = 'ready', ready_at = clock_timestamp()
-    FROM held
-    WHERE s.id = held.id AND s.state = 'queued'
+    FROM locked
+    WHERE s.id = locked.id AND s.state = 'queued'
     RETURNING s.id, s.mission_id
 ), events AS (
     INSERT INTO fleet_event (kind, scope, subject, data)

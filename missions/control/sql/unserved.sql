@@ -1,4 +1,5 @@
--- What is queued under a limit for types that no agent serves: nobody will take it, and it holds a place that others need.
+-- Queued sorties under a limit whose type no agent serves: nobody will claim them, and they occupy places that others
+-- need.
 SELECT s.id
 FROM agents_agenttype t
 JOIN missions_sortie s ON s.agent_type_id = t.name

@@ -1,4 +1,4 @@
--- Sorties whose time has come (a retry's backoff, a run_at) are ready again; admission does the rest.
+-- Make waiting sorties ready whose time has come (a retry's backoff, or a run_at). Admission then queues them.
 WITH due AS (
     SELECT s.id FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id
     WHERE s.state = 'waiting' AND s.wake_at <= clock_timestamp() AND m.state = 'running'

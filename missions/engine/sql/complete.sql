@@ -1,6 +1,7 @@
--- Close missions whose sorties have all ended. Repeated by the control loop, since two agents that settle a
--- mission's last two sorties at once each see the other's unfinished.
-WITH done AS (
+-- Close missions whose sorties have all ended. The control loop repeats it, because two agents that settle a mission's
+-- last two sorties at the same time each see the other's as unfinished. `bad` repeats `ended_badly` in
+-- missions/states.py.
+WITH candidate AS (
     SELECT m.id, m.state AS was
     FROM missions_mission m
     WHERE m.state IN ('running', 'cancelling')
@@ -11,10 +12,10 @@ WITH done AS (
     ORDER BY m.id
     FOR UPDATE OF m SKIP LOCKED
 ), counted AS (
-    SELECT done.id, done.was, count(s.id) FILTER (
+    SELECT candidate.id, candidate.was, count(s.id) FILTER (
         WHERE s.state IN ('skipped', 'cancelled') OR (s.state = 'failed' AND NOT s.allow_failure)) AS bad
-    FROM done LEFT JOIN missions_sortie s ON s.mission_id = done.id
-    GROUP BY done.id, done.was
+    FROM candidate LEFT JOIN missions_sortie s ON s.mission_id = candidate.id
+    GROUP BY candidate.id, candidate.was
 ), closed AS (
     UPDATE missions_mission m
     SET state = CASE WHEN counted.was = 'cancelling' THEN 'cancelled'

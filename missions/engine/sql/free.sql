@@ -1,5 +1,6 @@
--- Count down the dependents of sorties that ended in this transaction, and free those that wait for nothing more.
--- What ended badly counts only for those that run `if: always`; the others are skipped (missions/engine/sql/skip.sql).
+-- Count down the dependents of sorties that ended in this transaction, and free those that wait for nothing more. A
+-- sortie that ended badly counts only for dependents that run `if: always`; missions/engine/sql/skip.sql skips the
+-- others.
 WITH ended AS (
     SELECT n.sortie_id AS id, count(*) AS needs
     FROM missions_sortie u

@@ -1,5 +1,5 @@
--- What the sorties that one needs came to, in the plan's order, and how many bytes the results have together. Where that is
--- more than `most`, no result is sent: an agent's memory is bounded, and there may be thousands of large ones.
+-- The state and result of each need of a sortie, in the plan's order, and the total bytes of the results. If the total
+-- exceeds `most`, no result is sent: an agent's memory is bounded, and there may be thousands of large results.
 WITH needed AS MATERIALIZED (
     SELECT u.key, u.state, u.turn, u.id, a.result::text AS result
     FROM missions_need n

@@ -1,39 +1,40 @@
--- All that an agent says and wants, in one statement: what became of its attempts, and how many sorties it can take.
+-- Settle the attempts of an agent and claim sorties for it, in one statement.
 --
--- 1. Outcomes whose attempt is the running one are accepted; the others change nothing and are missing from the answer.
---    A try that failed after somebody asked for its end is not followed by another one.
--- 2. Each dependent is counted down once, whatever number of its needs ended in this list; those that wait for nothing
+-- 1. A settlement is accepted if its attempt is the running one; the others change nothing and are absent from the
+--    result. A failed try is not followed by another one if the sortie has a cancel request.
+-- 2. Each dependent is counted down once, however many of its needs ended in this list. Those that wait for nothing
 --    more are freed.
--- 3. The agent goes on with what it freed for its own type, unless something more urgent is queued. The rest of what it
---    wants comes from the queue: the most urgent first, then in the fair order between missions. Rows that another agent
---    is just taking are passed over. An agent that has been given up gets none.
+-- 3. The agent continues with sorties that it freed for its own type, unless something more urgent is queued. The rest
+--    of the sorties that it wants come from the queue: the most urgent first, then by the fair order between missions.
+--    Rows that another agent is claiming are skipped. An agent that is no longer live gets none.
 --
--- Where two of these meet at one dependent, the second waits for the first at `FOR UPDATE` and then reads the row anew.
-WITH said AS (
-    SELECT * FROM json_to_recordset(%(said)s) AS t (
+-- If two of these statements meet at one dependent, the second waits at `FOR UPDATE` for the first, then rereads the
+-- row. `bad` (ended badly) repeats the rule of `ended_badly` in missions/states.py.
+WITH settlement AS (
+    SELECT * FROM json_to_recordset(%(settlements)s) AS t (
         id uuid, attempt int, state text, outcome text, charge int, delay_s float8, waits_for text, result text,
         error text, exit_code int, cpu_s float8, max_rss_bytes bigint)
-), held AS (
-    SELECT said.id, said.attempt, said.outcome, said.charge, said.delay_s, said.waits_for, said.result, said.error,
-           said.exit_code, said.cpu_s, said.max_rss_bytes, s.allow_failure,
-           CASE WHEN said.state = 'waiting' AND s.cancel_requested THEN 'cancelled' ELSE said.state END AS state
-    FROM said JOIN missions_sortie s ON s.id = said.id
-    WHERE s.state = 'running' AND s.attempt = said.attempt
+), locked AS (
+    SELECT new.id, new.attempt, new.outcome, new.charge, new.delay_s, new.waits_for, new.result, new.error,
+           new.exit_code, new.cpu_s, new.max_rss_bytes, s.allow_failure,
+           CASE WHEN new.state = 'waiting' AND s.cancel_requested THEN 'cancelled' ELSE new.state END AS state
+    FROM settlement new JOIN missions_sortie s ON s.id = new.id
+    WHERE s.state = 'running' AND s.attempt = new.attempt
     ORDER BY s.id
     FOR UPDATE OF s
 ), settled AS (
     UPDATE missions_sortie s
-    SET state = held.state,
-        tries = s.tries + held.charge,
+    SET state = locked.state,
+        tries = s.tries + locked.charge,
         lease_until = NULL,
         cancel_requested = false,
-        wake_at = CASE held.state WHEN 'waiting' THEN clock_timestamp() + make_interval(secs => held.delay_s) END,
-        waits_for = CASE held.state WHEN 'waiting' THEN held.waits_for ELSE '' END,
-        finished_at = CASE WHEN held.state <> 'waiting' THEN clock_timestamp() END
-    FROM held
-    WHERE s.id = held.id
-    RETURNING held.*, s.mission_id, s.agent_type_id,
-              held.state = 'cancelled' OR held.state = 'failed' AND NOT held.allow_failure AS bad
+        wake_at = CASE locked.state WHEN 'waiting' THEN clock_timestamp() + make_interval(secs => locked.delay_s) END,
+        waits_for = CASE locked.state WHEN 'waiting' THEN locked.waits_for ELSE '' END,
+        finished_at = CASE WHEN locked.state <> 'waiting' THEN clock_timestamp() END
+    FROM locked
+    WHERE s.id = locked.id
+    RETURNING locked.*, s.mission_id, s.agent_type_id,
+              locked.state = 'cancelled' OR locked.state = 'failed' AND NOT locked.allow_failure AS bad
 ), recorded AS (
     UPDATE missions_attempt a
     SET state = settled.outcome, finished_at = clock_timestamp(), result = settled.result::jsonb,
@@ -59,45 +60,45 @@ WITH said AS (
     WHERE d.state = 'pending'
     ORDER BY d.id
     FOR UPDATE OF d
-), able AS (
+), able_agent AS (
     SELECT FROM agents_agent
     WHERE id = %(agent)s AND state IN ('spawning', 'idle', 'busy') AND %(want)s > 0
-), first AS (
+), most_urgent AS (
     SELECT priority, turn, id
     FROM missions_sortie
-    WHERE agent_type_id = %(type)s AND state = 'queued' AND EXISTS (SELECT FROM able)
+    WHERE agent_type_id = %(type)s AND state = 'queued' AND EXISTS (SELECT FROM able_agent)
     ORDER BY priority DESC, turn, id
     LIMIT 1
-), going_on AS (
+), continued AS (
     SELECT d.id
     FROM dependents d
-    WHERE d.state = 'queued' AND d.agent_type_id = %(type)s AND EXISTS (SELECT FROM able)
-      AND NOT EXISTS (SELECT FROM first f WHERE (-f.priority, f.turn, f.id) < (-d.priority, d.turn, d.id))
+    WHERE d.state = 'queued' AND d.agent_type_id = %(type)s AND EXISTS (SELECT FROM able_agent)
+      AND NOT EXISTS (SELECT FROM most_urgent u WHERE (-u.priority, u.turn, u.id) < (-d.priority, d.turn, d.id))
     ORDER BY d.priority DESC, d.turn, d.id
     LIMIT %(want)s
 ), freed AS (
     UPDATE missions_sortie s
     SET remaining = d.remaining,
-        state = CASE WHEN g.id IS NULL THEN d.state ELSE 'running' END,
+        state = CASE WHEN c.id IS NULL THEN d.state ELSE 'running' END,
         ready_at = CASE WHEN d.state <> 'pending' THEN clock_timestamp() END,
-        attempt = CASE WHEN g.id IS NULL THEN s.attempt ELSE s.attempt + 1 END,
-        agent_id = CASE WHEN g.id IS NULL THEN s.agent_id ELSE %(agent)s END,
-        lease_until = CASE WHEN g.id IS NOT NULL THEN clock_timestamp() + make_interval(secs => %(lease)s) END,
-        started_at = CASE WHEN g.id IS NOT NULL THEN clock_timestamp() END,
-        waits_for = CASE WHEN g.id IS NULL THEN s.waits_for ELSE '' END
-    FROM dependents d LEFT JOIN going_on g ON g.id = d.id
+        attempt = CASE WHEN c.id IS NULL THEN s.attempt ELSE s.attempt + 1 END,
+        agent_id = CASE WHEN c.id IS NULL THEN s.agent_id ELSE %(agent)s END,
+        lease_until = CASE WHEN c.id IS NOT NULL THEN clock_timestamp() + make_interval(secs => %(lease)s) END,
+        started_at = CASE WHEN c.id IS NOT NULL THEN clock_timestamp() END,
+        waits_for = CASE WHEN c.id IS NULL THEN s.waits_for ELSE '' END
+    FROM dependents d LEFT JOIN continued c ON c.id = d.id
     WHERE s.id = d.id
-    RETURNING s.id, s.mission_id, s.agent_type_id, d.state, g.id IS NOT NULL AS claimed,
+    RETURNING s.id, s.mission_id, s.agent_type_id, d.state, c.id IS NOT NULL AS claimed,
               s.key, s.attempt, s.tries, s.max_tries, s.priority, s.turn
-), picked AS (
+), next_in_queue AS (
     SELECT s.id
     FROM missions_sortie s
-    WHERE s.agent_type_id = %(type)s AND s.state = 'queued' AND EXISTS (SELECT FROM able)
+    WHERE s.agent_type_id = %(type)s AND s.state = 'queued' AND EXISTS (SELECT FROM able_agent)
       AND EXISTS (SELECT FROM missions_mission m WHERE m.id = s.mission_id AND m.state = 'running')
     ORDER BY s.priority DESC, s.turn, s.id
-    LIMIT %(want)s - (SELECT count(*) FROM going_on)
+    LIMIT %(want)s - (SELECT count(*) FROM continued)
     FOR UPDATE OF s SKIP LOCKED
-), taken AS (
+), claimed_from_queue AS (
     UPDATE missions_sortie s
     SET state = 'running',
         attempt = s.attempt + 1,
@@ -105,13 +106,13 @@ WITH said AS (
         lease_until = clock_timestamp() + make_interval(secs => %(lease)s),
         started_at = clock_timestamp(),
         waits_for = ''
-    FROM picked
-    WHERE s.id = picked.id
+    FROM next_in_queue
+    WHERE s.id = next_in_queue.id
     RETURNING s.id, s.mission_id, s.key, s.attempt, s.tries, s.max_tries, s.priority, s.turn
 ), claimed AS (
     SELECT id, mission_id, key, attempt, tries, max_tries, priority, turn FROM freed WHERE claimed
     UNION ALL
-    SELECT * FROM taken
+    SELECT * FROM claimed_from_queue
 ), started AS (
     INSERT INTO missions_attempt (sortie_id, number, agent_id, state, started_at)
     SELECT id, attempt, %(agent)s, 'running', clock_timestamp() FROM claimed

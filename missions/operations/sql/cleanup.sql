@@ -1,24 +1,24 @@
--- Remove missions with everything of theirs. Only those that have ended; the caller has chosen them.
-WITH gone AS (
+-- Remove these missions, as far as they have ended, with everything that belongs to them.
+WITH doomed AS (
     SELECT id FROM missions_mission
     WHERE id = ANY (%(missions)s) AND state IN ('succeeded', 'failed', 'cancelled')
     FOR UPDATE SKIP LOCKED
-), theirs AS (
-    SELECT s.id FROM missions_sortie s JOIN gone ON gone.id = s.mission_id
+), doomed_sortie AS (
+    SELECT s.id FROM missions_sortie s JOIN doomed ON doomed.id = s.mission_id
 ), needs AS (
-    DELETE FROM missions_need n USING theirs WHERE n.sortie_id = theirs.id
+    DELETE FROM missions_need n USING doomed_sortie WHERE n.sortie_id = doomed_sortie.id
 ), output AS (
-    DELETE FROM missions_output o USING theirs WHERE o.sortie_id = theirs.id
+    DELETE FROM missions_output o USING doomed_sortie WHERE o.sortie_id = doomed_sortie.id
 ), artifacts AS (
-    DELETE FROM missions_artifact a USING theirs WHERE a.sortie_id = theirs.id
+    DELETE FROM missions_artifact a USING doomed_sortie WHERE a.sortie_id = doomed_sortie.id
 ), attempts AS (
-    DELETE FROM missions_attempt a USING theirs WHERE a.sortie_id = theirs.id
+    DELETE FROM missions_attempt a USING doomed_sortie WHERE a.sortie_id = doomed_sortie.id
 ), briefs AS (
-    DELETE FROM missions_brief b USING theirs WHERE b.sortie_id = theirs.id
+    DELETE FROM missions_brief b USING doomed_sortie WHERE b.sortie_id = doomed_sortie.id
 ), sorties AS (
-    DELETE FROM missions_sortie s USING theirs WHERE s.id = theirs.id
+    DELETE FROM missions_sortie s USING doomed_sortie WHERE s.id = doomed_sortie.id
 ), events AS (
-    DELETE FROM fleet_event e USING gone WHERE e.scope = gone.id
+    DELETE FROM fleet_event e USING doomed WHERE e.scope = doomed.id
 )
-DELETE FROM missions_mission m USING gone WHERE m.id = gone.id
+DELETE FROM missions_mission m USING doomed WHERE m.id = doomed.id
 RETURNING m.id

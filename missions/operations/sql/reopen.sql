@@ -1,6 +1,7 @@
--- Reopen what ended badly: one sortie (all of the mission where none is named), and what needs it and was skipped or has
--- not started, to any depth. All become pending here; missions/operations/sql/reopen_counters.sql counts their needs anew and frees what waits
--- for nothing. A run_at holds again. What is pending beside them is locked with them, since its needs are counted too.
+-- Reopen sorties that ended badly: one, or all of the mission if `sortie` is NULL. Their dependents, to any depth, are
+-- reopened too if they were skipped or have not started, or if they run `if: always` and have ended. All become
+-- pending; missions/operations/sql/reopen_counters.sql then recounts their needs and frees those that wait for nothing.
+-- A `run_at` applies again. Dependents that are pending already are locked too, since their needs are recounted.
 WITH RECURSIVE chosen AS (
     SELECT s.id FROM missions_sortie s
     WHERE s.mission_id = %(mission)s
@@ -11,13 +12,13 @@ WITH RECURSIVE chosen AS (
     SELECT n.sortie_id
     FROM chosen JOIN missions_need n ON n.upstream_id = chosen.id JOIN missions_sortie d ON d.id = n.sortie_id
     WHERE d.state IN ('skipped', 'queued', 'ready', 'waiting') OR (d.always AND d.state IN ('succeeded', 'failed'))
-), beside AS (
+), pending AS (
     SELECT n.sortie_id
     FROM chosen JOIN missions_need n ON n.upstream_id = chosen.id JOIN missions_sortie d ON d.id = n.sortie_id
     WHERE d.state = 'pending'
-), held AS (
+), locked AS (
     SELECT s.id, s.state AS was FROM missions_sortie s
-    WHERE s.id IN (SELECT id FROM chosen UNION SELECT sortie_id FROM beside) AND s.state <> 'running'
+    WHERE s.id IN (SELECT id FROM chosen UNION SELECT sortie_id FROM pending) AND s.state <> 'running'
     ORDER BY s.id
     FOR UPDATE
 ), reopened AS (
@@ -25,9 +26,9 @@ WITH RECURSIVE chosen AS (
     SET state = 'pending', finished_at = NULL, started_at = NULL, ready_at = NULL, waits_for = '',
         wake_at = (SELECT (b.spec ->> 'run_at')::timestamptz FROM missions_brief b WHERE b.sortie_id = s.id),
         tries = 0, rescues = 0, cancel_requested = false, agent_id = NULL
-    FROM held
-    WHERE s.id = held.id AND held.was <> 'pending'
-    RETURNING s.id, s.mission_id, held.was
+    FROM locked
+    WHERE s.id = locked.id AND locked.was <> 'pending'
+    RETURNING s.id, s.mission_id, locked.was
 ), events AS (
     INSERT INTO fleet_event (kind, scope, subject, data)
     SELECT 'sortie.pending', mission_id, id, jsonb_build_object('from', was, 'why', 'retry') FROM reopened

@@ -1,4 +1,4 @@
--- Count the needs of a mission's pending sorties anew, and make ready what waits for nothing.
+-- Recount the needs of a mission's pending sorties, and make those ready that wait for nothing.
 WITH counted AS (
     SELECT d.id, count(u.id) FILTER (
         WHERE NOT (u.state = 'succeeded' OR (u.state = 'failed' AND u.allow_failure)

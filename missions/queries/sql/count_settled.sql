@@ -1,6 +1,6 @@
--- Count what happened since the last count: the events that are visible now and were not in the snapshot %(seen)s.
--- Each event is counted once, whatever the order in which transactions commit. %(settled)s only bounds the search: no
--- event with that id or a smaller one is new.
+-- Add the new events to the totals: those that are visible now and were not visible in the snapshot `seen`. Each event
+-- is counted once, in whatever order transactions commit. `settled` only bounds the search: no event up to that id is
+-- new.
 WITH fresh AS MATERIALIZED (
     SELECT e.kind, e.subject, e.data,
            max(e.at) FILTER (WHERE e.kind IN ('sortie.ready', 'sortie.queued')) OVER (
@@ -13,7 +13,7 @@ WITH fresh AS MATERIALIZED (
 ), sorties AS (
     SELECT f.kind, f.data ->> 'why' AS why, s.id, s.agent_type_id AS type,
            CASE WHEN s.ready_at <= a.started_at OR s.finished_at IS NOT NULL AND s.attempt = a.number THEN s.ready_at
-                ELSE f.made_ready_at END AS ready_at,  -- it may be ready again since, for the next try
+                ELSE f.made_ready_at END AS ready_at,  -- by now it may be ready again, for the next try
            a.number, a.state AS outcome, a.started_at, extract(epoch FROM a.finished_at - a.started_at)::float8 AS run
     FROM fresh f
     JOIN missions_sortie s ON s.id = f.subject
@@ -27,8 +27,8 @@ WITH fresh AS MATERIALIZED (
     UNION ALL
     SELECT 'attempts', type, outcome, greatest(run, 0) FROM sorties WHERE number IS NOT NULL
     UNION ALL
-    -- From queued, or queued again, to taken. Left out is one that waited through an earlier count, and was queued again
-    -- before this one.
+    -- From (last) queued to claimed. An attempt is left out if its sortie waited through an earlier count and was queued
+    -- again before this one.
     SELECT 'waits', type, '', greatest(extract(epoch FROM started_at - ready_at)::float8, 0)
     FROM sorties s
     WHERE number IS NOT NULL AND ready_at IS NOT NULL

@@ -1,4 +1,4 @@
--- These sorties of a mission in the plan's order, each with the keys of what it needs and what came of its last attempt.
+-- These sorties of a mission in the plan's order, each with the keys of its needs and the outcome of its last attempt.
 SELECT s.id, s.key, s.agent_type_id, s.state, s.attempt, s.tries, s.allow_failure, s.concurrency_key, s.waits_for,
        s.max_tries, s.wake_at, s.ready_at, s.started_at, s.finished_at,
        a.started_at AS attempt_started_at, a.finished_at AS attempt_finished_at,

@@ -1,5 +1,6 @@
--- The index that finds a part of a mission's name, as Django's `name__icontains` asks for it. A Postgres of one's own may lack
--- contrib's pg_trgm, or not let us have it: there each search reads all names. Or it has it in a schema that is not searched.
+-- The index for searches in mission names, as Django's `name__icontains` does them. An external Postgres may lack
+-- contrib's pg_trgm or not allow it; then each search reads all names. The extension may be in a schema outside the
+-- search path.
 DO $$
 BEGIN
     CREATE EXTENSION IF NOT EXISTS pg_trgm;

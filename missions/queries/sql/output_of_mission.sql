@@ -1,5 +1,6 @@
--- What the sorties of a mission (or some of them) have printed behind a piece, in the order in which it was written down.
--- Ids are drawn before transactions commit, so only pieces older than every open transaction are given: none can come between.
+-- The output of a mission's sorties, or some of them, after a piece, in the order in which it was stored. Ids are drawn
+-- before transactions commit, so only pieces older than every open transaction are returned: none can appear in
+-- between.
 WITH page AS (
     SELECT o.id, s.key
     FROM missions_sortie s JOIN missions_output o ON o.sortie_id = s.id

@@ -1,5 +1,5 @@
--- Agents that are heard of and have a slot free, and have taken nothing for %(after)s seconds although for as long
--- something has been queued for their type. A new agent is given as long to begin.
+-- Agents that send heartbeats and have a free slot, but have claimed nothing for `after` seconds although work for
+-- their type has been queued for as long. A new agent gets the same time to begin.
 SELECT a.id
 FROM agents_agent a
 WHERE a.state IN ('idle', 'busy')

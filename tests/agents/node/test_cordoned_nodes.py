@@ -121,8 +121,8 @@ def test_the_autoscaler_passes_over_it(host: Host, kind: str) -> None:
     def passes_over_it() -> bool:
         decided = next(one for one in scaling.look() if one.type == kind)
         assert decided.spawn == 0, decided.why
-        # Before that, an agent of the previous test may be ending, or just dead.
-        return "no node has a place free" in decided.why
+        # Before that, an agent of the test before may be going, or just dead.
+        return "no node has a free place" in decided.why
 
     try:
         until(passes_over_it)

@@ -97,7 +97,7 @@ def test_autoscaling_respects_the_bound(host: Host) -> None:
         missions.cancel(mission=mission.id)
         AgentType.objects.filter(name="survey").update(autoscale=False)
     assert decided.spawn == 0
-    assert "or Postgres no connections" in decided.why
+    assert "or Postgres has no free connections" in decided.why
 
 
 def test_a_node_starts_no_kept_agent_without_connections_for_it() -> None:

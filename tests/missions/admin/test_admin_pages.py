@@ -72,7 +72,7 @@ def test_a_mission_leads_to_its_sorties_and_these_to_attempts_and_output(flown: 
 
     mission = boss.get(address("missions_mission", row=flown.id)).content.decode()
     assert "3 of 3: 1 succeeded, 1 failed, 1 skipped" in mission
-    assert "It was skipped because bad did not end well." in mission
+    assert "It was skipped because bad did not succeed." in mission
     assert flown.created_at.strftime("%b %Y, %H:%M:%S") in mission
     assert '<link rel="icon" href="data:,"' in mission  # or else browsers ask for /favicon.ico, which is not there
     assert address("missions_sortie", row=bad.id) in mission
@@ -104,7 +104,7 @@ def test_what_waits_says_for_what() -> None:
     mission = fleet.launch({"first": {}, "then": {"needs": ["first"]}})
     boss = web.superuser()
     page = boss.get(address("missions_sortie")).content.decode()
-    assert "Waits for an agent of type backend: none takes work (see how its agents are)." in page
+    assert "Waits for an agent of type backend: none takes work (check the health of its agents)." in page
     external_agents.register(agent_type="backend")
     page = boss.get(address("missions_sortie")).content.decode()
     assert "Waits for a free agent of type backend." in page
@@ -149,7 +149,10 @@ def test_long_sentences_of_the_list_of_sorties_are_broken_and_come_behind_the_mi
     page = web.superuser().get(address("missions_sortie")).content.decode()
     sentence, name = (
         re.search(rf'<div style="max-width: 18rem; white-space: normal[^>]*>(<a [^>]*>)?{re.escape(words)}<', page)
-        for words in ("Waits for an agent of type backend: none takes work (see how its agents are).", mission.name)
+        for words in (
+            "Waits for an agent of type backend: none takes work (check the health of its agents).",
+            mission.name,
+        )
     )
     assert sentence
     assert name

@@ -18,7 +18,7 @@ from fleet.celery import app
 from fleet.events.models import Event
 from missions import operations
 from missions.control import alerts
-from missions.control.alerts import Watch
+from missions.control.alerts import AlertMonitor
 from missions.control.loop import Control
 from missions.hints import Hinter
 from missions.models import Alert, Mission, Sortie, TallyMark
@@ -50,24 +50,24 @@ def age(past_s: float) -> None:
 
 
 def test_a_queue_that_waits_too_long_raises_once_and_clears_once() -> None:
-    watch = Watch()
+    watch = AlertMonitor()
     external_agents.register(agent_type="backend")
     mission = fleet.launch({"a": {}})
-    watch.look()
+    watch.check()
     assert rules() == set()
     Sortie.objects.update(ready_at=timezone.now() - timedelta(seconds=400))
     for _ in range(3):
-        watch.look()
+        watch.check()
     (raised,) = events("alert.raised")
     assert (raised["rule"], raised["subject"]) == ("queue_old", "backend")
     assert "has waited 6 min 4" in raised["message"]
     operations.cancel(mission=mission.id)
-    watch.look()
+    watch.check()
     assert rules() == {"queue_old"}, "it may come back at once"
     Alert.objects.update(raised_at=timezone.now() - timedelta(seconds=90))
     with override_settings(FLEET_ALERT_QUIET_S=0):
-        watch.look()
-        watch.look()
+        watch.check()
+        watch.check()
     assert rules() == set()
     (cleared,) = events("alert.cleared")
     assert (cleared["rule"], cleared["subject"]) == ("queue_old", "backend")
@@ -79,9 +79,9 @@ def test_two_control_loops_at_once_raise_and_clear_once() -> None:
     Sortie.objects.update(ready_at=timezone.now() - timedelta(seconds=400))
 
     def look() -> None:
-        watch = Watch()
+        watch = AlertMonitor()
         for _ in range(10):
-            watch.look()
+            watch.check()
         connections.close_all()
 
     def all_look() -> None:
@@ -101,41 +101,39 @@ def test_two_control_loops_at_once_raise_and_clear_once() -> None:
 
 
 def test_agents_lost_within_the_window_raise_and_older_ones_do_not() -> None:
-    watch = Watch()
-    watch.look()
+    watch = AlertMonitor()
+    watch.check()
     lose_agents(3)
-    watch.look()
+    watch.check()
     assert rules() == set(), "three are still normal"
     lose_agents(1)
-    watch.look()
+    watch.check()
     assert [one["message"] for one in alerts.raised()] == [
         "4 agents were lost within 10 min. See: ./manage.py fleet_agents list --all"
     ]
     age(60)
-    watch.look()
+    watch.check()
     age(700)
     with override_settings(FLEET_ALERT_QUIET_S=0):
-        watch.look()
+        watch.check()
     assert rules() == set()
 
 
 def test_what_happened_before_the_first_look_is_no_alert() -> None:
     lose_agents(10)
-    Watch().look()
+    AlertMonitor().check()
     assert rules() == set()
 
 
 def test_a_high_share_of_retries_raises() -> None:
-    watch = Watch()
-    watch.look()
+    watch = AlertMonitor()
+    watch.check()
     engine = fleet.engine(slots=2)
     failing = {"with": {"fail": "no"}, "retry": {"max_attempts": 2, "backoff": "10ms", "jitter": False}}
     fleet.run_to_end(engine, fleet.launch({f"s{n}": failing for n in range(12)}))
     engine.stop(within_s=5)
-    watch.look()
-    assert [one["message"] for one in alerts.raised()] == [
-        "12 of 24 attempts within 10 min failed and are tried again."
-    ]
+    watch.check()
+    assert [one["message"] for one in alerts.raised()] == ["12 of 24 attempts within 10 min failed and are retried."]
 
 
 def test_a_mission_of_which_nothing_moves_is_stalled_and_one_that_waits_for_a_time_is_not() -> None:
@@ -145,37 +143,37 @@ def test_a_mission_of_which_nothing_moves_is_stalled_and_one_that_waits_for_a_ti
     fleet.beat()
     engine = fleet.engine("testing")
     assert len(engine.committer.settle_and_claim(want=1)) == 1
-    watch = Watch()
-    watch.look()
+    watch = AlertMonitor()
+    watch.check()
     assert rules() == set()
     Event.objects.update(at=timezone.now() - timedelta(seconds=1000))
     with override_settings(FLEET_ALERT_QUEUE_S=0):
-        watch.look()
+        watch.check()
     assert Mission.objects.filter(state="running").count() == 3
     assert fleet.states(flying.id) == {"c": "running"}
     (raised,) = alerts.raised()
     assert raised["subject"] == still.ref
-    assert "has moved for 16 min 4" in raised["message"]
+    assert "has made no progress for 16 min 4" in raised["message"]
     assert "(1 pending, 1 queued)" in raised["message"]
     assert Event.objects.get(kind="alert.raised").subject == still.id
     operations.pause(mission=still.id)
     with override_settings(FLEET_ALERT_QUEUE_S=0, FLEET_ALERT_QUIET_S=0):
-        watch.look()
+        watch.check()
     assert rules() == set()
     engine.stop(within_s=1)
 
 
 def test_restarts_of_a_service_within_the_window_raise() -> None:
-    watch = Watch()
-    watch.look()
+    watch = AlertMonitor()
+    watch.check()
     Event.objects.bulk_create(Event(kind="service.restarted", data={"service": "web"}) for _ in range(4))
-    watch.look()
+    watch.check()
     assert [(one["rule"], one["subject"]) for one in alerts.raised()] == [("service_restarting", "web")]
 
 
 def test_nought_turns_a_rule_off() -> None:
-    watch = Watch()
-    watch.look()
+    watch = AlertMonitor()
+    watch.check()
     fleet.launch({"a": {}, "b": {"agent": "testing"}})
     external_agents.register(agent_type="backend")
     lose_agents(9)
@@ -194,9 +192,9 @@ def test_nought_turns_a_rule_off() -> None:
         "MEMORY_MB",
     )
     with override_settings(**{f"FLEET_ALERT_{name}": 0 for name in off}):
-        watch.look()
+        watch.check()
     assert rules() == set()
-    watch.look()
+    watch.check()
     assert rules() == {"queue_old", "unserved", "mission_stalled", "agents_lost", "service_restarting"}
 
 

@@ -12,7 +12,7 @@ from django.test import Client, override_settings
 
 from fleet.config.home import Home
 from missions.control import alerts
-from missions.control.alerts import Watch
+from missions.control.alerts import AlertMonitor
 from tests.support.supervised import Checkout, checkout, until
 
 pytestmark = [
@@ -37,25 +37,25 @@ def raised() -> dict[str, str]:
 
 
 def test_a_service_that_is_slow_twice_in_a_row_or_large_or_silent_raises(supervised: Checkout, client: Client) -> None:
-    watch = Watch()
+    watch = AlertMonitor()
     quiet = {"FLEET_HOME": Home(supervised.root), "FLEET_ALERT_MEMORY_MB": 0, "FLEET_ALERT_RESPONSE_S": 0}
     with override_settings(**quiet):
-        watch.look()
+        watch.check()
         assert raised() == {}
         with override_settings(FLEET_ALERT_RESPONSE_S=1e-6):
-            watch.look()
+            watch.check()
             assert raised() == {}, "one slow answer is no alert"
-            watch.look()
+            watch.check()
             assert set(raised()) == {"service_slow"}
         with override_settings(FLEET_ALERT_MEMORY_MB=1, FLEET_ALERT_QUIET_S=0):
-            watch.look()
+            watch.check()
             assert set(raised()) == {"service_large"}
         pid = supervised.service("valkey")["pid"]
         os.kill(pid, signal.SIGSTOP)
         try:
             until(lambda: supervised.service("valkey")["state"] == "unhealthy", within_s=60)
             with override_settings(FLEET_ALERT_QUIET_S=0):
-                watch.look()
+                watch.check()
             assert raised() == {"service_failed": "valkey"}
             bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}
             lines = client.get("/metrics", headers=bearer).content.decode().splitlines()
@@ -68,12 +68,12 @@ def test_a_service_that_is_slow_twice_in_a_row_or_large_or_silent_raises(supervi
         assert any(line.startswith('fleet_service_response_seconds{service="postgres"}') for line in lines)
         until(lambda: supervised.service("valkey")["state"] == "healthy", within_s=60)
         with override_settings(FLEET_ALERT_QUIET_S=0):
-            watch.look()
+            watch.check()
         assert raised() == {}
 
 
 def test_without_a_supervisor_nothing_is_said_of_services(client: Client) -> None:
-    Watch().look()
+    AlertMonitor().check()
     assert raised() == {}
     bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}
     text = client.get("/metrics", headers=bearer).content.decode()

@@ -179,7 +179,7 @@ def test_who_waits_is_told_who_holds_the_key() -> None:
     assert y["waits_for"] == (
         f"Waits for a place under the concurrency key 'one', which 'build' of mission 'A test' ({holder.ref}) holds."
     )
-    assert z["waits_for"] == "Waits for an agent of type testing: none takes work (see how its agents are)."
+    assert z["waits_for"] == "Waits for an agent of type testing: none takes work (check the health of its agents)."
     (y, _) = reads.items(waiting)
     assert y["waits_for"].endswith("which a sortie of another mission holds."), "others' missions are not named"
     (_, later) = reads.items(holder)
@@ -199,11 +199,11 @@ def test_the_holders_of_a_large_key_and_long_names_are_summed_up() -> None:
 def test_work_that_nobody_serves_raises_an_alert_and_an_agent_ends_it() -> None:
     fleet.launch({"a": {}, "b": {}, "c": ONE})
     admission.admit()
-    watch = alerts.Watch()
-    watch.look()
+    watch = alerts.AlertMonitor()
+    watch.check()
     assert alerts.raised() == []
     Sortie.objects.update(ready_at=Now() - timedelta(minutes=9))
-    watch.look()
+    watch.check()
     (raised,) = alerts.raised()
     assert (raised["rule"], raised["subject"]) == ("unserved", "backend")
     assert raised["message"] == (
@@ -212,7 +212,7 @@ def test_work_that_nobody_serves_raises_an_alert_and_an_agent_ends_it() -> None:
     serve()
     Sortie.objects.update(ready_at=Now())
     connection.cursor().execute("UPDATE missions_alert SET seen_at = now() - interval '1 h'")
-    watch.look()
+    watch.check()
     assert alerts.raised() == []
 
 

@@ -133,7 +133,7 @@ def test_what_waits_under_a_limit_says_so() -> None:
     mission = limited(2, concurrency=1)
     admission.admit()
     told = {item["key"]: item["waits_for"] for item in reads.items(mission)}
-    assert "its mission has at most 1 under way at once" in told["s1"]
+    assert "its mission may have at most 1 sorties queued or running" in told["s1"]
 
 
 def test_a_full_key_holds_up_nobody_else_of_its_mission() -> None:

@@ -14,7 +14,7 @@ from agents import operations as agents
 from agents.models import Agent, AgentType, Node
 from fleet import ids
 from missions.control import scaling
-from missions.control.alerts import Watch
+from missions.control.alerts import AlertMonitor
 from missions.control.scaling import Deaths, Facts, decide
 from missions.models import Alert
 from tests.support import fleet
@@ -149,8 +149,8 @@ def test_it_does_not_go_on_with_agents_that_die_at_once_and_says_why(node: Node)
     assert scaling.scale() == []
     (shown,) = [one for one in manage("fleet_agents", "autoscale", "--json").json if one["type"] == "backend"]
     assert shown["spawn"] == 0
-    assert f"an agent died before it had flown anything (the last: {first.ref}, Its process" in shown["why"]
-    Watch().look()
+    assert f"an agent died before it ran anything (the last: {first.ref}, Its process" in shown["why"]
+    AlertMonitor().check()
     (alert,) = Alert.objects.filter(rule="agents_failing", subject="backend")
     assert first.ref in alert.message
     later(11)

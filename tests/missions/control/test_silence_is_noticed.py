@@ -43,7 +43,7 @@ def output_writer() -> Iterator[OutputWriter]:
 
 def silent() -> dict[str, str]:
     """The sorties of which no output is told of, by their key."""
-    alerts.Watch().look()
+    alerts.AlertMonitor().check()
     keys = {sortie.ref: sortie.key for sortie in Sortie.objects.all()}
     return {keys[one["subject"]]: one["message"] for one in alerts.raised() if one["rule"] == "silent"}
 
@@ -62,7 +62,7 @@ def test_what_prints_nothing_for_long_raises_and_what_prints_does_not(agent: UUI
     found = silent()
     assert found.keys() == {"still", "once"}
     log = f"./manage.py fleet_mission logs {mission.ref} once"
-    assert f"No output of 'once' of 'A test' for 31 min; it keeps running. See its log: {log}." in found["once"]
+    assert f"No output from 'once' of 'A test' for 31 min; it keeps running. See its log: {log}." in found["once"]
     external_agents.complete(token=held["still"].token)
     external_agents.progress(token=held["once"].token, output="and again\n")
     with override_settings(FLEET_ALERT_QUIET_S=0):

@@ -76,7 +76,7 @@ def test_what_was_flown_and_is_queued_again_waits_from_then_on(
     requeue(lease)
     assert waited_s() < 60
     assert health.queue() == ""
-    alerts.Watch().look()
+    alerts.AlertMonitor().check()
     assert "queue_old" not in {one["rule"] for one in alerts.raised()}
 
 

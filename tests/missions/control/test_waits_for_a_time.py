@@ -22,7 +22,7 @@ def told(when: datetime) -> str:
 
 
 def test_a_time_of_another_day_has_its_date() -> None:
-    said = "Waits for the time that its plan names (run_at) at 2090-01-31 06:00:00 UTC."
+    said = "Waits for the time set by its plan (run_at) at 2090-01-31 06:00:00 UTC."
     assert told(datetime.fromisoformat("2090-01-31T07:00:00+01:00")) == said
 
 

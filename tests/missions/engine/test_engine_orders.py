@@ -68,7 +68,7 @@ def test_what_needs_two_that_failed_is_skipped_until_both_were_retried(engine: E
     assert fleet.states(mission.id) == {
         "a": "succeeded", "b": "failed", "both": "skipped", "last": "skipped", "tidy": "succeeded",
     }  # fmt: skip
-    assert "because b did not end well" in sortie(mission, "both").waits_for
+    assert "because b did not succeed" in sortie(mission, "both").waits_for
     operations.retry_sortie(sortie=sortie(mission, "b").id, executes=True)
     assert fleet.run_to_end(engine, mission) == "succeeded"
     ledger.check(mission.id)
@@ -93,7 +93,7 @@ def test_a_need_is_not_retried_under_what_runs_on_how_it_ended() -> None:
         (tidy,) = flier.committer.settle_and_claim(settlements=[ended(claim, ok=False)], want=1)
         was = {"a": "failed", "b": "skipped", "tidy": "running"}
         assert fleet.states(mission.id) == was
-        with pytest.raises(errors.Conflict, match="running on how it ended: tidy"):
+        with pytest.raises(errors.Conflict, match="are still running: tidy"):
             operations.retry_sortie(sortie=claim.id, executes=True)
         assert fleet.states(mission.id) == was
         flier.committer.settle_and_claim(settlements=[ended(tidy, ok=True)])
@@ -107,7 +107,7 @@ def test_a_need_is_not_retried_under_what_runs_on_how_it_ended() -> None:
 def test_what_was_skipped_is_not_retried_before_what_it_was_skipped_for(engine: Engine) -> None:
     mission = fleet.launch({"a": {"with": {"fail": "no"}}, "b": {"needs": ["a"]}})
     assert fleet.run_to_end(engine, mission) == "failed"
-    with pytest.raises(errors.Conflict, match="b was skipped because a did not end well"):
+    with pytest.raises(errors.Conflict, match="b was skipped because a did not succeed"):
         operations.retry_sortie(sortie=sortie(mission, "b").id, executes=True)
     assert fleet.state(mission.id) == "failed"
     ledger.check(mission.id)

@@ -22,7 +22,7 @@ from missions.control import admission, duties
 from missions.engine import settle_and_claim
 from missions.engine.settling import Settlement
 from missions.models import Artifact, Attempt, Output, Sortie
-from missions.operations import moves
+from missions.operations import transitions
 from missions.states import MISSION_ARROWS, SORTIE_ARROWS, allowed
 from tests.support import fleet
 
@@ -154,7 +154,7 @@ def test_after_three_rescues_the_next_loss_fails_it_and_says_why(database: hot_p
     assert (killer.state, killer.attempt, killer.tries) == ("failed", 4, 0)
     assert "3 rescues" in Attempt.objects.get(sortie=killer, number=4).error
     assert fleet.states(mission.id)["next"] == "skipped"
-    moves.complete()
+    transitions.complete()
     assert fleet.state(mission.id) == "failed"
 
 
@@ -165,7 +165,7 @@ def test_a_rescue_of_what_was_cancelled_cancels_it(database: hot_path.Connection
     assert fleet.state(mission.id) == "cancelling"
     expire(Sortie.objects.get(mission=mission, key="one"))
     duties.rescue()
-    moves.complete()
+    transitions.complete()
     assert fleet.states(mission.id) == {"one": "cancelled", "two": "cancelled"}
     assert fleet.state(mission.id) == "cancelled"
 
@@ -303,7 +303,7 @@ def test_every_event_of_an_eventful_run_is_an_arrow_of_the_table(database: hot_p
 def test_no_message_at_all_delays_and_loses_nothing() -> None:
     engine = fleet.engine()
     mission = fleet.launch({"a": {}, "b": {"needs": ["a"]}})
-    fleet.until(lambda: (moves.complete(), fleet.state(mission.id))[1] == "succeeded")
+    fleet.until(lambda: (transitions.complete(), fleet.state(mission.id))[1] == "succeeded")
     engine.stop(within_s=5)
 
 
@@ -327,5 +327,5 @@ def test_a_list_that_cannot_start_is_handed_back_while_one_sortie_runs_long(
     flying.join()
     for one in (engine, helper):
         one.stop(within_s=5)
-    fleet.until(lambda: (moves.complete(), fleet.state(mission.id))[1] == "succeeded")
+    fleet.until(lambda: (transitions.complete(), fleet.state(mission.id))[1] == "succeeded")
     assert set(Sortie.objects.filter(mission=mission).values_list("tries", flat=True)) == {0}

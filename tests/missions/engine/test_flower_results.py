@@ -6,7 +6,7 @@ import pytest
 
 from fleet import ids
 from missions.engine.settling import Settlement
-from missions.engine.task_summary import NAMED, TaskSummary
+from missions.engine.task_summary import MAX_IDS, TaskSummary
 from missions.models import Sortie
 from missions.tasks import SortiesFailed, fly
 from tests.support import fleet
@@ -24,11 +24,11 @@ def flown(*states: str) -> TaskSummary:
 @pytest.mark.parametrize(
     ("states", "words"),
     [
-        ([], "flew nothing: other agents had taken the work"),
+        ([], "flew nothing: other agents had claimed the work"),
         (["succeeded"], "flew 1: 1 succeeded (srt_"),
         (["succeeded", "failed", "succeeded"], "flew 3: 2 succeeded, 1 failed (srt_"),
         (["waiting", "cancelled"], "flew 2: 1 to be retried, 1 cancelled (srt_"),
-        (["failed"] * (NAMED + 3), f"flew {NAMED + 3}: {NAMED + 3} failed (srt_"),
+        (["failed"] * (MAX_IDS + 3), f"flew {MAX_IDS + 3}: {MAX_IDS + 3} failed (srt_"),
     ],
 )
 def test_a_result_counts_the_sorties_by_what_became_of_them(states: list[str], words: str) -> None:
@@ -39,7 +39,7 @@ def test_a_result_names_a_few_and_those_that_failed_first() -> None:
     summary = flown(*["succeeded"] * 1_000, "failed")
     assert str(summary).endswith(f" ({summary.first_failed[0]})")
     assert str(flown(*["failed"] * 12)).endswith(" and 7 more)")
-    assert len(summary.first) == NAMED
+    assert len(summary.first) == MAX_IDS
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -47,7 +47,7 @@ def test_an_engine_adds_what_it_flew_and_the_rows_decide() -> None:
     mission = fleet.launch({"good": {}, "bad": {"with": FAILS}})
     engine = fleet.engine(slots=1)
     summary = TaskSummary()
-    engine.fly(flown=summary)
+    engine.fly(summary=summary)
     engine.stop(within_s=5)
     assert summary.states == {"succeeded": 1, "failed": 1}
     assert summary.first_failed == [Sortie.objects.get(mission=mission, key="bad").ref]

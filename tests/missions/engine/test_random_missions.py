@@ -41,7 +41,7 @@ from missions.engine.runtime import Engine
 from missions.engine.settling import Settlement
 from missions.hints import Hinter
 from missions.models import Artifact, Mission, Output, Sortie
-from missions.operations import moves
+from missions.operations import transitions
 from missions.plan import SortieSpec
 from tests.support import fleet, ledger
 
@@ -204,7 +204,7 @@ class Missions(RuleBasedStateMachine):
 
     # ── The control loop ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    @rule(duty=st.sampled_from([duties.rescue, duties.sweep, admission.admit, moves.complete]))
+    @rule(duty=st.sampled_from([duties.rescue, duties.sweep, admission.admit, transitions.complete]))
     def do_a_duty(self, duty: Callable[[], object]) -> None:
         duty()
 
@@ -248,7 +248,7 @@ class Missions(RuleBasedStateMachine):
             for flier in self.fliers:
                 held, flier.held = flier.held + flier.committer.settle_and_claim(want=20), []
                 flier.held += self._say(flier, held, ["ok"] * len(held), hears=True)
-            moves.complete()
+            transitions.complete()
             for mission in self.missions:
                 ledger.check(mission)
             if not Mission.objects.filter(id__in=self.missions, finished_at=None).exists():

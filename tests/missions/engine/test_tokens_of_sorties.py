@@ -70,7 +70,7 @@ def work(db: None) -> Work:
     with connection.cursor() as cursor:
         (first,) = settle_and_claim.settle_and_claim(cursor.cursor, by=_party(row), want=1).claimed
     sortie = Sortie.objects.get(id=first.id)
-    token = attempt_tokens.give(sortie=sortie.id, attempt=1)
+    token = attempt_tokens.issue(sortie=sortie.id, attempt=1)
     return Work(mission, sortie, row, token, api.Client(token))
 
 
@@ -143,7 +143,7 @@ def test_it_dies_with_its_attempt(work: Work, how: str) -> None:
         assert work.client.get(path).status_code == 409, path
     for deed in ("progress", "heartbeat", "complete"):
         assert work.client.post(f"sorties/{work.sortie.ref}/{deed}").status_code == 409, deed
-    assert attempt_tokens.give(sortie=work.sortie.id, attempt=1) == ""
+    assert attempt_tokens.issue(sortie=work.sortie.id, attempt=1) == ""
     assert api.Client(work.token[:-1]).get(f"sorties/{work.sortie.ref}").status_code == 401
 
 
@@ -205,7 +205,7 @@ def test_what_a_command_gets_is_kept_nowhere(
         fleet.run_to_end(engine, mission)
     token = (tmp_path / "token").read_text()
     attempt = Attempt.objects.get(sortie__key="one")
-    assert attempt_tokens.is_of(token, attempt.token)
+    assert attempt_tokens.matches(token, attempt.token)
     assert token.startswith(f"{ids.encode(ids.SORTIE, attempt.sortie_id)}.1.")
     assert (tmp_path / "api").read_text() == API
     assert (tmp_path / "second").read_text().strip() not in {token, "none"}

@@ -47,7 +47,7 @@ def attempts(engine: Engine, sortie: dict[str, Any]) -> tuple[int, str]:
         ),
         ({"run": ["true", "{{ needs.one.result.a }}"]}, "too long for the system"),
         ({"run": ["no-such-program"]}, "'no-such-program' was not found"),
-        ({"run": "true", "cwd": "/no/such/folder"}, "lies outside of what the sortie may use"),
+        ({"run": "true", "cwd": "/no/such/folder"}, "lies outside the folders that the sortie may use"),
         ({"run": ["echo", "{{ needs.one.result.b }}"]}, 'so it has no "b"'),
         ({"run": "echo '[{}]' > $FLEET_SORTIES"}, "has no name"),
         ({"run": "echo 3 > $FLEET_SORTIES"}, "not a list"),
@@ -67,7 +67,7 @@ def test_a_fault_of_the_plan_or_of_the_result_is_met_once(engine: Engine, sortie
         ({"run": "kill -9 $$"}, "signal 9"),
         ({"run": "sleep 60", "timeout": "0.2s"}, "longer than its timeout"),
         ({"run": "true", "verify": "false"}, "`verify` failed"),
-        ({"run": "true", "outputs": ["not/made"]}, "did not make"),
+        ({"run": "true", "outputs": ["not/made"]}, "did not produce"),
         ({"with": {"raise": "a fault of a driver"}}, "a fault of a driver"),
     ],
 )

@@ -137,7 +137,7 @@ def test_a_tolerated_failure_is_shown_as_such_and_not_as_a_failure(engine: Engin
     assert "tolerated  odd" in mission("show", allowed.ref).out
     again = mission("retry", allowed.ref)
     assert again.code == 1
-    assert "ended well, or its failure is tolerated" in again.err
+    assert "succeeded, or its failure is tolerated" in again.err
     assert [one["tolerated"] for one in mission("show", allowed.ref, "--json").json["items"]] == [True, False]
     assert mission("retry", allowed.ref, "odd").code == 0
 
@@ -423,7 +423,7 @@ def test_every_state_of_a_mission_can_be_listed() -> None:
         (
             "running",
             "retry",
-            "The mission is running; it cannot be retried. Wait until it has ended, or retry one sortie of it.",
+            "The mission is running; it cannot be retried. Wait until it has ended, or retry one of its sorties.",
         ),
     ],
 )

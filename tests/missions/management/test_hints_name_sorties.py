@@ -49,7 +49,7 @@ def test_the_control_loop_names_what_waits(broker: redis.Redis) -> None:
     broker.delete(QUEUE)
     hinter = Hinter(app)
     hinter.start()
-    hinter.ring(*duties.hint())
+    hinter.send(*duties.unclaimed())
     hinter.stop()
     assert named(broker) == [f"{{'sortie': '{Sortie.objects.get(mission=mission).ref}'}}"]
 
@@ -67,17 +67,17 @@ def test_an_agent_that_frees_something_names_it(broker: redis.Redis) -> None:
 
 def test_no_more_hints_and_names_than_are_of_use(broker: redis.Redis) -> None:
     mission = fleet.launch({f"s{n}": {"agent": "security"} for n in range(40)})
-    fleet.until(lambda: broker.llen(QUEUE) == hints.MOST)
+    fleet.until(lambda: broker.llen(QUEUE) == hints.MAX_AT_ONCE)
     found = named(broker)
-    assert len(set(found)) == hints.MOST
+    assert len(set(found)) == hints.MAX_AT_ONCE
     assert "{}" not in found
     assert Sortie.objects.filter(mission=mission, state="queued").count() == 40
 
 
 def test_hints_that_nobody_takes_do_not_pile_up_and_no_clock_ends_them(broker: redis.Redis) -> None:
-    broker.lpush(QUEUE, *["an old one"] * (hints.KEPT + 20))
+    broker.lpush(QUEUE, *["an old one"] * (hints.MAX_KEPT + 20))
     fleet.launch({"a": {"agent": "security"}})
-    fleet.until(lambda: broker.llen(QUEUE) == hints.KEPT)
+    fleet.until(lambda: broker.llen(QUEUE) == hints.MAX_KEPT)
     newest, *old = broker.lrange(QUEUE, 0, -1)
     assert set(old) == {b"an old one"}
     assert json.loads(newest)["headers"]["expires"] is None

@@ -44,7 +44,7 @@ def test_an_attempt_that_is_lost_and_the_next_one_have_lines_of_their_own(
     assert look() == []
     lose(first)
     if looks == "between":
-        assert look() == ["[0/1] · a queued again: Its agent was lost in mid-flight."]
+        assert look() == ["[0/1] · a queued again: Its agent was lost while it ran."]
     (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
     assert look() == ["[0/1] ▶ a running, attempt 2"]
     a_moment_ago = reads.summary(mission)

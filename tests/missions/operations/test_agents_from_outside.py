@@ -138,7 +138,7 @@ def test_success_with_another_result_is_no_repetition(agent: UUID, result: Any) 
     fleet.launch({"one": {}})
     token = claimed(agent).token
     assert [external_agents.complete(token=token, result=result) for _ in range(2)] == ["succeeded", "succeeded"]
-    with pytest.raises(errors.Conflict, match="another result, which stays"):
+    with pytest.raises(errors.Conflict, match="another result, which is kept"):
         external_agents.complete(token=token, result={"other": 1})
     assert Attempt.objects.get().result != {"other": 1}
 

@@ -59,7 +59,7 @@ def test_every_key_does_what_the_page_says() -> None:
     assert "Item 2 is empty and must be a mapping." in items["bad_adder"]["error"]
     assert '"argv" has started already' in items["bad_adder"]["error"]
     assert items["flaky"]["attempt"] == 2
-    assert items["skipped"]["waits_for"] == "It was skipped because broken did not end well."
+    assert items["skipped"]["waits_for"] == "It was skipped because broken did not succeed."
     assert set(items["join"]["needs"]) == {"adder", "scan[p=1]", "scan[p=2]"}
     assert [(file.sortie.key, file.path, file.size) for file in reads.artifacts(mission)] == [("keep", "out/a.txt", 5)]
 

@@ -1,5 +1,6 @@
--- From now on this is the token of an attempt, if it is the running one. Its commit does not wait for the disk, for it stands
--- in the way of every start of a process: of the last half second before a crash of Postgres, a token may not be known.
+-- Set the token of an attempt, if it is the running one. Its commit does not wait for the disk, because every start of
+-- a process waits for it. So a token issued in the last half second before a crash of Postgres may be unknown
+-- afterwards.
 -- https://www.postgresql.org/docs/current/wal-async-commit.html
 UPDATE missions_attempt a
 SET token = %(digest)s

@@ -1,20 +1,20 @@
--- Make sorties that have not started need some of the new ones too. Returns the names that could not be changed.
+-- Add needs on new sorties to sorties that have not started. Returns the keys that could not be changed.
 WITH edge AS (
     SELECT * FROM unnest(%(new)s::text[], %(later)s::text[]) AS t (new, later)
-), held AS (
+), locked AS (
     SELECT s.id, s.key FROM missions_sortie s
     WHERE s.mission_id = %(mission)s AND s.state = 'pending' AND s.key IN (SELECT later FROM edge)
     ORDER BY s.id
     FOR UPDATE
-), made AS (
+), inserted AS (
     INSERT INTO missions_need (sortie_id, upstream_id, name)
-    SELECT held.id, added.id, split_part(added.key, '[', 1)
+    SELECT locked.id, added.id, split_part(added.key, '[', 1)
     FROM edge
-    JOIN held ON held.key = edge.later
+    JOIN locked ON locked.key = edge.later
     JOIN missions_sortie added ON added.mission_id = %(mission)s AND added.key = edge.new
     RETURNING sortie_id
 ), counted AS (
-    SELECT sortie_id, count(*) AS needs FROM made GROUP BY sortie_id
+    SELECT sortie_id, count(*) AS needs FROM inserted GROUP BY sortie_id
 ), raised AS (
     UPDATE missions_sortie s SET remaining = s.remaining + counted.needs
     FROM counted

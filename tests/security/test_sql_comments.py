@@ -1,0 +1,31 @@
+"""No parameter stands in a comment of a statement: a line break in its value would end the comment, and the rest would run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from missions import operations
+from missions.models import Sortie
+from tests.support import fleet
+
+ROOT = Path(__file__).parents[2]
+STATEMENTS = [
+    path for app in ("fleet", "agents", "missions") for path in (ROOT / app).rglob("*.sql") if path.parent.name == "sql"
+]
+
+
+@pytest.mark.parametrize("path", STATEMENTS, ids=lambda path: path.stem)
+def test_no_comment_holds_a_parameter(path: Path) -> None:
+    comments = re.findall(r"--.*", path.read_text(encoding="utf-8"))
+    assert not [comment for comment in comments if re.search(r"%\(\w+\)s", comment)]
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_a_reason_of_several_lines_is_only_a_reason() -> None:
+    mission = fleet.launch({"one": {}})
+    reason = "The branch is wrong.\nDROP TABLE missions_need; --"
+    operations.cancel(mission=mission.id, reason=reason)
+    assert Sortie.objects.get(mission=mission).waits_for == reason
