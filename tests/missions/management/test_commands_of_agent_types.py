@@ -32,7 +32,7 @@ def test_settings_are_changed_and_shown() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "Nothing to change."),
+        ([], "No setting to change is given."),
         (["--prompt-argv", '"cat"'], "Give a JSON list of texts"),
         (["--prompt-argv", "cat"], "is not JSON"),
         (["--env-allow", '["A B"]'], "Give a JSON list of texts"),
