@@ -85,4 +85,4 @@ def test_a_command_that_was_taken_away_meanwhile_fails_the_attempt_with_the_reme
     assert fleet.run_to_end(engine, mission) == "failed"
     error = Attempt.objects.get(sortie__mission=mission, sortie__key="ask").error
     assert "takes no prompts" in error
-    assert "in the admin under Agent types" in error
+    assert "fleet_agents type set" in error
