@@ -32,14 +32,14 @@ def test_planted_faults_are_found_and_the_gravest_comes_first(tmp_path: Path) ->
     assert result["top"][0]["title"] == "A credential is committed"
     assert (result["top"][0]["file"], result["top"][0]["line"]) == ("shop/settings.py", 1)
     assert set(flight.top) >= {
-        "A name that is defined nowhere",
+        "A name that is not defined",
         "A mutable default argument",
-        "A shell command made from values",
+        "A shell command built from values",
         "Links that lead nowhere",
         "Links to headings that do not exist",
         "Images without a text alternative",
-        "Pages that do not say their language",
-        "A workflow runs text that strangers write",
+        "Pages without a declared language",
+        "A workflow runs text written by strangers",
         "Tests that check nothing",
         "CSS that browsers skip",
     }
