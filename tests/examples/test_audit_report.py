@@ -186,7 +186,7 @@ def test_unlikely_times_do_not_stop_the_report() -> None:
     inventory = {"root": "/x", "files": 1, "lines": 1, "languages": [], "left_out": {}, "head": needs}
     made = gathering.gather(needs={"inventory": inventory}, repository="/x")
     assert "This clone is shallow" in page.render(made)
-    assert made.made <= time.time()
+    assert made.created_at <= time.time()
 
 
 @pytest.mark.parametrize(
