@@ -22,7 +22,7 @@ from typing import Any
 
 import psycopg
 
-from bench.clients import Request, Client, LoadResults, closed_loop, open_loop
+from bench.clients import Client, LoadResults, Request, closed_loop, open_loop
 from tests.support import cluster
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -67,7 +67,7 @@ def test_the_fan_out_follows_what_the_inventory_found(tmp_path: Path) -> None:
 
 
 def test_the_fan_out_is_bounded_and_leaves_no_file_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inventory, "FILES_A_PART", 3)
+    monkeypatch.setattr(inventory, "FILES_PER_PART", 3)
     files = {f"a{n}.py": f"def f{n}():\n    return {n}\n" for n in range(40)}
     flight = audit_flights.fly(audit_flights.repository(tmp_path / "many", files), tmp_path / "out")
     parts = [key for key in flight.order if key.startswith("complexity")]

@@ -165,7 +165,7 @@ def test_the_page_names_first_what_the_headline_counts(grave: int, title: str) -
     made = audit(python=group("high", grave) + group("medium", 9))
     head, _, first = page.render(made).partition(f"<h2>{title}</h2>")
     assert f"of the {grave + 9} things found should be fixed this week." in head
-    assert first.partition("</section>")[0].count("<h3>") == min(grave, page.FIRST)
+    assert first.partition("</section>")[0].count("<h3>") == min(grave, page.MAX_FIRST)
 
 
 def test_a_clean_repository_is_in_good_order_and_renders() -> None:
