@@ -35,9 +35,9 @@ def fan(mission: int, stage: int) -> None:
 
 
 @app.task(name="bare.chain")
-def chain(left: int) -> None:
-    if left > 1:
-        chain.delay(left - 1)
+def chain(remaining: int) -> None:
+    if remaining > 1:
+        chain.delay(remaining - 1)
     else:
         _ended()
 

@@ -24,7 +24,7 @@ MAX_ATTEMPTS = 100  # the agent's last ones
 
 
 def add_arguments(actions: Any) -> None:
-    logs = actions.add_parser("logs", help="show source an agent or its sorties printed")
+    logs = actions.add_parser("logs", help="show the output of an agent or of its sorties")
     agent = logs.add_argument("agent", help="its id (agt_…) or its name (backend-1)")
     completion.complete(agent, by=completion.agents)
     logs.add_argument(

@@ -153,9 +153,9 @@ def _replace(
 ) -> Json:
     if "{{" not in text:
         return text
-    whole = _PIECE.fullmatch(text)
-    if whole and whole[1] is not None and "{{" not in whole[1]:
-        value = resolve(_parse(whole))
+    single = _PIECE.fullmatch(text)
+    if single and single[1] is not None and "{{" not in single[1]:
+        value = resolve(_parse(single))
         if value is _KEEP:
             return text
         return spend(value) if isinstance(value, str) else value

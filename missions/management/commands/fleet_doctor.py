@@ -106,8 +106,9 @@ def _folder() -> Iterator[Finding]:
 
 def _supervisor() -> Iterator[Finding]:
     state = detached.state(settings.FLEET_HOME)
-    if left := state.get("left"):
-        yield Finding("supervisor", False, statuses.left_behind(left), f"Stop them: {invocation.command('fleet_down')}")
+    if leftovers := state.get("left"):
+        stop = f"Stop them: {invocation.command('fleet_down')}"
+        yield Finding("supervisor", False, statuses.left_behind(leftovers), stop)
     elif state["running"]:
         yield Finding("supervisor", True, "is running")
 

@@ -24,7 +24,7 @@ from missions.states import MissionState, SortieState
 
 EXIT_CODES = """exit codes:
   0 success, 1 error, 2 wrong usage or an invalid plan, 3 the wait timed out,
-  5 the mission did not succeed, 130 Ctrl-C (the mission goes on)"""
+  5 the mission did not succeed, 130 Ctrl-C (the mission continues)"""
 
 
 class Command(OperatorCommand):
@@ -89,7 +89,7 @@ class Command(OperatorCommand):
                 help="stop waiting after this long, such as 90s, 10m or a number of seconds (exit code 3)",
             )
         action("wait", "wait until no mission is running")
-        logs = action("logs", "show what a sortie, the members of a matrix, or all sorties printed")
+        logs = action("logs", "show the output of a sortie, the members of a matrix, or all sorties")
         logs.add_argument("--raw", action="store_true", help="do not make control characters visible")
         logs.add_argument("--jsonl", action="store_true", help="print one JSON document per piece of output")
         artifacts = action("artifacts", "list or save the files that a mission produced")

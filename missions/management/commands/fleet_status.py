@@ -63,8 +63,8 @@ class Command(OperatorCommand):
         def write(text: str) -> None:
             self.stdout.write(lines.fitted(text, width=width, indent=10))
 
-        if left := status["left"]:
-            write(f"{statuses.left_behind(left)} Stop them first: {invocation.command('fleet_down')}")
+        if leftovers := status["left"]:
+            write(f"{statuses.left_behind(leftovers)} Stop them first: {invocation.command('fleet_down')}")
         elif status["running"]:
             write("The fleet is running.")
         elif "error" not in status:

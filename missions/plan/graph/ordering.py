@@ -26,7 +26,7 @@ def cycles(needs: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
                 done.add(finished := path.pop())
                 del position[finished]
             elif name in position:
-                # The names of the cycle are done with, so that the next cycle found is another one.
+                # The members are done, so that cycles have no names in common.
                 start_of_cycle = position[name]
                 cycles.append((*path[start_of_cycle:], name))
                 for member in path[start_of_cycle:]:
