@@ -34,7 +34,7 @@ _SITES = (
     "_config.yml",
     "docusaurus.config.js",
     "docusaurus.config.ts",
-    "link_targets.toml",
+    "book.toml",
     "conf.py",
     "hugo.toml",
     "config.toml",
