@@ -71,7 +71,7 @@ def test_patterns_have_a_bounded_number_of_shapes() -> None:
     names = [f"n{n}" for n in range(8)]
     shapes = [{name: 1 for at, name in enumerate(names) if number >> at & 1} for number in range(1, 200)]
     told = faults({"a": sortie(matrix={**{name: [1, 2] for name in names}, "exclude": shapes})})
-    assert any("different sets of names" in one for one in told)
+    assert any("different sets of axes" in one for one in told)
 
 
 def test_each_reference_of_a_text_is_judged_once() -> None:
