@@ -27,7 +27,7 @@ def say(line: str = "") -> None:
 
 
 def medians(rounds: int, fleet: Callable[[], float], bare: Callable[[], float]) -> tuple[float, float, float]:
-    """Run both in turns (A B A B). Return both medians, and the median of bare/fleet by pair (above 1: fleet is faster)."""
+    """Run both in turns (A B A B). Return both medians, and the median of the ratios bare/fleet of the pairs."""
     pairs = [(fleet(), bare()) for _ in range(rounds)]
     return (
         statistics.median(fleet_s for fleet_s, _ in pairs),

@@ -181,7 +181,7 @@ class Api:
 
     def time_lists(self, ports: Sequence[int], rounds: int) -> list[dict[str, float]]:
         """The median time of each list at each site, in milliseconds. One client requests from the sites in turns, so that
-        changes of the machine's load affect all of them."""
+        changes of the load affect all of them."""
         clients = [Client(port) for port in ports]
         times: list[dict[str, list[float]]] = [{name: [] for name in self.lists()} for _ in ports]
         for n in range(rounds + 3):

@@ -69,7 +69,7 @@ class Client:
 
 
 def _drive(port: int, due: Iterable[tuple[float | None, Request]], *, connections: int) -> LoadResults:
-    """Send each request when it is due, or as soon as a connection is free after that. Its time counts from when it was due.
+    """Send each request when it is due, or when a connection is free after that. Its time counts from when it was due.
 
     A request without a time is due when a connection is free.
     """

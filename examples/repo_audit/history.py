@@ -77,7 +77,7 @@ def heat(commits: dict[str, int]) -> dict[str, float]:
 
 
 def changes_of(root: Path) -> Changes:
-    """Read `git log --numstat` backwards from the newest commit, following renames, within limits of number and time."""
+    """Read `git log --numstat` from the newest commit back, following renames, within limits of number and time."""
     changes = Changes()
     current_name: dict[str, str] = {}
     log = git.records(

@@ -123,7 +123,7 @@ def _most_severe_first(rule: Rule, finding: Finding) -> tuple[float, float, str,
 
 
 def _group(rule: Rule, finding: Finding) -> tuple[str, str]:
-    """The key of the finding's item: one item per rule, but findings in tests and examples form an item of their own."""
+    """The key of a finding's item: one item per rule, and another for its findings in tests and examples."""
     aside = finding["role"] in ("test", "example") and rule.place == "product"
     return rule.id, "aside" if aside else "product"
 

@@ -1,4 +1,7 @@
-"""The findings in SARIF 2.1.0 (https://docs.oasis-open.org/sarif/sarif/v2.1.0/), which code hosts and editors display."""
+"""The findings in SARIF 2.1.0, which code hosts and editors display.
+
+Specification: https://docs.oasis-open.org/sarif/sarif/v2.1.0/
+"""
 
 from __future__ import annotations
 

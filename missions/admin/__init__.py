@@ -1,4 +1,4 @@
-"""The admin pages of missions: read-only views of the rows, and actions that call the same operations as the commands."""
+"""The admin pages of missions: read-only views, and actions that call the same operations as the commands."""
 
 from missions.admin.alerts import AlertAdmin
 from missions.admin.attempts import ArtifactAdmin, AttemptAdmin

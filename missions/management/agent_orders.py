@@ -1,4 +1,4 @@
-"""`fleet_agents spawn|drain|terminate|cordon|uncordon`: orders to agents and nodes, and the wait until they are done."""
+"""`fleet_agents spawn|drain|terminate|cordon|uncordon`: orders to agents and nodes, and the wait for them."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def _sortie_keys(events: Iterable[Event]) -> dict[UUID, str]:
 
 
 def wait_for_all(*, say: Say) -> int:
-    """Wait until no mission is running or being cancelled; paused ones do not count. Return 130 after Ctrl-C, else 0."""
+    """Wait until no mission is running or being cancelled; paused ones do not count. Return the exit code."""
     running = Mission.objects.filter(state__in=(MissionState.RUNNING, MissionState.CANCELLING)).order_by("id")
     outage, announced = PostgresOutage(say), False
     try:

@@ -1,11 +1,11 @@
 """Reads plans in a separate process, a child of the process that needs them.
 
-Reading a plan of ten thousand sorties takes seconds of processor time. In the web process, that would stop all its other
-threads, because Python runs one of them at a time, and nothing there could end a reading that hangs. The reader process
-has no secrets, little memory and the lowest priority, and is killed when the time is up.
+Reading a plan of ten thousand sorties takes seconds of processor time. In the web process, that would stop all its
+other threads, because Python runs one of them at a time, and nothing there could end a reading that hangs. The reader
+process has no secrets, little memory and the lowest priority, and is killed when the time is up.
 
-Each side writes a length (8 bytes) and a pickle. A plan is sent in batches, so that the caller never holds Python's lock
-for as long as unpickling all of it takes.
+Each side writes a length (8 bytes) and a pickle. A plan is sent in batches, so that the caller never holds Python's
+lock for as long as unpickling all of it takes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Summary:
 
 
 class Reader:
-    """The client of a reader process, which reads one plan at a time. It is started when needed, and again if it ended."""
+    """The client of a reader process, which reads one plan at a time. It is started when needed, also after it ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

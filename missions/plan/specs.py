@@ -101,7 +101,7 @@ class SortieSpec:
 
     @property
     def executes(self) -> bool:
-        """Whether it contains code, or could make an agent's program run some (through its environment, for example)."""
+        """Whether it contains code, or could make an agent's program run some (by its environment, for example)."""
         return self.prompt is None or self.verify is not None or bool(self.env) or self.cwd is not None
 
     def as_json(self) -> dict[str, Any]:

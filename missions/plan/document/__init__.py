@@ -1,1 +1,1 @@
-"""Turns the text of a plan into data that satisfies `schema.json`, with the line of every part and within a deadline."""
+"""Turns the text of a plan into data that satisfies `schema.json`, with the line of every part, within a deadline."""

@@ -35,8 +35,8 @@ def _without_names(node: Any) -> Any:
     return [_without_names(value) for value in node] if isinstance(node, list) else node
 
 
-# Each error of the validator holds a copy of its instance, and for `propertyNames` that is the mapping: ten thousand bad
-# names would be ten thousand copies of the plan. `_bad_names` checks names instead.
+# Each error of the validator holds a copy of its instance, and for `propertyNames` that is the mapping: ten thousand
+# bad names would be ten thousand copies of the plan. `_bad_names` checks names instead.
 _VALIDATOR = jsonschema_rs.Draft202012Validator(_without_names(SCHEMA))
 _KINDS = {
     "string": "a string",

@@ -2,8 +2,9 @@
 
     {"name": "scan[part=3]", "agent": "security", "call": "…", "before": ["report"]}
 
-The part in brackets makes a sortie a member of the group `scan`: a sortie that needs `scan` gets the results of the group
-as a list, as with a matrix. `before` names sorties of the mission that have not started and that now need this one too.
+The part in brackets makes a sortie a member of the group `scan`: a sortie that needs `scan` gets the results of the
+group as a list, as with a matrix. `before` names sorties of the mission that have not started and that now need this
+one too.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ def added(
 ) -> tuple[SortieSpec, ...]:
     """The sorties that the running sortie `parent` adds, as in `loading.added`. PlanError lists every fault.
 
-    `begun`: those of `existing` that no longer wait for another sortie, so none can be put before them. `priority`: that
-    of `parent`. Added sorties without a priority inherit it, and not that of `defaults`, because the priority of `parent`
-    may have been raised.
+    `begun`: those of `existing` that no longer wait for another sortie, so none can be put before them. `priority`:
+    that of `parent`. Added sorties without a priority inherit it, and not that of `defaults`, because the priority of
+    `parent` may have been raised.
     """
     faults = Faults()  # needs no deadline: this function takes one look at each item, and `loading.added` has its own
     plain, names, before = list[object](), dict[str, str](), dict[str, tuple[str, ...]]()
@@ -98,7 +99,7 @@ def _before(
 
 
 def _rename(spec: SortieSpec, names: Mapping[str, str], before: Mapping[str, tuple[str, ...]]) -> SortieSpec:
-    """The spec with its real name instead of its alias. A matrix keeps its keys, and `before` applies to each of them."""
+    """The spec with its real name instead of its alias. A matrix keeps its keys; `before` applies to each of them."""
     return replace(
         spec,
         key=names.get(spec.key, spec.key),

@@ -21,8 +21,10 @@ from missions.plan.values import Json
 def check_size(
     *, drafts: Sequence[Draft], default_env: Mapping[str, Any], surroundings: Surroundings, faults: Faults
 ) -> bool:
-    """Whether the expanded plan is small enough. Matrices and defaults repeat their texts in every sortie, and the needs
-    between two matrices are multiplied."""
+    """Whether the expanded plan is small enough.
+
+    Matrices and defaults repeat their texts in every sortie, and the needs between two matrices are multiplied.
+    """
     default_chars = len(json.dumps(default_env))
     total = 0
     for draft in drafts:

@@ -17,7 +17,7 @@ DURATIONS = ("timeout", "silence", "alert_silence")  # keys that a sortie inheri
 
 
 class Graph:
-    """The sorties of one plan, or sorties added to a mission. `existing` holds the keys that the mission already has."""
+    """The sorties of a plan, or sorties added to a mission. `existing`: the keys that the mission already has."""
 
     def __init__(
         self,
