@@ -1,1 +1,1 @@
-"""Measures the fleet against bare Celery, in one run and in turns: `make bench`. See docs/bench.md."""
+"""Benchmarks the fleet against bare Celery in alternating rounds: `make bench`. See docs/bench.md."""

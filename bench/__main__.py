@@ -1,4 +1,4 @@
-"""`python -m bench [--quick]`: run everything, print a table, keep the results."""
+"""`python -m bench [--quick]`: run all measurements, print a table, store the results."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from typing import Any
 from bench.contenders import ROOT, Bare, Fleet, cpu_s
 from tests.support import cluster
 
-SLOW = ("w1", "w2", "w3", "w3_alternating", "idle")  # what is measured on the slow disk too
-FALL = 0.85  # a ratio below this share of the best kept one is a regression
+SLOW_DISK_WORKLOADS = ("w1", "w2", "w3", "w3_alternating", "idle")
+REGRESSION = 0.85  # a ratio below this share of the best stored one is a regression
 
 
 def say(line: str = "") -> None:
     sys.stderr.write(line + "\n")
 
 
-def median_of(rounds: int, ours: Callable[[], float], theirs: Callable[[], float]) -> tuple[float, float, float]:
-    """Both in turns, A B A B; the medians, and the median of the ratios theirs/ours pair by pair (above 1: ours is faster)."""
-    pairs = [(ours(), theirs()) for _ in range(rounds)]
+def medians(rounds: int, fleet: Callable[[], float], bare: Callable[[], float]) -> tuple[float, float, float]:
+    """Run both in turns (A B A B). Return both medians, and the median of the ratios bare/fleet of the pairs."""
+    pairs = [(fleet(), bare()) for _ in range(rounds)]
     return (
-        statistics.median(a for a, _ in pairs),
-        statistics.median(b for _, b in pairs),
-        statistics.median(b / a for a, b in pairs),
+        statistics.median(fleet_s for fleet_s, _ in pairs),
+        statistics.median(bare_s for _, bare_s in pairs),
+        statistics.median(bare_s / fleet_s for fleet_s, bare_s in pairs),
     )
 
 
 def slow_disk(folder: Path) -> Path | None:
-    """The object to preload into Postgres; None where there is no C compiler."""
+    """The shared library to preload into Postgres; None without a C compiler."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         return None
@@ -49,7 +49,7 @@ def slow_disk(folder: Path) -> Path | None:
 
 
 def measure(rounds: int, *, slow: Path | None, only: frozenset[str]) -> dict[str, Any]:
-    """Everything, or only what is named, on a private durable cluster; with a slow disk where a library is given."""
+    """Run all measurements, or those in `only`, on a private durable cluster; with a slow disk if `slow` is given."""
     if slow:
         os.environ["LD_PRELOAD"] = str(slow)
     services = cluster.temporary(durable=True)
@@ -66,7 +66,7 @@ def measure(rounds: int, *, slow: Path | None, only: frozenset[str]) -> dict[str
         }
         env["BARE_REDIS"] = services.environment(redis_index=5)["REDIS_URL"]
         os.environ.update(env)
-        import django  # noqa: PLC0415  (the environment says where the database is)
+        import django  # noqa: PLC0415  (the environment names the database)
 
         django.setup()
         from django.core.management import call_command  # noqa: PLC0415
@@ -78,7 +78,7 @@ def measure(rounds: int, *, slow: Path | None, only: frozenset[str]) -> dict[str
         measures = workloads(fleet, bare, rounds=rounds, servers=[services.pid("postgres"), services.pid("valkey")])
         try:
             fleet.independent(100), bare.independent(100)
-            return {name: take() for name, take in measures.items() if not only or name in only}
+            return {name: run() for name, run in measures.items() if not only or name in only}
         finally:
             fleet.stop()
             bare.stop()
@@ -91,30 +91,36 @@ def measure(rounds: int, *, slow: Path | None, only: frozenset[str]) -> dict[str
 def workloads(
     fleet: Fleet, bare: Bare, *, rounds: int, servers: list[int]
 ) -> dict[str, Callable[[], dict[str, float]]]:
-    """Each measure by its name; docs/bench.md says what each is."""
+    """Each measurement by its name; docs/bench.md describes them."""
 
-    def throughput(count: int, ours: Callable[[], float], theirs: Callable[[], float]) -> dict[str, float]:
-        a, b, ratio = median_of(rounds, ours, theirs)
-        return {"fleet_per_s": count / a, "bare_per_s": count / b, "ratio": ratio}
+    def throughput(count: int, run_fleet: Callable[[], float], run_bare: Callable[[], float]) -> dict[str, float]:
+        fleet_s, bare_s, ratio = medians(rounds, run_fleet, run_bare)
+        return {"fleet_per_s": count / fleet_s, "bare_per_s": count / bare_s, "ratio": ratio}
 
     def hand_off(alternate: bool) -> dict[str, float]:
-        a, b, ratio = median_of(3 * rounds, lambda: fleet.chain(100, alternate=alternate), lambda: bare.chain(100))
-        return {"fleet_ms": a * 10, "bare_ms": b * 10, "ratio": ratio, "hand_off": 1 / ratio}
+        fleet_s, bare_s, ratio = medians(
+            3 * rounds, lambda: fleet.chain(100, alternate=alternate), lambda: bare.chain(100)
+        )
+        return {"fleet_ms": fleet_s * 10, "bare_ms": bare_s * 10, "ratio": ratio, "hand_off": 1 / ratio}
 
     def idle() -> dict[str, float]:
-        ours, theirs = [], []
+        fleet_ms, bare_ms = [], []
         for _ in range(5 * rounds):
             time.sleep(0.05)
-            ours.append(fleet.independent(1) * 1_000)
-            theirs.append(bare.independent(1) * 1_000)
-        return {"p50_ms": statistics.median(ours), "worst_ms": max(ours), "bare_p50_ms": statistics.median(theirs)}
+            fleet_ms.append(fleet.independent(1) * 1_000)
+            bare_ms.append(bare.independent(1) * 1_000)
+        return {
+            "p50_ms": statistics.median(fleet_ms),
+            "worst_ms": max(fleet_ms),
+            "bare_p50_ms": statistics.median(bare_ms),
+        }
 
     def cpu() -> dict[str, float]:
         spent = {}
-        for name, one in (("fleet", fleet), ("bare", bare)):
-            before, servers_before = cpu_s(one.pids), cpu_s(servers)
-            one.independent(2_000)
-            spent[f"{name}_processes_ms"] = (cpu_s(one.pids) - before) / 2
+        for name, contender in (("fleet", fleet), ("bare", bare)):
+            before, servers_before = cpu_s(contender.pids), cpu_s(servers)
+            contender.independent(2_000)
+            spent[f"{name}_processes_ms"] = (cpu_s(contender.pids) - before) / 2
             spent[f"{name}_servers_ms"] = (cpu_s(servers) - servers_before) / 2
         return spent
 
@@ -123,11 +129,11 @@ def workloads(
         return {"seconds": took, "grown_mb": grown}
 
     def spawn() -> dict[str, float]:
-        alone = sorted(took for _ in range(7 * rounds) for took in fleet.spawn(1))
+        single = sorted(took for _ in range(7 * rounds) for took in fleet.spawn(1))
         eight = sorted(took for _ in range(rounds) for took in fleet.spawn(8))
         return {
-            "p50_s": statistics.median(alone),
-            "p95_s": alone[int(len(alone) * 0.95)],
+            "p50_s": statistics.median(single),
+            "p95_s": single[int(len(single) * 0.95)],
             "eight_at_once_p95_s": eight[int(len(eight) * 0.95)],
         }
 
@@ -147,24 +153,25 @@ def workloads(
     }
 
 
-def apart(module: str, *arguments: str, quick: bool) -> dict[str, Any]:
-    """What another process measures, with services and settings of its own."""
+def run_in_process(module: str, *arguments: str, quick: bool) -> dict[str, Any]:
+    """The results of another process, which has services and settings of its own."""
     command = [sys.executable, "-m", module, *arguments, *(["--quick"] if quick else [])]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    results: dict[str, Any] = json.loads(done.stdout)
+    return results
 
 
-def compare(results: dict[str, Any], kept: Path) -> list[str]:
-    """Ratios that fell against the best kept run."""
-    falls = []
+def regressions(results: dict[str, Any], history: Path) -> list[str]:
+    """Ratios that fell against the best stored run."""
+    lines = []
     for name, result in results.items():
         best = max(
-            (json.loads(file.read_text()).get(name, {}).get("ratio", 0.0) for file in kept.glob("*.json")), default=0.0
+            (json.loads(file.read_text()).get(name, {}).get("ratio", 0.0) for file in history.glob("*.json")),
+            default=0.0,
         )
-        if "ratio" in result and result["ratio"] < best * FALL:
-            falls.append(f"{name}: {result['ratio']:.2f}, and the best kept run has {best:.2f}")
-    return falls
+        if "ratio" in result and result["ratio"] < best * REGRESSION:
+            lines.append(f"{name}: {result['ratio']:.2f}; the best stored run has {best:.2f}")
+    return lines
 
 
 def show(results: dict[str, Any]) -> None:
@@ -174,45 +181,45 @@ def show(results: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round of each")
+    parser.add_argument("--quick", action="store_true", help="run one round of each measurement")
     parser.add_argument("--slow-disk", metavar="LIBRARY", help=argparse.SUPPRESS)
-    parser.add_argument("--no-slow-disk", action="store_true", help="leave the slow disk out")
+    parser.add_argument("--no-slow-disk", action="store_true", help="skip the measurements on a slow disk")
     parser.add_argument(
         "--only",
         metavar="NAME",
         nargs="+",
         default=[],
-        help="only these measures (api: all of the API's); nothing is kept",
+        help="only these measurements (api: all of the API); results are not stored",
     )
     options = parser.parse_args()
     rounds = 1 if options.quick else 3
     if options.slow_disk:
-        sys.stdout.write(json.dumps(measure(rounds, slow=Path(options.slow_disk), only=frozenset(SLOW))))
+        sys.stdout.write(json.dumps(measure(rounds, slow=Path(options.slow_disk), only=frozenset(SLOW_DISK_WORKLOADS))))
         return
-    named = frozenset(options.only)
-    results = measure(rounds, slow=None, only=named) if named != {"api"} else {}
-    if not named or "api" in named:
-        results |= apart("bench.api", quick=options.quick)
+    only = frozenset(options.only)
+    results = measure(rounds, slow=None, only=only) if only != {"api"} else {}
+    if not only or "api" in only:
+        results |= run_in_process("bench.api", quick=options.quick)
     if options.only:
         show(results)
         return
     with tempfile.TemporaryDirectory() as folder:
         library = None if options.no_slow_disk else slow_disk(Path(folder))
         if library is None:
-            say("The slow disk is left out (no C compiler, or asked for).")
+            say("The slow disk is skipped (there is no C compiler, or --no-slow-disk was given).")
         else:
-            slow = apart("bench", "--slow-disk", str(library), quick=options.quick)
+            slow = run_in_process("bench", "--slow-disk", str(library), quick=options.quick)
             results |= {f"slow_{name}": result for name, result in slow.items()}
             results["slow_w1"]["of_fast"] = slow["w1"]["fleet_per_s"] / results["w1"]["fleet_per_s"]
-    kept = ROOT / "build" / "bench"
-    kept.mkdir(parents=True, exist_ok=True)
-    falls = compare(results, kept)
+    history = ROOT / "build" / "bench"
+    history.mkdir(parents=True, exist_ok=True)
+    lines = regressions(results, history)
     text = json.dumps(results, indent=1)
     (ROOT / "build" / "bench.json").write_text(text)
-    (kept / f"{time.strftime('%Y%m%d-%H%M%S')}.json").write_text(text)
+    (history / f"{time.strftime('%Y%m%d-%H%M%S')}.json").write_text(text)
     show(results)
-    for fall in falls:
-        say(f"REGRESSION {fall}")
+    for line in lines:
+        say(f"REGRESSION {line}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""`python -m bench.api [--quick]`: the API alone, before a database with a past; the results as JSON.
+"""`python -m bench.api [--quick]`: measure the API on a database with a history; print the results as JSON.
 
-A process of its own: the services and the settings are other ones than those of the rest.
+It runs in a process of its own, because its services and settings differ from those of the other measurements.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any
 
 import psycopg
 
-from bench.clients import Ask, Client, Seen, closed_loop, open_loop
+from bench.clients import Client, LoadResults, Request, closed_loop, open_loop
 from tests.support import cluster
 
 ROOT = Path(__file__).resolve().parents[1]
-FEW, MANY = 1_000, 10_000  # missions; each has ten sorties, a hundred events
+FEW, MANY = 1_000, 10_000  # missions, each with ten sorties and a hundred events
 USERS = 10
 READS_PER_S, LAUNCHES_PER_S, CONNECTIONS = 60, 5, 50
 SETTINGS = {
@@ -37,12 +37,12 @@ SETTINGS = {
 
 
 class Site:
-    """The site before one database."""
+    """A web process that serves one database."""
 
     def __init__(self, env: dict[str, str]) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            self.port: int = unused.getsockname()[1]
         command = [sys.executable, "-m", "fleet.web", f"--port={self.port}"]
         self._process = subprocess.Popen(command, cwd=ROOT, env={**env, "FLEET_PROCESS": "web"})
         while True:
@@ -57,15 +57,15 @@ class Site:
 
 
 class Api:
-    """A durable Postgres, users with keys, and their missions; before it the site."""
+    """A durable Postgres with users, keys and missions, and the sites that serve it."""
 
     def __init__(self, services: cluster.Cluster) -> None:
         self._services = services
         self.env = {**os.environ, **services.environment(), **SETTINGS}
-        self.chance = random.Random(2)
+        self.random = random.Random(2)
         self.missions: list[tuple[int, str]] = []
         self.sorties: list[tuple[int, str]] = []
-        self.oldest = ""  # a mission that is in the copy too
+        self.oldest = ""  # a mission that also exists in the copy
         self.sites: list[Site] = []
         self._connect()
 
@@ -79,7 +79,7 @@ class Api:
 
     def start(self) -> None:
         os.environ.update(self.env)
-        import django  # noqa: PLC0415  (the environment says where the database is)
+        import django  # noqa: PLC0415  (the environment names the database)
 
         django.setup()
         from django.core.management import call_command  # noqa: PLC0415
@@ -101,22 +101,22 @@ class Api:
         self.sites.append(Site({**self.env, **env}))
 
     def serve_copy(self) -> None:
-        """The site before a copy of what is in the database by now."""
-        self.database.close()  # a database that is in use is not copied
-        elsewhere = self._services.environment(database="postgres")["DATABASE_OWNER_URL"]
-        with psycopg.connect(elsewhere, autocommit=True) as postgres:
+        """Serve a copy of the current database."""
+        self.database.close()  # Postgres does not copy a database that is in use
+        url = self._services.environment(database="postgres")["DATABASE_OWNER_URL"]
+        with psycopg.connect(url, autocommit=True) as postgres:
             postgres.execute("CREATE DATABASE few TEMPLATE fleet")
         self._connect()
         self.serve(**self._services.environment(database="few", redis_index=1))
 
-    def past(self, first: int, last: int) -> None:
-        """These missions have been flown."""
+    def add_history(self, first: int, last: int) -> None:
+        """Insert ended missions with these numbers."""
         from fleet import ids  # noqa: PLC0415
 
         statement = (ROOT / "bench" / "history.sql").read_text()
         for begin in range(first, last + 1, 500):
-            what = {"first": begin, "last": min(last, begin + 499), "owners": self.owners}
-            self.database.execute(statement, what)
+            parameters = {"first": begin, "last": min(last, begin + 499), "owners": self.owners}
+            self.database.execute(statement, parameters)
         self.database.execute("VACUUM ANALYZE")
         number = {owner: n for n, owner in enumerate(self.owners)}
         missions = self.database.execute("SELECT created_by_id, id FROM missions_mission ORDER BY random() LIMIT 1000")
@@ -128,11 +128,11 @@ class Api:
         )
         self.sorties = [(number[owner], ids.encode(ids.SORTIE, id)) for owner, id in sorties]
 
-    def read(self) -> Ask:
-        """What programs that watch missions ask for, in such shares."""
-        owner, mission = self.chance.choice(self.missions)
+    def read(self) -> Request:
+        """A random read, with the shares that programs which watch missions have."""
+        owner, mission = self.random.choice(self.missions)
         key = self.keys[owner]
-        match self.chance.choices(range(6), (20, 25, 15, 15, 15, 10))[0]:
+        match self.random.choices(range(6), (20, 25, 15, 15, 15, 10))[0]:
             case 0:
                 path = "/missions"
             case 1:
@@ -144,90 +144,90 @@ class Api:
             case 4:
                 path = f"/missions/{mission}/events"
             case _:
-                owner, sortie = self.chance.choice(self.sorties)
+                owner, sortie = self.random.choice(self.sorties)
                 key, path = self.keys[owner], f"/sorties/{sortie}"
-        return Ask("read", path, key)
+        return Request("read", path, key)
 
-    def launch(self) -> Ask:
+    def launch(self) -> Request:
         """A mission of twenty sorties: one, eighteen after it, one after those."""
-        one = {"agent": "backend", "run": "true"}
-        middle = {f"part{n}": {**one, "needs": ["first"]} for n in range(18)}
-        plan = {"mission": "Bench", "sorties": {"first": one, **middle, "last": {**one, "needs": list(middle)}}}
-        return Ask("launch", "/missions", self.keys[0], {"plan": plan})
+        sortie = {"agent": "backend", "run": "true"}
+        middle = {f"part{n}": {**sortie, "needs": ["first"]} for n in range(18)}
+        plan = {"mission": "Bench", "sorties": {"first": sortie, **middle, "last": {**sortie, "needs": list(middle)}}}
+        return Request("launch", "/missions", self.keys[0], {"plan": plan})
 
-    def lists(self) -> dict[str, Ask]:
-        """Every list, with what can make it slow."""
+    def lists(self) -> dict[str, Request]:
+        """Every list, with the parameters that can make it slow."""
         user, admin, mission = self.keys[1], self.keys[0], self.oldest
         paths = {
             "missions": "/missions",
             "missions_oldest": "/missions?ordering=id",
             "missions_failed": "/missions?state=failed",
             "missions_running": "/missions?state=running",
-            "missions_named": "/missions?name=ission%207&limit=10",  # as many as there are among the few, too
+            "missions_named": "/missions?name=ission%207&limit=10",  # the small database has as many matches
             "missions_of_one": "/missions?created_by=user3",
             "mission_sorties": f"/missions/{mission}/sorties",
             "mission_events": f"/missions/{mission}/events",
             "events": "/events",
-            "events_seldom": "/events?kind=mission",  # of which there are none
+            "events_seldom": "/events?kind=mission",  # there are none
             "agents": "/agents",
             "nodes": "/nodes",
             "agent_types": "/agent-types",
             "audit": "/audit",
         }
-        mine = {name: Ask(name, path, user) for name, path in paths.items() if name not in {"nodes", "audit"}}
-        return mine | {
-            f"all_{name}": Ask(name, path, admin) for name, path in paths.items() if not name.startswith("mission_")
+        of_user = {name: Request(name, path, user) for name, path in paths.items() if name not in {"nodes", "audit"}}
+        return of_user | {
+            f"all_{name}": Request(name, path, admin) for name, path in paths.items() if not name.startswith("mission_")
         }
 
     def time_lists(self, ports: Sequence[int], rounds: int) -> list[dict[str, float]]:
-        """Milliseconds of each list at the median of each site, asked by one client in turns: the machine's mood is the same
-        for all of them."""
+        """The median time of each list at each site, in milliseconds. One client requests from the sites in turns, so that
+        changes of the load affect all of them."""
         clients = [Client(port) for port in ports]
         times: list[dict[str, list[float]]] = [{name: [] for name in self.lists()} for _ in ports]
         for n in range(rounds + 3):
-            for name, ask in self.lists().items():
-                for client, seen in zip(clients, times, strict=True):
+            for name, request in self.lists().items():
+                for client, site_times in zip(clients, times, strict=True):
                     began = time.perf_counter()
-                    status, body = client.send(ask)
+                    status, body = client.send(request)
                     took = time.perf_counter() - began
                     if status != "200":
-                        raise RuntimeError(f"{ask.path}: {status} {body[:300]!r}")
+                        raise RuntimeError(f"{request.path}: {status} {body[:300]!r}")
                     if n >= 3:
-                        seen[name].append(took * 1_000)
-        return [{name: statistics.median(took) for name, took in seen.items()} for seen in times]
+                        site_times[name].append(took * 1_000)
+        return [{name: statistics.median(took) for name, took in site_times.items()} for site_times in times]
 
-    def kept(self, seen: Seen) -> int:
-        """How many of the missions that clients were told of are there, with all their sorties."""
+    def stored_launches(self, results: LoadResults) -> int:
+        """How many of the accepted missions exist with all their sorties."""
         from fleet import ids  # noqa: PLC0415
 
         row = self.database.execute(
             "SELECT count(*) FROM missions_mission m WHERE id = ANY (%s)"
             " AND (SELECT count(*) FROM missions_sortie s WHERE s.mission_id = m.id) = 20",
-            [[ids.decode(ids.MISSION, ref) for ref in seen.made]],
+            [[ids.decode(ids.MISSION, ref) for ref in results.launched]],
         ).fetchone()
         return int(row[0]) if row else 0
 
-    def heard(self, *, listeners: int, events: int, every_s: float) -> dict[str, float]:
-        """Milliseconds from the commit of an event until a listener has it, beside others who listen and hear nothing."""
+    def delivery(self, *, listeners: int, events: int, every_s: float) -> dict[str, float]:
+        """Milliseconds from the commit of an event until a listener receives it, beside idle listeners."""
         from fleet import ids  # noqa: PLC0415
 
-        lines = []
+        streams = []
         for n in range(listeners):
             owner, mission = self.missions[n % len(self.missions)]
-            lines.append(self._listen(owner, mission))
+            streams.append(self._listen(owner, mission))
         owner, mission = self.missions[0]
-        scope, got = ids.decode(ids.MISSION, mission), dict[int, float]()
+        scope, received = ids.decode(ids.MISSION, mission), dict[int, float]()
 
         def read() -> None:
             rest = b""
             with contextlib.suppress(TimeoutError):
-                while len(got) < events:
-                    rest += lines[0].recv(65_536)
+                while len(received) < events:
+                    rest += streams[0].recv(65_536)
                     now = time.time()
-                    *whole, rest = rest.split(b"\n\n")
-                    for one in whole:
-                        if b'"bench":' in one:
-                            got[int(one.split(b'"bench":')[1].split(b"}")[0])] = now
+                    *complete, rest = rest.split(b"\n\n")
+                    for event in complete:
+                        if b'"bench":' in event:
+                            received[int(event.split(b'"bench":')[1].split(b"}")[0])] = now
 
         reader = threading.Thread(target=read)
         reader.start()
@@ -240,9 +240,9 @@ class Api:
             sent[n] = time.time()
             time.sleep(every_s)
         reader.join()
-        for line in lines:
-            line.close()
-        times = sorted((got[n] - at) * 1_000 for n, at in sent.items() if n in got)
+        for stream in streams:
+            stream.close()
+        times = sorted((received[n] - sent_at) * 1_000 for n, sent_at in sent.items() if n in received)
         return {
             "p50_ms": statistics.median(times),
             "p95_ms": times[int(len(times) * 0.95)],
@@ -250,13 +250,13 @@ class Api:
         }
 
     def _listen(self, owner: int, mission: str) -> socket.socket:
-        line = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        stream = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         head = f"GET /api/v1/missions/{mission}/events/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        line.sendall(f"{head}Authorization: Bearer {self.keys[owner]}\r\n\r\n".encode())
-        answer = line.recv(4_096)
-        if b" 200 " not in answer:
-            raise RuntimeError(f"no stream: {answer!r}")
-        return line
+        stream.sendall(f"{head}Authorization: Bearer {self.keys[owner]}\r\n\r\n".encode())
+        response = stream.recv(4_096)
+        if b" 200 " not in response:
+            raise RuntimeError(f"no stream: {response!r}")
+        return stream
 
     def stop(self) -> None:
         for site in self.sites:
@@ -265,11 +265,11 @@ class Api:
 
 
 def measure(api: Api, *, seconds: float) -> dict[str, Any]:
-    """Everything, by name; docs/bench.md says what each is."""
+    """The results of all measurements by name; docs/bench.md describes them."""
     results: dict[str, Any] = {}
-    api.past(1, FEW)
+    api.add_history(1, FEW)
     api.serve_copy()
-    api.past(FEW + 1, MANY)
+    api.add_history(FEW + 1, MANY)
     api.serve()
     few, many = api.time_lists([site.port for site in api.sites], rounds=30 if seconds > 10 else 15)
     api.sites.pop(0).stop()
@@ -277,36 +277,36 @@ def measure(api: Api, *, seconds: float) -> dict[str, Any]:
     growth = {name: many[name] / few[name] for name in many}
     worst = max(growth, key=lambda name: growth[name])
     results["api_growth"] = {"worst": growth[worst]} | growth
-    beside = open_loop(
+    mixed = open_loop(
         api.port, [(READS_PER_S, api.read), (LAUNCHES_PER_S, api.launch)], seconds=seconds, connections=CONNECTIONS
     )
     results["api_open_loop"] = {
-        f"{kind}_{name}_ms": beside.ms(kind, share)
+        f"{kind}_{name}_ms": mixed.ms(kind, share)
         for kind in ("read", "launch")
         for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
-    } | {"refused": sum(beside.answers.values()) - beside.answers["200"] - beside.answers["201"]}
+    } | {"refused": sum(mixed.statuses.values()) - mixed.statuses["200"] - mixed.statuses["201"]}
     closed = closed_loop(api.port, api.read, requests=int(100 * seconds), connections=CONNECTIONS)
     results["api_closed_loop"] = {"reads_per_s": closed.good_per_s, "p95_ms": closed.ms("read", 0.95)}
-    results["api_live"] = api.heard(listeners=500, events=100, every_s=0.05)
+    results["api_live"] = api.delivery(listeners=500, events=100, every_s=0.05)
     results["api_stress"] = stress(api, seconds=seconds / 3)
     return results
 
 
 def stress(api: Api, *, seconds: float) -> dict[str, float]:
-    """Twice as many requests each time, until some are refused or late by more than a second."""
+    """Double the request rate until some requests are refused or more than a second late."""
     rate = float(READS_PER_S + LAUNCHES_PER_S)
     while True:
         share = LAUNCHES_PER_S / (READS_PER_S + LAUNCHES_PER_S)
         streams = [(rate * (1 - share), api.read), (rate * share, api.launch)]
-        seen = open_loop(api.port, streams, seconds=seconds, connections=4 * CONNECTIONS)
-        refused = {status: float(count) for status, count in seen.answers.items() if status not in {"200", "201"}}
-        if refused or seen.ms("read", 0.95) > 1_000 or rate > 5_000:
+        load = open_loop(api.port, streams, seconds=seconds, connections=4 * CONNECTIONS)
+        refused = {status: float(count) for status, count in load.statuses.items() if status not in {"200", "201"}}
+        if refused or load.ms("read", 0.95) > 1_000 or rate > 5_000:
             return {
                 "offered_per_s": rate,
-                "answered_per_s": seen.good_per_s,
-                "read_p95_ms": seen.ms("read", 0.95),
+                "answered_per_s": load.good_per_s,
+                "read_p95_ms": load.ms("read", 0.95),
                 **{f"answers_{status}": count for status, count in refused.items()},
-                "launches_lost": float(len(seen.made) - api.kept(seen)),
+                "launches_lost": float(len(load.launched) - api.stored_launches(load)),
             }
         rate *= 2
 

@@ -1,6 +1,6 @@
-"""Bare Celery: what the fleet is measured against. No results, no durability; dependencies by hand, in Redis.
+"""Bare Celery, the baseline of the benchmarks: no results, no durability, dependencies counted by hand in Redis.
 
-Only the task that ends a workload says so: a counter in each would slow down what the fleet is measured against.
+Only the task that ends a workload reports its end, because a counter in each task would slow the baseline down.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def fan(mission: int, stage: int) -> None:
 
 
 @app.task(name="bare.chain")
-def chain(left: int) -> None:
-    if left > 1:
-        chain.delay(left - 1)
+def chain(remaining: int) -> None:
+    if remaining > 1:
+        chain.delay(remaining - 1)
     else:
         _ended()
 

@@ -1,8 +1,8 @@
-"""What `call` does in the measurements: nothing, in a child process of its own."""
+"""The callable of the measurements of `call`: it does nothing, in a child process of its own."""
 
 from agents.callables import Context, register
 
 
 @register
 def nothing(context: Context) -> None:
-    """Start, be measured, and end."""
+    """Do nothing."""

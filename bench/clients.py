@@ -1,4 +1,4 @@
-"""Clients of the API: threads with a connection each, in open loop or in closed loop."""
+"""Load generators for the API: threads with one connection each, in an open or a closed loop."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-PATIENCE_S = 30
+TIMEOUT_S = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One request, and what kind it counts as."""
+class Request:
+    """One request; results are grouped by `kind`."""
 
     kind: str
     path: str
@@ -26,13 +26,12 @@ class Ask:
 
 
 @dataclass
-class Seen:
-    """What clients saw: seconds by kind, from when a request was due, of those that were answered well; and how many were
-    answered how. What took place at all is in `made`: the ids of missions that were said to be launched."""
+class LoadResults:
+    """The results of a load test."""
 
-    took: dict[str, list[float]] = field(default_factory=dict)
-    answers: Counter[str] = field(default_factory=Counter)
-    made: list[str] = field(default_factory=list)
+    took: dict[str, list[float]] = field(default_factory=dict)  # by kind: seconds since successful requests were due
+    statuses: Counter[str] = field(default_factory=Counter)  # responses by status or connection error
+    launched: list[str] = field(default_factory=list)  # ids of missions whose launch was accepted
     elapsed_s: float = 0.0
 
     def ms(self, kind: str, share: float) -> float:
@@ -45,75 +44,79 @@ class Seen:
 
 
 class Client:
-    """One connection that is kept, as those of programs are."""
+    """A client with one persistent connection."""
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self._line = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
 
-    def send(self, ask: Ask) -> tuple[str, bytes]:
-        """The status, or what became of the connection, and the body."""
-        headers = {"Authorization": f"Bearer {ask.key}"}
+    def send(self, request: Request) -> tuple[str, bytes]:
+        """The status (or the name of a connection error) and the body."""
+        headers = {"Authorization": f"Bearer {request.key}"}
         body = None
-        if ask.body is not None:
+        if request.body is not None:
             headers["Content-Type"] = "application/json"
-            body = json.dumps(ask.body)
+            body = json.dumps(request.body)
         try:
-            self._line.request("POST" if ask.body is not None else "GET", f"/api/v1{ask.path}", body, headers)
-            answer = self._line.getresponse()
-            return str(answer.status), answer.read()
+            self._connection.request(
+                "POST" if request.body is not None else "GET", f"/api/v1{request.path}", body, headers
+            )
+            response = self._connection.getresponse()
+            return str(response.status), response.read()
         except (OSError, http.client.HTTPException) as fault:
-            self._line.close()
+            self._connection.close()
             return type(fault).__name__, b""
 
 
-def _drive(port: int, due: Iterable[tuple[float | None, Ask]], *, connections: int) -> Seen:
-    """Send each when it is due, or as soon after as a connection is free; a time is counted from when it was due. What has
-    no time is due when a connection is free."""
-    seen, lock, queue = Seen(), threading.Lock(), iter(due)
+def _drive(port: int, due: Iterable[tuple[float | None, Request]], *, connections: int) -> LoadResults:
+    """Send each request when it is due, or when a connection is free after that. Its time counts from when it was due.
+
+    A request without a time is due when a connection is free.
+    """
+    results, lock, queue = LoadResults(), threading.Lock(), iter(due)
     began = time.perf_counter() + 0.1
 
     def work() -> None:
         client = Client(port)
         while True:
             with lock:
-                at, ask = next(queue, (None, None))
-            if ask is None:
+                at, request = next(queue, (None, None))
+            if request is None:
                 return
             start = time.perf_counter() if at is None else began + at
             if (wait := start - time.perf_counter()) > 0:
                 time.sleep(wait)
-            status, body = client.send(ask)
+            status, body = client.send(request)
             took = time.perf_counter() - start
             with lock:
-                seen.answers[status] += 1
+                results.statuses[status] += 1
                 if status in {"200", "201"}:
-                    seen.took.setdefault(ask.kind, []).append(took)
+                    results.took.setdefault(request.kind, []).append(took)
                 if status == "201":
-                    seen.made.append(json.loads(body)["id"])
+                    results.launched.append(json.loads(body)["id"])
 
     threads = [threading.Thread(target=work) for _ in range(connections)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    seen.elapsed_s = time.perf_counter() - began
-    return seen
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    results.elapsed_s = time.perf_counter() - began
+    return results
 
 
 def open_loop(
-    port: int, streams: Sequence[tuple[float, Callable[[], Ask]]], *, seconds: float, connections: int
-) -> Seen:
-    """Requests that come by chance (Poisson), so many a second of each stream, whether the server keeps up or not."""
-    chance, due = random.Random(1), []
+    port: int, streams: Sequence[tuple[float, Callable[[], Request]]], *, seconds: float, connections: int
+) -> LoadResults:
+    """Send requests at random times (Poisson) with the rate of each stream, whether or not the server keeps up."""
+    generator, due = random.Random(1), []
     for rate, make in streams:
-        at = chance.expovariate(rate)
+        at = generator.expovariate(rate)
         while at < seconds:
             due.append((at, make()))
-            at += chance.expovariate(rate)
-    return _drive(port, sorted(due, key=lambda one: one[0]), connections=connections)
+            at += generator.expovariate(rate)
+    return _drive(port, sorted(due, key=lambda entry: entry[0]), connections=connections)
 
 
-def closed_loop(port: int, make: Callable[[], Ask], *, requests: int, connections: int) -> Seen:
-    """Each connection sends its next request when it has the answer to the one before."""
+def closed_loop(port: int, make: Callable[[], Request], *, requests: int, connections: int) -> LoadResults:
+    """Each connection sends its next request when it has received the previous response."""
     return _drive(port, ((None, make()) for _ in range(requests)), connections=connections)

@@ -1,4 +1,4 @@
-"""The two that are measured: each starts its processes, and does one workload on demand."""
+"""The fleet and bare Celery: each starts its processes and runs workloads."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ import psutil
 import redis
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE_S = 120.0
-LOOK_S = 0.004  # how often the end is looked for, of both
+TIMEOUT_S = 120.0
+POLL_S = 0.004  # between two checks for the end of a workload, for both
 
 
-def wait(true: Callable[[], Any], *, every_s: float = 0.002) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
+def wait(condition: Callable[[], Any], *, every_s: float = 0.002) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError("the workload did not end in time")
         time.sleep(every_s)
 
 
 def cpu_s(pids: Sequence[int]) -> float:
-    """Seconds of processor time of these processes, what is alive below them, and what has ended below them."""
+    """Processor time in seconds of these processes and all their descendants, including ended ones."""
     spent = 0.0
     for pid in pids:
         process = psutil.Process(pid)
@@ -63,7 +63,7 @@ class Bare:
         self.store.set("ended", 0)
         began = time.perf_counter()
         start()
-        wait(lambda: int(self.store.get("ended") or 0) >= ends and not self.store.llen("bare"), every_s=LOOK_S)
+        wait(lambda: int(self.store.get("ended") or 0) >= ends and not self.store.llen("bare"), every_s=POLL_S)
         return time.perf_counter() - began
 
     def independent(self, count: int) -> float:
@@ -117,8 +117,8 @@ class Fleet:
         text = json.dumps({"mission": "bench", "sorties": sorties})
         return text, self.plan.load(text=text, surroundings=self.surroundings.current())
 
-    def _launch(self, text: str, read: Any) -> Any:
-        return self.operations.launch(plan=read, text=text, params={}, folder="", by=None, executes=True).id
+    def _launch(self, text: str, parsed: Any) -> Any:
+        return self.operations.launch(plan=parsed, text=text, params={}, folder="", by=None, executes=True).id
 
     def _succeeded(self, missions: list[Any]) -> bool:
         (count,) = self.watch.execute(
@@ -126,20 +126,20 @@ class Fleet:
         ).fetchone() or (0,)
         return bool(count == len(missions))
 
-    def _fly(self, plans: list[tuple[str, Any]]) -> float:
-        """From the first launch until all have succeeded. Reading the plan is measured apart (`accept`)."""
+    def _run(self, plans: list[tuple[str, Any]]) -> float:
+        """Seconds from the first launch until all missions have succeeded, without reading the plans (see `accept`)."""
         began = time.perf_counter()
-        ids = [self._launch(text, read) for text, read in plans]
-        wait(lambda: self._succeeded(ids), every_s=LOOK_S)
+        ids = [self._launch(text, parsed) for text, parsed in plans]
+        wait(lambda: self._succeeded(ids), every_s=POLL_S)
         return time.perf_counter() - began
 
     def independent(self, count: int) -> float:
-        return self._fly([self._plan({f"s{n}": {"agent": "backend", "driver": "scripted"} for n in range(count)})])
+        return self._run([self._plan({f"s{n}": {"agent": "backend", "driver": "scripted"} for n in range(count)})])
 
     def fans(self, missions: int) -> float:
-        one = {"agent": "backend", "driver": "scripted"}
-        middle = {f"m{n}": {**one, "needs": ["a"]} for n in range(50)}
-        return self._fly([self._plan({"a": one, **middle, "z": {**one, "needs": list(middle)}})] * missions)
+        sortie = {"agent": "backend", "driver": "scripted"}
+        middle = {f"m{n}": {**sortie, "needs": ["a"]} for n in range(50)}
+        return self._run([self._plan({"a": sortie, **middle, "z": {**sortie, "needs": list(middle)}})] * missions)
 
     def chain(self, length: int, *, alternate: bool = False) -> float:
         types = ("backend", "testing" if alternate else "backend")
@@ -147,14 +147,14 @@ class Fleet:
             f"s{n}": {"agent": types[n % 2], "driver": "scripted", **({"needs": [f"s{n - 1}"]} if n else {})}
             for n in range(length)
         }
-        return self._fly([self._plan(sorties)])
+        return self._run([self._plan(sorties)])
 
-    def each(self, count: int, **what: Any) -> float:
-        """Seconds a sortie that starts a process, four at once."""
-        return self._fly([self._plan({f"s{n}": {"agent": "backend", **what} for n in range(count)})]) / count
+    def each(self, count: int, **work: Any) -> float:
+        """Seconds per sortie that starts a process, four at once."""
+        return self._run([self._plan({f"s{n}": {"agent": "backend", **work} for n in range(count)})]) / count
 
     def accept(self, count: int) -> tuple[float, float]:
-        """Seconds to read and launch a plan of so many sorties that wait, and megabytes that the reader grew by."""
+        """Seconds to read and launch a plan of `count` sorties, and the growth of this process in megabytes."""
         text = json.dumps(
             {"mission": "big", "sorties": {f"s{n}": {"agent": "security", "driver": "scripted"} for n in range(count)}}
         )
@@ -166,37 +166,37 @@ class Fleet:
 
     def memory_mb(self) -> float:
         """Proportional set size of the node, its agents and the control loop at rest."""
-        ours = [psutil.Process(pid) for pid in self.pids]
-        ours += [child for process in ours for child in process.children(recursive=True)]
-        held = 0
-        for process in ours:
-            with contextlib.suppress(psutil.NoSuchProcess):  # a process that just ends holds nothing
-                held += process.memory_full_info().pss
-        return held / 1e6
+        processes = [psutil.Process(pid) for pid in self.pids]
+        processes += [child for process in processes for child in process.children(recursive=True)]
+        pss = 0
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                pss += process.memory_full_info().pss
+        return pss / 1e6
 
     def spawn(self, count: int) -> list[float]:
-        """Seconds from the order until each of so many agents, ordered at once, has reported; then they are ended."""
+        """Seconds from the order of `count` agents until each has reported; ends them afterwards."""
         began = time.perf_counter()
         ordered = [agent.id for agent in self.orders.spawn(type="security", count=count)]
-        there: dict[Any, float] = {}
-        while len(there) < count:
-            if time.perf_counter() - began > PATIENCE_S:
-                raise TimeoutError("not every agent came up")
+        reported: dict[Any, float] = {}
+        while len(reported) < count:
+            if time.perf_counter() - began > TIMEOUT_S:
+                raise TimeoutError("not every agent has reported in time")
             for (agent,) in self.watch.execute(
                 "SELECT id FROM agents_agent WHERE id = ANY (%s) AND state = 'idle'", [ordered]
             ).fetchall():
-                there.setdefault(agent, time.perf_counter() - began)
+                reported.setdefault(agent, time.perf_counter() - began)
             time.sleep(0.002)
         self.orders.order(agents=ordered, what=self.agents.Order.NOW, reason="It was measured.")
         wait(lambda: not self.agents.objects.filter(id__in=ordered, ended_at=None).exists(), every_s=0.02)
-        return list(there.values())
+        return list(reported.values())
 
     def crash(self) -> float:
-        """Seconds from the kill -9 of an agent until what it flew runs again elsewhere."""
+        """Seconds from the kill -9 of an agent until its sortie runs again on another one."""
         sortie = {"agent": "backend", "driver": "scripted", "with": {"hold": True}}
         mission = self._launch(*self._plan({"held": sortie}))
 
-        def flown_by(attempt: int) -> int | None:
+        def pid_of_agent(attempt: int) -> int | None:
             row = self.watch.execute(
                 "SELECT a.pid FROM missions_sortie s JOIN agents_agent a ON a.id = s.agent_id"
                 " WHERE s.mission_id = %s AND s.state = 'running' AND s.attempt = %s",
@@ -204,10 +204,10 @@ class Fleet:
             ).fetchone()
             return int(row[0]) if row else None
 
-        wait(lambda: flown_by(1))
-        os.kill(flown_by(1) or 0, signal.SIGKILL)
+        wait(lambda: pid_of_agent(1))
+        os.kill(pid_of_agent(1) or 0, signal.SIGKILL)
         began = time.perf_counter()
-        wait(lambda: flown_by(2))
+        wait(lambda: pid_of_agent(2))
         took = time.perf_counter() - began
         self.operations.cancel(mission=mission)
         wait(lambda: self.agents.objects.filter(type="backend", state="idle").count() == 2, every_s=0.05)
@@ -215,7 +215,7 @@ class Fleet:
 
     def stop(self) -> None:
         self.watch.close()
-        for one in self.processes:
-            one.terminate()
-        for one in self.processes:
-            one.wait()
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait()

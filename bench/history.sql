@@ -1,5 +1,5 @@
--- A fleet's past: missions number :first to :last, done, of ten sorties each, with their attempts and a hundred events each.
--- The owners take turns. Ids are uuid7s of the milliseconds of 2023, one a mission and one a sortie, so that all of it is older than what is launched later.
+-- A history: ended missions number :first to :last, each with ten sorties, their attempts and a hundred events. Owners take
+-- turns. Ids are UUIDv7s of 2023, one millisecond per mission and per sortie, so all of them are older than later launches.
 WITH numbered AS (
     SELECT n,
            (lpad(to_hex(1672531200000 + n * 1000), 12, '0') || '7000' || '8' || substr(md5('m' || n), 1, 15))::uuid AS id,

@@ -1,4 +1,4 @@
-"""`python -m examples.repo_audit PATH`: refuses, before anything is started, what cannot be audited (`make run`)."""
+"""`python -m examples.repo_audit PATH`: check that PATH can be audited, before `make run` starts anything."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from fleet import errors
 
 
 def check(path: str) -> None:
-    """Invalid, with the path and the remedy, unless `path` is a folder of a git checkout."""
+    """Raise Invalid unless `path` is a folder of a git checkout."""
     if not path.strip():
         raise errors.Invalid("REPO is empty.", hint="Name the folder of a git checkout: make run REPO=/path/to/it.")
     try:
         path.encode()
         git.root(Path(path).expanduser())
     except UnicodeEncodeError:
-        raise errors.Invalid(f"{path!r} is not UTF-8.", hint="Audit it by a path that is: a link will do.") from None
+        raise errors.Invalid(
+            f"{path!r} is not UTF-8.", hint="Use a UTF-8 path, such as a symbolic link to it."
+        ) from None
 
 
 if __name__ == "__main__":

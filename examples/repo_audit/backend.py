@@ -1,8 +1,7 @@
-"""Faults in Python that show without running it: ruff's rules for likely bugs, and vulture's for code that nothing
-reaches.
+"""Static checks of Python: ruff's rules for likely bugs, and vulture for unreachable and unused code.
 
-Rules of taste are left out. A project's own ruff configuration is not read (`--isolated`), its `# noqa` marks are
-honoured.
+Rules about style are left out. The project's own ruff configuration is not read (`--isolated`); its `# noqa` marks are
+respected.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _SELECT = (
     "E902,F502,F503,F504,F505,F506,F507,F508,F509,F521,F522,F524,F525,F601,F631,F632,F633,F634,F701,F702,F704,F706,F707,F811,F821,F822,"
     f"F823,F841,F401,B002,B006,B012,B015,B017,B018,B020,B023,B025,B029,B030,B031,B032,B035,B039,B909,E722,S110,S112,RUF006,PLE,{_ASYNC},{_DTZ}"
 )
-# In tests these are habits, not faults.
+# Common and harmless in tests.
 _FINE_IN_TESTS = (
     "F841",
     "F401",
@@ -49,7 +48,7 @@ _FINE_IN_TESTS = (
     "PLE",
 )
 
-# Texts that ruff accepts and that CPython's tokenizer still refuses.
+# Errors of CPython's tokenizer on source that ruff accepts.
 _LIMITS = ("too many nested parentheses", "too many levels of indentation", "too many statically nested blocks")
 
 INVALID = rules.get("ruff:invalid-syntax")
@@ -59,26 +58,26 @@ PRIVATE = rules.get("vulture:private-unused")
 
 @register
 def python(context: Context) -> Outcome:
-    """Likely bugs and dead code in Python; says so where there is no Python."""
+    """Likely bugs and dead code in Python; a note if there is no Python."""
     files = tree.of(context).select("Python")
     readable = [file for file, _text in tree.texts(files)]
     ledger = Ledger()
     ledger.looked_at = len(readable)
     if not readable:
-        ledger.notes.append("There is no Python here, so ruff, bandit and vulture had nothing to do.")
+        ledger.notes.append("There is no Python here, so ruff, bandit and vulture did not run.")
         return ledger.outcome()
     context.progress(0.1, f"ruff reads {len(readable):,} files")
     for start in range(0, len(readable), BATCH):
         _ruff(readable[start : start + BATCH], context.scratch, ledger)
-    context.progress(0.5, "vulture looks for dead code")
+    context.progress(0.5, "vulture searches for dead code")
     _vulture(readable, ledger)
     return ledger.outcome()
 
 
 def _ruff(files: list[tree.File], scratch: Path, ledger: Ledger) -> None:
     by_disk = {str(file.disk): file for file in files}
-    # ruff answers with U+FFFD for what is not UTF-8 in a name.
-    by_answer = {os.fsencode(name).decode("utf-8", "replace"): file for name, file in by_disk.items()}
+    # ruff replaces bytes of a name that are not UTF-8 with U+FFFD.
+    by_ruff_name = {os.fsencode(name).decode("utf-8", "replace"): file for name, file in by_disk.items()}
     options = [
         "--isolated",
         "--no-cache",
@@ -89,7 +88,7 @@ def _ruff(files: list[tree.File], scratch: Path, ledger: Ledger) -> None:
     ]
     command = [
         sys.executable,
-        "-P",  # or a ruff.py in the folder would run
+        "-P",  # without it, a ruff.py in the folder would run
         "-m",
         "ruff",
         "check",
@@ -105,17 +104,17 @@ def _ruff(files: list[tree.File], scratch: Path, ledger: Ledger) -> None:
         results = json.loads(done.stdout)
     except ValueError:
         ledger.notes.append(
-            f"ruff did not answer for {len(files)} files: {done.stderr.decode(errors='replace')[-200:].strip()}"
+            f"ruff failed for {len(files)} files: {done.stderr.decode(errors='replace')[-200:].strip()}"
         )
         return
-    from_ruff(results, by_answer, ledger)
+    from_ruff(results, by_ruff_name, ledger)
 
 
-def from_ruff(results: Iterable[dict[str, Any]], by_answer: dict[str, tree.File], ledger: Ledger) -> None:
-    """Puts ruff's JSON into the ledger, without what is a habit and not a fault where it stands."""
+def from_ruff(results: Iterable[dict[str, Any]], by_ruff_name: dict[str, tree.File], ledger: Ledger) -> None:
+    """Add ruff's results to the ledger, except those that are harmless in their context."""
     for result in results:
         code = result["code"] or "invalid-syntax"
-        file = by_answer.get(result["filename"])
+        file = by_ruff_name.get(result["filename"])
         if file is None or (file.role != "product" and _is_fine_in_tests(code, result["message"])):
             continue
         if code == "invalid-syntax" and (file.role != "product" or _is_template(file)):
@@ -131,7 +130,7 @@ def from_ruff(results: Iterable[dict[str, Any]], by_answer: dict[str, tree.File]
 
 
 def _is_fine_in_tests(code: str, message: str) -> bool:
-    lost_test = code == "F811" and "`test" in message  # the first of two tests of one name never runs
+    lost_test = code == "F811" and "`test" in message  # the first of two tests with the same name never runs
     return code.startswith(_FINE_IN_TESTS) and not lost_test
 
 
@@ -153,7 +152,7 @@ def _vulture(files: list[tree.File], ledger: Ledger) -> None:
         except (RecursionError, MemoryError):
             ledger.notes.append(f"vulture could not read {file.path}: it is nested too deeply.")
         if finder.exit_code is ExitCode.InvalidInput and file.role == "product":
-            _beyond_limits(file, text, ledger)
+            _check_tokenizer_limits(file, text, ledger)
     for item in finder.get_unused_code(min_confidence=60):
         file_of = by_disk.get(str(item.filename))
         if file_of is None or file_of.role != "product":
@@ -171,11 +170,11 @@ def _vulture(files: list[tree.File], ledger: Ledger) -> None:
             )
 
 
-def _beyond_limits(file: tree.File, text: str, ledger: Ledger) -> None:
+def _check_tokenizer_limits(file: tree.File, text: str, ledger: Ledger) -> None:
     try:
         ast.parse(text)
     except SyntaxError as fault:
         if fault.msg in _LIMITS:
             ledger.add(INVALID, file=file.path, line=fault.lineno or 1, role=file.role, detail=f"CPython: {fault.msg}")
     except ValueError:
-        return  # a NUL, which ruff names
+        return  # a NUL character, which ruff reports

@@ -1,4 +1,4 @@
-"""Registers the audit's callables, where the tools that they need are installed (requirements.txt beside this file)."""
+"""Registers the audit's callables if the tools that they need are installed (requirements.txt in this folder)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's charts, as inline SVG. Colours come from the page's variables, so that they follow light and dark."""
+"""The report's charts as inline SVG. Their colours are CSS variables of the page, for light and dark mode."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def _svg(height: int, label: str, *parts: Part) -> Markup:
 
 
 def by_area(by_area: Mapping[str, Mapping[str, int]]) -> Markup:
-    """Findings by area, each bar cut by severity.
+    """Findings by area, each bar divided by severity.
 
-    The scale is a square root: a hundred small things must not hide a grave one.
+    The scale is a square root, so that a hundred minor findings do not hide a severe one.
     """
     areas = sorted(by_area, key=lambda area: -sum(by_area[area].values()))
     most = math.sqrt(max((sum(by_area[area].values()) for area in areas), default=0) or 1)
@@ -42,7 +42,7 @@ def by_area(by_area: Mapping[str, Mapping[str, int]]) -> Markup:
 
 
 def hotspots(points: Sequence[Mapping[str, Any]]) -> Markup:
-    """Each file's branches (up) against its commits (right), both logarithmic; the five hottest are numbered."""
+    """Branches (y) against commits (x) of each file, both logarithmic; the top five are numbered."""
     left, bottom, top, right = 36, 250, 26, WIDTH - 16
     most_x = math.log1p(max((point["commits"] for point in points), default=1)) or 1.0
     most_y = math.log1p(max((point["branches"] for point in points), default=1)) or 1.0
@@ -82,7 +82,7 @@ def hotspots(points: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def _apart(places: Sequence[tuple[float, float]], *, towards: float) -> list[tuple[float, float]]:
-    """The places of numbered dots, those that would cover an earlier one moved sideways, towards the chart's middle."""
+    """The positions of the numbered dots. Dots that would cover an earlier one move towards the chart's middle."""
     apart: list[tuple[float, float]] = []
     for x, y in places:
         step = 2 * MARKER if x < towards else -2 * MARKER
@@ -113,9 +113,9 @@ def activity(weeks: Sequence[int]) -> Markup:
         "Commits by week over two years",
         tag("line", x1=4, y1=bottom + 0.5, x2=WIDTH - 4, y2=bottom + 0.5, class_="axis"),
         bars,
-        tag("text", "two years back", x=4, y=bottom + 18, class_="small"),
+        tag("text", "two years ago", x=4, y=bottom + 18, class_="small"),
         tag("text", "newest commit", x=WIDTH - 4, y=bottom + 18, text_anchor="end", class_="small"),
-        tag("text", f"{most:,} a week at most", x=WIDTH / 2, y=bottom + 18, text_anchor="middle", class_="small"),
+        tag("text", f"at most {most:,} a week", x=WIDTH / 2, y=bottom + 18, text_anchor="middle", class_="small"),
     )
 
 
@@ -125,7 +125,7 @@ def by_language(found: Sequence[Mapping[str, Any]]) -> Markup:
     shown = list(found[:8])
     rest = total - sum(language["lines"] for language in shown)
     if rest:
-        shown.append({"name": "the rest", "lines": rest})
+        shown.append({"name": "others", "lines": rest})
     x, bars, legend = 0.0, [], []
     for number, language in enumerate(shown):
         known = languages.BY_NAME.get(language["name"])

@@ -1,4 +1,4 @@
-"""How branched the functions are, counted by lizard in the languages that it reads."""
+"""The cyclomatic complexity of functions, measured by lizard in the languages that it supports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PARAMETERS = rules.get("lizard:parameters")
 
 @register
 def measure(context: Context, *, languages: list[str], part: int = 1, of: int = 1) -> Outcome:
-    """Complexity of one language's product code (or of a part of it), and the files that matter for `hotspots`."""
+    """The complexity of one language's code (or a part of it), and the most complex files, for `hotspots`."""
     files = tree.part(tree.of(context).select(*languages), part, of)
     ledger = Ledger()
     by_file: dict[str, list[int]] = {}
@@ -32,7 +32,7 @@ def measure(context: Context, *, languages: list[str], part: int = 1, of: int = 
     for number, (file, text) in enumerate(tree.texts(files)):
         if time.monotonic() > deadline:
             ledger.notes.append(
-                f"Complexity: {len(files) - number:,} files of {', '.join(languages)} were not looked at: time was up."
+                f"Complexity: {len(files) - number:,} files of {', '.join(languages)} were skipped for lack of time."
             )
             break
         if number % 50 == 0:
@@ -63,7 +63,7 @@ def _functions(suffix: str, text: str, ledger: Ledger) -> list[lizard.FunctionIn
     try:
         functions = lizard.analyze_file.analyze_source_code("source" + suffix, text).function_list
     except (RecursionError, ValueError, IndexError, TypeError, AttributeError, KeyError, StopIteration):
-        # lizard's readers guess at grammar; a file that one of them cannot read says nothing about the file.
+        # lizard's parsers are approximate; a failure says nothing about the file.
         return []
     return [function for function in functions if function.nloc > 0]
 

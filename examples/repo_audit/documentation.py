@@ -1,4 +1,4 @@
-"""What a newcomer reads: is it there, and do its links lead anywhere?"""
+"""Checks the documentation: README, licence, and the links, images and anchors in Markdown."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def prose(context: Context) -> Outcome:
     found = tree.of(context)
     ledger = Ledger()
     markdown = [file for file in found.select("Markdown") if file.role != "test"]
-    book = Book(found)
+    link_targets = LinkTargets(found)
     top = {path.lower(): path for path in found.every_path if "/" not in path}
-    _first_things(found, top, ledger)
+    _check_readme_and_licence(found, top, ledger)
     links = 0
     faults: dict[str, list[tuple[Rule, tree.File, int, str]]] = defaultdict(list)
     relative: Counter[str] = Counter()
@@ -67,29 +67,29 @@ def prose(context: Context) -> Outcome:
         for kind, target, line in targets(text):
             links += 1
             relative[folder] += not target.startswith("#") and not _SCHEME.match(target)
-            if fault := book.fault(file, kind, target):
+            if fault := link_targets.fault(file, kind, target):
                 faults[folder].append((fault, file, line, target))
     for folder, here in sorted(faults.items()):
         if _is_site(folder, here, relative[folder]):
             ledger.notes.append(
-                f"Links below {folder}/ are made for a site that is built from it, and were not judged."
+                f"Links below {folder}/ are meant for a site that is built from it, and were not checked."
             )
             continue
         for fault, file, line, target in here:
-            said = "“{}”" if fault in (IMAGE, CASE) else "“{}” leads nowhere"
-            ledger.add(fault, file=file.path, line=line, role=file.role, detail=said.format(target))
+            detail = "“{}”" if fault in (IMAGE, CASE) else "“{}” leads nowhere"
+            ledger.add(fault, file=file.path, line=line, role=file.role, detail=detail.format(target))
     ledger.figures = {"documents": ledger.looked_at, "links": links, "licence": _licence(found, top)}
     return ledger.outcome()
 
 
 def _is_site(folder: str, faults: list[tuple[Rule, tree.File, int, str]], relative: int) -> bool:
-    """Where a third of a folder's links lead nowhere, it is not the links: something else resolves them."""
+    """Whether a folder's links are meant for a site generator: at least a third of them lead nowhere."""
     broken = sum(fault in (LINK, IMAGE, SITE_LINK) for fault, _file, _line, _target in faults)
     return bool(folder) and broken >= 8 and broken * 3 >= relative
 
 
 def targets(text: str) -> Iterator[tuple[Literal["link", "image"], str, int]]:
-    """Every link and image of a Markdown text that is not in code, with its line; raw HTML included."""
+    """Every link and image of a Markdown text outside code, with its line; including raw HTML."""
     for token in MarkdownIt("commonmark").enable("table").parse(_front_matter(text)):
         line = (token.map[0] if token.map else 0) + 1
         if token.type == "html_block":
@@ -106,7 +106,7 @@ def targets(text: str) -> Iterator[tuple[Literal["link", "image"], str, int]]:
 
 
 def slugs(text: str) -> set[str]:
-    """The anchors of a Markdown text, as GitHub makes them, and those that it sets itself."""
+    """The anchors of a Markdown text: those that GitHub derives from headings, and explicit ones."""
     found: dict[str, int] = {}
     anchors: set[str] = set()
     tokens = MarkdownIt("commonmark").parse(_front_matter(text))
@@ -126,7 +126,7 @@ def slugs(text: str) -> set[str]:
 
 
 def slug_of(title: str) -> str:
-    """GitHub's anchor for a heading: lower case, letters, digits, hyphens and underscores kept, spaces as hyphens."""
+    """GitHub's anchor for a heading: lower-case letters, digits, hyphens and underscores; spaces become hyphens."""
     kept = (
         char
         for char in title.strip().lower()
@@ -135,8 +135,8 @@ def slug_of(title: str) -> str:
     return "".join(kept).replace(" ", "-")
 
 
-class Book:
-    """What links can lead to: the tracked files and their folders, and the anchors of documents, read once each."""
+class LinkTargets:
+    """The possible targets of links: tracked files, their folders, and the anchors of documents (read once each)."""
 
     def __init__(self, found: tree.Tree) -> None:
         self._files = {file.path: file for file in found.files}
@@ -148,7 +148,7 @@ class Book:
         self._anchors: dict[str, set[str]] = {}
 
     def fault(self, file: tree.File, kind: Literal["link", "image"], target: str) -> Rule | None:
-        """The rule that this link breaks, if any. Links to other sites are not followed: there is no network here."""
+        """The rule that this link violates, if any. Links to other sites are not checked: there is no network."""
         if not target or _SCHEME.match(target) or _TEMPLATED.search(target):
             return None
         path, _, anchor = target.partition("#")
@@ -165,7 +165,7 @@ class Book:
         return None
 
     def _place(self, file: str, path: str) -> str | None:
-        """The path from the root; None where it leaves the repository (as GitHub's ../../issues does)."""
+        """The path from the root; None if it leaves the repository (such as GitHub's ../../issues)."""
         parts: list[str] = [] if path.startswith("/") else list(PurePosixPath(file).parent.parts)
         for part in path.split("/"):
             if part == "..":
@@ -204,7 +204,7 @@ class Book:
         )
 
 
-def _first_things(found: tree.Tree, top: dict[str, str], ledger: Ledger) -> None:
+def _check_readme_and_licence(found: tree.Tree, top: dict[str, str], ledger: Ledger) -> None:
     readme = next((top[name] for name in top if name.startswith("readme")), "")
     elsewhere = any(path.lower().startswith((".github/readme", "docs/readme")) for path in found.every_path)
     if found.every_path and not readme and not elsewhere:
@@ -218,7 +218,7 @@ def _first_things(found: tree.Tree, top: dict[str, str], ledger: Ledger) -> None
 
 
 def _licence(found: tree.Tree, top: dict[str, str]) -> str:
-    """The name of the file that holds the licence; an empty text where there is none."""
+    """The path of the licence; an empty string if there is none."""
     for name in sorted(top):
         if re.match(r"(licen[cs]es?|copying|unlicense|notice)\b", name):
             return top[name]
@@ -233,7 +233,7 @@ def _in_html(content: str, line: int) -> Iterator[tuple[Literal["link", "image"]
 
 
 def _front_matter(text: str) -> str:
-    """The text with its YAML head blanked, so that lines stay where they are."""
+    """The text with its YAML front matter blanked, so that line numbers stay the same."""
     match = re.match(r"---\n.*?\n---\n", text, re.S)
     return "\n" * text.count("\n", 0, match.end()) + text[match.end() :] if match else text
 

@@ -1,7 +1,7 @@
-"""What a sortie of the audit found, in the form in which it is handed on.
+"""The results of the audit's sorties: rules and findings.
 
-A rule says once what is wrong, why it matters and how to fix it; a finding says where. So 5,000 findings of ten
-rules stay small.
+A rule says once what is wrong, why it matters and how to fix it; a finding says where. So 5,000 findings of ten rules
+stay small.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ Severity = Literal["critical", "high", "medium", "low", "info"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 Area = Literal["security", "correctness", "performance", "testing", "frontend", "documentation", "upkeep"]
 AREAS: tuple[Area, ...] = get_args(Area)
-PER_RULE = 150  # places kept of one rule by one sortie; the rest are counted
-DETAIL = 300  # characters
+MAX_PER_RULE = 150  # findings of one rule that a sortie keeps; the others are only counted
+MAX_DETAIL = 300  # characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One kind of fault.
 
-    `confidence` (0 to 1) is how often such a finding is right, from what the tool says and what was seen.
-    `topic` is equal for rules of several tools that mean the same fault; findings of one topic on one line are merged.
-    `place` tells whether it matters less in tests, documents and examples ("product") or everywhere alike ("any").
+    `confidence` (0 to 1): how often such a finding is right. `topic`: shared by rules of several tools for the same
+    fault; findings of one topic on one line are merged. `place`: whether the fault is less severe in tests, documents
+    and examples ("product") or equally severe everywhere ("any").
     """
 
     id: str
@@ -44,10 +44,10 @@ class Rule:
 
 
 class Finding(TypedDict):
-    """A place where a rule is broken.
+    """A place where a rule is violated.
 
-    `line` is 0 where a whole file is meant, `file` empty where the whole repository is. `lines` is how many lines it
-    concerns. `sure` (0 to 1) lowers the rule's confidence where the tool itself was less sure.
+    `line` is 0 for a whole file, `file` is empty for the whole repository. `lines`: how many lines are affected. `sure`
+    (0 to 1) lowers the rule's confidence if the tool itself was less sure.
     """
 
     rule: str
@@ -60,7 +60,7 @@ class Finding(TypedDict):
 
 
 class Outcome(TypedDict):
-    """The result of a sortie that looks for findings. `counts` are complete by rule where `findings` were capped."""
+    """The result of a sortie that produces findings. `counts` (by rule) are complete even if `findings` are capped."""
 
     rules: dict[str, dict[str, str | float]]
     findings: list[Finding]
@@ -71,7 +71,7 @@ class Outcome(TypedDict):
 
 
 class Ledger:
-    """Collects findings within bounds."""
+    """Collects the findings of a sortie, with limits."""
 
     def __init__(self) -> None:
         self._rules: dict[str, Rule] = {}
@@ -94,11 +94,11 @@ class Ledger:
     ) -> None:
         self._rules[rule.id] = rule
         self._counts[rule.id] += 1
-        if self._counts[rule.id] <= PER_RULE:
-            said = clean(detail)
-            self._findings.append(
-                Finding(rule=rule.id, file=file, line=line, lines=lines, role=role, detail=said, sure=sure)
+        if self._counts[rule.id] <= MAX_PER_RULE:
+            finding = Finding(
+                rule=rule.id, file=file, line=line, lines=lines, role=role, detail=clean(detail), sure=sure
             )
+            self._findings.append(finding)
 
     def outcome(self) -> Outcome:
         return {
@@ -112,13 +112,13 @@ class Ledger:
 
 
 def clean(text: str) -> str:
-    """Text of a repository on one line, bounded, without characters that a terminal or a database would trip over."""
+    """Text of a repository on one line, shortened, without characters that a terminal or a database cannot handle."""
     line = " ".join(text.split())
     printable = "".join(char if char.isprintable() else "·" for char in line)
-    return printable if len(printable) <= DETAIL else printable[: DETAIL - 1] + "…"
+    return printable if len(printable) <= MAX_DETAIL else printable[: MAX_DETAIL - 1] + "…"
 
 
 def rules_of(outcome: Mapping[str, object]) -> dict[str, Rule]:
-    """The rules of an outcome that has been through JSON."""
+    """The rules of an outcome that was decoded from JSON."""
     raw = cast(dict[str, dict[str, object]], outcome.get("rules") or {})
     return {name: Rule(**fields) for name, fields in raw.items()}  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Pages and styles: what keeps people with a screen reader or a keyboard out, what breaks, what comes from afar."""
+"""Checks HTML pages, components and CSS: accessibility, syntax errors, and scripts loaded from other hosts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agents.callables import Context, register
 from examples.repo_audit import rules, tree
 from examples.repo_audit.findings import Ledger, Outcome, Rule
 
-LARGEST = 300_000  # characters of a page or a sheet; longer ones are data
+LARGEST = 300_000  # characters; longer files are treated as data
 
 
 ALT = rules.get("html:img-alt")
@@ -37,7 +37,7 @@ _DYNAMIC = re.compile(r"\{\{|\{%|\{#|<%|\$\{|<\?|\{[a-z@]|\[\[")
 _HTML = (".html", ".htm", ".xhtml", ".jinja", ".jinja2", ".j2", ".hbs", ".ejs", ".mustache", ".vue", ".svelte")
 _JSX_IMAGE = re.compile(r"<img\b(?:[^>{}]|\{[^{}]*\})*>")
 _NAMING = ("aria-label", "aria-labelledby", "title", "v-text", "x-text", "v-html", "id")
-_OLD_TRICK = re.compile(r"(^|[{;\s])\*[a-z-]+\s*:")
+_BROWSER_HACK = re.compile(r"(^|[{;\s])\*[a-z-]+\s*:")
 _BLOCKS = re.compile(r"\{%.*?%\}|\{#.*?#\}|<%.*?%>|<\?.*?\?>", re.S)
 
 
@@ -65,9 +65,7 @@ def pages(context: Context) -> Outcome:
             page(file, text, ledger)
     ledger.figures = dict(seen)
     if not seen:
-        ledger.notes.append(
-            "There are no pages, components or style sheets here, so nothing was to be checked for accessibility."
-        )
+        ledger.notes.append("There are no pages, components or style sheets here, so accessibility was not checked.")
     return ledger.outcome()
 
 
@@ -78,9 +76,9 @@ def component(file: tree.File, text: str, ledger: Ledger) -> None:
 
 
 def page(file: tree.File, text: str, ledger: Ledger) -> None:
-    """One HTML page, or a template: what a template's tags may fill in is not complained about."""
+    """Check an HTML page or a template. Whatever a template's tags may fill in is not reported."""
     template = bool(_DYNAMIC.search(text))
-    # A template's blocks become blanks of the same length, so that lines stay where they are.
+    # Template blocks become blanks of the same length, so that line numbers stay the same.
     plain = _BLOCKS.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bs4.XMLParsedAsHTMLWarning)
@@ -96,13 +94,13 @@ def page(file: tree.File, text: str, ledger: Ledger) -> None:
 def _faults(soup: BeautifulSoup, template: bool) -> Iterator[tuple[Rule, Tag, str]]:
     html = soup.find("html")
     if isinstance(html, Tag):
-        yield from _whole_page(soup, html, template)
-        yield from _headings(soup)
+        yield from _page_head(soup, html, template)
+        yield from _skipped_headings(soup)
     yield from ((ALT, image, "") for image in soup.find_all("img") if _lacks_alternative(image))
-    yield from _fields(soup)
+    yield from _unlabelled_fields(soup)
     yield from ((BUTTON, tag, "") for tag in soup.find_all(["button", "a"]) if _lacks_name(tag))
-    yield from _ids(soup, template)
-    yield from _loaded(soup)
+    yield from _duplicate_ids(soup, template)
+    yield from _loaded_resources(soup)
     for frame in soup.find_all("iframe"):
         if not any(frame.get(name) for name in ("title", "aria-label")) and frame.get("aria-hidden") != "true":
             yield FRAME, frame, ""
@@ -121,11 +119,11 @@ def _lacks_name(tag: Tag) -> bool:
 
 
 def _is_dynamic(tag: Tag) -> bool:
-    """Whether a template may put further attributes on it."""
+    """Whether a template may add attributes to the tag."""
     return any("{" in name for name in tag.attrs)
 
 
-def _loaded(soup: BeautifulSoup) -> Iterator[tuple[Rule, Tag, str]]:
+def _loaded_resources(soup: BeautifulSoup) -> Iterator[tuple[Rule, Tag, str]]:
     for tag in soup.find_all("script", src=True):
         source = str(tag["src"])
         if source.startswith("http://") and "localhost" not in source:
@@ -136,7 +134,7 @@ def _loaded(soup: BeautifulSoup) -> Iterator[tuple[Rule, Tag, str]]:
         yield INSECURE, tag, ""
 
 
-def _whole_page(soup: BeautifulSoup, html: Tag, template: bool) -> Iterator[tuple[Rule, Tag, str]]:
+def _page_head(soup: BeautifulSoup, html: Tag, template: bool) -> Iterator[tuple[Rule, Tag, str]]:
     if not html.get("lang") and not html.get("xml:lang") and not any("{" in name for name in html.attrs):
         yield LANG, html, ""
     head = soup.find("head")
@@ -150,7 +148,7 @@ def _whole_page(soup: BeautifulSoup, html: Tag, template: bool) -> Iterator[tupl
         yield VIEWPORT, head, ""
 
 
-def _fields(soup: BeautifulSoup) -> Iterator[tuple[Rule, Tag, str]]:
+def _unlabelled_fields(soup: BeautifulSoup) -> Iterator[tuple[Rule, Tag, str]]:
     labelled = {str(label.get("for")) for label in soup.find_all("label") if label.get("for")}
     dynamic = any("{" in name for name in labelled)
     for field in soup.find_all(["input", "select", "textarea"]):
@@ -168,19 +166,18 @@ def _fields(soup: BeautifulSoup) -> Iterator[tuple[Rule, Tag, str]]:
         yield LABEL, field, ""
 
 
-def _ids(soup: BeautifulSoup, template: bool) -> Iterator[tuple[Rule, Tag, str]]:
-    """In a template two branches may hold the same id, and only one is ever shown: not complained about."""
+def _duplicate_ids(soup: BeautifulSoup, template: bool) -> Iterator[tuple[Rule, Tag, str]]:
     if template:
-        return
+        return  # two branches may have the same id, and only one of them is rendered
     seen: set[str] = set()
     for tag in soup.find_all(id=True):
         name = str(tag["id"])
         if name in seen and name and not tag.find_parent(["template", "svg", "defs"]):
-            yield DUPLICATE, tag, f"id “{name}” twice on a page"
+            yield DUPLICATE, tag, f"the id “{name}” is used twice"
         seen.add(name)
 
 
-def _headings(soup: BeautifulSoup) -> Iterator[tuple[Rule, Tag, str]]:
+def _skipped_headings(soup: BeautifulSoup) -> Iterator[tuple[Rule, Tag, str]]:
     before = 0
     for heading in soup.find_all(re.compile(r"^h[1-6]$")):
         level = int(heading.name[1])
@@ -196,31 +193,31 @@ def style_sheet(file: tree.File, text: str, ledger: Ledger) -> None:
     for rule in tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True):
         if rule.type == "error":
             _css_error(rule, file, ledger)
-        elif rule.type == "qualified-rule" and "{" not in tinycss2.serialize(rule.content):  # nested rules: not judged
+        elif rule.type == "qualified-rule" and "{" not in tinycss2.serialize(rule.content):  # skips nested rules
             for part in tinycss2.parse_blocks_contents(rule.content, skip_comments=True, skip_whitespace=True):
-                if part.type == "error" and not _is_old_trick(part, lines):
+                if part.type == "error" and not _is_browser_hack(part, lines):
                     _css_error(part, file, ledger)
                 elif part.type == "declaration" and ":focus-visible" not in text and _hides_focus(rule, part):
                     ledger.add(BLANK_FOCUS, file=file.path, line=part.source_line, role=file.role)
 
 
 def _css_error(node: tinycss2.ast.ParseError, file: tree.File, ledger: Ledger) -> None:
-    said = f"CSS that browsers skip: {node.message}"
-    ledger.add(CSS_ERROR, file=file.path, line=node.source_line, role=file.role, detail=said)
+    detail = f"CSS that browsers skip: {node.message}"
+    ledger.add(CSS_ERROR, file=file.path, line=node.source_line, role=file.role, detail=detail)
 
 
 def _hides_focus(rule: tinycss2.ast.QualifiedRule, part: tinycss2.ast.Declaration) -> bool:
-    """Whether it takes the outline away from what has the focus, and the rule marks it in no other way."""
+    """Whether the declaration removes the focus outline, and the rule does not replace it."""
     if part.lower_name not in ("outline", "outline-style") or ":focus" not in tinycss2.serialize(rule.prelude):
         return False
     return tinycss2.serialize(part.value).strip().lower() in ("none", "0") and not _replaced(rule)
 
 
-def _is_old_trick(node: tinycss2.ast.ParseError, lines: list[str]) -> bool:
-    """`*zoom: 1` is meant to be skipped by all but one old browser."""
-    return bool(_OLD_TRICK.search(lines[node.source_line - 1])) if node.source_line <= len(lines) else False
+def _is_browser_hack(node: tinycss2.ast.ParseError, lines: list[str]) -> bool:
+    """Whether it is a hack such as `*zoom: 1`, which only old versions of Internet Explorer read."""
+    return bool(_BROWSER_HACK.search(lines[node.source_line - 1])) if node.source_line <= len(lines) else False
 
 
 def _replaced(rule: tinycss2.ast.QualifiedRule) -> bool:
-    """Whether the rule that takes the outline away marks focus in another way."""
+    """Whether the rule marks focus in another way."""
     return bool(re.search(r"box-shadow|border|background|text-decoration", tinycss2.serialize(rule.content)))

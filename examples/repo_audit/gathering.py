@@ -1,4 +1,4 @@
-"""Everything that the sorties brought, put together for the report."""
+"""Combines the results of all sorties for the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from examples.repo_audit import findings, ranking
 from examples.repo_audit.findings import Finding, Rule
 from examples.repo_audit.ranking import Item
 
-# What each sortie does, in the words of the report.
+# What each sortie checks, as the report says it.
 WORK = {
     "inventory": "files and languages",
     "history": "git history: changes, people, activity",
@@ -23,8 +23,8 @@ WORK = {
     "scripts": "dangerous JavaScript and TypeScript (tree-sitter)",
     "pages": "HTML, templates and CSS",
     "prose": "README, licence, Markdown links",
-    "tests": "tests: present, trusted, where work happens",
-    "upkeep": "promises, artefacts, CI, containers, links",
+    "tests": "tests: presence, quality, coverage of hot files",
+    "upkeep": "TODO comments, artefacts, CI, containers, links",
     "provenance": "signature of the newest commit",
     "store": "size of the object store",
 }
@@ -32,17 +32,17 @@ WORK = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What the report says."""
+    """The contents of the report."""
 
     name: str
-    made: float  # Unix seconds
+    created_at: float  # Unix seconds
     inventory: Mapping[str, Any]
     items: list[Item]
     notes: list[str]
-    absent: list[str]  # sorties that brought no result
+    absent: list[str]  # sorties without a result
     looked_at: Mapping[str, int]
     figures: Mapping[str, Mapping[str, Any]]
-    signed: bool | None  # the newest commit; None where there is none
+    signed: bool | None  # whether the newest commit is; None without commits
     store_kib: int | None
     by_severity: Mapping[str, int] = field(default_factory=dict)
     by_area: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -53,30 +53,30 @@ class Audit:
 
 
 def gather(*, needs: Mapping[str, Any], repository: object) -> Audit:
-    """The audit from the results of the sorties; what did not come is named, not hidden."""
-    brought_by = {name: outcomes(needs.get(name)) for name in WORK if name not in ("inventory", "provenance", "store")}
+    """The audit from the results of the sorties; `absent` names those without a result."""
+    results = {name: outcomes(needs.get(name)) for name in WORK if name not in ("inventory", "provenance", "store")}
     inventory = needs.get("inventory") or {}
     rules: dict[str, Rule] = {}
     found: list[Finding] = []
     counts: Counter[str] = Counter()
     notes: list[str] = []
-    for brought in brought_by.values():
-        for outcome in brought:
+    for outcomes_of_sortie in results.values():
+        for outcome in outcomes_of_sortie:
             rules.update(findings.rules_of(outcome))
             found.extend(outcome["findings"])
             counts.update(outcome["counts"])
             notes.extend(note for note in outcome["notes"] if note not in notes)
-    figures = {name: (brought[0].get("figures") or {}) if brought else {} for name, brought in brought_by.items()}
+    figures = {name: (group[0].get("figures") or {}) if group else {} for name, group in results.items()}
     items = ranking.rank(rules=rules, findings=found, counts=counts, heat=figures["history"].get("heat", {}))
     commits = bool(inventory.get("head"))
     return Audit(
         name=str(inventory.get("root") or repository).rstrip("/").rpartition("/")[2] or "repository",
-        made=time.time(),
+        created_at=time.time(),
         inventory=inventory,
         items=items,
         notes=notes,
-        absent=[name for name, brought in brought_by.items() if not brought and _expected(name, inventory)],
-        looked_at={name: sum(outcome["looked_at"] for outcome in brought) for name, brought in brought_by.items()},
+        absent=[name for name, group in results.items() if not group and _expected(name, inventory)],
+        looked_at={name: sum(outcome["looked_at"] for outcome in group) for name, group in results.items()},
         figures=figures,
         signed=needs.get("provenance") is not None if commits else None,
         store_kib=_store(needs.get("store")),
@@ -92,7 +92,7 @@ def gather(*, needs: Mapping[str, Any], repository: object) -> Audit:
 
 
 def urgent(audit: Audit) -> list[Item]:
-    """What the headline counts: everything of the gravest severity, if that is critical or high."""
+    """The items that the headline counts: those of the highest severity, if that is critical or high."""
     for severity in ("critical", "high"):
         if items := [item for item in audit.items if item.severity == severity]:
             return items
@@ -101,30 +101,30 @@ def urgent(audit: Audit) -> list[Item]:
 
 def verdict(audit: Audit) -> tuple[str, str]:
     """The headline, and the sentence below it."""
-    # What is only found in tests and examples makes nothing urgent, unless it is grave even there.
+    # Items only in tests and examples are not urgent, unless they are severe even there.
     number = Counter(item.severity for item in audit.items if not item.aside or item.severity in ("critical", "high"))
     if not audit.inventory.get("files"):
-        return "There is nothing here yet.", "Git tracks no file that could be read, so there was nothing to judge."
+        return "There is nothing here yet.", "Git tracks no readable files, so there was nothing to check."
     if number["critical"]:
         return _things(
             number["critical"], "cannot wait.", "cannot wait.", of=len(audit.items)
-        ), "Somebody else may already be able to use what is named below."
+        ), "Somebody may already be able to exploit what is listed below."
     if number["high"]:
         return _things(number["high"], *["should be fixed this week."] * 2, of=len(audit.items)), (
             "Nothing critical was found; "
-            f"{'this is' if number['high'] == 1 else 'these are'} grave enough to come before new work."
+            f"{'this is' if number['high'] == 1 else 'these are'} serious enough to come before new work."
         )
     if number["medium"]:
         return "Nothing urgent was found.", _things(
             number["medium"], "is worth an afternoon soon.", "are worth an afternoon each.", of=len(audit.items)
         )
     if audit.items:
-        return "In good order.", "Only small things were found; take one along whenever you are nearby."
+        return "In good order.", "Only minor things were found; fix one whenever you work nearby."
     return "In good order.", "None of the checks found anything."
 
 
 def _things(number: int, one: str, many: str, *, of: int) -> str:
-    """How many, and of how many: the list below it goes on with milder ones."""
+    """The count, and the total if the list below continues with less severe items."""
     words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
     count = words[number] if number < len(words) else str(number)
     things = ("thing" if number == 1 else "things") if number == of else f"of the {of} things found"
@@ -132,13 +132,13 @@ def _things(number: int, one: str, many: str, *, of: int) -> str:
 
 
 def outcomes(group: Any) -> list[dict[str, Any]]:
-    """The results of a sortie, or of a group of them, without those that brought none."""
+    """The results of a sortie or of a group of sorties, without missing ones."""
     members = group if isinstance(group, list) else [group]
     return [member for member in members if isinstance(member, dict) and "findings" in member]
 
 
 def _expected(name: str, inventory: Mapping[str, Any]) -> bool:
-    """Complexity and secrets are only looked for where there is something to read."""
+    """Whether a sortie should have a result: complexity and secrets only run if there are files for them."""
     if name == "complexity":
         return any(language.get("code") for language in inventory.get("languages", []))
     return name != "secrets" or bool(inventory.get("files"))

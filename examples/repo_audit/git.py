@@ -1,8 +1,8 @@
-"""Git, run so that a hostile repository cannot make it execute anything, write anything or reach the network.
+"""Runs git so that a hostile repository cannot make it run programs, write files or use the network.
 
-A repository's own configuration may name programs (fsmonitor, hooks, pagers, external diffs, text converters,
-signature checkers); each is overridden here. Only objects and the index are read: nothing that would run a clean or
-smudge filter.
+A repository's configuration can name programs (fsmonitor, hooks, pagers, external diffs, text converters, signature
+checkers); each such setting is overridden here. Only objects and the index are read, and no command is used that would
+run a clean or smudge filter.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _OVERRIDES = {
 }
 
 
-# Who may check a signature: by the command line, which comes after the environment's overrides.
+# The programs that may check a signature. Given on the command line, they take precedence over the environment.
 _CHECKERS = ("-c", "gpg.program=gpg", "-c", "gpg.ssh.program=ssh-keygen", "-c", "gpg.x509.program=gpgsm")
 
 
 def environment() -> dict[str, str]:
-    """The whole environment of a git process: a PATH, a plain locale, and overrides that no repository can undo."""
+    """The complete environment of a git process: PATH, a plain locale, and overrides that no repository can undo."""
     overrides = {"GIT_CONFIG_COUNT": str(len(_OVERRIDES))}
     for number, (key, value) in enumerate(_OVERRIDES.items()):
         overrides[f"GIT_CONFIG_KEY_{number}"] = key
@@ -61,25 +61,25 @@ def environment() -> dict[str, str]:
 
 
 def root(place: Path) -> Path:
-    """The top folder of the working tree that holds `place`; Invalid, with what to do, where there is none."""
+    """The top folder of the working tree that contains `place`; Invalid if there is none."""
     hint = "Name the folder of a git checkout: make run REPO=/path/to/it, or --param repository=/path/to/it."
     if not place.is_dir():
         raise errors.Invalid(f"There is no folder {str(place)!r} to audit.", hint=hint)
     try:
-        answer = _run(place, "rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-toplevel")
+        done = _run(place, "rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-toplevel")
     except FileNotFoundError:
         raise errors.Unavailable(
             "git is not installed here.", hint="Install git and start the mission again."
         ) from None
-    lines = os.fsdecode(answer.stdout).split("\n")
+    lines = os.fsdecode(done.stdout).split("\n")
     if lines[0] == "true":
         bare = f"{str(place)!r} is a bare git repository, which has no files to read."
         raise errors.Invalid(bare, hint="Clone it (git clone <it> <folder>) and audit the clone.")
-    if answer.returncode or lines[1] != "true":
-        raise errors.Invalid(f"{str(place)!r} is not a git repository.", hint=hint + " `git init` would make it one.")
+    if done.returncode or lines[1] != "true":
+        raise errors.Invalid(f"{str(place)!r} is not a git repository.", hint=hint + " `git init` makes it one.")
     top = Path("\n".join(lines[2:]).removesuffix("\n")).resolve()
     if not place.resolve().is_relative_to(top):
-        # core.worktree may point anywhere; files outside the folder that was named are not ours to read.
+        # core.worktree may point anywhere; files outside the given folder must not be read.
         raise errors.Invalid(
             f"{str(place)!r} keeps its files elsewhere ({str(top)!r}).", hint="Audit that folder instead."
         )
@@ -87,18 +87,18 @@ def root(place: Path) -> Path:
 
 
 def output(repository: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
-    """What git printed; Unavailable with git's own last line where it failed."""
+    """git's standard output; Unavailable, with the last line of its error output, if it fails."""
     done = _run(repository, *arguments, stdin=stdin)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        messages = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise errors.Unavailable(
-            f"git {arguments[0]} failed in {str(repository)!r}: {said[-1]}", hint="Try `git fsck` there."
+            f"git {arguments[0]} failed in {str(repository)!r}: {messages[-1]}", hint="Try `git fsck` there."
         )
     return done.stdout
 
 
 def records(repository: Path, *arguments: str, seconds: float, separator: bytes = b"\0") -> Iterator[bytes]:
-    """What git prints, cut at the separator, as it comes. After `seconds` git is stopped and `TimeoutError` raised."""
+    """Stream git's output, split at the separator. After `seconds`, git is killed and TimeoutError raised."""
     deadline = time.monotonic() + seconds
     command = ["git", "-C", os.fspath(repository), *arguments]
     with subprocess.Popen(
@@ -108,8 +108,8 @@ def records(repository: Path, *arguments: str, seconds: float, separator: bytes 
         rest = b""
         try:
             while block := os.read(process.stdout.fileno(), 1 << 16):
-                *whole, rest = (rest + block).split(separator)
-                yield from whole
+                *complete, rest = (rest + block).split(separator)
+                yield from complete
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"git {arguments[0]} took longer than {seconds:.0f} s")
             if rest:
@@ -119,7 +119,7 @@ def records(repository: Path, *arguments: str, seconds: float, separator: bytes 
 
 
 class Entry(NamedTuple):
-    """One line of the index: the file's mode (octal, as text), the digest of its content, its path in bytes."""
+    """One entry of the index: the file's mode (an octal string), the hash of its content, its path as bytes."""
 
     mode: str
     blob: str
@@ -127,14 +127,14 @@ class Entry(NamedTuple):
 
 
 def tracked(repository: Path) -> list[Entry]:
-    """All that git tracks, in the order of the index; of a path in conflict the first stage only."""
-    found: dict[bytes, Entry] = {}
+    """All tracked entries in the order of the index; for a path in conflict only the first stage."""
+    entries: dict[bytes, Entry] = {}
     for line in output(repository, "ls-files", "--stage", "-z").split(b"\0"):
         if line:
             head, _, path = line.partition(b"\t")
             mode, blob, _stage = head.decode().split(" ")
-            found.setdefault(path, Entry(mode, blob, path))
-    return list(found.values())
+            entries.setdefault(path, Entry(mode, blob, path))
+    return list(entries.values())
 
 
 def has_commits(repository: Path) -> bool:
@@ -142,7 +142,7 @@ def has_commits(repository: Path) -> bool:
 
 
 def head(repository: Path) -> dict[str, str | int | bool]:
-    """The newest commit (id, subject, Unix seconds at which it was made), the branch, whether history is cut off."""
+    """The newest commit (hash, subject, time in Unix seconds), the branch, and whether the clone is shallow."""
     commit, seconds, subject = (
         output(repository, "log", "-1", "--format=%H%x00%ct%x00%s").decode(errors="replace").split("\0")
     )
@@ -152,18 +152,20 @@ def head(repository: Path) -> dict[str, str | int | bool]:
 
 
 def is_signed(repository: Path) -> bool:
-    """Whether the newest commit carries a signature, good or bad (git's signature-format(5))."""
+    """Whether the newest commit has a signature, good or bad (gitformat-signature(5))."""
     headers = output(repository, "cat-file", "commit", "HEAD").partition(b"\n\n")[0]
     return b"\ngpgsig" in headers
 
 
 def verified(repository: Path) -> tuple[bool, str]:
-    """Whether the newest commit's signature is good, and what its checker said. Whose keys count is the user's to say:
-    this alone reads the settings and the keys below HOME."""
-    ours = {name: value for name, value in environment().items() if name != "GIT_CONFIG_GLOBAL"}
+    """Whether the newest commit's signature is good, and the output of its checker.
+
+    The user decides which keys are trusted, so this command reads the settings and keys below HOME.
+    """
+    env = {name: value for name, value in environment().items() if name != "GIT_CONFIG_GLOBAL"}
     done = subprocess.run(
         ["git", "-C", os.fspath(repository), *_CHECKERS, "verify-commit", "HEAD"],
-        env=ours | {name: os.environ[name] for name in ("HOME", "GNUPGHOME") if name in os.environ},
+        env=env | {name: os.environ[name] for name in ("HOME", "GNUPGHOME") if name in os.environ},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

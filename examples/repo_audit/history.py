@@ -1,4 +1,4 @@
-"""What the history tells: where work happens, who knows what, and how lively it is."""
+"""Reads the history: which files change, who changes them, and how active the project is."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from agents.callables import Context, register
 from examples.repo_audit import git, rules, tree
 from examples.repo_audit.findings import Ledger, Outcome
 
-COMMITS = 3_000  # newest commits whose changes are read
-BULK = 150  # a commit that touches more files (a reformat, an import) says nothing about any of them
+MAX_COMMITS = 3_000  # newest commits whose changes are read
+BULK = 150  # a commit that changes more files (a reformat, an import) says nothing about any of them
 SECONDS = 60.0
 KEPT_FILES = 2_500
 WEEK = 7 * 86_400
 
-ONE_KNOWER = rules.get("history:one-author")
+SINGLE_AUTHOR = rules.get("history:one-author")
 
 
 @dataclass(slots=True)
 class Changes:
-    """What the newest commits changed, by file as it is called today."""
+    """Changes by the newest commits, by the current name of each file."""
 
     commits: Counter[str] = field(default_factory=Counter)
     lines: Counter[str] = field(default_factory=Counter)
@@ -39,7 +39,7 @@ def churn(context: Context) -> Outcome:
     found = tree.of(context)
     ledger = Ledger()
     if not git.has_commits(found.root):
-        ledger.notes.append("There are no commits yet, so nothing could be learned from history.")
+        ledger.notes.append("There are no commits yet, so there is no history to read.")
         ledger.figures = {"files": {}, "heat": {}, "weeks": [], "commits": 0, "authors": []}
         return ledger.outcome()
     context.progress(0.1, "reading the newest commits")
@@ -47,7 +47,7 @@ def churn(context: Context) -> Outcome:
     ledger.looked_at = changes.read
     if not changes.complete:
         ledger.notes.append(
-            f"History: the changes of the newest {changes.read:,} commits were read; time was up for older ones."
+            f"History: the changes of the newest {changes.read:,} commits were read; older ones were skipped for lack of time."
         )
     if changes.bulk:
         ledger.notes.append(
@@ -57,7 +57,7 @@ def churn(context: Context) -> Outcome:
     weeks, total, people = activity(found.root)
     alive = {file.path for file in found.files}
     counts = {path: number for path, number in changes.commits.most_common() if path in alive}
-    _knowers(changes, alive, len(people), ledger)
+    _add_single_authors(changes, alive, len(people), ledger)
     ledger.figures = {
         "files": {path: [counts[path], changes.lines[path]] for path in list(counts)[:KEPT_FILES]},
         "heat": heat(dict(list(counts.items())[:KEPT_FILES])),
@@ -71,18 +71,18 @@ def churn(context: Context) -> Outcome:
 
 
 def heat(commits: dict[str, int]) -> dict[str, float]:
-    """0 to 1 for each file: its commits against those of the most changed one, on a logarithmic scale; one is 0."""
+    """0 to 1 for each file: its commits relative to the most changed file, on a logarithmic scale; one commit is 0."""
     most = max(commits.values(), default=1)
     return {path: round(math.log(count) / math.log(max(2, most)), 2) for path, count in commits.items() if count > 1}
 
 
 def changes_of(root: Path) -> Changes:
-    """Reads `git log --numstat` from the newest commit back, following renames, within bounds of number and time."""
+    """Read `git log --numstat` from the newest commit back, following renames, within limits of number and time."""
     changes = Changes()
-    today: dict[str, str] = {}
+    current_name: dict[str, str] = {}
     log = git.records(
         root, "log", "--no-merges", "--numstat", "-M", "-z", "--no-ext-diff", "--no-textconv",
-        "--format=%x01%aN", f"-n{COMMITS}",
+        "--format=%x01%aN", f"-n{MAX_COMMITS}",
         seconds=SECONDS,
     )  # fmt: skip
     author = ""
@@ -105,8 +105,8 @@ def changes_of(root: Path) -> Changes:
             else:
                 old, new = tree.shown(next(log, b"")), tree.shown(next(log, b""))
                 path = new
-                today[old] = today.get(new, new)
-            touched.append((today.get(path, path), lines))
+                current_name[old] = current_name.get(new, new)
+            touched.append((current_name.get(path, path), lines))
     except TimeoutError:
         changes.complete = False
     _count(changes, author, touched)
@@ -114,23 +114,23 @@ def changes_of(root: Path) -> Changes:
 
 
 def activity(root: Path) -> tuple[list[int], int, list[dict[str, object]]]:
-    """Commits in each of the last 104 weeks up to the newest commit, all commits, and who made them (most first)."""
-    ages: list[int] = []
+    """Commits in each of the 104 weeks up to the newest commit, the total, and the authors (most commits first)."""
+    times: list[int] = []
     people: Counter[str] = Counter()
     for record in git.records(root, "log", "--no-merges", "-z", "--format=%ct%x01%aN", "-n200000", seconds=SECONDS):
         seconds, _, name = record.decode(errors="replace").partition("\x01")
         if seconds.strip().lstrip("-").isdigit():
-            ages.append(int(seconds))
+            times.append(int(seconds))
             people[name.strip()] += 1
     weeks = [0] * 104
-    newest = min(max(ages, default=0), int(time.time()))
-    for moment in ages:
-        week = (newest - moment) // WEEK
+    newest = min(max(times, default=0), int(time.time()))
+    for time_s in times:
+        week = (newest - time_s) // WEEK
         if 0 <= week < 104:
             weeks[103 - week] += 1
     return (
         weeks,
-        len(ages),
+        len(times),
         [{"name": tree.shown(name.encode()), "commits": number} for name, number in people.most_common(200)],
     )
 
@@ -145,15 +145,12 @@ def _count(changes: Changes, author: str, touched: list[tuple[str, int]]) -> Non
         changes.authors[path.partition("/")[0] if "/" in path else "."][author] += 1
 
 
-def _knowers(changes: Changes, alive: set[str], people: int, ledger: Ledger) -> None:
-    """Names a folder only where there are others who could know it:
-
-    a project of one or two people is told once, elsewhere.
-    """
+def _add_single_authors(changes: Changes, alive: set[str], people: int, ledger: Ledger) -> None:
+    """Report folders with one author, but only in projects with enough people for others to know them."""
     folders = {path.partition("/")[0] for path in alive if "/" in path and not path.startswith(".")}
     for folder, authors in sorted(changes.authors.items()):
         changed = sum(authors.values())
         name, most = authors.most_common(1)[0]
         if people >= 4 and folder in folders and changed >= 60 and most / changed >= 0.9:
             detail = f"{most * 100 // changed} % of the {changed:,} recent changes below {folder}/ are by {name}"
-            ledger.add(ONE_KNOWER, file=folder + "/", detail=detail)
+            ledger.add(SINGLE_AUTHOR, file=folder + "/", detail=detail)

@@ -1,6 +1,6 @@
-"""Where complexity and change meet:
+"""Finds files that are both complex and often changed, where refactoring pays off first.
 
-the files whose cleaning pays first (after Adam Tornhill, "Your Code as a Crime Scene").
+The method is that of Adam Tornhill, "Your Code as a Crime Scene".
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from agents.callables import Context, register
 from examples.repo_audit import gathering, rules, tree
 from examples.repo_audit.findings import Ledger, Outcome
 
-DRAWN = 250
+MAX_POINTS = 250  # of the chart
 
 HOTSPOT = rules.get("hotspots:complex-and-changed")
 
 
 @register
 def cross(context: Context) -> Outcome:
-    """Each file's complexity against how often it was changed; the corner where both are high is a finding."""
+    """Compare each file's complexity with its number of changes; files with much of both are findings."""
     changed: dict[str, list[int]] = _figures(context.needs.get("history")).get("files", {})
     ledger = Ledger()
     points: list[dict[str, Any]] = []
@@ -42,15 +42,12 @@ def cross(context: Context) -> Outcome:
         detail = f"{point['commits']} recent commits, {point['branches']} branches in {point['functions']} functions"
         ledger.add(HOTSPOT, file=point["file"], lines=point["lines"], detail=detail)
     ledger.looked_at = len(points)
-    ledger.figures = {"points": product[:DRAWN], "spread": dict(spread)}
+    ledger.figures = {"points": product[:MAX_POINTS], "spread": dict(spread)}
     return ledger.outcome()
 
 
 def _corner(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most five files that are high on both axes:
-
-    among the tenth most changed and the tenth most complex (three at least).
-    """
+    """At most five files that are among the top tenth (at least three) by changes and by complexity."""
     if len(points) < 5:
         return []
     share = max(3, len(points) // 10)

@@ -1,7 +1,7 @@
-"""The first sortie: what is in the repository, and how to share the work on it out.
+"""The first sortie: counts the files of the repository and divides the further work.
 
-It adds, from what it finds, one `complexity[language=…]` for each language (large languages in several parts) and one
-`secrets[part=…]` for each share of the files, all of them wanted by sorties that are already in the plan.
+It adds one `complexity[language=…]` for each language (large languages in several parts) and one `secrets[part=…]` for
+each share of the files. Sorties of the plan wait for all of them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections import Counter
 from agents.callables import Context, register
 from examples.repo_audit import git, languages, tree
 
-FILES_A_PART = 2_500
-PARTS = 6  # of each kind at most
+FILES_PER_PART = 2_500
+MAX_PARTS = 6  # of each kind
 
 
 @register
 def survey(context: Context) -> dict[str, object]:
-    """Counts files and lines by language, and adds the sorties that look at them."""
+    """Count files and lines by language, and add the sorties that check them."""
     found = tree.of(context)
     context.progress(0.2, f"reading {len(found.files):,} files")
     lines: Counter[str] = Counter()
@@ -26,7 +26,7 @@ def survey(context: Context) -> dict[str, object]:
     for number, file in enumerate(found.files):
         text = tree.read(file)
         if text is None:
-            found.left_out["binary, unreadable, or written by a program"] += 1
+            found.left_out["binary, unreadable or generated"] += 1
             continue
         files[file.language] += 1
         lines[file.language] += text.count("\n") + 1
@@ -43,7 +43,7 @@ def survey(context: Context) -> dict[str, object]:
             call="examples.repo_audit.complexity:measure",
             **{"with": share, "before": ["hotspots", "report"]},
         )
-    parts = min(PARTS, -(-len(found.files) // FILES_A_PART))
+    parts = min(MAX_PARTS, -(-len(found.files) // FILES_PER_PART))
     for number in range(1, parts + 1):
         context.add(
             name=f"secrets[part={number}]",
@@ -73,16 +73,13 @@ def _is_code(language: str) -> bool:
 
 
 def _share_by_language(files: Counter[str]) -> dict[str, dict[str, object]]:
-    """The arguments of each complexity sortie by its name:
-
-    the largest languages alone, the rest together, at most PARTS + 1.
-    """
+    """The arguments of each complexity sortie by name: one or more for each large language, and one for all others."""
     shares: dict[str, dict[str, object]] = {}
     rest = []
     for language, number in files.most_common():
         if not _is_code(language):
             continue
-        parts = min(PARTS - len(shares), -(-number // FILES_A_PART))
+        parts = min(MAX_PARTS - len(shares), -(-number // FILES_PER_PART))
         if parts < 1:
             rest.append(language)
         for part in range(1, parts + 1):

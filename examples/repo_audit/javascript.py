@@ -1,7 +1,7 @@
-"""Dangerous JavaScript and TypeScript: text that runs as code, SQL, a shell command or HTML.
+"""Finds dangerous JavaScript and TypeScript: strings that become code, SQL, a shell command or HTML.
 
-The code is parsed with tree-sitter. What is looked for is what can be seen in one expression; values are not followed
-through variables and calls.
+The code is parsed with tree-sitter. The checks look at single expressions; they do not follow values through variables
+and calls.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ SECONDS = 120.0
 LANGUAGES = ("JavaScript", "TypeScript")
 NOT_RUN = (
     "JavaScript and TypeScript: likely bugs, unused code, types and dependencies were not checked. Run the project's "
-    "own linter and `npm audit` for those; this audit looks for text that runs as code, SQL, a command or HTML, for "
-    "secrets, for branches and for the state of the tests."
+    "own linter and `npm audit` for those. This audit checks for strings that become code, SQL, a command or HTML, for "
+    "secrets, for complexity and for the state of the tests."
 )
 
 EVAL, EVAL_OF_REQUEST = rules.get("js:eval"), rules.get("js:eval-request")
@@ -65,31 +65,31 @@ def scripts(context: Context) -> Outcome:
     deadline = time.monotonic() + SECONDS
     for number, (file, text) in enumerate(tree.texts(wanted)):
         if time.monotonic() > deadline:
-            ledger.notes.append(f"JavaScript: {len(wanted) - number:,} files were not read: time was up.")
+            ledger.notes.append(f"JavaScript: {len(wanted) - number:,} files were skipped for lack of time.")
             break
         if number % 50 == 0:
             context.progress(number / len(wanted), f"{number:,} of {len(wanted):,} files")
         ledger.looked_at += 1
-        for rule, line in look(file.path, text):
+        for rule, line in check(file.path, text):
             ledger.add(rule, file=file.path, line=line, role=file.role)
     if wanted:
         ledger.notes.append(NOT_RUN)
     return ledger.outcome()
 
 
-def look(path: str, text: str) -> list[tuple[Rule, int]]:
-    """What is dangerous in one file: the rule and the line of each place."""
+def check(path: str, text: str) -> list[tuple[Rule, int]]:
+    """The dangerous expressions of a file: rule and line of each."""
     ending = path.rpartition(".")[2]
     parser = _PARSERS["tsx" if ending == "tsx" else "ts" if ending in ("ts", "mts", "cts") else "js"]
     return [
         (rule, node.start_point.row + 1)
         for node in _walk(parser.parse(text.encode("utf-8", "replace")).root_node)
-        if (rule := _judge(node)) is not None
+        if (rule := _check_node(node)) is not None
     ]
 
 
 def _walk(root: Node) -> Iterator[Node]:
-    """Every node, without recursion: the depth of somebody else's code is not ours to trust."""
+    """Every node, without recursion, because untrusted code may be nested very deeply."""
     waiting = [root]
     while waiting:
         node = waiting.pop()
@@ -97,10 +97,10 @@ def _walk(root: Node) -> Iterator[Node]:
         waiting.extend(reversed(node.named_children))
 
 
-def _judge(node: Node) -> Rule | None:
+def _check_node(node: Node) -> Rule | None:
     match node.type:
         case "call_expression" | "new_expression":
-            return _called(node)
+            return _check_call(node)
         case "assignment_expression" | "augmented_assignment_expression":
             target, value = node.child_by_field_name("left"), node.child_by_field_name("right")
             written = (
@@ -108,48 +108,48 @@ def _judge(node: Node) -> Rule | None:
                 and target.type == "member_expression"
                 and _text(target).rpartition(".")[2] in _MARKUP
             )
-            return HTML if written and value is not None and _is_made(value) else None
+            return HTML if written and value is not None and _is_dynamic(value) else None
         case "jsx_attribute" if _text(node).startswith("dangerouslySetInnerHTML"):
             return HTML
-        case "template_string" | "binary_expression" if not _is_part_of_text(node):
-            if _is_made(node) and _STATEMENT.search(_literals(node)) and not _is_tagged(node):
+        case "template_string" | "binary_expression" if not _is_operand(node):
+            if _is_dynamic(node) and _STATEMENT.search(_literals(node)) and not _is_tagged(node):
                 return SQL_OF_REQUEST if _REQUEST.search(_text(node)) else SQL
     return None
 
 
-def _called(node: Node) -> Rule | None:
+def _check_call(node: Node) -> Rule | None:
     callee = node.child_by_field_name("function") or node.child_by_field_name("constructor")
     arguments = node.child_by_field_name("arguments")
     if callee is None or arguments is None or arguments.type != "arguments" or not arguments.named_children:
         return None
-    name, given = _text(callee), arguments.named_children
-    asked = bool(_REQUEST.search(_text(arguments)))
+    name, values = _text(callee), arguments.named_children
+    from_request = bool(_REQUEST.search(_text(arguments)))
     if name in ("eval", "Function", "vm.runInThisContext", "vm.runInNewContext"):
-        code = given[-1] if name == "Function" else given[0]
-        return (EVAL_OF_REQUEST if asked else EVAL) if code.type not in _LITERAL else None
+        code = values[-1] if name == "Function" else values[0]
+        return (EVAL_OF_REQUEST if from_request else EVAL) if code.type not in _LITERAL else None
     if name in ("setTimeout", "setInterval"):
-        return EVAL if _is_made(given[0]) and given[0].type in ("template_string", "binary_expression") else None
-    if name in _SHELLS and given[0].type in ("template_string", "binary_expression") and _is_made(given[0]):
-        return SHELL_OF_REQUEST if asked else SHELL
+        return EVAL if _is_dynamic(values[0]) and values[0].type in ("template_string", "binary_expression") else None
+    if name in _SHELLS and values[0].type in ("template_string", "binary_expression") and _is_dynamic(values[0]):
+        return SHELL_OF_REQUEST if from_request else SHELL
     if name in _WRITERS or name.endswith(".insertAdjacentHTML"):
-        return HTML if _is_made(given[-1]) else None
+        return HTML if _is_dynamic(values[-1]) else None
     return None
 
 
-def _is_made(node: Node) -> bool:
-    """Whether a value is put together or comes from elsewhere, and is no literal."""
+def _is_dynamic(node: Node) -> bool:
+    """Whether a value is not a literal: it is built from parts or comes from elsewhere."""
     match node.type:
         case "template_string":
             return any(child.type == "template_substitution" for child in node.named_children)
         case "binary_expression":
-            return any(_is_made(child) for child in node.named_children)
+            return any(_is_dynamic(child) for child in node.named_children)
         case "parenthesized_expression" | "sequence_expression":
-            return any(_is_made(child) for child in node.named_children)
+            return any(_is_dynamic(child) for child in node.named_children)
     return node.type not in _LITERAL
 
 
-def _is_part_of_text(node: Node) -> bool:
-    """Whether it is one piece of a longer concatenation, which is judged as a whole."""
+def _is_operand(node: Node) -> bool:
+    """Whether it is an operand of a longer concatenation, which is checked as a whole."""
     parent = node.parent
     while parent is not None and parent.type == "parenthesized_expression":
         parent = parent.parent
@@ -157,13 +157,13 @@ def _is_part_of_text(node: Node) -> bool:
 
 
 def _is_tagged(node: Node) -> bool:
-    """sql`…${value}…`: the tag gets the values apart from the text, and passes them as parameters."""
+    """Whether a template string has a tag, as in sql`…${value}…`, which passes the values as parameters."""
     parent = node.parent
     return parent is not None and parent.type == "call_expression" and parent.child_by_field_name("arguments") == node
 
 
 def _literals(node: Node) -> str:
-    """The literal parts of a text that is put together; a value stands as `?`."""
+    """The literal parts of a concatenation, with `?` for each value."""
     pieces = []
     waiting = [node]
     while waiting:

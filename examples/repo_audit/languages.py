@@ -1,6 +1,6 @@
-"""What language a file is in, by its name.
+"""The language of a file by its name, and the colour of each language in charts.
 
-Its colour in charts follows GitHub's linguist where that is readable on both grounds.
+Colours follow GitHub's linguist if they are readable in light and dark mode.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Language(NamedTuple):
-    """`code` languages have functions whose complexity lizard can count; others are markup, data or configuration."""
+    """`code` languages have functions that lizard can measure; others are markup, data or configuration."""
 
     name: str
     colour: str
@@ -81,7 +81,7 @@ BY_NAME["Makefile"] = Language("Makefile", "#427819")
 
 
 def of(path: str) -> str:
-    """The name of a file's language; an empty text where its name says nothing."""
+    """The name of a file's language; an empty string if it is unknown."""
     name = PurePosixPath(path).name.lower()
     if name in _BY_FILE or name.split(".")[0] in ("dockerfile", "containerfile"):
         return _BY_FILE.get(name, "Dockerfile")

@@ -13,7 +13,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
 
 
 def render(audit: Audit, *, top: int) -> str:
-    """The verdict, the first `top` things to do, and what was left out."""
+    """The verdict, the first `top` items, and notes."""
     headline, below = gathering.verdict(audit)
     tally = " · ".join(f"{audit.by_severity[name]:,} {name}" for name in SEVERITIES if audit.by_severity[name])
     parts = [f"# {escaped(audit.name)}: {headline}", below, tally]
@@ -22,17 +22,17 @@ def render(audit: Audit, *, top: int) -> str:
     if len(audit.items) > top:
         parts.append(f"{len(audit.items) - top:,} more are in report.html and findings.json.")
     if notes := page.remarks(audit):
-        parts.append("## To know\n\n" + "\n".join(f"- {escaped(note)}" for note in notes))
+        parts.append("## Notes\n\n" + "\n".join(f"- {escaped(note)}" for note in notes))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def escaped(text: str) -> str:
-    """Text of a repository that must not become a heading, a link, an image or HTML."""
+    """Text of a repository, escaped so that it cannot become a heading, a link, an image or HTML."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("://", ":\u200b//").replace("@", "@\u200b")
 
 
 def code(text: str) -> str:
-    """A code span that no text can leave."""
+    """A code span with a fence that the text does not contain."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * (longest + 1)
     edge = " " if text.startswith("`") or text.endswith("`") else ""
@@ -53,5 +53,5 @@ def _item(item: Item, number: int) -> str:
 
 
 def _spot(spot: Spot) -> str:
-    said = f" {escaped(spot.detail)}" if spot.detail and spot.detail != spot.file else ""
-    return f"- {code(page.where(spot))}{said}"
+    detail = f" {escaped(spot.detail)}" if spot.detail and spot.detail != spot.file else ""
+    return f"- {code(page.where(spot))}{detail}"

@@ -1,4 +1,4 @@
-"""HTML and SVG put together from elements, so that no text of a repository can become markup."""
+"""Builds HTML and SVG from elements, so that no text of a repository can become markup."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 
 class Markup(str):
-    """Text that is markup already."""
+    """A string that is already markup."""
 
     __slots__ = ()
 
@@ -18,7 +18,7 @@ _VOID = frozenset({"meta", "br", "hr"})
 
 
 def tag(name: str, /, *parts: Part, **attributes: str | float | bool | None) -> Markup:
-    """An element. Parts are escaped unless they are Markup; `class_` is class, `_` within an attribute a hyphen."""
+    """An element. Parts are escaped unless they are Markup. In attribute names, `class_` is class and `_` a hyphen."""
     words = [name]
     for key, value in attributes.items():
         if value is None or value is False:
@@ -30,7 +30,7 @@ def tag(name: str, /, *parts: Part, **attributes: str | float | bool | None) -> 
 
 
 def join(parts: Part) -> Markup:
-    """Parts one after the other, escaped unless they are Markup."""
+    """The concatenated parts, escaped unless they are Markup."""
     if parts is None:
         return Markup("")
     if isinstance(parts, Markup):

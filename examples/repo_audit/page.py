@@ -1,4 +1,4 @@
-"""The audit as one HTML page that needs nothing else: style and charts inside, no script, nothing loaded."""
+"""The audit as one self-contained HTML page: inline style and charts, no scripts, no external resources."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from examples.repo_audit.gathering import Audit
 from examples.repo_audit.markup import Markup, Part, tag
 from examples.repo_audit.ranking import Item, Spot
 
-FIRST = 5
-SPOTS = 30  # places shown of one item; findings.json has them all
+MAX_FIRST = 5  # items at the top
+MAX_SPOTS = 30  # places shown for one item; findings.json has all of them
 _STYLE = Path(__file__).with_name("report.css")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -27,7 +27,7 @@ def render(audit: Audit) -> str:
         "main",
         tag(
             "header",
-            tag("p", _over(audit), class_="over"),
+            tag("p", _facts(audit), class_="over"),
             tag("h1", headline),
             tag("p", below, class_="lead"),
             _tally(audit),
@@ -39,7 +39,7 @@ def render(audit: Audit) -> str:
         _order(),
         tag(
             "footer",
-            f"Made on {_day(audit.made)}. Nothing left this machine, and nothing was written into the repository.",
+            f"Created on {_day(audit.created_at)}. No data left this machine, and nothing was written into the repository.",
         ),
     )
     head = tag(
@@ -53,7 +53,7 @@ def render(audit: Audit) -> str:
     return "<!doctype html>\n" + tag("html", head, tag("body", body), lang="en") + "\n"
 
 
-def _over(audit: Audit) -> Part:
+def _facts(audit: Audit) -> Part:
     head: dict[str, Any] = audit.inventory.get("head") or {}
     facts = [f"{audit.inventory.get('files', 0):,} files", f"{audit.inventory.get('lines', 0):,} lines"]
     if commits := audit.figures["history"].get("commits"):
@@ -77,15 +77,15 @@ def _tally(audit: Audit) -> Part:
 
 
 def _first(audit: Audit) -> Part:
-    """The items that the headline counts; where nothing is urgent, those that are worth most."""
+    """The items that the headline counts; if nothing is urgent, those with the highest scores."""
     urgent = gathering.urgent(audit)
-    items = (urgent or audit.items)[:FIRST]
+    items = (urgent or audit.items)[:MAX_FIRST]
     if not items:
         return None
     if not urgent:
         title = "Where to start"
-    elif len(urgent) > FIRST:
-        title = f"Do these first: {FIRST} of the {len(urgent)}"
+    elif len(urgent) > MAX_FIRST:
+        title = f"Do these first: {MAX_FIRST} of the {len(urgent)}"
     else:
         title = "Do these first" if len(urgent) > 1 else "Do this first"
     entries = [
@@ -113,7 +113,7 @@ def _charts(audit: Audit) -> Part:
         figures.append(
             _figure(
                 "Findings by area",
-                "Length on a square-root scale, so that many small things do not hide a grave one",
+                "On a square-root scale, so that many minor findings do not hide a severe one",
                 charts.by_area(audit.by_area),
             )
         )
@@ -122,7 +122,7 @@ def _charts(audit: Audit) -> Part:
         figures.append(
             _figure(
                 "Hotspots",
-                "Product files: the upper right corner is complex and often changed",
+                "Product files: those in the upper right corner are complex and often changed",
                 charts.hotspots(points),
             )
         )
@@ -138,7 +138,7 @@ def _charts(audit: Audit) -> Part:
         figures.append(_figure("Activity", "Commits by week", charts.activity(history["weeks"])))
     if crossed.get("spread"):
         figures.append(_figure("Complexity", "Functions by number of branches", charts.spread(crossed["spread"])))
-    return tag("section", tag("h2", "The picture"), tag("div", figures, class_="charts")) if figures else None
+    return tag("section", tag("h2", "Overview"), tag("div", figures, class_="charts")) if figures else None
 
 
 def _others(items: Sequence[Item]) -> Part:
@@ -160,8 +160,8 @@ def _others(items: Sequence[Item]) -> Part:
             areas.append(tag("details", summary, [_item(item, ranked[id(item)]) for item in inside], class_="area"))
     return tag(
         "section",
-        tag("h2", "Everything that was found"),
-        tag("p", "By area; the number is the rank over all areas.", class_="soft"),
+        tag("h2", "All findings"),
+        tag("p", "By area; the number is the rank across all areas.", class_="soft"),
         areas,
     )
 
@@ -177,7 +177,7 @@ def _item(item: Item, rank: int) -> Markup:
     body = [
         tag("p", item.rule.why),
         tag("p", tag("b", "Fix: "), item.rule.fix, class_="fix"),
-        _spots(item, SPOTS),
+        _spots(item, MAX_SPOTS),
         tag("p", f"{item.rule.id} · score {item.score:.1f}", class_="soft"),
     ]
     return tag("details", summary, tag("div", body, class_="body"), class_=f"item {item.severity}")
@@ -205,18 +205,18 @@ def _looked_at(audit: Audit) -> Part:
                     tag("td", done, class_="number"),
                 )
             )
-    left = [
+    skipped = [
         tag("tr", tag("td", reason.capitalize()), tag("td", f"{count:,}", class_="number"))
         for reason, count in audit.inventory.get("left_out", {}).items()
     ]
     notes = remarks(audit)
     return tag(
         "section",
-        tag("h2", "What was looked at"),
+        tag("h2", "What was checked"),
         tag("table", tag("tbody", rows)),
-        [tag("h3", "Left out", style="margin-top: 1.5rem"), tag("table", tag("tbody", left))] if left else None,
+        [tag("h3", "Skipped", style="margin-top: 1.5rem"), tag("table", tag("tbody", skipped))] if skipped else None,
         [
-            tag("h3", "To know", style="margin-top: 1.5rem"),
+            tag("h3", "Notes", style="margin-top: 1.5rem"),
             tag("ul", [tag("li", note) for note in notes], class_="notes"),
         ]
         if notes
@@ -226,32 +226,32 @@ def _looked_at(audit: Audit) -> Part:
 
 def remarks(audit: Audit) -> list[str]:
     """What a reader should know before trusting the figures."""
-    said = []
+    notes = []
     if audit.absent:
-        said.append(
-            f"These parts brought no result, so nothing is said of them here: {', '.join(audit.absent)}."
-            " The mission's log tells why."
+        notes.append(
+            f"These checks have no result, so the report does not cover them: {', '.join(audit.absent)}."
+            " The mission's log says why."
         )
     if audit.signed is not None:
-        said.append(
-            "The newest commit has a signature that could be checked."
+        notes.append(
+            "The newest commit has a good signature."
             if audit.signed
             else "The newest commit has no signature that could be checked here, which is common."
         )
     if (audit.inventory.get("head") or {}).get("shallow"):
-        said.append("This clone is shallow: older history was not there to be read. `git fetch --unshallow` brings it.")
+        notes.append("This clone is shallow: older history is missing. `git fetch --unshallow` fetches it.")
     if audit.store_kib is not None and audit.store_kib > 1_000:
-        said.append(f"The object store takes {audit.store_kib / 1024:,.0f} MB.")
+        notes.append(f"The object store takes {audit.store_kib / 1024:,.0f} MB.")
     tests = audit.figures["tests"]
     if tests.get("product_lines"):
-        said.append(
+        notes.append(
             f"Tests: {tests.get('test_lines', 0):,} lines for {tests['product_lines']:,} lines of product code,"
-            f" some {tests.get('cases', 0):,} cases."
+            f" about {tests.get('cases', 0):,} cases."
         )
     links = audit.figures["prose"].get("links")
     if links:
-        said.append(f"{links:,} links and images in Markdown were looked at; those to other sites were not followed.")
-    return said + audit.notes
+        notes.append(f"{links:,} links and images in Markdown were checked; those to other sites were not followed.")
+    return notes + audit.notes
 
 
 def where(spot: Spot) -> str:
@@ -261,7 +261,7 @@ def where(spot: Spot) -> str:
 def _order() -> Part:
     return tag(
         "details",
-        tag("summary", "How the order is made"),
+        tag("summary", "How items are ranked"),
         [tag("p", line) for line in ranking.explained()],
         class_="area",
         style="margin-top: 2rem",
@@ -273,8 +273,8 @@ def _figure(title: str, below: str, chart: Markup) -> Markup:
 
 
 def _chip(item: Item) -> Markup:
-    sure = "sure" if item.confidence >= 0.8 else "likely" if item.confidence >= 0.55 else "look and decide"
-    return tag("span", _mark(item.severity), f"{item.severity} · {sure} · {', '.join(item.tools)}", class_="chip")
+    certainty = "certain" if item.confidence >= 0.8 else "likely" if item.confidence >= 0.55 else "to be checked"
+    return tag("span", _mark(item.severity), f"{item.severity} · {certainty} · {', '.join(item.tools)}", class_="chip")
 
 
 def _mark(severity: str) -> Markup:
@@ -282,7 +282,7 @@ def _mark(severity: str) -> Markup:
 
 
 def _detail(spot: Spot) -> Part:
-    """What was said of a place; what stands between backticks is shown as code."""
+    """The detail of a place, with text between backticks as code."""
     if not spot.detail or spot.detail == spot.file:
         return None
     pieces = spot.detail.split("`")

@@ -1,4 +1,4 @@
-"""Who vouches for the newest commit."""
+"""Checks the signature of the newest commit."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from fleet import errors
 
 @register
 def signature(context: Context) -> dict[str, str]:
-    """What the checker says of the newest commit's good signature. NotFound where there is none, which the plan
-    tolerates; Forbidden for one that is bad, or that nobody here can check."""
+    """The checker's output for a good signature of the newest commit.
+
+    NotFound if there is none, which the plan tolerates; Forbidden if it is bad or cannot be checked here.
+    """
     root = git.root(tree.place(context))
     if not git.has_commits(root):
-        raise errors.NotFound("There is no commit yet that could carry a signature.")
+        raise errors.NotFound("There is no commit yet, so there is no signature.")
     if not git.is_signed(root):
-        raise errors.NotFound("The last commit carries no signature.")
-    good, said = git.verified(root)
+        raise errors.NotFound("The newest commit is not signed.")
+    good, output = git.verified(root)
     if not good:
-        last = said.rpartition("\n")[2] or "git does not say why"
-        raise errors.Forbidden(f"The last commit's signature cannot be vouched for here: {last}")
-    return {"said": said}
+        reason = output.rpartition("\n")[2] or "git gives no reason"
+        raise errors.Forbidden(f"The signature of the newest commit could not be verified: {reason}")
+    return {"said": output}

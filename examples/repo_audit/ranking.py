@@ -1,13 +1,12 @@
-"""What to fix first. Pure functions; `explained()` is what the report tells its readers about them.
+"""Ranks what to fix first. The functions are pure; the report shows the following text (`explained()`).
 
 score = severity × confidence × place × (1 + heat) × reach
 
 - severity  critical 100, high 40, medium 12, low 4, info 1
-- confidence  0 to 1, of the rule; where several tools agree, 1 − (1 − a)(1 − b)
-- place  0.35 in tests and examples, 0.6 in documents, 1 elsewhere (rules that are about tests or documents: 1)
-- heat  0 to 1, how often the file was changed lately, compared with the file changed most
-- reach  1 + log2(lines touched + places − 1) ÷ 10, at most 2; once for the item, all of whose places are one thing to
-  do
+- confidence  0 to 1, of the rule; if several tools agree, 1 − (1 − a)(1 − b)
+- place  0.35 in tests and examples, 0.6 in documents, 1 elsewhere (for rules about tests or documents: 1)
+- heat  0 to 1, how often the file was changed recently, relative to the most changed file
+- reach  1 + log2(lines touched + places − 1) ÷ 10, at most 2; applied once per item, with all its places
 """
 
 from __future__ import annotations
@@ -45,10 +44,7 @@ class Spot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A thing to do: one fault, with every place where it was found.
-
-    `count` may exceed `len(spots)`: results are bounded.
-    """
+    """One fault with all its places. `count` may exceed `len(spots)`, because results are capped."""
 
     rule: Rule
     severity: Severity
@@ -75,14 +71,14 @@ class _Member(NamedTuple):
 
 
 def reach(touched: int) -> float:
-    """Wider faults come first among equals: 1 for one line, 1.5 for 32 of them, at most 2."""
+    """A factor for the extent of a fault: 1 for one line, 1.5 for 32 lines, at most 2."""
     return 1 + min(1.0, math.log2(max(1, touched)) / 10)
 
 
 def rank(
     *, rules: Mapping[str, Rule], findings: Sequence[Finding], counts: Mapping[str, int], heat: Mapping[str, float]
 ) -> list[Item]:
-    """Items, the first to fix first. The order of the findings given makes no difference."""
+    """Items by descending score. The order of `findings` does not matter."""
     groups: dict[tuple[str, str], list[_Member]] = defaultdict(list)
     for member in _merged(rules, findings):
         groups[_group(member.rule, member.finding)].append(member)
@@ -92,41 +88,42 @@ def rank(
 
 
 def severity_in(rule: Rule, role: str) -> Severity:
-    """A fault of the product that is found in a test, an example or a document is one step milder."""
+    """The severity of a rule in a role: one step lower in tests, examples and documents, unless its place is "any"."""
     return rule.severity if rule.place == "any" or role == "product" else _MILDER[rule.severity]
 
 
 def explained() -> list[str]:
-    """The head of this module, for readers of the report."""
+    """The docstring of this module without its first paragraph, for the report."""
     return [line.removeprefix("- ") for line in (__doc__ or "").splitlines()[2:] if line]
 
 
 def _merged(rules: Mapping[str, Rule], findings: Iterable[Finding]) -> list[_Member]:
-    """Findings of one topic on one line become one: the worse rule's words, and the confidence of both."""
+    """Findings of one topic on one line, merged: the text of the more severe rule, the combined confidence."""
     places: dict[tuple[str, str, int, str], list[Finding]] = defaultdict(list)
     for finding in findings:
         rule = rules[finding["rule"]]
-        # Without a topic, or for a whole file, only word-for-word repetition is the same fault.
+        # Without a topic, or for a whole file, only findings with the same detail are the same fault.
         exact = "" if rule.topic and finding["line"] else finding["detail"]
         places[(rule.topic or rule.id, finding["file"], finding["line"], exact)].append(finding)
     merged = []
     for same in places.values():
-        same.sort(key=lambda one: _gravest_first(rules[one["rule"]], one))
+        same.sort(key=lambda finding: _most_severe_first(rules[finding["rule"]], finding))
         by_tool: dict[str, float] = {}
-        for one in same:
-            rule = rules[one["rule"]]
-            by_tool[rule.tool] = max(by_tool.get(rule.tool, 0.0), rule.confidence * one["sure"])
+        for finding in same:
+            rule = rules[finding["rule"]]
+            by_tool[rule.tool] = max(by_tool.get(rule.tool, 0.0), rule.confidence * finding["sure"])
         doubt = math.prod(1 - confidence for confidence in sorted(by_tool.values()))
         merged.append(_Member(same[0], rules[same[0]["rule"]], 1 - doubt, tuple(sorted(by_tool))))
     return merged
 
 
-def _gravest_first(rule: Rule, one: Finding) -> tuple[float, float, str, str, str, int]:
-    return -WEIGHTS[rule.severity], -rule.confidence * one["sure"], rule.id, one["detail"], one["role"], -one["lines"]
+def _most_severe_first(rule: Rule, finding: Finding) -> tuple[float, float, str, str, str, int]:
+    confidence = rule.confidence * finding["sure"]
+    return -WEIGHTS[rule.severity], -confidence, rule.id, finding["detail"], finding["role"], -finding["lines"]
 
 
 def _group(rule: Rule, finding: Finding) -> tuple[str, str]:
-    """One item for each rule over the whole repository; what is found in tests and examples apart from the product."""
+    """The key of a finding's item: one item per rule, and another for its findings in tests and examples."""
     aside = finding["role"] in ("test", "example") and rule.place == "product"
     return rule.id, "aside" if aside else "product"
 
@@ -134,7 +131,7 @@ def _group(rule: Rule, finding: Finding) -> tuple[str, str]:
 def _unseen(
     findings: Iterable[Finding], counts: Mapping[str, int], groups: Mapping[tuple[str, str], Sequence[_Member]]
 ) -> dict[tuple[str, str], int]:
-    """What was counted and not kept, by the largest group of its rule."""
+    """The number of findings that were counted but not kept, by the largest group of their rule."""
     kept = Counter(finding["rule"] for finding in findings)
     unseen: dict[tuple[str, str], int] = {}
     for rule, count in counts.items():

@@ -1,4 +1,4 @@
-"""The last sortie: everything that was found, in one report in four forms."""
+"""The last sortie: writes the report in four formats."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from examples.repo_audit.ranking import Item
 
 @register
 def render(context: Context, *, top: int = 20) -> dict[str, object]:
-    """Writes report.html, report.md, findings.json and findings.sarif; returns a summary with the first `top` items."""
+    """Write report.html, report.md, findings.json and findings.sarif; return a summary with the first `top` items."""
     if not context.needs.get("inventory"):
-        # Where there is no repository this says what to do, in the same words as the inventory did.
+        # If there is no repository, this raises the same error as the inventory did.
         tree.of(context)
     audit = gathering.gather(needs=context.needs, repository=context.inputs["repository"])
     context.progress(0.3, f"rendering {audit.total:,} findings")
@@ -24,7 +24,7 @@ def render(context: Context, *, top: int = 20) -> dict[str, object]:
     files = {
         "report.html": page.render(audit),
         "report.md": markdown.render(audit, top=top),
-        "findings.json": json.dumps({**summary, "items": [_whole(item) for item in audit.items]}, indent=1),
+        "findings.json": json.dumps({**summary, "items": [_with_spots(item) for item in audit.items]}, indent=1),
         "findings.sarif": json.dumps(sarif.render(audit.items)),
     }
     for name, text in files.items():
@@ -33,7 +33,7 @@ def render(context: Context, *, top: int = 20) -> dict[str, object]:
 
 
 def summarise(audit: Audit, *, top: int) -> dict[str, object]:
-    """What a program, or a person at a terminal, wants to know first."""
+    """The result for programs and for the terminal."""
     headline, below = gathering.verdict(audit)
     return {
         "repository": audit.name,
@@ -67,7 +67,7 @@ def _short(item: Item) -> dict[str, Any]:
     }
 
 
-def _whole(item: Item) -> dict[str, Any]:
+def _with_spots(item: Item) -> dict[str, Any]:
     return {
         **_short(item),
         "rule": item.rule.id,

@@ -19,13 +19,10 @@ def get(name: str) -> Rule:
 
 
 def of(tool: str, code: str) -> Rule | None:
-    """The rule for a tool's own code: the one whose id is the longest beginning of it."""
-    wanted = f"{tool}:{code}"
-    return _RULES.get(
-        max(
-            (name for name in _RULES if name.partition(":")[0] == tool and wanted.startswith(name)), key=len, default=""
-        )
-    )
+    """The rule for a tool's code: the one whose id is its longest prefix."""
+    full_code = f"{tool}:{code}"
+    prefixes = (name for name in _RULES if name.partition(":")[0] == tool and full_code.startswith(name))
+    return _RULES.get(max(prefixes, key=len, default=""))
 
 
 def codes(tool: str) -> list[str]:

@@ -1,5 +1,6 @@
-"""The findings in SARIF 2.1.0 (https://docs.oasis-open.org/sarif/sarif/v2.1.0/), which code hosts and editors show in
-place.
+"""The findings in SARIF 2.1.0, which code hosts and editors display.
+
+Specification: https://docs.oasis-open.org/sarif/sarif/v2.1.0/
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from urllib.parse import quote
 from examples.repo_audit.ranking import Item
 
 _LEVEL = {"critical": "error", "high": "error", "medium": "warning", "low": "note", "info": "note"}
-MOST = 5_000  # results; code hosts take no more
+MAX_RESULTS = 5_000  # code hosts accept no more
 
 
 def render(items: Sequence[Item]) -> dict[str, Any]:
@@ -48,5 +49,5 @@ def render(items: Sequence[Item]) -> dict[str, Any]:
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": results[:MOST]}],
+        "runs": [{"tool": {"driver": driver}, "results": results[:MAX_RESULTS]}],
     }

@@ -1,7 +1,7 @@
-"""Secrets in files, found by detect-secrets' detectors, and sifted: most strings that look like a secret are none.
+"""Finds secrets with the detectors of detect-secrets, and filters them: most strings that look like secrets are not.
 
-The detectors are asked line by line about lines that can hold a secret at all; the filters that would ask a service
-whether a secret is live are left out, so nothing leaves this machine. The value itself never leaves this module.
+The detectors only get lines that could contain a secret. Filters that would ask a service whether a secret is live are
+not used, so no data leaves this machine. The value itself never leaves this module.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Hit(NamedTuple):
 
 
 def hits(path: str, text: str) -> Iterator[Hit]:
-    """Each line that holds what is probably a secret, with the kind of it."""
+    """Each line that probably contains a secret, with its kind."""
     if not _POSSIBLE.search(text) and "-----BEGIN" not in text:
         return
     for number, line in enumerate(text.splitlines(), 1):
@@ -97,17 +97,16 @@ def hits(path: str, text: str) -> Iterator[Hit]:
             continue
         if "-----BEGIN" in line and any(_KEYS.analyze_string(line)) and _has_body(text, number):
             yield Hit(KEY, number, "Private key")
-        elif _POSSIBLE.search(line):
-            found = _token(line) or _address(line) or _password(path, line)
-            if found:
-                yield Hit(found[0], number, found[1])
+        elif _POSSIBLE.search(line) and (secret := _token(line) or _url(line) or _password(path, line)):
+            rule, kind = secret
+            yield Hit(rule, number, kind)
 
 
 def _token(line: str) -> tuple[Rule, str] | None:
     for detector in _TOKENS:
         for value in detector.analyze_string(line):
             text = value if isinstance(value, str) else str(value)
-            if re.search(r"(?i)example|x{5}|test|fake|dummy|(.)\1{6}|1234567|abcdefg", text) or _dull(text):
+            if re.search(r"(?i)example|x{5}|test|fake|dummy|(.)\1{6}|1234567|abcdefg", text) or _is_no_secret(text):
                 continue
             if isinstance(detector, jwt.JwtTokenDetector):
                 return PASSWORD, "JSON Web Token"
@@ -115,10 +114,10 @@ def _token(line: str) -> tuple[Rule, str] | None:
     return None
 
 
-def _address(line: str) -> tuple[Rule, str] | None:
+def _url(line: str) -> tuple[Rule, str] | None:
     for value in _BASIC.analyze_string(line):
-        if not _PLACEHOLDER.search(value) and not _dull(value) and not _LOCAL.search(line) and len(value) > 5:
-            return URL, "Password in an address"
+        if not _PLACEHOLDER.search(value) and not _is_no_secret(value) and not _LOCAL.search(line) and len(value) > 5:
+            return URL, "Password in a URL"
     return None
 
 
@@ -127,15 +126,15 @@ def _password(path: str, line: str) -> tuple[Rule, str] | None:
         return None
     for secret in _KEYWORDS.analyze_line(filename=path, line=line, line_number=1):
         value = (secret.secret_value or "").strip("\"'`;, ")
-        if len(value) < 8 or _PLACEHOLDER.search(value) or _dull(value) or not _mixed(value):
+        if len(value) < 8 or _PLACEHOLDER.search(value) or _is_no_secret(value) or not _has_letters_and_digits(value):
             continue
         if _CODE.search(path) and not re.search(r"[\"'`]" + re.escape(value), line):
-            continue  # in a program, only a quoted value is a value and not a name
+            continue  # in code, an unquoted word is a name and not a value
         return PASSWORD, "Password or key"
     return None
 
 
-def _dull(value: str) -> bool:
+def _is_no_secret(value: str) -> bool:
     return bool(
         heuristic.is_sequential_string(value)
         or heuristic.is_potential_uuid(value)
@@ -145,13 +144,13 @@ def _dull(value: str) -> bool:
     )
 
 
-def _mixed(value: str) -> bool:
-    """Words alone are a label; a secret mixes letters with digits."""
+def _has_letters_and_digits(value: str) -> bool:
+    """Whether it mixes letters and digits, as secrets do; words alone are labels."""
     return bool(re.search(r"\d", value) and re.search(r"[A-Za-z]", value) and len(set(value)) > 5)
 
 
 def _has_body(text: str, number: int) -> bool:
-    """A key has lines of base64 below its head; a head alone is a pattern or an example."""
+    """Whether lines of base64 follow the header; a header alone is a pattern or an example."""
     below = text.splitlines()[number - 1 : number + 12]
     long = [line for line in below if re.search(r"[A-Za-z0-9+/=]{48,}", line)]
     return len(long) >= 2 or len(re.findall(r"[A-Za-z0-9+/]{48,}", below[0])) >= 1

@@ -1,4 +1,4 @@
-"""What could let somebody in: committed secrets, dangerous Python, and text that reads otherwise than it runs."""
+"""Finds security faults: committed secrets, dangerous Python, and invisible characters in code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from examples.repo_audit import rules, secrets, tree
 from examples.repo_audit.findings import Ledger, Outcome, Rule
 
 SECONDS = 150.0
-BATCH = 400  # files given to one bandit process
+BATCH = 400  # files per bandit process
 
 TROJAN = rules.get("text:bidirectional")
 ENV_FILE = rules.get("secrets:env-file")
@@ -23,7 +23,7 @@ ENV_FILE = rules.get("secrets:env-file")
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _ENV = re.compile(r"(^|/)\.env(\.(local|prod|production|staging|live))?$")
 
-# bandit's other rules are noise here: assert, random, any use of subprocess, names that sound like a password.
+# bandit's other rules are noise: assert, random, any use of subprocess, names that look like a password.
 _TESTS = ",".join(code for code in rules.codes("bandit") if "-" not in code)
 _SURE = {"HIGH": 1.0, "MEDIUM": 0.85, "LOW": 0.6}
 
@@ -38,12 +38,12 @@ def scan(context: Context, *, part: int = 1, of: int = 1) -> Outcome:
     python: list[tree.File] = []
     for number, (file, text) in enumerate(tree.texts(files)):
         if time.monotonic() > deadline:
-            ledger.notes.append(f"Secrets: {len(files) - number:,} files were not looked at: time was up.")
+            ledger.notes.append(f"Secrets: {len(files) - number:,} files were skipped for lack of time.")
             break
         if number % 200 == 0:
             context.progress(0.6 * number / max(1, len(files)), f"{number:,} of {len(files):,} files")
         ledger.looked_at += 1
-        _look(file, text, ledger)
+        _check_text(file, text, ledger)
         if file.language == "Python" and file.role == "product":
             python.append(file)
     context.progress(0.6, f"bandit reads {len(python):,} Python files")
@@ -51,12 +51,12 @@ def scan(context: Context, *, part: int = 1, of: int = 1) -> Outcome:
     return ledger.outcome()
 
 
-def _look(file: tree.File, text: str, ledger: Ledger) -> None:
+def _check_text(file: tree.File, text: str, ledger: Ledger) -> None:
     for hit in secrets.hits(file.path, text):
-        # A password in a document or a test is nearly always one to show or to test with; a token or a key is not.
+        # Passwords in documents and tests are nearly always examples; tokens and keys are not.
         sure = 1.0 if file.role == "product" or hit.rule in (secrets.TOKEN, secrets.KEY) else 0.5
-        said = f"{hit.kind} in {file.path.rpartition('/')[2]}"
-        ledger.add(hit.rule, file=file.path, line=hit.line, role=file.role, detail=said, sure=sure)
+        detail = f"{hit.kind} in {file.path.rpartition('/')[2]}"
+        ledger.add(hit.rule, file=file.path, line=hit.line, role=file.role, detail=detail, sure=sure)
     if _ENV.search(file.path) and "=" in text:
         ledger.add(ENV_FILE, file=file.path, role=file.role, detail=f"{file.path} is committed")
     if not text.isascii() and file.role == "product":
@@ -71,19 +71,19 @@ def _bandit(files: list[tree.File], scratch: Path, deadline: float, ledger: Ledg
     by_disk = {str(file.disk): file for file in files}
     names = list(by_disk)
     for start in range(0, len(names), BATCH):
-        left = deadline - time.monotonic()
+        remaining_s = deadline - time.monotonic()
         batch = names[start : start + BATCH]
         command = [sys.executable, "-P", "-m", "bandit", "-q", "-f", "json", "--exit-zero", "-t", _TESTS, "--", *batch]
         try:
-            done = subprocess.run(command, cwd=scratch, capture_output=True, timeout=max(5.0, left), check=False)
+            done = subprocess.run(command, cwd=scratch, capture_output=True, timeout=max(5.0, remaining_s), check=False)
         except subprocess.TimeoutExpired:
-            ledger.notes.append(f"bandit: {len(names) - start:,} Python files were not looked at: time was up.")
+            ledger.notes.append(f"bandit: {len(names) - start:,} Python files were skipped for lack of time.")
             return
         try:
             results = json.loads(done.stdout or b"{}").get("results", [])
         except ValueError:
             ledger.notes.append(
-                f"bandit did not answer for {len(batch)} files: {done.stderr.decode(errors='replace')[-200:].strip()}"
+                f"bandit failed for {len(batch)} files: {done.stderr.decode(errors='replace')[-200:].strip()}"
             )
             continue
         for result in results:
@@ -92,16 +92,16 @@ def _bandit(files: list[tree.File], scratch: Path, deadline: float, ledger: Ledg
 
 def _add(result: dict[str, Any], by_disk: dict[str, tree.File], ledger: Ledger) -> None:
     file = by_disk.get(result["filename"])
-    judged = from_bandit(result["test_id"], result["issue_severity"], result["issue_confidence"])
-    if file is not None and judged is not None:
-        rule, sure = judged
+    rated = from_bandit(result["test_id"], result["issue_severity"], result["issue_confidence"])
+    if file is not None and rated is not None:
+        rule, sure = rated
         ledger.add(rule, file=file.path, line=int(result["line_number"]), role=file.role, sure=sure)
 
 
 def from_bandit(test: str, severity: str, confidence: str) -> tuple[Rule, float] | None:
-    """Our rule for one of bandit's, and how sure bandit is of it; None where it is noise."""
+    """The audit's rule for a result of bandit, and bandit's confidence as a number; None if it is noise."""
     shell = test in ("B602", "B605")
     if (severity == "LOW" and (shell or confidence == "LOW")) or confidence not in _SURE:
-        return None  # of shell commands LOW means a literal without any value in it
+        return None  # for shell commands, LOW means a literal without values
     rule = rules.of("bandit", f"{test}-values" if shell and severity == "HIGH" else test)
     return (rule, _SURE[confidence]) if rule else None

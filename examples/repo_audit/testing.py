@@ -1,7 +1,4 @@
-"""Whether the tests can be trusted:
-
-are there any, do they run, do they check anything, and do they look where work happens?
-"""
+"""Checks the tests: whether there are any, whether they run and check something, and whether they cover hot files."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ _SKIP = {
 }
 _SKIP["TypeScript"] = _SKIP["JavaScript"]
 _SKIP["Kotlin"] = _SKIP["Java"]
-_TELLING = re.compile(
+_CHECK_NAME = re.compile(
     r"assert|expect|raises|warns|check|verif|fail|should|ensure|match|compare|test|must|validate|run|benchmark", re.I
 )
 _ASSERTING = re.compile(r"assert|(^|\.)(raises|fail)$", re.I)
@@ -45,11 +42,11 @@ _RUST_TEST = re.compile(r"#\[(tokio::)?test\]")
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What all Python files of tests hold together. A test whose own body checks nothing may call what does, in any of them."""
+class _PythonTests:
+    """The functions of all Python test files. A test without a check of its own may call a function that has one."""
 
     asserting: set[str] = field(default_factory=set)  # names of functions with a check in their own body
-    calls: dict[str, set[str]] = field(default_factory=dict)  # by name of a function, what it calls
+    calls: dict[str, set[str]] = field(default_factory=dict)  # by function name, the names that it calls
     silent: list[tuple[tree.File, ast.FunctionDef | ast.AsyncFunctionDef]] = field(default_factory=list)
 
     def learn(self, module: ast.Module) -> None:
@@ -60,7 +57,7 @@ class _Seen:
                     self.asserting.add(function.name)
 
     def judge(self, ledger: Ledger) -> None:
-        """By name alone, and one call deep: in doubt a test is held to check."""
+        """Report tests without a check. Calls are matched by name, one level deep; in doubt a test has a check."""
         checking = self.asserting | {name for name, called in self.calls.items() if called & self.asserting}
         for file, function in self.silent:
             if not _called(function) & checking:
@@ -70,7 +67,7 @@ class _Seen:
 
 @register
 def trust(context: Context) -> Outcome:
-    """Judges the tests by reading them; nothing is run."""
+    """Check the tests by reading them; nothing is run."""
     found = tree.of(context)
     ledger = Ledger()
     code = {
@@ -80,7 +77,7 @@ def trust(context: Context) -> Outcome:
     }
     product_lines = test_lines = cases = 0
     words: set[str] = set()
-    seen = _Seen()
+    python_tests = _PythonTests()
     files = [file for file in found.files if file.language in code]
     for number, (file, text) in enumerate(tree.texts(files)):
         if number % 200 == 0:
@@ -96,8 +93,8 @@ def trust(context: Context) -> Outcome:
             test_lines += lines
             ledger.looked_at += 1
             words.update(re.findall(r"[a-z0-9]{3,}", (file.path + text).lower()) if len(words) < 400_000 else ())
-            cases += _judge(file, text, ledger, seen)
-    seen.judge(ledger)
+            cases += _judge(file, text, ledger, python_tests)
+    python_tests.judge(ledger)
     ledger.figures = {"test_lines": test_lines, "product_lines": product_lines, "cases": cases}
     if product_lines > 100 and not test_lines:
         ledger.add(NONE, lines=product_lines)
@@ -108,21 +105,21 @@ def trust(context: Context) -> Outcome:
     if not product_lines:
         ledger.notes.append("There is no program code here, so no tests were expected.")
     elif test_lines:
-        _untouched(context.needs.get("history"), found, words, ledger)
+        _add_untested(context.needs.get("history"), found, words, ledger)
     return ledger.outcome()
 
 
-def _judge(file: tree.File, text: str, ledger: Ledger, seen: _Seen) -> int:
-    """Judges one test file; the number of its tests, as far as they can be told."""
+def _judge(file: tree.File, text: str, ledger: Ledger, python_tests: _PythonTests) -> int:
+    """Check one test file; return the number of its tests, as far as it can be determined."""
     if file.language == "Python":
-        return _python(file, text, ledger, seen)
+        return _python(file, text, ledger, python_tests)
     for match in _FOCUS.finditer(text) if file.language in ("JavaScript", "TypeScript") else ():
         ledger.add(FOCUSED, file=file.path, line=_line(text, match.end()), role=file.role)
     skip = _SKIP.get(file.language)
     for match in skip.finditer(text) if skip else ():
         ledger.add(SKIPPED, file=file.path, line=_line(text, match.end()), role=file.role)
     if file.language == "Go":
-        # Raw strings may hold a brace at the beginning of a line; they become blank lines.
+        # Raw strings may have a brace at the start of a line; they become blank lines.
         text = re.sub(r"`[^`]*`", lambda raw: "\n" * raw[0].count("\n"), text)
         for match in re.finditer(r"^func (Test\w+)\(t \*testing\.T\) \{\n(.*?)^\}", text, re.M | re.S):
             if not re.search(r"\bt\b|assert|require|Expect|check|verify|must|test", match[2], re.I):
@@ -138,27 +135,27 @@ def _judge(file: tree.File, text: str, ledger: Ledger, seen: _Seen) -> int:
     )
 
 
-def _python(file: tree.File, text: str, ledger: Ledger, seen: _Seen) -> int:
+def _python(file: tree.File, text: str, ledger: Ledger, python_tests: _PythonTests) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return 0
-    seen.learn(module)
+    python_tests.learn(module)
     cases = 0
     for function in _functions(module):
         if function.name.startswith("test"):
             cases += 1
-            _python_case(file, function, ledger, seen)
+            _python_case(file, function, ledger, python_tests)
     for node in ast.walk(module):
-        if isinstance(node, ast.Call) and _name(node.func) == "time.sleep" and _long(node):
+        if isinstance(node, ast.Call) and _name(node.func) == "time.sleep" and _is_long(node):
             ledger.add(SLEEP, file=file.path, line=node.lineno, role=file.role)
     return cases
 
 
 def _python_case(
-    file: tree.File, function: ast.FunctionDef | ast.AsyncFunctionDef, ledger: Ledger, seen: _Seen
+    file: tree.File, function: ast.FunctionDef | ast.AsyncFunctionDef, ledger: Ledger, python_tests: _PythonTests
 ) -> None:
     for decorator in function.decorator_list:
         call = decorator if isinstance(decorator, ast.Call) else None
@@ -175,11 +172,11 @@ def _python_case(
                 )
             return
     if not _checks(function):
-        seen.silent.append((file, function))
+        python_tests.silent.append((file, function))
 
 
 def _functions(module: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Test functions of the module and of its classes; not functions inside of them."""
+    """Functions of the module and of its classes, without nested functions."""
     for node in module.body:
         for inner in node.body if isinstance(node, ast.ClassDef) else [node]:
             if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -187,25 +184,22 @@ def _functions(module: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFuncti
 
 
 def _checks(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether a test may fail for another reason than a crash.
-
-    A call that hides its checks behind any telling name counts.
-    """
+    """Whether a test can fail for a reason other than a crash. A call with a name that suggests a check counts."""
     for node in ast.walk(function):
         if isinstance(node, ast.Assert | ast.Raise):
             return True
         if isinstance(node, ast.withitem) and isinstance(node.context_expr, ast.Call):
             return True
-        if isinstance(node, ast.Call) and _TELLING.search(_name(node.func)):
+        if isinstance(node, ast.Call) and _CHECK_NAME.search(_name(node.func)):
             return True
-        if isinstance(node, ast.keyword) and _TELLING.search(node.arg or ""):
+        if isinstance(node, ast.keyword) and _CHECK_NAME.search(node.arg or ""):
             return True
     body = [node for node in function.body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
-    return len(body) == 0 or len(function.decorator_list) > 0  # an empty one is a stub; a decorator may do the checking
+    return len(body) == 0 or len(function.decorator_list) > 0  # an empty test is a stub; a decorator may check
 
 
 def _asserts(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether there is a check in its own body, whatever it is called."""
+    """Whether the function's own body has an assertion."""
     return any(
         isinstance(node, ast.Assert | ast.Raise) or (isinstance(node, ast.Call) and _ASSERTING.search(_name(node.func)))
         for node in ast.walk(function)
@@ -213,12 +207,12 @@ def _asserts(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def _called(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
-    """The last names of what it calls: `until` of `supervised.until(...)`."""
+    """The last part of each called name: `until` for `supervised.until(...)`."""
     return {_name(node.func).rpartition(".")[2] for node in ast.walk(function) if isinstance(node, ast.Call)} - {""}
 
 
 def _name(node: ast.AST) -> str:
-    """`a.b.c` for a dotted name; of anything before a dot that is no name, only what follows."""
+    """`a.b.c` for a dotted name; if it starts with another expression, only the part after it."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -228,8 +222,8 @@ def _name(node: ast.AST) -> str:
     return ".".join(reversed(parts))
 
 
-def _long(call: ast.Call) -> bool:
-    """A second or more; shorter waits are often inside a loop that polls."""
+def _is_long(call: ast.Call) -> bool:
+    """Whether a sleep takes a second or more; shorter ones often belong to a polling loop."""
     value = call.args[0] if call.args else None
     return isinstance(value, ast.Constant) and isinstance(value.value, int | float) and value.value >= 1
 
@@ -238,8 +232,8 @@ def _line(text: str, offset: int) -> int:
     return text.count("\n", 0, offset) + 1
 
 
-def _untouched(history: Any, found: tree.Tree, words: set[str], ledger: Ledger) -> None:
-    """The most changed program files whose name occurs in no test: at most five."""
+def _add_untested(history: Any, found: tree.Tree, words: set[str], ledger: Ledger) -> None:
+    """Report at most five of the most changed code files whose name occurs in no test."""
     changed: dict[str, list[int]] = (
         (history or {}).get("figures", {}).get("files", {}) if isinstance(history, dict) else {}
     )

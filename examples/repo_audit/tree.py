@@ -1,6 +1,6 @@
-"""The files of a repository that are worth an audit: those that git tracks, read without following links.
+"""The files to audit: those that git tracks, read without following links.
 
-Each sortie lists the tree again rather than handing 20,000 names on: an index of that size lists in some 30 ms.
+Each sortie lists the tree again instead of passing 20,000 names on: listing an index of that size takes about 30 ms.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Role = Literal["product", "test", "docs", "example"]
 
 PROJECT = Path(__file__).resolve().parents[3]
 LARGEST = 1_000_000  # bytes; larger files are counted, not read
-LONGEST_LINE = 5_000  # characters; a longer line in a source file means that a program wrote it
+LONGEST_LINE = 5_000  # characters; a source file with a longer line is generated
 
 _VENDORED = re.compile(
     r"(^|/)(vendor|vendored|_vendor|third[_-]?party|external|extern|node_modules|bower_components|dist|\.yarn)/"
@@ -48,7 +48,7 @@ _MARKED = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """One tracked file. `path` is its name made safe to show and store: no line break, no byte that is not UTF-8."""
+    """One tracked file. `path` is safe to display and store: no line breaks, only valid UTF-8."""
 
     path: str
     disk: Path
@@ -60,7 +60,7 @@ class File:
 
 @dataclass(slots=True)
 class Tree:
-    """A repository's readable files, and how many were left out for which reason."""
+    """A repository's readable files, and the number of skipped files by reason."""
 
     root: Path
     files: list[File] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Tree:
     every_path: list[str] = field(default_factory=list)
 
     def select(self, *names: str, roles: tuple[Role, ...] = ("product", "test", "docs", "example")) -> list[File]:
-        """The files in any of these languages (all, where none is named) that play one of these roles."""
+        """The files in any of these languages (default: all) with one of these roles."""
         return [file for file in self.files if (not names or file.language in names) and file.role in roles]
 
 
@@ -80,13 +80,13 @@ def of(context: Context) -> Tree:
 
 
 def place(context: Context) -> Path:
-    """The folder that `repository` names; a relative path counts from the folder in which the mission was launched."""
+    """The folder that `repository` names; a relative path starts from the folder of the launch."""
     base = PROJECT if context.cwd == context.scratch else context.cwd
     return base / Path(str(context.inputs["repository"])).expanduser()
 
 
 def load(repository: Path) -> Tree:
-    """The tree of the repository at this path; Invalid where it is none."""
+    """The tree of the repository at this path; Invalid if there is none."""
     root = git.root(repository)
     entries = git.tracked(root)
     marked = _marked_by_attributes(root, entries)
@@ -95,13 +95,13 @@ def load(repository: Path) -> Tree:
     for entry in entries:
         path = shown(entry.path)
         tree.every_path.append(path)
-        if reason := _place(tree, entry, path, checked, marked):
+        if reason := _add_entry(tree, entry, path, checked, marked):
             tree.left_out[reason] += 1
     return tree
 
 
-def _place(tree: Tree, entry: git.Entry, path: str, checked: dict[bytes, bool], marked: set[bytes]) -> str:
-    """Puts one entry where it belongs; the reason where it is left out."""
+def _add_entry(tree: Tree, entry: git.Entry, path: str, checked: dict[bytes, bool], marked: set[bytes]) -> str:
+    """Add one entry to the tree; return the reason if it is skipped, else an empty string."""
     if entry.mode == "160000":
         return "submodules"
     disk = tree.root / os.fsdecode(entry.path)
@@ -125,7 +125,7 @@ def _place(tree: Tree, entry: git.Entry, path: str, checked: dict[bytes, bool], 
         tree.large.append(file)
         return "larger than 1 MB"
     if _VENDORED.search(path) or entry.path in marked:
-        return "somebody else's code (vendored)"
+        return "vendored"
     if _GENERATED.search(path):
         return "generated, minified or a lock file"
     tree.files.append(file)
@@ -133,7 +133,7 @@ def _place(tree: Tree, entry: git.Entry, path: str, checked: dict[bytes, bool], 
 
 
 def role(path: str) -> Role:
-    """What a file is for, by its path: tests, documents and examples are judged more mildly than the product."""
+    """The role of a file by its path: faults in tests, documents and examples are less severe than in the product."""
     if _TEST.search(path):
         return "test"
     if _EXAMPLE.search(path):
@@ -142,7 +142,7 @@ def role(path: str) -> Role:
 
 
 def read(file: File) -> str | None:
-    """A file's text; None where it is binary, unreadable, or was plainly written by a program."""
+    """A file's text; None if it is binary, unreadable or generated."""
     try:
         descriptor = os.open(file.disk, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as stream:
@@ -167,18 +167,18 @@ def texts(files: list[File]) -> Iterator[tuple[File, str]]:
 
 
 def part(files: list[File], number: int, of: int) -> list[File]:
-    """The share of part `number` (from 1) of `of`: by a hash of the path, so that no other share need be known."""
+    """Part `number` (from 1) of `of`, chosen by a hash of the path, so that parts are independent of each other."""
     return [file for file in files if zlib.crc32(file.path.encode()) % of == number - 1]
 
 
 def shown(path: bytes) -> str:
-    """A path as text that any screen and any database can hold."""
+    """A path as text that is safe to display and store."""
     text = path.decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
 def _inside(root: Path, folder: Path) -> bool:
-    """Whether a folder is really below the root: the index may name a path through what is a link by now."""
+    """Whether a folder is really below the root: part of an indexed path may have become a link."""
     try:
         return folder.resolve().is_relative_to(root)
     except (OSError, RuntimeError):
@@ -186,7 +186,7 @@ def _inside(root: Path, folder: Path) -> bool:
 
 
 def _marked_by_attributes(root: Path, entries: list[git.Entry]) -> set[bytes]:
-    """The paths that the maintainers themselves mark as generated or vendored in .gitattributes, as GitHub reads it."""
+    """The paths that .gitattributes marks as generated or vendored, as on GitHub."""
     if not any(entry.path.rpartition(b"/")[2] == b".gitattributes" for entry in entries):
         return set()
     names = b"".join(entry.path + b"\0" for entry in entries)

@@ -1,7 +1,4 @@
-"""How the house is kept:
-
-promises left in comments, things that should not be committed, files that do not parse, CI, containers.
-"""
+"""Finds TODO comments, files that should not be committed, files that do not parse, and faults of CI and containers."""
 
 from __future__ import annotations
 
@@ -48,35 +45,35 @@ _CI = re.compile(
     r"|(\.gitlab-ci|azure-pipelines|jenkinsfile|bitbucket-pipelines|\.woodpecker|\.?zuul)"
     r"|(\.travis|\.drone|\.?appveyor|\.cirrus|\.build)\.yml$"
 )
-_STRANGERS = re.compile(
+_UNTRUSTED = re.compile(
     r"\$\{\{[^}]*github\.(event\.(issue\.(title|body)|pull_request\.(title|body|head\.(ref|label|repo\.default_branch))|comment\.body|review\.body"
     r"|review_comment\.body|pages\.[^}]*page_name|head_commit\.(message|author\.(email|name))|discussion\.(title|body))|head_ref)\b[^}]*\}\}"
 )
-BLAMED = 40  # files with promises that are asked for their age
+MAX_BLAMED = 40  # files with TODO comments whose age is read
 SECONDS = 40.0
 
 
 @register
 def chores(context: Context) -> Outcome:
-    """All that is not about one language."""
+    """The checks that are not specific to one language."""
     found = tree.of(context)
     ledger = Ledger()
-    promises: dict[str, list[tuple[tree.File, int, str]]] = defaultdict(list)
+    todos: dict[str, list[tuple[tree.File, int, str]]] = defaultdict(list)
     for number, (file, text) in enumerate(tree.texts(found.files)):
         if number % 500 == 0:
             context.progress(0.7 * number / max(1, len(found.files)), f"{number:,} of {len(found.files):,} files")
         ledger.looked_at += 1
         _conflict(file, text, ledger)
         if file.role == "product":
-            for line, words in promised(text):
-                promises[file.path].append((file, line, words))
+            for line, comment in todo_comments(text):
+                todos[file.path].append((file, line, comment))
             _parses(file, text, ledger)
         if file.path.startswith(".github/workflows/"):
             workflow(file, text, ledger)
         elif file.language == "Dockerfile" and file.role == "product":
             dockerfile(file, text, ledger)
-    context.progress(0.7, "asking how old promises in comments are")
-    _promises(found, promises, ledger)
+    context.progress(0.7, "reading the age of TODO comments")
+    _add_todos(found, todos, ledger)
     _names(found, ledger)
     _sizes(found, ledger)
     code = any(
@@ -87,8 +84,8 @@ def chores(context: Context) -> Outcome:
     return ledger.outcome()
 
 
-def promised(text: str) -> list[tuple[int, str]]:
-    """The lines with a promise in a comment, and its words."""
+def todo_comments(text: str) -> list[tuple[int, str]]:
+    """The TODO comments of a text: line and wording."""
     if "TODO" not in text and "FIXME" not in text and "XXX" not in text and "HACK" not in text:
         return []
     return [
@@ -99,7 +96,7 @@ def promised(text: str) -> list[tuple[int, str]]:
 
 
 def workflow(file: tree.File, text: str, ledger: Ledger) -> None:
-    """One workflow of GitHub Actions."""
+    """Check a workflow of GitHub Actions."""
     try:
         document = yaml.load(text, Loader=yaml.CSafeLoader) if text.count("*") < 50 else None
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -116,7 +113,7 @@ def workflow(file: tree.File, text: str, ledger: Ledger) -> None:
     ]
     for step in steps:
         script = str(step.get("run") or "")
-        if match := _STRANGERS.search(script):
+        if match := _UNTRUSTED.search(script):
             ledger.add(
                 INJECTION,
                 file=file.path,
@@ -162,38 +159,38 @@ def _conflict(file: tree.File, text: str, ledger: Ledger) -> None:
         ledger.add(CONFLICT, file=file.path, line=text.count("\n", 0, start.start()) + 1, role=file.role)
 
 
-def _promises(found: tree.Tree, promises: dict[str, list[tuple[tree.File, int, str]]], ledger: Ledger) -> None:
-    """Counts promises; asks git blame for their age, in the files with the most of them, for a bounded time."""
+def _add_todos(found: tree.Tree, todos: dict[str, list[tuple[tree.File, int, str]]], ledger: Ledger) -> None:
+    """Report TODO comments. Their age is read with git blame in the files with the most of them, for a limited time."""
     deadline = time.monotonic() + SECONDS
     commits = git.has_commits(found.root)
     ages: dict[tuple[str, int], float] = {}
-    for path in sorted(promises, key=lambda path: -len(promises[path]))[:BLAMED] if commits else []:
+    for path in sorted(todos, key=lambda path: -len(todos[path]))[:MAX_BLAMED] if commits else []:
         if time.monotonic() > deadline:
-            ledger.notes.append("Promises in comments: not all were asked for their age; time was up.")
+            ledger.notes.append("TODO comments: the age of some was not read for lack of time.")
             break
-        lines = [line for _file, line, _words in promises[path]][:50]
-        ages.update({(path, line): age for line, age in _ages(found, promises[path][0][0], lines, deadline).items()})
-    for path, here in promises.items():
-        for file, line, words in here:
+        lines = [line for _file, line, _comment in todos[path]][:50]
+        ages.update({(path, line): age for line, age in _ages(found, todos[path][0][0], lines, deadline).items()})
+    for path, comments in todos.items():
+        for file, line, comment in comments:
             years = ages.get((path, line), 0.0)
-            detail = f"{words} ({years:.0f} years old)" if years >= 2 else words
+            detail = f"{comment} ({years:.0f} years old)" if years >= 2 else comment
             ledger.add(OLD_TODO if years >= 3 else TODO, file=file.path, line=line, role=file.role, detail=detail)
     ledger.figures = {
-        "promises": sum(map(len, promises.values())),
+        "promises": sum(map(len, todos.values())),
         "oldest_years": round(max(ages.values(), default=0.0), 1),
     }
 
 
 def _ages(found: tree.Tree, file: tree.File, lines: list[int], deadline: float) -> dict[int, float]:
-    """Years since each line was written, by git blame of the newest commit (no filter of the work tree runs)."""
-    wanted = [f"-L{line},{line}" for line in lines]
+    """Years since each line was written, by git blame of the newest commit, which runs no filters."""
+    ranges = [f"-L{line},{line}" for line in lines]
     name = str(file.disk.relative_to(found.root))
     ages: dict[int, float] = {}
     line, seconds = 0, 0
     try:
-        options = ("--line-porcelain", "--no-textconv", *wanted, "HEAD", "--", name)
-        left = max(1.0, deadline - time.monotonic())
-        blame = git.records(found.root, "blame", *options, seconds=left, separator=b"\n")
+        options = ("--line-porcelain", "--no-textconv", *ranges, "HEAD", "--", name)
+        remaining_s = max(1.0, deadline - time.monotonic())
+        blame = git.records(found.root, "blame", *options, seconds=remaining_s, separator=b"\n")
         for record in blame:
             if re.match(rb"[0-9a-f]{40} \d+ \d+", record):
                 line = int(record.split(b" ")[2])
@@ -240,7 +237,7 @@ def _sizes(found: tree.Tree, ledger: Ledger) -> None:
 
 
 def _parses(file: tree.File, text: str, ledger: Ledger) -> None:
-    """Configuration that its own parser refuses. Files with template marks, or with comments, are left alone."""
+    """Report JSON, TOML and YAML that does not parse. Files with template marks or comments are skipped."""
     name = PurePosixPath(file.path).name
     if "{{" in text or "{%" in text or "<%" in text or "${" in text:
         return

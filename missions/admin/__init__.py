@@ -1,7 +1,7 @@
-"""Missions in the admin: the truth to read, and actions that call the same operations as the commands."""
+"""The admin pages of missions: read-only views, and actions that call the same operations as the commands."""
 
 from missions.admin.alerts import AlertAdmin
-from missions.admin.flights import ArtifactAdmin, AttemptAdmin
+from missions.admin.attempts import ArtifactAdmin, AttemptAdmin
 from missions.admin.missions import MissionAdmin
 from missions.admin.sorties import SortieAdmin
 from missions.admin.templates import TemplateAdmin

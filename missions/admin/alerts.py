@@ -1,4 +1,4 @@
-"""Alerts that are raised now. Those of the past are events: alert.raised and alert.cleared."""
+"""Alerts that are raised now. Past alerts are events: alert.raised and alert.cleared."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from django.utils.safestring import SafeString
 
 from agents.models import AgentType
 from fleet.admin.pages import ReadOnlyAdmin, ago, identified
-from missions.admin import parts
+from missions.admin import rendering
 from missions.control.alerts import RULES
 from missions.models import Alert, Mission
 
 
-class Rule(admin.SimpleListFilter):
-    """By rule: all that there are, so that the list is the same whatever is raised."""
+class RuleFilter(admin.SimpleListFilter):
+    """Filters by rule. It offers all rules, whether or not they have raised an alert."""
 
     title = parameter_name = "rule"
 
@@ -30,32 +30,33 @@ class Rule(admin.SimpleListFilter):
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyAdmin):
     list_display = ("message", "rule", "about", "began", "seen")
-    list_filter = (Rule, "raised_at")
+    list_filter = (RuleFilter, "raised_at")
     search_fields = ("subject", "message")
-    search_help_text = "Words of the message, or what it is about: an agent type, a mission's id (msn_…), a service"
+    search_help_text = "Words of the message, or its subject: an agent type, a mission's id (msn_…), a service"
     id_fields = ()
     ordering = ("raised_at", "id")
     fields = ("message", "rule", "about", "began", "raised_at", "seen", "seen_at")
     readonly_fields = ("about", "began", "seen")
 
     def prepare(self, rows: list[Any]) -> None:
-        named = [identified(alert.subject) for alert in rows if alert.rule == "mission_stalled"]
-        missions = [mission for mission in named if mission is not None]
-        found: dict[str, Any] = {one.ref: one for one in Mission.objects.filter(id__in=missions).only("id", "name")}
-        found |= {one.name: one for one in AgentType.objects.all()}
+        ids = [identified(alert.subject) for alert in rows if alert.rule == "mission_stalled"]
+        missions = Mission.objects.filter(id__in=[id for id in ids if id is not None]).only("id", "name")
+        subjects: dict[str, Any] = {mission.ref: mission for mission in missions}
+        subjects |= {agent_type.name: agent_type for agent_type in AgentType.objects.all()}
         for alert in rows:
-            alert.what = found.get(alert.subject)
+            alert.subject_row = subjects.get(alert.subject)
 
     @admin.display(description="about", ordering="subject")
     def about(self, alert: Any) -> SafeString | str:
-        if not hasattr(alert, "what"):
+        if not hasattr(alert, "subject_row"):
             self.prepare([alert])
-        return parts.link(alert.what, getattr(alert.what, "name", "")) if alert.what else str(alert.subject)
+        row = alert.subject_row
+        return rendering.link(row, getattr(row, "name", "")) if row else str(alert.subject)
 
     @admin.display(description="raised", ordering="raised_at")
     def began(self, alert: Alert) -> str:
         return ago(alert.raised_at)
 
-    @admin.display(description="last seen to be so", ordering="seen_at")
+    @admin.display(description="last confirmed", ordering="seen_at")
     def seen(self, alert: Alert) -> str:
         return ago(alert.seen_at)

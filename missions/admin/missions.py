@@ -1,4 +1,4 @@
-"""Missions: how far they are, what they are made of, and the actions on them."""
+"""Missions: their progress, their sorties and files, and the actions on them."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ from django.utils.safestring import SafeString
 
 from fleet.admin.pages import ReadOnlyAdmin, ago, between, button, do
 from missions import operations, plan
-from missions.admin import parts
+from missions.admin import rendering
 from missions.models import FINAL, Mission, Sortie
 from missions.queries import reads
 
-MOST_SHOWN = 200
+MAX_ROWS = 200
 
 
-def summed_up(counted: dict[str, int], tolerated: int) -> str:
-    """`12 of 40: 9 succeeded, 2 failed, 1 tolerated, 1 running`, or `40 of 40` where all succeeded. `tolerated`: of those that
-    failed."""
-    done = sum(counted.get(state, 0) for state in FINAL)
+def progress_text(counts: dict[str, int], tolerated: int) -> str:
+    """`12 of 40: 9 succeeded, 2 failed, 1 tolerated, 1 running`, or `40 of 40` if all succeeded.
+
+    `tolerated` is the number of failed sorties with `allow_failure`.
+    """
+    ended = sum(counts.get(state, 0) for state in FINAL)
     numbers = {
-        "succeeded": counted.get("succeeded", 0),
-        "failed": counted.get("failed", 0) - tolerated,
+        "succeeded": counts.get("succeeded", 0),
+        "failed": counts.get("failed", 0) - tolerated,
         "tolerated": tolerated,
-        **{state: counted.get(state, 0) for state in ("skipped", "cancelled", "running")},
+        **{state: counts.get(state, 0) for state in ("skipped", "cancelled", "running")},
     }
-    told = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
-    plain = numbers["succeeded"] == sum(numbers.values())
-    return f"{done} of {sum(counted.values())}" + ("" if plain else f": {told}")
+    details = ", ".join(f"{number} {label}" for label, number in numbers.items() if number)
+    all_succeeded = numbers["succeeded"] == sum(numbers.values())
+    return f"{ended} of {sum(counts.values())}" + ("" if all_succeeded else f": {details}")
 
 
 @admin.register(Mission)
@@ -47,27 +49,27 @@ class MissionAdmin(ReadOnlyAdmin):
     actions = ("cancel", "pause", "resume", "retry")
     actions_detail = ("pause_button", "resume_button", "retry_button", "cancel_button")
     pause_button = button(
-        "pause", title="Pause", icon="pause", description="What runs is left to run; nothing more is started."
+        "pause", title="Pause", icon="pause", description="Running sorties continue; no more sorties start."
     )
-    resume_button = button("resume", title="Resume", icon="play_arrow", description="What waits is started again.")
+    resume_button = button("resume", title="Resume", icon="play_arrow", description="Waiting sorties start again.")
     retry_button = button(
-        "retry", title="Retry", icon="replay", description="What ended badly is reopened, and what was skipped for it."
+        "retry", title="Retry", icon="replay", description="Failed, cancelled and skipped sorties run again."
     )
     cancel_button = button(
         "cancel",
         title="Cancel mission",
         icon="cancel",
         danger=True,
-        description="What runs is stopped; nothing more starts.",
+        description="Running sorties are stopped; no more sorties start.",
     )
     fieldsets = (
         (None, {"fields": ("name", "ref", "state", "reason", "progress", "took", "more", "sorties", "files")}),
         (
-            "What was asked for",
+            "Launch parameters",
             {"fields": ("objective", "template", "inputs", "priority", "folder", "stop_on_failure")},
         ),
         ("When and by whom", {"fields": ("created_at", "finished_at", "created_by")}),
-        ("The plan as it was given", {"fields": ("text",), "classes": ("collapse",)}),
+        ("The plan as launched", {"fields": ("text",), "classes": ("collapse",)}),
     )
     readonly_fields = ("ref", "progress", "took", "more", "sorties", "files", "text")
 
@@ -87,17 +89,17 @@ class MissionAdmin(ReadOnlyAdmin):
 
     def prepare(self, rows: list[Any]) -> None:
         missions = [mission.id for mission in rows]
-        counted = reads.counts(missions)
+        counts = reads.counts(missions)
         failed = Sortie.objects.filter(mission__in=missions, state="failed", allow_failure=True)
         tolerated = dict(failed.order_by().values_list("mission").annotate(number=Count("id")))
         for mission in rows:
-            mission.counted, mission.tolerated = counted.get(mission.id, {}), tolerated.get(mission.id, 0)
+            mission.counts, mission.tolerated = counts.get(mission.id, {}), tolerated.get(mission.id, 0)
 
     @admin.display(description="sorties ended")
     def progress(self, mission: Any) -> str:
-        if not hasattr(mission, "counted"):
+        if not hasattr(mission, "counts"):
             self.prepare([mission])
-        return summed_up(mission.counted, mission.tolerated)
+        return progress_text(mission.counts, mission.tolerated)
 
     @admin.display(description="started", ordering="created_at")
     def started(self, mission: Mission) -> str:
@@ -111,40 +113,40 @@ class MissionAdmin(ReadOnlyAdmin):
     def more(self, mission: Mission) -> SafeString:
         return format_html(
             "{} · {} · {} · {}",
-            parts.listing("missions_sortie", "all sorties", mission__id__exact=mission.id),
-            parts.listing("missions_attempt", "attempts", q=mission.ref),
-            parts.listing("missions_artifact", "artifacts", q=mission.ref),
-            parts.listing("fleet_event", "events", q=mission.ref),
+            rendering.listing("missions_sortie", "all sorties", mission__id__exact=mission.id),
+            rendering.listing("missions_attempt", "attempts", q=mission.ref),
+            rendering.listing("missions_artifact", "artifacts", q=mission.ref),
+            rendering.listing("fleet_event", "events", q=mission.ref),
         )
 
     @admin.display(description="sorties")
     def sorties(self, mission: Mission) -> SafeString:
-        rows = list(Sortie.objects.filter(mission=mission).order_by("turn", "id")[: MOST_SHOWN + 1])
-        stand = parts.standing(rows, mission)
-        shown = parts.table(
+        rows = list(Sortie.objects.filter(mission=mission).order_by("turn", "id")[: MAX_ROWS + 1])
+        statuses = rendering.status_texts(rows, mission)
+        table = rendering.table(
             ("sortie", "type", "state", "took", ""),
             (
                 (
-                    parts.link(sortie, sortie.key),
+                    rendering.link(sortie, sortie.key),
                     sortie.agent_type_id,
                     reads.status(sortie),
                     between(sortie.started_at, sortie.finished_at),
-                    stand[sortie.id],
+                    statuses[sortie.id],
                 )
-                for sortie in rows[:MOST_SHOWN]
+                for sortie in rows[:MAX_ROWS]
             ),
         )
-        if len(rows) <= MOST_SHOWN:
-            return shown
-        return format_html("{}<p>The first {}; the others are in the list of all sorties.</p>", shown, MOST_SHOWN)
+        if len(rows) <= MAX_ROWS:
+            return table
+        return format_html("{}<p>The first {} are shown; “all sorties” above lists the rest.</p>", table, MAX_ROWS)
 
     @admin.display(description="artifacts")
     def files(self, mission: Mission) -> SafeString:
-        return parts.table(
+        return rendering.table(
             ("file", "size", "from"),
             (
-                (parts.download(file), filesizeformat(file.size), parts.link(file.sortie, file.sortie.key))
-                for file in reads.artifacts(mission)[:MOST_SHOWN]
+                (rendering.download(file), filesizeformat(file.size), rendering.link(file.sortie, file.sortie.key))
+                for file in reads.artifacts(mission)[:MAX_ROWS]
             ),
         )
 
@@ -154,19 +156,31 @@ class MissionAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, rows: QuerySet[Mission]) -> Any:
-        question = "Cancel these missions? What runs is stopped; nothing more starts."
+        question = "Cancel these missions? Running sorties are stopped; no more sorties start."
         if page := self.unconfirmed(request, rows, title="Cancel missions", question=question):
             return page
-        return do(request, rows, lambda row: operations.cancel(mission=row.id, reason=parts.by(request)), "Cancelled")
+        return do(
+            request, rows, lambda row: operations.cancel(mission=row.id, reason=rendering.by(request)), "Cancelled"
+        )
 
     @admin.action(description="Pause", permissions=["operate"])
     def pause(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
-        do(request, rows, lambda row: operations.pause(mission=row.id, reason=parts.by(request)), "Paused")
+        do(request, rows, lambda row: operations.pause(mission=row.id, reason=rendering.by(request)), "Paused")
 
     @admin.action(description="Resume", permissions=["operate"])
     def resume(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
-        do(request, rows, lambda row: operations.resume(mission=row.id, executes=parts.executes(request)), "Resumed")
+        do(
+            request,
+            rows,
+            lambda row: operations.resume(mission=row.id, executes=rendering.executes(request)),
+            "Resumed",
+        )
 
-    @admin.action(description="Retry what ended badly", permissions=["operate"])
+    @admin.action(description="Retry failed, cancelled and skipped sorties", permissions=["operate"])
     def retry(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
-        do(request, rows, lambda row: operations.retry(mission=row.id, executes=parts.executes(request)), "Reopened")
+        do(
+            request,
+            rows,
+            lambda row: operations.retry(mission=row.id, executes=rendering.executes(request)),
+            "Reopened",
+        )

@@ -1,4 +1,4 @@
-"""The admin's first page: what is raised, what runs, and how many there are of everything."""
+"""The admin's first page: raised alerts, running missions, and counts of missions, sorties, agents and nodes."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from django.urls import reverse
 from agents.models import Agent, Node
 from fleet.admin.pages import ago, between
 from fleet.postgres import clock
-from missions.admin import parts
-from missions.admin.missions import summed_up
+from missions.admin import rendering
+from missions.admin.missions import progress_text
 from missions.models import FINAL, Alert, Mission, Sortie
 from missions.queries import reads
 
-MOST = 10  # rows of each table
+MAX_ROWS = 10  # of each table
 DAY = timedelta(days=1)
 
 
 def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """unfold's dashboard callback. Counts go by the indexes of live rows, and over the missions that are kept."""
+    """unfold's dashboard callback. All counts use indexes of live rows, or of the missions within retention."""
     cards, tables = [], []
     if request.user.has_perm("missions.view_alert"):
-        alerts = Alert.objects.all()[: MOST + 1]
-        rows = [(parts.link(alert, alert.message), alert.subject, ago(alert.raised_at)) for alert in alerts[:MOST]]
+        alerts = Alert.objects.all()[:MAX_ROWS]
+        rows = [(rendering.link(alert, alert.message), alert.subject, ago(alert.raised_at)) for alert in alerts]
         tables.append(_table("Raised alerts", ("alert", "about", "raised"), rows, empty="No alert is raised."))
     if request.user.has_perm("missions.view_mission"):
         tables.append(_running())
@@ -39,10 +39,9 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         lines = _lines("missions_sortie", dict(live), ("running", "queued", "waiting", "ready", "pending"))
         cards.append({"title": "Sorties now", "lines": lines})
     if request.user.has_perm("agents.view_agent"):
-        counted = Counter(Agent.objects.filter(state__in=Agent.LIVE).values_list("state", flat=True))
-        cards.append(
-            {"title": "Agents", "lines": _lines("agents_agent", counted, [state.value for state in Agent.LIVE])}
-        )
+        counts = Counter(Agent.objects.filter(state__in=Agent.LIVE).values_list("state", flat=True))
+        lines = _lines("agents_agent", counts, [state.value for state in Agent.LIVE])
+        cards.append({"title": "Agents", "lines": lines})
     if request.user.has_perm("agents.view_node"):
         up = Node.objects.filter(up=True)
         lines = [_line("agents_node", up.count(), "up", up__exact=1)]
@@ -54,35 +53,35 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def _missions() -> list[dict[str, Any]]:
     live = Counter(Mission.objects.exclude(state__in=FINAL).order_by().values_list("state", flat=True))
     ended = Mission.objects.filter(state__in=FINAL, finished_at__gte=clock.now() - DAY)
-    counted = Counter(ended.order_by().values_list("state", flat=True))
+    counts = Counter(ended.order_by().values_list("state", flat=True))
     lines = [
         _line("missions_mission", live[state], state, state__exact=state) for state in ("running", "paused", "planned")
     ]
     lines += [
-        _line("missions_mission", counted[state], f"{state} in the last 24 h", state__exact=state)
+        _line("missions_mission", counts[state], f"{state} in the last 24 h", state__exact=state)
         for state in ("succeeded", "failed")
     ]
     return lines
 
 
 def _running() -> dict[str, Any]:
-    found = list(Mission.objects.exclude(state__in=FINAL).defer("plan", "defaults").order_by("-id")[:MOST])
-    counted = reads.counts([mission.id for mission in found])
+    missions = list(Mission.objects.exclude(state__in=FINAL).defer("plan", "defaults").order_by("-id")[:MAX_ROWS])
+    counts = reads.counts([mission.id for mission in missions])
     rows = [
         (
-            parts.link(mission, mission.name),
+            rendering.link(mission, mission.name),
             mission.get_state_display(),
-            summed_up(counted.get(mission.id, {}), 0),
+            progress_text(counts.get(mission.id, {}), 0),
             between(mission.created_at, None),
         )
-        for mission in found
+        for mission in missions
     ]
     titles = ("mission", "state", "sorties ended", "for")
     return _table("Missions that have not ended", titles, rows, empty="Every mission has ended.")
 
 
-def _lines(page: str, counted: dict[str, int], states: Sequence[str]) -> list[dict[str, Any]]:
-    return [_line(page, counted.get(state, 0), state, state__exact=state) for state in states]
+def _lines(page: str, counts: dict[str, int], states: Sequence[str]) -> list[dict[str, Any]]:
+    return [_line(page, counts.get(state, 0), state, state__exact=state) for state in states]
 
 
 def _line(page: str, number: int, words: str, **filters: object) -> dict[str, Any]:

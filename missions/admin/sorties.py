@@ -1,4 +1,4 @@
-"""Sorties: where each stands and why, its attempts and what it printed."""
+"""Sorties: the state of each and the reason, its attempts and its output."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from unfold.decorators import display
 
 from fleet.admin.pages import COLOURS, ReadOnlyAdmin, between, button, do
 from missions import operations, plan
-from missions.admin import parts
+from missions.admin import rendering
 from missions.models import FINAL, Need, Sortie
 from missions.queries import reads
 
 
 @admin.register(Sortie)
 class SortieAdmin(ReadOnlyAdmin):
-    list_display = ("key", "coloured_state", "of_mission", "stands_in_brief", "agent_type", "started", "took", "ref")
+    list_display = ("key", "coloured_state", "of_mission", "status_column", "agent_type", "started", "took", "ref")
     list_filter = ("state", "agent_type", "started_at")
     list_select_related = ("mission", "agent_type")
     search_fields = ("key",)
@@ -28,17 +28,17 @@ class SortieAdmin(ReadOnlyAdmin):
     id_fields = ("id", "mission_id", "agent_id")
     actions = ("cancel", "retry")
     actions_detail = ("retry_button", "cancel_button")
-    retry_button = button("retry", title="Retry", icon="replay", description="It is reopened, with all its tries.")
+    retry_button = button("retry", title="Retry", icon="replay", description="It runs again, with all its tries.")
     cancel_button = button(
-        "cancel", title="Cancel sortie", icon="cancel", danger=True, description="What it runs is stopped."
+        "cancel", title="Cancel sortie", icon="cancel", danger=True, description="Its running attempt is stopped."
     )
     fieldsets = (
         (
             None,
-            {"fields": ("key", "ref", "mission", "agent_type", "state", "stands", "took", "needed", "flights", "files")},
+            {"fields": ("key", "ref", "mission", "agent_type", "state", "status", "took", "needed", "attempt_table", "files")},
         ),
         ("Output of the last attempt", {"fields": ("printed",)}),
-        ("What it is to do", {"fields": ("spec",), "classes": ("collapse",)}),
+        ("Its task", {"fields": ("spec",), "classes": ("collapse",)}),
         (
             "Counters and times",
             {
@@ -49,7 +49,7 @@ class SortieAdmin(ReadOnlyAdmin):
             },
         ),
     )  # fmt: skip
-    readonly_fields = ("ref", "stands", "took", "needed", "flights", "files", "printed", "spec")
+    readonly_fields = ("ref", "status", "took", "needed", "attempt_table", "files", "printed", "spec")
 
     def sensible(self, row: Sortie) -> Collection[str]:
         if row.state not in FINAL:
@@ -61,23 +61,23 @@ class SortieAdmin(ReadOnlyAdmin):
         return f"{sortie.started_at:%d %b %H:%M:%S}" if sortie.started_at else "–"
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """Of one mission in the plan's order; of all the newest first."""
+        """Sorties of one mission in the plan's order; all sorties newest first."""
         return ("turn", "id") if "mission__id__exact" in request.GET else ("-id",)
 
     def prepare(self, rows: list[Any]) -> None:
-        stand = parts.standing(rows)
+        texts = rendering.status_texts(rows)
         for sortie in rows:
-            sortie.standing = stand[sortie.id]
+            sortie.status_text = texts[sortie.id]
 
-    @admin.display(description="waits for, or came to")
-    def stands(self, sortie: Any) -> str:
-        if not hasattr(sortie, "standing"):
+    @admin.display(description="waiting for, or outcome")
+    def status(self, sortie: Any) -> str:
+        if not hasattr(sortie, "status_text"):
             self.prepare([sortie])
-        return sortie.standing or "–"
+        return sortie.status_text or "–"
 
-    @admin.display(description="waits for, or came to")
-    def stands_in_brief(self, sortie: Any) -> SafeString:
-        return parts.clamped(self.stands(sortie))
+    @admin.display(description="waiting for, or outcome")
+    def status_column(self, sortie: Any) -> SafeString:
+        return rendering.clamped(self.status(sortie))
 
     @display(description="state", ordering="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
     def coloured_state(self, sortie: Sortie) -> str:
@@ -89,55 +89,58 @@ class SortieAdmin(ReadOnlyAdmin):
 
     @admin.display(description="mission", ordering="mission")
     def of_mission(self, sortie: Sortie) -> SafeString:
-        return parts.clamped(parts.link(sortie.mission, sortie.mission.name))
+        return rendering.clamped(rendering.link(sortie.mission, sortie.mission.name))
 
     @admin.display(description="needs")
     def needed(self, sortie: Sortie) -> SafeString:
         needs = Need.objects.filter(sortie=sortie).select_related("upstream").order_by("upstream__turn", "upstream")
-        return parts.table(
+        return rendering.table(
             ("sortie", "state"),
-            ((parts.link(need.upstream, need.upstream.key), reads.status(need.upstream)) for need in needs),
+            ((rendering.link(need.upstream, need.upstream.key), reads.status(need.upstream)) for need in needs),
         )
 
     @admin.display(description="attempts")
-    def flights(self, sortie: Sortie) -> SafeString:
-        return parts.table(
+    def attempt_table(self, sortie: Sortie) -> SafeString:
+        return rendering.table(
             ("attempt", "state", "took", "exit code", "error"),
             (
                 (
-                    parts.link(flight, f"no. {flight.number}"),
-                    flight.state,
-                    between(flight.started_at, flight.finished_at),
-                    "–" if flight.exit_code is None else flight.exit_code,
-                    flight.error[:1_000],
+                    rendering.link(attempt, f"no. {attempt.number}"),
+                    attempt.state,
+                    between(attempt.started_at, attempt.finished_at),
+                    "–" if attempt.exit_code is None else attempt.exit_code,
+                    attempt.error[:1_000],
                 )
-                for flight in sortie.attempts.order_by("number").defer("result")
+                for attempt in sortie.attempts.order_by("number").defer("result")
             ),
         )
 
     @admin.display(description="artifacts")
     def files(self, sortie: Sortie) -> SafeString:
         files = sortie.artifacts.filter(attempt=sortie.attempt)
-        return parts.table(("file", "bytes"), ((parts.download(file), f"{file.size:,}") for file in files))
+        return rendering.table(("file", "bytes"), ((rendering.download(file), f"{file.size:,}") for file in files))
 
     @admin.display(description="output")
     def printed(self, sortie: Sortie) -> SafeString:
-        return parts.printed(sortie, sortie.attempt)
+        return rendering.output(sortie, sortie.attempt)
 
     @admin.display(description="its part of the plan")
     def spec(self, sortie: Sortie) -> SafeString:
-        return parts.table(
+        return rendering.table(
             ("key", "value"), sorted((k, str(v)) for k, v in plan.masked_spec(sortie.brief.spec).items() if v)
         )
 
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, rows: QuerySet[Sortie]) -> Any:
         if page := self.unconfirmed(
-            request, rows, title="Cancel sorties", question="Cancel these? What runs is stopped."
+            request, rows, title="Cancel sorties", question="Cancel these sorties? Running attempts are stopped."
         ):
             return page
         return do(
-            request, rows, lambda row: operations.cancel_sortie(sortie=row.id, reason=parts.by(request)), "Cancelled"
+            request,
+            rows,
+            lambda row: operations.cancel_sortie(sortie=row.id, reason=rendering.by(request)),
+            "Cancelled",
         )
 
     @admin.action(description="Retry", permissions=["operate"])
@@ -145,6 +148,6 @@ class SortieAdmin(ReadOnlyAdmin):
         do(
             request,
             rows,
-            lambda row: operations.retry_sortie(sortie=row.id, executes=parts.executes(request)),
+            lambda row: operations.retry_sortie(sortie=row.id, executes=rendering.executes(request)),
             "Reopened",
         )

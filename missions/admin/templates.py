@@ -1,4 +1,4 @@
-"""Templates: plans that operators offer. Here people write; what they write must be a plan."""
+"""Templates: plans that operators offer to everybody. The text is checked as a plan before it is saved."""
 
 from __future__ import annotations
 
@@ -40,12 +40,14 @@ class TemplateAdmin(Audited):
     search_fields = ("name", "description")
 
     def told(self, row: Template) -> dict[str, Any]:
-        """Without the secrets of its plan."""
+        """The row for the audit trail, with the secrets of its plan masked."""
         return {**super().told(row), "text": plan.masked(row.text)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Whoever launches a template makes its code run by the right of its author: so its author has plan.execute. Each
-        change asks for it, and not only one of a plan that runs code: agents of a template may add code to its missions."""
+        """Adding and changing templates requires plan.execute, because a template runs with its author's right.
+
+        This holds for templates without code too: the agents of a mission may add sorties with code.
+        """
         return bool(super().has_add_permission(request)) and _executes(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

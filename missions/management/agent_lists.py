@@ -1,4 +1,4 @@
-"""`fleet_agents list|status|health|types`: who is there, what each does, and whether it gets on."""
+"""`fleet_agents list|status|health|types`: the agents, what they do, and whether they are healthy."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from fleet import errors, invocation
 from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand
 from fleet.services.outages import start_hint
-from missions.management import completing
+from missions.management import completion
 from missions.queries import roster
 
-UNWELL = 1
+UNHEALTHY = 1
 
 
 def add_arguments(actions: Any) -> None:
-    listing = actions.add_parser("list", help="list the live agents and their sorties")
-    listing.add_argument("--all", action="store_true", help="also agents that have ended")
-    status = actions.add_parser("status", help="show nodes and slots in use, or all about one agent")
-    named = status.add_argument("agent", nargs="?", help="its id (agt_…) or its name (backend-1)")
-    completing.completed(named, by=completing.agents)
+    list_parser = actions.add_parser("list", help="list the live agents and their sorties")
+    list_parser.add_argument("--all", action="store_true", help="also agents that have ended")
+    status = actions.add_parser("status", help="show nodes and slots in use, or everything about one agent")
+    agent = status.add_argument("agent", nargs="?", help="its id (agt_…) or its name (backend-1)")
+    completion.complete(agent, by=completion.agents)
     health = actions.add_parser("health", help="check each agent; exit code 1 if one is unhealthy")
-    for parser in (listing, health):
-        narrowed(parser)
+    for parser in (list_parser, health):
+        add_filters(parser)
     types = actions.add_parser("types", help="list the agent types, and which of them take prompts")
-    for parser in (listing, status, health, types):
+    for parser in (list_parser, status, health, types):
         parser.add_argument("--json", action="store_true", help="print one JSON document")
         parser.add_argument("--watch", **repeating.ARGUMENT)
 
 
-def narrowed(parser: ArgumentParser) -> None:
-    """The options that choose among agents."""
-    of_type = parser.add_argument("--type", metavar="TYPE", help="only agents of this type")
-    completing.completed(of_type, by=completing.types)
-    on_node = parser.add_argument("--node", metavar="NODE", help="only agents on this node")
-    completing.completed(on_node, by=completing.nodes)
+def add_filters(parser: ArgumentParser) -> None:
+    """Add `--type` and `--node`."""
+    type_option = parser.add_argument("--type", metavar="TYPE", help="only agents of this type")
+    completion.complete(type_option, by=completion.types)
+    node_option = parser.add_argument("--node", metavar="NODE", help="only agents on this node")
+    completion.complete(node_option, by=completion.nodes)
 
 
 def act(command: OperatorCommand, options: dict[str, Any]) -> int:
@@ -45,8 +45,8 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
     return command.again(lambda: show(command, options), every_s=options["watch"])
 
 
-def chosen(options: dict[str, Any], *, everything: bool = False) -> list[Agent]:
-    """The agents that `--type` and `--node` leave."""
+def select(options: dict[str, Any], *, ended: bool = False) -> list[Agent]:
+    """The live agents that match `--type` and `--node`; with `ended`, those that have ended too."""
     if options["type"] and not AgentType.objects.filter(name=options["type"]).exists():
         raise errors.NotFound(
             f"There is no agent type {options['type']!r}.", hint=f"See: {invocation.command('fleet_agents', 'types')}"
@@ -55,28 +55,28 @@ def chosen(options: dict[str, Any], *, everything: bool = False) -> list[Agent]:
         raise errors.NotFound(
             f"There is no node {options['node']!r}.", hint=f"See: {invocation.command('fleet_agents', 'status')}"
         )
-    found = queries.live()
-    if everything:
-        found = Agent.objects.select_related("type", "node").order_by("type", "id")
+    agents = Agent.objects.select_related("type", "node").order_by("type", "id") if ended else queries.live()
     if options["type"]:
-        found = found.filter(type=options["type"])
+        agents = agents.filter(type=options["type"])
     if options["node"]:
-        found = found.filter(node__name=options["node"])
-    return list(found)
+        agents = agents.filter(node__name=options["node"])
+    return list(agents)
 
 
 def _list(command: OperatorCommand, options: dict[str, Any]) -> int:
-    agents = chosen(options, everything=options["all"])
-    flown = roster.flown_by(agents)
+    agents = select(options, ended=options["all"])
+    sorties = roster.flown_by(agents)
     if options["json"]:
-        command.show(roster.rows(agents, flown), one_line=options["watch"] is not None)
+        command.show(roster.rows(agents, sorties), one_line=options["watch"] is not None)
         return 0
     width = lines.columns(command.stdout)
     for agent in agents:
-        does = lines.one(", ".join(flown.get(agent.id, [])) or agent.reason)
+        activity = lines.one(", ".join(sorties.get(agent.id, [])) or agent.reason)
         name = lines.padded(agent.name, 24, width=width)
         command.stdout.write(
-            lines.fitted(f"{agent.ref}  {name} {agent.pid or '-':>8} {agent.state:<10} {does}".rstrip(), width=width)
+            lines.fitted(
+                f"{agent.ref}  {name} {agent.pid or '-':>8} {agent.state:<10} {activity}".rstrip(), width=width
+            )
         )
     if not agents:
         command.say(f"There are no agents. {start_hint()}")
@@ -84,48 +84,48 @@ def _list(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 
 def _status(command: OperatorCommand, options: dict[str, Any]) -> int:
-    return _one(command, options) if options["agent"] else _all(command, options)
+    return _status_of_agent(command, options) if options["agent"] else _status_of_fleet(command, options)
 
 
-def _one(command: OperatorCommand, options: dict[str, Any]) -> int:
+def _status_of_agent(command: OperatorCommand, options: dict[str, Any]) -> int:
     agent = queries.find(options["agent"])
-    (told,) = roster.rows([agent], roster.flown_by([agent]))
-    told["health"] = roster.verdicts([agent])[agent.id]
+    (row,) = roster.rows([agent], roster.flown_by([agent]))
+    row["health"] = roster.verdicts([agent])[agent.id]
     if options["json"]:
-        command.show(told, one_line=options["watch"] is not None)
+        command.show(row, one_line=options["watch"] is not None)
         return 0
-    for name, value in told.items():
+    for name, value in row.items():
         text = ", ".join(value) if isinstance(value, list) else str(value)
         if text:
             command.stdout.write(f"{name.replace('_', ' '):<12} {lines.one(text)}")
     return 0
 
 
-def _all(command: OperatorCommand, options: dict[str, Any]) -> int:
-    agents = list(queries.live())
+def _status_of_fleet(command: OperatorCommand, options: dict[str, Any]) -> int:
+    live_agents = list(queries.live())
     nodes = roster.nodes()
     types = [
         {
-            "type": kind.name,
-            "agents": len(mine := [agent for agent in agents if agent.type_id == kind.name]),
-            "slots": sum(agent.concurrency for agent in mine),
-            "flying": sum(agent.flying for agent in mine),
+            "type": agent_type.name,
+            "agents": len(agents := [agent for agent in live_agents if agent.type_id == agent_type.name]),
+            "slots": sum(agent.concurrency for agent in agents),
+            "flying": sum(agent.flying for agent in agents),
         }
-        for kind in AgentType.objects.all()
+        for agent_type in AgentType.objects.all()
     ]
     if options["json"]:
         command.show({"nodes": nodes, "types": types}, one_line=options["watch"] is not None)
         return 0
-    stand = [("up" if one["up"] else "down") + (", cordoned" if one["cordoned"] else "") for one in nodes]
-    wide = max(map(len, stand), default=0)
-    for one, stands in zip(nodes, stand, strict=True):
+    states = [("up" if node["up"] else "down") + (", cordoned" if node["cordoned"] else "") for node in nodes]
+    state_width = max(map(len, states), default=0)
+    for node, state in zip(nodes, states, strict=True):
         command.stdout.write(
-            f"{one['name']:<20} {stands:<{wide}}  {one['agents']} of {one['places']} places taken,"
-            f" load {one['load']} on {one['cpus']} processors, {int(str(one['memory_free_bytes'])) / 1e9:.1f} GB free"
+            f"{node['name']:<20} {state:<{state_width}}  {node['agents']} of {node['places']} places taken,"
+            f" load {node['load']} on {node['cpus']} processors, {int(str(node['memory_free_bytes'])) / 1e9:.1f} GB free"
         )
-    for one in types:
+    for row in types:
         command.stdout.write(
-            f"{one['type']:<20} agents {one['agents']}, {one['flying']} of {one['slots']} slots in use"
+            f"{row['type']:<20} agents {row['agents']}, {row['flying']} of {row['slots']} slots in use"
         )
     if not nodes:
         command.say(f"There are no nodes. {start_hint()}")
@@ -133,15 +133,15 @@ def _all(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 
 def _health(command: OperatorCommand, options: dict[str, Any]) -> int:
-    told = roster.health(chosen(options), types=[] if options["node"] else [options["type"]])
+    health = roster.health(select(options), types=[] if options["node"] else [options["type"]])
     if options["json"]:
-        command.show(told, one_line=options["watch"] is not None)
+        command.show(health, one_line=options["watch"] is not None)
     else:
-        for one in told["agents"]:
-            command.stdout.write(f"{one['id']}  {one['name']:<24} {one['state']:<10} {one['health']}")
-        if told["missing"]:
-            command.stdout.write(f"Without an agent: {', '.join(told['missing'])}. {told['remedy']}")
-    return 0 if told["well"] else UNWELL
+        for agent in health["agents"]:
+            command.stdout.write(f"{agent['id']}  {agent['name']:<24} {agent['state']:<10} {agent['health']}")
+        if health["missing"]:
+            command.stdout.write(f"Types without an agent: {', '.join(health['missing'])}. {health['remedy']}")
+    return 0 if health["well"] else UNHEALTHY
 
 
 def _types(command: OperatorCommand, options: dict[str, Any]) -> int:
@@ -149,10 +149,10 @@ def _types(command: OperatorCommand, options: dict[str, Any]) -> int:
     if options["json"]:
         command.show(rows, one_line=options["watch"] is not None)
         return 0
-    for one in rows:
-        state = "" if one["enabled"] else "disabled, "
-        prompts = "takes prompts" if one["takes_prompt"] else "no prompts"
-        figures = f"{one['live']} live, {one['concurrency']} at once each, {state}{prompts}"
-        text = f"{one['name']:<14} {figures:<40} {one['description']}"
+    for row in rows:
+        disabled = "" if row["enabled"] else "disabled, "
+        prompts = "takes prompts" if row["takes_prompt"] else "no prompts"
+        figures = f"{row['live']} live, {row['concurrency']} at once each, {disabled}{prompts}"
+        text = f"{row['name']:<14} {figures:<40} {row['description']}"
         command.stdout.write(lines.fitted(text.rstrip(), width=lines.columns(command.stdout)))
     return 0

@@ -1,4 +1,4 @@
-"""`fleet_agents logs`: what an agent's own process printed, and what the attempts that it flew did; from any host."""
+"""`fleet_agents logs`: the output of an agent's own process, or of the attempts that it ran; from any host."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from fleet import errors, ids, invocation
 from fleet.console import arguments, documents, lines
 from fleet.management.operator import OperatorCommand
 from missions import claims
-from missions.management import completing, showing
+from missions.management import completion, mission_output
 from missions.models import Attempt
 from missions.queries.transcripts import Piece, Transcript
 
-LOOK_S = 0.3
-MOST_ATTEMPTS = 100  # of an agent, the last ones
+POLL_S = 0.3
+MAX_ATTEMPTS = 100  # the agent's last ones
 
 
 def add_arguments(actions: Any) -> None:
-    logs = actions.add_parser("logs", help="show what an agent or its sorties printed")
-    named = logs.add_argument("agent", help="its id (agt_…) or its name (backend-1)")
-    completing.completed(named, by=completing.agents)
+    logs = actions.add_parser("logs", help="show the output of an agent or of its sorties")
+    agent = logs.add_argument("agent", help="its id (agt_…) or its name (backend-1)")
+    completion.complete(agent, by=completion.agents)
     logs.add_argument(
         "-f", "--follow", action="store_true", help="keep showing output until the agent (or the attempt) has ended"
     )
     logs.add_argument("--lines", type=arguments.count, metavar="N", help="only the last N lines of its own output")
-    what = logs.add_mutually_exclusive_group()
-    what.add_argument(
-        "--sorties", action="store_true", help=f"show the output of its last {MOST_ATTEMPTS} attempts instead"
+    source = logs.add_mutually_exclusive_group()
+    source.add_argument(
+        "--sorties", action="store_true", help=f"show the output of its last {MAX_ATTEMPTS} attempts instead"
     )
-    what.add_argument("--attempt", metavar="srt_…/N", help="show the output of this attempt instead")
-    form = logs.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print one JSON document")
-    form.add_argument("--jsonl", action="store_true", help="print one JSON document per piece of output")
+    source.add_argument("--attempt", metavar="srt_…/N", help="show the output of this attempt instead")
+    output_format = logs.add_mutually_exclusive_group()
+    output_format.add_argument("--json", action="store_true", help="print one JSON document")
+    output_format.add_argument("--jsonl", action="store_true", help="print one JSON document per piece of output")
 
 
 def act(command: OperatorCommand, options: dict[str, Any]) -> int:
     if options["lines"] is not None and (options["attempt"] or options["sorties"]):
         raise errors.Invalid(
-            "--lines only works with an agent's own output.", hint="Leave it out, or pipe into `tail`."
+            "--lines works only with an agent's own output.", hint="Leave it out, or pipe the output into `tail`."
         )
     agent = queries.find(options["agent"])
     follow = options["follow"]
     if options["attempt"]:
-        pieces = _of_attempt(agent, options["attempt"], follow=follow)
+        pieces = _output_of_attempt(agent, options["attempt"], follow=follow)
     elif options["sorties"]:
-        pieces = _of_sorties(agent, follow=follow)
+        pieces = _output_of_sorties(agent, follow=follow)
     else:
-        pieces = _own(agent, last=options["lines"], follow=follow)
+        pieces = _own_output(agent, last=options["lines"], follow=follow)
     if options["json"]:
         documents.array(lambda text: command.stdout.write(text, ending=""), pieces)
         command.stdout.write("")
@@ -61,52 +61,54 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
         for piece in pieces:
             command.stdout.write(json.dumps(piece))
             command.stdout.flush()
-    elif not _tell(pieces):
+    elif not _print(pieces):
         command.say(f"No output of {agent} is stored.")
     return 0
 
 
-def _tell(pieces: Iterable[Piece]) -> bool:
-    """As it was printed, but for what could steer a terminal; whether there was anything."""
-    head, ended, anything = "", True, False
+def _print(pieces: Iterable[Piece]) -> bool:
+    """Print the pieces, with control characters made visible. Return whether there were any."""
+    heading, line_ended, anything = "", True, False
     for piece in pieces:
         anything = True
-        if "key" in piece and head != (head := f"{lines.one(piece['key'])} ({piece['sortie']}/{piece['attempt']})"):
-            sys.stdout.write(("" if ended else "\n") + f"==> {head} <==\n")
-            sys.stdout.flush()
-        ended = piece["text"].endswith("\n")
+        if "key" in piece:
+            previous, heading = heading, f"{lines.one(piece['key'])} ({piece['sortie']}/{piece['attempt']})"
+            if heading != previous:
+                sys.stdout.write(("" if line_ended else "\n") + f"==> {heading} <==\n")
+                sys.stdout.flush()
+        line_ended = piece["text"].endswith("\n")
         stream = sys.stderr if piece.get("stream") == "stderr" else sys.stdout
         stream.write(lines.printed(piece["text"]))
         stream.flush()
     return anything
 
 
-def _own(agent: Agent, *, last: int | None, follow: bool) -> Iterator[Piece]:
-    """`{at, text}`"""
+def _own_output(agent: Agent, *, last: int | None, follow: bool) -> Iterator[Piece]:
+    """`{at, text}`: all that the agent's process printed, or its `last` lines, and with `follow` what comes after."""
     after = 0
     if last is not None:
-        found = queries.last_lines(agent, lines=last)
-        after = found[-1].id if found else queries.log(agent).values_list("id", flat=True).last() or 0
-        yield from ({"at": piece.at.isoformat(), "text": piece.text} for piece in found)
-    for _ in _looks(agent, follow=follow):
+        pieces = queries.last_lines(agent, lines=last)
+        after = pieces[-1].id if pieces else queries.log(agent).values_list("id", flat=True).last() or 0
+        yield from ({"at": piece.at.isoformat(), "text": piece.text} for piece in pieces)
+    for _ in _polls(agent, follow=follow):
         for piece in queries.log(agent, after=after).iterator():
             after = piece.id
             yield {"at": piece.at.isoformat(), "text": piece.text}
 
 
-def _looks(agent: Agent, *, follow: bool) -> Iterator[None]:
-    """One, or again and again until the agent has ended, and once after that."""
+def _polls(agent: Agent, *, follow: bool) -> Iterator[None]:
+    """Yield once; with `follow`, yield until the agent has ended, and once more for what it printed last."""
     while True:
-        over = not follow or not Agent.objects.filter(id=agent.id, state__in=Agent.LIVE).exists()
+        last = not follow or not Agent.objects.filter(id=agent.id, state__in=Agent.LIVE).exists()
         yield
-        if over:
+        if last:
             return
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
 
 
-def _of_attempt(agent: Agent, reference: str, *, follow: bool) -> Iterator[Piece]:
+def _output_of_attempt(agent: Agent, reference: str, *, follow: bool) -> Iterator[Piece]:
     if not re.fullmatch(r"srt_\w+/[0-9]{1,9}", reference, re.ASCII):
-        raise errors.Invalid(f"{lines.one(reference)!r} names no attempt.", hint="Write it as srt_01j…/2.")
+        raise errors.Invalid(f"{lines.one(reference)!r} is not an attempt.", hint="Write it as srt_01j…/2.")
     sortie, number = claims.parse_marker(reference)
     attempt = Attempt.objects.select_related("sortie", "agent").filter(sortie=sortie, number=number).first()
     if attempt is None:
@@ -114,9 +116,9 @@ def _of_attempt(agent: Agent, reference: str, *, follow: bool) -> Iterator[Piece
             f"There is no attempt {reference}.", hint=f"See: {invocation.command('fleet_mission', 'show', 'latest')}"
         )
     if attempt.agent_id != agent.id:
-        whose = attempt.agent.ref if attempt.agent else "an agent that is no more known"
-        raise errors.Conflict(f"{agent} did not fly {reference}.", hint=f"It was flown by {whose}.")
-    log = showing.Log(sortie=attempt.sortie, attempt=number)
+        other = attempt.agent.ref if attempt.agent else "an agent whose row has been removed"
+        raise errors.Conflict(f"{agent} did not run {reference}.", hint=f"It was run by {other}.")
+    log = mission_output.Log(sortie=attempt.sortie, attempt=number)
     return (
         {
             "mission": ids.encode(ids.MISSION, attempt.sortie.mission_id),
@@ -131,7 +133,7 @@ def _of_attempt(agent: Agent, reference: str, *, follow: bool) -> Iterator[Piece
     )
 
 
-def _of_sorties(agent: Agent, *, follow: bool) -> Iterator[Piece]:
-    transcript = Transcript(Attempt.objects.filter(agent=agent), most=MOST_ATTEMPTS)
-    for _ in _looks(agent, follow=follow):
+def _output_of_sorties(agent: Agent, *, follow: bool) -> Iterator[Piece]:
+    transcript = Transcript(Attempt.objects.filter(agent=agent), most=MAX_ATTEMPTS)
+    for _ in _polls(agent, follow=follow):
         yield from transcript.read()

@@ -1,4 +1,4 @@
-"""`fleet_agents autoscale`: what the autoscaler would do and why, and whether it may."""
+"""`fleet_agents autoscale`: what the autoscaler would do for each type and why; turns it on or off."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from fleet import errors, invocation
 from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand
 from missions.control import scaling
-from missions.management import completing
+from missions.management import completion
 
 
 def add_arguments(actions: Any) -> None:
     autoscale = actions.add_parser("autoscale", help="show what the autoscaler would do and why; turn it on or off")
-    named = autoscale.add_argument("types", nargs="*", metavar="TYPE", help="only these types")
-    completing.completed(named, by=completing.types)
-    turned = autoscale.add_mutually_exclusive_group()
-    turned.add_argument("--on", action="store_true", help="turn it on for these types")
-    turned.add_argument("--off", action="store_true", help="turn it off for these types")
+    names = autoscale.add_argument("types", nargs="*", metavar="TYPE", help="only these types")
+    completion.complete(names, by=completion.types)
+    switch = autoscale.add_mutually_exclusive_group()
+    switch.add_argument("--on", action="store_true", help="turn it on for these types")
+    switch.add_argument("--off", action="store_true", help="turn it off for these types")
     autoscale.add_argument("--json", action="store_true", help="print one JSON document")
     autoscale.add_argument("--watch", **repeating.ARGUMENT)
 
@@ -41,18 +41,24 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 
 def _show(command: OperatorCommand, options: dict[str, Any]) -> int:
-    decisions = [one for one in scaling.look() if not options["types"] or one.type in options["types"]]
+    decisions = [decision for decision in scaling.look() if not options["types"] or decision.type in options["types"]]
     if options["json"]:
-        told = [
-            {"type": one.type, "on": one.on, "spawn": one.spawn, "drain": len(one.drain), "why": one.why}
-            for one in decisions
+        rows = [
+            {
+                "type": decision.type,
+                "on": decision.on,
+                "spawn": decision.spawn,
+                "drain": len(decision.drain),
+                "why": decision.why,
+            }
+            for decision in decisions
         ]
-        command.show(told, one_line=options["watch"] is not None)
+        command.show(rows, one_line=options["watch"] is not None)
         return 0
-    for one in decisions:
-        does = f"{one.spawn - len(one.drain):+d}" if one.spawn or one.drain else "±0"
-        mode = "on" if one.on else "off, would be"
+    for decision in decisions:
+        change = f"{decision.spawn - len(decision.drain):+d}" if decision.spawn or decision.drain else "±0"
+        mode = "on" if decision.on else "off, would be"
         command.stdout.write(
-            lines.fitted(f"{one.type:<14} {mode} {does}: {one.why}", width=lines.columns(command.stdout))
+            lines.fitted(f"{decision.type:<14} {mode} {change}: {decision.why}", width=lines.columns(command.stdout))
         )
     return 0

@@ -1,4 +1,4 @@
-"""`fleet_agents type show|set`: one agent type, and how it is changed."""
+"""`fleet_agents type show|set`: the settings of one agent type, and changes to them."""
 
 from __future__ import annotations
 
@@ -11,67 +11,73 @@ from agents.operations import types
 from fleet import errors, invocation
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
-from missions.management import completing
+from missions.management import completion
 from missions.queries import roster
 
 
 def add_arguments(actions: Any) -> None:
-    one = actions.add_parser("type", help="one agent type: show it, or change it")
-    deeds = one.add_subparsers(dest="deed", required=True)
-    show = deeds.add_parser("show", help="its settings")
-    change = deeds.add_parser("set", help="change some of its settings; nodes see it within a second")
-    for each in (show, change):
-        completing.completed(each.add_argument("type", metavar="TYPE"), by=completing.types)
-        each.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    type_parser = actions.add_parser("type", help="show or change the settings of one agent type")
+    verbs = type_parser.add_subparsers(dest="verb", required=True)
+    show = verbs.add_parser("show", help="show its settings")
+    change = verbs.add_parser("set", help="change some of its settings; nodes apply them within a second")
+    for parser in (show, change):
+        completion.complete(parser.add_argument("type", metavar="TYPE"), by=completion.types)
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
     for setting in types.SETTINGS:
         field = AgentType._meta.get_field(setting)
-        kind, metavar = _kind(setting, field.get_internal_type())
+        parse, metavar = _parser(setting, field.get_internal_type())
         change.add_argument(
-            f"--{setting.replace('_', '-')}", dest=setting, type=kind, metavar=metavar, help=_help(setting, field)
+            f"--{setting.replace('_', '-')}", dest=setting, type=parse, metavar=metavar, help=_help(setting, field)
         )
 
 
 def act(command: OperatorCommand, options: dict[str, Any]) -> int:
-    if options["deed"] == "set":
+    if options["verb"] == "set":
         changes = {setting: options[setting] for setting in types.SETTINGS if options[setting] is not None}
         if not changes:
             raise errors.Invalid(
-                "Nothing to change.",
+                "No setting to change is given.",
                 hint=f"For example: {invocation.command('fleet_agents', 'type', 'set', options['type'], '--concurrency', '4')}",
             )
-        kind = types.change(name=options["type"], changes=changes)
+        agent_type = types.change(name=options["type"], changes=changes)
     else:
-        kind = types.find(options["type"])
-    (row,) = roster.types([kind])
+        agent_type = types.find(options["type"])
+    (row,) = roster.types([agent_type])
     if options["json"]:
-        command.show({**row, **{name: getattr(kind, name) for name in types.TEXTS}})
+        command.show({**row, **{name: getattr(agent_type, name) for name in types.TEXTS}})
         return 0
-    shown = {"name": kind.name, **types.settings_of(kind), "takes_prompt": row["takes_prompt"], "live": row["live"]}
-    for name, value in shown.items():
-        command.stdout.write(f"{name.replace('_', ' '):<14} {lines.one(_written(value))}".rstrip())
+    fields = {
+        "name": agent_type.name,
+        **types.settings_of(agent_type),
+        "takes_prompt": row["takes_prompt"],
+        "live": row["live"],
+    }
+    for name, value in fields.items():
+        command.stdout.write(f"{name.replace('_', ' '):<14} {lines.one(_format(value))}".rstrip())
     return 0
 
 
-def _written(value: Any) -> str:
-    """`on` and `off` as they are given; lists as JSON."""
+def _format(value: Any) -> str:
+    """A setting as `type set` takes it: booleans as `on` or `off`, lists as JSON."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
 
 
-def _kind(setting: str, field: str) -> tuple[Any, str]:
+def _parser(setting: str, field_type: str) -> tuple[Any, str]:
+    """The function that reads an option's value, and its placeholder in the help."""
     if setting in types.TEXTS:
-        return _texts, "JSON"
-    if field == "BooleanField":
+        return _json, "JSON"
+    if field_type == "BooleanField":
         return _switch, "on|off"
-    return (str, "TEXT") if field == "CharField" else (arguments.count, "N")
+    return (str, "TEXT") if field_type == "CharField" else (arguments.count, "N")
 
 
 def _help(setting: str, field: Any) -> str:
-    """As the admin explains it."""
-    text = str(field.help_text or "").rstrip(".") or {"enabled": "whether there are agents of it at all"}.get(
-        setting, ""
-    )
+    """The help text that the admin shows for this setting."""
+    text = str(field.help_text or "").rstrip(".")
+    if not text and setting == "enabled":
+        text = "whether nodes run agents of this type"
     if setting in types.TEXTS:
         text = f"{text}. As {types.TEXTS[setting][1]}"
     return text.replace("%", "%%")
@@ -83,8 +89,8 @@ def _switch(text: str) -> bool:
     return text == "on"
 
 
-def _texts(text: str) -> Any:
+def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as fault:
-        raise ArgumentTypeError(f'{text[:60]!r} is not JSON; one looks like ["program", "argument"]') from fault
+        raise ArgumentTypeError(f'{text[:60]!r} is not JSON; write a list like ["program", "argument"]') from fault

@@ -1,6 +1,7 @@
-"""The plan format: read, judged and worked out. Pure: no Django, no settings; limits are passed in (docs/plan.md).
+"""Reads and checks plans (docs/plan.md). Pure: it uses neither Django nor settings; limits are passed in.
 
-`missions.plan.reader` does it in a process of its own, for the site.
+`document` turns text into data that satisfies the schema, and `graph` turns that data into sorties. `reader_process`
+does both in a separate process, for the web process. Other packages import the names below, not the modules.
 """
 
 from missions.plan.faults import Advice, Fault, PlanError

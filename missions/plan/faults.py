@@ -1,6 +1,6 @@
-"""What is wrong with a plan: each fault with its place, what is wrong and what to do about it.
+"""Faults of a plan: the place of each, what is wrong, and how to fix it.
 
-All faults are gathered and raised together, so that a plan is mended in one go.
+All faults are collected and raised together, so that a plan can be fixed in one go.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from missions.plan.document.deadline import Deadline, Expired
 # A key of a mapping or an index of a list, from the top of the plan downwards.
 Path = tuple[str | int, ...]
 
-ADDED = "added by "  # and the key of the sortie whose attempt adds it: the top of the path of what is added
+ADDED = "added by "  # followed by the key of the adding sortie: the first part of the path of an added sortie
 
-# Reading more than this helps nobody, and a hostile plan could ask for a million.
-MAX_FAULTS = 1_000
-MAX_NAME = 500  # characters of a part of a path, as the API tells it
-# How many names may be compared in all for "Did you mean": a comparison takes about 10 µs.
+MAX_FAULTS = 1_000  # nobody reads more, and a hostile plan could have a million
+MAX_NAME = 500  # characters of a part of a path in the API's problems
+# Comparisons for "Did you mean" in all of a plan; one takes about 10 µs.
 MAX_COMPARISONS = 50_000
-# Of a long word each takes longer, by the square of its length: a word of so many characters counts twice.
+# The cost of a comparison grows with the square of the word's length: a word of this length counts as two.
 LONG_WORD = 30
 
 
@@ -42,7 +41,7 @@ class Advice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One thing that is wrong. `line` and `column` count from 1 and are None where the plan came without text."""
+    """One fault. `line` and `column` count from 1; they are None if the plan was given as data."""
 
     line: int | None
     column: int | None
@@ -56,11 +55,13 @@ class Fault:
         return ": ".join(part for part in (place, f"{self.fault} {self.fix}".strip()) if part)
 
     def as_problem(self) -> dict[str, str | int | None]:
-        """As the API's problems tell it: the place in the plan, and in its text where it came as one. Of sorties that an attempt
-        adds, which stand in a list, the name is told."""
+        """An error of the API's problem documents: a JSON pointer, and line and column if the plan came as text.
+
+        Sorties that an attempt adds are items of a list: the pointer names the list, and the detail the sortie.
+        """
         path = self.path
         for index, part in enumerate(path):
-            if len(str(part)) > MAX_NAME:  # no plan that is good has such a name: its parent is told
+            if len(str(part)) > MAX_NAME:  # no valid name is that long: point at its parent
                 path = path[:index]
                 break
         added = str(path[0]).startswith(ADDED) if path else False
@@ -88,8 +89,8 @@ def _escaped(part: str | int) -> str:
 
 
 def too_long(seconds: float) -> Fault:
-    """The fault of a plan that nobody has read to its end."""
-    fault = f"Reading this plan took longer than {humanise.duration(seconds)}, so it was not read to its end."
+    """The fault of a plan that takes longer to read than is allowed."""
+    fault = f"Reading this plan took longer than {humanise.duration(seconds)} and was stopped."
     return Fault(line=None, column=None, where="", fault=fault, fix="Split it into several plans.")
 
 
@@ -97,7 +98,7 @@ class PlanError(errors.Invalid):
     """The plan is not valid."""
 
     code = "invalid_plan"
-    cost_s = 0.0  # of processor time that it took to find, where that was elsewhere
+    cost_s = 0.0  # processor time spent by another process to find the faults
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
@@ -105,7 +106,7 @@ class PlanError(errors.Invalid):
 
 
 class Faults:
-    """Gathers faults. `locate` turns a path into a line and a column, both from 1. `deadline` holds for all who add to them."""
+    """Collects faults. `locate` turns a path into a line and a column, both from 1. All checks share `deadline`."""
 
     def __init__(
         self,
@@ -116,12 +117,12 @@ class Faults:
         self.locate = locate
         self.deadline = deadline or Deadline()
         self.count = 0
-        self._found: dict[tuple[int | None, int | None, str, str], Fault] = {}
-        self._beyond = 0
+        self._faults: dict[tuple[int | None, int | None, str, str], Fault] = {}
+        self._omitted = 0
         self._comparisons = MAX_COMPARISONS
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return bool(self._faults)
 
     def add(self, path: Path, fault: str, fix: str = "") -> None:
         line, column = self.locate(path) or (None, None)
@@ -130,15 +131,16 @@ class Faults:
     def add_at(self, line: int | None, column: int | None, path: Path, fault: str, fix: str = "") -> None:
         self.deadline.check()
         self.count += 1
-        if len(self._found) >= MAX_FAULTS:
-            self._beyond += 1
+        if len(self._faults) >= MAX_FAULTS:
+            self._omitted += 1
             return
-        found = Fault(line=line, column=column, where=dotted(path), fault=fault, fix=fix, path=path)
+        where = dotted(path)
         # An anchor used a hundred times is one fault, not a hundred.
-        self._found.setdefault((line, column, found.where if line is None else "", fault), found)
+        key = (line, column, where if line is None else "", fault)
+        self._faults.setdefault(key, Fault(line=line, column=column, where=where, fault=fault, fix=fix, path=path))
 
-    def resembling(self, word: str, names: Collection[str]) -> str:
-        """'Did you mean "…"?' for the name nearest to `word`, or nothing where none is near."""
+    def did_you_mean(self, word: str, names: Collection[str]) -> str:
+        """'Did you mean "…"?' with the name closest to `word`; "" if none is close."""
         word = word[:100]
         cost = len(names) * (1 + len(word) ** 2 // LONG_WORD**2)
         if not names or cost > self._comparisons:
@@ -148,44 +150,44 @@ class Faults:
         return f"Did you mean {quoted(near[0])}?" if near else ""
 
     def suggestion(self, word: str, names: Collection[str]) -> str:
-        """The nearest name, or else the list of all names where it is short."""
-        near = self.resembling(word, names)
-        if near or not names or len(names) > 30:
-            return near
-        return f"There is {listed(sorted(name[:100] for name in names))}."
+        """The closest name, or else the list of all names if it is short."""
+        closest = self.did_you_mean(word, names)
+        if closest or not names or len(names) > 30:
+            return closest
+        return f"Use {listed(sorted(name[:100] for name in names), joint='or')}."
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Within this block the deadline holds: PlanError where it passes, whatever else is wrong with the plan."""
+        """Turn an expired deadline within this block into a PlanError of its own."""
         try:
             yield
         except Expired:
             raise PlanError([too_long(self.deadline.seconds)]) from None
 
     def check(self) -> None:
-        """Raises PlanError where there are faults, ordered by line."""
-        if self._found:
+        """Raise PlanError if there are faults."""
+        if self._faults:
             self.fail()
 
-    def fail(self, *, at_least: bool = False) -> NoReturn:
-        """Raises PlanError. `at_least`: there are more faults, which nobody has counted."""
-        found = sorted(self._found.values(), key=lambda fault: (fault.line or 0, fault.column or 0))
-        if self._beyond or at_least:
-            rest = "There are more faults." if at_least else f"There are {self._beyond:,} more faults."
-            found.append(Fault(line=None, column=None, where="", fault=rest, fix="Mend these first."))
-        raise PlanError(found)
+    def fail(self, *, incomplete: bool = False) -> NoReturn:
+        """Raise PlanError with the faults ordered by line. `incomplete`: there are more that were not counted."""
+        faults = sorted(self._faults.values(), key=lambda fault: (fault.line or 0, fault.column or 0))
+        if self._omitted or incomplete:
+            more = "There are more faults." if incomplete else f"There are {self._omitted:,} more faults."
+            faults.append(Fault(line=None, column=None, where="", fault=more, fix="Fix these first."))
+        raise PlanError(faults)
 
 
 def dotted(path: Path) -> str:
-    """sorties.lint.needs, for ("sorties", "lint", "needs", 0): the line says which item of a list it is."""
+    """sorties.lint.needs for ("sorties", "lint", "needs", 0), because the line already locates the item of a list."""
     return ".".join(part if part.isidentifier() else quoted(part).strip('"') for part in path if isinstance(part, str))
 
 
 def quoted(value: object) -> str:
-    """A value from the plan, fit to stand in a sentence on a terminal: short, on one line, no control characters."""
+    """A value from the plan as part of a sentence: in quotes, short, on one line, without control characters."""
     text = value if isinstance(value, str) else repr(value)
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:80])
-    return f'"{shown}…"' if len(text) > 80 else f'"{shown}"'
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:80])
+    return f'"{safe}…"' if len(text) > 80 else f'"{safe}"'
 
 
 def listed(words: Iterable[str], *, joint: str = "and") -> str:

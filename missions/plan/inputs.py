@@ -1,4 +1,4 @@
-"""The inputs of a mission: how a plan declares them, and what a launch gives for them."""
+"""The inputs of a mission: their declarations in the plan, and their values at launch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from missions.plan.faults import Faults, Path, listed, quoted
 from missions.plan.specs import InputSpec, InputType, Plan
 from missions.plan.values import Json
 
-_IS: dict[InputType, Callable[[Any], bool]] = {
+_HAS_TYPE: dict[InputType, Callable[[Any], bool]] = {
     "string": lambda value: isinstance(value, str),
     "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
@@ -19,51 +19,51 @@ _IS: dict[InputType, Callable[[Any], bool]] = {
     "array": lambda value: isinstance(value, list),
     "object": lambda value: isinstance(value, dict),
 }
-_ALSO = {"yes": True, "no": False, "1": True, "0": False}
+_BOOLEANS = {"yes": True, "no": False, "1": True, "0": False}  # besides true and false, on a command line
 
 
 def declared(*, data: Mapping[str, Any], path: Path, broken: Collection[Path], faults: Faults) -> dict[str, InputSpec]:
-    """The inputs that a plan declares. `data` has passed the schema, but for the `broken` parts, which are left out."""
+    """The inputs that a plan declares. `data` is valid by the schema; its `broken` parts have been removed."""
     specs: dict[str, InputSpec] = {}
     variables: dict[str, str] = {}
-    for name, one in data.items():
-        if not isinstance(one, dict):
+    for name, item in data.items():
+        if not isinstance(item, dict):
             continue
         spec = InputSpec(
             name=name,
-            type=one.get("type", "string"),
-            required=one.get("required", False),
-            has_default="default" in one,
-            default=one.get("default"),
-            description=one.get("description", ""),
-            enum=tuple(one.get("enum", ())),
+            type=item.get("type", "string"),
+            required=item.get("required", False),
+            has_default="default" in item,
+            default=item.get("default"),
+            description=item.get("description", ""),
+            enum=tuple(item.get("enum", ())),
         )
-        # Where the type itself is wrong nobody can say what fits it.
-        is_right: Callable[[Any], bool] = (lambda _: True) if (*path, name, "type") in broken else _IS[spec.type]
+        # If the type itself is invalid, any value may be right.
+        has_type: Callable[[Any], bool] = (lambda _: True) if (*path, name, "type") in broken else _HAS_TYPE[spec.type]
         for index, value in enumerate(spec.enum):
-            if value is not None and not is_right(value):
-                fault = f"{_shown(value)} is not of the type {spec.type}."
+            if value is not None and not has_type(value):
+                fault = f"{_quoted(value)} is not of type {spec.type}."
                 faults.add((*path, name, "enum", index), fault, "Change the value or the type.")
-        if spec.has_default and not is_right(spec.default):
-            fault = f"{_shown(spec.default)} is not of the type {spec.type}."
-            faults.add((*path, name, "default"), fault, "Change the default or the type, or put a text in quotes.")
+        if spec.has_default and not has_type(spec.default):
+            fault = f"{_quoted(spec.default)} is not of type {spec.type}."
+            faults.add((*path, name, "default"), fault, "Change the default or the type, or put a string in quotes.")
         elif spec.has_default and spec.enum and spec.default not in spec.enum:
-            fault = f"{_shown(spec.default)} is none of {listed([_shown(value) for value in spec.enum])}."
-            faults.add((*path, name, "default"), fault, "Choose one of them.")
+            fault = f"The default {_quoted(spec.default)} is not in enum."
+            faults.add((*path, name, "default"), fault, f"Use {listed(map(_quoted, spec.enum), joint='or')}.")
         if spec.has_default and spec.required:
             fault = "An input with a default is never missing, so it cannot be required."
-            faults.add((*path, name, "required"), fault, "Remove one of the two.")
+            faults.add((*path, name, "required"), fault, "Remove required or default.")
         if (other := variables.setdefault(name.upper(), name)) != name:
-            fault = f"{quoted(name)} and {quoted(other)} would both be the variable FLEET_INPUT_{name.upper()}."
+            fault = f"{quoted(name)} and {quoted(other)} would both set the variable FLEET_INPUT_{name.upper()}."
             faults.add((*path, name), fault, "Rename one of them.")
         specs[name] = spec
     return specs
 
 
 def bind(*, plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
-    """The value of every input that the plan declares. PlanError tells all that is wrong with what was given.
+    """The value of every input that the plan declares. PlanError lists all faults of `given`.
 
-    A text for an input of another type (from a command line) is read as that type, an array or object as JSON.
+    A string for an input of another type (from a command line) is parsed as that type, an array or object as JSON.
     """
     faults = Faults()
     for name in given:
@@ -75,43 +75,44 @@ def bind(*, plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
         path = ("inputs", name)
         if name not in given:
             if spec.required:
-                fix = f"Give it: --param {name}=… {spec.description}".strip()
-                faults.add(path, "This input is required and was not given.", fix)
+                fix = f"Set it: --param {name}=… {spec.description}".strip()
+                faults.add(path, "This input is required, but has no value.", fix)
             bound[name] = spec.default
             continue
         try:
-            bound[name] = _read(spec, given[name])
+            bound[name] = _convert(spec, given[name])
         except ValueError as error:
             faults.add(path, str(error), spec.description)
     faults.check()
     return bound
 
 
-def _read(spec: InputSpec, value: Json) -> Json:
+def _convert(spec: InputSpec, value: Json) -> Json:
     if isinstance(value, str) and spec.type != "string":
-        value = _parsed(spec.type, value)
+        value = _parse(spec.type, value)
     try:
         values.check(value)
     except values.Unacceptable as fault:
         raise ValueError(fault.sentence) from None
-    if not _IS[spec.type](value):
-        raise ValueError(f"{_shown(value)} is not of the type {spec.type}.")
+    if not _HAS_TYPE[spec.type](value):
+        raise ValueError(f"{_quoted(value)} is not of type {spec.type}.")
     if spec.enum and value not in spec.enum:
-        raise ValueError(f"{_shown(value)} is none of {listed([_shown(one) for one in spec.enum])}.")
+        allowed = listed(map(_quoted, spec.enum), joint="or")
+        raise ValueError(f"{_quoted(value)} is not allowed; use {allowed}.")
     return value
 
 
-def _parsed(kind: InputType, text: str) -> Json:
-    if kind == "boolean" and text.lower() in _ALSO:
-        return _ALSO[text.lower()]
+def _parse(input_type: InputType, text: str) -> Json:
+    if input_type == "boolean" and text.lower() in _BOOLEANS:
+        return _BOOLEANS[text.lower()]
     try:
-        return values.parse(text.lower() if kind == "boolean" else text)  # type: ignore[no-any-return]
+        return values.parse(text.lower() if input_type == "boolean" else text)  # type: ignore[no-any-return]
     except values.Unacceptable as fault:
         raise ValueError(fault.sentence) from None
     except ValueError:
-        raise ValueError(f"{quoted(text)} is not of the type {kind}.") from None
+        raise ValueError(f"{quoted(text)} is not of type {input_type}.") from None
 
 
-def _shown(value: Json) -> str:
-    """A text in quotes; anything else as JSON without them, so that 3 and "3" are told apart."""
+def _quoted(value: Json) -> str:
+    """A string in quotes; anything else as JSON without quotes, so that 3 and "3" differ."""
     return quoted(value) if isinstance(value, str) else quoted(json.dumps(value, default=str))[1:-1]

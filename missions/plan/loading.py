@@ -1,4 +1,4 @@
-"""Reads plans, and the sorties that a running sortie asks to add."""
+"""Loads plans, and the sorties that a running sortie adds."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from missions.plan.graph.sorties import Graph
 from missions.plan.specs import Plan, SortieSpec, Surroundings
 from missions.plan.values import Json
 
-FORMAT = "Begin with mission: and sorties:, as docs/plan.md shows."
+FORMAT = "Start with mission: and sorties:, as in docs/plan.md."
 
 
 def load(*, text: str | bytes, surroundings: Surroundings) -> Plan:
-    """The plan that a text in YAML or JSON writes. PlanError tells every fault that it has, with its line."""
+    """The plan in a YAML or JSON text. PlanError lists every fault with its line."""
     faults = Faults(deadline=Deadline(surroundings.max_s))
     with faults.timed():
         source = parsing.read(text=text, max_bytes=surroundings.max_bytes, faults=faults)
@@ -27,7 +27,7 @@ def load(*, text: str | bytes, surroundings: Surroundings) -> Plan:
 
 
 def from_data(*, data: Mapping[str, Any], surroundings: Surroundings) -> Plan:
-    """The plan of data that is already parsed; `data` is copied. PlanError tells every fault, without lines."""
+    """The plan in data that is already parsed; `data` is copied. PlanError lists every fault, without lines."""
     faults = Faults(deadline=Deadline(surroundings.max_s))
     with faults.timed():
         source = parsing.copy(data=data, max_bytes=surroundings.max_bytes, faults=faults)
@@ -45,10 +45,10 @@ def added(
     priority: int = 0,
     faults: Faults,
 ) -> tuple[SortieSpec, ...]:
-    """The sorties that the sortie `parent` asks to add: a list of mappings as in a plan, each with a "name".
+    """The sorties that the running sortie `parent` adds: a list of mappings as in a plan, each with a "name".
 
-    They may need what is in `existing` (keys of the mission, in its order) and each other. `defaults`, `inputs` and
-    `priority` are the plan's, or whoever's they take. PlanError tells every fault, also those that `faults` has already.
+    They may need each other, and sorties in `existing` (keys of the mission, in its order). `defaults`, `inputs` and
+    `priority` are what they inherit. PlanError lists every fault, including those already in `faults`.
     """
     faults.deadline = Deadline(surroundings.max_s)
     with faults.timed():
@@ -67,24 +67,23 @@ def _added(
 ) -> tuple[SortieSpec, ...]:
     path = (f"{ADDED}{parent}",)
     source = parsing.copy(data=items, max_bytes=surroundings.max_bytes, faults=faults)
-    copied = source.data
-    if not isinstance(copied, list):
-        faults.add(path, "What is to be added is not a list.", 'Give a list: [{"name": …, "agent": …, "run": …}].')
+    item_list = source.data
+    if not isinstance(item_list, list):
+        faults.add(path, "The sorties to add are not a list.", 'Write a list: [{"name": …, "agent": …, "run": …}].')
         faults.fail()
-    if len(copied) > surroundings.max_added:
-        fault = f"{len(copied):,} sorties are to be added; {surroundings.max_added:,} are allowed."
+    if len(item_list) > surroundings.max_added:
+        fault = f"There are {len(item_list):,} sorties to add; {surroundings.max_added:,} are allowed."
         faults.add(path, fault, "Add fewer, with more work in each.")
         faults.fail()
     sorties: dict[str, Any] = {}
-    for index, item in enumerate(copied):
+    for index, item in enumerate(item_list):
         if not isinstance(item, dict):
-            fix = 'Give a mapping: {"name": …, "agent": …, "run": …}.'
-            what = structure.described(item)
-            faults.add(path, f"Item {index + 1} is {what} and must be a mapping.", fix)
+            fault = f"Item {index + 1} is {structure.describe(item)}, but must be a mapping."
+            faults.add(path, fault, 'Write a mapping: {"name": …, "agent": …, "run": …}.')
             continue
         name = item.pop("name", None)
         if not isinstance(name, str):
-            faults.add(path, f"Item {index + 1} has no name.", 'Give it a text as its "name".')
+            faults.add(path, f"Item {index + 1} has no name.", 'Give it a "name", as a string.')
         elif name in sorties:
             faults.add(path, f"{quoted(name)} is given twice.", "Choose another name.")
         else:
@@ -113,8 +112,7 @@ def _added(
 def _plan(source: Source, surroundings: Surroundings, faults: Faults) -> Plan:
     data = source.data
     if not isinstance(data, dict):
-        what = "empty" if data is None else "not a mapping"
-        faults.add((), f"The plan is {what}.", FORMAT)
+        faults.add((), "The plan is empty." if data is None else "The plan is not a mapping.", FORMAT)
         faults.fail()
     names = list(data["sorties"]) if isinstance(data.get("sorties"), dict) else []
     if len(names) > surroundings.max_sorties:
@@ -124,7 +122,7 @@ def _plan(source: Source, surroundings: Surroundings, faults: Faults) -> Plan:
     broken = structure.check(source=source, faults=faults)
     for key in ("mission", "objective"):
         if "{{" in data.get(key, ""):
-            faults.add((key,), "Templates are not read here.", "Write it out.")
+            faults.add((key,), "Templates cannot be used here.", "Write the text out.")
     declared = inputs.declared(data=data.get("inputs", {}), path=("inputs",), broken=broken, faults=faults)
     readable = data.get("readable", [])
     fields.check_templates(

@@ -1,6 +1,6 @@
 """Secrets among a plan's environment variables: `env: {TOKEN: {value: …, secret: true}}`.
 
-Their values stand in the plan's text, which is kept as it was given. Whoever shows it to people shows `masked`.
+The plan's text is stored unchanged, with their values in it. Code that shows it to people must call `masked` first.
 """
 
 from __future__ import annotations
@@ -14,93 +14,94 @@ from fleet.observability.redactor import HIDDEN, SHORTEST, Redactor
 from missions.plan.document import parsing
 from missions.plan.faults import Advice, Faults, Path, PlanError, dotted
 
-WITHHELD = "This plan holds secrets that cannot be hidden in its text, so it is not shown."
+WITHHELD = "This plan contains secrets that cannot be hidden in its text, so it is not shown."
 
 
-def value_of(given: Any) -> Any:
-    """The value of a variable, written with or without a mark."""
-    return given.get("value") if isinstance(given, Mapping) else given
+def value_of(entry: Any) -> Any:
+    """The value of a variable, written as `NAME: value` or as `NAME: {value: …}`."""
+    return entry.get("value") if isinstance(entry, Mapping) else entry
 
 
-def is_marked(given: Any) -> bool:
-    return isinstance(given, Mapping) and given.get("secret") is True
+def is_secret(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and entry.get("secret") is True
 
 
 def warnings(data: Mapping[str, Any]) -> tuple[Advice, ...]:
-    """A warning for each secret that is too short to be masked. The length of a templated value is unknown."""
+    """A warning for each secret that is too short to be masked. The length of a value with templates is unknown."""
     return tuple(
         Advice(
             where=dotted(path),
             text=f"This secret has fewer than {SHORTEST} characters, so it is not masked in output, errors and results.",
             fix="Use a longer one.",
         )
-        for path, value in _found(data)
+        for path, value in _secrets(data)
         if len(value) < SHORTEST and "{{" not in value
     )
 
 
 def masked(text: str) -> str:
-    """A plan's text with its secrets hidden, for people to read; where that cannot be done, a sentence instead."""
-    found = _secrets_of(text)
-    if not found:
-        return text  # so is what cannot be read: no plan that was launched is that
+    """A plan's text with its secrets hidden, for people to read; WITHHELD if that is impossible."""
+    secrets = _secrets_in_text(text)
+    if not secrets:
+        return text  # also if it cannot be parsed, which is true of no launched plan
     try:
-        ranges = sorted(set(_ranges(yaml.compose(text, Loader=yaml.CSafeLoader))), reverse=True)
+        ranges = sorted(set(_secret_ranges(yaml.compose(text, Loader=yaml.CSafeLoader))), reverse=True)
     except yaml.YAMLError:
         return WITHHELD
-    shown = text
+    masked_text = text
     for begin, end in ranges:
-        shown = f'{shown[:begin]}"{HIDDEN}"{shown[end:]}'
-    shown = Redactor(found).text(shown)
-    left = _secrets_of(shown)
-    return WITHHELD if left is None or set(found) & set(left) else shown
+        masked_text = f'{masked_text[:begin]}"{HIDDEN}"{masked_text[end:]}'
+    masked_text = Redactor(secrets).text(masked_text)
+    remaining = _secrets_in_text(masked_text)
+    return WITHHELD if remaining is None or set(secrets) & set(remaining) else masked_text
 
 
 def masked_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of a sortie's part of the plan, as it is stored."""
-    marked = set(spec.get("secret_env", ()))
-    env = {name: HIDDEN if name in marked else value for name, value in spec.get("env", {}).items()}
+    """The stored spec of a sortie, with its secrets hidden."""
+    secret_names = set(spec.get("secret_env", ()))
+    env = {name: HIDDEN if name in secret_names else value for name, value in spec.get("env", {}).items()}
     return {**spec, "env": env} if env else dict(spec)
 
 
-def _secrets_of(text: str) -> list[str] | None:
+def _secrets_in_text(text: str) -> list[str] | None:
+    """The values of the secrets in a plan's text; None if it cannot be parsed."""
     faults = Faults()
     try:
         data = parsing.read(text=text, max_bytes=len(text) * 4 + 1, faults=faults).data
     except PlanError:
         return None
-    return [value for _, value in _found(data)]
+    return [value for _, value in _secrets(data)]
 
 
-def _found(data: Any) -> Iterator[tuple[Path, str]]:
-    """The path and the value of each marked variable, in `defaults` and in every sortie."""
+def _secrets(data: Any) -> Iterator[tuple[Path, str]]:
+    """The path and the value of each secret variable, in `defaults` and in every sortie."""
     if not isinstance(data, Mapping):
         return
     sorties = data.get("sorties")
-    places: list[tuple[Path, Any]] = [(("defaults",), data.get("defaults"))]
-    places += [(("sorties", name), one) for name, one in sorties.items()] if isinstance(sorties, Mapping) else []
-    for path, place in places:
-        env = place.get("env") if isinstance(place, Mapping) else None
-        for name, given in env.items() if isinstance(env, Mapping) else ():
-            if is_marked(given):
-                yield (*path, "env", name), str(value_of(given))
+    owners: list[tuple[Path, Any]] = [(("defaults",), data.get("defaults"))]
+    owners += [(("sorties", name), sortie) for name, sortie in sorties.items()] if isinstance(sorties, Mapping) else []
+    for path, owner in owners:
+        env = owner.get("env") if isinstance(owner, Mapping) else None
+        for name, entry in env.items() if isinstance(env, Mapping) else ():
+            if is_secret(entry):
+                yield (*path, "env", name), str(value_of(entry))
 
 
-def _ranges(root: yaml.Node | None) -> Iterator[tuple[int, int]]:
-    """Where in the text the marked values stand, however they are written."""
-    sorties = _part(root, "sorties")
-    places = [
-        _part(root, "defaults"),
-        *(one for _, one in (sorties.value if isinstance(sorties, yaml.MappingNode) else ())),
+def _secret_ranges(root: yaml.Node | None) -> Iterator[tuple[int, int]]:
+    """Begin and end of each secret value in the text, as it is written there."""
+    sorties = _child(root, "sorties")
+    owners = [
+        _child(root, "defaults"),
+        *(sortie for _, sortie in (sorties.value if isinstance(sorties, yaml.MappingNode) else ())),
     ]
-    for place in places:
-        env = _part(place, "env")
-        for _, given in env.value if isinstance(env, yaml.MappingNode) else ():
-            mark, value = _part(given, "secret"), _part(given, "value")
-            if isinstance(mark, yaml.ScalarNode) and mark.value.lower() == "true" and value is not None:
+    for owner in owners:
+        env = _child(owner, "env")
+        for _, entry in env.value if isinstance(env, yaml.MappingNode) else ():
+            secret, value = _child(entry, "secret"), _child(entry, "value")
+            if isinstance(secret, yaml.ScalarNode) and secret.value.lower() == "true" and value is not None:
                 yield value.start_mark.index, value.end_mark.index
 
 
-def _part(node: yaml.Node | None, name: str) -> yaml.Node | None:
+def _child(node: yaml.Node | None, name: str) -> yaml.Node | None:
     pairs = node.value if isinstance(node, yaml.MappingNode) else ()
     return next((value for key, value in pairs if isinstance(key, yaml.ScalarNode) and key.value == name), None)

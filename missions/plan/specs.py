@@ -1,4 +1,4 @@
-"""What a plan comes to once it has been read: sorties with every default, matrix and need worked out."""
+"""A loaded plan: its inputs, and its sorties with defaults, matrices and needs resolved."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ InputType: TypeAlias = Literal["string", "integer", "number", "boolean", "array"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeFacts:
-    """What a plan must know of an agent type. `takes_prompt`: it is configured with a command that takes a prompt."""
+    """The properties of an agent type that plans depend on. `takes_prompt`: it has a command that takes a prompt."""
 
     takes_prompt: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a plan may name, and its bounds. `max_needs` bounds the edges of the whole graph.
+    """What a plan may refer to, and its limits. `max_needs` limits the edges of the whole graph.
 
-    `types` None: nobody can say here which agent types there are, and none is refused.
+    `types` None: the agent types are unknown here, so none is refused.
     """
 
     types: Mapping[str, TypeFacts] | None
@@ -41,7 +41,7 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """When to try again: after `backoff_s`, each wait `factor` times the one before, at most `max_s`."""
+    """When to try again: after `backoff_s`; each further wait is `factor` times the previous one, at most `max_s`."""
 
     max_attempts: int = 1
     backoff_s: float = 2.0
@@ -60,11 +60,11 @@ class Concurrency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SortieSpec:
-    """One sortie, ready to be stored and flown.
+    """One sortie, ready to be stored and run.
 
-    `groups` holds, for each need as the plan writes it, the keys that it stands for; a need in `many` stands for a
-    whole matrix, and its result is a list in that order. Templates of `matrix` are already replaced; those of needs,
-    inputs, mission and sortie are left for the attempt, and never stand in a `run` or `verify` that is one text.
+    `groups`: for each need as the plan writes it, the keys that it stands for. A need in `many` stands for a whole
+    matrix, and its result is a list in that order. Templates of `matrix` are already replaced. Those of needs, inputs,
+    mission and sortie are rendered at each attempt; they never occur in a `run` or `verify` that is a string.
     """
 
     key: str
@@ -80,7 +80,7 @@ class SortieSpec:
     arguments: Mapping[str, Json] = field(default_factory=dict)
     verify: str | tuple[str, ...] | None = None
     env: Mapping[str, str] = field(default_factory=dict)
-    secret_env: frozenset[str] = frozenset()  # names in `env` whose values nobody is to see
+    secret_env: frozenset[str] = frozenset()  # names in `env` whose values are secret
     cwd: str | None = None
     outputs: tuple[str, ...] = ()
     allow_failure: bool = False
@@ -92,7 +92,7 @@ class SortieSpec:
     retry: Retry = Retry()
     concurrency: Concurrency | None = None
     run_at: datetime | None = None
-    before: tuple[str, ...] = ()  # only of one added at run time: keys that now need it too
+    before: tuple[str, ...] = ()  # only if added at run time: keys of sorties that now need it too
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -101,11 +101,11 @@ class SortieSpec:
 
     @property
     def executes(self) -> bool:
-        """Whether it has code in it, or could make an agent's program run some (through its environment, say)."""
+        """Whether it contains code, or could make an agent's program run some (by its environment, for example)."""
         return self.prompt is None or self.verify is not None or bool(self.env) or self.cwd is not None
 
     def as_json(self) -> dict[str, Any]:
-        """A JSON object without what is at its default; `from_json` reads it back."""
+        """A JSON object without fields at their default; `from_json` reads it."""
         data: dict[str, Any] = {}
         for name, default in _DEFAULTS.items():
             value = getattr(self, name)
@@ -126,7 +126,7 @@ class SortieSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SortieSpec:
-        """The spec that `as_json` was taken of. Keys that this version does not know are passed over."""
+        """The spec that `as_json` wrote. Keys that this version does not know are ignored."""
         known = {name: value for name, value in data.items() if name in _DEFAULTS}
         for name in ("run", "verify", "outputs", "before"):
             if isinstance(known.get(name), list):
@@ -151,7 +151,7 @@ _DEFAULTS: dict[str, Any] = {part.name: _EMPTY.get(part.name, part.default) for 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """An input that a mission takes. `default` counts only where `has_default`; without either the input is null."""
+    """An input of a mission. `default` applies only if `has_default`; an input without value and default is null."""
 
     name: str
     type: InputType = "string"
@@ -164,9 +164,9 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A valid plan. `sorties` come in the plan's order, but each after all that it needs.
+    """A valid plan. `sorties` are in the plan's order, but each after all that it needs.
 
-    `defaults` is kept as the plan writes it, for the sorties that are added later.
+    `defaults` is kept as the plan writes it, for sorties added later.
     """
 
     name: str
@@ -174,7 +174,7 @@ class Plan:
     readable: tuple[str, ...]  # paths, with templates of inputs
     inputs: Mapping[str, InputSpec]
     on_failure: Literal["continue", "stop"]
-    at_once: int  # of its sorties, at most; 0: any number
+    at_once: int  # how many of its sorties may run at once; 0: any number
     priority: int
     sorties: tuple[SortieSpec, ...]
     defaults: Mapping[str, Json]

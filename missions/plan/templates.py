@@ -1,8 +1,8 @@
-"""Templates: {{ needs.lint.result.files[0] }} in a value of the plan is replaced by what it names.
+"""Templates: a reference such as {{ needs.lint.result.files[0] }} in a value of the plan is replaced by its value.
 
-A reference is a path and nothing else: names after dots, [n] for an item of a list, ["a name"] for a name with other
-characters. Nothing is computed or called. A value that is one reference whole keeps the type of what it names; within
-a longer text a text stands as it is and anything else as JSON. `\\{{` stands for {{ itself.
+A reference is only a path: names after dots, [n] for an item of a list, ["a name"] for a name with other characters.
+Nothing is computed or called. A value that consists of one reference keeps the type of the referenced value. Within a
+longer string, a string is inserted as it is and anything else as JSON. `\\{{` is a literal {{.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from missions.plan.faults import listed, quoted
 from missions.plan.values import Json
 
 ROOTS = frozenset({"needs", "inputs", "matrix", "mission", "sortie"})
-MAX_CHARS = 1_000_000  # of text that the templates of one value may come to
+MAX_CHARS = 1_000_000  # that the templates of one value may insert
 
 _PIECE = re.compile(r"\\\{\{|\{\{(.*?)\}\}|\{\{", re.DOTALL)
 _STEP = re.compile(r'\.([A-Za-z0-9_][A-Za-z0-9_-]*)|\[([0-9]{1,6})\]|\["([^"\\{}]+)"\]')
@@ -28,18 +28,18 @@ _SAFE_IN_SHELL = re.compile(r"[A-Za-z0-9._/+:@%=,-]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """One {{ … }}: where it begins to look, and the steps from there."""
+    """One {{ … }}: the root of its path, and the steps from there."""
 
     root: str
     steps: tuple[str | int, ...]
 
     def __str__(self) -> str:
-        return _spelled(self.root, self.steps)
+        return _path_text(self.root, self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What references can name. `needs` holds results by the name of the need, a list for a matrix."""
+    """The values of references. `needs` holds results by the name of the need; for a matrix, a list of results."""
 
     needs: Mapping[str, Json] = field(default_factory=dict)
     inputs: Mapping[str, Json] = field(default_factory=dict)
@@ -49,17 +49,17 @@ class Scope:
 
 
 def render(*, value: Json, scope: Scope) -> Json:
-    """The value with each reference replaced. errors.Invalid names a path that is not there, and what is."""
-    left = MAX_CHARS
+    """The value with each reference replaced. errors.Invalid if a path does not exist; the message says what does."""
+    remaining = MAX_CHARS
 
     def resolve(reference: Reference) -> Json:
         return _lookup(reference, scope)
 
     def spend(text: str) -> str:
-        nonlocal left
-        left -= len(text)
-        if left < 0:
-            message = f"The templates of this value come to more than {MAX_CHARS:,} characters."
+        nonlocal remaining
+        remaining -= len(text)
+        if remaining < 0:
+            message = f"The templates of this value insert more than {MAX_CHARS:,} characters."
             raise errors.Invalid(message, hint="Read the result from the folder $FLEET_NEEDS instead.")
         return text
 
@@ -67,7 +67,7 @@ def render(*, value: Json, scope: Scope) -> Json:
 
 
 def fill_matrix(*, value: Json, matrix: Mapping[str, Json]) -> Json:
-    """The value with the references to `matrix` replaced and all others left for `render`."""
+    """The value with references to `matrix` replaced; all others stay for `render`."""
     scope = Scope(matrix=matrix)
 
     def resolve(reference: Reference) -> Json:
@@ -77,38 +77,39 @@ def fill_matrix(*, value: Json, matrix: Mapping[str, Json]) -> Json:
 
 
 def shell_text(*, text: str, matrix: Mapping[str, Json]) -> str:
-    """Text for a shell: only `matrix` is replaced, and only by values that mean themselves to any shell.
+    """Text for a shell: only references to `matrix` are replaced, and only by values without shell characters.
 
-    ValueError tells which value does not; quoting it would not do, as the text may have put quotes around it already.
+    ValueError names a value with shell characters. Quoting it would not help, because the text may already have quotes
+    around it.
     """
 
     def resolve(reference: Reference) -> Json:
         value = _lookup(reference, Scope(matrix=matrix))
         if not is_safe_in_shell(value):
-            raise ValueError(f"The value {quoted(value)} of {reference} has characters with a meaning to the shell.")
+            raise ValueError(f"The value {quoted(value)} of {reference} has characters that the shell interprets.")
         return value
 
     return as_text(_replace(text, resolve))
 
 
 def is_safe_in_shell(value: Json) -> bool:
-    """Whether a value means itself to any shell."""
+    """Whether a value has no character that a shell interprets."""
     return _SAFE_IN_SHELL.fullmatch(as_text(value)) is not None
 
 
 def references(text: str) -> Iterator[Reference]:
-    """The different references of a text. ValueError with one sentence where one cannot be read."""
+    """The distinct references in a text. ValueError, with a sentence, if one is invalid."""
     if "{{" not in text:
         return
     seen: set[str] = set()
-    for piece in _PIECE.finditer(text):
-        if (written := piece.group()) != "\\{{" and written not in seen:
-            seen.add(written)
-            yield _parse(piece)
+    for match in _PIECE.finditer(text):
+        if (source := match.group()) != "\\{{" and source not in seen:
+            seen.add(source)
+            yield _parse(match)
 
 
 def texts(value: Json, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Each text within a value that has a template, with its path."""
+    """Each string within a value that has a template, with its path."""
     if isinstance(value, str):
         if "{{" in value:
             yield path, value
@@ -126,11 +127,11 @@ _KEEP: Any = object()
 def _parse(piece: re.Match[str]) -> Reference:
     if piece.group() == "{{":
         raise ValueError('"{{" is not closed by "}}".')
-    found = _REFERENCE.fullmatch(piece[1])
-    if not found:
-        raise ValueError(f"{quoted(piece.group())} is not a path of names.")
-    steps = tuple(int(step[2]) if step[2] is not None else (step[1] or step[3]) for step in _STEP.finditer(found[2]))
-    return Reference(root=found[1], steps=steps)
+    match = _REFERENCE.fullmatch(piece[1])
+    if not match:
+        raise ValueError(f"{quoted(piece.group())} is not a valid reference.")
+    steps = tuple(int(step[2]) if step[2] is not None else (step[1] or step[3]) for step in _STEP.finditer(match[2]))
+    return Reference(root=match[1], steps=steps)
 
 
 def _walk(value: Json, change: Callable[[str], Json]) -> Json:
@@ -152,46 +153,49 @@ def _replace(
 ) -> Json:
     if "{{" not in text:
         return text
-    whole = _PIECE.fullmatch(text)
-    if whole and whole[1] is not None and "{{" not in whole[1]:
-        value = resolve(_parse(whole))
+    single = _PIECE.fullmatch(text)
+    if single and single[1] is not None and "{{" not in single[1]:
+        value = resolve(_parse(single))
         if value is _KEEP:
             return text
         return spend(value) if isinstance(value, str) else value
 
-    def piece(found: re.Match[str]) -> str:
-        if found.group() == "\\{{":
-            return "{{" if unescape else found.group()
-        value = resolve(_parse(found))
-        return found.group() if value is _KEEP else spend(as_text(value))
+    def replacement(match: re.Match[str]) -> str:
+        if match.group() == "\\{{":
+            return "{{" if unescape else match.group()
+        value = resolve(_parse(match))
+        return match.group() if value is _KEEP else spend(as_text(value))
 
-    return _PIECE.sub(piece, text)
+    return _PIECE.sub(replacement, text)
 
 
 def as_text(value: Json) -> str:
-    """A rendered value where text is wanted: a text as it is, anything else as JSON."""
+    """A rendered value as text: a string as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _lookup(reference: Reference, scope: Scope) -> Json:
     if reference.root not in ROOTS:
-        raise errors.Invalid(f"{{{{ {reference} }}}} names nothing.", hint=f"Begin with {listed(sorted(ROOTS))}.")
-    here: Any = getattr(scope, reference.root)
-    if reference.root == "needs" and reference.steps and (name := reference.steps[0]) in here:
-        here = {name: {"result": here[name]}}
+        roots = listed(sorted(ROOTS), joint="or")
+        raise errors.Invalid(f"{{{{ {reference} }}}} is not a known reference.", hint=f"Start with {roots}.")
+    value: Any = getattr(scope, reference.root)
+    if reference.root == "needs" and reference.steps and (name := reference.steps[0]) in value:
+        value = {name: {"result": value[name]}}
     for count, step in enumerate(reference.steps):
         try:
-            if isinstance(here, str | int) or isinstance(step, int) is not isinstance(here, list):
+            if isinstance(value, str | int) or isinstance(step, int) is not isinstance(value, list):
                 raise TypeError
-            here = here[step]
+            value = value[step]
         except (KeyError, IndexError, TypeError):
-            so_far = _spelled(reference.root, reference.steps[:count])
-            message = f"{{{{ {reference} }}}}: {so_far} {_what_there_is(here)}, so it has no {_shown(step)}."
-            raise errors.Invalid(message, hint="Name something that is there.") from None
-    return here  # type: ignore[no-any-return]
+            parent = _path_text(reference.root, reference.steps[:count])
+            missing = quoted(step) if isinstance(step, str) else f"[{step}]"
+            message = f"{{{{ {reference} }}}}: {parent} {_description(value)}, so it has no {missing}."
+            raise errors.Invalid(message, hint="Refer to a value that exists.") from None
+    return value  # type: ignore[no-any-return]
 
 
-def _what_there_is(value: Any) -> str:
+def _description(value: Any) -> str:
+    """What a value has or is, as a predicate."""
     if isinstance(value, Mapping):
         if not value:
             return "is empty"
@@ -200,15 +204,11 @@ def _what_there_is(value: Any) -> str:
         return f"has {', '.join(quoted(name) for name in names)}{more}"
     if isinstance(value, list):
         return f"is a list of {len(value)}"
-    kinds = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "a text"}
-    return f"is {kinds.get(type(value), 'something else')}"
+    kinds = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+    return f"is {kinds.get(type(value), 'not a container')}"
 
 
-def _shown(step: str | int) -> str:
-    return quoted(step) if isinstance(step, str) else f"[{step}]"
-
-
-def _spelled(root: str, steps: tuple[str | int, ...]) -> str:
+def _path_text(root: str, steps: tuple[str | int, ...]) -> str:
     text = root
     for step in steps:
         if isinstance(step, int):

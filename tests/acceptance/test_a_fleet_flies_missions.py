@@ -212,4 +212,4 @@ def test_the_doctor_finds_a_running_fleet_well_and_names_a_fault_with_its_remedy
     finally:
         credentials.chmod(0o600)
     assert done.returncode == 1
-    assert "chmod 600 it." in done.stdout
+    assert f"Run: chmod 600 {credentials}" in done.stdout

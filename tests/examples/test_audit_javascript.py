@@ -27,7 +27,7 @@ from tests.examples import audit_flights
     ],
 )
 def test_the_obvious_is_found(line: str, rule: str) -> None:
-    found = javascript.look("a.js", f"// first\n{line}\n")
+    found = javascript.check("a.js", f"// first\n{line}\n")
     assert [(one.id, number) for one, number in found] == [(rule, 2)]
 
 
@@ -46,7 +46,7 @@ def test_the_obvious_is_found(line: str, rule: str) -> None:
     ],
 )
 def test_safe_code_is_left_alone(line: str) -> None:
-    assert javascript.look("a.js", line) == []
+    assert javascript.check("a.js", line) == []
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_safe_code_is_left_alone(line: str) -> None:
     ],
 )
 def test_typescript_and_components_are_parsed(path: str, text: str) -> None:
-    assert [(rule.id, line) for rule, line in javascript.look(path, text)] == [("js:eval", 2)]
+    assert [(rule.id, line) for rule, line in javascript.check(path, text)] == [("js:eval", 2)]
 
 
 def test_code_that_does_not_parse_or_nests_without_end_does_no_harm() -> None:
-    assert javascript.look("a.js", "((((" * 5_000 + "eval(x") is not None
-    assert javascript.look("a.js", "\ud800 = {") == []
+    assert javascript.check("a.js", "((((" * 5_000 + "eval(x") is not None
+    assert javascript.check("a.js", "\ud800 = {") == []
 
 
 def test_the_report_says_what_was_not_checked_of_javascript(tmp_path: Path) -> None:

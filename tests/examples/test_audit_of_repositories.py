@@ -32,14 +32,14 @@ def test_planted_faults_are_found_and_the_gravest_comes_first(tmp_path: Path) ->
     assert result["top"][0]["title"] == "A credential is committed"
     assert (result["top"][0]["file"], result["top"][0]["line"]) == ("shop/settings.py", 1)
     assert set(flight.top) >= {
-        "A name that is defined nowhere",
+        "A name that is not defined",
         "A mutable default argument",
-        "A shell command made from values",
+        "A shell command built from values",
         "Links that lead nowhere",
         "Links to headings that do not exist",
         "Images without a text alternative",
-        "Pages that do not say their language",
-        "A workflow runs text that strangers write",
+        "Pages without a declared language",
+        "A workflow runs text written by strangers",
         "Tests that check nothing",
         "CSS that browsers skip",
     }
@@ -67,11 +67,11 @@ def test_the_fan_out_follows_what_the_inventory_found(tmp_path: Path) -> None:
 
 
 def test_the_fan_out_is_bounded_and_leaves_no_file_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inventory, "FILES_A_PART", 3)
+    monkeypatch.setattr(inventory, "FILES_PER_PART", 3)
     files = {f"a{n}.py": f"def f{n}():\n    return {n}\n" for n in range(40)}
     flight = audit_flights.fly(audit_flights.repository(tmp_path / "many", files), tmp_path / "out")
     parts = [key for key in flight.order if key.startswith("complexity")]
-    assert len(parts) == inventory.PARTS
+    assert len(parts) == inventory.MAX_PARTS
     assert sum(flight.results[key]["looked_at"] for key in parts) == 40
     assert sum(flight.results[key]["looked_at"] for key in flight.order if key.startswith("secrets")) == 40
 
@@ -134,7 +134,7 @@ def test_odd_files_are_passed_over_and_said_so(tmp_path: Path) -> None:
     assert left_out["symbolic links"] == 2
     assert left_out["larger than 1 MB"] == 1
     assert left_out["not on disk"] == 1
-    assert left_out["binary, unreadable, or written by a program"] >= 2
+    assert left_out["binary, unreadable or generated"] >= 2
     assert r"caf\xe9/x.py" in flight.text("report.html")
     assert "Symbolic links to places on one machine" in flight.top
     assert "root:" not in flight.text("findings.json")
@@ -188,7 +188,7 @@ def test_a_part_that_failed_is_named_and_the_rest_is_reported(tmp_path: Path) ->
     without = ("python", "secrets[part=1]", "provenance", "store", "history")
     flight = audit_flights.fly(place, tmp_path / "out", without=without)
     assert set(flight.results["report"]["absent"]) == {"python", "secrets", "history", "tests"}
-    assert "These parts brought no result" in flight.text("report.html")
+    assert "These checks have no result" in flight.text("report.html")
     assert "Links that lead nowhere" in flight.top
 
 

@@ -37,7 +37,7 @@ def signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_commit_without_a_signature_is_told_as_such(tmp_path: Path) -> None:
     place = audit_flights.repository(tmp_path / "r", {"a.py": "gpgsig\n"})
-    with pytest.raises(errors.NotFound, match=r"The last commit carries no signature\."):
+    with pytest.raises(errors.NotFound, match=r"The newest commit is not signed\."):
         said(place)
 
 
@@ -48,7 +48,7 @@ def test_without_commits_that_is_told(tmp_path: Path) -> None:
 
 @signs
 def test_a_signature_of_nobody_known_here_cannot_be_vouched_for(signed: Path) -> None:
-    with pytest.raises(errors.Forbidden, match=r"cannot be vouched for here: .*allowedSignersFile"):
+    with pytest.raises(errors.Forbidden, match=r"could not be verified: .*allowedSignersFile"):
         said(signed)
 
 

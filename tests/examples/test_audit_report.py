@@ -165,7 +165,7 @@ def test_the_page_names_first_what_the_headline_counts(grave: int, title: str) -
     made = audit(python=group("high", grave) + group("medium", 9))
     head, _, first = page.render(made).partition(f"<h2>{title}</h2>")
     assert f"of the {grave + 9} things found should be fixed this week." in head
-    assert first.partition("</section>")[0].count("<h3>") == min(grave, page.FIRST)
+    assert first.partition("</section>")[0].count("<h3>") == min(grave, page.MAX_FIRST)
 
 
 def test_a_clean_repository_is_in_good_order_and_renders() -> None:
@@ -186,7 +186,7 @@ def test_unlikely_times_do_not_stop_the_report() -> None:
     inventory = {"root": "/x", "files": 1, "lines": 1, "languages": [], "left_out": {}, "head": needs}
     made = gathering.gather(needs={"inventory": inventory}, repository="/x")
     assert "This clone is shallow" in page.render(made)
-    assert made.made <= time.time()
+    assert made.created_at <= time.time()
 
 
 @pytest.mark.parametrize(

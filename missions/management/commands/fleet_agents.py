@@ -1,4 +1,4 @@
-"""`manage.py fleet_agents list|status|health|types|spawn|drain|terminate|…`: the agents of the whole fleet."""
+"""`manage.py fleet_agents list|status|health|types|spawn|drain|terminate|…`: the agents of all nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py fleet_cleanup`: thin what has ended. Without --yes it only says what it would do."""
+"""`manage.py fleet_cleanup`: remove old data. Without --yes it only prints what it would remove."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.utils import timezone
 from agents.node import log_shipping, sampling
 from fleet.access import tokens
 from fleet.api import idempotency
-from fleet.console import arguments
+from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
 from missions.artifacts import collection
 from missions.engine import scratch
@@ -21,36 +21,42 @@ from missions.operations import cleaning
 
 class Command(OperatorCommand):
     help = (
-        "Remove finished missions that are too old or too many, with all of theirs, and the logs of agents that ended long "
-        "ago; thin samples; remove artifacts that were never stored whole. A dry run unless --yes is given."
+        "Remove finished missions that are too old or too many, with everything that belongs to them, and old logs of "
+        "ended agents; thin samples; remove incomplete artifacts. A dry run unless --yes is given."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--yes", action="store_true", help="do it")
+        parser.add_argument("--yes", action="store_true", help="remove them")
         parser.add_argument(
-            "--days", type=arguments.days, default=settings.FLEET_RETAIN_DAYS, help="keep what is younger"
+            "--days",
+            type=arguments.days,
+            default=settings.FLEET_RETAIN_DAYS,
+            help="keep missions that ended in the last DAYS days (default: FLEET_RETAIN_DAYS)",
         )
         parser.add_argument(
-            "--most", type=arguments.count, default=settings.FLEET_RETAIN_MISSIONS, help="keep at most so many"
+            "--most",
+            type=arguments.count,
+            default=settings.FLEET_RETAIN_MISSIONS,
+            help="keep at most this many finished missions (default: FLEET_RETAIN_MISSIONS)",
         )
-        parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def act(self, **options: Any) -> int:
         now = timezone.now()
-        chosen = cleaning.outdated(now=now, days=options["days"], most=options["most"])
-        removed = cleaning.remove(missions=chosen) if options["yes"] else 0
+        outdated = cleaning.outdated(now=now, days=options["days"], most=options["most"])
+        removed = cleaning.remove(missions=outdated) if options["yes"] else 0
         events = cleaning.remove_events(now=now, days=options["days"]) if options["yes"] else 0
         samples = _thin(now) if options["yes"] else sampling.due(now=now)
         drafts = collection.sweep() if options["yes"] else 0
         folders = scratch.sweep() if options["yes"] else 0
-        printed = log_shipping.outdated(now=now, days=options["days"])
-        pieces = printed.delete()[0] if options["yes"] else printed.count()
+        logs = log_shipping.outdated(now=now, days=options["days"])
+        pieces = logs.delete()[0] if options["yes"] else logs.count()
         sessions = tokens.outdated_sessions(now=now).delete()[0] if options["yes"] else 0
         answers = idempotency.outdated(now=now).delete()[0] if options["yes"] else 0
         if options["json"]:
             self.show(
                 {
-                    "outdated": len(chosen),
+                    "outdated": len(outdated),
                     "removed": removed,
                     "events_removed": events,
                     "samples_thinned": samples if options["yes"] else 0,
@@ -63,27 +69,33 @@ class Command(OperatorCommand):
                 }
             )
         elif options["yes"]:
-            self.say(f"Removed {removed} missions and {events} events of no mission.")
-            self.say(f"Thinned {samples} samples and removed {pieces} pieces of the logs of agents that have ended.")
             self.say(
-                f"Removed {sessions} sessions that are long over and {answers} answers that nobody asks for again."
+                f"Removed {lines.counted(removed, 'mission')}, and {lines.counted(events, 'event')} that belonged to no mission."
+            )
+            self.say(
+                f"Thinned {lines.counted(samples, 'sample')}; removed {lines.counted(pieces, 'log piece')} of ended agents."
+            )
+            self.say(
+                f"Removed {lines.counted(sessions, 'expired session')} and {lines.counted(answers, 'expired idempotency key')}."
             )
             if drafts:
-                self.say(f"Removed {drafts} artifacts that were never stored whole, because their agents were killed.")
+                self.say(f"Removed {lines.counted(drafts, 'incomplete artifact')} of agents that were killed.")
             if folders:
-                self.say(f"Removed {folders} scratch folders of attempts whose agents were killed.")
+                self.say(f"Removed {lines.counted(folders, 'scratch folder')} of agents that were killed.")
         else:
-            self.say(f"{len(chosen)} finished missions would be removed." + (" Do it with --yes." if chosen else ""))
+            again = " Add --yes to remove them." if outdated else ""
+            self.say(f"{lines.counted(len(outdated), 'finished mission')} would be removed.{again}")
             if samples or pieces:
                 self.say(
-                    f"{samples} samples would be thinned, and {pieces} pieces of the logs of agents that have ended removed."
+                    f"{lines.counted(samples, 'sample')} would be thinned, "
+                    f"and {lines.counted(pieces, 'log piece')} of ended agents removed."
                 )
         return 0
 
 
 def _thin(now: datetime) -> int:
-    """How many samples were thinned. (Nodes do it too; where one is at it just now, the rest is left to it.)"""
+    """Thin all samples that are due; return how many were. If a node is thinning just now, leave the rest to it."""
     thinned = 0
-    while some := sampling.thin(now=now):
-        thinned += some
+    while batch := sampling.thin(now=now):
+        thinned += batch
     return thinned

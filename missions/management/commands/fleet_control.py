@@ -1,4 +1,4 @@
-"""`manage.py fleet_control`: the control loop. `fleet_up` runs it; two at once do no harm."""
+"""`manage.py fleet_control`: the control loop. `fleet_up` runs it; two at once are safe."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""`manage.py fleet_doctor`: what is wrong here, and what to do about it."""
+"""`manage.py fleet_doctor`: check this host and the fleet; each fault comes with its remedy."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import stat
 import sys
@@ -26,13 +27,13 @@ from fleet.management.operator import OperatorCommand
 from fleet.services import detached, statuses
 from fleet.services.outages import start_hint
 
-LIMITS = "rlimits and looks at what the attempt uses, no cgroup"
+LIMITS = "rlimits and regular measurements of each attempt, no cgroup"
 FREE_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `remedy` is empty where it is well."""
+    """The result of one check. `said` describes it; `remedy` is empty if all is well. The fields are JSON keys."""
 
     name: str
     well: bool
@@ -47,23 +48,24 @@ class Command(OperatorCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def act(self, **options: Any) -> int:
-        findings = [finding for look in LOOKS for finding in look()]
+        findings = [finding for check in CHECKS for finding in check()]
         if options["json"]:
             self.show([asdict(finding) for finding in findings])
         else:
             width = lines.columns(self.stdout)
-            for one in findings:
-                said = one.said if not one.remedy or one.said.endswith((".", "!", "?")) else f"{one.said}."
-                text = f"{'ok   ' if one.well else 'FAULT'} {one.name:<13} {said} {one.remedy}".rstrip()
+            for finding in findings:
+                said, remedy = finding.said, finding.remedy
+                if remedy and not said.endswith((".", "!", "?")):
+                    said += "."
+                text = f"{'ok   ' if finding.well else 'FAULT'} {finding.name:<13} {said} {remedy}".rstrip()
                 self.stdout.write(lines.fitted(text, width=width, indent=20))
         return 0 if all(finding.well for finding in findings) else 1
 
 
 def _host() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    yield Finding(
-        "python", sys.version_info >= (3, 11), version, "" if sys.version_info >= (3, 11) else "Use 3.11 or newer."
-    )
+    supported = sys.version_info >= (3, 11)
+    yield Finding("python", supported, version, "" if supported else "Use Python 3.11 or newer.")
     git = shutil.which("git")
     yield Finding(
         "git", git is not None, git or "not found", "" if git else "Install git; the sample mission needs it."
@@ -71,21 +73,21 @@ def _host() -> Iterator[Finding]:
     free = shutil.disk_usage(settings.FLEET_HOME.root).free
     yield Finding(
         "disk", free > FREE_BYTES, f"{free / 1e9:.1f} GB free under {settings.FLEET_HOME.root}",
-        "" if free > FREE_BYTES else "Make room, or move it with FLEET_HOME.",
+        "" if free > FREE_BYTES else "Free some space, or move the folder with FLEET_HOME.",
     )  # fmt: skip
     try:
-        yield Finding("callables", True, f"{len(discovery.names())} that plans may call")
+        yield Finding("callables", True, f"{len(discovery.names())} registered")
     except FleetError as fault:
         yield Finding("callables", False, fault.message, fault.hint)
     if settings.FLEET_SANDBOX:
-        works, why = sandbox.available()
-        yield Finding("sandbox", works, why or f"bubblewrap confines work ({sandbox.program()}); limits: {LIMITS}")
+        works, reason = sandbox.available()
+        yield Finding("sandbox", works, reason or f"bubblewrap ({sandbox.program()}); limits by {LIMITS}")
     else:
         yield Finding("sandbox", False, checks.NO_SANDBOX, "Remove FLEET_SANDBOX=off.")
 
 
 def _folder() -> Iterator[Finding]:
-    for path, wanted in (
+    for path, expected in (
         (settings.FLEET_HOME.private, 0o700),
         (settings.FLEET_HOME.private / "credentials.json", 0o600),
     ):
@@ -96,18 +98,19 @@ def _folder() -> Iterator[Finding]:
             continue
         yield Finding(
             "permissions",
-            mode == wanted,
+            mode == expected,
             f"{path} has mode {mode:04o}",
-            "" if mode == wanted else f"chmod {wanted:o} it.",
+            "" if mode == expected else f"Run: chmod {expected:o} {shlex.quote(str(path))}",
         )
 
 
 def _supervisor() -> Iterator[Finding]:
     state = detached.state(settings.FLEET_HOME)
-    if left := state.get("left"):
-        yield Finding("supervisor", False, statuses.left_behind(left), f"Stop them: {invocation.command('fleet_down')}")
+    if leftovers := state.get("left"):
+        stop = f"Stop them: {invocation.command('fleet_down')}"
+        yield Finding("supervisor", False, statuses.left_behind(leftovers), stop)
     elif state["running"]:
-        yield Finding("supervisor", True, "keeps the services")
+        yield Finding("supervisor", True, "is running")
 
 
 def _services() -> Iterator[Finding]:
@@ -118,14 +121,14 @@ def _services() -> Iterator[Finding]:
             (version,) = cursor.fetchone()
         yield Finding("postgres", True, f"version {version}")
         executor = MigrationExecutor(connection)
-        left = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
         yield Finding(
             "migrations",
-            not left,
-            f"{len(left)} to apply",
-            f"Apply them: {invocation.command('migrate')}" if left else "",
+            not pending,
+            f"{len(pending)} to apply",
+            f"Apply them: {invocation.command('migrate')}" if pending else "",
         )
-        if not left:
+        if not pending:
             yield from _trail()
             yield from _agents(start)
             yield from _prompts()
@@ -143,46 +146,44 @@ def _services() -> Iterator[Finding]:
 
 def _trail() -> Iterator[Finding]:
     gaps = protection.gaps()
-    before = "no longer protected" if gaps and protection.expected() else "protected by its chain only"
-    said = (
-        f"{before}: the application's role {gaps[0].removeprefix('it ')}"
-        if gaps
-        else "the application can only add to it"
-    )
-    yield Finding("audit trail", not gaps, said, protection.remedy() if gaps else "")
+    if not gaps:
+        yield Finding("audit trail", True, "the application can only add to it")
+        return
+    status = "no longer protected" if protection.expected() else "protected by its chain only"
+    gap = gaps[0].removeprefix("it ")
+    yield Finding("audit trail", False, f"{status}: the application's role {gap}", protection.remedy())
 
 
 def _agents(start: str) -> Iterator[Finding]:
     live = set(Agent.objects.filter(state__in=Agent.LIVE).values_list("type", flat=True))
-    runs = Node.objects.filter(up=True).exists()
+    node_up = Node.objects.filter(up=True).exists()
     for name in AgentType.objects.filter(enabled=True).values_list("name", flat=True):
         if name in live:
             yield Finding(name, True, "has an agent")
             continue
         last = Agent.objects.filter(type=name).exclude(reason="").order_by("-ended_at").first()
-        why = f"has no agent; the last one {last.state}: {last.reason}" if last and runs else "has no agent"
-        yield Finding(
-            name, False, why, f"Start one: {invocation.command('fleet_agents', 'spawn', name)}" if runs else start
-        )
+        said = f"has no agent; the last one {last.state}: {last.reason}" if last and node_up else "has no agent"
+        remedy = f"Start one: {invocation.command('fleet_agents', 'spawn', name)}" if node_up else start
+        yield Finding(name, False, said, remedy)
 
 
 def _prompts() -> Iterator[Finding]:
-    """Types that take prompts: whether the program that gets them is on this host. One that is named by a relative path
-    depends on the folder of each sortie."""
-    for kind in AgentType.objects.filter(enabled=True, outside=False).exclude(prompt_argv=[]):
-        program = str(kind.prompt_argv[0])
+    """Whether the program that reads a type's prompts is on this host."""
+    for agent_type in AgentType.objects.filter(enabled=True, outside=False).exclude(prompt_argv=[]):
+        program = str(agent_type.prompt_argv[0])
         if "/" in program and not program.startswith("/"):
+            continue  # a relative path depends on the folder of each sortie
+        if path := shutil.which(program):
+            yield Finding(agent_type.name, True, f"gives prompts to {path}")
             continue
-        found = shutil.which(program)
+        change = invocation.command("fleet_agents", "type", "set", agent_type.name)
         yield Finding(
-            kind.name,
-            found is not None,
-            f"gives prompts to {found}" if found else f"takes prompts, but {program!r} is no program on this host",
-            ""
-            if found
-            else "Install it on each host with agents of this type, or name another one: "
-            f"{invocation.command('fleet_agents', 'type', 'set', kind.name)} --prompt-argv '[\"PROGRAM\", …]'",
+            agent_type.name,
+            False,
+            f"takes prompts, but the program {program!r} is not installed on this host",
+            "Install it on each host with agents of this type, or name another program: "
+            f"{change} --prompt-argv '[\"PROGRAM\", …]'",
         )
 
 
-LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (_host, _folder, _supervisor, _services)
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_host, _folder, _supervisor, _services)

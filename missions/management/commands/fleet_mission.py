@@ -16,7 +16,7 @@ from fleet import errors, invocation
 from fleet.console import arguments, documents, lines, repeating
 from fleet.management.operator import OperatorCommand
 from missions import operations, plan
-from missions.management import completing, showing, watching
+from missions.management import completion, mission_output, mission_watch
 from missions.models import Mission, Sortie
 from missions.plan import durations
 from missions.queries import reads, surroundings
@@ -24,7 +24,7 @@ from missions.states import MissionState, SortieState
 
 EXIT_CODES = """exit codes:
   0 success, 1 error, 2 wrong usage or an invalid plan, 3 the wait timed out,
-  5 the mission did not succeed, 130 Ctrl-C (the mission goes on)"""
+  5 the mission did not succeed, 130 Ctrl-C (the mission continues)"""
 
 
 class Command(OperatorCommand):
@@ -44,10 +44,10 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-        def action(name: str, words: str) -> ArgumentParser:
-            made: ArgumentParser = actions.add_parser(name, help=words, description=f"{words[:1].upper()}{words[1:]}.")
-            made.add_argument("--json", action="store_true", help="print one JSON document")
-            return made
+        def action(name: str, text: str) -> ArgumentParser:
+            parser: ArgumentParser = actions.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.")
+            parser.add_argument("--json", action="store_true", help="print one JSON document")
+            return parser
 
         validate = action("validate", "check a plan and report every fault with its line")
         run = action("run", "launch a plan and watch the mission until it ends")
@@ -61,9 +61,9 @@ class Command(OperatorCommand):
         run.add_argument(
             "--dry-run",
             action="store_true",
-            help="only check the plan and its inputs, without the database (which knows the agent types)",
+            help="only check the plan and its inputs, without the database, so agent types are not checked",
         )
-        run.add_argument("--list-saved", type=Path, help=SUPPRESS)  # for fleet_up: see watching.conclude
+        run.add_argument("--list-saved", type=Path, help=SUPPRESS)  # for fleet_up: see mission_watch.print_outcome
         listing = action("list", "list the last missions")
         listing.add_argument(
             "--state", choices=[state.value for state in MissionState], metavar="STATE", help="only in this state"
@@ -89,30 +89,30 @@ class Command(OperatorCommand):
                 help="stop waiting after this long, such as 90s, 10m or a number of seconds (exit code 3)",
             )
         action("wait", "wait until no mission is running")
-        logs = action("logs", "show what a sortie, the members of a matrix, or all sorties printed")
+        logs = action("logs", "show the output of a sortie, the members of a matrix, or all sorties")
         logs.add_argument("--raw", action="store_true", help="do not make control characters visible")
         logs.add_argument("--jsonl", action="store_true", help="print one JSON document per piece of output")
-        files = action("artifacts", "list or save the files that a mission produced")
-        files.add_argument("--save", metavar="FOLDER", help="write them to this folder")
+        artifacts = action("artifacts", "list or save the files that a mission produced")
+        artifacts.add_argument("--save", metavar="FOLDER", help="write them to this folder")
         cancel = action("cancel", "cancel a mission or one sortie")
         pause = action("pause", "let running sorties finish, and start no more")
         resume = action("resume", "continue a paused mission, or start a created one")
-        retry = action("retry", "run again what failed, or one sortie")
-        for parser_ in (show, watch, logs, files, cancel, pause, resume, retry):
-            named = parser_.add_argument("mission", help="its id, the end of its id, or `latest`")
-            completing.completed(named, by=completing.missions)
-        chosen = [logs.add_argument("sortie", nargs="?", help="a key, an id, or the name of a matrix; default: all")]
+        retry = action("retry", "run failed, cancelled and skipped sorties again, or one sortie")
+        for parser_ in (show, watch, logs, artifacts, cancel, pause, resume, retry):
+            mission = parser_.add_argument("mission", help="its id, the end of its id, or `latest`")
+            completion.complete(mission, by=completion.missions)
+        sorties = [logs.add_argument("sortie", nargs="?", help="a key, an id, or the name of a matrix; default: all")]
         logs.add_argument(
             "--attempt", type=arguments.count, help="only this attempt (default: the last one of a single sortie)"
         )
         logs.add_argument(
             "-f", "--follow", action="store_true", help="keep showing output until the sorties have ended"
         )
-        chosen += [
+        sorties += [
             parser_.add_argument("sortie", nargs="?", help="only this sortie: its key or id")
             for parser_ in (cancel, retry)
         ]
-        completing.completed(*chosen, by=completing.sorties)
+        completion.complete(*sorties, by=completion.sorties)
         cancel.add_argument(
             "--reason", default="", help="recorded with the mission, or for a sortie in the audit trail"
         )
@@ -137,33 +137,42 @@ class Command(OperatorCommand):
             case "artifacts":
                 return self._artifacts(reads.find(options["mission"]), options)
             case _:
-                return self._steer(reads.find(options["mission"]), options)
+                return self._change(reads.find(options["mission"]), options)
 
     # ── Plans ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _validate(self, options: dict[str, Any], around: plan.Surroundings) -> int:
         try:
-            read = plan.load(text=_read(options["plan"]), surroundings=around)
+            parsed = plan.load(text=_read(options["plan"]), surroundings=around)
             if options["param"] or options.get("dry_run"):
-                plan.bind(plan=read, given=_params(options["param"]))
+                plan.bind(plan=parsed, given=_params(options["param"]))
         except plan.PlanError as refused:
             if not options["json"]:
                 raise
             self.show({"valid": False, "faults": [fault.as_json() for fault in refused.faults], "warnings": []})
             return refused.exit_code
-        warnings = plan.warnings(read)
+        warnings = plan.warnings(parsed)
         if options["json"]:
-            told = [{"where": one.where, "warning": one.text, "fix": one.fix} for one in warnings]
-            self.show({"valid": True, "name": read.name, "sorties": len(read.sorties), "faults": [], "warnings": told})
+            self.show(
+                {
+                    "valid": True,
+                    "name": parsed.name,
+                    "sorties": len(parsed.sorties),
+                    "faults": [],
+                    "warnings": [
+                        {"where": warning.where, "warning": warning.text, "fix": warning.fix} for warning in warnings
+                    ],
+                }
+            )
             return 0
-        for one in warnings:
-            self.say(f"Warning: {lines.one(one)}")
-        if not options.get("dry_run"):  # that one only says what is wrong
-            self.say(f"The plan is valid: {lines.one(read.name)}, {lines.counted(len(read.sorties), 'sortie')}.")
+        for warning in warnings:
+            self.say(f"Warning: {lines.one(warning)}")
+        if not options.get("dry_run"):  # a dry run prints only faults and warnings
+            self.say(f"The plan is valid: {lines.one(parsed.name)}, {lines.counted(len(parsed.sorties), 'sortie')}.")
         return 0
 
     def _surroundings(self) -> plan.Surroundings:
-        """The agent types, callables and limits; without a database, not the agent types."""
+        """The agent types, callables and limits that plans are checked against; without a database, no agent types."""
         try:
             return surroundings.current()
         except (OperationalError, InterfaceError):
@@ -175,19 +184,19 @@ class Command(OperatorCommand):
             return self._validate(options, surroundings.without_database())
         text = _read(options["plan"])
         params = _params(options["param"])
-        read = plan.load(text=text, surroundings=surroundings.current())
+        parsed = plan.load(text=text, surroundings=surroundings.current())
         mission = operations.launch(
-            plan=read,
+            plan=parsed,
             text=text.decode("utf-8", "replace"),
             params=params,
-            folder=watching.here(),
+            folder=mission_watch.current_folder(),
             operator=True,
             by=None,
-            executes=True,  # whoever uses this command operates the fleet
+            executes=True,  # the users of this command are the fleet's operators
             start=options["action"] == "run",
         )
         if options["action"] == "run" and not options["detach"]:
-            self.say(f"{mission.ref}: {lines.one(mission.name)}, {lines.counted(len(read.sorties), 'sortie')}")
+            self.say(f"{mission.ref}: {lines.one(mission.name)}, {lines.counted(len(parsed.sorties), 'sortie')}")
             return self._watch(mission, options)
         if options["json"]:
             self.show(reads.summary(mission))
@@ -200,52 +209,52 @@ class Command(OperatorCommand):
         return 0
 
     def _watch(self, mission: Mission, options: dict[str, Any]) -> int:
-        return watching.to_its_end(
+        return mission_watch.watch_to_end(
             mission=mission,
             command=self,
             as_json=options["json"],
             timeout_s=options["timeout"],
-            tell=self._tell if options["jsonl"] else None,
+            on_event=self._write_event if options["jsonl"] else None,
             list_saved=options.get("list_saved"),
         )
 
     def _wait(self, options: dict[str, Any]) -> int:
-        code = watching.until_none_runs(say=self.say)
+        code = mission_watch.wait_for_all(say=self.say)
         if options["json"]:
             self.show({"ended": code == 0})
         return code
 
-    def _tell(self, event: dict[str, Any]) -> None:
+    def _write_event(self, event: dict[str, Any]) -> None:
         self.stdout.write(json.dumps(event))
         self.stdout.flush()
 
-    # ── Looking ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Reads ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _list(self, options: dict[str, Any]) -> int:
-        found = Mission.objects.defer("plan").order_by("-id")
+        rows = Mission.objects.defer("plan").order_by("-id")
         if options["state"]:
-            found = found.filter(state=options["state"])
-        rows = list(found[: options["number"]])
-        counted = reads.counts(mission.id for mission in rows)
-        summaries = [reads.summary(mission, counted.get(mission.id, {})) for mission in rows]
+            rows = rows.filter(state=options["state"])
+        missions = list(rows[: options["number"]])
+        counts = reads.counts(mission.id for mission in missions)
+        summaries = [reads.summary(mission, counts.get(mission.id, {})) for mission in missions]
         if options["json"]:
             self.show(summaries, one_line=options["watch"] is not None)
         elif summaries:
-            showing.summaries_as_text(summaries=summaries, out=self.stdout)
+            mission_output.summaries_as_text(summaries=summaries, out=self.stdout)
         elif options["number"] == 0:
             pass
         elif options["state"]:
             self.say(f"No mission is {options['state']}.")
         else:
-            example = invocation.command("fleet_mission", "run", str(_sample()))
+            example = invocation.command("fleet_mission", "run", str(_sample_plan()))
             self.say(f"There are no missions yet. Launch one: {example}")
         return 0
 
     def _show(self, mission: Mission, options: dict[str, Any]) -> int:
         if options["json"]:
-            showing.mission_as_json(mission=mission, states=options["state"], write=self._write)
+            mission_output.mission_as_json(mission=mission, states=options["state"], write=self._write)
         else:
-            showing.mission_as_text(
+            mission_output.mission_as_text(
                 mission=mission, states=options["state"], everything=options["all"], out=self.stdout
             )
         return 0
@@ -254,32 +263,34 @@ class Command(OperatorCommand):
         sorties = reads.find_sorties(mission, options["sortie"]) if options["sortie"] is not None else None
         if sorties is not None and len(sorties) == 1:
             return self._log_of_one(sorties[0], options)
-        pieces = showing.printed_together(
+        pieces = mission_output.interleaved_output(
             mission=mission, sorties=sorties, attempt=options["attempt"], follow=options["follow"]
         )
         if options["json"] or options["jsonl"]:
-            showing.logs_as_json(pieces, one_a_line=options["jsonl"], write=self._write)
-        elif not showing.logs_as_text(pieces, raw=options["raw"]):
-            self.say("Nothing has been printed.")
+            mission_output.logs_as_json(pieces, one_per_line=options["jsonl"], write=self._write)
+        elif not mission_output.logs_as_text(pieces, raw=options["raw"]):
+            self.say("There is no output.")
         return 0
 
     def _log_of_one(self, sortie: Sortie, options: dict[str, Any]) -> int:
-        log = showing.Log(sortie=sortie, attempt=options["attempt"])
+        log = mission_output.Log(sortie=sortie, attempt=options["attempt"])
         if options["json"] or options["jsonl"]:
-            showing.log_as_json(log=log, follow=options["follow"], one_a_line=options["jsonl"], write=self._write)
+            mission_output.log_as_json(
+                log=log, follow=options["follow"], one_per_line=options["jsonl"], write=self._write
+            )
             return 0
         if not sortie.attempt:
             reason = reads.item(sortie, visible=Mission.objects.all())["waits_for"]
             self.say(f"{sortie.key} has printed nothing: it has not started. {reason}".rstrip())
-        showing.log_as_text(log=log, follow=options["follow"], raw=options["raw"])
-        if sortie.attempt and log.silent:
+        mission_output.log_as_text(log=log, follow=options["follow"], raw=options["raw"])
+        if sortie.attempt and log.empty:
             self.say(f"{sortie.key} has printed nothing{'' if SortieState(sortie.state).final else ' yet'}.")
         return 0
 
     def _artifacts(self, mission: Mission, options: dict[str, Any]) -> int:
         files = reads.artifacts(mission)
         if options["save"]:
-            for path in watching.save(files.iterator(), Path(options["save"])):
+            for path in mission_watch.save(files.iterator(), Path(options["save"])):
                 self.say(f"wrote {path}")
         if options["json"]:
             documents.array(self._write, (reads.artifact(file) for file in files.iterator()))
@@ -296,9 +307,9 @@ class Command(OperatorCommand):
     def _write(self, text: str) -> None:
         self.stdout.write(text, ending="")
 
-    # ── Steering ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Changes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _steer(self, mission: Mission, options: dict[str, Any]) -> int:
+    def _change(self, mission: Mission, options: dict[str, Any]) -> int:
         sortie = reads.find_sortie(mission, options["sortie"]).id if options.get("sortie") else None
         match options["action"]:
             case "cancel" if sortie:
@@ -322,29 +333,29 @@ class Command(OperatorCommand):
 
 
 def _duration(text: str) -> float:
-    """Seconds: a number, or a duration as in plans."""
+    """Seconds, from a number or a duration as plans write it."""
     try:
         return durations.seconds(text) if text[-1:].isalpha() else arguments.seconds(text)
     except ValueError as fault:
         raise ArgumentTypeError(f"{text!r} {fault}; write 90s, 10m, 1h30m or a number of seconds") from fault
 
 
-def _sample() -> Path:
-    """The sample plan, from the current folder."""
+def _sample_plan() -> Path:
+    """The path of the sample plan, relative to the current folder."""
     return Path(os.path.relpath(settings.BASE_DIR / "examples/repo_audit/audit.yaml"))
 
 
 def _read(name: str) -> bytes:
-    """The plan's bytes; of one that is too long, one byte more than is allowed."""
-    most = settings.FLEET_PLAN_BYTES + 1
+    """The plan's bytes; of a plan that is too long, one byte more than the limit."""
+    limit = settings.FLEET_PLAN_BYTES + 1
     if name == "-":
-        return sys.stdin.buffer.read(most)
+        return sys.stdin.buffer.read(limit)
     try:
         with Path(name).open("rb") as file:
-            return file.read(most)
+            return file.read(limit)
     except (OSError, ValueError) as fault:
-        why = fault.strerror if isinstance(fault, OSError) else fault
-        raise errors.Invalid(f"The plan {name!r} cannot be read: {why}.") from fault
+        reason = fault.strerror if isinstance(fault, OSError) else fault
+        raise errors.Invalid(f"The plan {name!r} cannot be read: {reason}.") from fault
 
 
 def _params(pairs: list[str]) -> dict[str, str]:

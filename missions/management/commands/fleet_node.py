@@ -27,16 +27,16 @@ class Command(OperatorCommand):
     help = "Keep agents of every enabled type running on this host. On SIGTERM or Ctrl-C they drain and end."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--name", default="", help="this host's name in the fleet (its hostname)")
+        parser.add_argument("--name", default="", help="this host's name in the fleet (default: its hostname)")
 
     def act(self, **options: Any) -> int:
         logs.speak()
         if settings.FLEET_JWT_KEY:
-            log.warning("FLEET_JWT_KEY is set, which agents need not know; leave it out where no web process runs")
+            log.warning("FLEET_JWT_KEY is set, which agents do not need; unset it on hosts without a web process")
         ending = process.ending()
         name = options["name"] or settings.FLEET_NODE or socket.gethostname()
         supervisor = Supervisor(name=name)
-        with suppress(OSError):  # the disk may be read only
+        with suppress(OSError):  # the disk may be read-only
             scratch.sweep()
         supervisor.run(ending=ending, alive=lambda: beats.beat(settings.FLEET_HOME, "fleet_node"))
         return 0

@@ -28,9 +28,9 @@ class Command(OperatorCommand):
         parser.add_argument("--watch", **repeating.ARGUMENT)
 
     def act(self, **options: Any) -> int:
-        return self.again(lambda: self._look(options), every_s=options["watch"])
+        return self.again(lambda: self._show_status(options), every_s=options["watch"])
 
-    def _look(self, options: dict[str, Any]) -> int:
+    def _show_status(self, options: dict[str, Any]) -> int:
         state = detached.state(settings.FLEET_HOME)
         status: dict[str, Any] = {
             "running": state["running"],
@@ -54,17 +54,17 @@ class Command(OperatorCommand):
         if options["json"]:
             self.show(status, one_line=options["watch"] is not None)
         else:
-            self._tell(status)
+            self._print(status)
         return 1 if "error" in status else 0
 
-    def _tell(self, status: dict[str, Any]) -> None:
+    def _print(self, status: dict[str, Any]) -> None:
         width = lines.columns(self.stdout)
 
         def write(text: str) -> None:
             self.stdout.write(lines.fitted(text, width=width, indent=10))
 
-        if left := status["left"]:
-            write(f"{statuses.left_behind(left)} Stop them first: {invocation.command('fleet_down')}")
+        if leftovers := status["left"]:
+            write(f"{statuses.left_behind(leftovers)} Stop them first: {invocation.command('fleet_down')}")
         elif status["running"]:
             write("The fleet is running.")
         elif "error" not in status:

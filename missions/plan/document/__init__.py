@@ -1,1 +1,1 @@
-"""From the text of a plan to data that satisfies `schema.json`, with the line of every part and a deadline for the work."""
+"""Turns the text of a plan into data that satisfies `schema.json`, with the line of every part, within a deadline."""

@@ -1,4 +1,4 @@
-"""How long reading a plan may take, in processor time: a busy machine makes no plan too long."""
+"""The limit on the processor time of reading a plan. It is not wall time, so a busy machine refuses no plan."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 
 
 class Expired(Exception):
-    """The time is up."""
+    """The deadline has passed."""
 
 
 class Deadline:
-    """Loops over a plan call `check`, which raises Expired when the time is up. It looks at the clock at each 256th call."""
+    """Loops over a plan call `check`, which raises Expired after the deadline. Every 256th call reads the clock."""
 
     def __init__(self, seconds: float = math.inf) -> None:
         self.seconds = seconds

@@ -1,8 +1,8 @@
-"""ConcurrencyLimiter the text of a plan into plain data, and remembers where in the text each part stands.
+"""Turns the text of a plan into plain data, with the place of each part in the text.
 
-YAML is read by its events and not into nodes: one pass that bounds depth and size as it goes, three times as fast as
-PyYAML's loader. The scalars follow YAML 1.2's core schema (yes, no, on, off and dates are text), and JSON is read in
-the same way, since it is YAML.
+It consumes YAML events instead of nodes: one pass that limits depth and size as it goes, and is three times as fast as
+PyYAML's loader. Scalars follow the core schema of YAML 1.2 (yes, no, on, off and dates are strings). JSON is read the
+same way, since JSON is YAML.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from fleet import values
 from missions.plan.document.source import Source, line_of, place_of
 from missions.plan.faults import Faults, Path, quoted
 
-MAX_NODES = 500_000  # keys and values, aliases counted at full size: 10,000 sorties with 20 keys each fit
-SPREAD = 4  # aliases may make the text this many times larger
+MAX_NODES = 500_000  # keys and values, with aliases expanded: 10,000 sorties with 20 keys each fit
+MAX_EXPANSION = 4  # aliases, matrices and defaults may make the text this many times larger
 
-NUL = "The text holds a NUL character, which neither a command nor the database takes."
+NUL = "The string contains a NUL character, which neither commands nor the database accept."
 
 _CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _CONSTANTS |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -35,24 +35,24 @@ _NO_KEY = object()
 
 
 def read(*, text: str | bytes, max_bytes: int, faults: Faults) -> Source:
-    """Reads YAML or JSON. Faults that leave something to go on with are added to `faults`; others end in PlanError."""
+    """Read YAML or JSON. Faults that allow reading to go on are added to `faults`; others raise PlanError."""
     if len(text) > max_bytes:
         faults.add((), f"The plan has more than {max_bytes:,} bytes.", "Split it into several plans.")
         faults.fail()
     source = Source()
     faults.locate = source.locate
     decoded = _decode(text, faults)
-    builder = _Builder(source, faults, max_chars=SPREAD * max_bytes)
+    builder = _Builder(source, faults, max_chars=MAX_EXPANSION * max_bytes)
     parser = yaml.CSafeLoader(decoded)
     try:
         builder.build(parser)
     except yaml.YAMLError as error:
-        _explain(error, decoded, faults)
+        _add_yaml_error(error, decoded, faults)
     return source
 
 
 def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
-    """Takes data that is already parsed (from an API, say) under the same limits; has no places."""
+    """Copy data that is already parsed (from the API, for example), under the same limits. It has no places."""
     source = Source()
     count = chars = 0
     unread: list[Path] = []
@@ -61,7 +61,7 @@ def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
         faults.add(path, fault, fix)
         unread.append(path)
 
-    def take(value: object, path: Path) -> Any:
+    def copy_value(value: object, path: Path) -> Any:
         nonlocal count, chars
         faults.deadline.check()
         count += 1
@@ -83,30 +83,30 @@ def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
                 return str(value)
             case int() | float():
                 if fault := values.scalar_fault(value):
-                    refuse(path, f"The number {fault}.", "Put it in quotes if it is a text.")
+                    refuse(path, f"The number {fault}.", "Put it in quotes if it is a string.")
                     return 0
                 return value
             case Mapping():
-                taken = {}
+                mapping = {}
                 for key, item in value.items():
                     if not isinstance(key, str):
-                        faults.add(path, f"The key {quoted(key)} is not a text.", "Put it in quotes.")
+                        faults.add(path, f"The key {quoted(key)} is not a string.", "Put it in quotes.")
                         continue
-                    taken[take(key, path)] = take(item, (*path, key))
-                return taken
+                    mapping[copy_value(key, path)] = copy_value(item, (*path, key))
+                return mapping
             case list() | tuple():
-                return [take(item, (*path, index)) for index, item in enumerate(value)]
+                return [copy_value(item, (*path, index)) for index, item in enumerate(value)]
             case _:
                 kind = type(value).__name__
-                refuse(path, f"A value of the type {kind} cannot stand in a plan.", "Give JSON values only.")
+                refuse(path, f"A plan cannot contain a value of type {kind}.", "Use JSON values only.")
                 return None
 
-    source.data = take(data, ())
+    source.data = copy_value(data, ())
     for path in unread:
-        here = source.data
+        container = source.data
         for part in path[:-1]:
-            here = here[part]
-        source.unread.update((id(here), part) for part in path[-1:])
+            container = container[part]
+        source.unread.update((id(container), part) for part in path[-1:])
     return source
 
 
@@ -122,7 +122,7 @@ def _decode(text: str | bytes, faults: Faults) -> str:
     if found := _FORBIDDEN.search(text):
         line, column = _place(text, found.start())
         character = f"U+{ord(found.group()):04X}"
-        faults.add_at(line, column, (), f"The character {character} cannot stand in a plan.", "Remove it.")
+        faults.add_at(line, column, (), f"A plan cannot contain the character {character}.", "Remove it.")
         faults.fail()
     if text.lstrip().startswith("{") and _SURROGATE_PAIR.search(text):
         text = _join_surrogates(text)
@@ -130,7 +130,7 @@ def _decode(text: str | bytes, faults: Faults) -> str:
 
 
 def _join_surrogates(text: str) -> str:
-    """JSON writes characters beyond U+FFFF as two escapes, which YAML does not know."""
+    """Replace pairs of \\u escapes, by which JSON writes characters beyond U+FFFF: YAML does not support them."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -152,26 +152,27 @@ def _check_text(text: str, path: Path, faults: Faults) -> None:
     if "\0" in text:
         faults.add(path, NUL, "Remove it.")
     elif fault := values.scalar_fault(text):
-        faults.add(path, f"The text {fault}.", "Remove it.")
+        faults.add(path, f"The string {fault}.", "Remove it.")
 
 
-def _explain(error: yaml.YAMLError, text: str, faults: Faults) -> None:
+def _add_yaml_error(error: yaml.YAMLError, text: str, faults: Faults) -> None:
+    """Add the fault of a text that is not YAML, with a fix for the common mistakes, and raise PlanError."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "the text cannot be read"
     context = getattr(error, "context", None)
     line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
     lines = text.split("\n", mark.line + 1) if mark else []
-    here = lines[mark.line] if mark and mark.line < len(lines) else ""
-    if "{{" in here:
-        fix = "Put a text with {{ }} in quotes."
-    elif "\t" in here[: (column or 0)] and not here[: (column or 1) - 1].strip():
-        fix = "YAML is indented with spaces, not with tabs."
+    faulty_line = lines[mark.line] if mark and mark.line < len(lines) else ""
+    if "{{" in faulty_line:
+        fix = "Put a value with {{ }} in quotes."
+    elif "\t" in faulty_line[: (column or 0)] and not faulty_line[: (column or 1) - 1].strip():
+        fix = "Indent with spaces: YAML does not allow tabs."
     elif "mapping values" in problem:
-        fix = 'Put a text that contains ": " in quotes, or check the indentation.'
+        fix = 'Put a value that contains ": " in quotes, or check the indentation.'
     elif "cannot start any token" in problem:
-        fix = "Put a text that starts with a special character (%, @, `) in quotes."
+        fix = "Put a value that starts with a special character (%, @, `) in quotes."
     elif "quoted scalar" in (context or ""):
-        fix = "Check the quotes and backslashes; in single quotes a backslash means itself."
+        fix = "Check the quotes and backslashes; within single quotes a backslash is literal."
     else:
         fix = "Check the indentation, quotes and brackets on this line and on the one before."
     faults.add_at(line, column, (), f"This cannot be read: {', '.join(p for p in (context, problem) if p)}.", fix)
@@ -189,19 +190,18 @@ class _Frame:
 
     @property
     def next(self) -> Any:
-        """The key or index that the next value stands under; _NO_KEY where a key is expected."""
+        """The key or index of the next value; _NO_KEY if a key is expected."""
         return len(self.value) if self.value.__class__ is list else self.key
 
 
 class _Builder:
-    """Builds the data from the parser's events with a stack of its own, so that no input can exhaust Python's."""
+    """Builds the data from the parser's events. It has a stack of its own, so that no input can exhaust Python's."""
 
     def __init__(self, source: Source, faults: Faults, *, max_chars: int) -> None:
         self.source, self.faults, self.max_chars = source, faults, max_chars
         self.stack: list[_Frame] = []
         self.nodes = self.chars = 0
-        # anchor -> value, nodes, characters, height
-        self.anchors: dict[str, tuple[Any, int, int, int]] = {}
+        self.anchors: dict[str, tuple[Any, int, int, int]] = {}  # anchor -> value, nodes, characters, height
         self.unread_anchors: set[str] = set()
 
     def build(self, parser: yaml.CSafeLoader) -> None:
@@ -255,15 +255,15 @@ class _Builder:
             return text
         if _INTEGER.match(text):
             if len(text) > 20 or values.scalar_fault(int(text)):
-                fault = f"The number {quoted(text)} is too large: integers are within ±2⁶³."
-                self._unread(event, fault, "Put it in quotes if it is a text.")
+                fault = f"The number {quoted(text)} is too large: integers must fit in 64 bits."
+                self._unread(event, fault, "Put it in quotes if it is a string.")
                 return 0
             return int(text)
         if _NUMBER.match(text) and math.isfinite(number := float(text)):
             return number
         if _NOT_NUMBERS.match(text) or _NUMBER.match(text):
-            fix = "Use a finite number, or put it in quotes if it is a text."
-            self._unread(event, f"{quoted(text)} is not a number that a plan can hold.", fix)
+            fix = "Use a finite number, or put it in quotes if it is a string."
+            self._unread(event, f"{quoted(text)} is not a number that JSON can represent.", fix)
             return 0
         return text
 
@@ -272,8 +272,8 @@ class _Builder:
         if event.tag is not None:
             self._tag(event)
         if self.stack and self.stack[-1].key is _NO_KEY and self.stack[-1].value.__class__ is dict:
-            fix = "Put a text that starts with {, {{ or [ in quotes."
-            self._stop(event, "A mapping or list stands where the name of a key is expected.", fix)
+            fix = "Put a value that starts with {, {{ or [ in quotes."
+            self._stop(event, "There is a mapping or list where a key is expected.", fix)
         if len(self.stack) >= values.DEPTH:
             self._stop(event, f"The plan is nested more than {values.DEPTH} levels deep.", "Make it flatter.")
         at = self.stack[-1].next if self.stack else _NO_KEY
@@ -293,14 +293,14 @@ class _Builder:
     def _alias(self, event: Any) -> None:
         name = event.anchor
         if any(frame.anchor == name for frame in self.stack):
-            self._stop(event, f"The alias *{name} contains itself.", "Write out what is meant.")
+            self._stop(event, f"The alias *{name} contains itself.", "Write the value out.")
         if name not in self.anchors:
-            fix = self.faults.suggestion(name, self.anchors) or "Put a text that starts with * in quotes."
+            fix = self.faults.suggestion(name, self.anchors) or "Put a value that starts with * in quotes."
             self._stop(event, f"There is no anchor &{name} before this alias.", fix)
         value, nodes, chars, height = self.anchors[name]
         frame = self.stack[-1]
         if frame.key is _NO_KEY and frame.value.__class__ is dict and not isinstance(value, str):
-            self._stop(event, f"The alias *{name} is not a text and cannot name a key.", "Write out the key.")
+            self._stop(event, f"The alias *{name} is not a string and cannot be a key.", "Write the key out.")
         if name in self.unread_anchors:
             self.source.unread.add((id(frame.value), frame.next))
         self.nodes += nodes
@@ -313,10 +313,10 @@ class _Builder:
     def _add(self, value: Any, event: Any) -> None:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            fault = f"The plan has more than {MAX_NODES:,} values, aliases written out."
+            fault = f"With its aliases expanded, the plan has more than {MAX_NODES:,} values."
             self._stop(event, fault, "Split it into several plans, or use fewer aliases.")
         if self.chars > self.max_chars:
-            fault = f"With its aliases written out the plan has more than {self.max_chars:,} characters."
+            fault = f"With its aliases expanded, the plan has more than {self.max_chars:,} characters."
             self._stop(event, fault, "Use fewer aliases.")
         if not self.stack:
             self.source.data = value
@@ -338,21 +338,21 @@ class _Builder:
             fix = "Remove or rename one of them."
             self._fault(event, f"{quoted(key)} is given twice, first on line {first}.", fix, key)
         elif key == "<<" and event.__class__ is yaml.ScalarEvent and event.implicit[0]:
-            fix = "Write the keys out, or put what all sorties share in defaults:."
-            self._fault(event, "YAML's merge key << is not read.", fix, key)
+            fix = "Write the keys out, or move what all sorties share to defaults:."
+            self._fault(event, "YAML's merge key (<<) is not supported.", fix, key)
             frame.places[key] = place
-            if len(self.stack) > 1:  # it would have brought keys along that are now missing
+            if len(self.stack) > 1:  # the keys that it would have merged are missing now
                 self.source.unread.add((id(self.stack[-2].value), frame.at))
         else:
             frame.places[key] = place
         frame.key = key
 
     def _tag(self, event: Any) -> None:
-        fix = "Remove it; a value in quotes is a text."
-        self._unread(event, f"The tag {quoted(event.tag)} is not read: a plan holds plain values only.", fix)
+        fix = "Remove it; a value in quotes is a string."
+        self._unread(event, f"The tag {quoted(event.tag)} is not supported: a plan has plain values only.", fix)
 
     def _unread(self, event: Any, fault: str, fix: str) -> None:
-        """A fault of a value that is not what it was written as."""
+        """Add a fault of a value that could not be read, and mark the value."""
         self._fault(event, fault, fix)
         if event.anchor:
             self.unread_anchors.add(event.anchor)
@@ -360,7 +360,7 @@ class _Builder:
             self.source.unread.add((id(self.stack[-1].value), self.stack[-1].next))
 
     def _fault(self, event: Any, fault: str, fix: str, key: Any = _NO_KEY) -> None:
-        """A fault at the value that comes next, or at the key that does."""
+        """Add a fault at the event's place, with the path of the next value, or of `key`."""
         mark = event.start_mark
         last = key if key is not _NO_KEY else self.stack[-1].next if self.stack else _NO_KEY
         path = (*(frame.at for frame in self.stack[1:]), *([] if last is _NO_KEY else [last]))

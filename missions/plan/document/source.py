@@ -1,4 +1,4 @@
-"""The data of a plan, and where in its text each part of it stands."""
+"""The data of a plan, and the line and column of each part in its text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _COLUMN_BITS = 24
 
 
 def place_of(line: int, column: int) -> int:
-    """Both in one number: there are as many as there are values."""
+    """Line and column packed into one number, because a plan has one for each value."""
     return line << _COLUMN_BITS | column
 
 
@@ -19,9 +19,10 @@ def line_of(place: int) -> int:
 
 
 class Source:
-    """The data of a plan and the place of each part. `places` is by the id of a container, which `data` keeps alive.
+    """The data of a plan and the place of each part.
 
-    `unread` names, by the id of a container and a key of it, what could not be read: something else stands there.
+    `places`: by the id() of a container, the place of each of its keys or items. `data` keeps the containers alive.
+    `unread`: the id() of a container and a key in it whose value could not be read and has been replaced.
     """
 
     def __init__(self) -> None:
@@ -30,23 +31,22 @@ class Source:
         self.unread: set[tuple[int, Any]] = set()
 
     def is_read(self, path: Path) -> bool:
-        """Whether what stands at `path` is what was written there, so that more can be said of it."""
-        here = self.data
+        """Whether the value at `path` is the one in the text, so that further checks of it make sense."""
+        container = self.data
         for part in path[:-1]:
             try:
-                here = here[part]
+                container = container[part]
             except (KeyError, IndexError, TypeError):
                 return True
-        return not path or (id(here), path[-1]) not in self.unread
+        return not path or (id(container), path[-1]) not in self.unread
 
     def locate(self, path: Path) -> tuple[int, int] | None:
-        """Line and column, from 1, of the deepest part of `path` that is there."""
-        place, here = place_of(1, 1) if self.places else None, self.data
+        """Line and column, from 1, of the deepest part of `path` that exists."""
+        place, container = place_of(1, 1) if self.places else None, self.data
         for part in path:
-            known = self.places.get(id(here), {})
-            place = known.get(part, place)
+            place = self.places.get(id(container), {}).get(part, place)
             try:
-                here = here[part]
+                container = container[part]
             except (KeyError, IndexError, TypeError):
                 break
         return None if place is None else (line_of(place), place & ((1 << _COLUMN_BITS) - 1))

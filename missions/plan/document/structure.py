@@ -1,6 +1,6 @@
-"""Holds a plan to schema.json, and puts each violation into a sentence with its fix.
+"""Validates a plan against schema.json, and turns each violation into a sentence with a fix.
 
-In the schema `title` says what a text should be ("a duration"), and `x-fix` what to write instead.
+In the schema, `title` names what a value should be ("a duration"), and `x-fix` says what to write instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from missions.plan.faults import MAX_FAULTS, Faults, Path, listed, quoted
 
 SCHEMA: dict[str, Any] = json.loads((FilePath(__file__).parent / "schema.json").read_text(encoding="utf-8"))
 
-# Their effect is not built yet. A key that is passed over in silence would promise what nobody keeps.
+# Keys without an effect yet. They are refused, because ignoring them would promise something that does not happen.
 NOT_YET = frozenset(
     {
         *("approval", "budget", "checkpoint", "decompose", "decomposition", "isolation", "mail", "merge", "model"),
@@ -35,11 +35,11 @@ def _without_names(node: Any) -> Any:
     return [_without_names(value) for value in node] if isinstance(node, list) else node
 
 
-# Each error of the validator holds a copy of what it is about, and those of names are all about the mapping: ten thousand
-# bad names would be ten thousand copies of the plan. `_names` looks at them instead.
+# Each error of the validator holds a copy of its instance, and for `propertyNames` that is the mapping: ten thousand
+# bad names would be ten thousand copies of the plan. `_bad_names` checks names instead.
 _VALIDATOR = jsonschema_rs.Draft202012Validator(_without_names(SCHEMA))
 _KINDS = {
-    "string": "a text",
+    "string": "a string",
     "integer": "a whole number",
     "number": "a number",
     "boolean": "true or false",
@@ -50,19 +50,21 @@ _KINDS = {
 
 
 def check(*, source: Source, faults: Faults) -> set[Path]:
-    """Adds a fault for each place where the data is not as the schema says, and takes these parts out of the data, so
-    that the rest can be judged. Returns their paths.
+    """Add a fault for each violation of the schema, and remove the invalid parts from the data, so that the rest can be
+    checked further. Returns the paths of the invalid parts.
 
-    Of a mapping the key is taken out. In a list None stands for what was taken out, so that the rest keep their numbers;
-    so it does for what the list has already. What could not be read has had its fault.
+    Keys are removed from mappings. In lists, invalid and duplicate items become None, so that the others keep their
+    indexes. A value that could not be read already has a fault and gets no other.
     """
     data = source.data
     broken: set[Path] = set()
-    doubled: set[Path] = set()
+    duplicates: set[Path] = set()
     for count, error in enumerate(_VALIDATOR.iter_errors(data)):
         faults.deadline.check()
         if count == MAX_FAULTS:
-            faults.fail(at_least=True)  # what is broken beyond these is still in the data, which cannot be judged so
+            faults.fail(
+                incomplete=True
+            )  # the other invalid parts are still in the data, so it cannot be checked further
         path: Path = tuple(error.instance_path)
         steps: list[str | int] = list(error.schema_path)
         kind, value = error.kind.name, error.kind.value
@@ -72,30 +74,31 @@ def check(*, source: Source, faults: Faults) -> set[Path]:
                 _unknown_key((*path, key), list(node.get("properties", ())), faults)
                 broken.add((*path, key))
         elif kind == "oneOf":
-            given = [key for key in WORK if isinstance(error.instance, dict) and key in error.instance]
-            if given:
-                faults.add((*path, given[1]), f"It has {listed(given)}.", "Leave one of them: a sortie does one thing.")
+            work = [key for key in WORK if isinstance(error.instance, dict) and key in error.instance]
+            if work:
+                fault = f"It has {listed(work)}, but a sortie does one thing."
+                faults.add((*path, work[1]), fault, "Keep one of them.")
             elif source.is_read(path):
-                faults.add(path, "It says nothing to do.", "Give it run, call or prompt.")
+                faults.add(path, "It has nothing to do.", "Give it run, call or prompt.")
         elif kind == "uniqueItems":
-            there: Any = error.instance
-            twice = _doubled(there)
-            shown = quoted(there[twice[0]]) if twice else "A value"
-            faults.add(path, f"{shown} is given twice.", _fix(steps, kind, value, error, faults))
-            doubled.update((*path, index) for index in twice)
+            items: Any = error.instance
+            repeated = _repeated(items)
+            item = quoted(items[repeated[0]]) if repeated else "A value"
+            faults.add(path, f"{item} is given twice.", _fix(steps, kind, value, error, faults))
+            duplicates.update((*path, index) for index in repeated)
         else:
             if source.is_read(path):
                 faults.add(path, _sentence(kind, value, error.instance, node), _fix(steps, kind, value, error, faults))
             broken.add(path)
     for path, name, node in _bad_names(data):
         faults.add((*path, name), f"{quoted(name)} is not {node['title']}.", node["x-fix"])
-    _prune(data, broken | doubled)
+    _prune(data, broken | duplicates)
     return broken
 
 
 def _bad_names(data: Any) -> Iterator[tuple[Path, str, dict[str, Any]]]:
-    """Keys that `propertyNames` of the schema refuses: where, which, and what the schema says of them."""
-    for path, mapping, rule in _named(data):
+    """Keys that `propertyNames` of the schema refuses: the path of the mapping, the key, and the schema's rule."""
+    for path, mapping, rule in _mappings_with_names(data):
         if not isinstance(mapping, dict):
             continue
         node, pattern = _RULES[rule]
@@ -104,8 +107,8 @@ def _bad_names(data: Any) -> Iterator[tuple[Path, str, dict[str, Any]]]:
                 yield path, name, node
 
 
-def _named(data: Any) -> Iterator[tuple[Path, Any, str]]:
-    """The mappings whose keys are names, each with the rule that it has in the schema's $defs."""
+def _mappings_with_names(data: Any) -> Iterator[tuple[Path, Any, str]]:
+    """The mappings whose keys are names, each with the key of its rule in _RULES."""
     if not isinstance(data, dict):
         return
     yield ("inputs",), data.get("inputs"), "word"
@@ -122,7 +125,7 @@ def _named(data: Any) -> Iterator[tuple[Path, Any, str]]:
         yield (*path, "matrix"), matrix, "word"
         for key in ("include", "exclude"):
             if isinstance(patterns := matrix.get(key), list):
-                yield from (((*path, "matrix", key, index), one, "word") for index, one in enumerate(patterns))
+                yield from (((*path, "matrix", key, index), pattern, "word") for index, pattern in enumerate(patterns))
 
 
 def _rule(node: dict[str, Any]) -> tuple[dict[str, Any], re.Pattern[str]]:
@@ -140,56 +143,56 @@ def _prune(data: Any, paths: Iterable[Path]) -> None:
     for path in paths:
         item = next((count for count, part in enumerate(path, 1) if isinstance(part, int)), len(path))
         *keys, last = path[:item] or ("",)
-        here = data
+        container = data
         try:
             for part in keys:
-                here = here[part]
+                container = container[part]
         except (KeyError, TypeError):
-            continue  # it went with a part that holds it
-        if isinstance(last, int) and isinstance(here, list):
-            here[last] = None
-        elif isinstance(here, dict):
-            here.pop(last, None)
+            continue  # removed already, with a part that contained it
+        if isinstance(last, int) and isinstance(container, list):
+            container[last] = None
+        elif isinstance(container, dict):
+            container.pop(last, None)
 
 
 def _unknown_key(path: Path, known: list[str], faults: Faults) -> None:
     key = str(path[-1])
     if key == "<<":
-        return  # the reader has said it
+        return  # `parsing` has added the fault
     if key in NOT_YET and key not in known:
         faults.add(path, f"The key {quoted(key)} is not available yet.", "Remove it.")
     else:
-        fix = faults.resembling(key, known) or f"The keys here are {listed(sorted(known))}."
+        fix = faults.did_you_mean(key, known) or f"The keys allowed here are {listed(sorted(known))}."
         faults.add(path, f"The key {quoted(key)} is not known.", fix)
 
 
 def _sentence(kind: str, value: Any, instance: Any, node: dict[str, Any]) -> str:
     if kind == "type":
-        wanted = listed([_KINDS[name] for name in value], joint="or")
-        return f"It is {described(instance)} and must be {wanted}."
+        allowed = listed([_KINDS[name] for name in value], joint="or")
+        return f"It is {describe(instance)}, but must be {allowed}."
     if kind == "enum":
-        return f"{quoted(instance)} is none of {listed([str(option) for option in value], joint='or')}."
+        return f"{quoted(instance)} is not an allowed value."
     if kind == "required":
         return f"The key {quoted(value)} is missing."
     if kind == "pattern":
         if isinstance(instance, str) and not instance.strip():
             return "It is empty."
-        return f"{quoted(instance)} is not {node.get('title', 'what can stand here')}."
+        return f"{quoted(instance)} is not {node.get('title', 'a valid value')}."
     if kind in ("minLength", "minItems", "minProperties"):
         return "It is empty."
     if kind in ("maxLength", "maxItems", "maxProperties"):
-        of = {"maxLength": "characters", "maxItems": "items", "maxProperties": "keys"}[kind]
-        return f"It has {len(instance):,} {of}; {value:,} are allowed."
+        unit = {"maxLength": "characters", "maxItems": "items", "maxProperties": "keys"}[kind]
+        return f"It has {len(instance):,} {unit}; {value:,} are allowed."
     if kind in ("minimum", "maximum", "exclusiveMinimum"):
         limit = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "above"}[kind]
-        return f"It is {instance} and must be {limit} {value}."
+        return f"It is {instance}, but must be {limit} {value}."
     return f"It is not valid here ({kind})."
 
 
 def _fix(steps: list[str | int], kind: str, value: Any, error: Any, faults: Faults) -> str:
     if kind == "enum":
-        near = faults.resembling(str(error.instance), [str(option) for option in value])
-        return near or f"Write {' or '.join(str(option) for option in value)}."
+        options = [str(option) for option in value]
+        return faults.did_you_mean(str(error.instance), options) or f"Use {listed(options, joint='or')}."
     if kind == "required":
         node = _node(["properties", value]) if not error.instance_path else {}
         return str(node.get("description", f"Add {value}."))
@@ -200,7 +203,7 @@ def _fix(steps: list[str | int], kind: str, value: Any, error: Any, faults: Faul
     for end in range(len(steps) - 1, 0, -1):
         if fix := _node(steps[:end]).get("x-fix"):
             return str(fix)
-    return f"Give {listed([_KINDS[name] for name in value], joint='or')}." if kind == "type" else "See docs/plan.md."
+    return f"Use {listed([_KINDS[name] for name in value], joint='or')}." if kind == "type" else "See docs/plan.md."
 
 
 def _node(steps: list[str | int]) -> dict[str, Any]:
@@ -213,8 +216,8 @@ def _node(steps: list[str | int]) -> dict[str, Any]:
     return node if isinstance(node, dict) else {}
 
 
-def described(value: Any) -> str:
-    """What a value is, in words: the number 3, a list."""
+def describe(value: Any) -> str:
+    """A value in words: the number 3, a list."""
     match value:
         case None:
             return "empty"
@@ -223,20 +226,20 @@ def described(value: Any) -> str:
         case int() | float():
             return f"the number {value}"
         case str():
-            return f"the text {quoted(value)}"
+            return f"the string {quoted(value)}"
         case list():
             return "a list"
         case _:
             return "a mapping"
 
 
-def _doubled(items: list[Any]) -> list[int]:
-    """The indexes of those that stand further up already."""
+def _repeated(items: list[Any]) -> list[int]:
+    """The indexes of items that equal an earlier one."""
     seen: set[str] = set()
-    found: list[int] = []
+    indexes: list[int] = []
     for index, item in enumerate(items):
         text = json.dumps(item, sort_keys=True)
         if text in seen:
-            found.append(index)
+            indexes.append(index)
         seen.add(text)
-    return found
+    return indexes

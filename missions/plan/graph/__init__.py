@@ -1,1 +1,1 @@
-"""From the data of a plan to the sorties it describes: matrices expanded, needs resolved, cycles and other faults found."""
+"""Turns the data of a plan into its sorties: expands matrices, resolves needs, and finds cycles and other faults."""

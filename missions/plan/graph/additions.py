@@ -1,9 +1,10 @@
-"""What only the sorties that are added at run time may have: a part in their name, and `before`.
+"""Features that only sorties added at run time have: a part in their name, and `before`.
 
     {"name": "scan[part=3]", "agent": "security", "call": "…", "before": ["report"]}
 
-The part in brackets makes it one of a group: whoever needs it sees the group's results as a list under the name before
-the bracket, as those of a matrix. `before` names sorties of the mission that have not started and now need this one too.
+The part in brackets makes a sortie a member of the group `scan`: a sortie that needs `scan` gets the results of the
+group as a list, as with a matrix. `before` names sorties of the mission that have not started and that now need this
+one too.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ def added(
     inputs: Collection[str] = (),
     priority: int = 0,
 ) -> tuple[SortieSpec, ...]:
-    """The sorties that the sortie `parent` asks to add, as `loading.added` says; PlanError for every fault.
+    """The sorties that the running sortie `parent` adds, as in `loading.added`. PlanError lists every fault.
 
-    `begun` are those of `existing` that wait for no other sortie any more, so that none can be put before them.
-    `priority` is the one of `parent`. Those that name none take it, and not the one of the plan's `defaults`, which
-    `parent` may have been lifted above.
+    `begun`: those of `existing` that no longer wait for another sortie, so none can be put before them. `priority`:
+    that of `parent`. Added sorties without a priority inherit it, and not that of `defaults`, because the priority of
+    `parent` may have been raised.
     """
-    faults = Faults()  # its own part is a look at each item; what it hands on has a deadline
+    faults = Faults()  # needs no deadline: this function takes one look at each item, and `loading.added` has its own
     plain, names, before = list[object](), dict[str, str](), dict[str, tuple[str, ...]]()
-    existing = dict.fromkeys(existing)  # in their order, and quick to look up
+    existing = dict.fromkeys(existing)  # ordered, with fast lookups
     taken = set(existing)
     for index, item in enumerate(items if isinstance(items, list | tuple) else ()):
         if not isinstance(item, Mapping):
@@ -51,11 +52,11 @@ def added(
         alias = name
         if isinstance(name, str):
             if name in taken:
-                how = "is in the mission already" if name in existing else "is given twice"
+                how = "is already in the mission" if name in existing else "is given twice"
                 faults.add((f"{ADDED}{parent}",), f"{quoted(name)} {how}.", "Choose another name.")
-            # The reader of plans takes neither a name twice nor a part.
-            aside = name in taken or _PART.fullmatch(name)
-            alias = f"{name.partition('[')[0][:40]}-item-{index + 1}" if aside else name
+            # `loading` accepts neither repeated names nor parts, so such a sortie gets an alias until it is loaded.
+            needs_alias = name in taken or _PART.fullmatch(name)
+            alias = f"{name.partition('[')[0][:40]}-item-{index + 1}" if needs_alias else name
             taken.add(name)
             names[alias] = name
             if len(name) > matrix.MAX_KEY:
@@ -65,9 +66,9 @@ def added(
             before[alias] = _before(item.get("before", []), path=path, existing=existing, begun=begun, faults=faults)
         plain.append({key: value for key, value in item.items() if key != "before"} | {"name": alias})
     aliases = {name: alias for alias, name in names.items()}
-    for one in plain:
-        if isinstance(one, dict) and isinstance(needs := one.get("needs"), list):
-            one["needs"] = [aliases.get(need, need) if isinstance(need, str) else need for need in needs]
+    for item in plain:
+        if isinstance(item, dict) and isinstance(needs := item.get("needs"), list):
+            item["needs"] = [aliases.get(need, need) if isinstance(need, str) else need for need in needs]
     specs = loading.added(
         items=plain if isinstance(items, list | tuple) else items,
         existing=existing,
@@ -78,27 +79,27 @@ def added(
         priority=priority,
         faults=faults,
     )
-    return tuple(_named(spec, names, before) for spec in specs)
+    return tuple(_rename(spec, names, before) for spec in specs)
 
 
 def _before(
-    given: Any, *, path: Path, existing: Collection[str], begun: Collection[str], faults: Faults
+    value: Any, *, path: Path, existing: Collection[str], begun: Collection[str], faults: Faults
 ) -> tuple[str, ...]:
-    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        faults.add(path, "It is not a list of names.", 'Give a list: ["report"].')
+    if not isinstance(value, list) or not all(isinstance(key, str) for key in value):
+        faults.add(path, "It is not a list of names.", 'Write a list: ["report"].')
         return ()
-    for one in given:
-        if one not in existing:
-            fix = faults.resembling(one, existing) or "Name one that still waits for others."
-            faults.add(path, f"{quoted(one)} is not a sortie of this mission.", fix)
-        elif one in begun:
-            fault = f"{quoted(one)} has started already, or waits for no other sortie any more."
-            faults.add(path, fault, "Name one that still waits for others.")
-    return tuple(given)
+    for key in value:
+        if key not in existing:
+            fix = faults.did_you_mean(key, existing) or "Name a sortie that still waits for others."
+            faults.add(path, f"{quoted(key)} is not a sortie of this mission.", fix)
+        elif key in begun:
+            fault = f"{quoted(key)} has already started, or no longer waits for another sortie."
+            faults.add(path, fault, "Name a sortie that still waits for others.")
+    return tuple(value)
 
 
-def _named(spec: SortieSpec, names: Mapping[str, str], before: Mapping[str, tuple[str, ...]]) -> SortieSpec:
-    """The spec under the name that it was given. (One with a matrix keeps its keys, and its `before` counts for each.)"""
+def _rename(spec: SortieSpec, names: Mapping[str, str], before: Mapping[str, tuple[str, ...]]) -> SortieSpec:
+    """The spec with its real name instead of its alias. A matrix keeps its keys; `before` applies to each of them."""
     return replace(
         spec,
         key=names.get(spec.key, spec.key),

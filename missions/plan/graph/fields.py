@@ -1,4 +1,4 @@
-"""Checks of the single fields of a sortie that a schema cannot express, and their final values."""
+"""Checks of a sortie's fields that the schema cannot express, and the final values of these fields."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from missions.plan.values import Json
 MAX_OUTPUT = 500  # characters of the path of an artifact
 WORK = frozenset({"run", "call", "prompt"})
 
-# Which references each field may hold. A `run` or `verify` that is one text goes to a shell, and may hold only MATRIX.
+# The references that each field may contain. A `run` or `verify` that is a string goes to a shell: only MATRIX is safe.
 MATRIX = frozenset({"matrix"})
 EVERYWHERE = frozenset({"needs", "inputs", "matrix", "mission", "sortie"})
 ALLOWED: Mapping[str, frozenset[str]] = {
@@ -47,38 +47,39 @@ def check_templates(
     all_axes: bool = True,
     shell: bool = False,
 ) -> None:
-    """Adds a fault for each reference in `value` that could not be followed.
+    """Add a fault for each reference in `value` that is invalid.
 
-    `needs` None: they are not known. `axes` has the names of the matrix with their values; there may be more unless
-    `all_axes`. `shell`: the value is text for a shell, so that no data may become part of it.
+    `needs` None: the needs are invalid, so none is refused. `axes`: the axes of the matrix with their values; there may
+    be others unless `all_axes`. `shell`: a shell interprets the value, so no data may become part of it.
     """
     for where, text in templates.texts(value, path):
         faults.deadline.check()
         try:
-            found = list(dict.fromkeys(templates.references(text)))
+            references = list(dict.fromkeys(templates.references(text)))
         except ValueError as error:
-            faults.add(where, str(error), 'Write {{ needs.NAME.result }}, say; write \\{{ for "{{" itself.')
+            fix = 'Write a reference such as {{ needs.NAME.result }}, or \\{{ for a literal "{{".'
+            faults.add(where, str(error), fix)
             continue
-        for reference in found:
+        for reference in references:
             faults.deadline.check()
             if shell and reference.root in templates.ROOTS - MATRIX:
-                fault = f"{{{{ {reference} }}}} would become shell text, which could run anything."
+                fault = f"{{{{ {reference} }}}} would become part of a shell command, where it could run anything."
                 faults.add(where, fault, 'Put it in env: and use "$NAME", or give the command as a list.')
                 continue
             if not all_axes and reference.root == "matrix" and not (reference.steps and reference.steps[0] in axes):
                 continue
-            fault, fix = _wrong(reference, allowed, needs, inputs, axes, faults)
+            fault, fix = _reference_fault(reference, allowed, needs, inputs, axes, faults)
             if fault:
                 faults.add(where, fault, fix)
             elif shell:
                 for value in axes[str(reference.steps[0])]:
                     faults.deadline.check()
                     if not templates.is_safe_in_shell(value):
-                        fault = f"The value {quoted(value)} of {reference} has characters with a meaning to the shell."
+                        fault = f"The value {quoted(value)} of {reference} has characters that the shell interprets."
                         faults.add(where, fault, 'Put it in env: and use "$NAME", or give the command as a list.')
 
 
-def _wrong(
+def _reference_fault(
     reference: templates.Reference,
     allowed: frozenset[str],
     needs: Collection[str] | None,
@@ -86,42 +87,42 @@ def _wrong(
     axes: Collection[str],
     faults: Faults,
 ) -> tuple[str, str]:
+    """What is wrong with a reference, and how to fix it; two empty strings if it is valid."""
     root, steps = reference.root, reference.steps
-    shown = f"{{{{ {reference} }}}}"
+    text = f"{{{{ {reference} }}}}"
     if root not in templates.ROOTS:
-        fix = faults.resembling(root, templates.ROOTS) or f"Begin with {_either(allowed)}, or write \\{{{{ for itself."
-        return f"{shown} names nothing.", fix
+        start = f'Start with {listed(sorted(allowed), joint="or")}, or write \\{{{{ for a literal "{{{{".'
+        return f"{text} is not a known reference.", faults.did_you_mean(root, templates.ROOTS) or start
     if root not in allowed:
-        return f"{shown} cannot stand here.", f"Only {_either(allowed)} can."
+        return f"{text} cannot be used here.", f"Only {listed(sorted(allowed))} can be used here."
     first = steps[0] if steps and isinstance(steps[0], str) else ""
     if root == "mission" or root == "sortie":
-        only = "name" if root == "mission" else "key"
-        return ("", "") if steps == (only,) else (f"{shown} names nothing.", f"Write {{{{ {root}.{only} }}}}.")
+        attribute = "name" if root == "mission" else "key"
+        if steps == (attribute,):
+            return "", ""
+        return f"{text} is not a known reference.", f"Write {{{{ {root}.{attribute} }}}}."
     if not first:
-        return f"{shown} names nothing.", f"Write {{{{ {root}.NAME }}}}."
+        return f"{text} is not a known reference.", f"Write {{{{ {root}.NAME }}}}."
     if root == "inputs" and first not in inputs:
-        return f"{quoted(first)} is not an input of this plan.", faults.suggestion(first, inputs) or "Declare it."
+        fix = faults.suggestion(first, inputs) or "Declare it under inputs:."
+        return f"{quoted(first)} is not an input of this plan.", fix
     if root == "matrix":
         if first not in axes:
             fix = faults.suggestion(first, axes) or "Give the sortie a matrix."
-            return f"{quoted(first)} is not a name of this sortie's matrix.", fix
+            return f"{quoted(first)} is not an axis of this sortie's matrix.", fix
         if len(steps) > 1:
-            return f"{shown}: a value of a matrix has no parts.", f"Write {{{{ matrix.{first} }}}}."
+            return f"{text}: a value of a matrix has no parts.", f"Write {{{{ matrix.{first} }}}}."
     if root == "needs" and needs is not None:
         if first not in needs:
-            near = faults.resembling(first, needs)
-            return f"{shown}: {quoted(first)} is not in the needs of this sortie.", near or f"Add {first} to its needs."
+            fix = faults.did_you_mean(first, needs) or f"Add {first} to its needs."
+            return f"{text}: {quoted(first)} is not in the needs of this sortie.", fix
         if len(steps) < 2 or steps[1] != "result":
-            return f"{shown} names nothing.", f"Write {{{{ needs.{first}.result }}}}."
+            return f"{text} is not a known reference.", f"Write {{{{ needs.{first}.result }}}}."
     return "", ""
 
 
-def _either(names: Collection[str]) -> str:
-    return listed(sorted(names), joint="or")
-
-
 def duration(*, data: Mapping[str, Any], key: str, path: Path, faults: Faults) -> float | None:
-    """Seconds, or None where the key is not there."""
+    """The duration in seconds; None if the key is missing or its value is invalid."""
     value = data.get(key)
     if value is None:
         return None
@@ -134,44 +135,42 @@ def duration(*, data: Mapping[str, Any], key: str, path: Path, faults: Faults) -
 
 
 def retry(*, data: Mapping[str, Any], path: Path, faults: Faults) -> Retry:
-    """The retry of a sortie; what it leaves out stands at its default."""
-    usual = Retry()
-    backoff = duration(data=data, key="backoff", path=path, faults=faults)
-    longest = duration(data=data, key="max", path=path, faults=faults)
-    made = Retry(
-        max_attempts=data.get("max_attempts", usual.max_attempts),
-        backoff_s=usual.backoff_s if backoff is None else backoff,
-        factor=float(data.get("factor", usual.factor)),
-        max_s=max(usual.max_s, backoff or 0.0) if longest is None else longest,
-        jitter=data.get("jitter", usual.jitter),
+    """The retry of a sortie, with defaults for missing keys."""
+    default = Retry()
+    backoff_s = duration(data=data, key="backoff", path=path, faults=faults)
+    max_s = duration(data=data, key="max", path=path, faults=faults)
+    result = Retry(
+        max_attempts=data.get("max_attempts", default.max_attempts),
+        backoff_s=default.backoff_s if backoff_s is None else backoff_s,
+        factor=float(data.get("factor", default.factor)),
+        max_s=max(default.max_s, backoff_s or 0.0) if max_s is None else max_s,
+        jitter=data.get("jitter", default.jitter),
     )
-    if made.max_s < made.backoff_s:
-        waits = humanise.duration(made.max_s), humanise.duration(made.backoff_s)
-        fault = f"The longest wait ({waits[0]}) is shorter than the first ({waits[1]})."
+    if result.max_s < result.backoff_s:
+        longest, first = humanise.duration(result.max_s), humanise.duration(result.backoff_s)
+        fault = f"The longest wait ({longest}) is shorter than the first ({first})."
         faults.add((*path, "max"), fault, "Raise max, or lower backoff.")
-    return made
+    return result
 
 
 def run_at(*, value: str, path: Path, faults: Faults) -> datetime | None:
-    """A time with its timezone."""
+    """A time with a timezone; None if it is invalid."""
     fix = "Write it as 2030-01-31T06:00:00+01:00 or 2030-01-31T05:00:00Z."
     try:
         when = datetime.fromisoformat(value)
         aware = when.utcoffset() is not None
-        when.astimezone(
-            UTC
-        )  # Postgres keeps it so; some of the first and the last day of all time are out of its reach then
+        when.astimezone(UTC)  # as Postgres stores it; fails in the first and the last hours that Python can represent
     except (ValueError, OverflowError, OSError):
         faults.add(path, f"{quoted(value)} is not a time.", fix)
         return None
     if not aware:
-        faults.add(path, f"{quoted(value)} does not say its timezone.", fix)
+        faults.add(path, f"{quoted(value)} has no timezone.", fix)
         return None
     return when
 
 
 def check_output(*, value: str, path: Path, faults: Faults) -> None:
-    """An output is a path below the sortie's folder, not longer than its column."""
+    """An output must be a path below the sortie's folder that fits its database column."""
     fix = "Give a path below the sortie's folder, such as build/report.html."
     if len(value) > MAX_OUTPUT:
         fault = f"The output {quoted(value)} has {len(value)} characters; {MAX_OUTPUT} are allowed."
@@ -183,16 +182,16 @@ def check_output(*, value: str, path: Path, faults: Faults) -> None:
 
 
 def check_agent(*, name: str, path: Path, surroundings: Surroundings, faults: Faults) -> None:
-    """An agent type that there is, as far as anybody can say here."""
+    """An agent type must exist, if the types are known here."""
     if surroundings.types is not None and name not in surroundings.types:
-        fix = faults.resembling(name, surroundings.types) or f"Write {types(surroundings)}."
+        fix = faults.did_you_mean(name, surroundings.types) or f"Use {types(surroundings)}."
         faults.add(path, f"There is no agent type {quoted(name)}.", fix)
 
 
 def check_work(
-    *, sortie: Mapping[str, Any], path: Path, unreadable: Set[str], surroundings: Surroundings, faults: Faults
+    *, sortie: Mapping[str, Any], path: Path, removed: Set[str], surroundings: Surroundings, faults: Faults
 ) -> str:
-    """The driver that does the sortie's work. `unreadable` names the keys that it has and that are left out here."""
+    """The name of the sortie's driver. `removed`: the keys that the plan gives, but whose value was invalid."""
     agent, driver = sortie.get("agent"), sortie.get("driver")
     if driver is not None and driver not in surroundings.drivers:
         fix = faults.suggestion(driver, surroundings.drivers) or "Use run, call or prompt."
@@ -204,10 +203,10 @@ def check_work(
         faults.add((*path, "call"), f"There is no registered callable {quoted(sortie['call'])}.", fix)
     facts = surroundings.types.get(agent) if agent and surroundings.types else None
     if kind == "prompt" and facts and not facts.takes_prompt:
-        fix = "Use run, or have an administrator set its prompt command (an argv) in the admin under Agent types."
+        fix = "Use run, or set the type's prompt command (`fleet_agents type set`, or the admin)."
         faults.add((*path, "prompt"), f"The agent type {quoted(agent)} has no command that takes a prompt.", fix)
-    if sum(key in sortie or key in unreadable for key in WORK) > 1 or (kind is None and unreadable & WORK):
-        return kind or driver or "command"  # nobody can say what `driver` and `with` belong to
+    if sum(key in sortie or key in removed for key in WORK) > 1 or (kind is None and removed & WORK):
+        return kind or driver or "command"  # it is unknown what `driver` and `with` belong to
     if "with" in sortie and kind in ("command", "prompt"):
         fix = "Use env: for a command, and templates for a prompt."
         faults.add((*path, "with"), "Only call and driver take arguments.", fix)
@@ -216,7 +215,7 @@ def check_work(
         faults.add((*path, "driver"), f"The driver {quoted(driver)} has nothing to do.", f"Give the sortie {work}.")
     elif driver is not None and kind is not None and driver != kind:
         work = "run" if kind == "command" else "call" if kind == "python" else "prompt"
-        faults.add((*path, "driver"), f"The driver {quoted(driver)} does not take {work}.", "Leave one of them out.")
+        faults.add((*path, "driver"), f"The driver {quoted(driver)} does not take {work}.", "Remove one of them.")
     return kind or driver or "command"
 
 

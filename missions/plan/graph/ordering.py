@@ -1,4 +1,4 @@
-"""Cycles among needs, and the order in which each sortie comes after all that it needs."""
+"""Finds cycles among needs, and the order in which each sortie comes after all that it needs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 
 def cycles(needs: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
-    """Cycles that have no name in common, at least one where there is any: (a, b, a) where a needs b and b needs a.
+    """Disjoint cycles, at least one if there are any: (a, b, a) if a needs b and b needs a.
 
-    Names that are needed and have no entry of their own are passed over.
+    Needed names without an entry of their own are ignored.
     """
-    found: list[tuple[str, ...]] = []
+    cycles: list[tuple[str, ...]] = []
     done: set[str] = set()
     for start in needs:
         if start in done:
@@ -23,25 +23,25 @@ def cycles(needs: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
             name = next(steps[-1], None)
             if name is None:
                 steps.pop()
-                done.add(left := path.pop())
-                del position[left]
+                done.add(finished := path.pop())
+                del position[finished]
             elif name in position:
-                # The names of the cycle are done with, so that the next cycle found is another one.
-                at = position[name]
-                found.append((*path[at:], name))
-                for left in path[at:]:
-                    done.add(left)
-                    del position[left]
-                del path[at:], steps[at:]
+                # The members are done, so that cycles have no names in common.
+                start_of_cycle = position[name]
+                cycles.append((*path[start_of_cycle:], name))
+                for member in path[start_of_cycle:]:
+                    done.add(member)
+                    del position[member]
+                del path[start_of_cycle:], steps[start_of_cycle:]
             elif name not in done and name in needs:
                 position[name] = len(path)
                 path.append(name)
                 steps.append(iter(needs[name]))
-    return found
+    return cycles
 
 
 def ordered(needs: Sequence[Sequence[int]]) -> list[int]:
-    """The indexes of `needs`, each after those that it needs, else lowest first. There must be no cycle."""
+    """The indexes of `needs`, each after those that it needs, otherwise lowest first. There must be no cycle."""
     if all(other < index for index, others in enumerate(needs) for other in others):
         return list(range(len(needs)))
     dependents: list[list[int]] = [[] for _ in needs]

@@ -55,7 +55,7 @@ def test_if_all_places_are_taken_an_existing_agent_flies_the_task(kind: str) -> 
     assert agents("spawn", kind, "--count", "3").code == 0
     done = manage("fleet_spawn", kind, "two words", "--json")
     assert (done.code, "The nodes that are up have no room for 1 more" in done.err) == (0, True), done.err
-    assert "One of the 3 agents that there are flies the task." in done.err
+    assert "One of the 3 running agents gets the task." in done.err
     assert (done.json["state"], "stays for further tasks" in done.err) == ("succeeded", False)
     hosts.kind("reading", prompt_argv=["wc", "-c"])
     refused = manage("fleet_spawn", "reading", "Nobody is there to fly it")

@@ -37,7 +37,7 @@ def test_old_samples_are_thinned_and_old_logs_removed() -> None:
         take(alive, hours_ago=hours_ago)
     take(old, hours_ago=24 * 40, step_s=600)
     counted = manage("fleet_cleanup")
-    assert "4 samples would be thinned, and 1 pieces of the logs" in counted.err
+    assert "4 samples would be thinned, and 1 log piece of ended agents removed." in counted.err
     assert (Sample.objects.filter(step_s=10).count(), LogPiece.objects.count()) == (4, 3)
     done = manage("fleet_cleanup", "--yes", "--json").json
     assert (done["samples_thinned"], done["log_pieces_removed"]) == (4, 1)

@@ -130,7 +130,7 @@ def test_what_destroys_is_asked_first_and_done_by_post_alone(act_of: str) -> Non
         address = reverse("admin:missions_mission_cancel_button", args=[mission.id])
         asked = boss.get(address).content.decode()
         answer = {"_form_submitted": "True"}
-    assert "What runs is stopped; nothing more starts." in asked
+    assert "Running sorties are stopped; no more sorties start." in asked
     assert fleet.state(mission.id) == "running"
     assert boss.post(address, answer).status_code == 302
     assert fleet.state(mission.id) == "cancelled"

@@ -168,7 +168,7 @@ def test_the_cleanup_is_a_dry_run_unless_told() -> None:
     things = ("events", "samples", "log_pieces", "drafts", "scratch", "sessions", "answers")
     nothing = {f"{thing}_{'thinned' if thing == 'samples' else 'removed'}": 0 for thing in things}
     assert (counted.code, counted.json) == (0, {"outdated": 1, "removed": 0, **nothing, "dry_run": True})
-    assert "Do it with --yes." in manage("fleet_cleanup").err
+    assert "Add --yes to remove them." in manage("fleet_cleanup").err
     assert manage("fleet_cleanup", "--days", "50", "--json").json["outdated"] == 0
     assert manage("fleet_cleanup", "--yes", "--json").json["removed"] == 1
     assert not Mission.objects.exists()
@@ -277,7 +277,7 @@ def test_the_doctor_puts_a_full_stop_between_a_fault_and_its_remedy(tmp_path: Pa
     private = tmp_path / "a home" / "private"
     private.mkdir(parents=True, mode=0o755)
     done = alone(tmp_path, "fleet_doctor")
-    assert f"{private} has mode 0755. chmod 700 it." in done.stdout
+    assert f"{private} has mode 0755. Run: chmod 700 '{private}'" in done.stdout
 
 
 def test_the_doctor_names_what_is_away(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_bytes_go_with_their_last_artifact() -> None:
 def test_without_yes_nothing_is_removed(capsys: pytest.CaptureFixture[str]) -> None:
     flown(1)
     call_command("fleet_cleanup", "--most", "0")
-    assert "1 finished missions would be removed" in capsys.readouterr().err
+    assert "1 finished mission would be removed" in capsys.readouterr().err
     assert Mission.objects.count() == 1
     call_command("fleet_cleanup", "--most", "0", "--yes")
     assert Mission.objects.count() == 0

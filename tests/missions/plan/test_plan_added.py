@@ -47,25 +47,25 @@ def test_they_may_need_each_other_and_what_is_there() -> None:
     "items, words",
     [
         ([{"agent": "testing", "run": "x"}], ["name"]),
-        ([{"name": "a b", "agent": "testing", "run": "x"}], ["not a name for a sortie"]),
+        ([{"name": "a b", "agent": "testing", "run": "x"}], ["not a valid name for a sortie"]),
         ([{"name": "inventory", "agent": "testing", "run": "x"}], ['"inventory"', "already"]),
         ([{"name": "shards", "agent": "testing", "run": "x", "matrix": {"v": [1]}}], ["already"]),
         ([{"name": "a", "agent": "testng", "run": "x"}], ['Did you mean "testing"?']),
         ([{"name": "a", "agent": "testing", "run": "x", "needs": ["b"]}], ['"b" is not a sortie']),
-        ([{"name": "a", "agent": "testing", "run": "{{ needs.inventory.result }}"}], ["shell text"]),
+        ([{"name": "a", "agent": "testing", "run": "{{ needs.inventory.result }}"}], ["part of a shell command"]),
         ([{"name": "a", "agent": "testing", "run": "x", "matrix": {"v": list(range(101))}}], ["101"]),
         ([{"name": f"a{n}", "agent": "testing", "run": "x"} for n in range(101)], ["101 sorties"]),
         ([{"name": "a", "agent": "testing", "run": "x", "budget": 1}], ["not available yet"]),
         ([{"name": "a", "agent": "testing", "driver": "scripted", "with": {"x": "a\0"}}], ["NUL"]),
         ([{"name": "a", "agent": "testing", "run": "x", "needs": ["a"]}], ["itself"]),
         ([{"name": "a", "agent": "testing", "run": "x"}] * 2, ["given twice"]),
-        ([{"name": f"a[{'x' * 120}]" + "y", "agent": "testing", "run": "x"}], ["not a name for a sortie"]),
+        ([{"name": f"a[{'x' * 120}]" + "y", "agent": "testing", "run": "x"}], ["not a valid name for a sortie"]),
         ([{"name": f"{'a' * 100}[{'x' * 120}]", "agent": "testing", "run": "x"}], ["222 characters", "200"]),
         ([{"name": "a", "agent": "testing", "run": "x", "before": "report"}], ["not a list of names"]),
         ([{"name": "a", "agent": "testing", "run": "x", "before": ["report"]}], ['"report" is not a sortie']),
         (
             ["a", {"name": "b", "agent": "testing", "run": "x"}, None],
-            ['Item 1 is the text "a" and must be a mapping', "Item 3 is empty and must"],
+            ['Item 1 is the string "a", but must be a mapping', "Item 3 is empty, but must"],
         ),
     ],
 )
@@ -89,9 +89,9 @@ def test_every_fault_of_a_list_is_told_together() -> None:
         )
     faults = [fault.fault for fault in caught.value.faults]
     for words in (
-        '"inventory" is in the mission already', '"soon" is not a duration', '"nobody" is not a sortie of this mission',
-        '"scan[part=1]" is given twice', 'no agent type "testng"', "It says nothing to do", '"gone" is not a sortie',
-        'The key "color" is not known', 'Item 6 is the text "text"', "Item 7 has no name",
+        '"inventory" is already in the mission', '"soon" is not a duration', '"nobody" is not a sortie of this mission',
+        '"scan[part=1]" is given twice', 'no agent type "testng"', "It has nothing to do", '"gone" is not a sortie',
+        'The key "color" is not known', 'Item 6 is the string "text"', "Item 7 has no name",
     ):  # fmt: skip
         assert len([one for one in faults if words in one]) == 1, (words, faults)
     assert len(faults) == 10
@@ -138,9 +138,9 @@ def test_what_waits_for_nothing_any_more_can_have_nothing_put_before_it_and_that
         add(*items, begun={"inventory"})
     told = {fault.fault: fault.fix for fault in caught.value.faults}
     assert set(told) == {
-        '"inventory" has started already, or waits for no other sortie any more.',
+        '"inventory" has already started, or no longer waits for another sortie.',
         '"zz" is not a sortie of this mission.',
         '"qq" is not a sortie of this mission.',
         'The key "rnu" is not known.',
     }
-    assert told['"qq" is not a sortie of this mission.'] == "There is inventory, n1, shards[v=1] and shards[v=2]."
+    assert told['"qq" is not a sortie of this mission.'] == "Use inventory, n1, shards[v=1] or shards[v=2]."

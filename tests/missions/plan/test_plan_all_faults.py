@@ -42,7 +42,7 @@ def test_a_need_that_is_given_twice_hides_neither_unknown_needs_nor_a_circle_nor
     assert sorted(found) == [
         '"d" is given twice.',
         '"zz" is not a sortie of this plan.',
-        "The sorties need each other in a circle: c → d → c.",
+        "The needs form a cycle: c → d → c.",
         '{{ needs.e.result }}: "e" is not in the needs of this sortie.',
     ]
 
@@ -79,7 +79,7 @@ def test_another_fault_does_not_hide_values_that_the_shell_would_read(other: str
     values = "" if "matrix" in other else "matrix: {u: ['a b', $x]}, "
     found = [fault for _, fault in said(whole(f'a: {{{agent}run: "echo {{{{ matrix.u }}}}", {values}{other}}}'))]
     for value in ("a b", "$x"):
-        assert f'The value "{value}" of matrix.u has characters with a meaning to the shell.' in found
+        assert f'The value "{value}" of matrix.u has characters that the shell interprets.' in found
     assert len(found) == 3
 
 
@@ -149,7 +149,7 @@ def test_a_fault_is_told_once_and_with_its_place(sortie: str, where: str) -> Non
 
 def test_a_fault_behind_an_anchor_is_told_once_wherever_it_is_used() -> None:
     lines = ["a: &a {agent: testing, run: x, timeout: &t .inf}", "b: *a", "c: {agent: testing, run: x, silence: *t}"]
-    assert said(whole("\n".join(lines))) == [("sorties.a.timeout", '".inf" is not a number that a plan can hold.')]
+    assert said(whole("\n".join(lines))) == [("sorties.a.timeout", '".inf" is not a number that JSON can represent.')]
 
 
 def test_what_is_no_json_is_told_once_also_in_data() -> None:
@@ -179,7 +179,7 @@ def test_a_value_of_a_matrix_that_is_wrong_has_that_fault_alone() -> None:
 @pytest.mark.parametrize(
     "text, fix",
     [
-        ("mission: M\ninputs: {w: {enum: []}}\nsorties: {a: {agent: testing, run: x}}\n", "list of different values"),
+        ("mission: M\ninputs: {w: {enum: []}}\nsorties: {a: {agent: testing, run: x}}\n", "list of distinct values"),
         ("mission: M\ninputs: {w: {description: 3}}\nsorties: {a: {agent: testing, run: x}}\n", "quotes"),
         (whole('a: {agent: testing, run: x, cwd: ""}'), "Name a folder"),
         (f"mission: M\nobjective: {'x' * 20_001}\nsorties: {{a: {{agent: testing, run: x}}}}\n", "20000 characters"),

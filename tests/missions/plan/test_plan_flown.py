@@ -56,8 +56,8 @@ def test_every_key_does_what_the_page_says() -> None:
     assert {key for key, item in items.items() if item["state"] == "failed"} == set(FAILED)
     for key, words in FAILED.items():
         assert words in items[key]["error"]
-    assert "Item 2 is empty and must be a mapping." in items["bad_adder"]["error"]
-    assert '"argv" has started already' in items["bad_adder"]["error"]
+    assert "Item 2 is empty, but must be a mapping." in items["bad_adder"]["error"]
+    assert '"argv" has already started' in items["bad_adder"]["error"]
     assert items["flaky"]["attempt"] == 2
     assert items["skipped"]["waits_for"] == "It was skipped because broken did not succeed."
     assert set(items["join"]["needs"]) == {"adder", "scan[p=1]", "scan[p=2]"}

@@ -53,9 +53,9 @@ def test_a_reference_is_replaced_by_what_it_names(value: Json, rendered: Json) -
         ("{{ needs.build.result }}", ['needs has "lint", "shards"', 'no "build"']),
         ("{{ needs.lint.result.files[7] }}", ["needs.lint.result.files is a list of 2", "no [7]"]),
         ("{{ needs.lint.result.files.n }}", ["is a list of 2", 'no "n"']),
-        ("{{ needs.lint.result.ok.n }}", ["is true or false"]),
+        ("{{ needs.lint.result.ok.n }}", ["is a boolean"]),
         ('{{ needs.lint.result["odd name"].n }}', ["is null"]),
-        ("{{ inputs.text[0] }}", ["is a text"]),
+        ("{{ inputs.text[0] }}", ["is a string"]),
         ("{{ inputs.__class__ }}", ["no"]),
     ],
 )

@@ -151,7 +151,7 @@ def test_a_plan_is_shown_without_its_secrets_however_they_are_written(line: str)
     assert plans.load(text)
     shown = plan.masked(text)
     assert "cret-of-a-plan" not in shown
-    assert shown.startswith(("mission: m", "This plan holds secrets"))
+    assert shown.startswith(("mission: m", "This plan contains secrets"))
 
 
 def test_validate_warns_of_secrets_that_are_too_short_to_be_hidden() -> None:

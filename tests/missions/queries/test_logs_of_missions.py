@@ -68,7 +68,7 @@ def test_without_a_name_the_whole_mission_is_shown(mission: Mission) -> None:
 
 def test_a_mission_that_printed_nothing_says_so() -> None:
     fleet.launch({"one": {}})
-    assert (logs("latest").out, logs("latest").err) == ("", "Nothing has been printed.\n")
+    assert (logs("latest").out, logs("latest").err) == ("", "There is no output.\n")
 
 
 def test_a_mission_is_followed_to_its_end() -> None:

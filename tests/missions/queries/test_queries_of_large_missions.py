@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from missions.management import showing
+from missions.management import mission_output
 from missions.models import Mission, Sortie
 from missions.queries import reads
 from tests.support import fleet, web
@@ -43,7 +43,7 @@ def test_showing_it_takes_little_memory_and_few_queries(large: Mission, tmp_path
     written = tmp_path / "shown.json"
     with CaptureQueriesContext(connection) as asked, written.open("w") as file:
         tracemalloc.start()
-        showing.mission_as_json(mission=large, states=None, write=file.write)
+        mission_output.mission_as_json(mission=large, states=None, write=file.write)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert written.stat().st_size > 3_000_000

@@ -1,4 +1,4 @@
-"""Missions, their sorties and their output as text, and as JSON that is written while it is read."""
+"""Missions, their sorties and their output: as text, and as JSON that is streamed row by row."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from missions.queries import reads
 from missions.queries.transcripts import Piece, Transcript
 from missions.states import SortieState
 
-LOOK_S = 0.3
-MOST_ROWS = 50  # a mission with more sorties is summed up, unless all are asked for
+POLL_S = 0.3
+MAX_ROWS = 50  # a mission with more sorties is summarised, unless --all is given
 
 Write = Callable[[str], object]
 
 
 def mission_as_json(*, mission: Mission, states: Sequence[str] | None, write: Write) -> None:
-    """The summary with `items` and `artifacts`, written while it is read: a mission of any size takes little memory."""
+    """Write the summary with `items` and `artifacts`, streamed: a mission of any size takes little memory."""
     files = (reads.artifact(file) for file in reads.artifacts(mission).iterator())
     items = reads.items(mission, states=states, visible=Mission.objects.all())
     documents.write(write, reads.summary(mission), {"items": items, "artifacts": files})
@@ -39,17 +39,17 @@ def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everythin
     if mission.reason:
         out.write(lines.fitted(f"  {lines.one(mission.reason)}", width=width) + "\n")
     total = summary["sorties"]["total"]
-    if states is not None or everything or total <= MOST_ROWS:
+    if states is not None or everything or total <= MAX_ROWS:
         for item in reads.items(mission, states=states, results=False, visible=Mission.objects.all()):
             out.write(_row(item, width) + "\n")
         return
     counts = ", ".join(f"{n:,} {state}" for state, n in summary["sorties"].items() if n and state != "total")
     out.write(lines.fitted(f"  {total:,} sorties: {counts}", width=width) + "\n")
-    notable = reads.notable(mission, total=total, most=MOST_ROWS, visible=Mission.objects.all())
+    notable = reads.notable(mission, total=total, most=MAX_ROWS, visible=Mission.objects.all())
     for item in notable:
         out.write(_row(item, width) + "\n")
-    rest = f"  {total - len(notable):,} more are not shown. --state STATE shows those in one state, --all shows all."
-    out.write(lines.fitted(rest, width=width) + "\n")
+    hidden = f"  {total - len(notable):,} more are not shown. --state STATE shows those in one state, --all shows all."
+    out.write(lines.fitted(hidden, width=width) + "\n")
 
 
 def _row(item: dict[str, Any], width: int | None) -> str:
@@ -66,7 +66,7 @@ def _row(item: dict[str, Any], width: int | None) -> str:
 
 
 def summaries_as_text(*, summaries: Sequence[dict[str, Any]], out: OutputWrapper) -> None:
-    """A table with a header: id, state, sorties that have ended, when it started, how long it took, name."""
+    """Write a table: id, state, ended sorties, start, duration, name."""
     rows = [("ID", "STATE", "DONE", "STARTED (UTC)", "TOOK", "NAME")]
     for summary in summaries:
         done = sum(summary["sorties"][state] for state in ("succeeded", "failed", "skipped", "cancelled"))
@@ -87,54 +87,55 @@ def summaries_as_text(*, summaries: Sequence[dict[str, Any]], out: OutputWrapper
         out.write(lines.fitted(line, width=lines.columns(out)) + "\n")
 
 
-def printed_together(
+def interleaved_output(
     *, mission: Mission, sorties: Sequence[Sortie] | None, attempt: int | None, follow: bool
 ) -> Iterator[Piece]:
-    """What these sorties printed (None: all of the mission) in all their attempts, interleaved as it was written.
+    """The output of several sorties (None: all of the mission) in all their attempts, in the order of writing.
 
-    `attempt`: only in their attempts of that number. `follow`: until all of them have ended.
+    `attempt`: only of attempts with this number. `follow`: until all of the sorties have ended.
     """
-    chosen = Sortie.objects.filter(mission=mission)
+    selected = Sortie.objects.filter(mission=mission)
     if sorties is not None:
-        chosen = chosen.filter(id__in=[sortie.id for sortie in sorties])
-    attempts = Attempt.objects.filter(sortie__in=chosen)
+        selected = selected.filter(id__in=[sortie.id for sortie in sorties])
+    attempts = Attempt.objects.filter(sortie__in=selected)
     transcript = Transcript(attempts if attempt is None else attempts.filter(number=attempt))
     while True:
-        over = not follow or not chosen.exclude(state__in=FINAL).exists()
+        last_read = not follow or not selected.exclude(state__in=FINAL).exists()
         yield from transcript.read()
-        if over:
+        if last_read:
             return
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
 
 
 class Log:
-    """What a sortie has printed. `attempt` None is the last one, and, while it is followed, each that comes."""
+    """The output of one sortie. `attempt` None: of the last attempt, and while following, of each later one."""
 
     def __init__(self, *, sortie: Sortie, attempt: int | None) -> None:
         if attempt is not None and not 1 <= attempt <= max(1, sortie.attempt):
             raise errors.NotFound(
-                f"{sortie.key} has no attempt {attempt}.", hint=f"It has had {sortie.attempt} of them."
+                f"{sortie.key} has no attempt {attempt}.",
+                hint=f"It has had {lines.counted(sortie.attempt, 'attempt')}.",
             )
         self.sortie, self.attempt = sortie, attempt
-        self._last = 0
+        self._last_piece = 0
 
     @property
-    def silent(self) -> bool:
-        """Whether none of its pieces has come so far."""
-        return not self._last
+    def empty(self) -> bool:
+        """Whether no output has been read so far."""
+        return not self._last_piece
 
     def pieces(self, *, follow: bool) -> Iterator[Output]:
         while True:
             self.sortie.refresh_from_db()
-            over = not follow or self._over()
-            for piece in reads.output(sortie=self.sortie, attempt=self.attempt, after=self._last).iterator():
-                self._last = piece.id
+            last_read = not follow or self._ended()
+            for piece in reads.output(sortie=self.sortie, attempt=self.attempt, after=self._last_piece).iterator():
+                self._last_piece = piece.id
                 yield piece
-            if over:
+            if last_read:
                 return
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
 
-    def _over(self) -> bool:
+    def _ended(self) -> bool:
         if self.attempt is not None and self.attempt < self.sortie.attempt:
             return True
         ended = self.sortie.state != SortieState.RUNNING and self.sortie.attempt > 0
@@ -142,29 +143,28 @@ class Log:
 
 
 def log_as_text(*, log: Log, follow: bool, raw: bool = False) -> None:
-    """What went to standard error goes there. Text and nothing else (lines.printed), into a pipe too, as that often ends at a
-    terminal; `raw`: as it was printed."""
+    """Print the output of one sortie, each stream to its own."""
     for piece in log.pieces(follow=follow):
         write_output(piece.stream, piece.text, raw=raw)
 
 
 def write_output(stream: str, text: str, *, raw: bool = False) -> None:
-    """Part of a sortie's output, on the stream that it was printed to. Control characters are made visible unless `raw`,
-    also in a pipe, which often ends at a terminal."""
+    """Print a piece of output on the stream it came from. Control characters are made visible unless `raw`: in a pipe
+    too, because that often ends at a terminal."""
     target = sys.stdout if stream == "stdout" else sys.stderr
     target.write(text if raw else lines.printed(text))
     target.flush()
 
 
 def logs_as_text(pieces: Iterable[Piece], *, raw: bool = False) -> bool:
-    """The output of several sorties, line by line, each behind the key of its sortie; whether there was any."""
-    unfinished: dict[tuple[str, int, str], str] = {}  # the last line of each, while its end has not come
+    """Print the output of several sorties line by line, prefixed with their keys. Return whether there was any."""
+    unfinished: dict[tuple[str, int, str], str] = {}  # the last line of each source, until its end has come
     labels: dict[tuple[str, int, str], str] = {}
     for piece in pieces:
         source = piece["sortie"], piece["attempt"], piece["stream"]
         labels[source] = lines.one(piece["key"]) + (f" (attempt {piece['attempt']})" if piece["attempt"] > 1 else "")
-        *whole, unfinished[source] = (unfinished.get(source, "") + piece["text"]).split("\n")
-        for line in whole:
+        *complete, unfinished[source] = (unfinished.get(source, "") + piece["text"]).split("\n")
+        for line in complete:
             write_output(piece["stream"], f"{labels[source]} | {line}\n", raw=raw)
     for source, line in unfinished.items():
         if line:
@@ -172,21 +172,21 @@ def logs_as_text(pieces: Iterable[Piece], *, raw: bool = False) -> bool:
     return bool(labels)
 
 
-def log_as_json(*, log: Log, follow: bool, one_a_line: bool, write: Write) -> None:
-    """`[{sortie, key, attempt, stream, at, text}]`, or one such document a line."""
+def log_as_json(*, log: Log, follow: bool, one_per_line: bool, write: Write) -> None:
+    """Write `[{sortie, key, attempt, stream, at, text}]`, or one such document per line."""
     sortie = {"sortie": log.sortie.ref, "key": log.sortie.key}
     logs_as_json(
         (
             {**sortie, "attempt": piece.attempt, "stream": piece.stream, "at": piece.at.isoformat(), "text": piece.text}
             for piece in log.pieces(follow=follow)
         ),
-        one_a_line=one_a_line,
+        one_per_line=one_per_line,
         write=write,
     )
 
 
-def logs_as_json(pieces: Iterable[Piece], *, one_a_line: bool, write: Write) -> None:
-    if one_a_line:
+def logs_as_json(pieces: Iterable[Piece], *, one_per_line: bool, write: Write) -> None:
+    if one_per_line:
         for piece in pieces:
             write(json.dumps(piece) + "\n")
             sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What the pages of missions, sorties and attempts share: how rows stand, links, tables, output."""
+"""Helpers of the pages of missions, sorties and attempts: status sentences, links, tables, output."""
 
 from __future__ import annotations
 
@@ -24,69 +24,67 @@ OUTPUT_PIECES, OUTPUT_CHARACTERS = 200, 50_000
 
 
 def executes(request: HttpRequest) -> bool:
-    """Whether who acts on a page may run code (plan.execute): an admin may; staff to whom it was given may."""
+    """Whether the user has plan.execute: admins do, and staff to whom it was granted."""
     return request.user.has_perm(EXECUTE)
 
 
 def by(request: HttpRequest) -> str:
-    """The reason of what somebody does on a page."""
+    """The reason recorded for an action on a page."""
     return f"By {request.user} in the admin."
 
 
-def standing(sorties: Sequence[Sortie], mission: Mission | None = None) -> dict[UUID, str]:
-    """One sentence for each: what it waits for, does, or failed of. Three queries, however many there are.
+def status_texts(sorties: Sequence[Sortie], mission: Mission | None = None) -> dict[UUID, str]:
+    """For each sortie, what it waits for, its progress or its error. Three queries for any number of sorties.
 
-    `mission`, where all are of one; else each sortie brings its own along (select_related).
+    `mission`: the mission of all of them; if None, each sortie must have its own loaded (select_related).
     """
     pending = [sortie.id for sortie in sorties if sortie.state == SortieState.PENDING]
     unfinished: dict[UUID, list[str]] = {}
     needs = Need.objects.filter(sortie__in=pending).exclude(upstream__state__in=FINAL)
     for sortie, key in needs.values_list("sortie", "upstream__key"):
         unfinished.setdefault(sortie, []).append(key)
-    flights = Attempt.objects.filter(sortie__in=[sortie.id for sortie in sorties if sortie.attempt])
-    last = {flight.sortie_id: flight for flight in flights.filter(number=F("sortie__attempt")).defer("result")}
+    attempts = Attempt.objects.filter(sortie__in=[sortie.id for sortie in sorties if sortie.attempt])
+    last = {attempt.sortie_id: attempt for attempt in attempts.filter(number=F("sortie__attempt")).defer("result")}
     circumstances = reads.Circumstances(Mission.objects.all())
     return {
         sortie.id: reads.waits_for(mission or sortie.mission, sortie, unfinished.get(sortie.id, []), circumstances)
-        or _of_flight(sortie, last.get(sortie.id))
+        or _attempt_text(sortie, last.get(sortie.id))
         for sortie in sorties
     }
 
 
-def _of_flight(sortie: Sortie, flight: Attempt | None) -> str:
-    if flight is None:
+def _attempt_text(sortie: Sortie, attempt: Attempt | None) -> str:
+    if attempt is None:
         return ""
     if sortie.state == SortieState.RUNNING:
-        done = f"{flight.progress:.0%} " if flight.progress is not None else ""
-        return f"{done}{flight.note}".strip() + (" (being stopped)" if sortie.cancel_requested else "")
-    error = flight.error.strip().partition("\n")[0][:200]
+        done = f"{attempt.progress:.0%} " if attempt.progress is not None else ""
+        return f"{done}{attempt.note}".strip() + (" (being stopped)" if sortie.cancel_requested else "")
+    error = attempt.error.strip().partition("\n")[0][:200]
     return f"Tolerated: {error}" if sortie.state == SortieState.FAILED and sortie.allow_failure else error
 
 
 def clamped(text: str) -> SafeString:
-    """A text or link in a column of a list: narrow where it is short, of several lines where it is long.
-
-    `break-word`: a column is not made narrower than its words, as it is with `anywhere`.
-    """
+    """A text or link in a column of a list: long texts wrap instead of widening the column."""
+    # `break-word`, because `anywhere` would make the column narrower than its words.
     return format_html(
         '<div style="max-width: 18rem; white-space: normal; overflow-wrap: break-word; min-width: 9rem">{}</div>', text
     )
 
 
 def link(row: Model, text: str) -> SafeString:
-    """To the page of a row."""
+    """A link to the page of a row."""
     url = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
     return format_html('<a href="{}" class="text-link" style="text-decoration: underline">{}</a>', url, text)
 
 
 def listing(page: str, text: str, **filters: object) -> SafeString:
-    """To a list, narrowed to what belongs to a row."""
+    """A link to a filtered list."""
     url = reverse(f"admin:{page}_changelist") + "?" + urlencode(filters)
     return format_html('<a href="{}" class="text-link" style="text-decoration: underline">{}</a>', url, text)
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> SafeString:
-    """Plain, so that it looks calm under unfold as under the stock admin; `–` where it has no rows."""
+    """A table with plain styling, which suits unfold and Django's own admin; `–` without rows."""
     body = [
         (
             format_html_join(
@@ -103,15 +101,15 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> SafeString:
     return format_html("<table><tr>{}</tr>{}</table>", head, format_html_join("", "<tr>{}</tr>", body))
 
 
-def printed(sortie: Sortie, attempt: int) -> SafeString:
-    """The end of what an attempt printed."""
+def output(sortie: Sortie, attempt: int) -> SafeString:
+    """The end of an attempt's output."""
     pieces = list(reads.output(sortie=sortie, attempt=attempt).order_by("-id")[: OUTPUT_PIECES + 1])
     text = lines.printed("".join(piece.text for piece in reversed(pieces[:OUTPUT_PIECES])))
     if not text:
         return SafeString("–")
     cut = len(pieces) > OUTPUT_PIECES or len(text) > OUTPUT_CHARACTERS
     note = (
-        "… only the end is shown. All of it: "
+        "… only the end is shown. For all of it: "
         + invocation.command("fleet_mission", "logs", ids.encode(ids.MISSION, sortie.mission_id), sortie.key)
         + "\n"
         if cut

@@ -1,4 +1,4 @@
-"""Attempts and artifacts: who flew, what came of it, what it printed and gave out."""
+"""Attempts and artifacts: the outcome of each attempt, its output, and the files that it produced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.safestring import SafeString
 
 from fleet.admin.pages import ReadOnlyAdmin, between
-from missions.admin import parts
+from missions.admin import rendering
 from missions.models import Artifact, Attempt
 
 
@@ -48,19 +48,19 @@ class AttemptAdmin(ReadOnlyAdmin):
 
     @admin.display(description="sortie")
     def of_sortie(self, attempt: Attempt) -> SafeString:
-        return parts.link(attempt.sortie, str(attempt.sortie))
+        return rendering.link(attempt.sortie, str(attempt.sortie))
 
     @admin.display(description="processor time")
     def cpu(self, attempt: Attempt) -> str:
         return "–" if attempt.cpu_s is None else f"{attempt.cpu_s:.2f} s"
 
-    @admin.display(description="most memory")
+    @admin.display(description="peak memory")
     def memory(self, attempt: Attempt) -> str:
         return "–" if attempt.max_rss_bytes is None else filesizeformat(attempt.max_rss_bytes)
 
     @admin.display(description="output")
     def printed(self, attempt: Attempt) -> SafeString:
-        return parts.printed(attempt.sortie, attempt.number)
+        return rendering.output(attempt.sortie, attempt.number)
 
 
 @admin.register(Artifact)
@@ -76,7 +76,7 @@ class ArtifactAdmin(ReadOnlyAdmin):
 
     @admin.display(description="download")
     def file(self, artifact: Artifact) -> SafeString:
-        return parts.download(artifact)
+        return rendering.download(artifact)
 
     @admin.display(description="size", ordering="size")
     def bytes(self, artifact: Artifact) -> str:
@@ -84,4 +84,4 @@ class ArtifactAdmin(ReadOnlyAdmin):
 
     @admin.display(description="sortie")
     def of_sortie(self, artifact: Artifact) -> SafeString:
-        return parts.link(artifact.sortie, artifact.sortie.key)
+        return rendering.link(artifact.sortie, artifact.sortie.key)

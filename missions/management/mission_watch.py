@@ -1,0 +1,265 @@
+"""Watch a mission until it ends, then print its outcome and save its files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+
+from fleet import errors, humanise, ids, invocation
+from fleet.console import lines
+from fleet.console.progress import Board
+from fleet.events import stream
+from fleet.events.models import Event
+from fleet.management.operator import OperatorCommand
+from missions.artifacts import collection
+from missions.models import Artifact, Mission, Sortie
+from missions.queries import reads
+from missions.states import MissionState
+
+POLL_S = 0.3
+POSTGRES_TIMEOUT_S = 60.0  # give up if Postgres has not answered for this long
+LAST_EVENT_S = 5.0  # another open transaction can hold back the last events for a moment
+EVENTS_PER_READ = 1_000
+MAX_MISSION_NAMES = 5  # running missions that `wait` lists
+MAX_LISTED = 20  # failed sorties, and files, in the summary at the end
+UNSUCCESSFUL, TIMED_OUT, DETACHED = 5, 3, 130
+PREFIXES = {"mission": ids.MISSION, "sortie": ids.SORTIE, "agent": ids.AGENT, "node": ids.NODE}
+
+Say = Callable[[str], None]
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+class PostgresOutage:
+    """Tolerates a Postgres that restarts, for POSTGRES_TIMEOUT_S."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self._since: float | None = None
+
+    def begin_or_continue(self, fault: Exception) -> None:
+        """Postgres did not answer. Raise `fault` if that has lasted too long."""
+        connection.close()
+        if self._since is None:
+            self.say("Postgres does not answer; waiting for it.")
+            self._since = time.monotonic()
+        if time.monotonic() - self._since > POSTGRES_TIMEOUT_S:
+            raise fault
+
+    def end(self) -> None:
+        """Postgres answered."""
+        self._since = None
+
+
+class Watch:
+    """One watched mission. `on_event` gets each event as a JSON document; None: show progress instead."""
+
+    def __init__(self, *, mission: Mission, say: Say, on_event: OnEvent | None = None) -> None:
+        self.mission, self.say, self.on_event = mission, say, on_event
+        self.ref = mission.ref
+        self._position = stream.Position()
+        self._last_event_seen = False
+        self._outage = PostgresOutage(say)
+
+    def follow(self, *, timeout_s: float | None, quiet: bool) -> int:
+        """Watch until the mission ends; return the exit code. Ctrl-C and the timeout do not affect the mission.
+
+        `quiet`: without a terminal, show nothing but the outcome.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            with Board() as board:
+                while not self._poll(board, quiet=quiet):
+                    if deadline is not None and time.monotonic() >= deadline:
+                        self.say(f"It is still {self.mission.state}.")
+                        self._print_next_commands()
+                        return TIMED_OUT
+                    time.sleep(POLL_S)
+            if self.on_event:
+                self._send_last_events()
+        except KeyboardInterrupt:
+            self.say("\nThe mission is still running.")
+            self._print_next_commands()
+            return DETACHED
+        return 0 if self.mission.state == MissionState.SUCCEEDED else UNSUCCESSFUL
+
+    def _poll(self, board: Board, *, quiet: bool) -> bool:
+        """Show the current state; return whether the mission has ended. Waits while Postgres restarts."""
+        try:
+            mission = Mission.objects.defer("plan").filter(id=self.mission.id).first()
+            if mission is None:
+                raise errors.NotFound(f"The mission {self.ref} has been removed.")
+            self.mission = mission
+            if self.on_event:
+                self._send_events()
+            elif board.live or not quiet:
+                summary = reads.summary(mission)
+                total = summary["sorties"]["total"]
+                board.update(
+                    summary, reads.notable(mission, total=total, most=board.room, visible=Mission.objects.all())
+                )
+        except (OperationalError, InterfaceError) as fault:
+            self._outage.begin_or_continue(fault)
+            return False
+        self._outage.end()
+        return MissionState(self.mission.state).final
+
+    def _print_next_commands(self) -> None:
+        self.say(f"Follow it: {invocation.command('fleet_mission', 'watch', self.ref)}")
+        self.say(f"Cancel it: {invocation.command('fleet_mission', 'cancel', self.ref)}")
+
+    def _send_events(self) -> None:
+        while events := list(stream.since(last=self._position, scope=self.mission.id)[:EVENTS_PER_READ]):
+            self._position = stream.Position.of(events[-1])
+            keys = _sortie_keys(events)
+            for event in sorted(events, key=lambda event: event.id):
+                self._last_event_seen = event.kind == f"mission.{self.mission.state}"
+                if self.on_event:
+                    self.on_event(_as_json(event, keys))
+
+    def _send_last_events(self) -> None:
+        deadline = time.monotonic() + LAST_EVENT_S
+        self._send_events()
+        while not self._last_event_seen and time.monotonic() < deadline:
+            time.sleep(0.05)
+            self._send_events()
+
+
+def _as_json(event: Event, keys: dict[UUID, str]) -> dict[str, Any]:
+    """`{id, at, kind, subject, key, data}` (docs/commands.md)."""
+    prefix = PREFIXES.get(event.kind.partition(".")[0])
+    return {
+        "id": event.id,
+        "at": event.at.isoformat(),
+        "kind": event.kind,
+        "subject": ids.encode(prefix, event.subject) if prefix and event.subject else None,
+        "key": keys.get(event.subject) if event.subject else None,
+        "data": event.told,
+    }
+
+
+def _sortie_keys(events: Iterable[Event]) -> dict[UUID, str]:
+    subjects = [event.subject for event in events if event.subject and event.kind.startswith("sortie.")]
+    return dict(Sortie.objects.filter(id__in=subjects).values_list("id", "key"))
+
+
+def wait_for_all(*, say: Say) -> int:
+    """Wait until no mission is running or being cancelled; paused ones do not count. Return the exit code."""
+    running = Mission.objects.filter(state__in=(MissionState.RUNNING, MissionState.CANCELLING)).order_by("id")
+    outage, announced = PostgresOutage(say), False
+    try:
+        while True:
+            try:
+                count = running.count()
+                outage.end()
+                if not count:
+                    return 0
+                if not announced:
+                    names = ", ".join(lines.one(mission.name) for mission in running.defer("plan")[:MAX_MISSION_NAMES])
+                    more = f" and {count - MAX_MISSION_NAMES} more" if count > MAX_MISSION_NAMES else ""
+                    say(
+                        f"{lines.counted(count, 'mission')} still running: {names}{more}. Waiting; Ctrl-C ends the wait."
+                    )
+                    announced = True
+            except (OperationalError, InterfaceError) as fault:
+                outage.begin_or_continue(fault)
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        say("\nNo longer waiting. The missions continue while the fleet is up.")
+        return DETACHED
+
+
+def current_folder() -> str:
+    """The folder that the plan's relative paths start from."""
+    try:
+        folder = os.getcwd()
+        folder.encode()
+    except (OSError, UnicodeEncodeError) as fault:
+        raise errors.Invalid(
+            "The current folder no longer exists, or its name is not UTF-8.", hint="Change to another folder."
+        ) from fault
+    return folder
+
+
+def watch_to_end(
+    *,
+    mission: Mission,
+    command: OperatorCommand,
+    as_json: bool,
+    timeout_s: float | None = None,
+    on_event: OnEvent | None = None,
+    list_saved: Path | None = None,
+) -> int:
+    """Watch a mission and print its outcome; return the exit code. With `on_event` there is no JSON summary."""
+    watch = Watch(mission=mission, say=command.say, on_event=on_event)
+    code = watch.follow(timeout_s=timeout_s, quiet=as_json)
+    if code in (TIMED_OUT, DETACHED):
+        return code
+    summary = reads.summary(watch.mission)
+    if as_json and not on_event:
+        command.show(summary)
+    print_outcome(mission=watch.mission, summary=summary, say=command.say, list_saved=list_saved)
+    return code
+
+
+def print_outcome(*, mission: Mission, summary: dict[str, Any], say: Say, list_saved: Path | None = None) -> None:
+    """Print the counts, failures and conclusion of an ended mission, save its files, and print their paths.
+
+    `list_saved`: a file to write the paths to, one per line.
+    """
+    tolerated = reads.tolerated(mission)
+    numbers = summary["sorties"] | {"failed": summary["sorties"]["failed"] - tolerated, "tolerated": tolerated}
+    counts = ", ".join(f"{n} {name}" for name, n in numbers.items() if n and name != "total")
+    say(f"{lines.one(mission.name)} {mission.state} in {humanise.duration(summary['elapsed_s'])}: {counts}")
+    for item in reads.items(mission, states=["failed"], most=MAX_LISTED, results=False):
+        mark, word = ("○", "tolerated: ") if item["tolerated"] else ("✗", "")
+        say(f"  {mark} {lines.one(item['key'])}: {word}{lines.one(item['error'] or '')}")
+    if (more := summary["sorties"]["failed"] - MAX_LISTED) > 0:
+        show = invocation.command("fleet_mission", "show", mission.ref, "--state", "failed")
+        say(f"  … and {more} more: {show}")
+    _print_conclusion(reads.last_result(mission), say)
+    folder = settings.FLEET_HOME.root / "reports" / mission.ref
+    saved = list(save(reads.artifacts(mission).iterator(), folder))
+    for path in saved[:MAX_LISTED]:
+        say(f"  {path}")
+    if len(saved) > MAX_LISTED:
+        say(f"  … and {len(saved) - MAX_LISTED} more in {folder}")
+    if list_saved is not None:
+        list_saved.write_text("".join(f"{path}\n" for path in saved))
+
+
+def _print_conclusion(result: Any, say: Say) -> None:
+    """Print the `verdict`, `because` and `top` of the last sortie's result, if it has them (docs/commands.md)."""
+    if not isinstance(result, dict) or not isinstance(result.get("verdict"), str):
+        return
+    say(f"\n{lines.one(result['verdict'])} {lines.one(result.get('because') or '')}".rstrip())
+    top = result.get("top")
+    for number, entry in enumerate(top[:5] if isinstance(top, list) else [], start=1):
+        if isinstance(entry, dict):
+            where = f" ({entry['file']}:{entry.get('line') or 1})" if entry.get("file") else ""
+            say(f"  {number}. " + lines.one(f"{entry.get('title', '')}{where}"))
+    say("")
+
+
+def save(files: Iterable[Artifact], folder: Path) -> Iterable[Path]:
+    """Write artifacts to `<folder>/<sortie>/<path>`, one after another, and yield the paths."""
+    for file in files:
+        # A slash in a key (of a matrix member or an added sortie) must not lead out of the folder.
+        target = folder / file.sortie.key.replace("/", "_") / file.path
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with collection.open_stored(file) as source, target.open("wb") as copy:
+                copy.writelines(source.chunks())
+        except OSError as fault:
+            raise errors.FleetError(
+                f"{target} cannot be written: {fault.strerror}.",
+                hint="The fleet still has the file. Write it to another folder: "
+                + invocation.command("fleet_mission", "artifacts", file.sortie.mission.ref, "--save", "FOLDER"),
+            ) from fault
+        yield target
