@@ -56,7 +56,7 @@ def test_a_node_without_postgres_loses_only_samples(caplog: pytest.LogCaptureFix
         assert isinstance(connection.connection, psycopg.Connection)
         other.execute("SELECT pg_terminate_backend(%s)", [connection.connection.info.backend_pid])
     recorder.finish(agent=agent.id)
-    assert "waits in their files" in caplog.text
+    assert "stays in their log files" in caplog.text
     assert not LogPiece.objects.exists()
     recorder.finish(agent=agent.id)
     assert LogPiece.objects.get(agent=agent).text == "said meanwhile\n"
