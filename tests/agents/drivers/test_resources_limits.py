@@ -1,4 +1,4 @@
-"""The limits of an agent type, which apply to attempts that start after a change: real processes, judged by the engine."""
+"""Limits of an agent type apply to attempts that start after a change: real processes, judged by the engine."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from agents.node.log_shipping import Shipper
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def agent() -> Agent:
+def new_agent() -> Agent:
     return Agent.objects.create(type=AgentType.objects.get(name="backend"))
 
 
@@ -39,26 +39,26 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_lines_are_shipped_once_they_are_complete(path: Path) -> None:
-    one, shipper = agent(), Shipper()
-    shipper.begin(agent=one.id, path=path)
+    agent, shipper = new_agent(), Shipper()
+    shipper.begin(agent=agent.id, path=path)
     shipper.ship()  # there is no file yet
     append(path, "first\nsec")
     shipper.ship()
-    assert stored_log(one) == "first\n"
+    assert stored_log(agent) == "first\n"
     append(path, "ond, ü".encode()[:-1])
     shipper.ship()
-    assert stored_log(one) == "first\n"
+    assert stored_log(agent) == "first\n"
     append(path, "ü".encode()[-1:] + b"\nthird")
     shipper.ship()
     shipper.ship()
-    assert stored_log(one) == "first\nsecond, ü\n"
-    shipper.finish(agent=one.id)
+    assert stored_log(agent) == "first\nsecond, ü\n"
+    shipper.finish(agent=agent.id)
     shipper.ship()
-    assert stored_log(one) == "first\nsecond, ü\nthird"
+    assert stored_log(agent) == "first\nsecond, ü\nthird"
 
 
 def test_each_agent_has_its_own_part_of_the_file_of_its_place(path: Path) -> None:
-    first, second, shipper = agent(), agent(), Shipper()
+    first, second, shipper = new_agent(), new_agent(), Shipper()
     append(path, "of an earlier life of the node\n")
     shipper.begin(agent=first.id, path=path)
     append(path, "first\nits last words")
@@ -70,8 +70,8 @@ def test_each_agent_has_its_own_part_of_the_file_of_its_place(path: Path) -> Non
 
 
 def test_output_that_postgres_rejects_is_shipped_later(path: Path) -> None:
-    one, shipper = agent(), Shipper()
-    shipper.begin(agent=one.id, path=path)
+    agent, shipper = new_agent(), Shipper()
+    shipper.begin(agent=agent.id, path=path)
     append(path, "said while Postgres was away\n")
     assert isinstance(connection.connection, psycopg.Connection)
     with psycopg.connect(**_address(), autocommit=True) as other:
@@ -80,9 +80,9 @@ def test_output_that_postgres_rejects_is_shipped_later(path: Path) -> None:
         shipper.ship()
     connection.close()
     append(path, "and later\n")
-    shipper.finish(agent=one.id)
+    shipper.finish(agent=agent.id)
     shipper.ship()
-    assert stored_log(one) == "said while Postgres was away\nand later\n"
+    assert stored_log(agent) == "said while Postgres was away\nand later\n"
 
 
 def _address() -> dict[str, Any]:
@@ -93,14 +93,14 @@ def _address() -> dict[str, Any]:
 
 def test_only_the_end_is_kept(path: Path, settings: Any) -> None:
     settings.FLEET_AGENT_LOG_BYTES = 200_000
-    one, other, shipper = agent(), agent(), Shipper()
-    shipper.begin(agent=one.id, path=path)
+    agent, other, shipper = new_agent(), new_agent(), Shipper()
+    shipper.begin(agent=agent.id, path=path)
     shipper.begin(agent=other.id, path=path.with_name("agent-backend-2.log"))
     append(path.with_name("agent-backend-2.log"), "beside it\n")
     for number in range(40):
         append(path, f"{number:05}\n" * 2_000)
         shipper.ship()
-    kept = stored_log(one)
+    kept = stored_log(agent)
     assert 188_000 <= len(kept) <= 200_000
     assert kept.endswith("00039\n")
     assert kept.startswith("000")
@@ -108,24 +108,24 @@ def test_only_the_end_is_kept(path: Path, settings: Any) -> None:
     append(path, "x" * 99 + "\n")
     append(path, ("y" * 99 + "\n") * 5_000)  # more at once than is kept
     shipper.ship()
-    kept = stored_log(one)
+    kept = stored_log(agent)
     assert len(kept) <= 200_000
     assert "bytes left out …\ny" in kept
     assert "x" not in kept
 
 
 def test_an_endless_line_is_shipped_without_waiting_for_its_end(path: Path) -> None:
-    one, shipper = agent(), Shipper()
-    shipper.begin(agent=one.id, path=path)
+    agent, shipper = new_agent(), Shipper()
+    shipper.begin(agent=agent.id, path=path)
     append(path, "word " * 20_000 + "half")
     shipper.ship()
-    assert stored_log(one) == "word " * 20_000
+    assert stored_log(agent) == "word " * 20_000
     assert max(map(len, LogPiece.objects.values_list("text", flat=True))) <= log_shipping.PIECE
 
 
 def test_a_large_file_is_rotated_and_two_old_ones_are_kept(path: Path) -> None:
-    one, shipper = agent(), Shipper()
-    shipper.begin(agent=one.id, path=path)
+    agent, shipper = new_agent(), Shipper()
+    shipper.begin(agent=agent.id, path=path)
     writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)  # held open, as an agent does
     for number in range(4):
         os.write(writer, (f"{number}" * 99 + "\n").encode() * (log_shipping.FILE_BYTES // 100 + 1))
@@ -133,7 +133,7 @@ def test_a_large_file_is_rotated_and_two_old_ones_are_kept(path: Path) -> None:
         assert path.stat().st_size == 0
         os.write(writer, f"after {number}\n".encode())
         shipper.ship()
-        assert stored_log(one).endswith(f"after {number}\n")
+        assert stored_log(agent).endswith(f"after {number}\n")
     os.close(writer)
     assert sorted(file.name for file in path.parent.iterdir()) == [path.name, f"{path.name}.1", f"{path.name}.2"]
     heads = [Path(f"{path}{end}").read_bytes()[:20] for end in (".1", ".2")]
@@ -142,34 +142,34 @@ def test_a_large_file_is_rotated_and_two_old_ones_are_kept(path: Path) -> None:
 
 
 def test_a_file_that_somebody_emptied_is_read_from_its_beginning(path: Path) -> None:
-    one, shipper = agent(), Shipper()
-    shipper.begin(agent=one.id, path=path)
+    agent, shipper = new_agent(), Shipper()
+    shipper.begin(agent=agent.id, path=path)
     append(path, "before, at some length\n")
     shipper.ship()
     os.truncate(path, 0)
     append(path, "after\n")
     shipper.ship()
-    assert stored_log(one) == "before, at some length\nafter\n"
+    assert stored_log(agent) == "before, at some length\nafter\n"
 
 
 def test_output_after_the_death_of_the_node_is_shipped_by_the_next_one(path: Path) -> None:
-    one, unknown, shipper = agent(), agent(), Shipper()
-    shipper.begin(agent=one.id, path=path)
+    agent, unknown, shipper = new_agent(), new_agent(), Shipper()
+    shipper.begin(agent=agent.id, path=path)
     append(path, f"again\nand {settings.SECRET_KEY}\nagain\n")
     shipper.ship()
     append(path, f"its {settings.SECRET_KEY}\nlast words")
     for _ in range(2):
         later = Shipper()
-        later.resume(agent=one.id, path=path)
+        later.resume(agent=agent.id, path=path)
         later.resume(agent=unknown.id, path=path)
-        later.resume(agent=one.id, path=path.with_name("agent-gone-1.log"))
-        assert stored_log(one) == "again\nand *****\nagain\nits *****\nlast words"
+        later.resume(agent=agent.id, path=path.with_name("agent-gone-1.log"))
+        assert stored_log(agent) == "again\nand *****\nagain\nits *****\nlast words"
     assert stored_log(unknown) == ""
 
 
 def test_no_secret_gets_into_a_row(path: Path) -> None:
-    one, shipper = agent(), Shipper()
-    shipper.begin(agent=one.id, path=path)
+    agent, shipper = new_agent(), Shipper()
+    shipper.begin(agent=agent.id, path=path)
     own, where = settings.FLEET_CREDENTIALS, settings.FLEET_ENDPOINTS
     redis = unquote(urlsplit(where.redis_url).password or "")
     secrets = {own.postgres_password, own.flower_password, own.metrics_token, settings.SECRET_KEY, redis}
@@ -181,7 +181,7 @@ def test_no_secret_gets_into_a_row(path: Path) -> None:
     shipper.ship()
     append(path, own.admin_password[10:] + "\n")
     shipper.ship()
-    text = stored_log(one)
+    text = stored_log(agent)
     assert not [secret for secret in secrets | {own.admin_password} if secret in text or quote(secret, safe="") in text]
     assert "postgresql://someone:*****@db.example:5432/x\n" in text
     assert "redis://:*****@cache:6379/0 and https://docs.example/a@b:c are\n� ends\n" in text

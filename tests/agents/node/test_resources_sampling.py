@@ -65,7 +65,7 @@ def test_a_sample_measures_the_time_since_the_last_one(family: subprocess.Popen[
     assert second.cpu < 0.5, "it has slept since"
 
 
-def agent() -> Agent:
+def new_agent() -> Agent:
     return Agent.objects.create(type=AgentType.objects.get(name="backend"))
 
 
@@ -84,28 +84,28 @@ def thin_all() -> int:
 
 @pytest.mark.django_db
 def test_fine_samples_become_means_of_ten_minutes() -> None:
-    one, other = agent(), agent()
+    agent, other = new_agent(), new_agent()
     for minute in range(20):
-        take(one, hours_ago=8 - minute / 60, cpu=minute, memory=minute * 1_000_000_000)
-    take(one, hours_ago=8, cpu=9.0, step_s=30)
+        take(agent, hours_ago=8 - minute / 60, cpu=minute, memory=minute * 1_000_000_000)
+    take(agent, hours_ago=8, cpu=9.0, step_s=30)
     take(other, hours_ago=8, cpu=0.5)
-    take(one, hours_ago=1)
+    take(agent, hours_ago=1)
     assert sampling.due(now=NOW) == 22
     thin_all()
     assert sampling.due(now=NOW) == 0
-    rows = list(Sample.objects.filter(agent=one, step_s=600).values_list("at", "cpu", "memory_bytes"))
+    rows = list(Sample.objects.filter(agent=agent, step_s=600).values_list("at", "cpu", "memory_bytes"))
     assert [at.strftime("%H:%M") for at, *_ in rows] == ["04:00", "04:10", "04:20"]
     assert [cpu for _, cpu, _ in rows] == [pytest.approx((sum(range(7)) + 27) / 10), 11.5, 18.0]
     assert rows[1][2] == 11_500_000_000
     assert Sample.objects.get(agent=other).cpu == 0.5
-    assert Sample.objects.filter(agent=one, step_s=10).count() == 1
+    assert Sample.objects.filter(agent=agent, step_s=10).count() == 1
 
 
 @pytest.mark.django_db
 def test_ten_minutes_that_overlap_the_fine_history_are_not_thinned() -> None:
-    one = agent()
+    agent = new_agent()
     for minute in range(30):
-        take(one, hours_ago=6 + (15 - minute) / 60)
+        take(agent, hours_ago=6 + (15 - minute) / 60)
     thin_all()
     fine = Sample.objects.filter(step_s=10).values_list("at", flat=True)
     assert min(fine) == NOW.replace(hour=6, minute=0)
@@ -113,19 +113,19 @@ def test_ten_minutes_that_overlap_the_fine_history_are_not_thinned() -> None:
 
 @pytest.mark.django_db
 def test_old_coarse_samples_are_deleted() -> None:
-    one = agent()
-    take(one, hours_ago=15 * 24, step_s=600)
-    take(one, hours_ago=13 * 24, step_s=600)
-    take(one, hours_ago=20 * 24)  # its node was down when it was due
+    agent = new_agent()
+    take(agent, hours_ago=15 * 24, step_s=600)
+    take(agent, hours_ago=13 * 24, step_s=600)
+    take(agent, hours_ago=20 * 24)  # its node was down when it was due
     thin_all()
     assert [s.at for s in Sample.objects.all()] == [NOW - timedelta(days=13)]
 
 
 @pytest.mark.django_db
 def test_thinning_takes_ten_minutes_at_a_time_whatever_is_due() -> None:
-    one = agent()
+    agent = new_agent()
     for hours in range(7, 27):
-        take(one, hours_ago=hours)
+        take(agent, hours_ago=hours)
     with CaptureQueriesContext(connection) as queries:
         assert sampling.thin(now=NOW) == 1
     assert len([q for q in queries if "agents_sample" in q["sql"]]) == 2

@@ -17,7 +17,7 @@ from tests.support.console import manage
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def agent(*, ended_days_ago: float | None = None) -> Agent:
+def new_agent(*, ended_days_ago: float | None = None) -> Agent:
     if ended_days_ago is None:
         return Agent.objects.create(type=AgentType.objects.get(name="backend"))
     ended = timezone.now() - timedelta(days=ended_days_ago)
@@ -30,9 +30,9 @@ def take(agent: Agent, *, hours_ago: float, step_s: int = 10) -> None:
 
 
 def test_old_samples_are_thinned_and_old_logs_removed() -> None:
-    alive, old, recent = agent(), agent(ended_days_ago=40), agent(ended_days_ago=3)
-    for one in (alive, old, recent):
-        LogPiece.objects.create(agent=one, text="said\n")
+    alive, old, recent = new_agent(), new_agent(ended_days_ago=40), new_agent(ended_days_ago=3)
+    for agent in (alive, old, recent):
+        LogPiece.objects.create(agent=agent, text="said\n")
     for hours_ago in (1, 7, 30, 40):
         take(alive, hours_ago=hours_ago)
     take(old, hours_ago=24 * 40, step_s=600)
@@ -48,18 +48,18 @@ def test_old_samples_are_thinned_and_old_logs_removed() -> None:
 
 def test_a_node_without_postgres_loses_only_samples(caplog: pytest.LogCaptureFixture) -> None:
     """The node's own connection is cut just before it records."""
-    recorder, one = Recorder(), agent()
-    path = fleet_settings.FLEET_HOME.logs / f"agent-{one.ref}.log"
-    recorder.begin(agent=one.id, path=path)
+    recorder, agent = Recorder(), new_agent()
+    path = fleet_settings.FLEET_HOME.logs / f"agent-{agent.ref}.log"
+    recorder.begin(agent=agent.id, path=path)
     path.write_text("said meanwhile\n")
     with psycopg.connect(**_address(), autocommit=True) as other:
         assert isinstance(connection.connection, psycopg.Connection)
         other.execute("SELECT pg_terminate_backend(%s)", [connection.connection.info.backend_pid])
-    recorder.finish(agent=one.id)
-    assert "waits in their files" in caplog.text
+    recorder.finish(agent=agent.id)
+    assert "stays in their log files" in caplog.text
     assert not LogPiece.objects.exists()
-    recorder.finish(agent=one.id)
-    assert LogPiece.objects.get(agent=one).text == "said meanwhile\n"
+    recorder.finish(agent=agent.id)
+    assert LogPiece.objects.get(agent=agent).text == "said meanwhile\n"
     path.unlink()
 
 

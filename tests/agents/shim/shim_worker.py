@@ -1,4 +1,4 @@
-"""A worker that executes one attempt and prints the outcome as JSON, for tests that kill it or run it as another user.
+"""A worker that executes an attempt and prints the outcome as JSON, for tests that kill it or run it as another user.
 
 python -m tests.agents.shim.shim_worker '{"scratch": …, "shell": …}'
 """
