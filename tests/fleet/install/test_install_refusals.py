@@ -100,7 +100,7 @@ def test_without_ensurepip_or_venv_it_names_both_remedies(machine: Machine, miss
     machine.has_python("3.11.2", without=[missing])
     said = machine.refusal()
     assert "cannot create a virtual environment" in said
-    assert "apt-get install python3-venv; or install uv" in said
+    assert "apt-get install python3-venv) or uv." in said
 
 
 def test_with_uv_neither_is_needed(machine: Machine) -> None:
