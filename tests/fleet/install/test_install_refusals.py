@@ -79,7 +79,9 @@ def test_without_git_it_names_git_and_how_to_get_it(machine: Machine) -> None:
 
 def test_without_python_it_names_the_version_that_is_needed(machine: Machine) -> None:
     (machine.programs / "python3").unlink()
-    assert "python3 was not found. Install Python 3.11 or newer, or select another one: make PYTHON=" in machine.refusal()
+    assert (
+        "python3 was not found. Install Python 3.11 or newer, or select another one: make PYTHON=" in machine.refusal()
+    )
 
 
 @pytest.mark.parametrize("version", ["3.10.13", "3.9.2", "2.7.18"])
