@@ -79,7 +79,9 @@ def test_without_git_it_names_git_and_how_to_get_it(machine: Machine) -> None:
 
 def test_without_python_it_names_the_version_that_is_needed(machine: Machine) -> None:
     (machine.programs / "python3").unlink()
-    assert "python3 was not found. Install Python 3.11 or newer, or select another one: make PYTHON=" in machine.refusal()
+    assert (
+        "python3 was not found. Install Python 3.11 or newer, or select another one: make PYTHON=" in machine.refusal()
+    )
 
 
 @pytest.mark.parametrize("version", ["3.10.13", "3.9.2", "2.7.18"])
@@ -100,7 +102,7 @@ def test_without_ensurepip_or_venv_it_names_both_remedies(machine: Machine, miss
     machine.has_python("3.11.2", without=[missing])
     said = machine.refusal()
     assert "cannot create a virtual environment" in said
-    assert "apt-get install python3-venv; or install uv" in said
+    assert "apt-get install python3-venv) or uv." in said
 
 
 def test_with_uv_neither_is_needed(machine: Machine) -> None:

@@ -263,7 +263,9 @@ def test_what_a_killed_supervisor_left_behind_is_named_until_it_is_stopped(tmp_p
         register.add(name="node", pid=left.pid, stop_signal=signal.SIGTERM, grace_s=5)
         for command in (("fleet_services", "status"), ("fleet_status",), ("fleet_doctor",)):
             shown = alone(tmp_path, *command)
-            assert f"left these processes running: node (pid {left.pid})." in " ".join(shown.stdout.split()), shown.stdout
+            assert f"left these processes running: node (pid {left.pid})." in " ".join(shown.stdout.split()), (
+                shown.stdout
+            )
             assert "fleet_down" in shown.stdout
             assert command != ("fleet_status",) or "fleet_up" not in shown.stdout  # which comes after it
         status = json.loads(alone(tmp_path, "fleet_services", "status", "--json").stdout)
