@@ -102,15 +102,15 @@ def test_an_agent_notes_now_and_then_that_an_attempt_prints_whatever_is_kept_of_
     def heard_at() -> Any:
         return Attempt.objects.values_list("heard_at", flat=True).get()
 
-    page = output_writer.buffer(sortie=lease.sortie, attempt=lease.attempt)
-    page.output(stream="stdout", data=b"x" * 10_000)  # more than is kept
-    page.heard_at -= ACTIVITY_S
+    buffer = output_writer.buffer(sortie=lease.sortie, attempt=lease.attempt)
+    buffer.output(stream="stdout", data=b"x" * 10_000)  # more than is kept
+    buffer.active_at -= ACTIVITY_S
     fleet.until(lambda: heard_at() is not None)
     first = heard_at()
-    page.heard_at -= ACTIVITY_S
-    page.output(stream="stdout", data=b"y" * 10_000)  # which stays in memory until the end
+    buffer.active_at -= ACTIVITY_S
+    buffer.output(stream="stdout", data=b"y" * 10_000)  # which stays in memory until the end
     fleet.until(lambda: heard_at() > first)
-    output_writer.close(page)
+    output_writer.close(buffer)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_it_is_told_unwell_and_restarted_once(node: Node) -> None:
     assert (health.code, "takes nothing while its queue waits" in health.out) == (1, True)
     assert duties.revive() == [stalled.id]
     stalled.refresh_from_db()
-    assert (stalled.order, "took nothing" in stalled.reason) == ("restart", True)
+    assert (stalled.order, "claimed nothing" in stalled.reason) == ("restart", True)
     assert duties.revive() == []
 
 
