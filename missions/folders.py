@@ -46,7 +46,8 @@ def readable(*, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bo
         written = template and not list(templates.references(text))
         if not operator and not written and not _may_be_named(path):
             raise errors.Invalid(f"Launches over the API may not read {path} (`readable`).", hint=BELOW)
-        paths.append(str(path.resolve() if operator else path))
+        # Only the operator's words may name a link, which is followed now and not again: work may change it meanwhile.
+        paths.append(str(path.resolve() if operator or written else path))
     return paths
 
 

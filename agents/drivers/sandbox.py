@@ -131,24 +131,25 @@ def check_writable(folder: Path, *, hidden: Sequence[Path]) -> None:
 def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     """bubblewrap's options, and the descriptors that it inherits, which are closed with `descriptors`.
 
-    Folders that work of others may have changed are given as descriptors opened without following links, so that what
-    is mounted is what was named. Refused where one is not a folder, or its path holds a link.
+    Paths that work of others may have changed are given as descriptors opened without following links, so that what is
+    mounted is what was named. Refused where a path holds a link, or a folder is none.
     """
     kept: list[int] = []
 
     def bound(path: Path, option: str) -> list[str]:
         try:
-            descriptor = beneath.open_folder(path)
+            descriptor = beneath.open_path(path, folder=option == "--bind-fd")
         except OSError as fault:
+            kind = "folder" if option == "--bind-fd" else "path"
             raise Refused(
-                f"The folder {path} cannot be given to the work: {fault.strerror}. Name a real folder."
+                f"The {kind} {path} cannot be given to the work: {fault.strerror}. Name a real {kind}, without links."
             ) from fault
         descriptors.callback(os.close, descriptor)
         kept.append(descriptor)
         return [option, str(descriptor), str(path)]
 
     hidden = [path.resolve() for path in view.hidden if path.exists()]
-    readable = [path for path in map(Path.resolve, view.readable) if path.exists() and not _inside(path, hidden)]
+    readable = [path for path in view.readable if os.path.lexists(path) and not _inside(path, hidden)]
     wide = [
         path for path in readable if any(Path(mount).is_relative_to(path) for mount in ("/proc", "/dev", TMP, "/run"))
     ]
@@ -175,7 +176,7 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     if Path("/") not in wide:
         words += ["--dir", "/run", "--symlink", TMP, VAR_TMP]
     for path in sorted(set(readable) - set(wide)):
-        words += ["--ro-bind", str(path), str(path)]
+        words += bound(path, "--ro-bind-fd")
     for path in code():
         words += ["--ro-bind", str(path), str(path)]
     for folder in view.writable:

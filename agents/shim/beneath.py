@@ -34,9 +34,14 @@ def open_at(folder: int, path: str, flags: int, *, resolve: int, mode: int = 0) 
 
 def open_folder(path: str | os.PathLike[str]) -> int:
     """A descriptor of a folder by its absolute path, to bind or to open below. OSError (ELOOP) if a part is a link."""
+    return open_path(path, folder=True)
+
+
+def open_path(path: str | os.PathLike[str], *, folder: bool) -> int:
+    """The same for what may be a file."""
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return open_at(root, os.fspath(path), os.O_PATH | os.O_DIRECTORY, resolve=NO_LINKS)
+        return open_at(root, os.fspath(path), os.O_PATH | (os.O_DIRECTORY if folder else 0), resolve=NO_LINKS)
     finally:
         os.close(root)
 

@@ -176,6 +176,23 @@ def test_a_folder_that_was_made_a_link_meanwhile_is_not_given(tmp_path: Path) ->
     assert "cannot be given to the work" in evidence.error
 
 
+def test_a_readable_path_that_was_made_a_link_is_not_given(tmp_path: Path) -> None:
+    """Work may put a link below FLEET_FOLDERS, and a client name it under `readable` at the next launch."""
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").write_text(SECRET)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "folder").symlink_to(tmp_path / "secret")
+    (tmp_path / "project" / "file").symlink_to(tmp_path / "secret" / "key")
+    for named in ("folder", "folder/key", "file"):
+        shell = f"cat {tmp_path}/project/folder/key {tmp_path}/project/file {tmp_path}/secret/key"
+        flight = Flight("command", brief(tmp_path / "scratch", shell=shell, readable=(tmp_path / "project" / named,)))
+        evidence = flight.end()
+        assert not evidence.ok
+        assert SECRET not in flight.ear.out
+        assert "cannot be given to the work" in evidence.error
+
+
 def test_without_network_nothing_answers_not_even_this_host(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         code = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
