@@ -7,8 +7,10 @@ attempt's output flows on however many files there are.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -24,6 +26,7 @@ SLICE_S = 0.02  # of a walk, at a time
 PAUSE_S = 0.2  # between two slices
 ENTRIES = 200  # looked at between two looks at the clock
 BLOCK = 512  # bytes, of st_blocks (stat(2))
+TOO_DEEP = 1 << 60  # bytes that something counts for whose path is longer than PATH_MAX: it cannot be measured
 
 
 class Quota:
@@ -134,14 +137,22 @@ def _sizes(folder: Path) -> Iterator[int]:
     """What each thing in a folder takes on the disk. Links are not followed; a file of several names counts once."""
     folders, linked = [os.fspath(folder)], set()
     while folders:
-        with suppress(OSError), os.scandir(folders.pop()) as entries:  # it is gone, or shut to this user
+        try:
+            entries = os.scandir(folders.pop())
+        except OSError:  # it is gone, or shut to this user
+            continue
+        with suppress(OSError), entries:
             for entry in entries:
-                with suppress(OSError):
+                try:
                     status = entry.stat(follow_symlinks=False)
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    elif status.st_nlink > 1:
-                        if status.st_ino in linked:
-                            continue
-                        linked.add(status.st_ino)
-                    yield status.st_blocks * BLOCK
+                except OSError as fault:
+                    if fault.errno == errno.ENAMETOOLONG:
+                        yield TOO_DEEP
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    folders.append(entry.path)
+                elif status.st_nlink > 1:
+                    if status.st_ino in linked:
+                        continue
+                    linked.add(status.st_ino)
+                yield status.st_blocks * BLOCK

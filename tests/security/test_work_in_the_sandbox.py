@@ -270,6 +270,20 @@ def test_the_temporary_folder_holds_no_more_than_its_limit(tmp_path: Path) -> No
     assert "No space left" in evidence.error
 
 
+def test_folders_too_deep_to_be_measured_do_not_pass_the_limit_of_the_disk(tmp_path: Path) -> None:
+    nest = """
+import os, time
+for _ in range(1000): os.mkdir("d" * 10); os.chdir("d" * 10)
+for name in range(4): open(str(name), "wb").write(b"x" * 5_000_000)
+"""
+    given = brief(
+        tmp_path, argv=("python3", "-c", nest), limits=Limits(timeout_s=50, grace_s=0.5, disk_bytes=8_000_000)
+    )
+    evidence = Flight("command", given).end()
+    assert not evidence.ok
+    assert "cannot be measured" in evidence.error
+
+
 def test_each_process_opens_so_many_files_at_most(tmp_path: Path) -> None:
     given = brief(tmp_path, shell='ulimit -n > "$FLEET_RESULT"', limits=Limits(timeout_s=50, open_files=100))
     assert Flight("command", given).end().result == 100
