@@ -19,6 +19,8 @@ from agents.shim import tree
 NAMES = ("FLEET_ATTEMPT", "FLEET_HOME_ID")  # variables by which an attempt's processes are found
 PATIENCE_S = 3.0
 BEAT_S = 0.02
+LONGEST_BYTES = 1024 * 1024  # read of a process's words and variables: it can say that they are terabytes (PR_SET_MM)
+LONGEST_NUMBER = 9  # digits of an attempt's, as a process may say any
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,12 @@ def traces() -> list[Trace]:
     found = []
     for pid in tree.alive():
         with suppress(OSError):  # it has ended since, or is another user's
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                text = file.read().decode("utf-8", "replace")
+            text = _beginning(f"/proc/{pid}/environ").decode("utf-8", "replace")
             variables = dict(
                 line.split("=", 1) for line in text.split("\x00") if line.startswith("FLEET_") and "=" in line
             )
             if marker := variables.get("FLEET_ATTEMPT"):
-                with open(f"/proc/{pid}/cmdline", "rb") as file:
-                    words = file.read().split(b"\x00")
+                words = _beginning(f"/proc/{pid}/cmdline").split(b"\x00")
                 shim = os.fsencode(PROGRAM) in (words[3:4] + words[7:8])  # in the sandbox behind bubblewrap's words
                 found.append(Trace(pid, marker, variables.get("FLEET_HOME_ID", ""), shim))
     return found
@@ -52,8 +52,7 @@ def traces() -> list[Trace]:
 def is_shim(pid: int) -> bool:
     """Whether it is a shim, or what started it for a worker (a sandbox, say), by its command line."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return os.fsencode(PROGRAM) in file.read().split(b"\x00")
+        return os.fsencode(PROGRAM) in _beginning(f"/proc/{pid}/cmdline").split(b"\x00")
     except OSError:
         return False
 
@@ -65,7 +64,7 @@ def reap_earlier(marker: str) -> set[int]:
 
     def earlier() -> set[int]:
         named = [(trace.pid, trace.marker.partition("/")) for trace in traces()]
-        return {pid for pid, (other, _, n) in named if other == sortie and n.isdecimal() and int(n) < int(number)}
+        return {pid for pid, (other, _, n) in named if other == sortie and _is_number(n) and int(n) < int(number)}
 
     _kill(earlier)
     return earlier()
@@ -107,6 +106,15 @@ def reap_strangers(*, fleet: str, known: Collection[str] = ()) -> int:
         return {trace.pid for trace in found if trace.marker not in spared}
 
     return _kill(strangers)
+
+
+def _beginning(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(LONGEST_BYTES)
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= LONGEST_NUMBER
 
 
 def _kill(find: Callable[[], set[int]]) -> int:

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from agents.drivers import sandbox
+from agents.drivers import reaper, sandbox
 from agents.drivers.base import Limits, StopReason
+from tests.support import fleet
 from tests.support.confined import ROOT, SECRET, USERS, Place, places
 from tests.support.flights import Flight, brief, left_of
 
@@ -290,6 +293,51 @@ def test_the_environment_of_a_process_outside_is_no_output(tmp_path: Path) -> No
         evidence = Flight("command", given).end()
         assert not evidence.ok or evidence.outputs != (0,)
         assert not list(outbox.iterdir())
+
+
+LARGE_ENVIRONMENT = """
+import ctypes, os, struct, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = libc.sbrk.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+size = 1 << 29
+at = libc.mmap(None, size, 1, 0x4022, -1, 0)  # to read, reserving nothing
+field = [0, 0, *open("/proc/self/stat").read().rpartition(")")[2].split()]
+code, stack, data, words = (list(map(int, field[a - 1 : b])) for a, b in ((26, 27), (28, 28), (45, 47), (48, 49)))
+new = struct.pack("<12QIi", *code, *data, libc.sbrk(0), *stack, *words, at, at + size, 0, 0, -1)
+if libc.prctl(35, 14, new, len(new), 0) != 0:  # PR_SET_MM, PR_SET_MM_MAP
+    sys.exit("unsupported")
+print("large", flush=True)
+time.sleep(60)
+"""
+
+
+def test_an_environment_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    """Whoever looks for the processes of attempts reads the environments of all."""
+    flight = Flight("command", brief(tmp_path, argv=("python3", "-c", LARGE_ENVIRONMENT)))
+    fleet.until(lambda: flight.ear.out or flight.evidence)
+    if flight.evidence is not None:
+        pytest.skip("this kernel does not let a process name its environment")
+    tracemalloc.start()
+    try:
+        assert flight.brief.marker in {trace.marker for trace in reaper.traces()}, "its shim's is as ever"
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+        flight.stop.set(StopReason.CANCELLED)
+        flight.end()
+    assert not left_of(flight.brief)
+
+
+def test_a_marker_with_a_number_of_any_length_is_passed_over(tmp_path: Path) -> None:
+    given = brief(tmp_path)
+    sortie = given.marker.partition("/")[0]
+    forged = {**os.environ, "FLEET_ATTEMPT": f"{sortie}/{'1' * 5000}"}
+    with subprocess.Popen(["sleep", "60"], env=forged) as process:
+        try:
+            assert reaper.reap_earlier(f"{sortie}/2") == set()
+        finally:
+            process.kill()
 
 
 def test_a_fork_bomb_ends_its_own_attempt_alone(tmp_path: Path) -> None:
