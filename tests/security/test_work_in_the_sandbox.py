@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import textwrap
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
@@ -349,6 +350,37 @@ def test_a_fork_bomb_ends_its_own_attempt_alone(tmp_path: Path) -> None:
         assert evidence.stopped is StopReason.PROCESSES
         assert "its limit is 200" in evidence.error
     assert not left_of(given)
+
+
+UNMAPPED = {
+    "a file in memory": """
+        import os, time
+        file = os.memfd_create("x")
+        for _ in range(60): os.write(file, b"x" * 1_000_000)
+        time.sleep(3)""",
+    "a file system of its own": """
+        import subprocess
+        shell = "mount -t tmpfs none /tmp; head -c 60000000 /dev/zero > /tmp/file; sleep 3"
+        subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", shell], check=True)""",
+    "a segment of System V": """
+        import ctypes, time
+        libc = ctypes.CDLL(None)
+        libc.shmat.restype = ctypes.c_void_p
+        for _ in range(6):
+            at = libc.shmat(libc.shmget(0, 10_000_000, 0o1600), None, 0)
+            ctypes.memset(at, 1, 10_000_000)
+            libc.shmdt(ctypes.c_void_p(at))
+        time.sleep(3)""",
+}
+
+
+@pytest.mark.xfail(strict=True, reason="Memory is counted by what processes map; a cgroup would count all of it.")
+@pytest.mark.parametrize("kind", UNMAPPED)
+def test_memory_that_no_process_maps_counts_too(tmp_path: Path, kind: str) -> None:
+    limits = Limits(timeout_s=50, grace_s=0.5, memory_bytes=40_000_000)
+    given = brief(tmp_path, argv=("python3", "-c", textwrap.dedent(UNMAPPED[kind])), limits=limits)
+    evidence = Flight("command", given).end()
+    assert evidence.stopped is StopReason.MEMORY, evidence
 
 
 def test_a_nearly_full_disk_stops_who_fills_it_and_nobody_else(tmp_path: Path) -> None:
