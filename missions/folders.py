@@ -71,7 +71,8 @@ def readable(*, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bo
         written_by_operator = template and not list(templates.references(text))
         if not operator and not written_by_operator and not _may_be_named(path):
             raise errors.Invalid(f"Launches over the API may not read {path} (`readable`).", hint=BELOW)
-        paths.append(str(path.resolve() if operator else path))
+        # Only operators may name a link. It is followed here and never again, for work may change it later.
+        paths.append(str(path.resolve() if operator or written_by_operator else path))
     return paths
 
 

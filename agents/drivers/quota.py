@@ -7,8 +7,10 @@ few milliseconds, so that the output keeps flowing however many files there are.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -24,6 +26,7 @@ SLICE_S = 0.02  # of walking the folder, at a time
 PAUSE_S = 0.2  # between two slices
 ENTRIES = 200  # between two looks at the clock
 BLOCK = 512  # bytes per block of st_blocks (stat(2))
+TOO_DEEP = 1 << 60  # bytes counted for an entry whose path exceeds PATH_MAX: its size cannot be measured
 
 
 class Quota:
@@ -134,14 +137,22 @@ def _sizes(folder: Path) -> Iterator[int]:
     """The size on disk of each entry below a folder. Links are not followed, and a hard-linked file counts once."""
     folders, linked_inodes = [os.fspath(folder)], set()
     while folders:
-        with suppress(OSError), os.scandir(folders.pop()) as entries:  # it is gone, or this user cannot read it
+        try:
+            entries = os.scandir(folders.pop())
+        except OSError:  # it is gone, or this user cannot read it
+            continue
+        with suppress(OSError), entries:
             for entry in entries:
-                with suppress(OSError):
+                try:
                     status = entry.stat(follow_symlinks=False)
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    elif status.st_nlink > 1:
-                        if status.st_ino in linked_inodes:
-                            continue
-                        linked_inodes.add(status.st_ino)
-                    yield status.st_blocks * BLOCK
+                except OSError as fault:
+                    if fault.errno == errno.ENAMETOOLONG:
+                        yield TOO_DEEP
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    folders.append(entry.path)
+                elif status.st_nlink > 1:
+                    if status.st_ino in linked_inodes:
+                        continue
+                    linked_inodes.add(status.st_ino)
+                yield status.st_blocks * BLOCK

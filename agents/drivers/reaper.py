@@ -19,6 +19,8 @@ from agents.shim import tree
 NAMES = ("FLEET_ATTEMPT", "FLEET_HOME_ID")  # variables that mark the processes of an attempt
 KILL_S = 3.0
 POLL_S = 0.02
+MAX_BYTES = 1024 * 1024  # read of a process's arguments and variables: it may claim terabytes (PR_SET_MM)
+MAX_DIGITS = 9  # of an attempt's number: a process may claim any
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +38,14 @@ def traces() -> list[Trace]:
     traces = []
     for pid in tree.process_parents():
         with suppress(OSError):  # it has ended since, or is another user's
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                text = file.read().decode("utf-8", "replace")
+            text = _start_of(f"/proc/{pid}/environ").decode("utf-8", "replace")
             variables = dict(
                 line.split("=", 1) for line in text.split("\x00") if line.startswith("FLEET_") and "=" in line
             )
             if marker := variables.get("FLEET_ATTEMPT"):
-                with open(f"/proc/{pid}/cmdline", "rb") as file:
-                    words = file.read().split(b"\x00")
-                shim = os.fsencode(PROGRAM) in (
-                    words[3:4] + words[7:8]
-                )  # in the sandbox, bubblewrap's arguments come first
+                words = _start_of(f"/proc/{pid}/cmdline").split(b"\x00")
+                # In the sandbox, bubblewrap's arguments come first.
+                shim = os.fsencode(PROGRAM) in (words[3:4] + words[7:8])
                 traces.append(Trace(pid, marker, variables.get("FLEET_HOME_ID", ""), shim))
     return traces
 
@@ -54,8 +53,7 @@ def traces() -> list[Trace]:
 def is_shim(pid: int) -> bool:
     """Whether a process is a shim, or bubblewrap starting one, by its command line."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return os.fsencode(PROGRAM) in file.read().split(b"\x00")
+        return os.fsencode(PROGRAM) in _start_of(f"/proc/{pid}/cmdline").split(b"\x00")
     except OSError:
         return False
 
@@ -69,7 +67,7 @@ def reap_earlier(marker: str) -> set[int]:
 
     def earlier() -> set[int]:
         markers = [(trace.pid, trace.marker.partition("/")) for trace in traces()]
-        return {pid for pid, (other, _, n) in markers if other == sortie and n.isdecimal() and int(n) < int(number)}
+        return {pid for pid, (other, _, n) in markers if other == sortie and _is_number(n) and int(n) < int(number)}
 
     _kill(earlier)
     return earlier()
@@ -113,6 +111,15 @@ def reap_strangers(*, fleet: str, known: Collection[str] = ()) -> int:
         return {trace.pid for trace in ours if trace.marker not in spared}
 
     return _kill(orphans)
+
+
+def _start_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(MAX_BYTES)
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def _kill(find: Callable[[], set[int]]) -> int:

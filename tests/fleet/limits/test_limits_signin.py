@@ -69,6 +69,17 @@ def test_who_has_many_addresses_of_one_network_has_no_more_tries() -> None:
     assert sign_in(web.PASSWORD, address="2001:db8:0:1::1") == 302
 
 
+def test_a_name_that_is_written_another_way_gets_no_tries_of_its_own() -> None:
+    assert [sign_in("a guess", name=name) for name in ("ann", "ａｎｎ", " ann ")][-1] == 429
+    for name in ("ann", "ａnn", "ann\t", "ann\N{NO-BREAK SPACE}"):
+        assert sign_in(web.PASSWORD, name=name) == 429
+        body = {"username": name, "password": web.PASSWORD}
+        answer = Client().post(
+            "/api/v1/auth/token", body, content_type="application/json", headers={"X-Forwarded-For": "198.51.100.1"}
+        )
+        assert answer.status_code in (401, 429), "the API does not take full-width letters for others"
+
+
 def test_a_success_forgives_what_went_before() -> None:
     for _ in range(3):
         assert sign_in("a guess") == 200

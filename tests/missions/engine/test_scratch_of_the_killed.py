@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,13 @@ def test_a_folder_that_the_work_has_shut_to_itself_goes_too(tmp_path: Path) -> N
     scratch.remove(folder)
     assert not folder.exists()
     assert outside.stat().st_mode & 0o777 == 0o500, "what a link leads to is left alone"
+
+
+def test_folders_nested_without_end_are_removed(tmp_path: Path) -> None:
+    """A folder deeper than Python recurses once held its agent's slot for ever, and kept every agent from starting."""
+    folder = tmp_path / "srt"
+    folder.mkdir()
+    nest = "import os\nfor _ in range(3000): os.mkdir('d' * 10); os.chdir('d' * 10)\nopen('file', 'w').close(); os.chmod('.', 0)"
+    subprocess.run([sys.executable, "-c", nest], cwd=folder, check=True)
+    scratch.remove(folder)
+    assert not folder.exists()
