@@ -1,4 +1,4 @@
--- The samples of an agent in steps of %(step_s)s seconds, oldest first.
+-- The samples of an agent in steps of `step_s` seconds, oldest first.
 SELECT date_bin(make_interval(secs => %(step_s)s), at, 'epoch'::timestamptz) AS begins,
        sum(cpu * step_s) / sum(step_s), max(memory_bytes), max(processes)
 FROM agents_sample

@@ -1,4 +1,4 @@
--- Replace the oldest ten minutes (%(step_s)s seconds) of fine samples before %(before)s by one mean per agent.
+-- Replace the oldest ten minutes (`step_s` seconds) of fine samples before `before` by one mean per agent.
 WITH oldest AS (
     SELECT date_bin(make_interval(secs => %(step_s)s), min(at), 'epoch'::timestamptz) AS begins
     FROM agents_sample WHERE step_s < 600 AND at < %(before)s

@@ -226,7 +226,7 @@ def test_a_readable_path_that_was_made_a_link_is_not_given(tmp_path: Path) -> No
         evidence = flight.end()
         assert not evidence.ok
         assert SECRET not in flight.ear.out
-        assert "cannot be given to the work" in evidence.error
+        assert "cannot be mounted in the sandbox" in evidence.error
 
 
 def test_without_network_nothing_answers_not_even_this_host(tmp_path: Path) -> None:
