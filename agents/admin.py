@@ -21,7 +21,7 @@ from agents.models import Agent, AgentType, Node
 from agents.operations import types
 from fleet import errors
 from fleet.access.actor import EXECUTE
-from fleet.admin.pages import Audited, ReadOnlyAdmin, ago, between, button, do, leads_to
+from fleet.admin.pages import Audited, ReadOnlyAdmin, ago, between, button, do, redirect_to
 from fleet.console import lines
 from fleet.console.lines import counted
 
@@ -138,7 +138,7 @@ class AgentAdmin(ReadOnlyAdmin):
     )
     readonly_fields = ("ref", "name", "last_heartbeat", "age", "flies", "log_tail")
 
-    def sensible(self, row: Agent) -> Collection[str]:
+    def available_actions(self, row: Agent) -> Collection[str]:
         return {"drain", "terminate", "stop"} if row.state in Agent.LIVE and row.node_id else ()
 
     @admin.display(description="flies now")
@@ -173,13 +173,13 @@ class AgentAdmin(ReadOnlyAdmin):
             lambda row: operations.spawn(type=row.name, count=choices["count"], node=node),
             "Ordered",
         )
-        return leads_to(request, self)
+        return redirect_to(request, self)
 
     def _order(self, request: HttpRequest, rows: QuerySet[Agent], order: Agent.Order, done: str) -> None:
         why = f"By {request.user} in the admin."
 
         def give_order(row: Agent) -> None:
-            if not operations.order(agents=[row.id], what=order, reason=why):
+            if not operations.order(agents=[row.id], order=order, reason=why):
                 raise errors.Conflict("It has ended, or has the same or a harder order already.")
 
         do(request, rows, give_order, done)
@@ -191,14 +191,14 @@ class AgentAdmin(ReadOnlyAdmin):
     @admin.action(description="Terminate: end soon", permissions=["operate"])
     def terminate(self, request: HttpRequest, rows: QuerySet[Agent]) -> Any:
         question = "Terminate these agents? Sorties that have not ended in time go back to the queue."
-        if page := self.unconfirmed(request, rows, title="Terminate agents", question=question):
+        if page := self.confirmation_page(request, rows, title="Terminate agents", question=question):
             return page
         return self._order(request, rows, Agent.Order.TERMINATE, "Ordered to terminate")
 
     @admin.action(description="Stop now: their sorties go back to the queue", permissions=["operate"])
     def stop(self, request: HttpRequest, rows: QuerySet[Agent]) -> Any:
         question = "Stop these agents at once? Their sorties are stopped and go back to the queue."
-        if page := self.unconfirmed(request, rows, title="Stop agents now", question=question):
+        if page := self.confirmation_page(request, rows, title="Stop agents now", question=question):
             return page
         return self._order(request, rows, Agent.Order.NOW, "Ordered to stop now")
 
@@ -223,7 +223,7 @@ class NodeAdmin(ReadOnlyAdmin):
     )
     uncordon_button = button("uncordon", title="Uncordon", icon="check", description="It gets new agents again.")
 
-    def sensible(self, row: Node) -> Collection[str]:
+    def available_actions(self, row: Node) -> Collection[str]:
         return {"uncordon" if row.cordoned else "cordon"}
 
     @admin.display(description="last heartbeat", ordering="heartbeat_at")

@@ -53,7 +53,7 @@ def live(agents: QuerySet[Agent] | None = None) -> QuerySet[Agent]:
     return chosen.filter(state__in=Agent.LIVE).order_by("type", "node__name", "place", "id")
 
 
-def served() -> frozenset[str]:
+def served_types() -> frozenset[str]:
     """The names of the types with an agent that claims work, or will soon.
 
     Such an agent is starting, or sent a heartbeat within its lease, and is not ordered to end.

@@ -187,7 +187,7 @@ class Fleet:
             ).fetchall():
                 reported.setdefault(agent, time.perf_counter() - began)
             time.sleep(0.002)
-        self.orders.order(agents=ordered, what=self.agents.Order.NOW, reason="It was measured.")
+        self.orders.order(agents=ordered, order=self.agents.Order.NOW, reason="It was measured.")
         wait(lambda: not self.agents.objects.filter(id__in=ordered, ended_at=None).exists(), every_s=0.02)
         return list(reported.values())
 

@@ -224,5 +224,5 @@ class Driver(Protocol):
 
     name: ClassVar[str]
 
-    def fly(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
+    def run(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
         """Execute an attempt. Blocks until every process of it is gone. Raises only for bugs in the driver."""

@@ -38,7 +38,7 @@ class CommandDriver:
 
     name: ClassVar[str] = "command"
 
-    def fly(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
+    def run(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
         argv = brief.argv or ("/bin/sh", "-c", brief.shell)
         tails = _TailReporter(reporter)
         with Exchange(brief) as exchange:

@@ -222,7 +222,7 @@ def _stream(shim: Shim, *, watchdog: _Watchdog, progress: int, reporter: Reporte
             for descriptor in ready & shim.streams.keys():
                 watchdog.note_activity()
                 if data := os.read(descriptor, CHUNK):
-                    forward(shim.streams[descriptor], redactor.piece(shim.streams[descriptor], data))
+                    forward(shim.streams[descriptor], redactor.feed(shim.streams[descriptor], data))
                 else:
                     selector.unregister(descriptor)
             if progress in ready:
@@ -236,14 +236,14 @@ def _stream(shim: Shim, *, watchdog: _Watchdog, progress: int, reporter: Reporte
             for _ in range(LAST_BYTES // CHUNK):
                 if not (data := os.read(descriptor, CHUNK)):
                     break
-                forward(stream, redactor.piece(stream, data))
-        forward(stream, redactor.rest(stream))
+                forward(stream, redactor.feed(stream, data))
+        forward(stream, redactor.flush(stream))
     _report(progress, reporter, redactor)
 
 
 def _report(progress: int, reporter: Reporter, redactor: Redactor) -> None:
     with suppress(BlockingIOError):
-        if report := progress_of(redactor.whole(os.read(progress, CHUNK))):
+        if report := progress_of(redactor.redact(os.read(progress, CHUNK))):
             reporter.progress(fraction=report[0], note=report[1])
 
 

@@ -21,7 +21,7 @@ class PythonDriver:
 
     name: ClassVar[str] = "python"
 
-    def fly(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
+    def run(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
         request = {"call": brief.call, "arguments": dict(brief.arguments)}
         with Exchange(brief) as exchange:
             environ = environment(brief, exchange)

@@ -85,7 +85,7 @@ def reap_abandoned(*, fleet: str, agents: Collection[int], grace_s: float) -> bo
         return {trace.pid for trace in traces() if trace.fleet == fleet and trace.pid not in kept}
 
     while abandoned():
-        reap_strangers(fleet=fleet)
+        reap_orphans(fleet=fleet)
         if time.monotonic() > until:
             _kill(abandoned)
             return not abandoned()
@@ -98,7 +98,7 @@ def reap(marker: str) -> int:
     return _kill(lambda: {trace.pid for trace in traces() if trace.marker == marker})
 
 
-def reap_strangers(*, fleet: str, known: Collection[str] = ()) -> int:
+def reap_orphans(*, fleet: str, known: Collection[str] = ()) -> int:
     """Kill the processes of the fleet's attempts that have no shim any more. Returns how many there were.
 
     Workers call this when they start. An attempt with a running shim needs no help: the shim ends it when its worker

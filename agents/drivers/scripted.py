@@ -39,7 +39,7 @@ class ScriptedDriver:
 
     name: ClassVar[str] = "scripted"
 
-    def fly(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
+    def run(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
         script = brief.arguments
         if not script:
             return _SUCCESS

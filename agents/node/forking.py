@@ -141,4 +141,4 @@ def _become_agent(*, parent: int, env: Mapping[str, str], log: Path) -> None:
         setattr(sys, f"__{name}__", stream)  # Celery prints its banner to this one
     os.chdir(settings.BASE_DIR)
     os.environ.update(env)
-    logs.speak()
+    logs.enable_info()

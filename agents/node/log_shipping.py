@@ -139,7 +139,7 @@ class Shipper:
         """Rotate the files that have become too large. They have been read completely."""
         for tail in self._tails.values():
             if tail.offset > FILE_BYTES:
-                logfiles.put_aside(tail.path, kept=OLDER_FILES)
+                logfiles.rotate(tail.path, kept=OLDER_FILES)
                 tail.offset = 0
 
 

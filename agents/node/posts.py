@@ -57,7 +57,7 @@ class Post:
             return
         log.info("%s is ordered: %s", self.agent, order.value)
         self.last_order = order
-        operations.draining(agent=self.agent.id)
+        operations.mark_draining(agent=self.agent.id)
         if order != Agent.Order.NOW:
             self.child.send(signal.SIGTERM)
         if order != Agent.Order.DRAIN:
@@ -151,7 +151,7 @@ class Posts:
         if post.agent is None:
             del self._posts[key]
         elif not post.last_order:
-            operations.order(agents=[post.agent.id], what=Agent.Order.DRAIN, reason=why)
+            operations.order(agents=[post.agent.id], order=Agent.Order.DRAIN, reason=why)
 
     def _follow_orders(self) -> None:
         live = Agent.objects.select_related("type").filter(node=self._node, state__in=Agent.LIVE)

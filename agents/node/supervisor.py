@@ -112,7 +112,7 @@ class Supervisor:
         deadline = time.monotonic() + settings.FLEET_DRAIN_S + 2 * settings.FLEET_GRACE_S
         agents = [post.agent.id for post in self._posts if post.agent is not None]
         why = "Its node was stopped."
-        recorded = _record(lambda: operations.order(agents=agents, what=Agent.Order.TERMINATE, reason=why))
+        recorded = _record(lambda: operations.order(agents=agents, order=Agent.Order.TERMINATE, reason=why))
         while (running := [child for child in children if child.poll() is None]) and time.monotonic() < deadline:
             time.sleep(0.02)
         for child in running:
@@ -126,7 +126,7 @@ class Supervisor:
             self._recorder.finish(agent=agent)
         _record(lambda: operations.end(agents=agents, state=Agent.State.TERMINATED, reason=why, reaped=reaped))
         if reaped and self._unreaped:
-            _record(lambda: operations.reaped(agents=list(self._unreaped)))
+            _record(lambda: operations.mark_reaped(agents=list(self._unreaped)))
         _record(lambda: operations.leave(node=self.node))
 
     def _start(self, post: Post) -> None:
@@ -136,7 +136,7 @@ class Supervisor:
                 post.not_before = time.monotonic() + BACKOFF_S[-1]
                 log.warning("%s is not started: %s", post.name, capacity)
                 return
-            post.agent = operations.spawned(
+            post.agent = operations.create_agent(
                 type=post.type, node=self.node, place=post.place, concurrency=post.concurrency, crashes=post.crashes
             )
         output = log_shipping.path(type=post.type.name, place=post.place, node=self.node.name)
@@ -198,7 +198,7 @@ class Supervisor:
         What cannot be killed is not waited for; then the leases decide.
         """
         if not self._orphans.check(agents=self._posts.pids):
-            operations.reaped(agents=list(self._unreaped))
+            operations.mark_reaped(agents=list(self._unreaped))
             self._unreaped.clear()
         oldest = time.monotonic() - self._orphans.timeout_s
         self._unreaped = {agent: ended_at for agent, ended_at in self._unreaped.items() if ended_at > oldest}

@@ -1,7 +1,16 @@
 """Operations on nodes and agents. Every change of state is one guarded statement together with its event."""
 
 from agents.operations.capacity import capacity
-from agents.operations.lifecycle import NoLonger, draining, end, expire, heartbeat, reaped, register, spawned
+from agents.operations.lifecycle import (
+    NoLonger,
+    create_agent,
+    end,
+    expire,
+    heartbeat,
+    mark_draining,
+    mark_reaped,
+    register,
+)
 from agents.operations.nodes import (
     agents_left_behind,
     beat,
@@ -22,7 +31,7 @@ __all__ = [
     "beat",
     "capacity",
     "cordon",
-    "draining",
+    "create_agent",
     "end",
     "expire",
     "expire_nodes",
@@ -31,11 +40,11 @@ __all__ = [
     "interrupted_agents",
     "join",
     "leave",
+    "mark_draining",
+    "mark_reaped",
     "order",
     "pids_on_this_host",
-    "reaped",
     "register",
     "spawn",
-    "spawned",
     "surviving_processes",
 ]

@@ -35,14 +35,15 @@ class Capacity:
         usable = self.most - self.reserved - self.elsewhere
         if self.bound is not None:
             usable = min(usable, self.bound)
-        return (usable - self.fleet - self.spare) // pool.OF_AGENT - self.agents
+        return (usable - self.fleet - self.spare) // pool.CONNECTIONS_PER_AGENT - self.agents
 
     def __str__(self) -> str:
         bound = "" if self.bound is None else f", at most {self.bound} of them for this role and database"
         return (
             f"Postgres takes {self.most} connections, of which {self.reserved} are reserved and {self.elsewhere} in use"
             f" elsewhere{bound}; the site, nodes and control loops may take {self.fleet}, {self.spare} are reserved for"
-            f" commands, and each agent takes {pool.OF_AGENT}: {self.agents} are live, with room for {max(self.room, 0)} more"
+            f" commands, and each agent takes {pool.CONNECTIONS_PER_AGENT}: {self.agents} are live,"
+            f" with room for {max(self.room, 0)} more"
         )
 
 
@@ -57,7 +58,7 @@ def capacity() -> Capacity:
         reserved=reserved,
         elsewhere=elsewhere,
         bound=bound,
-        fleet=pool.of_site() + max(nodes, 1) * OF_NODE + OF_CONTROL,
+        fleet=pool.site_connections() + max(nodes, 1) * OF_NODE + OF_CONTROL,
         spare=settings.FLEET_SPARE_CONNECTIONS,
         agents=Agent.objects.filter(state__in=Agent.LIVE, node__isnull=False).count(),
     )

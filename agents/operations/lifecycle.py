@@ -18,7 +18,7 @@ class NoLonger(errors.Conflict):
     """The agent has ended. To continue, its process must register as a new agent."""
 
 
-def spawned(*, type: AgentType, node: Node, place: int, concurrency: int, crashes: int = 0) -> Agent:
+def create_agent(*, type: AgentType, node: Node, place: int, concurrency: int, crashes: int = 0) -> Agent:
     """Create the row of an agent whose process its node will start."""
     with transaction.atomic():
         agent = Agent.objects.create(
@@ -77,7 +77,7 @@ def heartbeat(
     return row is not None
 
 
-def draining(*, agent: UUID) -> None:
+def mark_draining(*, agent: UUID) -> None:
     """Mark a live agent as draining: it claims nothing more."""
     with transaction.atomic():
         if Agent.objects.filter(id=agent, state__in=["spawning", "idle", "busy"]).update(state=Agent.State.DRAINING):
@@ -97,7 +97,7 @@ def end(*, agents: list[UUID], state: Agent.State, reason: str, reaped: bool = F
         return [agent for (agent,) in cursor.fetchall()]
 
 
-def reaped(*, agents: list[UUID]) -> None:
+def mark_reaped(*, agents: list[UUID]) -> None:
     """Mark ended agents whose work has ended completely, so that others can claim it at once.
 
     For agents that are not marked, the leases decide.
@@ -105,11 +105,11 @@ def reaped(*, agents: list[UUID]) -> None:
     Agent.objects.filter(id__in=agents, ended_at__isnull=False, reaped=False).update(reaped=True)
 
 
-def expire(*, after_s: float, spawn_s: float, outside: bool = True) -> list[UUID]:
+def expire(*, after_s: float, spawn_s: float, external: bool = True) -> list[UUID]:
     """End agents that sent no heartbeat for `after_s`, or did not report within `spawn_s`. Returns their ids.
 
-    With `outside=False` external agents are spared, because the site was down and could not receive their heartbeats.
+    With `external=False` external agents are spared, because the site was down and could not receive their heartbeats.
     """
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("agents", "expire"), {"after": after_s, "spawn": spawn_s, "outside": outside})
+        cursor.execute(statements.read("agents", "expire"), {"after": after_s, "spawn": spawn_s, "external": external})
         return [agent for (agent,) in cursor.fetchall()]

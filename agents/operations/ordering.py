@@ -71,7 +71,7 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
             chosen = max(nodes, key=lambda node: (node.places - live[node.id], -node.load / max(node.cpus, 1)))
             live[chosen.id] += 1
             agents.append(
-                lifecycle.spawned(
+                lifecycle.create_agent(
                     type=agent_type,
                     node=chosen,
                     place=free_place(type=agent_type, node=chosen),
@@ -84,14 +84,14 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
     return agents
 
 
-def order(*, agents: list[UUID], what: Agent.Order, reason: str) -> list[Agent]:
+def order(*, agents: list[UUID], order: Agent.Order, reason: str) -> list[Agent]:
     """Give an order to live agents that have no harder one. Returns the agents that got it."""
     softer = {
         Agent.Order.DRAIN: [""],
         Agent.Order.TERMINATE: ["", "drain", "restart"],
         Agent.Order.RESTART: [""],
         Agent.Order.NOW: ["", "drain", "restart", "terminate"],
-    }[what]
+    }[order]
     with transaction.atomic():
         ordered = list(
             Agent.objects.select_for_update(of=("self",))
@@ -99,12 +99,12 @@ def order(*, agents: list[UUID], what: Agent.Order, reason: str) -> list[Agent]:
             .order_by("id")
         )
         for agent in ordered:
-            agent.order, agent.reason = what, reason[:300]
+            agent.order, agent.reason = order, reason[:300]
         Agent.objects.bulk_update(ordered, ["order", "reason"])
         for agent in ordered:
-            audit.record(kind=f"agent.{what.value}", subject=agent.ref, data={"why": reason})
+            audit.record(kind=f"agent.{order.value}", subject=agent.ref, data={"why": reason})
         Event.objects.bulk_create(
-            Event(kind="agent.ordered", subject=agent.id, data={"order": what, "why": reason}) for agent in ordered
+            Event(kind="agent.ordered", subject=agent.id, data={"order": order, "why": reason}) for agent in ordered
         )
         _notify(*{agent.node_id for agent in ordered})
     return ordered

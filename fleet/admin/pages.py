@@ -51,21 +51,21 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at r
 class Audited(Page):  # type: ignore[misc]
     """A page on which people edit rows. The audit trail records each change, with the values before and after."""
 
-    def told(self, row: Any) -> dict[str, Any]:
+    def audit_data(self, row: Any) -> dict[str, Any]:
         """Return the values of a row for the audit trail. Of a change, only the values that differ are recorded."""
         return model_to_dict(row)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         before = type(obj)._default_manager.filter(pk=obj.pk).first() if change else None
-        obj.values_before = self.told(before) if before else {}
+        obj.values_before = self.audit_data(before) if before else {}
         super().save_model(request, obj, form, change)
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        self._record("created", obj, message, after=self.told(obj))
+        self._record("created", obj, message, after=self.audit_data(obj))
         return super().log_addition(request, obj, message)
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        after = self.told(obj)
+        after = self.audit_data(obj)
         before = getattr(obj, "values_before", after)  # missing on the page that changes only a password
         changed = [name for name in after if name not in before or before[name] != after[name]]
         self._record(
@@ -77,7 +77,7 @@ class Audited(Page):  # type: ignore[misc]
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
         for row in queryset:
-            self._record("deleted", row, "", before=self.told(row))
+            self._record("deleted", row, "", before=self.audit_data(row))
         return super().log_deletions(request, queryset)
 
     def _record(
@@ -110,18 +110,18 @@ class ReadOnlyAdmin(Page):  # type: ignore[misc]
         """Hide Django's history, which is empty because nobody edits these rows."""
         return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), "show_history": False})
 
-    def sensible(self, row: Any) -> Collection[str]:
+    def available_actions(self, row: Any) -> Collection[str]:
         """Return the names of the actions that apply to a row in its current state."""
         return ()
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         """Return the buttons on the page of a row (unfold's): those of the actions that apply."""
         row = self.get_object(request, str(object_id))
-        sensible = self.sensible(row) if row is not None else ()
+        available = self.available_actions(row) if row is not None else ()
         actions = super().get_actions_detail(request, object_id)
-        return [item for item in actions if item.method.original_function_name.removesuffix(BUTTON) in sensible]
+        return [item for item in actions if item.method.original_function_name.removesuffix(BUTTON) in available]
 
-    def unconfirmed(self, request: HttpRequest, rows: QuerySet[Any], *, title: str, question: str) -> Any:
+    def confirmation_page(self, request: HttpRequest, rows: QuerySet[Any], *, title: str, question: str) -> Any:
         """Return the page that asks for confirmation of an action; None if it was confirmed there or in a dialog."""
         if "confirmed" in request.POST or "_form_submitted" in request.POST:
             return None
@@ -147,7 +147,7 @@ class ReadOnlyAdmin(Page):  # type: ignore[misc]
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
         """Search `id_fields` if the term is an id; otherwise search as usual."""
-        id = identified(search_term)
+        id = parse_id(search_term)
         if id is None or not self.id_fields:
             return super().get_search_results(request, queryset, search_term)
         condition = Q()
@@ -181,7 +181,7 @@ def button(act: str, *, title: str, description: str = "", icon: str, danger: bo
     def press(page: Any, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         rows = page.get_queryset(request).filter(pk=object_id)
         getattr(page, act)(request, rows)
-        return leads_to(request, page, object_id)
+        return redirect_to(request, page, object_id)
 
     press.__name__ = act + BUTTON
     return action(
@@ -194,7 +194,7 @@ def button(act: str, *, title: str, description: str = "", icon: str, danger: bo
     )
 
 
-def leads_to(request: HttpRequest, page: Any, row: Any = None) -> HttpResponse:
+def redirect_to(request: HttpRequest, page: Any, row: Any = None) -> HttpResponse:
     """Redirect to the page of a row, or to the list. After a dialog htmx reads the address from its own header."""
     name = f"{page.opts.app_label}_{page.opts.model_name}"
     url = reverse(f"admin:{name}_changelist") if row is None else reverse(f"admin:{name}_change", args=[row])
@@ -203,7 +203,7 @@ def leads_to(request: HttpRequest, page: Any, row: Any = None) -> HttpResponse:
     return redirect(url)
 
 
-def identified(text: str) -> UUID | None:
+def parse_id(text: str) -> UUID | None:
     """Parse a typed id or a UUID; None if the text is neither."""
     text = text.strip()
     try:

@@ -93,7 +93,9 @@ class EventAdmin(ReadOnlyAdmin):
 
     @admin.display(description="details")
     def details(self, event: Event) -> str:
-        return ", ".join(f"{name}: {value}" for name, value in event.told.items() if value not in (None, ""))[:300]
+        return ", ".join(f"{name}: {value}" for name, value in event.public_data.items() if value not in (None, ""))[
+            :300
+        ]
 
 
 @admin.register(Entry)
@@ -127,7 +129,7 @@ class KeyAdmin(ReadOnlyAdmin):
         description="The key is refused from now on, permanently.",
     )
 
-    def sensible(self, row: Key) -> Collection[str]:
+    def available_actions(self, row: Key) -> Collection[str]:
         return () if row.revoked_at else {"revoke"}
 
     @admin.display(description="scopes")
@@ -137,7 +139,7 @@ class KeyAdmin(ReadOnlyAdmin):
     @admin.action(description="Revoke", permissions=["operate"])
     def revoke(self, request: HttpRequest, rows: QuerySet[Key]) -> Any:
         question = "Revoke these machine keys? They are refused from now on, permanently."
-        if page := self.unconfirmed(request, rows, title="Revoke keys", question=question):
+        if page := self.confirmation_page(request, rows, title="Revoke keys", question=question):
             return page
         return do(request, rows.select_related("user"), lambda key: operations.revoke_key(key=key), "Revoked")
 
@@ -162,13 +164,13 @@ class SessionAdmin(ReadOnlyAdmin):
         description="Its tokens become invalid at once.",
     )
 
-    def sensible(self, row: Session) -> Collection[str]:
+    def available_actions(self, row: Session) -> Collection[str]:
         return () if row.ended_at else {"end"}
 
     @admin.action(description="End", permissions=["operate"])
     def end(self, request: HttpRequest, rows: QuerySet[Session]) -> Any:
         question = "End these sessions? Their tokens become invalid at once."
-        if page := self.unconfirmed(request, rows, title="End sessions", question=question):
+        if page := self.confirmation_page(request, rows, title="End sessions", question=question):
             return page
         return do(request, rows.select_related("user"), lambda row: tokens.end(user=row.user, session=row.id), "Ended")
 
@@ -216,7 +218,7 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
         def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
             return bool(super().has_delete_permission(request, obj)) and _may_act_as(request, obj)
 
-        def told(self, row: User) -> dict[str, Any]:
+        def audit_data(self, row: User) -> dict[str, Any]:
             names = {"name": row.username, "first_name": row.first_name, "last_name": row.last_name, "email": row.email}
             return {**names, **_rights(row)}
 
@@ -281,7 +283,7 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
         def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
             return is_superuser(request)
 
-        def told(self, row: Group) -> dict[str, Any]:
+        def audit_data(self, row: Group) -> dict[str, Any]:
             permissions = row.permissions.values_list("content_type__app_label", "codename")
             return {
                 "name": row.name,

@@ -76,7 +76,7 @@ class Event(models.Model):
         return f"{self.id} {self.kind}"
 
     @property
-    def told(self) -> dict[str, Any]:
+    def public_data(self) -> dict[str, Any]:
         """The data for people and programs: the UUID of an agent is replaced by its typed id (`agt_…`)."""
         agent = self.data.get("agent")
         try:

@@ -36,7 +36,7 @@ def since(*, last: Position, scope: UUID | None = None) -> QuerySet[Event]:
     return events if scope is None else events.filter(scope=scope)
 
 
-class Now(NamedTuple):
+class Snapshot(NamedTuple):
     """A snapshot of the transactions.
 
     `position` is behind all settled events, `newest` is the first transaction that has not begun, and `running` are
@@ -52,7 +52,7 @@ class Now(NamedTuple):
         return position.xid >= self.newest or position.xid in self.running
 
 
-def now() -> Now:
+def snapshot() -> Snapshot:
     """Return the current snapshot, from which a reader gets only events that happen from now on."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -60,4 +60,4 @@ def now() -> Now:
             " ARRAY(SELECT pg_snapshot_xip(s)::text::bigint) FROM pg_current_snapshot() s"
         )
         oldest, newest, running = cursor.fetchone()
-    return Now(Position(oldest, 0), newest, frozenset(running))
+    return Snapshot(Position(oldest, 0), newest, frozenset(running))

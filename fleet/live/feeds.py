@@ -47,14 +47,14 @@ class Feed:
     action: str  # of fleet.access.rules
     scope: UUID | None
     start: Position
-    snapshot: stream.Now | None  # omits events committed before it; None: sends all events after `start`
+    snapshot: stream.Snapshot | None  # omits events committed before it; None: sends all events after `start`
     visible_events: Callable[[Actor, QuerySet[Event]], QuerySet[Event]]
     visible_scopes: Callable[[Actor, Collection[UUID]], set[UUID]]
     serialize: Serialize
     closing_kinds: frozenset[str] = frozenset()  # kinds of events that may be the last ones
     outcome: Callable[[UUID], str] | None = None  # the final state of a scope; empty if it has not ended
 
-    def completed(self, last: Position, *, snapshot: stream.Now | None) -> End | None:
+    def completed(self, last: Position, *, snapshot: stream.Snapshot | None) -> End | None:
         """The End, if the scope has ended and there are no events to send after `last`."""
         if self.scope is None or self.outcome is None or not (state := self.outcome(self.scope)):
             return None
@@ -122,6 +122,6 @@ def parse_cursor(text: str) -> Position:
     """The position of a cursor. Raises Invalid if this database cannot have issued it."""
     match = _CURSOR.fullmatch(text)
     position = Position(*map(int, match.groups())) if match else None
-    if position is None or position.xid > stream.now().newest:
+    if position is None or position.xid > stream.snapshot().newest:
         raise errors.Invalid("Unknown cursor.", hint="Start without a cursor.")
     return position

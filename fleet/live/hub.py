@@ -104,7 +104,7 @@ class Hub:
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
         idle_from = loop.time()
-        self.last = await self._retry(lambda: self._in_reader(lambda: stream.now().position))
+        self.last = await self._retry(lambda: self._in_reader(lambda: stream.snapshot().position))
         self._ready.set()
         while True:
             events = await self._retry(lambda: self._in_reader(self._read))

@@ -72,7 +72,7 @@ class LiveView(ApiView):
         grant = self.grant(request)
         hub.check_capacity(grant.user)
         text = request.headers.get("Last-Event-ID") or query.get("last_event_id")
-        snapshot = None if text else stream.now()
+        snapshot = None if text else stream.snapshot()
         start = snapshot.position if snapshot else feeds.parse_cursor(text or "")
         opened = Feed(grant=grant, start=start, snapshot=snapshot, **feed)
         preamble = f"retry: {RETRY_MS}\nid: {feeds.cursor(start)}\n\n".encode()

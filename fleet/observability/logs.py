@@ -32,7 +32,7 @@ about: ContextVar[Fields | None] = ContextVar("fleet_log_about", default=None)
 
 
 class Stderr(logging.StreamHandler[TextIO]):
-    """Writes to the current sys.stderr, as logging.lastResort does; after `speak`, to the sys.stderr of that moment.
+    """Writes to the current sys.stderr, as logging.lastResort does; after `enable_info`, to the sys.stderr of that moment.
 
     That is an attribute of the class, because Celery sets Django up again, which creates another handler.
     """
@@ -56,7 +56,7 @@ class Stderr(logging.StreamHandler[TextIO]):
 
 
 def configuration(*, style: str) -> dict[str, Any]:
-    """Return the argument of `logging.config.dictConfig`. Only warnings are written until `speak` is called."""
+    """Return the argument of `logging.config.dictConfig`. Only warnings are written until `enable_info` is called."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -68,7 +68,7 @@ def configuration(*, style: str) -> dict[str, Any]:
     }
 
 
-def speak() -> None:
+def enable_info() -> None:
     """Log the levels below WARNING, too, to the current sys.stderr. For processes that run for long.
 
     The stream is pinned because Celery later replaces sys.stderr by an object that logs whatever is printed.

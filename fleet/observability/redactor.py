@@ -78,7 +78,7 @@ class Redactor:
     def __bool__(self) -> bool:
         return bool(self._secrets)
 
-    def whole(self, data: bytes) -> bytes:
+    def redact(self, data: bytes) -> bytes:
         """Redact data that is complete."""
         return self._emit(data, len(data), 0)[0] if self._secrets else data
 
@@ -86,7 +86,7 @@ class Redactor:
         if not self._secrets or len(text) < SHORTEST:
             return text
         data = text.encode("utf-8", "surrogatepass")
-        return self.whole(data).decode("utf-8", "surrogatepass") if any(self._spans(data)) else text
+        return self.redact(data).decode("utf-8", "surrogatepass") if any(self._spans(data)) else text
 
     def value(self, value: Any) -> Any:
         """Redact every text and name in a JSON value. Its nesting is bounded (fleet/values.py)."""
@@ -101,7 +101,7 @@ class Redactor:
                 return [self.value(item) for item in value]
         return value
 
-    def piece(self, stream: str, data: bytes) -> bytes:
+    def feed(self, stream: str, data: bytes) -> bytes:
         """Redact the next piece of a stream, which may be cut anywhere.
 
         An end that may be the beginning of a secret is held back until the next piece; it is at most as long as the
@@ -116,7 +116,7 @@ class Redactor:
         pending.data = data[until:]
         return output
 
-    def rest(self, stream: str) -> bytes:
+    def flush(self, stream: str) -> bytes:
         """Return the redacted data that is still held back at the end of a stream."""
         pending = self._streams.pop(stream, _Pending())
         return self._emit(pending.data, len(pending.data), pending.covered)[0]

@@ -24,7 +24,7 @@ def now() -> datetime:
     return database_time + timedelta(seconds=_boot_time() - read_at)
 
 
-class Pace:
+class StepDetector:
     """Detects steps of the database's clock by comparing it with this process's monotonic clock.
 
     A step means that somebody set the clock, or that a frozen host was resumed.
@@ -36,7 +36,7 @@ class Pace:
         self._steady_since: float | None = None
         self._offsets: deque[tuple[float, float]] = deque()  # (monotonic time, database's time minus monotonic time)
 
-    def look(self) -> bool:
+    def is_steady(self) -> bool:
         """Read the clock and return whether it was steady for `over_s`. False if the answer came too late to tell."""
         asked_at = time.monotonic()
         with connection.cursor() as cursor:

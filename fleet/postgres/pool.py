@@ -19,8 +19,9 @@ LEAST = 2
 PATIENCE_S = 5  # how long a request waits for a connection before it fails as if Postgres were down
 IDLE_S = 300  # an unused connection is closed after this time
 LIFE_S = 3_600
-OF_SLOTS = 2  # connections that all slots of an agent share
-OF_AGENT = OF_SLOTS + 3  # plus those of its committer, its lease renewer and its output writer: docs/agents.md
+CONNECTIONS_OF_SLOTS = 2  # connections that all slots of an agent share
+# Plus those of its committer, its lease renewer and its output writer: docs/agents.md.
+CONNECTIONS_PER_AGENT = CONNECTIONS_OF_SLOTS + 3
 
 
 def options(*, process: str, most: int) -> dict[str, Any]:
@@ -31,11 +32,13 @@ def options(*, process: str, most: int) -> dict[str, Any]:
 
 
 def share() -> None:
-    """Make all threads of this process share OF_SLOTS connections. For an agent, before it opens its first one."""
-    connections["default"].settings_dict["OPTIONS"]["pool"] = _parameters(least=0, most=OF_SLOTS, name="slots")
+    """Make all threads of this process share CONNECTIONS_OF_SLOTS connections. For an agent, before it opens its first one."""
+    connections["default"].settings_dict["OPTIONS"]["pool"] = _parameters(
+        least=0, most=CONNECTIONS_OF_SLOTS, name="slots"
+    )
 
 
-def of_site() -> int:
+def site_connections() -> int:
     """Return the number of connections that all web processes together may open."""
     each = settings.FLEET_WEB_POOL or settings.FLEET_WEB_AT_ONCE + LEAST
     return settings.FLEET_WEB_WORKERS * each

@@ -23,7 +23,7 @@ def addresses() -> dict[str, str]:
     }
 
 
-def api() -> str:
+def api_url() -> str:
     """Return the API's URL for programs on this host, without a trailing slash; empty where it is unknown.
 
     It is unknown if no web process of this home was ever started, or if the site accepts only its proxy (FLEET_HTTPS)

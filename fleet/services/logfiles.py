@@ -47,10 +47,10 @@ def rotate_large(home: Home, *, limit: int) -> None:
     """Rotate every log larger than `limit` bytes, except those of agents: their node rotates them after reading them."""
     for log in home.logs.glob("*.log"):
         if not log.name.startswith("agent-") and log.stat().st_size > limit:
-            put_aside(log)
+            rotate(log)
 
 
-def put_aside(log: Path, *, kept: int = 1) -> None:
+def rotate(log: Path, *, kept: int = 1) -> None:
     """Copy a log to `.1`, after moving `.1` to `.2` and so on up to `kept` older files, and truncate it in place.
 
     Raises OSError if the copy cannot be written, such as on a full disk. The log is truncated even then.

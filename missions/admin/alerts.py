@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from agents.models import AgentType
-from fleet.admin.pages import ReadOnlyAdmin, ago, identified
+from fleet.admin.pages import ReadOnlyAdmin, ago, parse_id
 from missions.admin import rendering
 from missions.control.alerts import RULES
 from missions.models import Alert, Mission
@@ -39,7 +39,7 @@ class AlertAdmin(ReadOnlyAdmin):
     readonly_fields = ("about", "began", "seen")
 
     def prepare(self, rows: list[Any]) -> None:
-        ids = [identified(alert.subject) for alert in rows if alert.rule == "mission_stalled"]
+        ids = [parse_id(alert.subject) for alert in rows if alert.rule == "mission_stalled"]
         missions = Mission.objects.filter(id__in=[id for id in ids if id is not None]).only("id", "name")
         subjects: dict[str, Any] = {mission.ref: mission for mission in missions}
         subjects |= {agent_type.name: agent_type for agent_type in AgentType.objects.all()}

@@ -73,7 +73,7 @@ class MissionAdmin(ReadOnlyAdmin):
     )
     readonly_fields = ("ref", "progress", "took", "more", "sorties", "files", "text")
 
-    def sensible(self, row: Mission) -> Collection[str]:
+    def available_actions(self, row: Mission) -> Collection[str]:
         match row.state:
             case "running":
                 return {"pause", "cancel"}
@@ -157,7 +157,7 @@ class MissionAdmin(ReadOnlyAdmin):
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, rows: QuerySet[Mission]) -> Any:
         question = "Cancel these missions? Running sorties are stopped; no more sorties start."
-        if page := self.unconfirmed(request, rows, title="Cancel missions", question=question):
+        if page := self.confirmation_page(request, rows, title="Cancel missions", question=question):
             return page
         return do(
             request, rows, lambda row: operations.cancel(mission=row.id, reason=rendering.by(request)), "Cancelled"

@@ -51,7 +51,7 @@ class SortieAdmin(ReadOnlyAdmin):
     )  # fmt: skip
     readonly_fields = ("ref", "status", "took", "needed", "attempt_table", "files", "printed", "spec")
 
-    def sensible(self, row: Sortie) -> Collection[str]:
+    def available_actions(self, row: Sortie) -> Collection[str]:
         if row.state not in FINAL:
             return {"cancel"}
         return {"retry"} if row.state != "succeeded" else ()
@@ -132,7 +132,7 @@ class SortieAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, rows: QuerySet[Sortie]) -> Any:
-        if page := self.unconfirmed(
+        if page := self.confirmation_page(
             request, rows, title="Cancel sorties", question="Cancel these sorties? Running attempts are stopped."
         ):
             return page

@@ -39,9 +39,9 @@ class TemplateAdmin(Audited):
     list_filter = ("enabled",)
     search_fields = ("name", "description")
 
-    def told(self, row: Template) -> dict[str, Any]:
+    def audit_data(self, row: Template) -> dict[str, Any]:
         """The row for the audit trail, with the secrets of its plan masked."""
-        return {**super().told(row), "text": plan.masked(row.text)}
+        return {**super().audit_data(row), "text": plan.masked(row.text)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Adding and changing templates requires plan.execute, because a template runs with its author's right.

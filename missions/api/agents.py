@@ -296,7 +296,7 @@ class AgentDetail(ApiView):
         reason = query["reason"] or f"Ordered by {actor_of(request).name} ({query['how']})."
         if agent.state not in Agent.LIVE:
             raise errors.Conflict(f"{agent.name} has already ended.")
-        operations.order(agents=[agent.id], what=Agent.Order(query["how"]), reason=reason)
+        operations.order(agents=[agent.id], order=Agent.Order(query["how"]), reason=reason)
         return Response(_row(request, _find(ref)), status=202, headers={"Location": f"/api/v1/agents/{ref}"})
 
 

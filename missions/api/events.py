@@ -64,7 +64,7 @@ def serialize(event: Event) -> dict[str, Any]:
         "mission": ids.encode(ids.MISSION, event.scope) if event.scope else None,
         "subject": ids.encode(prefix, event.subject) if event.subject and prefix else None,
         "key": event.name,
-        "data": event.told,
+        "data": event.public_data,
     }
 
 

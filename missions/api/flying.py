@@ -29,7 +29,7 @@ MAX_TOKEN = 200  # characters
 class Claim(Strict):
     agent = Id(ids.AGENT, max_length=40, help_text="an agent that the caller registered")
     count = serializers.IntegerField(
-        default=1, min_value=1, max_value=external_agents.MOST,
+        default=1, min_value=1, max_value=external_agents.MAX_CLAIM,
         help_text="the maximum; 409 if the agent already holds as many as its `concurrency`",
     )  # fmt: skip
 
@@ -99,7 +99,7 @@ class Heartbeat(ApiView):
         """Renew the lease. The response says whether the work has been cancelled. 409: the lease is lost. The fleet's
         own agents renew the leases of their sorties themselves."""
         token = lease_token(actor_of(request), body, ref)
-        renewed = external_agents.keep(token=token)
+        renewed = external_agents.renew_lease(token=token)
         return {
             "held": [ref] if token in renewed.held else [],
             "cancelled": [ref] if token in renewed.cancelled else [],
@@ -165,7 +165,7 @@ _CODE_FREE = {  # keys of a sortie that run no code
 
 def own_agent(actor: Actor, ref: str) -> Any:
     """The id of an external agent that the caller registered. Admins may use anybody's."""
-    return external_agents.registered(
+    return external_agents.owned_agent(
         agent=ids.decode(ids.AGENT, ref), by=None if actor.role == Role.ADMIN else actor.user
     ).id
 

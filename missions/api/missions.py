@@ -289,7 +289,9 @@ class Timeline(ApiView):
         """The attempts of a mission, in the order in which they started."""
         mission = visibility.mission(actor_of(request), ref)
         attempts = Attempt.objects.filter(sortie__mission=mission).select_related("sortie").defer("result")
-        return paginate(request, attempts, query=query, serialize=lambda rows: [*map(reads.bar, rows)], ordering="id")
+        return paginate(
+            request, attempts, query=query, serialize=lambda rows: [*map(reads.timeline_bar, rows)], ordering="id"
+        )
 
 
 class LogsQuery(Strict):

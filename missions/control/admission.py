@@ -38,7 +38,7 @@ def admit() -> Counter[str]:
 
 
 def _admit_limited() -> Counter[str]:
-    served = queries.served()
+    served = queries.served_types()
     with transaction.atomic(), connection.cursor() as cursor:
         if not locks.try_lock(Lock.ADMISSION):
             return Counter()

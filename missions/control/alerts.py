@@ -75,7 +75,7 @@ class AlertMonitor:
             mark = counters.lock_mark()
             if mark is None:
                 return
-            served = agents.served()
+            served = agents.served_types()
             findings = [
                 *_queues(served),
                 *_unserved(served),
@@ -172,7 +172,7 @@ def _unserved(served: frozenset[str]) -> Iterator[Finding]:
 
 def _failing() -> Iterator[Finding]:
     """Types whose agents die after the autoscaler starts them."""
-    for decision in scaling.look():
+    for decision in scaling.decisions():
         if decision.on and decision.failing:
             yield Finding(
                 rule="agents_failing",

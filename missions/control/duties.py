@@ -112,7 +112,7 @@ def expire() -> list[UUID]:
     return agents.expire(
         after_s=settings.FLEET_LEASE_S,
         spawn_s=settings.FLEET_SPAWN_S,
-        outside=uptime.has_been_up(for_s=settings.FLEET_LEASE_S),
+        external=uptime.has_been_up(for_s=settings.FLEET_LEASE_S),
     )
 
 
@@ -129,5 +129,5 @@ def revive() -> list[UUID]:
         if agent.node is None or revivals >= settings.FLEET_MAX_REVIVALS:
             continue
         why = f"It was alive but claimed nothing for {humanise.duration(settings.FLEET_STALL_S)} while work was queued."
-        restarted += [row.id for row in agents.order(agents=[agent.id], what=Agent.Order.RESTART, reason=why)]
+        restarted += [row.id for row in agents.order(agents=[agent.id], order=Agent.Order.RESTART, reason=why)]
     return restarted

@@ -38,13 +38,15 @@ class Control:
         self._anchor = anchor.Anchor()
         self._unreachable = False  # whether Postgres has failed to answer in this beat
         # After the database's clock was set, leases and heartbeats may look expired until agents have had time to renew.
-        self._clock = clock.Pace(over_s=settings.FLEET_LEASE_S, tolerance_s=lease.margin_s(settings.FLEET_LEASE_S) / 4)
+        self._clock = clock.StepDetector(
+            over_s=settings.FLEET_LEASE_S, tolerance_s=lease.margin_s(settings.FLEET_LEASE_S) / 4
+        )
         self._clock_is_steady = False
 
     def beat(self) -> None:
         """Run every duty once. If Postgres does not answer one of them, the rest of the beat is skipped."""
         self._unreachable = False
-        self._clock_is_steady = bool(self._do(self._clock.look))
+        self._clock_is_steady = bool(self._do(self._clock.is_steady))
         if self._clock_is_steady:
             self._do(duties.expire)
         consequences = self._do(self._rescue)

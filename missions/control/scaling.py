@@ -119,7 +119,7 @@ def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
     return decision("nothing to do")
 
 
-def look() -> list[Decision]:
+def decisions() -> list[Decision]:
     """The decision for each type, including types that are not autoscaled."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.control", "scale"))
@@ -174,10 +174,10 @@ def scale() -> list[Decision]:
     with transaction.atomic():
         if not locks.try_lock(Lock.SCALING):
             return []
-        decisions = [decision for decision in look() if decision.on and (decision.spawn or decision.drain)]
-        for decision in decisions:
+        due = [decision for decision in decisions() if decision.on and (decision.spawn or decision.drain)]
+        for decision in due:
             _carry_out(decision)
-    return decisions
+    return due
 
 
 def _carry_out(decision: Decision) -> None:
@@ -190,7 +190,7 @@ def _carry_out(decision: Decision) -> None:
             log.warning("%s: %s", decision.type, refused)
     if decision.drain:
         reason = "The autoscaler drained it: it had no work."
-        agents.order(agents=list(decision.drain), what=Agent.Order.DRAIN, reason=reason)
+        agents.order(agents=list(decision.drain), order=Agent.Order.DRAIN, reason=reason)
 
 
 def _deaths() -> dict[str, Deaths]:

@@ -46,7 +46,7 @@ def execute(*, claim: Claim, type_settings: TypeSettings, output: OutputBuffer, 
         )
         if check is not None:  # outputs are copied after `verify`: what is stored is what was verified
             brief = replace(brief, outputs=())
-        evidence = driver.fly(brief=brief, reporter=output, stop=stop)
+        evidence = driver.run(brief=brief, reporter=output, stop=stop)
         if evidence.ok and check is not None:
             evidence = _verify(check=check, evidence=evidence, output=output, stop=stop)
         added: tuple[SortieSpec, ...] = ()
@@ -109,7 +109,7 @@ def _until_answered(ask: Callable[[], T], *, stop: Stop) -> T:
 
 def _verify(*, check: Brief, evidence: Evidence, output: OutputBuffer, stop: Stop) -> Evidence:
     """Run the plan's `verify` command in the same place and environment; it has the last word on success."""
-    verified = drivers.get("command").fly(brief=check, reporter=output, stop=stop)
+    verified = drivers.get("command").run(brief=check, reporter=output, stop=stop)
     if verified.ok:
         return replace(evidence, outputs=verified.outputs)
     return replace(

@@ -122,7 +122,7 @@ def _base(
         folders.check_folder(about.folder)
     # An administrator's paths may be links. Those of the mission are opened without following any (sandbox.options).
     readable = (*(Path(path).resolve() for path in type_settings.readable), *map(Path, about.readable))
-    api = "" if spec.driver == "scripted" else services.api()
+    api = "" if spec.driver == "scripted" else services.api_url()
     return Brief(
         marker=claim.marker,
         try_number=claim.tries + 1,

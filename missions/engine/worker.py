@@ -66,7 +66,7 @@ class EngineStep(bootsteps.StartStopStep):
             log.warning(checks.NO_SANDBOX)
         elif not (availability := sandbox.available())[0]:
             raise errors.Unavailable(availability[1], hint="This agent runs nothing until that is fixed.")
-        reaper.reap_strangers(fleet=settings.FLEET_HOME.id)
+        reaper.reap_orphans(fleet=settings.FLEET_HOME.id)
         with suppress(OSError):  # the disk may be full or read-only, which need not stop the agent
             collection.sweep()
             scratch.sweep()

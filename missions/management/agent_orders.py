@@ -185,7 +185,7 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
         order = Agent.Order.NOW if options["now"] else Agent.Order.TERMINATE
     verb = "end now" if order == Agent.Order.NOW else str(order)
     reason = options["reason"] or f"An operator ordered it to {verb}."
-    ordered = agents.order(agents=[agent.id for agent in selected], what=order, reason=reason)
+    ordered = agents.order(agents=[agent.id for agent in selected], order=order, reason=reason)
     accepted = {agent.id for agent in ordered}
     for agent in selected:
         if agent.id in accepted:

@@ -41,7 +41,9 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 
 def _show(command: OperatorCommand, options: dict[str, Any]) -> int:
-    decisions = [decision for decision in scaling.look() if not options["types"] or decision.type in options["types"]]
+    decisions = [
+        decision for decision in scaling.decisions() if not options["types"] or decision.type in options["types"]
+    ]
     if options["json"]:
         rows = [
             {

@@ -140,7 +140,7 @@ def _as_json(event: Event, keys: dict[UUID, str]) -> dict[str, Any]:
         "kind": event.kind,
         "subject": ids.encode(prefix, event.subject) if prefix and event.subject else None,
         "key": keys.get(event.subject) if event.subject else None,
-        "data": event.told,
+        "data": event.public_data,
     }
 
 

@@ -37,7 +37,7 @@ from missions.operations import attempt_auth, transitions
 from missions.operations.attempt_auth import AuthenticatedAttempt
 from missions.plan import SortieSpec
 
-MOST = 64  # sorties in one claim
+MAX_CLAIM = 64  # sorties in one claim
 PIECE_CHARS = 16_000  # of output per row; trimming leaves out whole rows
 ROW_BYTES = 100  # that a row of output takes beside its text
 
@@ -85,7 +85,7 @@ def register(*, agent_type: str, concurrency: int = 1, by: User | None = None) -
     return Agent.objects.select_related("type", "node").get(id=agent)
 
 
-def registered(*, agent: UUID, by: User | None) -> Agent:
+def owned_agent(*, agent: UUID, by: User | None) -> Agent:
     """The external agent that `by` registered (None: any user). NotFound if there is none."""
     row = Agent.objects.filter(id=agent, node=None, **({"by": by} if by else {})).first()
     if row is None:
@@ -109,7 +109,7 @@ def claim(*, agent: UUID, want: int = 1) -> list[Lease]:
     with transaction.atomic(), connection.cursor() as cursor:
         room = _room(agent)
         consequences = settle_and_claim.settle_and_claim(
-            cursor.cursor, by=_party(row), want=min(max(want, 1), room, MOST)
+            cursor.cursor, by=_party(row), want=min(max(want, 1), room, MAX_CLAIM)
         )
         leases = [_lease(claimed) for claimed in consequences.claimed]
         cursor.executemany(
@@ -147,7 +147,7 @@ def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Renewed:
     )
 
 
-def keep(*, token: str) -> Renewed:
+def renew_lease(*, token: str) -> Renewed:
     """Renew one lease; StaleLease if it is lost. If one of the fleet's own agents holds it, that agent renews it."""
     attempt = attempt_auth.authenticate(token)
     if attempt.internal:

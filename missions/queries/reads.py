@@ -236,7 +236,7 @@ class Circumstances:
     @cached_property
     def served(self) -> frozenset[str]:
         """The types with an agent that takes work."""
-        return agents.served()
+        return agents.served_types()
 
     def holders(self, key: str, *, to: Mission) -> str:
         """Who holds the places of a concurrency key: ", which 'build' of this mission holds". Empty if nobody does."""
@@ -316,7 +316,7 @@ def progress(mission: Mission) -> dict[str, Any]:
     }
 
 
-def bar(attempt: Attempt) -> dict[str, Any]:
+def timeline_bar(attempt: Attempt) -> dict[str, Any]:
     """An attempt for the timeline: `{sortie, key, attempt, state, agent, started_at, finished_at, error}`.
 
     Its sortie must be loaded.

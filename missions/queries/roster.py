@@ -95,9 +95,7 @@ def _remedy(missing: str) -> str:
     if not up:
         return f"No node is up. Start one: {invocation.command('fleet_node')}"
     if all(node.cordoned for node in up):
-        return (
-            f"Every node that is up is cordoned. Lift it: {invocation.command('fleet_agents', 'uncordon', up[0].name)}"
-        )
+        return f"Every node that is up is cordoned. Uncordon it: {invocation.command('fleet_agents', 'uncordon', up[0].name)}"
     return f"Start one: {invocation.command('fleet_agents', 'spawn', missing)}"
 
 

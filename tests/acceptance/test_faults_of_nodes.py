@@ -114,7 +114,7 @@ def test_a_killed_node_takes_its_agents_along_and_its_successor_starts_what_was_
     mission = fleet.launch({"one": first_waits(pids)}, folder=str(tmp_path))
     work, child = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
     idle = leaving if hosts.running(mission)[0].agent_id != leaving.id else staying
-    operations.order(agents=[idle.id], what=Agent.Order.TERMINATE, reason="It is not needed.")
+    operations.order(agents=[idle.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
     until(lambda: Agent.objects.get(id=idle.id).state == "terminated")
     host.send(signal.SIGKILL)
     until(lambda: not any(map(hosts.alive, agents)))
@@ -294,7 +294,7 @@ def test_agents_go_on_when_the_disk_takes_no_more_of_their_logs(house: hosts.Hos
     )
     assert hosts.wait(mission).state == "succeeded"
     assert [one.id for one in hosts.live(kind)] == [agent.id]
-    operations.order(agents=[agent.id], what=Agent.Order.TERMINATE, reason="It is not needed.")
+    operations.order(agents=[agent.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
     until(lambda: Agent.objects.get(id=agent.id).state == "terminated")
     assert len(full.agent_log(agent)) == size
     house.drop(full)

@@ -79,7 +79,7 @@ def test_a_host_with_a_slow_way_is_slower_and_else_no_different(far: Host, kind:
         mission = fleet.launch({f"s{n}": {"agent": kind, "run": "true"} for n in range(2)})
         assert hosts.wait(mission).state == "succeeded"
         assert {number for _, number, _ in hosts.attempts(mission)} == {1}
-        operations.order(agents=[agent.id], what=Agent.Order.TERMINATE, reason="It is not needed.")
+        operations.order(agents=[agent.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
         until(lambda: Agent.objects.get(id=agent.id).state == "terminated")
     finally:
         far.database.delay_s = far.redis.delay_s = 0.0
@@ -189,7 +189,7 @@ def test_a_postgres_that_is_halted_with_its_connections_open_hangs_nobody(
 def test_an_order_that_was_given_while_its_host_was_cut_off_is_obeyed_afterwards(far: Host, kind: str) -> None:
     first, second = hosts.spawn(kind, far, count=2)
     far.database.cut()
-    operations.order(agents=[first.id], what=Agent.Order.TERMINATE, reason="It is not needed.")
+    operations.order(agents=[first.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
     (third,) = operations.spawn(type=kind, node="far")
     far.database.restore()
     until(lambda: Agent.objects.get(id=first.id).state == "terminated")

@@ -79,7 +79,7 @@ def deed(chance: random.Random, pair: list[Host]) -> str:
         if hosts.alive(agent):
             hosts.kill(agent)
         return what
-    operations.order(agents=[agent.id], what=Agent.Order(what), reason="By chance.")
+    operations.order(agents=[agent.id], order=Agent.Order(what), reason="By chance.")
     return what
 
 

@@ -77,7 +77,7 @@ class Flight:
 
     def _fly(self) -> None:
         try:
-            self.evidence = drivers.get(self.driver).fly(brief=self.brief, reporter=self.ear, stop=self.stop)
+            self.evidence = drivers.get(self.driver).run(brief=self.brief, reporter=self.ear, stop=self.stop)
         except BaseException as fault:
             self.fault = fault
 

@@ -205,7 +205,7 @@ def away(*agents: Agent) -> None:
 
     def none_lives() -> bool:
         now = list(left.all())
-        operations.order(agents=[one.id for one in now], what=Agent.Order.NOW, reason="The test is over.")
+        operations.order(agents=[one.id for one in now], order=Agent.Order.NOW, reason="The test is over.")
         for one in now:
             if one.state == Agent.State.DRAINING and alive(one):
                 kill(one)  # its node has told it; no test needs to wait

@@ -36,7 +36,7 @@ OPTIONS = (
     "--ws-max-size=4096",
     "--ws-per-message-deflate=false",
 )
-SPEAK = "from fleet.observability import logs; logs.speak(); import uvicorn; uvicorn.main()"
+SPEAK = "from fleet.observability import logs; logs.enable_info(); import uvicorn; uvicorn.main()"
 
 
 class Web(NamedTuple):
@@ -64,7 +64,7 @@ def mission_of(user: Any, team: Any = None) -> Mission:
     is, could still precede it."""
     made = fleet.launch({"one": {"agent": "backend"}})
     Mission.objects.filter(id=made.id).update(created_by=user, team=team)
-    until(lambda: stream.now().position.xid > Event.objects.latest("xid").xid)
+    until(lambda: stream.snapshot().position.xid > Event.objects.latest("xid").xid)
     return made
 
 

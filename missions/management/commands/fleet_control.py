@@ -19,7 +19,7 @@ class Command(BaseCommand):
     help = "Run the control loop: admit, wake, hint, rescue, complete. Ends on SIGTERM or Ctrl-C."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        logs.speak()
+        logs.enable_info()
         ending = process.ending()
         hinter = Hinter(app)
         hinter.start()

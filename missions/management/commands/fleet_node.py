@@ -30,7 +30,7 @@ class Command(OperatorCommand):
         parser.add_argument("--name", default="", help="this host's name in the fleet (default: its hostname)")
 
     def act(self, **options: Any) -> int:
-        logs.speak()
+        logs.enable_info()
         if settings.FLEET_JWT_KEY:
             log.warning("FLEET_JWT_KEY is set, which agents do not need; unset it on hosts without a web process")
         ending = process.ending()

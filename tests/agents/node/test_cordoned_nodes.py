@@ -119,7 +119,7 @@ def test_the_autoscaler_passes_over_it(host: Host, kind: str) -> None:
         cursor.execute("UPDATE missions_sortie SET ready_at = now() - interval '1 min' WHERE state = 'queued'")
 
     def passes_over_it() -> bool:
-        decided = next(one for one in scaling.look() if one.type == kind)
+        decided = next(one for one in scaling.decisions() if one.type == kind)
         assert decided.spawn == 0, decided.why
         # Before that, an agent of the test before may be going, or just dead.
         return "no node has a free place" in decided.why

@@ -83,7 +83,7 @@ def test_hosts_whose_clocks_are_off_lose_nothing_and_obey_at_once(house: hosts.H
     until(lambda: hosts.noted(pids))
     hosts.kill(hosts.flier(mission))
     assert hosts.wait(mission, within_s=60).state == "succeeded"
-    operations.order(agents=[one.id for one in hosts.live("survey")], what=Agent.Order.TERMINATE, reason="A test.")
+    operations.order(agents=[one.id for one in hosts.live("survey")], order=Agent.Order.TERMINATE, reason="A test.")
     until(lambda: not hosts.live("survey"), within_s=60)
 
 

@@ -45,7 +45,7 @@ def connections(agent: Agent, host: Host) -> int:
 
 def room_for(count: int) -> Any:
     """Settings under which Postgres has room for exactly this many more agents."""
-    more = (operations.capacity().room - count) * pool.OF_AGENT
+    more = (operations.capacity().room - count) * pool.CONNECTIONS_PER_AGENT
     return override_settings(FLEET_SPARE_CONNECTIONS=settings.FLEET_SPARE_CONNECTIONS + more)
 
 
@@ -55,8 +55,8 @@ def test_an_agent_with_sixty_sorties_uses_at_most_the_documented_connections(hos
     sleeping = {"agent": "survey", "with": {"seconds": 600}}
     mission = fleet.launch({f"s{n}": sleeping for n in range(SLOTS)})
     fleet.until(lambda: Sortie.objects.filter(mission=mission, state="running").count() == SLOTS)
-    fleet.until(lambda: connections(agent, host) <= pool.OF_AGENT)
-    assert connections(agent, host) <= pool.OF_AGENT == 5
+    fleet.until(lambda: connections(agent, host) <= pool.CONNECTIONS_PER_AGENT)
+    assert connections(agent, host) <= pool.CONNECTIONS_PER_AGENT == 5
     missions.cancel(mission=mission.id)
     hosts.away(agent)
 
@@ -70,7 +70,7 @@ def test_an_attempt_holds_no_connection_while_its_command_works(host: Host) -> N
     while Sortie.objects.filter(mission=mission).exclude(state="succeeded").exists():
         most = max(most, connections(agent, host))
         assert not Sortie.objects.filter(mission=mission, state="failed").exists()
-    assert most <= pool.OF_AGENT
+    assert most <= pool.CONNECTIONS_PER_AGENT
     hosts.away(agent)
 
 
@@ -81,7 +81,7 @@ def test_a_spawn_beyond_what_postgres_allows_is_refused_with_the_figures(host: H
         pytest.raises(operations.NoPlace, match=r"has no connections for 3 more: Postgres takes \d+") as no,
     ):
         operations.spawn(type="survey", count=3)
-    assert f"each agent takes {pool.OF_AGENT}" in str(no.value)
+    assert f"each agent takes {pool.CONNECTIONS_PER_AGENT}" in str(no.value)
     assert "room for 2 more" in str(no.value)
     assert "max_connections" in no.value.hint
     assert not Agent.objects.filter(type="survey", state__in=Agent.LIVE).exists()
@@ -93,7 +93,7 @@ def test_autoscaling_respects_the_bound(host: Host) -> None:
     with room_for(0):
         mission = fleet.launch({"s": {"agent": "survey"}})
         Sortie.objects.filter(mission=mission).update(ready_at=Now() - timedelta(minutes=1))
-        decided = next(one for one in scaling.look() if one.type == "survey")
+        decided = next(one for one in scaling.decisions() if one.type == "survey")
         missions.cancel(mission=mission.id)
         AgentType.objects.filter(name="survey").update(autoscale=False)
     assert decided.spawn == 0

@@ -42,7 +42,7 @@ def kind(host: Host) -> Iterator[str]:
 
 
 def order(what: Agent.Order, *agents: Agent) -> list[Agent]:
-    return operations.order(agents=[agent.id for agent in agents], what=what, reason="A test.")
+    return operations.order(agents=[agent.id for agent in agents], order=what, reason="A test.")
 
 
 def state(agent: Agent) -> str:

@@ -36,7 +36,7 @@ def main() -> None:
     if request.get("harden"):
         sandbox.harden_worker()
     recorder = Recorder()
-    evidence = drivers.get(request.get("driver", "command")).fly(
+    evidence = drivers.get(request.get("driver", "command")).run(
         brief=Brief(
             marker=request.get("marker", "srt_test/1"),
             fleet=request.get("fleet", ""),

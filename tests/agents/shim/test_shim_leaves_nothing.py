@@ -162,10 +162,10 @@ def test_work_that_outlives_worker_and_shim_is_reaped_by_the_next_worker(tmp_pat
     flight = Flight("command", supervised)
     until(lambda: len(left_of(supervised)) >= 2)
 
-    assert reaper.reap_strangers(fleet="another") == 0
-    assert reaper.reap_strangers(fleet="one", known=[attempt.marker]) == 0
+    assert reaper.reap_orphans(fleet="another") == 0
+    assert reaper.reap_orphans(fleet="one", known=[attempt.marker]) == 0
     assert left_of(attempt)
-    assert reaper.reap_strangers(fleet="one") >= 2
+    assert reaper.reap_orphans(fleet="one") >= 2
     assert not left_of(attempt)
     assert len(left_of(supervised)) >= 2, "its shim supervises it"
     flight.stop.set(StopReason.CANCELLED)

@@ -105,7 +105,7 @@ def test_libraries_speak_in_the_same_lines_and_commands_only_of_what_is_wrong(re
 
 
 def test_a_process_that_runs_for_long_says_what_it_does_also_when_django_is_set_up_once_more() -> None:
-    done = say("import django; django.setup()\nfrom fleet.observability import logs; logs.speak(); django.setup()\n"
+    done = say("import django; django.setup()\nfrom fleet.observability import logs; logs.enable_info(); django.setup()\n"
                "import logging, io, sys; sys.stderr = io.StringIO(); logging.getLogger('fleet.node').info('I do')")  # fmt: skip
     assert done.stderr.endswith("INFO fleet.node: I do\n")
 

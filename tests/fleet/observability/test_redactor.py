@@ -63,8 +63,8 @@ cuts = st.lists(st.integers(0, 400), max_size=12)
 
 def streamed(redactor: Redactor, data: bytes, at: list[int]) -> bytes:
     places = [0, *sorted({cut for cut in at if cut < len(data)}), len(data)]
-    told = [redactor.piece("stdout", data[begin:end]) for begin, end in pairwise(places)]
-    return b"".join([*told, redactor.rest("stdout")])
+    told = [redactor.feed("stdout", data[begin:end]) for begin, end in pairwise(places)]
+    return b"".join([*told, redactor.flush("stdout")])
 
 
 @relaxed
@@ -74,7 +74,7 @@ def streamed(redactor: Redactor, data: bytes, at: list[int]) -> bytes:
 def test_a_stream_that_is_cut_anywhere_is_hidden_as_if_it_were_whole(pieces: list[bytes], cuts: list[int]) -> None:
     data = b"".join(pieces)
     told = streamed(Redactor(SECRETS), data, cuts)
-    assert told == Redactor(SECRETS).whole(data)
+    assert told == Redactor(SECRETS).redact(data)
     assert not [core for secret in SECRETS for core in cores(secret) if core in told]
 
 
@@ -114,7 +114,7 @@ def test_base64_in_lines(width: int, end: bytes) -> None:
     for before in range(1, 100):
         encoded = base64.b64encode(b"x" * before + secret.encode() + b" and more")
         lines = end.join(encoded[begin : begin + width] for begin in range(0, len(encoded), width)) + end
-        told = Redactor([secret]).whole(lines)
+        told = Redactor([secret]).redact(lines)
         assert HIDDEN.encode() in told
         assert len(told) < len(lines) - 100
         for at in range(0, len(lines), 17):
@@ -124,26 +124,26 @@ def test_base64_in_lines(width: int, end: bytes) -> None:
 def test_a_line_is_told_when_it_is_there_though_a_secret_begins_as_it_ends() -> None:
     redactor = Redactor(["done-and-secret"])
     core = base64.b64encode(b"done-and-secret")
-    assert redactor.piece("stdout", b"it is done\n") == b"it is done\n"
-    assert redactor.piece("stdout", core[:2] + b"\n") == core[:2] + b"\n"
+    assert redactor.feed("stdout", b"it is done\n") == b"it is done\n"
+    assert redactor.feed("stdout", core[:2] + b"\n") == core[:2] + b"\n"
 
 
 def test_what_is_held_back_is_bounded() -> None:
     redactor = Redactor(["a" * 100_000, "ü" * 5_000])
     told = 0
     for _ in range(40):
-        told += len(redactor.piece("stdout", b"a" * 10_000))
+        told += len(redactor.feed("stdout", b"a" * 10_000))
         assert len(redactor._streams["stdout"].data) < 16_384
-    assert redactor.rest("stdout").strip(b"a") in (b"", HIDDEN.encode())
+    assert redactor.flush("stdout").strip(b"a") in (b"", HIDDEN.encode())
 
 
 def test_streams_are_apart_and_short_values_are_not_hidden() -> None:
     redactor = Redactor(["0123456789", "short", ""])
-    assert redactor.piece("stdout", b"01234") == b""
-    assert redactor.piece("stderr", b"56789\n") == b"56789\n"
-    assert redactor.rest("stdout") == b"01234"
+    assert redactor.feed("stdout", b"01234") == b""
+    assert redactor.feed("stderr", b"56789\n") == b"56789\n"
+    assert redactor.flush("stdout") == b"01234"
     assert redactor.text("so short") == "so short"
-    assert Redactor().piece("stdout", b"0123456789") == b"0123456789"
+    assert Redactor().feed("stdout", b"0123456789") == b"0123456789"
 
 
 @pytest.mark.parametrize(

@@ -49,23 +49,23 @@ def stepped() -> Iterator[Any]:
 
 
 def test_a_clock_is_relied_on_once_it_has_kept_pace_for_a_whole_lease(stepped: Any) -> None:
-    pace = clock.Pace(over_s=0.6, tolerance_s=0.25)
-    assert not pace.look(), "it might have been set just before"
-    fleet.until(pace.look)
+    pace = clock.StepDetector(over_s=0.6, tolerance_s=0.25)
+    assert not pace.is_steady(), "it might have been set just before"
+    fleet.until(pace.is_steady)
     for seconds in (600, -600, 2):
         stepped(seconds)
-        assert not pace.look()
-        fleet.until(pace.look)
+        assert not pace.is_steady()
+        fleet.until(pace.is_steady)
     stepped(0.1)
-    assert pace.look(), "a small step is within the margin of each lease"
+    assert pace.is_steady(), "a small step is within the margin of each lease"
 
 
 def test_a_step_is_seen_by_one_who_did_not_look_for_long(stepped: Any) -> None:
-    pace = clock.Pace(over_s=0.2, tolerance_s=0.25)
-    fleet.until(pace.look)
+    pace = clock.StepDetector(over_s=0.2, tolerance_s=0.25)
+    fleet.until(pace.is_steady)
     time.sleep(0.5)
     stepped(600)
-    assert not pace.look()
+    assert not pace.is_steady()
 
 
 def test_a_clock_that_is_set_forward_frees_nothing_that_is_held(stepped: Any, settings: Any) -> None:

@@ -71,9 +71,9 @@ def test_an_agent_that_takes_nothing_serves_nobody(state: str) -> None:
         case "silent":
             silence(agent)
         case "draining":
-            agents.draining(agent=agent)
+            agents.mark_draining(agent=agent)
         case _:
-            agents.order(agents=[agent], what=Agent.Order.DRAIN, reason="A test.")
+            agents.order(agents=[agent], order=Agent.Order.DRAIN, reason="A test.")
     admission.admit()
     assert queued() == set()
     assert Sortie.objects.get().state == "ready"

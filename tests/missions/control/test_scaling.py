@@ -85,7 +85,7 @@ def node(transactional_db: None) -> Node:
 
 
 def busy_agent(node: Node, *, place: int, flying: int, quiet_s: int = 0) -> Agent:
-    agent = agents.spawned(type=AgentType.objects.get(name="backend"), node=node, place=place, concurrency=2)
+    agent = agents.create_agent(type=AgentType.objects.get(name="backend"), node=node, place=place, concurrency=2)
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE agents_agent SET state = %s, flying = %s, pid = 1, spawned_at = now() - make_interval(secs => %s)"

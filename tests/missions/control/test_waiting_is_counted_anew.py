@@ -110,7 +110,7 @@ def test_autoscaling_and_stall_detection_read_the_new_wait(agent: UUID) -> None:
     (lease,) = external_agents.claim(agent=agent)
     Sortie.objects.update(ready_at=Now() - HOUR)
     external_agents.give_back(token=lease.token)
-    decision = next(one for one in scaling.look() if one.type == "backend")
+    decision = next(one for one in scaling.decisions() if one.type == "backend")
     assert re.search(r"the oldest for [\d.]+ m?s;", decision.why), decision.why
     Agent.objects.update(spawned_at=Now() - HOUR, claimed_at=Now() - HOUR)
     agents.heartbeat(connection.connection, agent=agent, flying=0)

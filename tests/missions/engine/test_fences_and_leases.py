@@ -120,11 +120,11 @@ def test_a_sortie_of_a_dead_agent_is_rescued_before_its_lease_ends_once_its_work
     agent = registered()
     claim_one(database, agent=agent, lease_s=3_600)
     assert not duties.rescue().accepted
-    agents.reaped(agents=[agent])
+    agents.mark_reaped(agents=[agent])
     assert not duties.rescue().accepted, "it lives"
     agents.end(agents=[agent], state=state, reason="killed")
     assert not duties.rescue().accepted, "what it flew may go on"
-    agents.reaped(agents=[agent])
+    agents.mark_reaped(agents=[agent])
     assert duties.rescue().freed == {"backend": 1}
     assert fleet.states(mission.id) == {"one": "queued"}
 

@@ -150,15 +150,15 @@ def test_it_dies_with_its_attempt(work: Work, how: str) -> None:
 def test_where_the_api_is(settings: Any, tmp_path: Path) -> None:
     (tmp_path / "private").mkdir()
     settings.FLEET_URL = "https://fleet.example.org"
-    assert services.api() == "https://fleet.example.org/api/v1"
+    assert services.api_url() == "https://fleet.example.org/api/v1"
     settings.FLEET_URL = ""
-    assert services.api() == "", "no web process of this home was ever started"
+    assert services.api_url() == "", "no web process of this home was ever started"
     ports.Ports(Home(tmp_path)).choose("web", preferred=0)  # records it
     settings.FLEET_HOME = Home(tmp_path)
     port = ports.recorded(settings.FLEET_HOME)["web"]
-    assert services.api() == f"http://127.0.0.1:{port}/api/v1"
+    assert services.api_url() == f"http://127.0.0.1:{port}/api/v1"
     settings.FLEET_HTTPS = True
-    assert services.api() == "", "it sends everybody to https, which it does not speak"
+    assert services.api_url() == "", "it sends everybody to https, which it does not speak"
 
 
 @pytest.mark.parametrize(

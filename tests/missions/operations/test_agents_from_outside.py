@@ -206,7 +206,7 @@ def test_what_it_leaves_goes_back_to_the_queue(agent: UUID) -> None:
 def test_one_that_is_to_drain_takes_no_more_and_ends_when_what_it_holds_has_ended(agent: UUID) -> None:
     mission = fleet.launch({"one": {}, "two": {}})
     lease = claimed(agent)
-    agents.order(agents=[agent], what=Agent.Order.DRAIN, reason="Enough.")
+    agents.order(agents=[agent], order=Agent.Order.DRAIN, reason="Enough.")
     with pytest.raises(errors.Conflict, match="ordered to drain"):
         external_agents.claim(agent=agent)
     assert external_agents.heartbeat(agent=agent, tokens=[lease.token]).held == {lease.token}
@@ -226,11 +226,11 @@ def test_one_that_is_to_end_does_when_it_is_heard_of_and_gives_back_what_it_hold
 ) -> None:
     mission = fleet.launch({"one": {}, "two": {}})
     lease = claimed(agent)
-    agents.order(agents=[agent], what=what, reason="A new version.")
+    agents.order(agents=[agent], order=what, reason="A new version.")
     deeds = {
         "claim": lambda: external_agents.claim(agent=agent),
         "heartbeat": lambda: external_agents.heartbeat(agent=agent, tokens=[lease.token]),
-        "keep": lambda: external_agents.keep(token=lease.token),
+        "keep": lambda: external_agents.renew_lease(token=lease.token),
         "progress": lambda: external_agents.progress(token=lease.token, note="at work"),
     }
     with pytest.raises(agents.NoLonger, match="A new version"):

@@ -18,6 +18,6 @@ def test_what_to_do_is_what_is_in_the_way() -> None:
 
     assert remedy() == "No node is up. Start one: ./manage.py fleet_node"
     Node.objects.create(name="here", boot=str(ids.new()), pid=1, start_time=1.0, up=True, cordoned=True)
-    assert remedy() == "Every node that is up is cordoned. Lift it: ./manage.py fleet_agents uncordon here"
+    assert remedy() == "Every node that is up is cordoned. Uncordon it: ./manage.py fleet_agents uncordon here"
     Node.objects.update(cordoned=False)
     assert remedy() == "Start one: ./manage.py fleet_agents spawn backend"
