@@ -138,7 +138,7 @@ def test_without_redis_it_counts_by_itself_and_with_it_again_together(private_se
 
 def _known(key: str, services: Cluster) -> bool:
     """Whether Redis itself has it."""
-    elsewhere = cache.Either((services.endpoints().redis_url,))
+    elsewhere = cache.FallbackClient((services.endpoints().redis_url,))
     return bool(elsewhere.has_key(f":1:{key}"))
 
 
