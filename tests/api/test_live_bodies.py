@@ -67,7 +67,7 @@ def test_one_that_tells_its_length_in_two_ways_is_refused_and_what_follows_is_no
         line.sendall(b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         status, problem = said(line)
     assert (status, problem["code"]) == (400, "bad_request")
-    assert "length twice" in problem["detail"]
+    assert "Both Content-Length and Transfer-Encoding" in problem["detail"]
 
 
 def test_one_that_does_not_say_so_is_refused_where_it_becomes_too_large(web: Web) -> None:

@@ -163,7 +163,7 @@ def test_the_sign_in_page_counts_tries_by_address_whatever_the_name() -> None:
         refused = Client().post(PAGE, {}, headers={"X-Forwarded-For": "198.51.100.1"})
         assert (refused.status_code, refused["RateLimit-Limit"], refused["RateLimit-Remaining"]) == (429, "4", "0")
         assert 0 < int(refused["Retry-After"]) <= 3_600
-        assert refused.content.decode().startswith("Too many requests: 4 are allowed")
+        assert refused.content.decode().startswith("Too many requests: the limit is 4")
         assert sign_in(web.PASSWORD, address="198.51.100.2") == 302
         assert Client().get(PAGE, headers={"X-Forwarded-For": "198.51.100.1"}).status_code == 200, (
             "to look costs nothing"
