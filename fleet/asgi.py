@@ -11,10 +11,10 @@ from channels.routing import ProtocolTypeRouter  # noqa: E402
 
 from fleet.live.sockets import Sockets  # noqa: E402
 from fleet.live.streaming import Streams  # noqa: E402
-from fleet.web.bodies import Bounded  # noqa: E402
+from fleet.web.bodies import BodyLimiter  # noqa: E402
 from fleet.web.concurrency_limiter import ConcurrencyLimiter  # noqa: E402
 from fleet.web.handler import Handler  # noqa: E402
 
 django_application = Handler()
-limited = Bounded(ConcurrencyLimiter(django_application))
+limited = BodyLimiter(ConcurrencyLimiter(django_application))
 application = ProtocolTypeRouter({"http": Streams(limited), "websocket": Sockets(limited)})

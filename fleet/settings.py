@@ -137,7 +137,7 @@ INSTALLED_APPS = [
     "missions.apps.MissionsConfig",
 ]
 MIDDLEWARE = [
-    "fleet.web.requests.identified",  # first: the others need the request's id, and whether it came by https
+    "fleet.web.requests.request_context",  # first: the others need the request's id, and whether it came by https
     "django.middleware.security.SecurityMiddleware",
     "fleet.web.policies.Policies",
     "corsheaders.middleware.CorsMiddleware",
@@ -146,7 +146,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "fleet.access.middleware.Named",
+    "fleet.access.middleware.IdentifyCaller",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -281,11 +281,11 @@ REST_FRAMEWORK = {
         "fleet.access.authentication.BearerAuthentication",  # first, so that unauthenticated requests get 401, not 403
         "fleet.access.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["fleet.api.permissions.Nobody"],
+    "DEFAULT_PERMISSION_CLASSES": ["fleet.api.permissions.DenyAll"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["fleet.api.http.parsers.JsonParser"],
     "EXCEPTION_HANDLER": "fleet.api.problems.handle",
-    "DEFAULT_SCHEMA_CLASS": "fleet.api.openapi.extensions.Describe",
+    "DEFAULT_SCHEMA_CLASS": "fleet.api.openapi.extensions.EndpointSchema",
     "URL_FORMAT_OVERRIDE": None,  # `format` is an ordinary parameter, which only fleet/api/openapi/pages.py has
 }
 
@@ -298,7 +298,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "fleet.api.openapi.extensions.tidy",
+        "fleet.api.openapi.extensions.postprocess",
     ],
     "ENUM_NAME_OVERRIDES": {
         "MissionState": "missions.states.MissionState",

@@ -33,4 +33,4 @@ urlpatterns = [
 
 handler400 = "fleet.api.http.fallbacks.bad_request"
 handler404 = "fleet.api.http.fallbacks.not_found"
-handler500 = "fleet.api.http.fallbacks.broken"
+handler500 = "fleet.api.http.fallbacks.server_error"

@@ -31,7 +31,7 @@ PREFIXES = {"mission": ids.MISSION, "sortie": ids.SORTIE, "agent": ids.AGENT, "n
 
 def _rights(user: User) -> dict[str, Any]:
     """Return a user's role and permissions as they are in the database now."""
-    user_data = operations.described(User.objects.get(pk=user.pk))
+    user_data = operations.serialize_user(User.objects.get(pk=user.pk))
     return {name: user_data[name] for name in ("role", "active", "executes", "teams")}
 
 
@@ -186,7 +186,7 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
             stays_superuser = self.cleaned_data.get("is_superuser", self.instance.is_superuser)
             if not (self.cleaned_data.get("is_active") and stays_superuser):
                 try:
-                    operations.keep_an_admin(without=[self.instance])
+                    operations.require_other_admin(without=[self.instance])
                 except errors.Conflict as fault:
                     raise ValidationError(str(fault)) from fault
             return cleaned
@@ -246,7 +246,7 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
             *objects, missing_permissions, protected = super().get_deleted_objects(objs, request)
             missing_permissions = set(missing_permissions) - {model._meta.verbose_name for model in (Key, Session)}
             try:
-                operations.keep_an_admin(without=list(objs))
+                operations.require_other_admin(without=list(objs))
             except errors.Conflict as fault:
                 protected = [*protected, str(fault)]
             return *objects, missing_permissions, protected
@@ -255,7 +255,7 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
             """Check again in the transaction: two admins may delete each other at the same moment."""
             with transaction.atomic():
                 try:
-                    operations.keep_an_admin(without=list(queryset))
+                    operations.require_other_admin(without=list(queryset))
                 except errors.Conflict as fault:
                     raise PermissionDenied(str(fault)) from fault
                 super().delete_queryset(request, queryset)

@@ -9,7 +9,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from fleet import errors, ids
 from fleet.access.actor import Actor
 from fleet.access.models import Role
-from fleet.access.rules import Reach
+from fleet.access.rules import Visibility
 from missions import attempt_tokens
 from missions.models import Artifact, Mission, Sortie
 
@@ -21,17 +21,17 @@ def missions(actor: Actor, action: str = "missions.read") -> QuerySet[Mission]:
     of an attempt: its own mission; StaleLease if the attempt is no longer the running one.
     """
     all_missions = Mission.objects.defer("plan")
-    visibility = actor.reach(action)
-    if visibility is Reach.ALL:
+    visibility = actor.visibility(action)
+    if visibility is Visibility.ALL:
         return all_missions
-    if visibility is Reach.FLOWN:
+    if visibility is Visibility.MISSION:
         return all_missions.filter(id=attempt_tokens.mission(actor.lease))
     if actor.user is None:
         return all_missions.none()
     own = Q(created_by=actor.user)
-    if visibility is Reach.OWN:
+    if visibility is Visibility.OWN:
         return all_missions.filter(own)
-    if visibility is not Reach.SEEN:
+    if visibility is not Visibility.TEAMS:
         return all_missions.none()
     teams = actor.in_teams()
     visible = own | Q(team__in=teams) if teams else own
@@ -50,7 +50,7 @@ def _allowed(actor: Actor, id: UUID | None, action: str, *, missing: str) -> Mis
     found = next(iter(missions(actor).filter(id=id).order_by()), None) if id else None
     if found is None:
         raise errors.NotFound(missing)
-    if actor.reach(action) is Reach.OWN and (actor.user is None or found.created_by_id != actor.user.id):
+    if actor.visibility(action) is Visibility.OWN and (actor.user is None or found.created_by_id != actor.user.id):
         raise errors.Forbidden(
             "Only the user who launched this mission, or an admin, may do this.", hint="Ask one of them."
         )

@@ -13,7 +13,7 @@ from fleet import errors, ids, invocation
 from fleet.access import operations
 from fleet.access.models import Key
 from fleet.access.rules import Scope
-from fleet.api.accounts import key_shape
+from fleet.api.accounts import serialize_key
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
 
@@ -54,7 +54,7 @@ class Command(OperatorCommand):
         if options["user"]:
             keys = keys.filter(user=operations.find_user(options["user"]))
         if options["json"]:
-            self.show([key_shape(key) for key in keys])
+            self.show([serialize_key(key) for key in keys])
             return 0
         width, now = lines.columns(self.stdout), timezone.now()
         for key in keys:
@@ -81,7 +81,7 @@ class Command(OperatorCommand):
         )
         new.key.refresh_from_db()
         if options["json"]:
-            self.show({**key_shape(new.key), "key": new.text})
+            self.show({**serialize_key(new.key), "key": new.text})
         else:
             self.stdout.write(new.text)
             self.say("Store this key now. It is not shown again.")

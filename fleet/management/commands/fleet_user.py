@@ -88,7 +88,9 @@ class Command(OperatorCommand):
         return 0
 
     def _list(self, *, as_json: bool) -> int:
-        users = [operations.described(user) for user in User.objects.select_related("account").order_by("username")]
+        users = [
+            operations.serialize_user(user) for user in User.objects.select_related("account").order_by("username")
+        ]
         if as_json:
             self.show(users)
             return 0
