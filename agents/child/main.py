@@ -8,6 +8,7 @@ standard output is output of the attempt.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import signal
@@ -35,6 +36,7 @@ def main(folder: Path) -> int:
     )
     try:
         function = _load(request["call"])
+        _check_arguments(request["call"], function, request["arguments"])
         result = function(context, **request["arguments"])
         _write(folder / "sorties.json", context.added, what="A sortie to add")
         _write(folder / "result.json", result, what="The callable's result")
@@ -68,6 +70,18 @@ def _load(name: str) -> Callable[..., Any]:
         raise _Permanent(
             f"The module of the callable {name!r} cannot be imported: {fault}. Install its requirements."
         ) from None
+
+
+def _check_arguments(name: str, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    """Check that the callable takes these arguments, so that a TypeError of its own code is not mistaken for that."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some builtins have none
+        return
+    try:
+        signature.bind(None, **arguments)
+    except TypeError as fault:
+        raise _Permanent(f"The callable {name!r} does not take these arguments (`with`): {fault}.") from None
 
 
 def _write(path: Path, value: Any, *, what: str) -> None:

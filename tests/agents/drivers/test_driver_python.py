@@ -18,7 +18,7 @@ HERE = "tests.contracts.callables"
     "call, arguments, error",
     [
         ("fail", {"text": "bad luck"}, "RuntimeError: bad luck"),
-        ("fail", {}, "TypeError: fail() missing 1 required keyword-only argument: 'text'"),
+        ("fail", {}, "The callable 'tests.contracts.callables:fail' does not take these arguments"),
         ("give_a_set", {}, "The callable's result is not JSON"),
         ("exit_with", {"code": 4}, "The callable ended its process: SystemExit(4)."),
         ("unregistered", {}, f"There is no callable '{HERE}:unregistered'"),
@@ -113,6 +113,12 @@ def test_a_secret_is_hidden_in_everything_that_a_callable_reports(fail: bool, tm
     [
         ("no_such_module:work", {}, True, "cannot be imported"),
         (f"{HERE}:no_such_callable", {}, True, "There is no callable"),
+        (
+            f"{HERE}:fail",
+            {"txt": "no luck"},
+            True,
+            "does not take these arguments (`with`): missing a required argument: 'text'",
+        ),
         (f"{HERE}:fail", {"text": "no luck"}, False, "no luck"),
     ],
 )
