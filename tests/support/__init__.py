@@ -1,1 +1,1 @@
-"""What tests stand on: real services of their own."""
+"""Test infrastructure: real services, in-process engines, hosts, API clients and checkers."""

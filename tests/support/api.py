@@ -1,4 +1,4 @@
-"""Clients of the API: people with access tokens, machines with keys, agents from outside with leases."""
+"""Clients of the API: users with access tokens, machines with keys, external agents with lease tokens."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ V1 = "/api/v1"
 @functools.cache
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
-    made: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
-    return made
+    schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    return schema
 
 
 class Client:
-    """Sends JSON with a bearer token, and gives back Django's answer."""
+    """Sends JSON with a bearer token, and returns Django's response."""
 
     def __init__(self, bearer: str = "", user: User | None = None) -> None:
         self.bearer, self._user = bearer, user
@@ -39,11 +39,11 @@ class Client:
 
     def send(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        http_headers = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.bearer:
-            sent["Authorization"] = f"Bearer {self.bearer}"
-        address = path if path.startswith(("/", "http")) else f"{V1}/{path}"
-        return self._client.generic(method.upper(), address, data, content_type="application/json", headers=sent)
+            http_headers["Authorization"] = f"Bearer {self.bearer}"
+        url = path if path.startswith(("/", "http")) else f"{V1}/{path}"
+        return self._client.generic(method.upper(), url, data, content_type="application/json", headers=http_headers)
 
     def get(self, path: str, **headers: str) -> Any:
         return self.send("GET", path, **headers)
@@ -59,7 +59,7 @@ class Client:
 
 
 def person(name: str, role: Role = Role.USER, *, executes: bool = False, teams: Collection[str] = ()) -> Client:
-    """Somebody who has signed in; teams are made where they are not there."""
+    """A client for a new user who has signed in. Creates the teams that do not exist."""
     for team in teams:
         Group.objects.get_or_create(name=team)
     user = operations.create_user(name=name, role=role, password=PASSWORD, teams=teams)
@@ -69,11 +69,12 @@ def person(name: str, role: Role = Role.USER, *, executes: bool = False, teams: 
 
 
 def machine(user: User, *scopes: str) -> Client:
-    """A program with a key of the user."""
+    """A client with a new machine key of the user."""
     return Client(operations.create_key(user=user, name="a machine", scopes=scopes).text, user)
 
 
 def anybody() -> Client:
+    """A client without credentials."""
     return Client()
 
 

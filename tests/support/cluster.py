@@ -1,4 +1,4 @@
-"""A Postgres and a Valkey for tests: real servers of the embedded provider in a folder of their own."""
+"""A Postgres and a Valkey for tests: real servers of the embedded provider in a private folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fleet.services.supervision.service import Limits, Service
 
 
 class Cluster:
-    """Both servers, as children of this process. `durable=False` does not wait for the disk."""
+    """Both servers, as children of this process. Without `durable`, commits do not wait for the disk."""
 
     def __init__(self, root: Path, *, durable: bool) -> None:
         self.home = Home(root)
@@ -39,19 +39,19 @@ class Cluster:
             self._spawn(name)
         for name in self._services:
             self.wait(name)
-        with self.administrator() as session:  # so that tests can make databases; in a fleet nobody does
+        with self.administrator() as session:  # only tests create databases
             session.execute("ALTER ROLE fleet_owner CREATEDB")
 
     def administrator(self, *, database: str = "fleet") -> psycopg.Connection[tuple[Any, ...]]:
-        """A session of the superuser's."""
-        at = self.endpoints().postgres
+        """A connection as the superuser."""
+        postgres = self.endpoints().postgres
         password = self.embedded.credentials.postgres_admin_password
         return psycopg.connect(
-            host=at.host, port=at.port, user="postgres", password=password, dbname=database, autocommit=True
+            host=postgres.host, port=postgres.port, user="postgres", password=password, dbname=database, autocommit=True
         )
 
     def stop(self) -> None:
-        """Stop both, politely; then remove nothing: the folder is the caller's."""
+        """Stop both servers in an orderly way. Their folder stays."""
         for name in reversed(list(self._processes)):
             self.resume(name)
             self._processes[name].send_signal(self._services[name].stop_signal)
@@ -59,18 +59,18 @@ class Cluster:
             self._reap(name)
 
     def kill(self, name: str) -> None:
-        """kill -9, and nothing after it."""
+        """Kill a server (SIGKILL), and do not restart it."""
         self._processes[name].kill()
         self._processes[name].wait()
 
     def restart(self, name: str) -> None:
-        """Stop it if it runs, start it on the same port, wait until it answers."""
+        """Stop a server if it is running, start it on the same port, and wait until it answers."""
         process = self._processes[name]
         if process.poll() is None:
             process.send_signal(self._services[name].stop_signal)
             self._reap(name)
         deadline = time.monotonic() + 30
-        while True:  # after a kill the old server's children may hold its memory for a moment
+        while True:  # after a kill, the old server's children may hold its shared memory for a moment
             self._spawn(name)
             try:
                 return self.wait(name)
@@ -79,20 +79,20 @@ class Cluster:
                     raise
 
     def pause(self, name: str) -> None:
-        """SIGSTOP, also to the processes that it has started: it keeps its connections and answers nobody."""
+        """Stop a server and its children (SIGSTOP): it keeps its connections but does not respond."""
         self._send(name, signal.SIGSTOP)
 
     def resume(self, name: str) -> None:
         self._send(name, signal.SIGCONT)
 
     def _send(self, name: str, number: signal.Signals) -> None:
-        """A server that is halted starts no more processes, so it is the first to be told."""
+        """Signal a server and its children. The server is first, because a stopped server starts no more children."""
         with contextlib.suppress(psutil.NoSuchProcess):
             server = psutil.Process(self.pid(name))
             server.send_signal(number)
-            for one in server.children(recursive=True):
+            for child in server.children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    one.send_signal(number)
+                    child.send_signal(number)
 
     def pid(self, name: str) -> int:
         return self._processes[name].pid
@@ -101,21 +101,21 @@ class Cluster:
         return self.embedded.endpoints()
 
     def environment(self, *, database: str = "fleet", redis_index: int = 0) -> dict[str, str]:
-        """What a subprocess needs to use this cluster as its `external` services."""
-        where = self.endpoints()
-        assert where.owner is not None
+        """The environment with which a subprocess uses this cluster as its `external` services."""
+        endpoints = self.endpoints()
+        assert endpoints.owner is not None
         return {
             "FLEET_HOME": str(self.home.root),
-            "DATABASE_URL": url(where.postgres, database=database),
-            "DATABASE_OWNER_URL": url(where.owner, database=database),
-            "REDIS_URL": where.redis_url.rsplit("/", 1)[0] + f"/{redis_index}",
+            "DATABASE_URL": url(endpoints.postgres, database=database),
+            "DATABASE_OWNER_URL": url(endpoints.owner, database=database),
+            "REDIS_URL": endpoints.redis_url.rsplit("/", 1)[0] + f"/{redis_index}",
         }
 
     def wait(self, name: str, *, seconds: float = 30) -> None:
-        """Wait until it answers; Unavailable as soon as it has ended."""
-        asyncio.run(self._answer(self._services[name], seconds))
+        """Wait until a server answers; Unavailable if it ends or does not answer in time."""
+        asyncio.run(self._wait_for_answer(self._services[name], seconds))
 
-    async def _answer(self, service: Service, seconds: float) -> None:
+    async def _wait_for_answer(self, service: Service, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -137,7 +137,7 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # a terminal's Ctrl-C is for pytest, which then stops this
+                start_new_session=True,  # Ctrl-C is for pytest, which then stops the server
             )
 
     def _reap(self, name: str) -> None:
@@ -150,8 +150,8 @@ class Cluster:
 
 def url(postgres: datastores.Postgres, *, database: str) -> str:
     options = "&".join(f"{name}={quote(value)}" for name, value in postgres.options.items())
-    where = f"{postgres.user}:{quote(postgres.password)}@{postgres.host}:{postgres.port}/{database}"
-    return f"postgresql://{where}?{options}"
+    authority = f"{postgres.user}:{quote(postgres.password)}@{postgres.host}:{postgres.port}/{database}"
+    return f"postgresql://{authority}?{options}"
 
 
 def temporary(*, durable: bool) -> Cluster:

@@ -1,4 +1,4 @@
-"""A fleet's folder and a worker of some user, to fly commands in the sandbox: as this user, and as nobody under root."""
+"""A fleet folder and a worker process that runs commands in the sandbox, as the current user or, under root, as nobody."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ USERS = ("this user", "an ordinary user")
 
 @dataclass
 class Place:
-    """A mission's folder that holds the fleet's own, the scratch folder of one attempt, and a worker of some user."""
+    """A mission folder that contains the fleet's own folder and an attempt's scratch folder, and the user that works there."""
 
     root: Path
     python: str
     user: int
 
     def fly(self, shell: str, *, harden: bool = False, **more: Any) -> dict[str, Any]:
-        """Run a text for the shell in the sandbox: {ok, error, out, …}. `more`: what else the attempt is given."""
+        """Run a shell command in the sandbox: {ok, error, out, …}. `more`: further settings of the attempt."""
         orders = {
             "scratch": str(self.scratch),
             "hidden": [str(self.home)],
@@ -56,8 +56,8 @@ class Place:
             check=False,
         )
         assert done.returncode == 0, done.stderr.decode()
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
 
     @property
     def home(self) -> Path:
@@ -73,7 +73,7 @@ class Place:
 
 
 def _python_for_all() -> str | None:
-    """A Python that nobody may start and that runs our code; the venv's may lie in a home folder."""
+    """A Python that the user nobody can run and that is new enough; the venv's may be inside a private home folder."""
     for name in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
         test = [name, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
         try:
@@ -85,15 +85,15 @@ def _python_for_all() -> str | None:
 
 
 def places(kind: str) -> Iterator[Place]:
-    """For a fixture with the parameters USERS."""
+    """A place for the user `kind` (one of USERS), removed afterwards. For use in a fixture."""
     user, python = os.geteuid(), sys.executable
     if kind == USERS[1]:
         if user != 0:
-            pytest.skip("this user is one already")
-        found = _python_for_all()
-        if found is None or not os.access(ROOT, os.X_OK):
-            pytest.skip("no Python ≥ 3.11 on this host may be started by an ordinary user")
-        user, python = NOBODY, found
+            pytest.skip("the current user is an ordinary user already")
+        shared_python = _python_for_all()
+        if shared_python is None or not os.access(ROOT, os.X_OK):
+            pytest.skip("an ordinary user can start no Python ≥ 3.11 on this host")
+        user, python = NOBODY, shared_python
     root = Path(tempfile.mkdtemp(prefix="fleet-sandbox-"))
     place = Place(root, python, user)
     for folder in (place.home, place.hidden, place.scratch.parent, place.scratch, place.home / "scratch" / "theirs"):

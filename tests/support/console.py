@@ -1,4 +1,4 @@
-"""Commands as a user gives them, in the test's own process: their exit code and what they write."""
+"""Runs management commands in the test's own process, and captures their exit codes and output."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from django.core.management import get_commands, load_command_class
 
 @dataclass(frozen=True)
 class Done:
+    """The exit code and the output of a command."""
+
     code: int
     out: str
     err: str
@@ -27,7 +29,7 @@ class Done:
 
 
 def manage(name: str, *arguments: str) -> Done:
-    """`manage.py NAME ARGUMENTS…`"""
+    """Run `manage.py NAME ARGUMENTS…`."""
     out, err = io.StringIO(), io.StringIO()
     code: Any = 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -1,5 +1,7 @@
-"""Databases beside the test worker's own. One is migrated, by whoever needs one first; the others are copies of it, at a tenth
-of the cost."""
+"""Further databases for a test worker. The first use migrates a template; each database is a copy of it.
+
+A copy costs a tenth of a migration.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,11 @@ from psycopg import sql
 
 @contextmanager
 def fresh(blocker: Any) -> Iterator[None]:
-    """Another database, as new, for what is done meanwhile. `blocker`: pytest-django's."""
+    """Within this block, the default connection uses a new, migrated database. `blocker`: pytest-django's."""
     with blocker.unblock():
         own = connection.settings_dict["NAME"]
         try:
-            connection.settings_dict["NAME"] = _copied(_migrated(), to=f"fresh_{os.getpid()}")
+            connection.settings_dict["NAME"] = _copy(_migrated(), to=f"fresh_{os.getpid()}")
             yield
         finally:
             connection.close()
@@ -28,6 +30,7 @@ def fresh(blocker: Any) -> Iterator[None]:
 
 @cache
 def _migrated() -> str:
+    """The name of the migrated template database."""
     own, tests = connection.settings_dict["NAME"], connection.settings_dict["TEST"]["NAME"]
     connection.close()
     connection.settings_dict["TEST"]["NAME"] = f"migrated_{os.getpid()}"
@@ -38,7 +41,7 @@ def _migrated() -> str:
         connection.settings_dict["NAME"], connection.settings_dict["TEST"]["NAME"] = own, tests
 
 
-def _copied(name: str, *, to: str) -> str:
+def _copy(name: str, *, to: str) -> str:
     with connection._nodb_cursor() as cursor:
         cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(to)))
         cursor.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(to), sql.Identifier(name)))

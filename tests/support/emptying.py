@@ -1,7 +1,8 @@
-"""An empty database for the next test, in milliseconds.
+"""Empties the database between tests within milliseconds.
 
-After a test that commits Django truncates every table (0.2 s) and writes what the migrations had written by its ORM (0.2 s
-again). Here rows are deleted, where there are any, and what the migrations wrote is put back from a copy, where it has changed.
+After a test that commits, Django truncates every table (0.2 s) and restores the rows of the migrations with its ORM
+(another 0.2 s). This module deletes only from tables that have rows, and restores the rows of the migrations from a copy
+if they have changed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from django.test import TransactionTestCase
 
 from fleet.postgres import roles
 
-FEW = 2_000  # rows that are deleted one by one; of more the table is truncated, with those that refer to it
+FEW = 2_000  # tables with more rows are truncated, together with the tables that refer to them
 COPIES = "migrated"  # the schema of the copies
 _TABLES = f"""
 SELECT quote_ident(tablename), to_regclass('{COPIES}.' || quote_ident(tablename)) IS NOT NULL
@@ -23,11 +24,11 @@ FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'django_migrations'
 
 
 def install() -> None:
-    """Let Django do so, for the rest of this process. It has migrated its database already, and there are no other rows."""
+    """Replace Django's flush in this process. Call it when the database contains only what the migrations wrote."""
     with connection.cursor() as cursor:
         tables = [table for table, _ in _tables(cursor)]
         if not tables:
-            return  # no test of this run needs a database of pytest-django's, so it has made none
+            return  # no test of this run uses the database, so pytest-django created none
         counts = _counts(cursor, tables)
     with roles.as_owner(), connection.cursor() as cursor:
         cursor.execute(f"CREATE SCHEMA {COPIES}")
@@ -42,12 +43,12 @@ def install() -> None:
 
 
 def empty() -> None:
-    """Leave only what the migrations wrote."""
+    """Restore the rows that the migrations wrote, and delete all others."""
     with connection.cursor() as cursor:
         tables = _tables(cursor)
         counts = _counts(cursor, [table for table, _ in tables])
     if large := [table for table, count in counts.items() if count > FEW]:
-        with roles.as_owner(), connection.cursor() as cursor:  # only the owner may
+        with roles.as_owner(), connection.cursor() as cursor:  # only the owner may truncate
             cursor.execute(f"TRUNCATE {', '.join(large)} CASCADE")
     with atomic(), connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL DEFERRED")
@@ -64,13 +65,13 @@ def empty() -> None:
 
 
 def _tables(cursor: Any) -> list[tuple[str, bool]]:
-    """All of them, and whether there is a copy."""
+    """Each table, and whether it has a copy."""
     cursor.execute(_TABLES)
     return list(cursor.fetchall())
 
 
 def _counts(cursor: Any, tables: list[str]) -> dict[str, int]:
-    """How many rows each has, up to one more than FEW."""
+    """The number of rows of each table, counted up to FEW + 1."""
     counted = (f"(SELECT count(*) FROM (SELECT FROM {table} LIMIT {FEW + 1}) kept)" for table in tables)
     cursor.execute(f"SELECT ARRAY[{', '.join(counted)}]")
     return dict(zip(tables, cursor.fetchone()[0], strict=True))

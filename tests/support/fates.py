@@ -1,5 +1,7 @@
-"""Named in FLEET_CALLABLES, it gives the agents of a node a fate that the test writes into a file: `die` as they begin, or
-`hang` and never report."""
+"""Makes agents fail as they start, as the file FLEET_TEST_FATE says: `die`, or `hang` without ever reporting.
+
+A test loads this module into agents with FLEET_CALLABLES.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from celery import signals
 
 
 @signals.worker_init.connect
-def _meet(**kwargs: Any) -> None:
+def _apply_fate(**kwargs: Any) -> None:
     fate = Path(os.environ["FLEET_TEST_FATE"])
     match fate.read_text() if fate.exists() else "":
         case "die":

@@ -1,4 +1,4 @@
-"""An engine in the test's own process, and what tests say to it. Real Postgres, the scripted driver, no Celery worker."""
+"""An engine in the test's own process: real Postgres and the scripted driver, but no Celery worker."""
 
 from __future__ import annotations
 
@@ -25,34 +25,35 @@ from missions.queries import surroundings
 def launch(
     sorties: Mapping[str, Any], *, params: Mapping[str, Any] | None = None, folder: str = "", **more: Any
 ) -> Mission:
-    """Launch a plan given as Python data, as the operator. `driver: scripted` where a sortie says nothing else."""
+    """Launch a plan from Python data as the operator. Sorties without work use the scripted driver. `more`: further keys."""
     text = yaml.safe_dump(
         {"mission": "A test", "sorties": {k: scripted(v) for k, v in sorties.items()}, **more}, sort_keys=False
     )
-    read = plan.load(text=text, surroundings=surroundings.current())
+    loaded = plan.load(text=text, surroundings=surroundings.current())
     return operations.launch(
-        plan=read, text=text, params=params or {}, folder=folder, by=None, executes=True, operator=True
+        plan=loaded, text=text, params=params or {}, folder=folder, by=None, executes=True, operator=True
     )
 
 
 def scripted(sortie: Mapping[str, Any]) -> dict[str, Any]:
-    done = {"agent": "backend", **sortie}
-    if not done.keys() & {"run", "call", "prompt", "driver"}:
-        done["driver"] = "scripted"
-    return done
+    """The sortie with an agent type, and with the scripted driver if it has no work."""
+    complete = {"agent": "backend", **sortie}
+    if not complete.keys() & {"run", "call", "prompt", "driver"}:
+        complete["driver"] = "scripted"
+    return complete
 
 
 def engine(agent_type: str = "backend", *, slots: int = 2) -> Engine:
-    """A started engine with a registered agent. Stop it."""
+    """A started engine with a registered agent. The caller must stop it."""
     agent = ids.new()
     agents.register(agent=agent, agent_type=agent_type, node="test", pid=1, start_time=0.0)
-    made = Engine(agent=agent, type_settings=TypeSettings(agent_type=agent_type), slots=slots, hinter=Hinter(app))
-    made.start()
-    return made
+    started = Engine(agent=agent, type_settings=TypeSettings(agent_type=agent_type), slots=slots, hinter=Hinter(app))
+    started.start()
+    return started
 
 
 def beat() -> None:
-    """The control loop's duties once, without hints."""
+    """Run the main duties of the control loop once, without hints."""
     duties.expire()
     duties.rescue()
     duties.sweep()
@@ -63,7 +64,7 @@ def beat() -> None:
 
 
 def until(true: Callable[[], bool], *, within_s: float = 60) -> None:
-    """Wait until it is true; fail the test if it does not become so in time."""
+    """Wait until `true` returns true; fail the test if it does not within `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < deadline, f"not true within {within_s} s"
@@ -79,7 +80,7 @@ def state(mission: UUID) -> str:
 
 
 def run_to_end(engine: Engine, mission: Mission, *, within_s: float = 60) -> str:
-    """Fly, with the control loop's duties between, until the mission has ended; the state that it ended in."""
+    """Run the engine and the control loop in turns until the mission has ended. Returns its final state."""
 
     def ended() -> bool:
         engine.fly()

@@ -1,4 +1,4 @@
-"""Flying a driver without an engine: a reporter that remembers, and a look at what is left of an attempt."""
+"""Runs a driver without an engine, records what it reports, and finds the processes that an attempt left behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLEET = "tests"
 
 @dataclass
 class Ear:
-    """A reporter that remembers; of output only the last 64 KiB of each stream."""
+    """A reporter that records everything; of output, only the last 64 KiB of each stream."""
 
     tails: dict[str, bytes] = field(default_factory=lambda: {"stdout": b"", "stderr": b"", "fleet": b""})
     heard_bytes: int = 0
@@ -47,7 +47,7 @@ class Ear:
 
 
 def brief(scratch: Path, **given: Any) -> Brief:
-    """A brief with a marker of its own, which may see the PATH."""
+    """A brief with a unique marker, whose work inherits PATH. `given`: other fields."""
     return Brief(
         **{
             "marker": f"{ids.encode(ids.SORTIE, ids.new())}/1",
@@ -62,7 +62,7 @@ def brief(scratch: Path, **given: Any) -> Brief:
 
 @dataclass
 class Flight:
-    """One flight in a thread of its own."""
+    """One run of a driver, in a separate thread."""
 
     driver: str
     brief: Brief
@@ -82,8 +82,9 @@ class Flight:
             self.fault = fault
 
     def end(self, within_s: float = 60) -> Evidence:
+        """Wait until the driver returns. Raises what the driver raised."""
         self.thread.join(within_s)
-        assert not self.thread.is_alive(), "it flies on"
+        assert not self.thread.is_alive(), "the driver is still running"
         if self.fault is not None:
             raise self.fault
         assert self.evidence is not None
@@ -96,8 +97,8 @@ def left_of(brief: Brief) -> set[int]:
 
 
 def until(true: Callable[[], Any], *, within_s: float = 60) -> None:
-    """Wait for something that other processes bring about."""
-    end = time.monotonic() + within_s
+    """Wait until `true` returns true; fail the test if it does not within `within_s` seconds."""
+    deadline = time.monotonic() + within_s
     while not true():
-        assert time.monotonic() < end, "it did not come about"
+        assert time.monotonic() < deadline, f"not true within {within_s} s"
         time.sleep(0.01)

@@ -1,5 +1,7 @@
-"""A fleet of several hosts for tests: real nodes and agents on the test's own database, each with a folder of its own and,
-where a test wants to spoil it, a way of its own to Postgres and Redis. The control loop runs in the test's process.
+"""A fleet of several hosts for tests: real nodes and agents on the test's own database.
+
+Each host has a private folder, and a proxy to Postgres and one to Redis, so that a test can break its connections. The
+control loop runs in the test's process.
 """
 
 from __future__ import annotations
@@ -48,22 +50,22 @@ TIMES = {
 
 
 class Host:
-    """One host: its node, and the ways from it."""
+    """One host: its node, and its proxies to Postgres and Redis."""
 
     def __init__(self, name: str, env: Mapping[str, str]) -> None:
         self.name = name
         self.home = Path(tempfile.mkdtemp(prefix=f"fleet-{name}-"))
         self.database = Proxy(settings.FLEET_ENDPOINTS.postgres.port)
         self.redis = Proxy(urlsplit(settings.FLEET_ENDPOINTS.redis_url).port or 0)
-        self._ways = ExitStack()
+        self._proxies = ExitStack()
         self._env = env
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, wait: bool = True, **env: str) -> None:
-        """Start its node; `wait` until it is up."""
+        """Start its node; with `wait`, wait until it is up."""
         if not self.database.port:
-            self._ways.enter_context(self.database)
-            self._ways.enter_context(self.redis)
+            self._proxies.enter_context(self.database)
+            self._proxies.enter_context(self.redis)
         joined = list(Node.objects.filter(name=self.name).values_list("joined_at", flat=True))
         with (self.home / "node.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -75,13 +77,13 @@ class Host:
             fleet.until(lambda: Node.objects.filter(name=self.name, up=True).exclude(joined_at__in=joined).exists())
 
     def addresses(self) -> dict[str, str]:
-        """What a command on this host is given to find the services."""
-        where = settings.FLEET_ENDPOINTS
-        redis = urlsplit(where.redis_url)
+        """The environment with which a command on this host finds the services, through the proxies."""
+        endpoints = settings.FLEET_ENDPOINTS
+        redis = urlsplit(endpoints.redis_url)
         credentials = redis.netloc.rpartition("@")[0]
         return {
             "FLEET_HOME": str(self.home),
-            "DATABASE_URL": f"postgresql://{where.postgres.user}:{quote(where.postgres.password)}"
+            "DATABASE_URL": f"postgresql://{endpoints.postgres.user}:{quote(endpoints.postgres.password)}"
             f"@127.0.0.1:{self.database.port}/{connection.settings_dict['NAME']}",
             "REDIS_URL": urlunsplit(redis._replace(netloc=f"{credentials}@127.0.0.1:{self.redis.port}")),
         }
@@ -105,14 +107,15 @@ class Host:
         return self.home / "private" / "logs" / f"agent-{agent.name}.log"
 
     def children(self) -> set[int]:
-        """The processes that its node has started and that have not ended."""
-        return {one.pid for one in psutil.Process(self.pid).children() if one.status() != psutil.STATUS_ZOMBIE}
+        """The pids of its node's children that have not ended."""
+        children = psutil.Process(self.pid).children()
+        return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE}
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
     def stop(self) -> None:
-        """Let everything through and end the node, politely if it agrees."""
+        """Restore the connections and end the node: with SIGTERM, and if it does not end, with SIGKILL."""
         if self.process is None:
             return
         if self.process.poll() is None:
@@ -129,38 +132,40 @@ class Host:
 
     def remove(self) -> None:
         self.stop()
-        self._ways.close()
+        self._proxies.close()
         shutil.rmtree(self.home, ignore_errors=True)
 
 
 class Hosts:
-    """All hosts of the fleet, and what an operator does."""
+    """All hosts of a test."""
 
     def __init__(self) -> None:
-        self._all: list[Host] = []
+        self._hosts: list[Host] = []
 
     def add(self, name: str, **env: str) -> Host:
-        made = Host(name, {**{name: str(value) for name, value in TIMES.items()}, **env})
-        self._all.append(made)
-        made.start()
-        return made
+        host = Host(name, {**{setting: str(value) for setting, value in TIMES.items()}, **env})
+        self._hosts.append(host)
+        host.start()
+        return host
 
     def drop(self, host: Host) -> None:
-        self._all.remove(host)
+        self._hosts.remove(host)
         host.remove()
 
     def remove(self) -> None:
-        for host in self._all:
+        for host in self._hosts:
             if host.process is not None and host.process.poll() is None:
                 host.send(signal.SIGTERM)
-        for host in self._all:
+        for host in self._hosts:
             host.remove()
 
 
 @contextmanager
 def database(blocker: Any) -> Iterator[None]:
-    """A database of its own for a whole module of tests, so that their hosts live on from one to the next. `blocker`:
-    pytest-django's. No type keeps agents there."""
+    """A new database for a whole module of tests, so that its hosts can outlive single tests.
+
+    No agent type keeps agents there. `blocker`: pytest-django's.
+    """
     with databases.fresh(blocker):
         AgentType.objects.update(agents=0)
         yield
@@ -168,7 +173,7 @@ def database(blocker: Any) -> Iterator[None]:
 
 @contextmanager
 def control() -> Iterator[None]:
-    """A control loop, in a thread."""
+    """Run a control loop in a thread."""
     ending = threading.Event()
 
     def run() -> None:
@@ -191,27 +196,27 @@ def control() -> Iterator[None]:
 
 
 def spawn(type: str, host: Host, *, count: int = 1, concurrency: int | None = None) -> list[Agent]:
-    """Agents on a host that have reported."""
-    made = operations.spawn(type=type, node=host.name, count=count, concurrency=concurrency)
-    fleet.until(lambda: not Agent.objects.filter(id__in=[one.id for one in made], state="spawning").exists())
-    found = list(Agent.objects.filter(id__in=[one.id for one in made]).order_by("place"))
-    assert [one.state for one in found] == ["idle"] * count, [(one.state, one.reason) for one in found]
-    return found
+    """Start agents on a host and wait until they are idle."""
+    ids = [agent.id for agent in operations.spawn(type=type, node=host.name, count=count, concurrency=concurrency)]
+    fleet.until(lambda: not Agent.objects.filter(id__in=ids, state="spawning").exists())
+    agents = list(Agent.objects.filter(id__in=ids).order_by("place"))
+    assert [agent.state for agent in agents] == ["idle"] * count, [(agent.state, agent.reason) for agent in agents]
+    return agents
 
 
 def away(*agents: Agent) -> None:
-    """End what still lives of these, and their successors: every agent of their types."""
-    left = Agent.objects.filter(type__in={one.type_id for one in agents}, state__in=Agent.LIVE)
+    """End every live agent of the types of these agents, including their successors."""
+    same_types = Agent.objects.filter(type__in={agent.type_id for agent in agents}, state__in=Agent.LIVE)
 
-    def none_lives() -> bool:
-        now = list(left.all())
-        operations.order(agents=[one.id for one in now], order=Agent.Order.NOW, reason="The test is over.")
-        for one in now:
-            if one.state == Agent.State.DRAINING and alive(one):
-                kill(one)  # its node has told it; no test needs to wait
-        return not now
+    def all_ended() -> bool:
+        remaining = list(same_types.all())
+        operations.order(agents=[agent.id for agent in remaining], order=Agent.Order.NOW, reason="The test is over.")
+        for agent in remaining:
+            if agent.state == Agent.State.DRAINING and alive(agent):
+                kill(agent)  # it is already ending; no test needs to wait for that
+        return not remaining
 
-    until(none_lives)
+    until(all_ended)
 
 
 def live(type: str) -> list[Agent]:
@@ -219,7 +224,7 @@ def live(type: str) -> list[Agent]:
 
 
 def kind(name: str, **more: Any) -> AgentType:
-    """An agent type of a test's own."""
+    """Create or change an agent type for a test. Nodes keep no agents of it."""
     return AgentType.objects.update_or_create(name=name, defaults={"agents": 0, "concurrency": 1, **more})[0]
 
 
@@ -228,29 +233,29 @@ def running(mission: Mission) -> list[Sortie]:
 
 
 def flier(mission: Mission) -> Agent:
-    """Who flies its only running sortie."""
+    """The agent that runs the mission's only running sortie."""
     (sortie,) = running(mission)
     assert sortie.agent is not None
     return sortie.agent
 
 
 def wait(mission: Mission, *, within_s: float = 60) -> Mission:
-    """Until it has ended; its events are held to the arrows then, and each success to one acceptance."""
+    """Wait until the mission has ended; then check its events, and that no sortie succeeded twice."""
     fleet.until(lambda: Mission.objects.filter(id=mission.id, finished_at__isnull=False).exists(), within_s=within_s)
-    held = ledger.check(mission.id, alone=False)
-    assert all(one.succeeded <= 1 for one in held.sorties.values()), held
+    rebuilt = ledger.check(mission.id, alone=False)
+    assert all(account.succeeded <= 1 for account in rebuilt.sorties.values()), rebuilt
     mission.refresh_from_db()
     return mission
 
 
 def attempts(mission: Mission) -> list[tuple[str, int, str]]:
-    """Each attempt with its sortie's key, number and state."""
-    found = Attempt.objects.filter(sortie__mission=mission).order_by("sortie__key", "number")
-    return [(one.sortie.key, one.number, one.state) for one in found.select_related("sortie")]
+    """The sortie's key, the number and the state of each attempt."""
+    rows = Attempt.objects.filter(sortie__mission=mission).order_by("sortie__key", "number")
+    return [(attempt.sortie.key, attempt.number, attempt.state) for attempt in rows.select_related("sortie")]
 
 
 def kill(agent: Agent) -> None:
-    """kill -9 of its process."""
+    """Kill its process (SIGKILL)."""
     assert agent.pid is not None
     os.kill(agent.pid, signal.SIGKILL)
 
@@ -264,20 +269,23 @@ def gone(*pids: int) -> bool:
 
 
 def noted(path: Path) -> list[int]:
-    """The pids that living processes of sorties have here. Each of them wrote a line `$FLEET_ATTEMPT $$`, which says what its
-    pid is in its sandbox."""
-    found = []
+    """The pids on this host of the live processes that wrote a line `$FLEET_ATTEMPT $$` into this file.
+
+    The line contains the pid that the process has inside its sandbox.
+    """
+    pids = []
     for line in path.read_text().splitlines() if path.exists() else ():
-        marker, _, pid = line.rpartition(" ")
-        found += [one.pid for one in psutil.process_iter() if _wrote(one, marker, pid)]
-    return found
+        marker, _, inner_pid = line.rpartition(" ")
+        pids += [process.pid for process in psutil.process_iter() if _wrote(process, marker, inner_pid)]
+    return pids
 
 
-def _wrote(process: psutil.Process, marker: str, pid: str) -> bool:
+def _wrote(process: psutil.Process, marker: str, inner_pid: str) -> bool:
+    """Whether the process has this pid inside its sandbox and runs this attempt. An empty marker means any attempt."""
     try:
         status = Path(f"/proc/{process.pid}/status").read_text()
-        inner = next(line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))
-        if len(inner) < 2 or inner[-1] != pid:
+        pids = next(line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))
+        if len(pids) < 2 or pids[-1] != inner_pid:
             return False
         attempt = process.environ().get("FLEET_ATTEMPT")
     except (OSError, psutil.Error):
@@ -293,12 +301,13 @@ def _is_shim(process: psutil.Process) -> bool:
 
 
 def shim(agent: Agent) -> psutil.Process:
-    """The shim of the only attempt of this agent: in the sandbox, below bubblewrap."""
-    (found,) = filter(_is_shim, psutil.Process(agent.pid).children(recursive=True))
-    return found
+    """The shim process of this agent's only attempt, inside the sandbox."""
+    (process,) = filter(_is_shim, psutil.Process(agent.pid).children(recursive=True))
+    return process
 
 
 def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
+    """Wait until `true` returns a true value, and return it; fail the test if it does not within `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while not (value := true()):
         assert time.monotonic() < deadline, f"not true within {within_s} s"
@@ -308,10 +317,10 @@ def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
 
 @contextmanager
 def house(blocker: Any) -> Iterator[Hosts]:
-    """No hosts yet, over a database of their own and with a control loop."""
+    """A new database and a control loop, without hosts. Removes all hosts that are added."""
     with database(blocker), control():
-        all_hosts = Hosts()
+        hosts = Hosts()
         try:
-            yield all_hosts
+            yield hosts
         finally:
-            all_hosts.remove()
+            hosts.remove()
