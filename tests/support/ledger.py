@@ -1,7 +1,7 @@
-"""A mission rebuilt from its events alone, and the rows held against it.
+"""Rebuilds a mission from its events alone, and compares the result with its rows.
 
-`check` may be called at any moment at which no transaction is under way. It fails on an event that is no arrow of the
-table, does not go on from the one before, starts what may not start, or does not come to what the rows say.
+Call `check` while no transaction is open. It fails on an event that is no arrow of the table, that does not continue from
+the previous event, or that starts a sortie too early, and on rows that differ from the events.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ FINAL = {state.value for state in SortieState if state.final}
 
 @dataclass
 class Account:
-    """What the events say of one sortie."""
+    """One sortie, as rebuilt from its events."""
 
     state: str | None = None
     attempt: int = 0
     reopened: int = 0  # the attempt after which it was last reopened
     rescues: int = 0
-    stopping: bool = False  # somebody cancelled it while it ran
-    succeeded: int = 0  # how often, ever
+    stopping: bool = False  # it has a cancel request
+    succeeded: int = 0  # how often it succeeded
 
 
 @dataclass
 class Ledger:
-    """What the events say of one mission."""
+    """One mission, as rebuilt from its events."""
 
     state: str | None = None
     sorties: dict[UUID, Account] = field(default_factory=lambda: defaultdict(Account))
@@ -41,7 +41,7 @@ class Ledger:
 
 
 def check(mission: UUID, *, alone: bool = True) -> Ledger:
-    """`alone`: nothing ran beside the test, so that what one transaction did was there for the next one to see."""
+    """Check a mission. `alone`: nothing ran concurrently, so each transaction saw the effects of the previous ones."""
     rows = {row.id: row for row in Sortie.objects.filter(mission=mission)}
     needs: dict[UUID, list[UUID]] = defaultdict(list)
     for sortie, upstream in Need.objects.filter(sortie__mission=mission).values_list("sortie", "upstream"):
@@ -64,7 +64,8 @@ def _move_mission(ledger: Ledger, event: Event, state: str) -> None:
     ledger.reopened |= bool(source) and MissionState(source).final
     ledger.state = state
     if MissionState(state).final:
-        unfinished = {sortie: one.state for sortie, one in ledger.sorties.items() if one.state not in FINAL}
+        states = {sortie: account.state for sortie, account in ledger.sorties.items()}
+        unfinished = {sortie: reached for sortie, reached in states.items() if reached not in FINAL}
         assert not unfinished, f"the mission became {state} before its sorties had ended: {unfinished}"
 
 
@@ -78,42 +79,43 @@ def _move_sortie(
     alone: bool,
 ) -> None:
     assert event.subject is not None
-    one, row = ledger.sorties[event.subject], rows[event.subject]
+    account, row = ledger.sorties[event.subject], rows[event.subject]
     if state == "stopping":
-        assert one.state == "running", "what does not run cannot be asked to stop"
-        one.stopping = True
+        assert account.state == "running", "only a running sortie can be stopped"
+        account.stopping = True
         return
     source, why = event.data.get("from"), event.data.get("why", "")
-    told = f"{row.key}: {event.kind} {event.data}, after {one}"
-    assert source == one.state, told
-    assert allowed(SORTIE_ARROWS, source, state), told
+    context = f"{row.key}: {event.kind} {event.data}, after {account}"
+    assert source == account.state, context
+    assert allowed(SORTIE_ARROWS, source, state), context
     if source == "running":
-        assert event.data["attempt"] == one.attempt, told
-        assert not (one.stopping and state not in FINAL), f"it was cancelled, and goes on. {told}"
+        assert event.data["attempt"] == account.attempt, context
+        assert not (account.stopping and state not in FINAL), f"it was cancelled but continues. {context}"
         if why == "agent lost":
-            one.rescues = min(one.rescues + 1, settings.FLEET_MAX_RESCUES)
-        one.stopping = False
+            account.rescues = min(account.rescues + 1, settings.FLEET_MAX_RESCUES)
+        account.stopping = False
     if state == "running":
-        one.attempt += 1
-        assert event.data["attempt"] == one.attempt, told
+        account.attempt += 1
+        assert event.data["attempt"] == account.attempt, context
         unended = [rows[need].key for need in needs[row.id] if not _lets_start(row, rows[need], ledger.sorties[need])]
-        assert not unended, f"it started before {unended}. {told}"
-        assert not alone or ledger.state == "running", f"its mission is {ledger.state}. {told}"
+        assert not unended, f"it started before {unended}. {context}"
+        assert not alone or ledger.state == "running", f"its mission is {ledger.state}. {context}"
     if state == "pending" and source is not None:
-        one.reopened, one.rescues = one.attempt, 0
-    one.succeeded += state == "succeeded"
-    one.state = state
+        account.reopened, account.rescues = account.attempt, 0
+    account.succeeded += state == "succeeded"
+    account.state = state
 
 
-def _lets_start(later: Sortie, need: Sortie, account: Account) -> bool:
-    if later.always:
+def _lets_start(dependent: Sortie, need: Sortie, account: Account) -> bool:
+    """Whether a dependent need not wait for this need any more. `account`: that of the need."""
+    if dependent.always:
         return account.state in FINAL
     return account.state == "succeeded" or (account.state == "failed" and need.allow_failure)
 
 
 def _compare(mission: UUID, ledger: Ledger, *, rows: dict[UUID, Sortie], needs: dict[UUID, list[UUID]]) -> None:
-    stands = Mission.objects.get(id=mission)
-    assert stands.state == ledger.state
+    mission_row = Mission.objects.get(id=mission)
+    assert mission_row.state == ledger.state
     assert rows.keys() == ledger.sorties.keys()
     attempts: dict[UUID, dict[int, str]] = defaultdict(dict)
     for sortie, number, state in Attempt.objects.filter(sortie__mission=mission).values_list(
@@ -121,28 +123,31 @@ def _compare(mission: UUID, ledger: Ledger, *, rows: dict[UUID, Sortie], needs: 
     ):
         attempts[sortie][number] = state
     for row in rows.values():
-        one, told = ledger.sorties[row.id], f"{row.key}: { {n: v for n, v in vars(row).items() if n != '_state'} }"
-        assert (row.state, row.attempt, row.rescues) == (one.state, one.attempt, one.rescues), (
-            f"{told}; its events say {one}"
+        account = ledger.sorties[row.id]
+        context = f"{row.key}: { {name: value for name, value in vars(row).items() if name != '_state'} }"
+        assert (row.state, row.attempt, row.rescues) == (account.state, account.attempt, account.rescues), (
+            f"{context}; its events say {account}"
         )
-        failed = [number for number, state in attempts[row.id].items() if state == "failed" and number > one.reopened]
-        assert row.tries == len(failed), told
-        assert row.cancel_requested == one.stopping, told
-        assert row.tries <= row.max_tries, told
-        assert set(attempts[row.id]) == set(range(1, row.attempt + 1)), told
+        failed = [
+            number for number, state in attempts[row.id].items() if state == "failed" and number > account.reopened
+        ]
+        assert row.tries == len(failed), context
+        assert row.cancel_requested == account.stopping, context
+        assert row.tries <= row.max_tries, context
+        assert set(attempts[row.id]) == set(range(1, row.attempt + 1)), context
         live = [number for number, state in attempts[row.id].items() if state == "running"]
-        assert live == ([row.attempt] if row.state == "running" else []), told
+        assert live == ([row.attempt] if row.state == "running" else []), context
         unended = sum(not _lets_start(row, rows[need], ledger.sorties[need]) for need in needs[row.id])
         if row.state == "pending":
-            assert row.remaining == unended > 0, f"{told}; {unended} needs have not ended"
-        if row.state == "skipped" and not stands.stop_on_failure:
-            assert any(_ended_badly(rows[need]) for need in needs[row.id]), told
-    if MissionState(stands.state).final and stands.state != MissionState.CANCELLED:
-        assert (stands.state == "failed") == any(map(_ended_badly, rows.values()))
+            assert row.remaining == unended > 0, f"{context}; {unended} needs have not ended"
+        if row.state == "skipped" and not mission_row.stop_on_failure:
+            assert any(_ended_badly(rows[need]) for need in needs[row.id]), context
+    if MissionState(mission_row.state).final and mission_row.state != MissionState.CANCELLED:
+        assert (mission_row.state == "failed") == any(map(_ended_badly, rows.values()))
     limits = dict(ConcurrencyKey.objects.values_list("key", "limit"))
     taken = Sortie.objects.filter(concurrency_key__isnull=False, state__in=["queued", "running"])
     for key, count in Counter(taken.values_list("concurrency_key", flat=True)).items():
-        assert count <= limits[str(key)], f"{count} hold the key {key!r}"
+        assert count <= limits[str(key)], f"{count} sorties hold the key {key!r}"
 
 
 def _ended_badly(row: Sortie) -> bool:

@@ -1,4 +1,4 @@
-"""The web process as it really runs, and clients that listen to it."""
+"""A real web process, and clients that listen to its event streams."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ OPTIONS = (
     "--ws-max-size=4096",
     "--ws-per-message-deflate=false",
 )
-SPEAK = "from fleet.observability import logs; logs.enable_info(); import uvicorn; uvicorn.main()"
+RUN_UVICORN = "from fleet.observability import logs; logs.enable_info(); import uvicorn; uvicorn.main()"
 
 
 class Web(NamedTuple):
-    """A web process on loopback. `said` is what it has logged."""
+    """A web process on loopback. `said` is its log so far."""
 
     port: int
     log: Path
@@ -50,22 +50,25 @@ class Web(NamedTuple):
         return self.log.read_text()
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
-        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        with contextlib.closing(line):
-            sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        """Send a request with a JSON body. Returns the status, the headers with lower-case names, and the body."""
+        http_connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        with contextlib.closing(http_connection):
+            http_headers = {name.replace("_", "-"): value for name, value in headers.items()}
             data = None if body is None else json.dumps(body)
-            line.request(method, path, data, {"Content-Type": "application/json", **sent})
-            answer = line.getresponse()
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+            http_connection.request(method, path, data, {"Content-Type": "application/json", **http_headers})
+            response = http_connection.getresponse()
+            return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
 
 
 def mission_of(user: Any, team: Any = None) -> Mission:
-    """Launched, and so long ago that a stream that is opened now does not tell of it: no transaction of the cluster, whosever it
-    is, could still precede it."""
-    made = fleet.launch({"one": {"agent": "backend"}})
-    Mission.objects.filter(id=made.id).update(created_by=user, team=team)
+    """Launch a mission for a user, and wait until a stream that is opened now does not include its launch.
+
+    That is the case once no transaction of the cluster can still commit before it in the order of the stream.
+    """
+    mission = fleet.launch({"one": {"agent": "backend"}})
+    Mission.objects.filter(id=mission.id).update(created_by=user, team=team)
     until(lambda: stream.snapshot().position.xid > Event.objects.latest("xid").xid)
-    return made
+    return mission
 
 
 def inherited() -> dict[str, str]:
@@ -73,33 +76,34 @@ def inherited() -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """With which a process uses the tests' own database."""
-    where = settings.FLEET_ENDPOINTS
-    host = f"{where.postgres.host}:{where.postgres.port}"
+    """The environment with which a process uses the test's own database."""
+    endpoints = settings.FLEET_ENDPOINTS
+    host = f"{endpoints.postgres.host}:{endpoints.postgres.port}"
     name = connection.settings_dict["NAME"]
     return {
-        "DATABASE_URL": f"postgresql://{where.postgres.user}:{quote(where.postgres.password)}@{host}/{name}",
-        "REDIS_URL": where.redis_url,
+        "DATABASE_URL": f"postgresql://{endpoints.postgres.user}:{quote(endpoints.postgres.password)}@{host}/{name}",
+        "REDIS_URL": endpoints.redis_url,
         "FLEET_LIVE_RECHECK_S": "1",
     }
 
 
 @contextlib.contextmanager
 def serving(folder: Path, env: Mapping[str, str]) -> Iterator[Web]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Run a web process, which logs into `folder`; yields once it is healthy."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
     log = folder / "web.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-c", SPEAK, "fleet.asgi:application", f"--port={port}", *OPTIONS],
+            [sys.executable, "-c", RUN_UVICORN, "fleet.asgi:application", f"--port={port}", *OPTIONS],
             cwd=CHECKOUT, stdout=file, stderr=file,
             env={**os.environ, **env, "DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_PROCESS": "web"},
         )  # fmt: skip
-    made = Web(port, log)
+    web = Web(port, log)
     try:
-        until(lambda: _healthy(made, process), within_s=60)
-        yield made
+        until(lambda: _healthy(web, process), within_s=60)
+        yield web
     finally:
         process.terminate()
         try:
@@ -117,14 +121,16 @@ def _healthy(web: Web, process: subprocess.Popen[bytes]) -> bool:
 
 
 class Listener:
-    """Reads server-sent events in a thread. `events` are `(id, kind, data)`; `ended` is set when the stream has."""
+    """Reads server-sent events in a thread. `events` are `(id, kind, data)`; `ended` is set when the stream ends."""
 
     def __init__(self, web: Web, path: str, **headers: str) -> None:
-        self._line = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
-        self._line.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        self._answer = self._line.getresponse()
-        self.status = self._answer.status
-        self.headers = {name.lower(): value for name, value in self._answer.getheaders()}
+        self._connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
+        self._connection.request(
+            "GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()}
+        )
+        self._response = self._connection.getresponse()
+        self.status = self._response.status
+        self.headers = {name.lower(): value for name, value in self._response.getheaders()}
         self.events: list[tuple[str, str, dict[str, Any]]] = []
         self.last_id = ""
         self.opened, self.ended = threading.Event(), threading.Event()
@@ -136,7 +142,7 @@ class Listener:
     def _read(self) -> None:
         fields: dict[str, str] = {}
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError, AttributeError):
-            while line := self._answer.readline():
+            while line := self._response.readline():
                 text = line.decode().rstrip("\n")
                 if text:
                     name, _, value = text.partition(": ")
@@ -154,10 +160,10 @@ class Listener:
         return [kind for _, kind, _ in self.events]
 
     def hears(self, number: int, *, within_s: float = 60) -> list[str]:
-        """The kinds, as soon as there are so many."""
+        """Wait until at least `number` events have arrived. Returns their kinds."""
         deadline = time.monotonic() + within_s
         while len(self.events) < number:
-            assert time.monotonic() < deadline, f"only {self.kinds}"
+            assert time.monotonic() < deadline, f"only {self.kinds} have arrived"
             time.sleep(0.01)
         return self.kinds
 
@@ -166,22 +172,22 @@ class Listener:
 
     def __exit__(self, *fault: object) -> None:
         with contextlib.suppress(OSError):
-            if self._line.sock:
-                self._line.sock.shutdown(socket.SHUT_RDWR)
+            if self._connection.sock:
+                self._connection.sock.shutdown(socket.SHUT_RDWR)
         self._thread.join(60)
-        self._line.close()
+        self._connection.close()
 
 
-def at_once(*deeds: Callable[[], None]) -> None:
-    """Each in a thread of its own, with a connection of its own."""
+def at_once(*actions: Callable[[], None]) -> None:
+    """Run the actions concurrently, each in its own thread and with its own database connection."""
 
-    def run(deed: Callable[[], None]) -> None:
+    def run(action: Callable[[], None]) -> None:
         try:
-            deed()
+            action()
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=run, args=(deed,)) for deed in deeds]
+    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,4 +1,4 @@
-"""The way from one host to a server, as a test wishes it: slow, halted or cut. Loopback TCP."""
+"""A TCP proxy on loopback that a test can slow down, halt or cut."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Self
 
 
 class Proxy:
-    """Passes each connection on to a port of this host, from a thread of its own."""
+    """Forwards each connection to a port of this host, from its own thread."""
 
     def __init__(self, port: int) -> None:
         self.target = port
         self.port = 0
-        self.delay_s = 0.0  # each way
-        self.passed = 0  # bytes, both ways
+        self.delay_s = 0.0  # in each direction
+        self.passed = 0  # bytes, in both directions
         self._cut = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
-        self._flows = asyncio.Event()
+        self._flowing = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def __enter__(self) -> Self:
@@ -34,22 +34,22 @@ class Proxy:
         self._loop.close()
 
     def cut(self) -> None:
-        """Break every connection, and each new one at once."""
+        """Break every connection, and each new one as soon as it is opened."""
         self._cut = True
         self._loop.call_soon_threadsafe(self._break)
 
     def halt(self) -> None:
-        """Let nothing through. Connections stay, and new ones are taken; what is sent waits."""
-        self._loop.call_soon_threadsafe(self._flows.clear)
+        """Forward nothing. Connections stay open, and new ones are accepted; their data waits."""
+        self._loop.call_soon_threadsafe(self._flowing.clear)
 
     def restore(self) -> None:
-        """Everything passes again, also what was sent meanwhile."""
+        """Forward again, including the data that was sent meanwhile."""
         self._cut = False
-        self._loop.call_soon_threadsafe(self._flows.set)
+        self._loop.call_soon_threadsafe(self._flowing.set)
 
     async def _listen(self) -> int:
-        self._flows.set()
-        self._server = await asyncio.start_server(self._take, "127.0.0.1", 0)
+        self._flowing.set()
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def _end(self) -> None:
@@ -64,39 +64,39 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._cut:
             writer.transport.abort()
             return
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             writer.transport.abort()
             return
-        both = {writer, far_writer}
+        both = {writer, server_writer}
         self._writers |= both
         with contextlib.suppress(OSError):
-            await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
+            await asyncio.gather(self._forward(reader, server_writer), self._forward(server_reader, writer))
         self._writers -= both
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One way. What is read is written `delay_s` later, so a slow way is long and not narrow."""
-        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-        late = asyncio.create_task(self._deliver(under_way, writer))
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward one direction. Data is written `delay_s` after it was read: this adds latency but keeps the bandwidth."""
+        in_transit: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        delivery = asyncio.create_task(self._deliver(in_transit, writer))
         try:
             while data := await reader.read(65_536):
-                under_way.put_nowait((self._loop.time() + self.delay_s, data))
-            under_way.put_nowait((self._loop.time() + self.delay_s, b""))
-            await late
+                in_transit.put_nowait((self._loop.time() + self.delay_s, data))
+            in_transit.put_nowait((self._loop.time() + self.delay_s, b""))
+            await delivery
         finally:
-            late.cancel()
+            delivery.cancel()
             writer.close()
 
-    async def _deliver(self, under_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+    async def _deliver(self, in_transit: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
         while True:
-            due, data = await under_way.get()
+            due, data = await in_transit.get()
             await asyncio.sleep(due - self._loop.time())
-            await self._flows.wait()
+            await self._flowing.wait()
             if not data:
                 return
             writer.write(data)

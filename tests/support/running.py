@@ -1,4 +1,4 @@
-"""Ways into a fleet that runs in processes of its own: its Redis, its Postgres and its processes."""
+"""Access to a fleet that runs in separate processes: its Redis, its Postgres and its processes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from fleet.config.home import Home
 
 
 def doors(home: Path) -> datastores.Endpoints:
-    """Where the embedded services of the fleet in that folder listen."""
-    found = Home(home)
-    return datastores.resolve(Environment({}), found, credentials.ensure(found))
+    """The endpoints of the embedded services of the fleet in this folder."""
+    fleet_home = Home(home)
+    return datastores.resolve(Environment({}), fleet_home, credentials.ensure(fleet_home))
 
 
 def valkey(home: Path) -> redis.Redis:
@@ -25,10 +25,10 @@ def valkey(home: Path) -> redis.Redis:
 
 
 def rows(home: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    """What the fleet's Postgres answers."""
-    where = doors(home).postgres
+    """The rows that a query of the fleet's Postgres returns."""
+    postgres = doors(home).postgres
     with psycopg.connect(
-        host=where.host, port=where.port, user=where.user, password=where.password, dbname=where.name
+        host=postgres.host, port=postgres.port, user=postgres.user, password=postgres.password, dbname=postgres.name
     ) as database:
         return database.execute(query, values).fetchall()
 
@@ -39,23 +39,23 @@ def postmaster(home: Path) -> int:
 
 
 def processes(home: Path, word: str) -> list[psutil.Process]:
-    """The fleet's processes whose command line has that word."""
-    found = []
+    """The fleet's processes that have this word among their arguments."""
+    matches = []
     for process in psutil.process_iter():
         try:
             if word in process.cmdline() and process.environ().get("FLEET_HOME") == str(home):
-                found.append(process)
+                matches.append(process)
         except psutil.Error:
             continue
-    return found
+    return matches
 
 
 def agents(home: Path) -> list[psutil.Process]:
-    """The processes of the agents that are alive by their rows. They are forks of their node and look like it."""
-    found = []
+    """The processes of the agents that are live according to the database. Their command lines are those of their node."""
+    matches = []
     for (pid,) in rows(home, "SELECT pid FROM agents_agent WHERE ended_at IS NULL AND pid IS NOT NULL"):
         try:
-            found.append(psutil.Process(pid))
+            matches.append(psutil.Process(pid))
         except psutil.NoSuchProcess:
             continue
-    return found
+    return matches

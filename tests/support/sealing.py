@@ -1,4 +1,4 @@
-"""Sealing in tests, which share their cluster: its transactions of other databases hold the chain up for a moment."""
+"""Seals the audit trail in tests. They share a cluster, and transactions of other databases delay sealing for a moment."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from django.db import connection
 from fleet.audit import sealing
 from tests.support import fleet
 
-BEHIND = """
+NO_EARLIER_TRANSACTION = """
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint > coalesce(max(xid), 0) FROM fleet_audit.entry
 """
 
 
-def seal(**how: Any) -> int:
-    """Seal all that is written, once no transaction is running that could still precede it; how many entries were sealed."""
+def seal(**options: Any) -> int:
+    """Seal all entries, once no open transaction can still precede them. Returns the number of sealed entries."""
 
     def settled() -> bool:
         with connection.cursor() as cursor:
-            cursor.execute(BEHIND)
+            cursor.execute(NO_EARLIER_TRANSACTION)
             return bool(cursor.fetchone()[0])
 
     fleet.until(settled)
-    return sealing.seal(**how)
+    return sealing.seal(**options)

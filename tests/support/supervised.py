@@ -1,4 +1,4 @@
-"""Supervisors as a user starts them: `manage.py` in processes of their own, with a private home."""
+"""Real fleets with a private home: runs `manage.py` in separate processes, as a user does."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NOT_INHERITED = (
 
 
 class Checkout:
-    """One home, and the commands to it. `env` is added to each of them."""
+    """One fleet home, and the commands that use it. `env` is added to the environment of each command."""
 
     def __init__(self, root: Path, env: Mapping[str, str] | None = None) -> None:
         self.root = root
@@ -55,7 +55,7 @@ class Checkout:
         return json.loads(self.manage(*arguments, "--json", check=False, cwd=cwd).stdout)
 
     def start(self, *arguments: str, cwd: Path = CHECKOUT, **how: Any) -> subprocess.Popen[str]:
-        """A command in the foreground of a terminal that is not there: end it."""
+        """Start a command in the foreground, without a terminal. The caller must end it. `how`: arguments of Popen."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
         program = "manage.py" if cwd == CHECKOUT else str(CHECKOUT / "manage.py")
         return subprocess.Popen([sys.executable, program, *arguments], cwd=cwd, env=self.env, text=True, **streams)
@@ -64,12 +64,12 @@ class Checkout:
     def run(self) -> Path:
         return self.root / "private" / "run"
 
-    def ask(self, what: dict[str, str]) -> Any:
-        """The supervisor itself, without a process between; None where none listens."""
+    def ask(self, request: dict[str, str]) -> Any:
+        """The supervisor's response to a request over its socket; None if no supervisor listens."""
         with contextlib.suppress(OSError):
             folder = os.open(self.run, os.O_RDONLY)
             try:
-                return _talk(f"/proc/self/fd/{folder}/supervisor.sock", what)
+                return _request(f"/proc/self/fd/{folder}/supervisor.sock", request)
             finally:
                 os.close(folder)
         return None
@@ -78,46 +78,46 @@ class Checkout:
         return dict(self.ask({"do": "status"}) or {"running": False, "ready": False, "services": []})
 
     def service(self, name: str) -> dict[str, Any]:
-        return next((dict(one) for one in self.status()["services"] if one["name"] == name), {"state": "", "pid": None})
+        return next((dict(row) for row in self.status()["services"] if row["name"] == name), {"state": "", "pid": None})
 
     def until_ready(self, *, within_s: float = 30) -> dict[str, Any]:
         until(lambda: self.status()["ready"], within_s=within_s)
         return self.status()
 
     def urls(self) -> tuple[str, str]:
-        """DATABASE_URL and REDIS_URL of the embedded services here."""
+        """DATABASE_URL and REDIS_URL of the embedded services."""
         ports = json.loads((self.root / "private" / "ports.json").read_text())
-        known = self.credentials()
+        credentials = self.credentials()
         return (
-            f"postgresql://fleet:{known['postgres_password']}@127.0.0.1:{ports['postgres']}/fleet",
-            f"redis://:{known['redis_password']}@127.0.0.1:{ports['valkey']}/0",
+            f"postgresql://fleet:{credentials['postgres_password']}@127.0.0.1:{ports['postgres']}/fleet",
+            f"redis://:{credentials['redis_password']}@127.0.0.1:{ports['valkey']}/0",
         )
 
     def credentials(self) -> dict[str, str]:
         return dict(json.loads((self.root / "private" / "credentials.json").read_text()))
 
     def processes(self) -> list[psutil.Process]:
-        """Whatever still runs of this home: it names the home in its environment, or works below it."""
-        found = []
+        """The processes of this home: those with FLEET_HOME set to it, or with a working directory below it."""
+        matches = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                     continue
-                named = process.environ().get("FLEET_HOME") == str(self.root)
-                if named or Path(process.cwd()).is_relative_to(self.root):
-                    found.append(process)
-        return found
+                has_home = process.environ().get("FLEET_HOME") == str(self.root)
+                if has_home or Path(process.cwd()).is_relative_to(self.root):
+                    matches.append(process)
+        return matches
 
     def left_behind(self) -> list[str]:
-        """Processes, sockets and pid files. A lock file and a record of no children are neither."""
-        notes = [path.name for path in self.run.iterdir() if path.suffix in {".sock", ".pid"}]
-        notes += [path.name for path in self.root.glob("private/*/postmaster.pid")]
+        """Remaining processes, sockets and pid files, and a record of children unless it is empty. A lock file may stay."""
+        leftovers = [path.name for path in self.run.iterdir() if path.suffix in {".sock", ".pid"}]
+        leftovers += [path.name for path in self.root.glob("private/*/postmaster.pid")]
         children = self.run / "children.json"
-        notes += ["children.json"] if children.exists() and json.loads(children.read_text()) else []
-        return notes + [f"{process.pid} {' '.join(process.cmdline())[:80]}" for process in self.processes()]
+        leftovers += ["children.json"] if children.exists() and json.loads(children.read_text()) else []
+        return leftovers + [f"{process.pid} {' '.join(process.cmdline())[:80]}" for process in self.processes()]
 
     def remove(self) -> None:
-        """Stop what a failed test left, by pid, and delete the home."""
+        """Kill the processes that a failed test left behind, and delete the home."""
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
@@ -127,15 +127,16 @@ class Checkout:
 
 @contextlib.contextmanager
 def checkout(*, env: Mapping[str, str] | None = None, name: str = "fleet-home-") -> Iterator[Checkout]:
-    made = Checkout(Path(tempfile.mkdtemp(prefix=name)).resolve(), env)
+    """A checkout with a new home, which is removed afterwards."""
+    new_checkout = Checkout(Path(tempfile.mkdtemp(prefix=name)).resolve(), env)
     try:
-        yield made
+        yield new_checkout
     finally:
-        made.remove()
+        new_checkout.remove()
 
 
 def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
-    """Wait for something that other processes bring about; its value."""
+    """Wait until `true` returns a true value, and return it; fail the test if it does not within `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while not (value := true()):
         assert time.monotonic() < deadline, f"not true within {within_s} s"
@@ -143,10 +144,10 @@ def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
     return value
 
 
-def _talk(address: str, what: dict[str, str]) -> Any:
-    with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(10)
-        line.connect(address)
-        line.sendall(json.dumps(what).encode() + b"\n")
-        with line.makefile() as answers:
-            return json.loads(answers.readline() or "{}").get("ok")
+def _request(address: str, request: dict[str, str]) -> Any:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(address)
+        client.sendall(json.dumps(request).encode() + b"\n")
+        with client.makefile() as responses:
+            return json.loads(responses.readline() or "{}").get("ok")

@@ -1,4 +1,4 @@
-"""Doing to the audit trail what a superuser could, and undoing it again."""
+"""Tampers with the audit trail as a superuser could, and undoes it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fleet.postgres import roles
 
 
 class _Undo(Exception):
-    pass
+    """Rolls the tampering back."""
 
 
 @contextmanager
 def as_superuser() -> Iterator[None]:
-    """Within this block the default connection is a superuser's."""
+    """Within this block, the default connection has the superuser's role."""
     with roles.as_owner():
         run("SET ROLE NONE")
         yield
@@ -25,7 +25,7 @@ def as_superuser() -> Iterator[None]:
 
 @contextmanager
 def tampering() -> Iterator[None]:
-    """Within this block the tables of the trail refuse nothing; after it they are as before."""
+    """Within this block, the tables of the trail accept every change. All changes are rolled back afterwards."""
     try:
         with as_superuser(), transaction.atomic():
             run("ALTER TABLE fleet_audit.entry DISABLE TRIGGER refuse")
@@ -46,7 +46,7 @@ def run(statement: str, *values: Any) -> None:
 
 @contextmanager
 def tampered(entry: int) -> Iterator[None]:
-    """An entry of `system`'s that says another actor, for all to see; set right afterwards."""
+    """Within this block, an entry by `system` has another actor, committed. It is restored afterwards."""
     _set_actor(entry, "user:eve")
     try:
         yield

@@ -1,7 +1,10 @@
-"""Commands as a user gives them, each in a process of its own with an environment of its own, forked from one that has loaded
-the libraries: a second that `manage.py` takes to start is half a minute in a test that asks thirty times.
+"""Runs `manage.py` commands in forks of a process that has already imported the libraries.
 
-What is forked has read no settings yet, unless it is asked to (`Warm(env)`): then it has, for good, and is quicker still.
+`manage.py` takes a second to start, which adds up to half a minute in a test that runs thirty commands. Each command has
+its own process and environment.
+
+By default the forked process has not read any settings. With `Warm(env)` it has read those of `env`, which is faster
+still, but then they cannot be changed.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ LIBRARIES = (
 
 
 class Warm:
-    """The process that is forked. With an environment, it knows that one alone, and has the settings that come of it."""
+    """The client of a process that forks one child per command. With `env`, it has read the settings of that environment."""
 
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
@@ -49,7 +52,7 @@ class Warm:
         self._readable = select.poll()
         self._readable.register(self._out, select.POLLIN | select.POLLHUP)
         if env is not None:
-            self._say({"settle": dict(env)})
+            self._send({"settle": dict(env)})
 
     @property
     def _out(self) -> IO[str]:
@@ -59,23 +62,23 @@ class Warm:
     def manage(
         self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = CHECKOUT, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
-        """What `subprocess.run` would give of `manage.py` with these arguments, and raise."""
+        """Run `manage.py` with these arguments. Returns and raises the same as `subprocess.run`."""
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
-            asked = {
+            request = {
                 "arguments": arguments,
                 "env": env and dict(env),
                 "cwd": str(cwd),
                 "out": str(out),
                 "err": str(err),
             }
-            pid = self._say(asked)
+            pid = self._send(request)
             deadline = time.monotonic() + timeout
-            late = not self._readable.poll(max(0.0, deadline - time.monotonic()) * 1_000)
-            if late:
+            timed_out = not self._readable.poll(max(0.0, deadline - time.monotonic()) * 1_000)
+            if timed_out:
                 os.kill(pid, signal.SIGKILL)
             code = json.loads(self._out.readline())
-            if late:
+            if timed_out:
                 raise subprocess.TimeoutExpired(["manage.py", *arguments], timeout, out.read_bytes(), err.read_bytes())
             return subprocess.CompletedProcess(
                 ["manage.py", *arguments], code, out.read_text(), err.read_text(errors="replace")
@@ -86,60 +89,63 @@ class Warm:
         self._process.stdin.close()
         self._process.wait(60)
 
-    def _say(self, asked: dict[str, Any]) -> int:
+    def _send(self, request: dict[str, Any]) -> int:
+        """Send a request. Returns the child's pid, or 0 for settings."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.write(json.dumps(request) + "\n")
         return int(json.loads(self._out.readline()))
 
 
 @functools.cache
 def anywhere() -> Warm:
-    """The one that takes any environment, and ends with this process."""
+    """The process for commands with any environment. It ends with this process."""
     return Warm()
 
 
 def serve() -> None:
-    """Do what is asked by standard input, a line each, until it ends."""
+    """Serve the requests on standard input, one JSON document per line, until it ends."""
     for name in LIBRARIES:
         __import__(name)
-    gc.freeze()  # a collection in a fork would copy all of it
-    questions, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", buffering=1)
-    for number, stream in ((0, os.O_RDONLY), (1, os.O_WRONLY)):
-        os.dup2(os.open(os.devnull, stream), number)
-    for line in iter(questions.readline, ""):
-        asked = json.loads(line)
-        if "settle" in asked:
-            settle(asked["settle"])
-            answers.write("0\n")
+    gc.freeze()  # otherwise a collection in a fork would copy every page
+    requests, responses = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", buffering=1)
+    for descriptor, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY)):
+        os.dup2(os.open(os.devnull, mode), descriptor)
+    for line in iter(requests.readline, ""):
+        request = json.loads(line)
+        if "settle" in request:
+            settle(request["settle"])
+            responses.write("0\n")
         elif pid := os.fork():
-            answers.write(f"{pid}\n")
-            answers.write(f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n")
+            responses.write(f"{pid}\n")
+            responses.write(f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n")
         else:
-            questions.close()
-            os.close(answers.fileno())
-            command(asked)
+            requests.close()
+            os.close(responses.fileno())
+            command(request)
             return
 
 
 def settle(env: Mapping[str, str]) -> None:
+    """Replace the environment and read its settings."""
     os.environ.clear()
     os.environ.update(env, DJANGO_SETTINGS_MODULE="fleet.settings")
-    import django  # noqa: PLC0415  (not before it is known which settings are meant)
+    import django  # noqa: PLC0415  (the environment must be set first)
 
     django.setup()
     gc.freeze()
 
 
-def command(asked: Mapping[str, Any]) -> None:
-    for number, name in ((1, asked["out"]), (2, asked["err"])):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
-    if asked["env"] is not None:
+def command(request: Mapping[str, Any]) -> None:
+    """Run one command in this process, and exit."""
+    for descriptor, path in ((1, request["out"]), (2, request["err"])):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), descriptor)
+    if request["env"] is not None:
         os.environ.clear()
-        os.environ.update(asked["env"])
-    sys.argv = ["manage.py", *asked["arguments"]]
+        os.environ.update(request["env"])
+    sys.argv = ["manage.py", *request["arguments"]]
     from manage import main  # noqa: PLC0415
 
-    os.chdir(asked["cwd"])
+    os.chdir(request["cwd"])
 
     code: Any = 0
     try:
@@ -158,7 +164,7 @@ def command(asked: Mapping[str, Any]) -> None:
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # what else an end of Python does, taking all modules apart, takes longer than most commands
+    os._exit(code)  # the rest of the interpreter's shutdown takes longer than most commands
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The web process in the test's own: signed-in clients, and a mission that has something to show."""
+"""Clients of the admin in the test's own process, and missions and artifacts for its pages to display."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ PASSWORD = "long enough for this"
 
 
 def superuser() -> Client:
+    """A client signed in as a superuser."""
     return _signed_in(User.objects.create_superuser("boss", password=PASSWORD))
 
 
 def staff(*permissions: str, name: str = "clerk") -> Client:
-    """A member of the staff with these permissions, `view_mission` say, and no others."""
+    """A client signed in as a staff member with exactly these permissions, such as `view_mission`."""
     user = User.objects.create_user(name, password=PASSWORD, is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     return _signed_in(user)
 
 
 def somebody() -> Client:
-    """Signed in and not of the staff."""
+    """A client signed in as a user who is not staff."""
     return _signed_in(User.objects.create_user("guest", password=PASSWORD))
 
 
@@ -48,7 +49,7 @@ def flown() -> Mission:
 
 
 def artifact(sortie: Sortie, *, path: str, content: bytes) -> Artifact:
-    """A stored file, as a flight leaves it."""
+    """A stored artifact, as an attempt produces it."""
     digest = hashlib.sha256(content).hexdigest()
     if not collection.storage().exists(f"{digest[:2]}/{digest}"):
         collection.storage().save(f"{digest[:2]}/{digest}", ContentFile(content))

@@ -1,4 +1,7 @@
-"""Named in FLEET_CALLABLES: work in Python that notes its attempt until it is killed, and from the second one on for a moment."""
+"""Callables that write the attempt's marker and the time into a file while they run (see overlaps.py).
+
+A test registers them with FLEET_CALLABLES.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from agents.callables import Context, register
 
 @register
 def write(context: Context, *, path: str) -> None:
+    """Write until killed; from the second attempt on, for one second. Ignores SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     marker = os.environ["FLEET_ATTEMPT"]
     until = None if marker.endswith("/1") else time.monotonic() + 1
@@ -23,7 +27,7 @@ def write(context: Context, *, path: str) -> None:
 
 @register
 def note(context: Context, *, path: str, tenths: int) -> None:
-    """Note the attempt every tenth of a second."""
+    """Write every tenth of a second, for `tenths` of a second."""
     for number in range(tenths + 1):
         with Path(path).open("a") as file:
             file.write(f"{os.environ['FLEET_ATTEMPT']} {Path('/proc/uptime').read_text().split()[0]}\n")
