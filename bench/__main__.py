@@ -27,7 +27,7 @@ def say(line: str = "") -> None:
 
 
 def medians(rounds: int, fleet: Callable[[], float], bare: Callable[[], float]) -> tuple[float, float, float]:
-    """Run both in turns (A B A B). Return both medians, and the median of the ratios bare/fleet of the pairs."""
+    """Run both in turns (A B A B). Return both median times, and the median of bare/fleet over the pairs."""
     pairs = [(fleet(), bare()) for _ in range(rounds)]
     return (
         statistics.median(fleet_s for fleet_s, _ in pairs),
@@ -37,7 +37,7 @@ def medians(rounds: int, fleet: Callable[[], float], bare: Callable[[], float]) 
 
 
 def slow_disk(folder: Path) -> Path | None:
-    """The shared library to preload into Postgres; None without a C compiler."""
+    """Build the shared library that slows Postgres's disk down (slowdisk.c); None without a C compiler."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         return None
@@ -77,7 +77,8 @@ def measure(rounds: int, *, slow: Path | None, only: frozenset[str]) -> dict[str
         fleet, bare = Fleet(env=env, log=log), Bare(env=env, log=log)
         measures = workloads(fleet, bare, rounds=rounds, servers=[services.pid("postgres"), services.pid("valkey")])
         try:
-            fleet.independent(100), bare.independent(100)
+            fleet.independent(100)  # warm both up
+            bare.independent(100)
             return {name: run() for name, run in measures.items() if not only or name in only}
         finally:
             fleet.stop()
@@ -154,7 +155,7 @@ def workloads(
 
 
 def run_in_process(module: str, *arguments: str, quick: bool) -> dict[str, Any]:
-    """The results of another process, which has services and settings of its own."""
+    """Run measurements in another process, with its own services and settings. Returns its results."""
     command = [sys.executable, "-m", module, *arguments, *(["--quick"] if quick else [])]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     results: dict[str, Any] = json.loads(done.stdout)
@@ -162,7 +163,7 @@ def run_in_process(module: str, *arguments: str, quick: bool) -> dict[str, Any]:
 
 
 def regressions(results: dict[str, Any], history: Path) -> list[str]:
-    """Ratios that fell against the best stored run."""
+    """A line for each ratio that is much lower than in the best stored run."""
     lines = []
     for name, result in results.items():
         best = max(

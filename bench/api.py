@@ -129,7 +129,7 @@ class Api:
         self.sorties = [(number[owner], ids.encode(ids.SORTIE, id)) for owner, id in sorties]
 
     def read(self) -> Request:
-        """A random read, with the shares that programs which watch missions have."""
+        """A random read; the shares are those of a program that watches missions."""
         owner, mission = self.random.choice(self.missions)
         key = self.keys[owner]
         match self.random.choices(range(6), (20, 25, 15, 15, 15, 10))[0]:
@@ -174,14 +174,16 @@ class Api:
             "agent_types": "/agent-types",
             "audit": "/audit",
         }
-        of_user = {name: Request(name, path, user) for name, path in paths.items() if name not in {"nodes", "audit"}}
-        return of_user | {
+        as_user = {name: Request(name, path, user) for name, path in paths.items() if name not in {"nodes", "audit"}}
+        return as_user | {
             f"all_{name}": Request(name, path, admin) for name, path in paths.items() if not name.startswith("mission_")
         }
 
     def time_lists(self, ports: Sequence[int], rounds: int) -> list[dict[str, float]]:
-        """The median time of each list at each site, in milliseconds. One client requests from the sites in turns, so that
-        changes of the load affect all of them."""
+        """The median time of each list at each site, in milliseconds.
+
+        The sites are requested in turns, so that changes of the host's load affect all of them.
+        """
         clients = [Client(port) for port in ports]
         times: list[dict[str, list[float]]] = [{name: [] for name in self.lists()} for _ in ports]
         for n in range(rounds + 3):

@@ -23,7 +23,7 @@ def noop(last: bool = False) -> None:
 
 @app.task(name="bare.fan")
 def fan(mission: int, stage: int) -> None:
-    """1 → 50 → 1, the join counted in Redis."""
+    """One task, fifty after it, one after those; the join is counted in Redis."""
     assert store is not None
     if stage == 0:
         for _ in range(50):

@@ -93,7 +93,7 @@ class Fleet:
         from missions.queries import surroundings  # noqa: PLC0415
 
         self.operations, self.plan, self.surroundings = operations, plan, surroundings
-        self.orders, self.agents = agents, Agent
+        self.agent_operations, self.agents = agents, Agent
         self.watch = hot_path.connect(name="bench")
         AgentType.objects.update(agents=0)
         AgentType.objects.filter(name="backend").update(agents=2)
@@ -175,9 +175,9 @@ class Fleet:
         return pss / 1e6
 
     def spawn(self, count: int) -> list[float]:
-        """Seconds from the order of `count` agents until each has reported; ends them afterwards."""
+        """Seconds from the spawn order until each of `count` agents has reported. Ends the agents afterwards."""
         began = time.perf_counter()
-        ordered = [agent.id for agent in self.orders.spawn(type="security", count=count)]
+        ordered = [agent.id for agent in self.agent_operations.spawn(type="security", count=count)]
         reported: dict[Any, float] = {}
         while len(reported) < count:
             if time.perf_counter() - began > TIMEOUT_S:
@@ -187,12 +187,12 @@ class Fleet:
             ).fetchall():
                 reported.setdefault(agent, time.perf_counter() - began)
             time.sleep(0.002)
-        self.orders.order(agents=ordered, order=self.agents.Order.NOW, reason="It was measured.")
+        self.agent_operations.order(agents=ordered, order=self.agents.Order.NOW, reason="It was measured.")
         wait(lambda: not self.agents.objects.filter(id__in=ordered, ended_at=None).exists(), every_s=0.02)
         return list(reported.values())
 
     def crash(self) -> float:
-        """Seconds from the kill -9 of an agent until its sortie runs again on another one."""
+        """Seconds from killing an agent (SIGKILL) until its sortie runs again on another agent."""
         sortie = {"agent": "backend", "driver": "scripted", "with": {"hold": True}}
         mission = self._launch(*self._plan({"held": sortie}))
 

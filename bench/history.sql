@@ -1,5 +1,6 @@
--- A history: ended missions number :first to :last, each with ten sorties, their attempts and a hundred events. Owners take
--- turns. Ids are UUIDv7s of 2023, one millisecond per mission and per sortie, so all of them are older than later launches.
+-- Insert a history: ended missions with the numbers `first` to `last`, each with ten sorties, their attempts and a
+-- hundred events. The owners take turns. Ids are UUIDv7s of 2023, with a different millisecond for each mission and
+-- sortie, so that all of them sort before those of later launches.
 WITH numbered AS (
     SELECT n,
            (lpad(to_hex(1672531200000 + n * 1000), 12, '0') || '7000' || '8' || substr(md5('m' || n), 1, 15))::uuid AS id,

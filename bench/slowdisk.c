@@ -3,21 +3,21 @@
 #include <dlfcn.h>
 #include <time.h>
 
-static void rest(void) {
-    struct timespec two = {0, 2000000};
-    nanosleep(&two, 0);
+static void delay(void) {
+    struct timespec two_ms = {0, 2000000};
+    nanosleep(&two_ms, 0);
 }
 
 int fdatasync(int fd) {
     static int (*real)(int);
     if (!real) real = dlsym(RTLD_NEXT, "fdatasync");
-    rest();
+    delay();
     return real(fd);
 }
 
 int fsync(int fd) {
     static int (*real)(int);
     if (!real) real = dlsym(RTLD_NEXT, "fsync");
-    rest();
+    delay();
     return real(fd);
 }

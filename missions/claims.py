@@ -16,8 +16,8 @@ from fleet.postgres.hot_path import Cursor
 class Claim:
     """One attempt that this process holds under a lease. `attempt` is the fencing token.
 
-    `lease_end` is when the lease ends, as claimed, on this process's monotonic clock (fleet/lease.py). Unless the lease is
-    renewed, nothing of the attempt runs after that time.
+    `lease_end` is when the lease ends, as claimed, on this process's monotonic clock (fleet/lease.py). Unless the lease
+    is renewed, nothing of the attempt runs after that time.
     """
 
     id: UUID
@@ -47,11 +47,11 @@ class Renewal:
     cancelled: frozenset[tuple[UUID, int]]
 
 
-def renew(cursor: Cursor, *, held: Sequence[tuple[UUID, int]], lease_s: float) -> Renewal:
+def renew(cursor: Cursor, *, attempts: Sequence[tuple[UUID, int]], lease_s: float) -> Renewal:
     """Renew the leases of these attempts in one statement; those absent from the answer are lost."""
     cursor.execute(
         statements.read("missions.engine", "renew"),
-        {"ids": [sortie for sortie, _ in held], "attempts": [attempt for _, attempt in held], "lease": lease_s},
+        {"ids": [sortie for sortie, _ in attempts], "attempts": [attempt for _, attempt in attempts], "lease": lease_s},
     )
     rows = cursor.fetchall()
     return Renewal(

@@ -17,11 +17,11 @@ from missions.plan import Plan, SortieSpec, templates
 BELOW = "Choose a folder below one of FLEET_FOLDERS, or have the operator launch the mission."
 
 
-def folder_for_api(named: str) -> str:
-    """The folder that a launch over the API requests; Invalid unless it lies below FLEET_FOLDERS."""
-    if named and not _may_be_named(path := _normal(named)):
+def folder_for_api(folder: str) -> str:
+    """The normalised folder of a launch over the API; Invalid unless it is empty or below FLEET_FOLDERS."""
+    if folder and not _is_allowed(path := _normal(folder)):
         raise errors.Invalid(f"Launches over the API may not use the folder {path}.", hint=BELOW, pointer="/folder")
-    return str(_normal(named)) if named else ""
+    return str(_normal(folder)) if folder else ""
 
 
 def check_folder(folder: str) -> None:
@@ -33,18 +33,18 @@ def check_folder(folder: str) -> None:
 
 
 def check_prompts(*, specs: Iterable[SortieSpec], folder: str) -> None:
-    """Invalid where a prompt would work in its scratch folder alone: that is deleted with every change that it made there.
+    """Invalid if a prompt would have only its scratch folder to work in, which is deleted with all its changes.
 
-    Prompts for external agents are exempt, for they work elsewhere, and so are prompts whose `outputs` are kept.
+    Prompts for external agents are exempt, because those work elsewhere, and so are prompts with `outputs`.
     """
     if folder:
         return
     unsaved = [spec for spec in specs if spec.driver == "prompt" and not spec.outputs]
     types = {spec.agent_type for spec in unsaved}
-    ours = (
+    internal_types = (
         set(AgentType.objects.filter(name__in=types, outside=False).values_list("name", flat=True)) if types else set()
     )
-    if keys := [spec.key for spec in unsaved if spec.agent_type in ours]:
+    if keys := [spec.key for spec in unsaved if spec.agent_type in internal_types]:
         raise errors.Invalid(
             f"{keys[0]} is a prompt, and the mission has no folder: every file that it changes would be deleted at its end.",
             hint="Launch it with a folder (over the API: `folder`, below one of FLEET_FOLDERS; a template has its own), or "
@@ -61,17 +61,17 @@ def readable(*, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bo
     """
     paths = []
     for text in plan.readable:
-        filled = templates.as_text(templates.render(value=text, scope=templates.Scope(inputs=inputs)))
-        path = _normal(os.path.join(folder, os.path.expanduser(filled) if operator else filled))
+        rendered = templates.as_text(templates.render(value=text, scope=templates.Scope(inputs=inputs)))
+        path = _normal(os.path.join(folder, os.path.expanduser(rendered) if operator else rendered))
         if not path.is_absolute():
             raise errors.Invalid(
-                f"`readable` names {filled!r}, which is relative, and the mission has no folder to start from.",
+                f"`readable` names {rendered!r}, which is relative, and the mission has no folder to start from.",
                 hint="Write an absolute path, or launch the mission with a folder.",
             )
         written_by_operator = template and not list(templates.references(text))
-        if not operator and not written_by_operator and not _may_be_named(path):
+        if not operator and not written_by_operator and not _is_allowed(path):
             raise errors.Invalid(f"Launches over the API may not read {path} (`readable`).", hint=BELOW)
-        # Only operators may name a link. It is followed here and never again, for work may change it later.
+        # Only operators may name a link. It is followed here and never again, because work may change it later.
         paths.append(str(path.resolve() if operator or written_by_operator else path))
     return paths
 
@@ -79,7 +79,8 @@ def readable(*, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bo
 def cwd(*, named: str | None, folder: str, scratch: Path, allowed: Sequence[Path]) -> Path | None:
     """The folder in which a sortie starts: its `cwd`, relative to the mission's folder; else that folder; else None.
 
-    None stands for the scratch folder. Invalid if the path lies in none of these, nor in one of the `allowed` folders.
+    `named` is the sortie's `cwd`. A result of None means the scratch folder. Invalid if the `cwd` is outside the
+    mission's folder, the scratch folder, the private /tmp and the `allowed` folders.
     """
     if named is None:
         return Path(folder) if folder else None
@@ -90,8 +91,8 @@ def cwd(*, named: str | None, folder: str, scratch: Path, allowed: Sequence[Path
         )
     path = _normal(os.path.join(folder, named))
     if not any(
-        path.is_relative_to(place)
-        for place in (*([Path(folder)] if folder else ()), scratch, Path(sandbox.TMP), *allowed)
+        path.is_relative_to(parent)
+        for parent in (*([Path(folder)] if folder else ()), scratch, Path(sandbox.TMP), *allowed)
     ):
         raise errors.Invalid(
             f"cwd {str(path)!r} lies outside the folders that the sortie may use.",
@@ -100,7 +101,7 @@ def cwd(*, named: str | None, folder: str, scratch: Path, allowed: Sequence[Path
     return path
 
 
-def _may_be_named(path: Path) -> bool:
+def _is_allowed(path: Path) -> bool:
     """Whether the path lies below FLEET_FOLDERS. Links are not followed: the sandbox refuses paths that contain one."""
     return any(path != Path(top) and path.is_relative_to(top) for top in settings.FLEET_FOLDERS)
 

@@ -29,7 +29,7 @@ log = logging.getLogger("fleet.hints")
 FLY = "missions.fly"
 SortiesByType = Mapping[str, Sequence[UUID]]  # agent type -> the first of its sorties that became queued
 MAX_AT_ONCE = 8  # hints per type: an agent that finds more than it can take wakes its other slots itself
-MAX_KEPT = 64  # hints in a type's queue: an agent works off stale ones with at most this many empty claims
+MAX_KEPT = 64  # hints in a type's queue: at most this many stale ones make an agent claim in vain
 
 
 class Hinter(threading.Thread):

@@ -1,7 +1,7 @@
 """Prometheus metrics of missions, sorties, queues and alerts. docs/http.md describes each series.
 
-Totals come from `missions/queries/counters.py`; current values are read through the indexes of live rows. So the cost of
-a scrape does not grow with history, except for the count of missions, which retention bounds.
+Totals come from `missions/queries/counters.py`; current values are read through the indexes of live rows. So the cost
+of a scrape does not grow with history, except for the count of missions, which retention bounds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OUTCOMES = [outcome for outcome in Attempt.State if outcome != Attempt.State.RUN
 
 
 class MissionsCollector(Collector):
-    """Reports 0 where there is nothing to count, so that no series ever disappears."""
+    """Reports 0 if there is nothing to count, so that no series ever disappears."""
 
     def describe(self) -> Iterator[Metric]:
         return iter(())  # without this, registering would collect, before there is a database

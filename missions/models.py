@@ -1,4 +1,7 @@
-"""The tables of missions. Rows change state only as `missions/states.py` allows, by the statements in `missions/**/sql`."""
+"""The tables of missions.
+
+Rows change state only as `missions/states.py` allows, mostly through the statements in `missions/**/sql`.
+"""
 
 from __future__ import annotations
 
@@ -281,7 +284,8 @@ class ConcurrencyKey(models.Model):
 class Tally(models.Model):
     """A running total of something that happened. It never falls, even when the rows that it counted are removed.
 
-    missions/queries/sql/count_settled.sql does the counting; the bounds of the buckets are in missions/queries/counters.py.
+    missions/queries/sql/count_settled.sql does the counting; the bounds of the buckets are in
+    missions/queries/counters.py.
     """
 
     series = models.CharField(max_length=20)
@@ -301,7 +305,7 @@ class Tally(models.Model):
 
 
 class TallyMark(models.Model):
-    """How far the events have been counted: one row, which also serves as the lock. See missions/queries/counters.py."""
+    """How far the events have been counted: one row, which is also the lock. See missions/queries/counters.py."""
 
     id = models.SmallIntegerField(primary_key=True)
     snapshot = models.TextField()  # every event visible in it has been counted

@@ -1,4 +1,4 @@
-"""Loaded by the site before it forks its worker processes: whatever sends the hints of the first launch."""
+"""Loads what sending a hint needs, before the site forks its worker processes. So the first launch is not slow."""
 
 from fleet.celery import app
 

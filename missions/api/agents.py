@@ -421,4 +421,4 @@ def _row(request: Request, agent: Agent) -> dict[str, Any]:
 
 def _rows(request: Request, agents: Sequence[Agent]) -> list[dict[str, Any]]:
     """Agents with those of their running sorties that the caller can see."""
-    return roster.rows(agents, roster.flown_by(agents, of=visibility.missions(actor_of(request))))
+    return roster.rows(agents, roster.running_by(agents, of=visibility.missions(actor_of(request))))

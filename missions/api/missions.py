@@ -316,9 +316,8 @@ class Logs(ApiView):
         if "sortie" in query:
             sorties = [sortie.id for sortie in reads.find_sorties(mission, query["sortie"])]
             selected = selected.filter(id__in=sorties)
-        ended = not selected.exclude(
-            state__in=FINAL
-        ).exists()  # read before the pieces, or the last ones could be missed
+        # Read before the pieces, or the last ones could be missed.
+        ended = not selected.exclude(state__in=FINAL).exists()
         pieces = reads.output_of_mission(mission=mission, sorties=sorties, after=query["after"], most=MAX_PIECES)
         return {
             "mission": mission.ref,

@@ -1,1 +1,1 @@
-"""Artifacts: files that attempts produce. They are collected after the work, stored by digest, and verified when read."""
+"""Artifacts: the files that attempts produce, stored by digest and verified when read."""

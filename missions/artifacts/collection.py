@@ -1,4 +1,4 @@
-"""Store, verify and remove artifacts. Each file is stored once by its digest, and listed by the attempt that produced it."""
+"""Store, verify and remove artifacts. Each file is stored once, by its digest; each attempt lists its files."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def collect(*, claim: Claim, copies: Mapping[str, int], outbox: Path) -> None:
     """Store and record the outputs of an attempt, behind the fence.
 
     `copies` maps each output's path to the errno with which copying it failed (0: success); the copies in `outbox` are
-    numbered in this order. Missing if an output was not produced, is not a plain file or is too large; Unavailable if the
-    disk is full.
+    numbered in this order. Missing if an output was not produced, is not a plain file or is too large; Unavailable if
+    the disk is full.
     """
     for path, error in copies.items():
         _check_copy(path, error)
@@ -82,18 +82,18 @@ def storage() -> Storage:
 def open_stored(artifact: Artifact) -> File[bytes]:
     """An artifact's file, verified against its digest; NotFound if the store has lost or changed it."""
     try:
-        opened = storage().open(_name(artifact.digest))
+        file = storage().open(_name(artifact.digest))
     except OSError as fault:
         raise errors.NotFound(
             f"The bytes of {artifact.path} ({artifact.digest[:12]}…) are missing from the store.", hint=RESTORE
         ) from fault
-    if not _verified.is_intact(opened, artifact.digest):
-        opened.close()
+    if not _verified.is_intact(file, artifact.digest):
+        file.close()
         raise errors.NotFound(
             f"The stored bytes of {artifact.path} ({artifact.digest[:12]}…) have been changed.",
             hint=RESTORE,
         )
-    return opened
+    return file
 
 
 class _VerifiedFiles:
@@ -105,13 +105,13 @@ class _VerifiedFiles:
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, ...]] = {}
 
-    def is_intact(self, opened: File[bytes], digest: str) -> bool:
-        status = os.fstat(opened.fileno())
+    def is_intact(self, file: File[bytes], digest: str) -> bool:
+        status = os.fstat(file.fileno())
         state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if self._seen.get(digest) == state:
             return True
-        intact = _digest(opened) == digest
-        opened.seek(0)
+        intact = _digest(file) == digest
+        file.seek(0)
         if intact and time.time_ns() - status.st_ctime_ns > SETTLED_NS:
             if len(self._seen) >= MAX_REMEMBERED:
                 self._seen.clear()

@@ -1,12 +1,13 @@
 """Admission: ready sorties become queued at once, or when their limits leave room.
 
-Concurrency keys, missions and agent types have limits. A queued or running sortie occupies a place under each limit that
-applies to it. One control loop at a time assigns places, under an advisory lock, so that no place is assigned twice.
+Concurrency keys, missions and agent types have limits. A queued or running sortie occupies a place under each limit
+that applies to it. One control loop at a time assigns places, under an advisory lock, so that no place is assigned
+twice.
 
-Places are for work that an agent will claim, so a sortie gets one only if an agent serves its type. A queued sortie loses
-its place (it returns to ready) if no agent serves its type any more, if the type's limit was lowered, or if a sortie with
-a higher priority waits for the place. Running sorties keep theirs. Claims do not take the lock: rows that an agent is
-claiming are skipped, and count as running.
+Places are for work that an agent will claim, so a sortie gets one only if an agent serves its type. A queued sortie
+loses its place (it returns to ready) if no agent serves its type any more, if the type's limit was lowered, or if a
+sortie with a higher priority waits for the place. Running sorties keep theirs. Claims do not take the lock: rows that
+an agent is claiming are skipped, and count as running.
 
 If a type's limit changes while missions run, `regate` updates which pending sorties must be admitted.
 """

@@ -37,7 +37,7 @@ class Control:
         self._limits = admission.LimitWatch()
         self._anchor = anchor.Anchor()
         self._unreachable = False  # whether Postgres has failed to answer in this beat
-        # After the database's clock was set, leases and heartbeats may look expired until agents have had time to renew.
+        # After the database's clock was set, leases and heartbeats may look expired until agents have renewed them.
         self._clock = clock.StepDetector(
             over_s=settings.FLEET_LEASE_S, tolerance_s=lease.margin_s(settings.FLEET_LEASE_S) / 4
         )

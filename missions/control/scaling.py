@@ -2,8 +2,8 @@
 
 `decide` is a pure function. **Up**: if all slots of the type are in use (or it has none) and a sortie has waited for
 FLEET_SCALE_UP_S, it starts as many agents as the queue could fill, but at most doubles their number, within the type's
-limit and the free places of the nodes. **Down**: if nothing is queued, it drains agents beyond those that nodes keep, if
-they have had no work for FLEET_SCALE_DOWN_S. A drain interrupts no work.
+limit and the free places of the nodes. **Down**: if nothing is queued, it drains agents beyond those that nodes keep,
+if they have had no work for FLEET_SCALE_DOWN_S. A drain interrupts no work.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The committer of an agent process: it settles and claims for all slots of the process, in as few commits as possible.
 
 A slot that finds nobody committing commits for itself and for all slots that have posted by then ("flat combining":
-Hendler, Incze, Shavit and Tzafrir, 2010), which saves two thread switches. The committer's own thread commits posts that
-no slot waits for.
+Hendler, Incze, Shavit and Tzafrir, 2010), which saves two thread switches. The committer's own thread commits posts
+that no slot waits for.
 
-Commits are expensive (2 ms on an ordinary cloud disk). So everything that the slots post during one commit goes into the
-next one: settlements and claims in one transaction. A slot that has finished its list settles it and claims more in the
-same call, and may get just the sorties that it freed.
+Commits are expensive (2 ms on an ordinary cloud disk). So everything that the slots post during one commit goes into
+the next one: settlements and claims in one transaction. A slot that has finished its list settles it and claims more in
+the same call, and may get just the sorties that it freed.
 
 While Postgres does not answer, the committer keeps its posts and retries. It also repeats a commit whose outcome is
 unknown: the fence (sortie, attempt) makes that harmless, and claims whose answer was lost are found and handed back.
@@ -49,7 +49,7 @@ class _Post:
 class Committer(threading.Thread):
     """Owns the process's connection for settling and claiming; the slots only post requests to it.
 
-    After each commit it calls `settled` with every settlement and whether it was accepted, and `send_hints` with the
+    After each commit it calls `on_settled` with every settlement and whether it was accepted, and `send_hints` with the
     sorties that became queued.
     """
 
@@ -58,10 +58,10 @@ class Committer(threading.Thread):
         *,
         party: Party,
         send_hints: Callable[[Mapping[str, int], SortiesByType], None],
-        settled: Callable[[Settlement, bool], None],
+        on_settled: Callable[[Settlement, bool], None],
     ) -> None:
         super().__init__(name="committer", daemon=True)
-        self.party, self.send_hints, self.settled = party, send_hints, settled
+        self.party, self.send_hints, self.on_settled = party, send_hints, on_settled
         self._posts: list[_Post] = []
         self._changed = threading.Condition()
         self._leading = False  # whether this thread or a slot is committing
@@ -129,7 +129,7 @@ class Committer(threading.Thread):
             return self._leading
 
     def _lead(self, *, mine: _Post | None = None) -> None:
-        """Commit batch after batch. A slot does so only until its own post (`mine`) is done; then the thread takes over."""
+        """Commit batch after batch. A slot stops when its own post (`mine`) is done, and the thread takes over."""
         while batch := self._take(mine):
             try:
                 consequences = self._commit_with_retries(batch)
@@ -225,10 +225,10 @@ class Committer(threading.Thread):
         self._known.difference_update(returned)
         _distribute(consequences.claimed, batch)
         for settlement in settlements:
-            self.settled(settlement, settlement.id in consequences.accepted)
+            self.on_settled(settlement, settlement.id in consequences.accepted)
 
     def _hand_back_strays(self, cursor: hot_path.Cursor, consequences: Consequences) -> None:
-        """Hand back the claims of a commit whose answer was lost: the agent holds them only in the database."""
+        """Hand back claims whose answer was lost: the database assigns them to this agent, which does not know them."""
         cursor.execute(
             "SELECT id, attempt FROM missions_sortie WHERE state = 'running' AND agent_id = %(agent)s",
             {"agent": self.party.agent},

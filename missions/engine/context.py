@@ -30,18 +30,20 @@ class Context:
 
 
 def read(*, claim: Claim, spec: SortieSpec) -> Context:
-    """The attempt's context, from the database. Invalid where the results of its needs exceed FLEET_NEEDS_BYTES."""
+    """The attempt's context, from the database. Invalid if the results of its needs exceed FLEET_NEEDS_BYTES."""
     if spec.driver == "scripted" and not spec.arguments:
         return Context("", "", (), {}, Needs({}), {})
     with connection.cursor() as cursor:
         cursor.execute("SELECT name, folder, readable, inputs FROM missions_mission WHERE id = %s", [claim.mission])
         name, folder, readable, inputs = cursor.fetchone()
-        most = settings.FLEET_NEEDS_BYTES
-        cursor.execute(statements.read("missions.engine", "needs_of_sortie"), {"sortie": claim.id, "most": most})
+        max_bytes = settings.FLEET_NEEDS_BYTES
+        cursor.execute(
+            statements.read("missions.engine", "needs_of_sortie"), {"sortie": claim.id, "max_bytes": max_bytes}
+        )
         rows = cursor.fetchall()
-    if rows and (total := rows[0][3]) > most:
+    if rows and (total := rows[0][3]) > max_bytes:
         raise errors.Invalid(
-            f"The results of its needs have {total:,} bytes in total; the limit is {most:,} (FLEET_NEEDS_BYTES).",
+            f"The results of its needs have {total:,} bytes in total; the limit is {max_bytes:,} (FLEET_NEEDS_BYTES).",
             hint="Add sorties in between that summarise them, or pass large data as files.",
         )
     return Context(
@@ -83,7 +85,8 @@ def decoded(value: Any) -> Any:
 def _by_need(spec: SortieSpec, results: Mapping[str, str]) -> Needs:
     """Results by the names that the plan gives the needs; the results of a matrix are a list.
 
-    Needs added at run time (`before`) are listed under the name before their bracket. Results stay JSON text (see `Needs`).
+    Needs added at run time (`before`) are listed under the name before their bracket. Results stay JSON text (see
+    `Needs`).
     """
     by_name: dict[str, str | list[str]] = {
         need: [results.get(key, "null") for key in keys] if need in spec.many else results.get(keys[0], "null")

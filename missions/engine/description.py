@@ -15,8 +15,8 @@ from missions.plan import SortieSpec, templates
 def describe(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
     """`{driver, run, call, prompt, with, verify, env, secret_env, needs, need_states, inputs, matrix, outputs, timeout_s,
     mission}`; None for what the plan does not set."""
-    about = context.read(claim=claim, spec=spec)
-    scope = context.scope(claim=claim, spec=spec, context=about)
+    attempt_context = context.read(claim=claim, spec=spec)
+    scope = context.scope(claim=claim, spec=spec, context=attempt_context)
 
     def command(text: str | tuple[str, ...] | None) -> Any:
         if isinstance(text, tuple):
@@ -33,11 +33,11 @@ def describe(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
         "verify": command(spec.verify),
         "env": rendered_text(spec.env, scope),
         "secret_env": sorted(spec.secret_env),
-        "needs": dict(about.results),
-        "need_states": dict(about.states),
-        "inputs": dict(about.inputs),
+        "needs": dict(attempt_context.results),
+        "need_states": dict(attempt_context.states),
+        "inputs": dict(attempt_context.inputs),
         "matrix": dict(spec.matrix),
         "outputs": list(spec.outputs),
         "timeout_s": spec.timeout_s or settings.FLEET_TIMEOUT_S,
-        "mission": about.mission,
+        "mission": attempt_context.mission,
     }

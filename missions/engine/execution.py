@@ -38,7 +38,7 @@ def execute(*, claim: Claim, type_settings: TypeSettings, output: OutputBuffer, 
     spec = SortieSpec.from_json(claim.spec)
     folder = scratch.path(claim.marker)
     brief: Brief | None = None
-    before = logs.about.set(claim.log_fields)
+    log_token = logs.about.set(claim.log_fields)
     try:
         _end_earlier_attempts(claim)
         driver, brief, check = _until_answered(
@@ -60,14 +60,14 @@ def execute(*, claim: Claim, type_settings: TypeSettings, output: OutputBuffer, 
     except _Stopped:
         return verdict.judge(claim=claim, spec=spec, evidence=Evidence(finished=False, ok=False, stopped=stop.reason))
     except errors.FleetError as fault:
-        # A fault of the plan stays. An output that is missing now may exist after the next try.
+        # A fault of the plan is permanent. An output that is missing now may exist after the next try.
         permanent = isinstance(fault, errors.Invalid) and not isinstance(fault, collection.Missing)
         return verdict.failed(claim=claim, spec=spec, error=_redacted(brief, str(fault)), permanent=permanent)
     except Exception as fault:  # drivers return evidence; anything that they raise is a defect and costs one try
         log.exception("%s: its driver raised", claim.marker)
         return verdict.failed(claim=claim, spec=spec, error=_redacted(brief, f"{type(fault).__name__}: {fault}"))
     finally:
-        logs.about.reset(before)
+        logs.about.reset(log_token)
         if spec.driver != "scripted":
             scratch.remove(folder)
             if spec.outputs:
@@ -75,7 +75,7 @@ def execute(*, claim: Claim, type_settings: TypeSettings, output: OutputBuffer, 
 
 
 def _end_earlier_attempts(claim: Claim) -> None:
-    """Kill what earlier attempts of the sortie left on this host; their agents and shims may only be halted."""
+    """Kill processes of earlier attempts on this host: an agent that was declared lost may only have been paused."""
     if claim.attempt > 1 and (survivors := reaper.reap_earlier(claim.marker)):
         raise errors.Conflict(
             f"An earlier attempt still runs on {socket.gethostname()} and cannot be ended: pid "
@@ -92,11 +92,11 @@ class _Stopped(Exception):
     """The attempt was stopped while it waited for Postgres."""
 
 
-def _until_answered(ask: Callable[[], T], *, stop: Stop) -> T:
-    """Retry until Postgres answers: an outage costs the attempt no try. Returns the connection to the pool afterwards."""
+def _until_answered(query: Callable[[], T], *, stop: Stop) -> T:
+    """Retry until Postgres answers, so that an outage costs no try. Returns the connection to the pool afterwards."""
     while True:
         try:
-            return ask()
+            return query()
         except (OperationalError, InterfaceError) as fault:
             log.warning("Postgres does not answer (%s); retrying", str(fault).strip())
             if stop.reason is not None:

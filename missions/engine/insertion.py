@@ -22,8 +22,8 @@ _SORTIE_COLUMNS = (
 )
 
 
-class Known(NamedTuple):
-    """A sortie that others of the mission may need."""
+class Upstream(NamedTuple):
+    """A sortie that other sorties of the mission may need."""
 
     id: UUID
     state: str
@@ -50,7 +50,7 @@ def insert(
     state: str,
     specs: Sequence[SortieSpec],
     turn: int,
-    existing: Mapping[str, Known] | None = None,
+    existing: Mapping[str, Upstream] | None = None,
     queued_sorties: dict[str, list[UUID]] | None = None,
 ) -> Counter[str]:
     """Insert sorties with their briefs, needs and events; returns how many became queued, by type.
@@ -66,7 +66,7 @@ def insert(
     cursor.execute("SELECT name FROM agents_agenttype WHERE at_once > 0")
     limited_types = {name for (name,) in cursor.fetchall()}
     known = dict(existing or {})
-    known.update((spec.key, Known(ids.new(), "pending")) for spec in specs)
+    known.update((spec.key, Upstream(ids.new(), "pending")) for spec in specs)
     queued: Counter[str] = Counter()
     inserted: list[UUID] = []
     with cursor.copy(f"COPY missions_sortie ({_SORTIE_COLUMNS}) FROM STDIN") as copy:
@@ -146,7 +146,7 @@ def add(cursor: Cursor, *, parent: UUID, attempt: int, specs: Sequence[SortieSpe
     cursor.execute(
         "SELECT key, id, state, allow_failure FROM missions_sortie WHERE mission_id = %(mission)s", {"mission": mission}
     )
-    existing = {row_key: Known(*row) for row_key, *row in cursor.fetchall()}
+    existing = {row_key: Upstream(*row) for row_key, *row in cursor.fetchall()}
     if len(existing) + len(specs) > settings.FLEET_MAX_SORTIES:
         raise Overflow(
             f"the mission would have {len(existing) + len(specs)} sorties; the limit is {settings.FLEET_MAX_SORTIES}"

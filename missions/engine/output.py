@@ -1,7 +1,8 @@
 """Attempts' output and progress: buffered per attempt, written to the database a few times a second.
 
-Each attempt keeps a bounded amount: the head as it arrives, the tail once it is known to be the tail, and between them a
-line that says how much was left out. Writes carry the fence (sortie, attempt), so a superseded attempt writes nothing.
+Each attempt keeps a bounded amount: the head as it arrives, the tail once it is known to be the tail, and between them
+a line that says how much was left out. Writes carry the fence (sortie, attempt), so a superseded attempt writes
+nothing.
 """
 
 from __future__ import annotations

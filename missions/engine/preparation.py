@@ -77,18 +77,20 @@ def current(type_settings: TypeSettings) -> TypeSettings:
 def prepare(
     *, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, folder: Path
 ) -> tuple[Driver, Brief, Brief | None]:
-    """The driver, its brief, and the brief of `verify` where the plan has one. Makes the scratch folder.
+    """The driver, its brief, and the brief of `verify` if the plan has one. Creates the scratch folder.
 
-    Raises errors.Invalid where the plan asks for what this type or host does not allow.
+    errors.Invalid if the plan requires something that this agent type or host does not allow.
     """
-    about = context.read(claim=claim, spec=spec)
-    scope = context.scope(claim=claim, spec=spec, context=about)
+    attempt_context = context.read(claim=claim, spec=spec)
+    scope = context.scope(claim=claim, spec=spec, context=attempt_context)
     if spec.driver != "scripted":
         type_settings = current(type_settings)
         scratch.make(folder)
         if spec.outputs:
             scratch.make(scratch.outbox(claim.marker))
-    base = _base(claim=claim, spec=spec, type_settings=type_settings, folder=folder, about=about, scope=scope)
+    base = _base(
+        claim=claim, spec=spec, type_settings=type_settings, folder=folder, attempt_context=attempt_context, scope=scope
+    )
     check = _with_command(base, spec.verify, scope) if spec.verify is not None else None
     match spec.driver:
         case "command":
@@ -114,14 +116,14 @@ def _base(
     spec: SortieSpec,
     type_settings: TypeSettings,
     folder: Path,
-    about: Context,
+    attempt_context: Context,
     scope: templates.Scope,
 ) -> Brief:
     """The part of the brief that `run` and `verify` share."""
-    if about.folder:
-        folders.check_folder(about.folder)
+    if attempt_context.folder:
+        folders.check_folder(attempt_context.folder)
     # An administrator's paths may be links. Those of the mission are opened without following any (sandbox.options).
-    readable = (*(Path(path).resolve() for path in type_settings.readable), *map(Path, about.readable))
+    readable = (*(Path(path).resolve() for path in type_settings.readable), *map(Path, attempt_context.readable))
     api = "" if spec.driver == "scripted" else services.api_url()
     return Brief(
         marker=claim.marker,
@@ -130,9 +132,9 @@ def _base(
         api=api,
         token=attempt_tokens.issue(sortie=claim.id, attempt=claim.attempt) if api else "",
         arguments=rendered(spec.arguments, scope),
-        needs=about.results,
-        need_states=about.states,
-        inputs=about.inputs,
+        needs=attempt_context.results,
+        need_states=attempt_context.states,
+        inputs=attempt_context.inputs,
         env={
             **rendered_text(spec.env, scope),
             "FLEET_MISSION": ids.encode(ids.MISSION, claim.mission),
@@ -142,13 +144,13 @@ def _base(
         secret_env=spec.secret_env | type_settings.env_secret,
         cwd=folders.cwd(
             named=None if spec.cwd is None else templates.as_text(templates.render(value=spec.cwd, scope=scope)),
-            folder=about.folder,
+            folder=attempt_context.folder,
             scratch=folder,
             allowed=[*readable, *map(Path, type_settings.readable)],
         ),
         scratch=folder,
         confined=settings.FLEET_SANDBOX,
-        writable=(Path(about.folder),) if about.folder else (),
+        writable=(Path(attempt_context.folder),) if attempt_context.folder else (),
         readable=readable,
         hidden=(settings.FLEET_HOME.root,),
         network=type_settings.network,
@@ -184,7 +186,7 @@ def _with_command(brief: Brief, run: str | tuple[str, ...] | None, scope: templa
 
 
 def inheritable(names: frozenset[str]) -> frozenset[str]:
-    """Without the fleet's own variables, which hold credentials: no agent type may let those through."""
+    """These names without the fleet's own variables, which contain credentials: no agent type may pass them on."""
     return frozenset(
         name
         for name in names
@@ -200,8 +202,8 @@ def redactor_of_external(*, claim: Claim, spec: SortieSpec, agent_type: str, tok
     type_settings = current(TypeSettings(agent_type=agent_type))
     env: dict[str, str] = {}
     if spec.secret_env:
-        about = context.read(claim=claim, spec=spec)
-        env = rendered_text(spec.env, context.scope(claim=claim, spec=spec, context=about))
+        attempt_context = context.read(claim=claim, spec=spec)
+        env = rendered_text(spec.env, context.scope(claim=claim, spec=spec, context=attempt_context))
     return Brief(
         marker=claim.marker,
         scratch=Path(),

@@ -2,15 +2,15 @@
 
 `execution.py` executes one attempt; `committer.py` writes settlements and claims to the database.
 
-**Leases.** The database has the authority: a running sortie has a lease, which ends by the database's clock. This process
-trusts a lease for less time than it lasts, counted on its own monotonic clock from when it *requested* the lease (`end`
-in `fleet/lease.py`). It renews all leases together every few seconds. The answer says which sorties were cancelled;
-leases absent from it are lost. Each renewal is passed on to the attempt's shim, which stops the work by itself if none
-arrives in time, because this process may be halted. If a lease is lost or could not be renewed in time, the driver is
-stopped and its outcome is not posted. The fence (sortie, attempt) would refuse it anyway.
+**Leases.** The database has the authority: a running sortie has a lease, which ends by the database's clock. This
+process trusts a lease for less time than it lasts, counted on its own monotonic clock from when it *requested* the
+lease (`end` in `fleet/lease.py`). It renews all leases together every few seconds. The answer says which sorties were
+cancelled; leases absent from it are lost. Each renewal is passed on to the attempt's shim, which stops the work by
+itself if none arrives in time, because this process may be halted. If a lease is lost or could not be renewed in time,
+the driver is stopped and its outcome is not posted. The fence (sortie, attempt) would refuse it anyway.
 
-**Lists.** Under a backlog of short sorties, a slot claims several at once and settles them together. If one of them takes
-long, those that have not started are handed back (`_watch_forever`).
+**Lists.** Under a backlog of short sorties, a slot claims several at once and settles them together. If one of them
+takes long, those that have not started are handed back (`_watch_forever`).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Engine:
         self.committer = Committer(
             party=Party(agent=agent, agent_type=type_settings.agent_type, lease_s=self.lease_s),
             send_hints=hinter.send,
-            settled=self._settled,
+            on_settled=self._on_settled,
         )
         self.flown = 0  # sorties settled and accepted, ever
         self._held: dict[tuple[UUID, int], HeldClaim] = {}
@@ -141,14 +141,14 @@ class Engine:
         self._draining.set()
 
     def stop(self, *, within_s: float) -> None:
-        """Drain, wait up to `within_s` seconds for running sorties, hand the rest back unfinished, and commit everything."""
+        """Drain, wait up to `within_s` seconds for running sorties, hand back unfinished ones, and commit everything."""
         self.drain()
         deadline = time.monotonic() + within_s
         with self._lock:
             while self._busy and not self._hurried and (left := deadline - time.monotonic()) > 0:
                 self._idle.wait(min(left, TICK_S))  # in short steps: `hurry` runs in a signal handler and cannot notify
-            for held in self._held.values():
-                held.stop.set(StopReason.DRAINED)
+            for held_claim in self._held.values():
+                held_claim.stop.set(StopReason.DRAINED)
             while self._busy:
                 self._idle.wait()
         self.committer.stop()
@@ -163,7 +163,7 @@ class Engine:
     @property
     def flying(self) -> int:
         with self._lock:
-            return sum(held.started is not None for held in self._held.values())
+            return sum(held_claim.started is not None for held_claim in self._held.values())
 
     # ── A slot ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -180,8 +180,8 @@ class Engine:
                 self._wake_another()  # there is probably more work
             batch = self._add_batch(claims)
             began = first_settled = time.monotonic()
-            while held := self._next(batch):
-                settlement = self._execute(held)
+            while held_claim := self._next(batch):
+                settlement = self._execute(held_claim)
                 executed += 1
                 if settlement is None:
                     continue
@@ -201,8 +201,8 @@ class Engine:
         batch = Batch(deque(HeldClaim(claim) for claim in claims))
         self._last_claim = time.monotonic()
         with self._lock:
-            for held in batch.waiting:
-                self._held[held.claim.id, held.claim.attempt] = held
+            for held_claim in batch.waiting:
+                self._held[held_claim.claim.id, held_claim.claim.attempt] = held_claim
             self._batches.add(batch)
         return batch
 
@@ -213,27 +213,29 @@ class Engine:
             if self._draining.is_set():
                 self._return(batch.waiting)
                 return None
-            held = batch.waiting.popleft()
-            held.started = batch.since = time.monotonic()
-            return held
+            held_claim = batch.waiting.popleft()
+            held_claim.started = batch.since = time.monotonic()
+            return held_claim
 
-    def _execute(self, held: HeldClaim) -> Settlement | None:
-        """Execute one attempt; None if there is nothing to settle, because the lease is lost or the claim is returned."""
-        claim = held.claim
-        if held.must_stop(time.monotonic()) or held.stopped_for(StopReason.LEASE_LOST):
-            self._forget(held)
+    def _execute(self, held_claim: HeldClaim) -> Settlement | None:
+        """Execute one attempt. None if there is nothing to settle: the lease is lost, or the claim is returned."""
+        claim = held_claim.claim
+        if held_claim.must_stop(time.monotonic()) or held_claim.stopped_for(StopReason.LEASE_LOST):
+            self._forget(held_claim)
             return None
         output = self.output_writer.buffer(sortie=claim.id, attempt=claim.attempt)
         try:
-            settlement = execution.execute(claim=claim, type_settings=self.type_settings, output=output, stop=held.stop)
+            settlement = execution.execute(
+                claim=claim, type_settings=self.type_settings, output=output, stop=held_claim.stop
+            )
         finally:
             self.output_writer.close(output)
-        if held.stopped_for(StopReason.LEASE_LOST):
+        if held_claim.stopped_for(StopReason.LEASE_LOST):
             log.warning("%s lost its lease; its outcome is discarded", claim.marker)
-            self._forget(held)
+            self._forget(held_claim)
             return None
-        if held.stopped_for(StopReason.DRAINED) and settlement.state != "succeeded":
-            self._forget(held)
+        if held_claim.stopped_for(StopReason.DRAINED) and settlement.state != "succeeded":
+            self._forget(held_claim)
             self.committer.settle_and_claim(returned=[claim], wait=False)
             return None
         return settlement
@@ -257,7 +259,7 @@ class Engine:
 
     # ── Held claims ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _settled(self, settlement: Settlement, accepted: bool) -> None:
+    def _on_settled(self, settlement: Settlement, accepted: bool) -> None:
         with self._lock:
             self._held.pop((settlement.id, settlement.attempt), None)
             self.flown += accepted
@@ -268,17 +270,17 @@ class Engine:
                 settlement.attempt,
             )
 
-    def _forget(self, held: HeldClaim) -> None:
+    def _forget(self, held_claim: HeldClaim) -> None:
         with self._lock:
-            self._held.pop((held.claim.id, held.claim.attempt), None)
+            self._held.pop((held_claim.claim.id, held_claim.claim.attempt), None)
 
     def _return(self, waiting: deque[HeldClaim]) -> None:
         """Hand back unstarted claims. The caller holds the lock."""
         unstarted = list(waiting)
         waiting.clear()
-        for held in unstarted:
-            self._held.pop((held.claim.id, held.claim.attempt), None)
-        self.committer.settle_and_claim(returned=[held.claim for held in unstarted], wait=False)
+        for held_claim in unstarted:
+            self._held.pop((held_claim.claim.id, held_claim.claim.attempt), None)
+        self.committer.settle_and_claim(returned=[held_claim.claim for held_claim in unstarted], wait=False)
 
     # ── Threads ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -307,14 +309,14 @@ class Engine:
 
     def _renew(self, database: hot_path.Connection) -> None:
         with self._lock:
-            held = dict(self._held)
-        if not held:
+            held_claims = dict(self._held)
+        if not held_claims:
             return
         requested_at = time.monotonic()
         with database.cursor() as cursor:
-            renewal = claims.renew(cursor, held=list(held), lease_s=self.lease_s)
+            renewal = claims.renew(cursor, attempts=list(held_claims), lease_s=self.lease_s)
         lease_end = lease.end(requested_at=requested_at, lease_s=self.lease_s)
-        for attempt, held_claim in held.items():
+        for attempt, held_claim in held_claims.items():
             if attempt not in renewal.held:
                 held_claim.stop.set(StopReason.LEASE_LOST)
             else:
@@ -330,9 +332,9 @@ class Engine:
                 self._abandon()
                 return
             with self._lock:
-                for held in self._held.values():
-                    if held.must_stop(now):
-                        held.stop.set(StopReason.LEASE_LOST)
+                for held_claim in self._held.values():
+                    if held_claim.must_stop(now):
+                        held_claim.stop.set(StopReason.LEASE_LOST)
                 for batch in self._batches:
                     if batch.waiting and now - batch.since > BLOCKED_S:
                         self._return(batch.waiting)
@@ -344,8 +346,8 @@ class Engine:
         """Stop all work without settling it, and end the process."""
         self.drain()
         with self._lock:
-            for held in self._held.values():
-                held.stop.set(StopReason.LEASE_LOST)
+            for held_claim in self._held.values():
+                held_claim.stop.set(StopReason.LEASE_LOST)
         self.on_abandon()
 
     def on_abandon(self) -> None:

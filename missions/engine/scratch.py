@@ -25,7 +25,7 @@ def outbox(marker: str) -> Path:
 
 
 def make(folder: Path) -> None:
-    """Create an empty folder in place of whatever exists there."""
+    """Create an empty folder, replacing whatever exists there."""
     remove(folder)
     folder.mkdir(mode=0o700, parents=True)
 
@@ -77,12 +77,12 @@ def _empty(folder: int, top: int) -> list[str]:
 
 def _open_as_own(path: str, at: int | None = None) -> int:
     """Open a folder after making it readable and writable for its owner. Follows no links."""
-    opened = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
     try:
-        os.chmod(f"/proc/self/fd/{opened}", 0o700)  # fchmod(2) takes no such descriptor
-        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=opened)
+        os.chmod(f"/proc/self/fd/{descriptor}", 0o700)  # fchmod(2) takes no such descriptor
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
 def sweep() -> int:
@@ -97,7 +97,7 @@ def sweep() -> int:
 
 
 def _folders() -> list[Path]:
-    """All folders of attempts. List them before querying the running attempts: an attempt runs before its folder exists."""
+    """All folders of attempts. Call it before querying the running attempts, which run before their folders exist."""
     folders: list[Path] = []
     for home in (settings.FLEET_HOME.scratch, settings.FLEET_HOME.outbox):
         with suppress(FileNotFoundError):

@@ -42,11 +42,11 @@ def settle_and_claim(
 ) -> Consequences:
     """Accept the settlements whose attempt is the running one, and claim up to `want` sorties, the most urgent first.
 
-    Runs in the caller's transaction; if all settlements are plain, it is one statement and needs none. A settlement that
-    is not accepted changes nothing and is absent from `accepted`.
+    Runs in the caller's transaction; if all settlements are plain, it is one statement and needs none. A settlement
+    that is not accepted changes nothing and is absent from `accepted`.
 
-    If Postgres cannot store a settlement (psycopg's DataError, or ValueError, for instance because of a NUL in its JSON),
-    roll back and call again with `one_by_one`: then only that one fails.
+    If Postgres cannot store a settlement (psycopg's DataError, or ValueError, for instance because of a NUL in its
+    JSON), roll back and call again with `one_by_one`: then only that one fails.
     """
     consequences = Consequences()
     if all(map(is_plain, settlements)) and not one_by_one:

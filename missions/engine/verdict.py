@@ -65,7 +65,7 @@ def failed(
     )
 
 
-def backoff(*, retry: Retry, failures: int, chance: random.Random | None = None) -> float:
+def backoff(*, retry: Retry, failures: int, generator: random.Random | None = None) -> float:
     """Seconds until the next try after so many failures: exponential and bounded.
 
     Jitter shortens the delay by up to half, so that sorties that failed together do not all return together ("equal
@@ -77,7 +77,7 @@ def backoff(*, retry: Retry, failures: int, chance: random.Random | None = None)
         delay_s = retry.max_s
     if not retry.jitter:
         return delay_s
-    return delay_s * (0.5 + (chance or random).random() / 2)
+    return delay_s * (0.5 + (generator or random).random() / 2)
 
 
 def _ended(

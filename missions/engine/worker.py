@@ -1,6 +1,7 @@
 """The engine inside a Celery worker: it starts after the worker's pool and stops before it.
 
-A worker is an agent if FLEET_AGENT_TYPE contains its type. FLEET_AGENT contains the id of the row that its node created.
+A worker is an agent if FLEET_AGENT_TYPE contains its type. FLEET_AGENT contains the id of the row that its node
+created.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class EngineStep(bootsteps.StartStopStep):
         with suppress(OSError):  # the disk may be full or read-only, which need not stop the agent
             collection.sweep()
             scratch.sweep()
-        given_id = os.environ.get("FLEET_AGENT", "")
-        agent = UUID(given_id) if given_id else ids.new()
+        agent_id = os.environ.get("FLEET_AGENT", "")
+        agent = UUID(agent_id) if agent_id else ids.new()
         pid = os.getpid()
         agents.register(
             agent=agent,

@@ -65,7 +65,7 @@ def select(options: dict[str, Any], *, ended: bool = False) -> list[Agent]:
 
 def _list(command: OperatorCommand, options: dict[str, Any]) -> int:
     agents = select(options, ended=options["all"])
-    sorties = roster.flown_by(agents)
+    sorties = roster.running_by(agents)
     if options["json"]:
         command.show(roster.rows(agents, sorties), one_line=options["watch"] is not None)
         return 0
@@ -89,7 +89,7 @@ def _status(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 def _status_of_agent(command: OperatorCommand, options: dict[str, Any]) -> int:
     agent = queries.find(options["agent"])
-    (row,) = roster.rows([agent], roster.flown_by([agent]))
+    (row,) = roster.rows([agent], roster.running_by([agent]))
     row["health"] = roster.verdicts([agent])[agent.id]
     if options["json"]:
         command.show(row, one_line=options["watch"] is not None)

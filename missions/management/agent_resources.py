@@ -108,7 +108,7 @@ def _samples(agent: Agent) -> Iterator[dict[str, Any]]:
 
 
 def _scale(values: list[float | None]) -> float:
-    """The value of a full bar: one processor, or the maximum where more were in use."""
+    """The value of a full bar: one processor, or the maximum if more were in use."""
     return max([1.0, *(value for value in values if value is not None)])
 
 

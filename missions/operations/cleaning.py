@@ -27,7 +27,7 @@ def outdated(*, now: datetime, days: int, most: int) -> list[UUID]:
 
 
 def remove(*, missions: Sequence[UUID]) -> int:
-    """Remove these missions, a page at a time, and the bytes of artifacts that no other mission has. Returns the count."""
+    """Remove these missions, a page at a time, and artifact files that no other mission uses. Returns the count."""
     removed = 0
     for start in range(0, len(missions), PAGE):
         page = list(missions[start : start + PAGE])

@@ -138,7 +138,7 @@ def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Renewed:
     }
     valid = {attempt: token for attempt, token in parsed if attempt_tokens.matches(token, digests.get(attempt))}
     with connection.cursor() as cursor:
-        renewal = claims.renew(cursor.cursor, held=sorted(valid), lease_s=settings.FLEET_LEASE_S)
+        renewal = claims.renew(cursor.cursor, attempts=sorted(valid), lease_s=settings.FLEET_LEASE_S)
     if tokens and not renewal.held:
         raise StaleLease(f"{row.ref} no longer holds any of these leases.", hint="Stop the work and claim again.")
     return Renewed(
@@ -178,9 +178,10 @@ def _store_output(cursor: Any, sortie: UUID, attempt: int, text: str) -> None:
 
 
 def progress(*, token: str, fraction: float | None = None, note: str = "", output: str = "") -> None:
-    """Report progress (a fraction from 0 to 1), a note on the current step, and output. StaleLease if the lease is lost.
+    """Report progress (a fraction from 0 to 1), a note on the current step, and output.
 
-    `output` is Invalid for attempts that the fleet's own agents run: whatever those print is already stored.
+    StaleLease if the lease is lost. `output` is Invalid for attempts that the fleet's own agents run: whatever those
+    print is already stored.
     """
     attempt = attempt_auth.authenticate(token)
     if not attempt.internal:
@@ -218,8 +219,8 @@ def complete(
     """Settle an attempt as succeeded. Returns the sortie's state: succeeded, waiting for the next try, or failed.
 
     If the plan has a `verify`, `verified` is that command's exit code, and only 0 counts as success. A repeated call
-    returns the same as the first; Conflict if its result differs. StaleLease if the lease is lost; Invalid if the result
-    is not JSON or is too large; PlanError if the added sorties are not valid.
+    returns the same as the first; Conflict if its result differs. StaleLease if the lease is lost; Invalid if the
+    result is not JSON or is too large; PlanError if the added sorties are not valid.
     """
     attempt = attempt_auth.authenticate_to_end(token, "succeeded")
     try:
@@ -262,7 +263,10 @@ def _require_same_result(claim: Claim, result: Any) -> None:
 
 
 def fail(*, token: str, error: str, retry: bool = True) -> str:
-    """Settle an attempt as failed. It is retried while tries are left, unless `retry` is false. Returns as `complete`."""
+    """Settle an attempt as failed. Returns the sortie's state: waiting for the next try, or failed.
+
+    It is retried while tries are left, unless `retry` is false. Errors as for `complete`.
+    """
     attempt = attempt_auth.authenticate_to_end(token, "failed")
     if attempt.repeated_state is not None:
         return attempt.repeated_state
@@ -348,8 +352,8 @@ def _end(row: Agent, *, why: str, reason: str, audit_kind: str = "") -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         if audit_kind:
             audit.record(kind=audit_kind, subject=row.ref)
-        held = list(Sortie.objects.filter(state="running", agent=row.id).values_list("id", "attempt"))
-        consequences = settle_and_claim.give_back(cursor.cursor, attempts=held, why=why)
+        attempts = list(Sortie.objects.filter(state="running", agent=row.id).values_list("id", "attempt"))
+        consequences = settle_and_claim.give_back(cursor.cursor, attempts=attempts, why=why)
         agents.end(agents=[row.id], state=Agent.State.TERMINATED, reason=reason)
     _follow_up(consequences)
 

@@ -56,14 +56,13 @@ def launch(
 ) -> Mission:
     """Create a mission and start it, unless `start` is false: then `resume` starts it later.
 
-    `text` is the plan as written, kept for the record. Relative paths start from `folder`. `template` is the name of the
-    template that the plan comes from, if any. `operator`: the host's operator launches it and may name any path under
-    `readable`. `executes`: the launcher may run code (`plan.execute`), and so may sorties that its agents add later.
-    A template's agents may always add code.
+    `text` is the plan as written, kept for the record. Relative paths start from `folder`. `template` is the name of
+    the template that the plan comes from, if any. `operator`: the host's operator launches it and may name any path
+    under `readable`. `executes`: the launcher may run code (`plan.execute`), and so may sorties that its agents add
+    later. A template's agents may always add code.
 
     Nothing is created on an error: Forbidden if the plan runs code and the launcher may not; Invalid for a prompt
-    without a folder; PlanError if `params` do
-    not match the plan's inputs.
+    without a folder (see `folders.check_prompts`); PlanError if `params` do not match the plan's inputs.
     """
     if not template:
         rights.require_for_plan(plan=plan, executes=executes)
@@ -124,8 +123,8 @@ def launch(
 def _turn(cursor: Any) -> tuple[int, datetime]:
     """The new mission's place in the fair order, and the time.
 
-    It joins beside the first sortie that is running or queued now, so that it neither waits for all of a long mission nor
-    overtakes it (start-time fair queueing: Goyal, Vin and Cheng, 1996).
+    It joins beside the first sortie that is running or queued now, so that it neither waits for all of a long mission
+    nor overtakes it (start-time fair queueing: Goyal, Vin and Cheng, 1996).
     """
     cursor.execute(
         "SELECT coalesce((SELECT min(turn) FROM missions_sortie WHERE state = 'running'),"

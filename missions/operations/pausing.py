@@ -1,4 +1,4 @@
-"""Pause: running sorties may finish; nothing starts, and the mission does not complete. Resume continues or starts it."""
+"""Pause: running sorties may finish; nothing starts, and the mission does not complete. Resume starts it (again)."""
 
 from __future__ import annotations
 

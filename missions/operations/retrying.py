@@ -35,16 +35,16 @@ def retry(*, mission: UUID, executes: bool) -> Mission:
 def retry_sortie(*, sortie: UUID, executes: bool) -> Sortie:
     """Reopen one sortie, and its dependents that were skipped or have not started. A mission that had ended runs again.
 
-    Conflict while a dependent is running, because that has already read how this sortie ended. Forbidden as for `retry`.
+    Conflict while a dependent is running, because that has already read how this sortie ended. Forbidden as for
+    `retry`.
     """
     row = Sortie.objects.select_related("mission").filter(id=sortie).first()
     if row is None:
         raise errors.NotFound("There is no such sortie.")
     rights.require_for_mission(mission=row.mission_id, executes=executes)
     with transaction.atomic():
-        state = MissionState(
-            Mission.objects.select_for_update().get(id=row.mission_id).state
-        )  # locked, or it may end meanwhile
+        mission = Mission.objects.select_for_update().get(id=row.mission_id)  # locked, or it may end meanwhile
+        state = MissionState(mission.state)
         if state is MissionState.CANCELLING:
             raise errors.Conflict(
                 "The mission is being cancelled.", hint="Wait until it is cancelled, then retry the sortie."

@@ -1,7 +1,8 @@
 """Who may start code: running a user-supplied plan requires `plan.execute`, checked at every start.
 
 The permission of whoever starts the mission counts, at its launch and at each later resume or retry, because it may
-have been revoked in between. Work that is already running continues. Templates need no permission: operators wrote them.
+have been revoked in between. Work that is already running continues. Templates need no permission: operators wrote
+them.
 
 `executes` says whether the caller has the permission. Admins and the machine's operator always have it.
 """

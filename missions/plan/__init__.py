@@ -1,7 +1,8 @@
 """Reads and checks plans (docs/plan.md). Pure: it uses neither Django nor settings; limits are passed in.
 
 `document` turns text into data that satisfies the schema, and `graph` turns that data into sorties. `reader_process`
-does both in a separate process, for the web process. Other packages import the names below, not the modules.
+does both in a separate process, for the web process. Other packages import the names below, and the modules
+`durations`, `reader_process` and `templates`.
 """
 
 from missions.plan.faults import Advice, Fault, PlanError

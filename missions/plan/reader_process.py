@@ -52,7 +52,7 @@ class Summary:
 
 
 class Reader:
-    """The client of a reader process, which reads one plan at a time. It is started when needed, also after it ended."""
+    """The client of a reader process, which reads one plan at a time. It is started, or restarted, when needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

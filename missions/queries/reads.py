@@ -29,34 +29,34 @@ def find(text: str) -> Mission:
     """The mission with this id (`msn_…`) or end of an id, or the `latest`. NotFound; Conflict if several match."""
     missions = Mission.objects.defer("plan").order_by("-id")
     if text == "latest":
-        found = list(missions[:1])
+        matches = list(missions[:1])
     elif len(text) >= 4 and not text.startswith(ids.MISSION + "_"):
         recent = Mission.objects.order_by("-id").values_list("id", flat=True)[:1_000]
-        found = list(missions.filter(id__in=[id for id in recent if ids.encode(ids.MISSION, id).endswith(text)][:2]))
+        matches = list(missions.filter(id__in=[id for id in recent if ids.encode(ids.MISSION, id).endswith(text)][:2]))
     else:
-        found = list(missions.filter(id=ids.decode(ids.MISSION, text)))
-    if len(found) > 1:
+        matches = list(missions.filter(id=ids.decode(ids.MISSION, text)))
+    if len(matches) > 1:
         raise errors.Conflict(f"Several missions end in {text!r}.", hint="Give more characters of the id.")
-    if not found:
+    if not matches:
         raise errors.NotFound(
             f"There is no mission {text!r}.", hint=f"See: {invocation.command('fleet_mission', 'list')}"
         )
-    return found[0]
+    return matches[0]
 
 
 def find_sortie(mission: Mission, text: str) -> Sortie:
     """The sortie of a mission with this key or id."""
     sorties = Sortie.objects.filter(mission=mission)
-    found = sorties.filter(key=text).first() if text.isprintable() else None
-    if found is None and text.startswith(ids.SORTIE + "_"):
-        found = sorties.filter(id=ids.decode(ids.SORTIE, text)).first()
-    if found is None:
+    sortie = sorties.filter(key=text).first() if text.isprintable() else None
+    if sortie is None and text.startswith(ids.SORTIE + "_"):
+        sortie = sorties.filter(id=ids.decode(ids.SORTIE, text)).first()
+    if sortie is None:
         raise errors.NotFound(
             f"{mission.name} has no sortie {text!r}.",
             hint=f"See: {invocation.command('fleet_mission', 'show', mission.ref)}",
             over_http=f"See GET /api/v1/missions/{mission.ref}/sorties.",
         )
-    return found
+    return sortie
 
 
 def find_sorties(mission: Mission, text: str) -> list[Sortie]:
@@ -65,9 +65,9 @@ def find_sorties(mission: Mission, text: str) -> list[Sortie]:
         return [find_sortie(mission, text)]
     except errors.NotFound:
         members = Sortie.objects.filter(mission=mission, key__startswith=f"{text}[").order_by("turn", "id")
-        if not text.isprintable() or not (found := list(members)):
+        if not text.isprintable() or not (sorties := list(members)):
             raise
-        return found
+        return sorties
 
 
 def keys(sorties: Collection[UUID]) -> dict[UUID, str]:
@@ -119,15 +119,15 @@ def items(
     """The sorties of a mission in the plan's order, as JSON objects. Reads page by page, so memory stays bounded.
 
     `states`: only sorties in these states. `after`: only those that follow this one. `most`: at most so many. Without
-    `results`, results are not read and are null. `visible`: the missions that the reader may see; only these are named as
-    holders of a concurrency key that a sortie waits for.
+    `results`, results are not read and are null. `visible`: the missions that the reader may see; only these are named
+    as holders of a concurrency key that a sortie waits for.
     """
-    found = Sortie.objects.filter(mission=mission).order_by("turn", "id").values_list("id", flat=True)
+    selected = Sortie.objects.filter(mission=mission).order_by("turn", "id").values_list("id", flat=True)
     if states is not None:
-        found = found.filter(state__in=states)
+        selected = selected.filter(state__in=states)
     if after is not None:
-        found = found.filter(Q(turn__gt=after.turn) | Q(turn=after.turn, id__gt=after.id))
-    rows = iter(found[:most]) if most and most <= PAGE else found[:most].iterator(chunk_size=PAGE)
+        selected = selected.filter(Q(turn__gt=after.turn) | Q(turn=after.turn, id__gt=after.id))
+    rows = iter(selected[:most]) if most and most <= PAGE else selected[:most].iterator(chunk_size=PAGE)
     circumstances = Circumstances(visible)
     while page := list(islice(rows, PAGE)):
         yield from _items(mission, page, results=results, circumstances=circumstances)
@@ -135,8 +135,8 @@ def items(
 
 def item(sortie: Sortie, *, visible: QuerySet[Mission] | None = None) -> dict[str, Any]:
     """One sortie, in the shape of `items`. Its mission must be loaded."""
-    (one,) = _items(sortie.mission, [sortie.id], results=True, circumstances=Circumstances(visible))
-    return one
+    (row,) = _items(sortie.mission, [sortie.id], results=True, circumstances=Circumstances(visible))
+    return row
 
 
 def _items(
@@ -199,7 +199,7 @@ def _item(mission: Mission, row: Any, circumstances: Circumstances) -> dict[str,
 
 
 def status(sortie: Sortie) -> str:
-    """The state in words: `retry 2/3 in 4 s` while it waits for a retry; `tolerated` for a failure that the plan allows."""
+    """The state in words: `retry 2/3 in 4 s` while it waits for a retry; `tolerated` for a failure that is allowed."""
     if sortie.state == SortieState.WAITING and sortie.tries and sortie.wake_at:
         left_s = (sortie.wake_at - clock.now()).total_seconds()
         when = f"in {humanise.duration(left_s)}" if left_s > 0 else "now"
@@ -344,8 +344,8 @@ def output_of_mission(
 ) -> list[dict[str, Any]]:
     """The output of a mission's sorties, of all attempts, in the order in which it was stored.
 
-    At most `most` pieces with ids above `after`; `sorties`: only of these. A piece is withheld while an older transaction
-    is open, so that a reader who continues after the last id misses none.
+    At most `most` pieces with ids above `after`; `sorties`: only of these. A piece is withheld while an older
+    transaction is open, so that a reader who continues after the last id misses none.
     """
     with connection.cursor() as cursor:
         cursor.execute(

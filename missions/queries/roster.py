@@ -33,10 +33,10 @@ def stalled() -> list[Agent]:
     return list(Agent.objects.select_related("type", "node").filter(id__in=stalled_ids).order_by("id"))
 
 
-def rows(agents: Iterable[Agent], flown: Mapping[UUID, list[str]] | None = None) -> list[dict[str, Any]]:
-    """Agents as JSON objects. `flown` maps agents to the keys of the sorties that they run."""
+def rows(agents: Iterable[Agent], sorties: Mapping[UUID, list[str]] | None = None) -> list[dict[str, Any]]:
+    """Agents as JSON objects. `sorties` maps agents to the keys of the sorties that they run."""
     now = clock.now()
-    return [_row(agent, (flown or {}).get(agent.id, ()), now=now) for agent in agents]
+    return [_row(agent, (sorties or {}).get(agent.id, ()), now=now) for agent in agents]
 
 
 def _row(agent: Agent, sorties: Iterable[str], *, now: datetime) -> dict[str, Any]:
@@ -59,16 +59,16 @@ def _row(agent: Agent, sorties: Iterable[str], *, now: datetime) -> dict[str, An
     }
 
 
-def flown_by(agents: Iterable[Agent], *, of: QuerySet[Mission] | None = None) -> dict[UUID, list[str]]:
+def running_by(agents: Iterable[Agent], *, of: QuerySet[Mission] | None = None) -> dict[UUID, list[str]]:
     """The keys of the sorties that each agent is running; `of`: only those of these missions."""
-    flown: dict[UUID, list[str]] = {}
+    keys: dict[UUID, list[str]] = {}
     running = Sortie.objects.filter(state="running", agent__in=[agent.id for agent in agents])
     if of is not None:
         running = running.filter(mission__in=of.values("id"))
     for agent, key in running.values_list("agent", "key"):
         if agent is not None:
-            flown.setdefault(agent, []).append(key)
-    return flown
+            keys.setdefault(agent, []).append(key)
+    return keys
 
 
 def health(agents: list[Agent], *, types: Iterable[str | None] = (None,)) -> dict[str, Any]:

@@ -36,9 +36,8 @@ class Transcript:
         for id, sortie, number in newer[: self._most]:
             self._last_attempt = max(self._last_attempt, id)
             self._read[sortie, number] = 0
-        running = _running(
-            self._read
-        )  # before reading output, so that an attempt that ends meanwhile is read once more
+        # Queried before the output is read, so that an attempt that ends meanwhile is read once more.
+        running = _running(self._read)
         yield from self._new_pieces()
         self._read = {attempt: piece for attempt, piece in self._read.items() if attempt in running}
 

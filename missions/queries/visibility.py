@@ -17,8 +17,8 @@ from missions.models import Artifact, Mission, Sortie
 def missions(actor: Actor, action: str = "missions.read") -> QuerySet[Mission]:
     """The missions on which a caller may perform an action.
 
-    Admins: all. Users: their own and, for reading, their teams'. Agents: also those for which they run a sortie. The work
-    of an attempt: its own mission; StaleLease if the attempt is no longer the running one.
+    Admins: all. Users: their own and, for reading, their teams'. Agents: also those for which they run a sortie. The
+    work of an attempt: its own mission; StaleLease if the attempt is no longer the running one.
     """
     all_missions = Mission.objects.defer("plan")
     visibility = actor.visibility(action)
@@ -47,29 +47,30 @@ def mission(actor: Actor, ref: str, action: str = "missions.read") -> Mission:
 
 
 def _allowed(actor: Actor, id: UUID | None, action: str, *, missing: str) -> Mission:
-    found = next(iter(missions(actor).filter(id=id).order_by()), None) if id else None
-    if found is None:
+    """The mission with this id. NotFound with the message `missing`; Forbidden as in `mission`."""
+    mission = next(iter(missions(actor).filter(id=id).order_by()), None) if id else None
+    if mission is None:
         raise errors.NotFound(missing)
-    if actor.visibility(action) is Visibility.OWN and (actor.user is None or found.created_by_id != actor.user.id):
+    if actor.visibility(action) is Visibility.OWN and (actor.user is None or mission.created_by_id != actor.user.id):
         raise errors.Forbidden(
             "Only the user who launched this mission, or an admin, may do this.", hint="Ask one of them."
         )
-    if actor.user is not None and found.created_by_id == actor.user.id:
-        found.created_by = actor.user  # spares the query for its name
-    return found
+    if actor.user is not None and mission.created_by_id == actor.user.id:
+        mission.created_by = actor.user  # saves the query for the user's name
+    return mission
 
 
 def sortie(actor: Actor, ref: str, action: str = "sorties.read") -> Sortie:
     """The sortie with this id (`srt_…`); errors as for `mission`."""
     id = ids.decode(ids.SORTIE, ref)
-    found = next(iter(Sortie.objects.filter(id=id).order_by()), None) or Sortie()
-    found.mission = _allowed(actor, found.mission_id, action, missing=f"There is no sortie {ref}.")
-    return found
+    row = next(iter(Sortie.objects.filter(id=id).order_by()), None) or Sortie()
+    row.mission = _allowed(actor, row.mission_id, action, missing=f"There is no sortie {ref}.")
+    return row
 
 
 def artifact(actor: Actor, ref: str) -> Artifact:
     """The artifact with this id; NotFound if the caller cannot see its mission."""
-    found = Artifact.objects.select_related("sortie").filter(id=ids.decode(ids.ARTIFACT, ref)).first()
-    if found is None or not missions(actor).filter(id=found.sortie.mission_id).exists():
+    row = Artifact.objects.select_related("sortie").filter(id=ids.decode(ids.ARTIFACT, ref)).first()
+    if row is None or not missions(actor).filter(id=row.sortie.mission_id).exists():
         raise errors.NotFound(f"There is no artifact {ref}.")
-    return found
+    return row

@@ -1,4 +1,4 @@
-"""A fleet folder and a worker process that runs commands in the sandbox, as the current user or, under root, as nobody."""
+"""A fleet folder, and a worker that runs commands in the sandbox: as the current user, or under root as nobody."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ USERS = ("this user", "an ordinary user")
 
 @dataclass
 class Place:
-    """A mission folder that contains the fleet's own folder and an attempt's scratch folder, and the user that works there."""
+    """A mission folder that contains the fleet's own folder, and a user whose commands run there in the sandbox."""
 
     root: Path
     python: str

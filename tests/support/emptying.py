@@ -1,8 +1,8 @@
 """Empties the database between tests within milliseconds.
 
 After a test that commits, Django truncates every table (0.2 s) and restores the rows of the migrations with its ORM
-(another 0.2 s). This module deletes only from tables that have rows, and restores the rows of the migrations from a copy
-if they have changed.
+(another 0.2 s). This module deletes only from tables that have rows, and restores the rows of the migrations from a
+copy if they have changed.
 """
 
 from __future__ import annotations

@@ -25,7 +25,10 @@ from missions.queries import surroundings
 def launch(
     sorties: Mapping[str, Any], *, params: Mapping[str, Any] | None = None, folder: str = "", **more: Any
 ) -> Mission:
-    """Launch a plan from Python data as the operator. Sorties without work use the scripted driver. `more`: further keys."""
+    """Launch a plan from Python data, as the operator. Sorties without work use the scripted driver.
+
+    `more`: further top-level keys of the plan.
+    """
     text = yaml.safe_dump(
         {"mission": "A test", "sorties": {k: scripted(v) for k, v in sorties.items()}, **more}, sort_keys=False
     )

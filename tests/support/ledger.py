@@ -1,7 +1,7 @@
 """Rebuilds a mission from its events alone, and compares the result with its rows.
 
-Call `check` while no transaction is open. It fails on an event that is no arrow of the table, that does not continue from
-the previous event, or that starts a sortie too early, and on rows that differ from the events.
+Call `check` while no transaction is open. It fails on an event that is no arrow of the table, that does not continue
+from the previous event, or that starts a sortie too early, and on rows that differ from the events.
 """
 
 from __future__ import annotations

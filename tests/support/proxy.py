@@ -80,7 +80,7 @@ class Proxy:
         self._writers -= both
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Forward one direction. Data is written `delay_s` after it was read: this adds latency but keeps the bandwidth."""
+        """Forward one direction. Data is written `delay_s` after it was read, which adds latency at full bandwidth."""
         in_transit: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         delivery = asyncio.create_task(self._deliver(in_transit, writer))
         try:

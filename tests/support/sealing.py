@@ -1,4 +1,7 @@
-"""Seals the audit trail in tests. They share a cluster, and transactions of other databases delay sealing for a moment."""
+"""Seals the audit trail in tests.
+
+Tests share a cluster, and open transactions in other databases delay sealing for a moment.
+"""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Checkout:
         return matches
 
     def left_behind(self) -> list[str]:
-        """Remaining processes, sockets and pid files, and a record of children unless it is empty. A lock file may stay."""
+        """Remaining processes, sockets, pid files, and a children record unless it is empty. A lock file may stay."""
         leftovers = [path.name for path in self.run.iterdir() if path.suffix in {".sock", ".pid"}]
         leftovers += [path.name for path in self.root.glob("private/*/postmaster.pid")]
         children = self.run / "children.json"

@@ -1,7 +1,7 @@
 """Runs `manage.py` commands in forks of a process that has already imported the libraries.
 
-`manage.py` takes a second to start, which adds up to half a minute in a test that runs thirty commands. Each command has
-its own process and environment.
+`manage.py` takes a second to start, which adds up to half a minute in a test that runs thirty commands. Each command
+has its own process and environment.
 
 By default the forked process has not read any settings. With `Warm(env)` it has read those of `env`, which is faster
 still, but then they cannot be changed.
@@ -42,7 +42,10 @@ LIBRARIES = (
 
 
 class Warm:
-    """The client of a process that forks one child per command. With `env`, it has read the settings of that environment."""
+    """The client of a process that forks one child per command.
+
+    With `env`, that process has read the settings of this environment.
+    """
 
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
         self._process = subprocess.Popen(

@@ -119,9 +119,9 @@ def _decode(text: str | bytes, faults: Faults) -> str:
             faults.add_at(line, None, (), "The plan is not UTF-8 text.", "Save it as UTF-8.")
             faults.fail()
     text = text.removeprefix("\ufeff")
-    if found := _FORBIDDEN.search(text):
-        line, column = _place(text, found.start())
-        character = f"U+{ord(found.group()):04X}"
+    if match := _FORBIDDEN.search(text):
+        line, column = _place(text, match.start())
+        character = f"U+{ord(match.group()):04X}"
         faults.add_at(line, column, (), f"A plan cannot contain the character {character}.", "Remove it.")
         faults.fail()
     if text.lstrip().startswith("{") and _SURROGATE_PAIR.search(text):
@@ -136,10 +136,10 @@ def _join_surrogates(text: str) -> str:
     except (ValueError, RecursionError):
         return text
 
-    def join(found: re.Match[str]) -> str:
-        if found[1]:
-            return found[1]
-        return (int(found[2], 16).to_bytes(2, "big") + int(found[3], 16).to_bytes(2, "big")).decode("utf-16-be")
+    def join(match: re.Match[str]) -> str:
+        if match[1]:
+            return match[1]
+        return (int(match[2], 16).to_bytes(2, "big") + int(match[3], 16).to_bytes(2, "big")).decode("utf-16-be")
 
     return _SURROGATE_PAIR.sub(join, text)
 
@@ -180,6 +180,8 @@ def _add_yaml_error(error: yaml.YAMLError, text: str, faults: Faults) -> None:
 
 
 class _Frame:
+    """A mapping or list that is being built, with the totals of nodes and characters before it."""
+
     __slots__ = ("anchor", "at", "chars", "height", "key", "nodes", "places", "value")
 
     def __init__(self, value: Any, at: Any, anchor: str | None, nodes: int, chars: int) -> None:

@@ -62,9 +62,8 @@ def check(*, source: Source, faults: Faults) -> set[Path]:
     for count, error in enumerate(_VALIDATOR.iter_errors(data)):
         faults.deadline.check()
         if count == MAX_FAULTS:
-            faults.fail(
-                incomplete=True
-            )  # the other invalid parts are still in the data, so it cannot be checked further
+            # The other invalid parts are still in the data, so it cannot be checked further.
+            faults.fail(incomplete=True)
         path: Path = tuple(error.instance_path)
         steps: list[str | int] = list(error.schema_path)
         kind, value = error.kind.name, error.kind.value

@@ -27,8 +27,8 @@ WITH fresh AS MATERIALIZED (
     UNION ALL
     SELECT 'attempts', type, outcome, greatest(run, 0) FROM sorties WHERE number IS NOT NULL
     UNION ALL
-    -- From (last) queued to claimed. An attempt is left out if its sortie waited through an earlier count and was queued
-    -- again before this one.
+    -- From (last) queued to claimed. An attempt is left out if its sortie waited through an earlier count and was
+    -- queued again before this one.
     SELECT 'waits', type, '', greatest(extract(epoch FROM started_at - ready_at)::float8, 0)
     FROM sorties s
     WHERE number IS NOT NULL AND ready_at IS NOT NULL

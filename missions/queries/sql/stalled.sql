@@ -1,5 +1,5 @@
 -- Agents that send heartbeats and have a free slot, but have claimed nothing for `after` seconds although work for
--- their type has been queued for as long. A new agent gets the same time to begin.
+-- their type has been queued for as long. An agent is exempt for twice that time after it was spawned.
 SELECT a.id
 FROM agents_agent a
 WHERE a.state IN ('idle', 'busy')

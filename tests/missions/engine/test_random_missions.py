@@ -199,7 +199,9 @@ class Missions(RuleBasedStateMachine):
     def hear_of_leases(self) -> None:
         for flier in [*self.fliers, *self.gone]:
             with self.database.cursor() as cursor:
-                renewal = claims.renew(cursor, held=[(claim.id, claim.attempt) for claim in flier.held], lease_s=3_600)
+                renewal = claims.renew(
+                    cursor, attempts=[(claim.id, claim.attempt) for claim in flier.held], lease_s=3_600
+                )
             assert renewal.held == {(claim.id, claim.attempt) for claim in flier.held if self._holds(claim)}
 
     # ── The control loop ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -273,7 +275,7 @@ class Missions(RuleBasedStateMachine):
         """Judge and settle as the engine does; what was claimed in the same exchange."""
         with self.database.cursor() as cursor:
             held = [(claim.id, claim.attempt) for claim in ended]
-            stopped = claims.renew(cursor, held=held, lease_s=3_600).cancelled if hears else frozenset()
+            stopped = claims.renew(cursor, attempts=held, lease_s=3_600).cancelled if hears else frozenset()
         expected = {(claim.id, claim.attempt): self._holds(claim) for claim in ended}
         said = [
             self._judge(claim, "stop" if (claim.id, claim.attempt) in stopped else outcome)
