@@ -11,7 +11,7 @@ from examples.repo_audit.findings import SEVERITIES
 from examples.repo_audit.markup import Markup, Part, tag
 
 WIDTH = 440
-NAMED = 5  # hotspots that the chart names
+NUMBERED = 5  # hotspots that the chart numbers and lists
 MARKER = 9.0  # the radius of their numbered dots
 
 
@@ -66,19 +66,19 @@ def hotspots(points: Sequence[Mapping[str, Any]]) -> Markup:
         )
         for point in points
     ]
-    places[:NAMED] = _apart(places[:NAMED], towards=(left + right) / 2)
+    places[:NUMBERED] = _apart(places[:NUMBERED], towards=(left + right) / 2)
     for number, (point, (x, y)) in reversed(list(enumerate(zip(points, places, strict=True), 1))):
         words = f"{point['file']}: {point['commits']:,} commits, {point['branches']:,} branches"
-        radius = MARKER if number <= NAMED else 2.5 + min(5.0, math.sqrt(point["lines"]) / 8)
+        radius = MARKER if number <= NUMBERED else 2.5 + min(5.0, math.sqrt(point["lines"]) / 8)
         parts.append(
-            tag("circle", tag("title", words), cx=x, cy=y, r=radius, class_="dot hot" if number <= NAMED else "dot")
+            tag("circle", tag("title", words), cx=x, cy=y, r=radius, class_="dot hot" if number <= NUMBERED else "dot")
         )
-        if number <= NAMED:
+        if number <= NUMBERED:
             parts.append(tag("text", number, x=x, y=y + 4, text_anchor="middle", class_="count"))
-    for number, point in enumerate(points[:NAMED], 1):
+    for number, point in enumerate(points[:NUMBERED], 1):
         name = point["file"] if len(point["file"]) < 58 else "…" + point["file"][-56:]
         parts.append(tag("text", f"{number}  {name}", x=4, y=bottom + 36 + number * 18, class_="small"))
-    return _svg(bottom + 46 + NAMED * 18, "Files by complexity and number of changes", parts)
+    return _svg(bottom + 46 + NUMBERED * 18, "Files by complexity and number of changes", parts)
 
 
 def _apart(places: Sequence[tuple[float, float]], *, towards: float) -> list[tuple[float, float]]:
@@ -119,17 +119,17 @@ def activity(weeks: Sequence[int]) -> Markup:
     )
 
 
-def by_language(found: Sequence[Mapping[str, Any]]) -> Markup:
+def by_language(languages_found: Sequence[Mapping[str, Any]]) -> Markup:
     """Lines by language: one bar, and a legend of the largest eight."""
-    total = sum(language["lines"] for language in found) or 1
-    shown = list(found[:8])
-    rest = total - sum(language["lines"] for language in shown)
+    total = sum(language["lines"] for language in languages_found) or 1
+    entries = list(languages_found[:8])
+    rest = total - sum(language["lines"] for language in entries)
     if rest:
-        shown.append({"name": "others", "lines": rest})
+        entries.append({"name": "others", "lines": rest})
     x, bars, legend = 0.0, [], []
-    for number, language in enumerate(shown):
-        known = languages.BY_NAME.get(language["name"])
-        colour = known.colour if known else "#9a9a9a"
+    for number, language in enumerate(entries):
+        style = languages.BY_NAME.get(language["name"])
+        colour = style.colour if style else "#9a9a9a"
         width = WIDTH * language["lines"] / total
         title = tag("title", f"{language['name']}: {language['lines']:,} lines")
         bars.append(tag("rect", title, x=x, y=4, width=max(0.5, width - 1), height=22, fill=colour))
@@ -139,7 +139,7 @@ def by_language(found: Sequence[Mapping[str, Any]]) -> Markup:
         legend.append(tag("circle", cx=column + 6, cy=row - 4, r=5, fill=colour))
         words = f"{language['name']} {share:.0f} %" if share >= 1 else f"{language['name']} below 1 %"
         legend.append(tag("text", words, x=column + 18, y=row, class_="label"))
-    return _svg(44 + (len(shown) + 1) // 2 * 22, "Lines by language", bars, legend)
+    return _svg(44 + (len(entries) + 1) // 2 * 22, "Lines by language", bars, legend)
 
 
 def spread(bands: Mapping[str, int]) -> Markup:

@@ -50,12 +50,12 @@ _COMMENT = re.compile(r"<!--.*?-->", re.S)
 @register
 def prose(context: Context) -> Outcome:
     """README, licence, and every relative link, image and anchor in Markdown."""
-    found = tree.of(context)
+    repository = tree.of(context)
     ledger = Ledger()
-    markdown = [file for file in found.select("Markdown") if file.role != "test"]
-    link_targets = LinkTargets(found)
-    top = {path.lower(): path for path in found.every_path if "/" not in path}
-    _check_readme_and_licence(found, top, ledger)
+    markdown = [file for file in repository.select("Markdown") if file.role != "test"]
+    link_targets = LinkTargets(repository)
+    top = {path.lower(): path for path in repository.every_path if "/" not in path}
+    _check_readme_and_licence(repository, top, ledger)
     links = 0
     faults: dict[str, list[tuple[Rule, tree.File, int, str]]] = defaultdict(list)
     relative: Counter[str] = Counter()
@@ -78,7 +78,7 @@ def prose(context: Context) -> Outcome:
         for fault, file, line, target in here:
             detail = "“{}”" if fault in (IMAGE, CASE) else "“{}” leads nowhere"
             ledger.add(fault, file=file.path, line=line, role=file.role, detail=detail.format(target))
-    ledger.figures = {"documents": ledger.looked_at, "links": links, "licence": _licence(found, top)}
+    ledger.figures = {"documents": ledger.looked_at, "links": links, "licence": _licence(repository, top)}
     return ledger.outcome()
 
 
@@ -107,7 +107,7 @@ def targets(text: str) -> Iterator[tuple[Literal["link", "image"], str, int]]:
 
 def slugs(text: str) -> set[str]:
     """The anchors of a Markdown text: those that GitHub derives from headings, and explicit ones."""
-    found: dict[str, int] = {}
+    repeats: dict[str, int] = {}
     anchors: set[str] = set()
     tokens = MarkdownIt("commonmark").parse(_front_matter(text))
     for number, token in enumerate(tokens):
@@ -117,8 +117,8 @@ def slugs(text: str) -> set[str]:
                 anchors.add(explicit[1].lower())
                 title = title[: explicit.start()]
             slug = slug_of(title)
-            repeat = found.get(slug, 0)
-            found[slug] = repeat + 1
+            repeat = repeats.get(slug, 0)
+            repeats[slug] = repeat + 1
             anchors.add(f"{slug}-{repeat}" if repeat else slug)
     anchors.update(name.lower() for name in re.findall(r"""\b(?:id|name)\s*=\s*["']([^"']+)["']""", text))
     anchors.update(name.lower() for name in re.findall(r"\{:?\s*#([\w.-]+)", text))
@@ -138,13 +138,13 @@ def slug_of(title: str) -> str:
 class LinkTargets:
     """The possible targets of links: tracked files, their folders, and the anchors of documents (read once each)."""
 
-    def __init__(self, found: tree.Tree) -> None:
-        self._files = {file.path: file for file in found.files}
-        self._paths = set(found.every_path)
-        for path in found.every_path:
+    def __init__(self, repository: tree.Tree) -> None:
+        self._files = {file.path: file for file in repository.files}
+        self._paths = set(repository.every_path)
+        for path in repository.every_path:
             self._paths.update(str(parent) for parent in PurePosixPath(path).parents)
         self._folded = {path.lower() for path in self._paths}
-        self._site = any(PurePosixPath(path).name in _SITES for path in found.every_path)
+        self._site = any(PurePosixPath(path).name in _SITES for path in repository.every_path)
         self._anchors: dict[str, set[str]] = {}
 
     def fault(self, file: tree.File, kind: Literal["link", "image"], target: str) -> Rule | None:
@@ -155,16 +155,16 @@ class LinkTargets:
         path = unquote(urlsplit(path).path)
         if not path:
             return ANCHOR if anchor and not self._has_anchor(file.path, anchor) else None
-        place = self._place(file.path, path)
-        if place is None:
+        resolved = self._resolve(file.path, path)
+        if resolved is None:
             return None
-        if place not in self._paths:
-            return self._missing(place, path, kind, target)
-        if anchor and place.lower().endswith((".md", ".markdown")) and not self._has_anchor(place, anchor):
+        if resolved not in self._paths:
+            return self._missing(resolved, path, kind)
+        if anchor and resolved.lower().endswith((".md", ".markdown")) and not self._has_anchor(resolved, anchor):
             return ANCHOR
         return None
 
-    def _place(self, file: str, path: str) -> str | None:
+    def _resolve(self, file: str, path: str) -> str | None:
         """The path from the root; None if it leaves the repository (such as GitHub's ../../issues)."""
         parts: list[str] = [] if path.startswith("/") else list(PurePosixPath(file).parent.parts)
         for part in path.split("/"):
@@ -176,11 +176,13 @@ class LinkTargets:
                 parts.append(part)
         return "/".join(parts) or "."
 
-    def _missing(self, place: str, path: str, kind: Literal["link", "image"], target: str) -> Rule | None:
-        if place.lower() in self._folded:
+    def _missing(self, resolved: str, path: str, kind: Literal["link", "image"]) -> Rule | None:
+        """The rule that a link to a missing file violates; None if a site generator may create the file."""
+        if resolved.lower() in self._folded:
             return CASE
         if any(
-            f"{place}{suffix}" in self._paths for suffix in (".md", ".mdx", ".rst", ".html", "/index.md", "/README.md")
+            f"{resolved}{suffix}" in self._paths
+            for suffix in (".md", ".mdx", ".rst", ".html", "/index.md", "/README.md")
         ):
             return None
         suffix = PurePosixPath(path).suffix
@@ -195,34 +197,34 @@ class LinkTargets:
             return True
         if path not in self._anchors:
             self._anchors[path] = slugs(tree.read(self._files[path]) or "")
-        wanted = unquote(anchor).lower().removeprefix("user-content-")
+        name = unquote(anchor).lower().removeprefix("user-content-")
         return (
-            wanted in self._anchors[path]
-            or wanted in ("top", "")
-            or (wanted.startswith((":~:", "l")) and wanted[1:2].isdigit())
-            or (self._site and "." in wanted)
+            name in self._anchors[path]
+            or name in ("top", "")
+            or (name.startswith((":~:", "l")) and name[1:2].isdigit())
+            or (self._site and "." in name)
         )
 
 
-def _check_readme_and_licence(found: tree.Tree, top: dict[str, str], ledger: Ledger) -> None:
+def _check_readme_and_licence(repository: tree.Tree, top: dict[str, str], ledger: Ledger) -> None:
     readme = next((top[name] for name in top if name.startswith("readme")), "")
-    elsewhere = any(path.lower().startswith((".github/readme", "docs/readme")) for path in found.every_path)
-    if found.every_path and not readme and not elsewhere:
+    elsewhere = any(path.lower().startswith((".github/readme", "docs/readme")) for path in repository.every_path)
+    if repository.every_path and not readme and not elsewhere:
         ledger.add(NO_README, lines=20, detail="")
     elif readme:
-        file = next((file for file in found.files if file.path == readme), None)
+        file = next((file for file in repository.files if file.path == readme), None)
         if file is not None and len(tree.read(file) or "") < 200:
             ledger.add(THIN_README, file=readme, detail="")
-    if found.every_path and not _licence(found, top):
+    if repository.every_path and not _licence(repository, top):
         ledger.add(NO_LICENSE, detail="")
 
 
-def _licence(found: tree.Tree, top: dict[str, str]) -> str:
+def _licence(repository: tree.Tree, top: dict[str, str]) -> str:
     """The path of the licence; an empty string if there is none."""
     for name in sorted(top):
         if re.match(r"(licen[cs]es?|copying|unlicense|notice)\b", name):
             return top[name]
-    return next((path for path in found.every_path if re.match(r"LICENSES/|licen[cs]e/", path)), "")
+    return next((path for path in repository.every_path if re.match(r"LICENSES/|licen[cs]e/", path)), "")
 
 
 def _in_html(content: str, line: int) -> Iterator[tuple[Literal["link", "image"], str, int]]:

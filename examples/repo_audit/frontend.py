@@ -47,10 +47,10 @@ def pages(context: Context) -> Outcome:
     files = tree.of(context).select(roles=("product", "docs", "example"))
     ledger = Ledger()
     seen: Counter[str] = Counter()
-    wanted = [file for file in files if file.path.endswith((*_HTML, ".css", ".jsx", ".tsx"))]
-    for number, (file, text) in enumerate(tree.texts(wanted)):
+    selected = [file for file in files if file.path.endswith((*_HTML, ".css", ".jsx", ".tsx"))]
+    for number, (file, text) in enumerate(tree.texts(selected)):
         if number % 100 == 0:
-            context.progress(number / len(wanted), f"{number:,} of {len(wanted):,} files")
+            context.progress(number / len(selected), f"{number:,} of {len(selected):,} files")
         if len(text) > LARGEST:
             continue
         ledger.looked_at += 1
@@ -107,9 +107,9 @@ def _faults(soup: BeautifulSoup, template: bool) -> Iterator[tuple[Rule, Tag, st
 
 
 def _lacks_alternative(image: Tag) -> bool:
-    named = any(name.lstrip(":@").removeprefix("v-bind:").startswith("alt") for name in image.attrs)
+    has_alt = any(name.lstrip(":@").removeprefix("v-bind:").startswith("alt") for name in image.attrs)
     hidden = image.get("role") == "presentation" or image.get("aria-hidden") == "true" or image.get("width") == "1"
-    return not (named or hidden or _is_dynamic(image))
+    return not (has_alt or hidden or _is_dynamic(image))
 
 
 def _lacks_name(tag: Tag) -> bool:

@@ -32,7 +32,7 @@ WORK = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """The contents of the report."""
+    """The contents of the report: items, figures and notes."""
 
     name: str
     created_at: float  # Unix seconds
@@ -57,17 +57,17 @@ def gather(*, needs: Mapping[str, Any], repository: object) -> Audit:
     results = {name: outcomes(needs.get(name)) for name in WORK if name not in ("inventory", "provenance", "store")}
     inventory = needs.get("inventory") or {}
     rules: dict[str, Rule] = {}
-    found: list[Finding] = []
+    all_findings: list[Finding] = []
     counts: Counter[str] = Counter()
     notes: list[str] = []
     for outcomes_of_sortie in results.values():
         for outcome in outcomes_of_sortie:
             rules.update(findings.rules_of(outcome))
-            found.extend(outcome["findings"])
+            all_findings.extend(outcome["findings"])
             counts.update(outcome["counts"])
             notes.extend(note for note in outcome["notes"] if note not in notes)
     figures = {name: (group[0].get("figures") or {}) if group else {} for name, group in results.items()}
-    items = ranking.rank(rules=rules, findings=found, counts=counts, heat=figures["history"].get("heat", {}))
+    items = ranking.rank(rules=rules, findings=all_findings, counts=counts, heat=figures["history"].get("heat", {}))
     commits = bool(inventory.get("head"))
     return Audit(
         name=str(inventory.get("root") or repository).rstrip("/").rpartition("/")[2] or "repository",
@@ -123,12 +123,12 @@ def verdict(audit: Audit) -> tuple[str, str]:
     return "In good order.", "None of the checks found anything."
 
 
-def _things(number: int, one: str, many: str, *, of: int) -> str:
-    """The count, and the total if the list below continues with less severe items."""
+def _things(number: int, singular: str, plural: str, *, of: int) -> str:
+    """A sentence with the count, and with the total if the list below continues with less severe items."""
     words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
     count = words[number] if number < len(words) else str(number)
     things = ("thing" if number == 1 else "things") if number == of else f"of the {of} things found"
-    return f"{count} {things} {one if number == 1 else many}"
+    return f"{count} {things} {singular if number == 1 else plural}"
 
 
 def outcomes(group: Any) -> list[dict[str, Any]]:

@@ -36,14 +36,14 @@ class Changes:
 @register
 def churn(context: Context) -> Outcome:
     """Commits and changed lines by file, authors by folder, commits by week over two years."""
-    found = tree.of(context)
+    repository = tree.of(context)
     ledger = Ledger()
-    if not git.has_commits(found.root):
+    if not git.has_commits(repository.root):
         ledger.notes.append("There are no commits yet, so there is no history to read.")
         ledger.figures = {"files": {}, "heat": {}, "weeks": [], "commits": 0, "authors": []}
         return ledger.outcome()
     context.progress(0.1, "reading the newest commits")
-    changes = changes_of(found.root)
+    changes = changes_of(repository.root)
     ledger.looked_at = changes.read
     if not changes.complete:
         ledger.notes.append(
@@ -54,8 +54,8 @@ def churn(context: Context) -> Outcome:
             f"History: {changes.bulk} commits of more than {BULK} files (imports, reformats) do not count as changes."
         )
     context.progress(0.8, "counting all commits")
-    weeks, total, people = activity(found.root)
-    alive = {file.path for file in found.files}
+    weeks, total, people = activity(repository.root)
+    alive = {file.path for file in repository.files}
     counts = {path: number for path, number in changes.commits.most_common() if path in alive}
     _add_single_authors(changes, alive, len(people), ledger)
     ledger.figures = {
@@ -101,9 +101,9 @@ def changes_of(root: Path) -> Changes:
                 continue
             lines = sum(int(number) for number in (added, removed) if number.isdigit())
             if name:
-                path = tree.shown(name)
+                path = tree.displayable(name)
             else:
-                old, new = tree.shown(next(log, b"")), tree.shown(next(log, b""))
+                old, new = tree.displayable(next(log, b"")), tree.displayable(next(log, b""))
                 path = new
                 current_name[old] = current_name.get(new, new)
             touched.append((current_name.get(path, path), lines))
@@ -131,7 +131,7 @@ def activity(root: Path) -> tuple[list[int], int, list[dict[str, object]]]:
     return (
         weeks,
         len(times),
-        [{"name": tree.shown(name.encode()), "commits": number} for name, number in people.most_common(200)],
+        [{"name": tree.displayable(name.encode()), "commits": number} for name, number in people.most_common(200)],
     )
 
 

@@ -18,22 +18,22 @@ MAX_PARTS = 6  # of each kind
 @register
 def survey(context: Context) -> dict[str, object]:
     """Count files and lines by language, and add the sorties that check them."""
-    found = tree.of(context)
-    context.progress(0.2, f"reading {len(found.files):,} files")
+    repository = tree.of(context)
+    context.progress(0.2, f"reading {len(repository.files):,} files")
     lines: Counter[str] = Counter()
     files: Counter[str] = Counter()
     roles: Counter[str] = Counter()
-    for number, file in enumerate(found.files):
+    for number, file in enumerate(repository.files):
         text = tree.read(file)
         if text is None:
-            found.left_out["binary, unreadable or generated"] += 1
+            repository.left_out["binary, unreadable or generated"] += 1
             continue
         files[file.language] += 1
         lines[file.language] += text.count("\n") + 1
         roles[file.role] += 1
         if number % 2_000 == 1_999:
             context.progress(
-                0.2 + 0.7 * number / len(found.files), f"{number + 1:,} of {len(found.files):,} files read"
+                0.2 + 0.7 * number / len(repository.files), f"{number + 1:,} of {len(repository.files):,} files read"
             )
     complexity = _share_by_language(files)
     for name, share in complexity.items():
@@ -43,7 +43,7 @@ def survey(context: Context) -> dict[str, object]:
             call="examples.repo_audit.complexity:measure",
             **{"with": share, "before": ["hotspots", "report"]},
         )
-    parts = min(MAX_PARTS, -(-len(found.files) // FILES_PER_PART))
+    parts = min(MAX_PARTS, -(-len(repository.files) // FILES_PER_PART))
     for number in range(1, parts + 1):
         context.add(
             name=f"secrets[part={number}]",
@@ -52,18 +52,18 @@ def survey(context: Context) -> dict[str, object]:
             **{"with": {"part": number, "of": parts}, "before": ["report"]},
         )
     return {
-        "root": tree.shown(str(found.root).encode("utf-8", "surrogateescape")),
-        "head": git.head(found.root) if git.has_commits(found.root) else None,
-        "tracked": len(found.every_path),
+        "root": tree.displayable(str(repository.root).encode("utf-8", "surrogateescape")),
+        "head": git.head(repository.root) if git.has_commits(repository.root) else None,
+        "tracked": len(repository.every_path),
         "files": sum(files.values()),
         "lines": sum(lines.values()),
-        "bytes": sum(file.size for file in found.files),
+        "bytes": sum(file.size for file in repository.files),
         "languages": [
             {"name": name or "other", "files": files[name], "lines": count, "code": _is_code(name)}
             for name, count in lines.most_common(25)
         ],
         "roles": dict(roles),
-        "left_out": dict(found.left_out.most_common()),
+        "left_out": dict(repository.left_out.most_common()),
         "added": len(complexity) + parts,
     }
 

@@ -60,19 +60,19 @@ _LITERAL = (
 @register
 def scripts(context: Context) -> Outcome:
     """JavaScript and TypeScript of the product and its examples."""
-    wanted = [file for file in tree.of(context).files if file.language in LANGUAGES and file.role != "test"]
+    files = [file for file in tree.of(context).files if file.language in LANGUAGES and file.role != "test"]
     ledger = Ledger()
     deadline = time.monotonic() + SECONDS
-    for number, (file, text) in enumerate(tree.texts(wanted)):
+    for number, (file, text) in enumerate(tree.texts(files)):
         if time.monotonic() > deadline:
-            ledger.notes.append(f"JavaScript: {len(wanted) - number:,} files were skipped for lack of time.")
+            ledger.notes.append(f"JavaScript: {len(files) - number:,} files were skipped for lack of time.")
             break
         if number % 50 == 0:
-            context.progress(number / len(wanted), f"{number:,} of {len(wanted):,} files")
+            context.progress(number / len(files), f"{number:,} of {len(files):,} files")
         ledger.looked_at += 1
         for rule, line in check(file.path, text):
             ledger.add(rule, file=file.path, line=line, role=file.role)
-    if wanted:
+    if files:
         ledger.notes.append(NOT_RUN)
     return ledger.outcome()
 
@@ -103,12 +103,12 @@ def _check_node(node: Node) -> Rule | None:
             return _check_call(node)
         case "assignment_expression" | "augmented_assignment_expression":
             target, value = node.child_by_field_name("left"), node.child_by_field_name("right")
-            written = (
+            is_markup = (
                 target is not None
                 and target.type == "member_expression"
                 and _text(target).rpartition(".")[2] in _MARKUP
             )
-            return HTML if written and value is not None and _is_dynamic(value) else None
+            return HTML if is_markup and value is not None and _is_dynamic(value) else None
         case "jsx_attribute" if _text(node).startswith("dangerouslySetInnerHTML"):
             return HTML
         case "template_string" | "binary_expression" if not _is_operand(node):

@@ -34,9 +34,9 @@ def render(audit: Audit) -> str:
         ),
         _first(audit),
         _charts(audit),
-        _others(audit.items),
-        _looked_at(audit),
-        _order(),
+        _all_findings(audit.items),
+        _coverage(audit),
+        _ranking_explanation(),
         tag(
             "footer",
             f"Created on {_day(audit.created_at)}. No data left this machine, and nothing was written into the repository.",
@@ -141,7 +141,7 @@ def _charts(audit: Audit) -> Part:
     return tag("section", tag("h2", "Overview"), tag("div", figures, class_="charts")) if figures else None
 
 
-def _others(items: Sequence[Item]) -> Part:
+def _all_findings(items: Sequence[Item]) -> Part:
     if not items:
         return None
     ranked = {id(item): number for number, item in enumerate(items, 1)}
@@ -149,15 +149,15 @@ def _others(items: Sequence[Item]) -> Part:
     for area in sorted(
         AREAS, key=lambda area: min((ranked[id(item)] for item in items if item.rule.area == area), default=1_000_000)
     ):
-        inside = [item for item in items if item.rule.area == area]
-        if inside:
-            places = sum(item.count for item in inside)
+        of_area = [item for item in items if item.rule.area == area]
+        if of_area:
+            places = sum(item.count for item in of_area)
             summary = tag(
                 "summary",
                 area.capitalize(),
-                tag("span", f" · {number(len(inside), 'thing')}, {number(places, 'place')}"),
+                tag("span", f" · {number(len(of_area), 'thing')}, {number(places, 'place')}"),
             )
-            areas.append(tag("details", summary, [_item(item, ranked[id(item)]) for item in inside], class_="area"))
+            areas.append(tag("details", summary, [_item(item, ranked[id(item)]) for item in of_area], class_="area"))
     return tag(
         "section",
         tag("h2", "All findings"),
@@ -193,7 +193,7 @@ def _spots(item: Item, most: int) -> Part:
     return tag("ul", entries, class_="spots")
 
 
-def _looked_at(audit: Audit) -> Part:
+def _coverage(audit: Audit) -> Part:
     rows = []
     for name, words in gathering.WORK.items():
         if name in audit.looked_at and name not in ("history", "hotspots"):
@@ -258,7 +258,7 @@ def where(spot: Spot) -> str:
     return f"{spot.file}:{spot.line}" if spot.line else spot.file
 
 
-def _order() -> Part:
+def _ranking_explanation() -> Part:
     return tag(
         "details",
         tag("summary", "How items are ranked"),

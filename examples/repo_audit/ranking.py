@@ -1,8 +1,8 @@
-"""Ranks what to fix first. The functions are pure; the report shows the following text (`explained()`).
+"""Ranks what to fix first. The functions are pure; the report displays the following text (`explained()`).
 
 score = severity × confidence × place × (1 + heat) × reach
 
-- severity  critical 100, high 40, medium 12, low 4, info 1
+- severity  critical 100, high 40, medium 12, low 4, info 1; one step lower if place is below 1
 - confidence  0 to 1, of the rule; if several tools agree, 1 − (1 − a)(1 − b)
 - place  0.35 in tests and examples, 0.6 in documents, 1 elsewhere (for rules about tests or documents: 1)
 - heat  0 to 1, how often the file was changed recently, relative to the most changed file

@@ -31,8 +31,8 @@ _SURE = {"HIGH": 1.0, "MEDIUM": 0.85, "LOW": 0.6}
 @register
 def scan(context: Context, *, part: int = 1, of: int = 1) -> Outcome:
     """Secrets, hidden characters and dangerous Python in one share of the files."""
-    found = tree.of(context)
-    files = tree.part(found.files, part, of)
+    repository = tree.of(context)
+    files = tree.part(repository.files, part, of)
     ledger = Ledger()
     deadline = time.monotonic() + SECONDS
     python: list[tree.File] = []
@@ -92,9 +92,9 @@ def _bandit(files: list[tree.File], scratch: Path, deadline: float, ledger: Ledg
 
 def _add(result: dict[str, Any], by_disk: dict[str, tree.File], ledger: Ledger) -> None:
     file = by_disk.get(result["filename"])
-    rated = from_bandit(result["test_id"], result["issue_severity"], result["issue_confidence"])
-    if file is not None and rated is not None:
-        rule, sure = rated
+    rating = from_bandit(result["test_id"], result["issue_severity"], result["issue_confidence"])
+    if file is not None and rating is not None:
+        rule, sure = rating
         ledger.add(rule, file=file.path, line=int(result["line_number"]), role=file.role, sure=sure)
 
 

@@ -68,17 +68,17 @@ class _PythonTests:
 @register
 def trust(context: Context) -> Outcome:
     """Check the tests by reading them; nothing is run."""
-    found = tree.of(context)
+    repository = tree.of(context)
     ledger = Ledger()
     code = {
         file.language
-        for file in found.files
+        for file in repository.files
         if file.language in languages.BY_NAME and languages.BY_NAME[file.language].code
     }
     product_lines = test_lines = cases = 0
     words: set[str] = set()
     python_tests = _PythonTests()
-    files = [file for file in found.files if file.language in code]
+    files = [file for file in repository.files if file.language in code]
     for number, (file, text) in enumerate(tree.texts(files)):
         if number % 200 == 0:
             context.progress(number / len(files), f"{number:,} of {len(files):,} files")
@@ -105,7 +105,7 @@ def trust(context: Context) -> Outcome:
     if not product_lines:
         ledger.notes.append("There is no program code here, so no tests were expected.")
     elif test_lines:
-        _add_untested(context.needs.get("history"), found, words, ledger)
+        _add_untested(context.needs.get("history"), repository, words, ledger)
     return ledger.outcome()
 
 
@@ -161,8 +161,8 @@ def _python_case(
         call = decorator if isinstance(decorator, ast.Call) else None
         name = _name(call.func if call else decorator)
         if name.endswith(("mark.skip", "unittest.skip")) or name == "skip":
-            explained = call and (call.args or call.keywords)
-            if not explained:
+            has_reason = call and (call.args or call.keywords)
+            if not has_reason:
                 ledger.add(
                     SKIPPED,
                     file=file.path,
@@ -232,23 +232,23 @@ def _line(text: str, offset: int) -> int:
     return text.count("\n", 0, offset) + 1
 
 
-def _add_untested(history: Any, found: tree.Tree, words: set[str], ledger: Ledger) -> None:
+def _add_untested(history: Any, repository: tree.Tree, words: set[str], ledger: Ledger) -> None:
     """Report at most five of the most changed code files whose name occurs in no test."""
     changed: dict[str, list[int]] = (
         (history or {}).get("figures", {}).get("files", {}) if isinstance(history, dict) else {}
     )
     program = {
         file.path: file
-        for file in found.files
+        for file in repository.files
         if file.role == "product" and languages.BY_NAME.get(file.language, languages.Language("", "")).code
     }
-    kinds = Counter(file.language for file in found.files if file.role == "test")
-    often = [path for path in changed if path in program and changed[path][0] >= 10][:20]
+    tests_by_language = Counter(file.language for file in repository.files if file.role == "test")
+    hot = [path for path in changed if path in program and changed[path][0] >= 10][:20]
     unnamed = []
-    for path in often:
+    for path in hot:
         parts = re.findall(r"[a-z0-9]{3,}", PurePosixPath(path).stem.lower())
-        alike = {"index", "main", "init", "app", "mod", "lib"} & set(parts)
-        if parts and not alike and kinds[program[path].language] and not words.issuperset(parts):
+        generic = {"index", "main", "init", "app", "mod", "lib"} & set(parts)
+        if parts and not generic and tests_by_language[program[path].language] and not words.issuperset(parts):
             unnamed.append(path)
     for path in unnamed[:5]:
         ledger.add(

@@ -60,7 +60,7 @@ class File:
 
 @dataclass(slots=True)
 class Tree:
-    """A repository's readable files, and the number of skipped files by reason."""
+    """A repository's files to check, its links and large files, and the number of skipped entries by reason."""
 
     root: Path
     files: list[File] = field(default_factory=list)
@@ -93,7 +93,7 @@ def load(repository: Path) -> Tree:
     tree = Tree(root)
     checked: dict[bytes, bool] = {}
     for entry in entries:
-        path = shown(entry.path)
+        path = displayable(entry.path)
         tree.every_path.append(path)
         if reason := _add_entry(tree, entry, path, checked, marked):
             tree.left_out[reason] += 1
@@ -107,7 +107,7 @@ def _add_entry(tree: Tree, entry: git.Entry, path: str, checked: dict[bytes, boo
     disk = tree.root / os.fsdecode(entry.path)
     if entry.mode == "120000":
         try:
-            tree.links.append((path, shown(os.fsencode(os.readlink(disk)))))
+            tree.links.append((path, displayable(os.fsencode(os.readlink(disk)))))
         except OSError:
             return "not on disk"
         return "symbolic links"
@@ -115,13 +115,15 @@ def _add_entry(tree: Tree, entry: git.Entry, path: str, checked: dict[bytes, boo
     if folder not in checked:
         checked[folder] = _inside(tree.root, disk.parent)
     try:
-        found = disk.lstat()
+        status = disk.lstat()
     except (OSError, ValueError):
         return "not on disk"
-    if not stat.S_ISREG(found.st_mode) or not checked[folder]:
+    if not stat.S_ISREG(status.st_mode) or not checked[folder]:
         return "not an ordinary file inside the repository"
-    file = File(path=path, disk=disk, size=found.st_size, blob=entry.blob, role=role(path), language=languages.of(path))
-    if found.st_size > LARGEST:
+    file = File(
+        path=path, disk=disk, size=status.st_size, blob=entry.blob, role=role(path), language=languages.of(path)
+    )
+    if status.st_size > LARGEST:
         tree.large.append(file)
         return "larger than 1 MB"
     if _VENDORED.search(path) or entry.path in marked:
@@ -171,7 +173,7 @@ def part(files: list[File], number: int, of: int) -> list[File]:
     return [file for file in files if zlib.crc32(file.path.encode()) % of == number - 1]
 
 
-def shown(path: bytes) -> str:
+def displayable(path: bytes) -> str:
     """A path as text that is safe to display and store."""
     text = path.decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)

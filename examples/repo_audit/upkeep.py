@@ -56,30 +56,34 @@ SECONDS = 40.0
 @register
 def chores(context: Context) -> Outcome:
     """The checks that are not specific to one language."""
-    found = tree.of(context)
+    repository = tree.of(context)
     ledger = Ledger()
     todos: dict[str, list[tuple[tree.File, int, str]]] = defaultdict(list)
-    for number, (file, text) in enumerate(tree.texts(found.files)):
+    for number, (file, text) in enumerate(tree.texts(repository.files)):
         if number % 500 == 0:
-            context.progress(0.7 * number / max(1, len(found.files)), f"{number:,} of {len(found.files):,} files")
+            context.progress(
+                0.7 * number / max(1, len(repository.files)), f"{number:,} of {len(repository.files):,} files"
+            )
         ledger.looked_at += 1
-        _conflict(file, text, ledger)
+        _check_conflict_markers(file, text, ledger)
         if file.role == "product":
             for line, comment in todo_comments(text):
                 todos[file.path].append((file, line, comment))
-            _parses(file, text, ledger)
+            _check_syntax(file, text, ledger)
         if file.path.startswith(".github/workflows/"):
             workflow(file, text, ledger)
         elif file.language == "Dockerfile" and file.role == "product":
             dockerfile(file, text, ledger)
     context.progress(0.7, "reading the age of TODO comments")
-    _add_todos(found, todos, ledger)
-    _names(found, ledger)
-    _sizes(found, ledger)
+    _add_todos(repository, todos, ledger)
+    _check_names(repository, ledger)
+    _check_sizes(repository, ledger)
     code = any(
-        file.language for file in found.files if file.role == "product" and file.language not in ("Markdown", "Text")
+        file.language
+        for file in repository.files
+        if file.role == "product" and file.language not in ("Markdown", "Text")
     )
-    if code and not any(_CI.match(path.lower()) for path in found.every_path):
+    if code and not any(_CI.match(path.lower()) for path in repository.every_path):
         ledger.add(NO_CI)
     return ledger.outcome()
 
@@ -151,7 +155,7 @@ def dockerfile(file: tree.File, text: str, ledger: Ledger) -> None:
         ledger.add(ROOT, file=file.path, role=file.role, detail="")
 
 
-def _conflict(file: tree.File, text: str, ledger: Ledger) -> None:
+def _check_conflict_markers(file: tree.File, text: str, ledger: Ledger) -> None:
     if file.role not in ("product", "docs") or "<<<<<<< " not in text or not _CONFLICT_END.search(text):
         return
     start = _CONFLICT_START.search(text)
@@ -159,17 +163,17 @@ def _conflict(file: tree.File, text: str, ledger: Ledger) -> None:
         ledger.add(CONFLICT, file=file.path, line=text.count("\n", 0, start.start()) + 1, role=file.role)
 
 
-def _add_todos(found: tree.Tree, todos: dict[str, list[tuple[tree.File, int, str]]], ledger: Ledger) -> None:
+def _add_todos(repository: tree.Tree, todos: dict[str, list[tuple[tree.File, int, str]]], ledger: Ledger) -> None:
     """Report TODO comments. Their age is read with git blame in the files with the most of them, for a limited time."""
     deadline = time.monotonic() + SECONDS
-    commits = git.has_commits(found.root)
+    commits = git.has_commits(repository.root)
     ages: dict[tuple[str, int], float] = {}
     for path in sorted(todos, key=lambda path: -len(todos[path]))[:MAX_BLAMED] if commits else []:
         if time.monotonic() > deadline:
             ledger.notes.append("TODO comments: the age of some was not read for lack of time.")
             break
         lines = [line for _file, line, _comment in todos[path]][:50]
-        ages.update({(path, line): age for line, age in _ages(found, todos[path][0][0], lines, deadline).items()})
+        ages.update({(path, line): age for line, age in _ages(repository, todos[path][0][0], lines, deadline).items()})
     for path, comments in todos.items():
         for file, line, comment in comments:
             years = ages.get((path, line), 0.0)
@@ -181,16 +185,16 @@ def _add_todos(found: tree.Tree, todos: dict[str, list[tuple[tree.File, int, str
     }
 
 
-def _ages(found: tree.Tree, file: tree.File, lines: list[int], deadline: float) -> dict[int, float]:
+def _ages(repository: tree.Tree, file: tree.File, lines: list[int], deadline: float) -> dict[int, float]:
     """Years since each line was written, by git blame of the newest commit, which runs no filters."""
     ranges = [f"-L{line},{line}" for line in lines]
-    name = str(file.disk.relative_to(found.root))
+    name = str(file.disk.relative_to(repository.root))
     ages: dict[int, float] = {}
     line, seconds = 0, 0
     try:
         options = ("--line-porcelain", "--no-textconv", *ranges, "HEAD", "--", name)
         remaining_s = max(1.0, deadline - time.monotonic())
-        blame = git.records(found.root, "blame", *options, seconds=remaining_s, separator=b"\n")
+        blame = git.records(repository.root, "blame", *options, seconds=remaining_s, separator=b"\n")
         for record in blame:
             if re.match(rb"[0-9a-f]{40} \d+ \d+", record):
                 line = int(record.split(b" ")[2])
@@ -203,40 +207,40 @@ def _ages(found: tree.Tree, file: tree.File, lines: list[int], deadline: float) 
     return ages
 
 
-def _names(found: tree.Tree, ledger: Ledger) -> None:
+def _check_names(repository: tree.Tree, ledger: Ledger) -> None:
     folded: dict[str, str] = {}
-    for path in found.every_path:
+    for path in repository.every_path:
         if path.lower() in folded:
             ledger.add(COLLIDE, file=path, detail=f"{path} and {folded[path.lower()]}")
         folded[path.lower()] = path
         if _ARTEFACTS.search(path) and tree.role(path) == "product":
             ledger.add(ARTEFACT, file=path, detail=path)
-    for path, target in found.links:
+    for path, target in repository.links:
         if tree.role(path) != "product":
             continue
         if target.startswith("/"):
             ledger.add(OUTSIDE, file=path, detail=f"{path} → {target}")
-        elif not (found.root / path).exists():
+        elif not (repository.root / path).exists():
             ledger.add(BROKEN_LINK, file=path, detail=f"{path} → {target}")
 
 
-def _sizes(found: tree.Tree, ledger: Ledger) -> None:
-    for file in found.large:
+def _check_sizes(repository: tree.Tree, ledger: Ledger) -> None:
+    for file in repository.large:
         if file.size > 5_000_000:
             ledger.add(BIG, file=file.path, role=file.role, detail=f"{file.path}: {file.size / 1e6:,.0f} MB")
     by_blob: dict[str, list[tree.File]] = defaultdict(list)
-    for file in found.files:
+    for file in repository.files:
         if file.size >= 3_000 and file.role == "product" and file.language:
             by_blob[file.blob].append(file)
     for same in by_blob.values():
         if len(same) > 1:
             ledger.add(TWINS, file=same[0].path, lines=len(same), detail=" = ".join(file.path for file in same[:4]))
     ledger.figures["largest"] = [
-        [file.path, file.size] for file in sorted(found.large, key=lambda file: -file.size)[:10]
+        [file.path, file.size] for file in sorted(repository.large, key=lambda file: -file.size)[:10]
     ]
 
 
-def _parses(file: tree.File, text: str, ledger: Ledger) -> None:
+def _check_syntax(file: tree.File, text: str, ledger: Ledger) -> None:
     """Report JSON, TOML and YAML that does not parse. Files with template marks or comments are skipped."""
     name = PurePosixPath(file.path).name
     if "{{" in text or "{%" in text or "<%" in text or "${" in text:

@@ -55,7 +55,6 @@ class Facts:
 
     type: str
     on: bool
-    kept: int  # agents that each node keeps, with or without work
     most: int  # limit in the whole fleet; 0: only places limit it
     concurrency: int
     live: int
@@ -132,12 +131,11 @@ def decisions() -> list[Decision]:
     idle, deaths = _idle(), _deaths()
     startable = _startable([name for name, on, *_, live, _, _, _, _, _ in rows if on and not live])
     decisions = []
-    for name, on, kept, most, concurrency, live, starting, slots, flying, queued, oldest_s in rows:
+    for name, on, most, concurrency, live, starting, slots, flying, queued, oldest_s in rows:
         admissible, admissible_oldest_s = startable.get(name, (0, 0.0))
         facts = Facts(
             type=name,
             on=on,
-            kept=kept,
             most=most,
             concurrency=concurrency,
             live=live,

@@ -129,7 +129,9 @@ def insert(
 
 
 def add(cursor: Cursor, *, parent: UUID, attempt: int, specs: Sequence[SortieSpec]) -> tuple[Counter[str], list[UUID]]:
-    """Insert the sorties that a running attempt adds, as part of its outcome. Does nothing if it no longer runs.
+    """Insert the sorties that a running attempt adds, as part of its outcome.
+
+    Does nothing if the attempt is no longer the running one, or if the mission is being cancelled.
 
     Returns how many became queued, by type, and those needs of the new sorties that have already ended badly.
     Overflow if the mission would have too many sorties.

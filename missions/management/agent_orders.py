@@ -93,7 +93,7 @@ def _cordon(command: OperatorCommand, options: dict[str, Any]) -> int:
 def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
     """Start agents and wait until they have reported. With a task, launch it for their type and watch it.
 
-    Where no node has a free place, the running agents of the type get the task.
+    If no node has a free place, the running agents of the type get the task.
     """
     task = None
     if options["task"] is not None:

@@ -108,7 +108,7 @@ def interleaved_output(
 
 
 class Log:
-    """The output of one sortie. `attempt` None: of the last attempt, and while following, of each later one."""
+    """The output of one sortie. `attempt` None: of the last attempt, or of the first one if the sortie has not started."""
 
     def __init__(self, *, sortie: Sortie, attempt: int | None) -> None:
         if attempt is not None and not 1 <= attempt <= max(1, sortie.attempt):

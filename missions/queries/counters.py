@@ -1,7 +1,7 @@
 """Running totals of events: exact, never falling, at a cost that does not grow with history.
 
 Every state change writes an event in the same transaction, so the events are the only source. `fold` adds the events
-since the last count to the totals in `Tally`. The control loop calls it every few seconds; it is also called at each
+since the last count to the totals in `Tally`. The control loop calls it whenever it checks the alerts; it is also called at each
 scrape and before anything is removed. Settling and claiming pay nothing for it.
 
 **Each event counts once.** Ids are drawn before commit, so "after the last id" would miss events that commit late.

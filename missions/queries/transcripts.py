@@ -21,7 +21,7 @@ Piece = dict[str, Any]
 class Transcript:
     """The output of the attempts in a queryset, including attempts that match it later.
 
-    `most` limits the first read to the newest so many attempts.
+    `most`: each read adds at most this many new attempts, the newest ones.
     """
 
     def __init__(self, attempts: QuerySet[Attempt], *, most: int | None = None) -> None:

@@ -21,7 +21,7 @@ from tests.support import fleet
 from tests.support.console import manage
 
 BUSY = Facts(
-    type="backend", on=True, kept=1, most=0, concurrency=2, live=1, starting=0, slots=2, flying=2, queued=9, oldest_s=60
+    type="backend", on=True, most=0, concurrency=2, live=1, starting=0, slots=2, flying=2, queued=9, oldest_s=60
 )
 
 
