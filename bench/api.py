@@ -1,6 +1,6 @@
 """`python -m bench.api [--quick]`: measure the API on a database with a history; print the results as JSON.
 
-It runs in a process of its own, because its services and settings differ from those of the other measurements.
+It runs in a separate process, because its services and settings differ from those of the other measurements.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ class Api:
         return int(row[0]) if row else 0
 
     def delivery(self, *, listeners: int, events: int, every_s: float) -> dict[str, float]:
-        """Milliseconds from the commit of an event until a listener receives it, beside idle listeners."""
+        """Milliseconds from the commit of an event until a listener receives it, while the other listeners are idle."""
         from fleet import ids  # noqa: PLC0415
 
         streams = []

@@ -1,4 +1,4 @@
-"""The callable of the measurements of `call`: it does nothing, in a child process of its own."""
+"""The callable that the measurement `call` runs, in a child process."""
 
 from agents.callables import Context, register
 

@@ -1,6 +1,6 @@
 """Hints: Celery messages that say "type X has work", sent after a commit.
 
-A hint is never the truth: a lost, duplicate or late one costs only time. A thread of its own publishes them with short
+Nothing depends on hints: a lost, duplicate or late one costs only time. A background thread publishes them with short
 timeouts, so that a broker that is down delays nobody. The control loop sends hints again for sorties that stay queued.
 
 The publisher uses the anonymous exchange, which needs no binding in Redis, so hints still arrive after a FLUSHALL.
@@ -45,7 +45,7 @@ class Hinter(threading.Thread):
         self._producer: Any = None
 
     def send(self, queued: Mapping[str, int], sorties: SortiesByType | None = None) -> None:
-        """Send hints for so many queued sorties of each type. `sorties`: their ids, which Flower displays."""
+        """Send hints for this many queued sorties of each type. `sorties`: their ids, which Flower displays."""
         if queued:
             with self._ready:
                 self._queued.update(queued)
@@ -74,7 +74,7 @@ class Hinter(threading.Thread):
                 self._publish(queued, sorties)
 
     def _publish(self, queued: Mapping[str, int], sorties_by_type: SortiesByType) -> bool:
-        """False if a second try may help: the connection was not new, so the broker may have closed it meanwhile.
+        """Publish hints. False if a retry may help: the connection was not new, so the broker may have closed it.
 
         Nothing is lost on a failure: the sorties are queued in Postgres, and the control loop sends hints again.
         """
@@ -109,7 +109,7 @@ _starting = threading.Lock()
 
 
 def send(queued: Mapping[str, int], sorties: SortiesByType | None = None) -> None:
-    """Send hints from a process without a hinter of its own: one that launches, resumes or retries something.
+    """Send hints from a process without a `Hinter`: one that launches, resumes or retries something.
 
     The first call starts a hinter, which keeps its connection for later hints and is stopped when the process exits.
     """

@@ -75,7 +75,7 @@ class Mission(models.Model):
 
 
 class Template(models.Model):
-    """A plan that operators offer to everybody who may launch missions, with parameters.
+    """A plan with parameters, which operators offer to every user who may launch missions.
 
     Launching it does not require `plan.execute`.
     """

@@ -4,7 +4,7 @@ score = severity × confidence × place × (1 + heat) × reach
 
 - severity  critical 100, high 40, medium 12, low 4, info 1; one step lower if place is below 1
 - confidence  0 to 1, of the rule; if several tools agree, 1 − (1 − a)(1 − b)
-- place  0.35 in tests and examples, 0.6 in documents, 1 elsewhere (for rules about tests or documents: 1)
+- place  0.35 in tests and examples, 0.6 in documents, 1 elsewhere and for rules about tests, documents or upkeep
 - heat  0 to 1, how often the file was changed recently, relative to the most changed file
 - reach  1 + log2(lines touched + places − 1) ÷ 10, at most 2; applied once per item, with all its places
 """

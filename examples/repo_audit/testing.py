@@ -43,7 +43,7 @@ _RUST_TEST = re.compile(r"#\[(tokio::)?test\]")
 
 @dataclass(slots=True)
 class _PythonTests:
-    """The functions of all Python test files. A test without a check of its own may call a function that has one."""
+    """The functions of all Python test files. A test without a check may call a function that has one."""
 
     asserting: set[str] = field(default_factory=set)  # names of functions with a check in their own body
     calls: dict[str, set[str]] = field(default_factory=dict)  # by function name, the names that it calls
@@ -57,7 +57,7 @@ class _PythonTests:
                     self.asserting.add(function.name)
 
     def judge(self, ledger: Ledger) -> None:
-        """Report tests without a check. Calls are matched by name, one level deep; in doubt a test has a check."""
+        """Report tests without a check. Calls are matched by name, one level deep; in case of doubt, nothing is reported."""
         checking = self.asserting | {name for name, called in self.calls.items() if called & self.asserting}
         for file, function in self.silent:
             if not _called(function) & checking:

@@ -246,7 +246,7 @@ class MissionSorties(ApiView):
                 mission,
                 states=query.get("state") or None,
                 after=after,
-                most=limit + 1,
+                limit=limit + 1,
                 results=query["results"],
                 visible=visibility.missions(actor_of(request)),
             )
@@ -318,7 +318,7 @@ class Logs(ApiView):
             selected = selected.filter(id__in=sorties)
         # Read before the pieces, or the last ones could be missed.
         ended = not selected.exclude(state__in=FINAL).exists()
-        pieces = reads.output_of_mission(mission=mission, sorties=sorties, after=query["after"], most=MAX_PIECES)
+        pieces = reads.output_of_mission(mission=mission, sorties=sorties, after=query["after"], limit=MAX_PIECES)
         return {
             "mission": mission.ref,
             "pieces": pieces,

@@ -76,7 +76,9 @@ class SortieResponse(serializers.Serializer[Any]):
     )
     started_at = serializers.DateTimeField(allow_null=True, initial=MOMENT)
     finished_at = serializers.DateTimeField(allow_null=True)
-    wake_at = serializers.DateTimeField(allow_null=True, help_text="when it is retried, or may start at the earliest")
+    wake_at = serializers.DateTimeField(
+        allow_null=True, help_text="when it is retried, or the earliest time at which it may start"
+    )
     changed_at = serializers.DateTimeField(allow_null=True, initial=MOMENT, help_text="when its state last changed")
     elapsed_s = serializers.FloatField(
         allow_null=True, initial=4.21, help_text="duration of the last attempt, so far or until its end"

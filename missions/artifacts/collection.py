@@ -26,7 +26,9 @@ from missions.models import Artifact
 RESTORE = "Restore the artifacts folder from a backup, or retry the sortie."
 CHUNK_BYTES = 1 << 20
 MAX_REMEMBERED = 10_000  # verified files
-SETTLED_NS = 2_000_000_000  # file systems have coarse clocks: a file changed just now may change again at the same time
+SETTLED_NS = (
+    2_000_000_000  # file systems have coarse clocks: a recently changed file may change again without a new timestamp
+)
 
 
 class Missing(errors.Invalid):

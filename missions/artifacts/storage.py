@@ -18,7 +18,7 @@ ABANDONED_S = 3_600.0  # far longer than a live writer pauses between two blocks
 
 
 class WholeFiles(FileSystemStorage):
-    """Stores each file atomically: it gets its name only once it is complete, whatever dies while it is written.
+    """Stores each file atomically: it gets its name only once it is complete, even if a process dies meanwhile.
 
     Names are digests, so saving a file that exists already replaces it with the same bytes.
     """

@@ -55,7 +55,7 @@ class Facts:
 
     type: str
     on: bool
-    most: int  # limit in the whole fleet; 0: only places limit it
+    max_agents: int  # limit in the whole fleet; 0: only places limit it
     concurrency: int
     live: int
     starting: int
@@ -99,7 +99,7 @@ def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
         if facts.oldest_s < up_after_s:
             return decision(f"{situation}; agents are added after {humanise.duration(up_after_s)}")
         count = min(math.ceil(facts.queued / max(facts.concurrency, 1)), max(facts.live, 1))
-        room = min(places, facts.most - facts.live if facts.most else places)
+        room = min(places, facts.max_agents - facts.live if facts.max_agents else places)
         if facts.deaths:
             if facts.deaths.last_s_ago < facts.deaths.pause_s:
                 left_s = facts.deaths.pause_s - facts.deaths.last_s_ago
@@ -108,7 +108,7 @@ def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
         if room <= 0:
             limit = (
                 "its limit is reached"
-                if facts.most and facts.live >= facts.most
+                if facts.max_agents and facts.live >= facts.max_agents
                 else "no node has a free place, or Postgres has no free connections"
             )
             return decision(f"{situation}, all {facts.slots} slots in use; {limit} ({facts.live} agents)")
@@ -131,12 +131,12 @@ def decisions() -> list[Decision]:
     idle, deaths = _idle(), _deaths()
     startable = _startable([name for name, on, *_, live, _, _, _, _, _ in rows if on and not live])
     decisions = []
-    for name, on, most, concurrency, live, starting, slots, flying, queued, oldest_s in rows:
+    for name, on, max_agents, concurrency, live, starting, slots, flying, queued, oldest_s in rows:
         admissible, admissible_oldest_s = startable.get(name, (0, 0.0))
         facts = Facts(
             type=name,
             on=on,
-            most=most,
+            max_agents=max_agents,
             concurrency=concurrency,
             live=live,
             starting=starting,

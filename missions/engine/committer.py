@@ -1,6 +1,6 @@
 """The committer of an agent process: it settles and claims for all slots of the process, in as few commits as possible.
 
-A slot that finds nobody committing commits for itself and for all slots that have posted by then ("flat combining":
+A slot that finds no commit in progress commits for itself and for all slots that have posted by then ("flat combining":
 Hendler, Incze, Shavit and Tzafrir, 2010), which saves two thread switches. The committer's own thread commits posts
 that no slot waits for.
 

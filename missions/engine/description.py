@@ -13,8 +13,10 @@ from missions.plan import SortieSpec, templates
 
 
 def describe(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
-    """`{driver, run, call, prompt, with, verify, env, secret_env, needs, need_states, inputs, matrix, outputs, timeout_s,
-    mission}`; None for what the plan does not set."""
+    """The work as a JSON object: the sortie's keys of the plan format, with its templates rendered, and its context.
+
+    Keys that the plan does not set are None or empty. `needs` contains the results, by the name of each need.
+    """
     attempt_context = context.read(claim=claim, spec=spec)
     scope = context.scope(claim=claim, spec=spec, context=attempt_context)
 

@@ -26,7 +26,7 @@ DISK_BYTES = 10_000 * MB
 TMP_BYTES = 1_000 * MB
 PROCESSES = 512
 OPEN_FILES = 4_096
-RESERVE_BYTES = 1_000 * MB  # kept free on the disk for everybody else
+RESERVE_BYTES = 1_000 * MB  # kept free on the disk for other users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,7 +141,7 @@ class Engine:
         self._draining.set()
 
     def stop(self, *, within_s: float) -> None:
-        """Drain, wait up to `within_s` seconds for running sorties, hand back unfinished ones, and commit everything."""
+        """Drain, wait up to `within_s` seconds for running sorties, hand back unfinished ones, and commit."""
         self.drain()
         deadline = time.monotonic() + within_s
         with self._lock:

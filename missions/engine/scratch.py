@@ -31,7 +31,7 @@ def make(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder as far as possible, whatever the work left in it. Raises nothing."""
+    """Remove a folder as far as possible. Raises nothing."""
     with suppress(RecursionError):  # the work nested folders deeper than Python recurses
         shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():  # too deep, or the work made a folder inaccessible (chmod 0)

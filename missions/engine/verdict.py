@@ -66,7 +66,7 @@ def failed(
 
 
 def backoff(*, retry: Retry, failures: int, generator: random.Random | None = None) -> float:
-    """Seconds until the next try after so many failures: exponential and bounded.
+    """Seconds until the next try after this many failures: exponential and bounded.
 
     Jitter shortens the delay by up to half, so that sorties that failed together do not all return together ("equal
     jitter", AWS Architecture Blog, 2015).

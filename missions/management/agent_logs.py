@@ -134,6 +134,6 @@ def _output_of_attempt(agent: Agent, reference: str, *, follow: bool) -> Iterato
 
 
 def _output_of_sorties(agent: Agent, *, follow: bool) -> Iterator[Piece]:
-    transcript = Transcript(Attempt.objects.filter(agent=agent), most=MAX_ATTEMPTS)
+    transcript = Transcript(Attempt.objects.filter(agent=agent), limit=MAX_ATTEMPTS)
     for _ in _polls(agent, follow=follow):
         yield from transcript.read()

@@ -45,7 +45,7 @@ def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everythin
         return
     counts = ", ".join(f"{n:,} {state}" for state, n in summary["sorties"].items() if n and state != "total")
     out.write(lines.fitted(f"  {total:,} sorties: {counts}", width=width) + "\n")
-    notable = reads.notable(mission, total=total, most=MAX_ROWS, visible=Mission.objects.all())
+    notable = reads.notable(mission, total=total, limit=MAX_ROWS, visible=Mission.objects.all())
     for item in notable:
         out.write(_row(item, width) + "\n")
     hidden = f"  {total - len(notable):,} more are not shown. --state STATE shows those in one state, --all shows all."
@@ -108,7 +108,7 @@ def interleaved_output(
 
 
 class Log:
-    """The output of one sortie. `attempt` None: of the last attempt, or of the first one if the sortie has not started."""
+    """The output of one attempt of a sortie. `attempt` None: the last one, or the first one of an unstarted sortie."""
 
     def __init__(self, *, sortie: Sortie, attempt: int | None) -> None:
         if attempt is not None and not 1 <= attempt <= max(1, sortie.attempt):

@@ -102,7 +102,7 @@ class Watch:
                 summary = reads.summary(mission)
                 total = summary["sorties"]["total"]
                 board.update(
-                    summary, reads.notable(mission, total=total, most=board.room, visible=Mission.objects.all())
+                    summary, reads.notable(mission, total=total, limit=board.room, visible=Mission.objects.all())
                 )
         except (OperationalError, InterfaceError) as fault:
             self._outage.begin_or_continue(fault)
@@ -217,7 +217,7 @@ def print_outcome(*, mission: Mission, summary: dict[str, Any], say: Say, list_s
     numbers = summary["sorties"] | {"failed": summary["sorties"]["failed"] - tolerated, "tolerated": tolerated}
     counts = ", ".join(f"{n} {name}" for name, n in numbers.items() if n and name != "total")
     say(f"{lines.one(mission.name)} {mission.state} in {humanise.duration(summary['elapsed_s'])}: {counts}")
-    for item in reads.items(mission, states=["failed"], most=MAX_LISTED, results=False):
+    for item in reads.items(mission, states=["failed"], limit=MAX_LISTED, results=False):
         mark, word = ("○", "tolerated: ") if item["tolerated"] else ("✗", "")
         say(f"  {mark} {lines.one(item['key'])}: {word}{lines.one(item['error'] or '')}")
     if (more := summary["sorties"]["failed"] - MAX_LISTED) > 0:

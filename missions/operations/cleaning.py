@@ -18,11 +18,11 @@ PAGE = 50
 FINAL = ("succeeded", "failed", "cancelled")
 
 
-def outdated(*, now: datetime, days: int, most: int) -> list[UUID]:
-    """Finished missions older than `days`, or beyond the newest `most` of them; oldest first."""
+def outdated(*, now: datetime, days: int, keep: int) -> list[UUID]:
+    """Finished missions older than `days`, or beyond the newest `keep` of them; oldest first."""
     ended = Mission.objects.filter(state__in=FINAL)
     old = set(ended.filter(finished_at__lt=now - timedelta(days=days)).values_list("id", flat=True))
-    beyond = set(ended.order_by("-id").values_list("id", flat=True)[most:])
+    beyond = set(ended.order_by("-id").values_list("id", flat=True)[keep:])
     return sorted(old | beyond)
 
 

@@ -38,8 +38,8 @@ from missions.operations.attempt_auth import AuthenticatedAttempt
 from missions.plan import SortieSpec
 
 MAX_CLAIM = 64  # sorties in one claim
-PIECE_CHARS = 16_000  # of output per row; trimming leaves out whole rows
-ROW_BYTES = 100  # that a row of output takes beside its text
+PIECE_CHARS = 16_000  # of output per row; trimming removes whole rows
+ROW_BYTES = 100  # size of a row of output without its text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,8 +180,8 @@ def _store_output(cursor: Any, sortie: UUID, attempt: int, text: str) -> None:
 def progress(*, token: str, fraction: float | None = None, note: str = "", output: str = "") -> None:
     """Report progress (a fraction from 0 to 1), a note on the current step, and output.
 
-    StaleLease if the lease is lost. `output` is Invalid for attempts that the fleet's own agents run: whatever those
-    print is already stored.
+    StaleLease if the lease is lost. `output` is Invalid for attempts that the fleet's own agents run, whose
+    output is captured already.
     """
     attempt = attempt_auth.authenticate(token)
     if not attempt.internal:

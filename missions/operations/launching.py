@@ -123,8 +123,8 @@ def launch(
 def _turn(cursor: Any) -> tuple[int, datetime]:
     """The new mission's place in the fair order, and the time.
 
-    It joins beside the first sortie that is running or queued now, so that it neither waits for all of a long mission
-    nor overtakes it (start-time fair queueing: Goyal, Vin and Cheng, 1996).
+    It starts at the place of the first sortie that is running or queued now, so that it neither waits for all of a long
+    mission nor overtakes it (start-time fair queueing: Goyal, Vin and Cheng, 1996).
     """
     cursor.execute(
         "SELECT coalesce((SELECT min(turn) FROM missions_sortie WHERE state = 'running'),"

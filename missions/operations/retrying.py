@@ -43,7 +43,7 @@ def retry_sortie(*, sortie: UUID, executes: bool) -> Sortie:
         raise errors.NotFound("There is no such sortie.")
     rights.require_for_mission(mission=row.mission_id, executes=executes)
     with transaction.atomic():
-        mission = Mission.objects.select_for_update().get(id=row.mission_id)  # locked, or it may end meanwhile
+        mission = Mission.objects.select_for_update().get(id=row.mission_id)  # locked, so that it cannot end meanwhile
         state = MissionState(mission.state)
         if state is MissionState.CANCELLING:
             raise errors.Conflict(

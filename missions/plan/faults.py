@@ -158,7 +158,7 @@ class Faults:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Turn an expired deadline within this block into a PlanError of its own."""
+        """Turn an expired deadline within this block into a PlanError."""
         try:
             yield
         except Expired:

@@ -1,8 +1,8 @@
 """Running totals of events: exact, never falling, at a cost that does not grow with history.
 
 Every state change writes an event in the same transaction, so the events are the only source. `fold` adds the events
-since the last count to the totals in `Tally`. The control loop calls it whenever it checks the alerts; it is also called at each
-scrape and before anything is removed. Settling and claiming pay nothing for it.
+since the last count to the totals in `Tally`. The control loop calls it whenever it checks the alerts; it is also
+called at each scrape and before anything is removed. Settling and claiming pay nothing for it.
 
 **Each event counts once.** Ids are drawn before commit, so "after the last id" would miss events that commit late.
 Instead, the snapshot of the last count is kept: an event is new if it is visible now and was not visible in that

@@ -112,22 +112,22 @@ def items(
     *,
     states: Collection[str] | None = None,
     after: Sortie | None = None,
-    most: int | None = None,
+    limit: int | None = None,
     results: bool = True,
     visible: QuerySet[Mission] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The sorties of a mission in the plan's order, as JSON objects. Reads page by page, so memory stays bounded.
 
-    `states`: only sorties in these states. `after`: only those that follow this one. `most`: at most so many. Without
-    `results`, results are not read and are null. `visible`: the missions that the reader may see; only these are named
-    as holders of a concurrency key that a sortie waits for.
+    `states`: only sorties in these states. `after`: only those that follow this one. `limit`: at most this many.
+    Without `results`, results are not read and are null. `visible`: the missions that the reader may see; only these
+    are named as holders of a concurrency key that a sortie waits for.
     """
     selected = Sortie.objects.filter(mission=mission).order_by("turn", "id").values_list("id", flat=True)
     if states is not None:
         selected = selected.filter(state__in=states)
     if after is not None:
         selected = selected.filter(Q(turn__gt=after.turn) | Q(turn=after.turn, id__gt=after.id))
-    rows = iter(selected[:most]) if most and most <= PAGE else selected[:most].iterator(chunk_size=PAGE)
+    rows = iter(selected[:limit]) if limit and limit <= PAGE else selected[:limit].iterator(chunk_size=PAGE)
     circumstances = Circumstances(visible)
     while page := list(islice(rows, PAGE)):
         yield from _items(mission, page, results=results, circumstances=circumstances)
@@ -147,14 +147,14 @@ def _items(
 
 
 def notable(
-    mission: Mission, *, total: int, most: int, visible: QuerySet[Mission] | None = None
+    mission: Mission, *, total: int, limit: int, visible: QuerySet[Mission] | None = None
 ) -> list[dict[str, Any]]:
-    """The sorties that fit on a screen: all, if there are at most `most`; else the running, failed and waiting ones."""
-    if total <= most:
+    """The sorties to list on a screen: all, if there are at most `limit`; else the running, failed and waiting."""
+    if total <= limit:
         return list(items(mission, results=False, visible=visible))
     selected: list[dict[str, Any]] = []
     for state in (SortieState.RUNNING, SortieState.FAILED, SortieState.WAITING):
-        selected += items(mission, states=[state], most=most - len(selected), results=False, visible=visible)
+        selected += items(mission, states=[state], limit=limit - len(selected), results=False, visible=visible)
     return selected
 
 
@@ -302,7 +302,7 @@ def progress(mission: Mission) -> dict[str, Any]:
     total = sum(counted.values())
     ended = sum(number for state, number in counted.items() if SortieState(state).final)
     running = (
-        list(items(mission, states=[SortieState.RUNNING], most=PAGE, results=False)) if counted.get("running") else []
+        list(items(mission, states=[SortieState.RUNNING], limit=PAGE, results=False)) if counted.get("running") else []
     )
     done = ended + sum(sortie["progress"] or 0.0 for sortie in running)
     fraction = round(done / total, 4) if total else float(MissionState(mission.state).final)
@@ -340,11 +340,11 @@ def output(*, sortie: Sortie, attempt: int | None = None, after: int = 0) -> Que
 
 
 def output_of_mission(
-    *, mission: Mission, sorties: Collection[UUID] | None = None, after: int = 0, most: int
+    *, mission: Mission, sorties: Collection[UUID] | None = None, after: int = 0, limit: int
 ) -> list[dict[str, Any]]:
     """The output of a mission's sorties, of all attempts, in the order in which it was stored.
 
-    At most `most` pieces with ids above `after`; `sorties`: only of these. A piece is withheld while an older
+    At most `limit` pieces with ids above `after`; `sorties`: only of these. A piece is withheld while an older
     transaction is open, so that a reader who continues after the last id misses none.
     """
     with connection.cursor() as cursor:
@@ -354,7 +354,7 @@ def output_of_mission(
                 "mission": mission.id,
                 "sorties": None if sorties is None else list(sorties),
                 "after": after,
-                "limit": most,
+                "limit": limit,
             },
         )
         return [

@@ -21,19 +21,19 @@ Piece = dict[str, Any]
 class Transcript:
     """The output of the attempts in a queryset, including attempts that match it later.
 
-    `most`: each read adds at most this many new attempts, the newest ones.
+    `limit`: each read adds at most this many new attempts, the newest ones.
     """
 
-    def __init__(self, attempts: QuerySet[Attempt], *, most: int | None = None) -> None:
+    def __init__(self, attempts: QuerySet[Attempt], *, limit: int | None = None) -> None:
         self._attempts = attempts
-        self._most = most
+        self._limit = limit
         self._last_attempt = 0
         self._read: dict[tuple[UUID, int], int] = {}  # the last piece read of each attempt that may print more
 
     def read(self) -> Iterator[Piece]:
         """The pieces since the last read: `{mission, sortie, key, attempt, stream, at, text}`."""
         newer = self._attempts.filter(id__gt=self._last_attempt).order_by("-id").values_list("id", "sortie", "number")
-        for id, sortie, number in newer[: self._most]:
+        for id, sortie, number in newer[: self._limit]:
             self._last_attempt = max(self._last_attempt, id)
             self._read[sortie, number] = 0
         # Queried before the output is read, so that an attempt that ends meanwhile is read once more.

@@ -1,4 +1,4 @@
--- Queued sorties beyond the limit of their agent type, which was set or lowered meanwhile: the least urgent ones.
+-- Queued sorties beyond the limit of their agent type, which was set or lowered after they were queued: the least urgent ones.
 -- Running sorties are not affected.
 WITH types AS MATERIALIZED (
     SELECT t.name,

@@ -43,7 +43,7 @@ class Command(OperatorCommand):
 
     def act(self, **options: Any) -> int:
         now = timezone.now()
-        outdated = cleaning.outdated(now=now, days=options["days"], most=options["most"])
+        outdated = cleaning.outdated(now=now, days=options["days"], keep=options["most"])
         removed = cleaning.remove(missions=outdated) if options["yes"] else 0
         events = cleaning.remove_events(now=now, days=options["days"]) if options["yes"] else 0
         samples = _thin(now) if options["yes"] else sampling.due(now=now)
@@ -94,7 +94,7 @@ class Command(OperatorCommand):
 
 
 def _thin(now: datetime) -> int:
-    """Thin all samples that are due; return how many were. If a node is thinning just now, leave the rest to it."""
+    """Thin all samples that are due; return how many were. If a node is already thinning, leave the rest to it."""
     thinned = 0
     while batch := sampling.thin(now=now):
         thinned += batch

@@ -197,7 +197,7 @@ class _Frame:
 
 
 class _Builder:
-    """Builds the data from the parser's events. It has a stack of its own, so that no input can exhaust Python's."""
+    """Builds the data from the parser's events. It keeps an explicit stack, so that no input can exhaust Python's."""
 
     def __init__(self, source: Source, faults: Faults, *, max_chars: int) -> None:
         self.source, self.faults, self.max_chars = source, faults, max_chars

@@ -1,4 +1,4 @@
-"""Warnings about a valid plan, mainly of data that becomes code: in a shell, or in a variable that controls programs."""
+"""Warnings about a valid plan, mainly about data that becomes code in a shell or in a controlling variable."""
 
 from __future__ import annotations
 

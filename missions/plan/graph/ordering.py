@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 def cycles(needs: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
     """Disjoint cycles, at least one if there are any: (a, b, a) if a needs b and b needs a.
 
-    Needed names without an entry of their own are ignored.
+    Names without an entry in `needs` are ignored.
     """
     cycles: list[tuple[str, ...]] = []
     done: set[str] = set()

@@ -64,7 +64,7 @@ def test_totals_do_not_fall_when_what_they_counted_is_cleaned_away(client: Clien
     for _ in range(2):
         fleet.run_to_end(engine, fleet.launch({"a": {}, "b": {}}))
     engine.stop(within_s=5)
-    missions = cleaning.outdated(now=timezone.now(), days=30, most=0)
+    missions = cleaning.outdated(now=timezone.now(), days=30, keep=0)
     assert cleaning.remove(missions=missions) == 2  # before anybody has counted
     found = scrape(client)
     assert found['fleet_missions{state="succeeded"}'] == 0

@@ -21,7 +21,7 @@ from tests.support import fleet
 from tests.support.console import manage
 
 BUSY = Facts(
-    type="backend", on=True, most=0, concurrency=2, live=1, starting=0, slots=2, flying=2, queued=9, oldest_s=60
+    type="backend", on=True, max_agents=0, concurrency=2, live=1, starting=0, slots=2, flying=2, queued=9, oldest_s=60
 )
 
 
@@ -68,7 +68,7 @@ def test_no_bound_is_ever_passed(
     live: int, most: int, queued: int, places: int, concurrency: int, flying: int, idle: int
 ) -> None:
     facts = replace(
-        BUSY, live=live, most=most, queued=queued, concurrency=concurrency, slots=live * concurrency, flying=flying,
+        BUSY, live=live, max_agents=most, queued=queued, concurrency=concurrency, slots=live * concurrency, flying=flying,
         idle=tuple(ids.new() for _ in range(idle)),
     )  # fmt: skip
     found = decide(facts=facts, places=places, up_after_s=5)

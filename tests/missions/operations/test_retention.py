@@ -31,8 +31,8 @@ def test_the_old_and_the_too_many_go_with_all_of_theirs() -> None:
     running = fleet.launch({"a": {}})
     now = timezone.now()
     Mission.objects.filter(id=old.id).update(finished_at=now - timedelta(days=40))
-    assert cleaning.outdated(now=now, days=30, most=100) == [old.id]
-    assert cleaning.outdated(now=now, days=30, most=1) == [old.id, middle.id]
+    assert cleaning.outdated(now=now, days=30, keep=100) == [old.id]
+    assert cleaning.outdated(now=now, days=30, keep=1) == [old.id, middle.id]
     assert cleaning.remove(missions=[old.id, middle.id, running.id]) == 2
     assert set(Mission.objects.values_list("id", flat=True)) == {new.id, running.id}
     for rows in (Sortie.objects.filter(mission=old), Need.objects.filter(sortie__mission=old)):

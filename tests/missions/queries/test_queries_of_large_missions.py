@@ -50,7 +50,7 @@ def test_showing_it_takes_little_memory_and_few_queries(large: Mission, tmp_path
     assert peak < 8_000_000
     assert len(asked) < 3 * NUMBER / reads.PAGE + 10
 
-    board = reads.notable(large, total=NUMBER, most=30)
+    board = reads.notable(large, total=NUMBER, limit=30)
     assert [item["key"] for item in board] == ["s7", "s8", "s9"]
     waits = list(reads.items(large, states=["pending"], results=False))
     assert waits[0]["waits_for"] == "Waits for s0, s1, s2, s3, s4 and 9991 more."
