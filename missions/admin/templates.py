@@ -10,9 +10,9 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from fleet.access.actor import EXECUTE
 from fleet.admin.pages import Audited
 from missions import plan
+from missions.admin import rendering
 from missions.models import Template
 from missions.operations import plan_reading
 
@@ -44,16 +44,11 @@ class TemplateAdmin(Audited):
         return {**super().audit_data(row), "text": plan.masked(row.text)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Adding and changing templates requires plan.execute, because a template runs with its author's right.
+        """Adding and changing templates requires plan.execute, because launching a template does not.
 
         This holds for templates without code too: the agents of a mission may add sorties with code.
         """
-        return bool(super().has_add_permission(request)) and _executes(request)
+        return bool(super().has_add_permission(request)) and rendering.executes(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(super().has_change_permission(request, obj)) and _executes(request)
-
-
-def _executes(request: HttpRequest) -> bool:
-    user: Any = request.user
-    return bool(user.has_perm(EXECUTE))
+        return bool(super().has_change_permission(request, obj)) and rendering.executes(request)

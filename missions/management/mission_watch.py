@@ -19,7 +19,7 @@ from fleet.events import stream
 from fleet.events.models import Event
 from fleet.management.operator import OperatorCommand
 from missions.artifacts import collection
-from missions.models import Artifact, Mission, Sortie
+from missions.models import Artifact, Mission
 from missions.queries import reads
 from missions.states import MissionState
 
@@ -146,7 +146,7 @@ def _as_json(event: Event, keys: dict[UUID, str]) -> dict[str, Any]:
 
 def _sortie_keys(events: Iterable[Event]) -> dict[UUID, str]:
     subjects = [event.subject for event in events if event.subject and event.kind.startswith("sortie.")]
-    return dict(Sortie.objects.filter(id__in=subjects).values_list("id", "key"))
+    return reads.keys(subjects)
 
 
 def wait_for_all(*, say: Say) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +19,7 @@ from missions.hints import Hinter
 from missions.models import Mission, Sortie
 from missions.operations import transitions
 from missions.queries import surroundings
+from tests.support.waiting import until as until
 
 
 def launch(
@@ -64,14 +64,6 @@ def beat() -> None:
     admission.admit()
     duties.recount()
     transitions.complete()
-
-
-def until(true: Callable[[], bool], *, within_s: float = 60) -> None:
-    """Wait until `true` returns true; fail the test if it does not within `within_s` seconds."""
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline, f"not true within {within_s} s"
-        time.sleep(0.01)
 
 
 def states(mission: UUID) -> dict[str, str]:

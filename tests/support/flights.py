@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from agents import drivers
 from agents.drivers import reaper
 from agents.drivers.base import Brief, Evidence, Limits, Stop, Stream
 from fleet import ids
+from tests.support.waiting import until as until
 
 PATH = frozenset({"PATH"})
 FLEET = "tests"
@@ -94,11 +93,3 @@ class Flight:
 def left_of(brief: Brief) -> set[int]:
     """The processes that still carry the attempt's marker."""
     return {trace.pid for trace in reaper.traces() if trace.marker == brief.marker}
-
-
-def until(true: Callable[[], Any], *, within_s: float = 60) -> None:
-    """Wait until `true` returns true; fail the test if it does not within `within_s` seconds."""
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline, f"not true within {within_s} s"
-        time.sleep(0.01)

@@ -13,8 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from missions.models import Attempt, Mission, Sortie
 from tests.support import databases, fleet, ledger
 from tests.support.measuring import measured
 from tests.support.proxy import Proxy
+from tests.support.waiting import until as until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LEASE_S = 4.0
@@ -304,15 +304,6 @@ def shim(agent: Agent) -> psutil.Process:
     """The shim process of this agent's only attempt, inside the sandbox."""
     (process,) = filter(_is_shim, psutil.Process(agent.pid).children(recursive=True))
     return process
-
-
-def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
-    """Wait until `true` returns a true value, and return it; fail the test if it does not within `within_s` seconds."""
-    deadline = time.monotonic() + within_s
-    while not (value := true()):
-        assert time.monotonic() < deadline, f"not true within {within_s} s"
-        time.sleep(0.02)
-    return value
 
 
 @contextmanager

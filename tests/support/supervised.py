@@ -11,14 +11,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from tests.support.measuring import measured
+from tests.support.waiting import until as until
 from tests.support.warm import anywhere
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -133,15 +133,6 @@ def checkout(*, env: Mapping[str, str] | None = None, name: str = "fleet-home-")
         yield new_checkout
     finally:
         new_checkout.remove()
-
-
-def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
-    """Wait until `true` returns a true value, and return it; fail the test if it does not within `within_s` seconds."""
-    deadline = time.monotonic() + within_s
-    while not (value := true()):
-        assert time.monotonic() < deadline, f"not true within {within_s} s"
-        time.sleep(0.03)
-    return value
 
 
 def _request(address: str, request: dict[str, str]) -> Any:

@@ -1,0 +1,18 @@
+"""Waits for a condition that other threads or processes bring about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+POLL_S = 0.02
+
+
+def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
+    """Wait until `true` returns a true value, and return it; fail the test if it does not within `within_s` seconds."""
+    deadline = time.monotonic() + within_s
+    while not (value := true()):
+        assert time.monotonic() < deadline, f"not true within {within_s} s"
+        time.sleep(POLL_S)
+    return value
