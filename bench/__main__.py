@@ -102,6 +102,7 @@ def workloads(
         fleet_s, bare_s, ratio = medians(
             3 * rounds, lambda: fleet.chain(100, alternate=alternate), lambda: bare.chain(100)
         )
+        # A chain has 100 links, so its seconds times 10 are the milliseconds of one hand-off.
         return {"fleet_ms": fleet_s * 10, "bare_ms": bare_s * 10, "ratio": ratio, "hand_off": 1 / ratio}
 
     def idle() -> dict[str, float]:
@@ -120,7 +121,7 @@ def workloads(
         spent = {}
         for name, contender in (("fleet", fleet), ("bare", bare)):
             before, servers_before = cpu_s(contender.pids), cpu_s(servers)
-            contender.independent(2_000)
+            contender.independent(2_000)  # so that half of the seconds are the milliseconds of one sortie
             spent[f"{name}_processes_ms"] = (cpu_s(contender.pids) - before) / 2
             spent[f"{name}_servers_ms"] = (cpu_s(servers) - servers_before) / 2
         return spent

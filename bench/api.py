@@ -199,7 +199,7 @@ class Api:
         return [{name: statistics.median(took) for name, took in site_times.items()} for site_times in times]
 
     def stored_launches(self, results: LoadResults) -> int:
-        """How many of the accepted missions exist with all their sorties."""
+        """The number of accepted missions that exist with all their sorties."""
         from fleet import ids  # noqa: PLC0415
 
         row = self.database.execute(
@@ -295,7 +295,7 @@ def measure(api: Api, *, seconds: float) -> dict[str, Any]:
 
 
 def stress(api: Api, *, seconds: float) -> dict[str, float]:
-    """Double the request rate until some requests are refused or more than a second late."""
+    """Double the request rate until requests are refused, or 5 % of the reads take longer than a second."""
     rate = float(READS_PER_S + LAUNCHES_PER_S)
     while True:
         share = LAUNCHES_PER_S / (READS_PER_S + LAUNCHES_PER_S)

@@ -47,7 +47,7 @@ def cross(context: Context) -> Outcome:
 
 
 def _corner(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most five files that are among the top tenth (at least three) by changes and by complexity."""
+    """At most five files in the top tenth (at least three files) by changes and by complexity, above fixed minimums."""
     if len(points) < 5:
         return []
     share = max(3, len(points) // 10)

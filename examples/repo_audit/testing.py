@@ -57,7 +57,7 @@ class _PythonTests:
                     self.asserting.add(function.name)
 
     def judge(self, ledger: Ledger) -> None:
-        """Report tests without a check. Calls are matched by name, one level deep; in case of doubt, nothing is reported."""
+        """Report tests without a check. Calls are matched by name, one level deep; if in doubt, nothing is reported."""
         checking = self.asserting | {name for name, called in self.calls.items() if called & self.asserting}
         for file, function in self.silent:
             if not _called(function) & checking:

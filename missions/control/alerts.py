@@ -263,7 +263,7 @@ def _silent() -> Iterator[Finding]:
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("missions.control", "alert_silent"),
-            {"after": settings.FLEET_ALERT_SILENCE_S, "noted": ACTIVITY_S, "limit": MAX_SILENT},
+            {"after": settings.FLEET_ALERT_SILENCE_S, "recorded_every": ACTIVITY_S, "limit": MAX_SILENT},
         )
         rows = cursor.fetchall()
     for sortie, key, mission, name, quiet_s in rows:

@@ -1,4 +1,4 @@
-"""The summary of one Celery task: what its sorties came to, for display in Flower."""
+"""The summary of one Celery task: the outcomes of its sorties, for display in Flower."""
 
 from __future__ import annotations
 

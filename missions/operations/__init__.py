@@ -1,4 +1,7 @@
-"""What people and programs can do with missions and sorties: one implementation for commands, admin and API."""
+"""The operations on missions and sorties: one implementation for the commands, the admin and the API.
+
+Nothing here imports `api`, `admin`, `control` or `management`.
+"""
 
 from missions.operations import external_agents
 from missions.operations.cancelling import cancel, cancel_sortie

@@ -18,7 +18,7 @@ def current() -> Surroundings:
 
 
 def without_database() -> Surroundings:
-    """The same without the agent types, for use where no database is available."""
+    """The same without the agent types, for use without a database."""
     return Surroundings(
         types=None,
         callables=discovery.names(),
