@@ -30,18 +30,18 @@ class Place:
     python: str
     user: int
 
-    def fly(self, shell: str, *, harden: bool = False, **more: Any) -> dict[str, Any]:
-        """Run a shell command in the sandbox: {ok, error, out, …}. `more`: further settings of the attempt."""
-        orders = {
+    def fly(self, shell: str, *, harden: bool = False, **settings: Any) -> dict[str, Any]:
+        """Run a shell command in the sandbox: {ok, error, out, …}. `settings`: others of the attempt."""
+        request = {
             "scratch": str(self.scratch),
             "hidden": [str(self.home)],
             "writable": [str(self.root)],
             "shell": shell,
             "harden": harden,
-            **more,
+            **settings,
         }
-        done = subprocess.run(
-            [self.python, "-m", "tests.agents.shim.shim_worker", json.dumps(orders)],
+        completed = subprocess.run(
+            [self.python, "-m", "tests.agents.shim.shim_worker", json.dumps(request)],
             env={
                 "PATH": os.environ["PATH"],
                 "DATABASE_URL": SECRET,
@@ -55,8 +55,8 @@ class Place:
             capture_output=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr.decode()
-        result: dict[str, Any] = json.loads(done.stdout)
+        assert completed.returncode == 0, completed.stderr.decode()
+        result: dict[str, Any] = json.loads(completed.stdout)
         return result
 
     @property

@@ -23,14 +23,14 @@ from tests.support.waiting import until as until
 
 
 def launch(
-    sorties: Mapping[str, Any], *, params: Mapping[str, Any] | None = None, folder: str = "", **more: Any
+    sorties: Mapping[str, Any], *, params: Mapping[str, Any] | None = None, folder: str = "", **plan_keys: Any
 ) -> Mission:
     """Launch a plan from Python data, as the operator. Sorties without work use the scripted driver.
 
-    `more`: further top-level keys of the plan.
+    `plan_keys`: further top-level keys of the plan.
     """
     text = yaml.safe_dump(
-        {"mission": "A test", "sorties": {k: scripted(v) for k, v in sorties.items()}, **more}, sort_keys=False
+        {"mission": "A test", "sorties": {k: scripted(v) for k, v in sorties.items()}, **plan_keys}, sort_keys=False
     )
     loaded = plan.load(text=text, surroundings=surroundings.current())
     return operations.launch(

@@ -45,8 +45,8 @@ class Ear:
         return self.tails["stdout"].decode()
 
 
-def brief(scratch: Path, **given: Any) -> Brief:
-    """A brief with a unique marker, whose work inherits PATH. `given`: other fields."""
+def brief(scratch: Path, **fields: Any) -> Brief:
+    """A brief with a unique marker, whose work inherits PATH. `fields`: others of the brief."""
     return Brief(
         **{
             "marker": f"{ids.encode(ids.SORTIE, ids.new())}/1",
@@ -54,7 +54,7 @@ def brief(scratch: Path, **given: Any) -> Brief:
             "scratch": scratch,
             "env_allow": PATH,
             "limits": Limits(timeout_s=60, grace_s=2),
-            **given,
+            **fields,
         }
     )
 

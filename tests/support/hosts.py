@@ -223,9 +223,9 @@ def live(type: str) -> list[Agent]:
     return list(Agent.objects.filter(type=type, state__in=Agent.LIVE).order_by("node", "place", "id"))
 
 
-def kind(name: str, **more: Any) -> AgentType:
+def kind(name: str, **fields: Any) -> AgentType:
     """Create or change an agent type for a test. Nodes keep no agents of it."""
-    return AgentType.objects.update_or_create(name=name, defaults={"agents": 0, "concurrency": 1, **more})[0]
+    return AgentType.objects.update_or_create(name=name, defaults={"agents": 0, "concurrency": 1, **fields})[0]
 
 
 def running(mission: Mission) -> list[Sortie]:

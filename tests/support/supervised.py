@@ -47,16 +47,18 @@ class Checkout:
     def manage(
         self, *arguments: str, check: bool = True, timeout: float = 40, cwd: Path = CHECKOUT
     ) -> subprocess.CompletedProcess[str]:
-        done = anywhere().manage(*arguments, env=self.env, cwd=cwd, timeout=timeout)
-        assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+        process = anywhere().manage(*arguments, env=self.env, cwd=cwd, timeout=timeout)
+        assert not check or process.returncode == 0, (
+            f"{arguments}: {process.returncode}\n{process.stdout}\n{process.stderr}"
+        )
+        return process
 
     def json(self, *arguments: str, cwd: Path = CHECKOUT) -> Any:
         return json.loads(self.manage(*arguments, "--json", check=False, cwd=cwd).stdout)
 
-    def start(self, *arguments: str, cwd: Path = CHECKOUT, **how: Any) -> subprocess.Popen[str]:
-        """Start a command in the foreground, without a terminal. The caller must end it. `how`: arguments of Popen."""
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
+    def start(self, *arguments: str, cwd: Path = CHECKOUT, **popen_options: Any) -> subprocess.Popen[str]:
+        """Start a command in the foreground, without a terminal. The caller must end it. See Popen for the options."""
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen_options}
         program = "manage.py" if cwd == CHECKOUT else str(CHECKOUT / "manage.py")
         return subprocess.Popen([sys.executable, program, *arguments], cwd=cwd, env=self.env, text=True, **streams)
 
