@@ -303,7 +303,7 @@ class AgentDetail(ApiView):
 class AgentHeartbeat(ApiView):
     @endpoint("agents.beat", body=HeartbeatBody, response=shapes.RenewedResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
-        """Report that the agent lives, and renew its leases. A lease that is not in `held` is lost. Stop the work of
+        """Report that the agent is alive, and renew its leases. A lease that is not in `held` is lost. Stop the work of
         those in `cancelled`."""
         renewed = external_agents.heartbeat(agent=own_agent(actor_of(request), ref), tokens=body["tokens"])
         return {

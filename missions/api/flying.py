@@ -1,5 +1,6 @@
-"""Endpoints of external agents: claim sorties, renew leases, report, complete and fail. The work of the fleet's own
-agents reports here too.
+"""Endpoints of external agents: claim sorties, renew leases, report, complete and fail.
+
+The work that the fleet's own agents run reports here too.
 
 A request about an attempt needs its lease token, from the response to the claim or from FLEET_TOKEN: as the bearer
 token, or as `token` in the body if the bearer is a machine key.

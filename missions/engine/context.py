@@ -78,7 +78,7 @@ def rendered_text(values: Mapping[str, Any], scope: templates.Scope) -> dict[str
 
 
 def decoded(value: Any) -> Any:
-    """A JSON column as data. Django's connections return its text, psycopg's own its data."""
+    """A JSON column as data: Django's connections return it as text, psycopg's own as data."""
     return json.loads(value) if isinstance(value, str) else value
 
 

@@ -31,7 +31,7 @@ RESERVE_BYTES = 1_000 * MB  # kept free on the disk for other users
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeSettings:
-    """What all attempts of an agent type share, as its row was when the agent started (see `current`)."""
+    """The settings of an agent type that apply to all its attempts. `current` reads them from the database."""
 
     agent_type: str
     prompt_argv: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class TypeSettings:
 
 
 def current(type_settings: TypeSettings) -> TypeSettings:
-    """The same, read again: an operator may have changed the type since the agent started."""
+    """These settings as the database has them now. Read for each attempt, because an operator may change them."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT prompt_argv, env_allow, env_secret, readable, network, memory_mb, disk_mb, longest_s"

@@ -40,8 +40,10 @@ def remove(folder: Path) -> None:
 
 
 def _remove_flat(folder: Path) -> None:
-    """Remove a folder of any depth: move each subfolder to the top before emptying it, so that no path and no recursion
-    gets long. Follows no links."""
+    """Remove a folder of any depth. Follows no links.
+
+    Each subfolder is moved to the top before it is emptied, so that neither paths nor the recursion get deep.
+    """
     top = _open_as_own(str(folder))
     try:
         pending = _empty(top, top)

@@ -149,8 +149,10 @@ def log_as_text(*, log: Log, follow: bool, raw: bool = False) -> None:
 
 
 def write_output(stream: str, text: str, *, raw: bool = False) -> None:
-    """Print a piece of output on the stream it came from. Control characters are made visible unless `raw`: in a pipe
-    too, because that often ends at a terminal."""
+    """Print a piece of output on the stream that it came from.
+
+    Unless `raw`, control characters are made visible: in a pipe too, because it often ends at a terminal.
+    """
     target = sys.stdout if stream == "stdout" else sys.stderr
     target.write(text if raw else lines.printed(text))
     target.flush()

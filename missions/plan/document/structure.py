@@ -50,11 +50,11 @@ _KINDS = {
 
 
 def check(*, source: Source, faults: Faults) -> set[Path]:
-    """Add a fault for each violation of the schema, and remove the invalid parts from the data, so that the rest can be
-    checked further. Returns the paths of the invalid parts.
+    """Add a fault for each violation of the schema, and remove the invalid parts from the data.
 
-    Keys are removed from mappings. In lists, invalid and duplicate items become None, so that the others keep their
-    indexes. A value that could not be read already has a fault and gets no other.
+    Returns the paths of the invalid parts. The rest can then be checked further. Keys are removed from mappings. In
+    lists, invalid and duplicate items become None, so that the others keep their indexes. A value that could not be
+    read already has a fault and gets no other.
     """
     data = source.data
     broken: set[Path] = set()
