@@ -41,8 +41,8 @@ def decided(*, places: int = 10, **facts: Any) -> tuple[int, int]:
         ({"starting": 1}, 0),
         ({"oldest_s": 2}, 0),
         ({"queued": 0}, 0),
-        ({"most": 1}, 0),
-        ({"live": 4, "slots": 8, "flying": 8, "most": 5}, 1),
+        ({"max_agents": 1}, 0),
+        ({"live": 4, "slots": 8, "flying": 8, "max_agents": 5}, 1),
         ({"places": 0}, 0),
     ],
 )
