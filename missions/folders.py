@@ -76,20 +76,20 @@ def readable(*, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bo
     return paths
 
 
-def cwd(*, named: str | None, folder: str, scratch: Path, allowed: Sequence[Path]) -> Path | None:
+def cwd(*, plan_cwd: str | None, folder: str, scratch: Path, allowed: Sequence[Path]) -> Path | None:
     """The folder in which a sortie starts: its `cwd`, relative to the mission's folder; else that folder; else None.
 
-    `named` is the sortie's `cwd`. A result of None means the scratch folder. Invalid if the `cwd` is outside the
+    `plan_cwd` is the sortie's `cwd`. A result of None means the scratch folder. Invalid if the `cwd` is outside the
     mission's folder, the scratch folder, the private /tmp and the `allowed` folders.
     """
-    if named is None:
+    if plan_cwd is None:
         return Path(folder) if folder else None
-    if not os.path.isabs(named) and not folder:
+    if not os.path.isabs(plan_cwd) and not folder:
         raise errors.Invalid(
-            f"cwd {named!r} is relative, and the mission has no folder to start from.",
+            f"cwd {plan_cwd!r} is relative, and the mission has no folder to start from.",
             hint="Write an absolute path, or launch the mission with a folder.",
         )
-    path = _normal(os.path.join(folder, named))
+    path = _normal(os.path.join(folder, plan_cwd))
     if not any(
         path.is_relative_to(parent)
         for parent in (*([Path(folder)] if folder else ()), scratch, Path(sandbox.TMP), *allowed)

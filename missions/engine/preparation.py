@@ -143,7 +143,7 @@ def _base(
         env_allow=type_settings.inherited,
         secret_env=spec.secret_env | type_settings.env_secret,
         cwd=folders.cwd(
-            named=None if spec.cwd is None else templates.as_text(templates.render(value=spec.cwd, scope=scope)),
+            plan_cwd=None if spec.cwd is None else templates.as_text(templates.render(value=spec.cwd, scope=scope)),
             folder=attempt_context.folder,
             scratch=folder,
             allowed=[*readable, *map(Path, type_settings.readable)],

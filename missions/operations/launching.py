@@ -66,7 +66,7 @@ def launch(
     """
     if not template:
         rights.require_for_plan(plan=plan, executes=executes)
-    inputs = bind(plan=plan, given=params)
+    inputs = bind(plan=plan, params=params)
     readable = folders.readable(plan=plan, inputs=inputs, folder=folder, operator=operator, template=bool(template))
     folders.check_prompts(specs=plan.sorties, folder=folder)
     state = MissionState.RUNNING if start else MissionState.PLANNED

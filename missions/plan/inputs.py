@@ -60,27 +60,27 @@ def declared(*, data: Mapping[str, Any], path: Path, broken: Collection[Path], f
     return specs
 
 
-def bind(*, plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
-    """The value of every input that the plan declares. PlanError lists all faults of `given`.
+def bind(*, plan: Plan, params: Mapping[str, Json]) -> dict[str, Json]:
+    """The value of every input that the plan declares. PlanError lists all faults of `params`.
 
     A string for an input of another type (from a command line) is parsed as that type, an array or object as JSON.
     """
     faults = Faults()
-    for name in given:
+    for name in params:
         if name not in plan.inputs:
             fix = faults.suggestion(str(name), plan.inputs) or "This plan declares no inputs."
             faults.add(("inputs", str(name)), f"{quoted(name)} is not an input of this plan.", fix)
     bound: dict[str, Json] = {}
     for name, spec in plan.inputs.items():
         path = ("inputs", name)
-        if name not in given:
+        if name not in params:
             if spec.required:
                 fix = f"Set it: --param {name}=… {spec.description}".strip()
                 faults.add(path, "This input is required, but has no value.", fix)
             bound[name] = spec.default
             continue
         try:
-            bound[name] = _convert(spec, given[name])
+            bound[name] = _convert(spec, params[name])
         except ValueError as error:
             faults.add(path, str(error), spec.description)
     faults.check()

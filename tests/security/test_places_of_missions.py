@@ -82,14 +82,14 @@ def test_a_folder_over_the_api_lies_below_the_folders(settings: Any) -> None:
 @pytest.mark.parametrize("named", ["/proc/1", "/etc", "../other", "/", "/mission/../x", "/dev"])
 def test_cwd_lies_in_what_the_sortie_may_use(named: str) -> None:
     with pytest.raises(errors.Invalid, match="outside the folders"):
-        folders.cwd(named=named, folder="/mission", scratch=SCRATCH, allowed=[Path("/data")])
+        folders.cwd(plan_cwd=named, folder="/mission", scratch=SCRATCH, allowed=[Path("/data")])
 
 
 @pytest.mark.parametrize(
     ("named", "meant"), [("sub", "/mission/sub"), ("/data/x", "/data/x"), ("/scratch/y", "/scratch/y")]
 )
 def test_cwd_counts_from_the_missions_folder(named: str, meant: str) -> None:
-    assert folders.cwd(named=named, folder="/mission", scratch=SCRATCH, allowed=[Path("/data")]) == Path(meant)
+    assert folders.cwd(plan_cwd=named, folder="/mission", scratch=SCRATCH, allowed=[Path("/data")]) == Path(meant)
 
 
 def test_the_fleets_home_is_no_missions_folder(settings: Any) -> None:

@@ -145,7 +145,7 @@ class Command(OperatorCommand):
         try:
             parsed = plan.load(text=_read(options["plan"]), surroundings=around)
             if options["param"] or options.get("dry_run"):
-                plan.bind(plan=parsed, given=_params(options["param"]))
+                plan.bind(plan=parsed, params=_params(options["param"]))
         except plan.PlanError as refused:
             if not options["json"]:
                 raise

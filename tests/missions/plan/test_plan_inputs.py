@@ -24,7 +24,7 @@ sorties:
 
 def test_defaults_hold_where_nothing_is_given() -> None:
     values = {"repo": ".", "top": 10, "ratio": None, "deep": False, "tags": [], "extra": None, "level": "low"}
-    assert plan.bind(plan=PLAN, given={"repo": "."}) == values
+    assert plan.bind(plan=PLAN, params={"repo": "."}) == values
 
 
 def test_texts_of_a_command_line_are_read_as_the_declared_type() -> None:
@@ -38,7 +38,7 @@ def test_texts_of_a_command_line_are_read_as_the_declared_type() -> None:
         "level": "high",
     }
     values = {"repo": "1", "top": 3, "ratio": 0.5, "deep": True, "tags": ["x"], "extra": {"a": 1}, "level": "high"}
-    assert plan.bind(plan=PLAN, given=given) == values
+    assert plan.bind(plan=PLAN, params=given) == values
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_texts_of_a_command_line_are_read_as_the_declared_type() -> None:
 )
 def test_what_does_not_fit_is_refused(given: dict[str, plan.Json], words: list[str]) -> None:
     with pytest.raises(plan.PlanError) as caught:
-        plan.bind(plan=PLAN, given=given)
+        plan.bind(plan=PLAN, params=given)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
     with pytest.raises(plan.PlanError) as caught:
-        plan.bind(plan=PLAN, given={"top": "x", "unknown": 1})
+        plan.bind(plan=PLAN, params={"top": "x", "unknown": 1})
     assert len(caught.value.faults) == 3
