@@ -37,7 +37,7 @@ def medians(rounds: int, fleet: Callable[[], float], bare: Callable[[], float]) 
 
 
 def slow_disk(folder: Path) -> Path | None:
-    """Build the shared library that slows Postgres's disk down (slowdisk.c); None without a C compiler."""
+    """Build the shared library that slows Postgres's disk down (bench/slowdisk.c); None without a C compiler."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         return None
