@@ -97,7 +97,7 @@ def endpoint(
         def call(view: Any, request: Request, **path: str) -> Response:
             query_type = query or Strict
             raw_query = query_of(query_type, request)
-            validated_query = validate(query_type, raw_query) if parameters else _defaults(query_type)
+            validated_query = validate(query_type, raw_query) if raw_query else _defaults(query_type)
             arguments: dict[str, Any] = {"query": validated_query} if query else {}
             if body:
                 arguments["body"] = validate(body, request.data)

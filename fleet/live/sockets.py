@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlencode
 from channels.exceptions import DenyConnection
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from fleet import errors
+from fleet import errors, humanise
 from fleet.live import feeds, origins, paths, tickets
 from fleet.live.feeds import End, SerializedEvent
 from fleet.live.hub import hub
@@ -114,7 +114,7 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def _await_ticket(self) -> None:
         await asyncio.sleep(TICKET_TIMEOUT_S)
-        await self.close(CODES[401], f"No ticket was sent within {TICKET_TIMEOUT_S:.0f} s.")
+        await self.close(CODES[401], f"No ticket was sent within {humanise.duration(TICKET_TIMEOUT_S)}.")
 
     async def _redeem(self, text: str) -> None:
         """Use a ticket from the first message. Unlike one in the handshake, it cannot end up in the log of a proxy."""

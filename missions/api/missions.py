@@ -43,7 +43,10 @@ PLAN = {  # an example in the OpenAPI document
     examples=[
         OpenApiExample("a plan", value={"plan": PLAN, "params": {"branch": "main"}, "team": None}),
         OpenApiExample("a template", value={"template": "audit", "params": {"branch": "main"}}),
-        OpenApiExample("an objective", value={"objective": "Add a health endpoint.", "agent": "backend"}),
+        OpenApiExample(
+            "an objective",
+            value={"objective": "Add a health endpoint.", "agent": "backend", "folder": "/srv/projects/shop"},
+        ),
     ]
 )
 class Launch(Strict):

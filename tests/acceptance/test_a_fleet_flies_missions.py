@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from pathlib import Path
 
@@ -212,4 +213,4 @@ def test_the_doctor_finds_a_running_fleet_well_and_names_a_fault_with_its_remedy
     finally:
         credentials.chmod(0o600)
     assert done.returncode == 1
-    assert f"Run: chmod 600 {credentials}" in done.stdout
+    assert f"Run: chmod 600 {shlex.quote(str(credentials))}" in done.stdout

@@ -76,7 +76,8 @@ def test_each_body_is_one_that_its_endpoint_takes() -> None:
 
 
 @pytest.mark.django_db
-def test_each_launch_launches_and_the_plan_passes_the_check() -> None:
+def test_each_launch_launches_and_the_plan_passes_the_check(settings: Any) -> None:
+    settings.FLEET_FOLDERS = ["/srv/projects"]
     ann = api.person("ann", executes=True)
     launch = DOCUMENT["paths"]["/api/v1/missions"]["post"]["requestBody"]["content"]["application/json"]
     check = DOCUMENT["paths"]["/api/v1/plans/check"]["post"]["requestBody"]["content"]["application/json"]

@@ -94,5 +94,5 @@ def test_cwd_counts_from_the_missions_folder(named: str, meant: str) -> None:
 
 def test_the_fleets_home_is_no_missions_folder(settings: Any) -> None:
     for folder in (settings.FLEET_HOME.root, settings.FLEET_HOME.private, settings.FLEET_HOME.scratch):
-        with pytest.raises(errors.Invalid, match="fleet's own"):
+        with pytest.raises(errors.Invalid, match="belongs to the fleet itself"):
             folders.check_folder(str(folder))

@@ -108,8 +108,12 @@ class Host:
 
     def children(self) -> set[int]:
         """The pids of its node's children that have not ended."""
-        children = psutil.Process(self.pid).children()
-        return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE}
+        pids = set()
+        for child in psutil.Process(self.pid).children():
+            with suppress(psutil.NoSuchProcess):  # it has ended since
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    pids.add(child.pid)
+        return pids
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)

@@ -203,7 +203,7 @@ def check_work(
         faults.add((*path, "call"), f"There is no registered callable {quoted(sortie['call'])}.", fix)
     facts = surroundings.types.get(agent) if agent and surroundings.types else None
     if kind == "prompt" and facts and not facts.takes_prompt:
-        fix = "Use run, or set the type's prompt command (`fleet_agents type set`, or the admin)."
+        fix = "Use run, or set the type's prompt command (in the admin, under Agent types)."
         faults.add((*path, "prompt"), f"The agent type {quoted(agent)} has no command that takes a prompt.", fix)
     if sum(key in sortie or key in removed for key in WORK) > 1 or (kind is None and removed & WORK):
         return kind or driver or "command"  # it is unknown what `driver` and `with` belong to

@@ -130,7 +130,7 @@ def test_an_unknown_attempt_or_one_of_another_agent_is_refused(agent: Agent, eng
     ref = Sortie.objects.get(mission=mission).ref
     other = manage("fleet_agents", "logs", agent.ref, "--attempt", f"{ref}/1")
     assert other.code == 1
-    assert f"flown by {ids.encode(ids.AGENT, engine.agent)}" in other.err
+    assert f"run by {ids.encode(ids.AGENT, engine.agent)}" in other.err
     assert "There is no attempt" in manage("fleet_agents", "logs", agent.ref, "--attempt", f"{ref}/7").err
     for wrong in ("nonsense", ref, f"{ref}/", f"{ref}/-1", f"{ref}/99999999999", "srt_x/1", "\x1b[2J/1"):
         done = manage("fleet_agents", "logs", agent.ref, "--attempt", wrong)

@@ -123,4 +123,4 @@ def test_results_that_are_too_large_together_are_refused_at_once() -> None:
     finally:
         engine.stop(within_s=5)
     attempt = Attempt.objects.get(sortie__key="both")
-    assert "have 3,004 bytes together; 2,000 are allowed" in attempt.error
+    assert "have 3,004 bytes in total; the limit is 2,000" in attempt.error

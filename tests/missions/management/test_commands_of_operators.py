@@ -239,7 +239,7 @@ def test_a_folder_that_one_may_not_use_ends_with_4_and_says_so(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["file", "file/home", "n" * 300])
 def test_a_folder_that_cannot_be_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ImproperlyConfigured, match="Name another with FLEET_HOME"):
+    with pytest.raises(ImproperlyConfigured, match="Set FLEET_HOME to another folder"):
         Home(tmp_path / name).make()
 
 

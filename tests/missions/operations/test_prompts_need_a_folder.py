@@ -25,7 +25,7 @@ def test_a_launch_over_the_api_says_what_to_do() -> None:
     (error,) = refused.json()["errors"]
     assert error["pointer"] == "/folder"
     assert "the mission has no folder" in error["detail"]
-    assert "FLEET_FOLDERS" in error["hint"]
+    assert "FLEET_FOLDERS" in error["detail"]
     assert not Mission.objects.exists()
 
 

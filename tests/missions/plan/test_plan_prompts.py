@@ -72,7 +72,7 @@ def test_a_prompt_for_a_type_without_a_command_is_refused_with_the_remedy(tmp_pa
         launched(tmp_path)
     (fault,) = refused.value.faults
     assert "has no command that takes a prompt" in fault.fault
-    assert "fleet_agents type set" in fault.fix
+    assert "set the type's prompt command" in fault.fix
     assert fault.where == "sorties.ask.prompt"
 
 
