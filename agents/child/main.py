@@ -38,8 +38,8 @@ def main(folder: Path) -> int:
         function = _load(request["call"])
         _check_arguments(request["call"], function, request["arguments"])
         result = function(context, **request["arguments"])
-        _write(folder / "sorties.json", context.added, what="A sortie to add")
-        _write(folder / "result.json", result, what="The callable's result")
+        _write(folder / "sorties.json", context.added, label="A sortie to add")
+        _write(folder / "result.json", result, label="The callable's result")
     except SystemExit as end:
         if end.code in (None, 0):
             return 0
@@ -73,7 +73,7 @@ def _load(name: str) -> Callable[..., Any]:
 
 
 def _check_arguments(name: str, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    """Check that the callable takes these arguments, so that a TypeError of its own code is not mistaken for that."""
+    """Check the arguments before the call, so that a TypeError inside the callable is not mistaken for a wrong argument."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # some builtins have none
@@ -84,8 +84,8 @@ def _check_arguments(name: str, function: Callable[..., Any], arguments: dict[st
         raise _Permanent(f"The callable {name!r} does not take these arguments (`with`): {fault}.") from None
 
 
-def _write(path: Path, value: Any, *, what: str) -> None:
-    """Write the value as JSON. The driver checks it later; only what Python cannot serialize is reported here."""
+def _write(path: Path, value: Any, *, label: str) -> None:
+    """Write the value as JSON. The driver validates it later; this reports only values that Python cannot serialize."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError) as fault:
@@ -95,7 +95,7 @@ def _write(path: Path, value: Any, *, what: str) -> None:
         except values.Unacceptable as unacceptable:
             reason = str(unacceptable)
         raise _Permanent(
-            f"{what} is not JSON: {reason}. Return only None, booleans, numbers, strings, lists and dicts."
+            f"{label} is not JSON: {reason}. Return only None, booleans, numbers, strings, lists and dicts."
         ) from fault
     path.write_text(text, encoding="utf-8")
 
@@ -107,7 +107,7 @@ def _fail(folder: Path, error: str, *, permanent: bool = False) -> int:
 
 
 class _Permanent(Exception):
-    """A fault that the next try would meet again. Its text is one sentence."""
+    """An error that a retry would repeat. Its text is one sentence."""
 
 
 class _Needs(Mapping[str, Any]):
