@@ -1,7 +1,8 @@
 """Runs one registered callable, named as JSON on standard input, and writes the outcome as JSON files to a folder.
 
-If the callable returns, it writes `result.json` and `sorties.json`. Otherwise it writes `error.json`:
-`{"error": one sentence, "permanent": true if the next try would fail the same way}`. Whatever the callable prints to
+If the callable returns, it writes `result.json` and `sorties.json`. If the callable fails, it writes `error.json`:
+`{"error": one sentence, "permanent": true if the next try would fail the same way}`. If the callable exits with
+`sys.exit(0)`, it writes nothing: the sortie succeeds without a result. Whatever the callable prints to
 standard output is output of the attempt.
 """
 
@@ -23,7 +24,7 @@ from fleet import errors, values
 
 
 def main(folder: Path) -> int:
-    """Run the callable and return the exit code: 0 if its result was written."""
+    """Run the callable and return the exit code: 0 if it returned or exited with 0."""
     request = json.load(sys.stdin)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
@@ -73,7 +74,7 @@ def _load(name: str) -> Callable[..., Any]:
 
 
 def _check_arguments(name: str, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    """Check the arguments before the call, so that a TypeError inside the callable is not mistaken for a wrong argument."""
+    """Check the arguments before the call, so that a TypeError of the callable itself is not taken for a wrong one."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # some builtins have none

@@ -217,8 +217,8 @@ def file_name(need: str) -> str:
 class _Variables:
     """The variables that depend on the mission.
 
-    A variable that is too long, or does not fit into VARIABLES_BYTES, is not set. Its text goes into a file, and `<NAME>_FILE`
-    names that file if there is room for it.
+    A variable that is too long, or does not fit into VARIABLES_BYTES, is not set. Its text goes into a file, and
+    `<NAME>_FILE` names that file if there is room for it.
     """
 
     def __init__(self, exchange: Exchange) -> None:

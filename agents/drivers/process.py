@@ -60,7 +60,7 @@ class Ended:
 def run(
     *, argv: Sequence[str], brief: Brief, exchange: Exchange, env: Mapping[str, str], reporter: Reporter, stop: Stop
 ) -> Ended:
-    """Run a program, with `brief.stdin` as its standard input, until it and every process that it started have ended."""
+    """Run a program, with `brief.stdin` as its standard input, until all its processes have ended."""
     if stop.reason is not None:
         return Ended(stopped=stop.reason)
     if brief.confined:

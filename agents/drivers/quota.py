@@ -81,7 +81,7 @@ class Quota:
             self._disk_exceeded(until=math.inf)
 
     def _reserve_used(self) -> bool:
-        """Whether a disk of the attempt is nearly full, and the attempt wrote at least `reserve_share` of the reserve."""
+        """Whether a disk of the attempt is nearly full, and it wrote at least `reserve_share` of the reserve."""
         free = min((_free_bytes(folder) for folder in self._folders), default=math.inf)
         if free >= self._limits.reserve_bytes:
             return False

@@ -1,8 +1,8 @@
 """Ships the log files of agents to Postgres, where every host can read them.
 
 An agent appends to the file of its place, after the output of its predecessors, so each agent has a start offset in the
-file and, once it is dead, an end offset. Rows keep the last FLEET_AGENT_LOG_BYTES of each agent. The disk keeps the file and two
-older ones, each at most FILE_BYTES plus what is printed between two rounds.
+file and, once it is dead, an end offset. Rows keep the last FLEET_AGENT_LOG_BYTES of each agent. The disk keeps the
+file and two older ones, each at most FILE_BYTES plus what is printed between two rounds.
 
 Secrets never reach a row: the fleet's own credentials are masked everywhere, and so is the password in every URL.
 """
@@ -92,7 +92,7 @@ class Shipper:
         self._tails[agent] = Tail(agent, path, offset=path.stat().st_size if path.exists() else 0)
 
     def resume(self, *, agent: UUID, path: Path) -> None:
-        """Ship what an agent of an earlier supervisor printed after its last row. Does nothing if that row is not found."""
+        """Ship what an agent of an earlier supervisor printed after its last row, if that row is found."""
         last = LogPiece.objects.filter(agent=agent).order_by("id").last()
         if last is None or not path.exists():
             return

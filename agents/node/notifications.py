@@ -17,7 +17,7 @@ log = logging.getLogger("fleet.node")
 
 
 class Notifications:
-    """The notifications for one node. They use a connection of their own, so that a notification ends the wait at once."""
+    """The notifications for one node. They use a connection of their own, so that one ends the wait at once."""
 
     def __init__(self, node: UUID) -> None:
         self._node = node

@@ -1,8 +1,8 @@
 """The supervisor of one host's agents: it starts them, restarts those that crash, and ends them when it ends.
 
 It is the direct parent of its agents (agents/node/forking.py), so it notices at once when one dies. It ends the agent's
-row as lost, and reports when the agent's work has ended too (agents/node/orphans.py). From then on the control loop gives
-its sorties to other agents without waiting for the lease.
+row as lost, and reports when the agent's work has ended too (agents/node/orphans.py). From then on the control loop
+gives its sorties to other agents without waiting for the lease.
 
 What to do comes from rows (agents/node/posts.py); NOTIFY only says when to look (agents/node/notifications.py). The
 process has one thread, because it forks.

@@ -1,6 +1,7 @@
 """Opens files below a folder that others can write to, safely: openat2(2) never follows a link out of it.
 
-This holds even if somebody changes the folder at the same time. Only the standard library is used: the shim imports this.
+This holds even if somebody changes the folder at the same time. It uses only the standard library, because the shim
+imports it.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from fleet.config.home import Home
 SOCKET = "flower.sock"
 PREFIX = "flower"
 USER = "admin"
-PATIENCE_S = 30
+TIMEOUT_S = 30
 CHUNK_BYTES = 1 << 16
 
 
@@ -25,7 +25,7 @@ class _Connection(http.client.HTTPConnection):
     """HTTP over the Unix socket, whatever host a request names."""
 
     def __init__(self, home: Home) -> None:
-        super().__init__("localhost", timeout=PATIENCE_S)
+        super().__init__("localhost", timeout=TIMEOUT_S)
         self._home = home
 
     def connect(self) -> None:

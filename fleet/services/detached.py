@@ -53,11 +53,11 @@ def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[st
             raise errors.Unavailable(
                 "The start failed for the reason given above.", hint=f"The full log is {logfiles.path(home, LOG)}."
             )
-        _sleep_until(deadline)
+        _pause(deadline)
 
 
 def running(home: Home) -> dict[str, Any] | None:
-    """Return the status of the running supervisor, ready or not; None where none runs.
+    """Return the status of the running supervisor, ready or not; None if there is none.
 
     Waits for a supervisor that is stopping, and for one that does not listen yet.
     """
@@ -66,7 +66,7 @@ def running(home: Home) -> dict[str, Any] | None:
         status = state(home)
         if status["running"] and not status["stopping"]:
             return status
-        _sleep_until(deadline)
+        _pause(deadline)
     return None
 
 
@@ -77,11 +77,11 @@ def wait_until_ready(home: Home) -> dict[str, Any]:
         status = dict(control_socket.ask(home, {"do": "status"}))
         if status["ready"]:
             return status
-        _sleep_until(deadline)
+        _pause(deadline)
 
 
 def state(home: Home) -> dict[str, Any]:
-    """Return the running supervisor's status, or `{"running": False, "left": […]}` where none runs.
+    """Return the running supervisor's status, or `{"running": False, "left": […]}` if none runs.
 
     `left` has the name and the pid of each process that a killed supervisor left behind.
     """
@@ -95,7 +95,7 @@ def state(home: Home) -> dict[str, Any]:
 def stop(home: Home, *, say: Callable[[str], None]) -> bool:
     """Stop the running supervisor and wait for its end, or end what a killed one left behind.
 
-    Returns False where there was nothing to stop. Raises Unavailable if the supervisor does not stop in time.
+    Returns False if there was nothing to stop. Raises Unavailable if the supervisor does not stop in time.
     """
     try:
         supervisor = control_socket.ask(home, {"do": "status"})["pid"]
@@ -124,7 +124,8 @@ def _end_orphans(home: Home, say: Callable[[str], None]) -> bool:
     return bool(ended)
 
 
-def _sleep_until(deadline: float) -> None:
+def _pause(deadline: float) -> None:
+    """Sleep between two polls. Raises Unavailable after the deadline."""
     if time.monotonic() > deadline:
         raise errors.Unavailable(
             f"The supervisor is not ready after {humanise.duration(READY_S)}. It keeps trying.",

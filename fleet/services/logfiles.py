@@ -44,7 +44,7 @@ def open_for_append(home: Home, name: str) -> BinaryIO:
 
 
 def rotate_large(home: Home, *, limit: int) -> None:
-    """Rotate every log larger than `limit` bytes, except those of agents: their node rotates them after reading them."""
+    """Rotate every log larger than `limit` bytes, except those of agents, which their node rotates."""
     for log in home.logs.glob("*.log"):
         if not log.name.startswith("agent-") and log.stat().st_size > limit:
             rotate(log)
@@ -109,7 +109,7 @@ def _timed(name: str, lines: Sequence[str]) -> Iterator[tuple[datetime, str, str
 
 
 def written_at(line: str) -> datetime | None:
-    """Parse the UTC timestamp at the start of a log line; None where there is none.
+    """Parse the UTC timestamp at the start of a log line; None if there is none.
 
     All logs are in UTC: Django sets TZ in its process, and Postgres and Valkey inherit it.
     """
