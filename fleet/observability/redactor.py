@@ -27,7 +27,7 @@ _WORDS = frozenset({"key", "pass", "pat", "auth", "dsn"})  # in names of variabl
 _FOLDERS = frozenset({"PWD", "OLDPWD"})
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _BREAKS = b"\r\n"
-# At the end of a line, fewer matching characters of an encoded secret are held back only if it looks like base64.
+# At the end of a line, fewer matching characters of an encoded secret are held back only if it is base64-like.
 _MIN_MATCH = 4
 _BASE64_LINE = re.compile(rb"[A-Za-z0-9+/_-]{32}[\r\n]*\Z")
 
