@@ -7,8 +7,8 @@ gives its sorties to other agents without waiting for the lease.
 What to do comes from rows (agents/node/posts.py); NOTIFY only says when to look (agents/node/notifications.py). The
 process has one thread, because it forks.
 
-Without Postgres it changes nothing: its agents go on or end by their own clocks. It reports what happened meanwhile as
-soon as it can.
+While Postgres is unavailable it starts no agents, and running agents continue or stop by their own clocks. It records
+what happened as soon as Postgres answers.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 def services() -> list[dict[str, Any]]:
     """Return the supervisor's status of each service on this host; empty if no supervisor answers."""
     try:
-        return list(control_socket.ask(settings.FLEET_HOME, {"do": "status"}, seconds=TIMEOUT_S)["services"])
+        return list(control_socket.send_request(settings.FLEET_HOME, {"do": "status"}, seconds=TIMEOUT_S)["services"])
     except errors.FleetError:
         return []
 

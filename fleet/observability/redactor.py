@@ -153,7 +153,7 @@ class Redactor:
 
     @cached_property
     def _encoded(self) -> tuple[bytes, ...]:
-        """The base64 forms: for each alignment, the characters that depend only on the secret. Line breaks may split them."""
+        """The base64 forms: for each alignment, the characters that depend only on the secret. Lines may break them."""
         forms: set[bytes] = set()
         for secret in self._secrets:
             for before in range(3):

@@ -74,7 +74,7 @@ def wait_until_ready(home: Home) -> dict[str, Any]:
     """Return the status of the running supervisor once it is ready; raises NotRunning if it ends before that."""
     deadline = time.monotonic() + READY_S
     while True:
-        status = dict(control_socket.ask(home, {"do": "status"}))
+        status = dict(control_socket.send_request(home, {"do": "status"}))
         if status["ready"]:
             return status
         _pause(deadline)
@@ -86,7 +86,7 @@ def state(home: Home) -> dict[str, Any]:
     `left` has the name and the pid of each process that a killed supervisor left behind.
     """
     try:
-        return dict(control_socket.ask(home, {"do": "status"}))
+        return dict(control_socket.send_request(home, {"do": "status"}))
     except control_socket.NotRunning:
         orphans = [] if lock.is_held(home) else children.Register(home).orphans()
         return {"running": False, "left": [{"name": orphan.name, "pid": orphan.pid} for orphan in reversed(orphans)]}
@@ -98,8 +98,8 @@ def stop(home: Home, *, say: Callable[[str], None]) -> bool:
     Returns False if there was nothing to stop. Raises Unavailable if the supervisor does not stop in time.
     """
     try:
-        supervisor = control_socket.ask(home, {"do": "status"})["pid"]
-        control_socket.ask(home, {"do": "stop"})
+        supervisor = control_socket.send_request(home, {"do": "status"})["pid"]
+        control_socket.send_request(home, {"do": "stop"})
     except control_socket.NotRunning:
         supervisor = None
         if not lock.is_held(home):
@@ -135,7 +135,7 @@ def _pause(deadline: float) -> None:
 
 
 def _relay_log(home: Home, offset: int, say: Callable[[str], None]) -> int:
-    """Pass the complete lines behind this offset of the log on to `say`; returns the offset behind them."""
+    """Pass the complete lines of the log after this offset to `say`. Returns the offset after them."""
     with logfiles.path(home, LOG).open("rb") as log:
         log.seek(offset)
         complete, newline, _ = log.read().rpartition(b"\n")

@@ -1,6 +1,6 @@
 """The log files of the processes: `.fleet/private/logs/NAME.log`, rotated by size, with one older file each.
 
-A process appends to its file directly, so that it can go on without the supervisor. Rotation therefore copies the
+A process appends to its file directly, so that it survives the supervisor. Rotation therefore copies the
 content to `NAME.log.1` and truncates the file in place.
 """
 
@@ -74,7 +74,7 @@ def names(home: Home) -> list[str]:
 
 
 def ends(home: Home) -> dict[str, int]:
-    """Return the size of each log in bytes: `tail` reads up to that offset, and `follow` continues behind it."""
+    """Return the size of each log in bytes: `tail` reads up to that offset, and `follow` continues from it."""
     return {name: path(home, name).stat().st_size for name in names(home)}
 
 
@@ -127,7 +127,7 @@ def written_at(line: str) -> datetime | None:
 
 
 def follow(home: Home, chosen: Sequence[str], *, offsets: dict[str, int]) -> Iterator[tuple[str, str]]:
-    """Yield each line written behind these offsets, with the name of its log, for ever.
+    """Yield each line written after these offsets, with the name of its log. Never ends.
 
     Without chosen names it follows all logs, including those that are created later.
     """
