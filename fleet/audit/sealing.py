@@ -127,7 +127,7 @@ def _append(head: Seal | None, cluster: int, now: datetime, rows: list[tuple[Any
         last_xid=last["xid"],
         last_id=last["id"],
         count=len(rows),
-        leaves=chain.packed([chain.leaf(row) for row in rows]),
+        leaves=chain.pack_leaves([chain.leaf(row) for row in rows]),
         previous=chain.START if head is None else head.digest,
     )
     link.digest = chain.digest(link)

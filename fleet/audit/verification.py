@@ -118,7 +118,7 @@ class _Verifier:
         if seal.cluster not in self._entries:
             self._entries[seal.cluster] = _Entries(seal.cluster)
         present = self._entries[seal.cluster].take(after=self._compared_until.get(seal.cluster, first), until=last)
-        faults = list(_differences(seal, list(chain.unpacked(bytes(seal.leaves))), present))
+        faults = list(_differences(seal, list(chain.unpack_leaves(bytes(seal.leaves))), present))
         self.report.faults += faults
         self.report.entries += seal.count - sum(fault.what != "inserted" for fault in faults)
         self._compared_until[seal.cluster] = last

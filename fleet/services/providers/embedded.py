@@ -134,7 +134,7 @@ def _create_cluster(data: Path, programs: Path, run_as: Identity, credentials: C
 
 
 def _run(argv: list[str | Path], cwd: Path, run_as: Identity, *, stdin: str = "") -> None:
-    command = identity.launched([str(part) for part in argv], identity=run_as, on_orphan=signal.SIGKILL)
+    command = identity.launch_command([str(part) for part in argv], identity=run_as, on_orphan=signal.SIGKILL)
     result = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=120)
     # In single-user mode a failed statement does not change the exit code.
     if result.returncode != 0 or "ERROR:" in result.stderr or "FATAL:" in result.stderr:

@@ -16,7 +16,7 @@ from fleet.services.supervision import launch
 from fleet.services.supervision.service import Identity
 
 
-def launched(
+def launch_command(
     argv: Sequence[str], *, identity: Identity = "same", on_orphan: signal.Signals = signal.SIGTERM
 ) -> list[str]:
     """Wrap `argv` with launch.py: it runs as `identity` and gets the signal `on_orphan` when this process dies."""
@@ -46,7 +46,9 @@ def namespaces_work() -> bool:
     if not sys.platform.startswith("linux"):
         return False
     program = shutil.which("true") or "/bin/true"
-    return subprocess.run(launched([program], identity="namespace"), capture_output=True, timeout=20).returncode == 0
+    return (
+        subprocess.run(launch_command([program], identity="namespace"), capture_output=True, timeout=20).returncode == 0
+    )
 
 
 def give(data: Path, identity: Identity) -> None:

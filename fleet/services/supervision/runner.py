@@ -154,7 +154,7 @@ class ServiceRunner:
             return ""
         with logfiles.open_for_append(self._home, self.service.name) as log:
             process = await asyncio.create_subprocess_exec(
-                *identity.launched(command.argv, identity=command.identity, on_orphan=self.service.stop_signal),
+                *identity.launch_command(command.argv, identity=command.identity, on_orphan=self.service.stop_signal),
                 cwd=command.cwd,
                 env=command.environment(os.environ),
                 stdin=asyncio.subprocess.DEVNULL,
