@@ -39,7 +39,7 @@ def path(home: Home, name: str) -> Path:
 
 
 def open_for_append(home: Home, name: str) -> BinaryIO:
-    """Open a log such that a process can use it as its output."""
+    """Open a log for appending, to be the output of a process."""
     return os.fdopen(os.open(path(home, name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "wb")
 
 
