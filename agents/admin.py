@@ -143,7 +143,7 @@ class AgentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="flies now")
     def flies(self, agent: Agent) -> SafeString:
-        """A link to the sorties of an app above this one, by the name of its URL."""
+        """Link to its running sorties. The URL is looked up by name, because this package does not import missions."""
         url = reverse("admin:missions_sortie_changelist") + f"?state__exact=running&q={agent.ref}"
         return format_html(
             '<a href="{}" class="text-link" style="text-decoration: underline">{}</a>',

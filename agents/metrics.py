@@ -17,7 +17,7 @@ class AgentsCollector(Collector):
         return iter(())  # without this, registering would collect metrics before there is a database
 
     def collect(self) -> Iterator[Metric]:
-        agents = GaugeMetricFamily("fleet_agents", "Agents that live, by type and state.", labels=["type", "state"])
+        agents = GaugeMetricFamily("fleet_agents", "Live agents, by type and state.", labels=["type", "state"])
         live = Agent.objects.filter(state__in=Agent.LIVE).order_by().values_list("type", "state")
         counts = {(type, state): number for type, state, number in live.annotate(number=Count("id"))}
         for type in AgentType.objects.values_list("name", flat=True):

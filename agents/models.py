@@ -29,60 +29,61 @@ class AgentType(models.Model):
         default=2, validators=[MinValueValidator(1)], help_text="Sorties that one agent flies at once."
     )
     agents = models.PositiveSmallIntegerField(
-        default=1, help_text="Agents of this type that each node keeps, whether there is work or not."
+        default=1, help_text="Agents of this type that each node keeps running, even without work."
     )
     most_agents = models.PositiveSmallIntegerField(
-        default=0, help_text="Agents of this type in the whole fleet, at most; 0: as many as the nodes have places for."
+        default=0,
+        help_text="Maximum number of agents of this type in the whole fleet; 0: limited only by the nodes' places.",
     )
     at_once = models.PositiveIntegerField(
         default=0,
         verbose_name="sorties at once",
-        help_text="In the whole fleet, at most; 0: as many as its agents have slots. What runs already is left to run.",
+        help_text="Maximum in the whole fleet; 0: limited only by its agents' slots. Sorties that already run are not stopped.",
     )
     autoscale = models.BooleanField(
         default=False,
-        help_text="Start more agents while work waits and every slot is taken, and end them when they have had none "
-        "for a while.",
+        help_text="Start more agents while work waits and every slot is in use, and end agents that have been idle for "
+        "a while.",
     )
     memory_mb = models.PositiveIntegerField(
         default=0,
         verbose_name="memory (MB)",
-        help_text="What one attempt's processes may hold together, at most; 0: 4 GB, or half of the host's if that is less.",
+        help_text="Limit for all processes of one attempt together; 0: 4 GB, or half of the host's memory if that is less.",
     )
     disk_mb = models.PositiveIntegerField(
-        default=0, verbose_name="disk (MB)", help_text="What one attempt may write to its own folder; 0: 10 GB."
+        default=0, verbose_name="disk (MB)", help_text="Limit for the scratch folder of one attempt; 0: 10 GB."
     )
     longest_s = models.PositiveIntegerField(
         default=0,
         verbose_name="longest attempt (s)",
-        help_text="What a plan's timeout may be at most; 0: any.",
+        help_text="The largest timeout that a plan may set; 0: no limit.",
     )
     alert_silence_s = models.PositiveIntegerField(
         null=True,
         blank=True,
         verbose_name="alert after silence (s)",
-        help_text="An attempt that has printed nothing for so long raises an alert, unless its plan says otherwise; 0: none "
-        "does. Empty: as FLEET_ALERT_SILENCE_S says.",
+        help_text="An attempt without output for this long raises an alert, unless its plan sets another limit; 0: never. "
+        "Empty: FLEET_ALERT_SILENCE_S applies.",
     )
     env_allow = models.JSONField(
-        default=list, blank=True, help_text="Names of the host's environment variables that its drivers may see."
+        default=list, blank=True, help_text="Names of the host's environment variables that are passed to the work."
     )
     env_secret = models.JSONField(
         default=list,
         blank=True,
-        help_text="Names of further such variables, whose values are hidden in all that the work says. Those above are "
-        "hidden too where their names look like those of secrets (API_KEY, TOKEN …).",
+        help_text="Names of further such variables, whose values are redacted in everything that the work reports. Those above are "
+        "redacted too if their names look like secrets (API_KEY, TOKEN …).",
     )
     readable = models.JSONField(
         default=list,
         blank=True,
-        help_text="Absolute paths on its hosts that the work of this type may read, and start in, beside its own folders.",
+        help_text="Absolute paths on its hosts that the work may read and start in, besides its own folders.",
     )
-    network = models.BooleanField(default=True, help_text="Whether the work of this type reaches the network at all.")
+    network = models.BooleanField(default=True, help_text="Whether the work has access to the network.")
     outside = models.BooleanField(
         default=False,
-        verbose_name="from outside only",
-        help_text="No node starts its agents: they register by themselves, and take prompts.",
+        verbose_name="external agents only",
+        help_text="No node starts its agents. They register themselves and take prompts.",
     )
     enabled = models.BooleanField(default=True)
 
@@ -107,18 +108,18 @@ class Node(models.Model):
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     name = models.CharField(max_length=200, unique=True)
     boot = models.CharField(
-        max_length=36, default="", help_text="The id of the host's boot: pids mean something in it."
+        max_length=36, default="", help_text="The id of the host's boot; pids are valid only within it."
     )
     pid = models.PositiveIntegerField()
-    start_time = models.FloatField(help_text="When the process began, as the kernel tells; pids are reused.")
+    start_time = models.FloatField(help_text="When the process began, in seconds since boot; pids are reused.")
     up = models.BooleanField(default=True)
     cordoned = models.BooleanField(
-        default=False, help_text="It gets no new agents; those that it has stay until they are drained."
+        default=False, help_text="It gets no new agents. Its current agents stay until they are drained."
     )
-    places = models.PositiveSmallIntegerField(default=16, help_text="Agents that it takes at most.")
+    places = models.PositiveSmallIntegerField(default=16, help_text="Maximum number of agents.")
     cpus = models.PositiveSmallIntegerField(default=1)
     memory_bytes = models.BigIntegerField(default=0)
-    load = models.FloatField(default=0.0, help_text="Processes that want a processor, the mean of a minute.")
+    load = models.FloatField(default=0.0, help_text="The load average of one minute.")
     memory_free_bytes = models.BigIntegerField(default=0)
     joined_at = models.DateTimeField(db_default=Now())
     heartbeat_at = models.DateTimeField(db_default=Now())
@@ -163,16 +164,22 @@ class Agent(models.Model):
     by = models.ForeignKey(  # who registered an external agent, and may act for it
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, editable=False, db_index=False
     )
-    place = models.PositiveSmallIntegerField(default=0, help_text="Among the agents of its type on its node.")
+    place = models.PositiveSmallIntegerField(
+        default=0, help_text="Its number among the agents of its type on its node."
+    )
     concurrency = models.PositiveSmallIntegerField(default=1, help_text="Sorties that it flies at once.")
     pid = models.PositiveIntegerField(null=True)
-    start_time = models.FloatField(null=True, help_text="When the process began, as the kernel tells; pids are reused.")
+    start_time = models.FloatField(
+        null=True, help_text="When the process began, in seconds since boot; pids are reused."
+    )
     state = models.CharField(max_length=12, choices=State, default=State.SPAWNING)
     reason = models.CharField(max_length=300, blank=True)
     order = models.CharField(max_length=10, choices=Order, default=Order.NONE, blank=True)
-    crashes = models.PositiveSmallIntegerField(default=0, help_text="Of its predecessors in this place, in a row.")
-    flying = models.PositiveSmallIntegerField(default=0, help_text="Sorties, at its last heartbeat.")
-    flown = models.BigIntegerField(default=0, help_text="Sorties settled, at its last heartbeat.")
+    crashes = models.PositiveSmallIntegerField(
+        default=0, help_text="Consecutive crashes of its predecessors in this place."
+    )
+    flying = models.PositiveSmallIntegerField(default=0, help_text="Running sorties at its last heartbeat.")
+    flown = models.BigIntegerField(default=0, help_text="Settled sorties at its last heartbeat.")
     claimed_at = models.DateTimeField(null=True, help_text="When it last took a sortie.")
     spawned_at = models.DateTimeField(db_default=Now())
     heartbeat_at = models.DateTimeField(db_default=Now())
@@ -181,7 +188,7 @@ class Agent(models.Model):
         default=False,
         db_default=False,
         editable=False,
-        help_text="It has ended, and it was seen on its host that nothing of its work runs any more.",
+        help_text="It has ended, and its node has confirmed that nothing of its work runs any more.",
     )
 
     class Meta:
@@ -220,9 +227,11 @@ class Sample(models.Model):
     id = models.BigAutoField(primary_key=True)
     agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="samples", db_index=False)
     at = models.DateTimeField(db_default=Now())
-    step_s = models.PositiveIntegerField(help_text="For how many seconds it stands.")
-    cpu = models.FloatField(help_text="Processors in use: 1.0 is one of them all the time.")
-    memory_bytes = models.BigIntegerField(help_text="Proportional set size where the kernel tells, else resident.")
+    step_s = models.PositiveIntegerField(help_text="Length of the step in seconds.")
+    cpu = models.FloatField(help_text="Processors in use; 1.0 is one fully used processor.")
+    memory_bytes = models.BigIntegerField(
+        help_text="Proportional set size if the kernel reports it, otherwise resident set size."
+    )
     processes = models.PositiveIntegerField()
 
     class Meta:

@@ -1,4 +1,4 @@
-"""Reads of agents: finding them, their usage, their samples and their logs."""
+"""Queries about agents: finding them, their usage, their samples and their logs."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def served_types() -> frozenset[str]:
     """
     fresh = Now() - timedelta(seconds=settings.FLEET_LEASE_S)
     alive = Q(state__in=(Agent.State.IDLE, Agent.State.BUSY), heartbeat_at__gt=fresh)
-    taking = Agent.objects.filter(alive | Q(state=Agent.State.SPAWNING), order__in=("", Agent.Order.RESTART))
-    return frozenset(taking.order_by().values_list("type", flat=True).distinct())
+    claiming = Agent.objects.filter(alive | Q(state=Agent.State.SPAWNING), order__in=("", Agent.Order.RESTART))
+    return frozenset(claiming.order_by().values_list("type", flat=True).distinct())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ def descendants(pid: int) -> list[int]:
     pids = _children(pid)
     if pids is None:  # a kernel without CONFIG_PROC_CHILDREN
         return sorted(tree.descendants([pid], tree.process_parents()))
-    for member in pids:  # which grows meanwhile
+    for member in pids:  # the loop appends to it
         pids.extend(_children(member) or ())
     return pids
 

@@ -1,4 +1,4 @@
-"""The ASGI application of the web process: `uvicorn fleet.asgi:application`."""
+"""The ASGI application of the site, which `python -m fleet.web` serves."""
 
 import os
 

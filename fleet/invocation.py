@@ -1,4 +1,4 @@
-"""Formats commands for hints, such that the user can paste them into the current shell."""
+"""Formats commands for hints, so that the user can paste them into the current shell."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How long the holder of a lease may rely on it: one definition for the engine, the shim and the system check.
+"""Computes when the holder of a lease must stop: one definition for the engine, the shim and the system check.
 
-The database counts a lease from its answer. The holder counts from its request, on its own monotonic clock, and gives
-the lease up earlier by a margin. So everything that the attempt started is killed before the database can give the work
-to another agent: SIGTERM comes a grace period before `end`, SIGKILL at `end` at the latest.
+In the database, a lease starts when the database grants it. The holder counts from its earlier request, on its own
+monotonic clock, and subtracts a margin. So everything that the attempt started is killed before the database can give
+the work to another agent: SIGTERM comes a grace period before `end`, SIGKILL at `end` at the latest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Identifies and ends processes of this host, and configures who adopts them or is signalled at their death (prctl(2)).
+"""Identifies and ends processes of this host, and configures their adoption and parent-death signals (prctl(2)).
 
 A pid may be reused; a pid together with its start time is unique. The start time is in seconds since boot (proc(5),
 field 22 of /proc/PID/stat), so setting the clock of the host does not change it.
@@ -60,12 +60,12 @@ def is_alive(*, pid: int | None, start_time: float | None) -> bool:
 
 def end(recorded: list[tuple[int, float]], *, within_s: float) -> None:
     """End processes that are not our children: SIGTERM, then SIGKILL. Their identity is checked before each signal."""
-    for number, patience_s in ((signal.SIGTERM, within_s), (signal.SIGKILL, 2.0)):
+    for number, timeout_s in ((signal.SIGTERM, within_s), (signal.SIGKILL, 2.0)):
         alive = [pid for pid, start_time in recorded if is_alive(pid=pid, start_time=start_time)]
         for pid in alive:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + timeout_s
         while alive and time.monotonic() < deadline:
             time.sleep(0.05)
             alive = [pid for pid, start_time in recorded if is_alive(pid=pid, start_time=start_time)]

@@ -1,7 +1,8 @@
 """Runs one registered callable, named as JSON on standard input, and writes the outcome as JSON files to a folder.
 
-If the callable returns, it writes `result.json` and `sorties.json`. Otherwise it writes `error.json`:
-`{"error": one sentence, "permanent": true if the next try would fail the same way}`. Whatever the callable prints to
+If the callable returns, it writes `result.json` and `sorties.json`. If the callable fails, it writes `error.json`:
+`{"error": one sentence, "permanent": true if the next try would fail the same way}`. If the callable exits with
+`sys.exit(0)`, it writes nothing: the sortie succeeds without a result. Whatever the callable prints to
 standard output is output of the attempt.
 """
 
@@ -23,7 +24,7 @@ from fleet import errors, values
 
 
 def main(folder: Path) -> int:
-    """Run the callable and return the exit code: 0 if its result was written."""
+    """Run the callable and return the exit code: 0 if it returned or exited with 0."""
     request = json.load(sys.stdin)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
@@ -38,8 +39,8 @@ def main(folder: Path) -> int:
         function = _load(request["call"])
         _check_arguments(request["call"], function, request["arguments"])
         result = function(context, **request["arguments"])
-        _write(folder / "sorties.json", context.added, what="A sortie to add")
-        _write(folder / "result.json", result, what="The callable's result")
+        _write(folder / "sorties.json", context.added, label="A sortie to add")
+        _write(folder / "result.json", result, label="The callable's result")
     except SystemExit as end:
         if end.code in (None, 0):
             return 0
@@ -73,7 +74,7 @@ def _load(name: str) -> Callable[..., Any]:
 
 
 def _check_arguments(name: str, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    """Check that the callable takes these arguments, so that a TypeError of its own code is not mistaken for that."""
+    """Check the arguments before the call, so that a TypeError of the callable itself is not taken for a wrong one."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # some builtins have none
@@ -84,8 +85,8 @@ def _check_arguments(name: str, function: Callable[..., Any], arguments: dict[st
         raise _Permanent(f"The callable {name!r} does not take these arguments (`with`): {fault}.") from None
 
 
-def _write(path: Path, value: Any, *, what: str) -> None:
-    """Write the value as JSON. The driver checks it later; only what Python cannot serialize is reported here."""
+def _write(path: Path, value: Any, *, label: str) -> None:
+    """Write the value as JSON. The driver validates it later; this reports only values that Python cannot serialize."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError) as fault:
@@ -95,7 +96,7 @@ def _write(path: Path, value: Any, *, what: str) -> None:
         except values.Unacceptable as unacceptable:
             reason = str(unacceptable)
         raise _Permanent(
-            f"{what} is not JSON: {reason}. Return only None, booleans, numbers, strings, lists and dicts."
+            f"{label} is not JSON: {reason}. Return only None, booleans, numbers, strings, lists and dicts."
         ) from fault
     path.write_text(text, encoding="utf-8")
 
@@ -107,7 +108,7 @@ def _fail(folder: Path, error: str, *, permanent: bool = False) -> int:
 
 
 class _Permanent(Exception):
-    """A fault that the next try would meet again. Its text is one sentence."""
+    """An error that a retry would repeat. Its text is one sentence."""
 
 
 class _Needs(Mapping[str, Any]):

@@ -46,7 +46,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brief:
-    """What a driver needs to know to execute an attempt."""
+    """What a driver needs to execute an attempt."""
 
     marker: str  # "srt_…/3": FLEET_ATTEMPT in the environment of every process of the attempt
     scratch: Path  # a private folder of this attempt; exists already; the engine removes it afterwards
@@ -55,7 +55,7 @@ class Brief:
     api: str = ""  # FLEET_API: the base URL of the fleet's API
     token: str = field(default="", repr=False)  # FLEET_TOKEN: valid for this attempt; if empty, neither is set
     argv: tuple[str, ...] = ()  # command driver: a program and its arguments; or
-    shell: str = ""  # command driver: text for /bin/sh -c (written by the plan's author, never by data)
+    shell: str = ""  # command driver: text for /bin/sh -c (from the plan's author, never built from data)
     stdin: str = ""  # command driver: standard input (a prompt, say)
     call: str = ""  # python driver: the name of a registered callable, "module:function"
     arguments: Mapping[str, Json] = field(default_factory=dict)  # python and scripted drivers: keyword arguments
@@ -64,7 +64,7 @@ class Brief:
     inputs: Mapping[str, Json] = field(default_factory=dict)  # the mission's inputs
     env: Mapping[str, str] = field(default_factory=dict)  # variables that the plan sets
     env_allow: frozenset[str] = frozenset()  # variables that are copied from the host's environment
-    secret_env: frozenset[str] = frozenset()  # names in both whose values are redacted
+    secret_env: frozenset[str] = frozenset()  # names in `env` or `env_allow` whose values are redacted
     cwd: Path | None = None  # None: the scratch folder itself
     confined: bool = True  # False: no sandbox; the work can do whatever the fleet's user can
     writable: tuple[Path, ...] = ()  # writable folders besides the scratch folder (the mission's folder)
@@ -110,6 +110,7 @@ class Needs(Mapping[str, Json]):
 
     @classmethod
     def of(cls, results: Mapping[str, Json]) -> Needs:
+        """Wrap upstream results, unless they are wrapped already."""
         return (
             results
             if isinstance(results, Needs)

@@ -56,7 +56,7 @@ class CommandDriver:
                     error += f" Its last output: {line}{process.sandbox_hint(brief, line)}"
                 return process.evidence(ended, error=error)
             try:
-                written, result = exchange.read("result.json", what="The result (FLEET_RESULT)")
+                written, result = exchange.read("result.json", label="The result (FLEET_RESULT)")
                 added = exchange.added_sorties()
             except Unreadable as fault:
                 return process.evidence(ended, error=str(fault), permanent=True)

@@ -22,9 +22,8 @@ from agents.drivers.base import Brief, Json, Needs
 from fleet import values
 
 VARIABLE_BYTES = 32 * 1024  # per variable; a longer text goes into a file. Linux allows 128 KiB
-VARIABLES_BYTES = (
-    512 * 1024
-)  # of all variables from the mission, with their names. Linux allows 2 MiB, with the arguments
+# Of all variables from the mission, with their names. Linux allows 2 MiB, with the arguments.
+VARIABLES_BYTES = 512 * 1024
 FILE_NAME = 100  # characters of a need's name that its file name keeps
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NOTE = 300  # characters of a progress note
@@ -91,7 +90,7 @@ class Exchange:
         return descriptor
 
     def variables(self) -> dict[str, str]:
-        """Write needs and inputs to files, and return them as variables too, as far as there is room."""
+        """Write needs and inputs to files, and return as many of them as fit into environment variables."""
         variables = _Variables(self)
         states, inputs, needs = self._brief.need_states, self._brief.inputs, Needs.of(self._brief.needs)
         self.write("inputs.json", json.dumps(dict(inputs)))
@@ -112,10 +111,10 @@ class Exchange:
     def write(self, name: str, text: str | Iterable[str]) -> None:
         os.close(self.create(name, text))
 
-    def read(self, name: str, *, what: str, limit: int | None = None, remedy: str = REMEDY) -> tuple[bool, Json]:
-        """Return whether the work wrote this file, and the JSON value in it. `what` names the file in errors.
+    def read(self, name: str, *, label: str, limit: int | None = None, remedy: str = REMEDY) -> tuple[bool, Json]:
+        """Return whether the work wrote this file, and the JSON value in it. `label` names the file in errors.
 
-        Raises Unreadable if it is not a plain file of JSON, or holds a value that the fleet does not accept
+        Raises Unreadable if it is not a plain file with JSON, or contains a value that the fleet does not accept
         (fleet/values.py).
         """
         limit = self._brief.limits.result_bytes if limit is None else limit
@@ -124,10 +123,10 @@ class Exchange:
         except FileNotFoundError:
             return False, None
         except OSError as fault:
-            raise Unreadable(f"{what} cannot be read ({fault.strerror}). Write a plain file to its path.") from fault
+            raise Unreadable(f"{label} cannot be read ({fault.strerror}). Write a plain file to its path.") from fault
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise Unreadable(f"{what} is not a plain file. Write JSON to its path.")
+                raise Unreadable(f"{label} is not a plain file. Write JSON to its path.")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 data = file.read(limit + 1)
         finally:
@@ -135,16 +134,16 @@ class Exchange:
         try:
             return True, self._redactor.value(values.parse(data, max_bytes=limit))
         except values.Unacceptable as fault:
-            error = f"{what} is not accepted: {fault}."
+            error = f"{label} is not accepted: {fault}."
             raise Unreadable(f"{error} {remedy}" if isinstance(fault, values.TooLarge) else error) from None
         except ValueError as fault:
-            raise Unreadable(f"{what} is not JSON ({fault}). Write one JSON value, in UTF-8.") from None
+            raise Unreadable(f"{label} is not JSON ({fault}). Write one JSON value, in UTF-8.") from None
 
     def added_sorties(self) -> tuple[Json, ...]:
         """The sorties that the work wants to add, not validated. Raises Unreadable if they are not a list."""
         written, sorties = self.read(
             "sorties.json",
-            what="The list of sorties to add (FLEET_SORTIES)",
+            label="The list of sorties to add (FLEET_SORTIES)",
             limit=self._brief.limits.added_bytes,
             remedy="Add fewer sorties, with more work in each.",
         )
@@ -218,8 +217,8 @@ def file_name(need: str) -> str:
 class _Variables:
     """The variables that depend on the mission.
 
-    A variable that is too long, or for which no room is left, is not set. Its text goes into a file, and `<NAME>_FILE`
-    names that file if there is room for it.
+    A variable that is too long, or does not fit into VARIABLES_BYTES, is not set. Its text goes into a file, and
+    `<NAME>_FILE` names that file if there is room for it.
     """
 
     def __init__(self, exchange: Exchange) -> None:

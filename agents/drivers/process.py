@@ -25,8 +25,9 @@ from agents.drivers.shim import SETTLE_S, Shim
 from fleet import humanise
 from fleet.observability.redactor import Redactor
 
-CHUNK = 32 * 1024  # plus what the redactor held back and lengthened, at most the 64 KiB of Reporter.output
-# Errors of a start that the command, its environment or its folder causes. Others (EAGAIN, ENOMEM …) are temporary.
+# Bytes per read. With what the redactor held back or lengthened, a piece stays below the 64 KiB of Reporter.output.
+CHUNK = 32 * 1024
+# Start errors caused by the command, its environment or its folder. Others (EAGAIN, ENOMEM …) are temporary.
 _PERMANENT = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.E2BIG, errno.EINVAL),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR),
@@ -43,7 +44,7 @@ class Ended:
     code: int = 0  # exit code; -N for signal N
     stage: str = ""
     errno: int = 0
-    left: int = 0  # processes that could not be killed
+    survivors: int = 0  # processes that could not be killed
     why: str = ""  # for stage "sandbox": why there is no sandbox, and what to do
     stopped: StopReason | None = None
     used: int = 0  # bytes or processes, if a limit was exceeded
@@ -53,13 +54,13 @@ class Ended:
 
     @property
     def ok(self) -> bool:
-        return self.finished and self.code == 0 and not self.stage and not self.left and not self.used
+        return self.finished and self.code == 0 and not self.stage and not self.survivors and not self.used
 
 
 def run(
     *, argv: Sequence[str], brief: Brief, exchange: Exchange, env: Mapping[str, str], reporter: Reporter, stop: Stop
 ) -> Ended:
-    """Run a program, with `brief.stdin` as its standard input, until it and all that it started have ended."""
+    """Run a program, with `brief.stdin` as its standard input, until all its processes have ended."""
     if stop.reason is not None:
         return Ended(stopped=stop.reason)
     if brief.confined:
@@ -122,7 +123,7 @@ def run(
         code=status["code"],
         stage=status["stage"] if status["ended"] or stopped else "shim",
         errno=status["errno"],
-        left=status["left"],
+        survivors=status["left"],
         stopped=None if status["ended"] else stopped,
         used=quota.used,
         cpu_s=status["cpu_s"],
@@ -132,6 +133,7 @@ def run(
 
 
 def view(brief: Brief) -> sandbox.View:
+    """The part of the host that the brief makes visible in the sandbox."""
     return sandbox.View(
         scratch=brief.scratch,
         writable=brief.writable,
@@ -149,7 +151,7 @@ class _Watchdog:
         self._limits = limits
         self._stop = stop
         self._quota = quota
-        self._began = self._active_at = time.monotonic()
+        self._started_at = self._active_at = time.monotonic()
         self._give_up_at = math.inf
         self.stopped: StopReason | None = None
 
@@ -167,7 +169,7 @@ class _Watchdog:
         now = time.monotonic()
         if self._stop.reason is not None:
             self.stopped = self._stop.reason
-        elif self._limits.wall_s is not None and now - self._began >= self._limits.wall_s:
+        elif self._limits.wall_s is not None and now - self._started_at >= self._limits.wall_s:
             self.stopped = StopReason.TIMEOUT
         elif self._limits.silence_s is not None and now - self._active_at >= self._limits.silence_s:
             self.stopped = StopReason.SILENCE
@@ -197,7 +199,7 @@ class _Watchdog:
             ends = [self._give_up_at]
         else:
             ends = [self._quota.next_at]
-            ends += [] if self._limits.wall_s is None else [self._began + self._limits.wall_s]
+            ends += [] if self._limits.wall_s is None else [self._started_at + self._limits.wall_s]
             ends += [] if self._limits.silence_s is None else [self._active_at + self._limits.silence_s]
         return None if min(ends) == math.inf else max(0.0, min(ends) - time.monotonic())
 
@@ -254,7 +256,7 @@ _REFUSALS = re.compile(
 
 
 def sandbox_hint(brief: Brief, text: str) -> str:
-    """Explain an error about a path that the sandbox hides or makes read-only; "" if the text holds none.
+    """Explain an error about a path that the sandbox hides or makes read-only; "" if the text contains none.
 
     It does not reveal whether anything exists at the path.
     """
@@ -285,7 +287,7 @@ def _report_leftovers(count: int, reporter: Reporter) -> None:
 
 
 def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
-    """Say in a sentence or two what went wrong, and what to do if that is known."""
+    """Explain in a sentence or two what went wrong and, if known, what to do next."""
     match ended.stopped:
         case StopReason.TIMEOUT if (
             limits.longest_s is not None and limits.wall_s == limits.longest_s != limits.timeout_s
@@ -356,10 +358,8 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
             return "The command or its environment contains a NUL or an unpaired surrogate. Remove it."
         case (("program" | "start"), _):
             return f"The program {program!r} could not be started ({reason})."
-    if ended.left:
-        return (
-            f"It ended, but {ended.left} of its processes could not be killed (another user's?). Kill them on its host."
-        )
+    if ended.survivors:
+        return f"It ended, but {ended.survivors} of its processes could not be killed (another user's?). Kill them on its host."
     if ended.code < 0:
         return f"It was killed by signal {-ended.code} ({_name(-ended.code)})."
     return f"It ended with exit code {ended.code}."

@@ -38,7 +38,7 @@ class PythonDriver:
                     error = process.explain(
                         ended, program="python", cwd=brief.cwd or brief.scratch, limits=brief.limits
                     )
-                    _, failure = exchange.read("error.json", what="The callable's error")
+                    _, failure = exchange.read("error.json", label="The callable's error")
                     if isinstance(failure, dict) and ended.finished and not ended.used:
                         error = str(failure.get("error"))
                         permanent = failure.get("permanent") is True
@@ -46,7 +46,7 @@ class PythonDriver:
                             ended, error=f"{error}{process.sandbox_hint(brief, error)}", permanent=permanent
                         )
                     return process.evidence(ended, error=error)
-                _, result = exchange.read("result.json", what="The callable's result")
+                _, result = exchange.read("result.json", label="The callable's result")
                 return process.evidence(ended, result=result, added=exchange.added_sorties())
             except Unreadable as fault:
                 return process.evidence(ended, error=str(fault), permanent=True)

@@ -19,12 +19,12 @@ from pathlib import Path
 from agents import usage
 from agents.drivers.base import Limits, StopReason
 
-MEMORY_S = 0.25  # between two checks
+MEMORY_S = 0.25  # between checks
 DISK_S = 1.0
 RESERVE_S = 0.5
-SLICE_S = 0.02  # of walking the folder, at a time
-PAUSE_S = 0.2  # between two slices
-ENTRIES = 200  # between two looks at the clock
+SLICE_S = 0.02  # time budget of one slice of the walk
+PAUSE_S = 0.2  # between slices
+ENTRIES = 200  # between checks of the clock
 BLOCK = 512  # bytes per block of st_blocks (stat(2))
 TOO_DEEP = 1 << 60  # bytes counted for an entry whose path exceeds PATH_MAX: its size cannot be measured
 
@@ -32,8 +32,8 @@ TOO_DEEP = 1 << 60  # bytes counted for an entry whose path exceeds PATH_MAX: it
 class Quota:
     """The quota of one attempt. Create it before the work begins, so that the fleet's own files do not count.
 
-    `shim` is the pid below which the attempt's processes are. `next_at` is when to call `check` again, on the monotonic
-    clock.
+    `shim` is the pid of the attempt's shim, whose descendants are measured. `next_at` is when to call `check` again, on
+    the monotonic clock.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class Quota:
             self._disk_exceeded(until=math.inf)
 
     def _reserve_used(self) -> bool:
-        """Whether a disk that the attempt writes to is nearly full, and the attempt wrote its share of that."""
-        free = min((_free(folder) for folder in self._folders), default=math.inf)
+        """Whether a disk of the attempt is nearly full, and it wrote at least `reserve_share` of the reserve."""
+        free = min((_free_bytes(folder) for folder in self._folders), default=math.inf)
         if free >= self._limits.reserve_bytes:
             return False
-        written = sum(map(_written, (self.shim, *usage.descendants(self.shim))))
+        written = sum(map(_written_bytes, (self.shim, *usage.descendants(self.shim))))
         if written < self._limits.reserve_bytes * self._limits.reserve_share:
             return False
         self.used = int(free)
@@ -115,7 +115,7 @@ class Quota:
         return False
 
 
-def _free(folder: Path) -> float:
+def _free_bytes(folder: Path) -> float:
     """Bytes that are free for unprivileged users on the folder's disk."""
     try:
         status = os.statvfs(folder)
@@ -124,7 +124,7 @@ def _free(folder: Path) -> float:
     return status.f_bavail * status.f_frsize
 
 
-def _written(pid: int) -> int:
+def _written_bytes(pid: int) -> int:
     """Bytes that a process and its ended children have written to disks (proc(5))."""
     with suppress(OSError), open(f"/proc/{pid}/io") as file:
         for line in file:
@@ -139,7 +139,7 @@ def _sizes(folder: Path) -> Iterator[int]:
     while folders:
         try:
             entries = os.scandir(folders.pop())
-        except OSError:  # it is gone, or this user cannot read it
+        except OSError:  # it was deleted, or this user cannot read it
             continue
         with suppress(OSError), entries:
             for entry in entries:

@@ -1,7 +1,7 @@
 """Kills processes that attempts left behind when their shim was killed too.
 
-They are found by the environment that they inherited. A process that cleared its environment is found by its relation
-to one that did not: it is a descendant, or in the same PID namespace (each sandboxed attempt has its own).
+It finds them by the environment that they inherited. A process that cleared its environment is found through one that
+did not: it is a descendant, or in the same PID namespace (each sandboxed attempt has its own).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from agents.shim import tree
 NAMES = ("FLEET_ATTEMPT", "FLEET_HOME_ID")  # variables that mark the processes of an attempt
 KILL_S = 3.0
 POLL_S = 0.02
-MAX_BYTES = 1024 * 1024  # read of a process's arguments and variables: it may claim terabytes (PR_SET_MM)
+MAX_BYTES = 1024 * 1024  # read of a process's arguments and environment, which may claim to be terabytes (PR_SET_MM)
 MAX_DIGITS = 9  # of an attempt's number: a process may claim any
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A process of an attempt. `shim` tells whether it is the attempt's shim."""
+    """A process of an attempt. `shim`: whether it is the attempt's shim."""
 
     pid: int
     marker: str
@@ -38,12 +38,12 @@ def traces() -> list[Trace]:
     traces = []
     for pid in tree.process_parents():
         with suppress(OSError):  # it has ended since, or is another user's
-            text = _start_of(f"/proc/{pid}/environ").decode("utf-8", "replace")
+            text = _read_start(f"/proc/{pid}/environ").decode("utf-8", "replace")
             variables = dict(
                 line.split("=", 1) for line in text.split("\x00") if line.startswith("FLEET_") and "=" in line
             )
             if marker := variables.get("FLEET_ATTEMPT"):
-                words = _start_of(f"/proc/{pid}/cmdline").split(b"\x00")
+                words = _read_start(f"/proc/{pid}/cmdline").split(b"\x00")
                 # In the sandbox, bubblewrap's arguments come first.
                 shim = os.fsencode(PROGRAM) in (words[3:4] + words[7:8])
                 traces.append(Trace(pid, marker, variables.get("FLEET_HOME_ID", ""), shim))
@@ -53,7 +53,7 @@ def traces() -> list[Trace]:
 def is_shim(pid: int) -> bool:
     """Whether a process is a shim, or bubblewrap starting one, by its command line."""
     try:
-        return os.fsencode(PROGRAM) in _start_of(f"/proc/{pid}/cmdline").split(b"\x00")
+        return os.fsencode(PROGRAM) in _read_start(f"/proc/{pid}/cmdline").split(b"\x00")
     except OSError:
         return False
 
@@ -81,8 +81,8 @@ def reap_abandoned(*, fleet: str, agents: Collection[int], grace_s: float) -> bo
     until = time.monotonic() + grace_s + tree.SETTLE_S
 
     def abandoned() -> set[int]:
-        kept = tree.descendants(agents, tree.process_parents())
-        return {trace.pid for trace in traces() if trace.fleet == fleet and trace.pid not in kept}
+        supervised = tree.descendants(agents, tree.process_parents())
+        return {trace.pid for trace in traces() if trace.fleet == fleet and trace.pid not in supervised}
 
     while abandoned():
         reap_orphans(fleet=fleet)
@@ -113,7 +113,7 @@ def reap_orphans(*, fleet: str, known: Collection[str] = ()) -> int:
     return _kill(orphans)
 
 
-def _start_of(path: str) -> bytes:
+def _read_start(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read(MAX_BYTES)
 

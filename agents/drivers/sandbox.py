@@ -1,7 +1,7 @@
 """The sandbox of an attempt, built with bubblewrap (https://github.com/containers/bubblewrap).
 
 By default the work sees nothing of the host's file system. `View` lists what it sees, `options` turns that into options
-of bubblewrap, and `available` tests once per process whether this host allows a sandbox. The rules: docs/security.md.
+for bubblewrap, and `available` tests once per process whether this host allows a sandbox. The rules: docs/security.md.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def program() -> str:
 
 @cache
 def code() -> tuple[Path, ...]:
-    """Where the fleet's code is. It is read-only for every attempt, because the fleet runs it outside the sandbox."""
+    """The folders of the fleet's code: read-only for every attempt, because the fleet runs it outside the sandbox."""
     candidates: list[str | Path] = [
         CHECKOUT,
         sys.prefix,
@@ -151,6 +151,7 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
 
     hidden = [path.resolve() for path in view.hidden if path.exists()]
     readable = [path for path in view.readable if os.path.lexists(path) and not _inside(path, hidden)]
+    # These contain mount points of the sandbox, so they are mounted first.
     wide = [
         path for path in readable if any(Path(point).is_relative_to(path) for point in ("/proc", "/dev", TMP, "/run"))
     ]
@@ -166,7 +167,7 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     for path in wide:
         arguments += ["--ro-bind", str(path), str(path)]
     for name in () if Path("/") in wide else SYSTEM:
-        arguments += _system(Path(name))
+        arguments += _system_mount(Path(name))
     arguments += [
         "--proc",
         "/proc",
@@ -191,7 +192,7 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
         if not _inside(folder, [CHECKOUT, *code()]):
             arguments += mount(folder, "--bind-fd")
             for path in _between(folder, [*code(), *hidden]):
-                # Mounted by itself, or the work could rename it with its contents and put something else there.
+                # A mount of its own, or the work could rename it and put something else in its place.
                 arguments += mount(path, "--bind-fd")
             for path in code():
                 arguments += ["--ro-bind", str(path), str(path)] if path.is_relative_to(folder) else []
@@ -202,7 +203,7 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     arguments += mount(view.scratch, "--bind-fd")
     for path in hidden:
         arguments += ["--remount-ro", str(path)] if path.is_dir() else []
-    for path in _private_of_root():
+    for path in _root_only_files():
         arguments += (
             ["--size", "4096", "--perms", "0000", "--tmpfs", str(path)]
             if path.is_dir()
@@ -244,14 +245,14 @@ def _can_mount() -> bool:
     return bool(int(line.split()[1], 16) >> CAP_SYS_ADMIN & 1)
 
 
-def _system(path: Path) -> list[str]:
+def _system_mount(path: Path) -> list[str]:
     if path.is_symlink():
         return ["--symlink", os.readlink(path), str(path)]
     return ["--ro-bind", str(path), str(path)] if path.exists() else []
 
 
 @cache
-def _private_of_root() -> tuple[Path, ...]:
+def _root_only_files() -> tuple[Path, ...]:
     """For root, who can read everything: files in /etc that are not world-readable (password hashes, keys)."""
     private: list[Path] = []
     if os.geteuid() == 0:
@@ -292,7 +293,7 @@ def available() -> tuple[bool, str]:
         scratch.mkdir()
         try:
             arguments, inherited = options(View(scratch=scratch), descriptors)
-            done = subprocess.run(
+            completed = subprocess.run(
                 [program(), *arguments, "--", "/bin/sh", "-c", 'test ! -e "$0" && test "$$" = 1', str(secret)],
                 env={},
                 pass_fds=inherited,
@@ -304,9 +305,9 @@ def available() -> tuple[bool, str]:
             )
         except (OSError, Refused, subprocess.SubprocessError) as fault:
             return False, f"This host does not allow the sandbox: {fault}. {_remedy()}"
-    if done.returncode == 0:
+    if completed.returncode == 0:
         return True, ""
-    why = (done.stderr.strip().splitlines() or ["the test process saw a file that should be hidden"])[-1]
+    why = (completed.stderr.strip().splitlines() or ["the test process saw a file that should be hidden"])[-1]
     return False, f"This host does not allow the sandbox ({why}). {_remedy()}"
 
 

@@ -73,7 +73,7 @@ class Shim:
                 descriptors.callback(os.close, descriptor)
                 return descriptor
 
-            environment = closing(_file(os.fsencode(f"{name}={value}") for name, value in env.items()))
+            environment = closing(_memory_file(os.fsencode(f"{name}={value}") for name, value in env.items()))
             folder = (
                 closing(os.open(outbox, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)) if outbox and outputs else -1
             )
@@ -88,14 +88,14 @@ class Shim:
             closing(info)
             options += ["--info-fd", str(bwrap_info)] if view else []
             if view:
-                inherited.append(closing(_file(map(os.fsencode, options))))
+                inherited.append(closing(_memory_file(map(os.fsencode, options))))
             command = [sandbox.program(), "--args", str(inherited[-1]), "--"] if view else []
             command += [sys.executable, "-I", "-S", PROGRAM]
             command += map(str, (shim_lifeline, shim_status, environment, folder))
             command += map(str, (limits.grace_s, limits.linger_s, lease_end))
             command += map(str, (limits.disk_bytes or 0, self._processes(limits, view), limits.open_files or 0))
             command += map(str, (limits.output_bytes, cwd, scratch, len(outputs), *outputs, "--", *argv))
-            passed = (
+            pass_fds = (
                 *(shim_lifeline, shim_status, environment),
                 *([folder] if folder >= 0 else []),
                 *([bwrap_info] if view else []),
@@ -108,7 +108,7 @@ class Shim:
                     stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    pass_fds=passed,
+                    pass_fds=pass_fds,
                     start_new_session=True,
                 )
             except BaseException:
@@ -124,7 +124,7 @@ class Shim:
         """The process limit that the kernel can enforce, else 0; then only `Quota` does.
 
         The kernel counts processes per user and user namespace. Without a namespace of its own, the work would be
-        charged for the user's other processes; and root has no limit.
+        charged for the user's other processes, and root is exempt from the limit.
         """
         return (limits.processes or 0) if view is not None and os.geteuid() != 0 else 0
 
@@ -157,7 +157,7 @@ class Shim:
                 os.kill(self.pid or self.process.pid, signal.SIGKILL)
             self.process.wait()
         with open(self.status, "rb") as pipe:
-            os.set_blocking(self.status, False)  # if it was killed, another process may still hold the other end
+            os.set_blocking(self.status, False)  # if it was killed, another process may hold the other end open
             line = pipe.read(STATUS_BYTES) or b""
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
@@ -168,7 +168,7 @@ class Shim:
         return status
 
 
-def _file(items: Iterable[bytes]) -> int:
+def _memory_file(items: Iterable[bytes]) -> int:
     """Create a file in memory with these items, each terminated by NUL. Raises ValueError if an item contains a NUL."""
     data = list(items)
     if any(b"\0" in item for item in data):

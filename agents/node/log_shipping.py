@@ -1,8 +1,8 @@
 """Ships the log files of agents to Postgres, where every host can read them.
 
-An agent appends to the file of its place, after the output of its predecessors. So each agent has a start in the file,
-and once it is dead an end. Rows keep the last FLEET_AGENT_LOG_BYTES of each agent. The disk keeps the file and two
-older ones, each at most FILE_BYTES plus what is printed between two rounds.
+An agent appends to the file of its place, after the output of its predecessors, so each agent has a start offset in the
+file and, once it is dead, an end offset. Rows keep the last FLEET_AGENT_LOG_BYTES of each agent. The disk keeps the
+file and two older ones, each at most FILE_BYTES plus what is printed between two rounds.
 
 Secrets never reach a row: the fleet's own credentials are masked everywhere, and so is the password in every URL.
 """
@@ -29,8 +29,8 @@ FILE_BYTES = 10_000_000
 OLDER_FILES = 2
 PIECE = 64 * 1024  # characters per row
 ANCHOR = 2_000  # last characters of a piece, by which its position in the file is found again
-UNENDED = 64 * 1024  # longest incomplete line, in bytes, that waits for its end
-SHORTEST_SECRET = 6  # characters; a shorter one would be found in ordinary words
+INCOMPLETE_LINE_BYTES = 64 * 1024  # a longer incomplete line is shipped without waiting for its end
+SHORTEST_SECRET = 6  # characters; a shorter one would match ordinary words
 MASK = "*****"
 IN_URL = re.compile(r"(\w[\w+.-]*://[^\s:/@]*):[^\s/]+@")
 
@@ -42,7 +42,7 @@ def path(*, type: str, place: int, node: str) -> Path:
 
 @dataclass(slots=True, eq=False)
 class Tail:
-    """How far one agent's log has been read, and which rows hold it."""
+    """How far one agent's log has been read, and which rows store it."""
 
     agent: UUID
     path: Path
@@ -59,7 +59,7 @@ class Tail:
         try:
             with open(self.path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                if size < self.offset:  # somebody has emptied it
+                if size < self.offset:  # somebody truncated it
                     self.offset = 0
                     self.end = None if self.end is None else min(self.end, size)
                 until = size if self.end is None else self.end
@@ -74,7 +74,7 @@ class Tail:
             skipped, data = (skipped + len(data) - len(rest), rest) if newline else (skipped, data)
         if self.end is None:
             complete = data.rfind(b"\n") + 1
-            if not complete and len(data) >= UNENDED:
+            if not complete and len(data) >= INCOMPLETE_LINE_BYTES:
                 complete = data.rfind(b" ") + 1 or len(data)
             data = data[:complete]
         return data, self.offset + skipped + len(data), skipped
@@ -92,7 +92,7 @@ class Shipper:
         self._tails[agent] = Tail(agent, path, offset=path.stat().st_size if path.exists() else 0)
 
     def resume(self, *, agent: UUID, path: Path) -> None:
-        """Ship what an agent of an earlier supervisor printed after its last row. Nothing if that row is not found."""
+        """Ship what an agent of an earlier supervisor printed after its last row, if that row is found."""
         last = LogPiece.objects.filter(agent=agent).order_by("id").last()
         if last is None or not path.exists():
             return
@@ -113,9 +113,9 @@ class Shipper:
     def ship(self) -> None:
         """Store the new output of all agents. Raises django.db.Error if Postgres does not answer."""
         keep = settings.FLEET_AGENT_LOG_BYTES
-        read = [(tail, *tail.read(most=keep)) for tail in self._tails.values()]
+        reads = [(tail, *tail.read(most=keep)) for tail in self._tails.values()]
         pieces: list[tuple[Tail, str]] = []
-        for tail, data, _, skipped in read:
+        for tail, data, _, skipped in reads:
             notice = f"… {skipped:,} bytes left out …\n" if skipped else ""
             text = notice + self._text(data)
             pieces += [(tail, text[start : start + PIECE]) for start in range(0, len(text), PIECE)]
@@ -124,9 +124,9 @@ class Shipper:
             for (tail, text), piece in zip(pieces, stored, strict=True):
                 tail.rows.append((piece.id, len(text)))
                 tail.characters += len(text)
-        for tail, _, offset, _ in read:
+        for tail, _, offset, _ in reads:
             tail.offset = offset
-        self._tails = {tail.agent: tail for tail, *_ in read if tail.end is None}
+        self._tails = {tail.agent: tail for tail, *_ in reads if tail.end is None}
         for tail in {tail.agent: tail for tail, _ in pieces}.values():
             _delete_oldest(tail, keep=keep)
         self._rotate()
@@ -160,9 +160,9 @@ def outdated(*, now: datetime, days: int) -> QuerySet[LogPiece]:
 
 def masker() -> Callable[[str], str]:
     """Return a function that masks the fleet's secrets in a text."""
-    known = "|".join(re.escape(secret) for secret in sorted(_secrets(), key=len, reverse=True))
-    secret = re.compile(known)
-    return lambda text: IN_URL.sub(rf"\1:{MASK}@", secret.sub(MASK, text) if known else text)
+    pattern = "|".join(re.escape(secret) for secret in sorted(_secrets(), key=len, reverse=True))
+    secret = re.compile(pattern)
+    return lambda text: IN_URL.sub(rf"\1:{MASK}@", secret.sub(MASK, text) if pattern else text)
 
 
 def _secrets() -> set[str]:

@@ -17,7 +17,7 @@ log = logging.getLogger("fleet.node")
 
 
 class Notifications:
-    """The notifications for one node. They need a connection apart from Django's, so that one ends a wait at once."""
+    """The notifications for one node. They use a connection of their own, so that one ends the wait at once."""
 
     def __init__(self, node: UUID) -> None:
         self._node = node
@@ -43,7 +43,7 @@ class Notifications:
 def _connect() -> psycopg.Connection[Any]:
     parameters = connection.get_connection_params()
     for name in ("cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"):
-        parameters.pop(name, None)  # those of Django's own connection
+        parameters.pop(name, None)  # specific to Django's own connection
     listening: psycopg.Connection[Any] = postgres.connect(**parameters, autocommit=True, application_name="fleet node")
     listening.execute(f"LISTEN {operations.CHANNEL}")
     return listening

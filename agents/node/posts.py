@@ -32,7 +32,7 @@ class Post:
     type: AgentType
     place: int
     concurrency: int
-    kept: bool  # because its type says so, not because somebody ordered it
+    permanent: bool  # required by its type's settings, not ordered by somebody
     proven: bool = True  # False: ordered, and no agent has come up yet; a failed start is not retried
     agent: Agent | None = None
     child: forking.Child | None = None
@@ -88,21 +88,21 @@ class Posts:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._posts: dict[Key, Post] = {}
-        self._released: set[Key] = set()  # kept posts whose agent was ordered away or given up
+        self._released: set[Key] = set()  # permanent posts whose agent was ordered away or given up
         self._cordoned = True  # until the first refresh
 
     def __iter__(self) -> Iterator[Post]:
         return iter(list(self._posts.values()))
 
     def refresh(self) -> None:
-        """Bring the posts in line with the types, and carry out new orders."""
+        """Update the posts to match the types, and carry out new orders."""
         self._follow_types()
         self._follow_orders()
 
     def release(self, post: Post) -> None:
-        """Remove a post. One that its type keeps stays empty until the node is uncordoned or the type changes."""
+        """Remove a post. A permanent post stays empty until the node is uncordoned or the type changes."""
         self._posts.pop(post.key, None)
-        if post.kept:
+        if post.permanent:
             self._released.add(post.key)
 
     @property
@@ -116,7 +116,7 @@ class Posts:
         return {post.agent.id: post.child.pid for post in self if post.agent and post.child}
 
     def _follow_types(self) -> None:
-        """Add the posts that the types want here, and drain those that they no longer want.
+        """Add the posts that the types require here, and drain those that they no longer require.
 
         A cordoned node gets no new posts. When it is uncordoned, posts that were released may come back.
         """
@@ -125,29 +125,29 @@ class Posts:
             self._released.clear()
         elif was_cordoned:
             for agent in operations.interrupted_agents(node=self._node):
-                post = Post(agent.type, agent.place, agent.concurrency, kept=False)
+                post = Post(agent.type, agent.place, agent.concurrency, permanent=False)
                 self._posts.setdefault((agent.type_id, agent.place), post)
         types = {type.name: type for type in AgentType.objects.filter(enabled=True, outside=False)}
         desired = {(type.name, place) for type in types.values() for place in range(1, type.agents + 1)}
         self._released &= desired
         for name, place in sorted(desired - self._posts.keys() - self._released):
             if len(self._posts) < self._node.places and not self._cordoned:
-                self._posts[name, place] = Post(types[name], place, types[name].concurrency, kept=True)
+                self._posts[name, place] = Post(types[name], place, types[name].concurrency, permanent=True)
         for key, post in list(self._posts.items()):
             if (type := types.get(post.type.name)) is None:
-                self._give_up(key, post, "Its type is disabled.")
-            elif post.kept and key not in desired:
-                self._give_up(key, post, "Its type wants fewer agents here.")
+                self._drain(key, post, "Its type is disabled.")
+            elif post.permanent and key not in desired:
+                self._drain(key, post, "Its type wants fewer agents here.")
             else:
                 post.type = type
-                if post.kept:
+                if post.permanent:
                     post.concurrency = type.concurrency  # for its successors
 
     def _is_cordoned(self) -> bool:
         return Node.objects.filter(id=self._node.id, cordoned=True).exists()
 
-    def _give_up(self, key: Key, post: Post, why: str) -> None:
-        post.kept = False
+    def _drain(self, key: Key, post: Post, why: str) -> None:
+        post.permanent = False
         if post.agent is None:
             del self._posts[key]
         elif not post.last_order:
@@ -187,10 +187,10 @@ class Posts:
         occupant = self._posts.get(key)
         if occupant is not None and occupant.agent is not None:
             return
-        post = Post(agent.type, agent.place, agent.concurrency, kept=False, proven=False, agent=agent)
+        post = Post(agent.type, agent.place, agent.concurrency, permanent=False, proven=False, agent=agent)
         self._posts[key] = post
         if occupant is not None:
-            post.kept, occupant.kept = occupant.kept, False
+            post.permanent, occupant.permanent = occupant.permanent, False
             occupant.place = next(
                 place for place in range(1, len(self._posts) + 2) if (occupant.type.name, place) not in self._posts
             )

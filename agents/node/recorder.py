@@ -21,7 +21,7 @@ from agents.node import log_shipping, sampling
 log = logging.getLogger("fleet.recording")
 
 SHIP_S = 0.5
-THIN_S = 60.0  # each time ten minutes of samples, so a node that was down catches up ten times as fast as history grows
+THIN_S = 60.0  # each run thins ten minutes of samples, so a node that was down catches up at ten times real time
 
 
 class Recorder:

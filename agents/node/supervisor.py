@@ -1,14 +1,14 @@
 """The supervisor of one host's agents: it starts them, restarts those that crash, and ends them when it ends.
 
 It is the direct parent of its agents (agents/node/forking.py), so it notices at once when one dies. It ends the agent's
-row as lost, and reports when the agent's work is gone too (agents/node/orphans.py). From then on the control loop gives
-its sorties to other agents without waiting for the lease.
+row as lost, and reports when the agent's work has ended too (agents/node/orphans.py). From then on the control loop
+gives its sorties to other agents without waiting for the lease.
 
 What to do comes from rows (agents/node/posts.py); NOTIFY only says when to look (agents/node/notifications.py). The
 process has one thread, because it forks.
 
-Without Postgres it changes nothing: its agents go on or end by their own clocks. It reports what happened meanwhile as
-soon as it can.
+While Postgres is unavailable it starts no agents, and running agents continue or stop by their own clocks. It records
+what happened as soon as Postgres answers.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from fleet import processes
 log = logging.getLogger("fleet.node")
 
 POLL_S = 0.2  # between checks for dead agents
-ORPHANS_POLL_S = 0.05  # between checks for what dead agents left
-REFRESH_S = 1.0  # between looks at the rows if no notification arrives
+ORPHANS_POLL_S = 0.05  # between checks for processes that dead agents left
+REFRESH_S = 1.0  # between reads of the rows if no notification arrives
 BACKOFF_S = (0, 1, 2, 4, 8, 15)
 
 
@@ -193,9 +193,9 @@ class Supervisor:
         post.child, post.agent, post.crashes, post.not_before = None, None, ended.crashes, time.monotonic() + wait_s
 
     def _report_reaped(self) -> None:
-        """Report that nothing of the ended agents' work runs any more, once that is so.
+        """Report that the work of the ended agents has ended too, once that is so.
 
-        What cannot be killed is not waited for; then the leases decide.
+        It does not wait for processes that cannot be killed; their agents' sorties are freed when the leases expire.
         """
         if not self._orphans.check(agents=self._posts.pids):
             operations.mark_reaped(agents=list(self._unreaped))

@@ -13,8 +13,8 @@ from django.db import connection
 from agents.models import Agent, Node
 from fleet.postgres import pool, statements
 
-OF_NODE = 2  # its own, and the one that listens for orders
-OF_CONTROL = 2  # for two control loops
+NODE_CONNECTIONS = 2  # its own, and the one that listens for orders
+CONTROL_CONNECTIONS = 2  # for two control loops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ def capacity() -> Capacity:
         reserved=reserved,
         elsewhere=elsewhere,
         bound=bound,
-        fleet=pool.site_connections() + max(nodes, 1) * OF_NODE + OF_CONTROL,
+        fleet=pool.site_connections() + max(nodes, 1) * NODE_CONNECTIONS + CONTROL_CONNECTIONS,
         spare=settings.FLEET_SPARE_CONNECTIONS,
         agents=Agent.objects.filter(state__in=Agent.LIVE, node__isnull=False).count(),
     )

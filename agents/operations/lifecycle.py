@@ -33,7 +33,7 @@ def register(
 ) -> None:
     """Register a running agent. An external agent has neither node nor pid.
 
-    Raises NoLonger if its row has ended meanwhile, and NotFound if the type is unknown.
+    Raises NoLonger if its row has already ended, and NotFound if the type is unknown.
     """
     if not AgentType.objects.filter(name=agent_type).exists():
         raise errors.NotFound(

@@ -45,10 +45,10 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
         agent_type = _spawnable_type(type)
         nodes = _lock_nodes(node)
         live = Counter(Agent.objects.filter(state__in=Agent.LIVE, node__in=nodes).values_list("node", flat=True))
-        of_type = Agent.objects.filter(type=agent_type, state__in=Agent.LIVE).count()
-        if agent_type.most_agents and of_type + count > agent_type.most_agents:
+        live_of_type = Agent.objects.filter(type=agent_type, state__in=Agent.LIVE).count()
+        if agent_type.most_agents and live_of_type + count > agent_type.most_agents:
             raise NoPlace(
-                f"{type} may have {agent_type.most_agents} agents in the whole fleet, and has {of_type}.",
+                f"{type} may have {agent_type.most_agents} agents in the whole fleet, and has {live_of_type}.",
                 hint=f"Raise its limit ({invocation.command('fleet_agents', 'type', 'set', type)} --most-agents N), "
                 "or terminate one first.",
             )

@@ -1,6 +1,7 @@
 """Opens files below a folder that others can write to, safely: openat2(2) never follows a link out of it.
 
-This holds even if somebody changes the folder meanwhile. Only the standard library is used: the shim imports this.
+This holds even if somebody changes the folder at the same time. It uses only the standard library, because the shim
+imports it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def open_folder(path: str | os.PathLike[str]) -> int:
 
 
 def open_path(path: str | os.PathLike[str], *, folder: bool) -> int:
-    """The same for a path that may also be a file, unless `folder` is set."""
+    """Open a path like `open_folder`. It may be a file too, unless `folder` is set."""
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return open_at(root, os.fspath(path), os.O_PATH | (os.O_DIRECTORY if folder else 0), resolve=NO_LINKS)

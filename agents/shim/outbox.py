@@ -54,7 +54,7 @@ def _copy_from(folder: str, path: str, name: str, outbox: int, most_bytes: int) 
             copied = 0
             while count := os.sendfile(target, source, copied, CHUNK):
                 copied += count
-                if copied > most_bytes:  # it has grown meanwhile
+                if copied > most_bytes:  # it has grown since the check
                     raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
         finally:
             os.close(target)

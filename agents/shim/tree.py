@@ -134,8 +134,8 @@ def end(children: Children, stopped: set[int], *, watch: Watch) -> int:
     until = watch.kill_at
     terminate(stopped, descendants([os.getpid()], process_parents()))
     while children.reap() and (left_s := until - time.monotonic()) > 0:
-        # Processes that were being forked just now, and whose parent has ended. A process that some other parent starts
-        # while it cleans up is left to that parent.
+        # Processes that were just being forked, and whose parent has ended. A process that another parent starts while
+        # it cleans up is left to that parent.
         terminate(stopped, {pid for pid, parent in process_parents().items() if parent == os.getpid()})
         watch.wait_for_child(min(POLL_S, left_s))
     until = time.monotonic() + SETTLE_S

@@ -16,7 +16,7 @@ class Role(models.TextChoices):
 
 
 class Account(models.Model):
-    """The role of a user, beside Django's own row. It is read at each request."""
+    """The role of a user, in addition to Django's own row. It is read at each request."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="account"

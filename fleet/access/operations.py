@@ -188,8 +188,8 @@ def create_key(
     """Create a machine key, with which a program acts for the user within these scopes.
 
     `name`: what the key is for.
-    `maker`: the key that creates this one, and with which it is revoked. Raises Conflict if that key was revoked
-    meanwhile.
+    `maker`: the key that creates this one, and with which it is revoked. Raises Conflict if that key has been
+    revoked.
     """
     if not name.strip() or UNPRINTABLE.search(name) or len(name) > MAX_KEY_NAME:
         raise errors.Invalid(

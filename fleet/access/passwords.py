@@ -16,14 +16,14 @@ from fleet.access import operations
 def page(request: HttpRequest) -> HttpResponseBase:
     """Django's page, plus `operations.password_changed` if the password changed."""
     with transaction.atomic():
-        before = _password(request)
+        before = _password_hash(request)
         response: HttpResponseBase = admin.site.admin_view(admin.site.password_change, cacheable=True)(request)
-        if before is not None and _password(request) != before:
+        if before is not None and _password_hash(request) != before:
             operations.password_changed(user=User.objects.get(username=request.user.get_username()))
     return response
 
 
-def _password(request: HttpRequest) -> str | None:
+def _password_hash(request: HttpRequest) -> str | None:
     """The stored hash; None unless the request is a POST."""
     if request.method != "POST":
         return None

@@ -40,7 +40,7 @@ class Rule:
     """One line of the table."""
 
     roles: frozenset[Role]
-    scope: Scope | None  # None: any machine key will do
+    scope: Scope | None  # None: machine keys need no particular scope
     visibility: Visibility
     description: str
     lease: Visibility | None  # for lease tokens; None: denied

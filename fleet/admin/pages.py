@@ -241,5 +241,5 @@ def between(start: datetime | None, end: datetime | None) -> str:
 
 
 def span(seconds: float) -> str:
-    """Format a duration such that its numbers and units stay on one line."""
+    """Format a duration with no-break spaces between numbers and units."""
     return re.sub(r"(?<=\d) ", "\N{NO-BREAK SPACE}", humanise.duration(seconds))

@@ -216,7 +216,7 @@ class Audit(ApiView):
         """The audit trail, newest entries first."""
         filters = {name: query[name] for name in ("kind", "actor", "subject", "outcome", "since") if name in query}
         entries = queries.entries(**filters)
-        return paginate(request, entries, query=query, serialize=lambda rows: [*map(queries.described, rows)])
+        return paginate(request, entries, query=query, serialize=lambda rows: [*map(queries.serialize_entry, rows)])
 
 
 class Keys(ApiView):

@@ -1,4 +1,4 @@
-"""Base classes of the API's views, and `/api/v1/` itself, which lists the addresses."""
+"""Base classes of the API's views, and `/api/v1/` itself, which lists the URLs."""
 
 from __future__ import annotations
 
@@ -103,9 +103,9 @@ class ApiView(APIView):
         if not self.quota.refused and isinstance(actor, Actor) and actor.user is not None and kind is not Kind.AGENT:
             # By user as well, or a new key for each request would evade the limit. External agents are counted one by
             # one, so that none loses its lease because of its neighbours.
-            of_user = counting.charge(request=request._request, kind=Kind.USER, identity=str(actor.user.pk))
-            if of_user.refused:
-                self.quota = of_user
+            user_quota = counting.charge(request=request._request, kind=Kind.USER, identity=str(actor.user.pk))
+            if user_quota.refused:
+                self.quota = user_quota
         if self.quota.refused:
             raise counting.TooManyRequests(self.quota)
 

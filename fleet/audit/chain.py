@@ -65,12 +65,12 @@ def leaf(row: Sequence[Any]) -> Leaf:
     return Leaf(row[0], hashlib.sha256(_canonical(row)).digest())
 
 
-def packed(leaves: Sequence[Leaf]) -> bytes:
+def pack_leaves(leaves: Sequence[Leaf]) -> bytes:
     """Encode leaves as Seal.leaves stores them."""
     return b"".join(leaf.id.to_bytes(8, "big") + leaf.digest for leaf in leaves)
 
 
-def unpacked(data: bytes) -> Iterator[Leaf]:
+def unpack_leaves(data: bytes) -> Iterator[Leaf]:
     """Decode Seal.leaves."""
     for at in range(0, len(data) - _WIDTH + 1, _WIDTH):
         yield Leaf(int.from_bytes(data[at : at + 8], "big"), data[at + 8 : at + _WIDTH])

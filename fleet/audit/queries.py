@@ -26,7 +26,7 @@ def entries(
     return matching if since is None else matching.filter(at__gte=since)
 
 
-def described(entry: Entry) -> dict[str, Any]:
+def serialize_entry(entry: Entry) -> dict[str, Any]:
     """Return an entry as JSON output shows it."""
     return {
         "id": entry.id,

@@ -2,7 +2,7 @@
 
 Entries become visible out of order, so they are sealed by transaction, up to the oldest one still running; none is
 missed. Each entry names the cluster that assigned its transaction id, because a database restored into another cluster
-starts counting anew. There, the unsealed entries of the old cluster are sealed first.
+starts counting again. There, the unsealed entries of the old cluster are sealed first.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _append(head: Seal | None, cluster: int, now: datetime, rows: list[tuple[Any
         last_xid=last["xid"],
         last_id=last["id"],
         count=len(rows),
-        leaves=chain.packed([chain.leaf(row) for row in rows]),
+        leaves=chain.pack_leaves([chain.leaf(row) for row in rows]),
         previous=chain.START if head is None else head.digest,
     )
     link.digest = chain.digest(link)

@@ -1,4 +1,4 @@
-"""Records sign-ins, sign-outs and failed sign-ins, by Django's signals, and lockouts, by that of django-axes."""
+"""Records sign-ins, sign-outs and failed sign-ins, from Django's signals, and lockouts, from that of django-axes."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ def connect() -> None:
 
 
 def _signed_in(*, request: HttpRequest | None = None, user: AbstractBaseUser, **_: Any) -> None:
-    with caller.acting(_who(request, user)):
+    with caller.acting(_caller(request, user)):
         record(kind="sign_in", subject=_subject(user.get_username()), data=_client(request))
 
 
 def _signed_out(*, request: HttpRequest | None = None, user: AbstractBaseUser | None = None, **_: Any) -> None:
     if user is not None:  # None for a session without a user
-        with caller.acting(_who(request, user)):
+        with caller.acting(_caller(request, user)):
             record(kind="sign_out", subject=_subject(user.get_username()))
 
 
 def _failed(*, credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any) -> None:
-    with caller.acting(_who(request)):
+    with caller.acting(_caller(request)):
         subject = _subject(str(credentials.get("username", "")))
         record(kind="sign_in", outcome="failed", subject=subject, data=_client(request))
 
 
 def _locked_out(*, request: HttpRequest | None = None, username: str = "", ip_address: str = "", **_: Any) -> None:
-    with caller.acting(_who(request)):
+    with caller.acting(_caller(request)):
         record(kind="lockout", outcome="denied", subject=_subject(username or ""), data={"address": ip_address or ""})
 
 
-def _who(request: HttpRequest | None, user: AbstractBaseUser | None = None) -> caller.Caller:
+def _caller(request: HttpRequest | None, user: AbstractBaseUser | None = None) -> caller.Caller:
     """Return the current caller, completed by the address of the request and by the user who signed in."""
     current = caller.current()
     if not current.address and request is not None:

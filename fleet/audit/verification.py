@@ -118,23 +118,23 @@ class _Verifier:
         if seal.cluster not in self._entries:
             self._entries[seal.cluster] = _Entries(seal.cluster)
         present = self._entries[seal.cluster].take(after=self._compared_until.get(seal.cluster, first), until=last)
-        faults = list(_differences(seal, list(chain.unpacked(bytes(seal.leaves))), present))
+        faults = list(_differences(seal, list(chain.unpack_leaves(bytes(seal.leaves))), present))
         self.report.faults += faults
         self.report.entries += seal.count - sum(fault.what != "inserted" for fault in faults)
         self._compared_until[seal.cluster] = last
 
     def check_end(self, unsealed_s: float) -> None:
-        """Check the entries behind the last seal, and the given heads behind the end of the chain."""
+        """Check the entries after the last seal, and the given heads after the end of the chain."""
         for number in sorted(self._heads):
             if number > self.report.number:
                 end = f"the chain now ends at seal {self.report.number}"
                 self._report("seal", number, "removed", f"Seal {number} is in the given head or anchor, but {end}.")
-        behind = ~Q(cluster__in=list(self._ends))
+        after_seals = ~Q(cluster__in=list(self._ends))
         for cluster, position in self._ends.items():
-            behind |= Q(chain.after(position), cluster=cluster)
+            after_seals |= Q(chain.after(position), cluster=cluster)
         running = Q(cluster=sealing.cluster_and_time()[0], xid__gte=sealing.SETTLED, xid__lt=sealing.NEXT)
         young = Q(at__gte=Now() - timedelta(seconds=unsealed_s))
-        unsealed = Entry.objects.filter(behind)
+        unsealed = Entry.objects.filter(after_seals)
         overdue = list(unsealed.exclude(running | young).order_by("id").values_list("id", flat=True)[: SHOWN + 1])
         self.report.waiting = unsealed.filter(running | young).count()
         for id in overdue[:SHOWN]:

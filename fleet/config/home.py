@@ -21,7 +21,7 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
-# The path itself cannot be a folder, whoever tries.
+# Errors of a path that cannot be a folder, whatever the user's permissions.
 UNUSABLE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 

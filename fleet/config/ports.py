@@ -30,15 +30,15 @@ class Ports:
         self._chosen: dict[str, int] = {}
 
     def choose(self, name: str, *, preferred: int = 0) -> int:
-        """Choose and record a free port: the server's current one, the preferred, that of an earlier run, or any."""
-        earlier = recorded(self._home)
-        for port in (self._chosen.get(name, 0), preferred, earlier.get(name, 0)):
+        """Choose and record a free port: the server's current, preferred or previous port, or any."""
+        previous = recorded(self._home)
+        for port in (self._chosen.get(name, 0), preferred, previous.get(name, 0)):
             if port and is_free(port):
                 break
         else:
             port = _any_free()
         self._chosen[name] = port
-        _record(self._home, {**earlier, name: port})
+        _record(self._home, {**previous, name: port})
         return port
 
 

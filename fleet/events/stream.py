@@ -39,7 +39,7 @@ def since(*, last: Position, scope: UUID | None = None) -> QuerySet[Event]:
 class Snapshot(NamedTuple):
     """A snapshot of the transactions.
 
-    `position` is behind all settled events, `newest` is the first transaction that has not begun, and `running` are
+    `position` is after all settled events, `newest` is the first transaction that has not begun, and `running` are
     those before it that have not ended.
     """
 

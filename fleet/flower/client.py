@@ -17,7 +17,7 @@ from fleet.config.home import Home
 SOCKET = "flower.sock"
 PREFIX = "flower"
 USER = "admin"
-PATIENCE_S = 30
+TIMEOUT_S = 30
 CHUNK_BYTES = 1 << 16
 
 
@@ -25,7 +25,7 @@ class _Connection(http.client.HTTPConnection):
     """HTTP over the Unix socket, whatever host a request names."""
 
     def __init__(self, home: Home) -> None:
-        super().__init__("localhost", timeout=PATIENCE_S)
+        super().__init__("localhost", timeout=TIMEOUT_S)
         self._home = home
 
     def connect(self) -> None:
@@ -36,13 +36,13 @@ class _Connection(http.client.HTTPConnection):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     status: int
     headers: list[tuple[str, str]]
-    body: Generator[bytes]  # read as it arrives; its end or its `close()` closes the connection
+    body: Generator[bytes]  # read as it arrives; exhausting or closing it closes the connection
 
 
-def ask(
+def send_request(
     *,
     home: Home,
     credentials: Credentials,
@@ -50,8 +50,8 @@ def ask(
     target: str,
     headers: Mapping[str, str],
     body: IO[bytes] | None = None,
-) -> Answer:
-    """Send a request and return the answer once its headers have arrived; raises Unavailable if Flower does not answer.
+) -> Response:
+    """Send a request and return the response once its headers have arrived. Raises Unavailable if there is none.
 
     `target` is the quoted path with its query.
     """
@@ -59,18 +59,18 @@ def ask(
     key = base64.b64encode(f"{USER}:{credentials.flower_password}".encode()).decode()
     try:
         connection.request(method, target, body=body, headers={**headers, "Authorization": f"Basic {key}"})
-        answer = connection.getresponse()
+        response = connection.getresponse()
     except (OSError, http.client.HTTPException) as fault:
         connection.close()
         raise errors.Unavailable(
             "Flower does not answer.", hint=f"See its log: {invocation.command('fleet_services', 'logs', 'flower')}"
         ) from fault
-    return Answer(answer.status, answer.getheaders(), _pieces(connection, answer))
+    return Response(response.status, response.getheaders(), _pieces(connection, response))
 
 
-def _pieces(connection: http.client.HTTPConnection, answer: http.client.HTTPResponse) -> Generator[bytes]:
+def _pieces(connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> Generator[bytes]:
     try:
-        while piece := answer.read1(CHUNK_BYTES):
+        while piece := response.read1(CHUNK_BYTES):
             yield piece
     finally:
         connection.close()

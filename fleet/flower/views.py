@@ -77,7 +77,7 @@ def _forward(request: HttpRequest, path: str) -> HttpResponseBase:
         headers = {name: value for name, value in headers.items() if name not in _NOT_FOR_PAGES}
     target = f"/{client.PREFIX}/{quote(path, safe='/@')}" + (f"?{quote(query, safe='%=&+[]/:@')}" if query else "")
     try:
-        answer = client.ask(
+        upstream = client.send_request(
             home=settings.FLEET_HOME,
             credentials=settings.FLEET_CREDENTIALS,
             method=request.method or "GET",
@@ -90,14 +90,14 @@ def _forward(request: HttpRequest, path: str) -> HttpResponseBase:
     dropped = set(_DROPPED_RESPONSE_HEADERS)
     response: HttpResponseBase
     if is_page:
-        response = HttpResponse(_with_banner(b"".join(answer.body)), status=answer.status)
+        response = HttpResponse(_with_banner(b"".join(upstream.body)), status=upstream.status)
         dropped |= {"content-length", "etag"}
     else:
-        response = StreamingHttpResponse(_stream(answer.body), status=answer.status)
+        response = StreamingHttpResponse(_stream(upstream.body), status=upstream.status)
     del response.headers["Content-Type"]
-    connection_options = ",".join(value for name, value in answer.headers if name.lower() == "connection")
+    connection_options = ",".join(value for name, value in upstream.headers if name.lower() == "connection")
     dropped |= {option.strip().lower() for option in connection_options.split(",")}
-    for name, value in answer.headers:
+    for name, value in upstream.headers:
         leads_away = name.lower() == "location" and not value.startswith(f"/{client.PREFIX}/")
         if name.lower() not in dropped and not leads_away:
             response.headers[name] = value

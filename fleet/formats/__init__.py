@@ -1,1 +1,1 @@
-"""How the pages write times (Django's FORMAT_MODULE_PATH)."""
+"""Date and time formats of the pages (Django's FORMAT_MODULE_PATH)."""

@@ -2,7 +2,7 @@
 
 X-Forwarded-For is used only if the peer is a trusted proxy (FLEET_TRUSTED_PROXIES), and only the part that trusted
 proxies have added: it is read from the right, up to the first address that is not such a proxy. uvicorn's own handling
-of the header is off (fleet/services/process_table.py), because it would trust every peer on this host.
+of the header is off (fleet/web/__main__.py), because it would trust every peer on this host.
 """
 
 from __future__ import annotations

@@ -48,12 +48,7 @@ def username(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
     return str(name).replace("\0", "")[:MAX_NAME]
 
 
-def locked(request: HttpRequest) -> bool:
-    """Whether the sign-in of this request was refused because of earlier failures."""
-    return bool(getattr(request, "axes_locked_out", False))
-
-
-def sentence(seconds: int) -> str:
+def lockout_message(seconds: int) -> str:
     """The message to a client that is locked out for these seconds."""
     return (
         f"{counted(settings.FLEET_LOCKOUT_FAILURES, 'sign-in')} with this name failed from your address. "
@@ -66,7 +61,7 @@ def refusal(request: HttpRequest, response: HttpResponseBase | None, credentials
     """The response to a client that is locked out. Its RateLimit headers describe the limit of failures."""
     seconds = remaining_s(request, credentials)
     quota = Quota(limit=settings.FLEET_LOCKOUT_FAILURES, remaining=0, reset_s=seconds, refused=True)
-    return _too_many(request, code="locked_out", detail=sentence(seconds), headers=counting.headers(quota))
+    return _too_many(request, code="locked_out", detail=lockout_message(seconds), headers=counting.headers(quota))
 
 
 def remaining_s(request: HttpRequest, credentials: Any) -> int:

@@ -34,7 +34,7 @@ class Grant:
         return cls(user=actor.user.id, session=actor.session, key=actor.key, browser=session_key)
 
     def actor(self) -> Actor:
-        """The caller, as the database says now.
+        """The caller, read from the database now.
 
         Raises NotSignedIn if the session has ended, the key is no longer valid, or the user is not active.
         """

@@ -1,8 +1,8 @@
 """The hub: one task per web process reads new events and passes them to all listeners of the process.
 
 Each listener has a bounded queue. If it falls behind, the queue is dropped and the listener reads the table from its
-own position instead, so it misses nothing and delays nobody. After an outage of Postgres the hub continues where it
-was.
+own position instead, so it misses nothing and delays nobody. After an outage of Postgres the hub continues from its
+last position.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Hub:
         self.last = Position()
 
     async def join(self, listener: Listener) -> None:
-        """Add a listener. On return it is offered all new events; it reads those up to `last` from the table itself."""
+        """Add a listener. From then on it is offered all new events; it reads those up to `last` itself."""
         self._listeners.add(listener)
         self.count(listener.feed.grant.user)
         self._by_scope.setdefault(listener.feed.scope, set()).add(listener)
@@ -140,7 +140,7 @@ class Hub:
                 except django.db.Error:
                     break  # while Postgres is away, no events are sent either
                 for listener, (end, sees_everything) in zip(batch, checks, strict=True):
-                    listener.rechecked(end, sees_everything=sees_everything)
+                    listener.apply_recheck(end, sees_everything=sees_everything)
 
     async def _in_reader(self, function: Callable[[], T]) -> T:
         def call() -> T:

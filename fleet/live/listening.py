@@ -20,7 +20,7 @@ KEEPALIVE_S = 12.0  # without events
 
 
 class Listener:
-    """`position` is that of the last event that was sent or could be skipped."""
+    """One client of a feed. `position` is that of the last event that was sent or could be skipped."""
 
     def __init__(self, feed: Feed, *, sees_everything: bool) -> None:
         self.feed = feed
@@ -30,7 +30,7 @@ class Listener:
         self._queue: deque[SerializedEvent] = deque()
         self._wake = asyncio.Event()
         self._behind = False  # the queue overflowed; the table has the events
-        self._rewound: Position | None = None
+        self._rewind_to: Position | None = None
         self._snapshot = feed.snapshot
         self._visible_scopes: dict[UUID, bool] = {}  # cached until the next recheck
 
@@ -45,8 +45,8 @@ class Listener:
             self._queue.append(event)
         self._wake.set()
 
-    def rechecked(self, end: End | None, *, sees_everything: bool) -> None:
-        """Take the result of a recheck of access. Called by the hub."""
+    def apply_recheck(self, end: End | None, *, sees_everything: bool) -> None:
+        """Apply the result of an access check. Called by the hub."""
         self._sees_everything = sees_everything
         self._visible_scopes.clear()
         if end is not None:
@@ -59,7 +59,7 @@ class Listener:
 
     def rewind(self, position: Position) -> None:
         """Continue from another position."""
-        self._rewound = position
+        self._rewind_to = position
         self._snapshot = None
         self._behind = True
         self._wake.set()
@@ -69,8 +69,8 @@ class Listener:
         try:
             await hub.join(self)
             while self.ended is None:
-                if self._rewound is not None:
-                    self.position, self._rewound = self._rewound, None
+                if self._rewind_to is not None:
+                    self.position, self._rewind_to = self._rewind_to, None
                 self._queue.clear()
                 self._behind = False  # from here on offers are queued, and everything earlier is in the table
                 async for batch in self._from_the_table():
@@ -81,7 +81,7 @@ class Listener:
             hub.leave(self)
 
     async def _from_the_table(self) -> AsyncGenerator[list[SerializedEvent], None]:
-        while self.ended is None and self._rewound is None:
+        while self.ended is None and self._rewind_to is None:
             try:
                 page = await hub.run(lambda: self.feed.after(self.position, most=PAGE))
             except Ended as fault:
@@ -93,7 +93,7 @@ class Listener:
             except django.db.Error:
                 await asyncio.sleep(RETRY_S)
                 continue
-            if page and self._rewound is None:
+            if page and self._rewind_to is None:
                 self.position = Position.of(page[-1])
                 if fresh := self._after_snapshot([SerializedEvent(event, self.feed.serialize) for event in page]):
                     yield fresh
@@ -107,7 +107,7 @@ class Listener:
             self._queue.clear()
             if fresh:
                 visible = await self._visible(self._after_snapshot(fresh))
-                if self._rewound is None:
+                if self._rewind_to is None:
                     self.position = fresh[-1].position
                     if visible:
                         yield visible
@@ -123,24 +123,24 @@ class Listener:
                 yield []
 
     async def _end_if_completed(self) -> None:
-        while self.feed.closing_kinds and self.ended is None and self._rewound is None:
+        while self.feed.closing_kinds and self.ended is None and self._rewind_to is None:
             try:
                 end = await hub.run(lambda: self.feed.completed(self.position, snapshot=self._snapshot))
             except django.db.Error:
                 await asyncio.sleep(RETRY_S)
                 continue
-            if end is not None and self._rewound is None:
+            if end is not None and self._rewind_to is None:
                 self.end(end)
             return
 
     def _after_snapshot(self, events: list[SerializedEvent]) -> list[SerializedEvent]:
-        """Those that were committed after the stream was opened, unless it started at a cursor."""
+        """Return the events that were committed after the stream was opened, unless it started at a cursor."""
         if self._snapshot is None:
             return events
         return [event for event in events if self._snapshot.after(event.position)]
 
     async def _visible(self, events: list[SerializedEvent]) -> list[SerializedEvent]:
-        """Those that the caller can see. Visible scopes are cached until the next recheck."""
+        """Return the events that the caller can see. Visible scopes are cached until the next recheck."""
         if self._sees_everything or self.feed.scope is not None:
             return events
         unknown = {event.scope for event in events if event.scope is not None} - self._visible_scopes.keys()

@@ -1,4 +1,4 @@
-"""The same streams over WebSocket (RFC 6455), by channels.
+"""Event streams over WebSocket (RFC 6455), with channels.
 
 A socket is opened by the view of its SSE stream, called with the headers of the handshake, so permissions, rate limits
 and the audit trail are the same. A refused client is accepted and then closed with a code of docs/live.md, because a
@@ -63,19 +63,19 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def connect(self) -> None:
         headers = origins.read(self.scope["headers"])
         stream = paths.stream_path_of(self.scope["path"])
-        own = origins.is_own(headers)
-        if stream is None or not origins.is_host(headers) or not (own or origins.is_allowed(headers)):
+        same_origin = origins.is_own(headers)
+        if stream is None or not origins.is_host(headers) or not (same_origin or origins.is_allowed(headers)):
             raise DenyConnection
         self._stream = stream
         protocols = self.scope.get("subprotocols", ())
         ticket = _ticket(protocols)
-        awaited = PROTOCOL in protocols and not ticket and b"authorization" not in headers
-        opened = await self._open(cookies=own, ticket=ticket)
+        awaits_ticket = PROTOCOL in protocols and not ticket and b"authorization" not in headers
+        result = await self._open(cookies=same_origin, ticket=ticket)
         await self.accept(PROTOCOL if PROTOCOL in protocols else None)
-        if isinstance(opened, End) and opened.code == CODES[HTTPStatus.UNAUTHORIZED] and awaited:
+        if isinstance(result, End) and result.code == CODES[HTTPStatus.UNAUTHORIZED] and awaits_ticket:
             self._ticket_timeout = asyncio.create_task(self._await_ticket())
         else:
-            await self._begin(opened)
+            await self._begin(result)
 
     async def disconnect(self, code: int) -> None:
         for task in (self._ticket_timeout, self._sender):
@@ -105,12 +105,12 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
         else:
             self._listener.rewind(position)
 
-    async def _begin(self, opened: Listener | End) -> None:
-        if isinstance(opened, End):
-            await self._end(opened)
+    async def _begin(self, result: Listener | End) -> None:
+        if isinstance(result, End):
+            await self._end(result)
             return
-        self._listener = opened
-        self._sender = asyncio.create_task(self._send_events(opened))
+        self._listener = result
+        self._sender = asyncio.create_task(self._send_events(result))
 
     async def _await_ticket(self) -> None:
         await asyncio.sleep(TICKET_TIMEOUT_S)
@@ -148,13 +148,13 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
         }  # fmt: skip
         if ticket:
             scope[tickets.SCOPE_KEY] = ticket
-        status, content, sent = 500, b"", False
+        status, content, request_sent = 500, b"", False
 
         async def receive() -> Any:
-            nonlocal sent
-            if sent:
+            nonlocal request_sent
+            if request_sent:
                 await asyncio.Event().wait()  # this client never disconnects
-            sent = True
+            request_sent = True
             return {"type": "http.request", "body": b"", "more_body": False}
 
         async def send(message: Any) -> None:

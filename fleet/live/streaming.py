@@ -74,11 +74,11 @@ class LiveView(ApiView):
         text = request.headers.get("Last-Event-ID") or query.get("last_event_id")
         snapshot = None if text else stream.snapshot()
         start = snapshot.position if snapshot else feeds.parse_cursor(text or "")
-        opened = Feed(grant=grant, start=start, snapshot=snapshot, **feed)
+        new_feed = Feed(grant=grant, start=start, snapshot=snapshot, **feed)
         preamble = f"retry: {RETRY_MS}\nid: {feeds.cursor(start)}\n\n".encode()
         content: AsyncIterator[bytes] | Iterator[bytes] = iter([preamble])
         if (scope := getattr(request._request, "scope", None)) is not None and request.method == "GET":
-            scope[LISTENER] = Listener(opened, sees_everything=opened.sees_everything(actor_of(request)))
+            scope[LISTENER] = Listener(new_feed, sees_everything=new_feed.sees_everything(actor_of(request)))
             content = _single(preamble)
         return StreamingHttpResponse(content, content_type=f"{MEDIA_TYPE}; charset=utf-8", headers=_HEADERS)
 

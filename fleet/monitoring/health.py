@@ -1,4 +1,4 @@
-"""`/healthz`: this process is alive. `/readyz`: the services that it needs answer, too. Neither needs authentication.
+"""`/healthz`: this process is alive. `/readyz`: the services that it needs answer. Neither needs authentication.
 
 Apps add checks with `register`, from a `health.py` that is loaded when Django is ready.
 """

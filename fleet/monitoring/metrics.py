@@ -23,7 +23,7 @@ from fleet.services.supervision import control_socket
 
 registry = CollectorRegistry(auto_describe=False)
 
-PATIENCE_S = 2
+TIMEOUT_S = 2
 
 
 @require_safe
@@ -37,7 +37,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 def services() -> list[dict[str, Any]]:
     """Return the supervisor's status of each service on this host; empty if no supervisor answers."""
     try:
-        return list(control_socket.ask(settings.FLEET_HOME, {"do": "status"}, seconds=PATIENCE_S)["services"])
+        return list(control_socket.send_request(settings.FLEET_HOME, {"do": "status"}, seconds=TIMEOUT_S)["services"])
     except errors.FleetError:
         return []
 

@@ -32,9 +32,9 @@ about: ContextVar[Fields | None] = ContextVar("fleet_log_about", default=None)
 
 
 class Stderr(logging.StreamHandler[TextIO]):
-    """Writes to the current sys.stderr, as logging.lastResort does; after `enable_info`, to the sys.stderr of that moment.
+    """Writes to the current sys.stderr, as logging.lastResort does; after `enable_info`, always to the same stream.
 
-    That is an attribute of the class, because Celery sets Django up again, which creates another handler.
+    `pinned` is a class attribute, because Celery sets Django up again, which creates another handler.
     """
 
     pinned: ClassVar[TextIO | None] = None
@@ -69,9 +69,9 @@ def configuration(*, style: str) -> dict[str, Any]:
 
 
 def enable_info() -> None:
-    """Log the levels below WARNING, too, to the current sys.stderr. For processes that run for long.
+    """Log the levels below WARNING, too, to the current sys.stderr. For long-running processes.
 
-    The stream is pinned because Celery later replaces sys.stderr by an object that logs whatever is printed.
+    The stream is pinned because Celery later replaces sys.stderr with an object that logs whatever is printed.
     """
     Stderr.pinned = sys.stderr
 

@@ -1,7 +1,7 @@
-"""Redacts known secret values in the output of an attempt, and decides which names are those of secrets.
+"""Redacts known secret values in the output of an attempt, and decides which names denote secrets.
 
 A `Redactor` knows the values: those of the secret variables of the attempt. `fleet.observability.redaction` redacts
-secrets by their name or shape alone, and uses the rules for names of this module.
+secrets by their name or shape alone, and uses this module's rules for names.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ _WORDS = frozenset({"key", "pass", "pat", "auth", "dsn"})  # in names of variabl
 _FOLDERS = frozenset({"PWD", "OLDPWD"})
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _BREAKS = b"\r\n"
-_BROKEN = 4  # fewer matching characters of an encoded secret are not held back at the end of a line, unless it
-_LINE = re.compile(rb"[A-Za-z0-9+/_-]{32}[\r\n]*\Z")  # looks like base64
+# At the end of a line, fewer matching characters of an encoded secret are held back only if it is base64-like.
+_MIN_MATCH = 4
+_BASE64_LINE = re.compile(rb"[A-Za-z0-9+/_-]{32}[\r\n]*\Z")
 
 
 def is_secret_name(name: str) -> bool:
@@ -111,7 +112,7 @@ class Redactor:
             return data
         pending = self._streams.setdefault(stream, _Pending())
         data, covered = pending.data + data, pending.covered
-        until = self._first_open(data)
+        until = self._first_partial_match(data)
         output, pending.covered = self._emit(data, until, covered)
         pending.data = data[until:]
         return output
@@ -122,7 +123,7 @@ class Redactor:
         return self._emit(pending.data, len(pending.data), pending.covered)[0]
 
     def _emit(self, data: bytes, until: int, covered: int) -> tuple[bytes, int]:
-        """Redact the data up to `until`. Also returns how many bytes behind that belong to a secret redacted here."""
+        """Redact the data up to `until`. Also returns how many bytes after it belong to a secret redacted here."""
         if not until:
             return b"", covered
         output: list[bytes] = []
@@ -152,7 +153,7 @@ class Redactor:
 
     @cached_property
     def _encoded(self) -> tuple[bytes, ...]:
-        """The forms in base64, for each alignment the characters that depend only on the secret. Lines may break them."""
+        """The base64 forms: for each alignment, the characters that depend only on the secret. Lines may break them."""
         forms: set[bytes] = set()
         for secret in self._secrets:
             for before in range(3):
@@ -165,7 +166,7 @@ class Redactor:
     def _percent(self) -> tuple[tuple[bytes, re.Pattern[bytes]], ...]:
         """The secrets that URLs encode, each with a pattern that matches any mixture of characters and their codes."""
         return tuple(
-            (secret, re.compile(b"(?=(" + b"".join(map(_percent, secret)) + b"))"))
+            (secret, re.compile(b"(?=(" + b"".join(map(_percent_pattern, secret)) + b"))"))
             for secret in self._secrets
             if _is_reserved(secret)
         )
@@ -187,22 +188,22 @@ class Redactor:
                 for match in pattern.finditer(data):
                     yield match.span(1)
 
-    def _first_open(self, data: bytes) -> int:
-        """Return the offset of the first secret that may continue behind the end of the data, or the data's length."""
+    def _first_partial_match(self, data: bytes) -> int:
+        """Return the offset of the first secret that may continue after the end of the data, or the data's length."""
         first = len(data)
         for form in self._literals:
-            first = min(first, _open(form, data))
+            first = min(first, _partial_match(form, data))
         tail = data[-(2 * max(map(len, self._encoded)) + 8) :]
         unbroken = tail.translate(None, _BREAKS)
         offsets = (
             [offset for offset, byte in enumerate(tail) if byte not in _BREAKS] if len(unbroken) < len(tail) else None
         )
         for form in self._encoded:
-            begin = _open(form, unbroken)
+            begin = _partial_match(form, unbroken)
             if begin == len(unbroken):
                 continue
             offset = begin if offsets is None else offsets[begin]
-            if data[-1] in _BREAKS and len(unbroken) - begin < _BROKEN and not _LINE.search(data):
+            if data[-1] in _BREAKS and len(unbroken) - begin < _MIN_MATCH and not _BASE64_LINE.search(data):
                 continue  # so few matching characters are most likely the end of an ordinary line
             first = min(first, len(data) - len(tail) + offset)
         for secret, _ in self._percent:
@@ -230,7 +231,7 @@ def _occurrences(form: bytes, data: bytes) -> Iterator[tuple[int, int]]:
         begin = data.find(form, begin + 1)
 
 
-def _open(form: bytes, data: bytes) -> int:
+def _partial_match(form: bytes, data: bytes) -> int:
     """Return the offset of the longest end of the data that is a beginning of `form`, or the data's length."""
     begin = max(0, len(data) - len(form) + 1)
     while (begin := data.find(form[:1], begin)) >= 0:
@@ -256,7 +257,7 @@ def _is_reserved(secret: bytes) -> bool:
     return not _UNRESERVED.issuperset(secret)
 
 
-def _percent(byte: int) -> bytes:
+def _percent_pattern(byte: int) -> bytes:
     """Return a pattern that matches a byte, plain or URL-encoded."""
     if byte in _UNRESERVED:
         return re.escape(bytes([byte]))

@@ -17,4 +17,4 @@ class DatabaseWrapper(base.DatabaseWrapper):
     Database: Any = SimpleNamespace(**{**vars(psycopg), "connect": connect})
 
     def _nodb_cursor(self) -> Any:
-        return super(DatabaseWrapper, roles.owned(self))._nodb_cursor()
+        return super(DatabaseWrapper, roles.owner_connection(self))._nodb_cursor()

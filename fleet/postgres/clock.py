@@ -37,13 +37,13 @@ class StepDetector:
         self._offsets: deque[tuple[float, float]] = deque()  # (monotonic time, database's time minus monotonic time)
 
     def is_steady(self) -> bool:
-        """Read the clock and return whether it was steady for `over_s`. False if the answer came too late to tell."""
-        asked_at = time.monotonic()
+        """Read the clock and return whether it was steady for `over_s`. False if the query took too long to tell."""
+        requested_at = time.monotonic()
         with connection.cursor() as cursor:
             cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
             (database_time,) = cursor.fetchone()
         now = time.monotonic()
-        if now - asked_at > self._tolerance_s:
+        if now - requested_at > self._tolerance_s:
             return False
         offset = database_time - now
         while len(self._offsets) > 1 and self._offsets[0][0] < now - self._over_s:

@@ -33,9 +33,9 @@ _PINNED = " ".join(
 
 def connect(*, name: str) -> Connection:
     """Open a connection with the settings of Django's default one. `name` is shown in pg_stat_activity."""
-    djangos = {"cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"}
+    django_only = {"cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"}
     parameters = connections["default"].get_connection_params()
-    parameters = {name: value for name, value in parameters.items() if name not in djangos}
+    parameters = {name: value for name, value in parameters.items() if name not in django_only}
     parameters["options"] = f"{parameters.get('options', '')} {_PINNED}".strip()
     return postgres.connect(
         **parameters, autocommit=True, row_factory=tuple_row, prepare_threshold=0, application_name=f"fleet {name}"[:63]

@@ -1,8 +1,8 @@
 """Connection pools for processes with many threads (psycopg's pool): a thread borrows a connection and returns it.
 
 The web process has a pool from its start. An agent creates a small one after its fork (`share`), for what its slots
-read before and after a driver works: its parent, the node, must not have the threads of a pool. All other processes use
-one connection per thread.
+read before and after a driver runs. It cannot inherit one, because the node forks and must have only one thread. All
+other processes use one connection per thread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fleet import postgres
 
 WEB = "web"
 LEAST = 2
-PATIENCE_S = 5  # how long a request waits for a connection before it fails as if Postgres were down
+TIMEOUT_S = 5  # how long a request waits for a connection before it fails as if Postgres were down
 IDLE_S = 300  # an unused connection is closed after this time
 LIFE_S = 3_600
 CONNECTIONS_OF_SLOTS = 2  # connections that all slots of an agent share
@@ -32,7 +32,7 @@ def options(*, process: str, most: int) -> dict[str, Any]:
 
 
 def share() -> None:
-    """Make all threads of this process share CONNECTIONS_OF_SLOTS connections. For an agent, before it opens its first one."""
+    """Make all threads of an agent share CONNECTIONS_OF_SLOTS connections. Call it before the first query."""
     connections["default"].settings_dict["OPTIONS"]["pool"] = _parameters(
         least=0, most=CONNECTIONS_OF_SLOTS, name="slots"
     )
@@ -49,8 +49,8 @@ def _parameters(*, least: int, most: int, name: str) -> dict[str, Any]:
         "connection_class": postgres.Connection,
         "min_size": least,
         "max_size": most,
-        "timeout": PATIENCE_S,
-        "reconnect_timeout": PATIENCE_S,  # the pool retries with growing pauses this long; then each request retries
+        "timeout": TIMEOUT_S,
+        "reconnect_timeout": TIMEOUT_S,  # the pool retries with growing pauses this long; then each request retries
         "max_idle": IDLE_S,
         "max_lifetime": LIFE_S,
         "name": name,

@@ -23,7 +23,7 @@ from fleet.postgres import statements
 Wrapper = TypeVar("Wrapper", bound=BaseDatabaseWrapper)
 
 
-def owned(connection: Wrapper) -> Wrapper:
+def owner_connection(connection: Wrapper) -> Wrapper:
     """Return a connection to the same database as its owner; the same connection if the application is the owner."""
     owner: Postgres | None = settings.FLEET_ENDPOINTS.owner
     if owner is None:
@@ -47,7 +47,7 @@ def owned(connection: Wrapper) -> Wrapper:
 def as_owner() -> Iterator[None]:
     """Make the owner's connection the default one of this thread within the block."""
     applications = connections["default"]
-    owners = owned(applications)
+    owners = owner_connection(applications)
     connections["default"] = owners
     try:
         yield

@@ -24,7 +24,7 @@ def addresses() -> dict[str, str]:
 
 
 def api_url() -> str:
-    """Return the API's URL for programs on this host, without a trailing slash; empty where it is unknown.
+    """Return the API's URL for programs on this host, without a trailing slash; empty if it is unknown.
 
     It is unknown if no web process of this home was ever started, or if the site accepts only its proxy (FLEET_HTTPS)
     and FLEET_URL does not give the proxy's address.

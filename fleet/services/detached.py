@@ -53,11 +53,11 @@ def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[st
             raise errors.Unavailable(
                 "The start failed for the reason given above.", hint=f"The full log is {logfiles.path(home, LOG)}."
             )
-        _sleep_until(deadline)
+        _pause(deadline)
 
 
 def running(home: Home) -> dict[str, Any] | None:
-    """Return the status of the running supervisor, ready or not; None where none runs.
+    """Return the status of the running supervisor, ready or not; None if there is none.
 
     Waits for a supervisor that is stopping, and for one that does not listen yet.
     """
@@ -66,7 +66,7 @@ def running(home: Home) -> dict[str, Any] | None:
         status = state(home)
         if status["running"] and not status["stopping"]:
             return status
-        _sleep_until(deadline)
+        _pause(deadline)
     return None
 
 
@@ -74,19 +74,19 @@ def wait_until_ready(home: Home) -> dict[str, Any]:
     """Return the status of the running supervisor once it is ready; raises NotRunning if it ends before that."""
     deadline = time.monotonic() + READY_S
     while True:
-        status = dict(control_socket.ask(home, {"do": "status"}))
+        status = dict(control_socket.send_request(home, {"do": "status"}))
         if status["ready"]:
             return status
-        _sleep_until(deadline)
+        _pause(deadline)
 
 
 def state(home: Home) -> dict[str, Any]:
-    """Return the running supervisor's status, or `{"running": False, "left": […]}` where none runs.
+    """Return the running supervisor's status, or `{"running": False, "left": […]}` if none runs.
 
     `left` has the name and the pid of each process that a killed supervisor left behind.
     """
     try:
-        return dict(control_socket.ask(home, {"do": "status"}))
+        return dict(control_socket.send_request(home, {"do": "status"}))
     except control_socket.NotRunning:
         orphans = [] if lock.is_held(home) else children.Register(home).orphans()
         return {"running": False, "left": [{"name": orphan.name, "pid": orphan.pid} for orphan in reversed(orphans)]}
@@ -95,11 +95,11 @@ def state(home: Home) -> dict[str, Any]:
 def stop(home: Home, *, say: Callable[[str], None]) -> bool:
     """Stop the running supervisor and wait for its end, or end what a killed one left behind.
 
-    Returns False where there was nothing to stop. Raises Unavailable if the supervisor does not stop in time.
+    Returns False if there was nothing to stop. Raises Unavailable if the supervisor does not stop in time.
     """
     try:
-        supervisor = control_socket.ask(home, {"do": "status"})["pid"]
-        control_socket.ask(home, {"do": "stop"})
+        supervisor = control_socket.send_request(home, {"do": "status"})["pid"]
+        control_socket.send_request(home, {"do": "stop"})
     except control_socket.NotRunning:
         supervisor = None
         if not lock.is_held(home):
@@ -124,7 +124,8 @@ def _end_orphans(home: Home, say: Callable[[str], None]) -> bool:
     return bool(ended)
 
 
-def _sleep_until(deadline: float) -> None:
+def _pause(deadline: float) -> None:
+    """Sleep between two polls. Raises Unavailable after the deadline."""
     if time.monotonic() > deadline:
         raise errors.Unavailable(
             f"The supervisor is not ready after {humanise.duration(READY_S)}. It keeps trying.",
@@ -134,7 +135,7 @@ def _sleep_until(deadline: float) -> None:
 
 
 def _relay_log(home: Home, offset: int, say: Callable[[str], None]) -> int:
-    """Pass the complete lines behind this offset of the log on to `say`; returns the offset behind them."""
+    """Pass the complete lines of the log after this offset to `say`. Returns the offset after them."""
     with logfiles.path(home, LOG).open("rb") as log:
         log.seek(offset)
         complete, newline, _ = log.read().rpartition(b"\n")

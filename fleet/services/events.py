@@ -22,7 +22,7 @@ def record() -> int:
 
 def _insert(entries: Sequence[journal.Entry]) -> None:
     by_id = {UUID(entry.id): entry for entry in entries}
-    known = set(Event.objects.filter(subject__in=list(by_id), scope=None).values_list("subject", flat=True))
+    recorded = set(Event.objects.filter(subject__in=list(by_id), scope=None).values_list("subject", flat=True))
     Event.objects.bulk_create(
         Event(
             kind=entry.kind,
@@ -31,5 +31,5 @@ def _insert(entries: Sequence[journal.Entry]) -> None:
             data={"service": entry.service, "message": entry.message, **entry.data},
         )
         for id, entry in by_id.items()
-        if id not in known
+        if id not in recorded
     )

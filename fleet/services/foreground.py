@@ -20,7 +20,7 @@ async def run(arguments: Sequence[str], *, base: Path, until: Callable[[], Await
     The command has its own session, so that it gets a Ctrl-C once, forwarded by this process.
     """
     process = await asyncio.create_subprocess_exec(
-        *identity.launched([sys.executable, str(base / "manage.py"), *arguments]),
+        *identity.launch_command([sys.executable, str(base / "manage.py"), *arguments]),
         env=invocation.environment(),
         start_new_session=True,
     )

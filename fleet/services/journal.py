@@ -62,8 +62,8 @@ def last(home: Home, count: int) -> list[Entry]:
 def drain(home: Home, accept: Callable[[Sequence[Entry]], None]) -> int:
     """Pass all entries to `accept`, remove them once it has returned, and return their number.
 
-    Delivery is at least once: if `accept` raises or this process dies, the entries stay and come again with the same
-    ids.
+    Delivery is at least once: if `accept` raises or this process dies, the entries stay and are delivered again with
+    the same ids.
     """
     path = _file(home)
     if not path.exists():  # the common case needs no lock
@@ -72,7 +72,7 @@ def drain(home: Home, accept: Callable[[Sequence[Entry]], None]) -> int:
         entries = _entries(path)
         size = path.stat().st_size if path.exists() else 0
     if entries:
-        accept(entries)  # without the lock: this may be slow, and the supervisor goes on writing
+        accept(entries)  # without the lock: this may be slow, and the supervisor keeps writing
     with _locked(home):
         remaining = path.read_bytes()[size:]
         if remaining:

@@ -1,6 +1,6 @@
 """The log files of the processes: `.fleet/private/logs/NAME.log`, rotated by size, with one older file each.
 
-A process appends to its file directly, so that it can go on without the supervisor. Rotation therefore copies the
+A process appends to its file directly, so that it survives the supervisor. Rotation therefore copies the
 content to `NAME.log.1` and truncates the file in place.
 """
 
@@ -39,12 +39,12 @@ def path(home: Home, name: str) -> Path:
 
 
 def open_for_append(home: Home, name: str) -> BinaryIO:
-    """Open a log such that a process can use it as its output."""
+    """Open a log for appending, to be the output of a process."""
     return os.fdopen(os.open(path(home, name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "wb")
 
 
 def rotate_large(home: Home, *, limit: int) -> None:
-    """Rotate every log larger than `limit` bytes, except those of agents: their node rotates them after reading them."""
+    """Rotate every log larger than `limit` bytes, except those of agents, which their node rotates."""
     for log in home.logs.glob("*.log"):
         if not log.name.startswith("agent-") and log.stat().st_size > limit:
             rotate(log)
@@ -74,7 +74,7 @@ def names(home: Home) -> list[str]:
 
 
 def ends(home: Home) -> dict[str, int]:
-    """Return the size of each log in bytes: `tail` reads up to that offset, and `follow` continues behind it."""
+    """Return the size of each log in bytes: `tail` reads up to that offset, and `follow` continues from it."""
     return {name: path(home, name).stat().st_size for name in names(home)}
 
 
@@ -109,7 +109,7 @@ def _timed(name: str, lines: Sequence[str]) -> Iterator[tuple[datetime, str, str
 
 
 def written_at(line: str) -> datetime | None:
-    """Parse the UTC timestamp at the start of a log line; None where there is none.
+    """Parse the UTC timestamp at the start of a log line; None if there is none.
 
     All logs are in UTC: Django sets TZ in its process, and Postgres and Valkey inherit it.
     """
@@ -127,7 +127,7 @@ def written_at(line: str) -> datetime | None:
 
 
 def follow(home: Home, chosen: Sequence[str], *, offsets: dict[str, int]) -> Iterator[tuple[str, str]]:
-    """Yield each line written behind these offsets, with the name of its log, for ever.
+    """Yield each line written after these offsets, with the name of its log. Never ends.
 
     Without chosen names it follows all logs, including those that are created later.
     """

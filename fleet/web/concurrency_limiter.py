@@ -1,8 +1,8 @@
 """ASGI middleware that runs a few requests at once and queues the others.
 
 Python runs one thread at a time anyway, so more threads would only make all requests late. A request takes a slot when
-its whole body has arrived, and frees it when its response starts, so that slow clients hold no slots. A request that
-would wait too long is refused with a 503 and Retry-After, before any work is done.
+its whole body has arrived, and frees it when its response is ready to send, so that slow clients hold no slots. A
+request that would wait too long is refused with a 503 and Retry-After, before any work is done.
 
 Requests that may take seconds of processor time have one slot and a queue of their own, so they never occupy the other
 slots.
@@ -45,12 +45,12 @@ class _Queue:
             raise _busy() from None
         finally:
             self._waiting -= 1
-        held = True
+        occupied = True
 
         def leave() -> None:
-            nonlocal held
-            if held:
-                held = False
+            nonlocal occupied
+            if occupied:
+                occupied = False
                 self._slots.release()
 
         return leave

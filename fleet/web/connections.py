@@ -1,6 +1,6 @@
 """Connections to the web process: uvicorn's HTTP protocol with timeouts that it lacks.
 
-Started as `uvicorn --http fleet.web.connections:TimeoutProtocol`. uvicorn closes an idle connection, but waits for ever
+`fleet/web/__main__.py` passes TimeoutProtocol to uvicorn. uvicorn itself closes an idle connection, but waits for ever
 for a request whose head arrives byte by byte (Slowloris) and for a client that does not read the response. How long a
 body may take: fleet/web/bodies.py.
 """
@@ -25,7 +25,7 @@ from fleet.web.bodies import RequestRefused, problem
 _bucket = lru_cache(4_096)(addresses.bucket)
 
 
-class Counted:
+class _CountedConnection:
     """A connection that is counted by its address while it is open, across all processes of the site."""
 
     client: tuple[str, int] | None
@@ -41,7 +41,7 @@ class Counted:
             shared_counters.site.add(self._counted, -1)
             self._counted = ""
 
-    def crowded(self) -> bool:
+    def exceeds_limit(self) -> bool:
         """Whether the address has more connections than allowed, including this one."""
         limit = settings.FLEET_ADDRESS_CONNECTIONS
         if not limit or not self._counted or shared_counters.site.count(self._counted) <= limit:
@@ -49,7 +49,7 @@ class Counted:
         return self.client is not None and not addresses.is_proxy(self.client[0])
 
 
-class Socket(Counted, WebSocketsSansIOProtocol):
+class Socket(_CountedConnection, WebSocketsSansIOProtocol):
     """A connection that has become a WebSocket."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -61,7 +61,7 @@ class Socket(Counted, WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
 
-class TimeoutProtocol(Counted, H11Protocol):
+class TimeoutProtocol(_CountedConnection, H11Protocol):
     """uvicorn's HTTP/1.1 protocol with timeouts and a limit per address.
 
     - The head of a request must arrive within FLEET_PATIENCE_S (408).
@@ -80,7 +80,7 @@ class TimeoutProtocol(Counted, H11Protocol):
         super().connection_made(transport)
         self._start_timer()
         self.enter()
-        if self.crowded():
+        if self.exceeds_limit():
             self._refuse(
                 HTTPStatus.TOO_MANY_REQUESTS, "too_many_connections", "Your address has too many connections open."
             )

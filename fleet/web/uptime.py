@@ -1,8 +1,8 @@
 """The uptime of the site, so that external agents lose no leases because of an outage of the site.
 
 Each process of the site records a heartbeat every BEAT_S from its event loop, by Postgres's clock. A process that hangs
-or cannot reach Postgres records none. After GAP_S without a heartbeat the site counts as down, and its uptime starts
-anew.
+or cannot reach Postgres records none. After GAP_S without a heartbeat the site counts as down, and its uptime
+starts again.
 """
 
 from __future__ import annotations

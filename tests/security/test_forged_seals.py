@@ -34,7 +34,7 @@ def next_seal(**changed: Any) -> Seal:
     row = chain.rows(Entry.objects.filter(id=_first_unsealed()))[0]
     forged = Seal(
         number=head.number + 1 if head else 1, at=now, cluster=cluster, first_xid=row[2], first_id=row[0],
-        last_xid=row[2], last_id=row[0], count=1, leaves=chain.packed([chain.leaf(row)]),
+        last_xid=row[2], last_id=row[0], count=1, leaves=chain.pack_leaves([chain.leaf(row)]),
         previous=head.digest if head else chain.START,
     )  # fmt: skip
     for name, value in changed.items():

@@ -131,7 +131,7 @@ class Cluster:
         command = service.command()
         with (self.home.logs / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                identity.launched(command.argv, identity=command.identity, on_orphan=service.stop_signal),
+                identity.launch_command(command.argv, identity=command.identity, on_orphan=service.stop_signal),
                 cwd=command.cwd,
                 env={**os.environ, **command.env},
                 stdin=subprocess.DEVNULL,

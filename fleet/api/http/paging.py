@@ -22,7 +22,7 @@ M = TypeVar("M", bound=Model)
 
 
 class Limited(Strict):
-    """The query of a list with a cursor of its own kind."""
+    """The query of lists that define their own cursor."""
 
     limit = serializers.IntegerField(
         required=False, min_value=1, max_value=MAX_LIMIT, help_text=f"page size; {DEFAULT_LIMIT} by default"
@@ -30,7 +30,7 @@ class Limited(Strict):
 
 
 class Paged(Limited):
-    """The query of every other list."""
+    """The query of all other lists."""
 
     cursor = serializers.CharField(
         required=False, max_length=300, initial="cD0yMDQxNQ==", help_text="from `next` or `previous`"

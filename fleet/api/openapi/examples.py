@@ -3,8 +3,8 @@
 A field's `initial` is its example. Without one, the example follows from the type: null, the default, the first choice,
 false, a fixed moment, or an empty value. The example of a request body contains the required fields and those with an
 example; the example of a response contains all fields. Where the result makes no sense as a whole, the serializer
-declares its own (`extend_schema_serializer(examples=…)`). Text responses have theirs at the endpoint (`text_response`). A field
-without any example is an error when the document is generated.
+declares its own (`extend_schema_serializer(examples=…)`). Text responses have theirs at the endpoint (`text_response`).
+A field without any example is an error when the document is generated.
 """
 
 from __future__ import annotations

@@ -63,27 +63,27 @@ class Schema(_Open, SpectacularAPIView):
     def get(self, request: Request, *arguments: Any, **path: Any) -> HttpResponse:
         renderer: Any = request.accepted_renderer
         headers = {"Content-Disposition": f'inline; filename="fleet.{renderer.format}"'}
-        return HttpResponse(rendered(type(renderer)), content_type=renderer.media_type, headers=headers)
+        return HttpResponse(render_document(type(renderer)), content_type=renderer.media_type, headers=headers)
 
     def get_format_suffix(self, **path: Any) -> Any:
         return validate(SchemaQuery, query_of(SchemaQuery, self.request)).get("format")
 
 
-def rendered(renderer: Any) -> bytes:
+def render_document(renderer: Any) -> bytes:
     """The document in the format of a renderer class.
 
     It is generated once per process, under a lock: that takes a second of processor time, and the generator is not
     thread-safe.
     """
     with _generating:
-        return _rendered(renderer)
+        return _cached_rendering(renderer)
 
 
 _generating = threading.Lock()
 
 
 @functools.cache
-def _rendered(renderer: Any) -> bytes:
+def _cached_rendering(renderer: Any) -> bytes:
     return bytes(renderer().render(_document(), renderer_context={}))
 
 

@@ -76,7 +76,7 @@ class Command(OperatorCommand):
         width = lines.columns(self.stdout)
         entry = None
         for entry in queries.entries(**filters)[: options["limit"]].iterator(chunk_size=200):
-            data = queries.described(entry)
+            data = queries.serialize_entry(entry)
             if options["json"]:
                 self.stdout.write(json.dumps(data))
                 continue

@@ -83,10 +83,10 @@ class Command(OperatorCommand):
         return 0
 
     def _restart(self, name: str | None, *, as_json: bool) -> int:
-        before = control_socket.ask(settings.FLEET_HOME, {"do": "status"})
+        before = control_socket.send_request(settings.FLEET_HOME, {"do": "status"})
         running = [service["name"] for service in before["services"] if service["log"] and service["state"] != "done"]
         for service in [name] if name else running:
-            control_socket.ask(settings.FLEET_HOME, {"do": "restart", "name": service}, seconds=150)
+            control_socket.send_request(settings.FLEET_HOME, {"do": "restart", "name": service}, seconds=150)
             self.say(f"{service}: restarted")
         return self._status(as_json=True) if as_json else 0
 

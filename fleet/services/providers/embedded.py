@@ -134,11 +134,11 @@ def _create_cluster(data: Path, programs: Path, run_as: Identity, credentials: C
 
 
 def _run(argv: list[str | Path], cwd: Path, run_as: Identity, *, stdin: str = "") -> None:
-    command = identity.launched([str(part) for part in argv], identity=run_as, on_orphan=signal.SIGKILL)
-    done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=120)
+    command = identity.launch_command([str(part) for part in argv], identity=run_as, on_orphan=signal.SIGKILL)
+    result = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=120)
     # In single-user mode a failed statement does not change the exit code.
-    if done.returncode != 0 or "ERROR:" in done.stderr or "FATAL:" in done.stderr:
-        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    if result.returncode != 0 or "ERROR:" in result.stderr or "FATAL:" in result.stderr:
+        lines = (result.stderr.strip() or result.stdout.strip()).splitlines()
         causes = [line.strip() for line in lines if _CAUSE.search(line)]
         reason = causes[:1] or lines[-3:]  # later errors usually follow from the first
         raise errors.Unavailable(

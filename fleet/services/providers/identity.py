@@ -16,7 +16,7 @@ from fleet.services.supervision import launch
 from fleet.services.supervision.service import Identity
 
 
-def launched(
+def launch_command(
     argv: Sequence[str], *, identity: Identity = "same", on_orphan: signal.Signals = signal.SIGTERM
 ) -> list[str]:
     """Wrap `argv` with launch.py: it runs as `identity` and gets the signal `on_orphan` when this process dies."""
@@ -24,7 +24,7 @@ def launched(
 
 
 def for_postgres(data: Path, program: Path) -> Identity:
-    """Return the identity as which Postgres can use `data`; raises Unavailable where there is none."""
+    """Return the identity as which Postgres can use `data`; raises Unavailable if there is none."""
     if os.geteuid() != 0:
         return "same"
     if data.exists() and data.stat().st_uid == launch.NOBODY:
@@ -46,7 +46,9 @@ def namespaces_work() -> bool:
     if not sys.platform.startswith("linux"):
         return False
     program = shutil.which("true") or "/bin/true"
-    return subprocess.run(launched([program], identity="namespace"), capture_output=True, timeout=20).returncode == 0
+    return (
+        subprocess.run(launch_command([program], identity="namespace"), capture_output=True, timeout=20).returncode == 0
+    )
 
 
 def give(data: Path, identity: Identity) -> None:

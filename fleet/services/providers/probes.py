@@ -61,12 +61,12 @@ async def redis_server(url: str) -> None:
 
 
 async def http(port: int, path: str) -> None:
-    """GET a path on a port of the loopback; any answer but a server error will do."""
+    """GET a path on a port of the loopback; any status below 500 counts as healthy."""
     await _get(asyncio.open_connection("127.0.0.1", port), server=f"Port {port}", path=path)
 
 
 async def http_socket(home: Home, name: str, path: str) -> None:
-    """GET a path on the fleet's Unix socket of this name; any answer but a server error will do."""
+    """GET a path on the fleet's Unix socket of this name; any status below 500 counts as healthy."""
     with unix_sockets.address(home, name) as address:
         await _get(asyncio.open_unix_connection(address), server=f"Socket {name}", path=path)
 

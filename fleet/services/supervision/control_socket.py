@@ -64,8 +64,8 @@ def remove(home: Home) -> None:
         os.unlink(address)
 
 
-def ask(home: Home, request: dict[str, Any], *, seconds: float = 10) -> Any:
-    """Send a request to the supervisor and return its answer.
+def send_request(home: Home, request: dict[str, Any], *, seconds: float = 10) -> Any:
+    """Send a request to the supervisor and return its reply.
 
     Raises NotRunning if no supervisor runs, or the error that the supervisor reports.
     """
@@ -74,8 +74,8 @@ def ask(home: Home, request: dict[str, Any], *, seconds: float = 10) -> Any:
         try:
             connection.connect(address)
             connection.sendall(json.dumps(request).encode() + b"\n")
-            with connection.makefile() as answers:
-                reply = json.loads(answers.readline() or "null")
+            with connection.makefile() as replies:
+                reply = json.loads(replies.readline() or "null")
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning(hint=f"Start the fleet: {invocation.command('fleet_up', '--detach')}") from None
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""Executes a program such that it is signalled when its parent dies and, if requested, does not run as root.
+"""Executes a program that is signalled when its parent dies and, if requested, does not run as root.
 
     python -I -S launch.py PARENT SIGNAL IDENTITY PROGRAM ARGUMENT…
 

@@ -18,7 +18,7 @@ import psutil
 
 from fleet import processes
 
-KILL_S = 10  # how long to wait for a killed process, and to go on killing a tree that keeps forking
+KILL_S = 10  # how long to wait for a killed process, and to keep killing a tree that keeps forking
 
 
 def memory(roots: Iterable[int]) -> dict[int, int]:

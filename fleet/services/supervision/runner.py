@@ -145,7 +145,7 @@ class ServiceRunner:
         return not self._was_healthy and any(cause in fault for cause in _PERMANENT)
 
     async def _run_process(self) -> str:
-        """Start the process and watch it until its end; returns why it failed, or "" where a step is done."""
+        """Start the process and watch it until its end; returns why it failed, or "" if a step is done."""
         assert self.service.command is not None
         self._set_state("starting")
         self._say("running" if self.service.once else "starting")
@@ -154,7 +154,7 @@ class ServiceRunner:
             return ""
         with logfiles.open_for_append(self._home, self.service.name) as log:
             process = await asyncio.create_subprocess_exec(
-                *identity.launched(command.argv, identity=command.identity, on_orphan=self.service.stop_signal),
+                *identity.launch_command(command.argv, identity=command.identity, on_orphan=self.service.stop_signal),
                 cwd=command.cwd,
                 env=command.environment(os.environ),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -217,7 +217,7 @@ class ServiceRunner:
             fault = await self._probe()
             now = time.monotonic()
             if fault and not (reported or self.service.command) and self.state == "starting":
-                reported = True  # of an external server at once: nothing here is going to start it
+                reported = True  # at once for an external server: nothing here will start it
                 self._say(f"{fault.rstrip('.')}; retrying for {humanise.duration(self.service.ready_s)}")
             if not fault:
                 answered_at = now

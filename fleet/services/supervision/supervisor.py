@@ -64,7 +64,7 @@ class Supervisor:
         with lock.hold(self.home):
             await asyncio.to_thread(self._register.end_orphans, self.say)
             self._listen_to_signals()
-            async with control_socket.serve(self.home, self._answer):
+            async with control_socket.serve(self.home, self._handle_request):
                 tasks = [asyncio.create_task(self._run_service(runner)) for runner in self._runners.values()]
                 maintenance = asyncio.create_task(self._maintain())
                 try:
@@ -164,7 +164,7 @@ class Supervisor:
                 runner.skip_grace()
         self.stop()
 
-    async def _answer(self, request: dict[str, Any]) -> Any:
+    async def _handle_request(self, request: dict[str, Any]) -> Any:
         match request:
             case {"do": "status"}:
                 await self._measure_memory()

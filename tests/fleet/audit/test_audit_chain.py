@@ -60,7 +60,7 @@ def test_what_is_written_is_sealed_once_and_in_order() -> None:
     after = verification.verify(unsealed_s=0)
     assert (after.seals, after.entries, after.waiting, after.faults) == (before.seals + 1, before.entries + 5, 0, [])
     last = Seal.objects.order_by("-number")[0]
-    assert [leaf.id for leaf in chain.unpacked(bytes(last.leaves))] == ids
+    assert [leaf.id for leaf in chain.unpack_leaves(bytes(last.leaves))] == ids
     assert last.previous == before.digest
     assert last.digest == after.digest
 
@@ -216,7 +216,7 @@ def test_a_seal_that_was_made_anew_over_changed_entries_does_not_fit_in(links: l
     with tampering():
         run("UPDATE fleet_audit.entry SET actor = 'user:eve' WHERE id = %s", one)
         rows = chain.rows(Entry.objects.filter(id__in=links[2][1]))
-        seal.leaves = chain.packed([chain.leaf(row) for row in rows])
+        seal.leaves = chain.pack_leaves([chain.leaf(row) for row in rows])
         run(
             "UPDATE fleet_audit.seal SET leaves = %s, digest = %s WHERE number = %s",
             seal.leaves, chain.digest(seal), seal.number,
@@ -255,7 +255,7 @@ def test_a_database_that_was_restored_in_another_cluster_goes_on_with_its_chain(
         assert set(clusters) == {42, here}
         before = Seal.objects.filter(cluster=42).order_by("number").last()
         assert before is not None
-        assert list(chain.unpacked(bytes(before.leaves)))[-1].id == old[-1]
+        assert list(chain.unpack_leaves(bytes(before.leaves)))[-1].id == old[-1]
         assert faults() == []
 
 

@@ -138,7 +138,7 @@ def test_agents_and_messages_are_seen_there_and_nobody_else_can_see_them(site: S
     assert _straight(run, "/flower/metrics") == 200  # open to whoever can connect: that is why nobody else can
     assert site.ask("/flower/metrics")[0] == 404
     # Read-only besides, should somebody come to the socket with the password.
-    shutdown = client.ask(
+    shutdown = client.send_request(
         home=settings.FLEET_HOME,
         credentials=settings.FLEET_CREDENTIALS,
         method="POST",

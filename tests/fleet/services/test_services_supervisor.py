@@ -142,7 +142,7 @@ def test_a_killed_process_is_started_again_and_after_the_limit_given_up_until_it
         assert (gone["pid"], gone["healthy"], gone["restarts"]) == (None, False, 2)
         assert gone["fault"] == "it was killed by SIGKILL"
         assert [entry["kind"] for entry in trial.supervisor.status()["events"]] == trial.kinds()
-        await trial.supervisor._answer({"do": "restart", "name": "base"})
+        await trial.supervisor._handle_request({"do": "restart", "name": "base"})
         assert trial.service("base")["healthy"]
 
     assert trial.run(kill_it_thrice) == 0
@@ -321,7 +321,7 @@ def test_values_beyond_their_limits_are_told_once_and_once_more_when_they_are_no
 
     async def let_it_pass() -> None:
         for _ in range(3):  # memory is measured when the status is asked for, too
-            await trial.supervisor._answer({"do": "status"})
+            await trial.supervisor._handle_request({"do": "status"})
         await trial.until(lambda: "service.slow" in trial.kinds())
         await asyncio.sleep(1)  # two more answers that are as slow
         sign.unlink()
