@@ -75,7 +75,7 @@ OPERATIONS = [
 
 def test_it_is_made_once_however_many_ask_at_once() -> None:
     pages._document.cache_clear()
-    pages._rendered.cache_clear()
+    pages._cached_rendering.cache_clear()
     found: list[tuple[int, bytes]] = []
 
     def ask() -> None:
@@ -85,7 +85,7 @@ def test_it_is_made_once_however_many_ask_at_once() -> None:
     at_once(*[ask] * 8)
     assert [status for status, _ in found] == [200] * 8
     assert len({content for _, content in found}) == 1
-    assert (pages._document.cache_info().misses, pages._rendered.cache_info().misses) == (1, 1)
+    assert (pages._document.cache_info().misses, pages._cached_rendering.cache_info().misses) == (1, 1)
 
 
 def test_a_parameter_that_a_route_does_not_know_is_refused_by_name_also_where_it_means_something_to_the_framework() -> (

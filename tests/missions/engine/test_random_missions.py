@@ -93,7 +93,7 @@ class Flier:
         self.committer = Engine(
             agent=self.id, type_settings=TypeSettings(agent_type="backend"), slots=1, hinter=Hinter(app)
         ).committer
-        self.committer.settled = self._settled
+        self.committer.on_settled = self._settled
         self.committer.start()
 
     def _settled(self, settlement: Settlement, accepted: bool) -> None:
