@@ -8,11 +8,13 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.db.models import Count
 from django.http import HttpRequest
 from django.urls import reverse
 
 from agents.models import Agent, Node
+from fleet import checks
 from fleet.admin.pages import ago, between
 from fleet.postgres import clock
 from missions.admin import rendering
@@ -47,7 +49,8 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         lines = [_line("agents_node", up.count(), "up", up__exact=1)]
         lines.append(_line("agents_node", up.filter(cordoned=True).count(), "cordoned", up__exact=1, cordoned__exact=1))
         cards.append({"title": "Nodes", "lines": lines})
-    return {**context, "title": "Overview", "overview": {"cards": cards, "tables": tables}}
+    warning = "" if settings.FLEET_SANDBOX else checks.NO_SANDBOX
+    return {**context, "title": "Overview", "overview": {"warning": warning, "cards": cards, "tables": tables}}
 
 
 def _missions() -> list[dict[str, Any]]:

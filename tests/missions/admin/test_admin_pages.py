@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -250,6 +251,13 @@ def test_the_first_page_counts_and_lists_what_is_raised_and_leads_everywhere() -
     assert "has waited" not in clerk
     assert f'href="{address("auth_user")}"' not in clerk
     assert f'href="{reverse("flower")}"' not in clerk
+
+
+def test_the_first_page_warns_while_the_sandbox_is_off(settings: Any) -> None:
+    boss = web.superuser()
+    assert "without a sandbox" not in boss.get(reverse("admin:index")).content.decode()
+    settings.FLEET_SANDBOX = False
+    assert "without a sandbox" in boss.get(reverse("admin:index")).content.decode()
 
 
 def test_rows_are_called_as_they_are_and_have_no_history_that_nobody_writes(flown: Mission) -> None:
