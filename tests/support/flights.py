@@ -25,8 +25,8 @@ class Ear:
     heard_bytes: int = 0
     largest: int = 0
     reports: list[tuple[float | None, str]] = field(default_factory=list)
-    pid: int = 0
     begun: threading.Event = field(default_factory=threading.Event)
+    _pid: int = field(init=False)
 
     def output(self, *, stream: Stream, data: bytes) -> None:
         self.tails[stream] = (self.tails[stream] + data)[-65_536:]
@@ -37,8 +37,14 @@ class Ear:
         self.reports.append((fraction, note))
 
     def started(self, *, pid: int, start_time: float) -> None:
-        self.pid = pid
+        self._pid = pid
         self.begun.set()
+
+    @property
+    def pid(self) -> int:
+        """The pid of the shim, once it has started: a signal to 0 would go to the tests' own process group."""
+        assert self.begun.wait(60)
+        return self._pid
 
     @property
     def out(self) -> str:
