@@ -98,3 +98,12 @@ def private_services() -> Iterator[cluster.Cluster]:
         yield private
     finally:
         cluster.remove(private)
+
+
+@pytest.fixture(scope="module")
+def host_group(django_db_setup: None, django_db_blocker: Any) -> Iterator[Any]:
+    """A database and a control loop for the hosts that the module's tests add (tests/support/hosts.py)."""
+    from tests.support import hosts  # noqa: PLC0415  (imports Django's)
+
+    with hosts.host_group(django_db_blocker) as group:
+        yield group

@@ -9,7 +9,6 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -27,14 +26,8 @@ pytestmark = pytest.mark.xdist_group("faults")
 
 
 @pytest.fixture(scope="module")
-def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
-    with hosts.house(django_db_blocker) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def host(house: hosts.Hosts) -> Host:
-    return house.add("here")
+def host(host_group: hosts.Hosts) -> Host:
+    return host_group.add("here")
 
 
 @pytest.fixture
@@ -205,7 +198,7 @@ def test_a_halted_node_is_called_down_while_its_agents_work_on_and_is_up_again_w
     assert [one.id for one in hosts.live(kind)] == [agent.id]
 
 
-def test_a_process_that_got_the_pid_of_a_dead_agent_is_left_alone(house: hosts.Hosts, kind: str) -> None:
+def test_a_process_that_got_the_pid_of_a_dead_agent_is_left_alone(host_group: hosts.Hosts, kind: str) -> None:
     """The rows that a killed node left name pids of living processes, which are others'."""
     with subprocess.Popen(["sleep", "600"]) as other, subprocess.Popen(["sleep", "600"]) as own:
         try:
@@ -216,18 +209,18 @@ def test_a_process_that_got_the_pid_of_a_dead_agent_is_left_alone(house: hosts.H
                 Agent.objects.create(type_id=kind, node=node, place=place, state="idle", pid=pid, start_time=start)
                 for place, (pid, start) in enumerate([(other.pid, began - 1), (own.pid, processes.started(own.pid))])
             ]
-            reborn = house.add("reborn")
+            reborn = host_group.add("reborn")
             until(lambda: Agent.objects.filter(id__in=[row.id for row in rows], state="lost").count() == 2)
             assert other.poll() is None
             assert own.wait(60) == -signal.SIGTERM, "this one was what the row says"
-            house.drop(reborn)
+            host_group.drop(reborn)
         finally:
             other.kill()
             own.kill()
 
 
 def test_a_process_whose_agent_was_given_up_while_no_node_was_there_is_ended_by_the_next(
-    house: hosts.Hosts, kind: str
+    host_group: hosts.Hosts, kind: str
 ) -> None:
     with subprocess.Popen(["sleep", "600"]) as ghost, subprocess.Popen(["sleep", "600"]) as other:
         try:
@@ -238,17 +231,17 @@ def test_a_process_whose_agent_was_given_up_while_no_node_was_there_is_ended_by_
                 Agent.objects.create(
                     type_id=kind, node=node, place=place, state="lost", pid=pid, start_time=start, ended_at=Now()
                 )
-            haunted = house.add("haunted")
+            haunted = host_group.add("haunted")
             assert ghost.wait(60) == -signal.SIGTERM
             assert other.poll() is None
-            house.drop(haunted)
+            host_group.drop(haunted)
         finally:
             ghost.kill()
             other.kill()
 
 
 def test_agents_of_an_earlier_run_of_a_host_are_lost_and_no_process_of_this_run_is_touched(
-    house: hosts.Hosts, kind: str
+    host_group: hosts.Hosts, kind: str
 ) -> None:
     with subprocess.Popen(["sleep", "600"]) as other:
         try:
@@ -256,19 +249,19 @@ def test_agents_of_an_earlier_run_of_a_host_are_lost_and_no_process_of_this_run_
             row = Agent.objects.create(
                 type_id=kind, node=node, place=1, state="idle", pid=other.pid, start_time=processes.started(other.pid)
             )
-            booted = house.add("booted")
+            booted = host_group.add("booted")
             row.refresh_from_db()
             assert row.state == "lost"
             assert other.poll() is None
             (again,) = until(lambda: list(Agent.objects.filter(node=node, state="idle")))
             assert again.place == 1
-            house.drop(booted)
+            host_group.drop(booted)
         finally:
             other.kill()
 
 
-def test_a_node_whose_name_another_has_taken_ends_with_its_agents(house: hosts.Hosts, kind: str) -> None:
-    replaced = house.add("twice")
+def test_a_node_whose_name_another_has_taken_ends_with_its_agents(host_group: hosts.Hosts, kind: str) -> None:
+    replaced = host_group.add("twice")
     (agent,) = hosts.spawn(kind, replaced)
     Node.objects.filter(name="twice").update(pid=1, start_time=1.0, boot=str(ids.new()))
     assert replaced.process is not None
@@ -277,13 +270,13 @@ def test_a_node_whose_name_another_has_taken_ends_with_its_agents(house: hosts.H
     assert not hosts.alive(agent)
     assert replaced.node.up, "it is the other's"
     Node.objects.filter(name="twice").update(up=False)
-    house.drop(replaced)
+    host_group.drop(replaced)
 
 
-def test_agents_go_on_when_the_disk_takes_no_more_of_their_logs(house: hosts.Hosts, kind: str) -> None:
+def test_agents_go_on_when_the_disk_takes_no_more_of_their_logs(host_group: hosts.Hosts, kind: str) -> None:
     """A limit on the size of files stands for the full disk: each write beyond it fails."""
     most = 100_000  # holds for files in memory too, by which a sandbox gets its options
-    full = house.add("full")
+    full = host_group.add("full")
     resource.prlimit(full.pid, resource.RLIMIT_FSIZE, (most, most))  # its agents inherit it
     (agent,) = hosts.spawn(kind, full)
     with full.log_of(agent).open("a") as log:
@@ -297,7 +290,7 @@ def test_agents_go_on_when_the_disk_takes_no_more_of_their_logs(house: hosts.Hos
     operations.order(agents=[agent.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
     until(lambda: Agent.objects.get(id=agent.id).state == "terminated")
     assert len(full.agent_log(agent)) == size
-    house.drop(full)
+    host_group.drop(full)
 
 
 def boot() -> str:

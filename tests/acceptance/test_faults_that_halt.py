@@ -28,19 +28,13 @@ esac"""
 
 
 @pytest.fixture(scope="module")
-def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
-    with hosts.house(django_db_blocker) as made:
-        yield made
+def here(host_group: hosts.Hosts) -> Host:
+    return host_group.add("here", FLEET_CALLABLES="tests.support.writing")
 
 
 @pytest.fixture(scope="module")
-def here(house: hosts.Hosts) -> Host:
-    return house.add("here", FLEET_CALLABLES="tests.support.writing")
-
-
-@pytest.fixture(scope="module")
-def there(house: hosts.Hosts) -> Host:
-    return house.add("there", FLEET_CALLABLES="tests.support.writing")
+def there(host_group: hosts.Hosts) -> Host:
+    return host_group.add("there", FLEET_CALLABLES="tests.support.writing")
 
 
 @pytest.fixture

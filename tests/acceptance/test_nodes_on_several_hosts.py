@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,20 +22,14 @@ pytestmark = pytest.mark.xdist_group("hosts")
 
 
 @pytest.fixture(scope="module")
-def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
-    with hosts.house(django_db_blocker) as made:
-        yield made
+def here(host_group: hosts.Hosts) -> Host:
+    return host_group.add("here")
 
 
 @pytest.fixture(scope="module")
-def here(house: hosts.Hosts) -> Host:
-    return house.add("here")
-
-
-@pytest.fixture(scope="module")
-def far(house: hosts.Hosts) -> Host:
+def far(host_group: hosts.Hosts) -> Host:
     """Reaches Postgres through one proxy and Redis through another."""
-    return house.add("far", FLEET_ANSWER_S="30")  # it waits for as long as its way is halted here
+    return host_group.add("far", FLEET_ANSWER_S="30")  # it waits for as long as its way is halted here
 
 
 @pytest.fixture
@@ -162,10 +155,10 @@ def test_what_is_said_too_late_over_a_way_that_was_halted_is_refused(
 
 @pytest.mark.drill
 def test_a_postgres_that_is_halted_with_its_connections_open_hangs_nobody(
-    house: hosts.Hosts, kind: str, tmp_path: Path
+    host_group: hosts.Hosts, kind: str, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
-    host = house.add("halted", FLEET_ANSWER_S="1", FLEET_DRAIN_S="1")
+    host = host_group.add("halted", FLEET_ANSWER_S="1", FLEET_DRAIN_S="1")
     (agent,) = hosts.spawn(kind, host)
     fleet.launch(
         {"one": {"agent": kind, "run": f"echo $FLEET_ATTEMPT $$ >> {pids}; exec sleep 600"}}, folder=str(tmp_path)
@@ -178,12 +171,12 @@ def test_a_postgres_that_is_halted_with_its_connections_open_hangs_nobody(
     assert (said.returncode, said.stdout) == (1, "")
     assert said.stderr.startswith("Postgres does not answer")
     until(lambda: hosts.gone(pid))
-    until(lambda: "could not renew the leases: no answer for" in host.agent_log(agent))
+    until(lambda: "could not renew the leases: " in host.agent_log(agent))
     until(lambda: "no answer for" in host.log())
     host.send(signal.SIGTERM)
     assert host.process is not None
     assert host.process.wait(60) == 0
-    house.drop(host)
+    host_group.drop(host)
 
 
 def test_an_order_that_was_given_while_its_host_was_cut_off_is_obeyed_afterwards(far: Host, kind: str) -> None:

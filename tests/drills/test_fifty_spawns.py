@@ -25,12 +25,12 @@ SORTIES = 400
 
 @pytest.fixture(scope="module")
 def pair(django_db_setup: None, django_db_blocker: Any) -> Iterator[list[Host]]:
-    house = hosts.Hosts()
+    host_group = hosts.Hosts()
     with hosts.database(django_db_blocker), hosts.control():
         try:
-            yield [house.add("here"), house.add("far")]
+            yield [host_group.add("here"), host_group.add("far")]
         finally:
-            house.remove()
+            host_group.remove()
 
 
 def test_fifty_spawns_and_terminations_at_random_lose_nothing(pair: list[Host], tell: Callable[[str], None]) -> None:

@@ -311,7 +311,7 @@ def shim(agent: Agent) -> psutil.Process:
 
 
 @contextmanager
-def house(blocker: Any) -> Iterator[Hosts]:
+def host_group(blocker: Any) -> Iterator[Hosts]:
     """A new database and a control loop, without hosts. Removes all hosts that are added."""
     with database(blocker), control():
         hosts = Hosts()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from django.db import connection
@@ -22,14 +21,8 @@ pytestmark = pytest.mark.xdist_group("cordon")
 
 
 @pytest.fixture(scope="module")
-def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
-    with hosts.house(django_db_blocker) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def host(house: hosts.Hosts) -> Host:
-    return house.add("here")
+def host(host_group: hosts.Hosts) -> Host:
+    return host_group.add("here")
 
 
 @pytest.fixture

@@ -10,10 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.db.models.functions import Now
@@ -36,12 +34,6 @@ SHIFT_S = 600
 
 
 @pytest.fixture(scope="module")
-def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
-    with hosts.house(django_db_blocker) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("clock") / "shifted_clock.so"
     source = Path(__file__).with_name("shifted_clock.c")
@@ -49,8 +41,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def shifted(house: hosts.Hosts, name: str, library: Path, seconds: int) -> Host:
-    return house.add(name, LD_PRELOAD=str(library), FLEET_TEST_SHIFT=str(seconds))
+def shifted(host_group: hosts.Hosts, name: str, library: Path, seconds: int) -> Host:
+    return host_group.add(name, LD_PRELOAD=str(library), FLEET_TEST_SHIFT=str(seconds))
 
 
 def shift_of(host: Host, agent: Agent) -> float:
@@ -60,9 +52,9 @@ def shift_of(host: Host, agent: Agent) -> float:
     return (told - datetime.now(UTC)).total_seconds()
 
 
-def test_hosts_whose_clocks_are_off_lose_nothing_and_obey_at_once(house: hosts.Hosts, library: Path) -> None:
+def test_hosts_whose_clocks_are_off_lose_nothing_and_obey_at_once(host_group: hosts.Hosts, library: Path) -> None:
     hosts.kind("survey")
-    ahead, behind = shifted(house, "ahead", library, SHIFT_S), shifted(house, "behind", library, -SHIFT_S)
+    ahead, behind = shifted(host_group, "ahead", library, SHIFT_S), shifted(host_group, "behind", library, -SHIFT_S)
     (early,) = hosts.spawn("survey", ahead)
     (late,) = hosts.spawn("survey", behind)
     assert abs(shift_of(ahead, early) - SHIFT_S) < 60
@@ -102,11 +94,11 @@ print(json.dumps([roster.rows([agent])[0], roster.health([agent]), ago(agent.hea
 
 @pytest.mark.parametrize("seconds", [SHIFT_S, -SHIFT_S])
 def test_an_operator_whose_clock_is_off_sees_how_long_ago_things_were_and_launches_nothing_of_long_ago(
-    house: hosts.Hosts, library: Path, seconds: int
+    host_group: hosts.Hosts, library: Path, seconds: int
 ) -> None:
     hosts.kind("survey")
     idle = hosts.kind("nobody").name
-    host = house.add(f"right{seconds}")
+    host = host_group.add(f"right{seconds}")
     hosts.spawn("survey", host)
     env = {**os.environ, **host.addresses(), "LD_PRELOAD": str(library), "FLEET_TEST_SHIFT": str(seconds)}
     command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", ASK.format(host=host.name, idle=idle)]
@@ -122,11 +114,11 @@ def test_an_operator_whose_clock_is_off_sees_how_long_ago_things_were_and_launch
     assert waiting.ready_at is not None
     assert abs((waiting.ready_at - waiting.mission.created_at).total_seconds()) < 30
     operations_of_missions.cancel(mission=waiting.mission_id)
-    house.drop(host)
+    host_group.drop(host)
 
 
 def test_whether_a_node_of_a_name_is_up_is_not_for_the_clock_of_a_host_to_say(
-    house: hosts.Hosts, library: Path
+    host_group: hosts.Hosts, library: Path
 ) -> None:
     heard = Now() + timedelta(seconds=60)  # on another host; while the second one starts, it is heard of again
     Node.objects.create(name="taken", boot=str(ids.new()), pid=1, start_time=1.0, up=True, heartbeat_at=heard)

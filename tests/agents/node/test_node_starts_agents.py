@@ -28,14 +28,14 @@ def fate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def host(django_db_setup: None, django_db_blocker: Any, fate: Path) -> Iterator[Host]:
     """A node with places for three agents."""
-    house = hosts.Hosts()
+    host_group = hosts.Hosts()
     with hosts.database(django_db_blocker), hosts.control(), override_settings(FLEET_SPAWN_S=5.0):
         try:
-            yield house.add(
+            yield host_group.add(
                 "here", FLEET_NODE_PLACES="3", FLEET_CALLABLES="tests.support.fates", FLEET_TEST_FATE=str(fate)
             )
         finally:
-            house.remove()
+            host_group.remove()
 
 
 @pytest.fixture

@@ -29,12 +29,12 @@ SLOTS = 60
 
 @pytest.fixture(scope="module")
 def host(django_db_setup: None, django_db_blocker: Any) -> Iterator[Host]:
-    house = hosts.Hosts()
+    host_group = hosts.Hosts()
     with hosts.database(django_db_blocker), hosts.control():
         try:
-            yield house.add("here")
+            yield host_group.add("here")
         finally:
-            house.remove()
+            host_group.remove()
 
 
 def connections(agent: Agent, host: Host) -> int:
@@ -104,15 +104,15 @@ def test_a_node_starts_no_kept_agent_without_connections_for_it() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SHOW max_connections")
         (most,) = cursor.fetchone()
-    house = hosts.Hosts()
+    host_group = hosts.Hosts()
     try:
         hosts.kind("kept", agents=1)
-        full = house.add("full", FLEET_SPARE_CONNECTIONS=str(most))
+        full = host_group.add("full", FLEET_SPARE_CONNECTIONS=str(most))
         fleet.until(lambda: "kept-1 is not started: Postgres takes" in full.log())
         assert not Agent.objects.filter(type="kept", node=full.node).exists()
     finally:
         AgentType.objects.filter(name="kept").update(agents=0)
-        house.remove()
+        host_group.remove()
 
 
 def test_the_command_says_why(host: Host) -> None:

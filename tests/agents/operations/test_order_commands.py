@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,14 +17,8 @@ pytestmark = pytest.mark.xdist_group("orders")
 
 
 @pytest.fixture(scope="module")
-def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
-    with hosts.house(django_db_blocker) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def host(house: hosts.Hosts) -> Host:
-    return house.add("here", FLEET_NODE_PLACES="3")
+def host(host_group: hosts.Hosts) -> Host:
+    return host_group.add("here", FLEET_NODE_PLACES="3")
 
 
 @pytest.fixture

@@ -23,14 +23,8 @@ Order = Agent.Order
 
 
 @pytest.fixture(scope="module")
-def house(django_db_setup: None, django_db_blocker: Any) -> Iterator[hosts.Hosts]:
-    with hosts.house(django_db_blocker) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def host(house: hosts.Hosts) -> Host:
-    return house.add("here")
+def host(host_group: hosts.Hosts) -> Host:
+    return host_group.add("here")
 
 
 @pytest.fixture
@@ -117,8 +111,8 @@ def test_an_agent_that_is_ordered_to_end_before_its_start_is_not_started(host: H
     assert (agent.pid, host.children()) == (None, set())
 
 
-def test_orders_for_a_node_that_is_down_are_carried_out_when_it_is_back(house: hosts.Hosts, kind: str) -> None:
-    brief = house.add("brief")
+def test_orders_for_a_node_that_is_down_are_carried_out_when_it_is_back(host_group: hosts.Hosts, kind: str) -> None:
+    brief = host_group.add("brief")
     stays, goes = hosts.spawn(kind, brief, count=2)
     brief.send(signal.SIGKILL)
     assert brief.process is not None
@@ -130,7 +124,7 @@ def test_orders_for_a_node_that_is_down_are_carried_out_when_it_is_back(house: h
     until(lambda: not {state(stays), state(goes)} & {"spawning", "idle", "busy", "draining"})
     until(lambda: {(one.place, one.state) for one in hosts.live(kind)} == {(stays.place, "idle"), (new.place, "idle")})
     assert brief.children() == {one.pid for one in hosts.live(kind)}
-    house.drop(brief)
+    host_group.drop(brief)
 
 
 def test_a_restart_starts_a_successor_in_the_same_place(host: Host, kind: str) -> None:
@@ -141,9 +135,9 @@ def test_a_restart_starts_a_successor_in_the_same_place(host: Host, kind: str) -
 
 
 def test_a_node_is_drained_without_stopping_what_it_flies(
-    house: hosts.Hosts, host: Host, kind: str, tmp_path: Path
+    host_group: hosts.Hosts, host: Host, kind: str, tmp_path: Path
 ) -> None:
-    leaving = house.add("leaving")
+    leaving = host_group.add("leaving")
     go = tmp_path / "go"
     agents = hosts.spawn(kind, leaving, count=2)
     mission = fleet.launch({"one": held(kind, go), "two": held(kind, go)}, folder=str(tmp_path))
@@ -158,13 +152,13 @@ def test_a_node_is_drained_without_stopping_what_it_flies(
     assert {number for _, number, _ in hosts.attempts(mission)} == {1}
     until(lambda: {state(agent) for agent in agents} == {"terminated"})
     until(lambda: not leaving.children())
-    house.drop(leaving)
+    host_group.drop(leaving)
 
 
 def test_a_node_that_is_asked_to_end_lets_what_it_flies_end_in_time_and_hands_the_rest_back(
-    house: hosts.Hosts, host: Host, kind: str, tmp_path: Path
+    host_group: hosts.Hosts, host: Host, kind: str, tmp_path: Path
 ) -> None:
-    ending = house.add("ending")
+    ending = host_group.add("ending")
     agents = hosts.spawn(kind, ending, count=2)
     never = tmp_path / "never"
     sorties = {"long": held(kind, never), "short": {"agent": kind, "run": "sleep 0.8"}}
@@ -185,4 +179,4 @@ def test_a_node_that_is_asked_to_end_lets_what_it_flies_end_in_time_and_hands_th
     never.touch()
     hosts.spawn(kind, host)
     assert hosts.wait(mission).state == "succeeded"
-    house.drop(ending)
+    host_group.drop(ending)
