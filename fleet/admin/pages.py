@@ -92,7 +92,11 @@ class Audited(Page):  # type: ignore[misc]
         kind = row._meta.model_name
         subject = f"user:{row}" if kind == "user" else str(row)
         audit.record(
-            kind=f"{kind}.{action}", subject=subject, before=before or None, after=after or None, data={"said": message}
+            kind=f"{kind}.{action}",
+            subject=subject,
+            before=before or None,
+            after=after or None,
+            data={"message": message},
         )
 
 

@@ -18,17 +18,17 @@ UNSEALED_S = 60.0  # the control loop seals within a second; an older entry was 
 PAGE = 2_000
 SHOWN = 20  # faults of one kind that are listed one by one
 Kind = Literal["entry", "seal"]
-What = Literal["removed", "changed", "reordered", "inserted", "unsealed", "forged"]
+Problem = Literal["removed", "changed", "reordered", "inserted", "unsealed", "forged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """An entry or a seal that does not match the chain."""
 
-    of: Kind
+    record: Kind
     number: int  # the entry's id, or the seal's number
-    what: What
-    said: str  # a sentence for people
+    problem: Problem
+    message: str  # a sentence for people
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,8 +68,8 @@ class _Verifier:
         self._entries: dict[int, _Entries] = {}
         self._gap = False  # a seal was missing or not credible, so the start of the next one is unknown
 
-    def _report(self, of: Kind, number: int, what: What, text: str) -> None:
-        self.report.faults.append(Fault(of=of, number=number, what=what, said=text))
+    def _report(self, record: Kind, number: int, problem: Problem, text: str) -> None:
+        self.report.faults.append(Fault(record=record, number=number, problem=problem, message=text))
 
     def check_seal(self, seal: Seal, *, forged: bool) -> None:
         report, number = self.report, seal.number
@@ -120,7 +120,7 @@ class _Verifier:
         present = self._entries[seal.cluster].take(after=self._compared_until.get(seal.cluster, first), until=last)
         faults = list(_differences(seal, list(chain.unpack_leaves(bytes(seal.leaves))), present))
         self.report.faults += faults
-        self.report.entries += seal.count - sum(fault.what != "inserted" for fault in faults)
+        self.report.entries += seal.count - sum(fault.problem != "inserted" for fault in faults)
         self._compared_until[seal.cluster] = last
 
     def check_end(self, unsealed_s: float) -> None:
@@ -180,12 +180,20 @@ def _differences(seal: Seal, sealed: list[Leaf], present: list[Leaf]) -> Iterato
     where = f"(seal {seal.number})"
     for id, digest in sealed:
         if id in moved:
-            yield Fault(of="entry", number=id, what="reordered", said=f"Entry {id} was moved to another place {where}.")
+            yield Fault(
+                record="entry",
+                number=id,
+                problem="reordered",
+                message=f"Entry {id} was moved to another place {where}.",
+            )
         elif id not in actual:
-            yield Fault(of="entry", number=id, what="removed", said=f"Entry {id} is missing {where}.")
+            yield Fault(record="entry", number=id, problem="removed", message=f"Entry {id} is missing {where}.")
         elif actual[id] != digest:
             yield Fault(
-                of="entry", number=id, what="changed", said=f"Entry {id} was changed after it was written {where}."
+                record="entry",
+                number=id,
+                problem="changed",
+                message=f"Entry {id} was changed after it was written {where}.",
             )
     for id in sorted(actual.keys() - expected.keys()):
-        yield Fault(of="entry", number=id, what="inserted", said=f"Entry {id} was inserted later {where}.")
+        yield Fault(record="entry", number=id, problem="inserted", message=f"Entry {id} was inserted later {where}.")

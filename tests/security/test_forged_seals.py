@@ -93,8 +93,8 @@ def test_a_forged_seal_from_before_it_was_checked_is_named_and_holds_nothing_up(
         audit.record(kind="test.after")
         assert seal() == 1
         found = verification.verify(unsealed_s=0).faults
-        assert [(fault.number, fault.what) for fault in found] == [(forged.number, "forged")]
-        assert f"transaction {END}" in found[0].said
+        assert [(fault.number, fault.problem) for fault in found] == [(forged.number, "forged")]
+        assert f"transaction {END}" in found[0].message
     finally:
         with as_superuser(), transaction.atomic():  # the chain is shared with the tests that come after
             run("ALTER TABLE fleet_audit.seal DISABLE TRIGGER refuse")
@@ -139,11 +139,11 @@ def test_the_heads_that_were_kept_elsewhere_show_a_chain_that_was_rewritten(tmp_
     assert kept.stat().st_mode & 0o777 == 0o600
     assert verification.verify(heads=heads).faults == []
     rewritten = [(number, "0" * 64) for number, _ in heads]
-    assert [(fault.number, fault.what) for fault in verification.verify(heads=rewritten).faults] == [
+    assert [(fault.number, fault.problem) for fault in verification.verify(heads=rewritten).faults] == [
         (number, "changed") for number, _ in heads
     ]
     beyond = [*heads, (heads[-1][0] + 7, "0" * 64)]
-    assert [fault.what for fault in verification.verify(heads=beyond).faults] == ["removed"]
+    assert [fault.problem for fault in verification.verify(heads=beyond).faults] == ["removed"]
     kept.write_text("12:ab")
     with pytest.raises(errors.Invalid, match="Line 1"):
         list(anchor.read(kept))

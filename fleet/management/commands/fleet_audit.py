@@ -107,7 +107,7 @@ class Command(OperatorCommand):
             self.show({"ok": not report.faults and not alarm, **asdict(report), "protected": not gaps, "gaps": gaps})
         else:
             for fault in report.faults:
-                self.stdout.write(f"{fault.what.upper():<9} {fault.said}")
+                self.stdout.write(f"{fault.problem.upper():<9} {fault.message}")
             entries = f"{report.entries:,} {'entry' if report.entries == 1 else 'entries'}"
             seals, faults = lines.counted(report.seals, "seal"), lines.counted(len(report.faults), "fault")
             result = f"{entries} in {seals} match"

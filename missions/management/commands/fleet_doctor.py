@@ -33,11 +33,11 @@ FREE_BYTES = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. `said` describes it; `remedy` is empty if all is well. The fields are JSON keys."""
+    """The result of one check. `message` describes it; `remedy` is empty if all is well. The fields are JSON keys."""
 
     name: str
     well: bool
-    said: str
+    message: str
     remedy: str = ""
 
 
@@ -54,10 +54,10 @@ class Command(OperatorCommand):
         else:
             width = lines.columns(self.stdout)
             for finding in findings:
-                said, remedy = finding.said, finding.remedy
-                if remedy and not said.endswith((".", "!", "?")):
-                    said += "."
-                text = f"{'ok   ' if finding.well else 'FAULT'} {finding.name:<13} {said} {remedy}".rstrip()
+                message, remedy = finding.message, finding.remedy
+                if remedy and not message.endswith((".", "!", "?")):
+                    message += "."
+                text = f"{'ok   ' if finding.well else 'FAULT'} {finding.name:<13} {message} {remedy}".rstrip()
                 self.stdout.write(lines.fitted(text, width=width, indent=20))
         return 0 if all(finding.well for finding in findings) else 1
 
@@ -162,9 +162,9 @@ def _agents(start: str) -> Iterator[Finding]:
             yield Finding(name, True, "has an agent")
             continue
         last = Agent.objects.filter(type=name).exclude(reason="").order_by("-ended_at").first()
-        said = f"has no agent; the last one {last.state}: {last.reason}" if last and node_up else "has no agent"
+        message = f"has no agent; the last one {last.state}: {last.reason}" if last and node_up else "has no agent"
         remedy = f"Start one: {invocation.command('fleet_agents', 'spawn', name)}" if node_up else start
-        yield Finding(name, False, said, remedy)
+        yield Finding(name, False, message, remedy)
 
 
 def _prompts() -> Iterator[Finding]:

@@ -47,7 +47,7 @@ def faults(**more: object) -> list[Fault]:
 
 
 def told() -> list[tuple[str, int, str]]:
-    return [(fault.of, fault.number, fault.what) for fault in faults()]
+    return [(fault.record, fault.number, fault.problem) for fault in faults()]
 
 
 def test_what_is_written_is_sealed_once_and_in_order() -> None:
@@ -232,12 +232,12 @@ def test_a_seal_that_was_told_earlier_must_still_be_there(links: list[tuple[Seal
         run("DELETE FROM fleet_audit.seal WHERE number = %s", seal.number)
         run("DELETE FROM fleet_audit.entry WHERE id = ANY(%s)", ids)
         assert faults() == []
-        assert [(fault.number, fault.what) for fault in faults(heads=[head])] == [(seal.number, "removed")]
+        assert [(fault.number, fault.problem) for fault in faults(heads=[head])] == [(seal.number, "removed")]
         written(1)
         with connection.cursor() as cursor:
             cursor.execute("SELECT max(number) FROM fleet_audit.seal")
             assert cursor.fetchone() == (seal.number - 1,)
-    assert [fault.what for fault in faults(heads=[(seal.number, "0" * 64)])] == ["changed"]
+    assert [fault.problem for fault in faults(heads=[(seal.number, "0" * 64)])] == ["changed"]
 
 
 def test_a_database_that_was_restored_in_another_cluster_goes_on_with_its_chain(

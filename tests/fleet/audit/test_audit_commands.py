@@ -63,7 +63,9 @@ def test_verify_ends_with_0_while_all_agrees_and_with_1_when_it_names_what_does_
     with tampered(last):
         bad = manage("fleet_audit", "verify", "--json")
         assert bad.code == 1
-        assert [(one["of"], one["number"], one["what"]) for one in bad.json["faults"]] == [("entry", last, "changed")]
+        assert [(one["record"], one["number"], one["problem"]) for one in bad.json["faults"]] == [
+            ("entry", last, "changed")
+        ]
         told = manage("fleet_audit", "verify").out
         assert f"CHANGED   Entry {last} was changed after it was written" in told
         assert "1 fault found: only " in told

@@ -73,9 +73,9 @@ def test_the_doctor_finds_a_prompts_program_that_is_not_there() -> None:
     manage("fleet_agents", "type", "set", "testing", "--prompt-argv", '["cat"]')
     manage("fleet_agents", "type", "set", "security", "--prompt-argv", '["./beside-the-plan"]')
     findings = manage("fleet_doctor", "--json").json
-    prompts = {one["name"]: one for one in findings if "prompts" in one["said"]}
+    prompts = {one["name"]: one for one in findings if "prompts" in one["message"]}
     assert prompts.keys() == {"backend", "testing"}
     assert prompts["testing"]["well"]
     assert not prompts["backend"]["well"]
-    assert "'no-such-program'" in prompts["backend"]["said"]
+    assert "'no-such-program'" in prompts["backend"]["message"]
     assert "fleet_agents type set backend --prompt-argv" in prompts["backend"]["remedy"]

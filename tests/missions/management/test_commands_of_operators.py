@@ -132,11 +132,11 @@ def test_the_doctor_finds_types_without_agents_and_ends_with_1() -> None:
     done = manage("fleet_doctor", "--json")
     engine.stop(within_s=5)
     findings = {one["name"]: one for one in done.json}
-    assert all(set(one) == {"name", "well", "said", "remedy"} for one in done.json)
+    assert all(set(one) == {"name", "well", "message", "remedy"} for one in done.json)
     assert findings["postgres"]["well"]
     assert findings["redis"]["well"]
     assert findings["backend"]["well"]
-    assert (findings["testing"]["well"], findings["testing"]["said"]) == (False, "has no agent")
+    assert (findings["testing"]["well"], findings["testing"]["message"]) == (False, "has no agent")
     assert findings["testing"]["remedy"] == "Start one: ./manage.py fleet_agents spawn testing"
     assert done.code == 1
 
@@ -150,7 +150,7 @@ def test_the_doctor_says_what_became_of_the_last_agent_and_where_no_node_is_up_t
 
     def testing() -> tuple[str, str]:
         (found,) = [one for one in manage("fleet_doctor", "--json").json if one["name"] == "testing"]
-        return found["said"], found["remedy"]
+        return found["message"], found["remedy"]
 
     assert testing() == (
         "has no agent; the last one failed: Its process ended with exit code 1.",
