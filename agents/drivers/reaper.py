@@ -43,19 +43,17 @@ def traces() -> list[Trace]:
                 line.split("=", 1) for line in text.split("\x00") if line.startswith("FLEET_") and "=" in line
             )
             if marker := variables.get("FLEET_ATTEMPT"):
-                words = _read_start(f"/proc/{pid}/cmdline").split(b"\x00")
-                # In the sandbox, bubblewrap's arguments come first.
-                shim = os.fsencode(PROGRAM) in (words[3:4] + words[7:8])
-                traces.append(Trace(pid, marker, variables.get("FLEET_HOME_ID", ""), shim))
+                traces.append(Trace(pid, marker, variables.get("FLEET_HOME_ID", ""), is_shim(pid)))
     return traces
 
 
 def is_shim(pid: int) -> bool:
     """Whether a process is a shim, or bubblewrap starting one, by its command line."""
     try:
-        return os.fsencode(PROGRAM) in _read_start(f"/proc/{pid}/cmdline").split(b"\x00")
+        words = _read_start(f"/proc/{pid}/cmdline").split(b"\x00")
     except OSError:
         return False
+    return os.fsencode(PROGRAM) in (words[3:4] + words[7:8])  # in the sandbox, bubblewrap's arguments come first
 
 
 def reap_earlier(marker: str) -> set[int]:
@@ -107,7 +105,10 @@ def reap_orphans(*, fleet: str, known: Collection[str] = ()) -> int:
 
     def orphans() -> set[int]:
         ours = [trace for trace in traces() if trace.fleet == fleet]
-        spared = {trace.marker for trace in ours if trace.shim}.union(known)
+        # Not by their environment alone: without the sandbox, an ordinary user cannot read that of a shim.
+        parents = tree.process_parents()
+        supervised = tree.descendants(filter(is_shim, parents), parents)
+        spared = {trace.marker for trace in ours if trace.shim or trace.pid in supervised}.union(known)
         return {trace.pid for trace in ours if trace.marker not in spared}
 
     return _kill(orphans)

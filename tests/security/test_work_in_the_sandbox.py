@@ -28,14 +28,14 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 def test_the_fleets_home_cannot_be_renamed_to_uncover_it_for_the_next(place: Place) -> None:
     for moved in (place.home, place.hidden, place.home.parent):
-        told = place.fly(f"mv {moved} {moved}.x; mkdir -p {moved}; test ! -e {moved}.x")
+        told = place.run(f"mv {moved} {moved}.x; mkdir -p {moved}; test ! -e {moved}.x")
         assert told["ok"], told
     assert (place.hidden / "secret").read_text() == SECRET
-    assert "secret" not in place.fly(f"find {place.root} 2>/dev/null")["out"]
+    assert "secret" not in place.run(f"find {place.root} 2>/dev/null")["out"]
 
 
 def test_no_link_and_no_rename_lets_the_work_write_into_the_fleets_home(place: Place) -> None:
-    told = place.fly(
+    told = place.run(
         f"""
         exec 2>/dev/null
         for target in {place.hidden}/ports.json {place.home}/new {place.home.parent}/.fleet/private/secret; do
@@ -61,16 +61,16 @@ def test_an_exchange_folder_full_of_links_leads_the_agent_nowhere(place: Place) 
         done
         rm -rf needs; ln -s {place.hidden} needs
         """
-    place.fly(links)
+    place.run(links)
     assert (place.scratch / ".fleet" / "needs").is_symlink()
     with suppress(AssertionError):  # it may refuse to go on
-        place.fly("true", needs={"ports": {"port": 1}})
+        place.run("true", needs={"ports": {"port": 1}})
     assert sorted(path.name for path in place.hidden.iterdir()) == ["secret"]
 
 
 def test_the_fleets_code_is_read_only_even_in_the_missions_folder(place: Place) -> None:
     code = [ROOT / "agents" / "shim" / "main.py", Path(sandbox.program()), Path(sandbox.__file__).resolve()]
-    told = place.fly(
+    told = place.run(
         "\n".join(f"(echo >> {path}) 2>/dev/null && echo wrote {path}" for path in code)
         + f"\nmv {ROOT} {ROOT}.x 2>/dev/null; touch {ROOT}/agents/new 2>/dev/null && echo made; true",
         writable=[str(ROOT.parent)] if os.geteuid() == 0 and place.user == 0 else [str(place.root)],
@@ -81,13 +81,13 @@ def test_the_fleets_code_is_read_only_even_in_the_missions_folder(place: Place) 
 
 def test_another_attempts_folder_is_not_there(place: Place) -> None:
     theirs = place.home / "scratch" / "theirs" / "result.json"
-    told = place.fly(f"exec 2>/dev/null; cat {theirs}; ls {theirs.parent.parent}; (echo mine > {theirs}); true")
+    told = place.run(f"exec 2>/dev/null; cat {theirs}; ls {theirs.parent.parent}; (echo mine > {theirs}); true")
     assert told["out"].split() == ["mine"], "only its own folder"
     assert theirs.read_text() == "theirs"
 
 
 def test_it_sees_and_signals_no_process_outside(place: Place) -> None:
-    told = place.fly(
+    told = place.run(
         f"exec 2>/dev/null; ls -d /proc/[0-9]* | wc -l; kill -9 {os.getpid()} -1; kill -9 1; echo still here"
     )
     count, *words = told["out"].split()
@@ -96,7 +96,7 @@ def test_it_sees_and_signals_no_process_outside(place: Place) -> None:
 
 
 def test_it_neither_traces_nor_reads_the_process_that_watches_over_it(place: Place) -> None:
-    told = place.fly(
+    told = place.run(
         f"""
         exec 2>/dev/null
         cat /proc/1/environ /proc/1/maps; readlink /proc/1/cwd /proc/1/exe
@@ -110,7 +110,7 @@ def test_it_neither_traces_nor_reads_the_process_that_watches_over_it(place: Pla
 
 def test_it_mounts_no_cgroups_of_the_host(place: Place) -> None:
     """Their files take what their owner writes, whatever his capabilities: limits of processes outside, and their end."""
-    told = place.fly(
+    told = place.run(
         """
         exec 2>/dev/null
         unshare --user --map-root-user --mount --pid --fork echo a namespace of its own is allowed
@@ -136,13 +136,13 @@ old = b"\x53\xb8" + (310).to_bytes(4, "little") + b"\xbb" + flags.to_bytes(4, "l
 x32 = b"\xb8" + (272 | 1 << 30).to_bytes(4, "little") + b"\xbf" + flags.to_bytes(4, "little") + b"\x0f\x05\xc3"
 print(called(old), called(x32))
 """
-    told = place.fly(f"cat > /tmp/code.py <<'end'\n{code}\nend\n{place.python} /tmp/code.py")
+    told = place.run(f"cat > /tmp/code.py <<'end'\n{code}\nend\n{place.python} /tmp/code.py")
     assert told["out"].split() in (["-1", "-38"], ["-38", "-38"]), told
 
 
 def test_variables_of_a_plan_change_nothing_outside_the_sandbox(place: Place) -> None:
     """What a dynamic linker loads for LD_PRELOAD would run before anything is confined."""
-    told = place.fly(
+    told = place.run(
         "true",
         env={
             "LD_PRELOAD": f"{place.root}/evil.so",
@@ -160,7 +160,7 @@ def test_variables_of_a_plan_change_nothing_outside_the_sandbox(place: Place) ->
 
 
 def test_only_its_folders_and_the_temporary_one_take_files(place: Place) -> None:
-    told = place.fly(
+    told = place.run(
         """
         for folder in / /dev /etc /usr /usr/local/bin /opt /run /home /root /var /proc/sys/kernel /sys/devices/system; do
             (touch $folder/new) 2>/dev/null && echo $folder
@@ -180,26 +180,26 @@ def test_the_users_files_are_not_there_unless_they_were_given(place: Place, tmp_
     os.chmod(given, 0o755)
     try:
         shell = f"exec 2>/dev/null; cat {given}/book; (echo x >> {given}/book) 2>/dev/null; true"
-        assert place.fly(shell)["out"] == ""
-        assert place.fly(shell, readable=[str(given)])["out"] == "of mine"
+        assert place.run(shell)["out"] == ""
+        assert place.run(shell, readable=[str(given)])["out"] == "of mine"
         assert (given / "book").read_text() == "of mine"
-        assert place.fly(f"ls {place.hidden} 2>/dev/null", readable=[str(place.hidden)])["out"] == ""
+        assert place.run(f"ls {place.hidden} 2>/dev/null", readable=[str(place.hidden)])["out"] == ""
     finally:
         (given / "book").unlink()
         given.rmdir()
 
 
 def test_a_hidden_path_is_told_with_the_remedy(place: Place) -> None:
-    told = place.fly("cat /srv/models/big.bin")
+    told = place.run("cat /srv/models/big.bin")
     assert "The sandbox hides /srv/models/big.bin" in told["error"]
     assert "`readable`" in told["error"]
-    told = place.fly("cat /usr/share/nothing-here")
+    told = place.run("cat /usr/share/nothing-here")
     assert "hides" not in told["error"], "it would see it, if it were there"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root could read it outside")
 def test_root_in_the_sandbox_reads_no_password_hash(place: Place) -> None:
-    assert place.fly("cat /etc/shadow /etc/gshadow /etc/ssl/private/* 2>/dev/null; true")["out"] == ""
+    assert place.run("cat /etc/shadow /etc/gshadow /etc/ssl/private/* 2>/dev/null; true")["out"] == ""
 
 
 def test_a_folder_that_was_made_a_link_meanwhile_is_not_given(tmp_path: Path) -> None:

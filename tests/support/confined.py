@@ -30,17 +30,29 @@ class Place:
     python: str
     user: int
 
-    def fly(self, shell: str, *, harden: bool = False, **settings: Any) -> dict[str, Any]:
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The arguments with which `subprocess` runs a program as this user."""
+        return {} if self.user == os.geteuid() else {"user": self.user, "group": self.user, "extra_groups": []}
+
+    def run(self, shell: str, *, harden: bool = False, **settings: Any) -> dict[str, Any]:
         """Run a shell command in the sandbox: {ok, error, out, …}. `settings`: others of the attempt."""
+        worker = self.start(shell, harden=harden, **settings)
+        stdout, stderr = worker.communicate()
+        assert worker.returncode == 0, stderr.decode()
+        result: dict[str, Any] = json.loads(stdout)
+        return result
+
+    def start(self, shell: str, **settings: Any) -> subprocess.Popen[bytes]:
+        """The same, without waiting for its end."""
         request = {
             "scratch": str(self.scratch),
             "hidden": [str(self.home)],
             "writable": [str(self.root)],
             "shell": shell,
-            "harden": harden,
             **settings,
         }
-        completed = subprocess.run(
+        return subprocess.Popen(
             [self.python, "-m", "tests.agents.shim.shim_worker", json.dumps(request)],
             env={
                 "PATH": os.environ["PATH"],
@@ -49,15 +61,10 @@ class Place:
                 "PYTHONDONTWRITEBYTECODE": "1",
             },
             cwd=self.root,
-            user=self.user,
-            group=self.user,
-            extra_groups=[] if self.user else None,
-            capture_output=True,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **self.identity,
         )
-        assert completed.returncode == 0, completed.stderr.decode()
-        result: dict[str, Any] = json.loads(completed.stdout)
-        return result
 
     @property
     def home(self) -> Path:

@@ -30,7 +30,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 def test_no_way_leads_to_the_fleets_credentials(place: Place) -> None:
-    outcome = place.fly(f"exec {place.python} -I -S {place.root}/escapes.py {place.hidden} $WORKER")
+    outcome = place.run(f"exec {place.python} -I -S {place.root}/escapes.py {place.hidden} $WORKER")
     assert outcome["ok"], outcome
     seen = json.loads(outcome["out"])
     assert len(seen) > 20
@@ -70,11 +70,9 @@ def test_the_same_ways_work_without_a_sandbox(place: Place) -> None:
         [place.python, "-I", "-S", "-c", WORKER, *script],
         env={"PATH": os.environ["PATH"], "DATABASE_URL": SECRET},
         cwd=place.scratch,
-        user=place.user,
-        group=place.user,
-        extra_groups=[] if place.user else None,
         capture_output=True,
         check=True,
+        **place.identity,
     )
     seen = json.loads(worker.stdout)
     for way in (
@@ -89,7 +87,7 @@ def test_the_same_ways_work_without_a_sandbox(place: Place) -> None:
 
 def test_everything_else_works(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        outcome = place.fly(
+        outcome = place.run(
             f"""set -e
             cd {place.root}; mkdir repository; cd repository
             git init -q . ; echo one > a; git add a
@@ -126,7 +124,7 @@ def test_root_reads_writes_and_gives_away_the_files_of_others(tmp_path: Path) ->
 
 def test_a_missing_hidden_folder_is_no_error(place: Place) -> None:
     shutil.rmtree(place.hidden)
-    assert place.fly("true")["ok"]
+    assert place.run("true")["ok"]
 
 
 def test_a_hardened_worker_cannot_be_inspected_by_its_user(place: Place) -> None:
@@ -139,11 +137,25 @@ def test_a_hardened_worker_cannot_be_inspected_by_its_user(place: Place) -> None
     done = subprocess.run(
         [place.python, "-B", "-c", code],
         env={"PATH": os.environ["PATH"], "DATABASE_URL": SECRET},
-        user=place.user,
-        group=place.user,
-        extra_groups=[],
         capture_output=True,
         text=True,
         check=True,
+        **place.identity,
     )
     assert done.stdout.split() == ["True", "False"]
+
+
+def test_an_agent_that_starts_spares_work_that_a_shim_supervises(place: Place) -> None:
+    """Without the sandbox, an ordinary user cannot read the environment of a shim, by which its work is found."""
+    worker = place.start("touch begun; sleep 3; echo done", confined=False, fleet="one")
+    until((place.scratch / "begun").exists)
+    reap = subprocess.run(
+        [place.python, "-c", "from agents.drivers import reaper; print(reaper.reap_orphans(fleet='one'))"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}"},
+        capture_output=True,
+        text=True,
+        check=True,
+        **place.identity,
+    )
+    stdout, _ = worker.communicate()
+    assert (reap.stdout, json.loads(stdout)["out"]) == ("0\n", "done\n")
