@@ -16,6 +16,7 @@ import pytest
 
 from agents.drivers import reaper, sandbox
 from agents.drivers.base import Limits, StopReason
+from missions.engine import scratch
 from tests.support import fleet
 from tests.support.confined import ROOT, SECRET, USERS, Place, places
 from tests.support.flights import Flight, brief, left_of
@@ -410,10 +411,11 @@ import os, time
 for _ in range(1000): os.mkdir("d" * 10); os.chdir("d" * 10)
 for name in range(4): open(str(name), "wb").write(b"x" * 5_000_000)
 """
-    given = brief(
-        tmp_path, argv=("python3", "-c", nest), limits=Limits(timeout_s=50, grace_s=0.5, disk_bytes=8_000_000)
-    )
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    given = brief(folder, argv=("python3", "-c", nest), limits=Limits(timeout_s=50, grace_s=0.5, disk_bytes=8_000_000))
     evidence = Flight("command", given).end()
+    scratch.remove(folder)  # pytest cannot: it recurses
     assert not evidence.ok
     assert "cannot be measured" in evidence.error
 
