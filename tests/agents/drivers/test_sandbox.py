@@ -114,7 +114,7 @@ def test_root_reads_writes_and_gives_away_the_files_of_others(tmp_path: Path) ->
     for path in (theirs, theirs / "file"):
         os.chown(path, 1234, 1234)
     Place(tmp_path, sys.executable, 0).scratch.mkdir(parents=True)
-    outcome = Place(tmp_path, sys.executable, 0).fly(
+    outcome = Place(tmp_path, sys.executable, 0).run(
         f"cd {theirs} && cat file && echo two > file && chown 4321:4321 file && su -s /bin/sh nobody -c 'id -u'"
     )
     assert outcome["ok"], outcome
