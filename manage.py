@@ -4,17 +4,22 @@
 
 import errno
 import os
+import signal
 import sys
+from typing import Any
 
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
     give_closed_streams_a_place()
+    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # false under nohup, for example
+    if interruptible:  # while modules load: Python can swallow a KeyboardInterrupt raised during an import
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     if os.environ.get("NO_COLOR"):  # https://no-color.org, which Django does not know
         os.environ["DJANGO_COLORS"] = "nocolor"
     try:
         from django.core.exceptions import ImproperlyConfigured
-        from django.core.management import execute_from_command_line
+        from django.core.management import ManagementUtility
     except ImportError:
         use_the_environment_of_this_folder()
         sys.exit("Django is not installed here. Install it: make install")
@@ -22,9 +27,17 @@ def main() -> None:
         from fleet.console import completion
 
         completion.complete()
+
+    class CommandLine(ManagementUtility):
+        def fetch_command(self, subcommand: str) -> Any:
+            command = super().fetch_command(subcommand)
+            if interruptible:  # all is loaded: the command decides what Ctrl-C does
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            return command
+
     try:
         try:
-            execute_from_command_line(sys.argv)
+            CommandLine(sys.argv).execute()
         finally:
             flush_stderr()
             sys.stdout.flush()  # now, while it can still be told that this fails
