@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from fleet import caller, errors
+from fleet.postgres import retries
 from fleet.services import outages
 
 MAX_FAULTS = 50  # in one response
@@ -28,7 +28,7 @@ RETRY_S = 5  # Retry-After of a 503
 def handle(fault: Exception, context: dict[str, Any]) -> Response | None:
     """The response to an exception; None for an unexpected one, which Django logs and turns into a 500."""
     faults: list[dict[str, Any]] = []
-    if isinstance(fault, OperationalError | InterfaceError):
+    if isinstance(fault, retries.TRANSIENT):
         fault = outages.without_postgres(fault)
     if isinstance(fault, errors.FleetError):
         response = Response(status=fault.status, headers={**_challenge(fault, context), **_retry_after(fault)})

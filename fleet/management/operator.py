@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import InterfaceError, OperationalError, ProgrammingError
+from django.db import ProgrammingError
 from psycopg.errors import UndefinedColumn, UndefinedTable
 
 from fleet import caller, errors, invocation
 from fleet.console import parsing, repeating
+from fleet.postgres import retries
 from fleet.services import outages
 
 
@@ -73,7 +74,7 @@ class OperatorCommand(BaseCommand):
             raise CommandError(
                 f"The database has the tables of another version. Restart the fleet to migrate it: {restart}"
             ) from fault
-        except (OperationalError, InterfaceError) as fault:
+        except retries.TRANSIENT as fault:
             raise CommandError(str(outages.without_postgres(fault))) from fault
         except UnicodeEncodeError as fault:
             if fault.reason != "surrogates not allowed":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.db import Error
 
 from fleet import errors, invocation
 from fleet.services.supervision import lock
@@ -17,7 +16,7 @@ def start_hint() -> str:
     return f"Start it: {invocation.command('fleet_up', '--detach')}"
 
 
-def without_postgres(fault: Error) -> errors.Unavailable:
+def without_postgres(fault: Exception) -> errors.Unavailable:
     """Build the error for a database fault: its hint is for operators, `over_http` is for API clients."""
     over_http = "Try again in a moment. If that does not help, contact the operators of the fleet."
     running = lock.is_held(settings.FLEET_HOME)

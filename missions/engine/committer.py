@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import psycopg
 
-from fleet.postgres import hot_path, statements
+from fleet.postgres import hot_path, retries, statements
 from missions.claims import Claim
 from missions.engine import settle_and_claim
 from missions.engine.settle_and_claim import Party
@@ -31,8 +30,6 @@ from missions.engine.settling import Consequences, Settlement
 from missions.hints import SortiesByType
 
 log = logging.getLogger("fleet.committer")
-
-RETRY_S = 0.5
 
 
 @dataclass(slots=True, eq=False)
@@ -159,21 +156,17 @@ class Committer(threading.Thread):
             return batch
 
     def _commit_with_retries(self, batch: list[_Post]) -> Consequences:
-        one_by_one = False
-        while True:
-            try:
-                return self._commit(batch, one_by_one=one_by_one)
-            except (psycopg.DataError, psycopg.IntegrityError, ValueError) as fault:
-                if one_by_one:
-                    raise
-                log.warning("one of %d settlements cannot be stored (%s); settling them one by one", len(batch), fault)
-                one_by_one = True
-            except (psycopg.OperationalError, psycopg.InterfaceError) as fault:
-                log.warning("a commit to Postgres failed (%s); retrying", str(fault).strip())
-                self._uncertain = True
-                if self._connection is not None and self._connection.broken:
-                    self._connection = None
-                time.sleep(RETRY_S)
+        try:
+            return retries.retry(lambda: self._commit(batch, one_by_one=False), on_failure=self._prepare_retry)
+        except (psycopg.DataError, psycopg.IntegrityError, ValueError) as fault:
+            log.warning("one of %d settlements cannot be stored (%s); settling them one by one", len(batch), fault)
+            return retries.retry(lambda: self._commit(batch, one_by_one=True), on_failure=self._prepare_retry)
+
+    def _prepare_retry(self, fault: Exception, _: int) -> None:
+        log.warning("a commit to Postgres failed (%s); retrying", str(fault).strip())
+        self._uncertain = True
+        if self._connection is not None and self._connection.broken:
+            self._connection = None
 
     def _commit(self, batch: list[_Post], *, one_by_one: bool) -> Consequences:
         connection = self._connection = self._connection or hot_path.connect(name="committer")

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import logging
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
 from agents import drivers
 from agents.drivers import reaper
 from agents.drivers.base import Brief, Evidence, Stop
 from fleet import errors
 from fleet.observability import logs
+from fleet.postgres import retries
 from missions.artifacts import collection
 from missions.claims import Claim
 from missions.engine import added_sorties, preparation, scratch, verdict
@@ -29,7 +29,6 @@ from missions.plan import SortieSpec
 
 log = logging.getLogger("fleet.execution")
 
-RETRY_S = 0.5
 T = TypeVar("T")
 
 
@@ -94,17 +93,22 @@ class _Stopped(Exception):
 
 def _until_answered(query: Callable[[], T], *, stop: Stop) -> T:
     """Retry until Postgres answers, so that an outage costs no try. Returns the connection to the pool afterwards."""
-    while True:
+
+    def query_and_close() -> T:
         try:
             return query()
-        except (OperationalError, InterfaceError) as fault:
-            log.warning("Postgres does not answer (%s); retrying", str(fault).strip())
-            if stop.reason is not None:
-                raise _Stopped from fault
         finally:
             if connection.connection is not None:  # `close` alone costs a tenth of a sortie that reads nothing
                 connection.close()
-        time.sleep(RETRY_S)
+
+    try:
+        return retries.retry(
+            query_and_close,
+            on_failure=lambda fault, _: log.warning("Postgres does not answer (%s); retrying", str(fault).strip()),
+            stop=lambda: stop.reason is not None,
+        )
+    except retries.TRANSIENT as fault:
+        raise _Stopped from fault
 
 
 def _verify(*, check: Brief, evidence: Evidence, output: OutputBuffer, stop: Stop) -> Evidence:

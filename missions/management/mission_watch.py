@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
 from fleet import errors, humanise, ids, invocation
 from fleet.console import lines
@@ -18,6 +19,7 @@ from fleet.console.progress import Board
 from fleet.events import stream
 from fleet.events.models import Event
 from fleet.management.operator import OperatorCommand
+from fleet.postgres import retries
 from missions.artifacts import collection
 from missions.models import Artifact, Mission
 from missions.queries import reads
@@ -34,27 +36,18 @@ PREFIXES = {"mission": ids.MISSION, "sortie": ids.SORTIE, "agent": ids.AGENT, "n
 
 Say = Callable[[str], None]
 OnEvent = Callable[[dict[str, Any]], None]
+T = TypeVar("T")
 
 
-class PostgresOutage:
-    """Tolerates a Postgres that restarts, for POSTGRES_TIMEOUT_S."""
+def until_answered(query: Callable[[], T], *, say: Say, stop: Callable[[], bool] = lambda: False) -> T:
+    """Run a query. While Postgres restarts, retry it for POSTGRES_TIMEOUT_S or until `stop` returns True."""
 
-    def __init__(self, say: Say) -> None:
-        self.say = say
-        self._since: float | None = None
-
-    def begin_or_continue(self, fault: Exception) -> None:
-        """Postgres did not answer. Raise `fault` if that has lasted too long."""
+    def handle_failure(_: Exception, failures: int) -> None:
         connection.close()
-        if self._since is None:
-            self.say("Postgres does not answer; waiting for it.")
-            self._since = time.monotonic()
-        if time.monotonic() - self._since > POSTGRES_TIMEOUT_S:
-            raise fault
+        if failures == 1:
+            say("Postgres does not answer; waiting for it.")
 
-    def end(self) -> None:
-        """Postgres answered."""
-        self._since = None
+    return retries.retry(query, on_failure=handle_failure, stop=stop, timeout_s=POSTGRES_TIMEOUT_S)
 
 
 class Watch:
@@ -65,18 +58,17 @@ class Watch:
         self.ref = mission.ref
         self._position = stream.Position()
         self._last_event_seen = False
-        self._outage = PostgresOutage(say)
 
     def follow(self, *, timeout_s: float | None, quiet: bool) -> int:
         """Watch until the mission ends; return the exit code. Ctrl-C and the timeout do not affect the mission.
 
         `quiet`: without a terminal, show nothing but the outcome.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         try:
             with Board() as board:
-                while not self._poll(board, quiet=quiet):
-                    if deadline is not None and time.monotonic() >= deadline:
+                while not self._poll(board, deadline=deadline, quiet=quiet):
+                    if time.monotonic() >= deadline:
                         self.say(f"It is still {self.mission.state}.")
                         self._print_next_commands()
                         return TIMED_OUT
@@ -89,26 +81,29 @@ class Watch:
             return DETACHED
         return 0 if self.mission.state == MissionState.SUCCEEDED else UNSUCCESSFUL
 
-    def _poll(self, board: Board, *, quiet: bool) -> bool:
+    def _poll(self, board: Board, *, deadline: float, quiet: bool) -> bool:
         """Show the current state; return whether the mission has ended. Waits while Postgres restarts."""
         try:
-            mission = Mission.objects.defer("plan").filter(id=self.mission.id).first()
-            if mission is None:
-                raise errors.NotFound(f"The mission {self.ref} has been removed.")
-            self.mission = mission
-            if self.on_event:
-                self._send_events()
-            elif board.live or not quiet:
-                summary = reads.summary(mission)
-                total = summary["sorties"]["total"]
-                board.update(
-                    summary, reads.notable(mission, total=total, limit=board.room, visible=Mission.objects.all())
-                )
-        except (OperationalError, InterfaceError) as fault:
-            self._outage.begin_or_continue(fault)
+            until_answered(
+                lambda: self._show(board, quiet=quiet), say=self.say, stop=lambda: time.monotonic() >= deadline
+            )
+        except retries.TRANSIENT:
+            if time.monotonic() < deadline:
+                raise
             return False
-        self._outage.end()
         return MissionState(self.mission.state).final
+
+    def _show(self, board: Board, *, quiet: bool) -> None:
+        mission = Mission.objects.defer("plan").filter(id=self.mission.id).first()
+        if mission is None:
+            raise errors.NotFound(f"The mission {self.ref} has been removed.")
+        self.mission = mission
+        if self.on_event:
+            self._send_events()
+        elif board.live or not quiet:
+            summary = reads.summary(mission)
+            total = summary["sorties"]["total"]
+            board.update(summary, reads.notable(mission, total=total, limit=board.room, visible=Mission.objects.all()))
 
     def _print_next_commands(self) -> None:
         self.say(f"Follow it: {invocation.command('fleet_mission', 'watch', self.ref)}")
@@ -152,24 +147,21 @@ def _sortie_keys(events: Iterable[Event]) -> dict[UUID, str]:
 def wait_for_all(*, say: Say) -> int:
     """Wait until no mission is running or being cancelled; paused ones do not count. Return the exit code."""
     running = Mission.objects.filter(state__in=(MissionState.RUNNING, MissionState.CANCELLING)).order_by("id")
-    outage, announced = PostgresOutage(say), False
+    announced = False
     try:
-        while True:
-            try:
-                count = running.count()
-                outage.end()
-                if not count:
-                    return 0
-                if not announced:
-                    names = ", ".join(lines.one(mission.name) for mission in running.defer("plan")[:MAX_MISSION_NAMES])
-                    more = f" and {count - MAX_MISSION_NAMES} more" if count > MAX_MISSION_NAMES else ""
-                    say(
-                        f"{lines.counted(count, 'mission')} still running: {names}{more}. Waiting; Ctrl-C ends the wait."
-                    )
-                    announced = True
-            except (OperationalError, InterfaceError) as fault:
-                outage.begin_or_continue(fault)
+        while count := until_answered(running.count, say=say):
+            if not announced:
+                names = until_answered(
+                    lambda: list(running.values_list("name", flat=True)[:MAX_MISSION_NAMES]), say=say
+                )
+                more = f" and {count - MAX_MISSION_NAMES} more" if count > MAX_MISSION_NAMES else ""
+                say(
+                    f"{lines.counted(count, 'mission')} still running: {', '.join(map(lines.one, names))}{more}. "
+                    "Waiting; Ctrl-C ends the wait."
+                )
+                announced = True
             time.sleep(POLL_S)
+        return 0
     except KeyboardInterrupt:
         say("\nNo longer waiting. The missions continue while the fleet is up.")
         return DETACHED

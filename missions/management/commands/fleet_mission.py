@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
 from fleet import errors, invocation
 from fleet.console import arguments, documents, lines, repeating
 from fleet.management.operator import OperatorCommand
+from fleet.postgres import retries
 from missions import operations, plan
 from missions.management import completion, mission_output, mission_watch
 from missions.models import Mission, Sortie
@@ -175,7 +175,7 @@ class Command(OperatorCommand):
         """The agent types, callables and limits that plans are checked against; without a database, no agent types."""
         try:
             return surroundings.current()
-        except (OperationalError, InterfaceError):
+        except retries.TRANSIENT:
             self.say("The fleet is not running here, so the agent types are not checked.")
             return surroundings.without_database()
 

@@ -1,0 +1,88 @@
+"""What failed only for now is repeated; every other error is raised at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from django import db
+
+from fleet.postgres import retries
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that were made, none of which takes any time."""
+    made: list[float] = []
+    monkeypatch.setattr(retries.time, "sleep", made.append)
+    return made
+
+
+def failing(*faults: Exception) -> Callable[[], str]:
+    """A query that raises these errors, one at each call, and then answers."""
+    remaining = list(faults)
+
+    def query() -> str:
+        if remaining:
+            raise remaining.pop(0)
+        return "answer"
+
+    return query
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        psycopg.OperationalError("the connection is lost"),
+        psycopg.InterfaceError("the connection is closed"),
+        psycopg.errors.DeadlockDetected(),
+        psycopg.errors.SerializationFailure(),
+        psycopg.errors.AdminShutdown(),
+        db.OperationalError("the connection is lost"),
+        db.InterfaceError("the connection is closed"),
+    ],
+    ids=lambda fault: f"{type(fault).__module__}.{type(fault).__name__}",
+)
+def test_a_query_is_repeated_after_a_transient_error(fault: Exception, pauses: list[float]) -> None:
+    failures: list[tuple[Exception, int]] = []
+    assert retries.retry(failing(fault, fault), on_failure=lambda *each: failures.append(each)) == "answer"
+    assert failures == [(fault, 1), (fault, 2)]
+    assert len(pauses) == 2
+
+
+@pytest.mark.parametrize("fault", [psycopg.errors.UniqueViolation(), db.ProgrammingError(), ValueError()])
+def test_any_other_error_is_raised_at_once(fault: Exception, pauses: list[float]) -> None:
+    with pytest.raises(type(fault)):
+        retries.retry(failing(fault), on_failure=lambda *_: None)
+    assert not pauses
+
+
+def test_the_pauses_grow_up_to_a_limit(pauses: list[float]) -> None:
+    retries.retry(failing(*[psycopg.OperationalError()] * 6), on_failure=lambda *_: None)
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+def test_the_error_is_raised_when_the_caller_stops(pauses: list[float]) -> None:
+    stops = iter([False, True])
+    with pytest.raises(psycopg.OperationalError, match="second"):
+        retries.retry(
+            failing(psycopg.OperationalError("first"), psycopg.OperationalError("second")),
+            on_failure=lambda *_: None,
+            stop=lambda: next(stops),
+        )
+    assert len(pauses) == 1
+
+
+def test_the_error_is_raised_once_the_timeout_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(retries.time, "sleep", sleep)
+    monkeypatch.setattr(retries.time, "monotonic", lambda: now)
+    with pytest.raises(psycopg.OperationalError):
+        retries.retry(failing(*[psycopg.OperationalError()] * 100), on_failure=lambda *_: None, timeout_s=10)
+    assert 10 < now < 12
