@@ -12,7 +12,7 @@ from fleet.config import credentials, datastores, home
 from fleet.config.env import Environment
 from fleet.limits import addresses, rates
 from fleet.observability import logs
-from fleet.postgres import pool
+from fleet.postgres import parameters, pool
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment()
@@ -170,25 +170,13 @@ TEMPLATES = [
 DATABASES = {
     "default": {
         "ENGINE": "fleet.postgres",
-        "HOST": FLEET_ENDPOINTS.postgres.host,
-        "PORT": FLEET_ENDPOINTS.postgres.port,
-        "USER": FLEET_ENDPOINTS.postgres.user,
-        "PASSWORD": FLEET_ENDPOINTS.postgres.password,
-        "NAME": FLEET_ENDPOINTS.postgres.name,
-        "OPTIONS": {
-            "connect_timeout": str(FLEET_ANSWER_S),
-            # Detect a dead route after 14 s instead of the two hours of the kernel's defaults:
-            # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES
-            "keepalives_idle": "5",
-            "keepalives_interval": "3",
-            "keepalives_count": "3",
-            "tcp_user_timeout": "14000",
-            "options": "-c idle_in_transaction_session_timeout=60s",
-            **FLEET_ENDPOINTS.postgres.options,
-            **pool.options(process=FLEET_PROCESS, most=FLEET_WEB_POOL),
+        **parameters.for_django(
+            FLEET_ENDPOINTS.postgres,
+            connect_timeout_s=FLEET_ANSWER_S,
             # The audit trail recognises the fleet's own writes by this; those of people in a shell are others.
-            "application_name": "manage.py shell" if sys.argv[1:2] == ["shell"] else "fleet",
-        },
+            application_name="manage.py shell" if sys.argv[1:2] == ["shell"] else "fleet",
+            pool=pool.options(process=FLEET_PROCESS, most=FLEET_WEB_POOL),
+        ),
         "CONN_HEALTH_CHECKS": True,  # the pool must not hand out connections that a restart of Postgres has closed
     }
 }

@@ -8,10 +8,10 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from django.db import connection
 
 from agents import operations
 from fleet import postgres
+from fleet.postgres import parameters
 
 log = logging.getLogger("fleet.node")
 
@@ -41,9 +41,8 @@ class Notifications:
 
 
 def _connect() -> psycopg.Connection[Any]:
-    parameters = connection.get_connection_params()
-    for name in ("cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"):
-        parameters.pop(name, None)  # specific to Django's own connection
-    listening: psycopg.Connection[Any] = postgres.connect(**parameters, autocommit=True, application_name="fleet node")
+    listening: psycopg.Connection[Any] = postgres.connect(
+        **parameters.beside_django(application_name="node"), autocommit=True
+    )
     listening.execute(f"LISTEN {operations.CHANNEL}")
     return listening

@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
 from fleet import invocation
+from fleet.postgres import parameters
 
 log = logging.getLogger("fleet.health")
 
@@ -69,7 +70,8 @@ def _run(fault: str, check: Check) -> Result:
 
 def _database() -> str:
     """Query Postgres through a new connection, because an old one would wait for a halted server until TCP gives up."""
-    with psycopg.connect(**{**connection.get_connection_params(), "connect_timeout": TIMEOUT_S}) as fresh:
+    libpq = parameters.beside_django(application_name="health") | {"connect_timeout": TIMEOUT_S}
+    with psycopg.connect(**libpq) as fresh:
         fresh.execute("SELECT 1")
     return ""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
-from django.db import connections
 from psycopg.rows import tuple_row
 
 from fleet import postgres
+from fleet.postgres import parameters
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -32,11 +32,7 @@ _PINNED = " ".join(
 
 
 def connect(*, name: str) -> Connection:
-    """Open a connection with the settings of Django's default one. `name` is shown in pg_stat_activity."""
-    django_only = {"cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"}
-    parameters = connections["default"].get_connection_params()
-    parameters = {name: value for name, value in parameters.items() if name not in django_only}
-    parameters["options"] = f"{parameters.get('options', '')} {_PINNED}".strip()
-    return postgres.connect(
-        **parameters, autocommit=True, row_factory=tuple_row, prepare_threshold=0, application_name=f"fleet {name}"[:63]
-    )
+    """Open a connection to the database of Django's default one. `name` is shown in pg_stat_activity."""
+    libpq = parameters.beside_django(application_name=name)
+    libpq["options"] = f"{libpq.get('options', '')} {_PINNED}".strip()
+    return postgres.connect(**libpq, autocommit=True, row_factory=tuple_row, prepare_threshold=0)

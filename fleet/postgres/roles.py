@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import psycopg
@@ -18,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
 from fleet.config.datastores import ADMINISTRATOR, Postgres
-from fleet.postgres import statements
+from fleet.postgres import parameters, statements
 
 Wrapper = TypeVar("Wrapper", bound=BaseDatabaseWrapper)
 
@@ -28,19 +29,14 @@ def owner_connection(connection: Wrapper) -> Wrapper:
     owner: Postgres | None = settings.FLEET_ENDPOINTS.owner
     if owner is None:
         return connection
-    parameters = connection.settings_dict
-    options = {name: value for name, value in parameters["OPTIONS"].items() if name != "pool"}
-    return type(connection)(
-        {
-            **parameters,
-            "HOST": owner.host,
-            "PORT": owner.port,
-            "USER": owner.user,
-            "PASSWORD": owner.password,
-            "OPTIONS": {**options, **owner.options},
-        },
-        alias=connection.alias,
+    database = connection.settings_dict
+    owners = parameters.for_django(
+        replace(owner, name=database["NAME"], options={**settings.FLEET_ENDPOINTS.postgres.options, **owner.options}),
+        connect_timeout_s=settings.FLEET_ANSWER_S,
+        application_name=database["OPTIONS"]["application_name"],
+        pool={},
     )
+    return type(connection)({**database, **owners}, alias=connection.alias)
 
 
 @contextmanager
@@ -62,15 +58,16 @@ def convert() -> None:
     endpoints = settings.FLEET_ENDPOINTS
     if endpoints.provider != "embedded":
         return
-    with psycopg.connect(
-        host=endpoints.postgres.host,
-        port=endpoints.postgres.port,
+    administrator = replace(
+        endpoints.postgres,
         user=ADMINISTRATOR,
         password=settings.FLEET_CREDENTIALS.postgres_admin_password,
-        dbname=connections["default"].settings_dict["NAME"],
-        connect_timeout=5,
-        application_name="fleet prepare",
-        require_auth="scram-sha-256",
+        name=connections["default"].settings_dict["NAME"],
+    )
+    with psycopg.connect(
+        **parameters.for_libpq(
+            administrator, connect_timeout_s=settings.FLEET_ANSWER_S, application_name="fleet prepare"
+        )
     ) as session:
         session.execute(_statement("database_roles"))
         session.execute(_statement("database_grants"))

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Coroutine
 
 import psycopg
-import psycopg.conninfo
 import redis.asyncio
 import redis.exceptions
 
@@ -18,6 +17,7 @@ from fleet import errors
 from fleet.config import unix_sockets
 from fleet.config.datastores import Postgres
 from fleet.config.home import Home
+from fleet.postgres import parameters
 
 TIMEOUT_S = 5
 
@@ -25,17 +25,8 @@ TIMEOUT_S = 5
 async def postgres(endpoint: Postgres) -> None:
     """Connect, authenticate and run one query."""
     try:
-        conninfo = psycopg.conninfo.make_conninfo(
-            host=endpoint.host,
-            port=endpoint.port,
-            user=endpoint.user,
-            password=endpoint.password or None,
-            dbname=endpoint.name,
-            connect_timeout=TIMEOUT_S,
-            **endpoint.options,
-        )
-        connection = await psycopg.AsyncConnection.connect(conninfo)
-        async with connection:
+        libpq = parameters.for_libpq(endpoint, connect_timeout_s=TIMEOUT_S, application_name="fleet probe")
+        async with await psycopg.AsyncConnection.connect(**libpq) as connection:
             await connection.execute("SELECT 1")
     except psycopg.Error as fault:
         raise _postgres_fault(endpoint, _first_line(fault)) from fault
