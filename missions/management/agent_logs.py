@@ -11,7 +11,7 @@ from typing import Any
 
 from agents import queries
 from agents.models import Agent
-from fleet import errors, ids, invocation
+from fleet import errors, invocation
 from fleet.console import arguments, documents, lines
 from fleet.management.operator import OperatorCommand
 from missions import claims
@@ -118,19 +118,7 @@ def _output_of_attempt(agent: Agent, reference: str, *, follow: bool) -> Iterato
     if attempt.agent_id != agent.id:
         other = attempt.agent.ref if attempt.agent else "an agent whose row has been removed"
         raise errors.Conflict(f"{agent} did not run {reference}.", hint=f"It was run by {other}.")
-    log = mission_output.Log(sortie=attempt.sortie, attempt=number)
-    return (
-        {
-            "mission": ids.encode(ids.MISSION, attempt.sortie.mission_id),
-            "sortie": attempt.sortie.ref,
-            "key": attempt.sortie.key,
-            "attempt": number,
-            "stream": piece.stream,
-            "at": piece.at.isoformat(),
-            "text": piece.text,
-        }
-        for piece in log.pieces(follow=follow)
-    )
+    return mission_output.output_of_sortie(sortie=attempt.sortie, attempt=number, follow=follow)
 
 
 def _output_of_sorties(agent: Agent, *, follow: bool) -> Iterator[Piece]:

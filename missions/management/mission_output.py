@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import OutputWrapper
+from django.db.models import QuerySet
 
 from fleet import errors, humanise
 from fleet.console import documents, lines
-from missions.models import FINAL, Attempt, Mission, Output, Sortie
+from missions.models import FINAL, Attempt, Mission, Sortie
 from missions.queries import reads
 from missions.queries.transcripts import Piece, Transcript
-from missions.states import SortieState
 
 POLL_S = 0.3
 MAX_ROWS = 50  # a mission with more sorties is summarised, unless --all is given
@@ -87,7 +87,7 @@ def summaries_as_text(*, summaries: Sequence[dict[str, Any]], out: OutputWrapper
         out.write(lines.fitted(line, width=lines.columns(out)) + "\n")
 
 
-def interleaved_output(
+def output_of_sorties(
     *, mission: Mission, sorties: Sequence[Sortie] | None, attempt: int | None, follow: bool
 ) -> Iterator[Piece]:
     """The output of several sorties (None: all of the mission) in all their attempts, in the order of writing.
@@ -98,54 +98,51 @@ def interleaved_output(
     if sorties is not None:
         selected = selected.filter(id__in=[sortie.id for sortie in sorties])
     attempts = Attempt.objects.filter(sortie__in=selected)
-    transcript = Transcript(attempts if attempt is None else attempts.filter(number=attempt))
+    if attempt is not None:
+        attempts = attempts.filter(number=attempt)
+    return _read(attempts, until=lambda: not selected.exclude(state__in=FINAL).exists(), follow=follow)
+
+
+def output_of_sortie(*, sortie: Sortie, attempt: int | None, follow: bool) -> Iterator[Piece]:
+    """The output of one attempt of a sortie, by default the last one.
+
+    `follow`: until that attempt has ended; by default until the sortie has ended, with all further attempts.
+    """
+    if attempt is not None and not 1 <= attempt <= max(1, sortie.attempt):
+        raise errors.NotFound(
+            f"{sortie.key} has no attempt {attempt}.", hint=f"It has had {lines.counted(sortie.attempt, 'attempt')}."
+        )
+
+    def ended() -> bool:
+        if Sortie.objects.filter(id=sortie.id, state__in=FINAL).exists():
+            return True
+        return attempt is not None and attempts.exclude(state=Attempt.State.RUNNING).exists()
+
+    attempts = (
+        sortie.attempts.filter(number__gte=sortie.attempt)
+        if attempt is None
+        else sortie.attempts.filter(number=attempt)
+    )
+    return _read(attempts, until=ended, follow=follow)
+
+
+def _read(attempts: QuerySet[Attempt], *, until: Callable[[], bool], follow: bool) -> Iterator[Piece]:
+    transcript = Transcript(attempts)
     while True:
-        last_read = not follow or not selected.exclude(state__in=FINAL).exists()
+        last_read = not follow or until()
         yield from transcript.read()
         if last_read:
             return
         time.sleep(POLL_S)
 
 
-class Log:
-    """The output of one attempt of a sortie. `attempt` None: the last one, or the first one of an unstarted sortie."""
-
-    def __init__(self, *, sortie: Sortie, attempt: int | None) -> None:
-        if attempt is not None and not 1 <= attempt <= max(1, sortie.attempt):
-            raise errors.NotFound(
-                f"{sortie.key} has no attempt {attempt}.",
-                hint=f"It has had {lines.counted(sortie.attempt, 'attempt')}.",
-            )
-        self.sortie, self.attempt = sortie, attempt
-        self._last_piece = 0
-
-    @property
-    def empty(self) -> bool:
-        """Whether no output has been read so far."""
-        return not self._last_piece
-
-    def pieces(self, *, follow: bool) -> Iterator[Output]:
-        while True:
-            self.sortie.refresh_from_db()
-            last_read = not follow or self._ended()
-            for piece in reads.output(sortie=self.sortie, attempt=self.attempt, after=self._last_piece).iterator():
-                self._last_piece = piece.id
-                yield piece
-            if last_read:
-                return
-            time.sleep(POLL_S)
-
-    def _ended(self) -> bool:
-        if self.attempt is not None and self.attempt < self.sortie.attempt:
-            return True
-        ended = self.sortie.state != SortieState.RUNNING and self.sortie.attempt > 0
-        return ended or SortieState(self.sortie.state).final
-
-
-def log_as_text(*, log: Log, follow: bool, raw: bool = False) -> None:
-    """Print the output of one sortie, each stream to its own."""
-    for piece in log.pieces(follow=follow):
-        write_output(piece.stream, piece.text, raw=raw)
+def write_as_text(pieces: Iterable[Piece], *, raw: bool = False) -> bool:
+    """Print the output of one sortie, each stream to its own. Return whether there was any."""
+    empty = True
+    for piece in pieces:
+        empty = False
+        write_output(piece["stream"], piece["text"], raw=raw)
+    return not empty
 
 
 def write_output(stream: str, text: str, *, raw: bool = False) -> None:
@@ -158,7 +155,7 @@ def write_output(stream: str, text: str, *, raw: bool = False) -> None:
     target.flush()
 
 
-def logs_as_text(pieces: Iterable[Piece], *, raw: bool = False) -> bool:
+def write_interleaved(pieces: Iterable[Piece], *, raw: bool = False) -> bool:
     """Print the output of several sorties line by line, prefixed with their keys. Return whether there was any."""
     unfinished: dict[tuple[str, int, str], str] = {}  # the last line of each source, until its end has come
     labels: dict[tuple[str, int, str], str] = {}
@@ -174,20 +171,8 @@ def logs_as_text(pieces: Iterable[Piece], *, raw: bool = False) -> bool:
     return bool(labels)
 
 
-def log_as_json(*, log: Log, follow: bool, one_per_line: bool, write: Write) -> None:
-    """Write `[{sortie, key, attempt, stream, at, text}]`, or one such document per line."""
-    sortie = {"sortie": log.sortie.ref, "key": log.sortie.key}
-    logs_as_json(
-        (
-            {**sortie, "attempt": piece.attempt, "stream": piece.stream, "at": piece.at.isoformat(), "text": piece.text}
-            for piece in log.pieces(follow=follow)
-        ),
-        one_per_line=one_per_line,
-        write=write,
-    )
-
-
-def logs_as_json(pieces: Iterable[Piece], *, one_per_line: bool, write: Write) -> None:
+def write_as_json(pieces: Iterable[Piece], *, one_per_line: bool, write: Write) -> None:
+    """Write `[{mission, sortie, key, attempt, stream, at, text}]`, or one such document per line."""
     if one_per_line:
         for piece in pieces:
             write(json.dumps(piece) + "\n")

@@ -263,27 +263,26 @@ class Command(OperatorCommand):
         sorties = reads.find_sorties(mission, options["sortie"]) if options["sortie"] is not None else None
         if sorties is not None and len(sorties) == 1:
             return self._log_of_one(sorties[0], options)
-        pieces = mission_output.interleaved_output(
+        pieces = mission_output.output_of_sorties(
             mission=mission, sorties=sorties, attempt=options["attempt"], follow=options["follow"]
         )
         if options["json"] or options["jsonl"]:
-            mission_output.logs_as_json(pieces, one_per_line=options["jsonl"], write=self._write)
-        elif not mission_output.logs_as_text(pieces, raw=options["raw"]):
+            mission_output.write_as_json(pieces, one_per_line=options["jsonl"], write=self._write)
+        elif not mission_output.write_interleaved(pieces, raw=options["raw"]):
             self.say("There is no output.")
         return 0
 
     def _log_of_one(self, sortie: Sortie, options: dict[str, Any]) -> int:
-        log = mission_output.Log(sortie=sortie, attempt=options["attempt"])
+        pieces = mission_output.output_of_sortie(sortie=sortie, attempt=options["attempt"], follow=options["follow"])
         if options["json"] or options["jsonl"]:
-            mission_output.log_as_json(
-                log=log, follow=options["follow"], one_per_line=options["jsonl"], write=self._write
-            )
+            mission_output.write_as_json(pieces, one_per_line=options["jsonl"], write=self._write)
             return 0
         if not sortie.attempt:
             reason = reads.item(sortie, visible=Mission.objects.all())["waits_for"]
             self.say(f"{sortie.key} has printed nothing: it has not started. {reason}".rstrip())
-        mission_output.log_as_text(log=log, follow=options["follow"], raw=options["raw"])
-        if sortie.attempt and log.empty:
+        printed = mission_output.write_as_text(pieces, raw=options["raw"])
+        if sortie.attempt and not printed:
+            sortie.refresh_from_db(fields=["state"])
             self.say(f"{sortie.key} has printed nothing{'' if SortieState(sortie.state).final else ' yet'}.")
         return 0
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from django.db.models import F
@@ -14,6 +15,7 @@ from django.db.models.functions import Now
 
 from fleet import ids
 from missions.engine.runtime import Engine
+from missions.management import mission_output
 from missions.models import Attempt, Mission, Sortie
 from missions.states import MissionState, SortieState
 from tests.support import fleet, web
@@ -260,7 +262,7 @@ def test_what_a_sortie_printed_is_told_as_it_was_or_as_json(engine: Engine) -> N
     assert mission("logs", flown.ref, "one").err == "err\n"
     pieces = mission("logs", flown.ref, "one", "--json").json
     assert {piece["stream"]: piece["text"] for piece in pieces} == {"stdout": "out\n", "stderr": "err\n"}
-    assert all(set(piece) == {"sortie", "key", "attempt", "stream", "at", "text"} for piece in pieces)
+    assert all(set(piece) == {"mission", "sortie", "key", "attempt", "stream", "at", "text"} for piece in pieces)
     assert mission("logs", flown.ref, "one", "--jsonl").lines == pieces
     followed = mission("logs", flown.ref, "one", "-f", "--attempt", "1")
     assert (followed.code, followed.out) == (0, "out\n")
@@ -273,6 +275,35 @@ def test_what_a_sortie_printed_is_told_as_it_was_or_as_json(engine: Engine) -> N
 def test_following_a_sortie_that_never_starts_ends_with_it() -> None:
     flown = web.flown()
     assert mission("logs", flown.ref, "late", "-f").code == 0
+
+
+def test_following_a_sortie_shows_its_retries_until_it_has_ended(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flown = fleet.launch(
+        {
+            "one": {
+                "run": "echo attempt ${FLEET_ATTEMPT#*/}; test ${FLEET_ATTEMPT#*/} = 3",
+                "retry": {"max_attempts": 3, "backoff": "0.1s"},
+            }
+        }
+    )
+
+    def fly(_: float) -> None:
+        engine.fly()
+        fleet.beat()
+
+    monkeypatch.setattr(mission_output, "time", SimpleNamespace(sleep=fly))  # the fleet works while the command waits
+    followed = mission("logs", flown.ref, "one", "-f")
+    assert (followed.code, followed.out) == (0, "attempt 1\nattempt 2\nattempt 3\n")
+    assert fleet.states(flown.id) == {"one": "succeeded"}
+
+
+def test_following_one_attempt_ends_with_that_attempt(engine: Engine) -> None:
+    flown = fleet.launch({"one": {"run": "echo first; false", "retry": {"max_attempts": 2, "backoff": "100s"}}})
+    fleet.until(lambda: (engine.fly(), fleet.states(flown.id)["one"] == "waiting")[1])
+    followed = mission("logs", flown.ref, "one", "-f", "--attempt", "1")
+    assert (followed.code, followed.out) == (0, "first\n")
 
 
 def test_that_a_sortie_printed_nothing_is_said(engine: Engine) -> None:
