@@ -32,11 +32,11 @@ MAX_AT_ONCE = 8  # hints per type: an agent that finds more than it can take wak
 MAX_KEPT = 64  # hints in a type's queue: at most this many stale ones make an agent claim in vain
 
 
-class Hinter(threading.Thread):
+class HintPublisher(threading.Thread):
     """Publishes hints in the background. `send` returns at once; hints that accumulate go out as one batch per type."""
 
     def __init__(self, app: Celery) -> None:
-        super().__init__(name="hinter", daemon=True)
+        super().__init__(name="hint-publisher", daemon=True)
         self.app = app
         self._queued: Counter[str] = Counter()  # agent type -> sorties to send hints for
         self._sorties: dict[str, list[UUID]] = {}
@@ -104,21 +104,21 @@ class Hinter(threading.Thread):
         return self.app.amqp.Producer(connection.channel())
 
 
-_hinter: Hinter | None = None
+_publisher: HintPublisher | None = None
 _starting = threading.Lock()
 
 
 def send(queued: Mapping[str, int], sorties: SortiesByType | None = None) -> None:
-    """Send hints from a process without a `Hinter`: one that launches, resumes or retries something.
+    """Send hints from a process without a `HintPublisher`: one that launches, resumes or retries something.
 
-    The first call starts a hinter, which keeps its connection for later hints and is stopped when the process exits.
+    The first call starts a publisher, which keeps its connection for later hints and is stopped when the process exits.
     """
-    global _hinter
+    global _publisher
     if not queued:
         return
     with _starting:
-        if _hinter is None or not _hinter.is_alive():  # threads do not survive a fork
-            _hinter = Hinter(fleet_app)
-            _hinter.start()
-            atexit.register(_hinter.stop)
-    _hinter.send(queued, sorties)
+        if _publisher is None or not _publisher.is_alive():  # threads do not survive a fork
+            _publisher = HintPublisher(fleet_app)
+            _publisher.start()
+            atexit.register(_publisher.stop)
+    _publisher.send(queued, sorties)

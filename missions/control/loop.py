@@ -17,7 +17,7 @@ from fleet.postgres import clock
 from fleet.services import events
 from missions.control import admission, alerts, duties, scaling
 from missions.engine.settling import Consequences
-from missions.hints import Hinter
+from missions.hints import HintPublisher
 from missions.operations import transitions
 
 log = logging.getLogger("fleet.control")
@@ -30,8 +30,8 @@ T = TypeVar("T")
 class Control:
     """One control loop. Several may run at once: each duty locks its rows, so nothing is done twice."""
 
-    def __init__(self, *, hinter: Hinter) -> None:
-        self.hinter = hinter
+    def __init__(self, *, hint_publisher: HintPublisher) -> None:
+        self.hint_publisher = hint_publisher
         self._recounted = self._scaled = time.monotonic()
         self._alerts = alerts.AlertMonitor()
         self._limits = admission.LimitWatch()
@@ -51,7 +51,7 @@ class Control:
             self._do(duties.expire)
         consequences = self._do(self._rescue)
         if consequences is not None:
-            self.hinter.send(consequences.freed, consequences.queued_sorties)
+            self.hint_publisher.send(consequences.freed, consequences.queued_sorties)
         self._do(duties.sweep)
         self._do(duties.wake)
         self._do(self._limits.regate_if_changed)
@@ -70,7 +70,7 @@ class Control:
         self._do(self._anchor.keep)
         self._do(self._alerts.check_when_due)
         if (queued := self._do(duties.unclaimed)) is not None:
-            self.hinter.send(*queued)
+            self.hint_publisher.send(*queued)
 
     def run(self, *, ending: threading.Event, alive: Callable[[], None]) -> None:
         """Beat until `ending` is set; calls `alive` after each beat."""

@@ -39,7 +39,7 @@ from missions.engine.preparation import TypeSettings
 from missions.engine.settle_and_claim import Party
 from missions.engine.settling import Settlement
 from missions.engine.task_summary import TaskSummary
-from missions.hints import Hinter
+from missions.hints import HintPublisher
 
 log = logging.getLogger("fleet.engine")
 
@@ -81,14 +81,14 @@ class Batch:
 class Engine:
     """Create one per agent process. Call `start`, then `fly` from as many threads as there are slots, then `stop`."""
 
-    def __init__(self, *, agent: UUID, type_settings: TypeSettings, slots: int, hinter: Hinter) -> None:
+    def __init__(self, *, agent: UUID, type_settings: TypeSettings, slots: int, hint_publisher: HintPublisher) -> None:
         self.agent, self.type_settings, self.slots = agent, type_settings, slots
         self.lease_s, self.renew_s = settings.FLEET_LEASE_S, settings.FLEET_RENEW_S
-        self.hinter = hinter
+        self.hint_publisher = hint_publisher
         self.output_writer = OutputWriter(max_bytes=settings.FLEET_OUTPUT_BYTES)
         self.committer = Committer(
             party=Party(agent=agent, agent_type=type_settings.agent_type, lease_s=self.lease_s),
-            send_hints=hinter.send,
+            send_hints=hint_publisher.send,
             on_settled=self._on_settled,
         )
         self.flown = 0  # sorties settled and accepted, ever

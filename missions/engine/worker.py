@@ -29,7 +29,7 @@ from missions.artifacts import collection
 from missions.engine import scratch
 from missions.engine.preparation import TypeSettings
 from missions.engine.runtime import Engine
-from missions.hints import Hinter
+from missions.hints import HintPublisher
 
 log = logging.getLogger("fleet.worker")
 
@@ -82,10 +82,13 @@ class EngineStep(bootsteps.StartStopStep):
             start_time=processes.started(pid) or 0.0,
             concurrency=parent.concurrency,
         )
-        hinter = Hinter(parent.app)
-        hinter.start()
+        hint_publisher = HintPublisher(parent.app)
+        hint_publisher.start()
         _engine = Engine(
-            agent=agent, type_settings=TypeSettings(agent_type=self.agent_type), slots=parent.concurrency, hinter=hinter
+            agent=agent,
+            type_settings=TypeSettings(agent_type=self.agent_type),
+            slots=parent.concurrency,
+            hint_publisher=hint_publisher,
         )
         _engine.on_abandon = parent.stop  # type: ignore[method-assign]
         _engine.start()
@@ -99,7 +102,7 @@ class EngineStep(bootsteps.StartStopStep):
         if _engine is None:
             return
         _engine.stop(within_s=_drain_s(_engine.agent))
-        _engine.hinter.stop()
+        _engine.hint_publisher.stop()
         agents.end(agents=[_engine.agent], state=Agent.State.TERMINATED, reason="It was asked to end.", reaped=True)
 
     terminate = stop

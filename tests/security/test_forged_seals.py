@@ -16,7 +16,7 @@ from fleet.audit.models import Entry, Seal
 from fleet.celery import app
 from missions.control import alerts
 from missions.control.loop import Control
-from missions.hints import Hinter
+from missions.hints import HintPublisher
 from missions.models import Alert
 from tests.support import fleet
 from tests.support.sealing import seal
@@ -127,7 +127,7 @@ def test_an_open_transaction_that_stops_sealing_is_named_and_an_alert(settings: 
 
 def test_the_heads_that_were_kept_elsewhere_show_a_chain_that_was_rewritten(tmp_path: Path, settings: Any) -> None:
     settings.FLEET_AUDIT_ANCHOR = str(tmp_path / "heads")
-    control = Control(hinter=Hinter(app))
+    control = Control(hint_publisher=HintPublisher(app))
     for number in range(2):
         audit.record(kind="test.anchored", data={"n": number})
         seal()

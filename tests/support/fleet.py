@@ -15,7 +15,7 @@ from missions import operations, plan
 from missions.control import admission, duties
 from missions.engine.preparation import TypeSettings
 from missions.engine.runtime import Engine
-from missions.hints import Hinter
+from missions.hints import HintPublisher
 from missions.models import Mission, Sortie
 from missions.operations import transitions
 from missions.queries import surroundings
@@ -50,7 +50,9 @@ def engine(agent_type: str = "backend", *, slots: int = 2) -> Engine:
     """A started engine with a registered agent. The caller must stop it."""
     agent = ids.new()
     agents.register(agent=agent, agent_type=agent_type, node="test", pid=1, start_time=0.0)
-    started = Engine(agent=agent, type_settings=TypeSettings(agent_type=agent_type), slots=slots, hinter=Hinter(app))
+    started = Engine(
+        agent=agent, type_settings=TypeSettings(agent_type=agent_type), slots=slots, hint_publisher=HintPublisher(app)
+    )
     started.start()
     return started
 

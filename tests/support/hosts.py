@@ -29,7 +29,7 @@ from agents.models import Agent, AgentType, Node
 from fleet import processes
 from fleet.celery import app
 from missions.control.loop import Control
-from missions.hints import Hinter
+from missions.hints import HintPublisher
 from missions.models import Attempt, Mission, Sortie
 from tests.support import databases, fleet, ledger
 from tests.support.measuring import measured
@@ -181,12 +181,12 @@ def control() -> Iterator[None]:
     ending = threading.Event()
 
     def run() -> None:
-        hinter = Hinter(app)
-        hinter.start()
+        hint_publisher = HintPublisher(app)
+        hint_publisher.start()
         try:
-            Control(hinter=hinter).run(ending=ending, alive=lambda: None)
+            Control(hint_publisher=hint_publisher).run(ending=ending, alive=lambda: None)
         finally:
-            hinter.stop()
+            hint_publisher.stop()
             connection.close()
 
     with override_settings(**TIMES):

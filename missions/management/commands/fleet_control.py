@@ -12,7 +12,7 @@ from fleet.management import process
 from fleet.observability import logs
 from fleet.services.supervision import beats
 from missions.control.loop import Control
-from missions.hints import Hinter
+from missions.hints import HintPublisher
 
 
 class Command(BaseCommand):
@@ -21,7 +21,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         logs.enable_info()
         ending = process.ending()
-        hinter = Hinter(app)
-        hinter.start()
-        Control(hinter=hinter).run(ending=ending, alive=lambda: beats.beat(settings.FLEET_HOME, "fleet_control"))
-        hinter.stop()
+        hint_publisher = HintPublisher(app)
+        hint_publisher.start()
+        Control(hint_publisher=hint_publisher).run(
+            ending=ending, alive=lambda: beats.beat(settings.FLEET_HOME, "fleet_control")
+        )
+        hint_publisher.stop()

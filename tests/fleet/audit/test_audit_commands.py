@@ -11,7 +11,7 @@ from fleet import audit, caller
 from fleet.audit.models import Entry
 from fleet.celery import app
 from missions.control.loop import Control
-from missions.hints import Hinter
+from missions.hints import HintPublisher
 from tests.support import fleet
 from tests.support.console import manage
 from tests.support.sealing import seal
@@ -74,7 +74,7 @@ def test_verify_ends_with_0_while_all_agrees_and_with_1_when_it_names_what_does_
 
 def test_the_control_loop_seals() -> None:
     audit.record(kind="test.beat")
-    control = Control(hinter=Hinter(app))
+    control = Control(hint_publisher=HintPublisher(app))
 
     def sealed() -> bool:
         control.beat()

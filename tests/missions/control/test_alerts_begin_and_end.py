@@ -20,7 +20,7 @@ from missions import operations
 from missions.control import alerts
 from missions.control.alerts import AlertMonitor
 from missions.control.loop import Control
-from missions.hints import Hinter
+from missions.hints import HintPublisher
 from missions.models import Alert, Mission, Sortie, TallyMark
 from missions.operations import external_agents
 from tests.support import console, fleet
@@ -202,7 +202,7 @@ def test_the_control_loop_looks_and_status_shows_what_is_raised() -> None:
     fleet.launch({"a": {}})
     external_agents.register(agent_type="backend")
     Sortie.objects.update(ready_at=timezone.now() - timedelta(seconds=400))
-    Control(hinter=Hinter(app)).beat()
+    Control(hint_publisher=HintPublisher(app)).beat()
     (shown,) = console.manage("fleet_status", "--json").json["alerts"]
     assert shown["rule"] == "queue_old"
     assert shown["message"] in console.manage("fleet_status").out.replace("\n          ", " ")

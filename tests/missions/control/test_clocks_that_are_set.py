@@ -15,7 +15,7 @@ from fleet import ids
 from fleet.celery import app
 from fleet.postgres import clock, roles
 from missions.control.loop import Control
-from missions.hints import Hinter
+from missions.hints import HintPublisher
 from missions.models import Sortie
 from tests.support import fleet
 
@@ -73,7 +73,7 @@ def test_a_clock_that_is_set_forward_frees_nothing_that_is_held(stepped: Any, se
     settings.FLEET_HEARTBEAT_S = 0.2
     engine = fleet.engine()
     mission = fleet.launch({"one": {"with": {"hold": True}}})
-    control = Control(hinter=Hinter(app))
+    control = Control(hint_publisher=HintPublisher(app))
     try:
         engine._wake_another()
         fleet.until(lambda: fleet.states(mission.id) == {"one": "running"})
@@ -95,7 +95,7 @@ def test_a_new_control_loop_gives_agents_a_whole_lease_to_renew(settings: Any) -
     agent = ids.new()
     agents.register(agent=agent, agent_type="backend", node="test", pid=1, start_time=0.0)
     mission = fleet.launch({"one": {}})
-    control = Control(hinter=Hinter(app))
+    control = Control(hint_publisher=HintPublisher(app))
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE missions_sortie SET state = 'running', attempt = 1, agent_id = %s, lease_until = now() - interval '1 h'"
@@ -117,7 +117,7 @@ def test_a_clock_that_was_set_back_keeps_nothing_of_the_lost_for_long(stepped: A
     settings.FLEET_LEASE_S = 1.0
     stepped(3_600)
     mission = fleet.launch({"one": {}})
-    control = Control(hinter=Hinter(app))
+    control = Control(hint_publisher=HintPublisher(app))
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE missions_sortie SET state = 'running', attempt = 1, lease_until = clock_timestamp()"

@@ -15,7 +15,7 @@ from fleet import ids
 from fleet.celery import app
 from missions.control import admission
 from missions.control.loop import Control
-from missions.hints import Hinter
+from missions.hints import HintPublisher
 from missions.models import Mission, Sortie
 from missions.operations import external_agents
 from missions.plan import PlanError
@@ -91,7 +91,7 @@ def test_a_limit_set_or_lowered_later_binds_what_is_queued_already_and_leaves_wh
 
 
 def test_a_limit_set_later_binds_what_is_still_to_be_freed_until_it_is_lifted() -> None:
-    control = Control(hinter=Hinter(app))
+    control = Control(hint_publisher=HintPublisher(app))
     fleet.launch({"root": {}, **{f"s{n}": {"needs": ["root"]} for n in range(6)}, "end": {"needs": ["s0"]}})
     control.beat()
     limit(2)

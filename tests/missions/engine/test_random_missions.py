@@ -39,7 +39,7 @@ from missions.engine import added_sorties, verdict
 from missions.engine.preparation import TypeSettings
 from missions.engine.runtime import Engine
 from missions.engine.settling import Settlement
-from missions.hints import Hinter
+from missions.hints import HintPublisher
 from missions.models import Artifact, Mission, Output, Sortie
 from missions.operations import transitions
 from missions.plan import SortieSpec
@@ -91,7 +91,7 @@ class Flier:
     def __post_init__(self) -> None:
         agents.register(agent=self.id, agent_type="backend", node="test", pid=1, start_time=0.0)
         self.committer = Engine(
-            agent=self.id, type_settings=TypeSettings(agent_type="backend"), slots=1, hinter=Hinter(app)
+            agent=self.id, type_settings=TypeSettings(agent_type="backend"), slots=1, hint_publisher=HintPublisher(app)
         ).committer
         self.committer.on_settled = self._settled
         self.committer.start()

@@ -12,7 +12,7 @@ from django.conf import settings
 from fleet.celery import app
 from missions import hints
 from missions.control import duties
-from missions.hints import Hinter
+from missions.hints import HintPublisher
 from missions.models import Sortie
 from tests.support import fleet
 
@@ -47,22 +47,22 @@ def test_the_control_loop_names_what_waits(broker: redis.Redis) -> None:
     mission = fleet.launch({"a": {"agent": "security"}})
     fleet.until(lambda: broker.llen(QUEUE) == 1)
     broker.delete(QUEUE)
-    hinter = Hinter(app)
-    hinter.start()
-    hinter.send(*duties.unclaimed())
-    hinter.stop()
+    hint_publisher = HintPublisher(app)
+    hint_publisher.start()
+    hint_publisher.send(*duties.unclaimed())
+    hint_publisher.stop()
     assert named(broker) == [f"{{'sortie': '{Sortie.objects.get(mission=mission).ref}'}}"]
 
 
 def test_an_agent_that_frees_something_names_it(broker: redis.Redis) -> None:
     mission = fleet.launch({"a": {}, "b": {"agent": "security", "needs": ["a"]}})
     engine = fleet.engine()
-    engine.hinter.start()
+    engine.hint_publisher.start()
     assert engine.fly() == 1
     fleet.until(lambda: broker.llen(QUEUE) == 1)
     assert named(broker) == [f"{{'sortie': '{Sortie.objects.get(mission=mission, key='b').ref}'}}"]
     engine.stop(within_s=5)
-    engine.hinter.stop()
+    engine.hint_publisher.stop()
 
 
 def test_no_more_hints_and_names_than_are_of_use(broker: redis.Redis) -> None:
