@@ -90,9 +90,9 @@ class Fleet:
         from agents.models import Agent, AgentType  # noqa: PLC0415
         from fleet.postgres import hot_path  # noqa: PLC0415
         from missions import operations, plan  # noqa: PLC0415
-        from missions.queries import surroundings  # noqa: PLC0415
+        from missions.queries import plan_context  # noqa: PLC0415
 
-        self.operations, self.plan, self.surroundings = operations, plan, surroundings
+        self.operations, self.plan, self.plan_context = operations, plan, plan_context
         self.agent_operations, self.agents = agents, Agent
         self.watch = hot_path.connect(name="bench")
         AgentType.objects.update(agents=0)
@@ -115,7 +115,7 @@ class Fleet:
 
     def _plan(self, sorties: dict[str, Any]) -> Any:
         text = json.dumps({"mission": "bench", "sorties": sorties})
-        return text, self.plan.load(text=text, surroundings=self.surroundings.current())
+        return text, self.plan.load(text=text, context=self.plan_context.current())
 
     def _launch(self, text: str, parsed: Any) -> Any:
         return self.operations.launch(plan=parsed, text=text, params={}, folder="", by=None, executes=True).id
@@ -159,7 +159,7 @@ class Fleet:
             {"mission": "big", "sorties": {f"s{n}": {"agent": "security", "driver": "scripted"} for n in range(count)}}
         )
         before, began = psutil.Process().memory_info().rss, time.perf_counter()
-        mission = self._launch(text, self.plan.load(text=text, surroundings=self.surroundings.current()))
+        mission = self._launch(text, self.plan.load(text=text, context=self.plan_context.current()))
         took = time.perf_counter() - began
         self.operations.cancel(mission=mission)
         return took, (psutil.Process().memory_info().rss - before) / 1e6

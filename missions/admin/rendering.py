@@ -45,9 +45,9 @@ def status_texts(sorties: Sequence[Sortie], mission: Mission | None = None) -> d
         unfinished.setdefault(sortie, []).append(key)
     attempts = Attempt.objects.filter(sortie__in=[sortie.id for sortie in sorties if sortie.attempt])
     last = {attempt.sortie_id: attempt for attempt in attempts.filter(number=F("sortie__attempt")).defer("result")}
-    circumstances = reads.Circumstances(Mission.objects.all())
+    lookups = reads.WaitLookups(Mission.objects.all())
     return {
-        sortie.id: reads.waits_for(mission or sortie.mission, sortie, unfinished.get(sortie.id, []), circumstances)
+        sortie.id: reads.waits_for(mission or sortie.mission, sortie, unfinished.get(sortie.id, []), lookups)
         or _attempt_text(sortie, last.get(sortie.id))
         for sortie in sorties
     }

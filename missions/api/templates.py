@@ -17,7 +17,7 @@ from missions import plan
 from missions.api import shapes
 from missions.models import Template
 from missions.plan import InputSpec
-from missions.queries import surroundings
+from missions.queries import plan_context
 
 
 class Templates(ApiView):
@@ -33,7 +33,7 @@ class Templates(ApiView):
 @functools.lru_cache(maxsize=200)
 def _inputs(text: str) -> Mapping[str, InputSpec]:
     """The inputs of a plan. Cached, because a plan may be long; agent types are checked only when it is launched."""
-    return plan.load(text=text, surroundings=surroundings.without_database()).inputs
+    return plan.load(text=text, context=plan_context.without_database()).inputs
 
 
 def _serialize(template: Template) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from missions.claims import Claim
 from missions.engine.context import decoded
 from missions.plan import Fault, Json, PlanError, SortieSpec, added
 from missions.plan.faults import ADDED
-from missions.queries import surroundings
+from missions.queries import plan_context
 from missions.states import SortieState
 
 
@@ -31,7 +31,7 @@ def check(*, claim: Claim, items: Sequence[Json]) -> tuple[SortieSpec, ...]:
         existing=existing,
         begun={key for key, state in existing.items() if state != SortieState.PENDING},
         parent=claim.key,
-        surroundings=surroundings.current(),
+        context=plan_context.current(),
         defaults=decoded(defaults),
         inputs=decoded(inputs),
         priority=priority,

@@ -18,7 +18,7 @@ from missions.engine import insertion
 from missions.models import Mission
 from missions.operations import rights
 from missions.plan import Plan, bind, load
-from missions.queries import surroundings
+from missions.queries import plan_context
 from missions.states import MissionState
 
 
@@ -38,7 +38,7 @@ def task(*, agent_type: str, task: str) -> tuple[Plan, str]:
         },
         ensure_ascii=False,
     )
-    return load(text=text, surroundings=surroundings.current()), text
+    return load(text=text, context=plan_context.current()), text
 
 
 def launch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fleet.limits import costs
 from missions.plan import Plan, PlanError
 from missions.plan.reader_process import Reader, Summary
-from missions.queries import surroundings
+from missions.queries import plan_context
 
 reader = Reader()  # one per process of the site; it starts its process when it is first needed
 
@@ -13,7 +13,7 @@ reader = Reader()  # one per process of the site; it starts its process when it 
 def load(text: str) -> Plan:
     """As `missions.plan.load`."""
     try:
-        plan, cost_s = reader.load(text=text, surroundings=surroundings.current())
+        plan, cost_s = reader.load(text=text, context=plan_context.current())
     except PlanError as error:
         costs.add(error.cost_s)
         raise
@@ -24,7 +24,7 @@ def load(text: str) -> Plan:
 def summary(text: str) -> Summary:
     """The plan without its sorties."""
     try:
-        result, cost_s = reader.summary(text=text, surroundings=surroundings.current())
+        result, cost_s = reader.summary(text=text, context=plan_context.current())
     except PlanError as error:
         costs.add(error.cost_s)
         raise

@@ -11,7 +11,7 @@ from missions.plan.graph.advice import warnings
 from missions.plan.inputs import bind
 from missions.plan.loading import from_data, load
 from missions.plan.masking import masked, masked_spec
-from missions.plan.specs import Concurrency, InputSpec, Plan, Retry, SortieSpec, Surroundings, TypeFacts
+from missions.plan.specs import Concurrency, InputSpec, Plan, PlanContext, Retry, SortieSpec, TypeFacts
 from missions.plan.values import Json
 
 __all__ = [
@@ -21,10 +21,10 @@ __all__ = [
     "InputSpec",
     "Json",
     "Plan",
+    "PlanContext",
     "PlanError",
     "Retry",
     "SortieSpec",
-    "Surroundings",
     "TypeFacts",
     "added",
     "bind",

@@ -12,26 +12,26 @@ from missions.plan.document.source import Source
 from missions.plan.faults import ADDED, Faults, quoted
 from missions.plan.graph import fields
 from missions.plan.graph.sorties import Graph
-from missions.plan.specs import Plan, SortieSpec, Surroundings
+from missions.plan.specs import Plan, PlanContext, SortieSpec
 from missions.plan.values import Json
 
 FORMAT = "Start with mission: and sorties:, as in docs/plan.md."
 
 
-def load(*, text: str | bytes, surroundings: Surroundings) -> Plan:
+def load(*, text: str | bytes, context: PlanContext) -> Plan:
     """The plan in a YAML or JSON text. PlanError lists every fault with its line."""
-    faults = Faults(deadline=Deadline(surroundings.max_s))
+    faults = Faults(deadline=Deadline(context.max_s))
     with faults.timed():
-        source = parsing.read(text=text, max_bytes=surroundings.max_bytes, faults=faults)
-        return _plan(source, surroundings, faults)
+        source = parsing.read(text=text, max_bytes=context.max_bytes, faults=faults)
+        return _plan(source, context, faults)
 
 
-def from_data(*, data: Mapping[str, Any], surroundings: Surroundings) -> Plan:
+def from_data(*, data: Mapping[str, Any], context: PlanContext) -> Plan:
     """The plan in data that is already parsed; `data` is copied. PlanError lists every fault, without lines."""
-    faults = Faults(deadline=Deadline(surroundings.max_s))
+    faults = Faults(deadline=Deadline(context.max_s))
     with faults.timed():
-        source = parsing.copy(data=data, max_bytes=surroundings.max_bytes, faults=faults)
-        return _plan(source, surroundings, faults)
+        source = parsing.copy(data=data, max_bytes=context.max_bytes, faults=faults)
+        return _plan(source, context, faults)
 
 
 def added(
@@ -39,7 +39,7 @@ def added(
     items: object,
     existing: Collection[str],
     parent: str,
-    surroundings: Surroundings,
+    context: PlanContext,
     defaults: Mapping[str, Json],
     inputs: Collection[str] = (),
     priority: int = 0,
@@ -50,29 +50,29 @@ def added(
     They may need each other, and sorties in `existing` (keys of the mission, in its order). `defaults`, `inputs` and
     `priority` are what they inherit. PlanError lists every fault, including those already in `faults`.
     """
-    faults.deadline = Deadline(surroundings.max_s)
+    faults.deadline = Deadline(context.max_s)
     with faults.timed():
-        return _added(items, existing, parent, surroundings, defaults, inputs, priority, faults)
+        return _added(items, existing, parent, context, defaults, inputs, priority, faults)
 
 
 def _added(
     items: object,
     existing: Collection[str],
     parent: str,
-    surroundings: Surroundings,
+    context: PlanContext,
     defaults: Mapping[str, Json],
     inputs: Collection[str],
     priority: int,
     faults: Faults,
 ) -> tuple[SortieSpec, ...]:
     path = (f"{ADDED}{parent}",)
-    source = parsing.copy(data=items, max_bytes=surroundings.max_bytes, faults=faults)
+    source = parsing.copy(data=items, max_bytes=context.max_bytes, faults=faults)
     item_list = source.data
     if not isinstance(item_list, list):
         faults.add(path, "The sorties to add are not a list.", 'Write a list: [{"name": …, "agent": …, "run": …}].')
         faults.fail()
-    if len(item_list) > surroundings.max_added:
-        fault = f"There are {len(item_list):,} sorties to add; {surroundings.max_added:,} are allowed."
+    if len(item_list) > context.max_added:
+        fault = f"There are {len(item_list):,} sorties to add; {context.max_added:,} are allowed."
         faults.add(path, fault, "Add fewer, with more work in each.")
         faults.fail()
     sorties: dict[str, Any] = {}
@@ -98,8 +98,8 @@ def _added(
     graph = Graph(
         defaults=defaults,
         inputs=inputs,
-        surroundings=surroundings,
-        limit=surroundings.max_added,
+        context=context,
+        limit=context.max_added,
         faults=faults,
         priority=priority,
         existing=existing,
@@ -109,14 +109,14 @@ def _added(
     return specs
 
 
-def _plan(source: Source, surroundings: Surroundings, faults: Faults) -> Plan:
+def _plan(source: Source, context: PlanContext, faults: Faults) -> Plan:
     data = source.data
     if not isinstance(data, dict):
         faults.add((), "The plan is empty." if data is None else "The plan is not a mapping.", FORMAT)
         faults.fail()
     names = list(data["sorties"]) if isinstance(data.get("sorties"), dict) else []
-    if len(names) > surroundings.max_sorties:
-        fault = f"The plan has {len(names):,} sorties; {surroundings.max_sorties:,} are allowed."
+    if len(names) > context.max_sorties:
+        fault = f"The plan has {len(names):,} sorties; {context.max_sorties:,} are allowed."
         faults.add(("sorties",), fault, "Split it into several plans.")
         faults.fail()
     broken = structure.check(source=source, faults=faults)
@@ -138,8 +138,8 @@ def _plan(source: Source, surroundings: Surroundings, faults: Faults) -> Plan:
     graph = Graph(
         defaults=defaults,
         inputs=declared,
-        surroundings=surroundings,
-        limit=surroundings.max_sorties,
+        context=context,
+        limit=context.max_sorties,
         faults=faults,
         priority=data.get("priority", 0),
     )

@@ -29,7 +29,7 @@ from fleet import errors
 from missions.plan import loading
 from missions.plan.faults import Advice, Fault, PlanError, too_long
 from missions.plan.graph import advice
-from missions.plan.specs import Plan, SortieSpec, Surroundings
+from missions.plan.specs import Plan, PlanContext, SortieSpec
 
 ROOT = FilePath(__file__).resolve().parents[2]
 MAX_MEMORY_BYTES = 3 << 30  # ten times what the largest plan needs
@@ -62,21 +62,21 @@ class Reader:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    def load(self, *, text: str, surroundings: Surroundings) -> tuple[Plan, float]:
+    def load(self, *, text: str, context: PlanContext) -> tuple[Plan, float]:
         """The plan, and the processor time that reading it took.
 
         PlanError as in `missions.plan.load`; Unavailable if the reader is busy with other plans for too long.
         """
-        with self._request("load", text, surroundings) as (cost_s, plan):
+        with self._request("load", text, context) as (cost_s, plan):
             sorties: list[SortieSpec] = []
             for _ in range(0, plan["count"], BATCH):
                 sorties += self._receive(QUEUE_TIMEOUT_S)
                 time.sleep(0)  # let other threads have Python's lock
             return replace(plan["plan"], sorties=tuple(sorties)), cost_s
 
-    def summary(self, *, text: str, surroundings: Surroundings) -> tuple[Summary, float]:
+    def summary(self, *, text: str, context: PlanContext) -> tuple[Summary, float]:
         """The summary of a plan, and the processor time that reading it took; errors as in `load`."""
-        with self._request("summary", text, surroundings) as (cost_s, summary):
+        with self._request("summary", text, context) as (cost_s, summary):
             return summary, cost_s
 
     def stop(self) -> None:
@@ -87,12 +87,12 @@ class Reader:
             self._process = None
 
     @contextlib.contextmanager
-    def _request(self, kind: str, text: str, surroundings: Surroundings) -> Iterator[tuple[float, Any]]:
+    def _request(self, kind: str, text: str, context: PlanContext) -> Iterator[tuple[float, Any]]:
         """The processor time and the first message of the response. The process serves no other request meanwhile."""
         if not self._lock.acquire(timeout=QUEUE_TIMEOUT_S):
             raise errors.Unavailable("The reader is busy with other plans.", hint="Try again in a few seconds.")
         try:
-            response, cost_s = self._send(kind, text, surroundings)
+            response, cost_s = self._send(kind, text, context)
             if isinstance(response, tuple):
                 error = PlanError(response)
                 error.cost_s = cost_s
@@ -104,26 +104,26 @@ class Reader:
         finally:
             self._lock.release()
 
-    def _send(self, kind: str, text: str, surroundings: Surroundings) -> tuple[Any, float]:
+    def _send(self, kind: str, text: str, context: PlanContext) -> tuple[Any, float]:
         """Send a request and return the first message of its response: faults as a tuple, or the result."""
-        surroundings = replace(surroundings, callables=frozenset(surroundings.callables))
+        context = replace(context, callables=frozenset(context.callables))
         for _ in range(2):  # the process may have ended since the last request, for example for lack of memory
             fresh = self._process is None
             if self._process is None:
                 self._process = _start()
             try:
-                _write(self._process.stdin, (kind, text, surroundings))
-                return self._receive(WALL_TIME_FACTOR * surroundings.max_s + QUEUE_TIMEOUT_S)  # type: ignore[no-any-return]
+                _write(self._process.stdin, (kind, text, context))
+                return self._receive(WALL_TIME_FACTOR * context.max_s + QUEUE_TIMEOUT_S)  # type: ignore[no-any-return]
             except TimeoutError:
                 self.stop()
-                return (too_long(surroundings.max_s),), surroundings.max_s
+                return (too_long(context.max_s),), context.max_s
             except (EOFError, OSError):
                 self.stop()
                 if fresh:
                     break
         fault = "Reading this plan takes more memory than is allowed."
         too_large = Fault(line=None, column=None, where="", fault=fault, fix="Split it into several plans.")
-        return (too_large,), surroundings.max_s
+        return (too_large,), context.max_s
 
     def _receive(self, timeout_s: float) -> Any:
         """The next message. EOFError if the process has ended, TimeoutError if it sends nothing in time."""
@@ -172,11 +172,11 @@ def _read_exactly(pipe: IO[bytes], length: int) -> bytes:
     return bytes(data)
 
 
-def _respond(kind: str, text: str, surroundings: Surroundings) -> Iterator[object]:
+def _respond(kind: str, text: str, context: PlanContext) -> Iterator[object]:
     """The messages of a response. The first is a result, or a tuple of faults, with the processor time."""
     before = time.process_time()
     try:
-        plan = loading.load(text=text, surroundings=surroundings)
+        plan = loading.load(text=text, context=context)
     except PlanError as error:
         yield error.faults, time.process_time() - before
         return

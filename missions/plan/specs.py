@@ -23,7 +23,7 @@ class TypeFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class PlanContext:
     """What a plan may refer to, and its limits. `max_needs` limits the edges of the whole graph.
 
     `types` None: the agent types are unknown here, so none is refused.

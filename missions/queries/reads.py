@@ -128,22 +128,20 @@ def items(
     if after is not None:
         selected = selected.filter(Q(turn__gt=after.turn) | Q(turn=after.turn, id__gt=after.id))
     rows = iter(selected[:limit]) if limit and limit <= PAGE else selected[:limit].iterator(chunk_size=PAGE)
-    circumstances = Circumstances(visible)
+    lookups = WaitLookups(visible)
     while page := list(islice(rows, PAGE)):
-        yield from _items(mission, page, results=results, circumstances=circumstances)
+        yield from _items(mission, page, results=results, lookups=lookups)
 
 
 def item(sortie: Sortie, *, visible: QuerySet[Mission] | None = None) -> dict[str, Any]:
     """One sortie, in the shape of `items`. Its mission must be loaded."""
-    (row,) = _items(sortie.mission, [sortie.id], results=True, circumstances=Circumstances(visible))
+    (row,) = _items(sortie.mission, [sortie.id], results=True, lookups=WaitLookups(visible))
     return row
 
 
-def _items(
-    mission: Mission, page: Sequence[UUID], *, results: bool, circumstances: Circumstances
-) -> Iterator[dict[str, Any]]:
+def _items(mission: Mission, page: Sequence[UUID], *, results: bool, lookups: WaitLookups) -> Iterator[dict[str, Any]]:
     for sortie in Sortie.objects.raw(statements.read("missions.queries", "items"), {"page": page, "results": results}):
-        yield _item(mission, sortie, circumstances)
+        yield _item(mission, sortie, lookups)
 
 
 def notable(
@@ -171,7 +169,7 @@ def last_result(mission: Mission) -> Any:
     return Attempt.objects.filter(sortie=last, number=last.attempt).values_list("result", flat=True).first()
 
 
-def _item(mission: Mission, row: Any, circumstances: Circumstances) -> dict[str, Any]:
+def _item(mission: Mission, row: Any, lookups: WaitLookups) -> dict[str, Any]:
     """A row of missions/queries/sql/items.sql as a JSON object."""
     running = row.state == SortieState.RUNNING
     return {
@@ -183,7 +181,7 @@ def _item(mission: Mission, row: Any, circumstances: Circumstances) -> dict[str,
         "attempt": row.attempt,
         "tries": row.tries,
         "needs": row.needed,
-        "waits_for": waits_for(mission, row, row.unfinished, circumstances),
+        "waits_for": waits_for(mission, row, row.unfinished, lookups),
         "ready_at": _time(row.ready_at),
         "started_at": _time(row.started_at),
         "finished_at": _time(row.finished_at),
@@ -225,7 +223,7 @@ def _elapsed_s(row: Any) -> float | None:
     return round((ended - started).total_seconds(), 3)
 
 
-class Circumstances:
+class WaitLookups:
     """The data that `waits_for` needs. Each item is read once, and only if needed."""
 
     def __init__(self, visible: QuerySet[Mission] | None = None) -> None:
@@ -263,7 +261,7 @@ def _short(name: str) -> str:
     return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
 
 
-def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], circumstances: Circumstances) -> str:
+def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], lookups: WaitLookups) -> str:
     """One sentence on why a sortie does not run; empty for one that runs, has succeeded or has failed."""
     if sortie.state in (SortieState.SKIPPED, SortieState.WAITING) and sortie.waits_for:
         when = f" at {_clock(sortie.wake_at)}" if sortie.wake_at and sortie.state == SortieState.WAITING else ""
@@ -278,12 +276,12 @@ def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], circumsta
         case SortieState.PENDING:
             needs = ", ".join(unfinished[:5]) + (f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else "")
             return f"Waits for {needs}." if needs else "Waits for the control loop, which will free it."
-        case SortieState.READY | SortieState.QUEUED if sortie.agent_type_id not in circumstances.served:
+        case SortieState.READY | SortieState.QUEUED if sortie.agent_type_id not in lookups.served:
             return (
                 f"Waits for an agent of type {sortie.agent_type_id}: none takes work (check the health of its agents)."
             )
         case SortieState.READY if sortie.concurrency_key:
-            holders = circumstances.holders(sortie.concurrency_key, to=mission)
+            holders = lookups.holders(sortie.concurrency_key, to=mission)
             return f"Waits for a place under the concurrency key {_short(sortie.concurrency_key)!r}{holders}."
         case SortieState.READY if mission.at_once:
             return f"Waits for its turn: its mission may have at most {mission.at_once} sorties queued or running."

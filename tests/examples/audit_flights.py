@@ -19,13 +19,13 @@ from agents import callables, discovery
 from fleet import errors
 from missions import plan
 from missions.plan import templates
-from tests.missions.plan.plans import SURROUNDINGS
+from tests.missions.plan.plans import CONTEXT
 
 PLAN = Path(examples.repo_audit.__file__).with_name("audit.yaml")
 
 
 def load() -> plan.Plan:
-    return plan.load(text=PLAN.read_bytes(), surroundings=_surroundings())
+    return plan.load(text=PLAN.read_bytes(), context=_plan_context())
 
 
 def git(place: Path, *arguments: str) -> str:
@@ -102,7 +102,7 @@ def fly(place: Path, folder: Path, *, top: int = 100, without: tuple[str, ...] =
         flight.results[spec.key] = json.loads(text)
         known = [*flight.order, *waiting]
         for more in plan.added(
-            items=wanted, existing=known, parent=spec.key, surroundings=_surroundings(), defaults={}, inputs=inputs
+            items=wanted, existing=known, parent=spec.key, context=_plan_context(), defaults={}, inputs=inputs
         ):
             waiting[more.key] = more
             for later in more.before:
@@ -133,9 +133,9 @@ def _one(
     return callables.get(spec.call or "")(context, **arguments), context.added
 
 
-def _surroundings() -> plan.Surroundings:
-    return plan.Surroundings(
-        types=SURROUNDINGS.types,
+def _plan_context() -> plan.PlanContext:
+    return plan.PlanContext(
+        types=CONTEXT.types,
         callables=discovery.names(),
         drivers={"command", "python"},
         max_sorties=1_000,

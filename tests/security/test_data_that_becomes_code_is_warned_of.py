@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from missions import plan
-from missions.plan import Surroundings
+from missions.plan import PlanContext
 from tests.support import api
 
-AROUND = Surroundings(types=None, callables=(), drivers=(), max_sorties=10, max_bytes=10_000, max_added=10)
+CONTEXT = PlanContext(types=None, callables=(), drivers=(), max_sorties=10, max_bytes=10_000, max_added=10)
 
 
 def warned(**sortie: Any) -> list[str]:
@@ -22,7 +22,7 @@ def warned(**sortie: Any) -> list[str]:
             "s": {"agent": "t", "run": ["true"], "needs": ["up"], **sortie},
         },
     }
-    return [one.where for one in plan.warnings(plan.from_data(data=data, surroundings=AROUND))]
+    return [one.where for one in plan.warnings(plan.from_data(data=data, context=CONTEXT))]
 
 
 @pytest.mark.parametrize(

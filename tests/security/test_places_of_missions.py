@@ -9,7 +9,7 @@ import pytest
 
 from fleet import errors
 from missions import folders, plan
-from missions.queries import surroundings
+from missions.queries import plan_context
 
 SCRATCH = Path("/scratch")
 
@@ -21,7 +21,7 @@ def read(*paths: str) -> plan.Plan:
         "readable": list(paths),
         "sorties": {"one": {"agent": "backend", "run": "true"}},
     }
-    return plan.from_data(data=data, surroundings=surroundings.without_database())
+    return plan.from_data(data=data, context=plan_context.without_database())
 
 
 def allowed(*paths: str, **more: Any) -> list[str]:

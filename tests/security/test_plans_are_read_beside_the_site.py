@@ -19,11 +19,11 @@ from pytest_django import Settings
 from fleet.api.views import Costly
 from fleet.web.concurrency_limiter import COSTLY, ConcurrencyLimiter
 from missions.operations import plan_reading
-from missions.plan import PlanError, Surroundings
+from missions.plan import PlanContext, PlanError
 from missions.plan.reader_process import Reader
 from tests.support import api
 
-AROUND = Surroundings(
+CONTEXT = PlanContext(
     types=None, callables=[], drivers={"command"}, max_sorties=20_000, max_bytes=10_000_000, max_added=10, max_s=1
 )
 PLAN = json.dumps(api.PLAN)
@@ -37,7 +37,7 @@ def reader() -> Iterator[Reader]:
 
 
 def test_it_is_another_process_with_no_secrets(reader: Reader) -> None:
-    assert reader.load(text=PLAN, surroundings=AROUND)[0].name == api.PLAN["mission"]
+    assert reader.load(text=PLAN, context=CONTEXT)[0].name == api.PLAN["mission"]
     assert reader.pid is not None
     child = psutil.Process(reader.pid)
     assert child.ppid() == os.getpid()
@@ -47,33 +47,33 @@ def test_it_is_another_process_with_no_secrets(reader: Reader) -> None:
 
 def test_a_plan_of_thousands_comes_whole(reader: Reader) -> None:
     text = json.dumps({"mission": "x", "sorties": {f"s{n}": {"agent": "a", "run": "x"} for n in range(2_345)}})
-    found, cost_s = reader.load(text=text, surroundings=AROUND)
+    found, cost_s = reader.load(text=text, context=CONTEXT)
     assert [one.key for one in found.sorties] == [f"s{n}" for n in range(2_345)]
     assert cost_s > 0
 
 
 def test_faults_come_with_their_places(reader: Reader) -> None:
     with pytest.raises(PlanError) as refused:
-        reader.load(text="mission: x\nsorties:\n  a: {agent: b, run: x, nedes: []}\n", surroundings=AROUND)
+        reader.load(text="mission: x\nsorties:\n  a: {agent: b, run: x, nedes: []}\n", context=CONTEXT)
     assert [(fault.line, fault.where) for fault in refused.value.faults] == [(3, "sorties.a.nedes")]
 
 
 def test_one_that_hangs_is_killed_and_the_next_plan_is_read(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader.load(text=PLAN, surroundings=AROUND)
+    reader.load(text=PLAN, context=CONTEXT)
     hung = reader.pid
     assert hung is not None
     os.kill(hung, signal.SIGSTOP)
     with pytest.raises(PlanError, match="took longer than 1 s"):
-        reader.load(text=PLAN, surroundings=AROUND)
+        reader.load(text=PLAN, context=CONTEXT)
     assert not psutil.pid_exists(hung)
-    assert reader.load(text=PLAN, surroundings=AROUND)[0].name == api.PLAN["mission"]
+    assert reader.load(text=PLAN, context=CONTEXT)[0].name == api.PLAN["mission"]
 
 
 def test_one_that_was_killed_is_replaced(reader: Reader) -> None:
-    reader.load(text=PLAN, surroundings=AROUND)
+    reader.load(text=PLAN, context=CONTEXT)
     assert reader.pid is not None
     os.kill(reader.pid, signal.SIGKILL)
-    assert reader.load(text=PLAN, surroundings=AROUND)[0].name == api.PLAN["mission"]
+    assert reader.load(text=PLAN, context=CONTEXT)[0].name == api.PLAN["mission"]
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)

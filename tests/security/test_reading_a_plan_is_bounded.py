@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from missions import plan
-from missions.plan import PlanError, Surroundings, TypeFacts
+from missions.plan import PlanContext, PlanError, TypeFacts
 from missions.plan.faults import Faults
 from missions.plan.graph import matrix
 
-AROUND = Surroundings(
+CONTEXT = PlanContext(
     types={"testing": TypeFacts(takes_prompt=True)},
     callables=(),
     drivers={"command"},
@@ -29,13 +29,13 @@ def sortie(**more: Any) -> dict[str, Any]:
     return {"agent": "testing", "run": ["true"], **more}
 
 
-def read(sorties: dict[str, Any], around: Surroundings = AROUND, **more: Any) -> plan.Plan:
-    return plan.load(text=json.dumps({"mission": "x", "sorties": sorties, **more}), surroundings=around)
+def read(sorties: dict[str, Any], context: PlanContext = CONTEXT, **more: Any) -> plan.Plan:
+    return plan.load(text=json.dumps({"mission": "x", "sorties": sorties, **more}), context=context)
 
 
-def faults(sorties: dict[str, Any], around: Surroundings = AROUND, **more: Any) -> list[str]:
+def faults(sorties: dict[str, Any], context: PlanContext = CONTEXT, **more: Any) -> list[str]:
     with pytest.raises(PlanError) as refused:
-        read(sorties, around, **more)
+        read(sorties, context, **more)
     return [str(fault) for fault in refused.value.faults]
 
 
@@ -100,7 +100,7 @@ def test_ten_thousand_bad_names_are_no_ten_thousand_copies_of_the_plan() -> None
 
 def test_what_takes_too_long_ends_with_one_sentence() -> None:
     many = {f"s{n}": sortie(env={"A": "{{ sortie.key }}"}) for n in range(5_000)}
-    told = faults(many, replace(AROUND, max_s=0.01))
+    told = faults(many, replace(CONTEXT, max_s=0.01))
     assert told == ["Reading this plan took longer than 10 ms and was stopped. Split it into several plans."]
 
 
@@ -108,6 +108,6 @@ def test_a_fault_under_a_long_name_is_told_in_short() -> None:
     text = '{"mission": "x", "' + "k" * 600_000 + '": [' + ", ".join(["1e999"] * 900) + "]}"
     began = time.thread_time()
     with pytest.raises(PlanError) as refused:
-        plan.load(text=text, surroundings=AROUND)
+        plan.load(text=text, context=CONTEXT)
     assert sum(len(json.dumps(fault.as_problem())) for fault in refused.value.faults) < 1_000_000
-    assert time.thread_time() - began < AROUND.max_s
+    assert time.thread_time() - began < CONTEXT.max_s

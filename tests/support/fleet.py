@@ -18,7 +18,7 @@ from missions.engine.runtime import Engine
 from missions.hints import HintPublisher
 from missions.models import Mission, Sortie
 from missions.operations import transitions
-from missions.queries import surroundings
+from missions.queries import plan_context
 from tests.support.waiting import until as until
 
 
@@ -32,7 +32,7 @@ def launch(
     text = yaml.safe_dump(
         {"mission": "A test", "sorties": {k: scripted(v) for k, v in sorties.items()}, **plan_keys}, sort_keys=False
     )
-    loaded = plan.load(text=text, surroundings=surroundings.current())
+    loaded = plan.load(text=text, context=plan_context.current())
     return operations.launch(
         plan=loaded, text=text, params=params or {}, folder=folder, by=None, executes=True, operator=True
     )

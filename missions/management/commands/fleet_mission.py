@@ -19,7 +19,7 @@ from missions import operations, plan
 from missions.management import completion, mission_output, mission_watch
 from missions.models import Mission, Sortie
 from missions.plan import durations
-from missions.queries import reads, surroundings
+from missions.queries import plan_context, reads
 from missions.states import MissionState, SortieState
 
 EXIT_CODES = """exit codes:
@@ -121,7 +121,7 @@ class Command(OperatorCommand):
     def act(self, **options: Any) -> int:
         match options["action"]:
             case "validate":
-                return self._validate(options, self._surroundings())
+                return self._validate(options, self._plan_context())
             case "run" | "create":
                 return self._launch(options)
             case "list":
@@ -141,9 +141,9 @@ class Command(OperatorCommand):
 
     # ── Plans ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _validate(self, options: dict[str, Any], around: plan.Surroundings) -> int:
+    def _validate(self, options: dict[str, Any], context: plan.PlanContext) -> int:
         try:
-            parsed = plan.load(text=_read(options["plan"]), surroundings=around)
+            parsed = plan.load(text=_read(options["plan"]), context=context)
             if options["param"] or options.get("dry_run"):
                 plan.bind(plan=parsed, params=_params(options["param"]))
         except plan.PlanError as refused:
@@ -171,20 +171,20 @@ class Command(OperatorCommand):
             self.say(f"The plan is valid: {lines.one(parsed.name)}, {lines.counted(len(parsed.sorties), 'sortie')}.")
         return 0
 
-    def _surroundings(self) -> plan.Surroundings:
+    def _plan_context(self) -> plan.PlanContext:
         """The agent types, callables and limits that plans are checked against; without a database, no agent types."""
         try:
-            return surroundings.current()
+            return plan_context.current()
         except retries.TRANSIENT:
             self.say("The fleet is not running here, so the agent types are not checked.")
-            return surroundings.without_database()
+            return plan_context.without_database()
 
     def _launch(self, options: dict[str, Any]) -> int:
         if options.get("dry_run"):
-            return self._validate(options, surroundings.without_database())
+            return self._validate(options, plan_context.without_database())
         text = _read(options["plan"])
         params = _params(options["param"])
-        parsed = plan.load(text=text, surroundings=surroundings.current())
+        parsed = plan.load(text=text, context=plan_context.current())
         mission = operations.launch(
             plan=parsed,
             text=text.decode("utf-8", "replace"),

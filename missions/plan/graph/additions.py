@@ -17,7 +17,7 @@ from typing import Any
 from missions.plan import loading
 from missions.plan.faults import ADDED, Faults, Path, quoted
 from missions.plan.graph import matrix
-from missions.plan.specs import SortieSpec, Surroundings
+from missions.plan.specs import PlanContext, SortieSpec
 from missions.plan.values import Json
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\[[^\[\]\x00-\x1f\x7f]{1,120}\]")
@@ -29,7 +29,7 @@ def added(
     existing: Collection[str],
     begun: Collection[str] = (),
     parent: str,
-    surroundings: Surroundings,
+    context: PlanContext,
     defaults: Mapping[str, Json],
     inputs: Collection[str] = (),
     priority: int = 0,
@@ -73,7 +73,7 @@ def added(
         items=plain if isinstance(items, list | tuple) else items,
         existing=existing,
         parent=parent,
-        surroundings=surroundings,
+        context=context,
         defaults={name: value for name, value in defaults.items() if name != "priority"},
         inputs=inputs,
         priority=priority,

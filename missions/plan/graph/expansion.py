@@ -14,12 +14,12 @@ from missions.plan.document.parsing import MAX_EXPANSION
 from missions.plan.faults import Faults, Path, quoted
 from missions.plan.graph import fields, matrix
 from missions.plan.graph.drafts import Draft
-from missions.plan.specs import Concurrency, SortieSpec, Surroundings
+from missions.plan.specs import Concurrency, PlanContext, SortieSpec
 from missions.plan.values import Json
 
 
 def check_size(
-    *, drafts: Sequence[Draft], default_env: Mapping[str, Any], surroundings: Surroundings, faults: Faults
+    *, drafts: Sequence[Draft], default_env: Mapping[str, Any], context: PlanContext, faults: Faults
 ) -> bool:
     """Whether the expanded plan is small enough.
 
@@ -33,13 +33,13 @@ def check_size(
             own = {key: value for key, value in draft.data.items() if key not in ("matrix", "needs")}
             repeated += len(json.dumps(own))
         total += len(draft.combinations) * repeated
-    if total > (allowed := MAX_EXPANSION * surroundings.max_bytes):
+    if total > (allowed := MAX_EXPANSION * context.max_bytes):
         fault = f"With all matrices and defaults expanded, the plan has {total:,} characters; {allowed:,} are allowed."
         faults.add(("sorties",), fault, "Move long texts into files.")
         return False
     edges = sum(len(draft.keys) * sum(map(len, draft.groups.values())) for draft in drafts)
-    if edges > surroundings.max_needs:
-        fault = f"The sorties have {edges:,} needs in all; {surroundings.max_needs:,} are allowed."
+    if edges > context.max_needs:
+        fault = f"The sorties have {edges:,} needs in all; {context.max_needs:,} are allowed."
         fix = "Add a sortie between the two groups, which needs the first one and is needed by the second."
         faults.add(("sorties",), fault, fix)
         return False

@@ -10,7 +10,7 @@ from typing import Any
 from fleet import humanise
 from missions.plan import durations, templates
 from missions.plan.faults import Faults, Path, listed, quoted
-from missions.plan.specs import InputSpec, Retry, Surroundings
+from missions.plan.specs import InputSpec, PlanContext, Retry
 from missions.plan.values import Json
 
 MAX_OUTPUT = 500  # characters of the path of an artifact
@@ -181,27 +181,27 @@ def check_output(*, value: str, path: Path, faults: Faults) -> None:
         faults.add(path, f"The output {quoted(value)} is not below the sortie's folder.", fix)
 
 
-def check_agent(*, name: str, path: Path, surroundings: Surroundings, faults: Faults) -> None:
+def check_agent(*, name: str, path: Path, context: PlanContext, faults: Faults) -> None:
     """An agent type must exist, if the types are known here."""
-    if surroundings.types is not None and name not in surroundings.types:
-        fix = faults.did_you_mean(name, surroundings.types) or f"Use {types(surroundings)}."
+    if context.types is not None and name not in context.types:
+        fix = faults.did_you_mean(name, context.types) or f"Use {types(context)}."
         faults.add(path, f"There is no agent type {quoted(name)}.", fix)
 
 
 def check_work(
-    *, sortie: Mapping[str, Any], path: Path, removed: Set[str], surroundings: Surroundings, faults: Faults
+    *, sortie: Mapping[str, Any], path: Path, removed: Set[str], context: PlanContext, faults: Faults
 ) -> str:
     """The name of the sortie's driver. `removed`: the keys that the plan gives, but whose value was invalid."""
     agent, driver = sortie.get("agent"), sortie.get("driver")
-    if driver is not None and driver not in surroundings.drivers:
-        fix = faults.suggestion(driver, surroundings.drivers) or "Use run, call or prompt."
+    if driver is not None and driver not in context.drivers:
+        fix = faults.suggestion(driver, context.drivers) or "Use run, call or prompt."
         faults.add((*path, "driver"), f"There is no driver {quoted(driver)}.", fix)
         driver = None
     kind = "command" if "run" in sortie else "python" if "call" in sortie else "prompt" if "prompt" in sortie else None
-    if "call" in sortie and sortie["call"] not in surroundings.callables:
-        fix = faults.suggestion(sortie["call"], surroundings.callables) or "Register it: see docs/drivers.md."
+    if "call" in sortie and sortie["call"] not in context.callables:
+        fix = faults.suggestion(sortie["call"], context.callables) or "Register it: see docs/drivers.md."
         faults.add((*path, "call"), f"There is no registered callable {quoted(sortie['call'])}.", fix)
-    facts = surroundings.types.get(agent) if agent and surroundings.types else None
+    facts = context.types.get(agent) if agent and context.types else None
     if kind == "prompt" and facts and not facts.takes_prompt:
         fix = "Use run, or set the type's prompt command (in the admin, under Agent types)."
         faults.add((*path, "prompt"), f"The agent type {quoted(agent)} has no command that takes a prompt.", fix)
@@ -219,5 +219,5 @@ def check_work(
     return kind or driver or "command"
 
 
-def types(surroundings: Surroundings) -> str:
-    return listed(sorted(surroundings.types)[:30], joint="or") if surroundings.types else "TYPE"
+def types(context: PlanContext) -> str:
+    return listed(sorted(context.types)[:30], joint="or") if context.types else "TYPE"

@@ -10,7 +10,7 @@ from missions.plan.faults import Faults, Path, quoted
 from missions.plan.graph import expansion, fields, matrix, ordering
 from missions.plan.graph.drafts import Draft
 from missions.plan.graph.needs import Resolver
-from missions.plan.specs import Retry, SortieSpec, Surroundings
+from missions.plan.specs import PlanContext, Retry, SortieSpec
 from missions.plan.values import Json
 
 DURATIONS = ("timeout", "silence", "alert_silence")  # keys that a sortie inherits from `defaults`
@@ -24,13 +24,13 @@ class Graph:
         *,
         defaults: Mapping[str, Any],
         inputs: Collection[str],
-        surroundings: Surroundings,
+        context: PlanContext,
         limit: int,
         faults: Faults,
         priority: int = 0,
         existing: Collection[str] = (),
     ) -> None:
-        self.defaults, self.inputs, self.surroundings, self.faults = defaults, inputs, surroundings, faults
+        self.defaults, self.inputs, self.context, self.faults = defaults, inputs, context, faults
         self.limit, self.priority, self.existing = limit, priority, existing
         self._inherited = {
             key: defaults[key]
@@ -64,7 +64,7 @@ class Graph:
             resolver.resolve(draft)
         resolver.check_cycles()
         if not expansion.check_size(
-            drafts=drafts, default_env=self._default_env, surroundings=self.surroundings, faults=self.faults
+            drafts=drafts, default_env=self._default_env, context=self.context, faults=self.faults
         ):
             return ()
         expansion.check_outputs(drafts=drafts, faults=self.faults)
@@ -89,7 +89,7 @@ class Graph:
         path = ("defaults",)
         if "agent" in self.defaults:
             fields.check_agent(
-                name=self.defaults["agent"], path=(*path, "agent"), surroundings=self.surroundings, faults=self.faults
+                name=self.defaults["agent"], path=(*path, "agent"), context=self.context, faults=self.faults
             )
         self._default_agent_is_broken = (*path, "agent") in broken
         self._default_durations = {
@@ -144,14 +144,14 @@ class Graph:
         )
         merged = {**self._inherited, **data}
         if "agent" in data:
-            fields.check_agent(name=data["agent"], path=(*path, "agent"), surroundings=self.surroundings, faults=faults)
+            fields.check_agent(name=data["agent"], path=(*path, "agent"), context=self.context, faults=faults)
         elif "agent" not in merged and "agent" not in removed and not self._default_agent_is_broken and is_read(path):
-            faults.add(path, "It has no agent type.", f"Add agent: {fields.types(self.surroundings)}.")
+            faults.add(path, "It has no agent type.", f"Add agent: {fields.types(self.context)}.")
         driver = fields.check_work(
             sortie=merged,
             path=path,
             removed={*removed, *(() if is_read(path) else fields.WORK)},
-            surroundings=self.surroundings,
+            context=self.context,
             faults=faults,
         )
         run_at = None

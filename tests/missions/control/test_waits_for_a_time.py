@@ -32,8 +32,8 @@ def test_a_time_of_today_has_none() -> None:
     sortie.state, sortie.waits_for = "waiting", "its next try"
     sortie.wake_at = datetime.now(UTC)
     assert (
-        reads.waits_for(mission, sortie, [], reads.Circumstances())
+        reads.waits_for(mission, sortie, [], reads.WaitLookups())
         == f"Waits for its next try at {sortie.wake_at:%H:%M:%S} UTC."
     )
     sortie.wake_at -= timedelta(days=1)
-    assert f"{sortie.wake_at:%Y-%m-%d}" in reads.waits_for(mission, sortie, [], reads.Circumstances())
+    assert f"{sortie.wake_at:%Y-%m-%d}" in reads.waits_for(mission, sortie, [], reads.WaitLookups())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from missions import plan
 
-SURROUNDINGS = plan.Surroundings(
+CONTEXT = plan.PlanContext(
     types={
         "frontend": plan.TypeFacts(takes_prompt=False),
         "backend": plan.TypeFacts(takes_prompt=True),
@@ -22,7 +22,7 @@ SURROUNDINGS = plan.Surroundings(
 
 
 def load(text: str | bytes) -> plan.Plan:
-    return plan.load(text=text, surroundings=SURROUNDINGS)
+    return plan.load(text=text, context=CONTEXT)
 
 
 def sorties(text: str) -> dict[str, plan.SortieSpec]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from missions import plan
-from tests.missions.plan.plans import SURROUNDINGS
+from tests.missions.plan.plans import CONTEXT
 
 EXISTING = ("inventory", "shards[v=1]", "shards[v=2]")
 
@@ -18,7 +18,7 @@ def add(*items: Any, **more: Any) -> tuple[plan.SortieSpec, ...]:
             "items": items,
             "existing": EXISTING,
             "parent": "inventory",
-            "surroundings": SURROUNDINGS,
+            "context": CONTEXT,
             "defaults": {"timeout": "10m"},
             **more,
         }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import missions.plan
 from missions import plan
-from tests.missions.plan.plans import SURROUNDINGS, faults, load
+from tests.missions.plan.plans import CONTEXT, faults, load
 
 SCHEMA = json.loads((Path(missions.plan.__file__).parent / "document" / "schema.json").read_text())
 VALIDATOR = jsonschema_rs.Draft202012Validator(SCHEMA)
@@ -92,7 +92,7 @@ def test_what_the_schema_refuses_the_validator_refuses_with_line_and_fix(data: d
 def test_it_refuses_the_same_as_text_and_as_data(data: dict[str, Any]) -> None:
     refused = bool(faults(json.dumps(data)))
     try:
-        plan.from_data(data=data, surroundings=SURROUNDINGS)
+        plan.from_data(data=data, context=CONTEXT)
     except plan.PlanError:
         assert refused
     else:

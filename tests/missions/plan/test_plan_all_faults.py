@@ -10,7 +10,7 @@ import pytest
 
 import missions.plan
 from missions import plan
-from tests.missions.plan.plans import SURROUNDINGS, faults, whole
+from tests.missions.plan.plans import CONTEXT, faults, whole
 
 SCHEMA = json.loads((Path(missions.plan.__file__).parent / "document" / "schema.json").read_text())
 
@@ -155,7 +155,7 @@ def test_a_fault_behind_an_anchor_is_told_once_wherever_it_is_used() -> None:
 def test_what_is_no_json_is_told_once_also_in_data() -> None:
     data = {"mission": "M", "sorties": {"a": {"agent": "testing", "run": "x", "timeout": float("inf")}}}
     with pytest.raises(plan.PlanError) as caught:
-        plan.from_data(data=data, surroundings=SURROUNDINGS)
+        plan.from_data(data=data, context=CONTEXT)
     assert [fault.where for fault in caught.value.faults] == ["sorties.a.timeout"]
 
 

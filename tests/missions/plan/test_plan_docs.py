@@ -10,7 +10,7 @@ import pytest
 
 import missions.plan
 from missions import plan
-from missions.queries import surroundings
+from missions.queries import plan_context
 
 ROOT = Path(missions.plan.__file__).parents[2]
 PAGE = (ROOT / "docs" / "plan.md").read_text()
@@ -23,7 +23,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def load(text: str) -> plan.Plan:
-    return plan.load(text=text, surroundings=surroundings.current())
+    return plan.load(text=text, context=plan_context.current())
 
 
 @fresh
@@ -51,7 +51,7 @@ def test_the_sorties_of_the_example_can_be_added() -> None:
         items=json.loads(text),
         existing=["split", "report"],
         parent="split",
-        surroundings=surroundings.current(),
+        context=plan_context.current(),
         defaults={},
     )
     assert [(spec.key, spec.before) for spec in specs] == [(f"scan[part={n}]", ("report",)) for n in (1, 2)]

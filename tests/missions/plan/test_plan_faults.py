@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from missions import plan
-from tests.missions.plan.plans import SURROUNDINGS, faults, load, whole
+from tests.missions.plan.plans import CONTEXT, faults, load, whole
 
 OK = "{agent: testing, run: x}"
 
@@ -282,7 +282,7 @@ def test_a_fault_is_also_told_as_json() -> None:
 def test_a_plan_that_is_given_as_data_has_its_faults_told_by_their_place() -> None:
     data = {"mission": "M", "sorties": {"a": {"agent": "testing", "run": "x", "timeout": "soon"}}}
     with pytest.raises(plan.PlanError) as caught:
-        plan.from_data(data=data, surroundings=SURROUNDINGS)
+        plan.from_data(data=data, context=CONTEXT)
     (found,) = caught.value.faults
     assert (found.line, found.where) == (None, "sorties.a.timeout")
 
@@ -291,7 +291,7 @@ def test_a_plan_that_is_given_as_data_has_its_faults_told_by_their_place() -> No
 def test_data_that_is_not_json_is_refused(value: object) -> None:
     data = {"mission": "M", "sorties": {"a": {"agent": "testing", "driver": "scripted", "with": {"a": value}}}}
     with pytest.raises(plan.PlanError):
-        plan.from_data(data=data, surroundings=SURROUNDINGS)
+        plan.from_data(data=data, context=CONTEXT)
 
 
 def test_ten_thousand_faults_come_to_a_bounded_list_that_says_how_many_more_there_are() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from missions import operations, plan
 from missions.plan.document import structure
-from missions.queries import reads, surroundings
+from missions.queries import plan_context, reads
 from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -43,7 +43,7 @@ FAILED = {
 
 
 def test_every_key_does_what_the_page_says() -> None:
-    read = plan.load(text=PLAN, surroundings=surroundings.current())
+    read = plan.load(text=PLAN, context=plan_context.current())
     given = {"who": WHO, "top": "4", "tags": '["t", 1]'}
     mission = operations.launch(plan=read, text=PLAN, params=given, folder="", by=None, executes=True, operator=True)
     engine = fleet.engine(slots=4)

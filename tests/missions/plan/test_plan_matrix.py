@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from missions import plan
-from tests.missions.plan.plans import SURROUNDINGS, faults, sorties, whole
+from tests.missions.plan.plans import CONTEXT, faults, sorties, whole
 
 AXES = st.dictionaries(
     st.sampled_from(["os", "python", "shard"]),
@@ -24,7 +24,7 @@ def test_there_is_one_sortie_for_each_combination(axes: dict[str, list[int | str
         "mission": "M",
         "sorties": {"m": {"agent": "testing", "run": f"x {{{{ matrix.{min(axes)} }}}}", "matrix": axes}},
     }
-    made = plan.from_data(data=data, surroundings=SURROUNDINGS).sorties
+    made = plan.from_data(data=data, context=CONTEXT).sorties
     assert len(made) == len({spec.key for spec in made}) == math.prod(map(len, axes.values()))
     for spec in made:
         assert spec.name == "m"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from missions import plan
-from tests.missions.plan.plans import SURROUNDINGS, faults, sorties, whole
+from tests.missions.plan.plans import CONTEXT, faults, sorties, whole
 
 GRAPHS = st.integers(1, 9).flatmap(
     lambda size: st.lists(st.lists(st.integers(0, size - 1), max_size=3, unique=True), min_size=size, max_size=size)
@@ -36,7 +36,7 @@ def has_cycle(graph: list[list[int]]) -> bool:
 @given(GRAPHS)
 def test_a_plan_is_refused_for_a_cycle_exactly_when_a_sortie_reaches_itself(graph: list[list[int]]) -> None:
     try:
-        made = plan.from_data(data=written(graph), surroundings=SURROUNDINGS)
+        made = plan.from_data(data=written(graph), context=CONTEXT)
     except plan.PlanError as error:
         assert has_cycle(graph)
         for found in error.faults:

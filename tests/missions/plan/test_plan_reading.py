@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from missions import plan
-from tests.missions.plan.plans import SURROUNDINGS, faults, load, whole
+from tests.missions.plan.plans import CONTEXT, faults, load, whole
 
 DATA = {"mission": "Grüße 🚀", "sorties": {"a": {"agent": "testing", "run": "echo \\ud83d", "env": {"A": '"\t\n/'}}}}
 
@@ -19,7 +19,7 @@ DATA = {"mission": "Grüße 🚀", "sorties": {"a": {"agent": "testing", "run": 
 def test_json_reads_like_yaml() -> None:
     for text in (json.dumps(DATA), json.dumps(DATA, ensure_ascii=False), json.dumps(DATA, indent="\t")):
         read = load(text)
-        assert read == load(text.encode()) == plan.from_data(data=DATA, surroundings=SURROUNDINGS)
+        assert read == load(text.encode()) == plan.from_data(data=DATA, context=CONTEXT)
         assert read.name == "Grüße 🚀"
         assert read.sorties[0].run == "echo \\ud83d"
         assert read.sorties[0].env == {"A": '"\t\n/'}
@@ -153,5 +153,5 @@ SORTIE = st.dictionaries(st.sampled_from(KEYS), JSON | st.sampled_from(["testing
 def test_any_data_ends_in_a_plan_or_in_a_plan_error(top: dict[str, object], sorties: object) -> None:
     data = {"mission": "M", **top, "sorties": sorties}
     with contextlib.suppress(plan.PlanError):
-        plan.from_data(data=data, surroundings=SURROUNDINGS)
+        plan.from_data(data=data, context=CONTEXT)
     faults(json.dumps(data))

@@ -8,18 +8,18 @@ from django.conf import settings
 
 from agents import discovery
 from agents.models import AgentType
-from missions.plan import Surroundings, TypeFacts
+from missions.plan import PlanContext, TypeFacts
 
 
-def current() -> Surroundings:
-    """The current surroundings. Each call reads the database, because an operator may have just added a type."""
+def current() -> PlanContext:
+    """The current context. Each call reads the database, because an operator may have just added a type."""
     types = {type.name: TypeFacts(takes_prompt=type.takes_prompts) for type in AgentType.objects.filter(enabled=True)}
     return replace(without_database(), types=types)
 
 
-def without_database() -> Surroundings:
+def without_database() -> PlanContext:
     """The same without the agent types, for use without a database."""
-    return Surroundings(
+    return PlanContext(
         types=None,
         callables=discovery.names(),
         drivers={"command", "python"} | ({"scripted"} if settings.FLEET_SCRIPTED_DRIVER else set()),
