@@ -1,4 +1,4 @@
-"""Agents, agent types and nodes over HTTP, and the registration of external agents."""
+"""Agents and nodes over HTTP, and the registration of external agents."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from rest_framework import serializers
-from rest_framework.fields import empty
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agents import operations
 from agents import queries as agent_queries
-from agents.models import Agent, AgentType, Node
-from agents.operations import types
+from agents.models import Agent, Node
 from fleet import errors, ids
 from fleet.api.endpoints import Validated, endpoint
-from fleet.api.http import conditional
 from fleet.api.http.paging import Paged, page_of, paginate
 from fleet.api.serializers import Id, Strict, Text
 from fleet.api.views import ApiView, actor_of
-from missions.api import shapes
-from missions.api.flying import Report, own_agent
 from missions.operations import external_agents
 from missions.queries import roster, visibility
 
@@ -96,86 +91,6 @@ class AgentLogResponse(serializers.Serializer[Any]):
     text = serializers.CharField(allow_blank=True, trim_whitespace=False, initial="ready: testing-1\n")
 
 
-class TypeResponse(serializers.Serializer[Any]):
-    """An agent type."""
-
-    name = serializers.CharField(initial="testing")
-    description = serializers.CharField(allow_blank=True, initial="Runs the tests.")
-    queue = serializers.CharField(initial="agent.testing")
-    enabled = serializers.BooleanField(initial=True)
-    agents = serializers.IntegerField(initial=1, help_text="agents that each node keeps running")
-    most_agents = serializers.IntegerField(initial=0, help_text="maximum in the whole fleet; 0: no limit")
-    concurrency = serializers.IntegerField(initial=1)
-    at_once = serializers.IntegerField(initial=0, help_text="sorties running at once in the whole fleet; 0: no limit")
-    autoscale = serializers.BooleanField(help_text="whether the number of agents follows the work")
-    memory_mb = serializers.IntegerField(initial=0, help_text="limit of one attempt; 0: no limit")
-    disk_mb = serializers.IntegerField(initial=0, help_text="limit of the scratch folder of one attempt; 0: no limit")
-    longest_s = serializers.IntegerField(initial=0, help_text="limit of one attempt; 0: no limit")
-    alert_silence_s = serializers.IntegerField(
-        initial=0,
-        allow_null=True,
-        help_text="alert after this time without output; 0: never; null: the fleet's default",
-    )
-    network = serializers.BooleanField(initial=True, help_text="whether its work has access to the network")
-    outside = serializers.BooleanField(
-        help_text="whether its agents are external: they register themselves, and no node starts them"
-    )
-    takes_prompt = serializers.BooleanField(help_text="whether it accepts an `objective`")
-    live = serializers.IntegerField(initial=1, help_text="agents that are live now")
-
-
-class TypeDetailResponse(TypeResponse):
-    """An agent type; for admins, also its command and the environment of its drivers."""
-
-    prompt_argv = serializers.ListField(
-        child=serializers.CharField(), allow_null=True, initial=["claude", "-p"],
-        help_text="the command that runs prompts; empty: none. Null unless the caller is an admin",
-    )  # fmt: skip
-    env_allow = serializers.ListField(
-        child=serializers.CharField(), allow_null=True, initial=["HTTPS_PROXY"],
-        help_text="environment variables of the host that drivers can see. Null unless the caller is an admin",
-    )  # fmt: skip
-    env_secret = serializers.ListField(
-        child=serializers.CharField(), allow_null=True, initial=["OPENAI_API_KEY"],
-        help_text="further such variables, whose values are masked. Null unless the caller is an admin",
-    )  # fmt: skip
-    readable = serializers.ListField(
-        child=serializers.CharField(), allow_null=True, initial=["/srv/models"],
-        help_text="paths of its hosts that its work may read. Null unless the caller is an admin",
-    )  # fmt: skip
-
-
-class ChangeType(Strict):
-    """Settings of an agent type. Omitted ones stay as they are."""
-
-    description = Text(max_length=200, required=False, allow_blank=True)
-    prompt_argv = serializers.ListField(
-        child=serializers.CharField(trim_whitespace=False), required=False, max_length=types.MOST_TEXTS,
-        initial=["claude", "-p"], help_text="a program and its arguments; it gets the prompt on standard input",
-    )  # fmt: skip
-    concurrency = serializers.IntegerField(required=False, min_value=1, max_value=256)
-    agents = serializers.IntegerField(required=False, min_value=0, max_value=32_767)
-    most_agents = serializers.IntegerField(required=False, min_value=0, max_value=32_767)
-    at_once = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
-    autoscale = serializers.BooleanField(required=False)
-    memory_mb = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
-    disk_mb = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
-    longest_s = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
-    env_allow = serializers.ListField(
-        child=serializers.CharField(), required=False, max_length=types.MOST_TEXTS, initial=["HTTPS_PROXY"],
-    )  # fmt: skip
-    env_secret = serializers.ListField(
-        child=serializers.CharField(), required=False, max_length=types.MOST_TEXTS, initial=["OPENAI_API_KEY"],
-    )  # fmt: skip
-    readable = serializers.ListField(
-        child=serializers.CharField(), required=False, max_length=types.MOST_TEXTS, initial=["/srv/models"],
-    )  # fmt: skip
-    network = serializers.BooleanField(required=False)
-    alert_silence_s = serializers.IntegerField(required=False, allow_null=True, min_value=0, max_value=2_147_483_647)
-    outside = serializers.BooleanField(required=False)
-    enabled = serializers.BooleanField(required=False)
-
-
 class NodeResponse(serializers.Serializer[Any]):
     """A node."""
 
@@ -216,29 +131,6 @@ class Register(Strict):
 class EndQuery(Strict):
     how = serializers.ChoiceField(["drain", "terminate", "now"], default="terminate")
     reason = Text(max_length=300, required=False, default="", initial="A new version is installed.")
-
-
-class LeaseToken(serializers.CharField):
-    """A lease token, or any text: a bad token is only missing from `held`, and does not affect the other leases."""
-
-    def run_validation(self, data: Any = empty) -> str:
-        if not isinstance(data, str):
-            self.fail("invalid")
-        return data
-
-
-class HeartbeatBody(Strict):
-    tokens = serializers.ListField(
-        child=LeaseToken(allow_blank=True),
-        default=list,
-        max_length=1_000,
-        initial=[shapes.TOKEN],
-        help_text="leases to renew; invalid tokens are not in `held`",
-    )
-
-
-class AgentReport(Report):
-    sortie = Id(ids.SORTIE, max_length=40)
 
 
 class LogQuery(Strict):
@@ -300,38 +192,6 @@ class AgentDetail(ApiView):
         return Response(_row(request, _find(ref)), status=202, headers={"Location": f"/api/v1/agents/{ref}"})
 
 
-class AgentHeartbeat(ApiView):
-    @endpoint("agents.beat", body=HeartbeatBody, response=shapes.RenewedResponse)
-    def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
-        """Report that the agent is alive, and renew its leases. A lease that is not in `held` is lost. Stop the work of
-        those in `cancelled`."""
-        renewed = external_agents.heartbeat(agent=own_agent(actor_of(request), ref), tokens=body["tokens"])
-        return {
-            "held": sorted(token.partition(".")[0] for token in renewed.held),
-            "cancelled": sorted(token.partition(".")[0] for token in renewed.cancelled),
-        }
-
-
-class AgentLeave(ApiView):
-    @endpoint("agents.beat", response=None, status=204)
-    def post(self, request: Request, ref: str) -> None:
-        """Sign the agent off. Its sorties are queued again at once, and it is not considered lost."""
-        external_agents.leave(agent=own_agent(actor_of(request), ref))
-
-
-class AgentProgress(ApiView):
-    @endpoint("agents.beat", body=AgentReport, response=None, status=204)
-    def post(self, request: Request, ref: str, *, body: Validated) -> None:
-        """Report on one of the agent's sorties."""
-        own_agent(actor_of(request), ref)
-        token = body.get("token", "")
-        if not token or token.partition(".")[0] != body["sortie"]:
-            raise errors.Invalid(
-                "The lease token does not belong to that sortie.", hint="Send the token from the response to the claim."
-            )
-        external_agents.progress(token=token, fraction=body.get("fraction"), note=body["note"], output=body["output"])
-
-
 class AgentHealth(ApiView):
     @endpoint("agents.read", response=HealthResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
@@ -366,46 +226,11 @@ class AgentLogs(ApiView):
         return {"id": agent.ref, "text": "".join(piece.text for piece in pieces)}
 
 
-class AgentTypes(ApiView):
-    @endpoint("agent-types.list", query=Paged, response=page_of(TypeResponse))
-    def get(self, request: Request, *, query: Validated) -> Response:
-        """The agent types."""
-        return paginate(request, AgentType.objects.all(), query=query, serialize=roster.types, ordering="name")
-
-
-class AgentTypeDetail(ApiView):
-    @endpoint("agent-types.list", response=TypeDetailResponse)
-    def get(self, request: Request, ref: str) -> Response:
-        """An agent type, by its name."""
-        representation = _type(request, types.find(ref))
-        return Response(representation, headers={"ETag": _etag(representation)})
-
-    @endpoint("agent-types.change", body=ChangeType, response=TypeDetailResponse, if_match=True)
-    def patch(self, request: Request, ref: str, *, body: Validated) -> Response:
-        """Change settings of an agent type. Nodes apply them within a second; running work is not affected."""
-        with conditional.exclusive(f"agent-type:{ref}"):
-            conditional.check_if_match(request=request, current=_etag(_type(request, types.find(ref))))
-            representation = _type(request, types.change(name=ref, changes=body))
-        return Response(representation, headers={"ETag": _etag(representation)})
-
-
 class Nodes(ApiView):
     @endpoint("nodes.list", query=Paged, response=page_of(NodeResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """The nodes."""
         return paginate(request, Node.objects.all(), query=query, serialize=roster.nodes, ordering="name")
-
-
-def _type(request: Request, agent_type: AgentType) -> dict[str, Any]:
-    (row,) = roster.types([agent_type])
-    is_admin = actor_of(request).may("agent-types.change")
-    restricted = {name: getattr(agent_type, name) if is_admin else None for name in types.TEXTS}
-    return {**row, **restricted}
-
-
-def _etag(representation: dict[str, Any]) -> str:
-    """The ETag of the settings, without the number of live agents."""
-    return conditional.etag({name: value for name, value in representation.items() if name != "live"})
 
 
 def _find(ref: str) -> Agent:

@@ -21,7 +21,7 @@ from fleet.api.openapi import headers
 from fleet.api.serializers import Json, Strict, Text
 from fleet.api.views import ApiView, Costly, actor_of
 from missions import operations
-from missions.api import flying, launching, shapes
+from missions.api import external_agents, launching, shapes
 from missions.models import FINAL, Attempt, Mission, Need, Sortie
 from missions.plan.document import structure
 from missions.queries import reads, visibility
@@ -231,10 +231,10 @@ class Progress(ApiView):
         """The progress of a mission."""
         return reads.progress(visibility.mission(actor_of(request), ref))
 
-    @endpoint("missions.report", body=flying.Report, response=None, status=204)
+    @endpoint("missions.report", body=external_agents.Report, response=None, status=204)
     def patch(self, request: Request, ref: str, *, body: Validated) -> None:
         """Report on the sortie of the lease token, which must belong to this mission."""
-        flying.report_to_mission(actor=actor_of(request), ref=ref, body=body)
+        external_agents.report_to_mission(actor=actor_of(request), ref=ref, body=body)
 
 
 class MissionSorties(ApiView):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from missions.api import agents, events, flying, live, missions, sorties, templates
+from missions.api import agent_types, agents, events, external_agents, live, missions, sorties, templates
 
 V1 = "api/v1"
 _MISSION, _SORTIE, _AGENT = f"{V1}/missions/<str:ref>", f"{V1}/sorties/<str:ref>", f"{V1}/agents/<str:ref>"
@@ -27,7 +27,7 @@ urlpatterns = [
     path(f"{_MISSION}/artifacts", missions.Artifacts.as_view()),
     path(f"{_MISSION}/events", events.MissionEvents.as_view()),
     path(f"{_MISSION}/events/stream", live.MissionStream.as_view()),
-    path(f"{V1}/sorties/claim", flying.ClaimSorties.as_view(), name="api-claim"),
+    path(f"{V1}/sorties/claim", external_agents.ClaimSorties.as_view(), name="api-claim"),
     path(_SORTIE, sorties.SortieDetail.as_view(), name="api-sortie"),
     path(f"{_SORTIE}/attempts", sorties.Attempts.as_view()),
     path(f"{_SORTIE}/logs", sorties.Logs.as_view()),
@@ -35,23 +35,23 @@ urlpatterns = [
     path(f"{_SORTIE}/artifacts", sorties.Artifacts.as_view()),
     path(f"{_SORTIE}/cancel", sorties.Cancel.as_view()),
     path(f"{_SORTIE}/retry", sorties.Retry.as_view()),
-    path(f"{_SORTIE}/heartbeat", flying.Heartbeat.as_view()),
-    path(f"{_SORTIE}/progress", flying.ReportProgress.as_view()),
-    path(f"{_SORTIE}/complete", flying.CompleteSortie.as_view()),
-    path(f"{_SORTIE}/fail", flying.FailSortie.as_view()),
+    path(f"{_SORTIE}/heartbeat", external_agents.Heartbeat.as_view()),
+    path(f"{_SORTIE}/progress", external_agents.ReportProgress.as_view()),
+    path(f"{_SORTIE}/complete", external_agents.CompleteSortie.as_view()),
+    path(f"{_SORTIE}/fail", external_agents.FailSortie.as_view()),
     path(f"{V1}/artifacts/<str:ref>/content", sorties.ArtifactContent.as_view(), name="api-artifact"),
     path(f"{V1}/agents", agents.Agents.as_view(), name="api-agents"),
     path(f"{V1}/agents/spawn", agents.SpawnAgents.as_view()),
     path(f"{V1}/agents/system-health", agents.SystemHealth.as_view(), name="api-system-health"),
     path(_AGENT, agents.AgentDetail.as_view(), name="api-agent"),
-    path(f"{_AGENT}/heartbeat", agents.AgentHeartbeat.as_view()),
-    path(f"{_AGENT}/leave", agents.AgentLeave.as_view()),
-    path(f"{_AGENT}/progress", agents.AgentProgress.as_view()),
+    path(f"{_AGENT}/heartbeat", external_agents.AgentHeartbeat.as_view()),
+    path(f"{_AGENT}/leave", external_agents.AgentLeave.as_view()),
+    path(f"{_AGENT}/progress", external_agents.AgentProgress.as_view()),
     path(f"{_AGENT}/health", agents.AgentHealth.as_view()),
     path(f"{_AGENT}/logs", agents.AgentLogs.as_view()),
     path(f"{_AGENT}/resources", agents.Resources.as_view()),
-    path(f"{V1}/agent-types", agents.AgentTypes.as_view(), name="api-agent-types"),
-    path(f"{V1}/agent-types/<str:ref>", agents.AgentTypeDetail.as_view()),
+    path(f"{V1}/agent-types", agent_types.AgentTypes.as_view(), name="api-agent-types"),
+    path(f"{V1}/agent-types/<str:ref>", agent_types.AgentTypeDetail.as_view()),
     path(f"{V1}/nodes", agents.Nodes.as_view(), name="api-nodes"),
     path(f"{V1}/events", events.EventList.as_view(), name="api-events"),
     path(f"{V1}/events/stream", live.EventStream.as_view()),

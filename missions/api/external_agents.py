@@ -1,4 +1,4 @@
-"""Endpoints of external agents: claim sorties, renew leases, report, complete and fail.
+"""Endpoints of external agents: claim sorties, renew leases, report, complete, fail and sign off.
 
 The work that the fleet's own agents run reports here too.
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from rest_framework import serializers
+from rest_framework.fields import empty
 from rest_framework.request import Request
 
 from fleet import errors, ids
@@ -70,6 +71,29 @@ class Complete(LeaseBody):
 class Fail(LeaseBody):
     error = Text(max_length=10_000, initial="The linter is not installed.")
     retry = serializers.BooleanField(default=True)
+
+
+class LeaseToken(serializers.CharField):
+    """A lease token, or any text: a bad token is only missing from `held`, and does not affect the other leases."""
+
+    def run_validation(self, data: Any = empty) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return data
+
+
+class HeartbeatBody(Strict):
+    tokens = serializers.ListField(
+        child=LeaseToken(allow_blank=True),
+        default=list,
+        max_length=1_000,
+        initial=[shapes.TOKEN],
+        help_text="leases to renew; invalid tokens are not in `held`",
+    )
+
+
+class AgentReport(Report):
+    sortie = Id(ids.SORTIE, max_length=40)
 
 
 class ClaimSorties(ApiView):
@@ -145,6 +169,38 @@ class FailSortie(ApiView):
             token=lease_token(actor_of(request), body, ref), error=body["error"], retry=body["retry"]
         )
         return {"sortie": ref, "state": state}
+
+
+class AgentHeartbeat(ApiView):
+    @endpoint("agents.beat", body=HeartbeatBody, response=shapes.RenewedResponse)
+    def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
+        """Report that the agent is alive, and renew its leases. A lease that is not in `held` is lost. Stop the work of
+        those in `cancelled`."""
+        renewed = external_agents.heartbeat(agent=own_agent(actor_of(request), ref), tokens=body["tokens"])
+        return {
+            "held": sorted(token.partition(".")[0] for token in renewed.held),
+            "cancelled": sorted(token.partition(".")[0] for token in renewed.cancelled),
+        }
+
+
+class AgentLeave(ApiView):
+    @endpoint("agents.beat", response=None, status=204)
+    def post(self, request: Request, ref: str) -> None:
+        """Sign the agent off. Its sorties are queued again at once, and it is not considered lost."""
+        external_agents.leave(agent=own_agent(actor_of(request), ref))
+
+
+class AgentProgress(ApiView):
+    @endpoint("agents.beat", body=AgentReport, response=None, status=204)
+    def post(self, request: Request, ref: str, *, body: Validated) -> None:
+        """Report on one of the agent's sorties."""
+        own_agent(actor_of(request), ref)
+        token = body.get("token", "")
+        if not token or token.partition(".")[0] != body["sortie"]:
+            raise errors.Invalid(
+                "The lease token does not belong to that sortie.", hint="Send the token from the response to the claim."
+            )
+        external_agents.progress(token=token, fraction=body.get("fraction"), note=body["note"], output=body["output"])
 
 
 def report_to_mission(*, actor: Actor, ref: str, body: Validated) -> None:
