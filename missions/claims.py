@@ -41,9 +41,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """The database's answer to a renewal: the leases that are still held, and those whose sorties were cancelled."""
+    """The database's answer to a renewal: the renewed leases, and those of them whose sorties were cancelled."""
 
-    held: frozenset[tuple[UUID, int]]
+    renewed: frozenset[tuple[UUID, int]]
     cancelled: frozenset[tuple[UUID, int]]
 
 
@@ -55,7 +55,7 @@ def renew(cursor: Cursor, *, attempts: Sequence[tuple[UUID, int]], lease_s: floa
     )
     rows = cursor.fetchall()
     return Renewal(
-        held=frozenset((sortie, attempt) for sortie, attempt, _ in rows),
+        renewed=frozenset((sortie, attempt) for sortie, attempt, _ in rows),
         cancelled=frozenset((sortie, attempt) for sortie, attempt, cancel_requested in rows if cancel_requested),
     )
 

@@ -74,7 +74,7 @@ class Fail(LeaseBody):
 
 
 class LeaseToken(serializers.CharField):
-    """A lease token, or any text: a bad token is only missing from `held`, and does not affect the other leases."""
+    """A lease token, or any text: a bad token is only missing from `renewed`, and does not affect the other leases."""
 
     def run_validation(self, data: Any = empty) -> str:
         if not isinstance(data, str):
@@ -88,7 +88,7 @@ class HeartbeatBody(Strict):
         default=list,
         max_length=1_000,
         initial=[shapes.TOKEN],
-        help_text="leases to renew; invalid tokens are not in `held`",
+        help_text="leases to renew; invalid tokens are not in `renewed`",
     )
 
 
@@ -119,15 +119,15 @@ class ClaimSorties(ApiView):
 
 
 class Heartbeat(ApiView):
-    @endpoint("sorties.fly", body=LeaseBody, response=shapes.RenewedResponse)
+    @endpoint("sorties.fly", body=LeaseBody, response=shapes.HeartbeatResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Renew the lease. The response says whether the work has been cancelled. 409: the lease is lost. The fleet's
         own agents renew the leases of their sorties themselves."""
         token = lease_token(actor_of(request), body, ref)
-        renewed = external_agents.renew_lease(token=token)
+        answer = external_agents.renew_lease(token=token)
         return {
-            "held": [ref] if token in renewed.held else [],
-            "cancelled": [ref] if token in renewed.cancelled else [],
+            "renewed": [ref] if token in answer.renewed else [],
+            "cancelled": [ref] if token in answer.cancelled else [],
         }
 
 
@@ -172,14 +172,14 @@ class FailSortie(ApiView):
 
 
 class AgentHeartbeat(ApiView):
-    @endpoint("agents.beat", body=HeartbeatBody, response=shapes.RenewedResponse)
+    @endpoint("agents.beat", body=HeartbeatBody, response=shapes.HeartbeatResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
-        """Report that the agent is alive, and renew its leases. A lease that is not in `held` is lost. Stop the work of
+        """Report that the agent is alive, and renew its leases. A lease that is not in `renewed` is lost. Stop the work of
         those in `cancelled`."""
-        renewed = external_agents.heartbeat(agent=own_agent(actor_of(request), ref), tokens=body["tokens"])
+        answer = external_agents.heartbeat(agent=own_agent(actor_of(request), ref), tokens=body["tokens"])
         return {
-            "held": sorted(token.partition(".")[0] for token in renewed.held),
-            "cancelled": sorted(token.partition(".")[0] for token in renewed.cancelled),
+            "renewed": sorted(token.partition(".")[0] for token in answer.renewed),
+            "cancelled": sorted(token.partition(".")[0] for token in answer.cancelled),
         }
 
 

@@ -278,10 +278,10 @@ class ClaimResponse(serializers.Serializer[Any]):
     leases = LeaseResponse(many=True)
 
 
-class RenewedResponse(serializers.Serializer[Any]):
-    """The leases that are still held, and those whose work has been cancelled."""
+class HeartbeatResponse(serializers.Serializer[Any]):
+    """The sorties whose leases are renewed, and those of them whose work has been cancelled."""
 
-    held = serializers.ListField(child=Id(ids.SORTIE))
+    renewed = serializers.ListField(child=Id(ids.SORTIE))
     cancelled = serializers.ListField(child=Id(ids.SORTIE), initial=[])
 
 

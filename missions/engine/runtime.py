@@ -317,7 +317,7 @@ class Engine:
             renewal = claims.renew(cursor, attempts=list(held_claims), lease_s=self.lease_s)
         lease_end = lease.end(requested_at=requested_at, lease_s=self.lease_s)
         for attempt, held_claim in held_claims.items():
-            if attempt not in renewal.held:
+            if attempt not in renewal.renewed:
                 held_claim.stop.set(StopReason.LEASE_LOST)
             else:
                 held_claim.stop.renew(lease_end=lease_end)

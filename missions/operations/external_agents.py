@@ -56,10 +56,10 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Renewed:
-    """The answer to a heartbeat: the tokens whose leases are still held, and those whose attempts must be stopped."""
+class Heartbeat:
+    """The answer to a heartbeat: the tokens whose leases are renewed, and those whose attempts must be stopped."""
 
-    held: frozenset[str]
+    renewed: frozenset[str]
     cancelled: frozenset[str]
 
 
@@ -123,8 +123,8 @@ def claim(*, agent: UUID, want: int = 1) -> list[Lease]:
     return leases
 
 
-def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Renewed:
-    """Record that the agent is alive, and renew the leases of these tokens. Leases absent from `held` are lost.
+def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Heartbeat:
+    """Record that the agent is alive, and renew the leases of these tokens. Leases absent from `renewed` are lost.
 
     Malformed tokens are ignored. Conflict if the agent has ended, or if none of its tokens holds a lease.
     """
@@ -139,20 +139,20 @@ def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Renewed:
     valid = {attempt: token for attempt, token in parsed if attempt_tokens.matches(token, digests.get(attempt))}
     with connection.cursor() as cursor:
         renewal = claims.renew(cursor.cursor, attempts=sorted(valid), lease_s=settings.FLEET_LEASE_S)
-    if tokens and not renewal.held:
+    if tokens and not renewal.renewed:
         raise StaleLease(f"{row.ref} no longer holds any of these leases.", hint="Stop the work and claim again.")
-    return Renewed(
-        held=frozenset(valid[attempt] for attempt in renewal.held),
+    return Heartbeat(
+        renewed=frozenset(valid[attempt] for attempt in renewal.renewed),
         cancelled=frozenset(valid[attempt] for attempt in renewal.cancelled),
     )
 
 
-def renew_lease(*, token: str) -> Renewed:
+def renew_lease(*, token: str) -> Heartbeat:
     """Renew one lease; StaleLease if it is lost. If one of the fleet's own agents holds it, that agent renews it."""
     attempt = attempt_auth.authenticate(token)
     if attempt.internal:
         cancelled = Sortie.objects.filter(id=attempt.claim.id, cancel_requested=True).exists()
-        return Renewed(held=frozenset({token}), cancelled=frozenset({token} if cancelled else ()))
+        return Heartbeat(renewed=frozenset({token}), cancelled=frozenset({token} if cancelled else ()))
     return heartbeat(agent=attempt.agent, tokens=[token])
 
 

@@ -51,7 +51,7 @@ def test_what_is_no_token_costs_no_lease_but_its_own(agent: api.Client, bad: str
     path, (first, second) = claimed(agent)
     before = until(first), until(second)
     answer = agent.post(path, {"tokens": [bad, first["token"], bad, second["token"]]})
-    assert (answer.status_code, set(answer.json()["held"])) == (200, {first["sortie"], second["sortie"]})
+    assert (answer.status_code, set(answer.json()["renewed"])) == (200, {first["sortie"], second["sortie"]})
     assert until(first) > before[0]
     assert until(second) > before[1]
 
@@ -61,8 +61,8 @@ def test_a_forged_token_does_not_stand_before_the_good_one_of_the_same_attempt(a
     path, (first, second) = claimed(agent)
     forged = first["token"].rpartition(".")[0] + "." + end
     answer = agent.post(path, {"tokens": [first["token"], forged]})
-    assert (answer.status_code, answer.json()["held"]) == (200, [first["sortie"]])
-    assert agent.post(path, {"tokens": [forged, second["token"]]}).json()["held"] == [second["sortie"]]
+    assert (answer.status_code, answer.json()["renewed"]) == (200, [first["sortie"]])
+    assert agent.post(path, {"tokens": [forged, second["token"]]}).json()["renewed"] == [second["sortie"]]
     assert agent.post(path, {"tokens": [forged]}).status_code == 409
 
 

@@ -73,7 +73,7 @@ def test_after_an_outage_the_agent_renews_and_claims_on(agent: UUID, lease: Leas
     lapse(agent)
     look()
     uptime.record_heartbeat()
-    assert external_agents.heartbeat(agent=agent, tokens=[lease.token]).held == {lease.token}
+    assert external_agents.heartbeat(agent=agent, tokens=[lease.token]).renewed == {lease.token}
     until = Sortie.objects.get().lease_until
     assert until is not None
     assert Sortie.objects.filter(lease_until__gt=Now()).exists()

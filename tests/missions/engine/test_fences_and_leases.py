@@ -108,7 +108,7 @@ def test_a_renewal_names_what_is_held_and_what_is_to_be_stopped(database: hot_pa
     duties.rescue()
     with database.cursor() as cursor:
         renewal = claims.renew(cursor, attempts=[(one.id, one.attempt) for one in held], lease_s=30)
-    assert renewal.held == renewal.cancelled == {(held[0].id, 1)}
+    assert renewal.renewed == renewal.cancelled == {(held[0].id, 1)}
     assert fleet.states(mission.id)["two"] == "queued"
 
 

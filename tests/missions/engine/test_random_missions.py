@@ -202,7 +202,7 @@ class Missions(RuleBasedStateMachine):
                 renewal = claims.renew(
                     cursor, attempts=[(claim.id, claim.attempt) for claim in flier.held], lease_s=3_600
                 )
-            assert renewal.held == {(claim.id, claim.attempt) for claim in flier.held if self._holds(claim)}
+            assert renewal.renewed == {(claim.id, claim.attempt) for claim in flier.held if self._holds(claim)}
 
     # ── The control loop ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -107,7 +107,7 @@ def test_it_reports_and_leaves_the_lease_to_its_agent(work: Work) -> None:
     address = f"sorties/{work.sortie.ref}"
     before = Sortie.objects.get(id=work.sortie.id).lease_until, Agent.objects.get(id=work.agent.id).heartbeat_at
     assert work.client.post(f"{address}/progress", {"fraction": 0.4, "note": "reading"}).status_code == 204
-    assert work.client.post(f"{address}/heartbeat").json() == {"held": [work.sortie.ref], "cancelled": []}
+    assert work.client.post(f"{address}/heartbeat").json() == {"renewed": [work.sortie.ref], "cancelled": []}
     attempt = Attempt.objects.get()
     assert (attempt.progress, attempt.note) == (0.4, "reading")
     assert (work.sortie.ref in str(work.client.get(address).json()), work.token in attempt.token) == (True, False)

@@ -80,9 +80,9 @@ def test_a_heartbeat_extends_the_lease_and_tells_of_a_cancel(agent: UUID) -> Non
     leases = external_agents.claim(agent=agent, want=2)
     before = Sortie.objects.get(id=leases[0].sortie).lease_until
     operations.cancel_sortie(sortie=leases[1].sortie)
-    renewed = external_agents.heartbeat(agent=agent, tokens=[lease.token for lease in leases])
-    assert renewed.held == {lease.token for lease in leases}
-    assert renewed.cancelled == {leases[1].token}
+    answer = external_agents.heartbeat(agent=agent, tokens=[lease.token for lease in leases])
+    assert answer.renewed == {lease.token for lease in leases}
+    assert answer.cancelled == {leases[1].token}
     after = Sortie.objects.get(id=leases[0].sortie).lease_until
     assert before is not None
     assert after is not None
@@ -120,7 +120,7 @@ def test_one_token_opens_nothing_else(agent: UUID) -> None:
         with pytest.raises(errors.FleetError):
             external_agents.complete(token=nonsense)
     assert one.token not in str(list(Attempt.objects.values()))
-    assert external_agents.heartbeat(agent=agent, tokens=[forged, two.token]).held == {two.token}
+    assert external_agents.heartbeat(agent=agent, tokens=[forged, two.token]).renewed == {two.token}
 
 
 def test_saying_an_outcome_twice_is_answered_as_the_first_time(agent: UUID) -> None:
@@ -209,7 +209,7 @@ def test_one_that_is_to_drain_takes_no_more_and_ends_when_what_it_holds_has_ende
     agents.order(agents=[agent], order=Agent.Order.DRAIN, reason="Enough.")
     with pytest.raises(errors.Conflict, match="ordered to drain"):
         external_agents.claim(agent=agent)
-    assert external_agents.heartbeat(agent=agent, tokens=[lease.token]).held == {lease.token}
+    assert external_agents.heartbeat(agent=agent, tokens=[lease.token]).renewed == {lease.token}
     external_agents.progress(token=lease.token, fraction=0.5)
     assert external_agents.complete(token=lease.token) == "succeeded"
     with pytest.raises(agents.NoLonger, match="Enough"):
