@@ -102,7 +102,9 @@ FLEET_LOCKOUT_MINUTES = env.integer("FLEET_LOCKOUT_MINUTES", 15, least=1)  # the
 FLEET_LOG = env.choice("FLEET_LOG", "plain", logs.STYLES)
 FLEET_PROCESS = env.text("FLEET_PROCESS")  # set by fleet_up for its processes
 FLEET_COMMAND = env.text("FLEET_COMMAND")  # set by fleet_up for its commands: the prefix that its user typed
-FLEET_PATIENCE_S = env.number("FLEET_PATIENCE_S", 20, least=0.1)  # with a client that neither sends nor reads
+FLEET_HTTP_TIMEOUT_S = env.number(
+    "FLEET_HTTP_TIMEOUT_S", 20, least=0.1
+)  # for a request's head, and for a stalled reader
 FLEET_ADDRESS_CONNECTIONS = env.integer(
     "FLEET_ADDRESS_CONNECTIONS", 800
 )  # per address, over all processes; 0: no limit

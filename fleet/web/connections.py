@@ -64,8 +64,8 @@ class Socket(_CountedConnection, WebSocketsSansIOProtocol):
 class TimeoutProtocol(_CountedConnection, H11Protocol):
     """uvicorn's HTTP/1.1 protocol with timeouts and a limit per address.
 
-    - The head of a request must arrive within FLEET_PATIENCE_S (408).
-    - A client that reads nothing of a response for FLEET_PATIENCE_S is disconnected.
+    - The head of a request must arrive within FLEET_HTTP_TIMEOUT_S (408).
+    - A client that reads nothing of a response for FLEET_HTTP_TIMEOUT_S is disconnected.
     - An address may have at most FLEET_ADDRESS_CONNECTIONS (429).
     """
 
@@ -125,7 +125,7 @@ class TimeoutProtocol(_CountedConnection, H11Protocol):
 
     def _start_timer(self) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(settings.FLEET_PATIENCE_S, self._on_timeout)
+        self._timer = self.loop.call_later(settings.FLEET_HTTP_TIMEOUT_S, self._on_timeout)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -143,7 +143,7 @@ class TimeoutProtocol(_CountedConnection, H11Protocol):
         elif not self.conn.trailing_data[0]:
             self.transport.close()  # no request has started, so no response is due
         else:
-            seconds = humanise.duration(settings.FLEET_PATIENCE_S)
+            seconds = humanise.duration(settings.FLEET_HTTP_TIMEOUT_S)
             self._refuse(
                 HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"The head of the request did not arrive within {seconds}."
             )

@@ -16,13 +16,13 @@ from tests.support import api, live
 from tests.support.live import Listener, Web
 from tests.support.supervised import until
 
-PATIENCE_S, PLACES = 0.5, 60
+TIMEOUT_S, PLACES = 0.5, 60
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
 @pytest.fixture(scope="module")
 def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    more = {"FLEET_PATIENCE_S": str(PATIENCE_S), "FLEET_ADDRESS_CONNECTIONS": str(PLACES)}
+    more = {"FLEET_HTTP_TIMEOUT_S": str(TIMEOUT_S), "FLEET_ADDRESS_CONNECTIONS": str(PLACES)}
     with live.serving(tmp_path_factory.mktemp("web"), {**live.environment(), **more}) as made:
         yield made
 
@@ -56,13 +56,13 @@ def test_heads_that_come_byte_by_byte_are_given_up_and_a_request_beside_them_is_
     lines = [line(web) for _ in range(50)]
     began, answered = time.monotonic(), 0
     head = iter(HEALTH)
-    while time.monotonic() < began + PATIENCE_S * 3:
+    while time.monotonic() < began + TIMEOUT_S * 3:
         byte = bytes([next(head)])
         for one in lines:
             with contextlib.suppress(OSError):  # closed already
                 one.send(byte)
         answered += web.ask("GET", "/healthz")[0] == 200
-        time.sleep(PATIENCE_S / 10)
+        time.sleep(TIMEOUT_S / 10)
     assert answered > 2
     for one in lines:
         said = rest(one)
@@ -91,12 +91,12 @@ def test_a_kept_connection_has_no_more_patience_for_the_next_head(web: Web) -> N
         for _ in range(3):
             kept.send(HEALTH + b"\r\n")
             assert healthy(kept)
-            time.sleep(PATIENCE_S / 4)
+            time.sleep(TIMEOUT_S / 4)
         began = time.monotonic()
         with contextlib.suppress(OSError):
-            while time.monotonic() < began + PATIENCE_S * 4:
+            while time.monotonic() < began + TIMEOUT_S * 4:
                 kept.send(b"G")
-                time.sleep(PATIENCE_S / 10)
+                time.sleep(TIMEOUT_S / 10)
         assert rest(kept).startswith(b"HTTP/1.1 40")
 
 
@@ -111,9 +111,9 @@ def test_who_takes_nothing_of_an_answer_is_left_and_who_takes_it_slowly_gets_it_
         began, taken = time.monotonic(), 0
         while more := slow.recv(16_384):
             taken += len(more)
-            time.sleep(PATIENCE_S / 20)
+            time.sleep(TIMEOUT_S / 20)
         assert taken > size
-        assert time.monotonic() - began > PATIENCE_S * 3
+        assert time.monotonic() - began > TIMEOUT_S * 3
         assert len(rest(greedy)) < size * 9
 
 
@@ -125,7 +125,7 @@ def test_streams_outlive_it(web: Web) -> None:
         Listener(web, "/api/v1/events/stream", **shown) as stream,
         connect(f"ws://127.0.0.1:{web.port}/ws/v1/events", additional_headers=shown) as socket_line,
     ):
-        assert not stream.ended.wait(PATIENCE_S * 3)
+        assert not stream.ended.wait(TIMEOUT_S * 3)
         socket_line.ping().wait(60)
 
 

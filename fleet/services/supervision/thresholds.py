@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fleet import humanise
 from fleet.services.supervision.service import Limits
 
-PATIENCE = 2  # measurements in a row beyond the limit, so that a single slow answer is not reported
+CONSECUTIVE = 2  # measurements in a row beyond the limit, so that a single slow answer is not reported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +27,11 @@ class Thresholds:
 
     def response(self, seconds: float) -> Crossing | None:
         description = f"takes {humanise.duration(seconds)} to answer"
-        return self._compare("service.slow", description, seconds, self.limits.response_s, PATIENCE)
+        return self._compare("service.slow", description, seconds, self.limits.response_s, CONSECUTIVE)
 
     def memory(self, size: int) -> Crossing | None:
         description = f"uses {size / 1e6:,.0f} MB of memory"
-        return self._compare("service.large", description, size, self.limits.memory_bytes, PATIENCE)
+        return self._compare("service.large", description, size, self.limits.memory_bytes, CONSECUTIVE)
 
     def restarts(self, count: int) -> Crossing | None:
         description = f"was restarted {count} times"

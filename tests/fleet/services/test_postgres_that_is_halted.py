@@ -13,7 +13,7 @@ from fleet import postgres
 from fleet.postgres import hot_path
 from tests.support.proxy import Proxy
 
-PATIENCE = override_settings(FLEET_ANSWER_S=0.1)
+SHORT_TIMEOUT = override_settings(FLEET_ANSWER_S=0.1)
 
 
 def address(**more: object) -> dict[str, Any]:
@@ -29,13 +29,13 @@ def test_all_our_connections_are_of_that_kind() -> None:
         assert isinstance(engines, postgres.Connection)
 
 
-@PATIENCE
+@SHORT_TIMEOUT
 def test_a_statement_may_take_as_long_as_it_needs_while_postgres_opens_to_others() -> None:
     with postgres.connect(**address()) as session:
         assert session.execute("SELECT 7 FROM pg_sleep(0.5)").fetchone() == (7,)
 
 
-@PATIENCE
+@SHORT_TIMEOUT
 def test_nobody_waits_for_ever_for_one_that_opens_to_nobody() -> None:
     with Proxy(int(address()["port"])) as way:
         session = postgres.connect(**address(port=way.port, connect_timeout=2))  # psycopg's least

@@ -78,7 +78,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
             env={
                 **os.environ, "FLEET_PROCESS": "web", "FLEET_WEB_WORKERS": "2",
                 "FLEET_CALLABLES": "threaded", "PYTHONPATH": str(tmp_path),
-                "FLEET_ADDRESS_CONNECTIONS": str(PLACES), "FLEET_PATIENCE_S": "120",
+                "FLEET_ADDRESS_CONNECTIONS": str(PLACES), "FLEET_HTTP_TIMEOUT_S": "120",
             },
         )  # fmt: skip
     made = Site(process, port, tmp_path / "log")
