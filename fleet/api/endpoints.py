@@ -109,7 +109,7 @@ def endpoint(
                 return result if isinstance(result, HttpResponseBase) else Response(result, status=status)
 
             if request.method == "POST" and not secret:
-                return idempotency.once(request=request, owner=view.idempotency_owner(request), handle=handle)
+                return idempotency.once(request=request, caller=view.idempotency_caller(request), handle=handle)
             return conditional.not_modified_or(request=request, response=handle())
 
         call.endpoint = declaration  # type: ignore[attr-defined]

@@ -26,10 +26,10 @@ MAX_LENGTH = 200  # characters of a key
 RETENTION = timedelta(hours=24)
 
 
-def once(*, request: Request, owner: str, handle: Callable[[], Response]) -> Response:
+def once(*, request: Request, caller: str, handle: Callable[[], Response]) -> Response:
     """The response of `handle()`, or the stored response to an earlier request with the same key.
 
-    `owner`: the caller that keys belong to, so that two callers may use the same key.
+    `caller`: who keys belong to, so that two callers may use the same key.
     """
     key = request.headers.get("Idempotency-Key")
     if key is None:
@@ -41,9 +41,9 @@ def once(*, request: Request, owner: str, handle: Callable[[], Response]) -> Res
         )
     digest = _digest(request)
     with transaction.atomic():
-        if not locks.try_lock_subject(SubjectLock.IDEMPOTENT_REQUEST, owner + key):
+        if not locks.try_lock_subject(SubjectLock.IDEMPOTENT_REQUEST, caller + key):
             raise errors.Conflict("The first request with this Idempotency-Key is still in progress.", hint="Wait.")
-        stored = Answer.objects.filter(asker=owner, key=key).first()
+        stored = Answer.objects.filter(caller=caller, key=key).first()
         if stored is not None:
             if stored.request != digest:
                 raise errors.Invalid(
@@ -53,7 +53,7 @@ def once(*, request: Request, owner: str, handle: Callable[[], Response]) -> Res
             return _replay(stored)
         response = handle()
         Answer.objects.create(
-            asker=owner,
+            caller=caller,
             key=key,
             request=digest,
             status=response.status_code,

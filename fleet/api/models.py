@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 class Answer(models.Model):
     """The response to a POST, written in the transaction of its effect."""
 
-    asker = models.CharField(max_length=200)  # fleet.access.actor.Actor.name
+    caller = models.CharField(max_length=200)  # fleet.access.actor.Actor.name
     key = models.CharField(max_length=200)
     request = models.CharField(max_length=64)  # sha256 of method, path and body
     status = models.SmallIntegerField()
@@ -18,5 +18,5 @@ class Answer(models.Model):
     at = models.DateTimeField(db_default=Now())
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["asker", "key"], name="answer_once")]
+        constraints = [models.UniqueConstraint(fields=["caller", "key"], name="answer_once")]
         indexes = [models.Index(fields=["at"], name="answer_by_age")]

@@ -41,7 +41,7 @@ class ApiView(APIView):
         name = (method or "").lower()
         return getattr(getattr(cls, "get" if name == "head" else name, None), "endpoint", None)
 
-    def idempotency_owner(self, request: Request) -> str:
+    def idempotency_caller(self, request: Request) -> str:
         """The caller that the Idempotency-Keys of a request belong to."""
         return request.auth.name if isinstance(request.auth, Actor) else "anonymous"
 
