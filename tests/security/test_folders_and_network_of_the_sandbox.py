@@ -1,0 +1,120 @@
+"""The folders, outputs and network that the sandbox gives to work, whatever links the work or somebody else made."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from agents.drivers import sandbox
+from agents.drivers.base import Limits
+from tests.support.confined import SECRET
+from tests.support.flights import Flight, brief
+
+
+def test_a_folder_that_was_made_a_link_meanwhile_is_not_given(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "folder").symlink_to(tmp_path / "secret")
+    given = brief(tmp_path / "scratch", shell="true", writable=(tmp_path / "folder",))
+    evidence = Flight("command", given).end()
+    assert not evidence.ok
+    assert "cannot be mounted in the sandbox" in evidence.error
+
+
+def test_a_readable_path_that_was_made_a_link_is_not_given(tmp_path: Path) -> None:
+    """Work may put a link below FLEET_FOLDERS, and a client name it under `readable` at the next launch."""
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").write_text(SECRET)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "folder").symlink_to(tmp_path / "secret")
+    (tmp_path / "project" / "file").symlink_to(tmp_path / "secret" / "key")
+    for named in ("folder", "folder/key", "file"):
+        shell = f"cat {tmp_path}/project/folder/key {tmp_path}/project/file {tmp_path}/secret/key"
+        flight = Flight("command", brief(tmp_path / "scratch", shell=shell, readable=(tmp_path / "project" / named,)))
+        evidence = flight.end()
+        assert not evidence.ok
+        assert SECRET not in flight.ear.out
+        assert "cannot be mounted in the sandbox" in evidence.error
+
+
+def test_without_network_nothing_answers_not_even_this_host(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        code = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
+        for network in (True, False):
+            given = brief(tmp_path, argv=("python3", "-c", code), network=network)
+            assert Flight("command", given).end().ok is network
+
+
+def test_without_network_no_other_kind_of_socket_leads_out(tmp_path: Path) -> None:
+    """A network namespace does not hold back AF_VSOCK, for one, which reaches the hypervisor."""
+    code = """
+import ctypes, errno, json, os, socket
+opened = []
+for family in range(1, 64):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET):
+        try:
+            socket.socket(family, kind).close()
+        except OSError:
+            continue
+        opened.append(family)
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.syscall(425, 1, 0) == -1 and ctypes.get_errno() == errno.ENOSYS, "io_uring opens sockets too"
+json.dump(sorted(set(opened)), open(os.environ["FLEET_RESULT"], "w"))
+"""
+    evidence = Flight("command", brief(tmp_path, argv=("python3", "-c", code), network=False)).end()
+    assert evidence.ok, evidence
+    assert isinstance(evidence.result, list)
+    assert set(evidence.result) <= {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK}
+
+
+@pytest.mark.parametrize("folder", ["/", "/usr", "/etc", "/tmp", "/var", "/proc", "/home"])
+def test_what_belongs_to_all_is_no_missions_folder(folder: str) -> None:
+    with pytest.raises(sandbox.Refused):
+        sandbox.check_writable(Path(folder), hidden=[])
+
+
+def test_outputs_are_copied_as_the_work_sees_them_and_never_from_the_kernel(tmp_path: Path) -> None:
+    scratch, outbox = tmp_path / "scratch", tmp_path / "outbox"
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    scratch.mkdir()
+    outbox.mkdir()
+    shell = f"""
+        echo good > good; mkdir sub; echo deep > sub/deep; ln -s sub/deep inside
+        ln -s {secret} out; ln -s /proc/self/environ kernel; ln -s /dev/zero device; mkfifo pipe; head -c 2000 /dev/zero > large
+        ln -s ../../../../../../../../proc/1/environ up
+        """
+    outputs = ("good", "sub/deep", "inside", "missing", "out", "kernel", "device", "pipe", "large", "up", "sub")
+    given = brief(scratch, shell=shell, outputs=outputs, outbox=outbox, limits=Limits(timeout_s=60, output_bytes=1000))
+    evidence = Flight("command", given).end()
+    assert evidence.ok, evidence
+    copied = [name for name, fault in zip(outputs, evidence.outputs, strict=True) if not fault]
+    assert copied == ["good", "sub/deep", "inside"]
+    assert sorted(path.read_text() for path in outbox.iterdir()) == ["deep\n", "deep\n", "good\n"]
+
+
+def test_the_environment_of_a_process_outside_is_no_output(tmp_path: Path) -> None:
+    scratch, outbox = tmp_path / "scratch", tmp_path / "outbox"
+    scratch.mkdir()
+    outbox.mkdir()
+    for cwd in (f"/proc/{os.getpid()}", "/proc/1", "/proc/self"):
+        given = brief(scratch, shell="true", cwd=Path(cwd), outputs=("environ",), outbox=outbox)
+        evidence = Flight("command", given).end()
+        assert not evidence.ok or evidence.outputs != (0,)
+        assert not list(outbox.iterdir())
+
+
+def test_off_is_only_what_the_operator_chose(tmp_path: Path) -> None:
+    """With confined=False the work sees the host; so the tests above prove something."""
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    (tmp_path / "scratch").mkdir()
+    for confined in (True, False):
+        given = brief(tmp_path / "scratch", shell=f"cat {secret}; true", confined=confined)
+        flight = Flight("command", given)
+        flight.end()
+        assert (SECRET in flight.ear.out) is not confined
