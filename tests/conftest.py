@@ -90,6 +90,16 @@ def subprocess_environment(transactional_db: None) -> dict[str, str]:
 
 
 @pytest.fixture
+def engine(transactional_db: None) -> Iterator[Any]:
+    """A started engine of type backend (missions.engine.runtime.Engine), without a Celery worker."""
+    from tests.support import fleet  # noqa: PLC0415  (imports Django's)
+
+    started = fleet.engine()
+    yield started
+    started.stop(within_s=5)
+
+
+@pytest.fixture
 def private_services() -> Iterator[cluster.Cluster]:
     """A durable Postgres and Valkey of this test's own, to kill, restart, pause and flush."""
     private = cluster.temporary(durable=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from missions.engine.runtime import Engine
@@ -11,13 +9,6 @@ from missions.models import Attempt, Sortie
 from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    made = fleet.engine()
-    yield made
-    made.stop(within_s=5)
 
 
 def test_a_sortie_that_needs_nothing_runs_and_completes_its_mission(engine: Engine) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,13 +20,6 @@ from tests.missions.engine.test_random_missions import Flier
 from tests.support import fleet, ledger
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    made = fleet.engine()
-    yield made
-    made.stop(within_s=5)
 
 
 def sortie(mission: Mission, key: str) -> Sortie:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,13 +15,6 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 AGAIN = {"max_attempts": 3, "backoff": "1ms", "jitter": False}
 HERE = "tests.contracts.callables"
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    started = fleet.engine()
-    yield started
-    started.stop(within_s=5)
 
 
 def attempts(engine: Engine, sortie: dict[str, Any]) -> tuple[int, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,13 +26,6 @@ PLAN = {
     "first": {"with": {"result": {"n": 3}}},
     "ask": {"needs": ["first"], "prompt": "Make {{ needs.first.result.n }} of $HOME `x`; {{ inputs.what }}\n"},
 }
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    started = fleet.engine()
-    yield started
-    started.stop(within_s=5)
 
 
 @pytest.fixture

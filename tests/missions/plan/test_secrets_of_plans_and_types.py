@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -42,13 +41,6 @@ print("open:", os.environ["OPEN"], file=sys.stderr)
 print("failing with", os.environ["MINE"], os.environ["TYPED"], os.environ["MODEL_API_KEY"], file=sys.stderr)
 sys.exit(code)
 """
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    started = fleet.engine()
-    yield started
-    started.stop(within_s=5)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,16 @@
+"""Calls `fleet_mission`, and the documented keys of its JSON documents."""
+
+from __future__ import annotations
+
+from tests.support.console import Done, manage
+
+SUMMARY = {"id", "name", "objective", "state", "reason", "sorties", "created_at", "finished_at", "elapsed_s"}
+
+ITEM = {
+    "id", "key", "agent_type", "state", "attempt", "tries", "needs", "waits_for", "ready_at", "started_at", "finished_at",
+    "progress", "note", "result", "error", "tolerated", "status", "wake_at", "changed_at", "elapsed_s",
+}  # fmt: skip
+
+
+def mission(*arguments: str) -> Done:
+    return manage("fleet_mission", *arguments)

@@ -1,0 +1,102 @@
+"""fleet_mission validate, run and create: what is checked before a mission exists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from missions.models import Mission
+from missions.states import SortieState
+from tests.missions.management.fleet_mission import SUMMARY, mission
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> str:
+    path = tmp_path / "good.yaml"
+    path.write_text("mission: Good\ninputs: {who: {}}\nsorties:\n  one: {agent: backend, driver: scripted}\n")
+    return str(path)
+
+
+def test_a_valid_plan_is_reported_as_valid(good: str) -> None:
+    told = mission("validate", good)
+    assert (told.code, told.err) == (0, "The plan is valid: Good, 1 sortie.\n")
+    assert mission("validate", good, "--json").json == {
+        "valid": True,
+        "name": "Good",
+        "sorties": 1,
+        "faults": [],
+        "warnings": [],
+    }
+
+
+def test_every_fault_of_a_plan_is_reported_as_text_and_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("mission: M\nsorties:\n  a: {agent: nobody, run: x}\n  b: {agent: backend, run: x, needs: [c]}\n")
+    told = mission("validate", str(path))
+    assert told.code == 2
+    assert "line 3, sorties.a.agent" in told.err
+    assert "line 4, sorties.b.needs" in told.err
+    found = mission("validate", str(path), "--json")
+    assert found.code == 2
+    assert found.json["valid"] is False
+    assert [fault["line"] for fault in found.json["faults"]] == [3, 4]
+    assert set(found.json["faults"][0]) == {"line", "column", "where", "fault", "fix"}
+    for action in ("run", "create"):
+        assert mission(action, str(path)).code == 2
+    assert not Mission.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["no such file", "/", "/proc/self/mem", "/dev/zero", "a\udcff"],
+    ids=["none", "folder", "odd", "endless", "name"],
+)
+def test_a_plan_that_cannot_be_read_is_wrong_usage(name: str) -> None:
+    done = mission("validate", name)
+    assert done.code == 2
+    assert done.err.startswith("The plan ")
+
+
+@pytest.mark.parametrize(
+    "given", [["--param", "who"], ["--param", "=x"], ["--param", "whom=x"], ["--param", "who=a", "--param", "who=b"]]
+)
+def test_an_invalid_parameter_is_wrong_usage(good: str, given: list[str]) -> None:
+    for action in ("validate", "create", "run"):
+        assert mission(action, good, *given).code == 2
+    assert not Mission.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "agent, given, code", [("backend", "ada", 0), ("of another fleet", "ada", 0), ("backend", "", 2)]
+)
+def test_a_dry_run_checks_what_needs_no_database_and_launches_nothing(
+    tmp_path: Path, agent: str, given: str, code: int
+) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(
+        f"mission: M\ninputs: {{who: {{enum: [ada]}}}}\nsorties:\n  a: {{agent: {agent}, driver: scripted}}\n"
+    )
+    done = mission("run", str(path), "--param", f"who={given}", "--dry-run", "--json")
+    assert (done.code, done.json["valid"]) == (code, code == 0)
+    assert not Mission.objects.exists()
+
+
+def test_a_created_mission_starts_when_it_is_resumed(good: str) -> None:
+    created = mission("create", good, "--json")
+    assert created.code == 0
+    assert set(created.json) == SUMMARY
+    assert created.json["state"] == "planned"
+    shown = mission("show", created.json["id"], "--json").json
+    assert shown["items"][0]["waits_for"] == "Waits until its mission, which is planned, is resumed."
+    assert mission("resume", "latest", "--json").json["state"] == "running"
+
+
+def test_run_detach_returns_the_summary_at_once(good: str) -> None:
+    done = mission("run", good, "--detach", "--json", "--param", "who=me")
+    assert done.code == 0
+    assert set(done.json) == SUMMARY
+    assert done.json["sorties"] == {"total": 1, **{s.value: int(s == "queued") for s in SortieState}}
+    assert Mission.objects.get().inputs == {"who": "me"}
