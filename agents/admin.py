@@ -155,7 +155,7 @@ class AgentAdmin(ReadOnlyAdmin):
     def log_tail(self, agent: Agent) -> SafeString:
         text = "".join(piece.text for piece in queries.last_lines(agent, lines=LOG_LINES))
         return format_html(
-            '<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{}</pre>', lines.printed(text) or "–"
+            '<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{}</pre>', lines.terminal_safe(text) or "–"
         )
 
     @action(  # type: ignore[untyped-decorator]  # unfold has no types

@@ -49,8 +49,9 @@ def find(reference: str) -> Agent:
 
 def live(agents: QuerySet[Agent] | None = None) -> QuerySet[Agent]:
     """The agents that have not ended, ordered by type, node and place."""
-    chosen = Agent.objects.select_related("type", "node") if agents is None else agents
-    return chosen.filter(state__in=Agent.LIVE).order_by("type", "node__name", "place", "id")
+    if agents is None:
+        agents = Agent.objects.select_related("type", "node")
+    return agents.filter(state__in=Agent.LIVE).order_by("type", "node__name", "place", "id")
 
 
 def served_types() -> frozenset[str]:
@@ -91,14 +92,14 @@ def usage(agents: Sequence[Agent]) -> dict[UUID, Usage]:
         }
 
 
-def samples(agent: Agent, *, most: int | None = None) -> Iterator[dict[str, Any]]:
+def samples(agent: Agent, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
     """The history of an agent, oldest first: `{at, step_s, cpu, memory_bytes, processes}`.
 
-    `most` limits the number of steps (one more is possible at each end) by making them longer. A longer step has the
+    `limit` bounds the number of steps (one more is possible at each end) by making them longer. A longer step has the
     mean of `cpu` and the maximum of the others.
     """
     history = Sample.objects.filter(agent=agent)
-    if most is None:
+    if limit is None:
         rows = history.order_by("at").values("at", "step_s", "cpu", "memory_bytes", "processes")
         yield from (dict(row) for row in rows.iterator())
         return
@@ -106,7 +107,7 @@ def samples(agent: Agent, *, most: int | None = None) -> Iterator[dict[str, Any]
     if span["first"] is None:
         return
     span_s = (span["last"] - span["first"]).total_seconds()
-    step_s = next((step for step in STEPS_S if span_s / step <= most), STEPS_S[-1])
+    step_s = next((step for step in STEPS_S if span_s / step <= limit), STEPS_S[-1])
     with connection.cursor() as cursor:
         cursor.execute(statements.read("agents", "history"), {"agent": agent.id, "step_s": step_s})
         for at, cpu, memory, processes in cursor.fetchall():

@@ -33,29 +33,31 @@ FLEET_ALERT_STALLED_S = env.number("FLEET_ALERT_STALLED_S", 900)  # time without
 FLEET_ALERT_UNSEALED_S = env.number("FLEET_ALERT_UNSEALED_S", 60)  # wait of audit entries for an open transaction
 FLEET_ALERT_AGENTS_LOST = env.integer("FLEET_ALERT_AGENTS_LOST", 3)  # within the window
 FLEET_ALERT_RETRY_SHARE = env.number("FLEET_ALERT_RETRY_SHARE", 0.3)  # of the attempts that ended within the window
-FLEET_ALERT_WINDOW_S = env.number("FLEET_ALERT_WINDOW_S", 600, least=1)
+FLEET_ALERT_WINDOW_S = env.number("FLEET_ALERT_WINDOW_S", 600, minimum=1)
 FLEET_ALERT_QUIET_S = env.number("FLEET_ALERT_QUIET_S", 30)  # an alert ends when its cause is absent for this long
 
 # ── Execution ────────────────────────────────────────────────────────────────────────────────────────────────────────
 FLEET_NODE = env.text("FLEET_NODE")  # this host's name in the fleet; empty: its hostname
-FLEET_LEASE_S = env.number("FLEET_LEASE_S", 30, least=1)  # an agent that does not renew for this long loses its work
-FLEET_RENEW_S = env.number("FLEET_RENEW_S", 2, least=0.1)  # how often an agent renews, and learns of cancellations
-FLEET_HEARTBEAT_S = env.number("FLEET_HEARTBEAT_S", 5, least=0.1)
-FLEET_CONTROL_S = env.number("FLEET_CONTROL_S", 0.5, least=0.05)  # the interval of the control loop
-FLEET_LISTEN_S = env.number("FLEET_LISTEN_S", 2, least=0.05)  # an agent without a hint for this long looks for work
-FLEET_ANSWER_S = env.integer("FLEET_ANSWER_S", 5, least=1)  # silence of Postgres after which a new connection is tried
-FLEET_GRACE_S = env.number("FLEET_GRACE_S", 5, least=0)  # between SIGTERM and SIGKILL for the processes of a driver
-FLEET_LINGER_S = env.number("FLEET_LINGER_S", 2, least=0)  # how long descendants may keep the output open at the end
-FLEET_TIMEOUT_S = env.number("FLEET_TIMEOUT_S", 3600, least=1)  # of a sortie without `timeout`
-FLEET_PROMPT_SILENCE_S = env.number("FLEET_PROMPT_SILENCE_S", 1800, least=1)  # of a prompt without `silence`
-FLEET_SPAWN_S = env.number("FLEET_SPAWN_S", 60, least=1)  # an agent that has not reported by then has failed
-FLEET_DRAIN_S = env.number("FLEET_DRAIN_S", 10, least=0)  # how long a terminated agent waits for its sorties
+FLEET_LEASE_S = env.number("FLEET_LEASE_S", 30, minimum=1)  # an agent that does not renew for this long loses its work
+FLEET_RENEW_S = env.number("FLEET_RENEW_S", 2, minimum=0.1)  # how often an agent renews, and learns of cancellations
+FLEET_HEARTBEAT_S = env.number("FLEET_HEARTBEAT_S", 5, minimum=0.1)
+FLEET_CONTROL_S = env.number("FLEET_CONTROL_S", 0.5, minimum=0.05)  # the interval of the control loop
+FLEET_LISTEN_S = env.number("FLEET_LISTEN_S", 2, minimum=0.05)  # an agent without a hint for this long looks for work
+FLEET_ANSWER_S = env.integer(
+    "FLEET_ANSWER_S", 5, minimum=1
+)  # silence of Postgres after which a new connection is tried
+FLEET_GRACE_S = env.number("FLEET_GRACE_S", 5, minimum=0)  # between SIGTERM and SIGKILL for the processes of a driver
+FLEET_LINGER_S = env.number("FLEET_LINGER_S", 2, minimum=0)  # how long descendants may keep the output open at the end
+FLEET_TIMEOUT_S = env.number("FLEET_TIMEOUT_S", 3600, minimum=1)  # of a sortie without `timeout`
+FLEET_PROMPT_SILENCE_S = env.number("FLEET_PROMPT_SILENCE_S", 1800, minimum=1)  # of a prompt without `silence`
+FLEET_SPAWN_S = env.number("FLEET_SPAWN_S", 60, minimum=1)  # an agent that has not reported by then has failed
+FLEET_DRAIN_S = env.number("FLEET_DRAIN_S", 10, minimum=0)  # how long a terminated agent waits for its sorties
 FLEET_NODE_PLACES = env.integer("FLEET_NODE_PLACES", 16)  # the largest number of agents on this host
 FLEET_SPARE_CONNECTIONS = env.integer("FLEET_SPARE_CONNECTIONS", 20)  # to Postgres, reserved for commands
 FLEET_MAX_CRASHES = env.integer("FLEET_MAX_CRASHES", 5)  # in a row, after which a post is given up
-FLEET_SCALE_UP_S = env.number("FLEET_SCALE_UP_S", 5, least=0)  # wait of work before its type gets more agents
-FLEET_SCALE_DOWN_S = env.number("FLEET_SCALE_DOWN_S", 120, least=0)  # an agent that is idle for this long is ended
-FLEET_STALL_S = env.number("FLEET_STALL_S", 30, least=1)  # an agent that takes no work for this long has stalled
+FLEET_SCALE_UP_S = env.number("FLEET_SCALE_UP_S", 5, minimum=0)  # wait of work before its type gets more agents
+FLEET_SCALE_DOWN_S = env.number("FLEET_SCALE_DOWN_S", 120, minimum=0)  # an agent that is idle for this long is ended
+FLEET_STALL_S = env.number("FLEET_STALL_S", 30, minimum=1)  # an agent that takes no work for this long has stalled
 FLEET_MAX_REVIVALS = env.integer("FLEET_MAX_REVIVALS", 3)  # replacements of a post's stalled agents per hour
 FLEET_MAX_RESCUES = env.integer("FLEET_MAX_RESCUES", 3)
 FLEET_MAX_SORTIES = env.integer("FLEET_MAX_SORTIES", 20_000)  # of a mission, including those added at run time
@@ -67,17 +69,17 @@ FLEET_ADDED_BYTES = env.integer("FLEET_ADDED_BYTES", 10_000_000)  # of one attem
 FLEET_NEEDS_BYTES = env.integer("FLEET_NEEDS_BYTES", 100_000_000)  # of the results of all needs of a sortie
 FLEET_OUTPUT_BYTES = env.integer("FLEET_OUTPUT_BYTES", 2_000_000)  # stored of an attempt's output: half head, half tail
 FLEET_ARTIFACT_BYTES = env.integer("FLEET_ARTIFACT_BYTES", 100_000_000)
-FLEET_AGENT_LOG_BYTES = env.integer("FLEET_AGENT_LOG_BYTES", 1_000_000, least=10_000)  # stored of an agent's own log
-FLEET_SAMPLE_S = env.number("FLEET_SAMPLE_S", 10, least=0.1)  # how often a node measures its agents
-FLEET_SAMPLES_FINE_H = env.number("FLEET_SAMPLES_FINE_H", 6, least=0.1)  # hours until samples become ten-minute means
-FLEET_SAMPLES_DAYS = env.number("FLEET_SAMPLES_DAYS", 14, least=0.1)  # days until those are deleted
+FLEET_AGENT_LOG_BYTES = env.integer("FLEET_AGENT_LOG_BYTES", 1_000_000, minimum=10_000)  # stored of an agent's own log
+FLEET_SAMPLE_S = env.number("FLEET_SAMPLE_S", 10, minimum=0.1)  # how often a node measures its agents
+FLEET_SAMPLES_FINE_H = env.number("FLEET_SAMPLES_FINE_H", 6, minimum=0.1)  # hours until samples become ten-minute means
+FLEET_SAMPLES_DAYS = env.number("FLEET_SAMPLES_DAYS", 14, minimum=0.1)  # days until those are deleted
 FLEET_ENV_ALLOW = env.words("FLEET_ENV_ALLOW", ("PATH", "LANG", "LC_ALL", "TZ", "TERM"))
 FLEET_SANDBOX = env.boolean("FLEET_SANDBOX", True)  # off: work has all permissions of the fleet's user
 FLEET_FOLDERS = env.words("FLEET_FOLDERS")  # an API launch may choose a mission's folder below these
 FLEET_CALLABLES = env.words("FLEET_CALLABLES")  # modules whose @register functions plans may call
 FLEET_SCRIPTED_DRIVER = env.boolean("FLEET_SCRIPTED_DRIVER", False)  # the driver of the tests and the bench
-FLEET_ACCESS_MINUTES = env.number("FLEET_ACCESS_MINUTES", 5, least=0.1)  # the lifetime of an access token
-FLEET_REFRESH_DAYS = env.number("FLEET_REFRESH_DAYS", 7, least=0.01)  # the lifetime of a refresh token
+FLEET_ACCESS_MINUTES = env.number("FLEET_ACCESS_MINUTES", 5, minimum=0.1)  # the lifetime of an access token
+FLEET_REFRESH_DAYS = env.number("FLEET_REFRESH_DAYS", 7, minimum=0.01)  # the lifetime of a refresh token
 FLEET_JWT_KEY = env.text("FLEET_JWT_KEY")  # signs the tokens; empty: the web process generates one
 FLEET_AUDIT_ANCHOR = env.text("FLEET_AUDIT_ANCHOR")  # a file to which the heads of the audit chain are appended
 FLEET_RETAIN_DAYS = env.integer("FLEET_RETAIN_DAYS", 30)
@@ -97,23 +99,27 @@ FLEET_LIMIT_DENIED = env.parsed("FLEET_LIMIT_DENIED", "60/h", rates.parse)  # pe
 FLEET_LIMIT_AGENT = env.parsed("FLEET_LIMIT_AGENT", "1200/m", rates.parse)  # per agent
 FLEET_LIMIT_COST_S = env.number("FLEET_LIMIT_COST_S", 20)  # per user: processor time of costly requests per minute
 FLEET_LIMITS = env.parsed("FLEET_LIMITS", "", rates.parse_overrides)  # role:admin=300/m route:missions.create=30/m
-FLEET_LOCKOUT_FAILURES = env.integer("FLEET_LOCKOUT_FAILURES", 10, least=1)  # wrong passwords per name and address
-FLEET_LOCKOUT_MINUTES = env.integer("FLEET_LOCKOUT_MINUTES", 15, least=1)  # the duration of the lockout
+FLEET_LOCKOUT_FAILURES = env.integer("FLEET_LOCKOUT_FAILURES", 10, minimum=1)  # wrong passwords per name and address
+FLEET_LOCKOUT_MINUTES = env.integer("FLEET_LOCKOUT_MINUTES", 15, minimum=1)  # the duration of the lockout
 FLEET_LOG = env.choice("FLEET_LOG", "plain", logs.STYLES)
 FLEET_PROCESS = env.text("FLEET_PROCESS")  # set by fleet_up for its processes
 FLEET_COMMAND = env.text("FLEET_COMMAND")  # set by fleet_up for its commands: the prefix that its user typed
 FLEET_HTTP_TIMEOUT_S = env.number(
-    "FLEET_HTTP_TIMEOUT_S", 20, least=0.1
+    "FLEET_HTTP_TIMEOUT_S", 20, minimum=0.1
 )  # for a request's head, and for a stalled reader
 FLEET_ADDRESS_CONNECTIONS = env.integer(
     "FLEET_ADDRESS_CONNECTIONS", 800
 )  # per address, over all processes; 0: no limit
-FLEET_WEB_WORKERS = env.integer("FLEET_WEB_WORKERS", 2, least=1)  # processes that serve the site
+FLEET_WEB_WORKERS = env.integer("FLEET_WEB_WORKERS", 2, minimum=1)  # processes that serve the site
 FLEET_WEB_POOL = env.integer("FLEET_WEB_POOL", 10)  # connections to Postgres per process; 0: no pool
-FLEET_WEB_AT_ONCE = env.integer("FLEET_WEB_AT_ONCE", 4, least=1)  # requests that each process handles at once
+FLEET_WEB_AT_ONCE = env.integer("FLEET_WEB_AT_ONCE", 4, minimum=1)  # requests that each process handles at once
 FLEET_WEB_WAITING = env.integer("FLEET_WEB_WAITING", 64)  # requests that may queue in each process; others are refused
-FLEET_LIVE_LISTENERS = env.integer("FLEET_LIVE_LISTENERS", 2_000, least=1)  # streams in all; a quarter of them per user
-FLEET_LIVE_RECHECK_S = env.number("FLEET_LIVE_RECHECK_S", 15, least=0.1)  # how often a listener's permission is checked
+FLEET_LIVE_LISTENERS = env.integer(
+    "FLEET_LIVE_LISTENERS", 2_000, minimum=1
+)  # streams in all; a quarter of them per user
+FLEET_LIVE_RECHECK_S = env.number(
+    "FLEET_LIVE_RECHECK_S", 15, minimum=0.1
+)  # how often a listener's permission is checked
 
 # ── Django ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 SECRET_KEY = env.text("FLEET_SECRET_KEY") or FLEET_CREDENTIALS.secret_key
@@ -177,7 +183,7 @@ DATABASES = {
             connect_timeout_s=FLEET_ANSWER_S,
             # The audit trail recognises the fleet's own writes by this; those of people in a shell are others.
             application_name="manage.py shell" if sys.argv[1:2] == ["shell"] else "fleet",
-            pool=pool.options(process=FLEET_PROCESS, most=FLEET_WEB_POOL),
+            pool=pool.options(process=FLEET_PROCESS, max_size=FLEET_WEB_POOL),
         ),
         "CONN_HEALTH_CHECKS": True,  # the pool must not hand out connections that a restart of Postgres has closed
     }

@@ -50,8 +50,8 @@ class HintPublisher(threading.Thread):
             with self._ready:
                 self._queued.update(queued)
                 for agent_type, added in (sorties or {}).items():
-                    kept = self._sorties.setdefault(agent_type, [])
-                    kept.extend(added[: MAX_AT_ONCE - len(kept)])
+                    ids_to_send = self._sorties.setdefault(agent_type, [])
+                    ids_to_send.extend(added[: MAX_AT_ONCE - len(ids_to_send)])
                 self._ready.notify()
 
     def stop(self, *, within_s: float = 2.0) -> None:

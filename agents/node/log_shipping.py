@@ -51,8 +51,8 @@ class Tail:
     rows: deque[tuple[int, int]] = field(default_factory=deque)  # id and number of characters
     characters: int = 0
 
-    def read(self, *, most: int) -> tuple[bytes, int, int]:
-        """Return the new data, its end in the file, and how many bytes before it are skipped to keep it below `most`.
+    def read(self, *, limit: int) -> tuple[bytes, int, int]:
+        """Return the new data, its end in the file, and how many bytes before it are skipped to keep it below `limit`.
 
         Incomplete lines are left for later, so that no secret in them is cut in two.
         """
@@ -63,7 +63,7 @@ class Tail:
                     self.offset = 0
                     self.end = None if self.end is None else min(self.end, size)
                 until = size if self.end is None else self.end
-                start = max(self.offset, until - most)
+                start = max(self.offset, until - limit)
                 file.seek(start)
                 data = file.read(until - start)
         except FileNotFoundError:
@@ -97,7 +97,7 @@ class Shipper:
         if last is None or not path.exists():
             return
         size = path.stat().st_size
-        data, _, _ = Tail(agent, path, offset=0, end=size).read(most=settings.FLEET_AGENT_LOG_BYTES)
+        data, _, _ = Tail(agent, path, offset=0, end=size).read(limit=settings.FLEET_AGENT_LOG_BYTES)
         _, anchor, rest = self._text(data).rpartition(last.text[-ANCHOR:])
         if anchor and rest:
             LogPiece.objects.bulk_create(
@@ -113,7 +113,7 @@ class Shipper:
     def ship(self) -> None:
         """Store the new output of all agents. Raises django.db.Error if Postgres does not answer."""
         keep = settings.FLEET_AGENT_LOG_BYTES
-        reads = [(tail, *tail.read(most=keep)) for tail in self._tails.values()]
+        reads = [(tail, *tail.read(limit=keep)) for tail in self._tails.values()]
         pieces: list[tuple[Tail, str]] = []
         for tail, data, _, skipped in reads:
             notice = f"… {skipped:,} bytes left out …\n" if skipped else ""
@@ -139,7 +139,7 @@ class Shipper:
         """Rotate the files that have become too large. They have been read completely."""
         for tail in self._tails.values():
             if tail.offset > FILE_BYTES:
-                logfiles.rotate(tail.path, kept=OLDER_FILES)
+                logfiles.rotate(tail.path, keep=OLDER_FILES)
                 tail.offset = 0
 
 

@@ -21,7 +21,7 @@ CONTROL_CONNECTIONS = 2  # for two control loops
 class Capacity:
     """The connections of Postgres and who may use them. `str()` of it gives the figures for an error message."""
 
-    most: int  # max_connections
+    max_connections: int
     reserved: int  # by Postgres itself
     elsewhere: int  # in use in other databases
     bound: int | None  # the limit of the role or the database, if any
@@ -32,7 +32,7 @@ class Capacity:
     @property
     def room(self) -> int:
         """How many more agents can be started; negative if there are too many already."""
-        usable = self.most - self.reserved - self.elsewhere
+        usable = self.max_connections - self.reserved - self.elsewhere
         if self.bound is not None:
             usable = min(usable, self.bound)
         return (usable - self.fleet - self.spare) // pool.CONNECTIONS_PER_AGENT - self.agents
@@ -40,7 +40,7 @@ class Capacity:
     def __str__(self) -> str:
         bound = "" if self.bound is None else f", at most {self.bound} of them for this role and database"
         return (
-            f"Postgres takes {self.most} connections, of which {self.reserved} are reserved and {self.elsewhere} in use"
+            f"Postgres takes {self.max_connections} connections, of which {self.reserved} are reserved and {self.elsewhere} in use"
             f" elsewhere{bound}; the site, nodes and control loops may take {self.fleet}, {self.spare} are reserved for"
             f" commands, and each agent takes {pool.CONNECTIONS_PER_AGENT}: {self.agents} are live,"
             f" with room for {max(self.room, 0)} more"
@@ -51,10 +51,10 @@ def capacity() -> Capacity:
     """The current capacity."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("agents", "connections"))
-        most, reserved, elsewhere, bound = cursor.fetchone()
+        max_connections, reserved, elsewhere, bound = cursor.fetchone()
     nodes = Node.objects.filter(up=True).count()
     return Capacity(
-        most=most,
+        max_connections=max_connections,
         reserved=reserved,
         elsewhere=elsewhere,
         bound=bound,

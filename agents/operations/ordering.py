@@ -68,13 +68,13 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
             )
         agents = []
         for _ in range(count):
-            chosen = max(nodes, key=lambda node: (node.places - live[node.id], -node.load / max(node.cpus, 1)))
-            live[chosen.id] += 1
+            target = max(nodes, key=lambda node: (node.places - live[node.id], -node.load / max(node.cpus, 1)))
+            live[target.id] += 1
             agents.append(
                 lifecycle.create_agent(
                     type=agent_type,
-                    node=chosen,
-                    place=free_place(type=agent_type, node=chosen),
+                    node=target,
+                    place=free_place(type=agent_type, node=target),
                     concurrency=concurrency or agent_type.concurrency,
                 )
             )

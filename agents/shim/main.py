@@ -40,11 +40,11 @@ from agents.shim.watch import Signals, Watch
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 
 
-def set_limit(limit: int, most: int) -> None:
+def set_limit(limit: int, value: int) -> None:
     """Lower a resource limit of this process and its children (setrlimit(2)). 0 leaves it unchanged."""
-    if most:
+    if value:
         hard = resource.getrlimit(limit)[1]
-        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))
 
 
@@ -60,8 +60,8 @@ def start(argv: list[str], *, env: dict[str, str], cwd: str, limits: dict[int, i
             stage = "cwd"
             os.chdir(cwd)
             stage = "start"
-            for limit, most in limits.items():
-                set_limit(limit, most)
+            for limit, value in limits.items():
+                set_limit(limit, value)
             stage = "program"
             os.execvpe(argv[0], argv, env)  # the work inherits only the standard descriptors
         except OSError as error:

@@ -27,15 +27,15 @@ def record(
     state of the subject. Secrets are redacted (fleet.observability.redaction). Record a denial after the rollback of
     the transaction that it ends, because the rollback would undo the entry.
     """
-    who = caller.current()
+    current = caller.current()
     values = {
-        "kind": redaction.text(kind, most=60),
+        "kind": redaction.text(kind, max_length=60),
         "outcome": outcome,
-        "actor": redaction.text(who.name, most=200),
-        "user": who.user,
-        "address": redaction.text(who.address, most=64),
-        "request": redaction.text(who.request, most=100),
-        "subject": redaction.text(subject, most=200),
+        "actor": redaction.text(current.name, max_length=200),
+        "user": current.user,
+        "address": redaction.text(current.address, max_length=64),
+        "request": redaction.text(current.request, max_length=100),
+        "subject": redaction.text(subject, max_length=200),
         "before": None if before is None else redaction.document(before),
         "after": None if after is None else redaction.document(after),
         "data": redaction.document(data or {}),

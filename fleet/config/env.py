@@ -20,7 +20,7 @@ class Environment:
     def text(self, name: str, default: str = "") -> str:
         return self.values.get(name, default).strip()
 
-    def integer(self, name: str, default: int, *, least: int = 0) -> int:
+    def integer(self, name: str, default: int, *, minimum: int = 0) -> int:
         text = self.text(name)
         if not text:
             return default
@@ -28,11 +28,11 @@ class Environment:
             value = int(text)
         except ValueError:
             raise ImproperlyConfigured(f"{name}={text!r} is not a whole number.") from None
-        if value < least:
-            raise ImproperlyConfigured(f"{name}={value} is too small; the minimum is {least}.")
+        if value < minimum:
+            raise ImproperlyConfigured(f"{name}={value} is too small; the minimum is {minimum}.")
         return value
 
-    def number(self, name: str, default: float, *, least: float = 0.0) -> float:
+    def number(self, name: str, default: float, *, minimum: float = 0.0) -> float:
         text = self.text(name)
         if not text:
             return default
@@ -40,8 +40,8 @@ class Environment:
             value = float(text)
         except ValueError:
             raise ImproperlyConfigured(f"{name}={text!r} is not a number.") from None
-        if not least <= value < float("inf"):
-            raise ImproperlyConfigured(f"{name}={text!r} is out of range; the minimum is {least}.")
+        if not minimum <= value < float("inf"):
+            raise ImproperlyConfigured(f"{name}={text!r} is out of range; the minimum is {minimum}.")
         return value
 
     def boolean(self, name: str, default: bool) -> bool:

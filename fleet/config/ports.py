@@ -27,17 +27,17 @@ class Ports:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._chosen: dict[str, int] = {}
+        self._ports: dict[str, int] = {}
 
     def choose(self, name: str, *, preferred: int = 0) -> int:
         """Choose and record a free port: the server's current, preferred or previous port, or any."""
         previous = recorded(self._home)
-        for port in (self._chosen.get(name, 0), preferred, previous.get(name, 0)):
+        for port in (self._ports.get(name, 0), preferred, previous.get(name, 0)):
             if port and is_free(port):
                 break
         else:
             port = _any_free()
-        self._chosen[name] = port
+        self._ports[name] = port
         _record(self._home, {**previous, name: port})
         return port
 

@@ -12,7 +12,7 @@ COLOURS = re.compile("\x1b\\[[0-9;]*m")  # ECMA-48, "select graphic rendition"
 NARROW = 100  # on a terminal with fewer columns, text is not padded into columns
 
 
-def one(text: object) -> str:
+def one_line(text: object) -> str:
     """Put a text on one line, without characters that could control the terminal."""
     return "".join(c if c.isprintable() else " " for c in " ".join(str(text).split()))
 
@@ -22,7 +22,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def printed(text: str) -> str:
+def terminal_safe(text: str) -> str:
     """Make the output of another process safe for a terminal: keep lines, drop colours, show other control characters.
 
     An escape, for example, becomes ␛.

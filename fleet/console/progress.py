@@ -134,9 +134,9 @@ class Board:
             reason = item["note"] if item["state"] == "running" else item["error"] or item["waits_for"]
             table.add_row(
                 Text(f"{SIGNS.get(style, '·')} {item['status']}", style=COLOURS.get(style, "dim")),
-                Text(lines.one(item["key"])),
+                Text(lines.one_line(item["key"])),
                 *([Text(item["agent_type"], style="dim")] if wide else []),
-                Text(lines.one(reason or ""), style="dim"),
+                Text(lines.one_line(reason or ""), style="dim"),
             )
         total, done = summary["sorties"]["total"], _done(summary, items)
         counted = summary["sorties"]
@@ -144,7 +144,7 @@ class Board:
         foot = Table.grid(padding=(0, 2))
         foot.add_column(width=max(8, min(40, self.console.width // 3)))
         foot.add_column(overflow="fold")
-        title = f"{lines.one(summary['name'])}: {summary['state']}, {_elapsed(summary)}"
+        title = f"{lines.one_line(summary['name'])}: {summary['state']}, {_elapsed(summary)}"
         foot.add_row(ProgressBar(total=max(1, total), completed=done), f"{done}/{total}  {title}")
         hidden = f"{lines.counted(total - len(items), 'more sortie')} not shown; {busy or 'none is running'}"
         return Group(table, *([Text(hidden, style="dim")] if total > len(items) else []), foot)
@@ -176,12 +176,13 @@ def _done(summary: Mapping[str, Any], items: list[dict[str, Any]]) -> int:
 def _situation(summary: Mapping[str, Any], items: list[dict[str, Any]]) -> str:
     """Describe what is running, or else what the first sortie waits for."""
     mission = f"{summary['state']} for {_elapsed(summary)}"
-    running = [lines.one(item["key"]) for item in items if item["state"] == "running"]
+    running = [lines.one_line(item["key"]) for item in items if item["state"] == "running"]
     if running:
         more = f" and {len(running) - 3} more" if len(running) > 3 else ""
         return f"{mission}; {', '.join(running[:3])}{more} still running"
     reason = next(
-        (f"{lines.one(item['key'])}: {lines.one(item['waits_for'])}" for item in items if item["waits_for"]), ""
+        (f"{lines.one_line(item['key'])}: {lines.one_line(item['waits_for'])}" for item in items if item["waits_for"]),
+        "",
     )
     return f"{mission}; {reason}" if reason else mission
 
@@ -198,7 +199,7 @@ def _style(item: Mapping[str, Any]) -> str:
 
 def _line(item: Mapping[str, Any]) -> str:
     reason = item["error"] or (item["waits_for"] if item["state"] in {"waiting", "skipped"} else "")
-    suffix = f": {lines.one(reason)[:200]}" if reason else ""
+    suffix = f": {lines.one_line(reason)[:200]}" if reason else ""
     again = " again" if item["state"] in BEFORE else ""
     attempt = f", attempt {item['attempt']}" if item["state"] == "running" and item["attempt"] > 1 else ""
-    return f"{SIGNS.get(_style(item), '·')} {lines.one(item['key'])} {item['status']}{again}{attempt}{suffix}"
+    return f"{SIGNS.get(_style(item), '·')} {lines.one_line(item['key'])} {item['status']}{again}{attempt}{suffix}"

@@ -70,14 +70,14 @@ class Feed:
         """Whether the caller can see every event."""
         return self.scope is None and actor.visibility(self.action) is Visibility.ALL
 
-    def after(self, last: Position, *, most: int) -> list[Event]:
+    def after(self, last: Position, *, limit: int) -> list[Event]:
         """The next events from the table. Raises FleetError if the caller has lost access."""
         actor = self.grant.actor()
         visible = self.visible_scopes(actor, {self.scope}) if self.scope is not None else set()
         if (end := self.access_lost(actor, visible)) is not None:
             raise Ended(end)
         events = stream.since(last=last, scope=self.scope)
-        page = list((events if self.scope else self.visible_events(actor, events))[:most])
+        page = list((events if self.scope else self.visible_events(actor, events))[:limit])
         naming.name(page)
         return page
 

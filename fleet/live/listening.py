@@ -83,7 +83,7 @@ class Listener:
     async def _from_the_table(self) -> AsyncGenerator[list[SerializedEvent], None]:
         while self.ended is None and self._rewind_to is None:
             try:
-                page = await hub.run(lambda: self.feed.after(self.position, most=PAGE))
+                page = await hub.run(lambda: self.feed.after(self.position, limit=PAGE))
             except Ended as fault:
                 self.end(fault.end)
                 return

@@ -62,8 +62,8 @@ class OperatorCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            who = caller.SYSTEM if self.by_itself else caller.Caller(name=f"command:{_user()}")
-            with caller.acting(who):
+            acting_caller = caller.SYSTEM if self.by_itself else caller.Caller(name=f"command:{_user()}")
+            with caller.acting(acting_caller):
                 code = self.act(**options)
         except errors.FleetError as fault:
             raise CommandError(str(fault), returncode=fault.exit_code) from fault

@@ -93,11 +93,11 @@ def formatter(*, style: str) -> logging.Formatter:
 
 def _add_context(logger: Any, method: str, event: EventDict) -> EventDict:
     """Add the request, the caller and the fields of the current work."""
-    who = caller.current()
-    if not who.request:  # Django logs an error response after the end of its request, but passes the request on
-        who = getattr(getattr(event.get("_record"), "request", None), "fleet_caller", who)
-    if who.request:
-        event["request"], event["by"], event["address"] = who.request, who.name, who.address
+    current = caller.current()
+    if not current.request:  # Django logs an error response after the end of its request, but passes the request on
+        current = getattr(getattr(event.get("_record"), "request", None), "fleet_caller", current)
+    if current.request:
+        event["request"], event["by"], event["address"] = current.request, current.name, current.address
     if (fields := about.get()) is not None:
         event.update(fields())
     return event
@@ -112,7 +112,7 @@ def _add_time(logger: Any, method: str, event: EventDict) -> EventDict:
 def _redact(logger: Any, method: str, event: EventDict) -> EventDict:
     """Redact as for the audit trail; a message and a traceback may be longer than a text there."""
     clean: EventDict = redaction.clean({name: value for name, value in event.items() if name not in _LONG})
-    return {**{name: redaction.text(str(event[name]), most=_LONGEST) for name in _LONG if name in event}, **clean}
+    return {**{name: redaction.text(str(event[name]), max_length=_LONGEST) for name in _LONG if name in event}, **clean}
 
 
 def _render_text(logger: Any, method: str, event: EventDict) -> str:
@@ -120,11 +120,11 @@ def _render_text(logger: Any, method: str, event: EventDict) -> str:
     at = datetime.fromisoformat(event.pop("at")).astimezone().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
     head = f"{at} {event.pop('level').upper()} {event.pop('logger')}: "
     message, traceback = event.pop("event"), event.pop("exception", "")
-    fields = " ".join(f"{name}={lines.one(value)}" for name, value in event.items())
+    fields = " ".join(f"{name}={lines.one_line(value)}" for name, value in event.items())
     line = head + _indented(str(message)) + (f" [{fields}]" if fields else "")
     return f"{line}\n{_indented(traceback)}" if traceback else line
 
 
 def _indented(text: str) -> str:
     """Indent all lines but the first, so that none looks like the beginning of another entry."""
-    return lines.printed(text).replace("\n", "\n  ")
+    return lines.terminal_safe(text).replace("\n", "\n  ")

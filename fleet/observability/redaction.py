@@ -47,16 +47,16 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
 
 
-def text(value: str, *, most: int = TEXT) -> str:
-    """Redact a text, escape its control characters, and cut it to `most` characters."""
-    if len(value) > 4 * most:  # enough that a secret at the cut is still recognised by its shape
-        value = value[: 4 * most]
+def text(value: str, *, max_length: int = TEXT) -> str:
+    """Redact a text, escape its control characters, and cut it to `max_length` characters."""
+    if len(value) > 4 * max_length:  # enough that a secret at the cut is still recognised by its shape
+        value = value[: 4 * max_length]
     for secret in _own_secrets():
         value = value.replace(secret, HIDDEN)
     for shape, replacement in _SHAPES:
         value = shape.sub(replacement, value)
     value = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
-    return value if len(value) <= most else f"{value[: most - 1]}…"
+    return value if len(value) <= max_length else f"{value[: max_length - 1]}…"
 
 
 def clean(value: object, *, depth: int = DEPTH) -> Any:
@@ -93,7 +93,7 @@ def _pairs(mapping: Mapping[Any, object], depth: int) -> Iterable[tuple[str, Any
         if number == ITEMS:
             yield "…", f"and {len(mapping) - ITEMS} more"
             return
-        yield text(str(name), most=200), HIDDEN if _is_secret(str(name), value) else clean(value, depth=depth - 1)
+        yield text(str(name), max_length=200), HIDDEN if _is_secret(str(name), value) else clean(value, depth=depth - 1)
 
 
 def _is_secret(name: str, value: object) -> bool:

@@ -15,7 +15,7 @@ from django.db import connections
 from fleet import postgres
 
 WEB = "web"
-LEAST = 2
+MIN_SIZE = 2
 TIMEOUT_S = 5  # how long a request waits for a connection before it fails as if Postgres were down
 IDLE_S = 300  # an unused connection is closed after this time
 LIFE_S = 3_600
@@ -24,31 +24,31 @@ CONNECTIONS_OF_SLOTS = 2  # connections that all slots of an agent share
 CONNECTIONS_PER_AGENT = CONNECTIONS_OF_SLOTS + 3
 
 
-def options(*, process: str, most: int) -> dict[str, Any]:
+def options(*, process: str, max_size: int) -> dict[str, Any]:
     """Return the pool for the OPTIONS of DATABASES; see https://www.psycopg.org/psycopg3/docs/api/pool.html."""
-    if process != WEB or not most:
+    if process != WEB or not max_size:
         return {}
-    return {"pool": _parameters(least=min(LEAST, most), most=most, name="web")}
+    return {"pool": _parameters(min_size=min(MIN_SIZE, max_size), max_size=max_size, name="web")}
 
 
 def share() -> None:
     """Make all threads of an agent share CONNECTIONS_OF_SLOTS connections. Call it before the first query."""
     connections["default"].settings_dict["OPTIONS"]["pool"] = _parameters(
-        least=0, most=CONNECTIONS_OF_SLOTS, name="slots"
+        min_size=0, max_size=CONNECTIONS_OF_SLOTS, name="slots"
     )
 
 
 def site_connections() -> int:
     """Return the number of connections that all web processes together may open."""
-    each = settings.FLEET_WEB_POOL or settings.FLEET_WEB_AT_ONCE + LEAST
+    each = settings.FLEET_WEB_POOL or settings.FLEET_WEB_AT_ONCE + MIN_SIZE
     return settings.FLEET_WEB_WORKERS * each
 
 
-def _parameters(*, least: int, most: int, name: str) -> dict[str, Any]:
+def _parameters(*, min_size: int, max_size: int, name: str) -> dict[str, Any]:
     return {
         "connection_class": postgres.Connection,
-        "min_size": least,
-        "max_size": most,
+        "min_size": min_size,
+        "max_size": max_size,
         "timeout": TIMEOUT_S,
         "reconnect_timeout": TIMEOUT_S,  # the pool retries with growing pauses this long; then each request retries
         "max_idle": IDLE_S,

@@ -50,12 +50,12 @@ def rotate_large(home: Home, *, limit: int) -> None:
             rotate(log)
 
 
-def rotate(log: Path, *, kept: int = 1) -> None:
-    """Copy a log to `.1`, after moving `.1` to `.2` and so on up to `kept` older files, and truncate it in place.
+def rotate(log: Path, *, keep: int = 1) -> None:
+    """Copy a log to `.1`, after moving `.1` to `.2` and so on up to `keep` older files, and truncate it in place.
 
     Raises OSError if the copy cannot be written, such as on a full disk. The log is truncated even then.
     """
-    for number in range(kept, 1, -1):
+    for number in range(keep, 1, -1):
         with suppress(FileNotFoundError):
             os.replace(f"{log}.{number - 1}", f"{log}.{number}")
     older = Path(f"{log}.1")
@@ -90,12 +90,12 @@ def tail(home: Home, name: str, *, lines: int, end: int | None = None) -> list[s
     return log.read_bytes()[:end].decode(errors="replace").splitlines()[-lines:] if lines else []
 
 
-def last_lines(home: Home, chosen: Sequence[str], *, lines: int, ends: dict[str, int]) -> list[tuple[str, str]]:
+def last_lines(home: Home, log_names: Sequence[str], *, lines: int, ends: dict[str, int]) -> list[tuple[str, str]]:
     """Return the last lines of several logs, merged by their timestamps, each with the name of its log.
 
     A line without a timestamp stays with the line before it in its log.
     """
-    timed = [_timed(name, tail(home, name, lines=lines, end=ends.get(name))) for name in chosen]
+    timed = [_timed(name, tail(home, name, lines=lines, end=ends.get(name))) for name in log_names]
     merged = [(name, line) for _, name, line in heapq.merge(*timed, key=lambda entry: entry[0])]
     return merged[-lines:] if lines else []
 
@@ -126,15 +126,15 @@ def written_at(line: str) -> datetime | None:
         return None
 
 
-def follow(home: Home, chosen: Sequence[str], *, offsets: dict[str, int]) -> Iterator[tuple[str, str]]:
+def follow(home: Home, log_names: Sequence[str], *, offsets: dict[str, int]) -> Iterator[tuple[str, str]]:
     """Yield each line written after these offsets, with the name of its log. Never ends.
 
-    Without chosen names it follows all logs, including those that are created later.
+    Without `log_names` it follows all logs, including those that are created later.
     """
     offsets = dict(offsets)
     while True:
         idle = True
-        for name in chosen or names(home):
+        for name in log_names or names(home):
             for line in _new_lines(path(home, name), offsets, name):
                 idle = False
                 yield name, line

@@ -26,13 +26,13 @@ def table(
 ) -> tuple[Service, ...]:
     """Return the processes in the order in which they start. `base` is the checkout, `web_port` the preferred port."""
     ports = Ports(home)
-    chosen: dict[str, int] = {}
+    selected_ports: dict[str, int] = {}
 
     def choose(name: str, preferred: int) -> str:
-        chosen[name] = ports.choose(name, preferred=preferred)
-        if chosen[name] != preferred:
-            say(f"{name}: port {preferred} is in use, using {chosen[name]}")
-        return str(chosen[name])
+        selected_ports[name] = ports.choose(name, preferred=preferred)
+        if selected_ports[name] != preferred:
+            say(f"{name}: port {preferred} is in use, using {selected_ports[name]}")
+        return str(selected_ports[name])
 
     def python(*arguments: str, env: dict[str, str] | None = None, entrusted: frozenset[str] = frozenset()) -> Command:
         shared = {"DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_HOME": str(home.root), "PYTHONUNBUFFERED": "1"}
@@ -63,7 +63,7 @@ def table(
         Service(
             name="web",
             command=web,
-            probe=lambda: probes.http(chosen["web"], "/healthz"),
+            probe=lambda: probes.http(selected_ports["web"], "/healthz"),
             needs=prepared,
             limits=limits,
         ),

@@ -104,7 +104,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> SafeString:
 def output(sortie: Sortie, attempt: int) -> SafeString:
     """The end of an attempt's output."""
     pieces = list(reads.output(sortie=sortie, attempt=attempt).order_by("-id")[: OUTPUT_PIECES + 1])
-    text = lines.printed("".join(piece.text for piece in reversed(pieces[:OUTPUT_PIECES])))
+    text = lines.terminal_safe("".join(piece.text for piece in reversed(pieces[:OUTPUT_PIECES])))
     if not text:
         return SafeString("–")
     cut = len(pieces) > OUTPUT_PIECES or len(text) > OUTPUT_CHARACTERS

@@ -213,7 +213,7 @@ class Resources(ApiView):
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """The resource use of an agent over time: processors, memory, processes."""
         agent = _find(ref)
-        samples = list(agent_queries.samples(agent, most=MAX_SAMPLES))
+        samples = list(agent_queries.samples(agent, limit=MAX_SAMPLES))
         return {"id": agent.ref, "samples": [{**sample, "at": sample["at"].isoformat()} for sample in samples]}
 
 

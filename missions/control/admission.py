@@ -49,16 +49,16 @@ def _admit_limited() -> Counter[str]:
         _take_back([sortie for (sortie,) in cursor.fetchall()], why="the limit of its agent type was lowered")
         contenders = _contenders(served)
         queued = [contender for contender in contenders if contender.queued]
-        kept = set(choose(contenders, freed=queued))
-        displaced = [contender.sortie for contender in queued if contender.sortie not in kept]
+        fitting = set(choose(contenders, freed=queued))
+        displaced = [contender.sortie for contender in queued if contender.sortie not in fitting]
         taken_back = _take_back(displaced, why="something more urgent waits")
-        chosen = choose(
+        admitted = choose(
             [contender for contender in contenders if not contender.queued],
             freed=[contender for contender in queued if contender.sortie in taken_back],
         )
-        if not chosen:
+        if not admitted:
             return Counter()
-        cursor.execute(statements.read("missions.control", "admit_these"), {"ids": chosen})
+        cursor.execute(statements.read("missions.control", "admit_these"), {"ids": admitted})
         return Counter(agent_type for (agent_type,) in cursor.fetchall())
 
 
@@ -75,8 +75,8 @@ def startable(types: Collection[str]) -> list[UUID]:
     """The sorties that would be admitted if agents served exactly these types."""
     contenders = _contenders(types)
     ready = {contender.sortie for contender in contenders if not contender.queued}
-    chosen = choose(contenders, freed=[contender for contender in contenders if contender.queued])
-    return [sortie for sortie in chosen if sortie in ready]
+    admitted = choose(contenders, freed=[contender for contender in contenders if contender.queued])
+    return [sortie for sortie in admitted if sortie in ready]
 
 
 def regate() -> int:
@@ -95,14 +95,14 @@ class LimitWatch:
     """Remembers the limits of agent types, to notice changes."""
 
     def __init__(self) -> None:
-        self._known: dict[str, int] | None = None
+        self._limits: dict[str, int] | None = None
 
     def regate_if_changed(self) -> None:
         """Regate if a limit has changed since the last call, and at the first call."""
         current = dict(AgentType.objects.values_list("name", "at_once"))
-        if current != self._known:
+        if current != self._limits:
             regate()
-            self._known = current
+            self._limits = current
 
 
 class Contender(NamedTuple):
@@ -122,13 +122,13 @@ class Contender(NamedTuple):
 
     def limits(self) -> Iterator[tuple[tuple[str, Hashable], int]]:
         """Each limit that applies to the sortie, and the places left under it."""
-        for limit, room in (
+        for limit, places_left in (
             (("key", self.key), self.of_key),
             (("mission", self.mission), self.of_mission),
             (("type", self.agent_type), self.of_type),
         ):
-            if room is not None:
-                yield limit, room
+            if places_left is not None:
+                yield limit, places_left
 
 
 def _contenders(served: Collection[str]) -> list[Contender]:
@@ -142,18 +142,18 @@ def choose(contenders: Sequence[Contender], *, freed: Sequence[Contender] = ()) 
 
     The places that the `freed` contenders occupy count as free.
     """
-    room: dict[tuple[str, Hashable], int] = {}
+    places_left: dict[tuple[str, Hashable], int] = {}
     for contender in contenders:
         for limit, places in contender.limits():
-            room.setdefault(limit, places)
+            places_left.setdefault(limit, places)
     for contender in freed:
         for limit, _ in contender.limits():
-            room[limit] = room.get(limit, 0) + 1
-    chosen = []
+            places_left[limit] = places_left.get(limit, 0) + 1
+    admitted = []
     for contender in contenders:
         limits = [limit for limit, _ in contender.limits()]
-        if all(room[limit] > 0 for limit in limits):
+        if all(places_left[limit] > 0 for limit in limits):
             for limit in limits:
-                room[limit] -= 1
-            chosen.append(contender.sortie)
-    return chosen
+                places_left[limit] -= 1
+            admitted.append(contender.sortie)
+    return admitted

@@ -29,7 +29,7 @@ def check(*, claim: Claim, items: Sequence[Json]) -> tuple[SortieSpec, ...]:
     specs = added(
         items=items,
         existing=existing,
-        begun={key for key, state in existing.items() if state != SortieState.PENDING},
+        started={key for key, state in existing.items() if state != SortieState.PENDING},
         parent=claim.key,
         context=plan_context.current(),
         defaults=decoded(defaults),

@@ -95,7 +95,7 @@ class Committer(threading.Thread):
             else:
                 self._changed.notify()
         if leads:
-            self._lead(mine=post)
+            self._lead(own_post=post)
         elif wait:
             post.done.wait()
         if wait and self.fault is not None:
@@ -125,9 +125,9 @@ class Committer(threading.Thread):
             self._leading = bool(self._posts) and self.fault is None
             return self._leading
 
-    def _lead(self, *, mine: _Post | None = None) -> None:
-        """Commit batch after batch. A slot stops when its own post (`mine`) is done, and the thread takes over."""
-        while batch := self._take(mine):
+    def _lead(self, *, own_post: _Post | None = None) -> None:
+        """Commit batch after batch. A slot stops when its own post (`own_post`) is done, and the thread takes over."""
+        while batch := self._take(own_post):
             try:
                 consequences = self._commit_with_retries(batch)
             except Exception as fault:
@@ -146,9 +146,9 @@ class Committer(threading.Thread):
         for post in batch:
             post.done.set()
 
-    def _take(self, mine: _Post | None) -> list[_Post]:
+    def _take(self, own_post: _Post | None) -> list[_Post]:
         with self._changed:
-            if not self._posts or (mine is not None and mine.done.is_set()):
+            if not self._posts or (own_post is not None and own_post.done.is_set()):
                 self._leading = False
                 self._changed.notify_all()
                 return []

@@ -115,9 +115,9 @@ class OutputWriter(threading.Thread):
         self._connection: hot_path.Connection | None = None
 
     def buffer(self, *, sortie: UUID, attempt: int) -> OutputBuffer:
-        return OutputBuffer(sortie=sortie, attempt=attempt, max_bytes=self.max_bytes, on_open=self._opened)
+        return OutputBuffer(sortie=sortie, attempt=attempt, max_bytes=self.max_bytes, on_open=self._add)
 
-    def _opened(self, buffer: OutputBuffer) -> None:
+    def _add(self, buffer: OutputBuffer) -> None:
         with self._changed:
             self._buffers.add(buffer)
             self._changed.notify()

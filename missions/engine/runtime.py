@@ -52,8 +52,8 @@ TICK_S = 0.05
 
 
 @dataclass(slots=True, eq=False)
-class HeldClaim:
-    """A claim that this process holds, from the claim until its settlement is committed."""
+class ActiveClaim:
+    """A claim of this process, from the claim until its settlement is committed."""
 
     claim: Claim
     stop: Stop = field(init=False)
@@ -74,7 +74,7 @@ class HeldClaim:
 class Batch:
     """The list of claims that one slot works off."""
 
-    waiting: deque[HeldClaim]
+    waiting: deque[ActiveClaim]
     since: float = 0.0  # when the current sortie started
 
 
@@ -92,7 +92,7 @@ class Engine:
             on_settled=self._on_settled,
         )
         self.flown = 0  # sorties settled and accepted, ever
-        self._held: dict[tuple[UUID, int], HeldClaim] = {}
+        self._claims: dict[tuple[UUID, int], ActiveClaim] = {}
         self._batches: set[Batch] = set()
         self._free = threading.Semaphore(slots)
         self._busy = 0
@@ -147,8 +147,8 @@ class Engine:
         with self._lock:
             while self._busy and not self._hurried and (left := deadline - time.monotonic()) > 0:
                 self._idle.wait(min(left, TICK_S))  # in short steps: `hurry` runs in a signal handler and cannot notify
-            for held_claim in self._held.values():
-                held_claim.stop.set(StopReason.DRAINED)
+            for active_claim in self._claims.values():
+                active_claim.stop.set(StopReason.DRAINED)
             while self._busy:
                 self._idle.wait()
         self.committer.stop()
@@ -163,7 +163,7 @@ class Engine:
     @property
     def flying(self) -> int:
         with self._lock:
-            return sum(held_claim.started is not None for held_claim in self._held.values())
+            return sum(active_claim.started is not None for active_claim in self._claims.values())
 
     # ── A slot ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -180,8 +180,8 @@ class Engine:
                 self._wake_another()  # there is probably more work
             batch = self._add_batch(claims)
             began = first_settled = time.monotonic()
-            while held_claim := self._next(batch):
-                settlement = self._execute(held_claim)
+            while active_claim := self._next(batch):
+                settlement = self._execute(active_claim)
                 executed += 1
                 if settlement is None:
                     continue
@@ -198,44 +198,44 @@ class Engine:
             self._adapt_list_length((time.monotonic() - began) / len(claims))
 
     def _add_batch(self, claims: list[Claim]) -> Batch:
-        batch = Batch(deque(HeldClaim(claim) for claim in claims))
+        batch = Batch(deque(ActiveClaim(claim) for claim in claims))
         self._last_claim = time.monotonic()
         with self._lock:
-            for held_claim in batch.waiting:
-                self._held[held_claim.claim.id, held_claim.claim.attempt] = held_claim
+            for active_claim in batch.waiting:
+                self._claims[active_claim.claim.id, active_claim.claim.attempt] = active_claim
             self._batches.add(batch)
         return batch
 
-    def _next(self, batch: Batch) -> HeldClaim | None:
+    def _next(self, batch: Batch) -> ActiveClaim | None:
         with self._lock:
             if not batch.waiting:
                 return None
             if self._draining.is_set():
                 self._return(batch.waiting)
                 return None
-            held_claim = batch.waiting.popleft()
-            held_claim.started = batch.since = time.monotonic()
-            return held_claim
+            active_claim = batch.waiting.popleft()
+            active_claim.started = batch.since = time.monotonic()
+            return active_claim
 
-    def _execute(self, held_claim: HeldClaim) -> Settlement | None:
+    def _execute(self, active_claim: ActiveClaim) -> Settlement | None:
         """Execute one attempt. None if there is nothing to settle: the lease is lost, or the claim is returned."""
-        claim = held_claim.claim
-        if held_claim.must_stop(time.monotonic()) or held_claim.stopped_for(StopReason.LEASE_LOST):
-            self._forget(held_claim)
+        claim = active_claim.claim
+        if active_claim.must_stop(time.monotonic()) or active_claim.stopped_for(StopReason.LEASE_LOST):
+            self._forget(active_claim)
             return None
         output = self.output_writer.buffer(sortie=claim.id, attempt=claim.attempt)
         try:
             settlement = execution.execute(
-                claim=claim, type_settings=self.type_settings, output=output, stop=held_claim.stop
+                claim=claim, type_settings=self.type_settings, output=output, stop=active_claim.stop
             )
         finally:
             self.output_writer.close(output)
-        if held_claim.stopped_for(StopReason.LEASE_LOST):
+        if active_claim.stopped_for(StopReason.LEASE_LOST):
             log.warning("%s lost its lease; its outcome is discarded", claim.marker)
-            self._forget(held_claim)
+            self._forget(active_claim)
             return None
-        if held_claim.stopped_for(StopReason.DRAINED) and settlement.state != "succeeded":
-            self._forget(held_claim)
+        if active_claim.stopped_for(StopReason.DRAINED) and settlement.state != "succeeded":
+            self._forget(active_claim)
             self.committer.settle_and_claim(returned=[claim], wait=False)
             return None
         return settlement
@@ -261,7 +261,7 @@ class Engine:
 
     def _on_settled(self, settlement: Settlement, accepted: bool) -> None:
         with self._lock:
-            self._held.pop((settlement.id, settlement.attempt), None)
+            self._claims.pop((settlement.id, settlement.attempt), None)
             self.flown += accepted
         if not accepted:
             log.warning(
@@ -270,17 +270,17 @@ class Engine:
                 settlement.attempt,
             )
 
-    def _forget(self, held_claim: HeldClaim) -> None:
+    def _forget(self, active_claim: ActiveClaim) -> None:
         with self._lock:
-            self._held.pop((held_claim.claim.id, held_claim.claim.attempt), None)
+            self._claims.pop((active_claim.claim.id, active_claim.claim.attempt), None)
 
-    def _return(self, waiting: deque[HeldClaim]) -> None:
+    def _return(self, waiting: deque[ActiveClaim]) -> None:
         """Hand back unstarted claims. The caller holds the lock."""
         unstarted = list(waiting)
         waiting.clear()
-        for held_claim in unstarted:
-            self._held.pop((held_claim.claim.id, held_claim.claim.attempt), None)
-        self.committer.settle_and_claim(returned=[held_claim.claim for held_claim in unstarted], wait=False)
+        for active_claim in unstarted:
+            self._claims.pop((active_claim.claim.id, active_claim.claim.attempt), None)
+        self.committer.settle_and_claim(returned=[active_claim.claim for active_claim in unstarted], wait=False)
 
     # ── Threads ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -309,20 +309,20 @@ class Engine:
 
     def _renew(self, database: hot_path.Connection) -> None:
         with self._lock:
-            held_claims = dict(self._held)
-        if not held_claims:
+            active_claims = dict(self._claims)
+        if not active_claims:
             return
         requested_at = time.monotonic()
         with database.cursor() as cursor:
-            renewal = claims.renew(cursor, attempts=list(held_claims), lease_s=self.lease_s)
+            renewal = claims.renew(cursor, attempts=list(active_claims), lease_s=self.lease_s)
         lease_end = lease.end(requested_at=requested_at, lease_s=self.lease_s)
-        for attempt, held_claim in held_claims.items():
+        for attempt, active_claim in active_claims.items():
             if attempt not in renewal.renewed:
-                held_claim.stop.set(StopReason.LEASE_LOST)
+                active_claim.stop.set(StopReason.LEASE_LOST)
             else:
-                held_claim.stop.renew(lease_end=lease_end)
+                active_claim.stop.renew(lease_end=lease_end)
                 if attempt in renewal.cancelled:
-                    held_claim.stop.set(StopReason.CANCELLED)
+                    active_claim.stop.set(StopReason.CANCELLED)
 
     def _watch_forever(self) -> None:
         """Stop work whose lease runs out, hand back blocked lists, and look for work if no hint arrives."""
@@ -332,9 +332,9 @@ class Engine:
                 self._abandon()
                 return
             with self._lock:
-                for held_claim in self._held.values():
-                    if held_claim.must_stop(now):
-                        held_claim.stop.set(StopReason.LEASE_LOST)
+                for active_claim in self._claims.values():
+                    if active_claim.must_stop(now):
+                        active_claim.stop.set(StopReason.LEASE_LOST)
                 for batch in self._batches:
                     if batch.waiting and now - batch.since > BLOCKED_S:
                         self._return(batch.waiting)
@@ -346,8 +346,8 @@ class Engine:
         """Stop all work without settling it, and end the process."""
         self.drain()
         with self._lock:
-            for held_claim in self._held.values():
-                held_claim.stop.set(StopReason.LEASE_LOST)
+            for active_claim in self._claims.values():
+                active_claim.stop.set(StopReason.LEASE_LOST)
         self.on_abandon()
 
     def on_abandon(self) -> None:

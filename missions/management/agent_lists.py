@@ -71,7 +71,7 @@ def _list(command: OperatorCommand, options: dict[str, Any]) -> int:
         return 0
     width = lines.columns(command.stdout)
     for agent in agents:
-        activity = lines.one(", ".join(sorties.get(agent.id, [])) or agent.reason)
+        activity = lines.one_line(", ".join(sorties.get(agent.id, [])) or agent.reason)
         name = lines.padded(agent.name, 24, width=width)
         command.stdout.write(
             lines.fitted(
@@ -97,7 +97,7 @@ def _status_of_agent(command: OperatorCommand, options: dict[str, Any]) -> int:
     for name, value in row.items():
         text = ", ".join(value) if isinstance(value, list) else str(value)
         if text:
-            command.stdout.write(f"{name.replace('_', ' '):<12} {lines.one(text)}")
+            command.stdout.write(f"{name.replace('_', ' '):<12} {lines.one_line(text)}")
     return 0
 
 

@@ -72,13 +72,13 @@ def _print(pieces: Iterable[Piece]) -> bool:
     for piece in pieces:
         anything = True
         if "key" in piece:
-            previous, heading = heading, f"{lines.one(piece['key'])} ({piece['sortie']}/{piece['attempt']})"
+            previous, heading = heading, f"{lines.one_line(piece['key'])} ({piece['sortie']}/{piece['attempt']})"
             if heading != previous:
                 sys.stdout.write(("" if line_ended else "\n") + f"==> {heading} <==\n")
                 sys.stdout.flush()
         line_ended = piece["text"].endswith("\n")
         stream = sys.stderr if piece.get("stream") == "stderr" else sys.stdout
-        stream.write(lines.printed(piece["text"]))
+        stream.write(lines.terminal_safe(piece["text"]))
         stream.flush()
     return anything
 
@@ -108,7 +108,7 @@ def _polls(agent: Agent, *, follow: bool) -> Iterator[None]:
 
 def _output_of_attempt(agent: Agent, reference: str, *, follow: bool) -> Iterator[Piece]:
     if not re.fullmatch(r"srt_\w+/[0-9]{1,9}", reference, re.ASCII):
-        raise errors.Invalid(f"{lines.one(reference)!r} is not an attempt.", hint="Write it as srt_01j…/2.")
+        raise errors.Invalid(f"{lines.one_line(reference)!r} is not an attempt.", hint="Write it as srt_01j…/2.")
     sortie, number = claims.parse_marker(reference)
     attempt = Attempt.objects.select_related("sortie", "agent").filter(sortie=sortie, number=number).first()
     if attempt is None:

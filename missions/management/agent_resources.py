@@ -41,7 +41,7 @@ def _table(command: OperatorCommand, options: dict[str, Any]) -> int:
         command.say(f"There are no agents. {start_hint()}")
         return 0
     width = lines.columns(command.stdout)
-    name_width = max(len(lines.one(agent.name)) for agent in agents)
+    name_width = max(len(lines.one_line(agent.name)) for agent in agents)
     command.stdout.write(
         f"{'agent':<{name_width}}  {'cpu':>6}  {'memory':>9}  {'peak':>9}  {'proc':>4}  cpu, last hour"
     )
@@ -68,7 +68,7 @@ def _row(agent: Agent, usage: queries.Usage | None) -> dict[str, Any]:
 
 
 def _line(agent: Agent, usage: queries.Usage | None, name_width: int) -> str:
-    name = f"{lines.one(agent.name):<{name_width}}"
+    name = f"{lines.one_line(agent.name):<{name_width}}"
     if usage is None:
         return f"{name}  {'not measured yet' if agent.node else 'external: no node measures it'}"
     memory, peak = _megabytes(usage.memory_bytes), _megabytes(usage.peak_bytes)
@@ -85,12 +85,12 @@ def _history(command: OperatorCommand, options: dict[str, Any]) -> int:
         else:
             documents.write(lambda text: command.stdout.write(text, ending=""), row, {"samples": _samples(agent)})
         return 0
-    samples = list(queries.samples(agent, most=MAX_ROWS))
+    samples = list(queries.samples(agent, limit=MAX_ROWS))
     if not samples:
         command.say(f"{agent} has no samples: none has been taken yet, or they have expired.")
         return 0
     width = lines.columns(command.stdout)
-    command.stdout.write(lines.fitted(f"{agent}  {lines.one(agent.name)}  {agent.state}", width=width))
+    command.stdout.write(lines.fitted(f"{agent}  {lines.one_line(agent.name)}  {agent.state}", width=width))
     command.stdout.write(f"{'since (UTC)':<19}  {'cpu':>6}  {'memory':>9}  {'proc':>4}")
     top_cpu = _scale([sample["cpu"] for sample in samples])
     for sample in samples:

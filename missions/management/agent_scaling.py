@@ -25,8 +25,8 @@ def add_arguments(actions: Any) -> None:
 
 
 def act(command: OperatorCommand, options: dict[str, Any]) -> int:
-    known = set(AgentType.objects.values_list("name", flat=True))
-    if unknown := [name for name in options["types"] if name not in known]:
+    type_names = set(AgentType.objects.values_list("name", flat=True))
+    if unknown := [name for name in options["types"] if name not in type_names]:
         raise errors.NotFound(
             f"There is no agent type {unknown[0]!r}.", hint=f"See: {invocation.command('fleet_agents', 'types')}"
         )

@@ -53,7 +53,7 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
         "live": row["live"],
     }
     for name, value in fields.items():
-        command.stdout.write(f"{name.replace('_', ' '):<14} {lines.one(_format(value))}".rstrip())
+        command.stdout.write(f"{name.replace('_', ' '):<14} {lines.one_line(_format(value))}".rstrip())
     return 0
 
 

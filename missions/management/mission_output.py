@@ -34,10 +34,10 @@ def mission_as_json(*, mission: Mission, states: Sequence[str] | None, write: Wr
 def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everything: bool, out: OutputWrapper) -> None:
     summary = reads.summary(mission)
     width = lines.columns(out)
-    title = f"{mission.ref}  {lines.one(mission.name)}  {mission.state}  {humanise.duration(summary['elapsed_s'])}"
+    title = f"{mission.ref}  {lines.one_line(mission.name)}  {mission.state}  {humanise.duration(summary['elapsed_s'])}"
     out.write(lines.fitted(title, width=width) + "\n")
     if mission.reason:
-        out.write(lines.fitted(f"  {lines.one(mission.reason)}", width=width) + "\n")
+        out.write(lines.fitted(f"  {lines.one_line(mission.reason)}", width=width) + "\n")
     total = summary["sorties"]["total"]
     if states is not None or everything or total <= MAX_ROWS:
         for item in reads.items(mission, states=states, results=False, visible=Mission.objects.all()):
@@ -56,11 +56,11 @@ def _row(item: dict[str, Any], width: int | None) -> str:
     took = "" if item["elapsed_s"] is None else humanise.duration(item["elapsed_s"])
     parts = (
         f"  {item['status']:<10}",
-        lines.padded(lines.one(item["key"]), 30, width=width),
+        lines.padded(lines.one_line(item["key"]), 30, width=width),
         lines.padded(item["agent_type"], 14, width=width),
         f"attempt {item['attempt']} ",
         lines.padded(took, 11, width=width),
-        lines.one(item["error"] or item["waits_for"] or item["note"] or ""),
+        lines.one_line(item["error"] or item["waits_for"] or item["note"] or ""),
     )
     return lines.fitted(" ".join(part for part in parts if part).rstrip(), width=width, indent=13)
 
@@ -78,7 +78,7 @@ def summaries_as_text(*, summaries: Sequence[dict[str, Any]], out: OutputWrapper
                 f"{done}/{summary['sorties']['total']}",
                 f"{started:%Y-%m-%d %H:%M:%S}",
                 humanise.duration(summary["elapsed_s"]),
-                lines.one(summary["name"]),
+                lines.one_line(summary["name"]),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -151,7 +151,7 @@ def write_output(stream: str, text: str, *, raw: bool = False) -> None:
     Unless `raw`, control characters are made visible: in a pipe too, because it often ends at a terminal.
     """
     target = sys.stdout if stream == "stdout" else sys.stderr
-    target.write(text if raw else lines.printed(text))
+    target.write(text if raw else lines.terminal_safe(text))
     target.flush()
 
 
@@ -161,7 +161,9 @@ def write_interleaved(pieces: Iterable[Piece], *, raw: bool = False) -> bool:
     labels: dict[tuple[str, int, str], str] = {}
     for piece in pieces:
         source = piece["sortie"], piece["attempt"], piece["stream"]
-        labels[source] = lines.one(piece["key"]) + (f" (attempt {piece['attempt']})" if piece["attempt"] > 1 else "")
+        labels[source] = lines.one_line(piece["key"]) + (
+            f" (attempt {piece['attempt']})" if piece["attempt"] > 1 else ""
+        )
         *complete, unfinished[source] = (unfinished.get(source, "") + piece["text"]).split("\n")
         for line in complete:
             write_output(piece["stream"], f"{labels[source]} | {line}\n", raw=raw)

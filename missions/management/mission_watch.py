@@ -156,7 +156,7 @@ def wait_for_all(*, say: Say) -> int:
                 )
                 more = f" and {count - MAX_MISSION_NAMES} more" if count > MAX_MISSION_NAMES else ""
                 say(
-                    f"{lines.counted(count, 'mission')} still running: {', '.join(map(lines.one, names))}{more}. "
+                    f"{lines.counted(count, 'mission')} still running: {', '.join(map(lines.one_line, names))}{more}. "
                     "Waiting; Ctrl-C ends the wait."
                 )
                 announced = True
@@ -208,10 +208,10 @@ def print_outcome(*, mission: Mission, summary: dict[str, Any], say: Say, list_s
     tolerated = reads.tolerated(mission)
     numbers = summary["sorties"] | {"failed": summary["sorties"]["failed"] - tolerated, "tolerated": tolerated}
     counts = ", ".join(f"{n} {name}" for name, n in numbers.items() if n and name != "total")
-    say(f"{lines.one(mission.name)} {mission.state} in {humanise.duration(summary['elapsed_s'])}: {counts}")
+    say(f"{lines.one_line(mission.name)} {mission.state} in {humanise.duration(summary['elapsed_s'])}: {counts}")
     for item in reads.items(mission, states=["failed"], limit=MAX_LISTED, results=False):
         mark, word = ("○", "tolerated: ") if item["tolerated"] else ("✗", "")
-        say(f"  {mark} {lines.one(item['key'])}: {word}{lines.one(item['error'] or '')}")
+        say(f"  {mark} {lines.one_line(item['key'])}: {word}{lines.one_line(item['error'] or '')}")
     if (more := summary["sorties"]["failed"] - MAX_LISTED) > 0:
         show = invocation.command("fleet_mission", "show", mission.ref, "--state", "failed")
         say(f"  … and {more} more: {show}")
@@ -230,12 +230,12 @@ def _print_conclusion(result: Any, say: Say) -> None:
     """Print the `verdict`, `because` and `top` of the last sortie's result, if it has them (docs/commands.md)."""
     if not isinstance(result, dict) or not isinstance(result.get("verdict"), str):
         return
-    say(f"\n{lines.one(result['verdict'])} {lines.one(result.get('because') or '')}".rstrip())
+    say(f"\n{lines.one_line(result['verdict'])} {lines.one_line(result.get('because') or '')}".rstrip())
     top = result.get("top")
     for number, entry in enumerate(top[:5] if isinstance(top, list) else [], start=1):
         if isinstance(entry, dict):
             where = f" ({entry['file']}:{entry.get('line') or 1})" if entry.get("file") else ""
-            say(f"  {number}. " + lines.one(f"{entry.get('title', '')}{where}"))
+            say(f"  {number}. " + lines.one_line(f"{entry.get('title', '')}{where}"))
     say("")
 
 

@@ -38,8 +38,8 @@ def remove(*, missions: Sequence[UUID]) -> int:
             counters.fold(wait=True)  # so that the totals keep what these missions did
             cursor.execute(statements.read("missions.operations", "cleanup"), {"missions": page})
             removed += len(cursor.fetchall())
-        kept = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
-        for digest in digests - kept:
+        referenced = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
+        for digest in digests - referenced:
             collection.forget(digest)
     return removed
 

@@ -85,7 +85,7 @@ class Command(OperatorCommand):
                 f"{entry.id} {entry.at:%Y-%m-%d %H:%M:%S} {entry.outcome} {entry.kind} {entry.actor} "
                 f"{entry.address} {entry.subject} {json.dumps(change, ensure_ascii=False) if change else ''}"
             )
-            self.stdout.write(lines.fitted(lines.one(text), width=width))
+            self.stdout.write(lines.fitted(lines.one_line(text), width=width))
         if entry is None and not options["json"]:
             self.say("No matching entries." if any(filters.values()) else "No entries.")
         return 0

@@ -48,7 +48,7 @@ class Command(OperatorCommand):
             case "revoke":
                 key = _find(options["key"])
                 operations.revoke_key(key=key)
-                self.say(f"{key.prefix} ({lines.one(key.name)}) is revoked.")
+                self.say(f"{key.prefix} ({lines.one_line(key.name)}) is revoked.")
                 return 0
         keys = Key.objects.select_related("user")
         if options["user"]:
@@ -61,7 +61,7 @@ class Command(OperatorCommand):
             used = f"used {key.used_at:%Y-%m-%d %H:%M}" if key.used_at else "never used"
             columns = ((key.user.username, 14), (",".join(key.scopes), 20), (_validity(key, now), 16), (used, 21))
             row = " ".join(lines.padded(text, to, width=width) for text, to in columns)
-            self.stdout.write(lines.fitted(f"{key.prefix} {row} {lines.one(key.name)}".rstrip(), width=width))
+            self.stdout.write(lines.fitted(f"{key.prefix} {row} {lines.one_line(key.name)}".rstrip(), width=width))
         if not keys:
             empty = f"{options['user']} has no keys." if options["user"] else "No keys."
             create = invocation.command(
@@ -115,7 +115,7 @@ def _find(text: str) -> Key:
             key = Key.objects.filter(id=ids.decode(ids.KEY, text)).first()
     if key is None:
         raise errors.NotFound(
-            f"There is no key {lines.one(text[:40])!r}.",
+            f"There is no key {lines.one_line(text[:40])!r}.",
             hint=f"List the keys: {invocation.command('fleet_key', 'list')}",
         )
     return key

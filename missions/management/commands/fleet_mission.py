@@ -166,9 +166,11 @@ class Command(OperatorCommand):
             )
             return 0
         for warning in warnings:
-            self.say(f"Warning: {lines.one(warning)}")
+            self.say(f"Warning: {lines.one_line(warning)}")
         if not options.get("dry_run"):  # a dry run prints only faults and warnings
-            self.say(f"The plan is valid: {lines.one(parsed.name)}, {lines.counted(len(parsed.sorties), 'sortie')}.")
+            self.say(
+                f"The plan is valid: {lines.one_line(parsed.name)}, {lines.counted(len(parsed.sorties), 'sortie')}."
+            )
         return 0
 
     def _plan_context(self) -> plan.PlanContext:
@@ -196,12 +198,12 @@ class Command(OperatorCommand):
             start=options["action"] == "run",
         )
         if options["action"] == "run" and not options["detach"]:
-            self.say(f"{mission.ref}: {lines.one(mission.name)}, {lines.counted(len(parsed.sorties), 'sortie')}")
+            self.say(f"{mission.ref}: {lines.one_line(mission.name)}, {lines.counted(len(parsed.sorties), 'sortie')}")
             return self._watch(mission, options)
         if options["json"]:
             self.show(reads.summary(mission))
         else:
-            self.say(f"{mission.ref} {mission.state}: {lines.one(mission.name)}")
+            self.say(f"{mission.ref} {mission.state}: {lines.one_line(mission.name)}")
             if options["action"] == "create":
                 self.say(f"Start it: {invocation.command('fleet_mission', 'resume', mission.ref)}")
             else:
@@ -296,9 +298,8 @@ class Command(OperatorCommand):
             self._write("\n")
         elif not options["save"]:
             for file in files.iterator():
-                self.stdout.write(
-                    f"{file.ref}  {file.size:>12,}  {file.digest[:12]}  {lines.one(file.sortie.key)}  {lines.one(file.path)}"
-                )
+                names = "  ".join(map(lines.one_line, (file.sortie.key, file.path)))
+                self.stdout.write(f"{file.ref}  {file.size:>12,}  {file.digest[:12]}  {names}")
         if not files.exists():
             self.say("The mission has produced no files.")
         return 0

@@ -27,7 +27,7 @@ def added(
     *,
     items: object,
     existing: Collection[str],
-    begun: Collection[str] = (),
+    started: Collection[str] = (),
     parent: str,
     context: PlanContext,
     defaults: Mapping[str, Json],
@@ -36,14 +36,14 @@ def added(
 ) -> tuple[SortieSpec, ...]:
     """The sorties that the running sortie `parent` adds, as in `loading.added`. PlanError lists every fault.
 
-    `begun`: those of `existing` that no longer wait for another sortie, so none can be put before them. `priority`:
+    `started`: those of `existing` that no longer wait for another sortie, so none can be put before them. `priority`:
     that of `parent`. Added sorties without a priority inherit it, and not that of `defaults`, because the priority of
     `parent` may have been raised.
     """
     faults = Faults()  # needs no deadline: this function takes one look at each item, and `loading.added` has its own
     plain, names, before = list[object](), dict[str, str](), dict[str, tuple[str, ...]]()
     existing = dict.fromkeys(existing)  # ordered, with fast lookups
-    taken = set(existing)
+    used_names = set(existing)
     for index, item in enumerate(items if isinstance(items, list | tuple) else ()):
         if not isinstance(item, Mapping):
             plain.append(item)
@@ -51,19 +51,21 @@ def added(
         name: object = item.get("name")
         alias = name
         if isinstance(name, str):
-            if name in taken:
+            if name in used_names:
                 how = "is already in the mission" if name in existing else "is given twice"
                 faults.add((f"{ADDED}{parent}",), f"{quoted(name)} {how}.", "Choose another name.")
             # `loading` accepts neither repeated names nor parts, so such a sortie gets an alias until it is loaded.
-            needs_alias = name in taken or _PART.fullmatch(name)
+            needs_alias = name in used_names or _PART.fullmatch(name)
             alias = f"{name.partition('[')[0][:40]}-item-{index + 1}" if needs_alias else name
-            taken.add(name)
+            used_names.add(name)
             names[alias] = name
             if len(name) > matrix.MAX_KEY:
                 fault = f"{quoted(name)} has {len(name)} characters; {matrix.MAX_KEY} are allowed."
                 faults.add((f"{ADDED}{parent}",), fault, "Choose a shorter name.")
             path = (f"{ADDED}{parent}", name, "before")
-            before[alias] = _before(item.get("before", []), path=path, existing=existing, begun=begun, faults=faults)
+            before[alias] = _before(
+                item.get("before", []), path=path, existing=existing, started=started, faults=faults
+            )
         plain.append({key: value for key, value in item.items() if key != "before"} | {"name": alias})
     aliases = {name: alias for alias, name in names.items()}
     for item in plain:
@@ -83,7 +85,7 @@ def added(
 
 
 def _before(
-    value: Any, *, path: Path, existing: Collection[str], begun: Collection[str], faults: Faults
+    value: Any, *, path: Path, existing: Collection[str], started: Collection[str], faults: Faults
 ) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(key, str) for key in value):
         faults.add(path, "It is not a list of names.", 'Write a list: ["report"].')
@@ -92,7 +94,7 @@ def _before(
         if key not in existing:
             fix = faults.did_you_mean(key, existing) or "Name a sortie that still waits for others."
             faults.add(path, f"{quoted(key)} is not a sortie of this mission.", fix)
-        elif key in begun:
+        elif key in started:
             fault = f"{quoted(key)} has already started, or no longer waits for another sortie."
             faults.add(path, fault, "Name a sortie that still waits for others.")
     return tuple(value)

@@ -212,6 +212,10 @@ class Graph:
             repeated = next(key for key, count in Counter(keys).items() if count > 1)
             fault = f"The matrix makes {quoted(repeated)} twice."
             self.faults.add((*draft.path, "matrix"), fault, "Remove one of the combinations.")
-        taken = draft.name if draft.name in self.existing else next((key for key in keys if key in self.existing), None)
-        if taken is not None:
-            self.faults.add(draft.path, f"The mission already has a sortie {quoted(taken)}.", "Choose another name.")
+        duplicate = (
+            draft.name if draft.name in self.existing else next((key for key in keys if key in self.existing), None)
+        )
+        if duplicate is not None:
+            self.faults.add(
+                draft.path, f"The mission already has a sortie {quoted(duplicate)}.", "Choose another name."
+            )

@@ -69,7 +69,7 @@ def test_no_control_character_reaches_the_terminal(agent: Agent) -> None:
     say(agent, "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b[2J\ttab\r\nnext \x9b2J \u202eevil ü…\n")
     out = manage("fleet_agents", "logs", agent.ref).out
     assert out == "red ␛]0;title␇ ␛[2J\ttab\nnext �2J �evil ü…\n"
-    assert lines.printed("".join(map(chr, range(0x20)))).translate({9: None, 10: None}).isprintable()
+    assert lines.terminal_safe("".join(map(chr, range(0x20)))).translate({9: None, 10: None}).isprintable()
 
 
 def test_it_is_followed_until_the_agent_has_ended(agent: Agent, subprocess_environment: dict[str, str]) -> None:

@@ -135,7 +135,7 @@ def test_what_waits_for_nothing_any_more_can_have_nothing_put_before_it_and_that
         {"name": "n2", "agent": "testing", "run": "x", "rnu": 1, "needs": ["qq"]},
     )
     with pytest.raises(plan.PlanError) as caught:
-        add(*items, begun={"inventory"})
+        add(*items, started={"inventory"})
     told = {fault.fault: fault.fix for fault in caught.value.faults}
     assert set(told) == {
         '"inventory" has already started, or no longer waits for another sortie.',
