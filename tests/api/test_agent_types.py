@@ -1,4 +1,4 @@
-"""An admin changes an agent type over HTTP; others only read what is no secret of the host."""
+"""Admins change agent types over HTTP; other users read only settings that reveal nothing about the host."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def boss() -> api.Client:
     return api.person("boss", Role.ADMIN)
 
 
-def test_some_settings_are_changed_and_the_trail_has_what_they_were(boss: api.Client) -> None:
+def test_changing_some_settings_records_the_old_ones_in_the_audit_trail(boss: api.Client) -> None:
     answer = boss.patch(TYPE, {"prompt_argv": ["cat", "-"], "concurrency": 3}, If_Match=boss.get(TYPE)["ETag"])
     assert answer.status_code == 200
     assert (answer.json()["prompt_argv"], answer.json()["takes_prompt"], answer.json()["enabled"]) == (
@@ -37,7 +37,7 @@ def test_some_settings_are_changed_and_the_trail_has_what_they_were(boss: api.Cl
     assert entry.after == {"prompt_argv": ["cat", "-"], "concurrency": 3}
 
 
-def test_a_change_is_made_only_to_what_one_has_seen(boss: api.Client) -> None:
+def test_a_change_requires_the_current_etag(boss: api.Client) -> None:
     seen = boss.get(TYPE)["ETag"]
     assert boss.patch(TYPE, {"agents": 2}).status_code == 428
     assert boss.patch(TYPE, {"agents": 2}, If_Match=seen).status_code == 200
@@ -56,14 +56,14 @@ def test_a_change_is_made_only_to_what_one_has_seen(boss: api.Client) -> None:
         ({"name": "other"}, "/name"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_of_it_is_done(boss: api.Client, body: Any, pointer: str) -> None:
+def test_an_invalid_change_is_refused_as_a_whole(boss: api.Client, body: Any, pointer: str) -> None:
     answer = boss.patch(TYPE, {"description": "new", **body}, If_Match="*")
     assert answer.status_code == 422
     assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]
     assert AgentType.objects.get(name="backend").description != "new"
 
 
-def test_others_may_not_change_it_and_do_not_see_its_command(boss: api.Client) -> None:
+def test_other_users_cannot_change_a_type_or_see_its_command(boss: api.Client) -> None:
     boss.patch(TYPE, {"prompt_argv": ["cat"]}, If_Match="*")
     ann = api.person("ann")
     shown = ann.get(TYPE).json()

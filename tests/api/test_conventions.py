@@ -1,4 +1,4 @@
-"""What all endpoints have in common: said twice is done once, nobody undoes what somebody else did, errors say where."""
+"""What all endpoints share: idempotency keys, conditional requests, paging, and faults with their places."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ann() -> api.Client:
 # ── Idempotency-Key ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_request_with_a_key_has_its_effect_once_and_the_same_answer_again(ann: api.Client) -> None:
+def test_a_repeated_request_with_an_idempotency_key_returns_the_first_response(ann: api.Client) -> None:
     first = ann.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1")
     again = ann.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1")
     assert (first.status_code, again.status_code) == (201, 201)
@@ -38,7 +38,7 @@ def test_a_request_with_a_key_has_its_effect_once_and_the_same_answer_again(ann:
     assert Mission.objects.count() == 1
 
 
-def test_the_same_key_for_something_else_is_refused_and_is_nobody_elses(ann: api.Client) -> None:
+def test_a_key_cannot_be_reused_for_another_request_and_belongs_to_one_caller(ann: api.Client) -> None:
     ann.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1")
     other = ann.post("missions", {"plan": {**api.PLAN, "mission": "Another"}}, Idempotency_Key="k-1")
     assert (other.status_code, other.json()["code"]) == (422, "invalid")
@@ -47,14 +47,14 @@ def test_the_same_key_for_something_else_is_refused_and_is_nobody_elses(ann: api
     assert Mission.objects.count() == 2
 
 
-def test_what_failed_may_be_tried_again_with_its_key(ann: api.Client) -> None:
+def test_a_failed_request_can_be_repeated_with_its_key(ann: api.Client) -> None:
     bad = {"plan": {"mission": "x", "sorties": {"a": {"agent": "nobody", "run": "true"}}}}
     assert ann.post("missions", bad, Idempotency_Key="k-1").status_code == 422
     assert Answer.objects.count() == 0
     assert ann.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1").status_code == 201
 
 
-def test_of_many_at_once_one_launches_and_the_others_are_told_to_wait_or_what_it_was_told(ann: api.Client) -> None:
+def test_of_concurrent_requests_with_one_key_only_one_launches(ann: api.Client) -> None:
     answers: list[Any] = []
 
     def ask() -> None:
@@ -74,11 +74,11 @@ def test_of_many_at_once_one_launches_and_the_others_are_told_to_wait_or_what_it
 
 
 @pytest.mark.parametrize("key", ["", "x" * 201, "a\tb", "\u00e4"])
-def test_a_key_that_is_none_is_refused(ann: api.Client, key: str) -> None:
+def test_an_invalid_key_is_refused(ann: api.Client, key: str) -> None:
     assert ann.post("missions", {"plan": api.PLAN}, Idempotency_Key=key).status_code == 422
 
 
-def test_tokens_and_keys_are_kept_in_no_answer(ann: api.Client) -> None:
+def test_stored_responses_contain_no_tokens_or_keys(ann: api.Client) -> None:
     ann.post("keys", {"name": "one", "scopes": ["read"]}, Idempotency_Key="k-1")
     api.anybody().post("auth/token", {"username": "ann", "password": api.PASSWORD}, Idempotency_Key="k-2")
     assert Answer.objects.count() == 0
@@ -88,7 +88,7 @@ def test_tokens_and_keys_are_kept_in_no_answer(ann: api.Client) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["AAAA", "eD0x", "bz0w", "%20"])
-def test_a_cursor_that_says_nothing_does_not_begin_the_list_anew(ann: api.Client, cursor: str) -> None:
+def test_an_empty_cursor_does_not_restart_the_list(ann: api.Client, cursor: str) -> None:
     answer = ann.get(f"missions?cursor={cursor}")
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
 
@@ -105,7 +105,7 @@ def test_a_cursor_of_another_list_is_refused(ann: api.Client) -> None:
     assert ann.get(f"events?cursor={cursors['missions']}").json()["code"] == "invalid"
 
 
-def test_what_has_no_number_is_listed_by_pages_too() -> None:
+def test_rows_without_a_numeric_id_are_paged_too() -> None:
     boss = api.person("boss", Role.ADMIN)
     for name in ("alpha", "beta", "gamma"):
         Template.objects.create(name=name, text="{mission: x, sorties: {a: {agent: backend, run: ls}}}")
@@ -136,7 +136,7 @@ def test_what_has_no_number_is_listed_by_pages_too() -> None:
 # ── ETag and If-Match ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_one_has_is_not_sent_again_and_a_change_is_made_only_to_what_one_has_seen(ann: api.Client) -> None:
+def test_etags_save_transfers_and_guard_changes(ann: api.Client) -> None:
     ref = ann.post("missions", {"plan": api.PLAN}).json()["id"]
     seen = ann.get(f"missions/{ref}")["ETag"]
     assert ann.get(f"missions/{ref}", If_None_Match=seen).status_code == 304
@@ -160,7 +160,7 @@ def test_a_mission_takes_the_priorities_that_a_plan_takes(ann: api.Client, prior
 # ── Bodies ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_each_fault_of_a_body_is_named_with_its_place(ann: api.Client) -> None:
+def test_each_fault_of_a_body_has_a_pointer(ann: api.Client) -> None:
     answer = ann.post("missions", {"plann": {}, "start": "perhaps", "params": {"a": "b\u0000"}, "team": "x" * 151})
     told = answer.json()
     assert (answer.status_code, told["code"]) == (422, "invalid")
@@ -169,7 +169,7 @@ def test_each_fault_of_a_body_is_named_with_its_place(ann: api.Client) -> None:
     assert {one["pointer"] for one in told["errors"]} == {"/start", "/params/a", "/team"}
 
 
-def test_each_fault_of_a_plan_is_named_with_its_place(ann: api.Client) -> None:
+def test_each_fault_of_a_plan_has_a_pointer(ann: api.Client) -> None:
     text = "mission: x\nsorties:\n  a: {agent: nobody, run: ls}\n  b: {agent: backend, run: ls, needs: [c]}\n"
     told = ann.post("missions", {"plan": text}).json()
     assert told["code"] == "invalid_plan"
@@ -191,7 +191,7 @@ def test_each_fault_of_a_plan_is_named_with_its_place(ann: api.Client) -> None:
         ("POST", "tickets", {"path": "/nowhere"}, "/path"), ("GET", "missions/nonsense", None, ""),
     ],
 )  # fmt: skip
-def test_what_is_not_valid_has_a_fault_with_a_place_whoever_found_it(
+def test_every_invalid_value_has_a_pointer_whichever_layer_rejects_it(
     ann: api.Client, method: str, path: str, body: Any, pointer: str
 ) -> None:
     told = ann.send(method, path, body)
@@ -205,12 +205,12 @@ def test_what_is_not_valid_has_a_fault_with_a_place_whoever_found_it(
         (b'{"plan": ' + b"[" * 60 + b"]" * 60 + b"}", 422), (b"null", 422), (b"", 422), (b'{"plan": "\\ud800"}', 422),
     ],
 )  # fmt: skip
-def test_a_body_that_is_none_is_a_problem_and_no_fault_of_ours(ann: api.Client, body: bytes, status: int) -> None:
+def test_a_malformed_body_is_a_client_error(ann: api.Client, body: bytes, status: int) -> None:
     answer = ann.post("missions", body)
     assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json"), answer.content
 
 
-def test_what_is_no_json_is_not_taken_for_it(ann: api.Client) -> None:
+def test_a_body_of_another_media_type_is_not_read_as_json(ann: api.Client) -> None:
     answer = ann._client.post(
         "/api/v1/missions", "plan=x", content_type="application/x-www-form-urlencoded",
         headers={"Authorization": f"Bearer {ann.bearer}"},
@@ -221,7 +221,7 @@ def test_what_is_no_json_is_not_taken_for_it(ann: api.Client) -> None:
 # ── What is launched ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_who_has_no_plan_execute_launches_prompts_and_templates_only(project: str) -> None:
+def test_without_plan_execute_a_user_launches_only_prompts_and_templates(project: str) -> None:
     eve, boss = api.person("eve"), api.person("boss", Role.ADMIN)
     refused = eve.post("missions", {"plan": api.PLAN})
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
@@ -248,7 +248,7 @@ def test_who_has_no_plan_execute_launches_prompts_and_templates_only(project: st
     assert eve.post("missions", {"plan": api.PLAN, "template": "greet"}).status_code == 422
 
 
-def test_a_team_is_one_of_ones_own_and_sees_the_mission() -> None:
+def test_a_mission_is_visible_to_the_chosen_team_which_must_be_the_callers() -> None:
     ann, bob, eve = (api.person(name, executes=True, teams=teams) for name, teams in
                      (("ann", ["web"]), ("bob", ["web"]), ("eve", ["ops"])))  # fmt: skip
     assert ann.post("missions", {"plan": api.PLAN, "team": "ops"}).status_code == 422
@@ -261,7 +261,7 @@ def test_a_team_is_one_of_ones_own_and_sees_the_mission() -> None:
     assert ann.post(f"missions/{ref}/cancel", {"reason": "Enough."}).status_code == 202
 
 
-def test_what_may_run_no_code_adds_none_either(project: str) -> None:
+def test_a_mission_without_plan_execute_cannot_add_code(project: str) -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["sh", "-c", "cat > $FLEET_SORTIES"])
     engine = fleet.engine()
     came = {}
@@ -284,7 +284,7 @@ def test_the_schema_of_plans_accepts_what_can_be_launched() -> None:
     assert not jsonschema_rs.is_valid(schema, {**api.PLAN, "sortie": {}})
 
 
-def test_of_many_who_change_the_same_thing_at_once_one_does_and_the_others_are_told(ann: api.Client) -> None:
+def test_of_concurrent_conditional_changes_only_one_succeeds(ann: api.Client) -> None:
     ref = ann.post("missions", {"plan": api.PLAN, "start": False}).json()["id"]
     seen = ann.get(f"missions/{ref}")["ETag"]
     answers: list[int] = []

@@ -1,4 +1,4 @@
-"""The OpenAPI document: whole, true of every endpoint, and open to who reads it before signing in."""
+"""The OpenAPI document is complete, matches every endpoint, and is readable without signing in."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def described() -> Any:
     return made
 
 
-def test_it_is_valid_and_names_every_route() -> None:
+def test_the_document_is_valid_and_names_every_route() -> None:
     made = api.document()
     validate_schema(made)
     assert made["openapi"].startswith("3.1")
@@ -51,7 +51,7 @@ def test_it_is_valid_and_names_every_route() -> None:
     assert all(one["description"] for path in made["paths"].values() for one in path.values())
 
 
-def test_it_and_its_page_are_open_and_load_nothing_from_elsewhere() -> None:
+def test_the_document_and_its_page_need_no_sign_in_and_load_nothing_from_other_sites() -> None:
     anybody = api.anybody()
     assert anybody.get("schema?format=json").json()["info"]["title"] == "Fleet"
     assert anybody.get("schema?format=yaml").content.startswith(b"openapi: 3.1")
@@ -73,7 +73,7 @@ OPERATIONS = [
 ]  # fmt: skip
 
 
-def test_it_is_made_once_however_many_ask_at_once() -> None:
+def test_concurrent_requests_build_the_document_once() -> None:
     pages._document.cache_clear()
     pages._cached_rendering.cache_clear()
     found: list[tuple[int, bytes]] = []
@@ -88,9 +88,7 @@ def test_it_is_made_once_however_many_ask_at_once() -> None:
     assert (pages._document.cache_info().misses, pages._cached_rendering.cache_info().misses) == (1, 1)
 
 
-def test_a_parameter_that_a_route_does_not_know_is_refused_by_name_also_where_it_means_something_to_the_framework() -> (
-    None
-):
+def test_an_unknown_parameter_is_refused_by_name_even_if_the_framework_knows_it() -> None:
     boss = api.person("boss", Role.ADMIN)
     for path, methods in api.document()["paths"].items():
         for method in methods:
@@ -101,7 +99,7 @@ def test_a_parameter_that_a_route_does_not_know_is_refused_by_name_also_where_it
 
 
 @pytest.mark.parametrize("path, method", OPERATIONS)
-def test_whatever_is_sent_the_answer_is_one_that_the_document_names(path: str, method: str) -> None:
+def test_every_response_to_random_input_is_documented(path: str, method: str) -> None:
     boss = api.person("boss", Role.ADMIN)
     web.flown()
     Node.objects.create(name="host", pid=1, start_time=0.0, places=1_000)  # or no agent could be spawned: an honest 503

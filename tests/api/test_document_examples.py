@@ -1,4 +1,4 @@
-"""The OpenAPI document's examples: one wherever somebody would ask for it, and each of them true."""
+"""The examples of the OpenAPI document exist wherever they help, and each of them is true."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def contents() -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{method} {path} < {status} {media_type}", content
 
 
-def test_each_body_and_each_answer_has_one_that_fits_its_shape() -> None:
+def test_each_body_and_response_has_an_example_that_fits_its_schema() -> None:
     told = dict(contents())
     assert len(told) > 70
     assert [
@@ -61,7 +61,7 @@ def test_each_body_and_each_answer_has_one_that_fits_its_shape() -> None:
     ] == []
 
 
-def test_each_body_is_one_that_its_endpoint_takes() -> None:
+def test_each_example_body_is_accepted_by_its_endpoint() -> None:
     taken = 0
     for method, path, operation in OPERATIONS:
         view = VIEWS[path]
@@ -76,7 +76,7 @@ def test_each_body_is_one_that_its_endpoint_takes() -> None:
 
 
 @pytest.mark.django_db
-def test_each_launch_launches_and_the_plan_passes_the_check(settings: Any) -> None:
+def test_each_example_launch_works_and_its_plan_is_valid(settings: Any) -> None:
     settings.FLEET_FOLDERS = ["/srv/projects"]
     ann = api.person("ann", executes=True)
     launch = DOCUMENT["paths"]["/api/v1/missions"]["post"]["requestBody"]["content"]["application/json"]
@@ -87,7 +87,7 @@ def test_each_launch_launches_and_the_plan_passes_the_check(settings: Any) -> No
     assert ann.post("plans/check", check["example"]).status_code == 200
 
 
-def test_the_introduction_names_only_routes_that_there_are() -> None:
+def test_the_introduction_names_only_existing_routes() -> None:
     told = DOCUMENT["info"]["description"].replace("\n", " ").replace("{id}", "{ref}")
     named = re.findall(r"(GET|POST|PATCH|DELETE) (/api/v1/[\w/{}|-]+)", told)
     assert len(named) > 10
@@ -97,7 +97,7 @@ def test_the_introduction_names_only_routes_that_there_are() -> None:
             assert method.lower() in DOCUMENT["paths"][f"{before}/{one}"], (method, path)
 
 
-def test_each_parameter_whose_form_is_not_plain_has_one() -> None:
+def test_each_parameter_with_a_special_format_has_an_example() -> None:
     plain = {"integer", "boolean", "array"}
     for _, path, operation in OPERATIONS:
         for parameter in operation.get("parameters", []):
@@ -108,7 +108,7 @@ def test_each_parameter_whose_form_is_not_plain_has_one() -> None:
             assert faults(schema["examples"][0], schema) == []
 
 
-def test_each_problem_of_the_manual_has_one_and_no_other() -> None:
+def test_each_documented_problem_has_exactly_one_example() -> None:
     manual = (Path(__file__).parents[2] / "docs/api.md").read_text()
     rows = re.findall(r"^\| (\d{3}) \| (`.*`) \|", manual, re.MULTILINE)
     named = {(int(status), code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
@@ -127,7 +127,7 @@ def test_each_problem_of_the_manual_has_one_and_no_other() -> None:
 
 
 @pytest.mark.django_db
-def test_problems_that_happen_look_like_those_of_the_document() -> None:
+def test_real_problems_look_like_the_examples() -> None:
     ann, eve = api.person("ann", executes=True), api.person("eve")
     boss = api.person("boss", Role.ADMIN)
     mission = ann.post("missions", {"plan": api.PLAN, "start": False}).json()["id"]
@@ -164,7 +164,7 @@ def whole(answer: Any) -> bytes:
 
 
 @pytest.mark.django_db
-def test_downloads_come_with_the_headers_of_the_document_and_look_like_its_examples() -> None:
+def test_real_downloads_have_the_documented_headers() -> None:
     boss = api.person("boss", Role.ADMIN)
     sortie = Sortie.objects.get(mission=fleet.launch({"one": {}}))
     Attempt.objects.create(sortie=sortie, number=0, state="succeeded")
@@ -199,7 +199,7 @@ def test_downloads_come_with_the_headers_of_the_document_and_look_like_its_examp
     assert "If-None-Match" in asked["/api/v1/artifacts/{ref}/content"]
 
 
-def test_a_field_of_which_nothing_is_known_is_refused() -> None:
+def test_a_field_without_an_example_fails_the_build_of_the_document() -> None:
     class Shape(serializers.Serializer[Any]):
         known = serializers.IntegerField(initial=7)
         unknown = serializers.IntegerField()

@@ -1,4 +1,4 @@
-"""Files and logs come as what they are, whatever `Accept` asks for; what is refused is a problem all the same."""
+"""Files and logs keep their media type whatever `Accept` requests; refusals are problems."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 ACCEPTED = ["text/plain", "text/*", "application/octet-stream", "image/png", "application/json", "*/*"]
 
 
-def test_downloads_answer_whatever_is_accepted_and_refuse_with_a_problem() -> None:
+def test_downloads_ignore_accept_and_refuse_with_a_problem() -> None:
     boss = api.person("boss", Role.ADMIN)
     web.flown()
     sortie = Sortie.objects.get(key="good")

@@ -1,4 +1,4 @@
-"""Agents from outside keep all their leases with one request; what else they send with them costs none of those."""
+"""External agents renew all their leases with one request; a bad token does not affect the other leases."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def until(lease: dict[str, Any]) -> Any:
         "srt_01k5y5wbwae4ss8h2x3szthecg.99999999999.x",
     ],
 )
-def test_what_is_no_token_costs_no_lease_but_its_own(agent: api.Client, bad: str) -> None:
+def test_a_bad_token_loses_no_other_lease(agent: api.Client, bad: str) -> None:
     path, (first, second) = claimed(agent)
     before = until(first), until(second)
     answer = agent.post(path, {"tokens": [bad, first["token"], bad, second["token"]]})
@@ -57,7 +57,7 @@ def test_what_is_no_token_costs_no_lease_but_its_own(agent: api.Client, bad: str
 
 
 @pytest.mark.parametrize("end", ["é", "x", "\ud800", "\0"])
-def test_a_forged_token_does_not_stand_before_the_good_one_of_the_same_attempt(agent: api.Client, end: str) -> None:
+def test_a_forged_token_does_not_shadow_the_valid_one_of_the_same_attempt(agent: api.Client, end: str) -> None:
     path, (first, second) = claimed(agent)
     forged = first["token"].rpartition(".")[0] + "." + end
     answer = agent.post(path, {"tokens": [first["token"], forged]})
@@ -67,13 +67,13 @@ def test_a_forged_token_does_not_stand_before_the_good_one_of_the_same_attempt(a
 
 
 @pytest.mark.parametrize("bad", [1, None, True, ["x"], {"token": "x"}])
-def test_what_is_no_text_is_no_body_of_this_shape(agent: api.Client, bad: object) -> None:
+def test_a_token_that_is_no_string_is_invalid(agent: api.Client, bad: object) -> None:
     path, (first, _) = claimed(agent)
     answer = agent.post(path, {"tokens": [first["token"], bad]})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/tokens/1")
 
 
-def test_an_agent_that_leaves_gives_back_what_it_holds_and_is_not_lost(agent: api.Client) -> None:
+def test_an_agent_that_leaves_returns_its_sorties_and_is_not_lost(agent: api.Client) -> None:
     path, leases = claimed(agent)
     leave = path.replace("heartbeat", "leave")
     assert api.person("bob", Role.AGENT).post(leave).status_code == 404

@@ -1,4 +1,4 @@
-"""What is wrong is told by the name that the client gave it, with what a client of the API can do about it."""
+"""Errors use the client's names for its fields, and hints say what a client of the API can do."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def faults(answer: Any) -> dict[str, str]:
     return {one["pointer"]: one["detail"] for one in told["errors"]}
 
 
-def test_params_are_told_of_as_params(ann: api.Client) -> None:
+def test_a_fault_of_a_parameter_points_to_params(ann: api.Client) -> None:
     told = faults(ann.post("missions", {"plan": GREET, "params": {"times": "many", "whom": "x"}}))
     assert told.keys() == {"/params/who", "/params/times", "/params/whom"}
     assert told["/params/who"].endswith("Give it in `params`. Whom to greet.")
     assert "--param" not in str(told)
 
 
-def test_the_agent_of_an_objective_is_told_of_as_the_agent(ann: api.Client) -> None:
+def test_a_fault_of_the_agent_of_an_objective_points_to_agent(ann: api.Client) -> None:
     told = faults(ann.post("missions", {"objective": "Mend it.", "agent": "backends"}))
     assert told.keys() == {"/agent"}
     assert 'Did you mean "backend"?' in told["/agent"]
@@ -52,14 +52,14 @@ def test_the_agent_of_an_objective_is_told_of_as_the_agent(ann: api.Client) -> N
     assert told["/agent"].endswith("See `takes_prompt` in GET /api/v1/agent-types.")
 
 
-def test_a_template_that_is_broken_is_told_of_as_the_template(ann: api.Client) -> None:
+def test_a_fault_of_a_broken_template_points_to_template(ann: api.Client) -> None:
     Template.objects.create(name="old", text="{mission: x, sorties: {a: {agent: gone, run: ls}}}")
     told = faults(ann.post("missions", {"template": "old"}))
     assert told.keys() == {"/template"}
     assert "gone" in told["/template"]
 
 
-def test_hints_are_for_clients_and_not_for_who_types_commands(ann: api.Client) -> None:
+def test_hints_name_no_commands(ann: api.Client) -> None:
     ref = ann.post("missions", {"plan": api.PLAN}).json()["id"]
     machine = api.machine(ann.user, "read")
     fly = api.person("fly", Role.AGENT)
@@ -75,19 +75,19 @@ def test_hints_are_for_clients_and_not_for_who_types_commands(ann: api.Client) -
         assert "manage.py" not in answer.json()["detail"]
 
 
-def test_a_remedy_that_is_a_command_says_for_whom_it_is(ann: api.Client) -> None:
+def test_a_remedy_that_is_a_command_is_marked_as_for_operators(ann: api.Client) -> None:
     told = ann.get("agents/system-health").json()
     assert told["missing"]
     assert told["remedy"].startswith("For the fleet's operators: ")
 
 
-def test_what_a_command_says_stays_for_who_types_it() -> None:
+def test_commands_keep_their_own_hints() -> None:
     AgentType.objects.filter(name="testing").update(enabled=False)
     with pytest.raises(errors.Conflict, match="Enable it in the admin"):
         external_agents.register(agent_type="testing")
 
 
-def test_a_client_is_told_to_come_again_where_the_database_does_not_answer() -> None:
+def test_an_outage_of_the_database_is_a_503_with_retry_after() -> None:
     answer = problems.handle(OperationalError("the connection is closed"), {})
     assert answer is not None
     assert (answer.status_code, int(answer.headers["Retry-After"]) > 0) == (503, True)
@@ -95,7 +95,7 @@ def test_a_client_is_told_to_come_again_where_the_database_does_not_answer() -> 
     assert "manage.py" not in answer.data["detail"]
 
 
-def test_the_frameworks_own_refusals_say_what_to_do_next(ann: api.Client) -> None:
+def test_refusals_by_the_framework_say_what_to_do_next(ann: api.Client) -> None:
     form = ann._client.post(
         "/api/v1/missions", "plan=x", content_type="text/plain", headers={"Authorization": f"Bearer {ann.bearer}"}
     )
@@ -108,12 +108,12 @@ def test_the_frameworks_own_refusals_say_what_to_do_next(ann: api.Client) -> Non
         assert (answer.status_code, says in answer.json()["detail"]) == (status, True), answer.json()
 
 
-def test_a_parameter_that_is_repeated_is_to_be_given_once(ann: api.Client) -> None:
+def test_a_repeated_parameter_is_refused(ann: api.Client) -> None:
     assert faults(ann.get("missions?limit=1&limit=2")) == {"/limit": "Send it only once."}
     assert ann.get("missions?state=failed&state=running").status_code == 200
 
 
-def test_a_choice_that_is_none_is_told_with_those_that_are(ann: api.Client) -> None:
+def test_an_invalid_choice_is_reported_with_the_valid_ones(ann: api.Client) -> None:
     for answer, pointer, choices in (
         (ann.get("missions?ordering=name"), "/ordering", "id, -id."),
         (ann.get("missions?state=flying"), "/state", "planned, running"),
@@ -123,7 +123,7 @@ def test_a_choice_that_is_none_is_told_with_those_that_are(ann: api.Client) -> N
 
 
 @pytest.mark.parametrize("number", ["9" * 5_000, "-" + "9" * 5_000])
-def test_a_number_that_nobody_writes_is_refused_in_words_for_the_client(ann: api.Client, number: str) -> None:
+def test_a_huge_number_is_refused_with_a_clear_message(ann: api.Client, number: str) -> None:
     answer = ann.post("missions", f'{{"params": {{"n": {number}}}}}'.encode())
     assert answer.status_code == 400
     assert answer.json()["detail"] == "The body is not JSON: a number has more than 4,300 digits."

@@ -1,4 +1,4 @@
-"""A browser that is signed in to the site is counted by its user; strangers and access tokens are counted by address."""
+"""Requests of a signed-in browser are counted by user; those of strangers and access tokens by address."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def signed_in(who: api.Client) -> Client:
     return client
 
 
-def test_the_address_of_a_signed_in_browser_is_not_charged() -> None:
+def test_requests_of_a_signed_in_browser_are_not_counted_by_address() -> None:
     admin = api.person("ann", Role.ADMIN)
     browser = signed_in(admin)
     assert statuses(browser, 4) == [200] * 4
@@ -42,19 +42,19 @@ def test_the_address_of_a_signed_in_browser_is_not_charged() -> None:
     assert statuses(browser, 2) == [200, 429]
 
 
-def test_signing_in_again_is_no_way_round_the_limit_and_others_have_their_own() -> None:
+def test_signing_in_again_does_not_reset_the_limit() -> None:
     ann, ben = api.person("ann"), api.person("ben")
     assert statuses(signed_in(ann), 5) == [200] * 5
     assert statuses(signed_in(ann), 1) == [429]
     assert statuses(signed_in(ben), 5) == [200] * 5
 
 
-def test_a_signed_in_browser_reads_the_documents_from_an_address_that_has_none_left() -> None:
+def test_a_signed_in_browser_can_read_the_documents_when_its_address_is_exhausted() -> None:
     browser = signed_in(api.person("ann"))
     assert statuses(Client(), 3, "/api/v1/docs") == [200, 200, 429]
     assert statuses(browser, 1, "/api/v1/docs") == [200]
 
 
-def test_a_roles_own_rate_holds_for_its_browsers_too(hours: int) -> None:
+def test_the_rate_of_a_role_applies_to_browsers_too(hours: int) -> None:
     with override_settings(FLEET_LIMITS=parse_overrides(f"role:admin=1/{hours}h")):
         assert statuses(signed_in(api.person("ann", Role.ADMIN)), 2) == [200, 429]

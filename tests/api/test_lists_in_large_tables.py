@@ -1,4 +1,4 @@
-"""What is seldom is found by an index, however much else there is, and what a filter finds is what it says."""
+"""Indexes find rare rows in large tables, and filters return exactly what they promise."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def plan_of(rows: QuerySet[Event] | QuerySet[Mission], *, sorting: bool = True) 
     ("kind", "index"),
     [("sortie.failed", "event_seldom"), ("node.lost", "event_seldom"), ("mission", "event_seldom_noun")],
 )
-def test_events_of_a_seldom_kind_are_read_from_an_index_in_their_order(kind: str, index: str) -> None:
+def test_events_of_a_rare_kind_are_read_from_an_index_in_order(kind: str, index: str) -> None:
     plan = plan_of(Event.objects.of_kind(kind).order_by("-id")[:50], sorting=False)
     assert f"using {index} on" in plan
     assert "Sort" not in plan
 
 
 @pytest.mark.django_db(transaction=False)
-def test_a_part_of_a_missions_name_is_looked_up() -> None:
+def test_a_search_for_part_of_a_mission_name_uses_an_index() -> None:
     assert "mission_named" in plan_of(Mission.objects.filter(name__icontains="invoices").order_by())
 
 
@@ -51,9 +51,7 @@ def test_a_part_of_a_missions_name_is_looked_up() -> None:
     ],
     ids=["in a schema that is not searched", "not let us have it"],
 )
-def test_the_index_of_names_is_made_where_postgres_has_what_it_needs_and_else_done_without(
-    preparation: str, there: bool
-) -> None:
+def test_the_name_index_is_created_only_if_postgres_has_pg_trgm(preparation: str, there: bool) -> None:
     with roles.as_owner(), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("DROP EXTENSION pg_trgm CASCADE")
         cursor.execute(preparation)
@@ -70,7 +68,7 @@ def test_the_index_of_names_is_made_where_postgres_has_what_it_needs_and_else_do
         ("sortie.failed", ["sortie.failed"]), ("mission", ["mission.failed"]), ("miss", []), ("mission.", []),
     ],
 )  # fmt: skip
-def test_events_are_found_by_their_kind_and_by_what_stands_before_its_point(kind: str, found: list[str]) -> None:
+def test_events_can_be_filtered_by_kind_and_by_its_prefix(kind: str, found: list[str]) -> None:
     Event.objects.all().delete()
     for one in ("sortie.queued", "mission.failed", "sortie.failed", "node.up"):
         Event.objects.create(kind=one)
@@ -78,7 +76,7 @@ def test_events_are_found_by_their_kind_and_by_what_stands_before_its_point(kind
     assert [one["kind"] for one in shown] == found
 
 
-def test_missions_are_found_by_whose_they_are() -> None:
+def test_missions_can_be_filtered_by_owner() -> None:
     boss, ann, bob = api.person("boss", Role.ADMIN), api.person("ann", executes=True), api.person("bob", executes=True)
     team = Group.objects.create(name="payments")
     ann.user.groups.add(team)

@@ -1,4 +1,4 @@
-"""Bodies that are too large or too slow are refused while they arrive, by the web process as it really runs."""
+"""The web process refuses bodies that are too large or too slow while they arrive."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def asked(port: int, *headers: str) -> socket.socket:
     return line
 
 
-def test_one_that_says_that_it_is_too_large_is_refused_before_it_is_sent(web: Web) -> None:
+def test_a_body_with_a_too_large_content_length_is_refused_before_it_is_sent(web: Web) -> None:
     with asked(web.port, f"Content-Length: {MOST + 1}") as line:
         status, problem = said(line)
     assert (status, problem["status"], problem["code"]) == (413, 413, "too_large")
     assert problem["request_id"].startswith("req_")
 
 
-def test_one_that_tells_its_length_in_two_ways_is_refused_and_what_follows_is_not_taken_for_a_request(web: Web) -> None:
+def test_content_length_with_transfer_encoding_is_refused_and_the_rest_is_no_request(web: Web) -> None:
     with asked(web.port, "Content-Length: 5", "Transfer-Encoding: chunked") as line:
         line.sendall(b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         status, problem = said(line)
@@ -70,7 +70,7 @@ def test_one_that_tells_its_length_in_two_ways_is_refused_and_what_follows_is_no
     assert "Both Content-Length and Transfer-Encoding" in problem["detail"]
 
 
-def test_one_that_does_not_say_so_is_refused_where_it_becomes_too_large(web: Web) -> None:
+def test_a_chunked_body_is_refused_when_it_becomes_too_large(web: Web) -> None:
     chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
     with asked(web.port, "Transfer-Encoding: chunked") as line:
         sent = 0
@@ -87,7 +87,7 @@ def test_one_that_does_not_say_so_is_refused_where_it_becomes_too_large(web: Web
         assert said(line)[0] == 413
 
 
-def test_a_chunked_one_that_fits_is_taken(web: Web) -> None:
+def test_a_chunked_body_within_the_limit_is_accepted(web: Web) -> None:
     body = json.dumps({"username": "nobody", "password": "x" * 500}).encode()
     with asked(web.port, "Transfer-Encoding: chunked", "Connection: close") as line:
         for begin in range(0, len(body), 100):
@@ -97,7 +97,7 @@ def test_a_chunked_one_that_fits_is_taken(web: Web) -> None:
         assert said(line)[1]["code"] == "not_authenticated"
 
 
-def test_one_that_is_cut_off_has_no_effect_and_leaves_no_trace_of_a_fault(web: Web) -> None:
+def test_a_truncated_body_has_no_effect_and_logs_no_error(web: Web) -> None:
     with asked(web.port, "Content-Length: 100") as line:
         line.sendall(b'{"username":')
     assert web.ask("GET", "/healthz")[0] == 200
@@ -105,7 +105,7 @@ def test_one_that_is_cut_off_has_no_effect_and_leaves_no_trace_of_a_fault(web: W
     assert "Exception" not in web.said
 
 
-def test_one_that_comes_too_slowly_is_refused_however_steadily_it_comes() -> None:
+def test_a_slow_body_is_refused_even_if_it_is_steady() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

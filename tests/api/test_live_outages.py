@@ -1,4 +1,4 @@
-"""Streams while Postgres is restarted and Redis is away: they go on, and miss nothing."""
+"""Streams continue through a restart of Postgres and an outage of Redis, and miss no event."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print(operations.create_key(user=user, name="one", scopes=["read"]).text)
 """
 
 
-def test_a_stream_goes_on_after_postgres_was_restarted_and_without_redis(
+def test_a_stream_survives_a_restart_of_postgres_and_an_outage_of_redis(
     private_services: Cluster, tmp_path: Path
 ) -> None:
     env = private_services.environment()

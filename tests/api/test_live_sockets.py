@@ -1,4 +1,4 @@
-"""WebSockets: the same events, for pages of this site and for programs; tickets in place of headers, and never in a log."""
+"""WebSockets send the same events to pages of this site and to programs; tickets replace headers and are never logged."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def ticket(client: api.Client, path: str) -> str:
     return str(answer.json()["ticket"])
 
 
-def test_a_program_hears_events_with_cursors_and_goes_on_from_one(web: Web) -> None:
+def test_a_program_receives_events_with_cursors_and_resumes_from_one(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     path = f"/ws/v1/missions/{mission.ref}"
@@ -105,13 +105,13 @@ def test_a_program_hears_events_with_cursors_and_goes_on_from_one(web: Web) -> N
 
 
 @pytest.mark.parametrize("said", ["{", "[]", '{"cursor": "1-1", "more": 1}', '{"other": 1}', "[" * 3_000, b"\x00"])
-def test_what_is_not_understood_ends_it(web: Web, said: str | bytes) -> None:
+def test_an_unknown_message_closes_the_socket(web: Web, said: str | bytes) -> None:
     line = opened(web, ALL, **bearer(api.person("ann")))
     line.send(said)
     assert code(line) == 4400
 
 
-def test_a_cursor_is_said_once_and_must_be_one_that_was_given_out(web: Web) -> None:
+def test_a_cursor_is_sent_once_and_must_have_been_issued(web: Web) -> None:
     ann = api.person("ann")
     assert code(opened(web, f"{ALL}?cursor=nonsense", **bearer(ann))) == 4422
     line = opened(web, ALL, **bearer(ann))
@@ -119,7 +119,7 @@ def test_a_cursor_is_said_once_and_must_be_one_that_was_given_out(web: Web) -> N
     assert code(line) == 4422
 
 
-def test_who_may_not_is_told_by_the_code(web: Web) -> None:
+def test_a_refused_caller_gets_a_close_code(web: Web) -> None:
     ann, eve = api.person("ann"), api.person("eve")
     path = f"/ws/v1/missions/{live.mission_of(ann.user).ref}"
     assert code(opened(web, path)) == 4401
@@ -132,7 +132,7 @@ def test_who_may_not_is_told_by_the_code(web: Web) -> None:
         assert refused.value.response.status_code == 403
 
 
-def test_why_it_is_closed_is_said_in_a_sentence(web: Web) -> None:
+def test_the_close_reason_is_a_sentence(web: Web) -> None:
     ann = api.person("ann")
     gone = "/ws/v1/missions/msn_" + "0" * 26
     assert ended(opened(web, gone, **bearer(ann))) == (4404, f"There is no mission msn_{'0' * 26}.")
@@ -146,14 +146,14 @@ def test_why_it_is_closed_is_said_in_a_sentence(web: Web) -> None:
     assert (status, why.startswith("There is no such key.")) == (4401, True)
 
 
-def test_an_address_that_cannot_be_right_is_not_taken_for_a_cursor_to_come_back_without(web: Web) -> None:
+def test_an_invalid_url_is_not_reported_as_an_invalid_cursor(web: Web) -> None:
     ann = api.person("ann")
     status, why = ended(opened(web, "/ws/v1/missions/xx", **bearer(ann)))
     assert (status, why) == (4404, "'xx' is not an id of this kind. It must look like msn_01j….")
     assert code(opened(web, f"{ALL}?other=1", **bearer(ann))) == 4404
 
 
-def test_no_more_than_a_quarter_of_the_places_is_one_users(web: Web) -> None:
+def test_one_user_gets_at_most_a_quarter_of_the_streams(web: Web) -> None:
     ann, eve = api.person("ann"), api.person("eve")
     lines = [opened(web, ALL, **bearer(ann)) for _ in range(PLACES // 4)]
     for line in lines:
@@ -165,14 +165,14 @@ def test_no_more_than_a_quarter_of_the_places_is_one_users(web: Web) -> None:
     until(lambda: Listener(web, "/api/v1/events/stream", **bearer(ann)).status == 200)
 
 
-def test_it_ends_when_the_session_ends(web: Web) -> None:
+def test_the_socket_closes_when_the_session_ends(web: Web) -> None:
     ann = api.person("ann")
     line = opened(web, ALL, **bearer(ann))
     tokens.end(user=ann.user)
     assert code(line, within_s=60) == 4401
 
 
-def test_pages_of_other_sites_are_refused_and_of_friends_show_no_cookie(web: Web) -> None:
+def test_other_origins_are_refused_and_trusted_ones_cannot_use_cookies(web: Web) -> None:
     ann = api.person("ann")
     silent = opened(web, ALL, "fleet.v1", Origin=FRIEND)
     browser = Browser()
@@ -206,7 +206,7 @@ def test_pages_of_other_sites_are_refused_and_of_friends_show_no_cookie(web: Web
     opened(web, ALL, "fleet.v1", f"fleet.ticket.{ticket(ann, ALL)}", Origin=FRIEND).close()
 
 
-def test_a_ticket_opens_one_stream_once_and_what_opened_it_is_asked_again(web: Web) -> None:
+def test_a_ticket_opens_one_stream_once_and_its_owners_access_is_rechecked(web: Web) -> None:
     ann = api.person("ann")
     shown = ticket(ann, ALL)
     assert not Ticket.objects.filter(digest__contains=shown[4:20]).exists()
@@ -223,7 +223,7 @@ def test_a_ticket_opens_one_stream_once_and_what_opened_it_is_asked_again(web: W
     assert code(line, within_s=60) == 4401
 
 
-def test_a_ticket_may_be_said_instead(web: Web) -> None:
+def test_a_ticket_may_be_sent_as_a_message(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     path = f"/ws/v1/missions/{mission.ref}"
@@ -250,7 +250,7 @@ def test_a_ticket_may_be_said_instead(web: Web) -> None:
     assert shown not in web.said
 
 
-def test_the_stream_of_a_page_takes_one_in_its_address_and_only_for_that_address(web: Web) -> None:
+def test_server_sent_events_accept_a_ticket_in_the_url_for_that_url_only(web: Web) -> None:
     ann = api.person("ann")
     stream = "/api/v1/events/stream"
     shown = ticket(ann, stream)
@@ -265,7 +265,7 @@ def test_the_stream_of_a_page_takes_one_in_its_address_and_only_for_that_address
     assert api.anybody().post("tickets", {"path": ALL}).status_code == 401
 
 
-def test_no_ticket_and_no_token_is_in_the_log(web: Web) -> None:
+def test_tickets_and_tokens_are_not_logged(web: Web) -> None:
     ann = api.person("ann")
     texts = [ann.bearer, ticket(ann, ALL), ticket(ann, ALL), ticket(ann, "/api/v1/events/stream"), "tkt_nonsense"]
     opened(web, ALL, **bearer(ann)).close()
@@ -281,7 +281,7 @@ def test_no_ticket_and_no_token_is_in_the_log(web: Web) -> None:
     assert "Traceback" not in web.said
 
 
-def test_sockets_are_opened_in_turns_with_all_that_is_asked(tmp_path: Path) -> None:
+def test_opening_a_socket_counts_against_the_concurrency_limit(tmp_path: Path) -> None:
     ann = api.person("ann")
     turns = {**live.environment(), "FLEET_WEB_AT_ONCE": "1", "FLEET_WEB_WAITING": "0"}
     with live.serving(tmp_path, turns) as web, ThreadPoolExecutor(1) as threads:
@@ -302,7 +302,7 @@ def test_sockets_are_opened_in_turns_with_all_that_is_asked(tmp_path: Path) -> N
             line.ping().wait(10)
 
 
-def test_a_socket_that_follows_a_mission_says_that_it_has_ended_and_closes(web: Web) -> None:
+def test_a_socket_of_a_mission_reports_its_end_and_closes(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     with opened(web, f"/ws/v1/missions/{mission.ref}", **bearer(ann)) as line:

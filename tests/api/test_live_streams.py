@@ -1,5 +1,5 @@
-"""Server-sent events: nothing is missed and nothing is told twice, to whom it is not told nothing is, and nobody waits for
-a slow one."""
+"""Server-sent events: none is missed, repeated or sent to a caller who may not see it, and a slow listener delays
+nobody."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tell(mission: Mission | None, kind: str, **data: Any) -> None:
     Event.objects.create(kind=kind, scope=mission.id if mission else None, data=data)
 
 
-def test_a_mission_is_heard_from_now_on_as_its_list_of_events_has_it(web: Web) -> None:
+def test_a_stream_sends_the_events_that_the_list_of_events_shows(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     with Listener(web, stream_of(mission), **bearer(ann)) as heard:
@@ -62,7 +62,7 @@ def test_a_mission_is_heard_from_now_on_as_its_list_of_events_has_it(web: Web) -
         assert [data for _, _, data in reversed(heard.events)] == newest
 
 
-def test_nothing_is_missed_or_told_twice_while_writers_commit_out_of_order(web: Web) -> None:
+def test_no_event_is_missed_or_repeated_when_commits_are_out_of_order(web: Web) -> None:
     """Listeners come and go meanwhile, each with the id of the last event that it had."""
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
@@ -109,7 +109,7 @@ def test_nothing_is_missed_or_told_twice_while_writers_commit_out_of_order(web: 
     assert set(heard) <= set(wanted)
 
 
-def test_who_comes_after_the_launch_may_begin_with_the_first_event(web: Web) -> None:
+def test_a_late_listener_may_start_with_the_first_event(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     launched = ann.get(f"missions/{mission.ref}/events?ordering=id").json()["results"]
@@ -121,7 +121,7 @@ def test_who_comes_after_the_launch_may_begin_with_the_first_event(web: Web) -> 
     assert whole.kinds[-1] == "sortie.running"
 
 
-def test_who_comes_back_hears_what_happened_meanwhile_and_then_what_happens(web: Web) -> None:
+def test_a_listener_that_reconnects_gets_the_missed_events_first(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     with Listener(web, stream_of(mission), **bearer(ann)) as first:
@@ -137,7 +137,7 @@ def test_who_comes_back_hears_what_happened_meanwhile_and_then_what_happens(web:
 
 
 @pytest.mark.parametrize("cursor", ["x", "1", "-1-2", "999999999999999999-1", "1-2-3", "1" * 30 + "-1"])
-def test_a_cursor_that_was_not_given_out_is_refused(web: Web, cursor: str) -> None:
+def test_an_invalid_cursor_is_refused(web: Web, cursor: str) -> None:
     ann = api.person("ann")
     status, headers, body = web.ask("GET", ALL, Last_Event_ID=cursor, Accept="text/event-stream", **bearer(ann))
     assert status == 422
@@ -145,7 +145,7 @@ def test_a_cursor_that_was_not_given_out_is_refused(web: Web, cursor: str) -> No
     assert b"cursor" in body
 
 
-def test_each_hears_what_it_may_see_and_admins_hear_of_everything(web: Web) -> None:
+def test_each_listener_gets_the_events_that_it_may_see(web: Web) -> None:
     ann, bob, eve = api.person("ann", teams=["web"]), api.person("bob", teams=["web"]), api.person("eve")
     boss = api.person("boss", Role.ADMIN)
     team = ann.user.groups.get()
@@ -172,7 +172,7 @@ def test_each_hears_what_it_may_see_and_admins_hear_of_everything(web: Web) -> N
     assert Listener(web, ALL, **bearer(api.machine(ann.user, "launch"))).status == 403
 
 
-def test_a_stream_ends_soon_after_the_right_to_it_has_gone(web: Web) -> None:
+def test_a_stream_ends_soon_after_access_is_revoked(web: Web) -> None:
     ann, bob = api.person("ann", teams=["web"]), api.person("bob", teams=["web"])
     cut, gone, kept = api.person("cut"), api.person("gone"), api.person("kept")
     machine = api.machine(kept.user, "read")
@@ -195,7 +195,7 @@ def test_a_stream_ends_soon_after_the_right_to_it_has_gone(web: Web) -> None:
         assert Listener(web, path, **bearer(client)).status in {401, 404}
 
 
-def test_one_that_does_not_read_delays_neither_writers_nor_others_and_misses_nothing(web: Web) -> None:
+def test_a_slow_listener_delays_nobody_and_misses_nothing(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     with socket.create_connection(("127.0.0.1", web.port)) as slow:
@@ -230,7 +230,7 @@ def last_event(heard: Listener) -> dict[str, Any]:
     return heard.events[-1][2]
 
 
-def test_the_stream_of_a_mission_ends_with_it_and_events_have_the_key_of_their_sortie(web: Web) -> None:
+def test_the_stream_of_a_mission_ends_with_it_and_its_events_name_their_sortie(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     with Listener(web, stream_of(mission), **bearer(ann)) as heard:
@@ -243,7 +243,7 @@ def test_the_stream_of_a_mission_ends_with_it_and_events_have_the_key_of_their_s
     assert (keys["sortie.running"], keys["mission.succeeded"]) == ("one", None)
 
 
-def test_who_comes_after_the_end_hears_all_and_the_end_or_the_end_alone(web: Web) -> None:
+def test_a_listener_after_the_end_gets_the_history_or_only_the_end(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     missions.cancel(mission=mission.id)
@@ -257,7 +257,7 @@ def test_who_comes_after_the_end_hears_all_and_the_end_or_the_end_alone(web: Web
             assert again.kinds == ["end"]
 
 
-def test_a_mission_that_is_reopened_is_followed_beyond_its_first_end(web: Web) -> None:
+def test_a_reopened_mission_is_followed_beyond_its_first_end(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     missions.cancel(mission=mission.id)

@@ -1,5 +1,4 @@
-"""Every route for every caller and for one's own, the team's, another's and an absent thing: as the table says, and no
-other way."""
+"""Every route answers every caller about every kind of object as the table of actions says."""
 
 from __future__ import annotations
 
@@ -167,13 +166,13 @@ def test_each_route_answers_each_caller_as_the_table_says(house: House) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_nobody_is_answered_without_a_token_except_who_signs_in(house: House) -> None:
+def test_only_signing_in_works_without_a_token(house: House) -> None:
     for method, address, _ in every():
         status = ask(api.anybody(), method, address, house.thing(address.split("/")[0], "own"))
         assert status == 401, (method, address, status)
 
 
-def test_a_lease_opens_its_own_sortie_and_lets_its_mission_be_seen_and_nothing_else(house: House) -> None:
+def test_a_lease_token_opens_only_its_sortie_and_its_mission(house: House) -> None:
     client = api.Client(house.lease)
     mine = house.lease.partition(".")[0]
     own = {"missions": house.own.ref, "sorties": mine, "artifacts": house.thing("artifacts", "own")}
@@ -205,6 +204,6 @@ def test_a_lease_opens_its_own_sortie_and_lets_its_mission_be_seen_and_nothing_e
     assert api.Client(house.lease[:-2] + "xx").post(f"sorties/{mine}/heartbeat").status_code == 401
 
 
-def test_no_route_is_without_a_rule_and_the_page_is_that_table() -> None:
+def test_every_route_has_a_rule_and_the_docs_show_the_same_table() -> None:
     assert faults() == []
     assert (ROOT / "docs" / "access.md").read_text() == "\n".join(lines()) + "\n"

@@ -1,4 +1,4 @@
-"""Sign in, stay signed in, sign out: tokens that are good once, sessions that end at once, roles that are read anew."""
+"""Signing in and out: refresh tokens work once, sessions end at once, and roles are read at each request."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def me(access: str) -> int:
     return int(api.Client(access).get("me").status_code)
 
 
-def test_a_name_and_its_password_give_a_pair_that_works(ann: User) -> None:
+def test_a_correct_password_returns_a_pair_of_tokens(ann: User) -> None:
     pair = sign_in().json()
     assert set(pair) == {"access", "refresh", "expires_in"}
     told = api.Client(pair["access"]).get("me").json()
@@ -43,13 +43,13 @@ def test_a_name_and_its_password_give_a_pair_that_works(ann: User) -> None:
 
 
 @pytest.mark.parametrize("name, password", [("ann", "a guess"), ("nobody", api.PASSWORD), ("ann", "")])
-def test_a_wrong_password_and_an_unknown_name_are_told_alike(ann: User, name: str, password: str) -> None:
+def test_a_wrong_password_and_an_unknown_user_get_the_same_response(ann: User, name: str, password: str) -> None:
     answer = sign_in(name, password)
     assert answer.status_code == (422 if not password else 401)
     assert "access" not in answer.json()
 
 
-def test_a_refresh_token_is_good_once_and_its_second_use_ends_the_session_for_all(ann: User) -> None:
+def test_a_refresh_token_works_once_and_its_second_use_ends_the_session(ann: User) -> None:
     first = sign_in().json()
     second = api.anybody().post("auth/refresh", {"refresh": first["refresh"]}).json()
     assert second["refresh"] != first["refresh"]
@@ -60,7 +60,7 @@ def test_a_refresh_token_is_good_once_and_its_second_use_ends_the_session_for_al
     assert api.anybody().post("auth/refresh", {"refresh": second["refresh"]}).status_code == 401
 
 
-def test_signing_out_ends_this_session_and_no_other(ann: User) -> None:
+def test_signing_out_ends_only_this_session(ann: User) -> None:
     here, there = sign_in().json(), sign_in().json()
     assert api.Client(here["access"]).post("auth/logout").status_code == 204
     assert (me(here["access"]), me(there["access"])) == (401, 200)
@@ -69,14 +69,14 @@ def test_signing_out_ends_this_session_and_no_other(ann: User) -> None:
     assert me(there["access"]) == 401
 
 
-def test_one_user_ends_no_session_of_another(ann: User) -> None:
+def test_a_user_cannot_end_another_users_session(ann: User) -> None:
     theirs = sign_in().json()
     eve = api.person("eve")
     eve.post("auth/logout", {"refresh": theirs["refresh"]})
     assert me(theirs["access"]) == 200
 
 
-def test_a_role_is_what_the_database_says_now(ann: User) -> None:
+def test_the_role_is_read_from_the_database_at_each_request(ann: User) -> None:
     client = api.Client(sign_in().json()["access"])
     assert client.get("nodes").status_code == 403
     api.person("boss", Role.ADMIN)  # the last admin is not taken away
@@ -119,7 +119,7 @@ def forged(access: str) -> dict[str, str]:
     }
 
 
-def test_no_forged_token_is_believed(ann: User) -> None:
+def test_forged_tokens_are_refused(ann: User) -> None:
     access = sign_in().json()["access"]
     assert me(access) == 200
     for name, token in forged(access).items():
@@ -127,20 +127,20 @@ def test_no_forged_token_is_believed(ann: User) -> None:
     assert User.objects.filter(username="ann").exists()
 
 
-def test_a_refresh_token_opens_nothing_and_an_access_token_renews_nothing(ann: User) -> None:
+def test_refresh_tokens_give_no_access_and_access_tokens_cannot_refresh(ann: User) -> None:
     pair = sign_in().json()
     assert me(pair["refresh"]) == 401
     assert api.anybody().post("auth/refresh", {"refresh": pair["access"]}).status_code == 401
 
 
-def test_a_session_is_gone_with_its_time(ann: User) -> None:
+def test_a_session_expires(ann: User) -> None:
     old = tokens.RefreshToken()
     old.set_exp(lifetime=-timedelta(seconds=1))
     assert api.anybody().post("auth/refresh", {"refresh": str(old)}).status_code == 401
     assert Session.objects.count() == 0
 
 
-def test_cleanup_forgets_sessions_that_are_long_over_and_no_others(ann: User) -> None:
+def test_cleanup_deletes_only_long_expired_sessions(ann: User) -> None:
     here, gone = sign_in().json(), sign_in().json()
     api.Client(gone["access"]).post("auth/logout")
     Session.objects.filter(ended_at__isnull=False).update(ended_at=timezone.now() - timedelta(days=8))

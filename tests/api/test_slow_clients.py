@@ -1,4 +1,4 @@
-"""Clients that send or take next to nothing are left; those beside them, and those that are only slow, are served."""
+"""Clients that send or read next to nothing are disconnected; slow but steady ones are served."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def healthy(open_line: socket.socket) -> bool:
     return said.startswith(b"HTTP/1.1 200")
 
 
-def test_heads_that_come_byte_by_byte_are_given_up_and_a_request_beside_them_is_answered(web: Web) -> None:
+def test_slow_request_heads_time_out_and_do_not_delay_others(web: Web) -> None:
     lines = [line(web) for _ in range(50)]
     began, answered = time.monotonic(), 0
     head = iter(HEALTH)
@@ -74,19 +74,19 @@ def test_heads_that_come_byte_by_byte_are_given_up_and_a_request_beside_them_is_
 @pytest.mark.parametrize(
     "head", [b"Content-Length: 1\r\nContent-Length: 2\r\n", b"Transfer-Encoding: x\r\n", b"no header\r\n"]
 )
-def test_what_is_no_http_is_a_problem_and_the_end_of_the_connection(web: Web, head: bytes) -> None:
+def test_malformed_http_gets_a_problem_and_ends_the_connection(web: Web, head: bytes) -> None:
     with line(web) as odd:
         odd.send(HEALTH + head + b"\r\n" + HEALTH + b"\r\n")
         said = rest(odd)
         assert (said[:12], said.count(b"HTTP/1.1"), b'"bad_request"' in said) == (b"HTTP/1.1 400", 1, True)
 
 
-def test_one_that_says_nothing_is_closed_without_a_word(web: Web) -> None:
+def test_a_silent_connection_is_closed_without_a_response(web: Web) -> None:
     with line(web) as silent:
         assert rest(silent) == b""
 
 
-def test_a_kept_connection_has_no_more_patience_for_the_next_head(web: Web) -> None:
+def test_a_reused_connection_has_the_same_timeout(web: Web) -> None:
     with line(web) as kept:
         for _ in range(3):
             kept.send(HEALTH + b"\r\n")
@@ -100,7 +100,7 @@ def test_a_kept_connection_has_no_more_patience_for_the_next_head(web: Web) -> N
         assert rest(kept).startswith(b"HTTP/1.1 40")
 
 
-def test_who_takes_nothing_of_an_answer_is_left_and_who_takes_it_slowly_gets_it_whole(web: Web) -> None:
+def test_a_client_that_stops_reading_is_disconnected_and_a_slow_one_is_served(web: Web) -> None:
     page = web.ask("GET", "/api/v1/docs")[2].decode()
     (large,) = re.findall(r'src="([^"]*swagger-ui-bundle\.js)"', page)
     size = len(web.ask("GET", large)[2])
@@ -118,7 +118,7 @@ def test_who_takes_nothing_of_an_answer_is_left_and_who_takes_it_slowly_gets_it_
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_streams_outlive_it(web: Web) -> None:
+def test_streams_outlive_the_timeout(web: Web) -> None:
     ann = api.person("ann")
     shown = {"Authorization": f"Bearer {ann.bearer}"}
     with (
@@ -129,7 +129,7 @@ def test_streams_outlive_it(web: Web) -> None:
         socket_line.ping().wait(60)
 
 
-def test_one_address_has_only_so_many(web: Web) -> None:
+def test_the_connections_of_one_address_are_limited(web: Web) -> None:
     def refused() -> bool:
         """Unless the first of them were given up before the last had come."""
         with contextlib.ExitStack() as kept:
@@ -143,7 +143,7 @@ def test_one_address_has_only_so_many(web: Web) -> None:
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_a_connection_that_becomes_a_websocket_keeps_its_place_and_gives_it_back(web: Web) -> None:
+def test_a_websocket_counts_as_a_connection_until_it_closes(web: Web) -> None:
     shown = {"Authorization": f"Bearer {api.person('ann').bearer}"}
     address = f"ws://127.0.0.1:{web.port}/ws/v1/events"
     with contextlib.ExitStack() as kept:

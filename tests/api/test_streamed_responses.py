@@ -1,4 +1,4 @@
-"""Downloads and logs that are followed go on for as long as their clients like; meanwhile they keep nothing that others need."""
+"""Downloads and followed logs hold no database connection while their clients read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def asked(web: Web, path: str, bearer: str) -> socket.socket:
     return made
 
 
-def test_more_of_them_than_the_pool_has_connections_leave_it_to_the_others(tmp_path: Path) -> None:
+def test_more_streamed_responses_than_connections_leave_the_pool_to_others(tmp_path: Path) -> None:
     ann = api.person("ann")
     sortie = live.mission_of(ann.user).sorties.get()
     Output.objects.create(sortie=sortie, attempt=0, at=timezone.now(), stream="stdout", text="hello\n")
@@ -43,7 +43,7 @@ def test_more_of_them_than_the_pool_has_connections_leave_it_to_the_others(tmp_p
         assert web.ask("GET", "/api/v1/me", Authorization=f"Bearer {ann.bearer}")[0] == 200
 
 
-def test_who_asks_for_the_head_alone_of_a_log_that_is_followed_is_done_with_it() -> None:
+def test_a_head_request_for_a_followed_log_ends_at_once() -> None:
     ann = api.person("ann")
     sortie = live.mission_of(ann.user).sorties.get()
     answer = ann.send("HEAD", f"sorties/{sortie.ref}/logs.txt?follow=true")
@@ -61,7 +61,7 @@ def others() -> int:
     return int(found)
 
 
-def test_when_the_last_stream_has_ended_its_reader_s_connection_goes_too(tmp_path: Path) -> None:
+def test_the_readers_connection_closes_with_the_last_stream(tmp_path: Path) -> None:
     ann = api.person("ann")
     with live.serving(tmp_path, {**live.environment(), "FLEET_WEB_POOL": "0"}) as web:
         with Listener(web, "/api/v1/events/stream", Authorization=f"Bearer {ann.bearer}") as heard:

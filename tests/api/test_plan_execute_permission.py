@@ -1,4 +1,4 @@
-"""Code that is no template's starts by plan.execute of who makes it start: at the launch, and each time again."""
+"""Running a user's own plan requires plan.execute, at the launch and at every later start. Templates do not require it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def orders(mission: Mission) -> list[str]:
     return [f"missions/{mission.ref}/retry", f"sorties/{Sortie.objects.get(mission=mission).ref}/retry"]
 
 
-def test_who_lost_the_right_starts_no_mission_of_a_plan_of_their_own(ann: api.Client) -> None:
+def test_without_the_permission_a_user_cannot_start_their_own_mission(ann: api.Client) -> None:
     created, paused = launched(ann, plan=api.PLAN, start=False), launched(ann, plan=api.PLAN)
     ann.post(f"missions/{paused.ref}/pause")
     take_away(ann)
@@ -70,7 +70,7 @@ def test_who_lost_the_right_starts_no_mission_of_a_plan_of_their_own(ann: api.Cl
     assert denied[0][3]["action"] == "missions.resume"
 
 
-def test_nor_do_they_retry_it_or_a_sortie_of_it(ann: api.Client) -> None:
+def test_without_the_permission_a_user_cannot_retry_it_or_one_of_its_sorties(ann: api.Client) -> None:
     ended = launched(ann, plan=api.PLAN)
     cancelled(ended)
     two = {"a": {"agent": "backend", "run": "true"}, "b": {"agent": "backend", "run": "true"}}
@@ -85,7 +85,7 @@ def test_nor_do_they_retry_it_or_a_sortie_of_it(ann: api.Client) -> None:
     assert fleet.states(running.id)["a"] == "cancelled"
 
 
-def test_given_back_the_right_starts_them_again(ann: api.Client) -> None:
+def test_with_the_permission_restored_they_start_again(ann: api.Client) -> None:
     created, ended = launched(ann, plan=api.PLAN, start=False), launched(ann, plan=api.PLAN)
     cancelled(ended)
     take_away(ann)
@@ -94,7 +94,7 @@ def test_given_back_the_right_starts_them_again(ann: api.Client) -> None:
     assert ann.post(orders(ended)[0]).status_code == 202
 
 
-def test_what_runs_goes_on_without_the_right_and_can_be_paused_and_cancelled(ann: api.Client) -> None:
+def test_a_running_mission_continues_without_the_permission_and_can_be_paused_and_cancelled(ann: api.Client) -> None:
     mission = launched(ann, plan=api.PLAN)
     take_away(ann)
     agent = external_agents.register(agent_type="backend", by=None)
@@ -114,7 +114,7 @@ def launched_as_before(ann: api.Client) -> Mission:
     return mission
 
 
-def test_a_template_is_started_and_retried_by_whoever_may_launch_it(ann: api.Client) -> None:
+def test_anyone_who_may_launch_a_template_may_start_and_retry_it(ann: api.Client) -> None:
     Template.objects.create(name="greet", text=TEMPLATE)
     eve = api.person("eve")
     take_away(ann)
@@ -130,7 +130,7 @@ def test_a_template_is_started_and_retried_by_whoever_may_launch_it(ann: api.Cli
     assert [eve.post(f"missions/{mission.ref}/{order}").status_code for order in ("pause", "resume")] == [202, 202]
 
 
-def test_prompts_of_who_never_had_the_right_are_started_and_retried_without_it(project: str) -> None:
+def test_prompts_launched_without_the_permission_start_without_it(project: str) -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
     eve = api.person("eve")
     mission = launched(eve, objective="Say hello.", agent="backend", folder=project, start=False)
@@ -139,7 +139,7 @@ def test_prompts_of_who_never_had_the_right_are_started_and_retried_without_it(p
     assert eve.post(orders(mission)[0]).status_code == 202
 
 
-def test_prompts_that_were_launched_with_the_right_ask_for_it_since_their_agents_may_add_code(
+def test_prompts_launched_with_the_permission_require_it_because_their_agents_may_add_code(
     ann: api.Client, project: str
 ) -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
@@ -149,7 +149,7 @@ def test_prompts_that_were_launched_with_the_right_ask_for_it_since_their_agents
     assert launched(ann, objective="Say hello.", agent="backend", folder=project).executes is False
 
 
-def test_an_admin_starts_anybodys_mission_by_their_own_right(ann: api.Client) -> None:
+def test_an_admin_can_start_any_mission(ann: api.Client) -> None:
     boss = api.person("boss", Role.ADMIN)
     mission = launched(ann, plan=api.PLAN, start=False)
     take_away(ann)
@@ -159,21 +159,21 @@ def test_an_admin_starts_anybodys_mission_by_their_own_right(ann: api.Client) ->
         assert boss.post(order).status_code == 202
 
 
-def test_who_is_no_admin_any_more_starts_what_they_launched_as_one_no_more() -> None:
+def test_a_former_admin_cannot_start_what_they_launched_as_an_admin() -> None:
     boss, _ = api.person("boss", Role.ADMIN), api.person("eve", Role.ADMIN)  # the last admin would stay one
     mission = launched(boss, plan=api.PLAN, start=False)
     access.set_role(user=boss.user, role=Role.USER)
     assert boss.post(f"missions/{mission.ref}/resume").status_code == 403
 
 
-def test_of_a_mission_from_before_templates_were_noted_it_is_not_known_whose_plan_it_is() -> None:
+def test_a_mission_without_a_recorded_template_counts_as_a_users_own_plan() -> None:
     eve, mission = api.person("eve"), fleet.launch({"one": {}})
     Mission.objects.filter(id=mission.id).update(created_by=eve.user)
     eve.post(f"missions/{mission.ref}/pause")
     assert eve.post(f"missions/{mission.ref}/resume").status_code == 403
 
 
-def test_staff_on_the_admins_pages_needs_the_right_too_and_a_denial_there_is_written_down() -> None:
+def test_the_admin_site_requires_the_permission_too_and_audits_denials() -> None:
     mission = fleet.launch({"one": {}})
     operations.pause(mission=mission.id)
     clerk = web.staff("view_mission", "change_mission", "view_sortie", "change_sortie")

@@ -1,4 +1,4 @@
-"""What the audit trail says of those who ask over HTTP: every denial, whoever denies it, and every session's end."""
+"""The audit trail records every denial over HTTP, whichever layer denies, and the end of every session."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def told(kind: str) -> list[dict[str, Any]]:
     return list(Entry.objects.filter(kind=kind).order_by("id").values("outcome", "actor", "subject", "data", "request"))
 
 
-def test_what_an_operation_denies_is_written_down_like_what_the_table_denies() -> None:
+def test_denials_by_operations_are_recorded_like_denials_by_the_table() -> None:
     ann, bob = api.person("ann", executes=True, teams=["web"]), api.person("bob", teams=["web"])
     agent = api.machine(bob.user, Scope.MANAGE)
     made = ann.post("missions", {"plan": api.PLAN, "team": "web"}).json()["id"]
@@ -42,14 +42,14 @@ def test_what_an_operation_denies_is_written_down_like_what_the_table_denies() -
     assert not Mission.objects.filter(created_by=bob.user).exists()
 
 
-def test_a_forged_request_of_a_browser_is_written_down() -> None:
+def test_a_forged_browser_request_is_recorded() -> None:
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(api.person("ann").user)
     assert browser.post("/api/v1/keys", {}, content_type="application/json").status_code == 403
     assert [(entry["subject"], "CSRF" in entry["data"]["why"]) for entry in told("denied")] == [("/api/v1/keys", True)]
 
 
-def test_the_end_of_sessions_is_written_down_and_so_is_a_stolen_refresh_token() -> None:
+def test_ended_sessions_and_stolen_refresh_tokens_are_recorded() -> None:
     api.person("ann")
     pair = api.anybody().post("auth/token", {"username": "ann", "password": api.PASSWORD}).json()
     api.anybody().post("auth/refresh", {"refresh": "no token"})
@@ -66,7 +66,7 @@ def test_the_end_of_sessions_is_written_down_and_so_is_a_stolen_refresh_token() 
     ]
 
 
-def test_a_key_ends_no_session_unless_it_manages_and_makes_no_key_that_outlives_it() -> None:
+def test_a_machine_key_is_limited_by_its_scopes_and_its_expiry() -> None:
     ann = api.person("ann")
     until = "2090-01-01T00:00:00Z"
     short = ann.post("keys", {"name": "short", "scopes": ["manage", "read"], "expires_at": until}).json()
@@ -88,7 +88,7 @@ def test_a_key_ends_no_session_unless_it_manages_and_makes_no_key_that_outlives_
         '{"name": "x", "scopes": ["read"]}'.encode("utf-16"),
     ],
 )  # fmt: skip
-def test_half_characters_names_given_twice_and_other_encodings_are_problems(body: bytes) -> None:
+def test_surrogates_duplicate_keys_and_other_encodings_are_problems(body: bytes) -> None:
     answer = api.person("ann").send("POST", "keys", body)
     assert answer.status_code in {400, 422}, answer.content
     assert answer["Content-Type"] == "application/problem+json"
@@ -97,7 +97,7 @@ def test_half_characters_names_given_twice_and_other_encodings_are_problems(body
 @pytest.mark.parametrize(
     "body", [b'{"result": "\\ud800"}', b'{"result": {"\\udc00": 1}}', b'{"sorties": [[{"a": 1}]]}']
 )
-def test_a_result_that_cannot_be_kept_leaves_the_lease_as_it_was(body: bytes) -> None:
+def test_a_result_that_cannot_be_stored_leaves_the_lease_unchanged(body: bytes) -> None:
     ann = api.person("ann", executes=True)
     ann.post("missions", {"plan": api.PLAN})
     agent = external_agents.register(agent_type="backend", by=ann.user)
@@ -117,13 +117,13 @@ def test_a_result_that_cannot_be_kept_leaves_the_lease_as_it_was(body: bytes) ->
         ("/api/v1/me", {"Host": "elsewhere.example"}, 400, "bad_request"),
     ],
 )  # fmt: skip
-def test_what_no_view_answers_is_a_problem_too(path: str, headers: dict[str, str], status: int, code: str) -> None:
+def test_errors_outside_of_views_are_problems(path: str, headers: dict[str, str], status: int, code: str) -> None:
     answer = api.anybody().get(path, **headers)
     assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
     assert (answer.json()["code"], answer.json()["request_id"]) == (code, answer["X-Request-ID"])
 
 
-def test_the_document_is_counted_like_everything_and_its_problems_are_json(settings: Any) -> None:
+def test_the_openapi_document_is_rate_limited_and_its_problems_are_json(settings: Any) -> None:
     settings.FLEET_LIMIT_IP = Rate(1_000)
     anybody = api.anybody()
     first = anybody.get("docs")
@@ -133,7 +133,7 @@ def test_the_document_is_counted_like_everything_and_its_problems_are_json(setti
     assert (refused.status_code, refused.json()["code"]) == (405, "method_not_allowed")
 
 
-def test_a_surprise_is_a_problem_too_and_tells_nothing_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_is_a_problem_without_details(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("of the inside")
 
@@ -143,7 +143,7 @@ def test_a_surprise_is_a_problem_too_and_tells_nothing_of_itself(monkeypatch: py
     assert (answer.json()["code"], b"inside" in answer.content) == ("internal", False)
 
 
-def test_the_use_of_a_key_is_written_down_as_its_own() -> None:
+def test_the_use_of_a_machine_key_is_recorded_as_such() -> None:
     key = api.machine(api.person("ann").user, Scope.READ)
     for _ in range(2):
         assert key.get("missions").status_code == 200
