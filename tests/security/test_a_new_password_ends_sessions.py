@@ -1,4 +1,4 @@
-"""Wherever a password is changed, tokens of before end and the trail says by whom."""
+"""Changing a password ends the user's sessions everywhere, and the audit trail records who did it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def changed() -> list[tuple[str, str]]:
     return list(Entry.objects.filter(kind="user.password_changed").values_list("actor", "subject"))
 
 
-def test_ones_own_on_the_admins_page() -> None:
+def test_changing_ones_own_password_on_the_admin_site() -> None:
     boss = web.superuser()
     user = User.objects.get(username="boss")
     tokened = api.Client(tokens.begin(user=user).access)
@@ -37,7 +37,7 @@ def test_ones_own_on_the_admins_page() -> None:
     assert key.get("me").status_code == 200  # programs go on; each key is revoked by itself
 
 
-def test_that_of_another_by_an_admin() -> None:
+def test_an_admin_changing_another_users_password() -> None:
     ann = api.person("ann")
     boss = web.superuser()
     given = {"password1": NEW, "password2": NEW, "usable_password": "true"}  # pragma: allowlist secret
@@ -46,7 +46,7 @@ def test_that_of_another_by_an_admin() -> None:
     assert changed() == [("user:boss", "user:ann")]
 
 
-def test_by_a_command() -> None:
+def test_changing_a_password_by_command() -> None:
     ann = api.person("ann", Role.USER)
     operations.set_password(user=ann.user, password=NEW)
     assert ann.get("me").status_code == 401

@@ -1,4 +1,4 @@
-"""A good plan is warned of data that becomes code: in a shell's -c, or in a variable that programs obey."""
+"""A valid plan gets a warning if data becomes code: in a shell's -c, or in a variable that programs obey."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def warned(**sortie: Any) -> list[str]:
         ["perl", "-e", "{{ inputs.a }}"],
     ],
 )
-def test_inputs_in_the_code_of_a_shell(run: list[str]) -> None:
+def test_inputs_in_shell_code_get_a_warning(run: list[str]) -> None:
     assert warned(run=run) == ["sorties.s.run"]
     assert warned(verify=run) == ["sorties.s.verify"]
 
@@ -48,21 +48,21 @@ def test_inputs_in_the_code_of_a_shell(run: list[str]) -> None:
         ["sh", "-c", "{{ sortie.key }}"],
     ],
 )
-def test_arguments_behind_it_are_none(run: list[str]) -> None:
+def test_arguments_after_the_shell_code_get_no_warning(run: list[str]) -> None:
     assert warned(run=run) == []
 
 
 @pytest.mark.parametrize(
     "name", ["LD_PRELOAD", "PATH", "BASH_ENV", "GIT_SSH_COMMAND", "GIT_DIR", "PYTHONPATH", "NODE_OPTIONS"]
 )
-def test_variables_that_programs_obey(name: str) -> None:
+def test_inputs_in_variables_that_programs_obey_get_a_warning(name: str) -> None:
     assert warned(env={name: "/x/{{ inputs.a }}"}) == [f"sorties.s.env.{name}"]
     assert warned(env={name: "/x"}) == []
     assert warned(env={f"MY_{name}": "{{ inputs.a }}"}) == []
 
 
 @pytest.mark.django_db
-def test_the_check_over_http_tells_of_it() -> None:
+def test_the_check_over_http_returns_the_warnings() -> None:
     ann = api.person("ann")
     data = {
         "mission": "x",

@@ -1,4 +1,5 @@
-"""Attacks with the application's database password: it cannot rebuild the database, become its owner or rewrite the trail."""
+"""With the application's database password nobody can rebuild the database, become its owner or rewrite the audit
+trail."""
 
 from __future__ import annotations
 
@@ -60,7 +61,7 @@ def session(
 
 
 @pytest.mark.xdist_group("services")
-def test_the_application_cannot_rebuild_the_database_and_put_the_copy_in_its_place(private_services: Cluster) -> None:
+def test_the_application_cannot_replace_the_database_with_a_copy(private_services: Cluster) -> None:
     done = manage(private_services, "migrate")
     assert done.returncode == 0, done.stderr
     with session(private_services, database="postgres") as attacker:
@@ -95,7 +96,7 @@ def test_the_application_cannot_rebuild_the_database_and_put_the_copy_in_its_pla
 
 
 @pytest.mark.xdist_group("services")
-def test_a_home_from_before_the_owners_role_is_converted(private_services: Cluster) -> None:
+def test_a_home_without_the_owners_role_is_converted(private_services: Cluster) -> None:
     manage(private_services, "migrate")
     with session(private_services, as_superuser=True) as boss:
         boss.execute("REASSIGN OWNED BY fleet_owner TO fleet")
@@ -115,7 +116,7 @@ def test_a_home_from_before_the_owners_role_is_converted(private_services: Clust
         application.execute("ALTER DATABASE fleet RENAME TO genuine")
 
 
-def test_a_server_that_asks_for_the_password_in_clear_text_never_gets_it(tmp_path: Path) -> None:
+def test_a_server_that_requests_the_password_in_clear_text_does_not_get_it(tmp_path: Path) -> None:
     received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

@@ -1,4 +1,4 @@
-"""The pins are held against the snapshot of advisories, offline; a source that knows nothing is no clean bill of health."""
+"""Pinned dependencies are checked against a snapshot of advisories, offline; a source without data is an error."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ def test_a_known_advisory_of_a_pin_fails_the_check(root: Path, capsys: pytest.Ca
     assert "Not in the snapshot of 2026-01-31 (`make audit` renews it): new==3.0\n" in told
 
 
-def test_an_advisory_that_is_ignored_with_its_reason_does_not(root: Path) -> None:
+def test_an_advisory_that_is_ignored_with_a_reason_does_not_fail_the_check(root: Path) -> None:
     keep(root, {"name": "leaky", "version": "2.0", "vulns": [FLAW]})
     (root / audit.IGNORED).write_text("# id, reason\nCVE-2026-1 the fleet does not call it\n")
     assert audit.check(root) == 0
 
 
-def test_an_advisory_of_another_version_than_the_pinned_one_does_not(root: Path) -> None:
+def test_an_advisory_for_another_version_does_not_fail_the_check(root: Path) -> None:
     keep(root, {"name": "leaky", "version": "1.9", "vulns": [FLAW]})
     assert audit.check(root) == 0
 
 
-def test_without_a_snapshot_the_check_says_that_nothing_was_audited(
+def test_without_a_snapshot_the_check_reports_that_nothing_was_audited(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert audit.check(root) == 0
     assert "not audited" in capsys.readouterr().out
 
 
-def test_a_source_that_knows_none_of_the_packages_has_not_answered() -> None:
+def test_a_source_that_knows_no_package_fails_the_check() -> None:
     skipped = {"name": "leaky", "skip_reason": "Dependency not found and could not be audited"}
     assert audit.snapshot_of({"dependencies": [skipped]}, now=NOW) is None
 

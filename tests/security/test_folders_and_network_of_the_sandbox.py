@@ -1,4 +1,4 @@
-"""The folders, outputs and network that the sandbox gives to work, whatever links the work or somebody else made."""
+"""The folders, outputs and network that the sandbox gives to work, even if somebody replaces paths by links."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.confined import SECRET
 from tests.support.flights import Flight, brief
 
 
-def test_a_folder_that_was_made_a_link_meanwhile_is_not_given(tmp_path: Path) -> None:
+def test_a_writable_folder_that_became_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     (tmp_path / "secret").mkdir()
     (tmp_path / "folder").symlink_to(tmp_path / "secret")
@@ -24,7 +24,7 @@ def test_a_folder_that_was_made_a_link_meanwhile_is_not_given(tmp_path: Path) ->
     assert "cannot be mounted in the sandbox" in evidence.error
 
 
-def test_a_readable_path_that_was_made_a_link_is_not_given(tmp_path: Path) -> None:
+def test_a_readable_path_that_became_a_link_is_refused(tmp_path: Path) -> None:
     """Work may put a link below FLEET_FOLDERS, and a client name it under `readable` at the next launch."""
     (tmp_path / "scratch").mkdir()
     (tmp_path / "secret").mkdir()
@@ -41,7 +41,7 @@ def test_a_readable_path_that_was_made_a_link_is_not_given(tmp_path: Path) -> No
         assert "cannot be mounted in the sandbox" in evidence.error
 
 
-def test_without_network_nothing_answers_not_even_this_host(tmp_path: Path) -> None:
+def test_without_network_not_even_this_host_is_reachable(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         code = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
         for network in (True, False):
@@ -49,7 +49,7 @@ def test_without_network_nothing_answers_not_even_this_host(tmp_path: Path) -> N
             assert Flight("command", given).end().ok is network
 
 
-def test_without_network_no_other_kind_of_socket_leads_out(tmp_path: Path) -> None:
+def test_without_network_other_socket_families_are_blocked(tmp_path: Path) -> None:
     """A network namespace does not hold back AF_VSOCK, for one, which reaches the hypervisor."""
     code = """
 import ctypes, errno, json, os, socket
@@ -72,12 +72,12 @@ json.dump(sorted(set(opened)), open(os.environ["FLEET_RESULT"], "w"))
 
 
 @pytest.mark.parametrize("folder", ["/", "/usr", "/etc", "/tmp", "/var", "/proc", "/home"])
-def test_what_belongs_to_all_is_no_missions_folder(folder: str) -> None:
+def test_a_system_folder_cannot_be_the_folder_of_a_mission(folder: str) -> None:
     with pytest.raises(sandbox.Refused):
         sandbox.check_writable(Path(folder), hidden=[])
 
 
-def test_outputs_are_copied_as_the_work_sees_them_and_never_from_the_kernel(tmp_path: Path) -> None:
+def test_outputs_are_copied_from_the_sandbox_and_never_from_proc(tmp_path: Path) -> None:
     scratch, outbox = tmp_path / "scratch", tmp_path / "outbox"
     secret = tmp_path / "secret"
     secret.write_text(SECRET)
@@ -97,7 +97,7 @@ def test_outputs_are_copied_as_the_work_sees_them_and_never_from_the_kernel(tmp_
     assert sorted(path.read_text() for path in outbox.iterdir()) == ["deep\n", "deep\n", "good\n"]
 
 
-def test_the_environment_of_a_process_outside_is_no_output(tmp_path: Path) -> None:
+def test_the_environment_of_another_process_cannot_be_an_output(tmp_path: Path) -> None:
     scratch, outbox = tmp_path / "scratch", tmp_path / "outbox"
     scratch.mkdir()
     outbox.mkdir()
@@ -108,7 +108,7 @@ def test_the_environment_of_a_process_outside_is_no_output(tmp_path: Path) -> No
         assert not list(outbox.iterdir())
 
 
-def test_off_is_only_what_the_operator_chose(tmp_path: Path) -> None:
+def test_without_the_sandbox_the_work_sees_the_host(tmp_path: Path) -> None:
     """With confined=False the work sees the host; so the tests above prove something."""
     secret = tmp_path / "secret"
     secret.write_text(SECRET)

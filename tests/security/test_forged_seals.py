@@ -1,4 +1,4 @@
-"""Whoever has the application's database password cannot end or falsify the sealing of the audit trail."""
+"""With the application's database password nobody can stop or falsify the sealing of the audit trail."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _first_unsealed() -> int:
     ],
     ids=lambda changed: " and ".join(changed),
 )
-def test_a_seal_that_is_not_the_next_one_is_refused_and_sealing_goes_on(changed: dict[str, Any]) -> None:
+def test_a_seal_out_of_order_is_refused_and_sealing_continues(changed: dict[str, Any]) -> None:
     seal()
     audit.record(kind="test.forged")
     fleet.until(_settled)
@@ -79,7 +79,7 @@ def test_a_seal_that_is_not_the_next_one_is_refused_and_sealing_goes_on(changed:
     assert verification.verify(unsealed_s=0).faults == []
 
 
-def test_a_forged_seal_from_before_it_was_checked_is_named_and_holds_nothing_up() -> None:
+def test_an_older_forged_seal_is_reported_and_does_not_stop_sealing() -> None:
     audit.record(kind="test.before")
     seal()
     audit.record(kind="test.forged")
@@ -104,7 +104,7 @@ def test_a_forged_seal_from_before_it_was_checked_is_named_and_holds_nothing_up(
     assert verification.verify(unsealed_s=0).faults == []
 
 
-def test_an_open_transaction_that_stops_sealing_is_named_and_an_alert(settings: Any) -> None:
+def test_an_open_transaction_that_delays_sealing_is_reported_and_raises_an_alert(settings: Any) -> None:
     settings.FLEET_ALERT_UNSEALED_S = 0.1
     given = connection.get_connection_params()
     address = {name: given[name] for name in ("host", "port", "user", "password", "dbname")}
@@ -125,7 +125,7 @@ def test_an_open_transaction_that_stops_sealing_is_named_and_an_alert(settings: 
     assert sealing.blocker(longer_than_s=0.1) is None
 
 
-def test_the_heads_that_were_kept_elsewhere_show_a_chain_that_was_rewritten(tmp_path: Path, settings: Any) -> None:
+def test_heads_stored_elsewhere_reveal_a_rewritten_chain(tmp_path: Path, settings: Any) -> None:
     settings.FLEET_AUDIT_ANCHOR = str(tmp_path / "heads")
     control = Control(hint_publisher=HintPublisher(app))
     for number in range(2):
@@ -149,7 +149,7 @@ def test_the_heads_that_were_kept_elsewhere_show_a_chain_that_was_rewritten(tmp_
         list(anchor.read(kept))
 
 
-def test_an_anchor_that_cannot_be_written_is_told_once_and_stops_nothing(
+def test_an_unwritable_anchor_is_reported_once_and_stops_nothing(
     tmp_path: Path, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.FLEET_AUDIT_ANCHOR = str(tmp_path / "missing" / "heads")

@@ -1,4 +1,4 @@
-"""Making, using and revoking machine keys in a loop is held by limits of the user, and so is what the trail tells of it."""
+"""Limits per user bound the creation, use and revocation of machine keys, and what the audit trail records of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def counted_anew() -> Iterator[None]:
     cache.clear()
 
 
-def test_a_user_makes_so_many_keys_in_an_hour(settings: Settings) -> None:
+def test_the_number_of_keys_that_a_user_creates_per_hour_is_limited(settings: Settings) -> None:
     settings.FLEET_LIMIT_NEW_KEY = Rate(3, 3_600)
     ann = api.person("ann")
     before = Entry.objects.count()
@@ -40,7 +40,7 @@ def test_a_user_makes_so_many_keys_in_an_hour(settings: Settings) -> None:
     assert Entry.objects.count() - before == 3 * 3 + 1  # made, used, revoked; and once that there were too many
 
 
-def test_all_keys_of_a_user_are_counted_together(settings: Settings) -> None:
+def test_all_keys_of_a_user_share_one_rate_limit(settings: Settings) -> None:
     settings.FLEET_LIMIT_USER = Rate(6, 60)
     ann, bob = api.person("ann"), api.person("bob")
     statuses = [api.machine(ann.user, Scope.READ).get("me").status_code for _ in range(8)]
@@ -48,7 +48,7 @@ def test_all_keys_of_a_user_are_counted_together(settings: Settings) -> None:
     assert api.machine(bob.user, Scope.READ).get("me").status_code == 200
 
 
-def test_the_trail_tells_of_a_users_refusals_so_often_and_then_that_there_were_more(settings: Settings) -> None:
+def test_the_audit_trail_records_a_limited_number_of_refusals_per_user(settings: Settings) -> None:
     settings.FLEET_LIMIT_DENIED = Rate(3, 3_600)
     ann = api.person("ann")
     for _ in range(10):
@@ -57,7 +57,7 @@ def test_the_trail_tells_of_a_users_refusals_so_often_and_then_that_there_were_m
     assert Entry.objects.filter(kind="limit", subject=f"denied:{ann.user.pk}").count() == 1
 
 
-def test_a_key_that_a_key_made_is_revoked_with_it() -> None:
+def test_revoking_a_key_revokes_the_keys_that_it_created() -> None:
     ann = api.person("ann")
     first = api.machine(ann.user, Scope.MANAGE, Scope.READ)
     second = api.Client(first.post("keys", {"name": "b", "scopes": ["manage", "read"]}).json()["key"])

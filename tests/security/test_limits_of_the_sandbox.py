@@ -1,4 +1,4 @@
-"""Work that takes more memory, disk, processes or files than its limits is stopped, and harms nobody else."""
+"""Work that exceeds its limits of memory, disk, processes or files is stopped and harms nobody else."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ time.sleep(60)
 """
 
 
-def test_an_environment_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+def test_a_huge_environment_of_a_process_is_not_read_completely(tmp_path: Path) -> None:
     """Whoever looks for the processes of attempts reads the environments of all."""
     flight = Flight("command", brief(tmp_path, argv=("python3", "-c", LARGE_ENVIRONMENT)))
     fleet.until(lambda: flight.ear.out or flight.evidence)
@@ -50,7 +50,7 @@ def test_an_environment_without_end_is_not_read_to_its_end(tmp_path: Path) -> No
     assert not left_of(flight.brief)
 
 
-def test_a_marker_with_a_number_of_any_length_is_passed_over(tmp_path: Path) -> None:
+def test_a_marker_with_a_huge_number_is_ignored(tmp_path: Path) -> None:
     given = brief(tmp_path)
     sortie = given.marker.partition("/")[0]
     forged = {**os.environ, "FLEET_ATTEMPT": f"{sortie}/{'1' * 5000}"}
@@ -61,7 +61,7 @@ def test_a_marker_with_a_number_of_any_length_is_passed_over(tmp_path: Path) -> 
             process.kill()
 
 
-def test_a_fork_bomb_ends_its_own_attempt_alone(tmp_path: Path) -> None:
+def test_a_fork_bomb_ends_only_its_own_attempt(tmp_path: Path) -> None:
     bomb = "f() { sleep 60 & }; i=0; while [ $i -lt 5000 ]; do f; i=$((i+1)); done; wait"
     given = brief(tmp_path, shell=bomb, limits=Limits(timeout_s=50, grace_s=0.5, processes=200))
     evidence = Flight("command", given).end()
@@ -96,14 +96,14 @@ UNMAPPED = {
 
 @pytest.mark.xfail(strict=True, reason="Memory is counted by what processes map; a cgroup would count all of it.")
 @pytest.mark.parametrize("kind", UNMAPPED)
-def test_memory_that_no_process_maps_counts_too(tmp_path: Path, kind: str) -> None:
+def test_memory_that_no_process_maps_counts(tmp_path: Path, kind: str) -> None:
     limits = Limits(timeout_s=50, grace_s=0.5, memory_bytes=40_000_000)
     given = brief(tmp_path, argv=("python3", "-c", textwrap.dedent(UNMAPPED[kind])), limits=limits)
     evidence = Flight("command", given).end()
     assert evidence.stopped is StopReason.MEMORY, evidence
 
 
-def test_a_nearly_full_disk_stops_who_fills_it_and_nobody_else(tmp_path: Path) -> None:
+def test_a_nearly_full_disk_stops_only_the_attempt_that_fills_it(tmp_path: Path) -> None:
     """The reserve is put above what is free, so that the disk counts as nearly full."""
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
     limits = Limits(timeout_s=50, grace_s=0.5, reserve_bytes=2 * free, reserve_share=20_000_000 / (2 * free))
@@ -115,7 +115,7 @@ def test_a_nearly_full_disk_stops_who_fills_it_and_nobody_else(tmp_path: Path) -
     assert "only" in evidence.error
 
 
-def test_the_temporary_folder_holds_no_more_than_its_limit(tmp_path: Path) -> None:
+def test_the_size_of_the_temporary_folder_is_limited(tmp_path: Path) -> None:
     given = brief(
         tmp_path, shell="head -c 5000000 /dev/zero > /tmp/large", limits=Limits(timeout_s=50, tmp_bytes=1_000_000)
     )
@@ -124,7 +124,7 @@ def test_the_temporary_folder_holds_no_more_than_its_limit(tmp_path: Path) -> No
     assert "No space left" in evidence.error
 
 
-def test_folders_too_deep_to_be_measured_do_not_pass_the_limit_of_the_disk(tmp_path: Path) -> None:
+def test_folders_too_deep_to_measure_do_not_evade_the_disk_limit(tmp_path: Path) -> None:
     nest = """
 import os, time
 for _ in range(1000): os.mkdir("d" * 10); os.chdir("d" * 10)
@@ -139,6 +139,6 @@ for name in range(4): open(str(name), "wb").write(b"x" * 5_000_000)
     assert "cannot be measured" in evidence.error
 
 
-def test_each_process_opens_so_many_files_at_most(tmp_path: Path) -> None:
+def test_the_number_of_open_files_per_process_is_limited(tmp_path: Path) -> None:
     given = brief(tmp_path, shell='ulimit -n > "$FLEET_RESULT"', limits=Limits(timeout_s=50, open_files=100))
     assert Flight("command", given).end().result == 100

@@ -1,4 +1,4 @@
-"""No plan of a few kilobytes keeps a processor busy: reading is linear in what it says, and ends when its time is up."""
+"""No small plan keeps a processor busy: reading is linear in the size of the plan and has a time limit."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def faults(sorties: dict[str, Any], context: PlanContext = CONTEXT, **more: Any)
     return [str(fault) for fault in refused.value.faults]
 
 
-def test_patterns_that_name_nothing_are_looked_up_and_not_compared() -> None:
+def test_patterns_are_looked_up_and_not_compared_one_by_one() -> None:
     """1,500 of them against 19,600 combinations took thirteen seconds."""
     patterns = [{"a": n % 140, "b": 1_000 + n} for n in range(1_500)]
     told = faults({"a": sortie(matrix={"a": list(range(140)), "b": list(range(140)), "exclude": patterns})})
     assert "This pattern excludes nothing" in told[0]
 
 
-def test_patterns_of_all_shapes_leave_out_what_they_name() -> None:
+def test_patterns_of_all_shapes_exclude_the_combinations_that_they_match() -> None:
     found = Faults()
     left = matrix.combinations(
         matrix={"a": [1, 2, 3], "b": ["x", "y"], "exclude": [{"a": 1}, {"b": "y", "a": 2}, {"a": 3, "b": "x"}]},
@@ -58,7 +58,7 @@ def test_patterns_of_all_shapes_leave_out_what_they_name() -> None:
     assert not found
 
 
-def test_a_pattern_that_others_have_left_nothing_for_is_told() -> None:
+def test_a_pattern_without_any_remaining_match_is_a_fault() -> None:
     found = Faults()
     matrix.combinations(
         matrix={"a": [1, 2], "b": [1, 2], "exclude": [{"a": 1}, {"a": 1, "b": 2}]}, path=(), limit=100, faults=found
@@ -67,24 +67,24 @@ def test_a_pattern_that_others_have_left_nothing_for_is_told() -> None:
         found.check()
 
 
-def test_patterns_have_a_bounded_number_of_shapes() -> None:
+def test_the_number_of_different_pattern_shapes_is_bounded() -> None:
     names = [f"n{n}" for n in range(8)]
     shapes = [{name: 1 for at, name in enumerate(names) if number >> at & 1} for number in range(1, 200)]
     told = faults({"a": sortie(matrix={**{name: [1, 2] for name in names}, "exclude": shapes})})
     assert any("different sets of axes" in one for one in told)
 
 
-def test_each_reference_of_a_text_is_judged_once() -> None:
+def test_each_reference_in_a_text_is_checked_once() -> None:
     read({"a": sortie(run=["{{inputs.a}}" * 600_000])}, inputs={"a": {}})
 
 
-def test_a_need_of_one_of_thousands_is_looked_up() -> None:
+def test_a_need_among_thousands_is_looked_up() -> None:
     """4,000 sorties with 20 needs each, of a matrix of 5,000: four hundred million comparisons."""
     needing = {f"t{n}": sortie(needs=[f"a[a={4_999 - m}]" for m in range(20)]) for n in range(4_000)}
     assert len(read({"a": sortie(matrix={"a": list(range(5_000))}), **needing}).sorties) == 9_000
 
 
-def test_matrices_are_counted_before_they_are_worked_out() -> None:
+def test_matrices_are_counted_before_they_are_expanded() -> None:
     """A thousand of them in a few kilobytes each would be twenty million combinations."""
     wide = sortie(matrix={"a": list(range(140)), "b": list(range(140))})
     told = faults({f"s{n}": wide for n in range(1_000)})
@@ -92,19 +92,19 @@ def test_matrices_are_counted_before_they_are_worked_out() -> None:
     assert "With all matrices expanded, there are 39,200 or more sorties; 20,000 are allowed." in told[0]
 
 
-def test_ten_thousand_bad_names_are_no_ten_thousand_copies_of_the_plan() -> None:
+def test_ten_thousand_bad_names_do_not_copy_the_plan_ten_thousand_times() -> None:
     told = faults({f"a b{n}": sortie() for n in range(9_000)})
     assert len(told) == 1_001
     assert '"a b0" is not a valid name for a sortie' in told[0]
 
 
-def test_what_takes_too_long_ends_with_one_sentence() -> None:
+def test_a_plan_that_takes_too_long_ends_with_one_fault() -> None:
     many = {f"s{n}": sortie(env={"A": "{{ sortie.key }}"}) for n in range(5_000)}
     told = faults(many, replace(CONTEXT, max_s=0.01))
     assert told == ["Reading this plan took longer than 10 ms and was stopped. Split it into several plans."]
 
 
-def test_a_fault_under_a_long_name_is_told_in_short() -> None:
+def test_the_place_of_a_fault_is_shortened() -> None:
     text = '{"mission": "x", "' + "k" * 600_000 + '": [' + ", ".join(["1e999"] * 900) + "]}"
     began = time.thread_time()
     with pytest.raises(PlanError) as refused:

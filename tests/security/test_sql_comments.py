@@ -1,4 +1,4 @@
-"""No parameter stands in a comment of a statement: a line break in its value would end the comment, and the rest would run."""
+"""No SQL comment contains a parameter, because a line break in its value would end the comment."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ STATEMENTS = [
 
 
 @pytest.mark.parametrize("path", STATEMENTS, ids=lambda path: path.stem)
-def test_no_comment_holds_a_parameter(path: Path) -> None:
+def test_no_comment_contains_a_parameter(path: Path) -> None:
     comments = re.findall(r"--.*", path.read_text(encoding="utf-8"))
     assert not [comment for comment in comments if re.search(r"%\(\w+\)s", comment)]
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_a_reason_of_several_lines_is_only_a_reason() -> None:
+def test_a_reason_with_line_breaks_is_stored_as_it_is() -> None:
     mission = fleet.launch({"one": {}})
     reason = "The branch is wrong.\nDROP TABLE missions_need; --"
     operations.cancel(mission=mission.id, reason=reason)

@@ -1,4 +1,4 @@
-"""Bytes that are not those of an artifact's digest are never given out, however they came to lie in its place."""
+"""Stored bytes that do not match an artifact's digest are never served, however they got there."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def refused(made: Artifact) -> None:
     assert web.superuser().get(reverse("artifact", args=[made.ref])).status_code == 404
 
 
-def test_a_link_in_its_place_is_not_followed(made: Artifact, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_file_is_not_followed(made: Artifact, tmp_path: Path) -> None:
     secret = tmp_path / "credentials.json"
     secret.write_text("the password")
     path_of(made).unlink()
@@ -44,7 +44,7 @@ def test_a_link_in_its_place_is_not_followed(made: Artifact, tmp_path: Path) -> 
     refused(made)
 
 
-def test_a_link_for_its_folder_is_not_followed(made: Artifact, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_folder_is_not_followed(made: Artifact, tmp_path: Path) -> None:
     (tmp_path / made.digest).write_bytes(CONTENT)
     folder = path_of(made).parent
     path_of(made).unlink()
@@ -57,7 +57,7 @@ def test_a_link_for_its_folder_is_not_followed(made: Artifact, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("keep_times", [False, True])
-def test_bytes_that_were_changed_are_found_also_after_it_was_verified(made: Artifact, keep_times: bool) -> None:
+def test_changed_bytes_are_detected_even_after_a_verification(made: Artifact, keep_times: bool) -> None:
     path = path_of(made)
     time.sleep(2.1)
     collection.open_stored(made).close()

@@ -1,5 +1,5 @@
-"""Attacks of an attempt's work on the fleet and on other attempts, from the worst place: a mission whose folder holds the
-fleet's checkout and home. As this user, and as nobody under root. What each may is in docs/security.md."""
+"""Attacks by the work of an attempt on the fleet and on other attempts, with a mission folder that contains the fleet's
+checkout and home; as this user, and as nobody under root. docs/security.md lists what is allowed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     yield from places(request.param)
 
 
-def test_the_fleets_home_cannot_be_renamed_to_uncover_it_for_the_next(place: Place) -> None:
+def test_renaming_the_fleets_home_does_not_uncover_it_for_the_next_attempt(place: Place) -> None:
     for moved in (place.home, place.hidden, place.home.parent):
         told = place.run(f"mv {moved} {moved}.x; mkdir -p {moved}; test ! -e {moved}.x")
         assert told["ok"], told
@@ -27,7 +27,7 @@ def test_the_fleets_home_cannot_be_renamed_to_uncover_it_for_the_next(place: Pla
     assert "secret" not in place.run(f"find {place.root} 2>/dev/null")["out"]
 
 
-def test_no_link_and_no_rename_lets_the_work_write_into_the_fleets_home(place: Place) -> None:
+def test_the_work_cannot_write_into_the_fleets_home_through_links_or_renames(place: Place) -> None:
     told = place.run(
         f"""
         exec 2>/dev/null
@@ -45,7 +45,7 @@ def test_no_link_and_no_rename_lets_the_work_write_into_the_fleets_home(place: P
     assert (place.hidden / "secret").read_text() == SECRET
 
 
-def test_an_exchange_folder_full_of_links_leads_the_agent_nowhere(place: Place) -> None:
+def test_the_agent_follows_no_links_in_the_exchange_folder(place: Place) -> None:
     """The next flight in the same scratch folder (a verify) writes into it, unconfined."""
     links = f"""
         cd {place.scratch}/.fleet
@@ -72,14 +72,14 @@ def test_the_fleets_code_is_read_only_even_in_the_missions_folder(place: Place) 
     assert not (ROOT / "agents" / "new").exists()
 
 
-def test_another_attempts_folder_is_not_there(place: Place) -> None:
+def test_the_folder_of_another_attempt_is_invisible(place: Place) -> None:
     theirs = place.home / "scratch" / "theirs" / "result.json"
     told = place.run(f"exec 2>/dev/null; cat {theirs}; ls {theirs.parent.parent}; (echo mine > {theirs}); true")
     assert told["out"].split() == ["mine"], "only its own folder"
     assert theirs.read_text() == "theirs"
 
 
-def test_it_sees_and_signals_no_process_outside(place: Place) -> None:
+def test_the_work_cannot_see_or_signal_processes_outside(place: Place) -> None:
     told = place.run(
         f"exec 2>/dev/null; ls -d /proc/[0-9]* | wc -l; kill -9 {os.getpid()} -1; kill -9 1; echo still here"
     )
@@ -88,7 +88,7 @@ def test_it_sees_and_signals_no_process_outside(place: Place) -> None:
     assert words[-2:] in (["still", "here"], [])
 
 
-def test_it_neither_traces_nor_reads_the_process_that_watches_over_it(place: Place) -> None:
+def test_the_work_cannot_trace_or_read_its_shim(place: Place) -> None:
     told = place.run(
         f"""
         exec 2>/dev/null
@@ -101,7 +101,7 @@ def test_it_neither_traces_nor_reads_the_process_that_watches_over_it(place: Pla
     assert told["out"].strip() == "", told
 
 
-def test_it_mounts_no_cgroups_of_the_host(place: Place) -> None:
+def test_the_work_cannot_mount_the_hosts_cgroups(place: Place) -> None:
     """Their files take what their owner writes, whatever his capabilities: limits of processes outside, and their end."""
     told = place.run(
         """
@@ -117,7 +117,7 @@ def test_it_mounts_no_cgroups_of_the_host(place: Place) -> None:
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="other machines have no second way to call")
-def test_no_second_way_to_call_the_system_passes_the_filter(place: Place) -> None:
+def test_the_seccomp_filter_covers_every_system_call_abi(place: Place) -> None:
     code = r"""
 import ctypes, mmap
 flags = 0x12000000  # CLONE_NEWUSER | CLONE_NEWCGROUP
@@ -133,7 +133,7 @@ print(called(old), called(x32))
     assert told["out"].split() in (["-1", "-38"], ["-38", "-38"]), told
 
 
-def test_variables_of_a_plan_change_nothing_outside_the_sandbox(place: Place) -> None:
+def test_variables_of_a_plan_take_effect_only_inside_the_sandbox(place: Place) -> None:
     """What a dynamic linker loads for LD_PRELOAD would run before anything is confined."""
     told = place.run(
         "true",
@@ -152,7 +152,7 @@ def test_variables_of_a_plan_change_nothing_outside_the_sandbox(place: Place) ->
     assert max(pids) < 100, "only processes with pids of the sandbox's own namespace have read the variables"
 
 
-def test_only_its_folders_and_the_temporary_one_take_files(place: Place) -> None:
+def test_only_the_works_own_folders_and_the_temporary_one_are_writable(place: Place) -> None:
     told = place.run(
         """
         for folder in / /dev /etc /usr /usr/local/bin /opt /run /home /root /var /proc/sys/kernel /sys/devices/system; do
@@ -166,7 +166,7 @@ def test_only_its_folders_and_the_temporary_one_take_files(place: Place) -> None
     assert not Path("/tmp/new").exists()
 
 
-def test_the_users_files_are_not_there_unless_they_were_given(place: Place, tmp_path: Path) -> None:
+def test_the_users_files_are_invisible_unless_the_plan_may_read_them(place: Place, tmp_path: Path) -> None:
     given = place.root.parent / f"{place.root.name}-given"
     given.mkdir()
     (given / "book").write_text("of mine")
@@ -182,7 +182,7 @@ def test_the_users_files_are_not_there_unless_they_were_given(place: Place, tmp_
         given.rmdir()
 
 
-def test_a_hidden_path_is_told_with_the_remedy(place: Place) -> None:
+def test_a_hidden_path_is_reported_with_the_remedy(place: Place) -> None:
     told = place.run("cat /srv/models/big.bin")
     assert "The sandbox hides /srv/models/big.bin" in told["error"]
     assert "`readable`" in told["error"]
@@ -191,5 +191,5 @@ def test_a_hidden_path_is_told_with_the_remedy(place: Place) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root could read it outside")
-def test_root_in_the_sandbox_reads_no_password_hash(place: Place) -> None:
+def test_root_in_the_sandbox_cannot_read_password_hashes(place: Place) -> None:
     assert place.run("cat /etc/shadow /etc/gshadow /etc/ssl/private/* 2>/dev/null; true")["out"] == ""

@@ -1,4 +1,4 @@
-"""Reading a plan takes nothing from other requests: another process does it, in a place of its own, with a share per user."""
+"""Reading a plan does not slow other requests: a process of its own does it, with a share of time per user."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def reader() -> Iterator[Reader]:
     made.stop()
 
 
-def test_it_is_another_process_with_no_secrets(reader: Reader) -> None:
+def test_the_reader_is_another_process_without_secrets(reader: Reader) -> None:
     assert reader.load(text=PLAN, context=CONTEXT)[0].name == api.PLAN["mission"]
     assert reader.pid is not None
     child = psutil.Process(reader.pid)
@@ -45,20 +45,22 @@ def test_it_is_another_process_with_no_secrets(reader: Reader) -> None:
     assert child.nice() > psutil.Process().nice()
 
 
-def test_a_plan_of_thousands_comes_whole(reader: Reader) -> None:
+def test_a_plan_of_thousands_of_sorties_is_returned_complete(reader: Reader) -> None:
     text = json.dumps({"mission": "x", "sorties": {f"s{n}": {"agent": "a", "run": "x"} for n in range(2_345)}})
     found, cost_s = reader.load(text=text, context=CONTEXT)
     assert [one.key for one in found.sorties] == [f"s{n}" for n in range(2_345)]
     assert cost_s > 0
 
 
-def test_faults_come_with_their_places(reader: Reader) -> None:
+def test_faults_are_returned_with_their_lines(reader: Reader) -> None:
     with pytest.raises(PlanError) as refused:
         reader.load(text="mission: x\nsorties:\n  a: {agent: b, run: x, nedes: []}\n", context=CONTEXT)
     assert [(fault.line, fault.where) for fault in refused.value.faults] == [(3, "sorties.a.nedes")]
 
 
-def test_one_that_hangs_is_killed_and_the_next_plan_is_read(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_hangs_is_killed_and_the_next_plan_is_read(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reader.load(text=PLAN, context=CONTEXT)
     hung = reader.pid
     assert hung is not None
@@ -69,7 +71,7 @@ def test_one_that_hangs_is_killed_and_the_next_plan_is_read(reader: Reader, monk
     assert reader.load(text=PLAN, context=CONTEXT)[0].name == api.PLAN["mission"]
 
 
-def test_one_that_was_killed_is_replaced(reader: Reader) -> None:
+def test_a_killed_reader_is_replaced(reader: Reader) -> None:
     reader.load(text=PLAN, context=CONTEXT)
     assert reader.pid is not None
     os.kill(reader.pid, signal.SIGKILL)
@@ -95,7 +97,7 @@ def test_reads_are_answered_while_a_plan_is_being_read() -> None:
     assert [answer.status_code for answer in answers] == [200]
 
 
-def test_costly_requests_keep_no_place_of_the_others(settings: Settings) -> None:
+def test_costly_requests_do_not_take_the_places_of_others(settings: Settings) -> None:
     settings.FLEET_WEB_AT_ONCE, settings.FLEET_WEB_WAITING = 1, 8
 
     async def main() -> None:
@@ -126,7 +128,7 @@ def test_costly_requests_keep_no_place_of_the_others(settings: Settings) -> None
     asyncio.run(main())
 
 
-def test_each_costly_address_has_its_place_there() -> None:
+def test_every_costly_route_uses_the_separate_queue() -> None:
     found = {
         f"/{prefix}"
         for pattern in get_resolver().url_patterns
@@ -145,7 +147,7 @@ def _views(pattern: Any, before: str) -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.django_db
-def test_who_used_up_a_minutes_share_is_told_when_to_come_back(settings: Settings) -> None:
+def test_a_user_who_used_up_their_share_is_told_when_to_retry(settings: Settings) -> None:
     cache.clear()
     settings.FLEET_LIMIT_COST_S = 0.001
     ann, bob = api.person("ann"), api.person("bob")

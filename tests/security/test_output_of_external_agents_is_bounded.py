@@ -1,4 +1,5 @@
-"""What an agent from outside prints is kept as that of our own is: its head, its end, and how much was left out between."""
+"""The output of external agents is bounded like that of the fleet's own: its head, its tail, and a count of what is
+omitted."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def kept() -> str:
     return "".join(Output.objects.order_by("id").values_list("text", flat=True))
 
 
-def test_head_and_end_stay_and_a_line_counts_what_is_gone(token: str) -> None:
+def test_head_and_tail_are_kept_and_a_line_counts_what_is_omitted(token: str) -> None:
     sent = [f"{n:05} {'x' * 993}\n" for n in range(60)]
     for one in sent:
         external_agents.progress(token=token, output=one)
@@ -42,7 +43,7 @@ def test_head_and_end_stay_and_a_line_counts_what_is_gone(token: str) -> None:
     assert int(left_out) == sum(map(len, sent)) - len(re.sub(r"\n… \d+ characters left out …\n", "", text))
 
 
-def test_nor_does_one_large_piece_pass(token: str) -> None:
+def test_one_large_piece_is_bounded_too(token: str) -> None:
     for n in range(10):
         external_agents.progress(token=token, output=str(n) * 100_000)
     total = Output.objects.aggregate(total=Sum(Length("text")))["total"]
@@ -51,13 +52,13 @@ def test_nor_does_one_large_piece_pass(token: str) -> None:
     assert kept().endswith("9999")
 
 
-def test_nor_do_many_that_are_empty_almost(token: str) -> None:
+def test_many_tiny_pieces_are_bounded_too(token: str) -> None:
     for _ in range(250):
         external_agents.progress(token=token, output="x")
     assert Output.objects.count() < BOUND / 100 + 20
 
 
-def test_what_fits_stays_as_it_is(token: str) -> None:
+def test_output_within_the_limit_is_unchanged(token: str) -> None:
     for one in ("a\n", "b\n", "c\n"):
         external_agents.progress(token=token, output=one)
     assert kept() == "a\nb\nc\n"

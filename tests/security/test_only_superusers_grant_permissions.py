@@ -1,4 +1,4 @@
-"""Staff that may change users gives no rights and takes no account that may more than its own."""
+"""Staff who may change users cannot grant permissions or take over accounts with more permissions than their own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sent(user: User, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_it_makes_itself_no_superuser(clerk: Client) -> None:
+def test_staff_cannot_make_themselves_superusers(clerk: Client) -> None:
     me = User.objects.get(username="clerk")
     everything = [str(one.pk) for one in Permission.objects.all()]
     team = Group.objects.create(name="ops")
@@ -39,7 +39,7 @@ def test_it_makes_itself_no_superuser(clerk: Client) -> None:
     assert (me.is_superuser, me.user_permissions.count(), me.groups.count()) == (False, 7, 0)
 
 
-def test_it_makes_nobody_else_one_and_changes_what_is_no_right(clerk: Client) -> None:
+def test_staff_cannot_make_others_superusers_but_can_change_other_fields(clerk: Client) -> None:
     ann = api.person("ann").user
     given = sent(ann, first_name="Ann", is_superuser="on", is_staff="on")
     answer = clerk.post(f"/admin/auth/user/{ann.pk}/change/", given)
@@ -49,7 +49,7 @@ def test_it_makes_nobody_else_one_and_changes_what_is_no_right(clerk: Client) ->
 
 
 @pytest.mark.parametrize("who", ["superuser", "staff", "executes"])
-def test_it_takes_no_account_that_may_more(clerk: Client, who: str) -> None:
+def test_staff_cannot_take_over_an_account_with_more_permissions(clerk: Client, who: str) -> None:
     other = User.objects.create_user(
         "other", password=web.PASSWORD, is_staff=who == "staff", is_superuser=who == "superuser"
     )
@@ -65,7 +65,7 @@ def test_it_takes_no_account_that_may_more(clerk: Client, who: str) -> None:
     assert other.email == ""
 
 
-def test_it_gives_no_team_a_permission(clerk: Client) -> None:
+def test_staff_cannot_grant_permissions_to_a_team(clerk: Client) -> None:
     team = Group.objects.create(name="ops")
     one = Permission.objects.get(codename="plan_execute")
     answer = clerk.post(f"/admin/auth/group/{team.pk}/change/", {"name": "ops", "permissions": [str(one.pk)]})
@@ -73,7 +73,7 @@ def test_it_gives_no_team_a_permission(clerk: Client) -> None:
     assert clerk.post("/admin/auth/group/add/", {"name": "more"}).status_code == 403
 
 
-def test_a_superuser_still_does_all_that() -> None:
+def test_a_superuser_can_do_all_of_that() -> None:
     boss, ann = web.superuser(), api.person("ann").user
     assert boss.post(f"/admin/auth/user/{ann.pk}/change/", sent(ann, is_staff="on")).status_code == 302
     ann.refresh_from_db()

@@ -1,4 +1,4 @@
-"""What runs code is entered by who has plan.execute: a template, and what an agent type runs."""
+"""Editing what runs code requires plan.execute: templates, and the commands of agent types."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def grant() -> None:
     operations.set_execute(user=User.objects.get(username="clerk"), may=True)
 
 
-def test_a_template_is_written_with_the_right(clerk: Client) -> None:
+def test_creating_a_template_requires_the_permission(clerk: Client) -> None:
     assert clerk.post("/admin/missions/template/add/", GIVEN).status_code == 403
     assert not Template.objects.exists()
     grant()
@@ -37,7 +37,7 @@ def test_a_template_is_written_with_the_right(clerk: Client) -> None:
     assert Template.objects.get().name == "mine"
 
 
-def test_and_changed_with_it(clerk: Client) -> None:
+def test_changing_a_template_requires_the_permission(clerk: Client) -> None:
     kept = Template.objects.create(name="mine", description="d", text=TEXT.replace("id", "true"))
     page = f"/admin/missions/template/{kept.pk}/change/"
     assert clerk.get(page).status_code == 200
@@ -53,7 +53,7 @@ def sent(**more: Any) -> dict[str, Any]:
     return {"name": "x", "description": "d", **numbers, "longest_s": "0", "enabled": "on", **more}
 
 
-def test_what_an_agent_type_runs_is_set_with_the_right(clerk: Client) -> None:
+def test_setting_the_command_of_an_agent_type_requires_the_permission(clerk: Client) -> None:
     kind = AgentType.objects.get(name="backend")
     page = f"/admin/agents/agenttype/{kind.pk}/change/"
     code = {"prompt_argv": '["sh", "-c"]', "env_allow": '["LD_PRELOAD"]'}

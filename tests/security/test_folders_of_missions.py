@@ -1,4 +1,4 @@
-"""Which folders and paths a launch may name, by who launches."""
+"""The folders and paths that a launch may name depend on who launches."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def allowed(*paths: str, **more: Any) -> list[str]:
     return folders.readable(plan=read(*paths), **given)
 
 
-def test_an_operator_names_any_path(tmp_path: Path) -> None:
+def test_an_operator_may_name_any_path(tmp_path: Path) -> None:
     assert allowed(str(tmp_path), operator=True) == [str(tmp_path)]
     assert allowed("{{ inputs.where }}", operator=True, inputs={"where": "."}, folder=str(tmp_path)) == [str(tmp_path)]
 
 
-def test_a_client_names_only_what_lies_below_the_folders(settings: Any) -> None:
+def test_a_client_may_name_only_paths_below_the_configured_folders(settings: Any) -> None:
     settings.FLEET_FOLDERS = ["/srv/projects"]
     assert allowed("/srv/projects/one/../two") == ["/srv/projects/two"]
     for path in (
@@ -49,7 +49,7 @@ def test_a_client_names_only_what_lies_below_the_folders(settings: Any) -> None:
             allowed(path)
 
 
-def test_a_template_may_name_what_operators_wrote_and_no_client_completes_it(settings: Any) -> None:
+def test_a_template_may_name_other_paths_but_inputs_cannot_complete_them(settings: Any) -> None:
     settings.FLEET_FOLDERS = ["/srv/projects"]
     assert allowed("/data/models", template=True) == ["/data/models"]
     for path in ("{{ inputs.where }}", "/data/{{ inputs.where }}", "/srv/projects/{{ inputs.where }}/x"):
@@ -57,7 +57,7 @@ def test_a_template_may_name_what_operators_wrote_and_no_client_completes_it(set
             allowed(path, template=True, inputs={"where": "../../../../root"})
 
 
-def test_links_are_followed_for_operators_words_alone(tmp_path: Path, settings: Any) -> None:
+def test_links_are_followed_only_in_paths_that_operators_wrote(tmp_path: Path, settings: Any) -> None:
     settings.FLEET_FOLDERS = [str(tmp_path)]
     (tmp_path / "link").symlink_to("/root")
     link = str(tmp_path / "link")
@@ -67,7 +67,7 @@ def test_links_are_followed_for_operators_words_alone(tmp_path: Path, settings: 
     assert allowed("{{ inputs.where }}", template=True, inputs={"where": link}) == [link]
 
 
-def test_a_folder_over_the_api_lies_below_the_folders(settings: Any) -> None:
+def test_a_mission_folder_over_the_api_must_be_below_the_configured_folders(settings: Any) -> None:
     assert folders.folder_for_api("") == ""
     for folder in ("/srv/projects/x", "/", "relative"):
         with pytest.raises(errors.Invalid):
@@ -80,7 +80,7 @@ def test_a_folder_over_the_api_lies_below_the_folders(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("named", ["/proc/1", "/etc", "../other", "/", "/mission/../x", "/dev"])
-def test_cwd_lies_in_what_the_sortie_may_use(named: str) -> None:
+def test_cwd_must_be_inside_the_folders_of_the_sortie(named: str) -> None:
     with pytest.raises(errors.Invalid, match="outside the folders"):
         folders.cwd(plan_cwd=named, folder="/mission", scratch=SCRATCH, allowed=[Path("/data")])
 
@@ -88,11 +88,11 @@ def test_cwd_lies_in_what_the_sortie_may_use(named: str) -> None:
 @pytest.mark.parametrize(
     ("named", "meant"), [("sub", "/mission/sub"), ("/data/x", "/data/x"), ("/scratch/y", "/scratch/y")]
 )
-def test_cwd_counts_from_the_missions_folder(named: str, meant: str) -> None:
+def test_cwd_is_relative_to_the_missions_folder(named: str, meant: str) -> None:
     assert folders.cwd(plan_cwd=named, folder="/mission", scratch=SCRATCH, allowed=[Path("/data")]) == Path(meant)
 
 
-def test_the_fleets_home_is_no_missions_folder(settings: Any) -> None:
+def test_the_fleets_home_cannot_be_the_folder_of_a_mission(settings: Any) -> None:
     for folder in (settings.FLEET_HOME.root, settings.FLEET_HOME.private, settings.FLEET_HOME.scratch):
         with pytest.raises(errors.Invalid, match="belongs to the fleet itself"):
             folders.check_folder(str(folder))
