@@ -1,4 +1,4 @@
-"""What people do in the admin goes through the operations; what these refuse is told, and who may not is refused."""
+"""Actions in the admin use the operations; refusals are shown, and users without permission are refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_mission_is_paused_resumed_cancelled_and_retried() -> None:
     assert fleet.state(mission.id) == "running"
 
 
-def test_what_cannot_be_done_is_told_and_the_rest_is_done() -> None:
+def test_refused_missions_are_reported_and_the_others_are_changed() -> None:
     boss, ended, running = web.superuser(), web.flown(), fleet.launch({"one": {}})
     page = act(boss, "pause", ended, running)
     assert f"({ended.ref}): The mission has ended (failed); it cannot be paused." in page
@@ -57,7 +57,7 @@ def test_a_sortie_is_cancelled_and_retried() -> None:
     assert "can be retried" in act(boss, "retry", Sortie.objects.get(key="apart"))
 
 
-def test_who_may_only_look_may_not_act() -> None:
+def test_users_who_may_only_view_cannot_act() -> None:
     mission = fleet.launch({"one": {}})
     clerk = web.staff("view_mission")
     assert 'value="cancel"' not in clerk.get(reverse("admin:missions_mission_changelist")).content.decode()
@@ -70,7 +70,7 @@ def test_staff_with_the_permission_to_change_missions_may_act() -> None:
     assert "Paused: 1" in act(web.staff("view_mission", "change_mission"), "pause", mission)
 
 
-def test_a_node_is_cordoned_and_uncordoned_by_those_who_may() -> None:
+def test_users_with_the_permission_cordon_and_uncordon_nodes() -> None:
     node = agents.join(name="a host", pid=1, start_time=0.0)
     boss = web.superuser()
     act(web.staff("view_node"), "cordon", node)
@@ -86,14 +86,14 @@ def test_a_node_is_cordoned_and_uncordoned_by_those_who_may() -> None:
     "field, given",
     [("prompt_argv", "[1]"), ("prompt_argv", '"claude -p"'), ("prompt_argv", '[""]'), ("env_allow", '["A B"]')],
 )
-def test_an_agent_type_takes_lists_of_texts_alone(field: str, given: str) -> None:
+def test_an_agent_type_accepts_only_lists_of_texts(field: str, given: str) -> None:
     page = reverse("admin:agents_agenttype_change", args=["backend"])
     form = {"description": "x", "concurrency": 3, "agents": 1, "env_allow": "[]", "prompt_argv": "[]", field: given}
     assert "Pass a JSON list of strings" in web.superuser().post(page, form).content.decode()
     assert AgentType.objects.get(name="backend").concurrency != 3
 
 
-def test_an_agent_type_is_edited_and_added_but_neither_renamed_nor_deleted() -> None:
+def test_an_agent_type_can_be_added_and_edited_but_not_renamed_or_deleted() -> None:
     boss = web.superuser()
     form = {
         "concurrency": 3,
@@ -120,7 +120,7 @@ def test_an_agent_type_is_edited_and_added_but_neither_renamed_nor_deleted() -> 
 
 
 @pytest.mark.parametrize("act_of", ["list", "page"])
-def test_what_destroys_is_asked_first_and_done_by_post_alone(act_of: str) -> None:
+def test_destructive_actions_ask_first_and_require_post(act_of: str) -> None:
     boss, mission = web.superuser(), fleet.launch({"one": {}})
     if act_of == "list":
         address = reverse("admin:missions_mission_changelist")
@@ -136,7 +136,7 @@ def test_what_destroys_is_asked_first_and_done_by_post_alone(act_of: str) -> Non
     assert fleet.state(mission.id) == "cancelled"
 
 
-def test_the_page_of_a_mission_offers_what_makes_sense_to_those_who_may() -> None:
+def test_the_page_of_a_mission_offers_the_actions_that_are_possible_and_permitted() -> None:
     mission = fleet.launch({"one": {}})
     page = reverse("admin:missions_mission_change", args=[mission.id])
 
@@ -155,7 +155,7 @@ def test_the_page_of_a_mission_offers_what_makes_sense_to_those_who_may() -> Non
     assert offered(boss) == {"retry"}
 
 
-def test_agents_are_started_and_told_to_end() -> None:
+def test_agents_are_spawned_and_ended() -> None:
     node = agents.join(name="a host", pid=1, start_time=0.0)
     boss = web.superuser()
     spawn = reverse("admin:agents_agent_spawn_button")

@@ -1,4 +1,5 @@
-"""The admin shows the truth, lets nobody write it by hand, and asks the database no more for many rows than for few."""
+"""The admin shows the rows as they are, prevents editing them by hand, and needs no more queries for many rows than for
+few."""
 
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ def address(page: str, *, row: object = None) -> str:
 
 
 @pytest.mark.parametrize("page", READ_ONLY)
-def test_nobody_writes_rows_by_hand(flown: Mission, page: str) -> None:
+def test_rows_cannot_be_edited_by_hand(flown: Mission, page: str) -> None:
     boss = web.superuser()
     assert boss.get(reverse(f"admin:{page}_add")).status_code == 403
     assert "delete_selected" not in boss.get(address(page)).content.decode()
@@ -64,7 +65,7 @@ def test_a_mission_cannot_be_changed_or_deleted_by_hand(flown: Mission) -> None:
     assert fleet.state(flown.id) == "failed"
 
 
-def test_a_mission_leads_to_its_sorties_and_these_to_attempts_and_output(flown: Mission) -> None:
+def test_a_mission_links_to_its_sorties_and_these_to_attempts_and_output(flown: Mission) -> None:
     boss = web.superuser()
     bad = Sortie.objects.get(key="bad")
     attempt = Attempt.objects.get(sortie=bad)
@@ -86,7 +87,7 @@ def test_a_mission_leads_to_its_sorties_and_these_to_attempts_and_output(flown: 
     assert boss.get(address("missions_artifact", row=made.id)).status_code == 200
 
 
-def test_the_lists_that_a_mission_leads_to_hold_its_rows_alone(flown: Mission) -> None:
+def test_lists_linked_from_a_mission_contain_only_its_rows(flown: Mission) -> None:
     boss = web.superuser()
     other = fleet.launch({"elsewhere": {}})
     page = boss.get(address("missions_mission", row=flown.id)).content.decode()
@@ -101,7 +102,7 @@ def test_the_lists_that_a_mission_leads_to_hold_its_rows_alone(flown: Mission) -
     assert boss.get(links[-1]).content.decode().count("srt_0") == 3
 
 
-def test_what_waits_says_for_what() -> None:
+def test_a_waiting_sortie_shows_what_it_waits_for() -> None:
     mission = fleet.launch({"first": {}, "then": {"needs": ["first"]}})
     boss = web.superuser()
     page = boss.get(address("missions_sortie")).content.decode()
@@ -116,7 +117,7 @@ def test_what_waits_says_for_what() -> None:
     assert "Waits until its mission, which is paused, is resumed." in page
 
 
-def test_agents_are_listed_by_the_names_that_commands_take() -> None:
+def test_agents_are_listed_by_the_names_that_commands_accept() -> None:
     node = agents.join(name="host", pid=1, start_time=0.0)
     agent = Agent.objects.create(type_id="backend", node=node, place=3)
     boss = web.superuser()
@@ -124,7 +125,7 @@ def test_agents_are_listed_by_the_names_that_commands_take() -> None:
         assert "backend-3@host" in boss.get(page).content.decode()
 
 
-def test_a_failure_that_was_tolerated_is_called_so() -> None:
+def test_a_tolerated_failure_is_labelled_as_such() -> None:
     mission = fleet.launch({"fine": {}, "lint": {"allow_failure": True, "with": {"fail": "untidy"}}})
     engine = fleet.engine()
     assert fleet.run_to_end(engine, mission) == "succeeded"
@@ -145,7 +146,7 @@ def test_a_failure_that_was_tolerated_is_called_so() -> None:
         assert re.search(r">\s*tolerated\s*<", shown) or page == address("missions_sortie", row=lint.id)
 
 
-def test_long_sentences_of_the_list_of_sorties_are_broken_and_come_behind_the_mission() -> None:
+def test_long_texts_in_the_list_of_sorties_wrap_after_the_mission() -> None:
     mission = fleet.launch({"a": {}})
     page = web.superuser().get(address("missions_sortie")).content.decode()
     sentence, name = (
@@ -160,13 +161,13 @@ def test_long_sentences_of_the_list_of_sorties_are_broken_and_come_behind_the_mi
     assert name.start() < sentence.start()
 
 
-def test_cancelled_sorties_are_summed_up_too() -> None:
+def test_cancelled_sorties_are_counted_too() -> None:
     mission = fleet.launch({"a": {}, "b": {"needs": ["a"]}})
     operations.cancel(mission=mission.id)
     assert "2 of 2: 2 cancelled" in web.superuser().get(address("missions_mission")).content.decode()
 
 
-def test_alerts_are_listed_with_what_they_are_about_found_and_narrowed() -> None:
+def test_alerts_are_listed_with_their_subjects_searched_and_filtered() -> None:
     boss, mission = web.superuser(), fleet.launch({"a": {}})
     stuck = Alert.objects.create(rule="mission_stalled", subject=mission.ref, message="Nothing of 'A test' has moved.")
     Alert.objects.create(rule="queue_old", subject="backend", message="A sortie for backend has waited 7 min.")
@@ -188,7 +189,7 @@ def test_alerts_are_listed_with_what_they_are_about_found_and_narrowed() -> None
 
 
 @pytest.mark.parametrize("page", LISTS)
-def test_a_list_of_many_costs_as_many_queries_as_one_of_few(page: str) -> None:
+def test_a_long_list_needs_as_many_queries_as_a_short_one(page: str) -> None:
     boss = web.superuser()
 
     def cost() -> int:
@@ -228,7 +229,7 @@ def test_a_typed_id_or_a_uuid_finds_its_row(flown: Mission) -> None:
         assert boss.get(address("missions_sortie"), {"q": text}).status_code == 200
 
 
-def test_without_unfold_every_page_is_the_stock_admins(flown: Mission, subprocess_environment: dict[str, str]) -> None:
+def test_without_unfold_every_page_uses_the_stock_admin(flown: Mission, subprocess_environment: dict[str, str]) -> None:
     web.superuser()
     urls = [address(page) for page in LISTS]
     urls += [address("missions_mission", row=flown.id), address("agents_agenttype", row="backend")]
@@ -239,7 +240,7 @@ def test_without_unfold_every_page_is_the_stock_admins(flown: Mission, subproces
     assert told.stdout.split() == ["200"] * len(urls), told.stderr
 
 
-def test_the_first_page_counts_and_lists_what_is_raised_and_leads_everywhere() -> None:
+def test_the_index_page_shows_counts_and_alerts_and_links_to_every_list() -> None:
     boss, mission = web.superuser(), fleet.launch({"a": {}})
     Alert.objects.create(rule="queue_old", subject="backend", message="A sortie for backend has waited 7 min.")
     page = boss.get(reverse("admin:index")).content.decode()
@@ -253,14 +254,14 @@ def test_the_first_page_counts_and_lists_what_is_raised_and_leads_everywhere() -
     assert f'href="{reverse("flower")}"' not in clerk
 
 
-def test_the_first_page_warns_while_the_sandbox_is_off(settings: Any) -> None:
+def test_the_index_page_warns_while_the_sandbox_is_off(settings: Any) -> None:
     boss = web.superuser()
     assert "without a sandbox" not in boss.get(reverse("admin:index")).content.decode()
     settings.FLEET_SANDBOX = False
     assert "without a sandbox" in boss.get(reverse("admin:index")).content.decode()
 
 
-def test_rows_are_called_as_they_are_and_have_no_history_that_nobody_writes(flown: Mission) -> None:
+def test_rows_have_readable_names_and_no_empty_history_page(flown: Mission) -> None:
     boss = web.superuser()
     node = agents.join(name="host", pid=1, start_time=0.0)
     agent = Agent.objects.create(type_id="backend", node=node, place=1)
@@ -277,7 +278,7 @@ def test_an_empty_list_offers_to_add_a_row_only_where_rows_can_be_added() -> Non
     assert "Rows appear by themselves" not in boss.get(address("missions_template")).content.decode()
 
 
-def test_output_and_logs_hold_nothing_that_steers_a_terminal(flown: Mission) -> None:
+def test_output_and_logs_contain_no_control_characters(flown: Mission) -> None:
     boss, bad = web.superuser(), Sortie.objects.get(key="bad")
     Output.objects.create(sortie=bad, attempt=1, stream="stdout", text="\x1b[31mred\x1b[0m \x1b]0;title\x07")
     node = agents.join(name="host", pid=1, start_time=0.0)
@@ -292,6 +293,6 @@ def test_output_and_logs_hold_nothing_that_steers_a_terminal(flown: Mission) -> 
         assert "\x1b" not in text
 
 
-def test_the_page_of_a_user_has_the_role() -> None:
+def test_the_page_of_a_user_shows_the_role() -> None:
     boss = web.superuser()
     assert re.search(r">\s*admin\s*<", boss.get(address("auth_user")).content.decode())

@@ -1,4 +1,4 @@
-"""Each rule raises one event when it begins to hold and one when it has ended, however many control loops look."""
+"""Each alert rule records one event when it begins and one when it ends, however many control loops check it."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_agents_lost_within_the_window_raise_and_older_ones_do_not() -> None:
     assert rules() == set()
 
 
-def test_what_happened_before_the_first_look_is_no_alert() -> None:
+def test_events_before_the_first_check_raise_no_alert() -> None:
     lose_agents(10)
     AlertMonitor().check()
     assert rules() == set()
@@ -136,7 +136,7 @@ def test_a_high_share_of_retries_raises() -> None:
     assert [one["message"] for one in alerts.raised()] == ["12 of 24 attempts within 10 min failed and are retried."]
 
 
-def test_a_mission_of_which_nothing_moves_is_stalled_and_one_that_waits_for_a_time_is_not() -> None:
+def test_a_mission_without_progress_is_stalled_unless_it_waits_for_a_time() -> None:
     still = fleet.launch({"a": {}, "b": {"needs": ["a"]}})
     fleet.launch({"later": {"run_at": (timezone.now() + timedelta(hours=1)).isoformat()}})
     flying = fleet.launch({"c": {"agent": "testing"}})
@@ -171,7 +171,7 @@ def test_restarts_of_a_service_within_the_window_raise() -> None:
     assert [(one["rule"], one["subject"]) for one in alerts.raised()] == [("service_restarting", "web")]
 
 
-def test_nought_turns_a_rule_off() -> None:
+def test_zero_turns_a_rule_off() -> None:
     watch = AlertMonitor()
     watch.check()
     fleet.launch({"a": {}, "b": {"agent": "testing"}})
@@ -198,7 +198,7 @@ def test_nought_turns_a_rule_off() -> None:
     assert rules() == {"queue_old", "unserved", "mission_stalled", "agents_lost", "service_restarting"}
 
 
-def test_the_control_loop_looks_and_status_shows_what_is_raised() -> None:
+def test_the_control_loop_checks_and_status_shows_raised_alerts() -> None:
     fleet.launch({"a": {}})
     external_agents.register(agent_type="backend")
     Sortie.objects.update(ready_at=timezone.now() - timedelta(seconds=400))

@@ -1,4 +1,4 @@
-"""What the supervisor of this host says of its services becomes figures and alerts."""
+"""What the supervisor of this host reports about its services becomes metrics and alerts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def raised() -> dict[str, str]:
     return {one["rule"]: one["subject"].partition("@")[0] for one in alerts.raised()}
 
 
-def test_a_service_that_is_slow_twice_in_a_row_or_large_or_silent_raises(supervised: Checkout, client: Client) -> None:
+def test_a_service_that_is_slow_twice_in_a_row_or_large_or_silent_raises_an_alert(
+    supervised: Checkout, client: Client
+) -> None:
     watch = AlertMonitor()
     quiet = {"FLEET_HOME": Home(supervised.root), "FLEET_ALERT_MEMORY_MB": 0, "FLEET_ALERT_RESPONSE_S": 0}
     with override_settings(**quiet):
@@ -72,7 +74,7 @@ def test_a_service_that_is_slow_twice_in_a_row_or_large_or_silent_raises(supervi
         assert raised() == {}
 
 
-def test_without_a_supervisor_nothing_is_said_of_services(client: Client) -> None:
+def test_without_a_supervisor_there_are_no_alerts_of_services(client: Client) -> None:
     AlertMonitor().check()
     assert raised() == {}
     bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}

@@ -1,4 +1,5 @@
-"""While the database's clock was just set, or the control loop has just begun, no lease and no heartbeat counts as over."""
+"""After a step of the database's clock or a restart of the control loop, no lease or heartbeat counts as expired at
+once."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ def stepped() -> Iterator[Any]:
         cursor.execute("DROP SCHEMA stepped CASCADE")
 
 
-def test_a_clock_is_relied_on_once_it_has_kept_pace_for_a_whole_lease(stepped: Any) -> None:
+def test_a_clock_is_trusted_after_it_was_steady_for_a_whole_lease(stepped: Any) -> None:
     pace = clock.StepDetector(over_s=0.6, tolerance_s=0.25)
     assert not pace.is_steady(), "it might have been set just before"
     fleet.until(pace.is_steady)
@@ -60,7 +61,7 @@ def test_a_clock_is_relied_on_once_it_has_kept_pace_for_a_whole_lease(stepped: A
     assert pace.is_steady(), "a small step is within the margin of each lease"
 
 
-def test_a_step_is_seen_by_one_who_did_not_look_for_long(stepped: Any) -> None:
+def test_a_step_is_detected_even_after_a_long_pause(stepped: Any) -> None:
     pace = clock.StepDetector(over_s=0.2, tolerance_s=0.25)
     fleet.until(pace.is_steady)
     time.sleep(0.5)
@@ -68,7 +69,7 @@ def test_a_step_is_seen_by_one_who_did_not_look_for_long(stepped: Any) -> None:
     assert not pace.is_steady()
 
 
-def test_a_clock_that_is_set_forward_frees_nothing_that_is_held(stepped: Any, settings: Any) -> None:
+def test_a_clock_set_forward_expires_no_lease(stepped: Any, settings: Any) -> None:
     settings.FLEET_LEASE_S, settings.FLEET_RENEW_S, settings.FLEET_GRACE_S = 4.0, 0.2, 0.5
     settings.FLEET_HEARTBEAT_S = 0.2
     engine = fleet.engine()
@@ -113,7 +114,7 @@ def test_a_new_control_loop_gives_agents_a_whole_lease_to_renew(settings: Any) -
     assert fleet.states(mission.id) == {"one": "queued"}
 
 
-def test_a_clock_that_was_set_back_keeps_nothing_of_the_lost_for_long(stepped: Any, settings: Any) -> None:
+def test_a_clock_set_back_does_not_keep_sorties_of_lost_agents_for_long(stepped: Any, settings: Any) -> None:
     settings.FLEET_LEASE_S = 1.0
     stepped(3_600)
     mission = fleet.launch({"one": {}})

@@ -1,4 +1,5 @@
-"""A place under a limit goes to work that an agent can take, and back where none can or something more urgent waits."""
+"""Places under a limit go to work that an agent can take, and are taken back if none can or something more urgent
+waits."""
 
 from __future__ import annotations
 
@@ -40,14 +41,14 @@ def queued() -> set[str]:
     return set(Sortie.objects.filter(state="queued").values_list("key", flat=True))
 
 
-def test_a_type_without_agents_holds_no_key_that_another_waits_for() -> None:
+def test_a_type_without_agents_does_not_hold_a_concurrency_key() -> None:
     serve()
     fleet.launch({"x": {"agent": "testing", "priority": 9, **ONE}, "y": ONE})
     admission.admit()
     assert queued() == {"y"}
 
 
-def test_a_key_is_taken_back_when_the_last_agent_of_the_type_ends_and_given_again_when_one_is_there() -> None:
+def test_a_key_is_taken_back_when_the_last_agent_ends_and_returned_when_one_starts() -> None:
     serve()
     testing = serve("testing")
     fleet.launch({"x": {"agent": "testing", "priority": 9, **ONE}, "y": ONE})
@@ -62,7 +63,7 @@ def test_a_key_is_taken_back_when_the_last_agent_of_the_type_ends_and_given_agai
 
 
 @pytest.mark.parametrize("state", ["silent", "draining", "ordered to end"])
-def test_an_agent_that_takes_nothing_serves_nobody(state: str) -> None:
+def test_an_agent_that_takes_no_work_does_not_serve_its_type(state: str) -> None:
     agent = serve()
     fleet.launch({"x": ONE})
     admission.admit()
@@ -92,14 +93,14 @@ def test_limits_of_missions_and_types_follow_the_same_rule(limit: str) -> None:
     assert queued() == {"y"}
 
 
-def test_what_is_under_no_limit_is_queued_whether_it_is_served_or_not() -> None:
+def test_sorties_without_limits_are_queued_even_without_agents() -> None:
     fleet.launch({"x": {}})
     admission.admit()
     assert queued() == {"x"}
 
 
 @pytest.mark.parametrize("limit", ["key", "type"])
-def test_something_more_urgent_gets_the_place_of_what_is_only_queued(limit: str) -> None:
+def test_a_more_urgent_sortie_gets_the_place_of_a_queued_one(limit: str) -> None:
     agent = serve()
     usual = ONE if limit == "key" else {}
     AgentType.objects.filter(name="backend").update(at_once=1 if limit == "type" else 0)
@@ -120,7 +121,7 @@ def test_something_more_urgent_gets_the_place_of_what_is_only_queued(limit: str)
     ledger.check(mission.id)
 
 
-def test_something_more_urgent_of_its_mission_gets_the_place_of_what_is_only_queued() -> None:
+def test_a_more_urgent_sortie_of_the_same_mission_gets_the_place_of_a_queued_one() -> None:
     serve()
     gate = {"agent": "testing"}
     fleet.launch({"gate": gate, "usual": {}, "urgent": {"priority": 9, "needs": ["gate"]}}, concurrency=1)
@@ -132,7 +133,7 @@ def test_something_more_urgent_of_its_mission_gets_the_place_of_what_is_only_que
         assert queued() == {"urgent"}
 
 
-def test_equals_do_not_push_each_other_out() -> None:
+def test_sorties_of_equal_priority_do_not_displace_each_other() -> None:
     serve()
     fleet.launch({"first": ONE})
     admission.admit()
@@ -143,7 +144,7 @@ def test_equals_do_not_push_each_other_out() -> None:
     assert queued() == {"first"}
 
 
-def test_what_cannot_start_for_another_limit_pushes_nobody_out() -> None:
+def test_a_sortie_blocked_by_another_limit_displaces_nobody() -> None:
     agent = serve()
     fleet.launch({"usual": ONE})
     admission.admit()
@@ -158,7 +159,7 @@ def test_what_cannot_start_for_another_limit_pushes_nobody_out() -> None:
     assert Sortie.objects.get(key="usual").ready_at == events
 
 
-def test_an_autoscaled_type_without_agents_gets_one_for_what_waits_under_a_limit() -> None:
+def test_an_autoscaled_type_without_agents_gets_one_for_sorties_under_a_limit() -> None:
     agents.join(name="a host", pid=1, start_time=0.0)
     AgentType.objects.filter(name="testing").update(autoscale=True, agents=0)
     fleet.launch({"x": {"agent": "testing", **ONE}})
@@ -170,7 +171,7 @@ def test_an_autoscaled_type_without_agents_gets_one_for_what_waits_under_a_limit
     assert queued() == {"x"}, "an agent that is starting serves it"
 
 
-def test_who_waits_is_told_who_holds_the_key() -> None:
+def test_a_waiting_sortie_names_the_holder_of_its_key() -> None:
     serve()
     holder = fleet.launch({"build": ONE, "next": ONE})
     admission.admit()
@@ -186,7 +187,7 @@ def test_who_waits_is_told_who_holds_the_key() -> None:
     assert "which 'build' of this mission holds" in later["waits_for"]
 
 
-def test_the_holders_of_a_large_key_and_long_names_are_summed_up() -> None:
+def test_many_holders_and_long_names_are_summarised() -> None:
     key = {"concurrency": {"key": "k" * 200, "limit": 3}}
     serve()
     fleet.launch({"n" * 60 + str(n): key for n in range(4)})
@@ -196,7 +197,7 @@ def test_the_holders_of_a_large_key_and_long_names_are_summed_up() -> None:
     assert len(told) < 400
 
 
-def test_work_that_nobody_serves_raises_an_alert_and_an_agent_ends_it() -> None:
+def test_work_without_agents_raises_an_alert_until_an_agent_starts() -> None:
     fleet.launch({"a": {}, "b": {}, "c": ONE})
     admission.admit()
     watch = alerts.AlertMonitor()
@@ -229,7 +230,7 @@ def test_work_that_nobody_serves_raises_an_alert_and_an_agent_ends_it() -> None:
         max_size=14,
     )
 )
-def test_no_limit_is_passed_and_none_is_held_by_what_nobody_serves(steps: list[tuple[object, ...]]) -> None:
+def test_no_limit_is_exceeded_or_held_by_work_without_agents(steps: list[tuple[object, ...]]) -> None:
     Mission.objects.all().delete()
     Agent.objects.all().delete()
     ConcurrencyKey.objects.all().delete()
@@ -273,7 +274,7 @@ def test_no_limit_is_passed_and_none_is_held_by_what_nobody_serves(steps: list[t
             ), "something less urgent holds its place and has not begun"
 
 
-def test_claims_and_admission_at_once_pass_no_limit() -> None:
+def test_concurrent_claims_and_admission_exceed_no_limit() -> None:
     agent = serve(concurrency=64)
     fleet.launch({f"usual{n}": {"concurrency": {"key": "one", "limit": 3}} for n in range(40)})
     ended = threading.Event()
@@ -299,7 +300,7 @@ def test_claims_and_admission_at_once_pass_no_limit() -> None:
     assert most <= 3
 
 
-def test_a_holder_is_named_only_to_whom_may_see_it() -> None:
+def test_a_holder_is_named_only_to_users_who_may_see_it() -> None:
     serve()
     fleet.launch({"build": ONE})
     admission.admit()

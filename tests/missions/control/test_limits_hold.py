@@ -1,4 +1,4 @@
-"""A concurrency key, a mission and an agent type each have a number of sorties under way at once, whoever admits them."""
+"""Concurrency keys, missions and agent types limit how many sorties run at once, whichever control loop admits them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def limited(sorties: int, **plan: object) -> Mission:
     return fleet.launch({f"s{n}": {} for n in range(sorties)}, **plan)
 
 
-def test_a_mission_has_so_many_sorties_under_way_as_its_plan_says() -> None:
+def test_the_plan_limits_the_running_sorties_of_its_mission() -> None:
     mission, other = limited(6, concurrency=2), limited(3)
     agent = external_agents.register(agent_type="backend", concurrency=9).id
     assert (under_way(mission=mission), under_way(mission=other)) == (0, 3)
@@ -55,7 +55,7 @@ def test_a_mission_has_so_many_sorties_under_way_as_its_plan_says() -> None:
     assert mission.state == "succeeded"
 
 
-def test_a_type_has_so_many_under_way_in_the_whole_fleet() -> None:
+def test_an_agent_type_limits_its_running_sorties_in_the_whole_fleet() -> None:
     AgentType.objects.filter(name="backend").update(at_once=3)
     first, second = limited(4), fleet.launch({"t": {"agent": "testing"}, **{f"s{n}": {} for n in range(4)}})
     admission.admit()
@@ -68,7 +68,7 @@ def limit(at_once: int) -> None:
     AgentType.objects.filter(name="backend").update(at_once=at_once)
 
 
-def test_a_limit_set_or_lowered_later_binds_what_is_queued_already_and_leaves_what_runs() -> None:
+def test_a_new_or_lower_limit_applies_to_queued_sorties_but_not_to_running_ones() -> None:
     mission = fleet.launch({f"s{n}": {"priority": n} for n in range(8)})
     agent = external_agents.register(agent_type="backend", concurrency=9).id
     (running,) = external_agents.claim(agent=agent, want=1)
@@ -90,7 +90,7 @@ def test_a_limit_set_or_lowered_later_binds_what_is_queued_already_and_leaves_wh
     assert mission.sorties.filter(state="ready").count() == 0
 
 
-def test_a_limit_set_later_binds_what_is_still_to_be_freed_until_it_is_lifted() -> None:
+def test_a_new_limit_applies_to_pending_sorties_until_it_is_lifted() -> None:
     control = Control(hint_publisher=HintPublisher(app))
     fleet.launch({"root": {}, **{f"s{n}": {"needs": ["root"]} for n in range(6)}, "end": {"needs": ["s0"]}})
     control.beat()
@@ -111,7 +111,7 @@ def test_a_limit_set_later_binds_what_is_still_to_be_freed_until_it_is_lifted() 
     assert Sortie.objects.get(key="end").state == "queued"  # straight away again
 
 
-def test_a_time_and_a_key_hold_after_a_types_limit_is_lifted() -> None:
+def test_run_at_and_keys_still_apply_after_the_limit_of_a_type_is_lifted() -> None:
     fleet.launch(
         {
             "root": {},
@@ -129,14 +129,14 @@ def test_a_time_and_a_key_hold_after_a_types_limit_is_lifted() -> None:
     assert set(held) == {"later", "keyed"}
 
 
-def test_what_waits_under_a_limit_says_so() -> None:
+def test_a_sortie_that_waits_under_a_limit_says_so() -> None:
     mission = limited(2, concurrency=1)
     admission.admit()
     told = {item["key"]: item["waits_for"] for item in reads.items(mission)}
     assert "its mission may have at most 1 sorties queued or running" in told["s1"]
 
 
-def test_a_full_key_holds_up_nobody_else_of_its_mission() -> None:
+def test_a_full_key_does_not_delay_other_sorties_of_the_mission() -> None:
     AgentType.objects.filter(name="backend").update(at_once=2)
     full = {"concurrency": {"key": "one", "limit": 1}}
     fleet.launch({f"k{n}": {"priority": 9, **full} for n in range(3)} | {"free": {}})
@@ -144,7 +144,7 @@ def test_a_full_key_holds_up_nobody_else_of_its_mission() -> None:
     assert set(Sortie.objects.filter(state="queued").values_list("key", flat=True)) == {"k0", "free"}
 
 
-def test_two_control_loops_give_no_place_away_twice() -> None:
+def test_two_control_loops_do_not_admit_twice_for_one_place() -> None:
     mission = limited(30, concurrency=4)
     for _ in range(5):
         loops = [threading.Thread(target=lambda: (admission.admit(), connection.close())) for _ in range(3)]
@@ -155,7 +155,7 @@ def test_two_control_loops_give_no_place_away_twice() -> None:
         assert under_way(mission=mission) == 4
 
 
-def test_a_limit_of_none_or_nonsense_is_refused() -> None:
+def test_an_invalid_limit_is_refused() -> None:
     for nonsense in (0, -1, "many", 1.5):
         with pytest.raises(PlanError, match="concurrency"):
             limited(1, concurrency=nonsense)
@@ -167,7 +167,7 @@ def test_a_limit_of_none_or_nonsense_is_refused() -> None:
     ),
     room=st.fixed_dictionaries({name: st.integers(1, 5) for name in "abmnkl"}),
 )
-def test_whatever_is_chosen_fits_and_what_is_left_out_would_not(
+def test_admitted_sorties_fit_and_the_others_would_not(
     rows: list[tuple[str, str, str | None]], room: dict[str, int]
 ) -> None:
     missions = {name: ids.new() for name in "mn"}

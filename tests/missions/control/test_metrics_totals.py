@@ -1,4 +1,4 @@
-"""Totals count each thing once, never fall, and are there at the scrape."""
+"""Metric totals count each event once, never decrease, and are current at each scrape."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def counts(series: str) -> dict[tuple[str, str], int]:
     return {key[1:]: total.number for key, total in counters.totals().items() if key[0] == series}
 
 
-def test_a_flown_mission_is_counted_once_however_often_it_is_scraped(client: Client) -> None:
+def test_a_finished_mission_is_counted_once_over_many_scrapes(client: Client) -> None:
     engine = fleet.engine()
     retry = {"with": {"fail": "no"}, "retry": {"max_attempts": 2, "backoff": "10ms", "jitter": False}}
     mission = fleet.launch({"good": {}, "bad": retry, "late": {"needs": ["bad"]}, "end": {"needs": ["good"]}})
@@ -59,7 +59,7 @@ def test_a_flown_mission_is_counted_once_however_often_it_is_scraped(client: Cli
         assert {name: again[name] for name in totals} == totals
 
 
-def test_totals_do_not_fall_when_what_they_counted_is_cleaned_away(client: Client) -> None:
+def test_totals_do_not_decrease_after_a_cleanup(client: Client) -> None:
     engine = fleet.engine()
     for _ in range(2):
         fleet.run_to_end(engine, fleet.launch({"a": {}, "b": {}}))
@@ -73,7 +73,7 @@ def test_totals_do_not_fall_when_what_they_counted_is_cleaned_away(client: Clien
     assert found['fleet_attempt_run_seconds_count{type="backend"}'] == 4
 
 
-def test_what_was_reopened_and_ends_again_is_counted_again() -> None:
+def test_a_reopened_sortie_is_counted_again() -> None:
     engine = fleet.engine()
     mission = fleet.launch({"a": {"with": {"fail": "no"}}})
     fleet.run_to_end(engine, mission)
@@ -85,7 +85,7 @@ def test_what_was_reopened_and_ends_again_is_counted_again() -> None:
     assert counts("missions") == {("", "failed"): 2}
 
 
-def test_an_event_that_commits_after_later_ones_were_counted_is_counted_too() -> None:
+def test_an_event_that_commits_late_is_counted() -> None:
     """Its id and its transaction are older than those of events that the count has already seen."""
     written, over = threading.Event(), threading.Event()
 
@@ -116,7 +116,7 @@ def test_an_event_that_commits_after_later_ones_were_counted_is_counted_too() ->
     assert counts("restarts") == {("early", ""): 1, **{(f"late {number}", ""): 1 for number in range(3)}}
 
 
-def test_many_who_count_at_once_count_once() -> None:
+def test_concurrent_scrapes_count_each_event_once() -> None:
     Event.objects.bulk_create(Event(kind="service.restarted", data={"service": "web"}) for _ in range(500))
     stop = threading.Event()
 
@@ -156,7 +156,7 @@ def test_old_events_are_not_read_again() -> None:
     assert _version_of_the_mark() == before, "an idle fleet writes nothing"
 
 
-def test_rows_of_another_cluster_are_counted_on_from_here() -> None:
+def test_counting_continues_after_a_restore_into_another_cluster() -> None:
     Event.objects.create(kind="service.restarted", data={"service": "web"})
     counters.fold()
     TallyMark.objects.update(snapshot="9000000000:9000000000:")
@@ -166,7 +166,7 @@ def test_rows_of_another_cluster_are_counted_on_from_here() -> None:
     assert counts("restarts") == {("web", ""): 2}
 
 
-def test_lost_agents_and_what_is_taken_from_them_are_counted(client: Client) -> None:
+def test_lost_agents_and_their_rescued_sorties_are_counted(client: Client) -> None:
     engine = fleet.engine(slots=1)
     fleet.launch({"a": {}})
     assert len(engine.committer.settle_and_claim(want=1)) == 1
@@ -178,7 +178,7 @@ def test_lost_agents_and_what_is_taken_from_them_are_counted(client: Client) -> 
     assert found['fleet_lease_losses_total{type="backend"}'] == 1
 
 
-def test_waits_are_from_ready_to_taken(client: Client) -> None:
+def test_waits_are_measured_from_ready_to_claimed(client: Client) -> None:
     mission = fleet.launch({"a": {}})
     Sortie.objects.filter(mission=mission).update(ready_at=timezone.now() - timedelta(seconds=40))
     engine = fleet.engine()
@@ -190,7 +190,7 @@ def test_waits_are_from_ready_to_taken(client: Client) -> None:
     assert 40 <= found['fleet_sortie_wait_seconds_sum{type="backend"}'] < 60
 
 
-def test_every_ended_sortie_of_the_rows_is_in_the_totals() -> None:
+def test_totals_contain_every_ended_sortie() -> None:
     engine = fleet.engine(slots=2)
     for number in range(3):
         plan = {f"s{n}": {"with": {"fail": "x"}} if (n + number) % 4 == 0 else {} for n in range(12)}

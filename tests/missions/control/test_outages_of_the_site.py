@@ -1,4 +1,4 @@
-"""An agent from outside reaches the fleet through the site alone: an outage of the site ends no lease of it."""
+"""External agents reach the fleet only through the site, so an outage of the site ends none of their leases."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def look() -> None:
     duties.rescue()
 
 
-def test_a_lease_that_lapses_while_the_site_is_away_holds(agent: UUID, lease: Lease) -> None:
+def test_a_lease_that_expires_during_an_outage_is_kept(agent: UUID, lease: Lease) -> None:
     site(up=timedelta(hours=1), away=timedelta(seconds=40))
     lapse(agent)
     look()
@@ -68,7 +68,7 @@ def test_a_lease_that_lapses_while_the_site_is_away_holds(agent: UUID, lease: Le
     ledger.check(lease.mission)
 
 
-def test_after_an_outage_the_agent_renews_and_claims_on(agent: UUID, lease: Lease) -> None:
+def test_after_an_outage_the_agent_renews_and_claims_again(agent: UUID, lease: Lease) -> None:
     site(up=timedelta(hours=1), away=timedelta(seconds=40))
     lapse(agent)
     look()
@@ -81,7 +81,7 @@ def test_after_an_outage_the_agent_renews_and_claims_on(agent: UUID, lease: Leas
     assert len(external_agents.claim(agent=agent)) == 1
 
 
-def test_one_that_does_not_come_back_is_lost_a_full_lease_after_the_site_is_back(agent: UUID, lease: Lease) -> None:
+def test_an_agent_that_does_not_return_is_lost_a_full_lease_after_the_outage(agent: UUID, lease: Lease) -> None:
     lapse(agent, ago=timedelta(minutes=5))
     site(up=LEASE - timedelta(seconds=5))
     look()
@@ -94,14 +94,14 @@ def test_one_that_does_not_come_back_is_lost_a_full_lease_after_the_site_is_back
         external_agents.complete(token=lease.token)
 
 
-def test_while_the_site_answers_a_lease_lapses_as_ever(agent: UUID, lease: Lease) -> None:
+def test_without_an_outage_leases_expire_normally(agent: UUID, lease: Lease) -> None:
     lapse(agent)
     look()
     assert Sortie.objects.get().state == "queued"
     assert Sortie.objects.get().rescues == 1
 
 
-def test_the_fleets_own_agents_need_no_site() -> None:
+def test_the_fleets_own_agents_do_not_depend_on_the_site() -> None:
     fleet.launch({"one": {}})
     engine = fleet.engine()
     engine.committer.settle_and_claim(want=1)
@@ -112,15 +112,13 @@ def test_the_fleets_own_agents_need_no_site() -> None:
     engine.stop(within_s=1)
 
 
-def test_one_that_leaves_or_is_ended_by_order_gives_its_work_back_whatever_the_site_does(
-    agent: UUID, lease: Lease
-) -> None:
+def test_an_agent_that_leaves_or_is_ended_returns_its_work_even_during_an_outage(agent: UUID, lease: Lease) -> None:
     site(up=timedelta(hours=1), away=timedelta(hours=1))
     external_agents.leave(agent=agent)
     assert Sortie.objects.get().state == "queued"
 
 
-def test_a_gap_begins_a_new_time_of_being_up_and_two_processes_share_one() -> None:
+def test_a_gap_starts_a_new_uptime_and_two_processes_share_one() -> None:
     site(up=timedelta(hours=1), away=timedelta(seconds=uptime.GAP_S - 3))
     for _ in range(2):
         uptime.record_heartbeat()

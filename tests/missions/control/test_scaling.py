@@ -1,4 +1,4 @@
-"""A type whose queue waits while every slot is taken gets more agents, within its bounds; idle ones go, working ones never."""
+"""A type whose queue waits while all slots are busy gets more agents, within its limits; only idle agents are ended."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def decided(*, places: int = 10, **facts: Any) -> tuple[int, int]:
         ({"places": 0}, 0),
     ],
 )
-def test_more_agents_come_only_where_they_help(facts: dict[str, Any], spawn: int) -> None:
+def test_agents_are_added_only_where_they_help(facts: dict[str, Any], spawn: int) -> None:
     places = facts.pop("places", 10)
     assert decided(places=places, **facts) == (spawn, 0)
 
 
 @pytest.mark.parametrize(("count", "pause_s"), [(1, 10), (2, 20), (3, 40), (6, 320), (7, 600), (50, 600), (5_000, 600)])
-def test_after_agents_that_died_at_once_one_is_tried_after_a_pause_that_grows(count: int, pause_s: float) -> None:
+def test_after_early_deaths_one_agent_is_tried_after_a_growing_pause(count: int, pause_s: float) -> None:
     busy = {"live": 4, "slots": 8, "flying": 8}
     soon = Deaths(count=count, last_s_ago=pause_s - 1, last="agt_x")
     assert decided(**busy, deaths=soon) == (0, 0)
@@ -64,7 +64,7 @@ def test_after_agents_that_died_at_once_one_is_tried_after_a_pause_that_grows(co
     live=st.integers(0, 50), most=st.integers(0, 50), queued=st.integers(0, 1_000), places=st.integers(-5, 50),
     concurrency=st.integers(1, 8), flying=st.integers(0, 100), idle=st.integers(0, 5),
 )  # fmt: skip
-def test_no_bound_is_ever_passed(
+def test_no_limit_is_ever_exceeded(
     live: int, most: int, queued: int, places: int, concurrency: int, flying: int, idle: int
 ) -> None:
     facts = replace(
@@ -101,7 +101,7 @@ def wait_long() -> None:
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_it_is_off_until_it_is_turned_on_and_says_what_it_would_do(node: Node) -> None:
+def test_autoscaling_is_off_by_default_and_says_what_it_would_do(node: Node) -> None:
     busy_agent(node, place=1, flying=2)
     fleet.launch({f"s{n}": {} for n in range(6)})
     wait_long()
@@ -117,7 +117,7 @@ def test_it_is_off_until_it_is_turned_on_and_says_what_it_would_do(node: Node) -
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_only_what_has_had_no_work_and_is_not_kept_goes(node: Node) -> None:
+def test_only_idle_agents_beyond_the_configured_number_are_ended(node: Node) -> None:
     AgentType.objects.filter(name="backend").update(autoscale=True)
     kept = busy_agent(node, place=1, flying=0, quiet_s=3_600)
     working = busy_agent(node, place=2, flying=1, quiet_s=3_600)
@@ -129,7 +129,7 @@ def test_only_what_has_had_no_work_and_is_not_kept_goes(node: Node) -> None:
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_it_does_not_go_on_with_agents_that_die_at_once_and_says_why(node: Node) -> None:
+def test_scaling_stops_when_agents_die_at_once_and_says_why(node: Node) -> None:
     AgentType.objects.filter(name="backend").update(autoscale=True)
     busy_agent(node, place=1, flying=2)
     fleet.launch({f"s{n}": {} for n in range(9)})
@@ -165,7 +165,7 @@ def test_it_does_not_go_on_with_agents_that_die_at_once_and_says_why(node: Node)
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_agents_that_died_with_their_node_hold_nothing_up(node: Node) -> None:
+def test_agents_that_died_with_their_node_do_not_delay_scaling(node: Node) -> None:
     AgentType.objects.filter(name="backend").update(autoscale=True)
     quiet = busy_agent(node, place=1, flying=0)
     agents.end(agents=[quiet.id], state=Agent.State.LOST, reason="Its heartbeat stopped.")

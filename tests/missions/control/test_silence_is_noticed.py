@@ -1,4 +1,4 @@
-"""An attempt that prints nothing for long raises an alert; one at a prompt is stopped in the end."""
+"""An attempt without output for long raises an alert; an attempt of a prompt is stopped in the end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def begun(minutes: float) -> None:
     Sortie.objects.update(started_at=Now() - timedelta(minutes=minutes))
 
 
-def test_what_prints_nothing_for_long_raises_and_what_prints_does_not(agent: UUID) -> None:
+def test_a_silent_attempt_raises_an_alert_and_a_printing_one_does_not(agent: UUID) -> None:
     mission = fleet.launch({"still": {}, "loud": {}, "once": {}})
     held = {lease.key: lease for lease in external_agents.claim(agent=agent, want=3)}
     begun(60)
@@ -69,7 +69,7 @@ def test_what_prints_nothing_for_long_raises_and_what_prints_does_not(agent: UUI
         assert silent() == {}
 
 
-def test_the_plan_has_the_last_word_then_the_type_then_the_setting(agent: UUID) -> None:
+def test_the_plan_overrides_the_type_and_the_type_overrides_the_setting(agent: UUID) -> None:
     AgentType.objects.filter(name="testing").update(alert_silence_s=0)
     AgentType.objects.filter(name="documentation").update(alert_silence_s=7_200)
     fleet.launch(
@@ -93,9 +93,7 @@ def test_the_plan_has_the_last_word_then_the_type_then_the_setting(agent: UUID) 
     assert silent().keys() == {"setting", "but", "plan", "type"}
 
 
-def test_an_agent_notes_now_and_then_that_an_attempt_prints_whatever_is_kept_of_it(
-    agent: UUID, output_writer: OutputWriter
-) -> None:
+def test_output_counts_as_activity_even_if_it_is_not_stored(agent: UUID, output_writer: OutputWriter) -> None:
     fleet.launch({"one": {}})
     (lease,) = external_agents.claim(agent=agent)
 
@@ -122,9 +120,7 @@ def test_an_agent_notes_now_and_then_that_an_attempt_prints_whatever_is_kept_of_
     ],
     ids=["a prompt", "a prompt whose plan says more", "a command"],
 )
-def test_prompts_have_a_longest_silence_unless_the_plan_names_one(
-    spec: SortieSpec, silence_s: float | None, tmp_path: Path
-) -> None:
+def test_prompts_have_a_default_limit_of_silence(spec: SortieSpec, silence_s: float | None, tmp_path: Path) -> None:
     mission = fleet.launch({"k": {}})
     AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
     claim = Claim(

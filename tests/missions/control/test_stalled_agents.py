@@ -1,4 +1,4 @@
-"""An agent that says that it is alive, has a slot free and takes nothing while its queue waits is found and restarted."""
+"""An agent that is alive with a free slot but takes no work while its queue waits is detected and restarted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def work_that_waits(seconds: float = 300) -> None:
         cursor.execute("UPDATE missions_sortie SET ready_at = now() - make_interval(secs => %s)", [seconds])
 
 
-def test_it_is_told_unwell_and_restarted_once(node: Node) -> None:
+def test_a_stalled_agent_is_reported_and_restarted_once(node: Node) -> None:
     stalled = agent(node)
     work_that_waits()
     health = manage("fleet_agents", "health", "--type", "backend")
@@ -60,7 +60,7 @@ def test_it_is_told_unwell_and_restarted_once(node: Node) -> None:
         "heartbeat_at = now() - interval '1 h'",
     ],
 )
-def test_one_that_has_a_reason_is_left_alone(node: Node, change: str) -> None:
+def test_an_agent_with_a_reason_not_to_claim_is_left_alone(node: Node, change: str) -> None:
     agent(node)
     work_that_waits()
     with connection.cursor() as cursor:
@@ -69,14 +69,14 @@ def test_one_that_has_a_reason_is_left_alone(node: Node, change: str) -> None:
 
 
 @pytest.mark.parametrize("waits_s", [None, 1])
-def test_nobody_is_restarted_without_work_that_has_waited(node: Node, waits_s: float | None) -> None:
+def test_no_agent_is_restarted_unless_work_has_waited(node: Node, waits_s: float | None) -> None:
     agent(node)
     if waits_s:
         work_that_waits(waits_s)
     assert duties.revive() == []
 
 
-def test_one_post_is_not_restarted_for_ever(node: Node) -> None:
+def test_one_post_is_not_restarted_forever(node: Node) -> None:
     for _ in range(settings.FLEET_MAX_REVIVALS):
         gone = agent(node, order="restart")
         Agent.objects.filter(id=gone.id).update(state="terminated", ended_at=timezone.now())

@@ -1,4 +1,4 @@
-"""Whatever queues a sortie, first or again, begins its waiting: health, alerts, autoscaling and stall detection read it."""
+"""Whenever a sortie is queued, its wait starts anew for health, alerts, autoscaling and stall detection."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def agent() -> UUID:
     ],
     ids=["given back", "rescued", "left"],
 )
-def test_what_was_flown_and_is_queued_again_waits_from_then_on(
+def test_a_sortie_that_is_queued_again_waits_from_then_on(
     agent: UUID, requeue: Callable[[external_agents.Lease], None]
 ) -> None:
     fleet.launch({"late": {}})
@@ -85,7 +85,7 @@ def test_what_was_flown_and_is_queued_again_waits_from_then_on(
     [pause_and_resume, lambda mission: limit_and_lift("backend")],
     ids=["paused and resumed", "beyond a limit"],
 )
-def test_what_went_back_to_ready_waits_from_when_it_is_queued_again(
+def test_a_sortie_that_went_back_to_ready_waits_from_its_next_queueing(
     agent: UUID, requeue: Callable[[Mission], None]
 ) -> None:
     mission = fleet.launch({"first": {"priority": 1}, "late": {}})
@@ -94,7 +94,7 @@ def test_what_went_back_to_ready_waits_from_when_it_is_queued_again(
     assert waited_s() < 60
 
 
-def test_what_waited_for_a_limit_waits_for_an_agent_from_when_it_is_queued(agent: UUID) -> None:
+def test_after_a_limit_the_wait_for_an_agent_starts_when_it_is_queued(agent: UUID) -> None:
     key = {"concurrency": {"key": "one", "limit": 1}}
     fleet.launch({"first": {"priority": 1, **key}, "late": key})
     admission.admit()

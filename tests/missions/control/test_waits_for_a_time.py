@@ -1,4 +1,4 @@
-"""A sortie that waits for a time says for which, with the date unless it is today's."""
+"""A sortie that waits for a time names it, with the date unless it is today."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def told(when: datetime) -> str:
     return str(item["waits_for"])
 
 
-def test_a_time_of_another_day_has_its_date() -> None:
+def test_a_time_on_another_day_has_its_date() -> None:
     said = "Waits for the time set by its plan (run_at) at 2090-01-31 06:00:00 UTC."
     assert told(datetime.fromisoformat("2090-01-31T07:00:00+01:00")) == said
 
 
-def test_a_time_of_today_has_none() -> None:
+def test_a_time_today_has_no_date() -> None:
     mission = fleet.launch({"w": {"run": "ls"}})
     sortie = Sortie.objects.get(mission=mission)
     sortie.state, sortie.waits_for = "waiting", "its next try"
