@@ -1,4 +1,4 @@
-"""A mission goes from plan to end: order, fan-out, fan-in, failure, skips, retries."""
+"""A mission runs from its plan to its end: order, fan-out, fan-in, failures, skips and retries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support import fleet
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def test_a_sortie_that_needs_nothing_runs_and_completes_its_mission(engine: Engine) -> None:
+def test_a_sortie_without_needs_runs_and_completes_its_mission(engine: Engine) -> None:
     mission = fleet.launch({"one": {"with": {"result": {"n": 1}}}})
     fleet.run_to_end(engine, mission)
     assert fleet.state(mission.id) == "succeeded"
@@ -30,7 +30,7 @@ def test_a_diamond_runs_in_order_and_joins_once(engine: Engine) -> None:
     assert times["bottom"].attempt == 1
 
 
-def test_what_needs_a_failure_is_skipped_to_any_depth_and_always_still_runs(engine: Engine) -> None:
+def test_dependents_of_a_failure_are_skipped_and_if_always_still_runs(engine: Engine) -> None:
     mission = fleet.launch(
         {
             "bad": {"with": {"fail": "no"}},
@@ -47,7 +47,7 @@ def test_what_needs_a_failure_is_skipped_to_any_depth_and_always_still_runs(engi
     assert fleet.state(mission.id) == "failed"
 
 
-def test_a_tolerated_failure_stops_nobody(engine: Engine) -> None:
+def test_a_tolerated_failure_skips_nothing(engine: Engine) -> None:
     mission = fleet.launch({"bad": {"with": {"fail": "no"}, "allow_failure": True}, "next": {"needs": ["bad"]}})
     fleet.run_to_end(engine, mission)
     assert fleet.states(mission.id) == {"bad": "failed", "next": "succeeded"}
@@ -66,7 +66,7 @@ def test_on_failure_stop_skips_what_has_not_started(engine: Engine) -> None:
     assert fleet.state(mission.id) == "failed"
 
 
-def test_a_failure_is_tried_again_after_its_backoff(engine: Engine) -> None:
+def test_a_failed_sortie_is_retried_after_its_backoff(engine: Engine) -> None:
     retry = {"max_attempts": 3, "backoff": "0.01s"}
     mission = fleet.launch({"flaky": {"with": {"fail_times": 2}, "retry": retry}})
     engine.fly()
@@ -86,7 +86,7 @@ def test_a_fan_out_of_two_hundred_joins(engine: Engine) -> None:
     assert Attempt.objects.filter(sortie__mission=mission, state="succeeded").count() == 202
 
 
-def test_sorties_that_a_sortie_adds_run_before_what_waits_for_it(engine: Engine) -> None:
+def test_added_sorties_run_before_the_dependents_of_their_parent(engine: Engine) -> None:
     added = [{"name": f"part[n={n}]", "agent": "backend", "driver": "scripted", "before": ["join"]} for n in (1, 2)]
     mission = fleet.launch({"split": {"with": {"add": added}}, "join": {"needs": ["split"]}})
     fleet.run_to_end(engine, mission)
@@ -96,13 +96,13 @@ def test_sorties_that_a_sortie_adds_run_before_what_waits_for_it(engine: Engine)
     assert rows["join"].started_at >= max(rows["part[n=1]"].finished_at, rows["part[n=2]"].finished_at)
 
 
-def test_a_result_that_cannot_be_stored_fails_alone(engine: Engine) -> None:
+def test_a_result_that_cannot_be_stored_fails_only_its_sortie(engine: Engine) -> None:
     mission = fleet.launch({"nul": {"with": {"result_nul": True}}, "good": {"with": {"result": 1}}})
     fleet.run_to_end(engine, mission)
     assert fleet.states(mission.id) == {"nul": "failed", "good": "succeeded"}
 
 
-def test_a_driver_that_raises_is_a_failed_try(engine: Engine) -> None:
+def test_a_driver_that_raises_costs_one_try(engine: Engine) -> None:
     mission = fleet.launch({"oops": {"with": {"raise": "boom"}}})
     fleet.run_to_end(engine, mission)
     assert Attempt.objects.get(sortie__mission=mission).error == "RuntimeError: boom"

@@ -1,4 +1,4 @@
-"""What an agent leaves that is killed while it stores an artifact goes when nobody can be writing it any more."""
+"""A partly stored artifact of a killed agent is removed once nobody can be writing it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def by_the_store() -> None:
 
 
 @pytest.mark.parametrize("sweep", [by_hand, by_the_store])
-def test_it_goes_once_nobody_can_be_writing_it(killed: Path, sweep: Callable[[], None]) -> None:
+def test_a_partly_stored_artifact_is_removed_once_nobody_can_be_writing_it(
+    killed: Path, sweep: Callable[[], None]
+) -> None:
     assert collection.sweep() == 0
     assert killed.exists(), "it may be that of one who lives"
     age(killed, storage.ABANDONED_S + 1)
@@ -78,7 +80,7 @@ def test_it_goes_once_nobody_can_be_writing_it(killed: Path, sweep: Callable[[],
     assert not killed.exists()
 
 
-def test_an_agent_that_starts_removes_it(killed: Path, subprocess_environment: dict[str, str]) -> None:
+def test_an_agent_removes_it_at_its_start(killed: Path, subprocess_environment: dict[str, str]) -> None:
     age(killed, storage.ABANDONED_S + 1)
     command = [sys.executable, "-m", "celery", "-A", "fleet", "worker", "--pool", "threads", "--without-mingle"]
     environment = {**subprocess_environment, "FLEET_AGENT_TYPE": "backend"}
@@ -93,7 +95,7 @@ def test_an_agent_that_starts_removes_it(killed: Path, subprocess_environment: d
         worker.wait(30)
 
 
-def test_what_is_stored_whole_stays() -> None:
+def test_complete_artifacts_are_kept() -> None:
     collection.storage().save("cd/cdef", ContentFile(b"whole"))
     whole = settings.FLEET_HOME.artifacts / "cd" / "cdef"
     age(whole, 10 * storage.ABANDONED_S)

@@ -1,4 +1,4 @@
-"""What people order at an awkward moment is done whole, or refused with what to do instead."""
+"""An order at an awkward moment is carried out completely, or refused with a hint."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ended(claim: Claim, *, ok: bool) -> Settlement:
     return verdict.judge(claim=claim, spec=SortieSpec.from_json(claim.spec), evidence=evidence)
 
 
-def test_a_mission_that_has_ended_is_retried_and_not_resumed(engine: Engine) -> None:
+def test_an_ended_mission_can_be_retried_but_not_resumed(engine: Engine) -> None:
     mission = fleet.launch({"bad": {"with": {"fail": "no"}}})
     fleet.run_to_end(engine, mission)
     with pytest.raises(errors.Conflict, match="Retry it"):
@@ -39,7 +39,7 @@ def test_a_mission_that_has_ended_is_retried_and_not_resumed(engine: Engine) -> 
     assert fleet.state(mission.id) == "failed"
 
 
-def test_a_paused_mission_is_resumed_and_not_retried(engine: Engine) -> None:
+def test_a_paused_mission_can_be_resumed_but_not_retried(engine: Engine) -> None:
     mission = fleet.launch({"bad": {"with": {"fail": "no"}}, "apart": {"run_at": "2100-01-01T00:00:00+00:00"}})
     engine.fly()
     operations.pause(mission=mission.id)
@@ -48,7 +48,7 @@ def test_a_paused_mission_is_resumed_and_not_retried(engine: Engine) -> None:
     assert fleet.state(mission.id) == "paused"
 
 
-def test_what_needs_two_that_failed_is_skipped_until_both_were_retried(engine: Engine) -> None:
+def test_a_sortie_with_two_failed_needs_is_skipped_until_both_are_retried(engine: Engine) -> None:
     once = {"with": {"fail_times": 1}}
     mission = fleet.launch(
         {"a": once, "b": once, "both": {"needs": ["a", "b"]}, "last": {"needs": ["both"]},
@@ -66,7 +66,7 @@ def test_what_needs_two_that_failed_is_skipped_until_both_were_retried(engine: E
     ledger.check(mission.id)
 
 
-def test_what_was_about_to_start_waits_for_the_need_that_is_retried(engine: Engine) -> None:
+def test_a_sortie_that_is_about_to_start_waits_for_a_retried_need(engine: Engine) -> None:
     mission = fleet.launch(
         {"a": {"with": {"fail_times": 1}}, "tidy": {"needs": ["a"], "if": "always", "agent": "testing"}}
     )
@@ -77,7 +77,7 @@ def test_what_was_about_to_start_waits_for_the_need_that_is_retried(engine: Engi
     ledger.check(mission.id)
 
 
-def test_a_need_is_not_retried_under_what_runs_on_how_it_ended() -> None:
+def test_a_need_cannot_be_retried_while_a_dependent_runs() -> None:
     mission = fleet.launch({"a": {}, "b": {"needs": ["a"]}, "tidy": {"needs": ["b"], "if": "always"}})
     flier = Flier()
     try:
@@ -96,7 +96,7 @@ def test_a_need_is_not_retried_under_what_runs_on_how_it_ended() -> None:
         flier.end()
 
 
-def test_what_was_skipped_is_not_retried_before_what_it_was_skipped_for(engine: Engine) -> None:
+def test_a_skipped_sortie_cannot_be_retried_before_its_failed_need(engine: Engine) -> None:
     mission = fleet.launch({"a": {"with": {"fail": "no"}}, "b": {"needs": ["a"]}})
     assert fleet.run_to_end(engine, mission) == "failed"
     with pytest.raises(errors.Conflict, match="b was skipped because a did not succeed"):
@@ -105,7 +105,7 @@ def test_what_was_skipped_is_not_retried_before_what_it_was_skipped_for(engine: 
     ledger.check(mission.id)
 
 
-def test_a_time_that_a_plan_names_holds_after_a_retry_too() -> None:
+def test_run_at_still_applies_after_a_retry() -> None:
     mission = fleet.launch({"later": {"run_at": "2100-01-01T00:00:00+00:00"}})
     admission.admit()
     operations.cancel_sortie(sortie=sortie(mission, "later").id)
@@ -114,7 +114,7 @@ def test_a_time_that_a_plan_names_holds_after_a_retry_too() -> None:
     assert fleet.states(mission.id) == {"later": "waiting"}
 
 
-def test_what_was_cancelled_while_it_failed_is_not_tried_again() -> None:
+def test_a_sortie_cancelled_while_it_fails_is_not_retried() -> None:
     mission = fleet.launch({"flaky": {"retry": {"max_attempts": 3, "backoff": "1h"}}, "other": {}})
     flier = Flier(id=ids.new())
     try:
@@ -127,7 +127,7 @@ def test_what_was_cancelled_while_it_failed_is_not_tried_again() -> None:
     assert states[claim.key] in {"cancelled", "failed"}
 
 
-def test_a_sortie_of_a_mission_that_is_being_cancelled_is_not_retried() -> None:
+def test_a_sortie_of_a_mission_being_cancelled_cannot_be_retried() -> None:
     mission = fleet.launch({"one": {}, "two": {}})
     flier = Flier()
     try:

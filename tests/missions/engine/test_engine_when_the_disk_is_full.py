@@ -1,4 +1,4 @@
-"""A disk that takes no more bytes: the attempt fails and says so, and no half of a file is ever taken for the whole."""
+"""On a full disk the attempt fails with the reason, and no truncated file is taken for a complete one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def a_disk_that_takes(most: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_an_output_that_finds_no_room_fails_its_sortie_and_is_whole_after_a_retry(
+def test_an_output_on_a_full_disk_fails_its_sortie_and_is_complete_after_a_retry(
     engine: Engine, tmp_path: Path
 ) -> None:
     data = b"a report, line after line\n" * 100_000
@@ -59,7 +59,7 @@ def test_an_output_that_finds_no_room_fails_its_sortie_and_is_whole_after_a_retr
         assert hashlib.sha256(file.read()).hexdigest() == stored.digest == hashlib.sha256(data).hexdigest()
 
 
-def test_a_result_that_finds_no_room_fails_its_sortie(engine: Engine) -> None:
+def test_a_result_on_a_full_disk_fails_its_sortie(engine: Engine) -> None:
     mission = fleet.launch({"one": {"run": 'head -c 900000 /dev/zero > "$FLEET_RESULT"'}, "two": {"run": "true"}})
     with a_disk_that_takes(500_000):
         assert fleet.run_to_end(engine, mission) == "failed"

@@ -1,4 +1,5 @@
-"""One accepted outcome: the attempt is the fence, leases end by the database's clock, rescue costs no try."""
+"""Only one outcome is accepted: the attempt number is the fence, leases follow the database's clock, and rescues cost
+no try."""
 
 from __future__ import annotations
 
@@ -78,7 +79,7 @@ def test_a_late_outcome_is_refused_and_the_second_attempt_counts(database: hot_p
     assert dict(Attempt.objects.values_list("number", "state")) == {1: "lost", 2: "succeeded"}
 
 
-def test_a_zombies_output_progress_and_artifacts_are_dropped(database: hot_path.Connection) -> None:
+def test_output_progress_and_artifacts_of_a_stale_attempt_are_dropped(database: hot_path.Connection) -> None:
     mission = fleet.launch({"one": {}})
     zombie = claim_one(database, agent=registered())
     expire(Sortie.objects.get(mission=mission))
@@ -99,7 +100,7 @@ def test_a_zombies_output_progress_and_artifacts_are_dropped(database: hot_path.
     assert not Attempt.objects.exclude(note="").exists()
 
 
-def test_a_renewal_names_what_is_held_and_what_is_to_be_stopped(database: hot_path.Connection) -> None:
+def test_a_renewal_returns_the_renewed_and_the_cancelled_leases(database: hot_path.Connection) -> None:
     mission = fleet.launch({"one": {}, "two": {}})
     agent = registered()
     held = [claim_one(database, agent=agent) for _ in range(2)]
@@ -113,7 +114,7 @@ def test_a_renewal_names_what_is_held_and_what_is_to_be_stopped(database: hot_pa
 
 
 @pytest.mark.parametrize("state", [Agent.State.TERMINATED, Agent.State.LOST, Agent.State.FAILED])
-def test_a_sortie_of_a_dead_agent_is_rescued_before_its_lease_ends_once_its_work_was_seen_gone(
+def test_a_sortie_of_a_dead_agent_is_rescued_early_once_its_processes_are_gone(
     database: hot_path.Connection, state: Agent.State
 ) -> None:
     mission = fleet.launch({"one": {}})
@@ -129,7 +130,7 @@ def test_a_sortie_of_a_dead_agent_is_rescued_before_its_lease_ends_once_its_work
     assert fleet.states(mission.id) == {"one": "queued"}
 
 
-def test_an_agent_whose_heartbeat_stopped_keeps_its_sorties_until_their_leases_end(
+def test_an_agent_without_heartbeats_keeps_its_sorties_until_their_leases_end(
     database: hot_path.Connection,
 ) -> None:
     mission = fleet.launch({"one": {}})
@@ -144,7 +145,7 @@ def test_an_agent_whose_heartbeat_stopped_keeps_its_sorties_until_their_leases_e
     assert duties.rescue().freed == {"backend": 1}
 
 
-def test_after_three_rescues_the_next_loss_fails_it_and_says_why(database: hot_path.Connection) -> None:
+def test_a_loss_after_three_rescues_fails_the_sortie_with_the_reason(database: hot_path.Connection) -> None:
     mission = fleet.launch({"killer": {}, "next": {"needs": ["killer"]}})
     for _ in range(4):
         claim_one(database, agent=registered())
@@ -158,7 +159,7 @@ def test_after_three_rescues_the_next_loss_fails_it_and_says_why(database: hot_p
     assert fleet.state(mission.id) == "failed"
 
 
-def test_a_rescue_of_what_was_cancelled_cancels_it(database: hot_path.Connection) -> None:
+def test_rescuing_a_sortie_with_a_cancel_request_cancels_it(database: hot_path.Connection) -> None:
     mission = fleet.launch({"one": {}, "two": {"needs": ["one"]}})
     claim_one(database, agent=registered())
     operations.cancel(mission=mission.id)
@@ -170,7 +171,7 @@ def test_a_rescue_of_what_was_cancelled_cancels_it(database: hot_path.Connection
     assert fleet.state(mission.id) == "cancelled"
 
 
-def test_what_is_handed_back_unstarted_costs_nothing(database: hot_path.Connection) -> None:
+def test_returning_an_unstarted_sortie_costs_no_try(database: hot_path.Connection) -> None:
     mission = fleet.launch({"one": {}})
     claimed = claim_one(database, agent=registered())
     with database.cursor() as cursor, database.transaction():
@@ -180,7 +181,7 @@ def test_what_is_handed_back_unstarted_costs_nothing(database: hot_path.Connecti
     assert Attempt.objects.get().state == "returned"
 
 
-def test_what_is_cancelled_as_it_is_handed_back_ends(database: hot_path.Connection) -> None:
+def test_a_sortie_cancelled_while_it_is_returned_ends(database: hot_path.Connection) -> None:
     mission = fleet.launch({"one": {}, "two": {"needs": ["one"]}, "last": {"needs": ["one"], "if": "always"}})
     claimed = claim_one(database, agent=registered())
     operations.cancel_sortie(sortie=claimed.id)
@@ -189,7 +190,7 @@ def test_what_is_cancelled_as_it_is_handed_back_ends(database: hot_path.Connecti
     assert fleet.states(mission.id) == {"one": "cancelled", "two": "skipped", "last": "queued"}
 
 
-def test_a_given_up_agent_claims_nothing(database: hot_path.Connection) -> None:
+def test_a_lost_agent_cannot_claim(database: hot_path.Connection) -> None:
     fleet.launch({"one": {}})
     agent = registered()
     agents.end(agents=[agent], state=Agent.State.LOST, reason="gone")  # type: ignore[list-item]
@@ -197,7 +198,7 @@ def test_a_given_up_agent_claims_nothing(database: hot_path.Connection) -> None:
         assert settle_and_claim.settle_and_claim(cursor, by=party(agent), want=1).claimed == []
 
 
-def test_the_urgent_comes_first_and_missions_take_turns(database: hot_path.Connection) -> None:
+def test_urgent_sorties_come_first_and_missions_alternate(database: hot_path.Connection) -> None:
     many = fleet.launch({f"m{n}": {} for n in range(20)})
     few = fleet.launch({f"f{n}": {} for n in range(3)})
     fleet.launch({"now": {"priority": 10}})
@@ -208,7 +209,7 @@ def test_the_urgent_comes_first_and_missions_take_turns(database: hot_path.Conne
     assert sum(one.mission == few.id for one in order) == 3
 
 
-def test_two_agents_at_once_never_claim_the_same_sortie() -> None:
+def test_concurrent_agents_never_claim_the_same_sortie() -> None:
     mission = fleet.launch({f"s{n}": {} for n in range(300)})
     engines = [fleet.engine(slots=2) for _ in range(2)]
     threads = [threading.Thread(target=engine.fly) for engine in engines for _ in range(2)]
@@ -243,7 +244,7 @@ def test_two_control_loops_never_admit_more_than_a_key_allows(database: hot_path
     assert Sortie.objects.filter(mission=mission, state="succeeded").count() >= 9
 
 
-def test_two_siblings_that_finish_at_once_free_their_join_once(database: hot_path.Connection) -> None:
+def test_two_siblings_that_finish_at_once_free_their_dependent_once(database: hot_path.Connection) -> None:
     mission = fleet.launch({"a": {}, "b": {}, "join": {"needs": ["a", "b"]}})
     agent = registered()
     first, second = claim_one(database, agent=agent), claim_one(database, agent=agent)
@@ -261,7 +262,7 @@ def test_two_siblings_that_finish_at_once_free_their_join_once(database: hot_pat
     assert Event.objects.filter(kind="sortie.queued", subject=Sortie.objects.get(key="join").id).count() == 1
 
 
-def test_the_database_itself_refuses_what_the_table_does_not_allow() -> None:
+def test_the_database_refuses_transitions_that_the_table_does_not_allow() -> None:
     mission = fleet.launch({"one": {}})
     for wrong in (
         "state = 'running'",
@@ -274,7 +275,7 @@ def test_the_database_itself_refuses_what_the_table_does_not_allow() -> None:
             cursor.execute(f"UPDATE missions_sortie SET {wrong} WHERE mission_id = %s", [mission.id])
 
 
-def test_every_event_of_an_eventful_run_is_an_arrow_of_the_table(database: hot_path.Connection) -> None:
+def test_every_event_of_a_long_run_is_a_transition_of_the_table(database: hot_path.Connection) -> None:
     engine = fleet.engine()
     retry = {"max_attempts": 2, "backoff": "0.01s"}
     mission = fleet.launch(
@@ -300,14 +301,14 @@ def test_every_event_of_an_eventful_run_is_an_arrow_of_the_table(database: hot_p
     assert seen > 25
 
 
-def test_no_message_at_all_delays_and_loses_nothing() -> None:
+def test_without_any_message_nothing_is_lost() -> None:
     engine = fleet.engine()
     mission = fleet.launch({"a": {}, "b": {"needs": ["a"]}})
     fleet.until(lambda: (transitions.complete(), fleet.state(mission.id))[1] == "succeeded")
     engine.stop(within_s=5)
 
 
-def test_a_list_that_cannot_start_is_handed_back_while_one_sortie_runs_long(
+def test_unstarted_claims_are_returned_while_one_sortie_runs_long(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     flag = tmp_path_factory.mktemp("flags") / "go"

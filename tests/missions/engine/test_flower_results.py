@@ -1,4 +1,4 @@
-"""What Flower shows of a task follows what became of the sorties that it flew."""
+"""The result of a task in Flower shows the outcomes of the sorties that it executed."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def flown(*states: str) -> TaskSummary:
         (["failed"] * (MAX_IDS + 3), f"flew {MAX_IDS + 3}: {MAX_IDS + 3} failed (srt_"),
     ],
 )
-def test_a_result_counts_the_sorties_by_what_became_of_them(states: list[str], words: str) -> None:
+def test_a_result_counts_sorties_by_outcome(states: list[str], words: str) -> None:
     assert str(flown(*states)).startswith(words)
 
 
-def test_a_result_names_a_few_and_those_that_failed_first() -> None:
+def test_a_result_names_a_few_sorties_failed_ones_first() -> None:
     summary = flown(*["succeeded"] * 1_000, "failed")
     assert str(summary).endswith(f" ({summary.first_failed[0]})")
     assert str(flown(*["failed"] * 12)).endswith(" and 7 more)")
@@ -43,7 +43,7 @@ def test_a_result_names_a_few_and_those_that_failed_first() -> None:
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_an_engine_adds_what_it_flew_and_the_rows_decide() -> None:
+def test_an_engine_adds_its_sorties_with_their_states_in_the_database() -> None:
     mission = fleet.launch({"good": {}, "bad": {"with": FAILS}})
     engine = fleet.engine(slots=1)
     summary = TaskSummary()
@@ -54,6 +54,6 @@ def test_an_engine_adds_what_it_flew_and_the_rows_decide() -> None:
     assert fleet.states(mission.id) == {"good": "succeeded", "bad": "failed"}
 
 
-def test_the_failure_of_a_task_is_expected_so_it_is_neither_retried_nor_logged_with_a_traceback() -> None:
+def test_a_failed_task_is_not_retried_or_logged_with_a_traceback() -> None:
     assert fly.throws == (SortiesFailed,)
     assert fly.ignore_result

@@ -55,7 +55,7 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
 
 @given(plan=plans(), orders=st.integers(0, 12), seed=st.integers(0, 1_000))
 @settings(max_examples=12, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-def test_engines_side_by_side_under_two_control_loops_keep_every_rule(
+def test_concurrent_engines_under_two_control_loops_keep_every_rule(
     plan: dict[str, Any], orders: int, seed: int
 ) -> None:
     chance = random.Random(seed)

@@ -319,7 +319,7 @@ def _unless_refused(operation: Any, **what: UUID) -> None:
         operation(**what)
 
 
-def test_whatever_happens_to_missions_their_rows_and_events_hold() -> None:
+def test_rows_and_events_agree_whatever_happens_to_missions() -> None:
     run_state_machine_as_test(
         Missions,
         settings=settings(

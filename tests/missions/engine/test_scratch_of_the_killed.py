@@ -1,4 +1,5 @@
-"""The folder of an attempt whose agent was killed goes when an agent or a node starts (test_faults_that_halt.py), or by cleanup."""
+"""The scratch folder of a killed agent's attempt is removed when an agent or a node starts (test_faults_that_halt.py),
+or by cleanup."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ def made(sortie: Sortie, attempt: int) -> Path:
     return folder
 
 
-def test_what_ran_and_runs_no_more_goes_and_what_runs_stays() -> None:
+def test_folders_of_ended_attempts_are_removed_and_those_of_running_ones_stay() -> None:
     engine = fleet.engine()
     try:
         mission = fleet.launch({"one": {"with": {"hold": True}}, "two": {"agent": "testing"}})
@@ -52,7 +53,7 @@ def test_what_ran_and_runs_no_more_goes_and_what_runs_stays() -> None:
     other.rmdir()
 
 
-def test_a_folder_that_the_work_has_shut_to_itself_goes_too(tmp_path: Path) -> None:
+def test_a_folder_without_permissions_is_removed_too(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir(mode=0o500)
     folder = tmp_path / "srt"
@@ -65,7 +66,7 @@ def test_a_folder_that_the_work_has_shut_to_itself_goes_too(tmp_path: Path) -> N
     assert outside.stat().st_mode & 0o777 == 0o500, "what a link leads to is left alone"
 
 
-def test_folders_nested_without_end_are_removed(tmp_path: Path) -> None:
+def test_deeply_nested_folders_are_removed(tmp_path: Path) -> None:
     """A folder deeper than Python recurses once held its agent's slot for ever, and kept every agent from starting."""
     folder = tmp_path / "srt"
     folder.mkdir()

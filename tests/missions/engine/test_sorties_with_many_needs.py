@@ -1,4 +1,4 @@
-"""A sortie may need thousands: what it is given stays within bounds, as variables, as files and in the agent's memory."""
+"""A sortie may have thousands of needs: its variables, its files and the agent's memory stay bounded."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def memory_measured() -> Iterator[list[int]]:
 
 @pytest.mark.drill
 @pytest.mark.timeout(1_200)
-def test_fifteen_sorties_that_each_add_a_thousand_parts_before_one_report() -> None:
+def test_a_report_can_need_fifteen_thousand_added_sorties() -> None:
     sorties = {f"map{group}": {"run": ["python3", "-c", MAP, str(group)]} for group in range(1, 16)}
     mission = fleet.launch({**sorties, "report": {"needs": list(sorties), "run": ["python3", "-c", REPORT]}})
     engine = fleet.engine(slots=2)
@@ -89,7 +89,7 @@ def test_fifteen_sorties_that_each_add_a_thousand_parts_before_one_report() -> N
     assert most[0] < 500_000_000
 
 
-def test_a_need_with_a_long_name_of_any_characters() -> None:
+def test_a_need_may_have_a_long_name_with_any_characters() -> None:
     long = f"scan2[{'😀' * 120}]"
     add = [
         {"name": long, "agent": "backend", "driver": "scripted", "with": {"result": {"n": 1}}},
@@ -109,7 +109,7 @@ def test_a_need_with_a_long_name_of_any_characters() -> None:
 
 
 @override_settings(FLEET_NEEDS_BYTES=2_000)
-def test_results_that_are_too_large_together_are_refused_at_once() -> None:
+def test_results_that_are_too_large_together_fail_the_sortie_at_once() -> None:
     mission = fleet.launch(
         {
             "a": {"with": {"result": "x" * 1_500}},

@@ -1,4 +1,5 @@
-"""What the fleet's own agents start can talk to the API for its attempt: see its mission, report, and end nothing by that."""
+"""The work of the fleet's own agents can use the API for its attempt: it sees its mission and reports, but cannot
+settle."""
 
 from __future__ import annotations
 
@@ -74,7 +75,7 @@ def work(db: None) -> Work:
     return Work(mission, sortie, row, token, api.Client(token))
 
 
-def test_it_sees_its_own_mission_and_all_of_it(work: Work) -> None:
+def test_a_token_opens_its_own_mission(work: Work) -> None:
     file = web.artifact(work.sortie, path="page", content=b"made")
     mission = f"missions/{work.mission.ref}"
     assert work.client.get(mission).json()["inputs"] == {"who": "world"}
@@ -89,7 +90,7 @@ def test_it_sees_its_own_mission_and_all_of_it(work: Work) -> None:
     assert work.client.get(f"artifacts/{file.ref}/content").headers["Content-Length"] == "4"
 
 
-def test_it_does_not_see_others_and_changes_nothing(work: Work) -> None:
+def test_a_token_opens_no_other_mission_and_changes_nothing(work: Work) -> None:
     other = fleet.launch({"one": {}})
     theirs = Sortie.objects.get(mission=other)
     for path in (f"missions/{other.ref}", f"missions/{other.ref}/events", f"sorties/{theirs.ref}"):
@@ -103,7 +104,7 @@ def test_it_does_not_see_others_and_changes_nothing(work: Work) -> None:
     assert work.client.post(f"missions/{work.mission.ref}/cancel").status_code == 403
 
 
-def test_it_reports_and_leaves_the_lease_to_its_agent(work: Work) -> None:
+def test_a_token_can_report_but_its_agent_renews_the_lease(work: Work) -> None:
     address = f"sorties/{work.sortie.ref}"
     before = Sortie.objects.get(id=work.sortie.id).lease_until, Agent.objects.get(id=work.agent.id).heartbeat_at
     assert work.client.post(f"{address}/progress", {"fraction": 0.4, "note": "reading"}).status_code == 204
@@ -119,7 +120,7 @@ def test_it_reports_and_leaves_the_lease_to_its_agent(work: Work) -> None:
     assert work.client.post(f"{address}/heartbeat").json()["cancelled"] == [work.sortie.ref]
 
 
-def test_an_agent_from_outside_cannot_keep_it(work: Work) -> None:
+def test_an_external_agent_cannot_renew_the_lease(work: Work) -> None:
     stranger = api.person("stan", Role.AGENT)
     mine = external_agents.register(agent_type="backend", by=stranger.user)
     answer = stranger.post(f"agents/{mine.ref}/heartbeat", {"tokens": [work.token]})
@@ -127,7 +128,7 @@ def test_an_agent_from_outside_cannot_keep_it(work: Work) -> None:
 
 
 @pytest.mark.parametrize("deed, body", [("complete", {"result": 1}), ("fail", {"error": "no"})])
-def test_it_does_not_end_itself_over_the_api(work: Work, deed: str, body: dict[str, Any]) -> None:
+def test_a_token_cannot_complete_or_fail_its_sortie(work: Work, deed: str, body: dict[str, Any]) -> None:
     answer = work.client.post(f"sorties/{work.sortie.ref}/{deed}", body)
     assert answer.status_code == 409
     assert "FLEET_RESULT" in answer.json()["detail"]
@@ -137,7 +138,7 @@ def test_it_does_not_end_itself_over_the_api(work: Work, deed: str, body: dict[s
 
 
 @pytest.mark.parametrize("how", ["succeeded", "failed", "cancelled", "returned", "lost"])
-def test_it_dies_with_its_attempt(work: Work, how: str) -> None:
+def test_a_token_expires_with_its_attempt(work: Work, how: str) -> None:
     work.end(how)
     for path in (f"missions/{work.mission.ref}", f"sorties/{work.sortie.ref}"):
         assert work.client.get(path).status_code == 409, path
@@ -147,7 +148,7 @@ def test_it_dies_with_its_attempt(work: Work, how: str) -> None:
     assert api.Client(work.token[:-1]).get(f"sorties/{work.sortie.ref}").status_code == 401
 
 
-def test_where_the_api_is(settings: Any, tmp_path: Path) -> None:
+def test_the_work_gets_the_address_of_the_api(settings: Any, tmp_path: Path) -> None:
     (tmp_path / "private").mkdir()
     settings.FLEET_URL = "https://fleet.example.org"
     assert services.api_url() == "https://fleet.example.org/api/v1"
@@ -169,14 +170,14 @@ def test_where_the_api_is(settings: Any, tmp_path: Path) -> None:
         ("http://10.0.0.1:8000", "http://10.0.0.1:8000"),
     ],
 )
-def test_an_address_of_the_site(text: str, read: str) -> None:
+def test_a_valid_address_of_the_site_is_accepted(text: str, read: str) -> None:
     assert datastores.site(text) == read
 
 
 @pytest.mark.parametrize(
     "text", ["fleet.example.org", "ftp://a", "https://u:p@a", "https://a/fleet", "https://a?b", "https://"]
 )
-def test_what_is_no_address_of_the_site(text: str) -> None:
+def test_an_invalid_address_of_the_site_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         datastores.site(text)
 
@@ -189,7 +190,7 @@ def engine(transactional_db: None) -> Iterator[fleet.Engine]:
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_what_a_command_gets_is_kept_nowhere(
+def test_the_token_is_not_stored_anywhere(
     engine: fleet.Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -216,7 +217,7 @@ def test_what_a_command_gets_is_kept_nowhere(
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_where_no_address_is_known_it_gets_neither(engine: fleet.Engine) -> None:
+def test_without_an_address_the_work_gets_no_token(engine: fleet.Engine) -> None:
     mission = fleet.launch({"one": {"run": "env"}})
     fleet.run_to_end(engine, mission)
     printed = "".join(Output.objects.values_list("text", flat=True))

@@ -1,4 +1,4 @@
-"""`fleet_mission run` as people see it: on a narrow terminal, and when they press Ctrl-C."""
+"""`fleet_mission run` at a terminal: its width, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 COLUMNS = 60
 
 
-def test_ctrl_c_leaves_the_mission_alone_and_nothing_is_wider_than_the_terminal(
+def test_ctrl_c_does_not_affect_the_mission_and_lines_fit_the_terminal(
     subprocess_environment: dict[str, str], tmp_path: Path
 ) -> None:
     plan = tmp_path / "plan.yaml"
@@ -67,7 +67,7 @@ def test_ctrl_c_leaves_the_mission_alone_and_nothing_is_wider_than_the_terminal(
     assert f"fleet_mission cancel {mission.ref}" in text
 
 
-def test_a_watched_status_is_shown_again_until_ctrl_c(subprocess_environment: dict[str, str]) -> None:
+def test_status_with_watch_repeats_until_ctrl_c(subprocess_environment: dict[str, str]) -> None:
     watched = subprocess.Popen(
         [sys.executable, str(ROOT / "manage.py"), "fleet_status", "--watch", "0.1", "--json"],
         env=subprocess_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -82,7 +82,7 @@ def test_a_watched_status_is_shown_again_until_ctrl_c(subprocess_environment: di
     assert (watched.returncode, said) == (130, "")
 
 
-def test_a_reader_that_has_enough_ends_it_without_a_word(subprocess_environment: dict[str, str]) -> None:
+def test_a_closed_pipe_ends_the_command_silently(subprocess_environment: dict[str, str]) -> None:
     fleet.launch({f"s{n}": {} for n in range(2_000)})
     shown = subprocess.Popen(
         [sys.executable, str(ROOT / "manage.py"), "fleet_mission", "show", "latest", "--all"],

@@ -1,4 +1,4 @@
-"""`fleet_agents type show|set`, who takes prompts in `types`, and a prompt's program that is not there."""
+"""`fleet_agents type show|set`, types that accept prompts, and a prompt program that does not exist."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_settings_are_changed_and_shown() -> None:
         (["--enabled", "perhaps"], "is neither on nor off"),
     ],
 )
-def test_what_cannot_be_is_refused_with_the_remedy(options: list[str], words: str) -> None:
+def test_an_invalid_setting_is_refused_with_a_hint(options: list[str], words: str) -> None:
     before = AgentType.objects.values().get(name="backend")
     refused = set_backend(*options)
     assert refused.code == 2
@@ -55,20 +55,20 @@ def test_an_unknown_type_is_not_found() -> None:
     assert "fleet_agents types" in refused.err
 
 
-def test_the_list_of_types_says_who_takes_prompts() -> None:
+def test_the_list_of_types_shows_which_accept_prompts() -> None:
     set_backend("--prompt-argv", '["cat"]')
     lines = dict(line.split(maxsplit=1) for line in manage("fleet_agents", "types").out.splitlines())
     assert "takes prompts" in lines["backend"]
     assert "no prompts" in lines["testing"]
 
 
-def test_turning_the_autoscaler_on_is_written_down() -> None:
+def test_turning_the_autoscaler_on_is_recorded_in_the_audit_trail() -> None:
     manage("fleet_agents", "autoscale", "backend", "--on")
     entry = Entry.objects.filter(kind="agenttype.changed").order_by("-id")[0]
     assert (entry.before, entry.after) == ({"autoscale": False}, {"autoscale": True})
 
 
-def test_the_doctor_finds_a_prompts_program_that_is_not_there() -> None:
+def test_the_doctor_finds_a_missing_prompt_program() -> None:
     set_backend("--prompt-argv", '["no-such-program", "-p"]')
     manage("fleet_agents", "type", "set", "testing", "--prompt-argv", '["cat"]')
     manage("fleet_agents", "type", "set", "security", "--prompt-argv", '["./beside-the-plan"]')

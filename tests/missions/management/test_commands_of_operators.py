@@ -1,4 +1,5 @@
-"""fleet_status, fleet_agents, fleet_doctor and fleet_cleanup: their shapes and exit codes, also while nothing runs."""
+"""fleet_status, fleet_agents, fleet_doctor and fleet_cleanup: their JSON and exit codes, with and without a running
+fleet."""
 
 from __future__ import annotations
 
@@ -64,7 +65,7 @@ def test_status_has_the_documented_shape() -> None:
 
 
 @services
-def test_agents_are_listed_with_what_they_fly() -> None:
+def test_agents_are_listed_with_their_sorties() -> None:
     engine = fleet.engine("testing")
     (agent,) = manage("fleet_agents", "list", "--json").json
     assert set(agent) == {
@@ -78,7 +79,7 @@ def test_agents_are_listed_with_what_they_fly() -> None:
 
 
 @services
-def test_no_agents_are_an_empty_list_with_a_word_on_what_to_do() -> None:
+def test_without_agents_the_list_is_empty_with_a_hint() -> None:
     done = manage("fleet_agents", "list")
     assert (done.code, done.out) == (0, "")
     assert "fleet_up" in done.err
@@ -86,7 +87,7 @@ def test_no_agents_are_an_empty_list_with_a_word_on_what_to_do() -> None:
 
 
 @services
-def test_the_columns_of_nodes_stand_where_one_is_cordoned() -> None:
+def test_the_columns_of_nodes_stay_aligned_when_one_is_cordoned() -> None:
     Node.objects.all().delete()
     for name, cordoned in (("one", False), ("two", True)):
         Node.objects.create(name=name, boot=str(ids.new()), pid=1, start_time=1.0, up=True, cordoned=cordoned)
@@ -126,7 +127,7 @@ def test_the_types_have_the_documented_shape() -> None:
 
 
 @services
-def test_the_doctor_finds_types_without_agents_and_ends_with_1() -> None:
+def test_the_doctor_finds_types_without_agents_and_exits_with_1() -> None:
     agents.join(name="test", pid=1, start_time=0.0)
     engine = fleet.engine("backend")
     done = manage("fleet_doctor", "--json")
@@ -142,7 +143,7 @@ def test_the_doctor_finds_types_without_agents_and_ends_with_1() -> None:
 
 
 @services
-def test_the_doctor_says_what_became_of_the_last_agent_and_where_no_node_is_up_to_start_the_fleet() -> None:
+def test_the_doctor_reports_how_the_last_agent_ended_and_how_to_start_a_node() -> None:
     agents.join(name="test", pid=1, start_time=0.0)
     gone = ids.new()
     agents.register(agent=gone, agent_type="testing", node="test", pid=2, start_time=0.0)
@@ -161,7 +162,7 @@ def test_the_doctor_says_what_became_of_the_last_agent_and_where_no_node_is_up_t
 
 
 @services
-def test_the_cleanup_is_a_dry_run_unless_told() -> None:
+def test_cleanup_is_a_dry_run_without_yes() -> None:
     mission = web.flown()
     Mission.objects.filter(id=mission.id).update(finished_at=timezone.now() - timedelta(days=40))
     counted = manage("fleet_cleanup", "--json")
@@ -176,14 +177,14 @@ def test_the_cleanup_is_a_dry_run_unless_told() -> None:
 
 @services
 @pytest.mark.parametrize("given", [["--days", "-1"], ["--days", "99999999999"], ["--most", "x"], ["--most", "-1"]])
-def test_bounds_that_cannot_be_are_wrong_usage(given: list[str]) -> None:
+def test_invalid_limits_are_wrong_usage(given: list[str]) -> None:
     done = manage("fleet_cleanup", *given)
     assert done.code == 2
     assert "usage:" in done.err
 
 
 @services
-def test_a_database_of_another_version_is_told_as_such() -> None:
+def test_a_database_of_another_version_is_reported_as_such() -> None:
     with roles.as_owner(), connection.cursor() as cursor:
         cursor.execute("ALTER TABLE missions_mission RENAME TO missions_later")
         try:
@@ -198,16 +199,14 @@ def test_a_database_of_another_version_is_told_as_such() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("fleet_mission", "list"), ("fleet_cleanup", "--yes", "--json")])
-def test_without_postgres_a_command_says_so_and_what_to_do_and_ends_with_1(
-    tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
+def test_without_postgres_a_command_exits_with_1_and_a_hint(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = alone(tmp_path, *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("The fleet is not running here. Start it: ")
     assert done.stderr.endswith("manage.py fleet_up --detach\n")
 
 
-def test_without_postgres_a_fleet_that_runs_is_not_to_be_started(tmp_path: Path) -> None:
+def test_without_postgres_the_hint_does_not_start_a_running_fleet(tmp_path: Path) -> None:
     with lock.hold(Home(tmp_path / "a home")):
         done = alone(tmp_path, "fleet_mission", "list")
     assert (done.returncode, "fleet_up" in done.stderr) == (1, False)
@@ -215,7 +214,7 @@ def test_without_postgres_a_fleet_that_runs_is_not_to_be_started(tmp_path: Path)
     assert done.stderr.endswith("manage.py fleet_services status\n")
 
 
-def test_the_status_of_nothing_has_the_same_shape_and_an_error(tmp_path: Path) -> None:
+def test_status_without_a_fleet_has_the_same_shape_and_an_error(tmp_path: Path) -> None:
     done = alone(tmp_path, "fleet_status", "--json")
     status = json.loads(done.stdout)
     assert done.returncode == 1
@@ -224,7 +223,7 @@ def test_the_status_of_nothing_has_the_same_shape_and_an_error(tmp_path: Path) -
     assert status["error"].startswith("The fleet is not running here. Start it: ")
 
 
-def test_a_folder_that_one_may_not_use_ends_with_4_and_says_so(tmp_path: Path) -> None:
+def test_a_home_without_permission_exits_with_4_and_the_reason(tmp_path: Path) -> None:
     forbidden = Path("/sys/fleet")  # where not even root may make a folder
     try:
         forbidden.mkdir()
@@ -237,7 +236,7 @@ def test_a_folder_that_one_may_not_use_ends_with_4_and_says_so(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["file", "file/home", "n" * 300])
-def test_a_folder_that_cannot_be_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+def test_an_impossible_home_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ImproperlyConfigured, match="Set FLEET_HOME to another folder"):
         Home(tmp_path / name).make()
@@ -245,7 +244,7 @@ def test_a_folder_that_cannot_be_is_refused_in_one_line(tmp_path: Path, name: st
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away, and may write into it all the same")
 @pytest.mark.parametrize("arguments", [("fleet_up", "--detach"), ("fleet_services", "up"), ("fleet_status",)])
-def test_root_writes_nothing_into_the_folder_of_another_user(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_root_does_not_write_into_another_users_home(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     private = tmp_path / "a home" / "private"
     private.mkdir(parents=True)
     os.chown(private, 65534, 65534)
@@ -255,7 +254,7 @@ def test_root_writes_nothing_into_the_folder_of_another_user(tmp_path: Path, arg
     assert [path.name for path in (tmp_path / "a home").rglob("*")] == ["private"]
 
 
-def test_what_a_killed_supervisor_left_behind_is_named_until_it_is_stopped(tmp_path: Path) -> None:
+def test_processes_of_a_killed_supervisor_are_reported_until_they_are_stopped(tmp_path: Path) -> None:
     home = Home(tmp_path / "a home")
     home.make()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as left:
@@ -282,7 +281,7 @@ def test_the_doctor_puts_a_full_stop_between_a_fault_and_its_remedy(tmp_path: Pa
     assert f"{private} has mode 0755. Run: chmod 700 '{private}'" in done.stdout
 
 
-def test_the_doctor_names_what_is_away(tmp_path: Path) -> None:
+def test_the_doctor_names_missing_services(tmp_path: Path) -> None:
     done = alone(tmp_path, "fleet_doctor")
     assert done.returncode == 1
     assert done.stderr == ""
@@ -290,7 +289,7 @@ def test_the_doctor_names_what_is_away(tmp_path: Path) -> None:
         assert any(line.startswith(f"FAULT {name}") and "fleet_up" in line for line in done.stdout.splitlines())
 
 
-def test_a_plan_is_judged_where_no_fleet_was_ever_started(tmp_path: Path) -> None:
+def test_a_plan_can_be_validated_without_a_fleet(tmp_path: Path) -> None:
     good = alone(tmp_path, "fleet_mission", "validate", str(ROOT / "examples/repo_audit/audit.yaml"))
     assert (good.returncode, "The plan is valid" in good.stderr) == (0, True), good.stderr
     assert "the agent types are not checked" in good.stderr

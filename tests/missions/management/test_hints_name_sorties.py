@@ -1,4 +1,4 @@
-"""A hint names a sortie that it is sent for, for whoever looks at it in Flower; at most a few, whatever the number."""
+"""A hint names the sorties that it is sent for, which Flower displays; at most a few."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def named(broker: redis.Redis) -> list[str]:
     return sorted(found)
 
 
-def test_a_launch_names_what_it_queued_and_not_what_has_to_wait(broker: redis.Redis) -> None:
+def test_a_launch_names_only_the_sorties_that_it_queued(broker: redis.Redis) -> None:
     first = {"agent": "security"}
     mission = fleet.launch({"a": first, "b": first, "c": {**first, "needs": ["a"]}})
     fleet.until(lambda: broker.llen(QUEUE) == 2)
@@ -43,7 +43,7 @@ def test_a_launch_names_what_it_queued_and_not_what_has_to_wait(broker: redis.Re
     assert named(broker) == [f"{{'sortie': '{ref}'}}" for ref in refs]
 
 
-def test_the_control_loop_names_what_waits(broker: redis.Redis) -> None:
+def test_the_control_loop_names_queued_sorties(broker: redis.Redis) -> None:
     mission = fleet.launch({"a": {"agent": "security"}})
     fleet.until(lambda: broker.llen(QUEUE) == 1)
     broker.delete(QUEUE)
@@ -54,7 +54,7 @@ def test_the_control_loop_names_what_waits(broker: redis.Redis) -> None:
     assert named(broker) == [f"{{'sortie': '{Sortie.objects.get(mission=mission).ref}'}}"]
 
 
-def test_an_agent_that_frees_something_names_it(broker: redis.Redis) -> None:
+def test_an_agent_names_the_sorties_that_it_frees(broker: redis.Redis) -> None:
     mission = fleet.launch({"a": {}, "b": {"agent": "security", "needs": ["a"]}})
     engine = fleet.engine()
     engine.hint_publisher.start()
@@ -65,7 +65,7 @@ def test_an_agent_that_frees_something_names_it(broker: redis.Redis) -> None:
     engine.hint_publisher.stop()
 
 
-def test_no_more_hints_and_names_than_are_of_use(broker: redis.Redis) -> None:
+def test_the_number_of_hints_and_names_is_bounded(broker: redis.Redis) -> None:
     mission = fleet.launch({f"s{n}": {"agent": "security"} for n in range(40)})
     fleet.until(lambda: broker.llen(QUEUE) == hints.MAX_AT_ONCE)
     found = named(broker)
@@ -74,7 +74,7 @@ def test_no_more_hints_and_names_than_are_of_use(broker: redis.Redis) -> None:
     assert Sortie.objects.filter(mission=mission, state="queued").count() == 40
 
 
-def test_hints_that_nobody_takes_do_not_pile_up_and_no_clock_ends_them(broker: redis.Redis) -> None:
+def test_unread_hints_do_not_pile_up_and_do_not_expire(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, *["an old one"] * (hints.MAX_KEPT + 20))
     fleet.launch({"a": {"agent": "security"}})
     fleet.until(lambda: broker.llen(QUEUE) == hints.MAX_KEPT)

@@ -1,4 +1,4 @@
-"""`make run REPO=…` hands any path on as it is, and refuses before anything is started what cannot be audited."""
+"""`make run REPO=…` accepts any path, and refuses what cannot be audited before it starts anything."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def started(clone: Path) -> list[str]:
         "$(shell exit)",
     ],
 )
-def test_a_path_of_any_characters_reaches_the_mission_as_it_is(clone: Path, name: str) -> None:
+def test_a_path_with_any_characters_reaches_the_mission_unchanged(clone: Path, name: str) -> None:
     audit_flights.repository(clone / name, {"a.py": "x = 1\n"})
     for arguments, env in (([f"REPO={name}"], {}), ([], {"REPO": name})):
         done = run(clone, *arguments, env=env)
@@ -66,7 +66,7 @@ def test_a_path_of_any_characters_reaches_the_mission_as_it_is(clone: Path, name
     assert not (clone / "stolen").exists()
 
 
-def test_without_repo_it_audits_the_checkout_that_it_is_in(clone: Path) -> None:
+def test_without_repo_it_audits_its_own_checkout(clone: Path) -> None:
     audit_flights.git(clone, "init", "-q")
     assert run(clone).returncode == 0
     assert started(clone)[-1] == "repository=."
@@ -84,7 +84,7 @@ def test_without_repo_it_audits_the_checkout_that_it_is_in(clone: Path) -> None:
         (b"\xff", "is not UTF-8"),
     ],
 )
-def test_what_cannot_be_audited_is_refused_with_the_remedy_before_anything_starts(
+def test_a_path_that_cannot_be_audited_is_refused_before_anything_starts(
     clone: Path, given: str | bytes, words: str
 ) -> None:
     audit_flights.repository(clone / "checkout", {"a.py": "x = 1\n"})

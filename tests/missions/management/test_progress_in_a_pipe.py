@@ -1,4 +1,4 @@
-"""What `fleet_mission run` and `watch` print where there is no terminal: a line for each change."""
+"""`fleet_mission run` and `watch` without a terminal print one line per change."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ def lose(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize("looks", ["between", "only afterwards"])
-def test_an_attempt_that_is_lost_and_the_next_one_have_lines_of_their_own(
-    capsys: pytest.CaptureFixture[str], looks: str
-) -> None:
+def test_a_lost_attempt_and_the_next_one_have_separate_lines(capsys: pytest.CaptureFixture[str], looks: str) -> None:
     mission = fleet.launch({"a": {}})
     board = Board()
 
@@ -52,7 +50,7 @@ def test_an_attempt_that_is_lost_and_the_next_one_have_lines_of_their_own(
     assert look(a_moment_ago) == ["[1/1] ✓ a succeeded"]
 
 
-def test_changes_are_told_in_their_order_with_the_count_at_that_moment(capsys: pytest.CaptureFixture[str]) -> None:
+def test_changes_are_printed_in_order_with_the_count_at_that_moment(capsys: pytest.CaptureFixture[str]) -> None:
     """In the plan `report` stands first, and all of it happened between two looks."""
     mission = fleet.launch({"report": {"needs": ["a", "b"]}, "a": {"needs": ["b"]}, "b": {}})
     agent = external_agents.register(agent_type="backend")
@@ -68,7 +66,7 @@ def test_changes_are_told_in_their_order_with_the_count_at_that_moment(capsys: p
     ]
 
 
-def test_what_ends_at_the_same_moment_is_told_after_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_simultaneous_ends_are_printed_after_their_needs(capsys: pytest.CaptureFixture[str]) -> None:
     mission = fleet.launch({"c": {"needs": ["b"]}, "b": {"needs": ["a"]}, "a": {"with": {}}})
     (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
     external_agents.fail(token=lease.token, error="broken")
@@ -78,7 +76,7 @@ def test_what_ends_at_the_same_moment_is_told_after_what_it_needs(capsys: pytest
     assert told == [["[1/3]", "✗", "a", "failed:"], ["[2/3]", "–", "b", "skipped:"], ["[3/3]", "–", "c", "skipped:"]]
 
 
-def test_a_sortie_that_was_read_before_what_it_needs_is_told_at_the_next_look(
+def test_a_sortie_read_before_its_need_is_printed_at_the_next_poll(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A long list is read page by page: `a` was read while it ran, `report` when all had ended."""
@@ -97,7 +95,7 @@ def test_a_sortie_that_was_read_before_what_it_needs_is_told_at_the_next_look(
     assert told == ["[0/2] ▶ a running", "[1/2] ✓ a succeeded", "[2/2] ✓ report succeeded"]
 
 
-def test_a_retry_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_retry_is_printed_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     mission = fleet.launch({"a": {"retry": {"max_attempts": 3, "backoff": "50s"}}})
     (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
     external_agents.fail(token=lease.token, error="broken")
@@ -106,7 +104,7 @@ def test_a_retry_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"\[0/1\] … a retry 2/3 in \d+ s: broken", line)
 
 
-def test_where_nothing_changes_a_line_tells_now_and_then_how_things_stand(
+def test_without_changes_the_progress_is_printed_now_and_then(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     mission, now = fleet.launch({"a": {}, "b": {"needs": ["a"]}}), 0.0

@@ -1,4 +1,4 @@
-"""A task without words is refused before anything is started."""
+"""An empty task is refused before anything is started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def takes_prompts() -> None:
 
 @pytest.mark.parametrize("task", ["", " ", "\n\t"])
 @pytest.mark.parametrize("command", [("fleet_spawn", "backend"), ("fleet_agents", "spawn", "backend")])
-def test_spawn_starts_nothing_for_an_empty_task(command: tuple[str, ...], task: str) -> None:
+def test_spawn_refuses_an_empty_task(command: tuple[str, ...], task: str) -> None:
     done = manage(*command, task)
     assert (done.code, done.out, done.err) == (2, "", "The task is empty. Say what to do.\n")
     assert not Agent.objects.exists()

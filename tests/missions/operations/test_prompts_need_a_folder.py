@@ -1,4 +1,4 @@
-"""A prompt works in the mission's folder. Without one its edits would be deleted with its scratch folder, so it is refused."""
+"""A prompt needs a mission folder, because its edits in a scratch folder would be deleted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def coder() -> AgentType:
     return AgentType.objects.create(name="coder", prompt_argv=["cat"], agents=0)
 
 
-def test_a_launch_over_the_api_says_what_to_do() -> None:
+def test_a_launch_over_the_api_without_a_folder_is_refused_with_a_hint() -> None:
     refused = api.person("ann", executes=True).post("missions", {"objective": "Edit the README", "agent": "coder"})
     assert refused.status_code == 422
     (error,) = refused.json()["errors"]
@@ -29,16 +29,16 @@ def test_a_launch_over_the_api_says_what_to_do() -> None:
     assert not Mission.objects.exists()
 
 
-def test_with_a_folder_it_is_launched(tmp_path: Path) -> None:
+def test_a_prompt_with_a_folder_is_launched(tmp_path: Path) -> None:
     assert fleet.launch({"edit": {"agent": "coder", "prompt": "Edit the README"}}, folder=str(tmp_path)).folder
 
 
-def test_without_one_it_is_refused_unless_its_outputs_are_kept() -> None:
+def test_a_prompt_without_a_folder_is_refused_unless_it_has_outputs() -> None:
     with pytest.raises(errors.Invalid, match="edit is a prompt, and the mission has no folder"):
         fleet.launch({"edit": {"agent": "coder", "prompt": "Edit the README"}})
     fleet.launch({"edit": {"agent": "coder", "prompt": "Write a report", "outputs": ["report.md"]}})
 
 
-def test_external_agents_work_elsewhere() -> None:
+def test_external_agents_need_no_folder() -> None:
     AgentType.objects.create(name="poet", outside=True, agents=0)
     fleet.launch({"ode": {"agent": "poet", "prompt": "An ode"}})

@@ -1,4 +1,4 @@
-"""Finished missions are thinned by age and number; what runs, and what others still have, stays."""
+"""Finished missions are deleted by age and number; running missions and shared files stay."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def flown(count: int) -> list[Mission]:
     return missions
 
 
-def test_the_old_and_the_too_many_go_with_all_of_theirs() -> None:
+def test_old_and_excess_missions_are_deleted_with_their_rows_and_files() -> None:
     old, middle, new = flown(3)
     running = fleet.launch({"a": {}})
     now = timezone.now()
@@ -41,7 +41,7 @@ def test_the_old_and_the_too_many_go_with_all_of_theirs() -> None:
     assert not Event.objects.filter(scope=old.id).exists()
 
 
-def test_bytes_go_with_their_last_artifact() -> None:
+def test_stored_bytes_are_deleted_with_their_last_artifact() -> None:
     first, second = flown(2)
     folder = settings.FLEET_HOME.artifacts / "cd"
     folder.mkdir(exist_ok=True)
@@ -61,7 +61,7 @@ def test_bytes_go_with_their_last_artifact() -> None:
     assert not (folder / ("cd" * 32)).exists()
 
 
-def test_without_yes_nothing_is_removed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_deleted_without_yes(capsys: pytest.CaptureFixture[str]) -> None:
     flown(1)
     call_command("fleet_cleanup", "--most", "0")
     assert "1 finished mission would be removed" in capsys.readouterr().err

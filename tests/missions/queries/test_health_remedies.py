@@ -1,4 +1,4 @@
-"""What is said of types without an agent is what is really in the way."""
+"""The remedy for a type without an agent names the actual cause."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from missions.queries import roster
 
 
 @pytest.mark.django_db
-def test_what_to_do_is_what_is_in_the_way() -> None:
+def test_the_remedy_matches_the_cause() -> None:
     def remedy() -> str:
         told = roster.health([], types=["backend"])
         assert (told["well"], told["missing"]) == (False, ["backend"])

@@ -1,4 +1,4 @@
-"""What is told of a sortie that runs is of its running attempt, also where that ends while it is read."""
+"""A running sortie is described by its running attempt, even if that ends during the read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support import fleet
 pytestmark = pytest.mark.django_db
 
 
-def test_the_error_of_an_attempt_that_ended_meanwhile_is_not_told_of_one_that_runs() -> None:
+def test_a_running_sortie_does_not_show_the_error_of_an_ended_attempt() -> None:
     mission = fleet.launch({"one": {}})
     Sortie.objects.update(state="running", attempt=1, lease_until=clock.now() + timedelta(minutes=1))
     Attempt.objects.create(sortie=Sortie.objects.get(), number=1, state=Attempt.State.FAILED, error="It broke.")

@@ -1,4 +1,4 @@
-"""What several sorties printed, together: a matrix's and a whole mission's, by the command and over HTTP."""
+"""The combined output of a matrix or a whole mission, by the command and over HTTP."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def mission() -> Mission:
     return made
 
 
-def test_the_name_of_a_matrix_shows_all_its_members(mission: Mission) -> None:
+def test_the_name_of_a_matrix_selects_all_its_members(mission: Mission) -> None:
     shown = logs("latest", "test")
     assert shown.out.splitlines() == [
         "test[on=linux] | 1 of 2",
@@ -58,7 +58,7 @@ def test_the_name_of_a_matrix_shows_all_its_members(mission: Mission) -> None:
     assert logs("latest", "tes").code == 1
 
 
-def test_without_a_name_the_whole_mission_is_shown(mission: Mission) -> None:
+def test_without_a_name_the_whole_mission_is_selected(mission: Mission) -> None:
     assert logs("latest").out.splitlines()[-2:] == ["test[on=mac] (attempt 2) | better", "report | no end of line"]
     pieces = logs("latest", "--json").json
     assert [piece["key"] for piece in pieces[:3]] == ["test[on=linux]", "test[on=mac]", "test[on=linux]"]
@@ -71,7 +71,7 @@ def test_a_mission_that_printed_nothing_says_so() -> None:
     assert (logs("latest").out, logs("latest").err) == ("", "There is no output.\n")
 
 
-def test_a_mission_is_followed_to_its_end() -> None:
+def test_following_a_mission_ends_with_it() -> None:
     flown = fleet.launch({"one": {}})
     (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
     printed(flown, "one", "a line\n")
@@ -79,7 +79,7 @@ def test_a_mission_is_followed_to_its_end() -> None:
     assert logs("latest", "-f").out == "one | a line\n"
 
 
-def test_over_http_it_is_the_same_page_by_page(mission: Mission) -> None:
+def test_the_api_returns_the_same_output_in_pages(mission: Mission) -> None:
     ann = api.person("ann")
     Mission.objects.filter(id=mission.id).update(created_by=ann.user)
 
@@ -97,7 +97,7 @@ def test_over_http_it_is_the_same_page_by_page(mission: Mission) -> None:
     assert ann.get(f"missions/{mission.ref}/logs?sortie=none").status_code == 404
 
 
-def test_over_http_a_piece_waits_for_older_transactions(mission: Mission) -> None:
+def test_the_api_withholds_a_piece_until_older_transactions_end(mission: Mission) -> None:
     """Or a reader who goes on behind the last id would miss what an open transaction writes before it."""
     ann = api.person("ann")
     Mission.objects.filter(id=mission.id).update(created_by=ann.user)

@@ -1,4 +1,4 @@
-"""A mission of any size is shown in little memory and a bounded number of queries."""
+"""A mission of any size is shown with little memory and a bounded number of queries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def large() -> Mission:
     return mission
 
 
-def test_showing_it_takes_little_memory_and_few_queries(large: Mission, tmp_path: Path) -> None:
+def test_showing_a_large_mission_takes_little_memory_and_few_queries(large: Mission, tmp_path: Path) -> None:
     shown = manage("fleet_mission", "show", large.ref)
     assert "10,000 sorties: 1 pending, 9,996 queued, 3 failed" in shown.out
     assert [line.split()[1] for line in shown.out.splitlines() if line.startswith("  failed")] == ["s7", "s8", "s9"]
@@ -60,7 +60,7 @@ def test_showing_it_takes_little_memory_and_few_queries(large: Mission, tmp_path
     assert everything["items"][-1]["needs"] == [f"s{n}" for n in range(NUMBER - 1)]
 
 
-def test_the_api_gives_its_sorties_in_pages_with_links() -> None:
+def test_the_api_returns_sorties_in_pages_with_links() -> None:
     mission = fleet.launch({f"s{n}": {} for n in range(7)})
     boss = web.superuser()
     page = boss.get(f"/api/v1/missions/{mission.ref}/sorties?limit=3").json()
@@ -73,19 +73,19 @@ def test_the_api_gives_its_sorties_in_pages_with_links() -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=-1", "limit=x", "limit=201", "limit=", "limit=99999999999"])
-def test_a_limit_that_cannot_be_is_refused(query: str) -> None:
+def test_an_invalid_limit_is_refused(query: str) -> None:
     mission = fleet.launch({"one": {}})
     answer = web.superuser().get(f"/api/v1/missions/{mission.ref}/sorties?{query}")
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
 
 
 @pytest.mark.parametrize("after, status", [("srt_x", 422), ("nobody", 404), ("%00", 422), ("%ff", 404)])
-def test_a_place_that_is_not_there_is_a_problem(after: str, status: int) -> None:
+def test_an_unknown_cursor_is_refused(after: str, status: int) -> None:
     mission = fleet.launch({"one": {}})
     assert web.superuser().get(f"/api/v1/missions/{mission.ref}/sorties?after={after}").status_code == status
 
 
-def test_the_end_of_an_id_names_a_mission_unless_it_fits_several() -> None:
+def test_the_end_of_an_id_finds_a_mission_unless_it_is_ambiguous() -> None:
     mission = fleet.launch({"one": {}})
     end = mission.ref[-8:]
     assert manage("fleet_mission", "show", end, "--json").json["id"] == mission.ref

@@ -1,4 +1,4 @@
-"""An agent that nobody spawned claims with a token, keeps its lease, reports, and settles; a stale token is a conflict."""
+"""An external agent claims with a token, renews its lease, reports and settles; a stale token is a conflict."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def agent() -> UUID:
     return external_agents.register(agent_type="backend", concurrency=4).id
 
 
-def test_it_holds_no_more_at_once_than_its_concurrency() -> None:
+def test_an_agent_holds_at_most_its_concurrency() -> None:
     fleet.launch({f"s{n}": {} for n in range(4)})
     agent = external_agents.register(agent_type="backend", concurrency=2).id
     one, _ = external_agents.claim(agent=agent, want=3)
@@ -48,7 +48,7 @@ def test_it_holds_no_more_at_once_than_its_concurrency() -> None:
     assert len(external_agents.claim(agent=agent, want=3)) == 1
 
 
-def test_it_flies_a_mission_to_its_end(agent: UUID) -> None:
+def test_an_external_agent_runs_a_mission_to_its_end(agent: UUID) -> None:
     mission = fleet.launch(
         {"one": {"run": "make it"}, "two": {"needs": ["one"], "run": ["tell", "{{ needs.one.result.n }}"]}}
     )
@@ -66,7 +66,7 @@ def test_it_flies_a_mission_to_its_end(agent: UUID) -> None:
     ledger.check(mission.id)
 
 
-def test_prompts_are_for_types_that_take_them_from_outside() -> None:
+def test_external_types_accept_prompts_and_no_node_starts_their_agents() -> None:
     AgentType.objects.create(name="poet", outside=True, agents=0)
     mission = fleet.launch({"ode": {"agent": "poet", "prompt": "An ode to {{ mission.name }}"}})
     lease = claimed(external_agents.register(agent_type="poet").id)
@@ -75,7 +75,7 @@ def test_prompts_are_for_types_that_take_them_from_outside() -> None:
         agents.spawn(type="poet")
 
 
-def test_a_heartbeat_extends_the_lease_and_tells_of_a_cancel(agent: UUID) -> None:
+def test_a_heartbeat_renews_the_lease_and_reports_a_cancel_request(agent: UUID) -> None:
     mission = fleet.launch({"one": {}, "two": {}})
     leases = external_agents.claim(agent=agent, want=2)
     before = Sortie.objects.get(id=leases[0].sortie).lease_until
@@ -110,7 +110,7 @@ def test_a_stale_token_gets_a_conflict_everywhere(agent: UUID) -> None:
     assert external_agents.complete(token=again.token) == "succeeded"
 
 
-def test_one_token_opens_nothing_else(agent: UUID) -> None:
+def test_a_token_opens_only_its_own_attempt(agent: UUID) -> None:
     fleet.launch({"one": {}, "two": {}})
     one, two = external_agents.claim(agent=agent, want=2)
     forged = one.token.rsplit(".", 1)[0] + "." + two.token.rsplit(".", 1)[1]
@@ -123,7 +123,7 @@ def test_one_token_opens_nothing_else(agent: UUID) -> None:
     assert external_agents.heartbeat(agent=agent, tokens=[forged, two.token]).renewed == {two.token}
 
 
-def test_saying_an_outcome_twice_is_answered_as_the_first_time(agent: UUID) -> None:
+def test_repeating_an_outcome_returns_the_first_response(agent: UUID) -> None:
     mission = fleet.launch({"one": {}, "two": {"retry": {"max_attempts": 2, "backoff": "1h"}}})
     one, two = external_agents.claim(agent=agent, want=2)
     assert [external_agents.complete(token=one.token, result=1) for _ in range(2)] == ["succeeded", "succeeded"]
@@ -134,7 +134,7 @@ def test_saying_an_outcome_twice_is_answered_as_the_first_time(agent: UUID) -> N
 
 
 @pytest.mark.parametrize("result", [None, 1, 1e300, 0.1, "x", [], {"b": [1, None], "a": "é"}])
-def test_success_with_another_result_is_no_repetition(agent: UUID, result: Any) -> None:
+def test_completing_with_another_result_is_a_conflict(agent: UUID, result: Any) -> None:
     fleet.launch({"one": {}})
     token = claimed(agent).token
     assert [external_agents.complete(token=token, result=result) for _ in range(2)] == ["succeeded", "succeeded"]
@@ -143,7 +143,7 @@ def test_success_with_another_result_is_no_repetition(agent: UUID, result: Any) 
     assert Attempt.objects.get().result != {"other": 1}
 
 
-def test_what_it_reports_is_shown(agent: UUID) -> None:
+def test_reported_progress_and_output_are_shown(agent: UUID) -> None:
     fleet.launch({"one": {}})
     lease = claimed(agent)
     external_agents.progress(token=lease.token, fraction=0.4, note="reading\x00", output="hello\n")
@@ -153,7 +153,7 @@ def test_what_it_reports_is_shown(agent: UUID) -> None:
 
 
 @pytest.mark.parametrize(("verified", "state"), [(0, "succeeded"), (1, "failed"), (None, "failed")])
-def test_verify_has_the_last_word(agent: UUID, verified: int | None, state: str) -> None:
+def test_verify_decides_about_success(agent: UUID, verified: int | None, state: str) -> None:
     mission = fleet.launch({"one": {"run": "true", "verify": "test -f out"}})
     lease = claimed(agent)
     assert lease.work["verify"] == "test -f out"
@@ -163,7 +163,7 @@ def test_verify_has_the_last_word(agent: UUID, verified: int | None, state: str)
 
 
 @pytest.mark.parametrize("result", [float("nan"), object(), "x" * 1_100_000])
-def test_a_result_that_is_no_json_or_too_large_is_refused_and_the_lease_stays(agent: UUID, result: object) -> None:
+def test_an_invalid_or_too_large_result_is_refused_and_the_lease_is_kept(agent: UUID, result: object) -> None:
     fleet.launch({"one": {}})
     lease = claimed(agent)
     with pytest.raises(errors.Invalid):
@@ -171,12 +171,12 @@ def test_a_result_that_is_no_json_or_too_large_is_refused_and_the_lease_stays(ag
     assert external_agents.complete(token=lease.token, result="small") == "succeeded"
 
 
-def test_a_failure_without_retry_ends_it_at_once(agent: UUID) -> None:
+def test_a_failure_without_retry_fails_the_sortie_at_once(agent: UUID) -> None:
     fleet.launch({"one": {"retry": {"max_attempts": 5}}})
     assert external_agents.fail(token=claimed(agent).token, error="hopeless", retry=False) == "failed"
 
 
-def test_an_agent_that_is_not_heard_of_is_lost_and_its_sorties_go_on_elsewhere(agent: UUID) -> None:
+def test_a_silent_agent_is_lost_and_its_sorties_continue_elsewhere(agent: UUID) -> None:
     mission = fleet.launch({"one": {}})
     lease = claimed(agent)
     with connection.cursor() as cursor:
@@ -192,7 +192,7 @@ def test_an_agent_that_is_not_heard_of_is_lost_and_its_sorties_go_on_elsewhere(a
         external_agents.complete(token=lease.token)
 
 
-def test_what_it_leaves_goes_back_to_the_queue(agent: UUID) -> None:
+def test_sorties_of_an_agent_that_leaves_are_queued_again(agent: UUID) -> None:
     mission = fleet.launch({"one": {}, "two": {}})
     leases = external_agents.claim(agent=agent, want=2)
     external_agents.give_back(token=leases[0].token)
@@ -203,7 +203,7 @@ def test_what_it_leaves_goes_back_to_the_queue(agent: UUID) -> None:
     assert set(Sortie.objects.values_list("tries", flat=True)) == {0}
 
 
-def test_one_that_is_to_drain_takes_no_more_and_ends_when_what_it_holds_has_ended(agent: UUID) -> None:
+def test_a_draining_agent_claims_nothing_and_ends_after_its_sorties(agent: UUID) -> None:
     mission = fleet.launch({"one": {}, "two": {}})
     lease = claimed(agent)
     agents.order(agents=[agent], order=Agent.Order.DRAIN, reason="Enough.")
@@ -221,7 +221,7 @@ def test_one_that_is_to_drain_takes_no_more_and_ends_when_what_it_holds_has_ende
 
 @pytest.mark.parametrize("what", [Agent.Order.TERMINATE, Agent.Order.NOW])
 @pytest.mark.parametrize("deed", ["claim", "heartbeat", "keep", "progress"])
-def test_one_that_is_to_end_does_when_it_is_heard_of_and_gives_back_what_it_holds(
+def test_a_terminated_agent_ends_at_its_next_request_and_returns_its_sorties(
     agent: UUID, what: Agent.Order, deed: str
 ) -> None:
     mission = fleet.launch({"one": {}, "two": {}})
@@ -242,7 +242,7 @@ def test_one_that_is_to_end_does_when_it_is_heard_of_and_gives_back_what_it_hold
         external_agents.complete(token=lease.token)
 
 
-def test_an_unknown_type_and_an_unknown_agent_are_told() -> None:
+def test_an_unknown_type_and_an_unknown_agent_are_not_found() -> None:
     with pytest.raises(errors.NotFound):
         external_agents.register(agent_type="nonsense")
     with pytest.raises(errors.Conflict):
@@ -250,7 +250,7 @@ def test_an_unknown_type_and_an_unknown_agent_are_told() -> None:
     assert not Mission.objects.exists()
 
 
-def test_a_result_that_is_not_accepted_is_refused_with_its_place(agent: UUID) -> None:
+def test_an_invalid_result_is_refused_with_its_pointer(agent: UUID) -> None:
     fleet.launch({"a": {}})
     lease = claimed(agent)
     with pytest.raises(errors.Invalid, match="the value at /files/1/size is not a finite number"):

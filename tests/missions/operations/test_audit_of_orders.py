@@ -1,4 +1,4 @@
-"""Each order to a mission or a sortie is in the audit trail: who gave it, and how the thing stood before and after."""
+"""The audit trail records each order to a mission or a sortie, its caller, and the states before and after."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def boss() -> api.Client:
     return api.person("boss", Role.ADMIN)
 
 
-def test_a_resume_and_a_retry_tell_who_and_from_which_state_to_which(boss: api.Client) -> None:
+def test_a_resume_and_a_retry_record_their_caller_and_the_states(boss: api.Client) -> None:
     who, mission = ("user:boss", boss.user.id), fleet.launch({"one": {}})
     boss.post(f"missions/{mission.ref}/pause", {"reason": "Lunch."})
     boss.post(f"missions/{mission.ref}/resume")
@@ -46,7 +46,7 @@ def test_a_resume_and_a_retry_tell_who_and_from_which_state_to_which(boss: api.C
     assert request.address
 
 
-def test_a_retry_of_a_sortie_tells_how_it_stood_how_it_stands_and_how_many_were_reopened(boss: api.Client) -> None:
+def test_a_retry_of_a_sortie_records_the_states_and_the_number_of_reopened_sorties(boss: api.Client) -> None:
     mission = fleet.launch({"one": {}, "two": {"needs": ["one"]}, "apart": {}})
     one = sortie(mission, "one")
     boss.post(f"sorties/{one.ref}/cancel", {"reason": "Not now."})
@@ -60,14 +60,14 @@ def test_a_retry_of_a_sortie_tells_how_it_stood_how_it_stands_and_how_many_were_
     assert last("sortie.retry") == ("user:boss", boss.user.id, one.ref, {"state": "cancelled"}, told)
 
 
-def test_a_sortie_that_runs_is_told_to_have_been_asked_to_stop() -> None:
+def test_cancelling_a_running_sortie_records_the_request() -> None:
     mission = fleet.launch({"one": {}})
     external_agents.claim(agent=external_agents.register(agent_type="backend", by=None).id)
     operations.cancel_sortie(sortie=sortie(mission, "one").id)
     assert last("sortie.cancel")[3:] == ({"state": "running"}, {"cancel_requested": True})
 
 
-def test_what_was_refused_leaves_no_entry_of_having_been_done(boss: api.Client) -> None:
+def test_a_refused_order_records_no_success(boss: api.Client) -> None:
     mission = fleet.launch({"one": {}})
     one = sortie(mission, "one")
     for order in (f"missions/{mission.ref}/resume", f"missions/{mission.ref}/retry", f"sorties/{one.ref}/retry"):
@@ -75,14 +75,14 @@ def test_what_was_refused_leaves_no_entry_of_having_been_done(boss: api.Client) 
     assert not Entry.objects.filter(kind__in=["mission.resume", "mission.retry", "sortie.retry"]).exists()
 
 
-def test_a_command_is_the_operators_and_is_told_as_that() -> None:
+def test_an_order_by_command_is_recorded_as_the_operators() -> None:
     mission = fleet.launch({"one": {}})
     operations.pause(mission=mission.id)
     call_command("fleet_mission", "resume", mission.ref)
     assert last("mission.resume")[0].startswith("command:")
 
 
-def test_what_an_agent_from_outside_does_is_told_with_who_does_it(boss: api.Client) -> None:
+def test_actions_of_an_external_agent_are_recorded_with_its_user(boss: api.Client) -> None:
     mission = fleet.launch({"one": {}, "two": {}, "three": {}})
     agent = boss.post("agents", {"type": "backend", "concurrency": 3}).json()["id"]
     assert last("agent.register") == ("user:boss", boss.user.id, agent, None, {"type": "backend", "concurrency": 3})

@@ -1,4 +1,4 @@
-"""A fault of the plan or of the result, which the next try would meet again, ends the sortie at once; others are tried again."""
+"""A fault that a retry would meet again, such as one of the plan or the result, fails the sortie at once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def attempts(engine: Engine, sortie: dict[str, Any]) -> tuple[int, str]:
         ({"run": "true", "verify": ["no-such-program"]}, "'no-such-program' was not found"),
     ],
 )
-def test_a_fault_of_the_plan_or_of_the_result_is_met_once(engine: Engine, sortie: dict[str, Any], words: str) -> None:
+def test_a_permanent_fault_is_not_retried(engine: Engine, sortie: dict[str, Any], words: str) -> None:
     tries, error = attempts(engine, sortie)
     assert words in error
     assert tries == 1
@@ -63,13 +63,13 @@ def test_a_fault_of_the_plan_or_of_the_result_is_met_once(engine: Engine, sortie
         ({"with": {"raise": "a fault of a driver"}}, "a fault of a driver"),
     ],
 )
-def test_what_may_end_otherwise_is_tried_again(engine: Engine, sortie: dict[str, Any], words: str) -> None:
+def test_a_fault_that_may_pass_is_retried(engine: Engine, sortie: dict[str, Any], words: str) -> None:
     tries, error = attempts(engine, sortie)
     assert words in error
     assert tries == 3
 
 
-def test_what_is_refused_leaves_its_mission_readable(engine: Engine) -> None:
+def test_a_refused_result_leaves_its_mission_readable(engine: Engine) -> None:
     mission = fleet.launch(
         {"deep": {"run": ["python3", "-c", "print('[' * 960 + ']' * 960)"]}, "next": {"needs": ["deep"]}}
     )
@@ -77,7 +77,7 @@ def test_what_is_refused_leaves_its_mission_readable(engine: Engine) -> None:
     assert {item["key"] for item in reads.items(mission)} == {"deep", "next"}
 
 
-def test_the_list_of_sorties_to_add_has_a_bound_of_its_own(engine: Engine, settings: Any) -> None:
+def test_the_list_of_added_sorties_has_a_limit_of_its_own(engine: Engine, settings: Any) -> None:
     settings.FLEET_RESULT_BYTES = 100
     settings.FLEET_ADDED_BYTES = 1_000
     item = '{"name": "NAME", "agent": "backend", "run": "true"}'

@@ -1,4 +1,4 @@
-"""Of a long output its head and its tail are kept, whatever characters it has."""
+"""The head and the tail of a long output are kept, whatever characters it contains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def kept(text: str, *, keep: int, chunk: int = 1_000) -> str:
 
 
 @pytest.mark.parametrize("character", ["x", "ü", "漢", "😀"])
-def test_the_tail_is_kept_in_bytes(character: str) -> None:
+def test_the_tail_is_measured_in_bytes(character: str) -> None:
     text = character * 100_000 + "the very end"
     told = kept(text, keep=20_000)
     assert told.startswith(character)
@@ -31,6 +31,6 @@ def test_the_tail_is_kept_in_bytes(character: str) -> None:
     assert size - 20_000 <= left_out <= size - 18_000
 
 
-def test_what_fits_is_whole() -> None:
+def test_output_within_the_limit_is_complete() -> None:
     text = "".join(f"{number} – ünï\n" for number in range(1_000))
     assert kept(text, keep=100_000, chunk=7) == text
