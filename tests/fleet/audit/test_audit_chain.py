@@ -1,4 +1,4 @@
-"""The chain holds every entry, in the order of transactions, and shows whatever is done to it afterwards."""
+"""The hash chain covers every entry in the order of transactions, and reveals every later change."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def told() -> list[tuple[str, int, str]]:
     return [(fault.record, fault.number, fault.problem) for fault in faults()]
 
 
-def test_what_is_written_is_sealed_once_and_in_order() -> None:
+def test_entries_are_sealed_once_and_in_order() -> None:
     seal()
     before = verification.verify(unsealed_s=0)
     ids = written(5)
@@ -65,7 +65,7 @@ def test_what_is_written_is_sealed_once_and_in_order() -> None:
     assert last.digest == after.digest
 
 
-def test_many_are_sealed_in_batches() -> None:
+def test_many_entries_are_sealed_in_batches() -> None:
     seal()
     written(7)
     assert seal(batch=3) == 7
@@ -83,7 +83,7 @@ def in_a_thread(deed: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def test_one_that_commits_late_is_not_left_out() -> None:
+def test_an_entry_that_commits_late_is_sealed() -> None:
     seal()
     drawn, over = threading.Event(), threading.Event()
 
@@ -105,7 +105,7 @@ def test_one_that_commits_late_is_not_left_out() -> None:
     assert faults() == []
 
 
-def test_sealers_that_meet_make_one_chain() -> None:
+def test_concurrent_sealers_make_one_chain() -> None:
     written(40)
     ready = threading.Barrier(4)
 
@@ -124,7 +124,7 @@ def test_sealers_that_meet_make_one_chain() -> None:
     assert report.entries == Entry.objects.count()
 
 
-def test_a_removed_entry_is_named(links: list[tuple[Seal, list[int]]]) -> None:
+def test_a_removed_entry_is_reported(links: list[tuple[Seal, list[int]]]) -> None:
     gone = links[2][1][1]
     with tampering():
         run("DELETE FROM fleet_audit.entry WHERE id = %s", gone)
@@ -132,7 +132,7 @@ def test_a_removed_entry_is_named(links: list[tuple[Seal, list[int]]]) -> None:
     assert told() == []
 
 
-def test_a_changed_entry_is_named(links: list[tuple[Seal, list[int]]]) -> None:
+def test_a_changed_entry_is_reported(links: list[tuple[Seal, list[int]]]) -> None:
     one = links[1][1][3]
     for change in (
         "actor = 'user:eve'", "outcome = 'denied'", "at = at + interval '1 microsecond'", "data = data || '{\"n\": 9}'",
@@ -151,7 +151,7 @@ def swap(one: int, other: int) -> None:
     )  # fmt: skip
 
 
-def test_entries_that_changed_places_are_named(links: list[tuple[Seal, list[int]]]) -> None:
+def test_swapped_entries_are_reported(links: list[tuple[Seal, list[int]]]) -> None:
     (_, (first, _, third, _)), (_, (other, *_)) = links[1], links[3]
     with tampering():
         swap(first, third)
@@ -164,7 +164,7 @@ def test_entries_that_changed_places_are_named(links: list[tuple[Seal, list[int]
         }
 
 
-def test_an_entry_that_was_put_in_is_named(links: list[tuple[Seal, list[int]]]) -> None:
+def test_an_inserted_entry_is_reported(links: list[tuple[Seal, list[int]]]) -> None:
     like = links[2][1][2]
     with tampering():
         run(
@@ -176,7 +176,7 @@ def test_an_entry_that_was_put_in_is_named(links: list[tuple[Seal, list[int]]]) 
         assert told() == [("entry", 1_000_000_000, "inserted")]
 
 
-def test_a_removed_seal_is_named_and_the_others_are_still_compared(links: list[tuple[Seal, list[int]]]) -> None:
+def test_a_removed_seal_is_reported_and_the_others_are_still_verified(links: list[tuple[Seal, list[int]]]) -> None:
     gone, changed = links[1][0].number, links[3][1][0]
     with tampering():
         run("DELETE FROM fleet_audit.seal WHERE number = %s", gone)
@@ -185,20 +185,20 @@ def test_a_removed_seal_is_named_and_the_others_are_still_compared(links: list[t
         assert told() == [("seal", gone, "removed"), ("entry", changed, "changed")]
 
 
-def test_the_first_seals_are_missed_too(links: list[tuple[Seal, list[int]]]) -> None:
+def test_removed_first_seals_are_reported(links: list[tuple[Seal, list[int]]]) -> None:
     with tampering():
         run("DELETE FROM fleet_audit.seal WHERE number < %s", links[1][0].number)
         assert told()[0] == ("seal", 1, "removed")
 
 
-def test_entries_whose_last_seal_was_removed_are_named(links: list[tuple[Seal, list[int]]]) -> None:
+def test_entries_whose_last_seal_was_removed_are_reported(links: list[tuple[Seal, list[int]]]) -> None:
     seal, ids = links[-1]
     with tampering():
         run("DELETE FROM fleet_audit.seal WHERE number = %s", seal.number)
         assert told() == [("entry", id, "unsealed") for id in ids]
 
 
-def test_a_changed_seal_is_named(links: list[tuple[Seal, list[int]]]) -> None:
+def test_a_changed_seal_is_reported(links: list[tuple[Seal, list[int]]]) -> None:
     number = links[2][0].number
     for change in (
         "at = at + interval '1 second'", "cluster = cluster + 1", "first_id = first_id + 1", "last_xid = last_xid + 1",
@@ -210,7 +210,7 @@ def test_a_changed_seal_is_named(links: list[tuple[Seal, list[int]]]) -> None:
             assert ("seal", number) in {(of, which) for of, which, _ in told()}, change
 
 
-def test_a_seal_that_was_made_anew_over_changed_entries_does_not_fit_in(links: list[tuple[Seal, list[int]]]) -> None:
+def test_a_new_seal_over_changed_entries_does_not_match_the_chain(links: list[tuple[Seal, list[int]]]) -> None:
     """Whoever knows the code can make one seal agree with what they changed, and betrays themselves at the next."""
     seal, (one, *_) = links[2]
     with tampering():
@@ -224,7 +224,7 @@ def test_a_seal_that_was_made_anew_over_changed_entries_does_not_fit_in(links: l
         assert told() == [("seal", seal.number + 1, "changed")]
 
 
-def test_a_seal_that_was_told_earlier_must_still_be_there(links: list[tuple[Seal, list[int]]]) -> None:
+def test_an_anchored_seal_must_still_exist(links: list[tuple[Seal, list[int]]]) -> None:
     seal, ids = links[-1]
     head = (seal.number, seal.digest)
     assert faults(heads=[head]) == []
@@ -240,7 +240,7 @@ def test_a_seal_that_was_told_earlier_must_still_be_there(links: list[tuple[Seal
     assert [fault.problem for fault in faults(heads=[(seal.number, "0" * 64)])] == ["changed"]
 
 
-def test_a_database_that_was_restored_in_another_cluster_goes_on_with_its_chain(
+def test_a_database_restored_in_another_cluster_continues_its_chain(
     links: list[tuple[Seal, list[int]]],
 ) -> None:
     """Transactions count from anew there: the new ones have small numbers, and the old ones seem to lie in the future."""
@@ -264,7 +264,7 @@ COLUMNS = ("actor", "kind", "subject", "address", "request", "xid", "id", "at", 
 
 @trying(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(deeds=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 19), st.integers(0, 19)), min_size=1, max_size=3))
-def test_whatever_is_done_to_it_the_chain_shows_it(
+def test_random_tampering_is_always_detected(
     links: list[tuple[Seal, list[int]]], deeds: list[tuple[int, int, int]]
 ) -> None:
     ids = [id for _, four in links for id in four]

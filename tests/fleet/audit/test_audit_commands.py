@@ -1,4 +1,4 @@
-"""`fleet_audit`: what it lists, what it says of the chain, and what it prints for a superuser."""
+"""`fleet_audit list|verify|protect`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def test_list_shows_the_newest_first_and_what_was_asked_for() -> None:
+def test_list_shows_the_newest_entries_first_and_filters_them() -> None:
     with caller.acting(caller.Caller(name="user:ann", user=1, address="192.0.2.1", request="req-1")):
         audit.record(kind="listing.changed", subject="msn_1", before={"n": 1}, after={"n": 2})
         audit.record(kind="listing", outcome="denied", subject="msn_2\x1b[31m")
@@ -46,11 +46,11 @@ def test_list_shows_the_newest_first_and_what_was_asked_for() -> None:
 @pytest.mark.parametrize(
     "arguments", [("--since", "yesterday"), ("--since", "9999999d"), ("--outcome", "good"), ("-n", "-1")]
 )
-def test_list_refuses_what_it_does_not_understand(arguments: tuple[str, ...]) -> None:
+def test_list_refuses_invalid_filters(arguments: tuple[str, ...]) -> None:
     assert manage("fleet_audit", "list", *arguments).code == 2
 
 
-def test_verify_ends_with_0_while_all_agrees_and_with_1_when_it_names_what_does_not() -> None:
+def test_verify_exits_with_0_for_an_intact_chain_and_with_1_otherwise() -> None:
     audit.record(kind="test.verified")
     seal()
     good = manage("fleet_audit", "verify", "--json")
@@ -83,7 +83,7 @@ def test_the_control_loop_seals() -> None:
     fleet.until(sealed)
 
 
-def test_the_page_shows_the_sql_that_protect_prints() -> None:
+def test_the_docs_show_the_sql_that_protect_prints() -> None:
     printed = manage("fleet_audit", "protect").out.strip()
     where = settings.FLEET_ENDPOINTS
     if where.provider == "external" and where.owner is not None:  # a last line that the page describes
@@ -93,7 +93,7 @@ def test_the_page_shows_the_sql_that_protect_prints() -> None:
     assert printed in (ROOT / "docs" / "audit-trail.md").read_text()
 
 
-def test_cleanup_leaves_the_trail_as_it_is() -> None:
+def test_cleanup_does_not_change_the_audit_trail() -> None:
     audit.record(kind="test.kept")
     before = Entry.objects.count()
     assert manage("fleet_cleanup", "--yes", "--days", "0", "--most", "0").code == 0

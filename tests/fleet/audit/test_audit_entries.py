@@ -1,4 +1,4 @@
-"""An entry says who did what, is written with the effect, holds no secret, and stays as it is."""
+"""An audit entry says who did what, is written with the change, contains no secret, and is immutable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def last() -> Entry:
     return Entry.objects.order_by("-id")[0]
 
 
-def test_it_says_who_did_what_to_what_and_from_where() -> None:
+def test_an_entry_names_caller_action_subject_and_address() -> None:
     with caller.acting(ANN):
         audit.record(kind="role.changed", subject="user:bob", before={"role": "user"}, after={"role": "admin"})
     entry = last()
@@ -31,14 +31,14 @@ def test_it_says_who_did_what_to_what_and_from_where() -> None:
     assert (entry.before, entry.after, entry.data) == ({"role": "user"}, {"role": "admin"}, {})
 
 
-def test_it_is_there_only_if_the_effect_is() -> None:
+def test_an_entry_exists_only_if_the_change_is_committed() -> None:
     with transaction.atomic():
         audit.record(kind="test.undone")
         transaction.set_rollback(True)
     assert not Entry.objects.filter(kind="test.undone").exists()
 
 
-def test_it_costs_one_statement(django_assert_num_queries: object) -> None:
+def test_an_entry_costs_one_statement(django_assert_num_queries: object) -> None:
     with django_assert_num_queries(1):  # type: ignore[operator]
         audit.record(kind="test.cheap", data={"a": 1})
 
@@ -46,7 +46,7 @@ def test_it_costs_one_statement(django_assert_num_queries: object) -> None:
 @pytest.mark.django_db(transaction=True)  # or else TRUNCATE would wait for this test's own transaction
 @pytest.mark.parametrize("table", ["entry", "seal"])
 @pytest.mark.parametrize("order", ["UPDATE {} SET at = now()", "DELETE FROM {}", "TRUNCATE {}"])
-def test_nothing_in_the_trail_can_be_changed_or_removed(table: str, order: str) -> None:
+def test_entries_cannot_be_changed_or_removed(table: str, order: str) -> None:
     audit.record(kind="test.kept")
     statement = order.format(f"fleet_audit.{table}")
     with pytest.raises(DatabaseError, match="permission denied"), transaction.atomic(), connection.cursor() as cursor:
@@ -56,12 +56,12 @@ def test_nothing_in_the_trail_can_be_changed_or_removed(table: str, order: str) 
     assert last().kind == "test.kept"
 
 
-def test_the_tables_are_left_alone_when_django_empties_its_own() -> None:
+def test_flushing_django_tables_keeps_the_audit_trail() -> None:
     names = connection.introspection.django_table_names(only_existing=True)
     assert not {Entry._meta.db_table, Seal._meta.db_table, "entry", "seal"} & set(names)
 
 
-def test_the_fleets_own_secrets_are_never_in_it() -> None:
+def test_entries_never_contain_the_fleets_own_secrets() -> None:
     held = settings.FLEET_CREDENTIALS
     audit.record(
         kind=f"test {held.admin_password}"[:200],
@@ -92,12 +92,12 @@ ANY = st.recursive(
     value=ANY,
     data=st.dictionaries(st.text(), ANY),
 )
-def test_whatever_it_is_given_it_can_be_stored(who: str, subject: str, value: object, data: dict[str, object]) -> None:
+def test_any_data_can_be_recorded(who: str, subject: str, value: object, data: dict[str, object]) -> None:
     with caller.acting(caller.Caller(name=who, address=who, request=subject)):
         audit.record(kind="test.any", subject=subject, before=value, after=value, data=data)
 
 
-def test_what_is_too_large_is_cut_and_says_so() -> None:
+def test_large_data_is_cut_and_marked() -> None:
     endless: list[object] = []
     endless.append(endless)
     audit.record(

@@ -1,4 +1,4 @@
-"""In a fleet's own Postgres the trail belongs to a role that the fleet is not, and that nobody can sign in as."""
+"""In the embedded Postgres the audit trail belongs to a role that nobody can log in as."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def session(cluster: Cluster, *, as_superuser: bool = False) -> psycopg.Connecti
 
 
 @pytest.mark.xdist_group("services")
-def test_after_the_fleet_was_prepared_its_own_role_can_add_to_the_trail_and_do_nothing_else_to_it(
+def test_the_application_role_can_only_append_to_the_audit_trail(
     private_services: Cluster,
 ) -> None:
     for _ in range(2):  # again changes nothing
@@ -85,7 +85,7 @@ def test_after_the_fleet_was_prepared_its_own_role_can_add_to_the_trail_and_do_n
 
 
 @pytest.mark.xdist_group("services")
-def test_a_postgres_of_somebody_elses_is_given_an_owner_and_the_trail_handed_over(private_services: Cluster) -> None:
+def test_an_external_postgres_gets_an_owner_for_the_audit_trail(private_services: Cluster) -> None:
     """With nothing but what the command prints."""
     urls = {name: url for name, url in private_services.environment().items() if name != "DATABASE_OWNER_URL"}
     environment = {**{name: value for name, value in os.environ.items() if name != "DATABASE_OWNER_URL"}, **urls}

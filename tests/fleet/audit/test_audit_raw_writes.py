@@ -1,4 +1,4 @@
-"""Who writes main tables past the fleet is in the trail; the fleet's own sessions are not."""
+"""Writes to main tables by other sessions than the fleet's are recorded in the audit trail."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _began() -> object:
         return cursor.fetchone()[0]
 
 
-def test_each_write_of_a_person_is_an_entry(person: psycopg.Connection[tuple[object, ...]]) -> None:
+def test_each_raw_write_is_recorded(person: psycopg.Connection[tuple[object, ...]]) -> None:
     for name in ("ann", "bob", "cyd"):
         User.objects.create_user(name)
     person.execute("UPDATE auth_user SET is_superuser = true WHERE username <> 'cyd'")
@@ -72,7 +72,7 @@ def test_every_main_table_is_guarded(person: psycopg.Connection[tuple[object, ..
     assert found.fetchone() == (1,)
 
 
-def test_a_table_that_a_person_empties_is_told(person: psycopg.Connection[tuple[object, ...]]) -> None:
+def test_a_raw_truncate_is_recorded(person: psycopg.Connection[tuple[object, ...]]) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         person.execute("TRUNCATE fleet_key")
     with roles.as_owner(), connection.cursor() as cursor:

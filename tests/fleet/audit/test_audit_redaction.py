@@ -1,4 +1,4 @@
-"""Secrets are found by their names and by their shapes; what is none stays readable."""
+"""Secrets are recognised by their names and shapes; everything else stays readable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAK\n-----END RSA PRIVATE KEY-
         "refresh_token", "accessToken", "credentials", "secrets", "ticket",
     ],
 )  # fmt: skip
-def test_what_goes_by_a_secret_name_is_taken_out(name: str) -> None:
+def test_values_with_a_secret_name_are_redacted(name: str) -> None:
     assert redaction.clean({"deep": [{name: "hunter2"}]}) == {"deep": [{name: "[redacted]"}]}
 
 
@@ -35,7 +35,7 @@ def test_what_goes_by_a_secret_name_is_taken_out(name: str) -> None:
         {"url": "https://example.org/a?b=c", "mail": "ann@example.org"}, {"text": "the secret of success is a token"},
     ],
 )  # fmt: skip
-def test_what_is_no_secret_stays(value: dict[str, object]) -> None:
+def test_other_values_are_unchanged(value: dict[str, object]) -> None:
     assert redaction.clean(value) == value
 
 
@@ -55,13 +55,13 @@ def test_what_is_no_secret_stays(value: dict[str, object]) -> None:
         ("ghp_abcdefghijklmnopqrstuv", "[redacted]"),
     ],
 )
-def test_what_has_the_shape_of_a_secret_is_taken_out_of_any_text(text: str, left: str) -> None:
+def test_texts_with_the_shape_of_a_secret_are_redacted(text: str, left: str) -> None:
     assert redaction.text(f"before {text} after") == f"before {left} after"
     assert redaction.clean({"note": [text]}) == {"note": [left]}
 
 
 @pytest.mark.django_db
-def test_the_keys_and_tokens_that_the_fleet_makes_have_these_shapes() -> None:
+def test_the_fleets_own_keys_and_tokens_have_these_shapes() -> None:
     user = operations.create_user(name="ann", role=operations.Role.USER)
     key = operations.create_key(user=user, name="ci", scopes=["read"]).text
     pair = tokens.begin(user=user)
@@ -70,14 +70,14 @@ def test_the_keys_and_tokens_that_the_fleet_makes_have_these_shapes() -> None:
         assert "[redacted]" in redaction.text(f"it was {secret}.")
 
 
-def test_characters_that_steer_are_shown_and_not_obeyed() -> None:
+def test_control_characters_are_escaped() -> None:
     assert (
         redaction.text("a\x00b\x1b[31mc\rd\u202ee\ud800f\ng\x9bh")
         == r"a\u0000b\u001b[31mc\u000dd\u202ee\ud800f" + "\ng\\u009bh"
     )
 
 
-def test_a_document_is_json_within_its_bounds() -> None:
+def test_a_document_is_json_of_bounded_size() -> None:
     deep: dict[str, object] = {}
     for _ in range(50):
         deep = {"in": deep}

@@ -1,4 +1,4 @@
-"""Every sign-in is in the trail, good or bad, and never with the password."""
+"""Every sign-in, successful or not, is recorded in the audit trail, without the password."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def told() -> list[tuple[str, str, str, str, int | None]]:
     return [(one.kind, one.outcome, one.subject, one.actor, one.user_id) for one in found]
 
 
-def test_signing_in_and_out_of_the_admin_is_told(ann: User, client: Client) -> None:
+def test_signing_in_and_out_of_the_admin_is_recorded(ann: User, client: Client) -> None:
     client.post(
         "/admin/login/", {"username": "ann", "password": PASSWORD, "next": "/admin/"}, headers={"User-Agent": "Lynx"}
     )
@@ -40,7 +40,7 @@ def test_signing_in_and_out_of_the_admin_is_told(ann: User, client: Client) -> N
     ]
 
 
-def test_a_wrong_password_is_told_without_it(ann: User, client: Client) -> None:
+def test_a_failed_sign_in_is_recorded_without_the_password(ann: User, client: Client) -> None:
     for name in ("ann", "eve"):
         client.post("/admin/login/", {"username": name, "password": "guessed-it-wrong"})
     assert [line[:3] for line in told()] == [("sign_in", "failed", "user:ann"), ("sign_in", "failed", "user:eve")]
@@ -48,7 +48,7 @@ def test_a_wrong_password_is_told_without_it(ann: User, client: Client) -> None:
         assert "guessed-it-wrong" not in str(list(Entry.objects.filter(id=entry.id).values()))
 
 
-def test_the_address_is_the_one_that_is_known_of_the_caller(ann: User) -> None:
+def test_the_recorded_address_is_that_of_the_caller(ann: User) -> None:
     request = HttpRequest()
     request.META["REMOTE_ADDR"] = "10.0.0.1"  # of the proxy
     with caller.acting(caller.Caller(name="anonymous", address="192.0.2.9", request="req-1")):
@@ -57,7 +57,7 @@ def test_the_address_is_the_one_that_is_known_of_the_caller(ann: User) -> None:
     assert (entry.address, entry.request, entry.actor) == ("192.0.2.9", "req-1", "anonymous")
 
 
-def test_a_lockout_is_told_once_it_begins(ann: User, client: Client) -> None:
+def test_a_lockout_is_recorded_when_it_begins(ann: User, client: Client) -> None:
     for _ in range(settings.AXES_FAILURE_LIMIT + 1):
         client.post("/admin/login/", {"username": "ann", "password": "guessed-it-wrong"})
     client.post("/admin/login/", {"username": "ann", "password": PASSWORD})

@@ -1,4 +1,4 @@
-"""The pages that repeat what the code says are held to it."""
+"""Pages that repeat facts of the code match it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from missions.states import MISSION_ARROWS, SORTIE_ARROWS, MissionState, SortieS
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_every_arrow_stands_on_the_page_of_states_with_its_letter() -> None:
+def test_the_page_of_states_lists_every_transition_with_its_letter() -> None:
     page = (ROOT / "docs" / "states.md").read_text()
     for arrow in (*SORTIE_ARROWS, *MISSION_ARROWS):
         row = f"| {arrow.letter} | {', '.join(sorted(arrow.sources)) or '–'} | {arrow.target} | {arrow.by} | {arrow.why} |"
@@ -23,13 +23,13 @@ def test_every_arrow_stands_on_the_page_of_states_with_its_letter() -> None:
         assert f"| {state} | " in page
 
 
-def test_every_variable_that_the_settings_read_has_its_row() -> None:
+def test_every_setting_has_a_row() -> None:
     read = set(re.findall(r'env\.\w+\("(\w+)"', (ROOT / "fleet" / "settings.py").read_text()))
     rows = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE))
     assert read <= rows, read - rows
 
 
-def test_every_variable_stands_once_with_the_default_that_the_settings_give_it() -> None:
+def test_every_setting_is_documented_once_with_its_default() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| (?:integer|number|boolean|words|text) \| `?(.*?)`? \|", page, re.MULTILINE)
     shown = dict(rows)
@@ -50,7 +50,7 @@ def _as_written(default: object) -> str:
     return (",".join(default) if isinstance(default, tuple) else str(default)) or "–"
 
 
-def test_every_relative_link_of_the_pages_leads_somewhere() -> None:
+def test_every_relative_link_of_the_pages_works() -> None:
     for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

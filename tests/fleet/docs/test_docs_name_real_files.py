@@ -1,4 +1,4 @@
-"""A path that a page or a comment names exists: readers follow it."""
+"""Every path that a page or a comment names exists."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def exists(path: str) -> bool:
 
 
 @pytest.mark.parametrize("patterns", [("*.md",), ("*.py",), ("*.sql", "*.yaml", "Makefile", "*.sh")], ids=str)
-def test_every_path_that_is_named_exists(patterns: tuple[str, ...]) -> None:
+def test_every_named_path_exists(patterns: tuple[str, ...]) -> None:
     missing = [
         f"{file.relative_to(ROOT)}: {path}"
         for file in tracked(*patterns)

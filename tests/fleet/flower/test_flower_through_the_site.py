@@ -1,4 +1,4 @@
-"""The real Flower, seen through the real site: agents under their names, and what became of messages."""
+"""The real Flower behind the real site: it shows agents by name, and the outcome of messages."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _answers(site: Site) -> bool:
         return False
 
 
-def test_agents_and_messages_are_seen_there_and_nobody_else_can_see_them(site: Site) -> None:
+def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> None:
     until(lambda: AGENT in site.json("/flower/api/workers?refresh=1"), within_s=60)
     assert {agent.name for agent in queries.live()} == {AGENT}
     until(lambda: AGENT.encode() in site.ask("/flower/")[2], within_s=60)

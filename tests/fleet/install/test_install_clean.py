@@ -1,4 +1,4 @@
-"""`make clean` removes what was built, and data only when it is told to. Tried on a clone."""
+"""`make clean` removes build products, and data only with DATA=yes; tried on a clone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make(clone: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("told", [(), ("DATA=",), ("DATA=no",), ("DATA=1",)])
-def test_data_stay_unless_data_is_yes(clone: Path, told: tuple[str, ...]) -> None:
+def test_data_is_kept_without_data_yes(clone: Path, told: tuple[str, ...]) -> None:
     said = make(clone, *told)
     assert (clone / ".fleet" / "private" / "credentials.json").read_text() == "{}"
     assert "data is still in .fleet; make clean DATA=yes removes it, too" in said
@@ -42,13 +42,13 @@ def test_data_stay_unless_data_is_yes(clone: Path, told: tuple[str, ...]) -> Non
     assert (clone / "fleet" / "settings.py").exists()
 
 
-def test_data_go_when_data_is_yes(clone: Path) -> None:
+def test_data_is_removed_with_data_yes(clone: Path) -> None:
     make(clone, "DATA=yes")
     assert not (clone / ".fleet").exists()
     assert (clone / "manage.py").exists()
 
 
-def test_clean_stops_at_a_fleet_that_does_not_stop_and_removes_nothing(clone: Path) -> None:
+def test_clean_removes_nothing_if_the_fleet_does_not_stop(clone: Path) -> None:
     python = clone / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text("#!/bin/sh\necho it does not stop >&2\nexit 1\n")

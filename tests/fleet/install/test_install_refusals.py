@@ -1,4 +1,4 @@
-"""What `scripts/install.sh` says where something is missing: the fault, and what to do. Nothing is downloaded here."""
+"""`scripts/install.sh` reports what is missing and what to do. Nothing is downloaded here."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def test_without_git_it_names_git_and_how_to_get_it(machine: Machine) -> None:
+def test_without_git_it_says_how_to_install_git(machine: Machine) -> None:
     (machine.programs / "git").unlink()
     assert "git was not found" in (said := machine.refusal())
     assert "apt-get install git" in said
 
 
-def test_without_python_it_names_the_version_that_is_needed(machine: Machine) -> None:
+def test_without_python_it_names_the_required_version(machine: Machine) -> None:
     (machine.programs / "python3").unlink()
     assert (
         "python3 was not found. Install Python 3.11 or newer, or select another one: make PYTHON=" in machine.refusal()
@@ -85,14 +85,14 @@ def test_without_python_it_names_the_version_that_is_needed(machine: Machine) ->
 
 
 @pytest.mark.parametrize("version", ["3.10.13", "3.9.2", "2.7.18"])
-def test_a_python_that_is_too_old_is_named_with_the_remedy(machine: Machine, version: str) -> None:
+def test_a_python_that_is_too_old_is_reported_with_a_hint(machine: Machine, version: str) -> None:
     machine.has_python(version)
     said = machine.refusal()
     assert f"Python {version} is too old: Python 3.11 or newer is required" in said
     assert "make PYTHON=" in said
 
 
-def test_another_python_can_be_named(machine: Machine) -> None:
+def test_another_python_can_be_chosen(machine: Machine) -> None:
     machine.has_python("3.10.13")
     assert "python3.99 was not found" in machine.refusal(PYTHON="python3.99")
 
@@ -105,7 +105,7 @@ def test_without_ensurepip_or_venv_it_names_both_remedies(machine: Machine, miss
     assert "apt-get install python3-venv) or uv." in said
 
 
-def test_with_uv_neither_is_needed(machine: Machine) -> None:
+def test_with_uv_neither_is_required(machine: Machine) -> None:
     machine.has_python("3.11.2", without=["ensurepip", "venv"])
     machine.has("uv", 'echo "uv $*" >&2; [ "$1" = venv ]')
     done = machine.install()
@@ -116,7 +116,7 @@ def test_with_uv_neither_is_needed(machine: Machine) -> None:
     assert not (machine.checkout / ".venv" / ".fleet-run").exists()
 
 
-def test_half_an_environment_is_made_anew(machine: Machine) -> None:
+def test_an_incomplete_environment_is_created_again(machine: Machine) -> None:
     """As a `venv` leaves it that was interrupted before it had pip."""
     half = machine.checkout / ".venv" / "bin" / "python"
     half.parent.mkdir(parents=True)
@@ -140,7 +140,7 @@ def test_a_second_install_does_nothing_until_the_requirements_change(machine: Ma
     assert "uv pip install" in machine.install().stderr
 
 
-def test_a_long_install_says_every_few_seconds_how_far_it_is(machine: Machine) -> None:
+def test_a_long_install_reports_its_progress(machine: Machine) -> None:
     site = ".venv/lib/python3/site-packages"
     machine.has(
         "uv",
@@ -149,7 +149,7 @@ def test_a_long_install_says_every_few_seconds_how_far_it_is(machine: Machine) -
     assert "fleet: packages: 2 installed, 5 s\n" in machine.install().stderr
 
 
-def test_it_is_run_from_any_folder_and_by_an_ordinary_user(machine: Machine, tmp_path: Path) -> None:
+def test_it_runs_from_any_folder_and_as_an_ordinary_user(machine: Machine, tmp_path: Path) -> None:
     machine.has("uv", 'echo "uv $*" >&2; mkdir -p .venv')
     done = subprocess.run(
         ["/bin/sh", str(machine.checkout / "scripts" / "install.sh")],

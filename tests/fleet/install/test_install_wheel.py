@@ -1,4 +1,4 @@
-"""The project builds as a wheel that holds all it needs, and manage.py finds its environment through a link."""
+"""The wheel contains all that the project needs, and manage.py finds its environment through a link."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def run(*argv: str, cwd: Path) -> str:
     return done.stdout
 
 
-def test_the_wheel_holds_every_tracked_file_of_the_packages(tmp_path: Path) -> None:
+def test_the_wheel_contains_every_tracked_file_of_the_packages(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     run("git", "clone", "-q", "--depth=1", f"file://{CHECKOUT}", str(clone), cwd=tmp_path)
     build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"  # what pip calls

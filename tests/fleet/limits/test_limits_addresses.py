@@ -1,4 +1,4 @@
-"""A client's address is what our own proxies say it is, and nothing that the client says itself."""
+"""A client's address comes from the fleet's own proxies, never from the client itself."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ texts = st.one_of(
         ("nonsense", "198.51.100.1", "0.0.0.0"),
     ],
 )
-def test_it_is_read_from_the_right_up_to_the_first_that_is_no_proxy(peer: str, forwarded: str, client: str) -> None:
+def test_the_address_is_the_last_one_that_is_no_trusted_proxy(peer: str, forwarded: str, client: str) -> None:
     with override_settings(FLEET_TRUSTED_PROXIES=PROXIES):
         assert addresses.resolve(peer=peer, forwarded=forwarded) == client
 
 
-def test_the_peer_of_a_unix_socket_is_believed_only_where_the_settings_say_so() -> None:
+def test_a_unix_socket_is_trusted_only_if_the_settings_say_so() -> None:
     request = RequestFactory().get("/", headers={"X-Forwarded-For": "198.51.100.1"})
     del request.META["REMOTE_ADDR"]
     assert addresses.client(request) == "0.0.0.0"
@@ -56,7 +56,7 @@ def test_the_peer_of_a_unix_socket_is_believed_only_where_the_settings_say_so() 
 
 
 @given(texts, st.lists(texts, max_size=5))
-def test_whatever_is_sent_it_is_an_address_and_a_stranger_cannot_choose_it(peer: str, hops: list[str]) -> None:
+def test_a_client_cannot_choose_its_address_whatever_it_sends(peer: str, hops: list[str]) -> None:
     with override_settings(FLEET_TRUSTED_PROXIES=PROXIES):
         found = addresses.resolve(peer=peer, forwarded=", ".join(hops))
         assert str(ipaddress.ip_address(found)) == found
@@ -64,13 +64,13 @@ def test_whatever_is_sent_it_is_an_address_and_a_stranger_cannot_choose_it(peer:
             assert found == addresses.resolve(peer=peer, forwarded="")
 
 
-def test_one_house_has_one_bucket_however_many_addresses_it_has() -> None:
+def test_an_ipv6_network_shares_one_limit() -> None:
     assert addresses.bucket("2001:db8::5") == addresses.bucket("2001:db8::ffff:1") == "2001:db8::/64"
     assert addresses.bucket("2001:db8:0:1::5") != addresses.bucket("2001:db8::5")
     assert addresses.bucket("198.51.100.1") == "198.51.100.1"
 
 
-def test_a_proxy_that_is_no_network_is_refused_loudly() -> None:
+def test_an_invalid_proxy_setting_is_refused() -> None:
     environment = Environment({"FLEET_TRUSTED_PROXIES": "10.0.0.0/8, proxy.example.org"})
     with pytest.raises(ImproperlyConfigured, match=r"FLEET_TRUSTED_PROXIES: 'proxy\.example\.org'"):
         environment.parsed("FLEET_TRUSTED_PROXIES", "", addresses.parse_networks)

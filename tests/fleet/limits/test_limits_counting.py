@@ -1,4 +1,4 @@
-"""Exactly as many requests pass as may, however many come at once, with Redis and while it is away."""
+"""Rate limits admit exactly the allowed number of concurrent requests, with Redis and without."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def at_once(what: Callable[[], Quota], times: int) -> list[Quota]:
         return [quota for one in told for quota in one.result()]
 
 
-def test_of_fifty_clients_at_once_exactly_the_limit_passes(bucket: str) -> None:
+def test_of_fifty_concurrent_clients_exactly_the_limit_passes(bucket: str) -> None:
     told = at_once(lambda: spend(bucket, 120), 4)
     passed = [one for one in told if not one.refused]
     assert len(passed) == 120
@@ -65,11 +65,11 @@ def test_of_fifty_clients_at_once_exactly_the_limit_passes(bucket: str) -> None:
     assert all(one.limit == 120 and 0 < one.reset_s <= HOUR for one in told)
 
 
-def test_buckets_do_not_know_of_each_other(bucket: str) -> None:
+def test_buckets_are_independent(bucket: str) -> None:
     assert [spend("a", 1).refused, spend("a", 1).refused, spend("b", 1).refused] == [False, True, False]
 
 
-def test_a_route_with_a_rate_of_its_own_is_counted_apart(bucket: str) -> None:
+def test_a_route_with_its_own_rate_is_counted_separately(bucket: str) -> None:
     with override_settings(FLEET_LIMIT_IP=Rate(1, HOUR), FLEET_LIMITS=parse_overrides("route:missions.create=2/h")):
 
         def refused(route: str) -> bool:
@@ -79,18 +79,18 @@ def test_a_route_with_a_rate_of_its_own_is_counted_apart(bucket: str) -> None:
         assert [refused("missions.create") for _ in range(3)] == [False, False, True]
 
 
-def test_ten_agents_of_one_host_do_not_take_each_others_requests(bucket: str) -> None:
+def test_ten_agents_of_one_host_have_separate_limits(bucket: str) -> None:
     with override_settings(FLEET_LIMIT_AGENT=Rate(3, HOUR), FLEET_LIMIT_IP=Rate(1, HOUR)):
         for agent in range(10):
             told = [counting.charge(request=ask(), kind=Kind.AGENT, identity=f"agt_{agent}") for _ in range(3)]
             assert not any(one.refused for one in told)
 
 
-def test_no_limit_costs_nothing_and_says_nothing(bucket: str) -> None:
+def test_without_a_limit_there_is_no_cost_and_no_header(bucket: str) -> None:
     assert counting.headers(counting.spend(request=ask(), bucket=bucket, rate=Rate(0))) == {}
 
 
-def test_the_headers_say_how_one_stands(bucket: str) -> None:
+def test_the_headers_report_the_remaining_requests(bucket: str) -> None:
     first, second = spend(bucket, 1), spend(bucket, 1)
     assert counting.headers(first) == {
         "RateLimit-Limit": "1", "RateLimit-Remaining": "0", "RateLimit-Reset": str(first.reset_s),
@@ -98,7 +98,7 @@ def test_the_headers_say_how_one_stands(bucket: str) -> None:
     assert counting.headers(second)["Retry-After"] == str(second.reset_s)
 
 
-def test_the_first_refusal_of_a_window_is_in_the_audit_trail_once() -> None:
+def test_the_first_refusal_of_a_window_is_recorded_once() -> None:
     bucket = f"test {ids.new()}"  # the trail keeps what other tests did
     at_once(lambda: spend(bucket, 10), 1)
     told = Entry.objects.filter(kind="limit", subject=bucket).values("outcome", "data")
@@ -114,7 +114,7 @@ def _broken(*args: object) -> None:
     raise OperationalError("Postgres is away")
 
 
-def test_without_redis_it_counts_by_itself_and_with_it_again_together(private_services: Cluster) -> None:
+def test_without_redis_each_process_counts_for_itself_until_redis_returns(private_services: Cluster) -> None:
     url = private_services.endpoints().redis_url
     there = {"default": {"BACKEND": "fleet.limits.cache.Cache", "LOCATION": url}}
     with override_settings(CACHES=there):
@@ -142,7 +142,7 @@ def _known(key: str, services: Cluster) -> bool:
     return bool(elsewhere.has_key(f":1:{key}"))
 
 
-def test_redis_killed_in_the_middle_refuses_nobody_wrongly(private_services: Cluster) -> None:
+def test_killing_redis_refuses_nobody_wrongly(private_services: Cluster) -> None:
     url = private_services.endpoints().redis_url
     with override_settings(CACHES={"default": {"BACKEND": "fleet.limits.cache.Cache", "LOCATION": url}}):
         timer = threading.Timer(0.05, lambda: private_services.kill("valkey"))

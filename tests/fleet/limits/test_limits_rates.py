@@ -1,4 +1,4 @@
-"""Rates as operators write them, and which of them holds for whom."""
+"""How operators write rates, and to whom each applies."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from fleet.limits.rates import Kind, Rate
         ("off", rates.OFF),
     ],
 )
-def test_a_rate_is_a_number_and_a_time(text: str, rate: Rate) -> None:
+def test_a_rate_is_a_number_and_a_period(text: str, rate: Rate) -> None:
     assert rates.parse(text) == rate
 
 
 @pytest.mark.parametrize("text", ["", "100", "0/m", "-1/m", "100/0s", "100/w", "a/m", "100/m/s", "１/m"])
-def test_what_is_no_rate_is_refused_loudly(text: str) -> None:
+def test_an_invalid_rate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a rate"):
         rates.parse(text)
 
 
-def test_the_variable_is_named_in_the_refusal() -> None:
+def test_the_refusal_names_the_variable() -> None:
     with pytest.raises(ImproperlyConfigured, match=r"^FLEET_LIMIT_IP: '100/w' is not a rate"):
         Environment({"FLEET_LIMIT_IP": "100/w"}).parsed("FLEET_LIMIT_IP", "1/m", rates.parse)
     with pytest.raises(ImproperlyConfigured, match="must start with"):
         Environment({"FLEET_LIMITS": "admin=1/m"}).parsed("FLEET_LIMITS", "", rates.parse_overrides)
 
 
-def test_a_role_has_its_own_rate_by_address_and_a_route_for_everybody() -> None:
+def test_a_role_and_a_route_can_have_their_own_rates() -> None:
     own = rates.parse_overrides("role:admin=300/m, route:missions.create=30/m")
     with override_settings(FLEET_LIMITS=own, FLEET_LIMIT_IP=Rate(100), FLEET_LIMIT_KEY=Rate(600)):
         assert rates.of(Kind.IP) == rates.of(Kind.IP, role="user") == Rate(100)

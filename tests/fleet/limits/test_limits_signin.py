@@ -1,4 +1,4 @@
-"""Who guesses passwords is stopped: by the number of tries from an address, and by the name that is guessed at."""
+"""Password guessing is stopped by the number of tries per address and per name."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def sign_in(password: str, *, name: str = "ann", address: str = "198.51.100.1") 
     return Client().post(PAGE, form, headers={"X-Forwarded-For": address}).status_code
 
 
-def test_after_some_failures_even_the_right_password_is_not_taken() -> None:
+def test_after_some_failures_even_the_correct_password_is_refused() -> None:
     assert [sign_in("a guess") for _ in range(FAILURES - 1)] == [200] * (FAILURES - 1)
     assert sign_in("a guess") == 429
     answer = Client().post(
@@ -55,7 +55,7 @@ def test_after_some_failures_even_the_right_password_is_not_taken() -> None:
     assert "for 15 min." in answer.content.decode()
 
 
-def test_the_owner_of_the_name_signs_in_from_elsewhere_and_others_from_there() -> None:
+def test_a_lockout_applies_to_one_name_from_one_address() -> None:
     User.objects.create_superuser("bob", password=web.PASSWORD)
     assert [sign_in("a guess") for _ in range(FAILURES)][-1] == 429
     assert sign_in(web.PASSWORD, address="198.51.100.2") == 302
@@ -63,13 +63,13 @@ def test_the_owner_of_the_name_signs_in_from_elsewhere_and_others_from_there() -
     assert sign_in(web.PASSWORD) == 429
 
 
-def test_who_has_many_addresses_of_one_network_has_no_more_tries() -> None:
+def test_many_addresses_of_one_network_give_no_more_tries() -> None:
     assert [sign_in("a guess", address=f"2001:db8::{number}") for number in range(FAILURES)][-1] == 429
     assert sign_in(web.PASSWORD, address="2001:db8::ffff") == 429
     assert sign_in(web.PASSWORD, address="2001:db8:0:1::1") == 302
 
 
-def test_a_name_that_is_written_another_way_gets_no_tries_of_its_own() -> None:
+def test_another_spelling_of_a_name_gives_no_more_tries() -> None:
     assert [sign_in("a guess", name=name) for name in ("ann", "ａｎｎ", " ann ")][-1] == 429
     for name in ("ann", "ａnn", "ann\t", "ann\N{NO-BREAK SPACE}"):
         assert sign_in(web.PASSWORD, name=name) == 429
@@ -80,13 +80,13 @@ def test_a_name_that_is_written_another_way_gets_no_tries_of_its_own() -> None:
         assert answer.status_code in (401, 429), "the API does not take full-width letters for others"
 
 
-def test_a_success_forgives_what_went_before() -> None:
+def test_a_success_resets_the_count() -> None:
     for _ in range(3):
         assert sign_in("a guess") == 200
         assert sign_in(web.PASSWORD) == 302
 
 
-def test_it_ends_by_itself_and_tries_meanwhile_do_not_prolong_it() -> None:
+def test_a_lockout_ends_by_itself_and_further_tries_do_not_extend_it() -> None:
     assert [sign_in("a guess") for _ in range(FAILURES + 2)][-1] == 429
     before = AccessAttempt.objects.get().attempt_time
     assert sign_in(web.PASSWORD) == 429
@@ -95,7 +95,7 @@ def test_it_ends_by_itself_and_tries_meanwhile_do_not_prolong_it() -> None:
     assert sign_in(web.PASSWORD) == 302
 
 
-def test_it_tells_how_much_of_it_is_left() -> None:
+def test_a_lockout_reports_its_remaining_time() -> None:
     assert [sign_in("a guess") for _ in range(FAILURES)][-1] == 429
     AccessAttempt.objects.update(attempt_time=F("attempt_time") - timedelta(minutes=10))
     for path, media_type in ((PAGE, None), ("/api/v1/auth/token", "application/json")):
@@ -109,7 +109,7 @@ def test_it_tells_how_much_of_it_is_left() -> None:
         assert re.search("for [45] min\\.", answer.content.decode())
 
 
-def test_it_lasts_until_so_many_failures_are_forgotten_that_the_others_are_too_few() -> None:
+def test_a_lockout_lasts_until_enough_failures_have_expired() -> None:
     for minute, program in enumerate(["one", "another", "a third"]):
         headers = {"X-Forwarded-For": "198.51.100.1", "User-Agent": program}
         answer = Client().post(PAGE, {"username": "ann", "password": "a guess"}, headers=headers)
@@ -123,13 +123,13 @@ def test_it_lasts_until_so_many_failures_are_forgotten_that_the_others_are_too_f
     assert 200 < int(again["Retry-After"]) <= 300, "then the first of them is forgotten, and two are left"
 
 
-def test_an_operator_ends_it() -> None:
+def test_an_operator_can_end_a_lockout() -> None:
     assert [sign_in("a guess") for _ in range(FAILURES)][-1] == 429
     call_command("axes_reset_username", "ann", verbosity=0)
     assert sign_in(web.PASSWORD) == 302
 
 
-def test_what_asks_with_a_request_is_counted_too_and_told() -> None:
+def test_sign_ins_with_a_request_are_counted_and_reported() -> None:
     def ask(password: str) -> tuple[bool, bool]:
         request = RequestFactory().post("/api/v1/auth/token")
         user = authenticate(request, username="ann", password=password)
@@ -143,7 +143,7 @@ def test_what_asks_with_a_request_is_counted_too_and_told() -> None:
 
 
 @pytest.mark.parametrize("name", ["an\0n", "x" * 10_000, "", "'; DROP TABLE auth_user; --", "🦊"])
-def test_no_name_is_too_odd_to_be_counted(name: str) -> None:
+def test_names_with_any_characters_are_counted(name: str) -> None:
     request = RequestFactory().post("/api/v1/auth/token")
     for _ in range(FAILURES):
         assert authenticate(request, username=name, password="a guess") is None
@@ -151,14 +151,14 @@ def test_no_name_is_too_odd_to_be_counted(name: str) -> None:
     assert sign_in("a guess", name=name, address="198.51.100.7") == 200
 
 
-def test_no_password_is_kept() -> None:
+def test_passwords_are_not_stored() -> None:
     sign_in("a very secret guess")
     kept = AccessAttempt.objects.values().get()
     assert "a very secret guess" not in str(kept)
     assert kept["ip_address"] == "198.51.100.1"
 
 
-def test_the_sign_in_page_counts_tries_by_address_whatever_the_name() -> None:
+def test_the_sign_in_page_counts_tries_by_address_for_all_names() -> None:
     with override_settings(FLEET_LIMIT_AUTH=Rate(4, 3_600)):
         assert [sign_in("a guess", name=f"user{n}") for n in range(4)] == [200] * 4
         refused = Client().post(PAGE, {}, headers={"X-Forwarded-For": "198.51.100.1"})
@@ -171,12 +171,12 @@ def test_the_sign_in_page_counts_tries_by_address_whatever_the_name() -> None:
         )
 
 
-def test_a_client_that_forges_its_address_is_still_the_same() -> None:
+def test_forging_an_address_gives_no_more_tries() -> None:
     with override_settings(FLEET_LIMIT_AUTH=Rate(2, 3_600), FLEET_TRUSTED_PROXIES=[]):
         assert [sign_in("a guess", name=str(n), address=f"198.51.100.{n}") for n in range(3)] == [200, 200, 429]
 
 
-def test_the_api_locks_out_too_and_answers_with_a_problem() -> None:
+def test_the_api_has_the_same_lockout_and_responds_with_a_problem() -> None:
     def ask(password: str) -> HttpResponse:
         body = {"username": "ann", "password": password}
         return Client().post("/api/v1/auth/token", body, content_type="application/json")
@@ -189,6 +189,6 @@ def test_the_api_locks_out_too_and_answers_with_a_problem() -> None:
     assert ask(web.PASSWORD).status_code == 429
 
 
-def test_who_opens_the_page_itself_comes_to_the_admin() -> None:
+def test_signing_in_on_the_page_leads_to_the_admin() -> None:
     answer = Client().post(PAGE, {"username": "ann", "password": web.PASSWORD})
     assert (answer.status_code, answer["Location"]) == (302, "/admin/")

@@ -1,4 +1,4 @@
-"""The Tab key, as bash uses it: commands, options, choices, missions, sorties; quick and silent where nothing answers."""
+"""Tab completion in bash: commands, options, choices, missions and sorties; quick, and silent on errors."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_commands_actions_options_and_choices_are_offered_without_a_database(now
     assert tab("fleet fleet_mission list --state pl", nowhere) == ["planned"]
 
 
-def test_services_are_offered_by_name_also_when_they_have_ended(nowhere: dict[str, str]) -> None:
+def test_services_are_offered_by_name_even_after_their_end(nowhere: dict[str, str]) -> None:
     assert tab("fleet fleet_services logs ", nowhere) == []
     logs = Path(nowhere["FLEET_HOME"], "private", "logs")
     for name in ("valkey", "postgres"):
@@ -63,7 +63,7 @@ def test_services_are_offered_by_name_also_when_they_have_ended(nowhere: dict[st
     assert tab("fleet fleet_services restart v", nowhere) == ["valkey"]
 
 
-def test_what_is_unknown_or_away_offers_nothing_and_says_nothing(nowhere: dict[str, str]) -> None:
+def test_errors_offer_nothing_and_print_nothing(nowhere: dict[str, str]) -> None:
     assert tab("fleet fleet_mission show ", nowhere) == []
     assert tab("fleet fleet_mission show ", {**nowhere, "DATABASE_URL": "nonsense"}) == []
 

@@ -1,4 +1,4 @@
-"""docs/commands.md and docs/http.md name what there is."""
+"""docs/commands.md and docs/http.md document everything that exists."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def actions(name: str) -> set[str]:
     return set(found[0].choices) if found else set()
 
 
-def test_each_command_and_each_action_of_missions_and_agents_is_explained() -> None:
+def test_each_command_and_action_is_documented() -> None:
     commands = {name for name in get_commands() if name.startswith("fleet_")} - {"fleet_prepare"}
     assert commands <= set(re.findall(r"`(fleet_\w+)", COMMANDS))
     rows = re.findall(r"^\| (`[a-z]+ .*?) \|", COMMANDS, re.MULTILINE)
@@ -37,20 +37,20 @@ def test_each_command_and_each_action_of_missions_and_agents_is_explained() -> N
     assert actions("fleet_mission") | actions("fleet_agents") == explained
 
 
-def test_each_exit_code_is_explained() -> None:
+def test_each_exit_code_is_documented() -> None:
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", COMMANDS, re.MULTILINE)}
     kinds = (errors.NotFound, errors.Invalid, errors.Conflict, errors.Forbidden, errors.RateLimited, errors.Unavailable)
     assert codes == {0, 3, 5, 130, 141} | {kind.exit_code for kind in kinds}
 
 
-def test_each_route_is_explained() -> None:
+def test_each_route_is_documented() -> None:
     routes = {str(one.pattern).strip("^").split("<")[0] for one in get_resolver().url_patterns} - {""}
     paths = {path.strip("/") for path in re.findall(r"^\| `(/[^`<]*)", HTTP, re.MULTILINE)}
     assert {route.strip("/") for route in routes} <= paths
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_each_series_and_each_check_is_explained(client: Client) -> None:
+def test_each_metric_and_check_is_documented(client: Client) -> None:
     bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}
     series = set(re.findall(r"^# TYPE (\w+)", client.get("/metrics", headers=bearer).content.decode(), re.MULTILINE))
     assert series == set(re.findall(r"^\| `(\w+)\{", HTTP, re.MULTILINE))
@@ -58,7 +58,7 @@ def test_each_series_and_each_check_is_explained(client: Client) -> None:
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_each_problem_has_the_code_that_the_page_says(client: Client) -> None:
+def test_each_problem_has_the_documented_code(client: Client) -> None:
     told = dict(re.findall(r"^\| (\d+) \| `(\w+)`", API, re.MULTILINE))
     assert client.get("/api/v1/").json()["code"] == told["401"]
     ann = api.person("ann")

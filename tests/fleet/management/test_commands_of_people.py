@@ -1,4 +1,4 @@
-"""`fleet_user` and `fleet_key` say of a name that cannot be one what is wrong with it, before they ask for a password."""
+"""`fleet_user` and `fleet_key` refuse an invalid name with the reason, before they ask for a password."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def refused(*arguments: str) -> tuple[int, str]:
         ("x" * 200, f"'{'x' * 40}' is not a valid user name: it has 200 characters."),
     ],
 )
-def test_a_name_that_nobody_can_have_is_refused_with_what_is_wrong_and_what_to_do(name: str, why: str) -> None:
+def test_an_invalid_name_is_refused_with_a_hint(name: str, why: str) -> None:
     said = f"{why} Use 1 to 150 letters, digits, and @ . + - _, for example ann.smith."
     assert refused("fleet_user", "create", name) == (2, said)  # and no password is asked for, which fails here
     assert not User.objects.exists()
 
 
-def test_a_name_that_somebody_has_is_refused_before_a_password_is_asked_for() -> None:
+def test_a_taken_name_is_refused_before_the_password_prompt() -> None:
     operations.create_user(name="ann", role=Role.USER)
     assert refused("fleet_user", "create", "ann") == (1, "User 'ann' already exists. Choose another name.")
 
 
 @pytest.mark.parametrize("name", ["ann", "Ann.Smith", "ann@example.org", "a+b-c_d", "Ωμέγα", "x" * 150])
-def test_a_name_that_somebody_can_have_is_taken(name: str) -> None:
+def test_a_valid_name_is_accepted(name: str) -> None:
     call_command("fleet_user", "create", name, "--no-password")
     call_command("fleet_user", "role", name, "agent")
     assert User.objects.get().account.role == Role.AGENT
 
 
-def test_a_name_is_the_same_however_it_was_typed() -> None:
+def test_names_are_normalised() -> None:
     call_command("fleet_user", "create", "ﬁnn", "--no-password")  # with the ligature, U+FB01
     assert User.objects.get().username == "finn"
     assert refused("fleet_user", "create", "finn", "--no-password")[0] == 1
@@ -60,7 +60,7 @@ def test_a_name_is_the_same_however_it_was_typed() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\x1b[31mb", "a\nb", "\udcff", "x" * 101])
-def test_a_key_is_given_a_name_that_can_be_read(name: str) -> None:
+def test_the_name_of_a_key_must_be_readable(name: str) -> None:
     operations.create_user(name="ann", role=Role.USER)
     said = f"{name[:40]!r} is not a valid key name. Describe what the key is for, in 1 to 100 characters on one line."
     assert refused("fleet_key", "create", name, "--user", "ann", "--scope", "read") == (2, said)

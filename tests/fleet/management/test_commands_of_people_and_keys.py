@@ -1,4 +1,4 @@
-"""`fleet_user` and `fleet_key`: what they say, what they refuse before anything is asked for, and what the trail says of it."""
+"""`fleet_user` and `fleet_key`: output, refusals before any prompt, and audit entries."""
 
 from __future__ import annotations
 
@@ -43,23 +43,21 @@ def entry(kind: str) -> Entry:
 # ── People ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_user_is_made_with_the_password_that_a_pipe_brings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_is_created_with_a_password_from_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     made = piped(monkeypatch, f"{PASSWORD}\n", "fleet_user", "create", "ann")
     assert (made.code, made.out, made.err) == (0, "", "Created ann with the role user.\n")
     assert User.objects.get(username="ann").check_password(PASSWORD)
     assert entry("user.created").subject == "user:ann"
 
 
-def test_without_a_password_nobody_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_password_no_user_is_created(monkeypatch: pytest.MonkeyPatch) -> None:
     for given, said in (("", "No password was given."), ("\n", "No password was given."), ("short\n", "too short")):
         refused = piped(monkeypatch, given, "fleet_user", "create", "ann")
         assert (refused.code, said in refused.err) == (2, True), refused.err
     assert not User.objects.exists()
 
 
-def test_nobody_is_asked_for_the_password_of_a_user_that_there_cannot_be(
-    monkeypatch: pytest.MonkeyPatch, ann: User
-) -> None:
+def test_an_invalid_user_is_refused_before_the_password_prompt(monkeypatch: pytest.MonkeyPatch, ann: User) -> None:
     for arguments, code, said in (
         (("ann",), 1, "User 'ann' already exists."),
         (("",), 2, "it is empty"),
@@ -72,7 +70,7 @@ def test_nobody_is_asked_for_the_password_of_a_user_that_there_cannot_be(
         assert sys.stdin.read() == unread
 
 
-def test_ctrl_d_at_the_prompt_is_no_password(subprocess_environment: dict[str, str]) -> None:
+def test_ctrl_d_at_the_prompt_creates_no_user(subprocess_environment: dict[str, str]) -> None:
     ours, theirs = pty.openpty()
     asked = subprocess.Popen(
         [sys.executable, str(ROOT / "manage.py"), "fleet_user", "create", "dora"],
@@ -94,7 +92,7 @@ def test_ctrl_d_at_the_prompt_is_no_password(subprocess_environment: dict[str, s
     assert b"Traceback" not in seen
 
 
-def test_a_grant_and_a_revoke_are_told_once_with_what_was_before(ann: User) -> None:
+def test_granting_and_revoking_are_recorded_once_with_the_previous_state(ann: User) -> None:
     before = Entry.objects.aggregate(last=Max("id"))["last"] or 0  # what other tests have left is not to be removed
     assert "ann may launch, resume and retry" in manage("fleet_user", "grant", "ann").err
     manage("fleet_user", "grant", "ann")
@@ -104,7 +102,7 @@ def test_a_grant_and_a_revoke_are_told_once_with_what_was_before(ann: User) -> N
     assert (taken.code, "ann may no longer launch" in taken.err, "continue until" in taken.err) == (0, True, True)
 
 
-def test_a_revoke_that_takes_away_nothing_says_so(ann: User) -> None:
+def test_revoking_nothing_says_so(ann: User) -> None:
     team = Group.objects.create(name="ops")
     team.permissions.add(Permission.objects.get(codename="plan_execute"))
     ann.groups.add(team)
@@ -122,7 +120,7 @@ def boss() -> User:
     return operations.create_user(name="boss", role=Role.ADMIN, password=PASSWORD)
 
 
-def test_the_last_admin_that_may_sign_in_stays_one(ann: User, boss: User) -> None:
+def test_the_last_active_admin_cannot_be_demoted(ann: User, boss: User) -> None:
     for arguments in (("role", "boss", "user"), ("disable", "boss")):
         refused = manage("fleet_user", *arguments)
         assert (refused.code, "No admin would be left without boss." in refused.err) == (1, True), refused.err
@@ -131,7 +129,7 @@ def test_the_last_admin_that_may_sign_in_stays_one(ann: User, boss: User) -> Non
     assert manage("fleet_user", "role", "boss", "user").code == 0  # who was none any more
 
 
-def test_the_admins_pages_keep_the_last_admin_too(ann: User, boss: User, client: Client) -> None:
+def test_the_admin_site_protects_the_last_admin_too(ann: User, boss: User, client: Client) -> None:
     client.force_login(boss)
     page = reverse("admin:auth_user_change", args=[boss.pk])
     form = {"username": "boss", "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
@@ -153,7 +151,7 @@ def create(*arguments: str) -> Done:
     return manage("fleet_key", "create", *arguments, "--user", "ann", "--scope", "read")
 
 
-def test_a_key_alone_is_on_standard_output_and_the_trail_tells_which_it_is(ann: User) -> None:
+def test_only_the_key_is_printed_on_stdout_and_the_audit_trail_identifies_it(ann: User) -> None:
     made = create("ci", "--days", "90")
     key = Key.objects.get()
     assert made.out.startswith(f"{key.prefix}_")
@@ -165,14 +163,14 @@ def test_a_key_alone_is_on_standard_output_and_the_trail_tells_which_it_is(ann: 
     }  # fmt: skip
 
 
-def test_a_key_without_a_good_name_or_end_is_refused(ann: User) -> None:
+def test_a_key_with_an_invalid_name_or_expiry_is_refused(ann: User) -> None:
     for arguments in (("",), (" ",), ("x" * 101,), ("ci", "--days", "0"), ("ci", "--days", "99999")):
         refused = create(*arguments)
         assert (refused.code, refused.out) == (2, ""), arguments
     assert not Key.objects.exists()
 
 
-def test_a_list_of_keys_has_columns_and_says_until_when_each_is_good(ann: User) -> None:
+def test_the_list_of_keys_has_columns_with_the_expiry(ann: User) -> None:
     create("for good")
     create("for a year", "--days", "365")
     Key.objects.filter(name="for a year").update(name="for a year\x1b[31m")  # as one may be called of old
@@ -187,7 +185,7 @@ def test_a_list_of_keys_has_columns_and_says_until_when_each_is_good(ann: User) 
     assert manage("fleet_key", "list", "--json").json[0]["name"] == "past"
 
 
-def test_a_key_is_found_by_its_id_its_prefix_or_its_text_and_by_nothing_near_to_it(ann: User) -> None:
+def test_a_key_is_found_only_by_its_id_its_prefix_or_its_text(ann: User) -> None:
     made = [operations.create_key(user=ann, name="ci", scopes=["read"]) for _ in range(3)]
     for near in (f"{made[0].key.prefix}zz", "flk_", "key_0", "", "ci"):
         assert manage("fleet_key", "revoke", near).code == 1, near
@@ -198,12 +196,12 @@ def test_a_key_is_found_by_its_id_its_prefix_or_its_text_and_by_nothing_near_to_
     assert entry("key.revoked").before == {"user": "ann", "name": "ci", "prefix": made[2].key.prefix}
 
 
-def test_whose_keys_there_are_none_of_is_said(ann: User) -> None:
+def test_a_user_without_keys_is_reported(ann: User) -> None:
     assert manage("fleet_key", "list").err.startswith("No keys. Create one")
     assert manage("fleet_key", "list", "--user", "ann").err.startswith("ann has no keys. Create one")
 
 
-def test_the_key_of_who_is_disabled_comes_with_a_warning(ann: User) -> None:
+def test_creating_a_key_for_a_disabled_user_prints_a_warning(ann: User) -> None:
     operations.set_active(user=ann, active=False)
     assert "refused while ann is disabled" in create("ci").err
 
@@ -211,7 +209,7 @@ def test_the_key_of_who_is_disabled_comes_with_a_warning(ann: User) -> None:
 # ── Both ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_bytes_that_are_no_text_are_refused_in_one_sentence() -> None:
+def test_bytes_that_are_not_utf_8_are_refused() -> None:
     for command in (
         ("fleet_user", "create", "ann", "--no-password", "--team", "\udcff"),
         ("fleet_user", "grant", "\udcff"),
@@ -222,7 +220,7 @@ def test_bytes_that_are_no_text_are_refused_in_one_sentence() -> None:
         assert (refused.code, refused.err.count("\n"), "is not valid UTF-8" in refused.err) == (2, 1, True), refused
 
 
-def test_no_color_is_heeded(subprocess_environment: dict[str, str]) -> None:
+def test_no_color_is_respected(subprocess_environment: dict[str, str]) -> None:
     ours, theirs = pty.openpty()
     asked = subprocess.Popen(
         [sys.executable, str(ROOT / "manage.py"), "fleet_user", "grant", "nobody"],

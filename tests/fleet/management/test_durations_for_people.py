@@ -1,4 +1,4 @@
-"""A duration reads the same wherever it is shown."""
+"""Durations have the same format everywhere."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.conftest import ROOT
         (86_399, "1 d"), (86_400 * 5 + 3_600 * 3, "5 d 3 h"),
     ],
 )  # fmt: skip
-def test_a_duration_has_two_units_at_most(seconds: float, text: str) -> None:
+def test_a_duration_has_at_most_two_units(seconds: float, text: str) -> None:
     assert humanise.duration(seconds) == text
 
 
-def test_no_other_code_formats_seconds_for_people() -> None:
+def test_only_humanise_formats_durations() -> None:
     """An f-string with a number's format just before a unit of time."""
     own = {"fleet/humanise.py", "fleet/services/journal.py", "fleet/checks.py"}  # a check names settings exactly
     found = [

@@ -1,4 +1,4 @@
-"""`fleet_up --run`: it does not stop under the missions of others, and stops when it is told to."""
+"""`fleet_up --run` waits for the missions of others, and stops when it is told to."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def flying(home: Checkout, plan: str) -> subprocess.Popen[str]:
     return running
 
 
-def test_it_waits_for_the_missions_that_others_have_launched_meanwhile(home: Checkout, tmp_path: Path) -> None:
+def test_it_waits_for_missions_that_others_have_launched(home: Checkout, tmp_path: Path) -> None:
     running = flying(home, waits_for(tmp_path / "mine", "Mine"))
     theirs = home.json("fleet_mission", "run", waits_for(tmp_path / "theirs", "Theirs"), "--detach", cwd=tmp_path)["id"]
     (tmp_path / "mine").touch()
@@ -51,7 +51,7 @@ def test_it_waits_for_the_missions_that_others_have_launched_meanwhile(home: Che
     assert home.left_behind() == []
 
 
-def test_it_leaves_its_mission_and_stops_when_the_fleet_is_to_go_down(home: Checkout, tmp_path: Path) -> None:
+def test_fleet_down_stops_it_before_its_mission_ends(home: Checkout, tmp_path: Path) -> None:
     running = flying(home, waits_for(tmp_path / "never", "Never"))
     home.manage("fleet_down", timeout=60)
     assert running.wait(40) == 130

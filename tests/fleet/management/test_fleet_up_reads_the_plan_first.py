@@ -1,4 +1,4 @@
-"""`fleet_up --run` refuses what is wrong with a plan or its inputs before it starts anything."""
+"""`fleet_up --run` refuses an invalid plan or input before it starts anything."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def home() -> Iterator[Checkout]:
         (PLAN, ["--param", "bottom=1"], '"bottom" is not an input of this plan'),
     ],
 )
-def test_a_bad_plan_starts_nothing(
+def test_an_invalid_plan_starts_nothing(
     home: Checkout, tmp_path: Path, plan: str | None, params: list[str], words: str
 ) -> None:
     path = tmp_path / "plan.yaml"

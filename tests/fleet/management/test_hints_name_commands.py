@@ -1,4 +1,4 @@
-"""A hint names a command that works as it is printed."""
+"""A hint names a command that works as printed."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ HINTS = [
 ]
 
 
-def test_there_are_hints() -> None:
+def test_hints_are_found() -> None:
     assert len(HINTS) > 40
 
 
 @pytest.mark.parametrize("hint", HINTS)
-def test_the_command_of_a_hint_exists_and_takes_these_arguments(hint: list[str]) -> None:
+def test_the_command_of_a_hint_exists_and_accepts_its_arguments(hint: list[str]) -> None:
     app = get_commands()[hint[0]]
     assert isinstance(app, str)
     command = load_command_class(app, hint[0])
@@ -55,7 +55,7 @@ def test_the_command_of_a_hint_exists_and_takes_these_arguments(hint: list[str])
     command.create_parser("manage.py", hint[0]).parse_args(arguments)  # CommandError where it does not
 
 
-def test_no_hint_spells_a_command_by_itself() -> None:
+def test_hints_build_commands_only_with_invocation() -> None:
     """Texts that are not docstrings name commands by `invocation.command`."""
     found = []
     for path, tree in trees():
@@ -80,7 +80,7 @@ def test_no_hint_spells_a_command_by_itself() -> None:
     "typed", ["./manage.py", "{python} manage.py", "{root}/manage.py", "{python} {root}/manage.py"]
 )
 @pytest.mark.parametrize("folder", [".", "docs"])
-def test_a_hint_begins_as_the_user_began_and_works_in_the_same_folder(
+def test_a_hint_uses_the_users_prefix_and_works_in_the_same_folder(
     typed: str, folder: str, tmp_path: Path, subprocess_environment: dict[str, str]
 ) -> None:
     if folder != "." and "{root}" not in typed:

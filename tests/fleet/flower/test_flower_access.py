@@ -1,4 +1,4 @@
-"""Who may see Flower, and which of its pages: everything else is refused before Flower hears of it."""
+"""Who may see Flower, and which of its pages; everything else is refused before it reaches Flower."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tests.support import web
 pytestmark = pytest.mark.django_db
 
 
-def test_a_stranger_is_led_to_the_sign_in_and_back(client: Client) -> None:
+def test_an_anonymous_visitor_is_redirected_to_sign_in_and_back(client: Client) -> None:
     answer = client.get("/flower/tasks?limit=5")
     assert answer.status_code == 302
     assert answer["Location"] == "/admin/login/?next=/flower/tasks%3Flimit%3D5"
     assert client.get("/flower")["Location"] == "/flower/"
 
 
-def test_staff_without_all_rights_and_other_users_are_refused() -> None:
+def test_only_superusers_are_admitted() -> None:
     for client in (web.staff("view_mission", "view_agent"), web.somebody()):
         assert client.get("/flower/").status_code == 403
         assert client.post("/flower/tasks/datatable").status_code == 403
@@ -30,12 +30,12 @@ def test_staff_without_all_rights_and_other_users_are_refused() -> None:
      "../metrics", "workers/../metrics", "static/../metrics", "static/%2e%2e/metrics", "worker/a/../../metrics",
      "/metrics", "//example.org/", "http://example.org/", "worker/a%0d%0aHost: example.org", "worker/..", "nothing"],
 )  # fmt: skip
-def test_what_is_not_open_is_not_there(path: str) -> None:
+def test_other_pages_of_flower_are_not_found(path: str) -> None:
     assert web.superuser().get(f"/flower/{path}").status_code == 404
 
 
 @pytest.mark.parametrize("path", ["", "workers", "worker/backend-1@host", "api/workers", "api/tasks", "task/1"])
-def test_nothing_is_done_through_it(path: str) -> None:
+def test_other_methods_are_refused(path: str) -> None:
     boss = web.superuser()
     for deed in (boss.post, boss.put, boss.patch, boss.delete):
         answer = deed(f"/flower/{path}")
@@ -43,7 +43,7 @@ def test_nothing_is_done_through_it(path: str) -> None:
     assert boss.delete("/flower/tasks/datatable").status_code == 405
 
 
-def test_no_action_of_flower_is_open() -> None:
+def test_no_action_of_flower_is_reachable() -> None:
     boss = web.superuser()
     for action in (
         "worker/shutdown", "worker/pool/restart", "worker/pool/grow", "worker/pool/autoscale", "task/revoke",
@@ -53,12 +53,12 @@ def test_no_action_of_flower_is_open() -> None:
         assert boss.post(f"/flower/api/{action}/missions.fly").status_code == 404
 
 
-def test_what_is_posted_is_bounded() -> None:
+def test_the_size_of_a_post_is_limited() -> None:
     boss = web.superuser()
     assert boss.post("/flower/tasks/datatable", {"search": "x" * 70_000}).status_code == 413
 
 
-def test_without_flower_it_says_where_to_look() -> None:
+def test_without_flower_the_page_says_where_to_look() -> None:
     answer = web.superuser().get("/flower/")
     assert answer.status_code == 502
     assert "fleet_services logs flower" in answer.content.decode()

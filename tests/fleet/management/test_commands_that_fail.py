@@ -1,4 +1,4 @@
-"""What any command says, in one sentence, where it is stopped, may not write, or lacks what it stands on."""
+"""Every command reports in one sentence that it is interrupted, cannot write, or lacks a required service."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("arguments", [("fleet_status",), ("fleet_status", "--json"), ("help",)])
-def test_an_output_without_room_is_told_and_ends_with_1(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_a_full_disk_at_the_output_exits_with_1(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full:
         code, said = end(command(*arguments, home=tmp_path / "home", stdout=full))
     assert (code, said.count("\n")) == (1, 1)
     assert said.startswith("No space left on device: ")
 
 
-def test_an_output_that_is_closed_is_written_nowhere(tmp_path: Path) -> None:
+def test_a_closed_output_is_ignored(tmp_path: Path) -> None:
     asked = command("fleet_status", "--json", home=tmp_path / "home", preexec_fn=lambda: os.close(1))
     assert end(asked) == (1, "")  # as `fleet_status` ends where nothing runs
 
 
 @pytest.mark.parametrize("moment", ["django.core.exceptions", "django.db.models"])
-def test_ctrl_c_while_it_is_being_loaded_leaves_no_traceback(tmp_path: Path, moment: str) -> None:
+def test_ctrl_c_while_loading_prints_no_traceback(tmp_path: Path, moment: str) -> None:
     starting = command("fleet_up", home=tmp_path / "home", options=("-X", "importtime"), stdout=subprocess.DEVNULL)
     assert starting.stderr is not None
     while moment not in (line := starting.stderr.readline()):
@@ -58,7 +58,7 @@ def test_ctrl_c_while_it_is_being_loaded_leaves_no_traceback(tmp_path: Path, mom
     assert "KeyboardInterrupt" not in said
 
 
-def test_a_node_without_postgres_says_so_and_ends_with_1(tmp_path: Path) -> None:
+def test_a_node_without_postgres_exits_with_1(tmp_path: Path) -> None:
     code, said = end(command("fleet_node", home=tmp_path / "home"))
     assert (code, said.count("\n")) == (1, 1)
     assert said.startswith("The fleet is not running here.")
@@ -86,7 +86,7 @@ def shut() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_python_that_this_user_may_not_run_is_named(shut: Path) -> None:
+def test_a_python_without_execute_permission_is_named(shut: Path) -> None:
     python = shutil.which("python3", path="/usr/bin:/bin")
     if not python or subprocess.run([python, "-c", "import django"], capture_output=True, check=False).returncode == 0:
         pytest.skip("this host has no Python without Django")
