@@ -1,4 +1,4 @@
-"""What `deploy/` says to Prometheus and Grafana is about series and labels that there are."""
+"""The Prometheus and Grafana files in `deploy/` use only series and labels that exist."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_expressions_are_balanced_and_counters_are_read_as_rates() -> None:
         assert not re.search(r"\bfleet_\w+(?:_total|_bucket)\b(?:\{[^}]*\})?(?![\w{\[])", text), text
 
 
-def test_rules_have_what_prometheus_wants_of_them() -> None:
+def test_rules_have_the_fields_that_prometheus_requires() -> None:
     assert set(RULES_FILE) == {"groups"}
     for rule in rules():
         kind = "alert" if "alert" in rule else "record"
@@ -100,7 +100,7 @@ def test_annotations_use_labels_that_their_expression_keeps() -> None:
         assert used <= kept | ({"service", "instance"} if whole else set()), rule
 
 
-def test_the_dashboard_fits_its_grid_and_each_panel_has_a_number_of_its_own() -> None:
+def test_the_dashboard_fits_its_grid_and_panels_have_unique_ids() -> None:
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()
@@ -116,7 +116,7 @@ def test_the_dashboard_fits_its_grid_and_each_panel_has_a_number_of_its_own() ->
         taken |= cells
 
 
-def test_the_scrape_names_the_path_and_the_rules_that_there_are() -> None:
+def test_the_scrape_configuration_names_existing_paths_and_rules() -> None:
     config = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())
     assert all((ROOT / "deploy" / name).exists() for name in config["rule_files"])
     (job,) = config["scrape_configs"]
@@ -125,6 +125,6 @@ def test_the_scrape_names_the_path_and_the_rules_that_there_are() -> None:
     assert f"/deploy/{job['authorization']['credentials_file']}" in (ROOT / ".gitignore").read_text()
 
 
-def test_every_rule_of_the_control_loop_is_explained() -> None:
+def test_every_alert_of_the_control_loop_is_documented() -> None:
     page = (ROOT / "docs" / "monitoring.md").read_text()
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(RULES)

@@ -1,4 +1,4 @@
-"""Health is about the process alone; readiness about what it stands on. Neither tells a stranger where that is."""
+"""Health is about the process alone, readiness about the services that it needs. Neither reveals their addresses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ print(json.dumps([health.status_code, ready.status_code, ready.json()]))
 
 
 @pytest.mark.django_db
-def test_a_ready_process_names_each_thing_that_it_stands_on(client: Client) -> None:
+def test_readiness_lists_each_required_service(client: Client) -> None:
     assert client.get("/healthz").content == b"ok\n"
     answer = client.get("/readyz")
     assert answer.status_code == 200
@@ -53,7 +53,7 @@ def test_without_redis_it_is_healthy_and_not_ready(client: Client) -> None:
 
 
 @pytest.mark.django_db
-def test_a_migration_that_is_missing_is_told_with_the_remedy(client: Client) -> None:
+def test_a_missing_migration_is_reported_with_a_hint(client: Client) -> None:
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'fleet'")
     answer = client.get("/readyz")
@@ -62,7 +62,7 @@ def test_a_migration_that_is_missing_is_told_with_the_remedy(client: Client) -> 
 
 
 @pytest.mark.django_db
-def test_work_that_nobody_takes_is_told(client: Client) -> None:
+def test_work_without_agents_is_reported(client: Client) -> None:
     fleet.launch({"alone": {}})
     Sortie.objects.update(ready_at=Now() - timedelta(minutes=20))
     answer = client.get("/readyz")

@@ -1,4 +1,4 @@
-"""What Prometheus reads is behind a token, and exact: it is counted in the database at each scrape."""
+"""Metrics require a token, and are counted exactly in the database at each scrape."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def scrape(client: Client) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("given", ["", "Bearer ", "Bearer wrong", "Basic abc", "Bearer schl\u00fcssel"])
-def test_nobody_reads_them_without_the_token(client: Client, given: str) -> None:
+def test_metrics_require_the_token(client: Client, given: str) -> None:
     answer = client.get("/metrics", headers={"Authorization": given} if given else {})
     assert answer.status_code == 401
     assert answer["WWW-Authenticate"] == "Bearer"
     assert b"fleet_" not in answer.content
 
 
-def test_being_signed_in_is_not_the_token() -> None:
+def test_a_session_does_not_replace_the_token() -> None:
     assert web.superuser().get("/metrics").status_code == 401
 
 
-def test_an_empty_fleet_counts_to_nought(client: Client) -> None:
+def test_an_empty_fleet_has_zero_counts(client: Client) -> None:
     found = scrape(client)
     assert found['fleet_missions{state="running"}'] == 0
     assert found['fleet_queue_depth{type="backend"}'] == 0
     assert found['fleet_queue_oldest_wait_seconds{type="backend"}'] == 0
 
 
-def test_they_count_what_the_database_holds(client: Client) -> None:
+def test_metrics_count_the_rows_of_the_database(client: Client) -> None:
     web.flown()
     fleet.launch({f"part{n}": {} for n in range(3)} | {"end": {"needs": ["part0"]}})
     Sortie.objects.filter(key="part1").update(ready_at="2020-01-01T00:00:00Z")

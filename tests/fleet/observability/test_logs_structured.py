@@ -1,4 +1,4 @@
-"""Lines of the logs say what they are about, cannot be forged, and are JSON where one wants that."""
+"""Log lines carry their context, cannot be forged, and are JSON on request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def line(style: str, text: str = "it happened", *args: object, **more: Any) -> s
     return logs.formatter(style=style).format(record)
 
 
-def test_a_line_of_json_is_one_object_with_what_it_is_about() -> None:
+def test_a_json_line_is_one_object_with_its_context() -> None:
     claim = Claim(id=ids.new(), mission=ids.new(), key="a", attempt=3, tries=0, max_tries=1, spec={})
     before = logs.about.set(claim.log_fields)
     try:
@@ -46,12 +46,12 @@ def test_a_line_of_json_is_one_object_with_what_it_is_about() -> None:
     }  # fmt: skip
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_unknown_fields_are_omitted() -> None:
     assert set(json.loads(line("json"))) == {"at", "event", "level", "logger"}
     assert line("plain").endswith(" WARNING fleet.test: it happened")
 
 
-def test_for_people_it_stands_behind_the_text() -> None:
+def test_in_plain_lines_the_context_follows_the_text() -> None:
     with caller.acting(ANN), structlog.contextvars.bound_contextvars(note="two words"):
         assert line("plain").endswith(
             " WARNING fleet.test: it happened [note=two words request=req_1 by=user:ann address=198.51.100.1]"
@@ -59,7 +59,7 @@ def test_for_people_it_stands_behind_the_text() -> None:
 
 
 @pytest.mark.parametrize("style", ["plain", "json"])
-def test_a_text_from_outside_cannot_begin_a_line_or_steer_a_terminal(style: str) -> None:
+def test_foreign_text_cannot_start_a_line_or_control_the_terminal(style: str) -> None:
     told = line(style, "asked for %s", "/x\n2026-01-01 00:00:00,000 ERROR fleet.audit: forged\r\x1b[2J\x00")
     assert "\x1b" not in told
     assert "\x00" not in told
@@ -68,7 +68,7 @@ def test_a_text_from_outside_cannot_begin_a_line_or_steer_a_terminal(style: str)
 
 
 @pytest.mark.parametrize("style", ["plain", "json"])
-def test_a_surprise_is_told_with_its_traceback(style: str) -> None:
+def test_an_unexpected_error_is_logged_with_its_traceback(style: str) -> None:
     try:
         raise ValueError("it broke")
     except ValueError:
@@ -96,7 +96,7 @@ def say(code: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("read", [json.loads, str])
-def test_libraries_speak_in_the_same_lines_and_commands_only_of_what_is_wrong(read: Callable[[str], Any]) -> None:
+def test_libraries_log_in_the_same_format_and_commands_only_warnings(read: Callable[[str], Any]) -> None:
     done = say(SPEAK.format(first="uvicorn"), FLEET_LOG="json" if read is json.loads else "plain")
     lines = [read(one) for one in done.stderr.splitlines()]
     assert len(lines) == 5, done.stderr
@@ -104,19 +104,19 @@ def test_libraries_speak_in_the_same_lines_and_commands_only_of_what_is_wrong(re
     assert done.stdout == ""
 
 
-def test_a_process_that_runs_for_long_says_what_it_does_also_when_django_is_set_up_once_more() -> None:
+def test_a_service_still_logs_info_after_a_second_django_setup() -> None:
     done = say("import django; django.setup()\nfrom fleet.observability import logs; logs.enable_info(); django.setup()\n"
                "import logging, io, sys; sys.stderr = io.StringIO(); logging.getLogger('fleet.node').info('I do')")  # fmt: skip
     assert done.stderr.endswith("INFO fleet.node: I do\n")
 
 
-def test_a_style_that_is_none_is_refused() -> None:
+def test_an_unknown_style_is_refused() -> None:
     done = say("import django; django.setup()", FLEET_LOG="xml")
     assert "FLEET_LOG='xml' is not one of: plain, json." in done.stderr
 
 
 @pytest.mark.django_db
-def test_what_django_says_of_a_bad_answer_tells_which_request_it_was_and_whose() -> None:
+def test_djangos_logs_of_error_responses_name_request_and_caller() -> None:
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(logs.formatter(style="json").format(record))  # type: ignore[method-assign]

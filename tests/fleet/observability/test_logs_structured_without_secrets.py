@@ -1,4 +1,4 @@
-"""Secrets are planted wherever something is logged, and none comes out."""
+"""Secrets planted wherever something is logged never reach the log."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def told(style: str, text: str, *args: object, exc_info: Any = None) -> str:
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("text, secret", PLANTED.values(), ids=list(PLANTED))
-def test_in_texts_arguments_exceptions_and_what_a_line_is_about(style: str, text: str, secret: str) -> None:
+def test_secrets_are_masked_in_texts_arguments_exceptions_and_context(style: str, text: str, secret: str) -> None:
     lines = [told(style, text.replace("%", "%%")), told(style, "it was %s", text), told(style, "%r", {"a": [text]})]
     try:
         raise ValueError(text)
@@ -68,7 +68,7 @@ def test_in_texts_arguments_exceptions_and_what_a_line_is_about(style: str, text
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_the_fleets_own_secrets_go_under_no_name_and_no_shape(style: str) -> None:
+def test_the_fleets_own_secrets_are_masked_whatever_their_name_or_shape(style: str) -> None:
     for secret in (*OWN, settings.SECRET_KEY):
         assert secret not in told(style, "x%sy", secret)
         assert secret not in told(style, f"{secret}\nand once more {secret}")
@@ -76,7 +76,7 @@ def test_the_fleets_own_secrets_go_under_no_name_and_no_shape(style: str) -> Non
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("name", ["password", "Authorization", "refresh_token", "csrf_token", "api_key", "session_key"])
-def test_by_their_names(style: str, name: str) -> None:
+def test_values_with_a_secret_name_are_masked(style: str, name: str) -> None:
     with structlog.contextvars.bound_contextvars(**{name: "nothing that looks like one"}):
         assert "nothing that looks like one" not in told(style, "bound")
 
@@ -101,7 +101,7 @@ def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 @pytest.mark.parametrize("written", STYLES, indirect=True)
 @override_settings(ROOT_URLCONF=__name__)
-def test_of_a_request_that_breaks(written: io.StringIO) -> None:
+def test_secrets_of_a_failing_request_are_masked(written: io.StringIO) -> None:
     headers = {"Authorization": f"Bearer {JWT}", "Cookie": "sessionid=hush9hush9hush9", "X-Request-ID": "plain-1"}
     client = Client(raise_request_exception=False, headers=headers)
     assert client.post("/broken?ticket=hush-10", {"password": "hush-11"}).status_code == 500

@@ -1,4 +1,4 @@
-"""However a secret is written and a stream is cut, it does not come through, and nothing else is lost."""
+"""The redactor masks secrets however they are encoded and however the stream is split, and loses nothing else."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def streamed(redactor: Redactor, data: bytes, at: list[int]) -> bytes:
 @given(pieces, cuts)
 @example([b"aabaab-" + b"a" * 24, b"a"], [31])
 @example([b"01234", b"56789", b"abcdef"], [10])
-def test_a_stream_that_is_cut_anywhere_is_hidden_as_if_it_were_whole(pieces: list[bytes], cuts: list[int]) -> None:
+def test_secrets_are_masked_wherever_the_stream_is_split(pieces: list[bytes], cuts: list[int]) -> None:
     data = b"".join(pieces)
     told = streamed(Redactor(SECRETS), data, cuts)
     assert told == Redactor(SECRETS).redact(data)
@@ -82,7 +82,7 @@ def test_a_stream_that_is_cut_anywhere_is_hidden_as_if_it_were_whole(pieces: lis
 @given(
     st.lists(st.text(max_size=30), max_size=5), st.sampled_from(SECRETS), st.sampled_from(list(encodings("x"))), cuts
 )
-def test_nothing_else_is_lost(words: list[str], secret: str, encoding: str, at: list[int]) -> None:
+def test_other_text_is_unchanged(words: list[str], secret: str, encoding: str, at: list[int]) -> None:
     apart = [
         word
         for word in words
@@ -102,14 +102,14 @@ def test_nothing_else_is_lost(words: list[str], secret: str, encoding: str, at: 
         lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(SECRETS), inner),
     )
 )
-def test_no_text_and_no_name_in_a_value_holds_one(value: Any) -> None:
+def test_secrets_are_masked_in_texts_and_keys_of_a_value(value: Any) -> None:
     told = json.dumps(Redactor(SECRETS).value(value), ensure_ascii=False)
     assert not [secret for secret in SECRETS if secret in told or json.dumps(secret, ensure_ascii=False)[1:-1] in told]
 
 
 @pytest.mark.parametrize("width", [64, 76])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-def test_base64_in_lines(width: int, end: bytes) -> None:
+def test_secrets_in_wrapped_base64_are_masked(width: int, end: bytes) -> None:
     secret = "Ab3-" * 30
     for before in range(1, 100):
         encoded = base64.b64encode(b"x" * before + secret.encode() + b" and more")
@@ -121,14 +121,14 @@ def test_base64_in_lines(width: int, end: bytes) -> None:
             assert streamed(Redactor([secret]), lines, [at]) == told
 
 
-def test_a_line_is_told_when_it_is_there_though_a_secret_begins_as_it_ends() -> None:
+def test_a_complete_line_is_released_even_if_a_secret_may_begin_at_its_end() -> None:
     redactor = Redactor(["done-and-secret"])
     core = base64.b64encode(b"done-and-secret")
     assert redactor.feed("stdout", b"it is done\n") == b"it is done\n"
     assert redactor.feed("stdout", core[:2] + b"\n") == core[:2] + b"\n"
 
 
-def test_what_is_held_back_is_bounded() -> None:
+def test_the_withheld_text_is_bounded() -> None:
     redactor = Redactor(["a" * 100_000, "ü" * 5_000])
     told = 0
     for _ in range(40):
@@ -137,7 +137,7 @@ def test_what_is_held_back_is_bounded() -> None:
     assert redactor.flush("stdout").strip(b"a") in (b"", HIDDEN.encode())
 
 
-def test_streams_are_apart_and_short_values_are_not_hidden() -> None:
+def test_streams_are_independent_and_short_values_are_not_masked() -> None:
     redactor = Redactor(["0123456789", "short", ""])
     assert redactor.feed("stdout", b"01234") == b""
     assert redactor.feed("stderr", b"56789\n") == b"56789\n"
@@ -149,10 +149,10 @@ def test_streams_are_apart_and_short_values_are_not_hidden() -> None:
 @pytest.mark.parametrize(
     "name", ["OPENAI_API_KEY", "GITHUB_TOKEN", "DB_PASS", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "DEPLOY_KEY", "token"]
 )
-def test_names_of_variables_that_look_like_those_of_secrets(name: str) -> None:
+def test_variable_names_that_look_secret_are_recognised(name: str) -> None:
     assert is_secret_variable(name)
 
 
 @pytest.mark.parametrize("name", ["PATH", "HOME", "PWD", "LANG", "HTTPS_PROXY", "KEYBOARD", "TERM", "AUTHOR", "TZ"])
-def test_names_of_variables_that_do_not(name: str) -> None:
+def test_other_variable_names_are_not_recognised(name: str) -> None:
     assert not is_secret_variable(name)

@@ -1,4 +1,5 @@
-"""One definition of an acceptable JSON value: what it takes is stored and returned equal, the rest is refused with its place."""
+"""One definition of acceptable JSON values: they are stored and returned unchanged; others are refused with their
+place."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def nested(levels: int) -> Any:
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(acceptable)
-def test_what_is_acceptable_is_accepted_as_a_value_and_as_text(value: Any) -> None:
+def test_acceptable_values_are_accepted_as_data_and_as_text(value: Any) -> None:
     values.check(value)
     assert values.parse(values.encode(value)) == value
     assert values.parse(json.dumps(value).encode()) == value
@@ -49,7 +50,7 @@ def test_what_is_acceptable_is_accepted_as_a_value_and_as_text(value: Any) -> No
 @pytest.mark.django_db
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(acceptable | any_value)
-def test_what_is_accepted_is_stored_and_comes_back_equal(value: Any) -> None:
+def test_accepted_values_are_stored_and_returned_unchanged(value: Any) -> None:
     try:
         values.check(value)
     except values.Unacceptable:
@@ -79,7 +80,7 @@ def test_what_is_accepted_is_stored_and_comes_back_equal(value: Any) -> None:
         ('["' + "x" * 2_000 + '"]', "", "is larger than 2,000 bytes"),
     ],
 )
-def test_what_is_refused_is_refused_with_its_place(text: str, pointer: str, reason: str) -> None:
+def test_unacceptable_values_are_refused_with_their_place(text: str, pointer: str, reason: str) -> None:
     limit = 2_000 if "larger" in reason else 1_000_000
     with pytest.raises(values.Unacceptable) as refused:
         values.parse(text.encode(), max_bytes=limit)
@@ -87,13 +88,13 @@ def test_what_is_refused_is_refused_with_its_place(text: str, pointer: str, reas
     assert str(refused.value) == (f"the value at {pointer} {reason}" if pointer else f"the value {reason}")
 
 
-def test_the_bounds_themselves_are_accepted() -> None:
+def test_values_at_the_limits_are_accepted() -> None:
     for value in (nested(40), values.INTEGER, -values.INTEGER, 1.7976931348623157e308, "\U0001f600"):
         values.check(value)
         assert values.parse(values.encode(value)) == value
 
 
-def test_what_is_not_json_is_a_value_error_and_what_python_alone_has_is_named() -> None:
+def test_invalid_json_is_a_value_error_and_python_types_are_named() -> None:
     for text in (b"", b"{", b"\xff", b"[1] 2"):
         with pytest.raises(ValueError):
             values.parse(text)

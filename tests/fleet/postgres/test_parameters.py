@@ -1,4 +1,4 @@
-"""Every connection to Postgres notices a dead route, and is authenticated as the address says."""
+"""Every connection to Postgres detects a dead route and uses the parameters of the URL."""
 
 from __future__ import annotations
 

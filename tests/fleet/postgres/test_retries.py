@@ -1,4 +1,4 @@
-"""What failed only for now is repeated; every other error is raised at once."""
+"""Transient errors are retried with growing pauses; all other errors are raised at once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def failing(*faults: Exception) -> Callable[[], str]:
     ],
     ids=lambda fault: f"{type(fault).__module__}.{type(fault).__name__}",
 )
-def test_a_query_is_repeated_after_a_transient_error(fault: Exception, pauses: list[float]) -> None:
+def test_a_query_is_retried_after_a_transient_error(fault: Exception, pauses: list[float]) -> None:
     failures: list[tuple[Exception, int]] = []
     assert retries.retry(failing(fault, fault), on_failure=lambda *each: failures.append(each)) == "answer"
     assert failures == [(fault, 1), (fault, 2)]

@@ -1,4 +1,4 @@
-"""Whoever follows the stream of events by their ids hears of each, whatever the order in which transactions commit."""
+"""A reader of the event stream sees every event, in whatever order transactions commit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def take_a_number() -> None:
         cursor.execute("SELECT pg_current_xact_id()")
 
 
-def test_one_that_commits_late_is_not_passed_over() -> None:
+def test_an_event_that_commits_late_is_not_skipped() -> None:
     written, over = threading.Event(), threading.Event()
 
     def slow() -> None:
@@ -49,7 +49,7 @@ def test_one_that_commits_late_is_not_passed_over() -> None:
     supervised.until(lambda: [event.kind for event in stream.since(last=stream.Position())] == ["late", "early"])
 
 
-def test_one_is_not_passed_over_for_an_older_transaction_that_drew_a_larger_id() -> None:
+def test_an_event_is_not_skipped_because_an_older_transaction_has_a_larger_id() -> None:
     """The first transaction has the smaller number and writes last; the second one writes first and commits last."""
     numbered, drawn, over = (threading.Event() for _ in range(3))
 

@@ -1,4 +1,4 @@
-"""What the supervisor notes about services becomes events, each once."""
+"""The supervisor's journal of services becomes events, each exactly once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fleet.services import events, journal
 pytestmark = pytest.mark.django_db
 
 
-def test_an_entry_of_the_journal_becomes_an_event_once() -> None:
+def test_each_journal_entry_becomes_one_event() -> None:
     journal.append(
         settings.FLEET_HOME, kind="service.slow", service="valkey", message="It took 2 s.", data={"ms": 2000}
     )

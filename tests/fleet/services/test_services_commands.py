@@ -1,4 +1,4 @@
-"""`fleet_services up|down|restart|status|logs`: what they do, what they say to people, what to programs."""
+"""`fleet_services up|down|restart|status|logs`: their effects, and their output for people and programs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def running(home: Checkout) -> Iterator[Checkout]:
     home.manage("fleet_services", "down")
 
 
-def test_where_nothing_runs_each_command_says_so_and_what_to_do(home: Checkout) -> None:
+def test_without_services_each_command_says_what_to_do(home: Checkout) -> None:
     asked = home.manage("fleet_services", "status", check=False)
     assert (asked.returncode, asked.stdout.startswith("Nothing is running here.")) == (1, True)
     assert json.loads(home.manage("fleet_services", "down", "--json").stdout) == {"stopped": False}
@@ -96,7 +96,7 @@ def test_logs_are_shown_by_name_and_number_and_as_json_lines(running: Checkout) 
 
 
 @pytest.mark.parametrize("lines", ["-1", "x", "1e3"])
-def test_a_number_of_lines_that_cannot_be_is_wrong_usage(home: Checkout, lines: str) -> None:
+def test_an_invalid_number_of_lines_is_wrong_usage(home: Checkout, lines: str) -> None:
     refused = home.manage("fleet_services", "logs", "-n", lines, check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "is not a whole number" in refused.stderr
@@ -118,7 +118,7 @@ def test_followed_logs_show_what_is_written_and_end_with_ctrl_c(running: Checkou
     assert "Traceback" not in said
 
 
-def test_logs_into_a_pipe_that_closes_end_without_a_word(running: Checkout) -> None:
+def test_logs_end_silently_when_their_pipe_closes(running: Checkout) -> None:
     with (running.root / "private" / "logs" / "valkey.log").open("a") as file:
         file.write("long\n" * 50_000)
     following = running.start("fleet_services", "logs", "-n", "50000", "valkey")
@@ -130,7 +130,7 @@ def test_logs_into_a_pipe_that_closes_end_without_a_word(running: Checkout) -> N
     assert following.wait(60) == 141
 
 
-def test_down_while_it_starts_again_and_two_starts_at_once_end_in_one_supervisor() -> None:
+def test_concurrent_starts_and_stops_leave_one_supervisor() -> None:
     with checkout() as home:
         both = [home.start("fleet_services", "up", "--detach") for _ in range(2)]
         for one in both:
@@ -146,13 +146,13 @@ def test_down_while_it_starts_again_and_two_starts_at_once_end_in_one_supervisor
         assert home.left_behind() == []
 
 
-def test_fleet_up_beside_services_alone_is_refused_with_the_remedy(running: Checkout) -> None:
+def test_fleet_up_is_refused_while_only_services_run(running: Checkout) -> None:
     refused = running.manage("fleet_up", check=False)
     assert refused.returncode == 1
     assert "fleet_services down" in refused.stderr
 
 
-def test_a_terminal_that_is_gone_keeps_nothing_from_being_stopped(home: Checkout) -> None:
+def test_services_stop_even_if_their_terminal_is_gone(home: Checkout) -> None:
     with checkout() as other:
         running = other.start("fleet_services", "up", stdout=subprocess.DEVNULL)
         assert running.stderr is not None
@@ -165,7 +165,7 @@ def test_a_terminal_that_is_gone_keeps_nothing_from_being_stopped(home: Checkout
         assert other.left_behind() == []
 
 
-def test_with_nohup_it_outlives_its_terminal_and_is_stopped_by_sigterm() -> None:
+def test_with_nohup_it_survives_its_terminal_and_stops_at_sigterm() -> None:
     def ignore() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 

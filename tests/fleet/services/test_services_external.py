@@ -1,4 +1,4 @@
-"""Named services: half a configuration, a missing or a wrong password are refused, and nothing embedded is started."""
+"""External services: an incomplete configuration or a wrong password is refused, and nothing embedded is started."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_one_url_without_the_other_is_refused(servers: dict[str, str], given: st
         ("postgresql://u:hush@host/db", "amqp://h", "REDIS_URL must begin with redis://"),
     ],
 )
-def test_a_url_that_cannot_be_read_is_refused_without_telling_its_password(
+def test_an_invalid_url_is_refused_without_revealing_its_password(
     tmp_path: Path, database: str, broker: str, fault: str
 ) -> None:
     home = Home(tmp_path)
@@ -89,7 +89,7 @@ def test_a_url_that_cannot_be_read_is_refused_without_telling_its_password(
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
 
 
-def test_a_refusal_of_the_settings_is_one_line_and_no_traceback() -> None:
+def test_refused_settings_print_one_line_and_no_traceback() -> None:
     code, said, _ = attempt(("fleet_services", "up"), "postgresql://u:hush/word@host/db", "redis://h")
     assert code == 2
     assert said.startswith("The settings are refused: DATABASE_URL cannot be read as a URL")
@@ -98,7 +98,7 @@ def test_a_refusal_of_the_settings_is_one_line_and_no_traceback() -> None:
 
 
 @pytest.mark.parametrize("which", ["DATABASE_URL", "REDIS_URL"])
-def test_a_url_without_the_password_that_its_server_wants_is_refused(servers: dict[str, str], which: str) -> None:
+def test_a_url_without_a_required_password_is_refused(servers: dict[str, str], which: str) -> None:
     urls = {**servers, which: without_password(servers[which])}
     code, said, _ = attempt(("fleet_up",), urls["DATABASE_URL"], urls["REDIS_URL"])
     assert code == 1
@@ -110,7 +110,7 @@ def test_a_url_without_the_password_that_its_server_wants_is_refused(servers: di
 @pytest.mark.parametrize(
     "which, fault", [("DATABASE_URL", "refuses DATABASE_URL"), ("REDIS_URL", "refuses the password in")]
 )
-def test_a_wrong_password_is_refused_and_not_told(servers: dict[str, str], which: str, fault: str) -> None:
+def test_a_wrong_password_is_refused_and_not_printed(servers: dict[str, str], which: str, fault: str) -> None:
     urls = {**servers, which: re.sub(r":[^:@/]*@", ":a-wrong-one@", servers[which])}
     code, said, _ = attempt(("fleet_services", "up", "--detach"), urls["DATABASE_URL"], urls["REDIS_URL"])
     assert code == 1
@@ -118,7 +118,7 @@ def test_a_wrong_password_is_refused_and_not_told(servers: dict[str, str], which
     assert "a-wrong-one" not in said
 
 
-def test_servers_that_do_not_answer_are_named_at_once() -> None:
+def test_unreachable_servers_are_reported_at_once() -> None:
     nobody = {"DATABASE_URL": "postgresql://u:hush@127.0.0.1:1/x", "REDIS_URL": "redis://:hush@127.0.0.1:1"}
     with checkout(env=nobody) as home:
         starting = home.start("fleet_up")
@@ -133,9 +133,7 @@ def test_servers_that_do_not_answer_are_named_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["postgres", "valkey"])
-def test_servers_that_never_answer_are_given_up_after_half_a_minute_and_not_tried_again(
-    tmp_path: Path, name: str
-) -> None:
+def test_unreachable_servers_fail_the_start_after_half_a_minute(tmp_path: Path, name: str) -> None:
     home = Home(tmp_path)
     urls = Environment({"DATABASE_URL": "postgresql://u@127.0.0.1:1/x", "REDIS_URL": "redis://127.0.0.1:1"})
     theirs = External(datastores.resolve(urls, home, credentials.ensure(home))).services(limits=Limits())
@@ -151,7 +149,7 @@ def test_servers_that_never_answer_are_given_up_after_half_a_minute_and_not_trie
     assert supervisor.status()["services"][0]["restarts"] == 0
 
 
-def test_named_services_are_watched_shown_and_not_ours_to_restart(servers: dict[str, str]) -> None:
+def test_external_services_are_watched_but_cannot_be_restarted(servers: dict[str, str]) -> None:
     with checkout(env=servers | {"FLEET_HOME": ""}) as home:
         home.env["FLEET_HOME"] = str(home.root)
         asked = home.json("fleet_services", "status")  # with no supervisor between

@@ -1,4 +1,4 @@
-"""A whole fleet under `fleet_up`: its ports, its secrets, and what is left of it when it or a part of it is killed."""
+"""A whole fleet under `fleet_up`: ports, secrets, and what remains after it or a part of it is killed."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_sign
 
 
 @pytest.mark.drill
-def test_kill_9_of_the_node_and_of_the_supervisor_leaves_no_worker_and_the_next_fleet_finishes_the_mission(
+def test_killing_node_and_supervisor_leaves_no_worker_and_the_next_fleet_continues(
     home: Checkout, tmp_path: Path
 ) -> None:
     running = home.start("fleet_up")
@@ -156,9 +156,7 @@ def test_kill_9_of_the_node_and_of_the_supervisor_leaves_no_worker_and_the_next_
 
 
 @pytest.mark.drill
-def test_an_impatient_ctrl_c_leaves_nothing_either_also_of_work_that_ignores_signals(
-    home: Checkout, tmp_path: Path
-) -> None:
+def test_a_second_ctrl_c_leaves_no_process_even_of_work_that_ignores_signals(home: Checkout, tmp_path: Path) -> None:
     running = home.start("fleet_up")
     home.until_ready(within_s=60)
     plan = tmp_path / "plan.json"

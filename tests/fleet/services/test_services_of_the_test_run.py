@@ -1,4 +1,4 @@
-"""What the whole suite stands on: the shared cluster, and private ones."""
+"""The shared cluster of the test suite, and private clusters."""
 
 import os
 
@@ -36,7 +36,7 @@ def test_a_private_postgres_keeps_its_rows_through_kill_and_restart(private_serv
         assert session.execute("SELECT answer FROM kept").fetchone() == (42,)
 
 
-def test_a_private_valkey_forgets_by_restart_and_keeps_its_address(private_services: Cluster) -> None:
+def test_a_private_valkey_loses_its_data_at_a_restart_and_keeps_its_address(private_services: Cluster) -> None:
     url = private_services.environment()["REDIS_URL"]
     with redis.Redis.from_url(url) as client:
         client.set("hint", "1")

@@ -1,4 +1,4 @@
-"""The supervisor keeps what it was given: in order, within limits, to the end. Real processes, small ones."""
+"""The supervisor starts and stops services in order and keeps them running within limits. With real, small processes."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def nothing() -> None:
     pass
 
 
-def test_each_starts_when_what_it_needs_is_healthy_and_they_stop_in_reverse(tmp_path: Path) -> None:
+def test_services_start_after_their_needs_and_stop_in_reverse(tmp_path: Path) -> None:
     sign = tmp_path / "sign"
     slow = f"import time; time.sleep(0.3); open({str(sign)!r}, 'w'); time.sleep(600)"
     trial = Trial(
@@ -110,7 +110,7 @@ def test_each_starts_when_what_it_needs_is_healthy_and_they_stop_in_reverse(tmp_
     ]  # fmt: skip
 
 
-def test_a_step_that_fails_stops_the_start_and_its_last_words_are_told(tmp_path: Path) -> None:
+def test_a_failed_step_stops_the_start_and_its_last_lines_are_printed(tmp_path: Path) -> None:
     trial = Trial(
         tmp_path, kept("base"), kept("step", "raise SystemExit('no room')", once=True), kept("top", needs=("step",))
     )
@@ -119,7 +119,7 @@ def test_a_step_that_fails_stops_the_start_and_its_last_words_are_told(tmp_path:
     assert "top: starting" not in trial.said
 
 
-def test_one_that_is_not_vital_may_fail_and_the_rest_is_ready(tmp_path: Path) -> None:
+def test_a_service_that_is_not_vital_may_fail(tmp_path: Path) -> None:
     trial = Trial(tmp_path, kept("base"), kept("extra", "raise SystemExit(1)", vital=False))
 
     async def until_it_failed() -> None:
@@ -129,7 +129,7 @@ def test_one_that_is_not_vital_may_fail_and_the_rest_is_ready(tmp_path: Path) ->
     assert trial.kinds().count("service.failed") == 1
 
 
-def test_a_killed_process_is_started_again_and_after_the_limit_given_up_until_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_killed_service_is_restarted_up_to_a_limit_and_then_on_request(tmp_path: Path) -> None:
     trial = Trial(tmp_path, kept("base", limits=Limits(restarts=1)))
 
     async def kill_it_thrice() -> None:
@@ -149,7 +149,7 @@ def test_a_killed_process_is_started_again_and_after_the_limit_given_up_until_it
     assert trial.kinds() == ["service.restarted", "service.restarted", "service.restarts", "service.failed"]
 
 
-def test_one_that_is_silent_for_too_long_is_started_anew_also_when_it_is_paused(tmp_path: Path) -> None:
+def test_a_service_that_does_not_answer_is_restarted_even_if_paused(tmp_path: Path) -> None:
     """With its children, which have sessions of their own, as Postgres's have."""
     sign = tmp_path / "sign"
     sign.touch()
@@ -176,13 +176,13 @@ def test_one_that_is_silent_for_too_long_is_started_anew_also_when_it_is_paused(
     assert trial.kinds() == ["service.silent", "service.restarted"]
 
 
-def test_one_that_never_answers_is_given_up(tmp_path: Path) -> None:
+def test_a_service_that_never_answers_fails(tmp_path: Path) -> None:
     trial = Trial(tmp_path, kept("base", probe=answers_when(tmp_path / "never"), ready_s=0.1))
     assert trial.run(nothing) == 1
     assert any("did not answer within" in line and "It is not there yet." in line for line in trial.said)
 
 
-def test_one_that_ignores_its_stop_signal_is_killed_with_all_its_session(tmp_path: Path) -> None:
+def test_a_service_that_ignores_its_stop_signal_is_killed_with_its_session(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     stubborn = (
         "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); child = os.fork();"
@@ -206,7 +206,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_a_second_signal_does_not_wait_for_one_that_does_not_stop(tmp_path: Path) -> None:
+def test_a_second_signal_kills_services_that_do_not_stop(tmp_path: Path) -> None:
     deaf = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
     )
@@ -223,7 +223,7 @@ def test_a_second_signal_does_not_wait_for_one_that_does_not_stop(tmp_path: Path
     assert "base: does not stop; killing it" in trial.said
 
 
-def test_while_it_stops_it_is_not_called_healthy(tmp_path: Path) -> None:
+def test_a_stopping_service_is_not_healthy(tmp_path: Path) -> None:
     slow_to_go = (
         "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit()))\n"
         "print('listens', flush=True)\n" + FOREVER
@@ -246,7 +246,7 @@ def test_while_it_stops_it_is_not_called_healthy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyError("port")])
-def test_a_surprise_in_a_start_is_a_failure_and_not_the_end_of_the_keeper(tmp_path: Path, fault: Exception) -> None:
+def test_an_unexpected_error_at_a_start_does_not_end_the_runner(tmp_path: Path, fault: Exception) -> None:
     def surprise() -> Command:
         raise fault
 
@@ -257,7 +257,7 @@ def test_a_surprise_in_a_start_is_a_failure_and_not_the_end_of_the_keeper(tmp_pa
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
-def test_a_first_start_that_lacks_room_or_permission_is_told_and_not_tried_again(tmp_path: Path, number: int) -> None:
+def test_a_first_start_without_space_or_permission_is_not_retried(tmp_path: Path, number: int) -> None:
     code = f"import os; raise SystemExit(f'FATAL: data: {{os.strerror({number})}}')"
     trial = Trial(tmp_path, kept("base", code, probe=answers_when(tmp_path / "never")))
     assert trial.run(nothing) == 1
@@ -268,7 +268,7 @@ def test_a_first_start_that_lacks_room_or_permission_is_told_and_not_tried_again
     ]
 
 
-def test_one_that_lacks_room_after_it_was_healthy_is_tried_again(tmp_path: Path) -> None:
+def test_a_service_that_lacks_space_later_is_retried(tmp_path: Path) -> None:
     sign = tmp_path / "full"
     code = (
         f"import os, time\nwhile not os.path.exists({str(sign)!r}): time.sleep(0.01)\n"
@@ -284,7 +284,7 @@ def test_one_that_lacks_room_after_it_was_healthy_is_tried_again(tmp_path: Path)
     assert any("No space left on device; restarting it" in line for line in trial.said), trial.said
 
 
-def test_a_surprise_in_a_probe_is_a_failure_and_its_process_is_stopped(tmp_path: Path) -> None:
+def test_an_unexpected_error_of_a_probe_stops_the_process(tmp_path: Path) -> None:
     async def odd() -> None:
         raise ValueError("no such port")
 
@@ -293,7 +293,7 @@ def test_a_surprise_in_a_probe_is_a_failure_and_its_process_is_stopped(tmp_path:
     assert "base: failed: ValueError: no such port" in trial.said
 
 
-def test_a_refusal_is_final_at_once(tmp_path: Path) -> None:
+def test_a_refused_configuration_fails_at_once(tmp_path: Path) -> None:
     async def refuse() -> None:
         raise errors.Invalid("It wants a password.")
 
@@ -303,13 +303,13 @@ def test_a_refusal_is_final_at_once(tmp_path: Path) -> None:
     assert "theirs: failed: It wants a password." in trial.said
 
 
-def test_a_stop_before_it_is_ready_ends_with_130_and_starts_nothing_more(tmp_path: Path) -> None:
+def test_a_stop_before_readiness_exits_with_130_and_starts_nothing_more(tmp_path: Path) -> None:
     trial = Trial(tmp_path, kept("base", probe=answers_when(tmp_path / "never")), kept("top", needs=("base",)))
     assert trial.run_until(lambda: "base: starting" in trial.said) == 130
     assert "top: starting" not in trial.said
 
 
-def test_values_beyond_their_limits_are_told_once_and_once_more_when_they_are_normal_again(tmp_path: Path) -> None:
+def test_each_crossing_of_a_limit_is_reported_once(tmp_path: Path) -> None:
     sign = tmp_path / "slow"
     sign.touch()
 
@@ -335,14 +335,14 @@ def test_values_beyond_their_limits_are_told_once_and_once_more_when_they_are_no
     assert "MB of memory" in large.message
 
 
-def test_events_of_an_earlier_start_are_not_shown_as_this_ones(tmp_path: Path) -> None:
+def test_events_of_an_earlier_start_are_not_shown(tmp_path: Path) -> None:
     trial = Trial(tmp_path, kept("base"))
     journal.append(trial.home, kind="service.failed", service="base", message="It failed yesterday.", data={})
     assert trial.supervisor.status()["events"] == []
     assert trial.kinds() == ["service.failed"]  # and yet it waits to be drained
 
 
-def test_a_closed_terminal_keeps_nothing_from_being_stopped(tmp_path: Path) -> None:
+def test_services_stop_even_if_the_terminal_is_closed(tmp_path: Path) -> None:
     def broken(line: str) -> None:
         raise OSError(5, "Input/output error")
 
@@ -358,7 +358,7 @@ def test_a_closed_terminal_keeps_nothing_from_being_stopped(tmp_path: Path) -> N
     assert not lock.is_held(home)
 
 
-def test_there_is_one_supervisor_a_home(tmp_path: Path) -> None:
+def test_only_one_supervisor_runs_per_home(tmp_path: Path) -> None:
     first, second = Trial(tmp_path, kept("base")), Trial(tmp_path, kept("base"))
 
     async def another() -> None:

@@ -1,4 +1,4 @@
-"""Ages and durations on the pages: two units at most, and none is torn from its number at the end of a line."""
+"""Ages and durations on pages have at most two units, and no line break separates a number from its unit."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fleet.admin import pages
     "seconds, told",
     [(-1, "0 s"), (0.44, "0.4 s"), (12.9, "13 s"), (185, "3 min 5 s"), (7_800, "2 h 10 min"), (442_800, "5 d 3 h")],
 )
-def test_a_span_is_told_in_two_units_at_most(seconds: float, told: str) -> None:
+def test_a_duration_has_at_most_two_units(seconds: float, told: str) -> None:
     assert pages.span(seconds).replace("\u00a0", " ") == told
 
 
 @pytest.mark.django_db
-def test_an_age_is_told_in_one() -> None:
+def test_an_age_has_one_unit() -> None:
     assert pages.ago(timezone.now() - timedelta(minutes=3, seconds=7)) == "3\u00a0min\u00a0ago"
     assert pages.ago(timezone.now() - timedelta(days=2, hours=5)) == "2\u00a0d\u00a0ago"
     assert pages.ago(None) == "–"

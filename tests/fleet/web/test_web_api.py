@@ -1,4 +1,4 @@
-"""What every address of the API has in common: who is answered, what an error looks like, lists in pages."""
+"""What all URLs of the API share: authentication, errors and paging."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ PATHS = ("/api/v1/", "/api/v1/missions", "/api/v1/missions/msn_01hzzzzzzzzzzzzzz
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_strangers_are_answered_401_and_told_how_to_sign_in(path: str) -> None:
+def test_anonymous_requests_get_a_401_that_says_how_to_sign_in(path: str) -> None:
     stranger = api.anybody().get(path)
     assert stranger.status_code == 401
     assert stranger["WWW-Authenticate"].startswith("Bearer")
     assert stranger["Content-Type"] == "application/problem+json"
 
 
-def test_a_view_that_names_no_rule_answers_nobody() -> None:
+def test_a_view_without_a_rule_refuses_everybody() -> None:
     request = APIRequestFactory().get("/")
     force_authenticate(request, User.objects.create_superuser("boss", password=web.PASSWORD))
     assert APIView.as_view()(request).status_code == 403
 
 
-def test_the_root_says_where_things_are() -> None:
+def test_the_root_lists_the_resources() -> None:
     links = web.superuser().get("/api/v1/").json()
     assert links["missions"] == "http://testserver/api/v1/missions"
     assert links["admin"] == "http://testserver/admin/"
@@ -43,7 +43,7 @@ def test_the_root_says_where_things_are() -> None:
     assert "admin" not in api.person("ann").get("").json()
 
 
-def test_a_mission_is_told_as_the_commands_tell_it() -> None:
+def test_a_mission_has_the_same_shape_as_in_commands() -> None:
     mission = web.flown()
     boss = web.superuser()
     told: dict[str, Any] = boss.get(f"/api/v1/missions/{mission.ref}").json()
@@ -53,7 +53,7 @@ def test_a_mission_is_told_as_the_commands_tell_it() -> None:
     assert {item["key"]: item["state"] for item in items} == {"good": "succeeded", "bad": "failed", "late": "skipped"}
 
 
-def test_the_list_is_the_newest_first_in_pages_and_costs_the_same_for_many(
+def test_the_list_is_paged_newest_first_with_a_constant_number_of_queries(
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
     missions = [fleet.launch({"one": {}, "two": {}}) for _ in range(5)]
@@ -71,7 +71,7 @@ def test_the_list_is_the_newest_first_in_pages_and_costs_the_same_for_many(
     "ref, status, code",
     [("msn_01hzzzzzzzzzzzzzzzzzzzzzzz", 404, "not_found"), ("nonsense", 422, "invalid"), ("%00", 422, "invalid")],
 )
-def test_what_is_not_there_is_a_problem(ref: str, status: int, code: str) -> None:
+def test_a_missing_object_is_a_problem(ref: str, status: int, code: str) -> None:
     answer = web.superuser().get(f"/api/v1/missions/{ref}")
     assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
     told = answer.json()
@@ -90,7 +90,7 @@ NO_POSITION = base64.b64encode(b"p=yesterday").decode()
         *("cursor=zzz", f"cursor={NO_POSITION}", "unknown=1", "state=asleep", "ordering=name"),
     ],
 )
-def test_a_parameter_that_cannot_be_right_is_a_problem(query: str) -> None:
+def test_an_invalid_parameter_is_a_problem(query: str) -> None:
     answer = web.superuser().get(f"/api/v1/missions?{query}")
     assert (answer.status_code, answer["Content-Type"]) == (422, "application/problem+json")
     told = answer.json()
@@ -98,19 +98,19 @@ def test_a_parameter_that_cannot_be_right_is_a_problem(query: str) -> None:
     assert told["detail"]
 
 
-def test_a_method_that_is_not_there_says_which_are() -> None:
+def test_a_wrong_method_gets_the_allowed_ones() -> None:
     answer = api.person("root", Role.ADMIN).delete("missions")
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
     assert answer["Allow"].startswith("GET")
 
 
-def test_an_address_with_a_slash_too_many_says_so() -> None:
+def test_a_trailing_slash_is_reported() -> None:
     answer = api.person("ann").get("missions/")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert "Remove the trailing slash" in answer.json()["detail"]
 
 
-def test_events_name_agents_by_the_ids_that_one_asks_for_them_with() -> None:
+def test_events_use_the_ids_of_agents_that_the_api_accepts() -> None:
     mission, boss = web.flown(), web.superuser()
     told = boss.get(f"/api/v1/missions/{mission.ref}/events?kind=sortie.running").json()["results"]
     assert boss.get(f"/api/v1/agents/{told[0]['data']['agent']}").status_code == 200

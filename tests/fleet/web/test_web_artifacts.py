@@ -1,4 +1,4 @@
-"""What sorties made is downloaded by staff alone, and never shown by a browser as a page of this site."""
+"""Artifacts in the admin are downloaded only by staff with permission, and never rendered on the site's origin."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def made() -> Artifact:
     return web.artifact(Sortie.objects.get(key="good"), path="out/r\u00e9port.html", content=PAGE)
 
 
-def test_it_comes_whole_as_an_attachment_that_no_browser_runs(made: Artifact) -> None:
+def test_an_artifact_is_sent_as_an_attachment_that_no_browser_runs(made: Artifact) -> None:
     async def download() -> tuple[dict[str, str], bytes]:
         client = AsyncClient()
         await client.aforce_login(await User.objects.acreate_superuser("boss", password=web.PASSWORD))
@@ -40,7 +40,7 @@ def test_it_comes_whole_as_an_attachment_that_no_browser_runs(made: Artifact) ->
     assert headers["Content-Security-Policy"].startswith("sandbox")
 
 
-def test_who_is_not_of_the_staff_is_sent_to_the_door(made: Artifact, client: Client) -> None:
+def test_users_who_are_not_staff_are_redirected_to_sign_in(made: Artifact, client: Client) -> None:
     url = reverse("artifact", args=[made.ref])
     for stranger in (client, web.somebody()):
         answer = stranger.get(url)
@@ -51,12 +51,12 @@ def test_staff_need_the_permission_to_see_artifacts(made: Artifact) -> None:
     assert web.staff("view_mission").get(reverse("artifact", args=[made.ref])).status_code == 403
 
 
-def test_staff_with_the_permission_may(made: Artifact) -> None:
+def test_staff_with_the_permission_can_download(made: Artifact) -> None:
     answer = web.staff("view_artifact").head(reverse("artifact", args=[made.ref]))
     assert (answer.status_code, answer["Content-Length"]) == (200, str(len(PAGE)))
 
 
-def test_what_is_not_there_is_not_found(made: Artifact) -> None:
+def test_a_missing_artifact_is_not_found(made: Artifact) -> None:
     boss = web.superuser()
     collection.storage().delete(f"{made.digest[:2]}/{made.digest}")
     for ref in (made.ref, ids.encode(ids.ARTIFACT, ids.new()), "art_nonsense", made.sortie.ref):

@@ -1,4 +1,4 @@
-"""One thread does all of a request and then another one, and nothing of the first is left for the other."""
+"""One thread handles a whole request, and nothing of a request reaches the next one."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Site:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_transaction_that_somebody_left_open_does_not_reach_the_next_request_of_the_thread() -> None:
+def test_a_transaction_left_open_does_not_reach_the_next_request() -> None:
     async def main() -> None:
         site = Site()
         status, left = await site.ask("leaves")
@@ -121,7 +121,7 @@ def test_a_transaction_that_somebody_left_open_does_not_reach_the_next_request_o
     asyncio.run(main())
 
 
-def test_as_many_are_worked_on_at_once_as_may_be(settings: Settings) -> None:
+def test_as_many_requests_run_at_once_as_the_limit_allows(settings: Settings) -> None:
     settings.FLEET_WEB_AT_ONCE = MANY
 
     async def main() -> set[int]:
@@ -132,7 +132,7 @@ def test_as_many_are_worked_on_at_once_as_may_be(settings: Settings) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_file_comes_in_large_pieces_and_django_has_nothing_to_warn_of(tmp_path: Path) -> None:
+def test_a_file_is_sent_in_large_pieces_without_warnings(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(200_000))
     _, found = asyncio.run(Site().ask("file", f"name={tmp_path / 'large'}"))
     assert [len(piece) for piece in found] == [65_536, 65_536, 65_536, 3_392]
@@ -142,7 +142,7 @@ def test_a_file_comes_in_large_pieces_and_django_has_nothing_to_warn_of(tmp_path
     ("name", "gone_after"), [("asks", None), ("fails", None), ("not-there", None), ("%ff", None), ("flows", 3)]
 )
 @pytest.mark.django_db(transaction=True)
-def test_each_request_is_begun_and_ended_once_also_where_its_client_is_gone(name: str, gone_after: int | None) -> None:
+def test_each_request_starts_and_finishes_once_even_if_its_client_is_gone(name: str, gone_after: int | None) -> None:
     told = Counter[str]()
 
     def hear(what: str) -> Callable[..., None]:
@@ -161,7 +161,7 @@ def test_each_request_is_begun_and_ended_once_also_where_its_client_is_gone(name
     assert pieces["ended"] - before == (gone_after is not None)
 
 
-def test_whether_it_is_there_is_told_while_all_that_answer_wait(settings: Settings) -> None:
+def test_the_health_check_answers_while_all_threads_are_busy(settings: Settings) -> None:
     settings.FLEET_WEB_AT_ONCE = 1
 
     async def main() -> int:

@@ -1,4 +1,4 @@
-"""What answers need is loaded before the site forks the processes that answer, and nothing is opened that a fork would share."""
+"""Everything that responses need is loaded before the site forks, and nothing is opened that a fork would share."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def loaded(**env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_first_request_of_a_process_has_nothing_left_to_load() -> None:
+def test_the_first_request_of_a_process_imports_nothing() -> None:
     ended = loaded()
     assert ended.stdout.strip() == "[] 1 []", ended.stderr
 
 
 @pytest.mark.parametrize("fault", ["import not_there", "import sys; sys.exit(3)"])
-def test_the_site_starts_where_the_operator_s_callables_do_not_load_and_says_so(fault: str, tmp_path: Path) -> None:
+def test_the_site_starts_even_if_the_operators_callables_do_not_load(fault: str, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(f"{fault}\n")
     ended = loaded(FLEET_CALLABLES="broken", PYTHONPATH=str(tmp_path))
     assert "The callables of broken cannot be loaded" in ended.stderr
@@ -42,7 +42,7 @@ def test_the_site_starts_where_the_operator_s_callables_do_not_load_and_says_so(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_the_operator_s_callables_have_asked_postgres_leaves_nothing_open(
+def test_callables_that_query_postgres_while_loading_leave_no_open_connection(
     subprocess_environment: dict[str, str], tmp_path: Path
 ) -> None:
     asks = "from django.contrib.auth.models import User\nprint(User.objects.count(), end=': ')\n"

@@ -1,4 +1,4 @@
-"""People in the admin: what is done to them there has the effects, and leaves the entries, that the commands' doing has."""
+"""Changes to users in the admin have the same effects and audit entries as the commands."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def told(kind: str = "role.changed") -> dict[str, Any]:
     return Entry.objects.filter(kind=kind).values("actor", "subject", "before", "after").order_by("-id")[0]
 
 
-def test_who_is_no_superuser_any_more_is_no_admin_and_that_is_written_down(ann: User) -> None:
+def test_a_user_who_is_no_longer_a_superuser_is_no_admin_and_it_is_recorded(ann: User) -> None:
     team = Group.objects.create(name="web")
     assert save(ann, is_superuser="", is_staff="", groups=[team.pk]) == 302
     assert operations.serialize_user(User.objects.get(pk=ann.pk))["role"] == Role.USER
@@ -48,7 +48,7 @@ def test_who_is_no_superuser_any_more_is_no_admin_and_that_is_written_down(ann: 
     }  # fmt: skip
 
 
-def test_who_is_let_in_no_more_has_no_session_any_more(ann: User) -> None:
+def test_deactivating_a_user_ends_their_sessions(ann: User) -> None:
     assert save(ann, is_active="") == 302
     assert (told()["before"]["active"], told()["after"]["active"]) == (True, False)
     assert not Session.objects.filter(user=ann, ended_at=None).exists()
@@ -63,7 +63,7 @@ def test_a_new_password_ends_the_sessions_of_the_old_one(ann: User) -> None:
     assert not Session.objects.filter(user=ann, ended_at=None).exists()
 
 
-def test_of_a_team_its_name_and_permissions_are_told_before_and_after(ann: User) -> None:
+def test_changes_of_a_team_are_recorded_with_before_and_after(ann: User) -> None:
     boss = web.superuser()
     view, change = (
         Permission.objects.get(codename=f"{what}_mission", content_type__app_label="missions")
@@ -88,7 +88,7 @@ def test_of_a_team_its_name_and_permissions_are_told_before_and_after(ann: User)
     assert told("group.deleted") == {"actor": "user:boss", "subject": "site", "before": gone, "after": None}
 
 
-def test_who_comes_into_a_team_and_goes_from_it_is_told(ann: User) -> None:
+def test_joining_and_leaving_a_team_is_recorded(ann: User) -> None:
     team = Group.objects.create(name="web")
     browser = web.superuser()
     for teams, before, after in (([team.pk], [], ["web"]), ([], ["web"], [])):
@@ -100,7 +100,7 @@ def test_who_comes_into_a_team_and_goes_from_it_is_told(ann: User) -> None:
             assert (told(kind)["before"], told(kind)["after"]) == ({"teams": before}, {"teams": after})
 
 
-def test_no_password_is_told_of_somebody(ann: User) -> None:
+def test_no_password_is_recorded(ann: User) -> None:
     ann.refresh_from_db()
     browser = web.superuser()
     new = "a new one, long enough"
@@ -115,7 +115,7 @@ def test_no_password_is_told_of_somebody(ann: User) -> None:
     }  # fmt: skip
 
 
-def test_of_two_admins_who_delete_each_other_one_is_refused_also_where_both_were_asked_before(ann: User) -> None:
+def test_of_two_admins_who_delete_each_other_one_is_refused(ann: User) -> None:
     browser = web.superuser()
     both = {"action": "delete_selected", "_selected_action": [str(ann.pk)]}
     assert "Are you sure" in browser.post("/admin/auth/user/", both).content.decode()
@@ -125,13 +125,13 @@ def test_of_two_admins_who_delete_each_other_one_is_refused_also_where_both_were
     assert User.objects.filter(is_superuser=True).count() == 2
 
 
-def test_a_new_user_s_role_is_told_of_once() -> None:
+def test_the_role_of_a_new_user_is_recorded_once() -> None:
     operations.create_user(name="eve", role=Role.AGENT)
     entries = Entry.objects.filter(subject="user:eve").values_list("kind", "after")
     assert list(entries) == [("user.created", {"role": "agent", "teams": []})]
 
 
-def test_somebody_is_added_by_what_the_page_asks_for_and_nobody_without_a_name() -> None:
+def test_a_user_is_added_with_the_fields_of_the_page_and_needs_a_name() -> None:
     browser, page = web.superuser(), "/admin/auth/user/add/"
     shown = browser.get(page).content.decode()
     assert [name for name in ("username", "password1", "password2") if f'name="{name}"' not in shown] == []

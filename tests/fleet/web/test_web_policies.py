@@ -1,4 +1,4 @@
-"""What browsers are told that pages may do, and which other sites may use the API: none, unless an operator names them."""
+"""Security headers: what pages may do, and which other sites may use the API."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POLICY = "Content-Security-Policy"
 
 @pytest.mark.parametrize("path", ["/healthz", "/api/v1/", "/metrics", "/nothing/here"])
 @pytest.mark.django_db
-def test_what_is_no_page_may_do_nothing(client: Client, path: str) -> None:
+def test_responses_that_are_no_pages_may_do_nothing(client: Client, path: str) -> None:
     policy = client.get(path)[POLICY]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
@@ -30,7 +30,7 @@ def test_what_is_no_page_may_do_nothing(client: Client, path: str) -> None:
 
 
 @pytest.mark.django_db
-def test_no_script_in_a_page_of_the_admin_runs() -> None:
+def test_inline_scripts_in_the_admin_do_not_run() -> None:
     answer = web.superuser().get("/admin/")
     directives = dict(part.strip().split(" ", 1) for part in answer[POLICY].split(";"))
     assert directives["script-src"] == "'self' 'unsafe-eval'"
@@ -42,7 +42,7 @@ def test_no_script_in_a_page_of_the_admin_runs() -> None:
     assert "camera=()" in answer["Permissions-Policy"]
 
 
-def test_a_view_keeps_a_policy_of_its_own_in_threads_and_without() -> None:
+def test_a_view_keeps_its_own_policy_in_sync_and_async_mode() -> None:
     def stored(request: HttpRequest) -> HttpResponse:
         return HttpResponse("", headers={POLICY: "sandbox"})
 
@@ -70,14 +70,14 @@ PREFLIGHT = {
 
 
 @pytest.mark.django_db
-def test_without_a_list_no_other_site_may_use_the_api(client: Client) -> None:
+def test_without_an_allow_list_no_other_site_can_use_the_api(client: Client) -> None:
     assert cors(client.options("/api/v1/", headers=PREFLIGHT)) == {}
     assert cors(client.get("/api/v1/", headers={"Origin": BOARD})) == {}
 
 
 @pytest.mark.django_db
 @override_settings(CORS_ALLOWED_ORIGINS=[BOARD])
-def test_a_site_on_the_list_may_use_the_api_with_tokens_and_nothing_else(client: Client) -> None:
+def test_a_listed_site_can_use_the_api_only_with_tokens(client: Client) -> None:
     preflight = client.options("/api/v1/", headers=PREFLIGHT)
     assert preflight.status_code == 200
     told = {name.lower(): value for name, value in cors(preflight).items()}
@@ -101,7 +101,7 @@ def test_a_site_on_the_list_may_use_the_api_with_tokens_and_nothing_else(client:
 
 @pytest.mark.django_db
 @override_settings(CORS_ALLOWED_ORIGINS=[BOARD])
-def test_cookies_are_taken_from_this_site_s_pages_alone() -> None:
+def test_cookies_are_accepted_only_from_this_sites_pages() -> None:
     browser = web.superuser()
     asked = {origin: browser.get("/api/v1/me", headers={"Origin": origin} if origin else {}) for origin in (
         "", "http://testserver", BOARD, "null", "http://testserver.example.org",
@@ -126,7 +126,7 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_with_https_nothing_goes_in_the_clear_but_the_probes() -> None:
+def test_with_https_only_probes_may_use_http() -> None:
     done = run("-c", LOOK, FLEET_HTTPS="yes", FLEET_TRUSTED_PROXIES="127.0.0.1")
     assert done.returncode == 0, done.stderr
     clear, secure, health = json.loads(done.stdout)
@@ -137,7 +137,7 @@ def test_with_https_nothing_goes_in_the_clear_but_the_probes() -> None:
     assert health[0] == 200
 
 
-def test_the_deployment_check_is_clean_with_https_and_says_what_is_missing_without() -> None:
+def test_the_deployment_check_passes_with_https_and_warns_without() -> None:
     with_https = run(
         "manage.py", "check", "--deploy", "--tag", "security", "--fail-level", "WARNING", FLEET_HTTPS="yes"
     )
@@ -149,5 +149,5 @@ def test_the_deployment_check_is_clean_with_https_and_says_what_is_missing_witho
     assert all(name in page for name in found)
 
 
-def test_whoever_asks_for_an_icon_is_told_that_there_is_none_and_the_log_is_not(client: Client) -> None:
+def test_a_missing_icon_is_not_logged(client: Client) -> None:
     assert client.get("/favicon.ico").status_code == 204

@@ -1,4 +1,4 @@
-"""The web process's connections are pooled and outlive a restart of Postgres; other processes have no pool."""
+"""The web process pools its connections and survives a restart of Postgres; other processes have no pool."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def served(process: subprocess.Popen[str]) -> tuple[int, int]:
     return int(answers), int(connections)
 
 
-def test_the_web_process_uses_its_connections_again_and_new_ones_after_a_restart(private_services: Cluster) -> None:
+def test_the_web_process_reuses_connections_and_replaces_them_after_a_restart(private_services: Cluster) -> None:
     web = start(private_services, FLEET_PROCESS="web", FLEET_WEB_POOL="3")
     other = start(private_services)
     try:

@@ -1,4 +1,4 @@
-"""Each request has an id, and who sends it is known below it: in threads and without them."""
+"""Each request has an id, and its caller is known to the code that it runs, in threads and in async code."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def ask(**headers: str) -> str:
     return str(Client().get(HEALTH, headers=names)["X-Request-ID"])
 
 
-def test_every_answer_names_its_request() -> None:
+def test_every_response_has_the_id_of_its_request() -> None:
     first, second = ask(), ask()
     assert first != second
     assert first.startswith("req_")
     assert Client().get("/nothing/here")["X-Request-ID"]
 
 
-def test_a_clients_own_id_is_kept_if_it_is_short_and_plain() -> None:
+def test_a_clients_request_id_is_kept_if_it_is_short_and_plain() -> None:
     assert ask(X_Request_ID="4bf92f3577b34da6") == "4bf92f3577b34da6"
     assert ask(X_Request_ID="a.b-c_d:1") == "a.b-c_d:1"
 
 
 @pytest.mark.parametrize("id", ["", "x" * 65, "two words", "a\nb", "a;b", "<b>", "é", "\u202e"])
-def test_another_one_is_not(id: str) -> None:
+def test_any_other_request_id_is_replaced(id: str) -> None:
     assert ask(X_Request_ID=id).startswith("req_")
 
 
@@ -47,7 +47,7 @@ async def look_later(request: HttpRequest) -> HttpResponse:
     return look(request)
 
 
-def test_who_acts_is_known_below_it_and_not_after_it() -> None:
+def test_the_caller_is_known_during_the_request_and_not_after_it() -> None:
     request = RequestFactory().get("/", headers={"X-Request-ID": "abc"}, REMOTE_ADDR="198.51.100.4")
     with override_settings(FLEET_TRUSTED_PROXIES=[]):
         plain = requests.request_context(look)(request)
@@ -56,7 +56,7 @@ def test_who_acts_is_known_below_it_and_not_after_it() -> None:
     assert caller.current() is caller.SYSTEM
 
 
-def test_requests_at_once_do_not_take_each_other_for_themselves() -> None:
+def test_concurrent_requests_have_separate_callers() -> None:
     async def all() -> list[bytes]:
         served = requests.request_context(look_later)
         asked = [RequestFactory().get("/", headers={"X-Request-ID": f"r{n}"}) for n in range(20)]
@@ -66,7 +66,7 @@ def test_requests_at_once_do_not_take_each_other_for_themselves() -> None:
 
 
 @pytest.mark.parametrize("proxies, secure", [("127.0.0.1", True), ("10.0.0.1", False), ("", False)])
-def test_only_a_proxy_of_ours_says_that_a_request_came_by_https(proxies: str, secure: bool) -> None:
+def test_only_a_trusted_proxy_can_say_that_a_request_used_https(proxies: str, secure: bool) -> None:
     def told(request: HttpRequest) -> HttpResponse:
         return HttpResponse(str(request.is_secure()))
 

@@ -1,4 +1,4 @@
-"""The processes of the site say that they answer; one that is halted does not."""
+"""The processes of the site record that they answer; halted ones do not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.supervised import CHECKOUT
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def test_the_site_notes_that_it_is_up_until_all_its_processes_are_halted(
+def test_the_site_records_its_uptime_until_all_processes_are_halted(
     subprocess_environment: dict[str, str], tmp_path: Path
 ) -> None:
     assert uptime.has_been_up(for_s=3_600), "without any site nobody comes through one"

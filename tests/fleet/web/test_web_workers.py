@@ -1,4 +1,4 @@
-"""The site is served by several processes that share a port, and end together."""
+"""Several processes serve the site on one port, and end together."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def ended(processes: list[psutil.Process]) -> bool:
     return all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in processes)
 
 
-def test_one_that_is_killed_is_replaced_and_the_others_answer_meanwhile(site: Site) -> None:
+def test_a_killed_process_is_replaced_while_the_others_answer(site: Site) -> None:
     until(lambda: len(site.workers()) == 2)
     killed, other = site.workers()
     killed.kill()
@@ -115,7 +115,7 @@ def test_one_that_is_killed_is_replaced_and_the_others_answer_meanwhile(site: Si
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_they_end_with_the_first_and_leave_the_port(site: Site, number: signal.Signals) -> None:
+def test_all_processes_end_with_the_parent_and_free_the_port(site: Site, number: signal.Signals) -> None:
     until(lambda: len(site.workers()) == 2)
     workers = site.workers()
     site.process.send_signal(number)
@@ -123,7 +123,7 @@ def test_they_end_with_the_first_and_leave_the_port(site: Site, number: signal.S
     until(lambda: ended(workers) and free(site.port))  # a process has ended before the last of its threads has
 
 
-def test_an_address_has_so_many_connections_in_all_of_them_together_and_those_of_a_killed_one_are_free(
+def test_the_connection_limit_of_an_address_counts_all_processes_without_killed_ones(
     site: Site,
 ) -> None:
     until(lambda: len(site.workers()) == 2)
@@ -153,7 +153,7 @@ def test_an_address_has_so_many_connections_in_all_of_them_together_and_those_of
     until(site.answers)
 
 
-def test_each_counts_for_all_and_one_that_has_ended_for_nobody() -> None:
+def test_counters_are_shared_and_ignore_ended_processes() -> None:
     made = SharedCounters()
     made.allocate(3)
     for row in (1, 2):
@@ -170,7 +170,7 @@ def test_each_counts_for_all_and_one_that_has_ended_for_nobody() -> None:
     assert made.count("address:192.0.2.1") == 20
 
 
-def test_streams_of_other_processes_take_places_too() -> None:
+def test_the_limit_of_streams_counts_all_processes() -> None:
     hub = Hub()
     site_wide = shared_counters.site
     site_wide.allocate(2)

@@ -1,4 +1,4 @@
-"""A connection to a Postgres that is halted, its TCP alive: it breaks, and a slow statement does not."""
+"""A connection to a halted Postgres breaks although TCP is alive; a slow statement does not break it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def address(**more: object) -> dict[str, Any]:
 
 
 @pytest.mark.django_db
-def test_all_our_connections_are_of_that_kind() -> None:
+def test_all_connections_detect_a_halted_server() -> None:
     connection.ensure_connection()
     assert isinstance(connection.connection, postgres.Connection)
     with hot_path.connect(name="test") as engines:
@@ -30,13 +30,13 @@ def test_all_our_connections_are_of_that_kind() -> None:
 
 
 @SHORT_TIMEOUT
-def test_a_statement_may_take_as_long_as_it_needs_while_postgres_opens_to_others() -> None:
+def test_a_slow_statement_continues_while_postgres_accepts_connections() -> None:
     with postgres.connect(**address()) as session:
         assert session.execute("SELECT 7 FROM pg_sleep(0.5)").fetchone() == (7,)
 
 
 @SHORT_TIMEOUT
-def test_nobody_waits_for_ever_for_one_that_opens_to_nobody() -> None:
+def test_a_statement_fails_if_postgres_accepts_no_connection() -> None:
     with Proxy(int(address()["port"])) as way:
         session = postgres.connect(**address(port=way.port, connect_timeout=2))  # psycopg's least
         way.halt()

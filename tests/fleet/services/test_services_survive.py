@@ -1,4 +1,4 @@
-"""Postgres and Valkey under `fleet_services up`: whoever is killed, nothing is lost; whoever is stopped, nothing is left."""
+"""Postgres and Valkey under `fleet_services up`: kills lose nothing, and stops leave nothing running."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def kept(home: Checkout) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_all_in_order_and_leaves_nothing_behind(home: Checkout, number: signal.Signals) -> None:
+def test_a_signal_stops_all_services_in_order(home: Checkout, number: signal.Signals) -> None:
     said = stop(up(home), home, number)
     assert [line for line in said.splitlines() if line.endswith("stopping")] == [
         "valkey: stopping",
@@ -78,7 +78,7 @@ def test_a_signal_stops_all_in_order_and_leaves_nothing_behind(home: Checkout, n
     ]
 
 
-def test_a_stop_or_kill_9_while_the_cluster_is_made_is_made_good_by_the_next_start() -> None:
+def test_the_next_start_repairs_an_interrupted_creation_of_the_cluster() -> None:
     with checkout() as home:
         draft = home.root / "private" / "postgres.new"
         running = home.start("fleet_services", "up")
@@ -98,7 +98,7 @@ def test_a_stop_or_kill_9_while_the_cluster_is_made_is_made_good_by_the_next_sta
         stop(again, home)
 
 
-def test_a_disk_without_room_at_the_first_start_is_told_as_the_cause_and_ends_the_start() -> None:
+def test_a_full_disk_at_the_first_start_is_reported_as_the_cause() -> None:
     with checkout() as home:
         small = f"mount -t tmpfs -o size=20m none {home.root} && exec {sys.executable} manage.py fleet_services up"
         done = subprocess.run(
@@ -116,7 +116,7 @@ def test_a_disk_without_room_at_the_first_start_is_told_as_the_cause_and_ends_th
         assert done.stderr.count("restarting it") <= 1  # a write that was cut short comes before one without room
 
 
-def test_kill_9_of_each_service_is_made_good_without_a_loss(home: Checkout) -> None:
+def test_killed_services_are_restarted_without_loss(home: Checkout) -> None:
     running = up(home)
     write(home)
     ports = home.urls()
@@ -134,7 +134,7 @@ def test_kill_9_of_each_service_is_made_good_without_a_loss(home: Checkout) -> N
     stop(running, home)
 
 
-def test_kill_9_of_the_supervisor_leaves_no_service_and_its_successor_loses_nothing(home: Checkout) -> None:
+def test_killing_the_supervisor_ends_its_services_and_the_next_loses_nothing(home: Checkout) -> None:
     running = up(home)
     write(home)
     first = pids_of(home)
@@ -161,7 +161,7 @@ def test_kill_9_of_the_supervisor_leaves_no_service_and_its_successor_loses_noth
     assert "postgres: stopping the process that an earlier supervisor left" in stop(running, home)
 
 
-def test_down_ends_what_a_killed_supervisor_left_and_says_so(home: Checkout) -> None:
+def test_down_ends_processes_that_a_killed_supervisor_left(home: Checkout) -> None:
     running = up(home)
     left = pids_of(home)
     for pid in left:
@@ -177,7 +177,7 @@ def test_down_ends_what_a_killed_supervisor_left_and_says_so(home: Checkout) -> 
     assert json.loads(home.manage("fleet_down", "--json").stdout) == {"stopped": False}
 
 
-def test_an_orphan_s_family_ends_with_it(tmp_path: Path) -> None:
+def test_an_orphan_is_ended_with_its_descendants(tmp_path: Path) -> None:
     stubborn = (
         "import os, signal, time; os.setsid(); signal.signal(signal.SIGTERM, signal.SIG_IGN); "
         "print(os.getpid(), flush=True); time.sleep(600)"
@@ -215,7 +215,7 @@ def test_thresholds_on_response_time_memory_and_restarts_raise_events() -> None:
         running.communicate(timeout=60)
 
 
-def test_two_homes_at_once_and_a_port_that_is_taken_meanwhile() -> None:
+def test_two_homes_run_at_once_and_a_taken_port_is_replaced() -> None:
     with checkout() as one, checkout() as other:
         running = [home.start("fleet_services", "up") for home in (one, other)]
         pids = [{service["pid"] for service in home.until_ready()["services"]} for home in (one, other)]

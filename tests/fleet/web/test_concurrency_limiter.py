@@ -1,4 +1,4 @@
-"""The web process works on a few requests at once; the others take turns, and what would wait too long is refused."""
+"""The web process runs a few requests at once; the others queue, and are refused if they would wait too long."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_others_wait_and_come_in_their_order() -> None:
+def test_further_requests_queue_in_order() -> None:
     async def what(work: Work, application: Any) -> None:
         work.end.set()
         async with asyncio.TaskGroup() as group:
@@ -87,7 +87,7 @@ def test_others_wait_and_come_in_their_order() -> None:
     run(what)
 
 
-def test_one_too_many_is_refused_at_once_and_told_when_to_come_back() -> None:
+def test_a_request_beyond_the_queue_is_refused_with_retry_after() -> None:
     async def what(work: Work, application: Any) -> None:
         work.end.set()
         async with asyncio.TaskGroup() as group:
@@ -103,7 +103,7 @@ def test_one_too_many_is_refused_at_once_and_told_when_to_come_back() -> None:
     run(what)
 
 
-def test_who_waits_too_long_is_refused_with_nothing_done() -> None:
+def test_a_request_that_waits_too_long_is_refused_without_effect() -> None:
 
     async def what(work: Work, application: Any) -> None:
         work.end.set()
@@ -118,7 +118,7 @@ def test_who_waits_too_long_is_refused_with_nothing_done() -> None:
     run(what, patience_s=0.05)
 
 
-def test_a_slow_body_and_a_slow_reader_keep_no_place() -> None:
+def test_slow_bodies_and_slow_readers_occupy_no_place() -> None:
     async def what(work: Work, application: Any) -> None:
         whole = asyncio.Event()
         work.go.set()
@@ -137,7 +137,7 @@ def test_a_slow_body_and_a_slow_reader_keep_no_place() -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/flower/workers"])
-def test_probes_are_answered_whatever_waits(path: str) -> None:
+def test_probes_are_answered_whatever_is_queued(path: str) -> None:
     async def what(work: Work, application: Any) -> None:
         async with asyncio.TaskGroup() as group:
             for n in range(AT_ONCE + WAITING):
