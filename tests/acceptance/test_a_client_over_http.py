@@ -1,4 +1,5 @@
-"""A client that knows the fleet from its OpenAPI document alone: it signs in, launches, follows, reads; another sees nothing."""
+"""A client written from the OpenAPI document alone signs in, launches, follows and reads; another user sees nothing of
+it."""
 
 from __future__ import annotations
 
@@ -99,7 +100,7 @@ def somebody(fleet: Fleet, name: str) -> Http:
     return client
 
 
-def test_a_client_written_from_the_document_does_its_work_and_another_user_sees_nothing_of_it(fleet: Fleet) -> None:
+def test_a_client_written_from_the_document_works_and_another_user_sees_nothing(fleet: Fleet) -> None:
     ann, eve = somebody(fleet, "ann"), somebody(fleet, "eve")
     key = fleet.home / ".fleet" / "private" / "jwt.key"  # with which the web process has signed what they hold
     plan = {

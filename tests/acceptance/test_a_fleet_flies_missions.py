@@ -1,4 +1,4 @@
-"""What a user sees of a running fleet: the commands, their JSON, and missions that survive what happens to them."""
+"""A running fleet as its users see it: commands, their JSON, and missions that survive faults."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_bad_plan_is_refused_with_every_fault_and_exit_code_two(fleet: Fleet) 
     assert "line 4" in done.stderr
 
 
-def test_a_failed_mission_ends_with_exit_code_five_and_says_why(fleet: Fleet) -> None:
+def test_a_failed_mission_exits_with_five_and_the_reason(fleet: Fleet) -> None:
     path = fleet.home / "failing.json"
     path.write_text(
         json.dumps({"mission": "Fails", "sorties": {"no": {"agent": "backend", "run": "echo why >&2; exit 3"}}})
@@ -88,7 +88,7 @@ def test_a_failed_mission_ends_with_exit_code_five_and_says_why(fleet: Fleet) ->
     assert "why" in done.stderr
 
 
-def test_a_sortie_whose_agent_is_killed_ends_once_on_a_second_attempt(fleet: Fleet) -> None:
+def test_a_sortie_whose_agent_is_killed_ends_once_in_a_second_attempt(fleet: Fleet) -> None:
     flag = fleet.home / "killed-once"
     mission = fleet.launch(
         {"sorties": {"work": {"agent": "backend", "run": f"test -e '{flag}' || sleep 600; echo second"}}}
@@ -103,7 +103,7 @@ def test_a_sortie_whose_agent_is_killed_ends_once_on_a_second_attempt(fleet: Fle
     until(lambda: fleet.agent("backend")["state"] == "idle")
 
 
-def test_a_stopped_agent_loses_its_lease_and_its_late_word_is_refused(fleet: Fleet) -> None:
+def test_a_stopped_agent_loses_its_lease_and_its_late_outcome_is_refused(fleet: Fleet) -> None:
     flag = fleet.home / "stopped-once"
     say = "echo '\"'$FLEET_ATTEMPT'\"' > $FLEET_RESULT"
     mission = fleet.launch(
@@ -121,7 +121,7 @@ def test_a_stopped_agent_loses_its_lease_and_its_late_word_is_refused(fleet: Fle
     until(lambda: fleet.agent("testing")["state"] == "idle")
 
 
-def test_cancel_ends_the_whole_tree(fleet: Fleet) -> None:
+def test_cancel_ends_the_whole_process_tree(fleet: Fleet) -> None:
     mission = fleet.launch(
         {"sorties": {"work": {"agent": "security", "run": "trap '' TERM; setsid sleep 7351 & sleep 7352; sleep 7353"}}}
     )
@@ -156,7 +156,7 @@ def test_a_restart_of_postgres_delays_a_mission_and_loses_nothing(fleet: Fleet) 
     assert all(item["tries"] == 0 for item in shown["items"])
 
 
-def test_pause_starts_nothing_and_resume_goes_on(fleet: Fleet) -> None:
+def test_a_paused_mission_starts_nothing_until_it_is_resumed(fleet: Fleet) -> None:
     flag = fleet.home / "go"
     mission = fleet.launch(
         {
@@ -178,7 +178,7 @@ def test_pause_starts_nothing_and_resume_goes_on(fleet: Fleet) -> None:
     assert fleet.wait(mission)["state"] == "succeeded"
 
 
-def test_no_credential_stands_in_a_process_list(fleet: Fleet) -> None:
+def test_no_credential_is_visible_in_the_process_list(fleet: Fleet) -> None:
     secrets = set(json.loads((Path(fleet.env["FLEET_HOME"]) / "private" / "credentials.json").read_text()).values())
     for process in psutil.process_iter():
         try:
@@ -204,7 +204,7 @@ def test_work_cannot_read_the_fleets_credentials(fleet: Fleet) -> None:
     assert shown["items"][0]["result"]["output"].strip() == "0", shown
 
 
-def test_the_doctor_finds_a_running_fleet_well_and_names_a_fault_with_its_remedy(fleet: Fleet) -> None:
+def test_the_doctor_passes_a_running_fleet_and_reports_a_fault_with_its_remedy(fleet: Fleet) -> None:
     assert all(finding["well"] for finding in fleet.json("fleet_doctor"))
     credentials = Path(fleet.env["FLEET_HOME"]) / "private" / "credentials.json"
     credentials.chmod(0o644)

@@ -1,4 +1,4 @@
-"""Agents are processes that a node starts, watches, restarts and ends; what happens to them loses no sortie."""
+"""Agents are processes that a node starts, watches, restarts and ends, without losing a sortie."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_agents_are_spawned_and_terminated_by_command(fleet: Fleet) -> None:
         (["backend", "Write a poem"], 2, "no command that takes a prompt"),
     ],
 )
-def test_a_spawn_that_cannot_be_is_refused_with_the_reason(
+def test_an_impossible_spawn_is_refused_with_the_reason(
     fleet: Fleet, arguments: list[str], code: int, said: str
 ) -> None:
     before = len(listed(fleet))
@@ -86,7 +86,7 @@ def test_a_spawn_that_cannot_be_is_refused_with_the_reason(
     assert len(listed(fleet)) == before
 
 
-def test_a_killed_agent_is_lost_at_once_and_its_successor_flies_its_sortie(fleet: Fleet) -> None:
+def test_a_killed_agent_is_lost_at_once_and_its_successor_runs_its_sortie(fleet: Fleet) -> None:
     agent = fleet.agent("performance")
     mission = fleet.launch(
         {"sorties": {"one": {"agent": "performance", "run": "case $FLEET_ATTEMPT in */1) sleep 600;; esac"}}}
@@ -101,9 +101,7 @@ def test_a_killed_agent_is_lost_at_once_and_its_successor_flies_its_sortie(fleet
     assert (successor["name"], successor["crashes"]) == (agent["name"], 1)
 
 
-def test_terminate_now_stops_what_is_flown_with_all_its_processes_and_it_goes_on_elsewhere(
-    fleet: Fleet, tmp_path: Path
-) -> None:
+def test_terminate_now_ends_all_processes_and_the_sortie_continues_elsewhere(fleet: Fleet, tmp_path: Path) -> None:
     first = fleet.agent("security")
     pids = tmp_path / "pids"
     script = f'setsid sleep 600 & echo $FLEET_ATTEMPT $! >> {pids}; [ "$(wc -l < {pids})" -gt 1 ] || sleep 600'
@@ -117,7 +115,7 @@ def test_terminate_now_stops_what_is_flown_with_all_its_processes_and_it_goes_on
     until(lambda: hosts.gone(*left) and not hosts.noted(pids))
 
 
-def test_a_drained_agent_finishes_what_it_flies(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_draining_agent_finishes_its_sorties(fleet: Fleet, tmp_path: Path) -> None:
     (agent,) = spawn(fleet, "frontend")
     fleet.manage("fleet_agents", "drain", *[one["id"] for one in listed(fleet, "--type", "frontend")][:1], "--no-wait")
     go = tmp_path / "go"
@@ -134,7 +132,7 @@ def test_a_drained_agent_finishes_what_it_flies(fleet: Fleet, tmp_path: Path) ->
     spawn(fleet, "frontend")
 
 
-def test_a_node_that_is_killed_loses_no_sortie(fleet: Fleet, tmp_path: Path) -> None:
+def test_killing_a_node_loses_no_sortie(fleet: Fleet, tmp_path: Path) -> None:
     with a_node(fleet, "other") as node:
         theirs = [one for one in listed(fleet) if one["node"] == "other"]
         held = {"agent": "documentation", "driver": "scripted", "with": {"hold_until": str(tmp_path / "go")}}
@@ -149,7 +147,7 @@ def test_a_node_that_is_killed_loses_no_sortie(fleet: Fleet, tmp_path: Path) -> 
         until(lambda: not listed(fleet, "--node", "other"))
 
 
-def test_two_nodes_of_one_name_are_not_both_up(fleet: Fleet) -> None:
+def test_two_nodes_with_one_name_cannot_both_be_up(fleet: Fleet) -> None:
     name = fleet.agent("testing")["node"]
     second = fleet.manage("fleet_node", "--name", name, check=False)
     assert second.returncode != 0
@@ -157,7 +155,7 @@ def test_two_nodes_of_one_name_are_not_both_up(fleet: Fleet) -> None:
     assert fleet.agent("testing")["state"] in {"idle", "busy"}
 
 
-def test_an_agent_that_crashes_again_and_again_is_given_up_and_says_so(fleet: Fleet) -> None:
+def test_an_agent_that_crashes_repeatedly_is_given_up_with_the_reason(fleet: Fleet) -> None:
     with a_node(fleet, "frail", FLEET_MAX_CRASHES="1"):
         first, second = ([one for one in listed(fleet, "--node", "frail") if one["type"] == "backend"], [])
         os.kill(first[0]["pid"], signal.SIGKILL)
@@ -173,7 +171,7 @@ def test_an_agent_that_crashes_again_and_again_is_given_up_and_says_so(fleet: Fl
         assert "not started again" in state(fleet, second[0]["id"])["reason"]
 
 
-def test_a_process_is_told_from_another_with_its_pid() -> None:
+def test_a_process_is_not_confused_with_another_that_reuses_its_pid() -> None:
     with subprocess.Popen(["sleep", "600"]) as child:
         began = processes.started(child.pid)
         assert began is not None
@@ -184,7 +182,7 @@ def test_a_process_is_told_from_another_with_its_pid() -> None:
         until(lambda: not processes.is_alive(pid=child.pid, start_time=began))  # dead, though nobody has waited for it
 
 
-def test_everything_of_the_fleet_is_its_own(fleet: Fleet) -> None:
+def test_rows_of_agents_and_processes_agree(fleet: Fleet) -> None:
     """No row without a process, and no process without a row."""
     rows = {one["pid"] for one in listed(fleet)}
     assert all(psutil.pid_exists(pid) for pid in rows)

@@ -1,5 +1,5 @@
-"""What happens to nodes, agents and the processes below them: killed, halted, all at once. No sortie is lost by it, none is
-accepted twice, and nothing is left behind."""
+"""Nodes, agents and their processes are killed or halted, also all at once: no sortie is lost, none is accepted twice,
+and no process is left."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def shim_of(pid: int) -> psutil.Process:
     )
 
 
-def test_a_killed_work_has_failed_a_try_and_a_killed_shim_takes_it_along(host: Host, kind: str, tmp_path: Path) -> None:
+def test_killing_the_work_costs_a_try_and_killing_the_shim_ends_the_work(host: Host, kind: str, tmp_path: Path) -> None:
     hosts.spawn(kind, host)
     pids = tmp_path / "pids"
     retried = {**first_waits(pids), "retry": {"max_attempts": 2, "backoff": "0.1s"}}
@@ -80,7 +80,7 @@ def test_a_killed_work_has_failed_a_try_and_a_killed_shim_takes_it_along(host: H
     until(lambda: hosts.gone(work, child))
 
 
-def test_a_killed_agents_work_is_stopped_and_goes_on_with_another_before_its_lease_ends(
+def test_the_work_of_a_killed_agent_continues_with_another_before_its_lease_ends(
     host: Host, kind: str, tmp_path: Path
 ) -> None:
     first, second = hosts.spawn(kind, host, count=2)
@@ -98,7 +98,7 @@ def test_a_killed_agents_work_is_stopped_and_goes_on_with_another_before_its_lea
     until(lambda: [agent.state for agent in hosts.live(kind)] == ["idle"] * 2)
 
 
-def test_a_killed_node_takes_its_agents_along_and_its_successor_starts_what_was_ordered(
+def test_killing_a_node_ends_its_agents_and_the_next_node_starts_what_was_ordered(
     host: Host, kind: str, tmp_path: Path
 ) -> None:
     agents = hosts.spawn(kind, host, count=2, concurrency=3)
@@ -120,7 +120,7 @@ def test_a_killed_node_takes_its_agents_along_and_its_successor_starts_what_was_
     assert host.children() == {again.pid}
 
 
-def test_all_killed_at_once_leaves_nothing_and_loses_nothing(host: Host, kind: str, tmp_path: Path) -> None:
+def test_killing_everything_at_once_leaves_no_process_and_loses_nothing(host: Host, kind: str, tmp_path: Path) -> None:
     """The node, its agents, the shims and the work: only the next agent's start can find what the work had started."""
     hosts.spawn(kind, host, concurrency=2)
     pids = tmp_path / "pids"
@@ -141,7 +141,7 @@ def test_all_killed_at_once_leaves_nothing_and_loses_nothing(host: Host, kind: s
     until(lambda: host.children() == {agent.pid for agent in hosts.live(kind)})
 
 
-def test_a_halted_agent_loses_its_work_and_is_put_away(host: Host, kind: str, tmp_path: Path) -> None:
+def test_a_halted_agent_loses_its_work_and_is_ended(host: Host, kind: str, tmp_path: Path) -> None:
     hosts.spawn(kind, host)
     pids = tmp_path / "pids"
     mission = fleet.launch({"one": first_waits(pids)}, folder=str(tmp_path))
@@ -158,9 +158,7 @@ def test_a_halted_agent_loses_its_work_and_is_put_away(host: Host, kind: str, tm
     assert successor.crashes == 0
 
 
-def test_a_halted_agent_that_goes_on_after_its_lease_says_nothing_that_counts(
-    host: Host, kind: str, tmp_path: Path
-) -> None:
+def test_a_halted_agent_that_resumes_after_its_lease_is_refused(host: Host, kind: str, tmp_path: Path) -> None:
     go = tmp_path / "go"
     hosts.spawn(kind, host)
     mission = fleet.launch({"one": {"agent": kind, "driver": "scripted", "with": {"hold_until": str(go)}}})
@@ -178,9 +176,7 @@ def test_a_halted_agent_that_goes_on_after_its_lease_says_nothing_that_counts(
     assert (first, [state for _, _, state in others].count("succeeded")) == (("one", 1, "lost"), 1)
 
 
-def test_a_halted_node_is_called_down_while_its_agents_work_on_and_is_up_again_when_it_goes_on(
-    host: Host, kind: str
-) -> None:
+def test_a_halted_node_counts_as_down_while_its_agents_work_on(host: Host, kind: str) -> None:
     (agent,) = hosts.spawn(kind, host)
     before = Event.objects.order_by("-id").values_list("id", flat=True)[0]
     host.send(signal.SIGSTOP)
@@ -198,7 +194,7 @@ def test_a_halted_node_is_called_down_while_its_agents_work_on_and_is_up_again_w
     assert [one.id for one in hosts.live(kind)] == [agent.id]
 
 
-def test_a_process_that_got_the_pid_of_a_dead_agent_is_left_alone(host_group: hosts.Hosts, kind: str) -> None:
+def test_a_process_that_reuses_the_pid_of_a_dead_agent_is_left_alone(host_group: hosts.Hosts, kind: str) -> None:
     """The rows that a killed node left name pids of living processes, which are others'."""
     with subprocess.Popen(["sleep", "600"]) as other, subprocess.Popen(["sleep", "600"]) as own:
         try:
@@ -219,7 +215,7 @@ def test_a_process_that_got_the_pid_of_a_dead_agent_is_left_alone(host_group: ho
             own.kill()
 
 
-def test_a_process_whose_agent_was_given_up_while_no_node_was_there_is_ended_by_the_next(
+def test_the_next_node_ends_processes_of_agents_that_were_given_up_without_a_node(
     host_group: hosts.Hosts, kind: str
 ) -> None:
     with subprocess.Popen(["sleep", "600"]) as ghost, subprocess.Popen(["sleep", "600"]) as other:
@@ -240,9 +236,7 @@ def test_a_process_whose_agent_was_given_up_while_no_node_was_there_is_ended_by_
             other.kill()
 
 
-def test_agents_of_an_earlier_run_of_a_host_are_lost_and_no_process_of_this_run_is_touched(
-    host_group: hosts.Hosts, kind: str
-) -> None:
+def test_after_a_reboot_old_agents_are_lost_and_no_new_process_is_touched(host_group: hosts.Hosts, kind: str) -> None:
     with subprocess.Popen(["sleep", "600"]) as other:
         try:
             node = Node.objects.create(name="booted", boot=str(ids.new()), pid=1, start_time=0.0, up=False)
@@ -260,7 +254,7 @@ def test_agents_of_an_earlier_run_of_a_host_are_lost_and_no_process_of_this_run_
             other.kill()
 
 
-def test_a_node_whose_name_another_has_taken_ends_with_its_agents(host_group: hosts.Hosts, kind: str) -> None:
+def test_a_node_whose_name_was_taken_over_ends_with_its_agents(host_group: hosts.Hosts, kind: str) -> None:
     replaced = host_group.add("twice")
     (agent,) = hosts.spawn(kind, replaced)
     Node.objects.filter(name="twice").update(pid=1, start_time=1.0, boot=str(ids.new()))
@@ -273,7 +267,7 @@ def test_a_node_whose_name_another_has_taken_ends_with_its_agents(host_group: ho
     host_group.drop(replaced)
 
 
-def test_agents_go_on_when_the_disk_takes_no_more_of_their_logs(host_group: hosts.Hosts, kind: str) -> None:
+def test_agents_continue_when_their_logs_fill_the_disk(host_group: hosts.Hosts, kind: str) -> None:
     """A limit on the size of files stands for the full disk: each write beyond it fails."""
     most = 100_000  # holds for files in memory too, by which a sandbox gets its options
     full = host_group.add("full")

@@ -1,4 +1,4 @@
-"""What happens to a fleet in mid-mission delays the mission and loses nothing: agents, messages, control loops."""
+"""Faults of agents, messages and control loops during a mission delay it and lose nothing."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_sortie_that_kills_its_agent_each_time_fails_after_three_rescues(fleet
     assert shown["state"] == "failed"
 
 
-def test_a_redis_that_is_flushed_again_and_again_loses_nothing(fleet: Fleet) -> None:
+def test_repeated_flushes_of_redis_lose_nothing(fleet: Fleet) -> None:
     mission = fleet.launch({"sorties": chain(16, "backend", "frontend", "testing", **{"with": {"seconds": 0.1}})})
     over = threading.Event()
     flushes = 0
@@ -123,7 +123,7 @@ def test_a_redis_that_delivers_nothing_loses_nothing(fleet: Fleet) -> None:
     hold_the_ledger(fleet, mission)
 
 
-def test_messages_that_come_many_times_start_nothing_twice(fleet: Fleet) -> None:
+def test_repeated_messages_start_nothing_twice(fleet: Fleet) -> None:
     redis, hint = running.valkey(home(fleet)), a_hint(queue="agent.frontend")
     sortie = {"agent": "frontend", "driver": "scripted", "with": {"seconds": 0.05}}
     mission = fleet.launch({"sorties": {f"s{n}": sortie for n in range(20)}})
@@ -147,7 +147,7 @@ def a_hint(*, queue: str) -> bytes:
     return bytes(message).replace(nobody.encode(), queue.encode())
 
 
-def test_two_control_loops_admit_wake_and_complete_each_thing_once(fleet: Fleet) -> None:
+def test_two_control_loops_admit_wake_and_complete_each_row_once(fleet: Fleet) -> None:
     one_at_a_time: dict[str, Any] = {
         "agent": "backend", "driver": "scripted", "with": {"fail_times": 1},
         "retry": {"max_attempts": 2, "backoff": "0.2s"}, "concurrency": {"key": "one", "limit": 1},

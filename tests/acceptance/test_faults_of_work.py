@@ -1,4 +1,4 @@
-"""Work that does wrong, and plans that nobody can read: each gets one sentence, and the fleet goes on."""
+"""Misbehaving work and unreadable plans each produce one clear error, and the fleet continues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.acceptance.conftest import Fleet
 pytestmark = pytest.mark.xdist_group("fleet")
 
 
-def test_each_way_to_do_wrong_is_a_failure_that_says_what_it_was(fleet: Fleet) -> None:
+def test_each_kind_of_misbehaviour_is_a_failure_with_its_reason(fleet: Fleet) -> None:
     wrong = {
         "not JSON": ({"run": "echo '{\"n\":' > $FLEET_RESULT"}, "is not JSON"),
         "NaN": ({"run": "echo '[NaN]' > $FLEET_RESULT"}, "is not a finite number"),
@@ -51,7 +51,7 @@ def test_each_way_to_do_wrong_is_a_failure_that_says_what_it_was(fleet: Fleet) -
     assert (items["third-time"]["state"], items["third-time"]["tries"]) == ("succeeded", 2), items["third-time"]
 
 
-def test_a_plan_that_cannot_be_read_is_refused_in_a_sentence_and_makes_nothing(fleet: Fleet) -> None:
+def test_an_unreadable_plan_is_refused_in_one_sentence(fleet: Fleet) -> None:
     before = fleet.json("fleet_mission", "list")
     path = fleet.home / "unreadable.yaml"
     path.write_bytes(b"\x00\xff\xfe\x01" * 1_000)

@@ -1,5 +1,5 @@
-"""Of each sortie one attempt runs at a time, whichever of agent, node, shim and work are halted (SIGSTOP) and go on: by the event
-log, and by what the attempts themselves write until they are killed."""
+"""Only one attempt of a sortie runs at a time, whichever of agent, node, shim and work is halted (SIGSTOP) and resumed;
+checked by the event log, and by what the attempts write until they are killed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def one_at_a_time(mission: Mission, path: Path) -> None:
 
 @pytest.mark.parametrize("work", WORKS)
 @pytest.mark.parametrize("halted", [("agent",), ("node", "agent")])
-def test_a_halted_agent_and_its_successor_elsewhere(
+def test_a_halted_agent_and_its_successor_on_another_host_do_not_overlap(
     here: Host, there: Host, kind: str, tmp_path: Path, work: str, halted: tuple[str, ...]
 ) -> None:
     """Its shim runs: it sees that no renewal comes, and nobody else could end the work."""
@@ -93,7 +93,7 @@ def test_a_halted_agent_and_its_successor_elsewhere(
 
 
 @pytest.mark.parametrize("halted", [("agent", "shim"), ("node", "agent", "shim"), ("node", "agent", "shim", "work")])
-def test_a_halted_shim_and_the_next_attempt_on_its_host(
+def test_a_halted_shim_and_the_next_attempt_on_its_host_do_not_overlap(
     here: Host, there: Host, kind: str, tmp_path: Path, halted: tuple[str, ...]
 ) -> None:
     """Both nodes are on this host: whoever starts the next attempt ends what is left of the earlier one first."""
@@ -126,9 +126,7 @@ def test_a_halted_shim_alone_changes_nothing_while_its_lease_is_renewed(here: Ho
     assert hosts.gone(shim.pid)
 
 
-def test_a_killed_agent_whose_work_does_not_hear_sigterm_frees_its_sortie_when_that_is_gone(
-    here: Host, kind: str, tmp_path: Path
-) -> None:
+def test_a_sortie_of_a_killed_agent_is_freed_once_its_work_is_gone(here: Host, kind: str, tmp_path: Path) -> None:
     path = tmp_path / "written"
     mission, agent, _ = begun(here, kind, path, "a command")
     hosts.kill(agent)
@@ -138,7 +136,7 @@ def test_a_killed_agent_whose_work_does_not_hear_sigterm_frees_its_sortie_when_t
 
 
 @pytest.mark.parametrize("who", ["agent", "node"])
-def test_scratch_folders_of_the_killed_go_when_the_next_one_starts(
+def test_scratch_folders_of_killed_agents_are_removed_at_the_next_start(
     here: Host, kind: str, tmp_path: Path, who: str
 ) -> None:
     path = tmp_path / "written"

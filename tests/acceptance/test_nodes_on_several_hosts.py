@@ -1,4 +1,4 @@
-"""Several hosts are one fleet, also over a way that is slow, halted or cut: nothing is lost, nothing is accepted twice."""
+"""Several hosts form one fleet, even over a slow, halted or cut network: nothing is lost or accepted twice."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def first_waits_then_done(pids: Path) -> str:
     return f"echo $FLEET_ATTEMPT $$ >> {pids}; case $FLEET_ATTEMPT in */1) exec sleep 600;; esac; echo done"
 
 
-def test_agents_of_all_hosts_share_the_work_of_their_type(here: Host, far: Host, kind: str) -> None:
+def test_agents_on_all_hosts_share_the_work_of_their_type(here: Host, far: Host, kind: str) -> None:
     agents = hosts.spawn(kind, here) + hosts.spawn(kind, far)
     mission = fleet.launch({f"s{n}": {"agent": kind, "run": "sleep 0.3"} for n in range(8)})
     assert hosts.wait(mission).state == "succeeded"
@@ -54,7 +54,7 @@ def test_agents_of_all_hosts_share_the_work_of_their_type(here: Host, far: Host,
     assert far.redis.passed > 0
 
 
-def test_a_concurrency_limit_holds_across_hosts(here: Host, far: Host, kind: str, tmp_path: Path) -> None:
+def test_a_concurrency_limit_applies_across_hosts(here: Host, far: Host, kind: str, tmp_path: Path) -> None:
     hosts.spawn(kind, here)
     hosts.spawn(kind, far)
     alone = f"mkdir {tmp_path}/room && sleep 0.1 && rmdir {tmp_path}/room"
@@ -63,7 +63,7 @@ def test_a_concurrency_limit_holds_across_hosts(here: Host, far: Host, kind: str
     assert hosts.wait(mission).state == "succeeded"
 
 
-def test_a_host_with_a_slow_way_is_slower_and_else_no_different(far: Host, kind: str) -> None:
+def test_a_host_with_a_slow_network_is_only_slower(far: Host, kind: str) -> None:
     (agent,) = hosts.spawn(kind, far)
     until(lambda: "ready." in far.agent_log(agent))
     assert hosts.wait(fleet.launch({"first": {"agent": kind, "run": "true"}})).state == "succeeded"
@@ -78,7 +78,7 @@ def test_a_host_with_a_slow_way_is_slower_and_else_no_different(far: Host, kind:
         far.database.delay_s = far.redis.delay_s = 0.0
 
 
-def test_a_host_cut_off_from_redis_alone_works_on(far: Host, kind: str) -> None:
+def test_a_host_without_redis_continues_to_work(far: Host, kind: str) -> None:
     (agent,) = hosts.spawn(kind, far)
     far.redis.cut()
     try:
@@ -98,7 +98,7 @@ def test_a_host_cut_off_from_redis_alone_works_on(far: Host, kind: str) -> None:
     assert hosts.live(kind) == [successor]
 
 
-def test_a_host_cut_off_from_postgres_stops_its_work_and_comes_back_by_itself(
+def test_a_host_without_postgres_stops_its_work_and_recovers_by_itself(
     here: Host, far: Host, kind: str, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
@@ -131,9 +131,7 @@ def test_a_host_cut_off_from_postgres_stops_its_work_and_comes_back_by_itself(
     assert hosts.wait(fleet.launch({"one": {"agent": kind, "run": "true"}})).state == "succeeded"
 
 
-def test_what_is_said_too_late_over_a_way_that_was_halted_is_refused(
-    here: Host, far: Host, kind: str, tmp_path: Path
-) -> None:
+def test_a_late_outcome_over_a_halted_network_is_refused(here: Host, far: Host, kind: str, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     (cut_off,) = hosts.spawn(kind, far)
     script = f'echo $FLEET_ATTEMPT $$ >> {pids}; sleep 0.7; echo "\\"$FLEET_ATTEMPT\\"" > $FLEET_RESULT'
@@ -154,7 +152,7 @@ def test_what_is_said_too_late_over_a_way_that_was_halted_is_refused(
 
 
 @pytest.mark.drill
-def test_a_postgres_that_is_halted_with_its_connections_open_hangs_nobody(
+def test_a_halted_postgres_with_open_connections_blocks_nobody_forever(
     host_group: hosts.Hosts, kind: str, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
@@ -179,7 +177,7 @@ def test_a_postgres_that_is_halted_with_its_connections_open_hangs_nobody(
     host_group.drop(host)
 
 
-def test_an_order_that_was_given_while_its_host_was_cut_off_is_obeyed_afterwards(far: Host, kind: str) -> None:
+def test_an_order_given_while_its_host_was_disconnected_is_obeyed_afterwards(far: Host, kind: str) -> None:
     first, second = hosts.spawn(kind, far, count=2)
     far.database.cut()
     operations.order(agents=[first.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
@@ -190,7 +188,7 @@ def test_an_order_that_was_given_while_its_host_was_cut_off_is_obeyed_afterwards
     assert {agent.id for agent in hosts.live(kind)} == {second.id, third.id}
 
 
-def test_a_mission_goes_on_while_a_host_comes_and_goes(here: Host, far: Host, kind: str) -> None:
+def test_a_mission_continues_while_hosts_join_and_leave(here: Host, far: Host, kind: str) -> None:
     hosts.spawn(kind, here)
     hosts.spawn(kind, far)
     mission = fleet.launch({f"s{n:02}": {"agent": kind, "run": "sleep 0.1", "needs": [f"s{n - 2:02}"] if n > 1 else []}

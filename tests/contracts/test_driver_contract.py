@@ -1,4 +1,4 @@
-"""What every driver does. A new driver adds its way of doing each deed to `DEEDS` and passes all of this."""
+"""What every driver must do. A new driver adds its way of doing each deed to `DEEDS` and passes all of these tests."""
 
 from __future__ import annotations
 
@@ -85,19 +85,19 @@ every_driver = pytest.mark.parametrize("driver", list(DEEDS))
 with_processes = pytest.mark.parametrize("driver", WITH_PROCESSES)
 
 
-def test_every_driver_is_held_to_the_contract() -> None:
+def test_every_driver_is_tested() -> None:
     assert set(drivers.names()) == set(DEEDS)
 
 
 @every_driver
-def test_success_gives_the_result(driver: str, tmp_path: Path) -> None:
+def test_success_returns_the_result(driver: str, tmp_path: Path) -> None:
     evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["give"](VALUE))).end()
     assert (evidence.finished, evidence.ok, evidence.error, evidence.stopped) == (True, True, "", None)
     assert evidence.result == VALUE
 
 
 @every_driver
-def test_failure_is_evidence_and_not_an_exception(driver: str, tmp_path: Path) -> None:
+def test_a_failure_is_evidence_and_not_an_exception(driver: str, tmp_path: Path) -> None:
     evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["fail"]())).end()
     assert (evidence.finished, evidence.ok) == (True, False)
     assert evidence.exit_code not in (None, 0)
@@ -106,7 +106,7 @@ def test_failure_is_evidence_and_not_an_exception(driver: str, tmp_path: Path) -
 
 @every_driver
 @pytest.mark.parametrize("reason", [StopReason.CANCELLED, StopReason.LEASE_LOST, StopReason.DRAINED])
-def test_a_stop_ends_it_at_once_and_says_why(driver: str, reason: StopReason, tmp_path: Path) -> None:
+def test_a_stop_ends_the_attempt_at_once_with_the_reason(driver: str, reason: StopReason, tmp_path: Path) -> None:
     flight = Flight(driver, brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(grace_s=50)))
     if driver in WITH_PROCESSES:
         flight.ear.begun.wait(60)
@@ -119,7 +119,7 @@ def test_a_stop_ends_it_at_once_and_says_why(driver: str, reason: StopReason, tm
 
 
 @every_driver
-def test_a_stop_before_the_start_counts(driver: str, tmp_path: Path) -> None:
+def test_a_stop_before_the_start_takes_effect(driver: str, tmp_path: Path) -> None:
     given = brief(tmp_path, **DEEDS[driver]["wait"]())
     flight = Flight(driver, given)
     flight.stop.set(StopReason.CANCELLED)  # from nothing begun to nearly begun: wherever it falls
@@ -128,7 +128,7 @@ def test_a_stop_before_the_start_counts(driver: str, tmp_path: Path) -> None:
 
 
 @every_driver
-def test_the_wall_clock_limit_stops_it(driver: str, tmp_path: Path) -> None:
+def test_the_timeout_stops_the_attempt(driver: str, tmp_path: Path) -> None:
     given = brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(timeout_s=0.5, grace_s=2))
     evidence = Flight(driver, given).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.TIMEOUT)
@@ -136,7 +136,7 @@ def test_the_wall_clock_limit_stops_it(driver: str, tmp_path: Path) -> None:
 
 
 @every_driver
-def test_the_longest_that_the_type_allows_stops_it_before_its_timeout(driver: str, tmp_path: Path) -> None:
+def test_the_limit_of_the_agent_type_stops_the_attempt_before_its_timeout(driver: str, tmp_path: Path) -> None:
     given = brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(timeout_s=60, longest_s=0.5, grace_s=2))
     evidence = Flight(driver, given).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.TIMEOUT)
@@ -145,7 +145,7 @@ def test_the_longest_that_the_type_allows_stops_it_before_its_timeout(driver: st
 
 
 @with_processes
-def test_all_that_it_started_together_may_hold_so_much_memory(driver: str, tmp_path: Path) -> None:
+def test_the_memory_limit_counts_all_processes_of_the_attempt(driver: str, tmp_path: Path) -> None:
     given = brief(
         tmp_path,
         **DEEDS[driver]["hold"](processes=2, megabytes=90),
@@ -160,7 +160,7 @@ def test_all_that_it_started_together_may_hold_so_much_memory(driver: str, tmp_p
 
 
 @with_processes
-def test_within_its_memory_and_disk_it_is_left_alone(driver: str, tmp_path: Path) -> None:
+def test_an_attempt_within_its_memory_and_disk_limits_is_left_alone(driver: str, tmp_path: Path) -> None:
     given = brief(
         tmp_path,
         **DEEDS[driver]["write"](files=2, megabytes=4, then_s=1.2),
@@ -172,7 +172,7 @@ def test_within_its_memory_and_disk_it_is_left_alone(driver: str, tmp_path: Path
 
 
 @with_processes
-def test_what_writes_more_than_its_disk_is_stopped(driver: str, tmp_path: Path) -> None:
+def test_an_attempt_that_exceeds_its_disk_limit_is_stopped(driver: str, tmp_path: Path) -> None:
     given = brief(
         tmp_path,
         **DEEDS[driver]["write"](files=3, megabytes=4, then_s=600),
@@ -185,7 +185,7 @@ def test_what_writes_more_than_its_disk_is_stopped(driver: str, tmp_path: Path) 
 
 
 @with_processes
-def test_what_has_written_more_than_its_disk_when_it_ends_has_not_succeeded(driver: str, tmp_path: Path) -> None:
+def test_an_attempt_beyond_its_disk_limit_at_its_end_fails(driver: str, tmp_path: Path) -> None:
     given = brief(
         tmp_path,
         **DEEDS[driver]["write"](files=3, megabytes=4, then_s=0),
@@ -197,7 +197,7 @@ def test_what_has_written_more_than_its_disk_when_it_ends_has_not_succeeded(driv
 
 
 @with_processes
-def test_one_file_never_becomes_larger_than_its_disk(driver: str, tmp_path: Path) -> None:
+def test_no_single_file_exceeds_the_disk_limit(driver: str, tmp_path: Path) -> None:
     given = brief(
         tmp_path,
         **DEEDS[driver]["write"](files=1, megabytes=300, then_s=0),
@@ -218,13 +218,13 @@ def test_output_and_progress_reach_the_reporter(driver: str, tmp_path: Path) -> 
 
 
 @every_driver
-def test_sorties_that_it_asks_for_are_evidence(driver: str, tmp_path: Path) -> None:
+def test_requested_sorties_are_in_the_evidence(driver: str, tmp_path: Path) -> None:
     evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["ask"]())).end()
     assert evidence.added == ({"name": "more", "agent": "backend", "run": "true"},)
 
 
 @with_processes
-def test_silence_stops_it(driver: str, tmp_path: Path) -> None:
+def test_silence_stops_the_attempt(driver: str, tmp_path: Path) -> None:
     given = brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(silence_s=0.5, grace_s=2))
     evidence = Flight(driver, given).end()
     assert (evidence.finished, evidence.stopped) == (False, StopReason.SILENCE)
@@ -232,7 +232,7 @@ def test_silence_stops_it(driver: str, tmp_path: Path) -> None:
 
 
 @with_processes
-def test_a_result_that_is_too_large_is_no_success(driver: str, tmp_path: Path) -> None:
+def test_a_result_that_is_too_large_is_a_failure(driver: str, tmp_path: Path) -> None:
     given = brief(tmp_path, **DEEDS[driver]["large"](), limits=Limits(result_bytes=1_000))
     evidence = Flight(driver, given).end()
     assert (evidence.finished, evidence.ok, evidence.result) == (True, False, None)
@@ -240,14 +240,14 @@ def test_a_result_that_is_too_large_is_no_success(driver: str, tmp_path: Path) -
 
 
 @with_processes
-def test_nothing_stays_behind_when_it_ends(driver: str, tmp_path: Path) -> None:
+def test_no_process_remains_after_the_attempt(driver: str, tmp_path: Path) -> None:
     given = brief(tmp_path, **DEEDS[driver]["daemon"]())
     assert Flight(driver, given).end().ok
     assert not left_of(given)
 
 
 @with_processes
-def test_the_environment_is_what_the_contract_names(
+def test_the_environment_contains_exactly_what_the_contract_names(
     driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://fleet:secret@127.0.0.1/fleet")
@@ -280,7 +280,7 @@ def test_the_environment_is_what_the_contract_names(
 
 @with_processes
 @pytest.mark.parametrize("code", [0, 3])
-def test_its_token_is_in_its_environment_and_in_nothing_that_it_says(driver: str, code: int, tmp_path: Path) -> None:
+def test_the_lease_token_is_in_the_environment_and_masked_in_all_output(driver: str, code: int, tmp_path: Path) -> None:
     token = f"{ids.encode(ids.SORTIE, ids.new())}.1.{secrets.token_urlsafe(24)}"
     given = brief(
         tmp_path, **{**DEEDS[driver]["show_token"](), "env": {"CODE": str(code)}}, api="http://here/api/v1", token=token
@@ -297,7 +297,7 @@ def test_its_token_is_in_its_environment_and_in_nothing_that_it_says(driver: str
 
 
 @with_processes
-def test_its_token_is_in_no_command_line_and_no_file(driver: str, tmp_path: Path) -> None:
+def test_the_lease_token_is_in_no_command_line_or_file(driver: str, tmp_path: Path) -> None:
     given = brief(tmp_path, **DEEDS[driver]["wait"](), api="http://here/api/v1", token="srt_x.1.Secret-" + "0" * 25)
     flight = Flight(driver, given)
     flight.ear.begun.wait(60)
@@ -312,7 +312,7 @@ def test_its_token_is_in_no_command_line_and_no_file(driver: str, tmp_path: Path
 
 
 @with_processes
-def test_what_it_used_is_measured(driver: str, tmp_path: Path) -> None:
+def test_resource_usage_is_measured(driver: str, tmp_path: Path) -> None:
     evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["give"](1))).end()
     assert evidence.cpu_s is not None
     assert evidence.cpu_s > 0
@@ -321,7 +321,7 @@ def test_what_it_used_is_measured(driver: str, tmp_path: Path) -> None:
 
 
 @with_processes
-def test_a_reporter_that_raises_ends_the_attempt_with_all_its_processes(driver: str, tmp_path: Path) -> None:
+def test_a_reporter_that_raises_ends_the_attempt_and_its_processes(driver: str, tmp_path: Path) -> None:
     class Deaf(Ear):
         def output(self, **_: Any) -> None:
             raise ConnectionError("the page cannot be written")
@@ -333,7 +333,7 @@ def test_a_reporter_that_raises_ends_the_attempt_with_all_its_processes(driver: 
 
 
 @with_processes
-def test_what_asked_to_stop_the_shim_is_not_taken_for_the_engine(driver: str, tmp_path: Path) -> None:
+def test_a_signal_from_another_process_is_not_reported_as_a_stop_by_the_engine(driver: str, tmp_path: Path) -> None:
     flight = Flight(driver, brief(tmp_path, **DEEDS[driver]["wait"]()))
     flight.ear.begun.wait(60)
     until(lambda: any(not reaper.is_shim(pid) for pid in left_of(flight.brief)))  # the work has begun: the shim listens

@@ -1,4 +1,4 @@
-"""What every provider of services promises, tried with real servers: `external` and `embedded`."""
+"""What both providers of services, `external` and `embedded`, guarantee; with real servers."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ def ask(one: Service) -> None:
     asyncio.run(asyncio.wait_for(one.probe(), 20))
 
 
-def test_the_settings_choose_it(provider: Provider, request: pytest.FixtureRequest) -> None:
+def test_the_settings_choose_the_provider(provider: Provider, request: pytest.FixtureRequest) -> None:
     assert provider.name == provider.endpoints().provider
     assert f"[{provider.name}]" in request.node.name
 
 
-def test_it_names_postgres_and_valkey_with_their_limits_and_needs_nothing_else(provider: Provider) -> None:
+def test_a_provider_has_postgres_and_valkey_with_their_limits(provider: Provider) -> None:
     services = provider.services(limits=LIMITS)
     assert [one.name for one in services] == ["postgres", "valkey"]
     assert all(one.limits == LIMITS and one.needs == () and one.vital and not one.once for one in services)
     assert {one.command is None for one in services} == {provider.name == "external"}
 
 
-def test_its_endpoints_open_both_servers(provider: Provider) -> None:
+def test_its_endpoints_connect_to_both_servers(provider: Provider) -> None:
     where = provider.endpoints()
     at = where.postgres
     with psycopg.connect(host=at.host, port=at.port, user=at.user, password=at.password, dbname=at.name) as session:
@@ -74,7 +74,7 @@ def test_its_endpoints_open_both_servers(provider: Provider) -> None:
 
 
 @pytest.mark.parametrize("name", ["postgres", "valkey"])
-def test_its_probe_returns_while_the_server_answers_and_raises_unavailable_while_not(
+def test_a_probe_raises_unavailable_while_its_server_does_not_answer(
     provider: Provider, cluster: Cluster, name: str
 ) -> None:
     one = service(provider, name)
@@ -86,14 +86,16 @@ def test_its_probe_returns_while_the_server_answers_and_raises_unavailable_while
     ask(one)
 
 
-def test_it_tells_no_password_in_what_it_shows_of_itself(provider: Provider) -> None:
+def test_its_repr_contains_no_password(provider: Provider) -> None:
     where = provider.endpoints()
     shown = repr(where) + repr(provider.services(limits=LIMITS))
     assert where.postgres.password not in shown
     assert where.redis_url not in shown
 
 
-def test_a_supervisor_finds_it_healthy_and_leaves_others_servers_alone(provider: Provider, cluster: Cluster) -> None:
+def test_a_supervisor_reports_it_healthy_and_does_not_stop_external_servers(
+    provider: Provider, cluster: Cluster
+) -> None:
     if provider.name == "embedded":
         cluster.stop()  # they are the supervisor's to start
 

@@ -1,4 +1,4 @@
-"""A fleet whose control loop and Postgres are killed while it works. All of it at random: test_ten_thousand_under_fire.py."""
+"""The control loop and Postgres are killed while the fleet works. test_ten_thousand_under_fire.py does it at random."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.acceptance.test_faults_of_the_fleet import chain, hold_the_ledger, ho
 from tests.support import running
 
 
-def test_a_killed_control_loop_is_started_again_and_what_waits_for_it_goes_on(fleet: Fleet) -> None:
+def test_a_killed_control_loop_is_restarted_and_its_work_continues(fleet: Fleet) -> None:
     retry = {"max_attempts": 2, "backoff": "0.5s"}
     (control,) = running.processes(home(fleet), "fleet_control")
     mission = fleet.launch({"sorties": chain(3, "backend", retry=retry, **{"with": {"fail_times": 1}})})

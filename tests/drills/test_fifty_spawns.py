@@ -1,4 +1,4 @@
-"""Fifty spawns and terminations at random, on two hosts, while a mission flies: at the end rows and processes agree, and each
+"""Fifty random spawns and terminations on two hosts during a mission: in the end rows and processes agree, and each
 sortie was accepted once."""
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def pair(django_db_setup: None, django_db_blocker: Any) -> Iterator[list[Host]]:
             host_group.remove()
 
 
-def test_fifty_spawns_and_terminations_at_random_lose_nothing(pair: list[Host], tell: Callable[[str], None]) -> None:
+def test_fifty_random_spawns_and_terminations_lose_nothing(pair: list[Host], tell: Callable[[str], None]) -> None:
     for type in TYPES:
         hosts.kind(type, agents=1, concurrency=2)
     mission = fleet.launch(

@@ -1,4 +1,4 @@
-"""What is large takes its time and no more memory for it."""
+"""Large missions and outputs take longer, but no more memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_gigabyte_of_output_fills_neither_memory_nor_the_database(fleet: Fleet
     assert memory.growth("agent") < 60 * MB
 
 
-def test_twenty_thousand_sorties_fly_in_one_mission(fleet: Fleet, tell: Callable[[str], None]) -> None:
+def test_a_mission_can_have_twenty_thousand_sorties(fleet: Fleet, tell: Callable[[str], None]) -> None:
     middle = {
         f"m{n}": {"agent": TYPES[n % 6], "driver": "scripted", "needs": ["first"], "allow_failure": n % 100 == 0,
                   "with": {"fail": "as it should"} if n % 100 == 0 else {}}
@@ -59,7 +59,7 @@ def test_twenty_thousand_sorties_fly_in_one_mission(fleet: Fleet, tell: Callable
     assert memory.growth("agent") < 100 * MB
 
 
-def test_the_audit_of_twenty_thousand_files_ends_with_a_report(
+def test_an_audit_of_twenty_thousand_files_ends_with_a_report(
     fleet: Fleet, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
     repository = tmp_path / "large"

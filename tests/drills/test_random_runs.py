@@ -1,4 +1,4 @@
-"""The random missions of tests/missions/engine/test_random_missions.py, ten times as many, and each longer."""
+"""The random missions of tests/missions/engine/test_random_missions.py, ten times as many and longer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.missions.engine.test_random_missions import Missions
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def test_four_hundred_random_missions_hold() -> None:
+def test_rows_and_events_agree_in_four_hundred_random_missions() -> None:
     run_state_machine_as_test(
         Missions,
         settings=settings(

@@ -1,5 +1,5 @@
-"""Ten thousand sorties through random faults: none is lost, none accepted twice, none started early, and no two attempts of one
-overlap; by the event log and by what the attempts themselves wrote. FLEET_DRILL_SORTIES: another number of them."""
+"""Ten thousand sorties under random faults: none is lost, accepted twice or started early, and attempts of one sortie
+never overlap, by the event log and by what the attempts wrote. FLEET_DRILL_SORTIES sets another number."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def plan(script: Path, written: Path) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(2 * LONGEST_S)
-def test_each_is_flown_once_at_a_time_and_accepted_once(
+def test_each_sortie_runs_once_at_a_time_and_is_accepted_once(
     burning: Fleet, clock: Clock, tell: Callable[[str], None]
 ) -> None:
     written, script = burning.home / "written", burning.home / "script"

@@ -1,4 +1,4 @@
-"""Sorties that a running sortie asks to add."""
+"""Sorties that a running sortie adds to its mission."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def add(*items: Any, **more: Any) -> tuple[plan.SortieSpec, ...]:
     )
 
 
-def test_they_take_the_defaults_of_the_plan() -> None:
+def test_added_sorties_take_the_defaults_of_the_plan() -> None:
     (spec,) = add({"name": "scan", "agent": "security", "run": ["scan", "a b"]})
     assert (spec.key, spec.agent_type, spec.run, spec.timeout_s) == ("scan", "security", ("scan", "a b"), 600.0)
 
 
-def test_they_may_need_each_other_and_what_is_there() -> None:
+def test_added_sorties_may_need_each_other_and_existing_ones() -> None:
     join = {"name": "join", "agent": "testing", "run": "x", "needs": ["scan", "inventory", "shards", "shards[v=1]"]}
     specs = {spec.key: spec for spec in add(join, {"name": "scan", "agent": "security", "run": "x"})}
     assert list(specs) == ["scan", "join"]
@@ -69,13 +69,13 @@ def test_they_may_need_each_other_and_what_is_there() -> None:
         ),
     ],
 )
-def test_what_cannot_be_added_is_refused(items: list[Any], words: list[str]) -> None:
+def test_an_invalid_addition_is_refused(items: list[Any], words: list[str]) -> None:
     with pytest.raises(plan.PlanError) as caught:
         add(*items)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_every_fault_of_a_list_is_told_together() -> None:
+def test_all_faults_of_a_list_are_reported_together() -> None:
     fine = {"agent": "testing", "run": "x"}
     with pytest.raises(plan.PlanError) as caught:
         add(
@@ -98,12 +98,12 @@ def test_every_fault_of_a_list_is_told_together() -> None:
 
 
 @pytest.mark.parametrize("items", [{"a": {"agent": "testing"}}, "text", 3, None, True, {"name": "a"}])
-def test_what_is_no_list_is_refused(items: object) -> None:
+def test_anything_but_a_list_is_refused(items: object) -> None:
     with pytest.raises(plan.PlanError, match="not a list"):
         add(items=items)
 
 
-def test_a_part_makes_it_one_of_a_group_and_before_names_who_needs_it_now() -> None:
+def test_a_part_joins_a_group_and_before_names_new_dependents() -> None:
     parts = [{"name": f"scan[part={n}]", "agent": "security", "run": "x", "before": ["inventory"]} for n in range(2)]
     join = {"name": "join", "agent": "testing", "run": "x", "needs": ["scan[part=0]"]}
     specs = {spec.key: spec for spec in add(*parts, join)}
@@ -113,23 +113,23 @@ def test_a_part_makes_it_one_of_a_group_and_before_names_who_needs_it_now() -> N
     assert specs["join"].groups == {"scan[part=0]": ("scan[part=0]",)}
 
 
-def test_they_have_the_priority_of_the_one_that_adds_them_unless_they_name_one() -> None:
+def test_added_sorties_inherit_the_priority_of_their_parent() -> None:
     plain = {"name": "a", "agent": "testing", "run": "x"}
     own = {"name": "b", "agent": "testing", "run": "x", "priority": -3}
     specs = {spec.key: spec for spec in add(plain, own, priority=40, defaults={"priority": 7})}
     assert (specs["a"].priority, specs["b"].priority) == (40, -3)
 
 
-def test_nothing_to_add_is_nothing() -> None:
+def test_an_empty_list_adds_nothing() -> None:
     assert add() == ()
 
 
-def test_they_may_read_the_inputs_of_the_mission() -> None:
+def test_added_sorties_may_use_the_inputs_of_the_mission() -> None:
     (spec,) = add({"name": "a", "agent": "testing", "run": ["x", "{{ inputs.top }}"]}, inputs={"top"})
     assert spec.run == ("x", "{{ inputs.top }}")
 
 
-def test_what_waits_for_nothing_any_more_can_have_nothing_put_before_it_and_that_is_told_with_the_rest() -> None:
+def test_before_cannot_name_a_started_sortie_and_the_fault_is_reported_with_the_others() -> None:
     items = (
         {"name": "n1", "agent": "testing", "run": "x", "before": ["inventory", "zz"]},
         {"name": "n2", "agent": "testing", "run": "x", "rnu": 1, "needs": ["qq"]},

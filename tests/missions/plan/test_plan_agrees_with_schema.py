@@ -1,4 +1,4 @@
-"""What the published schema refuses, the validator refuses too, and tells where and what to do."""
+"""The validator refuses whatever the published schema refuses, with the line and a fix."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def nearly_plans(draw: st.DrawFn) -> dict[str, Any]:
     return data
 
 
-def test_the_plan_to_begin_with_is_valid_to_both() -> None:
+def test_the_original_plan_is_valid_for_both() -> None:
     assert VALIDATOR.is_valid(WHOLE)
     load(json.dumps(WHOLE))
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nearly_plans())
-def test_what_the_schema_refuses_the_validator_refuses_with_line_and_fix(data: dict[str, Any]) -> None:
+def test_the_validator_refuses_what_the_schema_refuses_with_line_and_fix(data: dict[str, Any]) -> None:
     told = faults(json.dumps(data, indent=1))
     assert told or VALIDATOR.is_valid(data)
     assert all(fault.line for fault in told)
@@ -89,7 +89,7 @@ def test_what_the_schema_refuses_the_validator_refuses_with_line_and_fix(data: d
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nearly_plans())
-def test_it_refuses_the_same_as_text_and_as_data(data: dict[str, Any]) -> None:
+def test_text_and_data_have_the_same_faults(data: dict[str, Any]) -> None:
     refused = bool(faults(json.dumps(data)))
     try:
         plan.from_data(data=data, context=CONTEXT)
@@ -99,6 +99,6 @@ def test_it_refuses_the_same_as_text_and_as_data(data: dict[str, Any]) -> None:
         assert not refused
 
 
-def test_a_template_that_is_wrong_in_the_defaults_is_a_fault_also_beside_a_matrix() -> None:
+def test_a_wrong_template_in_the_defaults_is_a_fault_even_with_a_matrix() -> None:
     text = 'mission: M\ndefaults: {env: {A: "{{"}}\nsorties:\n  b: {agent: testing, run: x, matrix: {v: [1, 2]}}\n'
     assert [fault.fault for fault in faults(text)] == ['"{{" is not closed by "}}".']

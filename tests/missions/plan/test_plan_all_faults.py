@@ -1,4 +1,4 @@
-"""Every fault of a plan is told at once: none hides another, none is told twice, none leads to a second one."""
+"""All faults of a plan are reported at once: none hides another, none is repeated, none causes a second one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_broken_item_of_a_list_does_not_hide_the_others() -> None:
     ]
 
 
-def test_a_need_that_is_given_twice_hides_neither_unknown_needs_nor_a_circle_nor_a_template() -> None:
+def test_a_duplicate_need_hides_no_unknown_need_cycle_or_template() -> None:
     found = [
         fault
         for _, fault in said(
@@ -59,7 +59,7 @@ def test_a_need_that_is_given_twice_hides_neither_unknown_needs_nor_a_circle_nor
         "driver: nosuch",
     ],
 )
-def test_another_fault_does_not_hide_that_one_key_has_two_limits(other: str) -> None:
+def test_another_fault_does_not_hide_two_limits_of_one_key(other: str) -> None:
     agent = "" if "agent" in other else "agent: testing, "
     text = whole(
         "a: {agent: testing, run: x, concurrency: {key: k, limit: 2}}\n"
@@ -74,7 +74,7 @@ def test_another_fault_does_not_hide_that_one_key_has_two_limits(other: str) -> 
     "other",
     ["cwd: '{{ needs.a }}'", "timeout: soon", "agent: nobody", "matrix: {u: ['a b', $x], v: [3.10]}", "outputs: [/a]"],
 )
-def test_another_fault_does_not_hide_values_that_the_shell_would_read(other: str) -> None:
+def test_another_fault_does_not_hide_values_that_the_shell_would_expand(other: str) -> None:
     agent = "" if "agent" in other else "agent: testing, "
     values = "" if "matrix" in other else "matrix: {u: ['a b', $x]}, "
     found = [fault for _, fault in said(whole(f'a: {{{agent}run: "echo {{{{ matrix.u }}}}", {values}{other}}}'))]
@@ -83,7 +83,7 @@ def test_another_fault_does_not_hide_values_that_the_shell_would_read(other: str
     assert len(found) == 3
 
 
-def test_a_wrong_default_hides_nothing_of_the_sorties() -> None:
+def test_a_wrong_default_hides_no_fault_of_the_sorties() -> None:
     text = (
         'mission: M\ndefaults: {env: {A: "{{"}}\nsorties:\n'
         '  a: {agent: testing, run: "{{ matrix.u }}", matrix: {u: [a b]}, outputs: ["/{{ matrix.u }}"]}\n'
@@ -97,12 +97,12 @@ def test_a_wrong_agent_or_driver_does_not_hide_a_wrong_callable() -> None:
         assert ("sorties.a.call", 'There is no registered callable "no:such".') in found
 
 
-def test_two_works_are_both_judged() -> None:
+def test_both_kinds_of_work_in_one_sortie_are_checked() -> None:
     found = [fault for _, fault in said(whole("a: {agent: testing, run: 'echo {{ inputs.a }}', call: 'no:such'}"))]
     assert len(found) == 3
 
 
-def test_an_agent_type_of_the_defaults_that_there_is_not_is_told_once_whether_or_not_it_is_used() -> None:
+def test_an_unknown_agent_type_in_the_defaults_is_reported_once() -> None:
     for sorties in ("a: {agent: testing, run: x}", "a: {run: x}\n  b: {run: y}"):
         text = f"mission: M\ndefaults: {{agent: nobody}}\nsorties:\n  {sorties}\n"
         assert said(text) == [("defaults.agent", 'There is no agent type "nobody".')]
@@ -116,7 +116,7 @@ def test_a_command_without_a_program_is_refused(key: str, program: str) -> None:
     assert (found.where, found.fault, found.fix) == (f"sorties.a.{key}", "It is empty.", "Name the program to start.")
 
 
-def test_an_empty_argument_is_one() -> None:
+def test_an_empty_argument_is_valid() -> None:
     assert not faults(whole('a: {agent: testing, run: [echo, ""]}'))
 
 
@@ -143,28 +143,28 @@ def test_an_empty_argument_is_one() -> None:
         ('{agent: testing, run: x, run_at: "0001-01-01T00:00:00+01:00"}', "sorties.c.run_at"),
     ],
 )
-def test_a_fault_is_told_once_and_with_its_place(sortie: str, where: str) -> None:
+def test_a_fault_is_reported_once_with_its_place(sortie: str, where: str) -> None:
     assert [place for place, _ in said(whole(f"c: {sortie}"))] == [where]
 
 
-def test_a_fault_behind_an_anchor_is_told_once_wherever_it_is_used() -> None:
+def test_a_fault_behind_an_anchor_is_reported_once() -> None:
     lines = ["a: &a {agent: testing, run: x, timeout: &t .inf}", "b: *a", "c: {agent: testing, run: x, silence: *t}"]
     assert said(whole("\n".join(lines))) == [("sorties.a.timeout", '".inf" is not a number that JSON can represent.')]
 
 
-def test_what_is_no_json_is_told_once_also_in_data() -> None:
+def test_a_value_that_is_no_json_is_reported_once() -> None:
     data = {"mission": "M", "sorties": {"a": {"agent": "testing", "run": "x", "timeout": float("inf")}}}
     with pytest.raises(plan.PlanError) as caught:
         plan.from_data(data=data, context=CONTEXT)
     assert [fault.where for fault in caught.value.faults] == ["sorties.a.timeout"]
 
 
-def test_an_input_of_a_type_that_there_is_not_has_that_fault_alone() -> None:
+def test_an_input_with_an_unknown_type_has_only_that_fault() -> None:
     text = "mission: M\ninputs: {n: {type: int, default: 3, enum: [3, 4]}}\nsorties:\n  a: {agent: testing, run: x}\n"
     assert [where for where, _ in said(text)] == ["inputs.n.type"]
 
 
-def test_a_value_of_a_matrix_that_is_wrong_has_that_fault_alone() -> None:
+def test_a_wrong_value_of_a_matrix_has_only_that_fault() -> None:
     text = whole(
         'a: {agent: testing, run: "echo {{ matrix.v }} {{ matrix.w }}", matrix: {v: [3.10], w: [], include: [{v: 1, w: []}]}}\n'
         "b: {agent: testing, run: x, needs: ['a[v=3.1]']}"
@@ -185,7 +185,7 @@ def test_a_value_of_a_matrix_that_is_wrong_has_that_fault_alone() -> None:
         (f"mission: M\nobjective: {'x' * 20_001}\nsorties: {{a: {{agent: testing, run: x}}}}\n", "20000 characters"),
     ],
 )
-def test_the_fix_is_one_of_the_place_that_is_wrong(text: str, fix: str) -> None:
+def test_the_fix_fits_the_place_of_the_fault(text: str, fix: str) -> None:
     (found,) = faults(text)
     assert fix in found.fix
 
@@ -198,13 +198,13 @@ def parts(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def test_every_bound_of_the_schema_has_a_fix_of_its_own() -> None:
+def test_every_limit_of_the_schema_has_its_own_fix() -> None:
     bounds = {"minLength", "maxLength", "pattern", "minItems", "maxItems", "minimum", "maximum", "uniqueItems"}
     without = [path for path, node in parts(SCHEMA) if bounds & set(node) and "x-fix" not in node]
     assert not without
 
 
-def test_thousands_of_broken_sorties_come_to_a_bounded_list() -> None:
+def test_thousands_of_broken_sorties_give_a_bounded_list_of_faults() -> None:
     text = whole("\n".join(f"s{number}: {{agent: testing, run: x, needs: 5, env: 3}}" for number in range(2_000)))
     found = faults(text)
     assert len(found) == 1_001

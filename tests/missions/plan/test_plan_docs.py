@@ -1,4 +1,4 @@
-"""docs/plan.md and README.md hold what they say."""
+"""The examples in docs/plan.md and README.md are true."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load(text: str) -> plan.Plan:
 
 
 @fresh
-def test_each_whole_plan_of_the_pages_is_valid_in_a_new_fleet() -> None:
+def test_each_complete_plan_of_the_pages_is_valid_in_a_new_fleet() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     plans = [text for page in pages for text in blocks(page.read_text(), "yaml") if re.search(r"^mission:", text, re.M)]
     assert len(plans) >= 2
@@ -36,7 +36,7 @@ def test_each_whole_plan_of_the_pages_is_valid_in_a_new_fleet() -> None:
 
 
 @fresh
-def test_the_worked_example_comes_to_what_the_page_says_of_it() -> None:
+def test_the_worked_example_has_the_documented_result() -> None:
     made = {spec.key: spec for spec in load(blocks(PAGE, "yaml")[0]).sorties}
     assert len(made) == 8
     assert made["tests[python=3.11]"].run == "tox -e py3.11"
@@ -57,7 +57,7 @@ def test_the_sorties_of_the_example_can_be_added() -> None:
     assert [(spec.key, spec.before) for spec in specs] == [(f"scan[part={n}]", ("report",)) for n in (1, 2)]
 
 
-def test_every_key_is_explained() -> None:
+def test_every_key_is_documented() -> None:
     explained = set(re.findall(r"^\| `([^`]+)` \|", PAGE, re.MULTILINE))
     known = set(SCHEMA["properties"]) | set(SCHEMA["$defs"]["sortie"]["properties"])
     assert known <= explained

@@ -1,4 +1,4 @@
-"""One bad plan for each fault: its line, what is said of it, and what to do about it."""
+"""One invalid plan for each fault, with the line, the message and the fix."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ SORTIES = {
 
 
 @pytest.mark.parametrize("sortie, fault, fix", SORTIES.values(), ids=SORTIES)
-def test_a_fault_in_a_sortie_is_told_with_its_line_and_its_fix(sortie: str, fault: str, fix: str) -> None:
+def test_a_fault_in_a_sortie_is_reported_with_its_line_and_fix(sortie: str, fault: str, fix: str) -> None:
     others = f"\na: {OK}" if "[a" in sortie or "needs: a" in sortie else ""
     found = faults(whole(f"one: {sortie}{others}"))
     assert any(one.line == 3 and fault in one.fault and fix in one.fix for one in found), [str(one) for one in found]
@@ -242,14 +242,14 @@ PLANS = {
 
 
 @pytest.mark.parametrize("text, line, fault, fix", PLANS.values(), ids=PLANS)
-def test_a_fault_in_a_plan_is_told_with_its_line_and_its_fix(text: str, line: int | None, fault: str, fix: str) -> None:
+def test_a_fault_in_a_plan_is_reported_with_its_line_and_fix(text: str, line: int | None, fault: str, fix: str) -> None:
     found = faults(text)
     assert any((line is None or one.line == line) and fault in one.fault and fix in one.fix for one in found), [
         str(one) for one in found
     ]
 
 
-def test_all_faults_are_told_at_once_in_the_order_of_their_lines() -> None:
+def test_all_faults_are_reported_at_once_in_the_order_of_their_lines() -> None:
     text = """\
 mission: M
 budget: 3
@@ -268,7 +268,7 @@ sorties:
     assert any("a → b → a" in line for line in lines)
 
 
-def test_a_fault_is_also_told_as_json() -> None:
+def test_a_fault_has_a_json_form() -> None:
     (found,) = faults(whole("a: {agent: testing, run: x, retires: 1}"))
     assert found.as_json() == {
         "line": 3,
@@ -279,7 +279,7 @@ def test_a_fault_is_also_told_as_json() -> None:
     }
 
 
-def test_a_plan_that_is_given_as_data_has_its_faults_told_by_their_place() -> None:
+def test_faults_of_a_plan_from_data_are_reported_by_their_place() -> None:
     data = {"mission": "M", "sorties": {"a": {"agent": "testing", "run": "x", "timeout": "soon"}}}
     with pytest.raises(plan.PlanError) as caught:
         plan.from_data(data=data, context=CONTEXT)
@@ -294,7 +294,7 @@ def test_data_that_is_not_json_is_refused(value: object) -> None:
         plan.from_data(data=data, context=CONTEXT)
 
 
-def test_ten_thousand_faults_come_to_a_bounded_list_that_says_how_many_more_there_are() -> None:
+def test_ten_thousand_faults_give_a_bounded_list_with_the_number_of_the_rest() -> None:
     text = whole("\n".join(f"s{number}: {{agent: testng, run: x}}" for number in range(9_000)))
     found = faults(text)
     assert len(found) == 1_001

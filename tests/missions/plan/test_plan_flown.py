@@ -1,4 +1,4 @@
-"""One plan with every key of the format, flown: what the page says each key does, it does."""
+"""One plan with every key of the format is run, and each key does what the docs say."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FAILED = {
 }
 
 
-def test_every_key_does_what_the_page_says() -> None:
+def test_every_key_does_what_the_docs_say() -> None:
     read = plan.load(text=PLAN, context=plan_context.current())
     given = {"who": WHO, "top": "4", "tags": '["t", 1]'}
     mission = operations.launch(plan=read, text=PLAN, params=given, folder="", by=None, executes=True, operator=True)
@@ -64,7 +64,7 @@ def test_every_key_does_what_the_page_says() -> None:
     assert [(file.sortie.key, file.path, file.size) for file in reads.artifacts(mission)] == [("keep", "out/a.txt", 5)]
 
 
-def test_that_plan_has_every_key_that_needs_no_configuration() -> None:
+def test_the_plan_uses_every_key_that_needs_no_configuration() -> None:
     known = set(structure.SCHEMA["properties"]) | set(structure.SCHEMA["$defs"]["sortie"]["properties"])
     elsewhere = {"$schema", "call", "with", "prompt", "driver"}  # other tests fly these
     assert {key for key in known if f"{key}:" not in PLAN} <= elsewhere

@@ -1,4 +1,4 @@
-"""The inputs of a mission, as a plan declares them and a launch gives them."""
+"""The inputs of a mission, as a plan declares them and a launch supplies them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ sorties:
 """)
 
 
-def test_defaults_hold_where_nothing_is_given() -> None:
+def test_missing_inputs_take_their_defaults() -> None:
     values = {"repo": ".", "top": 10, "ratio": None, "deep": False, "tags": [], "extra": None, "level": "low"}
     assert plan.bind(plan=PLAN, params={"repo": "."}) == values
 
 
-def test_texts_of_a_command_line_are_read_as_the_declared_type() -> None:
+def test_texts_from_the_command_line_are_converted_to_the_declared_type() -> None:
     given = {
         "repo": "1",
         "top": "3",
@@ -60,13 +60,13 @@ def test_texts_of_a_command_line_are_read_as_the_declared_type() -> None:
         ({"repo": "\udcff"}, ["unpaired surrogate"]),
     ],
 )
-def test_what_does_not_fit_is_refused(given: dict[str, plan.Json], words: list[str]) -> None:
+def test_an_invalid_input_is_refused(given: dict[str, plan.Json], words: list[str]) -> None:
     with pytest.raises(plan.PlanError) as caught:
         plan.bind(plan=PLAN, params=given)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_invalid_inputs_are_reported_at_once() -> None:
     with pytest.raises(plan.PlanError) as caught:
         plan.bind(plan=PLAN, params={"top": "x", "unknown": 1})
     assert len(caught.value.faults) == 3

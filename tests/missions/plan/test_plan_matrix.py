@@ -1,4 +1,4 @@
-"""A matrix: one sortie for each combination."""
+"""A matrix makes one sortie for each combination."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_last_axis_changes_first() -> None:
     assert list(specs) == ["m[os=linux,v=3.11]", "m[os=linux,v=3.12]", "m[os=mac,v=3.11]", "m[os=mac,v=3.12]"]
 
 
-def test_combinations_are_left_out_and_added() -> None:
+def test_combinations_can_be_excluded_and_included() -> None:
     matrix = "{os: [linux, mac], v: [1, 2], exclude: [{os: mac, v: 2}], include: [{v: 3, os: bsd}]}"
     specs = sorties(f"m: {{agent: testing, run: x, matrix: {matrix}}}")
     assert list(specs) == ["m[os=linux,v=1]", "m[os=linux,v=2]", "m[os=mac,v=1]", "m[os=bsd,v=3]"]
@@ -48,7 +48,7 @@ def test_a_matrix_may_consist_of_single_combinations() -> None:
     assert list(specs) == ["m[os=linux,v=1]", "m[os=mac,v=2]"]
 
 
-def test_values_of_a_matrix_reach_each_field_that_takes_them_and_keep_their_type() -> None:
+def test_matrix_values_reach_every_field_and_keep_their_type() -> None:
     specs = sorties(
         "m: {agent: testing, driver: scripted, with: {n: '{{ matrix.n }}', t: 'n{{ matrix.n }}'}, matrix: {n: [7]},"
         " env: {N: '{{ matrix.n }}'}, cwd: 'd{{ matrix.n }}', outputs: ['{{ matrix.n }}.txt'],"
@@ -60,7 +60,7 @@ def test_values_of_a_matrix_reach_each_field_that_takes_them_and_keep_their_type
     assert spec.concurrency == plan.Concurrency(key="k7")
 
 
-def test_a_product_that_is_too_large_is_refused_before_it_is_made() -> None:
+def test_a_product_that_is_too_large_is_refused_before_it_is_expanded() -> None:
     values = ", ".join(map(str, range(1_000)))
     (found,) = faults(
         whole(f"m: {{agent: testing, run: x, matrix: {{{', '.join(f'{a}: [{values}]' for a in 'abcdef')}}}}}")

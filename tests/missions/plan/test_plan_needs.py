@@ -1,4 +1,4 @@
-"""Needs: order, cycles and what a need stands for."""
+"""Needs: order, cycles and needs of a whole matrix."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ def test_a_plan_is_refused_for_a_cycle_exactly_when_a_sortie_reaches_itself(grap
         assert len(seen) == len(graph)
 
 
-def test_the_order_is_that_of_the_plan_where_needs_allow_it() -> None:
+def test_sorties_keep_the_order_of_the_plan_where_needs_allow_it() -> None:
     text = "c: {agent: testing, run: x, needs: [z]}\nb: {agent: testing, run: x}\nz: {agent: testing, run: x}"
     assert list(sorties(text)) == ["b", "z", "c"]
 
 
-def test_two_cycles_are_both_told() -> None:
+def test_two_cycles_are_both_reported() -> None:
     pairs = [("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")]
     found = faults(whole("\n".join(f"{one}: {{agent: testing, run: x, needs: [{other}]}}" for one, other in pairs)))
     assert [one.fault.rpartition(": ")[2] for one in found] == ["a → b → a.", "c → d → c."]
 
 
-def test_a_circle_of_thousands_is_found_and_told_in_short() -> None:
+def test_a_cycle_of_thousands_is_found_and_shortened() -> None:
     lines = [f"s{number}: {{agent: testing, run: x, needs: [s{(number + 1) % 5_000}]}}" for number in range(5_000)]
     (found,) = faults(whole("\n".join(lines)))
     assert "s0 → s1 → s2" in found.fault
@@ -72,7 +72,7 @@ def test_a_circle_of_thousands_is_found_and_told_in_short() -> None:
     assert len(found.fault) < 200
 
 
-def test_a_need_of_a_matrix_stands_for_all_of_it_and_its_result_is_a_list() -> None:
+def test_a_need_of_a_matrix_means_all_members_and_its_result_is_a_list() -> None:
     specs = sorties(
         "m: {agent: testing, run: x, matrix: {v: [b, a]}}\n"
         "all: {agent: testing, run: x, needs: [m, one]}\n"
@@ -85,7 +85,7 @@ def test_a_need_of_a_matrix_stands_for_all_of_it_and_its_result_is_a_list() -> N
     assert specs["one"].many == frozenset()
 
 
-def test_a_matrix_of_one_is_a_list_too() -> None:
+def test_the_result_of_a_matrix_with_one_member_is_a_list() -> None:
     specs = sorties("m: {agent: testing, run: x, matrix: {v: [b]}}\nall: {agent: testing, run: x, needs: [m]}")
     assert specs["all"].many == {"m"}
 

@@ -1,4 +1,4 @@
-"""Priorities: of a mission, of the defaults, of a sortie, and of what a sortie adds."""
+"""Priorities of missions, defaults, sorties and added sorties."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def priorities(mission: Mission) -> dict[str, int]:
     return dict(Sortie.objects.filter(mission=mission).values_list("key", "priority"))
 
 
-def test_a_sortie_has_its_own_or_else_that_of_its_mission() -> None:
+def test_a_sortie_has_its_own_priority_or_that_of_its_mission() -> None:
     mission = fleet.launch({"own": {"priority": 3}, "none": {}}, priority=5)
     assert priorities(mission) == {"own": 3, "none": 5}
 
 
-def test_what_a_sortie_adds_has_that_of_its_adder() -> None:
+def test_added_sorties_have_the_priority_of_their_parent() -> None:
     added = [
         {"name": "more", "agent": "frontend", "run": "x"},
         {"name": "own", "agent": "frontend", "run": "x", "priority": 1},

@@ -1,4 +1,4 @@
-"""`prompt`: a type that is configured with a command gets it on standard input; one without refuses it."""
+"""A prompt is sent to the standard input of its agent type's command; a type without one refuses it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def launched(folder: Path) -> Mission:
     return fleet.launch(PLAN, folder=str(folder), inputs={"what": {"default": 'tea\'s "best"'}})
 
 
-def test_the_command_of_the_type_gets_the_prompt_also_when_it_was_set_after_the_agent_started(
+def test_the_command_gets_the_prompt_even_if_it_was_set_after_the_agent_started(
     engine: Engine, cli: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MODEL_KEY", "k")
@@ -59,7 +59,7 @@ def test_the_command_of_the_type_gets_the_prompt_also_when_it_was_set_after_the_
     }
 
 
-def test_a_prompt_for_a_type_without_a_command_is_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_a_prompt_for_a_type_without_a_command_is_refused_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(plan.PlanError) as refused:
         launched(tmp_path)
     (fault,) = refused.value.faults
@@ -68,7 +68,7 @@ def test_a_prompt_for_a_type_without_a_command_is_refused_with_the_remedy(tmp_pa
     assert fault.where == "sorties.ask.prompt"
 
 
-def test_a_command_that_was_taken_away_meanwhile_fails_the_attempt_with_the_remedy(
+def test_a_command_removed_before_the_start_fails_the_attempt_with_a_hint(
     engine: Engine, cli: list[str], tmp_path: Path
 ) -> None:
     configure(cli, [])

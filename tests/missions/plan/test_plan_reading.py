@@ -1,4 +1,4 @@
-"""YAML and JSON are read alike, in one pass that nothing can make long or deep."""
+"""YAML and JSON are read alike, in one pass of bounded length and depth."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_a_fault_in_json_has_its_line() -> None:
     assert text.splitlines()[(found.line or 0) - 1].strip() == '"timeout": "soon"'
 
 
-def test_a_byte_order_mark_is_passed_over() -> None:
+def test_a_byte_order_mark_is_ignored() -> None:
     assert load(b"\xef\xbb\xbf" + whole("a: {agent: testing, run: x}").encode()).name == "M"
 
 
-def test_words_that_other_readers_take_for_something_else_are_text() -> None:
+def test_words_with_a_special_meaning_in_other_yaml_readers_are_text() -> None:
     text = whole("a: {agent: testing, driver: scripted, with: {v: [yes, no, on, 2030-01-01, 1_000, 0o7, 007, 1:30]}}")
     values = ["yes", "no", "on", "2030-01-01", "1_000", "0o7", "007", "1:30"]
     assert load(text).sorties[0].arguments == {"v": values}
@@ -53,7 +53,7 @@ def test_an_alias_stands_for_what_it_names() -> None:
     assert {spec.retry.max_attempts for spec in load(text).sorties} == {4}
 
 
-def test_a_fault_under_an_anchor_is_told_once() -> None:
+def test_a_fault_under_an_anchor_is_reported_once() -> None:
     text = whole(
         "a: {agent: testing, run: x, retry: &r {max_attempts: 0}}\n"
         + "\n".join(f"b{n}: {{agent: testing, run: x, retry: *r}}" for n in range(50))
@@ -91,7 +91,7 @@ def long_text_by_alias() -> str:
         ("%YAML 9.9\n---\na: b", "read"),
     ],
 )
-def test_text_that_would_explode_is_refused_and_takes_little_memory(text: str | bytes, word: str) -> None:
+def test_an_alias_bomb_is_refused_with_little_memory(text: str | bytes, word: str) -> None:
     tracemalloc.start()
     found = faults(text)
     peak = tracemalloc.get_traced_memory()[1]
@@ -117,7 +117,7 @@ def test_a_plan_with_too_many_sorties_is_refused() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300), st.text("{}[]:,-*&!\"'|>%@#? \n\tab01.", max_size=80)))
-def test_any_text_ends_in_a_plan_or_in_a_plan_error(text: str | bytes) -> None:
+def test_any_text_gives_a_plan_or_a_plan_error(text: str | bytes) -> None:
     faults(text)
 
 
@@ -150,7 +150,7 @@ SORTIE = st.dictionaries(st.sampled_from(KEYS), JSON | st.sampled_from(["testing
     st.dictionaries(st.sampled_from(["inputs", "defaults", "on_failure", "priority", "objective"]), JSON, max_size=3),
     st.dictionaries(st.sampled_from(["a", "b", "c d"]), SORTIE | JSON, max_size=3) | JSON,
 )
-def test_any_data_ends_in_a_plan_or_in_a_plan_error(top: dict[str, object], sorties: object) -> None:
+def test_any_data_gives_a_plan_or_a_plan_error(top: dict[str, object], sorties: object) -> None:
     data = {"mission": "M", **top, "sorties": sorties}
     with contextlib.suppress(plan.PlanError):
         plan.from_data(data=data, context=CONTEXT)

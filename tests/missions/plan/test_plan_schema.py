@@ -1,4 +1,4 @@
-"""The published schema: valid itself, and the one that the validator uses."""
+"""The published schema is valid, and it is the one that the validator uses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.missions.plan.plans import faults
 SCHEMA = json.loads((Path(missions.plan.__file__).parent / "document" / "schema.json").read_text())
 
 
-def test_the_schema_is_a_valid_one() -> None:
+def test_the_schema_is_valid() -> None:
     jsonschema_rs.meta.validate(SCHEMA)
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
@@ -31,7 +31,7 @@ KEYS = sorted(SCHEMA["$defs"]["sortie"]["properties"])
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_what_the_schema_refuses_is_told_at_its_line(key: str, value: object) -> None:
+def test_a_violation_of_the_schema_is_reported_with_its_line(key: str, value: object) -> None:
     work = {} if key in structure.WORK else {"run": "x"}
     sortie = {"agent": "testing", **work, key: value}
     data = {"mission": "M", "sorties": {"a": sortie}}

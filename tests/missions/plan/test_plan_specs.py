@@ -1,4 +1,4 @@
-"""What a sortie comes to: defaults, and its way to JSON and back."""
+"""Sortie specifications: defaults, and conversion to JSON and back."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ SPECS = st.builds(
 
 
 @given(SPECS)
-def test_a_spec_comes_back_from_json_as_it_was(spec: plan.SortieSpec) -> None:
+def test_a_spec_survives_the_way_through_json(spec: plan.SortieSpec) -> None:
     assert plan.SortieSpec.from_json(json.loads(json.dumps(spec.as_json()))) == spec
 
 
-def test_json_leaves_out_what_is_at_its_default() -> None:
+def test_json_omits_defaults() -> None:
     spec = sorties("a: {agent: testing, run: x}")["a"]
     assert spec.as_json() == {"key": "a", "name": "a", "agent_type": "testing", "driver": "command", "run": "x"}
 
 
-def test_a_key_of_a_later_version_is_passed_over() -> None:
+def test_a_key_of_a_later_version_is_ignored() -> None:
     data = {"key": "a", "name": "a", "agent_type": "testing", "driver": "command", "of_later": 1}
     assert plan.SortieSpec.from_json(data).key == "a"
 
 
-def test_defaults_hold_where_a_sortie_says_nothing_else() -> None:
+def test_defaults_apply_unless_a_sortie_overrides_them() -> None:
     made = load("""\
 mission: M
 objective: To see.
@@ -89,7 +89,7 @@ sorties:
     assert (other.env, other.cwd, other.driver) == ({"A": "1", "B": "c"}, ".", "prompt")
 
 
-def test_a_sortie_has_all_that_the_plan_says() -> None:
+def test_a_sortie_has_everything_that_the_plan_says() -> None:
     spec = sorties(
         "a: {agent: testing, call: 'examples.repo_audit:score', with: {top: 10}, if: always, allow_failure: true,"
         " concurrency: {key: db, limit: 2}, run_at: '2030-01-31T06:00:00+01:00', outputs: [out/a.txt],"
@@ -102,5 +102,5 @@ def test_a_sortie_has_all_that_the_plan_says() -> None:
     assert (spec.outputs, spec.verify) == (("out/a.txt",), "test -e a")
 
 
-def test_a_driver_may_stand_beside_the_work_that_is_its_own() -> None:
+def test_a_driver_may_be_named_next_to_its_kind_of_work() -> None:
     assert sorties("a: {agent: testing, driver: command, run: x}")["a"].driver == "command"

@@ -1,4 +1,4 @@
-"""Templates look things up and do nothing else."""
+"""Templates look up values and do nothing else."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SCOPE = templates.Scope(
         ("x {{ inputs.text }}", "x {{ needs.lint.result.ok }}"),
     ],
 )
-def test_a_reference_is_replaced_by_what_it_names(value: Json, rendered: Json) -> None:
+def test_a_reference_is_replaced_by_its_value(value: Json, rendered: Json) -> None:
     assert templates.render(value=value, scope=SCOPE) == rendered
 
 
@@ -59,13 +59,13 @@ def test_a_reference_is_replaced_by_what_it_names(value: Json, rendered: Json) -
         ("{{ inputs.__class__ }}", ["no"]),
     ],
 )
-def test_a_path_that_is_not_there_is_told_with_what_there_is(value: str, words: list[str]) -> None:
+def test_an_unknown_path_is_reported_with_the_existing_names(value: str, words: list[str]) -> None:
     with pytest.raises(errors.Invalid) as caught:
         templates.render(value=value, scope=SCOPE)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_templates_cannot_blow_up_a_value() -> None:
+def test_templates_cannot_make_a_value_explode() -> None:
     scope = templates.Scope(inputs={"x": "x" * 10_000})
     with pytest.raises(errors.Invalid, match="1,000,000 characters"):
         templates.render(value=["{{ inputs.x }}"] * 101, scope=scope)

@@ -1,4 +1,4 @@
-"""What a type or a plan marks as secret is given to the work, and is hidden in all that comes of it."""
+"""Secrets of a plan or an agent type are passed to the work and masked everywhere else."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def forms(secret: str) -> list[str]:
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_nothing_that_the_work_says_has_them(engine: Engine, code: int) -> None:
+def test_secrets_are_masked_in_everything_that_the_work_reports(engine: Engine, code: int) -> None:
     env = {"MINE": {"value": SECRET, "secret": True}, "OPEN": {"value": "is shown"}}
     again = {"max_attempts": 2, "backoff": "1ms"}
     mission = fleet.launch({"it": {"run": ["python3", "-c", SPEAK, str(code)], "env": env, "retry": again}})
@@ -80,7 +80,7 @@ def test_nothing_that_the_work_says_has_them(engine: Engine, code: int) -> None:
         assert Attempt.objects.get(sortie__key="next").result == {"output": "[redacted]\n"}
 
 
-def test_a_default_is_secret_too_and_templates_are_filled_in_first(engine: Engine) -> None:
+def test_a_default_can_be_secret_and_templates_are_rendered_first(engine: Engine) -> None:
     mission = fleet.launch(
         {"it": {"run": 'echo "$KEY"; echo "$KEY" > /dev/stderr'}},
         inputs={"key": {"default": "given-at-launch"}},
@@ -91,7 +91,7 @@ def test_a_default_is_secret_too_and_templates_are_filled_in_first(engine: Engin
     assert "given-at-launch" not in all_that_is_kept()
 
 
-def test_an_agent_from_outside_is_given_it_and_its_answers_are_hidden() -> None:
+def test_an_external_agent_gets_secrets_and_its_reports_are_masked() -> None:
     env = {"MINE": {"value": SECRET, "secret": True}}
     fleet.launch({name: {"run": "true", "env": env} for name in ("good", "bad")})
     agent = external_agents.register(agent_type="backend", concurrency=2).id
@@ -109,7 +109,7 @@ def test_an_agent_from_outside_is_given_it_and_its_answers_are_hidden() -> None:
     assert "refused [redacted]" in kept
 
 
-def test_the_admin_shows_the_plan_without_them(admin_client: Client) -> None:
+def test_the_admin_masks_secrets_of_the_plan(admin_client: Client) -> None:
     env = {"MINE": {"value": SECRET, "secret": True}, "OPEN": "is shown"}
     mission = fleet.launch({"it": {"run": "true", "env": env}})
     page = admin_client.get(f"/admin/missions/mission/{mission.id}/change/").content.decode()
@@ -131,7 +131,7 @@ def test_the_admin_shows_the_plan_without_them(admin_client: Client) -> None:
         "env: {MINE: {secret: true, value: >-\n      s3cret-of-a-plan\n      in two lines}}",
     ],
 )
-def test_a_plan_is_shown_without_its_secrets_however_they_are_written(line: str) -> None:
+def test_secrets_of_a_plan_are_masked_however_they_are_written(line: str) -> None:
     text = f"mission: m\nsorties:\n  a:\n    agent: backend\n    run: 'true'\n    {line}\n"
     if ">-" in line:
         text = text.replace(
@@ -146,7 +146,7 @@ def test_a_plan_is_shown_without_its_secrets_however_they_are_written(line: str)
     assert shown.startswith(("mission: m", "This plan contains secrets"))
 
 
-def test_validate_warns_of_secrets_that_are_too_short_to_be_hidden() -> None:
+def test_validate_warns_of_secrets_that_are_too_short_to_mask() -> None:
     read = plans.load(
         "mission: m\ndefaults:\n  env: {A: {value: short, secret: true}}\nsorties:\n"
         "  a: {agent: backend, run: 'true', env: {B: {value: 1234567, secret: true}, C: {value: long enough, secret: true}}}\n"
@@ -169,6 +169,6 @@ def test_validate_warns_of_secrets_that_are_too_short_to_be_hidden() -> None:
         ("[x]", "must be a whole number"),
     ],
 )
-def test_what_a_variable_may_be_is_told(given: str, words: str) -> None:
+def test_an_invalid_variable_is_refused_with_the_valid_forms(given: str, words: str) -> None:
     faults = plans.faults(f"mission: m\nsorties:\n  a: {{agent: backend, run: 'true', env: {{A: {given}}}}}\n")
     assert words in str(faults[0])
