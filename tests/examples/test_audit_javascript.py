@@ -1,4 +1,4 @@
-"""The audit finds the obvious in JavaScript and TypeScript, leaves safe code alone, and says what it did not check."""
+"""The audit finds obvious faults in JavaScript and TypeScript, ignores safe code, and reports what it did not check."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.examples import audit_flights
         ("document.write(location.hash);", "js:html"),
     ],
 )
-def test_the_obvious_is_found(line: str, rule: str) -> None:
+def test_obvious_faults_are_found(line: str, rule: str) -> None:
     found = javascript.check("a.js", f"// first\n{line}\n")
     assert [(one.id, number) for one, number in found] == [(rule, 2)]
 
@@ -45,7 +45,7 @@ def test_the_obvious_is_found(line: str, rule: str) -> None:
         "new Foo(eval_result);",
     ],
 )
-def test_safe_code_is_left_alone(line: str) -> None:
+def test_safe_code_has_no_findings(line: str) -> None:
     assert javascript.check("a.js", line) == []
 
 
@@ -61,12 +61,12 @@ def test_typescript_and_components_are_parsed(path: str, text: str) -> None:
     assert [(rule.id, line) for rule, line in javascript.check(path, text)] == [("js:eval", 2)]
 
 
-def test_code_that_does_not_parse_or_nests_without_end_does_no_harm() -> None:
+def test_invalid_or_deeply_nested_code_does_no_harm() -> None:
     assert javascript.check("a.js", "((((" * 5_000 + "eval(x") is not None
     assert javascript.check("a.js", "\ud800 = {") == []
 
 
-def test_the_report_says_what_was_not_checked_of_javascript(tmp_path: Path) -> None:
+def test_the_report_says_which_javascript_was_not_checked(tmp_path: Path) -> None:
     place = audit_flights.repository(tmp_path / "r", {"server.js": "app.get('/', (req) => eval(req.query.code));\n"})
     flight = audit_flights.fly(place, tmp_path / "out")
     assert [finding["rule"] for finding in flight.results["scripts"]["findings"]] == ["js:eval-request"]

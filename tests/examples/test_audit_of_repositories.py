@@ -26,7 +26,7 @@ FAULTY = {
 }
 
 
-def test_planted_faults_are_found_and_the_gravest_comes_first(tmp_path: Path) -> None:
+def test_planted_faults_are_found_with_the_most_severe_first(tmp_path: Path) -> None:
     flight = audit_flights.fly(audit_flights.repository(tmp_path / "shop", FAULTY), tmp_path / "out")
     result = flight.results["report"]
     assert result["top"][0]["title"] == "A credential is committed"
@@ -66,7 +66,7 @@ def test_the_fan_out_follows_what_the_inventory_found(tmp_path: Path) -> None:
     assert flight.order.index("complexity[language=go]") < flight.order.index("hotspots")
 
 
-def test_the_fan_out_is_bounded_and_leaves_no_file_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fan_out_is_bounded_and_covers_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inventory, "FILES_PER_PART", 3)
     files = {f"a{n}.py": f"def f{n}():\n    return {n}\n" for n in range(40)}
     flight = audit_flights.fly(audit_flights.repository(tmp_path / "many", files), tmp_path / "out")
@@ -97,7 +97,7 @@ def test_files_that_are_not_committed_yet_are_audited(tmp_path: Path) -> None:
     assert "There are no commits yet" in flight.text("report.md")
 
 
-def test_a_folder_that_is_no_repository_fails_with_what_to_do(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_repository_fails_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     flight = audit_flights.fly(tmp_path / "plain", tmp_path / "out")
     for key in ("inventory", "report"):
@@ -106,7 +106,7 @@ def test_a_folder_that_is_no_repository_fails_with_what_to_do(tmp_path: Path) ->
     assert {"python", "history", "pages"} <= set(flight.skipped)
 
 
-def test_a_bare_repository_and_a_missing_folder_fail_with_what_to_do(tmp_path: Path) -> None:
+def test_a_bare_repository_and_a_missing_folder_fail_with_a_hint(tmp_path: Path) -> None:
     bare = tmp_path / "bare.git"
     bare.mkdir()
     audit_flights.git(bare, "init", "-q", "--bare")
@@ -114,7 +114,7 @@ def test_a_bare_repository_and_a_missing_folder_fail_with_what_to_do(tmp_path: P
     assert "There is no folder" in audit_flights.fly(tmp_path / "gone", tmp_path / "two").failed["inventory"]
 
 
-def test_odd_files_are_passed_over_and_said_so(tmp_path: Path) -> None:
+def test_odd_files_are_skipped_and_reported(tmp_path: Path) -> None:
     place = audit_flights.repository(tmp_path / "odd", FAULTY)
     (place / "new\nline.py").write_text("def f(:\n")
     os.makedirs(os.fsencode(place) + b"/caf\xe9")
@@ -183,7 +183,7 @@ def test_nothing_is_written_into_the_repository(tmp_path: Path) -> None:
     assert _state(place) == before
 
 
-def test_a_part_that_failed_is_named_and_the_rest_is_reported(tmp_path: Path) -> None:
+def test_a_failed_part_is_named_and_the_others_are_reported(tmp_path: Path) -> None:
     place = audit_flights.repository(tmp_path / "shop", FAULTY)
     without = ("python", "secrets[part=1]", "provenance", "store", "history")
     flight = audit_flights.fly(place, tmp_path / "out", without=without)

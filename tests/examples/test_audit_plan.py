@@ -1,4 +1,4 @@
-"""The sample mission's plan: valid, and a graph of the kind that it promises."""
+"""The plan of the sample mission is valid and has the documented graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sample mission's `provenance`: what it says of signed and unsigned commits, and whom it asks."""
+"""The `provenance` of the sample mission: what it reports about signed and unsigned commits."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ def signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def test_a_commit_without_a_signature_is_told_as_such(tmp_path: Path) -> None:
+def test_an_unsigned_commit_is_reported_as_such(tmp_path: Path) -> None:
     place = audit_flights.repository(tmp_path / "r", {"a.py": "gpgsig\n"})
     with pytest.raises(errors.NotFound, match=r"The newest commit is not signed\."):
         said(place)
 
 
-def test_without_commits_that_is_told(tmp_path: Path) -> None:
+def test_a_repository_without_commits_is_reported_as_such(tmp_path: Path) -> None:
     with pytest.raises(errors.NotFound, match="There is no commit yet"):
         said(audit_flights.repository(tmp_path / "r", {"a.py": "x = 1\n"}, commit=False))
 
 
 @signs
-def test_a_signature_of_nobody_known_here_cannot_be_vouched_for(signed: Path) -> None:
+def test_a_signature_with_an_unknown_key_cannot_be_verified(signed: Path) -> None:
     with pytest.raises(errors.Forbidden, match=r"could not be verified: .*allowedSignersFile"):
         said(signed)
 
 
 @signs
-def test_a_good_signature_of_somebody_known_is_told_whatever_the_repository_names_as_checker(
+def test_a_valid_signature_is_reported_whatever_verifier_the_repository_configures(
     signed: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "allowed").write_text("ada@example.org " + (tmp_path / "key.pub").read_text())

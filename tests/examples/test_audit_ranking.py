@@ -1,4 +1,4 @@
-"""What to fix first: properties of the order, whatever was found."""
+"""Properties of the order in which findings are to be fixed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_finding_the_same_twice_changes_nothing(findings: list[Finding], heat: d
 
 
 @given(st.lists(found, min_size=1, max_size=20))
-def test_no_place_is_lost_and_none_is_counted_twice(findings: list[Finding]) -> None:
+def test_no_location_is_lost_or_counted_twice(findings: list[Finding]) -> None:
     items = ranking.rank(rules=RULES, findings=findings, counts={}, heat={})
     told = [(spot.file, spot.line) for item in items for spot in item.spots]
     assert set(told) == {(one["file"], one["line"]) for one in findings}
@@ -83,7 +83,7 @@ def test_more_confidence_heat_or_reach_never_lowers_the_score(
     assert below.score <= above.score
 
 
-def test_a_graver_fault_comes_first_among_equals() -> None:
+def test_a_more_severe_fault_comes_first_among_equals() -> None:
     scores = [only(replace(RULE, severity=severity)).score for severity in SEVERITIES]
     assert scores == sorted(scores, reverse=True)
     assert len(set(scores)) == len(SEVERITIES)
@@ -96,7 +96,7 @@ def test_a_fault_counts_less_in_tests_unless_the_rule_is_about_them() -> None:
     assert only(about_tests, role="test").score == only(about_tests).score
 
 
-def test_two_tools_that_mean_the_same_fault_are_merged_and_surer_together() -> None:
+def test_the_same_fault_from_two_tools_is_merged_with_more_confidence() -> None:
     other = replace(RULE, id="other:rule", confidence=0.5)
     findings = [finding(), finding(rule="other:rule", detail="said otherwise")]
     (item,) = ranking.rank(rules={RULE.id: RULE, other.id: other}, findings=findings, counts={}, heat={})
@@ -105,20 +105,20 @@ def test_two_tools_that_mean_the_same_fault_are_merged_and_surer_together() -> N
     assert item.count == 1
 
 
-def test_two_faults_without_a_topic_on_one_line_stay_two() -> None:
+def test_two_faults_without_a_topic_on_one_line_stay_separate() -> None:
     plain = replace(RULE, topic="")
     findings = [finding(detail="x is unused"), finding(detail="y is unused")]
     (item,) = ranking.rank(rules={plain.id: plain}, findings=findings, counts={}, heat={})
     assert item.count == 2
 
 
-def test_what_was_counted_and_not_kept_is_in_the_count() -> None:
+def test_omitted_findings_are_counted() -> None:
     (item,) = ranking.rank(rules={RULE.id: RULE}, findings=[finding()], counts={RULE.id: 4_000}, heat={})
     assert (item.count, len(item.spots)) == (4_000, 1)
     assert item.score > only().score
 
 
-def test_the_readers_are_told_how_the_order_is_made() -> None:
+def test_the_report_explains_the_order() -> None:
     said = " ".join(ranking.explained())
     for word in ("severity", "confidence", "place", "heat", "reach"):
         assert word in said

@@ -1,4 +1,4 @@
-"""The report: whole in itself, and nothing that a repository holds can become markup in it."""
+"""The report is self-contained, and nothing in a repository can become markup in it."""
 
 from __future__ import annotations
 
@@ -82,19 +82,19 @@ def test_markdown_of_hostile_names_holds_no_html_and_no_link(hostile: audit_flig
     assert not re.search(r"(?<!\\)\]\(", outside_code)
 
 
-def test_code_spans_cannot_be_left() -> None:
+def test_text_cannot_escape_a_code_span() -> None:
     assert markdown.code("a") == "`a`"
     assert markdown.code("`$(id)`.py") == "`` `$(id)`.py ``"
 
 
-def test_elements_escape_what_is_no_markup() -> None:
+def test_elements_escape_text() -> None:
     assert markup.tag("b", EVIL, title='" x="') == (
         '<b title="&quot; x=&quot;">' + EVIL.replace("<", "&lt;").replace(">", "&gt;") + "</b>"
     )
     assert markup.tag("p", markup.tag("i", "x"), None, [1, 2.5]) == "<p><i>x</i>12.5</p>"
 
 
-def test_findings_are_also_written_for_programs(hostile: audit_flights.Flight) -> None:
+def test_findings_are_also_written_as_json(hostile: audit_flights.Flight) -> None:
     found = json.loads(hostile.text("findings.json"))
     assert len(found["items"]) == found["things"]
     log = json.loads(hostile.text("findings.sarif"))
@@ -106,7 +106,7 @@ def test_findings_are_also_written_for_programs(hostile: audit_flights.Flight) -
     assert not [uri for uri in uris if re.search(r'[<>" ]', uri)]
 
 
-def test_the_result_features_as_many_as_were_asked_for(tmp_path: Path) -> None:
+def test_the_result_contains_the_requested_number_of_findings(tmp_path: Path) -> None:
     place = audit_flights.repository(tmp_path / "r", NAMES)
     flight = audit_flights.fly(place, tmp_path / "out", top=2)
     assert len(flight.results["report"]["top"]) == 2
@@ -145,19 +145,19 @@ def outcome(severity: str, count: int = 1) -> dict[str, Any]:
         ("info", "In good order."),
     ],
 )
-def test_the_headline_follows_the_gravest_finding(severity: str, words: str) -> None:
+def test_the_headline_follows_the_most_severe_finding(severity: str, words: str) -> None:
     headline, because = gathering.verdict(audit(python=outcome(severity)))
     assert (headline, "these are" in because) == (words, False)
 
 
-def test_the_headline_says_of_how_many_its_number_is() -> None:
+def test_the_headline_states_the_total() -> None:
     other = json.loads(json.dumps(outcome("low")).replace("t:r", "t:other"))
     mixed = audit(python=outcome("high"), pages=other)
     assert gathering.verdict(mixed)[0] == "One of the 2 things found should be fixed this week."
 
 
 @pytest.mark.parametrize(("grave", "title"), [(3, "Do these first"), (7, "Do these first: 5 of the 7")])
-def test_the_page_names_first_what_the_headline_counts(grave: int, title: str) -> None:
+def test_the_page_lists_first_what_the_headline_counts(grave: int, title: str) -> None:
     def group(severity: str, number: int) -> list[Any]:
         text = json.dumps(outcome(severity))
         return [json.loads(text.replace("t:r", f"t:{severity}{n}")) for n in range(number)]
@@ -175,13 +175,13 @@ def test_a_clean_repository_is_in_good_order_and_renders() -> None:
     assert sarif.render(clean.items)["runs"][0]["results"] == []
 
 
-def test_the_results_of_a_group_are_put_together() -> None:
+def test_the_results_of_a_group_are_combined() -> None:
     both = audit(secrets=[outcome("high"), None, outcome("high", 3)])
     assert both.looked_at["secrets"] == 2
     assert both.by_severity["high"] == 3  # line 0 was found twice
 
 
-def test_unlikely_times_do_not_stop_the_report() -> None:
+def test_implausible_times_do_not_stop_the_report() -> None:
     needs = {"commit": "0" * 40, "at": 99_999_999_999_999, "subject": "x", "branch": "", "shallow": True}
     inventory = {"root": "/x", "files": 1, "lines": 1, "languages": [], "left_out": {}, "head": needs}
     made = gathering.gather(needs={"inventory": inventory}, repository="/x")
@@ -192,7 +192,7 @@ def test_unlikely_times_do_not_stop_the_report() -> None:
 @pytest.mark.parametrize(
     "commits, branches", [([30] * 5, [60] * 5), ([0] * 5, [0] * 5), ([30, 30, 29, 1, 1], [61, 60, 60, 2, 2])]
 )
-def test_each_of_the_five_hotspots_has_a_number_that_can_be_seen(commits: list[int], branches: list[int]) -> None:
+def test_each_of_the_five_hotspots_has_a_visible_number(commits: list[int], branches: list[int]) -> None:
     points = [
         {"file": f"{n}.py", "commits": c, "branches": b, "lines": 9}
         for n, (c, b) in enumerate(zip(commits, branches, strict=True))

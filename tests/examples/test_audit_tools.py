@@ -1,4 +1,4 @@
-"""Each tool's findings, from what it really says about small files: what is found, and what is rightly left alone."""
+"""The findings of each tool on small files: what is found, and what is rightly ignored."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_secrets_are_found(path: str, line: str, rule: str) -> None:
         ("a.py", 'id = "123e4567-e89b-12d3-a456-426614174000"'),
     ],
 )
-def test_what_only_looks_like_a_secret_is_left_alone(path: str, line: str) -> None:
+def test_a_text_that_only_looks_like_a_secret_is_ignored(path: str, line: str) -> None:
     assert list(secrets.hits(path, line)) == []
 
 
@@ -101,7 +101,7 @@ def test_ruff_and_vulture_find_likely_bugs_and_not_matters_of_taste(tmp_path: Pa
     assert not [place for where in places.values() for place in where if place[0] == "style.py"]
 
 
-def test_python_that_only_cpython_refuses_is_among_what_does_not_parse(tmp_path: Path) -> None:
+def test_python_that_only_cpython_refuses_counts_as_unparsable(tmp_path: Path) -> None:
     files = {
         "deep.py": "x = 1\ny = " + "(((((\n" * 1_000 + "1" + ")))))\n" * 1_000,
         "far.py": "".join(f"{' ' * depth}if x:\n" for depth in range(150)) + " " * 150 + "pass\n",
@@ -111,14 +111,14 @@ def test_python_that_only_cpython_refuses_is_among_what_does_not_parse(tmp_path:
     assert sorted(places) == [("deep.py", 42), ("far.py", 101)]
 
 
-def test_bandit_judges_the_product_and_not_its_tests(tmp_path: Path) -> None:
+def test_bandit_checks_the_product_and_not_its_tests(tmp_path: Path) -> None:
     imports = "import subprocess\nimport yaml\n\n\n"
     text = imports + "def f(x):\n    assert x\n    yaml.load(x)\n    subprocess.run(x, shell=True)\n"
     places = found(audit(tmp_path, {"a.py": text, "tests/test_a.py": text}), "secrets[part=1]")
     assert places == {"bandit:B506": [("a.py", 7)], "bandit:B602-values": [("a.py", 8)]}
 
 
-def test_a_literal_command_is_no_finding_and_an_unsure_one_weighs_less() -> None:
+def test_a_literal_command_is_no_finding_and_an_uncertain_one_weighs_less() -> None:
     assert security.from_bandit("B602", "LOW", "HIGH") is None
     sure, unsure = security.from_bandit("B608", "MEDIUM", "HIGH"), security.from_bandit("B608", "MEDIUM", "LOW")
     assert sure is not None
@@ -150,7 +150,7 @@ def test_branches_are_counted_in_many_languages(tmp_path: Path, name: str, begin
     assert found(flight, key) == {"lizard:very-branched": [(name, 1)]}
 
 
-def test_the_corner_of_much_change_and_much_branching_is_named() -> None:
+def test_files_with_many_changes_and_branches_are_named() -> None:
     calm = {f"calm{n}.py": [10, 2, 50, 5] for n in range(30)}
     ledger = Ledger()
     files = {"hot.py": [200, 40, 900, 30], "still.py": [300, 40, 900, 30], **calm}
@@ -177,7 +177,7 @@ def test_changes_are_followed_through_renames(tmp_path: Path) -> None:
     assert history.heat(dict(changes.commits)) == {"new name.py": 1.0}
 
 
-def test_pages_are_checked_for_who_cannot_see_or_click() -> None:
+def test_pages_are_checked_for_accessibility() -> None:
     text = """<html><head></head><body>
 <img src=a.png>
 <img src=b.png alt="">
@@ -201,7 +201,7 @@ def test_pages_are_checked_for_who_cannot_see_or_click() -> None:
     }  # fmt: skip
 
 
-def test_what_a_template_fills_in_is_not_complained_about() -> None:
+def test_values_filled_in_by_a_template_are_no_findings() -> None:
     text = """{% extends "base.html" %}
 <img src="{{ x }}" {{ attributes }}>
 {% if a %}<p id=x></p>{% else %}<p id=x></p>{% endif %}
@@ -212,7 +212,7 @@ def test_what_a_template_fills_in_is_not_complained_about() -> None:
     assert [(one["rule"], one["line"]) for one in ledger.outcome()["findings"]] == [("html:img-alt", 5)]
 
 
-def test_style_sheets_are_parsed_and_old_tricks_left_alone() -> None:
+def test_style_sheets_are_parsed_and_old_hacks_ignored() -> None:
     ledger = Ledger()
     frontend.style_sheet(file("a.css"), "a { color red; }\nb { *zoom: 1 }\nc:focus { outline: none }\n", ledger)
     found_at = [(one["rule"], one["line"]) for one in ledger.outcome()["findings"]]
@@ -250,7 +250,7 @@ def test_anchors_are_made_as_github_makes_them(title: str, slug: str) -> None:
     assert documentation.slug_of(title.replace("`", "")) == slug
 
 
-def test_tests_that_cannot_be_trusted_are_named(tmp_path: Path) -> None:
+def test_unreliable_tests_are_named(tmp_path: Path) -> None:
     files = {
         "app.py": "x = 1\n" * 200,
         "tests/test_a.py": (
@@ -270,7 +270,7 @@ def test_tests_that_cannot_be_trusted_are_named(tmp_path: Path) -> None:
     }
 
 
-def test_a_test_that_calls_what_asserts_checks(tmp_path: Path) -> None:
+def test_a_test_that_calls_an_asserting_helper_is_reliable(tmp_path: Path) -> None:
     files = {
         "app.py": "x = 1\n" * 200,
         "tests/support/waits.py": (
@@ -284,7 +284,7 @@ def test_a_test_that_calls_what_asserts_checks(tmp_path: Path) -> None:
     assert found(audit(tmp_path, files), "tests") == {"tests:no-assertion": [("tests/test_a.py", 12)]}
 
 
-def test_workflows_and_containers_are_read() -> None:
+def test_workflows_and_containers_are_checked() -> None:
     ledger = Ledger()
     text = """on: pull_request_target
 jobs:
@@ -309,7 +309,7 @@ jobs:
     ]
 
 
-def test_the_house_is_looked_over(tmp_path: Path) -> None:
+def test_the_upkeep_of_the_repository_is_checked(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {
         "a.py": "# TODO: mend\nx = 'TODO list'\n",
         "b.py": "<<<<<<< HEAD\nx = 1\n=======\nx = 2\n>>>>>>> other\n",
@@ -331,7 +331,7 @@ def test_the_house_is_looked_over(tmp_path: Path) -> None:
     assert places["upkeep:duplicate"] == [("f.py", 0)]
 
 
-def test_promises_are_asked_for_their_age(tmp_path: Path) -> None:
+def test_the_age_of_todo_comments_is_reported(tmp_path: Path) -> None:
     place = audit_flights.repository(tmp_path / "r", {"a.py": "# TODO: mend\n"}, commit=False)
     audit_flights.git(place, "-c", "user.name=A", "commit", "-q", "-m", "x", "--date=2015-01-01T00:00:00Z")
     flight = audit_flights.fly(place, tmp_path / "out")
@@ -353,11 +353,11 @@ def test_promises_are_asked_for_their_age(tmp_path: Path) -> None:
         ("src/latest/contest.py", "product"),
     ],
 )
-def test_a_file_is_judged_by_what_it_is_for(path: str, role: str) -> None:
+def test_a_file_is_judged_by_its_purpose(path: str, role: str) -> None:
     assert tree.role(path) == role
 
 
-def test_generated_and_vendored_files_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_generated_and_vendored_files_are_skipped_and_counted(tmp_path: Path) -> None:
     files = {
         "vendor/x.py": "print(undefined)\n",
         "a.min.js": "x",
