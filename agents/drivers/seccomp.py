@@ -3,6 +3,9 @@
 - Creating a cgroup namespace. With its own cgroup, user and mount namespaces, the work could mount the host's cgroups.
   Their owner (root, or a user to whom systemd has delegated the service) can write to them, so the work could freeze or
   kill processes outside the sandbox and lift its own limits.
+- The kernel's keyrings. The work inherits the session keyring of whoever started the fleet, which may hold credentials
+  (Kerberos, fscrypt), and no namespace separates it.
+- io_uring, whose operations no filter sees.
 - If the work has no network: sockets of families that a network namespace does not confine, such as AF_VSOCK, which
   reaches the hypervisor.
 """
@@ -32,14 +35,15 @@ class _Abi:
     clone: int
     unshare: int
     socket: int
+    keys: tuple[int, int, int]  # add_key, request_key, keyctl
     socketcall: int = 0
 
 
 _ABIS = {
-    "x86_64": (_Abi(0xC000003E, clone=56, unshare=272, socket=41),
-               _Abi(0x40000003, clone=120, unshare=310, socket=359, socketcall=102)),
-    "aarch64": (_Abi(0xC00000B7, clone=220, unshare=97, socket=198),
-                _Abi(0x40000028, clone=120, unshare=337, socket=281)),
+    "x86_64": (_Abi(0xC000003E, clone=56, unshare=272, socket=41, keys=(248, 249, 250)),
+               _Abi(0x40000003, clone=120, unshare=310, socket=359, keys=(286, 287, 288), socketcall=102)),
+    "aarch64": (_Abi(0xC00000B7, clone=220, unshare=97, socket=198, keys=(217, 218, 219)),
+                _Abi(0x40000028, clone=120, unshare=337, socket=281, keys=(309, 310, 311))),
 }  # fmt: skip
 
 
@@ -58,12 +62,12 @@ def _rules(abi: _Abi, *, network: bool) -> bytes:
         _instruction(_AT_LEAST, X32, no=1) + _refuse(errno.ENOSYS),
         *(_if(number, _refuse_bit(CLONE_NEWCGROUP)) for number in (abi.clone, abi.unshare)),
         # BPF cannot read the flags of clone3, which are in memory. The C library falls back to clone.
-        _if(CLONE3, _refuse(errno.ENOSYS)),
+        *(_if(number, _refuse(errno.ENOSYS)) for number in (CLONE3, IO_URING_SETUP, *abi.keys)),
     ]
     if not network:
         rules.append(_if(abi.socket, _check_family()))
-        # Both open sockets with arguments in memory, which BPF cannot read.
-        rules += [_if(number, _refuse(errno.ENOSYS)) for number in (IO_URING_SETUP, abi.socketcall) if number]
+        # It opens sockets with arguments in memory, which BPF cannot read.
+        rules += [_if(abi.socketcall, _refuse(errno.ENOSYS))] if abi.socketcall else []
     body = b"".join(rules) + _instruction(_RETURN, _ALLOW)
     return _instruction(_EQUAL, abi.audit, no=len(body) // 8) + body
 
