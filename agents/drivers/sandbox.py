@@ -48,8 +48,9 @@ TMP, VAR_TMP, SHM = "/tmp", "/var/tmp", "/dev/shm"  # nosec B108
 # Not allowed as a mission's folder: they hold files of the system or of other attempts.
 SHARED = (*SYSTEM[:12], "/", "/boot", "/dev", "/home", "/proc", "/run", "/srv", "/sys", TMP, "/var", VAR_TMP)
 # Capabilities that root keeps: to own and change files and to become another user, but not to mount, trace or create
-# devices. SETFCAP lets the sandbox of a coding CLI map its users; with no_new_privs it cannot grant a capability.
-KEPT_BY_ROOT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETFCAP")
+# devices. SETFCAP lets the sandbox of a coding CLI map its users; the filter (seccomp.py) refuses to grant capabilities
+# with it. Without FSETID, the kernel clears the setuid bit of a file that is written to.
+KEPT_BY_ROOT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID", "SETFCAP")
 CAP_SYS_ADMIN = 21
 
 _SWITCHES = {  # kernel setting: the value that forbids namespaces, and the remedy
@@ -157,7 +158,7 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     ]
     arguments = ["--unshare-pid", "--unshare-ipc", "--as-pid-1", *_identity()]
     arguments += [] if view.network else ["--unshare-net"]
-    if rules := seccomp.program(network=view.network):
+    if rules := seccomp.program(network=view.network, root=os.geteuid() == 0):
         descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC)
         descriptors.callback(os.close, descriptor)
         os.write(descriptor, rules)

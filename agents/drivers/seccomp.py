@@ -6,6 +6,9 @@
 - The kernel's keyrings. The work inherits the session keyring of whoever started the fleet, which may hold credentials
   (Kerberos, fscrypt), and no namespace separates it.
 - io_uring, whose operations no filter sees.
+- Making a file setuid. Outside the sandbox, in the mission's folder, it would give the rights of the fleet's user to
+  anybody who runs it. For root's work also setgid and extended attributes, which hold the capabilities of programs. The
+  kernel clears both bits itself when somebody without CAP_FSETID writes to a file that was created with them.
 - If the work has no network: sockets of families that a network namespace does not confine, such as AF_VSOCK, which
   reaches the hypervisor.
 """
@@ -15,16 +18,17 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import struct
 from dataclasses import dataclass
 
 CLONE_NEWCGROUP = 0x02000000
-CLONE3, IO_URING_SETUP = 435, 425  # the same on every architecture
+CLONE3, IO_URING_SETUP, FCHMODAT2, SETXATTRAT = 435, 425, 452, 463  # the same on every architecture
 X32 = 0x40000000  # bit that marks calls of the x32 ABI on x86-64
 CONFINED = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 _NUMBER, _ARCHITECTURE, _ARGUMENT = 0, 4, 16  # offsets in `struct seccomp_data`
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_LOAD, _EQUAL, _AT_LEAST, _HAS_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # classic BPF, linux/bpf_common.h
+_LOAD, _EQUAL, _AT_LEAST, _HAS_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # classic BPF, linux/bpf_common.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +40,49 @@ class _Abi:
     unshare: int
     socket: int
     keys: tuple[int, int, int]  # add_key, request_key, keyctl
+    chmods: tuple[int, ...]  # chmod, fchmod: their second argument is the mode
+    fchmodat: int
+    setxattrs: tuple[int, int, int]  # setxattr, lsetxattr, fsetxattr
     socketcall: int = 0
 
 
 _ABIS = {
-    "x86_64": (_Abi(0xC000003E, clone=56, unshare=272, socket=41, keys=(248, 249, 250)),
-               _Abi(0x40000003, clone=120, unshare=310, socket=359, keys=(286, 287, 288), socketcall=102)),
-    "aarch64": (_Abi(0xC00000B7, clone=220, unshare=97, socket=198, keys=(217, 218, 219)),
-                _Abi(0x40000028, clone=120, unshare=337, socket=281, keys=(309, 310, 311))),
+    "x86_64": (_Abi(0xC000003E, clone=56, unshare=272, socket=41, keys=(248, 249, 250), chmods=(90, 91), fchmodat=268,
+                    setxattrs=(188, 189, 190)),
+               _Abi(0x40000003, clone=120, unshare=310, socket=359, keys=(286, 287, 288), chmods=(15, 94), fchmodat=306,
+                    setxattrs=(226, 227, 228), socketcall=102)),
+    "aarch64": (_Abi(0xC00000B7, clone=220, unshare=97, socket=198, keys=(217, 218, 219), chmods=(52,), fchmodat=53,
+                     setxattrs=(5, 6, 7)),
+                _Abi(0x40000028, clone=120, unshare=337, socket=281, keys=(309, 310, 311), chmods=(15, 94), fchmodat=333,
+                     setxattrs=(226, 227, 228))),
 }  # fmt: skip
 
 
-def program(*, network: bool, machine: str = "") -> bytes:
-    """The BPF program for bubblewrap's `--seccomp`; empty for an unknown architecture."""
-    parts = [_rules(abi, network=network) for abi in _ABIS.get(machine or os.uname().machine, ())]
+def program(*, network: bool, root: bool, machine: str = "") -> bytes:
+    """The BPF program for bubblewrap's `--seccomp`; empty for an unknown architecture.
+
+    `root`: whether the work is root outside its namespaces too.
+    """
+    parts = [_rules(abi, network=network, root=root) for abi in _ABIS.get(machine or os.uname().machine, ())]
     if not parts:
         return b""
     return b"".join([_instruction(_LOAD, _ARCHITECTURE), *parts, _refuse(errno.ENOSYS)])
 
 
-def _rules(abi: _Abi, *, network: bool) -> bytes:
+def _rules(abi: _Abi, *, network: bool, root: bool) -> bytes:
     """The rules for one ABI. Calls of other ABIs skip them."""
+    forbidden_mode = stat.S_ISUID | (stat.S_ISGID if root else 0)
     rules = [
         _instruction(_LOAD, _NUMBER),
         _instruction(_AT_LEAST, X32, no=1) + _refuse(errno.ENOSYS),
-        *(_if(number, _refuse_bit(CLONE_NEWCGROUP)) for number in (abi.clone, abi.unshare)),
+        *(_if(number, _refuse_bits(CLONE_NEWCGROUP)) for number in (abi.clone, abi.unshare)),
+        *(_if(number, _refuse_bits(forbidden_mode, argument=1)) for number in abi.chmods),
+        *(_if(number, _refuse_bits(forbidden_mode, argument=2)) for number in (abi.fchmodat, FCHMODAT2)),
         # BPF cannot read the flags of clone3, which are in memory. The C library falls back to clone.
         *(_if(number, _refuse(errno.ENOSYS)) for number in (CLONE3, IO_URING_SETUP, *abi.keys)),
     ]
+    if root:
+        rules += [_if(number, _refuse(errno.EOPNOTSUPP)) for number in (*abi.setxattrs, SETXATTRAT)]
     if not network:
         rules.append(_if(abi.socket, _check_family()))
         # It opens sockets with arguments in memory, which BPF cannot read.
@@ -76,11 +95,12 @@ def _if(number: int, then: bytes) -> bytes:
     return _instruction(_EQUAL, number, no=len(then) // 8) + then
 
 
-def _refuse_bit(bit: int) -> bytes:
+def _refuse_bits(bits: int, *, argument: int = 0) -> bytes:
+    """Refuse a call if its argument has any of these bits."""
     return b"".join(
         [
-            _instruction(_LOAD, _ARGUMENT),
-            _instruction(_HAS_BIT, bit, no=1),
+            _instruction(_LOAD, _ARGUMENT + 8 * argument),
+            _instruction(_HAS_BITS, bits, no=1),
             _refuse(errno.EPERM),
             _instruction(_LOAD, _NUMBER),
         ]

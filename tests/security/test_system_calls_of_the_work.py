@@ -40,3 +40,55 @@ def run(place: Place, code: str) -> str:
 
 def test_it_shares_no_keyring_and_has_no_calls_that_the_filter_does_not_see(place: Place) -> None:
     assert run(place, KEYRINGS).split() == ["-38"] * 4, "ENOSYS, as from a kernel without them"
+
+
+FILES = r"""
+import mmap, os, struct
+root = os.environ["MISSION"]
+
+def create(name, mode=0o755):
+    descriptor = os.open(f"{root}/{name}", os.O_CREAT | os.O_RDWR, mode)
+    os.write(descriptor, b"program")
+    return descriptor
+
+def attempt(call, *arguments, **options):
+    try:
+        call(*arguments, **options)
+    except OSError as fault:
+        return fault.errno
+
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+SUID = 0o4755
+os.umask(0)
+descriptor = create("chmod")
+attempt(os.chmod, f"{root}/chmod", SUID)
+attempt(os.chmod, "chmod", SUID, dir_fd=os.open(root, os.O_RDONLY))
+attempt(os.fchmod, descriptor, SUID)
+libc.syscall(452, -100, f"{root}/chmod".encode(), SUID, 0)  # fchmodat2
+create("open", SUID)
+os.mknod(f"{root}/mknod", 0o100000 | SUID)
+os.write(os.open(f"{root}/mknod", os.O_RDWR), b"program")
+descriptor = os.open(f"{root}/map", os.O_CREAT | os.O_RDWR, SUID)
+os.posix_fallocate(descriptor, 0, 4096)
+mmap.mmap(descriptor, 4096)[:7] = b"program"
+create("capability")
+attempt(os.setxattr, f"{root}/capability", "security.capability", struct.pack("<5I", 0x02000001, 1 << 21, 0, 0, 0))
+"""
+
+
+def test_no_file_of_its_gives_somebody_else_its_rights(place: Place) -> None:
+    """Another user of the host who runs a setuid program in the mission's folder would become the fleet's user."""
+    run(place, FILES.replace('os.environ["MISSION"]', repr(str(place.root))))
+    made = {path.name: path for path in place.root.iterdir() if path.is_file()}
+    assert sorted(made) == ["capability", "chmod", "map", "mknod", "open"]
+    for path in made.values():
+        assert path.read_bytes().startswith(b"program")
+        assert path.stat().st_mode & 0o4000 == 0, path.name
+        assert "security.capability" not in os.listxattr(path)
+    assert place.run(f"cd {place.root}; chmod 600 open; chmod +x open; mkdir -m 700 d; install -m 711 open e")["ok"]
+
+
+def test_root_gives_nobody_its_group_either(place: Place) -> None:
+    told = place.run(f"cd {place.root}; touch file; chmod g+s file 2>/dev/null && echo setgid; true")
+    assert told["out"].split() == ([] if place.user == 0 else ["setgid"]), told
