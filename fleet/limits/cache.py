@@ -4,7 +4,8 @@ Its content, mostly counts of requests, may be lost at any time. A query of Redi
 Then one request per second retries, and all use Redis again as soon as it answers. Meanwhile each process counts for
 itself.
 
-Django builds the keys, `fleet:1:…`. Each has an expiry time.
+Django builds the keys, `fleet:1:…`. Each has an expiry time. Values are whole numbers: Django's own serializer would
+unpickle whatever it finds, so that whoever can write to Redis could run code in the web process.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import redis
 from django.core.cache.backends.locmem import LocMemCache
-from django.core.cache.backends.redis import RedisCache, RedisCacheClient
+from django.core.cache.backends.redis import RedisCache, RedisCacheClient, RedisSerializer
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -54,6 +55,19 @@ class Outage:
             self._until = 0.0
 
 
+class Numbers(RedisSerializer):
+    """The serializer of the values."""
+
+    def dumps(self, obj: int) -> bytes:
+        return b"%d" % obj
+
+    def loads(self, data: Any) -> Any:
+        try:
+            return int(data)
+        except ValueError as fault:
+            raise redis.DataError("a value is not a number") from fault
+
+
 class FallbackClient:
     """A client for RedisCache that uses Redis, or the memory of the process while Redis is away.
 
@@ -62,7 +76,11 @@ class FallbackClient:
 
     def __init__(self, servers: tuple[str, ...]) -> None:
         self._redis = RedisCacheClient(
-            list(servers), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)
+            list(servers),
+            serializer=Numbers,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
         )
         self._memory = LocMemCache(f"instead of {servers}", {"OPTIONS": {"MAX_ENTRIES": MAX_ENTRIES}})
         self._outage = Outage()

@@ -26,7 +26,7 @@ from agents.models import Agent
 from fleet import checks, errors, ids, invocation, processes
 from fleet.postgres import pool
 from missions.artifacts import collection
-from missions.engine import scratch
+from missions.engine import remote_control, scratch
 from missions.engine.preparation import TypeSettings
 from missions.engine.runtime import Engine
 from missions.hints import HintPublisher
@@ -133,3 +133,4 @@ def _stop_now(number: int, frame: FrameType | None) -> None:
 
 def install(app: Celery) -> None:
     app.steps["worker"].add(EngineStep)
+    remote_control.restrict()

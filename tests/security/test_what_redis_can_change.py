@@ -1,0 +1,58 @@
+"""Whoever can write to Redis (with its password, or in a Redis that the fleet shares with others) can delay work and reset
+counts, but runs no code and learns no settings."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import Any
+
+import pytest
+from celery.worker.control import Panel
+from django.conf import settings
+from django.core.cache import caches
+
+import missions.tasks  # noqa: F401  # as an agent does
+from fleet.celery import app
+from missions.engine import remote_control
+
+
+class Bomb:
+    """Pickled, it changes the process that reads it."""
+
+    def __reduce__(self) -> Any:
+        return os.putenv, ("FLEET_TESTS_BOMB", "exploded")
+
+
+def test_no_value_of_the_cache_is_code() -> None:
+    cache: Any = caches["default"]
+    key = cache.make_and_validate_key("bomb")
+    redis = cache._cache._redis.get_client(key, write=True)
+    redis.set(key, pickle.dumps(Bomb()), ex=60)
+    try:
+        assert cache.get("bomb", 0) == 0, "as if Redis were away: the process counts for itself"
+        assert os.popen("echo $FLEET_TESTS_BOMB").read().strip() == ""
+        cache._cache._outage.end()
+    finally:
+        redis.delete(key)
+    cache.set("count", 41, 60)
+    assert cache.incr("count") == cache.get("count") == 42
+
+
+def test_no_message_is_code() -> None:
+    assert app.conf.accept_content == ["json"]
+    assert {app.conf.task_serializer, app.conf.event_serializer, app.conf.result_serializer} == {"json"}
+
+
+@pytest.mark.parametrize("command", ["conf", "dump_conf", "report"])
+def test_no_agent_tells_its_settings(command: str) -> None:
+    """Flower shows them to every admin: the password of Redis is in them."""
+    told = Panel.data[command](type("State", (), {"app": app}))
+    assert settings.FLEET_ENDPOINTS.redis_url not in str(told)
+    assert set(told) == {"error"}
+
+
+def test_agents_take_no_orders_but_those_of_the_fleet() -> None:
+    refused = {name for name, command in Panel.data.items() if command is remote_control._refuse}
+    assert Panel.data.keys() - refused == remote_control.ALLOWED
+    assert {"shutdown", "terminate", "revoke", "pool_shrink", "cancel_consumer", "time_limit"} <= refused
