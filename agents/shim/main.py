@@ -13,7 +13,7 @@ GRACE_S   seconds between SIGTERM and SIGKILL.
 LINGER_S  seconds for processes that still hold the work's output when its main process has ended.
 LEASE_END when every process must be gone unless the lease is renewed, in seconds of CLOCK_MONOTONIC, which all
           processes of a host share in any PID namespace. SIGTERM comes GRACE_S earlier. "inf": never.
-FILE_BYTES  the largest file that the work may write; 0: no limit.
+FILE_BYTES  the largest file that the work may write, and the largest size of its outputs together; 0: no limit.
 PROCESSES, OPEN_FILES  limits of the work (RLIMIT_NPROC, RLIMIT_NOFILE); 0: no limit.
 OUTPUT_BYTES  the largest file that is copied to the outbox.
 CWD       the working directory of the work.
@@ -129,7 +129,14 @@ def main() -> None:
     code = os.waitstatus_to_exitcode(children.statuses.get(pid, 0))
     copied: list[int] = []
     if outputs and ended and code == 0 and not survivors and not fault:
-        copied = outbox.copy(outputs, folders=[scratch, cwd], outbox=outbox_descriptor, most_bytes=int(output_bytes))
+        copied = outbox.copy(
+            outputs,
+            folders=[scratch, cwd],
+            outbox=outbox_descriptor,
+            most_bytes=int(output_bytes),
+            most_total_bytes=int(file_bytes),
+            must_stop=watch.poll,
+        )
     report(
         status,
         children,

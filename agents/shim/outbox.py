@@ -7,8 +7,9 @@ could read.
 from __future__ import annotations
 
 import errno
+import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from agents.shim import beneath
@@ -16,47 +17,71 @@ from agents.shim import beneath
 CHUNK = 1024 * 1024
 
 
-def copy(outputs: Iterable[str], *, folders: Sequence[str], outbox: int, most_bytes: int) -> list[int]:
+def copy(
+    outputs: Iterable[str],
+    *,
+    folders: Sequence[str],
+    outbox: int,
+    most_bytes: int,
+    most_total_bytes: int,
+    must_stop: Callable[[], bool],
+) -> list[int]:
     """Copy each output from the first folder that has it to a file in `outbox` that is named by its number.
 
-    Returns an errno for each output, or 0: ENOENT if no folder has it, EINVAL if it is not a plain file, and E2BIG if
-    it is larger than `most_bytes`.
+    `most_total_bytes`: of all outputs together; 0: no limit. Sparse files take no space until they are copied, so the
+    limit of the scratch folder does not bound them. `must_stop` is called between two pieces.
+
+    Returns an errno for each output, or 0: ENOENT if no folder has it, EINVAL if it is not a plain file, E2BIG if it is
+    larger than a limit, and ECANCELED if the copying was stopped.
     """
-    return [_copy(path, str(number), folders, outbox, most_bytes) for number, path in enumerate(outputs)]
+    copies = _Copies(folders, outbox, most_bytes, most_total_bytes or math.inf, must_stop)
+    return [copies.add(path, str(number)) for number, path in enumerate(outputs)]
 
 
-def _copy(path: str, name: str, folders: Sequence[str], outbox: int, most_bytes: int) -> int:
-    for folder in folders:
+class _Copies:
+    def __init__(
+        self, folders: Sequence[str], outbox: int, most_bytes: int, left_bytes: float, must_stop: Callable[[], bool]
+    ) -> None:
+        self._folders, self._outbox, self._must_stop = folders, outbox, must_stop
+        self._most_bytes, self._left_bytes = most_bytes, left_bytes
+
+    def add(self, path: str, name: str) -> int:
+        for folder in self._folders:
+            try:
+                self._left_bytes -= self._copy(folder, path, name)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as fault:
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=self._outbox)
+                # A link that leads out of the folder is not a valid output.
+                return errno.EINVAL if fault.errno in (errno.EXDEV, errno.ELOOP) else fault.errno or errno.EIO
+            return 0
+        return errno.ENOENT
+
+    def _copy(self, folder: str, path: str, name: str) -> int:
+        """Copy one file, and return its size."""
+        most = min(self._most_bytes, self._left_bytes)
+        parent = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _copy_from(folder, path, name, outbox, most_bytes)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as fault:
-            with suppress(OSError):
-                os.unlink(name, dir_fd=outbox)
-            # A link that leads out of the folder is not a valid output.
-            return errno.EINVAL if fault.errno in (errno.EXDEV, errno.ELOOP) else fault.errno or errno.EIO
-        return 0
-    return errno.ENOENT
-
-
-def _copy_from(folder: str, path: str, name: str, outbox: int, most_bytes: int) -> None:
-    parent = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        source = beneath.open_plain(parent, path, resolve=beneath.BENEATH | beneath.NO_MAGIC_LINKS)
-    finally:
-        os.close(parent)
-    try:
-        if os.fstat(source).st_size > most_bytes:
-            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
-        target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=outbox)
-        try:
-            copied = 0
-            while count := os.sendfile(target, source, copied, CHUNK):
-                copied += count
-                if copied > most_bytes:  # it has grown since the check
-                    raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+            source = beneath.open_plain(parent, path, resolve=beneath.BENEATH | beneath.NO_MAGIC_LINKS)
         finally:
-            os.close(target)
-    finally:
-        os.close(source)
+            os.close(parent)
+        try:
+            if os.fstat(source).st_size > most:
+                raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            target = os.open(name, flags, 0o600, dir_fd=self._outbox)
+            try:
+                copied = 0
+                while count := os.sendfile(target, source, copied, CHUNK):
+                    copied += count
+                    if copied > most:  # it has grown since the check
+                        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+                    if self._must_stop():
+                        raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+        return copied

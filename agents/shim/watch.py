@@ -61,6 +61,11 @@ class Watch:
     def must_stop(self) -> bool:
         return self._lifeline.closed or self._signals.stop_requested or self.expired
 
+    def poll(self) -> bool:
+        """Whether the work must be stopped, after reading what has arrived."""
+        self.wait(0)
+        return self.must_stop
+
     @property
     def kill_at(self) -> float:
         """When to kill what has not ended, if the work is stopped now."""

@@ -144,7 +144,7 @@ def _check_copy(path: str, error: int) -> None:
         case errno.E2BIG:
             raise Missing(
                 f"{path!r}, listed under `outputs`, exceeds the limit of {settings.FLEET_ARTIFACT_BYTES:,} bytes"
-                " (FLEET_ARTIFACT_BYTES)."
+                " (FLEET_ARTIFACT_BYTES), or all outputs together the disk limit of the agent type."
             )
         case errno.EINVAL | errno.EISDIR:
             raise Missing(
