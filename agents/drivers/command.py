@@ -52,7 +52,9 @@ class CommandDriver:
             )
             if not ended.ok:
                 error = process.explain(ended, program=argv[0], cwd=brief.cwd or brief.scratch, limits=brief.limits)
-                if ended.finished and not ended.stage and (line := tails.last_line()):
+                if ended.stage == "program":
+                    error += process.sandbox_hint(brief, error)
+                elif ended.finished and not ended.stage and (line := tails.last_line()):
                     error += f" Its last output: {line}{process.sandbox_hint(brief, line)}"
                 return process.evidence(ended, error=error)
             try:

@@ -7,7 +7,6 @@ import math
 import os
 import re
 import selectors
-import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -38,7 +37,8 @@ LAST_BYTES = 1024 * 1024  # read from a stream after the end; a pipe holds less,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a process tree ended. `stage` is the step at which its start failed: shim, start, sandbox, cwd or program."""
+    """How a process tree ended. `stage` is the step at which its start failed: shim, start, sandbox, cwd, program or
+    interpreter."""
 
     finished: bool = False
     code: int = 0  # exit code; -N for signal N
@@ -343,9 +343,9 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
             return f"The folder {str(cwd)!r} cannot be entered ({reason}). Check `cwd`."
         case "sandbox", _:
             return f"The sandbox could not be set up, so nothing was run. {ended.why}"
-        case "program", errno.ENOENT if not ((cwd / program).exists() if "/" in program else shutil.which(program)):
-            return f"The program {program!r} was not found on this host. Install it, or correct the command."
         case "program", errno.ENOENT:
+            return f"The program {program!r} was not found on this host. Install it, or correct the command."
+        case "interpreter", _:
             return (
                 f"The program {program!r} names an interpreter in its first line that was not found on this host. "
                 "Install it, or correct the line."
@@ -392,7 +392,7 @@ def evidence(
         result=result,
         added=added,
         error=error,
-        permanent=permanent or (ended.stage in ("program", "cwd") and ended.errno in _PERMANENT),
+        permanent=permanent or (ended.stage in ("program", "interpreter", "cwd") and ended.errno in _PERMANENT),
         stopped=ended.stopped,
         cpu_s=ended.cpu_s,
         max_rss_bytes=ended.max_rss_bytes,

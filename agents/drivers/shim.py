@@ -30,7 +30,7 @@ class Status(TypedDict):
     ended: bool  # the work ended by itself, before a stop
     expired: bool  # the work was stopped because the end of its lease was near
     code: int  # exit code; -N for signal N
-    stage: str  # the step that failed: start, cwd or program; "" if the program ran
+    stage: str  # the step that failed: start, cwd, program or interpreter; "" if the program ran
     errno: int
     cpu_s: float
     max_rss_bytes: int

@@ -27,6 +27,7 @@ everything with it. SIGTERM to this process stops the work too. Processes that t
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import sys
@@ -65,11 +66,19 @@ def start(argv: list[str], *, env: dict[str, str], cwd: str, limits: dict[int, i
             stage = "program"
             os.execvpe(argv[0], argv, env)  # the work inherits only the standard descriptors
         except OSError as error:
+            if stage == "program" and error.errno == errno.ENOENT and exists(argv[0], env):
+                stage = "interpreter"  # the one in its first line is missing
             os.write(fault_of_child, f"{stage} {error.errno or 0}".encode())
         finally:
             os._exit(127)
     os.close(fault_of_child)
     return pid, os.read(fault, 100).decode()
+
+
+def exists(program: str, env: dict[str, str]) -> bool:
+    """Whether the work can see a program. The worker must not look: it would reveal what the sandbox hides."""
+    folders = [""] if "/" in program else os.get_exec_path(env)
+    return any(os.path.exists(os.path.join(folder, program)) for folder in folders)
 
 
 def environment(descriptor: int) -> dict[str, str]:
