@@ -3,7 +3,6 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from fleet.access import passwords
 from fleet.api import views as api
 from fleet.flower import views as flower
 from fleet.limits import signin
@@ -18,7 +17,6 @@ def no_icon(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/login/", signin.page),
-    path("admin/password_change/", passwords.page),
     path("admin/", admin.site.urls),
     path("favicon.ico", no_icon),
     path("healthz", health.healthz, name="healthz"),

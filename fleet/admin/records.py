@@ -7,13 +7,12 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib import admin
-from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from fleet import audit, errors, ids
@@ -259,16 +258,6 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
                 except errors.Conflict as fault:
                     raise PermissionDenied(str(fault)) from fault
                 super().delete_queryset(request, queryset)
-
-        def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
-            """End the sessions that were opened with the old password."""
-            with transaction.atomic():
-                before = self.get_object(request, unquote(id))
-                response: HttpResponse = super().user_change_password(request, id, form_url)
-                after = self.get_object(request, unquote(id))
-                if before is not None and after is not None and before.password != after.password:
-                    operations.password_changed(user=after)
-            return response
 
     @admin.register(Group)
     class TeamAdmin(Audited, GroupAdmin):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
-from django.test import Client
+from django.core.management import call_command
+from django.test import Client, RequestFactory, override_settings
 
 from fleet.access import operations, tokens
 from fleet.access.models import Role
@@ -51,3 +53,32 @@ def test_changing_a_password_by_command() -> None:
     operations.set_password(user=ann.user, password=NEW)
     assert ann.get("me").status_code == 401
     assert [subject for _, subject in changed()] == ["user:ann"]
+
+
+def test_by_djangos_own_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    ann = api.person("ann", Role.USER)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: NEW)
+    call_command("changepassword", "ann", verbosity=0)
+    assert ann.get("me").status_code == 401
+    assert [subject for _, subject in changed()] == ["user:ann"]
+
+
+def test_by_taking_it_away() -> None:
+    ann = api.person("ann")
+    boss = web.superuser()
+    given = {"usable_password": "false", "unset-password": ""}
+    assert boss.post(f"/admin/auth/user/{ann.user.pk}/password/", given).status_code == 302
+    assert ann.get("me").status_code == 401
+    assert changed() == [("user:boss", "user:ann")]
+
+
+def test_a_better_hash_of_the_same_password_ends_nothing() -> None:
+    ann = api.person("ann")
+    hashers = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("PBKDF2SHA1", "PBKDF2", "MD5")]
+    with override_settings(PASSWORD_HASHERS=hashers):
+        assert authenticate(RequestFactory().get("/"), username="ann", password=api.PASSWORD) == ann.user
+    ann.user.refresh_from_db()
+    assert ann.user.password.startswith("pbkdf2_sha1$")
+    ann.user.save()
+    assert ann.get("me").status_code == 200
+    assert changed() == []
