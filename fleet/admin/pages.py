@@ -48,7 +48,28 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at r
         return int(rows.order_by()[:MOST_COUNTED].count())
 
 
-class Audited(Page):  # type: ignore[misc]
+class Bounded(Page):  # type: ignore[misc]
+    """A page whose list can be filtered only by what it offers.
+
+    Django also accepts a filter by any other field of the model, such as `?plan__contains=…`, with which staff could
+    infer values that no page shows.
+    """
+
+    linked_filters: tuple[str, ...] = ()  # further fields by which links of other pages filter
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        offered = {*map(_filtered_field, self.get_list_filter(request)), *self.linked_filters}
+        return lookup.partition("__")[0] in offered and bool(super().lookup_allowed(lookup, value, request))
+
+
+def _filtered_field(entry: Any) -> str:
+    """The field or parameter of an entry of `list_filter`: a field, a field with its filter, or a filter."""
+    if isinstance(entry, tuple):
+        entry = entry[0]
+    return entry if isinstance(entry, str) else str(entry.parameter_name)
+
+
+class Audited(Bounded):
     """A page on which people edit rows. The audit trail records each change, with the values before and after."""
 
     def audit_data(self, row: Any) -> dict[str, Any]:
@@ -100,7 +121,7 @@ class Audited(Page):  # type: ignore[misc]
         )
 
 
-class ReadOnlyAdmin(Page):  # type: ignore[misc]
+class ReadOnlyAdmin(Bounded):
     """A page whose rows only the operations change. Its actions require the model's change permission."""
 
     paginator = BoundedPaginator

@@ -22,6 +22,7 @@ from missions.queries import reads
 class SortieAdmin(ReadOnlyAdmin):
     list_display = ("key", "coloured_state", "of_mission", "status_column", "agent_type", "started", "took", "ref")
     list_filter = ("state", "agent_type", "started_at")
+    linked_filters = ("mission",)
     list_select_related = ("mission", "agent_type")
     search_fields = ("key",)
     search_help_text = "A key, or an id (srt_…, msn_…, agt_…)"

@@ -1,0 +1,46 @@
+"""Staff see the admin's pages for which they have permissions, and infer from them nothing that those pages do not show."""
+
+from __future__ import annotations
+
+import pytest
+from django.urls import reverse
+
+from tests.support import web
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+@pytest.mark.parametrize(
+    ("page", "permission", "field"),
+    [
+        ("missions_mission", "view_mission", "plan"),
+        ("missions_mission", "view_mission", "defaults"),
+        ("missions_attempt", "view_attempt", "token"),
+        ("missions_template", "view_template", "text"),
+        ("fleet_key", "view_key", "digest"),
+        ("fleet_session", "view_session", "refresh"),
+        ("auth_user", "view_user", "password"),
+        ("fleet_key", "view_key", "user__password"),
+    ],
+)
+def test_no_list_is_filtered_by_what_no_page_shows(page: str, permission: str, field: str) -> None:
+    """Whoever learns whether a value begins with a letter learns the value."""
+    clerk, url = web.staff(permission), reverse(f"admin:{page}_changelist")
+    assert clerk.get(url).status_code == 200
+    for lookup in (field, f"{field}__contains", f"{field}__startswith", f"{field}__regex"):
+        assert clerk.get(url, {lookup: "a"}).status_code == 400, lookup
+
+
+def test_filters_that_pages_offer_and_links_of_other_pages_work() -> None:
+    mission, boss = web.flown(), web.superuser()
+    for page, filters in (
+        ("missions_sortie", {"mission__id__exact": str(mission.id), "state__exact": "failed"}),
+        ("missions_sortie", {"agent_type__name__exact": "backend", "started_at__gte": "2026-01-01"}),
+        ("missions_mission", {"state__exact": "failed", "q": "x"}),
+        ("agents_node", {"up__exact": "1", "cordoned__exact": "1"}),
+        ("agents_agent", {"type__name__exact": "backend"}),
+        ("auth_user", {"is_staff__exact": "1"}),
+        ("fleet_event", {"about": "mission"}),
+        ("fleet_key", {"revoked_at__isnull": "True"}),
+    ):
+        assert boss.get(reverse(f"admin:{page}_changelist"), filters).status_code == 200, page
