@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from fleet.admin.pages import ReadOnlyAdmin, ago, between, button, do
-from missions import operations, plan
+from missions import operations
 from missions.admin import rendering
 from missions.models import FINAL, Mission, Sortie
 from missions.queries import reads
@@ -152,7 +152,7 @@ class MissionAdmin(ReadOnlyAdmin):
 
     @admin.display(description="plan")
     def text(self, mission: Mission) -> SafeString:
-        return format_html('<pre style="white-space: pre-wrap">{}</pre>', plan.masked(mission.plan)[:100_000])
+        return rendering.plan_text(mission.plan)
 
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, rows: QuerySet[Mission]) -> Any:

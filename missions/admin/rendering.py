@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from fleet import ids, invocation
 from fleet.access.actor import EXECUTE
 from fleet.console import lines
+from missions import plan
 from missions.models import FINAL, Artifact, Attempt, Mission, Need, Sortie
 from missions.queries import reads
 from missions.states import SortieState
@@ -118,6 +119,11 @@ def output(sortie: Sortie, attempt: int) -> SafeString:
     return format_html(
         '<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{}{}</pre>', note, text[-OUTPUT_CHARACTERS:]
     )
+
+
+def plan_text(text: str) -> SafeString:
+    """A plan as people may see it, without its secrets."""
+    return format_html('<pre style="white-space: pre-wrap">{}</pre>', plan.masked(text)[:100_000])
 
 
 def download(artifact: Artifact) -> SafeString:

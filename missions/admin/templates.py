@@ -8,6 +8,7 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fleet.admin.pages import Audited
@@ -38,6 +39,15 @@ class TemplateAdmin(Audited):
     list_display = ("name", "description", "enabled")
     list_filter = ("enabled",)
     search_fields = ("name", "description")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Show the plan without its secrets to those who may not change it."""
+        edits = self.has_change_permission(request, obj) if obj else True
+        return [name if edits or name != "text" else "masked_text" for name in TemplateForm.Meta.fields]
+
+    @admin.display(description="text")
+    def masked_text(self, template: Template) -> SafeString:
+        return rendering.plan_text(template.text)
 
     def audit_data(self, row: Template) -> dict[str, Any]:
         """The row for the audit trail, with the secrets of its plan masked."""

@@ -5,9 +5,17 @@ from __future__ import annotations
 import pytest
 from django.urls import reverse
 
+from missions.models import Template
 from tests.support import web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+SECRET = "hunter2-hunter2"  # pragma: allowlist secret
+PLAN = f"""
+mission: secretive
+sorties:
+  one: {{agent: backend, run: "true", env: {{TOKEN: {{value: {SECRET}, secret: true}}}}}}
+"""
 
 
 @pytest.mark.parametrize(
@@ -44,3 +52,19 @@ def test_filters_that_pages_offer_and_links_of_other_pages_work() -> None:
         ("fleet_key", {"revoked_at__isnull": "True"}),
     ):
         assert boss.get(reverse(f"admin:{page}_changelist"), filters).status_code == 200, page
+
+
+@pytest.mark.parametrize(
+    ("permissions", "shown"),
+    [
+        (["view_template"], False),
+        (["view_template", "change_template"], False),
+        (["view_template", "change_template", "plan_execute"], True),
+    ],
+)
+def test_only_who_edits_a_template_sees_its_secrets(permissions: list[str], shown: bool) -> None:
+    template = Template.objects.create(name="secretive", text=PLAN)
+    page = web.staff(*permissions).get(reverse("admin:missions_template_change", args=[template.pk]))
+    assert page.status_code == 200
+    assert "secretive" in page.content.decode()
+    assert (SECRET in page.content.decode()) is shown
