@@ -11,3 +11,5 @@ REVOKE fleet_owner FROM {role};
 ALTER ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
 -- So that it can name the transaction that blocks the sealing of the audit trail, whatever role it belongs to.
 GRANT pg_read_all_stats TO {role};
+-- Postgres lets every role connect to every database, and create temporary tables there.
+REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC;
