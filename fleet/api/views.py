@@ -79,10 +79,11 @@ class ApiView(APIView):
         """Refuse a bad token even where none is needed, and count the request."""
         try:
             super().perform_authentication(request)
-        except errors.FleetError:
+        except (errors.FleetError, PermissionDenied) as fault:
             request._not_authenticated()  # type: ignore[attr-defined]
             self._charge(request)  # first, so that a flood of guesses cannot fill the audit trail
-            audit.record(kind="token", outcome="denied", subject=request.path)
+            if not isinstance(fault, PermissionDenied):  # the CSRF check, which `handle_exception` records
+                audit.record(kind="token", outcome="denied", subject=request.path)
             raise
         self._charge(request)
 
@@ -110,11 +111,11 @@ class ApiView(APIView):
             raise counting.TooManyRequests(self.quota)
 
     def _records_denial(self, request: Request) -> bool:
-        """Whether to record one more denial: FLEET_LIMIT_DENIED bounds a user's entries in the audit trail."""
-        actor = request.auth
-        if not isinstance(actor, Actor) or actor.user is None:
-            return True
-        return not counting.charge(request=request._request, kind=Kind.DENIED, identity=str(actor.user.pk)).refused
+        """Whether to record one more denial: FLEET_LIMIT_DENIED bounds the entries of a user in the audit trail, or of
+        an address if there is no user (the work of an attempt, a browser without its CSRF token)."""
+        user = request.auth.user if isinstance(request.auth, Actor) else None
+        identity = str(user.pk) if user else ""
+        return not counting.charge(request=request._request, kind=Kind.DENIED, identity=identity).refused
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         final = super().finalize_response(request, response, *args, **kwargs)

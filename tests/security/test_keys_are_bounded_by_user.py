@@ -6,14 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 from django.core.cache import cache
+from django.test import Client
 from pytest_django import Settings
 
 from fleet.access import operations
-from fleet.access.models import Key
+from fleet.access.models import Key, Role
 from fleet.access.rules import Scope
 from fleet.audit.models import Entry
 from fleet.limits.rates import Rate
-from tests.support import api
+from missions.operations import external_agents
+from tests.support import api, fleet
 
 pytestmark = pytest.mark.django_db
 
@@ -55,6 +57,23 @@ def test_the_audit_trail_records_a_limited_number_of_refusals_per_user(settings:
         assert ann.get("audit").status_code == 403
     assert Entry.objects.filter(kind="denied").count() == 3
     assert Entry.objects.filter(kind="limit", subject=f"denied:{ann.user.pk}").count() == 1
+
+
+def test_the_audit_trail_records_a_limited_number_of_denials_without_a_user(settings: Settings) -> None:
+    """The work of an attempt has only its lease, and a browser without its CSRF token counts as nobody."""
+    settings.FLEET_LIMIT_DENIED = Rate(3, 3_600)
+    settings.FLEET_LIMIT_IP = Rate(15, 3_600)
+    fleet.launch({"one": {}})
+    agent = external_agents.register(agent_type="backend", by=api.person("exo", Role.AGENT).user)
+    (lease,) = external_agents.claim(agent=agent.id)
+    for _ in range(10):
+        assert api.Client(lease.token).get("audit").status_code == 403
+    assert Entry.objects.filter(kind="denied").count() == 3
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(api.person("ann").user)
+    statuses = [browser.post("/api/v1/missions", {}, content_type="application/json").status_code for _ in range(20)]
+    assert statuses == [403] * 15 + [429] * 5
+    assert Entry.objects.filter(kind="denied").count() == 3
 
 
 def test_revoking_a_key_revokes_the_keys_that_it_created() -> None:
