@@ -19,7 +19,7 @@ import psutil
 from agents.drivers import reaper, sandbox
 from agents.drivers.base import Brief, Evidence, Json, Limits, Reporter, Stop, StopReason, Stream
 from agents.drivers.exchange import Exchange, progress_of
-from agents.drivers.quota import TOO_DEEP, Quota
+from agents.drivers.quota import UNMEASURABLE, Quota
 from agents.drivers.shim import SETTLE_S, Shim
 from fleet import humanise
 from fleet.observability.redactor import Redactor
@@ -317,10 +317,11 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
                 f"It was stopped, because it wrote to a disk with only {_mb(ended.used)} left. "
                 "Free space on its host, or write less."
             )
-        case StopReason.DISK | None if ended.used >= TOO_DEEP:
+        case StopReason.DISK | None if ended.used >= UNMEASURABLE:
             return (
                 f"{'It' if ended.code == 0 and ended.finished else 'It was stopped: it'} nested folders so deep in its "
-                "scratch folder that their size cannot be measured. Keep paths below 4,096 bytes."
+                "scratch folder, or made them inaccessible so often, that their size cannot be measured. Keep paths below "
+                "4,096 bytes, and folders accessible to their owner."
             )
         case StopReason.DISK | None if ended.used and limits.disk_bytes is not None:
             return (

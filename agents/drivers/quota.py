@@ -12,12 +12,14 @@ import math
 import os
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from agents import usage
 from agents.drivers.base import Limits, StopReason
+from agents.shim import beneath
 
 MEMORY_S = 0.25  # between checks
 DISK_S = 1.0
@@ -26,7 +28,9 @@ SLICE_S = 0.02  # time budget of one slice of the walk
 PAUSE_S = 0.2  # between slices
 ENTRIES = 200  # between checks of the clock
 BLOCK = 512  # bytes per block of st_blocks (stat(2))
-TOO_DEEP = 1 << 60  # bytes counted for an entry whose path exceeds PATH_MAX: its size cannot be measured
+UNMEASURABLE = 1 << 60  # bytes counted for what cannot be measured: a path beyond PATH_MAX, a folder that stays locked
+LISTABLE = stat.S_IRUSR | stat.S_IXUSR
+UNLOCKED = 3  # times that a folder is made accessible in one walk
 
 
 class Quota:
@@ -134,25 +138,55 @@ def _written_bytes(pid: int) -> int:
 
 
 def _sizes(folder: Path) -> Iterator[int]:
-    """The size on disk of each entry below a folder. Links are not followed, and a hard-linked file counts once."""
-    folders, linked_inodes = [os.fspath(folder)], set()
+    """The size on disk of each entry below a folder. Links are not followed, and a hard-linked file counts once.
+
+    A subfolder that its owner may not list (chmod 0) is made accessible, or its content would not count.
+    """
+    folders, linked_inodes, unlocked = [os.fspath(folder)], set(), Counter[str]()
     while folders:
+        path = folders.pop()
         try:
-            entries = os.scandir(folders.pop())
-        except OSError:  # it was deleted, or this user cannot read it
-            continue
-        with suppress(OSError), entries:
-            for entry in entries:
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except OSError as fault:
-                    if fault.errno == errno.ENAMETOOLONG:
-                        yield TOO_DEEP
-                    continue
-                if stat.S_ISDIR(status.st_mode):
-                    folders.append(entry.path)
-                elif status.st_nlink > 1:
-                    if status.st_ino in linked_inodes:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # it was deleted
                         continue
-                    linked_inodes.add(status.st_ino)
-                yield status.st_blocks * BLOCK
+                    if stat.S_ISDIR(status.st_mode):
+                        folders.append(entry.path)
+                    elif status.st_nlink > 1:
+                        if status.st_ino in linked_inodes:
+                            continue
+                        linked_inodes.add(status.st_ino)
+                    yield status.st_blocks * BLOCK
+        except PermissionError:
+            unlocked[path] += 1
+            if unlocked[path] > UNLOCKED:  # the work locks it again and again
+                yield UNMEASURABLE
+            elif _unlock(folder, path):
+                folders.append(path)
+        except OSError as fault:
+            if fault.errno == errno.ENAMETOOLONG:
+                yield UNMEASURABLE  # otherwise it was deleted
+
+
+def _unlock(top: Path, path: str) -> bool:
+    """Let this user list a folder below `top`, and reach it. Follows no links. Returns whether it may try again."""
+    parts = Path(path).relative_to(top).parts
+    with ExitStack() as descriptors:
+        try:
+            parent = beneath.open_folder(top.resolve())
+            descriptors.callback(os.close, parent)
+            for depth in range(len(parts) + 1):
+                name = os.path.join(".", *parts[:depth])
+                resolve = beneath.BENEATH | beneath.NO_LINKS
+                folder = beneath.open_at(parent, name, os.O_PATH | os.O_DIRECTORY, resolve=resolve)
+                descriptors.callback(os.close, folder)
+                mode = stat.S_IMODE(os.fstat(folder).st_mode)
+                if mode & LISTABLE != LISTABLE:
+                    os.chmod(f"/proc/self/fd/{folder}", mode | LISTABLE)
+        except PermissionError:  # it was locked again, or belongs to somebody else
+            return True
+        except OSError:  # it was deleted
+            return False
+    return True

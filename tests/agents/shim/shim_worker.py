@@ -51,7 +51,7 @@ def main() -> None:
             hidden=tuple(map(Path, request.get("hidden", []))),
             writable=tuple(map(Path, request.get("writable", []))),
             readable=tuple(map(Path, request.get("readable", []))),
-            limits=Limits(timeout_s=request.get("timeout_s", 60), grace_s=2),
+            limits=Limits(timeout_s=request.get("timeout_s", 60), disk_bytes=request.get("disk_bytes"), grace_s=2),
         ),
         reporter=recorder,
         stop=Stop(lease_end=time.monotonic() + request.get("lease_s", math.inf)),
