@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -118,3 +119,30 @@ def test_without_the_sandbox_the_work_sees_the_host(tmp_path: Path) -> None:
         flight = Flight("command", given)
         flight.end()
         assert (SECRET in flight.ear.out) is not confined
+
+
+def test_sparse_outputs_do_not_fill_the_disk_when_they_are_copied(tmp_path: Path) -> None:
+    scratch, outbox = tmp_path / "scratch", tmp_path / "outbox"
+    scratch.mkdir()
+    outbox.mkdir()
+    outputs = tuple(str(number) for number in range(5))
+    limits = Limits(timeout_s=60, disk_bytes=2_500_000, output_bytes=1_000_000)
+    shell = f"truncate -s 1000000 {' '.join(outputs)}"
+    evidence = Flight("command", brief(scratch, shell=shell, outputs=outputs, outbox=outbox, limits=limits)).end()
+    assert evidence.outputs == (0, 0, errno.E2BIG, errno.E2BIG, errno.E2BIG)
+    assert sum(path.stat().st_blocks * 512 for path in outbox.iterdir()) < 2_500_000
+
+
+def test_a_hidden_program_is_reported_like_a_missing_one(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "there").write_text("")
+    (tmp_path / "scratch" / "link").symlink_to(tmp_path / "there")
+    reports = set()
+    for program in ("there", "absent"):
+        evidence = Flight("command", brief(tmp_path / "scratch", argv=(str(tmp_path / program),))).end()
+        assert evidence.permanent
+        reports.add(evidence.error.replace(program, "…"))
+    assert len(reports) == 1
+    for program, words in (("./link", "was not found"), ("/srv/tool", "The sandbox hides /srv/tool")):
+        evidence = Flight("command", brief(tmp_path / "scratch", argv=(program,))).end()
+        assert words in evidence.error

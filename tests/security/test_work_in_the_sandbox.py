@@ -3,7 +3,10 @@ checkout and home; as this user, and as nobody under root. docs/security.md list
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agents.drivers import sandbox
+from agents.shim.main import LANDLOCK_CREATE_RULESET
 from tests.support.confined import ROOT, SECRET, USERS, Place, places
 
 
@@ -208,3 +212,53 @@ def test_a_program_that_is_hidden_is_told_like_one_that_is_not_there(tmp_path: P
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root could read it outside")
 def test_root_in_the_sandbox_cannot_read_password_hashes(place: Place) -> None:
     assert place.run("cat /etc/shadow /etc/gshadow /etc/ssl/private/* 2>/dev/null; true")["out"] == ""
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_with_a_network_no_abstract_socket_of_the_host_answers(user: str) -> None:
+    """That of D-Bus would run commands for it, outside the sandbox."""
+    if ctypes.CDLL(None).syscall(LANDLOCK_CREATE_RULESET, None, 0, 1) < 6:
+        pytest.skip("this kernel cannot restrict abstract sockets")
+    with socket.socket(socket.AF_UNIX) as server, contextlib.contextmanager(places)(user) as place:
+        server.bind(f"\0{place.root.name}")
+        server.listen()
+        code = f"""
+import socket, subprocess, sys
+for name in ("{place.root.name}", "own"):
+    server = socket.socket(socket.AF_UNIX)
+    if name == "own":
+        server.bind("\\0own")
+        server.listen()
+    code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(chr(0) + sys.argv[1])"
+    print(subprocess.run([sys.executable, "-c", code, name], stderr=-1).returncode)
+"""
+        report = place.run(f"cat > /tmp/code.py <<'end'\n{code}\nend\n{place.python} /tmp/code.py")
+        assert report["out"].split() == ["1", "0"], report
+
+
+LOCKED = """
+import os, sys, time
+os.chdir(os.environ["FLEET_SCRATCH"])
+os.makedirs("a/b")
+for number in range(4):
+    with open(f"a/b/{number}", "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 10_000_000)
+print("written", flush=True)
+while True:
+    os.chmod("a", 0o700)
+    os.chmod("a/b", 0)
+    os.chmod("a", 0)
+    if "once" in sys.argv:
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", ["once", "again and again"])
+def test_a_folder_that_is_closed_to_its_owner_counts_too(how: str) -> None:
+    with contextlib.contextmanager(places)(USERS[1]) as place:
+        report = place.run(
+            f"cat > $TMPDIR/code.py <<'end'\n{LOCKED}\nend\nexec {place.python} $TMPDIR/code.py {how}",
+            timeout_s=30,
+            disk_bytes=20_000_000,
+        )
+        assert "disk limit" in report["error"] or "inaccessible so often" in report["error"], report
