@@ -194,21 +194,6 @@ def test_a_hidden_path_is_reported_with_the_remedy(place: Place) -> None:
     assert "hides" not in told["error"], "it would see it, if it were there"
 
 
-def test_a_program_that_is_hidden_is_told_like_one_that_is_not_there(tmp_path: Path) -> None:
-    (tmp_path / "scratch").mkdir()
-    (tmp_path / "there").write_text("")
-    (tmp_path / "scratch" / "link").symlink_to(tmp_path / "there")
-    told = set()
-    for program in ("there", "absent"):
-        evidence = Flight("command", brief(tmp_path / "scratch", argv=(str(tmp_path / program),))).end()
-        assert evidence.permanent
-        told.add(evidence.error.replace(program, "…"))
-    assert len(told) == 1
-    for program, words in (("./link", "was not found"), ("/srv/tool", "The sandbox hides /srv/tool")):
-        evidence = Flight("command", brief(tmp_path / "scratch", argv=(program,))).end()
-        assert words in evidence.error
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root could read it outside")
 def test_root_in_the_sandbox_cannot_read_password_hashes(place: Place) -> None:
     assert place.run("cat /etc/shadow /etc/gshadow /etc/ssl/private/* 2>/dev/null; true")["out"] == ""
