@@ -158,13 +158,6 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     ]
     arguments = ["--unshare-pid", "--unshare-ipc", "--as-pid-1", *_identity()]
     arguments += [] if view.network else ["--unshare-net"]
-    if rules := seccomp.program(network=view.network, root=os.geteuid() == 0):
-        descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC)
-        descriptors.callback(os.close, descriptor)
-        os.write(descriptor, rules)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        inherited.append(descriptor)
-        arguments += ["--seccomp", str(descriptor)]
     for path in wide:
         arguments += ["--ro-bind", str(path), str(path)]
     for name in () if Path("/") in wide else SYSTEM:
@@ -212,6 +205,20 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
         )
     arguments += ["--remount-ro", "/dev", "--remount-ro", "/"]
     return arguments, inherited
+
+
+def filter_file(view: View, descriptors: ExitStack) -> int:
+    """A file with the seccomp filter for the work. It is closed with `descriptors`. -1: there is none for this machine.
+
+    The shim loads it for the work, and not bubblewrap for both: the shim needs clone3, which the filter refuses.
+    """
+    if not (rules := seccomp.program(network=view.network, root=os.geteuid() == 0)):
+        return -1
+    descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC)
+    descriptors.callback(os.close, descriptor)
+    os.write(descriptor, rules)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def _identity() -> list[str]:
@@ -293,7 +300,11 @@ def available() -> tuple[bool, str]:
         secret.touch()
         scratch.mkdir()
         try:
-            arguments, inherited = options(View(scratch=scratch), descriptors)
+            view = View(scratch=scratch)
+            arguments, inherited = options(view, descriptors)
+            if (rules := filter_file(view, descriptors)) >= 0:
+                arguments += ["--seccomp", str(rules)]
+                inherited.append(rules)
             completed = subprocess.run(
                 [program(), *arguments, "--", "/bin/sh", "-c", 'test ! -e "$0" && test "$$" = 1', str(secret)],
                 env={},

@@ -59,7 +59,7 @@ _ABIS = {
 
 
 def program(*, network: bool, root: bool, machine: str = "") -> bytes:
-    """The BPF program for bubblewrap's `--seccomp`; empty for an unknown architecture.
+    """The BPF program of the filter, which the shim loads; empty for an unknown architecture.
 
     `root`: whether the work is root outside its namespaces too.
     """

@@ -77,6 +77,7 @@ class Shim:
             folder = (
                 closing(os.open(outbox, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)) if outbox and outputs else -1
             )
+            rules = sandbox.filter_file(view, descriptors) if view else -1
             options, inherited = sandbox.options(view, descriptors) if view else ([], [])
             # Whatever a later step raises, no descriptor may stay open.
             shim_lifeline, self._lifeline = os.pipe()
@@ -91,13 +92,13 @@ class Shim:
                 inherited.append(closing(_memory_file(map(os.fsencode, options))))
             command = [sandbox.program(), "--args", str(inherited[-1]), "--"] if view else []
             command += [sys.executable, "-I", "-S", PROGRAM]
-            command += map(str, (shim_lifeline, shim_status, environment, folder))
+            command += map(str, (shim_lifeline, shim_status, environment, folder, rules))
             command += map(str, (limits.grace_s, limits.linger_s, lease_end))
             command += map(str, (limits.disk_bytes or 0, self._processes(limits, view), limits.open_files or 0))
             command += map(str, (limits.output_bytes, cwd, scratch, len(outputs), *outputs, "--", *argv))
             pass_fds = (
                 *(shim_lifeline, shim_status, environment),
-                *([folder] if folder >= 0 else []),
+                *(descriptor for descriptor in (folder, rules) if descriptor >= 0),
                 *([bwrap_info] if view else []),
                 *inherited,
             )

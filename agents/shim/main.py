@@ -1,7 +1,7 @@
 """The shim's main program. It starts the work, outlives it, and ends every process that the work has started.
 
-    python -I -S …/agents/shim/__main__.py LIFELINE STATUS ENVIRONMENT OUTBOX GRACE_S LINGER_S LEASE_END FILE_BYTES
-        PROCESSES OPEN_FILES OUTPUT_BYTES CWD SCRATCH OUTPUTS OUTPUT… -- PROGRAM ARGUMENT…
+    python -I -S …/agents/shim/__main__.py LIFELINE STATUS ENVIRONMENT OUTBOX FILTER GRACE_S LINGER_S LEASE_END
+        FILE_BYTES PROCESSES OPEN_FILES OUTPUT_BYTES CWD SCRATCH OUTPUTS OUTPUT… -- PROGRAM ARGUMENT…
 
 LIFELINE  descriptor of a pipe that the worker holds open. Renewals of the lease arrive through it (lifeline.py). When
           it is closed, because the worker closed it or died, the shim stops the work.
@@ -9,6 +9,7 @@ STATUS    descriptor of a pipe to which one line of JSON is written at the end (
 ENVIRONMENT  descriptor of a file with the environment of the work: NAME=VALUE, each terminated by NUL. This process has
           another one, because variables of a plan (LD_PRELOAD, say) must have no effect before the work is confined.
 OUTBOX    descriptor of the folder for copies of the outputs (outbox.py); -1: none. The work never gets it.
+FILTER    descriptor of a file with the seccomp filter of the work; -1: none. It does not apply to this process.
 GRACE_S   seconds between SIGTERM and SIGKILL.
 LINGER_S  seconds for processes that still hold the work's output when its main process has ended.
 LEASE_END when every process must be gone unless the lease is renewed, in seconds of CLOCK_MONOTONIC, which all
@@ -39,7 +40,8 @@ from agents.shim import outbox, tree
 from agents.shim.lifeline import Lifeline
 from agents.shim.watch import Signals, Watch
 
-PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_GET_NO_NEW_PRIVS = 4, 36, 39
+PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_GET_NO_NEW_PRIVS = 4, 22, 36, 39
+SECCOMP_MODE_FILTER = 2
 LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF = 444, 446  # the same on every architecture
 ABSTRACT_UNIX_SOCKETS = (0, 0, 1)  # struct landlock_ruleset_attr: no rules, only LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
 
@@ -65,7 +67,17 @@ def leave_abstract_sockets(libc: ctypes.CDLL) -> None:
             os.close(ruleset)
 
 
-def start(argv: list[str], *, env: dict[str, str], cwd: str, limits: dict[int, int]) -> tuple[int, str]:
+def load_filter(program: bytes) -> None:
+    """Confine this process to a seccomp filter. It must have no_new_privs set, as in the sandbox."""
+    instructions = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("HP", len(program) // 8, ctypes.addressof(instructions))  # struct sock_fprog
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def start(
+    argv: list[str], *, env: dict[str, str], cwd: str, limits: dict[int, int], rules: bytes = b""
+) -> tuple[int, str]:
     """Fork and exec the work. Returns its pid, and "stage errno" if its start failed, else ""."""
     fault, fault_of_child = os.pipe()  # closed by the exec
     pid = os.fork()
@@ -79,6 +91,8 @@ def start(argv: list[str], *, env: dict[str, str], cwd: str, limits: dict[int, i
             stage = "start"
             for limit, value in limits.items():
                 set_limit(limit, value)
+            if rules:
+                load_filter(rules)
             stage = "program"
             os.execvpe(argv[0], argv, env)  # the work inherits only the standard descriptors
         except OSError as error:
@@ -97,11 +111,15 @@ def exists(program: str, env: dict[str, str]) -> bool:
     return any(os.path.exists(os.path.join(folder, program)) for folder in folders)
 
 
-def environment(descriptor: int) -> dict[str, str]:
-    """Read the environment of the work, and close the descriptor."""
+def read(descriptor: int) -> bytes:
+    """Read a file to its end, and close the descriptor."""
     with open(descriptor, "rb") as file:
-        lines = file.read().split(b"\0")[:-1]
-    return dict(os.fsdecode(line).split("=", 1) for line in lines)
+        return file.read()
+
+
+def environment(data: bytes) -> dict[str, str]:
+    """Parse the environment of the work."""
+    return dict(os.fsdecode(line).split("=", 1) for line in data.split(b"\0")[:-1])
 
 
 def keep_only(*descriptors: int) -> None:
@@ -115,7 +133,7 @@ def keep_only(*descriptors: int) -> None:
 
 
 def main() -> None:
-    (lifeline_at, status_at, environment_at, outbox_at), rest = sys.argv[1:5], sys.argv[5:]
+    (lifeline_at, status_at, environment_at, outbox_at, filter_at), rest = sys.argv[1:6], sys.argv[6:]
     grace_s, linger_s, lease_end, file_bytes, processes, open_files, output_bytes, cwd, scratch, count = rest[:10]
     outputs, argv = rest[10 : 10 + int(count)], rest[11 + int(count) :]
     status, outbox_descriptor = int(status_at), int(outbox_at)
@@ -124,7 +142,8 @@ def main() -> None:
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     leave_abstract_sockets(libc)
-    env = environment(int(environment_at))
+    env = environment(read(int(environment_at)))
+    rules = read(int(filter_at)) if int(filter_at) >= 0 else b""
     keep_only(int(lifeline_at), status, *([outbox_descriptor] if outputs else ()))
     signals = Signals()
     lifeline = Lifeline(int(lifeline_at), lease_end=float(lease_end))
@@ -138,7 +157,7 @@ def main() -> None:
         resource.RLIMIT_NPROC: int(processes),
         resource.RLIMIT_NOFILE: int(open_files),
     }
-    pid, fault = start(argv, env=env, cwd=cwd, limits=limits)
+    pid, fault = start(argv, env=env, cwd=cwd, limits=limits, rules=rules)
     output = tree.identities(1, 2)
     devnull = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # so that the output reaches its end when the last process of the work is gone
