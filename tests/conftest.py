@@ -65,6 +65,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         cluster.remove(shared)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def delegated_cgroup() -> None:
+    """Limit attempts by cgroups where a node would do so."""
+    from agents.drivers import cgroups  # noqa: PLC0415  (imports Django's settings)
+
+    cgroups.activate()
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
     with django_db_blocker.unblock():

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from agents.drivers import reaper, sandbox
+from agents.drivers import cgroups, reaper, sandbox
 from agents.drivers.base import Brief, Evidence, Json, Limits, Reporter, Stop, StopReason, Stream
 from agents.drivers.exchange import Exchange, progress_of
 from agents.drivers.quota import UNMEASURABLE, Quota
@@ -67,8 +67,25 @@ def run(
         works, why = sandbox.available()
         if not works:
             return Ended(stage="sandbox", why=why)
+    group = cgroups.Group(brief.limits, fleet=brief.fleet)
+    try:
+        return _run(argv, brief=brief, exchange=exchange, env=env, reporter=reporter, stop=stop, group=group)
+    finally:
+        group.end()
+
+
+def _run(
+    argv: Sequence[str],
+    *,
+    brief: Brief,
+    exchange: Exchange,
+    env: Mapping[str, str],
+    reporter: Reporter,
+    stop: Stop,
+    group: cgroups.Group,
+) -> Ended:
     stdin = exchange.create("stdin", brief.stdin)
-    quota = Quota(brief.limits, scratch=brief.scratch, folders=brief.writable)
+    quota = Quota(group.unenforced, scratch=brief.scratch, folders=brief.writable)
     try:
         shim = Shim(
             argv,
@@ -76,12 +93,13 @@ def run(
             markers={name: env[name] for name in reaper.NAMES if name in env},
             cwd=brief.cwd or brief.scratch,
             scratch=brief.scratch,
-            limits=brief.limits,
+            limits=group.unenforced,
             lease_end=stop.lease_end,
             view=view(brief) if brief.confined else None,
             outputs=brief.outputs,
             outbox=brief.outbox,
             stdin=stdin,
+            cgroup=group.descriptor,
         )
     except sandbox.Refused as refused:
         return Ended(stage="sandbox", why=str(refused))
@@ -103,6 +121,7 @@ def run(
         status = shim.close(timeout_s=watchdog.close_timeout_s)
         if status is None:
             reaper.reap(brief.marker)
+        group.end()
     if status is None:
         if brief.confined and shim.process.returncode == 1 and not watchdog.stopped:
             return Ended(stage="sandbox", why="bubblewrap failed; its message is at the end of the output.")
@@ -111,6 +130,15 @@ def run(
             stage="" if watchdog.stopped else "shim",
             stopped=watchdog.stopped,
             used=quota.used,
+            cpu_s=group.cpu_s,
+        )
+    if status["ended"] and status["code"] == -signal.SIGKILL and group.exceeded_bytes:
+        return Ended(
+            code=status["code"],
+            stopped=StopReason.MEMORY,
+            used=group.exceeded_bytes,
+            cpu_s=group.cpu_s,
+            max_rss_bytes=status["max_rss_bytes"],
         )
     if status["expired"]:
         stop.set(StopReason.LEASE_LOST)  # the shim may notice it before the engine
@@ -123,10 +151,10 @@ def run(
         code=status["code"],
         stage=status["stage"] if status["ended"] or stopped else "shim",
         errno=status["errno"],
-        survivors=status["left"],
+        survivors=0 if group.ended else status["left"],
         stopped=None if status["ended"] else stopped,
         used=quota.used,
-        cpu_s=status["cpu_s"],
+        cpu_s=status["cpu_s"] if group.cpu_s is None else group.cpu_s,
         max_rss_bytes=status["max_rss_bytes"],
         outputs=tuple(status["outputs"]),
     )

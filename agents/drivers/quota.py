@@ -1,4 +1,4 @@
-"""Enforces the memory, process and disk limits of an attempt while it runs.
+"""Enforces the disk limits of an attempt while it runs, and those of memory and processes if no cgroup does.
 
 Memory is checked a few times a second: first the resident sizes, which are cheap to read and never too small, and only
 if these exceed the limit the proportional ones. The scratch folder has no such shortcut. It is walked in slices of a

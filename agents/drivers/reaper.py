@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
+from agents.drivers import cgroups
 from agents.drivers.shim import PROGRAM
 from agents.shim import tree
 
@@ -86,9 +87,10 @@ def reap_abandoned(*, fleet: str, agents: Collection[int], grace_s: float) -> bo
         reap_orphans(fleet=fleet)
         if time.monotonic() > until:
             _kill(abandoned)
-            return not abandoned()
+            break
         time.sleep(POLL_S)
-    return True
+    cgroups.sweep(fleet=fleet, kill=True)
+    return not abandoned()
 
 
 def reap(marker: str) -> int:
@@ -111,7 +113,9 @@ def reap_orphans(*, fleet: str, known: Collection[str] = ()) -> int:
         spared = {trace.marker for trace in ours if trace.shim or trace.pid in supervised}.union(known)
         return {trace.pid for trace in ours if trace.marker not in spared}
 
-    return _kill(orphans)
+    killed = _kill(orphans)
+    cgroups.sweep(fleet=fleet)
+    return killed
 
 
 def _read_start(path: str) -> bytes:

@@ -60,10 +60,12 @@ class Shim:
         outputs: Sequence[str] = (),
         outbox: Path | None = None,
         stdin: int = subprocess.DEVNULL,
+        cgroup: int = -1,
     ) -> None:
         """`env` is the environment of the work, `markers` that of the shim, by which the attempt's processes are found.
 
         `view` is what the work sees; None runs it without a sandbox. Copies of `outputs` go to the folder `outbox`.
+        `cgroup` is the descriptor of the cgroup in which the work starts; -1: that of this process.
         """
         self._lock = threading.Lock()
         self.pid = 0  # the shim's; in the sandbox bubblewrap is between it and this process
@@ -92,13 +94,13 @@ class Shim:
                 inherited.append(closing(_memory_file(map(os.fsencode, options))))
             command = [sandbox.program(), "--args", str(inherited[-1]), "--"] if view else []
             command += [sys.executable, "-I", "-S", PROGRAM]
-            command += map(str, (shim_lifeline, shim_status, environment, folder, rules))
+            command += map(str, (shim_lifeline, shim_status, environment, folder, rules, cgroup))
             command += map(str, (limits.grace_s, limits.linger_s, lease_end))
             command += map(str, (limits.disk_bytes or 0, self._processes(limits, view), limits.open_files or 0))
             command += map(str, (limits.output_bytes, cwd, scratch, len(outputs), *outputs, "--", *argv))
             pass_fds = (
                 *(shim_lifeline, shim_status, environment),
-                *(descriptor for descriptor in (folder, rules) if descriptor >= 0),
+                *(descriptor for descriptor in (folder, rules, cgroup) if descriptor >= 0),
                 *([bwrap_info] if view else []),
                 *inherited,
             )

@@ -27,7 +27,7 @@ from django.conf import settings
 from django.db import Error, connection
 
 from agents import operations
-from agents.drivers import reaper
+from agents.drivers import cgroups, reaper
 from agents.models import Agent, Node
 from agents.node import exits, forking, log_shipping
 from agents.node.notifications import Notifications
@@ -53,6 +53,7 @@ class Supervisor:
 
     def __init__(self, *, name: str) -> None:
         forking.warm()
+        cgroups.activate()
         pid = os.getpid()
         surviving_processes = operations.surviving_processes(name=name)
         self.node: Node = operations.join(name=name, pid=pid, start_time=processes.started(pid) or 0.0)
@@ -200,6 +201,7 @@ class Supervisor:
         if not self._orphans.check(agents=self._posts.pids):
             operations.mark_reaped(agents=list(self._unreaped))
             self._unreaped.clear()
+            cgroups.sweep(fleet=settings.FLEET_HOME.id)
         oldest = time.monotonic() - self._orphans.timeout_s
         self._unreaped = {agent: ended_at for agent, ended_at in self._unreaped.items() if ended_at > oldest}
 

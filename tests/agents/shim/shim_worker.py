@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from agents import drivers
-from agents.drivers import sandbox
+from agents.drivers import cgroups, sandbox
 from agents.drivers.base import Brief, Limits, Stop, Stream
 
 
@@ -35,6 +35,7 @@ def main() -> None:
     request = json.loads(sys.argv[1])
     if request.get("harden"):
         sandbox.harden_worker()
+    cgroups.activate()
     recorder = Recorder()
     evidence = drivers.get(request.get("driver", "command")).run(
         brief=Brief(

@@ -1,0 +1,206 @@
+"""Limits the work of each attempt by a cgroup (v2), if the fleet's own cgroup is delegated to it.
+
+Below the delegated cgroup, which must have no processes itself once its children have controllers, are
+
+- `fleet-processes`: the processes of the fleet, including the shims. The node moves them there when it starts.
+- FLEET-PID-START-N: the work of one attempt, named after its fleet and its agent's pid and start time. The shim starts
+  the work in it, and is not in it: it outlives work that the kernel kills, and reports its end.
+
+The kernel then counts all memory of the work, also files in memory, and kills all of it when it exceeds the limit.
+Without a delegated cgroup, rlimits and `Quota` limit the work. https://docs.kernel.org/admin-guide/cgroup-v2.html
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from agents.drivers.base import Limits
+from fleet import processes
+
+log = logging.getLogger("fleet.node")
+
+LEAF = "fleet-processes"
+CONTROLLERS = {"memory", "pids"}
+ROUNDS = 20  # of moving processes: those that are not moved yet may fork
+KILL_S, POLL_S = 3.0, 0.01
+
+_base: Path | None = None  # where this process creates cgroups, once `activate` has been called
+_numbers = itertools.count(1)
+
+
+def find(pid: int | None = None) -> tuple[Path, str]:
+    """The cgroup that the fleet of a process (default: this one) would use, and what prevents that, if anything."""
+    mount = next(
+        (line for line in _lines(Path("/proc/self/mountinfo")) if line[line.index("-") + 1] == "cgroup2"), None
+    )
+    lines = (" ".join(line) for line in _lines(Path(f"/proc/{pid or 'self'}/cgroup")))
+    own = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), None)
+    if mount is None or own is None:
+        return Path("/"), "it is not mounted"
+    if own.startswith("/.."):
+        return Path(own), "the cgroup is outside of the cgroup namespace"
+    cgroup = Path(mount[4], own.removeprefix(mount[3]).lstrip("/"))
+    base = cgroup.parent if cgroup.name == LEAF else cgroup
+    return base, obstacle(base, systemd=Path("/run/systemd/system").is_dir())
+
+
+def obstacle(base: Path, *, systemd: bool) -> str:
+    """Why the fleet cannot use this cgroup; "" if it can. `systemd`: whether systemd manages the host's cgroups."""
+    if not CONTROLLERS.issubset(_words(base / "cgroup.controllers")):
+        return f"the controllers memory and pids are not available in {base}"
+    if not (base / "cgroup.type").exists():
+        return f"{base} is the root of all cgroups"
+    if not (base / "cgroup.kill").exists():
+        return "the kernel is older than Linux 5.14"
+    if not all(os.access(path, os.W_OK) for path in (base, base / "cgroup.procs", base / "cgroup.subtree_control")):
+        return f"not delegated (no write access to {base})"
+    # The parent of a cgroup that systemd delegates to another user is not that user's. In a tree of one user, root's or
+    # that of `systemd --user`, only some of the cgroups are delegated.
+    if systemd and base.parent.stat().st_uid == os.geteuid() and not _has_delegate(base):
+        return f"not delegated (systemd manages {base})"
+    return ""
+
+
+def in_use(pid: int) -> tuple[Path, str]:
+    """Like `find`, for a node that runs: what it does."""
+    base, why = find(pid)
+    if not why and not CONTROLLERS.issubset(_words(base / "cgroup.subtree_control")):
+        why = f"{base} is delegated, but the node could not use it (its log says why)"
+    return base, why
+
+
+def activate() -> None:
+    """Use cgroups in this process and in those that it forks, if its cgroup is delegated.
+
+    This moves all processes in the cgroup to `LEAF` below it.
+    """
+    global _base
+    base, why = find()
+    if why:
+        return
+    try:
+        leaf = base / LEAF
+        leaf.mkdir(exist_ok=True)
+        for _ in range(ROUNDS):
+            if not (pids := _words(base / "cgroup.procs") - {"0"}):  # 0: a process that this PID namespace hides
+                break
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    _write(leaf / "cgroup.procs", pid)
+        _write(base / "cgroup.subtree_control", "+memory +pids")
+    except OSError as fault:
+        log.warning("cgroups are not used in %s: %s; limits are polled", base, fault)
+        return
+    _base = base
+
+
+class Group:
+    """The cgroup of an attempt's work; without cgroups it limits nothing. The owner must call `end`.
+
+    `descriptor` is that of its folder, or -1. `unenforced` are the limits that it leaves to others. After `end`, `ended`
+    says that no process is left, `cpu_s` is the processor time of the work if the kernel counted it, and
+    `exceeded_bytes` the most memory that it used if the kernel killed it for that.
+    """
+
+    def __init__(self, limits: Limits, *, fleet: str) -> None:
+        self.descriptor, self.unenforced, self._path = -1, limits, Path()
+        self.ended, self.exceeded_bytes = False, 0
+        self.cpu_s: float | None = None
+        self._memory_bytes = limits.memory_bytes or 0
+        if _base is not None:
+            pid = os.getpid()
+            path = _base / f"{fleet}-{pid}-{processes.started(pid)}-{next(_numbers)}"
+            try:
+                self._create(path, limits)
+            except OSError as fault:  # too many cgroups, say
+                log.warning("no cgroup could be created: %s; the limits of this attempt are polled", fault)
+                _remove(path, kill=False)
+
+    def _create(self, path: Path, limits: Limits) -> None:
+        path.mkdir()
+        if limits.memory_bytes is not None:
+            _write(path / "memory.max", str(limits.memory_bytes))
+            _write(path / "memory.oom.group", "1")
+            with suppress(FileNotFoundError):  # a kernel that does not count swap
+                _write(path / "memory.swap.max", "0")
+        if limits.processes is not None:
+            _write(path / "pids.max", str(limits.processes))
+        self.descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._path, self.unenforced = path, replace(limits, memory_bytes=None, processes=None)
+
+    def end(self) -> None:
+        """Kill the processes that are left, and remove the cgroup. A second call does nothing."""
+        if self.descriptor < 0:
+            return
+        os.close(self.descriptor)
+        self.descriptor = -1
+        events = _values(self._path / "memory.events")
+        if events.get("oom") and events.get("oom_kill"):  # without `oom`, the host had no memory left
+            peak = min(_words(self._path / "memory.peak"), default="0")  # since Linux 5.19
+            self.exceeded_bytes = max(int(peak), self._memory_bytes + 1)
+        self.cpu_s = _values(self._path / "cpu.stat").get("usage_usec", 0) / 1e6
+        self.ended = _remove(self._path, kill=True)
+
+
+def sweep(*, fleet: str, kill: bool = False) -> None:
+    """Remove the cgroups that ended agents of this fleet have left; those with processes only if these may be killed."""
+    for path in _base.glob(f"{fleet}-*") if _base is not None else ():
+        pid, start_time = path.name.split("-")[-3:-1]
+        if not processes.is_alive(pid=int(pid), start_time=float(start_time)):
+            _remove(path, kill=kill)
+
+
+def _remove(path: Path, *, kill: bool) -> bool:
+    """Remove a cgroup if it has no processes, after killing them if `kill`. Returns whether it is gone."""
+    until = time.monotonic() + KILL_S
+    while True:
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            if not kill or time.monotonic() > until:
+                return False
+            with suppress(OSError):
+                _write(path / "cgroup.kill", "1")
+            time.sleep(POLL_S)
+            continue
+        return True
+
+
+def _has_delegate(base: Path) -> bool:
+    """Whether systemd has delegated a cgroup (Delegate=yes in its unit)."""
+    for name in ("user.delegate", "trusted.delegate"):
+        with suppress(OSError):  # there is no such attribute, or only root may read it
+            return os.getxattr(base, name) == b"1"
+    show = ["systemctl", "--user", "show", "--property=Delegate", "--value", base.name]
+    with suppress(OSError, subprocess.SubprocessError):  # systemd 252 sets no attribute for an ordinary user
+        return subprocess.run(show, capture_output=True, timeout=10, check=True).stdout.strip() == b"yes"
+    return False
+
+
+def _write(path: Path, text: str) -> None:
+    with open(os.open(path, os.O_WRONLY), "wb", buffering=0) as file:
+        file.write(text.encode())
+
+
+def _lines(path: Path) -> list[list[str]]:
+    """The words of each line; none if the file cannot be read."""
+    with suppress(OSError):
+        return [line.split() for line in path.read_text().splitlines()]
+    return []
+
+
+def _words(path: Path) -> set[str]:
+    return {word for line in _lines(path) for word in line}
+
+
+def _values(path: Path) -> dict[str, int]:
+    return {key: int(value) for key, value in _lines(path)}

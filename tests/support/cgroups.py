@@ -1,0 +1,10 @@
+"""Whether this host delegates a cgroup to the tests, as it would to a node."""
+
+from __future__ import annotations
+
+import pytest
+
+from agents.drivers import cgroups
+
+NO_CGROUP = cgroups.find()[1]  # why not; "" if it does
+needs_cgroup = pytest.mark.skipif(bool(NO_CGROUP), reason=f"cgroup v2: {NO_CGROUP}")
