@@ -17,6 +17,7 @@ from agents.operations.nodes import (
     interrupted_agents,
     join,
     leave,
+    pids_of_nodes_on_this_host,
     pids_on_this_host,
     surviving_processes,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "mark_draining",
     "mark_reaped",
     "order",
+    "pids_of_nodes_on_this_host",
     "pids_on_this_host",
     "register",
     "spawn",

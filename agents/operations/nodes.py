@@ -85,6 +85,12 @@ def pids_on_this_host() -> list[int]:
     ]
 
 
+def pids_of_nodes_on_this_host() -> list[int]:
+    """The pids of all nodes that run on this host."""
+    nodes = Node.objects.filter(boot=boot_id(), up=True)
+    return [node.pid for node in nodes if processes.is_alive(pid=node.pid, start_time=node.start_time)]
+
+
 def interrupted_agents(*, node: Node) -> list[Agent]:
     """The agents that were ordered and ended only because their node died. Its successor must start them again.
 

@@ -16,8 +16,8 @@ from django.conf import settings
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from agents import discovery
-from agents.drivers import sandbox
+from agents import discovery, operations
+from agents.drivers import cgroups, sandbox
 from agents.models import Agent, AgentType, Node
 from fleet import checks, invocation
 from fleet.audit import protection
@@ -27,7 +27,6 @@ from fleet.management.operator import OperatorCommand
 from fleet.services import detached, statuses
 from fleet.services.outages import start_hint
 
-LIMITS = "rlimits and regular measurements of each attempt, no cgroup"
 FREE_BYTES = 1_000_000_000
 
 
@@ -81,9 +80,21 @@ def _host() -> Iterator[Finding]:
         yield Finding("callables", False, fault.message, fault.hint)
     if settings.FLEET_SANDBOX:
         works, reason = sandbox.available()
-        yield Finding("sandbox", works, reason or f"bubblewrap ({sandbox.program()}); limits by {LIMITS}")
+        yield Finding("sandbox", works, reason or f"bubblewrap ({sandbox.program()})")
     else:
         yield Finding("sandbox", False, checks.NO_SANDBOX, "Remove FLEET_SANDBOX=off.")
+
+
+def _limits() -> Iterator[Finding]:
+    """By what attempts are limited: those of the nodes on this host, or else of a node that is started like this."""
+    try:
+        pids = operations.pids_of_nodes_on_this_host()
+    except Error:  # another check reports it
+        pids = []
+    bases = {cgroups.in_use(pid) for pid in pids} or {cgroups.find()}
+    for base, why in sorted(bases):
+        polled = f"polled; cgroup v2: {why}. Run the node as a systemd service with Delegate=yes."
+        yield Finding("limits", True, polled if why else f"by cgroup v2, in {base}")
 
 
 def _folder() -> Iterator[Finding]:
@@ -186,4 +197,4 @@ def _prompts() -> Iterator[Finding]:
         )
 
 
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_host, _folder, _supervisor, _services)
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_host, _limits, _folder, _supervisor, _services)
