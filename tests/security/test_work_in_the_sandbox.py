@@ -247,3 +247,24 @@ def test_a_folder_that_is_closed_to_its_owner_counts_too(how: str) -> None:
             disk_bytes=20_000_000,
         )
         assert "disk limit" in report["error"] or "inaccessible so often" in report["error"], report
+
+
+def test_the_work_neither_sees_nor_changes_its_cgroup(place: Place) -> None:
+    """Not even if the host's whole file system was made readable."""
+    report = place.run("ls /sys/fs/cgroup 2>/dev/null; true")
+    assert report["out"] == ""
+    report = place.run(
+        """
+        exec 2>/dev/null
+        find /sys/fs/cgroup -name '*.max' -o -name cgroup.procs -o -name cgroup.kill | while read file; do
+            (echo 0 > $file) && echo $file
+        done
+        for folder in $(find /sys/fs/cgroup -type d); do mkdir $folder/new && echo $folder; done
+        unshare --user --map-root-user --mount sh -c '
+            mount -o remount,rw /sys/fs/cgroup && echo remounted
+            umount /sys/fs/cgroup && echo unmounted
+            for file in $(find /sys/fs/cgroup -name cgroup.procs); do echo 0 > $file && echo $file; done'
+        true""",
+        readable=["/"],
+    )
+    assert report["out"] == "", report
