@@ -113,6 +113,8 @@ class Sortie(models.Model):
     allow_failure = models.BooleanField(default=False)  # its failure is tolerated
     remaining = models.IntegerField(default=0)  # needs that still keep it from starting
     attempt = models.IntegerField(default=0)  # the fencing token: raised by each claim, never lowered
+    # The attempt whose outcome stands, if a restore put back an earlier one than the last; see `accepted_attempt`.
+    accepted = models.IntegerField(null=True)
     tries = models.SmallIntegerField(default=0)  # how often a driver started and failed
     max_tries = models.SmallIntegerField(default=1)
     rescues = models.SmallIntegerField(default=0)  # how often it was taken from a lost agent
@@ -125,6 +127,8 @@ class Sortie(models.Model):
     ready_at = models.DateTimeField(null=True)  # since when it waits: when it became ready or was last queued
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    # The sortie that added it at run time, which it follows in the plan's order.
+    added_by = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, db_constraint=False, db_index=False)
 
     brief: Brief
 
@@ -167,6 +171,10 @@ class Sortie(models.Model):
                 condition=~Q(state="waiting") | Q(wake_at__isnull=False),
             ),
             models.CheckConstraint(name="sortie_remaining_not_negative", condition=Q(remaining__gte=0)),
+            models.CheckConstraint(
+                name="sortie_accepted_only_if_final",
+                condition=Q(accepted__isnull=True) | Q(state__in=FINAL, accepted__lte=models.F("attempt")),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -175,6 +183,11 @@ class Sortie(models.Model):
     @property
     def ref(self) -> str:
         return ids.encode(ids.SORTIE, self.id)
+
+    @property
+    def accepted_attempt(self) -> int:
+        """The number of the attempt whose outcome stands: the last one, unless a restore put back an earlier one."""
+        return self.attempt if self.accepted is None else self.accepted
 
 
 class Brief(models.Model):
@@ -223,6 +236,7 @@ class Attempt(models.Model):
     progress = models.FloatField(null=True)  # 0 to 1, as reported
     note = models.CharField(max_length=200, default="", db_default="")
     heard_at = models.DateTimeField(null=True)  # when it last printed or reported, to within output.ACTIVITY_S
+    resume = models.JSONField(null=True)  # what its driver needs to continue: a session id, a position
 
     class Meta:
         ordering = ["sortie", "number"]

@@ -64,6 +64,12 @@ def _arrow(letter: str, sources: str, target: str, by: str, why: str) -> Arrow:
     return Arrow(letter, frozenset(sources.split()), target, by, why)
 
 
+def _restored(letter: str, target: str, sources: str, *, created: bool = False) -> tuple[Arrow, ...]:
+    """The transitions by which a checkpoint puts a row back, or creates it again."""
+    moved = _arrow(letter, sources, target, "restore", "a checkpoint has it so")
+    return (moved, _arrow(f"{letter}0", "", target, "restore, fork", moved.why)) if created else (moved,)
+
+
 SORTIE_ARROWS = (
     _arrow("a", "", "pending", "launch, settle", "it has needs that have not ended"),
     _arrow("b", "", "ready", "launch, settle", "it has no needs, and must be admitted"),
@@ -110,6 +116,17 @@ SORTIE_ARROWS = (
         "retry",
         "a user reopened it, or a sortie that it needs",
     ),
+    *_restored("t", "pending", "ready waiting queued running succeeded failed skipped cancelled"),
+    *_restored("u", "ready", "pending waiting queued running succeeded failed skipped cancelled"),
+    *_restored("v", "waiting", "pending ready waiting queued running succeeded failed skipped cancelled", created=True),
+    *_restored(
+        "w", "succeeded", "pending ready waiting queued running succeeded failed skipped cancelled", created=True
+    ),
+    *_restored("x", "failed", "pending ready waiting queued running succeeded failed skipped cancelled", created=True),
+    *_restored("y", "skipped", "pending ready waiting queued running succeeded failed skipped cancelled", created=True),
+    *_restored(
+        "z", "cancelled", "pending ready waiting queued running succeeded failed skipped cancelled", created=True
+    ),
 )
 
 MISSION_ARROWS = (
@@ -122,6 +139,10 @@ MISSION_ARROWS = (
     _arrow("G", "running", "failed", "complete", "all sorties have ended, at least one of them badly"),
     _arrow("H", "cancelling", "cancelled", "complete", "everything has stopped"),
     _arrow("I", "succeeded failed cancelled", "running", "retry", "a user reopened some of its sorties"),
+    *_restored("J", "paused", "planned running paused succeeded failed cancelled", created=True),
+    *_restored("K", "succeeded", "planned running paused succeeded failed cancelled", created=True),
+    *_restored("L", "failed", "planned running paused succeeded failed cancelled", created=True),
+    *_restored("M", "cancelled", "planned running paused succeeded failed cancelled", created=True),
 )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.db.models import F, Model
+from django.db.models import Model
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -45,7 +46,10 @@ def status_texts(sorties: Sequence[Sortie], mission: Mission | None = None) -> d
     for sortie, key in needs.values_list("sortie", "upstream__key"):
         unfinished.setdefault(sortie, []).append(key)
     attempts = Attempt.objects.filter(sortie__in=[sortie.id for sortie in sorties if sortie.attempt])
-    last = {attempt.sortie_id: attempt for attempt in attempts.filter(number=F("sortie__attempt")).defer("result")}
+    last = {
+        attempt.sortie_id: attempt
+        for attempt in attempts.filter(number=Coalesce("sortie__accepted", "sortie__attempt")).defer("result")
+    }
     lookups = reads.WaitLookups(Mission.objects.all())
     return {
         sortie.id: reads.waits_for(mission or sortie.mission, sortie, unfinished.get(sortie.id, []), lookups)

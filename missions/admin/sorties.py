@@ -118,12 +118,12 @@ class SortieAdmin(ReadOnlyAdmin):
 
     @admin.display(description="artifacts")
     def files(self, sortie: Sortie) -> SafeString:
-        files = sortie.artifacts.filter(attempt=sortie.attempt)
+        files = sortie.artifacts.filter(attempt=sortie.accepted_attempt)
         return rendering.table(("file", "bytes"), ((rendering.download(file), f"{file.size:,}") for file in files))
 
     @admin.display(description="output")
     def printed(self, sortie: Sortie) -> SafeString:
-        return rendering.output(sortie, sortie.attempt)
+        return rendering.output(sortie, sortie.accepted_attempt)
 
     @admin.display(description="its part of the plan")
     def spec(self, sortie: Sortie) -> SafeString:

@@ -188,7 +188,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 
 
 def _attempt_number(sortie: Sortie, requested: int | None) -> int:
-    number = sortie.attempt if requested is None else requested
+    number = sortie.accepted_attempt if requested is None else requested
     if requested is not None and not Attempt.objects.filter(sortie=sortie, number=number).exists():
         raise errors.NotFound(
             f"{sortie.key} has no attempt {number}.", hint=f"See GET /api/v1/sorties/{sortie.ref}/attempts."

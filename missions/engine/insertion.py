@@ -18,7 +18,7 @@ from missions.states import ended_badly
 
 _SORTIE_COLUMNS = (
     "id, mission_id, key, agent_type_id, state, priority, turn, gated, always, allow_failure, remaining, attempt,"
-    " tries, max_tries, rescues, cancel_requested, concurrency_key, waits_for, wake_at, ready_at"
+    " tries, max_tries, rescues, cancel_requested, concurrency_key, waits_for, wake_at, ready_at, added_by_id"
 )
 
 
@@ -50,13 +50,15 @@ def insert(
     state: str,
     specs: Sequence[SortieSpec],
     turn: int,
+    added_by: UUID | None = None,
     existing: Mapping[str, Upstream] | None = None,
     queued_sorties: dict[str, list[UUID]] | None = None,
 ) -> Counter[str]:
     """Insert sorties with their briefs, needs and events; returns how many became queued, by type.
 
-    `state` is the mission's. `turn` is the first sortie's place in the fair order. `existing` maps keys to the sorties
-    that the mission already has. The ids of the first queued sorties are added to `queued_sorties`, by type.
+    `state` is the mission's. `turn` is the first sortie's place in the fair order. `added_by` is the sortie that adds
+    them at run time. `existing` maps keys to the sorties that the mission already has. The ids of the first queued
+    sorties are added to `queued_sorties`, by type.
     """
     cursor.execute(
         "SELECT clock_timestamp(), EXISTS (SELECT FROM missions_mission WHERE id = %(mission)s AND at_once > 0)",
@@ -104,6 +106,7 @@ def insert(
                     "",
                     spec.run_at,
                     None if remaining else now,
+                    added_by,
                 )
             )
     with cursor.copy("COPY missions_brief (sortie_id, spec, alert_silence_s) FROM STDIN") as copy:
@@ -154,7 +157,9 @@ def add(cursor: Cursor, *, parent: UUID, attempt: int, specs: Sequence[SortieSpe
             f"the mission would have {len(existing) + len(specs)} sorties; the limit is {settings.FLEET_MAX_SORTIES}"
             " (FLEET_MAX_SORTIES)"
         )
-    queued = insert(cursor, mission=mission, state=state, specs=specs, turn=turn + 1, existing=existing)
+    queued = insert(
+        cursor, mission=mission, state=state, specs=specs, turn=turn + 1, added_by=parent, existing=existing
+    )
     bad = [
         existing[need].id
         for spec in specs

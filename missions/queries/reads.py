@@ -11,7 +11,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Coalesce
 
 from agents import queries as agents
 from fleet import errors, humanise, ids, invocation
@@ -166,7 +167,7 @@ def last_result(mission: Mission) -> Any:
     last = Sortie.objects.filter(mission=mission).order_by("-turn", "-id").first()
     if last is None or last.state != SortieState.SUCCEEDED:
         return None
-    return Attempt.objects.filter(sortie=last, number=last.attempt).values_list("result", flat=True).first()
+    return Attempt.objects.filter(sortie=last, number=last.accepted_attempt).values_list("result", flat=True).first()
 
 
 def _item(mission: Mission, row: Any, lookups: WaitLookups) -> dict[str, Any]:
@@ -332,8 +333,8 @@ def timeline_bar(attempt: Attempt) -> dict[str, Any]:
 
 
 def output(*, sortie: Sortie, attempt: int | None = None, after: int = 0) -> QuerySet[Output]:
-    """The output of an attempt (by default the last one), in order, after the piece with the id `after`."""
-    number = sortie.attempt if attempt is None else attempt
+    """The output of an attempt (by default the accepted one), in order, after the piece with the id `after`."""
+    number = sortie.accepted_attempt if attempt is None else attempt
     return Output.objects.filter(sortie=sortie, attempt=number, id__gt=after).order_by("id")
 
 
@@ -372,7 +373,11 @@ def output_of_mission(
 def artifacts(mission: Mission) -> QuerySet[Artifact]:
     """The artifacts of a mission's accepted attempts, with their sorties."""
     accepted = Artifact.objects.filter(sortie__mission=mission, sortie__state=SortieState.SUCCEEDED)
-    return accepted.filter(attempt=F("sortie__attempt")).select_related("sortie").order_by("sortie__turn", "path", "id")
+    return (
+        accepted.filter(attempt=Coalesce("sortie__accepted", "sortie__attempt"))
+        .select_related("sortie")
+        .order_by("sortie__turn", "path", "id")
+    )
 
 
 def artifact(file: Artifact) -> dict[str, Any]:

@@ -80,6 +80,8 @@ def _move_sortie(
 ) -> None:
     assert event.subject is not None
     account, row = ledger.sorties[event.subject], rows[event.subject]
+    if state == "changed":  # it got needs on sorties that were added at run time
+        return
     if state == "stopping":
         assert account.state == "running", "only a running sortie can be stopped"
         account.stopping = True

@@ -19,6 +19,11 @@ WITH edge AS (
     UPDATE missions_sortie s SET remaining = s.remaining + counted.needs
     FROM counted
     WHERE s.id = counted.sortie_id
-    RETURNING s.key
+    RETURNING s.id, s.key
+), events AS (
+    INSERT INTO fleet_event (kind, scope, subject, data)
+    SELECT 'sortie.changed', %(mission)s, raised.id,
+           jsonb_build_object('needs', (SELECT jsonb_agg(edge.new ORDER BY edge.new) FROM edge WHERE edge.later = raised.key))
+    FROM raised
 )
 SELECT DISTINCT later FROM edge WHERE later NOT IN (SELECT key FROM raised)

@@ -4,7 +4,7 @@ WITH needed AS MATERIALIZED (
     SELECT u.key, u.state, u.turn, u.id, a.result::text AS result
     FROM missions_need n
     JOIN missions_sortie u ON u.id = n.upstream_id
-    LEFT JOIN missions_attempt a ON a.sortie_id = u.id AND a.number = u.attempt AND a.state = 'succeeded'
+    LEFT JOIN missions_attempt a ON a.sortie_id = u.id AND a.number = coalesce(u.accepted, u.attempt) AND a.state = 'succeeded'
     WHERE n.sortie_id = %(sortie)s
 ), total AS (
     SELECT coalesce(sum(octet_length(result)), 0)::bigint AS bytes FROM needed

@@ -25,7 +25,7 @@ WITH RECURSIVE chosen AS (
     UPDATE missions_sortie s
     SET state = 'pending', finished_at = NULL, started_at = NULL, ready_at = NULL, waits_for = '',
         wake_at = (SELECT (b.spec ->> 'run_at')::timestamptz FROM missions_brief b WHERE b.sortie_id = s.id),
-        tries = 0, rescues = 0, cancel_requested = false, agent_id = NULL
+        tries = 0, rescues = 0, cancel_requested = false, agent_id = NULL, accepted = NULL
     FROM locked
     WHERE s.id = locked.id AND locked.was <> 'pending'
     RETURNING s.id, s.mission_id, locked.was

@@ -1,6 +1,6 @@
 -- Add the new events to the totals: those that are visible now and were not visible in the snapshot `seen`. Each event
 -- is counted once, in whatever order transactions commit. `settled` only bounds the search: no event up to that id is
--- new.
+-- new. A restore puts back outcomes that were counted when they happened.
 WITH fresh AS MATERIALIZED (
     SELECT e.kind, e.subject, e.data,
            max(e.at) FILTER (WHERE e.kind IN ('sortie.ready', 'sortie.queued')) OVER (
@@ -10,6 +10,7 @@ WITH fresh AS MATERIALIZED (
     WHERE e.id > %(settled)s
       AND NOT pg_visible_in_snapshot(e.xid::text::xid8, %(seen)s::pg_snapshot)
       AND e.kind NOT IN ('sortie.running', 'sortie.pending')
+      AND e.data ->> 'why' IS DISTINCT FROM 'restore'
 ), sorties AS (
     SELECT f.kind, f.data ->> 'why' AS why, s.id, s.agent_type_id AS type,
            CASE WHEN s.ready_at <= a.started_at OR s.finished_at IS NOT NULL AND s.attempt = a.number THEN s.ready_at

@@ -5,7 +5,7 @@ SELECT s.id, s.key, s.agent_type_id, s.state, s.attempt, s.tries, s.allow_failur
        needs.keys AS needed, needs.unfinished,
        a.progress, a.note, a.error, CASE WHEN %(results)s AND a.state = 'succeeded' THEN a.result END AS result
 FROM missions_sortie s
-LEFT JOIN missions_attempt a ON a.sortie_id = s.id AND a.number = s.attempt
+LEFT JOIN missions_attempt a ON a.sortie_id = s.id AND a.number = coalesce(s.accepted, s.attempt)
 CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(u.key ORDER BY u.turn, u.id), '{}') AS keys,
            coalesce(array_agg(u.key ORDER BY u.turn, u.id) FILTER (

@@ -6,9 +6,14 @@ import ast
 import re
 from pathlib import Path
 
-from missions.states import MISSION_ARROWS, SORTIE_ARROWS, MissionState, SortieState
+from missions.states import MISSION_ARROWS, SORTIE_ARROWS, Arrow, MissionState, SortieState
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+def in_diagram(arrow: Arrow) -> bool:
+    """A restore leads from almost every state to every other, so its arrows are only in the table."""
+    return not arrow.by.startswith("restore")
 
 
 def test_the_page_of_states_lists_every_transition_with_its_letter() -> None:
@@ -16,9 +21,11 @@ def test_the_page_of_states_lists_every_transition_with_its_letter() -> None:
     for arrow in (*SORTIE_ARROWS, *MISSION_ARROWS):
         row = f"| {arrow.letter} | {', '.join(sorted(arrow.sources)) or '–'} | {arrow.target} | {arrow.by} | {arrow.why} |"
         assert row in page
-        for source in sorted(arrow.sources) or ["[*]"]:
+        for source in (sorted(arrow.sources) or ["[*]"]) if in_diagram(arrow) else []:
             assert f"    {source} --> {arrow.target}: {arrow.letter}\n" in page
-    assert len(re.findall(r" --> ", page)) == sum(len(a.sources) or 1 for a in (*SORTIE_ARROWS, *MISSION_ARROWS))
+    assert len(re.findall(r" --> ", page)) == sum(
+        len(arrow.sources) or 1 for arrow in (*SORTIE_ARROWS, *MISSION_ARROWS) if in_diagram(arrow)
+    )
     for state in (*SortieState, *MissionState):
         assert f"| {state} | " in page
 
