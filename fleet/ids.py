@@ -12,7 +12,16 @@ import uuid_utils
 
 from fleet import errors
 
-MISSION, SORTIE, AGENT, NODE, ARTIFACT, KEY, SESSION = "msn", "srt", "agt", "nod", "art", "key", "ses"
+MISSION, SORTIE, AGENT, NODE, ARTIFACT, KEY, SESSION, CHECKPOINT = (
+    "msn",
+    "srt",
+    "agt",
+    "nod",
+    "art",
+    "key",
+    "ses",
+    "chk",
+)
 
 EXAMPLE = UUID("01997c5e-2f8a-7b31-9c44-5d1e6f7a8b90")  # for documentation
 

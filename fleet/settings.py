@@ -21,6 +21,7 @@ env = Environment()
 FLEET_HOME = home.locate(BASE_DIR)
 FLEET_CREDENTIALS = credentials.ensure(FLEET_HOME)
 FLEET_ENDPOINTS = datastores.resolve(env, FLEET_HOME, FLEET_CREDENTIALS)
+FLEET_CHECKPOINTS = FLEET_HOME.checkpoints(env.text("FLEET_CHECKPOINTS"))  # the folder of checkpoints
 FLEET_WEB_PORT = env.integer("FLEET_WEB_PORT", 8000)
 FLEET_URL = env.parsed("FLEET_URL", "", datastores.site)  # the site's address for other hosts, through a proxy
 FLEET_ALERT_RESPONSE_S = env.number("FLEET_ALERT_RESPONSE_S", 1)  # of a service; 0 here and below means no limit
@@ -143,6 +144,7 @@ INSTALLED_APPS = [
     "fleet.apps.FleetConfig",
     "agents.apps.AgentsConfig",
     "missions.apps.MissionsConfig",
+    "checkpoints.apps.CheckpointsConfig",
 ]
 MIDDLEWARE = [
     "fleet.web.requests.request_context",  # first: the others need the request's id, and whether it came by https
@@ -221,6 +223,10 @@ STORAGES = {
     "artifacts": {
         "BACKEND": "missions.artifacts.storage.WholeFiles",
         "OPTIONS": {"location": FLEET_HOME.artifacts, "file_permissions_mode": 0o600},
+    },
+    "checkpoints": {
+        "BACKEND": "checkpoints.storage.Blobs",
+        "OPTIONS": {"location": FLEET_CHECKPOINTS, "file_permissions_mode": 0o600},
     },
 }
 WHITENOISE_USE_FINDERS = True

@@ -27,7 +27,7 @@ def folder_for_api(folder: str) -> str:
 def check_folder(folder: str) -> None:
     """Invalid if no mission may use this folder."""
     try:
-        sandbox.check_writable(Path(folder), hidden=[settings.FLEET_HOME.root])
+        sandbox.check_writable(Path(folder), hidden=[settings.FLEET_HOME.root, settings.FLEET_CHECKPOINTS])
     except sandbox.Refused as refused:
         raise errors.Invalid(str(refused)) from refused
 

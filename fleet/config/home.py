@@ -50,6 +50,12 @@ class Home:
     def artifacts(self) -> Path:
         return self.root / "artifacts"
 
+    def checkpoints(self, folder: str) -> Path:
+        """The folder of checkpoints: `folder`, or `.flightline/checkpoints` beside `.fleet` or in another home."""
+        if folder:
+            return Path(folder).expanduser().absolute()
+        return (self.root.parent if self.root.name == ".fleet" else self.root) / ".flightline" / "checkpoints"
+
     @property
     def logs(self) -> Path:
         return self.private / "logs"

@@ -22,6 +22,7 @@ class Lock(IntEnum):
     SEALING = 0x666C656574_0002  # seals of the audit trail
     ADMISSION = 0x666C656574_0003  # two control loops must not both grant the last place under a limit
     SCALING = 0x666C656574_0004  # decisions to start or end agents
+    CHECKPOINTS = 0x666C656574_0006  # shared by captures and restores; exclusive while checkpoints are deleted
     THINNING = 0x666C656574_0005  # thinning of the samples of agents' resource usage
 
 
@@ -48,13 +49,15 @@ def try_lock_subject(lock: SubjectLock, subject: str) -> bool:
 
 
 @contextmanager
-def session(lock: Lock) -> Iterator[None]:
+def session(lock: Lock, *, shared: bool = False) -> Iterator[None]:
     """Wait for the lock and hold it until the block ends, across transactions."""
-    _value("SELECT pg_advisory_lock(%s)", [lock])
+    kind = "_shared" if shared else ""
+    _value(f"SELECT pg_advisory_lock{kind}(%s)", [lock])
     try:
         yield
     finally:
-        _value("SELECT pg_advisory_unlock(%s)", [lock])
+        if connection.connection is not None and not connection.connection.closed:  # else it is released already
+            _value(f"SELECT pg_advisory_unlock{kind}(%s)", [lock])
 
 
 def _value(statement: str, parameters: list[Any]) -> Any:

@@ -152,7 +152,7 @@ def _base(
         confined=settings.FLEET_SANDBOX,
         writable=(Path(attempt_context.folder),) if attempt_context.folder else (),
         readable=readable,
-        hidden=(settings.FLEET_HOME.root,),
+        hidden=(settings.FLEET_HOME.root, settings.FLEET_CHECKPOINTS),
         network=type_settings.network,
         outputs=spec.outputs,
         outbox=scratch.outbox(claim.marker) if spec.outputs else None,

@@ -1,7 +1,7 @@
 -- Reopen sorties that ended badly: one, or all of the mission if `sortie` is NULL. Their dependents, to any depth, are
 -- reopened too if they were skipped or have not started, or if they run `if: always` and have ended. All become
 -- pending; missions/operations/sql/reopen_counters.sql then recounts their needs and frees those that wait for nothing.
--- A `run_at` applies again. Dependents that are pending already are locked too, since their needs are recounted.
+-- A `run_at` applies again; so does the time until which a restored sortie must wait for its former attempt. Dependents that are pending already are locked too, since their needs are recounted.
 WITH RECURSIVE chosen AS (
     SELECT s.id FROM missions_sortie s
     WHERE s.mission_id = %(mission)s
@@ -24,7 +24,9 @@ WITH RECURSIVE chosen AS (
 ), reopened AS (
     UPDATE missions_sortie s
     SET state = 'pending', finished_at = NULL, started_at = NULL, ready_at = NULL, waits_for = '',
-        wake_at = (SELECT (b.spec ->> 'run_at')::timestamptz FROM missions_brief b WHERE b.sortie_id = s.id),
+        wake_at = greatest(
+            CASE WHEN locked.was IN ('succeeded', 'failed', 'skipped', 'cancelled') THEN s.wake_at END,
+            (SELECT (b.spec ->> 'run_at')::timestamptz FROM missions_brief b WHERE b.sortie_id = s.id)),
         tries = 0, rescues = 0, cancel_requested = false, agent_id = NULL, accepted = NULL
     FROM locked
     WHERE s.id = locked.id AND locked.was <> 'pending'

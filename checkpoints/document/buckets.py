@@ -1,0 +1,81 @@
+"""The content of a blob: the lines of the sorties whose keys fall into one bucket.
+
+A blob is text: one line of JSON per sortie with its state, sorted by key; an empty line; and one line per sortie with
+what is kept beside the state, in the same order. Only the first half counts for the digest. Lines are compared and
+stored as text, so numbers keep their exact form.
+
+A sortie's bucket is the first byte of the SHA-256 of its key, so ten changed sorties change at most ten blobs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+BUCKETS = 256
+_START = '{"key": '  # Postgres writes the shortest names of an object first
+_decoder = json.JSONDecoder()
+
+
+class Malformed(ValueError):
+    """The content is not that of a checkpoint."""
+
+
+@dataclass(slots=True)
+class Bucket:
+    """The lines of one bucket, by key: `state` counts for the digest, `kept` does not."""
+
+    state: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Bucket:
+        head, separator, tail = text.partition("\n\n")
+        state, kept = head.split("\n"), tail.rstrip("\n").split("\n")
+        if not separator or len(state) != len(kept):
+            raise Malformed("a blob of sorties needs as many lines before its empty line as after it")
+        by_key = {key_of(line): line for line in state}
+        if len(by_key) != len(state) or sorted(by_key, key=str.encode) != list(by_key):
+            raise Malformed("the sorties of a blob are not sorted by key, or one occurs twice")
+        return cls(by_key, {key_of(line): line for line in kept})
+
+    def text(self) -> str:
+        keys = sorted(self.state, key=str.encode)
+        return f"{self._state_text(keys)}\n\n{chr(10).join(self.kept[key] for key in keys)}\n"
+
+    def digest(self) -> str:
+        return hashlib.sha256(self._state_text(sorted(self.state, key=str.encode)).encode()).hexdigest()
+
+    def _state_text(self, keys: Iterable[str]) -> str:
+        return "\n".join(self.state[key] for key in keys)
+
+
+def bucket_of(key: str) -> int:
+    """The number of a sortie's bucket, 0 to 255."""
+    return hashlib.sha256(key.encode()).digest()[0]
+
+
+def key_of(line: str) -> str:
+    """The key of a line, read without parsing the rest of it."""
+    if not line.startswith(_START):
+        raise Malformed("a line of a sortie does not begin with its key")
+    key, _ = _decoder.raw_decode(line, len(_START))
+    return str(key)
+
+
+def group(lines: Iterable[tuple[str, str]]) -> dict[int, Bucket]:
+    """Buckets by number, from pairs of lines: a sortie's state, and what is kept beside it."""
+    buckets: dict[int, Bucket] = {}
+    for state, kept in lines:
+        key = key_of(state)
+        bucket = buckets.setdefault(bucket_of(key), Bucket())
+        bucket.state[key], bucket.kept[key] = state, kept
+    return buckets
+
+
+def combined_digest(*, mission: str, buckets: Mapping[int, str]) -> str:
+    """The digest of a mission's state, from that of its own part and those of its buckets."""
+    lines = [mission, *(f"{number:02x} {digest}" for number, digest in sorted(buckets.items()))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

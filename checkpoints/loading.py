@@ -1,0 +1,86 @@
+"""Load a mission from a checkpoint's files, checking every byte."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from checkpoints import storage
+from checkpoints.document import Bucket, Manifest, MissionEntry
+from checkpoints.document.buckets import Malformed
+from checkpoints.models import Checkpoint
+from fleet import errors, ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedMission:
+    """A mission as a checkpoint has it: the two lines of its own, and the lines of its sorties by key."""
+
+    entry: MissionEntry
+    own: str
+    state: dict[str, str]
+    kept: dict[str, str]
+
+    @property
+    def id(self) -> UUID:
+        return ids.decode(ids.MISSION, self.entry.id)
+
+    @property
+    def own_state(self) -> dict[str, Any]:
+        return dict(json.loads(self.own.split("\n")[0]))
+
+    @property
+    def own_kept(self) -> dict[str, Any]:
+        return dict(json.loads(self.own.split("\n")[1]))
+
+
+def entry(manifest: Manifest, mission: UUID | None) -> MissionEntry:
+    """A mission's entry; without a mission, the only one. NotFound, or Invalid if there are several."""
+    if mission is None:
+        if len(manifest.missions) != 1:
+            names = ", ".join(found.id for found in manifest.missions)
+            raise errors.Invalid(f"{manifest.id} contains several missions: {names}.", hint="Name one with --mission.")
+        return manifest.missions[0]
+    ref = ids.encode(ids.MISSION, mission)
+    for found in manifest.missions:
+        if found.id == ref:
+            return found
+    raise errors.NotFound(f"{manifest.id} does not contain {ref}.")
+
+
+def load(entry: MissionEntry) -> SavedMission:
+    """Read a mission. Damaged if a blob is missing, was changed, or is not what the manifest says it is."""
+    state: dict[str, str] = {}
+    kept: dict[str, str] = {}
+    for number, part in entry.buckets.items():
+        try:
+            bucket = Bucket.parse(storage.read(part))
+        except (Malformed, ValueError) as fault:
+            raise storage.Damaged(f"The blob {part.blob[:12]}… is not a bucket of sorties: {fault}.") from fault
+        if bucket.digest() != part.digest:
+            raise storage.Damaged(f"The digest of bucket {number:02x} of {entry.id} does not fit.")
+        state |= bucket.state
+        kept |= bucket.kept
+    return SavedMission(entry=entry, own=storage.read(entry.mission), state=state, kept=kept)
+
+
+def find(text: str) -> Checkpoint:
+    """The checkpoint with this id (`chk_…`), end of an id, or name, or the `latest`. NotFound; Conflict if several."""
+    checkpoints = Checkpoint.objects.order_by("-id")
+    if text == "latest":
+        matches = list(checkpoints[:1])
+    elif text.startswith(f"{ids.CHECKPOINT}_"):
+        matches = list(checkpoints.filter(id=ids.decode(ids.CHECKPOINT, text)))
+    else:
+        matches = list(checkpoints.filter(name=text)[:2])
+        if not matches and len(text) >= 4:
+            recent = checkpoints.values_list("id", flat=True)[:1_000]
+            ending = [id for id in recent if ids.encode(ids.CHECKPOINT, id).endswith(text)]
+            matches = list(checkpoints.filter(id__in=ending[:2]))
+    if not matches:
+        raise errors.NotFound(f"There is no checkpoint {text!r}.", hint="See the list of checkpoints.")
+    if len(matches) > 1:
+        raise errors.Conflict(f"Several checkpoints match {text!r}.", hint="Give the id.")
+    return matches[0]

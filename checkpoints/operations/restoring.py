@@ -1,0 +1,192 @@
+"""Restore: put a mission back as a checkpoint has it, in one transaction that proves itself before it commits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import OperationalError, connection, transaction
+from psycopg.errors import DeadlockDetected
+
+from agents.models import AgentType
+from checkpoints import loading, reading, storage, writing
+from checkpoints.loading import SavedMission
+from checkpoints.models import Checkpoint
+from checkpoints.operations import capturing
+from checkpoints.reading import MissionText
+from checkpoints.writing import Target
+from fleet import audit, errors, ids
+from fleet.events.models import Event
+from fleet.postgres import clock, locks, statements
+from fleet.postgres.locks import Lock
+from missions.models import Mission
+from missions.operations import rights
+from missions.queries import counters
+from missions.states import MissionState
+
+TRIES = 3  # after a deadlock with agents that settle
+
+
+class NotExact(errors.Conflict):
+    """The restored rows differ from the checkpoint, so nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What a restore did. `safety` has the state that it replaced; None if the mission's rows were gone."""
+
+    mission: Mission
+    safety: Checkpoint | None
+
+
+def restore(*, checkpoint: Checkpoint, mission: UUID | None = None, executes: bool, by: User | None = None) -> Restored:
+    """Put a mission back as the checkpoint has it, and leave it paused; one that had ended is as it ended.
+
+    Running sorties are taken from their agents and start again only when no process of them is left. Sorties that were
+    added since are removed. The state that is replaced is captured first.
+
+    Damaged if a file of the checkpoint is missing or changed; Conflict if the mission is being cancelled or an agent
+    type is missing; Forbidden if the caller may not start its code. In all these cases nothing has changed.
+    """
+    with locks.session(Lock.CHECKPOINTS, shared=True):
+        saved = loading.load(loading.entry(storage.read_manifest(checkpoint.ref), mission))
+        if not Mission.objects.filter(id=saved.id).exists():
+            raise errors.NotFound(f"The rows of {saved.entry.id} were removed.", hint="Revive it with fleet_resume.")
+        rights.require_for_mission(mission=saved.id, executes=executes)
+        require_types(saved)
+        with reading.snapshot():
+            text = reading.mission(saved.id)
+        capturing.store_contents([text])  # most of the safety checkpoint is on the disk before any row is locked
+        for attempt in range(TRIES):
+            try:
+                with transaction.atomic(durable=True):
+                    safety = _restore(checkpoint, saved, by)
+                break
+            except OperationalError as fault:
+                if not isinstance(fault.__cause__, DeadlockDetected) or attempt == TRIES - 1:
+                    raise
+    return Restored(mission=Mission.objects.get(id=saved.id), safety=safety)
+
+
+def require_types(saved: SavedMission) -> None:
+    """Conflict if the mission needs agent types that this fleet does not have."""
+    missing = writing.agent_types(saved.state.values()) - set(AgentType.objects.values_list("name", flat=True))
+    if missing:
+        raise errors.Conflict(
+            f"This fleet has no agent type {', '.join(sorted(missing))}, which the checkpoint needs.",
+            hint="Create it in the admin, under Agent types; then restore again.",
+        )
+
+
+def _restore(checkpoint: Checkpoint, saved: SavedMission, by: User | None) -> Checkpoint:
+    row = Mission.objects.select_for_update().get(id=saved.id)
+    if row.state == MissionState.CANCELLING:
+        raise errors.Conflict("The mission is being cancelled.", hint="Wait until it is cancelled, then restore it.")
+    parameters: dict[str, Any] = {"mission": saved.id, "checkpoint": checkpoint.ref}
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("checkpoints", "lock"), parameters)
+        counters.fold(wait=True)  # so that the totals keep what removed sorties did
+        current = reading.mission(saved.id)
+        safety = capturing.store(
+            texts=[current],
+            snapshot=reading.current_snapshot(),
+            trigger=Checkpoint.Trigger.RESTORE,
+            note=f"Before {checkpoint.ref} was restored.",
+            by=by,
+        )
+        cursor.execute(
+            statements.read("checkpoints", "fence"),
+            {
+                **parameters,
+                "waits_for": writing.FORMER_ATTEMPT,
+                "error": f"The mission was restored to {checkpoint.ref} while it ran.",
+            },
+        )
+        fenced: dict[UUID, datetime | None] = dict(cursor.fetchall())
+        cursor.execute("SELECT coalesce(min(turn), 0) FROM missions_sortie WHERE mission_id = %s", [saved.id])
+        (origin,) = cursor.fetchone()
+        targets, dropped = _differences(saved, current, fenced)
+        writing.drop(sorties=dropped, checkpoint=checkpoint.ref)
+        writing.put_back(mission=saved.id, targets=targets, origin=origin, checkpoint=checkpoint.ref)
+        put_back_mission(saved, checkpoint=checkpoint.ref)
+        cursor.execute(statements.read("missions.control", "unqueue"), {"missions": [saved.id]})
+    prove(saved)
+    Event.objects.create(
+        kind="checkpoint.restored",
+        scope=saved.id,
+        subject=checkpoint.id,
+        data={"checkpoint": checkpoint.ref, "safety": safety.ref, "changed": len(targets), "removed": len(dropped)},
+    )
+    audit.record(
+        kind="checkpoint.restore",
+        subject=checkpoint.ref,
+        before={"state": row.state, "checkpoint": safety.ref},
+        after={"mission": row.ref, "sorties_changed": len(targets), "sorties_removed": len(dropped)},
+    )
+    return safety
+
+
+def _differences(
+    saved: SavedMission, current: MissionText, fenced: dict[UUID, datetime | None]
+) -> tuple[list[Target], list[UUID]]:
+    """The sorties to change or create, and those to remove."""
+    rows: dict[str, tuple[str, UUID, int]] = {}
+    for bucket in current.buckets.values():
+        for key, line in bucket.state.items():
+            kept = json.loads(bucket.kept[key])
+            rows[key] = line, UUID(kept["sortie"]), kept["attempt"]
+    later = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
+    targets = []
+    for key, line in saved.state.items():
+        state, sortie, _ = rows.get(key, ("", None, 0))
+        if state == line:
+            continue
+        final, captured_as, accepted = writing.outcome(line, saved.kept[key])
+        targets.append(
+            Target(
+                sortie=sortie or ids.new(),
+                created=sortie is None,
+                copied=final and bool(accepted) and sortie != captured_as,
+                # A removed sortie may still have processes until its lease ends.
+                wait_until=later if sortie is None else fenced.get(sortie),
+                state=line,
+                kept=saved.kept[key],
+            )
+        )
+    return targets, [sortie for key, (_, sortie, _) in rows.items() if key not in saved.state]
+
+
+def put_back_mission(saved: SavedMission, *, checkpoint: str) -> None:
+    state, kept = saved.own.split("\n")[:2]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statements.read("checkpoints", "concurrency_keys"), {"keys": json.dumps(saved.own_kept["concurrency_keys"])}
+        )
+        cursor.execute(
+            statements.read("checkpoints", "put_back_mission"),
+            {
+                "mission": saved.id,
+                "state": state,
+                "kept": kept,
+                "reason": f"restored to {checkpoint}",
+                "checkpoint": checkpoint,
+            },
+        )
+
+
+def prove(saved: SavedMission) -> None:
+    """NotExact unless the rows have the digest of the checkpoint."""
+    entry = reading.mission(saved.id).entry({})
+    if entry.digest == saved.entry.digest:
+        return
+    different = [number for number, part in saved.entry.buckets.items() if entry.buckets.get(number) != part]
+    raise NotExact(
+        f"The restored rows differ from the checkpoint ({len(different)} of {len(saved.entry.buckets)} buckets), so"
+        " nothing was changed.",
+        hint="This is a defect of the fleet: please report it with both checkpoints.",
+    )

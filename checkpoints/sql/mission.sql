@@ -1,0 +1,20 @@
+-- A mission as two objects: its state, which counts for the digest, and what is kept beside it.
+SELECT jsonb_build_object(
+           'name', m.name, 'objective', m.objective, 'plan', m.plan, 'inputs', m.inputs, 'defaults', m.defaults,
+           'folder', m.folder, 'readable', m.readable, 'priority', m.priority, 'stop_on_failure', m.stop_on_failure,
+           'at_once', m.at_once,
+           'state', CASE WHEN m.state IN ('succeeded', 'failed', 'cancelled') THEN m.state ELSE 'live' END)::text,
+       jsonb_build_object(
+           'mission', m.id, 'state', m.state, 'reason', m.reason, 'executes', m.executes, 'template', m.template,
+           'owner', owner.username, 'team', team.name, 'created_at', m.created_at, 'finished_at', m.finished_at,
+           'concurrency_keys', (
+               SELECT coalesce(jsonb_object_agg(k.key, k."limit"), '{}')
+               FROM missions_concurrencykey k
+               WHERE k.key IN (SELECT s.concurrency_key FROM missions_sortie s WHERE s.mission_id = m.id)))::text,
+       m.name, m.state, m.created_by_id, m.team_id,
+       (SELECT coalesce(json_object_agg(state, number), '{}')
+        FROM (SELECT s.state, count(*) AS number FROM missions_sortie s WHERE s.mission_id = m.id GROUP BY s.state) AS counted)::text
+FROM missions_mission m
+LEFT JOIN auth_user owner ON owner.id = m.created_by_id
+LEFT JOIN auth_group team ON team.id = m.team_id
+WHERE m.id = %(mission)s

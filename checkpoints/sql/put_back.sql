@@ -1,0 +1,73 @@
+-- Give sorties the states that a checkpoint has of them. `accepted` names the attempt whose outcome stands; an outcome
+-- without an attempt becomes a new one. A sortie that may run waits until no process of an earlier attempt is left; one
+-- that may run only later remembers that time in `wake_at`.
+WITH target AS (
+    SELECT t.*, s.state AS was, t.state ->> 'state' AS class, (t.kept ->> 'accepted')::int AS accepted_number,
+           t.state ->> 'state' NOT IN ('pending', 'due') AS final,
+           greatest(t.wait_until, CASE WHEN t.kept ->> 'state' IN ('pending', 'waiting', 'ready')
+                                       THEN (t.kept ->> 'wake_at')::timestamptz END) AS wait
+    FROM checkpoint_target t JOIN missions_sortie s ON s.id = t.sortie
+), moved AS (
+    UPDATE missions_sortie s
+    SET agent_type_id = target.state ->> 'type',
+        priority = (target.state ->> 'priority')::int,
+        turn = %(origin)s + (target.state ->> 'order')::bigint,
+        always = (target.state ->> 'always')::boolean,
+        allow_failure = (target.state ->> 'allow_failure')::boolean,
+        max_tries = (target.state ->> 'max_tries')::int,
+        tries = (target.state ->> 'tries')::int,
+        rescues = (target.state ->> 'rescues')::int,
+        concurrency_key = target.state ->> 'concurrency_key',
+        added_by_id = adder.id,
+        gated = true,
+        cancel_requested = false,
+        lease_until = NULL,
+        state = CASE WHEN target.class <> 'due' THEN target.class
+                     WHEN target.wait > clock_timestamp() THEN 'waiting'
+                     ELSE 'ready' END,
+        waits_for = CASE WHEN target.final THEN target.state ->> 'reason'
+                         WHEN target.class = 'pending' OR target.wait IS NULL OR target.wait <= clock_timestamp() THEN ''
+                         WHEN target.wait_until = target.wait THEN %(waits_for)s
+                         ELSE target.kept ->> 'waits_for' END,
+        wake_at = CASE WHEN target.final THEN target.wait_until ELSE target.wait END,
+        attempt = s.attempt + target.copied::int,
+        accepted = CASE WHEN target.final AND NOT target.copied AND target.accepted_number <> s.attempt
+                        THEN target.accepted_number END,
+        ready_at = CASE WHEN target.final THEN (target.kept ->> 'ready_at')::timestamptz
+                        WHEN target.class = 'due' THEN clock_timestamp() END,
+        started_at = CASE WHEN target.final THEN (target.kept ->> 'started_at')::timestamptz END,
+        finished_at = CASE WHEN target.final
+                           THEN coalesce((target.kept ->> 'finished_at')::timestamptz, clock_timestamp()) END
+    FROM target LEFT JOIN missions_sortie adder
+        ON adder.mission_id = %(mission)s AND adder.key = target.state ->> 'added_by'
+    WHERE s.id = target.sortie
+    RETURNING s.id, s.mission_id, s.state, s.attempt, s.remaining, target.was, target.created, target.copied,
+              target.state AS data, target.kept
+), briefs AS (
+    UPDATE missions_brief b
+    SET spec = moved.data -> 'spec', alert_silence_s = (moved.data -> 'spec' ->> 'alert_silence_s')::float8
+    FROM moved
+    WHERE b.sortie_id = moved.id
+), attempts AS (
+    INSERT INTO missions_attempt (
+        sortie_id, number, state, started_at, finished_at, result, error, exit_code, cpu_s, max_rss_bytes, note)
+    SELECT id, attempt, coalesce(kept ->> 'outcome', state), coalesce((kept ->> 'started_at')::timestamptz, clock_timestamp()),
+           coalesce((kept ->> 'outcome_at')::timestamptz, clock_timestamp()), nullif(data -> 'result', 'null'),
+           data ->> 'error', (kept ->> 'exit_code')::int, (kept ->> 'cpu_s')::float8,
+           (kept ->> 'max_rss_bytes')::bigint, coalesce(kept ->> 'note', '')
+    FROM moved
+    WHERE copied
+), artifacts AS (
+    INSERT INTO missions_artifact (id, sortie_id, attempt, path, digest, size, media_type)
+    SELECT gen_random_uuid(), moved.id, moved.attempt, file ->> 'path', file ->> 'digest', (file ->> 'size')::bigint,
+           file ->> 'media_type'
+    FROM moved CROSS JOIN LATERAL jsonb_array_elements(moved.data -> 'artifacts') AS file
+    WHERE copied
+), events AS (
+    INSERT INTO fleet_event (kind, scope, subject, data)
+    SELECT 'sortie.' || state, mission_id, id,
+           jsonb_strip_nulls(jsonb_build_object(
+               'from', CASE WHEN NOT created THEN was END, 'why', 'restore', 'checkpoint', %(checkpoint)s::text))
+    FROM moved
+)
+SELECT count(*) FROM moved

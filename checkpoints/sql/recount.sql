@@ -1,0 +1,15 @@
+-- Recount the needs that keep a mission's sorties from starting. `ended_badly` in missions/states.py has the rule.
+WITH counted AS (
+    SELECT d.id, count(u.id) FILTER (
+        WHERE NOT (u.state = 'succeeded' OR (u.state = 'failed' AND u.allow_failure)
+                   OR (d.always AND u.state IN ('failed', 'skipped', 'cancelled')))) AS needs
+    FROM missions_sortie d
+    LEFT JOIN missions_need n ON n.sortie_id = d.id
+    LEFT JOIN missions_sortie u ON u.id = n.upstream_id
+    WHERE d.mission_id = %(mission)s
+    GROUP BY d.id
+)
+UPDATE missions_sortie d
+SET remaining = CASE WHEN d.state = 'pending' THEN counted.needs ELSE 0 END
+FROM counted
+WHERE d.id = counted.id AND d.remaining <> CASE WHEN d.state = 'pending' THEN counted.needs ELSE 0 END

@@ -1,0 +1,175 @@
+"""The files of checkpoints: `<id>/manifest.json`, and `blobs/<SHA-256 of the content>.zst`, compressed with zstd.
+
+Blobs are shared by all checkpoints that have the same content. A file is complete and on the disk before anything
+refers to it. `zstd -dc blobs/….zst | jq` shows it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import zstandard
+from django.core.files.base import ContentFile
+from django.core.files.storage import storages
+
+from checkpoints import document
+from checkpoints.document import Manifest, Part
+from checkpoints.document.buckets import Malformed
+from fleet import errors, ids
+from missions.artifacts.storage import WholeFiles
+
+LEVEL = 3
+WRITERS = 4  # threads: a flush waits for the disk
+
+
+class Damaged(errors.Conflict):
+    """A file of a checkpoint is missing or was changed."""
+
+
+class Blobs(WholeFiles):
+    """Like the storage of artifacts, but a file is on the disk when it has its name."""
+
+    def save(self, name: str | None, content: IO[Any], max_length: int | None = None) -> str:
+        assert name is not None
+        draft, final_path = Path(self.path(f"drafts/{ids.new()}")), Path(self.path(name))
+        root = Path(self.location)
+        for folder in (root.parent, root, draft.parent, final_path.parent):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with open(draft, "wb", opener=_private) as file:
+                file.write(content.read())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, final_path)
+        finally:
+            draft.unlink(missing_ok=True)
+        return name
+
+    def flush(self, *folders: str) -> None:
+        """Make the names in these folders durable, and the folders' own."""
+        for folder in (*folders, "."):
+            with suppress(FileNotFoundError):
+                descriptor = os.open(self.path(folder), os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def add(contents: Mapping[str, bytes]) -> int:
+    """Store these contents, by their SHA-256; returns the bytes that this added. OSError if the disk is full."""
+    store = _store()
+    missing = [name for name in contents if not store.exists(_blob(name))]
+
+    def write(name: str) -> int:
+        compressed = zstandard.ZstdCompressor(level=LEVEL).compress(contents[name])
+        store.save(_blob(name), ContentFile(compressed))
+        return len(compressed)
+
+    with ThreadPoolExecutor(WRITERS) as writers:
+        added = sum(writers.map(write, missing))
+    if missing and isinstance(store, Blobs):
+        store.flush("blobs")
+    return added
+
+
+def add_manifest(manifest: Manifest) -> str:
+    """Store a manifest; returns its SHA-256."""
+    store, data = _store(), document.serialize(manifest)
+    store.save(_manifest(manifest.id), ContentFile(data))
+    if isinstance(store, Blobs):
+        store.flush(manifest.id)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read(part: Part) -> str:
+    """The content of a blob, checked against its SHA-256. Damaged if it is missing or was changed."""
+    try:
+        with _store().open(_blob(part.blob)) as file:
+            data = decompress(file.read(), size=part.bytes)
+    except FileNotFoundError as fault:
+        raise Damaged(f"The blob {part.blob[:12]}… is missing.") from fault
+    except (Malformed, OSError) as fault:
+        raise Damaged(f"The blob {part.blob[:12]}… cannot be read: {fault}.") from fault
+    if hashlib.sha256(data).hexdigest() != part.blob:
+        raise Damaged(f"The blob {part.blob[:12]}… was changed: its SHA-256 does not fit.")
+    return data.decode()
+
+
+def decompress(data: bytes, *, size: int) -> bytes:
+    """Decompress one blob. Malformed if it is not zstd or does not contain exactly `size` bytes."""
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data) as reader:
+            content = reader.read(size + 1)
+    except zstandard.ZstdError as fault:
+        raise Malformed("it is not compressed with zstd, or incomplete") from fault
+    if len(content) != size:
+        raise Malformed(f"it does not contain {size:,} bytes")
+    return content
+
+
+def read_manifest(ref: str) -> Manifest:
+    """The manifest of a checkpoint. Damaged if it is missing or was changed."""
+    try:
+        with _store().open(_manifest(ref)) as file:
+            manifest = document.parse(file.read())
+    except FileNotFoundError as fault:
+        raise Damaged(f"The manifest of {ref} is missing.") from fault
+    except (Malformed, OSError) as fault:
+        raise Damaged(f"The manifest of {ref} cannot be used: {fault}.") from fault
+    if manifest.id != ref:
+        raise Damaged(f"The manifest of {ref} is that of {manifest.id}.")
+    return manifest
+
+
+def size(names: Iterable[str]) -> int:
+    """The bytes that these blobs take on the disk."""
+    store = _store()
+    return sum(store.size(_blob(name)) for name in set(names))
+
+
+def manifests() -> Iterator[str]:
+    """The ids of the checkpoints whose manifests are stored."""
+    with suppress(FileNotFoundError):
+        folders, _ = _store().listdir("")
+        yield from (name for name in folders if name.startswith(f"{ids.CHECKPOINT}_"))
+
+
+def blobs() -> Iterator[str]:
+    """The names of all stored blobs."""
+    with suppress(FileNotFoundError):
+        _, files = _store().listdir("blobs")
+        yield from (name.removesuffix(".zst") for name in files)
+
+
+def remove_manifest(ref: str) -> None:
+    store = _store()
+    store.delete(_manifest(ref))
+    with suppress(OSError):
+        store.delete(ref)  # the folder
+
+
+def remove_blob(name: str) -> None:
+    _store().delete(_blob(name))
+
+
+def _store() -> Any:
+    return storages["checkpoints"]
+
+
+def _blob(name: str) -> str:
+    return f"blobs/{name}.zst"
+
+
+def _manifest(ref: str) -> str:
+    return f"{ref}/manifest.json"

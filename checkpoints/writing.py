@@ -1,0 +1,75 @@
+"""Write the sorties of a saved mission to the rows, in the caller's transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from fleet.postgres import statements
+
+FORMER_ATTEMPT = "its former attempt to be gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A sortie to be put back: its two lines, and the row that becomes it."""
+
+    sortie: UUID
+    created: bool  # the row does not exist
+    copied: bool  # no attempt of the row has the outcome
+    wait_until: datetime | None
+    state: str
+    kept: str
+
+
+def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoint: str) -> None:
+    """Change or create these sorties, with their needs, outcomes and events, and recount what keeps others waiting.
+
+    `origin` is the place of the mission's first sortie in the fair order.
+    """
+    parameters: dict[str, Any] = {
+        "mission": mission,
+        "origin": origin,
+        "checkpoint": checkpoint,
+        "waits_for": FORMER_ATTEMPT,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_statement("target_table"))
+        with cursor.copy(
+            "COPY checkpoint_target (sortie, created, copied, wait_until, state, kept) FROM STDIN"
+        ) as copy:
+            for target in targets:
+                copy.write_row(
+                    (target.sortie, target.created, target.copied, target.wait_until, target.state, target.kept)
+                )
+        cursor.execute("ANALYZE checkpoint_target")
+        if any(target.created for target in targets):
+            cursor.execute(_statement("create"), parameters)
+        cursor.execute(_statement("put_back"), parameters)
+        cursor.execute(_statement("needs"), parameters)
+        cursor.execute(_statement("recount"), parameters)
+
+
+def drop(*, sorties: Sequence[UUID], checkpoint: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_statement("drop"), {"sorties": list(sorties), "checkpoint": checkpoint})
+
+
+def outcome(state: str, kept: str) -> tuple[bool, UUID, int | None]:
+    """Whether a saved sortie has ended, its row when it was captured, and its accepted attempt (0: none)."""
+    values: dict[str, Any] = json.loads(kept)
+    return json.loads(state)["state"] not in ("pending", "due"), UUID(values["sortie"]), values["accepted"]
+
+
+def agent_types(states: Iterable[str]) -> set[str]:
+    return {json.loads(state)["type"] for state in states}
+
+
+def _statement(name: str) -> str:
+    return statements.read("checkpoints", name)

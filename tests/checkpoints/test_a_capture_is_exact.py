@@ -1,0 +1,127 @@
+"""A capture contains the whole state of a mission, and says the same however it was made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from django.conf import settings
+from django.core.files.storage import storages
+
+from checkpoints import operations, reading, storage
+from checkpoints.document import Bucket, Manifest, bucket_of
+from checkpoints.models import Checkpoint
+from fleet import errors
+from missions import operations as missions
+from missions.engine.runtime import Engine
+from missions.models import Mission
+from missions.states import MissionState
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+DIAMOND = {
+    "top": {"with": {"result": {"big": 2**60 + 1, "text": "ü\u2028"}}},
+    "left": {"needs": ["top"]},
+    "right": {"needs": ["top"], "with": {"fail": "no"}, "allow_failure": True},
+    "bottom": {"needs": ["left", "right"]},
+}
+
+
+def manifest(checkpoint: Checkpoint) -> Manifest:
+    return storage.read_manifest(checkpoint.ref)
+
+
+def sortie(checkpoint: Checkpoint, key: str) -> tuple[dict[str, object], dict[str, object]]:
+    """A sortie's state, and what is kept beside it."""
+    (entry,) = manifest(checkpoint).missions
+    bucket = Bucket.parse(storage.read(entry.buckets[bucket_of(key)]))
+    return json.loads(bucket.state[key]), json.loads(bucket.kept[key])
+
+
+def digest(mission: Mission) -> str:
+    """The digest of a mission's rows, read in full."""
+    with reading.snapshot():
+        return reading.mission(mission.id).entry({}).digest
+
+
+def test_it_contains_results_exactly(engine: Engine) -> None:
+    mission = fleet.launch(DIAMOND)
+    fleet.run_to_end(engine, mission)
+    state, kept = sortie(operations.capture(missions=[mission.id]), "top")
+    assert state["result"] == {"big": 2**60 + 1, "text": "ü\u2028"}
+    assert (state["state"], state["needs"], kept["accepted"]) == ("succeeded", [], 1)
+
+
+def test_a_sortie_that_could_run_is_due_whether_or_not_it_was_queued() -> None:
+    mission = fleet.launch({"one": {}})
+    queued = digest(mission)
+    missions.pause(mission=mission.id)
+    assert digest(mission) == queued
+
+
+def test_equal_missions_have_equal_digests() -> None:
+    first, second = fleet.launch(DIAMOND), fleet.launch(DIAMOND)
+    assert digest(first) == digest(second)
+
+
+def test_an_increment_equals_a_full_capture_and_writes_only_what_changed(engine: Engine) -> None:
+    mission = fleet.launch({f"s{number}": {} for number in range(100)})
+    full = operations.capture(missions=[mission.id])
+    missions.cancel_sortie(sortie=mission.sorties.get(key="s7").id, reason="not needed")
+    increment = operations.capture(missions=[mission.id])
+    (entry,) = manifest(increment).missions
+    assert entry.digest == digest(mission)
+    before = {part.blob for part in manifest(full).parts}
+    assert len([part for part in entry.buckets.values() if part.blob not in before]) == 1
+    assert increment.parent == full.id
+
+
+def test_a_changed_priority_is_found_by_the_next_increment() -> None:
+    mission = fleet.launch({"one": {}, "two": {}})
+    operations.capture(missions=[mission.id])
+    missions.prioritise(mission=mission.id, priority=7)
+    (entry,) = manifest(operations.capture(missions=[mission.id])).missions
+    assert entry.digest == digest(mission)
+
+
+def test_sorties_added_at_run_time_are_found_by_the_next_increment(engine: Engine) -> None:
+    added = {"name": "extra", "agent": "backend", "driver": "scripted", "before": ["later"]}
+    mission = fleet.launch({"adder": {"with": {"add": [added]}}, "later": {"needs": ["adder"]}})
+    operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    checkpoint = operations.capture(missions=[mission.id])
+    (entry,) = manifest(checkpoint).missions
+    assert entry.digest == digest(mission)
+    assert sortie(checkpoint, "extra")[0]["added_by"] == "adder"
+    assert sortie(checkpoint, "later")[0]["needs"] == [["adder", "adder"], ["extra", "extra"]]
+
+
+def test_several_missions_are_captured_in_one_moment() -> None:
+    first, second = fleet.launch({"one": {}}), fleet.launch({"one": {}})
+    checkpoint = operations.capture(missions=[first.id, second.id])
+    assert [entry.id for entry in manifest(checkpoint).missions] == [first.ref, second.ref]
+
+
+def test_a_mission_that_is_being_cancelled_is_refused() -> None:
+    mission = fleet.launch({"one": {}})
+    Mission.objects.filter(id=mission.id).update(state=MissionState.CANCELLING)
+    with pytest.raises(errors.Conflict, match="is being cancelled"):
+        operations.capture(missions=[mission.id])
+
+
+@pytest.mark.skipif(not shutil.which("zstd"), reason="zstd is not installed")
+def test_a_person_can_read_it_with_zstd() -> None:
+    mission = fleet.launch({"one": {}})
+    (entry,) = manifest(operations.capture(missions=[mission.id])).missions
+    path = storages["checkpoints"].path(f"blobs/{entry.mission.blob}.zst")
+    shown = subprocess.run(["zstd", "-dc", path], capture_output=True, check=True).stdout
+    assert json.loads(shown.splitlines()[0])["name"] == mission.name
+
+
+def test_only_the_fleets_user_can_read_it() -> None:
+    operations.capture(missions=[fleet.launch({"one": {}}).id])
+    assert settings.FLEET_CHECKPOINTS.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in settings.FLEET_CHECKPOINTS.glob("*/*")} == {0o600}
