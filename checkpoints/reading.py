@@ -30,6 +30,7 @@ class MissionText:
     counts: Mapping[str, int]
     own: str  # the two lines of the mission itself
     buckets: dict[int, Bucket]
+    rows: dict[str, UUID]  # the ids of the sorties that were read, by key
     unchanged: Mapping[int, Part] = field(default_factory=dict)
 
     def entry(self, contents: dict[str, bytes]) -> MissionEntry:
@@ -85,12 +86,13 @@ def mission(mission: UUID, *, parent: MissionEntry | None = None, since: str = "
         counts=json.loads(counted),
         own=f"{state_line}\n{kept_line}\n",
         buckets={},
+        rows={},
     )
     changed = _changed(mission, since) if parent else None
     if parent is None or changed is None:
-        text.buckets = buckets.group(_lines(mission))
+        _read_sorties(text, None, parent=None)
         return text
-    text.buckets = _merge(parent, _lines(mission, changed))
+    _read_sorties(text, changed, parent=parent)
     text.unchanged = {number: part for number, part in parent.buckets.items() if number not in text.buckets}
     return text
 
@@ -107,24 +109,20 @@ def _changed(mission: UUID, since: str) -> list[UUID] | None:
     return [subject for subject, kind in events if kind.startswith("sortie.")]
 
 
-def _lines(mission: UUID, sorties: Sequence[UUID] | None = None) -> Iterator[tuple[str, str]]:
+def _read_sorties(text: MissionText, sorties: Sequence[UUID] | None, *, parent: MissionEntry | None) -> None:
+    """Read these sorties, by default all, into the buckets; with a parent, into its buckets."""
     with connection.cursor() as cursor:
-        parameters: dict[str, Any] = {"mission": mission, "sorties": None if sorties is None else list(sorties)}
+        parameters: dict[str, Any] = {"mission": text.id, "sorties": None if sorties is None else list(sorties)}
         cursor.execute(statements.read("checkpoints", "sorties"), parameters)
-        yield from cursor.fetchall()
-
-
-def _merge(parent: MissionEntry, lines: Iterator[tuple[str, str]]) -> dict[int, Bucket]:
-    """The parent's buckets that contain one of these sorties, with their new lines."""
-    merged: dict[int, Bucket] = {}
-    for state, kept in lines:
-        key = buckets.key_of(state)
-        number = bucket_of(key)
-        if number not in merged:
-            part = parent.buckets.get(number)
-            merged[number] = Bucket.parse(storage.read(part)) if part else Bucket()
-        merged[number].state[key], merged[number].kept[key] = state, kept
-    return merged
+        for state, kept, sortie in cursor.fetchall():
+            key = buckets.key_of(state)
+            number = bucket_of(key)
+            bucket = text.buckets.get(number)
+            if bucket is None:
+                part = parent.buckets.get(number) if parent else None
+                bucket = text.buckets[number] = Bucket.parse(storage.read(part)) if part else Bucket()
+            bucket.state[key], bucket.kept[key] = state, kept
+            text.rows[key] = sortie
 
 
 def _part(text: str, digest: str, contents: dict[str, bytes]) -> Part:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +10,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from fleet import errors
 from fleet.postgres import statements
 
 FORMER_ATTEMPT = "its former attempt to be gone"
@@ -22,7 +22,6 @@ class Target:
 
     sortie: UUID
     created: bool  # the row does not exist
-    copied: bool  # no attempt of the row has the outcome
     wait_until: datetime | None
     state: str
     kept: str
@@ -31,7 +30,7 @@ class Target:
 def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoint: str) -> None:
     """Change or create these sorties, with their needs, outcomes and events, and recount what keeps others waiting.
 
-    `origin` is the place of the mission's first sortie in the fair order.
+    `origin` is the place of the mission's first sortie in the fair order. Conflict if an agent type is missing.
     """
     parameters: dict[str, Any] = {
         "mission": mission,
@@ -41,14 +40,16 @@ def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoin
     }
     with connection.cursor() as cursor:
         cursor.execute(_statement("target_table"))
-        with cursor.copy(
-            "COPY checkpoint_target (sortie, created, copied, wait_until, state, kept) FROM STDIN"
-        ) as copy:
+        with cursor.copy("COPY checkpoint_target (sortie, created, wait_until, state, kept) FROM STDIN") as copy:
             for target in targets:
-                copy.write_row(
-                    (target.sortie, target.created, target.copied, target.wait_until, target.state, target.kept)
-                )
+                copy.write_row((target.sortie, target.created, target.wait_until, target.state, target.kept))
         cursor.execute("ANALYZE checkpoint_target")
+        cursor.execute(_statement("missing_types"))
+        if missing := [name for (name,) in cursor.fetchall()]:
+            raise errors.Conflict(
+                f"This fleet has no agent type {', '.join(missing)}, which the checkpoint needs.",
+                hint="Create it in the admin, under Agent types; then try again.",
+            )
         if any(target.created for target in targets):
             cursor.execute(_statement("create"), parameters)
         cursor.execute(_statement("put_back"), parameters)
@@ -59,16 +60,6 @@ def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoin
 def drop(*, sorties: Sequence[UUID], checkpoint: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(_statement("drop"), {"sorties": list(sorties), "checkpoint": checkpoint})
-
-
-def outcome(state: str, kept: str) -> tuple[bool, UUID, int | None]:
-    """Whether a saved sortie has ended, its row when it was captured, and its accepted attempt (0: none)."""
-    values: dict[str, Any] = json.loads(kept)
-    return json.loads(state)["state"] not in ("pending", "due"), UUID(values["sortie"]), values["accepted"]
-
-
-def agent_types(states: Iterable[str]) -> set[str]:
-    return {json.loads(state)["type"] for state in states}
 
 
 def _statement(name: str) -> str:

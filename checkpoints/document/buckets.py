@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 BUCKETS = 256
-_START = '{"key": '  # Postgres writes the shortest names of an object first
+_START = '{"key":'
 _decoder = json.JSONDecoder()
 
 
@@ -63,16 +63,6 @@ def key_of(line: str) -> str:
         raise Malformed("a line of a sortie does not begin with its key")
     key, _ = _decoder.raw_decode(line, len(_START))
     return str(key)
-
-
-def group(lines: Iterable[tuple[str, str]]) -> dict[int, Bucket]:
-    """Buckets by number, from pairs of lines: a sortie's state, and what is kept beside it."""
-    buckets: dict[int, Bucket] = {}
-    for state, kept in lines:
-        key = key_of(state)
-        bucket = buckets.setdefault(bucket_of(key), Bucket())
-        bucket.state[key], bucket.kept[key] = state, kept
-    return buckets
 
 
 def combined_digest(*, mission: str, buckets: Mapping[int, str]) -> str:

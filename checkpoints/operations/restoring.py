@@ -13,7 +13,6 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection, transaction
 from psycopg.errors import DeadlockDetected
 
-from agents.models import AgentType
 from checkpoints import loading, reading, storage, writing
 from checkpoints.loading import SavedMission
 from checkpoints.models import Checkpoint
@@ -58,7 +57,6 @@ def restore(*, checkpoint: Checkpoint, mission: UUID | None = None, executes: bo
         if not Mission.objects.filter(id=saved.id).exists():
             raise errors.NotFound(f"The rows of {saved.entry.id} were removed.", hint="Revive it with fleet_resume.")
         rights.require_for_mission(mission=saved.id, executes=executes)
-        require_types(saved)
         with reading.snapshot():
             text = reading.mission(saved.id)
         capturing.store_contents([text])  # most of the safety checkpoint is on the disk before any row is locked
@@ -71,16 +69,6 @@ def restore(*, checkpoint: Checkpoint, mission: UUID | None = None, executes: bo
                 if not isinstance(fault.__cause__, DeadlockDetected) or attempt == TRIES - 1:
                     raise
     return Restored(mission=Mission.objects.get(id=saved.id), safety=safety)
-
-
-def require_types(saved: SavedMission) -> None:
-    """Conflict if the mission needs agent types that this fleet does not have."""
-    missing = writing.agent_types(saved.state.values()) - set(AgentType.objects.values_list("name", flat=True))
-    if missing:
-        raise errors.Conflict(
-            f"This fleet has no agent type {', '.join(sorted(missing))}, which the checkpoint needs.",
-            hint="Create it in the admin, under Agent types; then restore again.",
-        )
 
 
 def _restore(checkpoint: Checkpoint, saved: SavedMission, by: User | None) -> Checkpoint:
@@ -135,30 +123,23 @@ def _differences(
     saved: SavedMission, current: MissionText, fenced: dict[UUID, datetime | None]
 ) -> tuple[list[Target], list[UUID]]:
     """The sorties to change or create, and those to remove."""
-    rows: dict[str, tuple[str, UUID, int]] = {}
+    lines: dict[str, str] = {}
     for bucket in current.buckets.values():
-        for key, line in bucket.state.items():
-            kept = json.loads(bucket.kept[key])
-            rows[key] = line, UUID(kept["sortie"]), kept["attempt"]
+        lines |= bucket.state
     later = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
     targets = []
     for key, line in saved.state.items():
-        state, sortie, _ = rows.get(key, ("", None, 0))
-        if state == line:
+        if lines.get(key) == line:
             continue
-        final, captured_as, accepted = writing.outcome(line, saved.kept[key])
+        row = current.rows.get(key)
+        # A sortie that was removed may have processes until its lease ends.
+        wait_until = later if row is None else fenced.get(row)
         targets.append(
             Target(
-                sortie=sortie or ids.new(),
-                created=sortie is None,
-                copied=final and bool(accepted) and sortie != captured_as,
-                # A removed sortie may still have processes until its lease ends.
-                wait_until=later if sortie is None else fenced.get(sortie),
-                state=line,
-                kept=saved.kept[key],
+                sortie=row or ids.new(), created=row is None, wait_until=wait_until, state=line, kept=saved.kept[key]
             )
         )
-    return targets, [sortie for key, (_, sortie, _) in rows.items() if key not in saved.state]
+    return targets, [row for key, row in current.rows.items() if key not in saved.state]
 
 
 def put_back_mission(saved: SavedMission, *, checkpoint: str) -> None:

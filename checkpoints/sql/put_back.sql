@@ -1,9 +1,10 @@
--- Give sorties the states that a checkpoint has of them. `accepted` names the attempt whose outcome stands; an outcome
--- without an attempt becomes a new one. A sortie that may run waits until no process of an earlier attempt is left; one
+-- Give sorties the states that a checkpoint has of them. `accepted` names the attempt whose outcome stands; if the row is
+-- not the one that was captured, the outcome becomes a new attempt of it. A sortie that may run waits until no process of an earlier attempt is left; one
 -- that may run only later remembers that time in `wake_at`.
 WITH target AS (
     SELECT t.*, s.state AS was, t.state ->> 'state' AS class, (t.kept ->> 'accepted')::int AS accepted_number,
            t.state ->> 'state' NOT IN ('pending', 'due') AS final,
+           (t.kept ->> 'accepted')::int > 0 AND (t.kept ->> 'sortie')::uuid <> t.sortie AS copied,
            greatest(t.wait_until, CASE WHEN t.kept ->> 'state' IN ('pending', 'waiting', 'ready')
                                        THEN (t.kept ->> 'wake_at')::timestamptz END) AS wait
     FROM checkpoint_target t JOIN missions_sortie s ON s.id = t.sortie
@@ -30,8 +31,8 @@ WITH target AS (
                          WHEN target.wait_until = target.wait THEN %(waits_for)s
                          ELSE target.kept ->> 'waits_for' END,
         wake_at = CASE WHEN target.final THEN target.wait_until ELSE target.wait END,
-        attempt = s.attempt + target.copied::int,
-        accepted = CASE WHEN target.final AND NOT target.copied AND target.accepted_number <> s.attempt
+        attempt = s.attempt + coalesce(target.copied, false)::int,
+        accepted = CASE WHEN target.final AND target.copied IS NOT TRUE AND target.accepted_number <> s.attempt
                         THEN target.accepted_number END,
         ready_at = CASE WHEN target.final THEN (target.kept ->> 'ready_at')::timestamptz
                         WHEN target.class = 'due' THEN clock_timestamp() END,

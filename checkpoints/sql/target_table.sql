@@ -2,7 +2,6 @@
 CREATE TEMPORARY TABLE checkpoint_target (
     sortie uuid PRIMARY KEY,
     created boolean NOT NULL,
-    copied boolean NOT NULL,  -- whether its outcome becomes a new attempt, because the row has no attempt with it
     wait_until timestamptz,  -- when processes of earlier attempts are gone, at the latest
     state jsonb NOT NULL,
     kept jsonb NOT NULL
