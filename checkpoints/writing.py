@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,7 @@ class Target:
     wait_until: datetime | None
     state: str
     kept: str
+    changes: Mapping[str, Any] = field(default_factory=dict)  # parts of the state that a fork replaces
 
 
 def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoint: str) -> None:
@@ -40,9 +42,22 @@ def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoin
     }
     with connection.cursor() as cursor:
         cursor.execute(_statement("target_table"))
-        with cursor.copy("COPY checkpoint_target (sortie, created, wait_until, state, kept) FROM STDIN") as copy:
+        with cursor.copy(
+            "COPY checkpoint_target (sortie, created, wait_until, state, kept, changes) FROM STDIN"
+        ) as copy:
             for target in targets:
-                copy.write_row((target.sortie, target.created, target.wait_until, target.state, target.kept))
+                copy.write_row(
+                    (
+                        target.sortie,
+                        target.created,
+                        target.wait_until,
+                        target.state,
+                        target.kept,
+                        json.dumps(target.changes),
+                    )
+                )
+        if any(target.changes for target in targets):
+            cursor.execute("UPDATE checkpoint_target SET state = state || changes WHERE changes <> '{}'")
         cursor.execute("ANALYZE checkpoint_target")
         cursor.execute(_statement("missing_types"))
         if missing := [name for (name,) in cursor.fetchall()]:
@@ -60,6 +75,52 @@ def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoin
 def drop(*, sorties: Sequence[UUID], checkpoint: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(_statement("drop"), {"sorties": list(sorties), "checkpoint": checkpoint})
+
+
+def create_mission(
+    *,
+    mission: UUID,
+    own: str,
+    checkpoint: str,
+    live: str,
+    executes: bool,
+    template: str = "",
+    name: str | None = None,
+    origin: str = "",
+    reason: str = "",
+    owner: int | None,
+    team: int | None,
+    changes: Mapping[str, Any] | None = None,
+) -> None:
+    """Create a mission from its two saved lines. `live` is its state if it had not ended; `changes` replace parts."""
+    state, kept = own.split("\n")[:2]
+    with connection.cursor() as cursor:
+        create_concurrency_keys(own)
+        cursor.execute(
+            _statement("create_mission"),
+            {
+                "mission": mission,
+                "state": state,
+                "kept": kept,
+                "changes": json.dumps(changes or {}),
+                "live": live,
+                "executes": executes,
+                "template": template,
+                "name": name,
+                "origin": origin,
+                "reason": reason,
+                "owner": owner,
+                "team": team,
+                "checkpoint": checkpoint,
+            },
+        )
+
+
+def create_concurrency_keys(own: str) -> None:
+    """Create the concurrency keys of a saved mission that do not exist; existing ones keep their limits."""
+    keys = json.loads(own.split("\n")[1])["concurrency_keys"]
+    with connection.cursor() as cursor:
+        cursor.execute(_statement("concurrency_keys"), {"keys": json.dumps(keys)})
 
 
 def _statement(name: str) -> str:

@@ -35,6 +35,9 @@ class Mission(models.Model):
     plan = models.TextField(blank=True)  # its text, as launched
     executes = models.BooleanField(default=True, db_default=True)  # whether sorties that its agents add may run code
     template = models.CharField(max_length=60, blank=True, default="", db_default="")  # it was launched from, if any
+    origin = models.CharField(
+        max_length=300, blank=True, default="", db_default=""
+    )  # what it was forked or imported from
     reason = models.CharField(max_length=500, blank=True)  # why it is paused, cancelled or failed
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_index=False)
     # The team that may see it too.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -144,10 +143,8 @@ def _differences(
 
 def put_back_mission(saved: SavedMission, *, checkpoint: str) -> None:
     state, kept = saved.own.split("\n")[:2]
+    writing.create_concurrency_keys(saved.own)
     with connection.cursor() as cursor:
-        cursor.execute(
-            statements.read("checkpoints", "concurrency_keys"), {"keys": json.dumps(saved.own_kept["concurrency_keys"])}
-        )
         cursor.execute(
             statements.read("checkpoints", "put_back_mission"),
             {

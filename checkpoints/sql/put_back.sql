@@ -6,7 +6,8 @@ WITH target AS (
            t.state ->> 'state' NOT IN ('pending', 'due') AS final,
            (t.kept ->> 'accepted')::int > 0 AND (t.kept ->> 'sortie')::uuid <> t.sortie AS copied,
            greatest(t.wait_until, CASE WHEN t.kept ->> 'state' IN ('pending', 'waiting', 'ready')
-                                       THEN (t.kept ->> 'wake_at')::timestamptz END) AS wait
+                                       THEN (t.kept ->> 'wake_at')::timestamptz END,
+                    CASE WHEN t.changes <> '{}' THEN (t.state -> 'spec' ->> 'run_at')::timestamptz END) AS wait
     FROM checkpoint_target t JOIN missions_sortie s ON s.id = t.sortie
 ), moved AS (
     UPDATE missions_sortie s

@@ -4,5 +4,6 @@ CREATE TEMPORARY TABLE checkpoint_target (
     created boolean NOT NULL,
     wait_until timestamptz,  -- when processes of earlier attempts are gone, at the latest
     state jsonb NOT NULL,
-    kept jsonb NOT NULL
+    kept jsonb NOT NULL,
+    changes jsonb NOT NULL  -- parts of the state that a fork replaces
 ) ON COMMIT DROP

@@ -71,7 +71,7 @@ def launch(
     folders.check_prompts(specs=plan.sorties, folder=folder)
     state = MissionState.RUNNING if start else MissionState.PLANNED
     with transaction.atomic(), connection.cursor() as cursor:
-        turn, now = _turn(cursor)
+        turn, now = fair_turn(cursor)
         mission = Mission.objects.create(
             id=ids.new(),
             name=plan.name[:200],
@@ -120,7 +120,7 @@ def launch(
     return mission
 
 
-def _turn(cursor: Any) -> tuple[int, datetime]:
+def fair_turn(cursor: Any) -> tuple[int, datetime]:
     """The new mission's place in the fair order, and the time.
 
     It starts at the place of the first sortie that is running or queued now, so that it neither waits for all of a long

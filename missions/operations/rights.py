@@ -31,7 +31,12 @@ def require_for_mission(*, mission: UUID, executes: bool) -> None:
     A mission launched with the permission counts even if its plan contains no code: its agents may add some.
     """
     if not executes and Mission.objects.filter(id=mission, executes=True, template="").exists():
-        raise errors.Forbidden(
-            "This mission may run code from a user-supplied plan, which requires plan.execute.",
-            hint="Ask an admin for the permission, or to do this for you.",
-        )
+        raise refusal()
+
+
+def refusal() -> errors.Forbidden:
+    """The error for a caller who may not start a mission's code."""
+    return errors.Forbidden(
+        "This mission may run code from a user-supplied plan, which requires plan.execute.",
+        hint="Ask an admin for the permission, or to do this for you.",
+    )

@@ -9,7 +9,7 @@ from missions.plan.faults import Advice, Fault, PlanError
 from missions.plan.graph.additions import added
 from missions.plan.graph.advice import warnings
 from missions.plan.inputs import bind
-from missions.plan.loading import from_data, load
+from missions.plan.loading import fragment, fragment_names, from_data, load
 from missions.plan.masking import masked, masked_spec
 from missions.plan.specs import Concurrency, InputSpec, Plan, PlanContext, Retry, SortieSpec, TypeFacts
 from missions.plan.values import Json
@@ -28,6 +28,8 @@ __all__ = [
     "TypeFacts",
     "added",
     "bind",
+    "fragment",
+    "fragment_names",
     "from_data",
     "load",
     "masked",

@@ -86,7 +86,15 @@ def counts(missions: Iterable[UUID]) -> dict[UUID, dict[str, int]]:
     return counted
 
 
-SUMMARISED = ("name", "objective", "state", "reason", "created_at", "finished_at")  # the fields that `summary` reads
+SUMMARISED = (
+    "name",
+    "objective",
+    "state",
+    "reason",
+    "origin",
+    "created_at",
+    "finished_at",
+)  # the fields that `summary` reads
 
 
 def summary(mission: Mission, counted: dict[str, int] | None = None) -> dict[str, Any]:
@@ -98,6 +106,7 @@ def summary(mission: Mission, counted: dict[str, int] | None = None) -> dict[str
         "objective": mission.objective,
         "state": mission.state,
         "reason": mission.reason,
+        "origin": mission.origin,
         "sorties": {
             "total": sum(by_state.values()),
             **{state: by_state.get(state, 0) for state in STATES},

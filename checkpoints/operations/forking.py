@@ -1,0 +1,275 @@
+"""Fork: a new mission from a checkpoint, in which some sorties run again and the others keep their results."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+
+from checkpoints import loading, reading, storage, writing
+from checkpoints.loading import SavedMission
+from checkpoints.models import Checkpoint
+from checkpoints.operations.restoring import NotExact
+from checkpoints.writing import Target
+from fleet import audit, errors, ids
+from fleet.events.models import Event
+from fleet.postgres import locks
+from fleet.postgres.locks import Lock
+from missions import folders, plan
+from missions.models import Mission
+from missions.operations import launching, rights
+from missions.plan import Json, SortieSpec
+from missions.queries import surroundings
+from missions.states import MissionState, ended_badly
+
+RESET = {"state": "due", "tries": 0, "rescues": 0, "reason": "", "result": None, "error": "", "artifacts": []}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forked:
+    """A new mission, and the keys of its sorties that run again, were left out, or kept a result that is in doubt."""
+
+    mission: Mission
+    again: tuple[str, ...]
+    dropped: tuple[str, ...]
+    doubtful: tuple[str, ...]  # they used an input that has changed
+
+
+def fork(
+    *,
+    checkpoint: Checkpoint,
+    mission: UUID | None = None,
+    sorties: Collection[str] = (),
+    params: Mapping[str, Json] | None = None,
+    edit: str = "",
+    name: str = "",
+    executes: bool,
+    by: User | None = None,
+) -> Forked:
+    """Create a mission that continues from a checkpoint. It is planned; `resume` starts it.
+
+    `sorties` and everything that depends on them run again, without what they had added. So do those that `edit`
+    replaces (YAML: `sorties: {name: …}`). `params` change inputs.
+
+    NotFound for a sortie that the checkpoint does not have; PlanError if `params` or `edit` are invalid; Forbidden if
+    the caller may not start the code; Damaged if a file of the checkpoint is missing or was changed.
+    """
+    with locks.session(Lock.CHECKPOINTS, shared=True):
+        saved = loading.load(loading.entry(storage.read_manifest(checkpoint.ref), mission))
+        graph = _Graph(saved)
+        inputs = _inputs(saved, params or {})
+        edited = _edited(saved, graph, edit, inputs)
+        graph.require([*sorties, *edited])
+        template = "" if edited else saved.own_kept["template"]
+        _check_rights(saved, edited, template=template, executes=executes)
+        again, dropped = graph.reset([*sorties, *edited])
+        changed_inputs = [key for key, value in inputs.items() if value != saved.own_state["inputs"].get(key)]
+        live = bool(again) or saved.own_state["state"] == "live"
+        with transaction.atomic(durable=True):
+            id = ids.new()
+            writing.create_mission(
+                mission=id,
+                own=saved.own,
+                checkpoint=checkpoint.ref,
+                live=MissionState.PLANNED,
+                executes=executes or bool(template),
+                template=template,
+                name=name or None,
+                origin=_origin(saved, checkpoint, sorties),
+                owner=by.id if by else None,
+                team=checkpoint.team_id,
+                changes={"inputs": inputs, **({"state": "live"} if live else {})},
+            )
+            with connection.cursor() as cursor:
+                turn, _ = launching.fair_turn(cursor)
+            targets = graph.targets(again=again, dropped=dropped, edited=edited)
+            writing.put_back(mission=id, targets=targets, origin=turn, checkpoint=checkpoint.ref)
+            _prove(id, saved, unchanged=saved.state.keys() - again - dropped)
+            Event.objects.create(
+                kind="checkpoint.forked",
+                scope=id,
+                subject=checkpoint.id,
+                data={"checkpoint": checkpoint.ref, "mission": saved.entry.id, "from": sorted(sorties)[:20]},
+            )
+            audit.record(
+                kind="checkpoint.fork",
+                subject=checkpoint.ref,
+                after={
+                    "mission": ids.encode(ids.MISSION, id),
+                    "from": sorted(sorties)[:20],
+                    "inputs": sorted(changed_inputs),
+                    "edited": sorted(edited),
+                },
+            )
+    kept = [key for key in graph.order if key not in again and key not in dropped]
+    return Forked(
+        mission=Mission.objects.get(id=id),
+        again=tuple(key for key in graph.order if key in again),
+        dropped=tuple(key for key in graph.order if key in dropped),
+        doubtful=tuple(key for key in kept if graph.uses(key, changed_inputs)),
+    )
+
+
+class _Graph:
+    """The sorties of a saved mission, parsed."""
+
+    def __init__(self, saved: SavedMission) -> None:
+        self._saved = saved
+        self.sorties: dict[str, dict[str, Any]] = {key: json.loads(line) for key, line in saved.state.items()}
+        self.order = sorted(self.sorties, key=lambda key: (self.sorties[key]["order"], key))
+        self._dependents: dict[str, list[str]] = defaultdict(list)
+        self._added: dict[str, list[str]] = defaultdict(list)
+        for key, sortie in self.sorties.items():
+            for need, _ in sortie["needs"]:
+                self._dependents[need].append(key)
+            if sortie["added_by"] is not None:
+                self._added[sortie["added_by"]].append(key)
+
+    def require(self, keys: Iterable[str]) -> None:
+        missing = [key for key in keys if key not in self.sorties]
+        if missing:
+            raise errors.NotFound(
+                f"The checkpoint has no sortie {', '.join(map(repr, missing[:3]))}.",
+                hint="Its sorties are listed by fleet_checkpoint show.",
+            )
+
+    def reset(self, keys: Collection[str]) -> tuple[set[str], set[str]]:
+        """The sorties that run again if these do, and those that are dropped because the former had added them."""
+        again: set[str] = set()
+        dropped: set[str] = set()
+        pending = list(keys)
+        while pending:
+            key = pending.pop()
+            if key in again or key in dropped:
+                continue
+            again.add(key)
+            pending += self._dependents[key]
+            added = list(self._added[key])
+            while added:
+                child = added.pop()
+                if child not in dropped:
+                    dropped.add(child)
+                    pending += self._dependents[child]
+                    added += self._added[child]
+        return again - dropped, dropped
+
+    def uses(self, key: str, inputs: Collection[str]) -> bool:
+        """Whether a sortie that has ended mentions one of these inputs, in a template or as a variable."""
+        names = "|".join(re.escape(name) for name in inputs)
+        if not names or self.sorties[key]["state"] in ("pending", "due"):
+            return False
+        text = json.dumps(self.sorties[key]["spec"])
+        return bool(
+            re.search(rf"\binputs\.(?:{names})\b", text) or re.search(rf"\bFLEET_INPUT_(?:{names.upper()})\b", text)
+        )
+
+    def targets(
+        self, *, again: Collection[str], dropped: Collection[str], edited: Mapping[str, SortieSpec]
+    ) -> list[Target]:
+        changes: dict[str, dict[str, Any]] = {}
+        for key in again:
+            sortie = self.sorties[key]
+            needs = [need for need in sortie["needs"] if need[0] not in dropped]
+            changes[key] = {**RESET, "needs": needs, **_spec_changes(edited.get(key))}
+        for key in again:
+            waits = any(
+                not self._lets_start(need, always=changes[key].get("always", self.sorties[key]["always"]), again=again)
+                for need, _ in changes[key]["needs"]
+            )
+            changes[key]["state"] = "pending" if waits else "due"
+        return [
+            Target(
+                sortie=ids.new(),
+                created=True,
+                wait_until=None,
+                state=line,
+                kept=self._saved.kept[key],
+                changes=changes.get(key, {}),
+            )
+            for key, line in self._saved.state.items()
+            if key not in dropped
+        ]
+
+    def _lets_start(self, need: str, *, always: bool, again: Collection[str]) -> bool:
+        sortie = self.sorties[need]
+        if need in again or sortie["state"] in ("pending", "due"):
+            return False
+        return always or not ended_badly(state=sortie["state"], tolerated=sortie["allow_failure"])
+
+
+def _spec_changes(spec: SortieSpec | None) -> dict[str, Any]:
+    """The parts of a sortie's state that follow from a new spec."""
+    if spec is None:
+        return {}
+    return {
+        "spec": spec.as_json(),
+        "type": spec.agent_type,
+        "priority": spec.priority,
+        "always": spec.always,
+        "allow_failure": spec.allow_failure,
+        "max_tries": spec.retry.max_attempts,
+        "concurrency_key": spec.concurrency.key if spec.concurrency else None,
+        "needs": sorted([need, need.partition("[")[0]] for need in spec.needs),
+    }
+
+
+def _inputs(saved: SavedMission, params: Mapping[str, Json]) -> dict[str, Json]:
+    """The mission's inputs with the new ones, which must fit its plan. Other values are kept exactly."""
+    inputs: dict[str, Json] = saved.own_state["inputs"]
+    if not params:
+        return inputs
+    loaded = plan.load(text=saved.own_state["plan"], surroundings=surroundings.current())
+    given = {name: value for name, value in inputs.items() if name in loaded.inputs and value is not None}
+    bound = plan.bind(plan=loaded, params={**given, **params})
+    return {**inputs, **{name: bound[name] for name in params}}
+
+
+def _edited(saved: SavedMission, graph: _Graph, text: str, inputs: Mapping[str, Json]) -> dict[str, SortieSpec]:
+    if not text:
+        return {}
+    own = saved.own_state
+    names = plan.fragment_names(text=text, surroundings=surroundings.current())
+    graph.require(names)
+    specs = plan.fragment(
+        text=text,
+        existing=[key for key in graph.order if key not in names],
+        surroundings=surroundings.current(),
+        defaults=own["defaults"],
+        inputs=inputs,
+    )
+    folders.check_prompts(specs=specs, folder=own["folder"])
+    return {spec.key: spec for spec in specs}
+
+
+def _check_rights(saved: SavedMission, edited: Mapping[str, SortieSpec], *, template: str, executes: bool) -> None:
+    """As for a launch: what runs code needs plan.execute, unless it comes from a template as it is."""
+    if executes or template:
+        return
+    if saved.own_kept["executes"] or any(spec.executes for spec in edited.values()):
+        raise rights.refusal()
+
+
+def _origin(saved: SavedMission, checkpoint: Checkpoint, sorties: Collection[str]) -> str:
+    start = f", from {', '.join(sorted(sorties))}" if sorties else ""
+    return f"fork of {saved.entry.id} at {checkpoint.ref}{start}"[:300]
+
+
+def _prove(mission: UUID, saved: SavedMission, *, unchanged: Collection[str]) -> None:
+    """NotExact unless these sorties are exactly as the checkpoint has them."""
+    text = reading.mission(mission)
+    lines: dict[str, str] = {}
+    for bucket in text.buckets.values():
+        lines |= bucket.state
+    different = [key for key in unchanged if lines.get(key) != saved.state[key]]
+    if different:
+        raise NotExact(
+            f"The fork would differ from the checkpoint in {', '.join(sorted(different)[:3])}; nothing was created.",
+            hint="This is a defect of the fleet: please report it with the checkpoint.",
+        )
