@@ -8,8 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from checkpoints import storage
-from checkpoints.document import Bucket, Manifest, MissionEntry
-from checkpoints.document.buckets import Malformed
+from checkpoints.document import Bucket, Manifest, MissionEntry, Part
 from checkpoints.models import Checkpoint
 from fleet import errors, ids
 
@@ -54,16 +53,22 @@ def load(entry: MissionEntry) -> SavedMission:
     """Read a mission. Damaged if a blob is missing, was changed, or is not what the manifest says it is."""
     state: dict[str, str] = {}
     kept: dict[str, str] = {}
-    for number, part in entry.buckets.items():
-        try:
-            bucket = Bucket.parse(storage.read(part))
-        except (Malformed, ValueError) as fault:
-            raise storage.Damaged(f"The blob {part.blob[:12]}… is not a bucket of sorties: {fault}.") from fault
-        if bucket.digest() != part.digest:
-            raise storage.Damaged(f"The digest of bucket {number:02x} of {entry.id} does not fit.")
+    for part in entry.buckets.values():
+        bucket = read_bucket(part)
         state |= bucket.state
         kept |= bucket.kept
     return SavedMission(entry=entry, own=storage.read(entry.mission), state=state, kept=kept)
+
+
+def read_bucket(part: Part) -> Bucket:
+    """Read a bucket of sorties. Damaged if its blob is missing, was changed, or is something else."""
+    try:
+        bucket = Bucket.parse(storage.read(part))
+    except ValueError as fault:
+        raise storage.Damaged(f"The blob {part.blob[:12]}… is not a bucket of sorties: {fault}.") from fault
+    if bucket.digest() != part.digest:
+        raise storage.Damaged(f"The digest of the blob {part.blob[:12]}… is not the one in the manifest.")
+    return bucket
 
 
 def find(text: str) -> Checkpoint:

@@ -152,6 +152,13 @@ def blobs() -> Iterator[str]:
         yield from (name.removesuffix(".zst") for name in files)
 
 
+def sweep() -> None:
+    """Remove drafts of writers that were killed."""
+    store = _store()
+    if isinstance(store, Blobs):
+        store.sweep()
+
+
 def remove_manifest(ref: str) -> None:
     store = _store()
     store.delete(_manifest(ref))

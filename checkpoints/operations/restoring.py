@@ -15,7 +15,7 @@ from psycopg.errors import DeadlockDetected
 from checkpoints import loading, reading, storage, writing
 from checkpoints.loading import SavedMission
 from checkpoints.models import Checkpoint
-from checkpoints.operations import capturing
+from checkpoints.operations import capturing, verifying
 from checkpoints.reading import MissionText
 from checkpoints.writing import Target
 from fleet import audit, errors, ids
@@ -23,7 +23,7 @@ from fleet.events.models import Event
 from fleet.postgres import clock, locks, statements
 from fleet.postgres.locks import Lock
 from missions.models import Mission
-from missions.operations import rights
+from missions.operations import launching, rights
 from missions.queries import counters
 from missions.states import MissionState
 
@@ -52,9 +52,10 @@ def restore(*, checkpoint: Checkpoint, mission: UUID | None = None, executes: bo
     type is missing; Forbidden if the caller may not start its code. In all these cases nothing has changed.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
-        saved = loading.load(loading.entry(storage.read_manifest(checkpoint.ref), mission))
+        saved = _load(checkpoint, mission)
         if not Mission.objects.filter(id=saved.id).exists():
-            raise errors.NotFound(f"The rows of {saved.entry.id} were removed.", hint="Revive it with fleet_resume.")
+            _revive(checkpoint, saved, executes=executes)
+            return Restored(mission=Mission.objects.get(id=saved.id), safety=None)
         rights.require_for_mission(mission=saved.id, executes=executes)
         with reading.snapshot():
             text = reading.mission(saved.id)
@@ -68,6 +69,19 @@ def restore(*, checkpoint: Checkpoint, mission: UUID | None = None, executes: bo
                 if not isinstance(fault.__cause__, DeadlockDetected) or attempt == TRIES - 1:
                     raise
     return Restored(mission=Mission.objects.get(id=saved.id), safety=safety)
+
+
+def _load(checkpoint: Checkpoint, mission: UUID | None) -> SavedMission:
+    """Read the checkpoint. If it is damaged, the error names the newest one that is not."""
+    try:
+        return loading.load(loading.entry(storage.read_manifest(checkpoint.ref), mission))
+    except storage.Damaged as fault:
+        wanted = mission or checkpoint.missions[0]
+        other = verifying.newest_intact(mission=wanted, except_for=checkpoint)
+        raise storage.Damaged(
+            f"{checkpoint.ref} is damaged, and nothing was changed. {fault.message}",
+            hint=f"The newest intact checkpoint of the mission is {other.ref}." if other else "It has no other one.",
+        ) from fault
 
 
 def _restore(checkpoint: Checkpoint, saved: SavedMission, by: User | None) -> Checkpoint:
@@ -103,19 +117,54 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, by: User | None) -> Ch
         put_back_mission(saved, checkpoint=checkpoint.ref)
         cursor.execute(statements.read("missions.control", "unqueue"), {"missions": [saved.id]})
     prove(saved)
+    _record(checkpoint, mission=saved.id, safety=safety, changed=len(targets), removed=len(dropped))
+    return safety
+
+
+def _revive(checkpoint: Checkpoint, saved: SavedMission, *, executes: bool) -> None:
+    """Create the rows of a mission that were removed, with the mission's id and new ids of its sorties."""
+    kept = saved.own_kept
+    if not executes and kept["executes"] and not kept["template"]:
+        raise rights.refusal()
+    later = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
+    targets = [
+        Target(sortie=ids.new(), created=True, wait_until=later, state=line, kept=saved.kept[key])
+        for key, line in saved.state.items()
+    ]
+    with transaction.atomic(durable=True):
+        writing.create_mission(
+            mission=saved.id,
+            own=saved.own,
+            checkpoint=checkpoint.ref,
+            live=MissionState.PAUSED,
+            executes=kept["executes"],
+            template=kept["template"],
+            reason=f"restored to {checkpoint.ref}",
+            owner=checkpoint.owner_id,
+            team=checkpoint.team_id,
+        )
+        with connection.cursor() as cursor:
+            turn, _ = launching.fair_turn(cursor)
+        writing.put_back(mission=saved.id, targets=targets, origin=turn, checkpoint=checkpoint.ref)
+        prove(saved)
+        _record(checkpoint, mission=saved.id, safety=None, changed=len(targets), removed=0)
+
+
+def _record(checkpoint: Checkpoint, *, mission: UUID, safety: Checkpoint | None, changed: int, removed: int) -> None:
+    replaced = safety.ref if safety else None
+    counts = {"sorties_changed": changed, "sorties_removed": removed}
     Event.objects.create(
         kind="checkpoint.restored",
-        scope=saved.id,
+        scope=mission,
         subject=checkpoint.id,
-        data={"checkpoint": checkpoint.ref, "safety": safety.ref, "changed": len(targets), "removed": len(dropped)},
+        data={"checkpoint": checkpoint.ref, "replaced": replaced, **counts},
     )
     audit.record(
         kind="checkpoint.restore",
         subject=checkpoint.ref,
-        before={"state": row.state, "checkpoint": safety.ref},
-        after={"mission": row.ref, "sorties_changed": len(targets), "sorties_removed": len(dropped)},
+        before={"checkpoint": replaced},
+        after={"mission": ids.encode(ids.MISSION, mission), **counts},
     )
-    return safety
 
 
 def _differences(

@@ -176,6 +176,11 @@ def _store(path: str, folder: int, copy: str) -> _Stored:
     return _Stored(path, digest, size)
 
 
+def has(digest: str) -> bool:
+    """Whether the store has the file with this digest."""
+    return storage().exists(_name(digest))
+
+
 def forget(digest: str) -> None:
     """Remove the file with this digest, which no artifact refers to any more."""
     storage().delete(_name(digest))

@@ -1,0 +1,113 @@
+"""Delete checkpoints, and prune those that are too old or too many.
+
+The row goes first, then the manifest, then the blobs that no manifest refers to. If this is interrupted, the files that
+are left are harmless: `prune` removes the blobs, and adopts a manifest without a row.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+
+from checkpoints import storage
+from checkpoints.models import Checkpoint
+from checkpoints.operations import adopting
+from fleet import audit
+from fleet.events.models import Event
+from fleet.postgres import locks
+from fleet.postgres.locks import Lock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What `prune` removed, or would remove."""
+
+    checkpoints: tuple[Checkpoint, ...]
+    blobs: int
+    bytes: int  # of the blobs, compressed
+
+
+def delete(*, checkpoint: Checkpoint) -> None:
+    """Delete a checkpoint. Other checkpoints are not affected, whatever they share with it."""
+    with locks.session(Lock.CHECKPOINTS):
+        _delete([checkpoint], why="deleted")
+        with suppress(storage.Damaged):  # of another checkpoint: `prune` names it
+            _sweep()
+
+
+def prune(*, now: datetime, dry_run: bool) -> Pruned:
+    """Delete the checkpoints that retention does not keep, and blobs that no checkpoint refers to."""
+    with locks.session(Lock.CHECKPOINTS):
+        adopting.adopt_under_lock()
+        outdated = _outdated(list(Checkpoint.objects.order_by("-id")), now=now)
+        gone = {checkpoint.ref for checkpoint in outdated}
+        garbage = sorted(set(storage.blobs()) - _reachable(except_for=gone))
+        size = storage.size(garbage)
+        if not dry_run:
+            _delete(outdated, why="retention")
+            for name in garbage:
+                storage.remove_blob(name)
+            storage.sweep()
+    return Pruned(checkpoints=tuple(outdated), blobs=len(garbage), bytes=size)
+
+
+def _outdated(checkpoints: Iterable[Checkpoint], *, now: datetime) -> list[Checkpoint]:
+    """The checkpoints that retention removes, given all of them, the newest first.
+
+    A mission keeps its newest checkpoint, named and kept ones, and of the others the newest FLEET_CHECKPOINT_COUNT, as
+    long as they are younger than FLEET_CHECKPOINT_DAYS and all of them together fit into FLEET_CHECKPOINT_BYTES.
+    """
+    seen: dict[UUID, int] = defaultdict(int)
+    total = 0
+    outdated = []
+    for checkpoint in checkpoints:
+        newest = any(not seen[mission] for mission in checkpoint.missions)
+        many = all(seen[mission] >= settings.FLEET_CHECKPOINT_COUNT for mission in checkpoint.missions)
+        old = checkpoint.created_at < now - timedelta(days=settings.FLEET_CHECKPOINT_DAYS)
+        large = total + checkpoint.new_bytes > settings.FLEET_CHECKPOINT_BYTES
+        if checkpoint.keep or checkpoint.name or newest or not (many or old or large):
+            total += checkpoint.new_bytes
+            for mission in checkpoint.missions:
+                seen[mission] += 1
+        else:
+            outdated.append(checkpoint)
+    return outdated
+
+
+def _delete(checkpoints: Collection[Checkpoint], *, why: str) -> None:
+    with transaction.atomic():
+        for checkpoint in checkpoints:
+            for mission in checkpoint.missions:
+                Event.objects.create(
+                    kind="checkpoint.removed",
+                    scope=mission,
+                    subject=checkpoint.id,
+                    data={"checkpoint": checkpoint.ref, "why": why},
+                )
+            audit.record(kind="checkpoint.delete", subject=checkpoint.ref, before={"name": checkpoint.name, "why": why})
+        Checkpoint.objects.filter(id__in=[checkpoint.id for checkpoint in checkpoints]).delete()
+    for checkpoint in checkpoints:
+        storage.remove_manifest(checkpoint.ref)
+
+
+def _sweep() -> None:
+    for name in set(storage.blobs()) - _reachable():
+        storage.remove_blob(name)
+
+
+def _reachable(*, except_for: Collection[str] = ()) -> set[str]:
+    """The blobs that a manifest refers to. Damaged if a manifest cannot be read, because its blobs are unknown."""
+    refs = [ref for ref in storage.manifests() if ref not in except_for]
+    try:
+        return {part.blob for ref in refs for part in storage.read_manifest(ref).parts}
+    except storage.Damaged as fault:
+        raise storage.Damaged(
+            f"{fault.message} Its blobs are unknown, so none can be removed.", hint="Delete that checkpoint first."
+        ) from fault

@@ -1,0 +1,108 @@
+"""Verify: read every byte of checkpoints, and name what is damaged and which checkpoints share it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from checkpoints import document, loading, storage
+from checkpoints.document import Manifest
+from checkpoints.models import Checkpoint
+from fleet.postgres import locks
+from fleet.postgres.locks import Lock
+from missions.artifacts import collection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """Something that is wrong with a file. `shared_by`: the checkpoints that it belongs to."""
+
+    message: str
+    shared_by: tuple[str, ...]
+
+
+def verify(*, checkpoints: Collection[Checkpoint]) -> list[Damage]:
+    """Read every file of these checkpoints. An empty list means that all of them can be restored."""
+    with locks.session(Lock.CHECKPOINTS, shared=True):
+        damages: list[Damage] = []
+        manifests: list[Manifest] = []
+        for checkpoint in checkpoints:
+            try:
+                manifests.append(_manifest(checkpoint))
+            except storage.Damaged as fault:
+                damages.append(Damage(message=fault.message, shared_by=(checkpoint.ref,)))
+        users = _users_of_blobs()
+        checked: set[str] = set()
+        missing: dict[str, list[str]] = defaultdict(list)
+        for manifest in manifests:
+            for message, blob in _faults(manifest, checked, missing):
+                damages.append(Damage(message=message, shared_by=tuple(users[blob]) or (manifest.id,)))
+        for message, refs in missing.items():
+            damages.append(Damage(message=message, shared_by=tuple(dict.fromkeys(refs))))
+        return damages
+
+
+def newest_intact(*, mission: UUID, except_for: Checkpoint | None = None) -> Checkpoint | None:
+    """The newest checkpoint of a mission that can be restored. The caller holds the lock of checkpoints."""
+    candidates = Checkpoint.objects.filter(missions__contains=[mission]).order_by("-id")
+    if except_for is not None:
+        candidates = candidates.exclude(id=except_for.id)
+    for candidate in candidates.iterator():
+        try:
+            loading.load(loading.entry(_manifest(candidate), mission))
+        except storage.Damaged:
+            continue
+        return candidate
+    return None
+
+
+def _manifest(checkpoint: Checkpoint) -> Manifest:
+    manifest = storage.read_manifest(checkpoint.ref)
+    if hashlib.sha256(document.serialize(manifest)).hexdigest() != checkpoint.digest:
+        raise storage.Damaged(f"The manifest of {checkpoint.ref} is not the one that was written.")
+    return manifest
+
+
+def _faults(manifest: Manifest, checked: set[str], missing: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+    """What is wrong with the blobs of a checkpoint: the message, and the blob. Each blob is read once."""
+    for entry in manifest.missions:
+        for part in [entry.mission, *entry.buckets.values()]:
+            if part.blob in checked:
+                continue
+            checked.add(part.blob)
+            try:
+                is_bucket = part is not entry.mission
+                lines = loading.read_bucket(part).state.values() if is_bucket else [storage.read(part)]
+            except storage.Damaged as fault:
+                yield fault.message, part.blob
+                continue
+            for line in lines if is_bucket else []:
+                for artifact in json.loads(line)["artifacts"]:
+                    if not collection.has(artifact["digest"]):
+                        message = (
+                            f"The bytes of the artifact {artifact['path']} ({artifact['digest'][:12]}…) are missing."
+                        )
+                        missing[message].append(manifest.id)
+    for extra in (manifest.fleet, manifest.context):
+        if extra is not None and extra.blob not in checked:
+            checked.add(extra.blob)
+            try:
+                storage.read(extra)
+            except storage.Damaged as fault:
+                yield fault.message, extra.blob
+
+
+def _users_of_blobs() -> dict[str, list[str]]:
+    """The checkpoints that contain each blob, as far as their manifests can be read."""
+    users: dict[str, list[str]] = defaultdict(list)
+    for ref in sorted(storage.manifests()):
+        try:
+            for part in storage.read_manifest(ref).parts:
+                users[part.blob].append(ref)
+        except storage.Damaged:
+            continue
+    return users
