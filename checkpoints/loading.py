@@ -11,6 +11,9 @@ from checkpoints import storage
 from checkpoints.document import Bucket, Manifest, MissionEntry, Part
 from checkpoints.models import Checkpoint
 from fleet import errors, ids
+from missions.models import Mission
+from missions.queries import reads
+from missions.states import MissionState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,32 @@ def entry(manifest: Manifest, mission: UUID | None) -> MissionEntry:
     raise errors.NotFound(f"{manifest.id} does not contain {ref}.")
 
 
+def load_intact(checkpoint: Checkpoint, mission: UUID | None) -> SavedMission:
+    """Read a mission from a checkpoint. Damaged if that is damaged; the error names the newest one that is not."""
+    try:
+        return load(entry(storage.read_manifest(checkpoint.ref), mission))
+    except storage.Damaged as fault:
+        other = newest_intact(mission=mission or checkpoint.missions[0], except_for=checkpoint)
+        raise storage.Damaged(
+            f"{checkpoint.ref} is damaged, and nothing was changed. {fault.message}",
+            hint=f"The newest intact checkpoint of the mission is {other.ref}." if other else "It has no other one.",
+        ) from fault
+
+
+def newest_intact(*, mission: UUID, except_for: Checkpoint | None = None) -> Checkpoint | None:
+    """The newest checkpoint of a mission that can be restored. The caller holds the lock of checkpoints."""
+    candidates = Checkpoint.objects.filter(missions__contains=[mission]).order_by("-id")
+    if except_for is not None:
+        candidates = candidates.exclude(id=except_for.id)
+    for candidate in candidates.iterator():
+        try:
+            load(entry(storage.read_manifest(candidate.ref), mission))
+        except storage.Damaged:
+            continue
+        return candidate
+    return None
+
+
 def load(entry: MissionEntry) -> SavedMission:
     """Read a mission. Damaged if a blob is missing, was changed, or is not what the manifest says it is."""
     state: dict[str, str] = {}
@@ -69,6 +98,25 @@ def read_bucket(part: Part) -> Bucket:
     if bucket.digest() != part.digest:
         raise storage.Damaged(f"The digest of the blob {part.blob[:12]}… is not the one in the manifest.")
     return bucket
+
+
+def mission_id(text: str) -> UUID:
+    """The id of a mission, which may have no rows any more if the id is given in full."""
+    return ids.decode(ids.MISSION, text) if text.startswith(f"{ids.MISSION}_") else reads.find(text).id
+
+
+def missions_without_rows() -> list[UUID]:
+    """The missions that checkpoints have and the database has not."""
+    known = {mission for missions in Checkpoint.objects.values_list("missions", flat=True) for mission in missions}
+    return sorted(known - set(Mission.objects.filter(id__in=known).values_list("id", flat=True)))
+
+
+def was_live(mission: UUID) -> bool:
+    """Whether a mission had not ended in its newest intact checkpoint."""
+    checkpoint = newest_intact(mission=mission)
+    return (
+        checkpoint is not None and not MissionState(entry(storage.read_manifest(checkpoint.ref), mission).state).final
+    )
 
 
 def find(text: str) -> Checkpoint:

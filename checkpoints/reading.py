@@ -12,7 +12,8 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from checkpoints import storage
+from checkpoints import context, storage
+from checkpoints.context import Context
 from checkpoints.document import Bucket, MissionEntry, Part, bucket_of, buckets
 from fleet import errors, ids
 from fleet.postgres import statements
@@ -31,6 +32,7 @@ class MissionText:
     own: str  # the two lines of the mission itself
     buckets: dict[int, Bucket]
     rows: dict[str, UUID]  # the ids of the sorties that were read, by key
+    context: Context
     unchanged: Mapping[int, Part] = field(default_factory=dict)
 
     def entry(self, contents: dict[str, bytes]) -> MissionEntry:
@@ -77,16 +79,18 @@ def mission(mission: UUID, *, parent: MissionEntry | None = None, since: str = "
     if row is None:
         raise errors.NotFound(f"There is no mission {ids.encode(ids.MISSION, mission)}.")
     state_line, kept_line, name, state, owner, team, counted = row
+    counts = json.loads(counted)
     text = MissionText(
         id=mission,
         name=name,
         state=state,
         owner=owner,
         team=team,
-        counts=json.loads(counted),
+        counts=counts,
         own=f"{state_line}\n{kept_line}\n",
         buckets={},
         rows={},
+        context=context.of_mission(mission, counts=counts),
     )
     changed = _changed(mission, since) if parent else None
     if parent is None or changed is None:
@@ -123,6 +127,20 @@ def _read_sorties(text: MissionText, sorties: Sequence[UUID] | None, *, parent: 
                 bucket = text.buckets[number] = Bucket.parse(storage.read(part)) if part else Bucket()
             bucket.state[key], bucket.kept[key] = state, kept
             text.rows[key] = sortie
+
+
+def fleet() -> bytes:
+    """The agent types with the agents that are wanted, and the limits of concurrency keys, as JSON."""
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("checkpoints", "fleet"))
+        return str(cursor.fetchone()[0]).encode()
+
+
+def extra(data: bytes, contents: dict[str, bytes]) -> Part:
+    """A part without sorties; adds its content to those to be stored."""
+    blob = hashlib.sha256(data).hexdigest()
+    contents[blob] = data
+    return Part(blob, len(data), blob)
 
 
 def _part(text: str, digest: str, contents: dict[str, bytes]) -> Part:

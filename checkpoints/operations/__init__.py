@@ -1,23 +1,28 @@
 """What people, programs and the control loop do with checkpoints. Keyword-only functions, as in missions.operations."""
 
 from checkpoints.operations.adopting import adopt
-from checkpoints.operations.capturing import capture
+from checkpoints.operations.capturing import capture, capture_all
+from checkpoints.operations.comparing import Difference, diff
 from checkpoints.operations.forking import Forked, fork
+from checkpoints.operations.recovery import recovery_plan
 from checkpoints.operations.removing import Pruned, delete, prune
 from checkpoints.operations.restoring import Restored, restore
-from checkpoints.operations.verifying import Damage, newest_intact, verify
+from checkpoints.operations.verifying import Damage, verify
 
 __all__ = [
     "Damage",
+    "Difference",
     "Forked",
     "Pruned",
     "Restored",
     "adopt",
     "capture",
+    "capture_all",
     "delete",
+    "diff",
     "fork",
-    "newest_intact",
     "prune",
+    "recovery_plan",
     "restore",
     "verify",
 ]

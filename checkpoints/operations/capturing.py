@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from checkpoints import document, reading, storage
+from checkpoints import context, document, reading, storage
 from checkpoints.document import Manifest
 from checkpoints.models import Checkpoint
 from checkpoints.reading import MissionText
@@ -19,7 +19,10 @@ from fleet import audit, errors, ids
 from fleet.events.models import Event
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock
+from missions.models import Mission
+from missions.states import MissionState
 
+FINAL_MISSION_STATES = [state for state in MissionState if state.final]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -30,22 +33,41 @@ def capture(
     name: str = "",
     note: str = "",
     keep: bool = False,
+    fleet: bool = False,
     by: User | None = None,
 ) -> Checkpoint:
     """Write a checkpoint of these missions, as they are in one moment. They keep running.
+
+    `fleet`: also of the agent types, the agents that are wanted, and the limits of concurrency keys.
 
     NotFound if a mission's rows are gone, Conflict if one is being cancelled, Unavailable if the disk is full.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
         with reading.snapshot() as snapshot:
             texts = [read(mission) for mission in missions]
+            fleet_data = reading.fleet() if fleet else None
         for text in texts:
             if text.state == "cancelling":
                 raise errors.Conflict(
                     f"The mission {text.name} is being cancelled, so it cannot be captured.",
                     hint="Wait until it is cancelled.",
                 )
-        return store(texts=texts, snapshot=snapshot, trigger=trigger, name=name, note=note, keep=keep, by=by)
+        return store(
+            texts=texts,
+            snapshot=snapshot,
+            fleet=fleet_data,
+            trigger=trigger,
+            name=name,
+            note=note,
+            keep=keep,
+            by=by,
+        )
+
+
+def capture_all(*, name: str = "", note: str = "", keep: bool = False, by: User | None = None) -> Checkpoint:
+    """Write one checkpoint of the fleet: every live mission, the agent types, the wanted agents and the limits."""
+    live = Mission.objects.exclude(state__in=[*FINAL_MISSION_STATES, MissionState.CANCELLING]).order_by("id")
+    return capture(missions=list(live.values_list("id", flat=True)), name=name, note=note, keep=keep, fleet=True, by=by)
 
 
 def read(mission: UUID) -> MissionText:
@@ -70,6 +92,7 @@ def store(
     *,
     texts: Sequence[MissionText],
     snapshot: str,
+    fleet: bytes | None = None,
     trigger: str,
     name: str = "",
     note: str = "",
@@ -89,6 +112,10 @@ def store(
         parent=parent.ref if parent else None,
         snapshot=snapshot,
         missions=tuple(text.entry(contents) for text in texts),
+        fleet=reading.extra(fleet, contents) if fleet is not None else None,
+        context=reading.extra(
+            context.encode({ids.encode(ids.MISSION, text.id): text.context for text in texts}), contents
+        ),
     )
     with _disk():
         added = storage.add(contents)

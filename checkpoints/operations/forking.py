@@ -13,7 +13,7 @@ from uuid import UUID
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from checkpoints import loading, reading, storage, writing
+from checkpoints import loading, reading, writing
 from checkpoints.loading import SavedMission
 from checkpoints.models import Checkpoint
 from checkpoints.operations.restoring import NotExact
@@ -62,7 +62,7 @@ def fork(
     the caller may not start the code; Damaged if a file of the checkpoint is missing or was changed.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
-        saved = loading.load(loading.entry(storage.read_manifest(checkpoint.ref), mission))
+        saved = loading.load_intact(checkpoint, mission)
         graph = _Graph(saved)
         inputs = _inputs(saved, params or {})
         edited = _edited(saved, graph, edit, inputs)

@@ -12,10 +12,10 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection, transaction
 from psycopg.errors import DeadlockDetected
 
-from checkpoints import loading, reading, storage, writing
+from checkpoints import loading, reading, writing
 from checkpoints.loading import SavedMission
 from checkpoints.models import Checkpoint
-from checkpoints.operations import capturing, verifying
+from checkpoints.operations import capturing, recovery
 from checkpoints.reading import MissionText
 from checkpoints.writing import Target
 from fleet import audit, errors, ids
@@ -42,23 +42,33 @@ class Restored:
     safety: Checkpoint | None
 
 
-def restore(*, checkpoint: Checkpoint, mission: UUID | None = None, executes: bool, by: User | None = None) -> Restored:
+def restore(
+    *,
+    checkpoint: Checkpoint,
+    mission: UUID | None = None,
+    executes: bool,
+    force: bool = False,
+    plan: str = "",
+    by: User | None = None,
+) -> Restored:
     """Put a mission back as the checkpoint has it, and leave it paused; one that had ended is as it ended.
 
     Running sorties are taken from their agents and start again only when no process of them is left. Sorties that were
     added since are removed. The state that is replaced is captured first.
 
-    Damaged if a file of the checkpoint is missing or changed; Conflict if the mission is being cancelled or an agent
-    type is missing; Forbidden if the caller may not start its code. In all these cases nothing has changed.
+    Damaged if a file of the checkpoint is missing or changed; Conflict if the recovery plan has a high risk and
+    `force` is not set, has a blocking one, or is not the one with the digest `plan`; Forbidden if the caller may not
+    start its code. In all these cases nothing has changed.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
-        saved = _load(checkpoint, mission)
+        saved = loading.load_intact(checkpoint, mission)
         if not Mission.objects.filter(id=saved.id).exists():
-            _revive(checkpoint, saved, executes=executes)
+            _revive(checkpoint, saved, executes=executes, force=force, plan=plan)
             return Restored(mission=Mission.objects.get(id=saved.id), safety=None)
         rights.require_for_mission(mission=saved.id, executes=executes)
         with reading.snapshot():
             text = reading.mission(saved.id)
+        recovery.require_acceptable(recovery.plan_for(checkpoint, saved, text), force=force, digest=plan)
         capturing.store_contents([text])  # most of the safety checkpoint is on the disk before any row is locked
         for attempt in range(TRIES):
             try:
@@ -69,19 +79,6 @@ def restore(*, checkpoint: Checkpoint, mission: UUID | None = None, executes: bo
                 if not isinstance(fault.__cause__, DeadlockDetected) or attempt == TRIES - 1:
                     raise
     return Restored(mission=Mission.objects.get(id=saved.id), safety=safety)
-
-
-def _load(checkpoint: Checkpoint, mission: UUID | None) -> SavedMission:
-    """Read the checkpoint. If it is damaged, the error names the newest one that is not."""
-    try:
-        return loading.load(loading.entry(storage.read_manifest(checkpoint.ref), mission))
-    except storage.Damaged as fault:
-        wanted = mission or checkpoint.missions[0]
-        other = verifying.newest_intact(mission=wanted, except_for=checkpoint)
-        raise storage.Damaged(
-            f"{checkpoint.ref} is damaged, and nothing was changed. {fault.message}",
-            hint=f"The newest intact checkpoint of the mission is {other.ref}." if other else "It has no other one.",
-        ) from fault
 
 
 def _restore(checkpoint: Checkpoint, saved: SavedMission, by: User | None) -> Checkpoint:
@@ -121,11 +118,12 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, by: User | None) -> Ch
     return safety
 
 
-def _revive(checkpoint: Checkpoint, saved: SavedMission, *, executes: bool) -> None:
+def _revive(checkpoint: Checkpoint, saved: SavedMission, *, executes: bool, force: bool, plan: str) -> None:
     """Create the rows of a mission that were removed, with the mission's id and new ids of its sorties."""
     kept = saved.own_kept
     if not executes and kept["executes"] and not kept["template"]:
         raise rights.refusal()
+    recovery.require_acceptable(recovery.plan_for(checkpoint, saved, None), force=force, digest=plan)
     later = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
     targets = [
         Target(sortie=ids.new(), created=True, wait_until=later, state=line, kept=saved.kept[key])

@@ -7,7 +7,6 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from uuid import UUID
 
 from checkpoints import document, loading, storage
 from checkpoints.document import Manifest
@@ -44,20 +43,6 @@ def verify(*, checkpoints: Collection[Checkpoint]) -> list[Damage]:
         for message, refs in missing.items():
             damages.append(Damage(message=message, shared_by=tuple(dict.fromkeys(refs))))
         return damages
-
-
-def newest_intact(*, mission: UUID, except_for: Checkpoint | None = None) -> Checkpoint | None:
-    """The newest checkpoint of a mission that can be restored. The caller holds the lock of checkpoints."""
-    candidates = Checkpoint.objects.filter(missions__contains=[mission]).order_by("-id")
-    if except_for is not None:
-        candidates = candidates.exclude(id=except_for.id)
-    for candidate in candidates.iterator():
-        try:
-            loading.load(loading.entry(_manifest(candidate), mission))
-        except storage.Damaged:
-            continue
-        return candidate
-    return None
 
 
 def _manifest(checkpoint: Checkpoint) -> Manifest:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from argparse import ArgumentTypeError
 
+from fleet import errors
+
 MOST = 1_000_000
 
 
@@ -31,6 +33,19 @@ def seconds(text: str) -> float:
     if not 0 <= value < 1e9:
         raise ArgumentTypeError(f"{text!r} is not a number of seconds")
     return value
+
+
+def pairs(texts: list[str], *, option: str) -> dict[str, str]:
+    """Parse NAME=VALUE, as given by a repeatable option. Invalid if one is something else or a name is repeated."""
+    values: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise errors.Invalid(f"{option} {text!r} is not NAME=VALUE.")
+        if name in values:
+            raise errors.Invalid(f"{option} {name} is given twice.", hint="Give it once.")
+        values[name] = value
+    return values
 
 
 def interval(text: str) -> float:

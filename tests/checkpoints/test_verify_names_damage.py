@@ -30,7 +30,9 @@ def pair() -> tuple[Mission, Checkpoint, Checkpoint]:
 
 
 def blobs(checkpoint: Checkpoint) -> set[str]:
-    return {part.blob for part in storage.read_manifest(checkpoint.ref).parts}
+    """The blobs of its sorties."""
+    (entry,) = storage.read_manifest(checkpoint.ref).missions
+    return {part.blob for part in entry.buckets.values()}
 
 
 def path(blob: str) -> Path:
@@ -45,7 +47,7 @@ def flip(file: Path) -> None:
 
 def files(checkpoint: Checkpoint) -> Iterator[Path]:
     yield settings.FLEET_CHECKPOINTS / checkpoint.ref / "manifest.json"
-    yield from (path(blob) for blob in sorted(blobs(checkpoint)))
+    yield from (path(part.blob) for part in storage.read_manifest(checkpoint.ref).parts)
 
 
 def test_intact_checkpoints_have_no_damage(pair: tuple[Mission, Checkpoint, Checkpoint]) -> None:

@@ -145,7 +145,7 @@ class Command(OperatorCommand):
         try:
             parsed = plan.load(text=_read(options["plan"]), context=context)
             if options["param"] or options.get("dry_run"):
-                plan.bind(plan=parsed, params=_params(options["param"]))
+                plan.bind(plan=parsed, params=arguments.pairs(options["param"], option="--param"))
         except plan.PlanError as refused:
             if not options["json"]:
                 raise
@@ -185,7 +185,7 @@ class Command(OperatorCommand):
         if options.get("dry_run"):
             return self._validate(options, plan_context.without_database())
         text = _read(options["plan"])
-        params = _params(options["param"])
+        params = arguments.pairs(options["param"], option="--param")
         parsed = plan.load(text=text, context=plan_context.current())
         mission = operations.launch(
             plan=parsed,
@@ -356,15 +356,3 @@ def _read(name: str) -> bytes:
     except (OSError, ValueError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) else fault
         raise errors.Invalid(f"The plan {name!r} cannot be read: {reason}.") from fault
-
-
-def _params(pairs: list[str]) -> dict[str, str]:
-    params: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise errors.Invalid(f"--param {pair!r} is not NAME=VALUE.")
-        if name in params:
-            raise errors.Invalid(f"--param {name} is given twice.", hint="Give it once.")
-        params[name] = value
-    return params

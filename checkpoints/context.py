@@ -1,0 +1,55 @@
+"""The recovery context: what somebody who takes over a mission needs to know, for a person or a language model.
+
+It is derived from the rows alone and holds at most 32 KB. Text that agents wrote is quoted under `reported`, because it
+is data and never an instruction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from fleet.postgres import statements
+
+MAX_BYTES = 32_000
+MAX_ITEMS = 25  # of each list
+MAX_TEXT = 300  # characters of a text that an agent wrote
+
+Context = dict[str, Any]
+
+
+def of_mission(mission: UUID, *, counts: Mapping[str, int]) -> Context:
+    """`{summary, counts, elapsed_s, last_actions, next_steps, blockers, files_modified}`"""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statements.read("checkpoints", "context"), {"mission": mission, "items": MAX_ITEMS, "text": MAX_TEXT}
+        )
+        (text,) = cursor.fetchone()
+    found: Context = json.loads(text)
+    total = sum(counts.values())
+    ended = sum(counts.get(state, 0) for state in ("succeeded", "failed", "skipped", "cancelled"))
+    succeeded = counts.get("succeeded", 0)
+    context = {
+        "summary": f"{found.pop('name')}: {ended} of {total} sorties have ended, {succeeded} of them well.",
+        "counts": dict(counts),
+        **found,
+    }
+    return _bounded(context)
+
+
+def encode(contexts: Mapping[str, Context]) -> bytes:
+    """The contexts of a checkpoint's missions, by id."""
+    return json.dumps(contexts, ensure_ascii=False, sort_keys=True).encode()
+
+
+def _bounded(context: Context) -> Context:
+    """The context with so few items per list that it fits."""
+    items = MAX_ITEMS
+    while len(json.dumps(context, ensure_ascii=False).encode()) > MAX_BYTES and items:
+        items //= 2
+        context = {name: value[:items] if isinstance(value, list) else value for name, value in context.items()}
+    return context

@@ -1,0 +1,251 @@
+"""`manage.py fleet_checkpoint create|list|show|diff|verify|restore|fork|delete|prune`: checkpoints of missions."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+
+from checkpoints import loading, operations, queries
+from checkpoints.management import output
+from checkpoints.models import Checkpoint
+from fleet import errors, invocation
+from fleet.console import arguments, lines
+from fleet.management.operator import OperatorCommand
+from missions import operations as missions
+from missions.models import Mission
+from missions.queries import reads
+from missions.states import MissionState
+
+LIVE = [state for state in MissionState if not state.final and state is not MissionState.CANCELLING]
+
+
+class Command(OperatorCommand):
+    help = "Capture missions, and put them back, fork or verify them."
+
+    def epilog(self) -> str:
+        examples = (
+            invocation.command("fleet_checkpoint", "create", "before-merge", "--mission", "latest"),
+            invocation.command("fleet_checkpoint", "restore", "before-merge", "--dry-run"),
+            invocation.command("fleet_checkpoint", "fork", "before-merge", "--from", "review"),
+        )
+        return "\n".join(("examples:", *(f"  {example}" for example in examples)))
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+        def action(name: str, text: str) -> ArgumentParser:
+            parser: ArgumentParser = actions.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.")
+            parser.add_argument("--json", action="store_true", help="print one JSON document")
+            return parser
+
+        create = action("create", "capture a mission, or the whole fleet, while it runs")
+        create.add_argument("name", nargs="?", default="", help="a name; retention never removes a named checkpoint")
+        create.add_argument("--all", action="store_true", help="capture every live mission, agent types and limits")
+        create.add_argument("--note", default="", help="a text that is shown with it")
+        create.add_argument("--keep", action="store_true", help="retention never removes it")
+        listing = action("list", "list the last checkpoints")
+        listing.add_argument("-n", "--number", type=arguments.count, default=20, help="how many (default: 20)")
+        show = action("show", "show a checkpoint and its recovery context")
+        diff = action("diff", "show what has changed from a checkpoint to another one, or to the mission now")
+        verify = action("verify", "read every byte of a checkpoint, or of all; the exit code is 1 if any is damaged")
+        restore = action("restore", "put a mission back as a checkpoint has it, and leave it paused")
+        fork = action("fork", "create a mission that continues from a checkpoint")
+        delete = action("delete", "delete a checkpoint")
+        prune = action("prune", "delete old and surplus checkpoints; a dry run unless --yes is given")
+        for parser_ in (show, diff, restore, fork, delete):
+            parser_.add_argument("checkpoint", help="its id, the end of its id, its name, or `latest`")
+        verify.add_argument("checkpoint", nargs="?", help="default: all checkpoints")
+        diff.add_argument("other", nargs="?", help="a later checkpoint; default: the mission as it is now")
+        for parser_ in (create, listing, diff, restore, fork):
+            parser_.add_argument("--mission", help="its id, the end of its id, or `latest`")
+        restore.add_argument("--dry-run", action="store_true", help="only print what it would do, and the risks")
+        restore.add_argument("--plan", default="", metavar="DIGEST", help="only if it would do exactly this plan")
+        restore.add_argument("--force", action="store_true", help="accept high risks")
+        fork.add_argument(
+            "--from",
+            action="append",
+            default=[],
+            dest="sorties",
+            metavar="SORTIE",
+            help="run it and its dependents again",
+        )
+        fork.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="change an input")
+        fork.add_argument("--edit", metavar="FILE", help="new versions of sorties, which run again: sorties: {name: …}")
+        fork.add_argument("--name", default="", help="the name of the new mission")
+        fork.add_argument("--start", action="store_true", help="start it")
+        prune.add_argument("--yes", action="store_true", help="delete them")
+
+    def act(self, **options: Any) -> int:
+        operations.adopt()
+        return int(getattr(self, f"_{options['action']}")(options))
+
+    def _create(self, options: dict[str, Any]) -> int:
+        details = {name: options[name] for name in ("name", "note", "keep")}
+        if options["all"]:
+            checkpoint = operations.capture_all(**details)
+        else:
+            checkpoint = operations.capture(missions=[self._mission(options["mission"]).id], **details)
+        if options["json"]:
+            self.show(queries.summary(checkpoint))
+        else:
+            self.stdout.write(checkpoint.ref)
+            self.say(
+                f"Captured {lines.counted(checkpoint.sorties, 'sortie')} of "
+                f"{lines.counted(len(checkpoint.missions), 'mission')}: {output.size(checkpoint.bytes)},"
+                f" of which {output.size(checkpoint.new_bytes)} are new."
+            )
+        return 0
+
+    def _mission(self, text: str | None) -> Mission:
+        if text:
+            return reads.find(text)
+        live = list(Mission.objects.filter(state__in=LIVE).order_by("-id")[:2])
+        if len(live) != 1:
+            few = "Several missions are live" if live else "No mission is live"
+            raise errors.Invalid(f"{few}, so name one.", hint="Add --mission ID, or --all for the whole fleet.")
+        return live[0]
+
+    def _list(self, options: dict[str, Any]) -> int:
+        rows = Checkpoint.objects.order_by("-id")
+        if options["mission"]:
+            rows = rows.filter(missions__contains=[_mission_id(options["mission"])])
+        summaries = [queries.summary(row) for row in rows[: options["number"]]]
+        if options["json"]:
+            self.show(summaries)
+        elif summaries:
+            output.table(summaries, self.stdout)
+        else:
+            example = invocation.command("fleet_checkpoint", "create", "--mission", "latest")
+            self.say(f"There are no checkpoints. Create one: {example}")
+        return 0
+
+    def _show(self, options: dict[str, Any]) -> int:
+        data = queries.detail(loading.find(options["checkpoint"]))
+        if options["json"]:
+            self.show(data)
+        else:
+            output.detail(data, self.stdout)
+        return 0
+
+    def _diff(self, options: dict[str, Any]) -> int:
+        found = operations.diff(
+            before=loading.find(options["checkpoint"]),
+            after=loading.find(options["other"]) if options["other"] else None,
+            mission=_mission_id(options["mission"]),
+        )
+        if options["json"]:
+            self.show(found.as_json())
+        elif found.empty:
+            self.say("Nothing has changed.")
+        else:
+            output.difference(found, self.stdout)
+        return 0
+
+    def _verify(self, options: dict[str, Any]) -> int:
+        one = options["checkpoint"]
+        checkpoints = [loading.find(one)] if one else list(Checkpoint.objects.order_by("id"))
+        damages = operations.verify(checkpoints=checkpoints)
+        if options["json"]:
+            self.show({"checkpoints": len(checkpoints), "damages": [asdict(damage) for damage in damages]})
+        else:
+            for damage in damages:
+                self.stdout.write(f"{damage.message} Affected: {', '.join(damage.shared_by)}.")
+            if not damages:
+                self.say(f"{lines.counted(len(checkpoints), 'checkpoint')}: every byte is intact.")
+        return 1 if damages else 0
+
+    def _restore(self, options: dict[str, Any]) -> int:
+        checkpoint, mission = loading.find(options["checkpoint"]), _mission_id(options["mission"])
+        if options["dry_run"]:
+            plan = operations.recovery_plan(checkpoint=checkpoint, mission=mission)
+            if options["json"]:
+                self.show({**plan.as_json(), "digest": plan.digest})
+            else:
+                output.recovery_plan(plan, self.stdout)
+            return 0
+        restored = operations.restore(
+            checkpoint=checkpoint, mission=mission, executes=True, force=options["force"], plan=options["plan"]
+        )
+        if options["json"]:
+            safety = restored.safety.ref if restored.safety else None
+            self.show({"mission": reads.summary(restored.mission), "checkpoint": checkpoint.ref, "safety": safety})
+            return 0
+        self.say(f"{restored.mission.ref} is {restored.mission.state}, as {checkpoint.ref} has it.")
+        if restored.safety is not None:
+            back = invocation.command("fleet_checkpoint", "restore", restored.safety.ref)
+            self.say(f"Return to the state before: {back}")
+        if restored.mission.state == MissionState.PAUSED:
+            self.say(f"Continue it: {invocation.command('fleet_mission', 'resume', restored.mission.ref)}")
+        return 0
+
+    def _fork(self, options: dict[str, Any]) -> int:
+        forked = operations.fork(
+            checkpoint=loading.find(options["checkpoint"]),
+            mission=_mission_id(options["mission"]),
+            sorties=options["sorties"],
+            params=arguments.pairs(options["param"], option="--param"),
+            edit=_read(options["edit"]) if options["edit"] else "",
+            name=options["name"],
+            executes=True,
+        )
+        mission = forked.mission
+        if options["start"] and mission.state == MissionState.PLANNED:
+            mission = missions.resume(mission=mission.id, executes=True)
+        if options["json"]:
+            again, dropped, doubtful = (list(getattr(forked, name)) for name in ("again", "dropped", "doubtful"))
+            self.show({"mission": reads.summary(mission), "again": again, "dropped": dropped, "doubtful": doubtful})
+            return 0
+        self.stdout.write(mission.ref)
+        self.say(f"{lines.one(mission.name)} is {mission.state}: {mission.origin}.")
+        for keys, text in (
+            (forked.again, "run again"),
+            (forked.dropped, "are left out, because sorties that run again had added them"),
+            (forked.doubtful, "keep results that used a changed input"),
+        ):
+            if keys:
+                self.say(f"{lines.counted(len(keys), 'sortie')} {text}: {output.keys(keys)}")
+        if mission.state == MissionState.PLANNED:
+            self.say(f"Start it: {invocation.command('fleet_mission', 'resume', mission.ref)}")
+        return 0
+
+    def _delete(self, options: dict[str, Any]) -> int:
+        checkpoint = loading.find(options["checkpoint"])
+        operations.delete(checkpoint=checkpoint)
+        if options["json"]:
+            self.show({"deleted": checkpoint.ref})
+        else:
+            self.say(f"{checkpoint.ref} is deleted.")
+        return 0
+
+    def _prune(self, options: dict[str, Any]) -> int:
+        pruned = operations.prune(now=timezone.now(), dry_run=not options["yes"])
+        if options["json"]:
+            refs = [checkpoint.ref for checkpoint in pruned.checkpoints]
+            self.show(
+                {"checkpoints": refs, "blobs": pruned.blobs, "bytes": pruned.bytes, "dry_run": not options["yes"]}
+            )
+            return 0
+        what = f"{lines.counted(len(pruned.checkpoints), 'checkpoint')} and {lines.counted(pruned.blobs, 'blob')}"
+        if options["yes"]:
+            self.say(f"Deleted {what}: {output.size(pruned.bytes)} are free.")
+        else:
+            again = " Add --yes to delete them." if pruned.checkpoints or pruned.blobs else ""
+            self.say(f"{what} would be deleted, {output.size(pruned.bytes)}.{again}")
+        return 0
+
+
+def _mission_id(text: str | None) -> UUID | None:
+    """The id of a mission that may have no rows any more, for which it must be given in full."""
+    return loading.mission_id(text) if text else None
+
+
+def _read(name: str) -> str:
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, ValueError) as fault:
+        raise errors.Invalid(f"The file {name!r} cannot be read: {fault}.") from fault

@@ -1,0 +1,111 @@
+"""`manage.py fleet_resume`: continue missions after a crash, a restore or a lost database."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+from uuid import UUID
+
+from checkpoints import loading, operations
+from checkpoints.management import output
+from checkpoints.models import Checkpoint
+from fleet import errors, ids, invocation
+from fleet.console import lines
+from fleet.management.operator import OperatorCommand
+from missions import operations as missions
+from missions.models import Mission
+from missions.queries import reads
+from missions.states import MissionState
+
+
+class Command(OperatorCommand):
+    help = (
+        "Continue missions. With --mission, a mission continues from its rows, or from its newest intact checkpoint if its "
+        "rows are gone. Only a named checkpoint puts a mission back. Without arguments, every mission whose rows are gone "
+        "and that was live in its newest checkpoint comes back."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("checkpoint", nargs="?", help="restore this checkpoint first: its id, name, or `latest`")
+        which.add_argument("--checkpoint", dest="named", metavar="CHECKPOINT", help="the same")
+        parser.add_argument("--mission", help="its id, the end of its id, or `latest`")
+        parser.add_argument("--dry-run", action="store_true", help="only print what would happen")
+        parser.add_argument("--force", action="store_true", help="accept high risks")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    def act(self, **options: Any) -> int:
+        operations.adopt()
+        checkpoint = options["checkpoint"] or options["named"]
+        mission = loading.mission_id(options["mission"]) if options["mission"] else None
+        if checkpoint:
+            steps = [self._from_checkpoint(loading.find(checkpoint), mission, options)]
+        elif mission:
+            steps = [self._from_rows(mission, options)]
+        else:
+            steps = [self._from_rows(lost, options) for lost in _lost_missions()]
+            steps += (
+                [_as_it_is(row) for row in Mission.objects.exclude(state__in=_FINAL).order_by("id")]
+                if not steps
+                else []
+            )
+        if options["json"]:
+            self.show({"missions": steps, "dry_run": options["dry_run"]})
+        elif not steps:
+            self.say("No mission was interrupted.")
+        for step in [] if options["json"] else steps:
+            self.say(f"{step['mission']} {step['happens']}")
+        return 0
+
+    def _from_checkpoint(self, checkpoint: Checkpoint, mission: UUID | None, options: dict[str, Any]) -> dict[str, str]:
+        plan = operations.recovery_plan(checkpoint=checkpoint, mission=mission)
+        if options["dry_run"]:
+            if not options["json"]:
+                output.recovery_plan(plan, self.stdout)
+            return {"mission": plan.mission, "happens": f"would be put back to {checkpoint.ref} and continue."}
+        restored = operations.restore(
+            checkpoint=checkpoint, mission=mission, executes=True, force=options["force"], plan=plan.digest
+        )
+        row = restored.mission
+        if row.state == MissionState.PAUSED:
+            missions.resume(mission=row.id, executes=True)
+        after = "continues" if row.state == MissionState.PAUSED else f"has ended ({row.state})"
+        return {"mission": row.ref, "happens": f"is put back to {checkpoint.ref} and {after}."}
+
+    def _from_rows(self, mission: UUID, options: dict[str, Any]) -> dict[str, str]:
+        row = Mission.objects.filter(id=mission).first()
+        if row is None:
+            checkpoint = loading.newest_intact(mission=mission)
+            if checkpoint is None:
+                raise errors.NotFound(
+                    f"There is neither a mission {ids.encode(ids.MISSION, mission)} nor an intact checkpoint of it.",
+                    hint=f"See: {invocation.command('fleet_checkpoint', 'list')}",
+                )
+            return self._from_checkpoint(checkpoint, mission, options)
+        if row.state in (MissionState.PAUSED, MissionState.PLANNED):
+            if not options["dry_run"]:
+                missions.resume(mission=row.id, executes=True)
+            return {"mission": row.ref, "happens": "would continue." if options["dry_run"] else "continues."}
+        return _as_it_is(row)
+
+
+_FINAL = [state for state in MissionState if state.final]
+
+
+def _as_it_is(row: Mission) -> dict[str, str]:
+    if row.state == MissionState.RUNNING:
+        counts = reads.counts([row.id]).get(row.id, {})
+        running = lines.counted(counts.get("running", 0), "sortie")
+        happens = f"runs and needs nothing: {running} running; those of lost agents start again by themselves."
+    elif row.state == MissionState.CANCELLING:
+        happens = "is being cancelled."
+    elif row.state in _FINAL:
+        happens = f"has ended ({row.state}). Retry it: {invocation.command('fleet_mission', 'retry', row.ref)}"
+    else:
+        happens = f"is {row.state}. Continue it: {invocation.command('fleet_resume', '--mission', row.ref)}"
+    return {"mission": row.ref, "happens": happens}
+
+
+def _lost_missions() -> list[UUID]:
+    """Missions without rows that were live in their newest checkpoint."""
+    return [mission for mission in loading.missions_without_rows() if loading.was_live(mission)]

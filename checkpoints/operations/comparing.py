@@ -1,0 +1,86 @@
+"""Compare a checkpoint with another one, or with the mission as it is now."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from checkpoints import loading, reading
+from checkpoints.models import Checkpoint
+from fleet.postgres import locks
+from fleet.postgres.locks import Lock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A sortie that differs: the parts of its state with other values, each with both of them."""
+
+    key: str
+    parts: dict[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What has changed between two states of a mission. `mission` has the parts of its own that differ."""
+
+    mission: dict[str, tuple[Any, Any]]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[Change, ...]
+
+    @property
+    def empty(self) -> bool:
+        return not (self.mission or self.added or self.removed or self.changed)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "mission": {name: list(pair) for name, pair in self.mission.items()},
+            "added": list(self.added),
+            "removed": list(self.removed),
+            "changed": [
+                {"key": change.key, "parts": {name: list(pair) for name, pair in change.parts.items()}}
+                for change in self.changed
+            ],
+        }
+
+
+def diff(*, before: Checkpoint, after: Checkpoint | None, mission: UUID | None = None) -> Difference:
+    """What has changed in a mission from one checkpoint to another; `after` None: to its rows as they are now.
+
+    NotFound if a checkpoint does not have the mission, or its rows are gone; Damaged as for a restore.
+    """
+    with locks.session(Lock.CHECKPOINTS, shared=True):
+        first = loading.load_intact(before, mission)
+        if after is not None:
+            second = loading.load_intact(after, first.id)
+            own, lines = second.own, second.state
+        else:
+            with reading.snapshot():
+                text = reading.mission(first.id)
+            own, lines = text.own, {}
+            for bucket in text.buckets.values():
+                lines |= bucket.state
+    changed = [
+        Change(key=key, parts=_parts(first.state[key], lines[key]))
+        for key in sorted(first.state.keys() & lines.keys())
+        if first.state[key] != lines[key]
+    ]
+    return Difference(
+        mission=_parts(first.own.split("\n")[0], own.split("\n")[0]),
+        added=tuple(sorted(lines.keys() - first.state.keys())),
+        removed=tuple(sorted(first.state.keys() - lines.keys())),
+        changed=tuple(changed),
+    )
+
+
+def _parts(before: str, after: str) -> dict[str, tuple[Any, Any]]:
+    if before == after:
+        return {}
+    first, second = json.loads(before), json.loads(after)
+    return {
+        name: (first.get(name), second.get(name))
+        for name in sorted(first.keys() | second.keys())
+        if first.get(name) != second.get(name)
+    }

@@ -1,0 +1,264 @@
+"""The recovery plan: what a restore would do, and what could go wrong. Pure: it compares two states and some facts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+MAX_NAMED = 3  # keys in a sentence
+OLD_S = 7 * 24 * 3600.0
+
+
+class Level(StrEnum):
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"  # a restore needs --force
+    BLOCKING = "blocking"  # a restore is impossible, with --force too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Risk:
+    """Something that could go wrong, and what to do about it."""
+
+    kind: str
+    level: Level
+    message: str
+    mitigation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the fleet has now, as far as a restore depends on it."""
+
+    agent_types: Collection[str]
+    served_types: Collection[str]  # types with an agent that takes work
+    callables: Collection[str]
+    missing_artifacts: Collection[str]  # digests that are not in the store
+    folder_exists: bool
+    cancelling: bool  # whether the mission is being cancelled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sortie:
+    """A sortie as a plan needs it: parsed from the line of its state, and that of what is kept."""
+
+    line: str
+    state: str  # pending, due, or a final state
+    type: str
+    call: str | None
+    running: bool
+    resumable: bool  # whether its driver left something from which the next attempt continues
+    artifacts: tuple[str, ...]  # digests
+
+    @classmethod
+    def parse(cls, line: str, kept_line: str) -> Sortie:
+        state: dict[str, Any] = json.loads(line)
+        kept: dict[str, Any] = json.loads(kept_line)
+        return cls(
+            line=line,
+            state=state["state"],
+            type=state["type"],
+            call=state["spec"].get("call"),
+            running=kept["state"] == "running",
+            resumable=kept.get("resume") is not None,
+            artifacts=tuple(artifact["digest"] for artifact in state["artifacts"]),
+        )
+
+    @property
+    def final(self) -> bool:
+        return self.state not in ("pending", "due")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryPlan:
+    """What a restore would do. All lists are keys of sorties, in alphabetical order, unless they say otherwise."""
+
+    checkpoint: str
+    mission: str
+    state: str  # of the mission afterwards: paused, or as it ended
+    keep: tuple[str, ...]  # have ended, and stay as they are
+    put_back: tuple[str, ...]  # have ended in the checkpoint, and get that outcome back
+    run: tuple[str, ...]  # run from their start, once they may
+    resume: tuple[str, ...]  # run from where their drivers stopped
+    create: tuple[str, ...]  # have no row now
+    drop: tuple[str, ...]  # were added since
+    lost: tuple[str, ...]  # succeeded since, and would run again or go away; the safety checkpoint has their results
+    stopped: tuple[str, ...]  # are running now, and are taken from their agents
+    agents_to_spawn: tuple[str, ...]  # agent types with work to do and without an agent
+    risks: tuple[Risk, ...]
+    bytes: int  # to be read
+    age_s: float
+
+    @property
+    def digest(self) -> str:
+        """Names this plan: it changes with what the plan would do, and not with its age."""
+        content = {**self.as_json(), "age_s": 0}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "checkpoint": self.checkpoint,
+            "mission": self.mission,
+            "state": self.state,
+            **{name: list(getattr(self, name)) for name in LISTS},
+            "agents_to_spawn": list(self.agents_to_spawn),
+            "risks": [
+                {"kind": risk.kind, "level": risk.level, "message": risk.message, "mitigation": risk.mitigation}
+                for risk in self.risks
+            ],
+            "bytes": self.bytes,
+            "age_s": round(self.age_s, 1),
+        }
+
+
+LISTS = ("keep", "put_back", "run", "resume", "create", "drop", "lost", "stopped")
+
+
+def plan(
+    *,
+    checkpoint: str,
+    mission: str,
+    final_state: str,
+    saved: Mapping[str, Sortie],
+    current: Mapping[str, Sortie] | None,
+    facts: Facts,
+    bytes: int,
+    age_s: float,
+) -> RecoveryPlan:
+    """Compare a saved mission with its rows; `current` None: the rows are gone. `final_state`: of the saved mission."""
+    now = current or {}
+    unfinished = [key for key, sortie in saved.items() if not sortie.final]
+    lists = {
+        "keep": [key for key, sortie in saved.items() if sortie.final and key in now and now[key].line == sortie.line],
+        "put_back": [
+            key for key, sortie in saved.items() if sortie.final and (key not in now or now[key].line != sortie.line)
+        ],
+        "run": [key for key in unfinished if not saved[key].resumable],
+        "resume": [key for key in unfinished if saved[key].resumable],
+        "create": [key for key in saved if key not in now],
+        "drop": [key for key in now if key not in saved],
+        "lost": [
+            key
+            for key, sortie in now.items()
+            if sortie.state == "succeeded"
+            and (key not in saved or not saved[key].final or saved[key].line != sortie.line)
+        ],
+        "stopped": [key for key, sortie in now.items() if sortie.running],
+    }
+    keys = {name: tuple(sorted(found)) for name, found in lists.items()}
+    types = {saved[key].type for key in unfinished}
+    return RecoveryPlan(
+        checkpoint=checkpoint,
+        mission=mission,
+        state="paused" if final_state == "live" else final_state,
+        **keys,
+        agents_to_spawn=tuple(sorted(types - set(facts.served_types))),
+        risks=tuple(_risks(saved, keys, facts, rows_gone=current is None, age_s=age_s)),
+        bytes=bytes,
+        age_s=age_s,
+    )
+
+
+def _risks(
+    saved: Mapping[str, Sortie],
+    keys: Mapping[str, tuple[str, ...]],
+    facts: Facts,
+    *,
+    rows_gone: bool,
+    age_s: float,
+) -> list[Risk]:
+    unfinished = [sortie for sortie in saved.values() if not sortie.final]
+    risks = []
+    if facts.cancelling:
+        risks.append(
+            Risk(
+                kind="being_cancelled",
+                level=Level.BLOCKING,
+                message="The mission is being cancelled.",
+                mitigation="Wait until it is cancelled.",
+            )
+        )
+    if missing := sorted({sortie.type for sortie in saved.values()} - set(facts.agent_types)):
+        risks.append(
+            Risk(
+                kind="missing_agent_type",
+                level=Level.BLOCKING,
+                message=f"This fleet has no agent type {_named(missing)}.",
+                mitigation="Create it in the admin, under Agent types.",
+            )
+        )
+    if missing := sorted({sortie.call for sortie in unfinished if sortie.call} - set(facts.callables)):
+        risks.append(
+            Risk(
+                kind="missing_callable",
+                level=Level.HIGH,
+                message=f"This fleet has no callable {_named(missing)}, so the sorties that call it would fail.",
+                mitigation="Add its module to FLEET_CALLABLES.",
+            )
+        )
+    if missing := sorted(
+        {digest for sortie in saved.values() for digest in sortie.artifacts} & set(facts.missing_artifacts)
+    ):
+        risks.append(
+            Risk(
+                kind="missing_artifact",
+                level=Level.HIGH,
+                message=f"The store lacks the bytes of {_named([digest[:12] for digest in missing])}.",
+                mitigation="Restore the artifacts folder from a backup, or retry the sorties that made them.",
+            )
+        )
+    if unfinished and not facts.folder_exists:
+        risks.append(
+            Risk(
+                kind="missing_folder",
+                level=Level.HIGH,
+                message="The mission's folder does not exist on this host, so sorties that work in it would fail here.",
+                mitigation="Create it, or run agents only on hosts that have it.",
+            )
+        )
+    if keys["lost"]:
+        risks.append(
+            Risk(
+                kind="lost_work",
+                level=Level.MEDIUM,
+                message=f"Finished work would be replaced: {_named(keys['lost'])}. What it did outside the fleet stays.",
+                mitigation="The state before the restore is captured first; restore that checkpoint to return to it.",
+            )
+        )
+    if keys["stopped"]:
+        risks.append(
+            Risk(
+                kind="stopped_work",
+                level=Level.MEDIUM,
+                message=f"Running work would be stopped: {_named(keys['stopped'])}.",
+                mitigation="Pause the mission and wait until nothing runs.",
+            )
+        )
+    if rows_gone:
+        risks.append(
+            Risk(
+                kind="rows_gone",
+                level=Level.LOW,
+                message="The mission's rows were removed; they would be created again, without the former output.",
+                mitigation="None is needed.",
+            )
+        )
+    if age_s > OLD_S:
+        risks.append(
+            Risk(
+                kind="old",
+                level=Level.LOW,
+                message=f"The checkpoint is {age_s / 86400:.0f} days old. Files outside the fleet may have changed since.",
+                mitigation="Check the mission's folder before it continues.",
+            )
+        )
+    return risks
+
+
+def _named(names: Collection[str]) -> str:
+    shown = ", ".join(list(names)[:MAX_NAMED])
+    return shown if len(names) <= MAX_NAMED else f"{shown} and {len(names) - MAX_NAMED} more"
