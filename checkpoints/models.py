@@ -36,6 +36,8 @@ class Checkpoint(models.Model):
     snapshot = models.TextField()
     parent = models.UUIDField(null=True)  # only for information: a checkpoint needs no other one
     sorties = models.IntegerField()
+    ended = models.IntegerField()  # how many of these have ended
+    failed = models.IntegerField()
     bytes = models.BigIntegerField()  # of all its files, compressed
     new_bytes = models.BigIntegerField()  # of the files that no earlier checkpoint had
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_index=False)

@@ -29,6 +29,8 @@ class Mission(models.Model):
     inputs = models.JSONField(default=dict, encoder=values.Encoder)
     # Those of the plan, which also apply to sorties added at run time.
     defaults = models.JSONField(default=dict, encoder=values.Encoder)
+    # Its plan's policy for checkpoints: every_s, sorties, at and on; settings apply to what is missing.
+    checkpoints = models.JSONField(default=dict, db_default={})
     folder = models.TextField(blank=True)  # the folder that relative `cwd`s and commands start from
     # Paths that its sorties may read, checked at the launch.
     readable = models.JSONField(default=list, db_default=[])

@@ -73,9 +73,11 @@ class Manifest:
         extra = [part for part in (self.fleet, self.context) if part is not None]
         return [part for mission in self.missions for part in mission.parts] + extra
 
-    @property
-    def sorties(self) -> int:
-        return sum(sum(mission.counts.values()) for mission in self.missions)
+    def count(self, *states: str) -> int:
+        """How many sorties are in one of these states; without states, how many there are."""
+        return sum(
+            number for entry in self.missions for state, number in entry.counts.items() if not states or state in states
+        )
 
 
 def serialize(manifest: Manifest) -> bytes:

@@ -2,7 +2,7 @@
 SELECT jsonb_build_object(
            'name', m.name, 'objective', m.objective, 'plan', m.plan, 'inputs', m.inputs, 'defaults', m.defaults,
            'folder', m.folder, 'readable', m.readable, 'priority', m.priority, 'stop_on_failure', m.stop_on_failure,
-           'at_once', m.at_once,
+           'at_once', m.at_once, 'checkpoints', m.checkpoints,
            'state', CASE WHEN m.state IN ('succeeded', 'failed', 'cancelled') THEN m.state ELSE 'live' END)::text,
        jsonb_build_object(
            'mission', m.id, 'state', m.state, 'reason', m.reason, 'executes', m.executes, 'template', m.template,

@@ -4,7 +4,7 @@
 WITH target AS (
     SELECT t.*, s.state AS was, t.state ->> 'state' AS class, (t.kept ->> 'accepted')::int AS accepted_number,
            t.state ->> 'state' NOT IN ('pending', 'due') AS final,
-           (t.kept ->> 'accepted')::int > 0 AND (t.kept ->> 'sortie')::uuid <> t.sortie AS copied,
+           t.state ->> 'state' NOT IN ('pending', 'due') AND (t.kept ->> 'accepted')::int > 0 AND (t.kept ->> 'sortie')::uuid <> t.sortie AS copied,
            greatest(t.wait_until, CASE WHEN t.kept ->> 'state' IN ('pending', 'waiting', 'ready')
                                        THEN (t.kept ->> 'wake_at')::timestamptz END,
                     CASE WHEN t.changes <> '{}' THEN (t.state -> 'spec' ->> 'run_at')::timestamptz END) AS wait

@@ -5,7 +5,8 @@ WITH before AS (
 ), moved AS (
     UPDATE missions_mission m
     SET name = t.state ->> 'name', objective = t.state ->> 'objective', plan = t.state ->> 'plan',
-        inputs = t.state -> 'inputs', defaults = t.state -> 'defaults', folder = t.state ->> 'folder',
+        inputs = t.state -> 'inputs', defaults = t.state -> 'defaults',
+        checkpoints = t.state -> 'checkpoints', folder = t.state ->> 'folder',
         readable = t.state -> 'readable', priority = (t.state ->> 'priority')::int,
         stop_on_failure = (t.state ->> 'stop_on_failure')::boolean, at_once = (t.state ->> 'at_once')::int,
         state = CASE t.state ->> 'state' WHEN 'live' THEN 'paused' ELSE t.state ->> 'state' END,

@@ -15,7 +15,7 @@ from fleet import lease
 from fleet.audit import anchor, sealing
 from fleet.postgres import clock
 from fleet.services import events
-from missions.control import admission, alerts, duties, scaling
+from missions.control import admission, alerts, background, duties, scaling
 from missions.engine.settling import Consequences
 from missions.hints import HintPublisher
 from missions.operations import transitions
@@ -74,9 +74,11 @@ class Control:
 
     def run(self, *, ending: threading.Event, alive: Callable[[], None]) -> None:
         """Beat until `ending` is set; calls `alive` after each beat."""
+        work = background.start(ending)
         while not ending.wait(settings.FLEET_CONTROL_S):
             self.beat()
             alive()
+        work.join()
 
     def _rescue(self) -> Consequences:
         longest_lease_s = 2 * settings.FLEET_LEASE_S if self._clock.stepped else None

@@ -11,12 +11,13 @@ from fleet.postgres import statements
 from missions import hints
 from missions.engine import settling
 from missions.models import Mission, Sortie
-from missions.operations import transitions
+from missions.operations import hooks, transitions
 from missions.states import MissionState, SortieState
 
 
 def cancel(*, mission: UUID, reason: str = "") -> Mission:
     """Cancel a mission. It is *cancelling* until all its running sorties have stopped. Conflict if it has ended."""
+    hooks.before_cancel.run([mission])
     with transaction.atomic():
         transitions.apply(mission=mission, to=MissionState.CANCELLING, by="cancel", reason=reason)
         sweep(missions=[mission], why=reason)

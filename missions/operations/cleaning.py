@@ -10,8 +10,9 @@ from django.db import connection, transaction
 
 from fleet.events.models import Event
 from fleet.postgres import statements
-from missions.artifacts import collection
+from missions.artifacts import collection, holders
 from missions.models import Artifact, Mission
+from missions.operations import hooks
 from missions.queries import counters
 
 PAGE = 50
@@ -31,6 +32,7 @@ def remove(*, missions: Sequence[UUID]) -> int:
     removed = 0
     for start in range(0, len(missions), PAGE):
         page = list(missions[start : start + PAGE])
+        hooks.before_cleanup.run(page)
         digests = set(Artifact.objects.filter(sortie__mission__in=page).values_list("digest", flat=True))
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET CONSTRAINTS ALL DEFERRED")
@@ -39,7 +41,7 @@ def remove(*, missions: Sequence[UUID]) -> int:
             cursor.execute(statements.read("missions.operations", "cleanup"), {"missions": page})
             removed += len(cursor.fetchall())
         referenced = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
-        for digest in digests - referenced:
+        for digest in digests - referenced - holders.held(digests - referenced):
             collection.forget(digest)
     return removed
 

@@ -82,6 +82,7 @@ def launch(
             at_once=plan.at_once,
             inputs=inputs,
             defaults=dict(plan.defaults),
+            checkpoints=dict(plan.checkpoints),
             folder=folder,
             readable=readable,
             plan=text,

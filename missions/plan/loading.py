@@ -184,6 +184,7 @@ def _plan(source: Source, context: PlanContext, faults: Faults) -> Plan:
         priority=data.get("priority", 0),
     )
     sorties = graph.specs(data=data.get("sorties", {}), names=names, broken=broken, is_read=source.is_read)
+    policy = _checkpoints(data.get("checkpoints", {}), faults)
     faults.check()
     return Plan(
         name=data["mission"],
@@ -195,5 +196,12 @@ def _plan(source: Source, context: PlanContext, faults: Faults) -> Plan:
         priority=data.get("priority", 0),
         sorties=sorties,
         defaults=defaults,
+        checkpoints=policy,
         warnings=masking.warnings(data),
     )
+
+
+def _checkpoints(data: Mapping[str, Any], faults: Faults) -> dict[str, Json]:
+    every_s = fields.duration(data=data, key="every", path=("checkpoints",), faults=faults)
+    policy: dict[str, Json] = {name: value for name, value in data.items() if name != "every"}
+    return policy if every_s is None else {**policy, "every_s": every_s}

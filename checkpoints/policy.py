@@ -1,0 +1,183 @@
+"""When missions are captured without being asked: by time, by progress, and before or at certain events.
+
+The plan of a mission (`checkpoints:`) overrides the settings. A capture that fails is an event and a line in the log; it
+stops neither the mission nor what it precedes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.utils import timezone
+
+from checkpoints import storage
+from checkpoints.models import Checkpoint
+from checkpoints.operations import capture, prune
+from fleet import errors
+from fleet.events.models import Event
+from missions.artifacts import holders
+from missions.control import background
+from missions.models import Mission
+from missions.operations import hooks
+from missions.queries import reads
+from missions.states import MissionState, SortieState
+
+CHECK_S = 2.0
+PRUNE_S = 3_600.0
+SHUTDOWN_S = 2.0
+FINAL = [state for state in SortieState if state.final]
+Trigger = Checkpoint.Trigger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """When a mission is captured. Intervals of 0 mean never."""
+
+    every_s: float
+    sorties: int
+    at: tuple[int, ...]
+    on: frozenset[str]
+
+    @classmethod
+    def of(cls, plan: Mapping[str, Any]) -> Policy:
+        """The policy of a mission: its plan's values, and the settings for the rest."""
+        values: dict[str, Any] = {
+            "every_s": settings.FLEET_CHECKPOINT_EVERY_S,
+            "sorties": settings.FLEET_CHECKPOINT_SORTIES,
+            "at": settings.FLEET_CHECKPOINT_AT,
+            "on": settings.FLEET_CHECKPOINT_ON,
+            **plan,
+        }
+        return cls(
+            every_s=float(values["every_s"]),
+            sorties=int(values["sorties"]),
+            at=tuple(values["at"]),
+            on=frozenset(values["on"]),
+        )
+
+    def due(self, *, total: int, ended: int, failed: int, last: Last) -> Trigger | None:
+        """Why a mission with these counts must be captured now; None if it need not be."""
+        if "failure" in self.on and failed > last.failed:
+            return Trigger.FAILURE
+        if self.sorties and ended // self.sorties > last.ended // self.sorties:
+            return Trigger.PROGRESS
+        if total and any(last.ended * 100 < percent * total <= ended * 100 for percent in self.at) and ended < total:
+            return Trigger.PROGRESS
+        if self.every_s and last.age_s >= self.every_s:
+            return Trigger.INTERVAL
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Last:
+    """The last capture of a mission, or its launch."""
+
+    ended: int
+    failed: int
+    age_s: float
+
+
+def register() -> None:
+    """Let the control process, cancel and cleanup capture missions, and keep the artifacts that checkpoints name."""
+    background.register(name="checkpoints", run=capture_due, every_s=CHECK_S, at_end=capture_at_shutdown)
+    background.register(name="retention of checkpoints", run=prune_now, every_s=PRUNE_S)
+    hooks.before_cancel.register(lambda missions: _capture_before(missions, "cancel", Trigger.CANCEL))
+    hooks.before_cleanup.register(lambda missions: _capture_before(missions, "cleanup", Trigger.CLEANUP))
+    holders.register(held_artifacts)
+
+
+def capture_due() -> list[Checkpoint]:
+    """Capture every running mission whose policy asks for it now."""
+    rows = list(Mission.objects.filter(state=MissionState.RUNNING).only("id", "checkpoints", "created_at"))
+    counts = reads.counts([row.id for row in rows])
+    captured = []
+    for row in rows:
+        by_state = counts.get(row.id, {})
+        trigger = Policy.of(row.checkpoints).due(
+            total=sum(by_state.values()),
+            ended=sum(by_state.get(state, 0) for state in FINAL),
+            failed=by_state.get(SortieState.FAILED, 0),
+            last=_last(row),
+        )
+        if trigger and (trigger is not Trigger.INTERVAL or _has_changed(row.id)):
+            captured += _try([row.id], trigger)
+    return captured
+
+
+def capture_at_shutdown() -> None:
+    """Capture the running missions that have changed, as far as SHUTDOWN_S allows."""
+    until = time.monotonic() + SHUTDOWN_S
+    for row in Mission.objects.filter(state=MissionState.RUNNING).only("id", "checkpoints"):
+        if time.monotonic() > until:
+            return
+        if "shutdown" in Policy.of(row.checkpoints).on and _has_changed(row.id):
+            _try([row.id], Trigger.SHUTDOWN)
+
+
+def prune_now() -> None:
+    prune(now=timezone.now(), dry_run=False)
+
+
+def held_artifacts(digests: Collection[str]) -> set[str]:
+    """Those of these artifacts that a checkpoint names; all of them if a checkpoint is damaged."""
+    try:
+        return _named_by_checkpoints(digests)
+    except storage.Damaged:
+        return set(digests)
+
+
+def _named_by_checkpoints(digests: Collection[str]) -> set[str]:
+    wanted, held = set(digests), set[str]()
+    seen: set[str] = set()
+    for ref in storage.manifests():
+        for entry in storage.read_manifest(ref).missions:
+            for part in entry.buckets.values():
+                if part.blob not in seen and wanted - held:
+                    seen.add(part.blob)
+                    text = storage.read(part)
+                    held |= {digest for digest in wanted - held if digest in text}
+    return held
+
+
+def _last(row: Mission) -> Last:
+    checkpoint = Checkpoint.objects.filter(missions=[row.id]).order_by("-id").first()
+    since = checkpoint.created_at if checkpoint else row.created_at
+    return Last(
+        ended=checkpoint.ended if checkpoint else 0,
+        failed=checkpoint.failed if checkpoint else 0,
+        age_s=(timezone.now() - since).total_seconds(),
+    )
+
+
+def _has_changed(mission: UUID) -> bool:
+    """Whether anything has happened to a mission since its last capture."""
+    checkpoint = Checkpoint.objects.filter(missions__contains=[mission]).order_by("-id").first()
+    if checkpoint is None:
+        return True
+    newest = Event.objects.filter(scope=mission).order_by("-xid", "-id").values_list("kind", flat=True).first()
+    return newest is not None and newest != "checkpoint.created"
+
+
+def _capture_before(missions: Sequence[UUID], moment: str, trigger: Trigger) -> None:
+    rows = Mission.objects.filter(id__in=missions).exclude(state=MissionState.CANCELLING).only("id", "checkpoints")
+    chosen = [row.id for row in rows if moment in Policy.of(row.checkpoints).on and _has_changed(row.id)]
+    if chosen:
+        _try(chosen, trigger)
+
+
+def _try(missions: Sequence[UUID], trigger: Trigger) -> list[Checkpoint]:
+    try:
+        return [capture(missions=missions, trigger=trigger)]
+    except errors.NotFound:  # it was removed meanwhile
+        return []
+    except errors.FleetError as fault:
+        for mission in missions:
+            Event.objects.create(
+                kind="checkpoint.failed", scope=mission, subject=mission, data={"trigger": trigger, "error": str(fault)}
+            )
+        raise

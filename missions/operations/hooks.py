@@ -1,0 +1,33 @@
+"""What upper layers do before a mission is cancelled or its rows are removed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+log = logging.getLogger("fleet.missions")
+
+Hook = Callable[[Sequence[UUID]], None]
+
+
+class Hooks:
+    """Functions that are called with the missions. One that fails is logged, and stops nothing."""
+
+    def __init__(self, moment: str) -> None:
+        self._moment = moment
+        self._hooks: list[Hook] = []
+
+    def register(self, hook: Hook) -> None:
+        self._hooks.append(hook)
+
+    def run(self, missions: Sequence[UUID]) -> None:
+        for hook in self._hooks:
+            try:
+                hook(missions)
+            except Exception as fault:
+                log.warning("before %s: %s", self._moment, fault)
+
+
+before_cancel = Hooks("cancel")
+before_cleanup = Hooks("cleanup")

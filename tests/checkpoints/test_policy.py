@@ -1,0 +1,137 @@
+"""Missions are captured by time and progress, and before and at certain events; a failing capture stops nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import override_settings
+
+from checkpoints import operations, policy, storage
+from checkpoints.models import Checkpoint
+from checkpoints.policy import Last, Policy
+from fleet.events.models import Event
+from missions import operations as missions
+from missions.artifacts import collection
+from missions.engine.runtime import Engine
+from missions.models import Artifact, Mission
+from missions.operations import cleaning
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[None]:
+    """A folder of checkpoints that takes no files."""
+    (tmp_path / "file").touch()
+    location = str(tmp_path / "file" / "checkpoints")
+    storages = {
+        **settings.STORAGES,
+        "checkpoints": {**settings.STORAGES["checkpoints"], "OPTIONS": {"location": location}},
+    }
+    with override_settings(STORAGES=storages):
+        yield
+
+
+def triggers(mission: Mission) -> list[str]:
+    return list(Checkpoint.objects.filter(missions=[mission.id]).order_by("id").values_list("trigger", flat=True))
+
+
+@pytest.mark.parametrize(
+    ("plan", "counts", "last", "trigger"),
+    [
+        ({"at": [50]}, (10, 5, 0), Last(ended=4, failed=0, age_s=1), "progress"),
+        ({"at": [50]}, (10, 6, 0), Last(ended=5, failed=0, age_s=1), None),
+        ({"at": [50]}, (10, 10, 0), Last(ended=0, failed=0, age_s=1), None),
+        ({"at": [], "sorties": 3}, (10, 3, 0), Last(ended=2, failed=0, age_s=1), "progress"),
+        ({"at": [], "sorties": 3}, (10, 5, 0), Last(ended=3, failed=0, age_s=1), None),
+        ({"at": [], "every_s": 60}, (10, 5, 0), Last(ended=5, failed=0, age_s=61), "interval"),
+        ({"at": [], "every_s": 60}, (10, 5, 0), Last(ended=5, failed=0, age_s=59), None),
+        ({"at": [], "every_s": 0}, (10, 5, 0), Last(ended=5, failed=0, age_s=1e9), None),
+        ({"at": [], "on": ["failure"]}, (10, 5, 1), Last(ended=4, failed=0, age_s=1), "failure"),
+        ({"at": [], "on": []}, (10, 5, 1), Last(ended=4, failed=0, age_s=1), None),
+    ],
+)
+def test_a_policy_decides_by_counts_and_age(
+    plan: dict[str, Any], counts: tuple[int, int, int], last: Last, trigger: str | None
+) -> None:
+    total, ended, failed = counts
+    assert Policy.of(plan).due(total=total, ended=ended, failed=failed, last=last) == trigger
+
+
+def test_a_mission_is_captured_as_it_progresses_and_not_twice_for_the_same() -> None:
+    mission = fleet.launch({f"s{number}": {} for number in range(4)}, checkpoints={"at": [50], "on": []})
+    assert policy.capture_due() == []
+    for number in range(3):
+        missions.cancel_sortie(sortie=mission.sorties.get(key=f"s{number}").id)
+        policy.capture_due()
+        policy.capture_due()
+    assert triggers(mission) == ["progress"]
+
+
+def test_a_failure_is_captured(engine: Engine) -> None:
+    mission = fleet.launch({"bad": {"with": {"fail": "no"}}, "slow": {"agent": "frontend"}})
+    engine.fly()
+    policy.capture_due()
+    policy.capture_due()
+    assert triggers(mission) == ["failure"]
+
+
+def test_an_unchanged_mission_is_not_captured_again() -> None:
+    mission = fleet.launch({"one": {}}, checkpoints={"every": "1ms"})
+    policy.capture_due()
+    policy.capture_due()
+    assert triggers(mission) == ["interval"]
+
+
+def test_a_mission_is_captured_before_it_is_cancelled() -> None:
+    mission = fleet.launch({"one": {}})
+    missions.cancel(mission=mission.id)
+    checkpoint = Checkpoint.objects.get()
+    assert checkpoint.trigger == "cancel"
+    operations.restore(checkpoint=checkpoint, executes=True)
+    assert fleet.states(mission.id) == {"one": "ready"}
+
+
+def test_running_missions_are_captured_at_a_shutdown() -> None:
+    mission = fleet.launch({"one": {}})
+    policy.capture_at_shutdown()
+    assert triggers(mission) == ["shutdown"]
+
+
+def test_missions_are_captured_before_cleanup_and_their_artifacts_stay(engine: Engine, tmp_path: Path) -> None:
+    mission = fleet.launch({"one": {"run": "echo made > made.txt", "outputs": ["made.txt"]}}, folder=str(tmp_path))
+    fleet.run_to_end(engine, mission)
+    digest = Artifact.objects.get().digest
+    cleaning.remove(missions=[mission.id])
+    checkpoint = Checkpoint.objects.get(trigger="cleanup")
+    assert collection.has(digest)
+    operations.restore(checkpoint=checkpoint, executes=True)
+    assert Artifact.objects.get().digest == digest
+
+
+def test_artifacts_stay_while_a_checkpoint_cannot_be_read() -> None:
+    mission = fleet.launch({"one": {}})
+    operations.capture(missions=[mission.id])
+    ref = next(storage.manifests())
+    (settings.FLEET_CHECKPOINTS / ref / "manifest.json").write_text("{")
+    assert policy.held_artifacts({"a" * 64}) == {"a" * 64}
+    storage.remove_manifest(ref)
+
+
+def test_a_full_disk_stops_neither_the_mission_nor_its_cancel(
+    full_disk: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    mission = fleet.launch({"one": {}})
+    with caplog.at_level(logging.WARNING):
+        missions.cancel(mission=mission.id)
+    assert fleet.state(mission.id) == "cancelled"
+    event = Event.objects.get(kind="checkpoint.failed")
+    assert event.data["error"].startswith("The checkpoint could not be written: File exists.")
+    assert "before cancel: The checkpoint could not be written" in caplog.text
+    assert not Checkpoint.objects.exists()
