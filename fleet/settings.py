@@ -9,7 +9,7 @@ from pathlib import Path
 from django.templatetags.static import static
 
 from fleet.config import credentials, datastores, home
-from fleet.config.env import Environment
+from fleet.config.env import Environment, percentages
 from fleet.limits import addresses, rates
 from fleet.observability import logs
 from fleet.postgres import parameters, pool
@@ -85,7 +85,7 @@ FLEET_JWT_KEY = env.text("FLEET_JWT_KEY")  # signs the tokens; empty: the web pr
 FLEET_AUDIT_ANCHOR = env.text("FLEET_AUDIT_ANCHOR")  # a file to which the heads of the audit chain are appended
 FLEET_CHECKPOINT_EVERY_S = env.number("FLEET_CHECKPOINT_EVERY_S", 600, least=0)  # of a mission that changes; 0: never
 FLEET_CHECKPOINT_SORTIES = env.integer("FLEET_CHECKPOINT_SORTIES", 0)  # after each so many ended sorties; 0: never
-FLEET_CHECKPOINT_AT = tuple(map(int, env.words("FLEET_CHECKPOINT_AT", ("25", "50", "75"))))  # percent of the sorties
+FLEET_CHECKPOINT_AT = env.parsed("FLEET_CHECKPOINT_AT", "25,50,75", percentages)  # percent of the sorties
 FLEET_CHECKPOINT_ON = env.words("FLEET_CHECKPOINT_ON", ("failure", "cancel", "cleanup", "shutdown"))
 FLEET_CHECKPOINT_DAYS = env.number("FLEET_CHECKPOINT_DAYS", 30, least=0)  # retention; named and newest ones stay
 FLEET_CHECKPOINT_COUNT = env.integer("FLEET_CHECKPOINT_COUNT", 50)  # per mission

@@ -69,3 +69,11 @@ class Environment:
             return parse(self.text(name) or default)
         except ValueError as fault:
             raise ImproperlyConfigured(f"{name}: {fault}.") from None
+
+
+def percentages(text: str) -> tuple[int, ...]:
+    """Parse "25,50,75"; "none" is an empty list. For `Environment.parsed`."""
+    words = [word.strip() for word in text.split(",") if word.strip() and word.strip() != "none"]
+    if not all(word.isascii() and word.isdigit() and 1 <= int(word) <= 99 for word in words):
+        raise ValueError(f"{text!r} is not a list of percentages from 1 to 99, such as 25,50,75")
+    return tuple(map(int, words))
