@@ -140,6 +140,10 @@ def size(names: Iterable[str]) -> int:
 
 def manifests() -> Iterator[str]:
     """The ids of the checkpoints whose manifests are stored."""
+    yield from (ref for ref in _folders() if _store().exists(_manifest(ref)))
+
+
+def _folders() -> Iterator[str]:
     with suppress(FileNotFoundError):
         folders, _ = _store().listdir("")
         yield from (name for name in folders if name.startswith(f"{ids.CHECKPOINT}_"))
@@ -153,10 +157,14 @@ def blobs() -> Iterator[str]:
 
 
 def sweep() -> None:
-    """Remove drafts of writers that were killed."""
+    """Remove drafts and empty folders of processes that were killed. The caller holds the lock of checkpoints alone."""
     store = _store()
     if isinstance(store, Blobs):
         store.sweep()
+        for ref in _folders():
+            if not store.exists(_manifest(ref)):
+                with suppress(OSError):
+                    store.delete(ref)
 
 
 def remove_manifest(ref: str) -> None:

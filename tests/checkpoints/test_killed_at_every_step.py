@@ -1,0 +1,85 @@
+"""A process that is killed at any step of a capture, a restore or a prune leaves everything usable."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.test import override_settings
+from django.utils import timezone
+
+from checkpoints import operations, storage
+from checkpoints.models import Checkpoint
+from missions import operations as missions
+from missions.engine.runtime import Engine
+from tests.checkpoints.test_a_capture_is_exact import DIAMOND, digest, manifest
+from tests.support import fleet, killing
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, serialized_rollback=True),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    pytest.mark.timeout(300),
+]
+
+
+def intact() -> bool:
+    return operations.verify(checkpoints=Checkpoint.objects.all()) == []
+
+
+def test_a_killed_capture_leaves_no_checkpoint_that_is_not_intact() -> None:
+    mission = fleet.launch(DIAMOND)
+    before = digest(mission)
+    rows = 0
+    kills = 0
+    for _ in killing.at_each_step(lambda: operations.capture(missions=[mission.id]), folder=settings.FLEET_CHECKPOINTS):
+        kills += 1
+        assert intact()
+        rows = max(rows, Checkpoint.objects.count())
+    assert kills > 10
+    assert Checkpoint.objects.count() >= 1
+    assert digest(mission) == before
+    operations.prune(now=timezone.now(), dry_run=False)
+    assert intact()
+
+
+def test_a_killed_restore_changes_everything_or_nothing(engine: Engine) -> None:
+    mission = fleet.launch(DIAMOND)
+    start = operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    ended = digest(mission)
+    (entry,) = manifest(start).missions
+    kills = 0
+    for _ in killing.at_each_step(
+        lambda: operations.restore(checkpoint=start, executes=True), folder=settings.FLEET_CHECKPOINTS
+    ):
+        kills += 1
+        if digest(mission) != ended:  # the transaction was committed, and only what follows it was not reached
+            assert digest(mission) == entry.digest
+            break
+    assert kills > 20
+    assert digest(mission) in (ended, entry.digest)
+    operations.restore(checkpoint=start, executes=True)
+    assert digest(mission) == entry.digest
+    assert intact()
+
+
+def test_a_killed_prune_keeps_everything_that_is_needed() -> None:
+    mission = fleet.launch({f"s{number}": {} for number in range(5)})
+    for number in range(5):
+        missions.cancel_sortie(sortie=mission.sorties.get(key=f"s{number}").id)
+        operations.capture(missions=[mission.id])
+    newest = Checkpoint.objects.order_by("-id")[0]
+
+    def prune() -> None:
+        with override_settings(FLEET_CHECKPOINT_COUNT=1):
+            operations.prune(now=timezone.now() + timedelta(days=1), dry_run=False)
+
+    kills = 0
+    for _ in killing.at_each_step(prune, folder=settings.FLEET_CHECKPOINTS):
+        kills += 1
+        assert intact()
+        assert newest in Checkpoint.objects.all()
+    assert kills > 5
+    used = {part.blob for ref in storage.manifests() for part in storage.read_manifest(ref).parts}
+    assert set(storage.blobs()) == used
