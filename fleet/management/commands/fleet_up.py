@@ -15,7 +15,7 @@ from django.core.management import call_command
 from fleet import checks, errors, invocation, processes, services
 from fleet.config import credentials
 from fleet.management.operator import OperatorCommand
-from fleet.services import composition, detached, foreground
+from fleet.services import announcements, composition, detached, foreground
 from fleet.services.supervision import lock
 
 WAIT = ("fleet_mission", "wait")
@@ -70,6 +70,8 @@ class Command(OperatorCommand):
 
         async def work() -> int:
             self._show_addresses(supervisor.say)
+            for line in await asyncio.to_thread(announcements.lines):
+                supervisor.say(line)
             if mission is None:
                 return await supervisor.wait()
             code = await foreground.run(mission, base=settings.BASE_DIR, until=supervisor.wait)

@@ -1,0 +1,25 @@
+"""What upper layers have to say when the fleet has started. `fleet_up` prints it after the addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from django.db import Error, connection
+
+Announcement = Callable[[], Iterable[str]]
+_announcements: list[Announcement] = []
+
+
+def register(announcement: Announcement) -> None:
+    """Register a function that returns lines of text, from the database."""
+    _announcements.append(announcement)
+
+
+def lines() -> list[str]:
+    """The lines of all announcements; none if Postgres does not answer."""
+    try:
+        return [line for announcement in _announcements for line in announcement()]
+    except Error:
+        return []
+    finally:
+        connection.close()
