@@ -26,7 +26,7 @@ _REGISTERED: dict[str, Callable[..., Any]] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The input of a callable, and its means to report progress and add sorties."""
+    """The input of a callable, and its means to report progress, add sorties and save a value to resume from."""
 
     needs: Mapping[str, Any]  # upstream results by need name (a list for a matrix)
     inputs: Mapping[str, Any]  # the mission's inputs
@@ -34,10 +34,16 @@ class Context:
     scratch: Path  # a private folder, removed after the attempt
     report: Callable[[float | None, str], None] = field(repr=False)
     added: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    resume: Any = None  # what an earlier attempt saved; None if nothing
+    write_resume: Callable[[Any], None] = field(default=lambda value: None, repr=False)
 
     def progress(self, fraction: float | None, note: str = "") -> None:
         """Report how far the work is, from 0 to 1 (None: unknown), and what it is doing."""
         self.report(fraction, note)
+
+    def save_resume(self, value: Any) -> None:
+        """Save a JSON value for the next attempt, in which it will be `resume`. It replaces the value before it."""
+        self.write_resume(value)
 
     def add(self, *, name: str, agent: str, **keys: Any) -> None:
         """Add a sortie to the mission, with the keys of the plan format. It is added only if this sortie succeeds."""

@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -34,6 +35,8 @@ def main(folder: Path) -> int:
         cwd=Path.cwd(),
         scratch=Path(os.environ["FLEET_SCRATCH"]),
         report=_report,
+        resume=_earlier_resume(),
+        write_resume=_write_resume,
     )
     try:
         function = _load(request["call"])
@@ -99,6 +102,22 @@ def _write(path: Path, value: Any, *, label: str) -> None:
             f"{label} is not JSON: {reason}. Return only None, booleans, numbers, strings, lists and dicts."
         ) from fault
     path.write_text(text, encoding="utf-8")
+
+
+def _earlier_resume() -> Any:
+    try:
+        return json.loads(Path(os.environ["FLEET_RESUME"]).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def _write_resume(value: Any) -> None:
+    """Write the value to FLEET_RESUME, replacing the file at once, so that no reader finds half of it."""
+    path = Path(os.environ["FLEET_RESUME"])
+    new = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    new.write_bytes(text.encode("utf-8", "surrogatepass"))  # the driver judges whether the value is acceptable
+    new.replace(path)
 
 
 def _fail(folder: Path, error: str, *, permanent: bool = False) -> int:

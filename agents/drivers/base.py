@@ -17,6 +17,8 @@ from fleet.observability.redactor import Redactor, is_secret_variable
 Json: TypeAlias = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
 Stream: TypeAlias = Literal["stdout", "stderr", "fleet"]  # fleet: messages of the fleet about the attempt
 
+RESUME_BYTES = 64 * 1024  # the largest value that an attempt may save to resume from
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -29,6 +31,7 @@ class Limits:
     linger_s: float = 2.0  # for processes that still hold the output when the main process has ended
     result_bytes: int = 1_000_000  # the largest result that is accepted
     added_bytes: int = 10_000_000  # the largest list of sorties to add
+    resume_bytes: int = RESUME_BYTES
     memory_bytes: int | None = None  # of all processes of the attempt together
     disk_bytes: int | None = None  # written to the scratch folder; also the size of any one file, wherever it is
     tmp_bytes: int = 1_000_000_000  # size of /tmp, which is in memory
@@ -62,6 +65,7 @@ class Brief:
     needs: Mapping[str, Json] = field(default_factory=dict)  # upstream results by need name (a list for a matrix)
     need_states: Mapping[str, str] = field(default_factory=dict)  # how each upstream sortie ended, by its key
     inputs: Mapping[str, Json] = field(default_factory=dict)  # the mission's inputs
+    resume: Json = None  # what the newest earlier attempt that saved anything saved to resume from
     env: Mapping[str, str] = field(default_factory=dict)  # variables that the plan sets
     env_allow: frozenset[str] = frozenset()  # variables that are copied from the host's environment
     secret_env: frozenset[str] = frozenset()  # names in `env` or `env_allow` whose values are redacted
@@ -94,6 +98,9 @@ class Reporter(Protocol):
 
     def progress(self, *, fraction: float | None, note: str) -> None:
         """How far the work is, from 0 to 1 (None: unknown), and what it is doing."""
+
+    def save_resume(self, *, value: Json) -> None:
+        """What the next attempt needs to continue here. It replaces the value before it; None: start from scratch."""
 
     def started(self, *, pid: int, start_time: float) -> None:
         """The root process of the attempt and its start in epoch seconds. SIGTERM to it stops everything."""

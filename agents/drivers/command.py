@@ -17,7 +17,7 @@ class _TailReporter:
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
-        self.progress, self.started = reporter.progress, reporter.started
+        self.progress, self.save_resume, self.started = reporter.progress, reporter.save_resume, reporter.started
         self._tails: dict[Stream, bytes] = {"stdout": b"", "stderr": b""}
 
     def output(self, *, stream: Stream, data: bytes) -> None:

@@ -27,6 +27,7 @@ VARIABLES_BYTES = 512 * 1024
 FILE_NAME = 100  # characters of a need's name that its file name keeps
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NOTE = 300  # characters of a progress note
+RESUME = "resume.json"
 REMEDY = "Store large results as files, under `outputs`."
 
 _DIGESTED = re.compile(r"-[0-9a-f]{16}\Z")
@@ -118,21 +119,34 @@ class Exchange:
         (fleet/values.py).
         """
         limit = self._brief.limits.result_bytes if limit is None else limit
+        data = self.read_bytes(name, label=label, limit=limit)
+        return (False, None) if data is None else (True, self.value(data, label=label, limit=limit, remedy=remedy))
+
+    def read_bytes(self, name: str, *, label: str, limit: int) -> bytes | None:
+        """Up to `limit` + 1 bytes of a file that the work wrote; None if there is none. Unreadable as for `read`.
+
+        The work may still be running. Without O_NONBLOCK, a lease on the file (fcntl(2)) would delay its opening.
+        """
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder)
         except FileNotFoundError:
-            return False, None
+            return None
         except OSError as fault:
             raise Unreadable(f"{label} cannot be read ({fault.strerror}). Write a plain file to its path.") from fault
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise Unreadable(f"{label} is not a plain file. Write JSON to its path.")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read(limit + 1)
+                return file.read(limit + 1)
+        except OSError as fault:
+            raise Unreadable(f"{label} cannot be read ({fault.strerror}). Write it again.") from fault
         finally:
             os.close(descriptor)
+
+    def value(self, data: bytes, *, label: str, limit: int, remedy: str = REMEDY) -> Json:
+        """The redacted JSON value in the data of a file. Unreadable as for `read`."""
         try:
-            return True, self._redactor.value(values.parse(data, max_bytes=limit))
+            return self._redactor.value(values.parse(data, max_bytes=limit))  # type: ignore[no-any-return]
         except values.Unacceptable as fault:
             error = f"{label} is not accepted: {fault}."
             raise Unreadable(f"{error} {remedy}" if isinstance(fault, values.TooLarge) else error) from None
@@ -163,6 +177,8 @@ def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:
     home = brief.scratch / ".home"
     with suppress(FileExistsError):
         home.mkdir(mode=0o700)
+    if brief.resume is not None:
+        exchange.write(RESUME, values.encode(brief.resume))
     return {
         **{name: os.environ[name] for name in brief.env_allow if name in os.environ},
         "HOME": str(home),
@@ -175,6 +191,7 @@ def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:
         "FLEET_RESULT": str(folder / "result.json"),
         "FLEET_SORTIES": str(folder / "sorties.json"),
         "FLEET_PROGRESS": str(folder / "progress"),
+        "FLEET_RESUME": str(folder / RESUME),
         "FLEET_NEEDS": str(folder / "needs"),
         "FLEET_NEEDS_INDEX": str(folder / "needs.json"),
         "FLEET_INPUTS": str(folder / "inputs.json"),

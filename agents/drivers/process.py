@@ -20,6 +20,7 @@ from agents.drivers import cgroups, reaper, sandbox
 from agents.drivers.base import Brief, Evidence, Json, Limits, Reporter, Stop, StopReason, Stream
 from agents.drivers.exchange import Exchange, progress_of
 from agents.drivers.quota import UNMEASURABLE, Quota
+from agents.drivers.resume import ResumeFile
 from agents.drivers.shim import SETTLE_S, Shim
 from fleet import humanise
 from fleet.observability.redactor import Redactor
@@ -86,6 +87,7 @@ def _run(
 ) -> Ended:
     stdin = exchange.create("stdin", brief.stdin)
     quota = Quota(group.unenforced, scratch=brief.scratch, folders=brief.writable)
+    resume = ResumeFile(exchange, reporter=reporter, max_bytes=brief.limits.resume_bytes)
     try:
         shim = Shim(
             argv,
@@ -115,13 +117,21 @@ def _run(
     try:
         with suppress(psutil.Error):
             reporter.started(pid=shim.pid, start_time=psutil.Process(shim.pid).create_time())
-        _stream(shim, watchdog=watchdog, progress=exchange.progress, reporter=reporter, redactor=brief.redactor())
+        _stream(
+            shim,
+            watchdog=watchdog,
+            progress=exchange.progress,
+            resume=resume,
+            reporter=reporter,
+            redactor=brief.redactor(),
+        )
     finally:  # even if the reporter raises
         stop.follow(None)
         status = shim.close(timeout_s=watchdog.close_timeout_s)
         if status is None:
             reaper.reap(brief.marker)
         group.end()
+    resume.check_at_end()
     if status is None:
         if brief.confined and shim.process.returncode == 1 and not watchdog.stopped:
             return Ended(stage="sandbox", why="bubblewrap failed; its message is at the end of the output.")
@@ -221,18 +231,20 @@ class _Watchdog:
             return self._limits.grace_s + SETTLE_S
         return max(0.0, self._give_up_at - time.monotonic())
 
-    def wait_s(self) -> float | None:
-        """How long to wait for output before something else is due; None: without limit."""
+    @property
+    def due_at(self) -> float:
+        """When the next limit has to be checked, on the monotonic clock."""
         if self.stopped is not None:
-            ends = [self._give_up_at]
-        else:
-            ends = [self._quota.next_at]
-            ends += [] if self._limits.wall_s is None else [self._started_at + self._limits.wall_s]
-            ends += [] if self._limits.silence_s is None else [self._active_at + self._limits.silence_s]
-        return None if min(ends) == math.inf else max(0.0, min(ends) - time.monotonic())
+            return self._give_up_at
+        ends = [self._quota.next_at]
+        ends += [] if self._limits.wall_s is None else [self._started_at + self._limits.wall_s]
+        ends += [] if self._limits.silence_s is None else [self._active_at + self._limits.silence_s]
+        return min(ends)
 
 
-def _stream(shim: Shim, *, watchdog: _Watchdog, progress: int, reporter: Reporter, redactor: Redactor) -> None:
+def _stream(
+    shim: Shim, *, watchdog: _Watchdog, progress: int, resume: ResumeFile, reporter: Reporter, redactor: Redactor
+) -> None:
     """Forward the output until the shim has ended, and with it every process; then forward the rest."""
 
     def forward(stream: Stream, data: bytes) -> None:
@@ -248,7 +260,8 @@ def _stream(shim: Shim, *, watchdog: _Watchdog, progress: int, reporter: Reporte
                 shim.stop()
             if watchdog.given_up:
                 return
-            ready = {key.fd for key, _ in selector.select(watchdog.wait_s())}
+            wait_s = max(0.0, min(watchdog.due_at, resume.next_at) - time.monotonic())
+            ready = {key.fd for key, _ in selector.select(wait_s)}
             for descriptor in ready & shim.streams.keys():
                 watchdog.note_activity()
                 if data := os.read(descriptor, CHUNK):
@@ -258,6 +271,8 @@ def _stream(shim: Shim, *, watchdog: _Watchdog, progress: int, reporter: Reporte
             if progress in ready:
                 watchdog.note_activity()
                 _report(progress, reporter, redactor)
+            if resume.check():
+                watchdog.note_activity()
             if shim.status in ready:  # it reports when it ends; or it was killed
                 break
     for descriptor, stream in shim.streams.items():

@@ -9,6 +9,8 @@ raise: "text"                 raises, like a driver with a bug
 output: {bytes, stream}       writes that many bytes first
 progress: [[0.5, "note"], …]  reports progress first
 add: [{name, agent, …}, …]    adds sorties
+resume: …                     saves that value to resume from
+result_resume: true           succeeds with what an earlier attempt saved to resume from
 seconds: 1.5                  works that long before it ends
 hold: true                    works until it is stopped
 hold_until: "/path"           works until that path exists
@@ -49,7 +51,7 @@ class ScriptedDriver:
         stopped = _work(script, brief.limits.wall_s, stop)
         if stopped is not None:
             return Evidence(finished=False, ok=False, stopped=stopped, error=f"The work was stopped: {stopped}.")
-        return _end(script, attempt=int(brief.marker.rpartition("/")[2] or 1) if "fail_times" in script else 1)
+        return _end(script, brief)
 
 
 def _report(script: Mapping[str, Json], reporter: Reporter) -> None:
@@ -66,6 +68,8 @@ def _report(script: Mapping[str, Json], reporter: Reporter) -> None:
                 match report:
                     case [float() | int() | None as fraction, str(note)]:
                         reporter.progress(fraction=fraction, note=note)
+    if "resume" in script:
+        reporter.save_resume(value=script["resume"])
 
 
 def _work(script: Mapping[str, Json], timeout_s: float | None, stop: Stop) -> StopReason | None:
@@ -89,7 +93,8 @@ def _work(script: Mapping[str, Json], timeout_s: float | None, stop: Stop) -> St
             return stop.reason
 
 
-def _end(script: Mapping[str, Json], *, attempt: int) -> Evidence:
+def _end(script: Mapping[str, Json], brief: Brief) -> Evidence:
+    attempt = int(brief.marker.rpartition("/")[2] or 1) if "fail_times" in script else 1
     match script:
         case {"raise": text}:
             raise RuntimeError(str(text))
@@ -102,6 +107,8 @@ def _end(script: Mapping[str, Json], *, attempt: int) -> Evidence:
             added = tuple(sortie for sortie in sorties if isinstance(sortie, dict))
         case _:
             added = ()
+    if script.get("result_resume"):
+        return Evidence(finished=True, ok=True, result=brief.resume, added=added)
     return Evidence(
         finished=True, ok=True, result="a\x00b" if script.get("result_nul") else script.get("result"), added=added
     )

@@ -1,4 +1,4 @@
-"""Attempts' output and progress: buffered per attempt, written to the database a few times a second.
+"""Attempts' output, progress and values to resume from: buffered per attempt, written a few times a second.
 
 Each attempt keeps a bounded amount: the head as it arrives, the tail once it is known to be the tail, and between them
 a line that says how much was left out. Writes carry the fence (sortie, attempt), so a superseded attempt writes
@@ -18,6 +18,8 @@ from uuid import UUID
 
 import psycopg
 
+from agents.drivers.base import Json, Stop
+from fleet import values
 from fleet.postgres import hot_path, statements
 
 log = logging.getLogger("fleet.output")
@@ -52,6 +54,7 @@ class OutputBuffer:
     tail_bytes: int = 0
     dropped_bytes: int = 0
     unwritten_progress: Progress | None = None
+    unwritten_resume: str | None = None  # JSON text
     active: bool = False  # since its activity was last recorded
     active_at: float = field(default_factory=time.monotonic)  # when it was last recorded
     decoders: dict[str, codecs.IncrementalDecoder] = field(default_factory=dict)
@@ -84,6 +87,12 @@ class OutputBuffer:
         self._open()
         with self.lock:
             self.unwritten_progress = (fraction, note.replace("\x00", "�")[:200])
+
+    def save_resume(self, *, value: Json) -> None:
+        self.active = True
+        self._open()
+        with self.lock:
+            self.unwritten_resume = values.encode(value)
 
     def started(self, *, pid: int, start_time: float) -> None:
         """Nothing to write: the attempt's row says that it runs."""
@@ -122,13 +131,19 @@ class OutputWriter(threading.Thread):
             self._buffers.add(buffer)
             self._changed.notify()
 
-    def close(self, buffer: OutputBuffer) -> None:
-        """Write the rest of a buffer, so that an attempt's output is stored before its outcome."""
+    def close(self, buffer: OutputBuffer, *, stop: Stop) -> None:
+        """Write the rest of a buffer, so that an attempt's output is stored before its outcome.
+
+        After CLOSE_TRIES the rest is given up. A value to resume from is kept until the lease ends, because an outage
+        of Postgres that the outcome survives must not lose it.
+        """
         if not buffer.is_open:
             return
         buffer.close()
-        for _ in range(CLOSE_TRIES):
-            if self._flush([buffer]):
+        tries = 0
+        while not self._flush([buffer]):
+            tries += 1
+            if tries >= CLOSE_TRIES and (buffer.unwritten_resume is None or time.monotonic() >= stop.lease_end):
                 break
             time.sleep(FLUSH_S)
         with self._changed:
@@ -154,6 +169,7 @@ class OutputWriter(threading.Thread):
         with self._flushing:
             pieces: list[tuple[OutputBuffer, _Piece]] = []
             progress: list[tuple[OutputBuffer, Progress]] = []
+            resumes: list[tuple[OutputBuffer, str]] = []
             active = [
                 buffer for buffer in buffers if buffer.active and time.monotonic() - buffer.active_at >= ACTIVITY_S
             ]
@@ -164,16 +180,24 @@ class OutputWriter(threading.Thread):
                     if buffer.unwritten_progress is not None:
                         progress.append((buffer, buffer.unwritten_progress))
                         buffer.unwritten_progress = None
-            if not pieces and not progress and not active:
+                    if buffer.unwritten_resume is not None:
+                        resumes.append((buffer, buffer.unwritten_resume))
+                        buffer.unwritten_resume = None
+            if not pieces and not progress and not resumes and not active:
                 return True
             try:
-                self._write(pieces, progress, active)
+                self._write(pieces, progress, resumes, active)
             except psycopg.Error as fault:
                 log.warning("could not write %d pieces of output: %s", len(pieces), fault)
                 self._connection = None
                 for buffer, piece in reversed(pieces):  # retried at the next flush; max_bytes bounds them meanwhile
                     with buffer.lock:
                         buffer.pieces.appendleft(piece)
+                if isinstance(fault, psycopg.OperationalError | psycopg.InterfaceError):  # an outage, not a bug
+                    for buffer, resume in resumes:
+                        with buffer.lock:
+                            if buffer.unwritten_resume is None:  # else there is a newer value
+                                buffer.unwritten_resume = resume
                 return False
             return True
 
@@ -181,6 +205,7 @@ class OutputWriter(threading.Thread):
         self,
         pieces: list[tuple[OutputBuffer, _Piece]],
         progress: list[tuple[OutputBuffer, Progress]],
+        resumes: list[tuple[OutputBuffer, str]],
         active: list[OutputBuffer],
     ) -> None:
         for buffer in active:
@@ -214,5 +239,14 @@ class OutputWriter(threading.Thread):
                         "attempts": [buffer.attempt for buffer, _ in progress],
                         "fractions": [fraction for _, (fraction, _) in progress],
                         "notes": [note for _, (_, note) in progress],
+                    },
+                )
+            if resumes:
+                connection.execute(
+                    statements.read("missions.engine", "resume"),
+                    {
+                        "ids": [buffer.sortie for buffer, _ in resumes],
+                        "attempts": [buffer.attempt for buffer, _ in resumes],
+                        "resumes": [resume for _, resume in resumes],
                     },
                 )

@@ -229,7 +229,7 @@ class Engine:
                 claim=claim, type_settings=self.type_settings, output=output, stop=active_claim.stop
             )
         finally:
-            self.output_writer.close(output)
+            self.output_writer.close(output, stop=active_claim.stop)
         if active_claim.stopped_for(StopReason.LEASE_LOST):
             log.warning("%s lost its lease; its outcome is discarded", claim.marker)
             self._forget(active_claim)

@@ -60,6 +60,26 @@ def show_token(context: Context) -> str:
 
 
 @register
+def show_resume(context: Context) -> Any:
+    return context.resume
+
+
+@register
+def save(context: Context, *, value: Any, then_s: float) -> None:
+    context.save_resume(value)
+    time.sleep(then_s)
+
+
+@register
+def save_at_the_stop(context: Context, *, value: Any, ready: str) -> None:
+    try:
+        Path(ready).touch()
+        time.sleep(600)
+    finally:
+        context.save_resume(value)
+
+
+@register
 def leave_a_daemon(context: Context) -> None:
     subprocess.Popen(["sleep", "600"], start_new_session=True)
 

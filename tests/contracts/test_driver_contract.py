@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,19 @@ DEEDS: dict[str, dict[str, Deed]] = {
             "shell": 'test -z "$FLEET_TOKEN" || printf %s "$FLEET_TOKEN" | sha256sum; echo "$FLEET_TOKEN" | tee /dev/stderr;'
             'echo "0.5 $FLEET_TOKEN" > "$FLEET_PROGRESS"; printf \'"%s"\' "$FLEET_TOKEN" > "$FLEET_RESULT"; exit $CODE'
         },
+        "resume": lambda: {
+            "shell": 'if test -e "$FLEET_RESUME"; then cp "$FLEET_RESUME" "$FLEET_RESULT"; '
+            'else echo null > "$FLEET_RESULT"; fi'
+        },
+        "save": lambda value, then_s: {
+            "shell": 'printf %s "$VALUE" > "$FLEET_RESUME.new"; mv "$FLEET_RESUME.new" "$FLEET_RESUME"; exec sleep $THEN',
+            "env": {"VALUE": json.dumps(value), "THEN": str(then_s)},
+        },
+        "save_at_the_stop": lambda value, ready: {
+            "shell": 'trap \'printf %s "$VALUE" > "$FLEET_RESUME"; exit 1\' TERM; touch "$READY"; '
+            "while true; do sleep 0.05; done",
+            "env": {"VALUE": json.dumps(value), "READY": ready},
+        },
         "daemon": lambda: {"shell": "setsid sleep 600 >/dev/null 2>&1 & true"},
         "hold": lambda processes, megabytes: {
             "shell": f"for i in $(seq {processes}); do setsid {sys.executable} -c "
@@ -68,6 +82,9 @@ DEEDS: dict[str, dict[str, Deed]] = {
         "large": lambda: _call("give", value="0" * 2_000),
         "environment": lambda: _call("environment"),
         "show_token": lambda: _call("show_token"),
+        "resume": lambda: _call("show_resume"),
+        "save": lambda value, then_s: _call("save", value=value, then_s=then_s),
+        "save_at_the_stop": lambda value, ready: _call("save_at_the_stop", value=value, ready=ready),
         "daemon": lambda: _call("leave_a_daemon"),
         "hold": lambda processes, megabytes: _call("hold_memory", processes=processes, megabytes=megabytes),
         "write": lambda files, megabytes, then_s: _call("write_files", files=files, megabytes=megabytes, then_s=then_s),
@@ -78,6 +95,8 @@ DEEDS: dict[str, dict[str, Deed]] = {
         "wait": lambda: {"arguments": {"hold": True}},
         "tell": lambda: {"arguments": {"output": {"bytes": 4}, "progress": [[0.25, "a quarter"]]}},
         "ask": lambda: {"arguments": {"add": [{"name": "more", "agent": "backend", "run": "true"}]}},
+        "resume": lambda: {"arguments": {"result_resume": True}},
+        "save": lambda value, then_s: {"arguments": {"resume": value, "seconds": then_s}},
     },
 }
 WITH_PROCESSES = ["command", "python"]
@@ -223,6 +242,67 @@ def test_requested_sorties_are_in_the_evidence(driver: str, tmp_path: Path) -> N
     assert evidence.added == ({"name": "more", "agent": "backend", "run": "true"},)
 
 
+@every_driver
+def test_it_finds_what_an_earlier_attempt_saved(driver: str, tmp_path: Path) -> None:
+    ear = Ear()
+    evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["resume"](), resume=VALUE), ear=ear).end()
+    assert (evidence.ok, evidence.result, ear.resumes) == (True, VALUE, [])
+
+
+@every_driver
+def test_the_first_attempt_finds_nothing(driver: str, tmp_path: Path) -> None:
+    evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["resume"]())).end()
+    assert (evidence.ok, evidence.result) == (True, None)
+
+
+@every_driver
+def test_what_it_saves_is_reported_while_it_runs(driver: str, tmp_path: Path) -> None:
+    flight = Flight(driver, brief(tmp_path, **DEEDS[driver]["save"](VALUE, 600), resume={"earlier": True}))
+    until(lambda: flight.ear.resumes, within_s=30)
+    flight.stop.set(StopReason.CANCELLED)
+    flight.end()
+    assert flight.ear.resumes == [VALUE]
+
+
+@every_driver
+def test_what_it_saves_last_is_reported_when_it_ends(driver: str, tmp_path: Path) -> None:
+    ear = Ear()
+    assert Flight(driver, brief(tmp_path, **DEEDS[driver]["save"](VALUE, 0)), ear=ear).end().ok
+    assert ear.resumes == [VALUE]
+
+
+@with_processes
+def test_what_it_saves_when_it_is_stopped_is_reported(driver: str, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    flight = Flight(driver, brief(tmp_path, **DEEDS[driver]["save_at_the_stop"](VALUE, str(ready))))
+    until(ready.exists, within_s=30)
+    flight.stop.set(StopReason.DRAINED)
+    assert flight.end().stopped is StopReason.DRAINED
+    assert flight.ear.resumes == [VALUE]
+
+
+@with_processes
+def test_a_value_to_resume_from_that_is_too_large_is_ignored_and_the_output_says_so_once(
+    driver: str, tmp_path: Path
+) -> None:
+    ear = Ear()
+    given = brief(tmp_path, **DEEDS[driver]["save"]("x" * 1_000, 1.2), limits=Limits(timeout_s=60, resume_bytes=1_001))
+    evidence = Flight(driver, given, ear=ear).end()
+    assert (evidence.ok, evidence.error, ear.resumes) == (True, "", [])
+    note = ear.tails["fleet"].decode()
+    assert note.count("The value to resume from (FLEET_RESUME) is not accepted") == 1
+    assert "larger than 1,001 bytes" in note
+
+
+@with_processes
+def test_secrets_in_a_value_to_resume_from_are_redacted(driver: str, tmp_path: Path) -> None:
+    ear = Ear()
+    given = brief(tmp_path, **DEEDS[driver]["save"]({"a secret of mine": ["a secret of mine"]}, 0))
+    given = replace(given, env={**given.env, "MINE": "a secret of mine"}, secret_env=frozenset({"MINE"}))
+    assert Flight(driver, given, ear=ear).end().ok
+    assert ear.resumes == [{"[redacted]": ["[redacted]"]}]
+
+
 @with_processes
 def test_silence_stops_the_attempt(driver: str, tmp_path: Path) -> None:
     given = brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(silence_s=0.5, grace_s=2))
@@ -263,7 +343,7 @@ def test_the_environment_contains_exactly_what_the_contract_names(
     evidence = Flight(driver, given, ear=ear).end()
     seen = evidence.result if driver == "python" else dict(line.split("=", 1) for line in ear.out.splitlines())
     assert isinstance(seen, dict)
-    fleet = {"ATTEMPT", "TRY", "HOME_ID", "RESULT", "SORTIES", "PROGRESS", "NEEDS", "INPUTS", "SCRATCH"}
+    fleet = {"ATTEMPT", "TRY", "HOME_ID", "RESULT", "SORTIES", "PROGRESS", "RESUME", "NEEDS", "INPUTS", "SCRATCH"}
     fleet |= {"NEEDS_INDEX", "NEED_STATES"}
     of_shell_and_python = {"PWD", "SHLVL", "_", "OLDPWD", "LC_CTYPE"}
     assert seen.keys() - of_shell_and_python == {"PATH", "ALLOWED", "MINE", "HOME", "TMPDIR"} | {

@@ -9,7 +9,7 @@ from typing import Any
 
 from agents import drivers
 from agents.drivers import reaper
-from agents.drivers.base import Brief, Evidence, Limits, Stop, Stream
+from agents.drivers.base import Brief, Evidence, Json, Limits, Stop, Stream
 from fleet import ids
 from tests.support.waiting import until as until
 
@@ -25,6 +25,7 @@ class Ear:
     heard_bytes: int = 0
     largest: int = 0
     reports: list[tuple[float | None, str]] = field(default_factory=list)
+    resumes: list[Json] = field(default_factory=list)
     begun: threading.Event = field(default_factory=threading.Event)
     _pid: int = field(init=False)
 
@@ -35,6 +36,9 @@ class Ear:
 
     def progress(self, *, fraction: float | None, note: str) -> None:
         self.reports.append((fraction, note))
+
+    def save_resume(self, *, value: Json) -> None:
+        self.resumes.append(value)
 
     def started(self, *, pid: int, start_time: float) -> None:
         self._pid = pid

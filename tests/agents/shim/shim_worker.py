@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agents import drivers
 from agents.drivers import cgroups, sandbox
-from agents.drivers.base import Brief, Limits, Stop, Stream
+from agents.drivers.base import Brief, Json, Limits, Stop, Stream
 
 
 class Recorder:
@@ -27,6 +27,8 @@ class Recorder:
         self.out = (self.out + data)[-65_536:]
 
     def progress(self, *, fraction: float | None, note: str) -> None: ...
+
+    def save_resume(self, *, value: Json) -> None: ...
 
     def started(self, *, pid: int, start_time: float) -> None: ...
 

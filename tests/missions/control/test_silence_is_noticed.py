@@ -12,6 +12,7 @@ import pytest
 from django.db.models.functions import Now
 from django.test import override_settings
 
+from agents.drivers.base import Stop
 from agents.models import AgentType
 from fleet import ids
 from missions.claims import Claim
@@ -108,7 +109,7 @@ def test_output_counts_as_activity_even_if_it_is_not_stored(agent: UUID, output_
     buffer.active_at -= ACTIVITY_S
     buffer.output(stream="stdout", data=b"y" * 10_000)  # which stays in memory until the end
     fleet.until(lambda: heard_at() > first)
-    output_writer.close(buffer)
+    output_writer.close(buffer, stop=Stop())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""Whatever the work puts at FLEET_RESUME, its agent neither follows it, waits for it nor fails because of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agents.drivers.base import Limits, StopReason
+from tests.support.flights import Flight, brief, until
+
+GOOD = {"position": 1}
+SAVE = """printf '{"position": 1}' > "$FLEET_RESUME"; sleep 1.2; """
+LEASE = """
+import fcntl, os, signal, time
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = open(os.environ["FLEET_RESUME"], "r+")
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("leased", flush=True)
+time.sleep(600)
+"""
+HOSTILE = {
+    "a link to a file of the host": "ln -sf /etc/passwd $FLEET_RESUME",
+    "a link to a device": "ln -sf /dev/zero $FLEET_RESUME",
+    "a link to itself": "rm $FLEET_RESUME; ln -s $FLEET_RESUME $FLEET_RESUME",
+    "a pipe": "rm $FLEET_RESUME; mkfifo $FLEET_RESUME",
+    "a folder": "rm $FLEET_RESUME; mkdir $FLEET_RESUME",
+    "a file of the kernel": "ln -sf /proc/self/environ $FLEET_RESUME",
+    "a file without rights": "rm $FLEET_RESUME; (umask 777; printf x > $FLEET_RESUME.new; mv $FLEET_RESUME.new $FLEET_RESUME)",
+    "a huge file": "truncate -s 8G $FLEET_RESUME",
+    "an empty file": ": > $FLEET_RESUME",
+    "half a value": """printf '{"position"' > $FLEET_RESUME""",
+    "no UTF-8": r"""printf '"\377"' > $FLEET_RESUME""",
+    "a value that no database stores": r"""printf '"\\u0000"' > $FLEET_RESUME""",
+    "deep nesting": "head -c 60000 /dev/zero | tr '\\0' '[' > $FLEET_RESUME",
+    "a long number": "head -c 60000 /dev/zero | tr '\\0' '9' > $FLEET_RESUME",
+    "no folder any more": "mv $FLEET_SCRATCH/.fleet $FLEET_SCRATCH/gone; mkdir $FLEET_SCRATCH/.fleet",
+}
+
+
+@pytest.mark.parametrize("attack", HOSTILE.values(), ids=HOSTILE)
+def test_it_does_no_harm_and_the_last_valid_value_stands(attack: str, tmp_path: Path) -> None:
+    flight = Flight("command", brief(tmp_path, shell=f"{SAVE}{attack}; sleep 1.2"))
+    evidence = flight.end(30)
+    assert (evidence.finished, evidence.ok, evidence.error) == (True, True, "")
+    assert flight.ear.resumes == [GOOD]
+    assert flight.ear.tails["fleet"].count(b"FLEET_RESUME") <= 1
+
+
+def test_a_lease_on_the_file_does_not_delay_a_stop(tmp_path: Path) -> None:
+    """Opening a file on which a process holds a write lease (fcntl(2)) blocks for 45 seconds."""
+    given = brief(tmp_path, shell=f"{SAVE}exec {sys.executable} -c '{LEASE}'", limits=Limits(timeout_s=60, grace_s=1))
+    flight = Flight("command", given)
+    until(lambda: "leased" in flight.ear.out, within_s=30)
+    time.sleep(1.2)
+    began = time.monotonic()
+    flight.stop.set(StopReason.CANCELLED)
+    assert flight.end().stopped is StopReason.CANCELLED
+    assert time.monotonic() - began < 15
+    assert flight.ear.resumes == [GOOD]
+
+
+def test_files_that_change_all_the_time_are_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    attack = """
+        end=$(($(date +%s) + 4))
+        while test $(date +%s) -lt $end; do
+            printf '{"position": 1}' > new; mv new "$FLEET_RESUME"
+            rm "$FLEET_RESUME"; mkfifo "$FLEET_RESUME"; rm "$FLEET_RESUME"
+            ln -s /dev/zero "$FLEET_RESUME"; rm "$FLEET_RESUME"
+        done; true"""
+    flight = Flight("command", brief(tmp_path, shell=attack))
+    assert flight.end(60).ok
+    assert all(value == GOOD for value in flight.ear.resumes)
+
+
+def test_a_file_that_is_rewritten_in_place_is_read_when_it_is_valid_again(tmp_path: Path) -> None:
+    work = """
+        printf '{"position": 1}' > "$FLEET_RESUME"; sleep 1.2
+        printf '{"pos' > "$FLEET_RESUME"; sleep 1.2
+        printf '{"position": 2}' > "$FLEET_RESUME"; sleep 1.2
+        printf '{"position": 3}' > "$FLEET_RESUME"; printf '{' > "$FLEET_RESUME" """
+    flight = Flight("command", brief(tmp_path, shell=work))
+    assert flight.end(60).ok
+    assert flight.ear.resumes == [GOOD, {"position": 2}]
+    assert b"(FLEET_RESUME) is not JSON" in flight.ear.tails["fleet"]
