@@ -1,4 +1,4 @@
-"""What an attempt takes from its mission and its needs: inputs, results, folders, and the scope of its templates."""
+"""What an attempt takes from its mission, its needs and earlier attempts, and the scope of its templates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from missions.plan import SortieSpec, templates
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the mission and the needs give to an attempt."""
+    """What the mission, the needs and earlier attempts give to an attempt."""
 
     mission: str
     folder: str
@@ -27,6 +27,7 @@ class Context:
     inputs: Mapping[str, Any]
     results: Needs
     states: Mapping[str, str]
+    resume: Any = None  # what the newest earlier attempt that saved anything saved to resume from
 
 
 def read(*, claim: Claim, spec: SortieSpec) -> Context:
@@ -41,6 +42,7 @@ def read(*, claim: Claim, spec: SortieSpec) -> Context:
             statements.read("missions.engine", "needs_of_sortie"), {"sortie": claim.id, "max_bytes": max_bytes}
         )
         rows = cursor.fetchall()
+        resume = _earlier_resume(cursor, claim) if claim.attempt > 1 else None
     if rows and (total := rows[0][3]) > max_bytes:
         raise errors.Invalid(
             f"The results of its needs have {total:,} bytes in total; the limit is {max_bytes:,} (FLEET_NEEDS_BYTES).",
@@ -53,7 +55,14 @@ def read(*, claim: Claim, spec: SortieSpec) -> Context:
         inputs=decoded(inputs),
         results=_by_need(spec, {key: result or "null" for key, _, result, _ in rows}),
         states={key: state for key, state, _, _ in rows},
+        resume=resume,
     )
+
+
+def _earlier_resume(cursor: Any, claim: Claim) -> Any:
+    cursor.execute(statements.read("missions.engine", "earlier_resume"), {"sortie": claim.id, "attempt": claim.attempt})
+    row = cursor.fetchone()
+    return None if row is None else json.loads(row[0])
 
 
 def scope(*, claim: Claim, spec: SortieSpec, context: Context) -> templates.Scope:

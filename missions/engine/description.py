@@ -38,6 +38,7 @@ def describe(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
         "needs": dict(attempt_context.results),
         "need_states": dict(attempt_context.states),
         "inputs": dict(attempt_context.inputs),
+        "resume": attempt_context.resume,
         "matrix": dict(spec.matrix),
         "outputs": list(spec.outputs),
         "timeout_s": spec.timeout_s or settings.FLEET_TIMEOUT_S,

@@ -91,7 +91,9 @@ def prepare(
     base = _base(
         claim=claim, spec=spec, type_settings=type_settings, folder=folder, attempt_context=attempt_context, scope=scope
     )
-    check = _with_command(base, spec.verify, scope) if spec.verify is not None else None
+    check = None
+    if spec.verify is not None:  # it finds in FLEET_RESUME what the work left there
+        check = _with_command(replace(base, resume=None), spec.verify, scope)
     match spec.driver:
         case "command":
             brief = _with_command(base, spec.run, scope)
@@ -135,6 +137,7 @@ def _base(
         needs=attempt_context.results,
         need_states=attempt_context.states,
         inputs=attempt_context.inputs,
+        resume=attempt_context.resume,
         env={
             **rendered_text(spec.env, scope),
             "FLEET_MISSION": ids.encode(ids.MISSION, claim.mission),
