@@ -25,14 +25,14 @@ class AttemptAdmin(ReadOnlyAdmin):
     fieldsets = (
         (None, {"fields": ("of_sortie", "number", "state", "error", "took", "exit_code", "cpu", "memory", "agent")}),
         ("Output", {"fields": ("printed",)}),
-        ("Result", {"fields": ("result",)}),
+        ("Result", {"fields": ("result", "resume")}),
         ("Times", {"fields": ("started_at", "finished_at", "progress", "note")}),
     )
     readonly_fields = ("of_sortie", "took", "cpu", "memory", "printed")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Attempt]:
         rows: QuerySet[Attempt] = super().get_queryset(request)
-        return rows.defer("result")
+        return rows.defer("result", "resume")
 
     @admin.display(description="attempt", ordering="id")
     def name(self, attempt: Attempt) -> str:

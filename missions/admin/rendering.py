@@ -48,7 +48,7 @@ def status_texts(sorties: Sequence[Sortie], mission: Mission | None = None) -> d
     attempts = Attempt.objects.filter(sortie__in=[sortie.id for sortie in sorties if sortie.attempt])
     last = {
         attempt.sortie_id: attempt
-        for attempt in attempts.filter(number=Coalesce("sortie__accepted", "sortie__attempt")).defer("result")
+        for attempt in attempts.filter(number=Coalesce("sortie__accepted", "sortie__attempt")).defer("result", "resume")
     }
     lookups = reads.WaitLookups(Mission.objects.all())
     return {

@@ -112,7 +112,7 @@ class SortieAdmin(ReadOnlyAdmin):
                     "–" if attempt.exit_code is None else attempt.exit_code,
                     attempt.error[:1_000],
                 )
-                for attempt in sortie.attempts.order_by("number").defer("result")
+                for attempt in sortie.attempts.order_by("number").defer("result", "resume")
             ),
         )
 

@@ -15,6 +15,7 @@ from rest_framework import serializers
 from rest_framework.fields import empty
 from rest_framework.request import Request
 
+from agents.drivers.base import RESUME_BYTES
 from fleet import errors, ids
 from fleet.access.actor import Actor
 from fleet.access.models import Role
@@ -51,6 +52,10 @@ class Report(LeaseBody):
     output = serializers.CharField(
         required=False, default="", allow_blank=True, trim_whitespace=False, max_length=100_000,
         initial="fixed a.py\n", help_text="printed since the last report",
+    )  # fmt: skip
+    resume = Json(
+        max_bytes=RESUME_BYTES, required=False, allow_null=True, initial={"session": "ses_1", "files_done": 4},
+        help_text="what the next attempt gets with its work, to continue here; null: nothing; omitted: as before",
     )  # fmt: skip
 
 
@@ -134,14 +139,9 @@ class Heartbeat(ApiView):
 class ReportProgress(ApiView):
     @endpoint("sorties.fly", body=Report, response=None, status=204)
     def post(self, request: Request, ref: str, *, body: Validated) -> None:
-        """Report progress, a note and output. Sorties of the fleet's own agents must not send `output`, which is
-        captured already."""
-        external_agents.progress(
-            token=lease_token(actor_of(request), body, ref),
-            fraction=body.get("fraction"),
-            note=body["note"],
-            output=body["output"],
-        )
+        """Report progress, a note, output, and a value to resume from. Sorties of the fleet's own agents must not send
+        `output` and `resume`: the fleet captures what they print and what they write to FLEET_RESUME."""
+        report(token=lease_token(actor_of(request), body, ref), body=body)
 
 
 class CompleteSortie(ApiView):
@@ -200,7 +200,7 @@ class AgentProgress(ApiView):
             raise errors.Invalid(
                 "The lease token does not belong to that sortie.", hint="Send the token from the response to the claim."
             )
-        external_agents.progress(token=token, fraction=body.get("fraction"), note=body["note"], output=body["output"])
+        report(token=token, body=body)
 
 
 def report_to_mission(*, actor: Actor, ref: str, body: Validated) -> None:
@@ -211,7 +211,18 @@ def report_to_mission(*, actor: Actor, ref: str, body: Validated) -> None:
         raise errors.NotFound(
             "The lease token does not belong to this mission.", hint="Send the token from the response to the claim."
         )
-    external_agents.progress(token=token, fraction=body.get("fraction"), note=body["note"], output=body["output"])
+    report(token=token, body=body)
+
+
+def report(*, token: str, body: Validated) -> None:
+    """Pass on a body in the shape of `Report`."""
+    external_agents.progress(
+        token=token,
+        fraction=body.get("fraction"),
+        note=body["note"],
+        output=body["output"],
+        resume=body.get("resume", external_agents.UNCHANGED),
+    )
 
 
 _CODE_FREE = {  # keys of a sortie that run no code

@@ -291,7 +291,7 @@ class Timeline(ApiView):
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The attempts of a mission, in the order in which they started."""
         mission = visibility.mission(actor_of(request), ref)
-        attempts = Attempt.objects.filter(sortie__mission=mission).select_related("sortie").defer("result")
+        attempts = Attempt.objects.filter(sortie__mission=mission).select_related("sortie").defer("result", "resume")
         return paginate(
             request, attempts, query=query, serialize=lambda rows: [*map(reads.timeline_bar, rows)], ordering="id"
         )

@@ -149,6 +149,9 @@ class AttemptResponse(TimelineEntryResponse):
     max_rss_bytes = serializers.IntegerField(allow_null=True, initial=48_234_496)
     progress = serializers.FloatField(allow_null=True, initial=0.4)
     note = serializers.CharField(allow_blank=True, initial="4 of 10 files")
+    resume = serializers.JSONField(
+        allow_null=True, initial={"session": "ses_1"}, help_text="what it saved for the next attempt to continue from"
+    )
 
 
 class EventResponse(serializers.Serializer[Any]):

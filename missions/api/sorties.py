@@ -184,6 +184,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "max_rss_bytes": attempt.max_rss_bytes,
         "progress": attempt.progress,
         "note": attempt.note,
+        "resume": attempt.resume,
     }
 
 

@@ -49,7 +49,8 @@ def authenticate(token: str, *, ended_as: str | None = None) -> AuthenticatedAtt
     NotFound for an unknown token; StaleLease if its attempt is no longer the running one.
     """
     sortie, number = attempt_tokens.parse(token)
-    attempt = Attempt.objects.select_related("sortie__brief", "agent").filter(sortie=sortie, number=number).first()
+    attempts = Attempt.objects.select_related("sortie__brief", "agent").defer("resume")
+    attempt = attempts.filter(sortie=sortie, number=number).first()
     if attempt is None or not attempt_tokens.matches(token, attempt.token):
         raise errors.NotFound("There is no such lease.", hint="Claim a sortie; the response contains its token.")
     row = attempt.sortie

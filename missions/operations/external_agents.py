@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
@@ -22,7 +22,7 @@ from django.db.models import F, JSONField
 from django.db.models.expressions import RawSQL
 
 from agents import operations as agents
-from agents.drivers.base import Evidence
+from agents.drivers.base import RESUME_BYTES, Evidence
 from agents.models import Agent, AgentType
 from fleet import audit, errors, ids, values
 from fleet.observability.redactor import Redactor
@@ -40,6 +40,7 @@ from missions.plan import SortieSpec
 MAX_CLAIM = 64  # sorties in one claim
 PIECE_CHARS = 16_000  # of output per row; trimming removes whole rows
 ROW_BYTES = 100  # size of a row of output without its text
+UNCHANGED: Final = object()  # no value to resume from is sent; None is a value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,11 +178,14 @@ def _store_output(cursor: Any, sortie: UUID, attempt: int, text: str) -> None:
     cursor.execute(statements.read("missions.operations", "trim_output"), bound)
 
 
-def progress(*, token: str, fraction: float | None = None, note: str = "", output: str = "") -> None:
-    """Report progress (a fraction from 0 to 1), a note on the current step, and output.
+def progress(
+    *, token: str, fraction: float | None = None, note: str = "", output: str = "", resume: Any = UNCHANGED
+) -> None:
+    """Report progress (a fraction from 0 to 1), a note on the current step, output, and a value to resume from.
 
-    StaleLease if the lease is lost. `output` is Invalid for attempts that the fleet's own agents run, whose
-    output is captured already.
+    The next attempt gets the last `resume` with its work; None has it start from scratch. StaleLease if the lease is
+    lost. `output` and `resume` are Invalid for attempts that the fleet's own agents run, which capture what is printed
+    and written to FLEET_RESUME.
     """
     attempt = attempt_auth.authenticate(token)
     if not attempt.internal:
@@ -191,8 +195,15 @@ def progress(*, token: str, fraction: float | None = None, note: str = "", outpu
             "This attempt's output is what it prints, so it takes no `output`.",
             hint="Print the text, and omit `output`.",
         )
+    elif resume is not UNCHANGED:
+        raise errors.Invalid(
+            "This attempt saves what it needs to resume in a file, so it takes no `resume`.",
+            hint="Write the value to FLEET_RESUME, and omit `resume`.",
+        )
     redactor = _redactor(attempt, token)
     output, note = redactor.text(output), redactor.text(note)
+    if resume is not UNCHANGED:
+        resume = _acceptable_resume(resume, redactor)
     with transaction.atomic(), connection.cursor() as cursor:
         if not attempt.internal:
             cursor.execute(
@@ -211,6 +222,30 @@ def progress(*, token: str, fraction: float | None = None, note: str = "", outpu
                     "notes": [note.replace("\x00", "�")[:200]],
                 },
             )
+        if resume is not UNCHANGED:
+            cursor.execute(
+                statements.read("missions.engine", "resume"),
+                {
+                    "ids": [attempt.claim.id],
+                    "attempts": [attempt.claim.attempt],
+                    "resumes": [values.encode(resume)],
+                },
+            )
+
+
+def _acceptable_resume(value: Any, redactor: Redactor) -> Any:
+    """The value to resume from, redacted. Invalid if it is not acceptable, or too large before or after that."""
+    try:
+        values.check(value, max_bytes=RESUME_BYTES)
+        redacted = redactor.value(value)
+        values.check(redacted, max_bytes=RESUME_BYTES)
+    except values.Unacceptable as fault:
+        raise errors.Invalid(
+            f"The value to resume from is not accepted: {fault}.",
+            hint="Send a position, and keep large data elsewhere.",
+            pointer="/resume",
+        ) from None
+    return redacted
 
 
 def complete(
