@@ -40,7 +40,8 @@ CROSS JOIN LATERAL (
            s.agent_id AS agent, s.waits_for, s.wake_at, s.ready_at, s.started_at, s.finished_at, a.state AS outcome,
            a.finished_at AS outcome_at, a.exit_code, a.cpu_s, a.max_rss_bytes, a.note,
            CASE WHEN NOT final.yes THEN
-               (SELECT last.resume FROM missions_attempt last WHERE last.sortie_id = s.id AND last.number = s.attempt)
+               (SELECT last.resume FROM missions_attempt last
+                WHERE last.sortie_id = s.id AND last.resume IS NOT NULL ORDER BY last.number DESC LIMIT 1)
            END AS resume
 ) AS kept
 WHERE s.mission_id = %(mission)s AND (%(sorties)s::uuid[] IS NULL OR s.id = ANY (%(sorties)s::uuid[]))
