@@ -1,0 +1,75 @@
+"""What an attempt saved to resume from survives `kill -9` of its work, its agent and its node, and the next one gets it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from missions.models import Attempt, Mission
+from tests.support import fleet, hosts
+from tests.support.hosts import Host, until
+
+pytestmark = pytest.mark.xdist_group("faults")
+
+
+@pytest.fixture(scope="module")
+def host(host_group: hosts.Hosts) -> Host:
+    return host_group.add("here")
+
+
+@pytest.fixture
+def kind(host: Host) -> Iterator[str]:
+    hosts.kind("survey")
+    yield "survey"
+    if host.process is None or host.process.poll() is not None:
+        host.start()
+    hosts.away(*hosts.live("survey"))
+    until(lambda: not host.children())
+
+
+def launch(kind: str, folder: Path) -> Mission:
+    """A sortie whose first attempt saves its pid and waits, and whose second returns what it finds."""
+    work = (
+        'case $FLEET_ATTEMPT in */1) echo "{\\"step\\": 7}" > $FLEET_RESUME; echo $FLEET_ATTEMPT $$ > pids; sleep 600;;'
+    )
+    work += " *) cp $FLEET_RESUME $FLEET_RESULT;; esac"
+    sortie = {"agent": kind, "run": work, "retry": {"max_attempts": 2, "backoff": "0.1s"}}
+    return fleet.launch({"one": sortie}, folder=str(folder))
+
+
+def rows(mission: Mission) -> list[tuple[Any, ...]]:
+    return list(
+        Attempt.objects.filter(sortie__mission=mission).order_by("number").values_list("state", "resume", "result")
+    )
+
+
+def test_killed_work(host: Host, kind: str, tmp_path: Path) -> None:
+    hosts.spawn(kind, host)
+    mission = launch(kind, tmp_path)
+    (work,) = until(lambda: hosts.noted(tmp_path / "pids") or None)
+    os.kill(work, signal.SIGKILL)  # perhaps before it was stored: what is found at the end counts
+    assert hosts.wait(mission).state == "succeeded"
+    assert rows(mission) == [("failed", {"step": 7}, None), ("succeeded", None, {"step": 7})]
+
+
+@pytest.mark.parametrize("killed", ["agent", "node"])
+def test_a_killed_agent_and_a_killed_node(host: Host, kind: str, tmp_path: Path, killed: str) -> None:
+    hosts.spawn(kind, host)
+    mission = launch(kind, tmp_path)
+    until(lambda: rows(mission) == [("running", {"step": 7}, None)])
+    if killed == "agent":
+        hosts.kill(hosts.flier(mission))
+    else:
+        host.send(signal.SIGKILL)
+        assert host.process is not None
+        host.process.wait()
+        host.start()
+    assert hosts.wait(mission).state == "succeeded"
+    first, second = rows(mission)
+    assert (first[0] in {"lost", "returned"}, first[1]) == (True, {"step": 7})
+    assert second == ("succeeded", None, {"step": 7})
