@@ -90,6 +90,8 @@ FLEET_CHECKPOINT_ON = env.words("FLEET_CHECKPOINT_ON", ("failure", "cancel", "cl
 FLEET_CHECKPOINT_DAYS = env.number("FLEET_CHECKPOINT_DAYS", 30, least=0)  # retention; named and newest ones stay
 FLEET_CHECKPOINT_COUNT = env.integer("FLEET_CHECKPOINT_COUNT", 50)  # per mission
 FLEET_CHECKPOINT_BYTES = env.integer("FLEET_CHECKPOINT_BYTES", 20_000_000_000)  # of all checkpoints together
+FLEET_IMPORT_BYTES = env.integer("FLEET_IMPORT_BYTES", 200_000_000)  # of an imported mission, without its artifacts
+FLEET_IMPORT_FILE_BYTES = env.integer("FLEET_IMPORT_FILE_BYTES", 2_000_000_000)  # of an imported file
 FLEET_RETAIN_DAYS = env.integer("FLEET_RETAIN_DAYS", 30)
 FLEET_RETAIN_MISSIONS = env.integer("FLEET_RETAIN_MISSIONS", 10_000)
 

@@ -4,6 +4,7 @@ from checkpoints.operations.adopting import adopt
 from checkpoints.operations.capturing import capture, capture_all
 from checkpoints.operations.comparing import Difference, diff
 from checkpoints.operations.forking import Forked, fork
+from checkpoints.operations.porting import Exported, Imported, export, import_file
 from checkpoints.operations.recovery import recovery_plan
 from checkpoints.operations.removing import Pruned, delete, prune
 from checkpoints.operations.restoring import Restored, restore
@@ -12,7 +13,9 @@ from checkpoints.operations.verifying import Damage, verify
 __all__ = [
     "Damage",
     "Difference",
+    "Exported",
     "Forked",
+    "Imported",
     "Pruned",
     "Restored",
     "adopt",
@@ -20,7 +23,9 @@ __all__ = [
     "capture_all",
     "delete",
     "diff",
+    "export",
     "fork",
+    "import_file",
     "prune",
     "recovery_plan",
     "restore",

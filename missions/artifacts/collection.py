@@ -181,6 +181,11 @@ def has(digest: str) -> bool:
     return storage().exists(_name(digest))
 
 
+def add(digest: str, file: File[bytes]) -> None:
+    """Store a file under its digest, which the caller has checked. OSError if the disk is full."""
+    storage().save(_name(digest), file)
+
+
 def forget(digest: str) -> None:
     """Remove the file with this digest, which no artifact refers to any more."""
     storage().delete(_name(digest))

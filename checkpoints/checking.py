@@ -1,0 +1,261 @@
+"""Checks the lines of a mission that comes from outside, before anything of it reaches the database.
+
+`lines.schema.json` has the types and lengths. The functions add what a schema cannot express: that each spec loads and
+agrees with its sortie's state, and that the sorties form a graph whose states fit together. All raise Malformed.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from typing import Any, NoReturn
+
+import jsonschema_rs
+
+from checkpoints.document.buckets import Malformed, key_of
+from fleet import values
+from missions.plan import SortieSpec
+from missions.states import ended_badly
+
+ENDED = frozenset({"succeeded", "failed", "skipped", "cancelled"})
+RAN = frozenset({"succeeded", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    path: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sortie:
+    """What an import needs to know of a sortie besides its line."""
+
+    spec: SortieSpec
+    state: str
+    order: int
+    needs: tuple[str, ...]
+    added_by: str | None
+    artifacts: tuple[Artifact, ...]
+    kept: Mapping[str, Any]  # those parts of its second line that describe its outcome
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    def lets_start(self, *, always: bool) -> bool:
+        """Whether a sortie that needs this one may start; `always`: it runs `if: always`."""
+        return self.ended and (always or not ended_badly(state=self.state, tolerated=self.spec.allow_failure))
+
+
+def mission(state_line: str, kept_line: str, *, plan_bytes: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A mission's own two lines."""
+    state, kept = _checked(state_line, "mission", "the mission"), _checked(kept_line, "mission_kept", "the mission")
+    if len(state["plan"].encode()) > plan_bytes:
+        raise Malformed(f"the mission's plan has more than {plan_bytes:,} bytes")
+    return state, kept
+
+
+def sortie(state_line: str, kept_line: str, *, result_bytes: int) -> Sortie:
+    """A sortie from its two lines, each checked, and checked against each other."""
+    where = f"the sortie {key_of(state_line)[:100]!r}"
+    state, kept = _checked(state_line, "sortie", where), _checked(kept_line, "sortie_kept", where)
+
+    def refuse(reason: str) -> NoReturn:
+        raise Malformed(f"{where} {reason}")
+
+    if not key_of(state_line) == key_of(kept_line) == state["key"] == kept["key"]:
+        refuse("has two keys")
+    spec = _spec(state["spec"], where)
+    _check_spec(spec, state, where)
+    attempted = bool(kept["accepted"])
+    if state["state"] in RAN and not attempted:
+        refuse(f"has {state['state']} without an attempt")
+    if attempted and kept["outcome"] in (None, "running"):
+        refuse("has an outcome without a state")
+    if state["state"] == "succeeded" and kept["outcome"] != "succeeded":
+        refuse("has succeeded with an attempt that did not")
+    if not (attempted and state["state"] in ENDED) and (
+        state["result"] is not None or state["error"] or state["artifacts"]
+    ):
+        refuse("has results before it has ended")
+    if state["reason"] and state["state"] not in ("skipped", "cancelled"):
+        refuse("gives a reason for nothing")
+    try:
+        values.check(state["result"], max_bytes=result_bytes)
+    except values.Unacceptable as fault:
+        refuse(f"has a result that cannot be stored: {fault}")
+    artifacts = tuple(Artifact(file["path"], file["digest"], file["size"]) for file in state["artifacts"])
+    if len({file.path for file in artifacts}) != len(artifacts):
+        refuse("has two artifacts with one path")
+    for path in (*spec.outputs, *(file.path for file in artifacts)):
+        if ".." in path.split("/"):
+            refuse(f"names a file outside its folder: {path[:100]!r}")
+    needs = tuple(key for key, _ in state["needs"])
+    if len(set(needs)) != len(needs) or any(name != key.partition("[")[0] for key, name in state["needs"]):
+        refuse("has a need twice, or under another name")
+    names = ("outcome", "outcome_at", "started_at", "finished_at", "exit_code", "cpu_s", "max_rss_bytes", "note")
+    return Sortie(
+        spec=spec,
+        state=state["state"],
+        order=state["order"],
+        needs=needs,
+        added_by=state["added_by"],
+        artifacts=artifacts,
+        kept={"attempted": attempted, **{name: kept[name] for name in names}},
+    )
+
+
+def check_graph(sorties: Mapping[str, Sortie], *, state: str, max_sorties: int, max_needs: int) -> None:
+    """Check that the sorties of a mission in this state can exist together."""
+    if not 0 < len(sorties) <= max_sorties:
+        raise Malformed(f"the mission has {len(sorties):,} sorties; 1 to {max_sorties:,} are allowed")
+    if (needs := sum(len(sortie.needs) for sortie in sorties.values())) > max_needs:
+        raise Malformed(f"the sorties have {needs:,} needs in all; {max_needs:,} are allowed")
+    # A sortie follows the one that added it, so no order exceeds the number of sorties.
+    if min(orders := [sortie.order for sortie in sorties.values()]) != 0 or max(orders) > max_sorties:
+        raise Malformed("the sorties have places that do not begin at 0, or too far apart")
+    for key, sortie in sorties.items():
+        _check_needs(key, sortie, sorties)
+        _check_state(key, sortie, sorties)
+        if sortie.added_by is not None and sortie.added_by not in sorties:
+            raise Malformed(f"the sortie {key!r} was added by one that does not exist")
+    _check_acyclic({key: sortie.needs for key, sortie in sorties.items()}, "the needs form a cycle")
+    adders = {key: [sortie.added_by] for key, sortie in sorties.items() if sortie.added_by is not None}
+    _check_acyclic(adders, "the sorties have added each other")
+    _check_mission_state(state, sorties.values())
+
+
+def _check_needs(key: str, sortie: Sortie, sorties: Mapping[str, Sortie]) -> None:
+    for need in sortie.needs:
+        if need not in sorties:
+            raise Malformed(f"the sortie {key!r} needs {need!r}, which does not exist")
+    # A sortie may have lost a need to a restore or fork, and have got one from an added sortie with `before`.
+    planned, actual = set(sortie.spec.needs), set(sortie.needs)
+    missing = [need for need in planned - actual if need in sorties]
+    unplanned = [need for need in actual - planned if key not in sorties[need].spec.before]
+    if missing or unplanned:
+        raise Malformed(f"the sortie {key!r} does not have the needs of its spec")
+
+
+def _check_state(key: str, sortie: Sortie, sorties: Mapping[str, Sortie]) -> None:
+    for need in sortie.needs:
+        upstream = sorties[need]
+        if sortie.state == "due" and not upstream.lets_start(always=sortie.spec.always):
+            raise Malformed(f"the sortie {key!r} is due before {need!r} has ended")
+        # A tolerated failure can be retried after its dependents have run.
+        if sortie.state in RAN and not upstream.ended and not upstream.spec.allow_failure:
+            raise Malformed(f"the sortie {key!r} has {sortie.state} before {need!r} has ended")
+
+
+def _check_mission_state(state: str, sorties: Iterable[Sortie]) -> None:
+    if state == "live":
+        return
+    bad = False
+    for sortie in sorties:
+        if not sortie.ended:
+            raise Malformed(f"the mission has {state}, but not all of its sorties have ended")
+        bad = bad or ended_badly(state=sortie.state, tolerated=sortie.spec.allow_failure)
+    if state != "cancelled" and bad is not (state == "failed"):
+        raise Malformed(f"the mission has {state}, which does not fit its sorties")
+
+
+def _check_acyclic(graph: Mapping[str, Iterable[str]], message: str) -> None:
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as fault:
+        raise Malformed(message) from fault
+
+
+def _checked(line: str, kind: str, where: str) -> dict[str, Any]:
+    """The object in a line, with acceptable values and of the right kind."""
+    try:
+        data = json.loads(line, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as fault:
+        raise Malformed(f"a line of {where} is not JSON") from fault
+    if not isinstance(data, dict):
+        raise Malformed(f"a line of {where} is not an object")
+    try:
+        for name, value in data.items():
+            # A value may be as deep as any that the fleet accepts, and the values of a spec too.
+            for item in value.values() if name == "spec" and isinstance(value, dict) else [value]:
+                values.check(item)
+            values.check(name)
+        for name in data["spec"] if isinstance(data.get("spec"), dict) else ():
+            values.check(name)
+    except values.Unacceptable as fault:
+        raise Malformed(f"a line of {where} is not acceptable: {fault}") from fault
+    try:
+        _validator(kind).validate(data)
+    except jsonschema_rs.ValidationError as fault:
+        at = "/".join(map(str, fault.instance_path))
+        raise Malformed(
+            f"a line of {where} does not follow the schema at /{at[:100]}: {fault.message[:200]}"
+        ) from fault
+    return data
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _spec(data: Mapping[str, Any], where: str) -> SortieSpec:
+    try:
+        spec = SortieSpec.from_json(data)
+        if spec.run_at is not None:
+            if spec.run_at.utcoffset() is None:
+                raise ValueError("run_at has no timezone")
+            spec.run_at.astimezone(UTC)  # as Postgres stores it
+    except (ValueError, TypeError, OverflowError, OSError) as fault:
+        raise Malformed(f"the spec of {where} does not load") from fault
+    return spec
+
+
+def _check_spec(spec: SortieSpec, state: Mapping[str, Any], where: str) -> None:
+    same = {
+        "key": spec.key,
+        "type": spec.agent_type,
+        "always": spec.always,
+        "allow_failure": spec.allow_failure,
+        "max_tries": spec.retry.max_attempts,
+        "concurrency_key": spec.concurrency.key if spec.concurrency else None,
+    }
+    if different := [name for name, value in same.items() if state[name] != value]:
+        raise Malformed(f"{where} and its spec differ in {different[0]}")
+    numbers = (spec.priority, spec.retry.max_attempts, spec.concurrency.limit if spec.concurrency else 1)
+    if not all(type(number) is int for number in numbers):
+        raise Malformed(f"the spec of {where} has a fraction instead of a whole number")  # 1.0 satisfies the schema
+    if spec.name != spec.key.partition("[")[0]:
+        raise Malformed(f"{where} has another name than its spec")
+    work = {"command": spec.run, "python": spec.call, "prompt": spec.prompt}
+    if [driver for driver, value in work.items() if value is not None] != [spec.driver] * (spec.driver in work):
+        raise Malformed(f"{where} has work that its driver {spec.driver!r} does not do")
+    if not (spec.many <= spec.groups.keys() and spec.secret_env <= spec.env.keys()):
+        raise Malformed(f"the spec of {where} names needs or variables that it does not have")
+    if any(len(keys) != 1 for need, keys in spec.groups.items() if need not in spec.many):
+        raise Malformed(f"the spec of {where} has a need that stands for several sorties")
+
+
+def parsed_time(text: str | None) -> datetime | None:
+    """A time of an outcome; None if it is not one that has passed, since only people use it."""
+    try:
+        time = datetime.fromisoformat(text or "").astimezone(UTC)
+        return time if datetime(2000, 1, 1, tzinfo=UTC) < time <= datetime.now(UTC) else None
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+@cache
+def _validator(kind: str) -> Any:
+    schema = json.loads(
+        resources.files("checkpoints.document").joinpath("lines.schema.json").read_text(encoding="utf-8")
+    )
+    return jsonschema_rs.validator_for(
+        {"$schema": schema["$schema"], "$ref": f"#/$defs/{kind}", "$defs": schema["$defs"]}
+    )

@@ -1,0 +1,220 @@
+"""The container: one mission's checkpoint as one file, which `tar` lists and unpacks.
+
+An uncompressed tar (POSIX ustar) with these members, in this order:
+
+    manifest.json             the manifest, of exactly one mission
+    blobs/<sha256>.zst        the mission's own part, then its buckets by number
+    artifacts/<sha256>        optional: the bytes of artifacts, by digest
+
+It has no times, owners or links, so equal checkpoints are equal files.
+
+The reader trusts nothing. It computes the header that each member must have and compares all 512 bytes, so a file has
+no room for links, devices, paths, further members or attributes. It checks every size before it reads or decompresses.
+Both sides hold at most one blob in memory. A file that `tar` has packed again is therefore refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
+
+import zstandard
+
+from checkpoints.document import manifest as manifests
+from checkpoints.document.buckets import Malformed
+from checkpoints.document.manifest import Manifest, MissionEntry, Part
+
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 1_000_000  # one mission has at most 257 parts of about 150 bytes
+MAX_MEMBER_BYTES = 8**11 - 1  # a header has eleven octal digits for it
+LEVEL = 3
+
+_BLOCK = 512
+_CHUNK = 1 << 20
+_SIZE = slice(124, 136)  # of a header
+_OCTAL = re.compile(rb"[0-7]{11}\0")
+_ARTIFACT = re.compile(r"artifacts/([0-9a-f]{64})")
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Writable(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+class Writer:
+    """Writes a container to `out`. Call `manifest`, `blob` for each part, `artifact`, and `close`, in this order."""
+
+    def __init__(self, out: Writable) -> None:
+        self._out = out
+        self.bytes = 0
+
+    def manifest(self, manifest: Manifest) -> None:
+        self._member(MANIFEST, data := manifests.serialize(manifest), len(data))
+
+    def blob(self, part: Part, content: bytes) -> None:
+        self._member(_blob(part), data := zstandard.ZstdCompressor(level=LEVEL).compress(content), len(data))
+
+    def artifact(self, digest: str, size: int, chunks: Iterable[bytes]) -> None:
+        """Malformed if the chunks do not have this size in all; what was written is then no container."""
+        self._member(f"artifacts/{digest}", chunks, size)
+
+    def close(self) -> None:
+        self._write(bytes(2 * _BLOCK))
+
+    def _member(self, name: str, data: bytes | Iterable[bytes], size: int) -> None:
+        self._write(_header(name, size))
+        written = 0
+        for chunk in [data] if isinstance(data, bytes) else data:
+            self._write(chunk)
+            written += len(chunk)
+        if written != size:
+            raise Malformed(f"{name} has {written:,} bytes instead of {size:,}")
+        self._write(bytes(-size % _BLOCK))
+
+    def _write(self, data: bytes) -> None:
+        self._out.write(data)
+        self.bytes += len(data)
+
+
+class Reader:
+    """Reads a container. Call `entry`, `blob` for each of its parts in their order, and `artifacts`, in this order.
+
+    Every method raises Malformed for whatever a Writer would not have written. `max_bytes` limits the file and
+    `max_content` the content of all blobs.
+    """
+
+    def __init__(self, file: Readable, *, max_bytes: int, max_content: int) -> None:
+        self._file, self._remaining, self._max_content = file, max_bytes, max_content
+
+    def entry(self) -> tuple[Manifest, MissionEntry]:
+        """The manifest and its only mission."""
+        size = self._size(self._header(MANIFEST), MANIFEST, MAX_MANIFEST_BYTES)
+        data = self._body(size)
+        try:
+            manifest = manifests.parse(data)
+            canonical = manifests.serialize(manifest)
+        except Malformed:
+            raise
+        except (ValueError, TypeError, OverflowError) as fault:  # an unpaired surrogate, for example
+            raise Malformed("its manifest has values that no manifest has") from fault
+        if canonical != data:
+            raise Malformed("its manifest is not canonical JSON")
+        if len(manifest.missions) != 1 or manifest.fleet or manifest.context:
+            raise Malformed("it does not consist of exactly one mission")
+        (entry,) = manifest.missions
+        if not all(type(part.bytes) is int for part in entry.parts):
+            raise Malformed("its manifest has a size that is not a whole number")  # 1.0, which its schema allows
+        if len({part.blob for part in entry.parts}) != len(entry.parts):
+            raise Malformed("its manifest names a blob twice")
+        if (total := sum(part.bytes for part in entry.parts)) > self._max_content:
+            raise Malformed(f"its content has {total:,} bytes; {self._max_content:,} are allowed")
+        return manifest, entry
+
+    def blob(self, part: Part) -> str:
+        """The text of a blob, checked against its SHA-256."""
+        name = _blob(part)
+        # zstd's own bound for incompressible content (ZSTD_COMPRESSBOUND), generously
+        compressed = self._body(self._size(self._header(name), name, part.bytes + part.bytes // 128 + 1_024))
+        try:
+            # `decompress` allocates what the frame claims, so the claim is checked first.
+            if zstandard.frame_content_size(compressed) != part.bytes:
+                raise Malformed(f"{name} does not contain {part.bytes:,} bytes")
+            content = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(
+                compressed, max_output_size=part.bytes, allow_extra_data=False
+            )
+        except zstandard.ZstdError as fault:
+            raise Malformed(f"{name} is not compressed with zstd, or incomplete") from fault
+        if len(content) != part.bytes or hashlib.sha256(content).hexdigest() != part.blob:
+            raise Malformed(f"the SHA-256 of {name} does not fit")
+        try:
+            return content.decode()
+        except UnicodeDecodeError as fault:
+            raise Malformed(f"{name} is not UTF-8") from fault
+
+    def artifacts(self, expected: Mapping[str, int], store: Callable[[str, Iterator[bytes]], None]) -> None:
+        """Pass the artifacts in the file to `store`, by digest, and check that the file ends after them.
+
+        `expected` has the sizes of those that the mission names. An artifact is checked only after `store` has read
+        all of it, so `store` must not publish anything before this method returns.
+        """
+        last = ""
+        while (header := self._read(_BLOCK)) != bytes(_BLOCK):
+            name = header[:100].rstrip(b"\0").decode("ascii", "replace")
+            match = _ARTIFACT.fullmatch(name)
+            if match is None or (digest := match[1]) not in expected or digest <= last:
+                raise Malformed("it has a member that does not belong to it")
+            last = digest
+            if (size := self._size(header, name, MAX_MEMBER_BYTES)) != expected[digest]:
+                raise Malformed(f"{name} does not have the size that its sortie has of it")
+            actual = hashlib.sha256()
+            store(digest, self._chunks(size, actual.update))
+            if actual.hexdigest() != digest:
+                raise Malformed(f"the SHA-256 of {name} does not fit")
+        if self._read(_BLOCK) != bytes(_BLOCK) or self._file.read(1):
+            raise Malformed("there are bytes after its end")
+
+    def _header(self, name: str) -> bytes:
+        header = self._read(_BLOCK)
+        if not header.startswith(name.encode() + b"\0"):
+            raise Malformed(f"{name} is not where it belongs")
+        return header
+
+    def _size(self, header: bytes, name: str, limit: int) -> int:
+        """The size of a member, if its header is the only one that it can have."""
+        if not _OCTAL.fullmatch(header[_SIZE]):
+            raise Malformed(f"the header of {name} is not one that a fleet writes")
+        size = int(header[_SIZE][:11], 8)
+        if header != _header(name, size):
+            raise Malformed(f"the header of {name} is not one that a fleet writes")
+        if size > limit:
+            raise Malformed(f"{name} has {size:,} bytes; {limit:,} are allowed")
+        return size
+
+    def _body(self, size: int) -> bytes:
+        return b"".join(self._chunks(size))
+
+    def _chunks(self, size: int, update: Callable[[bytes], object] = lambda chunk: None) -> Iterator[bytes]:
+        if size > self._remaining:
+            raise Malformed("it is larger than the allowed size")
+        padding = -size % _BLOCK
+        while size:
+            chunk = self._read(min(size, _CHUNK))
+            update(chunk)
+            size -= len(chunk)
+            yield chunk
+        if any(self._read(padding)):
+            raise Malformed("there are bytes between its members")
+
+    def _read(self, size: int) -> bytes:
+        """Exactly this many bytes."""
+        if size > self._remaining:
+            raise Malformed("it is larger than the allowed size")
+        self._remaining -= size
+        data = bytearray()
+        while len(data) < size:
+            piece = self._file.read(size - len(data))
+            if not piece:
+                raise Malformed("it is incomplete")
+            data += piece
+        return bytes(data)
+
+
+def parts(entry: MissionEntry) -> list[Part]:
+    """The parts of a mission in the order of the container: its own, then its buckets by number."""
+    return [entry.mission, *(part for _, part in sorted(entry.buckets.items()))]
+
+
+def _blob(part: Part) -> str:
+    return f"blobs/{part.blob}.zst"
+
+
+def _header(name: str, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(format=tarfile.USTAR_FORMAT, encoding="ascii", errors="strict")

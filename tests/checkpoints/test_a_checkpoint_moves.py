@@ -1,0 +1,266 @@
+"""A checkpoint moves to another fleet as one file, and becomes a mission of whoever imports it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.files.base import ContentFile
+
+from checkpoints import operations, storage
+from checkpoints.models import Checkpoint
+from checkpoints.operations import Imported
+from fleet import errors
+from fleet.audit.models import Entry
+from fleet.events.models import Event
+from missions import operations as missions
+from missions.artifacts import collection
+from missions.engine.runtime import Engine
+from missions.models import Artifact, Attempt, Mission, Sortie
+from missions.queries import counters, reads
+from tests.checkpoints.test_a_capture_is_exact import DIAMOND, digest, manifest
+from tests.support import archives, fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def imported(data: bytes, *, by: User | None = None, executes: bool = True, folder: str = "") -> Imported:
+    return operations.import_file(file=io.BytesIO(data), by=by, executes=executes, folder=folder)
+
+
+def saved_digest(checkpoint: Checkpoint) -> str:
+    (entry,) = manifest(checkpoint).missions
+    return entry.digest
+
+
+def with_artifact(mission: Mission, key: str, content: bytes = b"report") -> Artifact:
+    """An artifact of an ended sortie, in the store."""
+    name = hashlib.sha256(content).hexdigest()
+    collection.add(name, ContentFile(content))
+    sortie = Sortie.objects.get(mission=mission, key=key)
+    return Artifact.objects.create(
+        sortie=sortie, attempt=1, path="out/report.txt", digest=name, size=len(content), media_type="text/plain"
+    )
+
+
+def test_a_mission_that_ended_arrives_exactly(engine: Engine) -> None:
+    mission = fleet.launch(DIAMOND)
+    fleet.run_to_end(engine, mission)
+    checkpoint = operations.capture(missions=[mission.id])
+    arrived = imported(archives.exported(checkpoint))
+    assert (arrived.mission.state, arrived.missing) == ("succeeded", ())
+    assert digest(arrived.mission) == saved_digest(arrived.checkpoint) == saved_digest(checkpoint)
+    assert reads.last_result(arrived.mission) == reads.last_result(mission)
+    assert arrived.mission.id != mission.id
+    assert set(arrived.mission.sorties.values_list("attempt", flat=True)) == {1}
+
+
+def test_a_mission_that_was_live_is_planned_and_runs_to_its_end(engine: Engine) -> None:
+    checkpoint = operations.capture(missions=[fleet.launch(DIAMOND).id])
+    arrived = imported(archives.exported(checkpoint)).mission
+    assert arrived.state == "planned"
+    assert digest(arrived) == saved_digest(checkpoint)
+    fleet.beat()
+    assert fleet.states(arrived.id)["top"] == "ready"
+    missions.resume(mission=arrived.id, executes=True)
+    assert fleet.run_to_end(engine, arrived) == "succeeded"
+
+
+def test_what_has_ended_does_not_run_again(engine: Engine) -> None:
+    mission = fleet.launch({"one": {}, "two": {"agent": "frontend", "needs": ["one"]}})
+    engine.fly()
+    checkpoint = operations.capture(missions=[mission.id])
+    arrived = imported(archives.exported(checkpoint)).mission
+    assert (arrived.state, fleet.states(arrived.id)) == ("planned", {"one": "succeeded", "two": "ready"})
+    assert digest(arrived) == saved_digest(checkpoint)
+
+
+def test_a_running_sortie_arrives_as_one_that_is_due(engine: Engine) -> None:
+    mission = fleet.launch({"one": {}})
+    Sortie.objects.filter(mission=mission).update(
+        state="running", attempt=7, lease_until=datetime.now(UTC) + timedelta(hours=1), agent_id=engine.agent
+    )
+    Attempt.objects.create(sortie=mission.sorties.get(), number=7, resume={"session": "secret"})
+    arrived = imported(archives.exported(operations.capture(missions=[mission.id])))
+    row = Sortie.objects.get(mission=arrived.mission)
+    assert (row.state, row.attempt, row.agent_id, row.attempts.count()) == ("ready", 0, None, 0)
+
+
+def test_a_sortie_still_waits_for_its_run_at() -> None:
+    later = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    mission = fleet.launch({"one": {"run_at": later.isoformat()}})
+    arrived = imported(archives.exported(operations.capture(missions=[mission.id])))
+    row = Sortie.objects.get(mission=arrived.mission)
+    assert (row.state, row.wake_at) == ("waiting", later)
+
+
+def test_sorties_added_at_run_time_arrive_with_their_needs(engine: Engine) -> None:
+    added = {"name": "extra[part=1]", "agent": "backend", "driver": "scripted", "before": ["later"]}
+    mission = fleet.launch({"adder": {"with": {"add": [added]}}, "later": {"needs": ["adder"]}})
+    fleet.run_to_end(engine, mission)
+    checkpoint = operations.capture(missions=[mission.id])
+    assert digest(imported(archives.exported(checkpoint)).mission) == saved_digest(checkpoint)
+
+
+def test_an_exported_fork_can_be_imported(engine: Engine) -> None:
+    added = {"name": "extra", "agent": "backend", "driver": "scripted", "before": ["later"]}
+    mission = fleet.launch({"adder": {"with": {"add": [added]}}, "later": {"needs": ["adder"]}})
+    fleet.run_to_end(engine, mission)
+    forked = operations.fork(
+        checkpoint=operations.capture(missions=[mission.id]), sorties=["adder"], executes=True
+    ).mission
+    checkpoint = operations.capture(missions=[forked.id])
+    assert digest(imported(archives.exported(checkpoint)).mission) == saved_digest(checkpoint)
+
+
+def test_a_mission_whose_tolerated_failure_is_retried_can_be_moved(engine: Engine) -> None:
+    mission = fleet.launch(DIAMOND)
+    fleet.run_to_end(engine, mission)
+    missions.retry_sortie(sortie=mission.sorties.get(key="right").id, executes=True)
+    checkpoint = operations.capture(missions=[mission.id])
+    assert digest(imported(archives.exported(checkpoint)).mission) == saved_digest(checkpoint)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "failed"])
+def test_a_mission_that_ended_badly_arrives_with_its_reasons(engine: Engine, end: str) -> None:
+    mission = fleet.launch({"one": {"with": {"fail": "no"}}, "two": {"needs": ["one"]}})
+    if end == "cancelled":
+        missions.cancel(mission=mission.id, reason="enough")
+    assert fleet.run_to_end(engine, mission) == end
+    checkpoint = operations.capture(missions=[mission.id])
+    arrived = imported(archives.exported(checkpoint)).mission
+    assert (arrived.state, digest(arrived)) == (end, saved_digest(checkpoint))
+    assert arrived.reason == Mission.objects.get(id=mission.id).reason
+    missions.retry(mission=arrived.id, executes=True)
+    assert fleet.run_to_end(engine, arrived) == "failed"
+
+
+def test_equal_checkpoints_are_equal_files() -> None:
+    checkpoint = operations.capture(missions=[fleet.launch(DIAMOND).id])
+    assert archives.exported(checkpoint) == archives.exported(checkpoint)
+
+
+def test_an_import_can_be_exported_and_imported_again() -> None:
+    first = imported(archives.exported(operations.capture(missions=[fleet.launch(DIAMOND).id])))
+    second = imported(archives.exported(first.checkpoint))
+    assert saved_digest(second.checkpoint) == saved_digest(first.checkpoint)
+
+
+@pytest.mark.skipif(not shutil.which("tar"), reason="tar is not installed")
+def test_a_person_can_open_it_with_tar(tmp_path: Path) -> None:
+    checkpoint = operations.capture(missions=[fleet.launch({"one": {}}).id])
+    (tmp_path / "mission.tar").write_bytes(archives.exported(checkpoint))
+    subprocess.run(["tar", "-xf", "mission.tar"], cwd=tmp_path, check=True)
+    document = json.loads((tmp_path / "manifest.json").read_text())
+    assert document["id"] == checkpoint.ref
+    assert (tmp_path / "blobs" / f"{document['missions'][0]['mission'][0]}.zst").exists()
+
+
+def test_one_of_several_missions_is_exported_by_its_id() -> None:
+    first, second = fleet.launch({"one": {}}), fleet.launch({"two": {}})
+    checkpoint = operations.capture(missions=[first.id, second.id])
+    out = io.BytesIO()
+    with pytest.raises(errors.Invalid, match="several missions"):
+        operations.export(checkpoint=checkpoint, out=out)
+    assert not out.getvalue()
+    operations.export(checkpoint=checkpoint, out=out, mission=second.id)
+    assert set(fleet.states(imported(out.getvalue()).mission.id)) == {"two"}
+
+
+def test_a_damaged_checkpoint_is_not_exported() -> None:
+    checkpoint = operations.capture(missions=[fleet.launch(DIAMOND).id])
+    (entry,) = manifest(checkpoint).missions
+    storage.remove_blob(list(entry.buckets.values())[-1].blob)
+    out = io.BytesIO()
+    with pytest.raises(storage.Damaged):
+        operations.export(checkpoint=checkpoint, out=out)
+    with pytest.raises(errors.Invalid, match="incomplete"):
+        imported(out.getvalue())
+
+
+def test_artifacts_travel_with_their_bytes(engine: Engine) -> None:
+    mission = fleet.launch(DIAMOND)
+    fleet.run_to_end(engine, mission)
+    artifact = with_artifact(mission, "top")
+    checkpoint = operations.capture(missions=[mission.id])
+    data = archives.exported(checkpoint, artifacts=True)
+    assert archives.names(data)[-1] == f"artifacts/{artifact.digest}"
+    Artifact.objects.all().delete()
+    collection.forget(artifact.digest)
+    arrived = imported(data, by=User.objects.create_user("ann"))
+    row = Artifact.objects.get(sortie__mission=arrived.mission)
+    with collection.open_stored(row) as file:
+        assert file.read() == b"report"
+    assert (digest(arrived.mission), arrived.missing) == (saved_digest(checkpoint), ())
+
+
+def test_an_import_without_bytes_lists_the_artifacts_that_it_left_out(engine: Engine) -> None:
+    mission = fleet.launch(DIAMOND)
+    fleet.run_to_end(engine, mission)
+    artifact = with_artifact(mission, "top")
+    data = archives.exported(operations.capture(missions=[mission.id]))
+    Artifact.objects.all().delete()
+    collection.forget(artifact.digest)
+    arrived = imported(data)
+    assert arrived.missing == ("top: out/report.txt",)
+    assert not Artifact.objects.filter(sortie__mission=arrived.mission).exists()
+    assert digest(arrived.mission) == saved_digest(arrived.checkpoint)
+
+
+def test_an_export_lists_the_artifacts_that_the_store_has_lost(engine: Engine) -> None:
+    mission = fleet.launch(DIAMOND)
+    fleet.run_to_end(engine, mission)
+    artifact = with_artifact(mission, "top")
+    checkpoint = operations.capture(missions=[mission.id])
+    collection.forget(artifact.digest)
+    exported = operations.export(checkpoint=checkpoint, out=io.BytesIO(), artifacts=True)
+    assert (exported.missing, exported.artifacts) == (("top: out/report.txt",), 0)
+
+
+def test_it_belongs_to_the_importer_and_starts_from_the_importers_folder(tmp_path: Path, settings: object) -> None:
+    settings.FLEET_FOLDERS = (str(tmp_path),)  # type: ignore[attr-defined]
+    mission = fleet.launch({"one": {}}, folder="/srv/theirs", readable=["/etc/theirs"])
+    Mission.objects.filter(id=mission.id).update(template="theirs")
+    ann, team = User.objects.create_user("ann"), Group.objects.create(name="payments")
+    ann.groups.add(team)
+    data = archives.exported(operations.capture(missions=[mission.id]))
+    arrived = operations.import_file(
+        file=io.BytesIO(data), by=ann, executes=True, folder=str(tmp_path / "mine"), team=team
+    )
+    row = arrived.mission
+    assert (row.created_by, row.team, row.template, row.executes) == (ann, team, "", True)
+    assert (row.folder, row.readable) == (str(tmp_path / "mine"), [])
+    assert (arrived.checkpoint.created_by, arrived.checkpoint.owner, arrived.checkpoint.trigger) == (ann, ann, "import")
+    assert digest(row) == saved_digest(arrived.checkpoint)
+    operations.restore(checkpoint=arrived.checkpoint, executes=True)
+    row.refresh_from_db()
+    assert (row.folder, row.readable) == (str(tmp_path / "mine"), [])
+
+
+def test_both_directions_are_recorded() -> None:
+    mission = fleet.launch({"one": {}})
+    checkpoint = operations.capture(missions=[mission.id])
+    arrived = imported(archives.exported(checkpoint))
+    assert Event.objects.get(kind="checkpoint.exported").scope == mission.id
+    assert Event.objects.get(kind="checkpoint.imported").scope == arrived.mission.id
+    assert Entry.objects.get(kind="checkpoint.export", subject=checkpoint.ref).after["mission"] == mission.ref
+    entry = Entry.objects.get(kind="checkpoint.import", subject=arrived.checkpoint.ref)
+    assert entry.after["from"] == checkpoint.ref
+
+
+def test_an_import_adds_nothing_to_the_totals(engine: Engine) -> None:
+    mission = fleet.launch(DIAMOND)
+    fleet.run_to_end(engine, mission)
+    data = archives.exported(operations.capture(missions=[mission.id]))
+    counters.fold(wait=True)
+    totals = counters.totals()
+    imported(data)
+    counters.fold(wait=True)
+    assert counters.totals() == totals
