@@ -497,6 +497,8 @@ def test_a_line_that_is_none_is_refused(line: str) -> None:
         (_set(defaults={"cwd": 5}), "defaults"),
         (_set(defaults={"unknown": 5}), "defaults"),
         (_set(plan=5), "schema"),
+        (_set(checkpoints={"every_s": 0}), "schema"),
+        (_set(checkpoints={"on": ["anything"]}), "schema"),
         (_set(owner="root"), "schema"),
     ],
 )
