@@ -226,6 +226,7 @@ def test_an_export_lists_the_artifacts_that_the_store_has_lost(engine: Engine) -
 
 def test_it_belongs_to_the_importer_and_starts_from_the_importers_folder(tmp_path: Path, settings: object) -> None:
     settings.FLEET_FOLDERS = (str(tmp_path),)  # type: ignore[attr-defined]
+    (tmp_path / "mine").mkdir()
     mission = fleet.launch({"one": {}}, folder="/srv/theirs", readable=["/etc/theirs"])
     Mission.objects.filter(id=mission.id).update(template="theirs")
     ann, team = User.objects.create_user("ann"), Group.objects.create(name="payments")
