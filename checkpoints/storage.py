@@ -109,12 +109,12 @@ def read(part: Part) -> str:
 def decompress(data: bytes, *, size: int) -> bytes:
     """Decompress one blob. Malformed if it is not zstd or does not contain exactly `size` bytes."""
     try:
-        with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data) as reader:
-            content = reader.read(size + 1)
+        reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+        content = reader.decompress(data) if zstandard.frame_content_size(data) == size else b""
     except zstandard.ZstdError as fault:
         raise Malformed("it is not compressed with zstd, or incomplete") from fault
-    if len(content) != size:
-        raise Malformed(f"it does not contain {size:,} bytes")
+    if len(content) != size or not reader.eof or reader.unused_data:
+        raise Malformed(f"it is not one frame of {size:,} bytes")
     return content
 
 

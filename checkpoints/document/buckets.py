@@ -37,9 +37,12 @@ class Bucket:
         if not separator or len(state) != len(kept):
             raise Malformed("a blob of sorties needs as many lines before its empty line as after it")
         by_key = {key_of(line): line for line in state}
-        if len(by_key) != len(state) or sorted(by_key, key=str.encode) != list(by_key):
+        if len(by_key) != len(state) or sorted(by_key, key=_bytes) != list(by_key):
             raise Malformed("the sorties of a blob are not sorted by key, or one occurs twice")
-        return cls(by_key, {key_of(line): line for line in kept})
+        kept_by_key = {key_of(line): line for line in kept}
+        if list(kept_by_key) != list(by_key):
+            raise Malformed("the two halves of a blob have different keys")
+        return cls(by_key, kept_by_key)
 
     def text(self) -> str:
         keys = sorted(self.state, key=str.encode)
@@ -61,8 +64,15 @@ def key_of(line: str) -> str:
     """The key of a line, read without parsing the rest of it."""
     if not line.startswith(_START):
         raise Malformed("a line of a sortie does not begin with its key")
-    key, _ = _decoder.raw_decode(line, len(_START))
+    try:
+        key, _ = _decoder.raw_decode(line, len(_START))
+    except (ValueError, RecursionError) as fault:
+        raise Malformed("the key of a line cannot be read") from fault
     return str(key)
+
+
+def _bytes(key: str) -> bytes:
+    return key.encode("utf-8", "surrogatepass")
 
 
 def combined_digest(*, mission: str, buckets: Mapping[int, str]) -> str:

@@ -91,6 +91,7 @@ def parse(data: bytes) -> Manifest:
     try:
         document: dict[str, Any] = json.loads(data)
         claimed = document.pop("sha256")
+        canonical = _canonical(document)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as fault:
         raise Malformed("the manifest is not complete JSON") from fault
     if isinstance(written := document.get("format"), int) and written > FORMAT:
@@ -99,7 +100,7 @@ def parse(data: bytes) -> Manifest:
         _validator().validate(document)
     except jsonschema_rs.ValidationError as fault:
         raise Malformed(f"the manifest does not follow its schema: {fault.message[:200]}") from fault
-    if hashlib.sha256(_canonical(document)).hexdigest() != claimed:
+    if hashlib.sha256(canonical).hexdigest() != claimed:
         raise Malformed("the manifest was changed: its SHA-256 does not fit")
     manifest = Manifest(
         **{name: document[name] for name in ("id", "name", "note", "trigger", "created_at", "parent")},
@@ -147,7 +148,7 @@ def _as_list(part: Part | None) -> list[Any] | None:
 
 
 def _part(entry: Any) -> Any:
-    return None if entry is None else Part(*entry)
+    return None if entry is None else Part(entry[0], int(entry[1]), entry[2])  # JSON Schema takes 1.0 for an integer
 
 
 def _mission(entry: Mapping[str, Any]) -> MissionEntry:
@@ -156,8 +157,8 @@ def _mission(entry: Mapping[str, Any]) -> MissionEntry:
         name=entry["name"],
         state=entry["state"],
         counts=entry["counts"],
-        mission=Part(*entry["mission"]),
-        buckets={int(number, 16): Part(*part) for number, part in entry["buckets"].items()},
+        mission=_part(entry["mission"]),
+        buckets={int(number, 16): _part(part) for number, part in entry["buckets"].items()},
     )
 
 

@@ -20,7 +20,9 @@ WITH target AS (
         tries = (target.state ->> 'tries')::int,
         rescues = (target.state ->> 'rescues')::int,
         concurrency_key = target.state ->> 'concurrency_key',
-        added_by_id = adder.id,
+        added_by_id = (
+            SELECT adder.id FROM missions_sortie adder
+            WHERE adder.mission_id = %(mission)s AND adder.key = target.state ->> 'added_by'),
         gated = true,
         cancel_requested = false,
         lease_until = NULL,
@@ -40,8 +42,7 @@ WITH target AS (
         started_at = CASE WHEN target.final THEN (target.kept ->> 'started_at')::timestamptz END,
         finished_at = CASE WHEN target.final
                            THEN coalesce((target.kept ->> 'finished_at')::timestamptz, clock_timestamp()) END
-    FROM target LEFT JOIN missions_sortie adder
-        ON adder.mission_id = %(mission)s AND adder.key = target.state ->> 'added_by'
+    FROM target
     WHERE s.id = target.sortie
     RETURNING s.id, s.mission_id, s.state, s.attempt, s.remaining, target.was, target.created, target.copied,
               target.state AS data, target.kept
