@@ -83,11 +83,11 @@ FLEET_ACCESS_MINUTES = env.number("FLEET_ACCESS_MINUTES", 5, minimum=0.1)  # the
 FLEET_REFRESH_DAYS = env.number("FLEET_REFRESH_DAYS", 7, minimum=0.01)  # the lifetime of a refresh token
 FLEET_JWT_KEY = env.text("FLEET_JWT_KEY")  # signs the tokens; empty: the web process generates one
 FLEET_AUDIT_ANCHOR = env.text("FLEET_AUDIT_ANCHOR")  # a file to which the heads of the audit chain are appended
-FLEET_CHECKPOINT_EVERY_S = env.number("FLEET_CHECKPOINT_EVERY_S", 600, least=0)  # of a mission that changes; 0: never
+FLEET_CHECKPOINT_EVERY_S = env.number("FLEET_CHECKPOINT_EVERY_S", 600, minimum=0)  # of a mission that changes; 0: never
 FLEET_CHECKPOINT_SORTIES = env.integer("FLEET_CHECKPOINT_SORTIES", 0)  # after each so many ended sorties; 0: never
 FLEET_CHECKPOINT_AT = env.parsed("FLEET_CHECKPOINT_AT", "25,50,75", percentages)  # percent of the sorties
 FLEET_CHECKPOINT_ON = env.words("FLEET_CHECKPOINT_ON", ("failure", "cancel", "cleanup", "shutdown"))
-FLEET_CHECKPOINT_DAYS = env.number("FLEET_CHECKPOINT_DAYS", 30, least=0)  # retention; named and newest ones stay
+FLEET_CHECKPOINT_DAYS = env.number("FLEET_CHECKPOINT_DAYS", 30, minimum=0)  # retention; named and newest ones stay
 FLEET_CHECKPOINT_COUNT = env.integer("FLEET_CHECKPOINT_COUNT", 50)  # per mission
 FLEET_CHECKPOINT_BYTES = env.integer("FLEET_CHECKPOINT_BYTES", 20_000_000_000)  # of all checkpoints together
 FLEET_IMPORT_BYTES = env.integer("FLEET_IMPORT_BYTES", 200_000_000)  # of an imported mission, without its artifacts

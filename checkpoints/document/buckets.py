@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 BUCKETS = 256
 _START = '{"key":'
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _decoder = json.JSONDecoder()
 
 
@@ -37,11 +39,11 @@ class Bucket:
         if not separator or len(state) != len(kept):
             raise Malformed("a blob of sorties needs as many lines before its empty line as after it")
         by_key = {key_of(line): line for line in state}
-        if len(by_key) != len(state) or sorted(by_key, key=_bytes) != list(by_key):
+        if len(by_key) != len(state) or sorted(by_key, key=str.encode) != list(by_key):
             raise Malformed("the sorties of a blob are not sorted by key, or one occurs twice")
         kept_by_key = {key_of(line): line for line in kept}
         if list(kept_by_key) != list(by_key):
-            raise Malformed("the two halves of a blob have different keys")
+            raise Malformed("a sortie of a blob does not have two lines")
         return cls(by_key, kept_by_key)
 
     def text(self) -> str:
@@ -68,11 +70,9 @@ def key_of(line: str) -> str:
         key, _ = _decoder.raw_decode(line, len(_START))
     except (ValueError, RecursionError) as fault:
         raise Malformed("the key of a line cannot be read") from fault
-    return str(key)
-
-
-def _bytes(key: str) -> bytes:
-    return key.encode("utf-8", "surrogatepass")
+    if not isinstance(key, str) or _SURROGATE.search(key):
+        raise Malformed("the key of a line is not valid text")
+    return key
 
 
 def combined_digest(*, mission: str, buckets: Mapping[int, str]) -> str:

@@ -148,7 +148,11 @@ def _as_list(part: Part | None) -> list[Any] | None:
 
 
 def _part(entry: Any) -> Any:
-    return None if entry is None else Part(entry[0], int(entry[1]), entry[2])  # JSON Schema takes 1.0 for an integer
+    if entry is None:
+        return None
+    if not isinstance(entry[1], int):  # JSON Schema takes 1.0 for an integer
+        raise Malformed("the size of a blob is not a whole number")
+    return Part(*entry)
 
 
 def _mission(entry: Mapping[str, Any]) -> MissionEntry:

@@ -52,7 +52,7 @@ def table(summaries: Sequence[dict[str, Any]], out: OutputWrapper) -> None:
                 f"{summary['sorties']:,}",
                 size(summary["bytes"]),
                 size(summary["new_bytes"]),
-                lines.one(summary["name"] or summary["note"]) + (" (kept)" if summary["keep"] else ""),
+                lines.one_line(summary["name"] or summary["note"]) + (" (kept)" if summary["keep"] else ""),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -65,7 +65,9 @@ def detail(data: dict[str, Any], out: OutputWrapper) -> None:
     width = lines.columns(out)
 
     def write(text: str) -> None:
-        out.write(lines.fitted(lines.one(text) if not text.startswith(" ") else "  " + lines.one(text), width=width))
+        out.write(
+            lines.fitted(lines.one_line(text) if not text.startswith(" ") else "  " + lines.one_line(text), width=width)
+        )
 
     title = f"{data['id']}  {data['name']}".rstrip()
     write(f"{title}  {data['trigger']}  {data['created_at'][:19]}  {size(data['bytes'])}")
@@ -105,12 +107,12 @@ def difference(found: Difference, out: OutputWrapper) -> None:
     for name, pair in found.mission.items():
         out.write(lines.fitted(f"mission {name}: {_values(pair)}", width=width))
     for key in found.added:
-        out.write(f"+ {lines.one(key)}")
+        out.write(f"+ {lines.one_line(key)}")
     for key in found.removed:
-        out.write(f"- {lines.one(key)}")
+        out.write(f"- {lines.one_line(key)}")
     for change in found.changed:
         parts = "; ".join(f"{name} {_values(pair)}" for name, pair in change.parts.items())
-        out.write(lines.fitted(f"~ {lines.one(change.key)}: {parts}", width=width))
+        out.write(lines.fitted(f"~ {lines.one_line(change.key)}: {parts}", width=width))
 
 
 def _values(pair: Iterable[Any]) -> str:
@@ -118,10 +120,10 @@ def _values(pair: Iterable[Any]) -> str:
 
 
 def _short(text: str) -> str:
-    return lines.one(text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…")
+    return lines.one_line(text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…")
 
 
 def keys(names: Sequence[str]) -> str:
     """The first keys, and how many more there are."""
-    shown = ", ".join(lines.one(name) for name in names[:MAX_KEYS])
+    shown = ", ".join(lines.one_line(name) for name in names[:MAX_KEYS])
     return shown if len(names) <= MAX_KEYS else f"{shown} and {len(names) - MAX_KEYS:,} more"

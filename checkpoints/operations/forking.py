@@ -26,7 +26,7 @@ from missions import folders, plan
 from missions.models import Mission
 from missions.operations import launching, rights
 from missions.plan import Json, SortieSpec
-from missions.queries import surroundings
+from missions.queries import plan_context
 from missions.states import MissionState, ended_badly
 
 RESET = {"state": "due", "tries": 0, "rescues": 0, "reason": "", "result": None, "error": "", "artifacts": []}
@@ -225,7 +225,7 @@ def _inputs(saved: SavedMission, params: Mapping[str, Json]) -> dict[str, Json]:
     inputs: dict[str, Json] = saved.own_state["inputs"]
     if not params:
         return inputs
-    loaded = plan.load(text=saved.own_state["plan"], surroundings=surroundings.current())
+    loaded = plan.load(text=saved.own_state["plan"], context=plan_context.current())
     given = {name: value for name, value in inputs.items() if name in loaded.inputs and value is not None}
     bound = plan.bind(plan=loaded, params={**given, **params})
     return {**inputs, **{name: bound[name] for name in params}}
@@ -235,12 +235,12 @@ def _edited(saved: SavedMission, graph: _Graph, text: str, inputs: Mapping[str, 
     if not text:
         return {}
     own = saved.own_state
-    names = plan.fragment_names(text=text, surroundings=surroundings.current())
+    names = plan.fragment_names(text=text, context=plan_context.current())
     graph.require(names)
     specs = plan.fragment(
         text=text,
         existing=[key for key in graph.order if key not in names],
-        surroundings=surroundings.current(),
+        context=plan_context.current(),
         defaults=own["defaults"],
         inputs=inputs,
     )

@@ -39,7 +39,7 @@ from missions.artifacts import collection
 from missions.models import Artifact, Mission
 from missions.operations import launching, rights
 from missions.plan import PlanError
-from missions.queries import surroundings
+from missions.queries import plan_context
 from missions.states import MissionState
 
 NOBODY = UUID(int=0)  # no row has this id, so `put_back` copies the outcome to a new attempt
@@ -136,7 +136,7 @@ def import_file(
         with _refused():
             content = _Content.read(file, spool)
         content.require_rights(executes=executes)
-        content.require_surroundings()
+        content.require_references()
         specs = [sortie.spec for sortie in content.sorties.values() if not sortie.ended]
         folders.check_prompts(specs=specs, folder=folder)
         missing = content.drop_artifacts(_readable_digests(content, spool, by))
@@ -283,7 +283,7 @@ class _Content:
                     raise Malformed(f"the sortie {key[:100]!r} has more than {most:,} characters")
                 sorties[key] = checking.sortie(line, bucket.kept[key], result_bytes=settings.FLEET_RESULT_BYTES)
             state |= bucket.state
-        limits = surroundings.without_database()
+        limits = plan_context.without_database()
         checking.check_graph(
             sorties, state=own_state["state"], max_sorties=limits.max_sorties, max_needs=limits.max_needs
         )
@@ -296,9 +296,9 @@ class _Content:
         if not executes and any(sortie.spec.executes for sortie in self.sorties.values()):
             raise rights.refusal()
 
-    def require_surroundings(self) -> None:
+    def require_references(self) -> None:
         """Conflict if a sortie that has not ended needs something that this fleet does not have."""
-        here = surroundings.current()
+        here = plan_context.current()
         types = here.types or {}
         drivers = {"prompt", *here.drivers}
         lacking: set[str] = set()
@@ -397,7 +397,7 @@ def _check_defaults(own: Mapping[str, Any]) -> None:
         "sorties": {"any": {"agent": "any", "run": "true"}},
     }
     try:
-        plan.from_data(data=data, surroundings=surroundings.without_database())
+        plan.from_data(data=data, context=plan_context.without_database())
     except PlanError as fault:
         raise Malformed(f"the mission's defaults are not those of a plan: {fault.faults[0]}") from fault
 

@@ -55,13 +55,13 @@ def added(
         return _added(items, existing, parent, context, defaults, inputs, priority, faults)
 
 
-def fragment_names(*, text: str | bytes, surroundings: Surroundings) -> tuple[str, ...]:
+def fragment_names(*, text: str | bytes, context: PlanContext) -> tuple[str, ...]:
     """The names of the sorties in a fragment, before it is checked any further."""
-    return tuple(_fragment(text, surroundings, Faults(deadline=Deadline(surroundings.max_s))))
+    return tuple(_fragment(text, context, Faults(deadline=Deadline(context.max_s))))
 
 
-def _fragment(text: str | bytes, surroundings: Surroundings, faults: Faults) -> dict[str, Any]:
-    data = parsing.read(text=text, max_bytes=surroundings.max_bytes, faults=faults).data
+def _fragment(text: str | bytes, context: PlanContext, faults: Faults) -> dict[str, Any]:
+    data = parsing.read(text=text, max_bytes=context.max_bytes, faults=faults).data
     sorties = data.get("sorties") if isinstance(data, dict) and set(data) == {"sorties"} else None
     if not isinstance(sorties, dict) or not sorties:
         faults.add((), "A fragment contains `sorties` and nothing else.", "Write: sorties: {name: {agent: …, run: …}}.")
@@ -73,7 +73,7 @@ def fragment(
     *,
     text: str | bytes,
     existing: Collection[str],
-    surroundings: Surroundings,
+    context: PlanContext,
     defaults: Mapping[str, Json],
     inputs: Collection[str],
 ) -> tuple[SortieSpec, ...]:
@@ -81,14 +81,14 @@ def fragment(
 
     `existing` are the keys of its other sorties. PlanError lists every fault.
     """
-    faults = Faults(deadline=Deadline(surroundings.max_s))
-    sorties = _fragment(text, surroundings, faults)
+    faults = Faults(deadline=Deadline(context.max_s))
+    sorties = _fragment(text, context, faults)
     items = [{**item, "name": name} if isinstance(item, dict) else item for name, item in sorties.items()]
     return added(
         items=items,
         existing=existing,
         parent="",
-        surroundings=surroundings,
+        context=context,
         defaults=defaults,
         inputs=inputs,
         faults=faults,

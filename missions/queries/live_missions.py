@@ -22,7 +22,7 @@ def announce() -> Iterator[str]:
     rows = list(live.defer("plan").order_by("id")[: MOST + 1])
     counts = reads.counts([row.id for row in rows])
     for row in rows[:MOST]:
-        yield f"  {row.ref} {lines.one(row.name)}: {_what_happens(row, counts.get(row.id, {}))}"
+        yield f"  {row.ref} {lines.one_line(row.name)}: {_what_happens(row, counts.get(row.id, {}))}"
     if len(rows) > MOST:
         yield f"  More missions are live: {invocation.command('fleet_mission', 'list')}"
 

@@ -21,15 +21,6 @@ from tests.support import fleet
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-@pytest.fixture(autouse=True)
-def no_checkpoints() -> None:
-    """Other tests leave files behind, because their rows are removed without them."""
-    for ref in list(storage.manifests()):
-        storage.remove_manifest(ref)
-    for name in list(storage.blobs()):
-        storage.remove_blob(name)
-
-
 def series(count: int) -> tuple[Mission, list[Checkpoint]]:
     """A mission with checkpoints, each of which differs from the one before."""
     mission = fleet.launch({f"s{number}": {} for number in range(count)})

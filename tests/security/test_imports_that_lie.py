@@ -518,7 +518,7 @@ def test_the_state_of_an_ended_mission_fits_its_sorties(engine: Engine, state: s
         assert imported(opened.sealed()).mission.state == state
 
 
-def test_what_the_file_says_of_its_surroundings_is_ignored(engine: Engine) -> None:
+def test_owner_template_and_paths_in_the_file_are_ignored(engine: Engine) -> None:
     opened = Opened.of(ended(engine))
     victim = Mission.objects.get()
     User.objects.create_superuser("root")

@@ -201,7 +201,7 @@ class Command(OperatorCommand):
             self.show({"mission": reads.summary(mission), "again": again, "dropped": dropped, "doubtful": doubtful})
             return 0
         self.stdout.write(mission.ref)
-        self.say(f"{lines.one(mission.name)} is {mission.state}: {mission.origin}.")
+        self.say(f"{lines.one_line(mission.name)} is {mission.state}: {mission.origin}.")
         for keys, text in (
             (forked.again, "run again"),
             (forked.dropped, "are left out, because sorties that run again had added them"),
