@@ -137,8 +137,8 @@ def store(
             bytes=storage.size(part.blob for part in manifest.parts) + len(document.serialize(manifest)),
             new_bytes=added,
             created_by=by,
-            owner_id=texts[0].owner if len(texts) == 1 else None,
-            team_id=texts[0].team if len(texts) == 1 else None,
+            owner_id=_common({text.owner for text in texts}) if fleet is None else None,
+            team_id=_common({text.team for text in texts}) if fleet is None else None,
             created_at=now,
         )
         for text in texts:
@@ -154,6 +154,11 @@ def store(
             after={"missions": [ids.encode(ids.MISSION, text.id) for text in texts], "trigger": trigger, "name": name},
         )
     return row
+
+
+def _common(owners: set[int | None]) -> int | None:
+    """The owner (or team) of all missions of a checkpoint; None if they differ."""
+    return owners.pop() if len(owners) == 1 else None
 
 
 def store_contents(texts: Sequence[MissionText]) -> None:

@@ -1,7 +1,7 @@
 -- Sorties of a mission (all if `sorties` is NULL) as two objects each: the state, which counts for the digest and is
 -- free of ids, and what is kept beside it. Whether a sortie waits, is ready, queued or runs depends on the moment: all
 -- four are `due`. row_to_json is twice as fast as jsonb_build_object, and as deterministic.
-WITH origin AS (
+WITH origin AS MATERIALIZED (
     SELECT min(turn) AS turn FROM missions_sortie WHERE mission_id = %(mission)s
 )
 SELECT row_to_json(saved)::text, row_to_json(kept)::text, s.id

@@ -1,7 +1,8 @@
-"""`manage.py fleet_checkpoint create|list|show|diff|verify|restore|fork|delete|prune`: checkpoints of missions."""
+"""`manage.py fleet_checkpoint create|list|show|diff|verify|restore|fork|export|import|delete|prune`."""
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,7 @@ LIVE = [state for state in MissionState if not state.final and state is not Miss
 
 
 class Command(OperatorCommand):
-    help = "Capture missions, and put them back, fork or verify them."
+    help = "Capture missions, and put them back, fork, verify or move them."
 
     def epilog(self) -> str:
         examples = (
@@ -55,13 +56,15 @@ class Command(OperatorCommand):
         verify = action("verify", "read every byte of a checkpoint, or of all; the exit code is 1 if any is damaged")
         restore = action("restore", "put a mission back as a checkpoint has it, and leave it paused")
         fork = action("fork", "create a mission that continues from a checkpoint")
+        export = action("export", "write a mission of a checkpoint to one file")
+        import_ = action("import", "create a mission from an exported file; nothing in it is trusted")
         delete = action("delete", "delete a checkpoint")
         prune = action("prune", "delete old and surplus checkpoints; a dry run unless --yes is given")
-        for parser_ in (show, diff, restore, fork, delete):
+        for parser_ in (show, diff, restore, fork, export, delete):
             parser_.add_argument("checkpoint", help="its id, the end of its id, its name, or `latest`")
         verify.add_argument("checkpoint", nargs="?", help="default: all checkpoints")
         diff.add_argument("other", nargs="?", help="a later checkpoint; default: the mission as it is now")
-        for parser_ in (create, listing, diff, restore, fork):
+        for parser_ in (create, listing, diff, restore, fork, export):
             parser_.add_argument("--mission", help="its id, the end of its id, or `latest`")
         restore.add_argument("--dry-run", action="store_true", help="only print what it would do, and the risks")
         restore.add_argument("--plan", default="", metavar="DIGEST", help="only if it would do exactly this plan")
@@ -78,6 +81,10 @@ class Command(OperatorCommand):
         fork.add_argument("--edit", metavar="FILE", help="new versions of sorties, which run again: sorties: {name: …}")
         fork.add_argument("--name", default="", help="the name of the new mission")
         fork.add_argument("--start", action="store_true", help="start it")
+        export.add_argument("file", help="the file to write; it must not exist")
+        export.add_argument("--artifacts", action="store_true", help="with the bytes of the artifacts")
+        import_.add_argument("file", help="the exported file")
+        import_.add_argument("--folder", default="", help="the folder that the mission's sorties work in")
         prune.add_argument("--yes", action="store_true", help="delete them")
 
     def act(self, **options: Any) -> int:
@@ -213,6 +220,50 @@ class Command(OperatorCommand):
             self.say(f"Start it: {invocation.command('fleet_mission', 'resume', mission.ref)}")
         return 0
 
+    def _export(self, options: dict[str, Any]) -> int:
+        checkpoint, path = loading.find(options["checkpoint"]), Path(options["file"])
+        mission = _mission_id(options["mission"])
+        try:
+            with open(path, "xb", opener=_private) as file:
+                exported = operations.export(
+                    checkpoint=checkpoint, out=file, mission=mission, artifacts=options["artifacts"]
+                )
+        except FileExistsError as fault:
+            raise errors.Conflict(f"The file {path} exists.", hint="Name another file, or remove it.") from fault
+        except errors.FleetError:
+            path.unlink(missing_ok=True)
+            raise
+        if options["json"]:
+            self.show({"file": str(path), **asdict(exported)})
+            return 0
+        self.say(
+            f"{path}: {exported.mission}, {lines.counted(exported.sorties, 'sortie')}, {output.size(exported.bytes)}."
+        )
+        if exported.missing:
+            self.say(
+                f"The store lacks {lines.counted(len(exported.missing), 'artifact')}: {output.keys(exported.missing)}"
+            )
+        return 0
+
+    def _import(self, options: dict[str, Any]) -> int:
+        try:
+            with Path(options["file"]).open("rb") as file:
+                imported = operations.import_file(file=file, by=None, executes=True, folder=options["folder"])
+        except OSError as fault:
+            raise errors.Invalid(f"The file {options['file']!r} cannot be read: {fault.strerror}.") from fault
+        mission = imported.mission
+        if options["json"]:
+            missing = list(imported.missing)
+            self.show({"mission": reads.summary(mission), "checkpoint": imported.checkpoint.ref, "missing": missing})
+            return 0
+        self.stdout.write(mission.ref)
+        self.say(f"{lines.one_line(mission.name)} is {mission.state}: {mission.origin}.")
+        if imported.missing:
+            self.say(f"Left out, because their bytes are not in the file: {output.keys(imported.missing)}")
+        if mission.state == MissionState.PLANNED:
+            self.say(f"Start it: {invocation.command('fleet_mission', 'resume', mission.ref)}")
+        return 0
+
     def _delete(self, options: dict[str, Any]) -> int:
         checkpoint = loading.find(options["checkpoint"])
         operations.delete(checkpoint=checkpoint)
@@ -242,6 +293,10 @@ class Command(OperatorCommand):
 def _mission_id(text: str | None) -> UUID | None:
     """The id of a mission that may have no rows any more, for which it must be given in full."""
     return loading.mission_id(text) if text else None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _read(name: str) -> str:

@@ -25,6 +25,8 @@ class Command(OperatorCommand):
         "and that was live in its newest checkpoint comes back."
     )
 
+    failed = False  # whether a mission could not come back
+
     def add_arguments(self, parser: ArgumentParser) -> None:
         which = parser.add_mutually_exclusive_group()
         which.add_argument("checkpoint", nargs="?", help="restore this checkpoint first: its id, name, or `latest`")
@@ -43,7 +45,7 @@ class Command(OperatorCommand):
         elif mission:
             steps = [self._from_rows(mission, options)]
         else:
-            steps = [self._from_rows(lost, options) for lost in _lost_missions()]
+            steps = [self._try_from_rows(lost, options) for lost in _lost_missions()]
             steps += (
                 [_as_it_is(row) for row in Mission.objects.exclude(state__in=_FINAL).order_by("id")]
                 if not steps
@@ -55,7 +57,7 @@ class Command(OperatorCommand):
             self.say("No mission was interrupted.")
         for step in [] if options["json"] else steps:
             self.say(f"{step['mission']} {step['happens']}")
-        return 0
+        return 1 if self.failed else 0
 
     def _from_checkpoint(self, checkpoint: Checkpoint, mission: UUID | None, options: dict[str, Any]) -> dict[str, str]:
         plan = operations.recovery_plan(checkpoint=checkpoint, mission=mission)
@@ -71,6 +73,14 @@ class Command(OperatorCommand):
             missions.resume(mission=row.id, executes=True)
         after = "continues" if row.state == MissionState.PAUSED else f"has ended ({row.state})"
         return {"mission": row.ref, "happens": f"is put back to {checkpoint.ref} and {after}."}
+
+    def _try_from_rows(self, mission: UUID, options: dict[str, Any]) -> dict[str, str]:
+        """As `_from_rows`; a mission that cannot come back does not keep the others from it."""
+        try:
+            return self._from_rows(mission, options)
+        except errors.FleetError as fault:
+            self.failed = True
+            return {"mission": ids.encode(ids.MISSION, mission), "happens": f"does not come back. {fault}"}
 
     def _from_rows(self, mission: UUID, options: dict[str, Any]) -> dict[str, str]:
         row = Mission.objects.filter(id=mission).first()
