@@ -78,6 +78,7 @@ def endpoint(
     query: type[Strict] | None = None,
     if_match: bool = False,
     secret: bool = False,
+    commits: bool = False,
     location: bool | None = None,
     extra_headers: Sequence[OpenApiParameter] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
@@ -86,6 +87,7 @@ def endpoint(
     `body`, `query`: serializers; the method gets the validated data as keyword arguments of the same names.
     `if_match`: the method checks If-Match (428 without it, 412 if it does not match).
     `secret`: the response contains a secret, so it is not stored for an Idempotency-Key.
+    `commits`: the method commits transactions of its own, so an Idempotency-Key does not wrap it in one.
     `location`: the response has a Location header. By default a 201 and a 202 have one.
     `extra_headers`: further headers of requests and responses, for the document (fleet.api.openapi.headers).
     """
@@ -109,7 +111,8 @@ def endpoint(
                 return result if isinstance(result, HttpResponseBase) else Response(result, status=status)
 
             if request.method == "POST" and not secret:
-                return idempotency.once(request=request, caller=view.idempotency_caller(request), handle=handle)
+                caller = view.idempotency_caller(request)
+                return idempotency.once(request=request, caller=caller, handle=handle, commits=commits)
             return conditional.not_modified_or(request=request, response=handle())
 
         call.endpoint = declaration  # type: ignore[attr-defined]

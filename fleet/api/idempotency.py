@@ -1,14 +1,16 @@
 """A POST with an `Idempotency-Key` takes effect once. Repeating it returns the first response.
 
-The response is stored in the transaction of the effect, so neither exists without the other. The same key with a
-different body is Invalid (422). A key whose first request is still in progress is a Conflict (409). Both follow the
-IETF draft "The Idempotency-Key HTTP Header Field".
+The response is stored in the transaction of the effect, so neither exists without the other. An operation that commits
+transactions of its own is the exception: its response is stored right after it, so a crash in between loses the
+response. The same key with a different body is Invalid (422). A key whose first request is still in progress is a
+Conflict (409). Both follow the IETF draft "The Idempotency-Key HTTP Header Field".
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,10 +28,11 @@ MAX_LENGTH = 200  # characters of a key
 RETENTION = timedelta(hours=24)
 
 
-def once(*, request: Request, caller: str, handle: Callable[[], Response]) -> Response:
+def once(*, request: Request, caller: str, handle: Callable[[], Response], commits: bool = False) -> Response:
     """The response of `handle()`, or the stored response to an earlier request with the same key.
 
-    `caller`: who keys belong to, so that two callers may use the same key.
+    `caller`: who keys belong to, so that two callers may use the same key. `commits`: `handle` commits transactions of
+    its own, so it is called outside one.
     """
     key = request.headers.get("Idempotency-Key")
     if key is None:
@@ -40,8 +43,8 @@ def once(*, request: Request, caller: str, handle: Callable[[], Response]) -> Re
             hint="A UUID works well.",
         )
     digest = _digest(request)
-    with transaction.atomic():
-        if not locks.try_lock_subject(SubjectLock.IDEMPOTENT_REQUEST, caller + key):
+    with _exclusive(caller + key, commits=commits) as held:
+        if not held:
             raise errors.Conflict("The first request with this Idempotency-Key is still in progress.", hint="Wait.")
         stored = Answer.objects.filter(caller=caller, key=key).first()
         if stored is not None:
@@ -61,6 +64,17 @@ def once(*, request: Request, caller: str, handle: Callable[[], Response]) -> Re
             location=response.headers.get("Location", ""),
         )
     return response
+
+
+@contextmanager
+def _exclusive(subject: str, *, commits: bool) -> Iterator[bool]:
+    """Hold the lock of a key; the value is false if another request holds it."""
+    if commits:
+        with locks.try_session_subject(SubjectLock.IDEMPOTENT_REQUEST, subject) as held:
+            yield held
+    else:
+        with transaction.atomic():
+            yield locks.try_lock_subject(SubjectLock.IDEMPOTENT_REQUEST, subject)
 
 
 def _replay(stored: Answer) -> Response:
