@@ -25,6 +25,7 @@ urlpatterns = [
     path("flower/<path:path>", flower.flower),
     path("metrics", metrics.metrics, name="metrics"),
     path("", include("missions.urls")),
+    path("", include("checkpoints.urls")),
     path("", include("fleet.api.urls")),
     path("api/v1/<path:path>", api.NotFoundView.as_view()),  # after all routes of the API
 ]

@@ -20,7 +20,7 @@ class Scope(StrEnum):
 
     READ = "read"  # read
     LAUNCH = "launch"  # launch missions
-    OPERATE = "operate"  # cancel, pause, resume, retry
+    OPERATE = "operate"  # cancel, pause, resume, retry, capture, restore
     FLY = "fly"  # what agents do: claim sorties, renew leases, report and settle
     MANAGE = "manage"  # agents, keys and users
 
@@ -83,6 +83,16 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "missions.resume": _rule("resume a mission", USER, **_START),  # type: ignore[arg-type]
         "missions.retry": _rule("retry what did not succeed in a mission", USER, **_START),  # type: ignore[arg-type]
         "missions.report": _rule("report the progress of a sortie", AGENT, **_FLY),  # type: ignore[arg-type]
+        "checkpoints.list": _rule("list checkpoints", USER, scope=_READ, visibility=Visibility.TEAMS),
+        "checkpoints.read": _rule(
+            "read, compare and verify a checkpoint, and plan its restore", USER, scope=_READ, visibility=Visibility.TEAMS
+        ),
+        "checkpoints.create": _rule("capture a mission", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
+        "checkpoints.restore": _rule("restore a mission, and resume it", USER, **_START),  # type: ignore[arg-type]
+        "checkpoints.fork": _rule(
+            "fork a mission", USER, scope=Scope.LAUNCH, visibility=Visibility.OWN, starts_code=True
+        ),
+        "checkpoints.delete": _rule("delete a checkpoint", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
         "templates.list": _rule("list templates", USER, AGENT, scope=_READ),
         "sorties.read": _rule(
             "read a sortie, its attempts, logs and artifacts", USER, AGENT, **_SEE  # type: ignore[arg-type]

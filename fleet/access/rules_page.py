@@ -45,10 +45,11 @@ matrix of the tests use too. An action that is not in the table is denied to eve
   missions look exactly like missing ones (404).
 - **plan.execute** is a permission in addition to the role. It is required to launch your own plans that run code
   (`run`, `call`, `verify`, `driver`, `env`, `cwd`); without it, a user can launch templates and prompts. Grant it with
-  `manage.py fleet_user grant NAME`. `resume`, `retry` and the retry of a sortie check it again for whoever calls them,
-  if the mission was launched with it and not from a template. Without it they are refused (403, recorded in the audit
-  trail). Revoking it does not stop running work; `manage.py fleet_mission cancel` does. Admins always have it. Staff
-  who operate missions in the admin need it too. The commands do not check it: they act for the operator of the host.
+  `manage.py fleet_user grant NAME`. `resume`, `retry`, the retry of a sortie, and the restore and fork of a checkpoint
+  check it again for whoever calls them, if the mission was launched with it and not from a template. Without it they
+  are refused (403, recorded in the audit trail). Revoking it does not stop running work;
+  `manage.py fleet_mission cancel` does. Admins always have it. Staff who operate missions in the admin need it too.
+  The commands do not check it: they act for the operator of the host.
 - A **machine key** has its user's permissions, limited by its scopes: read, launch, operate, fly, manage. A key that
   was created with another key is revoked with it.
 - A **lease token** allows what its column says, for its attempt or the mission of that attempt, while the attempt runs.
@@ -62,7 +63,9 @@ TAIL = """
 \\* requires plan.execute if the plan runs code and is not a template.
 
 For admins, "objects" is always: all. A member of a team sees its missions; only whoever launched a mission, or an
-admin, can operate it.
+admin, can operate it. A checkpoint belongs to the user and the team that its mission had when it was captured, also
+after the mission's rows are gone; a checkpoint of several missions belongs to the admins. Restoring a checkpoint over a
+mission that exists requires the permission to operate that mission.
 
 ```sh
 manage.py fleet_user create ann --role user                 # asks for a password; --team NAME adds it to a team

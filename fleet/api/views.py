@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Collection
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
@@ -26,7 +27,10 @@ from fleet.api.permissions import RulePermission
 from fleet.limits import costs, counting
 from fleet.limits.rates import Kind
 
-LINKS = ("missions", "agents", "agent-types", "nodes", "events", "audit", "me", "keys", "templates", "schema", "docs")
+LINKS = (
+    "missions", "checkpoints", "agents", "agent-types", "nodes", "events", "audit", "me", "keys", "templates", "schema",
+    "docs",
+)  # fmt: skip
 
 
 class ApiView(APIView):
@@ -126,18 +130,20 @@ class ApiView(APIView):
 
 
 class Costly(ApiView):
-    """A POST that may take seconds of processor time.
+    """A resource with methods that may take seconds of processor time.
 
     It has concurrency slots of its own (fleet/web/concurrency_limiter.py). Each user has a budget
     (fleet/limits/costs.py), which is checked before the body is validated.
     """
 
+    costly_methods: ClassVar[Collection[str]] = ("POST",)
     _began = 0.0
     _charged_user: int | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if request.method == "POST" and isinstance(request.auth, Actor) and request.auth.user is not None:
+        costly = request.method in self.costly_methods
+        if costly and isinstance(request.auth, Actor) and request.auth.user is not None:
             try:
                 costs.check(request.auth.user.pk)
             except costs.BudgetExceeded as fault:

@@ -11,6 +11,7 @@ slots.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -21,8 +22,14 @@ from fleet.web.bodies import Application, RequestRefused
 
 TIMEOUT_S = 5.0  # for a slot
 RETRY_S = 1  # Retry-After of a refused request
-COSTLY = {"/api/v1/missions", "/api/v1/plans/check"}  # POST only, as for COSTLY_PREFIX: the admin pages of templates
-COSTLY_PREFIX = "/admin/missions/template/"
+# Method and path: launches, plans, and everything that reads a whole checkpoint.
+COSTLY = re.compile(
+    r"POST /api/v1/(missions|plans/check|checkpoints(/[^/]+/\w+)?)"
+    r"|(GET|HEAD) /api/v1/checkpoints/[^/]+/(plan|diff)"
+    r"|DELETE /api/v1/checkpoints/[^/]+"
+    r"|POST /admin/(missions/template|checkpoints/checkpoint)/.*"
+    r"|GET /admin/checkpoints/checkpoint/[^/]+/.*"
+)
 EXEMPT = ("/healthz", "/readyz", "/flower/")  # probes must work in a busy process; Flower is a process of its own
 
 
@@ -89,8 +96,7 @@ class ConcurrencyLimiter:
 
     def _queue(self, scope: Any) -> _Queue:
         """The queue of a request. Queues are created lazily, because they belong to the running event loop."""
-        path = scope["path"]
-        if scope.get("method") == "POST" and (path in COSTLY or path.startswith(COSTLY_PREFIX)):
+        if COSTLY.fullmatch(f"{scope.get('method')} {scope['path']}"):
             self._costly = self._costly or _Queue(1, self._timeout_s)
             return self._costly
         self._normal = self._normal or _Queue(settings.FLEET_WEB_AT_ONCE, self._timeout_s)

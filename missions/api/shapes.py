@@ -37,6 +37,9 @@ class MissionResponse(serializers.Serializer[Any]):
     objective = serializers.CharField(allow_blank=True, initial="Report what to fix first.")
     state = serializers.ChoiceField(MissionState.choices, initial="running")
     reason = serializers.CharField(allow_blank=True, help_text="why the mission is paused, was cancelled or failed")
+    origin = serializers.CharField(
+        allow_blank=True, help_text="the mission and the checkpoint that it was forked from; empty if it was launched"
+    )
     sorties = Counts()
     created_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)

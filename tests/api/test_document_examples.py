@@ -23,7 +23,7 @@ from missions.models import Attempt, Output, Sortie, Template
 from tests.support import api, fleet, web
 
 DOCUMENT = api.document()
-VIEWS = {f"/{address.replace('<str:ref>', '{ref}')}": view for address, view in routes()}
+VIEWS = {"/" + re.sub(r"<str:(\w+)>", r"{\1}", address): view for address, view in routes()}
 OPERATIONS = [
     (method, path, operation) for path, methods in DOCUMENT["paths"].items() for method, operation in methods.items()
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 from django.core.cache import cache
-from django.urls import get_resolver
 from pytest_django import Settings
 
+from fleet.api.checks import routes
 from fleet.api.views import Costly
 from fleet.web.concurrency_limiter import COSTLY, ConcurrencyLimiter
 from missions.operations import plan_reading
@@ -128,22 +129,17 @@ def test_costly_requests_do_not_take_the_places_of_others(settings: Settings) ->
     asyncio.run(main())
 
 
-def test_every_costly_route_uses_the_separate_queue() -> None:
-    found = {
-        f"/{prefix}"
-        for pattern in get_resolver().url_patterns
-        for prefix, view in _views(pattern, "")
-        if isinstance(view, type) and issubclass(view, Costly)
-    }
-    assert found == COSTLY
-
-
-def _views(pattern: Any, before: str) -> Iterator[tuple[str, Any]]:
-    here = before + str(pattern.pattern)
-    for inner in getattr(pattern, "url_patterns", ()):
-        yield from _views(inner, here)
-    if getattr(pattern, "callback", None) is not None:
-        yield here, getattr(pattern.callback, "cls", None)
+def test_exactly_the_costly_requests_use_the_separate_queue() -> None:
+    costly = []
+    for address, view in routes():
+        for method in ("GET", "HEAD", "POST", "PATCH", "DELETE"):
+            path = "/" + re.sub(r"<str:\w+>", "x", address)
+            found = COSTLY.fullmatch(f"{method} {path}") is not None
+            exists = view is not None and hasattr(view, "get" if method == "HEAD" else method.lower())
+            if exists:
+                assert found == (issubclass(view, Costly) and method in view.costly_methods), (method, path)
+                costly += [path] if found else []
+    assert {"/api/v1/missions", "/api/v1/plans/check", "/api/v1/checkpoints/x/plan"} < set(costly)
 
 
 @pytest.mark.django_db

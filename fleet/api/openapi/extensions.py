@@ -20,6 +20,7 @@ KINDS = {
     "agents": ids.AGENT,
     "artifacts": ids.ARTIFACT,
     "keys": ids.KEY,
+    "checkpoints": ids.CHECKPOINT,
 }
 
 
@@ -27,7 +28,7 @@ class EndpointSchema(AutoSchema):
     """Names operations by method and path (get_missions_id_sorties), and tags them with the first word of the path."""
 
     def get_operation_id(self) -> str:
-        words = ["id" if word == "{ref}" else word for word in self._words()]
+        words = ["id" if word == "{ref}" else word.strip("{}") for word in self._words()]
         return "_".join([self.method.lower(), *words]).replace("-", "_").replace(".", "_")
 
     def get_tags(self) -> list[str]:
@@ -42,11 +43,11 @@ class EndpointSchema(AutoSchema):
         return meta
 
     def _resolve_path_parameters(self, variables: Any) -> list[dict[str, Any]]:
-        """Describe `ref`: an id of the kind that the path starts with, or the name of an agent type."""
+        """Describe `ref`, an id of the kind that the path starts with or the name of an agent type; and `mission`."""
         parameters: list[dict[str, Any]] = super()._resolve_path_parameters(variables)  # type: ignore[no-untyped-call]
         for parameter in parameters:
-            if parameter["name"] == "ref":
-                kind = KINDS.get(self._words()[0])
+            if parameter["name"] in ("ref", "mission"):
+                kind = ids.MISSION if parameter["name"] == "mission" else KINDS.get(self._words()[0])
                 parameter["description"] = f"An id: {kind}_…" if kind else "A name."
                 example = ids.encode(kind, ids.EXAMPLE) if kind else "testing"
                 parameter["schema"] = {"type": "string", "examples": [example]}

@@ -1,0 +1,1 @@
+"""Checkpoints over HTTP, as missions.api does it for missions."""
