@@ -16,6 +16,7 @@ PAGES: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("Sorties", "missions.sortie", "flight"),
             ("Attempts", "missions.attempt", "replay"),
             ("Artifacts", "missions.artifact", "draft"),
+            ("Checkpoints", "checkpoints.checkpoint", "history"),
             ("Templates", "missions.template", "content_copy"),
         ),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -9,9 +10,10 @@ from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from fleet import ids
 from fleet.admin.pages import ReadOnlyAdmin, ago, between, button, do
 from missions import operations
 from missions.admin import rendering
@@ -63,7 +65,23 @@ class MissionAdmin(ReadOnlyAdmin):
         description="Running sorties are stopped; no more sorties start.",
     )
     fieldsets = (
-        (None, {"fields": ("name", "ref", "state", "reason", "progress", "took", "more", "sorties", "files")}),
+        (
+            None,
+            {
+                "fields": (
+                    "name",
+                    "ref",
+                    "state",
+                    "reason",
+                    "origin_links",
+                    "progress",
+                    "took",
+                    "more",
+                    "sorties",
+                    "files",
+                )
+            },
+        ),
         (
             "Launch parameters",
             {"fields": ("objective", "template", "inputs", "priority", "folder", "stop_on_failure")},
@@ -71,7 +89,7 @@ class MissionAdmin(ReadOnlyAdmin):
         ("When and by whom", {"fields": ("created_at", "finished_at", "created_by")}),
         ("The plan as launched", {"fields": ("text",), "classes": ("collapse",)}),
     )
-    readonly_fields = ("ref", "progress", "took", "more", "sorties", "files", "text")
+    readonly_fields = ("ref", "origin_links", "progress", "took", "more", "sorties", "files", "text")
 
     def available_actions(self, row: Mission) -> Collection[str]:
         match row.state:
@@ -109,13 +127,23 @@ class MissionAdmin(ReadOnlyAdmin):
     def took(self, mission: Mission) -> str:
         return between(mission.created_at, mission.finished_at)
 
+    @admin.display(description="origin")
+    def origin_links(self, mission: Mission) -> SafeString | str:
+        """Link the mission and the checkpoint that it was forked from. The lists also find what is gone: nothing."""
+        pages = {ids.MISSION: "missions_mission", ids.CHECKPOINT: "checkpoints_checkpoint"}
+        parts = re.split(rf"\b(({'|'.join(pages)})_[0-7][0-9a-z]{{25}})\b", mission.origin)
+        texts, refs, kinds = parts[::3], parts[1::3], parts[2::3]
+        links = [rendering.listing(pages[kind], ref, q=ref) for ref, kind in zip(refs, kinds, strict=True)]
+        return format_html_join("", "{}{}", zip(texts, [*links, ""], strict=True)) or "–"
+
     @admin.display(description="lists")
     def more(self, mission: Mission) -> SafeString:
         return format_html(
-            "{} · {} · {} · {}",
+            "{} · {} · {} · {} · {}",
             rendering.listing("missions_sortie", "all sorties", mission__id__exact=mission.id),
             rendering.listing("missions_attempt", "attempts", q=mission.ref),
             rendering.listing("missions_artifact", "artifacts", q=mission.ref),
+            rendering.listing("checkpoints_checkpoint", "checkpoints", q=mission.ref),
             rendering.listing("fleet_event", "events", q=mission.ref),
         )
 

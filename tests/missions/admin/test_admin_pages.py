@@ -16,6 +16,7 @@ from django.urls import reverse
 
 from agents import operations as agents
 from agents.models import Agent
+from checkpoints import operations as checkpoints
 from missions import operations
 from missions.models import Alert, Artifact, Attempt, Mission, Output, Sortie
 from missions.operations import external_agents
@@ -24,6 +25,7 @@ from tests.support import fleet, web
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 READ_ONLY = ("missions_mission", "missions_sortie", "missions_attempt", "missions_artifact", "missions_alert",
+             "checkpoints_checkpoint",
              "agents_agent", "agents_node", "fleet_event", "fleet_entry", "fleet_key", "fleet_session")  # fmt: skip
 LISTS = (*READ_ONLY, "agents_agenttype", "auth_user", "auth_group")
 
@@ -202,6 +204,7 @@ def test_a_long_list_needs_as_many_queries_as_a_short_one(page: str) -> None:
     def more() -> None:
         web.flown()
         waiting = fleet.launch({"first": {}, "then": {"needs": ["first"]}})
+        checkpoints.capture(missions=[waiting.id])
         Alert.objects.create(rule="mission_stalled", subject=waiting.ref, message="Nothing moves.")
         for number, sortie in enumerate(Sortie.objects.filter(key="good")):
             if not sortie.artifacts.exists():
@@ -235,6 +238,7 @@ def test_without_unfold_every_page_uses_the_stock_admin(flown: Mission, subproce
     urls += [address("missions_mission", row=flown.id), address("agents_agenttype", row="backend")]
     urls += [address("missions_sortie", row=row.id) for row in Sortie.objects.all()]
     urls += [address("missions_attempt", row=row.id) for row in Attempt.objects.all()]
+    urls += [address("checkpoints_checkpoint", row=checkpoints.capture(missions=[flown.id]).id)]
     there = {**os.environ, **subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
     told = subprocess.run([sys.executable, "-c", STOCK, *urls], env=there, capture_output=True, text=True, timeout=60)
     assert told.stdout.split() == ["200"] * len(urls), told.stderr

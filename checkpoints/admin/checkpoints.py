@@ -1,0 +1,392 @@
+"""Checkpoints: their contents, what a restore would do, what has changed since, and the actions on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.defaultfilters import filesizeformat
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from unfold.decorators import action
+from unfold.enums import ActionVariant
+
+from checkpoints import bounds, operations
+from checkpoints.admin import rendering
+from checkpoints.admin.forms import ForkForm
+from checkpoints.models import Checkpoint
+from checkpoints.operations.keeping import keep
+from checkpoints.planning import Level, RecoveryPlan
+from fleet import audit, errors, ids
+from fleet.admin.pages import ReadOnlyAdmin, ago, button, do, parse_id, redirect_to
+from missions import operations as missions
+from missions.admin import rendering as mission_rendering
+from missions.models import Mission
+from missions.states import MissionState
+
+MAX_MISSIONS = 3  # in a column of the list
+MAX_KEYS = 200  # on the page of a fork
+MAX_SORTIES = 10_000  # of a checkpoint whose plan and differences are on its page: reading them takes seconds
+
+
+@admin.register(Checkpoint)
+class CheckpointAdmin(ReadOnlyAdmin):
+    list_display = ("ref", "of_missions", "name", "trigger", "keep", "sorties", "size", "created")
+    list_filter = ("trigger", "keep", "created_at")
+    search_fields = ("name", "note")
+    search_help_text = "A name, words of the note, or an id (chk_…, msn_…)"
+    ordering = ("-id",)
+    actions = ("verify", "keep", "unkeep", "remove")
+    actions_detail = ("restore_button", "fork_button", "verify_button", "keep_button", "unkeep_button", "remove_button")
+    verify_button = button("verify", title="Verify", icon="verified", description="Every byte of it is read.")
+    keep_button = button("keep", title="Keep", icon="bookmark", description="Retention never removes it.")
+    unkeep_button = button(
+        "unkeep", title="Do not keep", icon="bookmark_remove", description="Retention removes it in its turn."
+    )
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    "name", "ref", "mission_table", "trigger", "note", "keep", "counts", "size", "created_at",
+                    "created_by", "parent_link", "digest",
+                )
+            },
+        ),
+        ("Recovery context", {"fields": ("context",)}),
+        ("If it is restored now", {"fields": ("plan",)}),
+        ("Changed since", {"fields": ("since",)}),
+        ("Changed from its parent to it", {"fields": ("from_parent",)}),
+    )  # fmt: skip
+    readonly_fields = (
+        "ref", "mission_table", "counts", "size", "parent_link", "context", "plan", "since", "from_parent",
+    )  # fmt: skip
+
+    def available_actions(self, row: Checkpoint) -> Collection[str]:
+        always = {"verify", "remove", "unkeep" if row.keep else "keep"}
+        return always | ({"restore", "fork"} if len(row.missions) == 1 else set())
+
+    def has_start_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        """Whether the user may restore and fork missions: operate both checkpoints and missions."""
+        return self.has_operate_permission(request) and request.user.has_perm("missions.change_mission")
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Checkpoint], search_term: str) -> Any:
+        id = parse_id(search_term)
+        if id is None:
+            return super().get_search_results(request, queryset, search_term)
+        return queryset.filter(Q(id=id) | Q(missions__contains=[id])), False
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """The row; `chosen` is the mission whose plan and differences are shown: `?mission=`, or the only one."""
+        row = super().get_object(request, object_id, from_field)
+        if row is not None:
+            row.may_start = self.has_start_permission(request)
+            row.chosen = _chosen(row, request.GET.get("mission", ""))
+        return row
+
+    def prepare(self, rows: list[Any]) -> None:
+        wanted = {mission for row in rows for mission in row.missions[:MAX_MISSIONS]}
+        found = {mission.id: mission for mission in Mission.objects.filter(id__in=wanted).only("id", "name")}
+        for row in rows:
+            row.found = found
+
+    @admin.display(description="missions")
+    def of_missions(self, row: Any) -> SafeString:
+        links = format_html_join(", ", "{}", ((_link(id, row.found.get(id)),) for id in row.missions[:MAX_MISSIONS]))
+        more = len(row.missions) - MAX_MISSIONS
+        return mission_rendering.clamped(format_html("{} and {} more", links, more) if more > 0 else links or "–")
+
+    @admin.display(description="size", ordering="bytes")
+    def size(self, row: Checkpoint) -> str:
+        return filesizeformat(row.bytes)
+
+    @admin.display(description="created", ordering="id")
+    def created(self, row: Checkpoint) -> str:
+        return ago(row.created_at)
+
+    @admin.display(description="sorties")
+    def counts(self, row: Checkpoint) -> str:
+        failed = f", {row.failed:,} of them failed" if row.failed else ""
+        return f"{row.sorties:,}: {row.ended:,} have ended{failed}"
+
+    @admin.display(description="parent")
+    def parent_link(self, row: Checkpoint) -> SafeString | str:
+        parent = _parent(row)
+        if parent is not None:
+            return mission_rendering.link(parent, str(parent))
+        return f"{ids.encode(ids.CHECKPOINT, row.parent)} (deleted)" if row.parent else "–"
+
+    @admin.display(description="missions")
+    def mission_table(self, row: Any) -> SafeString | str:
+        def build() -> SafeString:
+            found = Mission.objects.in_bulk(row.missions[: bounds.MAX_MISSIONS])
+            contents = [(ids.decode(ids.MISSION, entry["id"]), entry) for entry in _detail(row)["contents"]]
+            table = mission_rendering.table(
+                ("mission", "state then", "state now", "digest", ""),
+                (
+                    (
+                        _link(id, found.get(id), entry["name"]),
+                        entry["state"],
+                        found[id].state if id in found else "removed",
+                        entry["digest"][:16],
+                        _choices(row, entry["id"]) if len(row.missions) > 1 else "",
+                    )
+                    for id, entry in contents
+                ),
+            )
+            more = len(row.missions) - len(contents)
+            return format_html("{}<p>{} more are not shown.</p>", table, more) if more > 0 else table
+
+        return _shown(build)
+
+    @admin.display(description="context")
+    def context(self, row: Any) -> SafeString | str:
+        def build() -> SafeString | str:
+            for entry in _detail(row)["contents"]:
+                if row.chosen == ids.decode(ids.MISSION, entry["id"]) and entry["context"]:
+                    return rendering.context(entry["context"])
+            return "–"
+
+        return _of_chosen(row, build)
+
+    @admin.display(description="plan")
+    def plan(self, row: Any) -> SafeString | str:
+        def build() -> SafeString:
+            return rendering.recovery_plan(operations.recovery_plan(checkpoint=row, mission=row.chosen))
+
+        return _of_chosen(row, build, reads_all=True)
+
+    @admin.display(description="until now")
+    def since(self, row: Any) -> SafeString | str:
+        def build() -> SafeString | str:
+            if not Mission.objects.filter(id=row.chosen).exists():
+                return "The mission's rows were removed."
+            return rendering.difference(operations.diff(before=row, after=None, mission=row.chosen))
+
+        return _of_chosen(row, build, reads_all=True)
+
+    @admin.display(description="changes")
+    def from_parent(self, row: Any) -> SafeString | str:
+        def build() -> SafeString | str:
+            parent = _parent(row)
+            if parent is None:
+                return "It has no parent."
+            return rendering.difference(operations.diff(before=parent, after=row, mission=row.chosen))
+
+        return _of_chosen(row, build, reads_all=True)
+
+    @admin.action(description="Verify", permissions=["operate"])
+    def verify(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> None:
+        checkpoints = list(rows)
+        damages = operations.verify(checkpoints=checkpoints)
+        for damage in damages:
+            messages.error(request, f"{damage.message} Affected: {', '.join(damage.shared_by)}.")
+        if not damages:
+            messages.success(request, f"Every byte is intact: {len(checkpoints)}.")
+
+    @admin.action(description="Keep: retention never removes them", permissions=["operate"])
+    def keep(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> None:
+        do(request, rows, lambda row: keep(checkpoint=row, on=True), "Kept")
+
+    @admin.action(description="Do not keep: retention removes them in their turn", permissions=["operate"])
+    def unkeep(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> None:
+        do(request, rows, lambda row: keep(checkpoint=row, on=False), "No longer kept")
+
+    @admin.action(description="Delete", permissions=["operate"])
+    def remove(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> Any:
+        question = "Delete these checkpoints? Others are not affected, whatever they share with them."
+        if page := self.confirmation_page(request, rows, title="Delete checkpoints", question=question):
+            return page
+        return do(request, list(rows), lambda row: operations.delete(checkpoint=row), "Deleted")
+
+    @action(  # type: ignore[untyped-decorator]  # unfold has no types
+        description="Delete",
+        permissions=["operate"],
+        icon="delete",
+        variant=ActionVariant.DANGER,
+        dialog={
+            "title": "Delete this checkpoint?",
+            "description": "Others are not affected, whatever they share with it.",
+            "form_submit_text": "Delete",
+        },
+    )
+    def remove_button(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        rows = list(self.get_queryset(request).filter(pk=object_id))
+        do(request, rows, lambda row: operations.delete(checkpoint=row), "Deleted")
+        return redirect_to(request, self)
+
+    @action(description="Restore", permissions=["start"], icon="settings_backup_restore")  # type: ignore[untyped-decorator]
+    def restore_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show what a restore would do; do exactly that when it is confirmed."""
+        row = self.get_object(request, object_id)
+        if row is None or row.chosen is None:
+            messages.error(request, "Choose one of its missions first.")
+            return redirect_to(request, self, object_id)
+        if request.method == "POST":
+            try:
+                return self._restore(request, row)
+            except errors.FleetError as fault:
+                _report(request, row, fault)
+        try:
+            plan = operations.recovery_plan(checkpoint=row, mission=row.chosen)
+        except errors.FleetError as fault:
+            messages.error(request, str(fault))
+            return redirect_to(request, self, object_id)
+        levels = {risk.level for risk in plan.risks}
+        mission = Mission.objects.filter(id=row.chosen).only("id", "name", "state").first()
+        return self._page(
+            request, row, "checkpoints/restore.html", title="Restore a mission",
+            mission=_link(row.chosen, mission), now=mission.state if mission else "removed",
+            plan=rendering.recovery_plan(plan), digest=plan.digest, blocked=Level.BLOCKING in levels,
+            risky=Level.HIGH in levels, live=plan.state == MissionState.PAUSED,
+        )  # fmt: skip
+
+    def _restore(self, request: HttpRequest, row: Any) -> HttpResponse:
+        executes = mission_rendering.executes(request)
+        restored = operations.restore(
+            checkpoint=row,
+            mission=row.chosen,
+            executes=executes,
+            force="force" in request.POST,
+            plan=request.POST.get("plan", ""),
+            by=_user(request),
+        )
+        mission = restored.mission
+        if "resume" in request.POST and mission.state == MissionState.PAUSED:
+            mission = missions.resume(mission=mission.id, executes=executes)
+        messages.success(request, f"Restored to {row.ref}: the mission is {mission.state}.")
+        if restored.safety is not None:
+            back = mission_rendering.link(restored.safety, restored.safety.ref)
+            messages.info(request, format_html("The state before is in {}.", back))
+        return redirect("admin:missions_mission_change", mission.id)
+
+    @action(description="Fork", permissions=["start"], icon="fork_right")  # type: ignore[untyped-decorator]
+    def fork_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask what runs again, and create a mission that continues from the checkpoint."""
+        row = self.get_object(request, object_id)
+        if row is None or row.chosen is None:
+            messages.error(request, "Choose one of its missions first.")
+            return redirect_to(request, self, object_id)
+        form = ForkForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            try:
+                return self._fork(request, row, form.cleaned_data)
+            except errors.FleetError as fault:
+                _report(request, row, fault)
+        try:
+            keys = _keys(operations.recovery_plan(checkpoint=row, mission=row.chosen))
+        except errors.FleetError as fault:
+            messages.error(request, str(fault))
+            return redirect_to(request, self, object_id)
+        mission = Mission.objects.filter(id=row.chosen).only("id", "name", "inputs").first()
+        return self._page(
+            request, row, "checkpoints/fork.html", title="Fork a mission", mission=_link(row.chosen, mission), form=form,
+            keys=keys[:MAX_KEYS], more=max(0, len(keys) - MAX_KEYS),
+            inputs=json.dumps(mission.inputs, ensure_ascii=False) if mission and mission.inputs else "",
+        )  # fmt: skip
+
+    def _fork(self, request: HttpRequest, row: Any, data: dict[str, Any]) -> HttpResponse:
+        executes = mission_rendering.executes(request)
+        forked = operations.fork(
+            checkpoint=row,
+            mission=row.chosen,
+            sorties=data["sorties"],
+            params=data["params"],
+            name=data["name"],
+            executes=executes,
+            by=_user(request),
+        )
+        mission = forked.mission
+        if data["start"] and mission.state == MissionState.PLANNED:
+            mission = missions.resume(mission=mission.id, executes=executes)
+        messages.success(request, f"Forked. {len(forked.again):,} sorties run again; the mission is {mission.state}.")
+        if forked.dropped:
+            messages.info(request, f"Left out, because it is added again: {rendering.keys_of(forked.dropped)}.")
+        if forked.doubtful:
+            messages.warning(request, f"Results that used a changed input: {rendering.keys_of(forked.doubtful)}.")
+        return redirect("admin:missions_mission_change", mission.id)
+
+    def _page(self, request: HttpRequest, row: Checkpoint, template: str, **context: Any) -> HttpResponse:
+        back = reverse("admin:checkpoints_checkpoint_change", args=[row.id])
+        base = self.admin_site.each_context(request)
+        return TemplateResponse(request, template, {**base, "opts": self.opts, "row": row, "back": back, **context})
+
+
+def _chosen(row: Checkpoint, requested: str) -> UUID | None:
+    id = parse_id(requested)
+    if id is not None and id in row.missions:
+        return id
+    return row.missions[0] if len(row.missions) == 1 else None
+
+
+def _keys(plan: RecoveryPlan) -> list[str]:
+    """All sorties of a checkpoint."""
+    return sorted({*plan.keep, *plan.put_back, *plan.run, *plan.resume})
+
+
+def _parent(row: Checkpoint) -> Checkpoint | None:
+    return Checkpoint.objects.filter(id=row.parent).first() if row.parent else None
+
+
+def _detail(row: Any) -> dict[str, Any]:
+    """The bounded detail, read once per page."""
+    if not hasattr(row, "detail"):
+        row.detail = bounds.detail(row, fleet=False)
+    return dict(row.detail)
+
+
+def _choices(row: Any, mission: str) -> SafeString:
+    """Links to a mission of several: its plan and changes, its restore, its fork."""
+    is_chosen = row.chosen is not None and ids.encode(ids.MISSION, row.chosen) == mission
+    pages = [] if is_chosen else [("change", "show")]
+    pages += [("restore_button", "restore"), ("fork_button", "fork")] if row.may_start else []
+    links = ((reverse(f"admin:checkpoints_checkpoint_{page}", args=[row.id]), mission, text) for page, text in pages)
+    return format_html(
+        '<span style="white-space: nowrap">{}{}</span>',
+        "shown below · " if is_chosen else "",
+        format_html_join(
+            " · ", '<a href="{}?mission={}" class="text-link" style="text-decoration: underline">{}</a>', links
+        ),
+    )
+
+
+def _link(id: UUID, mission: Mission | None, name: str = "") -> SafeString | str:
+    """A link to a mission if it has rows; otherwise its name or id."""
+    if mission is None:
+        return f"{name or ids.encode(ids.MISSION, id)} (removed)"
+    return mission_rendering.link(mission, mission.name)
+
+
+def _of_chosen(row: Any, build: Callable[[], SafeString | str], *, reads_all: bool = False) -> SafeString | str:
+    if row.chosen is None:
+        return "Choose one of its missions above (“show”)." if row.missions else "It contains no mission."
+    if reads_all and row.sorties > MAX_SORTIES:
+        return f"Not shown for more than {MAX_SORTIES:,} sorties; `manage.py fleet_checkpoint` shows it."
+    return _shown(build)
+
+
+def _shown(build: Callable[[], SafeString | str]) -> SafeString | str:
+    """The result; or why there is none, such as damage."""
+    try:
+        return build()
+    except errors.FleetError as fault:
+        return str(fault)
+
+
+def _report(request: HttpRequest, row: Checkpoint, fault: errors.FleetError) -> None:
+    messages.error(request, str(fault))
+    if isinstance(fault, errors.Forbidden):
+        data = {"action": request.path.rpartition("/")[2], "why": str(fault)}
+        audit.record(kind="denied", outcome="denied", subject=row.ref, data=data)
+
+
+def _user(request: HttpRequest) -> Any:
+    return request.user

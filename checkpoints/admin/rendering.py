@@ -1,0 +1,130 @@
+"""Recovery contexts, recovery plans and differences as HTML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from checkpoints import bounds
+from checkpoints.context import Context
+from checkpoints.operations import Difference
+from checkpoints.planning import Level, RecoveryPlan
+from fleet.admin.pages import span
+from missions.admin import rendering
+
+MAX_KEYS = 12  # in one line
+MAX_ROWS = 100  # of a difference
+MAX_VALUE = 200  # characters of a changed value
+MAX_ACTIONS = 8
+
+_COLOURS = {Level.LOW: "#6b7280", Level.MEDIUM: "#b45309", Level.HIGH: "#b91c1c", Level.BLOCKING: "#b91c1c"}
+_LISTS = {
+    "keep": "stay as they are",
+    "put_back": "get back the outcome that the checkpoint has",
+    "run": "run from their start",
+    "resume": "run from where they stopped",
+    "create": "are created again",
+    "drop": "were added since and are removed",
+    "lost": "have succeeded since; their results are replaced",
+    "stopped": "are running and are stopped",
+}
+
+
+def context(found: Context) -> SafeString:
+    """The recovery context of one mission. `reported` is text that agents wrote."""
+    lists = (
+        ("Next steps", ("sortie", "agent type", "state", "reported"), found["next_steps"],
+         ("sortie", "agent_type", "state", "reported")),
+        ("In the way", ("sortie", "state", "reason", "reported"), found["blockers"],
+         ("sortie", "state", "reason", "reported")),
+        ("Last actions", ("at (UTC)", "what", "sortie"), found["last_actions"][:MAX_ACTIONS], ("at", "what", "sortie")),
+        ("Files", ("file", "sortie"), found["files_modified"], ("path", "sortie")),
+    )  # fmt: skip
+    parts = [
+        format_html('<h4 style="font-weight: 600; margin-top: 1em">{}</h4>{}', title, _table(titles, rows, names))
+        for title, titles, rows, names in lists
+        if rows
+    ]
+    return format_html(
+        "<p>{} It had run for {}.</p>{}", found["summary"], span(found["elapsed_s"]),
+        format_html_join("", "{}", ((part,) for part in parts)),
+    )  # fmt: skip
+
+
+def _table(titles: Sequence[str], rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> SafeString:
+    return rendering.table(titles, ([_cell(name, row.get(name)) for name in names] for row in rows))
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "at":
+        return str(value)[:19].replace("T", " ")
+    return "–" if value in (None, "") else str(value)
+
+
+def recovery_plan(plan: RecoveryPlan) -> SafeString:
+    """What a restore would do, and its risks."""
+    rows = [(f"{len(keys):,}", words, keys_of(keys)) for name, words in _LISTS.items() if (keys := getattr(plan, name))]
+    types = ", ".join(plan.agents_to_spawn)
+    return format_html(
+        '<p>The mission would be <b>{}</b>.</p>{}{}<h4 style="font-weight: 600; margin-top: 1em">Risks</h4>{}',
+        plan.state,
+        rendering.table(("number", "what happens to them", "sorties"), rows) if rows else "",
+        format_html("<p>No agent serves {}: its sorties would wait for one.</p>", types) if types else "",
+        risks(plan) if plan.risks else "None.",
+    )
+
+
+def risks(plan: RecoveryPlan) -> SafeString:
+    return rendering.table(
+        ("level", "risk", "what to do about it"),
+        (
+            (
+                format_html('<b style="color: {}">{}</b>', _COLOURS[risk.level], risk.level.value),
+                risk.message,
+                risk.mitigation,
+            )
+            for risk in plan.risks
+        ),
+    )
+
+
+def difference(found: Difference) -> SafeString:
+    """What has changed: one row per sortie, or part of one."""
+    if found.empty:
+        return SafeString("Nothing has changed.")
+    data = bounds.difference(found)
+    rows: list[tuple[str, str, str, str]] = _rows("the mission", data["mission"], data["omitted"])
+    rows += [(key, "added", "", "") for key in data["added"][:MAX_ROWS]]
+    rows += [(key, "removed", "", "") for key in data["removed"][:MAX_ROWS]]
+    for change in data["changed"][:MAX_ROWS]:
+        rows += _rows(change["key"], change["parts"], change["omitted"])
+    counts = data["counts"]
+    summary = ", ".join(f"{number:,} {name}" for name, number in counts.items() if number)
+    return format_html(
+        "{}{}{}",
+        format_html("<p>Sorties: {}.</p>", summary) if summary else "",
+        rendering.table(("sortie", "part", "before", "after"), rows[:MAX_ROWS]),
+        format_html("<p>The first {} lines are shown.</p>", MAX_ROWS) if len(rows) > MAX_ROWS else "",
+    )
+
+
+def _rows(key: str, parts: Mapping[str, Sequence[Any]], omitted: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    """The lines of one sortie; its key is in the first of them."""
+    rows = [("", name, *map(_value, pair)) for name, pair in parts.items()]
+    rows += [("", name, "(not shown)", "(not shown)") for name in omitted]
+    return [(key, *rows[0][1:]), *rows[1:]] if rows else []  # type: ignore[list-item]
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
+
+
+def keys_of(names: Sequence[str]) -> str:
+    """The first keys, and how many more there are."""
+    first = ", ".join(names[:MAX_KEYS])
+    return first if len(names) <= MAX_KEYS else f"{first} and {len(names) - MAX_KEYS:,} more"
