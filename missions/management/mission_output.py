@@ -38,6 +38,8 @@ def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everythin
     out.write(lines.fitted(title, width=width) + "\n")
     if mission.reason:
         out.write(lines.fitted(f"  {lines.one_line(mission.reason)}", width=width) + "\n")
+    if mission.origin:
+        out.write(lines.fitted(f"  {lines.one_line(mission.origin)}", width=width) + "\n")
     total = summary["sorties"]["total"]
     if states is not None or everything or total <= MAX_ROWS:
         for item in reads.items(mission, states=states, results=False, visible=Mission.objects.all()):
