@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.console import Done, manage
 
-SUMMARY = {"id", "name", "objective", "state", "reason", "sorties", "created_at", "finished_at", "elapsed_s"}
+SUMMARY = {"id", "name", "objective", "state", "reason", "origin", "sorties", "created_at", "finished_at", "elapsed_s"}
 
 ITEM = {
     "id", "key", "agent_type", "state", "attempt", "tries", "needs", "waits_for", "ready_at", "started_at", "finished_at",

@@ -11,7 +11,7 @@ import pytest
 from django.db.models import F
 
 from missions.engine.runtime import Engine
-from missions.models import Attempt, Sortie
+from missions.models import Attempt, Mission, Sortie
 from missions.states import MissionState, SortieState
 from tests.missions.management.fleet_mission import ITEM, SUMMARY, mission
 from tests.support import fleet, web
@@ -119,3 +119,10 @@ def test_control_characters_of_a_mission_never_reach_the_terminal(engine: Engine
 def test_every_state_of_a_mission_can_be_listed() -> None:
     for state in MissionState:
         assert mission("list", "--state", state.value, "--json").json == []
+
+
+def test_show_prints_where_a_fork_comes_from() -> None:
+    forked = fleet.launch({"one": {}})
+    assert len(mission("show", forked.ref).out.splitlines()) == 2
+    Mission.objects.filter(id=forked.id).update(origin="fork of msn_1 at chk_1, from one")
+    assert mission("show", forked.ref).out.splitlines()[1] == "  fork of msn_1 at chk_1, from one"
