@@ -78,7 +78,7 @@ clean:  ## remove .venv and build files; keeps the fleet's data unless DATA=yes
 	rm -rf build .venv .mypy_cache .ruff_cache .coverage .coverage.* .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 ifeq ($(DATA),yes)
-	rm -rf .fleet
+	rm -rf .fleet .flightline
 else
-	@echo "The fleet's data is still in .fleet; make clean DATA=yes removes it, too."
+	@echo "The fleet's data is still in .fleet and .flightline; make clean DATA=yes removes it, too."
 endif
