@@ -191,7 +191,7 @@ def main() -> None:
         metavar="NAME",
         nargs="+",
         default=[],
-        help="only these measurements (api: all of the API); results are not stored",
+        help="only these measurements (api: all of the API; checkpoints); results are not stored",
     )
     options = parser.parse_args()
     rounds = 1 if options.quick else 3
@@ -199,9 +199,10 @@ def main() -> None:
         sys.stdout.write(json.dumps(measure(rounds, slow=Path(options.slow_disk), only=frozenset(SLOW_DISK_WORKLOADS))))
         return
     only = frozenset(options.only)
-    results = measure(rounds, slow=None, only=only) if only != {"api"} else {}
-    if not only or "api" in only:
-        results |= run_in_process("bench.api", quick=options.quick)
+    results = measure(rounds, slow=None, only=only) if not only or only - {"api", "checkpoints"} else {}
+    for name in ("api", "checkpoints"):
+        if not only or name in only:
+            results |= run_in_process(f"bench.{name}", quick=options.quick)
     if options.only:
         show(results)
         return
