@@ -43,7 +43,11 @@ def entry(manifest: Manifest, mission: UUID | None) -> MissionEntry:
     if mission is None:
         if len(manifest.missions) != 1:
             names = ", ".join(found.id for found in manifest.missions)
-            raise errors.Invalid(f"{manifest.id} contains several missions: {names}.", hint="Name one with --mission.")
+            raise errors.Invalid(
+                f"{manifest.id} contains several missions: {names}.",
+                hint="Name one with --mission.",
+                over_http="Name one as `mission`.",
+            )
         return manifest.missions[0]
     ref = ids.encode(ids.MISSION, mission)
     for found in manifest.missions:

@@ -137,7 +137,7 @@ class _Graph:
         if missing:
             raise errors.NotFound(
                 f"The checkpoint has no sortie {', '.join(map(repr, missing[:3]))}.",
-                hint="Its sorties are listed by fleet_checkpoint show.",
+                hint="Compare their names with the plan of the mission.",
             )
 
     def reset(self, keys: Collection[str]) -> tuple[set[str], set[str]]:

@@ -68,6 +68,7 @@ def require_acceptable(plan: RecoveryPlan, *, force: bool, digest: str = "") -> 
         raise errors.Conflict(
             f"The mission has changed: the plan is now {plan.digest}, and not {digest}.",
             hint="Look at the new plan (--dry-run), then apply that one.",
+            over_http="Read the plan again, then send its digest.",
         )
     for risk in plan.risks:
         if risk.level is Level.BLOCKING:
