@@ -115,29 +115,29 @@ def _measure(rounds: int) -> dict[str, float]:
             )  # every row differs
             ending = threading.Event()
             waits: list[float] = []
-            watch = threading.Thread(target=_lock, args=(ids[0], ending, waits))
-            watch.start()
+            locker = threading.Thread(target=_lock, args=(ids[0], ending, waits))
+            locker.start()
             timed("restore", operations.restore, checkpoint=increment, executes=True)
             ending.set()
-            watch.join()
+            locker.join()
             times["others_wait"].append(max(waits, default=0.0))
             forked = timed("fork", operations.fork, checkpoint=increment, executes=True).mission
             forked.delete()
             end_all()
             execute("UPDATE missions_mission SET state = 'running', finished_at = NULL WHERE id = %s", mission.id)
-    found: dict[str, float] = {}
+    results: dict[str, float] = {}
     for name, values in times.items():
         ordered = sorted(values)
-        found[f"{name}_ms"] = statistics.median(ordered)
-        found[f"{name}_p95_ms"] = ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
-    found["incremental_share_of_bytes"] = statistics.median(increment_bytes) / statistics.median(full_bytes)
-    return found
+        results[f"{name}_ms"] = statistics.median(ordered)
+        results[f"{name}_p95_ms"] = ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
+    results["incremental_share_of_bytes"] = statistics.median(increment_bytes) / statistics.median(full_bytes)
+    return results
 
 
 def _lock(sortie: Any, ending: threading.Event, waits: list[float]) -> None:
     """Lock a sortie of the mission again and again, as an agent does to settle it; collect the waits in milliseconds.
 
-    An agent settles sorties of several missions in one list, so these wait as long.
+    Agents settle sorties of several missions in one batch, so the other missions wait as long.
     """
     from django.db import connection, transaction  # noqa: PLC0415
 

@@ -1,5 +1,6 @@
-"""Checkpoints: exact snapshots of missions, which can be verified, put back, forked and moved to another fleet.
+"""Checkpoints: exact snapshots of missions that can be verified, restored, forked and moved to another fleet.
 
-`document` is the format, and pure. `storage` keeps it in files. `operations` capture, verify, restore and fork. The
-format and what it contains: docs/checkpoints.md.
+`document` is the format, free of Django and files. `storage` keeps the files. `operations` is what other packages may
+call: capture, verify, restore, fork, export and import. `missions`, `agents` and `fleet` do not import this package.
+docs/checkpoints.md describes the format.
 """

@@ -8,5 +8,5 @@ class CheckpointsConfig(AppConfig):
     verbose_name = "Checkpoints"
 
     def ready(self) -> None:
-        """Register when missions are captured, and the artifacts that checkpoints keep."""
+        """Register automatic captures, and the artifacts that checkpoints use."""
         import_module("checkpoints.policy").register()

@@ -1,4 +1,4 @@
-"""Checkpoints, recovery plans and differences as JSON of bounded size, for the API and the admin; without secrets."""
+"""Checkpoints, recovery plans and differences as JSON of bounded size, for the API and the admin, without secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from checkpoints import queries
 from checkpoints.models import Checkpoint
 from checkpoints.operations import Difference
 from checkpoints.planning import LISTS, RecoveryPlan
-from missions import plan
+from missions.plan import masked_spec
 
 MAX_MISSIONS = 20  # with their recovery contexts, each of which may have 32 KB
 MAX_KEYS = 1_000  # of each list
@@ -30,43 +30,43 @@ def detail(checkpoint: Checkpoint, *, fleet: bool) -> dict[str, Any]:
     }
 
 
-def recovery_plan(found: RecoveryPlan) -> dict[str, Any]:
+def recovery_plan(plan: RecoveryPlan) -> dict[str, Any]:
     """The plan with its digest, the first MAX_KEYS keys of each list, and the length of each list in `counts`."""
-    data = found.as_json()
+    data = plan.as_json()
     return {
         **data,
-        "digest": found.digest,
+        "digest": plan.digest,
         "counts": {name: len(data[name]) for name in LISTS},
         **{name: data[name][:MAX_KEYS] for name in LISTS},
     }
 
 
-def difference(found: Difference) -> dict[str, Any]:
-    """The difference, with `counts`. Parts with values that are too long or may be secret are only named in `omitted`."""
-    mission, omitted = _parts(found.mission)
+def difference(difference: Difference) -> dict[str, Any]:
+    """The difference, with `counts`. `omitted` names the parts whose values are too long or may be secret."""
+    mission, omitted = _parts(difference.mission)
     changes = []
-    for change in found.changed[:MAX_CHANGES]:
-        parts, left_out = _parts(change.parts)
-        changes.append({"key": change.key, "parts": parts, "omitted": left_out})
+    for change in difference.changed[:MAX_CHANGES]:
+        parts, omitted_parts = _parts(change.parts)
+        changes.append({"key": change.key, "parts": parts, "omitted": omitted_parts})
     return {
         "mission": mission,
         "omitted": omitted,
-        "added": list(found.added[:MAX_KEYS]),
-        "removed": list(found.removed[:MAX_KEYS]),
+        "added": list(difference.added[:MAX_KEYS]),
+        "removed": list(difference.removed[:MAX_KEYS]),
         "changed": changes,
-        "counts": {name: len(getattr(found, name)) for name in ("added", "removed", "changed")},
+        "counts": {name: len(getattr(difference, name)) for name in ("added", "removed", "changed")},
     }
 
 
 def _parts(parts: dict[str, tuple[Any, Any]]) -> tuple[dict[str, list[Any]], list[str]]:
-    """The parts with both values, and the names of those without."""
+    """The parts with both of their values, and the names of the parts whose values are omitted."""
     values = {name: list(map(_masked, pair)) if name == "spec" else list(pair) for name, pair in parts.items()}
     omitted = [name for name, pair in values.items() if name in WITHHELD or any(_length(v) > MAX_VALUE for v in pair)]
     return {name: pair for name, pair in values.items() if name not in omitted}, omitted
 
 
 def _masked(spec: Any) -> Any:
-    return plan.masked_spec(spec) if isinstance(spec, dict) else spec
+    return masked_spec(spec) if isinstance(spec, dict) else spec
 
 
 def _length(value: Any) -> int:

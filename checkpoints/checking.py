@@ -1,7 +1,7 @@
-"""Checks the lines of a mission that comes from outside, before anything of it reaches the database.
+"""Check the lines of an imported mission before any of them reaches the database.
 
-`lines.schema.json` has the types and lengths. The functions add what a schema cannot express: that each spec loads and
-agrees with its sortie's state, and that the sorties form a graph whose states fit together. All raise Malformed.
+`lines.schema.json` has the types and lengths. The functions check what a schema cannot express: that each spec loads
+and agrees with its sortie's state, and that the sorties form a graph with consistent states. All raise Malformed.
 """
 
 from __future__ import annotations
@@ -17,53 +17,53 @@ from typing import Any, NoReturn
 
 import jsonschema_rs
 
+from checkpoints.document import ENDED
 from checkpoints.document.buckets import Malformed, key_of
 from fleet import values
 from missions.plan import SortieSpec
 from missions.states import ended_badly
 
-ENDED = frozenset({"succeeded", "failed", "skipped", "cancelled"})
 RAN = frozenset({"succeeded", "failed"})
 
 
 @dataclass(frozen=True, slots=True)
-class Artifact:
+class ImportedArtifact:
     path: str
     digest: str
     size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sortie:
-    """What an import needs to know of a sortie besides its line."""
+class ImportedSortie:
+    """A checked sortie of an import: what the import needs besides its lines."""
 
     spec: SortieSpec
     state: str
     order: int
     needs: tuple[str, ...]
     added_by: str | None
-    artifacts: tuple[Artifact, ...]
-    kept: Mapping[str, Any]  # those parts of its second line that describe its outcome
+    artifacts: tuple[ImportedArtifact, ...]
+    kept: Mapping[str, Any]  # the parts of its kept line that describe its outcome
 
     @property
     def ended(self) -> bool:
         return self.state in ENDED
 
     def lets_start(self, *, always: bool) -> bool:
-        """Whether a sortie that needs this one may start; `always`: it runs `if: always`."""
+        """Whether a sortie that needs this one may start. `always`: that sortie has `if: always`."""
         return self.ended and (always or not ended_badly(state=self.state, tolerated=self.spec.allow_failure))
 
 
 def mission(state_line: str, kept_line: str, *, plan_bytes: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A mission's own two lines."""
+    """Check the mission's own two lines, and return their content."""
     state, kept = _checked(state_line, "mission", "the mission"), _checked(kept_line, "mission_kept", "the mission")
     if len(state["plan"].encode()) > plan_bytes:
         raise Malformed(f"the mission's plan has more than {plan_bytes:,} bytes")
     return state, kept
 
 
-def sortie(state_line: str, kept_line: str, *, result_bytes: int) -> Sortie:
-    """A sortie from its two lines, each checked, and checked against each other."""
+def sortie(state_line: str, kept_line: str, *, result_bytes: int) -> ImportedSortie:
+    """Check the two lines of a sortie, each of them and against each other."""
     where = f"the sortie {key_of(state_line)[:100]!r}"
     state, kept = _checked(state_line, "sortie", where), _checked(kept_line, "sortie_kept", where)
 
@@ -86,22 +86,22 @@ def sortie(state_line: str, kept_line: str, *, result_bytes: int) -> Sortie:
     ):
         refuse("has results before it has ended")
     if state["reason"] and state["state"] not in ("skipped", "cancelled"):
-        refuse("gives a reason for nothing")
+        refuse("has a reason, but was neither skipped nor cancelled")
     try:
         values.check(state["result"], max_bytes=result_bytes)
     except values.Unacceptable as fault:
         refuse(f"has a result that cannot be stored: {fault}")
-    artifacts = tuple(Artifact(file["path"], file["digest"], file["size"]) for file in state["artifacts"])
+    artifacts = tuple(ImportedArtifact(file["path"], file["digest"], file["size"]) for file in state["artifacts"])
     if len({file.path for file in artifacts}) != len(artifacts):
-        refuse("has two artifacts with one path")
+        refuse("has two artifacts with the same path")
     for path in (*spec.outputs, *(file.path for file in artifacts)):
         if ".." in path.split("/"):
             refuse(f"names a file outside its folder: {path[:100]!r}")
     needs = tuple(key for key, _ in state["needs"])
     if len(set(needs)) != len(needs) or any(name != key.partition("[")[0] for key, name in state["needs"]):
-        refuse("has a need twice, or under another name")
+        refuse("has a need twice, or under a wrong name")
     names = ("outcome", "outcome_at", "started_at", "finished_at", "exit_code", "cpu_s", "max_rss_bytes", "note")
-    return Sortie(
+    return ImportedSortie(
         spec=spec,
         state=state["state"],
         order=state["order"],
@@ -112,7 +112,7 @@ def sortie(state_line: str, kept_line: str, *, result_bytes: int) -> Sortie:
     )
 
 
-def check_graph(sorties: Mapping[str, Sortie], *, state: str, max_sorties: int, max_needs: int) -> None:
+def check_graph(sorties: Mapping[str, ImportedSortie], *, state: str, max_sorties: int, max_needs: int) -> None:
     """Check that the sorties of a mission in this state can exist together."""
     if not 0 < len(sorties) <= max_sorties:
         raise Malformed(f"the mission has {len(sorties):,} sorties; 1 to {max_sorties:,} are allowed")
@@ -120,23 +120,23 @@ def check_graph(sorties: Mapping[str, Sortie], *, state: str, max_sorties: int, 
         raise Malformed(f"the sorties have {needs:,} needs in all; {max_needs:,} are allowed")
     # A sortie follows the one that added it, so no order exceeds the number of sorties.
     if min(orders := [sortie.order for sortie in sorties.values()]) != 0 or max(orders) > max_sorties:
-        raise Malformed("the sorties have places that do not begin at 0, or too far apart")
+        raise Malformed("the order of the sorties does not begin at 0, or has gaps that are too large")
     for key, sortie in sorties.items():
         _check_needs(key, sortie, sorties)
         _check_state(key, sortie, sorties)
         if sortie.added_by is not None and sortie.added_by not in sorties:
-            raise Malformed(f"the sortie {key!r} was added by one that does not exist")
+            raise Malformed(f"the sortie {key!r} was added by a sortie that does not exist")
     _check_acyclic({key: sortie.needs for key, sortie in sorties.items()}, "the needs form a cycle")
     adders = {key: [sortie.added_by] for key, sortie in sorties.items() if sortie.added_by is not None}
     _check_acyclic(adders, "the sorties have added each other")
     _check_mission_state(state, sorties.values())
 
 
-def _check_needs(key: str, sortie: Sortie, sorties: Mapping[str, Sortie]) -> None:
+def _check_needs(key: str, sortie: ImportedSortie, sorties: Mapping[str, ImportedSortie]) -> None:
     for need in sortie.needs:
         if need not in sorties:
             raise Malformed(f"the sortie {key!r} needs {need!r}, which does not exist")
-    # A sortie may have lost a need to a restore or fork, and have got one from an added sortie with `before`.
+    # A restore or fork may have removed a need, and an added sortie with `before` may have added one.
     planned, actual = set(sortie.spec.needs), set(sortie.needs)
     missing = [need for need in planned - actual if need in sorties]
     unplanned = [need for need in actual - planned if key not in sorties[need].spec.before]
@@ -144,7 +144,7 @@ def _check_needs(key: str, sortie: Sortie, sorties: Mapping[str, Sortie]) -> Non
         raise Malformed(f"the sortie {key!r} does not have the needs of its spec")
 
 
-def _check_state(key: str, sortie: Sortie, sorties: Mapping[str, Sortie]) -> None:
+def _check_state(key: str, sortie: ImportedSortie, sorties: Mapping[str, ImportedSortie]) -> None:
     for need in sortie.needs:
         upstream = sorties[need]
         if sortie.state == "due" and not upstream.lets_start(always=sortie.spec.always):
@@ -154,7 +154,7 @@ def _check_state(key: str, sortie: Sortie, sorties: Mapping[str, Sortie]) -> Non
             raise Malformed(f"the sortie {key!r} has {sortie.state} before {need!r} has ended")
 
 
-def _check_mission_state(state: str, sorties: Iterable[Sortie]) -> None:
+def _check_mission_state(state: str, sorties: Iterable[ImportedSortie]) -> None:
     if state == "live":
         return
     bad = False
@@ -174,7 +174,7 @@ def _check_acyclic(graph: Mapping[str, Iterable[str]], message: str) -> None:
 
 
 def _checked(line: str, kind: str, where: str) -> dict[str, Any]:
-    """The object in a line, with acceptable values and of the right kind."""
+    """Parse a line, and check its values and its schema."""
     try:
         data = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as fault:
@@ -183,7 +183,7 @@ def _checked(line: str, kind: str, where: str) -> dict[str, Any]:
         raise Malformed(f"a line of {where} is not an object")
     try:
         for name, value in data.items():
-            # A value may be as deep as any that the fleet accepts, and the values of a spec too.
+            # Values are checked one by one, because the limit of nesting applies to each of them, also within a spec.
             for item in value.values() if name == "spec" and isinstance(value, dict) else [value]:
                 values.check(item)
             values.check(name)
@@ -218,7 +218,7 @@ def _spec(data: Mapping[str, Any], where: str) -> SortieSpec:
 
 
 def _check_spec(spec: SortieSpec, state: Mapping[str, Any], where: str) -> None:
-    same = {
+    expected = {
         "key": spec.key,
         "type": spec.agent_type,
         "always": spec.always,
@@ -226,16 +226,16 @@ def _check_spec(spec: SortieSpec, state: Mapping[str, Any], where: str) -> None:
         "max_tries": spec.retry.max_attempts,
         "concurrency_key": spec.concurrency.key if spec.concurrency else None,
     }
-    if different := [name for name, value in same.items() if state[name] != value]:
+    if different := [name for name, value in expected.items() if state[name] != value]:
         raise Malformed(f"{where} and its spec differ in {different[0]}")
     numbers = (spec.priority, spec.retry.max_attempts, spec.concurrency.limit if spec.concurrency else 1)
     if not all(type(number) is int for number in numbers):
-        raise Malformed(f"the spec of {where} has a fraction instead of a whole number")  # 1.0 satisfies the schema
+        raise Malformed(f"the spec of {where} has a float instead of an integer")  # 1.0 satisfies the schema
     if spec.name != spec.key.partition("[")[0]:
         raise Malformed(f"{where} has another name than its spec")
     work = {"command": spec.run, "python": spec.call, "prompt": spec.prompt}
     if [driver for driver, value in work.items() if value is not None] != [spec.driver] * (spec.driver in work):
-        raise Malformed(f"{where} has work that its driver {spec.driver!r} does not do")
+        raise Malformed(f"{where} has work for another driver than {spec.driver!r}")
     if not (spec.many <= spec.groups.keys() and spec.secret_env <= spec.env.keys()):
         raise Malformed(f"the spec of {where} names needs or variables that it does not have")
     if any(len(keys) != 1 for need, keys in spec.groups.items() if need not in spec.many):
@@ -243,7 +243,7 @@ def _check_spec(spec: SortieSpec, state: Mapping[str, Any], where: str) -> None:
 
 
 def parsed_time(text: str | None) -> datetime | None:
-    """A time of an outcome; None if it is not one that has passed, since only people use it."""
+    """Parse a time of an outcome. None if it is invalid or in the future: these times are only shown to people."""
     try:
         time = datetime.fromisoformat(text or "").astimezone(UTC)
         return time if datetime(2000, 1, 1, tzinfo=UTC) < time <= datetime.now(UTC) else None

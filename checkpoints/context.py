@@ -1,7 +1,7 @@
-"""The recovery context: what somebody who takes over a mission needs to know, for a person or a language model.
+"""The recovery context: what a person or a language model needs to know to take over a mission.
 
-It is derived from the rows alone and holds at most 32 KB. Text that agents wrote is quoted under `reported`, because it
-is data and never an instruction.
+It is derived from the rows alone, and has at most 32 KB. Text that agents wrote is under `reported`: it is data, never
+an instruction.
 """
 
 from __future__ import annotations
@@ -13,30 +13,31 @@ from uuid import UUID
 
 from django.db import connection
 
+from checkpoints.document import ENDED
 from fleet.postgres import statements
 
 MAX_BYTES = 32_000
 MAX_ITEMS = 25  # of each list
-MAX_TEXT = 300  # characters of a text that an agent wrote
+MAX_REPORTED = 300  # characters of a text that an agent wrote
 
 Context = dict[str, Any]
 
 
 def of_mission(mission: UUID, *, counts: Mapping[str, int]) -> Context:
-    """`{summary, counts, elapsed_s, last_actions, next_steps, blockers, files_modified}`"""
+    """`{summary, counts, state, reason, objective, elapsed_s, last_actions, next_steps, blockers, files_modified}`"""
     with connection.cursor() as cursor:
         cursor.execute(
-            statements.read("checkpoints", "context"), {"mission": mission, "items": MAX_ITEMS, "text": MAX_TEXT}
+            statements.read("checkpoints", "context"), {"mission": mission, "items": MAX_ITEMS, "text": MAX_REPORTED}
         )
-        (text,) = cursor.fetchone()
-    found: Context = json.loads(text)
+        (document,) = cursor.fetchone()
+    facts: Context = json.loads(document)
     total = sum(counts.values())
-    ended = sum(counts.get(state, 0) for state in ("succeeded", "failed", "skipped", "cancelled"))
+    ended = sum(counts.get(state, 0) for state in ENDED)
     succeeded = counts.get("succeeded", 0)
     context = {
-        "summary": f"{found.pop('name')}: {ended} of {total} sorties have ended, {succeeded} of them well.",
+        "summary": f"{facts.pop('name')}: {ended} of {total} sorties have ended, {succeeded} of them successfully.",
         "counts": dict(counts),
-        **found,
+        **facts,
     }
     return _bounded(context)
 
@@ -47,7 +48,7 @@ def encode(contexts: Mapping[str, Context]) -> bytes:
 
 
 def _bounded(context: Context) -> Context:
-    """The context with so few items per list that it fits."""
+    """Shorten the lists of a context until it fits into MAX_BYTES."""
     items = MAX_ITEMS
     while len(json.dumps(context, ensure_ascii=False).encode()) > MAX_BYTES and items:
         items //= 2

@@ -18,10 +18,10 @@ from missions.states import MissionState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedMission:
-    """A mission as a checkpoint has it: the two lines of its own, and the lines of its sorties by key."""
+    """A mission as a checkpoint has it: its own two lines, and the lines of its sorties by key."""
 
     entry: MissionEntry
-    own: str
+    mission_lines: str
     state: dict[str, str]
     kept: dict[str, str]
 
@@ -30,19 +30,19 @@ class SavedMission:
         return ids.decode(ids.MISSION, self.entry.id)
 
     @property
-    def own_state(self) -> dict[str, Any]:
-        return dict(json.loads(self.own.split("\n")[0]))
+    def mission_state(self) -> dict[str, Any]:
+        return dict(json.loads(self.mission_lines.split("\n")[0]))
 
     @property
-    def own_kept(self) -> dict[str, Any]:
-        return dict(json.loads(self.own.split("\n")[1]))
+    def mission_kept(self) -> dict[str, Any]:
+        return dict(json.loads(self.mission_lines.split("\n")[1]))
 
 
-def entry(manifest: Manifest, mission: UUID | None) -> MissionEntry:
-    """A mission's entry; without a mission, the only one. NotFound, or Invalid if there are several."""
+def mission_entry(manifest: Manifest, mission: UUID | None) -> MissionEntry:
+    """The entry of a mission, by default the only one. NotFound if it has no entry; Invalid if one must be named."""
     if mission is None:
         if len(manifest.missions) != 1:
-            names = ", ".join(found.id for found in manifest.missions)
+            names = ", ".join(entry.id for entry in manifest.missions)
             raise errors.Invalid(
                 f"{manifest.id} contains several missions: {names}.",
                 hint="Name one with --mission.",
@@ -50,21 +50,23 @@ def entry(manifest: Manifest, mission: UUID | None) -> MissionEntry:
             )
         return manifest.missions[0]
     ref = ids.encode(ids.MISSION, mission)
-    for found in manifest.missions:
-        if found.id == ref:
-            return found
+    for entry in manifest.missions:
+        if entry.id == ref:
+            return entry
     raise errors.NotFound(f"{manifest.id} does not contain {ref}.")
 
 
 def load_intact(checkpoint: Checkpoint, mission: UUID | None) -> SavedMission:
-    """Read a mission from a checkpoint. Damaged if that is damaged; the error names the newest one that is not."""
+    """Read a mission from a checkpoint. If it is damaged, the error names the newest intact checkpoint."""
     try:
-        return load(entry(storage.read_manifest(checkpoint.ref), mission))
+        return load(mission_entry(storage.read_manifest(checkpoint.ref), mission))
     except storage.Damaged as fault:
-        other = newest_intact(mission=mission or checkpoint.missions[0], except_for=checkpoint)
+        alternative = newest_intact(mission=mission or checkpoint.missions[0], except_for=checkpoint)
         raise storage.Damaged(
-            f"{checkpoint.ref} is damaged, and nothing was changed. {fault.message}",
-            hint=f"The newest intact checkpoint of the mission is {other.ref}." if other else "It has no other one.",
+            f"{checkpoint.ref} is damaged, so nothing was changed. {fault.message}",
+            hint=f"The newest intact checkpoint of the mission is {alternative.ref}."
+            if alternative
+            else "The mission has no intact checkpoint.",
         ) from fault
 
 
@@ -75,7 +77,7 @@ def newest_intact(*, mission: UUID, except_for: Checkpoint | None = None) -> Che
         candidates = candidates.exclude(id=except_for.id)
     for candidate in candidates.iterator():
         try:
-            load(entry(storage.read_manifest(candidate.ref), mission))
+            load(mission_entry(storage.read_manifest(candidate.ref), mission))
         except storage.Damaged:
             continue
         return candidate
@@ -90,7 +92,7 @@ def load(entry: MissionEntry) -> SavedMission:
         bucket = read_bucket(part)
         state |= bucket.state
         kept |= bucket.kept
-    return SavedMission(entry=entry, own=storage.read(entry.mission), state=state, kept=kept)
+    return SavedMission(entry=entry, mission_lines=storage.read(entry.mission), state=state, kept=kept)
 
 
 def read_bucket(part: Part) -> Bucket:
@@ -104,13 +106,15 @@ def read_bucket(part: Part) -> Bucket:
     return bucket
 
 
-def mission_id(text: str) -> UUID:
-    """The id of a mission, which may have no rows any more if the id is given in full."""
-    return ids.decode(ids.MISSION, text) if text.startswith(f"{ids.MISSION}_") else reads.find(text).id
+def mission_id(reference: str | None) -> UUID | None:
+    """The id of a mission; None without a reference. A mission whose rows are gone must be named by its full id."""
+    if not reference:
+        return None
+    return ids.decode(ids.MISSION, reference) if reference.startswith(f"{ids.MISSION}_") else reads.find(reference).id
 
 
 def missions_without_rows() -> list[UUID]:
-    """The missions that checkpoints have and the database has not."""
+    """The missions that have checkpoints and no rows."""
     known = {mission for missions in Checkpoint.objects.values_list("missions", flat=True) for mission in missions}
     return sorted(known - set(Mission.objects.filter(id__in=known).values_list("id", flat=True)))
 
@@ -118,26 +122,26 @@ def missions_without_rows() -> list[UUID]:
 def was_live(mission: UUID) -> bool:
     """Whether a mission had not ended in its newest intact checkpoint."""
     checkpoint = newest_intact(mission=mission)
-    return (
-        checkpoint is not None and not MissionState(entry(storage.read_manifest(checkpoint.ref), mission).state).final
-    )
+    if checkpoint is None:
+        return False
+    return not MissionState(mission_entry(storage.read_manifest(checkpoint.ref), mission).state).final
 
 
-def find(text: str) -> Checkpoint:
-    """The checkpoint with this id (`chk_…`), end of an id, or name, or the `latest`. NotFound; Conflict if several."""
+def find(reference: str) -> Checkpoint:
+    """Find a checkpoint by its id (`chk_…`), the end of its id, its name or `latest`. NotFound; Conflict if several."""
     checkpoints = Checkpoint.objects.order_by("-id")
-    if text == "latest":
+    if reference == "latest":
         matches = list(checkpoints[:1])
-    elif text.startswith(f"{ids.CHECKPOINT}_"):
-        matches = list(checkpoints.filter(id=ids.decode(ids.CHECKPOINT, text)))
+    elif reference.startswith(f"{ids.CHECKPOINT}_"):
+        matches = list(checkpoints.filter(id=ids.decode(ids.CHECKPOINT, reference)))
     else:
-        matches = list(checkpoints.filter(name=text)[:2])
-        if not matches and len(text) >= 4:
+        matches = list(checkpoints.filter(name=reference)[:2])
+        if not matches and len(reference) >= 4:
             recent = checkpoints.values_list("id", flat=True)[:1_000]
-            ending = [id for id in recent if ids.encode(ids.CHECKPOINT, id).endswith(text)]
-            matches = list(checkpoints.filter(id__in=ending[:2]))
+            matching = [id for id in recent if ids.encode(ids.CHECKPOINT, id).endswith(reference)]
+            matches = list(checkpoints.filter(id__in=matching[:2]))
     if not matches:
-        raise errors.NotFound(f"There is no checkpoint {text!r}.", hint="See the list of checkpoints.")
+        raise errors.NotFound(f"There is no checkpoint {reference!r}.", hint="See the list of checkpoints.")
     if len(matches) > 1:
-        raise errors.Conflict(f"Several checkpoints match {text!r}.", hint="Give the id.")
+        raise errors.Conflict(f"Several checkpoints match {reference!r}.", hint="Use the id instead.")
     return matches[0]

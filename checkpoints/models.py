@@ -15,9 +15,9 @@ class Checkpoint(models.Model):
     """A snapshot of one or more missions. It refers to missions by id only, because it outlives their rows."""
 
     class Trigger(models.TextChoices):
-        REQUEST = "request"  # a person or a program asked for it
+        REQUEST = "request"  # by a person or a program
         INTERVAL = "interval"
-        PROGRESS = "progress"  # a number or a share of sorties has ended
+        PROGRESS = "progress"  # a configured number or share of sorties has ended
         CANCEL = "cancel"  # before the mission was cancelled
         RESTORE = "restore"  # before the mission was restored
         CLEANUP = "cleanup"  # before its rows were removed
@@ -30,18 +30,18 @@ class Checkpoint(models.Model):
     name = models.CharField(max_length=200, blank=True, default="")
     note = models.CharField(max_length=1_000, blank=True, default="")
     trigger = models.CharField(max_length=10, choices=Trigger)
-    keep = models.BooleanField(default=False)  # never removed by retention
+    keep = models.BooleanField(default=False)  # whether retention never removes it
     digest = models.CharField(max_length=64)  # of the manifest, which contains the digests of everything else
-    # The transactions that the capture saw (`pg_snapshot`), from which the next one finds what has changed.
+    # The `pg_snapshot` of the capture, with which the next capture finds what has changed.
     snapshot = models.TextField()
-    parent = models.UUIDField(null=True)  # only for information: a checkpoint needs no other one
+    parent = models.UUIDField(null=True)  # only for information: no checkpoint needs another one
     sorties = models.IntegerField()
-    ended = models.IntegerField()  # how many of these have ended
+    ended = models.IntegerField()  # sorties that have ended
     failed = models.IntegerField()
-    bytes = models.BigIntegerField()  # of all its files, compressed
-    new_bytes = models.BigIntegerField()  # of the files that no earlier checkpoint had
+    bytes = models.BigIntegerField()  # size of all its files, compressed
+    new_bytes = models.BigIntegerField()  # size of the files that no earlier checkpoint had
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_index=False)
-    # Of the mission when it was captured: they may see and restore it after the mission's rows are gone.
+    # The mission's owner and team when it was captured, who keep their access after the mission's rows are gone.
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_index=False, related_name="+"
     )

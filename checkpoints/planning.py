@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-MAX_NAMED = 3  # keys in a sentence
+from fleet import humanise
+
+MAX_NAMED = 3  # names in a sentence
 OLD_S = 7 * 24 * 3600.0
 
 
@@ -17,7 +19,7 @@ class Level(StrEnum):
     LOW = "low"
     MEDIUM = "medium"
     HIGH = "high"  # a restore needs --force
-    BLOCKING = "blocking"  # a restore is impossible, with --force too
+    BLOCKING = "blocking"  # a restore is impossible, even with --force
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,7 @@ class Risk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the fleet has now, as far as a restore depends on it."""
+    """The current state of the fleet that a restore depends on."""
 
     agent_types: Collection[str]
     served_types: Collection[str]  # types with an agent that takes work
@@ -43,19 +45,19 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sortie:
-    """A sortie as a plan needs it: parsed from the line of its state, and that of what is kept."""
+class ParsedSortie:
+    """The parts of a sortie that a plan needs, parsed from its two lines."""
 
     line: str
     state: str  # pending, due, or a final state
     type: str
     call: str | None
     running: bool
-    resumable: bool  # whether its driver left something from which the next attempt continues
+    resumable: bool  # whether its driver saved data from which the next attempt continues
     artifacts: tuple[str, ...]  # digests
 
     @classmethod
-    def parse(cls, line: str, kept_line: str) -> Sortie:
+    def parse(cls, line: str, kept_line: str) -> ParsedSortie:
         state: dict[str, Any] = json.loads(line)
         kept: dict[str, Any] = json.loads(kept_line)
         return cls(
@@ -75,7 +77,7 @@ class Sortie:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryPlan:
-    """What a restore would do. All lists are keys of sorties, in alphabetical order, unless they say otherwise."""
+    """What a restore would do. Lists have keys of sorties in alphabetical order, unless a comment says otherwise."""
 
     checkpoint: str
     mission: str
@@ -95,7 +97,7 @@ class RecoveryPlan:
 
     @property
     def digest(self) -> str:
-        """Names this plan: it changes with what the plan would do, and not with its age."""
+        """Identifies this plan: it changes with what the restore would do, but not with the checkpoint's age."""
         content = {**self.as_json(), "age_s": 0}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -115,7 +117,16 @@ class RecoveryPlan:
         }
 
 
-LISTS = ("keep", "put_back", "run", "resume", "create", "drop", "lost", "stopped")
+LISTS = {
+    "keep": "stay as they are",
+    "put_back": "get their outcome back from the checkpoint",
+    "run": "run from their start",
+    "resume": "run from where they stopped",
+    "create": "are created again",
+    "drop": "were added since and are removed",
+    "lost": "have succeeded since; the safety checkpoint keeps their results",
+    "stopped": "are running and are stopped",
+}  # what happens to the sorties in each list of a plan
 
 
 def plan(
@@ -123,49 +134,51 @@ def plan(
     checkpoint: str,
     mission: str,
     final_state: str,
-    saved: Mapping[str, Sortie],
-    current: Mapping[str, Sortie] | None,
+    saved: Mapping[str, ParsedSortie],
+    current: Mapping[str, ParsedSortie] | None,
     facts: Facts,
     bytes: int,
     age_s: float,
 ) -> RecoveryPlan:
-    """Compare a saved mission with its rows; `current` None: the rows are gone. `final_state`: of the saved mission."""
-    now = current or {}
+    """Compare a saved mission, whose state is `final_state`, with its rows. `current` None: the rows are gone."""
+    rows = current or {}
     unfinished = [key for key, sortie in saved.items() if not sortie.final]
     lists = {
-        "keep": [key for key, sortie in saved.items() if sortie.final and key in now and now[key].line == sortie.line],
+        "keep": [
+            key for key, sortie in saved.items() if sortie.final and key in rows and rows[key].line == sortie.line
+        ],
         "put_back": [
-            key for key, sortie in saved.items() if sortie.final and (key not in now or now[key].line != sortie.line)
+            key for key, sortie in saved.items() if sortie.final and (key not in rows or rows[key].line != sortie.line)
         ],
         "run": [key for key in unfinished if not saved[key].resumable],
         "resume": [key for key in unfinished if saved[key].resumable],
-        "create": [key for key in saved if key not in now],
-        "drop": [key for key in now if key not in saved],
+        "create": [key for key in saved if key not in rows],
+        "drop": [key for key in rows if key not in saved],
         "lost": [
             key
-            for key, sortie in now.items()
+            for key, sortie in rows.items()
             if sortie.state == "succeeded"
             and (key not in saved or not saved[key].final or saved[key].line != sortie.line)
         ],
-        "stopped": [key for key, sortie in now.items() if sortie.running],
+        "stopped": [key for key, sortie in rows.items() if sortie.running],
     }
-    keys = {name: tuple(sorted(found)) for name, found in lists.items()}
+    sorted_lists = {name: tuple(sorted(keys)) for name, keys in lists.items()}
     types = {saved[key].type for key in unfinished}
     return RecoveryPlan(
         checkpoint=checkpoint,
         mission=mission,
         state="paused" if final_state == "live" else final_state,
-        **keys,
+        **sorted_lists,
         agents_to_spawn=tuple(sorted(types - set(facts.served_types))),
-        risks=tuple(_risks(saved, keys, facts, rows_gone=current is None, age_s=age_s)),
+        risks=tuple(_risks(saved, sorted_lists, facts, rows_gone=current is None, age_s=age_s)),
         bytes=bytes,
         age_s=age_s,
     )
 
 
 def _risks(
-    saved: Mapping[str, Sortie],
-    keys: Mapping[str, tuple[str, ...]],
+    saved: Mapping[str, ParsedSortie],
+    lists: Mapping[str, tuple[str, ...]],
     facts: Facts,
     *,
     rows_gone: bool,
@@ -220,22 +233,23 @@ def _risks(
                 mitigation="Create it, or run agents only on hosts that have it.",
             )
         )
-    if keys["lost"]:
+    if lists["lost"]:
         risks.append(
             Risk(
                 kind="lost_work",
                 level=Level.MEDIUM,
-                message=f"Finished work would be replaced: {_named(keys['lost'])}. What it did outside the fleet stays.",
+                message=f"Finished work would be replaced: {_named(lists['lost'])}. "
+                "What it did outside the fleet stays.",
                 mitigation="The state before the restore is captured first; restore that checkpoint to return to it.",
             )
         )
-    if keys["stopped"]:
+    if lists["stopped"]:
         risks.append(
             Risk(
                 kind="stopped_work",
                 level=Level.MEDIUM,
-                message=f"Running work would be stopped: {_named(keys['stopped'])}.",
-                mitigation="Pause the mission and wait until nothing runs.",
+                message=f"Running work would be stopped: {_named(lists['stopped'])}.",
+                mitigation="Pause the mission first, and wait until nothing runs.",
             )
         )
     if rows_gone:
@@ -244,7 +258,7 @@ def _risks(
                 kind="rows_gone",
                 level=Level.LOW,
                 message="The mission's rows were removed; they would be created again, without the former output.",
-                mitigation="None is needed.",
+                mitigation="Nothing needs to be done.",
             )
         )
     if age_s > OLD_S:
@@ -252,13 +266,13 @@ def _risks(
             Risk(
                 kind="old",
                 level=Level.LOW,
-                message=f"The checkpoint is {age_s / 86400:.0f} days old. Files outside the fleet may have changed since.",
+                message=f"The checkpoint is {age_s / 86400:.0f} days old. "
+                "Files outside the fleet may have changed since.",
                 mitigation="Check the mission's folder before it continues.",
             )
         )
     return risks
 
 
-def _named(names: Collection[str]) -> str:
-    shown = ", ".join(list(names)[:MAX_NAMED])
-    return shown if len(names) <= MAX_NAMED else f"{shown} and {len(names) - MAX_NAMED} more"
+def _named(names: Sequence[str]) -> str:
+    return humanise.first(names, MAX_NAMED)

@@ -1,7 +1,7 @@
-"""When missions are captured without being asked: by time, by progress, and before or at certain events.
+"""Automatic captures: by time, by progress, and before or at certain events.
 
-The plan of a mission (`checkpoints:`) overrides the settings. A capture that fails is an event and a line in the log; it
-stops neither the mission nor what it precedes.
+The plan of a mission (`checkpoints:`) overrides the settings. A capture that fails leaves an event and a line in the
+log; it stops neither the mission nor the cancel or cleanup that it precedes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from django.utils import timezone
 from checkpoints import storage
 from checkpoints.models import Checkpoint
 from checkpoints.operations import capture, prune
+from checkpoints.operations.capturing import newest
 from fleet import errors
 from fleet.events.models import Event
 from missions.artifacts import holders
@@ -60,8 +61,8 @@ class Policy:
             on=frozenset(values["on"]),
         )
 
-    def due(self, *, total: int, ended: int, failed: int, last: Last) -> Trigger | None:
-        """Why a mission with these counts must be captured now; None if it need not be."""
+    def due(self, *, total: int, ended: int, failed: int, last: LastCapture) -> Trigger | None:
+        """The trigger that applies to a mission with these counts now, if any."""
         if "failure" in self.on and failed > last.failed:
             return Trigger.FAILURE
         if self.sorties and ended // self.sorties > last.ended // self.sorties:
@@ -74,7 +75,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Last:
+class LastCapture:
     """The last capture of a mission, or its launch."""
 
     ended: int
@@ -83,12 +84,12 @@ class Last:
 
 
 def register() -> None:
-    """Let the control process, cancel and cleanup capture missions, and keep the artifacts that checkpoints name."""
+    """Register the automatic captures and the retention, and report the artifacts that checkpoints use."""
     background.register(name="checkpoints", run=capture_due, every_s=CHECK_S, at_end=capture_at_shutdown)
     background.register(name="retention of checkpoints", run=prune_now, every_s=PRUNE_S)
     hooks.before_cancel.register(lambda missions: _capture_before(missions, "cancel", Trigger.CANCEL))
     hooks.before_cleanup.register(lambda missions: _capture_before(missions, "cleanup", Trigger.CLEANUP))
-    holders.register(held_artifacts)
+    holders.register(artifacts_in_use)
 
 
 def capture_due() -> list[Checkpoint]:
@@ -102,29 +103,29 @@ def capture_due() -> list[Checkpoint]:
             total=sum(by_state.values()),
             ended=sum(by_state.get(state, 0) for state in FINAL),
             failed=by_state.get(SortieState.FAILED, 0),
-            last=_last(row),
+            last=_last_capture(row),
         )
         if trigger and (trigger is not Trigger.INTERVAL or _has_changed(row.id)):
-            captured += _try([row.id], trigger)
+            captured += _capture([row.id], trigger)
     return captured
 
 
 def capture_at_shutdown() -> None:
-    """Capture the running missions that have changed, as far as SHUTDOWN_S allows."""
-    until = time.monotonic() + SHUTDOWN_S
+    """Capture running missions that have changed; start no capture after SHUTDOWN_S."""
+    deadline = time.monotonic() + SHUTDOWN_S
     for row in Mission.objects.filter(state=MissionState.RUNNING).only("id", "checkpoints"):
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             return
         if "shutdown" in Policy.of(row.checkpoints).on and _has_changed(row.id):
-            _try([row.id], Trigger.SHUTDOWN)
+            _capture([row.id], Trigger.SHUTDOWN)
 
 
 def prune_now() -> None:
     prune(now=timezone.now(), dry_run=False)
 
 
-def held_artifacts(digests: Collection[str]) -> set[str]:
-    """Those of these artifacts that a checkpoint names; all of them if a checkpoint is damaged."""
+def artifacts_in_use(digests: Collection[str]) -> set[str]:
+    """The artifacts among these that a checkpoint names; all of them if a checkpoint is damaged."""
     try:
         return _named_by_checkpoints(digests)
     except storage.Damaged:
@@ -132,22 +133,22 @@ def held_artifacts(digests: Collection[str]) -> set[str]:
 
 
 def _named_by_checkpoints(digests: Collection[str]) -> set[str]:
-    wanted, held = set(digests), set[str]()
-    seen: set[str] = set()
+    unused = set(digests)
+    read_blobs: set[str] = set()
     for ref in storage.manifests():
         for entry in storage.read_manifest(ref).missions:
             for part in entry.buckets.values():
-                if part.blob not in seen and wanted - held:
-                    seen.add(part.blob)
-                    text = storage.read(part)
-                    held |= {digest for digest in wanted - held if digest in text}
-    return held
+                if unused and part.blob not in read_blobs:
+                    read_blobs.add(part.blob)
+                    content = storage.read(part)
+                    unused -= {digest for digest in unused if digest in content}
+    return set(digests) - unused
 
 
-def _last(row: Mission) -> Last:
+def _last_capture(row: Mission) -> LastCapture:
     checkpoint = Checkpoint.objects.filter(missions=[row.id]).order_by("-id").first()
     since = checkpoint.created_at if checkpoint else row.created_at
-    return Last(
+    return LastCapture(
         ended=checkpoint.ended if checkpoint else 0,
         failed=checkpoint.failed if checkpoint else 0,
         age_s=(timezone.now() - since).total_seconds(),
@@ -156,24 +157,24 @@ def _last(row: Mission) -> Last:
 
 def _has_changed(mission: UUID) -> bool:
     """Whether anything has happened to a mission since its last capture."""
-    checkpoint = Checkpoint.objects.filter(missions__contains=[mission]).order_by("-id").first()
-    if checkpoint is None:
+    if newest(mission) is None:
         return True
-    newest = Event.objects.filter(scope=mission).order_by("-xid", "-id").values_list("kind", flat=True).first()
-    return newest is not None and newest != "checkpoint.created"
+    last_kind = Event.objects.filter(scope=mission).order_by("-xid", "-id").values_list("kind", flat=True).first()
+    return last_kind is not None and last_kind != "checkpoint.created"
 
 
 def _capture_before(missions: Sequence[UUID], moment: str, trigger: Trigger) -> None:
     rows = Mission.objects.filter(id__in=missions).exclude(state=MissionState.CANCELLING).only("id", "checkpoints")
-    chosen = [row.id for row in rows if moment in Policy.of(row.checkpoints).on and _has_changed(row.id)]
-    if chosen:
-        _try(chosen, trigger)
+    selected = [row.id for row in rows if moment in Policy.of(row.checkpoints).on and _has_changed(row.id)]
+    if selected:
+        _capture(selected, trigger)
 
 
-def _try(missions: Sequence[UUID], trigger: Trigger) -> list[Checkpoint]:
+def _capture(missions: Sequence[UUID], trigger: Trigger) -> list[Checkpoint]:
+    """Capture missions. A failure is also recorded as an event of each mission."""
     try:
         return [capture(missions=missions, trigger=trigger)]
-    except errors.NotFound:  # it was removed meanwhile
+    except errors.NotFound:  # a mission was removed in the meantime
         return []
     except errors.FleetError as fault:
         for mission in missions:

@@ -29,7 +29,7 @@ def summary(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def detail(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The summary, with each mission's state, counts and digest, and the recovery context. Damaged without its files."""
+    """The summary and the contents: each mission's state, counts, digest and recovery context. Damaged if files are."""
     manifest = storage.read_manifest(checkpoint.ref)
     contexts = json.loads(storage.read(manifest.context)) if manifest.context else {}
     return {

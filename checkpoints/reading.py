@@ -1,4 +1,4 @@
-"""Read missions from the rows, as the text that a checkpoint stores."""
+"""Read missions from the database, as the text that a checkpoint stores."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from fleet.postgres import statements
 
 
 @dataclass(slots=True, kw_only=True)
-class MissionText:
-    """A mission as text. `buckets` are those that were read: all of them, or those that differ from the parent's."""
+class CurrentMission:
+    """A mission as its rows have it, as text.
+
+    `buckets` are those that were read: all of them, or those that may differ from the parent's.
+    """
 
     id: UUID
     name: str
@@ -29,33 +32,42 @@ class MissionText:
     owner: int | None
     team: int | None
     counts: Mapping[str, int]
-    own: str  # the two lines of the mission itself
+    mission_lines: str  # the two lines of the mission itself
     buckets: dict[int, Bucket]
     rows: dict[str, UUID]  # the ids of the sorties that were read, by key
     context: Context
     unchanged: Mapping[int, Part] = field(default_factory=dict)
 
+    @property
+    def ref(self) -> str:
+        return ids.encode(ids.MISSION, self.id)
+
+    @property
+    def state_lines(self) -> dict[str, str]:
+        """The state lines of the sorties that were read, by key."""
+        return {key: line for bucket in self.buckets.values() for key, line in bucket.state.items()}
+
     def entry(self, contents: dict[str, bytes]) -> MissionEntry:
-        """The mission's entry in a manifest; adds its contents to those to be stored."""
+        """Return the mission's entry in a manifest, and add its blobs to `contents`."""
         parts = dict(self.unchanged)
         for number, bucket in self.buckets.items():
-            parts[number] = _part(bucket.text(), bucket.digest(), contents)
-        own_state = self.own.partition("\n")[0]
+            parts[number] = part(bucket.text().encode(), contents, digest=bucket.digest())
+        state_line = self.mission_lines.partition("\n")[0]
         return MissionEntry(
-            id=ids.encode(ids.MISSION, self.id),
+            id=self.ref,
             name=self.name,
             state=self.state,
             counts=self.counts,
-            mission=_part(self.own, hashlib.sha256(own_state.encode()).hexdigest(), contents),
+            mission=part(self.mission_lines.encode(), contents, digest=hashlib.sha256(state_line.encode()).hexdigest()),
             buckets=parts,
         )
 
 
 @contextmanager
 def snapshot() -> Iterator[str]:
-    """A block in which all reads see the same rows; its value is Postgres's name of that state.
+    """Run a block in which all reads see the same rows; yields the `pg_snapshot` of that state.
 
-    Takes no transaction id, so it never holds up readers of the event stream.
+    It takes no transaction id, so it never holds up readers of the event stream.
     """
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -68,43 +80,43 @@ def current_snapshot() -> str:
         return str(cursor.fetchone()[0])
 
 
-def mission(mission: UUID, *, parent: MissionEntry | None = None, since: str = "") -> MissionText:
-    """Read a mission. With the `parent` and its snapshot, only the buckets that may have changed `since`.
+def mission(mission: UUID, *, parent: MissionEntry | None = None, since: str = "") -> CurrentMission:
+    """Read a mission. With `parent` and its snapshot `since`, read only the buckets that may have changed since then.
 
-    NotFound if the mission's rows are gone. Storage's `Damaged` if a blob of the parent cannot be read.
+    NotFound if the mission's rows are gone; storage.Damaged if a blob of the parent cannot be read.
     """
     with connection.cursor() as cursor:
         cursor.execute(statements.read("checkpoints", "mission"), {"mission": mission})
         row = cursor.fetchone()
     if row is None:
         raise errors.NotFound(f"There is no mission {ids.encode(ids.MISSION, mission)}.")
-    state_line, kept_line, name, state, owner, team, counted = row
-    counts = json.loads(counted)
-    text = MissionText(
+    state_line, kept_line, name, state, owner, team, counts_json = row
+    counts = json.loads(counts_json)
+    current = CurrentMission(
         id=mission,
         name=name,
         state=state,
         owner=owner,
         team=team,
         counts=counts,
-        own=f"{state_line}\n{kept_line}\n",
+        mission_lines=f"{state_line}\n{kept_line}\n",
         buckets={},
         rows={},
         context=context.of_mission(mission, counts=counts),
     )
     changed = _changed(mission, since) if parent else None
     if parent is None or changed is None:
-        _read_sorties(text, None, parent=None)
-        return text
-    _read_sorties(text, changed, parent=parent)
-    text.unchanged = {number: part for number, part in parent.buckets.items() if number not in text.buckets}
-    return text
+        _read_sorties(current, None, parent=None)
+        return current
+    _read_sorties(current, changed, parent=parent)
+    current.unchanged = {number: part for number, part in parent.buckets.items() if number not in current.buckets}
+    return current
 
 
 def _changed(mission: UUID, since: str) -> list[UUID] | None:
     """The sorties that may have changed since a snapshot; None if all of them must be read again."""
     if int(since.split(":")[1]) > int(current_snapshot().split(":")[1]):
-        return None  # it was taken in another database cluster, whose transactions were numbered further
+        return None  # the snapshot comes from another database cluster, whose transaction ids are ahead of this one's
     with connection.cursor() as cursor:
         cursor.execute(statements.read("checkpoints", "changed_since"), {"mission": mission, "since": since})
         events = cursor.fetchall()
@@ -113,38 +125,31 @@ def _changed(mission: UUID, since: str) -> list[UUID] | None:
     return [subject for subject, kind in events if kind.startswith("sortie.")]
 
 
-def _read_sorties(text: MissionText, sorties: Sequence[UUID] | None, *, parent: MissionEntry | None) -> None:
-    """Read these sorties, by default all, into the buckets; with a parent, into its buckets."""
+def _read_sorties(current: CurrentMission, sorties: Sequence[UUID] | None, *, parent: MissionEntry | None) -> None:
+    """Read these sorties (None: all) into the buckets. With a parent, each bucket starts with the parent's lines."""
     with connection.cursor() as cursor:
-        parameters: dict[str, Any] = {"mission": text.id, "sorties": None if sorties is None else list(sorties)}
+        parameters: dict[str, Any] = {"mission": current.id, "sorties": None if sorties is None else list(sorties)}
         cursor.execute(statements.read("checkpoints", "sorties"), parameters)
         for state, kept, sortie in cursor.fetchall():
             key = buckets.key_of(state)
             number = bucket_of(key)
-            bucket = text.buckets.get(number)
+            bucket = current.buckets.get(number)
             if bucket is None:
-                part = parent.buckets.get(number) if parent else None
-                bucket = text.buckets[number] = Bucket.parse(storage.read(part)) if part else Bucket()
+                blob = parent.buckets.get(number) if parent else None
+                bucket = current.buckets[number] = Bucket.parse(storage.read(blob)) if blob else Bucket()
             bucket.state[key], bucket.kept[key] = state, kept
-            text.rows[key] = sortie
+            current.rows[key] = sortie
 
 
 def fleet() -> bytes:
-    """The agent types with the agents that are wanted, and the limits of concurrency keys, as JSON."""
+    """The agent types, with the number of agents that each should have, and the concurrency limits, as JSON."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("checkpoints", "fleet"))
         return str(cursor.fetchone()[0]).encode()
 
 
-def extra(data: bytes, contents: dict[str, bytes]) -> Part:
-    """A part without sorties; adds its content to those to be stored."""
+def part(data: bytes, contents: dict[str, bytes], *, digest: str = "") -> Part:
+    """Return the part with this content, and add the content to `contents`. `digest`: by default of all of it."""
     blob = hashlib.sha256(data).hexdigest()
     contents[blob] = data
-    return Part(blob, len(data), blob)
-
-
-def _part(text: str, digest: str, contents: dict[str, bytes]) -> Part:
-    data = text.encode()
-    blob = hashlib.sha256(data).hexdigest()
-    contents[blob] = data
-    return Part(blob, len(data), digest)
+    return Part(blob, len(data), digest or blob)

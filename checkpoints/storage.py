@@ -1,7 +1,7 @@
 """The files of checkpoints: `<id>/manifest.json`, and `blobs/<SHA-256 of the content>.zst`, compressed with zstd.
 
-Blobs are shared by all checkpoints that have the same content. A file is complete and on the disk before anything
-refers to it. `zstd -dc blobs/….zst | jq` shows it.
+All checkpoints with the same content share a blob. A file is complete and on the disk before anything refers to it.
+`zstd -dc blobs/….zst | jq` shows a blob.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fleet import errors, ids
 from missions.artifacts.storage import WholeFiles
 
 LEVEL = 3
-WRITERS = 4  # threads: a flush waits for the disk
+WRITERS = 4  # threads, because a flush waits for the disk
 
 
 class Damaged(errors.Conflict):
@@ -33,7 +33,7 @@ class Damaged(errors.Conflict):
 
 
 class Blobs(WholeFiles):
-    """Like the storage of artifacts, but a file is on the disk when it has its name."""
+    """Like the storage of artifacts, but a file gets its name only when it is on the disk."""
 
     def save(self, name: str | None, content: IO[Any], max_length: int | None = None) -> str:
         assert name is not None
@@ -42,7 +42,7 @@ class Blobs(WholeFiles):
         for folder in (root.parent, root, draft.parent, final_path.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            with open(draft, "wb", opener=_private) as file:
+            with open(draft, "wb", opener=open_private) as file:
                 file.write(content.read())
                 file.flush()
                 os.fsync(file.fileno())
@@ -52,7 +52,7 @@ class Blobs(WholeFiles):
         return name
 
     def flush(self, *folders: str) -> None:
-        """Make the names in these folders durable, and the folders' own."""
+        """Make the names in these folders, and of the folders themselves, durable."""
         for folder in (*folders, "."):
             with suppress(FileNotFoundError):
                 descriptor = os.open(self.path(folder), os.O_RDONLY | os.O_DIRECTORY)
@@ -62,12 +62,13 @@ class Blobs(WholeFiles):
                     os.close(descriptor)
 
 
-def _private(path: str, flags: int) -> int:
+def open_private(path: str, flags: int) -> int:
+    """An `opener` whose new files only their owner can read."""
     return os.open(path, flags, 0o600)
 
 
 def add(contents: Mapping[str, bytes]) -> int:
-    """Store these contents, by their SHA-256; returns the bytes that this added. OSError if the disk is full."""
+    """Store contents by their SHA-256, and return the bytes that this added. OSError if the disk is full."""
     store = _store()
     missing = [name for name in contents if not store.exists(_blob(name))]
 
@@ -84,7 +85,7 @@ def add(contents: Mapping[str, bytes]) -> int:
 
 
 def add_manifest(manifest: Manifest) -> str:
-    """Store a manifest; returns its SHA-256."""
+    """Store a manifest, and return its SHA-256."""
     store, data = _store(), document.serialize(manifest)
     store.save(_manifest(manifest.id), ContentFile(data))
     if isinstance(store, Blobs):
@@ -102,7 +103,7 @@ def read(part: Part) -> str:
     except (Malformed, OSError) as fault:
         raise Damaged(f"The blob {part.blob[:12]}… cannot be read: {fault}.") from fault
     if hashlib.sha256(data).hexdigest() != part.blob:
-        raise Damaged(f"The blob {part.blob[:12]}… was changed: its SHA-256 does not fit.")
+        raise Damaged(f"The blob {part.blob[:12]}… was changed: its SHA-256 does not match.")
     return data.decode()
 
 
@@ -128,7 +129,7 @@ def read_manifest(ref: str) -> Manifest:
     except (Malformed, OSError) as fault:
         raise Damaged(f"The manifest of {ref} cannot be used: {fault}.") from fault
     if manifest.id != ref:
-        raise Damaged(f"The manifest of {ref} is that of {manifest.id}.")
+        raise Damaged(f"The manifest of {ref} belongs to {manifest.id}.")
     return manifest
 
 
@@ -157,7 +158,7 @@ def blobs() -> Iterator[str]:
 
 
 def sweep() -> None:
-    """Remove drafts and empty folders of processes that were killed. The caller holds the lock of checkpoints alone."""
+    """Remove drafts and empty folders of killed processes. The caller holds the checkpoints lock exclusively."""
     store = _store()
     if isinstance(store, Blobs):
         store.sweep()

@@ -1,4 +1,4 @@
-"""Which checkpoints a caller may see. Others look exactly like missing ones (404), as in missions.queries.visibility."""
+"""Which checkpoints a caller may see. Others look like missing ones (404), as in missions.queries.visibility."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from missions.queries import visibility as missions
 def checkpoints(actor: Actor, action: str = "checkpoints.read") -> QuerySet[Checkpoint]:
     """The checkpoints on which a caller may perform an action.
 
-    Admins: all. Users: those of their own missions and, for reading, their teams', as the row has owner and team. A
-    checkpoint of several missions: only admins.
+    Admins: all. Users: the checkpoints of their own missions, and for reading also of their teams' missions, by the
+    owner and team in the row. Only admins see checkpoints of several missions.
     """
     rows = Checkpoint.objects.order_by("-id")
     visibility = actor.visibility(action)
@@ -61,9 +61,9 @@ def mission_of(checkpoint: Checkpoint, ref: str | None) -> UUID:
 
 
 def check_rows(actor: Actor, mission: UUID, action: str = "missions.read") -> None:
-    """Check the caller's access to the rows of a checkpoint's mission, if they exist; errors as for a mission.
+    """Check the caller's access to a checkpoint's mission if it has rows; the errors are those of a mission.
 
-    They may have another owner or team than when the checkpoint was written.
+    The mission may have another owner or team than when the checkpoint was written.
     """
     if Mission.objects.filter(id=mission).exists():
         missions.mission(actor, ids.encode(ids.MISSION, mission), action)

@@ -1,4 +1,4 @@
-"""Write the sorties of a saved mission to the rows, in the caller's transaction."""
+"""Write a saved mission and its sorties to the database, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FORMER_ATTEMPT = "its former attempt to be gone"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A sortie to be put back: its two lines, and the row that becomes it."""
+    """A sortie to put back: its two lines, and the row to write them to."""
 
     sortie: UUID
-    created: bool  # the row does not exist
+    created: bool  # whether the row has to be created
     wait_until: datetime | None
     state: str
     kept: str
@@ -30,9 +30,9 @@ class Target:
 
 
 def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoint: str) -> None:
-    """Change or create these sorties, with their needs, outcomes and events, and recount what keeps others waiting.
+    """Change or create these sorties, with their needs, outcomes and events, and recount the mission's unmet needs.
 
-    `origin` is the place of the mission's first sortie in the fair order. Conflict if an agent type is missing.
+    `origin` is the turn of the mission's first sortie. Conflict if an agent type is missing.
     """
     parameters: dict[str, Any] = {
         "mission": mission,
@@ -63,7 +63,7 @@ def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoin
         if missing := [name for (name,) in cursor.fetchall()]:
             raise errors.Conflict(
                 f"This fleet has no agent type {', '.join(missing)}, which the checkpoint needs.",
-                hint="Create it in the admin, under Agent types; then try again.",
+                hint="Create it in the admin, under Agent types, then try again.",
             )
         if any(target.created for target in targets):
             cursor.execute(_statement("create"), parameters)
@@ -73,6 +73,7 @@ def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoin
 
 
 def drop(*, sorties: Sequence[UUID], checkpoint: str) -> None:
+    """Delete sorties and everything that belongs to them."""
     with connection.cursor() as cursor:
         cursor.execute(_statement("drop"), {"sorties": list(sorties), "checkpoint": checkpoint})
 
@@ -80,7 +81,7 @@ def drop(*, sorties: Sequence[UUID], checkpoint: str) -> None:
 def create_mission(
     *,
     mission: UUID,
-    own: str,
+    mission_lines: str,
     checkpoint: str,
     live: str,
     executes: bool,
@@ -92,10 +93,13 @@ def create_mission(
     team: int | None,
     changes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Create a mission from its two saved lines. `live` is its state if it had not ended; `changes` replace parts."""
-    state, kept = own.split("\n")[:2]
+    """Create a mission from its two saved lines.
+
+    `live` is the state of the new mission if the saved one had not ended. `changes` replace parts of the saved state.
+    """
+    state, kept = mission_lines.split("\n")[:2]
     with connection.cursor() as cursor:
-        create_concurrency_keys(own)
+        create_concurrency_keys(mission_lines)
         cursor.execute(
             _statement("create_mission"),
             {
@@ -116,9 +120,9 @@ def create_mission(
         )
 
 
-def create_concurrency_keys(own: str) -> None:
+def create_concurrency_keys(mission_lines: str) -> None:
     """Create the concurrency keys of a saved mission that do not exist; existing ones keep their limits."""
-    keys = json.loads(own.split("\n")[1])["concurrency_keys"]
+    keys = json.loads(mission_lines.split("\n")[1])["concurrency_keys"]
     with connection.cursor() as cursor:
         cursor.execute(_statement("concurrency_keys"), {"keys": json.dumps(keys)})
 

@@ -1,6 +1,8 @@
-"""Formats durations for people. JSON output has plain seconds instead."""
+"""Formats durations and lists for people. JSON output has plain seconds and whole lists instead."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
@@ -24,3 +26,9 @@ def duration(seconds: float) -> str:
 def _two_units(seconds: int, large: int, large_unit: str, small: int, small_unit: str) -> str:
     count, remainder = divmod(seconds, large)
     return f"{count} {large_unit}" + (f" {remainder // small} {small_unit}" if remainder else "")
+
+
+def first(names: Sequence[str], limit: int) -> str:
+    """`a, b, c and 2 more`: the first names, and how many more there are."""
+    listed = ", ".join(names[:limit])
+    return listed if len(names) <= limit else f"{listed} and {len(names) - limit:,} more"

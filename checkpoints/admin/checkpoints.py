@@ -23,7 +23,6 @@ from checkpoints import bounds, operations
 from checkpoints.admin import rendering
 from checkpoints.admin.forms import ForkForm
 from checkpoints.models import Checkpoint
-from checkpoints.operations.keeping import keep
 from checkpoints.planning import Level, RecoveryPlan
 from fleet import audit, errors, ids
 from fleet.admin.pages import ReadOnlyAdmin, ago, button, do, parse_id, redirect_to
@@ -34,7 +33,7 @@ from missions.states import MissionState
 
 MAX_MISSIONS = 3  # in a column of the list
 MAX_KEYS = 200  # on the page of a fork
-MAX_SORTIES = 10_000  # of a checkpoint whose plan and differences are on its page: reading them takes seconds
+MAX_SORTIES = 10_000  # of a checkpoint whose plan and differences its page shows, because reading them takes seconds
 
 
 @admin.register(Checkpoint)
@@ -46,10 +45,10 @@ class CheckpointAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     actions = ("verify", "keep", "unkeep", "remove")
     actions_detail = ("restore_button", "fork_button", "verify_button", "keep_button", "unkeep_button", "remove_button")
-    verify_button = button("verify", title="Verify", icon="verified", description="Every byte of it is read.")
+    verify_button = button("verify", title="Verify", icon="verified", description="Reads every byte of it.")
     keep_button = button("keep", title="Keep", icon="bookmark", description="Retention never removes it.")
     unkeep_button = button(
-        "unkeep", title="Do not keep", icon="bookmark_remove", description="Retention removes it in its turn."
+        "unkeep", title="Do not keep", icon="bookmark_remove", description="Retention may remove it."
     )
     fieldsets = (
         (
@@ -85,7 +84,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
         return queryset.filter(Q(id=id) | Q(missions__contains=[id])), False
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """The row; `chosen` is the mission whose plan and differences are shown: `?mission=`, or the only one."""
+        """The row. `chosen` is the mission whose plan and differences the page shows: `?mission=`, or the only one."""
         row = super().get_object(request, object_id, from_field)
         if row is not None:
             row.may_start = self.has_start_permission(request)
@@ -93,14 +92,16 @@ class CheckpointAdmin(ReadOnlyAdmin):
         return row
 
     def prepare(self, rows: list[Any]) -> None:
-        wanted = {mission for row in rows for mission in row.missions[:MAX_MISSIONS]}
-        found = {mission.id: mission for mission in Mission.objects.filter(id__in=wanted).only("id", "name")}
+        listed = {mission for row in rows for mission in row.missions[:MAX_MISSIONS]}
+        missions_by_id = {mission.id: mission for mission in Mission.objects.filter(id__in=listed).only("id", "name")}
         for row in rows:
-            row.found = found
+            row.missions_by_id = missions_by_id
 
     @admin.display(description="missions")
     def of_missions(self, row: Any) -> SafeString:
-        links = format_html_join(", ", "{}", ((_link(id, row.found.get(id)),) for id in row.missions[:MAX_MISSIONS]))
+        links = format_html_join(
+            ", ", "{}", ((_link(id, row.missions_by_id.get(id)),) for id in row.missions[:MAX_MISSIONS])
+        )
         more = len(row.missions) - MAX_MISSIONS
         return mission_rendering.clamped(format_html("{} and {} more", links, more) if more > 0 else links or "–")
 
@@ -127,15 +128,15 @@ class CheckpointAdmin(ReadOnlyAdmin):
     @admin.display(description="missions")
     def mission_table(self, row: Any) -> SafeString | str:
         def build() -> SafeString:
-            found = Mission.objects.in_bulk(row.missions[: bounds.MAX_MISSIONS])
+            missions_by_id = Mission.objects.in_bulk(row.missions[: bounds.MAX_MISSIONS])
             contents = [(ids.decode(ids.MISSION, entry["id"]), entry) for entry in _detail(row)["contents"]]
             table = mission_rendering.table(
                 ("mission", "state then", "state now", "digest", ""),
                 (
                     (
-                        _link(id, found.get(id), entry["name"]),
+                        _link(id, missions_by_id.get(id), entry["name"]),
                         entry["state"],
-                        found[id].state if id in found else "removed",
+                        missions_by_id[id].state if id in missions_by_id else "removed",
                         entry["digest"][:16],
                         _choices(row, entry["id"]) if len(row.missions) > 1 else "",
                     )
@@ -145,7 +146,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
             more = len(row.missions) - len(contents)
             return format_html("{}<p>{} more are not shown.</p>", table, more) if more > 0 else table
 
-        return _shown(build)
+        return _or_error(build)
 
     @admin.display(description="context")
     def context(self, row: Any) -> SafeString | str:
@@ -155,14 +156,14 @@ class CheckpointAdmin(ReadOnlyAdmin):
                     return rendering.context(entry["context"])
             return "–"
 
-        return _of_chosen(row, build)
+        return _for_chosen(row, build)
 
     @admin.display(description="plan")
     def plan(self, row: Any) -> SafeString | str:
         def build() -> SafeString:
             return rendering.recovery_plan(operations.recovery_plan(checkpoint=row, mission=row.chosen))
 
-        return _of_chosen(row, build, reads_all=True)
+        return _for_chosen(row, build, reads_all=True)
 
     @admin.display(description="until now")
     def since(self, row: Any) -> SafeString | str:
@@ -171,7 +172,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
                 return "The mission's rows were removed."
             return rendering.difference(operations.diff(before=row, after=None, mission=row.chosen))
 
-        return _of_chosen(row, build, reads_all=True)
+        return _for_chosen(row, build, reads_all=True)
 
     @admin.display(description="changes")
     def from_parent(self, row: Any) -> SafeString | str:
@@ -181,7 +182,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
                 return "It has no parent."
             return rendering.difference(operations.diff(before=parent, after=row, mission=row.chosen))
 
-        return _of_chosen(row, build, reads_all=True)
+        return _for_chosen(row, build, reads_all=True)
 
     @admin.action(description="Verify", permissions=["operate"])
     def verify(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> None:
@@ -194,15 +195,15 @@ class CheckpointAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Keep: retention never removes them", permissions=["operate"])
     def keep(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> None:
-        do(request, rows, lambda row: keep(checkpoint=row, on=True), "Kept")
+        do(request, rows, lambda row: operations.keep(checkpoint=row, on=True), "Kept")
 
-    @admin.action(description="Do not keep: retention removes them in their turn", permissions=["operate"])
+    @admin.action(description="Do not keep: retention may remove them", permissions=["operate"])
     def unkeep(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> None:
-        do(request, rows, lambda row: keep(checkpoint=row, on=False), "No longer kept")
+        do(request, rows, lambda row: operations.keep(checkpoint=row, on=False), "No longer kept")
 
     @admin.action(description="Delete", permissions=["operate"])
     def remove(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> Any:
-        question = "Delete these checkpoints? Others are not affected, whatever they share with them."
+        question = "Delete these checkpoints? Other checkpoints that share files with them stay intact."
         if page := self.confirmation_page(request, rows, title="Delete checkpoints", question=question):
             return page
         return do(request, list(rows), lambda row: operations.delete(checkpoint=row), "Deleted")
@@ -214,7 +215,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
         variant=ActionVariant.DANGER,
         dialog={
             "title": "Delete this checkpoint?",
-            "description": "Others are not affected, whatever they share with it.",
+            "description": "Other checkpoints that share files with it stay intact.",
             "form_submit_text": "Delete",
         },
     )
@@ -225,7 +226,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
 
     @action(description="Restore", permissions=["start"], icon="settings_backup_restore")  # type: ignore[untyped-decorator]
     def restore_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Show what a restore would do; do exactly that when it is confirmed."""
+        """Show what a restore would do, and do exactly that once the user confirms it."""
         row = self.get_object(request, object_id)
         if row is None or row.chosen is None:
             messages.error(request, "Choose one of its missions first.")
@@ -262,15 +263,15 @@ class CheckpointAdmin(ReadOnlyAdmin):
         mission = restored.mission
         if "resume" in request.POST and mission.state == MissionState.PAUSED:
             mission = missions.resume(mission=mission.id, executes=executes)
-        messages.success(request, f"Restored to {row.ref}: the mission is {mission.state}.")
+        messages.success(request, f"Restored to {row.ref}. The mission is {mission.state}.")
         if restored.safety is not None:
-            back = mission_rendering.link(restored.safety, restored.safety.ref)
-            messages.info(request, format_html("The state before is in {}.", back))
+            link = mission_rendering.link(restored.safety, restored.safety.ref)
+            messages.info(request, format_html("The replaced state is in {}.", link))
         return redirect("admin:missions_mission_change", mission.id)
 
     @action(description="Fork", permissions=["start"], icon="fork_right")  # type: ignore[untyped-decorator]
     def fork_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Ask what runs again, and create a mission that continues from the checkpoint."""
+        """Ask which sorties run again, and create a mission that continues from the checkpoint."""
         row = self.get_object(request, object_id)
         if row is None or row.chosen is None:
             messages.error(request, "Choose one of its missions first.")
@@ -282,7 +283,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
             except errors.FleetError as fault:
                 _report(request, row, fault)
         try:
-            keys = _keys(operations.recovery_plan(checkpoint=row, mission=row.chosen))
+            keys = _sortie_keys(operations.recovery_plan(checkpoint=row, mission=row.chosen))
         except errors.FleetError as fault:
             messages.error(request, str(fault))
             return redirect_to(request, self, object_id)
@@ -309,9 +310,13 @@ class CheckpointAdmin(ReadOnlyAdmin):
             mission = missions.resume(mission=mission.id, executes=executes)
         messages.success(request, f"Forked. {len(forked.again):,} sorties run again; the mission is {mission.state}.")
         if forked.dropped:
-            messages.info(request, f"Left out, because it is added again: {rendering.keys_of(forked.dropped)}.")
+            messages.info(
+                request, f"Left out, because they will be added again: {rendering.first_keys(forked.dropped)}."
+            )
         if forked.doubtful:
-            messages.warning(request, f"Results that used a changed input: {rendering.keys_of(forked.doubtful)}.")
+            messages.warning(
+                request, f"These keep results that used a changed input: {rendering.first_keys(forked.doubtful)}."
+            )
         return redirect("admin:missions_mission_change", mission.id)
 
     def _page(self, request: HttpRequest, row: Checkpoint, template: str, **context: Any) -> HttpResponse:
@@ -327,8 +332,8 @@ def _chosen(row: Checkpoint, requested: str) -> UUID | None:
     return row.missions[0] if len(row.missions) == 1 else None
 
 
-def _keys(plan: RecoveryPlan) -> list[str]:
-    """All sorties of a checkpoint."""
+def _sortie_keys(plan: RecoveryPlan) -> list[str]:
+    """The keys of all sorties of a checkpoint."""
     return sorted({*plan.keep, *plan.put_back, *plan.run, *plan.resume})
 
 
@@ -337,18 +342,19 @@ def _parent(row: Checkpoint) -> Checkpoint | None:
 
 
 def _detail(row: Any) -> dict[str, Any]:
-    """The bounded detail, read once per page."""
+    """The bounded detail of a checkpoint, read once per page."""
     if not hasattr(row, "detail"):
         row.detail = bounds.detail(row, fleet=False)
     return dict(row.detail)
 
 
 def _choices(row: Any, mission: str) -> SafeString:
-    """Links to a mission of several: its plan and changes, its restore, its fork."""
+    """Links for one of several missions: to its plan and changes, its restore and its fork."""
     is_chosen = row.chosen is not None and ids.encode(ids.MISSION, row.chosen) == mission
     pages = [] if is_chosen else [("change", "show")]
-    pages += [("restore_button", "restore"), ("fork_button", "fork")] if row.may_start else []
-    links = ((reverse(f"admin:checkpoints_checkpoint_{page}", args=[row.id]), mission, text) for page, text in pages)
+    if row.may_start:
+        pages += [("restore_button", "restore"), ("fork_button", "fork")]
+    links = ((reverse(f"admin:checkpoints_checkpoint_{page}", args=[row.id]), mission, label) for page, label in pages)
     return format_html(
         '<span style="white-space: nowrap">{}{}</span>',
         "shown below · " if is_chosen else "",
@@ -359,22 +365,23 @@ def _choices(row: Any, mission: str) -> SafeString:
 
 
 def _link(id: UUID, mission: Mission | None, name: str = "") -> SafeString | str:
-    """A link to a mission if it has rows; otherwise its name or id."""
+    """A link to a mission if it has rows, otherwise its name or id."""
     if mission is None:
         return f"{name or ids.encode(ids.MISSION, id)} (removed)"
     return mission_rendering.link(mission, mission.name)
 
 
-def _of_chosen(row: Any, build: Callable[[], SafeString | str], *, reads_all: bool = False) -> SafeString | str:
+def _for_chosen(row: Any, build: Callable[[], SafeString | str], *, reads_all: bool = False) -> SafeString | str:
+    """Build a field of the chosen mission, unless none is chosen or it would take too long."""
     if row.chosen is None:
         return "Choose one of its missions above (“show”)." if row.missions else "It contains no mission."
     if reads_all and row.sorties > MAX_SORTIES:
         return f"Not shown for more than {MAX_SORTIES:,} sorties; `manage.py fleet_checkpoint` shows it."
-    return _shown(build)
+    return _or_error(build)
 
 
-def _shown(build: Callable[[], SafeString | str]) -> SafeString | str:
-    """The result; or why there is none, such as damage."""
+def _or_error(build: Callable[[], SafeString | str]) -> SafeString | str:
+    """Build a field. If that fails, for example because a file is damaged, return the error message."""
     try:
         return build()
     except errors.FleetError as fault:
@@ -389,4 +396,5 @@ def _report(request: HttpRequest, row: Checkpoint, fault: errors.FleetError) -> 
 
 
 def _user(request: HttpRequest) -> Any:
+    """The signed-in user; the type includes anonymous ones, which cannot open a page of the admin."""
     return request.user

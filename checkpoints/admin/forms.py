@@ -13,15 +13,15 @@ class ForkForm(forms.Form):
         max_length=200,
         required=False,
         widget=UnfoldAdminTextInputWidget,
-        help_text="Of the new mission; by default the name of the mission.",
+        help_text="The name of the new mission. Default: the name of the original.",
     )
     sorties = forms.CharField(
         max_length=100_000,
         required=False,
         label="Run again",
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 5}),
-        help_text="Keys of sorties, one per line. They and all that depend on them run again; the others keep their "
-        "results.",
+        help_text="Keys of sorties, one per line. They and everything that depends on them run again. The others keep "
+        "their results.",
     )
     params = forms.JSONField(
         required=False,
@@ -30,7 +30,7 @@ class ForkForm(forms.Form):
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text='A JSON object, such as {"branch": "main"}.',
     )
-    start = forms.BooleanField(required=False, label="Start it at once", widget=UnfoldBooleanWidget)
+    start = forms.BooleanField(required=False, label="Start it immediately", widget=UnfoldBooleanWidget)
 
     def clean_sorties(self) -> list[str]:
         return [line.strip() for line in self.cleaned_data["sorties"].splitlines() if line.strip()]

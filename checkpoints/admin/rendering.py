@@ -12,7 +12,8 @@ from django.utils.safestring import SafeString
 from checkpoints import bounds
 from checkpoints.context import Context
 from checkpoints.operations import Difference
-from checkpoints.planning import Level, RecoveryPlan
+from checkpoints.planning import LISTS, Level, RecoveryPlan
+from fleet import humanise
 from fleet.admin.pages import span
 from missions.admin import rendering
 
@@ -22,27 +23,17 @@ MAX_VALUE = 200  # characters of a changed value
 MAX_ACTIONS = 8
 
 _COLOURS = {Level.LOW: "#6b7280", Level.MEDIUM: "#b45309", Level.HIGH: "#b91c1c", Level.BLOCKING: "#b91c1c"}
-_LISTS = {
-    "keep": "stay as they are",
-    "put_back": "get back the outcome that the checkpoint has",
-    "run": "run from their start",
-    "resume": "run from where they stopped",
-    "create": "are created again",
-    "drop": "were added since and are removed",
-    "lost": "have succeeded since; their results are replaced",
-    "stopped": "are running and are stopped",
-}
 
 
-def context(found: Context) -> SafeString:
+def context(context: Context) -> SafeString:
     """The recovery context of one mission. `reported` is text that agents wrote."""
     lists = (
-        ("Next steps", ("sortie", "agent type", "state", "reported"), found["next_steps"],
+        ("Next steps", ("sortie", "agent type", "state", "reported"), context["next_steps"],
          ("sortie", "agent_type", "state", "reported")),
-        ("In the way", ("sortie", "state", "reason", "reported"), found["blockers"],
+        ("Blockers", ("sortie", "state", "reason", "reported"), context["blockers"],
          ("sortie", "state", "reason", "reported")),
-        ("Last actions", ("at (UTC)", "what", "sortie"), found["last_actions"][:MAX_ACTIONS], ("at", "what", "sortie")),
-        ("Files", ("file", "sortie"), found["files_modified"], ("path", "sortie")),
+        ("Last actions", ("at (UTC)", "action", "sortie"), context["last_actions"][:MAX_ACTIONS], ("at", "what", "sortie")),
+        ("Files", ("file", "sortie"), context["files_modified"], ("path", "sortie")),
     )  # fmt: skip
     parts = [
         format_html('<h4 style="font-weight: 600; margin-top: 1em">{}</h4>{}', title, _table(titles, rows, names))
@@ -50,7 +41,7 @@ def context(found: Context) -> SafeString:
         if rows
     ]
     return format_html(
-        "<p>{} It had run for {}.</p>{}", found["summary"], span(found["elapsed_s"]),
+        "<p>{} It had run for {}.</p>{}", context["summary"], span(context["elapsed_s"]),
         format_html_join("", "{}", ((part,) for part in parts)),
     )  # fmt: skip
 
@@ -67,20 +58,24 @@ def _cell(name: str, value: Any) -> str:
 
 def recovery_plan(plan: RecoveryPlan) -> SafeString:
     """What a restore would do, and its risks."""
-    rows = [(f"{len(keys):,}", words, keys_of(keys)) for name, words in _LISTS.items() if (keys := getattr(plan, name))]
+    rows = [
+        (f"{len(keys):,}", description, first_keys(keys))
+        for name, description in LISTS.items()
+        if (keys := getattr(plan, name))
+    ]
     types = ", ".join(plan.agents_to_spawn)
     return format_html(
         '<p>The mission would be <b>{}</b>.</p>{}{}<h4 style="font-weight: 600; margin-top: 1em">Risks</h4>{}',
         plan.state,
-        rendering.table(("number", "what happens to them", "sorties"), rows) if rows else "",
+        rendering.table(("number", "what would happen", "sorties"), rows) if rows else "",
         format_html("<p>No agent serves {}: its sorties would wait for one.</p>", types) if types else "",
-        risks(plan) if plan.risks else "None.",
+        _risks(plan) if plan.risks else "None.",
     )
 
 
-def risks(plan: RecoveryPlan) -> SafeString:
+def _risks(plan: RecoveryPlan) -> SafeString:
     return rendering.table(
-        ("level", "risk", "what to do about it"),
+        ("level", "risk", "mitigation"),
         (
             (
                 format_html('<b style="color: {}">{}</b>', _COLOURS[risk.level], risk.level.value),
@@ -92,11 +87,11 @@ def risks(plan: RecoveryPlan) -> SafeString:
     )
 
 
-def difference(found: Difference) -> SafeString:
-    """What has changed: one row per sortie, or part of one."""
-    if found.empty:
+def difference(difference: Difference) -> SafeString:
+    """What has changed: one row per sortie that was added or removed, and per part of a sortie that has changed."""
+    if difference.empty:
         return SafeString("Nothing has changed.")
-    data = bounds.difference(found)
+    data = bounds.difference(difference)
     rows: list[tuple[str, str, str, str]] = _rows("the mission", data["mission"], data["omitted"])
     rows += [(key, "added", "", "") for key in data["added"][:MAX_ROWS]]
     rows += [(key, "removed", "", "") for key in data["removed"][:MAX_ROWS]]
@@ -108,23 +103,22 @@ def difference(found: Difference) -> SafeString:
         "{}{}{}",
         format_html("<p>Sorties: {}.</p>", summary) if summary else "",
         rendering.table(("sortie", "part", "before", "after"), rows[:MAX_ROWS]),
-        format_html("<p>The first {} lines are shown.</p>", MAX_ROWS) if len(rows) > MAX_ROWS else "",
+        format_html("<p>Only the first {} rows are shown.</p>", MAX_ROWS) if len(rows) > MAX_ROWS else "",
     )
 
 
 def _rows(key: str, parts: Mapping[str, Sequence[Any]], omitted: Sequence[str]) -> list[tuple[str, str, str, str]]:
-    """The lines of one sortie; its key is in the first of them."""
+    """The rows of one sortie; only the first row has its key."""
     rows = [("", name, *map(_value, pair)) for name, pair in parts.items()]
     rows += [("", name, "(not shown)", "(not shown)") for name in omitted]
     return [(key, *rows[0][1:]), *rows[1:]] if rows else []  # type: ignore[list-item]
 
 
 def _value(value: Any) -> str:
-    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
+    displayed = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    return displayed if len(displayed) <= MAX_VALUE else f"{displayed[:MAX_VALUE]}…"
 
 
-def keys_of(names: Sequence[str]) -> str:
+def first_keys(keys: Sequence[str]) -> str:
     """The first keys, and how many more there are."""
-    first = ", ".join(names[:MAX_KEYS])
-    return first if len(names) <= MAX_KEYS else f"{first} and {len(names) - MAX_KEYS:,} more"
+    return humanise.first(keys, MAX_KEYS)

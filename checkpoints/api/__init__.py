@@ -1,1 +1,1 @@
-"""Checkpoints over HTTP, as missions.api does it for missions."""
+"""The HTTP API of checkpoints. missions.api is the one of missions."""

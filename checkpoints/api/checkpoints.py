@@ -50,7 +50,9 @@ class Filter(Paged):
 
 
 class OfMission(Strict):
-    mission = Id(ids.MISSION, max_length=40, required=False, help_text="of a checkpoint with several missions")
+    mission = Id(
+        ids.MISSION, max_length=40, required=False, help_text="required if the checkpoint has several missions"
+    )
 
 
 class Comparison(OfMission):
@@ -65,7 +67,7 @@ class Comparison(OfMission):
 class Restore(OfMission):
     plan = Text(
         max_length=64, required=False, default="", allow_blank=True, initial=shapes.PLAN_DIGEST,
-        help_text="the digest of a recovery plan: 409 if the restore would now do something else",
+        help_text="the digest of a recovery plan; 409 if the current plan is another one",
     )  # fmt: skip
     force = serializers.BooleanField(required=False, default=False, help_text="accept high risks")
 
@@ -73,7 +75,7 @@ class Restore(OfMission):
 class Fork(OfMission):
     sorties = serializers.ListField(
         child=Text(max_length=200), required=False, default=list, max_length=MAX_SORTIES, initial=["lint"],
-        help_text="keys of sorties that run again, with all that depend on them",
+        help_text="keys of sorties that run again, with everything that depends on them",
     )  # fmt: skip
     params = serializers.DictField(
         child=Json(max_bytes=100_000), required=False, default=dict, help_text="new values of the plan's inputs"
@@ -84,14 +86,14 @@ class Fork(OfMission):
     )  # fmt: skip
     name = Text(max_length=200, required=False, default="", allow_blank=True, initial="Repository audit, again")
     start = serializers.BooleanField(
-        required=False, default=False, help_text="false: `resume` of the mission starts it"
+        required=False, default=False, help_text="start it now; otherwise `resume` of the mission starts it"
     )
 
 
 class Checkpoints(Costly):
     @endpoint("checkpoints.list", query=Filter, response=page_of(shapes.CheckpointResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
-        """The checkpoints of the missions of the caller and of its teams; for admins, all checkpoints."""
+        """The checkpoints of the caller's own and teams' missions; for admins, all checkpoints."""
         rows = visibility.checkpoints(actor_of(request), "checkpoints.list")
         if "mission" in query:
             rows = rows.filter(missions__contains=[ids.decode(ids.MISSION, query["mission"])])
@@ -105,7 +107,7 @@ class Checkpoints(Costly):
         actor = actor_of(request)
         details = {"name": body["name"], "note": body["note"], "keep": body["keep"], "by": actor.user}
         if body["all"] == ("mission" in body):
-            raise errors.Invalid("Send exactly one of mission and all.")
+            raise errors.Invalid("Send either `mission` or `all`.")
         if "mission" in body:
             mission = mission_visibility.mission(actor, body["mission"], "missions.change")
             checkpoint = operations.capture(missions=[mission.id], **details)
@@ -120,12 +122,12 @@ class Checkpoints(Costly):
 class LatestCheckpoint(ApiView):
     @endpoint("checkpoints.read", response=shapes.CheckpointDetailResponse)
     def get(self, request: Request, mission: str) -> dict[str, Any]:
-        """The newest checkpoint of a mission, whose rows may be gone."""
+        """The newest checkpoint of a mission, even if the mission's rows are gone."""
         actor = actor_of(request)
         rows = visibility.checkpoints(actor).filter(missions__contains=[ids.decode(ids.MISSION, mission)])
         checkpoint = rows.first()
         if checkpoint is None:
-            raise errors.NotFound(f"There is no checkpoint of a mission {mission}.")
+            raise errors.NotFound(f"The mission {mission} has no checkpoint.")
         return _detail(actor, checkpoint)
 
 
@@ -134,13 +136,13 @@ class CheckpointDetail(Costly):
 
     @endpoint("checkpoints.read", response=shapes.CheckpointDetailResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """A checkpoint. A 409 means that its files are damaged."""
+        """A checkpoint with its contents. A 409 means that its files are damaged."""
         actor = actor_of(request)
         return _detail(actor, visibility.checkpoint(actor, ref))
 
     @endpoint("checkpoints.delete", response=None, status=204)
     def delete(self, request: Request, ref: str) -> Response:
-        """Delete a checkpoint. Other checkpoints are not affected, whatever they share with it."""
+        """Delete a checkpoint. Other checkpoints that share files with it stay intact."""
         operations.delete(checkpoint=visibility.checkpoint(actor_of(request), ref, "checkpoints.delete"))
         return Response(status=204)
 
@@ -150,7 +152,7 @@ class Plan(Costly):
 
     @endpoint("checkpoints.read", query=OfMission, response=shapes.RecoveryPlanResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
-        """The recovery plan: what a restore would do now, and what could go wrong. It changes nothing."""
+        """The recovery plan: what a restore would do now, and its risks. Changes nothing."""
         actor = actor_of(request)
         checkpoint = visibility.checkpoint(actor, ref)
         mission = visibility.mission_of(checkpoint, query.get("mission"))
@@ -163,7 +165,7 @@ class Diff(Costly):
 
     @endpoint("checkpoints.read", query=Comparison, response=shapes.DifferenceResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
-        """What has changed in a mission from this checkpoint to another one, or to its rows as they are now."""
+        """What has changed in a mission between this checkpoint and another one, or the mission as it is now."""
         actor = actor_of(request)
         checkpoint = visibility.checkpoint(actor, ref)
         other = visibility.checkpoint(actor, query["other"]) if "other" in query else None
@@ -176,7 +178,7 @@ class Diff(Costly):
 class Verify(Costly):
     @endpoint("checkpoints.read", response=shapes.VerifiedResponse)
     def post(self, request: Request, ref: str) -> dict[str, Any]:
-        """Read every byte of a checkpoint and of what it refers to, and name what is damaged."""
+        """Read every byte of a checkpoint's files, and list the damage."""
         actor = actor_of(request)
         checkpoint = visibility.checkpoint(actor, ref)
         damages = operations.verify(checkpoints=[checkpoint])
@@ -196,22 +198,22 @@ class Verify(Costly):
 class RestoreCheckpoint(Costly):
     @endpoint("checkpoints.restore", body=Restore, response=shapes.RestoredResponse, status=202, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
-        """Put a mission back as the checkpoint has it, and leave it paused. The state that it replaces is captured first.
-        Requires plan.execute as `resume` of a mission does."""
+        """Put a mission back as the checkpoint has it, and leave it paused. The replaced state is captured first.
+        Requires plan.execute, as `resume` of a mission does."""
         return _restore(actor_of(request), ref, body, resume=False)
 
 
 class ResumeCheckpoint(Costly):
     @endpoint("checkpoints.restore", body=Restore, response=shapes.RestoredResponse, status=202, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
-        """Restore a mission, then resume it. A mission that had ended in the checkpoint stays as it ended."""
+        """Restore a mission, then resume it, unless it had ended in the checkpoint."""
         return _restore(actor_of(request), ref, body, resume=True)
 
 
 class ForkCheckpoint(Costly):
     @endpoint("checkpoints.fork", body=Fork, response=shapes.ForkedResponse, status=201, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
-        """Create a mission that continues from a checkpoint. Requires plan.execute as a launch does."""
+        """Create a mission that continues from a checkpoint. Requires plan.execute, as a launch does."""
         actor = actor_of(request)
         checkpoint = visibility.checkpoint(actor, ref, "checkpoints.fork")
         edit = body.get("edit", "")
@@ -265,7 +267,7 @@ def _restore(actor: Actor, ref: str, body: Validated, *, resume: bool) -> Respon
 
 
 def _fork_faults(fault: PlanError, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The faults of a fork, as validation errors of `params` or `edit`."""
+    """The faults of a fork as validation errors of `params` or `edit`."""
     details: dict[str, Any] = {}
     for entry in fault.faults:
         field = "params" if entry.where.startswith("inputs") and params else "edit"

@@ -19,15 +19,15 @@ DIGEST = hashlib.sha256(b"").hexdigest()  # for examples
 PLAN_DIGEST = DIGEST[:16]
 
 
-def _keys(example: str | None, text: str) -> serializers.ListField:
-    """The keys of sorties, of which the response has the first MAX_KEYS."""
+def _keys(example: str | None, description: str) -> serializers.ListField:
+    """A list of the first MAX_KEYS keys of sorties."""
     return serializers.ListField(
-        child=serializers.CharField(), initial=[example] if example else [], help_text=f"sorties that {text}"
+        child=serializers.CharField(), initial=[example] if example else [], help_text=f"sorties that {description}"
     )
 
 
 class CheckpointResponse(serializers.Serializer[Any]):
-    """A checkpoint: one or more missions as they were in one moment."""
+    """A checkpoint: one or more missions as they were at one moment."""
 
     id = Id(ids.CHECKPOINT)
     missions = serializers.ListField(child=Id(ids.MISSION))
@@ -36,11 +36,11 @@ class CheckpointResponse(serializers.Serializer[Any]):
     trigger = serializers.ChoiceField(Checkpoint.Trigger.choices, initial="request", help_text="why it was captured")
     keep = serializers.BooleanField(help_text="whether retention never removes it")
     sorties = serializers.IntegerField(initial=2)
-    bytes = serializers.IntegerField(initial=5_120, help_text="of all its files, compressed")
-    new_bytes = serializers.IntegerField(initial=812, help_text="of the files that no earlier checkpoint had")
+    bytes = serializers.IntegerField(initial=5_120, help_text="size of all its files, compressed")
+    new_bytes = serializers.IntegerField(initial=812, help_text="size of the files that no earlier checkpoint has")
     parent = Id(ids.CHECKPOINT, allow_null=True, help_text="the mission's checkpoint before it, for information")  # type: ignore[assignment]
     digest = serializers.CharField(
-        initial=DIGEST, help_text="SHA-256 of the manifest, which has the digests of all else"
+        initial=DIGEST, help_text="SHA-256 of the manifest, which has the digests of all other files"
     )
     created_at = serializers.DateTimeField()
 
@@ -52,13 +52,13 @@ class SavedMission(serializers.Serializer[Any]):
     name = serializers.CharField(initial="Repository audit")
     state = serializers.ChoiceField(MissionState.choices, initial="running")
     sorties = serializers.DictField(
-        child=serializers.IntegerField(), initial={"succeeded": 1, "running": 1}, help_text="their number, by state"
+        child=serializers.IntegerField(), initial={"succeeded": 1, "running": 1}, help_text="number of sorties by state"
     )
     digest = serializers.CharField(initial=DIGEST, help_text="equal states have equal digests, in every fleet")
     context = serializers.DictField(  # type: ignore[assignment]
         child=serializers.JSONField(),
         allow_null=True,
-        help_text="what somebody who takes over needs to know: `summary`, `next_steps`, `blockers` and so on. Text that "
+        help_text="the recovery context: `summary`, `next_steps`, `blockers` and so on. Text that "
         "agents wrote is under `reported`",
     )
 
@@ -67,11 +67,11 @@ class CheckpointDetailResponse(CheckpointResponse):
     """A checkpoint with its contents."""
 
     contents = SavedMission(many=True, help_text=f"the first {bounds.MAX_MISSIONS} missions")
-    truncated = serializers.BooleanField(help_text="whether it has more missions than these")
+    truncated = serializers.BooleanField(help_text="whether the checkpoint has more missions than `contents`")
     fleet = serializers.DictField(
         child=serializers.JSONField(),
         allow_null=True,
-        help_text="agent types, wanted agents and limits, if it is one of the whole fleet; only for admins",
+        help_text="agent types and concurrency limits, if the whole fleet was captured; only for admins",
     )
 
 
@@ -103,14 +103,16 @@ class RecoveryPlanResponse(serializers.Serializer[Any]):
     """What a restore would do now. Each list has the first 1,000 keys; `counts` has the length of each."""
 
     digest = serializers.CharField(
-        initial=PLAN_DIGEST, help_text="for `plan` of a restore, which then does exactly this"
+        initial=PLAN_DIGEST, help_text="send it as `plan` of a restore, which then does exactly this"
     )
     checkpoint = Id(ids.CHECKPOINT)
     mission = Id(ids.MISSION)
-    state = serializers.ChoiceField(MissionState.choices, initial="paused", help_text="of the mission afterwards")
+    state = serializers.ChoiceField(
+        MissionState.choices, initial="paused", help_text="state of the mission after the restore"
+    )
     counts = PlanCounts()
     keep = _keys("inventory", "have ended and stay as they are")
-    put_back = _keys(None, "get back the outcome that the checkpoint has")
+    put_back = _keys(None, "get their outcome back from the checkpoint")
     run = _keys("lint", "run from their start")
     resume = _keys(None, "run from where they stopped")
     create = _keys(None, "have no row now")  # type: ignore[assignment]
@@ -121,7 +123,7 @@ class RecoveryPlanResponse(serializers.Serializer[Any]):
         child=serializers.CharField(), initial=[], help_text="agent types with work to do and without an agent"
     )
     risks = RiskResponse(many=True)
-    bytes = serializers.IntegerField(initial=20_480, help_text="to be read")
+    bytes = serializers.IntegerField(initial=20_480, help_text="size of the files that a restore reads")
     age_s = serializers.FloatField(initial=61.5)
 
 
@@ -148,7 +150,7 @@ class DifferenceCounts(serializers.Serializer[Any]):
 
 
 class DifferenceResponse(serializers.Serializer[Any]):
-    """What has changed. It has the first 1,000 added and removed keys and the first 200 changes; `counts` has all."""
+    """What has changed. Has at most 1,000 added keys, 1,000 removed keys and 200 changes; `counts` has the totals."""
 
     mission = serializers.DictField(
         child=serializers.ListField(child=serializers.JSONField()),
@@ -158,7 +160,7 @@ class DifferenceResponse(serializers.Serializer[Any]):
     omitted = serializers.ListField(
         child=serializers.CharField(),
         initial=[],
-        help_text="parts of it that differ and are not shown, such as the plan",
+        help_text="parts of the mission that differ and are not shown, such as the plan",
     )
     added = _keys(None, "only the later state has")
     removed = _keys(None, "only the earlier state has")
@@ -171,9 +173,7 @@ class RestoredResponse(serializers.Serializer[Any]):
 
     mission = MissionResponse()
     checkpoint = Id(ids.CHECKPOINT)
-    safety = Id(
-        ids.CHECKPOINT, allow_null=True, help_text="has the state that was replaced; null if the mission had no rows"
-    )
+    safety = Id(ids.CHECKPOINT, allow_null=True, help_text="has the replaced state; null if the mission had no rows")
 
 
 class ForkedResponse(serializers.Serializer[Any]):
@@ -194,7 +194,7 @@ class DamageResponse(serializers.Serializer[Any]):
 
 
 class VerifiedResponse(serializers.Serializer[Any]):
-    """Whether every byte of a checkpoint is as it was written."""
+    """Whether every byte of a checkpoint is intact."""
 
     checkpoint = Id(ids.CHECKPOINT)
     intact = serializers.BooleanField(initial=False)

@@ -10,7 +10,7 @@ It has no times, owners or links, so equal checkpoints are equal files.
 
 The reader trusts nothing. It computes the header that each member must have and compares all 512 bytes, so a file has
 no room for links, devices, paths, further members or attributes. It checks every size before it reads or decompresses.
-Both sides hold at most one blob in memory. A file that `tar` has packed again is therefore refused.
+A file that `tar` has packed again is therefore refused. Writer and reader hold at most one blob in memory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from checkpoints.document.manifest import Manifest, MissionEntry, Part
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1_000_000  # one mission has at most 257 parts of about 150 bytes
-MAX_MEMBER_BYTES = 8**11 - 1  # a header has eleven octal digits for it
+MAX_MEMBER_BYTES = 8**11 - 1  # a tar header has eleven octal digits for the size
 LEVEL = 3
 
 _BLOCK = 512
@@ -61,7 +61,7 @@ class Writer:
         self._member(_blob(part), data := zstandard.ZstdCompressor(level=LEVEL).compress(content), len(data))
 
     def artifact(self, digest: str, size: int, chunks: Iterable[bytes]) -> None:
-        """Malformed if the chunks do not have this size in all; what was written is then no container."""
+        """Write an artifact. Malformed if the chunks do not add up to `size`; what was written is then unusable."""
         self._member(f"artifacts/{digest}", chunks, size)
 
     def close(self) -> None:
@@ -85,8 +85,8 @@ class Writer:
 class Reader:
     """Reads a container. Call `entry`, `blob` for each of its parts in their order, and `artifacts`, in this order.
 
-    Every method raises Malformed for whatever a Writer would not have written. `max_bytes` limits the file and
-    `max_content` the content of all blobs.
+    Every method raises Malformed for anything that a Writer would not have written. `max_bytes` limits the size of the
+    file, and `max_content` the uncompressed size of all blobs.
     """
 
     def __init__(self, file: Readable, *, max_bytes: int, max_content: int) -> None:
@@ -102,14 +102,14 @@ class Reader:
         except Malformed:
             raise
         except (ValueError, TypeError, OverflowError) as fault:  # an unpaired surrogate, for example
-            raise Malformed("its manifest has values that no manifest has") from fault
+            raise Malformed("its manifest has values that cannot be serialized") from fault
         if canonical != data:
             raise Malformed("its manifest is not canonical JSON")
         if len(manifest.missions) != 1 or manifest.fleet or manifest.context:
             raise Malformed("it does not consist of exactly one mission")
         (entry,) = manifest.missions
         if not all(type(part.bytes) is int for part in entry.parts):
-            raise Malformed("its manifest has a size that is not a whole number")  # 1.0, which its schema allows
+            raise Malformed("its manifest has a size that is not an integer")  # 1.0, which its schema allows
         if len({part.blob for part in entry.parts}) != len(entry.parts):
             raise Malformed("its manifest names a blob twice")
         if (total := sum(part.bytes for part in entry.parts)) > self._max_content:
@@ -119,7 +119,7 @@ class Reader:
     def blob(self, part: Part) -> str:
         """The text of a blob, checked against its SHA-256."""
         name = _blob(part)
-        # zstd's own bound for incompressible content (ZSTD_COMPRESSBOUND), generously
+        # above zstd's bound for incompressible content (ZSTD_COMPRESSBOUND)
         compressed = self._body(self._size(self._header(name), name, part.bytes + part.bytes // 128 + 1_024))
         try:
             # `decompress` allocates what the frame claims, so the claim is checked first.
@@ -131,7 +131,7 @@ class Reader:
         except zstandard.ZstdError as fault:
             raise Malformed(f"{name} is not compressed with zstd, or incomplete") from fault
         if len(content) != part.bytes or hashlib.sha256(content).hexdigest() != part.blob:
-            raise Malformed(f"the SHA-256 of {name} does not fit")
+            raise Malformed(f"the SHA-256 of {name} does not match")
         try:
             return content.decode()
         except UnicodeDecodeError as fault:
@@ -148,30 +148,30 @@ class Reader:
             name = header[:100].rstrip(b"\0").decode("ascii", "replace")
             match = _ARTIFACT.fullmatch(name)
             if match is None or (digest := match[1]) not in expected or digest <= last:
-                raise Malformed("it has a member that does not belong to it")
+                raise Malformed("it has an unexpected member")
             last = digest
             if (size := self._size(header, name, MAX_MEMBER_BYTES)) != expected[digest]:
-                raise Malformed(f"{name} does not have the size that its sortie has of it")
+                raise Malformed(f"{name} does not have the size that its sortie states")
             actual = hashlib.sha256()
             store(digest, self._chunks(size, actual.update))
             if actual.hexdigest() != digest:
-                raise Malformed(f"the SHA-256 of {name} does not fit")
+                raise Malformed(f"the SHA-256 of {name} does not match")
         if self._read(_BLOCK) != bytes(_BLOCK) or self._file.read(1):
             raise Malformed("there are bytes after its end")
 
     def _header(self, name: str) -> bytes:
         header = self._read(_BLOCK)
         if not header.startswith(name.encode() + b"\0"):
-            raise Malformed(f"{name} is not where it belongs")
+            raise Malformed(f"{name} is missing or out of order")
         return header
 
     def _size(self, header: bytes, name: str, limit: int) -> int:
-        """The size of a member, if its header is the only one that it can have."""
+        """The size of a member. Malformed unless its header is exactly what a Writer would write."""
         if not _OCTAL.fullmatch(header[_SIZE]):
-            raise Malformed(f"the header of {name} is not one that a fleet writes")
+            raise Malformed(f"the header of {name} does not have the form that a fleet writes")
         size = int(header[_SIZE][:11], 8)
         if header != _header(name, size):
-            raise Malformed(f"the header of {name} is not one that a fleet writes")
+            raise Malformed(f"the header of {name} does not have the form that a fleet writes")
         if size > limit:
             raise Malformed(f"{name} has {size:,} bytes; {limit:,} are allowed")
         return size
@@ -198,10 +198,10 @@ class Reader:
         self._remaining -= size
         data = bytearray()
         while len(data) < size:
-            piece = self._file.read(size - len(data))
-            if not piece:
+            chunk = self._file.read(size - len(data))
+            if not chunk:
                 raise Malformed("it is incomplete")
-            data += piece
+            data += chunk
         return bytes(data)
 
 

@@ -1,7 +1,7 @@
 """The content of a blob: the lines of the sorties whose keys fall into one bucket.
 
-A blob is text: one line of JSON per sortie with its state, sorted by key; an empty line; and one line per sortie with
-what is kept beside the state, in the same order. Only the first half counts for the digest. Lines are compared and
+A blob is text: one line of JSON per sortie with its state, sorted by key; an empty line; and, in the same order, one
+line per sortie with what is kept beside the state. Only the state lines count for the digest. Lines are compared and
 stored as text, so numbers keep their exact form.
 
 A sortie's bucket is the first byte of the SHA-256 of its key, so ten changed sorties change at most ten blobs.
@@ -22,7 +22,7 @@ _decoder = json.JSONDecoder()
 
 
 class Malformed(ValueError):
-    """The content is not that of a checkpoint."""
+    """This is not the content of a checkpoint."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Bucket:
             raise Malformed("a blob of sorties needs as many lines before its empty line as after it")
         by_key = {key_of(line): line for line in state}
         if len(by_key) != len(state) or sorted(by_key, key=str.encode) != list(by_key):
-            raise Malformed("the sorties of a blob are not sorted by key, or one occurs twice")
+            raise Malformed("the sorties of a blob are not sorted by key, or a key occurs twice")
         kept_by_key = {key_of(line): line for line in kept}
         if list(kept_by_key) != list(by_key):
             raise Malformed("a sortie of a blob does not have two lines")
@@ -76,6 +76,6 @@ def key_of(line: str) -> str:
 
 
 def combined_digest(*, mission: str, buckets: Mapping[int, str]) -> str:
-    """The digest of a mission's state, from that of its own part and those of its buckets."""
+    """The digest of a mission's state, from the digests of its own part and of its buckets."""
     lines = [mission, *(f"{number:02x} {digest}" for number, digest in sorted(buckets.items()))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -19,11 +19,12 @@ import jsonschema_rs
 from checkpoints.document.buckets import Malformed, combined_digest
 
 FORMAT = 1
+ENDED = frozenset({"succeeded", "failed", "skipped", "cancelled"})  # states of sorties
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A blob: the SHA-256 of its content, its size, and the digest of the half that counts."""
+    """A blob: the SHA-256 of its content, its size, and the digest of its state lines."""
 
     blob: str
     bytes: int  # of the content
@@ -43,7 +44,7 @@ class MissionEntry:
 
     @property
     def digest(self) -> str:
-        """Of its whole state; equal states have equal digests, in every fleet."""
+        """The digest of the mission's whole state. Equal states have equal digests, in every fleet."""
         return combined_digest(
             mission=self.mission.digest, buckets={number: part.digest for number, part in self.buckets.items()}
         )
@@ -55,7 +56,7 @@ class MissionEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A checkpoint: missions captured in one snapshot, and with `--all` the fleet's types, limits and wanted agents."""
+    """A checkpoint: missions captured in one snapshot, and with `--all` also agent types and concurrency limits."""
 
     id: str  # chk_…
     name: str
@@ -74,7 +75,7 @@ class Manifest:
         return [part for mission in self.missions for part in mission.parts] + extra
 
     def count(self, *states: str) -> int:
-        """How many sorties are in one of these states; without states, how many there are."""
+        """The number of sorties in these states; without states, of all sorties."""
         return sum(
             number for entry in self.missions for state, number in entry.counts.items() if not states or state in states
         )
@@ -87,21 +88,21 @@ def serialize(manifest: Manifest) -> bytes:
 
 
 def parse(data: bytes) -> Manifest:
-    """Read a manifest. Raises Malformed if it is not one, was changed, or has a newer format."""
+    """Parse a manifest. Malformed if it is not one, was changed, or has a newer format."""
     try:
         document: dict[str, Any] = json.loads(data)
         claimed = document.pop("sha256")
         canonical = _canonical(document)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as fault:
         raise Malformed("the manifest is not complete JSON") from fault
-    if isinstance(written := document.get("format"), int) and written > FORMAT:
-        raise Malformed(f"its format {written} is newer than this fleet's ({FORMAT}); upgrade the fleet")
+    if isinstance(version := document.get("format"), int) and version > FORMAT:
+        raise Malformed(f"its format {version} is newer than this fleet's ({FORMAT}); upgrade the fleet")
     try:
         _validator().validate(document)
     except jsonschema_rs.ValidationError as fault:
         raise Malformed(f"the manifest does not follow its schema: {fault.message[:200]}") from fault
     if hashlib.sha256(canonical).hexdigest() != claimed:
-        raise Malformed("the manifest was changed: its SHA-256 does not fit")
+        raise Malformed("the manifest was changed: its SHA-256 does not match")
     manifest = Manifest(
         **{name: document[name] for name in ("id", "name", "note", "trigger", "created_at", "parent")},
         snapshot=document["snapshot"],
@@ -111,7 +112,7 @@ def parse(data: bytes) -> Manifest:
     )
     for mission, entry in zip(manifest.missions, document["missions"], strict=True):
         if mission.digest != entry["digest"]:
-            raise Malformed(f"the digest of {mission.id} does not fit its parts")
+            raise Malformed(f"the digest of {mission.id} does not match its parts")
     return manifest
 
 
@@ -151,7 +152,7 @@ def _part(entry: Any) -> Any:
     if entry is None:
         return None
     if not isinstance(entry[1], int):  # JSON Schema takes 1.0 for an integer
-        raise Malformed("the size of a blob is not a whole number")
+        raise Malformed("the size of a blob is not an integer")
     return Part(*entry)
 
 

@@ -8,35 +8,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import OutputWrapper
+from django.template.defaultfilters import filesizeformat
 
 from checkpoints.operations import Difference
-from checkpoints.planning import RecoveryPlan
+from checkpoints.planning import LISTS, RecoveryPlan
 from fleet import humanise
 from fleet.console import lines
 
 MAX_KEYS = 12  # in one line
 MAX_VALUE = 60  # characters of a changed value
 
-_SENTENCES = {
-    "keep": "stay as they are",
-    "put_back": "get back the outcome that the checkpoint has",
-    "run": "run from their start",
-    "resume": "run from where they stopped",
-    "create": "are created again",
-    "drop": "were added since and are removed",
-    "lost": "have succeeded since; the safety checkpoint keeps their results",
-    "stopped": "are running and are stopped",
-}
-
 
 def size(bytes: int) -> str:
-    """`812 B`, `1.2 KB`, `3.4 MB`"""
-    value = float(bytes)
-    for unit in ("B", "KB", "MB", "GB"):
-        if value < 1_000 or unit == "GB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1_000
-    raise AssertionError
+    """`812 bytes`, `1.2 KB`, `3.4 MB`, as in the admin, but with plain spaces."""
+    return filesizeformat(bytes).replace("\xa0", " ")
 
 
 def table(summaries: Sequence[dict[str, Any]], out: OutputWrapper) -> None:
@@ -62,68 +47,69 @@ def table(summaries: Sequence[dict[str, Any]], out: OutputWrapper) -> None:
 
 
 def detail(data: dict[str, Any], out: OutputWrapper) -> None:
+    """Write a checkpoint with the recovery contexts of its missions."""
     width = lines.columns(out)
 
-    def write(text: str) -> None:
-        out.write(
-            lines.fitted(lines.one_line(text) if not text.startswith(" ") else "  " + lines.one_line(text), width=width)
-        )
+    def write(line: str, *, indent: str = "") -> None:
+        out.write(lines.fitted(indent + lines.one_line(line), width=width))
 
     title = f"{data['id']}  {data['name']}".rstrip()
     write(f"{title}  {data['trigger']}  {data['created_at'][:19]}  {size(data['bytes'])}")
     if data["note"]:
-        write(f"  {data['note']}")
+        write(data["note"], indent="  ")
     for content in data["contents"]:
         context = content["context"] or {}
         write(f"{content['id']}  {content['name']}  {content['state']}  digest {content['digest'][:16]}")
         if context:
-            write(f"  {context['summary']} It had run for {humanise.duration(context['elapsed_s'])}.")
+            write(f"{context['summary']} It had run for {humanise.duration(context['elapsed_s'])}.", indent="  ")
             for step in context["next_steps"][:5]:
-                write(f"  next: {step['sortie']} ({step['agent_type']}, {step['state']})")
+                write(f"next: {step['sortie']} ({step['agent_type']}, {step['state']})", indent="  ")
             for blocker in context["blockers"][:5]:
                 reported = f": {blocker['reported']}" if blocker["reported"] else ""
-                write(f"  in the way: {blocker['sortie']} {blocker['state']}{reported}")
+                write(f"blocked by: {blocker['sortie']} {blocker['state']}{reported}", indent="  ")
             for file in context["files_modified"][:5]:
-                write(f"  file: {file['path']} of {file['sortie']}")
+                write(f"file: {file['path']} of {file['sortie']}", indent="  ")
 
 
 def recovery_plan(plan: RecoveryPlan, out: OutputWrapper) -> None:
+    """Write what a restore would do, and its risks."""
     width = lines.columns(out)
     out.write(
-        f"{plan.checkpoint}, {humanise.duration(plan.age_s)} old, {size(plan.bytes)}: {plan.mission} would be {plan.state}."
+        f"{plan.checkpoint}, {humanise.duration(plan.age_s)} old, {size(plan.bytes)}: "
+        f"{plan.mission} would be {plan.state}."
     )
-    for name, sentence in _SENTENCES.items():
-        if found := getattr(plan, name):
-            out.write(lines.fitted(f"  {len(found):>6,} {sentence}: {keys(found)}", width=width, indent=9))
+    for name, description in LISTS.items():
+        if sorties := getattr(plan, name):
+            out.write(lines.fitted(f"  {len(sorties):>6,} {description}: {keys(sorties)}", width=width, indent=9))
     if plan.agents_to_spawn:
         out.write(f"  No agent serves {', '.join(plan.agents_to_spawn)}; its sorties would wait for one.")
     for risk in plan.risks:
         out.write(lines.fitted(f"  {risk.level} risk: {risk.message} {risk.mitigation}", width=width))
-    out.write(f"  The plan is {plan.digest}; --plan {plan.digest} applies exactly this one.")
+    out.write(f"  To apply exactly this plan, add --plan {plan.digest}.")
 
 
-def difference(found: Difference, out: OutputWrapper) -> None:
+def difference(difference: Difference, out: OutputWrapper) -> None:
+    """Write what has changed, one line per part of the mission and per sortie."""
     width = lines.columns(out)
-    for name, pair in found.mission.items():
+    for name, pair in difference.mission.items():
         out.write(lines.fitted(f"mission {name}: {_values(pair)}", width=width))
-    for key in found.added:
+    for key in difference.added:
         out.write(f"+ {lines.one_line(key)}")
-    for key in found.removed:
+    for key in difference.removed:
         out.write(f"- {lines.one_line(key)}")
-    for change in found.changed:
+    for change in difference.changed:
         parts = "; ".join(f"{name} {_values(pair)}" for name, pair in change.parts.items())
         out.write(lines.fitted(f"~ {lines.one_line(change.key)}: {parts}", width=width))
 
 
 def _values(pair: Iterable[Any]) -> str:
-    return " → ".join(_short(json.dumps(value, ensure_ascii=False)) for value in pair)
+    return " → ".join(_shortened(json.dumps(value, ensure_ascii=False)) for value in pair)
 
 
-def _short(text: str) -> str:
-    return lines.one_line(text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…")
+def _shortened(value: str) -> str:
+    return lines.one_line(value if len(value) <= MAX_VALUE else f"{value[:MAX_VALUE]}…")
 
 
-def keys(names: Sequence[str]) -> str:
+def keys(keys: Sequence[str]) -> str:
     """The first keys, and how many more there are."""
-    shown = ", ".join(lines.one_line(name) for name in names[:MAX_KEYS])
-    return shown if len(names) <= MAX_KEYS else f"{shown} and {len(names) - MAX_KEYS:,} more"
+    return humanise.first([lines.one_line(key) for key in keys], MAX_KEYS)

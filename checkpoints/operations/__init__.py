@@ -1,9 +1,10 @@
-"""What people, programs and the control loop do with checkpoints. Keyword-only functions, as in missions.operations."""
+"""The operations on checkpoints. Their parameters are keyword-only, as in missions.operations."""
 
 from checkpoints.operations.adopting import adopt
 from checkpoints.operations.capturing import capture, capture_all
 from checkpoints.operations.comparing import Difference, diff
 from checkpoints.operations.forking import Forked, fork
+from checkpoints.operations.keeping import keep
 from checkpoints.operations.porting import Exported, Imported, export, import_file
 from checkpoints.operations.recovery import recovery_plan
 from checkpoints.operations.removing import Pruned, delete, prune
@@ -26,6 +27,7 @@ __all__ = [
     "export",
     "fork",
     "import_file",
+    "keep",
     "prune",
     "recovery_plan",
     "restore",

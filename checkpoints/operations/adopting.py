@@ -1,4 +1,4 @@
-"""Adopt: give a row to each checkpoint whose files exist without one, as in a copied folder or after a lost database."""
+"""Adopt: create a row for each checkpoint that has only files, as in a copied folder or after a lost database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from django.contrib.auth.models import Group, User
 
 from checkpoints import document, loading, storage
-from checkpoints.document import Manifest
+from checkpoints.document import ENDED, Manifest
 from checkpoints.models import Checkpoint
 from fleet import audit, ids
 from fleet.postgres import locks
@@ -16,13 +16,13 @@ from fleet.postgres.locks import Lock
 
 
 def adopt() -> list[Checkpoint]:
-    """Create the missing rows; returns them. Checkpoints that are damaged are left alone."""
+    """Create the missing rows, and return them. Damaged checkpoints are skipped."""
     with locks.session(Lock.CHECKPOINTS, shared=True):
         return adopt_under_lock()
 
 
 def adopt_under_lock() -> list[Checkpoint]:
-    """As `adopt`; the caller holds the lock of checkpoints."""
+    """Like `adopt`, but the caller holds the checkpoints lock."""
     stored = {ids.decode(ids.CHECKPOINT, ref): ref for ref in storage.manifests()}
     known = set(Checkpoint.objects.filter(id__in=stored).values_list("id", flat=True))
     adopted = []
@@ -44,7 +44,7 @@ def _row(manifest: Manifest) -> Checkpoint:
     data = document.serialize(manifest)
     owner = team = None
     if len(manifest.missions) == 1:
-        kept = loading.load(manifest.missions[0]).own_kept
+        kept = loading.load(manifest.missions[0]).mission_kept
         owner = User.objects.filter(username=kept["owner"]).first()
         team = Group.objects.filter(name=kept["team"]).first()
     return Checkpoint(
@@ -58,7 +58,7 @@ def _row(manifest: Manifest) -> Checkpoint:
         snapshot=manifest.snapshot,
         parent=ids.decode(ids.CHECKPOINT, manifest.parent) if manifest.parent else None,
         sorties=manifest.count(),
-        ended=manifest.count("succeeded", "failed", "skipped", "cancelled"),
+        ended=manifest.count(*ENDED),
         failed=manifest.count("failed"),
         bytes=storage.size(part.blob for part in manifest.parts) + len(data),
         new_bytes=0,

@@ -12,9 +12,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from checkpoints import context, document, reading, storage
-from checkpoints.document import Manifest
+from checkpoints.document import ENDED, Manifest
 from checkpoints.models import Checkpoint
-from checkpoints.reading import MissionText
+from checkpoints.reading import CurrentMission
 from fleet import audit, errors, ids
 from fleet.events.models import Event
 from fleet.postgres import locks
@@ -36,24 +36,24 @@ def capture(
     fleet: bool = False,
     by: User | None = None,
 ) -> Checkpoint:
-    """Write a checkpoint of these missions, as they are in one moment. They keep running.
+    """Write a checkpoint of these missions in one snapshot. They keep running.
 
-    `fleet`: also of the agent types, the agents that are wanted, and the limits of concurrency keys.
+    `fleet`: include the agent types, the number of agents that each should have, and the concurrency limits.
 
     NotFound if a mission's rows are gone, Conflict if one is being cancelled, Unavailable if the disk is full.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
         with reading.snapshot() as snapshot:
-            texts = [read(mission) for mission in missions]
+            current = [_read(mission) for mission in missions]
             fleet_data = reading.fleet() if fleet else None
-        for text in texts:
-            if text.state == "cancelling":
+        for mission in current:
+            if mission.state == MissionState.CANCELLING:
                 raise errors.Conflict(
-                    f"The mission {text.name} is being cancelled, so it cannot be captured.",
+                    f"The mission {mission.name} is being cancelled, so it cannot be captured.",
                     hint="Wait until it is cancelled.",
                 )
         return store(
-            texts=texts,
+            missions=current,
             snapshot=snapshot,
             fleet=fleet_data,
             trigger=trigger,
@@ -65,13 +65,13 @@ def capture(
 
 
 def capture_all(*, name: str = "", note: str = "", keep: bool = False, by: User | None = None) -> Checkpoint:
-    """Write one checkpoint of the fleet: every live mission, the agent types, the wanted agents and the limits."""
+    """Write one checkpoint of the whole fleet: every live mission, and what `fleet` of `capture` includes."""
     live = Mission.objects.exclude(state__in=[*FINAL_MISSION_STATES, MissionState.CANCELLING]).order_by("id")
     return capture(missions=list(live.values_list("id", flat=True)), name=name, note=note, keep=keep, fleet=True, by=by)
 
 
-def read(mission: UUID) -> MissionText:
-    """Read a mission, only what has changed since its newest checkpoint if that is intact. Call it in a snapshot."""
+def _read(mission: UUID) -> CurrentMission:
+    """Read a mission: if its newest checkpoint is intact, only what has changed since. Call it in a snapshot."""
     parent = newest(mission)
     if parent is None:
         return reading.mission(mission)
@@ -90,7 +90,7 @@ def newest(mission: UUID) -> Checkpoint | None:
 
 def store(
     *,
-    texts: Sequence[MissionText],
+    missions: Sequence[CurrentMission],
     snapshot: str,
     fleet: bytes | None = None,
     trigger: str,
@@ -101,7 +101,7 @@ def store(
 ) -> Checkpoint:
     """Write the files, then the row. The caller holds the lock of checkpoints."""
     id, now = ids.new(), timezone.now()
-    parent = newest(texts[0].id) if len(texts) == 1 else None
+    parent = newest(missions[0].id) if len(missions) == 1 else None
     contents: dict[str, bytes] = {}
     manifest = Manifest(
         id=ids.encode(ids.CHECKPOINT, id),
@@ -111,19 +111,17 @@ def store(
         created_at=now.isoformat(),
         parent=parent.ref if parent else None,
         snapshot=snapshot,
-        missions=tuple(text.entry(contents) for text in texts),
-        fleet=reading.extra(fleet, contents) if fleet is not None else None,
-        context=reading.extra(
-            context.encode({ids.encode(ids.MISSION, text.id): text.context for text in texts}), contents
-        ),
+        missions=tuple(mission.entry(contents) for mission in missions),
+        fleet=reading.part(fleet, contents) if fleet is not None else None,
+        context=reading.part(context.encode({mission.ref: mission.context for mission in missions}), contents),
     )
-    with _disk():
+    with _translate_disk_errors():
         added = storage.add(contents)
         digest = storage.add_manifest(manifest)
     with transaction.atomic():
         row = Checkpoint.objects.create(
             id=id,
-            missions=[text.id for text in texts],
+            missions=[mission.id for mission in missions],
             name=name,
             note=note,
             trigger=trigger,
@@ -132,54 +130,53 @@ def store(
             snapshot=snapshot,
             parent=parent.id if parent else None,
             sorties=manifest.count(),
-            ended=manifest.count("succeeded", "failed", "skipped", "cancelled"),
+            ended=manifest.count(*ENDED),
             failed=manifest.count("failed"),
             bytes=storage.size(part.blob for part in manifest.parts) + len(document.serialize(manifest)),
             new_bytes=added,
             created_by=by,
-            owner_id=_common({text.owner for text in texts}) if fleet is None else None,
-            team_id=_common({text.team for text in texts}) if fleet is None else None,
+            owner_id=_common({mission.owner for mission in missions}) if fleet is None else None,
+            team_id=_common({mission.team for mission in missions}) if fleet is None else None,
             created_at=now,
         )
-        for text in texts:
+        for mission in missions:
             Event.objects.create(
                 kind="checkpoint.created",
-                scope=text.id,
+                scope=mission.id,
                 subject=id,
                 data={"checkpoint": row.ref, "trigger": trigger, "sorties": row.sorties},
             )
         audit.record(
             kind="checkpoint.create",
             subject=row.ref,
-            after={"missions": [ids.encode(ids.MISSION, text.id) for text in texts], "trigger": trigger, "name": name},
+            after={"missions": [mission.ref for mission in missions], "trigger": trigger, "name": name},
         )
     return row
 
 
-def _common(owners: set[int | None]) -> int | None:
+def _common(values: set[int | None]) -> int | None:
     """The owner (or team) of all missions of a checkpoint; None if they differ."""
-    return owners.pop() if len(owners) == 1 else None
+    return values.pop() if len(values) == 1 else None
 
 
-def store_contents(texts: Sequence[MissionText]) -> None:
-    """Write the blobs of missions ahead of a capture, which then has to write only what has changed since."""
+def store_blobs(mission: CurrentMission) -> None:
+    """Write the blobs of a mission ahead of a capture, which then has to write only what has changed since."""
     contents: dict[str, bytes] = {}
-    for text in texts:
-        text.entry(contents)
-    with _disk():
+    mission.entry(contents)
+    with _translate_disk_errors():
         storage.add(contents)
 
 
 @contextmanager
-def _disk() -> Iterator[None]:
-    """Unavailable, with what to do, if the disk does not take the files."""
+def _translate_disk_errors() -> Iterator[None]:
+    """Raise Unavailable, with a hint, if the files cannot be written."""
     try:
         yield
     except OSError as fault:
         full = fault.errno in FULL
         raise errors.Unavailable(
             f"The checkpoint could not be written: {fault.strerror or fault}.",
-            hint="Free disk space, or name another folder with FLEET_CHECKPOINTS."
+            hint="Free disk space, or set FLEET_CHECKPOINTS to another folder."
             if full
             else "Check the folder that FLEET_CHECKPOINTS names.",
         ) from fault

@@ -15,7 +15,7 @@ from fleet.postgres.locks import Lock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A sortie that differs: the parts of its state with other values, each with both of them."""
+    """A sortie that differs. `parts` maps each part of its state that differs to its value before and after."""
 
     key: str
     parts: dict[str, tuple[Any, Any]]
@@ -23,7 +23,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What has changed between two states of a mission. `mission` has the parts of its own that differ."""
+    """What has changed between two states of a mission. `mission` has the parts of the mission itself that differ."""
 
     mission: dict[str, tuple[Any, Any]]
     added: tuple[str, ...]
@@ -47,28 +47,26 @@ class Difference:
 
 
 def diff(*, before: Checkpoint, after: Checkpoint | None, mission: UUID | None = None) -> Difference:
-    """What has changed in a mission from one checkpoint to another; `after` None: to its rows as they are now.
+    """Compare a mission in two checkpoints; `after` None: in a checkpoint and in its rows as they are now.
 
-    NotFound if a checkpoint does not have the mission, or its rows are gone; Damaged as for a restore.
+    NotFound if a checkpoint does not contain the mission, or its rows are gone; Damaged as for a restore.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
         first = loading.load_intact(before, mission)
         if after is not None:
             second = loading.load_intact(after, first.id)
-            own, lines = second.own, second.state
+            mission_lines, lines = second.mission_lines, second.state
         else:
             with reading.snapshot():
-                text = reading.mission(first.id)
-            own, lines = text.own, {}
-            for bucket in text.buckets.values():
-                lines |= bucket.state
+                current = reading.mission(first.id)
+            mission_lines, lines = current.mission_lines, current.state_lines
     changed = [
         Change(key=key, parts=_parts(first.state[key], lines[key]))
         for key in sorted(first.state.keys() & lines.keys())
         if first.state[key] != lines[key]
     ]
     return Difference(
-        mission=_parts(first.own.split("\n")[0], own.split("\n")[0]),
+        mission=_parts(first.mission_lines.split("\n")[0], mission_lines.split("\n")[0]),
         added=tuple(sorted(lines.keys() - first.state.keys())),
         removed=tuple(sorted(first.state.keys() - lines.keys())),
         changed=tuple(changed),

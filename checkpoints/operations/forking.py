@@ -34,12 +34,12 @@ RESET = {"state": "due", "tries": 0, "rescues": 0, "reason": "", "result": None,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forked:
-    """A new mission, and the keys of its sorties that run again, were left out, or kept a result that is in doubt."""
+    """A new mission, and the keys of sorties that run again, were left out, or have doubtful results."""
 
     mission: Mission
     again: tuple[str, ...]
     dropped: tuple[str, ...]
-    doubtful: tuple[str, ...]  # they used an input that has changed
+    doubtful: tuple[str, ...]  # keep a result that used an input that has changed
 
 
 def fork(
@@ -55,8 +55,8 @@ def fork(
 ) -> Forked:
     """Create a mission that continues from a checkpoint. It is planned; `resume` starts it.
 
-    `sorties` and everything that depends on them run again, without what they had added. So do those that `edit`
-    replaces (YAML: `sorties: {name: …}`). `params` change inputs.
+    `sorties` and everything that depends on them run again; the sorties that they had added are left out. The same
+    applies to sorties that `edit` replaces (YAML: `sorties: {name: …}`). `params` change inputs.
 
     NotFound for a sortie that the checkpoint does not have; PlanError if `params` or `edit` are invalid; Forbidden if
     the caller may not start the code; Damaged if a file of the checkpoint is missing or was changed.
@@ -65,18 +65,18 @@ def fork(
         saved = loading.load_intact(checkpoint, mission)
         graph = _Graph(saved)
         inputs = _inputs(saved, params or {})
-        edited = _edited(saved, graph, edit, inputs)
+        edited = _edited_specs(saved, graph, edit, inputs)
         graph.require([*sorties, *edited])
-        template = "" if edited else saved.own_kept["template"]
+        template = "" if edited else saved.mission_kept["template"]
         _check_rights(saved, edited, template=template, executes=executes)
         again, dropped = graph.reset([*sorties, *edited])
-        changed_inputs = [key for key, value in inputs.items() if value != saved.own_state["inputs"].get(key)]
-        live = bool(again) or saved.own_state["state"] == "live"
+        changed_inputs = [key for key, value in inputs.items() if value != saved.mission_state["inputs"].get(key)]
+        live = bool(again) or saved.mission_state["state"] == "live"
         with transaction.atomic(durable=True):
             id = ids.new()
             writing.create_mission(
                 mission=id,
-                own=saved.own,
+                mission_lines=saved.mission_lines,
                 checkpoint=checkpoint.ref,
                 live=MissionState.PLANNED,
                 executes=executes or bool(template),
@@ -91,7 +91,7 @@ def fork(
                 turn, _ = launching.fair_turn(cursor)
             targets = graph.targets(again=again, dropped=dropped, edited=edited)
             writing.put_back(mission=id, targets=targets, origin=turn, checkpoint=checkpoint.ref)
-            _prove(id, saved, unchanged=saved.state.keys() - again - dropped)
+            _require_exact(id, saved, keys=saved.state.keys() - again - dropped)
             Event.objects.create(
                 kind="checkpoint.forked",
                 scope=id,
@@ -108,12 +108,12 @@ def fork(
                     "edited": sorted(edited),
                 },
             )
-    kept = [key for key in graph.order if key not in again and key not in dropped]
+    unchanged = [key for key in graph.order if key not in again and key not in dropped]
     return Forked(
         mission=Mission.objects.get(id=id),
         again=tuple(key for key in graph.order if key in again),
         dropped=tuple(key for key in graph.order if key in dropped),
-        doubtful=tuple(key for key in kept if graph.uses(key, changed_inputs)),
+        doubtful=tuple(key for key in unchanged if graph.uses(key, changed_inputs)),
     )
 
 
@@ -137,11 +137,11 @@ class _Graph:
         if missing:
             raise errors.NotFound(
                 f"The checkpoint has no sortie {', '.join(map(repr, missing[:3]))}.",
-                hint="Compare their names with the plan of the mission.",
+                hint="See the plan of the mission for its sorties.",
             )
 
     def reset(self, keys: Collection[str]) -> tuple[set[str], set[str]]:
-        """The sorties that run again if these do, and those that are dropped because the former had added them."""
+        """The sorties that run again if these do, and the sorties that those had added, which are dropped."""
         again: set[str] = set()
         dropped: set[str] = set()
         pending = list(keys)
@@ -165,9 +165,9 @@ class _Graph:
         names = "|".join(re.escape(name) for name in inputs)
         if not names or self.sorties[key]["state"] in ("pending", "due"):
             return False
-        text = json.dumps(self.sorties[key]["spec"])
+        spec = json.dumps(self.sorties[key]["spec"])
         return bool(
-            re.search(rf"\binputs\.(?:{names})\b", text) or re.search(rf"\bFLEET_INPUT_(?:{names.upper()})\b", text)
+            re.search(rf"\binputs\.(?:{names})\b", spec) or re.search(rf"\bFLEET_INPUT_(?:{names.upper()})\b", spec)
         )
 
     def targets(
@@ -221,38 +221,39 @@ def _spec_changes(spec: SortieSpec | None) -> dict[str, Any]:
 
 
 def _inputs(saved: SavedMission, params: Mapping[str, Json]) -> dict[str, Json]:
-    """The mission's inputs with the new ones, which must fit its plan. Other values are kept exactly."""
-    inputs: dict[str, Json] = saved.own_state["inputs"]
+    """The mission's inputs with new values, which its plan must accept. The other values do not change."""
+    inputs: dict[str, Json] = saved.mission_state["inputs"]
     if not params:
         return inputs
-    loaded = plan.load(text=saved.own_state["plan"], context=plan_context.current())
-    given = {name: value for name, value in inputs.items() if name in loaded.inputs and value is not None}
-    bound = plan.bind(plan=loaded, params={**given, **params})
+    loaded = plan.load(text=saved.mission_state["plan"], context=plan_context.current())
+    current = {name: value for name, value in inputs.items() if name in loaded.inputs and value is not None}
+    bound = plan.bind(plan=loaded, params={**current, **params})
     return {**inputs, **{name: bound[name] for name in params}}
 
 
-def _edited(saved: SavedMission, graph: _Graph, text: str, inputs: Mapping[str, Json]) -> dict[str, SortieSpec]:
+def _edited_specs(saved: SavedMission, graph: _Graph, text: str, inputs: Mapping[str, Json]) -> dict[str, SortieSpec]:
+    """The new specs in an edit, by key."""
     if not text:
         return {}
-    own = saved.own_state
+    mission_state = saved.mission_state
     names = plan.fragment_names(text=text, context=plan_context.current())
     graph.require(names)
     specs = plan.fragment(
         text=text,
         existing=[key for key in graph.order if key not in names],
         context=plan_context.current(),
-        defaults=own["defaults"],
+        defaults=mission_state["defaults"],
         inputs=inputs,
     )
-    folders.check_prompts(specs=specs, folder=own["folder"])
+    folders.check_prompts(specs=specs, folder=mission_state["folder"])
     return {spec.key: spec for spec in specs}
 
 
 def _check_rights(saved: SavedMission, edited: Mapping[str, SortieSpec], *, template: str, executes: bool) -> None:
-    """As for a launch: what runs code needs plan.execute, unless it comes from a template as it is."""
+    """As for a launch: code needs plan.execute, unless it comes unchanged from a template."""
     if executes or template:
         return
-    if saved.own_kept["executes"] or any(spec.executes for spec in edited.values()):
+    if saved.mission_kept["executes"] or any(spec.executes for spec in edited.values()):
         raise rights.refusal()
 
 
@@ -261,15 +262,12 @@ def _origin(saved: SavedMission, checkpoint: Checkpoint, sorties: Collection[str
     return f"fork of {saved.entry.id} at {checkpoint.ref}{start}"[:300]
 
 
-def _prove(mission: UUID, saved: SavedMission, *, unchanged: Collection[str]) -> None:
+def _require_exact(mission: UUID, saved: SavedMission, *, keys: Collection[str]) -> None:
     """NotExact unless these sorties are exactly as the checkpoint has them."""
-    text = reading.mission(mission)
-    lines: dict[str, str] = {}
-    for bucket in text.buckets.values():
-        lines |= bucket.state
-    different = [key for key in unchanged if lines.get(key) != saved.state[key]]
+    lines = reading.mission(mission).state_lines
+    different = [key for key in keys if lines.get(key) != saved.state[key]]
     if different:
         raise NotExact(
             f"The fork would differ from the checkpoint in {', '.join(sorted(different)[:3])}; nothing was created.",
-            hint="This is a defect of the fleet: please report it with the checkpoint.",
+            hint="This is a bug: please report it with the checkpoint.",
         )

@@ -1,4 +1,4 @@
-"""Keep: exempt a checkpoint from retention, or no longer."""
+"""Keep: exempt a checkpoint from retention, or end the exemption."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fleet import audit
 
 
 def keep(*, checkpoint: Checkpoint, on: bool) -> None:
-    """Let retention never remove this checkpoint; with `on` false, remove it in its turn."""
+    """Exempt a checkpoint from retention; with `on` false, end the exemption."""
     with transaction.atomic():
         before = Checkpoint.objects.select_for_update().get(id=checkpoint.id).keep
         Checkpoint.objects.filter(id=checkpoint.id).update(keep=on)

@@ -42,10 +42,9 @@ from missions.plan import PlanError
 from missions.queries import plan_context
 from missions.states import MissionState
 
-NOBODY = UUID(int=0)  # no row has this id, so `put_back` copies the outcome to a new attempt
+NO_SORTIE = UUID(int=0)  # no row has this id, so `put_back` copies the outcome to a new attempt
 BAD_DATA = ("22", "23", "54")  # classes of SQLSTATE: data, constraints, limits of Postgres
-# Of a sortie's line: the longest texts that it repeats are a result and a plan, and Postgres adds spaces.
-EXPANSION = 2
+EXPANSION = 2  # of the largest result and plan in a line, because Postgres adds spaces
 
 
 class Refused(errors.Invalid):
@@ -54,7 +53,7 @@ class Refused(errors.Invalid):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What an export wrote. `missing` are the artifacts that the store has lost, as `sortie: path`."""
+    """What an export wrote. `missing` lists the artifacts that the store has lost, as `sortie: path`."""
 
     mission: str
     bytes: int
@@ -65,7 +64,7 @@ class Exported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """A new mission, and its first checkpoint. `missing` are the artifacts that were left out, as `sortie: path`."""
+    """A new mission, and its first checkpoint. `missing` lists the artifacts that were left out, as `sortie: path`."""
 
     mission: Mission
     checkpoint: Checkpoint
@@ -73,20 +72,20 @@ class Imported:
 
 
 def export(*, checkpoint: Checkpoint, out: Writable, mission: UUID | None = None, artifacts: bool = False) -> Exported:
-    """Write a mission of a checkpoint to `out`, with the bytes of its artifacts if they are wanted and still stored.
+    """Write a mission of a checkpoint to `out`, with `artifacts` also the stored bytes of its artifacts.
 
     The same checkpoint always gives the same bytes. At most one blob is in memory. Takes no lock, because a slow
     reader would hold up every capture; if the checkpoint is deleted meanwhile, the export fails.
 
     Damaged if a file of the checkpoint is missing or was changed; `out` then has an incomplete file, which no import
-    accepts. Invalid if there are several missions and none is named.
+    accepts. Invalid if the checkpoint has several missions and `mission` is None.
     """
-    stored = storage.read_manifest(checkpoint.ref)
-    entry = loading.entry(stored, mission)
+    manifest = storage.read_manifest(checkpoint.ref)
+    entry = loading.mission_entry(manifest, mission)
     entry = replace(entry, buckets=dict(sorted(entry.buckets.items())))
     _record_export(checkpoint, entry, artifacts=artifacts)
     writer = archive.Writer(out)
-    writer.manifest(replace(stored, missions=(entry,), parent=None, fleet=None, context=None))
+    writer.manifest(replace(manifest, missions=(entry,), parent=None, fleet=None, context=None))
     files: dict[str, int] = {}
     names: dict[str, str] = {}
     for part in archive.parts(entry):
@@ -116,24 +115,24 @@ def import_file(
     Nothing in the file is trusted; every part is checked before anything is written. The mission is as the file has
     it, except for what is replaced:
 
-    - ids, owner, team, template and rights: those of the importer. A mission that was live is planned.
-    - `folder`: the parameter, under the rules of a launch. `readable`: empty, so no path of the file is ever used.
-    - artifacts whose bytes are neither in the file nor in a mission that the importer may see: left out, and listed.
-      Otherwise a digest in a file would be enough to read somebody else's artifact.
+    - Owner, team and rights are the importer's; ids are new; there is no template. A mission that was live is planned.
+    - `folder` is the parameter, under the rules of a launch. `readable` is empty, so no path in the file is ever used.
+    - Artifacts whose bytes are neither in the file nor in a mission that the importer may see are left out and listed.
+      Otherwise the digest of somebody else's artifact would be enough to read it.
 
-    The digest of the new rows must be that of the file after these replacements; without any, it is the file's digest.
-    Attempt numbers, agents, leases and what drivers need to continue are ignored. A backoff ends; `run_at` still
-    applies. The first checkpoint is made from the new rows, so that a restore does not bring back what was replaced.
+    The digest of the new rows must be the digest of the file after these replacements; without any, it is the file's.
+    Attempt numbers, agents, leases and the resume data of drivers are ignored. A backoff ends; `run_at` still applies.
+    The first checkpoint is made from the new rows, so a restore does not bring back what was replaced.
 
     Refused (Invalid) with the reason if the file is not a complete and consistent export or exceeds a limit; Forbidden
     if it contains code and the importer lacks plan.execute; Conflict if an agent type is missing; Unavailable if the
-    disk is full. Nothing is imported in all these cases.
+    disk is full. In all these cases nothing is imported.
     """
     folder = _folder(folder, by)
     if team and by and not by.is_superuser and not by.groups.filter(id=team.id).exists():
         raise errors.Invalid(f"You are not in a team called {team.name!r}.", pointer="/team")
     with _spool() as spool:
-        with _refused():
+        with _translate_faults():
             content = _Content.read(file, spool)
         content.require_rights(executes=executes)
         content.require_references()
@@ -151,7 +150,7 @@ def import_file(
 
 
 def _record_export(checkpoint: Checkpoint, entry: MissionEntry, *, artifacts: bool) -> None:
-    """Before the first byte leaves, since an interrupted export has revealed something too."""
+    """Record an export before its first byte leaves, because an interrupted export has revealed something too."""
     with transaction.atomic():
         Event.objects.create(
             kind="checkpoint.exported",
@@ -181,7 +180,7 @@ def _export_artifact(writer: archive.Writer, digest: str, size: int) -> bool:
 
 
 class _Spool:
-    """The artifacts of a file, in a temporary file until everything has been checked."""
+    """Keeps the artifacts of an import in a temporary file until everything has been checked."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -192,12 +191,12 @@ class _Spool:
         for chunk in chunks:
             if self._file.tell() - offset + len(chunk) > settings.FLEET_ARTIFACT_BYTES:
                 raise Malformed(f"an artifact has more than {settings.FLEET_ARTIFACT_BYTES:,} bytes")
-            with _disk():
+            with _translate_disk_errors():
                 self._file.write(chunk)
         self.files[digest] = offset, self._file.tell() - offset
 
     def open(self, digest: str) -> File[bytes]:
-        with _disk():
+        with _translate_disk_errors():
             self._file.flush()
         return File(io.BufferedReader(_Slice(self._file.fileno(), *self.files[digest])), name=digest)
 
@@ -232,7 +231,7 @@ class _Slice(io.RawIOBase):
 @contextmanager
 def _spool() -> Iterator[_Spool]:
     """A spool beside the checkpoints: the system's folder for temporary files may be in memory."""
-    with _disk():
+    with _translate_disk_errors():
         settings.FLEET_CHECKPOINTS.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = tempfile.TemporaryFile(dir=settings.FLEET_CHECKPOINTS)  # noqa: SIM115  (closed below)
     with file:
@@ -240,8 +239,8 @@ def _spool() -> Iterator[_Spool]:
 
 
 @contextmanager
-def _disk() -> Iterator[None]:
-    """Unavailable if the disk does not take the artifacts of the file."""
+def _translate_disk_errors() -> Iterator[None]:
+    """Raise Unavailable, with a hint, if the artifacts of the file cannot be written."""
     try:
         yield
     except OSError as fault:
@@ -253,96 +252,102 @@ def _disk() -> Iterator[None]:
 
 @dataclass(slots=True, kw_only=True)
 class _Content:
-    """A file that was checked: the lines of its mission, and what is known of its sorties."""
+    """The checked content of a file: the lines of its mission, and its sorties."""
 
     manifest: Manifest
-    own: str  # the mission's state
+    mission_line: str  # the mission's state
     reason: str
     state: dict[str, str]
-    sorties: dict[str, checking.Sortie]
+    sorties: dict[str, checking.ImportedSortie]
 
     @classmethod
     def read(cls, file: Readable, spool: _Spool) -> _Content:
-        """Read and check a file. Malformed, or Unacceptable's, with the reason."""
+        """Read and check a file. Malformed, with the reason, if it cannot be imported."""
         reader = archive.Reader(
             file, max_bytes=settings.FLEET_IMPORT_FILE_BYTES, max_content=settings.FLEET_IMPORT_BYTES
         )
         manifest, entry = reader.entry()
-        most = EXPANSION * (settings.FLEET_RESULT_BYTES + settings.FLEET_PLAN_BYTES)
-        own, kept = _own_lines(reader.blob(entry.mission), entry.mission.digest, most)
-        own_state, own_kept = checking.mission(own, kept, plan_bytes=settings.FLEET_PLAN_BYTES)
-        _check_defaults(own_state)
+        max_chars = EXPANSION * (settings.FLEET_RESULT_BYTES + settings.FLEET_PLAN_BYTES)
+        mission_line, kept_line = _mission_lines(reader.blob(entry.mission), entry.mission.digest, max_chars)
+        mission_state, mission_kept = checking.mission(mission_line, kept_line, plan_bytes=settings.FLEET_PLAN_BYTES)
+        _check_defaults(mission_state)
         state: dict[str, str] = {}
-        sorties: dict[str, checking.Sortie] = {}
+        sorties: dict[str, checking.ImportedSortie] = {}
         for number, part in sorted(entry.buckets.items()):
             bucket = _bucket(reader.blob(part), number, part.digest)
             if len(sorties) + len(bucket.state) > settings.FLEET_MAX_SORTIES:
                 raise Malformed(f"the mission has more than {settings.FLEET_MAX_SORTIES:,} sorties")
             for key, line in bucket.state.items():
-                if len(line) + len(bucket.kept[key]) > most:
-                    raise Malformed(f"the sortie {key[:100]!r} has more than {most:,} characters")
+                if len(line) + len(bucket.kept[key]) > max_chars:
+                    raise Malformed(f"the sortie {key[:100]!r} has more than {max_chars:,} characters")
                 sorties[key] = checking.sortie(line, bucket.kept[key], result_bytes=settings.FLEET_RESULT_BYTES)
             state |= bucket.state
         limits = plan_context.without_database()
         checking.check_graph(
-            sorties, state=own_state["state"], max_sorties=limits.max_sorties, max_needs=limits.max_needs
+            sorties, state=mission_state["state"], max_sorties=limits.max_sorties, max_needs=limits.max_needs
         )
         sizes = _artifact_sizes(sorties)
         reader.artifacts(sizes, spool.add)
-        return cls(manifest=manifest, own=own, reason=own_kept.get("reason", ""), state=state, sorties=sorties)
+        return cls(
+            manifest=manifest,
+            mission_line=mission_line,
+            reason=mission_kept.get("reason", ""),
+            state=state,
+            sorties=sorties,
+        )
 
     def require_rights(self, *, executes: bool) -> None:
-        """As for a launch, by everything that could run again."""
+        """Forbidden if a sortie runs code and the importer may not. Ended sorties count, as they can be retried."""
         if not executes and any(sortie.spec.executes for sortie in self.sorties.values()):
             raise rights.refusal()
 
     def require_references(self) -> None:
         """Conflict if a sortie that has not ended needs something that this fleet does not have."""
-        here = plan_context.current()
-        types = here.types or {}
-        drivers = {"prompt", *here.drivers}
-        lacking: set[str] = set()
+        context = plan_context.current()
+        types = context.types or {}
+        drivers = {"prompt", *context.drivers}
+        missing: set[str] = set()
         for spec in (sortie.spec for sortie in self.sorties.values() if not sortie.ended):
             if spec.agent_type not in types:
-                lacking.add(f"the agent type {spec.agent_type}")
+                missing.add(f"the agent type {spec.agent_type}")
             elif spec.prompt is not None and not types[spec.agent_type].takes_prompt:
-                lacking.add(f"a prompt command of the agent type {spec.agent_type}")
+                missing.add(f"a prompt command of the agent type {spec.agent_type}")
             if spec.driver not in drivers:
-                lacking.add(f"the driver {spec.driver}")
-            if spec.call is not None and spec.call not in here.callables:
-                lacking.add(f"the callable {spec.call}")
-        if lacking:
+                missing.add(f"the driver {spec.driver}")
+            if spec.call is not None and spec.call not in context.callables:
+                missing.add(f"the callable {spec.call}")
+        if missing:
             raise errors.Conflict(
-                f"The mission needs what this fleet does not have: {', '.join(sorted(lacking)[:5])}.",
+                f"The mission needs what this fleet does not have: {', '.join(sorted(missing)[:5])}.",
                 hint="Create agent types in the admin, and name callables in FLEET_CALLABLES; then import it again.",
             )
 
     def drop_artifacts(self, available: set[str]) -> list[str]:
-        """Leave out the artifacts that are not available; returns them."""
+        """Leave out the artifacts that are not available, and return them as `sortie: path`."""
         dropped: list[str] = []
         for key, sortie in self.sorties.items():
-            lost = {file.path for file in sortie.artifacts if file.digest not in available}
-            if not lost:
+            lost_paths = {file.path for file in sortie.artifacts if file.digest not in available}
+            if not lost_paths:
                 continue
             files = json.loads(self.state[key])["artifacts"]
             before, after = (
                 json.dumps(rows, ensure_ascii=False)
-                for rows in (files, [file for file in files if file["path"] not in lost])
+                for rows in (files, [file for file in files if file["path"] not in lost_paths])
             )
             if not self.state[key].endswith(ending := f'"artifacts":{before}}}'):
-                raise _refusal(f"a line of the sortie {key!r} is not as a fleet writes it")
+                raise _refusal(f"a line of the sortie {key!r} does not have the form that a fleet writes")
             self.state[key] = f'{self.state[key].removesuffix(ending)}"artifacts":{after}}}'
-            dropped += (f"{key}: {path}" for path in sorted(lost))
+            dropped += (f"{key}: {path}" for path in sorted(lost_paths))
         return dropped
 
-    def own_lines(self) -> str:
+    def mission_lines(self) -> str:
         """The mission's two lines, the second one without anything that the file could misuse."""
         keys = {
             spec.concurrency.key: spec.concurrency.limit
             for spec in (sortie.spec for sortie in self.sorties.values())
             if spec.concurrency
         }
-        return f"{self.own}\n{json.dumps({'concurrency_keys': keys, 'finished_at': None})}\n"
+        return f"{self.mission_line}\n{json.dumps({'concurrency_keys': keys, 'finished_at': None})}\n"
 
     def targets(self) -> list[Target]:
         return [
@@ -352,23 +357,23 @@ class _Content:
             for key, line in self.state.items()
         ]
 
-    def digest(self, own: str) -> str:
-        """The digest that the new rows must have, with this line of the mission's state."""
+    def digest(self, mission_line: str) -> str:
+        """The digest that the new rows must have if `mission_line` is the mission's state."""
         buckets: dict[int, Bucket] = {}
         for key, line in self.state.items():
             buckets.setdefault(bucket_of(key), Bucket()).state[key] = line
         return combined_digest(
-            mission=hashlib.sha256(own.encode()).hexdigest(),
+            mission=hashlib.sha256(mission_line.encode()).hexdigest(),
             buckets={number: bucket.digest() for number, bucket in buckets.items()},
         )
 
 
-def _own_lines(text: str, digest: str, most: int) -> tuple[str, str]:
+def _mission_lines(text: str, digest: str, max_chars: int) -> tuple[str, str]:
     lines = text.split("\n")
-    if len(lines) != 3 or lines[2] or len(text) > most:
+    if len(lines) != 3 or lines[2] or len(text) > max_chars:
         raise Malformed("the mission's blob does not consist of two lines, or is too large")
     if hashlib.sha256(lines[0].encode()).hexdigest() != digest:
-        raise Malformed("the digest of the mission's state does not fit")
+        raise Malformed("the digest of the mission's state does not match")
     return lines[0], lines[1]
 
 
@@ -382,18 +387,18 @@ def _bucket(text: str, number: int, digest: str) -> Bucket:
     if bucket.state.keys() != bucket.kept.keys() or bucket.text() != text:
         raise Malformed(f"bucket {number:02x} does not have two lines for each sortie")
     if bucket.digest() != digest:
-        raise Malformed(f"the digest of bucket {number:02x} does not fit")
+        raise Malformed(f"the digest of bucket {number:02x} does not match")
     if any(bucket_of(key) != number for key in bucket.state):
         raise Malformed(f"bucket {number:02x} has a sortie of another one")
     return bucket
 
 
-def _check_defaults(own: Mapping[str, Any]) -> None:
-    """The defaults apply to sorties that agents add, so they are read as those of a plan."""
+def _check_defaults(mission_state: Mapping[str, Any]) -> None:
+    """Malformed unless the defaults are valid in a plan: they apply to sorties that agents add later."""
     data = {
         "mission": "import",
-        "inputs": {name: {} for name in own["inputs"]},
-        "defaults": own["defaults"],
+        "inputs": {name: {} for name in mission_state["inputs"]},
+        "defaults": mission_state["defaults"],
         "sorties": {"any": {"agent": "any", "run": "true"}},
     }
     try:
@@ -402,7 +407,7 @@ def _check_defaults(own: Mapping[str, Any]) -> None:
         raise Malformed(f"the mission's defaults are not those of a plan: {fault.faults[0]}") from fault
 
 
-def _artifact_sizes(sorties: Mapping[str, checking.Sortie]) -> dict[str, int]:
+def _artifact_sizes(sorties: Mapping[str, checking.ImportedSortie]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for sortie in sorties.values():
         for file in sortie.artifacts:
@@ -411,15 +416,15 @@ def _artifact_sizes(sorties: Mapping[str, checking.Sortie]) -> dict[str, int]:
     return sizes
 
 
-def _kept(sortie: checking.Sortie) -> dict[str, Any]:
-    """What `put_back` needs beside a sortie's state, of which only the outcome comes from the file."""
+def _kept(sortie: checking.ImportedSortie) -> dict[str, Any]:
+    """The kept line that `put_back` needs. Only the outcome in it comes from the file."""
     kept, attempted = sortie.kept, sortie.kept["attempted"]
     started, finished, outcome_at = (
         checking.parsed_time(kept[name]) for name in ("started_at", "finished_at", "outcome_at")
     )
     run_at = None if sortie.ended else sortie.spec.run_at
     return {
-        "sortie": str(NOBODY),
+        "sortie": str(NO_SORTIE),
         "accepted": int(attempted) if sortie.ended else None,
         "state": "pending" if sortie.state == "pending" else "ready",
         "waits_for": "the time set by its plan (run_at)",
@@ -435,7 +440,7 @@ def _kept(sortie: checking.Sortie) -> dict[str, Any]:
 
 
 def _readable_digests(content: _Content, spool: _Spool, by: User | None) -> set[str]:
-    """Artifacts that the importer may have: those in the file, and stored ones of missions that it may see."""
+    """Artifacts that the importer may read: those in the file, and those of missions that they may see."""
     digests = {file.digest for sortie in content.sorties.values() for file in sortie.artifacts}
     if by is None or by.is_superuser:
         known = {digest for digest in digests if collection.has(digest)}
@@ -454,7 +459,7 @@ def _stored_artifacts(spool: _Spool) -> Iterator[None]:
         for digest in spool.files:
             if not collection.has(digest):
                 added.append(digest)
-                with spool.open(digest) as file, _disk():
+                with spool.open(digest) as file, _translate_disk_errors():
                     collection.add(digest, file)
         yield
     except BaseException:
@@ -467,38 +472,40 @@ def _stored_artifacts(spool: _Spool) -> Iterator[None]:
 def _create(
     content: _Content, *, by: User | None, executes: bool, folder: str, team: Group | None, missing: int
 ) -> tuple[Mission, Checkpoint]:
-    """Create the rows, prove them, and capture them, all in one transaction."""
+    """Create the rows, check their digest, and capture them, all in one transaction."""
     id = ids.new()
     changes = {"folder": folder, "readable": []}
     checkpoint = None
     try:
-        with _refused(), transaction.atomic(durable=True), connection.cursor() as cursor:
+        with _translate_faults(), transaction.atomic(durable=True), connection.cursor() as cursor:
             cursor.execute(
-                "SELECT %(own)s::jsonb::text = %(own)s, (%(own)s::jsonb || %(changes)s::jsonb)::text",
-                {"own": content.own, "changes": json.dumps(changes)},
+                "SELECT %(line)s::jsonb::text = %(line)s, (%(line)s::jsonb || %(changes)s::jsonb)::text",
+                {"line": content.mission_line, "changes": json.dumps(changes)},
             )
-            canonical, own = cursor.fetchone()
+            canonical, mission_line = cursor.fetchone()
             if not canonical:
-                raise Malformed("the line of the mission is not as a fleet writes it")
+                raise Malformed("the line of the mission does not have the form that a fleet writes")
             writing.create_mission(
                 mission=id,
-                own=content.own_lines(),
+                mission_lines=content.mission_lines(),
                 checkpoint=content.manifest.id,
                 live=MissionState.PLANNED,
                 executes=executes,
                 origin=f"import of {content.manifest.missions[0].id} at {content.manifest.id}",
-                reason=content.reason if json.loads(content.own)["state"] != "live" else "",
+                reason=content.reason if json.loads(content.mission_line)["state"] != "live" else "",
                 owner=by.id if by else None,
                 team=team.id if team else None,
                 changes=changes,
             )
             turn, _ = launching.fair_turn(cursor)
             writing.put_back(mission=id, targets=content.targets(), origin=turn, checkpoint=content.manifest.id)
-            text = reading.mission(id)
-            if text.entry({}).digest != content.digest(own):
-                raise Malformed("its lines are not as a fleet writes them, so the new rows would differ from them")
+            current = reading.mission(id)
+            if current.entry({}).digest != content.digest(mission_line):
+                raise Malformed(
+                    "its lines do not have the form that a fleet writes, so the new rows would differ from them"
+                )
             checkpoint = capturing.store(
-                texts=[text],
+                missions=[current],
                 snapshot=reading.current_snapshot(),
                 trigger=Checkpoint.Trigger.IMPORT,
                 note=f"As imported from a file of {content.manifest.id}.",
@@ -542,8 +549,8 @@ def _folder(folder: str, by: User | None) -> str:
 
 
 @contextmanager
-def _refused() -> Iterator[None]:
-    """Refused for whatever is wrong with the file, also if only Postgres notices it."""
+def _translate_faults() -> Iterator[None]:
+    """Raise Refused for whatever is wrong with the file, including what only Postgres notices."""
     try:
         yield
     except Malformed as fault:

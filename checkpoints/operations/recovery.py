@@ -11,8 +11,8 @@ from agents.models import AgentType
 from checkpoints import loading, planning, reading
 from checkpoints.loading import SavedMission
 from checkpoints.models import Checkpoint
-from checkpoints.planning import Facts, Level, RecoveryPlan, Sortie
-from checkpoints.reading import MissionText
+from checkpoints.planning import Facts, Level, ParsedSortie, RecoveryPlan
+from checkpoints.reading import CurrentMission
 from fleet import errors
 from fleet.postgres import clock, locks
 from fleet.postgres.locks import Lock
@@ -27,35 +27,35 @@ def recovery_plan(*, checkpoint: Checkpoint, mission: UUID | None = None) -> Rec
         saved = loading.load_intact(checkpoint, mission)
         with reading.snapshot():
             exists = Mission.objects.filter(id=saved.id).exists()
-            text = reading.mission(saved.id) if exists else None
-        return plan_for(checkpoint, saved, text)
+            current = reading.mission(saved.id) if exists else None
+        return plan_for(checkpoint, saved, current)
 
 
-def plan_for(checkpoint: Checkpoint, saved: SavedMission, text: MissionText | None) -> RecoveryPlan:
-    """The plan for a checkpoint and the mission's rows (None: they are gone), both read."""
-    current = None
-    if text is not None:
-        current = {
-            key: Sortie.parse(line, bucket.kept[key])
-            for bucket in text.buckets.values()
+def plan_for(checkpoint: Checkpoint, saved: SavedMission, current: CurrentMission | None) -> RecoveryPlan:
+    """The plan for a saved mission and its rows, which were read before; `current` None: the rows are gone."""
+    current_sorties = None
+    if current is not None:
+        current_sorties = {
+            key: ParsedSortie.parse(line, bucket.kept[key])
+            for bucket in current.buckets.values()
             for key, line in bucket.state.items()
         }
-    own = saved.own_state
-    sorties = {key: Sortie.parse(line, saved.kept[key]) for key, line in saved.state.items()}
-    digests = {digest for sortie in sorties.values() for digest in sortie.artifacts}
+    mission_state = saved.mission_state
+    saved_sorties = {key: ParsedSortie.parse(line, saved.kept[key]) for key, line in saved.state.items()}
+    digests = {digest for sortie in saved_sorties.values() for digest in sortie.artifacts}
     return planning.plan(
         checkpoint=checkpoint.ref,
         mission=saved.entry.id,
-        final_state=own["state"],
-        saved=sorties,
-        current=current,
+        final_state=mission_state["state"],
+        saved=saved_sorties,
+        current=current_sorties,
         facts=Facts(
             agent_types=set(AgentType.objects.values_list("name", flat=True)),
             served_types=agents.served_types(),
             callables=discovery.names(),
             missing_artifacts={digest for digest in digests if not collection.has(digest)},
-            folder_exists=not own["folder"] or Path(own["folder"]).is_dir(),
-            cancelling=text is not None and text.state == MissionState.CANCELLING,
+            folder_exists=not mission_state["folder"] or Path(mission_state["folder"]).is_dir(),
+            cancelling=current is not None and current.state == MissionState.CANCELLING,
         ),
         bytes=sum(part.bytes for part in saved.entry.parts),
         age_s=(clock.now() - checkpoint.created_at).total_seconds(),
@@ -66,8 +66,8 @@ def require_acceptable(plan: RecoveryPlan, *, force: bool, digest: str = "") -> 
     """Conflict if the plan is not the one with this digest, or has a risk that was not accepted with `force`."""
     if digest and plan.digest != digest:
         raise errors.Conflict(
-            f"The mission has changed: the plan is now {plan.digest}, and not {digest}.",
-            hint="Look at the new plan (--dry-run), then apply that one.",
+            f"The mission has changed: the plan is now {plan.digest}, not {digest}.",
+            hint="Review the new plan (--dry-run), then apply it with --plan.",
             over_http="Read the plan again, then send its digest.",
         )
     for risk in plan.risks:
@@ -75,8 +75,9 @@ def require_acceptable(plan: RecoveryPlan, *, force: bool, digest: str = "") -> 
             raise errors.Conflict(risk.message, hint=risk.mitigation)
     high = [risk for risk in plan.risks if risk.level is Level.HIGH]
     if high and not force:
+        mitigation = " ".join(risk.mitigation for risk in high)
         raise errors.Conflict(
             " ".join(risk.message for risk in high),
-            hint=" ".join(risk.mitigation for risk in high) + " Or accept it with --force.",
-            over_http=" ".join(risk.mitigation for risk in high) + ' Or accept it with "force": true.',
+            hint=f"{mitigation} Or accept the risk with --force.",
+            over_http=f'{mitigation} Or accept the risk with "force": true.',
         )

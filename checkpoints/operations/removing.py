@@ -1,7 +1,7 @@
 """Delete checkpoints, and prune those that are too old or too many.
 
-The row goes first, then the manifest, then the blobs that no manifest refers to. If this is interrupted, the files that
-are left are harmless: `prune` removes the blobs, and adopts a manifest without a row.
+The row is deleted first, then the manifest, then the blobs that no manifest refers to. If this is interrupted, the
+remaining files are harmless: `prune` removes the blobs, and adopts a manifest without a row.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Pruned:
 
 
 def delete(*, checkpoint: Checkpoint) -> None:
-    """Delete a checkpoint. Other checkpoints are not affected, whatever they share with it."""
+    """Delete a checkpoint. Other checkpoints that share blobs with it stay intact."""
     with locks.session(Lock.CHECKPOINTS):
         _delete([checkpoint], why="deleted")
-        with suppress(storage.Damaged):  # of another checkpoint: `prune` names it
-            _sweep()
+        with suppress(storage.Damaged):  # another checkpoint is damaged; `prune` reports it
+            _remove_garbage()
 
 
 def prune(*, now: datetime, dry_run: bool) -> Pruned:
@@ -47,8 +47,8 @@ def prune(*, now: datetime, dry_run: bool) -> Pruned:
     with locks.session(Lock.CHECKPOINTS):
         adopting.adopt_under_lock()
         outdated = _outdated(list(Checkpoint.objects.order_by("-id")), now=now)
-        gone = {checkpoint.ref for checkpoint in outdated}
-        garbage = sorted(set(storage.blobs()) - _reachable(except_for=gone))
+        outdated_refs = {checkpoint.ref for checkpoint in outdated}
+        garbage = sorted(set(storage.blobs()) - _reachable(except_for=outdated_refs))
         size = storage.size(garbage)
         if not dry_run:
             _delete(outdated, why="retention")
@@ -59,20 +59,20 @@ def prune(*, now: datetime, dry_run: bool) -> Pruned:
 
 
 def _outdated(checkpoints: Iterable[Checkpoint], *, now: datetime) -> list[Checkpoint]:
-    """The checkpoints that retention removes, given all of them, the newest first.
+    """The checkpoints that retention removes. `checkpoints` are all of them, the newest first.
 
-    A mission keeps its newest checkpoint, named and kept ones, and of the others the newest FLEET_CHECKPOINT_COUNT, as
-    long as they are younger than FLEET_CHECKPOINT_DAYS and all of them together fit into FLEET_CHECKPOINT_BYTES.
+    A mission keeps its newest checkpoint, named and kept ones, and of the others the newest FLEET_CHECKPOINT_COUNT that
+    are younger than FLEET_CHECKPOINT_DAYS, as long as all checkpoints together fit into FLEET_CHECKPOINT_BYTES.
     """
     seen: dict[UUID, int] = defaultdict(int)
     total = 0
     outdated = []
     for checkpoint in checkpoints:
         newest = any(not seen[mission] for mission in checkpoint.missions)
-        many = all(seen[mission] >= settings.FLEET_CHECKPOINT_COUNT for mission in checkpoint.missions)
+        surplus = all(seen[mission] >= settings.FLEET_CHECKPOINT_COUNT for mission in checkpoint.missions)
         old = checkpoint.created_at < now - timedelta(days=settings.FLEET_CHECKPOINT_DAYS)
         large = total + checkpoint.new_bytes > settings.FLEET_CHECKPOINT_BYTES
-        if checkpoint.keep or checkpoint.name or newest or not (many or old or large):
+        if checkpoint.keep or checkpoint.name or newest or not (surplus or old or large):
             total += checkpoint.new_bytes
             for mission in checkpoint.missions:
                 seen[mission] += 1
@@ -97,7 +97,7 @@ def _delete(checkpoints: Collection[Checkpoint], *, why: str) -> None:
         storage.remove_manifest(checkpoint.ref)
 
 
-def _sweep() -> None:
+def _remove_garbage() -> None:
     for name in set(storage.blobs()) - _reachable():
         storage.remove_blob(name)
 

@@ -1,4 +1,4 @@
-"""Restore: put a mission back as a checkpoint has it, in one transaction that proves itself before it commits."""
+"""Restore: put a mission back as a checkpoint has it, in one transaction that checks its result before it commits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from checkpoints import loading, reading, writing
 from checkpoints.loading import SavedMission
 from checkpoints.models import Checkpoint
 from checkpoints.operations import capturing, recovery
-from checkpoints.reading import MissionText
+from checkpoints.reading import CurrentMission
 from checkpoints.writing import Target
 from fleet import audit, errors, ids
 from fleet.events.models import Event
@@ -27,7 +27,7 @@ from missions.operations import launching, rights
 from missions.queries import counters
 from missions.states import MissionState
 
-TRIES = 3  # after a deadlock with agents that settle
+TRIES = 3  # a restore can deadlock with agents that settle
 
 
 class NotExact(errors.Conflict):
@@ -51,25 +51,25 @@ def restore(
     plan: str = "",
     by: User | None = None,
 ) -> Restored:
-    """Put a mission back as the checkpoint has it, and leave it paused; one that had ended is as it ended.
+    """Put a mission back as the checkpoint has it. It is paused afterwards, or ended if it had ended.
 
-    Running sorties are taken from their agents and start again only when no process of them is left. Sorties that were
-    added since are removed. The state that is replaced is captured first.
+    Running sorties are taken from their agents and start again only when none of their processes is left. Sorties that
+    were added since are removed. The replaced state is captured first.
 
-    Damaged if a file of the checkpoint is missing or changed; Conflict if the recovery plan has a high risk and
+    Damaged if a file of the checkpoint is missing or was changed; Conflict if the recovery plan has a high risk and
     `force` is not set, has a blocking one, or is not the one with the digest `plan`; Forbidden if the caller may not
     start its code. In all these cases nothing has changed.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
         saved = loading.load_intact(checkpoint, mission)
         if not Mission.objects.filter(id=saved.id).exists():
-            _revive(checkpoint, saved, executes=executes, force=force, plan=plan)
+            _recreate(checkpoint, saved, executes=executes, force=force, plan=plan)
             return Restored(mission=Mission.objects.get(id=saved.id), safety=None)
         rights.require_for_mission(mission=saved.id, executes=executes)
         with reading.snapshot():
-            text = reading.mission(saved.id)
-        recovery.require_acceptable(recovery.plan_for(checkpoint, saved, text), force=force, digest=plan)
-        capturing.store_contents([text])  # most of the safety checkpoint is on the disk before any row is locked
+            current = reading.mission(saved.id)
+        recovery.require_acceptable(recovery.plan_for(checkpoint, saved, current), force=force, digest=plan)
+        capturing.store_blobs(current)  # most of the safety checkpoint is on the disk before any row is locked
         for attempt in range(TRIES):
             try:
                 with transaction.atomic(durable=True):
@@ -88,10 +88,10 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, by: User | None) -> Ch
     parameters: dict[str, Any] = {"mission": saved.id, "checkpoint": checkpoint.ref}
     with connection.cursor() as cursor:
         cursor.execute(statements.read("checkpoints", "lock"), parameters)
-        counters.fold(wait=True)  # so that the totals keep what removed sorties did
+        counters.fold(wait=True)  # so that the totals include the sorties that are removed
         current = reading.mission(saved.id)
         safety = capturing.store(
-            texts=[current],
+            missions=[current],
             snapshot=reading.current_snapshot(),
             trigger=Checkpoint.Trigger.RESTORE,
             note=f"Before {checkpoint.ref} was restored.",
@@ -111,16 +111,16 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, by: User | None) -> Ch
         targets, dropped = _differences(saved, current, fenced)
         writing.drop(sorties=dropped, checkpoint=checkpoint.ref)
         writing.put_back(mission=saved.id, targets=targets, origin=origin, checkpoint=checkpoint.ref)
-        put_back_mission(saved, checkpoint=checkpoint.ref)
+        _put_back_mission(saved, checkpoint=checkpoint.ref)
         cursor.execute(statements.read("missions.control", "unqueue"), {"missions": [saved.id]})
-    prove(saved)
+    _require_exact(saved)
     _record(checkpoint, mission=saved.id, safety=safety, changed=len(targets), removed=len(dropped))
     return safety
 
 
-def _revive(checkpoint: Checkpoint, saved: SavedMission, *, executes: bool, force: bool, plan: str) -> None:
-    """Create the rows of a mission that were removed, with the mission's id and new ids of its sorties."""
-    kept = saved.own_kept
+def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, executes: bool, force: bool, plan: str) -> None:
+    """Create the removed rows of a mission again, with its old id and new ids for its sorties."""
+    kept = saved.mission_kept
     if not executes and kept["executes"] and not kept["template"]:
         raise rights.refusal()
     recovery.require_acceptable(recovery.plan_for(checkpoint, saved, None), force=force, digest=plan)
@@ -132,7 +132,7 @@ def _revive(checkpoint: Checkpoint, saved: SavedMission, *, executes: bool, forc
     with transaction.atomic(durable=True):
         writing.create_mission(
             mission=saved.id,
-            own=saved.own,
+            mission_lines=saved.mission_lines,
             checkpoint=checkpoint.ref,
             live=MissionState.PAUSED,
             executes=kept["executes"],
@@ -144,7 +144,7 @@ def _revive(checkpoint: Checkpoint, saved: SavedMission, *, executes: bool, forc
         with connection.cursor() as cursor:
             turn, _ = launching.fair_turn(cursor)
         writing.put_back(mission=saved.id, targets=targets, origin=turn, checkpoint=checkpoint.ref)
-        prove(saved)
+        _require_exact(saved)
         _record(checkpoint, mission=saved.id, safety=None, changed=len(targets), removed=0)
 
 
@@ -166,12 +166,10 @@ def _record(checkpoint: Checkpoint, *, mission: UUID, safety: Checkpoint | None,
 
 
 def _differences(
-    saved: SavedMission, current: MissionText, fenced: dict[UUID, datetime | None]
+    saved: SavedMission, current: CurrentMission, fenced: dict[UUID, datetime | None]
 ) -> tuple[list[Target], list[UUID]]:
     """The sorties to change or create, and those to remove."""
-    lines: dict[str, str] = {}
-    for bucket in current.buckets.values():
-        lines |= bucket.state
+    lines = current.state_lines
     later = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
     targets = []
     for key, line in saved.state.items():
@@ -188,9 +186,9 @@ def _differences(
     return targets, [row for key, row in current.rows.items() if key not in saved.state]
 
 
-def put_back_mission(saved: SavedMission, *, checkpoint: str) -> None:
-    state, kept = saved.own.split("\n")[:2]
-    writing.create_concurrency_keys(saved.own)
+def _put_back_mission(saved: SavedMission, *, checkpoint: str) -> None:
+    state, kept = saved.mission_lines.split("\n")[:2]
+    writing.create_concurrency_keys(saved.mission_lines)
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("checkpoints", "put_back_mission"),
@@ -204,7 +202,7 @@ def put_back_mission(saved: SavedMission, *, checkpoint: str) -> None:
         )
 
 
-def prove(saved: SavedMission) -> None:
+def _require_exact(saved: SavedMission) -> None:
     """NotExact unless the rows have the digest of the checkpoint."""
     entry = reading.mission(saved.id).entry({})
     if entry.digest == saved.entry.digest:
@@ -213,5 +211,5 @@ def prove(saved: SavedMission) -> None:
     raise NotExact(
         f"The restored rows differ from the checkpoint ({len(different)} of {len(saved.entry.buckets)} buckets), so"
         " nothing was changed.",
-        hint="This is a defect of the fleet: please report it with both checkpoints.",
+        hint="This is a bug: please report it with both checkpoints.",
     )

@@ -18,7 +18,7 @@ from missions.artifacts import collection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """Something that is wrong with a file. `shared_by`: the checkpoints that it belongs to."""
+    """A damaged or missing file. `shared_by` lists the checkpoints that it belongs to."""
 
     message: str
     shared_by: tuple[str, ...]
@@ -34,12 +34,12 @@ def verify(*, checkpoints: Collection[Checkpoint]) -> list[Damage]:
                 manifests.append(_manifest(checkpoint))
             except storage.Damaged as fault:
                 damages.append(Damage(message=fault.message, shared_by=(checkpoint.ref,)))
-        users = _users_of_blobs()
+        refs_by_blob = _refs_by_blob()
         checked: set[str] = set()
         missing: dict[str, list[str]] = defaultdict(list)
         for manifest in manifests:
             for message, blob in _faults(manifest, checked, missing):
-                damages.append(Damage(message=message, shared_by=tuple(users[blob]) or (manifest.id,)))
+                damages.append(Damage(message=message, shared_by=tuple(refs_by_blob[blob]) or (manifest.id,)))
         for message, refs in missing.items():
             damages.append(Damage(message=message, shared_by=tuple(dict.fromkeys(refs))))
         return damages
@@ -48,12 +48,14 @@ def verify(*, checkpoints: Collection[Checkpoint]) -> list[Damage]:
 def _manifest(checkpoint: Checkpoint) -> Manifest:
     manifest = storage.read_manifest(checkpoint.ref)
     if hashlib.sha256(document.serialize(manifest)).hexdigest() != checkpoint.digest:
-        raise storage.Damaged(f"The manifest of {checkpoint.ref} is not the one that was written.")
+        raise storage.Damaged(
+            f"The manifest of {checkpoint.ref} was replaced: its SHA-256 is not the one in the database."
+        )
     return manifest
 
 
 def _faults(manifest: Manifest, checked: set[str], missing: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
-    """What is wrong with the blobs of a checkpoint: the message, and the blob. Each blob is read once."""
+    """The faults of a checkpoint's blobs, as message and blob. Reads a blob once; adds lost artifacts to `missing`."""
     for entry in manifest.missions:
         for part in [entry.mission, *entry.buckets.values()]:
             if part.blob in checked:
@@ -81,13 +83,13 @@ def _faults(manifest: Manifest, checked: set[str], missing: dict[str, list[str]]
                 yield fault.message, extra.blob
 
 
-def _users_of_blobs() -> dict[str, list[str]]:
+def _refs_by_blob() -> dict[str, list[str]]:
     """The checkpoints that contain each blob, as far as their manifests can be read."""
-    users: dict[str, list[str]] = defaultdict(list)
+    refs: dict[str, list[str]] = defaultdict(list)
     for ref in sorted(storage.manifests()):
         try:
             for part in storage.read_manifest(ref).parts:
-                users[part.blob].append(ref)
+                refs[part.blob].append(ref)
         except storage.Damaged:
             continue
-    return users
+    return refs

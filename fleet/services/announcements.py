@@ -1,4 +1,4 @@
-"""What upper layers have to say when the fleet has started. `fleet_up` prints it after the addresses."""
+"""Lines of upper layers that `fleet_up` prints after the addresses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _announcements: list[Announcement] = []
 
 
 def register(announcement: Announcement) -> None:
-    """Register a function that returns lines of text, from the database."""
+    """Register a function that returns lines of text. It may query the database."""
     _announcements.append(announcement)
 
 

@@ -1,4 +1,4 @@
-"""Who else needs the bytes of artifacts: upper layers register, and cleanup asks them before it removes a file."""
+"""Upper layers register the artifacts that they use here, and cleanup checks that before it removes a file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _holders: list[Holder] = []
 
 
 def register(holder: Holder) -> None:
-    """Register a function that returns those of the given digests whose bytes it needs."""
+    """Register a function that returns the digests that are in use, out of those that it gets."""
     _holders.append(holder)
 
 
-def held(digests: Collection[str]) -> set[str]:
-    """Those of these digests whose bytes somebody needs."""
+def in_use(digests: Collection[str]) -> set[str]:
+    """The digests among these that a registered function reports as in use."""
     return {digest for holder in _holders for digest in holder(digests)} if digests else set()

@@ -1,4 +1,4 @@
-"""Periodic work of upper layers in the control process, in a thread of its own so that it never delays a beat."""
+"""Runs periodic work of upper layers in the control process, in a separate thread so that it never delays a beat."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ _at_end: list[Callable[[], object]] = []
 def register(
     *, name: str, run: Callable[[], object], every_s: float, at_end: Callable[[], object] | None = None
 ) -> None:
-    """Register a duty, and what it does once when the process ends, which must not take long."""
+    """Call `run` every `every_s` seconds, and `at_end` once when the process ends; that must not take long."""
     _duties.append(_Duty(name, run, every_s))
     if at_end is not None:
         _at_end.append(at_end)
 
 
 def start(ending: threading.Event) -> threading.Thread:
-    """Run the duties until `ending` is set, and then their ends. Join the returned thread."""
-    thread = threading.Thread(target=_run, args=(ending,), name="background")
+    """Run the duties until `ending` is set, then the `at_end` functions. The caller joins the returned thread."""
+    thread = threading.Thread(target=_loop, args=(ending,), name="background")
     thread.start()
     return thread
 
 
-def _run(ending: threading.Event) -> None:
+def _loop(ending: threading.Event) -> None:
     while not ending.wait(CHECK_S):
         for duty in _duties:
             if time.monotonic() >= duty.due_at and not ending.is_set():
-                _do(duty.name, duty.run)
+                _run(duty.name, duty.run)
                 duty.due_at = time.monotonic() + duty.every_s
     for end in _at_end:
-        _do("end", end)
+        _run("at the end", end)
     connection.close()
 
 
-def _do(name: str, run: Callable[[], object]) -> None:
+def _run(name: str, run: Callable[[], object]) -> None:
     try:
         run()
     except (Error, FleetError, OSError) as fault:

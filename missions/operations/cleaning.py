@@ -41,7 +41,7 @@ def remove(*, missions: Sequence[UUID]) -> int:
             cursor.execute(statements.read("missions.operations", "cleanup"), {"missions": page})
             removed += len(cursor.fetchall())
         referenced = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
-        for digest in digests - referenced - holders.held(digests - referenced):
+        for digest in digests - referenced - holders.in_use(digests - referenced):
             collection.forget(digest)
     return removed
 

@@ -1,4 +1,4 @@
-"""What upper layers do before a mission is cancelled or its rows are removed."""
+"""Hooks of upper layers that run before missions are cancelled or their rows are removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Hook = Callable[[Sequence[UUID]], None]
 
 
 class Hooks:
-    """Functions that are called with the missions. One that fails is logged, and stops nothing."""
+    """Functions that are called with the ids of missions. A failure is logged and stops nothing."""
 
     def __init__(self, moment: str) -> None:
         self._moment = moment

@@ -1,4 +1,4 @@
-"""What happens to the missions that were live when the fleet was stopped or crashed, for `fleet_up`."""
+"""For `fleet_up`: what happens to the missions that were live when the fleet stopped or crashed."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ from missions.models import Mission
 from missions.queries import reads
 from missions.states import MissionState, SortieState
 
-MOST = 10  # missions that are named
+MAX_MISSIONS = 10  # in the list
 
 
 def announce() -> Iterator[str]:
     """One line per live mission, the oldest first."""
     live: QuerySet[Mission] = Mission.objects.exclude(state__in=[state for state in MissionState if state.final])
-    rows = list(live.defer("plan").order_by("id")[: MOST + 1])
+    rows = list(live.defer("plan").order_by("id")[: MAX_MISSIONS + 1])
     counts = reads.counts([row.id for row in rows])
-    for row in rows[:MOST]:
-        yield f"  {row.ref} {lines.one_line(row.name)}: {_what_happens(row, counts.get(row.id, {}))}"
-    if len(rows) > MOST:
+    for row in rows[:MAX_MISSIONS]:
+        yield f"  {row.ref} {lines.one_line(row.name)}: {_outlook(row, counts.get(row.id, {}))}"
+    if len(rows) > MAX_MISSIONS:
         yield f"  More missions are live: {invocation.command('fleet_mission', 'list')}"
 
 
-def _what_happens(row: Mission, counts: dict[str, int]) -> str:
+def _outlook(row: Mission, counts: dict[str, int]) -> str:
     total = sum(counts.values())
     ended = sum(number for state, number in counts.items() if SortieState(state).final)
-    done = f"{ended:,} of {lines.counted(total, 'sortie')} have ended"
+    progress = f"{ended:,} of {lines.counted(total, 'sortie')} have ended"
     interrupted = counts.get(SortieState.RUNNING, 0)
     match row.state:
         case MissionState.RUNNING if interrupted:
-            return f"continues, {done}; {interrupted:,} ran and are taken from agents that are gone"
+            return f"continues, {progress}; {interrupted:,} were running and are taken from agents that are gone"
         case MissionState.RUNNING:
-            return f"continues, {done}"
+            return f"continues, {progress}"
         case MissionState.CANCELLING:
             return "is being cancelled"
         case _:
-            return f"stays {row.state}, {done}. Continue it: {invocation.command('fleet_mission', 'resume', row.ref)}"
+            return (
+                f"stays {row.state}, {progress}. Continue it: {invocation.command('fleet_mission', 'resume', row.ref)}"
+            )
 
 
 announcements.register(announce)

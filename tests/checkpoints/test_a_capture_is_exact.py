@@ -1,4 +1,4 @@
-"""A capture contains the whole state of a mission, and says the same however it was made."""
+"""A capture contains the whole state of a mission, whether it is read in full or as an increment."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def test_a_person_can_read_it_with_zstd() -> None:
     mission = fleet.launch({"one": {}})
     (entry,) = manifest(operations.capture(missions=[mission.id])).missions
     path = storages["checkpoints"].path(f"blobs/{entry.mission.blob}.zst")
-    shown = subprocess.run(["zstd", "-dc", path], capture_output=True, check=True).stdout
-    assert json.loads(shown.splitlines()[0])["name"] == mission.name
+    output = subprocess.run(["zstd", "-dc", path], capture_output=True, check=True).stdout
+    assert json.loads(output.splitlines()[0])["name"] == mission.name
 
 
 def test_only_the_fleets_user_can_read_it() -> None:

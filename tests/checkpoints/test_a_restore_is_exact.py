@@ -1,4 +1,4 @@
-"""A restore puts back exactly what was captured, whatever happened since, and says how to get back."""
+"""A restore puts back exactly what was captured, whatever has happened since, and can be undone."""
 
 from __future__ import annotations
 
@@ -169,10 +169,10 @@ def test_a_restore_whose_rows_would_differ_is_rolled_back(engine: Engine) -> Non
     bucket = Bucket.parse(storage.read(part))
     bucket.state["two"] = bucket.state["two"].replace('["one", "one"]', '["nobody", "one"]')
     data = bucket.text().encode()
-    lie = Part(hashlib.sha256(data).hexdigest(), len(data), bucket.digest())
-    storage.add({lie.blob: data})
-    lying = dataclasses.replace(entry, buckets={**entry.buckets, bucket_of("two"): lie})
-    storage.add_manifest(dataclasses.replace(manifest(checkpoint), missions=(lying,)))
+    forged = Part(hashlib.sha256(data).hexdigest(), len(data), bucket.digest())
+    storage.add({forged.blob: data})
+    forged_entry = dataclasses.replace(entry, buckets={**entry.buckets, bucket_of("two"): forged})
+    storage.add_manifest(dataclasses.replace(manifest(checkpoint), missions=(forged_entry,)))
     fleet.run_to_end(engine, mission)
     ended = digest(mission)
     with pytest.raises(errors.Conflict, match="The restored rows differ"):

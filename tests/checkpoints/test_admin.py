@@ -1,4 +1,4 @@
-"""The admin shows checkpoints, what a restore would do and what has changed, and acts only when that is confirmed."""
+"""The admin shows checkpoints, recovery plans and changes, and acts only after a confirmation."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def address(page: str, row: Checkpoint, mission: Mission | None = None) -> str:
     return reverse(PAGE.format(page), args=[row.id]) + (f"?mission={mission.ref}" if mission else "")
 
 
-def text(client: Client, url: str) -> str:
-    answer = client.get(url)
-    assert answer.status_code == 200
-    return unescape(answer.content.decode())
+def content(client: Client, url: str) -> str:
+    response = client.get(url)
+    assert response.status_code == 200
+    return unescape(response.content.decode())
 
 
 def act(client: Client, name: str, *rows: Checkpoint) -> str:
@@ -37,8 +37,8 @@ def act(client: Client, name: str, *rows: Checkpoint) -> str:
     return unescape(client.post(reverse(PAGE.format("changelist")), data, follow=True).content.decode())
 
 
-def flown() -> tuple[Mission, Checkpoint, Checkpoint]:
-    """A mission that has ended, its checkpoint from its start, and one from its end."""
+def ended_mission() -> tuple[Mission, Checkpoint, Checkpoint]:
+    """A mission that has ended, with a checkpoint of its start and one of its end."""
     mission = fleet.launch({"a": {"with": {"result": "<b>x</b>"}}, "b": {"needs": ["a"]}})
     first = operations.capture(missions=[mission.id], name="start")
     engine = fleet.engine()
@@ -48,64 +48,64 @@ def flown() -> tuple[Mission, Checkpoint, Checkpoint]:
 
 
 def digest(page: str) -> str:
-    found = re.search(r'name="plan" value="(\w+)"', page)
-    assert found
-    return found[1]
+    match = re.search(r'name="plan" value="(\w+)"', page)
+    assert match
+    return match[1]
 
 
 def test_the_page_has_context_plan_and_differences() -> None:
-    mission, first, last = flown()
+    mission, first, last = ended_mission()
     boss = web.superuser()
-    page = text(boss, address("change", first))
-    for shown in (
+    page = content(boss, address("change", first))
+    for sentence in (
         "A test: 0 of 2 sorties have ended",
         "run from their start",
         "Finished work would be replaced: a, b.",
     ):
-        assert shown in page
+        assert sentence in page
     assert "Sorties: 2 changed." in page
     assert "It has no parent." in page
     assert "<b>x</b>" not in boss.get(address("change", first)).content.decode()
     assert reverse("admin:missions_mission_change", args=[mission.id]) in page
-    page = text(boss, address("change", last))
+    page = content(boss, address("change", last))
     assert "Nothing has changed." in page
     assert address("change", first) in page
     Mission.objects.all().delete()
-    page = text(boss, address("change", first))
+    page = content(boss, address("change", first))
     assert "are created again" in page
     assert "(removed)" in page
-    assert "(removed)" in text(boss, reverse(PAGE.format("changelist")))
+    assert "(removed)" in content(boss, reverse(PAGE.format("changelist")))
 
 
 def test_the_list_is_searched_by_missions_and_linked_from_their_pages() -> None:
-    mission, first, last = flown()
+    mission, first, last = ended_mission()
     other = operations.capture(missions=[fleet.launch({"c": {}}).id])
     boss = web.superuser()
     link = reverse(PAGE.format("changelist")) + f"?q={mission.ref}"
-    assert link in text(boss, reverse("admin:missions_mission_change", args=[mission.id]))
-    page = text(boss, link)
+    assert link in content(boss, reverse("admin:missions_mission_change", args=[mission.id]))
+    page = content(boss, link)
     assert first.ref in page
     assert last.ref in page
     assert other.ref not in page
-    assert other.ref in text(boss, reverse(PAGE.format("changelist")) + f"?q={other.ref}")
+    assert other.ref in content(boss, reverse(PAGE.format("changelist")) + f"?q={other.ref}")
 
 
 def test_a_restore_shows_its_plan_and_does_exactly_that() -> None:
-    mission, first, _ = flown()
+    mission, first, _ = ended_mission()
     boss = web.superuser()
     url = address("restore_button", first)
-    page = text(boss, url)
+    page = content(boss, url)
     assert "Restore, and leave it paused" in page
     assert fleet.state(mission.id) == "succeeded"
-    refused = boss.post(url, {"plan": "0" * 16, "restore": ""}).content.decode()
-    assert "The mission has changed" in refused
+    refusal = boss.post(url, {"plan": "0" * 16, "restore": ""}).content.decode()
+    assert "The mission has changed" in refusal
     assert fleet.state(mission.id) == "succeeded"
-    done = boss.post(url, {"plan": digest(page), "restore": ""})
-    assert done["Location"] == reverse("admin:missions_mission_change", args=[mission.id])
+    response = boss.post(url, {"plan": digest(page), "restore": ""})
+    assert response["Location"] == reverse("admin:missions_mission_change", args=[mission.id])
     assert fleet.state(mission.id) == "paused"
     assert Checkpoint.objects.get(trigger="restore").created_by == User.objects.get(username="boss")
     assert Entry.objects.filter(actor="user:boss", kind="checkpoint.restore").exists()
-    page = text(boss, url)
+    page = content(boss, url)
     boss.post(url, {"plan": digest(page), "resume": ""})
     assert fleet.state(mission.id) == "running"
 
@@ -118,7 +118,7 @@ def test_high_risks_must_be_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     folder.rmdir()
     boss = web.superuser()
     url = address("restore_button", checkpoint)
-    page = text(boss, url)
+    page = content(boss, url)
     assert 'name="force" required' in page
     assert "does not exist on this host" in boss.post(url, {"plan": digest(page), "restore": ""}).content.decode()
     assert fleet.state(mission.id) == "running"
@@ -126,84 +126,86 @@ def test_high_risks_must_be_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert fleet.state(mission.id) == "paused"
 
 
-def test_what_cannot_be_restored_offers_no_button() -> None:
-    mission, first, _ = flown()
+def test_a_blocked_restore_has_no_button() -> None:
+    mission, first, _ = ended_mission()
     Mission.objects.filter(id=mission.id).update(state="cancelling", finished_at=None)
-    page = text(web.superuser(), address("restore_button", first))
+    page = content(web.superuser(), address("restore_button", first))
     assert "It cannot be restored now." in page
     assert 'type="submit" name="restore"' not in page
 
 
 def test_a_fork_is_made_and_its_mission_shows_where_it_comes_from() -> None:
-    mission, _, last = flown()
+    mission, _, last = ended_mission()
     boss = web.superuser()
     url = address("fork_button", last)
-    assert "a, b" in text(boss, url)
+    assert "a, b" in content(boss, url)
     assert "no sortie" in boss.post(url, {"sorties": "nobody", "params": "{}"}).content.decode()
     assert "Pass a JSON object." in boss.post(url, {"params": "[1]"}).content.decode()
-    made = boss.post(url, {"sorties": "b\n", "params": "{}", "name": "Again", "start": "on"})
+    response = boss.post(url, {"sorties": "b\n", "params": "{}", "name": "Again", "start": "on"})
     forked = Mission.objects.get(name="Again")
-    assert made["Location"] == reverse("admin:missions_mission_change", args=[forked.id])
+    assert response["Location"] == reverse("admin:missions_mission_change", args=[forked.id])
     assert fleet.states(forked.id)["a"] == "succeeded"
     assert (forked.state, forked.created_by) == ("running", User.objects.get(username="boss"))
-    page = text(boss, made["Location"])
+    page = content(boss, response["Location"])
     assert f"?q={mission.ref}" in page
     assert f"?q={last.ref}" in page
 
 
 def test_of_several_missions_one_is_chosen() -> None:
-    one, two = fleet.launch({"a": {}}), fleet.launch({"b": {}})
+    first, second = fleet.launch({"a": {}}), fleet.launch({"b": {}})
     whole = operations.capture_all()
     boss = web.superuser()
-    page = text(boss, address("change", whole))
+    page = content(boss, address("change", whole))
     assert "Choose one of its missions above" in page
     assert "mission would be" not in page
-    assert address("restore_button", whole, two) in page
-    assert "Put" in text(boss, address("restore_button", whole, two))
+    assert address("restore_button", whole, second) in page
+    assert "Put" in content(boss, address("restore_button", whole, second))
     assert boss.get(address("restore_button", whole)).status_code == 302
-    url = address("restore_button", whole, two)
-    boss.post(url, {"plan": digest(text(boss, url)), "restore": ""})
-    assert (fleet.state(one.id), fleet.state(two.id)) == ("running", "paused")
+    url = address("restore_button", whole, second)
+    boss.post(url, {"plan": digest(content(boss, url)), "restore": ""})
+    assert (fleet.state(first.id), fleet.state(second.id)) == ("running", "paused")
 
 
 def test_checkpoints_are_verified_kept_and_deleted() -> None:
-    _, first, last = flown()
+    _, first, last = ended_mission()
     boss = web.superuser()
     assert "Every byte is intact: 2." in act(boss, "verify", first, last)
     assert "Kept: 1." in act(boss, "keep", first)
     assert Checkpoint.objects.get(id=first.id).keep
     assert "No longer kept: 1." in act(boss, "unkeep", first)
     assert not Checkpoint.objects.get(id=first.id).keep
-    asked = boss.post(reverse(PAGE.format("changelist")), {"action": "remove", "_selected_action": [str(first.id)]})
-    assert "Delete these checkpoints?" in asked.content.decode()
+    confirmation = boss.post(
+        reverse(PAGE.format("changelist")), {"action": "remove", "_selected_action": [str(first.id)]}
+    )
+    assert "Delete these checkpoints?" in confirmation.content.decode()
     assert Checkpoint.objects.count() == 2
     assert "Deleted: 1." in act(boss, "remove", first)
     assert boss.get(address("remove_button", last)).status_code == 200
-    done = boss.post(address("remove_button", last), {"_form_submitted": "True"})
-    assert done["Location"] == reverse(PAGE.format("changelist"))
+    response = boss.post(address("remove_button", last), {"_form_submitted": "True"})
+    assert response["Location"] == reverse(PAGE.format("changelist"))
     assert not Checkpoint.objects.exists()
     kinds = Entry.objects.filter(actor="user:boss").values_list("kind", flat=True)
     assert {"checkpoint.keep", "checkpoint.delete"} <= set(kinds)
 
 
 def test_damage_is_shown_where_the_content_would_be() -> None:
-    _, first, last = flown()
+    _, first, last = ended_mission()
     boss = web.superuser()
     storage.remove_blob(storage.read_manifest(first.ref).missions[0].mission.blob)
     assert f"is missing. Affected: {first.ref}" in act(boss, "verify", first)
-    assert "is damaged" in text(boss, address("change", first))
+    assert "is damaged" in content(boss, address("change", first))
     assert boss.get(address("restore_button", first)).status_code == 302
     storage.remove_manifest(last.ref)
-    assert "The manifest" in text(boss, address("change", last))
+    assert "The manifest" in content(boss, address("change", last))
 
 
-def test_who_may_only_look_may_not_act() -> None:
-    mission, first, _ = flown()
+def test_users_without_change_permission_cannot_act() -> None:
+    mission, first, _ = ended_mission()
     clerk = web.staff("view_checkpoint")
-    page = text(clerk, address("change", first))
+    page = content(clerk, address("change", first))
     assert not re.search(r"/(restore|fork|verify|keep|remove)_button", page)
     operator = web.staff("view_checkpoint", "change_checkpoint", name="operator")
-    page = text(operator, address("change", first))
+    page = content(operator, address("change", first))
     assert "/verify_button" in page
     assert not re.search(r"/(restore|fork)_button", page)
     for client in (clerk, operator):
@@ -212,7 +214,7 @@ def test_who_may_only_look_may_not_act() -> None:
     act(clerk, "remove", first)
     assert Checkpoint.objects.filter(id=first.id).exists()
     pilot = web.staff("view_checkpoint", "change_checkpoint", "change_mission", "view_mission", name="pilot")
-    page = text(pilot, address("restore_button", first))
+    page = content(pilot, address("restore_button", first))
     assert "plan.execute" in pilot.post(address("restore_button", first), {"plan": digest(page)}).content.decode()
     assert Entry.objects.filter(actor="user:pilot", kind="denied").exists()
     assert fleet.state(mission.id) == "succeeded"

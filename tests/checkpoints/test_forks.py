@@ -1,4 +1,4 @@
-"""A fork is a new mission: what was chosen and everything downstream run again, and the rest keeps its results."""
+"""In a fork, the chosen sorties and everything downstream run again, and the others keep their results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHAIN = {
 INPUTS = {"word": {"default": "old"}}
 
 
-def flown(engine: Engine) -> tuple[Mission, Checkpoint]:
+def ended_mission(engine: Engine) -> tuple[Mission, Checkpoint]:
     mission = fleet.launch(CHAIN, inputs=INPUTS)
     fleet.run_to_end(engine, mission)
     return mission, operations.capture(missions=[mission.id])
@@ -40,7 +40,7 @@ def results(mission: Mission) -> dict[str, object]:
 
 
 def test_a_fork_without_changes_has_the_same_digest(engine: Engine) -> None:
-    _, checkpoint = flown(engine)
+    _, checkpoint = ended_mission(engine)
     forked = operations.fork(checkpoint=checkpoint, executes=True).mission
     (entry,) = manifest(checkpoint).missions
     assert digest(forked) == entry.digest
@@ -48,7 +48,7 @@ def test_a_fork_without_changes_has_the_same_digest(engine: Engine) -> None:
 
 
 def test_the_chosen_sortie_and_everything_downstream_run_again(engine: Engine) -> None:
-    origin, checkpoint = flown(engine)
+    origin, checkpoint = ended_mission(engine)
     forked = operations.fork(checkpoint=checkpoint, sorties=["b"], params={"word": "new"}, name="Again", executes=True)
     assert (forked.again, forked.dropped, forked.doubtful) == (("b", "c"), (), ("apart",))
     mission = forked.mission
@@ -61,7 +61,7 @@ def test_the_chosen_sortie_and_everything_downstream_run_again(engine: Engine) -
 
 
 def test_an_edited_sortie_runs_again_as_it_was_edited(engine: Engine) -> None:
-    _, checkpoint = flown(engine)
+    _, checkpoint = ended_mission(engine)
     edit = "sorties:\n  b: {agent: backend, driver: scripted, needs: [a], with: {result: edited}}\n"
     forked = operations.fork(checkpoint=checkpoint, edit=edit, executes=True)
     missions.resume(mission=forked.mission.id, executes=True)
@@ -69,7 +69,7 @@ def test_an_edited_sortie_runs_again_as_it_was_edited(engine: Engine) -> None:
     assert results(forked.mission)["c"] == "edited"
 
 
-def test_what_a_repeated_sortie_had_added_is_dropped_and_added_again(engine: Engine) -> None:
+def test_sorties_that_a_repeated_sortie_had_added_are_dropped_and_added_again(engine: Engine) -> None:
     added = {"name": "extra", "agent": "backend", "driver": "scripted", "before": ["later"]}
     mission = fleet.launch({"adder": {"with": {"add": [added]}}, "later": {"needs": ["adder"]}})
     fleet.run_to_end(engine, mission)
@@ -90,13 +90,13 @@ def test_a_mission_that_still_runs_can_be_forked(engine: Engine) -> None:
 
 
 def test_the_origin_is_shown_with_the_mission(engine: Engine) -> None:
-    mission, checkpoint = flown(engine)
+    mission, checkpoint = ended_mission(engine)
     forked = operations.fork(checkpoint=checkpoint, sorties=["c"], executes=True).mission
     assert reads.summary(forked)["origin"] == f"fork of {mission.ref} at {checkpoint.ref}, from c"
 
 
 @pytest.mark.parametrize(
-    ("wrong", "error"),
+    ("arguments", "error"),
     [
         ({"sorties": ["nobody"]}, errors.NotFound),
         ({"params": {"nothing": 1}}, PlanError),
@@ -105,16 +105,16 @@ def test_the_origin_is_shown_with_the_mission(engine: Engine) -> None:
         ({"edit": "mission: no"}, PlanError),
     ],
 )
-def test_a_fork_that_asks_for_something_wrong_creates_nothing(
-    engine: Engine, wrong: dict[str, object], error: type[Exception]
+def test_a_fork_with_invalid_arguments_creates_nothing(
+    engine: Engine, arguments: dict[str, object], error: type[Exception]
 ) -> None:
-    _, checkpoint = flown(engine)
+    _, checkpoint = ended_mission(engine)
     with pytest.raises(error):
-        operations.fork(checkpoint=checkpoint, executes=True, **wrong)  # type: ignore[arg-type]
+        operations.fork(checkpoint=checkpoint, executes=True, **arguments)  # type: ignore[arg-type]
     assert Mission.objects.count() == 1
 
 
 def test_a_fork_of_code_needs_plan_execute(engine: Engine) -> None:
-    _, checkpoint = flown(engine)
+    _, checkpoint = ended_mission(engine)
     with pytest.raises(errors.Forbidden):
         operations.fork(checkpoint=checkpoint, executes=False)

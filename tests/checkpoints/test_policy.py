@@ -1,4 +1,4 @@
-"""Missions are captured by time and progress, and before and at certain events; a failing capture stops nothing."""
+"""Missions are captured by time, by progress and at certain events; a capture that fails stops nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.test import override_settings
 
 from checkpoints import operations, policy, storage
 from checkpoints.models import Checkpoint
-from checkpoints.policy import Last, Policy
+from checkpoints.policy import LastCapture, Policy
 from fleet.events.models import Event
 from missions import operations as missions
 from missions.artifacts import collection
@@ -45,26 +45,26 @@ def triggers(mission: Mission) -> list[str]:
 @pytest.mark.parametrize(
     ("plan", "counts", "last", "trigger"),
     [
-        ({"at": [50]}, (10, 5, 0), Last(ended=4, failed=0, age_s=1), "progress"),
-        ({"at": [50]}, (10, 6, 0), Last(ended=5, failed=0, age_s=1), None),
-        ({"at": [50]}, (10, 10, 0), Last(ended=0, failed=0, age_s=1), None),
-        ({"at": [], "sorties": 3}, (10, 3, 0), Last(ended=2, failed=0, age_s=1), "progress"),
-        ({"at": [], "sorties": 3}, (10, 5, 0), Last(ended=3, failed=0, age_s=1), None),
-        ({"at": [], "every_s": 60}, (10, 5, 0), Last(ended=5, failed=0, age_s=61), "interval"),
-        ({"at": [], "every_s": 60}, (10, 5, 0), Last(ended=5, failed=0, age_s=59), None),
-        ({"at": [], "every_s": 0}, (10, 5, 0), Last(ended=5, failed=0, age_s=1e9), None),
-        ({"at": [], "on": ["failure"]}, (10, 5, 1), Last(ended=4, failed=0, age_s=1), "failure"),
-        ({"at": [], "on": []}, (10, 5, 1), Last(ended=4, failed=0, age_s=1), None),
+        ({"at": [50]}, (10, 5, 0), LastCapture(ended=4, failed=0, age_s=1), "progress"),
+        ({"at": [50]}, (10, 6, 0), LastCapture(ended=5, failed=0, age_s=1), None),
+        ({"at": [50]}, (10, 10, 0), LastCapture(ended=0, failed=0, age_s=1), None),
+        ({"at": [], "sorties": 3}, (10, 3, 0), LastCapture(ended=2, failed=0, age_s=1), "progress"),
+        ({"at": [], "sorties": 3}, (10, 5, 0), LastCapture(ended=3, failed=0, age_s=1), None),
+        ({"at": [], "every_s": 60}, (10, 5, 0), LastCapture(ended=5, failed=0, age_s=61), "interval"),
+        ({"at": [], "every_s": 60}, (10, 5, 0), LastCapture(ended=5, failed=0, age_s=59), None),
+        ({"at": [], "every_s": 0}, (10, 5, 0), LastCapture(ended=5, failed=0, age_s=1e9), None),
+        ({"at": [], "on": ["failure"]}, (10, 5, 1), LastCapture(ended=4, failed=0, age_s=1), "failure"),
+        ({"at": [], "on": []}, (10, 5, 1), LastCapture(ended=4, failed=0, age_s=1), None),
     ],
 )
 def test_a_policy_decides_by_counts_and_age(
-    plan: dict[str, Any], counts: tuple[int, int, int], last: Last, trigger: str | None
+    plan: dict[str, Any], counts: tuple[int, int, int], last: LastCapture, trigger: str | None
 ) -> None:
     total, ended, failed = counts
     assert Policy.of(plan).due(total=total, ended=ended, failed=failed, last=last) == trigger
 
 
-def test_a_mission_is_captured_as_it_progresses_and_not_twice_for_the_same() -> None:
+def test_a_mission_is_captured_once_per_step_of_progress() -> None:
     mission = fleet.launch({f"s{number}": {} for number in range(4)}, checkpoints={"at": [50], "on": []})
     assert policy.capture_due() == []
     for number in range(3):
@@ -120,7 +120,7 @@ def test_artifacts_stay_while_a_checkpoint_cannot_be_read() -> None:
     operations.capture(missions=[mission.id])
     ref = next(storage.manifests())
     (settings.FLEET_CHECKPOINTS / ref / "manifest.json").write_text("{")
-    assert policy.held_artifacts({"a" * 64}) == {"a" * 64}
+    assert policy.artifacts_in_use({"a" * 64}) == {"a" * 64}
     storage.remove_manifest(ref)
 
 

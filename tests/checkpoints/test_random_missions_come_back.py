@@ -55,7 +55,7 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
 
 
 class World:
-    """One mission, what may happen to it, and its checkpoints with the digests that they had."""
+    """A mission, the steps that may happen to it, and its checkpoints with the digests that they had."""
 
     def __init__(self, sorties: dict[str, Any], engines: dict[str, Engine]) -> None:
         self.mission = fleet.launch(sorties)
@@ -70,18 +70,18 @@ class World:
         self.engines[draw(st.sampled_from(TYPES))].fly()
         fleet.beat()
 
-    def cancel_one(self, draw: Callable[..., Any]) -> None:
-        self._with_one(draw, lambda row: missions.cancel_sortie(sortie=row.id, reason="no"))
+    def cancel_sortie(self, draw: Callable[..., Any]) -> None:
+        self._on_any_sortie(draw, lambda row: missions.cancel_sortie(sortie=row.id, reason="no"))
 
-    def retry_one(self, draw: Callable[..., Any]) -> None:
-        self._with_one(draw, lambda row: missions.retry_sortie(sortie=row.id, executes=True))
+    def retry_sortie(self, draw: Callable[..., Any]) -> None:
+        self._on_any_sortie(draw, lambda row: missions.retry_sortie(sortie=row.id, executes=True))
 
-    def _with_one(self, draw: Callable[..., Any], act: Callable[[Sortie], object]) -> None:
+    def _on_any_sortie(self, draw: Callable[..., Any], act: Callable[[Sortie], object]) -> None:
         rows = list(Sortie.objects.filter(mission=self.mission).order_by("key"))
         try:
             act(rows[draw(st.integers(0, 19)) % len(rows)])
         except errors.Conflict:
-            return  # it was not in a state for this
+            return  # its state does not allow this
 
     def pause_or_resume(self, draw: Callable[..., Any]) -> None:
         row = Mission.objects.get(id=self.mission.id)
@@ -124,8 +124,8 @@ class World:
 STEPS = (
     "fly",
     "fly",
-    "cancel_one",
-    "retry_one",
+    "cancel_sortie",
+    "retry_sortie",
     "pause_or_resume",
     "prioritise",
     "capture",

@@ -1,4 +1,4 @@
-"""Old and surplus checkpoints go, and blobs only after everything that refers to them."""
+"""Retention deletes old and surplus checkpoints, and blobs only after everything that refers to them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def series(count: int) -> tuple[Mission, list[Checkpoint]]:
     return mission, checkpoints
 
 
-def kept() -> list[Checkpoint]:
+def remaining() -> list[Checkpoint]:
     return list(Checkpoint.objects.order_by("id"))
 
 
@@ -41,35 +41,35 @@ def test_a_dry_run_removes_nothing() -> None:
         pruned = operations.prune(now=timezone.now(), dry_run=True)
     assert set(pruned.checkpoints) == set(checkpoints[:2])
     assert pruned.blobs > 0
-    assert kept() == checkpoints
+    assert remaining() == checkpoints
 
 
 def test_surplus_checkpoints_go_and_the_others_stay_intact() -> None:
     _, checkpoints = series(4)
     with override_settings(FLEET_CHECKPOINT_COUNT=2):
         operations.prune(now=timezone.now(), dry_run=False)
-    assert kept() == checkpoints[2:]
-    assert operations.verify(checkpoints=kept()) == []
-    assert set(storage.manifests()) == {checkpoint.ref for checkpoint in kept()}
-    used = {part.blob for checkpoint in kept() for part in storage.read_manifest(checkpoint.ref).parts}
+    assert remaining() == checkpoints[2:]
+    assert operations.verify(checkpoints=remaining()) == []
+    assert set(storage.manifests()) == {checkpoint.ref for checkpoint in remaining()}
+    used = {part.blob for checkpoint in remaining() for part in storage.read_manifest(checkpoint.ref).parts}
     assert set(storage.blobs()) == used
 
 
-def test_the_newest_named_and_kept_ones_stay_however_old_they_are() -> None:
+def test_the_newest_named_and_kept_checkpoints_stay_however_old_they_are() -> None:
     mission, checkpoints = series(2)
     named = operations.capture(missions=[mission.id], name="before the merge")
     pinned = operations.capture(missions=[mission.id], keep=True)
     newest = operations.capture(missions=[mission.id])
     operations.prune(now=timezone.now() + timedelta(days=1_000), dry_run=False)
-    assert kept() == [named, pinned, newest]
-    assert checkpoints[0] not in kept()
+    assert remaining() == [named, pinned, newest]
+    assert checkpoints[0] not in remaining()
 
 
-def test_they_all_together_stay_below_the_limit_of_bytes() -> None:
+def test_all_checkpoints_together_stay_below_the_limit_of_bytes() -> None:
     _, checkpoints = series(3)
     with override_settings(FLEET_CHECKPOINT_BYTES=checkpoints[-1].new_bytes + 1):
         operations.prune(now=timezone.now(), dry_run=False)
-    assert kept() == checkpoints[-1:]
+    assert remaining() == checkpoints[-1:]
 
 
 def test_blobs_that_a_killed_capture_left_are_removed() -> None:
@@ -80,10 +80,10 @@ def test_blobs_that_a_killed_capture_left_are_removed() -> None:
 
 def test_a_manifest_without_a_row_is_adopted_and_never_removed() -> None:
     mission, _ = series(1)
-    lost = kept()[0]
+    lost = remaining()[0]
     Checkpoint.objects.all().delete()
     operations.prune(now=timezone.now() + timedelta(days=1_000), dry_run=False)
-    (adopted,) = kept()
+    (adopted,) = remaining()
     assert (adopted.id, adopted.digest, adopted.missions, adopted.keep) == (lost.id, lost.digest, [mission.id], True)
 
 
@@ -100,7 +100,7 @@ def test_nothing_is_removed_while_a_manifest_cannot_be_read() -> None:
 def test_deleting_one_leaves_those_that_share_its_blobs_intact() -> None:
     _, (first, second) = series(2)
     operations.delete(checkpoint=first)
-    assert kept() == [second]
+    assert remaining() == [second]
     assert operations.verify(checkpoints=[second]) == []
 
 

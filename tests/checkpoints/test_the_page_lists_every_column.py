@@ -1,4 +1,4 @@
-"""docs/checkpoints.md says of every column of missions whether a checkpoint contains it."""
+"""docs/checkpoints.md says for every column of `missions` whether a checkpoint contains it."""
 
 from __future__ import annotations
 

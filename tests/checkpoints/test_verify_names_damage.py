@@ -1,4 +1,4 @@
-"""Verification reads every byte, names what is damaged and whom it affects; restore then offers the newest good one."""
+"""Verification finds all damage and names the affected checkpoints; a restore names the newest intact one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 @pytest.fixture
 def pair() -> tuple[Mission, Checkpoint, Checkpoint]:
-    """A mission, and two checkpoints of it that share all but one of their blobs of sorties."""
+    """A mission, and two of its checkpoints that share all blobs of sorties but one."""
     mission = fleet.launch({f"s{number}": {} for number in range(20)})
     first = operations.capture(missions=[mission.id])
     missions.cancel_sortie(sortie=mission.sorties.get(key="s7").id)
@@ -30,7 +30,7 @@ def pair() -> tuple[Mission, Checkpoint, Checkpoint]:
 
 
 def blobs(checkpoint: Checkpoint) -> set[str]:
-    """The blobs of its sorties."""
+    """The blobs of a checkpoint's sorties."""
     (entry,) = storage.read_manifest(checkpoint.ref).missions
     return {part.blob for part in entry.buckets.values()}
 
@@ -88,7 +88,7 @@ def test_a_restore_of_a_damaged_checkpoint_changes_nothing_and_names_the_newest_
     mission, first, second = pair
     path((blobs(first) - blobs(second)).pop()).unlink()
     before = digest(mission)
-    with pytest.raises(storage.Damaged) as refused:
+    with pytest.raises(storage.Damaged) as error:
         operations.restore(checkpoint=first, executes=True)
-    assert refused.value.hint == f"The newest intact checkpoint of the mission is {second.ref}."
+    assert error.value.hint == f"The newest intact checkpoint of the mission is {second.ref}."
     assert digest(mission) == before

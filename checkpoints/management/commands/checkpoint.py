@@ -1,3 +1,3 @@
-"""`manage.py checkpoint`: another name of `fleet_checkpoint`."""
+"""`manage.py checkpoint`: an alias of `fleet_checkpoint`."""
 
 from checkpoints.management.commands.fleet_checkpoint import Command as Command

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from argparse import ArgumentParser
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from django.utils import timezone
 
-from checkpoints import loading, operations, queries
+from checkpoints import loading, operations, queries, storage
 from checkpoints.management import output
 from checkpoints.models import Checkpoint
 from fleet import errors, invocation
@@ -26,7 +24,7 @@ LIVE = [state for state in MissionState if not state.final and state is not Miss
 
 
 class Command(OperatorCommand):
-    help = "Capture missions, and put them back, fork, verify or move them."
+    help = "Capture missions, then restore, fork, verify or move them."
 
     def epilog(self) -> str:
         examples = (
@@ -39,35 +37,38 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-        def action(name: str, text: str) -> ArgumentParser:
-            parser: ArgumentParser = actions.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.")
+        def action(name: str, summary: str) -> ArgumentParser:
+            description = f"{summary[:1].upper()}{summary[1:]}."
+            parser: ArgumentParser = actions.add_parser(name, help=summary, description=description)
             parser.add_argument("--json", action="store_true", help="print one JSON document")
             return parser
 
         create = action("create", "capture a mission, or the whole fleet, while it runs")
         create.add_argument("name", nargs="?", default="", help="a name; retention never removes a named checkpoint")
-        create.add_argument("--all", action="store_true", help="capture every live mission, agent types and limits")
-        create.add_argument("--note", default="", help="a text that is shown with it")
+        create.add_argument(
+            "--all", action="store_true", help="capture every live mission, the agent types and the concurrency limits"
+        )
+        create.add_argument("--note", default="", help="a text to show with it")
         create.add_argument("--keep", action="store_true", help="retention never removes it")
         listing = action("list", "list the last checkpoints")
         listing.add_argument("-n", "--number", type=arguments.count, default=20, help="how many (default: 20)")
         show = action("show", "show a checkpoint and its recovery context")
         diff = action("diff", "show what has changed from a checkpoint to another one, or to the mission now")
-        verify = action("verify", "read every byte of a checkpoint, or of all; the exit code is 1 if any is damaged")
+        verify = action("verify", "read every byte of one or all checkpoints; the exit code is 1 if one is damaged")
         restore = action("restore", "put a mission back as a checkpoint has it, and leave it paused")
         fork = action("fork", "create a mission that continues from a checkpoint")
         export = action("export", "write a mission of a checkpoint to one file")
         import_ = action("import", "create a mission from an exported file; nothing in it is trusted")
         delete = action("delete", "delete a checkpoint")
-        prune = action("prune", "delete old and surplus checkpoints; a dry run unless --yes is given")
+        prune = action("prune", "delete old and surplus checkpoints; only a dry run without --yes")
         for parser_ in (show, diff, restore, fork, export, delete):
             parser_.add_argument("checkpoint", help="its id, the end of its id, its name, or `latest`")
         verify.add_argument("checkpoint", nargs="?", help="default: all checkpoints")
         diff.add_argument("other", nargs="?", help="a later checkpoint; default: the mission as it is now")
         for parser_ in (create, listing, diff, restore, fork, export):
             parser_.add_argument("--mission", help="its id, the end of its id, or `latest`")
-        restore.add_argument("--dry-run", action="store_true", help="only print what it would do, and the risks")
-        restore.add_argument("--plan", default="", metavar="DIGEST", help="only if it would do exactly this plan")
+        restore.add_argument("--dry-run", action="store_true", help="only print the recovery plan and its risks")
+        restore.add_argument("--plan", default="", metavar="DIGEST", help="refuse unless the plan has this digest")
         restore.add_argument("--force", action="store_true", help="accept high risks")
         fork.add_argument(
             "--from",
@@ -75,14 +76,16 @@ class Command(OperatorCommand):
             default=[],
             dest="sorties",
             metavar="SORTIE",
-            help="run it and its dependents again",
+            help="run this sortie and its dependents again",
         )
         fork.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="change an input")
-        fork.add_argument("--edit", metavar="FILE", help="new versions of sorties, which run again: sorties: {name: …}")
+        fork.add_argument(
+            "--edit", metavar="FILE", help="YAML with new versions of sorties, which run again: sorties: {name: …}"
+        )
         fork.add_argument("--name", default="", help="the name of the new mission")
         fork.add_argument("--start", action="store_true", help="start it")
         export.add_argument("file", help="the file to write; it must not exist")
-        export.add_argument("--artifacts", action="store_true", help="with the bytes of the artifacts")
+        export.add_argument("--artifacts", action="store_true", help="include the bytes of the artifacts")
         import_.add_argument("file", help="the exported file")
         import_.add_argument("--folder", default="", help="the folder that the mission's sorties work in")
         prune.add_argument("--yes", action="store_true", help="delete them")
@@ -108,19 +111,20 @@ class Command(OperatorCommand):
             )
         return 0
 
-    def _mission(self, text: str | None) -> Mission:
-        if text:
-            return reads.find(text)
+    def _mission(self, reference: str | None) -> Mission:
+        """The mission with this reference, by default the only live one."""
+        if reference:
+            return reads.find(reference)
         live = list(Mission.objects.filter(state__in=LIVE).order_by("-id")[:2])
         if len(live) != 1:
-            few = "Several missions are live" if live else "No mission is live"
-            raise errors.Invalid(f"{few}, so name one.", hint="Add --mission ID, or --all for the whole fleet.")
+            message = "Several missions are live." if live else "No mission is live."
+            raise errors.Invalid(message, hint="Name a mission with --mission ID, or add --all for the whole fleet.")
         return live[0]
 
     def _list(self, options: dict[str, Any]) -> int:
         rows = Checkpoint.objects.order_by("-id")
-        if options["mission"]:
-            rows = rows.filter(missions__contains=[_mission_id(options["mission"])])
+        if mission := loading.mission_id(options["mission"]):
+            rows = rows.filter(missions__contains=[mission])
         summaries = [queries.summary(row) for row in rows[: options["number"]]]
         if options["json"]:
             self.show(summaries)
@@ -140,22 +144,22 @@ class Command(OperatorCommand):
         return 0
 
     def _diff(self, options: dict[str, Any]) -> int:
-        found = operations.diff(
+        difference = operations.diff(
             before=loading.find(options["checkpoint"]),
             after=loading.find(options["other"]) if options["other"] else None,
-            mission=_mission_id(options["mission"]),
+            mission=loading.mission_id(options["mission"]),
         )
         if options["json"]:
-            self.show(found.as_json())
-        elif found.empty:
+            self.show(difference.as_json())
+        elif difference.empty:
             self.say("Nothing has changed.")
         else:
-            output.difference(found, self.stdout)
+            output.difference(difference, self.stdout)
         return 0
 
     def _verify(self, options: dict[str, Any]) -> int:
-        one = options["checkpoint"]
-        checkpoints = [loading.find(one)] if one else list(Checkpoint.objects.order_by("id"))
+        reference = options["checkpoint"]
+        checkpoints = [loading.find(reference)] if reference else list(Checkpoint.objects.order_by("id"))
         damages = operations.verify(checkpoints=checkpoints)
         if options["json"]:
             self.show({"checkpoints": len(checkpoints), "damages": [asdict(damage) for damage in damages]})
@@ -167,7 +171,7 @@ class Command(OperatorCommand):
         return 1 if damages else 0
 
     def _restore(self, options: dict[str, Any]) -> int:
-        checkpoint, mission = loading.find(options["checkpoint"]), _mission_id(options["mission"])
+        checkpoint, mission = loading.find(options["checkpoint"]), loading.mission_id(options["mission"])
         if options["dry_run"]:
             plan = operations.recovery_plan(checkpoint=checkpoint, mission=mission)
             if options["json"]:
@@ -182,10 +186,10 @@ class Command(OperatorCommand):
             safety = restored.safety.ref if restored.safety else None
             self.show({"mission": reads.summary(restored.mission), "checkpoint": checkpoint.ref, "safety": safety})
             return 0
-        self.say(f"{restored.mission.ref} is {restored.mission.state}, as {checkpoint.ref} has it.")
+        self.say(f"Restored {restored.mission.ref} to {checkpoint.ref}. It is {restored.mission.state}.")
         if restored.safety is not None:
-            back = invocation.command("fleet_checkpoint", "restore", restored.safety.ref)
-            self.say(f"Return to the state before: {back}")
+            undo = invocation.command("fleet_checkpoint", "restore", restored.safety.ref)
+            self.say(f"Undo the restore: {undo}")
         if restored.mission.state == MissionState.PAUSED:
             self.say(f"Continue it: {invocation.command('fleet_mission', 'resume', restored.mission.ref)}")
         return 0
@@ -193,7 +197,7 @@ class Command(OperatorCommand):
     def _fork(self, options: dict[str, Any]) -> int:
         forked = operations.fork(
             checkpoint=loading.find(options["checkpoint"]),
-            mission=_mission_id(options["mission"]),
+            mission=loading.mission_id(options["mission"]),
             sorties=options["sorties"],
             params=arguments.pairs(options["param"], option="--param"),
             edit=_read(options["edit"]) if options["edit"] else "",
@@ -209,27 +213,27 @@ class Command(OperatorCommand):
             return 0
         self.stdout.write(mission.ref)
         self.say(f"{lines.one_line(mission.name)} is {mission.state}: {mission.origin}.")
-        for keys, text in (
+        for keys, description in (
             (forked.again, "run again"),
             (forked.dropped, "are left out, because sorties that run again had added them"),
             (forked.doubtful, "keep results that used a changed input"),
         ):
             if keys:
-                self.say(f"{lines.counted(len(keys), 'sortie')} {text}: {output.keys(keys)}")
+                self.say(f"{lines.counted(len(keys), 'sortie')} {description}: {output.keys(keys)}")
         if mission.state == MissionState.PLANNED:
             self.say(f"Start it: {invocation.command('fleet_mission', 'resume', mission.ref)}")
         return 0
 
     def _export(self, options: dict[str, Any]) -> int:
         checkpoint, path = loading.find(options["checkpoint"]), Path(options["file"])
-        mission = _mission_id(options["mission"])
+        mission = loading.mission_id(options["mission"])
         try:
-            with open(path, "xb", opener=_private) as file:
+            with open(path, "xb", opener=storage.open_private) as file:
                 exported = operations.export(
                     checkpoint=checkpoint, out=file, mission=mission, artifacts=options["artifacts"]
                 )
         except FileExistsError as fault:
-            raise errors.Conflict(f"The file {path} exists.", hint="Name another file, or remove it.") from fault
+            raise errors.Conflict(f"The file {path} exists.", hint="Name another file, or delete this one.") from fault
         except errors.FleetError:
             path.unlink(missing_ok=True)
             raise
@@ -241,7 +245,7 @@ class Command(OperatorCommand):
         )
         if exported.missing:
             self.say(
-                f"The store lacks {lines.counted(len(exported.missing), 'artifact')}: {output.keys(exported.missing)}"
+                f"The store lost {lines.counted(len(exported.missing), 'artifact')}: {output.keys(exported.missing)}"
             )
         return 0
 
@@ -281,22 +285,13 @@ class Command(OperatorCommand):
                 {"checkpoints": refs, "blobs": pruned.blobs, "bytes": pruned.bytes, "dry_run": not options["yes"]}
             )
             return 0
-        what = f"{lines.counted(len(pruned.checkpoints), 'checkpoint')} and {lines.counted(pruned.blobs, 'blob')}"
+        summary = f"{lines.counted(len(pruned.checkpoints), 'checkpoint')} and {lines.counted(pruned.blobs, 'blob')}"
         if options["yes"]:
-            self.say(f"Deleted {what}: {output.size(pruned.bytes)} are free.")
+            self.say(f"Deleted {summary}. This freed {output.size(pruned.bytes)}.")
         else:
-            again = " Add --yes to delete them." if pruned.checkpoints or pruned.blobs else ""
-            self.say(f"{what} would be deleted, {output.size(pruned.bytes)}.{again}")
+            hint = " Add --yes to delete them." if pruned.checkpoints or pruned.blobs else ""
+            self.say(f"{summary} would be deleted ({output.size(pruned.bytes)}).{hint}")
         return 0
-
-
-def _mission_id(text: str | None) -> UUID | None:
-    """The id of a mission that may have no rows any more, for which it must be given in full."""
-    return loading.mission_id(text) if text else None
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _read(name: str) -> str:

@@ -20,17 +20,17 @@ from missions.states import MissionState
 
 class Command(OperatorCommand):
     help = (
-        "Continue missions. With --mission, a mission continues from its rows, or from its newest intact checkpoint if its "
-        "rows are gone. Only a named checkpoint puts a mission back. Without arguments, every mission whose rows are gone "
-        "and that was live in its newest checkpoint comes back."
+        "Continue missions. With --mission, a mission continues from its rows, or from its newest intact checkpoint if "
+        "its rows are gone. Only with CHECKPOINT does a mission go back to an earlier state. Without arguments, every "
+        "mission comes back whose rows are gone and that was live in its newest intact checkpoint."
     )
 
-    failed = False  # whether a mission could not come back
+    failed = False  # whether a mission could not be recovered
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        which = parser.add_mutually_exclusive_group()
-        which.add_argument("checkpoint", nargs="?", help="restore this checkpoint first: its id, name, or `latest`")
-        which.add_argument("--checkpoint", dest="named", metavar="CHECKPOINT", help="the same")
+        source = parser.add_mutually_exclusive_group()
+        source.add_argument("checkpoint", nargs="?", help="restore this checkpoint first: its id, name, or `latest`")
+        source.add_argument("--checkpoint", dest="named", metavar="CHECKPOINT", help="the same")
         parser.add_argument("--mission", help="its id, the end of its id, or `latest`")
         parser.add_argument("--dry-run", action="store_true", help="only print what would happen")
         parser.add_argument("--force", action="store_true", help="accept high risks")
@@ -39,24 +39,22 @@ class Command(OperatorCommand):
     def act(self, **options: Any) -> int:
         operations.adopt()
         checkpoint = options["checkpoint"] or options["named"]
-        mission = loading.mission_id(options["mission"]) if options["mission"] else None
+        mission = loading.mission_id(options["mission"])
         if checkpoint:
             steps = [self._from_checkpoint(loading.find(checkpoint), mission, options)]
         elif mission:
             steps = [self._from_rows(mission, options)]
         else:
-            steps = [self._try_from_rows(lost, options) for lost in _lost_missions()]
-            steps += (
-                [_as_it_is(row) for row in Mission.objects.exclude(state__in=_FINAL).order_by("id")]
-                if not steps
-                else []
-            )
+            steps = [self._try_from_rows(mission, options) for mission in _lost_missions()]
+            if not steps:
+                steps = [_as_it_is(row) for row in Mission.objects.exclude(state__in=_FINAL).order_by("id")]
         if options["json"]:
             self.show({"missions": steps, "dry_run": options["dry_run"]})
-        elif not steps:
-            self.say("No mission was interrupted.")
-        for step in [] if options["json"] else steps:
-            self.say(f"{step['mission']} {step['happens']}")
+        else:
+            for step in steps:
+                self.say(f"{step['mission']} {step['happens']}")
+            if not steps:
+                self.say("No mission was interrupted.")
         return 1 if self.failed else 0
 
     def _from_checkpoint(self, checkpoint: Checkpoint, mission: UUID | None, options: dict[str, Any]) -> dict[str, str]:
@@ -64,18 +62,18 @@ class Command(OperatorCommand):
         if options["dry_run"]:
             if not options["json"]:
                 output.recovery_plan(plan, self.stdout)
-            return {"mission": plan.mission, "happens": f"would be put back to {checkpoint.ref} and continue."}
+            return {"mission": plan.mission, "happens": f"would be restored to {checkpoint.ref} and continue."}
         restored = operations.restore(
             checkpoint=checkpoint, mission=mission, executes=True, force=options["force"], plan=plan.digest
         )
         row = restored.mission
         if row.state == MissionState.PAUSED:
             missions.resume(mission=row.id, executes=True)
-        after = "continues" if row.state == MissionState.PAUSED else f"has ended ({row.state})"
-        return {"mission": row.ref, "happens": f"is put back to {checkpoint.ref} and {after}."}
+        outcome = "continues" if row.state == MissionState.PAUSED else f"has ended ({row.state})"
+        return {"mission": row.ref, "happens": f"was restored to {checkpoint.ref} and {outcome}."}
 
     def _try_from_rows(self, mission: UUID, options: dict[str, Any]) -> dict[str, str]:
-        """As `_from_rows`; a mission that cannot come back does not keep the others from it."""
+        """Like `_from_rows`, but report an error instead of raising it, so that the other missions still come back."""
         try:
             return self._from_rows(mission, options)
         except errors.FleetError as fault:
@@ -88,7 +86,7 @@ class Command(OperatorCommand):
             checkpoint = loading.newest_intact(mission=mission)
             if checkpoint is None:
                 raise errors.NotFound(
-                    f"There is neither a mission {ids.encode(ids.MISSION, mission)} nor an intact checkpoint of it.",
+                    f"The mission {ids.encode(ids.MISSION, mission)} has neither rows nor an intact checkpoint.",
                     hint=f"See: {invocation.command('fleet_checkpoint', 'list')}",
                 )
             return self._from_checkpoint(checkpoint, mission, options)
@@ -103,10 +101,11 @@ _FINAL = [state for state in MissionState if state.final]
 
 
 def _as_it_is(row: Mission) -> dict[str, str]:
+    """How a mission stands, and what to do about it."""
     if row.state == MissionState.RUNNING:
         counts = reads.counts([row.id]).get(row.id, {})
         running = lines.counted(counts.get("running", 0), "sortie")
-        happens = f"runs and needs nothing: {running} running; those of lost agents start again by themselves."
+        happens = f"runs, with {running} running. Sorties of lost agents start again by themselves."
     elif row.state == MissionState.CANCELLING:
         happens = "is being cancelled."
     elif row.state in _FINAL:

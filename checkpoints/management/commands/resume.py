@@ -1,3 +1,3 @@
-"""`manage.py resume`: another name of `fleet_resume`."""
+"""`manage.py resume`: an alias of `fleet_resume`."""
 
 from checkpoints.management.commands.fleet_resume import Command as Command
