@@ -1,6 +1,5 @@
--- The sorties of a mission that may have changed since a snapshot, and whether anything else did: an event is new if it
--- is visible now and was not visible then. Running sorties are included, because what is kept of them changes without
--- an event.
+-- The events of a mission since a snapshot: those that are visible now and were not visible in the snapshot. Running
+-- sorties are included, because their kept lines change without an event.
 SELECT subject, kind
 FROM fleet_event
 WHERE scope = %(mission)s AND xid >= pg_snapshot_xmin(%(since)s::pg_snapshot)::text::bigint

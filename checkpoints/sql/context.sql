@@ -1,5 +1,4 @@
--- What somebody who takes over a mission needs to know: its last changes, what comes next, what is in the way, and the
--- files that it has made.
+-- The facts of a recovery context: the mission's last events, its next steps, its blockers and the files that it made.
 SELECT json_build_object(
     'name', m.name,
     'objective', left(m.objective, 2000),
@@ -7,7 +6,8 @@ SELECT json_build_object(
     'reason', m.reason,
     'elapsed_s', round(extract(epoch FROM coalesce(m.finished_at, clock_timestamp()) - m.created_at)::numeric, 1),
     'last_actions', (
-        SELECT coalesce(json_agg(json_build_object('at', e.at, 'what', e.kind, 'sortie', s.key) ORDER BY e.xid DESC, e.id DESC), '[]')
+        SELECT coalesce(json_agg(json_build_object(
+            'at', e.at, 'what', e.kind, 'sortie', s.key) ORDER BY e.xid DESC, e.id DESC), '[]')
         FROM (SELECT * FROM fleet_event WHERE scope = m.id ORDER BY xid DESC, id DESC LIMIT %(items)s) AS e
         LEFT JOIN missions_sortie s ON s.id = e.subject),
     'next_steps', (

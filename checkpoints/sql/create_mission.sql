@@ -1,13 +1,13 @@
--- Create a mission from what a checkpoint has of it; one that was live gets the state `live`.
+-- Create a mission from its two lines in a checkpoint. If it was live there, its state is the parameter `live`.
 WITH created AS (
     INSERT INTO missions_mission (
         id, name, objective, state, priority, stop_on_failure, at_once, inputs, defaults, checkpoints, folder,
-        readable, plan, executes,
-        template, origin, reason, created_by_id, team_id, created_at, finished_at)
+        readable, plan, executes, template, origin, reason, created_by_id, team_id, created_at, finished_at)
     SELECT %(mission)s, coalesce(%(name)s, t.state ->> 'name'), t.state ->> 'objective',
            CASE t.state ->> 'state' WHEN 'live' THEN %(live)s ELSE t.state ->> 'state' END,
            (t.state ->> 'priority')::int, (t.state ->> 'stop_on_failure')::boolean, (t.state ->> 'at_once')::int,
-           t.state -> 'inputs', t.state -> 'defaults', t.state -> 'checkpoints', t.state ->> 'folder', t.state -> 'readable', t.state ->> 'plan',
+           t.state -> 'inputs', t.state -> 'defaults', t.state -> 'checkpoints', t.state ->> 'folder',
+           t.state -> 'readable', t.state ->> 'plan',
            %(executes)s, %(template)s, %(origin)s, %(reason)s, %(owner)s, %(team)s, clock_timestamp(),
            CASE WHEN t.state ->> 'state' <> 'live'
                 THEN coalesce((t.kept ->> 'finished_at')::timestamptz, clock_timestamp()) END

@@ -1,5 +1,5 @@
--- Take the running sorties of a mission from their agents. They may start again once their leases have ended, or at
--- once if their node has seen that no process of them is left.
+-- Take the running sorties of a mission from their agents. They may start again when their leases have ended, or
+-- immediately if their node has seen that none of their processes is left.
 WITH running AS (
     SELECT s.id, s.lease_until, coalesce(a.reaped, false) AS gone
     FROM missions_sortie s LEFT JOIN agents_agent a ON a.id = s.agent_id

@@ -1,5 +1,5 @@
--- Lock a mission's sorties. The running ones come first: an agent that settles one of them then locks its dependents,
--- so to lock a dependent before it would be a deadlock.
+-- Lock a mission's sorties, the running ones first: an agent that settles a running sortie locks its dependents after
+-- it, so locking a dependent first could deadlock.
 WITH running AS MATERIALIZED (
     SELECT id FROM missions_sortie WHERE mission_id = %(mission)s AND state = 'running' ORDER BY id FOR UPDATE
 ), others AS MATERIALIZED (

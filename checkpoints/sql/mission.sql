@@ -1,4 +1,4 @@
--- A mission as two objects: its state, which counts for the digest, and what is kept beside it.
+-- A mission as two objects: its state, which counts for the digest, and what is kept beside the state.
 SELECT jsonb_build_object(
            'name', m.name, 'objective', m.objective, 'plan', m.plan, 'inputs', m.inputs, 'defaults', m.defaults,
            'folder', m.folder, 'readable', m.readable, 'priority', m.priority, 'stop_on_failure', m.stop_on_failure,
@@ -13,7 +13,8 @@ SELECT jsonb_build_object(
                WHERE k.key IN (SELECT s.concurrency_key FROM missions_sortie s WHERE s.mission_id = m.id)))::text,
        m.name, m.state, m.created_by_id, m.team_id,
        (SELECT coalesce(json_object_agg(state, number), '{}')
-        FROM (SELECT s.state, count(*) AS number FROM missions_sortie s WHERE s.mission_id = m.id GROUP BY s.state) AS counted)::text
+        FROM (SELECT s.state, count(*) AS number FROM missions_sortie s
+              WHERE s.mission_id = m.id GROUP BY s.state) AS counted)::text
 FROM missions_mission m
 LEFT JOIN auth_user owner ON owner.id = m.created_by_id
 LEFT JOIN auth_group team ON team.id = m.team_id

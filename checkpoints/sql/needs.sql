@@ -1,4 +1,4 @@
--- Give the restored sorties exactly the needs that the checkpoint has of them.
+-- Give the restored sorties exactly the needs that they have in the checkpoint.
 WITH edge AS (
     SELECT t.sortie, u.id AS upstream, need ->> 1 AS name
     FROM checkpoint_target t
@@ -7,7 +7,9 @@ WITH edge AS (
 ), removed AS (
     DELETE FROM missions_need n USING checkpoint_target t
     WHERE n.sortie_id = t.sortie
-      AND NOT EXISTS (SELECT FROM edge WHERE edge.sortie = n.sortie_id AND edge.upstream = n.upstream_id AND edge.name = n.name)
+      AND NOT EXISTS (
+          SELECT FROM edge
+          WHERE edge.sortie = n.sortie_id AND edge.upstream = n.upstream_id AND edge.name = n.name)
 )
 INSERT INTO missions_need (sortie_id, upstream_id, name)
 SELECT edge.sortie, edge.upstream, edge.name FROM edge

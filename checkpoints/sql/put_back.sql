@@ -1,10 +1,11 @@
--- Give sorties the states that a checkpoint has of them. `accepted` names the attempt whose outcome stands; if the row is
--- not the one that was captured, the outcome becomes a new attempt of it. A sortie that may run waits until no process of an earlier attempt is left; one
--- that may run only later remembers that time in `wake_at`.
+-- Give sorties the states that they have in a checkpoint. `accepted` is the number of the attempt whose outcome stands.
+-- If the row is not the captured one, the outcome is copied to a new attempt. A sortie that may run waits until no
+-- process of an earlier attempt is left; if it may only run later, `wake_at` has that time.
 WITH target AS (
     SELECT t.*, s.state AS was, t.state ->> 'state' AS class, (t.kept ->> 'accepted')::int AS accepted_number,
            t.state ->> 'state' NOT IN ('pending', 'due') AS final,
-           t.state ->> 'state' NOT IN ('pending', 'due') AND (t.kept ->> 'accepted')::int > 0 AND (t.kept ->> 'sortie')::uuid <> t.sortie AS copied,
+           t.state ->> 'state' NOT IN ('pending', 'due') AND (t.kept ->> 'accepted')::int > 0
+               AND (t.kept ->> 'sortie')::uuid <> t.sortie AS copied,
            greatest(t.wait_until, CASE WHEN t.kept ->> 'state' IN ('pending', 'waiting', 'ready')
                                        THEN (t.kept ->> 'wake_at')::timestamptz END,
                     CASE WHEN t.changes <> '{}' THEN (t.state -> 'spec' ->> 'run_at')::timestamptz END) AS wait

@@ -1,5 +1,5 @@
--- Give a mission the state that a checkpoint has of it; one that was live is paused. Who owns it, which template it was
--- launched from and whether it may run code stay as they are.
+-- Give a mission the state that it has in a checkpoint; if it was live, it is paused. Its owner, its template and
+-- whether it may run code do not change.
 WITH before AS (
     SELECT id, state FROM missions_mission WHERE id = %(mission)s
 ), moved AS (

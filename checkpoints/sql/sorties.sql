@@ -1,13 +1,13 @@
--- Sorties of a mission (all if `sorties` is NULL) as two objects each: the state, which counts for the digest and is
--- free of ids, and what is kept beside it. Whether a sortie waits, is ready, queued or runs depends on the moment: all
--- four are `due`. row_to_json is twice as fast as jsonb_build_object, and as deterministic.
+-- Sorties of a mission (all if `sorties` is NULL) as two objects each: the state, which counts for the digest and has
+-- no ids, and what is kept beside the state. The states waiting, ready, queued and running are all `due`, because which
+-- of them a sortie has depends on the moment. row_to_json is twice as fast as jsonb_build_object, and as deterministic.
 WITH origin AS MATERIALIZED (
     SELECT min(turn) AS turn FROM missions_sortie WHERE mission_id = %(mission)s
 )
 SELECT row_to_json(saved)::text, row_to_json(kept)::text, s.id
 FROM missions_sortie s
 CROSS JOIN origin
-CROSS JOIN LATERAL (SELECT s.state IN ('succeeded', 'failed', 'skipped', 'cancelled') AS yes) AS final
+CROSS JOIN LATERAL (SELECT s.state IN ('succeeded', 'failed', 'skipped', 'cancelled') AS is_true) AS final
 JOIN missions_brief b ON b.sortie_id = s.id
 LEFT JOIN missions_sortie adder ON adder.id = s.added_by_id
 LEFT JOIN missions_attempt a ON a.sortie_id = s.id AND a.number = coalesce(s.accepted, s.attempt)
@@ -23,23 +23,23 @@ CROSS JOIN LATERAL (
             ORDER BY f.path COLLATE "C"),
         '[]') AS list
     FROM missions_artifact f
-    WHERE final.yes AND f.sortie_id = s.id AND f.attempt = coalesce(s.accepted, s.attempt)
+    WHERE final.is_true AND f.sortie_id = s.id AND f.attempt = coalesce(s.accepted, s.attempt)
 ) AS files
 CROSS JOIN LATERAL (
     SELECT s.key, s.agent_type_id AS type, b.spec, s.priority, s.turn - origin.turn AS "order", s.always,
            s.allow_failure, s.max_tries, s.tries, s.rescues, s.concurrency_key, needs.list AS needs,
            adder.key AS added_by,
-           CASE WHEN final.yes OR s.state = 'pending' THEN s.state ELSE 'due' END AS state,
+           CASE WHEN final.is_true OR s.state = 'pending' THEN s.state ELSE 'due' END AS state,
            CASE WHEN s.state IN ('skipped', 'cancelled') THEN s.waits_for ELSE '' END AS reason,
-           CASE WHEN final.yes THEN a.result END AS result,
-           CASE WHEN final.yes THEN coalesce(a.error, '') ELSE '' END AS error,
+           CASE WHEN final.is_true THEN a.result END AS result,
+           CASE WHEN final.is_true THEN coalesce(a.error, '') ELSE '' END AS error,
            files.list AS artifacts
 ) AS saved
 CROSS JOIN LATERAL (
-    SELECT s.key, s.id AS sortie, s.state, s.attempt, CASE WHEN final.yes THEN coalesce(a.number, 0) END AS accepted,
+    SELECT s.key, s.id AS sortie, s.state, s.attempt, CASE WHEN final.is_true THEN coalesce(a.number, 0) END AS accepted,
            s.agent_id AS agent, s.waits_for, s.wake_at, s.ready_at, s.started_at, s.finished_at, a.state AS outcome,
            a.finished_at AS outcome_at, a.exit_code, a.cpu_s, a.max_rss_bytes, a.note,
-           CASE WHEN NOT final.yes THEN
+           CASE WHEN NOT final.is_true THEN
                (SELECT last.resume FROM missions_attempt last
                 WHERE last.sortie_id = s.id AND last.resume IS NOT NULL ORDER BY last.number DESC LIMIT 1)
            END AS resume
