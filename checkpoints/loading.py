@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from checkpoints import storage
-from checkpoints.document import Bucket, Manifest, MissionEntry, Part
+from checkpoints.document import Manifest, MissionEntry
 from checkpoints.models import Checkpoint
 from fleet import errors, ids
 from missions.models import Mission
@@ -89,21 +89,10 @@ def load(entry: MissionEntry) -> SavedMission:
     state: dict[str, str] = {}
     kept: dict[str, str] = {}
     for part in entry.buckets.values():
-        bucket = read_bucket(part)
+        bucket = storage.read_bucket(part)
         state |= bucket.state
         kept |= bucket.kept
     return SavedMission(entry=entry, mission_lines=storage.read(entry.mission), state=state, kept=kept)
-
-
-def read_bucket(part: Part) -> Bucket:
-    """Read a bucket of sorties. Damaged if its blob is missing, was changed, or is something else."""
-    try:
-        bucket = Bucket.parse(storage.read(part))
-    except ValueError as fault:
-        raise storage.Damaged(f"The blob {part.blob[:12]}… is not a bucket of sorties: {fault}.") from fault
-    if bucket.digest() != part.digest:
-        raise storage.Damaged(f"The digest of the blob {part.blob[:12]}… is not the one in the manifest.")
-    return bucket
 
 
 def mission_id(reference: str | None) -> UUID | None:

@@ -98,7 +98,8 @@ class RecoveryPlan:
     @property
     def digest(self) -> str:
         """Identifies this plan: it changes with what the restore would do, but not with the checkpoint's age."""
-        content = {**self.as_json(), "age_s": 0}
+        risks = [risk.kind for risk in self.risks if risk.kind != "old"]
+        content = {**self.as_json(), "age_s": 0, "risks": risks}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def as_json(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ log; it stops neither the mission nor the cancel or cleanup that it precedes.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from missions.models import Mission
 from missions.operations import hooks
 from missions.queries import reads
 from missions.states import MissionState, SortieState
+
+log = logging.getLogger("fleet.checkpoints")
 
 CHECK_S = 2.0
 PRUNE_S = 3_600.0
@@ -177,8 +180,16 @@ def _capture(missions: Sequence[UUID], trigger: Trigger) -> list[Checkpoint]:
     except errors.NotFound:  # a mission was removed in the meantime
         return []
     except errors.FleetError as fault:
-        for mission in missions:
+        _record_failure(missions, trigger, str(fault))
+        log.warning("no checkpoint (%s): %s", trigger, fault)
+        return []
+
+
+def _record_failure(missions: Sequence[UUID], trigger: Trigger, error: str) -> None:
+    """Add an event to each mission, unless its last event says the same: a full disk would add one at each check."""
+    for mission in missions:
+        last = Event.objects.filter(scope=mission).order_by("-xid", "-id").first()
+        if last is None or last.kind != "checkpoint.failed":
             Event.objects.create(
-                kind="checkpoint.failed", scope=mission, subject=mission, data={"trigger": trigger, "error": str(fault)}
+                kind="checkpoint.failed", scope=mission, subject=mission, data={"trigger": trigger, "error": error}
             )
-        raise

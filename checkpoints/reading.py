@@ -136,7 +136,7 @@ def _read_sorties(current: CurrentMission, sorties: Sequence[UUID] | None, *, pa
             bucket = current.buckets.get(number)
             if bucket is None:
                 blob = parent.buckets.get(number) if parent else None
-                bucket = current.buckets[number] = Bucket.parse(storage.read(blob)) if blob else Bucket()
+                bucket = current.buckets[number] = storage.read_bucket(blob) if blob else Bucket()
             bucket.state[key], bucket.kept[key] = state, kept
             current.rows[key] = sortie
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,7 +20,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
 from checkpoints import document
-from checkpoints.document import Manifest, Part
+from checkpoints.document import Bucket, Manifest, Part
 from checkpoints.document.buckets import Malformed
 from fleet import errors, ids
 from missions.artifacts.storage import WholeFiles
@@ -107,6 +108,17 @@ def read(part: Part) -> str:
     return data.decode()
 
 
+def read_bucket(part: Part) -> Bucket:
+    """Read a bucket of sorties. Damaged if its blob is missing, was changed, or is something else."""
+    try:
+        bucket = Bucket.parse(read(part))
+    except ValueError as fault:
+        raise Damaged(f"The blob {part.blob[:12]}… is not a bucket of sorties: {fault}.") from fault
+    if bucket.digest() != part.digest:
+        raise Damaged(f"The digest of the blob {part.blob[:12]}… is not the one in the manifest.")
+    return bucket
+
+
 def decompress(data: bytes, *, size: int) -> bytes:
     """Decompress one blob. Malformed if it is not zstd or does not contain exactly `size` bytes."""
     try:
@@ -141,7 +153,9 @@ def size(names: Iterable[str]) -> int:
 
 def manifests() -> Iterator[str]:
     """The ids of the checkpoints whose manifests are stored."""
-    yield from (ref for ref in _folders() if _store().exists(_manifest(ref)))
+    yield from (
+        ref for ref in _folders() if re.fullmatch(ids.pattern(ids.CHECKPOINT), ref) and _store().exists(_manifest(ref))
+    )
 
 
 def _folders() -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from checkpoints import document, loading, storage
+from checkpoints import document, storage
 from checkpoints.document import Manifest
 from checkpoints.models import Checkpoint
 from fleet.postgres import locks
@@ -63,7 +63,7 @@ def _faults(manifest: Manifest, checked: set[str], missing: dict[str, list[str]]
             checked.add(part.blob)
             try:
                 is_bucket = part is not entry.mission
-                lines = loading.read_bucket(part).state.values() if is_bucket else [storage.read(part)]
+                lines = storage.read_bucket(part).state.values() if is_bucket else [storage.read(part)]
             except storage.Damaged as fault:
                 yield fault.message, part.blob
                 continue

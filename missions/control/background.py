@@ -62,3 +62,6 @@ def _run(name: str, run: Callable[[], object]) -> None:
     except (Error, FleetError, OSError) as fault:
         log.warning("%s: %s", name, str(fault).strip())
         connection.close()
+    except Exception:  # a defect of one duty must not end the others
+        log.exception("%s failed", name)
+        connection.close()

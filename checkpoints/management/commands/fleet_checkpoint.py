@@ -234,8 +234,10 @@ class Command(OperatorCommand):
                 )
         except FileExistsError as fault:
             raise errors.Conflict(f"The file {path} exists.", hint="Name another file, or delete this one.") from fault
-        except errors.FleetError:
+        except (errors.FleetError, OSError) as fault:
             path.unlink(missing_ok=True)
+            if isinstance(fault, OSError):
+                raise errors.Unavailable(f"The file {path} cannot be written: {fault.strerror}.") from fault
             raise
         if options["json"]:
             self.show({"file": str(path), **asdict(exported)})
