@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,9 +16,8 @@ from uuid import UUID
 from django.conf import settings
 from django.utils import timezone
 
-from checkpoints import storage
 from checkpoints.models import Checkpoint
-from checkpoints.operations import capture, prune
+from checkpoints.operations import artifacts, capture, prune
 from checkpoints.operations.capturing import newest
 from fleet import errors
 from fleet.events.models import Event
@@ -92,7 +91,7 @@ def register() -> None:
     background.register(name="retention of checkpoints", run=prune_now, every_s=PRUNE_S)
     hooks.before_cancel.register(lambda missions: _capture_before(missions, "cancel", Trigger.CANCEL))
     hooks.before_cleanup.register(lambda missions: _capture_before(missions, "cleanup", Trigger.CLEANUP))
-    holders.register(artifacts_in_use)
+    holders.register(artifacts.in_use)
 
 
 def capture_due() -> list[Checkpoint]:
@@ -125,27 +124,6 @@ def capture_at_shutdown() -> None:
 
 def prune_now() -> None:
     prune(now=timezone.now(), dry_run=False)
-
-
-def artifacts_in_use(digests: Collection[str]) -> set[str]:
-    """The artifacts among these that a checkpoint names; all of them if a checkpoint is damaged."""
-    try:
-        return _named_by_checkpoints(digests)
-    except storage.Damaged:
-        return set(digests)
-
-
-def _named_by_checkpoints(digests: Collection[str]) -> set[str]:
-    unused = set(digests)
-    read_blobs: set[str] = set()
-    for ref in storage.manifests():
-        for entry in storage.read_manifest(ref).missions:
-            for part in entry.buckets.values():
-                if unused and part.blob not in read_blobs:
-                    read_blobs.add(part.blob)
-                    content = storage.read(part)
-                    unused -= {digest for digest in unused if digest in content}
-    return set(digests) - unused
 
 
 def _last_capture(row: Mission) -> LastCapture:

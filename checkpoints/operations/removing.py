@@ -18,11 +18,12 @@ from django.db import transaction
 
 from checkpoints import storage
 from checkpoints.models import Checkpoint
-from checkpoints.operations import adopting
+from checkpoints.operations import adopting, artifacts
 from fleet import audit
 from fleet.events.models import Event
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock
+from missions.models import Mission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,9 @@ class Pruned:
 def delete(*, checkpoint: Checkpoint) -> None:
     """Delete a checkpoint. Other checkpoints that share blobs with it stay intact."""
     with locks.session(Lock.CHECKPOINTS):
+        digests = artifacts.named_by([checkpoint])
         _delete([checkpoint], why="deleted")
+        artifacts.forget_unused(digests)
         with suppress(storage.Damaged):  # another checkpoint is damaged; `prune` reports it
             _remove_garbage()
 
@@ -51,7 +54,9 @@ def prune(*, now: datetime, dry_run: bool) -> Pruned:
         garbage = sorted(set(storage.blobs()) - _reachable(except_for=outdated_refs))
         size = storage.size(garbage)
         if not dry_run:
+            digests = artifacts.named_by(outdated)
             _delete(outdated, why="retention")
+            artifacts.forget_unused(digests)
             for name in garbage:
                 storage.remove_blob(name)
             storage.sweep()
@@ -61,14 +66,18 @@ def prune(*, now: datetime, dry_run: bool) -> Pruned:
 def _outdated(checkpoints: Iterable[Checkpoint], *, now: datetime) -> list[Checkpoint]:
     """The checkpoints that retention removes. `checkpoints` are all of them, the newest first.
 
-    A mission keeps its newest checkpoint, named and kept ones, and of the others the newest FLEET_CHECKPOINT_COUNT that
-    are younger than FLEET_CHECKPOINT_DAYS, as long as all checkpoints together fit into FLEET_CHECKPOINT_BYTES.
+    Named and kept checkpoints stay, and the newest one of a mission as long as its rows exist. Of the others, the newest
+    FLEET_CHECKPOINT_COUNT of each mission stay that are younger than FLEET_CHECKPOINT_DAYS, as long as all checkpoints
+    together fit into FLEET_CHECKPOINT_BYTES.
     """
+    checkpoints = list(checkpoints)
+    listed = {mission for checkpoint in checkpoints for mission in checkpoint.missions}
+    with_rows = set(Mission.objects.filter(id__in=listed).values_list("id", flat=True))
     seen: dict[UUID, int] = defaultdict(int)
     total = 0
     outdated = []
     for checkpoint in checkpoints:
-        newest = any(not seen[mission] for mission in checkpoint.missions)
+        newest = any(not seen[mission] and mission in with_rows for mission in checkpoint.missions)
         surplus = all(seen[mission] >= settings.FLEET_CHECKPOINT_COUNT for mission in checkpoint.missions)
         old = checkpoint.created_at < now - timedelta(days=settings.FLEET_CHECKPOINT_DAYS)
         large = total + checkpoint.new_bytes > settings.FLEET_CHECKPOINT_BYTES

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def _no_checkpoints() -> None:
+def _no_checkpoints() -> Iterator[None]:
     """Other tests leave files behind, because their rows are removed without them."""
     from django.conf import settings  # noqa: PLC0415  (conftest.py is too early for the settings)
 
+    shutil.rmtree(settings.FLEET_CHECKPOINTS, ignore_errors=True)
+    yield
     shutil.rmtree(settings.FLEET_CHECKPOINTS, ignore_errors=True)

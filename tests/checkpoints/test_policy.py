@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.test import override_settings
+from django.utils import timezone
 
 from checkpoints import operations, policy, storage
 from checkpoints.models import Checkpoint
+from checkpoints.operations import artifacts
 from checkpoints.policy import LastCapture, Policy
 from fleet.events.models import Event
 from missions import operations as missions
@@ -115,12 +118,22 @@ def test_missions_are_captured_before_cleanup_and_their_artifacts_stay(engine: E
     assert Artifact.objects.get().digest == digest
 
 
+def test_artifacts_of_a_removed_mission_go_with_its_last_checkpoint(engine: Engine, tmp_path: Path) -> None:
+    mission = fleet.launch({"one": {"run": "echo made > made.txt", "outputs": ["made.txt"]}}, folder=str(tmp_path))
+    fleet.run_to_end(engine, mission)
+    digest = Artifact.objects.get().digest
+    cleaning.remove(missions=[mission.id])
+    operations.prune(now=timezone.now() + timedelta(days=settings.FLEET_CHECKPOINT_DAYS + 1), dry_run=False)
+    assert not Checkpoint.objects.exists()
+    assert not collection.has(digest)
+
+
 def test_artifacts_stay_while_a_checkpoint_cannot_be_read() -> None:
     mission = fleet.launch({"one": {}})
     operations.capture(missions=[mission.id])
     ref = next(storage.manifests())
     (settings.FLEET_CHECKPOINTS / ref / "manifest.json").write_text("{")
-    assert policy.artifacts_in_use({"a" * 64}) == {"a" * 64}
+    assert artifacts.in_use({"a" * 64}) == {"a" * 64}
     storage.remove_manifest(ref)
 
 
@@ -133,5 +146,5 @@ def test_a_full_disk_stops_neither_the_mission_nor_its_cancel(
     assert fleet.state(mission.id) == "cancelled"
     event = Event.objects.get(kind="checkpoint.failed")
     assert event.data["error"].startswith("The checkpoint could not be written: File exists.")
-    assert "before cancel: The checkpoint could not be written" in caplog.text
+    assert "no checkpoint (cancel): The checkpoint could not be written" in caplog.text
     assert not Checkpoint.objects.exists()

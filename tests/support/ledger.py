@@ -51,7 +51,7 @@ def check(mission: UUID, *, alone: bool = True) -> Ledger:
         noun, _, state = event.kind.partition(".")
         if noun == "mission":
             _move_mission(ledger, event, state)
-        else:
+        elif noun == "sortie":
             _move_sortie(ledger, event, state, rows=rows, needs=needs, alone=alone)
     _compare(mission, ledger, rows=rows, needs=needs)
     return ledger

@@ -295,6 +295,8 @@ def test_every_event_of_a_long_run_is_a_transition_of_the_table(database: hot_pa
     seen = 0
     for event in Event.objects.filter(scope=mission.id):
         noun, _, state = event.kind.partition(".")
+        if noun == "checkpoint":  # captured before it was cancelled
+            continue
         arrows = SORTIE_ARROWS if noun == "sortie" else MISSION_ARROWS
         assert allowed(arrows, event.data.get("from"), state), (event.kind, event.data)
         seen += 1

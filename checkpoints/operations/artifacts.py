@@ -1,0 +1,52 @@
+"""The artifacts that checkpoints name: their bytes stay in the store as long as a checkpoint or an attempt names them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+
+from checkpoints import storage
+from checkpoints.models import Checkpoint
+from missions.artifacts import collection
+from missions.models import Artifact
+
+
+def in_use(digests: Collection[str]) -> set[str]:
+    """The artifacts among these that a checkpoint names; all of them if a checkpoint is damaged."""
+    unused = set(digests)
+    read_blobs: set[str] = set()
+    try:
+        for ref in storage.manifests():
+            for entry in storage.read_manifest(ref).missions:
+                for part in entry.buckets.values():
+                    if unused and part.blob not in read_blobs:
+                        read_blobs.add(part.blob)
+                        content = storage.read(part)
+                        unused -= {digest for digest in unused if digest in content}
+    except storage.Damaged:
+        return set(digests)
+    return set(digests) - unused
+
+
+def named_by(checkpoints: Iterable[Checkpoint]) -> set[str]:
+    """The digests of all artifacts that these checkpoints name, as far as their files can be read."""
+    digests: set[str] = set()
+    read_blobs: set[str] = set()
+    for checkpoint in checkpoints:
+        try:
+            for entry in storage.read_manifest(checkpoint.ref).missions:
+                for part in entry.buckets.values():
+                    if part.blob not in read_blobs:
+                        read_blobs.add(part.blob)
+                        lines = storage.read_bucket(part).state.values()
+                        digests |= {artifact["digest"] for line in lines for artifact in json.loads(line)["artifacts"]}
+        except storage.Damaged:
+            continue
+    return digests
+
+
+def forget_unused(digests: Collection[str]) -> None:
+    """Remove the bytes of those of these artifacts that neither an attempt nor a checkpoint names."""
+    by_attempts = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
+    for digest in set(digests) - by_attempts - in_use(digests):
+        collection.forget(digest)
