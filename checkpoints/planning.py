@@ -7,11 +7,12 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from fleet import humanise
 
 MAX_NAMED = 3  # names in a sentence
+_NOTHING_TO_RESUME = '"resume":null}'  # the end of a kept line; parsing all of them would take long
 OLD_S = 7 * 24 * 3600.0
 
 
@@ -44,6 +45,13 @@ class Facts:
     cancelling: bool  # whether the mission is being cancelled
 
 
+class LiveSortie(NamedTuple):
+    """A sortie as its row has it now: the line of its state, and its exact state."""
+
+    line: str
+    state: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedSortie:
     """The parts of a sortie that a plan needs, parsed from its two lines."""
@@ -52,21 +60,18 @@ class ParsedSortie:
     state: str  # pending, due, or a final state
     type: str
     call: str | None
-    running: bool
     resumable: bool  # whether its driver saved data from which the next attempt continues
     artifacts: tuple[str, ...]  # digests
 
     @classmethod
     def parse(cls, line: str, kept_line: str) -> ParsedSortie:
         state: dict[str, Any] = json.loads(line)
-        kept: dict[str, Any] = json.loads(kept_line)
         return cls(
             line=line,
             state=state["state"],
             type=state["type"],
             call=state["spec"].get("call"),
-            running=kept["state"] == "running",
-            resumable=kept.get("resume") is not None,
+            resumable=not kept_line.endswith(_NOTHING_TO_RESUME),
             artifacts=tuple(artifact["digest"] for artifact in state["artifacts"]),
         )
 
@@ -136,7 +141,7 @@ def plan(
     mission: str,
     final_state: str,
     saved: Mapping[str, ParsedSortie],
-    current: Mapping[str, ParsedSortie] | None,
+    current: Mapping[str, LiveSortie] | None,
     facts: Facts,
     bytes: int,
     age_s: float,
@@ -161,7 +166,7 @@ def plan(
             if sortie.state == "succeeded"
             and (key not in saved or not saved[key].final or saved[key].line != sortie.line)
         ],
-        "stopped": [key for key, sortie in rows.items() if sortie.running],
+        "stopped": [key for key, sortie in rows.items() if sortie.state == "running"],
     }
     sorted_lists = {name: tuple(sorted(keys)) for name, keys in lists.items()}
     types = {saved[key].type for key in unfinished}

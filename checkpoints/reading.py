@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -17,6 +17,13 @@ from checkpoints.context import Context
 from checkpoints.document import Bucket, MissionEntry, Part, bucket_of, buckets
 from fleet import errors, ids
 from fleet.postgres import statements
+
+
+class Row(NamedTuple):
+    """The row of a sortie: its id and exact state."""
+
+    id: UUID
+    state: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,7 +41,7 @@ class CurrentMission:
     counts: Mapping[str, int]
     mission_lines: str  # the two lines of the mission itself
     buckets: dict[int, Bucket]
-    rows: dict[str, UUID]  # the ids of the sorties that were read, by key
+    rows: dict[str, Row]  # of the sorties that were read, by key
     context: Context
     unchanged: Mapping[int, Part] = field(default_factory=dict)
 
@@ -80,11 +87,34 @@ def current_snapshot() -> str:
         return str(cursor.fetchone()[0])
 
 
+def refresh(current: CurrentMission, *, since: str) -> CurrentMission:
+    """Read a mission again that was read in full in the snapshot `since`: only what may have changed."""
+    changed = _changed(current.id, since)
+    if changed is None:
+        return mission(current.id)
+    newest = _read_mission(current.id)
+    newest.buckets, newest.rows = current.buckets, current.rows
+    _read_sorties(newest, changed, parent=None)
+    return newest
+
+
 def mission(mission: UUID, *, parent: MissionEntry | None = None, since: str = "") -> CurrentMission:
     """Read a mission. With `parent` and its snapshot `since`, read only the buckets that may have changed since then.
 
     NotFound if the mission's rows are gone; storage.Damaged if a blob of the parent cannot be read.
     """
+    current = _read_mission(mission)
+    changed = _changed(mission, since) if parent else None
+    if parent is None or changed is None:
+        _read_sorties(current, None, parent=None)
+        return current
+    _read_sorties(current, changed, parent=parent)
+    current.unchanged = {number: part for number, part in parent.buckets.items() if number not in current.buckets}
+    return current
+
+
+def _read_mission(mission: UUID) -> CurrentMission:
+    """The mission without its sorties."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("checkpoints", "mission"), {"mission": mission})
         row = cursor.fetchone()
@@ -92,7 +122,7 @@ def mission(mission: UUID, *, parent: MissionEntry | None = None, since: str = "
         raise errors.NotFound(f"There is no mission {ids.encode(ids.MISSION, mission)}.")
     state_line, kept_line, name, state, owner, team, counts_json = row
     counts = json.loads(counts_json)
-    current = CurrentMission(
+    return CurrentMission(
         id=mission,
         name=name,
         state=state,
@@ -104,13 +134,6 @@ def mission(mission: UUID, *, parent: MissionEntry | None = None, since: str = "
         rows={},
         context=context.of_mission(mission, counts=counts),
     )
-    changed = _changed(mission, since) if parent else None
-    if parent is None or changed is None:
-        _read_sorties(current, None, parent=None)
-        return current
-    _read_sorties(current, changed, parent=parent)
-    current.unchanged = {number: part for number, part in parent.buckets.items() if number not in current.buckets}
-    return current
 
 
 def _changed(mission: UUID, since: str) -> list[UUID] | None:
@@ -130,7 +153,7 @@ def _read_sorties(current: CurrentMission, sorties: Sequence[UUID] | None, *, pa
     with connection.cursor() as cursor:
         parameters: dict[str, Any] = {"mission": current.id, "sorties": None if sorties is None else list(sorties)}
         cursor.execute(statements.read("checkpoints", "sorties"), parameters)
-        for state, kept, sortie in cursor.fetchall():
+        for state, kept, sortie, row_state in cursor.fetchall():
             key = buckets.key_of(state)
             number = bucket_of(key)
             bucket = current.buckets.get(number)
@@ -138,7 +161,7 @@ def _read_sorties(current: CurrentMission, sorties: Sequence[UUID] | None, *, pa
                 blob = parent.buckets.get(number) if parent else None
                 bucket = current.buckets[number] = storage.read_bucket(blob) if blob else Bucket()
             bucket.state[key], bucket.kept[key] = state, kept
-            current.rows[key] = sortie
+            current.rows[key] = Row(sortie, row_state)
 
 
 def fleet() -> bytes:

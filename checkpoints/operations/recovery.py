@@ -11,7 +11,7 @@ from agents.models import AgentType
 from checkpoints import loading, planning, reading
 from checkpoints.loading import SavedMission
 from checkpoints.models import Checkpoint
-from checkpoints.planning import Facts, Level, ParsedSortie, RecoveryPlan
+from checkpoints.planning import Facts, Level, LiveSortie, ParsedSortie, RecoveryPlan
 from checkpoints.reading import CurrentMission
 from fleet import errors
 from fleet.postgres import clock, locks
@@ -35,11 +35,7 @@ def plan_for(checkpoint: Checkpoint, saved: SavedMission, current: CurrentMissio
     """The plan for a saved mission and its rows, which were read before; `current` None: the rows are gone."""
     current_sorties = None
     if current is not None:
-        current_sorties = {
-            key: ParsedSortie.parse(line, bucket.kept[key])
-            for bucket in current.buckets.values()
-            for key, line in bucket.state.items()
-        }
+        current_sorties = {key: LiveSortie(line, current.rows[key].state) for key, line in current.state_lines.items()}
     mission_state = saved.mission_state
     saved_sorties = {key: ParsedSortie.parse(line, saved.kept[key]) for key, line in saved.state.items()}
     digests = {digest for sortie in saved_sorties.values() for digest in sortie.artifacts}

@@ -66,14 +66,14 @@ def restore(
             _recreate(checkpoint, saved, executes=executes, force=force, plan=plan)
             return Restored(mission=Mission.objects.get(id=saved.id), safety=None)
         rights.require_for_mission(mission=saved.id, executes=executes)
-        with reading.snapshot():
+        with reading.snapshot() as snapshot:
             current = reading.mission(saved.id)
         recovery.require_acceptable(recovery.plan_for(checkpoint, saved, current), force=force, digest=plan)
         capturing.store_blobs(current)  # most of the safety checkpoint is on the disk before any row is locked
         for attempt in range(TRIES):
             try:
                 with transaction.atomic(durable=True):
-                    safety = _restore(checkpoint, saved, by)
+                    safety = _restore(checkpoint, saved, current, snapshot, by)
                 break
             except OperationalError as fault:
                 if not isinstance(fault.__cause__, DeadlockDetected) or attempt == TRIES - 1:
@@ -81,15 +81,17 @@ def restore(
     return Restored(mission=Mission.objects.get(id=saved.id), safety=safety)
 
 
-def _restore(checkpoint: Checkpoint, saved: SavedMission, by: User | None) -> Checkpoint:
+def _restore(
+    checkpoint: Checkpoint, saved: SavedMission, before: CurrentMission, snapshot: str, by: User | None
+) -> Checkpoint:
+    """Restore in the caller's transaction. `before` is the mission as it was read in `snapshot`."""
     row = Mission.objects.select_for_update().get(id=saved.id)
     if row.state == MissionState.CANCELLING:
         raise errors.Conflict("The mission is being cancelled.", hint="Wait until it is cancelled, then restore it.")
     parameters: dict[str, Any] = {"mission": saved.id, "checkpoint": checkpoint.ref}
     with connection.cursor() as cursor:
         cursor.execute(statements.read("checkpoints", "lock"), parameters)
-        counters.fold(wait=True)  # so that the totals include the sorties that are removed
-        current = reading.mission(saved.id)
+        current = reading.refresh(before, since=snapshot)
         safety = capturing.store(
             missions=[current],
             snapshot=reading.current_snapshot(),
@@ -109,7 +111,9 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, by: User | None) -> Ch
         cursor.execute("SELECT coalesce(min(turn), 0) FROM missions_sortie WHERE mission_id = %s", [saved.id])
         (origin,) = cursor.fetchone()
         targets, dropped = _differences(saved, current, fenced)
-        writing.drop(sorties=dropped, checkpoint=checkpoint.ref)
+        if dropped:
+            counters.fold(wait=True)  # so that the totals include the sorties that are removed
+            writing.drop(sorties=dropped, checkpoint=checkpoint.ref)
         writing.put_back(mission=saved.id, targets=targets, origin=origin, checkpoint=checkpoint.ref)
         _put_back_mission(saved, checkpoint=checkpoint.ref)
         cursor.execute(statements.read("missions.control", "unqueue"), {"missions": [saved.id]})
@@ -175,7 +179,7 @@ def _differences(
     for key, line in saved.state.items():
         if lines.get(key) == line:
             continue
-        row = current.rows.get(key)
+        row = current.rows[key].id if key in current.rows else None
         # A sortie that was removed may have processes until its lease ends.
         wait_until = later if row is None else fenced.get(row)
         targets.append(
@@ -183,7 +187,7 @@ def _differences(
                 sortie=row or ids.new(), created=row is None, wait_until=wait_until, state=line, kept=saved.kept[key]
             )
         )
-    return targets, [row for key, row in current.rows.items() if key not in saved.state]
+    return targets, [row.id for key, row in current.rows.items() if key not in saved.state]
 
 
 def _put_back_mission(saved: SavedMission, *, checkpoint: str) -> None:

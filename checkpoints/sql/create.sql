@@ -9,5 +9,7 @@ WITH created AS (
     WHERE t.created
     RETURNING id
 )
-INSERT INTO missions_brief (sortie_id, spec)
-SELECT t.sortie, t.state -> 'spec' FROM checkpoint_target t WHERE t.created
+INSERT INTO missions_brief (sortie_id, spec, alert_silence_s)
+SELECT t.sortie, t.state -> 'spec', (t.state -> 'spec' ->> 'alert_silence_s')::float8
+FROM checkpoint_target t
+WHERE t.created

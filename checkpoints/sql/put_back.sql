@@ -51,7 +51,7 @@ WITH target AS (
     UPDATE missions_brief b
     SET spec = moved.data -> 'spec', alert_silence_s = (moved.data -> 'spec' ->> 'alert_silence_s')::float8
     FROM moved
-    WHERE b.sortie_id = moved.id
+    WHERE b.sortie_id = moved.id AND b.spec <> moved.data -> 'spec'
 ), attempts AS (
     INSERT INTO missions_attempt (
         sortie_id, number, state, started_at, finished_at, result, error, exit_code, cpu_s, max_rss_bytes, note)

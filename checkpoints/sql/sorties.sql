@@ -4,7 +4,7 @@
 WITH origin AS MATERIALIZED (
     SELECT min(turn) AS turn FROM missions_sortie WHERE mission_id = %(mission)s
 )
-SELECT row_to_json(saved)::text, row_to_json(kept)::text, s.id
+SELECT row_to_json(saved)::text, row_to_json(kept)::text, s.id, s.state
 FROM missions_sortie s
 CROSS JOIN origin
 CROSS JOIN LATERAL (SELECT s.state IN ('succeeded', 'failed', 'skipped', 'cancelled') AS is_true) AS final
