@@ -37,7 +37,7 @@ def make(clone: Path, *arguments: str) -> str:
 def test_data_is_kept_without_data_yes(clone: Path, told: tuple[str, ...]) -> None:
     said = make(clone, *told)
     assert (clone / ".fleet" / "private" / "credentials.json").read_text() == "{}"
-    assert "data is still in .fleet; make clean DATA=yes removes it, too" in said
+    assert "data is still in .fleet and .flightline; make clean DATA=yes removes it, too" in said
     assert not any((clone / name).exists() for name in BUILT)
     assert (clone / "fleet" / "settings.py").exists()
 
