@@ -121,6 +121,7 @@ def test_a_node_starts_no_kept_agent_without_connections_for_it() -> None:
 
 def test_the_command_says_why(host: Host) -> None:
     hosts.kind("survey")
+    fleet.until(lambda: hosts.live("survey") == [] and hosts.live("kept") == [])  # or else their connections come free
     with room_for(0):
         refused = console.manage("fleet_agents", "spawn", "survey")
     assert refused.code != 0
