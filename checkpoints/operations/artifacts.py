@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterable
 
 from checkpoints import storage
 from checkpoints.models import Checkpoint
-from missions.artifacts import collection
-from missions.models import Artifact
 
 
 def in_use(digests: Collection[str]) -> set[str]:
@@ -43,10 +41,3 @@ def named_by(checkpoints: Iterable[Checkpoint]) -> set[str]:
         except storage.Damaged:
             continue
     return digests
-
-
-def forget_unused(digests: Collection[str]) -> None:
-    """Remove the bytes of those of these artifacts that neither an attempt nor a checkpoint names."""
-    by_attempts = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
-    for digest in set(digests) - by_attempts - in_use(digests):
-        collection.forget(digest)

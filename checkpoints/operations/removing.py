@@ -23,6 +23,7 @@ from fleet import audit
 from fleet.events.models import Event
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock
+from missions.artifacts import collection
 from missions.models import Mission
 
 
@@ -40,7 +41,7 @@ def delete(*, checkpoint: Checkpoint) -> None:
     with locks.session(Lock.CHECKPOINTS):
         digests = artifacts.named_by([checkpoint])
         _delete([checkpoint], why="deleted")
-        artifacts.forget_unused(digests)
+        collection.forget_unused(digests)
         with suppress(storage.Damaged):  # another checkpoint is damaged; `prune` reports it
             _remove_garbage()
 
@@ -56,7 +57,7 @@ def prune(*, now: datetime, dry_run: bool) -> Pruned:
         if not dry_run:
             digests = artifacts.named_by(outdated)
             _delete(outdated, why="retention")
-            artifacts.forget_unused(digests)
+            collection.forget_unused(digests)
             for name in garbage:
                 storage.remove_blob(name)
             storage.sweep()

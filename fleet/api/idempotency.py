@@ -43,8 +43,8 @@ def once(*, request: Request, caller: str, handle: Callable[[], Response], commi
             hint="A UUID works well.",
         )
     digest = _digest(request)
-    with _exclusive(caller + key, commits=commits) as held:
-        if not held:
+    with _exclusive(caller + key, commits=commits) as acquired:
+        if not acquired:
             raise errors.Conflict("The first request with this Idempotency-Key is still in progress.", hint="Wait.")
         stored = Answer.objects.filter(caller=caller, key=key).first()
         if stored is not None:
@@ -70,8 +70,8 @@ def once(*, request: Request, caller: str, handle: Callable[[], Response], commi
 def _exclusive(subject: str, *, commits: bool) -> Iterator[bool]:
     """Hold the lock of a key; the value is false if another request holds it."""
     if commits:
-        with locks.try_session_subject(SubjectLock.IDEMPOTENT_REQUEST, subject) as held:
-            yield held
+        with locks.try_session_subject(SubjectLock.IDEMPOTENT_REQUEST, subject) as acquired:
+            yield acquired
     else:
         with transaction.atomic():
             yield locks.try_lock_subject(SubjectLock.IDEMPOTENT_REQUEST, subject)

@@ -64,11 +64,11 @@ def session(lock: Lock, *, shared: bool = False) -> Iterator[None]:
 def try_session_subject(lock: SubjectLock, subject: str) -> Iterator[bool]:
     """Try to hold the lock until the block ends, across transactions; the value says whether that worked."""
     key = [lock, _hash(subject)]
-    held = bool(_value("SELECT pg_try_advisory_lock(%s, %s)", key))
+    acquired = bool(_value("SELECT pg_try_advisory_lock(%s, %s)", key))
     try:
-        yield held
+        yield acquired
     finally:
-        if held and connection.connection is not None and not connection.connection.closed:
+        if acquired and connection.connection is not None and not connection.connection.closed:
             _value("SELECT pg_advisory_unlock(%s, %s)", key)
 
 

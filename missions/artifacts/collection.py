@@ -7,7 +7,7 @@ import hashlib
 import mimetypes
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from django.db import connection
 from agents.shim import beneath
 from fleet import errors, ids
 from fleet.postgres import statements
+from missions.artifacts import holders
 from missions.artifacts.storage import WholeFiles
 from missions.claims import Claim
 from missions.models import Artifact
@@ -184,6 +185,14 @@ def has(digest: str) -> bool:
 def add(digest: str, file: File[bytes]) -> None:
     """Store a file under its digest, which the caller has checked. OSError if the disk is full."""
     storage().save(_name(digest), file)
+
+
+def forget_unused(digests: Collection[str]) -> None:
+    """Remove the files of those of these digests that no artifact and no holder refers to any more."""
+    referenced = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
+    unreferenced = set(digests) - referenced
+    for digest in unreferenced - holders.in_use(unreferenced):
+        forget(digest)
 
 
 def forget(digest: str) -> None:

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 
 from fleet.events.models import Event
 from fleet.postgres import statements
-from missions.artifacts import collection, holders
+from missions.artifacts import collection
 from missions.models import Artifact, Mission
 from missions.operations import hooks
 from missions.queries import counters
@@ -40,9 +40,7 @@ def remove(*, missions: Sequence[UUID]) -> int:
             counters.fold(wait=True)  # so that the totals keep what these missions did
             cursor.execute(statements.read("missions.operations", "cleanup"), {"missions": page})
             removed += len(cursor.fetchall())
-        referenced = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
-        for digest in digests - referenced - holders.in_use(digests - referenced):
-            collection.forget(digest)
+        collection.forget_unused(digests)
     return removed
 
 
