@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -189,95 +189,73 @@ def _risks(
     *,
     rows_gone: bool,
     age_s: float,
-) -> list[Risk]:
+) -> Iterator[Risk]:
     unfinished = [sortie for sortie in saved.values() if not sortie.final]
-    risks = []
     if facts.cancelling:
-        risks.append(
-            Risk(
-                kind="being_cancelled",
-                level=Level.BLOCKING,
-                message="The mission is being cancelled.",
-                mitigation="Wait until it is cancelled.",
-            )
+        yield Risk(
+            kind="being_cancelled",
+            level=Level.BLOCKING,
+            message="The mission is being cancelled.",
+            mitigation="Wait until it is cancelled.",
         )
     if missing := sorted({sortie.type for sortie in saved.values()} - set(facts.agent_types)):
-        risks.append(
-            Risk(
-                kind="missing_agent_type",
-                level=Level.BLOCKING,
-                message=f"This fleet has no agent type {_named(missing)}.",
-                mitigation="Create it in the admin, under Agent types.",
-            )
+        yield Risk(
+            kind="missing_agent_type",
+            level=Level.BLOCKING,
+            message=f"This fleet has no agent type {_named(missing)}.",
+            mitigation="Create it in the admin, under Agent types.",
         )
     if missing := sorted({sortie.call for sortie in unfinished if sortie.call} - set(facts.callables)):
-        risks.append(
-            Risk(
-                kind="missing_callable",
-                level=Level.HIGH,
-                message=f"This fleet has no callable {_named(missing)}, so the sorties that call it would fail.",
-                mitigation="Add its module to FLEET_CALLABLES.",
-            )
+        yield Risk(
+            kind="missing_callable",
+            level=Level.HIGH,
+            message=f"This fleet has no callable {_named(missing)}, so the sorties that call it would fail.",
+            mitigation="Add its module to FLEET_CALLABLES.",
         )
     if missing := sorted(
         {digest for sortie in saved.values() for digest in sortie.artifacts} & set(facts.missing_artifacts)
     ):
-        risks.append(
-            Risk(
-                kind="missing_artifact",
-                level=Level.HIGH,
-                message=f"The store lacks the bytes of {_named([digest[:12] for digest in missing])}.",
-                mitigation="Restore the artifacts folder from a backup, or retry the sorties that made them.",
-            )
+        yield Risk(
+            kind="missing_artifact",
+            level=Level.HIGH,
+            message=f"The store lacks the bytes of {_named([digest[:12] for digest in missing])}.",
+            mitigation="Restore the artifacts folder from a backup, or retry the sorties that made them.",
         )
     if unfinished and not facts.folder_exists:
-        risks.append(
-            Risk(
-                kind="missing_folder",
-                level=Level.HIGH,
-                message="The mission's folder does not exist on this host, so sorties that work in it would fail here.",
-                mitigation="Create it, or run agents only on hosts that have it.",
-            )
+        yield Risk(
+            kind="missing_folder",
+            level=Level.HIGH,
+            message="The mission's folder does not exist on this host, so sorties that work in it would fail here.",
+            mitigation="Create it, or run agents only on hosts that have it.",
         )
     if lists["lost"]:
-        risks.append(
-            Risk(
-                kind="lost_work",
-                level=Level.MEDIUM,
-                message=f"Finished work would be replaced: {_named(lists['lost'])}. "
-                "What it did outside the fleet stays.",
-                mitigation="The state before the restore is captured first; restore that checkpoint to return to it.",
-            )
+        yield Risk(
+            kind="lost_work",
+            level=Level.MEDIUM,
+            message=f"Finished work would be replaced: {_named(lists['lost'])}. What it did outside the fleet stays.",
+            mitigation="The state before the restore is captured first; restore that checkpoint to return to it.",
         )
     if lists["stopped"]:
-        risks.append(
-            Risk(
-                kind="stopped_work",
-                level=Level.MEDIUM,
-                message=f"Running work would be stopped: {_named(lists['stopped'])}.",
-                mitigation="Pause the mission first, and wait until nothing runs.",
-            )
+        yield Risk(
+            kind="stopped_work",
+            level=Level.MEDIUM,
+            message=f"Running work would be stopped: {_named(lists['stopped'])}.",
+            mitigation="Pause the mission first, and wait until nothing runs.",
         )
     if rows_gone:
-        risks.append(
-            Risk(
-                kind="rows_gone",
-                level=Level.LOW,
-                message="The mission's rows were removed; they would be created again, without the former output.",
-                mitigation="Nothing needs to be done.",
-            )
+        yield Risk(
+            kind="rows_gone",
+            level=Level.LOW,
+            message="The mission's rows were removed; they would be created again, without the former output.",
+            mitigation="Nothing needs to be done.",
         )
     if age_s > OLD_S:
-        risks.append(
-            Risk(
-                kind="old",
-                level=Level.LOW,
-                message=f"The checkpoint is {age_s / 86400:.0f} days old. "
-                "Files outside the fleet may have changed since.",
-                mitigation="Check the mission's folder before it continues.",
-            )
+        yield Risk(
+            kind="old",
+            level=Level.LOW,
+            message=f"The checkpoint is {age_s / 86400:.0f} days old. Files outside the fleet may have changed since.",
+            mitigation="Check the mission's folder before it continues.",
         )
-    return risks
 
 
 def _named(names: Sequence[str]) -> str:

@@ -3,9 +3,10 @@
 from checkpoints.operations.adopting import adopt
 from checkpoints.operations.capturing import capture, capture_all
 from checkpoints.operations.comparing import Difference, diff
+from checkpoints.operations.exporting import Exported, export
 from checkpoints.operations.forking import Forked, fork
+from checkpoints.operations.importing import Imported, import_file
 from checkpoints.operations.keeping import keep
-from checkpoints.operations.porting import Exported, Imported, export, import_file
 from checkpoints.operations.recovery import recovery_plan
 from checkpoints.operations.removing import Pruned, delete, prune
 from checkpoints.operations.restoring import Restored, restore

@@ -24,7 +24,7 @@ from checkpoints import operations, storage
 from checkpoints.document.buckets import combined_digest
 from checkpoints.models import Checkpoint
 from checkpoints.operations import Imported
-from checkpoints.operations.porting import Refused
+from checkpoints.operations.importing import Refused
 from fleet import errors
 from missions.artifacts import collection
 from missions.engine.runtime import Engine

@@ -1,0 +1,409 @@
+"""Import an exported file as a mission of the importer's own. Nothing in the file is trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.models import Group, User
+from django.db import DatabaseError, connection, transaction
+from django.db.models import Q
+
+from checkpoints import checking, reading, spooling, storage, writing
+from checkpoints.document import Bucket, Manifest, archive, bucket_of
+from checkpoints.document.archive import Readable
+from checkpoints.document.buckets import Malformed, combined_digest
+from checkpoints.models import Checkpoint
+from checkpoints.operations import capturing
+from checkpoints.spooling import Spool
+from checkpoints.writing import Target
+from fleet import audit, errors, ids
+from fleet.events.models import Event
+from fleet.postgres import locks
+from fleet.postgres.locks import Lock
+from missions import folders, plan
+from missions.artifacts import collection
+from missions.models import Artifact, Mission
+from missions.operations import launching, rights
+from missions.plan import PlanError
+from missions.queries import plan_context
+from missions.states import MissionState
+
+NO_SORTIE = UUID(int=0)  # no row has this id, so `put_back` copies the outcome to a new attempt
+BAD_DATA = ("22", "23", "54")  # classes of SQLSTATE: data, constraints, limits of Postgres
+EXPANSION = 2  # of the largest result and plan in a line, because Postgres adds spaces
+
+
+class Refused(errors.Invalid):
+    """The file is not one that this fleet can import."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """A new mission, and its first checkpoint. `missing` lists the artifacts that were left out, as `sortie: path`."""
+
+    mission: Mission
+    checkpoint: Checkpoint
+    missing: tuple[str, ...]
+
+
+def import_file(
+    *, file: Readable, by: User | None, executes: bool, folder: str = "", team: Group | None = None
+) -> Imported:
+    """Create a mission from an exported file. `by` None: the host's operator imports it.
+
+    Nothing in the file is trusted; every part is checked before anything is written. The mission is as the file has
+    it, except for what is replaced:
+
+    - Owner, team and rights are the importer's; ids are new; there is no template. A mission that was live is planned.
+    - `folder` is the parameter, under the rules of a launch. `readable` is empty, so no path in the file is ever used.
+    - Artifacts whose bytes are neither in the file nor in a mission that the importer may see are left out and listed.
+      Otherwise the digest of somebody else's artifact would be enough to read it.
+
+    The digest of the new rows must be the digest of the file after these replacements; without any, it is the file's.
+    Attempt numbers, agents, leases and the resume data of drivers are ignored. A backoff ends; `run_at` still applies.
+    The first checkpoint is made from the new rows, so a restore does not bring back what was replaced.
+
+    Refused (Invalid) with the reason if the file is not a complete and consistent export or exceeds a limit; Forbidden
+    if it contains code and the importer lacks plan.execute; Conflict if an agent type is missing; Unavailable if the
+    disk is full. In all these cases nothing is imported.
+    """
+    folder = _folder(folder, by)
+    if team and by and not by.is_superuser and not by.groups.filter(id=team.id).exists():
+        raise errors.Invalid(f"You are not in a team called {team.name!r}.", pointer="/team")
+    with spooling.spool() as spool:
+        with _translate_faults():
+            content = _Content.read(file, spool)
+        content.require_rights(executes=executes)
+        content.require_references()
+        specs = [sortie.spec for sortie in content.sorties.values() if not sortie.ended]
+        folders.check_prompts(specs=specs, folder=folder)
+        missing = content.drop_artifacts(_readable_digests(content, spool, by))
+        with locks.session(Lock.CHECKPOINTS, shared=True), _stored_artifacts(spool):
+            mission, checkpoint = _create(
+                content, by=by, executes=executes, folder=folder, team=team, missing=len(missing)
+            )
+    return Imported(mission=mission, checkpoint=checkpoint, missing=tuple(missing))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Content:
+    """The checked content of a file: the lines of its mission, and its sorties."""
+
+    manifest: Manifest
+    mission_line: str  # the mission's state
+    reason: str
+    state: dict[str, str]
+    sorties: dict[str, checking.ImportedSortie]
+
+    @classmethod
+    def read(cls, file: Readable, spool: Spool) -> _Content:
+        """Read and check a file. Malformed, with the reason, if it cannot be imported."""
+        reader = archive.Reader(
+            file, max_bytes=settings.FLEET_IMPORT_FILE_BYTES, max_content=settings.FLEET_IMPORT_BYTES
+        )
+        manifest, entry = reader.entry()
+        max_chars = EXPANSION * (settings.FLEET_RESULT_BYTES + settings.FLEET_PLAN_BYTES)
+        mission_line, kept_line = _mission_lines(reader.blob(entry.mission), entry.mission.digest, max_chars)
+        mission_state, mission_kept = checking.mission(mission_line, kept_line, plan_bytes=settings.FLEET_PLAN_BYTES)
+        _check_defaults(mission_state)
+        state: dict[str, str] = {}
+        sorties: dict[str, checking.ImportedSortie] = {}
+        for number, part in sorted(entry.buckets.items()):
+            bucket = _bucket(reader.blob(part), number, part.digest)
+            if len(sorties) + len(bucket.state) > settings.FLEET_MAX_SORTIES:
+                raise Malformed(f"the mission has more than {settings.FLEET_MAX_SORTIES:,} sorties")
+            for key, line in bucket.state.items():
+                if len(line) + len(bucket.kept[key]) > max_chars:
+                    raise Malformed(f"the sortie {key[:100]!r} has more than {max_chars:,} characters")
+                sorties[key] = checking.sortie(line, bucket.kept[key], result_bytes=settings.FLEET_RESULT_BYTES)
+            state |= bucket.state
+        limits = plan_context.without_database()
+        checking.check_graph(
+            sorties, state=mission_state["state"], max_sorties=limits.max_sorties, max_needs=limits.max_needs
+        )
+        sizes = _artifact_sizes(sorties)
+        reader.artifacts(sizes, spool.add)
+        return cls(
+            manifest=manifest,
+            mission_line=mission_line,
+            reason=mission_kept.get("reason", ""),
+            state=state,
+            sorties=sorties,
+        )
+
+    def require_rights(self, *, executes: bool) -> None:
+        """Forbidden if a sortie runs code and the importer may not. Ended sorties count, as they can be retried."""
+        if not executes and any(sortie.spec.executes for sortie in self.sorties.values()):
+            raise rights.refusal()
+
+    def require_references(self) -> None:
+        """Conflict if a sortie that has not ended needs something that this fleet does not have."""
+        context = plan_context.current()
+        types = context.types or {}
+        drivers = {"prompt", *context.drivers}
+        missing: set[str] = set()
+        for spec in (sortie.spec for sortie in self.sorties.values() if not sortie.ended):
+            if spec.agent_type not in types:
+                missing.add(f"the agent type {spec.agent_type}")
+            elif spec.prompt is not None and not types[spec.agent_type].takes_prompt:
+                missing.add(f"a prompt command of the agent type {spec.agent_type}")
+            if spec.driver not in drivers:
+                missing.add(f"the driver {spec.driver}")
+            if spec.call is not None and spec.call not in context.callables:
+                missing.add(f"the callable {spec.call}")
+        if missing:
+            raise errors.Conflict(
+                f"The mission needs what this fleet does not have: {', '.join(sorted(missing)[:5])}.",
+                hint="Create agent types in the admin, and name callables in FLEET_CALLABLES; then import it again.",
+            )
+
+    def drop_artifacts(self, available: set[str]) -> list[str]:
+        """Leave out the artifacts that are not available, and return them as `sortie: path`."""
+        dropped: list[str] = []
+        for key, sortie in self.sorties.items():
+            lost_paths = {file.path for file in sortie.artifacts if file.digest not in available}
+            if not lost_paths:
+                continue
+            files = json.loads(self.state[key])["artifacts"]
+            before, after = (
+                json.dumps(rows, ensure_ascii=False)
+                for rows in (files, [file for file in files if file["path"] not in lost_paths])
+            )
+            if not self.state[key].endswith(ending := f'"artifacts":{before}}}'):
+                raise _refusal(f"a line of the sortie {key!r} does not have the form that a fleet writes")
+            self.state[key] = f'{self.state[key].removesuffix(ending)}"artifacts":{after}}}'
+            dropped += (f"{key}: {path}" for path in sorted(lost_paths))
+        return dropped
+
+    def mission_lines(self) -> str:
+        """The mission's two lines, the second one without anything that the file could misuse."""
+        keys = {
+            spec.concurrency.key: spec.concurrency.limit
+            for spec in (sortie.spec for sortie in self.sorties.values())
+            if spec.concurrency
+        }
+        return f"{self.mission_line}\n{json.dumps({'concurrency_keys': keys, 'finished_at': None})}\n"
+
+    def targets(self) -> list[Target]:
+        return [
+            Target(
+                sortie=ids.new(), created=True, wait_until=None, state=line, kept=json.dumps(_kept(self.sorties[key]))
+            )
+            for key, line in self.state.items()
+        ]
+
+    def digest(self, mission_line: str) -> str:
+        """The digest that the new rows must have if `mission_line` is the mission's state."""
+        buckets: dict[int, Bucket] = {}
+        for key, line in self.state.items():
+            buckets.setdefault(bucket_of(key), Bucket()).state[key] = line
+        return combined_digest(
+            mission=hashlib.sha256(mission_line.encode()).hexdigest(),
+            buckets={number: bucket.digest() for number, bucket in buckets.items()},
+        )
+
+
+def _mission_lines(text: str, digest: str, max_chars: int) -> tuple[str, str]:
+    lines = text.split("\n")
+    if len(lines) != 3 or lines[2] or len(text) > max_chars:
+        raise Malformed("the mission's blob does not consist of two lines, or is too large")
+    if hashlib.sha256(lines[0].encode()).hexdigest() != digest:
+        raise Malformed("the digest of the mission's state does not match")
+    return lines[0], lines[1]
+
+
+def _bucket(text: str, number: int, digest: str) -> Bucket:
+    try:
+        bucket = Bucket.parse(text)
+    except Malformed:
+        raise
+    except (ValueError, RecursionError) as fault:
+        raise Malformed(f"bucket {number:02x} has a line without a key") from fault
+    if bucket.state.keys() != bucket.kept.keys() or bucket.text() != text:
+        raise Malformed(f"bucket {number:02x} does not have two lines for each sortie")
+    if bucket.digest() != digest:
+        raise Malformed(f"the digest of bucket {number:02x} does not match")
+    if any(bucket_of(key) != number for key in bucket.state):
+        raise Malformed(f"bucket {number:02x} has a sortie of another one")
+    return bucket
+
+
+def _check_defaults(mission_state: Mapping[str, Any]) -> None:
+    """Malformed unless the defaults are valid in a plan: they apply to sorties that agents add later."""
+    data = {
+        "mission": "import",
+        "inputs": {name: {} for name in mission_state["inputs"]},
+        "defaults": mission_state["defaults"],
+        "sorties": {"any": {"agent": "any", "run": "true"}},
+    }
+    try:
+        plan.from_data(data=data, context=plan_context.without_database())
+    except PlanError as fault:
+        raise Malformed(f"the mission's defaults are not those of a plan: {fault.faults[0]}") from fault
+
+
+def _artifact_sizes(sorties: Mapping[str, checking.ImportedSortie]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for sortie in sorties.values():
+        for file in sortie.artifacts:
+            if sizes.setdefault(file.digest, file.size) != file.size:
+                raise Malformed(f"the artifact {file.digest[:12]}… has two sizes")
+    return sizes
+
+
+def _kept(sortie: checking.ImportedSortie) -> dict[str, Any]:
+    """The kept line that `put_back` needs. Only the outcome in it comes from the file."""
+    kept, attempted = sortie.kept, sortie.kept["attempted"]
+    started, finished, outcome_at = (
+        checking.parsed_time(kept[name]) for name in ("started_at", "finished_at", "outcome_at")
+    )
+    run_at = None if sortie.ended else sortie.spec.run_at
+    return {
+        "sortie": str(NO_SORTIE),
+        "accepted": int(attempted) if sortie.ended else None,
+        "state": "pending" if sortie.state == "pending" else "ready",
+        "waits_for": "the time set by its plan (run_at)",
+        "wake_at": run_at.isoformat() if run_at else None,
+        "ready_at": None,
+        "started_at": started.isoformat() if started else None,
+        "finished_at": finished.isoformat() if finished else None,
+        "outcome": kept["outcome"] if attempted else None,
+        "outcome_at": outcome_at.isoformat() if outcome_at else None,
+        **{name: kept[name] if attempted else None for name in ("exit_code", "cpu_s", "max_rss_bytes")},
+        "note": (attempted and kept["note"]) or "",
+    }
+
+
+def _readable_digests(content: _Content, spool: Spool, by: User | None) -> set[str]:
+    """Artifacts that the importer may read: those in the file, and those of missions that they may see."""
+    digests = {file.digest for sortie in content.sorties.values() for file in sortie.artifacts}
+    if by is None or by.is_superuser:
+        known = {digest for digest in digests if collection.has(digest)}
+    else:
+        visible = Mission.objects.filter(Q(created_by=by) | Q(team__in=by.groups.all()))
+        rows = Artifact.objects.filter(digest__in=digests, sortie__mission__in=visible)
+        known = {digest for digest in rows.values_list("digest", flat=True) if collection.has(digest)}
+    return known | spool.files.keys()
+
+
+@contextmanager
+def _stored_artifacts(spool: Spool) -> Iterator[None]:
+    """Store the artifacts of the file; if the block fails, remove those that nothing refers to."""
+    added: list[str] = []
+    try:
+        for digest in spool.files:
+            if not collection.has(digest):
+                added.append(digest)
+                with spool.open(digest) as file, spooling.translate_disk_errors():
+                    collection.add(digest, file)
+        yield
+    except BaseException:
+        used = set(Artifact.objects.filter(digest__in=added).values_list("digest", flat=True))
+        for digest in set(added) - used:
+            collection.forget(digest)
+        raise
+
+
+def _create(
+    content: _Content, *, by: User | None, executes: bool, folder: str, team: Group | None, missing: int
+) -> tuple[Mission, Checkpoint]:
+    """Create the rows, check their digest, and capture them, all in one transaction."""
+    id = ids.new()
+    changes = {"folder": folder, "readable": []}
+    checkpoint = None
+    try:
+        with _translate_faults(), transaction.atomic(durable=True), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT %(line)s::jsonb::text = %(line)s, (%(line)s::jsonb || %(changes)s::jsonb)::text",
+                {"line": content.mission_line, "changes": json.dumps(changes)},
+            )
+            canonical, mission_line = cursor.fetchone()
+            if not canonical:
+                raise Malformed("the line of the mission does not have the form that a fleet writes")
+            writing.create_mission(
+                mission=id,
+                mission_lines=content.mission_lines(),
+                checkpoint=content.manifest.id,
+                live=MissionState.PLANNED,
+                executes=executes,
+                origin=f"import of {content.manifest.missions[0].id} at {content.manifest.id}",
+                reason=content.reason if json.loads(content.mission_line)["state"] != "live" else "",
+                owner=by.id if by else None,
+                team=team.id if team else None,
+                changes=changes,
+            )
+            turn, _ = launching.fair_turn(cursor)
+            writing.put_back(mission=id, targets=content.targets(), origin=turn, checkpoint=content.manifest.id)
+            current = reading.mission(id)
+            if current.entry({}).digest != content.digest(mission_line):
+                raise Malformed(
+                    "its lines do not have the form that a fleet writes, so the new rows would differ from them"
+                )
+            checkpoint = capturing.store(
+                missions=[current],
+                snapshot=reading.current_snapshot(),
+                trigger=Checkpoint.Trigger.IMPORT,
+                note=f"As imported from a file of {content.manifest.id}.",
+                by=by,
+            )
+            _record_import(checkpoint, id, content, missing)
+    except BaseException:
+        if checkpoint is not None:
+            storage.remove_manifest(checkpoint.ref)
+        raise
+    return Mission.objects.get(id=id), checkpoint
+
+
+def _record_import(checkpoint: Checkpoint, mission: UUID, content: _Content, missing: int) -> None:
+    origin = {"from": content.manifest.id, "from_mission": content.manifest.missions[0].id}
+    Event.objects.create(
+        kind="checkpoint.imported",
+        scope=mission,
+        subject=checkpoint.id,
+        data={"checkpoint": checkpoint.ref, **origin, "missing_artifacts": missing},
+    )
+    audit.record(
+        kind="checkpoint.import",
+        subject=checkpoint.ref,
+        after={
+            "mission": ids.encode(ids.MISSION, mission),
+            **origin,
+            "sorties": len(content.sorties),
+            "missing_artifacts": missing,
+        },
+    )
+
+
+def _folder(folder: str, by: User | None) -> str:
+    """The folder of the new mission, as for a launch."""
+    if by is not None:
+        return folders.folder_for_api(folder)
+    if folder and not os.path.isabs(folder):
+        raise errors.Invalid(f"The folder {folder!r} is not an absolute path.", pointer="/folder")
+    return os.path.normpath(folder) if folder else ""
+
+
+@contextmanager
+def _translate_faults() -> Iterator[None]:
+    """Raise Refused for whatever is wrong with the file, including what only Postgres notices."""
+    try:
+        yield
+    except Malformed as fault:
+        raise _refusal(str(fault)) from fault
+    except DatabaseError as fault:
+        state = getattr(fault.__cause__, "sqlstate", None) or ""
+        if not state.startswith(BAD_DATA):
+            raise
+        raise _refusal("Postgres does not accept its data") from fault
+
+
+def _refusal(reason: str) -> Refused:
+    return Refused(f"The file cannot be imported: {reason}.", hint="Nothing was imported. Export the mission again.")

@@ -1,0 +1,87 @@
+"""Keeps the artifacts of an imported file in a temporary file until everything has been checked."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from django.conf import settings
+from django.core.files import File
+
+from checkpoints.document.buckets import Malformed
+from fleet import errors
+
+
+class Spool:
+    """Keeps the artifacts of an import in a temporary file until everything has been checked."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.files: dict[str, tuple[int, int]] = {}  # digest: offset and size
+
+    def add(self, digest: str, chunks: Iterator[bytes]) -> None:
+        offset = self._file.tell()
+        for chunk in chunks:
+            if self._file.tell() - offset + len(chunk) > settings.FLEET_ARTIFACT_BYTES:
+                raise Malformed(f"an artifact has more than {settings.FLEET_ARTIFACT_BYTES:,} bytes")
+            with translate_disk_errors():
+                self._file.write(chunk)
+        self.files[digest] = offset, self._file.tell() - offset
+
+    def open(self, digest: str) -> File[bytes]:
+        with translate_disk_errors():
+            self._file.flush()
+        return File(io.BufferedReader(_Slice(self._file.fileno(), *self.files[digest])), name=digest)
+
+
+class _Slice(io.RawIOBase):
+    """A part of a file, as a file."""
+
+    def __init__(self, descriptor: int, offset: int, size: int) -> None:
+        self._descriptor, self._offset, self._end, self._start = descriptor, offset, offset + size, offset
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        origin = (self._start, self._offset, self._end)[whence]
+        self._offset = max(self._start, origin + offset)
+        return self._offset - self._start
+
+    def tell(self) -> int:
+        return self._offset - self._start
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = os.pread(self._descriptor, max(0, min(len(buffer), self._end - self._offset)), self._offset)
+        buffer[: len(data)] = data
+        self._offset += len(data)
+        return len(data)
+
+
+@contextmanager
+def spool() -> Iterator[Spool]:
+    """A spool beside the checkpoints: the system's folder for temporary files may be in memory."""
+    with translate_disk_errors():
+        settings.FLEET_CHECKPOINTS.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = tempfile.TemporaryFile(dir=settings.FLEET_CHECKPOINTS)  # noqa: SIM115  (closed below)
+    with file:
+        yield Spool(file)
+
+
+@contextmanager
+def translate_disk_errors() -> Iterator[None]:
+    """Raise Unavailable, with a hint, if the artifacts of the file cannot be written."""
+    try:
+        yield
+    except OSError as fault:
+        raise errors.Unavailable(
+            f"The artifacts of the file could not be stored: {fault.strerror or fault}.",
+            hint="Free disk space, then import the file again.",
+        ) from fault
