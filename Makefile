@@ -4,17 +4,22 @@ PYTHON ?= python3
 REPO ?= .
 PY := .venv/bin/python
 FLOOR := 90
+# Processes that run the tests. Tests wait longer than they compute, so this may be twice the number of cores.
+WORKERS ?= 2
+# Names the commit in the results of test runs, which `make readiness` reads.
+COMMIT = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+RESULTS = -o junit_suite_name=$(COMMIT) --junitxml
 # Passed literally and through the environment: neither make nor the shell must interpret a $ or a quote in the path.
 override REPO := $(value REPO)
 export PYTHON REPO
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run up down test coverage drills check audit sbom bench clean lock format
+.PHONY: help install dev run up down test test-containers coverage drills check audit sbom docs bench bench-baseline readiness clean lock format
 
 help:  ## show this list
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
-install:  ## create .venv and install the hash-pinned requirements
+install:  ## create .venv, with the hash-pinned requirements and the program .venv/bin/fleet
 	@scripts/install.sh
 
 dev:  ## install, with the tools for the tests and checks
@@ -31,16 +36,20 @@ down: install  ## stop the fleet
 	@$(PY) manage.py fleet_down
 
 test: dev  ## run the tests; they start their own services
-	@$(PY) -m pytest -n 2 --dist loadgroup -m "not drill" --durations=5
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not drill and not containers" --durations=5 $(RESULTS)=build/tests.xml
 
 coverage: dev  ## run the tests and measure their coverage, including the fleets that they start
 	@rm -f .coverage .coverage.*; mkdir -p build
-	@$(PY) -m coverage run -m pytest -n 2 --dist loadgroup -m "not drill" --durations=5
+	@$(PY) -m coverage run -m pytest -n $(WORKERS) --dist loadgroup -m "not drill and not containers" --durations=5 $(RESULTS)=build/coverage-tests.xml
 	@$(PY) -m coverage combine -q 2>build/combine.txt || { cat build/combine.txt; exit 1; }  # it warns of the incomplete file of each killed process
+	@$(PY) -m coverage json -q -o build/coverage.json
 	@$(PY) -m coverage report --skip-covered --sort=cover --fail-under=$(FLOOR)
 
 drills: dev  ## run the long tests: 1 GB of output, soaks, restarts
-	@$(PY) -m pytest -m drill
+	@$(PY) -m pytest -m drill $(RESULTS)=build/drills.xml
+
+test-containers: dev  ## bring compose.yaml up on a real podman and try it: missions, crashes, scaling; needs root
+	@$(PY) -m pytest -m containers -rs -s --timeout=2400 $(RESULTS)=build/containers.xml
 
 check: dev  ## check style, types, security, imports, migrations and pins
 	$(PY) -m ruff check .
@@ -49,6 +58,7 @@ check: dev  ## check style, types, security, imports, migrations and pins
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-cache
 	DATABASE_URL= REDIS_URL= $(PY) -W ignore manage.py makemigrations --check --dry-run
+	@$(PY) scripts/lint_migrations.py
 	$(PY) manage.py check
 	$(PY) -m pip check
 	@$(PY) scripts/audit.py check
@@ -65,13 +75,24 @@ sbom: dev  ## write a bill of materials (CycloneDX) to build/sbom.json; needs a 
 format: dev  ## fix style and format the code
 	$(PY) -m ruff check --fix-only . ; $(PY) -m ruff format .
 
-bench: dev  ## compare with bare Celery; results go to build/bench.json
+docs:  ## build the documentation site into build/docs; it reads offline
+	@scripts/install.sh docs
+	@$(PY) -m scripts.docs
+
+bench: dev  ## compare with bare Celery and with bench/baseline.json; fails if a figure fell
 	@$(PY) -m bench
+
+readiness: dev  ## write docs/production-readiness.md from what was measured
+	@$(PY) -m scripts.readiness
+
+bench-baseline: dev  ## record the last run of make bench in bench/baseline.json
+	@$(PY) -m bench.baseline keep
 
 lock: dev  ## pin every requirement by hash
 	.venv/bin/uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 -q requirements/base.in -o requirements.txt
 	.venv/bin/uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 -q examples/repo_audit/requirements.in -o examples/repo_audit/requirements.txt
 	.venv/bin/uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 -q requirements/dev.in -o requirements-dev.txt
+	.venv/bin/uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 -q requirements/docs.in -o requirements-docs.txt
 
 clean:  ## remove .venv and build files; keeps the fleet's data unless DATA=yes
 	@if [ -x $(PY) ]; then $(PY) manage.py fleet_down; fi

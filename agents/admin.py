@@ -35,9 +35,9 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
     class Meta:
         model = AgentType
         fields = (
-            *("name", "description", "prompt_argv", "concurrency", "agents", "most_agents", "at_once", "autoscale"),
-            *("memory_mb", "disk_mb", "longest_s", "alert_silence_s", "env_allow", "env_secret"),
-            *("readable", "network", "outside", "enabled"),
+            *("name", "description", "prompt_argv", "concurrency", "agents", "max_agents", "max_running", "autoscale"),
+            *("memory_mb", "disk_mb", "max_duration_s", "alert_silence_s", "env_allow", "env_secret"),
+            *("readable", "network", "external", "enabled"),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -88,7 +88,7 @@ class AgentTypeAdmin(Audited):
 
 class SpawnForm(BaseDialogForm):  # type: ignore[misc]  # unfold has no types
     type = forms.ModelChoiceField(
-        AgentType.objects.filter(enabled=True, outside=False), widget=UnfoldAdminSelectWidget, label="Agent type"
+        AgentType.objects.filter(enabled=True, external=False), widget=UnfoldAdminSelectWidget, label="Agent type"
     )
     count = forms.IntegerField(min_value=1, max_value=100, initial=1, widget=UnfoldAdminIntegerFieldWidget)
     node = forms.ModelChoiceField(

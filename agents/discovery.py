@@ -28,7 +28,7 @@ def names() -> list[str]:
 def discover() -> None:
     """Fill the registry, once per process. Raises Unavailable if a module cannot be imported."""
     modules = [f"{app.name}.callables" for app in apps.get_app_configs() if find_spec(f"{app.name}.callables")]
-    if (settings.BASE_DIR / "examples").is_dir():  # a checkout; an installed wheel has none
+    if (settings.BASE_DIR / "examples" / "repo_audit").is_dir():  # a checkout; an installed package has no samples
         modules.append(SAMPLE)
     for module in (*modules, *settings.FLEET_CALLABLES):
         try:

@@ -31,13 +31,13 @@ class AgentType(models.Model):
     agents = models.PositiveSmallIntegerField(
         default=1, help_text="Agents of this type that each node keeps running, even without work."
     )
-    most_agents = models.PositiveSmallIntegerField(
+    max_agents = models.PositiveSmallIntegerField(
         default=0,
         help_text="Maximum number of agents of this type in the whole fleet; 0: limited only by the nodes' places.",
     )
-    at_once = models.PositiveIntegerField(
+    max_running = models.PositiveIntegerField(
         default=0,
-        verbose_name="sorties at once",
+        verbose_name="running sorties",
         help_text="Maximum in the whole fleet; 0: limited only by its agents' slots. Sorties that already run are not stopped.",
     )
     autoscale = models.BooleanField(
@@ -53,7 +53,7 @@ class AgentType(models.Model):
     disk_mb = models.PositiveIntegerField(
         default=0, verbose_name="disk (MB)", help_text="Limit for the scratch folder of one attempt; 0: 10 GB."
     )
-    longest_s = models.PositiveIntegerField(
+    max_duration_s = models.PositiveIntegerField(
         default=0,
         verbose_name="longest attempt (s)",
         help_text="The largest timeout that a plan may set; 0: no limit.",
@@ -80,7 +80,7 @@ class AgentType(models.Model):
         help_text="Absolute paths on its hosts that the work may read and start in, besides its own folders.",
     )
     network = models.BooleanField(default=True, help_text="Whether the work has access to the network.")
-    outside = models.BooleanField(
+    external = models.BooleanField(
         default=False,
         verbose_name="external agents only",
         help_text="No node starts its agents. They register themselves and take prompts.",
@@ -95,7 +95,7 @@ class AgentType(models.Model):
 
     @property
     def takes_prompts(self) -> bool:
-        return bool(self.prompt_argv) or self.outside
+        return bool(self.prompt_argv) or self.external
 
     @property
     def queue(self) -> str:
@@ -117,6 +117,9 @@ class Node(models.Model):
         default=False, help_text="It gets no new agents. Its current agents stay until they are drained."
     )
     places = models.PositiveSmallIntegerField(default=16, help_text="Maximum number of agents.")
+    types = models.JSONField(
+        default=list, blank=True, help_text="The agent types that it serves, by name. Empty: every type."
+    )
     cpus = models.PositiveSmallIntegerField(default=1)
     memory_bytes = models.BigIntegerField(default=0)
     load = models.FloatField(default=0.0, help_text="The load average of one minute.")
@@ -133,6 +136,10 @@ class Node(models.Model):
     @property
     def ref(self) -> str:
         return ids.encode(ids.NODE, self.id)
+
+    def serves(self, type: str) -> bool:
+        """Whether the node may have agents of this type (FLEET_TYPES)."""
+        return not self.types or type in self.types
 
 
 class Agent(models.Model):

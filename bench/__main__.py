@@ -1,4 +1,4 @@
-"""`python -m bench [--quick]`: run all measurements, print a table, store the results."""
+"""`python -m bench [--quick]`: run all measurements, store the results, and compare them with the baseline."""
 
 from __future__ import annotations
 
@@ -15,11 +15,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench import baseline, installation
 from bench.contenders import ROOT, Bare, Fleet, cpu_s
-from tests.support import cluster
 
 SLOW_DISK_WORKLOADS = ("w1", "w2", "w3", "w3_alternating", "idle")
-REGRESSION = 0.85  # a ratio below this share of the best stored one is a regression
+SEPARATE = (
+    "api",
+    "checkpoints",
+    "capture_load",
+    "langgraph",
+    "workspaces",
+    "reservations",
+    "operation",
+)  # modules that measure in a process of their own
 
 
 def say(line: str = "") -> None:
@@ -52,27 +60,9 @@ def measure(rounds: int, *, slow: Path | None, only: frozenset[str]) -> dict[str
     """Run all measurements, or those in `only`, on a private durable cluster; with a slow disk if `slow` is given."""
     if slow:
         os.environ["LD_PRELOAD"] = str(slow)
-    services = cluster.temporary(durable=True)
-    try:
-        services.start()
-        os.environ.pop("LD_PRELOAD", None)
-        env = {
-            **os.environ,
-            **services.environment(),
-            "FLEET_HOME": str(services.home.root),
-            "FLEET_SCRIPTED_DRIVER": "yes",
-            "FLEET_CALLABLES": "bench.callables",
-            "DJANGO_SETTINGS_MODULE": "fleet.settings",
-        }
-        env["BARE_REDIS"] = services.environment(redis_index=5)["REDIS_URL"]
-        os.environ.update(env)
-        import django  # noqa: PLC0415  (the environment names the database)
-
-        django.setup()
-        from django.core.management import call_command  # noqa: PLC0415
-        from django.db import connection  # noqa: PLC0415
-
-        call_command("migrate", verbosity=0)
+    with installation.temporary(FLEET_CALLABLES="bench.callables") as services:
+        os.environ.pop("LD_PRELOAD", None)  # only the servers are slow
+        env = {**os.environ, "BARE_REDIS": services.environment(redis_index=5)["REDIS_URL"]}
         log = services.home.root / "bench.log"
         fleet, bare = Fleet(env=env, log=log), Bare(env=env, log=log)
         measures = workloads(fleet, bare, rounds=rounds, servers=[services.pid("postgres"), services.pid("valkey")])
@@ -83,10 +73,6 @@ def measure(rounds: int, *, slow: Path | None, only: frozenset[str]) -> dict[str
         finally:
             fleet.stop()
             bare.stop()
-            connection.close()
-    finally:
-        os.environ.pop("LD_PRELOAD", None)
-        cluster.remove(services)
 
 
 def workloads(
@@ -115,6 +101,7 @@ def workloads(
             "p50_ms": statistics.median(fleet_ms),
             "worst_ms": max(fleet_ms),
             "bare_p50_ms": statistics.median(bare_ms),
+            "ratio": statistics.median(bare_ms) / statistics.median(fleet_ms),
         }
 
     def cpu() -> dict[str, float]:
@@ -124,11 +111,16 @@ def workloads(
             contender.independent(2_000)  # so that half of the seconds are the milliseconds of one sortie
             spent[f"{name}_processes_ms"] = (cpu_s(contender.pids) - before) / 2
             spent[f"{name}_servers_ms"] = (cpu_s(servers) - servers_before) / 2
-        return spent
+        totals = {name: spent[f"{name}_processes_ms"] + spent[f"{name}_servers_ms"] for name in ("fleet", "bare")}
+        return {**spent, "ratio": totals["bare"] / totals["fleet"]}
 
     def accept() -> dict[str, float]:
         took, grown = fleet.accept(10_000)
         return {"seconds": took, "grown_mb": grown}
+
+    def missions() -> dict[str, float]:
+        """Missions of 12 sorties (1, then 10, then 1), forty at once."""
+        return {"per_hour": 40 * 3_600 / statistics.median(fleet.fans(40, width=10) for _ in range(rounds))}
 
     def spawn() -> dict[str, float]:
         single = sorted(took for _ in range(7 * rounds) for took in fleet.spawn(1))
@@ -149,9 +141,11 @@ def workloads(
         "run": lambda: {"ms_a_sortie": fleet.each(40, run="true") * 1_000},
         "call": lambda: {"ms_a_sortie": fleet.each(20, call="bench.callables:nothing") * 1_000},
         "accept_10000": accept,
+        "missions": missions,
         "spawn": spawn,
         "crash": lambda: {"elsewhere_after_s": statistics.median(fleet.crash() for _ in range(rounds))},
         "memory": lambda: {"node_agents_and_control_pss_mb": fleet.memory_mb()},
+        "two_nodes": lambda: {"ratio": statistics.median(fleet.two_nodes() for _ in range(rounds))},
     }
 
 
@@ -163,25 +157,12 @@ def run_in_process(module: str, *arguments: str, quick: bool) -> dict[str, Any]:
     return results
 
 
-def regressions(results: dict[str, Any], history: Path) -> list[str]:
-    """A line for each ratio that is much lower than in the best stored run."""
-    lines = []
-    for name, result in results.items():
-        best = max(
-            (json.loads(file.read_text()).get(name, {}).get("ratio", 0.0) for file in history.glob("*.json")),
-            default=0.0,
-        )
-        if "ratio" in result and result["ratio"] < best * REGRESSION:
-            lines.append(f"{name}: {result['ratio']:.2f}; the best stored run has {best:.2f}")
-    return lines
-
-
 def show(results: dict[str, Any]) -> None:
     for name, result in results.items():
         say(f"{name:<20} " + "  ".join(f"{key} {value:,.2f}" for key, value in result.items()))
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="run one round of each measurement")
     parser.add_argument("--slow-disk", metavar="LIBRARY", help=argparse.SUPPRESS)
@@ -191,21 +172,23 @@ def main() -> None:
         metavar="NAME",
         nargs="+",
         default=[],
-        help="only these measurements (api: all of the API; checkpoints); results are not stored",
+        help=f"only these measurements, or all of one of {', '.join(SEPARATE)}; results are not stored",
     )
     options = parser.parse_args()
-    rounds = 1 if options.quick else 3
+    rounds, load = 1 if options.quick else 3, os.getloadavg()[0]
     if options.slow_disk:
         sys.stdout.write(json.dumps(measure(rounds, slow=Path(options.slow_disk), only=frozenset(SLOW_DISK_WORKLOADS))))
-        return
+        return 0
+    if load > (os.cpu_count() or 1) / 2:
+        say(f"This machine is busy (load {load:.1f}), so times will be too long. Ratios suffer less.")
     only = frozenset(options.only)
-    results = measure(rounds, slow=None, only=only) if not only or only - {"api", "checkpoints"} else {}
-    for name in ("api", "checkpoints"):
+    results = measure(rounds, slow=None, only=only) if not only or only - set(SEPARATE) else {}
+    for name in SEPARATE:
         if not only or name in only:
             results |= run_in_process(f"bench.{name}", quick=options.quick)
     if options.only:
         show(results)
-        return
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         library = None if options.no_slow_disk else slow_disk(Path(folder))
         if library is None:
@@ -216,14 +199,16 @@ def main() -> None:
             results["slow_w1"]["of_fast"] = slow["w1"]["fleet_per_s"] / results["w1"]["fleet_per_s"]
     history = ROOT / "build" / "bench"
     history.mkdir(parents=True, exist_ok=True)
-    lines = regressions(results, history)
-    text = json.dumps(results, indent=1)
-    (ROOT / "build" / "bench.json").write_text(text)
+    run = baseline.run_record(measures=results, rounds=rounds, load=load)
+    text = json.dumps(run, indent=1)
+    baseline.LAST_RUN.write_text(text)
     (history / f"{time.strftime('%Y%m%d-%H%M%S')}.json").write_text(text)
     show(results)
-    for line in lines:
-        say(f"REGRESSION {line}")
+    comparison = baseline.compare(run=run, baseline=json.loads(baseline.BASELINE.read_text()))
+    for line in comparison.lines():
+        say(line)
+    return 1 if comparison.fell and not options.quick else 0  # one round of each is not enough to judge by
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

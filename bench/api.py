@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +36,29 @@ SETTINGS = {
 }
 
 
-class Site:
-    """A web process that serves one database."""
+def own_server(port: int) -> list[str]:
+    return [sys.executable, "-m", "fleet.web", f"--port={port}"]
 
-    def __init__(self, env: dict[str, str]) -> None:
+
+class Site:
+    """A web server that serves one database."""
+
+    def __init__(self, env: dict[str, str], command: Callable[[int], list[str]] = own_server) -> None:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             self.port: int = unused.getsockname()[1]
-        command = [sys.executable, "-m", "fleet.web", f"--port={self.port}"]
-        self._process = subprocess.Popen(command, cwd=ROOT, env={**env, "FLEET_PROCESS": "web"})
+        self._process = subprocess.Popen(command(self.port), cwd=ROOT, env={**env, "FLEET_PROCESS": "web"})
         while True:
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", self.port)).close()
                 return
+            if self._process.poll() is not None:
+                raise RuntimeError(f"{command(self.port)} ended with exit code {self._process.returncode}")
             time.sleep(0.05)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def stop(self) -> None:
         self._process.terminate()
@@ -213,6 +222,7 @@ class Api:
         """Milliseconds from the commit of an event until a listener receives it, while the other listeners are idle."""
         from fleet import ids  # noqa: PLC0415
 
+        self._reopen([mission for _, mission in self.missions[:listeners]])
         streams = []
         for n in range(listeners):
             owner, mission = self.missions[n % len(self.missions)]
@@ -223,8 +233,8 @@ class Api:
         def read() -> None:
             rest = b""
             with contextlib.suppress(TimeoutError):
-                while len(received) < events:
-                    rest += streams[0].recv(65_536)
+                while len(received) < events and (data := streams[0].recv(65_536)):
+                    rest += data
                     now = time.time()
                     *complete, rest = rest.split(b"\n\n")
                     for event in complete:
@@ -250,6 +260,15 @@ class Api:
             "p95_ms": times[int(len(times) * 0.95)],
             "missed": events - len(times),
         }
+
+    def _reopen(self, missions: Sequence[str]) -> None:
+        """Pause these missions, because the stream of a mission that has ended ends too."""
+        from fleet import ids  # noqa: PLC0415
+
+        self.database.execute(
+            "UPDATE missions_mission SET state = 'paused', finished_at = NULL WHERE id = ANY (%s)",
+            [[ids.decode(ids.MISSION, mission) for mission in missions]],
+        )
 
     def _listen(self, owner: int, mission: str) -> socket.socket:
         stream = socket.create_connection(("127.0.0.1", self.port), timeout=10)

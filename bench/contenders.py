@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psutil
 import redis
@@ -86,6 +87,7 @@ class Fleet:
 
     def __init__(self, *, env: dict[str, str], log: Path) -> None:
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.env, self.log = env, log
         from agents import operations as agents  # noqa: PLC0415  (Django must be set up first)
         from agents.models import Agent, AgentType  # noqa: PLC0415
         from fleet.postgres import hot_path  # noqa: PLC0415
@@ -99,22 +101,23 @@ class Fleet:
         AgentType.objects.filter(name="backend").update(agents=2)
         AgentType.objects.filter(name="testing").update(agents=1)
         for command in ("fleet_control", "fleet_node"):
-            self._spawn(["manage.py", command], env, log)
+            self._spawn(["manage.py", command])
         wait(lambda: Agent.objects.filter(state="idle").count() == 3, every_s=0.1)
 
     @property
     def pids(self) -> list[int]:
         return [process.pid for process in self.processes]
 
-    def _spawn(self, arguments: list[str], env: dict[str, str], log: Path) -> None:
-        self.processes.append(
-            subprocess.Popen(
-                [sys.executable, *arguments], cwd=ROOT, env=env, stdout=log.open("ab"), stderr=subprocess.STDOUT
+    def _spawn(self, arguments: list[str]) -> None:
+        with self.log.open("ab") as log:
+            self.processes.append(
+                subprocess.Popen(
+                    [sys.executable, *arguments], cwd=ROOT, env=self.env, stdout=log, stderr=subprocess.STDOUT
+                )
             )
-        )
 
-    def _plan(self, sorties: dict[str, Any]) -> Any:
-        text = json.dumps({"mission": "bench", "sorties": sorties})
+    def _plan(self, sorties: dict[str, Any], **keys: Any) -> Any:
+        text = json.dumps({"mission": "bench", "sorties": sorties, **keys})
         return text, self.plan.load(text=text, context=self.plan_context.current())
 
     def _launch(self, text: str, parsed: Any) -> Any:
@@ -136,9 +139,9 @@ class Fleet:
     def independent(self, count: int) -> float:
         return self._run([self._plan({f"s{n}": {"agent": "backend", "driver": "scripted"} for n in range(count)})])
 
-    def fans(self, missions: int) -> float:
+    def fans(self, missions: int, *, width: int = 50) -> float:
         sortie = {"agent": "backend", "driver": "scripted"}
-        middle = {f"m{n}": {**sortie, "needs": ["a"]} for n in range(50)}
+        middle = {f"m{n}": {**sortie, "needs": ["a"]} for n in range(width)}
         return self._run([self._plan({"a": sortie, **middle, "z": {**sortie, "needs": list(middle)}})] * missions)
 
     def chain(self, length: int, *, alternate: bool = False) -> float:
@@ -152,6 +155,18 @@ class Fleet:
     def each(self, count: int, **work: Any) -> float:
         """Seconds per sortie that starts a process, four at once."""
         return self._run([self._plan({f"s{n}": {"agent": "backend", **work} for n in range(count)})]) / count
+
+    def flying(self, count: int, *, launched: Callable[[UUID], None], **work: Any) -> float:
+        """Seconds from the end of the launch of a mission, whose id `launched` gets, until it has succeeded.
+
+        The fleet does not capture it by itself.
+        """
+        sorties = {f"s{n}": {"agent": "backend", **work} for n in range(count)}
+        mission = self._launch(*self._plan(sorties, checkpoints={"at": [], "on": []}))
+        began = time.perf_counter()
+        launched(mission)
+        wait(lambda: self._succeeded([mission]), every_s=POLL_S)
+        return time.perf_counter() - began
 
     def accept(self, count: int) -> tuple[float, float]:
         """Seconds to read and launch a plan of `count` sorties, and the growth of this process in megabytes."""
@@ -212,6 +227,20 @@ class Fleet:
         self.operations.cancel(mission=mission)
         wait(lambda: self.agents.objects.filter(type="backend", state="idle").count() == 2, every_s=0.05)
         return took
+
+    def two_nodes(self) -> float:
+        """How many times faster two nodes finish sorties that only wait than one does."""
+        self.each(8, run="true")
+        alone = self.each(40, run="sleep 0.5")
+        self._spawn(["manage.py", "fleet_node", "--name", "second"])
+        wait(lambda: self.agents.objects.filter(state="idle").count() == 6, every_s=0.1)
+        self.each(16, run="true")
+        together = self.each(40, run="sleep 0.5")
+        second = self.processes.pop()
+        second.terminate()
+        second.wait()
+        wait(lambda: self.agents.objects.filter(ended_at=None).count() == 3, every_s=0.1)
+        return alone / together
 
     def stop(self) -> None:
         self.watch.close()

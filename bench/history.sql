@@ -7,7 +7,7 @@ WITH numbered AS (
            to_timestamp(1672531200 + n) AS at
     FROM generate_series(%(first)s::bigint, %(last)s::bigint) n
 ), missions AS (
-    INSERT INTO missions_mission (id, name, objective, state, priority, stop_on_failure, at_once, inputs, defaults, folder, plan,
+    INSERT INTO missions_mission (id, name, objective, state, priority, stop_on_failure, max_running, inputs, defaults, folder, plan,
                                   reason, created_by_id, created_at, finished_at)
     SELECT id, 'Mission ' || n, '', CASE n %% 20 WHEN 0 THEN 'failed' ELSE 'succeeded' END, 0, false, 0, '{}', '{}', '', '',
            '', (%(owners)s::int[])[1 + n %% cardinality(%(owners)s::int[])], at, at + interval '5 seconds'

@@ -8,5 +8,6 @@ class CheckpointsConfig(AppConfig):
     verbose_name = "Checkpoints"
 
     def ready(self) -> None:
-        """Register automatic captures, and the artifacts that checkpoints use."""
+        """Register automatic captures, the artifacts that checkpoints use, and what belongs to a backup."""
         import_module("checkpoints.policy").register()
+        import_module("checkpoints.backups").register()

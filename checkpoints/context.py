@@ -15,6 +15,7 @@ from django.db import connection
 
 from checkpoints.document import ENDED
 from fleet.postgres import statements
+from missions.models import Change
 
 MAX_BYTES = 32_000
 MAX_ITEMS = 25  # of each list
@@ -23,14 +24,19 @@ MAX_REPORTED = 300  # characters of a text that an agent wrote
 Context = dict[str, Any]
 
 
-def of_mission(mission: UUID, *, counts: Mapping[str, int]) -> Context:
-    """`{summary, counts, state, reason, objective, elapsed_s, last_actions, next_steps, blockers, files_modified}`"""
+def of_mission(mission: UUID, *, counts: Mapping[str, int], has_workspace: bool) -> Context:
+    """`{summary, counts, state, reason, objective, elapsed_s, last_actions, next_steps, blockers, files_modified}`
+
+    `files_modified` are files that have landed on the branch of its workspace, and artifacts (with `bytes`).
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("checkpoints", "context"), {"mission": mission, "items": MAX_ITEMS, "text": MAX_REPORTED}
         )
         (document,) = cursor.fetchone()
     facts: Context = json.loads(document)
+    if has_workspace:
+        facts["files_modified"] = [*_landed_files(mission), *facts["files_modified"]][:MAX_ITEMS]
     total = sum(counts.values())
     ended = sum(counts.get(state, 0) for state in ENDED)
     succeeded = counts.get("succeeded", 0)
@@ -40,6 +46,14 @@ def of_mission(mission: UUID, *, counts: Mapping[str, int]) -> Context:
         **facts,
     }
     return _bounded(context)
+
+
+def _landed_files(mission: UUID) -> list[dict[str, str]]:
+    """The files that have landed last, each once."""
+    changes = Change.objects.filter(sortie__mission=mission, state=Change.State.LANDED).order_by("-created_at")
+    rows = changes.values_list("sortie__key", "files")[:MAX_ITEMS]
+    files = {path: key for key, paths in reversed(rows) for path in paths}
+    return [{"path": path, "sortie": key} for path, key in reversed(files.items())][:MAX_ITEMS]
 
 
 def encode(contexts: Mapping[str, Context]) -> bytes:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 from checkpoints import storage
-from checkpoints.document import Manifest, MissionEntry
+from checkpoints.document import Manifest, MissionEntry, Part
 from checkpoints.models import Checkpoint
 from fleet import errors, ids
 from missions.models import Mission
@@ -28,6 +31,10 @@ class SavedMission:
     @property
     def id(self) -> UUID:
         return ids.decode(ids.MISSION, self.entry.id)
+
+    @property
+    def has_workspace(self) -> bool:
+        return "workspace" in self.mission_state
 
     @property
     def mission_state(self) -> dict[str, Any]:
@@ -58,8 +65,15 @@ def mission_entry(manifest: Manifest, mission: UUID | None) -> MissionEntry:
 
 def load_intact(checkpoint: Checkpoint, mission: UUID | None) -> SavedMission:
     """Read a mission from a checkpoint. If it is damaged, the error names the newest intact checkpoint."""
-    try:
+    with naming_alternative(checkpoint, mission):
         return load(mission_entry(storage.read_manifest(checkpoint.ref), mission))
+
+
+@contextmanager
+def naming_alternative(checkpoint: Checkpoint, mission: UUID | None) -> Iterator[None]:
+    """If a file of the checkpoint turns out to be damaged, let the error name the newest intact one."""
+    try:
+        yield
     except storage.Damaged as fault:
         alternative = newest_intact(mission=mission or checkpoint.missions[0], except_for=checkpoint)
         raise storage.Damaged(
@@ -84,11 +98,16 @@ def newest_intact(*, mission: UUID, except_for: Checkpoint | None = None) -> Che
     return None
 
 
-def load(entry: MissionEntry) -> SavedMission:
-    """Read a mission. Damaged if a blob is missing, was changed, or is not what the manifest says it is."""
+def load(entry: MissionEntry, *, unlike: Mapping[int, Part] = MappingProxyType({})) -> SavedMission:
+    """Read a mission, without buckets that are equal to those of `unlike`.
+
+    Damaged if a blob is missing, was changed, or is not what the manifest says it is.
+    """
     state: dict[str, str] = {}
     kept: dict[str, str] = {}
-    for part in entry.buckets.values():
+    for number, part in entry.buckets.items():
+        if unlike.get(number) == part:
+            continue
         bucket = storage.read_bucket(part)
         state |= bucket.state
         kept |= bucket.kept

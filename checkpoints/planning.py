@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from fleet import humanise
 
 MAX_NAMED = 3  # names in a sentence
-_NOTHING_TO_RESUME = '"resume":null}'  # the end of a kept line; parsing all of them would take long
+_NOTHING_TO_RESUME = '"resume":null}'  # the end of most kept lines; parsing all of them would take long
 OLD_S = 7 * 24 * 3600.0
 
 
@@ -43,6 +43,20 @@ class Facts:
     missing_artifacts: Collection[str]  # digests that are not in the store
     folder_exists: bool
     cancelling: bool  # whether the mission is being cancelled
+    workspace: WorkspaceFacts | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceFacts:
+    """The workspace of the mission: where its branch would be moved, and what that depends on."""
+
+    branch: str
+    tip: str  # of the checkpoint
+    commits_removed: int  # that the branch has now and would not have any more
+    missing_commits: int  # that the checkpoint needs and the mirror lacks
+    shared_with: Collection[str]  # names of other missions with the same branch
+    foreign: bool  # whether the branch is also that of another user's mission
+    reserved: frozenset[str]  # sorties whose files another mission has reserved now
 
 
 class LiveSortie(NamedTuple):
@@ -60,24 +74,36 @@ class ParsedSortie:
     state: str  # pending, due, or a final state
     type: str
     call: str | None
-    resumable: bool  # whether its driver saved data from which the next attempt continues
+    resumable: bool  # whether its driver saved data from which the next attempt continues, or it has uncommitted work
     artifacts: tuple[str, ...]  # digests
+    uncommitted: bool  # whether its next attempt starts with uncommitted work
 
     @classmethod
     def parse(cls, line: str, kept_line: str) -> ParsedSortie:
         state: dict[str, Any] = json.loads(line)
+        resume, uncommitted = continues_from(kept_line)
         return cls(
             line=line,
             state=state["state"],
             type=state["type"],
             call=state["spec"].get("call"),
-            resumable=not kept_line.endswith(_NOTHING_TO_RESUME),
+            resumable=resume is not None or uncommitted is not None,
             artifacts=tuple(artifact["digest"] for artifact in state["artifacts"]),
+            uncommitted=uncommitted is not None,
         )
 
     @property
     def final(self) -> bool:
         return self.state not in ("pending", "due")
+
+
+def continues_from(kept_line: str) -> tuple[Any, Any]:
+    """From what a sortie that has not ended continues: what its driver saved, and its uncommitted work."""
+    if kept_line.endswith(_NOTHING_TO_RESUME):
+        return None, None
+    kept = json.loads(kept_line)
+    work = kept.get("workspace", {}).get("uncommitted") or {}
+    return kept.get("resume"), work.get("commit") if work.get("commit") != work.get("base") else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +121,11 @@ class RecoveryPlan:
     drop: tuple[str, ...]  # were added since
     lost: tuple[str, ...]  # succeeded since, and would run again or go away; the safety checkpoint has their results
     stopped: tuple[str, ...]  # are running now, and are taken from their agents
+    uncommitted: tuple[str, ...]  # get back the uncommitted work that they had
     agents_to_spawn: tuple[str, ...]  # agent types with work to do and without an agent
+    branch: str  # of the mission's workspace; "" without one
+    tip: str  # the commit that the branch is moved to
+    commits_removed: int  # that the branch has now and will not have any more
     risks: tuple[Risk, ...]
     bytes: int  # to be read
     age_s: float
@@ -114,6 +144,9 @@ class RecoveryPlan:
             "state": self.state,
             **{name: list(getattr(self, name)) for name in LISTS},
             "agents_to_spawn": list(self.agents_to_spawn),
+            "branch": self.branch,
+            "tip": self.tip,
+            "commits_removed": self.commits_removed,
             "risks": [
                 {"kind": risk.kind, "level": risk.level, "message": risk.message, "mitigation": risk.mitigation}
                 for risk in self.risks
@@ -132,6 +165,7 @@ LISTS = {
     "drop": "were added since and are removed",
     "lost": "have succeeded since; the safety checkpoint keeps their results",
     "stopped": "are running and are stopped",
+    "uncommitted": "get back the uncommitted work that they had",
 }  # what happens to the sorties in each list of a plan
 
 
@@ -167,6 +201,7 @@ def plan(
             and (key not in saved or not saved[key].final or saved[key].line != sortie.line)
         ],
         "stopped": [key for key, sortie in rows.items() if sortie.state == "running"],
+        "uncommitted": [key for key in unfinished if saved[key].uncommitted],
     }
     sorted_lists = {name: tuple(sorted(keys)) for name, keys in lists.items()}
     types = {saved[key].type for key in unfinished}
@@ -176,6 +211,9 @@ def plan(
         state="paused" if final_state == "live" else final_state,
         **sorted_lists,
         agents_to_spawn=tuple(sorted(types - set(facts.served_types))),
+        branch=facts.workspace.branch if facts.workspace else "",
+        tip=facts.workspace.tip if facts.workspace else "",
+        commits_removed=facts.workspace.commits_removed if facts.workspace else 0,
         risks=tuple(_risks(saved, sorted_lists, facts, rows_gone=current is None, age_s=age_s)),
         bytes=bytes,
         age_s=age_s,
@@ -228,6 +266,8 @@ def _risks(
             message="The mission's folder does not exist on this host, so sorties that work in it would fail here.",
             mitigation="Create it, or run agents only on hosts that have it.",
         )
+    if facts.workspace is not None:
+        yield from _workspace_risks(facts.workspace)
     if lists["lost"]:
         yield Risk(
             kind="lost_work",
@@ -255,6 +295,46 @@ def _risks(
             level=Level.LOW,
             message=f"The checkpoint is {age_s / 86400:.0f} days old. Files outside the fleet may have changed since.",
             mitigation="Check the mission's folder before it continues.",
+        )
+
+
+def _workspace_risks(facts: WorkspaceFacts) -> Iterator[Risk]:
+    if facts.missing_commits:
+        number = "1 commit" if facts.missing_commits == 1 else f"{facts.missing_commits:,} commits"
+        yield Risk(
+            kind="missing_commits",
+            level=Level.BLOCKING,
+            message=f"The fleet's mirror of the repository lacks {number} of the checkpoint.",
+            mitigation="Bring back .fleet/repositories from a backup.",
+        )
+    if facts.foreign:
+        yield Risk(
+            kind="foreign_branch",
+            level=Level.BLOCKING,
+            message=f"The branch {facts.branch} is also that of another user's mission.",
+            mitigation="Fork the checkpoint instead: a fork has a branch of its own.",
+        )
+    if facts.shared_with:
+        yield Risk(
+            kind="shared_branch",
+            level=Level.HIGH,
+            message=f"The branch {facts.branch} is shared with {_named(sorted(facts.shared_with))}, whose work would leave it.",
+            mitigation="Fork the checkpoint instead: a fork has a branch of its own.",
+        )
+    if facts.reserved:
+        yield Risk(
+            kind="reserved_files",
+            level=Level.LOW,
+            message=f"Files of {_named(sorted(facts.reserved))} are reserved by another mission.",
+            mitigation="They wait until its work has landed.",
+        )
+    if facts.commits_removed:
+        number = "1 commit" if facts.commits_removed == 1 else f"{facts.commits_removed:,} commits"
+        yield Risk(
+            kind="branch_moves",
+            level=Level.MEDIUM,
+            message=f"The branch {facts.branch} moves back by {number}.",
+            mitigation="They stay under a ref, which the restore names.",
         )
 
 

@@ -27,6 +27,7 @@ from missions.models import Mission
 from missions.operations import hooks
 from missions.queries import reads
 from missions.states import MissionState, SortieState
+from missions.workspaces import moving
 
 log = logging.getLogger("fleet.checkpoints")
 
@@ -71,7 +72,7 @@ class Policy:
             return Trigger.PROGRESS
         if total and any(last.ended * 100 < percent * total <= ended * 100 for percent in self.at) and ended < total:
             return Trigger.PROGRESS
-        if self.every_s and last.age_s >= self.every_s:
+        if self.every_s and not 0 <= last.age_s < self.every_s:  # below 0: the clock was set back since
             return Trigger.INTERVAL
         return None
 
@@ -88,6 +89,7 @@ class LastCapture:
 def register() -> None:
     """Register the automatic captures and the retention, and report the artifacts that checkpoints use."""
     background.register(name="checkpoints", run=capture_due, every_s=CHECK_S, at_end=capture_at_shutdown)
+    background.register(name="branches of restored missions", run=moving.complete_all, every_s=CHECK_S)
     background.register(name="retention of checkpoints", run=prune_now, every_s=PRUNE_S)
     hooks.before_cancel.register(lambda missions: _capture_before(missions, "cancel", Trigger.CANCEL))
     hooks.before_cleanup.register(lambda missions: _capture_before(missions, "cleanup", Trigger.CLEANUP))
@@ -113,13 +115,13 @@ def capture_due() -> list[Checkpoint]:
 
 
 def capture_at_shutdown() -> None:
-    """Capture running missions that have changed; start no capture after SHUTDOWN_S."""
+    """Capture running missions that have changed; after SHUTDOWN_S start no capture and read no uncommitted work."""
     deadline = time.monotonic() + SHUTDOWN_S
     for row in Mission.objects.filter(state=MissionState.RUNNING).only("id", "checkpoints"):
         if time.monotonic() > deadline:
             return
         if "shutdown" in Policy.of(row.checkpoints).on and _has_changed(row.id):
-            _capture([row.id], Trigger.SHUTDOWN)
+            _capture([row.id], Trigger.SHUTDOWN, work_s=deadline - time.monotonic())
 
 
 def prune_now() -> None:
@@ -151,10 +153,10 @@ def _capture_before(missions: Sequence[UUID], moment: str, trigger: Trigger) -> 
         _capture(selected, trigger)
 
 
-def _capture(missions: Sequence[UUID], trigger: Trigger) -> list[Checkpoint]:
+def _capture(missions: Sequence[UUID], trigger: Trigger, *, work_s: float | None = None) -> list[Checkpoint]:
     """Capture missions. A failure is also recorded as an event of each mission."""
     try:
-        return [capture(missions=missions, trigger=trigger)]
+        return [capture(missions=missions, trigger=trigger, work_s=work_s)]
     except errors.NotFound:  # a mission was removed in the meantime
         return []
     except errors.FleetError as fault:

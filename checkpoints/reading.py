@@ -12,11 +12,13 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from checkpoints import context, storage
+from checkpoints import context, storage, workspaces
 from checkpoints.context import Context
 from checkpoints.document import Bucket, MissionEntry, Part, bucket_of, buckets
+from checkpoints.workspaces import CurrentWorkspace
 from fleet import errors, ids
 from fleet.postgres import statements
+from missions.states import SortieState
 
 
 class Row(NamedTuple):
@@ -44,6 +46,7 @@ class CurrentMission:
     rows: dict[str, Row]  # of the sorties that were read, by key
     context: Context
     unchanged: Mapping[int, Part] = field(default_factory=dict)
+    workspace: CurrentWorkspace | None = None
 
     @property
     def ref(self) -> str:
@@ -53,6 +56,23 @@ class CurrentMission:
     def state_lines(self) -> dict[str, str]:
         """The state lines of the sorties that were read, by key."""
         return {key: line for bucket in self.buckets.values() for key, line in bucket.state.items()}
+
+    @property
+    def kept_lines(self) -> dict[str, str]:
+        """The kept lines of the sorties that were read, by key."""
+        return {key: line for bucket in self.buckets.values() for key, line in bucket.kept.items()}
+
+    @property
+    def running(self) -> dict[str, UUID]:
+        """The sorties that run, among those that were read, by key."""
+        return {key: row.id for key, row in self.rows.items() if row.state == SortieState.RUNNING}
+
+    def add_uncommitted(self, works: Mapping[str, Mapping[str, Any]]) -> None:
+        """Note the uncommitted work of attempts that still run."""
+        for key in works.keys() & self.running.keys():
+            kept = self.buckets[bucket_of(key)].kept
+            if self.workspace is not None and json.loads(kept[key])["attempt"] == works[key]["attempt"]:
+                kept[key] = workspaces.with_uncommitted(self.workspace, key, kept[key], works[key])
 
     def entry(self, contents: dict[str, bytes]) -> MissionEntry:
         """Return the mission's entry in a manifest, and add its blobs to `contents`."""
@@ -89,7 +109,7 @@ def current_snapshot() -> str:
 
 def refresh(current: CurrentMission, *, since: str) -> CurrentMission:
     """Read a mission again that was read in full in the snapshot `since`: only what may have changed."""
-    changed = _changed(current.id, since)
+    changed = _changed(current.id, since) if current.workspace is None else None
     if changed is None:
         return mission(current.id)
     newest = _read_mission(current.id)
@@ -104,7 +124,8 @@ def mission(mission: UUID, *, parent: MissionEntry | None = None, since: str = "
     NotFound if the mission's rows are gone; storage.Damaged if a blob of the parent cannot be read.
     """
     current = _read_mission(mission)
-    changed = _changed(mission, since) if parent else None
+    # Not every change of a workspace is an event of its sortie, so these missions are always read in full.
+    changed = _changed(mission, since) if parent and current.workspace is None else None
     if parent is None or changed is None:
         _read_sorties(current, None, parent=None)
         return current
@@ -120,7 +141,10 @@ def _read_mission(mission: UUID) -> CurrentMission:
         row = cursor.fetchone()
     if row is None:
         raise errors.NotFound(f"There is no mission {ids.encode(ids.MISSION, mission)}.")
-    state_line, kept_line, name, state, owner, team, counts_json = row
+    state_line, kept_line, name, state, owner, team, counts_json, has_workspace = row
+    workspace = workspaces.read(mission) if has_workspace else None
+    if workspace is not None:
+        state_line, kept_line = workspaces.mission_lines(workspace, state_line, kept_line)
     counts = json.loads(counts_json)
     return CurrentMission(
         id=mission,
@@ -132,7 +156,8 @@ def _read_mission(mission: UUID) -> CurrentMission:
         mission_lines=f"{state_line}\n{kept_line}\n",
         buckets={},
         rows={},
-        context=context.of_mission(mission, counts=counts),
+        context=context.of_mission(mission, counts=counts, has_workspace=has_workspace),
+        workspace=workspace,
     )
 
 
@@ -155,6 +180,8 @@ def _read_sorties(current: CurrentMission, sorties: Sequence[UUID] | None, *, pa
         cursor.execute(statements.read("checkpoints", "sorties"), parameters)
         for state, kept, sortie, row_state in cursor.fetchall():
             key = buckets.key_of(state)
+            if current.workspace is not None:
+                state, kept = workspaces.sortie_lines(current.workspace, key, state, kept)
             number = bucket_of(key)
             bucket = current.buckets.get(number)
             if bucket is None:

@@ -20,13 +20,13 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
 from checkpoints import document
-from checkpoints.document import Bucket, Manifest, Part
+from checkpoints.document import Bucket, Manifest, Part, buckets
 from checkpoints.document.buckets import Malformed
 from fleet import errors, ids
 from missions.artifacts.storage import WholeFiles
 
 LEVEL = 3
-WRITERS = 4  # threads, because a flush waits for the disk
+WRITERS = 8  # threads, because a flush waits for the disk
 
 
 class Damaged(errors.Conflict):
@@ -38,19 +38,27 @@ class Blobs(WholeFiles):
 
     def save(self, name: str | None, content: IO[Any], max_length: int | None = None) -> str:
         assert name is not None
-        draft, final_path = Path(self.path(f"drafts/{ids.new()}")), Path(self.path(name))
-        root = Path(self.location)
-        for folder in (root.parent, root, draft.parent, final_path.parent):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft, final_path, root = self.path(f"drafts/{ids.new()}"), self.path(name), Path(self.location)
         try:
-            with open(draft, "wb", opener=open_private) as file:
-                file.write(content.read())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, final_path)
-        finally:
-            draft.unlink(missing_ok=True)
+            try:
+                self._write(draft, content, final_path)
+            except FileNotFoundError:  # a folder is missing
+                for folder in (root.parent, root, Path(draft).parent, Path(final_path).parent):
+                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                content.seek(0)
+                self._write(draft, content, final_path)
+        except BaseException:
+            Path(draft).unlink(missing_ok=True)
+            raise
         return name
+
+    @staticmethod
+    def _write(draft: str, content: IO[Any], final_path: str) -> None:
+        with open(draft, "wb", opener=open_private) as file:
+            file.write(content.read())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, final_path)
 
     def flush(self, *folders: str) -> None:
         """Make the names in these folders, and of the folders themselves, durable."""
@@ -85,13 +93,13 @@ def add(contents: Mapping[str, bytes]) -> int:
     return added
 
 
-def add_manifest(manifest: Manifest) -> str:
-    """Store a manifest, and return its SHA-256."""
+def add_manifest(manifest: Manifest) -> tuple[str, int]:
+    """Store a manifest, and return its SHA-256 and its size."""
     store, data = _store(), document.serialize(manifest)
     store.save(_manifest(manifest.id), ContentFile(data))
     if isinstance(store, Blobs):
         store.flush(manifest.id)
-    return hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(data).hexdigest(), len(data)
 
 
 def read(part: Part) -> str:
@@ -111,10 +119,10 @@ def read(part: Part) -> str:
 def read_bucket(part: Part) -> Bucket:
     """Read a bucket of sorties. Damaged if its blob is missing, was changed, or is something else."""
     try:
-        bucket = Bucket.parse(read(part))
+        bucket = Bucket.parse(text := read(part))
     except ValueError as fault:
         raise Damaged(f"The blob {part.blob[:12]}… is not a bucket of sorties: {fault}.") from fault
-    if bucket.digest() != part.digest:
+    if buckets.digest_of(text) != part.digest:
         raise Damaged(f"The digest of the blob {part.blob[:12]}… is not the one in the manifest.")
     return bucket
 
@@ -146,9 +154,12 @@ def read_manifest(ref: str) -> Manifest:
 
 
 def size(names: Iterable[str]) -> int:
-    """The bytes that these blobs take on the disk."""
-    store = _store()
-    return sum(store.size(_blob(name)) for name in set(names))
+    """The bytes that these blobs take on the disk; a missing one takes none."""
+    store, total = _store(), 0
+    for name in set(names):
+        with suppress(FileNotFoundError):
+            total += store.size(_blob(name))
+    return total
 
 
 def manifests() -> Iterator[str]:

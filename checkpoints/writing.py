@@ -29,16 +29,18 @@ class Target:
     changes: Mapping[str, Any] = field(default_factory=dict)  # parts of the state that a fork replaces
 
 
-def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoint: str) -> None:
+def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoint: str, resumes: bool = False) -> None:
     """Change or create these sorties, with their needs, outcomes and events, and recount the mission's unmet needs.
 
-    `origin` is the turn of the mission's first sortie. Conflict if an agent type is missing.
+    `origin` is the turn of the mission's first sortie. `resumes`: also put back what drivers saved to resume from.
+    Conflict if an agent type is missing.
     """
     parameters: dict[str, Any] = {
         "mission": mission,
         "origin": origin,
         "checkpoint": checkpoint,
         "waits_for": FORMER_ATTEMPT,
+        "resumes": resumes,
     }
     with connection.cursor() as cursor:
         cursor.execute(_statement("target_table"))
@@ -58,7 +60,9 @@ def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoin
                 )
         if any(target.changes for target in targets):
             cursor.execute("UPDATE checkpoint_target SET state = state || changes WHERE changes <> '{}'")
-        cursor.execute("ANALYZE checkpoint_target")
+        cursor.execute(
+            "ANALYZE checkpoint_target (sortie, created)"
+        )  # the others are large, and no condition uses them
         cursor.execute(_statement("missing_types"))
         if missing := [name for (name,) in cursor.fetchall()]:
             raise errors.Conflict(
@@ -68,6 +72,8 @@ def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoin
         if any(target.created for target in targets):
             cursor.execute(_statement("create"), parameters)
         cursor.execute(_statement("put_back"), parameters)
+        if resumes:
+            cursor.execute(_statement("resume"))
         cursor.execute(_statement("needs"), parameters)
         cursor.execute(_statement("recount"), parameters)
 

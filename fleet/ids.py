@@ -6,22 +6,16 @@ uuid as 26 characters of Crockford's base32. Texts sort like their uuids.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from uuid import UUID
 
 import uuid_utils
 
 from fleet import errors
 
-MISSION, SORTIE, AGENT, NODE, ARTIFACT, KEY, SESSION, CHECKPOINT = (
-    "msn",
-    "srt",
-    "agt",
-    "nod",
-    "art",
-    "key",
-    "ses",
-    "chk",
-)
+MISSION, SORTIE, AGENT, NODE, ARTIFACT = "msn", "srt", "agt", "nod", "art"
+KEY, SESSION, CHECKPOINT, CONFLICT, RESERVATION = "key", "ses", "chk", "cfl", "rsv"
+SCHEDULE = "sch"
 
 EXAMPLE = UUID("01997c5e-2f8a-7b31-9c44-5d1e6f7a8b90")  # for documentation
 
@@ -36,6 +30,7 @@ def new() -> UUID:
     return UUID(int=uuid_utils.uuid7().int)
 
 
+@lru_cache(4096)  # an attempt writes the ids of its sortie and mission again and again
 def encode(prefix: str, value: UUID) -> str:
     """Return the text form: `encode("srt", uuid)` is `srt_` and 26 characters."""
     number = value.int

@@ -8,20 +8,32 @@ from pathlib import Path
 
 from django.templatetags.static import static
 
-from fleet.config import credentials, datastores, home
+from fleet.config import credentials, datastores, environment_file, home
 from fleet.config.env import Environment, percentages
 from fleet.limits import addresses, rates
 from fleet.observability import logs
 from fleet.postgres import parameters, pool
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+BASE_DIR = Path(__file__).resolve().parent.parent  # of the code: a checkout, or the folder of installed packages
+FLEET_HOME = home.locate(BASE_DIR)
+settings_file = environment_file.load(FLEET_HOME)
 env = Environment()
 
 # ── Locations and alerts ─────────────────────────────────────────────────────────────────────────────────────────────
-FLEET_HOME = home.locate(BASE_DIR)
-FLEET_CREDENTIALS = credentials.ensure(FLEET_HOME)
+FLEET_CREDENTIALS = credentials.ensure(
+    FLEET_HOME,
+    given={
+        "secret_key": env.secret("FLEET_SECRET_KEY"),
+        "flower_password": env.secret("FLOWER_PASSWORD"),
+        "metrics_token": env.secret("FLEET_METRICS_TOKEN"),
+        "admin_password": env.secret("FLEET_ADMIN_PASSWORD"),
+    },
+)
 FLEET_ENDPOINTS = datastores.resolve(env, FLEET_HOME, FLEET_CREDENTIALS)
+POSTGRES_IMAGE = env.text("POSTGRES_IMAGE", "postgres:18.6-bookworm")  # of podman and docker
+VALKEY_IMAGE = env.text("VALKEY_IMAGE", "valkey/valkey:9.1.2")
 FLEET_CHECKPOINTS = FLEET_HOME.checkpoints(env.text("FLEET_CHECKPOINTS"))  # the folder of checkpoints
+FLEET_BACKUPS = FLEET_HOME.backups(env.text("FLEET_BACKUPS"))  # the folder of backups
 FLEET_WEB_PORT = env.integer("FLEET_WEB_PORT", 8000)
 FLEET_URL = env.parsed("FLEET_URL", "", datastores.site)  # the site's address for other hosts, through a proxy
 FLEET_ALERT_RESPONSE_S = env.number("FLEET_ALERT_RESPONSE_S", 1)  # of a service; 0 here and below means no limit
@@ -34,10 +46,12 @@ FLEET_ALERT_STALLED_S = env.number("FLEET_ALERT_STALLED_S", 900)  # time without
 FLEET_ALERT_UNSEALED_S = env.number("FLEET_ALERT_UNSEALED_S", 60)  # wait of audit entries for an open transaction
 FLEET_ALERT_AGENTS_LOST = env.integer("FLEET_ALERT_AGENTS_LOST", 3)  # within the window
 FLEET_ALERT_RETRY_SHARE = env.number("FLEET_ALERT_RETRY_SHARE", 0.3)  # of the attempts that ended within the window
+FLEET_ALERT_SCHEDULE_FAILURES = env.integer("FLEET_ALERT_SCHEDULE_FAILURES", 3)  # of a schedule's launches in a row
 FLEET_ALERT_WINDOW_S = env.number("FLEET_ALERT_WINDOW_S", 600, minimum=1)
 FLEET_ALERT_QUIET_S = env.number("FLEET_ALERT_QUIET_S", 30)  # an alert ends when its cause is absent for this long
 
 # ── Execution ────────────────────────────────────────────────────────────────────────────────────────────────────────
+FLEET_WAIT_S = env.number("FLEET_WAIT_S", 120, minimum=1)  # of a container for the services that it needs
 FLEET_NODE = env.text("FLEET_NODE")  # this host's name in the fleet; empty: its hostname
 FLEET_LEASE_S = env.number("FLEET_LEASE_S", 30, minimum=1)  # an agent that does not renew for this long loses its work
 FLEET_RENEW_S = env.number("FLEET_RENEW_S", 2, minimum=0.1)  # how often an agent renews, and learns of cancellations
@@ -54,6 +68,7 @@ FLEET_PROMPT_SILENCE_S = env.number("FLEET_PROMPT_SILENCE_S", 1800, minimum=1)  
 FLEET_SPAWN_S = env.number("FLEET_SPAWN_S", 60, minimum=1)  # an agent that has not reported by then has failed
 FLEET_DRAIN_S = env.number("FLEET_DRAIN_S", 10, minimum=0)  # how long a terminated agent waits for its sorties
 FLEET_NODE_PLACES = env.integer("FLEET_NODE_PLACES", 16)  # the largest number of agents on this host
+FLEET_TYPES = env.words("FLEET_TYPES")  # the agent types that this host serves; empty: every type
 FLEET_SPARE_CONNECTIONS = env.integer("FLEET_SPARE_CONNECTIONS", 20)  # to Postgres, reserved for commands
 FLEET_MAX_CRASHES = env.integer("FLEET_MAX_CRASHES", 5)  # in a row, after which a post is given up
 FLEET_SCALE_UP_S = env.number("FLEET_SCALE_UP_S", 5, minimum=0)  # wait of work before its type gets more agents
@@ -62,9 +77,16 @@ FLEET_STALL_S = env.number("FLEET_STALL_S", 30, minimum=1)  # an agent that take
 FLEET_MAX_REVIVALS = env.integer("FLEET_MAX_REVIVALS", 3)  # replacements of a post's stalled agents per hour
 FLEET_MAX_RESCUES = env.integer("FLEET_MAX_RESCUES", 3)
 FLEET_MAX_SORTIES = env.integer("FLEET_MAX_SORTIES", 20_000)  # of a mission, including those added at run time
+FLEET_MAX_SCHEDULES = env.integer("FLEET_MAX_SCHEDULES", 100)  # of one user; 0: no limit
+FLEET_SCHEDULE_CATCH_UP = env.integer("FLEET_SCHEDULE_CATCH_UP", 10, minimum=1)  # missed ticks that `all` launches
+FLEET_SCHEDULE_ON_TIME_S = env.number("FLEET_SCHEDULE_ON_TIME_S", 60)  # a tick that is later than this was missed
 FLEET_MAX_ADDED = env.integer("FLEET_MAX_ADDED", 1_000)  # by one sortie
 FLEET_PLAN_BYTES = env.integer("FLEET_PLAN_BYTES", 10_000_000)
 FLEET_PLAN_S = env.number("FLEET_PLAN_S", 10)  # of processor time to read a plan
+FLEET_COMMIT_BYTES = env.integer("FLEET_COMMIT_BYTES", 50_000_000, minimum=1)  # the largest file that is committed
+FLEET_REPOSITORY_ROOTS = env.words("FLEET_REPOSITORY_ROOTS")  # an API launch may name repositories below these
+FLEET_GIT_CREDENTIALS = env.text("FLEET_GIT_CREDENTIALS", "")  # a file as git-credential-store(1) reads it
+FLEET_REPOSITORIES_SHARED = env.boolean("FLEET_REPOSITORIES_SHARED", False)  # all nodes have the same .fleet/work
 FLEET_RESULT_BYTES = env.integer("FLEET_RESULT_BYTES", 1_000_000)
 FLEET_ADDED_BYTES = env.integer("FLEET_ADDED_BYTES", 10_000_000)  # of one attempt's FLEET_SORTIES
 FLEET_NEEDS_BYTES = env.integer("FLEET_NEEDS_BYTES", 100_000_000)  # of the results of all needs of a sortie
@@ -81,17 +103,19 @@ FLEET_CALLABLES = env.words("FLEET_CALLABLES")  # modules whose @register functi
 FLEET_SCRIPTED_DRIVER = env.boolean("FLEET_SCRIPTED_DRIVER", False)  # the driver of the tests and the bench
 FLEET_ACCESS_MINUTES = env.number("FLEET_ACCESS_MINUTES", 5, minimum=0.1)  # the lifetime of an access token
 FLEET_REFRESH_DAYS = env.number("FLEET_REFRESH_DAYS", 7, minimum=0.01)  # the lifetime of a refresh token
-FLEET_JWT_KEY = env.text("FLEET_JWT_KEY")  # signs the tokens; empty: the web process generates one
+FLEET_JWT_KEY = env.secret("FLEET_JWT_KEY")  # signs the tokens; empty: the web process generates one
 FLEET_AUDIT_ANCHOR = env.text("FLEET_AUDIT_ANCHOR")  # a file to which the heads of the audit chain are appended
 FLEET_CHECKPOINT_EVERY_S = env.number("FLEET_CHECKPOINT_EVERY_S", 600, minimum=0)  # of a mission that changes; 0: never
 FLEET_CHECKPOINT_SORTIES = env.integer("FLEET_CHECKPOINT_SORTIES", 0)  # after each so many ended sorties; 0: never
 FLEET_CHECKPOINT_AT = env.parsed("FLEET_CHECKPOINT_AT", "25,50,75", percentages)  # percent of the sorties
 FLEET_CHECKPOINT_ON = env.words("FLEET_CHECKPOINT_ON", ("failure", "cancel", "cleanup", "shutdown"))
+FLEET_CHECKPOINT_WORK_S = env.number("FLEET_CHECKPOINT_WORK_S", 60, minimum=0)  # to read the uncommitted work for one
 FLEET_CHECKPOINT_DAYS = env.number("FLEET_CHECKPOINT_DAYS", 30, minimum=0)  # retention; named and newest ones stay
 FLEET_CHECKPOINT_COUNT = env.integer("FLEET_CHECKPOINT_COUNT", 50)  # per mission
 FLEET_CHECKPOINT_BYTES = env.integer("FLEET_CHECKPOINT_BYTES", 20_000_000_000)  # of all checkpoints together
 FLEET_IMPORT_BYTES = env.integer("FLEET_IMPORT_BYTES", 200_000_000)  # of an imported mission, without its artifacts
 FLEET_IMPORT_FILE_BYTES = env.integer("FLEET_IMPORT_FILE_BYTES", 2_000_000_000)  # of an imported file
+FLEET_MIGRATE_LOCK_S = env.number("FLEET_MIGRATE_LOCK_S", 5, minimum=0.1)  # how long a migration waits for a lock
 FLEET_RETAIN_DAYS = env.integer("FLEET_RETAIN_DAYS", 30)
 FLEET_RETAIN_MISSIONS = env.integer("FLEET_RETAIN_MISSIONS", 10_000)
 
@@ -132,7 +156,7 @@ FLEET_LIVE_RECHECK_S = env.number(
 )  # how often a listener's permission is checked
 
 # ── Django ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-SECRET_KEY = env.text("FLEET_SECRET_KEY") or FLEET_CREDENTIALS.secret_key
+SECRET_KEY = FLEET_CREDENTIALS.secret_key
 DEBUG = env.boolean("FLEET_DEBUG", False)
 ALLOWED_HOSTS = env.words("FLEET_ALLOWED_HOSTS", ("127.0.0.1", "localhost", "[::1]"))
 INSTALLED_APPS = [
@@ -322,13 +346,16 @@ SPECTACULAR_SETTINGS = {
 }
 
 # ── Celery: messages are hints ───────────────────────────────────────────────────────────────────────────────────────
-CELERY_BROKER_URL = FLEET_ENDPOINTS.redis_url
-CELERY_BROKER_TRANSPORT = "fleet.transport:Transport"
+redis = FLEET_ENDPOINTS.redis
+CELERY_BROKER_URL = redis.broker_urls[0]
+CELERY_BROKER_USE_SSL = redis.tls  # without it kombu connects without TLS, or does not verify the certificate
+CELERY_BROKER_TRANSPORT = f"fleet.transport:{'SentinelTransport' if redis.master else 'Transport'}"
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_timeout": 30,
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
     "health_check_interval": 25,
+    **redis.broker_options(timeout_s=2),
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
@@ -343,3 +370,5 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = True
 CELERY_DB_REUSE_MAX = 1_000_000  # otherwise Celery's Django fixup closes the connection around each task
 CELERY_EVENT_QUEUE_TTL = 60.0
+
+settings_file.accept(env.names | datastores.ONLY_WITHOUT_URLS)

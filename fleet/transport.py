@@ -4,6 +4,9 @@ Kombu keeps each delivered message in two Redis structures until it is acknowled
 visibility timeout. In the fleet a message is a hint that may be lost or duplicated: it points at rows in Postgres, and
 rows that nobody claims are hinted again. The bookkeeping costs nearly half of the processor time of a worker's main
 process, so it is left out. Prefetch is still counted, in memory.
+
+`SentinelTransport` does the same for servers that Sentinels watch. Kombu's own would treat the Sentinels as alternative
+brokers, and change to its own transport when it tries the next one.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from kombu.transport import redis, virtual
+from redis import sentinel
 
 
 class QoS(virtual.QoS):
@@ -35,3 +39,32 @@ class Channel(redis.Channel):
 
 class Transport(redis.Transport):
     Channel = Channel
+
+
+class SentinelChannel(Channel):
+    """Connects to the master that the Sentinels name. The options are those of kombu's own SentinelChannel."""
+
+    from_transport_options = (*redis.Channel.from_transport_options, "master_name", "sentinels", "sentinel_kwargs")
+    connection_class = sentinel.SentinelManagedConnection
+    connection_class_ssl = sentinel.SentinelManagedSSLConnection
+    master_name = ""
+    sentinels: tuple[tuple[str, int], ...] = ()
+    sentinel_kwargs: dict[str, Any] = {}
+
+    def _get_pool(self, asynchronous: bool = False) -> sentinel.SentinelConnectionPool:
+        options = self._connparams(asynchronous=asynchronous)  # type: ignore[attr-defined]
+        self.keyprefix_fanout = self.keyprefix_fanout.format(db=options["db"])
+        manager = sentinel.Sentinel(  # type: ignore[no-untyped-call]
+            self.sentinels, sentinel_kwargs=self.sentinel_kwargs
+        )
+        if asynchronous:
+            self._async_sentinel_manager = manager  # kombu closes both with the channel
+        else:
+            self._sentinel_manager = manager
+        to_master = {name: value for name, value in options.items() if name not in {"host", "port"}}
+        return sentinel.SentinelConnectionPool(self.master_name, manager, **to_master)  # type: ignore[no-untyped-call]
+
+
+class SentinelTransport(redis.Transport):
+    Channel = SentinelChannel
+    default_port = 26379

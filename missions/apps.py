@@ -8,7 +8,8 @@ class MissionsConfig(AppConfig):
     verbose_name = "Missions"
 
     def ready(self) -> None:
-        """Register the metrics and readiness checks of missions, and how a lease token is verified, and what `fleet_up` says."""
+        """Register the metrics and readiness checks of missions, how a lease token is verified, what `fleet_up` says,
+        what the control process does every hour, and what belongs to a backup."""
         for module in (
             "missions.metrics",
             "missions.queries.health",
@@ -16,3 +17,5 @@ class MissionsConfig(AppConfig):
             "missions.attempt_tokens",
         ):
             import_module(module)
+        import_module("missions.control.hourly").register()
+        import_module("missions.operations.backups").register()

@@ -27,22 +27,27 @@ def folder_for_api(folder: str) -> str:
 def check_folder(folder: str) -> None:
     """Invalid if no mission may use this folder."""
     try:
-        sandbox.check_writable(Path(folder), hidden=[settings.FLEET_HOME.root, settings.FLEET_CHECKPOINTS])
+        sandbox.check_writable(
+            Path(folder), hidden=[*settings.FLEET_HOME.hidden, settings.FLEET_CHECKPOINTS, settings.FLEET_BACKUPS]
+        )
     except sandbox.Refused as refused:
         raise errors.Invalid(str(refused)) from refused
 
 
-def check_prompts(*, specs: Iterable[SortieSpec], folder: str) -> None:
+def check_prompts(*, specs: Iterable[SortieSpec], folder: str, workspace: bool = False) -> None:
     """Invalid if a prompt would have only its scratch folder to work in, which is deleted with all its changes.
 
-    Prompts for external agents are exempt, because those work elsewhere, and so are prompts with `outputs`.
+    Prompts for external agents are exempt, because those work elsewhere, and so are prompts with `outputs`, and those
+    that get a copy of the repository because the mission has a `workspace`.
     """
     if folder:
         return
-    unsaved = [spec for spec in specs if spec.driver == "prompt" and not spec.outputs]
+    unsaved = [
+        spec for spec in specs if spec.driver == "prompt" and not spec.outputs and not (workspace and spec.workspace)
+    ]
     types = {spec.agent_type for spec in unsaved}
     internal_types = (
-        set(AgentType.objects.filter(name__in=types, outside=False).values_list("name", flat=True)) if types else set()
+        set(AgentType.objects.filter(name__in=types, external=False).values_list("name", flat=True)) if types else set()
     )
     if keys := [spec.key for spec in unsaved if spec.agent_type in internal_types]:
         raise errors.Invalid(

@@ -1,4 +1,4 @@
-"""Prometheus metrics of missions, sorties, queues and alerts. docs/http.md describes each series.
+"""Prometheus metrics of missions, sorties, queues and alerts. docs/metrics.md describes each series.
 
 Totals come from `missions/queries/counters.py`; current values are read through the indexes of live rows. So the cost
 of a scrape does not grow with history, except for the count of missions, which retention bounds.
@@ -6,6 +6,7 @@ of a scrape does not grow with history, except for the count of missions, which 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
@@ -14,10 +15,10 @@ from django.db.models.functions import Extract, Now
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from agents.models import AgentType
+from agents.models import Agent, AgentType
 from fleet.monitoring.metrics import registry
-from missions.control import alerts
-from missions.models import Alert, Attempt, Mission, Sortie
+from missions.control import admission, alerts
+from missions.models import Alert, Attempt, Mission, Schedule, Sortie
 from missions.queries import counters
 from missions.queries.counters import Key, Total
 from missions.states import MissionState, SortieState
@@ -37,7 +38,10 @@ class MissionsCollector(Collector):
         counters.fold()  # if another process is counting, the totals are slightly old
         yield from _by_state()
         yield from _queues()
-        yield from _totals(counters.totals(), list(AgentType.objects.values_list("name", flat=True)))
+        yield from _demand()
+        totals = counters.totals()
+        yield from _totals(totals, list(AgentType.objects.values_list("name", flat=True)))
+        yield from _schedules(totals)
 
 
 def _by_state() -> Iterator[Metric]:
@@ -74,6 +78,25 @@ def _queues() -> Iterator[Metric]:
     yield from (depth, wait)
 
 
+def _demand() -> Iterator[Metric]:
+    """What to scale the nodes of a type by. Without an agent of the type, nothing is queued for it, but ready."""
+    demand = GaugeMetricFamily(
+        "fleet_demand",
+        "Sorties that run or are queued, or would be queued if the type had an agent, by agent type.",
+        labels=["type"],
+    )
+    types = AgentType.objects.filter(enabled=True, external=False)
+    served = Agent.objects.filter(state__in=Agent.LIVE).values("type")
+    startable = admission.startable(list(types.exclude(name__in=served).values_list("name", flat=True)))
+    occupying = Sortie.objects.filter(state__in=[SortieState.RUNNING, SortieState.QUEUED])
+    counted: Counter[str] = Counter()
+    for sorties in (occupying, Sortie.objects.filter(id__in=startable)):
+        counted.update(dict(sorties.order_by().values_list("agent_type").annotate(number=Count("id"))))
+    for name in AgentType.objects.values_list("name", flat=True):
+        demand.add_metric([name], counted[name])
+    yield demand
+
+
 def _totals(totals: Mapping[Key, Total], types: list[str]) -> Iterator[Metric]:
     missions = CounterMetricFamily("fleet_missions_ended", "Missions that have ended.", labels=["outcome"])
     for mission_state in MissionState:
@@ -97,8 +120,8 @@ def _totals(totals: Mapping[Key, Total], types: list[str]) -> Iterator[Metric]:
         losses.add_metric([type], _number(totals, "losses", type))
         for end in ("terminated", "lost", "failed"):
             agents.add_metric([type, end], _number(totals, "agents", type, end))
-        _observe(waits, type, [total for key, total in totals.items() if key[:2] == ("waits", type)])
-        _observe(runs, type, [total for key, total in totals.items() if key[:2] == ("attempts", type)])
+        _observe(waits, [type], [total for key, total in totals.items() if key[:2] == ("waits", type)])
+        _observe(runs, [type], [total for key, total in totals.items() if key[:2] == ("attempts", type)])
     yield from (sorties, attempts, retries, losses, agents, waits, runs)
     restarts = CounterMetricFamily(
         "fleet_service_restarts", "Starts of a service after it had failed.", labels=["service"]
@@ -109,16 +132,32 @@ def _totals(totals: Mapping[Key, Total], types: list[str]) -> Iterator[Metric]:
     yield restarts
 
 
+def _schedules(totals: Mapping[Key, Total]) -> Iterator[Metric]:
+    schedules = GaugeMetricFamily("fleet_schedules", "Schedules by state.", labels=["state"])
+    paused = dict(Schedule.objects.order_by().values_list("paused").annotate(number=Count("id")))
+    schedules.add_metric(["active"], paused.get(False, 0))
+    schedules.add_metric(["paused"], paused.get(True, 0))
+    yield schedules
+    ticks = CounterMetricFamily("fleet_schedule_ticks", "Ticks of schedules by outcome.", labels=["outcome"])
+    for outcome in ("launched", "skipped", "failed", "missed"):
+        ticks.add_metric([outcome], _number(totals, "schedules", "", outcome))
+    yield ticks
+    late = HistogramMetricFamily("fleet_schedule_late_seconds", "From the time of a tick to its launch.", labels=[])
+    launched = totals.get(("schedules", "", "launched"))
+    _observe(late, [], [launched] if launched else [])
+    yield late
+
+
 def _number(totals: Mapping[Key, Total], series: str, subject: str, outcome: str = "") -> int:
     total = totals.get((series, subject, outcome))
     return total.number if total else 0
 
 
-def _observe(family: HistogramMetricFamily, type: str, parts: list[Total]) -> None:
+def _observe(family: HistogramMetricFamily, labels: list[str], parts: list[Total]) -> None:
     counts = [sum(part.buckets[index] for part in parts) for index in range(len(counters.BOUNDS) + 1)]
     names = [*(f"{bound:g}" for bound in counters.BOUNDS), "+Inf"]
     buckets = [(name, float(count)) for name, count in zip(names, accumulate(counts), strict=True)]
-    family.add_metric([type], buckets=buckets, sum_value=sum(part.seconds for part in parts))
+    family.add_metric(labels, buckets=buckets, sum_value=sum(part.seconds for part in parts))
 
 
 registry.register(MissionsCollector())

@@ -27,7 +27,7 @@ class MissionState(TextChoices):
 
 class SortieState(TextChoices):
     PENDING = "pending"  # a need has not ended yet
-    WAITING = "waiting"  # waits for a time: a retry's backoff or a `run_at`
+    WAITING = "waiting"  # waits for a time (a retry's backoff, a `run_at`), a merge or a person: `WaitsOn`
     READY = "ready"  # may start once the control loop admits it: it is under a limit, or its mission is paused
     QUEUED = "queued"  # any agent of its type may claim it
     RUNNING = "running"  # an agent runs it under a lease
@@ -87,10 +87,23 @@ SORTIE_ARROWS = (
         "its limits leave room, an agent serves its type, and its mission runs",
     ),
     _arrow("h", "ready", "waiting", "admit", "its run_at is in the future"),
-    _arrow("i", "waiting", "ready", "wake", "its time has come"),
+    _arrow(
+        "i",
+        "waiting",
+        "ready",
+        "wake, settle, resolve",
+        "its time has come, the lane of its branch is free but it is under a limit, or a person decided",
+    ),
+    _arrow("j", "waiting", "queued", "settle, sweep", "its work is committed, and the lane of its branch is free"),
     _arrow("k", "queued", "running", "claim", "an agent claimed it: attempt + 1, a lease"),
     _arrow("l", "running", "succeeded", "settle", "the verdict on its evidence is good"),
-    _arrow("m", "running", "waiting", "settle", "it failed and a try is left: backoff"),
+    _arrow(
+        "m",
+        "running",
+        "waiting",
+        "settle",
+        "it failed and a try is left: backoff; or its work is committed, and waits for a merge, its next attempt or a person",
+    ),
     _arrow("n", "running", "failed", "settle, rescue", "it failed and no try is left, or it was rescued too often"),
     _arrow("o", "running", "cancelled", "settle, rescue", "it was stopped because a user cancelled it"),
     _arrow(

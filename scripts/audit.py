@@ -13,13 +13,13 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PINNED = ("requirements.txt", "requirements-dev.txt")
+PINNED = ("requirements.txt", "requirements-dev.txt", "requirements-docs.txt")
 PIP_AUDIT = "pip-audit==2.10.1"
 SNAPSHOT, IGNORED = "requirements/advisories.json", "requirements/advisories-ignored.txt"
 
@@ -90,12 +90,7 @@ def check(root: Path) -> int:
     pinned = {f"{name}=={version}" for name, versions in pins(root).items() for version in versions}
     if uncovered := sorted(pinned - set(snapshot["pins"])):
         print(f"Not in the snapshot of {snapshot['date']} (`make audit` renews it): {', '.join(uncovered)}")
-    ignored = _ignored(root)
-    advisories = [
-        advisory
-        for advisory in snapshot["advisories"]
-        if f"{advisory['package']}=={advisory['version']}" in pinned and ignored.isdisjoint(advisory["ids"])
-    ]
+    advisories = affecting(root, snapshot)
     for advisory in advisories:
         remedy = f"fixed in {', '.join(advisory['fixed'])}" if advisory["fixed"] else "not fixed yet"
         ids = ", ".join(advisory["ids"])
@@ -103,6 +98,17 @@ def check(root: Path) -> int:
     if not advisories:
         print(f"No known advisories for {len(pinned) - len(uncovered)} pins, as of {snapshot['date']}.")
     return 1 if advisories else 0
+
+
+def affecting(root: Path, snapshot: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the advisories of a snapshot that affect the current pins and are not ignored."""
+    pinned = {f"{name}=={version}" for name, versions in pins(root).items() for version in versions}
+    ignored = _ignored(root)
+    return [
+        advisory
+        for advisory in snapshot["advisories"]
+        if f"{advisory['package']}=={advisory['version']}" in pinned and ignored.isdisjoint(advisory["ids"])
+    ]
 
 
 def _ignored(root: Path) -> set[str]:

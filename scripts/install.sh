@@ -1,5 +1,6 @@
 #!/bin/sh
-# Creates .venv and installs the hash-pinned requirements: `scripts/install.sh [dev]`. Does nothing if that is done.
+# Creates .venv, installs the hash-pinned requirements and the program `fleet`: `scripts/install.sh [dev | docs]`.
+# Does nothing if that is done.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -16,7 +17,10 @@ command -v "$python" >/dev/null || fail "$python was not found. Install Python 3
 
 kind=${1:-run}
 files="requirements.txt examples/repo_audit/requirements.txt"
-[ "$kind" = dev ] && files="$files requirements-dev.txt"
+case $kind in
+dev) files="$files requirements-dev.txt" ;;
+docs) files="$files requirements-docs.txt" ;;
+esac
 stamp=".venv/.fleet-$kind"
 # shellcheck disable=SC2086
 sum=$(cat $files scripts/install.sh | cksum)
@@ -80,5 +84,7 @@ else
 fi || fail "the requirements could not be installed for the reason given above. Check the network. To use a mirror, set PIP_INDEX_URL (for uv: UV_INDEX_URL)."
 echo "fleet: compiling" >&2
 with_progress "compiling" compile || true
+mkdir -p .venv/bin
+ln -sf ../../manage.py .venv/bin/fleet
 printf '%s\n' "$sum" >"$stamp"
 echo "fleet: installed" >&2

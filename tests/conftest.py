@@ -12,12 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.support import cluster, measuring
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = pytest.StashKey[cluster.Cluster]()
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,7 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.update(shared.environment(redis_index=1 + int(name.removeprefix("gw")) % 63) | own)
         measuring.keep()
     else:
-        for name in ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "FLEET_REDIS_INDEX"):
+        urls = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_DIRECT_URL", "REDIS_URL")
+        for name in (*urls, "FLEET_REDIS_INDEX"):
             os.environ.pop(name, None)  # the tests never touch services that they did not start
         shared = cluster.temporary(durable=False)
         config.stash[SHARED] = shared
@@ -51,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(
             "The settings were loaded before the tests' own services were there: unset DJANGO_SETTINGS_MODULE.", 4
         )
+    settings.PASSWORD_HASHERS = ["tests.support.passwords.FastHasher"]
     del os.environ["DJANGO_SETTINGS_MODULE"]  # or else the xdist workers load them before they know their Redis index
 
 

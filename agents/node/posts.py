@@ -127,7 +127,8 @@ class Posts:
             for agent in operations.interrupted_agents(node=self._node):
                 post = Post(agent.type, agent.place, agent.concurrency, permanent=False)
                 self._posts.setdefault((agent.type_id, agent.place), post)
-        types = {type.name: type for type in AgentType.objects.filter(enabled=True, outside=False)}
+        types = {type.name: type for type in AgentType.objects.filter(enabled=True, external=False)}
+        types = {name: type for name, type in types.items() if self._node.serves(name)}
         desired = {(type.name, place) for type in types.values() for place in range(1, type.agents + 1)}
         self._released &= desired
         for name, place in sorted(desired - self._posts.keys() - self._released):
@@ -135,7 +136,7 @@ class Posts:
                 self._posts[name, place] = Post(types[name], place, types[name].concurrency, permanent=True)
         for key, post in list(self._posts.items()):
             if (type := types.get(post.type.name)) is None:
-                self._drain(key, post, "Its type is disabled.")
+                self._drain(key, post, "Its type is disabled, or this node does not serve it.")
             elif post.permanent and key not in desired:
                 self._drain(key, post, "Its type wants fewer agents here.")
             else:

@@ -13,6 +13,7 @@ from django.db import connection
 from agents.models import Agent, Node
 from fleet.postgres import pool, statements
 
+UNBOUNDED = 1_000_000
 NODE_CONNECTIONS = 2  # its own, and the one that listens for orders
 CONTROL_CONNECTIONS = 2  # for two control loops
 
@@ -28,10 +29,13 @@ class Capacity:
     fleet: int  # for the site, nodes and control loops
     spare: int  # for commands
     agents: int  # live agents of nodes
+    pooled: bool = False  # the fleet's connections end at a pooler, whose own limits apply
 
     @property
     def room(self) -> int:
         """How many more agents can be started; negative if there are too many already."""
+        if self.pooled:
+            return UNBOUNDED
         usable = self.max_connections - self.reserved - self.elsewhere
         if self.bound is not None:
             usable = min(usable, self.bound)
@@ -61,4 +65,5 @@ def capacity() -> Capacity:
         fleet=pool.site_connections() + max(nodes, 1) * NODE_CONNECTIONS + CONTROL_CONNECTIONS,
         spare=settings.FLEET_SPARE_CONNECTIONS,
         agents=Agent.objects.filter(state__in=Agent.LIVE, node__isnull=False).count(),
+        pooled=settings.FLEET_ENDPOINTS.postgres.pooled,
     )

@@ -46,6 +46,7 @@ def join(*, name: str, pid: int, start_time: float) -> Node:
                 "start_time": start_time,
                 "up": True,
                 "places": settings.FLEET_NODE_PLACES,
+                "types": settings.FLEET_TYPES,
                 "cpus": os.cpu_count() or 1,
                 "joined_at": Now(),
                 **_load(),
@@ -98,7 +99,7 @@ def interrupted_agents(*, node: Node) -> list[Agent]:
     """
     last = (
         Agent.objects.select_related("type")
-        .filter(node=node, type__enabled=True, type__outside=False)
+        .filter(node=node, type__enabled=True, type__external=False)
         .order_by("type_id", "place", "-id")
         .distinct("type_id", "place")
     )

@@ -32,7 +32,8 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
     """Order `count` agents of a type, on the named node or on those with the most free places: all of them, or none.
 
     Raises NotFound for an unknown type or node, Conflict for a disabled or external type, Unavailable if no node is up,
-    and NoPlace if the node is cordoned or full, the fleet is full, or Postgres has no connections for them.
+    and NoPlace if the node is cordoned or full or does not serve the type, if the fleet is full, or if Postgres has no
+    connections for them.
     """
     if count < 1:
         raise errors.Invalid(f"Cannot spawn {count} agents.", hint="Spawn at least one.")
@@ -43,13 +44,13 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
         )
     with transaction.atomic():
         agent_type = _spawnable_type(type)
-        nodes = _lock_nodes(node)
+        nodes = _lock_nodes(node, type=type)
         live = Counter(Agent.objects.filter(state__in=Agent.LIVE, node__in=nodes).values_list("node", flat=True))
         live_of_type = Agent.objects.filter(type=agent_type, state__in=Agent.LIVE).count()
-        if agent_type.most_agents and live_of_type + count > agent_type.most_agents:
+        if agent_type.max_agents and live_of_type + count > agent_type.max_agents:
             raise NoPlace(
-                f"{type} may have {agent_type.most_agents} agents in the whole fleet, and has {live_of_type}.",
-                hint=f"Raise its limit ({invocation.command('fleet_agents', 'type', 'set', type)} --most-agents N), "
+                f"{type} may have {agent_type.max_agents} agents in the whole fleet, and has {live_of_type}.",
+                hint=f"Raise its limit ({invocation.command('fleet_agents', 'type', 'set', type)} --max-agents N), "
                 "or terminate one first.",
             )
         places, taken = sum(candidate.places for candidate in nodes), live.total()
@@ -147,16 +148,16 @@ def _spawnable_type(name: str) -> AgentType:
             f"Agent type {name} is disabled.",
             hint=f"Enable it: {invocation.command('fleet_agents', 'type', 'set', name, '--enabled', 'on')}",
         )
-    if agent_type.outside:
+    if agent_type.external:
         raise errors.Conflict(
             f"Agents of type {name} are external: no node starts them.",
             hint="To let nodes start them: "
-            f"{invocation.command('fleet_agents', 'type', 'set', name, '--outside', 'off')}",
+            f"{invocation.command('fleet_agents', 'type', 'set', name, '--external', 'off')}",
         )
     return agent_type
 
 
-def _lock_nodes(name: str | None) -> list[Node]:
+def _lock_nodes(name: str | None, *, type: str) -> list[Node]:
     """The nodes to choose from, locked in the order of their ids, so that two orders never take the same place."""
     locked = Node.objects.select_for_update().order_by("id")
     if name is not None and not Node.objects.filter(name=name).exists():
@@ -174,7 +175,13 @@ def _lock_nodes(name: str | None) -> list[Node]:
             f"{f'Node {name} is' if name else 'Every node that is up is'} cordoned and takes no new agents.",
             hint=f"Uncordon it: {invocation.command('fleet_agents', 'uncordon', name or nodes[0].name)}",
         )
-    return open_nodes
+    serving = [node for node in open_nodes if node.serves(type)]
+    if not serving:
+        raise NoPlace(
+            f"{f'Node {name} does not serve' if name else 'No node that takes new agents serves'} the type {type}.",
+            hint=f"Add {type} to FLEET_TYPES of a node and restart it, or start another node.",
+        )
+    return serving
 
 
 def _unknown(name: str) -> errors.NotFound:

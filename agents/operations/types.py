@@ -14,8 +14,8 @@ from agents.operations.ordering import MOST_SLOTS
 from fleet import audit, errors, invocation
 
 SETTINGS = (
-    "description", "prompt_argv", "concurrency", "agents", "most_agents", "at_once", "autoscale", "memory_mb", "disk_mb",
-    "longest_s", "alert_silence_s", "env_allow", "env_secret", "readable", "network", "outside", "enabled",
+    "description", "prompt_argv", "concurrency", "agents", "max_agents", "max_running", "autoscale", "memory_mb", "disk_mb",
+    "max_duration_s", "alert_silence_s", "env_allow", "env_secret", "readable", "network", "external", "enabled",
 )  # fmt: skip
 MOST_TEXTS = 1_000
 # Settings that are lists of strings: the pattern of an item, and an example.

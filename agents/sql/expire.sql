@@ -1,5 +1,5 @@
 -- End agents without a recent heartbeat: as lost, or as failed if they never reported. External agents only if the
--- site, which receives their heartbeats, has been up for as long (`outside`).
+-- site, which receives their heartbeats, has been up for as long (`external`).
 WITH silent AS (
     SELECT a.id, a.state FROM agents_agent a
     WHERE a.state IN ('spawning', 'idle', 'busy', 'draining')

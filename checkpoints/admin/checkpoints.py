@@ -24,7 +24,7 @@ from checkpoints.admin import rendering
 from checkpoints.admin.forms import ForkForm
 from checkpoints.models import Checkpoint
 from checkpoints.planning import Level, RecoveryPlan
-from fleet import audit, errors, ids
+from fleet import audit, errors, ids, invocation
 from fleet.admin.pages import ReadOnlyAdmin, ago, button, do, parse_id, redirect_to
 from missions import operations as missions
 from missions.admin import rendering as mission_rendering
@@ -264,9 +264,8 @@ class CheckpointAdmin(ReadOnlyAdmin):
         if "resume" in request.POST and mission.state == MissionState.PAUSED:
             mission = missions.resume(mission=mission.id, executes=executes)
         messages.success(request, f"Restored to {row.ref}. The mission is {mission.state}.")
-        if restored.safety is not None:
-            link = mission_rendering.link(restored.safety, restored.safety.ref)
-            messages.info(request, format_html("The replaced state is in {}.", link))
+        if replaced := rendering.replaced(restored):
+            messages.info(request, replaced)
         return redirect("admin:missions_mission_change", mission.id)
 
     @action(description="Fork", permissions=["start"], icon="fork_right")  # type: ignore[untyped-decorator]
@@ -376,7 +375,8 @@ def _for_chosen(row: Any, build: Callable[[], SafeString | str], *, reads_all: b
     if row.chosen is None:
         return "Choose one of its missions above (“show”)." if row.missions else "It contains no mission."
     if reads_all and row.sorties > MAX_SORTIES:
-        return f"Not shown for more than {MAX_SORTIES:,} sorties; `manage.py fleet_checkpoint` shows it."
+        command = invocation.command("fleet_checkpoint", "show", row.ref)
+        return f"Not shown for more than {MAX_SORTIES:,} sorties; `{command}` shows it."
     return _or_error(build)
 
 

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 
 from checkpoints import bounds
 from checkpoints.context import Context
-from checkpoints.operations import Difference
+from checkpoints.operations import Difference, Restored
 from checkpoints.planning import LISTS, Level, RecoveryPlan
 from fleet import humanise
 from fleet.admin.pages import span
@@ -23,6 +23,15 @@ MAX_VALUE = 200  # characters of a changed value
 MAX_ACTIONS = 8
 
 _COLOURS = {Level.LOW: "#6b7280", Level.MEDIUM: "#b45309", Level.HIGH: "#b91c1c", Level.BLOCKING: "#b91c1c"}
+
+
+def replaced(restored: Restored) -> SafeString | None:
+    """Where the state is that a restore has replaced; None if there was none."""
+    if restored.safety is None:
+        return None
+    branch = f" What its branch had is under {restored.replaced}." if restored.replaced else ""
+    link = rendering.link(restored.safety, restored.safety.ref)
+    return format_html("The replaced state is in {}.{}", link, branch)
 
 
 def context(context: Context) -> SafeString:

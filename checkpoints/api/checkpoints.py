@@ -44,6 +44,16 @@ class Capture(Strict):
     keep = serializers.BooleanField(required=False, default=False, help_text="retention never removes it")
 
 
+class Change(Strict):
+    """At least one of the two."""
+
+    name = Text(
+        max_length=200, required=False, allow_blank=True, initial="before-merge",
+        help_text="retention never removes a named checkpoint",
+    )  # fmt: skip
+    keep = serializers.BooleanField(required=False, initial=True, help_text="retention never removes it")
+
+
 class Filter(Paged):
     mission = Id(ids.MISSION, max_length=40, required=False)
     trigger = serializers.MultipleChoiceField(choices=Checkpoint.Trigger.choices, required=False)
@@ -139,6 +149,14 @@ class CheckpointDetail(Costly):
         """A checkpoint with its contents. A 409 means that its files are damaged."""
         actor = actor_of(request)
         return _detail(actor, visibility.checkpoint(actor, ref))
+
+    @endpoint("checkpoints.change", body=Change, response=shapes.CheckpointResponse)
+    def patch(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
+        """Rename a checkpoint, or keep it or not."""
+        checkpoint = visibility.checkpoint(actor_of(request), ref, "checkpoints.change")
+        if not body:
+            raise errors.Invalid("Send `name` or `keep`.")
+        return queries.summary(operations.change(checkpoint=checkpoint, **body))
 
     @endpoint("checkpoints.delete", response=None, status=204)
     def delete(self, request: Request, ref: str) -> Response:
@@ -262,7 +280,12 @@ def _restore(actor: Actor, ref: str, body: Validated, *, resume: bool) -> Respon
     if resume and mission.state == MissionState.PAUSED:
         mission = missions.resume(mission=mission.id, executes=actor.executes)
     safety = restored.safety.ref if restored.safety else None
-    data = {"mission": reads.summary(mission), "checkpoint": checkpoint.ref, "safety": safety}
+    data = {
+        "mission": reads.summary(mission),
+        "checkpoint": checkpoint.ref,
+        "safety": safety,
+        "replaced": restored.replaced,
+    }
     return Response(data, status=202, headers={"Location": f"/api/v1/missions/{mission.ref}"})
 
 

@@ -97,6 +97,7 @@ class PlanCounts(serializers.Serializer[Any]):
     drop = serializers.IntegerField(initial=0)
     lost = serializers.IntegerField(initial=1)
     stopped = serializers.IntegerField(initial=0)
+    uncommitted = serializers.IntegerField(initial=0)
 
 
 class RecoveryPlanResponse(serializers.Serializer[Any]):
@@ -119,8 +120,16 @@ class RecoveryPlanResponse(serializers.Serializer[Any]):
     drop = _keys(None, "were added since and are removed")
     lost = _keys("lint", "have succeeded since, and would run again or go away")
     stopped = _keys(None, "are running and are stopped")
+    uncommitted = _keys(None, "get back the uncommitted work that they had")
     agents_to_spawn = serializers.ListField(
         child=serializers.CharField(), initial=[], help_text="agent types with work to do and without an agent"
+    )
+    branch = serializers.CharField(
+        initial="", allow_blank=True, help_text="of the mission's workspace; empty without a workspace"
+    )
+    tip = serializers.CharField(initial="", allow_blank=True, help_text="the commit that the branch is moved to")
+    commits_removed = serializers.IntegerField(
+        initial=0, help_text="that the branch has now and will not have any more"
     )
     risks = RiskResponse(many=True)
     bytes = serializers.IntegerField(initial=20_480, help_text="size of the files that a restore reads")
@@ -174,6 +183,11 @@ class RestoredResponse(serializers.Serializer[Any]):
     mission = MissionResponse()
     checkpoint = Id(ids.CHECKPOINT)
     safety = Id(ids.CHECKPOINT, allow_null=True, help_text="has the replaced state; null if the mission had no rows")
+    replaced = serializers.CharField(
+        initial="",
+        allow_blank=True,
+        help_text="the ref in the fleet's mirror of what the branch had before; empty without a workspace",
+    )
 
 
 class ForkedResponse(serializers.Serializer[Any]):

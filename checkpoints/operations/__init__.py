@@ -6,7 +6,7 @@ from checkpoints.operations.comparing import Difference, diff
 from checkpoints.operations.exporting import Exported, export
 from checkpoints.operations.forking import Forked, fork
 from checkpoints.operations.importing import Imported, import_file
-from checkpoints.operations.keeping import keep
+from checkpoints.operations.keeping import change, keep
 from checkpoints.operations.recovery import recovery_plan
 from checkpoints.operations.removing import Pruned, delete, prune
 from checkpoints.operations.restoring import Restored, restore
@@ -23,6 +23,7 @@ __all__ = [
     "adopt",
     "capture",
     "capture_all",
+    "change",
     "delete",
     "diff",
     "export",

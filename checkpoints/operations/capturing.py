@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from checkpoints import context, document, reading, storage
+from checkpoints import context, reading, storage, workspaces
 from checkpoints.document import ENDED, Manifest
 from checkpoints.models import Checkpoint
 from checkpoints.reading import CurrentMission
@@ -35,10 +38,12 @@ def capture(
     keep: bool = False,
     fleet: bool = False,
     by: User | None = None,
+    work_s: float | None = None,
 ) -> Checkpoint:
     """Write a checkpoint of these missions in one snapshot. They keep running.
 
-    `fleet`: include the agent types, the number of agents that each should have, and the concurrency limits.
+    `fleet`: include the agent types, the number of agents that each should have, and the concurrency limits. `work_s`:
+    how long reading uncommitted work may take, instead of FLEET_CHECKPOINT_WORK_S.
 
     NotFound if a mission's rows are gone, Conflict if one is being cancelled, Unavailable if the disk is full.
     """
@@ -52,7 +57,11 @@ def capture(
                     f"The mission {mission.name} is being cancelled, so it cannot be captured.",
                     hint="Wait until it is cancelled.",
                 )
+        id, deadline = next_id(missions), work_deadline(work_s)
+        for mission in current:
+            mission.add_uncommitted(read_uncommitted(mission, checkpoint=id, deadline=deadline))
         return store(
+            id=id,
             missions=current,
             snapshot=snapshot,
             fleet=fleet_data,
@@ -88,8 +97,34 @@ def newest(mission: UUID) -> Checkpoint | None:
     return Checkpoint.objects.filter(missions__contains=[mission]).order_by("-id").first()
 
 
+def next_id(missions: Sequence[UUID]) -> UUID:
+    """An id that sorts after every checkpoint of these missions, even if the clock has been set back since."""
+    earlier = Checkpoint.objects.filter(missions__overlap=list(missions)).order_by("-id").values_list("id", flat=True)
+    id, newest = ids.new(), earlier.first()
+    return id if newest is None or id > newest else UUID(int=newest.int + 1)
+
+
+def work_deadline(seconds: float | None = None) -> float:
+    """Until when the uncommitted work of a checkpoint may be read, on the monotonic clock."""
+    return time.monotonic() + (settings.FLEET_CHECKPOINT_WORK_S if seconds is None else seconds)
+
+
+def read_uncommitted(mission: CurrentMission, *, checkpoint: UUID, deadline: float) -> dict[str, dict[str, Any]]:
+    """Store the uncommitted work of the running sorties of a mission for a checkpoint; returns what it is, by key."""
+    if mission.workspace is None or not mission.running:
+        return {}
+    return workspaces.save_uncommitted(
+        checkpoint=ids.encode(ids.CHECKPOINT, checkpoint),
+        workspace=mission.workspace,
+        mission=mission.id,
+        sorties=mission.running,
+        deadline=deadline,
+    )
+
+
 def store(
     *,
+    id: UUID,
     missions: Sequence[CurrentMission],
     snapshot: str,
     fleet: bytes | None = None,
@@ -100,7 +135,7 @@ def store(
     by: User | None = None,
 ) -> Checkpoint:
     """Write the files, then the row. The caller holds the lock of checkpoints."""
-    id, now = ids.new(), timezone.now()
+    now = timezone.now()
     parent = newest(missions[0].id) if len(missions) == 1 else None
     contents: dict[str, bytes] = {}
     manifest = Manifest(
@@ -115,9 +150,12 @@ def store(
         fleet=reading.part(fleet, contents) if fleet is not None else None,
         context=reading.part(context.encode({mission.ref: mission.context for mission in missions}), contents),
     )
+    for mission in missions:
+        if mission.workspace is not None:
+            workspaces.keep_commits(checkpoint=manifest.id, mission=mission.id, workspace=mission.workspace)
     with _translate_disk_errors():
         added = storage.add(contents)
-        digest = storage.add_manifest(manifest)
+        digest, manifest_bytes = storage.add_manifest(manifest)
     with transaction.atomic():
         row = Checkpoint.objects.create(
             id=id,
@@ -132,7 +170,7 @@ def store(
             sorties=manifest.count(),
             ended=manifest.count(*ENDED),
             failed=manifest.count("failed"),
-            bytes=storage.size(part.blob for part in manifest.parts) + len(document.serialize(manifest)),
+            bytes=storage.size(part.blob for part in manifest.parts) + manifest_bytes,
             new_bytes=added,
             created_by=by,
             owner_id=_common({mission.owner for mission in missions}) if fleet is None else None,

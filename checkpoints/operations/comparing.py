@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from checkpoints import loading, reading
+from checkpoints import loading, reading, storage
+from checkpoints.document import Part
 from checkpoints.models import Checkpoint
+from fleet import ids
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock
 
@@ -52,14 +55,21 @@ def diff(*, before: Checkpoint, after: Checkpoint | None, mission: UUID | None =
     NotFound if a checkpoint does not contain the mission, or its rows are gone; Damaged as for a restore.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
-        first = loading.load_intact(before, mission)
+        unchanged: Mapping[int, Part]  # these buckets need not be compared
+        with loading.naming_alternative(before, mission):
+            entry = loading.mission_entry(storage.read_manifest(before.ref), mission)
+        id = ids.decode(ids.MISSION, entry.id)
         if after is not None:
-            second = loading.load_intact(after, first.id)
-            mission_lines, lines = second.mission_lines, second.state
+            with loading.naming_alternative(after, id):
+                other = loading.mission_entry(storage.read_manifest(after.ref), id)
+                second = loading.load(other, unlike=entry.buckets)
+            mission_lines, lines, unchanged = second.mission_lines, second.state, other.buckets
         else:
-            with reading.snapshot():
-                current = reading.mission(first.id)
-            mission_lines, lines = current.mission_lines, current.state_lines
+            with loading.naming_alternative(before, id), reading.snapshot():
+                current = reading.mission(id, parent=entry, since=before.snapshot)
+            mission_lines, lines, unchanged = current.mission_lines, current.state_lines, current.unchanged
+        with loading.naming_alternative(before, id):
+            first = loading.load(entry, unlike=unchanged)
     changed = [
         Change(key=key, parts=_parts(first.state[key], lines[key]))
         for key in sorted(first.state.keys() & lines.keys())
@@ -76,9 +86,15 @@ def diff(*, before: Checkpoint, after: Checkpoint | None, mission: UUID | None =
 def _parts(before: str, after: str) -> dict[str, tuple[Any, Any]]:
     if before == after:
         return {}
-    first, second = json.loads(before), json.loads(after)
+    first, second = _flat(json.loads(before)), _flat(json.loads(after))
     return {
         name: (first.get(name), second.get(name))
         for name in sorted(first.keys() | second.keys())
         if first.get(name) != second.get(name)
     }
+
+
+def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a state. Those of its workspace are parts of their own: `workspace.tip`, for example."""
+    workspace = {f"workspace.{name}": value for name, value in state.get("workspace", {}).items()}
+    return {**{name: value for name, value in state.items() if name != "workspace"}, **workspace}

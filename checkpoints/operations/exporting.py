@@ -38,12 +38,18 @@ def export(*, checkpoint: Checkpoint, out: Writable, mission: UUID | None = None
     The same checkpoint always gives the same bytes. At most one blob is in memory. Takes no lock, because a slow
     reader would hold up every capture; if the checkpoint is deleted meanwhile, the export fails.
 
-    Damaged if a file of the checkpoint is missing or was changed; `out` then has an incomplete file, which no import
-    accepts. Invalid if the checkpoint has several missions and `mission` is None.
+    Conflict if the mission has a workspace, whose commits are not in the checkpoint. Damaged if a file of the checkpoint is
+    missing or was changed; `out` then has an incomplete file, which no import accepts. Invalid if the checkpoint has
+    several missions and `mission` is None.
     """
     manifest = storage.read_manifest(checkpoint.ref)
     entry = loading.mission_entry(manifest, mission)
     entry = replace(entry, buckets=dict(sorted(entry.buckets.items())))
+    if "workspace" in json.loads(storage.read(entry.mission).partition("\n")[0]):
+        raise errors.Conflict(
+            "The mission has a workspace, so it cannot be exported: its commits are in the fleet's mirror, not in the file.",
+            hint="To move it, copy .flightline and .fleet/repositories, and run fleet_resume there.",
+        )
     _record_export(checkpoint, entry, artifacts=artifacts)
     writer = archive.Writer(out)
     writer.manifest(replace(manifest, missions=(entry,), parent=None, fleet=None, context=None))

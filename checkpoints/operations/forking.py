@@ -13,7 +13,7 @@ from uuid import UUID
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from checkpoints import loading, reading, writing
+from checkpoints import loading, reading, workspaces, writing
 from checkpoints.loading import SavedMission
 from checkpoints.models import Checkpoint
 from checkpoints.operations.restoring import NotExact
@@ -91,6 +91,7 @@ def fork(
                 turn, _ = launching.fair_turn(cursor)
             targets = graph.targets(again=again, dropped=dropped, edited=edited)
             writing.put_back(mission=id, targets=targets, origin=turn, checkpoint=checkpoint.ref)
+            workspaces.put_back(saved, mission=id, replaced="", branch=f"fleet/{ids.encode(ids.MISSION, id)}")
             _require_exact(id, saved, keys=saved.state.keys() - again - dropped)
             Event.objects.create(
                 kind="checkpoint.forked",
@@ -108,6 +109,8 @@ def fork(
                     "edited": sorted(edited),
                 },
             )
+    if saved.has_workspace:
+        workspaces.complete(id)
     unchanged = [key for key in graph.order if key not in again and key not in dropped]
     return Forked(
         mission=Mission.objects.get(id=id),
@@ -178,6 +181,8 @@ class _Graph:
             sortie = self.sorties[key]
             needs = [need for need in sortie["needs"] if need[0] not in dropped]
             changes[key] = {**RESET, "needs": needs, **_spec_changes(edited.get(key))}
+            if "workspace" in sortie:
+                changes[key]["workspace"] = {**sortie["workspace"], "changes": [], "conflicts": []}
         for key in again:
             waits = any(
                 not self._lets_start(need, always=changes[key].get("always", self.sorties[key]["always"]), again=again)

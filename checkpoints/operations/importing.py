@@ -14,14 +14,13 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.db import DatabaseError, connection, transaction
-from django.db.models import Q
 
 from checkpoints import checking, reading, spooling, storage, writing
 from checkpoints.document import Bucket, Manifest, archive, bucket_of
 from checkpoints.document.archive import Readable
 from checkpoints.document.buckets import Malformed, combined_digest
 from checkpoints.models import Checkpoint
-from checkpoints.operations import capturing
+from checkpoints.operations import artifacts, capturing
 from checkpoints.spooling import Spool
 from checkpoints.writing import Target
 from fleet import audit, errors, ids
@@ -29,8 +28,7 @@ from fleet.events.models import Event
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock
 from missions import folders, plan
-from missions.artifacts import collection
-from missions.models import Artifact, Mission
+from missions.models import Mission
 from missions.operations import launching, rights
 from missions.plan import PlanError
 from missions.queries import plan_context
@@ -85,8 +83,12 @@ def import_file(
         content.require_references()
         specs = [sortie.spec for sortie in content.sorties.values() if not sortie.ended]
         folders.check_prompts(specs=specs, folder=folder)
-        missing = content.drop_artifacts(_readable_digests(content, spool, by))
-        with locks.session(Lock.CHECKPOINTS, shared=True), _stored_artifacts(spool):
+        missing = content.drop_artifacts(
+            artifacts.readable(
+                {file.digest for sortie in content.sorties.values() for file in sortie.artifacts}, spool, by
+            )
+        )
+        with locks.session(Lock.CHECKPOINTS, shared=True), artifacts.stored(spool):
             mission, checkpoint = _create(
                 content, by=by, executes=executes, folder=folder, team=team, missing=len(missing)
             )
@@ -112,6 +114,8 @@ class _Content:
         manifest, entry = reader.entry()
         max_chars = EXPANSION * (settings.FLEET_RESULT_BYTES + settings.FLEET_PLAN_BYTES)
         mission_line, kept_line = _mission_lines(reader.blob(entry.mission), entry.mission.digest, max_chars)
+        if '"workspace":' in mission_line and "workspace" in json.loads(mission_line):
+            raise Malformed("the mission has a workspace, whose commits are not in the file")
         mission_state, mission_kept = checking.mission(mission_line, kept_line, plan_bytes=settings.FLEET_PLAN_BYTES)
         _check_defaults(mission_state)
         state: dict[str, str] = {}
@@ -282,36 +286,6 @@ def _kept(sortie: checking.ImportedSortie) -> dict[str, Any]:
     }
 
 
-def _readable_digests(content: _Content, spool: Spool, by: User | None) -> set[str]:
-    """Artifacts that the importer may read: those in the file, and those of missions that they may see."""
-    digests = {file.digest for sortie in content.sorties.values() for file in sortie.artifacts}
-    if by is None or by.is_superuser:
-        known = {digest for digest in digests if collection.has(digest)}
-    else:
-        visible = Mission.objects.filter(Q(created_by=by) | Q(team__in=by.groups.all()))
-        rows = Artifact.objects.filter(digest__in=digests, sortie__mission__in=visible)
-        known = {digest for digest in rows.values_list("digest", flat=True) if collection.has(digest)}
-    return known | spool.files.keys()
-
-
-@contextmanager
-def _stored_artifacts(spool: Spool) -> Iterator[None]:
-    """Store the artifacts of the file; if the block fails, remove those that nothing refers to."""
-    added: list[str] = []
-    try:
-        for digest in spool.files:
-            if not collection.has(digest):
-                added.append(digest)
-                with spool.open(digest) as file, spooling.translate_disk_errors():
-                    collection.add(digest, file)
-        yield
-    except BaseException:
-        used = set(Artifact.objects.filter(digest__in=added).values_list("digest", flat=True))
-        for digest in set(added) - used:
-            collection.forget(digest)
-        raise
-
-
 def _create(
     content: _Content, *, by: User | None, executes: bool, folder: str, team: Group | None, missing: int
 ) -> tuple[Mission, Checkpoint]:
@@ -348,6 +322,7 @@ def _create(
                     "its lines do not have the form that a fleet writes, so the new rows would differ from them"
                 )
             checkpoint = capturing.store(
+                id=ids.new(),
                 missions=[current],
                 snapshot=reading.current_snapshot(),
                 trigger=Checkpoint.Trigger.IMPORT,

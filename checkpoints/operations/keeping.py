@@ -1,6 +1,8 @@
-"""Keep: exempt a checkpoint from retention, or end the exemption."""
+"""Change the name of a checkpoint, and whether retention may remove it."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from django.db import transaction
 
@@ -10,7 +12,18 @@ from fleet import audit
 
 def keep(*, checkpoint: Checkpoint, on: bool) -> None:
     """Exempt a checkpoint from retention; with `on` false, end the exemption."""
+    change(checkpoint=checkpoint, keep=on)
+
+
+def change(*, checkpoint: Checkpoint, name: str | None = None, keep: bool | None = None) -> Checkpoint:
+    """Give a checkpoint another name, or keep it or not; None leaves the value. Its files stay as they are."""
+    values: dict[str, Any] = {"name": name, "keep": keep}
+    values = {field: value for field, value in values.items() if value is not None}
     with transaction.atomic():
-        before = Checkpoint.objects.select_for_update().get(id=checkpoint.id).keep
-        Checkpoint.objects.filter(id=checkpoint.id).update(keep=on)
-        audit.record(kind="checkpoint.keep", subject=checkpoint.ref, before={"keep": before}, after={"keep": on})
+        row = Checkpoint.objects.select_for_update().get(id=checkpoint.id)
+        before = {field: getattr(row, field) for field in values}
+        for field, value in values.items():
+            setattr(row, field, value)
+        row.save(update_fields=list(values))
+        audit.record(kind="checkpoint.keep", subject=row.ref, before=before, after=values)
+    return row

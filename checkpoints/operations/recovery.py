@@ -8,7 +8,7 @@ from uuid import UUID
 from agents import discovery
 from agents import queries as agents
 from agents.models import AgentType
-from checkpoints import loading, planning, reading
+from checkpoints import loading, planning, reading, workspaces
 from checkpoints.loading import SavedMission
 from checkpoints.models import Checkpoint
 from checkpoints.planning import Facts, Level, LiveSortie, ParsedSortie, RecoveryPlan
@@ -52,6 +52,7 @@ def plan_for(checkpoint: Checkpoint, saved: SavedMission, current: CurrentMissio
             missing_artifacts={digest for digest in digests if not collection.has(digest)},
             folder_exists=not mission_state["folder"] or Path(mission_state["folder"]).is_dir(),
             cancelling=current is not None and current.state == MissionState.CANCELLING,
+            workspace=workspaces.facts(saved) if saved.has_workspace else None,
         ),
         bytes=sum(part.bytes for part in saved.entry.parts),
         age_s=(clock.now() - checkpoint.created_at).total_seconds(),

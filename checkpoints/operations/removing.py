@@ -25,6 +25,7 @@ from fleet.postgres import locks
 from fleet.postgres.locks import Lock
 from missions.artifacts import collection
 from missions.models import Mission
+from missions.workspaces import moving
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,19 +77,31 @@ def _outdated(checkpoints: Iterable[Checkpoint], *, now: datetime) -> list[Check
     with_rows = set(Mission.objects.filter(id__in=listed).values_list("id", flat=True))
     seen: dict[UUID, int] = defaultdict(int)
     total = 0
+    counted: set[str] = set()  # blobs of those that stay; checkpoints share most of them
     outdated = []
     for checkpoint in checkpoints:
         newest = any(not seen[mission] and mission in with_rows for mission in checkpoint.missions)
         surplus = all(seen[mission] >= settings.FLEET_CHECKPOINT_COUNT for mission in checkpoint.missions)
         old = checkpoint.created_at < now - timedelta(days=settings.FLEET_CHECKPOINT_DAYS)
-        large = total + checkpoint.new_bytes > settings.FLEET_CHECKPOINT_BYTES
+        blobs = _blobs(checkpoint) - counted
+        size = storage.size(blobs)
+        large = total + size > settings.FLEET_CHECKPOINT_BYTES
         if checkpoint.keep or checkpoint.name or newest or not (surplus or old or large):
-            total += checkpoint.new_bytes
+            total += size
+            counted |= blobs
             for mission in checkpoint.missions:
                 seen[mission] += 1
         else:
             outdated.append(checkpoint)
     return outdated
+
+
+def _blobs(checkpoint: Checkpoint) -> set[str]:
+    """The blobs of a checkpoint; none if its manifest is damaged."""
+    try:
+        return {part.blob for part in storage.read_manifest(checkpoint.ref).parts}
+    except storage.Damaged:
+        return set()
 
 
 def _delete(checkpoints: Collection[Checkpoint], *, why: str) -> None:
@@ -105,6 +118,7 @@ def _delete(checkpoints: Collection[Checkpoint], *, why: str) -> None:
         Checkpoint.objects.filter(id__in=[checkpoint.id for checkpoint in checkpoints]).delete()
     for checkpoint in checkpoints:
         storage.remove_manifest(checkpoint.ref)
+    moving.sweep(checkpoints=set(storage.manifests()))
 
 
 def _remove_garbage() -> None:

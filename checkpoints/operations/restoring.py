@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,10 +13,11 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection, transaction
 from psycopg.errors import DeadlockDetected
 
-from checkpoints import loading, reading, writing
+from checkpoints import loading, reading, workspaces, writing
 from checkpoints.loading import SavedMission
 from checkpoints.models import Checkpoint
 from checkpoints.operations import capturing, recovery
+from checkpoints.planning import continues_from
 from checkpoints.reading import CurrentMission
 from checkpoints.writing import Target
 from fleet import audit, errors, ids
@@ -26,6 +28,7 @@ from missions.models import Mission
 from missions.operations import launching, rights
 from missions.queries import counters
 from missions.states import MissionState
+from missions.workspaces import moving
 
 TRIES = 3  # a restore can deadlock with agents that settle
 
@@ -36,10 +39,16 @@ class NotExact(errors.Conflict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What a restore did. `safety` has the state that it replaced; None if the mission's rows were gone."""
+    """What a restore did. `safety` has the state that it replaced; None if the mission's rows were gone.
+
+    `replaced` is the ref in the mirror of what the branch of the mission's workspace had before; "" without a workspace.
+    `moved` is false if the branch could not be moved yet: the control loop will do it before anything starts.
+    """
 
     mission: Mission
     safety: Checkpoint | None
+    replaced: str = ""
+    moved: bool = True
 
 
 def restore(
@@ -63,38 +72,66 @@ def restore(
     with locks.session(Lock.CHECKPOINTS, shared=True):
         saved = loading.load_intact(checkpoint, mission)
         if not Mission.objects.filter(id=saved.id).exists():
-            _recreate(checkpoint, saved, executes=executes, force=force, plan=plan)
-            return Restored(mission=Mission.objects.get(id=saved.id), safety=None)
+            replaced = _recreate(checkpoint, saved, executes=executes, force=force, plan=plan)
+            return _restored(saved, safety=None, replaced=replaced)
         rights.require_for_mission(mission=saved.id, executes=executes)
         with reading.snapshot() as snapshot:
             current = reading.mission(saved.id)
         recovery.require_acceptable(recovery.plan_for(checkpoint, saved, current), force=force, digest=plan)
         capturing.store_blobs(current)  # most of the safety checkpoint is on the disk before any row is locked
+        before = _Before(
+            mission=current,
+            snapshot=snapshot,
+            safety=(safety_id := capturing.next_id([saved.id])),
+            uncommitted=capturing.read_uncommitted(current, checkpoint=safety_id, deadline=capturing.work_deadline()),
+        )
         for attempt in range(TRIES):
             try:
                 with transaction.atomic(durable=True):
-                    safety = _restore(checkpoint, saved, current, snapshot, by)
+                    safety = _restore(checkpoint, saved, before, by)
                 break
             except OperationalError as fault:
                 if not isinstance(fault.__cause__, DeadlockDetected) or attempt == TRIES - 1:
                     raise
-    return Restored(mission=Mission.objects.get(id=saved.id), safety=safety)
+        return _restored(saved, safety=safety, replaced=_replaced_ref(saved, safety.ref, saved.entry.id))
 
 
-def _restore(
-    checkpoint: Checkpoint, saved: SavedMission, before: CurrentMission, snapshot: str, by: User | None
-) -> Checkpoint:
-    """Restore in the caller's transaction. `before` is the mission as it was read in `snapshot`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Before:
+    """The mission as it was read in `snapshot`, with the uncommitted work that its safety checkpoint has a ref for."""
+
+    mission: CurrentMission
+    snapshot: str
+    safety: UUID
+    uncommitted: Mapping[str, Mapping[str, Any]]
+
+
+def _restored(saved: SavedMission, *, safety: Checkpoint | None, replaced: str) -> Restored:
+    """Finish in git what the committed transaction has noted. If this process is killed, the control loop does it."""
+    moved = not replaced or workspaces.complete(saved.id)
+    return Restored(mission=Mission.objects.get(id=saved.id), safety=safety, replaced=replaced, moved=moved)
+
+
+def _replaced_ref(saved: SavedMission, checkpoint: str, name: str) -> str:
+    """The ref, below those of a checkpoint, for what the branch has before the restore; "" without a workspace."""
+    return moving.checkpoint_ref(checkpoint, f"replaced/{name}") if saved.has_workspace else ""
+
+
+def _restore(checkpoint: Checkpoint, saved: SavedMission, before: _Before, by: User | None) -> Checkpoint:
+    """Restore in the caller's transaction."""
     row = Mission.objects.select_for_update().get(id=saved.id)
     if row.state == MissionState.CANCELLING:
         raise errors.Conflict("The mission is being cancelled.", hint="Wait until it is cancelled, then restore it.")
     parameters: dict[str, Any] = {"mission": saved.id, "checkpoint": checkpoint.ref}
     with connection.cursor() as cursor:
         cursor.execute(statements.read("checkpoints", "lock"), parameters)
-        current = reading.refresh(before, since=snapshot)
+        current = reading.refresh(before.mission, since=before.snapshot)
+        current.add_uncommitted(before.uncommitted)
         safety = capturing.store(
+            id=before.safety,
             missions=[current],
-            snapshot=reading.current_snapshot(),
+            # An older one than that of the rows, because a snapshot of this transaction does not tell its own changes.
+            snapshot=before.snapshot,
             trigger=Checkpoint.Trigger.RESTORE,
             note=f"Before {checkpoint.ref} was restored.",
             by=by,
@@ -114,16 +151,20 @@ def _restore(
         if dropped:
             counters.fold(wait=True)  # so that the totals include the sorties that are removed
             writing.drop(sorties=dropped, checkpoint=checkpoint.ref)
-        writing.put_back(mission=saved.id, targets=targets, origin=origin, checkpoint=checkpoint.ref)
+        writing.put_back(mission=saved.id, targets=targets, origin=origin, checkpoint=checkpoint.ref, resumes=True)
         _put_back_mission(saved, checkpoint=checkpoint.ref)
+        workspaces.put_back(saved, mission=saved.id, replaced=_replaced_ref(saved, safety.ref, saved.entry.id))
         cursor.execute(statements.read("missions.control", "unqueue"), {"missions": [saved.id]})
     _require_exact(saved)
     _record(checkpoint, mission=saved.id, safety=safety, changed=len(targets), removed=len(dropped))
     return safety
 
 
-def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, executes: bool, force: bool, plan: str) -> None:
-    """Create the removed rows of a mission again, with its old id and new ids for its sorties."""
+def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, executes: bool, force: bool, plan: str) -> str:
+    """Create the removed rows of a mission again, with its old id and new ids for its sorties.
+
+    Returns the ref for what the branch of its workspace has; "" without a workspace.
+    """
     kept = saved.mission_kept
     if not executes and kept["executes"] and not kept["template"]:
         raise rights.refusal()
@@ -147,9 +188,12 @@ def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, executes: bool, fo
         )
         with connection.cursor() as cursor:
             turn, _ = launching.fair_turn(cursor)
-        writing.put_back(mission=saved.id, targets=targets, origin=turn, checkpoint=checkpoint.ref)
+        writing.put_back(mission=saved.id, targets=targets, origin=turn, checkpoint=checkpoint.ref, resumes=True)
+        replaced = _replaced_ref(saved, checkpoint.ref, ids.new().hex)
+        workspaces.put_back(saved, mission=saved.id, replaced=replaced)
         _require_exact(saved)
         _record(checkpoint, mission=saved.id, safety=None, changed=len(targets), removed=0)
+    return replaced
 
 
 def _record(checkpoint: Checkpoint, *, mission: UUID, safety: Checkpoint | None, changed: int, removed: int) -> None:
@@ -173,11 +217,12 @@ def _differences(
     saved: SavedMission, current: CurrentMission, fenced: dict[UUID, datetime | None]
 ) -> tuple[list[Target], list[UUID]]:
     """The sorties to change or create, and those to remove."""
-    lines = current.state_lines
+    lines, kept_lines = current.state_lines, current.kept_lines
     later = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
     targets = []
     for key, line in saved.state.items():
-        if lines.get(key) == line:
+        # Sorties that have not ended get back what they continue from, although that does not count for the digest.
+        if lines.get(key) == line and continues_from(saved.kept[key]) == continues_from(kept_lines[key]):
             continue
         row = current.rows[key].id if key in current.rows else None
         # A sortie that was removed may have processes until its lease ends.

@@ -1,7 +1,7 @@
 -- Create a mission from its two lines in a checkpoint. If it was live there, its state is the parameter `live`.
 WITH created AS (
     INSERT INTO missions_mission (
-        id, name, objective, state, priority, stop_on_failure, at_once, inputs, defaults, checkpoints, folder,
+        id, name, objective, state, priority, stop_on_failure, max_running, inputs, defaults, checkpoints, folder,
         readable, plan, executes, template, origin, reason, created_by_id, team_id, created_at, finished_at)
     SELECT %(mission)s, coalesce(%(name)s, t.state ->> 'name'), t.state ->> 'objective',
            CASE t.state ->> 'state' WHEN 'live' THEN %(live)s ELSE t.state ->> 'state' END,

@@ -9,6 +9,16 @@ WITH dropped AS (
     DELETE FROM missions_artifact a USING dropped WHERE a.sortie_id = dropped.id
 ), attempts AS (
     DELETE FROM missions_attempt a USING dropped WHERE a.sortie_id = dropped.id
+), changes AS (
+    DELETE FROM missions_change c USING dropped WHERE c.sortie_id = dropped.id
+), conflicts AS (
+    DELETE FROM missions_conflict f USING dropped WHERE f.sortie_id = dropped.id
+), reservations AS (
+    DELETE FROM missions_reservation r USING dropped WHERE r.sortie_id = dropped.id
+), patches AS (
+    DELETE FROM missions_patch p USING dropped WHERE p.sortie_id = dropped.id
+), works AS (
+    DELETE FROM missions_savedwork w USING dropped WHERE w.sortie_id = dropped.id
 ), briefs AS (
     DELETE FROM missions_brief b USING dropped WHERE b.sortie_id = dropped.id
 ), events AS (

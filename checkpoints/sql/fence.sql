@@ -7,6 +7,7 @@ WITH running AS (
 ), fenced AS (
     UPDATE missions_sortie s
     SET state = CASE WHEN running.gone THEN 'ready' ELSE 'waiting' END,
+        waits_on = CASE WHEN running.gone THEN '' ELSE 'time' END,
         wake_at = CASE WHEN running.gone THEN NULL ELSE running.lease_until END,
         waits_for = CASE WHEN running.gone THEN '' ELSE %(waits_for)s END,
         ready_at = clock_timestamp(), lease_until = NULL, cancel_requested = false, agent_id = NULL

@@ -2,7 +2,7 @@
 SELECT jsonb_build_object(
            'name', m.name, 'objective', m.objective, 'plan', m.plan, 'inputs', m.inputs, 'defaults', m.defaults,
            'folder', m.folder, 'readable', m.readable, 'priority', m.priority, 'stop_on_failure', m.stop_on_failure,
-           'at_once', m.at_once, 'checkpoints', m.checkpoints,
+           'at_once', m.max_running, 'checkpoints', m.checkpoints,
            'state', CASE WHEN m.state IN ('succeeded', 'failed', 'cancelled') THEN m.state ELSE 'live' END)::text,
        jsonb_build_object(
            'mission', m.id, 'state', m.state, 'reason', m.reason, 'executes', m.executes, 'template', m.template,
@@ -14,7 +14,8 @@ SELECT jsonb_build_object(
        m.name, m.state, m.created_by_id, m.team_id,
        (SELECT coalesce(json_object_agg(state, number), '{}')
         FROM (SELECT s.state, count(*) AS number FROM missions_sortie s
-              WHERE s.mission_id = m.id GROUP BY s.state) AS counted)::text
+              WHERE s.mission_id = m.id GROUP BY s.state) AS counted)::text,
+       EXISTS (SELECT FROM missions_workspace w WHERE w.mission_id = m.id)
 FROM missions_mission m
 LEFT JOIN auth_user owner ON owner.id = m.created_by_id
 LEFT JOIN auth_group team ON team.id = m.team_id

@@ -1,11 +1,13 @@
 -- Give sorties the states that they have in a checkpoint. `accepted` is the number of the attempt whose outcome stands.
--- If the row is not the captured one, the outcome is copied to a new attempt. A sortie that may run waits until no
+-- If the row is not the captured one, the outcome is copied to a new attempt, and likewise what the next attempt continues
+-- from (`resume`), if `resumes`. A sortie that may run waits until no
 -- process of an earlier attempt is left; if it may only run later, `wake_at` has that time.
 WITH target AS (
     SELECT t.*, s.state AS was, t.state ->> 'state' AS class, (t.kept ->> 'accepted')::int AS accepted_number,
            t.state ->> 'state' NOT IN ('pending', 'due') AS final,
-           t.state ->> 'state' NOT IN ('pending', 'due') AND (t.kept ->> 'accepted')::int > 0
-               AND (t.kept ->> 'sortie')::uuid <> t.sortie AS copied,
+           (t.kept ->> 'sortie')::uuid <> t.sortie
+               AND CASE WHEN t.state ->> 'state' NOT IN ('pending', 'due') THEN (t.kept ->> 'accepted')::int > 0
+                        ELSE %(resumes)s AND coalesce(jsonb_typeof(t.kept -> 'resume'), 'null') <> 'null' END AS copied,
            greatest(t.wait_until, CASE WHEN t.kept ->> 'state' IN ('pending', 'waiting', 'ready')
                                        THEN (t.kept ->> 'wake_at')::timestamptz END,
                     CASE WHEN t.changes <> '{}' THEN (t.state -> 'spec' ->> 'run_at')::timestamptz END) AS wait
@@ -30,6 +32,8 @@ WITH target AS (
         state = CASE WHEN target.class <> 'due' THEN target.class
                      WHEN target.wait > clock_timestamp() THEN 'waiting'
                      ELSE 'ready' END,
+        blocked_by_id = NULL,
+        waits_on = CASE WHEN target.class = 'due' AND target.wait > clock_timestamp() THEN 'time' ELSE '' END,
         waits_for = CASE WHEN target.final THEN target.state ->> 'reason'
                          WHEN target.class = 'pending' OR target.wait IS NULL OR target.wait <= clock_timestamp() THEN ''
                          WHEN target.wait_until = target.wait THEN %(waits_for)s
@@ -46,7 +50,7 @@ WITH target AS (
     FROM target
     WHERE s.id = target.sortie
     RETURNING s.id, s.mission_id, s.state, s.attempt, s.remaining, target.was, target.created, target.copied,
-              target.state AS data, target.kept
+              target.final, target.state AS data, target.kept
 ), briefs AS (
     UPDATE missions_brief b
     SET spec = moved.data -> 'spec', alert_silence_s = (moved.data -> 'spec' ->> 'alert_silence_s')::float8
@@ -55,9 +59,9 @@ WITH target AS (
 ), attempts AS (
     INSERT INTO missions_attempt (
         sortie_id, number, state, started_at, finished_at, result, error, exit_code, cpu_s, max_rss_bytes, note)
-    SELECT id, attempt, coalesce(kept ->> 'outcome', state), coalesce((kept ->> 'started_at')::timestamptz, clock_timestamp()),
+    SELECT id, attempt, CASE WHEN final THEN coalesce(kept ->> 'outcome', state) ELSE 'lost' END, coalesce((kept ->> 'started_at')::timestamptz, clock_timestamp()),
            coalesce((kept ->> 'outcome_at')::timestamptz, clock_timestamp()), nullif(data -> 'result', 'null'),
-           data ->> 'error', (kept ->> 'exit_code')::int, (kept ->> 'cpu_s')::float8,
+           CASE WHEN final THEN data ->> 'error' ELSE 'It was interrupted by a restore.' END, (kept ->> 'exit_code')::int, (kept ->> 'cpu_s')::float8,
            (kept ->> 'max_rss_bytes')::bigint, coalesce(kept ->> 'note', '')
     FROM moved
     WHERE copied
@@ -73,5 +77,6 @@ WITH target AS (
            jsonb_strip_nulls(jsonb_build_object(
                'from', CASE WHEN NOT created THEN was END, 'why', 'restore', 'checkpoint', %(checkpoint)s::text))
     FROM moved
+    WHERE created OR was <> state
 )
 SELECT count(*) FROM moved

@@ -8,7 +8,7 @@ WITH before AS (
         inputs = t.state -> 'inputs', defaults = t.state -> 'defaults',
         checkpoints = t.state -> 'checkpoints', folder = t.state ->> 'folder',
         readable = t.state -> 'readable', priority = (t.state ->> 'priority')::int,
-        stop_on_failure = (t.state ->> 'stop_on_failure')::boolean, at_once = (t.state ->> 'at_once')::int,
+        stop_on_failure = (t.state ->> 'stop_on_failure')::boolean, max_running = (t.state ->> 'at_once')::int,
         state = CASE t.state ->> 'state' WHEN 'live' THEN 'paused' ELSE t.state ->> 'state' END,
         reason = CASE t.state ->> 'state' WHEN 'live' THEN %(reason)s ELSE t.kept ->> 'reason' END,
         finished_at = CASE t.state ->> 'state' WHEN 'live' THEN NULL

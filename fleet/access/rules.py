@@ -20,7 +20,7 @@ class Scope(StrEnum):
 
     READ = "read"  # read
     LAUNCH = "launch"  # launch missions
-    OPERATE = "operate"  # cancel, pause, resume, retry, capture, restore
+    OPERATE = "operate"  # cancel, pause, resume, retry, resolve, merge, discard, capture, restore
     FLY = "fly"  # what agents do: claim sorties, renew leases, report and settle
     MANAGE = "manage"  # agents, keys and users
 
@@ -82,23 +82,48 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "missions.pause": _rule("pause a mission", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
         "missions.resume": _rule("resume a mission", USER, **_START),  # type: ignore[arg-type]
         "missions.retry": _rule("retry what did not succeed in a mission", USER, **_START),  # type: ignore[arg-type]
+        "missions.diff": _rule(
+            "see what a mission or a sortie has changed in its repository", USER, scope=_READ, visibility=Visibility.TEAMS
+        ),
+        "missions.merge": _rule(
+            "merge a mission's work into its repository", USER, scope=Scope.OPERATE, visibility=Visibility.OWN
+        ),
+        "missions.discard": _rule("discard a mission's work", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
         "missions.report": _rule("report the progress of a sortie", AGENT, **_FLY),  # type: ignore[arg-type]
         "checkpoints.list": _rule("list checkpoints", USER, scope=_READ, visibility=Visibility.TEAMS),
         "checkpoints.read": _rule(
             "read, compare and verify a checkpoint, and plan its restore", USER, scope=_READ, visibility=Visibility.TEAMS
         ),
         "checkpoints.create": _rule("capture a mission", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
+        "checkpoints.change": _rule(
+            "rename a checkpoint, or keep it", USER, scope=Scope.OPERATE, visibility=Visibility.OWN
+        ),
         "checkpoints.restore": _rule("restore a mission, and resume it", USER, **_START),  # type: ignore[arg-type]
         "checkpoints.fork": _rule(
             "fork a mission", USER, scope=Scope.LAUNCH, visibility=Visibility.OWN, starts_code=True
         ),
         "checkpoints.delete": _rule("delete a checkpoint", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
+        "schedules.list": _rule("list schedules", USER, scope=_READ, visibility=Visibility.TEAMS),
+        "schedules.read": _rule("read a schedule and its ticks", USER, scope=_READ, visibility=Visibility.TEAMS),
+        "schedules.preview": _rule("list the next times of a cron expression", USER, scope=_READ),
+        "schedules.create": _rule("create a schedule", USER, scope=Scope.LAUNCH, starts_code=True),
+        "schedules.change": _rule("change a schedule", USER, scope=Scope.LAUNCH, visibility=Visibility.OWN),
+        "schedules.pause": _rule("pause a schedule", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
+        "schedules.resume": _rule("resume a schedule", USER, **_START),  # type: ignore[arg-type]
+        "schedules.run": _rule(
+            "launch a schedule now", USER, scope=Scope.LAUNCH, visibility=Visibility.OWN, starts_code=True
+        ),
+        "schedules.delete": _rule("delete a schedule", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
         "templates.list": _rule("list templates", USER, AGENT, scope=_READ),
         "sorties.read": _rule(
             "read a sortie, its attempts, logs and artifacts", USER, AGENT, **_SEE  # type: ignore[arg-type]
         ),
         "sorties.cancel": _rule("cancel a sortie", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
         "sorties.retry": _rule("retry a sortie", USER, **_START),  # type: ignore[arg-type]
+        "reservations.release": _rule(
+            "release a reservation of a sortie", USER, scope=Scope.OPERATE, visibility=Visibility.OWN
+        ),
+        "sorties.resolve": _rule("resolve the conflict of a sortie", USER, **_START),  # type: ignore[arg-type]
         "sorties.claim": _rule("claim sorties for an external agent", AGENT, **_OWN_AGENT),  # type: ignore[arg-type]
         "sorties.fly": _rule("renew, report on, complete or fail an attempt", AGENT, **_FLY),  # type: ignore[arg-type]
         "agents.list": _rule("list agents", USER, AGENT, scope=_READ),

@@ -45,9 +45,10 @@ matrix of the tests use too. An action that is not in the table is denied to eve
   missions look exactly like missing ones (404).
 - **plan.execute** is a permission in addition to the role. It is required to launch your own plans that run code
   (`run`, `call`, `verify`, `driver`, `env`, `cwd`); without it, a user can launch templates and prompts. Grant it with
-  `manage.py fleet_user grant NAME`. `resume`, `retry`, the retry of a sortie, and the restore and fork of a checkpoint
-  check it again for whoever calls them, if the mission was launched with it and not from a template. Without it they
-  are refused (403, recorded in the audit trail). Revoking it does not stop running work;
+  `manage.py fleet_user grant NAME`. `resume`, `retry`, the retry of a sortie, another attempt for a conflict or a
+  change of one's own for it, and the restore and fork of a checkpoint check it again for whoever calls them, if the
+  mission was launched with it and not from a template. A merge into another branch than the mission's own always
+  requires it. Without it they are refused (403, recorded in the audit trail). Revoking it does not stop running work;
   `manage.py fleet_mission cancel` does. Admins always have it. Staff who operate missions in the admin need it too.
   The commands do not check it: they act for the operator of the host.
 - A **machine key** has its user's permissions, limited by its scopes: read, launch, operate, fly, manage. A key that

@@ -36,6 +36,12 @@ COLOURS = {
     "succeeded": "success", "failed": "danger", "running": "info", "busy": "info", "idle": "success",
     "cancelled": "warning", "cancelling": "warning", "paused": "warning", "waiting": "warning", "lost": "danger",
     "draining": "warning", "tolerated": "warning",
+    # changes, and outcomes of conflicts
+    "committed": "info", "landing": "info", "landed": "success", "conflicted": "danger", "kept": "warning",
+    "uncommitted": "info", "waits for a person": "danger", "rework": "info", "resolved": "success", "ordered": "success",
+    "dropped": "warning", "refused": "warning", "discarded": "warning",
+    "in force": "info", "released": "warning",  # reservations
+    "active": "success", "failing": "danger",  # schedules
 }  # fmt: skip
 
 

@@ -28,8 +28,8 @@ from fleet.limits import costs, counting
 from fleet.limits.rates import Kind
 
 LINKS = (
-    "missions", "checkpoints", "agents", "agent-types", "nodes", "events", "audit", "me", "keys", "templates", "schema",
-    "docs",
+    "missions", "schedules", "checkpoints", "agents", "agent-types", "nodes", "events", "audit", "me", "keys", "templates",
+    "schema", "docs",
 )  # fmt: skip
 
 

@@ -27,6 +27,21 @@ def statement() -> sql.Composed:
     return sql.Composed(parts)
 
 
+def permit_migrations() -> None:
+    """Let migrations make tables call the trail's trigger functions (see `guarding`), if this session is a superuser's.
+
+    To be called as the database's owner, before the migrations. Idempotent.
+    """
+    if settings.FLEET_ENDPOINTS.owner is None:
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statements.read("fleet", "audit_powers"))
+        exists, is_superuser, _ = cursor.fetchone()
+        if exists and is_superuser:
+            cursor.execute("SET LOCAL ROLE NONE")
+            cursor.execute("GRANT USAGE ON SCHEMA fleet_audit TO pg_database_owner")
+
+
 def protect() -> None:
     """Transfer the trail if this session is a superuser's; grant the rights if it may become the trail's owner.
 
@@ -64,9 +79,9 @@ def record_once() -> None:
 
 
 def expected() -> bool:
-    """Whether a gap is an alarm: the Postgres is embedded, has a separate owner, or was protected before."""
+    """Whether a gap is an alarm: the Postgres is the fleet's own, has a separate owner, or was protected before."""
     endpoints = settings.FLEET_ENDPOINTS
-    return endpoints.provider == "embedded" or endpoints.owner is not None or _was_protected()
+    return endpoints.provider != "external" or endpoints.owner is not None or _was_protected()
 
 
 def _was_protected() -> bool:
@@ -75,7 +90,7 @@ def _was_protected() -> bool:
 
 def remedy() -> str:
     """Return what an operator must do to protect the trail."""
-    if settings.FLEET_ENDPOINTS.provider == "embedded":
+    if settings.FLEET_ENDPOINTS.provider != "external":
         restart = f"{invocation.command('fleet_down')} && {invocation.command('fleet_up', '--detach')}"
         return f"Restart the fleet to protect it: {restart}"
     protect = invocation.command("fleet_audit", "protect")

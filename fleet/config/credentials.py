@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -36,24 +36,32 @@ class Credentials:
         return "Credentials(…)"
 
 
-def ensure(home: Home) -> Credentials:
+def ensure(home: Home, *, given: Mapping[str, str] | None = None) -> Credentials:
     """Read the credentials of this home, and first generate those that are missing, as after an upgrade.
 
-    Concurrent callers get the same credentials.
+    `given` takes precedence over the file, and is not written to it. Concurrent callers get the same credentials. If there
+    is no fleet, nothing is read or written.
     """
+    if home.missing:
+        return Credentials(**{field.name: _new() for field in fields(Credentials)})
     home.make()
     path = file(home)
     with _locked(home.private):
         values = _read(path)
         missing = {field.name for field in fields(Credentials)} - values.keys()
         if missing:
-            values |= {name: secrets.token_urlsafe(BYTES) for name in sorted(missing)}
+            values |= {name: _new() for name in sorted(missing)}
             _write(path, values)
+    values |= {name: value for name, value in (given or {}).items() if value}
     return Credentials(**{field.name: values[field.name] for field in fields(Credentials)})
 
 
 def file(home: Home) -> Path:
     return home.private / "credentials.json"
+
+
+def _new() -> str:
+    return secrets.token_urlsafe(BYTES)
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -1,24 +1,44 @@
-"""The addresses of Postgres and Redis: from the environment (provider `external`), or the fleet's own (`embedded`).
+"""The addresses of Postgres and Redis: from the environment (provider `external`), or the fleet's own.
+
+The fleet's own are child processes (`embedded`) or containers (`podman`, `docker`).
 
 DATABASE_URL and REDIS_URL must both be set, or neither: a forgotten URL must not combine the database of one fleet with
-the broker of another.
+the broker of another. A URL without a password gets it from a variable of its own, which needs no escaping.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from fleet.config import ports
+from fleet.config import ports, programs, redis_address
 from fleet.config.credentials import Credentials
 from fleet.config.env import Environment
 from fleet.config.home import Home
+from fleet.config.redis_address import RedisAddress
 
-ADMINISTRATOR = "postgres"  # the embedded cluster's superuser
-OWNER = "fleet_owner"  # owns the embedded database; this role cannot log in
+ProviderName = Literal["external", "embedded", "podman", "docker"]
+OWN_PROVIDERS: tuple[ProviderName, ...] = ("embedded", *programs.ENGINES)
+# The variables with the addresses and passwords of services, which no work may see.
+_SECRETS = (
+    "DATABASE_URL",
+    "DATABASE_OWNER_URL",
+    "DATABASE_DIRECT_URL",
+    "REDIS_URL",
+    "POSTGRES_PASSWORD",
+    "POSTGRES_OWNER_PASSWORD",
+    "REDIS_PASSWORD",
+    "FLOWER_PASSWORD",
+)
+SECRETS = frozenset(name + suffix for name in _SECRETS for suffix in ("", "_FILE"))
+ADMINISTRATOR = "postgres"  # the superuser of the fleet's own cluster
+OWNER = "fleet_owner"  # owns the database of that cluster; this role cannot log in
+ONLY_WITHOUT_URLS = frozenset({"FLEET_SERVICES", "FLEET_REDIS_INDEX"})  # settings that nobody reads otherwise
 SCRAM = {"require_auth": "scram-sha-256"}  # never send the password to another program that listens on the port
 
 
@@ -30,6 +50,7 @@ class Postgres:
     password: str
     name: str
     options: dict[str, str]
+    pooled: bool = False  # reached through PgBouncer in transaction mode, so a session's state does not last
 
     def __repr__(self) -> str:
         return f"Postgres({self.user}@{self.host}:{self.port}/{self.name})"
@@ -37,25 +58,32 @@ class Postgres:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    provider: Literal["external", "embedded"]
+    provider: ProviderName
     postgres: Postgres  # with the application's role, which every process of the fleet uses
     owner: Postgres | None  # with the role that owns the database and migrates; None if the application's role owns it
     redis_url: str
+    direct: Postgres | None = None  # like `postgres`, but past the pooler; None if there is no pooler
 
     def __repr__(self) -> str:
         return f"Endpoints({self.provider}, {self.postgres!r})"
 
+    @property
+    def redis(self) -> RedisAddress:
+        return redis_address.parse(self.redis_url)
+
 
 def resolve(environment: Environment, home: Home, credentials: Credentials) -> Endpoints:
     """Return the endpoints that the environment selects; raises ImproperlyConfigured if the URLs are incomplete."""
-    database, redis = environment.text("DATABASE_URL"), environment.text("REDIS_URL")
+    database, redis = environment.secret("DATABASE_URL"), environment.secret("REDIS_URL")
     if database and redis:
-        owner = environment.text("DATABASE_OWNER_URL")
+        owner, owner_password = environment.secret("DATABASE_OWNER_URL"), environment.secret("POSTGRES_OWNER_PASSWORD")
+        direct, password = environment.secret("DATABASE_DIRECT_URL"), environment.secret("POSTGRES_PASSWORD")
         return Endpoints(
             provider="external",
-            postgres=_postgres("DATABASE_URL", database),
-            owner=_postgres("DATABASE_OWNER_URL", owner) if owner else None,
-            redis_url=_redis(redis),
+            postgres=replace(_postgres("DATABASE_URL", database, password=password), pooled=bool(direct)),
+            owner=_postgres("DATABASE_OWNER_URL", owner, password=owner_password) if owner else None,
+            redis_url=_redis(redis, password=environment.secret("REDIS_PASSWORD")),
+            direct=_postgres("DATABASE_DIRECT_URL", direct, password=password) if direct else None,
         )
     if database or redis:
         present, missing = ("DATABASE_URL", "REDIS_URL") if database else ("REDIS_URL", "DATABASE_URL")
@@ -74,7 +102,7 @@ def resolve(environment: Environment, home: Home, credentials: Credentials) -> E
         options=SCRAM,
     )
     return Endpoints(
-        provider="embedded",
+        provider=_own_provider(environment, home),
         postgres=postgres,
         owner=replace(
             postgres,
@@ -84,6 +112,33 @@ def resolve(environment: Environment, home: Home, credentials: Credentials) -> E
         ),
         redis_url=f"redis://:{quote(credentials.redis_password)}@127.0.0.1:{recorded.get('valkey', 0)}/{index}",
     )
+
+
+def engine_record(home: Home) -> Path:
+    """The file that names the container engine which has the data of this home's Postgres; missing if none has."""
+    return home.private / "container-engine"
+
+
+def _own_provider(environment: Environment, home: Home) -> ProviderName:
+    """Return the provider that FLEET_SERVICES names.
+
+    `auto`: the one that has the data of this home, or else the embedded one if its programs are here, or else the
+    container engine of this host.
+    """
+    chosen = environment.choice("FLEET_SERVICES", "auto", ("auto", *OWN_PROVIDERS))
+    for name in OWN_PROVIDERS:
+        if name == chosen:
+            return name
+    if (home.private / "postgres").exists():
+        return "embedded"
+    with suppress(FileNotFoundError):
+        recorded = engine_record(home).read_text().strip()
+        for engine in programs.ENGINES:
+            if engine == recorded:
+                return engine
+    if programs.embedded_are_here():
+        return "embedded"
+    return programs.engine() or "embedded"
 
 
 def site(text: str) -> str:
@@ -98,7 +153,7 @@ def site(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _postgres(setting: str, url: str) -> Postgres:
+def _postgres(setting: str, url: str, *, password: str) -> Postgres:
     parts, port = _parts(setting, url)
     if parts.scheme not in {"postgres", "postgresql"}:
         raise ImproperlyConfigured(f"{setting} must begin with postgresql://.")
@@ -111,16 +166,18 @@ def _postgres(setting: str, url: str) -> Postgres:
         host=unquote(parts.hostname or "127.0.0.1"),
         port=port or 5432,
         user=unquote(parts.username),
-        password=unquote(parts.password or ""),
+        password=unquote(parts.password or "") or password,
         name=unquote(parts.path.strip("/")),
         options={name: unquote(value) for name, value in query.items()},
     )
 
 
-def _redis(url: str) -> str:
-    if _parts("REDIS_URL", url)[0].scheme not in {"redis", "rediss", "unix"}:
-        raise ImproperlyConfigured("REDIS_URL must begin with redis:// or rediss://.")
-    return url
+def _redis(url: str, *, password: str) -> str:
+    try:
+        address = redis_address.parse(url)
+    except redis_address.NotAnAddress as fault:
+        raise ImproperlyConfigured(f"REDIS_URL cannot be read as a URL: {fault}.") from None
+    return redis_address.with_password(url, password) if password and not address.password else url
 
 
 def _parts(name: str, url: str) -> tuple[SplitResult, int | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -16,9 +17,24 @@ class Environment:
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         self.values = os.environ if values is None else values
+        self.names: set[str] = set()  # that were read
 
     def text(self, name: str, default: str = "") -> str:
+        self.names.add(name)
         return self.values.get(name, default).strip()
+
+    def secret(self, name: str) -> str:
+        """Return the content of the file that NAME_FILE names, or, if there is none or it is empty, the value of NAME."""
+        if path := self.text(f"{name}_FILE"):
+            try:
+                content = Path(path).read_text().strip()
+            except (OSError, ValueError) as fault:
+                reason = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8"
+                raise ImproperlyConfigured(f"{name}_FILE: {path} cannot be read ({reason}).") from None
+            if content:
+                self.names.add(name)
+                return content
+        return self.text(name)
 
     def integer(self, name: str, default: int, *, minimum: int = 0) -> int:
         text = self.text(name)

@@ -1,26 +1,36 @@
-"""The fleet's home, the folder for all its files: `.fleet` beside manage.py, or the folder given by FLEET_HOME.
+"""The fleet's home, the folder for all its files.
+
+It is the folder given by FLEET_HOME, or `.fleet` beside manage.py in a checkout. Without a checkout it is `.fleet` in
+the nearest folder, from the current one upwards, for which the user ran `fleet init`.
 
 .fleet/
-  private/     mode 0700: credentials, data of the embedded services, sockets, locks and logs
+  settings.env  settings and other variables for the fleet's processes (environment_file.py)
+  private/     mode 0700: credentials, data of the embedded services, sockets, locks and logs; or FLEET_PRIVATE
   scratch/     one folder per attempt, the working directory of a sortie without `cwd`; removed afterwards
   outbox/      one folder per attempt for its output files until they are stored; removed afterwards
   artifacts/   the stored output files of sorties, by digest
+  repositories/  mirrors of the repositories of missions, each with its lock
+  work/        one folder per sortie with a workspace: its copy of the repository
+  commits/     one folder per sortie with a workspace: the git folder and index from which the engine commits
 
-The work of an attempt can access only its own scratch folder (agents/drivers/sandbox.py).
+The work of an attempt can access only its own scratch folder and its sortie's copy, and read the mirror that the copy
+borrows its objects from (agents/drivers/sandbox.py).
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import pwd
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
+NAME = ".fleet"
 # Errors of a path that cannot be a folder, whatever the user's permissions.
 UNUSABLE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -28,6 +38,8 @@ UNUSABLE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EROFS, errno.E
 @dataclass(frozen=True, slots=True)
 class Home:
     root: Path
+    missing: bool = False  # there is no fleet: nothing may be written here, and only `fleet init` and help work
+    private_elsewhere: Path | None = None
 
     @property
     def id(self) -> str:
@@ -36,7 +48,12 @@ class Home:
 
     @property
     def private(self) -> Path:
-        return self.root / "private"
+        return self.private_elsewhere or self.root / "private"
+
+    @property
+    def hidden(self) -> tuple[Path, ...]:
+        """The folders of which no work sees more than its own parts."""
+        return (self.root, *filter(None, [self.private_elsewhere]))
 
     @property
     def scratch(self) -> Path:
@@ -50,11 +67,30 @@ class Home:
     def artifacts(self) -> Path:
         return self.root / "artifacts"
 
+    @property
+    def repositories(self) -> Path:
+        return self.root / "repositories"
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    @property
+    def commits(self) -> Path:
+        return self.root / "commits"
+
     def checkpoints(self, folder: str) -> Path:
         """The folder of checkpoints: `folder`, or `.flightline/checkpoints` beside `.fleet` or in another home."""
+        return self._beside(folder, "checkpoints")
+
+    def backups(self, folder: str) -> Path:
+        """The folder of backups: `folder`, or `.flightline/backups` beside `.fleet` or in another home."""
+        return self._beside(folder, "backups")
+
+    def _beside(self, folder: str, name: str) -> Path:
         if folder:
             return Path(folder).expanduser().absolute()
-        return (self.root.parent if self.root.name == ".fleet" else self.root) / ".flightline" / "checkpoints"
+        return (self.root.parent if self.root.name == NAME else self.root) / ".flightline" / name
 
     @property
     def logs(self) -> Path:
@@ -74,7 +110,17 @@ class Home:
             with suppress(FileNotFoundError):
                 if (owner := self.private.stat().st_uid) != os.geteuid():
                     raise PermissionError(errno.EPERM, f"it belongs to {_user_name(owner)}", str(self.private))
-            for folder in (self.root, self.private, self.scratch, self.outbox, self.artifacts, self.logs, self.run):
+            shared = (self.repositories, self.work, self.commits)
+            for folder in (
+                self.root,
+                self.private,
+                self.scratch,
+                self.outbox,
+                self.artifacts,
+                *shared,
+                self.logs,
+                self.run,
+            ):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as fault:
             if fault.errno not in UNUSABLE_PATH:
@@ -85,9 +131,77 @@ class Home:
 
 
 def locate(base: Path) -> Home:
-    """Return the home that FLEET_HOME names, or else that of the checkout at `base`."""
-    path = os.environ.get("FLEET_HOME", "").strip()
-    return Home(Path(path).expanduser().absolute() if path else base / ".fleet")
+    """Return this process's home, with the private folder that FLEET_PRIVATE names.
+
+    `base` is the folder that contains the fleet's code.
+    """
+    private = os.environ.get("FLEET_PRIVATE", "").strip()
+    elsewhere = Path(private).expanduser().absolute() if private else None
+    return replace(_locate(base), private_elsewhere=elsewhere)
+
+
+def _locate(base: Path) -> Home:
+    if path := os.environ.get("FLEET_HOME", "").strip():
+        return Home(Path(path).expanduser().absolute())
+    if is_checkout(base):
+        return Home(base / NAME)
+    try:
+        current = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return Home(base / NAME, missing=True)
+    folders = created_folders()
+    for folder in (current, *current.parents):
+        if folder in folders and (folder / NAME).is_dir():
+            return Home(folder / NAME)
+    return Home(current / NAME, missing=True)
+
+
+def is_checkout(base: Path) -> bool:
+    """Whether the code is that of a checkout or of a copy of it, as in a container, not of an installed package."""
+    return (base / "manage.py").is_file() and base.name not in ("site-packages", "dist-packages")
+
+
+def created_folders() -> set[Path]:
+    """The folders for which this user ran `fleet init`.
+
+    They are recorded in the user's own folder. What a folder contains proves nothing: work that may write to it, or
+    whoever made an archive, could have put a `.fleet` with settings of their own there.
+    """
+    if (record := _record()) is None:
+        return set()
+    try:
+        return {Path(json.loads(line)) for line in record.read_text(encoding="utf-8").splitlines()}
+    except FileNotFoundError:
+        return set()
+    except (ValueError, TypeError) as fault:
+        raise ImproperlyConfigured(
+            f"{record} is damaged ({fault}). Delete it, and run `fleet init` again in the folders of your fleets."
+        ) from fault
+
+
+def record_folder(folder: Path) -> None:
+    """Record that the user created a fleet in this folder. Raises ImproperlyConfigured if there is no place for it."""
+    record = _record()
+    try:
+        if record is None:
+            raise FileNotFoundError(errno.ENOENT, "this user has no home folder")
+        if folder not in created_folders():
+            record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with record.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(str(folder)) + "\n")
+    except OSError as fault:
+        raise ImproperlyConfigured(
+            f"The new fleet cannot be recorded in {record or '~/.local/state'} ({fault.strerror}). Set FLEET_HOME "
+            f"instead, for each command: FLEET_HOME={folder / NAME}"
+        ) from fault
+
+
+def _record() -> Path | None:
+    try:
+        state = os.environ.get("XDG_STATE_HOME", "").strip() or Path("~/.local/state").expanduser()
+    except RuntimeError:  # no HOME, and no such user
+        return None
+    return Path(state) / "fleet" / "folders.jsonl"
 
 
 def _user_name(user: int) -> str:

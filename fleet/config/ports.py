@@ -9,8 +9,11 @@ import json
 import os
 import socket
 import tempfile
+import threading
 
 from fleet.config.home import Home
+
+_choosing = threading.Lock()  # a supervisor prepares several servers at once, each in a thread
 
 
 def recorded(home: Home) -> dict[str, int]:
@@ -31,14 +34,15 @@ class Ports:
 
     def choose(self, name: str, *, preferred: int = 0) -> int:
         """Choose and record a free port: the server's current, preferred or previous port, or any."""
-        previous = recorded(self._home)
-        for port in (self._ports.get(name, 0), preferred, previous.get(name, 0)):
-            if port and is_free(port):
-                break
-        else:
-            port = _any_free()
-        self._ports[name] = port
-        _record(self._home, {**previous, name: port})
+        with _choosing:
+            previous = recorded(self._home)
+            for port in (self._ports.get(name, 0), preferred, previous.get(name, 0)):
+                if port and is_free(port):
+                    break
+            else:
+                port = free()
+            self._ports[name] = port
+            _record(self._home, {**previous, name: port})
         return port
 
 
@@ -53,7 +57,8 @@ def is_free(port: int) -> bool:
         return True
 
 
-def _any_free() -> int:
+def free() -> int:
+    """Return a port of the loopback on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

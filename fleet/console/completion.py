@@ -1,6 +1,6 @@
-"""Tab completion of `manage.py`, by argcomplete (docs/commands.md says how to enable it in a shell).
+"""Tab completion of `fleet` and `manage.py`, by argcomplete (docs/commands.md says how to enable it in a shell).
 
-The shell runs manage.py with `_ARGCOMPLETE` and the current line, and reads the completions from a file descriptor.
+The shell runs the program with `_ARGCOMPLETE` and the current line, and reads the completions from a file descriptor.
 They come from the parser of the command, and for an argument with a `completer` from that.
 """
 
@@ -15,6 +15,8 @@ from argcomplete.lexers import split_line
 from django.conf import settings
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
+
+from fleet.console import spelling
 
 # Django's own options, which every command has: rarely useful, always in the way.
 HIDDEN = (
@@ -34,9 +36,10 @@ def complete() -> None:
         words = split_line(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]))[3][start - 1 :]
         if len(words) > 1:
             os.environ["_ARGCOMPLETE"] = str(start + 1)  # the command's parser gets the words from its name on
-            argcomplete.autocomplete(_parser(words[1]), always_complete_options=False, exclude=HIDDEN)
+            argcomplete.autocomplete(_parser(spelling.long(words[1])), always_complete_options=False, exclude=HIDDEN)
         else:
-            argcomplete.autocomplete(_commands(), always_complete_options=False, exclude=HIDDEN)
+            short = spelling.is_program(words[0])
+            argcomplete.autocomplete(_commands(short=short), always_complete_options=False, exclude=HIDDEN)
     except Exception:  # an error must not clutter the prompt; the command itself will report it
         os._exit(1)
 
@@ -47,12 +50,17 @@ def _parser(name: str) -> argparse.ArgumentParser:
     return loaded.create_parser("manage.py", name)
 
 
-def _commands() -> argparse.ArgumentParser:
-    """A parser that completes names of commands: the fleet's, or others if none of the fleet's matches."""
+def _commands(*, short: bool) -> argparse.ArgumentParser:
+    """A parser that completes names of commands: the fleet's, or others if none of the fleet's matches.
+
+    With `short`, the fleet's have their short names, unless the word already begins like a long one.
+    """
 
     def names(prefix: str, **_: object) -> list[str]:
+        if short and (words := sorted(word for word in spelling.COMMANDS if word.startswith(prefix))):
+            return words
         matching = sorted(name for name in get_commands() if name.startswith(prefix))
-        return [name for name in matching if name.startswith("fleet_")] or matching
+        return [name for name in matching if name.startswith(spelling.PREFIX)] or matching
 
     parser = argparse.ArgumentParser()
     parser.add_argument("command").completer = names  # type: ignore[attr-defined]

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 def write(write: Callable[[str], object], head: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> None:
     """Write one JSON object: the keys of `head`, then those of `lists`, with one item per line as they arrive."""
-    text = json.dumps(dict(head), indent=2)
-    write(text.removesuffix("\n}").removesuffix("}"))
+    write(json.dumps(dict(head), indent=2).removesuffix("\n}") if head else "{")
     separator = "," if head else ""
     for name, items in lists.items():
         write(f"{separator}\n  {json.dumps(name)}: ")

@@ -131,7 +131,7 @@ class Board:
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
         for item in items:
             style = _style(item)
-            reason = item["note"] if item["state"] == "running" else item["error"] or item["waits_for"]
+            reason = item["note"] if item["state"] == "running" else _reason(item) or item["waits_for"]
             table.add_row(
                 Text(f"{SIGNS.get(style, '·')} {item['status']}", style=COLOURS.get(style, "dim")),
                 Text(lines.one_line(item["key"])),
@@ -197,8 +197,15 @@ def _style(item: Mapping[str, Any]) -> str:
     return "tolerated" if item["tolerated"] else str(item["state"])
 
 
+def _reason(item: Mapping[str, Any]) -> str:
+    """Why the sortie failed or waits. If it waits for a person, that comes first: nothing else lets it continue."""
+    if item.get("waits_on") == "person":
+        return str(item["waits_for"])
+    return item["error"] or (item["waits_for"] if item["state"] in {"waiting", "skipped"} else "")
+
+
 def _line(item: Mapping[str, Any]) -> str:
-    reason = item["error"] or (item["waits_for"] if item["state"] in {"waiting", "skipped"} else "")
+    reason = _reason(item)
     suffix = f": {lines.one_line(reason)[:200]}" if reason else ""
     again = " again" if item["state"] in BEFORE else ""
     attempt = f", attempt {item['attempt']}" if item["state"] == "running" and item["attempt"] > 1 else ""

@@ -23,7 +23,10 @@ def main() -> None:
     django.setup()
     # Not as an argument, which `ps` would show.
     os.environ["FLOWER_BASIC_AUTH"] = f"{USER}:{settings.FLEET_CREDENTIALS.flower_password}"
-    app.conf.broker_transport = None  # kombu's own, because Flower recognises a broker by the name of its transport
+    app.conf.update(
+        broker_transport=None,  # kombu's own, because Flower recognises a broker by the name of its transport
+        broker_url=";".join(settings.FLEET_ENDPOINTS.redis.broker_urls),
+    )
     os.chdir(settings.FLEET_HOME.run)  # keeps the address of the socket short, however long the path is
     atexit.register(Path(SOCKET).unlink, missing_ok=True)
     app.start(

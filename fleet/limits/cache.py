@@ -22,6 +22,8 @@ from django.core.cache.backends.redis import RedisCache, RedisCacheClient, Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from fleet import redis_clients
+
 log = logging.getLogger("fleet.cache")
 
 TIMEOUT_S = 0.25
@@ -78,6 +80,7 @@ class FallbackClient:
         self._redis = RedisCacheClient(
             list(servers),
             serializer=Numbers,
+            pool_class=redis_clients.CachePool,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),

@@ -8,6 +8,7 @@ its own.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 
 from django.conf import settings
@@ -54,8 +55,10 @@ def charge(user: int, seconds: float) -> None:
     """Charge the user for a request: its time in this process, plus what was added with `add`."""
     total_ms = round(1_000 * (seconds + sum(_external_costs.get() or ())))
     if total_ms > 0:
-        cache.add(_key(user), 0, WINDOW_S + 1)
-        cache.incr(_key(user), total_ms)
+        key = _key(user)  # once: the next minute may begin meanwhile
+        if not cache.add(key, total_ms, WINDOW_S + 1):
+            with suppress(ValueError):  # Redis has just lost it, as it may
+                cache.incr(key, total_ms)
 
 
 def _key(user: int) -> str:

@@ -24,6 +24,7 @@ from fleet.events import naming, stream
 from fleet.events.models import Event
 from fleet.events.stream import Position
 from fleet.live.feeds import NOT_SIGNED_IN, End, SerializedEvent
+from fleet.postgres import retries
 from fleet.web import shared_counters
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ T = TypeVar("T")
 
 BUSY_POLL_S, IDLE_POLL_S = 0.04, 0.08  # while events happen; when none has happened for IDLE_AFTER_S
 IDLE_AFTER_S = 5.0
-RETRY_S = 1.0  # after a failed query
 PAGE = 1_000  # events per poll
 RECHECK_BATCH = 50  # listeners per query of access
 USER_SHARE = 4  # one user may have a quarter of all streams
@@ -154,18 +154,17 @@ class Hub:
 
     async def _retry(self, query: Callable[[], Awaitable[T]]) -> T:
         failed = False
-        while True:
-            try:
-                result = await query()
-            except django.db.Error as fault:
-                if not failed:
-                    log.warning("Postgres does not answer; listeners wait (%s)", type(fault).__name__)
-                failed = True
-                await asyncio.sleep(RETRY_S)
-                continue
-            if failed:
-                log.warning("Postgres answers again")
-            return result
+
+        def note_failure(fault: Exception, failures: int) -> None:
+            nonlocal failed
+            failed = True
+            if failures == 1:
+                log.warning("Postgres does not answer; listeners wait (%s)", type(fault).__name__)
+
+        result = await retries.retry_async(query, on_failure=note_failure)
+        if failed:
+            log.warning("Postgres answers again")
+        return result
 
 
 def _counters(user: int) -> tuple[str, str]:

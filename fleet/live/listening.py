@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from typing import TypeVar
 from uuid import UUID
 
 import django.db
@@ -12,11 +14,18 @@ import django.db
 from fleet.access.tokens import NotSignedIn
 from fleet.events.stream import Position
 from fleet.live.feeds import NOT_SIGNED_IN, End, Ended, Feed, SerializedEvent
-from fleet.live.hub import RETRY_S, hub
+from fleet.live.hub import hub
+from fleet.postgres import retries
 
 MAX_QUEUE = 1_000  # events
 PAGE = 500  # events per query of the table
 KEEPALIVE_S = 12.0  # without events
+
+T = TypeVar("T")
+
+
+class _Interrupted(Exception):
+    """The stream ended or was rewound, so the result of a query is no longer needed."""
 
 
 class Listener:
@@ -83,16 +92,9 @@ class Listener:
     async def _from_the_table(self) -> AsyncGenerator[list[SerializedEvent], None]:
         while self.ended is None and self._rewind_to is None:
             try:
-                page = await hub.run(lambda: self.feed.after(self.position, limit=PAGE))
-            except Ended as fault:
-                self.end(fault.end)
+                page = await self._query(lambda: self.feed.after(self.position, limit=PAGE))
+            except _Interrupted:
                 return
-            except NotSignedIn as fault:
-                self.end(End(NOT_SIGNED_IN, str(fault)))
-                return
-            except django.db.Error:
-                await asyncio.sleep(RETRY_S)
-                continue
             if page and self._rewind_to is None:
                 self.position = Position.of(page[-1])
                 if fresh := self._after_snapshot([SerializedEvent(event, self.feed.serialize) for event in page]):
@@ -106,7 +108,10 @@ class Listener:
             fresh = [event for event in self._queue if event.position > self.position]
             self._queue.clear()
             if fresh:
-                visible = await self._visible(self._after_snapshot(fresh))
+                try:
+                    visible = await self._visible(self._after_snapshot(fresh))
+                except _Interrupted:
+                    return  # the position stays, so that a client that continues from it misses nothing
                 if self._rewind_to is None:
                     self.position = fresh[-1].position
                     if visible:
@@ -123,15 +128,30 @@ class Listener:
                 yield []
 
     async def _end_if_completed(self) -> None:
-        while self.feed.closing_kinds and self.ended is None and self._rewind_to is None:
-            try:
-                end = await hub.run(lambda: self.feed.completed(self.position, snapshot=self._snapshot))
-            except django.db.Error:
-                await asyncio.sleep(RETRY_S)
-                continue
+        if not self.feed.closing_kinds or self._is_interrupted():
+            return
+        with suppress(_Interrupted):
+            end = await self._query(lambda: self.feed.completed(self.position, snapshot=self._snapshot))
             if end is not None and self._rewind_to is None:
                 self.end(end)
-            return
+
+    async def _query(self, query: Callable[[], T]) -> T:
+        """Query the database, and repeat it while it fails. _Interrupted if the stream ends or is rewound meanwhile."""
+        try:
+            return await retries.retry_async(
+                lambda: hub.run(query), on_failure=lambda *_: None, stop=self._is_interrupted
+            )  # the hub logs the outage
+        except Ended as fault:
+            self.end(fault.end)
+            raise _Interrupted from fault
+        except NotSignedIn as fault:
+            self.end(End(NOT_SIGNED_IN, str(fault)))
+            raise _Interrupted from fault
+        except django.db.Error as fault:
+            raise _Interrupted from fault
+
+    def _is_interrupted(self) -> bool:
+        return self.ended is not None or self._rewind_to is not None
 
     def _after_snapshot(self, events: list[SerializedEvent]) -> list[SerializedEvent]:
         """Return the events that were committed after the stream was opened, unless it started at a cursor."""
@@ -140,19 +160,11 @@ class Listener:
         return [event for event in events if self._snapshot.after(event.position)]
 
     async def _visible(self, events: list[SerializedEvent]) -> list[SerializedEvent]:
-        """Return the events that the caller can see. Visible scopes are cached until the next recheck."""
+        """Return the events that the caller can see, or raise _Interrupted. Scopes are cached until the next recheck."""
         if self._sees_everything or self.feed.scope is not None:
             return events
         unknown = {event.scope for event in events if event.scope is not None} - self._visible_scopes.keys()
-        while unknown and self.ended is None:
-            try:
-                visible = await hub.run(lambda: self.feed.visible_scopes(self.feed.grant.actor(), unknown))
-            except NotSignedIn as fault:
-                self.end(End(NOT_SIGNED_IN, str(fault)))
-                return []
-            except django.db.Error:
-                await asyncio.sleep(RETRY_S)
-                continue
+        if unknown:
+            visible = await self._query(lambda: self.feed.visible_scopes(self.feed.grant.actor(), unknown))
             self._visible_scopes |= {scope: scope in visible for scope in unknown}
-            break
         return [event for event in events if event.scope is not None and self._visible_scopes.get(event.scope, False)]

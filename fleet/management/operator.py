@@ -38,7 +38,7 @@ class OperatorCommand(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> parsing.Parser:
         parser = parsing.parser(
-            program=f"{invocation.prefix()} {subcommand}",
+            program=invocation.command(subcommand),
             description=self.help,
             from_command_line=bool(getattr(self, "_called_from_command_line", False)),
         )

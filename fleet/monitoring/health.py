@@ -17,7 +17,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
-from fleet import invocation
+from fleet import invocation, redis_clients
 from fleet.postgres import parameters
 
 log = logging.getLogger("fleet.health")
@@ -83,8 +83,6 @@ def _migrations() -> str:
 
 
 def _redis() -> str:
-    with redis.Redis.from_url(
-        settings.FLEET_ENDPOINTS.redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
-    ) as client:
+    with redis_clients.client(settings.FLEET_ENDPOINTS.redis_url, timeout_s=TIMEOUT_S) as client:
         client.ping()
     return ""

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.conf import settings
 
-from fleet.observability.redactor import HIDDEN, is_perhaps_secret_name, is_secret_name
+from fleet.observability.redactor import HIDDEN, URL_PASSWORD, is_perhaps_secret_name, is_secret_name
 
 TEXT = 2_000  # characters of one text
 ITEMS = 100  # of one list or mapping
@@ -31,7 +31,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(flk_[0-9A-Za-z]{4,12})_[\w-]{8,}"), rf"\1_{HIDDEN}"),  # the prefix identifies the key
     (re.compile(r"\b(srt_[0-9a-z]{26}\.\d+)\.[\w-]{8,}"), rf"\1.{HIDDEN}"),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{4,}(\.[\w-]*)?"), HIDDEN),
-    (re.compile(r"([a-z][a-z0-9+.-]{1,20}://[^\s/@:]{0,200}):[^\s/@]{1,500}@", re.IGNORECASE), rf"\1:{HIDDEN}@"),
+    (URL_PASSWORD, rf"\1:{HIDDEN}@"),
     (re.compile(r"\b(Bearer|Basic|Token)\s+[\w+/=.~-]{8,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
     (
         re.compile(
@@ -112,5 +112,8 @@ def _own_secrets() -> tuple[str, ...]:
     credentials = settings.FLEET_CREDENTIALS
     secrets = {getattr(credentials, field.name) for field in fields(credentials)}
     secrets |= {settings.SECRET_KEY, settings.FLEET_JWT_KEY, settings.FLEET_ENDPOINTS.postgres.password}
-    secrets |= {owner.password} if (owner := settings.FLEET_ENDPOINTS.owner) else set()
+    secrets.update(settings.FLEET_ENDPOINTS.redis.secrets)
+    secrets |= {
+        server.password for server in (settings.FLEET_ENDPOINTS.owner, settings.FLEET_ENDPOINTS.direct) if server
+    }
     return tuple(sorted((secret for secret in secrets if len(secret) >= 8), key=len, reverse=True))

@@ -16,5 +16,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
     # Django's name for the driver's module (PEP 249).
     Database: Any = SimpleNamespace(**{**vars(psycopg), "connect": connect})
 
+    def chunked_cursor(self) -> Any:
+        """A cursor on the server, which sends rows in portions; through a pooler an ordinary one.
+
+        Django's querysets heed that setting by themselves.
+        """
+        if self.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]:
+            return self.cursor()
+        return super().chunked_cursor()
+
     def _nodb_cursor(self) -> Any:
         return super(DatabaseWrapper, roles.owner_connection(self))._nodb_cursor()

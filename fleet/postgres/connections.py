@@ -3,7 +3,8 @@
 TCP detects a host or a route that is gone (`tcp_user_timeout` in the settings). It does not detect a server that is
 halted while its kernel still acknowledges packets, such as by SIGSTOP or a stuck proxy: a client would wait until the
 server resumes. So a client that has waited for FLEET_ANSWER_S opens a second connection. If that succeeds, the
-statement is merely slow and may take as long as it needs; if it times out, the first connection is broken.
+statement is merely slow and may take as long as it needs; if it times out, the first connection is broken. PgBouncer
+accepts connections whatever its server does, so behind it the client also tries the server itself.
 """
 
 from __future__ import annotations
@@ -43,15 +44,22 @@ class Connection(psycopg.Connection[Row]):
                     ) from None
 
     def _server_responds(self) -> bool:
-        """Whether the server responds to a new connection. A refusal, as during a shutdown, is a response, too."""
-        parameters: dict[str, Any] = {**self.info.get_parameters(), "password": self.info.password}
-        try:
-            psycopg.connect(**parameters).close()
-        except errors.ConnectionTimeout:
-            return False
-        except psycopg.Error:
-            return True
+        """Whether the server responds to a new connection, and so does the one behind a pooler."""
+        direct = settings.FLEET_ENDPOINTS.direct
+        same: dict[str, Any] = {**self.info.get_parameters(), "password": self.info.password}
+        past_pooler = {} if direct is None else {**same, "host": direct.host, "port": direct.port}
+        return _responds(same) and (not past_pooler or _responds(past_pooler))
+
+
+def _responds(parameters: dict[str, Any]) -> bool:
+    """Whether a server responds in time. A refusal, as during a shutdown, is a response, too."""
+    try:
+        psycopg.connect(**parameters).close()
+    except errors.ConnectionTimeout:
+        return False
+    except psycopg.Error:
         return True
+    return True
 
 
 connect = Connection.connect

@@ -2,13 +2,19 @@
 
 The hot path uses neither Django's ORM nor its connections, but one psycopg connection per use. Statements are prepared
 at their first use, and plans are pinned to index scans, so that the planner does not choose to sort a long queue.
+
+PgBouncer in transaction mode keeps neither prepared statements (before version 1.21) nor a session's settings. Through
+it nothing is prepared, and each transaction pins its own plans.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from django.conf import settings
 from psycopg.rows import tuple_row
 
 from fleet import postgres
@@ -17,22 +23,54 @@ from fleet.postgres import parameters
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-_PINNED = " ".join(
-    f"-c {setting}"
-    for setting in (
-        "enable_seqscan=off",
-        "enable_bitmapscan=off",
-        "enable_hashjoin=off",
-        "enable_mergejoin=off",
-        "jit=off",
-        "plan_cache_mode=force_generic_plan",
-        "statement_timeout=60s",
-    )
-)
+_PINNED = {
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "statement_timeout": "60s",
+}
+_OF_SESSION = " ".join(f"-c {name}={value}" for name, value in _PINNED.items())
+_BEGIN = "".join(["BEGIN", *(f"; SET LOCAL {name} = '{value}'" for name, value in _PINNED.items())])
 
 
 def connect(*, name: str) -> Connection:
     """Open a connection to the database of Django's default one. `name` is shown in pg_stat_activity."""
     libpq = parameters.beside_django(application_name=name)
-    libpq["options"] = f"{libpq.get('options', '')} {_PINNED}".strip()
+    if _through_pooler():
+        return postgres.connect(**libpq, autocommit=True, row_factory=tuple_row, prepare_threshold=None)
+    libpq["options"] = f"{libpq.get('options', '')} {_OF_SESSION}".strip()
     return postgres.connect(**libpq, autocommit=True, row_factory=tuple_row, prepare_threshold=0)
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """A transaction of the hot path; its plans are pinned."""
+    if not _through_pooler():
+        with connection.transaction():
+            yield
+        return
+    connection.execute(_BEGIN)  # one round trip, and so without parameters
+    try:
+        yield
+    except BaseException:
+        if not connection.closed:
+            connection.rollback()
+        raise
+    connection.commit()
+
+
+@contextmanager
+def statement(connection: Connection) -> Iterator[None]:
+    """Room for one statement, which is its own transaction unless its plan can be pinned only in one."""
+    if not _through_pooler():
+        yield
+        return
+    with transaction(connection):
+        yield
+
+
+def _through_pooler() -> bool:
+    return settings.FLEET_ENDPOINTS.direct is not None

@@ -1,6 +1,7 @@
 """All advisory locks of Postgres that the fleet uses, in one place so that no two share a key.
 
 Transaction locks last until the end of the current transaction, session locks until the end of the `session` block.
+Through PgBouncer, a block opens a connection of its own, past the pooler.
 See https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS.
 """
 
@@ -12,7 +13,11 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
+
+from fleet import postgres
+from fleet.postgres import parameters
 
 
 class Lock(IntEnum):
@@ -38,6 +43,15 @@ def try_lock(lock: Lock) -> bool:
     return bool(_value("SELECT pg_try_advisory_xact_lock(%s)", [lock]))
 
 
+def lock(lock: Lock, *, halted_s: float) -> None:
+    """Wait for the lock and hold it until the transaction ends.
+
+    Postgres ends the transaction if this process is halted for `halted_s` while it holds the lock.
+    """
+    _value("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{halted_s * 1_000:.0f}ms"])
+    _value("SELECT pg_advisory_xact_lock(%s)", [lock])
+
+
 def lock_subject(lock: SubjectLock, subject: str) -> None:
     """Wait for the lock and hold it until the transaction ends."""
     _value("SELECT pg_advisory_xact_lock(%s, %s)", [lock, _hash(subject)])
@@ -52,28 +66,50 @@ def try_lock_subject(lock: SubjectLock, subject: str) -> bool:
 def session(lock: Lock, *, shared: bool = False) -> Iterator[None]:
     """Wait for the lock and hold it until the block ends, across transactions."""
     kind = "_shared" if shared else ""
-    _value(f"SELECT pg_advisory_lock{kind}(%s)", [lock])
-    try:
-        yield
-    finally:
-        if connection.connection is not None and not connection.connection.closed:  # else it is released already
-            _value(f"SELECT pg_advisory_unlock{kind}(%s)", [lock])
+    with _session() as holder:
+        _value(f"SELECT pg_advisory_lock{kind}(%s)", [lock], session=holder)
+        try:
+            yield
+        finally:
+            if _is_open(holder):  # else it is released already
+                _value(f"SELECT pg_advisory_unlock{kind}(%s)", [lock], session=holder)
 
 
 @contextmanager
 def try_session_subject(lock: SubjectLock, subject: str) -> Iterator[bool]:
     """Try to hold the lock until the block ends, across transactions; the value says whether that worked."""
     key = [lock, _hash(subject)]
-    acquired = bool(_value("SELECT pg_try_advisory_lock(%s, %s)", key))
+    with _session() as holder:
+        acquired = bool(_value("SELECT pg_try_advisory_lock(%s, %s)", key, session=holder))
+        try:
+            yield acquired
+        finally:
+            if acquired and _is_open(holder):
+                _value("SELECT pg_advisory_unlock(%s, %s)", key, session=holder)
+
+
+@contextmanager
+def _session() -> Iterator[Any]:
+    """A connection that keeps its session: Django's, or one of the block's own if Django's goes through a pooler."""
+    if settings.FLEET_ENDPOINTS.direct is None:
+        yield connection
+        return
+    with connection.wrap_database_errors:
+        holder = postgres.connect(**parameters.with_session(application_name="lock"), autocommit=True)
     try:
-        yield acquired
+        yield holder
     finally:
-        if acquired and connection.connection is not None and not connection.connection.closed:
-            _value("SELECT pg_advisory_unlock(%s, %s)", key)
+        holder.close()
 
 
-def _value(statement: str, parameters: list[Any]) -> Any:
-    with connection.cursor() as cursor:
+def _is_open(session: Any) -> bool:
+    if session is connection:
+        return connection.connection is not None and not connection.connection.closed
+    return not session.closed
+
+
+def _value(statement: str, parameters: list[Any], *, session: Any = connection) -> Any:
+    with connection.wrap_database_errors, session.cursor() as cursor:
         cursor.execute(statement, parameters)
         return cursor.fetchone()[0]
 

@@ -2,6 +2,9 @@
 
 The fleet detects a dead route after 14 s instead of the two hours of the kernel's defaults. Parameters in DATABASE_URL
 override these: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS.
+
+PgBouncer in transaction mode refuses `options`, because they belong to a session. What the fleet needs of them is in the
+configuration of PgBouncer (deploy/pgbouncer.ini) and in the hot path's transactions (fleet/postgres/hot_path.py).
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from django.db import connections
 
 from fleet.config.datastores import Postgres
@@ -18,8 +22,8 @@ _DEFAULTS = {
     "keepalives_interval": "3",
     "keepalives_count": "3",
     "tcp_user_timeout": "14000",
-    "options": "-c idle_in_transaction_session_timeout=60s",
 }
+_OF_SESSIONS = {"options": "-c idle_in_transaction_session_timeout=60s"}
 # What Django adds for psycopg, and the name of Django's own connections.
 _DJANGO_ONLY = {"cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"}
 
@@ -34,6 +38,7 @@ def for_django(
         "USER": server.user,
         "PASSWORD": server.password,
         "NAME": server.name,
+        "DISABLE_SERVER_SIDE_CURSORS": server.pooled,  # they belong to a session
         "OPTIONS": {
             **_options(server, connect_timeout_s=connect_timeout_s, application_name=application_name),
             **pool,
@@ -53,6 +58,18 @@ def for_libpq(server: Postgres, *, connect_timeout_s: int, application_name: str
     }
 
 
+def with_session(*, application_name: str) -> dict[str, Any]:
+    """Return the parameters for a connection that keeps its session: for LISTEN and for locks across transactions."""
+    direct = settings.FLEET_ENDPOINTS.direct
+    if direct is None:
+        return beside_django(application_name=application_name)
+    return for_libpq(
+        direct,
+        connect_timeout_s=settings.FLEET_ANSWER_S,
+        application_name=f"fleet {application_name}"[:63],
+    )
+
+
 def beside_django(*, application_name: str) -> dict[str, Any]:
     """Return the parameters for a psycopg connection beside Django's default one, to the same database.
 
@@ -69,6 +86,7 @@ def _options(server: Postgres, *, connect_timeout_s: int, application_name: str)
     return {
         "connect_timeout": str(connect_timeout_s),
         **_DEFAULTS,
+        **({} if server.pooled else _OF_SESSIONS),
         **server.options,
         "application_name": application_name,
     }

@@ -6,8 +6,10 @@ OperationalErrors (https://www.psycopg.org/psycopg3/docs/api/errors.html).
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import psycopg
@@ -18,29 +20,61 @@ FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 1.0  # the pause doubles from one failure to t
 
 T = TypeVar("T")
 
+OnFailure = Callable[[Exception, int], None]  # gets each error and the number of failures so far
+Stop = Callable[[], bool]
 
-def retry(
-    query: Callable[[], T],
-    *,
-    on_failure: Callable[[Exception, int], None],
-    stop: Callable[[], bool] = lambda: False,
-    timeout_s: float | None = None,
-) -> T:
+
+def never() -> bool:
+    return False
+
+
+def retry(query: Callable[[], T], *, on_failure: OnFailure, stop: Stop = never, timeout_s: float | None = None) -> T:
     """Return what `query` returns, and repeat it while it fails with a transient error.
 
-    `on_failure` gets each error and the number of failures so far; it may reset the connection. The error is raised if
-    `stop` then returns True, or if the first failure was more than `timeout_s` seconds ago.
+    `on_failure` may reset the connection. The error is raised if `stop` then returns True, or if the first failure was
+    more than `timeout_s` seconds ago.
     """
-    failures, pause_s, first_failure = 0, FIRST_PAUSE_S, 0.0
+    failures = _Failures(on_failure=on_failure, stop=stop, timeout_s=timeout_s)
     while True:
         try:
             return query()
         except TRANSIENT as fault:
-            failures += 1
-            if failures == 1:
-                first_failure = time.monotonic()
-            on_failure(fault, failures)
-            if stop() or (timeout_s is not None and time.monotonic() - first_failure > timeout_s):
+            if failures.add(fault):
                 raise
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, MAX_PAUSE_S)
+        time.sleep(failures.pause_s)
+
+
+async def retry_async(query: Callable[[], Awaitable[T]], *, on_failure: OnFailure, stop: Stop = never) -> T:
+    """Like `retry`, in an event loop. Every error of the database counts as transient.
+
+    A stream must outlive them all: during a migration, for example, a statement may fail for another reason.
+    """
+    failures = _Failures(on_failure=on_failure, stop=stop)
+    while True:
+        try:
+            return await query()
+        except (*TRANSIENT, db.Error) as fault:
+            if failures.add(fault):
+                raise
+        await asyncio.sleep(failures.pause_s)
+
+
+@dataclass(slots=True)
+class _Failures:
+    """The failures of one query, and the pause before it is repeated."""
+
+    on_failure: OnFailure
+    stop: Stop
+    timeout_s: float | None = None
+    count: int = 0
+    pause_s: float = FIRST_PAUSE_S / 2
+    first_at: float = 0.0
+
+    def add(self, fault: Exception) -> bool:
+        """Count a failure. Returns whether to give up."""
+        self.count += 1
+        if self.count == 1:
+            self.first_at = time.monotonic()
+        self.pause_s = min(2 * self.pause_s, MAX_PAUSE_S)
+        self.on_failure(fault, self.count)
+        return self.stop() or (self.timeout_s is not None and time.monotonic() - self.first_at > self.timeout_s)

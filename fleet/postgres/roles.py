@@ -18,6 +18,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
+from fleet import errors
 from fleet.config.datastores import ADMINISTRATOR, Postgres
 from fleet.postgres import parameters, statements
 
@@ -25,13 +26,17 @@ Wrapper = TypeVar("Wrapper", bound=BaseDatabaseWrapper)
 
 
 def owner_connection(connection: Wrapper) -> Wrapper:
-    """Return a connection to the same database as its owner; the same connection if the application is the owner."""
-    owner: Postgres | None = settings.FLEET_ENDPOINTS.owner
+    """Return a connection to the same database as its owner, past a pooler.
+
+    It is the same connection if the application is the owner and there is no pooler.
+    """
+    owner: Postgres | None = settings.FLEET_ENDPOINTS.owner or settings.FLEET_ENDPOINTS.direct
     if owner is None:
         return connection
     database = connection.settings_dict
+    name = owner.name if settings.FLEET_ENDPOINTS.direct else database["NAME"]  # a pooler may have names of its own
     owners = parameters.for_django(
-        replace(owner, name=database["NAME"], options={**settings.FLEET_ENDPOINTS.postgres.options, **owner.options}),
+        replace(owner, name=name, options={**settings.FLEET_ENDPOINTS.postgres.options, **owner.options}),
         connect_timeout_s=settings.FLEET_ANSWER_S,
         application_name=database["OPTIONS"]["application_name"],
         pool={},
@@ -54,9 +59,9 @@ def as_owner() -> Iterator[None]:
 
 
 def convert() -> None:
-    """Create the roles of the embedded database and set its ownership, in one transaction. Idempotent."""
+    """Create the roles of the fleet's own database and set its ownership, in one transaction. Idempotent."""
     endpoints = settings.FLEET_ENDPOINTS
-    if endpoints.provider != "embedded":
+    if endpoints.provider == "external":
         return
     administrator = replace(
         endpoints.postgres,
@@ -71,6 +76,40 @@ def convert() -> None:
     ) as session:
         session.execute(_statement("database_roles"))
         session.execute(_statement("database_grants"))
+
+
+def ensure_application() -> None:
+    """Create the application's role, or set its password, and take from it what only the owner may have. Idempotent.
+
+    Works as the user of DATABASE_OWNER_URL, whatever role that URL assumes. If that user is a superuser, the role
+    `fleet_owner` gets everything that the application still owns. Raises Invalid without DATABASE_OWNER_URL.
+    """
+    endpoints = settings.FLEET_ENDPOINTS
+    if endpoints.owner is None:
+        raise errors.Invalid(
+            "The application's role can be created only by another one.",
+            hint="Set DATABASE_OWNER_URL to the role that owns the database.",
+        )
+    application: Postgres = endpoints.postgres
+    with psycopg.connect(
+        **parameters.for_libpq(
+            endpoints.owner, connect_timeout_s=settings.FLEET_ANSWER_S, application_name="fleet prepare"
+        )
+    ) as session:
+        session.execute("SET LOCAL ROLE NONE")
+        verifier = session.pgconn.encrypt_password(
+            application.password.encode(), application.user.encode(), b"scram-sha-256"
+        ).decode()
+        session.execute(
+            sql.SQL(statements.read("fleet", "application_role")).format(
+                name=application.user, role=sql.Identifier(application.user), verifier=verifier
+            )
+        )
+        (is_superuser,) = session.execute("SELECT rolsuper FROM pg_roles WHERE rolname = session_user").fetchone() or (
+            False,
+        )
+        if is_superuser:
+            session.execute(_statement("database_roles"))
 
 
 def grant() -> None:

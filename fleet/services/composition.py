@@ -1,4 +1,4 @@
-"""Builds the supervisors of this checkout from its settings."""
+"""Builds the supervisors of this fleet from its settings."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from django.conf import settings
 from fleet.services import process_table
 from fleet.services.providers import base
 from fleet.services.providers.base import Provider
+from fleet.services.providers.containers import Images
 from fleet.services.supervision.service import Limits
 from fleet.services.supervision.supervisor import Supervisor
 
 
-def provider() -> Provider:
+def provider(say: Callable[[str], None]) -> Provider:
     return base.choose(
-        home=settings.FLEET_HOME, credentials=settings.FLEET_CREDENTIALS, endpoints=settings.FLEET_ENDPOINTS
+        home=settings.FLEET_HOME,
+        credentials=settings.FLEET_CREDENTIALS,
+        endpoints=settings.FLEET_ENDPOINTS,
+        images=Images(postgres=settings.POSTGRES_IMAGE, valkey=settings.VALKEY_IMAGE),
+        say=say,
     )
 
 
@@ -29,7 +34,7 @@ def limits() -> Limits:
 
 def services(say: Callable[[str], None]) -> Supervisor:
     """A supervisor of Postgres and Valkey alone."""
-    stores = provider()
+    stores = provider(say)
     return Supervisor(
         home=settings.FLEET_HOME,
         kind="services",
@@ -41,7 +46,7 @@ def services(say: Callable[[str], None]) -> Supervisor:
 
 def fleet(say: Callable[[str], None]) -> Supervisor:
     """A supervisor of Postgres, Valkey and all processes of a fleet."""
-    stores = provider()
+    stores = provider(say)
     processes = process_table.table(
         base=settings.BASE_DIR,
         home=settings.FLEET_HOME,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ ENDED_S = 10
 
 
 def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
-    """Run `manage.py ARGUMENTS`, a supervisor, in the background and return its status once it is ready.
+    """Run the command ARGUMENTS, a supervisor, in the background and return its status once it is ready.
 
     Its output goes to its log and, until it is ready, to `say`. Raises Unavailable if it ends before it is ready.
     """
@@ -32,7 +31,7 @@ def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[st
     offset = _size(home)
     with logfiles.open_for_append(home, LOG) as log:
         process = subprocess.Popen(
-            [sys.executable, "manage.py", *arguments],
+            invocation.program(*arguments),
             cwd=base,
             env=invocation.environment(),
             stdin=subprocess.DEVNULL,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 
 from fleet import invocation
 from fleet.services.providers import identity
@@ -14,13 +12,13 @@ from fleet.services.providers import identity
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-async def run(arguments: Sequence[str], *, base: Path, until: Callable[[], Awaitable[object]] | None = None) -> int:
-    """Run `manage.py ARGUMENTS` on this terminal and return its exit code; it gets SIGINT as soon as `until` returns.
+async def run(arguments: Sequence[str], *, until: Callable[[], Awaitable[object]] | None = None) -> int:
+    """Run the command ARGUMENTS on this terminal and return its exit code; it gets SIGINT as soon as `until` returns.
 
     The command has its own session, so that it gets a Ctrl-C once, forwarded by this process.
     """
     process = await asyncio.create_subprocess_exec(
-        *identity.launch_command([sys.executable, str(base / "manage.py"), *arguments]),
+        *identity.launch_command(invocation.program(*arguments)),
         env=invocation.environment(),
         start_new_session=True,
     )

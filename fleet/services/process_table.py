@@ -13,7 +13,7 @@ from fleet.flower import client as flower
 from fleet.postgres import pool
 from fleet.services.providers import probes
 from fleet.services.supervision import beats
-from fleet.services.supervision.service import Command, Limits, Service
+from fleet.services.supervision.service import JWT_KEY, OWNER, Command, Limits, Service
 
 
 def table(
@@ -24,7 +24,7 @@ def table(
     web_port: int,
     say: Callable[[str], None],
 ) -> tuple[Service, ...]:
-    """Return the processes in the order in which they start. `base` is the checkout, `web_port` the preferred port."""
+    """Return the processes in the order in which they start. `base` is the folder of the code, `web_port` the preferred port."""
     ports = Ports(home)
     selected_ports: dict[str, int] = {}
 
@@ -34,20 +34,21 @@ def table(
             say(f"{name}: port {preferred} is in use, using {selected_ports[name]}")
         return str(selected_ports[name])
 
-    def python(*arguments: str, env: dict[str, str] | None = None, entrusted: frozenset[str] = frozenset()) -> Command:
+    def process(*argv: str, env: dict[str, str], entrusted: frozenset[str] = frozenset()) -> Command:
         shared = {"DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_HOME": str(home.root), "PYTHONUNBUFFERED": "1"}
-        return Command(argv=(sys.executable, *arguments), cwd=base, env={**shared, **(env or {})}, entrusted=entrusted)
+        return Command(argv=argv, cwd=base, env={**shared, **env}, entrusted=entrusted)
 
     def manage(command: str, *, entrusted: frozenset[str] = frozenset()) -> Command:
         beats.clear(home, command)
-        return python("manage.py", command, env={"FLEET_COMMAND": invocation.IN_THE_CHECKOUT}, entrusted=entrusted)
+        hints = {"FLEET_COMMAND": invocation.anywhere()}
+        return process(*invocation.program(command), env=hints, entrusted=entrusted)
 
     def prepare() -> Command:
-        return manage("fleet_prepare", entrusted=frozenset({"DATABASE_OWNER_URL"}))
+        return manage("fleet_prepare", entrusted=OWNER)
 
     def web() -> Command:
-        command = ("-m", "fleet.web", "--port", choose("web", web_port))
-        return python(*command, env={"FLEET_PROCESS": pool.WEB}, entrusted=frozenset({"FLEET_JWT_KEY"}))
+        argv = (sys.executable, "-m", "fleet.web", "--port", choose("web", web_port))
+        return process(*argv, env={"FLEET_PROCESS": pool.WEB}, entrusted=JWT_KEY)
 
     stores = ("postgres", "valkey")  # both, so that nothing is migrated if one of them refuses the connection
     prepared = ("prepare", "valkey")
@@ -69,7 +70,7 @@ def table(
         ),
         Service(
             name="flower",
-            command=lambda: python("-m", "fleet.flower"),
+            command=lambda: process(sys.executable, "-m", "fleet.flower", env={}),
             probe=lambda: probes.http_socket(home, flower.SOCKET, f"/{flower.PREFIX}/healthcheck"),
             needs=prepared,
             vital=False,

@@ -1,9 +1,9 @@
 -- Run this as a superuser in the fleet's database; it is idempotent. It transfers the audit trail to a role that cannot
 -- log in. The fleet's own role may only read it and add entries.
 DO $$ BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'fleet_audit') THEN
-        CREATE ROLE fleet_audit NOLOGIN;
-    END IF;
+    CREATE ROLE fleet_audit NOLOGIN;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN
+    NULL;  -- it exists, or another database of this server is creating it
 END $$;
 ALTER SCHEMA fleet_audit OWNER TO fleet_audit;
 ALTER TABLE fleet_audit.entry OWNER TO fleet_audit;

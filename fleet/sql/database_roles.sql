@@ -1,4 +1,4 @@
--- Run as the administrator of an embedded Postgres: transfer everything that the application's role owns to the owner's.
+-- Run as a superuser: transfer everything that the application's role owns to the owner's.
 -- This also converts a home that was created before the owner had a role of its own.
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'fleet_owner') THEN
@@ -9,6 +9,11 @@ END $$;
 REASSIGN OWNED BY {role} TO fleet_owner;
 REVOKE fleet_owner FROM {role};
 ALTER ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
+-- Every role may set defaults for its own sessions, such as a search_path in which no table is found.
+ALTER ROLE {role} RESET ALL;
+DO $$ BEGIN
+    EXECUTE format('ALTER ROLE {role} IN DATABASE %I RESET ALL', current_database());
+END $$;
 -- So that it can name the transaction that blocks the sealing of the audit trail, whatever role it belongs to.
 GRANT pg_read_all_stats TO {role};
 -- Postgres lets every role connect to every database, and create temporary tables there.

@@ -1,4 +1,4 @@
-"""`python -m fleet.web --port N`: the site, served on loopback by FLEET_WEB_WORKERS processes that share a port.
+"""`python -m fleet.web --port N`: the site, served by FLEET_WEB_WORKERS processes that share a port, on the loopback.
 
 A Python process uses one core. The first process loads the site and forks the workers, which share its memory, serve
 requests and end with it. It only replaces workers that die. uvicorn can start several processes too, but it loads the
@@ -28,18 +28,22 @@ from django.utils.module_loading import autodiscover_modules
 from fleet import errors, processes
 from fleet.web import shared_counters, uptime
 
-HOST = "127.0.0.1"
+HOST = "127.0.0.1"  # unless --host says otherwise, as in a container
 RESTART_DELAY_S = 1.0  # before a dead worker is replaced
+BACKLOG = 2_048  # connections that the kernel accepts before a process does
+ACCEPTS_AT_ONCE = 1  # else the first process that wakes would accept a whole burst
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger("fleet.web")
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which also records that the site is up."""
+    """uvicorn's server, which also records that the site is up, and leaves its share of a burst to other processes."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)  # asyncio has set it to ACCEPTS_AT_ONCE
         self._beat = asyncio.create_task(uptime.keep_recording())
 
 
@@ -61,7 +65,9 @@ class Workers:
                 if not self._stopping:
                     self._fork(row)
             pid, status = os.wait()
-            shared_counters.site.clear(self._rows.pop(pid))
+            if (row_of_the_ended := self._rows.pop(pid, None)) is None:
+                continue  # an orphan that this process adopted: in a container it is the init process
+            shared_counters.site.clear(row_of_the_ended)
             if not self._stopping:
                 log.error("web worker %d ended (%s) and is replaced", pid, os.waitstatus_to_exitcode(status))
                 time.sleep(RESTART_DELAY_S)
@@ -88,18 +94,21 @@ class Workers:
             os.kill(pid, signal.SIGTERM)
 
 
-def listening_socket(port: int) -> socket.socket:
-    """A bound socket with an explicit protocol number.
+def listening_socket(port: int, *, host: str = HOST) -> socket.socket:
+    """A bound socket with an explicit protocol number. Connections inherit its options.
 
     asyncio sets TCP_NODELAY only on sockets that name IPPROTO_TCP. uvicorn's own do not, which delays small responses
-    by 40 ms.
+    by 40 ms. TCP_USER_TIMEOUT ends what the kernel has not yet sent to a client that no longer reads, or else a closed
+    connection would keep its buffer for minutes.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    timeout_ms = int(settings.FLEET_HTTP_TIMEOUT_S * 1_000)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
     try:
-        listener.bind((HOST, port))
+        listener.bind((host, port))
     except OSError as fault:
-        sys.exit(f"Cannot listen on {HOST}:{port}: {fault.strerror}. Choose another port with --port.")
+        sys.exit(f"Cannot listen on {host}:{port}: {fault.strerror}. Choose another port with --port.")
     return listener
 
 
@@ -120,19 +129,24 @@ def load() -> Any:
     return application
 
 
+def configuration(application: Any, *, port: int, host: str = HOST) -> uvicorn.Config:
+    return uvicorn.Config(
+        application, host=host, port=port, lifespan="off", log_config=None, access_log=False, server_header=False,
+        proxy_headers=False,  # trusted proxies: fleet/limits/addresses.py
+        http="fleet.web.connections:TimeoutProtocol", timeout_graceful_shutdown=5,
+        backlog=ACCEPTS_AT_ONCE, ws_max_size=4_096, ws_per_message_deflate=False, ws_ping_interval=15, ws_ping_timeout=15,
+    )  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m fleet.web", description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
-    port = parser.parse_args().port
+    parser.add_argument("--host", default=HOST, help="the IPv4 address to listen on")
+    options = parser.parse_args()
     application = load()
-    config = uvicorn.Config(
-        application, host=HOST, port=port, lifespan="off", log_config=None, access_log=False, server_header=False,
-        proxy_headers=False,  # trusted proxies: fleet/limits/addresses.py
-        http="fleet.web.connections:TimeoutProtocol", timeout_graceful_shutdown=5,
-        ws_max_size=4_096, ws_per_message_deflate=False, ws_ping_interval=15, ws_ping_timeout=15,
-    )  # fmt: skip
+    config = configuration(application, port=options.port, host=options.host)
     config.load()
-    listener = listening_socket(port)
+    listener = listening_socket(options.port, host=options.host)
     gc.collect()
     gc.freeze()  # keeps the garbage collector off the loaded objects, so that their memory stays shared
     Workers(config, listener).run(settings.FLEET_WEB_WORKERS)

@@ -12,10 +12,13 @@ from typing import Any
 from django.conf import settings
 
 from fleet import humanise, ids
+from fleet.limits import addresses
+from fleet.web import shared_counters
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 TIMEOUT_S = 30.0  # for a whole body
+ADDRESS_BYTES = 64_000_000  # of the bodies that one address has in progress, in all processes of the site
 
 
 class RequestRefused(Exception):
@@ -31,17 +34,25 @@ class RequestRefused(Exception):
 class BodyLimiter:
     """Refuses bodies of more than `max_bytes` (413) or slower than `timeout_s` (408), with a problem (RFC 9457).
 
-    `max_bytes`: DATA_UPLOAD_MAX_MEMORY_SIZE by default.
+    `max_bytes`: DATA_UPLOAD_MAX_MEMORY_SIZE by default. Bodies are read before anybody is authenticated, so an address
+    may have at most `address_bytes` of them in progress (429), from the first byte to the response.
     """
 
-    def __init__(self, application: Application, *, max_bytes: int | None = None, timeout_s: float = TIMEOUT_S) -> None:
-        self._application, self._timeout_s = application, timeout_s
+    def __init__(
+        self,
+        application: Application,
+        *,
+        max_bytes: int | None = None,
+        timeout_s: float = TIMEOUT_S,
+        address_bytes: int = ADDRESS_BYTES,
+    ) -> None:
+        self._application, self._timeout_s, self._address_bytes = application, timeout_s, address_bytes
         self._max_bytes = settings.DATA_UPLOAD_MAX_MEMORY_SIZE if max_bytes is None else max_bytes
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await self._application(scope, receive, send)
-        started = False
+        started, body_bytes = False, _BodyBytes(_address(scope), self._address_bytes)
 
         async def observe(message: Any) -> None:
             nonlocal started
@@ -50,11 +61,13 @@ class BodyLimiter:
 
         try:
             self._check_headers(scope)
-            await self._application(scope, self._limit(receive), observe)
+            await self._application(scope, self._limit(receive, body_bytes), observe)
         except RequestRefused as refusal:
             if started:  # cannot happen: Django reads the whole body before it responds
                 raise
             await _refuse(refusal, send)
+        finally:
+            body_bytes.release()
         return None
 
     def _check_headers(self, scope: Any) -> None:
@@ -69,7 +82,7 @@ class BodyLimiter:
         if length.isdigit() and int(length[:20]) > self._max_bytes:
             raise self._too_large()
 
-    def _limit(self, receive: Any) -> Any:
+    def _limit(self, receive: Any, body_bytes: _BodyBytes) -> Any:
         length, complete = 0, False
         deadline = asyncio.get_running_loop().time() + self._timeout_s
 
@@ -89,6 +102,7 @@ class BodyLimiter:
             length += len(message.get("body", b""))
             if length > self._max_bytes:
                 raise self._too_large()
+            body_bytes.add(len(message.get("body", b"")))
             complete = not message.get("more_body", False)
             return message
 
@@ -98,6 +112,37 @@ class BodyLimiter:
         return RequestRefused(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"The body is larger than {self._max_bytes:,} bytes."
         )
+
+
+class _BodyBytes:
+    """How many bytes of bodies an address has in progress, counted together with those of its other requests."""
+
+    def __init__(self, address: str, most: int) -> None:
+        self._name, self._most, self._bytes = f"bodies:{address}" if address else "", most, 0
+
+    def add(self, size: int) -> None:
+        if self._name:
+            self._bytes += size
+            shared_counters.site.add(self._name, size)
+            if shared_counters.site.count(self._name) > self._most:
+                raise RequestRefused(
+                    HTTPStatus.TOO_MANY_REQUESTS,
+                    "too_many_bodies",
+                    f"Your address is sending more than {self._most:,} bytes at once.",
+                    {"retry-after": "1"},
+                )
+
+    def release(self) -> None:
+        if self._name:
+            shared_counters.site.add(self._name, -self._bytes)
+
+
+def _address(scope: Any) -> str:
+    """The client by whose address bodies are counted; "" for a proxy that does not name its clients."""
+    peer = (scope.get("client") or ("", 0))[0]
+    lines = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"x-forwarded-for"]
+    address = addresses.resolve(peer=peer, forwarded=",".join(lines))
+    return "" if addresses.is_proxy(address) else addresses.bucket(address)
 
 
 def problem(refusal: RequestRefused) -> tuple[list[tuple[bytes, bytes]], bytes]:

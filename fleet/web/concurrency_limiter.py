@@ -22,12 +22,15 @@ from fleet.web.bodies import Application, RequestRefused
 
 TIMEOUT_S = 5.0  # for a slot
 RETRY_S = 1  # Retry-After of a refused request
-# Method and path: launches, plans, and everything that reads a whole checkpoint.
+# Method and path: launches, plans, everything that reads a whole checkpoint, and what runs git.
 COSTLY = re.compile(
     r"POST /api/v1/(missions|plans/check|checkpoints(/[^/]+/\w+)?)"
     r"|(GET|HEAD) /api/v1/checkpoints/[^/]+/(plan|diff)"
     r"|DELETE /api/v1/checkpoints/[^/]+"
-    r"|POST /admin/(missions/template|checkpoints/checkpoint)/.*"
+    r"|(GET|HEAD) /api/v1/((missions|sorties)/[^/]+/diff|sorties/[^/]+/repository.bundle)"
+    r"|POST /api/v1/(missions/[^/]+/(merge|discard)|sorties/[^/]+/resolve)"
+    r"|POST /api/v1/schedules(/[^/]+/(run|resume))?|PATCH /api/v1/schedules/[^/]+"
+    r"|POST /admin/(missions/(template|schedule)|checkpoints/checkpoint)/.*"
     r"|GET /admin/checkpoints/checkpoint/[^/]+/.*"
 )
 EXEMPT = ("/healthz", "/readyz", "/flower/")  # probes must work in a busy process; Flower is a process of its own

@@ -3,7 +3,22 @@
 from missions.admin.alerts import AlertAdmin
 from missions.admin.attempts import ArtifactAdmin, AttemptAdmin
 from missions.admin.missions import MissionAdmin
+from missions.admin.reservations import ReservationAdmin
+from missions.admin.schedules import ScheduleAdmin
 from missions.admin.sorties import SortieAdmin
 from missions.admin.templates import TemplateAdmin
+from missions.admin.workspaces import ChangeAdmin, ConflictAdmin, WorkspaceAdmin
 
-__all__ = ["AlertAdmin", "ArtifactAdmin", "AttemptAdmin", "MissionAdmin", "SortieAdmin", "TemplateAdmin"]
+__all__ = [
+    "AlertAdmin",
+    "ArtifactAdmin",
+    "AttemptAdmin",
+    "ChangeAdmin",
+    "ConflictAdmin",
+    "MissionAdmin",
+    "ReservationAdmin",
+    "ScheduleAdmin",
+    "SortieAdmin",
+    "TemplateAdmin",
+    "WorkspaceAdmin",
+]

@@ -16,8 +16,8 @@ from django.utils.safestring import SafeString
 from fleet import ids
 from fleet.admin.pages import ReadOnlyAdmin, ago, between, button, do
 from missions import operations
-from missions.admin import rendering
-from missions.models import FINAL, Mission, Sortie
+from missions.admin import rendering, work
+from missions.models import FINAL, Mission, Sortie, Workspace
 from missions.queries import reads
 
 MAX_ROWS = 200
@@ -40,13 +40,18 @@ def progress_text(counts: dict[str, int], tolerated: int) -> str:
     return f"{ended} of {sum(counts.values())}" + ("" if all_succeeded else f": {details}")
 
 
+WORK_FIELDS = ("branch", "repository", "work_lists", "diff")
+WORK = ("Work on the repository", {"fields": WORK_FIELDS})
+
+
 @admin.register(Mission)
 class MissionAdmin(ReadOnlyAdmin):
     list_display = ("name", "coloured_state", "progress", "started", "took", "created_by", "ref")
     list_filter = ("state", "created_at")
     list_select_related = ("created_by",)
     search_fields = ("name", "objective")
-    search_help_text = "A name, words of the objective, or an id (msn_…)"
+    search_help_text = "A name, words of the objective, or an id (msn_…, sch_…)"
+    id_fields = ("id", "schedule_id")
     ordering = ("-id",)
     actions = ("cancel", "pause", "resume", "retry")
     actions_detail = ("pause_button", "resume_button", "retry_button", "cancel_button")
@@ -82,14 +87,34 @@ class MissionAdmin(ReadOnlyAdmin):
                 )
             },
         ),
+        WORK,
         (
             "Launch parameters",
-            {"fields": ("objective", "template", "inputs", "priority", "folder", "stop_on_failure")},
+            {"fields": ("objective", "schedule", "template", "inputs", "priority", "folder", "stop_on_failure")},
         ),
         ("When and by whom", {"fields": ("created_at", "finished_at", "created_by")}),
         ("The plan as launched", {"fields": ("text",), "classes": ("collapse",)}),
     )
-    readonly_fields = ("ref", "origin_links", "progress", "took", "more", "sorties", "files", "text")
+    readonly_fields = (
+        "branch",
+        "repository",
+        "work_lists",
+        "diff",
+        "ref",
+        "origin_links",
+        "progress",
+        "took",
+        "more",
+        "sorties",
+        "files",
+        "text",
+    )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out what concerns a repository if the mission has none."""
+        fieldsets = super().get_fieldsets(request, obj)
+        has_workspace = obj is not None and Workspace.objects.filter(mission=obj.id).exists()
+        return fieldsets if has_workspace else [fieldset for fieldset in fieldsets if fieldset[0] != WORK[0]]
 
     def available_actions(self, row: Mission) -> Collection[str]:
         match row.state:
@@ -167,6 +192,23 @@ class MissionAdmin(ReadOnlyAdmin):
         if len(rows) <= MAX_ROWS:
             return table
         return format_html("{}<p>The first {} are shown; “all sorties” above lists the rest.</p>", table, MAX_ROWS)
+
+    @admin.display(description="branch")
+    def branch(self, mission: Mission) -> SafeString:
+        return rendering.link(mission.workspace, mission.workspace.branch)
+
+    @admin.display(description="repository")
+    def repository(self, mission: Mission) -> str:
+        workspace = mission.workspace
+        return f"{workspace.repository}, from {workspace.base} ({workspace.base_commit[:12]})"
+
+    @admin.display(description="lists")
+    def work_lists(self, mission: Mission) -> SafeString:
+        return work.work_lists(mission.ref)
+
+    @admin.display(description="diff")
+    def diff(self, mission: Mission) -> SafeString:
+        return work.diff_of_mission(mission)
 
     @admin.display(description="artifacts")
     def files(self, mission: Mission) -> SafeString:

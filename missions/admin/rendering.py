@@ -19,7 +19,7 @@ from fleet.access.actor import EXECUTE
 from fleet.console import lines
 from missions import plan
 from missions.models import FINAL, Artifact, Attempt, Mission, Need, Sortie
-from missions.queries import reads
+from missions.queries import reads, waiting
 from missions.states import SortieState
 
 OUTPUT_PIECES, OUTPUT_CHARACTERS = 200, 50_000
@@ -50,9 +50,9 @@ def status_texts(sorties: Sequence[Sortie], mission: Mission | None = None) -> d
         attempt.sortie_id: attempt
         for attempt in attempts.filter(number=Coalesce("sortie__accepted", "sortie__attempt")).defer("result", "resume")
     }
-    lookups = reads.WaitLookups(Mission.objects.all())
+    lookups = waiting.WaitLookups(Mission.objects.all())
     return {
-        sortie.id: reads.waits_for(mission or sortie.mission, sortie, unfinished.get(sortie.id, []), lookups)
+        sortie.id: waiting.waits_for(mission or sortie.mission, sortie, unfinished.get(sortie.id, []), lookups)
         or _attempt_text(sortie, last.get(sortie.id))
         for sortie in sorties
     }

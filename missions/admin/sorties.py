@@ -13,9 +13,12 @@ from unfold.decorators import display
 
 from fleet.admin.pages import COLOURS, ReadOnlyAdmin, between, button, do
 from missions import operations, plan
-from missions.admin import rendering
-from missions.models import FINAL, Need, Sortie
+from missions.admin import rendering, work
+from missions.models import FINAL, Need, Sortie, Workspace
 from missions.queries import reads
+
+WORK_FIELDS = ("changes", "conflicts", "diff")
+WORK = ("Work on the repository", {"fields": WORK_FIELDS})
 
 
 @admin.register(Sortie)
@@ -38,6 +41,7 @@ class SortieAdmin(ReadOnlyAdmin):
             None,
             {"fields": ("key", "ref", "mission", "agent_type", "state", "status", "took", "needed", "attempt_table", "files")},
         ),
+        WORK,
         ("Output of the last attempt", {"fields": ("printed",)}),
         ("Its task", {"fields": ("spec",), "classes": ("collapse",)}),
         (
@@ -50,7 +54,25 @@ class SortieAdmin(ReadOnlyAdmin):
             },
         ),
     )  # fmt: skip
-    readonly_fields = ("ref", "status", "took", "needed", "attempt_table", "files", "printed", "spec")
+    readonly_fields = (
+        "changes",
+        "conflicts",
+        "diff",
+        "ref",
+        "status",
+        "took",
+        "needed",
+        "attempt_table",
+        "files",
+        "printed",
+        "spec",
+    )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out what concerns a repository if the mission has none."""
+        fieldsets = super().get_fieldsets(request, obj)
+        has_workspace = obj is not None and Workspace.objects.filter(mission=obj.mission_id).exists()
+        return fieldsets if has_workspace else [fieldset for fieldset in fieldsets if fieldset[0] != WORK[0]]
 
     def available_actions(self, row: Sortie) -> Collection[str]:
         if row.state not in FINAL:
@@ -120,6 +142,18 @@ class SortieAdmin(ReadOnlyAdmin):
     def files(self, sortie: Sortie) -> SafeString:
         files = sortie.artifacts.filter(attempt=sortie.accepted_attempt)
         return rendering.table(("file", "bytes"), ((rendering.download(file), f"{file.size:,}") for file in files))
+
+    @admin.display(description="changes")
+    def changes(self, sortie: Sortie) -> SafeString:
+        return work.changes(sortie)
+
+    @admin.display(description="conflicts")
+    def conflicts(self, sortie: Sortie) -> SafeString:
+        return work.conflicts(sortie)
+
+    @admin.display(description="diff")
+    def diff(self, sortie: Sortie) -> SafeString:
+        return work.diff_of_sortie(sortie)
 
     @admin.display(description="output")
     def printed(self, sortie: Sortie) -> SafeString:

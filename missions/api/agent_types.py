@@ -26,20 +26,22 @@ class TypeResponse(serializers.Serializer[Any]):
     queue = serializers.CharField(initial="agent.testing")
     enabled = serializers.BooleanField(initial=True)
     agents = serializers.IntegerField(initial=1, help_text="agents that each node keeps running")
-    most_agents = serializers.IntegerField(initial=0, help_text="maximum in the whole fleet; 0: no limit")
+    max_agents = serializers.IntegerField(initial=0, help_text="maximum in the whole fleet; 0: no limit")
     concurrency = serializers.IntegerField(initial=1)
-    at_once = serializers.IntegerField(initial=0, help_text="sorties running at once in the whole fleet; 0: no limit")
+    max_running = serializers.IntegerField(
+        initial=0, help_text="sorties running at once in the whole fleet; 0: no limit"
+    )
     autoscale = serializers.BooleanField(help_text="whether the number of agents follows the work")
     memory_mb = serializers.IntegerField(initial=0, help_text="limit of one attempt; 0: no limit")
     disk_mb = serializers.IntegerField(initial=0, help_text="limit of the scratch folder of one attempt; 0: no limit")
-    longest_s = serializers.IntegerField(initial=0, help_text="limit of one attempt; 0: no limit")
+    max_duration_s = serializers.IntegerField(initial=0, help_text="limit of one attempt; 0: no limit")
     alert_silence_s = serializers.IntegerField(
         initial=0,
         allow_null=True,
         help_text="alert after this time without output; 0: never; null: the fleet's default",
     )
     network = serializers.BooleanField(initial=True, help_text="whether its work has access to the network")
-    outside = serializers.BooleanField(
+    external = serializers.BooleanField(
         help_text="whether its agents are external: they register themselves, and no node starts them"
     )
     takes_prompt = serializers.BooleanField(help_text="whether it accepts an `objective`")
@@ -77,12 +79,12 @@ class ChangeType(Strict):
     )  # fmt: skip
     concurrency = serializers.IntegerField(required=False, min_value=1, max_value=256)
     agents = serializers.IntegerField(required=False, min_value=0, max_value=32_767)
-    most_agents = serializers.IntegerField(required=False, min_value=0, max_value=32_767)
-    at_once = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
+    max_agents = serializers.IntegerField(required=False, min_value=0, max_value=32_767)
+    max_running = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
     autoscale = serializers.BooleanField(required=False)
     memory_mb = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
     disk_mb = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
-    longest_s = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
+    max_duration_s = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
     env_allow = serializers.ListField(
         child=serializers.CharField(), required=False, max_length=types.MOST_TEXTS, initial=["HTTPS_PROXY"],
     )  # fmt: skip
@@ -94,7 +96,7 @@ class ChangeType(Strict):
     )  # fmt: skip
     network = serializers.BooleanField(required=False)
     alert_silence_s = serializers.IntegerField(required=False, allow_null=True, min_value=0, max_value=2_147_483_647)
-    outside = serializers.BooleanField(required=False)
+    external = serializers.BooleanField(required=False)
     enabled = serializers.BooleanField(required=False)
 
 

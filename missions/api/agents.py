@@ -99,6 +99,11 @@ class NodeResponse(serializers.Serializer[Any]):
     cordoned = serializers.BooleanField(help_text="whether the node gets no new agents")
     agents = serializers.IntegerField(initial=6)
     places = serializers.IntegerField(initial=16, help_text="maximum number of agents")
+    types = serializers.ListField(
+        child=serializers.CharField(),
+        initial=["testing"],
+        help_text="the agent types that it serves; empty: every type",
+    )
     cpus = serializers.IntegerField(initial=8)
     load = serializers.FloatField(initial=0.72)
     memory_bytes = serializers.IntegerField(initial=16_777_216_000)

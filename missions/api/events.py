@@ -24,7 +24,13 @@ from missions.queries import reads, visibility
 
 Events = TypeVar("Events", bound=QuerySet[Event])
 naming.register("sortie", reads.keys)
-PREFIXES = {"sortie": ids.SORTIE, "mission": ids.MISSION, "agent": ids.AGENT, "node": ids.NODE}
+PREFIXES = {
+    "sortie": ids.SORTIE,
+    "mission": ids.MISSION,
+    "schedule": ids.SCHEDULE,
+    "agent": ids.AGENT,
+    "node": ids.NODE,
+}
 
 
 class Filter(Paged):

@@ -8,9 +8,12 @@ token, or as `token` in the body if the bearer is a machine key.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
+from django.http import StreamingHttpResponse
 from rest_framework import serializers
 from rest_framework.fields import empty
 from rest_framework.request import Request
@@ -20,13 +23,21 @@ from fleet import errors, ids
 from fleet.access.actor import Actor
 from fleet.access.models import Role
 from fleet.api.endpoints import Validated, endpoint
+from fleet.api.openapi.examples import file_response
 from fleet.api.serializers import Id, Json, Strict, Text
-from fleet.api.views import ApiView, actor_of
+from fleet.api.views import ApiView, Costly, IgnoreAccept, actor_of
+from fleet.limits import counting
+from fleet.limits.counting import Quota
+from fleet.web import shared_counters
 from missions.api import shapes
 from missions.models import Sortie
 from missions.operations import external_agents
+from missions.operations.external_agents import settling
+from missions.operations.workspaces import bundling
+from missions.queries import visibility
 
 MAX_TOKEN = 200  # characters
+MAX_BUNDLES = 2  # that one caller downloads at once: each is a git process, which packs the history anew
 
 
 class Claim(Strict):
@@ -70,6 +81,14 @@ class Complete(LeaseBody):
     verified = serializers.IntegerField(
         required=False, allow_null=True, default=None, min_value=0, max_value=255,
         help_text="the exit code of the plan's `verify` command, if it has one",
+    )  # fmt: skip
+    patch = serializers.CharField(
+        required=False, allow_blank=True, trim_whitespace=False, max_length=settling.PATCH_BYTES,
+        help_text="of a sortie with a workspace: the output of `git diff --binary BASE`; it must be UTF-8",
+    )  # fmt: skip
+    base = serializers.RegexField(
+        r"^[0-9a-f]{40}([0-9a-f]{24})?$", required=False, initial="9fceb02d0ae598e95dc970b74767f19372d61af8",
+        help_text="the commit that the patch applies to: `work.workspace.base` of the claim",
     )  # fmt: skip
 
 
@@ -155,8 +174,14 @@ class CompleteSortie(ApiView):
                 "Adding sorties that run code requires plan.execute.",
                 hint="Add prompts only, or ask an admin for the permission.",
             )
+        if ("patch" in body) != ("base" in body):
+            raise errors.Invalid("A patch needs its `base`, and a `base` a patch.", pointer="/base")
         state = external_agents.complete(
-            token=lease_token(actor, body, ref), result=body["result"], added=body["sorties"], verified=body["verified"]
+            token=lease_token(actor, body, ref),
+            result=body["result"],
+            added=body["sorties"],
+            verified=body["verified"],
+            patch=settling.SentPatch(base=body["base"], text=body["patch"]) if "patch" in body else None,
         )
         return {"sortie": ref, "state": state}
 
@@ -169,6 +194,50 @@ class FailSortie(ApiView):
             token=lease_token(actor_of(request), body, ref), error=body["error"], retry=body["retry"]
         )
         return {"sortie": ref, "state": state}
+
+
+class _Download:
+    """The pieces of a bundle. Until they are closed they count as one download of their caller, in all processes."""
+
+    def __init__(self, pieces: Iterator[bytes], *, caller: str) -> None:
+        self._pieces, self._name = pieces, f"bundles:{caller}"
+        shared_counters.site.add(self._name)
+        if shared_counters.site.count(self._name) > MAX_BUNDLES:
+            self.close()
+            raise counting.TooManyRequests(Quota(limit=MAX_BUNDLES, remaining=0, reset_s=1, refused=True))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+    def close(self) -> None:
+        if self._name:
+            shared_counters.site.add(self._name, -1)
+            self._name = ""
+        if isinstance(self._pieces, Generator):
+            with suppress(ValueError):  # it is being read in another thread, which ends now
+                self._pieces.close()
+
+
+class RepositoryBundle(Costly):
+    costly_methods = ("GET", "HEAD")
+    content_negotiation_class = IgnoreAccept
+
+    @endpoint("sorties.read", response=file_response("# v2 git bundle"))
+    def get(self, request: Request, ref: str) -> StreamingHttpResponse:
+        """The branch of the sortie's mission with its history, as a git bundle: `git clone -b BRANCH FILE FOLDER`. One
+        caller may download two at once; further ones get 429."""
+        actor = actor_of(request)
+        sortie = visibility.sortie(actor, ref)
+        pieces = bundling.bundle(mission=sortie.mission)
+        caller = f"user {actor.user.pk}" if actor.user else f"mission {sortie.mission_id}"
+        return StreamingHttpResponse(
+            () if request.method == "HEAD" else _Download(pieces, caller=caller),
+            content_type="application/octet-stream",
+            headers={
+                "Content-Disposition": f'attachment; filename="{ref}.bundle"',
+                "Cache-Control": "private, no-store",
+            },
+        )
 
 
 class AgentHeartbeat(ApiView):

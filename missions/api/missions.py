@@ -18,13 +18,13 @@ from fleet.api.endpoints import Validated, endpoint
 from fleet.api.http import conditional
 from fleet.api.http.paging import Limited, Paged, page_of, paginate
 from fleet.api.openapi import headers
-from fleet.api.serializers import Json, Strict, Text
+from fleet.api.serializers import Id, Json, Strict, Text
 from fleet.api.views import ApiView, Costly, actor_of
 from missions import operations
 from missions.api import external_agents, launching, shapes
 from missions.models import FINAL, Attempt, Mission, Need, Sortie
 from missions.plan.document import structure
-from missions.queries import reads, visibility
+from missions.queries import reads, visibility, workspaces
 from missions.states import MissionState, SortieState
 
 MAX_NODES = 2_000  # of a graph, in one response
@@ -88,10 +88,11 @@ class Filter(Paged):
     name = Text(max_length=200, required=False, initial="audit", help_text="part of the name")
     team = Text(max_length=150, required=False, initial="payments")
     created_by = Text(max_length=150, required=False, initial="ann", help_text="a user name")
+    schedule = Id(ids.SCHEDULE, required=False, help_text="launched by this schedule")
     ordering = serializers.ChoiceField(["id", "-id"], default="-id", help_text="oldest or newest first")
 
 
-class Change(Strict):
+class MissionChange(Strict):
     priority = serializers.IntegerField(
         required=False, min_value=-1_000, max_value=1_000, initial=10, help_text="higher is more urgent"
     )
@@ -126,6 +127,8 @@ class Missions(Costly):
             missions = _filter_by(missions, team=Group.objects.filter(name=query["team"]))
         if "created_by" in query:
             missions = _filter_by(missions, created_by=User.objects.filter(username=query["created_by"]))
+        if "schedule" in query:
+            missions = missions.filter(schedule=ids.decode(ids.SCHEDULE, query["schedule"]))
         return paginate(request, missions, query=query, serialize=_summaries, ordering=query["ordering"])
 
     @endpoint("missions.create", body=Launch, response=shapes.MissionDetailResponse, status=201)
@@ -168,7 +171,7 @@ class MissionDetail(ApiView):
         representation = _detail(mission)
         return Response(representation, headers={"ETag": _etag(representation)})
 
-    @endpoint("missions.change", body=Change, response=shapes.MissionDetailResponse, if_match=True)
+    @endpoint("missions.change", body=MissionChange, response=shapes.MissionDetailResponse, if_match=True)
     def patch(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Change the priority or the team. A new priority applies to all sorties that have not ended."""
         actor = actor_of(request)
@@ -360,6 +363,7 @@ def _detail(mission: Mission) -> dict[str, Any]:
         "created_by": mission.created_by.username if mission.created_by else None,
         "inputs": mission.inputs,
         "template": mission.template or None,
+        "workspace": workspaces.workspace(mission),
     }
 
 

@@ -10,10 +10,11 @@ from rest_framework import serializers
 from fleet import ids
 from fleet.api.openapi.examples import MOMENT
 from fleet.api.serializers import Id
-from missions.models import Attempt
+from missions.models import Attempt, Change, WaitsOn
 from missions.states import MissionState, SortieState
 
 _EXAMPLE = {SortieState.SUCCEEDED: 1, SortieState.RUNNING: 1}
+COMMIT = hashlib.sha1(b"", usedforsecurity=False).hexdigest()
 TOKEN = f"{ids.encode(ids.SORTIE, ids.EXAMPLE)}.1.9mF2c7Qx"  # a lease token, for examples
 
 
@@ -40,14 +41,28 @@ class MissionResponse(serializers.Serializer[Any]):
     origin = serializers.CharField(
         allow_blank=True, help_text="the mission and the checkpoint that it was forked from; empty if it was launched"
     )
+    schedule = Id(ids.SCHEDULE, allow_null=True, help_text="the schedule that launched it, if any")
     sorties = Counts()
     created_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
     elapsed_s = serializers.FloatField(initial=4.21)
 
 
+class WorkspaceResponse(serializers.Serializer[Any]):
+    """The repository that a mission changes, and the branch that receives the work of its sorties."""
+
+    repository = serializers.CharField(initial="/srv/projects/shop")
+    base = serializers.CharField(initial="main", help_text="the branch, tag or commit that it started from")
+    base_commit = serializers.CharField(initial=COMMIT)
+    branch = serializers.CharField(initial="fleet/login")
+    conflicts = serializers.ChoiceField(["rework", "person", "fail"])
+    discarded_at = serializers.DateTimeField(allow_null=True, help_text="since when its work is gone")
+
+
 class MissionDetailResponse(MissionResponse):
     """A mission with all of its fields."""
+
+    workspace = WorkspaceResponse(allow_null=True, help_text="null if its plan names no repository")
 
     priority = serializers.IntegerField(initial=0, help_text="higher is more urgent")
     team = serializers.CharField(allow_null=True, initial="payments")
@@ -58,6 +73,19 @@ class MissionDetailResponse(MissionResponse):
         initial="audit",
         help_text="the template that it was launched from; null for a plan of the caller's own",
     )
+
+
+class ChangeResponse(serializers.Serializer[Any]):
+    """What an attempt has changed in the repository, as one commit."""
+
+    attempt = serializers.IntegerField(initial=1)
+    state = serializers.ChoiceField(Change.State.choices, initial="landed")
+    commit = serializers.CharField(initial=COMMIT, help_text="the work of the attempt")
+    landed = serializers.CharField(allow_blank=True, initial=COMMIT, help_text="the commit on the branch")
+    files = serializers.IntegerField(initial=2)
+    lines_added = serializers.IntegerField(initial=9)
+    lines_removed = serializers.IntegerField(initial=1)
+    no_change = serializers.CharField(allow_blank=True, help_text="why nothing had to be changed")
 
 
 class SortieResponse(serializers.Serializer[Any]):
@@ -73,6 +101,9 @@ class SortieResponse(serializers.Serializer[Any]):
     attempt = serializers.IntegerField(initial=1, help_text="the number of the last attempt; 0: none yet")
     tries = serializers.IntegerField(initial=0, help_text="failed attempts that count towards `max_attempts`")
     needs = serializers.ListField(child=serializers.CharField(initial="inventory"), help_text="keys")
+    waits_on = serializers.ChoiceField(
+        WaitsOn.choices, allow_blank=True, initial="", help_text="what ends the wait of a waiting sortie"
+    )
     waits_for = serializers.CharField(allow_blank=True, help_text="why it has not started yet, in words")
     ready_at = serializers.DateTimeField(
         allow_null=True, initial=MOMENT, help_text="when it last became ready or was queued"
@@ -91,6 +122,7 @@ class SortieResponse(serializers.Serializer[Any]):
     result = serializers.JSONField(allow_null=True, help_text="the result of a sortie that succeeded")
     error = serializers.CharField(allow_null=True)
     tolerated = serializers.BooleanField(help_text="whether it failed and the plan allows that (`allow_failure`)")
+    change = ChangeResponse(allow_null=True, help_text="the last one; null if it has changed nothing")
 
 
 class SortieDetailResponse(SortieResponse):

@@ -25,6 +25,7 @@ from missions.api import shapes
 from missions.api.missions import Reason
 from missions.models import Attempt, Output, Sortie
 from missions.queries import reads, visibility
+from missions.queries.transcripts import SortieTranscript
 from missions.states import SortieState
 
 MAX_PIECES = 500  # in one response
@@ -43,9 +44,12 @@ class LogQuery(Strict):
 
 class TextQuery(Strict):
     attempt = serializers.IntegerField(
-        required=False, min_value=1, max_value=2**31 - 1, help_text="the last one by default"
+        required=False, min_value=1, max_value=2**31 - 1,
+        help_text="the last one by default; with `follow`, the last one and all that follow",
+    )  # fmt: skip
+    follow = serializers.BooleanField(
+        default=False, help_text=f"keep sending new output until the end, for at most {FOLLOW_S} s"
     )
-    follow = serializers.BooleanField(default=False, help_text=f"keep sending new output, for at most {FOLLOW_S} s")
 
 
 _TEXT = {
@@ -108,7 +112,8 @@ class LogText(ApiView):
             user = actor_of(request).user
             listener = user.id if user else 0  # 0: a lease token
             hub.check_capacity(listener)
-            followed = () if request.method == "HEAD" else _follow(sortie, number, listener=listener)
+            transcript = SortieTranscript(sortie=sortie, attempt=query.get("attempt"))
+            followed = () if request.method == "HEAD" else _follow(transcript, listener=listener)
             return StreamingHttpResponse(
                 followed, content_type="text/plain; charset=utf-8", headers={**_HEADERS, "Accept-Ranges": "none"}
             )
@@ -207,24 +212,21 @@ def _pieces(sortie: Sortie, number: int, after: int) -> list[Output]:
     return list(reads.output(sortie=sortie, attempt=number, after=after)[:MAX_PIECES])
 
 
-async def _follow(sortie: Sortie, number: int, *, listener: int) -> AsyncIterator[str]:
+async def _follow(transcript: SortieTranscript, *, listener: int) -> AsyncIterator[str]:
     """New output as it is written. Meanwhile the follower counts as a listener to events."""
     hub.count(listener)
     try:
-        async for text in _new_output(sortie, number):
+        async for text in _new_output(transcript):
             yield text
     finally:
         hub.count(listener, -1)
 
 
-async def _new_output(sortie: Sortie, number: int) -> AsyncIterator[str]:
-    after = 0
+async def _new_output(transcript: SortieTranscript) -> AsyncIterator[str]:
     for _ in range(int(FOLLOW_S / POLL_S)):
-        running, pieces = await hub.run(lambda: (_is_running(sortie, number), _pieces(sortie, number, after)))  # noqa: B023
+        ended, pieces = await hub.run(lambda: (transcript.ended(), list(transcript.read())))
         for piece in pieces:
-            after = piece.id
-            yield piece.text
-        if len(pieces) < MAX_PIECES:
-            if not running:
-                return
-            await asyncio.sleep(POLL_S)
+            yield piece["text"]
+        if ended:
+            return
+        await asyncio.sleep(POLL_S)

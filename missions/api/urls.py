@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from django.urls import path
 
-from missions.api import agent_types, agents, events, external_agents, live, missions, sorties, templates
+from missions.api import (
+    agent_types,
+    agents,
+    events,
+    external_agents,
+    live,
+    missions,
+    reservations,
+    schedules,
+    sorties,
+    templates,
+    workspaces,
+)
 
 V1 = "api/v1"
 _MISSION, _SORTIE, _AGENT = f"{V1}/missions/<str:ref>", f"{V1}/sorties/<str:ref>", f"{V1}/agents/<str:ref>"
+_SCHEDULE = f"{V1}/schedules/<str:ref>"
 
 urlpatterns = [
     path(f"{V1}/missions", missions.Missions.as_view(), name="api-missions"),
@@ -25,20 +38,38 @@ urlpatterns = [
     path(f"{_MISSION}/timeline", missions.Timeline.as_view()),
     path(f"{_MISSION}/logs", missions.Logs.as_view()),
     path(f"{_MISSION}/artifacts", missions.Artifacts.as_view()),
+    path(f"{_MISSION}/reservations", reservations.MissionReservations.as_view()),
+    path(f"{_MISSION}/diff", workspaces.MissionDiff.as_view()),
+    path(f"{_MISSION}/conflicts", workspaces.Conflicts.as_view()),
+    path(f"{_MISSION}/merge", workspaces.MergeMission.as_view()),
+    path(f"{_MISSION}/discard", workspaces.DiscardMission.as_view()),
     path(f"{_MISSION}/events", events.MissionEvents.as_view()),
     path(f"{_MISSION}/events/stream", live.MissionStream.as_view()),
+    path(f"{V1}/schedules", schedules.Schedules.as_view(), name="api-schedules"),
+    path(f"{V1}/schedules/preview", schedules.Preview.as_view()),
+    path(_SCHEDULE, schedules.ScheduleDetail.as_view(), name="api-schedule"),
+    path(f"{_SCHEDULE}/ticks", schedules.Ticks.as_view()),
+    path(f"{_SCHEDULE}/pause", schedules.PauseSchedule.as_view()),
+    path(f"{_SCHEDULE}/resume", schedules.ResumeSchedule.as_view()),
+    path(f"{_SCHEDULE}/run", schedules.RunSchedule.as_view()),
     path(f"{V1}/sorties/claim", external_agents.ClaimSorties.as_view(), name="api-claim"),
     path(_SORTIE, sorties.SortieDetail.as_view(), name="api-sortie"),
     path(f"{_SORTIE}/attempts", sorties.Attempts.as_view()),
     path(f"{_SORTIE}/logs", sorties.Logs.as_view()),
     path(f"{_SORTIE}/logs.txt", sorties.LogText.as_view()),
     path(f"{_SORTIE}/artifacts", sorties.Artifacts.as_view()),
+    path(f"{_SORTIE}/reservations", reservations.SortieReservations.as_view()),
+    path(f"{_SORTIE}/reservations/release", reservations.ReleaseRequested.as_view()),
+    path(f"{_SORTIE}/diff", workspaces.SortieDiff.as_view()),
+    path(f"{_SORTIE}/resolve", workspaces.ResolveConflict.as_view()),
     path(f"{_SORTIE}/cancel", sorties.Cancel.as_view()),
     path(f"{_SORTIE}/retry", sorties.Retry.as_view()),
+    path(f"{_SORTIE}/repository.bundle", external_agents.RepositoryBundle.as_view()),
     path(f"{_SORTIE}/heartbeat", external_agents.Heartbeat.as_view()),
     path(f"{_SORTIE}/progress", external_agents.ReportProgress.as_view()),
     path(f"{_SORTIE}/complete", external_agents.CompleteSortie.as_view()),
     path(f"{_SORTIE}/fail", external_agents.FailSortie.as_view()),
+    path(f"{V1}/reservations/<str:ref>/release", reservations.Release.as_view()),
     path(f"{V1}/artifacts/<str:ref>/content", sorties.ArtifactContent.as_view(), name="api-artifact"),
     path(f"{V1}/agents", agents.Agents.as_view(), name="api-agents"),
     path(f"{V1}/agents/spawn", agents.SpawnAgents.as_view()),

@@ -1,8 +1,8 @@
-"""Admission: ready sorties become queued at once, or when their limits leave room.
+"""Admission: ready sorties become queued at once, or when their limits and the reservations of others leave room.
 
 Concurrency keys, missions and agent types have limits. A queued or running sortie occupies a place under each limit
-that applies to it. One control loop at a time assigns places, under an advisory lock, so that no place is assigned
-twice.
+that applies to it, and has the files that its plan reserves. One control loop at a time assigns places and files, under
+an advisory lock, so that none is assigned twice.
 
 Places are for work that an agent will claim, so a sortie gets one only if an agent serves its type. A queued sortie
 loses its place (it returns to ready) if no agent serves its type any more, if the type's limit was lowered, or if a
@@ -15,7 +15,7 @@ If a type's limit changes while missions run, `regate` updates which pending sor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -25,6 +25,8 @@ from agents import queries
 from agents.models import AgentType
 from fleet.postgres import locks, statements
 from fleet.postgres.locks import Lock
+from missions.control import reserving
+from missions.control.reserving import Contest, Obstacle, Order
 
 PAGE = 1_000
 
@@ -48,14 +50,21 @@ def _admit_limited() -> Counter[str]:
         cursor.execute(statements.read("missions.control", "over_limit"))
         _take_back([sortie for (sortie,) in cursor.fetchall()], why="the limit of its agent type was lowered")
         contenders = _contenders(served)
+        reservations = _reservations(contenders, served)
         queued = [contender for contender in contenders if contender.queued]
-        fitting = set(choose(contenders, freed=queued))
-        displaced = [contender.sortie for contender in queued if contender.sortie not in fitting]
-        taken_back = _take_back(displaced, why="something more urgent waits")
+        taken_back: set[UUID] = set()
+        if queued:
+            fitting = set(choose(contenders, freed=queued, contest=reservations.contest(freed=_ids(queued))))
+            displaced = [contender.sortie for contender in queued if contender.sortie not in fitting]
+            taken_back = _take_back(displaced, why="something more urgent waits")
+        blocked: dict[UUID, Obstacle] = {}
         admitted = choose(
             [contender for contender in contenders if not contender.queued],
             freed=[contender for contender in queued if contender.sortie in taken_back],
+            contest=reservations.contest(freed=taken_back),
+            blocked=blocked,
         )
+        _block(contenders, blocked)
         if not admitted:
             return Counter()
         cursor.execute(statements.read("missions.control", "admit_these"), {"ids": admitted})
@@ -71,12 +80,29 @@ def _take_back(sorties: Sequence[UUID], *, why: str) -> set[UUID]:
         return {sortie for (sortie,) in cursor.fetchall()}
 
 
+def _block(contenders: Sequence[Contender], obstacles: Mapping[UUID, Obstacle]) -> None:
+    """Note for these sorties whose reservation they wait for: they contend again once it ends."""
+    if not obstacles:
+        return
+    missions = {contender.sortie: contender.mission for contender in contenders}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statements.read("missions.control", "block"),
+            {
+                "sorties": list(obstacles),
+                "by": [obstacle.reserved.sortie for obstacle in obstacles.values()],
+                "reasons": [obstacle.reason(missions[sortie]) for sortie, obstacle in obstacles.items()],
+            },
+        )
+
+
 def startable(types: Collection[str]) -> list[UUID]:
     """The sorties that would be admitted if agents served exactly these types."""
     contenders = _contenders(types)
+    queued = [contender for contender in contenders if contender.queued]
     ready = {contender.sortie for contender in contenders if not contender.queued}
-    admitted = choose(contenders, freed=[contender for contender in contenders if contender.queued])
-    return [sortie for sortie in admitted if sortie in ready]
+    contest = _reservations(contenders, types).contest(freed=_ids(queued))
+    return [sortie for sortie in choose(contenders, freed=queued, contest=contest) if sortie in ready]
 
 
 def regate() -> int:
@@ -99,7 +125,7 @@ class LimitWatch:
 
     def regate_if_changed(self) -> None:
         """Regate if a limit has changed since the last call, and at the first call."""
-        current = dict(AgentType.objects.values_list("name", "at_once"))
+        current = dict(AgentType.objects.values_list("name", "max_running"))
         if current != self._limits:
             regate()
             self._limits = current
@@ -108,7 +134,8 @@ class LimitWatch:
 class Contender(NamedTuple):
     """A sortie that needs a place, or has one that it may lose.
 
-    `of_key`, `of_mission` and `of_type` are the places left under its limits (None: no limit).
+    `of_key`, `of_mission` and `of_type` are the places left under its limits (None: no limit). `reserves`: its plan
+    reserves files.
     """
 
     sortie: UUID
@@ -119,6 +146,13 @@ class Contender(NamedTuple):
     of_key: int | None
     of_mission: int | None
     of_type: int | None
+    reserves: bool = False
+    priority: int = 0
+    turn: int = 0
+
+    @property
+    def order(self) -> Order:
+        return (-self.priority, self.turn, self.sortie)
 
     def limits(self) -> Iterator[tuple[tuple[str, Hashable], int]]:
         """Each limit that applies to the sortie, and the places left under it."""
@@ -137,11 +171,31 @@ def _contenders(served: Collection[str]) -> list[Contender]:
         return [Contender(*row) for row in cursor.fetchall()]
 
 
-def choose(contenders: Sequence[Contender], *, freed: Sequence[Contender] = ()) -> list[UUID]:
-    """The contenders that fit, in their order: each takes one place under each of its limits.
+def _reservations(contenders: Sequence[Contender], served: Collection[str]) -> reserving.Snapshot:
+    candidates = [contender for contender in contenders if contender.reserves]
+    if not candidates:
+        return reserving.Snapshot()
+    last = max(contender.order for contender in candidates)
+    return reserving.snapshot(contenders=_ids(candidates), last=last, served=served)
 
-    The places that the `freed` contenders occupy count as free.
+
+def _ids(contenders: Iterable[Contender]) -> list[UUID]:
+    return [contender.sortie for contender in contenders]
+
+
+def choose(
+    contenders: Sequence[Contender],
+    *,
+    freed: Sequence[Contender] = (),
+    contest: Contest | None = None,
+    blocked: dict[UUID, Obstacle] | None = None,
+) -> list[UUID]:
+    """The contenders that fit, in their order: each takes one place under each of its limits, and the files it reserves.
+
+    The places that the `freed` contenders occupy count as free. Ready contenders that have to wait for a reservation are
+    added to `blocked`.
     """
+    contest = contest or reserving.Snapshot().contest()
     places_left: dict[tuple[str, Hashable], int] = {}
     for contender in contenders:
         for limit, places in contender.limits():
@@ -152,8 +206,14 @@ def choose(contenders: Sequence[Contender], *, freed: Sequence[Contender] = ()) 
     admitted = []
     for contender in contenders:
         limits = [limit for limit, _ in contender.limits()]
-        if all(places_left[limit] > 0 for limit in limits):
+        obstacle = contest.obstacle(contender.sortie, order=contender.order, queued=contender.queued)
+        if obstacle is None and all(places_left[limit] > 0 for limit in limits):
             for limit in limits:
                 places_left[limit] -= 1
+            contest.grant(contender.sortie)
             admitted.append(contender.sortie)
+        elif not contender.queued:
+            contest.wait(contender.sortie)
+            if obstacle is not None and blocked is not None:
+                blocked[contender.sortie] = obstacle
     return admitted

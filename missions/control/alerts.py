@@ -29,7 +29,7 @@ from fleet.monitoring import metrics
 from fleet.postgres import statements
 from missions.control import scaling
 from missions.engine.output import ACTIVITY_S
-from missions.models import Alert, Sortie, TallyMark
+from missions.models import Alert, Schedule, Sortie, TallyMark
 from missions.queries import counters
 
 log = logging.getLogger("fleet.alerts")
@@ -38,8 +38,10 @@ CHECK_S = 10.0
 RULES = (
     "queue_old", "unserved", "agents_lost", "agents_failing", "retries_high", "mission_stalled", "silent",
     "service_slow", "service_large", "service_restarting", "service_failed", "audit_unsealed", "audit_unprotected",
+    "schedule_failing",
 )  # fmt: skip
 MIN_ATTEMPTS = 20  # below this, the share of retries is not meaningful
+MAX_SCHEDULES = 100  # to report
 MAX_SILENT = 100  # attempts to report: those that have been silent the longest
 RECORD_S = 30.0  # between two records of the totals, from which windows are measured
 DOWN = {"failed", "unhealthy", "pausing"}
@@ -84,6 +86,7 @@ class AlertMonitor:
                 *_stalled(),
                 *_silent(),
                 *_audit_trail(),
+                *_schedules(),
                 *services,
             ]
             cursor.execute(
@@ -152,7 +155,7 @@ def _unserved(served: frozenset[str]) -> Iterator[Finding]:
     """Types with waiting work that no agent takes."""
     if not settings.FLEET_ALERT_UNSERVED_S:
         return
-    types = dict(AgentType.objects.exclude(name__in=served).values_list("name", "outside"))
+    types = dict(AgentType.objects.exclude(name__in=served).values_list("name", "external"))
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("missions.control", "alert_unserved"),
@@ -286,6 +289,20 @@ def _audit_trail() -> Iterator[Finding]:
             rule="audit_unprotected",
             subject="audit trail",
             message=f"The application can change the audit trail: {gaps[0]}. {protection.remedy()}",
+        )
+
+
+def _schedules() -> Iterator[Finding]:
+    """Schedules whose launches have failed several times in a row."""
+    if not settings.FLEET_ALERT_SCHEDULE_FAILURES:
+        return
+    failing = Schedule.objects.filter(paused=False, failures_in_a_row__gte=settings.FLEET_ALERT_SCHEDULE_FAILURES)
+    for schedule in failing.order_by("id")[:MAX_SCHEDULES]:
+        yield Finding(
+            rule="schedule_failing",
+            subject=schedule.ref,
+            message=f"The last {schedule.failures_in_a_row} launches of the schedule {schedule.name!r} failed. "
+            f"See why: {invocation.command('fleet_schedule', 'show', schedule.ref)}",
         )
 
 

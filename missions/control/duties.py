@@ -24,6 +24,7 @@ from missions.models import Mission
 from missions.operations import cancelling
 from missions.queries import roster
 from missions.states import SortieState, ended_badly
+from missions.workspaces import lanes
 
 log = logging.getLogger("fleet.dispatch")
 
@@ -37,6 +38,14 @@ def wake() -> int:
         cursor.execute(statements.read("missions.control", "wake"), {"limit": PAGE})
         (count,) = cursor.fetchone()
         return int(count)
+
+
+def grant_lanes() -> settling.Consequences:
+    """Give free lanes to sorties that wait for a merge, in case the attempt that had one was lost."""
+    consequences = settling.Consequences()
+    with transaction.atomic(), connection.cursor() as cursor:
+        consequences.note(lanes.grant(cursor.cursor, after=None))
+    return consequences
 
 
 def unclaimed() -> tuple[Counter[str], dict[str, list[UUID]]]:

@@ -15,7 +15,7 @@ from fleet import lease
 from fleet.audit import anchor, sealing
 from fleet.postgres import clock
 from fleet.services import events
-from missions.control import admission, alerts, background, duties, scaling
+from missions.control import admission, alerts, background, duties, scaling, scheduling
 from missions.engine.settling import Consequences
 from missions.hints import HintPublisher
 from missions.operations import transitions
@@ -54,6 +54,8 @@ class Control:
             self.hint_publisher.send(consequences.freed, consequences.queued_sorties)
         self._do(duties.sweep)
         self._do(duties.wake)
+        if (granted := self._do(duties.grant_lanes)) is not None:
+            self.hint_publisher.send(granted.freed, granted.queued_sorties)
         self._do(self._limits.regate_if_changed)
         self._do(admission.admit)
         if time.monotonic() - self._recounted > RECOUNT_S:
@@ -74,11 +76,12 @@ class Control:
 
     def run(self, *, ending: threading.Event, alive: Callable[[], None]) -> None:
         """Beat until `ending` is set; calls `alive` after each beat."""
-        work = background.start(ending)
+        threads = (background.start(ending), scheduling.start(ending))
         while not ending.wait(settings.FLEET_CONTROL_S):
             self.beat()
             alive()
-        work.join()
+        for thread in threads:
+            thread.join()
 
     def _rescue(self) -> Consequences:
         longest_lease_s = 2 * settings.FLEET_LEASE_S if self._clock.stepped else None

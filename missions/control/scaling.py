@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -126,8 +127,8 @@ def decisions() -> list[Decision]:
     nodes = Node.objects.filter(
         up=True, cordoned=False, heartbeat_at__gt=Now() - timedelta(seconds=settings.FLEET_LEASE_S)
     )
-    places = sum(node.places for node in nodes) - Agent.objects.filter(node__in=nodes, state__in=Agent.LIVE).count()
-    places = min(places, agents.capacity().room)
+    live_agents = Counter(Agent.objects.filter(node__in=nodes, state__in=Agent.LIVE).values_list("node", flat=True))
+    room, spawned = agents.capacity().room, 0
     idle, deaths = _idle(), _deaths()
     startable = _startable([name for name, on, *_, live, _, _, _, _, _ in rows if on and not live])
     decisions = []
@@ -147,8 +148,9 @@ def decisions() -> list[Decision]:
             idle=idle.get(name, ()),
             deaths=deaths.get(name),
         )
-        decision = decide(facts=facts, places=places, up_after_s=settings.FLEET_SCALE_UP_S)
-        places -= decision.spawn if decision.on else 0
+        free = sum(node.places - live_agents[node.id] for node in nodes if node.serves(name))
+        decision = decide(facts=facts, places=min(free, room) - spawned, up_after_s=settings.FLEET_SCALE_UP_S)
+        spawned += decision.spawn if decision.on else 0
         decisions.append(decision)
     return decisions
 

@@ -21,11 +21,12 @@ def check(*, claim: Claim, items: Sequence[Json]) -> tuple[SortieSpec, ...]:
         cursor.execute("SELECT key, state FROM missions_sortie WHERE mission_id = %s", [claim.mission])
         existing = dict(cursor.fetchall())
         cursor.execute(
-            "SELECT m.defaults, m.inputs, m.executes, m.folder, s.priority FROM missions_sortie s"
-            " JOIN missions_mission m ON m.id = s.mission_id WHERE s.id = %s",
+            "SELECT m.defaults, m.inputs, m.executes, m.folder, s.priority, w.mission_id IS NOT NULL"
+            " FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id"
+            " LEFT JOIN missions_workspace w ON w.mission_id = m.id WHERE s.id = %s",
             [claim.id],
         )
-        defaults, inputs, executes, folder, priority = cursor.fetchone()
+        defaults, inputs, executes, folder, priority, workspace = cursor.fetchone()
     specs = added(
         items=items,
         existing=existing,
@@ -35,8 +36,9 @@ def check(*, claim: Claim, items: Sequence[Json]) -> tuple[SortieSpec, ...]:
         defaults=decoded(defaults),
         inputs=decoded(inputs),
         priority=priority,
+        workspace=workspace,
     )
-    folders.check_prompts(specs=specs, folder=folder)
+    folders.check_prompts(specs=specs, folder=folder, workspace=workspace)
     if not executes and (code := [spec.key for spec in specs if spec.executes]):
         raise PlanError(
             Fault(

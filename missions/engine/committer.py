@@ -176,11 +176,12 @@ class Committer(threading.Thread):
         with connection.cursor() as cursor:
             if not (returned or self._uncertain or one_by_one) and all(map(settle_and_claim.is_plain, settlements)):
                 # Nearly every commit takes this path: one statement, which is its own transaction.
-                consequences = settle_and_claim.settle_and_claim(
-                    cursor, by=self.party, settlements=settlements, want=want
-                )
+                with hot_path.statement(connection):
+                    consequences = settle_and_claim.settle_and_claim(
+                        cursor, by=self.party, settlements=settlements, want=want
+                    )
             else:
-                with connection.transaction():
+                with hot_path.transaction(connection):
                     consequences = self._commit_in_steps(cursor, settlements, returned, want, one_by_one)
         self._uncertain = False
         self._deliver(batch, settlements, returned, consequences)
@@ -241,7 +242,10 @@ class Committer(threading.Thread):
         candidates = consequences.missions - unfinished
         if candidates and self._connection is not None:
             try:
-                self._connection.execute(statements.read("missions.engine", "complete"), {"missions": list(candidates)})
+                with hot_path.statement(self._connection):
+                    self._connection.execute(
+                        statements.read("missions.engine", "complete"), {"missions": list(candidates)}
+                    )
             except psycopg.Error as fault:
                 log.warning("could not check whether missions are complete: %s", fault)
 

@@ -27,6 +27,7 @@ class Context:
     inputs: Mapping[str, Any]
     results: Needs
     states: Mapping[str, str]
+    has_workspace: bool = False
     resume: Any = None  # what the newest earlier attempt that saved anything saved to resume from
 
 
@@ -35,8 +36,12 @@ def read(*, claim: Claim, spec: SortieSpec) -> Context:
     if spec.driver == "scripted" and not spec.arguments:
         return Context("", "", (), {}, Needs({}), {})
     with connection.cursor() as cursor:
-        cursor.execute("SELECT name, folder, readable, inputs FROM missions_mission WHERE id = %s", [claim.mission])
-        name, folder, readable, inputs = cursor.fetchone()
+        cursor.execute(
+            "SELECT name, folder, readable, inputs, w.mission_id IS NOT NULL"
+            " FROM missions_mission m LEFT JOIN missions_workspace w ON w.mission_id = m.id WHERE m.id = %s",
+            [claim.mission],
+        )
+        name, folder, readable, inputs, has_workspace = cursor.fetchone()
         max_bytes = settings.FLEET_NEEDS_BYTES
         cursor.execute(
             statements.read("missions.engine", "needs_of_sortie"), {"sortie": claim.id, "max_bytes": max_bytes}
@@ -55,6 +60,7 @@ def read(*, claim: Claim, spec: SortieSpec) -> Context:
         inputs=decoded(inputs),
         results=_by_need(spec, {key: result or "null" for key, _, result, _ in rows}),
         states={key: state for key, state, _, _ in rows},
+        has_workspace=has_workspace,
         resume=resume,
     )
 

@@ -9,7 +9,9 @@ from django.conf import settings
 from missions.claims import Claim
 from missions.engine import context
 from missions.engine.context import rendered, rendered_text
+from missions.models import Workspace
 from missions.plan import SortieSpec, templates
+from missions.workspaces import repositories
 
 
 def describe(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
@@ -43,4 +45,16 @@ def describe(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
         "outputs": list(spec.outputs),
         "timeout_s": spec.timeout_s or settings.FLEET_TIMEOUT_S,
         "mission": attempt_context.mission,
+        "workspace": _workspace(claim) if attempt_context.has_workspace and spec.workspace else None,
+    }
+
+
+def _workspace(claim: Claim) -> dict[str, str]:
+    """Where the work is to be done: the agent sends a patch against `base`, the newest commit of the branch."""
+    workspace = Workspace.objects.get(mission_id=claim.mission)
+    tip = repositories.find_tip(repositories.mirror(workspace.repository), workspace.branch)
+    return {
+        "repository": workspace.repository,
+        "branch": workspace.branch,
+        "base": tip or workspace.base_commit,
     }

@@ -13,7 +13,7 @@ from fleet import ids, values
 from fleet.postgres import statements
 from fleet.postgres.hot_path import Cursor
 from missions import hints
-from missions.plan import SortieSpec
+from missions.plan import SortieSpec, globs
 from missions.states import ended_badly
 
 _SORTIE_COLUMNS = (
@@ -61,11 +61,11 @@ def insert(
     sorties are added to `queued_sorties`, by type.
     """
     cursor.execute(
-        "SELECT clock_timestamp(), EXISTS (SELECT FROM missions_mission WHERE id = %(mission)s AND at_once > 0)",
+        "SELECT clock_timestamp(), EXISTS (SELECT FROM missions_mission WHERE id = %(mission)s AND max_running > 0)",
         {"mission": mission},
     )
     now, limited = cursor.fetchone() or (None, False)
-    cursor.execute("SELECT name FROM agents_agenttype WHERE at_once > 0")
+    cursor.execute("SELECT name FROM agents_agenttype WHERE max_running > 0")
     limited_types = {name for (name,) in cursor.fetchall()}
     known = dict(existing or {})
     known.update((spec.key, Upstream(ids.new(), "pending")) for spec in specs)
@@ -76,7 +76,11 @@ def insert(
             sortie = known[spec.key].id
             inserted.append(sortie)
             gated = (
-                limited or spec.concurrency is not None or spec.run_at is not None or spec.agent_type in limited_types
+                limited
+                or spec.concurrency is not None
+                or spec.run_at is not None
+                or spec.agent_type in limited_types
+                or bool(spec.touches or spec.reads)
             )
             remaining = sum(not known[need].lets_start(always=spec.always) for need in spec.needs)
             sortie_state = "pending" if remaining else "ready" if gated or state != "running" else "queued"
@@ -116,6 +120,7 @@ def insert(
         for spec in specs:
             for need in spec.needs:
                 copy.write_row((known[spec.key].id, known[need].id, need.partition("[")[0]))
+    _reserve(cursor, mission=mission, specs=specs, sorties={key: upstream.id for key, upstream in known.items()})
     cursor.execute(
         "INSERT INTO fleet_event (kind, scope, subject, data)"
         " SELECT 'sortie.' || state, mission_id, id, '{}' FROM missions_sortie WHERE id = ANY (%(inserted)s) ORDER BY turn",
@@ -129,6 +134,26 @@ def insert(
             {"key": key, "limit": limit},
         )
     return queued
+
+
+def _reserve(cursor: Cursor, *, mission: UUID, specs: Sequence[SortieSpec], sorties: Mapping[str, UUID]) -> None:
+    """Insert the reservations that the plan asks for (`touches` and `reads`); admission puts them into force."""
+    if not any(spec.touches or spec.reads for spec in specs):
+        return
+    cursor.execute(
+        "SELECT repository, branch FROM missions_workspace WHERE mission_id = %(mission)s", {"mission": mission}
+    )
+    if (workspace := cursor.fetchone()) is None:
+        return
+    with cursor.copy(
+        "COPY missions_reservation (id, sortie_id, repository, branch, pattern, folder, shared) FROM STDIN"
+    ) as copy:
+        for spec in specs:
+            for shared, patterns in ((False, spec.touches), (True, spec.reads)):
+                for pattern in dict.fromkeys(patterns):
+                    copy.write_row(
+                        (ids.new(), sorties[spec.key], *workspace, pattern, globs.parse(pattern).folder_key, shared)
+                    )
 
 
 def add(cursor: Cursor, *, parent: UUID, attempt: int, specs: Sequence[SortieSpec]) -> tuple[Counter[str], list[UUID]]:

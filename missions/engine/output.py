@@ -211,7 +211,7 @@ class OutputWriter(threading.Thread):
         for buffer in active:
             buffer.active, buffer.active_at = False, time.monotonic()
         connection = self._connection = self._connection or hot_path.connect(name="output writer")
-        with connection.transaction():
+        with hot_path.transaction(connection):
             if pieces:
                 connection.execute(
                     statements.read("missions.engine", "output"),

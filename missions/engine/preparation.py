@@ -12,12 +12,16 @@ from django.db import connection
 from agents import drivers
 from agents.drivers.base import Brief, Driver, Limits
 from fleet import errors, ids, invocation, services
+from fleet.config.datastores import SECRETS
 from fleet.observability.redactor import Redactor
 from missions import attempt_tokens, folders
 from missions.claims import Claim
 from missions.engine import context, scratch
 from missions.engine.context import Context, decoded, rendered, rendered_text
+from missions.engine.workspace_attempt import WorkspaceAttempt
+from missions.models import Change, Patch, SavedWork, Workspace
 from missions.plan import SortieSpec, templates
+from missions.workspaces import conflicts, moving
 
 MB = 1_000_000
 # Limits of an attempt whose agent type sets none.
@@ -41,7 +45,7 @@ class TypeSettings:
     network: bool = True
     memory_mb: int = 0  # 0: the default, MEMORY_BYTES
     disk_mb: int = 0  # 0: the default, DISK_BYTES
-    longest_s: int = 0  # 0: no limit
+    max_duration_s: int = 0  # 0: no limit
 
     @property
     def inherited(self) -> frozenset[str]:
@@ -53,14 +57,14 @@ def current(type_settings: TypeSettings) -> TypeSettings:
     """These settings as the database has them now. Read for each attempt, because an operator may change them."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT prompt_argv, env_allow, env_secret, readable, network, memory_mb, disk_mb, longest_s"
+            "SELECT prompt_argv, env_allow, env_secret, readable, network, memory_mb, disk_mb, max_duration_s"
             " FROM agents_agenttype WHERE name = %s",
             [type_settings.agent_type],
         )
         row = cursor.fetchone()
     if row is None:
         return type_settings
-    argv, allow, secret, readable, network, memory_mb, disk_mb, longest_s = row
+    argv, allow, secret, readable, network, memory_mb, disk_mb, max_duration_s = row
     return replace(
         type_settings,
         prompt_argv=tuple(map(str, decoded(argv))),
@@ -70,14 +74,22 @@ def current(type_settings: TypeSettings) -> TypeSettings:
         network=network,
         memory_mb=memory_mb,
         disk_mb=disk_mb,
-        longest_s=longest_s,
+        max_duration_s=max_duration_s,
     )
 
 
-def prepare(
-    *, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, folder: Path
-) -> tuple[Driver, Brief, Brief | None]:
-    """The driver, its brief, and the brief of `verify` if the plan has one. Creates the scratch folder.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What an attempt needs: its driver, the brief, that of `verify` if the plan has one, and its workspace."""
+
+    driver: Driver
+    brief: Brief
+    check: Brief | None = None
+    workspace: WorkspaceAttempt | None = None
+
+
+def prepare(*, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, folder: Path) -> Prepared:
+    """Read what the attempt needs from the database, and create its scratch folder.
 
     errors.Invalid if the plan requires something that this agent type or host does not allow.
     """
@@ -88,9 +100,15 @@ def prepare(
         scratch.make(folder)
         if spec.outputs:
             scratch.make(scratch.outbox(claim.marker))
+    workspace = None
+    if attempt_context.has_workspace and spec.workspace:
+        workspace = _workspace(claim=claim, spec=spec, attempt_context=attempt_context)
+        attempt_context = replace(attempt_context, folder=str(workspace.copy.path))
     base = _base(
         claim=claim, spec=spec, type_settings=type_settings, folder=folder, attempt_context=attempt_context, scope=scope
     )
+    if workspace is not None:
+        base = workspace.brief(base)
     check = None
     if spec.verify is not None:  # it finds in FLEET_RESUME what the work left there
         check = _with_command(replace(base, resume=None), spec.verify, scope)
@@ -109,7 +127,28 @@ def prepare(
             brief = replace(base, argv=type_settings.prompt_argv, stdin=prompt)
         case _:
             brief = base
-    return drivers.get("command" if spec.driver == "prompt" else spec.driver), brief, check
+    driver = drivers.get("command" if spec.driver == "prompt" else spec.driver)
+    return Prepared(driver=driver, brief=brief, check=check, workspace=workspace)
+
+
+def _workspace(*, claim: Claim, spec: SortieSpec, attempt_context: Context) -> WorkspaceAttempt:
+    changes = Change.objects.filter(sortie_id=claim.id)
+    unmerged = (Change.State.COMMITTED, Change.State.LANDING, Change.State.CONFLICTED)
+    change = changes.filter(state__in=unmerged).order_by("-attempt").first()
+    workspace = Workspace.objects.get(mission_id=claim.mission)
+    moving.complete(workspace)
+    uncommitted = claim.attempt > 1 and not changes.filter(attempt=claim.attempt - 1).exists()
+    return WorkspaceAttempt(
+        claim=claim,
+        spec=spec,
+        workspace=workspace,
+        mission_name=attempt_context.mission,
+        change=change,
+        conflict=conflicts.newest(claim.id) if change is not None else None,
+        leftover=claim.attempt - 1 if uncommitted else 0,
+        patch=Patch.objects.filter(sortie=claim.id).first(),
+        saved=SavedWork.objects.filter(sortie=claim.id).first(),
+    )
 
 
 def _base(
@@ -122,7 +161,7 @@ def _base(
     scope: templates.Scope,
 ) -> Brief:
     """The part of the brief that `run` and `verify` share."""
-    if attempt_context.folder:
+    if attempt_context.folder and not (attempt_context.has_workspace and spec.workspace):
         folders.check_folder(attempt_context.folder)
     # An administrator's paths may be links. Those of the mission are opened without following any (sandbox.options).
     readable = (*(Path(path).resolve() for path in type_settings.readable), *map(Path, attempt_context.readable))
@@ -155,7 +194,7 @@ def _base(
         confined=settings.FLEET_SANDBOX,
         writable=(Path(attempt_context.folder),) if attempt_context.folder else (),
         readable=readable,
-        hidden=(settings.FLEET_HOME.root, settings.FLEET_CHECKPOINTS),
+        hidden=(*settings.FLEET_HOME.hidden, settings.FLEET_CHECKPOINTS, settings.FLEET_BACKUPS),
         network=type_settings.network,
         outputs=spec.outputs,
         outbox=scratch.outbox(claim.marker) if spec.outputs else None,
@@ -166,7 +205,7 @@ def _base(
 def _limits(*, spec: SortieSpec, type_settings: TypeSettings) -> Limits:
     return Limits(
         timeout_s=spec.timeout_s or settings.FLEET_TIMEOUT_S,
-        longest_s=type_settings.longest_s or None,
+        max_duration_s=type_settings.max_duration_s or None,
         silence_s=spec.silence_s or (settings.FLEET_PROMPT_SILENCE_S if spec.driver == "prompt" else None),
         grace_s=settings.FLEET_GRACE_S,
         linger_s=settings.FLEET_LINGER_S,
@@ -190,11 +229,7 @@ def _with_command(brief: Brief, run: str | tuple[str, ...] | None, scope: templa
 
 def inheritable(names: frozenset[str]) -> frozenset[str]:
     """These names without the fleet's own variables, which contain credentials: no agent type may pass them on."""
-    return frozenset(
-        name
-        for name in names
-        if not name.startswith("FLEET_") and name not in {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL"}
-    )
+    return frozenset(name for name in names if not name.startswith("FLEET_") and name not in SECRETS)
 
 
 def redactor_of_external(*, claim: Claim, spec: SortieSpec, agent_type: str, token: str) -> Redactor:

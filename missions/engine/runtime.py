@@ -294,13 +294,15 @@ class Engine:
                 if time.monotonic() - last_heartbeat >= settings.FLEET_HEARTBEAT_S:
                     last_heartbeat = time.monotonic()
                     claimed_s_ago = None if self._last_claim is None else last_heartbeat - self._last_claim
-                    if not agents.heartbeat(
-                        database,
-                        agent=self.agent,
-                        flying=self.flying,
-                        flown=self.flown,
-                        claimed_s_ago=claimed_s_ago,
-                    ):
+                    with hot_path.statement(database):
+                        alive = agents.heartbeat(
+                            database,
+                            agent=self.agent,
+                            flying=self.flying,
+                            flown=self.flown,
+                            claimed_s_ago=claimed_s_ago,
+                        )
+                    if not alive:
                         log.error("this agent was declared lost or terminated; it stops")
                         self._abandon()
             except psycopg.Error as fault:
@@ -313,7 +315,7 @@ class Engine:
         if not active_claims:
             return
         requested_at = time.monotonic()
-        with database.cursor() as cursor:
+        with hot_path.statement(database), database.cursor() as cursor:
             renewal = claims.renew(cursor, attempts=list(active_claims), lease_s=self.lease_s)
         lease_end = lease.end(requested_at=requested_at, lease_s=self.lease_s)
         for attempt, active_claim in active_claims.items():

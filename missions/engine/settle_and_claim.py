@@ -25,16 +25,20 @@ from missions.engine.settling import Consequences, Settlement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Party:
-    """The agent that settles and claims, its type, and the seconds for which a claim is leased."""
+    """The agent that settles and claims, its type, and the seconds for which a claim is leased.
+
+    An external agent gets no sorties whose work is done and only has to be merged.
+    """
 
     agent: UUID
     agent_type: str
     lease_s: float
+    external: bool = False
 
 
 def is_plain(settlement: Settlement) -> bool:
-    """Whether the one statement suffices: it adds no sorties, and no dependent has to be skipped."""
-    return settlement.state == "succeeded" and not settlement.added
+    """Whether the one statement suffices: it adds no sorties, no dependent is skipped, and no change follows."""
+    return settlement.state == "succeeded" and not settlement.added and not settlement.has_change
 
 
 def settle_and_claim(
@@ -100,6 +104,8 @@ def _settle(cursor: Cursor, by: Party, settlements: Sequence[Settlement], conseq
     bad += _execute(cursor, by, settlements, 0, consequences)
     if bad:
         settling.skip(cursor, bad=bad, consequences=consequences)
+    if changed := [settlement.id for settlement in settlements if settlement.has_change]:
+        settling.settle_changes(cursor, sorties=changed, consequences=consequences)
 
 
 def _execute(
@@ -113,6 +119,7 @@ def _execute(
         "agent": by.agent,
         "type": by.agent_type,
         "lease": by.lease_s,
+        "external": by.external,
         "want": want,
     }
     raw = psycopg.RawCursor(cursor.connection)
@@ -146,6 +153,8 @@ def _as_row(settlement: Settlement) -> dict[str, object]:
         "outcome": settlement.outcome,
         "charge": settlement.charge,
         "delay_s": settlement.delay_s,
+        "waits_on": settlement.waits_on,
+        "blocked_by": str(settlement.blocked_by) if settlement.blocked_by else None,
         "waits_for": settlement.waits_for,
         "result": settlement.result,
         "error": settlement.error,

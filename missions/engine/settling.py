@@ -16,6 +16,7 @@ from fleet.postgres.hot_path import Cursor
 from missions import hints
 from missions.claims import Claim
 from missions.plan import SortieSpec
+from missions.workspaces import lanes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +29,16 @@ class Settlement:
     outcome: str  # the attempt's state: succeeded, failed or cancelled
     charge: int = 0  # how many tries it costs
     delay_s: float = 0.0  # until the retry
+    waits_on: str = "time"  # if it waits: missions.models.WaitsOn
     waits_for: str = ""
+    blocked_by: UUID | None = None  # if it waits for a merge: the sortie that is to be merged first
     result: str | None = None  # JSON text
     error: str = ""
     exit_code: int | None = None
     cpu_s: float | None = None
     max_rss_bytes: int | None = None
     added: tuple[SortieSpec, ...] = ()
+    has_change: bool = False  # it works in a copy of a repository: its change and the lane of its branch follow
 
 
 @dataclass(slots=True)
@@ -102,6 +106,12 @@ def free(cursor: Cursor, *, ended: Sequence[UUID], consequences: Consequences) -
     """Count down the needs of dependents of sorties that ended other than through settle_and_claim.sql."""
     cursor.execute(statements.read("missions.engine", "free"), {"ended": list(ended)})
     consequences.note(cursor.fetchall())
+
+
+def settle_changes(cursor: Cursor, *, sorties: Sequence[UUID], consequences: Consequences) -> None:
+    """Record that the changes of these sorties have landed, if they have succeeded, and give on the lanes."""
+    cursor.execute(statements.read("missions.engine", "settle_changes"), {"sorties": list(sorties)})
+    consequences.note(lanes.grant(cursor, after=sorties))
 
 
 def unstorable(settlement: Settlement, fault: Exception) -> Settlement:

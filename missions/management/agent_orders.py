@@ -204,7 +204,7 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
             command.say(f"{agent.ref}  {agent.name} has been ordered to {verb}")
     else:
         code = _wait_for_ends(command, ordered, limited=order != Agent.Order.DRAIN)
-    types = AgentType.objects.filter(agent__in=ordered, enabled=True, outside=False, autoscale=False).distinct()
+    types = AgentType.objects.filter(agent__in=ordered, enabled=True, external=False, autoscale=False).distinct()
     for name in types.values_list("name", flat=True):
         if not _staying(name).exists():
             command.say(

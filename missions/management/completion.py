@@ -1,4 +1,4 @@
-"""Tab completion of missions, sorties, agents, their types and nodes. Without a database it offers nothing."""
+"""Tab completion of missions, sorties, schedules, agents, their types and nodes. Without a database it offers nothing."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from agents.queries import live
 from fleet import ids
 from missions.models import Mission, Sortie
 from missions.queries import reads
+from missions.queries import schedules as schedule_queries
 
 TIMEOUT_S = 2.0
 MAX_MISSIONS, MAX_SORTIES = 50, 500
@@ -52,6 +53,12 @@ def types(prefix: str = "", **_: Any) -> list[str]:
     with _silent() as offers:
         offers += AgentType.objects.filter(name__startswith=prefix).order_by("name").values_list("name", flat=True)
     return offers
+
+
+def schedules(prefix: str = "", **_: Any) -> list[str]:
+    with _silent() as offers:
+        offers += schedule_queries.names()
+    return [offer for offer in offers if offer.startswith(prefix)]
 
 
 def nodes(prefix: str = "", **_: Any) -> list[str]:

@@ -10,13 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import OutputWrapper
-from django.db.models import QuerySet
 
 from fleet import errors, humanise
 from fleet.console import documents, lines
-from missions.models import FINAL, Attempt, Mission, Sortie
-from missions.queries import reads
-from missions.queries.transcripts import Piece, Transcript
+from missions.models import FINAL, Attempt, Mission, Sortie, WaitsOn
+from missions.queries import reads, workspaces
+from missions.queries.transcripts import Piece, SortieTranscript, Transcript
 
 POLL_S = 0.3
 MAX_ROWS = 50  # a mission with more sorties is summarised, unless --all is given
@@ -28,7 +27,8 @@ def mission_as_json(*, mission: Mission, states: Sequence[str] | None, write: Wr
     """Write the summary with `items` and `artifacts`, streamed: a mission of any size takes little memory."""
     files = (reads.artifact(file) for file in reads.artifacts(mission).iterator())
     items = reads.items(mission, states=states, visible=Mission.objects.all())
-    documents.write(write, reads.summary(mission), {"items": items, "artifacts": files})
+    head = {**reads.summary(mission), "workspace": workspaces.workspace(mission)}
+    documents.write(write, head, {"items": items, "artifacts": files})
 
 
 def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everything: bool, out: OutputWrapper) -> None:
@@ -40,18 +40,32 @@ def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everythin
         out.write(lines.fitted(f"  {lines.one_line(mission.reason)}", width=width) + "\n")
     if mission.origin:
         out.write(lines.fitted(f"  {lines.one_line(mission.origin)}", width=width) + "\n")
+    if workspace := workspaces.workspace(mission):
+        out.write(lines.fitted(f"  {_workspace(workspace)}", width=width) + "\n")
     total = summary["sorties"]["total"]
     if states is not None or everything or total <= MAX_ROWS:
         for item in reads.items(mission, states=states, results=False, visible=Mission.objects.all()):
-            out.write(_row(item, width) + "\n")
+            _write_row(mission, item, width, out)
         return
     counts = ", ".join(f"{n:,} {state}" for state, n in summary["sorties"].items() if n and state != "total")
     out.write(lines.fitted(f"  {total:,} sorties: {counts}", width=width) + "\n")
     notable = reads.notable(mission, total=total, limit=MAX_ROWS, visible=Mission.objects.all())
     for item in notable:
-        out.write(_row(item, width) + "\n")
+        _write_row(mission, item, width, out)
     hidden = f"  {total - len(notable):,} more are not shown. --state STATE shows those in one state, --all shows all."
     out.write(lines.fitted(hidden, width=width) + "\n")
+
+
+def _workspace(workspace: dict[str, Any]) -> str:
+    branch, repository = lines.one_line(workspace["branch"]), lines.one_line(workspace["repository"])
+    base = f"from {lines.one_line(workspace['base'])} ({workspace['base_commit'][:12]})"
+    return f"branch {branch} for {repository}, {base}" + (", discarded" if workspace["discarded_at"] else "")
+
+
+def _write_row(mission: Mission, item: dict[str, Any], width: int | None, out: OutputWrapper) -> None:
+    out.write(_row(item, width) + "\n")
+    if item["waits_on"] == WaitsOn.PERSON:  # on a line of its own, not wrapped, so that it can be pasted
+        out.write(f"{'':13}Resolve it: {workspaces.resolve_command(mission, item['key'])}\n")
 
 
 def _row(item: dict[str, Any], width: int | None) -> str:
@@ -62,9 +76,16 @@ def _row(item: dict[str, Any], width: int | None) -> str:
         lines.padded(item["agent_type"], 14, width=width),
         f"attempt {item['attempt']} ",
         lines.padded(took, 11, width=width),
-        lines.one_line(item["error"] or item["waits_for"] or item["note"] or ""),
+        lines.one_line(_reason(item)),
     )
     return lines.fitted(" ".join(part for part in parts if part).rstrip(), width=width, indent=13)
+
+
+def _reason(item: dict[str, Any]) -> str:
+    """Why a sortie is in its state; of one that is retried, why its last attempt failed."""
+    if item["waits_on"] == WaitsOn.PERSON:
+        return str(item["waits_for"])
+    return str(item["error"] or item["waits_for"] or item["note"] or "")
 
 
 def summaries_as_text(*, summaries: Sequence[dict[str, Any]], out: OutputWrapper) -> None:
@@ -102,7 +123,7 @@ def output_of_sorties(
     attempts = Attempt.objects.filter(sortie__in=selected)
     if attempt is not None:
         attempts = attempts.filter(number=attempt)
-    return _read(attempts, until=lambda: not selected.exclude(state__in=FINAL).exists(), follow=follow)
+    return _read(Transcript(attempts), until=lambda: not selected.exclude(state__in=FINAL).exists(), follow=follow)
 
 
 def output_of_sortie(*, sortie: Sortie, attempt: int | None, follow: bool) -> Iterator[Piece]:
@@ -114,22 +135,11 @@ def output_of_sortie(*, sortie: Sortie, attempt: int | None, follow: bool) -> It
         raise errors.NotFound(
             f"{sortie.key} has no attempt {attempt}.", hint=f"It has had {lines.counted(sortie.attempt, 'attempt')}."
         )
-
-    def ended() -> bool:
-        if Sortie.objects.filter(id=sortie.id, state__in=FINAL).exists():
-            return True
-        return attempt is not None and attempts.exclude(state=Attempt.State.RUNNING).exists()
-
-    attempts = (
-        sortie.attempts.filter(number__gte=sortie.attempt)
-        if attempt is None
-        else sortie.attempts.filter(number=attempt)
-    )
-    return _read(attempts, until=ended, follow=follow)
+    transcript = SortieTranscript(sortie=sortie, attempt=attempt)
+    return _read(transcript, until=transcript.ended, follow=follow)
 
 
-def _read(attempts: QuerySet[Attempt], *, until: Callable[[], bool], follow: bool) -> Iterator[Piece]:
-    transcript = Transcript(attempts)
+def _read(transcript: Transcript, *, until: Callable[[], bool], follow: bool) -> Iterator[Piece]:
     while True:
         last_read = not follow or until()
         yield from transcript.read()

@@ -22,7 +22,7 @@ from fleet.management.operator import OperatorCommand
 from fleet.postgres import retries
 from missions.artifacts import collection
 from missions.models import Artifact, Mission
-from missions.queries import reads
+from missions.queries import reads, workspaces
 from missions.states import MissionState
 
 POLL_S = 0.3
@@ -216,6 +216,9 @@ def print_outcome(*, mission: Mission, summary: dict[str, Any], say: Say, list_s
         show = invocation.command("fleet_mission", "show", mission.ref, "--state", "failed")
         say(f"  … and {more} more: {show}")
     _print_conclusion(reads.last_result(mission), say)
+    if workspaces.has_landed(mission):
+        say(f"  See what has landed: {invocation.command('fleet_mission', 'diff', mission.ref)}")
+        say(f"  Create its branch in your repository: {invocation.command('fleet_mission', 'merge', mission.ref)}")
     folder = settings.FLEET_HOME.root / "reports" / mission.ref
     saved = list(save(reads.artifacts(mission).iterator(), folder))
     for path in saved[:MAX_LISTED]:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from fleet import errors
+from fleet.observability.redactor import Redactor
 from missions import attempt_tokens
 from missions.attempt_tokens import StaleLease
 from missions.claims import Claim
-from missions.models import Attempt
+from missions.engine import preparation
+from missions.models import Attempt, Sortie
 from missions.plan import SortieSpec
 
 
@@ -56,7 +58,10 @@ def authenticate(token: str, *, ended_as: str | None = None) -> AuthenticatedAtt
     row = attempt.sortie
     running = row.state == "running" and row.attempt == number
     internal = attempt.agent is not None and attempt.agent.pid is not None
-    repeated = not running and not internal and ended_as is not None and attempt.state == ended_as
+    ends = {"succeeded": ("succeeded", "committed")}.get(
+        ended_as or "", (ended_as,)
+    )  # committed: its patch is accepted
+    repeated = not running and not internal and ended_as is not None and attempt.state in ends
     if not running and not repeated:
         raise StaleLease(
             f"The lease on {row.key} is lost: attempt {number} is {attempt.state}, and the sortie is {row.state}.",
@@ -80,3 +85,9 @@ def authenticate(token: str, *, ended_as: str | None = None) -> AuthenticatedAtt
         internal=internal,
         repeated_state=row.state if repeated else None,
     )
+
+
+def redactor(attempt: AuthenticatedAttempt, token: str) -> Redactor:
+    """Redacts the secrets of an attempt, its token among them."""
+    agent_type = Sortie.objects.values_list("agent_type", flat=True).get(id=attempt.claim.id)
+    return preparation.redactor_of_external(claim=attempt.claim, spec=attempt.spec, agent_type=agent_type, token=token)

@@ -11,8 +11,9 @@ from django.db import connection, transaction
 from fleet.events.models import Event
 from fleet.postgres import statements
 from missions.artifacts import collection
-from missions.models import Artifact, Mission
+from missions.models import Artifact, Mission, Tick
 from missions.operations import hooks
+from missions.operations.workspaces import discarding
 from missions.queries import counters
 
 PAGE = 50
@@ -28,11 +29,15 @@ def outdated(*, now: datetime, days: int, keep: int) -> list[UUID]:
 
 
 def remove(*, missions: Sequence[UUID]) -> int:
-    """Remove these missions, a page at a time, and artifact files that no other mission uses. Returns the count."""
+    """Remove these missions, a page at a time, and artifact files that no other mission uses. Returns the count.
+
+    Those with unmerged work are left; see `workspaces.unmerged`.
+    """
     removed = 0
     for start in range(0, len(missions), PAGE):
         page = list(missions[start : start + PAGE])
         hooks.before_cleanup.run(page)
+        page = discarding.release(missions=page)
         digests = set(Artifact.objects.filter(sortie__mission__in=page).values_list("digest", flat=True))
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET CONSTRAINTS ALL DEFERRED")
@@ -49,3 +54,10 @@ def remove_events(*, now: datetime, days: int) -> int:
     counters.fold(wait=True)
     deleted, _ = Event.objects.filter(scope=None, at__lt=now - timedelta(days=days)).delete()
     return deleted
+
+
+def remove_ticks(*, now: datetime, days: int) -> int:
+    """Remove ticks of schedules that are older than `days`, except those that wait and the newest of each schedule."""
+    newest = Tick.objects.order_by("schedule_id", "-id").distinct("schedule_id").values("id")
+    old = Tick.objects.filter(at__lt=now - timedelta(days=days)).exclude(outcome=Tick.Outcome.WAITING)
+    return old.exclude(id__in=newest).delete()[0]

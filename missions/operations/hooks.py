@@ -6,13 +6,20 @@ import logging
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
+from django.db import Error
+
+from fleet.errors import FleetError
+
 log = logging.getLogger("fleet.missions")
 
 Hook = Callable[[Sequence[UUID]], None]
 
 
 class Hooks:
-    """Functions that are called with the ids of missions. A failure is logged and stops nothing."""
+    """Functions that are called with the ids of missions. A failure is logged and stops nothing.
+
+    A failure that can happen to anyone, such as a full disk, is one line of the log.
+    """
 
     def __init__(self, moment: str) -> None:
         self._moment = moment
@@ -25,8 +32,10 @@ class Hooks:
         for hook in self._hooks:
             try:
                 hook(missions)
-            except Exception as fault:
-                log.warning("before %s: %s", self._moment, fault)
+            except (Error, FleetError, OSError) as fault:
+                log.warning("before %s: %s", self._moment, " ".join(str(fault).split()))  # Postgres adds lines of hints
+            except Exception:  # a defect, which needs its traceback
+                log.exception("before %s: a hook failed", self._moment)
 
 
 before_cancel = Hooks("cancel")

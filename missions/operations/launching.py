@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,8 +16,8 @@ from fleet import audit, errors, ids
 from fleet.events.models import Event
 from missions import folders, hints
 from missions.engine import insertion
-from missions.models import Mission
-from missions.operations import rights
+from missions.models import Mission, Schedule, Workspace
+from missions.operations import repositories, rights
 from missions.plan import Plan, bind, load
 from missions.queries import plan_context
 from missions.states import MissionState
@@ -56,20 +57,90 @@ def launch(
 ) -> Mission:
     """Create a mission and start it, unless `start` is false: then `resume` starts it later.
 
+    Arguments and errors as for `prepare`.
+    """
+    return create(
+        prepare(
+            plan=plan,
+            text=text,
+            params=params,
+            folder=folder,
+            by=by,
+            team=team,
+            executes=executes,
+            template=template,
+            operator=operator,
+        ),
+        start=start,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """A launch that has been checked, and is created once at most."""
+
+    plan: Plan
+    text: str
+    inputs: Mapping[str, Any]
+    folder: str
+    readable: list[str]
+    workspace: Workspace | None
+    by: User | None
+    team: Group | None
+    executes: bool
+    template: str
+
+
+def prepare(
+    *,
+    plan: Plan,
+    text: str,
+    params: Mapping[str, Any],
+    folder: str,
+    by: User | None,
+    team: Group | None,
+    executes: bool,
+    template: str,
+    operator: bool,
+) -> Launch:
+    """Check a launch without creating anything. It may take seconds, because the repository may be on a server.
+
     `text` is the plan as written, kept for the record. Relative paths start from `folder`. `template` is the name of
     the template that the plan comes from, if any. `operator`: the host's operator launches it and may name any path
     under `readable`. `executes`: the launcher may run code (`plan.execute`), and so may sorties that its agents add
     later. A template's agents may always add code.
 
-    Nothing is created on an error: Forbidden if the plan runs code and the launcher may not; Invalid for a prompt
-    without a folder (see `folders.check_prompts`); PlanError if `params` do not match the plan's inputs.
+    Forbidden if the plan runs code and the launcher may not; Invalid for a prompt without a folder (see
+    `folders.check_prompts`) or a workspace that cannot be used (`repositories.prepare`); PlanError if `params` do not
+    match the plan's inputs.
     """
     if not template:
         rights.require_for_plan(plan=plan, executes=executes)
     inputs = bind(plan=plan, params=params)
     readable = folders.readable(plan=plan, inputs=inputs, folder=folder, operator=operator, template=bool(template))
-    folders.check_prompts(specs=plan.sorties, folder=folder)
+    workspace = repositories.prepare(
+        plan=plan, inputs=inputs, folder=folder, by=by, operator=operator, template=bool(template)
+    )
+    folders.check_prompts(specs=plan.sorties, folder=folder, workspace=workspace is not None)
+    return Launch(
+        plan=plan,
+        text=text,
+        inputs=inputs,
+        folder=folder,
+        readable=readable,
+        workspace=workspace,
+        by=by,
+        team=team,
+        executes=executes or bool(template),
+        template=template,
+    )
+
+
+def create(launch: Launch, *, start: bool = True, schedule: Schedule | None = None) -> Mission:
+    """Create the mission of a launch, with its sorties, in one transaction. `schedule`: the one that launches it."""
+    plan, by, team = launch.plan, launch.by, launch.team
     state = MissionState.RUNNING if start else MissionState.PLANNED
+    of_schedule = {"schedule": schedule.ref} if schedule is not None else {}
     with transaction.atomic(), connection.cursor() as cursor:
         turn, now = fair_turn(cursor)
         mission = Mission.objects.create(
@@ -79,24 +150,30 @@ def launch(
             state=state,
             priority=plan.priority,
             stop_on_failure=plan.on_failure == "stop",
-            at_once=plan.at_once,
-            inputs=inputs,
+            max_running=plan.max_running,
+            inputs=launch.inputs,
             defaults=dict(plan.defaults),
             checkpoints=dict(plan.checkpoints),
-            folder=folder,
-            readable=readable,
-            plan=text,
+            folder=launch.folder,
+            readable=launch.readable,
+            plan=launch.text,
             created_by=by,
             team=team,
-            executes=executes or bool(template),
-            template=template,
+            executes=launch.executes,
+            template=launch.template,
+            schedule=schedule,
             created_at=now,
         )
         Event.objects.create(
             kind=f"mission.{state}",
             scope=mission.id,
             subject=mission.id,
-            data={"name": mission.name, "sorties": len(plan.sorties), "by": str(by) if by else None},
+            data={
+                "name": mission.name,
+                "sorties": len(plan.sorties),
+                "by": str(by) if by else None,
+                **of_schedule,
+            },
         )
         audit.record(
             kind="mission.launch" if start else "mission.create",
@@ -105,9 +182,12 @@ def launch(
                 "name": mission.name,
                 "sorties": len(plan.sorties),
                 "team": team.name if team else None,
-                "template": template or None,
+                "template": launch.template or None,
+                **of_schedule,
             },
         )
+        if launch.workspace is not None:
+            repositories.save(workspace=launch.workspace, mission=mission)
         queued_sorties: dict[str, list[UUID]] = {}
         queued = insertion.insert(
             cursor.cursor,
@@ -117,6 +197,8 @@ def launch(
             turn=turn,
             queued_sorties=queued_sorties,
         )
+        if launch.workspace is not None:
+            repositories.record_predicted(mission=mission.id, specs=plan.sorties)
     transaction.on_commit(lambda: hints.send(queued, queued_sorties))
     return mission
 

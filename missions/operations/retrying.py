@@ -12,6 +12,7 @@ from fleet.postgres.hot_path import Cursor
 from missions.engine import settling
 from missions.models import Mission, Need, Sortie
 from missions.operations import rights, transitions
+from missions.operations.workspaces import discarding
 from missions.states import MissionState, SortieState, ended_badly
 
 
@@ -22,6 +23,7 @@ def retry(*, mission: UUID, executes: bool) -> Mission:
     sortie ended badly; Forbidden if the caller may not start its code (see `rights`).
     """
     rights.require_for_mission(mission=mission, executes=executes)
+    discarding.require_not_discarded(mission)
     with transaction.atomic():
         transitions.apply(mission=mission, to=MissionState.RUNNING, by="retry", finished_at=None)
         if not _reopen(mission=mission, sortie=None):
@@ -42,6 +44,7 @@ def retry_sortie(*, sortie: UUID, executes: bool) -> Sortie:
     if row is None:
         raise errors.NotFound("There is no such sortie.")
     rights.require_for_mission(mission=row.mission_id, executes=executes)
+    discarding.require_not_discarded(row.mission_id)
     with transaction.atomic():
         mission = Mission.objects.select_for_update().get(id=row.mission_id)  # locked, so that it cannot end meanwhile
         state = MissionState(mission.state)

@@ -18,9 +18,9 @@ from missions.plan import Plan
 
 def require_for_plan(*, plan: Plan, executes: bool) -> None:
     """Forbidden if the plan runs code and its launcher may not."""
-    if not executes and any(sortie.executes for sortie in plan.sorties):
+    if not executes and (plan.workspace is not None or any(sortie.executes for sortie in plan.sorties)):
         raise errors.Forbidden(
-            "This plan runs code (run, call, verify, driver, env or cwd), which requires plan.execute.",
+            "This plan runs code (run, call, verify, driver, env, cwd or workspace), which requires plan.execute.",
             hint="Ask an admin for the permission, or launch a template.",
         )
 

@@ -2,19 +2,22 @@
 
 `document` turns text into data that satisfies the schema, and `graph` turns that data into sorties. `reader_process`
 does both in a separate process, for the web process. Other packages import the names below, and the modules
-`durations`, `reader_process` and `templates`.
+`durations`, `globs`, `pattern_tree`, `reader_process` and `templates`.
 """
 
 from missions.plan.faults import Advice, Fault, PlanError
 from missions.plan.graph.additions import added
 from missions.plan.graph.advice import warnings
+from missions.plan.graph.fields import PATTERN_FIX, pattern_fault
+from missions.plan.graph.prediction import predict
 from missions.plan.inputs import bind
-from missions.plan.loading import fragment, fragment_names, from_data, load
+from missions.plan.loading import fragment, fragment_names, from_data, load, with_line
 from missions.plan.masking import masked, masked_spec
-from missions.plan.specs import Concurrency, InputSpec, Plan, PlanContext, Retry, SortieSpec, TypeFacts
+from missions.plan.specs import Concurrency, InputSpec, Plan, PlanContext, Retry, SortieSpec, TypeFacts, WorkspaceSpec
 from missions.plan.values import Json
 
 __all__ = [
+    "PATTERN_FIX",
     "Advice",
     "Concurrency",
     "Fault",
@@ -26,6 +29,7 @@ __all__ = [
     "Retry",
     "SortieSpec",
     "TypeFacts",
+    "WorkspaceSpec",
     "added",
     "bind",
     "fragment",
@@ -34,5 +38,8 @@ __all__ = [
     "load",
     "masked",
     "masked_spec",
+    "pattern_fault",
+    "predict",
     "warnings",
+    "with_line",
 ]

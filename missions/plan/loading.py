@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from fleet import errors
 from missions.plan import inputs, masking
 from missions.plan.document import parsing, structure
 from missions.plan.document.deadline import Deadline
 from missions.plan.document.source import Source
-from missions.plan.faults import ADDED, Faults, quoted
+from missions.plan.faults import ADDED, Faults, PlanError, quoted
 from missions.plan.graph import fields
 from missions.plan.graph.sorties import Graph
-from missions.plan.specs import Plan, PlanContext, SortieSpec
+from missions.plan.specs import InputSpec, Plan, PlanContext, SortieSpec, WorkspaceSpec
 from missions.plan.values import Json
 
+POINTER = "/plan/"  # begins the pointers of faults in a plan
 FORMAT = "Start with mission: and sorties:, as in docs/plan.md."
 
 
@@ -34,6 +36,22 @@ def from_data(*, data: Mapping[str, Any], context: PlanContext) -> Plan:
         return _plan(source, context, faults)
 
 
+def with_line(*, fault: errors.Invalid, text: str | bytes, context: PlanContext) -> errors.Invalid:
+    """The fault of a valid plan that a launch found, as a PlanError with the line that its `pointer` names.
+
+    The fault itself if its pointer names nothing in the plan.
+    """
+    if not fault.pointer.startswith(POINTER) or isinstance(fault, PlanError):
+        return fault
+    faults = Faults(deadline=Deadline(context.max_s))
+    parsing.read(text=text, max_bytes=context.max_bytes, faults=faults)
+    faults.add(tuple(fault.pointer.removeprefix(POINTER).split("/")), fault.message, fault.hint)
+    try:
+        faults.fail()
+    except PlanError as located:
+        return located
+
+
 def added(
     *,
     items: object,
@@ -43,16 +61,18 @@ def added(
     defaults: Mapping[str, Json],
     inputs: Collection[str] = (),
     priority: int = 0,
+    workspace: bool = False,
     faults: Faults,
 ) -> tuple[SortieSpec, ...]:
     """The sorties that the running sortie `parent` adds: a list of mappings as in a plan, each with a "name".
 
     They may need each other, and sorties in `existing` (keys of the mission, in its order). `defaults`, `inputs` and
-    `priority` are what they inherit. PlanError lists every fault, including those already in `faults`.
+    `priority` are what they inherit. `workspace`: whether the mission has one. PlanError lists every fault,
+    including those already in `faults`.
     """
     faults.deadline = Deadline(context.max_s)
     with faults.timed():
-        return _added(items, existing, parent, context, defaults, inputs, priority, faults)
+        return _added(items, existing, parent, context, defaults, inputs, priority, workspace, faults)
 
 
 def fragment_names(*, text: str | bytes, context: PlanContext) -> tuple[str, ...]:
@@ -76,6 +96,7 @@ def fragment(
     context: PlanContext,
     defaults: Mapping[str, Json],
     inputs: Collection[str],
+    workspace: bool = False,
 ) -> tuple[SortieSpec, ...]:
     """Read new versions of some sorties of a mission: YAML or JSON, `sorties: {name: …}` as in a plan.
 
@@ -91,6 +112,7 @@ def fragment(
         context=context,
         defaults=defaults,
         inputs=inputs,
+        workspace=workspace,
         faults=faults,
     )
 
@@ -103,6 +125,7 @@ def _added(
     defaults: Mapping[str, Json],
     inputs: Collection[str],
     priority: int,
+    workspace: bool,
     faults: Faults,
 ) -> tuple[SortieSpec, ...]:
     path = (f"{ADDED}{parent}",)
@@ -143,6 +166,7 @@ def _added(
         faults=faults,
         priority=priority,
         existing=existing,
+        workspace=workspace,
     )
     specs = graph.specs(data=sorties, names=names, broken=broken, is_read=source.is_read)
     faults.check()
@@ -182,9 +206,11 @@ def _plan(source: Source, context: PlanContext, faults: Faults) -> Plan:
         limit=context.max_sorties,
         faults=faults,
         priority=data.get("priority", 0),
+        workspace="workspace" in data or ("workspace",) in broken,
     )
     sorties = graph.specs(data=data.get("sorties", {}), names=names, broken=broken, is_read=source.is_read)
     policy = _checkpoints(data.get("checkpoints", {}), faults)
+    workspace = _workspace(data["workspace"], declared, faults) if "workspace" in data else None
     faults.check()
     return Plan(
         name=data["mission"],
@@ -192,11 +218,12 @@ def _plan(source: Source, context: PlanContext, faults: Faults) -> Plan:
         readable=tuple(path for path in readable if path is not None),
         inputs=declared,
         on_failure=data.get("on_failure", "continue"),
-        at_once=data.get("concurrency", 0),
+        max_running=data.get("concurrency", 0),
         priority=data.get("priority", 0),
         sorties=sorties,
         defaults=defaults,
         checkpoints=policy,
+        workspace=workspace,
         warnings=masking.warnings(data),
     )
 
@@ -205,3 +232,27 @@ def _checkpoints(data: Mapping[str, Any], faults: Faults) -> dict[str, Json]:
     every_s = fields.duration(data=data, key="every", path=("checkpoints",), faults=faults)
     policy: dict[str, Json] = {name: value for name, value in data.items() if name != "every"}
     return policy if every_s is None else {**policy, "every_s": every_s}
+
+
+def _workspace(data: Mapping[str, Any], declared: Mapping[str, InputSpec], faults: Faults) -> WorkspaceSpec:
+    for key, value in data.items():
+        if key not in ("repository", "setup", "verify"):
+            if "{{" in str(value):
+                faults.add(("workspace", key), "Templates cannot be used here.", "Write the text out.")
+            continue
+        fields.check_templates(
+            value=value,
+            path=("workspace", key),
+            allowed=frozenset({"inputs"}),
+            needs=None,
+            inputs=declared,
+            axes={},
+            faults=faults,
+            shell=isinstance(value, str) and key != "repository",
+        )
+    commands = {
+        key: tuple(str(word) for word in data[key]) if isinstance(data[key], list) else data[key]
+        for key in ("setup", "verify")
+        if key in data
+    }
+    return WorkspaceSpec(**{**data, **commands})

@@ -92,6 +92,10 @@ class SortieSpec:
     retry: Retry = Retry()
     concurrency: Concurrency | None = None
     run_at: datetime | None = None
+    touches: tuple[str, ...] = ()  # patterns of the files that it changes
+    reads: tuple[str, ...] = ()  # patterns of files that others must not change meanwhile
+    changes: Literal["required", "optional"] = "optional"
+    workspace: bool = True  # whether it gets a copy of the mission's repository, if there is one
     before: tuple[str, ...] = ()  # only if added at run time: keys of sorties that now need it too
 
     @property
@@ -128,7 +132,7 @@ class SortieSpec:
     def from_json(cls, data: Mapping[str, Any]) -> SortieSpec:
         """The spec that `as_json` wrote. Keys that this version does not know are ignored."""
         known = {name: value for name, value in data.items() if name in _DEFAULTS}
-        for name in ("run", "verify", "outputs", "before"):
+        for name in ("run", "verify", "outputs", "touches", "reads", "before"):
             if isinstance(known.get(name), list):
                 known[name] = tuple(known[name])
         if "groups" in known:
@@ -163,6 +167,22 @@ class InputSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceSpec:
+    """The repository that a mission's sorties change. Texts may contain templates of inputs.
+
+    `base` "": the branch that is checked out. `branch` "": a name made from the mission's id.
+    """
+
+    repository: str = "."
+    base: str = ""
+    branch: str = ""
+    setup: str | tuple[str, ...] | None = None
+    verify: str | tuple[str, ...] | None = None
+    conflicts: Literal["rework", "person", "fail"] = "rework"
+    reworks: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A valid plan. `sorties` are in the plan's order, but each after all that it needs.
 
@@ -174,9 +194,10 @@ class Plan:
     readable: tuple[str, ...]  # paths, with templates of inputs
     inputs: Mapping[str, InputSpec]
     on_failure: Literal["continue", "stop"]
-    at_once: int  # how many of its sorties may run at once; 0: any number
+    max_running: int  # how many of its sorties may run at once; 0: any number
     priority: int
     sorties: tuple[SortieSpec, ...]
     defaults: Mapping[str, Json]
     checkpoints: Mapping[str, Json] = field(default_factory=dict)  # every_s, sorties, at and on, as far as given
+    workspace: WorkspaceSpec | None = None
     warnings: tuple[Advice, ...] = ()  # about secrets; `missions.plan.warnings` returns all

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from functools import cached_property
+from datetime import datetime
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -14,16 +13,14 @@ from django.db import connection
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Coalesce
 
-from agents import queries as agents
 from fleet import errors, humanise, ids, invocation
 from fleet.postgres import clock, statements
 from missions.models import Artifact, Attempt, Mission, Output, Sortie
+from missions.queries import waiting
 from missions.states import MissionState, SortieState
 
 STATES = tuple(state.value for state in SortieState)
 PAGE = 100  # sorties in memory at once, each with its result
-MAX_HOLDERS = 100  # sorties that hold a concurrency key, to be counted
-MAX_NAME = 80  # characters of a name in a sentence
 
 
 def find(text: str) -> Mission:
@@ -92,6 +89,7 @@ SUMMARISED = (
     "state",
     "reason",
     "origin",
+    "schedule",
     "created_at",
     "finished_at",
 )  # the fields that `summary` reads
@@ -107,6 +105,7 @@ def summary(mission: Mission, counted: dict[str, int] | None = None) -> dict[str
         "state": mission.state,
         "reason": mission.reason,
         "origin": mission.origin,
+        "schedule": ids.encode(ids.SCHEDULE, mission.schedule_id) if mission.schedule_id else None,
         "sorties": {
             "total": sum(by_state.values()),
             **{state: by_state.get(state, 0) for state in STATES},
@@ -138,18 +137,20 @@ def items(
     if after is not None:
         selected = selected.filter(Q(turn__gt=after.turn) | Q(turn=after.turn, id__gt=after.id))
     rows = iter(selected[:limit]) if limit and limit <= PAGE else selected[:limit].iterator(chunk_size=PAGE)
-    lookups = WaitLookups(visible)
+    lookups = waiting.WaitLookups(visible)
     while page := list(islice(rows, PAGE)):
         yield from _items(mission, page, results=results, lookups=lookups)
 
 
 def item(sortie: Sortie, *, visible: QuerySet[Mission] | None = None) -> dict[str, Any]:
     """One sortie, in the shape of `items`. Its mission must be loaded."""
-    (row,) = _items(sortie.mission, [sortie.id], results=True, lookups=WaitLookups(visible))
+    (row,) = _items(sortie.mission, [sortie.id], results=True, lookups=waiting.WaitLookups(visible))
     return row
 
 
-def _items(mission: Mission, page: Sequence[UUID], *, results: bool, lookups: WaitLookups) -> Iterator[dict[str, Any]]:
+def _items(
+    mission: Mission, page: Sequence[UUID], *, results: bool, lookups: waiting.WaitLookups
+) -> Iterator[dict[str, Any]]:
     for sortie in Sortie.objects.raw(statements.read("missions.queries", "items"), {"page": page, "results": results}):
         yield _item(mission, sortie, lookups)
 
@@ -179,7 +180,7 @@ def last_result(mission: Mission) -> Any:
     return Attempt.objects.filter(sortie=last, number=last.accepted_attempt).values_list("result", flat=True).first()
 
 
-def _item(mission: Mission, row: Any, lookups: WaitLookups) -> dict[str, Any]:
+def _item(mission: Mission, row: Any, lookups: waiting.WaitLookups) -> dict[str, Any]:
     """A row of missions/queries/sql/items.sql as a JSON object."""
     running = row.state == SortieState.RUNNING
     return {
@@ -191,7 +192,8 @@ def _item(mission: Mission, row: Any, lookups: WaitLookups) -> dict[str, Any]:
         "attempt": row.attempt,
         "tries": row.tries,
         "needs": row.needed,
-        "waits_for": waits_for(mission, row, row.unfinished, lookups),
+        "waits_on": row.waits_on,
+        "waits_for": waiting.waits_for(mission, row, row.unfinished, lookups),
         "ready_at": _time(row.ready_at),
         "started_at": _time(row.started_at),
         "finished_at": _time(row.finished_at),
@@ -203,6 +205,7 @@ def _item(mission: Mission, row: Any, lookups: WaitLookups) -> dict[str, Any]:
         "result": json.loads(row.result) if row.result is not None else None,
         "error": row.error or None if not running else None,
         "tolerated": row.allow_failure and row.state == SortieState.FAILED,
+        "change": json.loads(row.change) if row.change is not None else None,
     }
 
 
@@ -231,74 +234,6 @@ def _elapsed_s(row: Any) -> float | None:
         return None
     ended: datetime = row.attempt_finished_at or clock.now()
     return round((ended - started).total_seconds(), 3)
-
-
-class WaitLookups:
-    """The data that `waits_for` needs. Each item is read once, and only if needed."""
-
-    def __init__(self, visible: QuerySet[Mission] | None = None) -> None:
-        """`visible`: the missions that may be named, in addition to the sortie's own."""
-        self._visible = visible
-        self._holders: dict[str, list[Sortie]] = {}
-
-    @cached_property
-    def served(self) -> frozenset[str]:
-        """The types with an agent that takes work."""
-        return agents.served_types()
-
-    def holders(self, key: str, *, to: Mission) -> str:
-        """Who holds the places of a concurrency key: ", which 'build' of this mission holds". Empty if nobody does."""
-        if key not in self._holders:
-            holding = Sortie.objects.filter(concurrency_key=key, state__in=(SortieState.QUEUED, SortieState.RUNNING))
-            self._holders[key] = list(
-                holding.select_related("mission").defer("mission__plan").order_by("started_at", "id")[:MAX_HOLDERS]
-            )
-        holders = self._holders[key]
-        if not holders:
-            return ""
-        first = max(holders, key=lambda holder: holder.state == SortieState.RUNNING)
-        if first.mission_id == to.id:
-            holder = f"{_short(first.key)!r} of this mission"
-        elif self._visible is not None and self._visible.filter(id=first.mission_id).exists():
-            holder = f"{_short(first.key)!r} of mission {_short(first.mission.name)!r} ({first.mission.ref})"
-        else:
-            holder = "a sortie of another mission"
-        more = len(holders) - 1
-        return f", which {holder}{f' and {more} more hold' if more else ' holds'}"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
-
-
-def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], lookups: WaitLookups) -> str:
-    """One sentence on why a sortie does not run; empty for one that runs, has succeeded or has failed."""
-    if sortie.state in (SortieState.SKIPPED, SortieState.WAITING) and sortie.waits_for:
-        when = f" at {_clock(sortie.wake_at)}" if sortie.wake_at and sortie.state == SortieState.WAITING else ""
-        return (f"Waits for {sortie.waits_for}{when}." if when else f"It was {sortie.waits_for}.").replace("..", ".")
-    if sortie.state == SortieState.CANCELLED and sortie.waits_for:
-        return f"It was cancelled: {sortie.waits_for}".rstrip(".") + "."
-    if sortie.state not in (SortieState.PENDING, SortieState.READY, SortieState.QUEUED, SortieState.WAITING):
-        return ""
-    if mission.state in ("paused", "planned"):
-        return f"Waits until its mission, which is {mission.state}, is resumed."
-    match sortie.state:
-        case SortieState.PENDING:
-            needs = ", ".join(unfinished[:5]) + (f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else "")
-            return f"Waits for {needs}." if needs else "Waits for the control loop, which will free it."
-        case SortieState.READY | SortieState.QUEUED if sortie.agent_type_id not in lookups.served:
-            return (
-                f"Waits for an agent of type {sortie.agent_type_id}: none takes work (check the health of its agents)."
-            )
-        case SortieState.READY if sortie.concurrency_key:
-            holders = lookups.holders(sortie.concurrency_key, to=mission)
-            return f"Waits for a place under the concurrency key {_short(sortie.concurrency_key)!r}{holders}."
-        case SortieState.READY if mission.at_once:
-            return f"Waits for its turn: its mission may have at most {mission.at_once} sorties queued or running."
-        case SortieState.READY:
-            return f"Waits for its turn among the sorties of type {sortie.agent_type_id}, or for the control loop."
-        case _:
-            return f"Waits for a free agent of type {sortie.agent_type_id}."
 
 
 def progress(mission: Mission) -> dict[str, Any]:
@@ -396,10 +331,3 @@ def artifact(file: Artifact) -> dict[str, Any]:
 
 def _time(value: datetime | None) -> str | None:
     return value.isoformat() if value else None
-
-
-def _clock(when: datetime) -> str:
-    """The time as 06:00:00 UTC, with the date unless it is today."""
-    when = when.astimezone(UTC)
-    today = when.date() == datetime.now(UTC).date()
-    return f"{when:%H:%M:%S} UTC" if today else f"{when:%Y-%m-%d %H:%M:%S} UTC"

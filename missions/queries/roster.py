@@ -101,7 +101,7 @@ def _remedy(missing: str) -> str:
 
 def _without_agents(only: str | None) -> list[str]:
     """The enabled types that nodes should keep agents of, but that have none."""
-    types = AgentType.objects.filter(enabled=True, agents__gt=0, outside=False, **({"name": only} if only else {}))
+    types = AgentType.objects.filter(enabled=True, agents__gt=0, external=False, **({"name": only} if only else {}))
     counted = types.annotate(live=Count("agent", filter=Q(agent__state__in=Agent.LIVE)))
     return [type.name for type in counted if not type.live]
 
@@ -138,6 +138,7 @@ def nodes(selected: Iterable[Node] | None = None) -> list[dict[str, Any]]:
             "cordoned": node.cordoned,
             "agents": live[node.id],
             "places": node.places,
+            "types": node.types,
             "cpus": node.cpus,
             "load": round(node.load, 2),
             "memory_bytes": node.memory_bytes,
@@ -157,16 +158,16 @@ def types(selected: Iterable[AgentType] | None = None) -> list[dict[str, Any]]:
             "queue": type.queue,
             "enabled": type.enabled,
             "agents": type.agents,
-            "most_agents": type.most_agents,
+            "max_agents": type.max_agents,
             "concurrency": type.concurrency,
-            "at_once": type.at_once,
+            "max_running": type.max_running,
             "autoscale": type.autoscale,
             "memory_mb": type.memory_mb,
             "disk_mb": type.disk_mb,
-            "longest_s": type.longest_s,
+            "max_duration_s": type.max_duration_s,
             "alert_silence_s": type.alert_silence_s,
             "network": type.network,
-            "outside": type.outside,
+            "external": type.external,
             "takes_prompt": type.takes_prompts,
             "live": live[type.name],
         }

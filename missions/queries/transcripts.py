@@ -7,11 +7,11 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from fleet import ids
 from fleet.postgres import statements
-from missions.models import Attempt
+from missions.models import FINAL, Attempt, Sortie
 
 PAGE = 200  # pieces that are in memory at once, each at most 64 KiB
 
@@ -64,6 +64,22 @@ class Transcript:
                         "at": at.isoformat(),
                         "text": text,
                     }
+
+
+class SortieTranscript(Transcript):
+    """The output of one attempt of a sortie; without `attempt`, of the one whose outcome stands and all further ones."""
+
+    def __init__(self, *, sortie: Sortie, attempt: int | None) -> None:
+        self._sortie = sortie.id
+        self._is_one_attempt = attempt is not None
+        numbers = Q(number=attempt) if attempt else Q(number=sortie.accepted_attempt) | Q(number__gt=sortie.attempt)
+        super().__init__(Attempt.objects.filter(numbers, sortie=sortie))
+
+    def ended(self) -> bool:
+        """Whether all output is stored: the sortie has ended, or that attempt. Call it before the last `read`."""
+        if Sortie.objects.filter(id=self._sortie, state__in=FINAL).exists():
+            return True
+        return self._is_one_attempt and self._attempts.exclude(state=Attempt.State.RUNNING).exists()
 
 
 def _running(attempts: Iterable[tuple[UUID, int]]) -> set[tuple[UUID, int]]:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,10 +17,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.documented_client import DocumentedClient
 from tests.support.measuring import measured
 from tests.support.warm import Warm, anywhere
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+PASSWORD = "a long enough password"
+START_S = 200  # more than `fleet_up` itself waits, which says then what is missing
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,26 @@ class Fleet:
     def wait(self, mission: str, *, seconds: float = 30) -> dict[str, Any]:
         """Watch it to its end; `show` of it."""
         self.manage("fleet_mission", "watch", mission, "--timeout", str(seconds), check=False, timeout=seconds + 15)
-        shown: dict[str, Any] = self.json("fleet_mission", "show", mission)
-        return shown
+        document: dict[str, Any] = self.json("fleet_mission", "show", mission)
+        return document
+
+    @property
+    def api(self) -> str:
+        return str(self.json("fleet_status")["urls"]["api"])
+
+    def sign_up(self, name: str) -> DocumentedClient:
+        """Create a user; a client that has signed in as that user."""
+        made = subprocess.run(
+            [sys.executable, "manage.py", "fleet_user", "create", name],
+            cwd=CHECKOUT, env=self.env, input=f"{PASSWORD}\n", capture_output=True, text=True, timeout=90, check=False,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        client = DocumentedClient(self.api)
+        client.sign_in(name, PASSWORD)
+        return client
 
     def agent(self, agent_type: str) -> dict[str, Any]:
-        (found,) = [one for one in self.json("fleet_agents", "list") if one["type"] == agent_type]
+        (found,) = [item for item in self.json("fleet_agents", "list") if item["type"] == agent_type]
         return dict(found)
 
 
@@ -74,8 +93,8 @@ def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
 
 
 @contextmanager
-def running(**more: str) -> Iterator[Fleet]:
-    """A fleet with the short times of the tests and these variables besides."""
+def running(*, restored_from: Path | None = None, **more: str) -> Iterator[Fleet]:
+    """A fleet with the short times of the tests and these variables besides; perhaps restored from a backup."""
     home = Path(tempfile.mkdtemp(prefix="fleet acceptance "))
     env = {
         **{name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}},
@@ -89,10 +108,12 @@ def running(**more: str) -> Iterator[Fleet]:
     }
     cold = Fleet(home, env)
     try:
-        cold.manage("fleet_up", "--detach", timeout=90, env=measured())
+        if restored_from is not None:
+            cold.manage("fleet_backup", "restore", str(restored_from), timeout=90)
+        cold.manage("fleet_up", "--detach", timeout=START_S, env=measured())
         warm = Warm(env)  # now: the settings ask where the services are
         started = Fleet(home, env, warm)
-        until(lambda: len([a for a in started.json("fleet_agents", "list") if a["state"] == "idle"]) == 6)
+        until(lambda: len([a for a in started.json("fleet_agents", "list") if a["state"] in ("idle", "busy")]) == 6)
         yield started
         warm.stop()
     finally:

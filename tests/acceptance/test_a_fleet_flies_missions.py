@@ -42,16 +42,16 @@ def test_a_mission_passes_results_on_and_its_json_has_the_documented_shape(fleet
         },
         "--param", "who=moon",
     )  # fmt: skip
-    shown = fleet.wait(mission)
-    assert shown["state"] == "succeeded", shown
-    assert shown["sorties"]["total"] == shown["sorties"]["succeeded"] == 2
-    count, say = shown["items"]
+    document = fleet.wait(mission)
+    assert document["state"] == "succeeded", document
+    assert document["sorties"]["total"] == document["sorties"]["succeeded"] == 2
+    count, say = document["items"]
     assert set(count) >= {
         "id", "key", "agent_type", "state", "attempt", "needs", "ready_at", "started_at", "finished_at", "result", "error",
     }  # fmt: skip
     assert count["result"] == {"n": 3}
     assert say["needs"] == ["count"]
-    assert [one["path"] for one in shown["artifacts"]] == ["said.txt"]
+    assert [artifact["path"] for artifact in document["artifacts"]] == ["said.txt"]
     assert fleet.manage("fleet_mission", "logs", mission, "count").stdout == "counted\n"
     fleet.manage("fleet_mission", "artifacts", mission, "--save", str(fleet.home / "saved"))
     assert (fleet.home / "saved" / "say" / "said.txt").read_text() == "moon 3\n"
@@ -64,8 +64,8 @@ def test_status_names_the_addresses_agents_and_queues(fleet: Fleet) -> None:
     assert {queue["type"] for queue in status["queues"]} >= {"backend", "testing"}
     assert "The fleet is running." in fleet.manage("fleet_status").stdout
     agents = fleet.json("fleet_agents", "list")
-    assert all(set(one) >= {"id", "type", "node", "pid", "state", "sorties"} for one in agents)
-    assert all(psutil.pid_exists(one["pid"]) for one in agents)
+    assert all(set(agent) >= {"id", "type", "node", "pid", "state", "sorties"} for agent in agents)
+    assert all(psutil.pid_exists(agent["pid"]) for agent in agents)
 
 
 def test_a_bad_plan_is_refused_with_every_fault_and_exit_code_two(fleet: Fleet) -> None:
@@ -96,10 +96,10 @@ def test_a_sortie_whose_agent_is_killed_ends_once_in_a_second_attempt(fleet: Fle
     agent = until(lambda: next((a for a in fleet.json("fleet_agents", "list") if a["sorties"] == ["work"]), None))
     flag.touch()
     os.kill(agent["pid"], signal.SIGKILL)
-    shown = fleet.wait(mission)
-    assert shown["state"] == "succeeded", shown
-    assert shown["items"][0]["attempt"] == 2
-    assert shown["items"][0]["tries"] == 0
+    document = fleet.wait(mission)
+    assert document["state"] == "succeeded", document
+    assert document["items"][0]["attempt"] == 2
+    assert document["items"][0]["tries"] == 0
     until(lambda: fleet.agent("backend")["state"] == "idle")
 
 
@@ -115,9 +115,9 @@ def test_a_stopped_agent_loses_its_lease_and_its_late_outcome_is_refused(fleet: 
     until(lambda: fleet.json("fleet_mission", "show", mission)["items"][0]["state"] in {"queued", "running"})
     until(lambda: all(a["id"] != agent["id"] for a in fleet.json("fleet_agents", "list")))
     os.kill(agent["pid"], signal.SIGCONT)
-    shown = fleet.wait(mission)
-    assert shown["state"] == "succeeded", shown
-    assert shown["items"][0]["result"].endswith("/2")
+    document = fleet.wait(mission)
+    assert document["state"] == "succeeded", document
+    assert document["items"][0]["result"].endswith("/2")
     until(lambda: fleet.agent("testing")["state"] == "idle")
 
 
@@ -128,9 +128,9 @@ def test_cancel_ends_the_whole_process_tree(fleet: Fleet) -> None:
     until(lambda: processes_with("7351") and processes_with("7352"))
     fleet.manage("fleet_mission", "cancel", mission)
     until(lambda: not processes_with("7351") and not processes_with("7352"), within_s=60)
-    shown = fleet.wait(mission)
-    assert shown["state"] == "cancelled"
-    assert shown["items"][0]["state"] == "cancelled"
+    document = fleet.wait(mission)
+    assert document["state"] == "cancelled"
+    assert document["items"][0]["state"] == "cancelled"
 
 
 def test_a_flush_and_a_restart_of_redis_delay_a_mission_and_lose_nothing(fleet: Fleet) -> None:
@@ -142,8 +142,8 @@ def test_a_flush_and_a_restart_of_redis_delay_a_mission_and_lose_nothing(fleet: 
         chain[f"s{n}"]["needs"] = [f"s{n - 1}"]
     mission = fleet.launch({"sorties": chain})
     fleet.manage("fleet_services", "restart", "valkey")
-    shown = fleet.wait(mission, seconds=60)
-    assert shown["sorties"]["succeeded"] == 20, shown
+    document = fleet.wait(mission, seconds=60)
+    assert document["sorties"]["succeeded"] == 20, document
 
 
 def test_a_restart_of_postgres_delays_a_mission_and_loses_nothing(fleet: Fleet) -> None:
@@ -151,9 +151,9 @@ def test_a_restart_of_postgres_delays_a_mission_and_loses_nothing(fleet: Fleet) 
     mission = fleet.launch({"sorties": sorties})
     fleet.manage("fleet_services", "restart", "postgres")
     until(lambda: fleet.manage("fleet_status", check=False).returncode == 0)
-    shown = fleet.wait(mission, seconds=60)
-    assert shown["sorties"]["succeeded"] == 12, shown
-    assert all(item["tries"] == 0 for item in shown["items"])
+    document = fleet.wait(mission, seconds=60)
+    assert document["sorties"]["succeeded"] == 12, document
+    assert all(item["tries"] == 0 for item in document["items"])
 
 
 def test_a_paused_mission_starts_nothing_until_it_is_resumed(fleet: Fleet) -> None:
@@ -200,8 +200,8 @@ def test_work_cannot_read_the_fleets_credentials(fleet: Fleet) -> None:
             }
         }
     )
-    shown = fleet.wait(mission)
-    assert shown["items"][0]["result"]["output"].strip() == "0", shown
+    document = fleet.wait(mission)
+    assert document["items"][0]["result"]["output"].strip() == "0", document
 
 
 def test_the_doctor_passes_a_running_fleet_and_reports_a_fault_with_its_remedy(fleet: Fleet) -> None:

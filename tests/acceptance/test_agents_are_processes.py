@@ -31,7 +31,7 @@ def listed(fleet: Fleet, *arguments: str) -> list[dict[str, Any]]:
 
 
 def state(fleet: Fleet, agent: str) -> dict[str, Any]:
-    (found,) = [one for one in listed(fleet, "--all") if one["id"] == agent]
+    (found,) = [item for item in listed(fleet, "--all") if item["id"] == agent]
     return found
 
 
@@ -48,7 +48,7 @@ def a_node(fleet: Fleet, name: str, **env: str) -> Iterator[subprocess.Popen[byt
         cwd=CHECKOUT, env={**fleet.env, **env}, stderr=subprocess.DEVNULL,
     ) as node:  # fmt: skip
         try:
-            until(lambda: any(one["node"] == name and one["state"] == "idle" for one in listed(fleet)))
+            until(lambda: any(item["node"] == name and item["state"] == "idle" for item in listed(fleet)))
             yield node
         finally:
             node.terminate()
@@ -57,19 +57,19 @@ def a_node(fleet: Fleet, name: str, **env: str) -> Iterator[subprocess.Popen[byt
 
 def test_agents_are_spawned_and_terminated_by_command(fleet: Fleet) -> None:
     made = spawn(fleet, "backend", "--count", "2", "--concurrency", "1")
-    assert [(one["state"], one["concurrency"]) for one in made] == [("idle", 1), ("idle", 1)]
-    assert len({one["name"] for one in made}) == 2
-    for one in made:
-        process = psutil.Process(one["pid"])
-        assert one["name"] in " ".join(process.cmdline())
+    assert [(item["state"], item["concurrency"]) for item in made] == [("idle", 1), ("idle", 1)]
+    assert len({item["name"] for item in made}) == 2
+    for item in made:
+        process = psutil.Process(item["pid"])
+        assert item["name"] in " ".join(process.cmdline())
         assert "fleet_node" in " ".join(process.parent().cmdline())  # type: ignore[union-attr]
-    ended = fleet.json("fleet_agents", "terminate", *[one["id"] for one in made])
-    assert [one["state"] for one in ended] == ["terminated", "terminated"]
-    until(lambda: not any(psutil.pid_exists(one["pid"]) for one in made))
+    ended = fleet.json("fleet_agents", "terminate", *[item["id"] for item in made])
+    assert [item["state"] for item in ended] == ["terminated", "terminated"]
+    until(lambda: not any(psutil.pid_exists(item["pid"]) for item in made))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["nonsense"], 1, "There is no agent type 'nonsense'"),
         (["backend", "--node", "nowhere"], 1, "There is no node 'nowhere'"),
@@ -78,11 +78,11 @@ def test_agents_are_spawned_and_terminated_by_command(fleet: Fleet) -> None:
     ],
 )
 def test_an_impossible_spawn_is_refused_with_the_reason(
-    fleet: Fleet, arguments: list[str], code: int, said: str
+    fleet: Fleet, arguments: list[str], code: int, message: str
 ) -> None:
     before = len(listed(fleet))
     refused = fleet.manage("fleet_agents", "spawn", *arguments, check=False)
-    assert (refused.returncode, said in refused.stderr) == (code, True), refused.stderr
+    assert (refused.returncode, message in refused.stderr) == (code, True), refused.stderr
     assert len(listed(fleet)) == before
 
 
@@ -93,8 +93,8 @@ def test_a_killed_agent_is_lost_at_once_and_its_successor_runs_its_sortie(fleet:
     )
     until(lambda: fleet.agent("performance")["sorties"])
     os.kill(agent["pid"], signal.SIGKILL)
-    shown = fleet.wait(mission)
-    assert (shown["state"], shown["items"][0]["attempt"]) == ("succeeded", 2)
+    document = fleet.wait(mission)
+    assert (document["state"], document["items"][0]["attempt"]) == ("succeeded", 2)
     lost = state(fleet, agent["id"])
     assert (lost["state"], "signal 9" in lost["reason"]) == ("lost", True)
     successor = fleet.agent("performance")
@@ -110,14 +110,16 @@ def test_terminate_now_ends_all_processes_and_the_sortie_continues_elsewhere(fle
     spawn(fleet, "security")
     fleet.manage("fleet_agents", "terminate", first["id"], "--now")
     assert state(fleet, first["id"])["state"] == "terminated"
-    shown = fleet.wait(mission)
-    assert (shown["state"], shown["items"][0]["attempt"]) == ("succeeded", 2)
+    document = fleet.wait(mission)
+    assert (document["state"], document["items"][0]["attempt"]) == ("succeeded", 2)
     until(lambda: hosts.gone(*left) and not hosts.noted(pids))
 
 
 def test_a_draining_agent_finishes_its_sorties(fleet: Fleet, tmp_path: Path) -> None:
     (agent,) = spawn(fleet, "frontend")
-    fleet.manage("fleet_agents", "drain", *[one["id"] for one in listed(fleet, "--type", "frontend")][:1], "--no-wait")
+    fleet.manage(
+        "fleet_agents", "drain", *[item["id"] for item in listed(fleet, "--type", "frontend")][:1], "--no-wait"
+    )
     go = tmp_path / "go"
     mission = fleet.launch(
         {"sorties": {"one": {"agent": "frontend", "driver": "scripted", "with": {"hold_until": str(go)}}}}
@@ -126,24 +128,24 @@ def test_a_draining_agent_finishes_its_sorties(fleet: Fleet, tmp_path: Path) -> 
     fleet.manage("fleet_agents", "drain", agent["id"], "--no-wait")
     until(lambda: state(fleet, agent["id"])["state"] == "draining")
     go.touch()
-    shown = fleet.wait(mission)
-    assert (shown["state"], shown["items"][0]["attempt"]) == ("succeeded", 1)
+    document = fleet.wait(mission)
+    assert (document["state"], document["items"][0]["attempt"]) == ("succeeded", 1)
     until(lambda: state(fleet, agent["id"])["state"] == "terminated")
     spawn(fleet, "frontend")
 
 
 def test_killing_a_node_loses_no_sortie(fleet: Fleet, tmp_path: Path) -> None:
     with a_node(fleet, "other") as node:
-        theirs = [one for one in listed(fleet) if one["node"] == "other"]
-        held = {"agent": "documentation", "driver": "scripted", "with": {"hold_until": str(tmp_path / "go")}}
-        mission = fleet.launch({"sorties": {f"s{n}": held for n in range(4)}})
-        until(lambda: any(one["sorties"] for one in listed(fleet, "--node", "other")))
+        theirs = [item for item in listed(fleet) if item["node"] == "other"]
+        values = {"agent": "documentation", "driver": "scripted", "with": {"hold_until": str(tmp_path / "go")}}
+        mission = fleet.launch({"sorties": {f"s{n}": values for n in range(4)}})
+        until(lambda: any(item["sorties"] for item in listed(fleet, "--node", "other")))
         node.kill()
         node.wait()
         (tmp_path / "go").touch()
-        shown = fleet.wait(mission)
-        assert shown["state"] == "succeeded"
-        until(lambda: not any(psutil.pid_exists(one["pid"]) for one in theirs))
+        document = fleet.wait(mission)
+        assert document["state"] == "succeeded"
+        until(lambda: not any(psutil.pid_exists(agent["pid"]) for agent in theirs))
         until(lambda: not listed(fleet, "--node", "other"))
 
 
@@ -157,13 +159,13 @@ def test_two_nodes_with_one_name_cannot_both_be_up(fleet: Fleet) -> None:
 
 def test_an_agent_that_crashes_repeatedly_is_given_up_with_the_reason(fleet: Fleet) -> None:
     with a_node(fleet, "frail", FLEET_MAX_CRASHES="1"):
-        first, second = ([one for one in listed(fleet, "--node", "frail") if one["type"] == "backend"], [])
+        first, second = ([item for item in listed(fleet, "--node", "frail") if item["type"] == "backend"], [])
         os.kill(first[0]["pid"], signal.SIGKILL)
         second = until(
             lambda: [
-                one
-                for one in listed(fleet, "--node", "frail")
-                if one["type"] == "backend" and one["crashes"] == 1 and one["state"] == "idle"
+                item
+                for item in listed(fleet, "--node", "frail")
+                if item["type"] == "backend" and item["crashes"] == 1 and item["state"] == "idle"
             ]
         )
         os.kill(second[0]["pid"], signal.SIGKILL)
@@ -184,7 +186,7 @@ def test_a_process_is_not_confused_with_another_that_reuses_its_pid() -> None:
 
 def test_rows_of_agents_and_processes_agree(fleet: Fleet) -> None:
     """No row without a process, and no process without a row."""
-    rows = {one["pid"] for one in listed(fleet)}
+    rows = {item["pid"] for item in listed(fleet)}
     assert all(psutil.pid_exists(pid) for pid in rows)
     (node,) = running.processes(home(fleet), "fleet_node")
     assert {child.pid for child in node.children() if child.name() != "sleep"} == rows

@@ -53,9 +53,9 @@ def first_waits(pids: Path) -> dict[str, str]:
 def shim_of(pid: int) -> psutil.Process:
     """The shim under which a work's process runs."""
     return next(
-        one
-        for one in psutil.Process(pid).parents()
-        if one.name() != "bwrap" and "agents/shim" in " ".join(one.cmdline())
+        item
+        for item in psutil.Process(pid).parents()
+        if item.name() != "bwrap" and "agents/shim" in " ".join(item.cmdline())
     )
 
 
@@ -90,10 +90,10 @@ def test_the_work_of_a_killed_agent_continues_with_another_before_its_lease_ends
     flier = hosts.flier(mission)
     hosts.kill(flier)
     assert hosts.wait(mission).state == "succeeded"
-    one, two = Attempt.objects.filter(sortie__mission=mission).order_by("number")
-    assert (one.state, two.agent_id in {first.id, second.id, None} - {flier.id}) == ("lost", True)
-    assert one.finished_at is not None
-    assert (two.started_at - one.started_at).total_seconds() < hosts.LEASE_S
+    item, two = Attempt.objects.filter(sortie__mission=mission).order_by("number")
+    assert (item.state, two.agent_id in {first.id, second.id, None} - {flier.id}) == ("lost", True)
+    assert item.finished_at is not None
+    assert (two.started_at - item.started_at).total_seconds() < hosts.LEASE_S
     until(lambda: hosts.gone(work, child))
     until(lambda: [agent.state for agent in hosts.live(kind)] == ["idle"] * 2)
 
@@ -127,12 +127,12 @@ def test_killing_everything_at_once_leaves_no_process_and_loses_nothing(host: Ho
     mission = fleet.launch({"one": first_waits(pids), "two": first_waits(pids)}, folder=str(tmp_path))
     noted = until(lambda: hosts.noted(pids) if len(hosts.noted(pids)) == 4 else None)
     everything = [psutil.Process(host.pid), *psutil.Process(host.pid).children(recursive=True)]
-    for one in everything:
-        if one.pid not in noted[1::2]:
-            one.send_signal(signal.SIGSTOP)  # so that none can react to the death of another
-    for one in everything:
-        if one.pid not in noted:
-            one.send_signal(signal.SIGKILL)
+    for item in everything:
+        if item.pid not in noted[1::2]:
+            item.send_signal(signal.SIGSTOP)  # so that none can react to the death of another
+    for item in everything:
+        if item.pid not in noted:
+            item.send_signal(signal.SIGKILL)
     assert host.process is not None
     host.process.wait()
     host.start()
@@ -189,9 +189,9 @@ def test_a_halted_node_counts_as_down_while_its_agents_work_on(host: Host, kind:
         operations.join(name="here", pid=os.getpid(), start_time=processes.started(os.getpid()) or 0.0)
     host.send(signal.SIGCONT)
     until(lambda: host.node.up)
-    told = Event.objects.filter(id__gt=before, subject=host.node.id).order_by("id").values_list("kind", flat=True)
-    assert list(told) == ["node.lost", "node.up"]
-    assert [one.id for one in hosts.live(kind)] == [agent.id]
+    events = Event.objects.filter(id__gt=before, subject=host.node.id).order_by("id").values_list("kind", flat=True)
+    assert list(events) == ["node.lost", "node.up"]
+    assert [item.id for item in hosts.live(kind)] == [agent.id]
 
 
 def test_a_process_that_reuses_the_pid_of_a_dead_agent_is_left_alone(host_group: hosts.Hosts, kind: str) -> None:
@@ -280,9 +280,9 @@ def test_agents_continue_when_their_logs_fill_the_disk(host_group: hosts.Hosts, 
         {"a": {"agent": kind, "run": "echo $FLEET_ATTEMPT"}, "b": {"agent": kind, "needs": ["a"], "run": "true"}}
     )
     assert hosts.wait(mission).state == "succeeded"
-    assert [one.id for one in hosts.live(kind)] == [agent.id]
+    assert [item.id for item in hosts.live(kind)] == [agent.id]
     operations.order(agents=[agent.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
-    until(lambda: Agent.objects.get(id=agent.id).state == "terminated", within_s=100)
+    until(lambda: Agent.objects.get(id=agent.id).state == "terminated", within_s=30)
     assert len(full.agent_log(agent)) == size
     host_group.drop(full)
 

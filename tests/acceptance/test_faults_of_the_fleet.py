@@ -59,9 +59,9 @@ def a_second_control_loop(fleet: Fleet) -> Iterator[int]:
             yield second.pid
         finally:
             second.terminate()
-            _, said = second.communicate(timeout=60)
+            _, text = second.communicate(timeout=60)
     assert second.returncode == 0
-    assert b"Traceback" not in said, said.decode()
+    assert b"Traceback" not in text, text.decode()
 
 
 def test_a_sortie_that_kills_its_agent_each_time_fails_after_three_rescues(fleet: Fleet) -> None:
@@ -78,12 +78,12 @@ def test_a_sortie_that_kills_its_agent_each_time_fails_after_three_rescues(fleet
             }
         }
     )
-    shown = fleet.wait(mission, seconds=60)
-    killer, after = shown["items"]
+    document = fleet.wait(mission, seconds=60)
+    killer, after = document["items"]
     assert (killer["state"], killer["attempt"], killer["tries"]) == ("failed", 4, 0), killer
     assert "3 rescues" in killer["error"]
     assert after["state"] == "skipped"
-    assert shown["state"] == "failed"
+    assert document["state"] == "failed"
 
 
 def test_repeated_flushes_of_redis_lose_nothing(fleet: Fleet) -> None:
@@ -101,11 +101,11 @@ def test_repeated_flushes_of_redis_lose_nothing(fleet: Fleet) -> None:
     flusher = threading.Thread(target=flush)
     flusher.start()
     try:
-        shown = fleet.wait(mission, seconds=60)
+        document = fleet.wait(mission, seconds=60)
     finally:
         over.set()
         flusher.join()
-    assert shown["sorties"]["succeeded"] == 16, shown
+    assert document["sorties"]["succeeded"] == 16, document
     assert flushes > 5
     hold_the_ledger(fleet, mission)
 
@@ -115,11 +115,11 @@ def test_a_redis_that_delivers_nothing_loses_nothing(fleet: Fleet) -> None:
     redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")  # it answers a ping, and takes and gives no message
     try:
         mission = fleet.launch({"sorties": chain(3, "backend", "frontend")})
-        shown = fleet.wait(mission)
+        document = fleet.wait(mission)
         assert redis.execute_command("PING")
     finally:
         redis.execute_command("CLIENT", "UNPAUSE")
-    assert shown["state"] == "succeeded", shown
+    assert document["state"] == "succeeded", document
     hold_the_ledger(fleet, mission)
 
 
@@ -132,8 +132,8 @@ def test_repeated_messages_start_nothing_twice(fleet: Fleet) -> None:
     while watched.is_alive():
         redis.lpush("agent.frontend", *[hint] * 5)
         watched.join(0.05)
-    shown = fleet.wait(mission)
-    assert shown["sorties"]["succeeded"] == 20, shown
+    document = fleet.wait(mission)
+    assert document["sorties"]["succeeded"] == 20, document
     hold_the_ledger(fleet, mission)
 
 
@@ -156,9 +156,9 @@ def test_two_control_loops_admit_wake_and_complete_each_row_once(fleet: Fleet) -
     join = {"agent": "frontend", "driver": "scripted", "needs": list(sorties)}
     with a_second_control_loop(fleet):
         mission = fleet.launch({"sorties": {**sorties, "join": join}})
-        shown = fleet.wait(mission, seconds=60)
-    assert shown["sorties"]["succeeded"] == 4, shown
-    assert [item["tries"] for item in shown["items"]] == [1, 1, 1, 0]
+        document = fleet.wait(mission, seconds=60)
+    assert document["sorties"]["succeeded"] == 4, document
+    assert [item["tries"] for item in document["items"]] == [1, 1, 1, 0]
     hold_the_ledger(fleet, mission)
     overlaps = running.rows(
         home(fleet),

@@ -42,10 +42,10 @@ def test_each_kind_of_misbehaviour_is_a_failure_with_its_reason(fleet: Fleet) ->
     }  # fmt: skip
     mission = fleet.launch({"sorties": {key.replace(" ", "-"): sortie for key, sortie in sorties.items()}})
     items = {item["key"]: item for item in fleet.wait(mission, seconds=60)["items"]}
-    for name, (_, said) in wrong.items():
+    for name, (_, value) in wrong.items():
         key = name.replace(" ", "-")
         assert items[key]["state"] == "failed", items[key]
-        assert said in items[key]["error"], items[key]
+        assert value in items[key]["error"], items[key]
         assert items[key]["tries"] == 1
     assert items["garbage"]["state"] == "succeeded", items["garbage"]
     assert (items["third-time"]["state"], items["third-time"]["tries"]) == ("succeeded", 2), items["third-time"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from fleet.events.models import Event
 from missions.models import Mission, Sortie
 from tests.support import fleet, hosts
 from tests.support.hosts import Host, until
+from tests.support.warm import anywhere
 
 pytestmark = pytest.mark.xdist_group("hosts")
 
@@ -58,8 +57,8 @@ def test_a_concurrency_limit_applies_across_hosts(here: Host, far: Host, kind: s
     hosts.spawn(kind, here)
     hosts.spawn(kind, far)
     alone = f"mkdir {tmp_path}/room && sleep 0.1 && rmdir {tmp_path}/room"
-    one = {"agent": kind, "run": alone, "concurrency": {"key": "room", "limit": 1}}
-    mission = fleet.launch({f"s{n}": one for n in range(4)}, folder=str(tmp_path))
+    item = {"agent": kind, "run": alone, "concurrency": {"key": "room", "limit": 1}}
+    mission = fleet.launch({f"s{n}": item for n in range(4)}, folder=str(tmp_path))
     assert hosts.wait(mission).state == "succeeded"
 
 
@@ -88,7 +87,9 @@ def test_a_host_without_redis_continues_to_work(far: Host, kind: str) -> None:
         assert hosts.wait(mission).state == "succeeded"
         assert set(Sortie.objects.filter(mission=mission).values_list("agent", flat=True)) == {agent.id}
         os.kill(agent.pid or 0, signal.SIGKILL)  # and so does an agent that never saw Redis
-        (successor,) = until(lambda: [one for one in hosts.live(kind) if one.id != agent.id and one.state == "idle"])
+        (successor,) = until(
+            lambda: [item for item in hosts.live(kind) if item.id != agent.id and item.state == "idle"]
+        )
         mission = fleet.launch({"a": {"agent": kind, "run": "true"}})
         assert hosts.wait(mission).state == "succeeded"
     finally:
@@ -164,10 +165,9 @@ def test_a_halted_postgres_with_open_connections_blocks_nobody_forever(
     (pid,) = until(lambda: hosts.noted(pids))
     host.database.halt()
     env = {**os.environ, **host.addresses(), "FLEET_ANSWER_S": "1"}
-    command = [sys.executable, "manage.py", "fleet_agents", "list"]
-    said = subprocess.run(command, cwd=hosts.CHECKOUT, env=env, capture_output=True, text=True, timeout=15)
-    assert (said.returncode, said.stdout) == (1, "")
-    assert said.stderr.startswith("Postgres does not answer")
+    listing = anywhere().manage("fleet_agents", "list", env=env, timeout=15)
+    assert (listing.returncode, listing.stdout) == (1, "")
+    assert listing.stderr.startswith("Postgres does not answer")
     until(lambda: hosts.gone(pid))
     until(lambda: "could not renew the leases: " in host.agent_log(agent))
     until(lambda: "no answer for" in host.log())

@@ -59,14 +59,14 @@ def test_a_change_requires_the_current_etag(boss: api.Client) -> None:
 def test_an_invalid_change_is_refused_as_a_whole(boss: api.Client, body: Any, pointer: str) -> None:
     answer = boss.patch(TYPE, {"description": "new", **body}, If_Match="*")
     assert answer.status_code == 422
-    assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
     assert AgentType.objects.get(name="backend").description != "new"
 
 
 def test_other_users_cannot_change_a_type_or_see_its_command(boss: api.Client) -> None:
     boss.patch(TYPE, {"prompt_argv": ["cat"]}, If_Match="*")
     ann = api.person("ann")
-    shown = ann.get(TYPE).json()
-    assert (shown["takes_prompt"], shown["prompt_argv"], shown["env_allow"]) == (True, None, None)
+    body = ann.get(TYPE).json()
+    assert (body["takes_prompt"], body["prompt_argv"], body["env_allow"]) == (True, None, None)
     assert ann.patch(TYPE, {"concurrency": 3}, If_Match="*").status_code == 403
     assert boss.get("agent-types/no-such").status_code == 404

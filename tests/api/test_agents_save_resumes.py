@@ -62,7 +62,7 @@ def test_the_next_attempt_gets_it_with_its_work(agent: api.Client, ref: str) -> 
     second = claim(agent, ref)
     assert second["work"]["resume"] == VALUE
     attempts = api.person("root", Role.ADMIN).get(f"sorties/{first['sortie']}/attempts").json()["results"]
-    assert [(one["attempt"], one["resume"]) for one in attempts] == [(1, VALUE), (2, None)]
+    assert [(item["attempt"], item["resume"]) for item in attempts] == [(1, VALUE), (2, None)]
     assert Sortie.objects.get(mission=mission).attempt == 2
 
 

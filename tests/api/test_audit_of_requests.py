@@ -17,7 +17,7 @@ from tests.support import api
 pytestmark = pytest.mark.django_db
 
 
-def told(kind: str) -> list[dict[str, Any]]:
+def entries_of(kind: str) -> list[dict[str, Any]]:
     return list(Entry.objects.filter(kind=kind).order_by("id").values("outcome", "actor", "subject", "data", "request"))
 
 
@@ -32,7 +32,7 @@ def test_denials_by_operations_are_recorded_like_denials_by_the_table() -> None:
         bob.get("audit"),
     ]
     assert [answer.status_code for answer in answers] == [403] * 4
-    entries = told("denied")
+    entries = entries_of("denied")
     assert [entry["subject"] for entry in entries] == [
         f"/api/v1/missions/{made}/cancel", "/api/v1/missions", "/api/v1/keys", "/api/v1/audit",
     ]  # fmt: skip
@@ -46,22 +46,26 @@ def test_a_forged_browser_request_is_recorded() -> None:
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(api.person("ann").user)
     assert browser.post("/api/v1/keys", {}, content_type="application/json").status_code == 403
-    assert [(entry["subject"], "CSRF" in entry["data"]["why"]) for entry in told("denied")] == [("/api/v1/keys", True)]
+    assert [(entry["subject"], "CSRF" in entry["data"]["why"]) for entry in entries_of("denied")] == [
+        ("/api/v1/keys", True)
+    ]
 
 
 def test_ended_sessions_and_stolen_refresh_tokens_are_recorded() -> None:
     api.person("ann")
     pair = api.anybody().post("auth/token", {"username": "ann", "password": api.PASSWORD}).json()
     api.anybody().post("auth/refresh", {"refresh": "no token"})
-    assert [(entry["outcome"], entry["subject"]) for entry in told("token")] == [("denied", "/api/v1/auth/refresh")]
+    assert [(entry["outcome"], entry["subject"]) for entry in entries_of("token")] == [
+        ("denied", "/api/v1/auth/refresh")
+    ]
     client = api.Client(pair["access"])
     for _ in range(2):
         api.anybody().post("auth/refresh", {"refresh": pair["refresh"]})
-    assert [(entry["outcome"], entry["subject"]) for entry in told("token.reused")] == [("denied", "user:ann")]
+    assert [(entry["outcome"], entry["subject"]) for entry in entries_of("token.reused")] == [("denied", "user:ann")]
     again = api.anybody().post("auth/token", {"username": "ann", "password": api.PASSWORD}).json()
     client = api.Client(again["access"])
     client.post("auth/logout")
-    assert [(entry["actor"], entry["subject"], entry["data"]) for entry in told("sign_out")] == [
+    assert [(entry["actor"], entry["subject"], entry["data"]) for entry in entries_of("sign_out")] == [
         ("user:ann", "user:ann", {"sessions": 1})
     ]
 
@@ -74,8 +78,8 @@ def test_a_machine_key_is_limited_by_its_scopes_and_its_expiry() -> None:
     assert reader.post("auth/logout", {"everywhere": True}).status_code == 403
     assert ann.get("me").status_code == 200
     machine = api.Client(short["key"])
-    for asked in (None, "2099-01-01T00:00:00Z"):
-        child = machine.post("keys", {"name": "child", "scopes": ["read"], "expires_at": asked})
+    for item in (None, "2099-01-01T00:00:00Z"):
+        child = machine.post("keys", {"name": "child", "scopes": ["read"], "expires_at": item})
         assert child.json()["expires_at"] == short["expires_at"]
     earlier = machine.post("keys", {"name": "child", "scopes": ["read"], "expires_at": "2080-01-01T00:00:00Z"})
     assert earlier.json()["expires_at"].startswith("2080")
@@ -147,4 +151,4 @@ def test_the_use_of_a_machine_key_is_recorded_as_such() -> None:
     key = api.machine(api.person("ann").user, Scope.READ)
     for _ in range(2):
         assert key.get("missions").status_code == 200
-    assert [entry["actor"] for entry in told("key.used")] == [f"key:{key.bearer[:12]}"]
+    assert [entry["actor"] for entry in entries_of("key.used")] == [f"key:{key.bearer[:12]}"]

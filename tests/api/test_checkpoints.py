@@ -23,7 +23,7 @@ from tests.support import api, fleet
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def given(mission: Mission, owner: User, team: str | None = None) -> Mission:
+def give_to(mission: Mission, owner: User, team: str | None = None) -> Mission:
     group = Group.objects.get(name=team) if team else None
     Mission.objects.filter(id=mission.id).update(created_by=owner, team=group)
     mission.refresh_from_db()
@@ -37,7 +37,7 @@ def ann() -> api.Client:
 
 @pytest.fixture
 def mission(ann: api.Client) -> Mission:
-    return given(fleet.launch({"a": {}, "b": {"needs": ["a"]}}), ann.user, "web")
+    return give_to(fleet.launch({"a": {}, "b": {"needs": ["a"]}}), ann.user, "web")
 
 
 @pytest.fixture
@@ -66,12 +66,23 @@ def test_a_mission_is_captured_listed_read_and_deleted(ann: api.Client, mission:
     assert {"checkpoint.create", "checkpoint.delete"} <= set(kinds)
 
 
+def test_a_checkpoint_is_renamed_and_kept(ann: api.Client, mission: Mission, checkpoint: str) -> None:
+    changed = ann.patch(f"checkpoints/{checkpoint}", {"name": "the start", "keep": True})
+    assert (changed.status_code, changed.json()["name"], changed.json()["keep"]) == (200, "the start", True)
+    assert ann.patch(f"checkpoints/{checkpoint}", {"keep": False}).json()["name"] == "the start"
+    assert Checkpoint.objects.values_list("name", "keep").get() == ("the start", False)
+    assert ann.patch(f"checkpoints/{checkpoint}", {}).status_code == 422
+    entry = Entry.objects.filter(kind="checkpoint.keep").order_by("id")[0]
+    assert (entry.before, entry.after) == ({"name": "start", "keep": False}, {"name": "the start", "keep": True})
+    assert ann.post(f"checkpoints/{checkpoint}/verify", {}).json()["intact"], "its files stay as they are"
+
+
 def test_others_find_nothing_and_the_team_may_only_read(ann: api.Client, mission: Mission, checkpoint: str) -> None:
     bob, eve, boss = api.person("bob", executes=True, teams=["web"]), api.person("eve"), api.person("boss", Role.ADMIN)
     reads = [("GET", checkpoint, None), ("GET", f"{checkpoint}/plan", None), ("GET", f"{checkpoint}/diff", None)]
     reads += [("GET", f"latest/{mission.ref}", None), ("POST", f"{checkpoint}/verify", {})]
     writes = [("POST", f"{checkpoint}/{name}", {}) for name in ("restore", "resume", "fork")]
-    writes += [("DELETE", checkpoint, None)]
+    writes += [("PATCH", checkpoint, {"keep": True}), ("DELETE", checkpoint, None)]
     absent = ids.encode(ids.CHECKPOINT, ids.new())
     for method, path, body in reads + writes:
         refused = eve.send(method, f"checkpoints/{path}", body)
@@ -81,7 +92,7 @@ def test_others_find_nothing_and_the_team_may_only_read(ann: api.Client, mission
         assert refused.status_code == 404
     assert eve.get("checkpoints").json()["results"] == []
     assert [bob.send(method, f"checkpoints/{path}", body).status_code for method, path, body in reads] == [200] * 5
-    assert [bob.send(method, f"checkpoints/{path}", body).status_code for method, path, body in writes] == [403] * 4
+    assert [bob.send(method, f"checkpoints/{path}", body).status_code for method, path, body in writes] == [403] * 5
     assert bob.get("checkpoints").json()["results"][0]["id"] == checkpoint
     assert bob.post("checkpoints", {"mission": mission.ref}).status_code == 403
     assert eve.post("checkpoints", {"mission": mission.ref}).status_code == 404
@@ -93,7 +104,7 @@ def test_who_may_no_longer_see_a_mission_sees_no_plan_and_no_difference_to_now(
 ) -> None:
     bob = api.person("bob", teams=["web"])
     later = ann.post("checkpoints", {"mission": mission.ref}).json()["id"]
-    given(mission, ann.user)
+    give_to(mission, ann.user)
     assert bob.get(f"checkpoints/{checkpoint}").status_code == 200
     assert bob.get(f"checkpoints/{checkpoint}/diff?other={later}").status_code == 200
     for path in ("plan", "diff"):
@@ -103,7 +114,7 @@ def test_who_may_no_longer_see_a_mission_sees_no_plan_and_no_difference_to_now(
 
 def test_a_mission_of_somebody_else_is_not_overwritten(ann: api.Client, mission: Mission, checkpoint: str) -> None:
     eve = api.person("eve", executes=True)
-    given(mission, eve.user)
+    give_to(mission, eve.user)
     assert ann.post(f"checkpoints/{checkpoint}/restore").status_code == 404
     assert fleet.state(mission.id) == "running"
 
@@ -258,7 +269,7 @@ def test_damage_is_named_with_the_checkpoints_that_the_caller_may_see(
 
 
 def test_long_answers_are_cut_and_counted(ann: api.Client, mission: Mission, monkeypatch: Any) -> None:
-    many = given(fleet.launch({f"s{number}": {} for number in range(5)}), ann.user)
+    many = give_to(fleet.launch({f"s{number}": {} for number in range(5)}), ann.user)
     checkpoint = ann.post("checkpoints", {"mission": many.ref}).json()["id"]
     monkeypatch.setattr(bounds, "MAX_KEYS", 2)
     monkeypatch.setattr(bounds, "MAX_CHANGES", 3)

@@ -124,11 +124,11 @@ def test_rows_without_a_numeric_id_are_paged_too() -> None:
     for path, (name, expected) in lists.items():
         seen, following = [], f"{path}?limit=2"
         while following:
-            shown = boss.get(following).json()
-            assert shown.keys() == {"next", "previous", "results"}
-            assert len(shown["results"]) <= 2
-            seen += [one[name] for one in shown["results"]]
-            following = shown["next"]
+            body = boss.get(following).json()
+            assert body.keys() == {"next", "previous", "results"}
+            assert len(body["results"]) <= 2
+            seen += [result[name] for result in body["results"]]
+            following = body["next"]
         assert seen == expected, path
         assert boss.get(f"{path}?cursor=cD0AAA==").status_code == 422
 
@@ -162,24 +162,24 @@ def test_a_mission_takes_the_priorities_that_a_plan_takes(ann: api.Client, prior
 
 def test_each_fault_of_a_body_has_a_pointer(ann: api.Client) -> None:
     answer = ann.post("missions", {"plann": {}, "start": "perhaps", "params": {"a": "b\u0000"}, "team": "x" * 151})
-    told = answer.json()
-    assert (answer.status_code, told["code"]) == (422, "invalid")
-    assert {one["pointer"] for one in told["errors"]} == {"/plann", "/start", "/params/a", "/team"}
-    told = ann.post("missions", {"start": "perhaps", "params": {"a": "b\u0000"}, "team": "x" * 151}).json()
-    assert {one["pointer"] for one in told["errors"]} == {"/start", "/params/a", "/team"}
+    document = answer.json()
+    assert (answer.status_code, document["code"]) == (422, "invalid")
+    assert {error["pointer"] for error in document["errors"]} == {"/plann", "/start", "/params/a", "/team"}
+    document = ann.post("missions", {"start": "perhaps", "params": {"a": "b\u0000"}, "team": "x" * 151}).json()
+    assert {error["pointer"] for error in document["errors"]} == {"/start", "/params/a", "/team"}
 
 
 def test_each_fault_of_a_plan_has_a_pointer(ann: api.Client) -> None:
     text = "mission: x\nsorties:\n  a: {agent: nobody, run: ls}\n  b: {agent: backend, run: ls, needs: [c]}\n"
-    told = ann.post("missions", {"plan": text}).json()
-    assert told["code"] == "invalid_plan"
-    assert [(one["pointer"], one["line"]) for one in told["errors"]] == [
+    body = ann.post("missions", {"plan": text}).json()
+    assert body["code"] == "invalid_plan"
+    assert [(error["pointer"], error["line"]) for error in body["errors"]] == [
         ("/plan/sorties/a/agent", 3), ("/plan/sorties/b/needs/0", 4),
     ]  # fmt: skip
     assert ann.post("plans/check", {"plan": text}).status_code == 422
     plan = {"mission": "x", "sorties": {"a": {"agent": "backend", "run": "ls", "env": {"A.B/C~": 1.5, "D": []}}}}
-    told = ann.post("missions", {"plan": plan}).json()
-    assert {one["pointer"] for one in told["errors"]} >= {"/plan/sorties/a/env/A.B~1C~0"}
+    body = ann.post("missions", {"plan": plan}).json()
+    assert {error["pointer"] for error in body["errors"]} >= {"/plan/sorties/a/env/A.B~1C~0"}
 
 
 @pytest.mark.parametrize(
@@ -194,8 +194,10 @@ def test_each_fault_of_a_plan_has_a_pointer(ann: api.Client) -> None:
 def test_every_invalid_value_has_a_pointer_whichever_layer_rejects_it(
     ann: api.Client, method: str, path: str, body: Any, pointer: str
 ) -> None:
-    told = ann.send(method, path, body)
-    assert (told.status_code, [one["pointer"] for one in told.json()["errors"]]) == (422, [pointer]), told.json()
+    response = ann.send(method, path, body)
+    assert (response.status_code, [error["pointer"] for error in response.json()["errors"]]) == (422, [pointer]), (
+        response.json()
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,7 +245,7 @@ def test_without_plan_execute_a_user_launches_only_prompts_and_templates(project
     )
     made = eve.post("missions", {"template": "greet", "params": {"who": "ann; id"}})
     assert (made.status_code, made.json()["inputs"]) == (201, {"who": "ann; id"})
-    assert [one["name"] for one in eve.get("templates").json()["results"]] == ["greet"]
+    assert [result["name"] for result in eve.get("templates").json()["results"]] == ["greet"]
     assert eve.post("missions", {"template": "other"}).status_code == 404
     assert eve.post("missions", {"plan": api.PLAN, "template": "greet"}).status_code == 422
 
@@ -266,8 +268,8 @@ def test_a_mission_without_plan_execute_cannot_add_code(project: str) -> None:
     engine = fleet.engine()
     came = {}
     for client in (api.person("eve"), api.person("ann", executes=True)):
-        asked = '[{"name": "more", "agent": "backend", "run": "true"}]'
-        made = client.post("missions", {"objective": asked, "agent": "backend", "folder": project}).json()["id"]
+        request = '[{"name": "more", "agent": "backend", "run": "true"}]'
+        made = client.post("missions", {"objective": request, "agent": "backend", "folder": project}).json()["id"]
         mission = Mission.objects.get(id=ids.decode(ids.MISSION, made))
         came[client.user.username] = (fleet.run_to_end(engine, mission), sorted(fleet.states(mission.id)))
         if client.user.username == "eve":

@@ -44,12 +44,12 @@ def test_the_document_is_valid_and_names_every_route() -> None:
     made = api.document()
     validate_schema(made)
     assert made["openapi"].startswith("3.1")
-    told = {re.sub(r"{(\w+)}", r"<str:\1>", path.removeprefix("/")) for path in made["paths"]}
+    result = {re.sub(r"{(\w+)}", r"<str:\1>", path.removeprefix("/")) for path in made["paths"]}
     own = {"api/v1/schema", "api/v1/docs"}
-    assert told == {address for address, _ in routes()} - own
-    ids = [one["operationId"] for path in made["paths"].values() for one in path.values()]
+    assert result == {address for address, _ in routes()} - own
+    ids = [item["operationId"] for path in made["paths"].values() for item in path.values()]
     assert len(set(ids)) == len(ids)
-    assert all(one["description"] for path in made["paths"].values() for one in path.values())
+    assert all(item["description"] for path in made["paths"].values() for item in path.values())
 
 
 def test_the_document_and_its_page_need_no_sign_in_and_load_nothing_from_other_sites() -> None:

@@ -29,9 +29,9 @@ OPERATIONS = [
 ]
 
 
-def shown(content: dict[str, Any]) -> list[Any]:
+def examples_of(content: dict[str, Any]) -> list[Any]:
     """The examples of a media type."""
-    return [one["value"] for one in content["examples"].values()] if "examples" in content else [content["example"]]
+    return [item["value"] for item in content["examples"].values()] if "examples" in content else [content["example"]]
 
 
 def faults(example: Any, schema: dict[str, Any]) -> list[str]:
@@ -51,13 +51,13 @@ def contents() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_each_body_and_response_has_an_example_that_fits_its_schema() -> None:
-    told = dict(contents())
-    assert len(told) > 70
+    result = dict(contents())
+    assert len(result) > 70
     assert [
-        (where, faults(one, content["schema"]))
-        for where, content in told.items()
-        for one in shown(content)
-        if faults(one, content["schema"])
+        (where, faults(item, content["schema"]))
+        for where, content in result.items()
+        for item in examples_of(content)
+        if faults(item, content["schema"])
     ] == []
 
 
@@ -69,8 +69,8 @@ def test_each_example_body_is_accepted_by_its_endpoint() -> None:
         for content in operation.get("requestBody", {}).get("content", {}).values():
             assert declared is not None
             assert declared.body is not None
-            for one in shown(content):
-                validate(declared.body, one)
+            for item in examples_of(content):
+                validate(declared.body, item)
                 taken += 1
     assert taken > 20
 
@@ -83,18 +83,18 @@ def test_each_example_launch_works_and_its_plan_is_valid(settings: Any) -> None:
     check = DOCUMENT["paths"]["/api/v1/plans/check"]["post"]["requestBody"]["content"]["application/json"]
     Template.objects.create(name="audit", text=str(check["example"]["plan"]))
     AgentType.objects.filter(name="backend").update(prompt_argv=["true"])
-    assert [ann.post("missions", one).status_code for one in shown(launch)] == [201, 201, 201]
+    assert [ann.post("missions", item).status_code for item in examples_of(launch)] == [201, 201, 201]
     assert ann.post("plans/check", check["example"]).status_code == 200
 
 
 def test_the_introduction_names_only_existing_routes() -> None:
-    told = DOCUMENT["info"]["description"].replace("\n", " ").replace("{id}", "{ref}")
-    named = re.findall(r"(GET|POST|PATCH|DELETE) (/api/v1/[\w/{}|-]+)", told)
+    result = DOCUMENT["info"]["description"].replace("\n", " ").replace("{id}", "{ref}")
+    named = re.findall(r"(GET|POST|PATCH|DELETE) (/api/v1/[\w/{}|-]+)", result)
     assert len(named) > 10
     for method, path in named:
         before, _, last = path.rpartition("/")
-        for one in last.split("|"):
-            assert method.lower() in DOCUMENT["paths"][f"{before}/{one}"], (method, path)
+        for item in last.split("|"):
+            assert method.lower() in DOCUMENT["paths"][f"{before}/{item}"], (method, path)
 
 
 def test_each_parameter_with_a_special_format_has_an_example() -> None:
@@ -112,18 +112,18 @@ def test_each_documented_problem_has_exactly_one_example() -> None:
     manual = (Path(__file__).parents[2] / "docs/api.md").read_text()
     rows = re.findall(r"^\| (\d{3}) \| (`.*`) \|", manual, re.MULTILINE)
     named = {(int(status), code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
-    told = DOCUMENT["components"]["examples"]
-    assert {(one["value"]["status"], name) for name, one in told.items()} == named
-    for one in told.values():
-        assert faults(one["value"], {"$ref": "#/components/schemas/Problem"}) == []
+    result = DOCUMENT["components"]["examples"]
+    assert {(item["value"]["status"], name) for name, item in result.items()} == named
+    for item in result.values():
+        assert faults(item["value"], {"$ref": "#/components/schemas/Problem"}) == []
     for _, path, operation in OPERATIONS:
         assert operation["responses"]["4XX"] == {"$ref": "#/components/responses/4XX"}, path
     linked = [
-        one["$ref"].rpartition("/")[2]
+        example["$ref"].rpartition("/")[2]
         for answer in DOCUMENT["components"]["responses"].values()
-        for one in answer["content"]["application/problem+json"]["examples"].values()
+        for example in answer["content"]["application/problem+json"]["examples"].values()
     ]
-    assert sorted(linked) == sorted(told)
+    assert sorted(linked) == sorted(result)
 
 
 @pytest.mark.django_db
@@ -149,10 +149,10 @@ def test_real_problems_look_like_the_examples() -> None:
         "if_match_required": ann.patch(f"missions/{mission}", {"priority": 1}),
     }
     for code, answer in happened.items():
-        told = DOCUMENT["components"]["examples"][code]["value"]
+        result = DOCUMENT["components"]["examples"][code]["value"]
         found = answer.json()
-        assert (found["status"], found["code"], found["title"]) == (told["status"], code, told["title"])
-        assert found.keys() == told.keys()
+        assert (found["status"], found["code"], found["title"]) == (result["status"], code, result["title"])
+        assert found.keys() == result.keys()
         assert faults(found, {"$ref": "#/components/schemas/Problem"}) == []
 
 
@@ -181,22 +181,22 @@ def test_real_downloads_have_the_documented_headers() -> None:
         (boss.get(content), "artifacts/{ref}/content"),
         (boss.get(content, If_None_Match=tag), "artifacts/{ref}/content"),
     ):
-        told = DOCUMENT["paths"][f"/api/v1/{path}"]["get"]["responses"][str(answer.status_code)]
-        for name, header in told.get("headers", {}).items():
+        result = DOCUMENT["paths"][f"/api/v1/{path}"]["get"]["responses"][str(answer.status_code)]
+        for name, header in result.get("headers", {}).items():
             example = header["schema"]["examples"][0]
             assert answer[name] == example or name == "ETag" or answer.status_code == 416, (path, name)
-        for media_type, said in told.get("content", {}).items():
+        for media_type, value in result.get("content", {}).items():
             assert answer["Content-Type"].partition(";")[0] == media_type
-            assert shown(said) == [whole(answer).decode()]
+            assert examples_of(value) == [whole(answer).decode()]
     assert boss.get(log, Range="bytes=28-")["Content-Range"] == "bytes */28"
     assert boss.get(f"{log}?follow=true")["Accept-Ranges"] == "none"
-    asked = {
-        path: {one["name"] for one in methods["get"]["parameters"] if one["in"] == "header"}
+    values = {
+        path: {parameter["name"] for parameter in methods["get"]["parameters"] if parameter["in"] == "header"}
         for path, methods in DOCUMENT["paths"].items()
         if "get" in methods and methods["get"].get("parameters")
     }
-    assert "Range" in asked["/api/v1/sorties/{ref}/logs.txt"]
-    assert "If-None-Match" in asked["/api/v1/artifacts/{ref}/content"]
+    assert "Range" in values["/api/v1/sorties/{ref}/logs.txt"]
+    assert "If-None-Match" in values["/api/v1/artifacts/{ref}/content"]
 
 
 def test_a_field_without_an_example_fails_the_build_of_the_document() -> None:

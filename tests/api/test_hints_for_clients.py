@@ -29,34 +29,34 @@ def ann() -> api.Client:
 
 
 def faults(answer: Any) -> dict[str, str]:
-    told = answer.json()
-    assert (answer.status_code, told["code"]) == (422, "invalid"), told
-    assert not any("line" in one for one in told["errors"])
-    return {one["pointer"]: one["detail"] for one in told["errors"]}
+    document = answer.json()
+    assert (answer.status_code, document["code"]) == (422, "invalid"), document
+    assert not any("line" in error for error in document["errors"])
+    return {error["pointer"]: error["detail"] for error in document["errors"]}
 
 
 def test_a_fault_of_a_parameter_points_to_params(ann: api.Client) -> None:
-    told = faults(ann.post("missions", {"plan": GREET, "params": {"times": "many", "whom": "x"}}))
-    assert told.keys() == {"/params/who", "/params/times", "/params/whom"}
-    assert told["/params/who"].endswith("Give it in `params`. Whom to greet.")
-    assert "--param" not in str(told)
+    result = faults(ann.post("missions", {"plan": GREET, "params": {"times": "many", "whom": "x"}}))
+    assert result.keys() == {"/params/who", "/params/times", "/params/whom"}
+    assert result["/params/who"].endswith("Give it in `params`. Whom to greet.")
+    assert "--param" not in str(result)
 
 
 def test_a_fault_of_the_agent_of_an_objective_points_to_agent(ann: api.Client) -> None:
-    told = faults(ann.post("missions", {"objective": "Mend it.", "agent": "backends"}))
-    assert told.keys() == {"/agent"}
-    assert 'Did you mean "backend"?' in told["/agent"]
+    result = faults(ann.post("missions", {"objective": "Mend it.", "agent": "backends"}))
+    assert result.keys() == {"/agent"}
+    assert 'Did you mean "backend"?' in result["/agent"]
     AgentType.objects.filter(name="backend").update(prompt_argv=[])
-    told = faults(ann.post("missions", {"objective": "Mend it.", "agent": "backend"}))
-    assert told.keys() == {"/agent"}
-    assert told["/agent"].endswith("See `takes_prompt` in GET /api/v1/agent-types.")
+    result = faults(ann.post("missions", {"objective": "Mend it.", "agent": "backend"}))
+    assert result.keys() == {"/agent"}
+    assert result["/agent"].endswith("See `takes_prompt` in GET /api/v1/agent-types.")
 
 
 def test_a_fault_of_a_broken_template_points_to_template(ann: api.Client) -> None:
     Template.objects.create(name="old", text="{mission: x, sorties: {a: {agent: gone, run: ls}}}")
-    told = faults(ann.post("missions", {"template": "old"}))
-    assert told.keys() == {"/template"}
-    assert "gone" in told["/template"]
+    result = faults(ann.post("missions", {"template": "old"}))
+    assert result.keys() == {"/template"}
+    assert "gone" in result["/template"]
 
 
 def test_hints_name_no_commands(ann: api.Client) -> None:
@@ -76,9 +76,9 @@ def test_hints_name_no_commands(ann: api.Client) -> None:
 
 
 def test_a_remedy_that_is_a_command_is_marked_as_for_operators(ann: api.Client) -> None:
-    told = ann.get("agents/system-health").json()
-    assert told["missing"]
-    assert told["remedy"].startswith("For the fleet's operators: ")
+    body = ann.get("agents/system-health").json()
+    assert body["missing"]
+    assert body["remedy"].startswith("For the fleet's operators: ")
 
 
 def test_commands_keep_their_own_hints() -> None:

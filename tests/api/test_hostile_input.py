@@ -16,7 +16,7 @@ from agents.models import AgentType
 from fleet.access import operations
 from fleet.access.models import Key, Role
 from fleet.access.operations import MAX_KEYS
-from missions.models import Mission, Output, Sortie, Template
+from missions.models import Attempt, Mission, Output, Sortie, Template
 from tests.support import api, fleet, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -185,8 +185,10 @@ def test_followed_logs_count_as_streams_until_they_end() -> None:
     ann = api.person("ann")
     mission = fleet.launch({"one": {}})
     Mission.objects.filter(id=mission.id).update(created_by=ann.user)
-    Output.objects.create(sortie=mission.sorties.get(), attempt=0, at=timezone.now(), stream="stdout", text="hello\n")
-    path = f"sorties/{mission.sorties.get().ref}/logs.txt?follow=true"
+    sortie = mission.sorties.get()
+    Attempt.objects.create(sortie=sortie, number=1)
+    Output.objects.create(sortie=sortie, attempt=1, stream="stdout", text="hello\n")
+    path = f"sorties/{sortie.ref}/logs.txt?follow=true"
 
     async def follow() -> list[int]:
         ask = sync_to_async(ann.get)
@@ -196,7 +198,7 @@ def test_followed_logs_count_as_streams_until_they_end() -> None:
         answers = [await ask(path)]
         assert int(answers[0]["Retry-After"]) > 0
         await first._iterator.aclose()
-        return [first.status_code, *(one.status_code for one in (*answers, await ask(path)))]
+        return [first.status_code, *(answer.status_code for answer in (*answers, await ask(path)))]
 
     with override_settings(FLEET_LIVE_LISTENERS=4):
         assert async_to_sync(follow)() == [200, 429, 200]

@@ -70,10 +70,10 @@ def test_the_name_index_is_created_only_if_postgres_has_pg_trgm(preparation: str
 )  # fmt: skip
 def test_events_can_be_filtered_by_kind_and_by_its_prefix(kind: str, found: list[str]) -> None:
     Event.objects.all().delete()
-    for one in ("sortie.queued", "mission.failed", "sortie.failed", "node.up"):
-        Event.objects.create(kind=one)
-    shown = api.person("boss", Role.ADMIN).get(f"events?kind={kind}&ordering=id").json()["results"]
-    assert [one["kind"] for one in shown] == found
+    for item in ("sortie.queued", "mission.failed", "sortie.failed", "node.up"):
+        Event.objects.create(kind=item)
+    value = api.person("boss", Role.ADMIN).get(f"events?kind={kind}&ordering=id").json()["results"]
+    assert [item["kind"] for item in value] == found
 
 
 def test_missions_can_be_filtered_by_owner() -> None:
@@ -84,7 +84,7 @@ def test_missions_can_be_filtered_by_owner() -> None:
     of_bob = bob.post("missions", {"plan": api.PLAN}).json()["id"]
 
     def found(query: str) -> list[str]:
-        return [one["id"] for one in boss.get(f"missions?{query}").json()["results"]]
+        return [result["id"] for result in boss.get(f"missions?{query}").json()["results"]]
 
     assert found("created_by=ann") == [of_ann]
     assert found("created_by=bob") == [of_bob]

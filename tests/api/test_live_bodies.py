@@ -34,7 +34,7 @@ def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.
         yield made
 
 
-def said(line: socket.socket) -> tuple[int, dict[str, Any]]:
+def read_response(line: socket.socket) -> tuple[int, dict[str, Any]]:
     """The answer, and then the end of the connection."""
     line.settimeout(15)
     got = b""
@@ -48,7 +48,7 @@ def said(line: socket.socket) -> tuple[int, dict[str, Any]]:
     return int(head.split(b" ", 2)[1]), json.loads(body)
 
 
-def asked(port: int, *headers: str) -> socket.socket:
+def send_head(port: int, *headers: str) -> socket.socket:
     line = socket.create_connection(("127.0.0.1", port))
     lines = [f"POST {TOKEN} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", *headers]
     line.sendall("\r\n".join([*lines, "", ""]).encode())
@@ -56,23 +56,23 @@ def asked(port: int, *headers: str) -> socket.socket:
 
 
 def test_a_body_with_a_too_large_content_length_is_refused_before_it_is_sent(web: Web) -> None:
-    with asked(web.port, f"Content-Length: {MOST + 1}") as line:
-        status, problem = said(line)
+    with send_head(web.port, f"Content-Length: {MOST + 1}") as line:
+        status, problem = read_response(line)
     assert (status, problem["status"], problem["code"]) == (413, 413, "too_large")
     assert problem["request_id"].startswith("req_")
 
 
 def test_content_length_with_transfer_encoding_is_refused_and_the_rest_is_no_request(web: Web) -> None:
-    with asked(web.port, "Content-Length: 5", "Transfer-Encoding: chunked") as line:
+    with send_head(web.port, "Content-Length: 5", "Transfer-Encoding: chunked") as line:
         line.sendall(b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        status, problem = said(line)
+        status, problem = read_response(line)
     assert (status, problem["code"]) == (400, "bad_request")
     assert "Both Content-Length and Transfer-Encoding" in problem["detail"]
 
 
 def test_a_chunked_body_is_refused_when_it_becomes_too_large(web: Web) -> None:
     chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
-    with asked(web.port, "Transfer-Encoding: chunked") as line:
+    with send_head(web.port, "Transfer-Encoding: chunked") as line:
         sent = 0
         try:
             while sent < MOST * 3:
@@ -81,28 +81,28 @@ def test_a_chunked_body_is_refused_when_it_becomes_too_large(web: Web) -> None:
         except OSError:
             pass  # refused, and closed
         assert MOST - 65_536 < sent < MOST * 3
-    with asked(web.port, "Transfer-Encoding: chunked") as line:
+    with send_head(web.port, "Transfer-Encoding: chunked") as line:
         for _ in range(MOST // 65_536 + 1):
             line.sendall(chunk)
-        assert said(line)[0] == 413
+        assert read_response(line)[0] == 413
 
 
 def test_a_chunked_body_within_the_limit_is_accepted(web: Web) -> None:
     body = json.dumps({"username": "nobody", "password": "x" * 500}).encode()
-    with asked(web.port, "Transfer-Encoding: chunked", "Connection: close") as line:
+    with send_head(web.port, "Transfer-Encoding: chunked", "Connection: close") as line:
         for begin in range(0, len(body), 100):
             part = body[begin : begin + 100]
             line.sendall(b"%x\r\n%s\r\n" % (len(part), part))
         line.sendall(b"0\r\n\r\n")
-        assert said(line)[1]["code"] == "not_authenticated"
+        assert read_response(line)[1]["code"] == "not_authenticated"
 
 
 def test_a_truncated_body_has_no_effect_and_logs_no_error(web: Web) -> None:
-    with asked(web.port, "Content-Length: 100") as line:
+    with send_head(web.port, "Content-Length: 100") as line:
         line.sendall(b'{"username":')
     assert web.ask("GET", "/healthz")[0] == 200
-    assert "Traceback" not in web.said
-    assert "Exception" not in web.said
+    assert "Traceback" not in web.log_text
+    assert "Exception" not in web.log_text
 
 
 def test_a_slow_body_is_refused_even_if_it_is_steady() -> None:
@@ -113,7 +113,7 @@ def test_a_slow_body_is_refused_even_if_it_is_steady() -> None:
     process = subprocess.Popen([sys.executable, "-c", SHORT.format(port=port)], cwd=CHECKOUT, env=env)
     try:
         until(lambda: _listens(port), within_s=60)
-        with asked(port, "Content-Length: 1000") as line:
+        with send_head(port, "Content-Length: 1000") as line:
             began = time.monotonic()
             line.settimeout(0.05)
             try:
@@ -126,12 +126,12 @@ def test_a_slow_body_is_refused_even_if_it_is_steady() -> None:
                         continue
             except OSError:
                 pass
-            status, problem = said(line)
+            status, problem = read_response(line)
         assert (status, problem["code"]) == (408, "too_slow")
-        with asked(port, "Content-Length: 1000") as line:  # and one that says nothing at all
-            assert said(line)[0] == 408
-        with asked(port, "Content-Length: 100001") as line:
-            assert said(line)[0] == 413
+        with send_head(port, "Content-Length: 1000") as line:  # and one that says nothing at all
+            assert read_response(line)[0] == 408
+        with send_head(port, "Content-Length: 100001") as line:
+            assert read_response(line)[0] == 413
     finally:
         process.terminate()
         process.wait(60)

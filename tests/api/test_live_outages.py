@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,10 +12,10 @@ import psycopg
 from tests.support import live
 from tests.support.cluster import Cluster
 from tests.support.live import Listener
-from tests.support.supervised import CHECKOUT, until
+from tests.support.waiting import until
+from tests.support.warm import anywhere
 
-SIGN_IN = """
-import django; django.setup()
+CREATE_KEY = """
 from fleet.access import operations
 from fleet.access.models import Role
 user = operations.create_user(name="boss", role=Role.ADMIN)
@@ -30,11 +28,9 @@ def test_a_stream_survives_a_restart_of_postgres_and_an_outage_of_redis(
 ) -> None:
     env = private_services.environment()
     whole = {**os.environ, **env, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
-    subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=CHECKOUT, env=whole, check=True, timeout=60)
-    made = subprocess.run(
-        [sys.executable, "-c", SIGN_IN], cwd=CHECKOUT, env=whole, check=True, timeout=60, stdout=subprocess.PIPE
-    )
-    shown = {"Authorization": f"Bearer {made.stdout.decode().strip()}"}
+    assert anywhere().manage("migrate", "-v0", env=whole).returncode == 0
+    key = anywhere().manage("shell", "--no-imports", "-c", CREATE_KEY, env=whole).stdout.strip()
+    headers = {"Authorization": f"Bearer {key}"}
     path = "/api/v1/events/stream"
 
     def tell(number: int) -> None:
@@ -47,20 +43,20 @@ def test_a_stream_survives_a_restart_of_postgres_and_an_outage_of_redis(
         return [data["data"]["number"] for _, kind, data in listener.events if kind == "x.told"]
 
     private_services.kill("valkey")
-    with live.serving(tmp_path, env) as web, Listener(web, path, **shown) as first:
+    with live.serving(tmp_path, env) as web, Listener(web, path, **headers) as first:
         tell(0)
         until(lambda: numbers(first) == [0])
         private_services.restart("postgres")
         tell(1)
         until(lambda: numbers(first) == [0, 1], within_s=60)
         private_services.kill("postgres")
-        until(lambda: "listeners wait" in web.said)
+        until(lambda: "listeners wait" in web.log_text)
         assert not first.ended.is_set()
         private_services.restart("postgres")
         tell(2)
         until(lambda: numbers(first) == [0, 1, 2], within_s=60)
-        with Listener(web, path, **shown, Last_Event_ID=first.events[0][0]) as second:
+        with Listener(web, path, **headers, Last_Event_ID=first.events[0][0]) as second:
             began = time.monotonic()
             until(lambda: numbers(second)[-1:] == [2] or time.monotonic() > began + 20, within_s=60)
             assert numbers(second) in ([1, 2], [0, 1, 2])
-        assert "Traceback" not in web.said
+        assert "Traceback" not in web.log_text

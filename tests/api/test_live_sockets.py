@@ -58,9 +58,9 @@ def bearer(client: api.Client) -> dict[str, str]:
 def heard(line: ClientConnection) -> dict[str, Any]:
     """The next event."""
     while True:
-        said: dict[str, Any] = json.loads(line.recv(timeout=15))
-        if "event" in said:
-            return said
+        document: dict[str, Any] = json.loads(line.recv(timeout=15))
+        if "event" in document:
+            return document
 
 
 def ended(line: ClientConnection, *, within_s: float = 60) -> tuple[int, str]:
@@ -91,23 +91,23 @@ def test_a_program_receives_events_with_cursors_and_resumes_from_one(web: Web) -
     with opened(web, path, **bearer(ann)) as line:
         for number in range(3):
             Event.objects.create(kind="sortie.running", scope=mission.id, data={"number": number})
-        said = [heard(line) for _ in range(3)]
-    assert [one["event"]["data"]["number"] for one in said] == [0, 1, 2]
-    assert said[0]["event"]["mission"] == mission.ref
+        values = [heard(line) for _ in range(3)]
+    assert [item["event"]["data"]["number"] for item in values] == [0, 1, 2]
+    assert values[0]["event"]["mission"] == mission.ref
     Event.objects.create(kind="sortie.succeeded", scope=mission.id, data={"number": 3})
-    with opened(web, f"{path}?cursor={said[0]['cursor']}", **bearer(ann)) as line:
+    with opened(web, f"{path}?cursor={values[0]['cursor']}", **bearer(ann)) as line:
         assert [heard(line)["event"]["data"]["number"] for _ in range(3)] == [1, 2, 3]
     with opened(web, path, **bearer(ann)) as line:
-        line.send(json.dumps({"cursor": said[1]["cursor"]}))
+        line.send(json.dumps({"cursor": values[1]["cursor"]}))
         assert [heard(line)["event"]["data"]["number"] for _ in range(2)] == [2, 3]
         Event.objects.create(kind="sortie.failed", scope=mission.id, data={"number": 4})
         assert heard(line)["event"]["data"]["number"] == 4
 
 
-@pytest.mark.parametrize("said", ["{", "[]", '{"cursor": "1-1", "more": 1}', '{"other": 1}', "[" * 3_000, b"\x00"])
-def test_an_unknown_message_closes_the_socket(web: Web, said: str | bytes) -> None:
+@pytest.mark.parametrize("message", ["{", "[]", '{"cursor": "1-1", "more": 1}', '{"other": 1}', "[" * 3_000, b"\x00"])
+def test_an_unknown_message_closes_the_socket(web: Web, message: str | bytes) -> None:
     line = opened(web, ALL, **bearer(api.person("ann")))
-    line.send(said)
+    line.send(message)
     assert code(line) == 4400
 
 
@@ -208,11 +208,11 @@ def test_other_origins_are_refused_and_trusted_ones_cannot_use_cookies(web: Web)
 
 def test_a_ticket_opens_one_stream_once_and_its_owners_access_is_rechecked(web: Web) -> None:
     ann = api.person("ann")
-    shown = ticket(ann, ALL)
-    assert not Ticket.objects.filter(digest__contains=shown[4:20]).exists()
-    line = opened(web, ALL, "fleet.v1", f"fleet.ticket.{shown}")
+    document = ticket(ann, ALL)
+    assert not Ticket.objects.filter(digest__contains=document[4:20]).exists()
+    line = opened(web, ALL, "fleet.v1", f"fleet.ticket.{document}")
     assert line.subprotocol == "fleet.v1"
-    assert code(opened(web, ALL, f"fleet.ticket.{shown}")) == 4401
+    assert code(opened(web, ALL, f"fleet.ticket.{document}")) == 4401
     other = ticket(ann, "/ws/v1/missions/" + live.mission_of(ann.user).ref)
     assert code(opened(web, ALL, f"fleet.ticket.{other}")) == 4401
     assert not Ticket.objects.exists()
@@ -227,17 +227,17 @@ def test_a_ticket_may_be_sent_as_a_message(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     path = f"/ws/v1/missions/{mission.ref}"
-    shown = ticket(ann, path)
+    document = ticket(ann, path)
     with opened(web, path, "fleet.v1", Origin=FRIEND) as line:
-        line.send(json.dumps({"ticket": shown}))
+        line.send(json.dumps({"ticket": document}))
         line.send('{"cursor": "1-1"}')
         Event.objects.create(kind="sortie.failed", scope=mission.id)
         while heard(line)["event"]["kind"] != "sortie.failed":
             pass
         line.send('{"cursor": "1-1"}')
         assert code(line) == 4400
-    for said, why in (
-        (json.dumps({"ticket": shown}), 4401),  # used
+    for value, why in (
+        (json.dumps({"ticket": document}), 4401),  # used
         (json.dumps({"ticket": ticket(ann, ALL)}), 4401),  # for another path
         (json.dumps({"ticket": ticket(ann, path), "more": 1}), 4400),
         ('{"cursor": "1-1"}', 4400),
@@ -245,18 +245,18 @@ def test_a_ticket_may_be_sent_as_a_message(web: Web) -> None:
         ("{", 4400),
     ):
         line = opened(web, path, "fleet.v1")
-        line.send(said)
-        assert code(line) == why, said
-    assert shown not in web.said
+        line.send(value)
+        assert code(line) == why, value
+    assert document not in web.log_text
 
 
 def test_server_sent_events_accept_a_ticket_in_the_url_for_that_url_only(web: Web) -> None:
     ann = api.person("ann")
     stream = "/api/v1/events/stream"
-    shown = ticket(ann, stream)
-    with Listener(web, f"{stream}?ticket={shown}") as first:
+    document = ticket(ann, stream)
+    with Listener(web, f"{stream}?ticket={document}") as first:
         assert first.status == 200
-    assert Listener(web, f"{stream}?ticket={shown}").status == 401
+    assert Listener(web, f"{stream}?ticket={document}").status == 401
     assert Listener(web, f"{stream}?ticket={ticket(ann, ALL)}").status == 401
     assert code(opened(web, f"{ALL}?ticket={ticket(ann, ALL)}")) == 4401  # it is not taken from there
     for path in ("/api/v1/missions", "https://evil.example.com/ws/v1/events", "/ws/v1/events?x=1", "/admin/"):
@@ -276,9 +276,9 @@ def test_tickets_and_tokens_are_not_logged(web: Web) -> None:
             pass
         with Listener(web, f"/api/v1/events/stream?a=1&ticket={text}&b=2"):
             pass
-    until(lambda: ALL in web.said)
-    assert not [text for text in texts if text in web.said]
-    assert "Traceback" not in web.said
+    until(lambda: ALL in web.log_text)
+    assert not [text for text in texts if text in web.log_text]
+    assert "Traceback" not in web.log_text
 
 
 def test_opening_a_socket_counts_against_the_concurrency_limit(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_opening_a_socket_counts_against_the_concurrency_limit(tmp_path: Path) -
     with live.serving(tmp_path, turns) as web, ThreadPoolExecutor(1) as threads:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(f"LOCK TABLE {Event._meta.db_table} IN ACCESS EXCLUSIVE MODE")
-            asked = threads.submit(web.ask, "GET", "/api/v1/events", **bearer(ann))
+            request = threads.submit(web.ask, "GET", "/api/v1/events", **bearer(ann))
 
             def worked_on() -> bool:
                 cursor.execute(
@@ -297,7 +297,7 @@ def test_opening_a_socket_counts_against_the_concurrency_limit(tmp_path: Path) -
 
             until(worked_on)
             assert ended(opened(web, ALL, **bearer(ann))) == (1013, "The server is busy. Retry shortly.")
-        assert asked.result()[0] == 200
+        assert request.result()[0] == 200
         with opened(web, ALL, **bearer(ann)) as line:
             line.ping().wait(10)
 
@@ -307,8 +307,8 @@ def test_a_socket_of_a_mission_reports_its_end_and_closes(web: Web) -> None:
     mission = live.mission_of(ann.user)
     with opened(web, f"/ws/v1/missions/{mission.ref}", **bearer(ann)) as line:
         missions.cancel(mission=mission.id)
-        told = [json.loads(text) for text in line]  # until it is closed in good order
+        document = [json.loads(text) for text in line]  # until it is closed in good order
         assert line.close_code == 1000
-    assert told[-1]["end"] == {"code": 1000, "state": "cancelled", "why": "It has ended: cancelled."}
-    keys = {one["event"]["kind"]: one["event"]["key"] for one in told if "event" in one}
+    assert document[-1]["end"] == {"code": 1000, "state": "cancelled", "why": "It has ended: cancelled."}
+    keys = {item["event"]["kind"]: item["event"]["key"] for item in document if "event" in item}
     assert (keys["sortie.cancelled"], keys["mission.cancelled"]) == ("one", None)

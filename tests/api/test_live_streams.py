@@ -83,14 +83,14 @@ def test_no_event_is_missed_or_repeated_when_commits_are_out_of_order(web: Web) 
     def listen() -> None:
         last = {}
         while len(heard) < writers * each and time.monotonic() < deadline:
-            with Listener(web, stream_of(mission), **bearer(ann), **last) as one:
-                first = one.last_id
-                while len(one.events) < 20 and len(heard) + len(one.events) < writers * each:
+            with Listener(web, stream_of(mission), **bearer(ann), **last) as item:
+                first = item.last_id
+                while len(item.events) < 20 and len(heard) + len(item.events) < writers * each:
                     if time.monotonic() > deadline:
                         break
                     time.sleep(0.005)
-            heard.extend(f"{data['data']['who']}.{data['data']['turn']}" for _, _, data in one.events)
-            last = {"Last_Event_ID": one.last_id or first}
+            heard.extend(f"{data['data']['who']}.{data['data']['turn']}" for _, _, data in item.events)
+            last = {"Last_Event_ID": item.last_id or first}
 
     deadline = time.monotonic() + 30
     with Listener(web, stream_of(mission), **bearer(ann)) as whole:
@@ -99,14 +99,14 @@ def test_no_event_is_missed_or_repeated_when_commits_are_out_of_order(web: Web) 
             at_once(listen, *(lambda number=number: write(number) for number in range(writers)))  # type: ignore[misc]
             whole.hears(writers * each)
             wide.hears(writers * each)
-    wanted = sorted(f"{who}.{turn}" for who in range(writers) for turn in range(each))
-    for one in (whole, wide):
-        assert sorted(f"{data['data']['who']}.{data['data']['turn']}" for _, _, data in one.events) == wanted
+    expected = sorted(f"{who}.{turn}" for who in range(writers) for turn in range(each))
+    for item in (whole, wide):
+        assert sorted(f"{data['data']['who']}.{data['data']['turn']}" for _, _, data in item.events) == expected
     with Listener(web, f"{stream_of(mission)}?last_event_id={start}", **bearer(ann)) as again:
         again.hears(writers * each)
         assert again.events == whole.events
     assert len(heard) == len(set(heard))
-    assert set(heard) <= set(wanted)
+    assert set(heard) <= set(expected)
 
 
 def test_a_late_listener_may_start_with_the_first_event(web: Web) -> None:
@@ -182,13 +182,13 @@ def test_a_stream_ends_soon_after_access_is_revoked(web: Web) -> None:
         Listener(web, ALL, **bearer(cut)) as session, Listener(web, ALL, **bearer(gone)) as disabled,
         Listener(web, ALL, **bearer(machine)) as key, Listener(web, ALL, **bearer(kept)) as theirs,
     ):  # fmt: skip
-        assert {one.status for one in (mate, hers, session, disabled, key, theirs)} == {200}
+        assert {client.status for client in (mate, hers, session, disabled, key, theirs)} == {200}
         Mission.objects.filter(id=shared.id).update(team=None)
         tokens.end(user=cut.user)
         operations.set_active(user=gone.user, active=False)
         operations.revoke_key(key=kept.user.machine_keys.get())
-        for one in (mate, session, disabled, key):
-            assert one.ended.wait(30)
+        for item in (mate, session, disabled, key):
+            assert item.ended.wait(30)
         assert not hers.ended.is_set()
         assert not theirs.ended.is_set()
     for client, path in ((bob, stream_of(shared)), (cut, ALL), (gone, ALL), (machine, ALL)):

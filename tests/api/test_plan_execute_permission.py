@@ -62,11 +62,11 @@ def test_without_the_permission_a_user_cannot_start_their_own_mission(ann: api.C
             assert "plan.execute" in refused.json()["detail"]
     assert (fleet.state(created.id), fleet.state(paused.id)) == ("planned", "paused")
     denied = list(Entry.objects.filter(kind="denied").order_by("id").values_list("actor", "outcome", "subject", "data"))
-    assert [(one[0], one[2]) for one in denied[:2]] == [
+    assert [(item[0], item[2]) for item in denied[:2]] == [
         ("user:ann", f"/api/v1/missions/{mission.ref}/resume") for mission in (created, paused)
     ]
     assert denied[2][0] == f"key:{machine.bearer[:12]}"
-    assert {one[1] for one in denied} == {"denied"}
+    assert {item[1] for item in denied} == {"denied"}
     assert denied[0][3]["action"] == "missions.resume"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +21,10 @@ from fleet.api.accounts import Public
 from fleet.api.checks import faults, routes
 from fleet.api.endpoints import METHODS
 from fleet.api.views import ApiView
-from missions.models import Mission, Sortie
+from missions.models import Mission, Reservation, Schedule, Sortie
 from missions.operations import external_agents
 from tests.conftest import ROOT
-from tests.support import api, fleet, web
+from tests.support import api, fleet, repository, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -34,10 +35,17 @@ BODIES: dict[str, Any] = {
     "POST keys": {"name": "one", "scopes": ["manage"]},
     "POST missions": {"plan": {"mission": "x", "sorties": {"a": {"agent": "backend", "run": "true"}}}},
     "POST plans/check": {"plan": {"mission": "x", "sorties": {"a": {"agent": "backend", "run": "true"}}}},
+    "POST schedules": {
+        "name": "x",
+        "cron": "@daily",
+        "plan": {"mission": "x", "sorties": {"a": {"agent": "backend", "run": "true"}}},
+    },
     "POST checkpoints": {"mission": f"msn_{NOBODY}"},
     "POST agents": {"type": "no-such-type"},
     "POST agents/spawn": {"type": "no-such-type"},
     "POST sorties/claim": {"agent": f"agt_{NOBODY}"},
+    "POST sorties/<str:ref>/resolve": {"decision": "retry"},
+    "POST sorties/<str:ref>/reservations": {"patterns": ["src/**"]},
     "POST sorties/<str:ref>/fail": {"error": "x"},
     "POST agents/<str:ref>/progress": {"sortie": f"srt_{NOBODY}", "token": f"srt_{NOBODY}.1.x"},
 }
@@ -53,7 +61,7 @@ class House:
     lease: str
 
     def thing(self, kind: str, whose: str) -> str:
-        """An id for the routes of `missions`, `sorties`, `checkpoints`, `agents`, `keys`, `artifacts`."""
+        """An id for the routes of `missions`, `sorties`, `schedules`, `checkpoints`, `agents`, `keys`, `artifacts` and so on."""
         mission: Mission | None = getattr(self, whose, None)
         match kind:
             case "missions":
@@ -76,6 +84,18 @@ class House:
                 if mission is None or mission.created_by is None:
                     return f"key_{NOBODY}"
                 return access.create_key(user=mission.created_by, name="one", scopes=["read"]).key.ref
+            case "reservations":
+                if mission is None:
+                    return f"rsv_{NOBODY}"
+                sortie = Sortie.objects.get(mission=mission, key="one")
+                return Reservation.objects.create(sortie=sortie, repository="r", branch="b", pattern="x").ref
+            case "schedules":
+                if mission is None:
+                    return f"sch_{NOBODY}"
+                return Schedule.objects.create(
+                    name=f"{ids.new()}", cron="@daily", timezone="UTC", owner=mission.created_by, team=mission.team,
+                    plan="mission: x\nsorties: {a: {agent: backend, run: 'true'}}",
+                ).ref  # fmt: skip
             case "agent-types":
                 return "backend" if mission else "no-such-type"
             case _:
@@ -85,13 +105,14 @@ class House:
 
 
 @pytest.fixture
-def house() -> House:
+def house(tmp_path: Path) -> House:
+    project = repository.create(tmp_path / "project", {"README.md": "A project\n"})
     people = {
         name: api.person(name, teams=teams).user for name, teams in (("ann", ["web"]), ("bob", ["web"]), ("eve", []))
     }
     made = {}
     for whose, owner in (("own", "ann"), ("team", "bob"), ("other", "eve")):
-        made[whose] = mission = fleet.launch({"one": {"agent": "backend"}})
+        made[whose] = mission = fleet.launch({"one": {"agent": "backend"}}, workspace={"repository": str(project.path)})
         Mission.objects.filter(id=mission.id).update(
             created_by=people[owner], team=people["bob"].groups.get() if whose == "team" else None
         )
@@ -168,15 +189,15 @@ def test_each_route_answers_each_caller_as_the_table_says(house: House) -> None:
             for whose in kinds if scopes is None else kinds[:1]:
                 thing = house.thing(kind_of(address), whose)
                 status = ask(client, method, address, thing)
-                said = expected(rule, role, whose, scopes, code=address != "plans/check")  # which starts nothing
-                good = status in said if said is not None else status not in {401, 403, 405, 500}
+                text = expected(rule, role, whose, scopes, code=address != "plans/check")  # which starts nothing
+                good = status in text if text is not None else status not in {401, 403, 405, 500}
                 if "logout" in address:
                     client = (
                         api.machine(client.user, *(scopes or [scope.value for scope in Scope])) if scopes else client
                     )
                     client = client if scopes else api.Client(api.tokens.begin(user=client.user).access, client.user)
                 if not good:
-                    wrong.append(f"{name}: {method.upper()} {address} of {whose}: {status}, not {said}")
+                    wrong.append(f"{name}: {method.upper()} {address} of {whose}: {status}, not {text}")
     assert not wrong, "\n".join(wrong)
 
 
@@ -204,13 +225,19 @@ def test_a_lease_token_opens_only_its_sortie_and_its_mission(house: House) -> No
             elif thing != own.get(kind):
                 good = status == 404
             else:
-                good = status in {200, 204}
+                good = status in {200, 201, 204}
                 if rule.lease is Visibility.ATTEMPT:
                     reported.add(address)
             if not good:
                 wrong.append(f"{method.upper()} {address} of {thing}: {status}")
     assert not wrong, "\n".join(wrong)
-    assert reported == {"sorties/<str:ref>/heartbeat", "sorties/<str:ref>/progress", "missions/<str:ref>/progress"}
+    assert reported == {
+        "sorties/<str:ref>/heartbeat",
+        "sorties/<str:ref>/progress",
+        "sorties/<str:ref>/reservations",
+        "sorties/<str:ref>/reservations/release",
+        "missions/<str:ref>/progress",
+    }
     assert client.post(f"sorties/{mine}/complete", {"result": 1}).json()["state"] == "succeeded"
     assert client.post(f"sorties/{mine}/complete", {"result": 1}).json()["state"] == "succeeded"
     assert client.post(f"sorties/{mine}/heartbeat").status_code == 409

@@ -38,18 +38,18 @@ def line(web: Web, *, buffer: int = 0) -> socket.socket:
 
 def rest(open_line: socket.socket) -> bytes:
     """What still comes, up to the connection's end."""
-    said = b""
+    data = b""
     with contextlib.suppress(ConnectionResetError):
         while more := open_line.recv(65_536):
-            said += more
-    return said
+            data += more
+    return data
 
 
 def healthy(open_line: socket.socket) -> bool:
-    said = b""
-    while not said.endswith(b"\r\n\r\nok\n") and (more := open_line.recv(4_096)):
-        said += more
-    return said.startswith(b"HTTP/1.1 200")
+    data = b""
+    while not data.endswith(b"\r\n\r\nok\n") and (more := open_line.recv(4_096)):
+        data += more
+    return data.startswith(b"HTTP/1.1 200")
 
 
 def test_slow_request_heads_time_out_and_do_not_delay_others(web: Web) -> None:
@@ -58,17 +58,17 @@ def test_slow_request_heads_time_out_and_do_not_delay_others(web: Web) -> None:
     head = iter(HEALTH)
     while time.monotonic() < began + TIMEOUT_S * 3:
         byte = bytes([next(head)])
-        for one in lines:
+        for item in lines:
             with contextlib.suppress(OSError):  # closed already
-                one.send(byte)
+                item.send(byte)
         answered += web.ask("GET", "/healthz")[0] == 200
         time.sleep(TIMEOUT_S / 10)
     assert answered > 2
-    for one in lines:
-        said = rest(one)
-        assert (said[:12], b'"too_slow"' in said) == (b"HTTP/1.1 408", True)
-        one.close()
-    assert "Traceback" not in web.said
+    for item in lines:
+        text = rest(item)
+        assert (text[:12], b'"too_slow"' in text) == (b"HTTP/1.1 408", True)
+        item.close()
+    assert "Traceback" not in web.log_text
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_slow_request_heads_time_out_and_do_not_delay_others(web: Web) -> None:
 def test_malformed_http_gets_a_problem_and_ends_the_connection(web: Web, head: bytes) -> None:
     with line(web) as odd:
         odd.send(HEALTH + head + b"\r\n" + HEALTH + b"\r\n")
-        said = rest(odd)
-        assert (said[:12], said.count(b"HTTP/1.1"), b'"bad_request"' in said) == (b"HTTP/1.1 400", 1, True)
+        text = rest(odd)
+        assert (text[:12], text.count(b"HTTP/1.1"), b'"bad_request"' in text) == (b"HTTP/1.1 400", 1, True)
 
 
 def test_a_silent_connection_is_closed_without_a_response(web: Web) -> None:
@@ -104,10 +104,10 @@ def test_a_client_that_stops_reading_is_disconnected_and_a_slow_one_is_served(we
     page = web.ask("GET", "/api/v1/docs")[2].decode()
     (large,) = re.findall(r'src="([^"]*swagger-ui-bundle\.js)"', page)
     size = len(web.ask("GET", large)[2])
-    asked = f"GET {large} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()
+    request = f"GET {large} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()
     with line(web, buffer=4_096) as greedy, line(web, buffer=65_536) as slow:
-        greedy.send((asked + b"\r\n") * 10)  # more than the kernels keep between them
-        slow.send(asked + b"Connection: close\r\n\r\n")
+        greedy.send((request + b"\r\n") * 10)  # more than the kernels keep between them
+        slow.send(request + b"Connection: close\r\n\r\n")
         began, taken = time.monotonic(), 0
         while more := slow.recv(16_384):
             taken += len(more)
@@ -120,10 +120,10 @@ def test_a_client_that_stops_reading_is_disconnected_and_a_slow_one_is_served(we
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_streams_outlive_the_timeout(web: Web) -> None:
     ann = api.person("ann")
-    shown = {"Authorization": f"Bearer {ann.bearer}"}
+    headers = {"Authorization": f"Bearer {ann.bearer}"}
     with (
-        Listener(web, "/api/v1/events/stream", **shown) as stream,
-        connect(f"ws://127.0.0.1:{web.port}/ws/v1/events", additional_headers=shown) as socket_line,
+        Listener(web, "/api/v1/events/stream", **headers) as stream,
+        connect(f"ws://127.0.0.1:{web.port}/ws/v1/events", additional_headers=headers) as socket_line,
     ):
         assert not stream.ended.wait(TIMEOUT_S * 3)
         socket_line.ping().wait(60)
@@ -135,8 +135,8 @@ def test_the_connections_of_one_address_are_limited(web: Web) -> None:
         with contextlib.ExitStack() as kept:
             for _ in range(PLACES):
                 kept.enter_context(line(web))
-            said = rest(kept.enter_context(line(web)))
-        return said.startswith(b"HTTP/1.1 429") and b'"too_many_connections"' in said
+            text = rest(kept.enter_context(line(web)))
+        return text.startswith(b"HTTP/1.1 429") and b'"too_many_connections"' in text
 
     until(refused)
     until(lambda: not crowded(web))
@@ -144,11 +144,11 @@ def test_the_connections_of_one_address_are_limited(web: Web) -> None:
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_a_websocket_counts_as_a_connection_until_it_closes(web: Web) -> None:
-    shown = {"Authorization": f"Bearer {api.person('ann').bearer}"}
+    headers = {"Authorization": f"Bearer {api.person('ann').bearer}"}
     address = f"ws://127.0.0.1:{web.port}/ws/v1/events"
     with contextlib.ExitStack() as kept:
         for _ in range(PLACES):
-            kept.enter_context(connect(address, additional_headers=shown)).ping().wait(10)
+            kept.enter_context(connect(address, additional_headers=headers)).ping().wait(10)
         with line(web) as one_too_many:
             assert rest(one_too_many)[:12] == b"HTTP/1.1 429"
     until(lambda: not crowded(web))
@@ -156,7 +156,7 @@ def test_a_websocket_counts_as_a_connection_until_it_closes(web: Web) -> None:
 
 def crowded(web: Web) -> bool:
     """Without a place, a connection ends before anything is asked."""
-    with line(web) as asked, contextlib.suppress(OSError):
-        asked.send(HEALTH + b"Connection: close\r\n\r\n")
-        return not rest(asked).startswith(b"HTTP/1.1 200")
+    with line(web) as response, contextlib.suppress(OSError):
+        response.send(HEALTH + b"Connection: close\r\n\r\n")
+        return not rest(response).startswith(b"HTTP/1.1 200")
     return True

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 from django.db import connection
-from django.utils import timezone
 
-from missions.models import Output
+from missions.models import Attempt, Output
 from tests.support import api, live
 from tests.support import web as stored
 from tests.support.live import Listener, Web
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 POOL = 2
 
 
-def asked(web: Web, path: str, bearer: str) -> socket.socket:
+def send_request(web: Web, path: str, bearer: str) -> socket.socket:
     """A client that takes the beginning of an answer, and no more."""
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -33,12 +32,13 @@ def asked(web: Web, path: str, bearer: str) -> socket.socket:
 def test_more_streamed_responses_than_connections_leave_the_pool_to_others(tmp_path: Path) -> None:
     ann = api.person("ann")
     sortie = live.mission_of(ann.user).sorties.get()
-    Output.objects.create(sortie=sortie, attempt=0, at=timezone.now(), stream="stdout", text="hello\n")
+    Attempt.objects.create(sortie=sortie, number=1)
+    Output.objects.create(sortie=sortie, attempt=1, stream="stdout", text="hello\n")
     file = stored.artifact(sortie, path="large", content=bytes(20_000_000))
     paths = [f"sorties/{sortie.ref}/logs.txt?follow=true", f"artifacts/{file.ref}/content"] * (POOL + 1)
     env = {**live.environment(), "FLEET_WEB_POOL": str(POOL)}
     with live.serving(tmp_path, env) as web, contextlib.ExitStack() as kept:
-        clients = [kept.enter_context(asked(web, path, ann.bearer)) for path in paths]
+        clients = [kept.enter_context(send_request(web, path, ann.bearer)) for path in paths]
         assert {client.recv(12) for client in clients} == {b"HTTP/1.1 200"}
         assert web.ask("GET", "/api/v1/me", Authorization=f"Bearer {ann.bearer}")[0] == 200
 

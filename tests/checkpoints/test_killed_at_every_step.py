@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.management import call_command
 from django.test import override_settings
 from django.utils import timezone
 
 from checkpoints import operations, storage
 from checkpoints.models import Checkpoint
+from fleet import errors
 from missions import operations as missions
 from missions.engine.runtime import Engine
 from tests.checkpoints.test_a_capture_is_exact import DIAMOND, digest, manifest
@@ -83,3 +86,23 @@ def test_a_killed_prune_keeps_everything_that_is_needed() -> None:
     assert kills > 5
     used = {part.blob for ref in storage.manifests() for part in storage.read_manifest(ref).parts}
     assert set(storage.blobs()) == used
+
+
+def test_a_killed_export_leaves_a_file_that_no_import_accepts(engine: Engine, tmp_path: Path) -> None:
+    mission = fleet.launch(DIAMOND)
+    fleet.run_to_end(engine, mission)
+    checkpoint = operations.capture(missions=[mission.id])
+    path = tmp_path / "exported"
+    kills = 0
+    for _ in killing.at_each_step(
+        lambda: call_command("fleet_checkpoint", "export", checkpoint.ref, str(path)), folder=tmp_path
+    ):
+        kills += 1
+        if path.exists():
+            with path.open("rb") as file, pytest.raises(errors.Invalid, match="incomplete"):
+                operations.import_file(file=file, by=None, executes=True)
+            path.unlink()
+    assert kills >= 3
+    assert intact()
+    with path.open("rb") as file:
+        assert digest(operations.import_file(file=file, by=None, executes=True).mission) == digest(mission)

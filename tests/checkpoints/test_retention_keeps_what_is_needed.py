@@ -72,6 +72,19 @@ def test_all_checkpoints_together_stay_below_the_limit_of_bytes() -> None:
     assert remaining() == checkpoints[-1:]
 
 
+def test_files_that_checkpoints_share_count_once_and_also_after_the_one_that_added_them_is_gone() -> None:
+    _, (first, second, third) = series(3)
+    shared = first.new_bytes // 2
+    assert second.new_bytes < shared
+    with override_settings(FLEET_CHECKPOINT_BYTES=third.bytes + second.new_bytes + first.new_bytes):
+        operations.prune(now=timezone.now(), dry_run=False)
+    assert remaining() == [first, second, third], "they have many files in common"
+    operations.delete(checkpoint=first)
+    with override_settings(FLEET_CHECKPOINT_BYTES=shared):
+        operations.prune(now=timezone.now(), dry_run=False)
+    assert remaining() == [third], "what the first one had added still takes space"
+
+
 def test_blobs_that_a_killed_capture_left_are_removed() -> None:
     storage.add({"0" * 64: b"left behind"})
     assert operations.prune(now=timezone.now(), dry_run=False).blobs == 1

@@ -109,7 +109,7 @@ def give_a_set(context: Context) -> set[int]:
 
 
 @register
-def told(context: Context) -> dict[str, Any]:
+def describe_context(context: Context) -> dict[str, Any]:
     return {"needs": dict(context.needs), "inputs": dict(context.inputs), "scratch": str(context.scratch)}
 
 

@@ -1,4 +1,5 @@
-"""What both providers of services, `external` and `embedded`, guarantee; with real servers."""
+"""What all providers of services guarantee, with real servers. `podman` and `docker` are scripted engines here, and a real
+podman in `make test-containers`."""
 
 from __future__ import annotations
 
@@ -15,53 +16,74 @@ from fleet.config.env import Environment
 from fleet.config.home import Home
 from fleet.services.providers import base
 from fleet.services.providers.base import Provider
+from fleet.services.providers.containers import Images
 from fleet.services.supervision.service import Limits, Service
 from fleet.services.supervision.supervisor import Supervisor
+from tests.support import containers, engines
 from tests.support.cluster import Cluster, remove, temporary
+from tests.support.engines import ScriptedEngine
 
 pytestmark = pytest.mark.xdist_group("services")
 
 LIMITS = Limits(response_s=1.5, memory_bytes=10, restarts=2)
+REAL = pytest.param("real podman", marks=[pytest.mark.containers, pytest.mark.timeout(2400)])
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A home with servers that run. They are the embedded ones, and somebody else's to a home that only has their URLs."""
+@pytest.fixture(params=["external", "embedded", "podman", "docker", REAL])
+def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A home with servers that run. Those of `external` are embedded, and somebody else's to whoever only has their URLs."""
     made = temporary(durable=False)
+    if request.param in {"podman", "docker"}:
+        made = engines.ContainerCluster(made.home.root, engine=request.param)
+        for variable, value in ScriptedEngine(made.home.root / "test", request.param).environment.items():
+            monkeypatch.setenv(variable, value)
+    elif request.param == "real podman":
+        if why := containers.unusable():
+            pytest.skip(why)
+        containers.build()
+        for variable, value in containers.environment().items():
+            monkeypatch.setenv(variable, value)
+        images = Images(postgres=containers.SERVICES, valkey=containers.SERVICES)
+        made = engines.ContainerCluster(made.home.root, engine="podman", images=images)
     try:
         made.start()
         yield made
     finally:
+        if isinstance(made, engines.ContainerCluster):
+            made.remove_containers()
         remove(made)
 
 
-@pytest.fixture(params=["external", "embedded"])
+@pytest.fixture
 def provider(request: pytest.FixtureRequest, cluster: Cluster) -> Provider:
-    urls = cluster.environment() if request.param == "external" else {}
+    name = request.node.callspec.params["cluster"].removeprefix("real ")
+    values = cluster.environment() if name == "external" else {"FLEET_SERVICES": name}
     known = credentials.ensure(cluster.home)
-    where = datastores.resolve(Environment(urls), cluster.home, known)
-    return base.choose(home=cluster.home, credentials=known, endpoints=where)
+    where = datastores.resolve(Environment(values), cluster.home, known)
+    real = "real" in request.node.callspec.params["cluster"]
+    images = Images(postgres=containers.SERVICES, valkey=containers.SERVICES) if real else engines.IMAGES
+    return base.choose(home=cluster.home, credentials=known, endpoints=where, images=images, say=lambda line: None)
 
 
 def service(provider: Provider, name: str) -> Service:
-    return next(one for one in provider.services(limits=LIMITS) if one.name == name)
+    return next(limit for limit in provider.services(limits=LIMITS) if limit.name == name)
 
 
-def ask(one: Service) -> None:
-    assert one.probe is not None
-    asyncio.run(asyncio.wait_for(one.probe(), 20))
+def ask(service: Service) -> None:
+    assert service.probe is not None
+    asyncio.run(asyncio.wait_for(service.probe(), 20))
 
 
 def test_the_settings_choose_the_provider(provider: Provider, request: pytest.FixtureRequest) -> None:
     assert provider.name == provider.endpoints().provider
-    assert f"[{provider.name}]" in request.node.name
+    assert request.node.callspec.params["cluster"].removeprefix("real ") == provider.name
 
 
 def test_a_provider_has_postgres_and_valkey_with_their_limits(provider: Provider) -> None:
     services = provider.services(limits=LIMITS)
-    assert [one.name for one in services] == ["postgres", "valkey"]
-    assert all(one.limits == LIMITS and one.needs == () and one.vital and not one.once for one in services)
-    assert {one.command is None for one in services} == {provider.name == "external"}
+    assert [item.name for item in services] == ["postgres", "valkey"]
+    assert all(item.limits == LIMITS and item.needs == () and item.vital and not item.once for item in services)
+    assert {item.command is None for item in services} == {provider.name == "external"}
 
 
 def test_its_endpoints_connect_to_both_servers(provider: Provider) -> None:
@@ -77,32 +99,32 @@ def test_its_endpoints_connect_to_both_servers(provider: Provider) -> None:
 def test_a_probe_raises_unavailable_while_its_server_does_not_answer(
     provider: Provider, cluster: Cluster, name: str
 ) -> None:
-    one = service(provider, name)
-    ask(one)
+    item = service(provider, name)
+    ask(item)
     cluster.kill(name)
     with pytest.raises(errors.Unavailable, match="does not answer"):
-        ask(one)
+        ask(item)
     cluster.restart(name)
-    ask(one)
+    ask(item)
 
 
 def test_its_repr_contains_no_password(provider: Provider) -> None:
     where = provider.endpoints()
-    shown = repr(where) + repr(provider.services(limits=LIMITS))
-    assert where.postgres.password not in shown
-    assert where.redis_url not in shown
+    document = repr(where) + repr(provider.services(limits=LIMITS))
+    assert where.postgres.password not in document
+    assert where.redis_url not in document
 
 
 def test_a_supervisor_reports_it_healthy_and_does_not_stop_external_servers(
     provider: Provider, cluster: Cluster
 ) -> None:
-    if provider.name == "embedded":
+    if provider.name != "external":
         cluster.stop()  # they are the supervisor's to start
 
     async def look() -> int:
         services = supervisor.status()["services"]
-        assert [one["state"] for one in services] == ["healthy", "healthy"]
-        assert all((one["pid"] is None) == (provider.name == "external") for one in services)
+        assert [item["state"] for item in services] == ["healthy", "healthy"]
+        assert all((item["pid"] is None) == (provider.name == "external") for item in services)
         return 0
 
     supervisor = Supervisor(

@@ -169,4 +169,4 @@ class Fire(threading.Thread):
 
 
 def _shims(agent: psutil.Process) -> list[psutil.Process]:
-    return [one for one in agent.children() if "agents/shim" in " ".join(one.cmdline())]
+    return [process for process in agent.children() if "agents/shim" in " ".join(process.cmdline())]

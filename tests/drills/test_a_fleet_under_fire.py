@@ -16,8 +16,8 @@ def test_a_killed_control_loop_is_restarted_and_its_work_continues(fleet: Fleet)
     (control,) = running.processes(home(fleet), "fleet_control")
     mission = fleet.launch({"sorties": chain(3, "backend", retry=retry, **{"with": {"fail_times": 1}})})
     control.kill()
-    shown = fleet.wait(mission, seconds=60)
-    assert shown["state"] == "succeeded", shown
+    document = fleet.wait(mission, seconds=60)
+    assert document["state"] == "succeeded", document
     hold_the_ledger(fleet, mission)
 
 
@@ -26,6 +26,6 @@ def test_a_killed_postgres_delays_a_mission_and_loses_nothing(fleet: Fleet) -> N
     os.kill(running.postmaster(home(fleet)), signal.SIGKILL)
     time.sleep(0.5)
     until(lambda: fleet.manage("fleet_status", check=False).returncode == 0, within_s=60)
-    shown = fleet.wait(mission, seconds=60)
-    assert shown["sorties"]["succeeded"] == 10, shown
+    document = fleet.wait(mission, seconds=60)
+    assert document["sorties"]["succeeded"] == 10, document
     hold_the_ledger(fleet, mission)

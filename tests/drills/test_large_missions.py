@@ -19,14 +19,14 @@ def test_a_gigabyte_of_output_fills_neither_memory_nor_the_database(fleet: Fleet
     with measured(fleet) as memory:
         began = time.monotonic()
         mission = fleet.launch({"sorties": {"loud": {"agent": "backend", "run": shell}}})
-        shown = fleet.wait(mission, seconds=600)
+        document = fleet.wait(mission, seconds=600)
         took = time.monotonic() - began
-    assert shown["state"] == "succeeded", shown
-    told = fleet.manage("fleet_mission", "logs", mission, "loud")
-    kept = told.stdout
+    assert document["state"] == "succeeded", document
+    result = fleet.manage("fleet_mission", "logs", mission, "loud")
+    kept = result.stdout
     assert kept.startswith("first\n")
     assert kept.endswith("last\n")
-    assert "bytes left out" in told.stderr
+    assert "bytes left out" in result.stderr
     assert len(kept) < 3 * MB
     tell(f"{took:.0f} s; {len(kept):,} characters kept; an agent grew by {memory.growth('agent') // MB} MB; {memory}")
     assert memory.growth("agent") < 60 * MB
@@ -49,9 +49,9 @@ def test_a_mission_can_have_twenty_thousand_sorties(fleet: Fleet, tell: Callable
         accepted = time.monotonic() - began
         fleet.manage("fleet_mission", "watch", mission, "--timeout", "900", check=False, timeout=950)
         took = time.monotonic() - began - accepted
-    shown = fleet.json("fleet_mission", "show", mission)
-    assert shown["state"] == "succeeded", shown["sorties"]
-    assert (shown["sorties"]["succeeded"], shown["sorties"]["failed"]) == (19_800, 200)
+    document = fleet.json("fleet_mission", "show", mission)
+    assert document["state"] == "succeeded", document["sorties"]
+    assert (document["sorties"]["succeeded"], document["sorties"]["failed"]) == (19_800, 200)
     hold_the_ledger(fleet, mission, succeeded={0, 1})
     tell(
         f"accepted in {accepted:.1f} s, flown in {took:.1f} s; an agent grew by {memory.growth('agent') // MB} MB; {memory}"
@@ -75,9 +75,9 @@ def test_an_audit_of_twenty_thousand_files_ends_with_a_report(
         launched = fleet.json("fleet_mission", "run", audit, "--detach", "--param", f"repository={repository}")
         fleet.manage("fleet_mission", "watch", launched["id"], "--timeout", "900", check=False, timeout=950)
         took = time.monotonic() - began
-    shown = fleet.json("fleet_mission", "show", launched["id"])
-    assert shown["state"] == "succeeded", [item for item in shown["items"] if item["error"]]
+    document = fleet.json("fleet_mission", "show", launched["id"])
+    assert document["state"] == "succeeded", [item for item in document["items"] if item["error"]]
     fleet.manage("fleet_mission", "artifacts", launched["id"], "--save", str(tmp_path / "saved"))
     reports = {path.suffix: path.stat().st_size for path in (tmp_path / "saved").rglob("*") if path.is_file()}
     assert reports.keys() >= {".html", ".md"}
-    tell(f"{took:.0f} s for {shown['sorties']['total']} sorties; report of {reports['.html']:,} bytes; {memory}")
+    tell(f"{took:.0f} s for {document['sorties']['total']} sorties; report of {reports['.html']:,} bytes; {memory}")

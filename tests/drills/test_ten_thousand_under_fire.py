@@ -93,17 +93,17 @@ def test_each_sortie_runs_once_at_a_time_and_is_accepted_once(
     assert fire.fault is None, fire.fault
     until(lambda: ended(burning, mission), within_s=LONGEST_S)
     took_s = time.monotonic() - began
-    shown = burning.json("fleet_mission", "show", mission, "--all")
-    attempts = sum(item["attempt"] for item in shown["items"])
+    document = burning.json("fleet_mission", "show", mission, "--all")
+    attempts = sum(item["attempt"] for item in document["items"])
     tell(
         f"seed {seed}: {SORTIES} sorties in {took_s:.0f} s under {sum(fire.shots.values())} blows {dict(fire.shots)}; "
         f"{attempts - SORTIES} attempts more than one each"
     )
-    assert shown["sorties"]["succeeded"] == SORTIES, [i for i in shown["items"] if i["state"] != "succeeded"][:10]
+    assert document["sorties"]["succeeded"] == SORTIES, [i for i in document["items"] if i["state"] != "succeeded"][:10]
     hold_the_ledger(burning, mission)
     spans = {ids.decode(ids.SORTIE, sortie): attempts for sortie, attempts in overlaps.check(written).items()}
-    wrote = {item["key"]: spans[ids.decode(ids.SORTIE, item["id"])] for item in shown["items"]}
-    for item in shown["items"]:
+    wrote = {item["key"]: spans[ids.decode(ids.SORTIE, item["id"])] for item in document["items"]}
+    for item in document["items"]:
         assert item["attempt"] in wrote[item["key"]], f"{item['key']}: what was accepted has left no trace"
         for need in flown["sorties"][item["key"]]["needs"]:
             ended_at = max(last for _, last in wrote[need].values())

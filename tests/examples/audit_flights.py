@@ -82,7 +82,7 @@ def fly(place: Path, folder: Path, *, top: int = 100, without: tuple[str, ...] =
     waiting = {spec.key: spec for spec in load().sorties}
     groups: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     while waiting:
-        spec = next(one for one in waiting.values() if not _needed(one, groups) & waiting.keys())
+        spec = next(item for item in waiting.values() if not _needed(item, groups) & waiting.keys())
         del waiting[spec.key]
         flight.order.append(spec.key)
         if not spec.always and any(need not in flight.results for need in _needed(spec, groups)):
@@ -93,7 +93,7 @@ def fly(place: Path, folder: Path, *, top: int = 100, without: tuple[str, ...] =
         try:
             if spec.key in without:
                 raise errors.Unavailable("taken to have failed")
-            result, wanted = _one(spec, needs, inputs, folder)
+            result, expected = _one(spec, needs, inputs, folder)
         except (errors.FleetError, subprocess.CalledProcessError) as error:
             flight.failed[spec.key] = str(error)
             continue
@@ -102,7 +102,7 @@ def fly(place: Path, folder: Path, *, top: int = 100, without: tuple[str, ...] =
         flight.results[spec.key] = json.loads(text)
         known = [*flight.order, *waiting]
         for more in plan.added(
-            items=wanted, existing=known, parent=spec.key, context=_plan_context(), defaults={}, inputs=inputs
+            items=expected, existing=known, parent=spec.key, context=_plan_context(), defaults={}, inputs=inputs
         ):
             waiting[more.key] = more
             for later in more.before:

@@ -28,7 +28,7 @@ from tests.examples import audit_flights
 )
 def test_obvious_faults_are_found(line: str, rule: str) -> None:
     found = javascript.check("a.js", f"// first\n{line}\n")
-    assert [(one.id, number) for one, number in found] == [(rule, 2)]
+    assert [(item.id, number) for item, number in found] == [(rule, 2)]
 
 
 @pytest.mark.parametrize(

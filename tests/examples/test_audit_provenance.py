@@ -16,7 +16,7 @@ from tests.examples import audit_flights
 signs = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen to sign with")
 
 
-def said(place: Path) -> dict[str, str]:
+def describe(place: Path) -> dict[str, str]:
     context = Context(
         needs={}, inputs={"repository": str(place)}, cwd=place, scratch=place / "x", report=lambda fraction, note: None
     )
@@ -38,18 +38,18 @@ def signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_unsigned_commit_is_reported_as_such(tmp_path: Path) -> None:
     place = audit_flights.repository(tmp_path / "r", {"a.py": "gpgsig\n"})
     with pytest.raises(errors.NotFound, match=r"The newest commit is not signed\."):
-        said(place)
+        describe(place)
 
 
 def test_a_repository_without_commits_is_reported_as_such(tmp_path: Path) -> None:
     with pytest.raises(errors.NotFound, match="There is no commit yet"):
-        said(audit_flights.repository(tmp_path / "r", {"a.py": "x = 1\n"}, commit=False))
+        describe(audit_flights.repository(tmp_path / "r", {"a.py": "x = 1\n"}, commit=False))
 
 
 @signs
 def test_a_signature_with_an_unknown_key_cannot_be_verified(signed: Path) -> None:
     with pytest.raises(errors.Forbidden, match=r"could not be verified: .*allowedSignersFile"):
-        said(signed)
+        describe(signed)
 
 
 @signs
@@ -64,5 +64,5 @@ def test_a_valid_signature_is_reported_whatever_verifier_the_repository_configur
     evil.chmod(0o755)
     for key in ("gpg.program", "gpg.ssh.program", "gpg.x509.program", "core.fsmonitor"):
         audit_flights.git(signed, "config", key, str(evil))
-    assert 'Good "git" signature for ada@example.org' in said(signed)["said"]
+    assert 'Good "git" signature for ada@example.org' in describe(signed)["said"]
     assert not mark.exists()

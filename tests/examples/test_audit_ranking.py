@@ -69,9 +69,9 @@ def test_finding_the_same_twice_changes_nothing(findings: list[Finding], heat: d
 @given(st.lists(found, min_size=1, max_size=20))
 def test_no_location_is_lost_or_counted_twice(findings: list[Finding]) -> None:
     items = ranking.rank(rules=RULES, findings=findings, counts={}, heat={})
-    told = [(spot.file, spot.line) for item in items for spot in item.spots]
-    assert set(told) == {(one["file"], one["line"]) for one in findings}
-    assert sum(item.count for item in items) == len(told) <= len(findings)
+    values = [(spot.file, spot.line) for item in items for spot in item.spots]
+    assert set(values) == {(entry["file"], entry["line"]) for entry in findings}
+    assert sum(item.count for item in items) == len(values) <= len(findings)
 
 
 @given(st.floats(0.1, 1), st.floats(0.1, 1), st.floats(0, 1), st.floats(0, 1), st.integers(1, 500), st.integers(1, 500))
@@ -119,6 +119,6 @@ def test_omitted_findings_are_counted() -> None:
 
 
 def test_the_report_explains_the_order() -> None:
-    said = " ".join(ranking.explained())
+    text = " ".join(ranking.explained())
     for word in ("severity", "confidence", "place", "heat", "reach"):
-        assert word in said
+        assert word in text

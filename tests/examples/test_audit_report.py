@@ -201,5 +201,5 @@ def test_each_of_the_five_hotspots_has_a_visible_number(commits: list[int], bran
     numbers = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="middle" class="count">(\d)<', chart)
     assert sorted(number for _, _, number in numbers) == ["1", "2", "3", "4", "5"]
     places = [(float(x), float(y)) for x, y, _ in numbers]
-    assert all(math.dist(one, other) > charts.MARKER for one, other in itertools.combinations(places, 2))
+    assert all(math.dist(item, other) > charts.MARKER for item, other in itertools.combinations(places, 2))
     assert all(0 < x < charts.WIDTH for x, _ in places)

@@ -209,13 +209,13 @@ def test_values_filled_in_by_a_template_are_no_findings() -> None:
 <img src="{{ y }}">"""
     ledger = Ledger()
     frontend.page(file("templates/a.html"), text, ledger)
-    assert [(one["rule"], one["line"]) for one in ledger.outcome()["findings"]] == [("html:img-alt", 5)]
+    assert [(finding["rule"], finding["line"]) for finding in ledger.outcome()["findings"]] == [("html:img-alt", 5)]
 
 
 def test_style_sheets_are_parsed_and_old_hacks_ignored() -> None:
     ledger = Ledger()
     frontend.style_sheet(file("a.css"), "a { color red; }\nb { *zoom: 1 }\nc:focus { outline: none }\n", ledger)
-    found_at = [(one["rule"], one["line"]) for one in ledger.outcome()["findings"]]
+    found_at = [(finding["rule"], finding["line"]) for finding in ledger.outcome()["findings"]]
     assert found_at == [("css:parse-error", 1), ("css:outline", 3)]
 
 
@@ -299,7 +299,7 @@ jobs:
 """
     upkeep.workflow(file(".github/workflows/a.yml"), text, ledger)
     upkeep.dockerfile(file("Dockerfile"), "FROM python AS a\nFROM a\nRUN curl https://x.io/i | sh\n", ledger)
-    assert [(one["rule"], one["line"]) for one in ledger.outcome()["findings"]] == [
+    assert [(finding["rule"], finding["line"]) for finding in ledger.outcome()["findings"]] == [
         ("upkeep:ci-branch", 7),
         ("upkeep:ci-injection", 8),
         ("upkeep:ci-target", 6),
@@ -335,7 +335,7 @@ def test_the_age_of_todo_comments_is_reported(tmp_path: Path) -> None:
     place = audit_flights.repository(tmp_path / "r", {"a.py": "# TODO: mend\n"}, commit=False)
     audit_flights.git(place, "-c", "user.name=A", "commit", "-q", "-m", "x", "--date=2015-01-01T00:00:00Z")
     flight = audit_flights.fly(place, tmp_path / "out")
-    (finding,) = [one for one in flight.results["upkeep"]["findings"] if one["file"] == "a.py"]
+    (finding,) = [item for item in flight.results["upkeep"]["findings"] if item["file"] == "a.py"]
     assert finding["rule"] == "upkeep:old-todo"
     assert "years old" in finding["detail"]
 

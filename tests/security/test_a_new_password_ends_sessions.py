@@ -28,10 +28,10 @@ def test_changing_ones_own_password_on_the_admin_site() -> None:
     tokened = api.Client(tokens.begin(user=user).access)
     other, key = Client(), api.machine(user, "read")
     other.force_login(user)
-    given = {"old_password": web.PASSWORD, "new_password1": NEW, "new_password2": NEW}
-    wrong = boss.post("/admin/password_change/", {**given, "old_password": "no"})
+    values = {"old_password": web.PASSWORD, "new_password1": NEW, "new_password2": NEW}
+    wrong = boss.post("/admin/password_change/", {**values, "old_password": "no"})
     assert (wrong.status_code, tokened.get("me").status_code, changed()) == (200, 200, [])
-    assert boss.post("/admin/password_change/", given).status_code == 302
+    assert boss.post("/admin/password_change/", values).status_code == 302
     assert tokened.get("me").status_code == 401
     assert changed() == [("user:boss", "user:boss")]
     assert boss.get("/admin/").status_code == 200  # where it was changed one stays signed in
@@ -42,8 +42,8 @@ def test_changing_ones_own_password_on_the_admin_site() -> None:
 def test_an_admin_changing_another_users_password() -> None:
     ann = api.person("ann")
     boss = web.superuser()
-    given = {"password1": NEW, "password2": NEW, "usable_password": "true"}  # pragma: allowlist secret
-    assert boss.post(f"/admin/auth/user/{ann.user.pk}/password/", given).status_code == 302
+    values = {"password1": NEW, "password2": NEW, "usable_password": "true"}  # pragma: allowlist secret
+    assert boss.post(f"/admin/auth/user/{ann.user.pk}/password/", values).status_code == 302
     assert ann.get("me").status_code == 401
     assert changed() == [("user:boss", "user:ann")]
 
@@ -66,8 +66,8 @@ def test_by_djangos_own_command(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_by_taking_it_away() -> None:
     ann = api.person("ann")
     boss = web.superuser()
-    given = {"usable_password": "false", "unset-password": ""}
-    assert boss.post(f"/admin/auth/user/{ann.user.pk}/password/", given).status_code == 302
+    values = {"usable_password": "false", "unset-password": ""}
+    assert boss.post(f"/admin/auth/user/{ann.user.pk}/password/", values).status_code == 302
     assert ann.get("me").status_code == 401
     assert changed() == [("user:boss", "user:ann")]
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 def buttons(page: str) -> Iterator[str]:
     """The addresses of the buttons on the pages of rows."""
-    model_admin = next(one for model, one in admin.site._registry.items() if model._meta.label_lower == page)
+    model_admin = next(item for model, item in admin.site._registry.items() if model._meta.label_lower == page)
     for name in getattr(model_admin, "actions_detail", ()):
         yield f"{model_admin.opts.app_label}_{model_admin.opts.model_name}_{name}"
 

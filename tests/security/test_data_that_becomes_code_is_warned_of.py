@@ -22,7 +22,7 @@ def warned(**sortie: Any) -> list[str]:
             "s": {"agent": "t", "run": ["true"], "needs": ["up"], **sortie},
         },
     }
-    return [one.where for one in plan.warnings(plan.from_data(data=data, context=CONTEXT))]
+    return [warning.where for warning in plan.warnings(plan.from_data(data=data, context=CONTEXT))]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,6 @@ def test_the_check_over_http_returns_the_warnings() -> None:
         "inputs": {"a": {}},
         "sorties": {"s": {"agent": "backend", "run": ["sh", "-c", "{{ inputs.a }}"]}},
     }
-    (one,) = ann.post("plans/check", {"plan": data}).json()["warnings"]
-    assert one["where"] == "sorties.s.run"
-    assert "can run anything" in one["detail"]
+    (warning,) = ann.post("plans/check", {"plan": data}).json()["warnings"]
+    assert warning["where"] == "sorties.s.run"
+    assert "can run anything" in warning["detail"]

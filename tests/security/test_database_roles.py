@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from fleet.config.env import Environment
 from fleet.config.home import Home
 from fleet.services.providers import probes
 from tests.support.cluster import Cluster
+from tests.support.warm import anywhere
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL"}
@@ -44,10 +44,7 @@ AS_BEFORE = (
 
 def manage(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name not in SERVICES}
-    return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT, env={**environment, "FLEET_HOME": str(cluster.home.root)}, capture_output=True, text=True, timeout=100,
-    )  # fmt: skip
+    return anywhere().manage(*arguments, env={**environment, "FLEET_HOME": str(cluster.home.root)}, timeout=100)
 
 
 def session(
@@ -138,3 +135,21 @@ def test_a_server_that_requests_the_password_in_clear_text_does_not_get_it(tmp_p
         thread.join(30)
     assert received
     assert known.postgres_password.encode() not in received[0]
+
+
+@pytest.mark.xdist_group("services")
+def test_what_the_application_did_to_its_own_role_is_repaired(private_services: Cluster) -> None:
+    manage(private_services, "migrate")
+    with session(private_services) as application:
+        application.execute("ALTER ROLE fleet SET search_path = pg_temp")
+        application.execute("ALTER ROLE fleet IN DATABASE fleet SET default_transaction_read_only = on")
+        application.execute("DROP OWNED BY fleet")
+    with session(private_services) as application, pytest.raises(psycopg.Error):
+        application.execute("SELECT count(*) FROM auth_user")
+    done = manage(private_services, "migrate")
+    assert done.returncode == 0, done.stderr
+    with session(private_services) as application:
+        assert application.execute("SHOW default_transaction_read_only").fetchone() == ("off",)
+        application.execute("SELECT count(*) FROM auth_user")
+        application.execute("UPDATE auth_user SET is_active = is_active")
+    assert manage(private_services, "fleet_audit", "verify").returncode == 0

@@ -20,6 +20,7 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements.txt").write_text("leaky==2.0 \\\n    --hash=sha256:00\nsound[extra]==1.0 ; x\n")
     (tmp_path / "requirements-dev.txt").write_text("new==3.0 \\\n    --hash=sha256:00\n")
+    (tmp_path / "requirements-docs.txt").write_text("")
     return tmp_path
 
 
@@ -30,9 +31,9 @@ def keep(root: Path, *dependencies: dict[str, Any]) -> None:
 def test_a_known_advisory_of_a_pin_fails_the_check(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keep(root, {"name": "leaky", "version": "2.0", "vulns": [FLAW]}, {"name": "sound", "version": "1.0", "vulns": []})
     assert audit.check(root) == 1
-    told = capsys.readouterr().out
-    assert "leaky 2.0: CVE-2026-1, PYSEC-2026-1, fixed in 2.1. It leaks.\n" in told
-    assert "Not in the snapshot of 2026-01-31 (`make audit` renews it): new==3.0\n" in told
+    output = capsys.readouterr().out
+    assert "leaky 2.0: CVE-2026-1, PYSEC-2026-1, fixed in 2.1. It leaks.\n" in output
+    assert "Not in the snapshot of 2026-01-31 (`make audit` renews it): new==3.0\n" in output
 
 
 def test_an_advisory_that_is_ignored_with_a_reason_does_not_fail_the_check(root: Path) -> None:

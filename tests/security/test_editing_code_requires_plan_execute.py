@@ -49,8 +49,15 @@ def test_changing_a_template_requires_the_permission(clerk: Client) -> None:
 
 
 def sent(**more: Any) -> dict[str, Any]:
-    numbers = {"concurrency": "4", "agents": "1", "most_agents": "1", "at_once": "0", "memory_mb": "0", "disk_mb": "0"}
-    return {"name": "x", "description": "d", **numbers, "longest_s": "0", "enabled": "on", **more}
+    numbers = {
+        "concurrency": "4",
+        "agents": "1",
+        "max_agents": "1",
+        "max_running": "0",
+        "memory_mb": "0",
+        "disk_mb": "0",
+    }
+    return {"name": "x", "description": "d", **numbers, "max_duration_s": "0", "enabled": "on", **more}
 
 
 def test_setting_the_command_of_an_agent_type_requires_the_permission(clerk: Client) -> None:

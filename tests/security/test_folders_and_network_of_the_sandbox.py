@@ -19,8 +19,8 @@ def test_a_writable_folder_that_became_a_link_is_refused(tmp_path: Path) -> None
     (tmp_path / "scratch").mkdir()
     (tmp_path / "secret").mkdir()
     (tmp_path / "folder").symlink_to(tmp_path / "secret")
-    given = brief(tmp_path / "scratch", shell="true", writable=(tmp_path / "folder",))
-    evidence = Flight("command", given).end()
+    attempt_brief = brief(tmp_path / "scratch", shell="true", writable=(tmp_path / "folder",))
+    evidence = Flight("command", attempt_brief).end()
     assert not evidence.ok
     assert "cannot be mounted in the sandbox" in evidence.error
 
@@ -46,8 +46,8 @@ def test_without_network_not_even_this_host_is_reachable(tmp_path: Path) -> None
     with socket.create_server(("127.0.0.1", 0)) as server:
         code = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
         for network in (True, False):
-            given = brief(tmp_path, argv=("python3", "-c", code), network=network)
-            assert Flight("command", given).end().ok is network
+            attempt_brief = brief(tmp_path, argv=("python3", "-c", code), network=network)
+            assert Flight("command", attempt_brief).end().ok is network
 
 
 def test_without_network_other_socket_families_are_blocked(tmp_path: Path) -> None:
@@ -90,8 +90,10 @@ def test_outputs_are_copied_from_the_sandbox_and_never_from_proc(tmp_path: Path)
         ln -s ../../../../../../../../proc/1/environ up
         """
     outputs = ("good", "sub/deep", "inside", "missing", "out", "kernel", "device", "pipe", "large", "up", "sub")
-    given = brief(scratch, shell=shell, outputs=outputs, outbox=outbox, limits=Limits(timeout_s=60, output_bytes=1000))
-    evidence = Flight("command", given).end()
+    attempt_brief = brief(
+        scratch, shell=shell, outputs=outputs, outbox=outbox, limits=Limits(timeout_s=60, output_bytes=1000)
+    )
+    evidence = Flight("command", attempt_brief).end()
     assert evidence.ok, evidence
     copied = [name for name, fault in zip(outputs, evidence.outputs, strict=True) if not fault]
     assert copied == ["good", "sub/deep", "inside"]
@@ -103,8 +105,8 @@ def test_the_environment_of_another_process_cannot_be_an_output(tmp_path: Path) 
     scratch.mkdir()
     outbox.mkdir()
     for cwd in (f"/proc/{os.getpid()}", "/proc/1", "/proc/self"):
-        given = brief(scratch, shell="true", cwd=Path(cwd), outputs=("environ",), outbox=outbox)
-        evidence = Flight("command", given).end()
+        attempt_brief = brief(scratch, shell="true", cwd=Path(cwd), outputs=("environ",), outbox=outbox)
+        evidence = Flight("command", attempt_brief).end()
         assert not evidence.ok or evidence.outputs != (0,)
         assert not list(outbox.iterdir())
 
@@ -115,8 +117,8 @@ def test_without_the_sandbox_the_work_sees_the_host(tmp_path: Path) -> None:
     secret.write_text(SECRET)
     (tmp_path / "scratch").mkdir()
     for confined in (True, False):
-        given = brief(tmp_path / "scratch", shell=f"cat {secret}; true", confined=confined)
-        flight = Flight("command", given)
+        attempt_brief = brief(tmp_path / "scratch", shell=f"cat {secret}; true", confined=confined)
+        flight = Flight("command", attempt_brief)
         flight.end()
         assert (SECRET in flight.ear.out) is not confined
 

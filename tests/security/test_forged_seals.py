@@ -106,17 +106,17 @@ def test_an_older_forged_seal_is_reported_and_does_not_stop_sealing() -> None:
 
 def test_an_open_transaction_that_delays_sealing_is_reported_and_raises_an_alert(settings: Any) -> None:
     settings.FLEET_ALERT_UNSEALED_S = 0.1
-    given = connection.get_connection_params()
-    address = {name: given[name] for name in ("host", "port", "user", "password", "dbname")}
+    value = connection.get_connection_params()
+    address = {name: value[name] for name in ("host", "port", "user", "password", "dbname")}
     seal()
     with psycopg.connect(**address, application_name="forgotten shell") as session:
         session.execute("SELECT pg_current_xact_id()")
         audit.record(kind="test.waiting")
         fleet.until(lambda: sealing.blocker(longer_than_s=0.1))
         assert sealing.seal() == 0
-        held = sealing.blocker(longer_than_s=0.1)
-        assert held is not None
-        fleet.until(lambda: (held := sealing.blocker(longer_than_s=0.1)) and held.pid == session.info.backend_pid)
+        values = sealing.blocker(longer_than_s=0.1)
+        assert values is not None
+        fleet.until(lambda: (values := sealing.blocker(longer_than_s=0.1)) and values.pid == session.info.backend_pid)
         alerts.AlertMonitor().check()
         (raised,) = Alert.objects.filter(rule="audit_unsealed")
         assert f"process {session.info.backend_pid} (forgotten shell, role {session.info.user}" in raised.message

@@ -51,8 +51,10 @@ def test_it_does_no_harm_and_the_last_valid_value_stands(attack: str, tmp_path: 
 
 def test_a_lease_on_the_file_does_not_delay_a_stop(tmp_path: Path) -> None:
     """Opening a file on which a process holds a write lease (fcntl(2)) blocks for 45 seconds."""
-    given = brief(tmp_path, shell=f"{SAVE}exec {sys.executable} -c '{LEASE}'", limits=Limits(timeout_s=60, grace_s=1))
-    flight = Flight("command", given)
+    attempt_brief = brief(
+        tmp_path, shell=f"{SAVE}exec {sys.executable} -c '{LEASE}'", limits=Limits(timeout_s=60, grace_s=1)
+    )
+    flight = Flight("command", attempt_brief)
     until(lambda: "leased" in flight.ear.out, within_s=30)
     time.sleep(1.2)
     began = time.monotonic()

@@ -84,5 +84,5 @@ def test_revoking_a_key_revokes_the_keys_that_it_created() -> None:
     own = api.machine(ann.user, Scope.READ)
     assert third.get("me").status_code == 200
     operations.revoke_key(key=Key.objects.get(prefix=first.bearer[:12]))
-    assert [one.get("me").status_code for one in (first, second, third, own)] == [401, 401, 401, 200]
+    assert [item.get("me").status_code for item in (first, second, third, own)] == [401, 401, 401, 200]
     assert Entry.objects.filter(kind="key.revoked").count() == 3

@@ -12,7 +12,7 @@ import pytest
 
 from agents.drivers import reaper
 from agents.drivers.base import Limits, StopReason
-from missions.engine import scratch
+from missions import removal
 from tests.support import fleet
 from tests.support.cgroups import NO_CGROUP
 from tests.support.flights import Flight, brief, left_of
@@ -52,8 +52,8 @@ def test_a_huge_environment_of_a_process_is_not_read_completely(tmp_path: Path) 
 
 
 def test_a_marker_with_a_huge_number_is_ignored(tmp_path: Path) -> None:
-    given = brief(tmp_path)
-    sortie = given.marker.partition("/")[0]
+    attempt_brief = brief(tmp_path)
+    sortie = attempt_brief.marker.partition("/")[0]
     forged = {**os.environ, "FLEET_ATTEMPT": f"{sortie}/{'1' * 5000}"}
     with subprocess.Popen(["sleep", "60"], env=forged) as process:
         try:
@@ -64,13 +64,13 @@ def test_a_marker_with_a_huge_number_is_ignored(tmp_path: Path) -> None:
 
 def test_a_fork_bomb_ends_only_its_own_attempt(tmp_path: Path) -> None:
     bomb = "f() { sleep 60 & }; i=0; while [ $i -lt 5000 ]; do f; i=$((i+1)); done; wait"
-    given = brief(tmp_path, shell=bomb, limits=Limits(timeout_s=50, grace_s=0.5, processes=200))
-    evidence = Flight("command", given).end()
+    attempt_brief = brief(tmp_path, shell=bomb, limits=Limits(timeout_s=50, grace_s=0.5, processes=200))
+    evidence = Flight("command", attempt_brief).end()
     assert not evidence.ok
     if os.geteuid() == 0 and NO_CGROUP:  # the kernel does not count root's processes otherwise
         assert evidence.stopped is StopReason.PROCESSES
         assert "its limit is 200" in evidence.error
-    assert not left_of(given)
+    assert not left_of(attempt_brief)
 
 
 UNMAPPED = {
@@ -101,8 +101,8 @@ UNMAPPED = {
 @pytest.mark.parametrize("kind", UNMAPPED)
 def test_memory_that_no_process_maps_counts(tmp_path: Path, kind: str) -> None:
     limits = Limits(timeout_s=50, grace_s=0.5, memory_bytes=40_000_000)
-    given = brief(tmp_path, argv=("python3", "-c", textwrap.dedent(UNMAPPED[kind])), limits=limits)
-    evidence = Flight("command", given).end()
+    attempt_brief = brief(tmp_path, argv=("python3", "-c", textwrap.dedent(UNMAPPED[kind])), limits=limits)
+    evidence = Flight("command", attempt_brief).end()
     assert evidence.stopped is StopReason.MEMORY, evidence
 
 
@@ -119,10 +119,10 @@ def test_a_nearly_full_disk_stops_only_the_attempt_that_fills_it(tmp_path: Path)
 
 
 def test_the_size_of_the_temporary_folder_is_limited(tmp_path: Path) -> None:
-    given = brief(
+    attempt_brief = brief(
         tmp_path, shell="head -c 5000000 /dev/zero > /tmp/large", limits=Limits(timeout_s=50, tmp_bytes=1_000_000)
     )
-    evidence = Flight("command", given).end()
+    evidence = Flight("command", attempt_brief).end()
     assert not evidence.ok
     assert "No space left" in evidence.error
 
@@ -135,13 +135,15 @@ for name in range(4): open(str(name), "wb").write(b"x" * 5_000_000)
 """
     folder = tmp_path / "scratch"
     folder.mkdir()
-    given = brief(folder, argv=("python3", "-c", nest), limits=Limits(timeout_s=50, grace_s=0.5, disk_bytes=8_000_000))
-    evidence = Flight("command", given).end()
-    scratch.remove(folder)  # pytest cannot: it recurses
+    attempt_brief = brief(
+        folder, argv=("python3", "-c", nest), limits=Limits(timeout_s=50, grace_s=0.5, disk_bytes=8_000_000)
+    )
+    evidence = Flight("command", attempt_brief).end()
+    removal.remove(folder)  # pytest cannot: it recurses
     assert not evidence.ok
     assert "cannot be measured" in evidence.error
 
 
 def test_the_number_of_open_files_per_process_is_limited(tmp_path: Path) -> None:
-    given = brief(tmp_path, shell='ulimit -n > "$FLEET_RESULT"', limits=Limits(timeout_s=50, open_files=100))
-    assert Flight("command", given).end().result == 100
+    attempt_brief = brief(tmp_path, shell='ulimit -n > "$FLEET_RESULT"', limits=Limits(timeout_s=50, open_files=100))
+    assert Flight("command", attempt_brief).end().result == 100

@@ -31,18 +31,18 @@ def sent(user: User, **more: Any) -> dict[str, Any]:
 
 def test_staff_cannot_make_themselves_superusers(clerk: Client) -> None:
     me = User.objects.get(username="clerk")
-    everything = [str(one.pk) for one in Permission.objects.all()]
+    everything = [str(permission.pk) for permission in Permission.objects.all()]
     team = Group.objects.create(name="ops")
-    given = sent(me, is_superuser="on", is_staff="on", user_permissions=everything, groups=[str(team.pk)])
-    clerk.post(f"/admin/auth/user/{me.pk}/change/", given)
+    value = sent(me, is_superuser="on", is_staff="on", user_permissions=everything, groups=[str(team.pk)])
+    clerk.post(f"/admin/auth/user/{me.pk}/change/", value)
     me = User.objects.get(pk=me.pk)
     assert (me.is_superuser, me.user_permissions.count(), me.groups.count()) == (False, 7, 0)
 
 
 def test_staff_cannot_make_others_superusers_but_can_change_other_fields(clerk: Client) -> None:
     ann = api.person("ann").user
-    given = sent(ann, first_name="Ann", is_superuser="on", is_staff="on")
-    answer = clerk.post(f"/admin/auth/user/{ann.pk}/change/", given)
+    value = sent(ann, first_name="Ann", is_superuser="on", is_staff="on")
+    answer = clerk.post(f"/admin/auth/user/{ann.pk}/change/", value)
     assert answer.status_code == 302, answer.content
     ann.refresh_from_db()
     assert (ann.first_name, ann.is_superuser, ann.is_staff) == ("Ann", False, False)
@@ -55,8 +55,8 @@ def test_staff_cannot_take_over_an_account_with_more_permissions(clerk: Client, 
     )
     if who == "executes":
         operations.set_execute(user=other, may=True)
-    given = {"password1": NEW, "password2": NEW, "usable_password": "true"}  # pragma: allowlist secret
-    assert clerk.post(f"/admin/auth/user/{other.pk}/password/", given).status_code == 403
+    values = {"password1": NEW, "password2": NEW, "usable_password": "true"}  # pragma: allowlist secret
+    assert clerk.post(f"/admin/auth/user/{other.pk}/password/", values).status_code == 403
     assert clerk.post(f"/admin/auth/user/{other.pk}/change/", sent(other, email="me@example.org")).status_code == 403
     assert clerk.post(f"/admin/auth/user/{other.pk}/delete/", {"post": "yes"}).status_code == 403
     clerk.post("/admin/auth/user/", {"action": "delete_selected", "_selected_action": [str(other.pk)], "post": "yes"})
@@ -67,8 +67,8 @@ def test_staff_cannot_take_over_an_account_with_more_permissions(clerk: Client, 
 
 def test_staff_cannot_grant_permissions_to_a_team(clerk: Client) -> None:
     team = Group.objects.create(name="ops")
-    one = Permission.objects.get(codename="plan_execute")
-    answer = clerk.post(f"/admin/auth/group/{team.pk}/change/", {"name": "ops", "permissions": [str(one.pk)]})
+    item = Permission.objects.get(codename="plan_execute")
+    answer = clerk.post(f"/admin/auth/group/{team.pk}/change/", {"name": "ops", "permissions": [str(item.pk)]})
     assert (answer.status_code, team.permissions.count()) == (403, 0)
     assert clerk.post("/admin/auth/group/add/", {"name": "more"}).status_code == 403
 

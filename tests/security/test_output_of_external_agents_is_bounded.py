@@ -33,8 +33,8 @@ def kept() -> str:
 
 def test_head_and_tail_are_kept_and_a_line_counts_what_is_omitted(token: str) -> None:
     sent = [f"{n:05} {'x' * 993}\n" for n in range(60)]
-    for one in sent:
-        external_agents.progress(token=token, output=one)
+    for item in sent:
+        external_agents.progress(token=token, output=item)
     text = kept()
     assert len(text) < BOUND + 2_000
     assert text.startswith("".join(sent[:7]))
@@ -59,6 +59,6 @@ def test_many_tiny_pieces_are_bounded_too(token: str) -> None:
 
 
 def test_output_within_the_limit_is_unchanged(token: str) -> None:
-    for one in ("a\n", "b\n", "c\n"):
-        external_agents.progress(token=token, output=one)
+    for item in ("a\n", "b\n", "c\n"):
+        external_agents.progress(token=token, output=item)
     assert kept() == "a\nb\nc\n"

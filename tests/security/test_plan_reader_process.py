@@ -49,7 +49,7 @@ def test_the_reader_is_another_process_without_secrets(reader: Reader) -> None:
 def test_a_plan_of_thousands_of_sorties_is_returned_complete(reader: Reader) -> None:
     text = json.dumps({"mission": "x", "sorties": {f"s{n}": {"agent": "a", "run": "x"} for n in range(2_345)}})
     found, cost_s = reader.load(text=text, context=CONTEXT)
-    assert [one.key for one in found.sorties] == [f"s{n}" for n in range(2_345)]
+    assert [sortie.key for sortie in found.sorties] == [f"s{n}" for n in range(2_345)]
     assert cost_s > 0
 
 

@@ -42,8 +42,8 @@ def faults(sorties: dict[str, Any], context: PlanContext = CONTEXT, **more: Any)
 def test_patterns_are_looked_up_and_not_compared_one_by_one() -> None:
     """1,500 of them against 19,600 combinations took thirteen seconds."""
     patterns = [{"a": n % 140, "b": 1_000 + n} for n in range(1_500)]
-    told = faults({"a": sortie(matrix={"a": list(range(140)), "b": list(range(140)), "exclude": patterns})})
-    assert "This pattern excludes nothing" in told[0]
+    result = faults({"a": sortie(matrix={"a": list(range(140)), "b": list(range(140)), "exclude": patterns})})
+    assert "This pattern excludes nothing" in result[0]
 
 
 def test_patterns_of_all_shapes_exclude_the_combinations_that_they_match() -> None:
@@ -70,8 +70,8 @@ def test_a_pattern_without_any_remaining_match_is_a_fault() -> None:
 def test_the_number_of_different_pattern_shapes_is_bounded() -> None:
     names = [f"n{n}" for n in range(8)]
     shapes = [{name: 1 for at, name in enumerate(names) if number >> at & 1} for number in range(1, 200)]
-    told = faults({"a": sortie(matrix={**{name: [1, 2] for name in names}, "exclude": shapes})})
-    assert any("different sets of axes" in one for one in told)
+    result = faults({"a": sortie(matrix={**{name: [1, 2] for name in names}, "exclude": shapes})})
+    assert any("different sets of axes" in item for item in result)
 
 
 def test_each_reference_in_a_text_is_checked_once() -> None:
@@ -87,21 +87,21 @@ def test_a_need_among_thousands_is_looked_up() -> None:
 def test_matrices_are_counted_before_they_are_expanded() -> None:
     """A thousand of them in a few kilobytes each would be twenty million combinations."""
     wide = sortie(matrix={"a": list(range(140)), "b": list(range(140))})
-    told = faults({f"s{n}": wide for n in range(1_000)})
-    assert len(told) == 1
-    assert "With all matrices expanded, there are 39,200 or more sorties; 20,000 are allowed." in told[0]
+    result = faults({f"s{n}": wide for n in range(1_000)})
+    assert len(result) == 1
+    assert "With all matrices expanded, there are 39,200 or more sorties; 20,000 are allowed." in result[0]
 
 
 def test_ten_thousand_bad_names_do_not_copy_the_plan_ten_thousand_times() -> None:
-    told = faults({f"a b{n}": sortie() for n in range(9_000)})
-    assert len(told) == 1_001
-    assert '"a b0" is not a valid name for a sortie' in told[0]
+    result = faults({f"a b{n}": sortie() for n in range(9_000)})
+    assert len(result) == 1_001
+    assert '"a b0" is not a valid name for a sortie' in result[0]
 
 
 def test_a_plan_that_takes_too_long_ends_with_one_fault() -> None:
     many = {f"s{n}": sortie(env={"A": "{{ sortie.key }}"}) for n in range(5_000)}
-    told = faults(many, replace(CONTEXT, max_s=0.01))
-    assert told == ["Reading this plan took longer than 10 ms and was stopped. Split it into several plans."]
+    result = faults(many, replace(CONTEXT, max_s=0.01))
+    assert result == ["Reading this plan took longer than 10 ms and was stopped. Split it into several plans."]
 
 
 def test_the_place_of_a_fault_is_shortened() -> None:

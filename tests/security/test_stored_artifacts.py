@@ -15,7 +15,10 @@ from missions.artifacts import collection
 from missions.models import Artifact, Sortie
 from tests.support import web
 
-pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True, serialized_rollback=True),
+    pytest.mark.xdist_group("stored artifacts"),
+]  # all workers have the same store
 
 CONTENT = b"a report"
 

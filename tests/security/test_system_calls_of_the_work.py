@@ -33,9 +33,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 def run(place: Place, code: str) -> str:
     """What a piece of Python prints in the sandbox."""
-    told = place.run(f"cat > /tmp/code.py <<'end'\n{code}\nend\n{place.python} /tmp/code.py 2>&1")
-    assert told["ok"], told
-    return str(told["out"])
+    result = place.run(f"cat > /tmp/code.py <<'end'\n{code}\nend\n{place.python} /tmp/code.py 2>&1")
+    assert result["ok"], result
+    return str(result["out"])
 
 
 def test_it_shares_no_keyring_and_has_no_calls_that_the_filter_does_not_see(place: Place) -> None:
@@ -90,5 +90,5 @@ def test_no_file_of_its_gives_somebody_else_its_rights(place: Place) -> None:
 
 
 def test_root_gives_nobody_its_group_either(place: Place) -> None:
-    told = place.run(f"cd {place.root}; touch file; chmod g+s file 2>/dev/null && echo setgid; true")
-    assert told["out"].split() == ([] if place.user == 0 else ["setgid"]), told
+    result = place.run(f"cd {place.root}; touch file; chmod g+s file 2>/dev/null && echo setgid; true")
+    assert result["out"].split() == ([] if place.user == 0 else ["setgid"]), result

@@ -47,9 +47,9 @@ def test_no_message_is_code() -> None:
 @pytest.mark.parametrize("command", ["conf", "dump_conf", "report"])
 def test_no_agent_tells_its_settings(command: str) -> None:
     """Flower shows them to every admin: the password of Redis is in them."""
-    told = Panel.data[command](type("State", (), {"app": app}))
-    assert settings.FLEET_ENDPOINTS.redis_url not in str(told)
-    assert set(told) == {"error"}
+    result = Panel.data[command](type("State", (), {"app": app}))
+    assert settings.FLEET_ENDPOINTS.redis_url not in str(result)
+    assert set(result) == {"error"}
 
 
 def test_agents_take_no_orders_but_those_of_the_fleet() -> None:

@@ -55,16 +55,16 @@ def test_filters_that_pages_offer_and_links_of_other_pages_work() -> None:
 
 
 @pytest.mark.parametrize(
-    ("permissions", "shown"),
+    ("permissions", "visible"),
     [
         (["view_template"], False),
         (["view_template", "change_template"], False),
         (["view_template", "change_template", "plan_execute"], True),
     ],
 )
-def test_only_who_edits_a_template_sees_its_secrets(permissions: list[str], shown: bool) -> None:
+def test_only_who_edits_a_template_sees_its_secrets(permissions: list[str], visible: bool) -> None:
     template = Template.objects.create(name="secretive", text=PLAN)
     page = web.staff(*permissions).get(reverse("admin:missions_template_change", args=[template.pk]))
     assert page.status_code == 200
     assert "secretive" in page.content.decode()
-    assert (SECRET in page.content.decode()) is shown
+    assert (SECRET in page.content.decode()) is visible

@@ -25,14 +25,14 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 def test_renaming_the_fleets_home_does_not_uncover_it_for_the_next_attempt(place: Place) -> None:
     for moved in (place.home, place.hidden, place.home.parent):
-        told = place.run(f"mv {moved} {moved}.x; mkdir -p {moved}; test ! -e {moved}.x")
-        assert told["ok"], told
+        result = place.run(f"mv {moved} {moved}.x; mkdir -p {moved}; test ! -e {moved}.x")
+        assert result["ok"], result
     assert (place.hidden / "secret").read_text() == SECRET
     assert "secret" not in place.run(f"find {place.root} 2>/dev/null")["out"]
 
 
 def test_the_work_cannot_write_into_the_fleets_home_through_links_or_renames(place: Place) -> None:
-    told = place.run(
+    result = place.run(
         f"""
         exec 2>/dev/null
         for target in {place.hidden}/ports.json {place.home}/new {place.home.parent}/.fleet/private/secret; do
@@ -43,8 +43,8 @@ def test_the_work_cannot_write_into_the_fleets_home_through_links_or_renames(pla
         rm -rf {place.home}; true
         """
     )
-    assert told["ok"], told
-    assert told["out"] == ""
+    assert result["ok"], result
+    assert result["out"] == ""
     assert sorted(path.name for path in place.hidden.iterdir()) == ["secret"]
     assert (place.hidden / "secret").read_text() == SECRET
 
@@ -67,33 +67,33 @@ def test_the_agent_follows_no_links_in_the_exchange_folder(place: Place) -> None
 
 def test_the_fleets_code_is_read_only_even_in_the_missions_folder(place: Place) -> None:
     code = [ROOT / "agents" / "shim" / "main.py", Path(sandbox.program()), Path(sandbox.__file__).resolve()]
-    told = place.run(
+    result = place.run(
         "\n".join(f"(echo >> {path}) 2>/dev/null && echo wrote {path}" for path in code)
         + f"\nmv {ROOT} {ROOT}.x 2>/dev/null; touch {ROOT}/agents/new 2>/dev/null && echo made; true",
         writable=[str(ROOT.parent)] if os.geteuid() == 0 and place.user == 0 else [str(place.root)],
     )
-    assert (told["ok"], told["out"]) == (True, ""), told
+    assert (result["ok"], result["out"]) == (True, ""), result
     assert not (ROOT / "agents" / "new").exists()
 
 
 def test_the_folder_of_another_attempt_is_invisible(place: Place) -> None:
     theirs = place.home / "scratch" / "theirs" / "result.json"
-    told = place.run(f"exec 2>/dev/null; cat {theirs}; ls {theirs.parent.parent}; (echo mine > {theirs}); true")
-    assert told["out"].split() == ["mine"], "only its own folder"
+    outcome = place.run(f"exec 2>/dev/null; cat {theirs}; ls {theirs.parent.parent}; (echo mine > {theirs}); true")
+    assert outcome["out"].split() == ["mine"], "only its own folder"
     assert theirs.read_text() == "theirs"
 
 
 def test_the_work_cannot_see_or_signal_processes_outside(place: Place) -> None:
-    told = place.run(
+    result = place.run(
         f"exec 2>/dev/null; ls -d /proc/[0-9]* | wc -l; kill -9 {os.getpid()} -1; kill -9 1; echo still here"
     )
-    count, *words = told["out"].split()
+    count, *words = result["out"].split()
     assert int(count) < 8
     assert words[-2:] in (["still", "here"], [])
 
 
 def test_the_work_cannot_trace_or_read_its_shim(place: Place) -> None:
-    told = place.run(
+    result = place.run(
         f"""
         exec 2>/dev/null
         cat /proc/1/environ /proc/1/maps; readlink /proc/1/cwd /proc/1/exe
@@ -102,12 +102,12 @@ def test_the_work_cannot_trace_or_read_its_shim(place: Place) -> None:
         {place.python} -c 'open("/proc/1/mem", "rb+")'
         true"""
     )
-    assert told["out"].strip() == "", told
+    assert result["out"].strip() == "", result
 
 
 def test_the_work_cannot_mount_the_hosts_cgroups(place: Place) -> None:
     """Their files take what their owner writes, whatever his capabilities: limits of processes outside, and their end."""
-    told = place.run(
+    result = place.run(
         """
         exec 2>/dev/null
         unshare --user --map-root-user --mount --pid --fork echo a namespace of its own is allowed
@@ -117,7 +117,7 @@ def test_the_work_cannot_mount_the_hosts_cgroups(place: Place) -> None:
         done
         true"""
     )
-    assert told["out"].strip() == "a namespace of its own is allowed", told
+    assert result["out"].strip() == "a namespace of its own is allowed", result
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="other machines have no second way to call")
@@ -133,13 +133,13 @@ old = b"\x53\xb8" + (310).to_bytes(4, "little") + b"\xbb" + flags.to_bytes(4, "l
 x32 = b"\xb8" + (272 | 1 << 30).to_bytes(4, "little") + b"\xbf" + flags.to_bytes(4, "little") + b"\x0f\x05\xc3"
 print(called(old), called(x32))
 """
-    told = place.run(f"cat > /tmp/code.py <<'end'\n{code}\nend\n{place.python} /tmp/code.py")
-    assert told["out"].split() in (["-1", "-38"], ["-38", "-38"]), told
+    result = place.run(f"cat > /tmp/code.py <<'end'\n{code}\nend\n{place.python} /tmp/code.py")
+    assert result["out"].split() in (["-1", "-38"], ["-38", "-38"]), result
 
 
 def test_variables_of_a_plan_take_effect_only_inside_the_sandbox(place: Place) -> None:
     """What a dynamic linker loads for LD_PRELOAD would run before anything is confined."""
-    told = place.run(
+    result = place.run(
         "true",
         env={
             "LD_PRELOAD": f"{place.root}/evil.so",
@@ -150,14 +150,14 @@ def test_variables_of_a_plan_take_effect_only_inside_the_sandbox(place: Place) -
             "LD_DEBUG_OUTPUT": f"{place.root}/linker",
         },
     )
-    assert told["ok"], told
+    assert result["ok"], result
     pids = {int(path.suffix[1:]) for path in place.root.glob("linker.*")}
     assert pids
     assert max(pids) < 100, "only processes with pids of the sandbox's own namespace have read the variables"
 
 
 def test_only_the_works_own_folders_and_the_temporary_one_are_writable(place: Place) -> None:
-    told = place.run(
+    result = place.run(
         """
         for folder in / /dev /etc /usr /usr/local/bin /opt /run /home /root /var /proc/sys/kernel /sys/devices/system; do
             (touch $folder/new) 2>/dev/null && echo $folder
@@ -166,32 +166,32 @@ def test_only_the_works_own_folders_and_the_temporary_one_are_writable(place: Pl
         (echo '|/bin/false' > /proc/sys/kernel/core_pattern) 2>/dev/null && echo core_pattern; true
         """
     )
-    assert told["out"].split() == ["/tmp"], told
+    assert result["out"].split() == ["/tmp"], result
     assert not Path("/tmp/new").exists()
 
 
 def test_the_users_files_are_invisible_unless_the_plan_may_read_them(place: Place, tmp_path: Path) -> None:
-    given = place.root.parent / f"{place.root.name}-given"
-    given.mkdir()
-    (given / "book").write_text("of mine")
-    os.chmod(given, 0o755)
+    value = place.root.parent / f"{place.root.name}-given"
+    value.mkdir()
+    (value / "book").write_text("of mine")
+    os.chmod(value, 0o755)
     try:
-        shell = f"exec 2>/dev/null; cat {given}/book; (echo x >> {given}/book) 2>/dev/null; true"
+        shell = f"exec 2>/dev/null; cat {value}/book; (echo x >> {value}/book) 2>/dev/null; true"
         assert place.run(shell)["out"] == ""
-        assert place.run(shell, readable=[str(given)])["out"] == "of mine"
-        assert (given / "book").read_text() == "of mine"
+        assert place.run(shell, readable=[str(value)])["out"] == "of mine"
+        assert (value / "book").read_text() == "of mine"
         assert place.run(f"ls {place.hidden} 2>/dev/null", readable=[str(place.hidden)])["out"] == ""
     finally:
-        (given / "book").unlink()
-        given.rmdir()
+        (value / "book").unlink()
+        value.rmdir()
 
 
 def test_a_hidden_path_is_reported_with_the_remedy(place: Place) -> None:
-    told = place.run("cat /srv/models/big.bin")
-    assert "The sandbox hides /srv/models/big.bin" in told["error"]
-    assert "`readable`" in told["error"]
-    told = place.run("cat /usr/share/nothing-here")
-    assert "hides" not in told["error"], "it would see it, if it were there"
+    result = place.run("cat /srv/models/big.bin")
+    assert "The sandbox hides /srv/models/big.bin" in result["error"]
+    assert "`readable`" in result["error"]
+    result = place.run("cat /usr/share/nothing-here")
+    assert "hides" not in result["error"], "it would see it, if it were there"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root could read it outside")

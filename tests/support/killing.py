@@ -1,11 +1,13 @@
-"""Runs an operation in a forked process that is killed at its n-th step: a statement, or a change of a file."""
+"""Runs an operation in a forked process that is killed at its n-th step: a statement, a change of a file, or a command."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
 def at_each_step(operation: Callable[[], object], *, folder: Path, most: int = 400) -> Iterator[int]:
     """Run the operation again and again, killed at its first step, its second one and so on; yields after each kill.
 
-    Ends after the run that no kill stopped. Steps are statements, and files below `folder` that are opened for writing,
-    renamed or removed.
+    Ends after the run that no kill stopped. Steps are statements, files below `folder` that are opened for writing,
+    renamed or removed, and processes that are started.
     """
     for step in range(1, most):
         connections.close_all()  # the child must not share a connection with this process
@@ -34,7 +36,60 @@ def at_each_step(operation: Callable[[], object], *, folder: Path, most: int = 4
     raise AssertionError(f"the operation has more than {most} steps")
 
 
-def _run(operation: Callable[[], object], step: int, folder: Path) -> None:
+def halted_at_each_step(
+    operation: Callable[[], object], *, folder: Path, first: int = 1, most: int = 400
+) -> Iterator[int]:
+    """The same with SIGSTOP instead of SIGKILL: after each `yield` the process continues (SIGCONT), and ends as it can.
+
+    What the operation raises then is not looked at.
+    """
+    for step in range(first, most):
+        connections.close_all()
+        child = os.fork()
+        if child == 0:
+            _run(operation, step, folder, number=signal.SIGSTOP)
+        _, status = os.waitpid(child, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            assert os.WEXITSTATUS(status) == 0, "the operation failed"
+            return
+        try:
+            yield step
+        finally:
+            os.kill(child, signal.SIGCONT)
+            os.waitpid(child, 0)
+    raise AssertionError(f"the operation has more than {most} steps")
+
+
+@contextmanager
+def halted_before(operation: Callable[[], object], *, command: str, times: int) -> Iterator[None]:
+    """Run the operation in a forked process, and halt it just before it starts this command for the n-th time.
+
+    It continues at the end of the block. That is waited for; what it raises then is not looked at.
+    """
+    connections.close_all()
+    child = os.fork()
+    if child == 0:
+        started = itertools.count(1)
+
+        def on_event(event: str, arguments: tuple[Any, ...]) -> None:
+            if event == "subprocess.Popen" and command in arguments[1] and next(started) == times:
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+        sys.addaudithook(on_event)
+        try:
+            operation()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), f"it does not start {command} so often"
+    try:
+        yield
+    finally:
+        os.kill(child, signal.SIGCONT)
+        os.waitpid(child, 0)
+
+
+def _run(operation: Callable[[], object], step: int, folder: Path, number: signal.Signals = signal.SIGKILL) -> None:
     """In the child: never returns."""
     taken = 0
 
@@ -42,11 +97,11 @@ def _run(operation: Callable[[], object], step: int, folder: Path) -> None:
         nonlocal taken
         taken += 1
         if taken == step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
 
     def on_event(event: str, arguments: tuple[Any, ...]) -> None:
         writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_ACCMODE
-        if (writes or event in CHANGES) and str(folder) in str(arguments[0]):
+        if event == "subprocess.Popen" or ((writes or event in CHANGES) and str(folder) in str(arguments[0])):
             take()
 
     def on_statement(execute: Callable[..., Any], *arguments: Any) -> Any:

@@ -46,7 +46,7 @@ class Web(NamedTuple):
     log: Path
 
     @property
-    def said(self) -> str:
+    def log_text(self) -> str:
         return self.log.read_text()
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -114,7 +114,7 @@ def serving(folder: Path, env: Mapping[str, str]) -> Iterator[Web]:
 
 
 def _healthy(web: Web, process: subprocess.Popen[bytes]) -> bool:
-    assert process.poll() is None, web.said
+    assert process.poll() is None, web.log_text
     with contextlib.suppress(OSError, http.client.HTTPException):
         return web.ask("GET", "/healthz")[0] == 200
     return False

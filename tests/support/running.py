@@ -59,3 +59,29 @@ def agents(home: Path) -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             continue
     return matches
+
+
+def everything(home: Path) -> list[psutil.Process]:
+    """All processes of the fleet: those with its folder in their environment or command, and their descendants."""
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("FLEET_HOME") == str(home) or str(home) in " ".join(process.cmdline()):
+                found |= {process, *process.children(recursive=True)}
+        except psutil.Error:
+            continue
+    return sorted(found, key=lambda process: process.pid)
+
+
+def kill_everything(home: Path) -> int:
+    """Send SIGKILL to all processes of the fleet until none is left; returns to how many."""
+    killed = 0
+    while alive := everything(home):
+        for process in alive:
+            try:
+                process.kill()
+                killed += 1
+            except psutil.Error:
+                continue
+        psutil.wait_procs(alive, timeout=5)
+    return killed

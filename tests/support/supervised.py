@@ -25,6 +25,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 _NOT_INHERITED = (
     "DATABASE_URL",
     "DATABASE_OWNER_URL",
+    "DATABASE_DIRECT_URL",
     "REDIS_URL",
     "FLEET_REDIS_INDEX",
     "FLEET_HOME",

@@ -184,12 +184,19 @@ class Command(OperatorCommand):
         )
         if options["json"]:
             safety = restored.safety.ref if restored.safety else None
-            self.show({"mission": reads.summary(restored.mission), "checkpoint": checkpoint.ref, "safety": safety})
+            summary = reads.summary(restored.mission)
+            self.show(
+                {"mission": summary, "checkpoint": checkpoint.ref, "safety": safety, "replaced": restored.replaced}
+            )
             return 0
         self.say(f"Restored {restored.mission.ref} to {checkpoint.ref}. It is {restored.mission.state}.")
         if restored.safety is not None:
             undo = invocation.command("fleet_checkpoint", "restore", restored.safety.ref)
             self.say(f"Undo the restore: {undo}")
+        if restored.replaced:
+            self.say(f"What its branch had is under {restored.replaced}.")
+        if not restored.moved:
+            self.say("Its branch could not be moved yet. The control loop will do it before anything starts.")
         if restored.mission.state == MissionState.PAUSED:
             self.say(f"Continue it: {invocation.command('fleet_mission', 'resume', restored.mission.ref)}")
         return 0

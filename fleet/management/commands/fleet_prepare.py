@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 
+from fleet import errors
 from fleet.audit import protection
+from fleet.backup import restoring
 from fleet.management.commands import migrate
-from fleet.postgres import locks
+from fleet.postgres import locks, roles
 from fleet.postgres.locks import Lock
 
 ADMIN = "admin"
@@ -25,7 +28,7 @@ class Migrate(migrate.Command):
 
     applied = total = 0
 
-    def migration_progress_callback(self, action: str, migration: Migration | None = None, fake: bool = False) -> None:
+    def show_progress(self, action: str, migration: Migration | None, fake: bool) -> None:
         if action != "apply_start":
             return
         if not self.total:
@@ -43,8 +46,21 @@ class Command(BaseCommand):
     )
     requires_system_checks = []
 
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--application-role",
+            action="store_true",
+            help="first create the role that DATABASE_URL names, or set its password, as the role of DATABASE_OWNER_URL",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["application_role"]:
+            try:
+                roles.ensure_application()
+            except errors.FleetError as fault:
+                raise CommandError(str(fault), returncode=fault.exit_code) from fault
         with locks.session(Lock.PREPARE):
+            restoring.require_finished()
             call_command(Migrate(), interactive=False, verbosity=1, stdout=self.stdout, stderr=self.stderr)
             protection.record_once()
             self._ensure_admin()

@@ -1,15 +1,18 @@
-"""`manage.py fleet_services up|down|restart|status|logs`: Postgres, Valkey and the other services of the supervisor."""
+"""`manage.py fleet_services up|down|restart|status|logs|upgrade`: Postgres, Valkey and the other services of the supervisor."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from argparse import ArgumentParser
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
 from fleet import errors, invocation, processes
+from fleet.backup import upgrading
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
 from fleet.services import composition, detached, logfiles, statuses
@@ -32,13 +35,22 @@ class Command(OperatorCommand):
         status_name = status.add_argument("name", nargs="?", help="only this service")
         logs = actions.add_parser("logs", help="show the logs, merged by time")
         logs_name = logs.add_argument("name", nargs="?", help="only this service's log")
+        upgrade = actions.add_parser(
+            "upgrade", help="convert the data of the embedded Postgres to the installed major version"
+        )
+        upgrade.add_argument(
+            "--programs",
+            type=Path,
+            metavar="FOLDER",
+            help="the bin folder of the old version; default: it is searched for",
+        )
         for name in (restart_name, status_name, logs_name):
             name.completer = _service_names  # type: ignore[attr-defined]  # argcomplete's
         logs.add_argument("-f", "--follow", action="store_true", help="keep showing new lines")
         logs.add_argument(
             "-n", "--lines", type=arguments.count, default=50, help="how many of the last lines, in all (default: 50)"
         )
-        for parser_ in (up, down, restart, status):
+        for parser_ in (up, down, restart, status, upgrade):
             parser_.add_argument("--json", action="store_true", help="print one JSON document")
         logs.add_argument("--json", action="store_true", help="print one JSON object per line: {service, line}")
 
@@ -55,6 +67,8 @@ class Command(OperatorCommand):
                 return self._restart(options["name"], as_json=options["json"])
             case "status":
                 return self._status(options["name"], as_json=options["json"])
+            case "upgrade":
+                self._upgrade(options["programs"], as_json=options["json"])
             case "logs":
                 self._logs(options["name"], follow=options["follow"], lines=options["lines"], as_json=options["json"])
         return 0
@@ -90,10 +104,28 @@ class Command(OperatorCommand):
             self.say(f"{service}: restarted")
         return self._status(as_json=True) if as_json else 0
 
+    def _upgrade(self, programs: Path | None, *, as_json: bool) -> None:
+        if settings.FLEET_ENDPOINTS.provider != "embedded":
+            raise errors.Conflict("This fleet has no embedded Postgres. See docs/upgrade.md.")
+        done = upgrading.upgrade(
+            home=settings.FLEET_HOME, credentials=settings.FLEET_CREDENTIALS, named=programs, say=self.say
+        )
+        if as_json:
+            self.show(None if done is None else {**asdict(done), "kept": str(done.kept)})
+        if done is None:
+            self.say("The data is of the installed version. There is nothing to do.")
+            return
+        if not as_json:
+            self.stdout.write(f"Converted from Postgres {done.before} to {done.after}: {done.rows:,} rows.")
+        for name in done.left:
+            self.say(f"The database {name} is not the fleet's, and was left in the old data.")
+        self.say(f"The old data is in {done.kept}. Remove it when the fleet runs well.")
+        self.say(f"Start the fleet: {invocation.command('fleet_up', '--detach')}")
+
     def _status(self, name: str | None = None, *, as_json: bool) -> int:
         status = detached.state(settings.FLEET_HOME)
         if not status["running"] and not status["left"] and settings.FLEET_ENDPOINTS.provider == "external":
-            status = asyncio.run(statuses.of_external(composition.provider()))
+            status = asyncio.run(statuses.of_external(composition.provider(self.say)))
         if name and status["running"]:
             status = statuses.of_service(status, name)
         if as_json:

@@ -74,9 +74,9 @@ class Command(OperatorCommand):
                 supervisor.say(line)
             if mission is None:
                 return await supervisor.wait()
-            code = await foreground.run(mission, base=settings.BASE_DIR, until=supervisor.wait)
+            code = await foreground.run(mission, until=supervisor.wait)
             if code < STOPPED:  # other missions may have been launched meanwhile
-                await foreground.run(WAIT, base=settings.BASE_DIR, until=supervisor.wait)
+                await foreground.run(WAIT, until=supervisor.wait)
             return code
 
         processes.become_subreaper()
@@ -97,7 +97,7 @@ class Command(OperatorCommand):
         self.say("The fleet is already running.")
         status = detached.wait_until_ready(settings.FLEET_HOME)
         if mission is not None:
-            return asyncio.run(foreground.run(mission, base=settings.BASE_DIR))
+            return asyncio.run(foreground.run(mission))
         self._show_addresses(self.say)
         if as_json:
             self.show({**status, "urls": services.addresses()})

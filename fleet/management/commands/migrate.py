@@ -1,22 +1,83 @@
-"""`manage.py migrate`: Django's own command, run as the owner of the database; then grants the application's rights."""
+"""`manage.py migrate`: Django's own command, run as the owner of the database; then grants the application's rights.
+
+A migration that waits for a lock makes everybody else wait behind it. So it waits for FLEET_MIGRATE_LOCK_S at most, gives
+way, and tries again later. Migrations that are not atomic build or drop indexes concurrently and hold up nobody, so they
+may wait.
+"""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+from django.conf import settings
+from django.core.management.base import CommandError
 from django.core.management.commands import migrate
+from django.db import OperationalError, connection
+from django.db.migrations import Migration
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 
+from fleet import humanise
 from fleet.audit import protection
-from fleet.postgres import roles
+from fleet.postgres import lock_waits, parameters, roles
+
+MAX_PAUSE_S = 10.0
 
 
 class Command(migrate.Command):
+    tries = 10  # how often a migration asks for its locks
+    _current: Migration | None = None
+
     def handle(self, *args: Any, **options: Any) -> None:
         if options["plan"] or options["check_unapplied"]:
             super().handle(*args, **options)
             return
         roles.convert()
         with roles.as_owner():
-            super().handle(*args, **options)
+            protection.permit_migrations()
+            self._migrate(*args, **options)
             roles.grant()
             protection.protect()
+
+    def _migrate(self, *args: Any, **options: Any) -> None:
+        """Migrate, and repeat it while a lock is not to be had. What has been applied stays applied."""
+        connection.ensure_connection()
+        libpq = parameters.beside_django(application_name="migrate")
+        with lock_waits.Watcher(pid=connection.connection.info.backend_pid, parameters=libpq) as watcher:
+            for attempt in range(1, self.tries + 1):
+                try:
+                    super().handle(*args, **options)
+                except OperationalError as fault:
+                    if not isinstance(fault.__cause__, LockNotAvailable | DeadlockDetected):
+                        raise
+                    _roll_back(fault)
+                    message = f"{self._current} waited for a lock that {watcher.take_blocker()} has"
+                    if attempt == self.tries:
+                        raise CommandError(
+                            f"{message}. Nothing of it was applied. End that session or wait for it, then migrate again."
+                        ) from fault
+                    pause_s = min(MAX_PAUSE_S, settings.FLEET_MIGRATE_LOCK_S * attempt)
+                    self.stderr.write(
+                        f"{message}; trying again in {humanise.duration(pause_s)} ({attempt + 1} of {self.tries})"
+                    )
+                    time.sleep(pause_s)
+                else:
+                    return
+
+    def migration_progress_callback(self, action: str, migration: Migration | None = None, fake: bool = False) -> None:
+        if action in ("apply_start", "unapply_start") and migration is not None:
+            self._current = migration
+            wait_s = settings.FLEET_MIGRATE_LOCK_S if migration.atomic else 0
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('lock_timeout', %s, false)", [f"{wait_s * 1_000:.0f}ms"])
+        self.show_progress(action, migration, fake)
+
+    def show_progress(self, action: str, migration: Migration | None, fake: bool) -> None:
+        """Print which migration is applied."""
+        super().migration_progress_callback(action, migration, fake)
+
+
+def _roll_back(fault: Exception) -> None:
+    """Roll back what a failed migration has left open: Django forgets that if its last statements fail."""
+    while connection.atomic_blocks:
+        connection.atomic_blocks[-1].__exit__(type(fault), fault, fault.__traceback__)

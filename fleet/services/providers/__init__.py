@@ -1,4 +1,4 @@
-"""Providers of Postgres and Redis: `embedded` starts its own servers, `external` watches servers that others run.
+"""Providers of Postgres and Redis: `embedded` and `containers` start servers, `external` watches servers of others.
 
 `base.choose` selects one by the settings. Nothing here knows the other processes of the fleet.
 """

@@ -1,13 +1,16 @@
-"""The interface of the providers of Postgres and Redis. Both providers pass tests/contracts/test_providers.py."""
+"""The interface of the providers of Postgres and Redis. All of them pass tests/contracts/test_providers.py."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from fleet.config.credentials import Credentials
 from fleet.config.datastores import Endpoints
 from fleet.config.home import Home
+from fleet.services.providers.containers import Containers, Images
 from fleet.services.providers.embedded import Embedded
+from fleet.services.providers.engine import Engine
 from fleet.services.providers.external import External
 from fleet.services.supervision.service import Limits, Service
 
@@ -23,6 +26,14 @@ class Provider(Protocol):
         """Return their addresses; connections succeed once both are healthy."""
 
 
-def choose(*, home: Home, credentials: Credentials, endpoints: Endpoints) -> Provider:
-    """Return the provider that the settings name."""
-    return External(endpoints) if endpoints.provider == "external" else Embedded(home, credentials)
+def choose(
+    *, home: Home, credentials: Credentials, endpoints: Endpoints, images: Images, say: Callable[[str], None]
+) -> Provider:
+    """Return the provider that the settings name. `say` shows lines about work that takes long, such as a download."""
+    match endpoints.provider:
+        case "external":
+            return External(endpoints)
+        case "embedded":
+            return Embedded(home, credentials)
+        case engine:
+            return Containers(home, credentials, engine=Engine(engine), images=images, say=say)

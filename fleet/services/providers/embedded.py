@@ -17,13 +17,15 @@ from pathlib import Path
 import psutil
 
 from fleet import errors, invocation
-from fleet.config import datastores, ports
+from fleet.config import datastores, ports, programs
 from fleet.config.credentials import Credentials
 from fleet.config.env import Environment
 from fleet.config.home import Home
-from fleet.services.providers import binaries, identity, probes
+from fleet.services.providers import identity, probes
 from fleet.services.supervision.service import Command, Identity, Limits, Service
 
+DATA = "postgres"  # the folder of the cluster, in the private folder
+CONVERTED = "postgres.converted"  # a complete cluster that will replace it (fleet/backup/upgrading.py)
 DATABASES = 64  # of Valkey: enough for each worker of a test run to have its own
 _CAUSE = re.compile(r"\b(ERROR|FATAL|PANIC|error):")
 _SYNC_OFF = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
@@ -60,30 +62,17 @@ class Embedded:
 
     def endpoints(self) -> datastores.Endpoints:
         """Return the current addresses; the ports are known once the first start was prepared."""
-        return datastores.resolve(Environment({}), self.home, self.credentials)
+        return datastores.resolve(Environment({"FLEET_SERVICES": self.name}), self.home, self.credentials)
 
     def _postgres(self) -> Command:
-        programs, data = binaries.postgres(), self.home.private / "postgres"
-        run_as = identity.for_postgres(data, programs / "postgres")
+        binaries, data = programs.postgres(), self.home.private / DATA
+        finish_upgrade(self.home)
         if not data.exists():
-            _create_cluster(data, programs, run_as, self.credentials)
-        _clear_stale_server(data)
-        port = self._ports.choose("postgres")
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "port": str(port),
-            "unix_socket_directories": "",
-            "max_connections": "400",
-            "jit": "off",
-            "log_min_error_statement": "panic",  # statements may contain secrets
-            "log_parameter_max_length_on_error": "0",
-        }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        data_option = ("-D", _data_directory(data, run_as))
-        return Command(
-            argv=(str(programs / "postgres"), *data_option, *options, *(() if self.durable else _SYNC_OFF)),
-            cwd=data,
-            identity=run_as,
+            create_cluster(data, binaries, self.credentials)
+        _require_same_version(data, binaries)
+        clear_stale_server(data)
+        return postgres_command(
+            data, binaries, port=self._ports.choose("postgres"), options=() if self.durable else _SYNC_OFF
         )
 
     def _valkey(self) -> Command:
@@ -99,7 +88,7 @@ class Embedded:
             "maxmemory-policy noeviction",
         )
         write_private(folder / "valkey.conf", "\n".join(lines) + "\n")
-        return Command(argv=(str(binaries.valkey()), "valkey.conf"), cwd=folder)
+        return Command(argv=(str(programs.valkey()), "valkey.conf"), cwd=folder)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -109,16 +98,59 @@ def write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _create_cluster(data: Path, programs: Path, run_as: Identity, credentials: Credentials) -> None:
+def postgres_command(data: Path, binaries: Path, *, port: int, options: tuple[str, ...] = ()) -> Command:
+    """The command that serves the cluster in `data` on a port of the loopback."""
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+        "unix_socket_directories": "",
+        "max_connections": "400",
+        "jit": "off",
+        "log_min_error_statement": "panic",  # statements may contain secrets
+        "log_parameter_max_length_on_error": "0",
+    }
+    run_as = identity.for_postgres(data, binaries / "postgres")
+    arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    return Command(
+        argv=(str(binaries / "postgres"), "-D", _data_directory(data, run_as), *arguments, *options),
+        cwd=data,
+        identity=run_as,
+    )
+
+
+def version(data: Path) -> int:
+    """The major version of Postgres that made a cluster."""
+    return int((data / "PG_VERSION").read_text().strip())
+
+
+def _require_same_version(data: Path, binaries: Path) -> None:
+    """Invalid if another major version of Postgres has made the cluster: this one cannot read it."""
+    made_by, installed = version(data), programs.version(binaries)
+    if made_by != installed:
+        raise errors.Invalid(
+            f"The data in {data} was made by Postgres {made_by}, and Postgres {installed} is installed. Nothing was changed.",
+            hint=f"Convert it (docs/upgrade.md): {invocation.command('fleet_services', 'upgrade')}",
+        )
+
+
+def finish_upgrade(home: Home) -> None:
+    """Put a converted cluster in its place, if the conversion was interrupted between its two renames."""
+    data, converted = home.private / DATA, home.private / CONVERTED
+    if converted.exists() and not data.exists():
+        converted.rename(data)
+
+
+def create_cluster(data: Path, binaries: Path, credentials: Credentials) -> None:
     """Run initdb and create the roles and the database, in a folder that is renamed to `data` once it is complete."""
-    draft = data.with_name("postgres.new")
+    run_as = identity.for_postgres(data, binaries / "postgres")
+    draft = data.with_name(f"{data.name}.new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
     identity.give(draft, run_as)
     directory = _data_directory(draft, run_as)
     # `trust` is safe: nothing listens yet. The passwords go through standard input, which no process list shows.
     _run(
-        [programs / "initdb", "-D", directory, "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"],
+        [binaries / "initdb", "-D", directory, "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"],
         draft,
         run_as,
     )
@@ -128,7 +160,7 @@ def _create_cluster(data: Path, programs: Path, run_as: Identity, credentials: C
         f"CREATE ROLE fleet LOGIN PASSWORD '{credentials.postgres_password}'\n"
         f"CREATE DATABASE fleet OWNER {datastores.OWNER}\n"
     )
-    _run([programs / "postgres", "--single", "-D", directory, "postgres"], draft, run_as, stdin=roles)
+    _run([binaries / "postgres", "--single", "-D", directory, "postgres"], draft, run_as, stdin=roles)
     (draft / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
     draft.rename(data)
 
@@ -152,7 +184,7 @@ def _data_directory(data: Path, run_as: Identity) -> str:
     return "/proc/self/cwd" if run_as == "nobody" else str(data)
 
 
-def _clear_stale_server(data: Path) -> None:
+def clear_stale_server(data: Path) -> None:
     """Stop a server that a killed supervisor left behind, and remove the pid file of one that is gone.
 
     Postgres itself only checks that *some* process has that pid. After a reboot it may belong to another program.

@@ -21,7 +21,7 @@ class External:
             Service(
                 name="postgres",
                 command=None,
-                probe=lambda: probes.postgres(self._endpoints.postgres),
+                probe=self._probe_postgres,
                 ready_s=READY_S,
                 backoff=ONCE,
                 limits=limits,
@@ -38,3 +38,9 @@ class External:
 
     def endpoints(self) -> Endpoints:
         return self._endpoints
+
+    async def _probe_postgres(self) -> None:
+        """The address that every process uses and, behind a pooler, that of Postgres itself."""
+        await probes.postgres(self._endpoints.postgres)
+        if self._endpoints.direct is not None:
+            await probes.postgres(self._endpoints.direct, setting="DATABASE_DIRECT_URL", session=True)

@@ -10,45 +10,58 @@ import asyncio
 from collections.abc import Coroutine
 
 import psycopg
-import redis.asyncio
 import redis.exceptions
 
-from fleet import errors
-from fleet.config import unix_sockets
+from fleet import errors, redis_clients
+from fleet.config import redis_address, unix_sockets
 from fleet.config.datastores import Postgres
 from fleet.config.home import Home
 from fleet.postgres import parameters
 
 TIMEOUT_S = 5
+_TLS_FAULTS = (  # in messages of libpq
+    "certificate verify failed",
+    "does not match host name",
+    "root certificate file",
+)
 
 
-async def postgres(endpoint: Postgres) -> None:
-    """Connect, authenticate and run one query."""
+async def postgres(endpoint: Postgres, *, setting: str = "DATABASE_URL", session: bool = False) -> None:
+    """Connect, authenticate and run one query. `session`: the connection must keep its session, past any pooler."""
     try:
         libpq = parameters.for_libpq(endpoint, connect_timeout_s=TIMEOUT_S, application_name="fleet probe")
         async with await psycopg.AsyncConnection.connect(**libpq) as connection:
-            await connection.execute("SELECT 1")
+            (pid,) = await (await connection.execute("SELECT pg_backend_pid()")).fetchone() or (0,)
+            pooled = pid != connection.info.backend_pid  # a pooler shows its clients numbers of its own
     except psycopg.Error as fault:
-        raise _postgres_fault(endpoint, _first_line(fault)) from fault
+        raise _postgres_fault(endpoint, _first_line(fault), setting=setting) from fault
+    if session and pooled:
+        raise errors.Invalid(
+            f"{setting} leads to a pooler at {endpoint.host}:{endpoint.port}.",
+            hint="It must lead to Postgres itself: LISTEN and locks need a session.",
+        )
 
 
 async def redis_server(url: str) -> None:
-    """One PING, authenticated."""
-    client = redis.asyncio.Redis.from_url(
-        url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=None, health_check_interval=0
-    )
+    """One PING, authenticated: of the server, or of the master that the Sentinels name."""
     try:
-        await client.ping()
+        async with redis_clients.async_client(url, timeout_s=TIMEOUT_S) as client:
+            await client.ping()
     except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as fault:
-        if client.connection_pool.connection_kwargs.get("password"):
+        if redis_address.parse(url).password:
             raise errors.Invalid(f"Redis refuses the password in REDIS_URL: {_first_line(fault)}") from fault
         raise errors.Invalid(
             "Redis requires a password and REDIS_URL has none.", hint="Set REDIS_URL to redis://:PASSWORD@host:port/0."
         ) from fault
     except (redis.exceptions.RedisError, OSError) as fault:
-        raise errors.Unavailable(f"Redis does not answer: {_first_line(fault)}") from fault
-    finally:
-        await client.aclose()
+        message = _first_line(fault)
+        if "CERTIFICATE_VERIFY_FAILED" in message:
+            raise errors.Invalid(
+                f"The certificate of Redis is not valid for REDIS_URL: {message}",
+                hint="Name the file of the authority that signed it (?ssl_ca_certs=FILE), and the host as the "
+                "certificate names it.",
+            ) from fault
+        raise errors.Unavailable(f"Redis does not answer: {message}") from fault
 
 
 async def http(port: int, path: str) -> None:
@@ -79,16 +92,27 @@ async def _get(
         raise errors.Unavailable(f"{server} answers {path} with {b' '.join(status).decode(errors='replace')!r}.")
 
 
-def _postgres_fault(endpoint: Postgres, message: str) -> errors.FleetError:
+def _postgres_fault(endpoint: Postgres, message: str, *, setting: str) -> errors.FleetError:
     server = f"Postgres at {endpoint.host}:{endpoint.port}"
     if "no password supplied" in message:
         address = f"{endpoint.host}:{endpoint.port}/{endpoint.name}"
         return errors.Invalid(
-            f"{server} requires a password and DATABASE_URL has none.",
-            hint=f"Set DATABASE_URL to postgresql://{endpoint.user}:PASSWORD@{address}.",
+            f"{server} requires a password and {setting} has none.",
+            hint=f"Set {setting} to postgresql://{endpoint.user}:PASSWORD@{address}.",
+        )
+    if any(words in message for words in _TLS_FAULTS):
+        return errors.Invalid(
+            f"The certificate of {server} is not valid for {setting}: {message}",
+            hint="With sslmode=verify-full, sslrootcert=FILE names the file of the authority that signed it, and the URL "
+            "names the host as the certificate does.",
+        )
+    if "unsupported startup parameter" in message:
+        return errors.Invalid(
+            f"{server} is PgBouncer, and DATABASE_DIRECT_URL is not set: {message}",
+            hint="Set DATABASE_DIRECT_URL to the address of Postgres itself; see docs/deploy.md.",
         )
     if "authentication failed" in message or "does not exist" in message or "no pg_hba.conf entry" in message:
-        return errors.Invalid(f"{server} refuses DATABASE_URL: {message}")
+        return errors.Invalid(f"{server} refuses {setting}: {message}")
     return errors.Unavailable(f"{server} does not answer: {message}")
 
 

@@ -1,12 +1,16 @@
 """Heartbeats of processes that serve no requests: each touches `.fleet/private/run/NAME.beat` in every round.
 
-A process is ready with its first beat, and unhealthy if it does not beat for SILENT_S.
+A process is ready with its first beat, and unhealthy if it does not beat for SILENT_S. As a service of systemd
+(Type=notify) it also tells systemd so: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fleet import errors, humanise
@@ -18,6 +22,8 @@ SILENT_S = 30
 def beat(home: Home, name: str) -> None:
     """Record that the process of this name is alive and making progress."""
     _file(home, name).touch(mode=0o600)
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        _notify(address)
 
 
 def clear(home: Home, name: str) -> None:
@@ -37,6 +43,13 @@ def probe(home: Home, name: str) -> Callable[[], Awaitable[None]]:
             raise errors.Unavailable(f"The process has shown no sign of life for {humanise.duration(age)}.")
 
     return check
+
+
+def _notify(address: str) -> None:
+    """Tell systemd that this process is ready, and that its watchdog need not act. An abstract address begins with @."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifications:
+        notifications.setblocking(False)
+        notifications.sendto(b"READY=1\nWATCHDOG=1", address.replace("@", "\0", 1) if address[0] == "@" else address)
 
 
 def _file(home: Home, name: str) -> Path:

@@ -56,6 +56,7 @@ class ServiceRunner:
         self.service = service
         self.state: State = "waiting"
         self.pid: int | None = None
+        self.measured_pid: int | None = None  # its memory and that of its descendants counts
         self.restarts = 0
         self.response_s: float | None = None
         self.memory_bytes: int | None = None
@@ -162,7 +163,7 @@ class ServiceRunner:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C must reach only the supervisor, which stops its services in order
             )
-        self.pid = process.pid
+        self.pid = self.measured_pid = process.pid
         self._register.add(
             name=self.service.name,
             pid=process.pid,
@@ -185,8 +186,9 @@ class ServiceRunner:
         finally:
             watch.cancel()
             process_trees.kill_session(process.pid)
+            await self._clean_up()
             self._register.remove(self.service.name)
-            self.pid = self.response_s = self.memory_bytes = None
+            self.pid = self.measured_pid = self.response_s = self.memory_bytes = None
 
     async def _end(self, process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:
         await asyncio.to_thread(process_trees.wake, process.pid)
@@ -197,6 +199,14 @@ class ServiceRunner:
             self._say("does not stop; killing it")
             process.kill()
             await ended
+
+    async def _clean_up(self) -> None:
+        if self.service.clean_up is None:
+            return
+        try:
+            await asyncio.to_thread(self.service.clean_up)
+        except errors.FleetError as fault:
+            self._say(f"could not be cleaned up: {fault}")
 
     def _exit_fault(self, code: int) -> str:
         if self.service.once and code == 0:
@@ -210,7 +220,7 @@ class ServiceRunner:
         """Probe the service until it has not answered for too long, and return that as the fault."""
         if self.service.once:
             await self._report_progress()
-        answered_at = time.monotonic()
+        started_at = answered_at = time.monotonic()
         pause = 0.02
         reported = False
         while True:
@@ -220,6 +230,8 @@ class ServiceRunner:
                 reported = True  # at once for an external server: nothing here will start it
                 self._say(f"{fault.rstrip('.')}; retrying for {humanise.duration(self.service.ready_s)}")
             if not fault:
+                if answered_at == started_at and self.service.main_pid is not None:
+                    self.measured_pid = await asyncio.to_thread(self.service.main_pid)
                 answered_at = now
             elif self.state == "starting" and now - answered_at > self.service.ready_s:
                 return f"it did not answer within {humanise.duration(self.service.ready_s)}: {fault}"

@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-WITHHELD = frozenset({"FLEET_JWT_KEY", "DATABASE_OWNER_URL"})  # environment variables for entrusted processes only
+# Environment variables for entrusted processes only, and the files that contain them.
+JWT_KEY = frozenset({"FLEET_JWT_KEY", "FLEET_JWT_KEY_FILE"})
+OWNER = frozenset(
+    {"DATABASE_OWNER_URL", "DATABASE_OWNER_URL_FILE", "POSTGRES_OWNER_PASSWORD", "POSTGRES_OWNER_PASSWORD_FILE"}
+)
+WITHHELD = JWT_KEY | OWNER
 Identity = Literal["same", "namespace", "nobody"]  # see launch.py
 
 
@@ -42,13 +47,13 @@ class Backoff:
     """How often, and after what pauses, a failed service is restarted."""
 
     first_s: float = 0.2  # the pause before the first restart; it doubles with each further one
-    longest_s: float = 10
+    max_pause_s: float = 10
     attempts: int = 6  # restarts in a row, after which the service has failed
     proven_s: float = 60  # the count of failures starts again after this long in good health
 
     def pause(self, failures: int) -> float | None:
         """Return the seconds to wait after the nth failure in a row, or None after too many failures."""
-        return None if failures > self.attempts else min(self.longest_s, self.first_s * 2 ** (failures - 1))
+        return None if failures > self.attempts else min(self.max_pause_s, self.first_s * 2 ** (failures - 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +61,9 @@ class Service:
     """A process to keep running; without a command, an external server to watch; with `once`, a step to run.
 
     `command` is called before each start, prepares what the process needs, and may raise FleetError. `probe` returns if
-    the service answers and raises FleetError if not; without a probe, a running process counts as healthy.
+    the service answers and raises FleetError if not; without a probe, a running process counts as healthy. A container
+    is not a descendant of the process that runs it: `main_pid` finds its process on this host, to measure its memory,
+    and `clean_up` removes it once the process that ran it has ended, however that ended.
     """
 
     name: str
@@ -72,3 +79,5 @@ class Service:
     probe_every_s: float = 5
     backoff: Backoff = Backoff()
     limits: Limits = Limits()
+    main_pid: Callable[[], int | None] | None = None
+    clean_up: Callable[[], None] | None = None

@@ -144,11 +144,11 @@ class Supervisor:
             await asyncio.sleep(_ROUND_S)
 
     async def _measure_memory(self) -> None:
-        pids = [runner.pid for runner in self._runners.values() if runner.pid is not None]
+        pids = [runner.measured_pid for runner in self._runners.values() if runner.measured_pid is not None]
         sizes = await asyncio.to_thread(process_trees.memory, pids)
         for runner in self._runners.values():
-            if runner.pid in sizes:
-                runner.record_memory(sizes[runner.pid])
+            if runner.measured_pid in sizes:
+                runner.record_memory(sizes[runner.measured_pid])
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -5,7 +5,8 @@ WITH locked AS (
     ORDER BY s.id
     FOR UPDATE OF s
 ), admitted AS (
-    UPDATE missions_sortie s SET state = 'queued', wake_at = NULL, ready_at = clock_timestamp()
+    UPDATE missions_sortie s
+    SET state = 'queued', wake_at = NULL, waits_for = '', blocked_by_id = NULL, ready_at = clock_timestamp()
     FROM locked
     WHERE s.id = locked.id AND s.state = 'ready'
     RETURNING s.id, s.mission_id, s.agent_type_id

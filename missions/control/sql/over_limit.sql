@@ -2,10 +2,10 @@
 -- Running sorties are not affected.
 WITH types AS MATERIALIZED (
     SELECT t.name,
-           t.at_once - (SELECT count(*) FROM missions_sortie o
+           t.max_running - (SELECT count(*) FROM missions_sortie o
                         WHERE o.agent_type_id = t.name AND o.state = 'running') AS room
     FROM agents_agenttype t
-    WHERE t.at_once > 0
+    WHERE t.max_running > 0
 )
 SELECT queued.id
 FROM types CROSS JOIN LATERAL (

@@ -5,7 +5,7 @@ WITH early AS (
     ORDER BY s.id
     FOR UPDATE SKIP LOCKED
 ), moved AS (
-    UPDATE missions_sortie s SET state = 'waiting', waits_for = 'the time set by its plan (run_at)'
+    UPDATE missions_sortie s SET state = 'waiting', waits_on = 'time', waits_for = 'the time set by its plan (run_at)'
     FROM early
     WHERE s.id = early.id
     RETURNING s.id, s.mission_id

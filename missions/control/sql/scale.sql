@@ -1,5 +1,5 @@
 -- The facts for the autoscaler, one row per agent type: its agents, their slots, and its queue.
-SELECT t.name, t.autoscale, t.most_agents, t.concurrency,
+SELECT t.name, t.autoscale, t.max_agents, t.concurrency,
        coalesce(a.live, 0), coalesce(a.starting, 0), coalesce(a.slots, 0), coalesce(a.flying, 0),
        coalesce(q.queued, 0), coalesce(q.oldest_s, 0)
 FROM agents_agenttype t
@@ -16,5 +16,5 @@ LEFT JOIN (
     WHERE s.state = 'queued' AND m.state = 'running'
     GROUP BY s.agent_type_id
 ) q ON q.agent_type_id = t.name
-WHERE t.enabled AND NOT t.outside
+WHERE t.enabled AND NOT t.external
 ORDER BY t.name

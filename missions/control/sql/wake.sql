@@ -7,7 +7,7 @@ WITH due AS (
     FOR UPDATE OF s SKIP LOCKED
 ), woken AS (
     UPDATE missions_sortie s
-    SET state = 'ready', wake_at = NULL, waits_for = '', ready_at = clock_timestamp()
+    SET state = 'ready', wake_at = NULL, waits_on = '', waits_for = '', ready_at = clock_timestamp()
     FROM due
     WHERE s.id = due.id
     RETURNING s.id, s.mission_id

@@ -6,17 +6,18 @@
 --    more are freed.
 -- 3. The agent continues with sorties that it freed for its own type, unless something more urgent is queued. The rest
 --    of the sorties that it wants come from the queue: the most urgent first, then by the fair order between missions.
---    Rows that another agent is claiming are skipped. An agent that is no longer live gets none.
+--    Rows that another agent is claiming are skipped. An agent that is no longer live gets none. An external agent gets
+--    none whose work only has to be merged, or conflicts: that needs a copy of the repository.
 --
 -- If two of these statements meet at one dependent, the second waits at `FOR UPDATE` for the first, then rereads the
 -- row. `bad` (ended badly) repeats the rule of `ended_badly` in missions/states.py.
 WITH settlement AS (
     SELECT * FROM json_to_recordset(%(settlements)s) AS t (
-        id uuid, attempt int, state text, outcome text, charge int, delay_s float8, waits_for text, result text,
-        error text, exit_code int, cpu_s float8, max_rss_bytes bigint)
+        id uuid, attempt int, state text, outcome text, charge int, delay_s float8, waits_on text, waits_for text,
+        blocked_by uuid, result text, error text, exit_code int, cpu_s float8, max_rss_bytes bigint)
 ), locked AS (
-    SELECT new.id, new.attempt, new.outcome, new.charge, new.delay_s, new.waits_for, new.result, new.error,
-           new.exit_code, new.cpu_s, new.max_rss_bytes, s.allow_failure,
+    SELECT new.id, new.attempt, new.outcome, new.charge, new.delay_s, new.waits_on, new.waits_for,
+           new.blocked_by, new.result, new.error, new.exit_code, new.cpu_s, new.max_rss_bytes, s.allow_failure,
            CASE WHEN new.state = 'waiting' AND s.cancel_requested THEN 'cancelled' ELSE new.state END AS state
     FROM settlement new JOIN missions_sortie s ON s.id = new.id
     WHERE s.state = 'running' AND s.attempt = new.attempt
@@ -28,8 +29,11 @@ WITH settlement AS (
         tries = s.tries + locked.charge,
         lease_until = NULL,
         cancel_requested = false,
-        wake_at = CASE locked.state WHEN 'waiting' THEN clock_timestamp() + make_interval(secs => locked.delay_s) END,
+        waits_on = CASE locked.state WHEN 'waiting' THEN locked.waits_on ELSE '' END,
+        wake_at = CASE WHEN locked.state = 'waiting' AND locked.waits_on = 'time'
+                       THEN clock_timestamp() + make_interval(secs => locked.delay_s) END,
         waits_for = CASE locked.state WHEN 'waiting' THEN locked.waits_for ELSE '' END,
+        blocked_by_id = locked.blocked_by,
         finished_at = CASE WHEN locked.state <> 'waiting' THEN clock_timestamp() END
     FROM locked
     WHERE s.id = locked.id
@@ -95,6 +99,10 @@ WITH settlement AS (
     FROM missions_sortie s
     WHERE s.agent_type_id = %(type)s AND s.state = 'queued' AND EXISTS (SELECT FROM able_agent)
       AND EXISTS (SELECT FROM missions_mission m WHERE m.id = s.mission_id AND m.state = 'running')
+      AND (NOT %(external)s
+           OR NOT EXISTS (SELECT FROM missions_change c
+                          WHERE c.sortie_id = s.id AND c.state IN ('committed', 'landing', 'conflicted'))
+              AND NOT EXISTS (SELECT FROM missions_patch p WHERE p.sortie_id = s.id))
     ORDER BY s.priority DESC, s.turn, s.id
     LIMIT %(want)s - (SELECT count(*) FROM continued)
     FOR UPDATE OF s SKIP LOCKED

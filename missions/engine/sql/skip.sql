@@ -18,7 +18,7 @@ WITH RECURSIVE doomed AS (
     FOR UPDATE
 ), skipped AS (
     UPDATE missions_sortie s
-    SET state = 'skipped', finished_at = clock_timestamp(), wake_at = NULL, waits_for = %(why)s
+    SET state = 'skipped', finished_at = clock_timestamp(), wake_at = NULL, waits_on = '', waits_for = %(why)s
     FROM locked
     WHERE s.id = locked.id
     RETURNING s.id, s.mission_id, locked.was

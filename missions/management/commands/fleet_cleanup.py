@@ -1,4 +1,7 @@
-"""`manage.py fleet_cleanup`: remove old data. Without --yes it only prints what it would remove."""
+"""`manage.py fleet_cleanup`: remove old data. Without --yes it only prints what it would remove.
+
+Unmerged work on a repository is never removed.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,23 @@ from django.conf import settings
 from django.utils import timezone
 
 from agents.node import log_shipping, sampling
+from fleet import ids
 from fleet.access import tokens
 from fleet.api import idempotency
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
 from missions.artifacts import collection
 from missions.engine import scratch
+from missions.management import repository_cleanup
 from missions.operations import cleaning
+from missions.operations.workspaces import unmerged
 
 
 class Command(OperatorCommand):
     help = (
         "Remove finished missions that are too old or too many, with everything that belongs to them, and old logs of "
-        "ended agents; thin samples; remove incomplete artifacts. A dry run unless --yes is given."
+        "ended agents; thin samples; remove incomplete artifacts, copies of repositories and mirrors that nothing uses. "
+        "Missions with unmerged work are kept. A dry run unless --yes is given."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -44,8 +51,11 @@ class Command(OperatorCommand):
     def act(self, **options: Any) -> int:
         now = timezone.now()
         outdated = cleaning.outdated(now=now, days=options["days"], keep=options["most"])
+        kept_missions = unmerged.among(outdated)
+        outdated = [mission for mission in outdated if mission not in {kept.mission for kept in kept_missions}]
         removed = cleaning.remove(missions=outdated) if options["yes"] else 0
         events = cleaning.remove_events(now=now, days=options["days"]) if options["yes"] else 0
+        ticks = cleaning.remove_ticks(now=now, days=options["days"]) if options["yes"] else 0
         samples = _thin(now) if options["yes"] else sampling.due(now=now)
         drafts = collection.sweep() if options["yes"] else 0
         folders = scratch.sweep() if options["yes"] else 0
@@ -53,22 +63,29 @@ class Command(OperatorCommand):
         pieces = logs.delete()[0] if options["yes"] else logs.count()
         sessions = tokens.outdated_sessions(now=now).delete()[0] if options["yes"] else 0
         answers = idempotency.outdated(now=now).delete()[0] if options["yes"] else 0
+        repositories = repository_cleanup.clean(remove=options["yes"])
         if options["json"]:
             self.show(
                 {
                     "outdated": len(outdated),
                     "removed": removed,
                     "events_removed": events,
+                    "ticks_removed": ticks,
                     "samples_thinned": samples if options["yes"] else 0,
                     "log_pieces_removed": pieces if options["yes"] else 0,
                     "drafts_removed": drafts,
                     "scratch_removed": folders,
                     "sessions_removed": sessions,
                     "answers_removed": answers,
+                    **repositories.as_json(),
+                    "unmerged": [
+                        {"mission": ids.encode(ids.MISSION, kept.mission), **kept.as_json()} for kept in kept_missions
+                    ],
                     "dry_run": not options["yes"],
                 }
             )
-        elif options["yes"]:
+            return 0
+        if options["yes"]:
             self.say(
                 f"Removed {lines.counted(removed, 'mission')}, and {lines.counted(events, 'event')} that belonged to no mission."
             )
@@ -78,6 +95,8 @@ class Command(OperatorCommand):
             self.say(
                 f"Removed {lines.counted(sessions, 'expired session')} and {lines.counted(answers, 'expired idempotency key')}."
             )
+            if ticks:
+                self.say(f"Removed {lines.counted(ticks, 'old tick')} of schedules.")
             if drafts:
                 self.say(f"Removed {lines.counted(drafts, 'incomplete artifact')} of agents that were killed.")
             if folders:
@@ -90,6 +109,7 @@ class Command(OperatorCommand):
                     f"{lines.counted(samples, 'sample')} would be thinned, "
                     f"and {lines.counted(pieces, 'log piece')} of ended agents removed."
                 )
+        repository_cleanup.report(self, repositories, kept_missions)
         return 0
 
 

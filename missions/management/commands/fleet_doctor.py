@@ -19,13 +19,14 @@ from django.db.migrations.executor import MigrationExecutor
 from agents import discovery, operations
 from agents.drivers import cgroups, sandbox
 from agents.models import Agent, AgentType, Node
-from fleet import checks, invocation
+from fleet import checks, invocation, redis_clients
 from fleet.audit import protection
 from fleet.console import lines
 from fleet.errors import FleetError
 from fleet.management.operator import OperatorCommand
 from fleet.services import detached, statuses
 from fleet.services.outages import start_hint
+from missions.workspaces import git
 
 FREE_BYTES = 1_000_000_000
 
@@ -65,10 +66,7 @@ def _host() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     supported = sys.version_info >= (3, 11)
     yield Finding("python", supported, version, "" if supported else "Use Python 3.11 or newer.")
-    git = shutil.which("git")
-    yield Finding(
-        "git", git is not None, git or "not found", "" if git else "Install git; the sample mission needs it."
-    )
+    yield _git()
     free = shutil.disk_usage(settings.FLEET_HOME.root).free
     yield Finding(
         "disk", free > FREE_BYTES, f"{free / 1e9:.1f} GB free under {settings.FLEET_HOME.root}",
@@ -83,6 +81,16 @@ def _host() -> Iterator[Finding]:
         yield Finding("sandbox", works, reason or f"bubblewrap ({sandbox.program()})")
     else:
         yield Finding("sandbox", False, checks.NO_SANDBOX, "Remove FLEET_SANDBOX=off.")
+
+
+def _git() -> Finding:
+    needed = ".".join(map(str, git.LEAST_VERSION))
+    if git.version() == (0, 0):
+        return Finding("git", False, "not found", f"Install git {needed} or newer; workspaces and the sample need it.")
+    version = f"version {'.'.join(map(str, git.version()))} ({shutil.which('git')})"
+    if git.version() < git.LEAST_VERSION:
+        return Finding("git", False, version, f"Install git {needed} or newer; missions with a workspace need it.")
+    return Finding("git", True, version)
 
 
 def _limits() -> Iterator[Finding]:
@@ -146,9 +154,7 @@ def _services() -> Iterator[Finding]:
     except Error as fault:
         yield Finding("postgres", False, (str(fault).strip().splitlines() or ["does not answer"])[0], start)
     try:
-        with redis.Redis.from_url(
-            settings.FLEET_ENDPOINTS.redis_url, socket_connect_timeout=2, socket_timeout=2
-        ) as client:
+        with redis_clients.client(settings.FLEET_ENDPOINTS.redis_url, timeout_s=2) as client:
             client.ping()
         yield Finding("redis", True, "answers")
     except redis.RedisError as fault:
@@ -180,7 +186,7 @@ def _agents(start: str) -> Iterator[Finding]:
 
 def _prompts() -> Iterator[Finding]:
     """Whether the program that reads a type's prompts is on this host."""
-    for agent_type in AgentType.objects.filter(enabled=True, outside=False).exclude(prompt_argv=[]):
+    for agent_type in AgentType.objects.filter(enabled=True, external=False).exclude(prompt_argv=[]):
         program = str(agent_type.prompt_argv[0])
         if "/" in program and not program.startswith("/"):
             continue  # a relative path depends on the folder of each sortie

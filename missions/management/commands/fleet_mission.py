@@ -1,25 +1,26 @@
-"""`manage.py fleet_mission validate|run|create|list|show|watch|wait|logs|artifacts|cancel|pause|resume|retry`."""
+"""`manage.py fleet_mission validate|run|create|list|show|watch|wait|logs|artifacts|cancel|pause|resume|retry`,
+and what `workspace_actions` has: `diff|conflicts|resolve|merge|discard`."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
-from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
+from argparse import SUPPRESS, ArgumentParser
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
 from fleet import errors, invocation
+from fleet.config import home
 from fleet.console import arguments, documents, lines, repeating
 from fleet.management.operator import OperatorCommand
 from fleet.postgres import retries
 from missions import operations, plan
-from missions.management import completion, mission_output, mission_watch
+from missions.management import completion, mission_output, mission_watch, plan_arguments, workspace_actions
 from missions.models import Mission, Sortie
-from missions.plan import durations
-from missions.queries import plan_context, reads
+from missions.operations import repositories
+from missions.queries import plan_context, reads, schedules
 from missions.states import MissionState, SortieState
 
 EXIT_CODES = """exit codes:
@@ -32,9 +33,7 @@ class Command(OperatorCommand):
 
     def epilog(self) -> str:
         examples = (
-            invocation.command(
-                "fleet_mission", "run", "examples/repo_audit/audit.yaml", "--param", "repository=../other"
-            ),
+            invocation.command("fleet_mission", "run", "plan.yaml", "--param", "name=value"),
             invocation.command("fleet_mission", "watch", "latest"),
             invocation.command("fleet_mission", "logs", "latest"),
             invocation.command("fleet_mission", "artifacts", "latest", "--save", "report/"),
@@ -68,6 +67,8 @@ class Command(OperatorCommand):
         listing.add_argument(
             "--state", choices=[state.value for state in MissionState], metavar="STATE", help="only in this state"
         )
+        schedule = listing.add_argument("--schedule", metavar="SCHEDULE", help="only those that this schedule launched")
+        completion.complete(schedule, by=completion.schedules)
         listing.add_argument("-n", "--number", type=arguments.count, default=20, help="how many (default: 20)")
         listing.add_argument("--watch", **repeating.ARGUMENT)
         show = action("show", "show a mission and its sorties")
@@ -84,7 +85,7 @@ class Command(OperatorCommand):
             parser_.add_argument("--jsonl", action="store_true", help="print one JSON document per event")
             parser_.add_argument(
                 "--timeout",
-                type=_duration,
+                type=plan_arguments.duration,
                 metavar="DURATION",
                 help="stop waiting after this long, such as 90s, 10m or a number of seconds (exit code 3)",
             )
@@ -117,6 +118,7 @@ class Command(OperatorCommand):
             "--reason", default="", help="recorded with the mission, or for a sortie in the audit trail"
         )
         pause.add_argument("--reason", default="", help="recorded with the mission")
+        workspace_actions.add_arguments(action)
 
     def act(self, **options: Any) -> int:
         match options["action"]:
@@ -136,20 +138,27 @@ class Command(OperatorCommand):
                 return self._logs(reads.find(options["mission"]), options)
             case "artifacts":
                 return self._artifacts(reads.find(options["mission"]), options)
+            case name if name in workspace_actions.ACTIONS:
+                return workspace_actions.act(self, reads.find(options["mission"]), options)
             case _:
                 return self._change(reads.find(options["mission"]), options)
 
     # ── Plans ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _validate(self, options: dict[str, Any], context: plan.PlanContext) -> int:
+        text = plan_arguments.read(options["plan"])
         try:
-            parsed = plan.load(text=_read(options["plan"]), context=context)
-            if options["param"] or options.get("dry_run"):
-                plan.bind(plan=parsed, params=arguments.pairs(options["param"], option="--param"))
-        except plan.PlanError as refused:
-            if not options["json"]:
-                raise
-            self.show({"valid": False, "faults": [fault.as_json() for fault in refused.faults], "warnings": []})
+            parsed = plan.load(text=text, context=context)
+            params = arguments.pairs(options["param"], option="--param")
+            required = any(declared.required for declared in parsed.inputs.values())
+            if params or options.get("dry_run") or not required:
+                inputs = plan.bind(plan=parsed, params=params)
+                repositories.check(plan=parsed, inputs=inputs, folder=mission_watch.current_folder())
+        except errors.Invalid as fault:
+            refused = plan.with_line(fault=fault, text=text, context=context)
+            if not options["json"] or not isinstance(refused, plan.PlanError):
+                raise refused from None
+            self.show({"valid": False, "faults": [each.as_json() for each in refused.faults], "warnings": []})
             return refused.exit_code
         warnings = plan.warnings(parsed)
         if options["json"]:
@@ -165,13 +174,16 @@ class Command(OperatorCommand):
                 }
             )
             return 0
-        for warning in warnings:
-            self.say(f"Warning: {lines.one_line(warning)}")
+        self._warn(warnings)
         if not options.get("dry_run"):  # a dry run prints only faults and warnings
             self.say(
                 f"The plan is valid: {lines.one_line(parsed.name)}, {lines.counted(len(parsed.sorties), 'sortie')}."
             )
         return 0
+
+    def _warn(self, warnings: list[plan.Advice]) -> None:
+        for warning in warnings:
+            self.say(f"Warning: {lines.one_line(warning)}")
 
     def _plan_context(self) -> plan.PlanContext:
         """The agent types, callables and limits that plans are checked against; without a database, no agent types."""
@@ -184,19 +196,23 @@ class Command(OperatorCommand):
     def _launch(self, options: dict[str, Any]) -> int:
         if options.get("dry_run"):
             return self._validate(options, plan_context.without_database())
-        text = _read(options["plan"])
+        text = plan_arguments.read(options["plan"])
         params = arguments.pairs(options["param"], option="--param")
         parsed = plan.load(text=text, context=plan_context.current())
-        mission = operations.launch(
-            plan=parsed,
-            text=text.decode("utf-8", "replace"),
-            params=params,
-            folder=mission_watch.current_folder(),
-            operator=True,
-            by=None,
-            executes=True,  # the users of this command are the fleet's operators
-            start=options["action"] == "run",
-        )
+        try:
+            mission = operations.launch(
+                plan=parsed,
+                text=text.decode("utf-8", "replace"),
+                params=params,
+                folder=mission_watch.current_folder(),
+                operator=True,
+                by=None,
+                executes=True,  # the users of this command are the fleet's operators
+                start=options["action"] == "run",
+            )
+        except errors.Invalid as fault:
+            raise plan.with_line(fault=fault, text=text, context=plan_context.current()) from None
+        self._warn(plan.warnings(parsed))
         if options["action"] == "run" and not options["detach"]:
             self.say(f"{mission.ref}: {lines.one_line(mission.name)}, {lines.counted(len(parsed.sorties), 'sortie')}")
             return self._watch(mission, options)
@@ -236,6 +252,8 @@ class Command(OperatorCommand):
         rows = Mission.objects.defer("plan").order_by("-id")
         if options["state"]:
             rows = rows.filter(state=options["state"])
+        if options["schedule"]:
+            rows = rows.filter(schedule=schedules.find(options["schedule"]).id)
         missions = list(rows[: options["number"]])
         counts = reads.counts(mission.id for mission in missions)
         summaries = [reads.summary(mission, counts.get(mission.id, {})) for mission in missions]
@@ -247,8 +265,10 @@ class Command(OperatorCommand):
             pass
         elif options["state"]:
             self.say(f"No mission is {options['state']}.")
+        elif options["schedule"]:
+            self.say("The schedule has launched no mission that is still stored.")
         else:
-            example = invocation.command("fleet_mission", "run", str(_sample_plan()))
+            example = invocation.command("fleet_mission", "run", _sample_plan())
             self.say(f"There are no missions yet. Launch one: {example}")
         return 0
 
@@ -332,27 +352,8 @@ class Command(OperatorCommand):
         return 0
 
 
-def _duration(text: str) -> float:
-    """Seconds, from a number or a duration as plans write it."""
-    try:
-        return durations.seconds(text) if text[-1:].isalpha() else arguments.seconds(text)
-    except ValueError as fault:
-        raise ArgumentTypeError(f"{text!r} {fault}; write 90s, 10m, 1h30m or a number of seconds") from fault
-
-
-def _sample_plan() -> Path:
-    """The path of the sample plan, relative to the current folder."""
-    return Path(os.path.relpath(settings.BASE_DIR / "examples/repo_audit/audit.yaml"))
-
-
-def _read(name: str) -> bytes:
-    """The plan's bytes; of a plan that is too long, one byte more than the limit."""
-    limit = settings.FLEET_PLAN_BYTES + 1
-    if name == "-":
-        return sys.stdin.buffer.read(limit)
-    try:
-        with Path(name).open("rb") as file:
-            return file.read(limit)
-    except (OSError, ValueError) as fault:
-        reason = fault.strerror if isinstance(fault, OSError) else fault
-        raise errors.Invalid(f"The plan {name!r} cannot be read: {reason}.") from fault
+def _sample_plan() -> str:
+    """The path of a plan that can be launched at once: the sample of a checkout, or what `fleet init` has created."""
+    if home.is_checkout(settings.BASE_DIR):
+        return os.path.relpath(settings.BASE_DIR / "examples/repo_audit/audit.yaml")
+    return os.path.relpath(settings.FLEET_HOME.root.parent / "plan.yaml")

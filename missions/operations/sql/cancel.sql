@@ -7,7 +7,7 @@ WITH locked AS (
     FOR UPDATE
 ), ended AS (
     UPDATE missions_sortie s
-    SET state = 'cancelled', finished_at = clock_timestamp(), wake_at = NULL, waits_for = left(%(why)s, 500)
+    SET state = 'cancelled', finished_at = clock_timestamp(), wake_at = NULL, waits_on = '', waits_for = left(%(why)s, 500)
     FROM locked
     WHERE s.id = locked.id
     RETURNING s.id, s.mission_id, locked.was

@@ -23,7 +23,8 @@ WITH RECURSIVE chosen AS (
     FOR UPDATE
 ), reopened AS (
     UPDATE missions_sortie s
-    SET state = 'pending', finished_at = NULL, started_at = NULL, ready_at = NULL, waits_for = '',
+    SET state = 'pending', finished_at = NULL, started_at = NULL, ready_at = NULL, waits_on = '', waits_for = '',
+        blocked_by_id = NULL,
         wake_at = greatest(
             CASE WHEN locked.was IN ('succeeded', 'failed', 'skipped', 'cancelled') THEN s.wake_at END,
             (SELECT (b.spec ->> 'run_at')::timestamptz FROM missions_brief b WHERE b.sortie_id = s.id)),

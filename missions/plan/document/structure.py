@@ -23,7 +23,7 @@ NOT_YET = frozenset(
     {
         *("approval", "budget", "checkpoint", "decompose", "decomposition", "isolation", "mail", "merge", "model"),
         *("notify", "on_success", "permissions", "reservations", "resources", "schedule", "secrets", "skills"),
-        *("tokens", "tools", "touches", "webhooks", "workspace"),
+        *("tokens", "tools", "webhooks"),
     }
 )
 WORK = ("run", "call", "prompt", "driver")

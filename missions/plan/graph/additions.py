@@ -33,12 +33,13 @@ def added(
     defaults: Mapping[str, Json],
     inputs: Collection[str] = (),
     priority: int = 0,
+    workspace: bool = False,
 ) -> tuple[SortieSpec, ...]:
     """The sorties that the running sortie `parent` adds, as in `loading.added`. PlanError lists every fault.
 
     `started`: those of `existing` that no longer wait for another sortie, so none can be put before them. `priority`:
     that of `parent`. Added sorties without a priority inherit it, and not that of `defaults`, because the priority of
-    `parent` may have been raised.
+    `parent` may have been raised. `workspace`: whether the mission has one.
     """
     faults = Faults()  # needs no deadline: this function takes one look at each item, and `loading.added` has its own
     plain, names, before = list[object](), dict[str, str](), dict[str, tuple[str, ...]]()
@@ -79,6 +80,7 @@ def added(
         defaults={name: value for name, value in defaults.items() if name != "priority"},
         inputs=inputs,
         priority=priority,
+        workspace=workspace,
         faults=faults,
     )
     return tuple(_rename(spec, names, before) for spec in specs)

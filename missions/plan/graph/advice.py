@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from missions.plan import templates
 from missions.plan.faults import Advice
+from missions.plan.graph.prediction import Predicted, predict
 from missions.plan.specs import Plan, SortieSpec
 
 MAX_WARNINGS = 100  # of one plan
@@ -26,7 +27,17 @@ _TRUSTED = frozenset({"matrix", "mission", "sortie"})  # values by the plan's au
 def warnings(plan: Plan) -> list[Advice]:
     """All warnings of a plan, at most MAX_WARNINGS, in the plan's order; for a matrix once."""
     unique = dict.fromkeys(warning for sortie in plan.sorties for warning in _warnings_of_sortie(sortie))
-    return [*plan.warnings, *unique][:MAX_WARNINGS]
+    return [*plan.warnings, *unique, *dict.fromkeys(map(_conflict, predict(plan.sorties)))][:MAX_WARNINGS]
+
+
+def _conflict(predicted: Predicted) -> Advice:
+    first, second = predicted.first, predicted.second
+    key = "touches" if predicted.pattern in second.touches else "reads"
+    return Advice(
+        where=f"sorties.{second.name}.{key}",
+        text=f"{first.key} and {second.key} both reserve {predicted.pattern}, and neither needs the other.",
+        fix=f"They will run one after the other. If the order matters, add {first.name} to the needs of {second.name}.",
+    )
 
 
 def _warnings_of_sortie(sortie: SortieSpec) -> Iterator[Advice]:

@@ -53,6 +53,14 @@ def check_outputs(*, drafts: Iterable[Draft], faults: Faults) -> None:
                 fields.check_output(value=path, path=(*draft.path, "outputs", index), faults=faults)
 
 
+def check_patterns(*, drafts: Iterable[Draft], faults: Faults) -> None:
+    for draft in drafts:
+        for key in ("touches", "reads"):
+            for index, pattern in enumerate(draft.data.get(key, ())):
+                for text in _expand_text(draft, pattern, faults.deadline) if pattern is not None else ():
+                    fields.check_pattern(value=text, path=(*draft.path, key, index), faults=faults)
+
+
 def check_concurrency_keys(*, drafts: Iterable[Draft], broken: set[Path], faults: Faults) -> None:
     """The length of each key, and that a key has the same limit everywhere."""
     first: dict[str, tuple[int, str]] = {}
@@ -81,6 +89,7 @@ def expand(*, draft: Draft, default_env: Mapping[str, Any], priority: int, deadl
     secret_env = frozenset(name for name, entry in variables.items() if masking.is_secret(entry))
     arguments, prompt, cwd = data.get("with", {}), data.get("prompt"), data.get("cwd")
     outputs, concurrency = data.get("outputs", []), data.get("concurrency")
+    touches, reads = data.get("touches", []), data.get("reads", [])
     for key, combination in zip(draft.keys, draft.combinations, strict=True):
         deadline.check()
         fill = partial(_fill, combination)
@@ -111,6 +120,10 @@ def expand(*, draft: Draft, default_env: Mapping[str, Any], priority: int, deadl
             concurrency=concurrency
             and Concurrency(key=templates.as_text(fill(concurrency["key"])), limit=concurrency.get("limit", 1)),
             run_at=draft.run_at,
+            touches=tuple(str(pattern) for pattern in fill(touches)),
+            reads=tuple(str(pattern) for pattern in fill(reads)),
+            changes=data.get("changes", "required" if prompt is not None else "optional"),
+            workspace=data.get("workspace", True),
         )
 
 

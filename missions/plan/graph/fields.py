@@ -27,6 +27,8 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "env": EVERYWHERE,
     "cwd": frozenset({"inputs", "matrix"}),
     "outputs": MATRIX,
+    "touches": MATRIX,
+    "reads": MATRIX,
     "concurrency": MATRIX,
 }
 DEFAULTS_ALLOWED: Mapping[str, frozenset[str]] = {
@@ -179,6 +181,46 @@ def check_output(*, value: str, path: Path, faults: Faults) -> None:
         faults.add(path, f"The output {quoted(value)} is not a relative path.", fix)
     elif ".." in value.split("/") or posixpath.normpath(value) == ".":
         faults.add(path, f"The output {quoted(value)} is not below the sortie's folder.", fix)
+
+
+PATTERN_FIX = "Give a path within the repository, such as src/api/** or docs/*.md."
+
+
+def pattern_fault(value: str) -> str:
+    """What is wrong with a pattern of `touches` or `reads`, which must stay within the repository; "" if nothing is."""
+    parts = value.removesuffix("/").split("/")
+    if value.startswith("!"):
+        return f"The pattern {quoted(value)} excludes files, which a reservation cannot do."
+    if value.startswith(("/", "~")) or "\\" in value:
+        return f"The pattern {quoted(value)} is not relative to the repository."
+    if ".." in parts:
+        return f"The pattern {quoted(value)} leaves the repository."
+    if ".git" in parts:
+        return f"The pattern {quoted(value)} names git's own files."
+    if "" in parts or "." in parts:
+        return f"The pattern {quoted(value)} has an empty part."
+    return ""
+
+
+def check_pattern(*, value: str, path: Path, faults: Faults) -> None:
+    if fault := pattern_fault(value):
+        faults.add(path, fault, PATTERN_FIX)
+
+
+def check_workspace(*, sortie: Mapping[str, Any], path: Path, workspace: bool, faults: Faults) -> None:
+    """The keys that need a workspace, and those that do not fit together with it."""
+    if not workspace:
+        for key in ("touches", "reads", "changes"):
+            if sortie.get(key):
+                faults.add((*path, key), "The plan has no workspace.", "Add workspace: {repository: .} to the plan.")
+        return
+    if sortie.get("workspace") is False:
+        for key in ("touches", "reads", "changes"):
+            if sortie.get(key):
+                faults.add((*path, key), "The sortie has no copy (workspace: false).", f"Remove {key} or workspace.")
+    elif str(sortie.get("cwd", "")).startswith(("/", "~")):
+        fault = f"{quoted(sortie['cwd'])} is not in the sortie's copy of the repository."
+        faults.add((*path, "cwd"), fault, "Give a path relative to the repository, or set workspace: false.")
 
 
 def check_agent(*, name: str, path: Path, context: PlanContext, faults: Faults) -> None:

@@ -17,7 +17,10 @@ DURATIONS = ("timeout", "silence", "alert_silence")  # keys that a sortie inheri
 
 
 class Graph:
-    """The sorties of a plan, or sorties added to a mission. `existing`: the keys that the mission already has."""
+    """The sorties of a plan, or sorties added to a mission.
+
+    `existing`: the keys that the mission already has. `workspace`: whether the mission has one.
+    """
 
     def __init__(
         self,
@@ -29,7 +32,9 @@ class Graph:
         faults: Faults,
         priority: int = 0,
         existing: Collection[str] = (),
+        workspace: bool = False,
     ) -> None:
+        self.workspace = workspace
         self.defaults, self.inputs, self.context, self.faults = defaults, inputs, context, faults
         self.limit, self.priority, self.existing = limit, priority, existing
         self._inherited = {
@@ -68,6 +73,7 @@ class Graph:
         ):
             return ()
         expansion.check_outputs(drafts=drafts, faults=self.faults)
+        expansion.check_patterns(drafts=drafts, faults=self.faults)
         expansion.check_concurrency_keys(drafts=drafts, broken=broken, faults=self.faults)
         if self.faults:
             return ()
@@ -154,6 +160,7 @@ class Graph:
             context=self.context,
             faults=faults,
         )
+        fields.check_workspace(sortie=merged, path=path, workspace=self.workspace, faults=faults)
         run_at = None
         if "run_at" in data:
             run_at = fields.run_at(value=data["run_at"], path=(*path, "run_at"), faults=faults)

@@ -49,6 +49,14 @@ WITH fresh AS MATERIALIZED (
     UNION ALL
     SELECT 'restarts', left(data ->> 'service', 60), '', NULL
     FROM fresh WHERE kind = 'service.restarted' AND data ->> 'service' IS NOT NULL
+    UNION ALL
+    SELECT 'schedules', '', substr(kind, 10),
+           CASE WHEN kind = 'schedule.launched' THEN (data ->> 'late_s')::float8 END
+    FROM fresh WHERE kind IN ('schedule.launched', 'schedule.skipped', 'schedule.failed')
+    UNION ALL
+    SELECT 'schedules', '', 'missed', NULL
+    FROM fresh CROSS JOIN LATERAL generate_series(1, (data ->> 'missed')::int)
+    WHERE kind LIKE 'schedule.%%' AND data ? 'missed'
 ), added AS (
     INSERT INTO missions_tally (series, subject, outcome, bucket, number, seconds)
     SELECT series, subject, outcome, coalesce(width_bucket(seconds, %(bounds)s::float8[]), 0), count(*),

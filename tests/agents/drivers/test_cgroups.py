@@ -76,13 +76,13 @@ def test_work_that_exceeds_its_memory_is_killed_and_told_so(tmp_path: Path, conf
     limits = Limits(timeout_s=60, grace_s=2, memory_bytes=60 * MB)
     # Also its children, whatever their session and their parent.
     shell = f'setsid sleep 600 & "{sys.executable}" -c "{HOLD}"; sleep 600'
-    given = brief(tmp_path, shell=shell, limits=limits, confined=confined)
-    evidence = Flight("command", given).end()
+    attempt_brief = brief(tmp_path, shell=shell, limits=limits, confined=confined)
+    evidence = Flight("command", attempt_brief).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.MEMORY)
     assert evidence.error.startswith("It was stopped: it used 6")
     assert "of memory; its limit is 60 MB. Use less memory" in evidence.error
     assert evidence.cpu_s
-    assert not left_of(given)
+    assert not left_of(attempt_brief)
     assert not groups()
 
 
@@ -108,8 +108,8 @@ except BlockingIOError:
     pass
 json.dump(count, open(os.environ["FLEET_RESULT"], "w"))
 """
-    given = brief(tmp_path, argv=("python3", "-c", code), limits=Limits(timeout_s=60, grace_s=2, processes=20))
-    assert Flight("command", given).end().result == 20
+    attempt_brief = brief(tmp_path, argv=("python3", "-c", code), limits=Limits(timeout_s=60, grace_s=2, processes=20))
+    assert Flight("command", attempt_brief).end().result == 20
 
 
 @needs_cgroup

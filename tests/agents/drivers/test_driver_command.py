@@ -69,7 +69,7 @@ def test_a_link_in_place_of_the_exchange_folder_is_not_followed(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "given, error",
+    "options, error",
     [
         ({"argv": ("no-such-program",)}, "'no-such-program' was not found"),
         ({"argv": ("/etc/passwd",)}, "is not executable"),
@@ -84,18 +84,18 @@ def test_a_link_in_place_of_the_exchange_folder_is_not_followed(tmp_path: Path) 
         ({"shell": "echo one; echo two >&2; exit 7"}, "exit code 7. Its last output: two"),
     ],
 )
-def test_a_failure_is_explained_in_one_sentence(given: dict[str, object], error: str, tmp_path: Path) -> None:
+def test_a_failure_is_explained_in_one_sentence(options: dict[str, object], error: str, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o700)
-    evidence = Flight("command", brief(tmp_path, **given)).end()
+    evidence = Flight("command", brief(tmp_path, **options)).end()
     assert not evidence.ok
     assert error in evidence.error
 
 
 def test_large_needs_and_inputs_come_as_files_alone(tmp_path: Path) -> None:
     needs = {f"n{number}": "x" * 30_000 for number in range(40)} | {"large": "x" * 40_000, "a/../b": 1}
-    given = brief(
+    attempt_brief = brief(
         tmp_path,
         shell='echo "${FLEET_NEED_N0:+in} ${FLEET_NEED_LARGE:-out}"; env | wc -c; cat $FLEET_NEEDS/large.json | wc -c; '
         "cat $FLEET_NEEDS/_a_.._b-*.json; echo; echo ${FLEET_INPUT_BIG:-out}; wc -c < $FLEET_INPUTS",
@@ -103,7 +103,7 @@ def test_large_needs_and_inputs_come_as_files_alone(tmp_path: Path) -> None:
         inputs={"big": "y" * 200_000},
     )
     ear = Ear()
-    assert Flight("command", given, ear=ear).end().ok
+    assert Flight("command", attempt_brief, ear=ear).end().ok
     first, size, large, other, big, inputs = ear.out.splitlines()
     assert first == "in out"
     assert int(size) < 600_000
@@ -113,15 +113,17 @@ def test_large_needs_and_inputs_come_as_files_alone(tmp_path: Path) -> None:
 
 def test_hostile_needs_are_data_and_not_shell_text(tmp_path: Path) -> None:
     text = "$(touch pwned); `touch pwned`\n'\"; touch pwned"
-    given = brief(tmp_path, shell='printf %s "$FLEET_NEED_A" > "$FLEET_RESULT"', needs={"a": text})
-    assert Flight("command", given).end().result == text
+    attempt_brief = brief(tmp_path, shell='printf %s "$FLEET_NEED_A" > "$FLEET_RESULT"', needs={"a": text})
+    assert Flight("command", attempt_brief).end().result == text
     assert not (tmp_path / "pwned").exists()
 
 
 def test_its_input_is_readable_only_by_its_user(tmp_path: Path) -> None:
-    given = brief(tmp_path, shell="stat -c %a $FLEET_SCRATCH/.fleet/* $FLEET_NEEDS/*", needs={"a": 1}, stdin="prompt")
+    attempt_brief = brief(
+        tmp_path, shell="stat -c %a $FLEET_SCRATCH/.fleet/* $FLEET_NEEDS/*", needs={"a": 1}, stdin="prompt"
+    )
     ear = Ear()
-    Flight("command", given, ear=ear).end()
+    Flight("command", attempt_brief, ear=ear).end()
     assert set(ear.out.split()) == {"600", "700"}
 
 
@@ -136,12 +138,14 @@ def test_it_inherits_only_the_standard_descriptors(tmp_path: Path) -> None:
 def test_progress_counts_as_activity_and_a_flood_of_it_does_no_harm(tmp_path: Path) -> None:
     beat = "for i in 1 2 3 4 5 6 7 8; do echo 0.$i step > $FLEET_PROGRESS; sleep 0.15; done"
     ear = Ear()
-    given = brief(tmp_path, shell=beat, limits=Limits(silence_s=0.8, timeout_s=20, grace_s=1))
-    assert Flight("command", given, ear=ear).end().ok
+    attempt_brief = brief(tmp_path, shell=beat, limits=Limits(silence_s=0.8, timeout_s=20, grace_s=1))
+    assert Flight("command", attempt_brief, ear=ear).end().ok
     assert ear.reports[-1] == (0.8, "step")
     flood = Ear()
-    given = brief(tmp_path, shell="yes 'and so on' | head -c 5000000 > $FLEET_PROGRESS; echo 2 lines > $FLEET_PROGRESS")
-    assert Flight("command", given, ear=flood).end().ok
+    attempt_brief = brief(
+        tmp_path, shell="yes 'and so on' | head -c 5000000 > $FLEET_PROGRESS; echo 2 lines > $FLEET_PROGRESS"
+    )
+    assert Flight("command", attempt_brief, ear=flood).end().ok
     assert len(flood.reports) < 5_000
     assert flood.reports[-1] == (None, "2 lines")
 
@@ -169,7 +173,7 @@ print(json.dumps([len(set(index.values())), max(len(file.encode()) for file in i
 json.dump([read, states, large], open(os.environ["FLEET_RESULT"], "w"))
 """
     small_first = dict(reversed(needs.items()))
-    given = brief(
+    attempt_brief = brief(
         tmp_path,
         argv=("python3", "-c", script),
         needs=small_first,
@@ -177,7 +181,7 @@ json.dump([read, states, large], open(os.environ["FLEET_RESULT"], "w"))
         limits=Limits(result_bytes=10_000_000),
     )
     ear = Ear()
-    evidence = Flight("command", given, ear=ear).end()
+    evidence = Flight("command", attempt_brief, ear=ear).end()
     assert evidence.ok, evidence.error
     assert evidence.result == [needs, dict.fromkeys(needs, "succeeded"), "y" * 40_000]
     files, longest_name, size, longest = json.loads(ear.out)

@@ -54,9 +54,11 @@ def test_exit_code_zero_is_success_without_a_result(tmp_path: Path) -> None:
 
 
 def test_the_context_holds_needs_and_inputs_of_any_size(tmp_path: Path) -> None:
-    given = brief(tmp_path, call=f"{HERE}:told", needs={"a": "x" * 200_000, "b": [1, {"c": None}]}, inputs={"d": "é"})
-    evidence = Flight("python", given).end()
-    assert evidence.result == {"needs": given.needs, "inputs": given.inputs, "scratch": str(tmp_path)}
+    attempt_brief = brief(
+        tmp_path, call=f"{HERE}:describe_context", needs={"a": "x" * 200_000, "b": [1, {"c": None}]}, inputs={"d": "é"}
+    )
+    evidence = Flight("python", attempt_brief).end()
+    assert evidence.result == {"needs": attempt_brief.needs, "inputs": attempt_brief.inputs, "scratch": str(tmp_path)}
 
 
 def test_a_stopped_callable_may_clean_up_within_the_grace_period(tmp_path: Path) -> None:
@@ -74,7 +76,7 @@ def test_it_needs_neither_settings_nor_the_checkout_as_its_folder(tmp_path: Path
     elsewhere = tmp_path / "json"  # its name must not shadow the module
     elsewhere.mkdir()
     (elsewhere / "fleet.py").write_text("raise SystemExit('shadowed')")
-    given = brief(
+    attempt_brief = brief(
         tmp_path,
         call=f"{HERE}:give",
         arguments={"value": 1},
@@ -82,13 +84,13 @@ def test_it_needs_neither_settings_nor_the_checkout_as_its_folder(tmp_path: Path
         limits=Limits(timeout_s=30),
         env_allow=frozenset(),
     )
-    assert Flight("python", given).end().result == 1
+    assert Flight("python", attempt_brief).end().result == 1
 
 
 @pytest.mark.parametrize("fail", [False, True])
 def test_a_secret_is_hidden_in_everything_that_a_callable_reports(fail: bool, tmp_path: Path) -> None:
     secret = 'with "quotes" and ünï/codes'
-    given = brief(
+    attempt_brief = brief(
         tmp_path,
         call=f"{HERE}:show_variable",
         arguments={"name": "MINE", "fail": fail},
@@ -96,10 +98,10 @@ def test_a_secret_is_hidden_in_everything_that_a_callable_reports(fail: bool, tm
         secret_env=frozenset({"MINE"}),
     )
     ear = Ear()
-    evidence = Flight("python", given, ear=ear).end()
-    said = str((evidence, ear.tails, ear.reports)) + ear.out
-    assert secret not in said
-    assert base64.b64encode(b"user:" + secret.encode()).decode()[8:-4] not in said
+    evidence = Flight("python", attempt_brief, ear=ear).end()
+    output = str((evidence, ear.tails, ear.reports)) + ear.out
+    assert secret not in output
+    assert base64.b64encode(b"user:" + secret.encode()).decode()[8:-4] not in output
     assert ear.reports == [(0.5, "[redacted]")]
     if fail:
         assert evidence.error == "RuntimeError: [redacted]"

@@ -15,9 +15,9 @@ from tests.support.flights import Ear, Flight, brief
 
 
 def test_it_fails_as_often_as_its_script_says(tmp_path: Path) -> None:
-    given = brief(tmp_path, arguments={"fail_times": 2})
-    sortie = given.marker.rpartition("/")[0]
-    oks = [Flight("scripted", replace(given, marker=f"{sortie}/{attempt}")).end().ok for attempt in (1, 2, 3)]
+    attempt_brief = brief(tmp_path, arguments={"fail_times": 2})
+    sortie = attempt_brief.marker.rpartition("/")[0]
+    oks = [Flight("scripted", replace(attempt_brief, marker=f"{sortie}/{attempt}")).end().ok for attempt in (1, 2, 3)]
     assert oks == [False, False, True]
 
 
@@ -43,8 +43,8 @@ def test_it_holds_until_a_path_is_there(tmp_path: Path) -> None:
 
 
 def test_it_can_ignore_a_stop(tmp_path: Path) -> None:
-    given = brief(tmp_path, arguments={"hold": True, "ignore_stop": True}, limits=Limits(timeout_s=0.3))
-    flight = Flight("scripted", given)
+    attempt_brief = brief(tmp_path, arguments={"hold": True, "ignore_stop": True}, limits=Limits(timeout_s=0.3))
+    flight = Flight("scripted", attempt_brief)
     flight.stop.set(StopReason.CANCELLED)
     assert flight.end().stopped is StopReason.TIMEOUT
 

@@ -59,7 +59,7 @@ def test_too_much_disk_is_a_failure(engine: Engine) -> None:
 
 
 def test_the_limit_of_the_type_caps_the_timeout_of_the_plan(engine: Engine) -> None:
-    allow(longest_s=1)
+    allow(max_duration_s=1)
     mission = fleet.launch({"a": {"run": "sleep 600", "timeout": "50s", "retry": ONCE}})
     assert fleet.run_to_end(engine, mission) == "failed"
     assert "longer than 1 s, the longest that its agent type allows" in last(mission).error

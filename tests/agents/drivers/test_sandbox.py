@@ -45,10 +45,10 @@ def environments_of(of: Brief) -> bytes:
 
 
 def test_no_way_leads_from_one_attempt_into_the_environment_of_another(tmp_path: Path) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    one.mkdir()
+    first, other = tmp_path / "one", tmp_path / "other"
+    first.mkdir()
     other.mkdir()
-    flight = Flight("command", brief(one, argv=("sleep", "600"), api="http://here", token="srt_x.1.the-token-of-one"))
+    flight = Flight("command", brief(first, argv=("sleep", "600"), api="http://here", token="srt_x.1.the-token-of-one"))
     try:
         until(lambda: b"the-token-of-one" in environments_of(flight.brief))  # otherwise this test would prove nothing
         theirs = " ".join(f"/proc/{pid}/environ" for pid in left_of(flight.brief))

@@ -53,7 +53,10 @@ def test_what_it_has_stays_and_is_restarted_and_nothing_new_comes(host: Host, ki
     done = manage("fleet_agents", "cordon", "here", "--reason", "A new disk")
     assert (done.code, "here takes no new agents." in done.err) == (0, True)
     again = manage("fleet_agents", "cordon", "here", "--json")
-    assert ("already" in again.err, [(one["name"], one["cordoned"]) for one in again.json]) == (True, [("here", True)])
+    assert ("already" in again.err, [(item["name"], item["cordoned"]) for item in again.json]) == (
+        True,
+        [("here", True)],
+    )
     with pytest.raises(errors.Conflict, match="here is cordoned"):
         operations.spawn(type=kind, node="here")
     with pytest.raises(errors.Conflict, match="Every node that is up is cordoned"):
@@ -61,9 +64,9 @@ def test_what_it_has_stays_and_is_restarted_and_nothing_new_comes(host: Host, ki
     kept(3)
     (agent,) = hosts.live(kind)
     hosts.kill(agent)
-    until(lambda: [one.name for one in idle() if one.id != agent.id] == ["survey-1@here"])
+    until(lambda: [item.name for item in idle() if item.id != agent.id] == ["survey-1@here"])
     assert len(host.children()) == 1
-    assert [one.data["why"] for one in Event.objects.filter(kind="node.cordoned")] == ["A new disk"]
+    assert [event.data["why"] for event in Event.objects.filter(kind="node.cordoned")] == ["A new disk"]
 
 
 def test_what_is_drained_is_not_replaced_until_it_is_lifted(host: Host, kind: str) -> None:
@@ -112,7 +115,7 @@ def test_the_autoscaler_passes_over_it(host: Host, kind: str) -> None:
         cursor.execute("UPDATE missions_sortie SET ready_at = now() - interval '1 min' WHERE state = 'queued'")
 
     def passes_over_it() -> bool:
-        decided = next(one for one in scaling.decisions() if one.type == kind)
+        decided = next(decision for decision in scaling.decisions() if decision.type == kind)
         assert decided.spawn == 0, decided.why
         # Before that, an agent of the test before may be going, or just dead.
         return "no node has a free place" in decided.why

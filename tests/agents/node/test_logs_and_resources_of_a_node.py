@@ -31,14 +31,14 @@ def start(subprocess_environment: dict[str, str], tmp_path: Path) -> Iterator[St
     AgentType.objects.exclude(name="backend").update(agents=0)
     AgentType.objects.filter(name="backend").update(agents=1)
     started: list[subprocess.Popen[bytes]] = []
-    with (tmp_path / "node.log").open("wb") as said:
+    with (tmp_path / "node.log").open("wb") as response:
 
         def begin() -> subprocess.Popen[bytes]:
             process = subprocess.Popen(
                 [sys.executable, MANAGE, "fleet_node", "--name", "here"],
                 env={**subprocess_environment, "FLEET_HOME": str(tmp_path), "FLEET_SAMPLE_S": "0.3"},
-                stdout=said,
-                stderr=said,
+                stdout=response,
+                stderr=response,
             )
             started.append(process)
             return process

@@ -47,9 +47,9 @@ def shifted(host_group: hosts.Hosts, name: str, library: Path, seconds: int) -> 
 
 def shift_of(host: Host, agent: Agent) -> float:
     """By how many seconds the clock of its log is ahead of ours."""
-    (line, *_) = until(lambda: [one for one in host.agent_log(agent).splitlines() if "flies sorties of type" in one])
-    told = datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    return (told - datetime.now(UTC)).total_seconds()
+    (line, *_) = until(lambda: [item for item in host.agent_log(agent).splitlines() if "flies sorties of type" in item])
+    result = datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    return (result - datetime.now(UTC)).total_seconds()
 
 
 def test_hosts_whose_clocks_are_off_lose_nothing_and_obey_at_once(host_group: hosts.Hosts, library: Path) -> None:
@@ -75,7 +75,7 @@ def test_hosts_whose_clocks_are_off_lose_nothing_and_obey_at_once(host_group: ho
     until(lambda: hosts.noted(pids))
     hosts.kill(hosts.flier(mission))
     assert hosts.wait(mission, within_s=60).state == "succeeded"
-    operations.order(agents=[one.id for one in hosts.live("survey")], order=Agent.Order.TERMINATE, reason="A test.")
+    operations.order(agents=[item.id for item in hosts.live("survey")], order=Agent.Order.TERMINATE, reason="A test.")
     until(lambda: not hosts.live("survey"), within_s=60)
 
 
@@ -107,7 +107,7 @@ def test_an_operator_whose_clock_is_off_sees_how_long_ago_things_were_and_launch
     agent, health, heard, mission = json.loads(done.stdout)
     assert 0 <= agent["heard_s_ago"] < 30
     assert 0 <= agent["age_s"] < 60
-    assert [one["health"] for one in health["agents"]] == ["well"]
+    assert [item["health"] for item in health["agents"]] == ["well"]
     assert heard.endswith("\u00a0s\u00a0ago")
     assert 0 <= mission["elapsed_s"] < 30
     waiting = Sortie.objects.get(mission=ids.decode(ids.MISSION, mission["id"]))

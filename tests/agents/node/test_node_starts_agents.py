@@ -49,22 +49,22 @@ def kind(host: Host, fate: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("what", "reason", "said"),
+    ("what", "reason", "message"),
     [
         ("die", "Its process ended with exit code 3 before it reported", "My time has come."),
         ("hang", "It never reported; see its log.", "I do not feel like it."),
     ],
 )
 def test_an_ordered_agent_that_does_not_come_up_has_failed_and_is_not_tried_again(
-    host: Host, kind: str, fate: Path, what: str, reason: str, said: str
+    host: Host, kind: str, fate: Path, what: str, reason: str, message: str
 ) -> None:
     fate.write_text(what)
     (agent,) = operations.spawn(type=kind, node=host.name)
     until(lambda: Agent.objects.get(id=agent.id).state == "failed")
     agent.refresh_from_db()
     assert agent.reason.startswith(reason), agent.reason
-    assert said in host.agent_log(agent)
-    until(lambda: "".join(agent.log.values_list("text", flat=True)).find(said) >= 0)
+    assert message in host.agent_log(agent)
+    until(lambda: "".join(agent.log.values_list("text", flat=True)).find(message) >= 0)
     until(lambda: not host.children())
     fate.unlink()
     (next_one,) = hosts.spawn(kind, host)
@@ -95,16 +95,16 @@ def test_a_node_takes_no_more_agents_than_it_has_places(host: Host, kind: str) -
 
 
 def test_of_many_spawns_at_once_as_many_succeed_as_there_are_places(host: Host, kind: str) -> None:
-    said: list[str] = []
+    items: list[str] = []
     ready = threading.Barrier(6)
 
     def spawn() -> None:
         ready.wait()
         try:
             operations.spawn(type=kind)
-            said.append("spawned")
+            items.append("spawned")
         except errors.Conflict:
-            said.append("full")
+            items.append("full")
         finally:
             connection.close()
 
@@ -113,20 +113,20 @@ def test_of_many_spawns_at_once_as_many_succeed_as_there_are_places(host: Host, 
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(said) == ["full"] * 3 + ["spawned"] * 3
+    assert sorted(items) == ["full"] * 3 + ["spawned"] * 3
     until(lambda: [agent.state for agent in hosts.live(kind)] == ["idle"] * 3)
     assert sorted(agent.place for agent in hosts.live(kind)) == [1, 2, 3]
     assert host.children() == {agent.pid for agent in hosts.live(kind)}
 
 
 def test_a_limit_of_a_type_in_the_whole_fleet_holds(host: Host, kind: str) -> None:
-    AgentType.objects.filter(name=kind).update(most_agents=1)
+    AgentType.objects.filter(name=kind).update(max_agents=1)
     try:
         hosts.spawn(kind, host)
         with pytest.raises(errors.Conflict, match="may have 1 agents in the whole fleet, and has 1"):
             operations.spawn(type=kind)
     finally:
-        AgentType.objects.filter(name=kind).update(most_agents=0)
+        AgentType.objects.filter(name=kind).update(max_agents=0)
 
 
 def test_an_agent_that_is_ordered_while_another_waits_after_a_crash_costs_that_one_nothing(

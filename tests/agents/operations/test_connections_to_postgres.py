@@ -97,7 +97,7 @@ def test_autoscaling_respects_the_bound(host: Host) -> None:
     with room_for(0):
         mission = fleet.launch({"s": {"agent": "survey"}})
         Sortie.objects.filter(mission=mission).update(ready_at=Now() - timedelta(minutes=1))
-        decided = next(one for one in scaling.decisions() if one.type == "survey")
+        decided = next(decision for decision in scaling.decisions() if decision.type == "survey")
         missions.cancel(mission=mission.id)
         AgentType.objects.filter(name="survey").update(autoscale=False)
     assert decided.spawn == 0

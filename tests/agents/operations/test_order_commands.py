@@ -63,9 +63,9 @@ def test_a_count_or_size_out_of_range_is_refused_with_the_range(kind: str) -> No
 def test_the_end_of_the_last_agent_of_a_type_is_reported_with_the_remedy(kind: str) -> None:
     assert agents("spawn", kind, "--count", "2").code == 0
     first, second = hosts.live(kind)
-    said = f"No agent of type {kind} is left, and none starts by itself: its queued sorties wait."
-    assert said not in agents("terminate", first.name).err
-    assert f"{said} Start one: ./manage.py fleet_agents spawn {kind}" in agents("drain", second.name).err
+    text = f"No agent of type {kind} is left, and none starts by itself: its queued sorties wait."
+    assert text not in agents("terminate", first.name).err
+    assert f"{text} Start one: ./manage.py fleet_agents spawn {kind}" in agents("drain", second.name).err
 
 
 def test_a_task_for_a_type_that_takes_none_starts_nothing(host: Host) -> None:
@@ -80,7 +80,7 @@ def test_several_are_started_and_drained_only_once(kind: str) -> None:
     done = agents("spawn", kind, "--count", "2", "--json")
     assert done.code == 0
     assert done.json["mission"] is None
-    names = [one["name"] for one in done.json["agents"]]
+    names = [agent["name"] for agent in done.json["agents"]]
     assert len(names) == 2
     ended = done.json["agents"][0]["id"]
     done = agents("drain", *names, "--reason", "Enough.")
@@ -93,12 +93,12 @@ def test_several_are_started_and_drained_only_once(kind: str) -> None:
 def test_terminate_now_hands_sorties_back_and_reports_each_agent(kind: str, tmp_path: Path) -> None:
     agents("spawn", kind)
     go = tmp_path / "go"
-    held = {"agent": kind, "run": f"until [ -e {go} ]; do sleep 0.05; done"}
-    mission = fleet.launch({"one": held}, folder=str(tmp_path))
+    values = {"agent": kind, "run": f"until [ -e {go} ]; do sleep 0.05; done"}
+    mission = fleet.launch({"one": values}, folder=str(tmp_path))
     until(lambda: hosts.running(mission))
     done = agents("terminate", "--type", kind, "--now", "--json")
     assert done.code == 0
-    assert [one["state"] for one in done.json] == ["terminated"]
+    assert [item["state"] for item in done.json] == ["terminated"]
     assert hosts.attempts(mission) == [("one", 1, "returned")]
     go.touch()
     assert agents("spawn", kind).code == 0

@@ -43,7 +43,7 @@ def state(agent: Agent) -> str:
     return Agent.objects.get(id=agent.id).state
 
 
-def held(kind: str, go: Path) -> dict[str, Any]:
+def waiting_work(kind: str, go: Path) -> dict[str, Any]:
     """Work that lasts until a file exists, in every attempt."""
     return {"agent": kind, "run": f"until [ -e {go} ]; do sleep 0.05; done"}
 
@@ -51,13 +51,13 @@ def held(kind: str, go: Path) -> dict[str, Any]:
 def test_a_harder_order_follows_a_softer_one_and_a_softer_one_is_refused(host: Host, kind: str, tmp_path: Path) -> None:
     (agent,) = hosts.spawn(kind, host)
     go = tmp_path / "go"
-    mission = fleet.launch({"one": held(kind, go)}, folder=str(tmp_path))
+    mission = fleet.launch({"one": waiting_work(kind, go)}, folder=str(tmp_path))
     until(lambda: hosts.running(mission))
-    assert [one.id for one in order(Order.DRAIN, agent)] == [agent.id]
+    assert [item.id for item in order(Order.DRAIN, agent)] == [agent.id]
     until(lambda: state(agent) == "draining")
     assert order(Order.DRAIN, agent) == []
     assert order(Order.RESTART, agent) == []
-    assert [one.id for one in order(Order.TERMINATE, agent)] == [agent.id]
+    assert [item.id for item in order(Order.TERMINATE, agent)] == [agent.id]
     assert order(Order.TERMINATE, agent) == []
     until(lambda: state(agent) == "terminated")
     (sortie,) = Sortie.objects.filter(mission=mission)
@@ -97,7 +97,7 @@ def test_an_order_for_an_agent_that_ends_meanwhile_changes_nothing(host: Host, k
     host.send(signal.SIGCONT)
     until(lambda: state(agent) in {"terminated", "lost"})
     left = ["idle"] if state(agent) == "lost" else []  # then it has a successor
-    until(lambda: [one.state for one in hosts.live(kind)] == left and len(host.children()) == len(left))
+    until(lambda: [item.state for item in hosts.live(kind)] == left and len(host.children()) == len(left))
     assert order(Order.NOW, agent) == []
 
 
@@ -122,15 +122,19 @@ def test_orders_for_a_node_that_is_down_are_carried_out_when_it_is_back(host_gro
     brief.start()
     until(lambda: state(new) == "idle")
     until(lambda: not {state(stays), state(goes)} & {"spawning", "idle", "busy", "draining"})
-    until(lambda: {(one.place, one.state) for one in hosts.live(kind)} == {(stays.place, "idle"), (new.place, "idle")})
-    assert brief.children() == {one.pid for one in hosts.live(kind)}
+    until(
+        lambda: (
+            {(agent.place, agent.state) for agent in hosts.live(kind)} == {(stays.place, "idle"), (new.place, "idle")}
+        )
+    )
+    assert brief.children() == {agent.pid for agent in hosts.live(kind)}
     host_group.drop(brief)
 
 
 def test_a_restart_starts_a_successor_in_the_same_place(host: Host, kind: str) -> None:
     (agent,) = hosts.spawn(kind, host)
     order(Order.RESTART, agent)
-    (successor,) = until(lambda: [one for one in hosts.live(kind) if one.id != agent.id and one.state == "idle"])
+    (successor,) = until(lambda: [item for item in hosts.live(kind) if item.id != agent.id and item.state == "idle"])
     assert (successor.place, successor.crashes, state(agent)) == (agent.place, 0, "terminated")
 
 
@@ -140,7 +144,7 @@ def test_a_node_is_drained_without_stopping_what_it_flies(
     leaving = host_group.add("leaving")
     go = tmp_path / "go"
     agents = hosts.spawn(kind, leaving, count=2)
-    mission = fleet.launch({"one": held(kind, go), "two": held(kind, go)}, folder=str(tmp_path))
+    mission = fleet.launch({"one": waiting_work(kind, go), "two": waiting_work(kind, go)}, folder=str(tmp_path))
     until(lambda: len(hosts.running(mission)) == 2)
     order(Order.DRAIN, *agents)
     until(lambda: {state(agent) for agent in agents} == {"draining"})
@@ -161,7 +165,7 @@ def test_a_node_that_is_asked_to_end_lets_what_it_flies_end_in_time_and_hands_th
     ending = host_group.add("ending")
     agents = hosts.spawn(kind, ending, count=2)
     never = tmp_path / "never"
-    sorties = {"long": held(kind, never), "short": {"agent": kind, "run": "sleep 0.8"}}
+    sorties = {"long": waiting_work(kind, never), "short": {"agent": kind, "run": "sleep 0.8"}}
     mission = fleet.launch(sorties, folder=str(tmp_path))
     until(lambda: len(hosts.running(mission)) == 2)
     ending.send(signal.SIGTERM)
@@ -169,10 +173,11 @@ def test_a_node_that_is_asked_to_end_lets_what_it_flies_end_in_time_and_hands_th
     assert ending.process.wait(60) == 0
     assert {state(agent) for agent in agents} == {"terminated"}
     assert not any(map(hosts.alive, agents))
-    stands = {
-        one.key: (one.state, one.attempt, one.tries, one.rescues) for one in Sortie.objects.filter(mission=mission)
+    rows = Sortie.objects.filter(mission=mission).values_list("key", "state", "attempt", "tries", "rescues")
+    assert {key: tuple(numbers) for key, *numbers in rows} == {
+        "long": ("queued", 1, 0, 0),
+        "short": ("succeeded", 1, 0, 0),
     }
-    assert stands == {"long": ("queued", 1, 0, 0), "short": ("succeeded", 1, 0, 0)}
     assert not Node.objects.get(name="ending").up
     ending.start()
     assert ending.children() == set(), "agents that were stopped in order are not started again"

@@ -65,7 +65,7 @@ def test_a_process_that_ignores_sigterm_is_killed(child: subprocess.Popen[bytes]
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as stubborn:
         assert stubborn.stdout is not None
         stubborn.stdout.readline()
-        processes.end([(one.pid, began(one.pid)) for one in (child, stubborn)], within_s=0.3)
+        processes.end([(item.pid, began(item.pid)) for item in (child, stubborn)], within_s=0.3)
         assert (child.wait(), stubborn.wait()) == (-signal.SIGTERM, -signal.SIGKILL)
 
 

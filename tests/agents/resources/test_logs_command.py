@@ -47,10 +47,10 @@ def test_its_own_output_in_full_or_its_last_lines(agent: Agent) -> None:
     ends = [manage("fleet_agents", "logs", agent.ref, "--lines", str(count)).out for count in range(7)]
     assert ends[:4] == ["", "five", "four\nfive", "three\nfour\nfive"]
     assert ends[5] == ends[6] == "one\ntwo\nthree\nfour\nfive"
-    told = manage("fleet_agents", "logs", agent.ref, "--json").json
-    assert [piece["text"] for piece in told] == ["one\ntwo\n", "thr", "ee\nfour\n", "five"]
-    assert manage("fleet_agents", "logs", agent.ref, "--jsonl").lines == told
-    assert [one["text"] for one in manage("fleet_agents", "logs", agent.ref, "--jsonl", "--lines", "3").lines] == [
+    document = manage("fleet_agents", "logs", agent.ref, "--json").json
+    assert [piece["text"] for piece in document] == ["one\ntwo\n", "thr", "ee\nfour\n", "five"]
+    assert manage("fleet_agents", "logs", agent.ref, "--jsonl").lines == document
+    assert [line["text"] for line in manage("fleet_agents", "logs", agent.ref, "--jsonl", "--lines", "3").lines] == [
         "thr",
         "ee\nfour\n",
         "five",
@@ -106,8 +106,8 @@ def test_the_output_of_its_sorties_is_shown_by_attempt(engine: Engine) -> None:
         f"==> second ({refs['second']}/1) <==\nagain\n"
         f"==> second ({refs['second']}/2) <==\nagain\n"
     )
-    told = manage("fleet_agents", "logs", flown, "--attempt", f"{refs['second']}/1", "--json").json
-    assert [{**piece, "at": ""} for piece in told] == [
+    document = manage("fleet_agents", "logs", flown, "--attempt", f"{refs['second']}/1", "--json").json
+    assert [{**piece, "at": ""} for piece in document] == [
         {
             "mission": mission.ref,
             "sortie": refs["second"],
@@ -121,7 +121,7 @@ def test_the_output_of_its_sorties_is_shown_by_attempt(engine: Engine) -> None:
     assert manage("fleet_agents", "logs", flown, "--sorties", "--lines", "3").code == 2
     everything = manage("fleet_agents", "logs", flown, "--sorties", "--jsonl").lines
     assert {(piece["key"], piece["attempt"]) for piece in everything} == {("first", 1), ("second", 1), ("second", 2)}
-    assert told[0] in everything
+    assert document[0] in everything
 
 
 def test_an_unknown_attempt_or_one_of_another_agent_is_refused(agent: Agent, engine: Engine) -> None:

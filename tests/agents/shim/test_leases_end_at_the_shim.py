@@ -18,14 +18,15 @@ from agents.drivers import reaper
 from agents.drivers.base import Limits, Stop, StopReason
 from fleet import checks, ids, lease
 from tests.support.flights import Flight, brief, left_of, until
+from tests.support.warm import anywhere
 
 ROOT = Path(__file__).resolve().parents[3]
 TICK = "{ python3 -c 'import time; print(time.monotonic())' >> %s; }"
 WRITES = f"trap '' TERM; while :; do {TICK}; done"  # ignores SIGTERM, and writes down the monotonic clock
 
 
-def limits(**given: Any) -> Limits:
-    return Limits(**{"grace_s": 0.5, **given})
+def limits(**values: Any) -> Limits:
+    return Limits(**{"grace_s": 0.5, **values})
 
 
 def written(path: Path) -> list[float]:
@@ -72,21 +73,23 @@ def test_work_goes_on_while_its_lease_is_renewed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("driver", ["command", "python"])
 def test_no_work_begins_once_its_lease_has_ended(tmp_path: Path, driver: str) -> None:
-    given = brief(tmp_path, shell=f"touch {tmp_path}/begun", call="tests.contracts.callables:wait",
+    attempt_brief = brief(tmp_path, shell=f"touch {tmp_path}/begun", call="tests.contracts.callables:wait",
                   arguments={"ready": str(tmp_path / "begun")}, limits=limits())  # fmt: skip
-    flight = Flight(driver, given, stop=Stop(lease_end=time.monotonic() + 0.4))
+    flight = Flight(driver, attempt_brief, stop=Stop(lease_end=time.monotonic() + 0.4))
     assert flight.end().stopped is StopReason.LEASE_LOST
     assert not (tmp_path / "begun").exists()
 
 
 def test_a_callable_is_killed_before_its_lease_ends(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    given = brief(tmp_path, call="tests.contracts.callables:wait", arguments={"ready": str(ready)}, limits=limits())
-    flight = Flight("python", given, stop=Stop(lease_end=time.monotonic() + 5))
+    attempt_brief = brief(
+        tmp_path, call="tests.contracts.callables:wait", arguments={"ready": str(ready)}, limits=limits()
+    )
+    flight = Flight("python", attempt_brief, stop=Stop(lease_end=time.monotonic() + 5))
     until(ready.exists)
     assert flight.end().stopped is StopReason.LEASE_LOST
     assert time.monotonic() > flight.stop.lease_end - 0.6
-    assert not left_of(given)
+    assert not left_of(attempt_brief)
 
 
 @pytest.mark.parametrize("driver", ["command", "python"])
@@ -195,9 +198,7 @@ def test_a_lease_too_short_for_the_grace_period_is_refused(
 @pytest.mark.parametrize("command", ["fleet_node", "fleet_up", "fleet_control"])
 def test_commands_that_start_agents_refuse_such_a_lease(command: str, tmp_path: Path) -> None:
     env = {**os.environ, "FLEET_LEASE_S": "6", "FLEET_GRACE_S": "5"}
-    done = subprocess.run(
-        [sys.executable, "manage.py", command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
-    )
+    done = anywhere().manage(command, env=env)
     assert done.returncode == 1
     assert "fleet.E002" in done.stderr
     assert "Raise FLEET_LEASE_S" in done.stderr

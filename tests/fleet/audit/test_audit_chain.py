@@ -46,8 +46,15 @@ def faults(**more: object) -> list[Fault]:
     return verification.verify(unsealed_s=0, **more).faults  # type: ignore[arg-type]
 
 
-def told() -> list[tuple[str, int, str]]:
+def reported_faults() -> list[tuple[str, int, str]]:
     return [(fault.record, fault.number, fault.problem) for fault in faults()]
+
+
+def all_sealed() -> bool:
+    """Seal what can be sealed now, and say whether that was everything."""
+    sealing.seal()
+    report = verification.verify(unsealed_s=0)
+    return not report.waiting and not report.faults
 
 
 def test_entries_are_sealed_once_and_in_order() -> None:
@@ -128,26 +135,26 @@ def test_a_removed_entry_is_reported(links: list[tuple[Seal, list[int]]]) -> Non
     gone = links[2][1][1]
     with tampering():
         run("DELETE FROM fleet_audit.entry WHERE id = %s", gone)
-        assert told() == [("entry", gone, "removed")]
-    assert told() == []
+        assert reported_faults() == [("entry", gone, "removed")]
+    assert reported_faults() == []
 
 
 def test_a_changed_entry_is_reported(links: list[tuple[Seal, list[int]]]) -> None:
-    one = links[1][1][3]
+    item = links[1][1][3]
     for change in (
         "actor = 'user:eve'", "outcome = 'denied'", "at = at + interval '1 microsecond'", "data = data || '{\"n\": 9}'",
         "user_id = 1", "before = '1'", "after = 'null'", "address = '::1'", "kind = 'x'", "subject = ''", "request = 'r'",
     ):  # fmt: skip
         with tampering():
-            run(f"UPDATE fleet_audit.entry SET {change} WHERE id = {one}")
-            assert told() == [("entry", one, "changed")], change
+            run(f"UPDATE fleet_audit.entry SET {change} WHERE id = {item}")
+            assert reported_faults() == [("entry", item, "changed")], change
 
 
-def swap(one: int, other: int) -> None:
+def swap(entry_number: int, other: int) -> None:
     run(
         "UPDATE fleet_audit.entry e SET xid = o.xid FROM fleet_audit.entry o "
         "WHERE (e.id = %s AND o.id = %s) OR (o.id = %s AND e.id = %s)",
-        one, other, one, other,
+        entry_number, other, entry_number, other,
     )  # fmt: skip
 
 
@@ -155,10 +162,10 @@ def test_swapped_entries_are_reported(links: list[tuple[Seal, list[int]]]) -> No
     (_, (first, _, third, _)), (_, (other, *_)) = links[1], links[3]
     with tampering():
         swap(first, third)
-        assert told() == [("entry", first, "reordered"), ("entry", third, "reordered")]
+        assert reported_faults() == [("entry", first, "reordered"), ("entry", third, "reordered")]
     with tampering():
         swap(first, other)
-        assert {(of, number, what) for of, number, what in told() if what == "reordered"} == {
+        assert {(of, number, what) for of, number, what in reported_faults() if what == "reordered"} == {
             ("entry", first, "reordered"),
             ("entry", other, "reordered"),
         }
@@ -173,29 +180,29 @@ def test_an_inserted_entry_is_reported(links: list[tuple[Seal, list[int]]]) -> N
             "subject, data FROM fleet_audit.entry WHERE id = %s",
             like,
         )
-        assert told() == [("entry", 1_000_000_000, "inserted")]
+        assert reported_faults() == [("entry", 1_000_000_000, "inserted")]
 
 
 def test_a_removed_seal_is_reported_and_the_others_are_still_verified(links: list[tuple[Seal, list[int]]]) -> None:
     gone, changed = links[1][0].number, links[3][1][0]
     with tampering():
         run("DELETE FROM fleet_audit.seal WHERE number = %s", gone)
-        assert told() == [("seal", gone, "removed")]
+        assert reported_faults() == [("seal", gone, "removed")]
         run("UPDATE fleet_audit.entry SET actor = 'user:eve' WHERE id = %s", changed)
-        assert told() == [("seal", gone, "removed"), ("entry", changed, "changed")]
+        assert reported_faults() == [("seal", gone, "removed"), ("entry", changed, "changed")]
 
 
 def test_removed_first_seals_are_reported(links: list[tuple[Seal, list[int]]]) -> None:
     with tampering():
         run("DELETE FROM fleet_audit.seal WHERE number < %s", links[1][0].number)
-        assert told()[0] == ("seal", 1, "removed")
+        assert reported_faults()[0] == ("seal", 1, "removed")
 
 
 def test_entries_whose_last_seal_was_removed_are_reported(links: list[tuple[Seal, list[int]]]) -> None:
     seal, ids = links[-1]
     with tampering():
         run("DELETE FROM fleet_audit.seal WHERE number = %s", seal.number)
-        assert told() == [("entry", id, "unsealed") for id in ids]
+        assert reported_faults() == [("entry", id, "unsealed") for id in ids]
 
 
 def test_a_changed_seal_is_reported(links: list[tuple[Seal, list[int]]]) -> None:
@@ -207,21 +214,21 @@ def test_a_changed_seal_is_reported(links: list[tuple[Seal, list[int]]]) -> None
     ):  # fmt: skip
         with tampering():
             run(f"UPDATE fleet_audit.seal SET {change} WHERE number = {number}")
-            assert ("seal", number) in {(of, which) for of, which, _ in told()}, change
+            assert ("seal", number) in {(of, which) for of, which, _ in reported_faults()}, change
 
 
 def test_a_new_seal_over_changed_entries_does_not_match_the_chain(links: list[tuple[Seal, list[int]]]) -> None:
     """Whoever knows the code can make one seal agree with what they changed, and betrays themselves at the next."""
-    seal, (one, *_) = links[2]
+    seal, (first, *_) = links[2]
     with tampering():
-        run("UPDATE fleet_audit.entry SET actor = 'user:eve' WHERE id = %s", one)
+        run("UPDATE fleet_audit.entry SET actor = 'user:eve' WHERE id = %s", first)
         rows = chain.rows(Entry.objects.filter(id__in=links[2][1]))
         seal.leaves = chain.pack_leaves([chain.leaf(row) for row in rows])
         run(
             "UPDATE fleet_audit.seal SET leaves = %s, digest = %s WHERE number = %s",
             seal.leaves, chain.digest(seal), seal.number,
         )  # fmt: skip
-        assert told() == [("seal", seal.number + 1, "changed")]
+        assert reported_faults() == [("seal", seal.number + 1, "changed")]
 
 
 def test_an_anchored_seal_must_still_exist(links: list[tuple[Seal, list[int]]]) -> None:
@@ -249,7 +256,7 @@ def test_a_database_restored_in_another_cluster_continues_its_chain(
     with tampering():
         run("DELETE FROM fleet_audit.seal")
         run("UPDATE fleet_audit.entry SET cluster = 42, xid = xid + 1000000000 WHERE id < %s", new[0])
-        fleet.until(lambda: bool(sealing.seal()) and not verification.verify(unsealed_s=0).waiting)
+        fleet.until(all_sealed)
         clusters = list(Seal.objects.order_by("number").values_list("cluster", flat=True))
         assert clusters == sorted(clusters, key=[42, here].index)  # in as many seals as it took
         assert set(clusters) == {42, here}
@@ -271,8 +278,8 @@ def test_random_tampering_is_always_detected(
     numbers = [seal.number for seal, _ in links]
     with tampering():
         before = state()
-        for what, one, other in deeds:
-            tamper(what, ids[one], ids[other], numbers[one % 5], numbers[other % 5])
+        for what, item, other in deeds:
+            tamper(what, ids[item], ids[other], numbers[item % 5], numbers[other % 5])
         assert bool(faults()) == (state() != before)
 
 
@@ -281,17 +288,17 @@ def state() -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
     return sorted(chain.rows(Entry.objects.all()), key=str), [(*row[:8], bytes(row[8]), *row[9:]) for row in seals]
 
 
-def tamper(what: int, one: int, other: int, seal: int, another: int) -> None:
+def tamper(what: int, entry_number: int, other: int, seal: int, another: int) -> None:
     match what:
         case 0:
-            run("DELETE FROM fleet_audit.entry WHERE id = %s", one)
+            run("DELETE FROM fleet_audit.entry WHERE id = %s", entry_number)
         case 1:
             column = COLUMNS[other % 5]
-            run(f"UPDATE fleet_audit.entry SET {column} = left({column} || 'x', 60) WHERE id = {one}")
+            run(f"UPDATE fleet_audit.entry SET {column} = left({column} || 'x', 60) WHERE id = {entry_number}")
         case 2:
-            swap(one, other)
+            swap(entry_number, other)
         case 3:
-            run("UPDATE fleet_audit.entry SET xid = xid + %s WHERE id = %s", other % 7 - 3, one)
+            run("UPDATE fleet_audit.entry SET xid = xid + %s WHERE id = %s", other % 7 - 3, entry_number)
         case 4:
             run("DELETE FROM fleet_audit.seal WHERE number = %s", seal)
         case 5:

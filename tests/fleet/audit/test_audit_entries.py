@@ -62,20 +62,20 @@ def test_flushing_django_tables_keeps_the_audit_trail() -> None:
 
 
 def test_entries_never_contain_the_fleets_own_secrets() -> None:
-    held = settings.FLEET_CREDENTIALS
+    values = settings.FLEET_CREDENTIALS
     audit.record(
-        kind=f"test {held.admin_password}"[:200],
-        subject=held.redis_password,
-        before={"note": f"redis://:{held.redis_password}@host/0"},
-        after=[held.postgres_password],
-        data={held.metrics_token: "a name", "deep": [{"deeper": (held.flower_password,)}]},
+        kind=f"test {values.admin_password}"[:200],
+        subject=values.redis_password,
+        before={"note": f"redis://:{values.redis_password}@host/0"},
+        after=[values.postgres_password],
+        data={values.metrics_token: "a name", "deep": [{"deeper": (values.flower_password,)}]},
     )
     with connection.cursor() as cursor:
         cursor.execute("SELECT entry::text FROM fleet_audit.entry ORDER BY id DESC LIMIT 1")
         (row,) = cursor.fetchone()
-    for secret in (held.admin_password, held.redis_password, held.postgres_password, held.metrics_token):
+    for secret in (values.admin_password, values.redis_password, values.postgres_password, values.metrics_token):
         assert secret not in row
-    assert held.flower_password not in row
+    assert values.flower_password not in row
 
 
 ANY = st.recursive(

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.support.cluster import Cluster
+from tests.support.warm import anywhere
 
-ROOT = Path(__file__).resolve().parents[3]
 RECORD = (
     "INSERT INTO fleet_audit.entry (kind, outcome, actor, address, request, subject, data) "
     "VALUES ('t', 'ok', '', '', '', '', '{}')"
@@ -20,15 +18,12 @@ RECORD = (
 
 
 def manage(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
-    settled = {
+    environment = {
         name: value
         for name, value in os.environ.items()
         if name not in {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL"}
     }
-    return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT, env={**settled, "FLEET_HOME": str(cluster.home.root)}, capture_output=True, text=True, timeout=100,
-    )  # fmt: skip
+    return anywhere().manage(*arguments, env={**environment, "FLEET_HOME": str(cluster.home.root)}, timeout=100)
 
 
 def session(cluster: Cluster, *, as_superuser: bool = False) -> psycopg.Connection[tuple[object, ...]]:
@@ -77,8 +72,8 @@ def test_the_application_role_can_only_append_to_the_audit_trail(
     assert verified.returncode == 0, verified.stdout
     with session(private_services, as_superuser=True) as boss, pytest.raises(psycopg.Error, match="only added to"):
         boss.execute("DELETE FROM fleet_audit.entry")
-    said = manage(private_services, "fleet_doctor").stdout
-    assert "ok    audit trail" in said
+    output = manage(private_services, "fleet_doctor").stdout
+    assert "ok    audit trail" in output
     with session(private_services, as_superuser=True) as boss:
         boss.execute("ALTER TABLE fleet_audit.seal DISABLE TRIGGER refuse")
     assert "the trigger refuse of seal is not enabled" in manage(private_services, "fleet_doctor").stdout
@@ -91,10 +86,7 @@ def test_an_external_postgres_gets_an_owner_for_the_audit_trail(private_services
     environment = {**{name: value for name, value in os.environ.items() if name != "DATABASE_OWNER_URL"}, **urls}
 
     def run(*arguments: str) -> str:
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100,
-        ).stdout  # fmt: skip
+        return anywhere().manage(*arguments, env=environment, timeout=100).stdout
 
     with session(private_services, as_superuser=True) as boss:
         boss.execute("ALTER DATABASE fleet OWNER TO fleet")

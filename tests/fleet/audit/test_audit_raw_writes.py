@@ -14,14 +14,15 @@ from fleet.postgres import hot_path, roles
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
-GUARDED = ("missions_mission", "missions_sortie", "agents_agenttype", "auth_user", "fleet_account", "fleet_key")
+GUARDED = ("missions_mission", "missions_sortie", "missions_schedule", "agents_agenttype", "auth_user", "fleet_account",
+           "fleet_key")  # fmt: skip
 
 
 @pytest.fixture
 def person() -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """A session of a person's, who has the fleet's password and a program of their own."""
-    given = connection.get_connection_params()
-    address = {name: given[name] for name in ("host", "port", "user", "password", "dbname")}
+    value = connection.get_connection_params()
+    address = {name: value[name] for name in ("host", "port", "user", "password", "dbname")}
     with psycopg.connect(**address, autocommit=True, application_name="psql") as session:
         yield session
 

@@ -22,9 +22,9 @@ def ann() -> User:
     return User.objects.create_superuser("ann", password=PASSWORD)
 
 
-def told() -> list[tuple[str, str, str, str, int | None]]:
+def entries() -> list[tuple[str, str, str, str, int | None]]:
     found = Entry.objects.filter(kind__in=["sign_in", "sign_out"], subject__in=["user:ann", "user:eve"]).order_by("id")
-    return [(one.kind, one.outcome, one.subject, one.actor, one.user_id) for one in found]
+    return [(item.kind, item.outcome, item.subject, item.actor, item.user_id) for item in found]
 
 
 def test_signing_in_and_out_of_the_admin_is_recorded(ann: User, client: Client) -> None:
@@ -34,7 +34,7 @@ def test_signing_in_and_out_of_the_admin_is_recorded(ann: User, client: Client) 
     entry = Entry.objects.filter(kind="sign_in").order_by("-id")[0]
     assert (entry.address, entry.data) == ("127.0.0.1", {"path": "/admin/login/", "agent": "Lynx"})
     client.post("/admin/logout/")
-    assert told() == [
+    assert entries() == [
         ("sign_in", "ok", "user:ann", "user:ann", ann.pk),
         ("sign_out", "ok", "user:ann", "user:ann", ann.pk),
     ]
@@ -43,7 +43,7 @@ def test_signing_in_and_out_of_the_admin_is_recorded(ann: User, client: Client) 
 def test_a_failed_sign_in_is_recorded_without_the_password(ann: User, client: Client) -> None:
     for name in ("ann", "eve"):
         client.post("/admin/login/", {"username": name, "password": "guessed-it-wrong"})
-    assert [line[:3] for line in told()] == [("sign_in", "failed", "user:ann"), ("sign_in", "failed", "user:eve")]
+    assert [line[:3] for line in entries()] == [("sign_in", "failed", "user:ann"), ("sign_in", "failed", "user:eve")]
     for entry in Entry.objects.filter(kind="sign_in"):
         assert "guessed-it-wrong" not in str(list(Entry.objects.filter(id=entry.id).values()))
 
@@ -63,4 +63,4 @@ def test_a_lockout_is_recorded_when_it_begins(ann: User, client: Client) -> None
     client.post("/admin/login/", {"username": "ann", "password": PASSWORD})
     found = Entry.objects.filter(kind="lockout").order_by("-id")[0]
     assert (found.outcome, found.subject, found.address) == ("denied", "user:ann", "127.0.0.1")
-    assert ("sign_in", "ok", "user:ann") not in [line[:3] for line in told()]
+    assert ("sign_in", "ok", "user:ann") not in [line[:3] for line in entries()]

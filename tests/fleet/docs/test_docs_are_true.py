@@ -39,15 +39,15 @@ def test_every_setting_has_a_row() -> None:
 def test_every_setting_is_documented_once_with_its_default() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| (?:integer|number|boolean|words|text) \| `?(.*?)`? \|", page, re.MULTILINE)
-    shown = dict(rows)
-    assert len(shown) == len(rows)
+    document = dict(rows)
+    assert len(document) == len(rows)
     read = {
         call.args[0].value: _as_written(ast.literal_eval(call.args[1]) if len(call.args) > 1 else "")
         for call in ast.walk(ast.parse((ROOT / "fleet" / "settings.py").read_text()))
         if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant)
-        and call.args[0].value in shown
+        and call.args[0].value in document
     }  # fmt: skip
-    assert {name: shown[name] for name in read} == read
+    assert {name: document[name] for name in read} == read
 
 
 def _as_written(default: object) -> str:
@@ -55,9 +55,3 @@ def _as_written(default: object) -> str:
     if isinstance(default, bool):
         return "yes" if default else "no"
     return (",".join(default) if isinstance(default, tuple) else str(default)) or "–"
-
-
-def test_every_relative_link_of_the_pages_works() -> None:
-    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"

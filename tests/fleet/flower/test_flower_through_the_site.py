@@ -124,14 +124,14 @@ def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> 
         "/flower/tasks/datatable", data=TABLE, Origin=f"http://127.0.0.1:{site.port}", Sec_Fetch_Site="same-origin"
     )
     assert listed[0] == 200, listed
-    assert {one["name"] for one in json.loads(listed[2])["data"]} == {"missions.fly"}
+    assert {item["name"] for item in json.loads(listed[2])["data"]} == {"missions.fly"}
     forged = site.ask("/flower/tasks/datatable", data=TABLE, Origin="http://example.org", Sec_Fetch_Site="cross-site")
     assert forged[0] == 403
 
     run = settings.FLEET_HOME.run
     assert stat.S_IMODE(run.parent.stat().st_mode) == 0o700
     process = psutil.Process(site.flower.pid)
-    assert not [one for one in process.net_connections() if one.status == psutil.CONN_LISTEN]
+    assert not [connection for connection in process.net_connections() if connection.status == psutil.CONN_LISTEN]
     secret = settings.FLEET_CREDENTIALS.flower_password
     assert secret not in " ".join(process.cmdline()) + page.decode()
     assert _straight(run, "/flower/") == 401
@@ -157,7 +157,7 @@ def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> 
 def _hint_for(site: Site, sortie: Sortie) -> dict[str, Any]:
     """What Flower tells of it. Other tests may have left hints in the queue that nobody took."""
     found = site.json("/flower/api/tasks").values()
-    return next((dict(one) for one in found if sortie.ref in str(one["kwargs"])), {})
+    return next((dict(item) for item in found if sortie.ref in str(item["kwargs"])), {})
 
 
 def _straight(run: Path, path: str) -> int:

@@ -33,11 +33,11 @@ def make(clone: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("told", [(), ("DATA=",), ("DATA=no",), ("DATA=1",)])
-def test_data_is_kept_without_data_yes(clone: Path, told: tuple[str, ...]) -> None:
-    said = make(clone, *told)
+@pytest.mark.parametrize("make_arguments", [(), ("DATA=",), ("DATA=no",), ("DATA=1",)])
+def test_data_is_kept_without_data_yes(clone: Path, make_arguments: tuple[str, ...]) -> None:
+    text = make(clone, *make_arguments)
     assert (clone / ".fleet" / "private" / "credentials.json").read_text() == "{}"
-    assert "data is still in .fleet and .flightline; make clean DATA=yes removes it, too" in said
+    assert "data is still in .fleet and .flightline; make clean DATA=yes removes it, too" in text
     assert not any((clone / name).exists() for name in BUILT)
     assert (clone / "fleet" / "settings.py").exists()
 

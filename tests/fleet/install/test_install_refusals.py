@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-TOOLS = ("sh", "dirname", "cat", "cksum", "rm", "mkdir", "env", "sleep", "grep")
+TOOLS = ("sh", "dirname", "cat", "cksum", "rm", "mkdir", "env", "sleep", "grep", "ln")
 
 
 class Machine:
@@ -73,8 +73,8 @@ def machine(tmp_path: Path) -> Machine:
 
 def test_without_git_it_says_how_to_install_git(machine: Machine) -> None:
     (machine.programs / "git").unlink()
-    assert "git was not found" in (said := machine.refusal())
-    assert "apt-get install git" in said
+    assert "git was not found" in (text := machine.refusal())
+    assert "apt-get install git" in text
 
 
 def test_without_python_it_names_the_required_version(machine: Machine) -> None:
@@ -87,9 +87,9 @@ def test_without_python_it_names_the_required_version(machine: Machine) -> None:
 @pytest.mark.parametrize("version", ["3.10.13", "3.9.2", "2.7.18"])
 def test_a_python_that_is_too_old_is_reported_with_a_hint(machine: Machine, version: str) -> None:
     machine.has_python(version)
-    said = machine.refusal()
-    assert f"Python {version} is too old: Python 3.11 or newer is required" in said
-    assert "make PYTHON=" in said
+    text = machine.refusal()
+    assert f"Python {version} is too old: Python 3.11 or newer is required" in text
+    assert "make PYTHON=" in text
 
 
 def test_another_python_can_be_chosen(machine: Machine) -> None:
@@ -100,9 +100,9 @@ def test_another_python_can_be_chosen(machine: Machine) -> None:
 @pytest.mark.parametrize("missing", ["ensurepip", "venv"])
 def test_without_ensurepip_or_venv_it_names_both_remedies(machine: Machine, missing: str) -> None:
     machine.has_python("3.11.2", without=[missing])
-    said = machine.refusal()
-    assert "cannot create a virtual environment" in said
-    assert "apt-get install python3-venv) or uv." in said
+    text = machine.refusal()
+    assert "cannot create a virtual environment" in text
+    assert "apt-get install python3-venv) or uv." in text
 
 
 def test_with_uv_neither_is_required(machine: Machine) -> None:
@@ -157,4 +157,5 @@ def test_it_runs_from_any_folder_and_as_an_ordinary_user(machine: Machine, tmp_p
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (machine.checkout / ".venv" / ".fleet-run").exists()
+    assert (machine.checkout / ".venv" / "bin" / "fleet").resolve() == machine.checkout / "manage.py"
     assert os.access(CHECKOUT / "scripts" / "install.sh", os.X_OK)

@@ -1,39 +1,64 @@
-"""The wheel contains all that the project needs, and manage.py finds its environment through a link."""
+"""The wheel contains all that the project needs, and says what it needs."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import email
 import zipfile
-from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[3]
+import pytest
+from packaging.requirements import Requirement
+
+import fleet
+from tests.support import installed
+from tests.support.supervised import CHECKOUT
+
 PACKAGES = ("fleet", "agents", "missions", "checkpoints")
 
 
-def run(*argv: str, cwd: Path) -> str:
-    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=110, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    return zipfile.ZipFile(installed.build_wheel(tmp_path_factory.mktemp("build")))
 
 
-def test_the_wheel_contains_every_tracked_file_of_the_packages(tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
-    run("git", "clone", "-q", "--depth=1", f"file://{CHECKOUT}", str(clone), cwd=tmp_path)
-    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"  # what pip calls
-    run(sys.executable, "-c", build, str(tmp_path), cwd=clone)
-
-    (wheel,) = tmp_path.glob("fleet-*.whl")
-    packed = set(zipfile.ZipFile(wheel).namelist())
-    tracked = set(run("git", "ls-files", *PACKAGES, cwd=clone).splitlines())
-    assert tracked
-    assert tracked - packed == set()
-    assert not {name for name in packed if name.split("/")[0] in {"tests", "bench"}}
+def metadata(wheel: zipfile.ZipFile, name: str) -> str:
+    return wheel.read(f"fleet-{fleet.__version__}.dist-info/{name}").decode()
 
 
-def test_a_link_to_manage_py_uses_the_environment_beside_the_file(tmp_path: Path) -> None:
-    link = tmp_path / "fleet-manage"
-    link.symlink_to(CHECKOUT / "manage.py")
-    bare = f"import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]; sys.argv = [{str(link)!r}, 'help']"
-    script = f"{bare}; import runpy; runpy.run_path({str(link)!r}, run_name='__main__')"
-    assert "fleet_up" in run(sys.executable, "-S", "-c", script, cwd=tmp_path)
+def requirements() -> set[Requirement]:
+    lines = (
+        line.partition(" #")[0].strip() for line in (CHECKOUT / "requirements" / "base.in").read_text().splitlines()
+    )
+    return {Requirement(line) for line in lines if line and not line.startswith("#")}
+
+
+def test_the_wheel_contains_every_tracked_file_of_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert packed
+    assert packed == set(installed.tracked(*PACKAGES))
+
+
+def test_the_wheel_requires_what_the_checkout_does_in_ranges(wheel: zipfile.ZipFile) -> None:
+    required = {
+        Requirement(text)
+        for text in email.message_from_string(metadata(wheel, "METADATA")).get_all("Requires-Dist", [])
+    }
+    assert required == requirements()
+    assert [str(requirement) for requirement in required if not requirement.specifier] == []
+
+
+def test_every_requirement_allows_the_version_that_is_pinned() -> None:
+    pinned = dict(
+        line.partition(" ")[0].split("==")
+        for line in (CHECKOUT / "requirements.txt").read_text().splitlines()
+        if "==" in line
+    )
+    refused = [
+        str(requirement)
+        for requirement in requirements()
+        if not requirement.specifier.contains(pinned[requirement.name])
+    ]
+    assert refused == []
+
+
+def test_the_wheel_provides_the_program_fleet(wheel: zipfile.ZipFile) -> None:
+    assert metadata(wheel, "entry_points.txt").split() == ["[console_scripts]", "fleet", "=", "fleet.command_line:run"]

@@ -53,16 +53,16 @@ def at_once(what: Callable[[], Quota], times: int) -> list[Quota]:
             connection.close()
 
     with ThreadPoolExecutor(CLIENTS) as clients:
-        told = [clients.submit(client) for _ in range(CLIENTS)]
-        return [quota for one in told for quota in one.result()]
+        values = [clients.submit(client) for _ in range(CLIENTS)]
+        return [quota for item in values for quota in item.result()]
 
 
 def test_of_fifty_concurrent_clients_exactly_the_limit_passes(bucket: str) -> None:
-    told = at_once(lambda: spend(bucket, 120), 4)
-    passed = [one for one in told if not one.refused]
+    result = at_once(lambda: spend(bucket, 120), 4)
+    passed = [item for item in result if not item.refused]
     assert len(passed) == 120
-    assert sorted(one.remaining for one in passed) == list(range(120))
-    assert all(one.limit == 120 and 0 < one.reset_s <= HOUR for one in told)
+    assert sorted(item.remaining for item in passed) == list(range(120))
+    assert all(item.limit == 120 and 0 < item.reset_s <= HOUR for item in result)
 
 
 def test_buckets_are_independent(bucket: str) -> None:
@@ -82,8 +82,8 @@ def test_a_route_with_its_own_rate_is_counted_separately(bucket: str) -> None:
 def test_ten_agents_of_one_host_have_separate_limits(bucket: str) -> None:
     with override_settings(FLEET_LIMIT_AGENT=Rate(3, HOUR), FLEET_LIMIT_IP=Rate(1, HOUR)):
         for agent in range(10):
-            told = [counting.charge(request=ask(), kind=Kind.AGENT, identity=f"agt_{agent}") for _ in range(3)]
-            assert not any(one.refused for one in told)
+            values = [counting.charge(request=ask(), kind=Kind.AGENT, identity=f"agt_{agent}") for _ in range(3)]
+            assert not any(item.refused for item in values)
 
 
 def test_without_a_limit_there_is_no_cost_and_no_header(bucket: str) -> None:
@@ -101,8 +101,8 @@ def test_the_headers_report_the_remaining_requests(bucket: str) -> None:
 def test_the_first_refusal_of_a_window_is_recorded_once() -> None:
     bucket = f"test {ids.new()}"  # the trail keeps what other tests did
     at_once(lambda: spend(bucket, 10), 1)
-    told = Entry.objects.filter(kind="limit", subject=bucket).values("outcome", "data")
-    assert list(told) == [{"outcome": "denied", "data": {"limit": 10, "seconds": HOUR}}]
+    result = Entry.objects.filter(kind="limit", subject=bucket).values("outcome", "data")
+    assert list(result) == [{"outcome": "denied", "data": {"limit": 10, "seconds": HOUR}}]
 
 
 def test_a_refusal_does_not_need_the_database(bucket: str) -> None:
@@ -122,8 +122,8 @@ def test_without_redis_each_process_counts_for_itself_until_redis_returns(privat
         private_services.kill("valkey")
 
         began = time.monotonic()
-        told = at_once(lambda: spend("away", 20), 2)
-        assert sum(not one.refused for one in told) == 20
+        result = at_once(lambda: spend("away", 20), 2)
+        assert sum(not item.refused for item in result) == 20
         assert time.monotonic() - began < 20 * cache.TIMEOUT_S, "it gives up once, and not with each request"
 
         private_services.restart("valkey")
@@ -132,8 +132,8 @@ def test_without_redis_each_process_counts_for_itself_until_redis_returns(privat
             assert time.monotonic() < end, "it does not come back"
             caches["default"].delete("back")
             time.sleep(0.05)
-        told = at_once(lambda: spend("again", 20), 2)
-        assert sum(not one.refused for one in told) == 20
+        result = at_once(lambda: spend("again", 20), 2)
+        assert sum(not item.refused for item in result) == 20
 
 
 def _known(key: str, services: Cluster) -> bool:
@@ -147,10 +147,10 @@ def test_killing_redis_refuses_nobody_wrongly(private_services: Cluster) -> None
     with override_settings(CACHES={"default": {"BACKEND": "fleet.limits.cache.Cache", "LOCATION": url}}):
         timer = threading.Timer(0.05, lambda: private_services.kill("valkey"))
         timer.start()
-        told = at_once(lambda: spend("middle", 10_000), 20)
+        result = at_once(lambda: spend("middle", 10_000), 20)
         timer.join()
-        assert not any(one.refused for one in told)
-        assert all(one.limit == 10_000 for one in told)
+        assert not any(item.refused for item in result)
+        assert all(item.limit == 10_000 for item in result)
 
 
 def test_a_redis_that_hangs_is_given_up_soon(private_services: Cluster) -> None:

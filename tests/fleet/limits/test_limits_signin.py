@@ -184,8 +184,8 @@ def test_the_api_has_the_same_lockout_and_responds_with_a_problem() -> None:
     for _ in range(FAILURES):
         answer = ask("a guess")
     assert (answer.status_code, answer["Content-Type"]) == (429, "application/problem+json")
-    told = json.loads(answer.content)
-    assert (told["code"], told["status"], told["request_id"]) == ("locked_out", 429, answer["X-Request-ID"])
+    document = json.loads(answer.content)
+    assert (document["code"], document["status"], document["request_id"]) == ("locked_out", 429, answer["X-Request-ID"])
     assert ask(web.PASSWORD).status_code == 429
 
 

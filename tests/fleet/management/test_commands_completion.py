@@ -54,6 +54,15 @@ def test_commands_actions_options_and_choices_are_offered_without_a_database(now
     assert tab("fleet fleet_mission list --state pl", nowhere) == ["planned"]
 
 
+def test_fleet_offers_the_short_names_and_completes_both(nowhere: dict[str, str]) -> None:
+    assert {"up", "mission", "status"} <= set(tab("fleet ", nowhere))
+    assert tab("fleet mi", nowhere) == ["mission"]
+    assert tab("fleet migr", nowhere) == ["migrate"]
+    assert {"run", "show", "logs"} <= set(tab("fleet mission ", nowhere))
+    assert tab("fleet mission list --state pl", nowhere) == ["planned"]
+    assert "mission" not in tab("./manage.py ", nowhere)
+
+
 def test_services_are_offered_by_name_even_after_their_end(nowhere: dict[str, str]) -> None:
     assert tab("fleet fleet_services logs ", nowhere) == []
     logs = Path(nowhere["FLEET_HOME"], "private", "logs")

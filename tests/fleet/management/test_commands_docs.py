@@ -1,4 +1,4 @@
-"""docs/commands.md and docs/http.md document everything that exists."""
+"""docs/commands.md, docs/http.md and docs/metrics.md document everything that exists."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.support import api
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = (ROOT / "docs" / "commands.md").read_text()
+METRICS = (ROOT / "docs" / "metrics.md").read_text()
 HTTP = (ROOT / "docs" / "http.md").read_text()
 API = (ROOT / "docs" / "api.md").read_text()
 
@@ -25,12 +26,12 @@ def actions(name: str) -> set[str]:
     app = get_commands()[name]
     assert isinstance(app, str)
     parser = load_command_class(app, name).create_parser("manage.py", name)
-    found = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    found = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     return set(found[0].choices) if found else set()
 
 
 def test_each_command_and_action_is_documented() -> None:
-    commands = {name for name in get_commands() if name.startswith("fleet_")} - {"fleet_prepare"}
+    commands = {name for name in get_commands() if name.startswith("fleet_")}
     assert commands <= set(re.findall(r"`(fleet_\w+)", COMMANDS))
     rows = re.findall(r"^\| (`[a-z]+ .*?) \|", COMMANDS, re.MULTILINE)
     explained = set(re.findall(r"`([a-z]+) ", " ".join(rows)))
@@ -44,7 +45,7 @@ def test_each_exit_code_is_documented() -> None:
 
 
 def test_each_route_is_documented() -> None:
-    routes = {str(one.pattern).strip("^").split("<")[0] for one in get_resolver().url_patterns} - {""}
+    routes = {str(item.pattern).strip("^").split("<")[0] for item in get_resolver().url_patterns} - {""}
     paths = {path.strip("/") for path in re.findall(r"^\| `(/[^`<]*)", HTTP, re.MULTILINE)}
     assert {route.strip("/") for route in routes} <= paths
 
@@ -53,18 +54,18 @@ def test_each_route_is_documented() -> None:
 def test_each_metric_and_check_is_documented(client: Client) -> None:
     bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}
     series = set(re.findall(r"^# TYPE (\w+)", client.get("/metrics", headers=bearer).content.decode(), re.MULTILINE))
-    assert series == set(re.findall(r"^\| `(\w+)\{", HTTP, re.MULTILINE))
+    assert series == set(re.findall(r"^\| `(\w+)\{", METRICS, re.MULTILINE))
     assert all(f'"{check}"' in HTTP for check in client.get("/readyz").json()["checks"])
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_each_problem_has_the_documented_code(client: Client) -> None:
-    told = dict(re.findall(r"^\| (\d+) \| `(\w+)`", API, re.MULTILINE))
-    assert client.get("/api/v1/").json()["code"] == told["401"]
+    result = dict(re.findall(r"^\| (\d+) \| `(\w+)`", API, re.MULTILINE))
+    assert client.get("/api/v1/").json()["code"] == result["401"]
     ann = api.person("ann")
-    assert ann.get("nodes").json()["code"] == told["403"]
-    assert ann.get("nothing").json()["code"] == told["404"]
-    assert ann.post("templates").json()["code"] == told["405"]
-    assert ann.get("missions/nonsense").json()["code"] == told["422"]
-    assert ann.post("missions", b"{").json()["code"] == told["400"]
-    assert ann.post("missions", b"x" * 12_000_000).json()["code"] == told["413"]
+    assert ann.get("nodes").json()["code"] == result["403"]
+    assert ann.get("nothing").json()["code"] == result["404"]
+    assert ann.post("templates").json()["code"] == result["405"]
+    assert ann.get("missions/nonsense").json()["code"] == result["422"]
+    assert ann.post("missions", b"{").json()["code"] == result["400"]
+    assert ann.post("missions", b"x" * 12_000_000).json()["code"] == result["413"]

@@ -34,8 +34,8 @@ def refused(*arguments: str) -> tuple[int, str]:
     ],
 )
 def test_an_invalid_name_is_refused_with_a_hint(name: str, why: str) -> None:
-    said = f"{why} Use 1 to 150 letters, digits, and @ . + - _, for example ann.smith."
-    assert refused("fleet_user", "create", name) == (2, said)  # and no password is asked for, which fails here
+    text = f"{why} Use 1 to 150 letters, digits, and @ . + - _, for example ann.smith."
+    assert refused("fleet_user", "create", name) == (2, text)  # and no password is asked for, which fails here
     assert not User.objects.exists()
 
 
@@ -62,6 +62,6 @@ def test_names_are_normalised() -> None:
 @pytest.mark.parametrize("name", ["", "  ", "a\x1b[31mb", "a\nb", "\udcff", "x" * 101])
 def test_the_name_of_a_key_must_be_readable(name: str) -> None:
     operations.create_user(name="ann", role=Role.USER)
-    said = f"{name[:40]!r} is not a valid key name. Describe what the key is for, in 1 to 100 characters on one line."
-    assert refused("fleet_key", "create", name, "--user", "ann", "--scope", "read") == (2, said)
+    text = f"{name[:40]!r} is not a valid key name. Describe what the key is for, in 1 to 100 characters on one line."
+    assert refused("fleet_key", "create", name, "--user", "ann", "--scope", "read") == (2, text)
     assert not Key.objects.exists()

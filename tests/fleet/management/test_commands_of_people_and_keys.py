@@ -51,14 +51,14 @@ def test_a_user_is_created_with_a_password_from_a_pipe(monkeypatch: pytest.Monke
 
 
 def test_without_a_password_no_user_is_created(monkeypatch: pytest.MonkeyPatch) -> None:
-    for given, said in (("", "No password was given."), ("\n", "No password was given."), ("short\n", "too short")):
-        refused = piped(monkeypatch, given, "fleet_user", "create", "ann")
-        assert (refused.code, said in refused.err) == (2, True), refused.err
+    for stdin, message in (("", "No password was given."), ("\n", "No password was given."), ("short\n", "too short")):
+        refused = piped(monkeypatch, stdin, "fleet_user", "create", "ann")
+        assert (refused.code, message in refused.err) == (2, True), refused.err
     assert not User.objects.exists()
 
 
 def test_an_invalid_user_is_refused_before_the_password_prompt(monkeypatch: pytest.MonkeyPatch, ann: User) -> None:
-    for arguments, code, said in (
+    for arguments, code, message in (
         (("ann",), 1, "User 'ann' already exists."),
         (("",), 2, "it is empty"),
         (("a b",), 2, "it contains ' '"),
@@ -66,13 +66,13 @@ def test_an_invalid_user_is_refused_before_the_password_prompt(monkeypatch: pyte
     ):
         unread = f"{PASSWORD}\n"
         refused = piped(monkeypatch, unread, "fleet_user", "create", *arguments)
-        assert (refused.code, said in refused.err) == (code, True), refused.err
+        assert (refused.code, message in refused.err) == (code, True), refused.err
         assert sys.stdin.read() == unread
 
 
 def test_ctrl_d_at_the_prompt_creates_no_user(subprocess_environment: dict[str, str]) -> None:
     ours, theirs = pty.openpty()
-    asked = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, str(ROOT / "manage.py"), "fleet_user", "create", "dora"],
         env=subprocess_environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
     )  # fmt: skip
@@ -84,10 +84,10 @@ def test_ctrl_d_at_the_prompt_creates_no_user(subprocess_environment: dict[str, 
         os.write(ours, b"\x04")
         while b"No password was given." not in seen:
             seen += os.read(ours, 4_096)
-        assert asked.wait(20) == 2
+        assert process.wait(20) == 2
     finally:
-        asked.kill()
-        asked.wait()
+        process.kill()
+        process.wait()
         os.close(ours)
     assert b"Traceback" not in seen
 
@@ -96,8 +96,8 @@ def test_granting_and_revoking_are_recorded_once_with_the_previous_state(ann: Us
     before = Entry.objects.aggregate(last=Max("id"))["last"] or 0  # what other tests have left is not to be removed
     assert "ann may launch, resume and retry" in manage("fleet_user", "grant", "ann").err
     manage("fleet_user", "grant", "ann")
-    told = Entry.objects.filter(kind="role.changed", id__gt=before).values_list("subject", "before", "after")
-    assert list(told) == [("user:ann", {"plan.execute": False}, {"plan.execute": True})]
+    result = Entry.objects.filter(kind="role.changed", id__gt=before).values_list("subject", "before", "after")
+    assert list(result) == [("user:ann", {"plan.execute": False}, {"plan.execute": True})]
     taken = manage("fleet_user", "revoke", "ann")
     assert (taken.code, "ann may no longer launch" in taken.err, "continue until" in taken.err) == (0, True, True)
 
@@ -133,12 +133,12 @@ def test_the_admin_site_protects_the_last_admin_too(ann: User, boss: User, clien
     client.force_login(boss)
     page = reverse("admin:auth_user_change", args=[boss.pk])
     form = {"username": "boss", "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
-    said = "No admin would be left without boss."
-    assert said in client.post(page, {**form, "is_active": "on", "is_staff": "on"}).content.decode()
+    text = "No admin would be left without boss."
+    assert text in client.post(page, {**form, "is_active": "on", "is_staff": "on"}).content.decode()
     gone = reverse("admin:auth_user_delete", args=[boss.pk])
-    assert said in client.post(gone, {"post": "yes"}).content.decode()
+    assert text in client.post(gone, {"post": "yes"}).content.decode()
     several = {"action": "delete_selected", "_selected_action": [ann.pk, boss.pk], "post": "yes"}
-    assert said in client.post(reverse("admin:auth_user_changelist"), several).content.decode()
+    assert text in client.post(reverse("admin:auth_user_changelist"), several).content.decode()
     boss.refresh_from_db()
     assert (boss.is_active, boss.is_superuser) == (True, True)
     assert client.post(page, {**form, "is_active": "on", "is_staff": "on", "is_superuser": "on"}).status_code == 302
@@ -177,9 +177,9 @@ def test_the_list_of_keys_has_columns_with_the_expiry(ann: User) -> None:
     create("past")
     Key.objects.filter(name="past").update(expires_at=timezone.now())
     manage("fleet_key", "revoke", Key.objects.get(name="for good").prefix)
-    shown = manage("fleet_key", "list").out
-    assert "\x1b" not in shown
-    past, year, revoked = shown.splitlines()
+    output = manage("fleet_key", "list").out
+    assert "\x1b" not in output
+    past, year, revoked = output.splitlines()
     assert [line.index("never used") for line in (past, year, revoked)] == [past.index("never used")] * 3
     assert [word in line for line, word in ((past, "expired"), (year, "until 20"), (revoked, "revoked"))] == [True] * 3
     assert manage("fleet_key", "list", "--json").json[0]["name"] == "past"
@@ -222,12 +222,12 @@ def test_bytes_that_are_not_utf_8_are_refused() -> None:
 
 def test_no_color_is_respected(subprocess_environment: dict[str, str]) -> None:
     ours, theirs = pty.openpty()
-    asked = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, str(ROOT / "manage.py"), "fleet_user", "grant", "nobody"],
         env={**subprocess_environment, "NO_COLOR": "1", "TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs,
     )  # fmt: skip
     os.close(theirs)
-    assert asked.wait(20) == 1
+    assert process.wait(20) == 1
     seen = os.read(ours, 4_096)
     os.close(ours)
     assert seen.startswith(b"There is no user 'nobody'.")

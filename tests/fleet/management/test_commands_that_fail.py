@@ -28,21 +28,21 @@ def command(*arguments: str, home: Path, options: tuple[str, ...] = (), **how: A
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, said = process.communicate(timeout=60)
-    return process.returncode, said
+    _, text = process.communicate(timeout=60)
+    return process.returncode, text
 
 
 @pytest.mark.parametrize("arguments", [("fleet_status",), ("fleet_status", "--json"), ("help",)])
 def test_a_full_disk_at_the_output_exits_with_1(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full:
-        code, said = end(command(*arguments, home=tmp_path / "home", stdout=full))
-    assert (code, said.count("\n")) == (1, 1)
-    assert said.startswith("No space left on device: ")
+        code, text = end(command(*arguments, home=tmp_path / "home", stdout=full))
+    assert (code, text.count("\n")) == (1, 1)
+    assert text.startswith("No space left on device: ")
 
 
 def test_a_closed_output_is_ignored(tmp_path: Path) -> None:
-    asked = command("fleet_status", "--json", home=tmp_path / "home", preexec_fn=lambda: os.close(1))
-    assert end(asked) == (1, "")  # as `fleet_status` ends where nothing runs
+    request = command("fleet_status", "--json", home=tmp_path / "home", preexec_fn=lambda: os.close(1))
+    assert end(request) == (1, "")  # as `fleet_status` ends where nothing runs
 
 
 @pytest.mark.parametrize("moment", ["django.core.exceptions", "django.db.models"])
@@ -52,16 +52,16 @@ def test_ctrl_c_while_loading_prints_no_traceback(tmp_path: Path, moment: str) -
     while moment not in (line := starting.stderr.readline()):
         assert line, "it was never loaded"
     starting.send_signal(signal.SIGINT)
-    code, said = end(starting)
+    code, text = end(starting)
     assert code == 130
-    assert "Traceback" not in said
-    assert "KeyboardInterrupt" not in said
+    assert "Traceback" not in text
+    assert "KeyboardInterrupt" not in text
 
 
 def test_a_node_without_postgres_exits_with_1(tmp_path: Path) -> None:
-    code, said = end(command("fleet_node", home=tmp_path / "home"))
-    assert (code, said.count("\n")) == (1, 1)
-    assert said.startswith("The fleet is not running here.")
+    code, text = end(command("fleet_node", home=tmp_path / "home"))
+    assert (code, text.count("\n")) == (1, 1)
+    assert text.startswith("The fleet is not running here.")
 
 
 def test_a_control_loop_without_postgres_says_so_and_waits_for_it(tmp_path: Path) -> None:
@@ -70,9 +70,9 @@ def test_a_control_loop_without_postgres_says_so_and_waits_for_it(tmp_path: Path
     while "connection failed" not in (line := waiting.stderr.readline()):
         assert line, "it has ended"
     waiting.send_signal(signal.SIGTERM)
-    code, said = end(waiting)
+    code, text = end(waiting)
     assert code == 0
-    assert "Traceback" not in said
+    assert "Traceback" not in text
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.running import rows
 from tests.support.supervised import Checkout, checkout, until
 
 pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]
@@ -32,7 +33,7 @@ def flying(home: Checkout, plan: str) -> subprocess.Popen[str]:
     """`fleet_up --run` in the folder of the plan, which its work sees, once its mission runs."""
     running = home.start("fleet_up", "--run", plan, cwd=Path(plan).parent, stderr=(home.root / "said").open("w"))
     home.until_ready(within_s=60)
-    until(lambda: [one for one in home.json("fleet_mission", "list") if one["sorties"]["running"]], within_s=60)
+    until(lambda: rows(home.root, "SELECT FROM missions_sortie WHERE state = 'running'"), within_s=60)
     return running
 
 

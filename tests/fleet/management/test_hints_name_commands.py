@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
 import subprocess
@@ -13,9 +14,10 @@ from pathlib import Path
 import pytest
 from django.core.management import get_commands, load_command_class
 
+from fleet.console import spelling
 from tests.conftest import ROOT
 
-APPS = ("fleet", "agents", "missions")
+APPS = ("fleet", "agents", "missions", "checkpoints")
 
 
 def trees() -> Iterator[tuple[Path, ast.Module]]:
@@ -37,7 +39,8 @@ HINTS = [
     for path, tree in trees()
     for node in ast.walk(tree)
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "invocation.command" and node.args
-]
+    and isinstance(node.args[0], ast.Constant) and node.args[0].value != "help"
+]  # fmt: skip
 
 
 def test_hints_are_found() -> None:
@@ -55,11 +58,17 @@ def test_the_command_of_a_hint_exists_and_accepts_its_arguments(hint: list[str])
     command.create_parser("manage.py", hint[0]).parse_args(arguments)  # CommandError where it does not
 
 
+@pytest.mark.parametrize("name", sorted({str(hint.values[0][0]) for hint in HINTS}))
+def test_the_short_spelling_of_a_hint_names_the_same_command(name: str) -> None:
+    assert spelling.long(spelling.short(name)) == name
+
+
 def test_hints_build_commands_only_with_invocation() -> None:
     """Texts that are not docstrings name commands by `invocation.command`."""
     found = []
     for path, tree in trees():
-        if str(path) in {"fleet/access/rules_page.py", "fleet/invocation.py"}:  # a page of docs; the helper
+        if str(path) in {"fleet/access/rules_page.py", "fleet/invocation.py", "fleet/console/spelling.py"}:
+            # a page of docs; the two that know both spellings
             continue
         docstrings = {
             id(node.body[0].value)
@@ -76,25 +85,46 @@ def test_hints_build_commands_only_with_invocation() -> None:
     assert [place for place in found if "settings.py" not in place] == []  # a connection's name
 
 
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A folder on PATH with a link named `fleet`, as `make install` puts it into .venv/bin."""
+    folder = tmp_path / "my programs"
+    folder.mkdir()
+    (folder / "fleet").symlink_to(ROOT / "manage.py")
+    return folder
+
+
 @pytest.mark.parametrize(
-    "typed", ["./manage.py", "{python} manage.py", "{root}/manage.py", "{python} {root}/manage.py"]
+    "typed, folder, listing",
+    [
+        ("./manage.py fleet_mission", ".", "./manage.py fleet_mission list"),
+        ("{python} manage.py fleet_mission", ".", "{python} manage.py fleet_mission list"),
+        ("{root}/manage.py fleet_mission", "docs", "manage.py fleet_mission list"),
+        ("{python} {root}/manage.py mission", "docs", "manage.py fleet_mission list"),
+        ("fleet mission", "docs", "fleet mission list"),
+        ("fleet fleet_mission", ".", "fleet mission list"),
+        ("{programs}/fleet mission", "docs", "fleet mission list"),
+        ("{python} -m fleet mission", "docs", "{python} -m fleet mission list"),
+    ],
 )
-@pytest.mark.parametrize("folder", [".", "docs"])
 def test_a_hint_uses_the_users_prefix_and_works_in_the_same_folder(
-    typed: str, folder: str, tmp_path: Path, subprocess_environment: dict[str, str]
+    typed: str, folder: str, listing: str, programs: Path, subprocess_environment: dict[str, str]
 ) -> None:
-    if folder != "." and "{root}" not in typed:
-        pytest.skip("manage.py is not in this folder")
-    line = typed.format(python=shlex.quote(sys.executable), root=shlex.quote(str(ROOT)))
-    env = {**subprocess_environment, "FLEET_HOME": str(tmp_path / "home")}
+    words = {
+        "python": shlex.quote(sys.executable), "root": shlex.quote(str(ROOT)), "programs": shlex.quote(str(programs))
+    }  # fmt: skip
+    env = {
+        **subprocess_environment,
+        "FLEET_HOME": str(programs.parent / "home"),
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),  # for `python -m`
+    }
 
-    def run(command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command, shell=True, cwd=ROOT / folder, env=env, capture_output=True, text=True, check=False
-        )
+    def run(line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(line, shell=True, cwd=ROOT / folder, env=env, capture_output=True, text=True, check=False)
 
-    refused = run(f"{line} fleet_mission show nonsense")
+    refused = run(f"{typed.format(**words)} show nonsense")
     assert refused.returncode == 1
     hint = refused.stderr.strip().partition("See: ")[2]
-    assert hint.endswith("manage.py fleet_mission list")
+    assert os.path.basename(hint).endswith(os.path.basename(listing.format(**words)))
     assert run(hint).returncode == 0

@@ -1,4 +1,4 @@
-"""The Prometheus and Grafana files in `deploy/` use only series and labels that exist."""
+"""The Prometheus and Grafana files in `deploy/`, and docs/metrics.md, use only series and labels that exist."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from missions.control.alerts import RULES
 ROOT = Path(__file__).resolve().parents[3]
 RULES_FILE = yaml.safe_load((ROOT / "deploy" / "prometheus-rules.yml").read_text())
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana-dashboard.json").read_text())
+PAGE = (ROOT / "docs" / "metrics.md").read_text()
+QUERIES = re.findall(r"^\| [^|`]+ \| `(.+)` \|$", PAGE.partition("## Queries")[2], re.MULTILINE)
 ADDED_BY_PROMETHEUS = {"instance", "job"}
 
 Labels = dict[str, set[str]]
@@ -52,17 +54,19 @@ def expressions() -> Iterator[str]:
     for variable in DASHBOARD["templating"]["list"]:
         if variable["type"] == "query":
             yield variable["query"]["query"]
+    yield from QUERIES
 
 
 def test_every_series_and_label_of_an_expression_is_exported(exported: Labels) -> None:
     assert len(list(expressions())) > 40
+    assert len(QUERIES) >= 5
     for text in expressions():
         named = re.findall(r"\b(fleet_\w+)(?:\{([^}]*)\})?", text)
         assert named or "up{" in text, text
         labels = set().union(*(exported[name] for name, _ in named)) | ADDED_BY_PROMETHEUS
         for name, selected in named:
-            asked = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selected))
-            assert asked <= exported[name] | ADDED_BY_PROMETHEUS, text
+            request = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selected))
+            assert request <= exported[name] | ADDED_BY_PROMETHEUS, text
         for grouped in re.findall(r"\b(?:by|without|on)\s*\(([^)]*)\)", text):
             assert {word.strip() for word in grouped.split(",")} <= labels, text
 

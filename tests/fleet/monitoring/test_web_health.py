@@ -81,9 +81,9 @@ def test_without_postgres_it_is_healthy_and_not_ready() -> None:
         "FLEET_ALLOWED_HOSTS": "testserver",
     }
     answer = subprocess.run([sys.executable, "-c", ASK], env=there, capture_output=True, text=True, timeout=60)
-    health, ready, told = json.loads(answer.stdout)
+    health, ready, result = json.loads(answer.stdout)
     assert (health, ready) == (200, 503), answer.stderr
-    assert told["checks"]["database"] == {"ok": False, "why": "Postgres does not answer."}
-    assert not told["checks"]["migrations"]["ok"]
-    assert told["checks"]["redis"]["ok"]
+    assert result["checks"]["database"] == {"ok": False, "why": "Postgres does not answer."}
+    assert not result["checks"]["migrations"]["ok"]
+    assert result["checks"]["redis"]["ok"]
     assert "hush" not in answer.stdout + answer.stderr

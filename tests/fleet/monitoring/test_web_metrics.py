@@ -25,9 +25,18 @@ def scrape(client: Client) -> dict[str, float]:
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
-@pytest.mark.parametrize("given", ["", "Bearer ", "Bearer wrong", "Basic abc", "Bearer schl\u00fcssel"])
-def test_metrics_require_the_token(client: Client, given: str) -> None:
-    answer = client.get("/metrics", headers={"Authorization": given} if given else {})
+def test_demand_counts_what_a_type_without_agents_could_start(client: Client) -> None:
+    fleet.launch({"a": {"agent": "testing"}, "b": {"agent": "testing"}, "c": {"agent": "testing", "needs": ["a"]}})
+    limited = {"agent": "testing", "concurrency": {"key": "one", "limit": 1}}
+    fleet.launch({"x": limited, "y": limited})
+    found = scrape(client)
+    assert found['fleet_demand{type="testing"}'] == 3, "two that need nothing, and one of those under the limit"
+    assert found['fleet_demand{type="backend"}'] == 0
+
+
+@pytest.mark.parametrize("header", ["", "Bearer ", "Bearer wrong", "Basic abc", "Bearer schl\u00fcssel"])
+def test_metrics_require_the_token(client: Client, header: str) -> None:
+    answer = client.get("/metrics", headers={"Authorization": header} if header else {})
     assert answer.status_code == 401
     assert answer["WWW-Authenticate"] == "Bearer"
     assert b"fleet_" not in answer.content

@@ -35,11 +35,11 @@ def test_a_json_line_is_one_object_with_its_context() -> None:
     before = logs.about.set(claim.log_fields)
     try:
         with caller.acting(ANN):
-            told = json.loads(line("json", "%s is %d", "one", 1))
+            document = json.loads(line("json", "%s is %d", "one", 1))
     finally:
         logs.about.reset(before)
-    assert told.pop("at").endswith("+00:00")
-    assert told == {
+    assert document.pop("at").endswith("+00:00")
+    assert document == {
         "event": "one is 1", "level": "warning", "logger": "fleet.test", "request": "req_1", "by": "user:ann",
         "address": "198.51.100.1", "mission": ids.encode(ids.MISSION, claim.mission),
         "sortie": ids.encode(ids.SORTIE, claim.id), "attempt": 3,
@@ -60,11 +60,11 @@ def test_in_plain_lines_the_context_follows_the_text() -> None:
 
 @pytest.mark.parametrize("style", ["plain", "json"])
 def test_foreign_text_cannot_start_a_line_or_control_the_terminal(style: str) -> None:
-    told = line(style, "asked for %s", "/x\n2026-01-01 00:00:00,000 ERROR fleet.audit: forged\r\x1b[2J\x00")
-    assert "\x1b" not in told
-    assert "\x00" not in told
-    assert "\r" not in told
-    assert not any(one.startswith("2026-01-01") for one in told.splitlines()[1:])
+    result = line(style, "asked for %s", "/x\n2026-01-01 00:00:00,000 ERROR fleet.audit: forged\r\x1b[2J\x00")
+    assert "\x1b" not in result
+    assert "\x00" not in result
+    assert "\r" not in result
+    assert not any(item.startswith("2026-01-01") for item in result.splitlines()[1:])
 
 
 @pytest.mark.parametrize("style", ["plain", "json"])
@@ -72,9 +72,9 @@ def test_an_unexpected_error_is_logged_with_its_traceback(style: str) -> None:
     try:
         raise ValueError("it broke")
     except ValueError:
-        told = line(style, exc_info=sys.exc_info())
-    assert "ValueError: it broke" in told
-    assert "Traceback" in told
+        result = line(style, exc_info=sys.exc_info())
+    assert "ValueError: it broke" in result
+    assert "Traceback" in result
 
 
 SPEAK = """
@@ -98,9 +98,9 @@ def say(code: str, **env: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("read", [json.loads, str])
 def test_libraries_log_in_the_same_format_and_commands_only_warnings(read: Callable[[str], Any]) -> None:
     done = say(SPEAK.format(first="uvicorn"), FLEET_LOG="json" if read is json.loads else "plain")
-    lines = [read(one) for one in done.stderr.splitlines()]
+    lines = [read(item) for item in done.stderr.splitlines()]
     assert len(lines) == 5, done.stderr
-    assert all("loud" in str(one) for one in lines)
+    assert all("loud" in str(item) for item in lines)
     assert done.stdout == ""
 
 
@@ -117,17 +117,17 @@ def test_an_unknown_style_is_refused() -> None:
 
 @pytest.mark.django_db
 def test_djangos_logs_of_error_responses_name_request_and_caller() -> None:
-    said: list[str] = []
+    items: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(logs.formatter(style="json").format(record))  # type: ignore[method-assign]
+    handler.emit = lambda record: items.append(logs.formatter(style="json").format(record))  # type: ignore[method-assign]
     logging.getLogger("django.request").addHandler(handler)
     try:
         ann = api.person("ann")
         ann.get("missions?limit=none", X_Request_ID="asked-1")
     finally:
         logging.getLogger("django.request").removeHandler(handler)
-    (told,) = map(json.loads, said)
-    assert (told["request"], told["by"], told["event"]) == (
+    (result,) = map(json.loads, items)
+    assert (result["request"], result["by"], result["event"]) == (
         "asked-1",
         "user:ann",
         "Unprocessable Entity: /api/v1/missions",

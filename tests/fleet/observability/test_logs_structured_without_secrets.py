@@ -40,7 +40,7 @@ PLANTED = {
 OWN = list(asdict(settings.FLEET_CREDENTIALS).values())
 
 
-def told(style: str, text: str, *args: object, exc_info: Any = None) -> str:
+def formatted(style: str, text: str, *args: object, exc_info: Any = None) -> str:
     record = logging.getLogger("fleet.test").makeRecord("fleet.test", 40, __file__, 1, text, args, exc_info)
     return logs.formatter(style=style).format(record)
 
@@ -48,18 +48,22 @@ def told(style: str, text: str, *args: object, exc_info: Any = None) -> str:
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("text, secret", PLANTED.values(), ids=list(PLANTED))
 def test_secrets_are_masked_in_texts_arguments_exceptions_and_context(style: str, text: str, secret: str) -> None:
-    lines = [told(style, text.replace("%", "%%")), told(style, "it was %s", text), told(style, "%r", {"a": [text]})]
+    lines = [
+        formatted(style, text.replace("%", "%%")),
+        formatted(style, "it was %s", text),
+        formatted(style, "%r", {"a": [text]}),
+    ]
     try:
         raise ValueError(text)
     except ValueError:
-        lines.append(told(style, "it broke", exc_info=sys.exc_info()))
+        lines.append(formatted(style, "it broke", exc_info=sys.exc_info()))
     with caller.acting(Caller(name=text, address=text, request=text)):
-        lines.append(told(style, "somebody"))
+        lines.append(formatted(style, "somebody"))
     with structlog.contextvars.bound_contextvars(note=text):
-        lines.append(told(style, "noted"))
+        lines.append(formatted(style, "noted"))
     before = logs.about.set(lambda: {"sortie": text})
     try:
-        lines.append(told(style, "about"))
+        lines.append(formatted(style, "about"))
     finally:
         logs.about.reset(before)
     assert [line for line in lines if secret in line] == []
@@ -70,15 +74,15 @@ def test_secrets_are_masked_in_texts_arguments_exceptions_and_context(style: str
 @pytest.mark.parametrize("style", STYLES)
 def test_the_fleets_own_secrets_are_masked_whatever_their_name_or_shape(style: str) -> None:
     for secret in (*OWN, settings.SECRET_KEY):
-        assert secret not in told(style, "x%sy", secret)
-        assert secret not in told(style, f"{secret}\nand once more {secret}")
+        assert secret not in formatted(style, "x%sy", secret)
+        assert secret not in formatted(style, f"{secret}\nand once more {secret}")
 
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("name", ["password", "Authorization", "refresh_token", "csrf_token", "api_key", "session_key"])
 def test_values_with_a_secret_name_are_masked(style: str, name: str) -> None:
     with structlog.contextvars.bound_contextvars(**{name: "nothing that looks like one"}):
-        assert "nothing that looks like one" not in told(style, "bound")
+        assert "nothing that looks like one" not in formatted(style, "bound")
 
 
 def broken(request: HttpRequest) -> HttpResponse:

@@ -63,8 +63,8 @@ cuts = st.lists(st.integers(0, 400), max_size=12)
 
 def streamed(redactor: Redactor, data: bytes, at: list[int]) -> bytes:
     places = [0, *sorted({cut for cut in at if cut < len(data)}), len(data)]
-    told = [redactor.feed("stdout", data[begin:end]) for begin, end in pairwise(places)]
-    return b"".join([*told, redactor.flush("stdout")])
+    values = [redactor.feed("stdout", data[begin:end]) for begin, end in pairwise(places)]
+    return b"".join([*values, redactor.flush("stdout")])
 
 
 @relaxed
@@ -73,9 +73,9 @@ def streamed(redactor: Redactor, data: bytes, at: list[int]) -> bytes:
 @example([b"01234", b"56789", b"abcdef"], [10])
 def test_secrets_are_masked_wherever_the_stream_is_split(pieces: list[bytes], cuts: list[int]) -> None:
     data = b"".join(pieces)
-    told = streamed(Redactor(SECRETS), data, cuts)
-    assert told == Redactor(SECRETS).redact(data)
-    assert not [core for secret in SECRETS for core in cores(secret) if core in told]
+    result = streamed(Redactor(SECRETS), data, cuts)
+    assert result == Redactor(SECRETS).redact(data)
+    assert not [core for secret in SECRETS for core in cores(secret) if core in result]
 
 
 @relaxed
@@ -86,13 +86,13 @@ def test_other_text_is_unchanged(words: list[str], secret: str, encoding: str, a
     apart = [
         word
         for word in words
-        if not any(word[i : i + 8] in one for one in SECRETS for i in range(len(word)) if word[i:])
+        if not any(word[i : i + 8] in item for item in SECRETS for i in range(len(word)) if word[i:])
     ]
     before, after = "|".join(apart).encode("utf-8", "replace") + b"|", b"|the end"
-    told = streamed(Redactor([secret]), before + encodings(secret)[encoding] + after, at)
-    assert told.startswith(before)
-    assert told.endswith(after)
-    assert HIDDEN.encode() in told
+    result = streamed(Redactor([secret]), before + encodings(secret)[encoding] + after, at)
+    assert result.startswith(before)
+    assert result.endswith(after)
+    assert HIDDEN.encode() in result
 
 
 @relaxed
@@ -103,8 +103,10 @@ def test_other_text_is_unchanged(words: list[str], secret: str, encoding: str, a
     )
 )
 def test_secrets_are_masked_in_texts_and_keys_of_a_value(value: Any) -> None:
-    told = json.dumps(Redactor(SECRETS).value(value), ensure_ascii=False)
-    assert not [secret for secret in SECRETS if secret in told or json.dumps(secret, ensure_ascii=False)[1:-1] in told]
+    result = json.dumps(Redactor(SECRETS).value(value), ensure_ascii=False)
+    assert not [
+        secret for secret in SECRETS if secret in result or json.dumps(secret, ensure_ascii=False)[1:-1] in result
+    ]
 
 
 @pytest.mark.parametrize("width", [64, 76])
@@ -114,11 +116,11 @@ def test_secrets_in_wrapped_base64_are_masked(width: int, end: bytes) -> None:
     for before in range(1, 100):
         encoded = base64.b64encode(b"x" * before + secret.encode() + b" and more")
         lines = end.join(encoded[begin : begin + width] for begin in range(0, len(encoded), width)) + end
-        told = Redactor([secret]).redact(lines)
-        assert HIDDEN.encode() in told
-        assert len(told) < len(lines) - 100
+        result = Redactor([secret]).redact(lines)
+        assert HIDDEN.encode() in result
+        assert len(result) < len(lines) - 100
         for at in range(0, len(lines), 17):
-            assert streamed(Redactor([secret]), lines, [at]) == told
+            assert streamed(Redactor([secret]), lines, [at]) == result
 
 
 def test_a_complete_line_is_released_even_if_a_secret_may_begin_at_its_end() -> None:
@@ -130,9 +132,9 @@ def test_a_complete_line_is_released_even_if_a_secret_may_begin_at_its_end() -> 
 
 def test_the_withheld_text_is_bounded() -> None:
     redactor = Redactor(["a" * 100_000, "ü" * 5_000])
-    told = 0
+    count = 0
     for _ in range(40):
-        told += len(redactor.feed("stdout", b"a" * 10_000))
+        count += len(redactor.feed("stdout", b"a" * 10_000))
         assert len(redactor._streams["stdout"].data) < 16_384
     assert redactor.flush("stdout").strip(b"a") in (b"", HIDDEN.encode())
 

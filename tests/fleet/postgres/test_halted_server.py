@@ -17,8 +17,8 @@ SHORT_TIMEOUT = override_settings(FLEET_ANSWER_S=0.1)
 
 
 def address(**more: object) -> dict[str, Any]:
-    given = connection.get_connection_params()
-    return {name: given[name] for name in ("host", "port", "user", "password", "dbname")} | more
+    value = connection.get_connection_params()
+    return {name: value[name] for name in ("host", "port", "user", "password", "dbname")} | more
 
 
 @pytest.mark.django_db

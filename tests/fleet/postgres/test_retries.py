@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import psycopg
@@ -86,3 +87,31 @@ def test_the_error_is_raised_once_the_timeout_has_passed(monkeypatch: pytest.Mon
     with pytest.raises(psycopg.OperationalError):
         retries.retry(failing(*[psycopg.OperationalError()] * 100), on_failure=lambda *_: None, timeout_s=10)
     assert 10 < now < 12
+
+
+def test_an_event_loop_retries_any_error_of_the_database_with_the_same_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    failures: list[int] = []
+    query = failing(psycopg.OperationalError(), db.InterfaceError(), *[db.ProgrammingError()] * 3)
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def answer() -> str:
+        return query()
+
+    monkeypatch.setattr(retries.asyncio, "sleep", pause)
+    counted = retries.retry_async(answer, on_failure=lambda _, count: failures.append(count))
+    assert asyncio.run(counted) == "answer"
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.0]
+    assert failures == [1, 2, 3, 4, 5]
+
+
+def test_an_event_loop_raises_the_error_when_the_caller_stops() -> None:
+    query = failing(psycopg.OperationalError())
+
+    async def answer() -> str:
+        return query()
+
+    with pytest.raises(psycopg.OperationalError):
+        asyncio.run(retries.retry_async(answer, on_failure=lambda *_: None, stop=lambda: True))

@@ -34,8 +34,8 @@ def running(home: Checkout) -> Iterator[Checkout]:
 
 
 def test_without_services_each_command_says_what_to_do(home: Checkout) -> None:
-    asked = home.manage("fleet_services", "status", check=False)
-    assert (asked.returncode, asked.stdout.startswith("Nothing is running here.")) == (1, True)
+    result = home.manage("fleet_services", "status", check=False)
+    assert (result.returncode, result.stdout.startswith("Nothing is running here.")) == (1, True)
     assert json.loads(home.manage("fleet_services", "down", "--json").stdout) == {"stopped": False}
     refused = home.manage("fleet_services", "restart", check=False)
     assert refused.returncode == 1
@@ -52,22 +52,22 @@ def test_up_in_the_background_is_idempotent_and_shows_the_status(running: Checko
 
 
 def test_status_has_health_uptime_response_time_and_memory_for_people_and_programs(running: Checkout) -> None:
-    shown = running.json("fleet_services", "status")
-    for service in shown["services"]:
+    document = running.json("fleet_services", "status")
+    for service in document["services"]:
         assert service["state"] == "healthy"
         assert service["uptime_s"] >= 0
         assert 0 < service["response_ms"] < 10_000
         assert service["memory_bytes"] > 1_000_000
     text = running.manage("fleet_services", "status").stdout
     assert all(word in text for word in ("NAME", "ANSWERS IN", "MEMORY", "RESTARTS", "postgres", "valkey"))
-    one = running.json("fleet_services", "status", "valkey")
-    assert [service["name"] for service in one["services"]] == ["valkey"]
+    item = running.json("fleet_services", "status", "valkey")
+    assert [service["name"] for service in item["services"]] == ["valkey"]
     refused = running.manage("fleet_services", "status", "redis", check=False)
     assert "The services are: postgres, valkey." in refused.stderr
 
 
 def test_restart_of_one_leaves_the_other_alone_and_an_unknown_one_is_refused(running: Checkout) -> None:
-    before = {one: running.service(one)["pid"] for one in ("postgres", "valkey")}
+    before = {name: running.service(name)["pid"] for name in ("postgres", "valkey")}
     after = json.loads(running.manage("fleet_services", "restart", "valkey", "--json").stdout)
     pids = {service["name"]: service["pid"] for service in after["services"]}
     assert pids["postgres"] == before["postgres"]
@@ -113,9 +113,9 @@ def test_followed_logs_show_what_is_written_and_end_with_ctrl_c(running: Checkou
         file.write("is whole now\n")
     assert following.stdout.readline() == "a line that is whole now\n"
     following.send_signal(signal.SIGINT)
-    _, said = following.communicate(timeout=60)
+    _, text = following.communicate(timeout=60)
     assert following.returncode == 130
-    assert "Traceback" not in said
+    assert "Traceback" not in text
 
 
 def test_logs_end_silently_when_their_pipe_closes(running: Checkout) -> None:
@@ -133,9 +133,9 @@ def test_logs_end_silently_when_their_pipe_closes(running: Checkout) -> None:
 def test_concurrent_starts_and_stops_leave_one_supervisor() -> None:
     with checkout() as home:
         both = [home.start("fleet_services", "up", "--detach") for _ in range(2)]
-        for one in both:
-            _, said = one.communicate(timeout=60)
-            assert one.returncode == 0, said
+        for item in both:
+            _, text = item.communicate(timeout=60)
+            assert item.returncode == 0, text
         assert len([p for p in home.processes() if p.name() == "valkey-server"]) == 1
         down = home.start("fleet_services", "down")
         until(lambda: home.status().get("stopping") or not home.status()["running"])

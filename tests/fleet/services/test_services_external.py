@@ -50,20 +50,20 @@ def attempt(command: tuple[str, ...], database: str, broker: str) -> tuple[int, 
 
 
 @pytest.mark.parametrize(
-    "given, command",
+    "variable, command",
     [
         ("DATABASE_URL", ("fleet_up",)),
         ("REDIS_URL", ("fleet_services", "up")),
         ("REDIS_URL", ("fleet_services", "status")),
     ],
 )
-def test_one_url_without_the_other_is_refused(servers: dict[str, str], given: str, command: tuple[str, ...]) -> None:
-    urls = {name: servers[name] if name == given else "" for name in ("DATABASE_URL", "REDIS_URL")}
-    code, said, _ = attempt(command, urls["DATABASE_URL"], urls["REDIS_URL"])
-    (missing,) = set(urls) - {given}
+def test_one_url_without_the_other_is_refused(servers: dict[str, str], variable: str, command: tuple[str, ...]) -> None:
+    urls = {name: servers[name] if name == variable else "" for name in ("DATABASE_URL", "REDIS_URL")}
+    code, text, _ = attempt(command, urls["DATABASE_URL"], urls["REDIS_URL"])
+    (missing,) = set(urls) - {variable}
     assert code == 2
-    assert f"{given} is set and {missing} is not. Set both" in said
-    assert "Traceback" not in said
+    assert f"{variable} is set and {missing} is not. Set both" in text
+    assert "Traceback" not in text
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_one_url_without_the_other_is_refused(servers: dict[str, str], given: st
         ("mysql://u:hush@host/db", "redis://h", "DATABASE_URL must begin with postgresql://"),
         ("postgresql://u:hush@host", "redis://h", "DATABASE_URL names no database"),
         ("postgresql://host/db", "redis://h", "DATABASE_URL names no user"),
-        ("postgresql://u:hush@host/db", "amqp://h", "REDIS_URL must begin with redis://"),
+        ("postgresql://u:hush@host/db", "amqp://h", "REDIS_URL cannot be read as a URL: it must begin with redis://"),
     ],
 )
 def test_an_invalid_url_is_refused_without_revealing_its_password(
@@ -90,21 +90,21 @@ def test_an_invalid_url_is_refused_without_revealing_its_password(
 
 
 def test_refused_settings_print_one_line_and_no_traceback() -> None:
-    code, said, _ = attempt(("fleet_services", "up"), "postgresql://u:hush/word@host/db", "redis://h")
+    code, text, _ = attempt(("fleet_services", "up"), "postgresql://u:hush/word@host/db", "redis://h")
     assert code == 2
-    assert said.startswith("The settings are refused: DATABASE_URL cannot be read as a URL")
-    assert said.count("\n") == 1
-    assert "hush" not in said
+    assert text.startswith("The settings are refused: DATABASE_URL cannot be read as a URL")
+    assert text.count("\n") == 1
+    assert "hush" not in text
 
 
 @pytest.mark.parametrize("which", ["DATABASE_URL", "REDIS_URL"])
 def test_a_url_without_a_required_password_is_refused(servers: dict[str, str], which: str) -> None:
     urls = {**servers, which: without_password(servers[which])}
-    code, said, _ = attempt(("fleet_up",), urls["DATABASE_URL"], urls["REDIS_URL"])
+    code, text, _ = attempt(("fleet_up",), urls["DATABASE_URL"], urls["REDIS_URL"])
     assert code == 1
-    assert f"requires a password and {which} has none." in said
-    assert "restarting it" not in said
-    assert "prepare: running" not in said
+    assert f"requires a password and {which} has none." in text
+    assert "restarting it" not in text
+    assert "prepare: running" not in text
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_a_url_without_a_required_password_is_refused(servers: dict[str, str], w
 )
 def test_a_wrong_password_is_refused_and_not_printed(servers: dict[str, str], which: str, fault: str) -> None:
     urls = {**servers, which: re.sub(r":[^:@/]*@", ":a-wrong-one@", servers[which])}
-    code, said, _ = attempt(("fleet_services", "up", "--detach"), urls["DATABASE_URL"], urls["REDIS_URL"])
+    code, text, _ = attempt(("fleet_services", "up", "--detach"), urls["DATABASE_URL"], urls["REDIS_URL"])
     assert code == 1
-    assert fault in said
-    assert "a-wrong-one" not in said
+    assert fault in text
+    assert "a-wrong-one" not in text
 
 
 def test_unreachable_servers_are_reported_at_once() -> None:
@@ -123,13 +123,13 @@ def test_unreachable_servers_are_reported_at_once() -> None:
     with checkout(env=nobody) as home:
         starting = home.start("fleet_up")
         assert starting.stderr is not None
-        said = [starting.stderr.readline() for _ in range(4)]
+        values = [starting.stderr.readline() for _ in range(4)]
         starting.send_signal(signal.SIGINT)
-        said += starting.communicate(timeout=60)[1].splitlines()
+        values += starting.communicate(timeout=60)[1].splitlines()
         assert starting.returncode == 130
-        assert any(line.startswith("postgres: Postgres at 127.0.0.1:1 does not answer: ") for line in said), said
-        assert any(line.startswith("valkey: Redis does not answer: ") for line in said), said
-        assert not any("hush" in line for line in said)
+        assert any(line.startswith("postgres: Postgres at 127.0.0.1:1 does not answer: ") for line in values), values
+        assert any(line.startswith("valkey: Redis does not answer: ") for line in values), values
+        assert not any("hush" in line for line in values)
 
 
 @pytest.mark.parametrize("name", ["postgres", "valkey"])
@@ -137,25 +137,25 @@ def test_unreachable_servers_fail_the_start_after_half_a_minute(tmp_path: Path, 
     home = Home(tmp_path)
     urls = Environment({"DATABASE_URL": "postgresql://u@127.0.0.1:1/x", "REDIS_URL": "redis://127.0.0.1:1"})
     theirs = External(datastores.resolve(urls, home, credentials.ensure(home))).services(limits=Limits())
-    (one,) = [service for service in theirs if service.name == name]
-    assert one.ready_s == 30
-    said: list[str] = []
+    (declared,) = [service for service in theirs if service.name == name]
+    assert declared.ready_s == 30
+    items: list[str] = []
     supervisor = Supervisor(
-        home=home, kind="services", provider="external", services=[replace(one, ready_s=0.3)], say=said.append
+        home=home, kind="services", provider="external", services=[replace(declared, ready_s=0.3)], say=items.append
     )
     assert asyncio.run(supervisor.run()) == 1
-    assert said[-2].startswith(f"{name}: failed: it did not answer within 0.3 s: ")
-    assert said[-1] == f"{name} could not be started; stopping the other services."
+    assert items[-2].startswith(f"{name}: failed: it did not answer within 0.3 s: ")
+    assert items[-1] == f"{name} could not be started; stopping the other services."
     assert supervisor.status()["services"][0]["restarts"] == 0
 
 
 def test_external_services_are_watched_but_cannot_be_restarted(servers: dict[str, str]) -> None:
     with checkout(env=servers | {"FLEET_HOME": ""}) as home:
         home.env["FLEET_HOME"] = str(home.root)
-        asked = home.json("fleet_services", "status")  # with no supervisor between
-        assert (asked["running"], asked["pid"], asked["provider"]) == (True, None, "external")
-        assert [service["healthy"] for service in asked["services"]] == [True, True]
-        shown = home.manage("fleet_services", "up", "--detach", "--json")
+        document = home.json("fleet_services", "status")  # with no supervisor between
+        assert (document["running"], document["pid"], document["provider"]) == (True, None, "external")
+        assert [service["healthy"] for service in document["services"]] == [True, True]
+        result = home.manage("fleet_services", "up", "--detach", "--json")
         assert [service["pid"] for service in home.status()["services"]] == [None, None]
         refused = home.manage("fleet_services", "restart", "postgres", check=False)
         assert refused.returncode == 1
@@ -163,5 +163,5 @@ def test_external_services_are_watched_but_cannot_be_restarted(servers: dict[str
         home.manage("fleet_services", "down")
         password = re.findall(r":([^:@/]*)@", servers["DATABASE_URL"])[0]
         logs = "".join(log.read_text() for log in (home.root / "private" / "logs").iterdir())
-        assert password not in logs + shown.stdout + shown.stderr
+        assert password not in logs + result.stdout + result.stderr
         assert home.left_behind() == []

@@ -65,7 +65,7 @@ def places_of(secret: str, home: Checkout) -> list[str]:
     return found + (["status"] if secret in json.dumps(home.status()) else [])
 
 
-def given(secret: str, home: Checkout) -> set[int]:
+def processes_with(secret: str, home: Checkout) -> set[int]:
     """The processes that have a secret in their environment."""
     found = set()
     for process in home.processes():
@@ -96,10 +96,10 @@ def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_sign
     for name, secret in home.credentials().items():
         assert places_of(secret, home) == [], name
     assert places_of(KEY, home) == []
-    told = {service["name"]: service["pid"] for service in status["services"] if service["pid"]}
-    assert {told["node"], told["control"]} < {process.pid for process in home.processes()}
-    web = {told["web"], *(worker.pid for worker in psutil.Process(told["web"]).children())}
-    assert given(KEY, home) == {running.pid, *web}  # nor the agents, which are forks of the node
+    values = {service["name"]: service["pid"] for service in status["services"] if service["pid"]}
+    assert {values["node"], values["control"]} < {process.pid for process in home.processes()}
+    web = {values["web"], *(worker.pid for worker in psutil.Process(values["web"]).children())}
+    assert processes_with(KEY, home) == {running.pid, *web}  # nor the agents, which are forks of the node
     assert not (home.root / "private" / "jwt.key").exists()
     assert "No directory at" not in (home.root / "private" / "logs" / "web.log").read_text()
 
@@ -110,16 +110,16 @@ def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_sign
     for process in family:
         process.send_signal(signal.SIGSTOP)
     try:
-        code, told = get(ready, within_s=60)
+        code, values = get(ready, within_s=60)
     finally:
         for process in family:
             process.send_signal(signal.SIGCONT)
-    assert (code, told["checks"]["database"]["ok"]) == (503, False)
+    assert (code, values["checks"]["database"]["ok"]) == (503, False)
 
     running.send_signal(signal.SIGINT)
-    out, said = running.communicate(timeout=40)
-    assert (running.returncode, out) == (0, ""), said
-    stopped = re.findall(r"^(\w+): stopping$", said, re.MULTILINE)
+    out, text = running.communicate(timeout=40)
+    assert (running.returncode, out) == (0, ""), text
+    stopped = re.findall(r"^(\w+): stopping$", text, re.MULTILINE)
     assert stopped == [name for name in reversed(NAMES) if name != "prepare"]
     assert home.left_behind() == []
 

@@ -33,9 +33,9 @@ class Trial:
     def __init__(self, root: Path, *services: Service) -> None:
         self.home = Home(root)
         self.home.make()
-        self.said: list[str] = []
+        self.output: list[str] = []
         self.supervisor = Supervisor(
-            home=self.home, kind="services", provider="trial", services=services, say=self.said.append
+            home=self.home, kind="services", provider="trial", services=services, say=self.output.append
         )
 
     def run(self, work: Callable[[], Awaitable[Any]]) -> int:
@@ -64,11 +64,11 @@ class Trial:
     async def until(self, true: Callable[[], bool], *, within_s: float = 60) -> None:
         end = time.monotonic() + within_s
         while not true():
-            assert time.monotonic() < end, f"not true within {within_s} s: {self.said}"
+            assert time.monotonic() < end, f"not true within {within_s} s: {self.output}"
             await asyncio.sleep(0.01)
 
     def service(self, name: str) -> dict[str, Any]:
-        return next(one for one in self.supervisor.status()["services"] if one["name"] == name)
+        return next(item for item in self.supervisor.status()["services"] if item["name"] == name)
 
     def kinds(self) -> list[str]:
         return [entry.kind for entry in journal.last(self.home, 100)]
@@ -104,7 +104,7 @@ def test_services_start_after_their_needs_and_stop_in_reverse(tmp_path: Path) ->
         kept("top", needs=("base", "step")),
     )
     assert trial.run(nothing) == 0
-    assert trial.said == [
+    assert trial.output == [
         "base: starting", "base: healthy", "step: running", "top: starting", "top: healthy",
         "top: stopping", "base: stopping",
     ]  # fmt: skip
@@ -115,8 +115,8 @@ def test_a_failed_step_stops_the_start_and_its_last_lines_are_printed(tmp_path: 
         tmp_path, kept("base"), kept("step", "raise SystemExit('no room')", once=True), kept("top", needs=("step",))
     )
     assert trial.run(nothing) == 1
-    assert "step: failed: it ended with exit code 1; its last output: no room" in trial.said
-    assert "top: starting" not in trial.said
+    assert "step: failed: it ended with exit code 1; its last output: no room" in trial.output
+    assert "top: starting" not in trial.output
 
 
 def test_a_service_that_is_not_vital_may_fail(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_killed_service_is_restarted_up_to_a_limit_and_then_on_request(tmp_pat
         for lives in range(3):
             await trial.until(lambda: trial.service("base")["healthy"])
             os.kill(trial.service("base")["pid"], signal.SIGKILL)
-            await trial.until(lambda: trial.said.count("base: healthy") == lives + 2 or lives == 2)  # noqa: B023
+            await trial.until(lambda: trial.output.count("base: healthy") == lives + 2 or lives == 2)  # noqa: B023
         await trial.until(lambda: trial.service("base")["state"] == "failed")
         gone = trial.service("base")
         assert (gone["pid"], gone["healthy"], gone["restarts"]) == (None, False, 2)
@@ -164,11 +164,11 @@ def test_a_service_that_does_not_answer_is_restarted_even_if_paused(tmp_path: Pa
         before = psutil.Process(trial.service("base")["pid"])
         await trial.until(lambda: len(before.children()) == 1 and os.getsid(before.children()[0].pid) != before.pid)
         family = [before, *before.children()]
-        for one in family:
-            one.send_signal(signal.SIGSTOP)
+        for item in family:
+            item.send_signal(signal.SIGSTOP)
         sign.unlink()
         await trial.until(lambda: trial.service("base")["restarts"] == 1)
-        await trial.until(lambda: not any(one.is_running() for one in family))
+        await trial.until(lambda: not any(item.is_running() for item in family))
         sign.touch()
         await trial.until(lambda: trial.service("base")["healthy"])
 
@@ -179,7 +179,7 @@ def test_a_service_that_does_not_answer_is_restarted_even_if_paused(tmp_path: Pa
 def test_a_service_that_never_answers_fails(tmp_path: Path) -> None:
     trial = Trial(tmp_path, kept("base", probe=answers_when(tmp_path / "never"), ready_s=0.1))
     assert trial.run(nothing) == 1
-    assert any("did not answer within" in line and "It is not there yet." in line for line in trial.said)
+    assert any("did not answer within" in line and "It is not there yet." in line for line in trial.output)
 
 
 def test_a_service_that_ignores_its_stop_signal_is_killed_with_its_session(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_service_that_ignores_its_stop_signal_is_killed_with_its_session(tmp_p
         await trial.until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
 
     assert trial.run(until_it_has_forked) == 0
-    assert "base: does not stop; killing it" in trial.said
+    assert "base: does not stop; killing it" in trial.output
     for pid in map(int, pids.read_text().split()):
         until(lambda: gone(pid))  # noqa: B023  (it is asked for at once)
 
@@ -220,7 +220,7 @@ def test_a_second_signal_kills_services_that_do_not_stop(tmp_path: Path) -> None
         asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
 
     assert trial.run(interrupt_twice) == 0
-    assert "base: does not stop; killing it" in trial.said
+    assert "base: does not stop; killing it" in trial.output
 
 
 def test_a_stopping_service_is_not_healthy(tmp_path: Path) -> None:
@@ -252,8 +252,8 @@ def test_an_unexpected_error_at_a_start_does_not_end_the_runner(tmp_path: Path, 
 
     trial = Trial(tmp_path, kept("base"), kept("odd", command=surprise))
     assert trial.run(nothing) == 1
-    assert f"odd: failed: {type(fault).__name__}: {fault}" in trial.said
-    assert trial.said[-1] == "base: stopping"
+    assert f"odd: failed: {type(fault).__name__}: {fault}" in trial.output
+    assert trial.output[-1] == "base: stopping"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
@@ -262,7 +262,7 @@ def test_a_first_start_without_space_or_permission_is_not_retried(tmp_path: Path
     trial = Trial(tmp_path, kept("base", code, probe=answers_when(tmp_path / "never")))
     assert trial.run(nothing) == 1
     assert trial.service("base")["restarts"] == 0
-    assert trial.said[-2:] == [
+    assert trial.output[-2:] == [
         f"base: failed: it ended with exit code 1; its last output: FATAL: data: {os.strerror(number)}",
         "base could not be started; stopping the other services.",
     ]
@@ -281,7 +281,7 @@ def test_a_service_that_lacks_space_later_is_retried(tmp_path: Path) -> None:
         await trial.until(lambda: trial.service("base")["restarts"] >= 1)
 
     assert trial.run(work) == 0
-    assert any("No space left on device; restarting it" in line for line in trial.said), trial.said
+    assert any("No space left on device; restarting it" in line for line in trial.output), trial.output
 
 
 def test_an_unexpected_error_of_a_probe_stops_the_process(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_an_unexpected_error_of_a_probe_stops_the_process(tmp_path: Path) -> Non
 
     trial = Trial(tmp_path, kept("base", probe=odd))
     assert trial.run(nothing) == 1
-    assert "base: failed: ValueError: no such port" in trial.said
+    assert "base: failed: ValueError: no such port" in trial.output
 
 
 def test_a_refused_configuration_fails_at_once(tmp_path: Path) -> None:
@@ -300,13 +300,13 @@ def test_a_refused_configuration_fails_at_once(tmp_path: Path) -> None:
     trial = Trial(tmp_path, kept("theirs", command=None, probe=refuse))
     assert trial.run(nothing) == 1
     assert trial.service("theirs")["restarts"] == 0
-    assert "theirs: failed: It wants a password." in trial.said
+    assert "theirs: failed: It wants a password." in trial.output
 
 
 def test_a_stop_before_readiness_exits_with_130_and_starts_nothing_more(tmp_path: Path) -> None:
     trial = Trial(tmp_path, kept("base", probe=answers_when(tmp_path / "never")), kept("top", needs=("base",)))
-    assert trial.run_until(lambda: "base: starting" in trial.said) == 130
-    assert "top: starting" not in trial.said
+    assert trial.run_until(lambda: "base: starting" in trial.output) == 130
+    assert "top: starting" not in trial.output
 
 
 def test_each_crossing_of_a_limit_is_reported_once(tmp_path: Path) -> None:
@@ -366,4 +366,4 @@ def test_only_one_supervisor_runs_per_home(tmp_path: Path) -> None:
             await second.supervisor.run()
 
     assert first.run(another) == 0
-    assert second.said == []
+    assert second.output == []

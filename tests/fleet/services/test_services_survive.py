@@ -38,10 +38,10 @@ def up(home: Checkout) -> subprocess.Popen[str]:
 def stop(running: subprocess.Popen[str], home: Checkout, number: signal.Signals = signal.SIGTERM) -> str:
     """Stop it; what it said. Nothing is left."""
     running.send_signal(number)
-    out, said = running.communicate(timeout=60)
-    assert (running.returncode, out) == (0, ""), said
+    out, text = running.communicate(timeout=60)
+    assert (running.returncode, out) == (0, ""), text
     assert home.left_behind() == []
-    return said
+    return text
 
 
 def pids_of(home: Checkout) -> set[int]:
@@ -71,8 +71,8 @@ def kept(home: Checkout) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_all_services_in_order(home: Checkout, number: signal.Signals) -> None:
-    said = stop(up(home), home, number)
-    assert [line for line in said.splitlines() if line.endswith("stopping")] == [
+    text = stop(up(home), home, number)
+    assert [line for line in text.splitlines() if line.endswith("stopping")] == [
         "valkey: stopping",
         "postgres: stopping",
     ]
@@ -205,8 +205,8 @@ def test_thresholds_on_response_time_memory_and_restarts_raise_events() -> None:
             os.kill(killed, signal.SIGKILL)
             until(lambda killed=killed: home.service("valkey")["pid"] not in {killed, None})
             until(lambda: home.service("valkey")["healthy"])
-        wanted = {"service.slow", "service.large", "service.restarts"}
-        until(lambda: wanted <= {event["kind"] for event in home.status()["events"]})
+        expected = {"service.slow", "service.large", "service.restarts"}
+        until(lambda: expected <= {event["kind"] for event in home.status()["events"]})
         events = home.status()["events"]
         by_kind = {event["kind"]: event for event in events if event["service"] == "valkey"}
         assert by_kind["service.restarts"]["message"] == "valkey was restarted 2 times."
@@ -216,26 +216,26 @@ def test_thresholds_on_response_time_memory_and_restarts_raise_events() -> None:
 
 
 def test_two_homes_run_at_once_and_a_taken_port_is_replaced() -> None:
-    with checkout() as one, checkout() as other:
-        running = [home.start("fleet_services", "up") for home in (one, other)]
-        pids = [{service["pid"] for service in home.until_ready()["services"]} for home in (one, other)]
+    with checkout() as item, checkout() as other:
+        running = [home.start("fleet_services", "up") for home in (item, other)]
+        pids = [{service["pid"] for service in home.until_ready()["services"]} for home in (item, other)]
         assert not pids[0] & pids[1]
-        assert not set(one.urls()) & set(other.urls())
-        write(one)
+        assert not set(item.urls()) & set(other.urls())
+        write(item)
         with psycopg.connect(other.urls()[0]) as session:
             assert session.execute("SELECT to_regclass('kept')").fetchone() == (None,)
         for process in running:
             process.send_signal(signal.SIGTERM)
         for process in running:
             process.communicate(timeout=60)
-        (one.root / "private" / "ports.json").write_text((other.root / "private" / "ports.json").read_text())
+        (item.root / "private" / "ports.json").write_text((other.root / "private" / "ports.json").read_text())
         running = [home.start("fleet_services", "up") for home in (other,)]
         other.until_ready()
-        running += [one.start("fleet_services", "up")]  # its ports are now the other's
-        one.until_ready()
-        assert kept(one)
-        assert not set(one.urls()) & set(other.urls())
+        running += [item.start("fleet_services", "up")]  # its ports are now the other's
+        item.until_ready()
+        assert kept(item)
+        assert not set(item.urls()) & set(other.urls())
         for process in running:
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=60)
-        assert one.left_behind() == other.left_behind() == []
+        assert item.left_behind() == other.left_behind() == []

@@ -50,7 +50,7 @@ def run(what: Callable[[Work, Any], Awaitable[None]], *, patience_s: float = 5) 
 
 async def ask(application: Any, path: str, *, body: asyncio.Event | None = None) -> tuple[int, dict[str, str], bytes]:
     """The answer. With `body`, a second half of the body comes when it is set."""
-    said: list[Any] = []
+    items: list[Any] = []
     pieces = [{"type": "http.request", "body": b"", "more_body": False}]
     if body is not None:
         pieces.insert(0, {"type": "http.request", "body": b"half", "more_body": True})
@@ -61,11 +61,11 @@ async def ask(application: Any, path: str, *, body: asyncio.Event | None = None)
         return pieces.pop(0)
 
     async def send(message: Any) -> None:
-        said.append(message)
+        items.append(message)
 
     await application({"type": "http", "path": path, "headers": []}, receive, send)
-    headers = {name.decode(): value.decode() for name, value in said[0]["headers"]}
-    return said[0]["status"], headers, b"".join(one.get("body", b"") for one in said)
+    headers = {name.decode(): value.decode() for name, value in items[0]["headers"]}
+    return items[0]["status"], headers, b"".join(item.get("body", b"") for item in items)
 
 
 async def settle() -> None:

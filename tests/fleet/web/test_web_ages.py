@@ -11,11 +11,11 @@ from fleet.admin import pages
 
 
 @pytest.mark.parametrize(
-    "seconds, told",
+    "seconds, words",
     [(-1, "0 s"), (0.44, "0.4 s"), (12.9, "13 s"), (185, "3 min 5 s"), (7_800, "2 h 10 min"), (442_800, "5 d 3 h")],
 )
-def test_a_duration_has_at_most_two_units(seconds: float, told: str) -> None:
-    assert pages.span(seconds).replace("\u00a0", " ") == told
+def test_a_duration_has_at_most_two_units(seconds: float, words: str) -> None:
+    assert pages.span(seconds).replace("\u00a0", " ") == words
 
 
 @pytest.mark.django_db

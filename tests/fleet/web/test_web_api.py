@@ -46,8 +46,8 @@ def test_the_root_lists_the_resources() -> None:
 def test_a_mission_has_the_same_shape_as_in_commands() -> None:
     mission = web.flown()
     boss = web.superuser()
-    told: dict[str, Any] = boss.get(f"/api/v1/missions/{mission.ref}").json()
-    assert {**reads.summary(mission), **{name: told[name] for name in told.keys() - reads.summary(mission)}} == told
+    body: dict[str, Any] = boss.get(f"/api/v1/missions/{mission.ref}").json()
+    assert {**reads.summary(mission), **{name: body[name] for name in body.keys() - reads.summary(mission)}} == body
     items = boss.get(f"/api/v1/missions/{mission.ref}/sorties").json()["results"]
     assert items == list(reads.items(mission))
     assert {item["key"]: item["state"] for item in items} == {"good": "succeeded", "bad": "failed", "late": "skipped"}
@@ -60,10 +60,10 @@ def test_the_list_is_paged_newest_first_with_a_constant_number_of_queries(
     boss = web.superuser()
     with django_assert_max_num_queries(5):  # session, user, missions, counts; and the time, now and then
         first = boss.get("/api/v1/missions?limit=3").json()
-    assert [told["id"] for told in first["results"]] == [mission.ref for mission in reversed(missions[2:])]
+    assert [result["id"] for result in first["results"]] == [mission.ref for mission in reversed(missions[2:])]
     assert first["results"][0]["sorties"]["total"] == 2
     second = boss.get(first["next"]).json()
-    assert [told["id"] for told in second["results"]] == [mission.ref for mission in reversed(missions[:2])]
+    assert [result["id"] for result in second["results"]] == [mission.ref for mission in reversed(missions[:2])]
     assert second["next"] is None
 
 
@@ -74,10 +74,10 @@ def test_the_list_is_paged_newest_first_with_a_constant_number_of_queries(
 def test_a_missing_object_is_a_problem(ref: str, status: int, code: str) -> None:
     answer = web.superuser().get(f"/api/v1/missions/{ref}")
     assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
-    told = answer.json()
-    assert (told["status"], told["code"]) == (status, code)
-    assert told["detail"]
-    assert told["request_id"] == answer["X-Request-ID"]
+    document = answer.json()
+    assert (document["status"], document["code"]) == (status, code)
+    assert document["detail"]
+    assert document["request_id"] == answer["X-Request-ID"]
 
 
 NO_POSITION = base64.b64encode(b"p=yesterday").decode()
@@ -93,9 +93,9 @@ NO_POSITION = base64.b64encode(b"p=yesterday").decode()
 def test_an_invalid_parameter_is_a_problem(query: str) -> None:
     answer = web.superuser().get(f"/api/v1/missions?{query}")
     assert (answer.status_code, answer["Content-Type"]) == (422, "application/problem+json")
-    told = answer.json()
-    assert (told["status"], told["code"]) == (422, "invalid")
-    assert told["detail"]
+    document = answer.json()
+    assert (document["status"], document["code"]) == (422, "invalid")
+    assert document["detail"]
 
 
 def test_a_wrong_method_gets_the_allowed_ones() -> None:
@@ -112,5 +112,5 @@ def test_a_trailing_slash_is_reported() -> None:
 
 def test_events_use_the_ids_of_agents_that_the_api_accepts() -> None:
     mission, boss = web.flown(), web.superuser()
-    told = boss.get(f"/api/v1/missions/{mission.ref}/events?kind=sortie.running").json()["results"]
-    assert boss.get(f"/api/v1/agents/{told[0]['data']['agent']}").status_code == 200
+    value = boss.get(f"/api/v1/missions/{mission.ref}/events?kind=sortie.running").json()["results"]
+    assert boss.get(f"/api/v1/agents/{value[0]['data']['agent']}").status_code == 200

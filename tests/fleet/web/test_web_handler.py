@@ -81,20 +81,20 @@ class Site:
 
     async def ask(self, name: str, query: str = "", *, gone_after: int | None = None) -> tuple[int, list[bytes]]:
         """The status and the pieces of the answer, to a client that is gone after so many of them."""
-        said: list[Any] = []
-        asked, gone = False, asyncio.Event()
+        items: list[Any] = []
+        is_requested, gone = False, asyncio.Event()
 
         async def receive() -> Any:
-            nonlocal asked
-            if asked:
+            nonlocal is_requested
+            if is_requested:
                 await gone.wait()
                 return {"type": "http.disconnect"}
-            asked = True
+            is_requested = True
             return {"type": "http.request", "body": b"", "more_body": False}
 
         async def send(message: Any) -> None:
-            said.append(message)
-            if len(said) - 1 == gone_after:
+            items.append(message)
+            if len(items) - 1 == gone_after:
                 gone.set()
 
         scope = {
@@ -102,7 +102,7 @@ class Site:
             "headers": [(b"host", b"127.0.0.1")], "scheme": "http", "server": ("127.0.0.1", 80),
         }  # fmt: skip
         await self.handler(scope, receive, send)
-        return said[0]["status"], [one["body"] for one in said[1:] if one.get("body")]
+        return items[0]["status"], [item["body"] for item in items[1:] if item.get("body")]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -143,10 +143,10 @@ def test_a_file_is_sent_in_large_pieces_without_warnings(tmp_path: Path) -> None
 )
 @pytest.mark.django_db(transaction=True)
 def test_each_request_starts_and_finishes_once_even_if_its_client_is_gone(name: str, gone_after: int | None) -> None:
-    told = Counter[str]()
+    result = Counter[str]()
 
     def hear(what: str) -> Callable[..., None]:
-        return lambda **_: told.update([what])
+        return lambda **_: result.update([what])
 
     begun, ended = hear("begun"), hear("ended")
     request_started.connect(begun)
@@ -157,7 +157,7 @@ def test_each_request_starts_and_finishes_once_even_if_its_client_is_gone(name: 
     finally:
         request_started.disconnect(begun)
         request_finished.disconnect(ended)
-    assert told == {"begun": 1, "ended": 1}
+    assert result == {"begun": 1, "ended": 1}
     assert pieces["ended"] - before == (gone_after is not None)
 
 

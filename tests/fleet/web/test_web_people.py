@@ -34,7 +34,7 @@ def save(user: User, **changes: Any) -> int:
     return web.superuser().post(f"/admin/auth/user/{user.pk}/change/", sent).status_code
 
 
-def told(kind: str = "role.changed") -> dict[str, Any]:
+def last_entry(kind: str = "role.changed") -> dict[str, Any]:
     return Entry.objects.filter(kind=kind).values("actor", "subject", "before", "after").order_by("-id")[0]
 
 
@@ -42,7 +42,7 @@ def test_a_user_who_is_no_longer_a_superuser_is_no_admin_and_it_is_recorded(ann:
     team = Group.objects.create(name="web")
     assert save(ann, is_superuser="", is_staff="", groups=[team.pk]) == 302
     assert operations.serialize_user(User.objects.get(pk=ann.pk))["role"] == Role.USER
-    assert told() == {
+    assert last_entry() == {
         "actor": "user:boss", "subject": "user:ann",
         "before": {"role": "admin", "executes": True, "teams": []}, "after": {"role": "user", "executes": False, "teams": ["web"]},
     }  # fmt: skip
@@ -50,7 +50,7 @@ def test_a_user_who_is_no_longer_a_superuser_is_no_admin_and_it_is_recorded(ann:
 
 def test_deactivating_a_user_ends_their_sessions(ann: User) -> None:
     assert save(ann, is_active="") == 302
-    assert (told()["before"]["active"], told()["after"]["active"]) == (True, False)
+    assert (last_entry()["before"]["active"], last_entry()["after"]["active"]) == (True, False)
     assert not Session.objects.filter(user=ann, ended_at=None).exists()
 
 
@@ -71,13 +71,13 @@ def test_changes_of_a_team_are_recorded_with_before_and_after(ann: User) -> None
     )
     assert boss.post("/admin/auth/group/add/", {"name": "web", "permissions": [view.pk]}).status_code == 302
     made = {"name": "web", "permissions": ["missions.view_mission"], "members": []}
-    assert told("group.created") == {"actor": "user:boss", "subject": "web", "before": None, "after": made}
+    assert last_entry("group.created") == {"actor": "user:boss", "subject": "web", "before": None, "after": made}
 
     team = Group.objects.get()
     ann.groups.add(team)
     page = f"/admin/auth/group/{team.pk}/"
     assert boss.post(f"{page}change/", {"name": "site", "permissions": [view.pk, change.pk]}).status_code == 302
-    assert told("group.changed") == {
+    assert last_entry("group.changed") == {
         "actor": "user:boss", "subject": "site",
         "before": {"name": "web", "permissions": ["missions.view_mission"]},
         "after": {"name": "site", "permissions": ["missions.change_mission", "missions.view_mission"]},
@@ -85,7 +85,7 @@ def test_changes_of_a_team_are_recorded_with_before_and_after(ann: User) -> None
 
     assert boss.post(f"{page}delete/", {"post": "yes"}).status_code == 302
     gone = {"name": "site", "permissions": ["missions.change_mission", "missions.view_mission"], "members": ["ann"]}
-    assert told("group.deleted") == {"actor": "user:boss", "subject": "site", "before": gone, "after": None}
+    assert last_entry("group.deleted") == {"actor": "user:boss", "subject": "site", "before": gone, "after": None}
 
 
 def test_joining_and_leaving_a_team_is_recorded(ann: User) -> None:
@@ -97,7 +97,7 @@ def test_joining_and_leaving_a_team_is_recorded(ann: User) -> None:
         page = f"/admin/auth/user/{ann.pk}/change/"
         assert browser.post(page, {**form, **moment, "groups": teams}).status_code == 302
         for kind in ("role.changed", "user.changed"):
-            assert (told(kind)["before"], told(kind)["after"]) == ({"teams": before}, {"teams": after})
+            assert (last_entry(kind)["before"], last_entry(kind)["after"]) == ({"teams": before}, {"teams": after})
 
 
 def test_no_password_is_recorded(ann: User) -> None:
@@ -106,9 +106,9 @@ def test_no_password_is_recorded(ann: User) -> None:
     new = "a new one, long enough"
     page = f"/admin/auth/user/{ann.pk}"
     browser.post(f"{page}/password/", {"password1": new, "password2": new, "usable_password": "true"})
-    assert told("user.changed") == {"actor": "user:boss", "subject": "user:ann", "before": None, "after": None}
+    assert last_entry("user.changed") == {"actor": "user:boss", "subject": "user:ann", "before": None, "after": None}
     assert browser.post(f"{page}/delete/", {"post": "yes"}).status_code == 302
-    gone = told("user.deleted")["before"]
+    gone = last_entry("user.deleted")["before"]
     assert gone == {
         "name": "ann", "first_name": "", "last_name": "", "email": "",
         "role": "admin", "active": True, "executes": True, "teams": [],
@@ -133,8 +133,8 @@ def test_the_role_of_a_new_user_is_recorded_once() -> None:
 
 def test_a_user_is_added_with_the_fields_of_the_page_and_needs_a_name() -> None:
     browser, page = web.superuser(), "/admin/auth/user/add/"
-    shown = browser.get(page).content.decode()
-    assert [name for name in ("username", "password1", "password2") if f'name="{name}"' not in shown] == []
+    document = browser.get(page).content.decode()
+    assert [name for name in ("username", "password1", "password2") if f'name="{name}"' not in document] == []
     new = {"usable_password": "true", "password1": api.PASSWORD, "password2": api.PASSWORD}
     assert browser.post(page, {**new, "username": ""}).status_code == 200
     assert browser.post(page, {**new, "username": "dora"}).status_code == 302

@@ -80,11 +80,11 @@ def test_without_an_allow_list_no_other_site_can_use_the_api(client: Client) -> 
 def test_a_listed_site_can_use_the_api_only_with_tokens(client: Client) -> None:
     preflight = client.options("/api/v1/", headers=PREFLIGHT)
     assert preflight.status_code == 200
-    told = {name.lower(): value for name, value in cors(preflight).items()}
-    assert told["access-control-allow-origin"] == BOARD
-    assert "authorization" in told["access-control-allow-headers"]
-    assert "POST" in told["access-control-allow-methods"]
-    assert "access-control-allow-credentials" not in told
+    values = {name.lower(): value for name, value in cors(preflight).items()}
+    assert values["access-control-allow-origin"] == BOARD
+    assert "authorization" in values["access-control-allow-headers"]
+    assert "POST" in values["access-control-allow-methods"]
+    assert "access-control-allow-credentials" not in values
     answer = client.get("/api/v1/", headers={"Origin": BOARD})
     assert answer["Access-Control-Allow-Origin"] == BOARD
     assert "origin" in answer["Vary"].lower()
@@ -103,10 +103,10 @@ def test_a_listed_site_can_use_the_api_only_with_tokens(client: Client) -> None:
 @override_settings(CORS_ALLOWED_ORIGINS=[BOARD])
 def test_cookies_are_accepted_only_from_this_sites_pages() -> None:
     browser = web.superuser()
-    asked = {origin: browser.get("/api/v1/me", headers={"Origin": origin} if origin else {}) for origin in (
+    request = {origin: browser.get("/api/v1/me", headers={"Origin": origin} if origin else {}) for origin in (
         "", "http://testserver", BOARD, "null", "http://testserver.example.org",
     )}  # fmt: skip
-    assert [answer.status_code for answer in asked.values()] == [200, 200, 401, 401, 401]
+    assert [answer.status_code for answer in request.values()] == [200, 200, 401, 401, 401]
 
 
 LOOK = """

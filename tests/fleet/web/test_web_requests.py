@@ -59,17 +59,17 @@ def test_the_caller_is_known_during_the_request_and_not_after_it() -> None:
 def test_concurrent_requests_have_separate_callers() -> None:
     async def all() -> list[bytes]:
         served = requests.request_context(look_later)
-        asked = [RequestFactory().get("/", headers={"X-Request-ID": f"r{n}"}) for n in range(20)]
-        return [answer.content for answer in await asyncio.gather(*(served(one) for one in asked))]
+        values = [RequestFactory().get("/", headers={"X-Request-ID": f"r{n}"}) for n in range(20)]
+        return [answer.content for answer in await asyncio.gather(*(served(item) for item in values))]
 
     assert asyncio.run(all()) == [f"anonymous 127.0.0.1 r{n}".encode() for n in range(20)]
 
 
 @pytest.mark.parametrize("proxies, secure", [("127.0.0.1", True), ("10.0.0.1", False), ("", False)])
 def test_only_a_trusted_proxy_can_say_that_a_request_used_https(proxies: str, secure: bool) -> None:
-    def told(request: HttpRequest) -> HttpResponse:
+    def view(request: HttpRequest) -> HttpResponse:
         return HttpResponse(str(request.is_secure()))
 
     with override_settings(FLEET_TRUSTED_PROXIES=addresses.parse_networks(proxies)):
-        answer = requests.request_context(told)(RequestFactory().get("/", headers={"X-Forwarded-Proto": "https"}))
+        answer = requests.request_context(view)(RequestFactory().get("/", headers={"X-Forwarded-Proto": "https"}))
     assert answer.content == str(secure).encode()

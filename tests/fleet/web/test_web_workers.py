@@ -39,21 +39,21 @@ class Site:
         """A connection that is there and stays: a request is answered, and another one begun."""
         made = socket.create_connection(("127.0.0.1", self.port), timeout=20)
         made.send(HEAD + b"\r\n")
-        said = b""
-        while b"\r\n\r\n" not in said and (more := made.recv(4_096)):
-            said += more
+        data = b""
+        while b"\r\n\r\n" not in data and (more := made.recv(4_096)):
+            data += more
         made.send(HEAD)
-        assert said.startswith(b"HTTP/1.1 200"), said
+        assert data.startswith(b"HTTP/1.1 200"), data
         return made
 
     def refused(self) -> bool:
         """Whether there is no place for another connection. This one is counted no more when it has been read to its end."""
-        said = b""
+        data = b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as line, contextlib.suppress(OSError):
             line.send(HEAD + b"Connection: close\r\n\r\n")
             while more := line.recv(4_096):
-                said += more
-        return not said.startswith(b"HTTP/1.1 200")
+                data += more
+        return not data.startswith(b"HTTP/1.1 200")
 
     def answers(self) -> bool:
         try:
@@ -101,7 +101,7 @@ def free(port: int) -> bool:
 
 
 def ended(processes: list[psutil.Process]) -> bool:
-    return all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in processes)
+    return all(not process.is_running() or process.status() == psutil.STATUS_ZOMBIE for process in processes)
 
 
 def test_a_killed_process_is_replaced_while_the_others_answer(site: Site) -> None:
@@ -127,24 +127,24 @@ def test_the_connection_limit_of_an_address_counts_all_processes_without_killed_
     site: Site,
 ) -> None:
     until(lambda: len(site.workers()) == 2)
-    one, other = site.workers()
+    first, other = site.workers()
     with contextlib.ExitStack() as kept:
 
         def fill(worker: psutil.Process, count: int) -> None:
             """As if the kernel had given them all to this one."""
-            halted = other if worker is one else one
+            halted = other if worker is first else first
             halted.suspend()
             until(lambda: halted.status() == psutil.STATUS_STOPPED)
             for _ in range(count):
                 kept.enter_context(site.line())
             halted.resume()
 
-        fill(one, PLACES - 3)
+        fill(first, PLACES - 3)
         fill(other, 3)
-        one.suspend()
-        until(lambda: one.status() == psutil.STATUS_STOPPED)
+        first.suspend()
+        until(lambda: first.status() == psutil.STATUS_STOPPED)
         assert site.refused(), "the other one has three, and the site has all that there may be"
-        one.resume()
+        first.resume()
         other.kill()
         until(lambda: not site.refused())
         for _ in range(3):

@@ -49,10 +49,10 @@ def test_refused_missions_are_reported_and_the_others_are_changed() -> None:
 def test_a_sortie_is_cancelled_and_retried() -> None:
     boss = web.superuser()
     mission = fleet.launch({"one": {}, "two": {"needs": ["one"]}, "apart": {}})
-    one = Sortie.objects.get(key="one")
-    assert "Cancelled: 1" in act(boss, "cancel", one)
+    item = Sortie.objects.get(key="one")
+    assert "Cancelled: 1" in act(boss, "cancel", item)
     assert fleet.states(mission.id) == {"one": "cancelled", "two": "skipped", "apart": "queued"}
-    assert "Reopened: 1" in act(boss, "retry", one)
+    assert "Reopened: 1" in act(boss, "retry", item)
     assert "cancelled" not in fleet.states(mission.id).values()
     assert "can be retried" in act(boss, "retry", Sortie.objects.get(key="apart"))
 
@@ -83,12 +83,19 @@ def test_users_with_the_permission_cordon_and_uncordon_nodes() -> None:
 
 
 @pytest.mark.parametrize(
-    "field, given",
+    "field, submitted_text",
     [("prompt_argv", "[1]"), ("prompt_argv", '"claude -p"'), ("prompt_argv", '[""]'), ("env_allow", '["A B"]')],
 )
-def test_an_agent_type_accepts_only_lists_of_texts(field: str, given: str) -> None:
+def test_an_agent_type_accepts_only_lists_of_texts(field: str, submitted_text: str) -> None:
     page = reverse("admin:agents_agenttype_change", args=["backend"])
-    form = {"description": "x", "concurrency": 3, "agents": 1, "env_allow": "[]", "prompt_argv": "[]", field: given}
+    form = {
+        "description": "x",
+        "concurrency": 3,
+        "agents": 1,
+        "env_allow": "[]",
+        "prompt_argv": "[]",
+        field: submitted_text,
+    }
     assert "Pass a JSON list of strings" in web.superuser().post(page, form).content.decode()
     assert AgentType.objects.get(name="backend").concurrency != 3
 
@@ -98,11 +105,11 @@ def test_an_agent_type_can_be_added_and_edited_but_not_renamed_or_deleted() -> N
     form = {
         "concurrency": 3,
         "agents": 1,
-        "most_agents": 0,
-        "at_once": 0,
+        "max_agents": 0,
+        "max_running": 0,
         "memory_mb": 0,
         "disk_mb": 0,
-        "longest_s": 0,
+        "max_duration_s": 0,
         "env_allow": '["HTTPS_PROXY"]',
         "prompt_argv": '["cat", "-"]',
         "enabled": "on",
@@ -124,13 +131,13 @@ def test_destructive_actions_ask_first_and_require_post(act_of: str) -> None:
     boss, mission = web.superuser(), fleet.launch({"one": {}})
     if act_of == "list":
         address = reverse("admin:missions_mission_changelist")
-        asked = boss.post(address, {"action": "cancel", "_selected_action": [str(mission.id)]}).content.decode()
+        request = boss.post(address, {"action": "cancel", "_selected_action": [str(mission.id)]}).content.decode()
         answer = {"action": "cancel", "_selected_action": [str(mission.id)], "confirmed": "yes"}
     else:
         address = reverse("admin:missions_mission_cancel_button", args=[mission.id])
-        asked = boss.get(address).content.decode()
+        request = boss.get(address).content.decode()
         answer = {"_form_submitted": "True"}
-    assert "Running sorties are stopped; no more sorties start." in asked
+    assert "Running sorties are stopped; no more sorties start." in request
     assert fleet.state(mission.id) == "running"
     assert boss.post(address, answer).status_code == 302
     assert fleet.state(mission.id) == "cancelled"
@@ -162,8 +169,8 @@ def test_agents_are_spawned_and_ended() -> None:
     assert web.staff("view_agent").post(spawn, {"_form_submitted": "True"}).status_code == 403
     form = {"_form_submitted": "True", "type": "backend", "count": 2, "node": str(node.id)}
     assert boss.post(spawn, form).status_code == 302
-    one, two = Agent.objects.order_by("id")
-    assert "Ordered to drain: 1" in act(boss, "drain", one)
+    first, two = Agent.objects.order_by("id")
+    assert "Ordered to drain: 1" in act(boss, "drain", first)
     assert (
         boss.post(reverse("admin:agents_agent_stop_button", args=[two.id]), {"_form_submitted": "True"}).status_code
         == 302

@@ -25,7 +25,7 @@ from tests.support import fleet, web
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 READ_ONLY = ("missions_mission", "missions_sortie", "missions_attempt", "missions_artifact", "missions_alert",
-             "checkpoints_checkpoint",
+             "missions_schedule", "missions_workspace", "missions_change", "missions_conflict", "checkpoints_checkpoint",
              "agents_agent", "agents_node", "fleet_event", "fleet_entry", "fleet_key", "fleet_session")  # fmt: skip
 LISTS = (*READ_ONLY, "agents_agenttype", "auth_user", "auth_group")
 
@@ -134,18 +134,18 @@ def test_a_tolerated_failure_is_labelled_as_such() -> None:
     engine.stop(within_s=5)
     boss = web.superuser()
     for page in (address("missions_mission"), address("missions_mission", row=mission.id)):
-        shown = boss.get(page).content.decode()
-        assert "2 of 2: 1 succeeded, 1 tolerated" in shown
-        assert "1 failed" not in shown
+        content = boss.get(page).content.decode()
+        assert "2 of 2: 1 succeeded, 1 tolerated" in content
+        assert "1 failed" not in content
     lint = Sortie.objects.get(key="lint")
     for page in (
         address("missions_mission", row=mission.id),
         address("missions_sortie"),
         address("missions_sortie", row=lint.id),
     ):
-        shown = boss.get(page).content.decode()
-        assert "Tolerated: untidy" in shown
-        assert re.search(r">\s*tolerated\s*<", shown) or page == address("missions_sortie", row=lint.id)
+        content = boss.get(page).content.decode()
+        assert "Tolerated: untidy" in content
+        assert re.search(r">\s*tolerated\s*<", content) or page == address("missions_sortie", row=lint.id)
 
 
 def test_long_texts_in_the_list_of_sorties_wrap_after_the_mission() -> None:
@@ -175,14 +175,14 @@ def test_alerts_are_listed_with_their_subjects_searched_and_filtered() -> None:
     Alert.objects.create(rule="queue_old", subject="backend", message="A sortie for backend has waited 7 min.")
     Alert.objects.create(rule="service_slow", subject="web@host", message="web takes 2.0 s to answer.")
 
-    def shown(**filters: str) -> list[bool]:
+    def listed(**filters: str) -> list[bool]:
         page = boss.get(address("missions_alert"), filters).content.decode()
         return [words in page for words in ("has moved", "has waited 7 min", "takes 2.0 s")]
 
-    assert shown() == [True, True, True]
-    assert shown(rule="queue_old") == [False, True, False]
-    assert shown(q=mission.ref) == [True, False, False]
-    assert shown(q="web@") == [False, False, True]
+    assert listed() == [True, True, True]
+    assert listed(rule="queue_old") == [False, True, False]
+    assert listed(q=mission.ref) == [True, False, False]
+    assert listed(q="web@") == [False, False, True]
     page = boss.get(address("missions_alert")).content.decode()
     assert address("missions_mission", row=mission.id) in page
     assert address("agents_agenttype", row="backend") in page
@@ -240,8 +240,10 @@ def test_without_unfold_every_page_uses_the_stock_admin(flown: Mission, subproce
     urls += [address("missions_attempt", row=row.id) for row in Attempt.objects.all()]
     urls += [address("checkpoints_checkpoint", row=checkpoints.capture(missions=[flown.id]).id)]
     there = {**os.environ, **subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
-    told = subprocess.run([sys.executable, "-c", STOCK, *urls], env=there, capture_output=True, text=True, timeout=60)
-    assert told.stdout.split() == ["200"] * len(urls), told.stderr
+    process = subprocess.run(
+        [sys.executable, "-c", STOCK, *urls], env=there, capture_output=True, text=True, timeout=60
+    )
+    assert process.stdout.split() == ["200"] * len(urls), process.stderr
 
 
 def test_the_index_page_shows_counts_and_alerts_and_links_to_every_list() -> None:

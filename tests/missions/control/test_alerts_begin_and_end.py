@@ -33,7 +33,7 @@ def events(kind: str) -> list[dict[str, Any]]:
 
 
 def rules() -> set[str]:
-    return {one["rule"] for one in alerts.raised()}
+    return {alert["rule"] for alert in alerts.raised()}
 
 
 def lose_agents(count: int) -> None:
@@ -92,11 +92,11 @@ def test_two_control_loops_at_once_raise_and_clear_once() -> None:
             thread.join(60)
 
     all_look()
-    assert sorted(one["subject"] for one in events("alert.raised")) == ["backend", "testing"]
+    assert sorted(event["subject"] for event in events("alert.raised")) == ["backend", "testing"]
     Sortie.objects.update(ready_at=timezone.now())
     with override_settings(FLEET_ALERT_QUIET_S=0):
         all_look()
-    assert sorted(one["subject"] for one in events("alert.cleared")) == ["backend", "testing"]
+    assert sorted(event["subject"] for event in events("alert.cleared")) == ["backend", "testing"]
     assert len(events("alert.raised")) == 2
 
 
@@ -108,7 +108,7 @@ def test_agents_lost_within_the_window_raise_and_older_ones_do_not() -> None:
     assert rules() == set(), "three are still normal"
     lose_agents(1)
     watch.check()
-    assert [one["message"] for one in alerts.raised()] == [
+    assert [alert["message"] for alert in alerts.raised()] == [
         "4 agents were lost within 10 min. See: ./manage.py fleet_agents list --all"
     ]
     age(60)
@@ -133,7 +133,9 @@ def test_a_high_share_of_retries_raises() -> None:
     fleet.run_to_end(engine, fleet.launch({f"s{n}": failing for n in range(12)}))
     engine.stop(within_s=5)
     watch.check()
-    assert [one["message"] for one in alerts.raised()] == ["12 of 24 attempts within 10 min failed and are retried."]
+    assert [alert["message"] for alert in alerts.raised()] == [
+        "12 of 24 attempts within 10 min failed and are retried."
+    ]
 
 
 def test_a_mission_without_progress_is_stalled_unless_it_waits_for_a_time() -> None:
@@ -168,7 +170,7 @@ def test_restarts_of_a_service_within_the_window_raise() -> None:
     watch.check()
     Event.objects.bulk_create(Event(kind="service.restarted", data={"service": "web"}) for _ in range(4))
     watch.check()
-    assert [(one["rule"], one["subject"]) for one in alerts.raised()] == [("service_restarting", "web")]
+    assert [(alert["rule"], alert["subject"]) for alert in alerts.raised()] == [("service_restarting", "web")]
 
 
 def test_zero_turns_a_rule_off() -> None:
@@ -203,7 +205,7 @@ def test_the_control_loop_checks_and_status_shows_raised_alerts() -> None:
     external_agents.register(agent_type="backend")
     Sortie.objects.update(ready_at=timezone.now() - timedelta(seconds=400))
     Control(hint_publisher=HintPublisher(app)).beat()
-    (shown,) = console.manage("fleet_status", "--json").json["alerts"]
-    assert shown["rule"] == "queue_old"
-    assert shown["message"] in console.manage("fleet_status").out.replace("\n          ", " ")
+    (alert,) = console.manage("fleet_status", "--json").json["alerts"]
+    assert alert["rule"] == "queue_old"
+    assert alert["message"] in console.manage("fleet_status").out.replace("\n          ", " ")
     assert Alert.objects.get().seen_at >= Alert.objects.get().raised_at

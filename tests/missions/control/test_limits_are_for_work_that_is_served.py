@@ -87,7 +87,7 @@ def test_limits_of_missions_and_types_follow_the_same_rule(limit: str) -> None:
     if limit == "mission":
         fleet.launch(sorties, concurrency=1)
     else:
-        AgentType.objects.update(at_once=1)
+        AgentType.objects.update(max_running=1)
         fleet.launch(sorties)
     admission.admit()
     assert queued() == {"y"}
@@ -103,7 +103,7 @@ def test_sorties_without_limits_are_queued_even_without_agents() -> None:
 def test_a_more_urgent_sortie_gets_the_place_of_a_queued_one(limit: str) -> None:
     agent = serve()
     usual = ONE if limit == "key" else {}
-    AgentType.objects.filter(name="backend").update(at_once=1 if limit == "type" else 0)
+    AgentType.objects.filter(name="backend").update(max_running=1 if limit == "type" else 0)
     mission = fleet.launch({"usual": usual})
     admission.admit()
     assert queued() == {"usual"}
@@ -166,7 +166,7 @@ def test_an_autoscaled_type_without_agents_gets_one_for_sorties_under_a_limit() 
     admission.admit()
     assert queued() == set()
     Sortie.objects.update(ready_at=Now() - timedelta(minutes=1))
-    assert [(one.type, one.spawn) for one in scaling.scale()] == [("testing", 1)]
+    assert [(item.type, item.spawn) for item in scaling.scale()] == [("testing", 1)]
     admission.admit()
     assert queued() == {"x"}, "an agent that is starting serves it"
 
@@ -192,9 +192,9 @@ def test_many_holders_and_long_names_are_summarised() -> None:
     serve()
     fleet.launch({"n" * 60 + str(n): key for n in range(4)})
     admission.admit()
-    (told,) = [one["waits_for"] for one in reads.items(Mission.objects.get()) if one["state"] == "ready"]
-    assert "and 2 more hold" in told
-    assert len(told) < 400
+    (mission,) = [mission["waits_for"] for mission in reads.items(Mission.objects.get()) if mission["state"] == "ready"]
+    assert "and 2 more hold" in mission
+    assert len(mission) < 400
 
 
 def test_work_without_agents_raises_an_alert_until_an_agent_starts() -> None:
@@ -234,9 +234,9 @@ def test_no_limit_is_exceeded_or_held_by_work_without_agents(steps: list[tuple[o
     Mission.objects.all().delete()
     Agent.objects.all().delete()
     ConcurrencyKey.objects.all().delete()
-    AgentType.objects.filter(name="backend").update(at_once=2)
+    AgentType.objects.filter(name="backend").update(max_running=2)
     there: dict[str, UUID] = {}
-    held: list[external_agents.Lease] = []
+    items: list[external_agents.Lease] = []
     for step in steps:
         match step:
             case ("launch", str(kind), int(priority), bool(keyed)):
@@ -244,12 +244,12 @@ def test_no_limit_is_exceeded_or_held_by_work_without_agents(steps: list[tuple[o
                 fleet.launch({f"s{n}": {"agent": kind, "priority": priority, **key} for n in range(3)}, concurrency=2)
             case ("claim", str(kind)) if kind in there:
                 with suppress(errors.Conflict):  # it holds all that it may
-                    held += external_agents.claim(agent=there[kind])
-            case ("settle", int(number)) if held:
-                external_agents.complete(token=held.pop(number % len(held)).token)
+                    items += external_agents.claim(agent=there[kind])
+            case ("settle", int(number)) if items:
+                external_agents.complete(token=items.pop(number % len(items)).token)
             case ("end", str(kind)) if kind in there:
                 gone = there.pop(kind)
-                held = [lease for lease in held if Sortie.objects.get(id=lease.sortie).agent_id != gone]
+                items = [lease for lease in items if Sortie.objects.get(id=lease.sortie).agent_id != gone]
                 external_agents.leave(agent=gone)
             case ("serve", str(kind)) if kind not in there:
                 there[kind] = serve(kind)
@@ -270,7 +270,7 @@ def test_no_limit_is_exceeded_or_held_by_work_without_agents(steps: list[tuple[o
             full = [limit for limit in limits if limit.count() == 2]
             assert full, "there is room, and it waits"
             assert any(
-                all(one.state == "running" or one.priority >= waiting.priority for one in limit) for limit in full
+                all(item.state == "running" or item.priority >= waiting.priority for item in limit) for limit in full
             ), "something less urgent holds its place and has not begun"
 
 

@@ -56,7 +56,7 @@ def test_the_plan_limits_the_running_sorties_of_its_mission() -> None:
 
 
 def test_an_agent_type_limits_its_running_sorties_in_the_whole_fleet() -> None:
-    AgentType.objects.filter(name="backend").update(at_once=3)
+    AgentType.objects.filter(name="backend").update(max_running=3)
     first, second = limited(4), fleet.launch({"t": {"agent": "testing"}, **{f"s{n}": {} for n in range(4)}})
     admission.admit()
     assert under_way(agent_type="backend") == 3
@@ -64,8 +64,8 @@ def test_an_agent_type_limits_its_running_sorties_in_the_whole_fleet() -> None:
     assert {first.id, second.id} == set(Sortie.objects.filter(state="queued").values_list("mission", flat=True))
 
 
-def limit(at_once: int) -> None:
-    AgentType.objects.filter(name="backend").update(at_once=at_once)
+def limit(max_running: int) -> None:
+    AgentType.objects.filter(name="backend").update(max_running=max_running)
 
 
 def test_a_new_or_lower_limit_applies_to_queued_sorties_but_not_to_running_ones() -> None:
@@ -120,24 +120,24 @@ def test_run_at_and_keys_still_apply_after_the_limit_of_a_type_is_lifted() -> No
             "plain": {"needs": ["root"]},
         }
     )
-    held = Sortie.objects.filter(gated=True).values_list("key", flat=True)
+    values = Sortie.objects.filter(gated=True).values_list("key", flat=True)
     limit(2)
     admission.regate()
-    assert held.count() == 3
+    assert values.count() == 3
     limit(0)
     admission.regate()
-    assert set(held) == {"later", "keyed"}
+    assert set(values) == {"later", "keyed"}
 
 
 def test_a_sortie_that_waits_under_a_limit_says_so() -> None:
     mission = limited(2, concurrency=1)
     admission.admit()
-    told = {item["key"]: item["waits_for"] for item in reads.items(mission)}
-    assert "its mission may have at most 1 sorties queued or running" in told["s1"]
+    values = {item["key"]: item["waits_for"] for item in reads.items(mission)}
+    assert "its mission may have at most 1 sorties queued or running" in values["s1"]
 
 
 def test_a_full_key_does_not_delay_other_sorties_of_the_mission() -> None:
-    AgentType.objects.filter(name="backend").update(at_once=2)
+    AgentType.objects.filter(name="backend").update(max_running=2)
     full = {"concurrency": {"key": "one", "limit": 1}}
     fleet.launch({f"k{n}": {"priority": 9, **full} for n in range(3)} | {"free": {}})
     admission.admit()
@@ -171,15 +171,15 @@ def test_admitted_sorties_fit_and_the_others_would_not(
     rows: list[tuple[str, str, str | None]], room: dict[str, int]
 ) -> None:
     missions = {name: ids.new() for name in "mn"}
-    asked = [
+    values = [
         admission.Contender(
             ids.new(), kind, missions[mission], key, False, room[key] if key else None, room[mission], room[kind]
         )
         for kind, mission, key in rows
     ]
-    chosen = set(admission.choose(asked))
+    chosen = set(admission.choose(values))
     taken: Counter[object] = Counter()
-    for sortie, kind, mission, key, *_ in asked:
+    for sortie, kind, mission, key, *_ in values:
         whose: list[tuple[object, str]] = [(kind, kind), (mission, "m" if mission == missions["m"] else "n")]
         whose += [(key, key)] if key else []
         fits = all(taken[name] < room[letter] for name, letter in whose)

@@ -12,10 +12,11 @@ from django.db.models.functions import Now
 from agents.models import Agent
 from fleet.web import uptime
 from fleet.web.models import Uptime
+from missions.attempt_tokens import StaleLease
 from missions.control import duties
 from missions.models import Attempt, Sortie
 from missions.operations import external_agents
-from missions.operations.external_agents import Lease, StaleLease
+from missions.operations.external_agents import Lease
 from tests.support import fleet, ledger
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

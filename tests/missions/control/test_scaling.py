@@ -106,12 +106,12 @@ def test_autoscaling_is_off_by_default_and_says_what_it_would_do(node: Node) -> 
     fleet.launch({f"s{n}": {} for n in range(6)})
     wait_long()
     assert scaling.scale() == []
-    shown = {one["type"]: one for one in manage("fleet_agents", "autoscale", "--json").json}
-    assert (shown["backend"]["on"], shown["backend"]["spawn"]) == (False, 1)
+    result = {agent["type"]: agent for agent in manage("fleet_agents", "autoscale", "--json").json}
+    assert (result["backend"]["on"], result["backend"]["spawn"]) == (False, 1)
     assert "all 2 slots in use" in manage("fleet_agents", "autoscale", "backend").out
     assert manage("fleet_agents", "autoscale", "--on").code != 0
     manage("fleet_agents", "autoscale", "backend", "--on")
-    assert [(one.type, one.spawn) for one in scaling.scale()] == [("backend", 1)]
+    assert [(item.type, item.spawn) for item in scaling.scale()] == [("backend", 1)]
     assert Agent.objects.filter(type="backend", state="spawning").count() == 1
     assert scaling.scale() == []  # one is starting
 
@@ -123,7 +123,7 @@ def test_only_idle_agents_beyond_the_configured_number_are_ended(node: Node) -> 
     working = busy_agent(node, place=2, flying=1, quiet_s=3_600)
     fresh = busy_agent(node, place=3, flying=0)
     quiet = busy_agent(node, place=4, flying=0, quiet_s=3_600)
-    assert [one.drain for one in scaling.scale()] == [(quiet.id,)]
+    assert [item.drain for item in scaling.scale()] == [(quiet.id,)]
     orders = dict(Agent.objects.values_list("id", "order"))
     assert [orders[agent.id] for agent in (kept, working, fresh, quiet)] == ["", "", "", "drain"]
 
@@ -144,24 +144,24 @@ def test_scaling_stops_when_agents_die_at_once_and_says_why(node: Node) -> None:
         with connection.cursor() as cursor:
             cursor.execute("UPDATE agents_agent SET ended_at = ended_at - make_interval(secs => %s)", [seconds])
 
-    assert [one.spawn for one in scaling.scale()] == [1]
+    assert [item.spawn for item in scaling.scale()] == [1]
     first = dies()
     assert scaling.scale() == []
-    (shown,) = [one for one in manage("fleet_agents", "autoscale", "--json").json if one["type"] == "backend"]
-    assert shown["spawn"] == 0
-    assert f"an agent died before it ran anything (the last: {first.ref}, Its process" in shown["why"]
+    (document,) = [item for item in manage("fleet_agents", "autoscale", "--json").json if item["type"] == "backend"]
+    assert document["spawn"] == 0
+    assert f"an agent died before it ran anything (the last: {first.ref}, Its process" in document["why"]
     AlertMonitor().check()
     (alert,) = Alert.objects.filter(rule="agents_failing", subject="backend")
     assert first.ref in alert.message
     later(11)
-    assert [one.spawn for one in scaling.scale()] == [1]
+    assert [item.spawn for item in scaling.scale()] == [1]
     dies()
     later(11)
     assert scaling.scale() == [], "the second pause is longer"
     later(10)
-    assert [one.spawn for one in scaling.scale()] == [1]
+    assert [item.spawn for item in scaling.scale()] == [1]
     Agent.objects.filter(state="spawning").update(state="busy", flying=2, flown=1)
-    assert [one.spawn for one in scaling.scale()] == [2], "one gets on: as many again as there are"
+    assert [item.spawn for item in scaling.scale()] == [2], "one gets on: as many again as there are"
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -173,5 +173,5 @@ def test_agents_that_died_with_their_node_do_not_delay_scaling(node: Node) -> No
     wait_long()
     Node.objects.update(heartbeat_at=quiet.heartbeat_at, up=False)  # not heard of since
     other = agents.join(name="another host", pid=2, start_time=0.0)
-    assert [one.spawn for one in scaling.scale()] == [1]
+    assert [item.spawn for item in scaling.scale()] == [1]
     assert Agent.objects.get(state="spawning").node == other

@@ -46,7 +46,7 @@ def silent() -> dict[str, str]:
     """The sorties of which no output is told of, by their key."""
     alerts.AlertMonitor().check()
     keys = {sortie.ref: sortie.key for sortie in Sortie.objects.all()}
-    return {keys[one["subject"]]: one["message"] for one in alerts.raised() if one["rule"] == "silent"}
+    return {keys[alert["subject"]]: alert["message"] for alert in alerts.raised() if alert["rule"] == "silent"}
 
 
 def begun(minutes: float) -> None:
@@ -55,17 +55,17 @@ def begun(minutes: float) -> None:
 
 def test_a_silent_attempt_raises_an_alert_and_a_printing_one_does_not(agent: UUID) -> None:
     mission = fleet.launch({"still": {}, "loud": {}, "once": {}})
-    held = {lease.key: lease for lease in external_agents.claim(agent=agent, want=3)}
+    leases = {lease.key: lease for lease in external_agents.claim(agent=agent, want=3)}
     begun(60)
-    external_agents.progress(token=held["loud"].token, output="hello\n")
-    external_agents.progress(token=held["once"].token, note="begun")
-    Attempt.objects.filter(sortie=held["once"].sortie).update(heard_at=Now() - timedelta(minutes=31))
+    external_agents.progress(token=leases["loud"].token, output="hello\n")
+    external_agents.progress(token=leases["once"].token, note="begun")
+    Attempt.objects.filter(sortie=leases["once"].sortie).update(heard_at=Now() - timedelta(minutes=31))
     found = silent()
     assert found.keys() == {"still", "once"}
     log = f"./manage.py fleet_mission logs {mission.ref} once"
     assert f"No output from 'once' of 'A test' for 31 min; it keeps running. See its log: {log}." in found["once"]
-    external_agents.complete(token=held["still"].token)
-    external_agents.progress(token=held["once"].token, output="and again\n")
+    external_agents.complete(token=leases["still"].token)
+    external_agents.progress(token=leases["once"].token, output="and again\n")
     with override_settings(FLEET_ALERT_QUIET_S=0):
         assert silent() == {}
 
@@ -128,7 +128,7 @@ def test_prompts_have_a_default_limit_of_silence(spec: SortieSpec, silence_s: fl
         id=mission.sorties.get().id, mission=mission.id, key="k", attempt=1, tries=0, max_tries=1, spec=spec.as_json()
     )
     kit = TypeSettings(agent_type="backend")
-    _, brief, _ = preparation.prepare(
+    prepared = preparation.prepare(
         claim=claim, spec=spec, type_settings=kit, folder=tmp_path / ids.encode(ids.SORTIE, claim.id)
     )
-    assert brief.limits.silence_s == silence_s
+    assert prepared.brief.limits.silence_s == silence_s

@@ -37,8 +37,8 @@ def pause_and_resume(mission: Mission) -> None:
 
 
 def limit_and_lift(agent_type: str) -> None:
-    for at_once in (1, 0):
-        AgentType.objects.filter(name=agent_type).update(at_once=at_once)
+    for max_running in (1, 0):
+        AgentType.objects.filter(name=agent_type).update(max_running=max_running)
         admission.admit()
 
 
@@ -77,7 +77,7 @@ def test_a_sortie_that_is_queued_again_waits_from_then_on(
     assert waited_s() < 60
     assert health.queue() == ""
     alerts.AlertMonitor().check()
-    assert "queue_old" not in {one["rule"] for one in alerts.raised()}
+    assert "queue_old" not in {alert["rule"] for alert in alerts.raised()}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_autoscaling_and_stall_detection_read_the_new_wait(agent: UUID) -> None:
     (lease,) = external_agents.claim(agent=agent)
     Sortie.objects.update(ready_at=Now() - HOUR)
     external_agents.give_back(token=lease.token)
-    decision = next(one for one in scaling.decisions() if one.type == "backend")
+    decision = next(item for item in scaling.decisions() if item.type == "backend")
     assert re.search(r"the oldest for [\d.]+ m?s;", decision.why), decision.why
     Agent.objects.update(spawned_at=Now() - HOUR, claimed_at=Now() - HOUR)
     agents.heartbeat(connection.connection, agent=agent, flying=0)

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from missions.models import Sortie
-from missions.queries import reads
+from missions.queries import reads, waiting
 from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def told(when: datetime) -> str:
+def sentence(when: datetime) -> str:
     mission = fleet.launch({"w": {"run": "ls", "run_at": when.isoformat()}})
     fleet.beat()
     (item,) = reads.items(mission)
@@ -22,8 +22,8 @@ def told(when: datetime) -> str:
 
 
 def test_a_time_on_another_day_has_its_date() -> None:
-    said = "Waits for the time set by its plan (run_at) at 2090-01-31 06:00:00 UTC."
-    assert told(datetime.fromisoformat("2090-01-31T07:00:00+01:00")) == said
+    text = "Waits for the time set by its plan (run_at) at 2090-01-31 06:00:00 UTC."
+    assert sentence(datetime.fromisoformat("2090-01-31T07:00:00+01:00")) == text
 
 
 def test_a_time_today_has_no_date() -> None:
@@ -32,8 +32,8 @@ def test_a_time_today_has_no_date() -> None:
     sortie.state, sortie.waits_for = "waiting", "its next try"
     sortie.wake_at = datetime.now(UTC)
     assert (
-        reads.waits_for(mission, sortie, [], reads.WaitLookups())
+        waiting.waits_for(mission, sortie, [], waiting.WaitLookups())
         == f"Waits for its next try at {sortie.wake_at:%H:%M:%S} UTC."
     )
     sortie.wake_at -= timedelta(days=1)
-    assert f"{sortie.wake_at:%Y-%m-%d}" in reads.waits_for(mission, sortie, [], reads.WaitLookups())
+    assert f"{sortie.wake_at:%Y-%m-%d}" in waiting.waits_for(mission, sortie, [], waiting.WaitLookups())

@@ -54,9 +54,9 @@ def claim_one(database: hot_path.Connection, *, agent: UUID, lease_s: float = 30
 
 
 def settle(database: hot_path.Connection, claim: Claim, state: str = "succeeded") -> bool:
-    said = Settlement(id=claim.id, attempt=claim.attempt, state=state, outcome=state, result="1")
+    text = Settlement(id=claim.id, attempt=claim.attempt, state=state, outcome=state, result="1")
     with database.cursor() as cursor, database.transaction():
-        return claim.id in settle_and_claim.settle_and_claim(cursor, by=party(ids.new()), settlements=[said]).accepted
+        return claim.id in settle_and_claim.settle_and_claim(cursor, by=party(ids.new()), settlements=[text]).accepted
 
 
 def expire(sortie: Sortie) -> None:
@@ -74,8 +74,8 @@ def test_a_late_outcome_is_refused_and_the_second_attempt_counts(database: hot_p
     assert settle(database, first) is False
     assert settle(database, second) is True
     assert settle(database, second, "failed") is False
-    one = Sortie.objects.get(mission=mission)
-    assert (one.state, one.tries, one.rescues) == ("succeeded", 0, 1)
+    item = Sortie.objects.get(mission=mission)
+    assert (item.state, item.tries, item.rescues) == ("succeeded", 0, 1)
     assert dict(Attempt.objects.values_list("number", "state")) == {1: "lost", 2: "succeeded"}
 
 
@@ -85,11 +85,11 @@ def test_output_progress_and_artifacts_of_a_stale_attempt_are_dropped(database: 
     expire(Sortie.objects.get(mission=mission))
     duties.rescue()
     claim_one(database, agent=registered())
-    one = {"ids": [zombie.id], "attempts": [zombie.attempt]}
+    item = {"ids": [zombie.id], "attempts": [zombie.attempt]}
     database.execute(
-        statements.read("missions.engine", "output"), {**one, "streams": ["stdout"], "ats": [0.0], "texts": ["boo"]}
+        statements.read("missions.engine", "output"), {**item, "streams": ["stdout"], "ats": [0.0], "texts": ["boo"]}
     )
-    database.execute(statements.read("missions.engine", "progress"), {**one, "fractions": [0.5], "notes": ["boo"]})
+    database.execute(statements.read("missions.engine", "progress"), {**item, "fractions": [0.5], "notes": ["boo"]})
     database.execute(
         statements.read("missions.artifacts", "artifact"),
         {"sortie": zombie.id, "attempt": zombie.attempt, "ids": [ids.new()], "paths": ["x"], "digests": ["0" * 64],
@@ -103,13 +103,13 @@ def test_output_progress_and_artifacts_of_a_stale_attempt_are_dropped(database: 
 def test_a_renewal_returns_the_renewed_and_the_cancelled_leases(database: hot_path.Connection) -> None:
     mission = fleet.launch({"one": {}, "two": {}})
     agent = registered()
-    held = [claim_one(database, agent=agent) for _ in range(2)]
-    operations.cancel_sortie(sortie=held[0].id)
-    expire(Sortie.objects.get(id=held[1].id))
+    values = [claim_one(database, agent=agent) for _ in range(2)]
+    operations.cancel_sortie(sortie=values[0].id)
+    expire(Sortie.objects.get(id=values[1].id))
     duties.rescue()
     with database.cursor() as cursor:
-        renewal = claims.renew(cursor, attempts=[(one.id, one.attempt) for one in held], lease_s=30)
-    assert renewal.renewed == renewal.cancelled == {(held[0].id, 1)}
+        renewal = claims.renew(cursor, attempts=[(item.id, item.attempt) for item in values], lease_s=30)
+    assert renewal.renewed == renewal.cancelled == {(values[0].id, 1)}
     assert fleet.states(mission.id)["two"] == "queued"
 
 
@@ -176,8 +176,8 @@ def test_returning_an_unstarted_sortie_costs_no_try(database: hot_path.Connectio
     claimed = claim_one(database, agent=registered())
     with database.cursor() as cursor, database.transaction():
         settle_and_claim.give_back(cursor, attempts=[(claimed.id, claimed.attempt)], why="it had not been started")
-    one = Sortie.objects.get(mission=mission)
-    assert (one.state, one.tries, one.rescues, one.attempt) == ("queued", 0, 0, 1)
+    item = Sortie.objects.get(mission=mission)
+    assert (item.state, item.tries, item.rescues, item.attempt) == ("queued", 0, 0, 1)
     assert Attempt.objects.get().state == "returned"
 
 
@@ -205,8 +205,8 @@ def test_urgent_sorties_come_first_and_missions_alternate(database: hot_path.Con
     agent = registered()
     order = [claim_one(database, agent=agent) for _ in range(7)]
     assert order[0].key == "now"
-    assert {one.mission for one in order[1:3]} == {many.id, few.id}
-    assert sum(one.mission == few.id for one in order) == 3
+    assert {item.mission for item in order[1:3]} == {many.id, few.id}
+    assert sum(item.mission == few.id for item in order) == 3
 
 
 def test_concurrent_agents_never_claim_the_same_sortie() -> None:
@@ -237,8 +237,8 @@ def test_two_control_loops_never_admit_more_than_a_key_allows(database: hot_path
             thread.start()
         for thread in threads:
             thread.join()
-        held = Sortie.objects.filter(mission=mission, state__in=["queued", "running"]).count()
-        assert held <= 2
+        values = Sortie.objects.filter(mission=mission, state__in=["queued", "running"]).count()
+        assert values <= 2
         if Sortie.objects.filter(mission=mission, state="queued").exists():
             assert settle(database, claim_one(database, agent=agent))
     assert Sortie.objects.filter(mission=mission, state="succeeded").count() >= 9
@@ -250,8 +250,8 @@ def test_two_siblings_that_finish_at_once_free_their_dependent_once(database: ho
     first, second = claim_one(database, agent=agent), claim_one(database, agent=agent)
     other = hot_path.connect(name="other")
     with database.transaction(), database.cursor() as cursor:
-        said = Settlement(id=first.id, attempt=1, state="succeeded", outcome="succeeded")
-        settle_and_claim.settle_and_claim(cursor, by=party(ids.new()), settlements=[said])
+        text = Settlement(id=first.id, attempt=1, state="succeeded", outcome="succeeded")
+        settle_and_claim.settle_and_claim(cursor, by=party(ids.new()), settlements=[text])
         late = threading.Thread(target=settle, args=(other, second))
         late.start()
         late.join(0.3)
@@ -328,7 +328,7 @@ def test_unstarted_claims_are_returned_while_one_sortie_runs_long(
     fleet.until(lambda: Sortie.objects.filter(mission=mission, state="succeeded").count() == 5)
     flag.touch()
     flying.join()
-    for one in (engine, helper):
-        one.stop(within_s=5)
+    for item in (engine, helper):
+        item.stop(within_s=5)
     fleet.until(lambda: (transitions.complete(), fleet.state(mission.id))[1] == "succeeded")
     assert set(Sortie.objects.filter(mission=mission).values_list("tries", flat=True)) == {0}

@@ -6,5 +6,6 @@ from missions.engine import preparation
 
 
 def test_the_fleets_own_variables_are_removed_from_every_allow_list() -> None:
-    given = frozenset({"PATH", "OPENAI_API_KEY", "DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "FLEET_SECRET_KEY"})
-    assert preparation.inheritable(given) == {"PATH", "OPENAI_API_KEY"}
+    urls = {"DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_DIRECT_URL", "REDIS_URL"}
+    value = frozenset({"PATH", "OPENAI_API_KEY", "FLEET_SECRET_KEY", *urls, "POSTGRES_PASSWORD_FILE", "REDIS_PASSWORD"})
+    assert preparation.inheritable(value) == {"PATH", "OPENAI_API_KEY"}

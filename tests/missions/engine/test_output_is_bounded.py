@@ -21,13 +21,13 @@ def kept(text: str, *, keep: int, chunk: int = 1_000) -> str:
 @pytest.mark.parametrize("character", ["x", "ü", "漢", "😀"])
 def test_the_tail_is_measured_in_bytes(character: str) -> None:
     text = character * 100_000 + "the very end"
-    told = kept(text, keep=20_000)
-    assert told.startswith(character)
-    assert told.endswith(character * 2_000 + "the very end")
+    result = kept(text, keep=20_000)
+    assert result.startswith(character)
+    assert result.endswith(character * 2_000 + "the very end")
     size = len(text.encode())
     head_and_tail = 20_000 // len(character.encode())
-    assert head_and_tail - 1_000 <= told.count(character) <= head_and_tail
-    left_out = int(told.partition("… ")[2].partition(" bytes left out")[0].replace(",", ""))
+    assert head_and_tail - 1_000 <= result.count(character) <= head_and_tail
+    left_out = int(result.partition("… ")[2].partition(" bytes left out")[0].replace(",", ""))
     assert size - 20_000 <= left_out <= size - 18_000
 
 

@@ -85,8 +85,8 @@ class Flier:
     """One agent: its committer, what it holds, and what it was told became of its outcomes."""
 
     id: UUID = field(default_factory=ids.new)
-    held: list[Claim] = field(default_factory=list)
-    told: dict[tuple[UUID, int], bool] = field(default_factory=dict)
+    active_claims: list[Claim] = field(default_factory=list)
+    acceptance: dict[tuple[UUID, int], bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         agents.register(agent=self.id, agent_type="backend", node="test", pid=1, start_time=0.0)
@@ -97,7 +97,7 @@ class Flier:
         self.committer.start()
 
     def _settled(self, settlement: Settlement, accepted: bool) -> None:
-        self.told[settlement.id, settlement.attempt] = accepted
+        self.acceptance[settlement.id, settlement.attempt] = accepted
 
     def end(self) -> None:
         self.committer.stop()
@@ -138,9 +138,9 @@ class Missions(RuleBasedStateMachine):
     @rule(who=st.integers(0, 1), want=st.integers(1, 3))
     def claim(self, who: int, want: int) -> None:
         flier = self.fliers[who]
-        flier.held += flier.committer.settle_and_claim(want=want)
+        flier.active_claims += flier.committer.settle_and_claim(want=want)
 
-    @precondition(lambda self: any(flier.held for flier in self.fliers))
+    @precondition(lambda self: any(flier.active_claims for flier in self.fliers))
     @rule(
         who=st.integers(0, 1),
         outcomes=st.lists(st.sampled_from(["ok", "ok", "fail", "raise", "add"]), min_size=1, max_size=3),
@@ -149,15 +149,15 @@ class Missions(RuleBasedStateMachine):
     )
     def end_a_list(self, who: int, outcomes: list[str], hears: bool, want: int) -> None:
         """Settle several in one commit, and ask for more in the same exchange."""
-        flier = self.fliers[who] if self.fliers[who].held else self.fliers[1 - who]
-        ended, flier.held = flier.held[: len(outcomes)], flier.held[len(outcomes) :]
-        flier.held += self._say(flier, ended, outcomes, hears=hears, want=want)
+        flier = self.fliers[who] if self.fliers[who].active_claims else self.fliers[1 - who]
+        ended, flier.active_claims = flier.active_claims[: len(outcomes)], flier.active_claims[len(outcomes) :]
+        flier.active_claims += self._say(flier, ended, outcomes, hears=hears, want=want)
 
-    @precondition(lambda self: any(flier.held for flier in self.fliers))
+    @precondition(lambda self: any(flier.active_claims for flier in self.fliers))
     @rule(who=st.integers(0, 1))
     def hand_back(self, who: int) -> None:
-        flier = self.fliers[who] if self.fliers[who].held else self.fliers[1 - who]
-        flier.committer.settle_and_claim(returned=[flier.held.pop()])
+        flier = self.fliers[who] if self.fliers[who].active_claims else self.fliers[1 - who]
+        flier.committer.settle_and_claim(returned=[flier.active_claims.pop()])
 
     @rule(who=st.integers(0, 1), how=st.sampled_from(["killed", "silent"]), rescued=st.booleans())
     def lose(self, who: int, how: str, rescued: bool) -> None:
@@ -172,18 +172,18 @@ class Missions(RuleBasedStateMachine):
         self.gone.append(flier)
         self.fliers[who] = Flier()
 
-    @precondition(lambda self: any(flier.held for flier in self.gone))
+    @precondition(lambda self: any(flier.active_claims for flier in self.gone))
     @rule(outcome=st.sampled_from(["ok", "fail", "add"]), twice=st.booleans())
     def speak_late(self, outcome: str, twice: bool) -> None:
         """An agent that was given up writes on: all of it counts, if nobody took the sortie away yet, or nothing."""
-        flier = next(flier for flier in self.gone if flier.held)
-        claim = flier.held.pop()
+        flier = next(flier for flier in self.gone if flier.active_claims)
+        claim = flier.active_claims.pop()
         holds = self._holds(claim)
         output, artifacts = Output.objects.count(), Artifact.objects.count()
-        one = {"ids": [claim.id], "attempts": [claim.attempt]}
+        item = {"ids": [claim.id], "attempts": [claim.attempt]}
         self.database.execute(
             statements.read("missions.engine", "output"),
-            {**one, "streams": ["stdout"], "ats": [0.0], "texts": ["late"]},
+            {**item, "streams": ["stdout"], "ats": [0.0], "texts": ["late"]},
         )
         self.database.execute(
             statements.read("missions.artifacts", "artifact"),
@@ -200,9 +200,9 @@ class Missions(RuleBasedStateMachine):
         for flier in [*self.fliers, *self.gone]:
             with self.database.cursor() as cursor:
                 renewal = claims.renew(
-                    cursor, attempts=[(claim.id, claim.attempt) for claim in flier.held], lease_s=3_600
+                    cursor, attempts=[(claim.id, claim.attempt) for claim in flier.active_claims], lease_s=3_600
                 )
-            assert renewal.renewed == {(claim.id, claim.attempt) for claim in flier.held if self._holds(claim)}
+            assert renewal.renewed == {(claim.id, claim.attempt) for claim in flier.active_claims if self._holds(claim)}
 
     # ── The control loop ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -248,8 +248,8 @@ class Missions(RuleBasedStateMachine):
             self.let_time_pass()
             admission.admit()
             for flier in self.fliers:
-                held, flier.held = flier.held + flier.committer.settle_and_claim(want=20), []
-                flier.held += self._say(flier, held, ["ok"] * len(held), hears=True)
+                leases, flier.active_claims = flier.active_claims + flier.committer.settle_and_claim(want=20), []
+                flier.active_claims += self._say(flier, leases, ["ok"] * len(leases), hears=True)
             transitions.complete()
             for mission in self.missions:
                 ledger.check(mission)
@@ -259,11 +259,11 @@ class Missions(RuleBasedStateMachine):
 
     def _expire(self, *, agent: UUID | None) -> None:
         """The leases of an agent are over; None: of what no agent holds any more."""
-        held = [claim.id for flier in self.fliers for claim in flier.held]
+        values = [claim.id for flier in self.fliers for claim in flier.active_claims]
         self.database.execute(
             "UPDATE missions_sortie SET lease_until = now() - interval '1 s' WHERE state = 'running'"
             " AND (agent_id = %(agent)s OR %(agent)s::uuid IS NULL AND id <> ALL (%(held)s))",
-            {"agent": agent, "held": held},
+            {"agent": agent, "held": values},
         )
 
     def _holds(self, claim: Claim) -> bool:
@@ -274,15 +274,15 @@ class Missions(RuleBasedStateMachine):
     ) -> list[Claim]:
         """Judge and settle as the engine does; what was claimed in the same exchange."""
         with self.database.cursor() as cursor:
-            held = [(claim.id, claim.attempt) for claim in ended]
-            stopped = claims.renew(cursor, attempts=held, lease_s=3_600).cancelled if hears else frozenset()
+            values = [(claim.id, claim.attempt) for claim in ended]
+            stopped = claims.renew(cursor, attempts=values, lease_s=3_600).cancelled if hears else frozenset()
         expected = {(claim.id, claim.attempt): self._holds(claim) for claim in ended}
-        said = [
+        values = [
             self._judge(claim, "stop" if (claim.id, claim.attempt) in stopped else outcome)
             for claim, outcome in zip(ended, outcomes, strict=False)
         ]
-        claimed = flier.committer.settle_and_claim(settlements=said, want=want)
-        assert {token: flier.told[token] for token in expected} == expected
+        claimed = flier.committer.settle_and_claim(settlements=values, want=want)
+        assert {token: flier.acceptance[token] for token in expected} == expected
         return claimed
 
     def _judge(self, claim: Claim, outcome: str) -> Settlement:

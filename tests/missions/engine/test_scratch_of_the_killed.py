@@ -11,6 +11,7 @@ import pytest
 from django.conf import settings
 
 from fleet import ids
+from missions import removal
 from missions.engine import scratch
 from missions.models import Sortie
 from tests.support import fleet
@@ -35,11 +36,11 @@ def test_folders_of_ended_attempts_are_removed_and_those_of_running_ones_stay() 
         mission = fleet.launch({"one": {"with": {"hold": True}}, "two": {"agent": "testing"}})
         engine._wake_another()
         fleet.until(lambda: fleet.states(mission.id)["one"] == "running")
-        one, two = Sortie.objects.filter(mission=mission).order_by("key")
+        first, two = Sortie.objects.filter(mission=mission).order_by("key")
         other = settings.FLEET_HOME.scratch / "somebody's own"
         other.mkdir(exist_ok=True)
-        runs = made(one, 1)
-        gone = [made(one, 2), made(two, 1), scratch.path(f"{ids.encode(ids.SORTIE, ids.new())}/7")]
+        runs = made(first, 1)
+        gone = [made(first, 2), made(two, 1), scratch.path(f"{ids.encode(ids.SORTIE, ids.new())}/7")]
         scratch.make(gone[-1])
         assert manage("fleet_cleanup", "--json").json["scratch_removed"] == 0
         assert all(folder.exists() for folder in gone), "a dry run"
@@ -61,7 +62,7 @@ def test_a_folder_without_permissions_is_removed_too(tmp_path: Path) -> None:
     (folder / "link").symlink_to(outside)
     (folder / "shut" / "within").chmod(0)
     (folder / "shut").chmod(0)
-    scratch.remove(folder)
+    removal.remove(folder)
     assert not folder.exists()
     assert outside.stat().st_mode & 0o777 == 0o500, "what a link leads to is left alone"
 
@@ -72,5 +73,5 @@ def test_deeply_nested_folders_are_removed(tmp_path: Path) -> None:
     folder.mkdir()
     nest = "import os\nfor _ in range(3000): os.mkdir('d' * 10); os.chdir('d' * 10)\nopen('file', 'w').close(); os.chmod('.', 0)"
     subprocess.run([sys.executable, "-c", nest], cwd=folder, check=True)
-    scratch.remove(folder)
+    removal.remove(folder)
     assert not folder.exists()

@@ -54,8 +54,8 @@ class Work(NamedTuple):
                 settle_and_claim.give_back(cursor.cursor, attempts=[(self.sortie.id, 1)], why="a drain")
                 return
             fault = "" if how == "succeeded" else "no"
-            said = Settlement(id=self.sortie.id, attempt=1, state=how, outcome=how, charge=1, error=fault)
-            settle_and_claim.settle_and_claim(cursor.cursor, by=_party(self.agent), settlements=[said])
+            text = Settlement(id=self.sortie.id, attempt=1, state=how, outcome=how, charge=1, error=fault)
+            settle_and_claim.settle_and_claim(cursor.cursor, by=_party(self.agent), settlements=[text])
 
 
 def _party(agent: Agent) -> settle_and_claim.Party:
@@ -79,9 +79,9 @@ def test_a_token_opens_its_own_mission(work: Work) -> None:
     file = web.artifact(work.sortie, path="page", content=b"made")
     mission = f"missions/{work.mission.ref}"
     assert work.client.get(mission).json()["inputs"] == {"who": "world"}
-    assert [one["key"] for one in work.client.get(f"{mission}/sorties").json()["results"]] == ["first", "second"]
+    assert [result["key"] for result in work.client.get(f"{mission}/sorties").json()["results"]] == ["first", "second"]
     assert work.client.get(f"{mission}/graph").json()["edges"] == [{"upstream": "first", "sortie": "second"}]
-    assert "sortie.running" in {one["kind"] for one in work.client.get(f"{mission}/events").json()["results"]}
+    assert "sortie.running" in {result["kind"] for result in work.client.get(f"{mission}/events").json()["results"]}
     assert work.client.get(f"{mission}/progress").json()["state"] == "running"
     other = Sortie.objects.get(mission=work.mission, key="second")
     for seen in (work.sortie, other):
@@ -212,7 +212,7 @@ def test_the_token_is_not_stored_anywhere(
     assert (tmp_path / "second").read_text().strip() not in {token, "none"}
     kept = [str(list(model.objects.values())) for model in (Attempt, Output, Event, Entry)]
     assert "FLEET_TOKEN=srt_" in kept[1]
-    assert [one for one in (*kept, caplog.text) if token.rpartition(".")[2] in one] == []
+    assert [item for item in (*kept, caplog.text) if token.rpartition(".")[2] in item] == []
     assert api.Client(token).get(f"missions/{mission.ref}").status_code == 409
 
 

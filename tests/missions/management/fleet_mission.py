@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from tests.support.console import Done, manage
 
-SUMMARY = {"id", "name", "objective", "state", "reason", "origin", "sorties", "created_at", "finished_at", "elapsed_s"}
+SUMMARY = {"id", "name", "objective", "state", "reason", "origin", "schedule", "sorties", "created_at",
+           "finished_at", "elapsed_s"}  # fmt: skip
 
 ITEM = {
     "id", "key", "agent_type", "state", "attempt", "tries", "needs", "waits_for", "ready_at", "started_at", "finished_at",
     "progress", "note", "result", "error", "tolerated", "status", "wake_at", "changed_at", "elapsed_s",
+    "waits_on", "change",
 }  # fmt: skip
 
 

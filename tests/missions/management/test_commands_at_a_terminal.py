@@ -78,19 +78,19 @@ def test_status_with_watch_repeats_until_ctrl_c(subprocess_environment: dict[str
     while json.loads(watched.stdout.readline())["missions"] != {"running": 1}:
         pass
     watched.send_signal(signal.SIGINT)
-    _, said = watched.communicate(timeout=60)
-    assert (watched.returncode, said) == (130, "")
+    _, output = watched.communicate(timeout=60)
+    assert (watched.returncode, output) == (130, "")
 
 
 def test_a_closed_pipe_ends_the_command_silently(subprocess_environment: dict[str, str]) -> None:
     fleet.launch({f"s{n}": {} for n in range(2_000)})
-    shown = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, str(ROOT / "manage.py"), "fleet_mission", "show", "latest", "--all"],
         env=subprocess_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert shown.stdout
-    assert shown.stderr
-    shown.stdout.readline()
-    shown.stdout.close()
-    assert shown.stderr.read() == ""
-    assert shown.wait(60) == 141
+    assert process.stdout
+    assert process.stderr
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 141

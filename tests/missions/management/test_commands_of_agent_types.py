@@ -18,9 +18,9 @@ def set_backend(*options: str) -> Any:
 
 
 def test_settings_are_changed_and_shown() -> None:
-    shown = set_backend("--prompt-argv", '["cat", "-"]', "--concurrency", "3", "--enabled", "off", "--json").json
-    assert (shown["prompt_argv"], shown["concurrency"], shown["enabled"]) == (["cat", "-"], 3, False)
-    assert manage("fleet_agents", "type", "show", "backend", "--json").json == shown
+    document = set_backend("--prompt-argv", '["cat", "-"]', "--concurrency", "3", "--enabled", "off", "--json").json
+    assert (document["prompt_argv"], document["concurrency"], document["enabled"]) == (["cat", "-"], 3, False)
+    assert manage("fleet_agents", "type", "show", "backend", "--json").json == document
     text = manage("fleet_agents", "type", "show", "backend").out
     assert 'prompt argv    ["cat", "-"]' in text
     assert "enabled        off" in text
@@ -73,7 +73,7 @@ def test_the_doctor_finds_a_missing_prompt_program() -> None:
     manage("fleet_agents", "type", "set", "testing", "--prompt-argv", '["cat"]')
     manage("fleet_agents", "type", "set", "security", "--prompt-argv", '["./beside-the-plan"]')
     findings = manage("fleet_doctor", "--json").json
-    prompts = {one["name"]: one for one in findings if "prompts" in one["message"]}
+    prompts = {finding["name"]: finding for finding in findings if "prompts" in finding["message"]}
     assert prompts.keys() == {"backend", "testing"}
     assert prompts["testing"]["well"]
     assert not prompts["backend"]["well"]

@@ -70,6 +70,6 @@ def test_following_one_attempt_ends_with_that_attempt(engine: Engine) -> None:
 def test_logs_say_if_a_sortie_printed_nothing(engine: Engine) -> None:
     flown = fleet.launch({"one": {}})
     fleet.run_to_end(engine, flown)
-    shown = mission("logs", flown.ref, "one")
-    assert (shown.out, shown.err) == ("", "one has printed nothing.\n")
+    result = mission("logs", flown.ref, "one")
+    assert (result.out, result.err) == ("", "one has printed nothing.\n")
     assert mission("logs", flown.ref, "one", "--json").err == ""

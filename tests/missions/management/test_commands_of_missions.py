@@ -78,7 +78,7 @@ def test_wrong_usage_exits_with_2_and_prints_the_usage(arguments: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("state", "order", "said"),
+    ("state", "order", "message"),
     [
         ("running", "resume", "The mission is running already."),
         ("paused", "pause", "The mission is paused already."),
@@ -93,8 +93,8 @@ def test_wrong_usage_exits_with_2_and_prints_the_usage(arguments: list[str]) -> 
         ),
     ],
 )
-def test_a_refused_change_states_the_state_of_the_mission_once(state: str, order: str, said: str) -> None:
+def test_a_refused_change_states_the_state_of_the_mission_once(state: str, order: str, message: str) -> None:
     mission = fleet.launch({"one": {}})
     Mission.objects.filter(id=mission.id).update(state=state, finished_at=Now() if state == "failed" else None)
     refused = manage("fleet_mission", order, mission.ref)
-    assert (refused.code, refused.err.strip()) == (1, said)
+    assert (refused.code, refused.err.strip()) == (1, message)

@@ -98,7 +98,7 @@ def test_the_columns_of_nodes_stay_aligned_when_one_is_cordoned() -> None:
 @services
 def test_the_types_have_the_documented_shape() -> None:
     types = manage("fleet_agents", "types", "--json").json
-    assert {one["name"] for one in types} >= {
+    assert {item["name"] for item in types} >= {
         "frontend",
         "backend",
         "testing",
@@ -107,7 +107,7 @@ def test_the_types_have_the_documented_shape() -> None:
         "performance",
     }
     assert all(
-        set(one)
+        set(item)
         == {
             *(
                 "name",
@@ -115,14 +115,23 @@ def test_the_types_have_the_documented_shape() -> None:
                 "queue",
                 "enabled",
                 "agents",
-                "most_agents",
+                "max_agents",
                 "concurrency",
-                "at_once",
+                "max_running",
                 "autoscale",
             ),
-            *("memory_mb", "disk_mb", "longest_s", "alert_silence_s", "network", "outside", "takes_prompt", "live"),
+            *(
+                "memory_mb",
+                "disk_mb",
+                "max_duration_s",
+                "alert_silence_s",
+                "network",
+                "external",
+                "takes_prompt",
+                "live",
+            ),
         }
-        for one in types
+        for item in types
     )
 
 
@@ -132,8 +141,8 @@ def test_the_doctor_finds_types_without_agents_and_exits_with_1() -> None:
     engine = fleet.engine("backend")
     done = manage("fleet_doctor", "--json")
     engine.stop(within_s=5)
-    findings = {one["name"]: one for one in done.json}
-    assert all(set(one) == {"name", "well", "message", "remedy"} for one in done.json)
+    findings = {item["name"]: item for item in done.json}
+    assert all(set(item) == {"name", "well", "message", "remedy"} for item in done.json)
     assert findings["postgres"]["well"]
     assert findings["redis"]["well"]
     assert findings["backend"]["well"]
@@ -150,7 +159,7 @@ def test_the_doctor_reports_how_the_last_agent_ended_and_how_to_start_a_node() -
     agents.end(agents=[gone], state=Agent.State.FAILED, reason="Its process ended with exit code 1.")
 
     def testing() -> tuple[str, str]:
-        (found,) = [one for one in manage("fleet_doctor", "--json").json if one["name"] == "testing"]
+        (found,) = [item for item in manage("fleet_doctor", "--json").json if item["name"] == "testing"]
         return found["message"], found["remedy"]
 
     assert testing() == (
@@ -166,9 +175,22 @@ def test_cleanup_is_a_dry_run_without_yes() -> None:
     mission = web.flown()
     Mission.objects.filter(id=mission.id).update(finished_at=timezone.now() - timedelta(days=40))
     counted = manage("fleet_cleanup", "--json")
-    things = ("events", "samples", "log_pieces", "drafts", "scratch", "sessions", "answers")
+    things = (
+        "events",
+        "samples",
+        "log_pieces",
+        "ticks",
+        "drafts",
+        "scratch",
+        "sessions",
+        "answers",
+        "copies",
+        "mirrors",
+    )
     nothing = {f"{thing}_{'thinned' if thing == 'samples' else 'removed'}": 0 for thing in things}
-    assert (counted.code, counted.json) == (0, {"outdated": 1, "removed": 0, **nothing, "dry_run": True})
+    expected = {"outdated": 1, "removed": 0, **nothing, "copies": 0, "unmerged": [], "dry_run": True}
+    assert (counted.code, counted.json) == (0, counted.json | expected)
+    assert set(counted.json) == {*expected, "mirrors", "kept"}  # other tests may have left such folders
     assert "Add --yes to remove them." in manage("fleet_cleanup").err
     assert manage("fleet_cleanup", "--days", "50", "--json").json["outdated"] == 0
     assert manage("fleet_cleanup", "--yes", "--json").json["removed"] == 1
@@ -176,9 +198,11 @@ def test_cleanup_is_a_dry_run_without_yes() -> None:
 
 
 @services
-@pytest.mark.parametrize("given", [["--days", "-1"], ["--days", "99999999999"], ["--most", "x"], ["--most", "-1"]])
-def test_invalid_limits_are_wrong_usage(given: list[str]) -> None:
-    done = manage("fleet_cleanup", *given)
+@pytest.mark.parametrize(
+    "limit_arguments", [["--days", "-1"], ["--days", "99999999999"], ["--most", "x"], ["--most", "-1"]]
+)
+def test_invalid_limits_are_wrong_usage(limit_arguments: list[str]) -> None:
+    done = manage("fleet_cleanup", *limit_arguments)
     assert done.code == 2
     assert "usage:" in done.err
 
@@ -261,12 +285,12 @@ def test_processes_of_a_killed_supervisor_are_reported_until_they_are_stopped(tm
         register = children.Register(home)
         register.add(name="node", pid=left.pid, stop_signal=signal.SIGTERM, grace_s=5)
         for command in (("fleet_services", "status"), ("fleet_status",), ("fleet_doctor",)):
-            shown = alone(tmp_path, *command)
-            assert f"left these processes running: node (pid {left.pid})." in " ".join(shown.stdout.split()), (
-                shown.stdout
+            document = alone(tmp_path, *command)
+            assert f"left these processes running: node (pid {left.pid})." in " ".join(document.stdout.split()), (
+                document.stdout
             )
-            assert "fleet_down" in shown.stdout
-            assert command != ("fleet_status",) or "fleet_up" not in shown.stdout  # which comes after it
+            assert "fleet_down" in document.stdout
+            assert command != ("fleet_status",) or "fleet_up" not in document.stdout  # which comes after it
         status = json.loads(alone(tmp_path, "fleet_services", "status", "--json").stdout)
         assert status == {"running": False, "left": [{"name": "node", "pid": left.pid}]}
         assert "node: stopping the process that an earlier supervisor left" in alone(tmp_path, "fleet_down").stderr
@@ -287,6 +311,24 @@ def test_the_doctor_names_missing_services(tmp_path: Path) -> None:
     assert done.stderr == ""
     for name in ("postgres", "redis"):
         assert any(line.startswith(f"FAULT {name}") and "fleet_up" in line for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("version", "well", "remedy"),
+    [
+        ("git version 2.37.9", False, "Install git 2.38 or newer; missions with a workspace need it."),
+        ("git version 2.38.0.windows.1", True, ""),
+        ("git version 3.0", True, ""),
+        ("nonsense", False, "Install git 2.38 or newer; workspaces and the sample need it."),
+    ],
+)
+def test_the_doctor_says_whether_git_is_new_enough(tmp_path: Path, version: str, well: bool, remedy: str) -> None:
+    program = tmp_path / "git"
+    program.write_text(f"#!/bin/sh\necho '{version}'\n")
+    program.chmod(0o755)
+    done = alone(tmp_path, "fleet_doctor", "--json", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    (found,) = [finding for finding in json.loads(done.stdout) if finding["name"] == "git"]
+    assert (found["well"], found["remedy"]) == (well, remedy)
 
 
 def test_a_plan_can_be_validated_without_a_fleet(tmp_path: Path) -> None:

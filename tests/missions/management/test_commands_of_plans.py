@@ -21,8 +21,8 @@ def good(tmp_path: Path) -> str:
 
 
 def test_a_valid_plan_is_reported_as_valid(good: str) -> None:
-    told = mission("validate", good)
-    assert (told.code, told.err) == (0, "The plan is valid: Good, 1 sortie.\n")
+    result = mission("validate", good)
+    assert (result.code, result.err) == (0, "The plan is valid: Good, 1 sortie.\n")
     assert mission("validate", good, "--json").json == {
         "valid": True,
         "name": "Good",
@@ -35,10 +35,10 @@ def test_a_valid_plan_is_reported_as_valid(good: str) -> None:
 def test_every_fault_of_a_plan_is_reported_as_text_and_as_json(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text("mission: M\nsorties:\n  a: {agent: nobody, run: x}\n  b: {agent: backend, run: x, needs: [c]}\n")
-    told = mission("validate", str(path))
-    assert told.code == 2
-    assert "line 3, sorties.a.agent" in told.err
-    assert "line 4, sorties.b.needs" in told.err
+    result = mission("validate", str(path))
+    assert result.code == 2
+    assert "line 3, sorties.a.agent" in result.err
+    assert "line 4, sorties.b.needs" in result.err
     found = mission("validate", str(path), "--json")
     assert found.code == 2
     assert found.json["valid"] is False
@@ -61,25 +61,26 @@ def test_a_plan_that_cannot_be_read_is_wrong_usage(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [["--param", "who"], ["--param", "=x"], ["--param", "whom=x"], ["--param", "who=a", "--param", "who=b"]]
+    "arguments",
+    [["--param", "who"], ["--param", "=x"], ["--param", "whom=x"], ["--param", "who=a", "--param", "who=b"]],
 )
-def test_an_invalid_parameter_is_wrong_usage(good: str, given: list[str]) -> None:
+def test_an_invalid_parameter_is_wrong_usage(good: str, arguments: list[str]) -> None:
     for action in ("validate", "create", "run"):
-        assert mission(action, good, *given).code == 2
+        assert mission(action, good, *arguments).code == 2
     assert not Mission.objects.exists()
 
 
 @pytest.mark.parametrize(
-    "agent, given, code", [("backend", "ada", 0), ("of another fleet", "ada", 0), ("backend", "", 2)]
+    "agent, arguments, code", [("backend", "ada", 0), ("of another fleet", "ada", 0), ("backend", "", 2)]
 )
 def test_a_dry_run_checks_what_needs_no_database_and_launches_nothing(
-    tmp_path: Path, agent: str, given: str, code: int
+    tmp_path: Path, agent: str, arguments: str, code: int
 ) -> None:
     path = tmp_path / "plan.yaml"
     path.write_text(
         f"mission: M\ninputs: {{who: {{enum: [ada]}}}}\nsorties:\n  a: {{agent: {agent}, driver: scripted}}\n"
     )
-    done = mission("run", str(path), "--param", f"who={given}", "--dry-run", "--json")
+    done = mission("run", str(path), "--param", f"who={arguments}", "--dry-run", "--json")
     assert (done.code, done.json["valid"]) == (code, code == 0)
     assert not Mission.objects.exists()
 
@@ -89,8 +90,8 @@ def test_a_created_mission_starts_when_it_is_resumed(good: str) -> None:
     assert created.code == 0
     assert set(created.json) == SUMMARY
     assert created.json["state"] == "planned"
-    shown = mission("show", created.json["id"], "--json").json
-    assert shown["items"][0]["waits_for"] == "Waits until its mission, which is planned, is resumed."
+    document = mission("show", created.json["id"], "--json").json
+    assert document["items"][0]["waits_for"] == "Waits until its mission, which is planned, is resumed."
     assert mission("resume", "latest", "--json").json["state"] == "running"
 
 

@@ -22,17 +22,17 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_show_has_the_documented_shape() -> None:
     flown = web.flown()
     web.artifact(Sortie.objects.get(mission=flown, key="good"), path="a/report.html", content=b"x")
-    shown = mission("show", flown.ref[-6:], "--json").json
-    assert set(shown) == SUMMARY | {"items", "artifacts"}
-    assert shown["sorties"]["total"] == 3
-    assert set(shown["sorties"]) == {"total", *SortieState.values}
-    assert all(set(item) == ITEM for item in shown["items"])
-    good, bad, late = shown["items"]
+    document = mission("show", flown.ref[-6:], "--json").json
+    assert set(document) == SUMMARY | {"workspace", "items", "artifacts"}
+    assert document["sorties"]["total"] == 3
+    assert set(document["sorties"]) == {"total", *SortieState.values}
+    assert all(set(item) == ITEM for item in document["items"])
+    good, bad, late = document["items"]
     assert (good["state"], good["attempt"], good["error"]) == ("succeeded", 1, None)
     assert (bad["state"], bad["error"], bad["result"]) == ("failed", "it broke", None)
     assert (late["state"], late["needs"], late["started_at"]) == ("skipped", ["bad"], None)
     assert late["waits_for"]
-    assert set(shown["artifacts"][0]) == {"id", "sortie", "path", "digest", "size"}
+    assert set(document["artifacts"][0]) == {"id", "sortie", "path", "digest", "size"}
     assert [item["key"] for item in mission("show", "latest", "--json", "--state", "failed").json["items"]] == ["bad"]
     text = mission("show", "latest").out.splitlines()
     assert text[0].startswith(flown.ref)
@@ -43,9 +43,9 @@ def test_list_has_the_documented_shape() -> None:
     first, second = fleet.launch({"one": {}}), fleet.launch({"one": {}})
     mission("cancel", first.ref)
     found = mission("list", "--json").json
-    assert [one["id"] for one in found] == [second.ref, first.ref]
-    assert all(set(one) == SUMMARY for one in found)
-    assert [one["id"] for one in mission("list", "--json", "--state", "cancelled").json] == [first.ref]
+    assert [item["id"] for item in found] == [second.ref, first.ref]
+    assert all(set(item) == SUMMARY for item in found)
+    assert [item["id"] for item in mission("list", "--json", "--state", "cancelled").json] == [first.ref]
     assert len(mission("list", "-n", "1").out.splitlines()) == 1 + len(["the header"])
     assert mission("list", "-n", "0", "--json").json == []
 
@@ -101,9 +101,9 @@ def test_show_prints_when_the_next_try_starts(engine: Engine) -> None:
     (item,) = mission("show", "latest", "--json").json["items"]
     assert item["state"] == "waiting"
     assert re.fullmatch(r"retry 2/3 in (\d+ s|1 min( \d+ s)?)", item["status"])
-    shown = mission("show", "latest").out
-    assert f"  {item['status'].partition(' in ')[0]} in " in shown
-    assert "waiting" not in shown
+    output = mission("show", "latest").out
+    assert f"  {item['status'].partition(' in ')[0]} in " in output
+    assert "waiting" not in output
 
 
 def test_control_characters_of_a_mission_never_reach_the_terminal(engine: Engine) -> None:

@@ -21,9 +21,9 @@ def test_watch_exits_with_0_after_success_and_5_otherwise(engine: Engine) -> Non
     assert done.code == 5
     assert "✗ bad: it broke" in done.err
     assert done.out == ""
-    told = mission("watch", bad.ref, "--json")
-    assert (told.code, told.json["state"]) == (5, "failed")
-    assert set(told.json) == SUMMARY
+    result = mission("watch", bad.ref, "--json")
+    assert (result.code, result.json["state"]) == (5, "failed")
+    assert set(result.json) == SUMMARY
 
 
 def test_a_tolerated_failure_is_not_shown_as_a_failure(engine: Engine) -> None:
@@ -38,7 +38,7 @@ def test_a_tolerated_failure_is_not_shown_as_a_failure(engine: Engine) -> None:
     again = mission("retry", allowed.ref)
     assert again.code == 1
     assert "succeeded, or its failure is tolerated" in again.err
-    assert [one["tolerated"] for one in mission("show", allowed.ref, "--json").json["items"]] == [True, False]
+    assert [item["tolerated"] for item in mission("show", allowed.ref, "--json").json["items"]] == [True, False]
     assert mission("retry", allowed.ref, "odd").code == 0
 
 
@@ -46,8 +46,8 @@ def test_watch_prints_the_conclusion_of_the_last_sortie(engine: Engine) -> None:
     top = [{"title": "First thing", "file": "a.py", "line": 7}, {"title": "Second thing"}, "odd"]
     concluded = fleet.launch({"one": {"with": {"result": {"verdict": "Well done.", "because": "It is.", "top": top}}}})
     fleet.run_to_end(engine, concluded)
-    said = mission("watch", concluded.ref).err
-    assert "\nWell done. It is.\n  1. First thing (a.py:7)\n  2. Second thing\n" in said
+    stderr = mission("watch", concluded.ref).err
+    assert "\nWell done. It is.\n  1. First thing (a.py:7)\n  2. Second thing\n" in stderr
     for odd in ("text", {"verdict": 3}, {"verdict": "x", "top": "y"}, None):
         other = fleet.launch({"one": {"with": {"result": odd}}})
         fleet.run_to_end(engine, other)

@@ -73,7 +73,7 @@ def test_without_repo_it_audits_its_own_checkout(clone: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given, words",
+    "variable, words",
     [
         ("/nonexistent", "There is no folder '/nonexistent'"),
         ("/etc/passwd", "There is no folder '/etc/passwd'"),
@@ -85,11 +85,11 @@ def test_without_repo_it_audits_its_own_checkout(clone: Path) -> None:
     ],
 )
 def test_a_path_that_cannot_be_audited_is_refused_before_anything_starts(
-    clone: Path, given: str | bytes, words: str
+    clone: Path, variable: str | bytes, words: str
 ) -> None:
     audit_flights.repository(clone / "checkout", {"a.py": "x = 1\n"})
-    done = run(clone, b"REPO=" + os.fsencode(given))
+    done = run(clone, b"REPO=" + os.fsencode(variable))
     assert done.returncode == 2
     assert words in done.stderr
-    assert given == b"\xff" or "make run REPO=/path/to/it" in done.stderr
+    assert variable == b"\xff" or "make run REPO=/path/to/it" in done.stderr
     assert not (clone / "started").exists()

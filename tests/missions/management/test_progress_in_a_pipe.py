@@ -32,8 +32,8 @@ def test_a_lost_attempt_and_the_next_one_have_separate_lines(capsys: pytest.Capt
     def look(summary: dict[str, Any] | None = None) -> list[str]:
         found = Mission.objects.get(id=mission.id)
         board.update(summary or reads.summary(found), list(reads.items(found, results=False)))
-        said = capsys.readouterr().err.splitlines()
-        return [line for line in said if line.startswith("[")]  # the log goes there too
+        stderr = capsys.readouterr().err.splitlines()
+        return [line for line in stderr if line.startswith("[")]  # the log goes there too
 
     assert look() == []
     first = external_agents.register(agent_type="backend")
@@ -72,8 +72,8 @@ def test_simultaneous_ends_are_printed_after_their_needs(capsys: pytest.CaptureF
     external_agents.fail(token=lease.token, error="broken")
     found = Mission.objects.get(id=mission.id)
     Board().update(reads.summary(found), list(reads.items(found, results=False)))
-    told = [line.split()[:4] for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
-    assert told == [["[1/3]", "✗", "a", "failed:"], ["[2/3]", "–", "b", "skipped:"], ["[3/3]", "–", "c", "skipped:"]]
+    values = [line.split()[:4] for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
+    assert values == [["[1/3]", "✗", "a", "failed:"], ["[2/3]", "–", "b", "skipped:"], ["[3/3]", "–", "c", "skipped:"]]
 
 
 def test_a_sortie_read_before_its_need_is_printed_at_the_next_poll(
@@ -91,8 +91,8 @@ def test_a_sortie_read_before_its_need_is_printed_at_the_next_poll(
     now, report = reads.items(mission, results=False)
     board.update(summary, [a, report])
     board.update(summary, [now, report])
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
-    assert told == ["[0/2] ▶ a running", "[1/2] ✓ a succeeded", "[2/2] ✓ report succeeded"]
+    values = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
+    assert values == ["[0/2] ▶ a running", "[1/2] ✓ a succeeded", "[2/2] ✓ report succeeded"]
 
 
 def test_a_retry_is_printed_as_such(capsys: pytest.CaptureFixture[str]) -> None:

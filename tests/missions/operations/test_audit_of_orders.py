@@ -48,16 +48,16 @@ def test_a_resume_and_a_retry_record_their_caller_and_the_states(boss: api.Clien
 
 def test_a_retry_of_a_sortie_records_the_states_and_the_number_of_reopened_sorties(boss: api.Client) -> None:
     mission = fleet.launch({"one": {}, "two": {"needs": ["one"]}, "apart": {}})
-    one = sortie(mission, "one")
-    boss.post(f"sorties/{one.ref}/cancel", {"reason": "Not now."})
-    assert last("sortie.cancel")[2:] == (one.ref, {"state": "queued"}, {"state": "cancelled", "reason": "Not now."})
-    assert boss.get(f"sorties/{one.ref}").json()["waits_for"] == "It was cancelled: Not now."
-    (told,) = boss.get(f"missions/{mission.ref}/events?kind=sortie.cancelled").json()["results"]
-    assert told["data"] == {"from": "queued", "why": "Not now."}
-    assert boss.post(f"sorties/{one.ref}/retry").status_code == 202
-    one.refresh_from_db()
-    told = {"state": one.state, "reopened": 2}
-    assert last("sortie.retry") == ("user:boss", boss.user.id, one.ref, {"state": "cancelled"}, told)
+    item = sortie(mission, "one")
+    boss.post(f"sorties/{item.ref}/cancel", {"reason": "Not now."})
+    assert last("sortie.cancel")[2:] == (item.ref, {"state": "queued"}, {"state": "cancelled", "reason": "Not now."})
+    assert boss.get(f"sorties/{item.ref}").json()["waits_for"] == "It was cancelled: Not now."
+    (result,) = boss.get(f"missions/{mission.ref}/events?kind=sortie.cancelled").json()["results"]
+    assert result["data"] == {"from": "queued", "why": "Not now."}
+    assert boss.post(f"sorties/{item.ref}/retry").status_code == 202
+    item.refresh_from_db()
+    result = {"state": item.state, "reopened": 2}
+    assert last("sortie.retry") == ("user:boss", boss.user.id, item.ref, {"state": "cancelled"}, result)
 
 
 def test_cancelling_a_running_sortie_records_the_request() -> None:
@@ -69,8 +69,8 @@ def test_cancelling_a_running_sortie_records_the_request() -> None:
 
 def test_a_refused_order_records_no_success(boss: api.Client) -> None:
     mission = fleet.launch({"one": {}})
-    one = sortie(mission, "one")
-    for order in (f"missions/{mission.ref}/resume", f"missions/{mission.ref}/retry", f"sorties/{one.ref}/retry"):
+    item = sortie(mission, "one")
+    for order in (f"missions/{mission.ref}/resume", f"missions/{mission.ref}/retry", f"sorties/{item.ref}/retry"):
         assert boss.post(order).status_code == 409
     assert not Entry.objects.filter(kind__in=["mission.resume", "mission.retry", "sortie.retry"]).exists()
 
@@ -88,12 +88,12 @@ def test_actions_of_an_external_agent_are_recorded_with_its_user(boss: api.Clien
     assert last("agent.register") == ("user:boss", boss.user.id, agent, None, {"type": "backend", "concurrency": 3})
     leases = boss.post("sorties/claim", {"agent": agent, "count": 3}).json()["leases"]
     assert Entry.objects.filter(kind="sortie.claim", data__agent=agent).count() == 3
-    one, two = (lease["sortie"] for lease in leases[:2])
-    boss.post(f"sorties/{one}/complete", {"token": leases[0]["token"], "result": 1})
+    first, two = (lease["sortie"] for lease in leases[:2])
+    boss.post(f"sorties/{first}/complete", {"token": leases[0]["token"], "result": 1})
     boss.post(f"sorties/{two}/fail", {"token": leases[1]["token"], "error": "It broke."})
     boss.post(f"agents/{agent}/leave")
-    told = Entry.objects.filter(kind__in=["sortie.complete", "sortie.fail", "agent.leave"]).order_by("id")
-    assert [(entry.actor, entry.kind, entry.subject) for entry in told] == [
-        ("user:boss", "sortie.complete", one), ("user:boss", "sortie.fail", two), ("user:boss", "agent.leave", agent),
+    outcome = Entry.objects.filter(kind__in=["sortie.complete", "sortie.fail", "agent.leave"]).order_by("id")
+    assert [(entry.actor, entry.kind, entry.subject) for entry in outcome] == [
+        ("user:boss", "sortie.complete", first), ("user:boss", "sortie.fail", two), ("user:boss", "agent.leave", agent),
     ]  # fmt: skip
     assert sorted(fleet.states(mission.id).values()) == ["failed", "queued", "succeeded"]

@@ -12,10 +12,11 @@ from agents import operations as agents
 from agents.models import Agent, AgentType
 from fleet import errors, ids
 from missions import operations
+from missions.attempt_tokens import StaleLease
 from missions.control import duties
 from missions.models import Attempt, Mission, Output, Sortie
 from missions.operations import external_agents
-from missions.operations.external_agents import Lease, StaleLease
+from missions.operations.external_agents import Lease
 from missions.queries import reads
 from tests.support import fleet, ledger
 
@@ -41,10 +42,10 @@ def agent() -> UUID:
 def test_an_agent_holds_at_most_its_concurrency() -> None:
     fleet.launch({f"s{n}": {} for n in range(4)})
     agent = external_agents.register(agent_type="backend", concurrency=2).id
-    one, _ = external_agents.claim(agent=agent, want=3)
+    first, _ = external_agents.claim(agent=agent, want=3)
     with pytest.raises(errors.Conflict, match="holds 2 sorties, which is its concurrency"):
         external_agents.claim(agent=agent)
-    external_agents.complete(token=one.token)
+    external_agents.complete(token=first.token)
     assert len(external_agents.claim(agent=agent, want=3)) == 1
 
 
@@ -67,7 +68,7 @@ def test_an_external_agent_runs_a_mission_to_its_end(agent: UUID) -> None:
 
 
 def test_external_types_accept_prompts_and_no_node_starts_their_agents() -> None:
-    AgentType.objects.create(name="poet", outside=True, agents=0)
+    AgentType.objects.create(name="poet", external=True, agents=0)
     mission = fleet.launch({"ode": {"agent": "poet", "prompt": "An ode to {{ mission.name }}"}})
     lease = claimed(external_agents.register(agent_type="poet").id)
     assert lease.work["prompt"] == f"An ode to {mission.name}"
@@ -112,24 +113,24 @@ def test_a_stale_token_gets_a_conflict_everywhere(agent: UUID) -> None:
 
 def test_a_token_opens_only_its_own_attempt(agent: UUID) -> None:
     fleet.launch({"one": {}, "two": {}})
-    one, two = external_agents.claim(agent=agent, want=2)
-    forged = one.token.rsplit(".", 1)[0] + "." + two.token.rsplit(".", 1)[1]
+    first, two = external_agents.claim(agent=agent, want=2)
+    forged = first.token.rsplit(".", 1)[0] + "." + two.token.rsplit(".", 1)[1]
     with pytest.raises(errors.NotFound):
         external_agents.complete(token=forged)
-    for nonsense in ("", "x", "srt_1.2.3", one.token + "x", one.token.replace(".1.", ".9999999999999.")):
+    for nonsense in ("", "x", "srt_1.2.3", first.token + "x", first.token.replace(".1.", ".9999999999999.")):
         with pytest.raises(errors.FleetError):
             external_agents.complete(token=nonsense)
-    assert one.token not in str(list(Attempt.objects.values()))
+    assert first.token not in str(list(Attempt.objects.values()))
     assert external_agents.heartbeat(agent=agent, tokens=[forged, two.token]).renewed == {two.token}
 
 
 def test_repeating_an_outcome_returns_the_first_response(agent: UUID) -> None:
     mission = fleet.launch({"one": {}, "two": {"retry": {"max_attempts": 2, "backoff": "1h"}}})
-    one, two = external_agents.claim(agent=agent, want=2)
-    assert [external_agents.complete(token=one.token, result=1) for _ in range(2)] == ["succeeded", "succeeded"]
+    first, two = external_agents.claim(agent=agent, want=2)
+    assert [external_agents.complete(token=first.token, result=1) for _ in range(2)] == ["succeeded", "succeeded"]
     assert [external_agents.fail(token=two.token, error="no") for _ in range(2)] == ["waiting", "waiting"]
     with pytest.raises(StaleLease):
-        external_agents.fail(token=one.token, error="or rather not")
+        external_agents.fail(token=first.token, error="or rather not")
     ledger.check(mission.id)
 
 

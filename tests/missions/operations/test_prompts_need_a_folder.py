@@ -40,5 +40,5 @@ def test_a_prompt_without_a_folder_is_refused_unless_it_has_outputs() -> None:
 
 
 def test_external_agents_need_no_folder() -> None:
-    AgentType.objects.create(name="poet", outside=True, agents=0)
+    AgentType.objects.create(name="poet", external=True, agents=0)
     fleet.launch({"ode": {"agent": "poet", "prompt": "An ode"}})

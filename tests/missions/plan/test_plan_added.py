@@ -93,7 +93,7 @@ def test_all_faults_of_a_list_are_reported_together() -> None:
         '"scan[part=1]" is given twice', 'no agent type "testng"', "It has nothing to do", '"gone" is not a sortie',
         'The key "color" is not known', 'Item 6 is the string "text"', "Item 7 has no name",
     ):  # fmt: skip
-        assert len([one for one in faults if words in one]) == 1, (words, faults)
+        assert len([item for item in faults if words in item]) == 1, (words, faults)
     assert len(faults) == 10
 
 
@@ -136,11 +136,11 @@ def test_before_cannot_name_a_started_sortie_and_the_fault_is_reported_with_the_
     )
     with pytest.raises(plan.PlanError) as caught:
         add(*items, started={"inventory"})
-    told = {fault.fault: fault.fix for fault in caught.value.faults}
-    assert set(told) == {
+    values = {fault.fault: fault.fix for fault in caught.value.faults}
+    assert set(values) == {
         '"inventory" has already started, or no longer waits for another sortie.',
         '"zz" is not a sortie of this mission.',
         '"qq" is not a sortie of this mission.',
         'The key "rnu" is not known.',
     }
-    assert told['"qq" is not a sortie of this mission.'] == "Use inventory, n1, shards[v=1] or shards[v=2]."
+    assert values['"qq" is not a sortie of this mission.'] == "Use inventory, n1, shards[v=1] or shards[v=2]."

@@ -81,10 +81,10 @@ def test_the_original_plan_is_valid_for_both() -> None:
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nearly_plans())
 def test_the_validator_refuses_what_the_schema_refuses_with_line_and_fix(data: dict[str, Any]) -> None:
-    told = faults(json.dumps(data, indent=1))
-    assert told or VALIDATOR.is_valid(data)
-    assert all(fault.line for fault in told)
-    assert all(fault.fix not in ("", "See docs/plan.md.") for fault in told), [str(fault) for fault in told]
+    result = faults(json.dumps(data, indent=1))
+    assert result or VALIDATOR.is_valid(data)
+    assert all(fault.line for fault in result)
+    assert all(fault.fix not in ("", "See docs/plan.md.") for fault in result), [str(fault) for fault in result]
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -15,12 +15,12 @@ from tests.missions.plan.plans import CONTEXT, faults, whole
 SCHEMA = json.loads((Path(missions.plan.__file__).parent / "document" / "schema.json").read_text())
 
 
-def said(text: str) -> list[tuple[str, str]]:
-    return [(one.where, one.fault) for one in faults(text)]
+def fault_texts(text: str) -> list[tuple[str, str]]:
+    return [(item.where, item.fault) for item in faults(text)]
 
 
 def test_a_broken_item_of_a_list_does_not_hide_the_others() -> None:
-    found = said(whole('a: {agent: testing, run: x, outputs: [../a, /b, "", ../a]}'))
+    found = fault_texts(whole('a: {agent: testing, run: x, outputs: [../a, /b, "", ../a]}'))
     assert sorted(found) == [
         ("sorties.a.outputs", '"../a" is given twice.'),
         ("sorties.a.outputs", "It is empty."),
@@ -32,7 +32,7 @@ def test_a_broken_item_of_a_list_does_not_hide_the_others() -> None:
 def test_a_duplicate_need_hides_no_unknown_need_cycle_or_template() -> None:
     found = [
         fault
-        for _, fault in said(
+        for _, fault in fault_texts(
             whole(
                 "c: {agent: testing, run: ['{{ needs.e.result }}'], needs: [d, d, zz]}\n"
                 "d: {agent: testing, run: x, needs: [c]}\ne: {agent: testing, run: x}"
@@ -65,7 +65,7 @@ def test_another_fault_does_not_hide_two_limits_of_one_key(other: str) -> None:
         "a: {agent: testing, run: x, concurrency: {key: k, limit: 2}}\n"
         f"b: {{{agent}run: x, concurrency: {{key: k, limit: 3}}, {other}}}"
     )
-    found = [fault for _, fault in said(text)]
+    found = [fault for _, fault in fault_texts(text)]
     assert 'The key "k" has the limit 3 here and 2 in a.' in found
     assert len(found) == 2
 
@@ -77,7 +77,7 @@ def test_another_fault_does_not_hide_two_limits_of_one_key(other: str) -> None:
 def test_another_fault_does_not_hide_values_that_the_shell_would_expand(other: str) -> None:
     agent = "" if "agent" in other else "agent: testing, "
     values = "" if "matrix" in other else "matrix: {u: ['a b', $x]}, "
-    found = [fault for _, fault in said(whole(f'a: {{{agent}run: "echo {{{{ matrix.u }}}}", {values}{other}}}'))]
+    found = [fault for _, fault in fault_texts(whole(f'a: {{{agent}run: "echo {{{{ matrix.u }}}}", {values}{other}}}'))]
     for value in ("a b", "$x"):
         assert f'The value "{value}" of matrix.u has characters that the shell interprets.' in found
     assert len(found) == 3
@@ -88,24 +88,26 @@ def test_a_wrong_default_hides_no_fault_of_the_sorties() -> None:
         'mission: M\ndefaults: {env: {A: "{{"}}\nsorties:\n'
         '  a: {agent: testing, run: "{{ matrix.u }}", matrix: {u: [a b]}, outputs: ["/{{ matrix.u }}"]}\n'
     )
-    assert [fault.split()[0] for _, fault in said(text)] == ['"{{"', "The", "The"]
+    assert [fault.split()[0] for _, fault in fault_texts(text)] == ['"{{"', "The", "The"]
 
 
 def test_a_wrong_agent_or_driver_does_not_hide_a_wrong_callable() -> None:
     for wrong in ("agent: 5", "agent: testing, driver: 5"):
-        assert len(found := said(whole(f"a: {{{wrong}, call: 'no:such'}}"))) == 2
+        assert len(found := fault_texts(whole(f"a: {{{wrong}, call: 'no:such'}}"))) == 2
         assert ("sorties.a.call", 'There is no registered callable "no:such".') in found
 
 
 def test_both_kinds_of_work_in_one_sortie_are_checked() -> None:
-    found = [fault for _, fault in said(whole("a: {agent: testing, run: 'echo {{ inputs.a }}', call: 'no:such'}"))]
+    found = [
+        fault for _, fault in fault_texts(whole("a: {agent: testing, run: 'echo {{ inputs.a }}', call: 'no:such'}"))
+    ]
     assert len(found) == 3
 
 
 def test_an_unknown_agent_type_in_the_defaults_is_reported_once() -> None:
     for sorties in ("a: {agent: testing, run: x}", "a: {run: x}\n  b: {run: y}"):
         text = f"mission: M\ndefaults: {{agent: nobody}}\nsorties:\n  {sorties}\n"
-        assert said(text) == [("defaults.agent", 'There is no agent type "nobody".')]
+        assert fault_texts(text) == [("defaults.agent", 'There is no agent type "nobody".')]
 
 
 @pytest.mark.parametrize("program", ['[""]', '["", a]', '[" "]'])
@@ -144,12 +146,14 @@ def test_an_empty_argument_is_valid() -> None:
     ],
 )
 def test_a_fault_is_reported_once_with_its_place(sortie: str, where: str) -> None:
-    assert [place for place, _ in said(whole(f"c: {sortie}"))] == [where]
+    assert [place for place, _ in fault_texts(whole(f"c: {sortie}"))] == [where]
 
 
 def test_a_fault_behind_an_anchor_is_reported_once() -> None:
     lines = ["a: &a {agent: testing, run: x, timeout: &t .inf}", "b: *a", "c: {agent: testing, run: x, silence: *t}"]
-    assert said(whole("\n".join(lines))) == [("sorties.a.timeout", '".inf" is not a number that JSON can represent.')]
+    assert fault_texts(whole("\n".join(lines))) == [
+        ("sorties.a.timeout", '".inf" is not a number that JSON can represent.')
+    ]
 
 
 def test_a_value_that_is_no_json_is_reported_once() -> None:
@@ -161,7 +165,7 @@ def test_a_value_that_is_no_json_is_reported_once() -> None:
 
 def test_an_input_with_an_unknown_type_has_only_that_fault() -> None:
     text = "mission: M\ninputs: {n: {type: int, default: 3, enum: [3, 4]}}\nsorties:\n  a: {agent: testing, run: x}\n"
-    assert [where for where, _ in said(text)] == ["inputs.n.type"]
+    assert [where for where, _ in fault_texts(text)] == ["inputs.n.type"]
 
 
 def test_a_wrong_value_of_a_matrix_has_only_that_fault() -> None:
@@ -169,7 +173,7 @@ def test_a_wrong_value_of_a_matrix_has_only_that_fault() -> None:
         'a: {agent: testing, run: "echo {{ matrix.v }} {{ matrix.w }}", matrix: {v: [3.10], w: [], include: [{v: 1, w: []}]}}\n'
         "b: {agent: testing, run: x, needs: ['a[v=3.1]']}"
     )
-    assert [where for where, _ in said(text)] == [
+    assert [where for where, _ in fault_texts(text)] == [
         "sorties.a.matrix.v",
         "sorties.a.matrix.w",
         "sorties.a.matrix.include.w",

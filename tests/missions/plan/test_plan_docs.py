@@ -28,7 +28,7 @@ def load(text: str) -> plan.Plan:
 
 @fresh
 def test_each_complete_plan_of_the_pages_is_valid_in_a_new_fleet() -> None:
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     plans = [text for page in pages for text in blocks(page.read_text(), "yaml") if re.search(r"^mission:", text, re.M)]
     assert len(plans) >= 2
     for text in plans:

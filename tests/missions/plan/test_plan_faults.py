@@ -15,7 +15,8 @@ SORTIES = {
     "no agent type": ("{run: x}", "no agent type", "Add agent:"),
     "an unknown key": ("{agent: testing, run: x, retires: 3}", '"retires" is not known', 'Did you mean "retry"'),
     "a key of a later version": ("{agent: testing, run: x, approval: required}", "not available yet", "Remove it"),
-    "touches": ("{agent: testing, run: x, touches: [a]}", "not available yet", "Remove it"),
+    "a budget": ("{agent: testing, run: x, budget: 1}", "not available yet", "Remove it"),
+    "touches without a workspace": ("{agent: testing, run: x, touches: [a]}", "no workspace", "Add workspace"),
     "nothing to do": ("{agent: testing}", "nothing to do", "run, call or prompt"),
     "two things to do": (
         "{agent: testing, run: x, prompt: y}",
@@ -135,7 +136,9 @@ SORTIES = {
 def test_a_fault_in_a_sortie_is_reported_with_its_line_and_fix(sortie: str, fault: str, fix: str) -> None:
     others = f"\na: {OK}" if "[a" in sortie or "needs: a" in sortie else ""
     found = faults(whole(f"one: {sortie}{others}"))
-    assert any(one.line == 3 and fault in one.fault and fix in one.fix for one in found), [str(one) for one in found]
+    assert any(item.line == 3 and fault in item.fault and fix in item.fix for item in found), [
+        str(item) for item in found
+    ]
 
 
 PLANS = {
@@ -244,8 +247,8 @@ PLANS = {
 @pytest.mark.parametrize("text, line, fault, fix", PLANS.values(), ids=PLANS)
 def test_a_fault_in_a_plan_is_reported_with_its_line_and_fix(text: str, line: int | None, fault: str, fix: str) -> None:
     found = faults(text)
-    assert any((line is None or one.line == line) and fault in one.fault and fix in one.fix for one in found), [
-        str(one) for one in found
+    assert any((line is None or item.line == line) and fault in item.fault and fix in item.fix for item in found), [
+        str(item) for item in found
     ]
 
 
@@ -262,8 +265,8 @@ sorties:
   m: {agent: testing, run: "{{ matrix.v }}", matrix: {v: [a b]}}
 """
     found = faults(text)
-    assert [one.line for one in found] == [2, 4, 6, 6, 6, 6, 7, 7, 8, 9]
-    lines = [str(one) for one in found]
+    assert [item.line for item in found] == [2, 4, 6, 6, 6, 6, 7, 7, 8, 9]
+    lines = [str(item) for item in found]
     assert 'line 6, sorties.a.needs: "inventry" is not a sortie of this plan. Did you mean "inventory"?' in lines
     assert any("a → b → a" in line for line in lines)
 

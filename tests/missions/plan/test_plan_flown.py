@@ -44,8 +44,8 @@ FAILED = {
 
 def test_every_key_does_what_the_docs_say() -> None:
     read = plan.load(text=PLAN, context=plan_context.current())
-    given = {"who": WHO, "top": "4", "tags": '["t", 1]'}
-    mission = operations.launch(plan=read, text=PLAN, params=given, folder="", by=None, executes=True, operator=True)
+    values = {"who": WHO, "top": "4", "tags": '["t", 1]'}
+    mission = operations.launch(plan=read, text=PLAN, params=values, folder="", by=None, executes=True, operator=True)
     engine = fleet.engine(slots=4)
     try:
         assert fleet.run_to_end(engine, mission) == "failed"
@@ -66,5 +66,6 @@ def test_every_key_does_what_the_docs_say() -> None:
 
 def test_the_plan_uses_every_key_that_needs_no_configuration() -> None:
     known = set(structure.SCHEMA["properties"]) | set(structure.SCHEMA["$defs"]["sortie"]["properties"])
-    elsewhere = {"$schema", "call", "with", "prompt", "driver"}  # other tests fly these
+    # other tests fly these
+    elsewhere = {"$schema", "call", "with", "prompt", "driver", "workspace", "touches", "reads", "changes"}
     assert {key for key in known if f"{key}:" not in PLAN} <= elsewhere

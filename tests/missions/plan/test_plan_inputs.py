@@ -28,7 +28,7 @@ def test_missing_inputs_take_their_defaults() -> None:
 
 
 def test_texts_from_the_command_line_are_converted_to_the_declared_type() -> None:
-    given = {
+    value = {
         "repo": "1",
         "top": "3",
         "ratio": "0.5",
@@ -38,11 +38,11 @@ def test_texts_from_the_command_line_are_converted_to_the_declared_type() -> Non
         "level": "high",
     }
     values = {"repo": "1", "top": 3, "ratio": 0.5, "deep": True, "tags": ["x"], "extra": {"a": 1}, "level": "high"}
-    assert plan.bind(plan=PLAN, params=given) == values
+    assert plan.bind(plan=PLAN, params=value) == values
 
 
 @pytest.mark.parametrize(
-    "given, words",
+    "values, words",
     [
         ({}, ["inputs.repo", "required", "--param repo=", "The repository to audit."]),
         ({"repo": ".", "tpo": 1}, ['"tpo" is not an input', 'Did you mean "top"?']),
@@ -60,9 +60,9 @@ def test_texts_from_the_command_line_are_converted_to_the_declared_type() -> Non
         ({"repo": "\udcff"}, ["unpaired surrogate"]),
     ],
 )
-def test_an_invalid_input_is_refused(given: dict[str, plan.Json], words: list[str]) -> None:
+def test_an_invalid_input_is_refused(values: dict[str, plan.Json], words: list[str]) -> None:
     with pytest.raises(plan.PlanError) as caught:
-        plan.bind(plan=PLAN, params=given)
+        plan.bind(plan=PLAN, params=values)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 

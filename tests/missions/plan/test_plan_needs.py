@@ -43,7 +43,7 @@ def test_a_plan_is_refused_for_a_cycle_exactly_when_a_sortie_reaches_itself(grap
             names = found.fault.removesuffix(".").rpartition(": ")[2].split(" → ")
             assert names[0] == names[-1]
             steps = itertools.pairwise(names)
-            assert all(int(other[1:]) in graph[int(one[1:])] for one, other in steps)
+            assert all(int(other[1:]) in graph[int(item[1:])] for item, other in steps)
     else:
         assert not has_cycle(graph)
         seen: set[str] = set()
@@ -60,8 +60,8 @@ def test_sorties_keep_the_order_of_the_plan_where_needs_allow_it() -> None:
 
 def test_two_cycles_are_both_reported() -> None:
     pairs = [("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")]
-    found = faults(whole("\n".join(f"{one}: {{agent: testing, run: x, needs: [{other}]}}" for one, other in pairs)))
-    assert [one.fault.rpartition(": ")[2] for one in found] == ["a → b → a.", "c → d → c."]
+    found = faults(whole("\n".join(f"{item}: {{agent: testing, run: x, needs: [{other}]}}" for item, other in pairs)))
+    assert [item.fault.rpartition(": ")[2] for item in found] == ["a → b → a.", "c → d → c."]
 
 
 def test_a_cycle_of_thousands_is_found_and_shortened() -> None:

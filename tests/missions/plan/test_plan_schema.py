@@ -36,8 +36,8 @@ def test_a_violation_of_the_schema_is_reported_with_its_line(key: str, value: ob
     sortie = {"agent": "testing", **work, key: value}
     data = {"mission": "M", "sorties": {"a": sortie}}
     allowed = jsonschema_rs.Draft202012Validator(SCHEMA).is_valid(data)
-    lines = ["mission: M", "sorties:", "  a:", *(f"    {name}: {json.dumps(one)}" for name, one in sortie.items())]
+    lines = ["mission: M", "sorties:", "  a:", *(f"    {name}: {json.dumps(item)}" for name, item in sortie.items())]
     line = next(number for number, text in enumerate(lines, 1) if text.startswith(f"    {key}: "))
     found = faults("\n".join(lines))
     if not allowed:
-        assert any(one.line == line and one.fix for one in found), [str(one) for one in found]
+        assert any(item.line == line and item.fix for item in found), [str(item) for item in found]

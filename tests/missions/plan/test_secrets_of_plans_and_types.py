@@ -75,8 +75,8 @@ def test_secrets_are_masked_in_everything_that_the_work_reports(engine: Engine, 
     if code:
         assert "Its last output: failing with [redacted]" in Attempt.objects.get(number=1).error
     else:
-        shown = json.dumps(list(reads.items(mission)), default=str)
-        assert "[redacted]" in shown
+        document = json.dumps(list(reads.items(mission)), default=str)
+        assert "[redacted]" in document
         assert Attempt.objects.get(sortie__key="next").result == {"output": "[redacted]\n"}
 
 
@@ -141,9 +141,9 @@ def test_secrets_of_a_plan_are_masked_however_they_are_written(line: str) -> Non
             "\n      in two lines}}", "\n          in two lines"
         )
     assert plans.load(text)
-    shown = plan.masked(text)
-    assert "cret-of-a-plan" not in shown
-    assert shown.startswith(("mission: m", "This plan contains secrets"))
+    document = plan.masked(text)
+    assert "cret-of-a-plan" not in document
+    assert document.startswith(("mission: m", "This plan contains secrets"))
 
 
 def test_validate_warns_of_secrets_that_are_too_short_to_mask() -> None:
@@ -160,7 +160,7 @@ def test_validate_warns_of_secrets_that_are_too_short_to_mask() -> None:
 
 
 @pytest.mark.parametrize(
-    "given, words",
+    "entry, words",
     [
         ("{secret: true}", '"value" is missing'),
         ("{value: x, hidden: true}", '"hidden" is not known'),
@@ -169,6 +169,6 @@ def test_validate_warns_of_secrets_that_are_too_short_to_mask() -> None:
         ("[x]", "must be a whole number"),
     ],
 )
-def test_an_invalid_variable_is_refused_with_the_valid_forms(given: str, words: str) -> None:
-    faults = plans.faults(f"mission: m\nsorties:\n  a: {{agent: backend, run: 'true', env: {{A: {given}}}}}\n")
+def test_an_invalid_variable_is_refused_with_the_valid_forms(entry: str, words: str) -> None:
+    faults = plans.faults(f"mission: m\nsorties:\n  a: {{agent: backend, run: 'true', env: {{A: {entry}}}}}\n")
     assert words in str(faults[0])

@@ -12,9 +12,9 @@ from missions.queries import roster
 @pytest.mark.django_db
 def test_the_remedy_matches_the_cause() -> None:
     def remedy() -> str:
-        told = roster.health([], types=["backend"])
-        assert (told["well"], told["missing"]) == (False, ["backend"])
-        return str(told["remedy"])
+        result = roster.health([], types=["backend"])
+        assert (result["well"], result["missing"]) == (False, ["backend"])
+        return str(result["remedy"])
 
     assert remedy() == "No node is up. Start one: ./manage.py fleet_node"
     Node.objects.create(name="here", boot=str(ids.new()), pid=1, start_time=1.0, up=True, cordoned=True)

@@ -45,14 +45,14 @@ def mission() -> Mission:
 
 
 def test_the_name_of_a_matrix_selects_all_its_members(mission: Mission) -> None:
-    shown = logs("latest", "test")
-    assert shown.out.splitlines() == [
+    result = logs("latest", "test")
+    assert result.out.splitlines() == [
         "test[on=linux] | 1 of 2",
         "test[on=mac] | hello",
         "test[on=linux] | 2 of 2",
         "test[on=mac] (attempt 2) | better",
     ]
-    assert shown.err == "test[on=mac] | oops\n"
+    assert result.err == "test[on=mac] | oops\n"
     assert logs("latest", "test", "--attempt", "2").out == "test[on=mac] (attempt 2) | better\n"
     assert logs("latest", "test[on=linux]").out == "1 of 2\n2 of 2\n"
     assert logs("latest", "tes").code == 1
@@ -88,11 +88,11 @@ def test_the_api_returns_the_same_output_in_pages(mission: Mission) -> None:
         assert answer.status_code == 200, answer.content
         return answer.json()
 
-    told = ask()
-    assert [piece["key"] for piece in told["pieces"]][-2:] == ["test[on=mac]", "report"]
-    assert (told["mission"], told["ended"]) == (mission.ref, False)
-    assert ask(f"?after={told['after']}")["pieces"] == []
-    assert ask(f"?after={told['pieces'][-2]['id']}")["pieces"] == told["pieces"][-1:]
+    result = ask()
+    assert [piece["key"] for piece in result["pieces"]][-2:] == ["test[on=mac]", "report"]
+    assert (result["mission"], result["ended"]) == (mission.ref, False)
+    assert ask(f"?after={result['after']}")["pieces"] == []
+    assert ask(f"?after={result['pieces'][-2]['id']}")["pieces"] == result["pieces"][-1:]
     assert {piece["key"] for piece in ask("?sortie=test")["pieces"]} == {"test[on=linux]", "test[on=mac]"}
     assert ann.get(f"missions/{mission.ref}/logs?sortie=none").status_code == 404
 
@@ -103,8 +103,8 @@ def test_the_api_withholds_a_piece_until_older_transactions_end(mission: Mission
     Mission.objects.filter(id=mission.id).update(created_by=ann.user)
     sortie = Sortie.objects.get(mission=mission, key="report")
     before = ann.get(f"missions/{mission.ref}/logs").json()
-    given = connection.get_connection_params()
-    address = {name: given[name] for name in ("host", "port", "user", "password", "dbname")}
+    value = connection.get_connection_params()
+    address = {name: value[name] for name in ("host", "port", "user", "password", "dbname")}
     with psycopg.connect(**address) as other:
         other.execute(
             "INSERT INTO missions_output (sortie_id, attempt, stream, text) VALUES (%s, 1, 'stdout', 'late')",

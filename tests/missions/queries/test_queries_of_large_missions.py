@@ -34,21 +34,21 @@ def large() -> Mission:
 
 
 def test_showing_a_large_mission_takes_little_memory_and_few_queries(large: Mission, tmp_path: Path) -> None:
-    shown = manage("fleet_mission", "show", large.ref)
-    assert "10,000 sorties: 1 pending, 9,996 queued, 3 failed" in shown.out
-    assert [line.split()[1] for line in shown.out.splitlines() if line.startswith("  failed")] == ["s7", "s8", "s9"]
-    assert "9,997 more are not shown. --state STATE shows" in shown.out
-    assert len(shown.out.splitlines()) == 6
+    result = manage("fleet_mission", "show", large.ref)
+    assert "10,000 sorties: 1 pending, 9,996 queued, 3 failed" in result.out
+    assert [line.split()[1] for line in result.out.splitlines() if line.startswith("  failed")] == ["s7", "s8", "s9"]
+    assert "9,997 more are not shown. --state STATE shows" in result.out
+    assert len(result.out.splitlines()) == 6
 
     written = tmp_path / "shown.json"
-    with CaptureQueriesContext(connection) as asked, written.open("w") as file:
+    with CaptureQueriesContext(connection) as response, written.open("w") as file:
         tracemalloc.start()
         mission_output.mission_as_json(mission=large, states=None, write=file.write)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert written.stat().st_size > 3_000_000
     assert peak < 8_000_000
-    assert len(asked) < 3 * NUMBER / reads.PAGE + 10
+    assert len(response) < 3 * NUMBER / reads.PAGE + 10
 
     board = reads.notable(large, total=NUMBER, limit=30)
     assert [item["key"] for item in board] == ["s7", "s8", "s9"]

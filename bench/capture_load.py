@@ -1,0 +1,155 @@
+"""Measures what a live mission loses while it is captured once a second: `python -m bench.capture_load [--quick]`.
+
+It prints JSON. Missions run in turns without and with captures (A B A B), in a real fleet. Another process captures,
+through the operation of `fleet_checkpoint create`; it runs all the time, and is idle while a mission runs without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from bench import installation
+from bench.contenders import ROOT, Fleet
+
+EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many pairs of missions run, and the number of sorties in each."""
+
+    pairs: int
+    run: int
+    noops: int
+
+
+FULL = Size(pairs=7, run=200, noops=20_000)  # each mission takes about five seconds on two cores
+QUICK = Size(pairs=1, run=100, noops=5_000)
+
+
+class Captures:
+    """The process that captures (`capture_on_request`)."""
+
+    def __init__(self, *, env: dict[str, str], log: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.capture_load", "--captures"],
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log.open("ab"),
+            text=True,
+        )
+        self._receive()
+
+    def begin(self, mission: UUID) -> None:
+        self._send(str(mission))
+
+    def end(self) -> list[float]:
+        """Wait for the capture in progress, and return the milliseconds that each one took."""
+        self._send("")
+        times: list[float] = self._receive()
+        return times
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _send(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    def _receive(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the process that captures has ended")
+        return json.loads(line)
+
+
+def capture_on_request() -> None:
+    """Read the id of a mission from stdin and capture it every EVERY_S, until an empty line; then print the times."""
+    import django  # noqa: PLC0415  (the environment names the database)
+
+    django.setup()
+    from checkpoints import operations  # noqa: PLC0415
+
+    def reply(value: object) -> None:
+        sys.stdout.write(f"{json.dumps(value)}\n")
+        sys.stdout.flush()
+
+    reply("ready")
+    while line := sys.stdin.readline():
+        mission, times, due = UUID(line.strip()), [], time.monotonic() + EVERY_S / 2
+        while not select.select([sys.stdin], [], [], max(0.0, due - time.monotonic()))[0]:
+            started = time.perf_counter()
+            operations.capture(missions=[mission])
+            times.append((time.perf_counter() - started) * 1_000)
+            due = max(due + EVERY_S, time.monotonic())
+        sys.stdin.readline()
+        reply(times)
+
+
+def measure(size: Size) -> dict[str, float]:
+    with installation.temporary() as services:
+        env, log = dict(os.environ), services.home.root / "bench.log"
+        fleet, captures = Fleet(env=env, log=log), Captures(env=env, log=log)
+        try:
+            fleet.independent(100)
+            return {
+                **_compare(fleet, captures, "run", size.pairs, size.run, run="true"),
+                **_compare(fleet, captures, "noops", size.pairs, size.noops, driver="scripted"),
+            }
+        finally:
+            captures.stop()
+            fleet.stop()
+
+
+def _compare(fleet: Fleet, captures: Captures, name: str, pairs: int, count: int, **work: str) -> dict[str, float]:
+    """`…_ratio`: the throughput with captures divided by that without, the median of the pairs."""
+    ratios, without_s, captured, times = [], [], [], []
+    for _ in range(pairs):
+        without = fleet.flying(count, launched=lambda mission: None, **work)
+        with_captures = fleet.flying(count, launched=captures.begin, **work)
+        taken = captures.end()
+        if not taken:
+            raise RuntimeError(f"The mission ended after {with_captures:.2f} s, before it was captured.")
+        ratios.append(without / with_captures)
+        without_s.append(without)
+        captured.append(len(taken) / with_captures)
+        times += taken
+    return {
+        f"{name}_ratio": statistics.median(ratios),
+        f"{name}_lost_percent": (1 - statistics.median(ratios)) * 100,
+        f"{name}_per_s": count / statistics.median(without_s),
+        f"{name}_captures_per_s": statistics.median(captured),
+        f"{name}_capture_ms": statistics.median(times),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.capture_load", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="run one pair of small missions")
+    parser.add_argument("--captures", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.captures:
+        capture_on_request()
+    else:
+        sys.stdout.write(json.dumps({"capture_load": measure(QUICK if options.quick else FULL)}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

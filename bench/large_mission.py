@@ -1,0 +1,63 @@
+"""The mission that measurements of checkpoints use: all sorties have ended, with results, and there are many events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.db import connection
+
+from missions.models import Sortie
+from tests.support import fleet
+
+RESULT_BYTES = 200
+EVENTS_PER_SORTIE = 10
+
+
+class LargeMission:
+    """A mission of `sorties` sorties; `ids` are theirs, in the order of their keys s0, s1 and so on."""
+
+    def __init__(self, *, sorties: int) -> None:
+        plan = {f"s{number}": {"needs": [f"s{number - 1}"]} if number % 3 else {} for number in range(sorties)}
+        self.id = fleet.launch(plan).id
+        self.end_all()
+        execute(
+            "INSERT INTO missions_attempt (sortie_id, number, state, finished_at, result) SELECT id, 1, 'succeeded',"
+            " now(), to_jsonb(left(repeat(md5(id::text), 7), %s)) FROM missions_sortie WHERE mission_id = %s",
+            RESULT_BYTES,
+            self.id,
+        )
+        for _ in range(EVENTS_PER_SORTIE - 1):
+            execute(
+                "INSERT INTO fleet_event (kind, scope, subject) SELECT 'sortie.queued', mission_id, id"
+                " FROM missions_sortie WHERE mission_id = %s",
+                self.id,
+            )
+        execute("VACUUM ANALYZE")
+        by_key = dict(Sortie.objects.filter(mission=self.id).values_list("key", "id"))
+        self.ids: list[UUID] = [by_key[key] for key in plan]
+
+    def end_all(self) -> None:
+        execute(
+            "UPDATE missions_sortie SET state = 'succeeded', finished_at = now(), started_at = now(), attempt = 1,"
+            " ready_at = now() WHERE mission_id = %s",
+            self.id,
+        )
+
+    def change(self, sorties: Sequence[UUID]) -> None:
+        """Change these sorties, with their events."""
+        execute("UPDATE missions_sortie SET tries = tries + 1 WHERE id = ANY (%s)", list(sorties))
+        execute(
+            "INSERT INTO fleet_event (kind, scope, subject) SELECT 'sortie.waiting', mission_id, id"
+            " FROM missions_sortie WHERE id = ANY (%s)",
+            list(sorties),
+        )
+
+    def change_all(self) -> None:
+        """Change every sortie without an event, so that every row differs from a checkpoint."""
+        execute("UPDATE missions_sortie SET tries = tries + 1 WHERE mission_id = %s", self.id)
+
+
+def execute(statement: str, *parameters: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)

@@ -1,0 +1,23 @@
+"""What checkpoints have in a backup, and what has to happen to restored ones."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from fleet import ids
+from fleet.backup import hooks, parts
+from fleet.backup.parts import Tree
+
+
+def register() -> None:
+    parts.register(
+        Tree(
+            name="checkpoints",
+            home=lambda: settings.FLEET_CHECKPOINTS,
+            statement="SELECT id FROM checkpoints_checkpoint",
+            path=lambda value: f"{ids.encode(ids.CHECKPOINT, value)}/manifest.json",
+            # Blobs come first, by their names: so those of each manifest that follows are there.
+            chosen=lambda path, required: path.startswith("blobs/") or path in required,
+        )
+    )
+    hooks.register_moved("checkpoints", "forget_snapshots")

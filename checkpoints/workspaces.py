@@ -1,0 +1,243 @@
+"""The workspace of a mission in a checkpoint: what its lines say about it, the commits that it needs, and uncommitted work.
+
+The lines of a mission and of its sorties get one more part, `workspace`. Missions without a workspace have none, and
+none of this is called for them. docs/checkpoints.md describes the parts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+
+from checkpoints.loading import SavedMission
+from checkpoints.planning import WorkspaceFacts
+from fleet import errors, ids
+from fleet.postgres import clock, statements
+from missions.models import Change, Sortie, Workspace
+from missions.plan import globs
+from missions.workspaces import copies, git, moving, repositories, reservations, uncommitted
+from missions.workspaces.commits import Message
+from missions.workspaces.reservation_index import ReservationIndex, Reserved
+
+IN_DIGEST = ("repository", "base", "base_commit", "setup", "verify", "conflicts", "reworks")
+LANDED = (Change.State.LANDING, Change.State.LANDED)
+THREADS = 4
+
+_PART = ',"workspace":'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentWorkspace:
+    """The workspace of a mission as it is now: its row, the tip of its branch, and what its sorties have in it, by key."""
+
+    row: Workspace
+    tip: str
+    lines: Mapping[str, tuple[str | None, str]]  # state and kept
+
+
+def read(mission: UUID) -> CurrentWorkspace | None:
+    """Read the workspace of a mission; None if it has none."""
+    row = Workspace.objects.filter(mission=mission).first()
+    if row is None:
+        return None
+    changes = Change.objects.filter(sortie__mission=mission, state__in=LANDED).values_list("landed", "onto")
+    landed = {commit for pair in changes for commit in pair if commit}
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("checkpoints", "workspace_rows"), {"mission": mission})
+        lines = {key: (state, kept) for key, state, kept in cursor.fetchall()}
+    return CurrentWorkspace(row=row, tip=moving.tip(row, landed=landed), lines=lines)
+
+
+def mission_lines(workspace: CurrentWorkspace, state: str, kept: str) -> tuple[str, str]:
+    """The two lines of a mission with its workspace."""
+    row = workspace.row
+    digested = {**{name: getattr(row, name) for name in IN_DIGEST}, "tip": workspace.tip}
+    return _with_part(state, json.dumps(digested, ensure_ascii=False)), _with_part(
+        kept, json.dumps({"branch": row.branch, "discarded": row.discarded_at is not None}, ensure_ascii=False)
+    )
+
+
+def sortie_lines(workspace: CurrentWorkspace, key: str, state: str, kept: str) -> tuple[str, str]:
+    """The two lines of a sortie with what it has in the workspace."""
+    own_state, own_kept = workspace.lines.get(key, (None, None))
+    return _with_part(state, own_state), _with_part(kept, own_kept)
+
+
+def with_uncommitted(workspace: CurrentWorkspace, key: str, kept: str, work: Mapping[str, Any]) -> str:
+    """The kept line of a running sortie with its uncommitted work."""
+    _, own = workspace.lines.get(key, (None, None))
+    if own is not None:  # cut off as text, because the rest of the line keeps its exact form
+        kept = kept.removesuffix(f"{_PART}{own}}}") + "}"
+    return _with_part(kept, json.dumps({**json.loads(own or "{}"), "uncommitted": work}, ensure_ascii=False))
+
+
+def _with_part(line: str, part: str | None) -> str:
+    return line if part is None else f"{line[:-1]}{_PART}{part}}}"
+
+
+def save_uncommitted(
+    *, checkpoint: str, workspace: CurrentWorkspace, mission: UUID, sorties: Mapping[str, UUID], deadline: float
+) -> dict[str, dict[str, Any]]:
+    """Store the uncommitted work of running sorties under refs of a checkpoint; returns what it is, by key.
+
+    Work that cannot be read, because its attempt is just ending for example, or that is not read by `deadline`, has
+    `fault` instead of a commit.
+    """
+    store = repositories.mirror(workspace.row.repository)
+    attempts = dict(Sortie.objects.filter(id__in=sorties.values()).values_list("id", "attempt"))
+    committed = {key for key, (state, _) in workspace.lines.items() if state and _is_committed(json.loads(state))}
+    found = {key: copies.of(sortie=id, store=store) for key, id in sorties.items() if id in attempts}
+
+    def save(key: str) -> dict[str, Any]:
+        sortie = ids.encode(ids.SORTIE, sorties[key])
+        attempt = attempts[sorties[key]]
+        trailers = {
+            "Fleet-Mission": ids.encode(ids.MISSION, mission),
+            "Fleet-Sortie": f"{key} {sortie}",
+            "Fleet-Attempt": str(attempt),
+            "Fleet-Checkpoint": checkpoint,
+        }
+        message = Message(author="fleet", subject=f"Uncommitted work of {key}", trailers=trailers)
+        try:
+            work = uncommitted.save(
+                found[key],
+                message=message,
+                ref=moving.checkpoint_ref(checkpoint, sortie),
+                max_bytes=settings.FLEET_COMMIT_BYTES,
+                deadline=deadline,
+            )
+        except (errors.FleetError, OSError) as fault:
+            return {"attempt": attempt, "fault": str(fault)[:300]}
+        return {
+            "attempt": attempt,
+            "base": work.base,
+            "commit": work.commit,
+            "ignored": list(work.ignored),
+            "left_out": list(work.left_out),
+        }
+
+    keys = [key for key, copy in found.items() if copy.exists and key not in committed]
+    with ThreadPoolExecutor(THREADS) as threads:
+        return dict(zip(keys, threads.map(save, keys), strict=True))
+
+
+def _is_committed(state: Mapping[str, Any]) -> bool:
+    """Whether the work of a sortie is committed, so that its attempt only merges."""
+    return any(change["state"] in (Change.State.COMMITTED, Change.State.LANDING) for change in state["changes"])
+
+
+def keep_commits(*, checkpoint: str, mission: UUID, workspace: CurrentWorkspace) -> None:
+    """Give the commits that a checkpoint needs refs of it: the tip of the branch, and work that no branch has.
+
+    Unavailable if git fails, on a full disk for example.
+    """
+    store = repositories.mirror(workspace.row.repository)
+    if not (store / "HEAD").exists():
+        return  # nothing has started: the base is in the user's repository
+    parts = [(json.loads(state or "{}"), json.loads(kept)) for state, kept in workspace.lines.values()]
+    commits = {f"kept/{commit}": commit for commit in needed_commits(parts)}
+    commits[ids.encode(ids.MISSION, mission)] = workspace.tip
+    try:
+        moving.keep(store, {moving.checkpoint_ref(checkpoint, name): commit for name, commit in commits.items()})
+    except git.GitError as fault:
+        raise errors.Unavailable(f"The commits of the checkpoint could not be kept: {fault.text[-300:]}") from fault
+
+
+def put_back(saved: SavedMission, *, mission: UUID, replaced: str, branch: str = "") -> None:
+    """Put back a workspace after its sorties (`checkpoint_target`), in the caller's transaction.
+
+    `replaced` is the ref for what the branch has now. `branch`: that of a new mission, without a `replaced` ref. Git
+    follows after the commit (`complete`).
+    """
+    if not saved.has_workspace:
+        return
+    state, kept = saved.mission_state["workspace"], saved.mission_kept["workspace"]
+    Workspace.objects.update_or_create(
+        mission_id=mission,
+        defaults={
+            **{name: state[name] for name in IN_DIGEST},
+            "branch": branch or kept["branch"],
+            "restore_to": state["tip"],
+            "restore_ref": replaced,
+            "discarded_at": clock.now() if kept["discarded"] else None,
+        },
+    )
+    with connection.cursor() as cursor:
+        for name in ("workspace_clear", "workspace_put_back"):
+            cursor.execute(statements.read("checkpoints", name))
+        cursor.execute(statements.read("checkpoints", "workspace_commits"), {"mission": mission})
+        commits = {
+            f"{repositories.ATTEMPTS}/{ids.encode(ids.SORTIE, sortie)}/{name}": commit
+            for sortie, name, commit in cursor.fetchall()
+        }
+    if commits:  # the checkpoint, which keeps them too, may be deleted
+        moving.keep(repositories.mirror(state["repository"]), commits)
+
+
+def facts(saved: SavedMission) -> WorkspaceFacts:
+    """What a restore of the workspace depends on."""
+    state, branch = saved.mission_state["workspace"], saved.mission_kept["workspace"]["branch"]
+    store = repositories.mirror(state["repository"])
+    parts = (
+        (json.loads(line).get("workspace", {}), json.loads(saved.kept[key]).get("workspace", {}))
+        for key, line in saved.state.items()
+        if _PART in line or _PART in saved.kept[key]
+    )
+    needed = needed_commits(parts) | ({state["tip"]} - {state["base_commit"]})
+    others = Workspace.objects.filter(repository=state["repository"], branch=branch).exclude(mission=saved.id)
+    owner = saved.mission_kept["owner"]  # None: the operator, who may change all missions
+    own = others if owner is None else others.filter(mission__created_by__username=owner)
+    return WorkspaceFacts(
+        branch=branch,
+        tip=state["tip"],
+        commits_removed=moving.commits_after(store, branch=branch, commit=state["tip"]),
+        missing_commits=len(moving.missing(store, needed)),
+        shared_with=set(own.values_list("mission__name", flat=True)),
+        foreign=others.count() > own.count(),
+        reserved=_reserved_by_others(saved, (state["repository"], branch)),
+    )
+
+
+def _reserved_by_others(saved: SavedMission, branch: tuple[str, str]) -> frozenset[str]:
+    """The sorties that have not ended whose files another mission has reserved now."""
+    index = ReservationIndex()
+    for _, reserved in reservations.in_force([branch]):
+        if reserved.mission != saved.id:
+            index.add(reserved)
+    found = set()
+    for key, line in saved.state.items():
+        state = json.loads(line) if _PART in line else {}
+        if state.get("state") not in ("pending", "due"):
+            continue
+        for row in state["workspace"]["reservations"]:
+            pattern = globs.parse(row["pattern"])
+            own = Reserved(sortie=saved.id, mission=saved.id, key=key, pattern=pattern, shared=row["shared"])
+            if index.obstacle(own) is not None:
+                found.add(key)
+    return frozenset(found)
+
+
+def complete(mission: UUID) -> bool:
+    """Move the branch of a mission that was restored or forked. False if that failed: the control loop tries again."""
+    try:
+        for workspace in Workspace.objects.filter(mission=mission):
+            moving.complete(workspace)
+    except errors.FleetError:
+        return False
+    return True
+
+
+def needed_commits(parts: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> set[str]:
+    """The commits that sorties need and no branch has, from their `workspace` parts: of the state, and of what is kept."""
+    commits = set()
+    for state, kept in parts:
+        commits |= {change["commit"] for change in state.get("changes", ()) if change["state"] != Change.State.LANDED}
+        commits |= {(kept.get("uncommitted") or {}).get("commit")} - {None}
+    return commits

@@ -1,0 +1,119 @@
+"""Copies files and computes their SHA-256 in one pass. Files of a backup have mode 0600, their folders 0700."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Protocol
+
+from fleet import errors
+from fleet.backup.manifest import File
+
+CHUNK_BYTES = 1 << 20
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """The plain files below a folder, in the order of their names. Links are left out, and so is what disappears."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if entry.is_dir(follow_symlinks=False):
+                yield from walk(Path(entry.path))
+            elif entry.is_file(follow_symlinks=False):
+                yield Path(entry.path)
+
+
+def make_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def create(path: Path) -> IO[bytes]:
+    """Open a new file that only its owner can read."""
+    make_folder(path.parent)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb")
+
+
+def write(source: Readable, to: IO[bytes], path: str) -> File:
+    """Copy an open file to another one."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := source.read(CHUNK_BYTES):
+        to.write(chunk)
+        digest.update(chunk)
+        size += len(chunk)
+    return File(path, size, digest.hexdigest())
+
+
+def copy(source: Path | bytes, folder: Path, path: str) -> File:
+    """Copy a file to a path below `folder`. FileNotFoundError if it has disappeared."""
+    if isinstance(source, bytes):
+        with create(folder / path) as target:
+            target.write(source)
+        return File(path, len(source), hashlib.sha256(source).hexdigest())
+    with open(source, "rb", opener=_without_links) as file, create(folder / path) as target:
+        return write(file, target, path)
+
+
+def link(earlier: Path, to: Path, *, size: int) -> bool:
+    """Give a file of an earlier backup a second name. False if it is not there, or this file system has no links."""
+    try:
+        if earlier.lstat().st_size != size:
+            return False
+        make_folder(to.parent)
+        os.link(earlier, to, follow_symlinks=False)
+    except OSError as fault:
+        if fault.errno == errno.ENOSPC:
+            raise
+        return False
+    return True
+
+
+def digest(path: Path) -> tuple[int, str]:
+    """The size and the SHA-256 of a file. OSError if it cannot be read."""
+    found, size = hashlib.sha256(), 0
+    with open(path, "rb", opener=_without_links) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            found.update(chunk)
+            size += len(chunk)
+    return size, found.hexdigest()
+
+
+def put_back(source: Path, target: Path, *, sha256: str) -> None:
+    """Copy a file of a backup to its place, unless it is there with the same content. It gets its name when complete."""
+    with suppress(OSError):
+        if digest(target)[1] == sha256:
+            return
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    make_folder(target.parent)
+    try:
+        with open(source, "rb", opener=_without_links) as file, create(draft) as copied:
+            if write(file, copied, target.name).sha256 != sha256:
+                raise errors.Conflict(f"{source} changed while it was read.", hint="Verify the backup, then repeat.")
+            copied.flush()
+            os.fsync(copied.fileno())
+        os.replace(draft, target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)
+
+
+def disk_fault(fault: OSError, folder: Path) -> errors.Unavailable:
+    """The error for a fault while files are written below `folder`."""
+    if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+        return errors.Unavailable(
+            f"The disk of {folder} is full. Nothing of this run was kept.",
+            hint="Free space there, or choose another folder with --folder.",
+        )
+    return errors.Unavailable(
+        f"{fault.filename or folder} cannot be written ({fault.strerror or fault}).", hint="Check the folder's owner."
+    )

@@ -1,0 +1,160 @@
+"""Creates a backup while the fleet runs.
+
+The database comes from one snapshot. The files are copied after it: they are never changed under their names, so they are
+those that the rows refer to. Files that were removed meanwhile, with their missions, are listed as missing.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from django.template.defaultfilters import filesizeformat
+
+from fleet import __version__, audit, errors
+from fleet.backup import clients, copying, dumping, parts
+from fleet.backup import folder as folders
+from fleet.backup.folder import Backup
+from fleet.backup.manifest import DUMP, Damaged, File, Manifest
+from fleet.backup.parts import Entry
+from fleet.console import lines
+
+Say = Callable[[str], None]
+SAY_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """A new backup, and what it took."""
+
+    backup: Backup
+    new_bytes: int  # that an earlier backup did not have
+    removed: tuple[str, ...]  # names of earlier backups, by retention
+
+
+def create(*, folder: Path, keep: int | None = None, full: bool = False, say: Say = lambda _: None) -> Created:
+    """Write a backup to a folder, and then remove all but the newest `keep`.
+
+    Files that the newest backup there has already become second names of its files (hard links), unless `full`.
+    Conflict if another backup is being written there; Unavailable if the disk is full or pg_dump is missing.
+    """
+    with folders.lock(folder):
+        earlier = {} if full else _earlier(folder)
+        name = folders.new_name(folder, datetime.now(UTC))
+        draft = folders.draft(folder, name)
+        try:
+            copying.make_folder(draft)
+            written, new_bytes = _write(name, draft, earlier, say)
+            backup = folders.complete(folder, written)
+        except OSError as fault:
+            raise copying.disk_fault(fault, folder) from fault
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        removed = () if keep is None else tuple(folders.keep_newest(folder, keep))
+        audit.record(kind="backup.create", subject=name, after={"bytes": written.total_bytes, "removed": list(removed)})
+        return Created(backup=backup, new_bytes=new_bytes, removed=removed)
+
+
+def _earlier(folder: Path) -> dict[str, tuple[Path, File]]:
+    """The files of the newest backup that is intact as far as its manifest says, by path."""
+    for backup in folders.backups(folder):
+        try:
+            return {file.path: (backup.path / file.path, file) for file in backup.manifest.files}
+        except (Damaged, errors.Conflict):
+            continue
+    return {}
+
+
+def _write(name: str, draft: Path, earlier: dict[str, tuple[Path, File]], say: Say) -> tuple[Manifest, int]:
+    server = clients.reader()
+    progress = _Progress(say)
+    with dumping.snapshot(server) as snapshot:
+        programs = clients.find(server=snapshot.server // 10_000)
+        say(f"Dumping the database {snapshot.database} of {snapshot.at:%Y-%m-%d %H:%M:%S} UTC")
+        dump = dumping.dump(
+            snapshot=snapshot,
+            server=server,
+            programs=programs,
+            folder=draft,
+            progress=lambda size: progress.show(f"database: {filesizeformat(size)}"),
+        )
+        required = {part.name: part.required(snapshot.query) for part in parts.registered()}
+    _require_same_migrations(snapshot)
+    files, missing, new_bytes = [dump], [], dump.size
+    for part in parts.registered():
+        entries = list(part.entries(required[part.name]))
+        _require_space(draft, part.name, entries, earlier)
+        say(f"Copying {part.name}: {lines.counted(len(entries), 'file')}")
+        present = set()
+        for number, entry in enumerate(entries, start=1):
+            progress.show(f"{part.name}: {number:,} of {len(entries):,} files")
+            path = f"{part.name}/{entry.path}"
+            try:
+                file, copied = _add(entry, draft, path, earlier.get(path))
+            except FileNotFoundError:
+                continue  # removed meanwhile
+            files.append(file)
+            new_bytes += file.size if copied else 0
+            present.add(entry.path)
+        missing += [f"{part.name}/{path}" for path in sorted(required[part.name] - present)]
+    manifest = Manifest(
+        name=name,
+        created_at=snapshot.at.isoformat(),
+        version=__version__,
+        database=snapshot.database,
+        server=snapshot.server,
+        client=programs.major,
+        migrations=snapshot.migrations,
+        rows=snapshot.rows,
+        head=snapshot.head,
+        missing=tuple(missing),
+        files=tuple(files),
+    )
+    return manifest, new_bytes
+
+
+def _add(entry: Entry, draft: Path, path: str, earlier: tuple[Path, File] | None) -> tuple[File, bool]:
+    """Add a file to the draft; returns it, and whether its bytes were copied."""
+    if earlier is not None and isinstance(entry.source, Path):
+        source, file = earlier
+        if entry.source.stat().st_size == file.size and copying.link(source, draft / path, size=file.size):
+            return file, False
+    return copying.copy(entry.source, draft, path), True
+
+
+def _require_space(draft: Path, name: str, entries: list[Entry], earlier: dict[str, tuple[Path, File]]) -> None:
+    """OSError if the files that have to be copied do not fit on the disk, before any of them is copied."""
+    needed = 0
+    for entry in entries:
+        if f"{name}/{entry.path}" in earlier or isinstance(entry.source, bytes):
+            continue
+        try:
+            needed += entry.source.stat().st_size
+        except FileNotFoundError:
+            continue
+    if needed > shutil.disk_usage(draft).free:
+        raise OSError(errno.ENOSPC, f"{filesizeformat(needed)} of {name} do not fit", str(draft))
+
+
+def _require_same_migrations(snapshot: dumping.Snapshot) -> None:
+    """Conflict if a migration has changed the tables between the snapshot and the dump."""
+    with clients.session(clients.reader()) as session:
+        if dumping.migrations(session) != snapshot.migrations:
+            raise errors.Conflict(f"The database was migrated while {DUMP} was written.", hint="Repeat the backup.")
+
+
+class _Progress:
+    """Shows a line at most every SAY_EVERY_S seconds."""
+
+    def __init__(self, say: Say) -> None:
+        self._say, self._said_at = say, time.monotonic()
+
+    def show(self, line: str) -> None:
+        if time.monotonic() - self._said_at >= SAY_EVERY_S:
+            self._said_at = time.monotonic()
+            self._say(f"  {line.replace(chr(0xA0), ' ')}")

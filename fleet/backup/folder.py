@@ -1,0 +1,137 @@
+"""The folder of backups: each is a folder with a `manifest.json` and the files that it lists.
+
+Names are times in UTC, so they sort by age.
+
+A backup is made in `.NAME.partial` and gets its name when it is complete and on the disk. A backup that is removed loses
+its name first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+from fleet import errors, invocation
+from fleet.backup import copying, manifest
+from fleet.backup.manifest import Manifest
+
+LATEST = "latest"
+_NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A complete backup. It may have been damaged since."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Damaged if it is missing or was changed."""
+        found = manifest.read(self.path)
+        if found.name != self.name:
+            raise manifest.Damaged(f"{self.path / manifest.NAME} belongs to the backup {found.name}.")
+        return found
+
+
+def backups(folder: Path) -> list[Backup]:
+    """The backups of a folder, the newest first."""
+    if not folder.is_dir():
+        return []
+    return [
+        Backup(path)
+        for path in sorted(folder.iterdir(), key=lambda path: path.name, reverse=True)
+        if _NAME.fullmatch(path.name) and (path / manifest.NAME).is_file()
+    ]
+
+
+def find(folder: Path, name: str) -> Backup:
+    """The backup with this name, or the newest one (`latest`). NotFound if there is none."""
+    if os.sep in name or name in (".", ".."):
+        path = Path(name).expanduser().absolute()
+        folder, name = path.parent, path.name
+    found = backups(folder)
+    if name == LATEST and found:
+        return found[0]
+    for backup in found:
+        if backup.name == name:
+            return backup
+    create = invocation.command("fleet_backup", "create")
+    listing = invocation.command("fleet_backup", "list")
+    raise errors.NotFound(
+        f"There is no backup {name} in {folder}." if name != LATEST else f"There is no backup in {folder}.",
+        hint=f"List them: {listing}" if found else f"Create one: {create}",
+    )
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Lock a folder, for writers. Conflict if another process writes to it. Removes what killed writers have left."""
+    try:
+        copying.make_folder(folder)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as fault:
+        raise copying.disk_fault(fault, folder) from fault
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.Conflict(
+                f"Another backup is being written to {folder}.", hint="Wait until it has ended."
+            ) from None
+        for leftover in (*folder.glob(".*.partial"), *folder.glob(".*.removed")):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def new_name(folder: Path, at: datetime) -> str:
+    """A name for a backup of this time (UTC) that is not in use."""
+    name = wanted = f"{at:%Y%m%dT%H%M%SZ}"
+    number = 1
+    while (folder / name).exists():
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
+
+
+def draft(folder: Path, name: str) -> Path:
+    return folder / f".{name}.partial"
+
+
+def complete(folder: Path, written: Manifest) -> Backup:
+    """Write the manifest of a draft, and give the draft its name once everything is on the disk."""
+    path, target = draft(folder, written.name), folder / written.name
+    with copying.create(path / manifest.NAME) as file:
+        file.write(written.serialize())
+    os.sync()
+    os.rename(path, target)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return Backup(target)
+
+
+def keep_newest(folder: Path, number: int) -> list[str]:
+    """Remove all but the newest backups; returns the names of the removed ones. The caller has the lock."""
+    removed = backups(folder)[number:]
+    for backup in removed:
+        aside = folder / f".{backup.name}.removed"
+        os.rename(backup.path, aside)
+        shutil.rmtree(aside, ignore_errors=True)
+    return [backup.name for backup in removed]

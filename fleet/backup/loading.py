@@ -1,0 +1,117 @@
+"""Puts a dump into the fleet's database, in one transaction: either all of it is there afterwards, or nothing changed.
+
+psql gets the script that pg_restore prints, between BEGIN and COMMIT. The COMMIT is only sent once pg_restore has ended
+well, so a damaged dump, a full disk or a killed process leaves the database as it was.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from psycopg import sql
+
+from fleet import errors
+from fleet.backup import clients
+from fleet.backup.clients import Clients
+from fleet.config.datastores import Postgres
+from fleet.postgres import statements
+
+CHUNK_BYTES = 1 << 20
+_UNKNOWN = b"SET transaction_timeout = 0;\n"  # a server before 17 refuses the statement, which newer clients print
+_KNOWN_SINCE = 170000
+
+
+def contents(server: Postgres) -> tuple[int, str]:
+    """How many tables and sequences the database has, and the backup that an interrupted restore was putting back."""
+    with clients.session(server) as session:
+        (row,) = session.execute(statements.read("fleet.backup", "contents"))
+        number, unfinished = row
+        name = session.execute("SELECT backup FROM public.fleet_unfinished_restore").fetchone() if unfinished else None
+    return number, str(name[0]) if name else ""
+
+
+def load(
+    dump: Path,
+    *,
+    server: Postgres,
+    programs: Clients,
+    version: int,
+    clear: bool,
+    then: Sequence[str],
+    lease_s: float = 0,
+    backup: str = "",
+) -> None:
+    """Put a dump into the database, and run the statements `then` in the same transaction.
+
+    `clear` removes what the fleet has there before. `version`: the server's server_version_num. `backup`: its name, if
+    the restore continues after this transaction; `finished` removes the mark.
+    """
+    address, environment = clients.connection(server, programs)
+    loader = [programs.program("psql"), "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1"]
+    reader = [programs.program("pg_restore"), "--no-owner", "--no-privileges", "--exit-on-error", "--file=-", str(dump)]
+    with tempfile.TemporaryFile() as loader_errors, tempfile.TemporaryFile() as reader_errors:
+        psql = subprocess.Popen(
+            [*loader, "--dbname", address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=loader_errors,
+            env=environment,
+        )
+        script = subprocess.Popen(
+            reader, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=reader_errors, env=environment
+        )
+        assert psql.stdin is not None
+        assert script.stdout is not None
+        try:
+            psql.stdin.write(_beginning(clear=clear).encode())
+            _forward(script.stdout, psql.stdin, known=version >= _KNOWN_SINCE)
+            if script.wait() != 0:
+                raise errors.Conflict(f"pg_restore failed: {clients.complaint(_text(reader_errors))}")
+            psql.stdin.write(_end(then, lease_s=lease_s, backup=backup).encode())
+            psql.stdin.close()
+            code = psql.wait()
+        except BrokenPipeError:
+            code = psql.wait() or 1
+        finally:
+            for process in (script, psql):
+                process.kill()
+                process.wait()
+        if code != 0:
+            raise errors.Unavailable(
+                f"The database could not be restored: {clients.complaint(_text(loader_errors))}",
+                hint="Nothing in it was changed.",
+            )
+
+
+def _beginning(*, clear: bool) -> str:
+    return "BEGIN;\n" + (statements.read("fleet.backup", "clear") if clear else "")
+
+
+def _forward(script: IO[bytes], to: IO[bytes], *, known: bool) -> None:
+    """Pass the script on. Its settings are at its beginning."""
+    beginning = script.read(4096)
+    to.write(beginning if known else beginning.replace(_UNKNOWN, b""))
+    while chunk := script.read(CHUNK_BYTES):
+        to.write(chunk)
+
+
+def _end(then: Sequence[str], *, lease_s: float, backup: str) -> str:
+    marks = [statements.read("fleet.backup", "mark_unfinished")] if backup else []
+    values = {"lease": sql.Literal(float(lease_s)).as_string(), "backup": sql.Literal(backup).as_string()}
+    formatted = (statement % values for statement in (*then, *marks))
+    return "\n".join(["SET search_path TO public;", *formatted, "COMMIT;", ""])
+
+
+def finished(server: Postgres) -> None:
+    """Remove the mark of an unfinished restore."""
+    with clients.session(server) as session:
+        session.execute("DROP TABLE IF EXISTS public.fleet_unfinished_restore")
+
+
+def _text(file: IO[Any]) -> bytes:
+    file.seek(0)
+    return bytes(file.read())

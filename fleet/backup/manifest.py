@@ -1,0 +1,87 @@
+"""The manifest of a backup, `manifest.json`: written last, so a folder without one is not a backup.
+
+It is canonical JSON and contains its own SHA-256, so a flipped byte in it is found, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fleet import errors
+
+FORMAT = 1
+NAME = "manifest.json"
+DUMP = "database.dump"
+
+
+class Damaged(errors.Conflict):
+    """A file of the backup is missing or was changed."""
+
+
+class File(NamedTuple):
+    path: str  # below the backup's folder
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a backup consists of, and the facts about the database that a restore compares."""
+
+    name: str
+    created_at: str  # ISO 8601: the time of the snapshot
+    version: str  # of the fleet
+    database: str
+    server: int  # Postgres's server_version_num
+    client: int  # the major version of pg_dump; a restore needs the same or a newer pg_restore
+    migrations: tuple[str, ...]  # "app.name", as applied
+    rows: Mapping[str, int]  # by table
+    head: str  # of the audit trail's chain, NUMBER:DIGEST; "" if nothing was sealed
+    missing: tuple[str, ...]  # files that rows refer to and that were gone already
+    files: tuple[File, ...]
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(file.size for file in self.files)
+
+    def serialize(self) -> bytes:
+        document = {"format": FORMAT, **asdict(self), "files": [list(file) for file in self.files]}
+        return _canonical({**document, "digest": hashlib.sha256(_canonical(document)).hexdigest()})
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of the backup in a folder. Damaged if it is missing or was changed."""
+    try:
+        data = (folder / NAME).read_bytes()
+        document = json.loads(data)
+        digest = document.pop("digest")
+        intact = hashlib.sha256(_canonical(document)).hexdigest() == digest
+        intact = intact and data == _canonical({**document, "digest": digest})
+    except FileNotFoundError as fault:
+        raise Damaged(f"{folder / NAME} is missing.") from fault
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as fault:
+        raise Damaged(f"{folder / NAME} cannot be read: {fault}") from fault
+    if not intact:
+        raise Damaged(f"{folder / NAME} was changed: its SHA-256 does not match.")
+    return _parse(document, folder)
+
+
+def _parse(document: dict[str, Any], folder: Path) -> Manifest:
+    if document.pop("format") != FORMAT:
+        raise errors.Conflict(
+            f"{folder / NAME} has a format that this version of the fleet does not know.",
+            hint="Use the version that wrote it, or a newer one.",
+        )
+    for name in ("migrations", "missing"):
+        document[name] = tuple(document[name])
+    document["files"] = tuple(File(*file) for file in document["files"])
+    return Manifest(**document)
+
+
+def _canonical(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"

@@ -1,0 +1,90 @@
+"""The parts of a backup beside the database: files that rows refer to. Upper layers register theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fleet.backup import copying
+
+Rows = list[tuple[Any, ...]]
+Query = Callable[[str], Rows]  # runs a statement in the snapshot of the dump
+
+
+class Entry:
+    """A file to copy: its path below the part's folder, and where its bytes come from."""
+
+    __slots__ = ("path", "source")
+
+    def __init__(self, path: str, source: Path | bytes) -> None:
+        self.path, self.source = path, source
+
+
+class Part(Protocol):
+    """Files that belong to a backup. A file never changes under its name, unless its entry has `bytes`."""
+
+    @property
+    def name(self) -> str:
+        """The name of its folder in a backup."""
+
+    def required(self, query: Query) -> set[str]:
+        """The paths that rows of the snapshot refer to."""
+
+    def entries(self, required: Collection[str]) -> Iterator[Entry]:
+        """The files as they are now, after the snapshot."""
+
+    def put_back(self, path: str, source: Path, *, sha256: str) -> None:
+        """Put one file back, before the database. It may be there already; other files are left as they are."""
+
+    def finish(self, folder: Path, *, backup: str) -> None:
+        """Do what has to follow the restored database. `folder` has the part's files in the backup."""
+
+    def faults(self, folder: Path) -> Iterator[tuple[str, str]]:
+        """What is wrong with the part as a whole, as path and message, beyond single files that have changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """A folder whose files are stored under names that determine their content, such as digests.
+
+    `names` are the statement for the rows and the path of a row's file. `chosen` says which of the files belong to a
+    backup, by path and by what is required.
+    """
+
+    name: str
+    home: Callable[[], Path]
+    statement: str
+    path: Callable[[Any], str]
+    chosen: Callable[[str, Collection[str]], bool]
+
+    def required(self, query: Query) -> set[str]:
+        return {self.path(value) for (value,) in query(self.statement)}
+
+    def entries(self, required: Collection[str]) -> Iterator[Entry]:
+        home = self.home()
+        for file in copying.walk(home):
+            path = file.relative_to(home).as_posix()
+            if self.chosen(path, required):
+                yield Entry(path, file)
+
+    def put_back(self, path: str, source: Path, *, sha256: str) -> None:
+        copying.put_back(source, self.home() / path, sha256=sha256)
+
+    def finish(self, folder: Path, *, backup: str) -> None:
+        """Nothing has to follow."""
+
+    def faults(self, folder: Path) -> Iterator[tuple[str, str]]:
+        return iter(())
+
+
+_parts: dict[str, Part] = {}
+
+
+def register(part: Part) -> None:
+    _parts[part.name] = part
+
+
+def registered() -> list[Part]:
+    return list(_parts.values())

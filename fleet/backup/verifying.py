@@ -1,0 +1,86 @@
+"""Verifies a backup: reads every byte of it, and says which file is bad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fleet import errors
+from fleet.backup import copying, dumping, manifest, parts
+from fleet.backup.folder import Backup
+from fleet.backup.manifest import DUMP, Damaged, File
+from fleet.console import lines
+
+Say = Callable[[str], None]
+Problem = Literal["missing", "changed", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A file of the backup that cannot be used."""
+
+    path: str
+    problem: Problem
+    message: str  # a sentence for people
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a verification has found."""
+
+    backup: str
+    files: int = 0
+    bytes: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+
+def verify(*, backup: Backup, say: Say = lambda _: None) -> Report:
+    """Compare each file with its SHA-256, read the dump to its end, and check the parts that know more."""
+    report = Report(backup=backup.name)
+    try:
+        listed = backup.manifest
+    except Damaged as fault:
+        report.faults.append(Fault(path=manifest.NAME, problem="changed", message=str(fault)))
+        return report
+    say(f"Verifying {backup.name}: {lines.counted(len(listed.files), 'file')}")
+    for file in listed.files:
+        report.files += 1
+        report.bytes += file.size
+        report.faults += _faults(backup, file)
+    bad = {fault.path for fault in report.faults}
+    if DUMP not in bad and (reason := dumping.fault(backup.path / DUMP, client=listed.client)):
+        report.faults.append(Fault(path=DUMP, problem="unreadable", message=reason))
+    if not bad:
+        for part in parts.registered():
+            for path, message in part.faults(backup.path / part.name):
+                report.faults.append(Fault(path=f"{part.name}/{path}", problem="unreadable", message=message))
+    return report
+
+
+def require_intact(backup: Backup, *, say: Say) -> None:
+    """Conflict if a file of the backup cannot be used."""
+    report = verify(backup=backup, say=say)
+    if report.faults:
+        others = len(report.faults) - 1
+        more = f" {lines.counted(others, 'other file')} too." if others else ""
+        raise errors.Conflict(
+            f"The backup {backup.name} is damaged. {report.faults[0].message}{more}",
+            hint="Nothing was changed. Use another backup.",
+        )
+
+
+def _faults(backup: Backup, file: File) -> Iterator[Fault]:
+    try:
+        size, sha256 = copying.digest(backup.path / file.path)
+    except FileNotFoundError:
+        yield Fault(path=file.path, problem="missing", message=f"{file.path} is missing.")
+    except OSError as fault:
+        yield Fault(path=file.path, problem="unreadable", message=f"{file.path} cannot be read: {fault.strerror}.")
+    else:
+        if size != file.size:
+            message = f"{file.path} has {size:,} bytes instead of {file.size:,}."
+            yield Fault(path=file.path, problem="changed", message=message)
+        elif sha256 != file.sha256:
+            message = f"{file.path} was changed: its SHA-256 does not match."
+            yield Fault(path=file.path, problem="changed", message=message)

@@ -1,0 +1,66 @@
+"""Reads `.fleet/settings.env` into the environment: settings, and variables that agents need, such as API keys.
+
+One NAME=VALUE per line; lines that begin with # are comments. Variables that are already set win. A process that another
+one of this fleet started reads nothing: it has the environment that its parent gave it, without what it may not know.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+from fleet.config.home import Home
+
+NAME = "settings.env"
+ALREADY_READ = "FLEET_SETTINGS_READ"  # the path of the file, in the environment of processes that need not read it
+_LINE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)")
+_OWN = "FLEET_"  # begins names that only settings have
+_BEFORE = ("FLEET_HOME", "FLEET_PRIVATE")  # which fleet/config/home.py reads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsFile:
+    path: Path
+    lines: Mapping[str, int] = field(default_factory=dict)  # name → the number of its line
+
+    def accept(self, known: Set[str]) -> None:
+        """Let processes that this one starts read nothing. Raises ImproperlyConfigured if a setting does not exist."""
+        for name, number in self.lines.items():
+            if name in _BEFORE:
+                raise ImproperlyConfigured(
+                    f"{self.path}, line {number}: {name} is needed to find this file. Set it in the environment."
+                )
+            if name.startswith(_OWN) and name not in known:
+                raise ImproperlyConfigured(f"{self.path}, line {number}: there is no setting {name}.")
+        if self.lines:
+            os.environ[ALREADY_READ] = str(self.path)
+
+
+def load(home: Home) -> SettingsFile:
+    """Add the file's variables to os.environ. Raises ImproperlyConfigured if a line cannot be read."""
+    path = home.root / NAME
+    if home.missing or os.environ.get(ALREADY_READ) == str(path):
+        return SettingsFile(path=path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return SettingsFile(path=path)
+    except UnicodeDecodeError as fault:
+        raise ImproperlyConfigured(f"{path} is not UTF-8.") from fault
+    lines: dict[str, int] = {}
+    for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
+        if not line or line.startswith("#"):
+            continue
+        if not (found := _LINE.fullmatch(line)):
+            raise ImproperlyConfigured(f"{path}, line {number}: expected NAME=VALUE.")
+        name, value = found[1], found[2].strip()
+        if value[:1] in {'"', "'"} and value[-1:] == value[:1] and len(value) > 1:
+            value = value[1:-1]
+        lines[name] = number
+        os.environ.setdefault(name, value)
+    return SettingsFile(path=path, lines=lines)

@@ -1,0 +1,56 @@
+"""The roles of the project's image: what each waits for, and which program it then becomes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from fleet import errors
+from fleet.containers.healthy import WEB_PORT
+from fleet.containers.waiting import Need
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    name: str
+    needs: tuple[Need, ...]
+    argv: tuple[str, ...]
+
+
+def _python(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, *arguments)
+
+
+ROLES = {
+    role.name: role
+    for role in (
+        Role(
+            name="migrate",
+            needs=("owner", "redis"),
+            argv=_python("manage.py", "fleet_prepare", "--application-role"),
+        ),
+        Role(
+            name="web",
+            needs=("postgres", "redis", "migrations"),
+            argv=_python("-m", "fleet.web", "--host", "0.0.0.0", "--port", str(WEB_PORT)),  # nosec B104
+        ),
+        Role(
+            name="control",
+            needs=("postgres", "redis", "migrations"),
+            argv=_python("manage.py", "fleet_control"),
+        ),
+        Role(
+            name="node",
+            needs=("postgres", "redis", "migrations"),
+            argv=_python("manage.py", "fleet_node"),
+        ),
+        Role(name="flower", needs=("redis",), argv=_python("-m", "fleet.flower")),
+    )
+}
+
+
+def find(name: str) -> Role:
+    """Return the role of this name; raises NotFound if there is none."""
+    if name not in ROLES:
+        raise errors.NotFound(f"The image has no role {name!r}.", hint=f"The roles are: {', '.join(ROLES)}.")
+    return ROLES[name]

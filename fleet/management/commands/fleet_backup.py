@@ -1,0 +1,191 @@
+"""`manage.py fleet_backup create|list|verify|restore`: backups of the whole installation (docs/backup.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from argparse import ArgumentParser
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.template.defaultfilters import filesizeformat
+
+from fleet import backup, errors, invocation, processes
+from fleet.backup import folder as folders
+from fleet.backup.folder import LATEST, Backup
+from fleet.backup.manifest import Damaged
+from fleet.console import arguments, lines
+from fleet.management.operator import OperatorCommand
+from fleet.services import composition, detached, foreground
+
+
+class Command(OperatorCommand):
+    help = (
+        "Back up the database, artifacts, checkpoints and repositories of this fleet, verify backups and restore them."
+    )
+
+    def epilog(self) -> str:
+        examples = (
+            invocation.command("fleet_backup", "create", "--keep", "7"),
+            invocation.command("fleet_backup", "verify", "latest"),
+            invocation.command("fleet_backup", "restore", "latest"),
+        )
+        return "\n".join(("examples:", *(f"  {example}" for example in examples)))
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+        def action(name: str, summary: str) -> ArgumentParser:
+            description = f"{summary[:1].upper()}{summary[1:]}."
+            parser: ArgumentParser = actions.add_parser(name, help=summary, description=description)
+            parser.add_argument(
+                "--folder", type=Path, default=None, help="the folder of backups (default: the setting FLEET_BACKUPS)"
+            )
+            parser.add_argument("--json", action="store_true", help="print one JSON document")
+            return parser
+
+        create = action("create", "write a backup; the fleet may run")
+        create.add_argument(
+            "--keep",
+            type=arguments.count,
+            metavar="N",
+            help="afterwards remove all but the newest N backups of the folder",
+        )
+        create.add_argument(
+            "--full", action="store_true", help="copy every file, instead of linking those that the last backup has"
+        )
+        action("list", "list the backups, the newest first")
+        verify = action("verify", "read every byte of one or all backups; the exit code is 1 if one is damaged")
+        restore = action("restore", "restore a backup into an empty database; the fleet must be stopped")
+        verify.add_argument("backup", nargs="?", help="its name, its path, or `latest`; default: all backups")
+        restore.add_argument("backup", nargs="?", default=LATEST, help="its name, its path, or `latest` (default)")
+        restore.add_argument(
+            "--force", default="", metavar="DATABASE", help="replace everything in the database with this name"
+        )
+
+    def act(self, **options: Any) -> int:
+        folder = (options["folder"] or settings.FLEET_BACKUPS).expanduser().absolute()
+        match options["action"]:
+            case "list":
+                return self._list(folder, as_json=options["json"])
+            case "verify":
+                return self._verify(folder, options["backup"], as_json=options["json"])
+        if settings.FLEET_ENDPOINTS.provider != "external" and detached.running(settings.FLEET_HOME) is None:
+            return self._run_with_services()
+        if options["action"] == "create":
+            return self._create(folder, keep=options["keep"], full=options["full"], as_json=options["json"])
+        return self._restore(folder, options["backup"], force=options["force"], as_json=options["json"])
+
+    def _run_with_services(self) -> int:
+        """Run this command again while Postgres runs: the fleet is stopped."""
+        supervisor = composition.services(self.say)
+
+        async def work() -> int:
+            return await foreground.run(["fleet_backup", *sys.argv[2:]], until=supervisor.wait)
+
+        processes.become_subreaper()
+        return asyncio.run(supervisor.run(work))
+
+    def _create(self, folder: Path, *, keep: int | None, full: bool, as_json: bool) -> int:
+        if keep == 0:
+            raise errors.Invalid("--keep must leave at least one backup.")
+        created = backup.create(folder=folder, keep=keep, full=full, say=self.say)
+        if as_json:
+            summary = {"new_bytes": created.new_bytes, "removed": list(created.removed)}
+            self.show({**_summary(created.backup), **summary})
+            return 0
+        manifest = created.backup.manifest
+        new, total = _size(created.new_bytes), _size(manifest.total_bytes)
+        self.stdout.write(f"{created.backup.path}: {lines.counted(len(manifest.files), 'file')}, {total} ({new} new)")
+        if manifest.missing:
+            self.say(f"{lines.counted(len(manifest.missing), 'file')} of removed missions are missing in it.")
+        for name in created.removed:
+            self.say(f"Removed {name}.")
+        return 0
+
+    def _list(self, folder: Path, *, as_json: bool) -> int:
+        found = folders.backups(folder)
+        if as_json:
+            self.show([_summary(item) for item in found])
+            return 0
+        if not found:
+            self.say(f"There is no backup in {folder}. Create one: {invocation.command('fleet_backup', 'create')}")
+        for item in found:
+            try:
+                manifest = item.manifest
+            except Damaged as fault:
+                self.stdout.write(f"{item.name}  damaged: {fault}")
+                continue
+            self.stdout.write(
+                f"{item.name}  {_size(manifest.total_bytes):>9}  {lines.counted(len(manifest.files), 'file')}  "
+                f"fleet {manifest.version}, Postgres {manifest.server // 10_000}"
+            )
+        return 0
+
+    def _verify(self, folder: Path, name: str | None, *, as_json: bool) -> int:
+        chosen = [folders.find(folder, name)] if name else folders.backups(folder)
+        if not chosen:
+            folders.find(folder, LATEST)  # says that there is none
+        reports = [backup.verify(backup=item, say=self.say) for item in chosen]
+        if as_json:
+            self.show([{"ok": not report.faults, **asdict(report)} for report in reports])
+        else:
+            for report in reports:
+                for fault in report.faults:
+                    self.stdout.write(f"{report.backup}  {fault.problem.upper():<10} {fault.message}")
+                state = f"{lines.counted(len(report.faults), 'fault')} found" if report.faults else "intact"
+                self.stdout.write(
+                    f"{report.backup}  {state}: {lines.counted(report.files, 'file')}, {_size(report.bytes)} read"
+                )
+        return 1 if any(report.faults for report in reports) else 0
+
+    def _restore(self, folder: Path, name: str, *, force: str, as_json: bool) -> int:
+        done = backup.restore(backup=folders.find(folder, name), force=force, say=self.say)
+        if as_json:
+            counts = {"rows": done.rows, "files": done.files, "audit_entries": done.entries, "notes": list(done.notes)}
+            self.show({"backup": done.backup.name, **counts})
+        else:
+            self.stdout.write(
+                f"Restored {done.backup.name}: {done.rows:,} rows and {lines.counted(done.files, 'file')}; "
+                f"{done.entries:,} entries of the audit trail match."
+            )
+        for note in done.notes:
+            self.say(note)
+        for line in _next_steps():
+            self.say(line)
+        return 0
+
+
+def _next_steps() -> list[str]:
+    return [
+        "Everybody has to sign in again. Passwords and machine keys are those of the backup.",
+        "If some were changed or revoked since, do that again:",
+        f"  {invocation.command('fleet_key', 'list')}",
+        f"Start the fleet; unfinished missions continue: {invocation.command('fleet_up', '--detach')}",
+    ]
+
+
+def _summary(item: Backup) -> dict[str, Any]:
+    summary: dict[str, Any] = {"name": item.name, "path": str(item.path)}
+    try:
+        manifest = item.manifest
+    except Damaged as fault:
+        return {**summary, "damaged": str(fault)}
+    return {
+        **summary,
+        "damaged": "",
+        "created_at": manifest.created_at,
+        "version": manifest.version,
+        "postgres": manifest.server // 10_000,
+        "database": manifest.database,
+        "files": len(manifest.files),
+        "bytes": manifest.total_bytes,
+        "missing": list(manifest.missing),
+        "audit_head": manifest.head,
+    }
+
+
+def _size(number: int) -> str:
+    return filesizeformat(number).replace("\xa0", " ")

@@ -1,0 +1,56 @@
+"""Watches what a session waits for, so that an error about a lock can name who has it."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Any
+
+import psycopg
+
+from fleet import humanise
+from fleet.postgres import statements
+
+EVERY_S = 0.2
+
+
+class Watcher:
+    """Remembers, while the context is open, which session last blocked the one with the process id `pid`."""
+
+    def __init__(self, *, pid: int, parameters: dict[str, Any]) -> None:
+        self._pid, self._parameters = pid, parameters
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="lock watcher", daemon=True)
+        self._blocker = ""
+
+    def __enter__(self) -> Watcher:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def take_blocker(self) -> str:
+        """The session that blocked the watched one last, in words; forgets it."""
+        blocker, self._blocker = self._blocker, ""
+        return blocker or "another session"
+
+    def _watch(self) -> None:
+        try:
+            with psycopg.connect(**self._parameters, autocommit=True) as session:
+                session.execute("SET ROLE NONE")  # the role that logs in sees more of other sessions
+                while not self._ended.wait(EVERY_S):
+                    row = session.execute(statements.read("fleet", "lock_blocker"), {"pid": self._pid}).fetchone()
+                    if row is not None:
+                        self._blocker = _described(*row)
+        except psycopg.Error:
+            return  # only the message gets poorer
+
+
+def _described(pid: int, application: str, role: str | None, state: str | None, open_s: float | None) -> str:
+    since = "" if open_s is None else f", in a transaction that has been open for {humanise.duration(open_s)}"
+    idle = ", now idle" if state == "idle in transaction" else ""
+    return f"process {pid} of Postgres ({application or 'unnamed'}, role {role}{since}{idle})"

@@ -1,0 +1,103 @@
+"""Clients of Redis for an address of any kind (fleet/config/redis_address.py): of a server, or through Sentinel.
+
+Through Sentinel, every new connection asks the Sentinels which server is the master. A connection to a server that is
+no longer the master is closed at the first command that it refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from fleet.config import redis_address
+from fleet.config.redis_address import RedisAddress
+
+
+def pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
+    """A pool of connections. `options` are those of redis-py's connections, such as `socket_timeout`.
+
+    `connection_class` is used as it is, so with TLS or Sentinel it must support them.
+    """
+    if address.master:
+        once = {**_to_sentinel(address, options), "retry": Retry(NoBackoff(), 0)}
+        manager = redis.sentinel.Sentinel(address.servers, sentinel_kwargs=once)  # type: ignore[no-untyped-call]
+        to_master = _to_master(address, options)
+        return redis.sentinel.SentinelConnectionPool(address.master, manager, **to_master)  # type: ignore[no-untyped-call]
+    classes = {"socket": redis.UnixDomainSocketConnection, "tls": redis.SSLConnection}
+    return redis.ConnectionPool(**_to_server(address, options, **classes))
+
+
+class CachePool(redis.ConnectionPool):
+    """What Django's RedisCacheClient calls `pool_class`. It only creates pools of the other classes."""
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Any:
+        return pool(redis_address.parse(url), **options)
+
+
+@contextmanager
+def client(url: str, *, timeout_s: float) -> Iterator[redis.Redis]:
+    """A client whose connections are closed when the block ends."""
+    connections = pool(redis_address.parse(url), socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+    try:
+        yield redis.Redis(connection_pool=connections)
+    finally:
+        connections.disconnect()
+        if isinstance(connections, redis.sentinel.SentinelConnectionPool):
+            connections.sentinel_manager.close()
+
+
+@asynccontextmanager
+async def async_client(url: str, *, timeout_s: float) -> AsyncIterator[redis.asyncio.Redis]:
+    """Like `client`, in an event loop, and without retries."""
+    address = redis_address.parse(url)
+    options: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "retry": None}
+    connections: redis.asyncio.ConnectionPool
+    managers: list[redis.asyncio.Redis] = []
+    if address.master:
+        to_sentinel, to_master = _to_sentinel(address, options), _to_master(address, options)
+        manager = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+            address.servers, sentinel_kwargs=to_sentinel
+        )
+        managers = list(manager.sentinels)
+        connections = redis.asyncio.sentinel.SentinelConnectionPool(  # type: ignore[no-untyped-call]
+            address.master, manager, **to_master
+        )
+    else:
+        classes = {"socket": redis.asyncio.UnixDomainSocketConnection, "tls": redis.asyncio.SSLConnection}
+        connections = redis.asyncio.ConnectionPool(**_to_server(address, options, **classes))
+    try:
+        yield redis.asyncio.Redis(connection_pool=connections)
+    finally:
+        await connections.disconnect()
+        for manager_client in managers:
+            await manager_client.aclose()
+
+
+def _to_server(address: RedisAddress, options: Mapping[str, Any], *, socket: Any, tls: Any) -> dict[str, Any]:
+    if address.path:
+        where: dict[str, Any] = {"path": address.path, "connection_class": socket}
+    else:
+        ((host, port),) = address.servers
+        where = {"host": host, "port": port}
+        if address.tls is not None:
+            where |= {"connection_class": tls, **address.tls}
+    return {**where, "db": address.database, **address.credentials, **options}
+
+
+def _to_master(address: RedisAddress, options: Mapping[str, Any]) -> dict[str, Any]:
+    tls = {} if address.tls is None else {"ssl": True, **address.tls}
+    return {**tls, "db": address.database, **address.credentials, **options}
+
+
+def _to_sentinel(address: RedisAddress, options: Mapping[str, Any]) -> dict[str, Any]:
+    timeouts = {name: value for name, value in options.items() if name in {"socket_timeout", "socket_connect_timeout"}}
+    return {**address.sentinel_arguments, **timeouts}

@@ -1,0 +1,74 @@
+"""Reservations: the files that sorties have reserved, or wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from unfold.decorators import display
+
+from fleet.admin.pages import COLOURS, button, do
+from missions.admin.workspaces import OfSortie
+from missions.models import Reservation
+from missions.operations import reserving
+from missions.queries import reservations
+
+
+@admin.register(Reservation)
+class ReservationAdmin(OfSortie):
+    list_display = ("pattern", "coloured_state", "kind", "of_sortie", "of_mission", "branch", "until")
+    list_filter = ("shared", "created_at")
+    list_select_related = ("sortie__mission",)
+    search_fields = ("pattern", "sortie__key")
+    search_help_text = "A pattern, a sortie's key, or an id (rsv_…, srt_…, msn_…)"
+    id_fields = ("id", "sortie_id", "sortie__mission_id")
+    actions = ("release",)
+    actions_detail = ("release_button",)
+    release_button = button(
+        "release",
+        title="Release",
+        icon="lock_open",
+        danger=True,
+        description="Other sorties may then change these files, although this one may still run.",
+    )
+    fieldsets = (
+        (None, {"fields": ("pattern", "kind", "coloured_state", "of_sortie", "of_mission", "requested_by")}),
+        ("Where", {"fields": ("repository", "branch")}),
+        ("When", {"fields": ("created_at", "until", "released_at", "ref")}),
+    )
+    readonly_fields = ("kind", "coloured_state", "of_sortie", "of_mission", "requested_by", "ref")
+
+    @display(description="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
+    def coloured_state(self, row: Reservation) -> str:
+        return reservations.state(row, now=timezone.now())
+
+    @admin.display(description="kind", ordering="shared")
+    def kind(self, row: Reservation) -> str:
+        return "reads" if row.shared else "touches"
+
+    @admin.display(description="from")
+    def requested_by(self, row: Reservation) -> str:
+        return "the plan" if row.attempt is None else f"a request of attempt {row.attempt}"
+
+    @admin.display(description="id")
+    def ref(self, row: Reservation) -> str:
+        return row.ref
+
+    def available_actions(self, row: Any) -> Collection[str]:
+        state = reservations.state(row, now=timezone.now())
+        return ("release",) if state in ("in force", "waiting") else ()
+
+    @admin.action(description="Release", permissions=["operate"])
+    def release(self, request: HttpRequest, rows: QuerySet[Reservation]) -> Any:
+        if page := self.confirmation_page(
+            request,
+            rows,
+            title="Release reservations",
+            question="Release these reservations? Others may then change the files while their sorties still run.",
+        ):
+            return page
+        return do(request, rows, lambda row: reserving.release(reservation=row.id), "Released")

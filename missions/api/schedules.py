@@ -1,0 +1,277 @@
+"""Endpoints of schedules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fleet import errors, ids
+from fleet.access.actor import Actor
+from fleet.api.endpoints import Validated, endpoint
+from fleet.api.http import conditional
+from fleet.api.http.paging import Paged, page_of, paginate
+from fleet.api.openapi import headers
+from fleet.api.openapi.examples import MOMENT
+from fleet.api.serializers import Id, Json, Strict, Text
+from fleet.api.views import ApiView, Costly, actor_of
+from missions import folders
+from missions.api import launching
+from missions.models import CatchUp, Overlap, Tick
+from missions.operations import schedules as operations
+from missions.operations.schedules import editing
+from missions.queries import schedules
+
+PLAN = {"mission": "Nightly check", "sorties": {"lint": {"agent": "testing", "run": "ruff check ."}}}  # an example
+
+
+class TickResponse(serializers.Serializer[Any]):
+    """What became of one time of a schedule."""
+
+    at = serializers.DateTimeField(initial=MOMENT, help_text="the time of the expression, or of the request")
+    outcome = serializers.ChoiceField(Tick.Outcome.choices, initial="launched")
+    reason = serializers.CharField(allow_blank=True, help_text="why it waits, was skipped or failed")
+    missed = serializers.IntegerField(initial=0, help_text="earlier times that it stands for")
+    requested = serializers.BooleanField(initial=False, help_text="whether it was requested with `run`")
+    mission = Id(ids.MISSION, allow_null=True)
+    decided_at = serializers.DateTimeField(initial=MOMENT)
+
+
+class ScheduleResponse(serializers.Serializer[Any]):
+    """A schedule, with its last tick."""
+
+    id = Id(ids.SCHEDULE)
+    name = serializers.CharField(initial="nightly")
+    cron = serializers.CharField(initial="30 2 * * *")
+    timezone = serializers.CharField(initial="America/New_York")
+    overlap = serializers.ChoiceField(Overlap.choices, initial="skip")
+    catch_up = serializers.ChoiceField(CatchUp.choices, initial="once")
+    deadline_s = serializers.FloatField(initial=0.0)
+    paused = serializers.BooleanField(initial=False)
+    reason = serializers.CharField(allow_blank=True, help_text="why it is paused")
+    owner = serializers.CharField(allow_null=True, initial="ann", help_text="with whose rights it runs")
+    operator = serializers.BooleanField(initial=False, help_text="whether it has the rights of the host's operator")
+    team = serializers.CharField(allow_null=True, initial="payments")
+    template = serializers.CharField(allow_null=True, initial=None)
+    next_at = serializers.DateTimeField(allow_null=True, initial=MOMENT)
+    last = TickResponse(allow_null=True)
+    runs = serializers.IntegerField(initial=12)
+    skips = serializers.IntegerField(initial=1, help_text="times that were skipped or missed")
+    failures = serializers.IntegerField(initial=0, help_text="launches that were refused")
+    failures_in_a_row = serializers.IntegerField(initial=0)
+    revision = serializers.IntegerField(initial=1, help_text="rises with each change by a person")
+    created_at = serializers.DateTimeField(initial=MOMENT)
+    changed_at = serializers.DateTimeField(initial=MOMENT)
+
+
+class ScheduleDetailResponse(ScheduleResponse):
+    """A schedule with all of its fields."""
+
+    params = serializers.DictField(initial={"day": "{{ schedule.date }}"})
+    folder = serializers.CharField(allow_blank=True, initial="")
+    upcoming = serializers.ListField(child=serializers.DateTimeField(), initial=[MOMENT], help_text="the next times")
+
+
+class PreviewResponse(serializers.Serializer[Any]):
+    """The next times of a cron expression."""
+
+    cron = serializers.CharField(initial="30 2 * * *")
+    timezone = serializers.CharField(initial="America/New_York")
+    explanation = serializers.CharField(initial="At 02:30 every day")
+    times = serializers.ListField(child=serializers.DateTimeField(), initial=[MOMENT])
+
+
+class _Policies(Strict):
+    """The fields that are the same in a new schedule and in a change."""
+
+    overlap = serializers.ChoiceField(
+        Overlap.choices, required=False, initial="skip", help_text="while an earlier mission has not ended"
+    )
+    catch_up = serializers.ChoiceField(
+        CatchUp.choices, required=False, initial="once", help_text="for times at which no control loop ran"
+    )
+    deadline_s = serializers.FloatField(
+        required=False,
+        min_value=0,
+        max_value=editing.MAX_DEADLINE_S,
+        initial=0,
+        help_text="a time that is later than this is skipped; 0: none is",
+    )
+    plan = Json(
+        max_bytes=settings.FLEET_PLAN_BYTES, required=False, initial=PLAN, help_text="an object, or YAML or JSON text"
+    )
+    template = Text(max_length=60, required=False, help_text="the name of a template")
+    params = serializers.DictField(
+        child=Json(max_bytes=100_000),
+        required=False,
+        initial={"day": "{{ schedule.date }}"},
+        help_text="the plan's inputs; `{{ schedule.at }}`, `.date` and `.name` are those of each launch",
+    )
+    folder = Text(max_length=1_000, required=False, allow_blank=True, help_text="as for a mission")
+    team = Text(max_length=150, required=False, allow_null=True, help_text="one of the caller's teams")
+
+
+class NewSchedule(_Policies):
+    """A schedule of the caller. Exactly one of `plan` and `template`."""
+
+    name = Text(max_length=editing.MAX_NAME, initial="nightly")
+    cron = Text(max_length=100, initial="30 2 * * *", help_text="five fields, or an alias such as @daily")
+    timezone = Text(max_length=60, required=False, default="UTC", initial="America/New_York")
+    paused = serializers.BooleanField(default=False)
+
+
+class ScheduleChange(_Policies):
+    """The fields to change. A new `cron` or `timezone` applies from now on."""
+
+    name = Text(max_length=editing.MAX_NAME, required=False, initial="nightly")
+    cron = Text(max_length=100, required=False, initial="30 2 * * *")
+    timezone = Text(max_length=60, required=False, initial="America/New_York")
+
+
+class ScheduleFilter(Paged):
+    name = Text(max_length=60, required=False, initial="nightly")
+    paused = serializers.BooleanField(required=False)
+
+
+class PreviewQuery(Strict):
+    cron = Text(max_length=100, initial="30 2 * * *")
+    timezone = Text(max_length=60, required=False, default="UTC", initial="America/New_York")
+    limit = serializers.IntegerField(default=schedules.UPCOMING, min_value=1, max_value=schedules.MAX_UPCOMING)
+
+
+class PauseReason(Strict):
+    reason = Text(max_length=500, required=False, default="", allow_blank=True, initial="During the migration.")
+
+
+class Schedules(Costly):
+    @endpoint("schedules.list", query=ScheduleFilter, response=page_of(ScheduleResponse))
+    def get(self, request: Request, *, query: Validated) -> Response:
+        """The schedules of the caller and of its teams; for admins, all schedules."""
+        rows = schedules.visible(actor_of(request), "schedules.list")
+        if "name" in query:
+            rows = rows.filter(name=query["name"])
+        if "paused" in query:
+            rows = rows.filter(paused=query["paused"])
+        return paginate(request, rows, query=query, serialize=schedules.as_json, ordering="-id")
+
+    @endpoint("schedules.create", body=NewSchedule, response=ScheduleDetailResponse, status=201)
+    def post(self, request: Request, *, body: Validated) -> Response:
+        """Create a schedule. Its plan is checked as if it were launched now."""
+        actor = actor_of(request)
+        if actor.user is None:
+            raise errors.Forbidden("A schedule needs a user, with whose rights it runs.")
+        given = {name: body[name] for name in ("overlap", "catch_up", "deadline_s") if name in body}
+        row = operations.create(
+            name=body["name"],
+            cron=body["cron"],
+            timezone=body["timezone"],
+            paused=body["paused"],
+            owner=actor.user,
+            **{"params": {}, **_launched(actor, body)},
+            **given,
+        )
+        return Response(schedules.detail(row), status=201, headers={"Location": f"/api/v1/schedules/{row.ref}"})
+
+
+class Preview(ApiView):
+    @endpoint("schedules.preview", query=PreviewQuery, response=PreviewResponse)
+    def get(self, request: Request, *, query: Validated) -> dict[str, Any]:
+        """The next times of a cron expression, on the clocks of its zone."""
+        return schedules.preview(cron_text=query["cron"], timezone=query["timezone"], number=query["limit"])
+
+
+class ScheduleDetail(Costly):
+    costly_methods = ("PATCH",)
+
+    @endpoint("schedules.read", response=ScheduleDetailResponse, extra_headers=[headers.IF_NONE_MATCH, headers.ETAG])
+    def get(self, request: Request, ref: str) -> Response:
+        """A schedule."""
+        representation = schedules.detail(schedules.schedule(actor_of(request), ref))
+        return Response(representation, headers={"ETag": _etag(representation)})
+
+    @endpoint("schedules.change", body=ScheduleChange, response=ScheduleDetailResponse, if_match=True)
+    def patch(self, request: Request, ref: str, *, body: Validated) -> Response:
+        """Change a schedule. What it would launch is checked again."""
+        actor = actor_of(request)
+        with conditional.exclusive(str(ids.decode(ids.SCHEDULE, ref))):
+            row = schedules.schedule(actor, ref, "schedules.change")
+            conditional.check_if_match(request=request, current=_etag(schedules.detail(row)))
+            names = ("name", "cron", "timezone", "overlap", "catch_up", "deadline_s")
+            changes = {name: body[name] for name in names if name in body} | _launched(actor, body)
+            if changes:
+                row = operations.change(schedule=row.id, executes=actor.executes, changes=changes)
+        representation = schedules.detail(row)
+        return Response(representation, headers={"ETag": _etag(representation)})
+
+    @endpoint("schedules.delete", response=None, status=204)
+    def delete(self, request: Request, ref: str) -> Response:
+        """Delete a schedule and the record of its ticks. Its missions stay."""
+        operations.delete(schedule=schedules.schedule(actor_of(request), ref, "schedules.delete").id)
+        return Response(status=204)
+
+
+class Ticks(ApiView):
+    @endpoint("schedules.read", query=Paged, response=page_of(TickResponse))
+    def get(self, request: Request, ref: str, *, query: Validated) -> Response:
+        """What became of the times of a schedule, the newest first."""
+        rows = schedules.ticks(schedules.schedule(actor_of(request), ref))
+        return paginate(
+            request, rows, query=query, serialize=lambda page: [*map(schedules.tick_as_json, page)], ordering="-id"
+        )
+
+
+class PauseSchedule(ApiView):
+    @endpoint("schedules.pause", body=PauseReason, response=ScheduleDetailResponse)
+    def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
+        """Pause a schedule: it has no further times until it is resumed. Its missions go on."""
+        row = schedules.schedule(actor_of(request), ref, "schedules.pause")
+        return schedules.detail(operations.pause(schedule=row.id, reason=body["reason"]))
+
+
+class ResumeSchedule(Costly):
+    @endpoint("schedules.resume", response=ScheduleDetailResponse)
+    def post(self, request: Request, ref: str) -> dict[str, Any]:
+        """Resume a schedule from now on. The times of the pause are not made up for."""
+        actor = actor_of(request)
+        row = schedules.schedule(actor, ref, "schedules.resume")
+        return schedules.detail(operations.resume(schedule=row.id, executes=actor.executes))
+
+
+class RunSchedule(Costly):
+    @endpoint("schedules.run", response=TickResponse, status=202)
+    def post(self, request: Request, ref: str) -> Response:
+        """Launch a schedule now, with its owner's rights. Its next time stays as it is."""
+        actor = actor_of(request)
+        row = schedules.schedule(actor, ref, "schedules.run")
+        tick = operations.run_now(schedule=row.id, executes=actor.executes)
+        location = f"missions/{tick.mission.ref}" if tick.mission else f"schedules/{row.ref}/ticks"
+        return Response(schedules.tick_as_json(tick), status=202, headers={"Location": f"/api/v1/{location}"})
+
+
+def _launched(actor: Actor, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the schedule is to launch, as far as the body says it."""
+    values: dict[str, Any] = {}
+    if "plan" in body and "template" in body:
+        raise errors.Invalid("Send exactly one of plan and template.")
+    if "plan" in body:
+        source = body["plan"]
+        text = source if isinstance(source, str) else json.dumps(source, ensure_ascii=False)
+        values |= {"plan": text, "template": ""}
+    if "template" in body:
+        values |= {"template": body["template"], "plan": ""}
+    if "params" in body:
+        values["params"] = dict(body["params"])
+    if "folder" in body:
+        values["folder"] = folders.folder_for_api(body["folder"])
+    if "team" in body:
+        values["team"] = launching.find_team(actor, body["team"])
+    return values
+
+
+def _etag(representation: dict[str, Any]) -> str:
+    return conditional.etag({name: value for name, value in representation.items() if name != "upcoming"})

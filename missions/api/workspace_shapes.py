@@ -1,0 +1,114 @@
+"""Response serializers of missions/api/workspaces.py for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from fleet import ids
+from fleet.api.openapi.examples import MOMENT
+from fleet.api.serializers import Id
+from missions.api import shapes
+from missions.models import Conflict
+
+_PATCH = "--- a/app.py\n+++ b/app.py\n@@ -1 +1 @@\n-two\n+three\n"
+
+
+class FileDiff(serializers.Serializer[Any]):
+    """A changed file, with the numbers of lines; null if it is binary."""
+
+    path = serializers.CharField(initial="app.py")
+    added = serializers.IntegerField(allow_null=True, initial=1)
+    removed = serializers.IntegerField(allow_null=True, initial=1)
+
+
+class Diff(serializers.Serializer[Any]):
+    """The difference between two commits."""
+
+    base = serializers.CharField(allow_blank=True, initial=shapes.COMMIT)
+    commit = serializers.CharField(
+        allow_blank=True, initial=shapes.COMMIT, help_text="empty while the work is not committed"
+    )
+    files = FileDiff(many=True)
+    patch = serializers.CharField(allow_blank=True, trim_whitespace=False, initial=_PATCH)
+    truncated = serializers.BooleanField(help_text="whether the patch or the list of files was cut off")
+
+
+class SortieDiffResponse(Diff):
+    """What a sortie has changed in the repository."""
+
+    sortie = Id(ids.SORTIE)
+    key = serializers.CharField(initial="lint")
+    attempt = serializers.IntegerField(initial=1)
+    state = serializers.CharField(
+        initial="landed", help_text="that of its change; `uncommitted` while an attempt works; `none` without changes"
+    )
+
+
+class MissionDiffResponse(Diff):
+    """What a mission has landed on its branch, and the work that has not landed, by sortie."""
+
+    mission = Id(ids.MISSION)
+    branch = serializers.CharField(initial="fleet/login")
+    unmerged = SortieDiffResponse(many=True)
+
+
+class ConflictResponse(serializers.Serializer[Any]):
+    """Two pieces of work that do not fit together, and what was done about it."""
+
+    id = Id(ids.CONFLICT)
+    sortie = Id(ids.SORTIE)
+    key = serializers.CharField(initial="lint")
+    attempt = serializers.IntegerField(allow_null=True, initial=1)
+    kind = serializers.ChoiceField(Conflict.Kind.choices, initial="merge")
+    others = serializers.ListField(child=serializers.CharField(), initial=["api"], help_text="keys of sorties")
+    files = serializers.ListField(child=serializers.CharField(), initial=["app.py"])
+    onto = serializers.CharField(
+        allow_blank=True, initial=shapes.COMMIT, help_text="the tip of the branch at that time"
+    )
+    text = serializers.CharField(allow_blank=True, help_text="messages of git, or the end of the output of `verify`")
+    outcome = serializers.ChoiceField(
+        ["open", *(choice for choice, _ in Conflict.Outcome.choices if choice)], initial="person"
+    )
+    by = serializers.CharField(allow_blank=True, help_text="who decided")
+    created_at = serializers.DateTimeField(initial=MOMENT)
+    closed_at = serializers.DateTimeField(allow_null=True)
+
+
+class MergedResponse(serializers.Serializer[Any]):
+    """A branch of the repository that contains the work of a mission."""
+
+    mission = Id(ids.MISSION)
+    repository = serializers.CharField(initial="/srv/projects/shop")
+    branch = serializers.CharField(initial="next")
+    before = serializers.CharField(allow_blank=True, help_text="its tip before; empty if it is new")
+    commit = serializers.CharField(initial=shapes.COMMIT, help_text="its tip now")
+    tip = serializers.CharField(initial=shapes.COMMIT, help_text="the tip of the mission's branch, which it contains")
+    how = serializers.ChoiceField(["created", "moved forward", "merged", "already contained"])
+
+
+class UnmergedCommit(serializers.Serializer[Any]):
+    commit = serializers.CharField(initial=shapes.COMMIT)
+    sortie = serializers.CharField(allow_blank=True, initial="lint")
+    subject = serializers.CharField(initial="lint: Login")
+
+
+class UnmergedChange(shapes.ChangeResponse):
+    sortie = serializers.CharField(initial="lint")
+
+
+class Unmerged(serializers.Serializer[Any]):
+    """What no branch of the repository contains: commits of the mission's branch, and changes that never landed."""
+
+    branch = serializers.CharField(allow_blank=True, initial="fleet/login")
+    commits = UnmergedCommit(many=True)
+    changes = UnmergedChange(many=True)
+
+
+class DiscardedResponse(serializers.Serializer[Any]):
+    """What is not merged, and whether it was discarded."""
+
+    mission = Id(ids.MISSION)
+    discarded = serializers.BooleanField()
+    unmerged = Unmerged()

@@ -1,0 +1,159 @@
+"""The work of missions on their repositories over HTTP: diffs and conflicts; resolve, merge and discard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fleet import errors
+from fleet.api.endpoints import Validated, endpoint
+from fleet.api.http.paging import Paged, page_of, paginate
+from fleet.api.serializers import Strict, Text
+from fleet.api.views import ApiView, Costly, actor_of
+from fleet.limits import costs
+from missions.api import shapes, workspace_shapes
+from missions.models import Conflict
+from missions.operations.workspaces import diffs, discarding, merging, resolving, unmerged
+from missions.queries import reads, visibility, workspaces
+
+MAX_BYTES = 1_000_000  # of the patches in one response
+
+
+class ConflictFilter(Paged):
+    sortie = Text(max_length=200, required=False, initial="lint", help_text="only those of this sortie (id or key)")
+    outcome = serializers.MultipleChoiceField(
+        choices=["open", *(choice for choice, _ in Conflict.Outcome.choices if choice)], required=False
+    )
+
+
+class Resolve(Strict):
+    decision = serializers.ChoiceField(
+        ["retry", "from", "drop"],
+        help_text="another attempt resolves it; `ref` is taken as the change; or the change is dropped",
+    )
+    ref = Text(
+        max_length=250, required=False, initial="fix-login", help_text="a branch, tag or commit of the repository"
+    )
+
+
+class Merge(Strict):
+    into = Text(
+        max_length=200,
+        required=False,
+        initial="next",
+        help_text="a branch; by default the mission's own. Another one requires plan.execute",
+    )
+
+
+class Discard(Strict):
+    confirm = serializers.BooleanField(default=False, help_text="false only returns what is not merged")
+
+
+class MissionDiff(Costly):
+    costly_methods = ("GET", "HEAD")
+
+    @endpoint("missions.diff", response=workspace_shapes.MissionDiffResponse)
+    def get(self, request: Request, ref: str) -> dict[str, Any]:
+        """What a mission has changed in its repository: what has landed, what is to be merged, and running work."""
+        mission = visibility.mission(actor_of(request), ref, "missions.diff")
+        with _charged():
+            return diffs.of_mission(mission, max_bytes=MAX_BYTES).as_json()
+
+
+class SortieDiff(Costly):
+    costly_methods = ("GET", "HEAD")
+
+    @endpoint("missions.diff", response=workspace_shapes.SortieDiffResponse)
+    def get(self, request: Request, ref: str) -> dict[str, Any]:
+        """What a sortie has changed in the repository. A running attempt is not disturbed."""
+        sortie = visibility.sortie(actor_of(request), ref, "missions.diff")
+        with _charged():
+            return diffs.of_sortie(sortie, max_bytes=MAX_BYTES).as_json()
+
+
+class Conflicts(ApiView):
+    @endpoint("missions.read", query=ConflictFilter, response=page_of(workspace_shapes.ConflictResponse))
+    def get(self, request: Request, ref: str, *, query: Validated) -> Response:
+        """The conflicts of a mission, the newest first, with what was done about them."""
+        mission = visibility.mission(actor_of(request), ref)
+        rows = workspaces.conflicts_of(mission)
+        if "sortie" in query:
+            rows = rows.filter(sortie=reads.find_sortie(mission, query["sortie"]))
+        if outcomes := query.get("outcome"):
+            rows = rows.filter(outcome__in=["" if outcome == "open" else outcome for outcome in outcomes])
+        return paginate(
+            request,
+            rows,
+            query=query,
+            serialize=lambda page: [*map(workspaces.conflict_as_json, page)],
+            ordering="-id",
+        )
+
+
+class ResolveConflict(Costly):
+    @endpoint("sorties.resolve", body=Resolve, response=shapes.SortieDetailResponse, status=202, commits=True)
+    def post(self, request: Request, ref: str, *, body: Validated) -> Response:
+        """Decide about the conflict of a sortie that waits for a person. Requires plan.execute as `resume` does."""
+        actor = actor_of(request)
+        sortie = visibility.sortie(actor, ref, "sorties.resolve")
+        if (body["decision"] == "from") != ("ref" in body):
+            raise errors.Invalid("Send `ref` with the decision `from`, and only then.", pointer="/ref")
+        with _charged():
+            match body["decision"]:
+                case "retry":
+                    row = resolving.retry(sortie=sortie.id, executes=actor.executes)
+                case "from":
+                    row = resolving.replace(sortie=sortie.id, revision=body["ref"], executes=actor.executes)
+                case _:
+                    row = resolving.drop(sortie=sortie.id)
+        representation = {
+            **reads.item(row, visible=visibility.missions(actor)),
+            "mission": row.mission.ref,
+        }
+        return Response(representation, status=202, headers={"Location": f"/api/v1/sorties/{row.ref}"})
+
+
+class MergeMission(Costly):
+    @endpoint("missions.merge", body=Merge, response=workspace_shapes.MergedResponse, commits=True)
+    def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
+        """Merge what has landed into a branch of the repository, which is created or moved. A branch that is checked
+        out is a 409, and so is one that the repository refuses."""
+        actor = actor_of(request)
+        mission = visibility.mission(actor, ref, "missions.merge")
+        into = body.get("into", "")
+        if into and into != workspaces.find(mission).branch and not actor.executes:
+            raise errors.Forbidden(
+                "Merging into another branch than the mission's own requires plan.execute.",
+                hint="Leave out `into`, or ask an admin for the permission.",
+            )
+        with _charged():
+            merged = merging.merge(mission=mission.id, into=into)
+        return {"mission": mission.ref, **merged.as_json()}
+
+
+class DiscardMission(Costly):
+    @endpoint("missions.discard", body=Discard, response=workspace_shapes.DiscardedResponse, commits=True)
+    def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
+        """Remove the branch, the commits and the copies of a mission that has ended. Without `confirm`, only list what
+        is not merged."""
+        mission = visibility.mission(actor_of(request), ref, "missions.discard")
+        discarding.require_discardable(mission)
+        with _charged():
+            lost = discarding.discard(mission=mission.id) if body["confirm"] else unmerged.of_mission(mission.id)
+        return {"mission": mission.ref, "discarded": body["confirm"], "unmerged": lost.as_json()}
+
+
+@contextmanager
+def _charged() -> Iterator[None]:
+    """Charge the caller for the time that git takes, which is another process."""
+    began, own = time.monotonic(), time.thread_time()
+    try:
+        yield
+    finally:
+        costs.add(max(0.0, time.monotonic() - began - (time.thread_time() - own)))

@@ -1,0 +1,80 @@
+"""Launches the missions of schedules, in a thread of the control process: reading a plan or asking for a repository may
+take seconds, and no other duty should wait for that.
+
+Any number of control loops may do this at once. A loop claims one schedule at a time with a lease, so that the others
+turn to the next one; if it dies, another loop takes over when the lease has ended. That a tick is decided only once does
+not depend on the lease: see `missions/operations/schedules/running.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+from django.db import Error, connection
+
+from fleet.postgres import statements
+from missions.models import Tick
+from missions.operations import plan_reading, schedules
+
+log = logging.getLogger("fleet.schedules")
+
+CHECK_S = 1.0
+
+
+class _Claim(NamedTuple):
+    """A schedule that no other control loop takes until its lease ends, and the database's time."""
+
+    schedule: UUID
+    now: datetime
+
+
+class Step(NamedTuple):
+    """The tick that was decided, if any, and whether there may be more to do at once."""
+
+    tick: Tick | None
+    more: bool
+
+
+def start(ending: threading.Event) -> threading.Thread:
+    """Launch what is due until `ending` is set. The caller joins the returned thread."""
+    thread = threading.Thread(target=_loop, args=(ending,), name="schedules")
+    thread.start()
+    return thread
+
+
+def step() -> Step:
+    """Decide one tick that is due, or else one that waits and whose turn has come."""
+    if (claim := _claim("claim_due_schedule")) is not None:
+        # If the tick stays undecided, the lease keeps its schedule from being claimed again before the others.
+        return Step(schedules.decide_next(schedule=claim.schedule, now=claim.now), True)
+    if (claim := _claim("claim_waiting_schedule")) is not None:
+        tick = schedules.launch_waiting(schedule=claim.schedule, now=claim.now)
+        return Step(tick, tick is not None)
+    return Step(None, False)
+
+
+def _claim(name: str) -> _Claim | None:
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("missions.control", name), {"lease": settings.FLEET_LEASE_S})
+        row = cursor.fetchone()
+        return _Claim(*row) if row is not None else None
+
+
+def _loop(ending: threading.Event) -> None:
+    while not ending.wait(CHECK_S):
+        try:
+            while not ending.is_set() and step().more:
+                pass
+        except Error as fault:  # Postgres is unreachable, or two loops conflicted: the rows are still there
+            log.warning("schedules: %s", str(fault).strip())
+            connection.close()
+        except Exception:  # a defect must not end the thread: the next tick may be decided all the same
+            log.exception("schedules failed")
+            connection.close()
+    plan_reading.reader.stop()
+    connection.close()

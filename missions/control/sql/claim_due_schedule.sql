@@ -1,0 +1,15 @@
+-- Give the schedule whose tick has been due for the longest time to one control loop, until its lease ends. A lease
+-- that ends later than it could have been given is left over from before the database's clock was set back.
+WITH due AS (
+    SELECT id FROM missions_schedule
+    WHERE next_at <= clock_timestamp()
+      AND (lease_until IS NULL OR lease_until < clock_timestamp()
+           OR lease_until > clock_timestamp() + make_interval(secs => 2 * %(lease)s))
+    ORDER BY next_at, id
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE missions_schedule s SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
+FROM due
+WHERE s.id = due.id
+RETURNING s.id, clock_timestamp()

@@ -1,0 +1,22 @@
+-- The same for a schedule with a tick that waits, whose turn has come: no mission of it is left, or its policy is to
+-- cancel them and that has not been done.
+WITH free AS (
+    SELECT s.id FROM missions_schedule s
+    WHERE s.id IN (SELECT t.schedule_id FROM missions_tick t WHERE t.outcome = 'waiting')
+      AND (s.lease_until IS NULL OR s.lease_until < clock_timestamp()
+           OR s.lease_until > clock_timestamp() + make_interval(secs => 2 * %(lease)s))
+      AND (s.overlap = 'allow'
+           OR NOT EXISTS (
+               SELECT FROM missions_mission m
+               WHERE m.schedule_id = s.id AND m.state NOT IN ('succeeded', 'failed', 'cancelled'))
+           OR s.overlap = 'cancel' AND EXISTS (
+               SELECT FROM missions_mission m
+               WHERE m.schedule_id = s.id AND m.state NOT IN ('succeeded', 'failed', 'cancelled', 'cancelling')))
+    ORDER BY s.id
+    LIMIT 1
+    FOR UPDATE OF s SKIP LOCKED
+)
+UPDATE missions_schedule s SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
+FROM free
+WHERE s.id = free.id
+RETURNING s.id, clock_timestamp()

@@ -1,0 +1,59 @@
+"""`manage.py fleet_reservations list|release`: the files that sorties have reserved."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from fleet import ids
+from fleet.console import lines
+from fleet.management.operator import OperatorCommand
+from missions.management import completion
+from missions.models import Mission
+from missions.operations import reserving
+from missions.queries import reads, reservations
+
+
+class Command(OperatorCommand):
+    help = "List the files that sorties have reserved, and release some."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        listing = actions.add_parser("list", help="list reservations, of all missions or of one")
+        completion.complete(listing.add_argument("mission", nargs="?", metavar="MISSION"), by=completion.missions)
+        listing.add_argument("--all", action="store_true", help="also those that have ended or been released")
+        release = actions.add_parser("release", help="release reservations although their sorties may still run")
+        release.add_argument("reservations", nargs="+", metavar="RESERVATION", help="an id from the list")
+        for action in (listing, release):
+            action.add_argument("--json", action="store_true", help="print one JSON document")
+
+    def act(self, **options: Any) -> int:
+        if options["action"] == "release":
+            released = [
+                reserving.release(reservation=ids.decode(ids.RESERVATION, ref)) for ref in options["reservations"]
+            ]
+            if options["json"]:
+                self.show(list(reservations.as_json(released)))
+                return 0
+            for reservation in released:
+                pattern, key = lines.one_line(reservation.pattern), lines.one_line(reservation.sortie.key)
+                self.stdout.write(f"Released {pattern} of {key}.")
+            return 0
+        missions = Mission.objects.all()
+        if options["mission"]:
+            missions = missions.filter(id=reads.find(options["mission"]).id)
+        found = list(reservations.as_json(reservations.rows(missions=missions, ended=options["all"])))
+        if options["json"]:
+            self.show(found)
+        elif not found:
+            self.say("No files are reserved.")
+        for row in found if not options["json"] else ():
+            self.stdout.write(_line(row))
+        return 0
+
+
+def _line(row: dict[str, Any]) -> str:
+    kind = "reads" if row["shared"] else "touches"
+    pattern, key = lines.one_line(row["pattern"]), lines.one_line(row["key"])
+    until = f"  until {row['until'][11:19]}" if row["until"] else ""
+    return f"{row['id']}  {row['state']:<9}  {kind:<7}  {pattern:<30}  {key}{until}"

@@ -1,0 +1,34 @@
+"""Arguments of commands that launch plans: the file of a plan, and durations as plans write them."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentTypeError
+from pathlib import Path
+
+from django.conf import settings
+
+from fleet import errors
+from fleet.console import arguments
+from missions.plan import durations
+
+
+def read(name: str) -> bytes:
+    """The plan's bytes, from a file or from standard input (`-`); of a plan that is too long, one byte too many."""
+    limit = settings.FLEET_PLAN_BYTES + 1
+    if name == "-":
+        return sys.stdin.buffer.read(limit)
+    try:
+        with Path(name).open("rb") as file:
+            return file.read(limit)
+    except (OSError, ValueError) as fault:
+        reason = fault.strerror if isinstance(fault, OSError) else fault
+        raise errors.Invalid(f"The plan {name!r} cannot be read: {reason}.") from fault
+
+
+def duration(text: str) -> float:
+    """Seconds, from a number or a duration as plans write it."""
+    try:
+        return durations.seconds(text) if text[-1:].isalpha() else arguments.seconds(text)
+    except ValueError as fault:
+        raise ArgumentTypeError(f"{text!r} {fault}; write 90s, 10m, 1h30m or a number of seconds") from fault

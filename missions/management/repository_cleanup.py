@@ -1,0 +1,71 @@
+"""The part of `fleet_cleanup` about repositories: copies of sorties that have ended, and mirrors that no mission uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fleet import ids, invocation
+from fleet.console import lines
+from fleet.management.operator import OperatorCommand
+from missions.operations.workspaces import tidying
+from missions.operations.workspaces.tidying import Kept
+from missions.operations.workspaces.unmerged import Unmerged
+
+MAX_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleanup:
+    """How many copies and mirrors were removed, or would be; and the folders that are kept although nothing uses them."""
+
+    removed: bool
+    copies: int
+    mirrors: int
+    kept: tuple[Kept, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "copies": 0 if self.removed else self.copies,
+            "mirrors": 0 if self.removed else self.mirrors,
+            "copies_removed": self.copies if self.removed else 0,
+            "mirrors_removed": self.mirrors if self.removed else 0,
+            "kept": [{"path": str(kept.path), "reason": kept.reason} for kept in self.kept],
+        }
+
+
+def clean(*, remove: bool) -> Cleanup:
+    """Remove them, or with `remove` false only count them."""
+    sorties = tidying.ended()
+    kept = tidying.unknown_copies()
+    if remove:
+        copies, refused = tidying.remove_copies(sorties)
+        mirrors = tidying.remove_mirrors()
+        kept += refused
+    else:
+        copies, mirrors = len(sorties), len(tidying.unused_mirrors()[0])
+    kept += tidying.unused_mirrors()[1]
+    return Cleanup(removed=remove, copies=copies, mirrors=mirrors, kept=tuple(kept))
+
+
+def report(command: OperatorCommand, cleanup: Cleanup, unmerged: Sequence[Unmerged]) -> None:
+    """Print what was removed or would be, and what is kept and why."""
+    if cleanup.copies or cleanup.mirrors:
+        copies = f"{cleanup.copies:,} {'copy' if cleanup.copies == 1 else 'copies'} of repositories"
+        mirrors = lines.counted(cleanup.mirrors, "mirror")
+        if cleanup.removed:
+            command.say(f"Removed {copies} and {mirrors}.")
+        else:
+            command.say(f"{copies} and {mirrors} would be removed.")
+    for work in unmerged[:MAX_LISTED]:
+        mission = ids.encode(ids.MISSION, work.mission)
+        what = f"{lines.counted(len(work.commits), 'commit')} and {lines.counted(len(work.changes), 'change')}"
+        merge = invocation.command("fleet_mission", "merge", mission)
+        discard = invocation.command("fleet_mission", "discard", mission)
+        command.say(f"{mission} is kept, because {what} are not merged. Merge it: {merge}\n  Discard it: {discard}")
+    for kept in cleanup.kept[:MAX_LISTED]:
+        command.say(f"{kept.path} is kept: {lines.one_line(kept.reason)}")
+    hidden = max(0, len(unmerged) - MAX_LISTED) + max(0, len(cleanup.kept) - MAX_LISTED)
+    if hidden:
+        command.say(f"{hidden:,} more are kept; --json lists them.")

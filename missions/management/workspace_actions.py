@@ -1,0 +1,219 @@
+"""`fleet_mission diff|conflicts|resolve|merge|discard`: the work of a mission on its repository."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fleet import ids, invocation
+from fleet.console import lines
+from fleet.management.operator import OperatorCommand
+from missions.management import completion
+from missions.models import Conflict, Mission, Sortie
+from missions.operations.workspaces import diffs, discarding, merging, resolving, unmerged
+from missions.operations.workspaces.diffs import MissionDiff, SortieDiff
+from missions.operations.workspaces.unmerged import Unmerged
+from missions.queries import reads, workspaces
+from missions.workspaces import repositories
+from missions.workspaces.diffs import Diff
+
+ACTIONS = ("diff", "conflicts", "resolve", "merge", "discard")
+
+
+def add_arguments(action: Callable[[str, str], ArgumentParser]) -> None:
+    """Add the actions. `action` creates the parser of one."""
+    diff = action("diff", "show what a mission or one sortie has changed in the repository, including running work")
+    conflicts = action("conflicts", "list the conflicts between the sorties of a mission, and what was done about them")
+    resolve = action("resolve", "decide about the conflict of a sortie that waits for a person")
+    merge = action("merge", "merge what a mission has landed into a branch of the user's repository")
+    discard = action("discard", "remove the branch, the commits and the copies of a mission that has ended")
+    for parser in (diff, conflicts, resolve, merge, discard):
+        mission = parser.add_argument("mission", help="its id, the end of its id, or `latest`")
+        completion.complete(mission, by=completion.missions)
+    sorties = (
+        diff.add_argument("sortie", nargs="?", help="only this sortie: its key or id"),
+        resolve.add_argument("sortie", help="its key or id"),
+    )
+    completion.complete(*sorties, by=completion.sorties)
+    form = diff.add_mutually_exclusive_group()
+    form.add_argument("--stat", action="store_true", help="only list the changed files")
+    form.add_argument("--raw", action="store_true", help="print exactly the patch, with binary files, for `git apply`")
+    decision = resolve.add_mutually_exclusive_group(required=True)
+    decision.add_argument("--retry", action="store_true", help="another attempt of the sortie resolves it")
+    decision.add_argument(
+        "--from", metavar="REF", dest="revision", help="take this branch or commit of the repository as its change"
+    )
+    decision.add_argument("--drop", action="store_true", help="drop the change; the sortie is cancelled")
+    merge.add_argument("--into", metavar="BRANCH", default="", help="default: the name of the mission's own branch")
+    discard.add_argument("--yes", action="store_true", help="remove them")
+
+
+def act(command: OperatorCommand, mission: Mission, options: dict[str, Any]) -> int:
+    sortie = reads.find_sortie(mission, options["sortie"]) if options.get("sortie") else None
+    match options["action"]:
+        case "diff":
+            return _diff(command, mission, sortie, options)
+        case "conflicts":
+            return _conflicts(command, mission, options)
+        case "resolve":
+            assert sortie is not None
+            return _resolve(command, mission, sortie, options)
+        case "merge":
+            return _merge(command, mission, options)
+        case _:
+            return _discard(command, mission, options)
+
+
+# ── Diff ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _diff(command: OperatorCommand, mission: Mission, sortie: Sortie | None, options: dict[str, Any]) -> int:
+    if sortie is not None:
+        sortie.mission = mission
+    work: SortieDiff | MissionDiff
+    if sortie is not None:
+        work = diffs.of_sortie(sortie, binary=options["raw"])
+        parts = [(sortie.key, work.state, work.diff)]
+    else:
+        work = diffs.of_mission(mission, binary=options["raw"])
+        parts = [(work.workspace.branch, "landed", work.landed)]
+        parts += [(one.sortie.key, one.state, one.diff) for one in work.unmerged]
+    if options["json"]:
+        command.show(work.as_json())
+    elif not any(diff.files for _, _, diff in parts):
+        command.say("Nothing has been changed." if sortie is None else f"{sortie.key} has changed nothing.")
+    else:
+        _write_diffs(command, parts, options)
+    if any(diff.truncated for _, _, diff in parts):
+        command.say("The patch is too long and was cut off.")
+    return 0
+
+
+def _write_diffs(command: OperatorCommand, parts: Sequence[tuple[str, str, Diff]], options: dict[str, Any]) -> None:
+    for name, state, diff in parts:
+        if not diff.files:
+            continue
+        count = lines.counted(len(diff.files), "file")
+        title = f"{lines.one_line(name)} ({state}): {count}, +{diff.lines_added:,} −{diff.lines_removed:,}"
+        if options["stat"]:
+            command.stdout.write(title)
+            for file in diff.files:
+                size = "binary" if file.added is None else f"+{file.added:,} −{file.removed:,}"
+                command.stdout.write(f"  {size:>14}  {lines.one_line(file.path)}")
+            continue
+        command.say(title)
+        if options["raw"]:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(diff.patch)
+            sys.stdout.buffer.flush()
+        else:
+            command.stdout.write(lines.terminal_safe(diff.text()), ending="")
+
+
+# ── Conflicts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _conflicts(command: OperatorCommand, mission: Mission, options: dict[str, Any]) -> int:
+    rows = list(workspaces.conflicts_of(mission).order_by("created_at", "id"))
+    if options["json"]:
+        command.show([workspaces.conflict_as_json(row) for row in rows])
+        return 0
+    width = lines.columns(command.stdout)
+    for row in rows:
+        command.stdout.write(lines.fitted(_conflict(row), width=width, indent=4))
+        if row.outcome == Conflict.Outcome.PERSON and row.closed_at is None:
+            command.stdout.write(f"    Resolve it: {workspaces.resolve_command(mission, row.sortie)}")
+            by_hand = invocation.command("fleet_mission", "resolve", mission.ref, row.sortie.key, "--from", "BRANCH")
+            workspace = workspaces.find(mission)
+            fetch = shlex.join(["git", "fetch", str(repositories.mirror(workspace.repository)), workspace.branch])
+            command.stdout.write(
+                f"    By hand: {fetch}, commit the change on a BRANCH that starts at FETCH_HEAD, then {by_hand}"
+            )
+    if not rows:
+        command.say("There have been no conflicts.")
+    return 0
+
+
+def _conflict(row: Conflict) -> str:
+    whom = f"with {', '.join(row.others[:5])}" if row.others else ""
+    files = f"in {', '.join(row.files[:5])}" if row.files else ""
+    more = f"and {len(row.files) - 5:,} more files" if len(row.files) > 5 else ""
+    attempt = f"attempt {row.attempt}" if row.attempt else ""
+    by = f"by {row.by}" if row.by else ""
+    outcome = "waits for a person" if row.outcome == Conflict.Outcome.PERSON else row.outcome or "open"
+    what = " ".join(part for part in (row.sortie.key, attempt, row.kind, whom, files, more) if part)
+    return lines.one_line(f"{row.created_at:%Y-%m-%d %H:%M:%S}  {what}: {outcome} {by}".rstrip())
+
+
+def _resolve(command: OperatorCommand, mission: Mission, sortie: Sortie, options: dict[str, Any]) -> int:
+    if options["revision"] is not None:
+        row = resolving.replace(sortie=sortie.id, revision=options["revision"], executes=True)
+        done = f"The change of {row.key} is now that of {options['revision']}; it is merged next."
+    elif options["drop"]:
+        row = resolving.drop(sortie=sortie.id)
+        done = f"The change of {row.key} is dropped, and the sortie cancelled."
+    else:
+        row = resolving.retry(sortie=sortie.id, executes=True)
+        done = f"{row.key} is {row.state}: its next attempt resolves the conflict."
+    if options["json"]:
+        command.show(reads.item(row, visible=Mission.objects.all()))
+    else:
+        command.say(done)
+    return 0
+
+
+# ── Merge and discard ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _merge(command: OperatorCommand, mission: Mission, options: dict[str, Any]) -> int:
+    merged = merging.merge(mission=mission.id, into=options["into"])
+    waiting = list(workspaces.unmerged_changes([mission.id]))
+    if options["json"]:
+        command.show({"mission": mission.ref, **merged.as_json()})
+        return 0
+    command.say(
+        f"{merged.branch} of {merged.repository} contains the work of the mission ({merged.how}; {merged.commit[:12]})."
+    )
+    if waiting:
+        keys = ", ".join(lines.one_line(change.sortie.key) for change in waiting[:5])
+        command.say(f"Not merged yet, because it has not landed: the work of {keys}.")
+    return 0
+
+
+def _discard(command: OperatorCommand, mission: Mission, options: dict[str, Any]) -> int:
+    workspace = discarding.require_discardable(mission)
+    discarded = workspace.discarded_at is not None
+    lost = discarding.discard(mission=mission.id) if options["yes"] else unmerged.of_mission(mission.id)
+    if options["json"]:
+        command.show({"mission": mission.ref, "discarded": options["yes"], "unmerged": lost.as_json()})
+        return 0
+    if discarded:
+        command.say(f"The work of {mission.ref} was already discarded.")
+        return 0
+    _write_unmerged(command, lost)
+    if options["yes"]:
+        command.say(f"The work of {mission.ref} is discarded.")
+    else:
+        again = invocation.command("fleet_mission", "discard", mission.ref, "--yes")
+        shared = discarding.is_shared(workspace)
+        kept = f" {lines.one_line(workspace.branch)} stays, because another mission uses it." if shared else ""
+        doomed = "Its commits and copies" if shared else "Its branch, commits and copies"
+        command.say(f"{doomed} would be removed.{kept} Remove them: {again}")
+    return 0
+
+
+def _write_unmerged(command: OperatorCommand, lost: Unmerged) -> None:
+    if not lost:
+        command.say("All of its work is merged.")
+        return
+    command.say("Not merged into the user's repository:")
+    for commit in lost.commits:
+        command.stdout.write(f"  {commit['commit'][:12]}  {lines.one_line(commit['subject'])}")
+    for change in lost.changes:
+        command.stdout.write(
+            f"  {change.commit[:12]}  {lines.one_line(change.sortie.key)}: {change.state}, "
+            f"{lines.counted(change.number_of_files, 'file')} ({ids.encode(ids.SORTIE, change.sortie_id)})"
+        )

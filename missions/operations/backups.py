@@ -1,0 +1,112 @@
+"""What missions have in a backup: artifacts and mirrors. And what has to happen to restored missions."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from django.conf import settings
+
+from fleet import errors, ids
+from fleet.backup import copying, hooks, parts
+from fleet.backup.parts import Entry, Query, Tree
+from missions.models import Change, Workspace
+from missions.states import MissionState
+from missions.workspaces import git, moving, repositories
+
+REFS = "packed-refs"
+_KEPT = ("HEAD", "config", "shallow")  # beside objects and refs
+_DRAFTS = ("tmp_", ".tmp-")  # of git, which gives complete files other names
+
+
+class Mirrors:
+    """The mirrors of repositories. Objects never change; the refs are read before them, so all that they need is there."""
+
+    name = "repositories"
+
+    def required(self, query: Query) -> set[str]:
+        return set()
+
+    def entries(self, required: Collection[str]) -> Iterator[Entry]:
+        for mirror in repositories.mirrors():
+            refs = git.run("for-each-ref", "--format=%(objectname) %(refname)", at=mirror)
+            yield Entry(f"{mirror.name}/{REFS}", b"# pack-refs with: sorted \n" + refs)
+            for name in _KEPT:
+                if (mirror / name).is_file():
+                    yield Entry(f"{mirror.name}/{name}", (mirror / name).read_bytes())
+            for file in copying.walk(mirror / "objects"):
+                if not file.name.startswith(_DRAFTS):
+                    yield Entry(f"{mirror.name}/{file.relative_to(mirror).as_posix()}", file)
+
+    def put_back(self, path: str, source: Path, *, sha256: str) -> None:
+        target = settings.FLEET_HOME.repositories / path
+        if target.name != REFS or not target.exists():
+            copying.put_back(source, target, sha256=sha256)
+
+    def finish(self, folder: Path, *, backup: str) -> None:
+        """Replace the refs of the mirrors by those of the backup. Those that they had are in `refs-before-BACKUP`."""
+        for saved in sorted(folder.glob(f"*.git/{REFS}")):
+            mirror = settings.FLEET_HOME.repositories / saved.parent.name
+            _complete(mirror)
+            with repositories.lock(mirror.with_suffix(".refs-lock"), within_s=git.NETWORK_TIMEOUT_S):
+                before = mirror / f"refs-before-{backup}"
+                if not before.exists():
+                    before.write_bytes(git.run("for-each-ref", "--format=%(objectname) %(refname)", at=mirror))
+                draft = mirror / f"{REFS}.restored"
+                shutil.copyfile(saved, draft)
+                draft.replace(mirror / REFS)
+                for child in (mirror / "refs").iterdir():
+                    shutil.rmtree(child, ignore_errors=True)
+
+    def faults(self, folder: Path) -> Iterator[tuple[str, str]]:
+        for mirror in sorted(folder.glob("*.git")):
+            _complete(mirror)
+            done = git.execute("rev-list", "--objects", "--all", "--quiet", at=mirror, timeout_s=git.NETWORK_TIMEOUT_S)
+            if done.returncode:
+                text = done.stderr.decode("utf-8", "replace").strip()[-300:]
+                yield mirror.name, f"repositories/{mirror.name} is incomplete: {text}"
+
+
+def _complete(mirror: Path) -> None:
+    """Create the folders without which git takes it for no repository; a backup has no empty ones."""
+    for name in ("objects", "refs"):
+        (mirror / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def align_branches() -> Iterator[str]:
+    """Move the branches of live missions to what their restored rows say. Work that landed later is done again."""
+    live = Workspace.objects.filter(discarded_at=None).exclude(
+        mission__state__in=[state for state in MissionState if state.final]
+    )
+    for workspace in live:
+        changes = Change.objects.filter(sortie__mission=workspace.mission_id).values_list("landed", "onto")
+        landed = {commit for pair in changes for commit in pair if commit}
+        store = repositories.mirror(workspace.repository)
+        tip = moving.tip(workspace, landed=landed)
+        if repositories.find_tip(store, workspace.branch) in ("", tip):
+            continue
+        mission = ids.encode(ids.MISSION, workspace.mission_id)
+        workspace.restore_to, workspace.restore_ref = tip, f"refs/fleet/restored/{mission}/{tip}"
+        workspace.save(update_fields=["restore_to", "restore_ref"])
+        try:
+            moving.complete(workspace)
+        except errors.FleetError as fault:
+            yield f"The branch {workspace.branch} could not be moved back: {fault}"
+        else:
+            yield f"The branch {workspace.branch} was moved back to {tip[:12]}, as the mission's rows have it."
+
+
+def register() -> None:
+    parts.register(
+        Tree(
+            name="artifacts",
+            home=lambda: settings.FLEET_HOME.artifacts,
+            statement="SELECT DISTINCT digest FROM missions_artifact",
+            path=lambda digest: f"{digest[:2]}/{digest}",
+            chosen=lambda path, required: not path.startswith("drafts/"),
+        )
+    )
+    parts.register(Mirrors())
+    hooks.register_restored("missions.operations", "fence_restored")
+    hooks.register_follow(align_branches)

@@ -1,0 +1,111 @@
+"""External agents register, are heard of with each request, obey their orders, and end."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+
+from agents import operations as agents
+from agents.models import Agent, AgentType
+from fleet import audit, errors, ids
+from missions import hints
+from missions.engine import settle_and_claim
+from missions.engine.settling import Consequences
+from missions.models import Sortie
+from missions.operations import transitions
+
+
+def register(*, agent_type: str, concurrency: int = 1, by: User | None = None) -> Agent:
+    """Register an external agent. It is lost if it sends no request for FLEET_LEASE_S.
+
+    NotFound for an unknown type, Conflict for a disabled one.
+    """
+    if AgentType.objects.filter(name=agent_type, enabled=False).exists():
+        raise errors.Conflict(
+            f"Agent type {agent_type} is disabled.",
+            hint="Enable it in the admin, under Agent types.",
+            over_http="Ask an administrator to enable it.",
+        )
+    agent = ids.new()
+    with transaction.atomic():
+        agents.register(
+            agent=agent, agent_type=agent_type, node="", pid=None, start_time=None, concurrency=max(1, concurrency)
+        )
+        Agent.objects.filter(id=agent).update(by=by)
+        after = {"type": agent_type, "concurrency": max(1, concurrency)}
+        audit.record(kind="agent.register", subject=ids.encode(ids.AGENT, agent), after=after)
+    return Agent.objects.select_related("type", "node").get(id=agent)
+
+
+def owned_agent(*, agent: UUID, by: User | None) -> Agent:
+    """The external agent that `by` registered (None: any user). NotFound if there is none."""
+    row = Agent.objects.filter(id=agent, node=None, **({"by": by} if by else {})).first()
+    if row is None:
+        raise errors.NotFound(
+            f"You have no external agent {ids.encode(ids.AGENT, agent)}.", hint="Register one, and use its id."
+        )
+    return row
+
+
+def leave(*, agent: UUID) -> None:
+    """End an external agent at its own request; the sorties that it holds return to the queue at once."""
+    _end(record_heartbeat(agent), why="its agent left", reason="It left.", audit_kind="agent.leave")
+
+
+def record_heartbeat(agent: UUID, *, claimed: bool = False) -> Agent:
+    """Record that the agent is alive; Conflict if it has ended."""
+    flying = Sortie.objects.filter(state="running", agent=agent).count()
+    with connection.cursor() as cursor:
+        alive = agents.heartbeat(
+            cursor.cursor.connection, agent=agent, flying=flying, claimed_s_ago=0.0 if claimed else None
+        )
+    if not alive:
+        raise agents.NoLonger(f"{ids.encode(ids.AGENT, agent)} has ended or never existed.", hint="Register again.")
+    return Agent.objects.get(id=agent)
+
+
+def record_heartbeat_and_obey(agent: UUID) -> Agent:
+    """Record that the agent is alive, and carry out its order, since no node does so for an external agent.
+
+    An agent ordered to drain ends once it holds no sortie. Any other order ends it now and returns its sorties to the
+    queue. Conflict if it has ended.
+    """
+    row = record_heartbeat(agent)
+    holds = row.order and Sortie.objects.filter(state="running", agent=row.id).exists()
+    if not row.order or (row.order == Agent.Order.DRAIN and holds):
+        return row
+    _end(row, why="its agent was ordered to end", reason=row.reason or f"It was ordered to {row.order}.")
+    raise agents.NoLonger(f"{row.ref} has ended: {row.reason}", hint="Stop its work. To continue, register again.")
+
+
+def _end(row: Agent, *, why: str, reason: str, audit_kind: str = "") -> None:
+    """End the agent and return the sorties that it holds to the queue.
+
+    `why` is recorded with the sorties, `reason` with the agent. `audit_kind` is empty if the order was audited already.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        if audit_kind:
+            audit.record(kind=audit_kind, subject=row.ref)
+        attempts = list(Sortie.objects.filter(state="running", agent=row.id).values_list("id", "attempt"))
+        consequences = settle_and_claim.give_back(cursor.cursor, attempts=attempts, why=why)
+        agents.end(agents=[row.id], state=Agent.State.TERMINATED, reason=reason)
+    follow_up(consequences)
+
+
+def follow_up(consequences: Consequences) -> None:
+    transaction.on_commit(lambda: hints.send(consequences.freed, consequences.queued_sorties))
+    if consequences.missions:
+        transitions.complete(missions=list(consequences.missions))
+
+
+def party(agent: Agent) -> settle_and_claim.Party:
+    return settle_and_claim.Party(
+        agent=agent.id, agent_type=agent.type_id, lease_s=settings.FLEET_LEASE_S, external=True
+    )
+
+
+def audit_attempt(verb: str, sortie: UUID, attempt: int, **more: str) -> None:
+    audit.record(kind=f"sortie.{verb}", subject=ids.encode(ids.SORTIE, sortie), data={"attempt": attempt, **more})

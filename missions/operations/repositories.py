@@ -1,0 +1,181 @@
+"""The workspace of a new mission: which repository and base, and whether the caller may use them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db.models import Q
+
+from agents.models import AgentType, Node
+from fleet import errors, ids
+from missions.models import Conflict, Mission, Sortie, Workspace
+from missions.plan import Plan, SortieSpec, predict, templates
+from missions.workspaces import conflicts, repositories
+
+DEFAULT_FOLDER = "fleet"  # of branches without a name
+# In addresses: servers, and curl, may resolve these to a path outside the one that the address begins with.
+_AMBIGUOUS = re.compile(r"(?:[/:]|%2f)(?:\.|%2e){1,2}(?:/|%2f|$)|//.*//|\\|%5c|[?#]", re.IGNORECASE)
+
+
+def prepare(
+    *, plan: Plan, inputs: Mapping[str, Any], folder: str, by: User | None, operator: bool, template: bool
+) -> Workspace | None:
+    """The workspace that the plan asks for, without its mission; None if it asks for none.
+
+    Invalid if the repository or its base does not exist, if the caller may not use it or its branch, or if no agent could
+    merge the work; Unavailable if the repository's server does not answer.
+    """
+    spec = plan.workspace
+    if spec is None:
+        return None
+    repository = repositories.locate(_text(spec.repository, inputs), folder=folder)
+    written_by_operator = template and not list(templates.references(spec.repository))
+    if not operator and not written_by_operator:
+        if not repositories.is_address(repository):
+            repository = str(Path(repository).resolve())  # a link could be replaced once it has been checked
+        _require_allowed(repository)
+    if not operator and not template:
+        _require_own_branch(repository, spec.branch, by)
+    _require_possible_branch(repository, spec.branch)
+    _require_agents(plan)
+    _require_one_host()
+    base, commit = repositories.resolve_base(repository, spec.base)
+    return Workspace(
+        repository=repository,
+        base=base,
+        base_commit=commit,
+        branch=spec.branch,
+        setup=_command(spec.setup, inputs),
+        verify=_command(spec.verify, inputs),
+        conflicts=spec.conflicts,
+        reworks=spec.reworks,
+    )
+
+
+def check(*, plan: Plan, inputs: Mapping[str, Any], folder: str) -> None:
+    """Invalid if the repository of a plan is on this host and does not exist, or has no such base."""
+    if plan.workspace is None:
+        return
+    repository = repositories.locate(_text(plan.workspace.repository, inputs), folder=folder)
+    if not repositories.is_address(repository):
+        repositories.resolve_base(repository, plan.workspace.base)
+
+
+def save(*, workspace: Workspace, mission: Mission) -> None:
+    """Store the workspace with its mission. Its branch gets a name if the plan gives none."""
+    workspace.mission = mission
+    workspace.branch = workspace.branch or f"{DEFAULT_FOLDER}/{ids.encode(ids.MISSION, mission.id)}"
+    workspace.save(force_insert=True)
+
+
+def record_predicted(*, mission: UUID, specs: Sequence[SortieSpec]) -> None:
+    """Store the predicted conflicts of a new mission: of sorties that reserve the same files in no given order."""
+    pairs = predict(specs)
+    ids_by_key = dict(
+        Sortie.objects.filter(mission=mission, key__in=[pair.second.key for pair in pairs]).values_list("key", "id")
+    )
+    for key, group in itertools.groupby(pairs, key=lambda pair: pair.second.key):
+        predicted = list(group)
+        conflicts.record(
+            sortie=ids_by_key[key],
+            mission=mission,
+            attempt=None,
+            kind=Conflict.Kind.PREDICTED,
+            outcome=Conflict.Outcome.ORDERED,
+            others=[pair.first.key for pair in predicted],
+            files=list(dict.fromkeys(pair.pattern for pair in predicted)),
+        )
+
+
+def _require_allowed(repository: str) -> None:
+    """Invalid unless the repository is below one of FLEET_REPOSITORY_ROOTS: folders, or beginnings of addresses.
+
+    Invalid too if missions over the API can write to it: its configuration could lead git to any other repository.
+    """
+    is_address = repositories.is_address(repository)
+    if not is_address and any(Path(repository).is_relative_to(Path(top).resolve()) for top in settings.FLEET_FOLDERS):
+        raise errors.Invalid(
+            f"The repository {repository} lies below FLEET_FOLDERS, so work of other missions can change its settings.",
+            hint="Keep the repositories of workspaces outside FLEET_FOLDERS, or have the operator launch the mission.",
+            pointer="/plan/workspace/repository",
+        )
+    for root in settings.FLEET_REPOSITORY_ROOTS:
+        if is_address:
+            allowed = repository.startswith(root.rstrip("/") + "/") and not _AMBIGUOUS.search(repository)
+        else:
+            path, folder = Path(repository), Path(root).resolve()
+            allowed = path != folder and path.is_relative_to(folder)
+        if allowed:
+            return
+    raise errors.Invalid(
+        f"Launches over the API may not use the repository {repository}.",
+        hint="Choose one below FLEET_REPOSITORY_ROOTS, launch a template, or have the operator launch the mission.",
+        pointer="/plan/workspace/repository",
+    )
+
+
+def _require_own_branch(repository: str, branch: str, by: User | None) -> None:
+    """Invalid if missions of others work on this branch: this one could change and block their work."""
+    if (
+        branch
+        and Workspace.objects.filter(repository=repository, branch=branch).exclude(mission__created_by=by).exists()
+    ):
+        raise errors.Invalid(
+            f"The branch {branch} is that of another user's mission.",
+            hint="Choose another name, or leave it out: each mission then gets a branch of its own.",
+            pointer="/plan/workspace/branch",
+        )
+
+
+def _require_possible_branch(repository: str, branch: str) -> None:
+    """Invalid if git cannot have this branch beside those of other missions: neither may be a folder of the other."""
+    parents = ["/".join(parts) for parts in itertools.accumulate(([part] for part in branch.split("/")), list.__add__)]
+    others = Workspace.objects.filter(repository=repository, discarded_at=None)
+    if branch and (
+        branch == DEFAULT_FOLDER
+        or others.filter(Q(branch__startswith=f"{branch}/") | Q(branch__in=parents[:-1])).exists()
+    ):
+        raise errors.Invalid(
+            f"Git cannot have the branch {branch} beside those of other missions, because it would be a folder of them "
+            "or they of it.",
+            hint="Choose another name, or leave it out: each mission then gets a branch of its own.",
+            pointer="/plan/workspace/branch",
+        )
+
+
+def _require_agents(plan: Plan) -> None:
+    names = {sortie.agent_type for sortie in plan.sorties if sortie.workspace}
+    external = sorted(AgentType.objects.filter(name__in=names, external=True).values_list("name", flat=True))
+    if external:
+        raise errors.Invalid(
+            f"The agent type {external[0]} has external agents only, so nothing here could merge its work.",
+            hint="Use a type with agents of the fleet, or set workspace: false for its sorties.",
+        )
+
+
+def _require_one_host() -> None:
+    boots = dict(Node.objects.filter(up=True).values_list("boot", "name"))  # one host has one boot
+    hosts = sorted(boots.values())
+    if len(hosts) > 1 and not settings.FLEET_REPOSITORIES_SHARED:
+        raise errors.Invalid(
+            f"Nodes run on {len(hosts)} hosts ({', '.join(hosts[:3])}), and each would have a repository of its own.",
+            hint="Put the fleet's folder (FLEET_HOME) on a disk that all hosts share and set FLEET_REPOSITORIES_SHARED=on, "
+            "or stop the nodes of the other hosts.",
+        )
+
+
+def _text(text: str, inputs: Mapping[str, Any]) -> str:
+    return templates.as_text(templates.render(value=text, scope=templates.Scope(inputs=inputs)))
+
+
+def _command(command: str | tuple[str, ...] | None, inputs: Mapping[str, Any]) -> Any:
+    if isinstance(command, tuple):
+        return [_text(word, inputs) for word in command]
+    return command

@@ -1,0 +1,155 @@
+"""The diff of a sortie or of a whole mission, including work in progress, which is not disturbed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fleet import errors, ids
+from missions.models import Change, Mission, Sortie, Workspace
+from missions.queries import workspaces
+from missions.states import SortieState
+from missions.workspaces import copies, diffs, git, repositories
+from missions.workspaces.diffs import Diff
+
+MAX_SORTIES = 50  # whose unmerged work the diff of a mission contains
+UNCOMMITTED, NONE = "uncommitted", "none"
+UNMERGED = (Change.State.COMMITTED, Change.State.LANDING, Change.State.CONFLICTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SortieDiff:
+    """The work of a sortie. `state` is that of its change, `uncommitted` while an attempt works, or `none`."""
+
+    sortie: Sortie
+    state: str
+    attempt: int
+    diff: Diff
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "sortie": self.sortie.ref,
+            "key": self.sortie.key,
+            "attempt": self.attempt,
+            "state": self.state,
+            **_as_json(self.diff),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissionDiff:
+    """What has landed on the branch of a mission, and the work that has not, by sortie."""
+
+    workspace: Workspace
+    landed: Diff
+    unmerged: tuple[SortieDiff, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "mission": ids.encode(ids.MISSION, self.workspace.mission_id),
+            "branch": self.workspace.branch,
+            **_as_json(self.landed),
+            "unmerged": [work.as_json() for work in self.unmerged],
+        }
+
+
+def of_sortie(sortie: Sortie, *, max_bytes: int = diffs.MAX_BYTES, binary: bool = False) -> SortieDiff:
+    """The work of a sortie: what its running attempt has changed so far, what it has landed, or its last commit.
+
+    NotFound if its mission has no workspace; Conflict if the work was discarded.
+    """
+    workspace = _usable(workspaces.find(sortie.mission))
+    return _of_sortie(sortie, workspace, max_bytes=max_bytes, binary=binary)
+
+
+def of_change(change: Change, *, max_bytes: int = diffs.MAX_BYTES) -> SortieDiff:
+    """What one attempt has committed, or landed. Errors as for `of_sortie`. Its sortie must be loaded."""
+    workspace = _usable(workspaces.find(change.sortie.mission))
+    return _of_change(change, workspace, max_bytes=max_bytes, binary=False)
+
+
+def of_mission(mission: Mission, *, max_bytes: int = diffs.MAX_BYTES, binary: bool = False) -> MissionDiff:
+    """The work of a mission. Errors as for `of_sortie`."""
+    workspace = _usable(workspaces.find(mission))
+    store = repositories.mirror(workspace.repository)
+    landed = Diff(base=workspace.base_commit, commit=workspace.base_commit)
+    if tip := repositories.find_tip(store, workspace.branch):
+        base = _fork_point(store, base=workspace.base_commit, tip=tip)
+        landed = diffs.between(store, base=base, commit=tip, max_bytes=max_bytes, binary=binary)
+    left, unmerged = max_bytes - len(landed.patch), []
+    for sortie in _at_work(mission):
+        work = _of_sortie(sortie, workspace, max_bytes=max(left, 0), binary=binary)
+        if work.state in (UNCOMMITTED, *UNMERGED):
+            unmerged.append(work)
+            left -= len(work.diff.patch)
+    return MissionDiff(workspace=workspace, landed=landed, unmerged=tuple(unmerged))
+
+
+def _fork_point(store: Path, *, base: str, tip: str) -> str:
+    """The commit of the base that the branch contains: an older one, if other missions created the branch earlier."""
+    found = git.execute("merge-base", base, tip, at=store)
+    return found.stdout.decode().strip() if found.returncode == 0 else base
+
+
+def _as_json(diff: Diff) -> dict[str, Any]:
+    return {
+        "base": diff.base,
+        "commit": diff.commit,
+        "files": [{"path": file.path, "added": file.added, "removed": file.removed} for file in diff.files],
+        "patch": diff.text(),
+        "truncated": diff.truncated,
+    }
+
+
+def _usable(workspace: Workspace) -> Workspace:
+    if workspace.discarded_at is not None:
+        raise errors.Conflict("The work of this mission has been discarded.")
+    git.require()
+    return workspace
+
+
+def _at_work(mission: Mission) -> list[Sortie]:
+    """The sorties that are running or have a change that is to be merged."""
+    changed = workspaces.unmerged_changes([mission.id]).values("sortie")
+    sorties = Sortie.objects.filter(mission=mission)
+    selected = sorties.filter(state=SortieState.RUNNING) | sorties.filter(id__in=changed)
+    return list(selected.select_related("mission", "brief").order_by("turn", "id")[:MAX_SORTIES])
+
+
+def _of_sortie(sortie: Sortie, workspace: Workspace, *, max_bytes: int, binary: bool) -> SortieDiff:
+    store = repositories.mirror(workspace.repository)
+    change = workspaces.newest_change(sortie.id)
+    copy = copies.of(sortie=sortie.id, store=store)
+    if sortie.state == SortieState.RUNNING and _works(sortie, change) and copy.exists:
+        diff = diffs.of_copy(copy, max_bytes=max_bytes, binary=binary)
+        return SortieDiff(sortie=sortie, state=UNCOMMITTED, attempt=sortie.attempt, diff=diff)
+    if change is None:
+        return SortieDiff(sortie=sortie, state=NONE, attempt=sortie.attempt, diff=Diff(base="", commit=""))
+    change.sortie = sortie
+    return _of_change(change, workspace, max_bytes=max_bytes, binary=binary)
+
+
+def _of_change(change: Change, workspace: Workspace, *, max_bytes: int, binary: bool) -> SortieDiff:
+    base, commit = change.base, change.commit
+    if change.state == Change.State.LANDED:
+        base, commit = change.onto, change.landed
+    store = repositories.mirror(workspace.repository)
+    diff = _between(store, base=base, commit=commit, max_bytes=max_bytes, binary=binary)
+    return SortieDiff(sortie=change.sortie, state=change.state, attempt=change.attempt, diff=diff)
+
+
+def _works(sortie: Sortie, change: Change | None) -> bool:
+    """Whether the running attempt still changes its copy, instead of merging what it or an earlier one has committed."""
+    if change is None:
+        return True
+    return change.attempt != sortie.attempt and change.state not in (Change.State.COMMITTED, Change.State.LANDING)
+
+
+def _between(store: Path, *, base: str, commit: str, max_bytes: int, binary: bool) -> Diff:
+    try:
+        return diffs.between(store, base=base, commit=commit, max_bytes=max_bytes, binary=binary)
+    except git.GitError as fault:
+        raise errors.NotFound(
+            f"The commit {commit[:12]} is not in the fleet's mirror on this host: {fault.text[-200:]}"
+        ) from fault

@@ -1,0 +1,161 @@
+"""Merge what a mission has landed into a branch of the user's repository."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+
+from fleet import audit, caller, errors
+from fleet.console import lines
+from fleet.events.models import Event
+from missions.models import Mission, Workspace
+from missions.queries import workspaces
+from missions.workspaces import commits, conflicts, git, merging, repositories, targets
+from missions.workspaces.targets import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """A branch of the user's repository that contains what the mission has landed. `before` is "" if it is new."""
+
+    repository: str
+    branch: str
+    before: str
+    commit: str  # its tip
+    tip: str  # of the mission's branch, which it contains
+
+    @property
+    def how(self) -> str:
+        if self.before == self.commit:
+            return "already contained"
+        if not self.before:
+            return "created"
+        return "moved forward" if self.commit == self.tip else "merged"
+
+    def as_json(self) -> dict[str, str]:
+        return {
+            "repository": self.repository,
+            "branch": self.branch,
+            "before": self.before,
+            "commit": self.commit,
+            "tip": self.tip,
+            "how": self.how,
+        }
+
+
+def merge(*, mission: UUID, into: str = "") -> Merged:
+    """Bring what the mission has landed to a branch of its repository: the mission's branch, or `into`.
+
+    The branch is created, or moved forward, by a merge commit if need be. Nothing else of the repository changes. It is
+    read afterwards: nothing is returned unless it contains the work. Conflict if nothing has landed, if the branch is
+    checked out, or if the two do not merge; targets.Rejected if the repository refuses; Unavailable if it cannot be
+    read.
+    """
+    row = Mission.objects.get(id=mission)
+    workspace = workspaces.find(row)
+    git.require()
+    branch = into or workspace.branch
+    if not targets.is_branch_name(branch):
+        raise errors.Invalid(
+            f"{branch!r} is not a valid name for a branch.", hint="Use a name such as next.", pointer="/into"
+        )
+    store = repositories.mirror(workspace.repository)
+    tip = "" if workspace.discarded_at else repositories.find_tip(store, workspace.branch)
+    if not tip or tip == workspace.base_commit:
+        what = "has been discarded" if workspace.discarded_at else "has not landed anything yet"
+        raise errors.Conflict(f"The mission {what}, so there is nothing to merge.")
+    target = Target(repository=workspace.repository, branch=branch)
+    before = target.tip()
+    commit = _commit(row, workspace, store, target=target, before=before, tip=tip)
+    if commit != before:
+        _require_trusted_hooks(workspace, store, target)
+        _require_not_checked_out(workspace, store, target)
+        target.receive(store, commit=commit)
+    after = _verified(row, workspace, store, target=target, tip=tip)
+    merged = Merged(repository=workspace.repository, branch=branch, before=before, commit=after, tip=tip)
+    _record(row, merged)
+    return merged
+
+
+def _commit(row: Mission, workspace: Workspace, store: Path, *, target: Target, before: str, tip: str) -> str:
+    """The commit that the branch must point to, so that it contains the mission's work and keeps its own."""
+    if not before:
+        return tip
+    repositories.fetch(workspace.repository, revision=before, to=f"{repositories.TARGETS}/{row.ref}")
+    if repositories.contains(store, commit=tip, ref=before):
+        return before
+    if repositories.contains(store, commit=before, ref=tip):
+        return tip
+    try:
+        merged = merging.merge(store, onto=before, commit=tip)
+    except git.GitError as fault:
+        raise errors.Conflict(f"{workspace.branch} does not merge with {target.branch}: {fault.text[-300:]}") from fault
+    if not merged.clean:
+        files = ", ".join(map(conflicts.printable, merged.files[:5]))
+        raise errors.Conflict(
+            f"{workspace.branch} conflicts with {target.branch} in {files or 'a rename'}.",
+            hint="Merge it into a new branch (--into NAME), and merge that one by hand.",
+            over_http="Merge it into a new branch (`into`), and merge that one by hand.",
+        )
+    message = commits.Message(
+        author=caller.current().name,
+        subject=f"Merge {workspace.branch} into {target.branch}",
+        trailers={"Fleet-Mission": row.ref},
+    )
+    return merging.create_commit(store, tree=merged.tree, parent=before, also=tip, message=message)
+
+
+def _require_trusted_hooks(workspace: Workspace, store: Path, target: Target) -> None:
+    """Conflict if work of missions could write to the bare repository, whose hooks would run outside the sandbox."""
+    if not target.is_bare:
+        return
+    path = Path(target.repository).resolve()
+    around = [str(folder) for folder in (path, *path.parents)]
+    written = Mission.objects.filter(Q(folder__in=around) | Q(folder__startswith=f"{path}/")).first()
+    if written is not None:
+        raise errors.Conflict(
+            f"{target.repository} is a bare repository in the folder of a mission ({written.ref}), whose work may have "
+            "changed its hooks, so nothing is pushed to it.",
+            hint=f"Look at its hooks, then push yourself: git push {target.repository} {workspace.branch}, in {store}.",
+            over_http="Have the operator push it.",
+        )
+
+
+def _require_not_checked_out(workspace: Workspace, store: Path, target: Target) -> None:
+    folder = target.checked_out_in()
+    if folder:
+        raise errors.Conflict(
+            f"{target.branch} is checked out in {lines.one_line(folder)}, and its files would no longer be those of the "
+            "branch.",
+            hint=f"Choose another branch (--into NAME), or merge it there: git pull {store} {workspace.branch}",
+            over_http="Choose another branch (`into`).",
+        )
+
+
+def _verified(row: Mission, workspace: Workspace, store: Path, *, target: Target, tip: str) -> str:
+    """The tip of the branch now. Conflict if it does not contain the mission's work."""
+    after = target.tip()
+    if after:
+        repositories.fetch(workspace.repository, revision=after, to=f"{repositories.TARGETS}/{row.ref}")
+        if repositories.contains(store, commit=tip, ref=after):
+            return after
+    raise errors.Conflict(f"{target.branch} of {workspace.repository} does not contain the work; it was not merged.")
+
+
+def _record(row: Mission, merged: Merged) -> None:
+    facts = {"branch": merged.branch, "commit": merged.commit, "tip": merged.tip, "how": merged.how}
+    with transaction.atomic():
+        audit.record(kind="mission.merge", subject=row.ref, before={"commit": merged.before or None}, after=facts)
+        Event.objects.create(
+            kind="mission.merged", scope=row.id, subject=row.id, data={**facts, "repository": merged.repository}
+        )
+
+
+def recorded(mission: UUID) -> list[str]:
+    """The tips of the mission's branch of which a merge was verified, the newest first."""
+    events = Event.objects.filter(kind="mission.merged", scope=mission).order_by("-id").values_list("data", flat=True)
+    return [str(data.get("tip", "")) for data in events[:20]]

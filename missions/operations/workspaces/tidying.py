@@ -1,0 +1,169 @@
+"""Remove copies of sorties that have ended, and mirrors that no mission uses. Nothing unmerged is lost.
+
+Work that an attempt left uncommitted (its agent was lost, for example) is committed first, under the attempt's ref.
+Folders disappear by a rename, so that one that is being removed is never taken for a copy.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from fleet import errors
+from missions import removal
+from missions.models import FINAL, Change, Sortie, Workspace
+from missions.states import SortieState
+from missions.workspaces import commits, conflicts, copies, repositories
+from missions.workspaces.copies import Copy
+
+log = logging.getLogger("fleet.workspaces")
+
+MAX_FILES = 1_000  # paths that a change names
+UNSUCCESSFUL_FOR = timedelta(days=1)  # how long the background duty leaves copies of unsuccessful sorties to people
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A folder that is not removed, and why."""
+
+    path: Path
+    reason: str
+
+
+def ended(*, before: datetime | None = None) -> list[UUID]:
+    """The sorties with a copy that have succeeded, or have ended otherwise (before a time)."""
+    found = copies.existing()  # read before the rows: a copy is built only after its sortie has started
+    unsuccessful = Q(state__in=FINAL) if before is None else Q(state__in=FINAL, finished_at__lt=before)
+    rows = Sortie.objects.filter(Q(state=SortieState.SUCCEEDED) | unsuccessful, id__in=found)
+    return list(rows.order_by("id").values_list("id", flat=True))
+
+
+def remove_copies(sorties: list[UUID]) -> tuple[int, list[Kept]]:
+    """Remove the copies of these sorties. Returns how many, and those that contain work that cannot be committed."""
+    removed, kept = 0, []
+    for sortie in sorties:
+        try:
+            removed += _remove_copy(sortie)
+        except (errors.FleetError, OSError) as fault:
+            path = copies.of(sortie=sortie, store=Path()).path
+            kept.append(Kept(path=path, reason=str(fault)))
+            log.info("%s is kept: %s", path, fault)
+    copies.sweep()
+    return removed, kept
+
+
+def tidy() -> int:
+    """Remove copies of sorties whose work has landed, or that ended long ago. Returns how many. Runs every hour."""
+    removed, _ = remove_copies(ended(before=timezone.now() - UNSUCCESSFUL_FOR))
+    return removed
+
+
+def unknown_copies() -> list[Kept]:
+    """Copies of sorties that the database does not know: of another database, perhaps. They are not removed."""
+    found = copies.existing()
+    known = set(Sortie.objects.filter(id__in=found).values_list("id", flat=True))
+    paths = (copies.of(sortie=sortie, store=Path()).path for sortie in sorted(found - known))
+    return [Kept(path=path, reason="Its sortie is not in the database.") for path in paths]
+
+
+def unused_mirrors() -> tuple[list[Path], list[Kept]]:
+    """The mirrors that no mission uses: those that can be removed, and those that still contain work."""
+    found = repositories.mirrors()
+    used = {repositories.mirror(name) for name in Workspace.objects.values_list("repository", flat=True).distinct()}
+    removable, kept = [], []
+    for path in found:
+        if path in used:
+            continue
+        if repositories.has_work(path):
+            kept.append(Kept(path=path, reason="No mission uses it, but it contains commits or checkpoints."))
+        else:
+            removable.append(path)
+    return removable, kept
+
+
+def remove_mirrors() -> int:
+    """Remove the mirrors that no mission uses and that contain no work. Returns how many."""
+    removable, _ = unused_mirrors()
+    for path in removable:
+        repositories.remove(path)
+    repositories.sweep()
+    return len(removable)
+
+
+def _remove_copy(sortie: UUID) -> bool:
+    """Remove a copy, unless its sortie has been reopened.
+
+    First its uncommitted work is stored. Only once that is certain, the folders are renamed.
+    """
+    with _locked(sortie) as row:
+        if row is None:
+            return False
+        attempt, copy = row.attempt, _copy_of(row)
+        if not row.mission.workspace.discarded_at and copy.exists and _may_have_uncommitted(row):
+            _keep_uncommitted(row, copy)
+    with _locked(sortie) as row:
+        if row is None or row.attempt != attempt:
+            return False
+        aside = copies.set_aside(copy)
+    for folder in aside:
+        removal.remove(folder)
+    return bool(aside)
+
+
+@contextmanager
+def _locked(sortie: UUID) -> Iterator[Sortie | None]:
+    """The sortie, locked so that no attempt of it starts; None if it has no workspace or has not ended."""
+    with transaction.atomic():
+        rows = Sortie.objects.select_for_update(of=("self",)).select_related("mission__workspace")
+        yield rows.filter(id=sortie, state__in=FINAL, mission__workspace__isnull=False).first()
+
+
+def _copy_of(row: Sortie) -> Copy:
+    return copies.of(sortie=row.id, store=repositories.mirror(row.mission.workspace.repository))
+
+
+def _may_have_uncommitted(row: Sortie) -> bool:
+    """Whether the last attempt worked in the copy and ended without a commit."""
+    if row.state == SortieState.SUCCEEDED:
+        return False
+    newest = Change.objects.filter(sortie=row.id).order_by("-attempt").first()
+    if newest is None:
+        return True
+    return newest.attempt < row.attempt and newest.state not in (Change.State.COMMITTED, Change.State.LANDING)
+
+
+def _keep_uncommitted(row: Sortie, copy: Copy) -> None:
+    """Commit what the last attempt left. commits.Refused if it may not be committed."""
+    commit = commits.commit(
+        copy,
+        base=copy.base,
+        message=commits.Message(
+            author=row.agent_type_id,
+            subject=f"{row.key}: uncommitted work",
+            trailers={"Fleet-Sortie": f"{row.key} {row.ref}", "Fleet-Attempt": str(row.attempt)},
+        ),
+        ref=f"{repositories.ATTEMPTS}/{row.ref}/{row.attempt}",
+        max_bytes=settings.FLEET_COMMIT_BYTES,
+    )
+    if commit.files:
+        Change.objects.create(
+            sortie_id=row.id,
+            attempt=row.attempt,
+            state=Change.State.KEPT,
+            base=commit.base,
+            commit=commit.commit,
+            files=[conflicts.printable(path) for path in commit.paths[:MAX_FILES]],
+            number_of_files=len(commit.files),
+            lines_added=commit.lines_added,
+            lines_removed=commit.lines_removed,
+        )

@@ -1,0 +1,75 @@
+"""What would be lost if the work of a mission were removed from the fleet's mirror."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from missions.models import Change, Workspace
+from missions.operations.workspaces import merging
+from missions.queries import workspaces
+from missions.workspaces import git, repositories
+from missions.workspaces import merging as mirror_merging
+
+MAX_COMMITS = 50  # that are listed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmerged:
+    """Commits of the mission's branch that no branch of the user's repository contains, and changes that never landed."""
+
+    mission: UUID
+    branch: str
+    commits: tuple[dict[str, str], ...] = ()  # sortie, commit and subject; the newest first
+    changes: tuple[Change, ...] = field(default=())
+
+    def __bool__(self) -> bool:
+        return bool(self.commits or self.changes)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "branch": self.branch,
+            "commits": list(self.commits),
+            "changes": [{"sortie": change.sortie.key, **workspaces.change_as_json(change)} for change in self.changes],
+        }
+
+
+def of_mission(mission: UUID) -> Unmerged:
+    """The unmerged work of a mission; nothing if it has no workspace or its work was discarded."""
+    workspace = Workspace.objects.filter(mission=mission, discarded_at=None).first()
+    if workspace is None:
+        return Unmerged(mission=mission, branch="")
+    store = repositories.mirror(workspace.repository)
+    tip = repositories.find_tip(store, workspace.branch)
+    commits: tuple[dict[str, str], ...] = ()
+    if tip and tip != workspace.base_commit and not _is_merged(workspace, store, tip):
+        rows = mirror_merging.landed_since(store, base=workspace.base_commit, tip=tip, limit=MAX_COMMITS)
+        commits = tuple({**row, "sortie": row["sortie"].partition(" ")[0]} for row in rows)
+    return Unmerged(
+        mission=mission,
+        branch=workspace.branch,
+        commits=commits,
+        changes=tuple(workspaces.unmerged_changes([mission])),
+    )
+
+
+def among(missions: Iterable[UUID]) -> list[Unmerged]:
+    """Those of these missions that have unmerged work."""
+    with_workspace = Workspace.objects.filter(mission__in=list(missions), discarded_at=None).order_by("mission")
+    found = (of_mission(mission) for mission in with_workspace.values_list("mission", flat=True))
+    return [unmerged for unmerged in found if unmerged]
+
+
+def _is_merged(workspace: Workspace, store: Path, tip: str) -> bool:
+    """Whether a ref of the user's repository contains the commit; on a server, whether a merge of it was verified."""
+    if repositories.is_address(workspace.repository):
+        recorded = merging.recorded(workspace.mission_id)
+        return any(tip == merged or repositories.contains(store, commit=tip, ref=merged) for merged in recorded)
+    try:
+        found = git.execute("for-each-ref", "--count=1", "--contains", tip, at=Path(workspace.repository))
+    except git.GitError:
+        return False
+    return found.returncode == 0 and bool(found.stdout.strip())

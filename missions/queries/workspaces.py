@@ -1,0 +1,106 @@
+"""Workspaces, changes and conflicts as the commands, the admin and the API show them. docs/commands.md has the shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from fleet import errors, ids, invocation
+from missions.models import Change, Conflict, Mission, Sortie, Workspace
+from missions.states import SortieState
+
+
+def find(mission: Mission) -> Workspace:
+    """The workspace of a mission. NotFound if it has none."""
+    workspace = Workspace.objects.filter(mission=mission).first()
+    if workspace is None:
+        raise errors.NotFound(
+            f"{mission.name} has no workspace: its plan names no repository.", hint="See `workspace` in docs/plan.md."
+        )
+    return workspace
+
+
+def workspace(mission: Mission) -> dict[str, Any] | None:
+    """`{repository, base, base_commit, branch, conflicts, discarded_at}`; None if the mission has no workspace."""
+    row = Workspace.objects.filter(mission=mission).first()
+    return None if row is None else workspace_as_json(row)
+
+
+def workspace_as_json(row: Workspace) -> dict[str, Any]:
+    return {
+        "repository": row.repository,
+        "base": row.base,
+        "base_commit": row.base_commit,
+        "branch": row.branch,
+        "conflicts": row.conflicts,
+        "discarded_at": row.discarded_at.isoformat() if row.discarded_at else None,
+    }
+
+
+def has_landed(mission: Mission) -> bool:
+    """Whether the branch of a mission contains a change of it."""
+    if not Workspace.objects.filter(mission=mission, discarded_at=None).exists():
+        return False
+    return Change.objects.filter(sortie__mission=mission, state=Change.State.LANDED, number_of_files__gt=0).exists()
+
+
+def newest_change(sortie: UUID) -> Change | None:
+    """The change of the last attempt of a sortie that made one: what has landed, or what is to be merged."""
+    return Change.objects.filter(sortie_id=sortie).order_by("-attempt").first()
+
+
+def change_as_json(change: Change) -> dict[str, Any]:
+    return {
+        "attempt": change.attempt,
+        "state": change.state,
+        "commit": change.commit,
+        "landed": change.landed if change.state == Change.State.LANDED else "",
+        "files": change.number_of_files,
+        "lines_added": change.lines_added,
+        "lines_removed": change.lines_removed,
+        "no_change": change.no_change,
+    }
+
+
+def unmerged_changes(missions: Iterable[UUID]) -> QuerySet[Change]:
+    """Good work that is on no branch: committed, and waiting for a merge or for a person."""
+    states = (Change.State.COMMITTED, Change.State.LANDING, Change.State.CONFLICTED)
+    return (
+        Change.objects.filter(sortie__mission__in=list(missions), state__in=states, number_of_files__gt=0)
+        .exclude(sortie__state=SortieState.SUCCEEDED)
+        .select_related("sortie")
+        .order_by("sortie__turn", "sortie", "attempt")
+    )
+
+
+def conflicts_of(mission: Mission) -> QuerySet[Conflict]:
+    """The conflicts of a mission's sorties, the newest first."""
+    return Conflict.objects.filter(sortie__mission=mission).select_related("sortie").order_by("-created_at", "-id")
+
+
+def conflict_as_json(row: Conflict) -> dict[str, Any]:
+    """`{id, sortie, key, attempt, kind, others, files, onto, text, outcome, by, created_at, closed_at}`"""
+    return {
+        "id": ids.encode(ids.CONFLICT, row.id),
+        "sortie": row.sortie.ref,
+        "key": row.sortie.key,
+        "attempt": row.attempt,
+        "kind": row.kind,
+        "others": row.others,
+        "files": row.files,
+        "onto": row.onto,
+        "text": row.text,
+        "outcome": row.outcome or "open",
+        "by": row.by,
+        "created_at": row.created_at.isoformat(),
+        "closed_at": row.closed_at.isoformat() if row.closed_at else None,
+    }
+
+
+def resolve_command(mission: Mission, sortie: Sortie | str) -> str:
+    """The command with which another attempt resolves the conflict of a sortie, ready to be pasted."""
+    key = sortie if isinstance(sortie, str) else sortie.key
+    return invocation.command("fleet_mission", "resolve", mission.ref, key, "--retry")

@@ -1,0 +1,393 @@
+"""Turns what an attempt changed in its copy into one commit in the mirror.
+
+Git reads the copy in a sandbox, with a git folder and an index that no attempt can reach. The objects then move to the
+mirror by a fetch that checks them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet import errors
+from missions.workspaces import git, repositories
+from missions.workspaces.copies import Copy
+
+GITLINK, LINK, MISSING = "160000", "120000", "000000"
+MAX_FILES = 100_000  # changed by one attempt
+MAX_PATCHED_BYTES = 1_000_000_000  # of all files that a patch changes
+SUSPECTS = 9  # exit code of a script
+MOST_BYTES = 2**62  # of a file, if there is no limit
+
+# $1: the size of a large file, which git would read before we can refuse it. $2: the folder for files of this script.
+# $3: the engine's repository. Git would also wait for pipes from which it tries to read its rules.
+#
+# Git compares times in seconds. So it reads every file again that was written in the same second as the index: all of a
+# copy that was made within a second. We know better which ones may have changed in that second after the copy was made,
+# because ctime has nanoseconds and cannot be set. These lose their times in the index; then it may count as later.
+_PREPARE = """
+made=$GIT_INDEX_FILE second=$GIT_INDEX_FILE later=
+if test -e "$3/second" && test "$GIT_INDEX_FILE" -ot "$3/second"; then made=$3/made second=$3/second later=yes; fi
+find . -path ./.git -prune -o ! -type d \\( -cnewer "$made" ! -cnewer "$second" -fprint0 "$2/touched" , \\
+    \\( -type f -size +"$1"c -o -type p -name '.git*' \\) -print \\) >"$2/suspects" || later=
+if test -s "$2/suspects"; then exit 9; fi
+if test "$later"; then
+    touch -r "$3/second" "$GIT_INDEX_FILE"
+    if test -s "$2/touched"; then
+        xargs -0r git ls-files -sz -- <"$2/touched" >"$2/entries"
+        git update-index -z --index-info <"$2/entries"
+        touch -r "$3/second" "$GIT_INDEX_FILE"
+    fi
+fi
+"""
+# The refresh compares files that are as young as the index, to the second. `git add` alone would store each of them
+# again, because the objects that the copy borrows are read-only here: thousands of files of a large repository.
+#
+# Of a submodule whose commit has not changed, `git add` runs `git status` in the submodule: with its configuration, which
+# names programs. So git skips submodules: those that are gone are removed first, and those with another commit refused.
+_ADD = r"""
+git update-index -q --refresh || :
+git ls-files -sz | sed -zn 's/^160000 [^\t]*\t//p' >"$HOME/submodules"
+if test -s "$HOME/submodules"; then
+    xargs -0 sh -c 'for path; do test -d "$path" && ! test -L "$path" || printf "%s\0" "$path"; done' sh \
+        <"$HOME/submodules" >"$HOME/gone"
+    git update-index -z --force-remove --stdin <"$HOME/gone"
+    git ls-files -sz | sed -zn 's/^160000 [^\t]*\t//p' >"$HOME/submodules"
+    path=$(xargs -0r git ls-files -m -- <"$HOME/submodules" | head -n 1)
+    if test "$path"; then echo "error: '$path' does not have a commit checked out" >&2; exit 1; fi
+    git update-index -z --skip-worktree --stdin <"$HOME/submodules"
+fi
+git add --all -- . && git write-tree
+"""
+_FIND_PIPES = "find . -path ./.git -prune -o -type p -name '.git*' -print"
+_FIND_LARGE = """find . -path ./.git -prune -o -type f -size +"$1"c -print0 |
+xargs -0r git ls-files -z --others --modified --exclude-standard --"""
+_APPLY = 'ulimit -v 4000000; git apply --cached --whitespace=nowarn -- "$1" && git write-tree'
+_CHECK_OUT = 'git read-tree --reset -u "$1" && git clean -ffdq'
+
+# What git says about files that it does not add. The first group is the path.
+_NESTED = re.compile(r"'(.+)' does not have a commit checked out")
+_UNREADABLE = re.compile(
+    r"could not open directory '(.+)': Permission denied"
+    r'|open\("(.+)"\): Permission denied'
+    r"|^(?!bwrap:|find:)(.+): Permission denied$",
+    re.M,
+)
+_SPECIAL = re.compile(r"^error: (.+): can only add regular files", re.M)
+_NAME = re.compile(r"^error: [Ii]nvalid path '(.+)'$", re.M)
+_FSCK = re.compile(r"^error: object \w+: (.+)$", re.M)
+
+
+class Refused(errors.Invalid):
+    """The engine does not commit what is in the copy. The text says why, and what to do."""
+
+
+def printable(path: str) -> str:
+    """A path as text that the database can store: bytes that are not UTF-8 are replaced."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\x00", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedFile:
+    path: str
+    mode: str  # as git writes it; 000000: it was removed
+    blob: str
+
+    def __str__(self) -> str:
+        return printable(self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """A commit of an attempt. `commit` equals `base` if nothing changed."""
+
+    base: str
+    commit: str
+    tree: str
+    files: tuple[ChangedFile, ...] = ()
+    lines_added: int = 0
+    lines_removed: int = 0
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(file.path for file in self.files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """The author and the text of a commit. `trailers` are its last lines."""
+
+    author: str
+    subject: str
+    trailers: Mapping[str, str]
+
+    def text(self) -> str:
+        return "\n".join([self.subject, "", *(f"{name}: {value}" for name, value in self.trailers.items())]) + "\n"
+
+    def env(self) -> dict[str, str]:
+        return {"GIT_AUTHOR_NAME": self.author, "GIT_AUTHOR_EMAIL": f"{self.author}@fleet.invalid"}
+
+
+def commit(
+    copy: Copy,
+    *,
+    base: str,
+    message: Message,
+    ref: str,
+    max_bytes: int,
+    secret: str = "",
+    merged: Sequence[str] = (),
+) -> Commit:
+    """Commit what differs from `base` in the copy, and store the commit in the mirror under `ref`.
+
+    Refused for a nested repository, a file that cannot be read or has more than `max_bytes`, a file that contains
+    `secret` (the attempt's own token), and conflict markers of the merge of the commits `merged`.
+    """
+    tree = write_tree(copy, max_bytes=max_bytes)
+    changes = _changes(copy, base, tree)
+    if not changes.files:
+        return changes
+    _check(copy, changes.files, max_bytes=max_bytes, secret=os.fsencode(secret), merged=merged)
+    created = git.line(
+        "commit-tree", tree, "-p", base, at=None, env={**copy.read_env, **message.env()}, stdin=message.text().encode()
+    )
+    store(copy, commit=created, ref=ref)
+    return Commit(
+        base=base,
+        commit=created,
+        tree=tree,
+        files=changes.files,
+        lines_added=changes.lines_added,
+        lines_removed=changes.lines_removed,
+    )
+
+
+def apply(copy: Copy, *, patch: bytes, max_bytes: int, max_total_bytes: int = MAX_PATCHED_BYTES) -> None:
+    """Apply a patch to the files of the copy, which are those of its base.
+
+    Refused if it does not apply exactly, if a file would have more than `max_bytes`, or all together more than
+    `max_total_bytes`. A small patch can contain files of any size. So the memory of git is limited, and the files are
+    written only after their sizes are known; until then they are compressed.
+    """
+    file = copy.engine / "patch"
+    file.write_bytes(patch)
+    try:
+        applied = git.confined(
+            _APPLY,
+            str(file),
+            copy=copy.path,
+            writable_copy=False,
+            run=copy.run,
+            git_folder=copy.git_folder,
+            store=copy.store,
+            readable=(file,),
+            env=copy.env(),
+        )
+    except git.GitError as fault:
+        reason = " ".join(fault.text.splitlines()[:3])[:500]
+        raise Refused(
+            f"The patch does not apply to {copy.base[:12]}: {reason.removesuffix('.')}.",
+            hint="Send `git diff --binary BASE`.",
+        ) from fault
+    finally:
+        file.unlink(missing_ok=True)
+    tree = applied.stdout.decode().strip()
+    _check_patched(copy, _changes(copy, copy.base, tree).files, max_bytes=max_bytes, max_total_bytes=max_total_bytes)
+    check_out(copy, tree=tree)
+
+
+def _check_patched(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int, max_total_bytes: int) -> None:
+    present = [file for file in files if file.mode != MISSING]
+    for file in present:
+        if file.mode == GITLINK:
+            raise _nested(str(file))
+    sizes = _sizes(copy, present)
+    for file, size in zip(present, sizes, strict=True):
+        if size > max_bytes:
+            raise _large(file.path, max_bytes)
+    if sum(sizes) > max_total_bytes:
+        raise Refused(
+            f"The files that the patch changes have {sum(sizes):,} bytes; {max_total_bytes:,} are allowed.",
+            hint="Send less.",
+        )
+
+
+def _sizes(copy: Copy, files: Iterable[ChangedFile]) -> list[int]:
+    names = "".join(f"{file.blob}\n" for file in files).encode()
+    return [*map(int, git.run("cat-file", "--batch-check=%(objectsize)", env=copy.read_env, stdin=names).split())]
+
+
+def write_tree(copy: Copy, *, max_bytes: int | None = None, index: Path | None = None) -> str:
+    """The tree of the files in the copy that git does not ignore. Its objects are in the engine's folder.
+
+    With an `index` of its own, the engine's index stays as it is. Refused if the copy contains another repository, or a
+    file that git cannot add, or (with `max_bytes`) one that is too large.
+    """
+    arguments = (str(max_bytes or MOST_BYTES), str(copy.run), str(copy.git_folder))
+    try:
+        completed = _run(copy, _PREPARE + _ADD, *arguments, index=index, accept=(0, SUSPECTS))
+        if completed.returncode == SUSPECTS:
+            _refuse_suspects(copy, max_bytes or MOST_BYTES)
+            completed = _run(copy, _ADD, index=index)
+    except git.GitError as fault:
+        if refused := _refusal(fault.text):
+            raise refused from fault
+        raise
+    # Git leaves out folders that it cannot read, and succeeds.
+    if refused := _refusal(completed.stderr.decode("utf-8", "replace")):
+        raise refused
+    return completed.stdout.decode().strip()
+
+
+def _run(
+    copy: Copy, script: str, *arguments: str, index: Path | None, accept: Sequence[int] = (0,)
+) -> subprocess.CompletedProcess[bytes]:
+    return git.confined(
+        script,
+        *arguments,
+        copy=copy.path,
+        writable_copy=False,
+        run=copy.run,
+        git_folder=copy.git_folder,
+        store=copy.store,
+        env=copy.env(index=index),
+        accept=accept,
+    )
+
+
+def _refuse_suspects(copy: Copy, max_bytes: int) -> None:
+    """Refused if one of the suspect files would be committed, or would keep git waiting."""
+    for path in _run(copy, _FIND_PIPES, index=None).stdout.splitlines():
+        raise _special(printable(os.fsdecode(path)).removeprefix("./"))
+    for path in _run(copy, _FIND_LARGE, str(max_bytes), index=None).stdout.split(b"\0"):
+        if path:
+            raise _large(os.fsdecode(path), max_bytes)
+
+
+def check_out(copy: Copy, *, tree: str) -> None:
+    """Make the files of the copy those of a tree. Ignored files stay, so that nothing has to be installed again."""
+    git.confined(
+        _CHECK_OUT,
+        tree,
+        copy=copy.path,
+        writable_copy=True,
+        run=copy.run,
+        git_folder=copy.git_folder,
+        store=copy.store,
+        env=copy.env(),
+    )
+
+
+def store(copy: Copy, *, commit: str, ref: str) -> None:
+    """Copy a commit from the engine's folder to the mirror, under `ref`. Git checks every object that arrives.
+
+    Refused if git finds an object that could harm those who check it out.
+    """
+    options = ("-c", "fetch.fsckObjects=true", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head")
+    try:
+        git.run(*options, "--", str(copy.git_folder), commit, at=copy.store)
+    except git.GitError as fault:
+        if found := _FSCK.search(fault.text):
+            raise Refused(f"Git does not accept the change: {found[1]}.", hint="Correct this file.") from fault
+        raise
+    repositories.set_ref(copy.store, ref, commit)
+
+
+def _changes(copy: Copy, base: str, tree: str) -> Commit:
+    raw = git.run("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", base, tree, env=copy.read_env)
+    files = tuple(_changed_files(raw))
+    if len(files) > MAX_FILES:
+        raise Refused(
+            f"The attempt changed {len(files):,} files; {MAX_FILES:,} are allowed.",
+            hint="Ignore generated files in .gitignore.",
+        )
+    lines_added = lines_removed = 0
+    for row in git.run("diff-tree", "-r", "-z", "--numstat", "--no-renames", base, tree, env=copy.read_env).split(
+        b"\0"
+    ):
+        counts = row.split(b"\t")
+        if len(counts) == 3 and counts[0] != b"-":
+            lines_added, lines_removed = lines_added + int(counts[0]), lines_removed + int(counts[1])
+    return Commit(base=base, commit=base, tree=tree, files=files, lines_added=lines_added, lines_removed=lines_removed)
+
+
+def _changed_files(raw: bytes) -> Iterator[ChangedFile]:
+    parts = raw.split(b"\0")
+    for facts, path in zip(parts[::2], parts[1::2], strict=False):
+        _, mode, _, blob, _ = facts.decode().split(" ")
+        yield ChangedFile(path=path.decode("utf-8", "surrogateescape"), mode=mode, blob=blob)
+
+
+def _check(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int, secret: bytes, merged: Sequence[str]) -> None:
+    for file in files:
+        if file.mode == GITLINK:
+            raise _nested(str(file))
+        if secret and secret in os.fsencode(file.path):
+            raise Refused("The name of a file contains the attempt's own token.", hint="Rename it.")
+    present = [file for file in files if file.mode != MISSING]
+    for file in present:
+        if any(f"~{side}" in file.path for side in merged):  # git names a file so that conflicts with a folder
+            raise Refused(
+                f"{file} is left over from a conflict of a file with a folder.", hint="Rename it, or remove it."
+            )
+    for file, size in zip(present, _sizes(copy, present), strict=True):
+        if size > max_bytes:
+            raise _large(file.path, max_bytes)
+    markers = [f"\n{mark} {side}".encode() for mark, side in zip(("<<<<<<<", ">>>>>>>"), merged, strict=False)]
+    needles = [*markers, *filter(None, [secret])]
+    if not needles:
+        return
+    for file, pieces in zip(present, git.blobs([file.blob for file in present], env=copy.read_env), strict=True):
+        found = _found(pieces, needles)
+        if secret in found:
+            raise Refused(f"{file} contains the attempt's own token.", hint="Remove it; the token ends anyway.")
+        if found:
+            raise Refused(f"{file} still contains conflict markers.", hint="Resolve the conflict in this file.")
+
+
+def _found(pieces: Iterable[bytes], needles: Sequence[bytes]) -> set[bytes]:
+    """Which of the needles the pieces contain together. The text begins with a line break, for needles that do so."""
+    found, overlap, end = set(), max(map(len, needles)) - 1, b"\n"
+    for piece in pieces:
+        text = end + piece
+        found |= {needle for needle in needles if needle in text}
+        end = text[-overlap:]
+    return found
+
+
+def _refusal(text: str) -> Refused | None:
+    """Why git did not add a file, from what it printed; None if it printed nothing of the kind."""
+    if found := _NESTED.search(text):
+        return _nested(found[1])
+    if found := _UNREADABLE.search(text):
+        path = next(filter(None, found.groups()))
+        return Refused(
+            f"{path.rstrip('/')} cannot be read, so it cannot be committed.", hint="Change its mode (chmod)."
+        )
+    if found := _SPECIAL.search(text):
+        return _special(found[1])
+    if found := _NAME.search(text):
+        return Refused(f"Git does not allow the name {found[1]}.", hint="Rename or remove it.")
+    return None
+
+
+def _large(path: str, max_bytes: int) -> Refused:
+    return Refused(
+        f"{printable(path)} is too large: a file that is committed may have {max_bytes:,} bytes (FLEET_COMMIT_BYTES).",
+        hint="Store it as an artifact (`outputs`), or ignore it in .gitignore.",
+    )
+
+
+def _special(path: str) -> Refused:
+    return Refused(f"{path} is not a regular file, so it cannot be committed.", hint="Remove it.")
+
+
+def _nested(path: str) -> Refused:
+    return Refused(
+        f"{path.rstrip('/')} is a git repository of its own, whose files would not be committed.",
+        hint="Remove its .git folder, or ignore it in .gitignore.",
+    )

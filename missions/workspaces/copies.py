@@ -1,0 +1,338 @@
+"""The copy of the repository that a sortie works in: `.fleet/work/SORTIE`, the same path for every attempt.
+
+It is a shared clone: it borrows the mirror's objects and has its own configuration, hooks, index and refs, because
+linked worktrees would share those. The engine trusts nothing in it: its own git folder and index are elsewhere
+(`.fleet/commits/SORTIE`), where no attempt can see them. A lock in there lets one attempt at a time work on the copy for
+the engine, and none that is older than one before: an agent that was halted for longer than its lease may wake up.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import UUID
+
+from django.conf import settings
+
+from agents.shim import beneath
+from fleet import errors, ids
+from missions import removal
+from missions.workspaces import git, repositories
+
+INCLUDE = ".worktreeinclude"
+READER_S = 3_600  # after which a reader was certainly killed
+READER, REMOVED = "reader-", "removed-"  # beginnings of the names of folders that belong to no sortie
+TICK_S = 0.012
+LOCK_S = 60.0  # how long to wait for the git of an earlier attempt, whose agent was killed
+
+
+class Superseded(errors.Conflict):
+    """A later attempt works on the copy of this sortie."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """The copy of one sortie, and the engine's folder for it. `store` is the mirror."""
+
+    path: Path
+    engine: Path
+    store: Path
+
+    @property
+    def git_folder(self) -> Path:
+        return self.engine / "git"
+
+    @property
+    def run(self) -> Path:
+        """The part of the engine's folder that git writes to while it reads the copy. Never follow a link in it."""
+        return self.engine / "run"
+
+    @property
+    def index(self) -> Path:
+        return self.run / "index"
+
+    @property
+    def base(self) -> str:
+        """The commit that it was made from."""
+        return (self.engine / "base").read_text()
+
+    @property
+    def exists(self) -> bool:
+        """Whether it was completely made."""
+        return self.path.is_dir() and not self.path.is_symlink() and stat.S_ISREG(_mode(self.index))
+
+    def env(self, *, index: Path | None = None) -> dict[str, str]:
+        """The environment in which the engine's git works on the copy."""
+        return {
+            "GIT_DIR": str(self.git_folder),
+            "GIT_WORK_TREE": str(self.path),
+            "GIT_INDEX_FILE": str(index or self.index),
+        }
+
+    @property
+    def read_env(self) -> dict[str, str]:
+        """The environment in which git reads the engine's objects and never looks at the copy."""
+        return {"GIT_DIR": str(self.git_folder), "GIT_INDEX_FILE": str(self.index)}
+
+
+def of(*, sortie: UUID, store: Path) -> Copy:
+    """The copy of a sortie. It need not exist."""
+    name = ids.encode(ids.SORTIE, sortie)
+    return Copy(path=settings.FLEET_HOME.work / name, engine=settings.FLEET_HOME.commits / name, store=store)
+
+
+@contextmanager
+def lock(copy: Copy, *, attempt: int) -> Iterator[int]:
+    """Let no other attempt work on the copy. Yields a descriptor: processes that inherit it keep the lock.
+
+    Superseded if a later attempt has had the lock. Unavailable if something fails with an OSError, on a full disk for
+    example. Lock files of git in the engine's folder are left over, and removed.
+    """
+    try:
+        copy.engine.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with repositories.lock(copy.engine / "lock", within_s=LOCK_S) as descriptor:
+            if int(os.pread(descriptor, 20, 0) or b"0") > attempt:
+                raise Superseded
+            os.pwrite(descriptor, b"%d\n" % attempt, 0)
+            copy.index.with_suffix(".lock").unlink(missing_ok=True)
+            yield descriptor
+    except OSError as fault:
+        reason = f"{fault.strerror}: {fault.filename}" if fault.filename else fault.strerror
+        raise errors.Unavailable(f"The copy of the repository cannot be used. {reason}.") from fault
+
+
+def make(copy: Copy, *, branch: str, tip: str, author: str, tree: str = "", descriptor: int | None = None) -> None:
+    """Build the copy anew at the commit `tip`, with `branch` checked out. All processes of earlier attempts must be gone.
+
+    `tree`: what the files are instead, for example with conflict markers; the agent's git shows the difference to `tip`.
+    `descriptor`: of its lock.
+    """
+
+    def run(*arguments: str, accept: tuple[int, ...] = (0,)) -> None:
+        git.run(*arguments, at=copy.path, accept=accept, pass_fds=() if descriptor is None else (descriptor,))
+
+    copy.engine.mkdir(mode=0o700, parents=True, exist_ok=True)
+    copy.index.unlink(missing_ok=True)  # from here on it does not exist
+    for folder in (copy.run, copy.git_folder, copy.path):
+        _remove(folder)
+        folder.mkdir(mode=0o700, parents=True)
+    _init(copy.path / ".git", copy.store, author=author, head=branch, tip=tip)
+    _init(copy.git_folder, copy.store, author="Fleet", head=branch, tip=tip)
+    run("read-tree", "--reset", "-u", tree or tip)
+    (copy.engine / "base").write_text(tip)
+    new = copy.engine / "new-index"
+    shutil.copyfile(copy.path / ".git" / "index", new)
+    if tree:
+        run("read-tree", tip)
+        run("update-index", "-q", "--refresh", accept=(0, 1))
+    _note_time(copy.git_folder)
+    new.rename(copy.index)
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.lstat().st_mode
+    except OSError:
+        return 0
+
+
+def _note_time(folder: Path) -> None:
+    """Note when the copy was made, and the next full second, as the times of two files; see `commits`.
+
+    What an attempt changes has a later time: clocks of file systems advance at least every 10 ms.
+    """
+    (folder / "made").write_bytes(b"")
+    second = (folder / "made").stat().st_mtime_ns // 10**9 + 1
+    (folder / "second").write_bytes(b"")
+    os.utime(folder / "second", ns=(second * 10**9, second * 10**9))
+    time.sleep(TICK_S)
+
+
+@contextmanager
+def reader(copy: Copy) -> Iterator[Copy]:
+    """The same copy with a folder of the engine of its own, to read what an attempt is working on without disturbing it.
+
+    NotFound if the copy does not exist, or is just being built.
+    """
+    settings.FLEET_HOME.commits.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=READER, dir=settings.FLEET_HOME.commits) as folder:
+        own = Copy(path=copy.path, engine=Path(folder), store=copy.store)
+        try:
+            (own.engine / "base").write_text(copy.base)
+            _init(own.git_folder, copy.store, author="Fleet", head="fleet/read", tip=copy.base)
+            own.run.mkdir(mode=0o700)
+            for name in ("made", "second"):  # with their times, which tell which files git must read again
+                shutil.copy2(copy.git_folder / name, own.git_folder / name)
+            _copy_index(copy, own.index)
+        except FileNotFoundError as fault:
+            raise errors.NotFound("The copy of this sortie is just being built.", hint="Try again.") from fault
+        yield own
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, or what an attempt has put in its place. Unavailable if it cannot be removed."""
+    if folder.is_dir() and not folder.is_symlink():
+        removal.remove(folder)
+    else:
+        folder.unlink(missing_ok=True)
+    if os.path.lexists(folder):
+        raise errors.Unavailable(f"{folder} cannot be removed.", hint="Remove it as root, then retry the sortie.")
+
+
+def renew_repository(copy: Copy, *, branch: str, commit: str) -> None:
+    """Replace the copy's own repository, which the agent could change, by one with `branch` at `commit`.
+
+    For the commands that verify a tree: neither configuration nor hooks of the agent take part. The engine's index must
+    have the tree of `commit`.
+    """
+    folder = copy.path / ".git"
+    _remove(folder)
+    _init(folder, copy.store, author="Fleet", head=branch, tip=commit)
+    _copy_index(copy, folder / "index")
+
+
+def _copy_index(copy: Copy, target: Path) -> None:
+    """Copy the engine's index, with its times, to a new file. Unavailable if it is not a plain file."""
+    top = os.open(copy.engine, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        source = beneath.open_plain(top, "run/index")
+    except FileNotFoundError:
+        raise
+    except OSError as fault:
+        raise errors.Unavailable(f"The index {copy.index} is not a file.", hint="Retry the sortie.") from fault
+    finally:
+        os.close(top)
+    with open(source, "rb") as reader, open(target, "xb") as writer:
+        shutil.copyfileobj(reader, writer, 1_000_000)
+        status = os.fstat(source)
+        writer.flush()
+        os.utime(writer.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def include_ignored(copy: Copy, *, repository: Path, base: str) -> int:
+    """Copy the ignored files of the user's checkout that the `.worktreeinclude` of `base` names; returns how many.
+
+    That of the branch does not count: an agent may have changed it. Existing files are not replaced, links are neither
+    copied nor followed, and files of the fleet are left out.
+    """
+    patterns = git.execute("cat-file", "blob", f"{base}:{INCLUDE}", at=copy.store)
+    if patterns.returncode or git.line("rev-parse", "--is-bare-repository", at=repository) == "true":
+        return 0
+    file = copy.engine / "include"
+    file.write_bytes(patterns.stdout)
+    names = _untracked(repository, f"--exclude-from={file}") & _untracked(repository, "--exclude-standard")
+    hidden = [
+        path.resolve() for path in (*settings.FLEET_HOME.hidden, settings.FLEET_CHECKPOINTS, settings.FLEET_BACKUPS)
+    ]
+    count = 0
+    top = os.open(copy.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    checkout = os.open(repository, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        real = Path(os.readlink(f"/proc/self/fd/{checkout}"))
+        for name in sorted(names):
+            if not any((real / os.fsdecode(name)).is_relative_to(folder) for folder in hidden):
+                count += _copy_file(checkout, top, name)
+    finally:
+        os.close(checkout)
+        os.close(top)
+    return count
+
+
+def _copy_file(checkout: int, top: int, name: bytes) -> bool:
+    """Copy the file `name` from one folder to another. Whether it was copied: not if it or its target is unfit.
+
+    Work may be changing both folders. A link in either path makes the file unfit, because git names no such files.
+    """
+    try:
+        source = beneath.open_plain(checkout, os.fsdecode(name))
+    except OSError:
+        return False
+    with open(source, "rb") as reader, suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
+        status = os.fstat(source)
+        *folders, last = name.split(b"/")
+        folder = os.dup(top)
+        try:
+            for part in folders:
+                with suppress(FileExistsError):
+                    os.mkdir(part, mode=0o777, dir_fd=folder)
+                inner = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+                os.close(folder)
+                folder = inner
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(last, flags, status.st_mode & 0o777, dir_fd=folder), "wb") as writer:
+                shutil.copyfileobj(reader, writer, 1_000_000)
+                os.utime(writer.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+            return True
+        finally:
+            os.close(folder)
+    return False
+
+
+def _untracked(repository: Path, exclude: str) -> set[bytes]:
+    """The untracked files that match an option `--exclude…`."""
+    listed = git.run("ls-files", "-z", "--others", "--ignored", exclude, at=repository)
+    return {name for name in listed.split(b"\0") if name}
+
+
+def _init(folder: Path, store: Path, *, author: str, head: str, tip: str) -> None:
+    """Create a repository that borrows the objects of `store`, with the branch `head` at `tip`.
+
+    `git clone --shared` would start more processes.
+    """
+    ref = folder / "refs" / "heads" / head
+    for path in (folder / "objects" / "info", folder / "objects" / "pack", ref.parent):
+        path.mkdir(parents=True)
+    (folder / "objects" / "info" / "alternates").write_text(f"{store / 'objects'}\n", encoding="utf-8")
+    version = "1\n[extensions]\n\tobjectFormat = sha256" if len(tip) == repositories.SHA256 else "0"
+    (folder / "config").write_text(
+        f"[core]\n\tbare = false\n\trepositoryformatversion = {version}\n"
+        f'[user]\n\tname = "{author}"\n\temail = "{author}@fleet.invalid"\n',
+        encoding="utf-8",
+    )
+    (folder / "HEAD").write_text(f"ref: refs/heads/{head}\n", encoding="utf-8")
+    ref.write_text(f"{tip}\n", encoding="utf-8")
+    with suppress(FileNotFoundError):  # it exists only if the user's repository is shallow
+        shutil.copyfile(store / "shallow", folder / "shallow")
+
+
+def existing() -> set[UUID]:
+    """The sorties that have a copy or a folder of the engine."""
+    return {sortie for folder in _folders() if (sortie := _sortie(folder)) is not None}
+
+
+def set_aside(copy: Copy) -> list[Path]:
+    """Rename the folders of a copy that nothing needs any more. Remove the returned folders; `sweep` does so too."""
+    aside = []
+    for folder in (copy.path, copy.engine):
+        with suppress(FileNotFoundError):
+            aside.append(folder.rename(folder.with_name(f"{REMOVED}{secrets.token_hex(8)}")))
+    return aside
+
+
+def sweep() -> None:
+    """Remove the folders that were set aside, and those of readers that were killed."""
+    for folder in _folders():
+        with suppress(FileNotFoundError):
+            old = folder.name.startswith(READER) and time.time() - folder.stat().st_mtime > READER_S
+            if old or folder.name.startswith(REMOVED):
+                removal.remove(folder)
+
+
+def _folders() -> list[Path]:
+    homes = (settings.FLEET_HOME.work, settings.FLEET_HOME.commits)
+    return [folder for home in homes if home.is_dir() for folder in home.iterdir()]
+
+
+def _sortie(folder: Path) -> UUID | None:
+    try:
+        return ids.decode(ids.SORTIE, folder.name)
+    except errors.Invalid:
+        return None

@@ -1,0 +1,93 @@
+"""The difference between two commits as a patch, with the number of lines of each file; also of work in progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+
+from missions.workspaces import commits, copies, git
+from missions.workspaces.copies import Copy
+
+MAX_BYTES = 20_000_000  # of a patch
+MAX_FILES = 5_000  # that are listed
+_OPTIONS = ("-r", "--no-ext-diff", "--no-textconv", "--no-color")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileDiff:
+    """A changed file; the numbers of lines are None if it is binary."""
+
+    path: str
+    added: int | None
+    removed: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diff:
+    """What differs between two trees. `commit` is "" if the newer one is not committed."""
+
+    base: str
+    commit: str
+    files: tuple[FileDiff, ...] = ()
+    patch: bytes = b""
+    truncated: bool = False  # the patch, after `max_bytes`, or the list of files
+
+    def text(self) -> str:
+        return self.patch.decode("utf-8", "replace")
+
+    @property
+    def lines_added(self) -> int:
+        return sum(file.added or 0 for file in self.files)
+
+    @property
+    def lines_removed(self) -> int:
+        return sum(file.removed or 0 for file in self.files)
+
+
+def between(store: Path, *, base: str, commit: str, max_bytes: int = MAX_BYTES, binary: bool = False) -> Diff:
+    """The difference between two commits of a mirror. `binary`: with the content of binary files, for `git apply`."""
+    return _diff(base, commit, commit, at=store, env={}, max_bytes=max_bytes, binary=binary)
+
+
+def of_copy(copy: Copy, *, max_bytes: int = MAX_BYTES, binary: bool = False) -> Diff:
+    """What an attempt has changed in its copy so far. The attempt and the engine's own index are not disturbed.
+
+    NotFound if the copy does not exist; commits.Refused if it contains what the engine would not commit.
+    """
+    with copies.reader(copy) as own:
+        try:
+            tree = commits.write_tree(own, max_bytes=settings.FLEET_COMMIT_BYTES)
+        except git.GitError:  # the engine was committing, so that its index names objects that are not in the mirror
+            own.index.unlink(missing_ok=True)
+            git.run("read-tree", own.base, env=own.read_env)
+            tree = commits.write_tree(own, max_bytes=settings.FLEET_COMMIT_BYTES)
+        return _diff(own.base, tree, "", at=None, env=own.read_env, max_bytes=max_bytes, binary=binary)
+
+
+def _diff(
+    base: str, newer: str, commit: str, *, at: Path | None, env: Mapping[str, str], max_bytes: int, binary: bool
+) -> Diff:
+    counts, more = git.beginning(
+        "diff-tree", *_OPTIONS, "--no-renames", "-z", "--numstat", base, newer, at=at, env=env, most=MAX_BYTES
+    )
+    files = tuple(_files(counts))
+    form = ("--binary",) if binary else ()
+    patch, cut = git.beginning("diff-tree", *_OPTIONS, "-p", "-M", *form, base, newer, at=at, env=env, most=max_bytes)
+    return Diff(
+        base=base,
+        commit=commit,
+        files=files[:MAX_FILES],
+        patch=patch,
+        truncated=more or cut or len(files) > MAX_FILES,
+    )
+
+
+def _files(counts: bytes) -> Iterator[FileDiff]:
+    for row in counts.split(b"\0"):
+        parts = row.split(b"\t", 2)
+        if len(parts) == 3:
+            added, removed = (None if part == b"-" else int(part) for part in parts[:2])
+            yield FileDiff(path=parts[2].decode("utf-8", "replace"), added=added, removed=removed)

@@ -1,0 +1,325 @@
+"""Runs git without the configuration of the host, of a user or of an agent, and without hooks.
+
+`run` is for repositories that only the fleet writes to, and for reading a user's checkout. Whatever reads a copy that an
+agent has worked in goes through `confined`: there it sees that copy and the object store, and nothing else of the host.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from django.conf import settings
+
+from agents.drivers import sandbox
+from fleet import errors, humanise
+
+LEAST_VERSION = (2, 38)  # the first with `merge-tree --write-tree`
+TIMEOUT_S = 120.0
+NETWORK_TIMEOUT_S = 900.0
+PIECE_BYTES = 1_000_000
+CONFIGURATION = Path(__file__).with_name("gitconfig")
+PUSH_CONFIGURATION = Path(__file__).with_name("gitconfig-push")  # the receiving repository runs its hooks
+# These override what a repository's own configuration says.
+_OPTIONS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.untrackedCache=false")
+# Variables of the fleet's own environment: paths, keys of ssh, and how servers are reached.
+_PASSED = (
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "SSH_AUTH_SOCK",
+    "GIT_SSL_CAINFO",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+)
+_LOCKED = re.compile(r"Unable to create '([^\n]+\.lock)': File exists")
+
+
+class GitError(errors.FleetError):
+    """A git command failed. `process_code` is its exit code, and `text` the last lines that it printed."""
+
+    def __init__(self, *, arguments: Sequence[str], exit_code: int, text: str) -> None:
+        self.process_code, self.text = exit_code, text.strip()
+        lines = self.text.splitlines()[-5:] or [f"exit code {exit_code}"]
+        command = next((word for word in arguments if not word.startswith("-") and "=" not in word), "")
+        super().__init__(f"git {command} failed: {' '.join(lines)}")
+
+    @property
+    def lock_files(self) -> tuple[Path, ...]:
+        """The lock files of git that exist already, so that the command did not run."""
+        return tuple(map(Path, _LOCKED.findall(self.text)))
+
+
+@cache
+def version() -> tuple[int, int]:
+    """The version of git; (0, 0) if there is none."""
+    try:
+        text = subprocess.run(["git", "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0, 0
+    match = re.search(r"(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def require() -> None:
+    """Unavailable if git is missing or too old."""
+    if version() < LEAST_VERSION:
+        needed = ".".join(map(str, LEAST_VERSION))
+        has = "there is no git" if version() == (0, 0) else f"this is {'.'.join(map(str, version()))}"
+        raise errors.Unavailable(f"Workspaces need git {needed} or newer; {has}.", hint="Install a newer git here.")
+
+
+def run(
+    *arguments: str,
+    at: Path | None = None,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    accept: Sequence[int] = (0,),
+    timeout_s: float = TIMEOUT_S,
+    pass_fds: Sequence[int] = (),
+) -> bytes:
+    """Run git in the repository `at`; returns its output. GitError if the exit code is not in `accept`."""
+    completed = execute(*arguments, at=at, stdin=stdin, env=env, timeout_s=timeout_s, pass_fds=pass_fds)
+    return _output(completed, arguments, accept)
+
+
+def execute(
+    *arguments: str,
+    at: Path | None = None,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = TIMEOUT_S,
+    pass_fds: Sequence[int] = (),
+) -> subprocess.CompletedProcess[bytes]:
+    """Run git; returns the completed process, whatever its exit code. GitError if it takes longer than `timeout_s`."""
+    argv, environment = _located(arguments, at, env)
+    return _complete(argv, arguments, stdin, environment, timeout_s, pass_fds)
+
+
+def _located(
+    arguments: Sequence[str], at: Path | None, env: Mapping[str, str] | None
+) -> tuple[list[str], dict[str, str]]:
+    """The words and the environment of a git command in the repository `at`."""
+    environment = {**_environment(), **(env or {})}
+    if at is None:
+        return ["git", *_OPTIONS, *arguments], environment
+    # If there is no repository, git must not use that of a folder above.
+    environment["GIT_CEILING_DIRECTORIES"] = str(at.resolve().parent)
+    return ["git", *_OPTIONS, "-C", str(at), *arguments], environment
+
+
+def line(*arguments: str, at: Path | None = None, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> str:
+    """Run git; returns its output as one stripped text."""
+    return run(*arguments, at=at, env=env, stdin=stdin).decode("utf-8", "surrogateescape").strip()
+
+
+def beginning(
+    *arguments: str,
+    at: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    most: int,
+    timeout_s: float = TIMEOUT_S,
+) -> tuple[bytes, bool]:
+    """Run git; returns the first `most` bytes of its output, and whether there is more. Git ends when that is read."""
+    argv, environment = _located(arguments, at, env)
+    with tempfile.TemporaryFile() as errors_file:
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors_file,
+                env=environment,
+            )
+        except OSError as fault:
+            raise GitError(arguments=arguments, exit_code=-1, text=f"it cannot be started: {fault.strerror}") from fault
+        timer = threading.Timer(timeout_s, process.kill)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            output = process.stdout.read(most + 1)
+            if len(output) > most:
+                return output[:most], True
+            if process.wait() != 0:
+                errors_file.seek(0)
+                text = errors_file.read(10_000).decode("utf-8", "replace") or "it took too long"
+                raise GitError(arguments=arguments, exit_code=process.returncode, text=text)
+            return output, False
+        finally:
+            timer.cancel()
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def stream(*arguments: str, at: Path) -> Iterator[bytes]:
+    """Run git in the repository `at`, and yield its output in pieces. GitError at the end if it fails."""
+    argv, environment = _located(arguments, at, None)
+    with (
+        tempfile.TemporaryFile() as complaints,
+        subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, env=environment
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            while piece := process.stdout.read(PIECE_BYTES):
+                yield piece
+            if process.wait() != 0:
+                complaints.seek(0)
+                text = complaints.read(10_000).decode("utf-8", "replace")
+                raise GitError(arguments=arguments, exit_code=process.returncode, text=text)
+        finally:
+            process.kill()
+
+
+def blobs(names: Sequence[str], *, env: Mapping[str, str]) -> Iterator[Iterator[bytes]]:
+    """The content of each of these blobs, in pieces. Read all pieces of one before you take the next."""
+    with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as complaints:
+        wanted.write("".join(f"{name}\n" for name in names).encode())
+        wanted.seek(0)
+        argv = ["git", *_OPTIONS, "cat-file", "--batch"]
+        environment = {**_environment(), **env}
+        with subprocess.Popen(
+            argv, stdin=wanted, stdout=subprocess.PIPE, stderr=complaints, env=environment
+        ) as process:
+            assert process.stdout is not None
+            try:
+                for name in names:
+                    fields = process.stdout.readline().split()
+                    if len(fields) != 3:
+                        raise GitError(arguments=("cat-file",), exit_code=1, text=f"{name} cannot be read")
+                    yield _pieces(process.stdout, int(fields[2]))
+                    process.stdout.read(1)
+            finally:
+                process.kill()
+
+
+def _pieces(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    while size and (piece := stream.read(min(size, PIECE_BYTES))):
+        size -= len(piece)
+        yield piece
+    if size:
+        raise GitError(arguments=("cat-file",), exit_code=1, text="its output is incomplete")
+
+
+def confined(
+    script: str,
+    *arguments: str,
+    copy: Path,
+    writable_copy: bool,
+    run: Path,
+    git_folder: Path,
+    store: Path,
+    env: Mapping[str, str],
+    readable: Sequence[Path] = (),
+    accept: Sequence[int] = (0,),
+    timeout_s: float = TIMEOUT_S,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a shell script in a sandbox that sees the copy, the object store, and the engine's repository `git_folder`.
+
+    Only `run` and the objects of the repository are writable: whatever may happen here, it must not change a file that
+    the engine writes to, or that configures its git. The script gets `arguments` as "$1", "$2" and so on. Without a
+    sandbox (FLEET_SANDBOX=off) it runs as it is. GitError if its exit code is not in `accept`; errors.Unavailable if the
+    copy is not there.
+    """
+    if copy.is_symlink() or not copy.is_dir():
+        raise errors.Unavailable(f"The copy {copy} has been removed or replaced.", hint="Retry the sortie.")
+    argv = ["/bin/sh", "-euc", script, "sh", *arguments]
+    words = ("add", *arguments)
+    with ExitStack() as descriptors:
+        pass_fds: list[int] = []
+        if settings.FLEET_SANDBOX:
+            view = sandbox.View(
+                scratch=run,
+                copy=copy if writable_copy else None,
+                shared=(store, git_folder, *readable, *(() if writable_copy else (copy,))),
+                objects=git_folder / "objects",
+                hidden=(*settings.FLEET_HOME.hidden, settings.FLEET_CHECKPOINTS, settings.FLEET_BACKUPS),
+                network=False,
+            )
+            try:
+                options, pass_fds = sandbox.options(view, descriptors)
+            except sandbox.Refused as fault:
+                raise errors.Unavailable(str(fault)) from fault
+            if (rules := sandbox.filter_file(view, descriptors)) >= 0:
+                options += ["--seccomp", str(rules)]
+                pass_fds.append(rules)
+            argv = [sandbox.program(), *options, "--die-with-parent", "--chdir", str(copy), "--", *argv]
+        environment = {**_environment(), "HOME": str(run), **env}
+        cwd = None if settings.FLEET_SANDBOX else copy
+        completed = _complete(argv, words, b"", environment, timeout_s, pass_fds, cwd)
+        _output(completed, words, accept)
+        return completed
+
+
+def _complete(
+    argv: Sequence[str],
+    arguments: Sequence[str],
+    stdin: bytes,
+    env: Mapping[str, str],
+    timeout_s: float,
+    pass_fds: Sequence[int] = (),
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(
+            argv,
+            input=stdin,
+            env=dict(env),
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+            pass_fds=pass_fds,
+            cwd=cwd,
+        )
+    except subprocess.TimeoutExpired as fault:
+        raise GitError(
+            arguments=arguments, exit_code=-1, text=f"it took longer than {humanise.duration(timeout_s)}"
+        ) from fault
+    except OSError as fault:
+        raise GitError(arguments=arguments, exit_code=-1, text=f"it cannot be started: {fault.strerror}") from fault
+
+
+def _output(completed: subprocess.CompletedProcess[bytes], arguments: Sequence[str], accept: Sequence[int]) -> bytes:
+    if completed.returncode not in accept:
+        text = (completed.stderr or completed.stdout).decode("utf-8", "replace")
+        raise GitError(arguments=arguments, exit_code=completed.returncode, text=text)
+    return completed.stdout
+
+
+def _environment() -> dict[str, str]:
+    return {
+        **{name: os.environ[name] for name in _PASSED if name in os.environ},
+        **_credentials(),
+        "LC_ALL": "C.UTF-8",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": str(CONFIGURATION),
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_ALLOW_PROTOCOL": "file:https:ssh",  # a repository's own configuration cannot allow others
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
+    }
+
+
+def _credentials() -> dict[str, str]:
+    """The configuration with which git finds the passwords of https addresses."""
+    if not settings.FLEET_GIT_CREDENTIALS:
+        return {}
+    helper = f"store --file={shlex.quote(settings.FLEET_GIT_CREDENTIALS)}"  # git gives it to a shell
+    return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "credential.helper", "GIT_CONFIG_VALUE_0": helper}

@@ -1,0 +1,117 @@
+"""Merges a change onto the tip of a branch, and moves the branch. Everything happens in the mirror.
+
+A merge becomes one commit whose parent is the tip: the branch is a line of one commit per sortie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from fleet import ids
+from missions.workspaces import commits, git, repositories
+from missions.workspaces.commits import Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge:
+    """A merged tree. If it is not clean, `files` have conflicts, and the tree contains them with conflict markers."""
+
+    tree: str
+    clean: bool
+    files: tuple[str, ...] = ()
+    text: str = ""
+
+
+class Moved(Exception):
+    """The branch or its lane belongs to another attempt by now, so this one may not move it."""
+
+
+def merge(store: Path, *, onto: str, commit: str) -> Merge:
+    """Merge a commit onto a tip, without touching any file or ref."""
+    words = ("merge-tree", "--write-tree", "-z", "--name-only", "--messages", onto, commit)
+    completed = git.execute(*words, at=store)
+    if completed.returncode not in (0, 1):
+        raise git.GitError(
+            arguments=words, exit_code=completed.returncode, text=completed.stderr.decode("utf-8", "replace")
+        )
+    clean = completed.returncode == 0  # there may be a conflict without a file that has one: of renamed folders
+    parts = completed.stdout.decode("utf-8", "surrogateescape").split("\0")
+    tree, rest = parts[0].strip(), parts[1:]
+    if "" not in rest:  # without messages
+        return Merge(tree=tree, clean=clean)
+    separator = rest.index("")
+    files, messages = tuple(dict.fromkeys(rest[:separator])), rest[separator + 1 :]
+    return Merge(tree=tree, clean=clean, files=files, text=commits.printable("\n".join(_messages(messages))))
+
+
+def _messages(parts: list[str]) -> list[str]:
+    """The texts of git's messages: each is a number of paths, these paths, a kind and a text."""
+    texts, place = [], 0
+    while place < len(parts) and parts[place].isdigit():
+        text = place + int(parts[place]) + 2
+        if text >= len(parts):
+            break
+        if not parts[text].startswith("Auto-merging"):
+            texts.append(parts[text].strip())
+        place = text + 1
+    return texts
+
+
+def tree_of(store: Path, commit: str) -> str:
+    return git.line("rev-parse", "--verify", f"{commit}^{{tree}}", at=store)
+
+
+def create_commit(store: Path, *, tree: str, parent: str, message: Message, also: str = "") -> str:
+    """A commit with this tree on top of `parent` (and of `also`, if it merges two). No ref points to it yet."""
+    parents = ("-p", parent, *(("-p", also) if also else ()))
+    return git.line("commit-tree", tree, *parents, at=store, env=message.env(), stdin=message.text().encode())
+
+
+def landed_since(
+    store: Path, *, base: str, tip: str, files: Sequence[str] = (), limit: int = 50
+) -> list[dict[str, str]]:
+    """The commits of the branch after `base`, the newest first: sortie, commit and subject.
+
+    `files`: only those that changed one of these files.
+    """
+    form = "%H%x00%(trailers:key=Fleet-Sortie,valueonly,separator=%x2C)%x00%s"
+    options = (f"--max-count={limit}", f"--format={form}")
+    text = git.line("log", *options, f"{base}..{tip}", "--", *files, at=store)
+    rows = [row.split("\0") for row in text.split("\n") if row]  # splitlines would split at more than line breaks
+    return [{"commit": row[0], "sortie": row[1], "subject": row[2]} for row in rows if len(row) == 3]
+
+
+def lane_content(store: Path, *, sortie: UUID, attempt: int) -> str:
+    """The object that a lane's ref points to while this attempt has the lane."""
+    text = f"{ids.encode(ids.SORTIE, sortie)}/{attempt}\n"
+    return git.line("hash-object", "-w", "--stdin", at=store, stdin=text.encode())
+
+
+def read_lane(store: Path, branch: str) -> str:
+    """The object that the lane's ref points to; "" if it does not exist."""
+    return repositories.read_ref(store, f"{repositories.LANES}/{branch}")
+
+
+def write_lane(store: Path, branch: str, *, content: str, expected: str) -> None:
+    """Give the lane to another attempt. Moved if it does not have the `expected` content any more."""
+    ref = f"{repositories.LANES}/{branch}"
+    try:
+        repositories.write_refs(store, f"update {ref} {content} {expected or '0' * len(content)}\n")
+    except git.GitError as fault:
+        if read_lane(store, branch) != expected:
+            raise Moved(str(fault)) from fault
+        raise
+
+
+def move(store: Path, *, branch: str, lane: str, tip: str, to: str) -> None:
+    """Move the branch from `tip` to `to`, if the lane has the content `lane`. Moved otherwise; then nothing changes."""
+    ref = f"refs/heads/{branch}"
+    try:
+        repositories.write_refs(store, f"verify {repositories.LANES}/{branch} {lane}\nupdate {ref} {to} {tip}\n")
+    except git.GitError as fault:
+        if read_lane(store, branch) != lane or repositories.read_ref(store, ref) != tip:
+            raise Moved(str(fault)) from fault
+        raise

@@ -1,0 +1,127 @@
+"""What checkpoints need of a mirror: the tip that a mission's rows stand for, refs that keep commits, and moved branches.
+
+The refs of a checkpoint are below refs/fleet/checkpoints/CHECKPOINT; they exist as long as the checkpoint does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from fleet import errors, ids
+from missions.models import Workspace
+from missions.workspaces import git, repositories
+
+TRIES = 5  # to move a branch that others move too
+MAX_COMMITS = 1_000  # that have landed since the rows were read
+
+
+def tip(workspace: Workspace, *, landed: Collection[str]) -> str:
+    """The tip of the branch as of the rows that know the commits `landed`: without what this mission landed since."""
+    store = repositories.mirror(workspace.repository)
+    if workspace.restore_to:
+        return workspace.restore_to
+    if not (store / "HEAD").exists():
+        return workspace.base_commit
+    form = "--format=%H %(trailers:key=Fleet-Mission,valueonly,separator=%x2C)"
+    found = git.execute(
+        "log", "--first-parent", f"--max-count={MAX_COMMITS}", form, f"refs/heads/{workspace.branch}", "--", at=store
+    )
+    if found.returncode:
+        return workspace.base_commit  # no attempt has created the branch yet
+    known = {*landed, workspace.base_commit}
+    mission = ids.encode(ids.MISSION, workspace.mission_id)
+    rows = [row.partition(" ") for row in found.stdout.decode("utf-8", "replace").splitlines() if row]
+    return next((commit for commit, _, owner in rows if commit in known or owner != mission), rows[0][0])
+
+
+def commits_after(store: Path, *, branch: str, commit: str) -> int:
+    """How many commits the branch has that `commit` does not contain; 0 if either is missing."""
+    found = git.execute("rev-list", "--count", f"{commit}..refs/heads/{branch}", "--", at=store)
+    return int(found.stdout) if found.returncode == 0 else 0
+
+
+def missing(store: Path, commits: Collection[str]) -> set[str]:
+    """The commits among these that the mirror does not have."""
+    if not (store / "HEAD").exists():
+        return set(commits)
+    rows = git.line("cat-file", "--batch-check", at=store, stdin="".join(f"{c}^{{commit}}\n" for c in commits).encode())
+    return {commit for commit, row in zip(commits, rows.splitlines(), strict=True) if row.endswith(" missing")}
+
+
+def checkpoint_ref(checkpoint: str, name: str) -> str:
+    return f"{repositories.CHECKPOINTS}/{checkpoint}/{name}"
+
+
+def keep(store: Path, refs: Mapping[str, str]) -> None:
+    """Create or move these refs, all or none."""
+    if refs:
+        repositories.write_refs(store, "".join(f"update {ref} {commit}\n" for ref, commit in refs.items()))
+
+
+def sweep(*, checkpoints: Collection[str]) -> None:
+    """Remove the refs of all checkpoints but these. No capture may run meanwhile."""
+    for store in repositories.mirrors():
+        rows = git.line("for-each-ref", "--format=%(refname)", repositories.CHECKPOINTS, at=store).splitlines()
+        gone = [
+            ref for ref in rows if ref.removeprefix(f"{repositories.CHECKPOINTS}/").split("/")[0] not in checkpoints
+        ]
+        if gone:
+            repositories.write_refs(store, "".join(f"delete {ref}\n" for ref in gone))
+
+
+def complete(workspace: Workspace) -> None:
+    """Do in git what a restore or a fork has noted in the row: move the branch. Several processes may call this at once.
+
+    The branch's former tip gets the ref `restore_ref` in the same git transaction, so it is never moved twice; without
+    that ref, the branch is only created. The lane's ref changes too: an attempt that was about to land loses.
+    Unavailable if the commit is missing or the branch does not stand still.
+    """
+    to, ref = workspace.restore_to, workspace.restore_ref
+    if not to:
+        return
+    store = repositories.ensure(workspace.repository, commit=workspace.base_commit)
+    if missing(store, [to]):
+        raise errors.Unavailable(
+            f"The mirror {store.name} lacks the commit {to[:12]}, to which a restore moves {workspace.branch}.",
+            hint="Bring back the folder of repositories from a backup.",
+        )
+    if ref:
+        _move(store, branch=workspace.branch, to=to, ref=ref)
+    else:
+        repositories.tip(store, workspace.branch, start=to)
+    Workspace.objects.filter(mission=workspace.mission_id, restore_to=to, restore_ref=ref).update(
+        restore_to="", restore_ref=""
+    )
+    workspace.restore_to = workspace.restore_ref = ""
+
+
+def complete_all() -> None:
+    """Complete the restores and forks whose process was killed. Raises the first error after trying all."""
+    faults = []
+    for workspace in Workspace.objects.exclude(restore_to=""):
+        try:
+            complete(workspace)
+        except errors.FleetError as fault:
+            faults.append(fault)
+    if faults:
+        raise faults[0]
+
+
+def _move(store: Path, *, branch: str, to: str, ref: str) -> None:
+    lane = git.line("hash-object", "-w", "--stdin", at=store, stdin=f"{ref}\n".encode())
+    for attempt in range(TRIES):
+        if repositories.read_ref(store, ref):
+            return  # done before
+        former = repositories.find_tip(store, branch)
+        try:
+            repositories.write_refs(
+                store,
+                f"create {ref} {former or to}\n"
+                f"update refs/heads/{branch} {to} {former or '0' * len(to)}\n"
+                f"update {repositories.LANES}/{branch} {lane}\n",
+            )
+            return
+        except git.GitError as fault:
+            if attempt == TRIES - 1:
+                raise errors.Unavailable(f"The branch {branch} could not be moved: {fault.text[-300:]}") from fault

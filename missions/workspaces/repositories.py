@@ -1,0 +1,336 @@
+"""Mirrors of the repositories that missions change: `.fleet/repositories/ID.git`, bare, written to by the fleet alone.
+
+A mirror has the history of every base commit (refs/fleet/bases), the branches of missions (refs/heads), every commit
+that an attempt made (refs/fleet/attempts) and the lanes (refs/fleet/lanes). What the user's repository has besides the
+base is never fetched.
+
+Locks: ID.fetch-lock while objects are fetched from the user's repository, ID.refs-lock while refs are written. The git
+processes inherit them. So who has a lock knows that nobody else writes, even if the fleet's own process was killed, and
+removes the lock files of git that a killed process has left. Who does not get ID.refs-lock, because the process that has
+it is halted, writes all the same: git's own lock files suffice for that.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from django.conf import settings
+
+from fleet import errors, humanise
+from missions import removal
+from missions.workspaces import git
+
+SHA256 = 64  # hexadecimal digits of an id in a repository that uses SHA-256
+# What Postgres says has landed must be on the disk.
+_CONFIGURATION = "[core]\n\tfsync = committed,loose-object,reference\n\tfsyncMethod = batch\n"
+LOCK_S = 2.0  # how long to wait for others that write refs: each needs some milliseconds
+_URL = re.compile(r"(https|ssh)://[^\s-][^\s]*")
+_SCP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^\s-][^\s]*")  # git@example.org:app.git
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+REMOVED = "removed-"  # the beginning of the name of a mirror that is being removed
+_CREDENTIALS = re.compile(r"(?<=://)[^/@]*:[^/@]*@")
+BASES, ATTEMPTS, LANES, CHECKPOINTS, TARGETS = (
+    "refs/fleet/bases",
+    "refs/fleet/attempts",
+    "refs/fleet/lanes",
+    "refs/fleet/checkpoints",
+    "refs/fleet/targets",  # branches of the user's repository that a mission was merged into
+)
+
+
+def is_address(repository: str) -> bool:
+    """Whether it is an https or ssh address rather than a path."""
+    return bool(_URL.fullmatch(repository) or _SCP.fullmatch(repository))
+
+
+def locate(repository: str, *, folder: str) -> str:
+    """The absolute path or the address of a repository as a plan writes it. A relative path starts from `folder`.
+
+    Invalid for other kinds of addresses: some of them run programs.
+    """
+    if is_address(repository):
+        if _CREDENTIALS.search(repository):
+            raise errors.Invalid(
+                "The address of the repository contains a password.",
+                hint="Remove it from the plan. Use an ssh key, or the file that FLEET_GIT_CREDENTIALS names.",
+                pointer="/plan/workspace/repository",
+            )
+        return repository
+    if repository.startswith("-") or "::" in repository or re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", repository):
+        raise errors.Invalid(
+            f"{repository!r} is not a path, nor an https or ssh address.",
+            hint="Write a path, https://… or git@host:path.",
+            pointer="/plan/workspace/repository",
+        )
+    path = os.path.expanduser(repository)
+    if not os.path.isabs(path) and not folder:
+        raise errors.Invalid(
+            f"The repository {repository!r} is relative, and the mission has no folder to start from.",
+            hint="Write an absolute path, or launch the mission with a folder.",
+            pointer="/plan/workspace/repository",
+        )
+    return os.path.normpath(os.path.join(folder, path))
+
+
+def resolve_base(repository: str, base: str) -> tuple[str, str]:
+    """The name and the commit of the base of a mission: `base`, or the branch that is checked out.
+
+    Invalid if the repository or the base does not exist; Unavailable if its server does not answer.
+    """
+    git.require()
+    return _resolve_remote(repository, base) if is_address(repository) else _resolve_local(repository, base)
+
+
+def _resolve_local(repository: str, base: str) -> tuple[str, str]:
+    path = Path(repository)
+    if not path.is_dir() or git.execute("rev-parse", "--git-dir", at=path).returncode:
+        above = git.execute("-C", str(path), "rev-parse", "--show-toplevel") if path.is_dir() else None
+        if above is not None and above.returncode == 0:
+            top = os.fsdecode(above.stdout.removesuffix(b"\n"))
+            raise errors.Invalid(
+                f"{repository} is no git repository; it belongs to the repository {top}.",
+                hint=f"Name {top}, and set cwd for the sorties that work in the folder.",
+                pointer="/plan/workspace/repository",
+            )
+        raise errors.Invalid(
+            f"There is no git repository at {repository}.",
+            hint=f"Create one (git init {repository}), or name another.",
+            pointer="/plan/workspace/repository",
+        )
+    found = git.execute("rev-parse", "--verify", "--quiet", "--end-of-options", f"{base or 'HEAD'}^{{commit}}", at=path)
+    if found.returncode:
+        fault = f"{base!r} is not a branch, tag or commit of {repository}." if base else f"{repository} has no commits."
+        hint = "Name one that exists." if base else "Commit something first."
+        raise errors.Invalid(fault, hint=hint, pointer="/plan/workspace/base")
+    if not base:
+        head = git.execute("symbolic-ref", "--quiet", "--short", "HEAD", at=path)
+        base = head.stdout.decode().strip() or found.stdout.decode().strip()[:12]
+    return base, found.stdout.decode().strip()
+
+
+def _resolve_remote(repository: str, base: str) -> tuple[str, str]:
+    if _COMMIT.fullmatch(base):
+        return base, base
+    try:
+        text = git.run("ls-remote", "--symref", "--", repository, timeout_s=60).decode("utf-8", "replace")
+    except git.GitError as fault:
+        raise errors.Unavailable(f"The repository {repository} cannot be read: {fault.text[-300:]}") from fault
+    commits: dict[str, str] = {}
+    for row in text.splitlines():
+        value, _, name = row.partition("\t")
+        if value.startswith("ref: ") and name == "HEAD" and not base:
+            base = value.removeprefix("ref: refs/heads/")
+        elif name:
+            commits[name] = value
+    for name in (f"refs/heads/{base}", f"refs/tags/{base}^{{}}", f"refs/tags/{base}"):
+        if name in commits:
+            return base, commits[name]
+    raise errors.Invalid(
+        f"{base!r} is not a branch or tag of {repository}." if base else f"{repository} has no commits.",
+        hint="Name one that exists, or a whole commit id.",
+        pointer="/plan/workspace/base",
+    )
+
+
+def mirror(repository: str) -> Path:
+    """The folder of a repository's mirror. It need not exist."""
+    return settings.FLEET_HOME.repositories / f"{hashlib.sha256(repository.encode()).hexdigest()[:16]}.git"
+
+
+def ensure(repository: str, *, commit: str) -> Path:
+    """The mirror, with the history of this commit. Fetches it once; several processes may call this at once."""
+    path = mirror(repository)
+    if not _has(path, commit):
+        settings.FLEET_HOME.repositories.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with lock(path.with_suffix(".fetch-lock"), within_s=git.NETWORK_TIMEOUT_S) as descriptor:
+            if not path.exists():
+                _create(path, sha256=len(commit) == SHA256)
+            if not _has(path, commit):
+                _fetch(path, repository, commit, descriptor)
+                set_ref(path, f"{BASES}/{commit}", commit)
+    return path
+
+
+def fetch(repository: str, *, revision: str, to: str) -> str:
+    """Fetch a branch, tag or commit of the user's repository into the ref `to` of the mirror; returns the commit.
+
+    Invalid if it does not exist there.
+    """
+    _, commit = resolve_base(repository, revision)
+    path = mirror(repository)
+    with lock(path.with_suffix(".fetch-lock"), within_s=git.NETWORK_TIMEOUT_S) as descriptor:
+        _fetch(path, repository, commit, descriptor)
+    set_ref(path, to, commit)
+    return commit
+
+
+def _create(path: Path, *, sha256: bool) -> None:
+    """Create an empty mirror. It gets its name when it is complete."""
+    new = path.with_suffix(".new")
+    removal.remove(new)
+    object_format = "sha256" if sha256 else "sha1"
+    git.run("init", "--quiet", "--bare", "--template=", f"--object-format={object_format}", str(new))
+    try:
+        with open(new / "config", "a", encoding="utf-8") as file:
+            file.write(_CONFIGURATION)
+        new.rename(path)
+    except OSError as fault:
+        raise errors.Unavailable(f"The mirror {path} cannot be created: {fault.strerror}.") from fault
+
+
+def _fetch(path: Path, repository: str, commit: str, descriptor: int) -> None:
+    options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--update-shallow", "--no-recurse-submodules")
+    _write(path, "fetch", *options, "--", repository, commit, descriptor=descriptor, timeout_s=git.NETWORK_TIMEOUT_S)
+
+
+def _has(path: Path, commit: str) -> bool:
+    """Whether a fetch of this commit has completed here: its ref is written after its objects."""
+    if not (path / "HEAD").exists():
+        return False
+    return git.execute("rev-parse", "--verify", "--quiet", f"{BASES}/{commit}", at=path).returncode == 0
+
+
+@contextmanager
+def lock(path: Path, *, within_s: float = LOCK_S) -> Iterator[int]:
+    """Lock a file; yields its descriptor, for processes that must keep the lock if this process is killed.
+
+    Unavailable if others do not release the lock in time.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline, pause_s = time.monotonic() + within_s, 0.001
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if time.monotonic() > deadline:
+                raise errors.Unavailable(f"Another process has had {path} locked for {humanise.duration(within_s)}.")
+            time.sleep(pause_s)
+            pause_s = min(0.02, 2 * pause_s)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def write_refs(path: Path, commands: str) -> None:
+    """Run commands of `git update-ref --stdin` as one transaction. GitError if a ref has not the expected value."""
+    text = f"start\n{commands}prepare\ncommit\n".encode("utf-8", "surrogateescape")
+    with ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(lock(path.with_suffix(".refs-lock")))
+        except errors.Unavailable:
+            git.run("update-ref", "--stdin", at=path, stdin=text)
+        else:
+            _write(path, "update-ref", "--stdin", stdin=text, descriptor=descriptor, lock_s=LOCK_S / 2)
+
+
+def set_ref(path: Path, ref: str, commit: str) -> None:
+    """Create or move a ref, whatever its value is."""
+    write_refs(path, f"update {ref} {commit}\n")
+
+
+def _write(
+    path: Path,
+    *arguments: str,
+    descriptor: int,
+    stdin: bytes = b"",
+    timeout_s: float = git.TIMEOUT_S,
+    lock_s: float = git.NETWORK_TIMEOUT_S,
+) -> None:
+    """Run git while we have the lock `descriptor`, so existing lock files of git are those of killed processes.
+
+    After `lock_s` they may not be: then this process was halted, and another has not waited for it any longer.
+    """
+    deadline = time.monotonic() + lock_s
+    while True:
+        try:
+            git.run(*arguments, at=path, stdin=stdin, timeout_s=timeout_s, pass_fds=(descriptor,))
+            return
+        except git.GitError as fault:
+            files = [file for file in fault.lock_files if file.is_relative_to(path)]
+            if time.monotonic() > deadline or not [file for file in files if _removed(file)]:
+                raise
+
+
+def _removed(file: Path) -> bool:
+    with suppress(OSError):
+        file.unlink()
+        return True
+    return False
+
+
+def read_ref(path: Path, ref: str) -> str:
+    """The object that a ref points to; "" if it does not exist."""
+    return git.run("rev-parse", "--verify", "--quiet", ref, at=path, accept=(0, 1)).decode().strip()
+
+
+def tip(path: Path, branch: str, *, start: str) -> str:
+    """The newest commit of a mission's branch; the branch is created at `start` if it does not exist."""
+    ref = f"refs/heads/{branch}"
+    if found := read_ref(path, ref):
+        return found
+    try:
+        write_refs(path, f"create {ref} {start}\n")
+        return start
+    except git.GitError:
+        if found := read_ref(path, ref):  # another attempt has created it
+            return found
+        raise
+
+
+def find_tip(path: Path, branch: str) -> str:
+    """The newest commit of a mission's branch; "" if the mirror or the branch does not exist."""
+    if not (path / "HEAD").exists():
+        return ""
+    return read_ref(path, f"refs/heads/{branch}")
+
+
+def remove_work(path: Path, *, branches: Collection[str], sorties: Collection[str], missions: Collection[str]) -> None:
+    """Remove the refs of these branches, and what these sorties and missions (by their ids) have in the mirror."""
+    if not (path / "HEAD").exists():
+        return
+    refs = git.line("for-each-ref", "--format=%(refname)", "refs/heads", LANES, ATTEMPTS, TARGETS, at=path).splitlines()
+    doomed = {f"{home}/{branch}" for branch in branches for home in ("refs/heads", LANES)}
+    doomed |= {f"{TARGETS}/{mission}" for mission in missions}
+    doomed |= {ref for ref in refs if ref.startswith(f"{ATTEMPTS}/") and ref.split("/")[3] in sorties}
+    commands = "".join(f"delete {ref}\n" for ref in refs if ref in doomed)
+    write_refs(path, commands)
+
+
+def mirrors() -> list[Path]:
+    """All mirrors on this host."""
+    home = settings.FLEET_HOME.repositories
+    return sorted(path for path in home.glob("*.git") if path.is_dir()) if home.is_dir() else []
+
+
+def has_work(path: Path) -> bool:
+    """Whether a mirror contains commits of attempts, of missions or of checkpoints: more than the bases of missions."""
+    globs = (f"--glob={home}" for home in ("refs/heads", ATTEMPTS, CHECKPOINTS))
+    return bool(git.line("rev-list", "--max-count=1", *globs, "--not", f"--glob={BASES}", at=path))
+
+
+def remove(path: Path) -> None:
+    """Remove a mirror that nothing uses. It is gone at once, even if this process is killed while it removes the files."""
+    aside = path.with_name(f"{REMOVED}{secrets.token_hex(8)}")
+    with lock(path.with_suffix(".fetch-lock"), within_s=git.NETWORK_TIMEOUT_S), lock(path.with_suffix(".refs-lock")):
+        path.rename(aside)
+    removal.remove(aside)
+
+
+def sweep() -> None:
+    """Remove what is left of mirrors whose removal was interrupted."""
+    for path in settings.FLEET_HOME.repositories.glob(f"{REMOVED}*"):
+        removal.remove(path)
+
+
+def contains(path: Path, *, commit: str, ref: str) -> bool:
+    """Whether `commit` is an ancestor of `ref`, or `ref` itself."""
+    return git.execute("merge-base", "--is-ancestor", commit, ref, at=path).returncode == 0

@@ -1,0 +1,56 @@
+"""The reservations of a branch, indexed by their patterns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from uuid import UUID
+
+from missions.plan.globs import Pattern
+from missions.plan.pattern_tree import PatternTree
+
+
+class Reserved(NamedTuple):
+    """A pattern that a sortie has reserved, or wants to."""
+
+    sortie: UUID
+    mission: UUID
+    key: str
+    pattern: Pattern
+    shared: bool
+
+    def name_for(self, mission: UUID) -> str:
+        """The sortie in a text that people see who can see this mission, and perhaps no other."""
+        return self.key if self.mission == mission else "a sortie of another mission"
+
+
+@dataclass(slots=True)
+class _Holders:
+    """Who has reserved a pattern."""
+
+    exclusive: dict[UUID, Reserved] = field(default_factory=dict)
+    shared: dict[UUID, Reserved] = field(default_factory=dict)
+
+
+class ReservationIndex:
+    """Finds the obstacles of further reservations."""
+
+    def __init__(self) -> None:
+        self._tree: PatternTree[_Holders] = PatternTree(_Holders)
+
+    def add(self, reserved: Reserved) -> None:
+        """Add a reservation."""
+        holders = self._tree.value(reserved.pattern)
+        (holders.shared if reserved.shared else holders.exclusive)[reserved.sortie] = reserved
+
+    def obstacle(self, reserved: Reserved) -> Reserved | None:
+        """A reservation of another sortie that does not permit this one; None if there is none.
+
+        Two shared reservations permit each other.
+        """
+        for _, holders in self._tree.overlapping(reserved.pattern):
+            for group in (holders.exclusive,) if reserved.shared else (holders.exclusive, holders.shared):
+                for other in group.values():
+                    if other.sortie != reserved.sortie:
+                        return other
+        return None

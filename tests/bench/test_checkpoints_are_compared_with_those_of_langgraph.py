@@ -1,0 +1,30 @@
+"""The comparison with langgraph-checkpoint-postgres takes the layout that is best for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench import langgraph
+from bench.langgraph import LAYOUTS, Stored
+
+
+def stored(*, kb: int, s: float) -> Stored:
+    return Stored(first_s=s, first_bytes=kb * 1_000, seconds=[s, s], bytes=2 * kb * 1_000)
+
+
+def test_the_share_is_that_of_the_layout_which_is_best_for_the_library() -> None:
+    theirs = {"one": stored(kb=400, s=0.05), "bucket": stored(kb=200, s=0.4), "sortie": stored(kb=800, s=0.2)}
+    results = langgraph.compare(stored(kb=100, s=0.1), {**theirs, "delta": stored(kb=10, s=0.01)})
+    assert (results["share_of_bytes"], results["share_of_time"]) == (0.5, 2)
+    assert (results["bytes_of_delta"], results["time_of_delta"]) == (10, 10)
+    assert (results["fleet_kb"], results["fleet_ms"]) == (100, 100)
+
+
+def test_each_layout_has_figures() -> None:
+    results = langgraph.compare(stored(kb=1, s=1), {layout: stored(kb=1, s=1) for layout in LAYOUTS})
+    assert {f"{layout}_{unit}" for layout in LAYOUTS for unit in ("kb", "ms", "first_kb")} <= results.keys()
+
+
+def test_it_is_skipped_with_the_reason_if_the_library_cannot_be_installed(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "Not a directory" in langgraph.install(tmp_path / "file" / "virtualenv")

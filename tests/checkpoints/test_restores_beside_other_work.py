@@ -1,0 +1,129 @@
+"""Restores are exact whatever else happens at the same time: other restores, and agents that settle and add sorties."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+
+from checkpoints import operations
+from checkpoints.models import Checkpoint
+from fleet import errors
+from fleet.events.models import Event
+from missions import operations as missions
+from missions.engine.runtime import Engine
+from missions.models import Attempt, Mission, Sortie
+from tests.checkpoints.test_a_capture_is_exact import DIAMOND, digest, manifest
+from tests.support import fleet
+
+pytestmark = [pytest.mark.django_db(transaction=True, serialized_rollback=True), pytest.mark.timeout(300)]
+
+
+def saved_digest(checkpoint: Checkpoint) -> str:
+    (entry,) = manifest(checkpoint).missions
+    return entry.digest
+
+
+def test_two_restores_at_once_leave_the_state_of_one_of_them(engine: Engine) -> None:
+    mission = fleet.launch(DIAMOND)
+    start = operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    end = operations.capture(missions=[mission.id])
+
+    def restore(checkpoint: Checkpoint) -> str:
+        try:
+            for _ in range(3):
+                operations.restore(checkpoint=checkpoint, executes=True)
+            return "restored"
+        except errors.Conflict as fault:
+            return str(fault)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(restore, [start, end])) == ["restored", "restored"]
+    assert digest(mission) in (saved_digest(start), saved_digest(end))
+    assert Checkpoint.objects.filter(trigger="restore").count() == 6
+    assert operations.verify(checkpoints=Checkpoint.objects.all()) == []
+
+
+def test_the_capture_after_a_restore_contains_what_the_restore_changed(engine: Engine) -> None:
+    mission = fleet.launch(DIAMOND)
+    start = operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    ending = threading.Event()
+
+    def commit() -> None:
+        """Transactions that begin after the restore's and end before it make its own look old to a snapshot of it."""
+        while not ending.is_set():
+            Event.objects.create(kind="agent.idle")
+        connection.close()
+
+    thread = threading.Thread(target=commit)
+    thread.start()
+    try:
+        operations.restore(checkpoint=start, executes=True)
+    finally:
+        ending.set()
+        thread.join(10)
+    after = operations.capture(missions=[mission.id])
+    assert saved_digest(after) == digest(mission) == saved_digest(start)
+
+
+def test_agents_settle_and_add_sorties_throughout_restores() -> None:
+    added = [{"name": "more{}", "agent": "backend", "driver": "scripted"}]
+    sorties = {}
+    for number in range(30):
+        extra = [{**item, "name": item["name"].format(number)} for item in added] if number % 3 == 0 else []
+        sorties[f"s{number}"] = {
+            "with": {"result": number, "add": extra},
+            "needs": [f"s{number - 1}"] if number % 2 else [],
+        }
+    mission = fleet.launch(sorties)
+    start = operations.capture(missions=[mission.id])
+    checkpoints = [start]
+    engine = fleet.engine(slots=4)
+    ending = threading.Event()
+
+    def fly() -> None:
+        while not ending.is_set():
+            engine.fly()
+            fleet.beat()
+        connection.close()
+
+    thread = threading.Thread(target=fly)
+    thread.start()
+    try:
+        for number in range(6):
+            Sortie.objects.filter(mission=mission, state="waiting").update(wake_at=Now())
+            checkpoint = checkpoints[number * 7 % len(checkpoints)]
+            restored = operations.restore(checkpoint=checkpoint, executes=True)  # proves itself before it commits
+            assert restored.safety is not None
+            checkpoints.append(restored.safety)
+            if restored.mission.state == "paused":
+                missions.resume(mission=mission.id, executes=True)
+            checkpoints.append(operations.capture(missions=[mission.id]))
+        operations.restore(checkpoint=start, executes=True)
+        missions.resume(mission=mission.id, executes=True)
+
+        def ended() -> bool:
+            Sortie.objects.filter(mission=mission, state="waiting").update(wake_at=Now())
+            return Mission.objects.get(id=mission.id).finished_at is not None
+
+        fleet.until(ended, within_s=120)
+    finally:
+        ending.set()
+        thread.join(30)
+        engine.stop(within_s=5)
+    assert fleet.state(mission.id) == "succeeded"
+    rows = Sortie.objects.filter(mission=mission)
+    assert rows.count() == 40
+    for row in rows:
+        accepted = Attempt.objects.get(sortie=row, number=row.accepted or row.attempt)
+        assert accepted.state == "succeeded", row.key
+        if row.key.startswith("s"):
+            assert accepted.result == int(row.key[1:])
+    assert operations.verify(checkpoints=Checkpoint.objects.all()) == []

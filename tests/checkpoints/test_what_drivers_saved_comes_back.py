@@ -1,0 +1,116 @@
+"""A restore puts back what drivers had saved to resume from, whatever later attempts have saved since."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.db.models.functions import Now
+
+from checkpoints import operations
+from checkpoints.models import Checkpoint
+from missions import operations as missions
+from missions.models import Attempt, Mission, Sortie
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+# Returns what it finds to resume from.
+LOOK = {"one": {"run": 'cp "$FLEET_RESUME" "$FLEET_RESULT"'}}
+
+
+def with_attempts(mission: Mission, *saved: Any) -> Sortie:
+    """The only sortie of a mission after attempts that have ended and have saved this."""
+    row = Sortie.objects.get(mission=mission)
+    for number, resume in enumerate(saved, 1):
+        Attempt.objects.create(sortie=row, number=number, state="failed", finished_at=Now(), resume=resume)
+    Sortie.objects.filter(id=row.id).update(attempt=len(saved), state="ready")
+    row.refresh_from_db()
+    return row
+
+
+def restore(checkpoint: Checkpoint) -> operations.Restored:
+    return operations.restore(checkpoint=checkpoint, executes=True)
+
+
+def result_of_next_attempt(mission: Mission) -> Any:
+    missions.resume(mission=mission.id, executes=True)
+    Sortie.objects.filter(mission=mission, state="waiting").update(wake_at=Now())
+    engine = fleet.engine()
+    try:
+        assert fleet.run_to_end(engine, mission) == "succeeded"
+    finally:
+        engine.stop(within_s=5)
+    return Attempt.objects.filter(sortie__mission=mission).order_by("number").last().result  # type: ignore[union-attr]
+
+
+def test_later_attempts_have_saved_something_else(tmp_path: Any) -> None:
+    mission = fleet.launch(LOOK, folder=str(tmp_path))
+    row = with_attempts(mission, {"step": 7, "exact": 2**60 + 1})
+    checkpoint = operations.capture(missions=[mission.id])
+    for number in (2, 3):
+        Attempt.objects.create(sortie=row, number=number, state="failed", finished_at=Now(), resume={"step": 9})
+    Sortie.objects.filter(id=row.id).update(attempt=3)
+    restore(checkpoint)
+    assert result_of_next_attempt(mission) == {"step": 7, "exact": 2**60 + 1}
+
+
+def test_nothing_was_saved_at_that_time(tmp_path: Any) -> None:
+    mission = fleet.launch(
+        {"one": {"run": 'if test -f "$FLEET_RESUME"; then echo 1; else echo 0; fi > "$FLEET_RESULT"'}}
+    )
+    row = with_attempts(mission, None)
+    checkpoint = operations.capture(missions=[mission.id])
+    Attempt.objects.create(sortie=row, number=2, state="failed", finished_at=Now(), resume={"step": 9})
+    Sortie.objects.filter(id=row.id).update(attempt=2)
+    restore(checkpoint)
+    assert result_of_next_attempt(mission) == 0
+
+
+def test_the_replaced_state_comes_back_with_what_it_had_saved(tmp_path: Any) -> None:
+    mission = fleet.launch(LOOK, folder=str(tmp_path))
+    row = with_attempts(mission, {"step": 7})
+    checkpoint = operations.capture(missions=[mission.id])
+    Attempt.objects.filter(sortie=row).update(resume={"step": 8})
+    safety = restore(checkpoint).safety
+    assert safety is not None
+    restore(safety)
+    assert result_of_next_attempt(mission) == {"step": 8}
+
+
+def test_the_rows_are_gone(tmp_path: Any) -> None:
+    mission = fleet.launch(LOOK, folder=str(tmp_path))
+    with_attempts(mission, None, {"step": 7})
+    checkpoint = operations.capture(missions=[mission.id])
+    mission.delete()
+    restored = restore(checkpoint).mission
+    assert result_of_next_attempt(restored) == {"step": 7}
+    assert list(Attempt.objects.values_list("number", "state")) == [(1, "lost"), (2, "succeeded")]
+
+
+def test_a_fork_starts_from_the_beginning(tmp_path: Any) -> None:
+    mission = fleet.launch(
+        {"one": {"run": 'if test -f "$FLEET_RESUME"; then echo 1; else echo 0; fi > "$FLEET_RESULT"'}}
+    )
+    with_attempts(mission, {"step": 7})
+    forked = operations.fork(checkpoint=operations.capture(missions=[mission.id]), executes=True).mission
+    assert result_of_next_attempt(forked) == 0
+
+
+def test_a_running_attempt_does_not_save_any_more_after_a_restore(tmp_path: Any) -> None:
+    work = 'echo "{\\"step\\": 1}" > "$FLEET_RESUME"; touch ready; sleep 3; echo "{\\"step\\": 2}" > "$FLEET_RESUME"; sleep 600'
+    mission = fleet.launch({"one": {"run": work}}, folder=str(tmp_path))
+    engine = fleet.engine()
+    thread = threading.Thread(target=engine.fly, daemon=True)
+    thread.start()
+    try:
+        fleet.until(lambda: Attempt.objects.filter(resume={"step": 1}).exists())
+        checkpoint = operations.capture(missions=[mission.id])
+        restore(checkpoint)
+        assert Attempt.objects.get().resume == {"step": 1}
+        fleet.until(lambda: Attempt.objects.get().state == "lost")
+    finally:
+        engine.stop(within_s=10)
+        thread.join(10)
+    assert Attempt.objects.get().resume == {"step": 1}

@@ -1,0 +1,423 @@
+"""A restore puts the branch of a workspace back, and gives attempts the uncommitted work that they had."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db.models.functions import Now
+
+from checkpoints import operations, queries, workspaces
+from checkpoints.models import Checkpoint
+from fleet import errors, ids
+from missions import operations as missions
+from missions.engine.runtime import Engine
+from missions.models import Change, Mission, SavedWork, Sortie, Workspace
+from missions.operations.workspaces import discarding
+from missions.workspaces import copies, git, merging, moving, repositories
+from tests.checkpoints.test_a_capture_is_exact import digest, manifest, sortie
+from tests.support import fleet, killing, repository
+from tests.support.repository import Repository
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, serialized_rollback=True),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
+
+TWO = {"first": {"run": "echo 1 > one.txt"}, "second": {"run": "echo 2 > two.txt", "needs": ["first"]}}
+# Leaves a draft and goes on for ever; an attempt that finds a draft finishes it.
+DRAFT = "if test -f draft.txt; then cat draft.txt > done.txt; rm draft.txt; else {work} touch {flag}; sleep 600; fi"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Repository:
+    return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n", ".gitignore": "*.log\nbuild/\n"})
+
+
+def launch(project: Repository, sorties: dict[str, Any] = TWO, **plan: Any) -> Mission:
+    return fleet.launch(sorties, workspace={"repository": str(project.path)}, folder=str(project.path), **plan)
+
+
+def restore(checkpoint: Checkpoint) -> operations.Restored:
+    return operations.restore(checkpoint=checkpoint, executes=True)
+
+
+def finish(mission: Mission) -> str:
+    """Resume a restored mission, without waiting for former attempts, and run it to its end."""
+    missions.resume(mission=mission.id, executes=True)
+    Sortie.objects.filter(mission=mission, state="waiting").update(wake_at=Now())
+    engine = fleet.engine()
+    try:
+        return fleet.run_to_end(engine, mission)
+    finally:
+        engine.stop(within_s=5)
+
+
+def refs(mission: Mission, prefix: str) -> dict[str, str]:
+    listed = git.line("for-each-ref", "--format=%(refname) %(objectname)", prefix, at=repository.branch(mission).mirror)
+    return dict(row.split(" ") for row in listed.splitlines())
+
+
+@contextmanager
+def running(mission: Mission, *, until: Callable[[], bool]) -> Iterator[None]:
+    """An engine that runs the mission, until the condition holds; it is stopped after the block."""
+    engine = fleet.engine()
+    thread = threading.Thread(target=engine.fly, daemon=True)
+    thread.start()
+    try:
+        fleet.until(until)
+        yield
+    finally:
+        engine.stop(within_s=5)
+        thread.join(10)
+
+
+# ── The branch ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_branch_goes_back_and_what_it_had_stays_under_a_ref(project: Repository, engine: Engine) -> None:
+    mission = launch(project)
+    start = operations.capture(missions=[mission.id])
+    assert fleet.run_to_end(engine, mission) == "succeeded"
+    branch = repository.branch(mission)
+    end = branch.tip
+    restored = restore(start)
+    assert branch.tip == branch.base
+    assert restored.safety is not None
+    assert restored.replaced == f"refs/fleet/checkpoints/{restored.safety.ref}/replaced/{mission.ref}"
+    assert refs(mission, restored.replaced) == {restored.replaced: end}
+    assert not Change.objects.exclude(state="kept").exists()
+    assert finish(mission) == "succeeded"
+    assert branch.subjects() == ["first: A test", "second: A test"]
+
+
+def test_the_replaced_branch_and_its_changes_come_back_too(project: Repository, engine: Engine) -> None:
+    mission = launch(project)
+    start = operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    branch = repository.branch(mission)
+    end, ended = branch.tip, digest(mission)
+    safety = restore(start).safety
+    assert safety is not None
+    assert digest(mission) != ended
+    restore(safety)
+    assert (branch.tip, digest(mission)) == (end, ended)
+    assert set(Change.objects.values_list("state", flat=True)) == {"landed"}
+
+
+def test_a_restore_to_the_middle_keeps_what_had_landed_by_then(project: Repository, engine: Engine) -> None:
+    mission = launch(project)
+    fleet.until(lambda: bool(engine.fly()) or fleet.states(mission.id)["first"] == "succeeded")
+    middle = operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    restore(middle)
+    states = fleet.states(mission.id)
+    finished = [key for key, state in states.items() if state == "succeeded"]
+    assert repository.branch(mission).subjects() == [f"{key}: A test" for key in finished]
+
+
+def test_commits_that_landed_after_the_rows_were_read_are_not_captured(project: Repository, engine: Engine) -> None:
+    mission = launch(project)
+    fleet.run_to_end(engine, mission)
+    row, branch = Workspace.objects.get(mission=mission), repository.branch(mission)
+    first = git.line("rev-parse", f"{branch.tip}~1", at=branch.mirror)
+    assert moving.tip(row, landed=[first]) == first
+    assert moving.tip(row, landed=[first, branch.tip]) == branch.tip
+    assert moving.tip(row, landed=[]) == branch.base
+
+
+def test_an_attempt_that_was_about_to_land_loses_in_git(project: Repository, engine: Engine) -> None:
+    mission = launch(project)
+    start = operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    branch = repository.branch(mission)
+    lane = merging.read_lane(branch.mirror, branch.name)
+    restore(start)
+    with pytest.raises(merging.Moved):
+        merging.move(branch.mirror, branch=branch.name, lane=lane, tip=branch.base, to=branch.base)
+    assert branch.tip == branch.base
+
+
+def test_a_restore_that_is_killed_is_completed_by_the_control_loop(project: Repository, engine: Engine) -> None:
+    mission = launch(project)
+    start = operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    branch = repository.branch(mission)
+    end = branch.tip
+    (entry,) = manifest(start).missions
+    between = 0
+    for _ in killing.at_each_step(lambda: restore(start), folder=settings.FLEET_CHECKPOINTS):
+        if digest(mission) != entry.digest:
+            assert branch.tip == end, "the branch moves only after the transaction"
+            continue
+        between += Workspace.objects.get(mission=mission).restore_to != ""
+        moving.complete_all()
+        assert Workspace.objects.get(mission=mission).restore_to == ""
+        assert branch.tip == branch.base
+        break
+    assert between == 1
+    assert end in refs(mission, "refs/fleet/checkpoints").values()
+
+
+def test_the_next_attempt_completes_a_restore_too(project: Repository, engine: Engine) -> None:
+    mission = launch(project)
+    fleet.run_to_end(engine, mission)
+    branch = repository.branch(mission)
+    Workspace.objects.filter(mission=mission).update(restore_to=branch.base, restore_ref="refs/fleet/checkpoints/x/old")
+    other = launch(project, {"third": {"run": "ls > list.txt"}})
+    Workspace.objects.filter(mission=other).update(restore_to=branch.tip, restore_ref="refs/fleet/checkpoints/y/old")
+    fleet.run_to_end(engine, other)
+    assert repository.branch(other).read("list.txt").splitlines() == ["app.py", "list.txt", "one.txt", "two.txt"]
+    assert branch.tip != branch.base, "attempts of one mission do not move the branch of another"
+
+
+def test_a_branch_is_moved_only_once(project: Repository, engine: Engine) -> None:
+    mission = launch(project)
+    start = operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    restored = restore(start)
+    row, branch = Workspace.objects.get(mission=mission), repository.branch(mission)
+    end = refs(mission, restored.replaced)[restored.replaced]
+    git.run("update-ref", f"refs/heads/{branch.name}", end, at=branch.mirror)  # somebody has landed since
+    row.restore_to, row.restore_ref = branch.base, restored.replaced
+    moving.complete(row)
+    assert branch.tip == end
+
+
+def test_discarded_work_comes_back(project: Repository, engine: Engine) -> None:
+    mission = launch(project)
+    fleet.run_to_end(engine, mission)
+    branch = repository.branch(mission)
+    end, checkpoint = branch.tip, operations.capture(missions=[mission.id])
+    discarding.discard(mission=mission.id)
+    discarded = operations.capture(missions=[mission.id])
+    restore(checkpoint)
+    assert branch.tip == end
+    discarding.require_not_discarded(mission.id)
+    restore(discarded)
+    with pytest.raises(errors.Conflict, match="discarded"):
+        discarding.require_not_discarded(mission.id)
+
+
+# ── Uncommitted work ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_next_attempt_continues_from_the_uncommitted_work(
+    project: Repository, settings: Any, tmp_path: Path
+) -> None:
+    settings.FLEET_COMMIT_BYTES = 1_000
+    work = (
+        "echo half > draft.txt; sed -i s/two/2/ app.py; echo x > some.log; head -c 2000 /dev/zero > big.bin;"
+        " mkdir 'a b'; echo new > 'a b/ü.txt'; git init -q inner; echo y > inner/y.txt; git add app.py; git commit -qm own;"
+    )
+    mission = launch(
+        project, {"slow": {"run": DRAFT.format(work=work, flag="$FLEET_SCRATCH/flag; mkdir build; touch build/ready")}}
+    )
+    row = Sortie.objects.get(mission=mission)
+    copy = copies.of(sortie=row.id, store=repositories.mirror(str(project.path)))
+    with running(mission, until=lambda: (copy.path / "build" / "ready").exists()):
+        before = sorted(path.name for path in copy.path.iterdir())
+        status = git.line("status", "--porcelain", at=copy.path)
+        checkpoint = operations.capture(missions=[mission.id])
+        assert sorted(path.name for path in copy.path.iterdir()) == before
+        assert git.line("status", "--porcelain", at=copy.path) == status, "the attempt notices nothing"
+    _, kept = sortie(checkpoint, "slow")
+    part: Any = kept["workspace"]
+    uncommitted = part["uncommitted"]
+    assert "fault" not in uncommitted, uncommitted
+    assert (uncommitted["left_out"], uncommitted["ignored"]) == (["big.bin", "inner/"], ["build/", "some.log"])
+    files = git.line("ls-tree", "-rz", "--name-only", uncommitted["commit"], at=copy.store).strip("\0").split("\0")
+    assert files == [".gitignore", "a b/ü.txt", "app.py", "draft.txt"]
+    ref = f"refs/fleet/checkpoints/{checkpoint.ref}/{ids.encode(ids.SORTIE, row.id)}"
+    assert refs(mission, ref) == {ref: uncommitted["commit"]}
+    restore(checkpoint)
+    assert SavedWork.objects.get().commit == uncommitted["commit"]
+    assert finish(mission) == "succeeded"
+    branch = repository.branch(mission)
+    assert branch.read("done.txt") == "half\n"
+    assert branch.read("app.py") == "one\n2\nthree\n"
+    assert branch.files() == [".gitignore", '"a b/\\303\\274.txt"', "app.py", "done.txt"]
+    assert not SavedWork.objects.exists(), "it is used once"
+    assert copies.of(sortie=Sortie.objects.get(mission=mission).id, store=copy.store).path == copy.path
+
+
+def test_a_restore_captures_the_uncommitted_work_that_it_stops(project: Repository) -> None:
+    mission = launch(project, {"slow": {"run": DRAFT.format(work="echo half > draft.txt;", flag="build-ready.log")}})
+    start = operations.capture(missions=[mission.id])
+    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, store=repositories.mirror(str(project.path)))
+    with running(mission, until=lambda: (copy.path / "build-ready.log").exists()):
+        safety = restore(start).safety
+    assert safety is not None
+    assert not SavedWork.objects.exists()
+    restore(safety)
+    work = SavedWork.objects.get()
+    assert git.line("show", f"{work.commit}:draft.txt", at=copy.store) == "half"
+
+
+def test_work_that_cannot_be_read_does_not_stop_a_capture(project: Repository) -> None:
+    mission = launch(project, {"slow": {"run": DRAFT.format(work="", flag="build-ready.log")}})
+    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, store=repositories.mirror(str(project.path)))
+    with running(mission, until=lambda: (copy.path / "build-ready.log").exists()):
+        (copy.engine / "base").write_text("0" * 40)
+        copy.index.unlink()
+        copy.index.write_text("nothing")
+        checkpoint = operations.capture(missions=[mission.id])
+    _, kept = sortie(checkpoint, "slow")
+    part: Any = kept["workspace"]
+    assert "git" in part["uncommitted"]["fault"]
+    restore(checkpoint)
+    assert not SavedWork.objects.exists()
+
+
+def test_work_that_takes_too_long_to_read_does_not_hold_a_capture_up(project: Repository, settings: Any) -> None:
+    settings.FLEET_COMMIT_BYTES, settings.FLEET_CHECKPOINT_WORK_S = 10**10, 0.3
+    work = "truncate -s 2G big.bin;"  # git needs many seconds for it
+    mission = launch(project, {"slow": {"run": DRAFT.format(work=work, flag="build-ready.log")}})
+    row = Sortie.objects.get(mission=mission)
+    copy = copies.of(sortie=row.id, store=repositories.mirror(str(project.path)))
+    with running(mission, until=lambda: (copy.path / "build-ready.log").exists()):
+        checkpoint = operations.capture(missions=[mission.id])
+        (copy.path / "big.bin").unlink()  # the engine would need as long for it
+    _, kept = sortie(checkpoint, "slow")
+    part: Any = kept["workspace"]
+    assert part["uncommitted"]["fault"].startswith("There was not enough time to read the files of the copy.")
+    assert refs(mission, f"refs/fleet/checkpoints/{checkpoint.ref}/{ids.encode(ids.SORTIE, row.id)}") == {}
+    assert not list(copy.engine.parent.glob("reader-*"))
+
+
+# ── Forks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_fork_has_a_branch_of_its_own_at_the_tip_of_the_checkpoint(project: Repository, engine: Engine) -> None:
+    mission = launch(project)
+    fleet.run_to_end(engine, mission)
+    checkpoint = operations.capture(missions=[mission.id])
+    branch = repository.branch(mission)
+    end = branch.tip
+    exact = operations.fork(checkpoint=checkpoint, executes=True).mission
+    assert digest(exact) == digest(mission)
+    forked = operations.fork(checkpoint=checkpoint, sorties=["second"], executes=True).mission
+    own = repository.branch(forked)
+    assert (own.tip, own.name) == (end, f"fleet/{forked.ref}")
+    Sortie.objects.filter(mission=forked, key="second").update(state="ready")
+    brief = Sortie.objects.get(mission=forked, key="second").brief
+    brief.spec["run"] = "echo other > two.txt"
+    brief.save()
+    assert finish(forked) == "succeeded"
+    assert own.read("two.txt") == "other\n"
+    assert branch.tip == end
+
+
+# ── Refs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_checkpoint_keeps_the_commits_that_it_needs_as_long_as_it_exists(project: Repository, engine: Engine) -> None:
+    mission = launch(project)
+    fleet.run_to_end(engine, mission)
+    branch = repository.branch(mission)
+    end = branch.tip
+    checkpoint = operations.capture(missions=[mission.id])
+    for ref in [*refs(mission, "refs/heads"), *refs(mission, "refs/fleet/attempts")]:
+        git.run("update-ref", "-d", ref, at=branch.mirror)
+    git.run("gc", "--quiet", "--prune=now", at=branch.mirror)
+    Mission.objects.get(id=mission.id).delete()
+    restore(checkpoint)
+    assert branch.tip == end
+    operations.delete(checkpoint=checkpoint)
+    assert refs(mission, f"refs/fleet/checkpoints/{checkpoint.ref}") == {}
+
+
+def test_a_restore_is_refused_if_the_mirror_lacks_its_commits(project: Repository, engine: Engine) -> None:
+    mission = launch(project)
+    fleet.run_to_end(engine, mission)
+    branch = repository.branch(mission)
+    checkpoint = operations.capture(missions=[mission.id])
+    branch.mirror.rename(branch.mirror.with_suffix(".gone"))
+    with pytest.raises(errors.Conflict, match="lacks 1 commit"):
+        operations.restore(checkpoint=checkpoint, executes=True, force=True)
+    branch.mirror.with_suffix(".gone").rename(branch.mirror)
+
+
+def test_a_shared_branch_moves_back_only_with_force(project: Repository, engine: Engine) -> None:
+    plan = {"workspace": {"repository": str(project.path), "branch": "shared"}, "folder": str(project.path)}
+    mission = fleet.launch(TWO, **plan)
+    start = operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    other = fleet.launch({"third": {"run": "echo 3 > three.txt"}}, **plan)
+    with pytest.raises(errors.Conflict, match="shared"):
+        restore(start)
+    fleet.run_to_end(engine, other)
+    operations.restore(checkpoint=start, executes=True, force=True)
+    assert repository.branch(mission).subjects() == []
+
+
+def test_a_branch_of_another_users_mission_does_not_move_back(project: Repository, engine: Engine) -> None:
+    plan = {"workspace": {"repository": str(project.path), "branch": "shared"}, "folder": str(project.path)}
+    mission = fleet.launch(TWO, **plan)
+    Mission.objects.filter(id=mission.id).update(created_by=User.objects.create_user("ann"))
+    start = operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    end = repository.branch(mission).tip
+    fleet.launch({"third": {"run": "true"}}, **plan)
+    with pytest.raises(errors.Conflict, match="another user's mission"):
+        operations.restore(checkpoint=start, executes=True, force=True)
+    assert repository.branch(mission).tip == end
+
+
+def test_the_plan_of_a_restore_names_files_that_another_mission_has_reserved(project: Repository) -> None:
+    plan = {"workspace": {"repository": str(project.path), "branch": "shared"}, "folder": str(project.path)}
+    mission = fleet.launch({"mine": {"run": "true", "touches": ["src/**"]}, "free": {"run": "true"}}, **plan)
+    checkpoint = operations.capture(missions=[mission.id])
+    assert "reserved_files" not in [risk.kind for risk in operations.recovery_plan(checkpoint=checkpoint).risks]
+    missions.pause(mission=mission.id)
+    other = fleet.launch({"theirs": {"run": "true", "touches": ["src/api/*.py"]}}, **plan)
+    Sortie.objects.filter(mission=other).update(state="queued")
+    found = operations.recovery_plan(checkpoint=checkpoint)
+    (risk,) = [risk for risk in found.risks if risk.kind == "reserved_files"]
+    assert risk.message == "Files of mine are reserved by another mission."
+    assert (found.branch, found.commits_removed) == ("shared", 0)
+
+
+def test_a_difference_names_the_parts_of_the_workspace(project: Repository, engine: Engine) -> None:
+    mission = launch(project)
+    start = operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    branch = repository.branch(mission)
+    difference = operations.diff(before=start, after=None)
+    assert difference.mission["workspace.tip"] == (branch.base, branch.tip)
+    first = next(change for change in difference.changed if change.key == "first")
+    before, after = first.parts["workspace.changes"]
+    assert (before, [change["state"] for change in after]) == (None, ["landed"])
+
+
+def test_the_recovery_context_names_the_files_that_have_landed(project: Repository, engine: Engine) -> None:
+    mission = launch(project)
+    fleet.run_to_end(engine, mission)
+    checkpoint = operations.capture(missions=[mission.id])
+    (content,) = queries.detail(checkpoint)["contents"]
+    assert content["context"]["files_modified"] == [
+        {"path": "two.txt", "sortie": "second"},
+        {"path": "one.txt", "sortie": "first"},
+    ]
+
+
+def test_a_mission_with_a_workspace_is_not_exported(project: Repository, tmp_path: Path) -> None:
+    mission = launch(project)
+    checkpoint = operations.capture(missions=[mission.id])
+    with open(tmp_path / "file", "wb") as file, pytest.raises(errors.Conflict, match="workspace"):
+        operations.export(checkpoint=checkpoint, out=file)
+    assert (tmp_path / "file").stat().st_size == 0
+
+
+def test_a_mission_without_a_workspace_has_no_such_part(engine: Engine) -> None:
+    mission = fleet.launch({"one": {}})
+    fleet.run_to_end(engine, mission)
+    state, kept = sortie(operations.capture(missions=[mission.id]), "one")
+    assert "workspace" not in {**state, **kept}
+    assert workspaces.read(mission.id) is None

@@ -1,0 +1,222 @@
+"""Missions that were running when the backup was made continue after the restore: nothing is lost or done twice."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import override_settings
+
+from agents import operations as agents
+from checkpoints import operations as checkpoints
+from fleet import backup, ids
+from fleet.backup import Backup, manifest
+from fleet.events import stream
+from fleet.events.models import Event
+from fleet.postgres import hot_path
+from missions import operations as missions
+from missions.claims import Claim
+from missions.engine import settle_and_claim, settling
+from missions.engine.settle_and_claim import Party
+from missions.models import Attempt, Mission, Sortie
+from missions.states import SortieState
+from tests.checkpoints.test_a_capture_is_exact import digest
+from tests.support import fleet, landing
+from tests.support.installation import Installation
+
+LEASE_S = 1.0  # of the restores
+
+
+def party() -> Party:
+    found = Party(agent=ids.new(), agent_type="backend", lease_s=30)
+    agents.register(agent=found.agent, agent_type="backend", node="test", pid=1, start_time=0.0)
+    return found
+
+
+@contextmanager
+def cursor() -> Iterator[Any]:
+    with closing(hot_path.connect(name="test")) as session, session.cursor() as found:
+        yield found
+
+
+def claim(by: Party, want: int = 1) -> list[Claim]:
+    with cursor() as found:
+        return settle_and_claim.settle_and_claim(found, by=by, want=want).claimed
+
+
+def settle(by: Party, claims: list[Claim]) -> set[Any]:
+    outcomes = [settling.Settlement(id=c.id, attempt=c.attempt, state="succeeded", outcome="succeeded") for c in claims]
+    with cursor() as found:
+        return settle_and_claim.settle_and_claim(found, by=by, settlements=outcomes).accepted
+
+
+def restore(made: Backup) -> None:
+    with override_settings(FLEET_LEASE_S=LEASE_S):
+        backup.restore(backup=made, force=connection.settings_dict["NAME"])
+
+
+def run_to_end(mission: Mission) -> str:
+    engine = fleet.engine()
+    try:
+        return fleet.run_to_end(engine, mission)
+    finally:
+        engine.stop(within_s=5)
+
+
+@pytest.fixture
+def idle(installation: Installation) -> Installation:
+    """The installation without work of its own."""
+    missions.cancel(mission=installation.mission.id)
+    fleet.beat()
+    return installation
+
+
+def test_a_mission_continues_and_each_sortie_is_done_once(idle: Installation) -> None:
+    sorties = {f"s{n}": {} for n in range(6)} | {"end": {"needs": [f"s{n}" for n in range(6)]}}
+    mission, agent = fleet.launch(sorties), party()
+    settle(agent, claim(agent, want=2))
+    running = claim(agent, want=2)
+    made = backup.create(folder=idle.folder).backup
+    settle(agent, running)
+    restore(made)
+
+    assert {state for key, state in fleet.states(mission.id).items() if key != "end"} == {"succeeded", "waiting"}
+    assert run_to_end(mission) == "succeeded"
+    outcomes = list(
+        Attempt.objects.filter(sortie__mission=mission, state="succeeded").values_list("sortie__key", flat=True)
+    )
+    assert sorted(outcomes) == sorted(sorties)
+    interrupted = Attempt.objects.filter(sortie__in=[c.id for c in running], state="lost")
+    assert interrupted.count() == 2
+    assert set(Sortie.objects.filter(mission=mission).values_list("tries", "rescues")) == {(0, 0)}
+
+
+def test_agents_from_before_the_restore_are_fenced(idle: Installation) -> None:
+    """An attempt that was claimed after the backup has a number that the restored rows do not know."""
+    mission, agent = fleet.launch({"a": {}, "b": {}}), party()
+    (running,) = claim(agent)
+    made = backup.create(folder=idle.folder).backup
+    (later,) = claim(agent)
+    restore(made)
+
+    assert settle(agent, [running, later]) == set()
+    assert claim(party(), want=2) == [], "a sortie started while an earlier attempt may still run"
+    fleet.until(lambda: fleet.beat() or Sortie.objects.filter(mission=mission, state="queued").count() == 2)
+    again = claim(party(), want=2)
+    assert {c.id for c in again} == {running.id, later.id}
+    assert settle(agent, [running, later]) == set()
+    assert Sortie.objects.filter(mission=mission, state="running").count() == 2
+
+
+def test_a_retried_sortie_is_fenced_too(idle: Installation) -> None:
+    mission, agent = fleet.launch({"a": {}}), party()
+    missions.cancel(mission=mission.id)
+    fleet.beat()
+    made = backup.create(folder=idle.folder).backup
+    missions.retry(mission=mission.id, executes=True)
+    fleet.until(lambda: fleet.beat() or Sortie.objects.filter(mission=mission, state="queued").exists())
+    (zombie,) = claim(agent)
+    restore(made)
+    assert fleet.states(mission.id) == {"a": "cancelled"}
+    missions.retry(mission=mission.id, executes=True)
+    fleet.until(lambda: fleet.beat() or Sortie.objects.filter(mission=mission, state="queued").exists())
+    (again,) = claim(party())
+    assert settle(agent, [zombie]) == set()
+    assert again.attempt > zombie.attempt
+
+
+def test_a_cancelled_sortie_stays_cancelled(idle: Installation) -> None:
+    mission, agent = fleet.launch({"a": {}, "b": {}}), party()
+    (running,) = claim(agent)
+    missions.cancel_sortie(sortie=running.id)
+    made = backup.create(folder=idle.folder).backup
+    restore(made)
+    fleet.until(lambda: fleet.beat() or Sortie.objects.get(id=running.id).state == SortieState.CANCELLED)
+    assert run_to_end(mission) == "failed"
+
+
+def test_outcomes_that_stand_keep_their_results(idle: Installation) -> None:
+    mission = fleet.launch({"a": {"if": "always"}})
+    assert run_to_end(mission) == "succeeded"
+    made = backup.create(folder=idle.folder).backup
+    restore(made)
+    sortie = Sortie.objects.get(mission=mission)
+    assert sortie.attempt > sortie.accepted_attempt == 1
+    assert Attempt.objects.get(sortie=sortie, number=sortie.accepted_attempt).state == "succeeded"
+
+
+def test_a_branch_that_is_ahead_of_the_rows_is_moved_back(installation: Installation) -> None:
+    """Git is copied after the database, so it may have work that the rows do not know. It would land twice."""
+    before = installation.branch().tip
+    made = backup.create(folder=installation.folder).backup
+    assert landing.land(installation.mission, "next", "echo c > c.txt") == "succeeded"
+    done = backup.restore(backup=made, force=connection.settings_dict["NAME"])
+    assert installation.branch().tip == before
+    assert landing.land(installation.mission, "next", "echo c > c.txt") == "succeeded"
+    assert installation.branch().files() == ["a.txt", "b.txt", "c.txt"]
+    assert done.notes == ()
+
+
+def test_a_branch_with_work_that_the_rows_do_not_know_loses_it(installation: Installation) -> None:
+    before = installation.branch().tip
+    made = backup.create(folder=installation.folder).backup
+    assert landing.land(installation.mission, "next", "echo c > c.txt") == "succeeded"
+    later = backup.create(folder=installation.folder).backup
+    # As if the commit had landed between the snapshot and the copy of the repository.
+    mixed = Mixed(rows=made, files=later)
+    done = backup.restore(backup=mixed.backup, force=connection.settings_dict["NAME"])
+    assert installation.branch().tip == before
+    assert f"was moved back to {before[:12]}" in done.notes[0]
+    assert landing.land(installation.mission, "next", "echo c > c.txt") == "succeeded"
+    assert installation.branch().subjects()[-1].startswith("next")
+
+
+class Mixed:
+    """A backup with the rows of one backup and the repositories of a later one."""
+
+    def __init__(self, *, rows: Backup, files: Backup) -> None:
+        path = files.path
+        (path / manifest.DUMP).unlink()
+        shutil.copyfile(rows.path / manifest.DUMP, path / manifest.DUMP)
+        listed = {name: getattr(rows.manifest, name) for name in rows.manifest.__dataclass_fields__}
+        dump = [file for file in rows.manifest.files if file.path == manifest.DUMP]
+        others = [file for file in files.manifest.files if file.path != manifest.DUMP]
+        mixed = manifest.Manifest(**{**listed, "name": files.name, "files": (*dump, *others)})
+        (path / manifest.NAME).write_bytes(mixed.serialize())
+        self.backup = Backup(path)
+
+
+def test_readers_of_events_continue_in_another_cluster(idle: Installation) -> None:
+    """There, transactions may have smaller numbers than those of the restored events."""
+    mission = fleet.launch({"a": {}})
+    checkpoint = checkpoints.capture(missions=[mission.id])
+    Event.objects.update(xid=1 << 40)  # as if they came from a cluster that is far ahead
+    made = backup.create(folder=idle.folder).backup
+    restore(made)
+    events = list(stream.since(last=stream.Position(), scope=mission.id))
+    assert {event.kind for event in events} >= {"mission.running", "sortie.queued", "sortie.waiting"}
+    assert [event.id for event in events] == sorted(event.id for event in events)
+
+    assert run_to_end(mission) == "succeeded"
+    (last,) = [checkpoints.capture(missions=[mission.id])]
+    assert checkpoints.verify(checkpoints=[last, checkpoint]) == []
+    missions_digest = digest(mission)
+    assert last.ended == 1
+    assert missions_digest
+
+
+def test_the_next_checkpoint_reads_everything(idle: Installation) -> None:
+    """A checkpoint that is newer than the restored rows says nothing about what has changed since."""
+    mission, agent = fleet.launch({"a": {}, "b": {}}), party()
+    checkpoints.capture(missions=[mission.id])
+    made = backup.create(folder=idle.folder).backup
+    settle(agent, claim(agent, want=2))
+    newer = checkpoints.capture(missions=[mission.id])
+    restore(made)
+    assert not type(newer).objects.filter(id=newer.id).exists()
+    now = checkpoints.capture(missions=[mission.id])
+    assert (now.ended, checkpoints.verify(checkpoints=[now])) == (0, [])

@@ -1,0 +1,86 @@
+"""A flipped byte in any file of a backup is found, and the file is named. A restore then changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from fleet import backup, errors
+from fleet.backup import Backup
+from missions.models import Mission
+from tests.support import fleet
+from tests.support.installation import Installation
+
+KINDS = {
+    "the dump": "database.dump",
+    "an artifact": "artifacts/??/*",
+    "a checkpoint's manifest": "checkpoints/chk_*/manifest.json",
+    "a checkpoint's blob": "checkpoints/blobs/*.zst",
+    "an object of a repository": "repositories/*.git/objects/??/*",
+    "the refs of a repository": "repositories/*.git/packed-refs",
+    "the configuration of a repository": "repositories/*.git/config",
+    "the manifest": "manifest.json",
+}
+
+
+@pytest.fixture
+def made(installation: Installation) -> Backup:
+    copy = backup.create(folder=installation.folder).backup
+    assert backup.verify(backup=copy).faults == []
+    return Backup(copy.path)
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(bytes(data))
+
+
+def test_a_flipped_byte_is_found_in_each_kind_of_file(made: Backup) -> None:
+    for kind, pattern in KINDS.items():
+        paths = sorted(made.path.glob(pattern))[:2]
+        assert paths, kind
+        for path in paths:
+            for at in (0, path.stat().st_size // 2, path.stat().st_size - 1):
+                flip(path, at)
+                (fault,) = backup.verify(backup=Backup(made.path)).faults
+                assert (fault.path, fault.problem) == (path.relative_to(made.path).as_posix(), "changed"), (kind, at)
+                flip(path, at)
+    assert backup.verify(backup=Backup(made.path)).faults == []
+
+
+def test_missing_and_shortened_files_are_named(made: Backup) -> None:
+    (artifact,) = made.path.glob("artifacts/??/*")
+    (made.path / "database.dump").write_bytes((made.path / "database.dump").read_bytes()[:-1])
+    artifact.unlink()
+    found = {fault.path: fault.problem for fault in backup.verify(backup=made).faults}
+    assert found == {"database.dump": "changed", artifact.relative_to(made.path).as_posix(): "missing"}
+
+
+def test_every_file_has_mode_0600(made: Backup) -> None:
+    files = [path for path in made.path.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    assert made.path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_damaged_backup_is_refused_before_anything_changes(made: Backup) -> None:
+    fleet.launch({"later": {}})
+    flip(made.path / "database.dump", 5_000)
+    with pytest.raises(errors.Conflict, match=r"database\.dump was changed.*Nothing was changed"):
+        backup.restore(backup=made, force=connection.settings_dict["NAME"])
+    assert Mission.objects.count() == 2
+
+
+def test_a_repository_without_an_object_that_was_lost_before_the_backup_is_named(
+    installation: Installation, made: Backup
+) -> None:
+    mirror = installation.branch().mirror
+    tip = installation.branch().tip
+    (mirror / "objects" / tip[:2] / tip[2:]).unlink()
+    broken = backup.create(folder=installation.folder, full=True).backup
+    (fault,) = backup.verify(backup=broken).faults
+    assert (fault.path, fault.problem) == (f"repositories/{mirror.name}", "unreadable")

@@ -1,0 +1,115 @@
+"""The pages make a site: each has a place in the navigation, and no link leads nowhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from scripts import diagrams, docs
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = docs.pages(ROOT)
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    text = docs.FENCE.sub("", (ROOT / page).read_text())
+    seen: Counter[str] = Counter()
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
+        heading = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+        found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+        seen[slug] += 1
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_of_a_page_leads_to_a_file_and_to_a_heading(page: str) -> None:
+    text = docs.FENCE.sub("", (ROOT / page).read_text())
+    for _, target in docs.LINK.findall(text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (ROOT / page).parent / path if path else ROOT / page
+        assert linked.exists(), f"{page}: {target}"
+        if anchor:
+            assert anchor in anchors(linked.resolve().relative_to(ROOT).as_posix()), f"{page}: {target}"
+
+
+def test_every_page_has_one_place_in_the_navigation() -> None:
+    listed = [page for pages in docs.navigation(ROOT).values() for page in pages]
+    assert sorted(listed) == PAGES, "see docs/site.toml"
+
+
+def test_the_navigation_lists_only_pages_that_exist() -> None:
+    sections = tomllib.loads((ROOT / "docs" / "site.toml").read_text())["nav"]
+    assert [page for section in sections for page in section["pages"] if not (ROOT / page).exists()] == []
+
+
+def test_every_page_has_a_place_of_its_own_in_the_site() -> None:
+    places = [docs.place(page).casefold() for page in PAGES]
+    assert len(set(places)) == len(places)
+
+
+def test_every_page_begins_with_its_only_title() -> None:
+    for page in PAGES:
+        text = docs.FENCE.sub("", (ROOT / page).read_text())
+        assert text.startswith("# "), page
+        assert len(re.findall(r"^# ", text, re.MULTILINE)) == 1, page
+
+
+def test_links_lead_to_the_copies_and_names_of_files_become_titles() -> None:
+    known = {page: docs.place(page) for page in ("README.md", "ARCHITECTURE.md", "docs/plan.md", "docs/bench.md")}
+    text = "[plan](docs/plan.md#inputs) [docs/plan.md](docs/plan.md) [code](Makefile) [web](https://example.org/a.md)"
+    converted = docs.converted("README.md", text, known=known)
+    assert converted == "[plan](plan.md#inputs) [The plan format](plan.md) code [web](https://example.org/a.md)"
+    assert docs.converted("docs/bench.md", "[a](../ARCHITECTURE.md)", known=known) == "[a](architecture.md)"
+
+
+def test_a_link_to_a_missing_file_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"README.md: docs/nothing.md does not exist"):
+        docs.converted("README.md", "[a](docs/nothing.md)", known={"README.md": "index.md"})
+
+
+def test_links_in_code_stay_as_they_are() -> None:
+    text = "```sh\necho '[a](docs/nothing.md)'\n```\n"
+    assert docs.converted("README.md", text, known={"README.md": "index.md"}) == text
+
+
+def test_pipes_in_the_code_of_a_table_are_written_without_a_backslash() -> None:
+    row = r"| `up\|down` | a \| b |"
+    converted = docs.converted("README.md", row, known={"README.md": "index.md"})
+    assert converted.replace("\u200b", "") == r"| `up|down` | a \| b |"
+
+
+def test_what_a_page_would_load_from_elsewhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<a href="https://example.org"></a><script src="https://cdn.example.org/x.js"></script>'
+    )
+    (tmp_path / "b.css").write_text("@import url(//fonts.example.org/a); a { background: url(data:image/png;base64,) }")
+    found = list(docs.foreign_requests(tmp_path))
+    assert len(found) == 2
+    assert found[0].startswith("a.html: <script")
+    assert found[1] == "b.css: //fonts.example.org/a"
+
+
+def test_a_diagram_is_drawn_with_all_its_arrows() -> None:
+    (block,) = diagrams.BLOCK.findall("```mermaid\nstateDiagram-v2\n    [*] --> idle: a\n    idle --> busy: b\n```\n")
+    source = diagrams.dot_source(block)
+    assert 'start0 -> idle [label=" a "]' in source
+    assert 'idle -> busy [label=" b "]' in source
+    assert diagrams.picture(block) != diagrams.picture(block + " ")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("zensical") is None, reason="make docs installs Zensical")
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    site = tmp_path / "docs"
+    assert docs.build(site) == 0
+    assert {"index.html", "search.js", "offline.js"} <= {path.name for path in site.iterdir()}
+    assert '<script src="offline.js"' in (site / "index.html").read_text()

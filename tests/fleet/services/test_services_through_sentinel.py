@@ -1,0 +1,120 @@
+"""With Sentinel, the fleet follows the master. Its death during missions delays them, and loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kombu import Connection
+
+from fleet.config import redis_address
+from fleet.limits import cache
+from fleet.services.providers import probes
+from tests.support.cluster import Cluster, remove, temporary
+from tests.support.sentinels import Group
+from tests.support.supervised import Checkout, checkout, until
+
+pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]
+
+FAILOVER_S = 15  # Valkey's own takes about 3 s here
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[Group]:
+    with Group(tmp_path / "redis") as started:
+        yield started
+
+
+@pytest.fixture
+def postgres() -> Iterator[Cluster]:
+    cluster = temporary(durable=False)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        remove(cluster)
+
+
+def test_counts_of_requests_continue_at_the_new_master(group: Group) -> None:
+    counters = cache.FallbackClient((group.url,))
+    counters.set("fleet:1:x", 1, 60)
+    until(lambda: group.client(group.servers[1]).get("fleet:1:x") == "1")
+    group.master().kill()
+    counters.set("fleet:1:x", 2, 60)  # meanwhile the process counts for itself
+    assert counters.get("fleet:1:x", None) == 2
+
+    def remote() -> bool:
+        counters.set("fleet:1:y", 7, 60)
+        return group.client(group.servers[1]).get("fleet:1:y") == "7"
+
+    until(remote, within_s=FAILOVER_S)
+
+
+def test_a_probe_and_a_broker_connection_find_the_new_master(group: Group) -> None:
+    address = redis_address.parse(group.url)
+
+    def publish(name: str) -> None:
+        with Connection(
+            address.broker_urls[0],
+            transport="fleet.transport:SentinelTransport",
+            transport_options={"socket_timeout": 5, **address.broker_options(timeout_s=2)},
+        ) as connection:
+            queue = connection.SimpleQueue(name)
+            queue.put({"a": "hint"})
+            assert queue.get(timeout=5).payload == {"a": "hint"}
+
+    asyncio.run(probes.redis_server(group.url))
+    publish("before")
+    group.master().kill()
+    until(lambda: group.master() is group.servers[1], within_s=FAILOVER_S)
+    asyncio.run(probes.redis_server(group.url))
+    publish("after")
+    assert group.calls(group.servers[1], "brpop") > 0
+
+
+def test_a_mission_survives_the_death_of_the_master_and_hints_continue(
+    group: Group, postgres: Cluster, tmp_path: Path
+) -> None:
+    urls = {**postgres.environment(), "REDIS_URL": group.url}
+    del urls["FLEET_HOME"]
+    with checkout(env={**urls, "FLEET_LISTEN_S": "40"}) as home:  # so that agents depend on hints
+        home.manage("fleet_up", "--detach", timeout=200)
+        mission = _launch(home, tmp_path, sorties=60)
+        until(lambda: _done(home, mission) >= 10)
+        first = group.master()
+        assert group.calls(first, "lpush") > 0, "hints went to the first master"
+        first.kill()
+        killed_at = time.monotonic()
+        until(lambda: group.calls(group.servers[1], "lpush") > 0, within_s=FAILOVER_S)
+        hinted_after_s = time.monotonic() - killed_at
+        home.manage("fleet_mission", "watch", mission, "--timeout", "90", check=False, timeout=120)
+        document = home.json("fleet_mission", "show", mission)
+        assert document["state"] == "succeeded", document
+        with postgres.administrator() as session:
+            attempts = session.execute("SELECT DISTINCT attempt FROM missions_sortie").fetchall()
+        assert attempts == [(1,)], "the broker's death costs no attempt"
+        assert hinted_after_s < FAILOVER_S
+        began = time.monotonic()  # agents listen to the new master: a hint reaches them long before FLEET_LISTEN_S
+        second = _launch(home, tmp_path, sorties=1)
+        until(lambda: _done(home, second) == 1)
+        assert time.monotonic() - began < 30, "also on a busy machine"
+        assert group.calls(group.servers[1], "brpop") > 0
+        with urllib.request.urlopen(home.json("fleet_status")["urls"]["api"].replace("api/v1/", "readyz")) as answer:
+            assert json.load(answer)["checks"]["redis"]["ok"]
+        home.manage("fleet_down", timeout=60)
+
+
+def _launch(home: Checkout, folder: Path, *, sorties: int) -> str:
+    plan = folder / "plan.json"
+    work = {f"s{number}": {"agent": "backend", "run": "sleep 0.4"} for number in range(sorties)}
+    plan.write_text(json.dumps({"mission": "A test", "sorties": work}))
+    return str(home.json("fleet_mission", "run", str(plan), "--detach", cwd=folder)["id"])
+
+
+def _done(home: Checkout, mission: str) -> int:
+    return int(home.json("fleet_mission", "show", mission)["sorties"]["succeeded"])

@@ -1,0 +1,64 @@
+"""How the processes of the site accept connections, and how soon the kernel forgets a client that no longer reads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from typing import Any
+
+from fleet.web.__main__ import Server, configuration, listening_socket
+from tests.support.waiting import until
+
+BURST = 30
+
+
+async def no_application(scope: Any, receive: Any, send: Any) -> None:
+    """Answers nothing: these clients ask nothing."""
+
+
+def connect_burst(address: tuple[str, int], kept: contextlib.ExitStack) -> None:
+    for _ in range(BURST):
+        kept.enter_context(socket.create_connection(address, timeout=5))
+
+
+def test_a_process_accepts_a_burst_in_small_steps_so_that_others_can_take_their_share() -> None:
+    async def accept() -> tuple[int, int]:
+        with listening_socket(0) as listener, contextlib.ExitStack() as kept:
+            config = configuration(no_application, port=0)
+            config.load()
+            server = Server(config)
+            server.lifespan = config.lifespan_class(config)
+            await server.startup(sockets=[listener])
+            server._beat.cancel()
+            connect_burst(listener.getsockname(), kept)  # the loop does not run meanwhile
+            for _ in range(10):
+                await asyncio.sleep(0)
+            early = len(server.server_state.connections)
+            async with asyncio.timeout(20):
+                while len(server.server_state.connections) < BURST:
+                    await asyncio.sleep(0.01)
+            for open_server in server.servers:
+                open_server.close()
+            return early, len(server.server_state.connections)
+
+    early, accepted = asyncio.run(accept())
+    assert accepted == BURST
+    assert 0 < early <= 10
+
+
+def test_what_a_client_does_not_read_is_given_up_after_the_timeout(settings: Any) -> None:
+    settings.FLEET_HTTP_TIMEOUT_S = 0.5
+    with listening_socket(0) as listener, socket.socket() as client:
+        listener.listen()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.connect(listener.getsockname())
+        connection, _ = listener.accept()
+        with connection:
+            connection.setblocking(False)
+            with contextlib.suppress(BlockingIOError):  # the buffers of both kernels are full
+                while True:
+                    connection.send(bytes(65_536))
+            fault = until(lambda: connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), within_s=20)
+    assert fault == errno.ETIMEDOUT

@@ -1,0 +1,52 @@
+"""The admin shows a schedule's next times and its last ticks, and pauses, resumes and runs it."""
+
+from __future__ import annotations
+
+import pytest
+from django.urls import reverse
+
+from missions.models import Mission, Schedule
+from tests.missions.admin.test_admin_actions import act
+from tests.support import schedules, web
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def test_a_schedule_is_paused_resumed_and_run() -> None:
+    boss, schedule = web.superuser(), schedules.create()
+    assert "Paused: 1" in act(boss, "pause", schedule)
+    assert Schedule.objects.get().reason == "By boss in the admin."
+    assert "is paused already" in act(boss, "pause", schedule)
+    assert "Resumed: 1" in act(boss, "resume", schedule)
+    assert not Schedule.objects.get().paused
+    assert "Requested: 1" in act(boss, "run", schedule)
+    assert Mission.objects.get().schedule == schedule
+    assert "has not ended" in act(boss, "run", schedule)
+
+
+def test_its_page_shows_the_next_five_times_in_its_zone_and_what_happened() -> None:
+    schedule = schedules.due(schedules.create(timezone="Australia/Lord_Howe"))
+    schedules.drain()
+    boss = web.superuser()
+    page = boss.get(reverse("admin:missions_schedule_change", args=[schedule.id])).content.decode()
+    assert page.count(" 02:30 +1") == 5
+    assert "At 02:30 every day" in page
+    assert Mission.objects.get().ref in page
+    listed = boss.get(reverse("admin:missions_schedule_changelist")).content.decode()
+    assert "nightly" in listed
+    missions = boss.get(reverse("admin:missions_mission_changelist"), {"q": schedule.ref}).content.decode()
+    assert Mission.objects.get().ref in missions
+
+
+def test_staff_without_plan_execute_cannot_run_code_of_others() -> None:
+    schedule = schedules.create()
+    clerk = web.staff("view_schedule", "change_schedule")
+    assert "requires plan.execute" in act(clerk, "run", schedule)
+    assert "Paused: 1" in act(clerk, "pause", schedule)
+    assert not Mission.objects.exists()
+
+
+def test_staff_who_may_only_view_cannot_act() -> None:
+    schedule = schedules.create()
+    act(web.staff("view_schedule"), "pause", schedule)
+    assert not Schedule.objects.get().paused

@@ -1,0 +1,106 @@
+"""fleet_cleanup shows the copies, mirrors and missions that it would remove, and keeps everything unmerged."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from checkpoints import operations as checkpoints
+from checkpoints.models import Checkpoint
+from fleet import ids
+from missions import removal
+from missions.control import background, hourly
+from missions.models import Mission, Sortie
+from missions.workspaces import repositories
+from tests.support import conflicting, repository
+from tests.support.console import Done, manage
+from tests.support.repository import Repository
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def empty_home() -> None:
+    """Other tests leave copies and mirrors whose rows are gone."""
+    for folder in (settings.FLEET_HOME.work, settings.FLEET_HOME.commits, settings.FLEET_HOME.repositories):
+        removal.remove(folder)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Repository:
+    return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n"})
+
+
+def cleanup(*arguments: str) -> Done:
+    return manage("fleet_cleanup", "--most", "0", *arguments)
+
+
+def copy_of(mission: Mission) -> Path:
+    return settings.FLEET_HOME.work / Sortie.objects.get(mission=mission).ref
+
+
+def test_it_shows_first(project: Repository) -> None:
+    mission = conflicting.landed(project)
+    stderr = cleanup().err
+    assert "0 finished missions would be removed." in stderr
+    assert "1 copy of repositories" in stderr
+    assert f"{mission.ref} is kept, because 1 commit and 0 changes are not merged." in stderr
+    assert copy_of(mission).exists()
+    assert repository.branch(mission).read("new.txt") == "new\n"
+    document = cleanup("--json").json
+    assert (document["copies"], document["copies_removed"], document["dry_run"]) == (1, 0, True)
+    assert [kept["mission"] for kept in document["unmerged"]] == [mission.ref]
+
+
+def test_unmerged_work_stays_and_only_its_copies_are_removed(project: Repository) -> None:
+    mission = conflicting.landed(project)
+    done = cleanup("--yes")
+    assert "Removed 1 copy of repositories and 0 mirrors." in done.err
+    assert not copy_of(mission).exists()
+    assert Mission.objects.filter(id=mission.id).exists()
+    assert repository.branch(mission).read("new.txt") == "new\n"
+
+
+def test_the_commands_that_it_names_settle_it(project: Repository) -> None:
+    mission = conflicting.landed(project)
+    line = next(line for line in cleanup().err.splitlines() if "Merge it: " in line)
+    arguments = shlex.split(line.partition("Merge it: ")[2])
+    assert manage(*arguments[arguments.index("fleet_mission") :]).code == 0
+    assert cleanup("--yes").code == 0
+    assert not Mission.objects.filter(id=mission.id).exists()
+    assert project.git("show", f"fleet/{mission.ref}:new.txt") == "new"
+
+
+def test_a_mirror_goes_with_the_last_checkpoint_of_its_missions(project: Repository) -> None:
+    mission = conflicting.landed(project)
+    manage("fleet_mission", "merge", mission.ref)
+    kept = cleanup("--yes", "--json").json["kept"]
+    mirror = repositories.mirror(str(project.path))
+    assert str(mirror) in [item["path"] for item in kept]
+    for checkpoint in Checkpoint.objects.all():
+        checkpoints.delete(checkpoint=checkpoint)
+    assert cleanup("--json").json["mirrors"] >= 1
+    assert cleanup("--yes", "--json").json["mirrors_removed"] >= 1
+    assert not mirror.exists()
+
+
+def test_a_copy_of_an_unknown_sortie_is_kept_and_named() -> None:
+    unknown = settings.FLEET_HOME.work / ids.encode(ids.SORTIE, ids.new())
+    unknown.mkdir(parents=True)
+    try:
+        kept = {item["path"]: item["reason"] for item in cleanup("--yes", "--json").json["kept"]}
+        assert kept[str(unknown)] == "Its sortie is not in the database."
+        assert unknown.exists()
+    finally:
+        unknown.rmdir()
+
+
+def test_the_control_process_removes_copies_every_hour(project: Repository) -> None:
+    mission = conflicting.landed(project)
+    (duty,) = [duty for duty in background._duties if duty.name == "copies of repositories"]
+    assert duty.every_s == hourly.HOUR_S
+    duty.run()
+    assert not copy_of(mission).exists()

@@ -1,0 +1,132 @@
+"""fleet_schedule create, change, list, show, preview, pause, resume, run and delete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from missions.models import Mission, Schedule
+from tests.support import api, schedules
+from tests.support.console import Done, manage
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> str:
+    path = tmp_path / "plan.yaml"
+    path.write_text(schedules.PLAN)
+    return str(path)
+
+
+def schedule(*arguments: str) -> Done:
+    return manage("fleet_schedule", *arguments)
+
+
+def created(plan: str, *more: str, name: str = "nightly") -> Done:
+    return schedule("create", name, plan, "--cron", "30 2 * * *", "--timezone", "America/New_York", *more)
+
+
+def test_a_schedule_is_created_with_the_operators_rights_in_the_current_folder(plan: str) -> None:
+    done = created(plan, "--param", "day={{ schedule.date }}", "--overlap", "queue", "--deadline", "2h")
+    assert done.code == 0, done.err
+    row = Schedule.objects.get()
+    assert (row.operator, row.owner, row.folder) == (True, None, str(Path.cwd()))
+    assert (row.overlap, row.deadline_s, row.params) == ("queue", 7_200.0, {"day": "{{ schedule.date }}"})
+    assert done.err.startswith(f"Created nightly ({row.ref}). Next: ")
+    assert "02:30" in done.err
+
+
+def test_a_schedule_can_have_the_rights_of_a_user(plan: str) -> None:
+    ann = api.person("ann", executes=True).user
+    assert created(plan, "--owner", "ann", "--json").json["owner"] == "ann"
+    assert (Schedule.objects.get().owner, Schedule.objects.get().operator) == (ann, False)
+    assert created(plan, "--owner", "nobody", name="other").code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--cron", "0 0 30 2 *"], 2, "never matches"),
+        (["--cron", "@daily", "--timezone", "Mars"], 2, "There is no time zone 'Mars'"),
+        (["--cron", "@daily", "--overlap", "x"], 2, "invalid choice"),
+        (["--cron", "@daily", "--param", "no=1"], 2, "is not an input of this plan"),
+        ([], 2, "--cron"),
+    ],
+)
+def test_a_wrong_schedule_is_wrong_usage_and_stores_nothing(
+    plan: str, arguments: list[str], code: int, words: str
+) -> None:
+    done = schedule("create", "nightly", plan, *arguments)
+    assert (done.code, words in done.err) == (code, True), done.err
+    assert not Schedule.objects.exists()
+
+
+def test_the_list_and_the_page_of_a_schedule_show_its_next_times_and_its_ticks(plan: str) -> None:
+    assert schedule("list").err == "There are no schedules.\n"
+    created(plan)
+    row = schedules.due(Schedule.objects.get())
+    schedules.drain()
+    listed = schedule("list").out
+    assert row.ref in listed
+    assert "America/New_York" in listed
+    assert "last launched" in listed
+    shown = schedule("show", "nightly").out
+    assert "At 02:30 every day" in shown
+    assert shown.count("  next  ") == 5
+    mission = Mission.objects.get()
+    assert f"launched  {mission.ref}" in shown
+    document = schedule("show", row.ref, "--json").json
+    assert document["ticks"] == [document["last"]]
+    assert schedule("list", "--json").json[0]["last"] == document["last"]
+    assert manage("fleet_mission", "list", "--schedule", "nightly", "--json").json[0]["id"] == mission.ref
+    assert manage("fleet_mission", "list", "--schedule", "nothing").code == 1
+
+
+def test_a_preview_needs_no_schedule() -> None:
+    done = schedule("preview", "30 2 * * *", "--timezone", "Australia/Lord_Howe", "-n", "3")
+    assert len(done.out.splitlines()) == 3
+    assert all(line[11:16] == "02:30" for line in done.out.splitlines())
+    assert schedule("preview", "@daily", "--json").json["explanation"] == "At 00:00 every day"
+    assert schedule("preview", "0 0 31 2 *").code == 2
+
+
+def test_each_action_says_what_it_did(plan: str) -> None:
+    created(plan)
+    assert schedule("pause", "nightly", "--reason", "Holidays").err.endswith("It is paused. Holidays\n")
+    assert schedule("pause", "nightly").code == 1
+    assert "Next: " in schedule("resume", "nightly").err
+    assert schedule("change", "nightly", "--cron", "@hourly", "--json").json["cron"] == "@hourly"
+    assert schedule("change", "nightly").code == 2
+    ran = schedule("run", "nightly", "--json").json
+    assert ran["mission"] == Mission.objects.get().ref
+    assert schedule("run", "nightly").code == 1  # it still runs
+    assert schedule("delete", "nightly").err == "Deleted nightly. Its missions stay.\n"
+    assert schedule("show", "nightly").code == 1
+    assert Mission.objects.get().schedule_id is None
+
+
+def test_a_plan_is_replaced(plan: str, tmp_path: Path) -> None:
+    created(plan)
+    other = tmp_path / "other.yaml"
+    other.write_text(schedules.PLAN.replace("Scheduled", "Another"))
+    assert schedule("change", "nightly", "--plan", str(other)).code == 0
+    schedule("run", "nightly")
+    assert Mission.objects.get().name == "Another"
+
+
+def test_a_name_that_two_users_have_must_be_an_id(plan: str) -> None:
+    api.person("ann", executes=True)
+    created(plan)
+    created(plan, "--owner", "ann")
+    done = schedule("show", "nightly")
+    assert done.code == 1
+    assert all(row.ref in done.err for row in Schedule.objects.all())
+
+
+@pytest.mark.parametrize("text", ["nothing", "sch_x", "", "a\udcff\x1b"])
+def test_an_unknown_schedule_is_an_error(text: str) -> None:
+    done = schedule("show", text)
+    assert done.code in (1, 2)
+    assert "\x1b" not in done.err

@@ -1,0 +1,139 @@
+"""Conflict after conflict: two reworks, then a person. What a conflict tells is that of the newest state."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from missions.engine import verdict
+from missions.engine.workspace_attempt import CONFLICT
+from missions.models import Change, Conflict, Mission, Sortie
+from missions.plan import SortieSpec
+from missions.workspaces import commits, merging
+from tests.support import fleet, landing, repository
+from tests.support.repository import Repository
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Repository:
+    return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n", "b.py": "one\ntwo\nthree\n"})
+
+
+def launch(project: Repository, **workspace: object) -> Mission:
+    keys = ("late", "early0", "early1", "early2")
+    return fleet.launch(
+        {key: {"run": "true"} for key in keys}, workspace={"repository": str(project.path), **workspace}
+    )
+
+
+def test_rework_rework_person(project: Repository) -> None:
+    mission = launch(project, reworks=2)
+    waited_on = []
+    for number in range(3):
+        late = landing.begin(mission, "late")
+        late.work(f"printf 'one\\nlate{number}\\nthree\\n' > app.py")
+        change = late.commit()
+        assert (
+            landing.land(mission, f"early{number}", f"printf 'one\\nearly{number}\\nthree\\n' > app.py") == "succeeded"
+        )
+        settlement = late.merge(change)
+        assert late.settle(settlement)
+        waited_on.append(settlement.waits_on)
+    assert waited_on == ["time", "time", "person"]
+    sortie = Sortie.objects.get(mission=mission, key="late")
+    assert (sortie.state, sortie.tries, sortie.attempt) == ("waiting", 0, 3)
+    rows = Conflict.objects.filter(sortie=sortie).order_by("attempt")
+    assert [(row.kind, row.outcome, row.others) for row in rows] == [
+        ("merge", "rework", ["early0"]),
+        ("merge", "rework", ["early1"]),
+        ("merge", "person", ["early2"]),
+    ]
+    states = Change.objects.filter(sortie=sortie).order_by("attempt").values_list("state", flat=True)
+    assert list(states) == ["kept", "kept", "conflicted"]
+    assert repository.branch(mission).read("app.py") == "one\nearly2\nthree\n"
+
+
+def test_the_attempt_is_told_of_all_files_that_conflict_by_then(project: Repository) -> None:
+    mission = launch(project)
+    late = landing.begin(mission, "late")
+    late.work("sed -i s/two/late/ app.py b.py")
+    change = late.commit()
+    assert landing.land(mission, "early0", "sed -i s/two/early/ app.py") == "succeeded"
+    assert late.settle(late.merge(change))
+    assert Conflict.objects.get(sortie__mission=mission).files == ["app.py"]
+    assert landing.land(mission, "early1", "sed -i s/two/early/ b.py") == "succeeded"
+    again = landing.begin(mission, "late")
+    again.work("grep -q '<<<<<<<' app.py; grep -q '<<<<<<<' b.py")
+    description = json.loads((again.prepared.brief.scratch / CONFLICT).read_text())
+    assert description["files"] == ["app.py", "b.py"]
+    assert [row["subject"] for row in description["merged_since"]] == ["early1: A test", "early0: A test"]
+
+
+@pytest.mark.parametrize("name", [b":(glob)**", b"\xff\xfe", b"new\nline", b"*"])
+def test_only_the_files_that_conflict_are_shown_whatever_their_names(project: Repository, name: bytes) -> None:
+    (project.path / os.fsdecode(name)).write_text("one\ntwo\nthree\n")
+    project.commit({"README": "x\n"})
+    mission = launch(project)
+    late, early = landing.begin(mission, "late"), landing.begin(mission, "early0")
+    for step, word in ((late, "late"), (early, "early")):
+        step.work("echo x > other-$$")
+        (step.workspace.copy.path / os.fsdecode(name)).write_text(f"one\n{word}\nthree\n")
+    change = late.commit()
+    assert early.settle(early.merge(early.commit()))
+    assert late.settle(late.merge(change))
+    conflict = Conflict.objects.get(sortie__mission=mission)
+    assert conflict.files == [name.decode("utf-8", "replace")]
+    again = landing.begin(mission, "late")
+    again.work("true")
+    description = json.loads((again.prepared.brief.scratch / CONFLICT).read_text())
+    assert "+late" in description["yours"]
+    assert "+early" in description["theirs"]
+    assert "other-" not in description["yours"] + description["theirs"]
+
+
+def test_folders_that_were_renamed_in_two_ways_are_a_conflict_without_a_file(tmp_path: Path) -> None:
+    """Git finds that it does not know where a new file belongs. There is nothing with markers."""
+    text = "".join(f"{number}\n" for number in range(50))
+    project = repository.create(tmp_path / "project", {f"a/{name}": f"{name}\n{text}" for name in "1234"})
+    theirs, ours = repository.sortie(project), repository.sortie(project)
+    theirs.sh("mkdir b c; git mv a/1 a/2 b; git mv a/3 a/4 c")
+    ours.sh("echo new > a/new")
+    merged = merging.merge(ours.copy.store, onto=theirs.commit().commit, commit=ours.commit().commit)
+    assert not merged.clean
+    assert merged.files == ()
+    assert "Unclear where to rename a to" in merged.text
+
+
+def test_a_file_that_git_renamed_because_it_conflicts_with_a_folder_does_not_land(tmp_path: Path) -> None:
+    project = repository.create(tmp_path / "folders", {"a": "1\n"})
+    mission = launch(project)
+    late = landing.begin(mission, "late")
+    late.work("echo file > part")
+    change = late.commit()
+    assert landing.land(mission, "early0", "mkdir part; echo folder > part/b") == "succeeded"
+    assert late.settle(late.merge(change))
+    again = landing.begin(mission, "late")
+    again.work("echo more > c")
+    with pytest.raises(commits.Refused, match="left over from a conflict of a file with a folder"):
+        again.commit()
+
+
+def test_a_conflict_whose_rework_fails_has_failed(project: Repository) -> None:
+    mission = launch(project)
+    late = landing.begin(mission, "late")
+    late.work("sed -i s/two/late/ app.py")
+    change = late.commit()
+    assert landing.land(mission, "early0", "sed -i s/two/early/ app.py") == "succeeded"
+    assert late.settle(late.merge(change))
+    again = landing.begin(mission, "late")
+    spec = SortieSpec.from_json(again.claim.spec)
+    failure = verdict.failed(claim=again.claim, spec=spec, error="It gave up.", permanent=True)
+    assert again.settle(replace(failure, has_change=True))
+    conflict = Conflict.objects.get(sortie__key="late")
+    assert (conflict.outcome, conflict.closed_at is not None) == ("failed", True)

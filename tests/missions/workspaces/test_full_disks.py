@@ -1,0 +1,139 @@
+"""A full disk, at each step from the mirror to the branch: an error that says so, nothing half done, and on it goes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from fleet import errors, ids
+from fleet.config.home import Home
+from missions.workspaces import commits, copies, git, merging, repositories
+from tests.support import repository
+from tests.support.repository import Repository, Sortie
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+
+
+@dataclass
+class Disk:
+    path: Path
+
+    @property
+    def ballast(self) -> Path:
+        return self.path / "ballast"
+
+    def fill(self, *, but: int = 0) -> None:
+        """Leave only so many bytes free."""
+        with open(self.ballast, "wb", buffering=0) as file:
+            for size in (1_000_000, 4_096, 1):
+                with_space = True
+                while with_space:
+                    try:
+                        with_space = file.write(b"x" * size) == size
+                    except OSError:
+                        with_space = False
+            file.truncate(max(0, file.tell() - but))
+
+    def free(self) -> None:
+        self.ballast.unlink()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    path = tmp_path / "small"
+    path.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "none", str(path)], check=False)
+    if mounted.returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        with override_settings(FLEET_HOME=Home(path / "home"), FLEET_CHECKPOINTS=path / "checkpoints"):
+            (path / "home").mkdir()
+            yield Disk(path)
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Repository:
+    files = {f"file{number}": os.urandom(20_000).hex() for number in range(20)}
+    return repository.create(tmp_path / "project", {"a.txt": "a\n", **files})
+
+
+def fails_on(disk: Disk, run: Callable[[], Any], *, but: int = 0) -> str:
+    """It fails while the disk is full, as an error for users, and works afterwards. Returns the error."""
+    disk.fill(but=but)
+    with pytest.raises(errors.FleetError) as failed:
+        run()
+    disk.free()
+    run()
+    return str(failed.value)
+
+
+@pytest.mark.parametrize("but", [0, 4_096, 50_000, 300_000])
+def test_the_mirror(disk: Disk, project: Repository, but: int) -> None:
+    commit = project.git("rev-parse", "HEAD")
+    text = fails_on(disk, lambda: repositories.ensure(str(project.path), commit=commit), but=but)
+    assert "No space left" in text or "cannot" in text or "fail" in text
+    git.run("fsck", "--strict", at=repositories.mirror(str(project.path)))
+
+
+@pytest.mark.parametrize("but", [0, 4_096, 50_000, 300_000])
+def test_the_copy(disk: Disk, project: Repository, but: int) -> None:
+    commit = project.git("rev-parse", "HEAD")
+    store = repositories.ensure(str(project.path), commit=commit)
+    made = Sortie(copies.of(sortie=ids.new(), store=store))
+
+    def make() -> None:
+        with copies.lock(made.copy, attempt=1):
+            copies.make(made.copy, branch="fleet/test", tip=commit, author="backend")
+
+    disk.fill(but=but)
+    with pytest.raises(errors.FleetError):
+        make()
+    assert not made.copy.exists
+    disk.free()
+    make()
+    assert made.sh("git status --porcelain") == ""
+
+
+@pytest.mark.parametrize("but", [0, 4_096, 20_000, 60_000])
+def test_the_commit(disk: Disk, project: Repository, but: int) -> None:
+    sortie = repository.sortie(project)
+    (sortie.path / "new").write_text(os.urandom(20_000).hex())
+    made: list[commits.Commit] = []
+    fails_on(disk, lambda: made.append(sortie.commit()), but=but)
+    assert made[-1].paths == ("new",)
+    git.run("fsck", "--strict", "--full", at=sortie.copy.store)
+    assert repositories.read_ref(sortie.copy.store, sortie.ref) == made[-1].commit
+
+
+def test_the_move_of_the_branch(disk: Disk, project: Repository) -> None:
+    """A full disk is not mistaken for another attempt that has moved it; then the sortie would wait for ever."""
+    sortie = repository.sortie(project)
+    (sortie.path / "new").write_text("new\n")
+    change = sortie.commit()
+    store = sortie.copy.store
+    disk.fill()
+    with pytest.raises(errors.FleetError):
+        merging.lane_content(store, sortie=ids.new(), attempt=1)
+    disk.free()
+    lane = merging.lane_content(store, sortie=ids.new(), attempt=1)
+    disk.fill()
+    with pytest.raises(git.GitError):
+        merging.write_lane(store, "fleet/test", content=lane, expected="")
+    disk.free()
+    merging.write_lane(store, "fleet/test", content=lane, expected="")
+    disk.fill()
+    with pytest.raises(git.GitError):
+        merging.move(store, branch="fleet/test", lane=lane, tip=change.base, to=change.commit)
+    assert repositories.read_ref(store, "refs/heads/fleet/test") == change.base
+    disk.free()
+    merging.move(store, branch="fleet/test", lane=lane, tip=change.base, to=change.commit)
+    assert repositories.read_ref(store, "refs/heads/fleet/test") == change.commit

@@ -1,0 +1,129 @@
+"""A process that was killed while it wrote to a mirror leaves lock files and half-made folders; nothing stumbles there."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from fleet import errors, ids
+from missions.workspaces import commits, git, merging, repositories
+from tests.support import repository
+from tests.support.repository import Repository
+from tests.support.waiting import until
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Repository:
+    return repository.create(tmp_path / "project", {"a.txt": "a\n"})
+
+
+@pytest.fixture
+def store(project: Repository) -> Path:
+    return repositories.ensure(str(project.path), commit=project.git("rev-parse", "HEAD"))
+
+
+def leave_lock(store: Path, ref: str) -> Path:
+    file = store / f"{ref}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("")
+    return file
+
+
+def test_a_mirror_whose_creation_was_interrupted_is_created_again(project: Repository) -> None:
+    path = repositories.mirror(str(project.path))
+    half = path.with_suffix(".new")
+    (half / "refs").mkdir(parents=True)
+    (half / "HEAD").write_text("ref: refs/heads/main\n")
+    (half / "config.lock").write_text("")
+    commit = project.git("rev-parse", "HEAD")
+    store = repositories.ensure(str(project.path), commit=commit)
+    assert repositories.read_ref(store, f"{repositories.BASES}/{commit}") == commit
+
+
+def test_a_damaged_mirror_is_never_mistaken_for_the_repository_around_it(project: Repository) -> None:
+    inner = project.path / ".fleet" / "damaged.git"
+    (inner / "refs").mkdir(parents=True)
+    (inner / "HEAD").write_text("ref: refs/heads/main\n")
+    with pytest.raises(git.GitError, match="not a git repository"):
+        repositories.set_ref(inner, "refs/heads/fleet/x", project.git("rev-parse", "HEAD"))
+    assert project.git("for-each-ref", "--format=%(refname)") == "refs/heads/main"
+
+
+@pytest.mark.parametrize("ref", ["refs/heads/fleet/x", "refs/fleet/lanes/fleet/x", "refs/fleet/attempts/srt_1/1"])
+def test_a_lock_file_of_a_killed_git_is_removed(store: Path, project: Repository, ref: str) -> None:
+    file = leave_lock(store, ref)
+    commit = project.git("rev-parse", "HEAD")
+    repositories.set_ref(store, ref, commit)
+    assert repositories.read_ref(store, ref) == commit
+    assert not file.exists()
+
+
+def test_a_branch_moves_although_locks_were_left_on_it_and_on_its_lane(store: Path, project: Repository) -> None:
+    first = project.git("rev-parse", "HEAD")
+    second = project.commit({"a.txt": "b\n"})
+    repositories.ensure(str(project.path), commit=second)
+    assert repositories.tip(store, "fleet/x", start=first) == first
+    lane = merging.lane_content(store, sortie=ids.new(), attempt=1)
+    leave_lock(store, "refs/fleet/lanes/fleet/x")
+    merging.write_lane(store, "fleet/x", content=lane, expected="")
+    leave_lock(store, "refs/heads/fleet/x")
+    leave_lock(store, "refs/fleet/lanes/fleet/x")
+    merging.move(store, branch="fleet/x", lane=lane, tip=first, to=second)
+    assert repositories.tip(store, "fleet/x", start=first) == second
+
+
+def test_a_lock_on_a_base_is_removed_when_it_is_fetched_again(project: Repository, store: Path) -> None:
+    second = project.commit({"a.txt": "b\n"})
+    leave_lock(store, f"{repositories.BASES}/{second}")
+    repositories.ensure(str(project.path), commit=second)
+    assert repositories.read_ref(store, f"{repositories.BASES}/{second}") == second
+
+
+def test_a_lock_file_of_a_git_that_still_runs_is_respected(store: Path, project: Repository) -> None:
+    """The git that a killed process started goes on, and keeps our lock; so its lock file is not removed."""
+    commit = project.git("rev-parse", "HEAD")
+    with repositories.lock(store.with_suffix(".refs-lock")) as descriptor:
+        survivor = subprocess.Popen(["sleep", "600"], pass_fds=[descriptor])
+    file = leave_lock(store, "refs/heads/fleet/x")
+    writer = threading.Thread(target=lambda: repositories.set_ref(store, "refs/heads/fleet/x", commit))
+    writer.start()
+    writer.join(0.3)
+    assert file.exists()
+    assert writer.is_alive()
+    survivor.send_signal(signal.SIGKILL)
+    survivor.wait()
+    writer.join(30)
+    until(lambda: repositories.read_ref(store, "refs/heads/fleet/x") == commit)
+
+
+def test_waiting_for_the_lock_of_another_ends(store: Path) -> None:
+    path = store.with_suffix(".refs-lock")
+    with (
+        repositories.lock(path),
+        pytest.raises(errors.Unavailable, match="locked"),
+        repositories.lock(path, within_s=0.1),
+    ):
+        pass
+
+
+def test_a_fault_of_the_disk_is_not_taken_for_a_moved_branch(store: Path, project: Repository) -> None:
+    """Otherwise the sortie would wait for a merge that nobody makes, again and again."""
+    first = project.git("rev-parse", "HEAD")
+    repositories.tip(store, "fleet/x", start=first)
+    lane = merging.lane_content(store, sortie=ids.new(), attempt=1)
+    merging.write_lane(store, "fleet/x", content=lane, expected="")
+    (store / "refs/heads/fleet/x.lock").mkdir()  # git can neither create nor remove its lock file
+    second = merging.create_commit(
+        store,
+        tree=merging.tree_of(store, first),
+        parent=first,
+        message=commits.Message(author="a", subject="s", trailers={}),
+    )
+    with pytest.raises(git.GitError):
+        merging.move(store, branch="fleet/x", lane=lane, tip=first, to=second)
+    with pytest.raises(merging.Moved):
+        merging.move(store, branch="fleet/x", lane=lane, tip=second, to=first)

@@ -1,0 +1,136 @@
+"""Repositories of users: shallow, bare, with SHA-256, with odd names, without commits, with a rewritten base."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fleet import errors, ids
+from missions.workspaces import merging, repositories
+from tests.support import repository
+from tests.support.repository import Repository
+
+
+def check(project: Repository) -> None:
+    """Copy, change, commit, merge and move the branch."""
+    branch = f"fleet/{project.git('rev-parse', 'HEAD')[:8]}"
+    first, second = repository.sortie(project, branch=branch), repository.sortie(project, branch=branch)
+    first.sh(
+        "git log -1 --format=%s >/dev/null; git status --porcelain; echo 1 > first.txt; git add .; git commit -qm x"
+    )
+    second.sh("echo 2 > second.txt")
+    store, base = first.copy.store, first.copy.base
+    one, two = first.commit(), second.commit()
+    merged = merging.merge(store, onto=one.commit, commit=two.commit)
+    assert merged.clean
+    lane = merging.lane_content(store, sortie=ids.new(), attempt=1)
+    merging.write_lane(store, branch, content=lane, expected="")
+    merging.move(store, branch=branch, lane=lane, tip=base, to=one.commit)
+    third = repository.sortie(project, branch=branch)
+    assert (third.path / "first.txt").read_text() == "1\n"
+    assert third.sh("git log --format=%s").splitlines()[0] == "edit: A test"
+
+
+def test_a_shallow_clone(tmp_path: Path) -> None:
+    origin = repository.create(tmp_path / "origin", {"a.txt": "a\n"})
+    origin.commit({"a.txt": "b\n"})
+    origin.git("clone", "--quiet", "--depth=1", f"file://{origin.path}", str(tmp_path / "shallow"))
+    project = Repository(tmp_path / "shallow")
+    assert project.git("rev-parse", "--is-shallow-repository") == "true"
+    check(project)
+    project.git("fetch", "--quiet", "--unshallow")
+    project.commit({"a.txt": "c\n"})
+    check(project)
+
+
+def test_sha256(tmp_path: Path) -> None:
+    path = tmp_path / "project"
+    path.mkdir()
+    subprocess.run(["git", "init", "--quiet", "--object-format=sha256", str(path)], check=True)
+    Repository(path).commit({"a.txt": "a\n"})
+    check(Repository(path))
+
+
+@pytest.mark.parametrize("name", ["with spaces", "größe", "-dash", 'quote\'s "d"', "new\nline", "a:b", "$HOME"])
+def test_odd_names_of_folders(tmp_path: Path, name: str) -> None:
+    check(repository.create(tmp_path / name, {"a.txt": "a\n"}))
+
+
+def test_a_bare_repository(tmp_path: Path) -> None:
+    project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
+    project.git("clone", "--quiet", "--bare", str(project.path), str(tmp_path / "bare.git"))
+    check(Repository(tmp_path / "bare.git"))
+
+
+def test_a_linked_worktree(tmp_path: Path) -> None:
+    project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
+    project.git("worktree", "add", "--quiet", "-b", "other", str(tmp_path / "linked"))
+    check(Repository(tmp_path / "linked"))
+
+
+def test_a_clone_that_borrows_its_objects(tmp_path: Path) -> None:
+    project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
+    project.git("clone", "--quiet", "--shared", str(project.path), str(tmp_path / "shared"))
+    sharing = Repository(tmp_path / "shared")
+    sharing.commit({"b.txt": "b\n"})
+    check(sharing)
+
+
+def test_submodules_stay_pointers(tmp_path: Path) -> None:
+    library = repository.create(tmp_path / "library", {"lib.py": "1\n"})
+    project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
+    project.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library.path), "lib")
+    project.commit({"a.txt": "b\n"})
+    sortie = repository.sortie(project)
+    sortie.sh("echo c > a.txt")
+    assert sortie.commit().paths == ("a.txt",)
+    check(project)
+
+
+def test_a_base_that_was_rewritten_after_it_was_fetched(tmp_path: Path) -> None:
+    project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
+    base = project.git("rev-parse", "HEAD")
+    store = repositories.ensure(str(project.path), commit=base)
+    project.git("commit", "--quiet", "--amend", "--message", "Rewritten", "--allow-empty")
+    project.git("reflog", "expire", "--expire=now", "--all")
+    project.git("gc", "--quiet", "--prune=now")
+    assert repositories.ensure(str(project.path), commit=base) == store
+    check(project)
+    newer = project.git("rev-parse", "HEAD")
+    repositories.ensure(str(project.path), commit=newer)
+    assert {repositories.read_ref(store, f"{repositories.BASES}/{commit}") for commit in (base, newer)} == {base, newer}
+
+
+def test_no_commits(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path / "empty")], check=True)
+    with pytest.raises(errors.Invalid, match="has no commits"):
+        repositories.resolve_base(str(tmp_path / "empty"), "")
+
+
+def test_a_folder_inside_a_repository_is_not_one(tmp_path: Path) -> None:
+    """Git finds the repository above it, but cannot fetch from it."""
+    project = repository.create(tmp_path / "project", {"sub/a.txt": "a\n"})
+    with pytest.raises(errors.Invalid, match=f"belongs to the repository {project.path}"):
+        repositories.resolve_base(str(project.path / "sub"), "")
+    (tmp_path / "link").symlink_to(project.path / "sub")
+    with pytest.raises(errors.Invalid):
+        repositories.resolve_base(str(tmp_path / "link"), "")
+
+
+def test_a_branch_whose_name_is_a_folder_of_another(tmp_path: Path) -> None:
+    project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
+    repository.sortie(project, branch="fleet/test")
+    with pytest.raises(errors.FleetError, match="'refs/heads/fleet/test' exists"):
+        repository.sortie(project, branch="fleet/test/more")
+
+
+def test_line_endings_of_other_files_are_not_changed(tmp_path: Path) -> None:
+    """Git would like to normalise them, because .gitattributes came later."""
+    project = repository.create(tmp_path / "project", {"a.txt": "a\r\n", "b.txt": "b\r\n", "c.py": "c\n"})
+    project.commit({".gitattributes": "*.txt text=auto\n"})
+    sortie = repository.sortie(project)
+    sortie.sh("echo d > c.py; touch a.txt")
+    assert sortie.commit().paths == ("c.py",)
+    assert (sortie.path / "a.txt").read_bytes() == b"a\r\n"

@@ -1,0 +1,106 @@
+"""A lane that is given to a waiting sortie is taken by nobody else, even by one that waited for the lock meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from fleet import ids
+from missions.models import Lane, Mission, Sortie
+from missions.workspaces import lanes, repositories
+from tests.support import fleet, repository
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def mission(tmp_path: Path) -> Mission:
+    project = repository.create(tmp_path / "project", {"README.md": "A project\n"})
+    mission = fleet.launch({"a": {}, "b": {}, "c": {}}, workspace={"repository": str(project.path)})
+    workspace = mission.workspace
+    store = repositories.ensure(workspace.repository, commit=workspace.base_commit)
+    repositories.tip(store, workspace.branch, start=workspace.base_commit)
+    Lane.objects.create(repository=workspace.repository, branch=workspace.branch)
+    return mission
+
+
+def waiting(mission: Mission, key: str) -> Sortie:
+    sortie = Sortie.objects.get(mission=mission, key=key)
+    Sortie.objects.filter(id=sortie.id).update(state="waiting", waits_on="merge", attempt=1)
+    return sortie
+
+
+def in_thread(work: Any) -> tuple[threading.Thread, list[Any]]:
+    """Run in a thread with a connection of its own, and wait until Postgres has it wait for a lock."""
+    results: list[Any] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+            cursor.execute(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                " AND datname = current_database())"
+            )
+            if cursor.fetchone() == (True,):
+                return thread, results
+        time.sleep(0.01)
+    raise AssertionError("nothing waits for a lock")
+
+
+def test_an_attempt_that_waited_for_the_lock_does_not_take_what_was_just_given(mission: Mission) -> None:
+    waiting(mission, "a")
+    b = Sortie.objects.get(mission=mission, key="b")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE missions_sortie SET state = 'running', attempt = 1, lease_until = clock_timestamp() + interval '1 hour'"
+            " WHERE id = %s",
+            [b.id],
+        )
+    workspace = mission.workspace
+
+    def take() -> str | None:
+        return lanes.take(
+            repository=workspace.repository,
+            branch=workspace.branch,
+            store=repositories.mirror(workspace.repository),
+            sortie=b.id,
+            attempt=1,
+        )
+
+    with transaction.atomic(), connection.cursor() as cursor:
+        assert len(lanes.grant(cursor.cursor, after=None)) == 1
+        thread, results = in_thread(take)
+    thread.join()
+    assert results == [None]
+
+
+def test_two_that_give_the_lane_at_once_give_it_to_one(mission: Mission) -> None:
+    a, _, _ = (waiting(mission, key) for key in "abc")
+
+    def grant() -> int:
+        with transaction.atomic(), connection.cursor() as cursor:
+            return len(lanes.grant(cursor.cursor, after=None))
+
+    with transaction.atomic(), connection.cursor() as cursor:
+        assert len(lanes.grant(cursor.cursor, after=None)) == 1
+        thread, results = in_thread(grant)
+    thread.join()
+    assert results == [0]
+    assert Lane.objects.get().sortie_id == a.id
+    assert ids.encode(ids.SORTIE, a.id) in lanes.holder(
+        repository=mission.workspace.repository, branch=mission.workspace.branch
+    )

@@ -1,0 +1,207 @@
+"""What the engine does not commit: it says which file, why, and what to do, and leaves nothing out silently."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.test import override_settings
+
+from fleet import errors
+from fleet.config.home import Home
+from missions.workspaces import merging
+from missions.workspaces.commits import Refused
+from tests.support import repository
+from tests.support.confined import NOBODY, ROOT
+from tests.support.repository import Repository, Sortie
+
+COMMIT = "git -c user.name=a -c user.email=b commit --quiet --allow-empty --message x"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Repository:
+    return repository.create(tmp_path / "project", {"a.txt": "one\ntwo\nthree\n", "dir/b.txt": "b\n"})
+
+
+@pytest.fixture
+def sortie(project: Repository) -> Sortie:
+    return repository.sortie(project)
+
+
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [
+        (f"git init -q sub; cd sub; {COMMIT}", "sub"),
+        ("git init -q sub", "sub"),
+        ('git init -q "it\'s"', "it's"),
+        ("mkdir sub; echo 'gitdir: ../.git' > sub/.git; echo x > sub/file", "sub"),
+    ],
+)
+def test_another_repository_inside(sortie: Sortie, script: str, name: str) -> None:
+    sortie.sh(script)
+    with pytest.raises(Refused, match=f"{name} is a git repository of its own"):
+        sortie.commit()
+
+
+def test_another_repository_that_is_ignored_does_not_matter(sortie: Sortie) -> None:
+    sortie.sh("echo sub > .gitignore; git init -q sub; echo x > sub/file")
+    assert sortie.commit().paths == (".gitignore",)
+
+
+def test_a_large_file_is_refused_before_git_reads_it(sortie: Sortie) -> None:
+    sortie.sh("truncate -s 100G large")
+    with pytest.raises(Refused, match="large is too large: a file that is committed may have 1,000,000 bytes"):
+        sortie.commit()
+
+
+def test_a_large_file_that_is_ignored_or_was_there_before_does_not_matter(tmp_path: Path) -> None:
+    project = repository.create(tmp_path / "large", {".gitignore": "data\n", "old": "x" * 3_000})
+    sortie = repository.sortie(project)
+    sortie.sh("truncate -s 1G data; echo new > new; touch old")
+    assert sortie.commit(max_bytes=2_000).paths == ("new",)
+
+
+def test_the_attempts_own_token_in_a_file_a_name_or_a_link(project: Repository) -> None:
+    for script in (
+        "echo 'key: s3cr3t' > new",
+        "ln -s s3cr3t new",
+        "head -c 999998 /dev/zero > new; printf s3cr3t >> new",
+    ):
+        sortie = repository.sortie(project)
+        sortie.sh(script)
+        with pytest.raises(Refused, match="new contains the attempt's own token"):
+            sortie.commit(secret="s3cr3t", max_bytes=2_000_000)
+    sortie = repository.sortie(project)
+    sortie.sh("echo x > s3cr3t.txt")
+    with pytest.raises(Refused, match="name of a file contains"):
+        sortie.commit(secret="s3cr3t")
+
+
+def test_a_token_is_found_among_many_files(sortie: Sortie) -> None:
+    sortie.sh("mkdir many; for i in $(seq 300); do echo $i > many/$i; done; echo s3cr3t > many/250")
+    with pytest.raises(Refused, match="many/250"):
+        sortie.commit(secret="s3cr3t")
+
+
+def test_conflict_markers_even_in_a_renamed_file_but_not_those_of_a_text_about_markers(project: Repository) -> None:
+    base = project.git("rev-parse", "HEAD")
+    mine, theirs = repository.sortie(project), repository.sortie(project)
+    mine.sh("sed -i s/two/mine/ a.txt")
+    theirs.sh("sed -i s/two/theirs/ a.txt; printf '<<<<<<< ours\\n>>>>>>> theirs\\n' > guide.md")
+    change, tip = mine.commit().commit, theirs.commit().commit
+    merged = merging.merge(mine.copy.store, onto=tip, commit=change)
+    assert merged.files == ("a.txt",)
+    again = repository.sortie(project, tip=tip, tree=merged.tree)
+    again.sh("mv a.txt renamed.txt; echo more >> guide.md")
+    with pytest.raises(Refused, match=r"renamed\.txt still contains conflict markers"):
+        again.commit(merged=(tip, change))
+    again.sh("printf 'one\\nboth\\nthree\\n' > renamed.txt")
+    assert again.commit(merged=(tip, change)).paths == ("a.txt", "guide.md", "renamed.txt")
+    assert base != tip
+
+
+def test_a_pipe_in_the_place_of_a_file(sortie: Sortie) -> None:
+    sortie.sh("rm a.txt; mkfifo a.txt")
+    with pytest.raises(Refused, match=r"a\.txt is not a regular file"):
+        sortie.commit()
+
+
+@pytest.mark.parametrize("name", [".gitignore", ".gitattributes", ".gitmodules"])
+def test_a_pipe_that_would_keep_git_waiting(sortie: Sortie, name: str) -> None:
+    sortie.sh(f"mkfifo dir/{name}")
+    with pytest.raises(Refused, match=f"dir/{name} is not a regular file"):
+        sortie.commit()
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("ln -s a.txt .gitmodules", "does not allow the name .gitmodules"),
+        ("echo x > git~1", "does not allow the name git~1"),
+        (
+            "printf '[submodule \"x\"]\\n\\tpath=x\\n\\turl=--upload-pack=x\\n' > .gitmodules",
+            "disallowed submodule url",
+        ),
+    ],
+)
+def test_what_could_harm_those_who_check_it_out(sortie: Sortie, script: str, reason: str) -> None:
+    sortie.sh(script)
+    with pytest.raises(Refused, match=reason):
+        sortie.commit()
+
+
+def test_the_reason_can_be_stored_whatever_the_name_of_the_file(sortie: Sortie) -> None:
+    with open(os.fsencode(sortie.path) + b"/\xff", "w") as file:
+        file.write("x" * 2_000_000)
+    with pytest.raises(Refused) as refused:
+        sortie.commit()
+    assert str(refused.value).encode("utf-8")
+
+
+def test_a_copy_that_is_not_there_any_more(project: Repository) -> None:
+    for script in ("rm -rf {0}", "rm -rf {0}; ln -s /etc {0}", "rm -rf {0}; echo > {0}"):
+        sortie = repository.sortie(project)
+        subprocess.run(["/bin/sh", "-c", script.format(sortie.path)], check=True)
+        with pytest.raises(errors.FleetError, match="has been removed or replaced"):
+            sortie.commit()
+
+
+def as_nobody(home: Path, run: Callable[[], None]) -> str:
+    """Run it in a forked process as an ordinary user; returns the traceback of what it raised, "" if nothing."""
+    for path in (home.parent, home, *home.parent.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            run()
+        except BaseException:
+            os.write(writer, traceback.format_exc().encode()[-30_000:])
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader, "rb") as file:
+        return file.read().decode()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not os.access(ROOT, os.X_OK), reason="only root can become an ordinary user")
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [
+        ("echo x > new; chmod 0 new", "new"),
+        ("mkdir new; echo x > new/x; chmod 0 new", "new"),
+        ("mkdir new; echo x > new/x; chmod 300 new", "new"),
+        ("chmod 0 dir", "dir"),
+        ("echo c > a.txt; chmod 0 a.txt", "a.txt"),
+    ],
+)
+def test_what_cannot_be_read_is_not_left_out(script: str, name: str) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="fleet-unreadable-"))
+    try:
+        with override_settings(
+            FLEET_HOME=Home(folder / "home"), FLEET_SANDBOX=False
+        ):  # this Python may be root's alone
+            settings.FLEET_HOME.root.mkdir()
+            project = repository.create(folder / "project", {"a.txt": "a\n", "dir/b.txt": "b\n"})
+            sortie = repository.sortie(project)
+
+            def run() -> None:
+                sortie.sh(script)
+                with pytest.raises(Refused, match=f"{name}.* cannot be read"):
+                    sortie.commit()
+
+            failure = as_nobody(settings.FLEET_HOME.root, run)
+            assert not failure, failure
+    finally:
+        shutil.rmtree(folder)

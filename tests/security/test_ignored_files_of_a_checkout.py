@@ -1,0 +1,78 @@
+"""`.worktreeinclude` copies ignored files of the user's checkout, which other work may be changing at that moment."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.test import override_settings
+
+from fleet.config.home import Home
+from missions.workspaces import copies
+from tests.support import repository
+from tests.support.repository import Repository
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Repository:
+    made = repository.create(
+        tmp_path / "project", {".gitignore": "conf\n", ".worktreeinclude": "conf/\n", "a.txt": "a\n"}
+    )
+    (made.path / "conf").mkdir()
+    (made.path / "conf" / "key").write_text("mine")
+    return made
+
+
+@pytest.mark.parametrize("secret_of", ["the user", "the fleet"])
+def test_a_folder_that_is_swapped_for_a_link_meanwhile_gives_nothing_away(
+    project: Repository, tmp_path: Path, secret_of: str
+) -> None:
+    home = settings.FLEET_HOME.root if secret_of == "the fleet" else tmp_path / "home"
+    outside = home / "outside"
+    outside.mkdir(parents=True)
+    (outside / "key").write_text("secret")
+    conf, aside = project.path / "conf", project.path / ".git" / "aside"
+    ending = threading.Event()
+
+    def swap() -> None:
+        while not ending.is_set():
+            os.rename(conf, aside)
+            os.symlink(outside, conf)
+            os.unlink(conf)
+            os.rename(aside, conf)
+
+    sortie = repository.sortie(project)
+    base = project.git("rev-parse", "HEAD")
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    copied = 0
+    try:
+        for _ in range(150):
+            copied += copies.include_ignored(sortie.copy, repository=project.path, base=base)
+            if (sortie.path / "conf" / "key").exists():
+                assert (sortie.path / "conf" / "key").read_text() == "mine"
+                (sortie.path / "conf" / "key").unlink()
+    finally:
+        ending.set()
+        swapper.join()
+    assert copied
+
+
+def test_a_file_gets_no_setuid_bit(project: Repository) -> None:
+    (project.path / "conf" / "key").chmod(0o6755)
+    sortie = repository.sortie(project)
+    assert copies.include_ignored(sortie.copy, repository=project.path, base=project.git("rev-parse", "HEAD")) == 1
+    assert (sortie.path / "conf" / "key").stat().st_mode & 0o7777 == 0o755
+
+
+def test_files_of_the_fleet_stay_hidden_in_a_checkout_that_is_named_by_a_link(
+    project: Repository, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(project.path)
+    sortie = repository.sortie(project)
+    with override_settings(FLEET_HOME=Home(project.path / "conf")):
+        base = project.git("rev-parse", "HEAD")
+        assert copies.include_ignored(sortie.copy, repository=tmp_path / "link", base=base) == 0

@@ -1,0 +1,121 @@
+"""A file that is corrupted at random is refused without a trace, or imported whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from checkpoints import storage
+from fleet import errors
+from missions.engine.runtime import Engine
+from missions.models import Sortie
+from tests.security.lying_files import ended, imported, live, traces
+from tests.support.archives import Opened
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_corrupted_file_is_refused_or_still_the_same(
+    corpus: tuple[list[bytes], set[str]], data: st.DataObject
+) -> None:
+    files, digests = corpus
+    changed = bytearray(data.draw(st.sampled_from(files)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, max(0, len(changed) - 1)))
+        match data.draw(st.sampled_from(["flip", "cut", "insert", "remove", "zero", "copy"])):
+            case "flip" if changed:
+                changed[at] ^= 1 << data.draw(st.integers(0, 7))
+            case "cut":
+                del changed[at:]
+            case "insert":
+                changed[at:at] = data.draw(st.binary(min_size=1, max_size=600))
+            case "remove":
+                del changed[at : at + data.draw(st.sampled_from([1, 7, 512, 1024]))]
+            case "zero":
+                length = len(changed[at : at + 512])
+                changed[at : at + length] = bytes(length)
+            case _:
+                block = at - at % 512
+                changed[block:block] = changed[block : block + 512]
+    check(bytes(changed), digests)
+
+
+@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_sealed_lie_is_refused_or_becomes_exactly_what_it_says(
+    corpus: tuple[list[bytes], set[str]], data: st.DataObject
+) -> None:
+    """The digests fit whatever a line says, so only the checks of the lines stand between it and the database."""
+    files, _ = corpus
+    opened = Opened.of(data.draw(st.sampled_from(files)))
+    key = data.draw(st.sampled_from(sorted(opened.state)))
+    change = lambda document: mutate(document, data)  # noqa: E731
+    match data.draw(st.sampled_from(["state", "kept", "own", "own kept"])):
+        case "state":
+            opened.change(key, change)
+        case "kept":
+            opened.change_kept(key, change)
+        case "own":
+            opened.change_mission(change)
+        case _:
+            opened.change_mission(change, line=1)
+    check(opened.sealed(), None)
+
+
+STATES_AND_KEYS = ["due", "pending", "succeeded", "failed", "skipped", "cancelled", "live", "top", "left"]
+EXTREMES = [2**31, 2**63, 1e308, "9" * 300, "infinity", "\0", -1]
+WORDS = st.sampled_from([*STATES_AND_KEYS, *EXTREMES])
+JSON = st.recursive(
+    WORDS | st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+
+
+def mutate(document: Any, data: st.DataObject) -> None:
+    """Replace, remove or add one value somewhere in a document."""
+    place = document
+    while True:
+        names = list(place) if isinstance(place, dict) else list(range(len(place)))
+        if not names:
+            break
+        name = data.draw(st.sampled_from(names))
+        if isinstance(place[name], dict | list) and data.draw(st.booleans()):
+            place = place[name]
+            continue
+        if data.draw(st.integers(0, 4)) == 0:
+            del place[name]
+        else:
+            place[name] = data.draw(JSON)
+        return
+    if isinstance(place, dict):
+        place[data.draw(st.text(max_size=5))] = data.draw(JSON)
+    else:
+        place.append(data.draw(JSON))
+
+
+@pytest.fixture
+def corpus(engine: Engine) -> tuple[list[bytes], set[str]]:
+    files = [live(), ended(engine, artifacts=True)]
+    digests = {Opened.of(file).manifest.missions[0].digest for file in files}
+    return files, digests
+
+
+def check(data: bytes, digests: set[str] | None) -> None:
+    """The file is refused and leaves nothing, or is imported whole."""
+    before = traces()
+    try:
+        arrived = imported(data)
+    except errors.FleetError:
+        assert traces() == before
+        return
+    (entry,) = storage.read_manifest(arrived.checkpoint.ref).missions
+    assert Sortie.objects.filter(mission=arrived.mission).count() == len(Opened.of(data).state)
+    if digests is not None:
+        assert entry.digest in digests

@@ -1,0 +1,138 @@
+"""Repositories that the work of other missions can write to, or that a client chooses: git must not be led elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.contrib.auth.models import User
+
+from fleet import errors
+from missions import operations, plan
+from missions.models import Mission
+from missions.operations.workspaces import merging
+from missions.queries import plan_context
+from tests.support import conflicting, fleet, repository
+from tests.support.repository import Repository
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LANDED = "echo new > new.txt"
+
+
+@pytest.fixture
+def ann() -> User:
+    return User.objects.create_user("ann")
+
+
+@pytest.fixture
+def roots(tmp_path: Path, settings: Any) -> Path:
+    folder = tmp_path / "repositories"
+    folder.mkdir()
+    settings.FLEET_REPOSITORY_ROOTS = [str(folder), "https://git.example.org/team", "git@git.example.org:team"]
+    return folder
+
+
+def launch(*, by: User | None, template: str = "", params: Any = None, inputs: Any = None, **workspace: Any) -> Mission:
+    sorties = {"edit": {"agent": "backend", "run": "true"}}
+    text = yaml.safe_dump({"mission": "A test", "inputs": inputs or {}, "workspace": workspace, "sorties": sorties})
+    loaded = plan.load(text=text, context=plan_context.current())
+    return operations.launch(
+        plan=loaded, text=text, params=params or {}, folder="", by=by, executes=True, template=template
+    )
+
+
+def bare(path: Path, project: Repository) -> Repository:
+    project.git("clone", "--quiet", "--bare", str(project.path), str(path))
+    return Repository(path)
+
+
+def hook(repository: Repository, folder: str, trap: Path) -> None:
+    path = repository.path / folder / "hooks" / "pre-receive"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\ntouch {trap}\n")
+    path.chmod(0o755)
+
+
+# ── Repositories of launches ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_repository_that_missions_over_the_api_can_write_to_is_refused(roots: Path, ann: User, settings: Any) -> None:
+    """Its `.git` could become a file that names the repository of somebody else."""
+    project = repository.create(roots / "project", {"a": "1"})
+    settings.FLEET_FOLDERS = [str(roots)]
+    with pytest.raises(errors.Invalid, match="lies below FLEET_FOLDERS"):
+        launch(by=ann, repository=str(project.path))
+    settings.FLEET_FOLDERS = [str(roots / "elsewhere")]
+    assert launch(by=ann, repository=str(project.path)).workspace
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../others/secret", "./../others/secret", "%2e%2e/others/secret", "..%2fothers/secret", "x/..", "x//../y", "x?/../..",
+     "%2E./others/secret", "x\\..\\..\\others"],
+)  # fmt: skip
+@pytest.mark.parametrize("root", ["https://git.example.org/team", "git@git.example.org:team"])
+def test_an_address_does_not_lead_out_of_its_root(roots: Path, ann: User, root: str, path: str) -> None:
+    with pytest.raises(errors.Invalid, match="may not use the repository"):
+        launch(by=ann, repository=f"{root}/{path}", base="0" * 40)
+
+
+def test_an_address_below_a_root_is_allowed(roots: Path, ann: User) -> None:
+    for address in ("https://git.example.org/team/app.git", "git@git.example.org:team/a..b/.github"):
+        assert launch(by=ann, repository=address, base="0" * 40).workspace.repository == address
+
+
+def test_a_client_does_not_choose_any_repository_through_an_input_of_a_template(
+    roots: Path, ann: User, tmp_path: Path
+) -> None:
+    secret = repository.create(tmp_path / "secret", {"a": "1"})
+    allowed = repository.create(roots / "project", {"a": "1"})
+    inputs, text = {"where": {}}, "{{ inputs.where }}"
+    with pytest.raises(errors.Invalid, match="may not use the repository"):
+        launch(by=ann, template="fix", inputs=inputs, params={"where": str(secret.path)}, repository=text)
+    assert launch(by=ann, template="fix", inputs=inputs, params={"where": str(allowed.path)}, repository=text)
+    assert launch(by=ann, template="fix", repository=str(secret.path))
+
+
+# ── Branches ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nobody_takes_a_name_that_keeps_git_from_creating_the_branches_of_others(roots: Path, ann: User) -> None:
+    project = repository.create(roots / "project", {"a": "1"})
+    bob = User.objects.create_user("bob")
+    first = launch(by=bob, repository=str(project.path), branch="login/form")
+    for branch in ("fleet", "login", "login/form/x", first.workspace.branch + "/y/z"):
+        with pytest.raises(errors.Invalid, match="Git cannot have the branch"):
+            launch(by=ann, repository=str(project.path), branch=branch)
+    default = launch(by=bob, repository=str(project.path)).workspace.branch
+    with pytest.raises(errors.Invalid, match="Git cannot have the branch"):
+        launch(by=ann, repository=str(project.path), branch=f"{default}/x")
+    for branch in ("login/page", "login-form", "fleet/own"):
+        assert launch(by=ann, repository=str(project.path), branch=branch)
+
+
+# ── Hooks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_hooks_of_a_bare_repository_in_the_folder_of_a_mission_do_not_run(tmp_path: Path) -> None:
+    """They would run outside the sandbox, and the work could have written them."""
+    project = repository.create(tmp_path / "project", {"a": "1"})
+    shared = bare(project.path / "build" / "shared.git", project)
+    hook(shared, ".", tmp_path / "trap")
+    mission = conflicting.landed(shared)
+    fleet.launch({"other": {"run": "true"}}, folder=str(project.path))
+    with pytest.raises(errors.Conflict, match="whose work may have changed its hooks"):
+        merging.merge(mission=mission.id)
+    assert not (tmp_path / "trap").exists()
+
+
+def test_a_checkout_that_calls_itself_bare_runs_no_hooks(tmp_path: Path) -> None:
+    project = repository.create(tmp_path / "project", {"a": "1"})
+    mission = conflicting.landed(project)
+    hook(project, ".git", tmp_path / "trap")
+    project.git("config", "core.bare", "true")
+    assert merging.merge(mission=mission.id).how == "created"
+    assert not (tmp_path / "trap").exists()

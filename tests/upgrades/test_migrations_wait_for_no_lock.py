@@ -1,0 +1,101 @@
+"""A migration that cannot get its lock gives way, says who has it, and tries again."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.test import override_settings
+
+from agents.models import AgentType
+from fleet.management.commands import migrate
+from fleet.postgres import batches, parameters
+from tests.support import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+LAST = "0024_patches"  # creates a table that refers to missions_sortie, for which it locks that
+
+
+@pytest.fixture
+def reversed_migration() -> Iterator[None]:
+    call_command("migrate", "missions", "0023", verbosity=0)
+    yield
+    call_command("migrate", verbosity=0)
+
+
+@contextmanager
+def locked() -> Iterator[psycopg.Connection[Any]]:
+    """Another session has changed a sortie and keeps its transaction open."""
+    with psycopg.connect(**parameters.beside_django(application_name="a long report")) as session:
+        session.execute("LOCK TABLE missions_sortie IN ROW EXCLUSIVE MODE")
+        yield session
+
+
+def applied() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM django_migrations WHERE app = 'missions' AND name = %s", [LAST])
+        return bool(cursor.fetchone()[0])
+
+
+@pytest.mark.usefixtures("reversed_migration")
+def test_it_names_the_session_and_gives_up_in_the_end() -> None:
+    command, messages = migrate.Command(), io.StringIO()
+    command.tries = 2
+    with locked(), override_settings(FLEET_MIGRATE_LOCK_S=0.5), pytest.raises(CommandError) as failed:
+        call_command(command, verbosity=0, stderr=messages)
+    assert "missions.0024_patches waited for a lock that process" in str(failed.value)
+    assert "fleet a long report" in str(failed.value)
+    assert "in a transaction that has been open for" in str(failed.value)
+    assert "trying again in 0.5 s (2 of 2)" in messages.getvalue()
+    assert not applied()
+
+
+class Releasing(io.StringIO):
+    """A stream that ends a session as soon as something is written to it."""
+
+    def __init__(self, session: psycopg.Connection[Any]) -> None:
+        super().__init__()
+        self._session = session
+
+    def write(self, text: str, /) -> int:
+        self._session.close()
+        return super().write(text)
+
+
+@pytest.mark.usefixtures("reversed_migration")
+def test_it_succeeds_when_the_lock_is_free_again() -> None:
+    with locked() as session, override_settings(FLEET_MIGRATE_LOCK_S=0.5):
+        messages = Releasing(session)
+        call_command("migrate", verbosity=0, stderr=messages)
+    assert "trying again in 0.5 s (2 of 10)" in messages.getvalue()
+    assert applied()
+
+
+@pytest.mark.usefixtures("reversed_migration")
+def test_others_work_on_while_it_waits() -> None:
+    """A lock that is waited for blocks all who come after it; so the wait must be short."""
+    with locked() as session, override_settings(FLEET_MIGRATE_LOCK_S=0.5):
+        migrating = threading.Thread(target=lambda: call_command("migrate", verbosity=0, stderr=io.StringIO()))
+        migrating.start()
+        for _ in range(3):  # what the old version's statements lock, without its code
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("UPDATE missions_sortie SET tries = tries WHERE key = 'none'")
+        assert not applied()
+        session.close()
+        migrating.join()
+    assert applied()
+
+
+def test_rows_are_changed_in_batches() -> None:
+    mission = fleet.launch({f"s{number}": {} for number in range(25)})
+    rows = mission.sorties.filter(tries=0)
+    assert batches.update_in_batches(rows, size=10, pause_s=0, tries=1) == 25
+    assert batches.update_in_batches(rows, size=10, pause_s=0, tries=1) == 0
+    assert AgentType.objects.filter(name="backend").exists()
