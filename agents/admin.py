@@ -47,20 +47,20 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
                 self.fields[name].widget.attrs["rows"] = 2  # keeps the widget of the admin
 
     def clean_prompt_argv(self) -> list[str]:
-        return self._texts("prompt_argv")
+        return self._string_list("prompt_argv")
 
     def clean_env_allow(self) -> list[str]:
-        return self._texts("env_allow")
+        return self._string_list("env_allow")
 
     def clean_env_secret(self) -> list[str]:
-        return self._texts("env_secret")
+        return self._string_list("env_secret")
 
     def clean_readable(self) -> list[str]:
-        return self._texts("readable")
+        return self._string_list("readable")
 
-    def _texts(self, field: str) -> list[str]:
+    def _string_list(self, field: str) -> list[str]:
         try:
-            return types.texts(field, self.cleaned_data[field])
+            return types.string_list(field, self.cleaned_data[field])
         except errors.Invalid as fault:
             raise forms.ValidationError(fault.hint) from fault
 
@@ -103,25 +103,25 @@ class AgentAdmin(ReadOnlyAdmin):
     list_filter = ("state", "type", "node")
     list_select_related = ("node", "type")
     search_fields = ("reason", "node__name")
-    search_help_text = "Words of the reason, a node, or an id (agt_…)"
+    search_help_text = "Words from the reason, a node, or an id (agt_…)"
     id_fields = ("id", "node_id")
     ordering = ("-id",)
     actions = ("drain", "terminate", "stop")
     actions_list = ("spawn_button",)
     actions_detail = ("drain_button", "terminate_button", "stop_button")
     drain_button = button(
-        "drain", title="Drain", icon="hourglass_bottom", description="It ends when its sorties have ended."
+        "drain", title="Drain", icon="hourglass_bottom", description="It finishes its running sorties, then exits."
     )
     terminate_button = button(
         "terminate", title="Terminate", icon="power_settings_new", danger=True,
-        description="It ends soon. Sorties that have not ended by then go back to the queue.",
+        description="It exits after a short wait. Unfinished sorties go back to the queue.",
     )  # fmt: skip
     stop_button = button(
         "stop", title="Stop now", icon="stop_circle", danger=True,
         description="Its sorties are stopped at once and go back to the queue.",
     )  # fmt: skip
     fields = (
-        "flies",
+        "running_sorties",
         "ref",
         "name",
         "type",
@@ -136,14 +136,14 @@ class AgentAdmin(ReadOnlyAdmin):
         "ended_at",
         "log_tail",
     )
-    readonly_fields = ("ref", "name", "last_heartbeat", "age", "flies", "log_tail")
+    readonly_fields = ("ref", "name", "last_heartbeat", "age", "running_sorties", "log_tail")
 
     def available_actions(self, row: Agent) -> Collection[str]:
         return {"drain", "terminate", "stop"} if row.state in Agent.LIVE and row.node_id else ()
 
-    @admin.display(description="flies now")
-    def flies(self, agent: Agent) -> SafeString:
-        """Link to its running sorties. The URL is looked up by name, because this package does not import missions."""
+    @admin.display(description="running sorties")
+    def running_sorties(self, agent: Agent) -> SafeString:
+        """Link to them. The URL is looked up by name, because this package does not import missions."""
         url = reverse("admin:missions_sortie_changelist") + f"?state__exact=running&q={agent.ref}"
         return format_html(
             '<a href="{}" class="text-link" style="text-decoration: underline">{}</a>',
@@ -180,17 +180,17 @@ class AgentAdmin(ReadOnlyAdmin):
 
         def give_order(row: Agent) -> None:
             if not operations.order(agents=[row.id], order=order, reason=why):
-                raise errors.Conflict("It has ended, or has the same or a harder order already.")
+                raise errors.Conflict("It has already ended, or already has this order or a stronger one.")
 
         do(request, rows, give_order, done)
 
-    @admin.action(description="Drain: end when their sorties have ended", permissions=["operate"])
+    @admin.action(description="Drain: finish running sorties, then exit", permissions=["operate"])
     def drain(self, request: HttpRequest, rows: QuerySet[Agent]) -> None:
         self._order(request, rows, Agent.Order.DRAIN, "Ordered to drain")
 
-    @admin.action(description="Terminate: end soon", permissions=["operate"])
+    @admin.action(description="Terminate: exit after a short wait", permissions=["operate"])
     def terminate(self, request: HttpRequest, rows: QuerySet[Agent]) -> Any:
-        question = "Terminate these agents? Sorties that have not ended in time go back to the queue."
+        question = "Terminate these agents? Sorties that do not finish in time go back to the queue."
         if page := self.confirmation_page(request, rows, title="Terminate agents", question=question):
             return page
         return self._order(request, rows, Agent.Order.TERMINATE, "Ordered to terminate")
@@ -219,7 +219,7 @@ class NodeAdmin(ReadOnlyAdmin):
     actions = ("cordon", "uncordon")
     actions_detail = ("cordon_button", "uncordon_button")
     cordon_button = button(
-        "cordon", title="Cordon", icon="block", description="It gets no new agents. Its current ones stay."
+        "cordon", title="Cordon", icon="block", description="It gets no new agents. Its current agents keep running."
     )
     uncordon_button = button("uncordon", title="Uncordon", icon="check", description="It gets new agents again.")
 

@@ -26,7 +26,7 @@ _REGISTERED: dict[str, Callable[..., Any]] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The input of a callable, and its means to report progress, add sorties and save a value to resume from."""
+    """What a callable gets: its inputs, and methods to report progress, add sorties and save a value to resume from."""
 
     needs: Mapping[str, Any]  # upstream results by need name (a list for a matrix)
     inputs: Mapping[str, Any]  # the mission's inputs
@@ -42,7 +42,7 @@ class Context:
         self.report(fraction, note)
 
     def save_resume(self, value: Any) -> None:
-        """Save a JSON value for the next attempt, in which it will be `resume`. It replaces the value before it."""
+        """Save a JSON value, which the next attempt gets as `resume`. It replaces any value that was saved before."""
         self.write_resume(value)
 
     def add(self, *, name: str, agent: str, **keys: Any) -> None:

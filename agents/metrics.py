@@ -24,7 +24,7 @@ class AgentsCollector(Collector):
             for state in Agent.LIVE:
                 agents.add_metric([type, state.value], counts.get((type, state.value), 0))
         yield agents
-        nodes = GaugeMetricFamily("fleet_nodes", "Hosts that have joined, by whether they are up.", labels=["state"])
+        nodes = GaugeMetricFamily("fleet_nodes", "Nodes, by whether they are up.", labels=["state"])
         up = dict(Node.objects.order_by().values_list("up").annotate(number=Count("id")))
         nodes.add_metric(["up"], up.get(True, 0))
         nodes.add_metric(["down"], up.get(False, 0))

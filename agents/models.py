@@ -16,7 +16,9 @@ class AgentType(models.Model):
     name = models.CharField(
         primary_key=True,
         max_length=40,
-        validators=[RegexValidator(r"^[a-z][a-z0-9_-]*$", "Small letters, digits, - and _; a letter first.")],
+        validators=[
+            RegexValidator(r"^[a-z][a-z0-9_-]*$", "Lowercase letters, digits, - and _, starting with a letter.")
+        ],
     )
     description = models.CharField(max_length=200, blank=True)
     prompt_argv = models.JSONField(
@@ -26,7 +28,7 @@ class AgentType(models.Model):
         "Empty: this type takes no prompts.",
     )
     concurrency = models.PositiveSmallIntegerField(
-        default=2, validators=[MinValueValidator(1)], help_text="Sorties that one agent flies at once."
+        default=2, validators=[MinValueValidator(1)], help_text="Sorties that one agent runs at once."
     )
     agents = models.PositiveSmallIntegerField(
         default=1, help_text="Agents of this type that each node keeps running, even without work."
@@ -38,7 +40,7 @@ class AgentType(models.Model):
     max_running = models.PositiveIntegerField(
         default=0,
         verbose_name="running sorties",
-        help_text="Maximum in the whole fleet; 0: limited only by its agents' slots. Sorties that already run are not stopped.",
+        help_text="Maximum in the whole fleet; 0: limited only by its agents' slots. Sorties that are running are not stopped.",
     )
     autoscale = models.BooleanField(
         default=False,
@@ -55,7 +57,7 @@ class AgentType(models.Model):
     )
     max_duration_s = models.PositiveIntegerField(
         default=0,
-        verbose_name="longest attempt (s)",
+        verbose_name="maximum duration (s)",
         help_text="The largest timeout that a plan may set; 0: no limit.",
     )
     alert_silence_s = models.PositiveIntegerField(
@@ -71,13 +73,13 @@ class AgentType(models.Model):
     env_secret = models.JSONField(
         default=list,
         blank=True,
-        help_text="Names of further such variables, whose values are redacted in everything that the work reports. Those above are "
-        "redacted too if their names look like secrets (API_KEY, TOKEN …).",
+        help_text="Names of further variables to pass, whose values are redacted in everything that the work reports. "
+        "Values of the variables above are redacted if their names look like secrets (API_KEY, TOKEN …).",
     )
     readable = models.JSONField(
         default=list,
         blank=True,
-        help_text="Absolute paths on its hosts that the work may read and start in, besides its own folders.",
+        help_text="Absolute paths on the host that the work may read, and run in, besides its own folders.",
     )
     network = models.BooleanField(default=True, help_text="Whether the work has access to the network.")
     external = models.BooleanField(
@@ -108,7 +110,7 @@ class Node(models.Model):
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     name = models.CharField(max_length=200, unique=True)
     boot = models.CharField(
-        max_length=36, default="", help_text="The id of the host's boot; pids are valid only within it."
+        max_length=36, default="", help_text="The boot id of the host; pids are valid only within one boot."
     )
     pid = models.PositiveIntegerField()
     start_time = models.FloatField(help_text="When the process began, in seconds since boot; pids are reused.")
@@ -163,7 +165,7 @@ class Agent(models.Model):
         DRAIN = "drain"  # end when everything that it flies has ended, however long that takes
         TERMINATE = "terminate"  # the same, but what has not ended after FLEET_DRAIN_S goes back to the queue
         NOW = "now"  # stop what it flies, and end
-        RESTART = "restart"  # terminate, and start a successor at its place
+        RESTART = "restart"  # terminate, and start a successor in its place
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     type = models.ForeignKey(AgentType, on_delete=models.PROTECT)
@@ -174,7 +176,7 @@ class Agent(models.Model):
     place = models.PositiveSmallIntegerField(
         default=0, help_text="Its number among the agents of its type on its node."
     )
-    concurrency = models.PositiveSmallIntegerField(default=1, help_text="Sorties that it flies at once.")
+    concurrency = models.PositiveSmallIntegerField(default=1, help_text="Sorties that it runs at once.")
     pid = models.PositiveIntegerField(null=True)
     start_time = models.FloatField(
         null=True, help_text="When the process began, in seconds since boot; pids are reused."
@@ -195,7 +197,7 @@ class Agent(models.Model):
         default=False,
         db_default=False,
         editable=False,
-        help_text="It has ended, and its node has confirmed that nothing of its work runs any more.",
+        help_text="It has ended, and its node has confirmed that no process of its work is left.",
     )
 
     class Meta:
@@ -224,7 +226,7 @@ class Agent(models.Model):
 
     @property
     def name(self) -> str:
-        """Its name in lists, log files, Flower and `ps`. Its successors have the same one."""
+        """Its name in lists, log files, Flower and `ps`. Its successors have the same name."""
         return f"{self.type_id}-{self.place}@{self.node.name}" if self.node else self.ref
 
 

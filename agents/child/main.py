@@ -77,7 +77,7 @@ def _load(name: str) -> Callable[..., Any]:
 
 
 def _check_arguments(name: str, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    """Check the arguments before the call, so that a TypeError of the callable itself is not taken for a wrong one."""
+    """Check the arguments before the call, so that wrong arguments are not reported as a bug in the callable."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # some builtins have none
@@ -112,11 +112,11 @@ def _earlier_resume() -> Any:
 
 
 def _write_resume(value: Any) -> None:
-    """Write the value to FLEET_RESUME, replacing the file at once, so that no reader finds half of it."""
+    """Write the value to FLEET_RESUME. The file is replaced atomically, so that no reader sees half of it."""
     path = Path(os.environ["FLEET_RESUME"])
     new = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    new.write_bytes(text.encode("utf-8", "surrogatepass"))  # the driver judges whether the value is acceptable
+    new.write_bytes(text.encode("utf-8", "surrogatepass"))  # the driver decides whether it is acceptable
     new.replace(path)
 
 

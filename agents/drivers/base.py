@@ -28,20 +28,19 @@ class Limits:
     max_duration_s: float | None = None  # the largest timeout that its agent type allows
     silence_s: float | None = None  # longest time without output or progress
     grace_s: float = 5.0  # between SIGTERM and SIGKILL
-    linger_s: float = 2.0  # for processes that still hold the output when the main process has ended
+    linger_s: float = 2.0  # how long descendants may keep the output open after the main process has ended
     result_bytes: int = 1_000_000  # the largest result that is accepted
     added_bytes: int = 10_000_000  # the largest list of sorties to add
     resume_bytes: int = RESUME_BYTES
     memory_bytes: int | None = None  # of all processes of the attempt together
-    disk_bytes: int | None = (
-        None  # written to the scratch folder and the copy; also the size of any one file, wherever it is
-    )
+    # Of the scratch folder and the copy together; also the size of any one file, wherever it is.
+    disk_bytes: int | None = None
     tmp_bytes: int = 1_000_000_000  # size of /tmp, which is in memory
     output_bytes: int = 100_000_000  # the largest file among `outputs`
     processes: int | None = None  # at once; threads included where the kernel counts them
     open_files: int | None = None  # per process
     reserve_bytes: int = 0  # free space to keep on the disks that the attempt writes to
-    reserve_share: float = 0.1  # an attempt is stopped for it only if it wrote at least this share of the reserve
+    reserve_share: float = 0.1  # an attempt is stopped only if it has written at least this share of the reserve
 
     @property
     def wall_s(self) -> float | None:
@@ -104,7 +103,7 @@ class Reporter(Protocol):
         """How far the work is, from 0 to 1 (None: unknown), and what it is doing."""
 
     def save_resume(self, *, value: Json) -> None:
-        """What the next attempt needs to continue here. It replaces the value before it; None: start from scratch."""
+        """What the next attempt needs to continue here. It replaces the previous value; None: start from scratch."""
 
     def started(self, *, pid: int, start_time: float) -> None:
         """The root process of the attempt and its start in epoch seconds. SIGTERM to it stops everything."""
@@ -164,9 +163,9 @@ class StopReason(StrEnum):
 
 
 class Stop:
-    """Ends an attempt: when it is set, or at `lease_end` unless the lease is renewed.
+    """The stop signal of an attempt, which ends when `set` is called, or at `lease_end` unless the lease is renewed.
 
-    Other threads than the driver's call `set` and `renew`. Only the first reason counts. `lease_end` is the time on the
+    `set` and `renew` are called in other threads than the driver's. Only the first reason counts. `lease_end` is the time on the
     monotonic clock by which every process of the attempt must be gone (fleet/lease.py).
     """
 
@@ -195,14 +194,14 @@ class Stop:
                 self._listener(lease_end)
 
     def follow(self, listener: Callable[[float], None] | None) -> None:
-        """Call the listener with the end of the lease, now and at each renewal; None: no more. It must not block."""
+        """Call the listener with the end of the lease, now and at each renewal; None: stop. It must not block."""
         with self._lock:
             self._listener = listener
             if listener is not None:
                 listener(self.lease_end)
 
     def fileno(self) -> int:
-        """A descriptor for a selector, readable from the moment that the stop is set."""
+        """A descriptor for a selector, readable once the stop is set."""
         with self._lock:
             if self._descriptor is None:
                 self._descriptor = os.eventfd(int(self.reason is not None), os.EFD_CLOEXEC | os.EFD_NONBLOCK)

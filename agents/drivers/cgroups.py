@@ -1,6 +1,6 @@
-"""Limits the work of each attempt by a cgroup (v2), if the fleet's own cgroup is delegated to it.
+"""Limits each attempt's work with a cgroup (v2), if the fleet's own cgroup is delegated to it.
 
-Below the delegated cgroup, which must have no processes itself once its children have controllers, are
+The delegated cgroup must not contain processes itself once its children have controllers. Below it are
 
 - `fleet-processes`: the processes of the fleet, including the shims. The node moves them there when it starts.
 - FLEET-PID-START-N: the work of one attempt, named after its fleet and its agent's pid and start time. The shim starts
@@ -28,7 +28,7 @@ log = logging.getLogger("fleet.node")
 
 LEAF = "fleet-processes"
 CONTROLLERS = {"memory", "pids"}
-ROUNDS = 20  # of moving processes: those that are not moved yet may fork
+ROUNDS = 20  # of moving processes: one that has not been moved yet may fork
 KILL_S, POLL_S = 3.0, 0.01
 
 _base: Path | None = None  # where this process creates cgroups, once `activate` has been called
@@ -69,7 +69,7 @@ def obstacle(base: Path, *, systemd: bool) -> str:
 
 
 def in_use(pid: int) -> tuple[Path, str]:
-    """Like `find`, for a node that runs: what it does."""
+    """Like `find`, for the process of a running node: whether it does use the cgroup."""
     base, why = find(pid)
     if not why and not CONTROLLERS.issubset(_words(base / "cgroup.subtree_control")):
         why = f"{base} is delegated, but the node could not use it (its log says why)"
@@ -104,8 +104,8 @@ def activate() -> None:
 class Group:
     """The cgroup of an attempt's work; without cgroups it limits nothing. The owner must call `end`.
 
-    `descriptor` is that of its folder, or -1. `unenforced` are the limits that it leaves to others. After `end`, `ended`
-    says that no process is left, `cpu_s` is the processor time of the work if the kernel counted it, and
+    `descriptor` is that of its folder, or -1. `unenforced` are the limits that something else must enforce. After `end`,
+    `ended` says that no process is left, `cpu_s` is the processor time of the work if the kernel counted it, and
     `exceeded_bytes` the most memory that it used if the kernel killed it for that.
     """
 
@@ -150,7 +150,7 @@ class Group:
 
 
 def sweep(*, fleet: str, kill: bool = False) -> None:
-    """Remove the cgroups that ended agents of this fleet have left; those with processes only if these may be killed."""
+    """Remove the cgroups that ended agents of this fleet left behind; those with processes only if `kill` is set."""
     for path in _base.glob(f"{fleet}-*") if _base is not None else ():
         pid, start_time = path.name.split("-")[-3:-1]
         if not processes.is_alive(pid=int(pid), start_time=float(start_time)):

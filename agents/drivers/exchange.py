@@ -22,7 +22,7 @@ from agents.drivers.base import Brief, Json, Needs
 from fleet import values
 
 VARIABLE_BYTES = 32 * 1024  # per variable; a longer text goes into a file. Linux allows 128 KiB
-# Of all variables from the mission, with their names. Linux allows 2 MiB, with the arguments.
+# For all variables from the mission together, names included. Linux allows 2 MiB, arguments included.
 VARIABLES_BYTES = 512 * 1024
 FILE_NAME = 100  # characters of a need's name that its file name keeps
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -68,8 +68,7 @@ class Exchange:
     def create(self, name: str, text: str | Iterable[str]) -> int:
         """Write a file for the work (mode 0600) and return its descriptor, positioned at the start.
 
-        `name` may have one folder in it. Links that the work has put in its place, or in that of the file, are not
-        followed.
+        `name` may contain one folder. Symbolic links that the work has put in the place of either are not followed.
         """
         parent, _, name = name.rpartition("/")
         folder = os.open(parent, FOLDER, dir_fd=self._folder) if parent else self._folder
@@ -123,7 +122,7 @@ class Exchange:
         return (False, None) if data is None else (True, self.value(data, label=label, limit=limit, remedy=remedy))
 
     def read_bytes(self, name: str, *, label: str, limit: int) -> bytes | None:
-        """Up to `limit` + 1 bytes of a file that the work wrote; None if there is none. Unreadable as for `read`.
+        """Up to `limit` + 1 bytes of a file that the work wrote; None if there is none. Raises Unreadable like `read`.
 
         The work may still be running. Without O_NONBLOCK, a lease on the file (fcntl(2)) would delay its opening.
         """
@@ -144,7 +143,7 @@ class Exchange:
             os.close(descriptor)
 
     def value(self, data: bytes, *, label: str, limit: int, remedy: str = REMEDY) -> Json:
-        """The redacted JSON value in the data of a file. Unreadable as for `read`."""
+        """The redacted JSON value in the data of a file. Raises Unreadable like `read`."""
         try:
             return self._redactor.value(values.parse(data, max_bytes=limit))  # type: ignore[no-any-return]
         except values.Unacceptable as fault:

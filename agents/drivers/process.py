@@ -61,7 +61,7 @@ def _run(
         shim = Shim(
             argv,
             env=env,
-            markers={name: env[name] for name in reaper.NAMES if name in env},
+            markers={name: env[name] for name in reaper.MARKERS if name in env},
             cwd=brief.cwd or brief.scratch,
             scratch=brief.scratch,
             limits=group.unenforced,
@@ -74,7 +74,7 @@ def _run(
         )
     except sandbox.Refused as refused:
         return Ended(stage="sandbox", why=str(refused))
-    except ValueError:  # a NUL, which no argument or variable can hold
+    except ValueError:  # a NUL, which no argument or variable can contain
         return Ended(stage="program", errno=errno.EINVAL)
     except OSError as fault:
         return Ended(stage="program", errno=fault.errno or errno.EIO)
@@ -170,7 +170,7 @@ def _stream(
                 _report(progress, reporter, redactor)
             if resume.check():
                 watchdog.note_activity()
-            if shim.status in ready:  # it reports when it ends; or it was killed
+            if shim.status in ready:  # it has reported its end, or it was killed
                 break
     for descriptor, stream in shim.streams.items():
         os.set_blocking(descriptor, False)

@@ -27,21 +27,21 @@ DISK_S = 1.0
 RESERVE_S = 0.5
 SLICE_S = 0.02  # time budget of one slice of the walk
 PAUSE_S = 0.2  # between slices
-ENTRIES = 200  # between checks of the clock
+ENTRIES = 200  # of folders, between checks of the clock
 BLOCK = 512  # bytes per block of st_blocks (stat(2))
 ENTRY_BYTES = 4_096  # the least that a file or folder counts: an empty one takes no block, but an inode
-INODES_RESERVED = 0.05  # share of the inodes of a disk; below it, work that may have taken the others is stopped
-INODES_TAKEN = 20_000  # since the attempt began, before it may be stopped for that
+INODES_RESERVED = 0.05  # if a smaller share of a disk's inodes is free, work that may have used them up is stopped
+INODES_USED = 20_000  # since the attempt began, before it may be stopped for that
 UNMEASURABLE = 1 << 60  # bytes counted for what cannot be measured: a path beyond PATH_MAX, a folder that stays locked
 LISTABLE = stat.S_IRUSR | stat.S_IXUSR
-UNLOCKED = 3  # times that a folder is made accessible in one walk
+MAX_UNLOCKS = 3  # how often one walk makes a folder accessible
 
 
 class Quota:
     """The quota of one attempt. Create it before the work begins, so that the fleet's own files do not count.
 
-    The scratch folder and the copy of a repository count; of other `folders` only the free space. `shim` is the pid of
-    the attempt's shim, whose descendants are measured. `next_at` is when to call `check` again, on
+    The scratch folder and the copy of a repository are measured; for other `folders`, only the free space is checked.
+    `shim` is the pid of the attempt's shim, whose descendants are measured. `next_at` is when to call `check` again, on
     the monotonic clock.
     """
 
@@ -115,7 +115,7 @@ class Quota:
         """Whether a disk of the attempt has hardly any inodes left, and lost many while the attempt ran."""
         for folder in self._folders:
             free, total = _inodes(folder)
-            if free < total * INODES_RESERVED and self._initial_inodes[folder] - free > INODES_TAKEN:
+            if free < total * INODES_RESERVED and self._initial_inodes[folder] - free > INODES_USED:
                 self.used = int(_free_bytes(folder))
                 return True
         return False
@@ -196,7 +196,7 @@ def _sizes(folder: Path) -> Iterator[int]:
                     yield max(ENTRY_BYTES, status.st_blocks * BLOCK)
         except PermissionError:
             unlocked[path] += 1
-            if unlocked[path] > UNLOCKED:  # the work locks it again and again
+            if unlocked[path] > MAX_UNLOCKS:  # the work keeps locking it
                 yield UNMEASURABLE
             elif _unlock(folder, path):
                 folders.append(path)
@@ -206,7 +206,7 @@ def _sizes(folder: Path) -> Iterator[int]:
 
 
 def _unlock(top: Path, path: str) -> bool:
-    """Let this user list a folder below `top`, and reach it. Follows no links. Returns whether it may try again."""
+    """Make a folder below `top` accessible to this user, without following links. Returns whether to try again."""
     parts = Path(path).relative_to(top).parts
     with ExitStack() as descriptors:
         try:
@@ -220,7 +220,7 @@ def _unlock(top: Path, path: str) -> bool:
                 mode = stat.S_IMODE(os.fstat(folder).st_mode)
                 if mode & LISTABLE != LISTABLE:
                     os.chmod(f"/proc/self/fd/{folder}", mode | LISTABLE)
-        except PermissionError:  # it was locked again, or belongs to somebody else
+        except PermissionError:  # it was locked again, or belongs to another user
             return True
         except OSError:  # it was deleted
             return False

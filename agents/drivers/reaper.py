@@ -17,16 +17,16 @@ from agents.drivers import cgroups
 from agents.drivers.shim import PROGRAM
 from agents.shim import tree
 
-NAMES = ("FLEET_ATTEMPT", "FLEET_HOME_ID")  # variables that mark the processes of an attempt
+MARKERS = ("FLEET_ATTEMPT", "FLEET_HOME_ID")  # variables that mark the processes of an attempt
 KILL_S = 3.0
 POLL_S = 0.02
 MAX_BYTES = 1024 * 1024  # read of a process's arguments and environment, which may claim to be terabytes (PR_SET_MM)
-MAX_DIGITS = 9  # of an attempt's number: a process may claim any
+MAX_DIGITS = 9  # of an attempt's number, which a process may forge
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
-    """A process of an attempt. `shim`: whether it is the attempt's shim."""
+class MarkedProcess:
+    """A process that carries the marker of an attempt. `shim`: whether it is the attempt's shim."""
 
     pid: int
     marker: str
@@ -34,9 +34,9 @@ class Trace:
     shim: bool
 
 
-def traces() -> list[Trace]:
+def marked_processes() -> list[MarkedProcess]:
     """All processes on this host that carry a marker and that this user may inspect."""
-    traces = []
+    marked = []
     for pid in tree.process_parents():
         with suppress(OSError):  # it has ended since, or is another user's
             text = _read_start(f"/proc/{pid}/environ").decode("utf-8", "replace")
@@ -44,8 +44,8 @@ def traces() -> list[Trace]:
                 line.split("=", 1) for line in text.split("\x00") if line.startswith("FLEET_") and "=" in line
             )
             if marker := variables.get("FLEET_ATTEMPT"):
-                traces.append(Trace(pid, marker, variables.get("FLEET_HOME_ID", ""), is_shim(pid)))
-    return traces
+                marked.append(MarkedProcess(pid, marker, variables.get("FLEET_HOME_ID", ""), is_shim(pid)))
+    return marked
 
 
 def is_shim(pid: int) -> bool:
@@ -65,7 +65,7 @@ def reap_earlier(marker: str) -> set[int]:
     sortie, _, number = marker.partition("/")
 
     def earlier() -> set[int]:
-        markers = [(trace.pid, trace.marker.partition("/")) for trace in traces()]
+        markers = [(process.pid, process.marker.partition("/")) for process in marked_processes()]
         return {pid for pid, (other, _, n) in markers if other == sortie and _is_number(n) and int(n) < int(number)}
 
     _kill(earlier)
@@ -81,7 +81,8 @@ def reap_abandoned(*, fleet: str, agents: Collection[int], grace_s: float) -> bo
 
     def abandoned() -> set[int]:
         supervised = tree.descendants(agents, tree.process_parents())
-        return {trace.pid for trace in traces() if trace.fleet == fleet and trace.pid not in supervised}
+        ours = (process.pid for process in marked_processes() if process.fleet == fleet)
+        return set(ours) - supervised
 
     while abandoned():
         reap_orphans(fleet=fleet)
@@ -95,7 +96,7 @@ def reap_abandoned(*, fleet: str, agents: Collection[int], grace_s: float) -> bo
 
 def reap(marker: str) -> int:
     """Kill all processes of the attempt, its shim included, and wait until they are gone. Returns how many."""
-    return _kill(lambda: {trace.pid for trace in traces() if trace.marker == marker})
+    return _kill(lambda: {process.pid for process in marked_processes() if process.marker == marker})
 
 
 def reap_orphans(*, fleet: str, known: Collection[str] = ()) -> int:
@@ -106,12 +107,12 @@ def reap_orphans(*, fleet: str, known: Collection[str] = ()) -> int:
     """
 
     def orphans() -> set[int]:
-        ours = [trace for trace in traces() if trace.fleet == fleet]
+        ours = [process for process in marked_processes() if process.fleet == fleet]
         # Not by their environment alone: without the sandbox, an ordinary user cannot read that of a shim.
         parents = tree.process_parents()
         supervised = tree.descendants(filter(is_shim, parents), parents)
-        spared = {trace.marker for trace in ours if trace.shim or trace.pid in supervised}.union(known)
-        return {trace.pid for trace in ours if trace.marker not in spared}
+        spared = {process.marker for process in ours if process.shim or process.pid in supervised}.union(known)
+        return {process.pid for process in ours if process.marker not in spared}
 
     killed = _kill(orphans)
     cgroups.sweep(fleet=fleet)

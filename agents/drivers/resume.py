@@ -39,7 +39,7 @@ class ResumeFile:
         return self._report()
 
     def check_at_end(self) -> None:
-        """Report the last value, after the last process has ended; or say in the output why it is ignored."""
+        """Report the final value, after the last process has ended, or explain in the output why it is ignored."""
         self._report()
         if fault := self._read_fault or self._data_fault:
             self._note(fault)

@@ -87,7 +87,7 @@ class View:
 
     @classmethod
     def of(cls, brief: Brief) -> Self:
-        """The part of the host that the brief makes visible."""
+        """The view that a brief describes."""
         return cls(
             scratch=brief.scratch,
             writable=brief.writable,

@@ -1,5 +1,5 @@
 """The node: the process that starts and supervises the agents of one host, measures them and ships their logs.
 
-`supervisor.Supervisor` is the entry point (`manage.py fleet_node`). `fleet_cleanup` also uses `log_shipping` and
+`supervisor.NodeSupervisor` is the entry point (`manage.py fleet_node`). `fleet_cleanup` also uses `log_shipping` and
 `sampling`. A node knows nothing of missions or sorties.
 """

@@ -1,4 +1,4 @@
-"""Decides what the end of an agent's process means: the final state of its row, and whether it gets a successor."""
+"""Decides what follows from the exit of an agent's process: the final state of its row, and whether it is replaced."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Exit:
 
 
 def judge(post: Post, *, code: int, row_state: str | None) -> Exit:
-    """Judge the exit of the agent at a post. `row_state` is the state of its row, in which it may be lost already."""
+    """Judge the exit of the agent at a post. `row_state` is the state of its row, which may be `lost` already."""
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     ordered = bool(post.last_order)
     came_up = row_state not in {Agent.State.SPAWNING, Agent.State.FAILED}

@@ -60,8 +60,8 @@ def warm() -> None:
 
 
 @dataclass(slots=True, eq=False)
-class Child:
-    """A process that this one forked. `returncode` is like that of subprocess: negative for a signal."""
+class AgentProcess:
+    """A forked agent. `returncode` is like that of subprocess: negative for a signal."""
 
     pid: int
     returncode: int | None = None
@@ -80,7 +80,7 @@ class Child:
             os.kill(self.pid, number)
 
 
-def fork_agent(*, argv: Sequence[str], env: Mapping[str, str], log: Path) -> Child:
+def fork_agent(*, argv: Sequence[str], env: Mapping[str, str], log: Path) -> AgentProcess:
     """Fork a Celery worker with these arguments.
 
     It gets a session of its own, writes to `log`, and receives SIGTERM when this process dies.
@@ -90,7 +90,7 @@ def fork_agent(*, argv: Sequence[str], env: Mapping[str, str], log: Path) -> Chi
     sys.stderr.flush()
     pid = os.fork()
     if pid:
-        return Child(pid)
+        return AgentProcess(pid)
     status = 0
     try:
         _become_agent(parent=parent, env=env, log=log)

@@ -52,7 +52,7 @@ class Tail:
     characters: int = 0
 
     def read(self, *, limit: int) -> tuple[bytes, int, int]:
-        """Return the new data, its end in the file, and how many bytes before it are skipped to keep it below `limit`.
+        """Return the new data, its end in the file, and how many bytes before it were skipped to stay below `limit`.
 
         Incomplete lines are left for later, so that no secret in them is cut in two.
         """

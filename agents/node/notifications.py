@@ -1,4 +1,4 @@
-"""Waits for the notifications that the orders for a node have changed."""
+"""Waits for notifications of changed orders for a node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger("fleet.node")
 
 
 class Notifications:
-    """The notifications for one node. They use a connection of their own, so that one ends the wait at once."""
+    """The notifications for one node, on a connection of their own, so that each ends the wait at once."""
 
     def __init__(self, node: UUID) -> None:
         self._node = node

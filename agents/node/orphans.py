@@ -2,7 +2,7 @@
 
 Linux gives a process whose parent has died to its nearest ancestor that is a subreaper (prctl(2),
 PR_SET_CHILD_SUBREAPER): to its shim while that runs, then to the node. A shim ends its attempt by itself when its agent
-has died, and gets the time for that. Any other process that comes to the node is supervised by nobody, and is killed.
+has died, and gets the time for that. Any other process that the node adopts has no supervisor, and is killed.
 """
 
 from __future__ import annotations

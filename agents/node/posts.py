@@ -1,6 +1,6 @@
-"""The posts of a node: the agents that it must have, and the orders for them, as the rows say.
+"""The posts of a node: the agents that it must have, and the orders for them, according to the rows.
 
-A node keeps one agent at each post: as many of each type as the type's row says, plus those that were ordered. `Posts`
+A node keeps one agent at each post: as many of each type as the type requires, plus those that were ordered. `Posts`
 reads the rows; the supervisor starts the processes and notices when they end.
 """
 
@@ -35,12 +35,12 @@ class Post:
     permanent: bool  # required by its type's settings, not ordered by somebody
     proven: bool = True  # False: ordered, and no agent has come up yet; a failed start is not retried
     agent: Agent | None = None
-    child: forking.Child | None = None
+    child: forking.AgentProcess | None = None
     started_at: float = 0.0
     crashes: int = 0
     not_before: float = 0.0
     last_order: str = ""  # the last order that was passed on to the process
-    hurry_at: float | None = None  # when to make the agent stop what it flies
+    interrupt_at: float | None = None  # when to make the agent stop its sorties
     kill_at: float | None = None
 
     @property
@@ -51,7 +51,7 @@ class Post:
     def name(self) -> str:
         return f"{self.type.name}-{self.place}"
 
-    def obey(self, order: Agent.Order) -> None:
+    def apply_order(self, order: Agent.Order) -> None:
         """Pass a new order on to the process."""
         if self.last_order == order or self.agent is None or self.child is None:
             return
@@ -61,21 +61,21 @@ class Post:
         if order != Agent.Order.NOW:
             self.child.send(signal.SIGTERM)
         if order != Agent.Order.DRAIN:
-            self.hurry_at = time.monotonic() + (0 if order == Agent.Order.NOW else settings.FLEET_DRAIN_S)
+            self.interrupt_at = time.monotonic() + (0 if order == Agent.Order.NOW else settings.FLEET_DRAIN_S)
         self.enforce_deadlines(time.monotonic())
 
     def end_process(self) -> None:
         """End a process whose row has ended: the agent was given up as lost, and must make room for a successor."""
-        if self.hurry_at is None and self.kill_at is None:
-            self.hurry_at = time.monotonic()
+        if self.interrupt_at is None and self.kill_at is None:
+            self.interrupt_at = time.monotonic()
 
     def enforce_deadlines(self, now: float) -> None:
-        """Make an agent whose time is up stop what it flies, and kill it if it does not obey."""
+        """Make an agent whose time is up stop its sorties, and kill it if it does not exit."""
         if self.child is None:
             return
-        if self.hurry_at is not None and now >= self.hurry_at:
+        if self.interrupt_at is not None and now >= self.interrupt_at:
             self.child.send(signal.SIGQUIT)
-            self.hurry_at, self.kill_at = None, now + 2 * settings.FLEET_GRACE_S + 1
+            self.interrupt_at, self.kill_at = None, now + 2 * settings.FLEET_GRACE_S + 1
         elif self.kill_at is not None and now > self.kill_at:
             log.warning("%s did not end in time; killing it", self.agent)
             self.child.send(signal.SIGKILL)
@@ -88,7 +88,7 @@ class Posts:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._posts: dict[Key, Post] = {}
-        self._released: set[Key] = set()  # permanent posts whose agent was ordered away or given up
+        self._released: set[Key] = set()  # permanent posts whose agent was ended by an order or given up
         self._cordoned = True  # until the first refresh
 
     def __iter__(self) -> Iterator[Post]:
@@ -138,7 +138,7 @@ class Posts:
             if (type := types.get(post.type.name)) is None:
                 self._drain(key, post, "Its type is disabled, or this node does not serve it.")
             elif post.permanent and key not in desired:
-                self._drain(key, post, "Its type wants fewer agents here.")
+                self._drain(key, post, "Its type requires fewer agents here.")
             else:
                 post.type = type
                 if post.permanent:
@@ -175,7 +175,7 @@ class Posts:
             elif post.agent.id not in orders:
                 post.end_process()
             elif order := orders[post.agent.id]:
-                post.obey(Agent.Order(order))
+                post.apply_order(Agent.Order(order))
 
     def _add_ordered(self, agent: Agent) -> None:
         """Add a post for an agent that was ordered.

@@ -4,7 +4,7 @@ It is the direct parent of its agents (agents/node/forking.py), so it notices at
 row as lost, and reports when the agent's work has ended too (agents/node/orphans.py). From then on the control loop
 gives its sorties to other agents without waiting for the lease.
 
-What to do comes from rows (agents/node/posts.py); NOTIFY only says when to look (agents/node/notifications.py). The
+Its orders are rows (agents/node/posts.py); NOTIFY only wakes it to read them (agents/node/notifications.py). The
 process has one thread, because it forks.
 
 While Postgres is unavailable it starts no agents, and running agents continue or stop by their own clocks. It records
@@ -48,7 +48,7 @@ class Replaced(Exception):
     """Another supervisor has taken over the node's name while this one sent no heartbeat."""
 
 
-class Supervisor:
+class NodeSupervisor:
     """Keeps an agent at each post of the node, and carries out orders."""
 
     def __init__(self, *, name: str) -> None:
@@ -84,7 +84,7 @@ class Supervisor:
     def step(self, *, notified: bool = False) -> None:
         """Run one round of supervision."""
         now = time.monotonic()
-        for post in self._posts:  # first what needs no database
+        for post in self._posts:  # first, everything that needs no database
             post.enforce_deadlines(now)
         self._orphans.check(agents=self._posts.pids)
         for post in self._posts:
@@ -148,12 +148,12 @@ class Supervisor:
             post.not_before = time.monotonic() + BACKOFF_S[-1]
             log.error("could not fork %s, trying again in %d s: %s", post.name, BACKOFF_S[-1], fault)
             return
-        post.started_at, post.last_order, post.hurry_at, post.kill_at = time.monotonic(), "", None, None
+        post.started_at, post.last_order, post.interrupt_at, post.kill_at = time.monotonic(), "", None, None
         pid = post.child.pid
         Agent.objects.filter(id=post.agent.id, pid=None).update(pid=pid, start_time=processes.started(pid))
         log.info("started %s (%s), pid %d", post.agent, post.name, pid)
 
-    def _fork(self, post: Post, agent: Agent, output: Path) -> forking.Child:
+    def _fork(self, post: Post, agent: Agent, output: Path) -> forking.AgentProcess:
         return forking.fork_agent(
             argv=[
                 "worker", "--queues", post.type.queue, "--pool", "threads", "--concurrency", str(post.concurrency),

@@ -2,7 +2,7 @@
 
 from agents.operations.capacity import capacity
 from agents.operations.lifecycle import (
-    NoLonger,
+    AgentEnded,
     create_agent,
     end,
     expire,
@@ -22,12 +22,12 @@ from agents.operations.nodes import (
     surviving_processes,
 )
 from agents.operations.nodes import expire as expire_nodes
-from agents.operations.ordering import CHANNEL, NoPlace, cordon, free_place, order, spawn
+from agents.operations.ordering import CHANNEL, NoCapacity, cordon, free_place, order, spawn
 
 __all__ = [
     "CHANNEL",
-    "NoLonger",
-    "NoPlace",
+    "AgentEnded",
+    "NoCapacity",
     "agents_left_behind",
     "beat",
     "capacity",

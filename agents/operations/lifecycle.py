@@ -14,7 +14,7 @@ from fleet.events.models import Event
 from fleet.postgres import statements
 
 
-class NoLonger(errors.Conflict):
+class AgentEnded(errors.Conflict):
     """The agent has ended. To continue, its process must register as a new agent."""
 
 
@@ -33,7 +33,7 @@ def register(
 ) -> None:
     """Register a running agent. An external agent has neither node nor pid.
 
-    Raises NoLonger if its row has already ended, and NotFound if the type is unknown.
+    Raises AgentEnded if its row has already ended, and NotFound if the type is unknown.
     """
     if not AgentType.objects.filter(name=agent_type).exists():
         raise errors.NotFound(
@@ -54,7 +54,7 @@ def register(
             },
         )
         if cursor.fetchone() is None:
-            raise NoLonger(f"{ids.encode(ids.AGENT, agent)} has already ended.", hint="Spawn a new agent.")
+            raise AgentEnded(f"{ids.encode(ids.AGENT, agent)} has already ended.", hint="Spawn a new agent.")
 
 
 def heartbeat(
@@ -65,9 +65,9 @@ def heartbeat(
     flown: int | None = None,
     claimed_s_ago: float | None = None,
 ) -> bool:
-    """Record that an agent is alive. Returns False if it was given up and must stop.
+    """Record that an agent is alive. Returns False if it has ended or was declared lost, and must stop.
 
-    `flying` is the number of sorties that it flies now, `flown` how many it has settled (None: unchanged), and
+    `flying` is the number of its running sorties, `flown` how many it has settled (None: unchanged), and
     `claimed_s_ago` when it last claimed one (None: not yet).
     """
     row = database.execute(
@@ -87,7 +87,7 @@ def mark_draining(*, agent: UUID) -> None:
 def end(*, agents: list[UUID], state: Agent.State, reason: str, reaped: bool = False) -> list[UUID]:
     """End live agents as terminated, lost or failed, and return the ids of those that it ended.
 
-    `reaped` says that nothing of their work runs any more.
+    `reaped` says that no process of their work is left.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -98,9 +98,9 @@ def end(*, agents: list[UUID], state: Agent.State, reason: str, reaped: bool = F
 
 
 def mark_reaped(*, agents: list[UUID]) -> None:
-    """Mark ended agents whose work has ended completely, so that others can claim it at once.
+    """Mark ended agents of whose work no process is left, so that other agents can claim it at once.
 
-    For agents that are not marked, the leases decide.
+    The work of unmarked agents can be claimed once their leases have expired.
     """
     Agent.objects.filter(id__in=agents, ended_at__isnull=False, reaped=False).update(reaped=True)
 

@@ -32,7 +32,7 @@ def join(*, name: str, pid: int, start_time: float) -> Node:
         earlier = Node.objects.select_for_update().filter(name=name).first()
         if earlier is not None and (earlier.pid, earlier.start_time) != (pid, start_time) and _is_live(earlier):
             raise errors.Conflict(
-                f"A node called {name} is up already (pid {earlier.pid}).",
+                f"A node called {name} is already up (pid {earlier.pid}).",
                 hint=f"Give this one another name: {invocation.command('fleet_node', '--name', 'NAME')}",
             )
         if earlier is not None and earlier.boot != boot_id():

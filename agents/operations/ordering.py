@@ -21,10 +21,10 @@ from fleet import audit, errors, invocation
 from fleet.events.models import Event
 
 CHANNEL = "fleet_node"
-MOST_SLOTS = 256  # threads of one agent
+MAX_SLOTS = 256  # threads of one agent
 
 
-class NoPlace(errors.Conflict):
+class NoCapacity(errors.Conflict):
     """There is no room for another agent."""
 
 
@@ -32,14 +32,14 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
     """Order `count` agents of a type, on the named node or on those with the most free places: all of them, or none.
 
     Raises NotFound for an unknown type or node, Conflict for a disabled or external type, Unavailable if no node is up,
-    and NoPlace if the node is cordoned or full or does not serve the type, if the fleet is full, or if Postgres has no
+    and NoCapacity if the node is cordoned or full or does not serve the type, if the fleet is full, or if Postgres has no
     connections for them.
     """
     if count < 1:
         raise errors.Invalid(f"Cannot spawn {count} agents.", hint="Spawn at least one.")
-    if concurrency is not None and not 1 <= concurrency <= MOST_SLOTS:
+    if concurrency is not None and not 1 <= concurrency <= MAX_SLOTS:
         raise errors.Invalid(
-            f"An agent flies 1 to {MOST_SLOTS} sorties at once, not {concurrency}.",
+            f"An agent flies 1 to {MAX_SLOTS} sorties at once, not {concurrency}.",
             hint="Spawn more agents instead of larger ones.",
         )
     with transaction.atomic():
@@ -48,21 +48,21 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
         live = Counter(Agent.objects.filter(state__in=Agent.LIVE, node__in=nodes).values_list("node", flat=True))
         live_of_type = Agent.objects.filter(type=agent_type, state__in=Agent.LIVE).count()
         if agent_type.max_agents and live_of_type + count > agent_type.max_agents:
-            raise NoPlace(
+            raise NoCapacity(
                 f"{type} may have {agent_type.max_agents} agents in the whole fleet, and has {live_of_type}.",
                 hint=f"Raise its limit ({invocation.command('fleet_agents', 'type', 'set', type)} --max-agents N), "
                 "or terminate one first.",
             )
         places, taken = sum(candidate.places for candidate in nodes), live.total()
         if count > sum(max(0, candidate.places - live[candidate.id]) for candidate in nodes):
-            raise NoPlace(
+            raise NoCapacity(
                 f"{f'Node {node} has' if node else 'The nodes that are up have'} no room for {count} more:"
                 f" {taken} of {places} places are taken.",
                 hint="Terminate some, start a node on another host, or raise FLEET_NODE_PLACES and restart the node.",
             )
         connections = capacity()
         if count > connections.room:
-            raise NoPlace(
+            raise NoCapacity(
                 f"Postgres has no connections for {count} more: {connections}.",
                 hint="Terminate some agents, raise max_connections of Postgres, or lower FLEET_WEB_POOL or "
                 "FLEET_SPARE_CONNECTIONS.",
@@ -86,8 +86,8 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
 
 
 def order(*, agents: list[UUID], order: Agent.Order, reason: str) -> list[Agent]:
-    """Give an order to live agents that have no harder one. Returns the agents that got it."""
-    softer = {
+    """Give an order to live agents that do not have it, or a stronger one, already. Returns the agents that got it."""
+    weaker = {
         Agent.Order.DRAIN: [""],
         Agent.Order.TERMINATE: ["", "drain", "restart"],
         Agent.Order.RESTART: [""],
@@ -96,7 +96,7 @@ def order(*, agents: list[UUID], order: Agent.Order, reason: str) -> list[Agent]
     with transaction.atomic():
         ordered = list(
             Agent.objects.select_for_update(of=("self",))
-            .filter(id__in=agents, state__in=Agent.LIVE, order__in=softer)
+            .filter(id__in=agents, state__in=Agent.LIVE, order__in=weaker)
             .order_by("id")
         )
         for agent in ordered:
@@ -171,13 +171,13 @@ def _lock_nodes(name: str | None, *, type: str) -> list[Node]:
         )
     open_nodes = [node for node in nodes if not node.cordoned]
     if not open_nodes:
-        raise NoPlace(
+        raise NoCapacity(
             f"{f'Node {name} is' if name else 'Every node that is up is'} cordoned and takes no new agents.",
             hint=f"Uncordon it: {invocation.command('fleet_agents', 'uncordon', name or nodes[0].name)}",
         )
     serving = [node for node in open_nodes if node.serves(type)]
     if not serving:
-        raise NoPlace(
+        raise NoCapacity(
             f"{f'Node {name} does not serve' if name else 'No node that takes new agents serves'} the type {type}.",
             hint=f"Add {type} to FLEET_TYPES of a node and restart it, or start another node.",
         )

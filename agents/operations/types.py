@@ -10,16 +10,16 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from agents.models import AgentType
-from agents.operations.ordering import MOST_SLOTS
+from agents.operations.ordering import MAX_SLOTS
 from fleet import audit, errors, invocation
 
 SETTINGS = (
     "description", "prompt_argv", "concurrency", "agents", "max_agents", "max_running", "autoscale", "memory_mb", "disk_mb",
     "max_duration_s", "alert_silence_s", "env_allow", "env_secret", "readable", "network", "external", "enabled",
 )  # fmt: skip
-MOST_TEXTS = 1_000
+MAX_STRINGS = 1_000
 # Settings that are lists of strings: the pattern of an item, and an example.
-TEXTS = {
+STRING_LISTS = {
     "prompt_argv": (re.compile(r"[^\0]+", re.DOTALL), '["claude", "-p"]'),
     "env_allow": (re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), '["HTTPS_PROXY"]'),
     "env_secret": (re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), '["OPENAI_API_KEY"]'),
@@ -44,11 +44,11 @@ def settings_of(agent_type: AgentType) -> dict[str, Any]:
     return {setting: getattr(agent_type, setting) for setting in SETTINGS}
 
 
-def texts(setting: str, value: Any) -> list[str]:
-    """Validate a value of a setting in TEXTS. Raises Invalid unless it is a list of strings of its pattern."""
-    pattern, example = TEXTS[setting]
+def string_list(setting: str, value: Any) -> list[str]:
+    """Validate a value of a setting in STRING_LISTS. Raises Invalid unless it is a list of strings of its pattern."""
+    pattern, example = STRING_LISTS[setting]
     items = value or []
-    if not isinstance(items, list) or len(items) > MOST_TEXTS or not all(
+    if not isinstance(items, list) or len(items) > MAX_STRINGS or not all(
         isinstance(text, str) and pattern.fullmatch(text) for text in items
     ):  # fmt: skip
         raise errors.Invalid(
@@ -70,14 +70,14 @@ def change(*, name: str, changes: Mapping[str, Any]) -> AgentType:
         AgentType.objects.select_for_update().filter(name=name).first()
         agent_type = find(name)
         before = settings_of(agent_type)
-        if isinstance(slots := changes.get("concurrency"), int) and slots > MOST_SLOTS:
+        if isinstance(slots := changes.get("concurrency"), int) and slots > MAX_SLOTS:
             raise errors.Invalid(
-                f"concurrency: An agent flies at most {MOST_SLOTS} sorties at once.",
+                f"concurrency: An agent flies at most {MAX_SLOTS} sorties at once.",
                 hint="Run more agents instead of larger ones.",
                 pointer="/concurrency",
             )
         for setting, value in changes.items():
-            setattr(agent_type, setting, texts(setting, value) if setting in TEXTS else value)
+            setattr(agent_type, setting, string_list(setting, value) if setting in STRING_LISTS else value)
         try:
             agent_type.full_clean(exclude=["name"], validate_unique=False)
         except ValidationError as fault:

@@ -58,8 +58,8 @@ def set_limit(limit: int, value: int) -> None:
         resource.setrlimit(limit, (value, value))
 
 
-def leave_abstract_sockets(libc: ctypes.CDLL) -> None:
-    """Keep the work from the host's abstract Unix sockets (D-Bus, X11), which no mount hides. Needs Linux 6.12.
+def block_abstract_sockets(libc: ctypes.CDLL) -> None:
+    """Cut the work off from the host's abstract Unix sockets (D-Bus, X11), which no mount hides. Needs Linux 6.12.
 
     Without the sandbox, in which nothing can gain privileges, this does nothing.
     """
@@ -95,13 +95,13 @@ def start(
     """Fork and exec the work. Returns its pid, and "stage errno" if its start failed, else ""."""
     fault, fault_of_child = os.pipe()  # closed by the exec
     pid = clone_into(cgroup) if cgroup >= 0 else -1
-    outside = cgroup >= 0 and pid < 0  # clone3 may be refused: by the filter of a container, say
+    must_enter = cgroup >= 0 and pid < 0  # clone3 may be refused: by the filter of a container, say
     if pid < 0:
         pid = os.fork()
     if pid == 0:
         stage = "start"
         try:
-            if outside:
+            if must_enter:
                 os.write(os.open("cgroup.procs", os.O_WRONLY, dir_fd=cgroup), b"0")
             os.setsid()
             Signals.restore_defaults()
@@ -141,7 +141,7 @@ def environment(data: bytes) -> dict[str, str]:
     return dict(os.fsdecode(line).split("=", 1) for line in data.split(b"\0")[:-1])
 
 
-def keep_only(*descriptors: int) -> None:
+def close_all_except(*descriptors: int) -> None:
     """Close all descriptors except these and the standard ones, and do not let the work inherit these."""
     last = 2
     for descriptor in sorted(descriptors):
@@ -160,10 +160,12 @@ def main() -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    leave_abstract_sockets(libc)
+    block_abstract_sockets(libc)
     env = environment(read(int(environment_at)))
     rules = read(int(filter_at)) if int(filter_at) >= 0 else b""
-    keep_only(int(lifeline_at), status, *([outbox_descriptor] if outputs else ()), *([cgroup] if cgroup >= 0 else ()))
+    close_all_except(
+        int(lifeline_at), status, *([outbox_descriptor] if outputs else ()), *([cgroup] if cgroup >= 0 else ())
+    )
     signals = Signals()
     lifeline = Lifeline(int(lifeline_at), lease_end=float(lease_end))
     watch = Watch(lifeline=lifeline, signals=signals, grace_s=float(grace_s))
@@ -200,8 +202,8 @@ def main() -> None:
             outputs,
             folders=[scratch, cwd],
             outbox=outbox_descriptor,
-            most_bytes=int(output_bytes),
-            most_total_bytes=int(file_bytes),
+            max_bytes=int(output_bytes),
+            max_total_bytes=int(file_bytes),
             must_stop=watch.poll,
         )
     report(

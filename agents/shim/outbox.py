@@ -22,28 +22,28 @@ def copy(
     *,
     folders: Sequence[str],
     outbox: int,
-    most_bytes: int,
-    most_total_bytes: int,
+    max_bytes: int,
+    max_total_bytes: int,
     must_stop: Callable[[], bool],
 ) -> list[int]:
     """Copy each output from the first folder that has it to a file in `outbox` that is named by its number.
 
-    `most_total_bytes`: of all outputs together; 0: no limit. Sparse files take no space until they are copied, so the
+    `max_total_bytes`: of all outputs together; 0: no limit. Sparse files take no space until they are copied, so the
     limit of the scratch folder does not bound them. `must_stop` is called between two pieces.
 
     Returns an errno for each output, or 0: ENOENT if no folder has it, EINVAL if it is not a plain file, E2BIG if it is
     larger than a limit, and ECANCELED if the copying was stopped.
     """
-    copies = _Copies(folders, outbox, most_bytes, most_total_bytes or math.inf, must_stop)
+    copies = _Copies(folders, outbox, max_bytes, max_total_bytes or math.inf, must_stop)
     return [copies.add(path, str(number)) for number, path in enumerate(outputs)]
 
 
 class _Copies:
     def __init__(
-        self, folders: Sequence[str], outbox: int, most_bytes: int, left_bytes: float, must_stop: Callable[[], bool]
+        self, folders: Sequence[str], outbox: int, max_bytes: int, left_bytes: float, must_stop: Callable[[], bool]
     ) -> None:
         self._folders, self._outbox, self._must_stop = folders, outbox, must_stop
-        self._most_bytes, self._left_bytes = most_bytes, left_bytes
+        self._max_bytes, self._left_bytes = max_bytes, left_bytes
 
     def add(self, path: str, name: str) -> int:
         for folder in self._folders:
@@ -61,14 +61,14 @@ class _Copies:
 
     def _copy(self, folder: str, path: str, name: str) -> int:
         """Copy one file, and return its size."""
-        most = min(self._most_bytes, self._left_bytes)
+        limit = min(self._max_bytes, self._left_bytes)
         parent = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             source = beneath.open_plain(parent, path, resolve=beneath.BENEATH | beneath.NO_MAGIC_LINKS)
         finally:
             os.close(parent)
         try:
-            if os.fstat(source).st_size > most:
+            if os.fstat(source).st_size > limit:
                 raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             target = os.open(name, flags, 0o600, dir_fd=self._outbox)
@@ -76,7 +76,7 @@ class _Copies:
                 copied = 0
                 while count := os.sendfile(target, source, copied, CHUNK):
                     copied += count
-                    if copied > most:  # it has grown since the check
+                    if copied > limit:  # it has grown since the check
                         raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
                     if self._must_stop():
                         raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))

@@ -1,5 +1,5 @@
 -- End live agents: `state` is terminated, lost or failed. Agents that have ended already do not change. An agent that
--- was ordered to end keeps the reason of its order. `reaped`: its node has seen that nothing of its work runs any more.
+-- was ordered to end keeps the reason of its order. `reaped`: its node has seen that no process of its work is left.
 WITH ended AS (
     UPDATE agents_agent a
     SET state = %(state)s, ended_at = clock_timestamp(), reaped = %(reaped)s,

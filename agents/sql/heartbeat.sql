@@ -1,4 +1,4 @@
--- Record that an agent is alive and how many sorties it flies. Returns no row if it was given up.
+-- Record that an agent is alive and how many sorties it runs. Returns no row if it has ended, or was declared lost.
 UPDATE agents_agent a
 SET heartbeat_at = clock_timestamp(),
     flying = %(flying)s,

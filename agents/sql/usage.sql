@@ -1,4 +1,4 @@
--- The last sample of each of the agents, and the most memory of all its samples. Agents without a sample are left out.
+-- The last sample of each of the agents, and its peak memory. Agents without a sample are left out.
 SELECT a.id, last.at, last.cpu, last.memory_bytes, last.processes,
        (SELECT max(s.memory_bytes) FROM agents_sample s WHERE s.agent_id = a.id)
 FROM unnest(%(agents)s::uuid[]) a (id)

@@ -74,7 +74,7 @@ class ChangeType(Strict):
 
     description = Text(max_length=200, required=False, allow_blank=True)
     prompt_argv = serializers.ListField(
-        child=serializers.CharField(trim_whitespace=False), required=False, max_length=types.MOST_TEXTS,
+        child=serializers.CharField(trim_whitespace=False), required=False, max_length=types.MAX_STRINGS,
         initial=["claude", "-p"], help_text="a program and its arguments; it gets the prompt on standard input",
     )  # fmt: skip
     concurrency = serializers.IntegerField(required=False, min_value=1, max_value=256)
@@ -86,13 +86,13 @@ class ChangeType(Strict):
     disk_mb = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
     max_duration_s = serializers.IntegerField(required=False, min_value=0, max_value=2_147_483_647)
     env_allow = serializers.ListField(
-        child=serializers.CharField(), required=False, max_length=types.MOST_TEXTS, initial=["HTTPS_PROXY"],
+        child=serializers.CharField(), required=False, max_length=types.MAX_STRINGS, initial=["HTTPS_PROXY"],
     )  # fmt: skip
     env_secret = serializers.ListField(
-        child=serializers.CharField(), required=False, max_length=types.MOST_TEXTS, initial=["OPENAI_API_KEY"],
+        child=serializers.CharField(), required=False, max_length=types.MAX_STRINGS, initial=["OPENAI_API_KEY"],
     )  # fmt: skip
     readable = serializers.ListField(
-        child=serializers.CharField(), required=False, max_length=types.MOST_TEXTS, initial=["/srv/models"],
+        child=serializers.CharField(), required=False, max_length=types.MAX_STRINGS, initial=["/srv/models"],
     )  # fmt: skip
     network = serializers.BooleanField(required=False)
     alert_silence_s = serializers.IntegerField(required=False, allow_null=True, min_value=0, max_value=2_147_483_647)
@@ -126,7 +126,7 @@ class AgentTypeDetail(ApiView):
 def _type(request: Request, agent_type: AgentType) -> dict[str, Any]:
     (row,) = roster.types([agent_type])
     is_admin = actor_of(request).may("agent-types.change")
-    restricted = {name: getattr(agent_type, name) if is_admin else None for name in types.TEXTS}
+    restricted = {name: getattr(agent_type, name) if is_admin else None for name in types.STRING_LISTS}
     return {**row, **restricted}
 
 

@@ -102,7 +102,7 @@ def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
         spawned = agents.spawn(
             type=options["type"], count=options["count"], node=options["node"], concurrency=options["concurrency"]
         )
-    except agents.NoPlace as full:
+    except agents.NoCapacity as full:
         running = _staying(options["type"]).count() if task else 0
         if not running:
             raise

@@ -44,7 +44,7 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
         agent_type = types.find(options["type"])
     (row,) = roster.types([agent_type])
     if options["json"]:
-        command.show({**row, **{name: getattr(agent_type, name) for name in types.TEXTS}})
+        command.show({**row, **{name: getattr(agent_type, name) for name in types.STRING_LISTS}})
         return 0
     fields = {
         "name": agent_type.name,
@@ -66,7 +66,7 @@ def _format(value: Any) -> str:
 
 def _parser(setting: str, field_type: str) -> tuple[Any, str]:
     """The function that reads an option's value, and its placeholder in the help."""
-    if setting in types.TEXTS:
+    if setting in types.STRING_LISTS:
         return _json, "JSON"
     if field_type == "BooleanField":
         return _switch, "on|off"
@@ -78,8 +78,8 @@ def _help(setting: str, field: Any) -> str:
     text = str(field.help_text or "").rstrip(".")
     if not text and setting == "enabled":
         text = "whether nodes run agents of this type"
-    if setting in types.TEXTS:
-        text = f"{text}. As {types.TEXTS[setting][1]}"
+    if setting in types.STRING_LISTS:
+        text = f"{text}. As {types.STRING_LISTS[setting][1]}"
     return text.replace("%", "%%")
 
 

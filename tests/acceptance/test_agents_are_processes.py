@@ -153,7 +153,7 @@ def test_two_nodes_with_one_name_cannot_both_be_up(fleet: Fleet) -> None:
     name = fleet.agent("testing")["node"]
     second = fleet.manage("fleet_node", "--name", name, check=False)
     assert second.returncode != 0
-    assert "is up already" in second.stderr
+    assert "is already up" in second.stderr
     assert fleet.agent("testing")["state"] in {"idle", "busy"}
 
 

@@ -185,7 +185,7 @@ def test_a_halted_node_counts_as_down_while_its_agents_work_on(host: Host, kind:
         operations.spawn(type=kind, node="here")
     mission = fleet.launch({"one": {"agent": kind, "run": "true"}})
     assert hosts.wait(mission).state == "succeeded"
-    with pytest.raises(errors.Conflict, match="is up already"):  # it is there, whatever it is called
+    with pytest.raises(errors.Conflict, match="is already up"):  # it is there, whatever it is called
         operations.join(name="here", pid=os.getpid(), start_time=processes.started(os.getpid()) or 0.0)
     host.send(signal.SIGCONT)
     until(lambda: host.node.up)

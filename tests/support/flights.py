@@ -102,4 +102,4 @@ class Flight:
 
 def left_of(brief: Brief) -> set[int]:
     """The processes that still carry the attempt's marker."""
-    return {trace.pid for trace in reaper.traces() if trace.marker == brief.marker}
+    return {process.pid for process in reaper.marked_processes() if process.marker == brief.marker}

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 
-from agents.node.supervisor import Supervisor
+from agents.node.supervisor import NodeSupervisor
 from fleet import checks
 from fleet.management import process
 from fleet.management.operator import OperatorCommand
@@ -35,7 +35,7 @@ class Command(OperatorCommand):
             log.warning("FLEET_JWT_KEY is set, which agents do not need; unset it on hosts without a web process")
         ending = process.ending()
         name = options["name"] or settings.FLEET_NODE or socket.gethostname()
-        supervisor = Supervisor(name=name)
+        supervisor = NodeSupervisor(name=name)
         with suppress(OSError):  # the disk may be read-only
             scratch.sweep()
         supervisor.run(ending=ending, alive=lambda: beats.beat(settings.FLEET_HOME, "fleet_node"))

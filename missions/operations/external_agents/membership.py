@@ -63,7 +63,7 @@ def record_heartbeat(agent: UUID, *, claimed: bool = False) -> Agent:
             cursor.cursor.connection, agent=agent, flying=flying, claimed_s_ago=0.0 if claimed else None
         )
     if not alive:
-        raise agents.NoLonger(f"{ids.encode(ids.AGENT, agent)} has ended or never existed.", hint="Register again.")
+        raise agents.AgentEnded(f"{ids.encode(ids.AGENT, agent)} has ended or never existed.", hint="Register again.")
     return Agent.objects.get(id=agent)
 
 
@@ -78,7 +78,7 @@ def record_heartbeat_and_obey(agent: UUID) -> Agent:
     if not row.order or (row.order == Agent.Order.DRAIN and holds):
         return row
     _end(row, why="its agent was ordered to end", reason=row.reason or f"It was ordered to {row.order}.")
-    raise agents.NoLonger(f"{row.ref} has ended: {row.reason}", hint="Stop its work. To continue, register again.")
+    raise agents.AgentEnded(f"{row.ref} has ended: {row.reason}", hint="Stop its work. To continue, register again.")
 
 
 def _end(row: Agent, *, why: str, reason: str, audit_kind: str = "") -> None:

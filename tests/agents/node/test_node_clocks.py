@@ -127,6 +127,6 @@ def test_whether_a_node_of_a_name_is_up_is_not_for_the_clock_of_a_host_to_say(
         second.start(wait=False)
         assert second.process is not None
         assert second.process.wait(60) != 0
-        assert "is up already" in second.log()
+        assert "is already up" in second.log()
     finally:
         second.remove()

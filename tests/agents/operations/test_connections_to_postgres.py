@@ -82,7 +82,7 @@ def test_a_spawn_beyond_what_postgres_allows_is_refused_with_the_figures(host: H
     hosts.kind("survey")
     with (
         room_for(2),
-        pytest.raises(operations.NoPlace, match=r"has no connections for 3 more: Postgres takes \d+") as no,
+        pytest.raises(operations.NoCapacity, match=r"has no connections for 3 more: Postgres allows \d+") as no,
     ):
         operations.spawn(type="survey", count=3)
     assert f"each agent takes {pool.CONNECTIONS_PER_AGENT}" in str(no.value)
@@ -112,7 +112,7 @@ def test_a_node_starts_no_kept_agent_without_connections_for_it() -> None:
     try:
         hosts.kind("kept", agents=1)
         full = host_group.add("full", FLEET_SPARE_CONNECTIONS=str(most))
-        fleet.until(lambda: "kept-1 is not started: Postgres takes" in full.log())
+        fleet.until(lambda: "kept-1 is not started: Postgres allows" in full.log())
         assert not Agent.objects.filter(type="kept", node=full.node).exists()
     finally:
         AgentType.objects.filter(name="kept").update(agents=0)

@@ -107,7 +107,7 @@ def test_a_halted_worker_does_not_keep_its_work_alive(
     until(ready.exists)
     ends = time.monotonic() + 6  # at the latest: the lease began before its work did
     os.kill(worker[0].pid, signal.SIGSTOP)
-    until(lambda: not [trace for trace in reaper.traces() if trace.marker == marker])
+    until(lambda: not [process for process in reaper.marked_processes() if process.marker == marker])
     assert time.monotonic() < ends + 30, "and not because something else ended it"
 
 

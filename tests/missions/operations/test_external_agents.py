@@ -187,7 +187,7 @@ def test_a_silent_agent_is_lost_and_its_sorties_continue_elsewhere(agent: UUID) 
     assert fleet.states(mission.id) == {"one": "running"}, "until its lease ends"
     expire(lease)
     assert fleet.states(mission.id) == {"one": "queued"}
-    with pytest.raises(agents.NoLonger):
+    with pytest.raises(agents.AgentEnded):
         external_agents.claim(agent=agent)
     with pytest.raises(StaleLease):
         external_agents.complete(token=lease.token)
@@ -213,7 +213,7 @@ def test_a_draining_agent_claims_nothing_and_ends_after_its_sorties(agent: UUID)
     assert external_agents.heartbeat(agent=agent, tokens=[lease.token]).renewed == {lease.token}
     external_agents.progress(token=lease.token, fraction=0.5)
     assert external_agents.complete(token=lease.token) == "succeeded"
-    with pytest.raises(agents.NoLonger, match="Enough"):
+    with pytest.raises(agents.AgentEnded, match="Enough"):
         external_agents.heartbeat(agent=agent)
     assert fleet.states(mission.id) == {"one": "succeeded", "two": "queued"}
     row = Agent.objects.get(id=agent)
@@ -234,7 +234,7 @@ def test_a_terminated_agent_ends_at_its_next_request_and_returns_its_sorties(
         "keep": lambda: external_agents.renew_lease(token=lease.token),
         "progress": lambda: external_agents.progress(token=lease.token, note="at work"),
     }
-    with pytest.raises(agents.NoLonger, match="A new version"):
+    with pytest.raises(agents.AgentEnded, match="A new version"):
         deeds[deed]()
     assert Agent.objects.get(id=agent).state == "terminated"
     assert fleet.states(mission.id) == {"one": "queued", "two": "queued"}
