@@ -1,11 +1,11 @@
 """Backups of a whole installation: the database, and the files that its rows refer to (docs/backup.md).
 
-`create`, `verify` and `restore` are the operations; `folder` lists the backups of a folder. Upper layers register what
-else belongs to a backup (`parts.register`) and what has to happen to restored rows (`hooks`). Nothing here names an app.
+`create`, `verify` and `restore` are the operations; `folder` lists backups. Upper layers register their
+files (`parts.register`) and the statements to run on restored rows (`hooks`). Nothing here names an app.
 
     clients    finds pg_dump, pg_restore and psql        folder      the folder of backups: names, lock, retention
     dumping    the dump, from one exported snapshot      copying     copies files and computes their SHA-256
-    loading    puts a dump into a database               manifest    what a backup consists of
+    loading    loads a dump into a database               manifest    what a backup consists of
 """
 
 from fleet.backup.creating import create

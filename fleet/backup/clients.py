@@ -42,7 +42,7 @@ class Clients:
 def find(*, server: int, at_least: int = 0) -> Clients:
     """The programs for a server of this major version: of the same one if possible, else of the next newer one.
 
-    `at_least`: the version that wrote the dump. Unavailable if none of this host is new enough.
+    `at_least`: the version that wrote the dump. Raises Unavailable if none on this host is new enough.
     """
     needed = max(server, at_least)
     found = [Clients(folder, major) for folder in programs.postgres_clients() if (major := _major(folder)) >= needed]
@@ -66,14 +66,14 @@ def _major(folder: Path) -> int:
 
 
 def reader() -> Postgres:
-    """The role that may read everything: the one that logs in to migrate, without the role that it assumes."""
+    """The server with the login that may read everything: the one for migrations, without assuming the owner's role."""
     server = writer()
     options = {**server.options, "options": _ASSUMED_ROLE.sub("", server.options.get("options", "")).strip()}
     return replace(server, options={name: value for name, value in options.items() if value})
 
 
 def writer() -> Postgres:
-    """The role that owns what it creates: the one that migrates."""
+    """The server with the role that owns what it creates: the one for migrations."""
     endpoints = settings.FLEET_ENDPOINTS
     server: Postgres = endpoints.owner or endpoints.postgres
     options = {**endpoints.postgres.options, **server.options}
@@ -87,13 +87,13 @@ def libpq(server: Postgres) -> dict[str, Any]:
 
 @contextmanager
 def session(server: Postgres, *, autocommit: bool = False) -> Iterator[psycopg.Connection[Any]]:
-    """A connection within the context. Forbidden if the role may not do what it is asked for."""
+    """Open a connection for the block. Raises Forbidden if the role lacks a privilege."""
     try:
-        with psycopg.connect(**libpq(server), autocommit=autocommit) as found:
-            yield found
+        with psycopg.connect(**libpq(server), autocommit=autocommit) as connected:
+            yield connected
     except psycopg.errors.InsufficientPrivilege as fault:
         raise errors.Forbidden(
-            f"The role {server.user} may not do this in the database {server.name}: {fault.diag.message_primary}.",
+            f"The role {server.user} is not allowed to do this in the database {server.name}: {fault.diag.message_primary}.",
             hint=OWNER,
         ) from fault
 
@@ -103,13 +103,13 @@ def connection(server: Postgres, clients: Clients) -> tuple[str, Mapping[str, st
     values = libpq(server)
     password = values.pop("password", "")
     if clients.major < 16:
-        values.pop("require_auth", None)  # libpq knows it since Postgres 16
+        values.pop("require_auth", None)  # new in libpq 16
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return make_conninfo(**values), {**environment, "PGPASSWORD": password, "LC_ALL": "C.UTF-8"}
 
 
-def complaint(text: bytes) -> str:
-    """The line of a program's complaints that says what failed. The other lines may quote rows."""
-    lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
+def failure_reason(stderr: bytes) -> str:
+    """The line of a program's standard error that says what failed. The other lines may quote rows."""
+    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     causes = [line for line in lines if re.search(r"\b(error|ERROR|FATAL|could not)\b", line)]
     return (causes or lines or ["it gave no reason"])[0][:300]

@@ -22,7 +22,7 @@ class Readable(Protocol):
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """The plain files below a folder, in the order of their names. Links are left out, and so is what disappears."""
+    """The plain files below a folder, in the order of their names. Links are skipped, and so is whatever disappears meanwhile."""
     with suppress(FileNotFoundError, NotADirectoryError):
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             if entry.is_dir(follow_symlinks=False):
@@ -52,7 +52,7 @@ def write(source: Readable, to: IO[bytes], path: str) -> File:
 
 
 def copy(source: Path | bytes, folder: Path, path: str) -> File:
-    """Copy a file to a path below `folder`. FileNotFoundError if it has disappeared."""
+    """Copy a file to a path below `folder`. Raises FileNotFoundError if it has disappeared."""
     if isinstance(source, bytes):
         with create(folder / path) as target:
             target.write(source)
@@ -62,7 +62,7 @@ def copy(source: Path | bytes, folder: Path, path: str) -> File:
 
 
 def link(earlier: Path, to: Path, *, size: int) -> bool:
-    """Give a file of an earlier backup a second name. False if it is not there, or this file system has no links."""
+    """Hard-link a file of an earlier backup. Returns False if it is missing, or this file system has no hard links."""
     try:
         if earlier.lstat().st_size != size:
             return False
@@ -76,17 +76,17 @@ def link(earlier: Path, to: Path, *, size: int) -> bool:
 
 
 def digest(path: Path) -> tuple[int, str]:
-    """The size and the SHA-256 of a file. OSError if it cannot be read."""
-    found, size = hashlib.sha256(), 0
+    """The size and the SHA-256 of a file. Raises OSError if it cannot be read."""
+    hasher, size = hashlib.sha256(), 0
     with open(path, "rb", opener=_without_links) as file:
         while chunk := file.read(CHUNK_BYTES):
-            found.update(chunk)
+            hasher.update(chunk)
             size += len(chunk)
-    return size, found.hexdigest()
+    return size, hasher.hexdigest()
 
 
 def put_back(source: Path, target: Path, *, sha256: str) -> None:
-    """Copy a file of a backup to its place, unless it is there with the same content. It gets its name when complete."""
+    """Copy a file of a backup to its place, atomically, unless it is there with the same content."""
     with suppress(OSError):
         if digest(target)[1] == sha256:
             return
@@ -108,7 +108,7 @@ def _without_links(path: str, flags: int) -> int:
 
 
 def disk_fault(fault: OSError, folder: Path) -> errors.Unavailable:
-    """The error for a fault while files are written below `folder`."""
+    """The error to raise for an OSError while writing below `folder`."""
     if fault.errno in (errno.ENOSPC, errno.EDQUOT):
         return errors.Unavailable(
             f"The disk of {folder} is full. Nothing of this run was kept.",

@@ -1,7 +1,7 @@
 """Creates a backup while the fleet runs.
 
-The database comes from one snapshot. The files are copied after it: they are never changed under their names, so they are
-those that the rows refer to. Files that were removed meanwhile, with their missions, are listed as missing.
+The database comes from one snapshot. The files are copied after it: a file never changes once it has its name, so the
+rows still refer to them. Files that were removed meanwhile, with their missions, are listed as missing.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from fleet.backup import clients, copying, dumping, parts
 from fleet.backup import folder as folders
 from fleet.backup.folder import Backup
 from fleet.backup.manifest import DUMP, Damaged, File, Manifest
-from fleet.backup.parts import Entry
+from fleet.backup.parts import SourceFile
 from fleet.console import lines
 
 Say = Callable[[str], None]
-SAY_EVERY_S = 2.0
+PROGRESS_S = 2.0  # between two lines of progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Created:
-    """A new backup, and what it took."""
+    """A new backup."""
 
     backup: Backup
     new_bytes: int  # that an earlier backup did not have
@@ -40,8 +40,8 @@ class Created:
 def create(*, folder: Path, keep: int | None = None, full: bool = False, say: Say = lambda _: None) -> Created:
     """Write a backup to a folder, and then remove all but the newest `keep`.
 
-    Files that the newest backup there has already become second names of its files (hard links), unless `full`.
-    Conflict if another backup is being written there; Unavailable if the disk is full or pg_dump is missing.
+    Files that the newest backup there already has are hard-linked instead of copied, unless `full`. Raises Conflict if
+    another backup is being written there, and Unavailable if the disk is full or pg_dump is missing.
     """
     with folders.lock(folder):
         earlier = {} if full else _earlier(folder)
@@ -61,7 +61,7 @@ def create(*, folder: Path, keep: int | None = None, full: bool = False, say: Sa
 
 
 def _earlier(folder: Path) -> dict[str, tuple[Path, File]]:
-    """The files of the newest backup that is intact as far as its manifest says, by path."""
+    """The files of the newest backup with an intact manifest, by path."""
     for backup in folders.backups(folder):
         try:
             return {file.path: (backup.path / file.path, file) for file in backup.manifest.files}
@@ -118,7 +118,7 @@ def _write(name: str, draft: Path, earlier: dict[str, tuple[Path, File]], say: S
     return manifest, new_bytes
 
 
-def _add(entry: Entry, draft: Path, path: str, earlier: tuple[Path, File] | None) -> tuple[File, bool]:
+def _add(entry: SourceFile, draft: Path, path: str, earlier: tuple[Path, File] | None) -> tuple[File, bool]:
     """Add a file to the draft; returns it, and whether its bytes were copied."""
     if earlier is not None and isinstance(entry.source, Path):
         source, file = earlier
@@ -127,8 +127,8 @@ def _add(entry: Entry, draft: Path, path: str, earlier: tuple[Path, File] | None
     return copying.copy(entry.source, draft, path), True
 
 
-def _require_space(draft: Path, name: str, entries: list[Entry], earlier: dict[str, tuple[Path, File]]) -> None:
-    """OSError if the files that have to be copied do not fit on the disk, before any of them is copied."""
+def _require_space(draft: Path, name: str, entries: list[SourceFile], earlier: dict[str, tuple[Path, File]]) -> None:
+    """Raise OSError if the files that have to be copied do not fit on the disk."""
     needed = 0
     for entry in entries:
         if f"{name}/{entry.path}" in earlier or isinstance(entry.source, bytes):
@@ -142,19 +142,19 @@ def _require_space(draft: Path, name: str, entries: list[Entry], earlier: dict[s
 
 
 def _require_same_migrations(snapshot: dumping.Snapshot) -> None:
-    """Conflict if a migration has changed the tables between the snapshot and the dump."""
+    """Raise Conflict if a migration has changed the tables between the snapshot and the dump."""
     with clients.session(clients.reader()) as session:
         if dumping.migrations(session) != snapshot.migrations:
             raise errors.Conflict(f"The database was migrated while {DUMP} was written.", hint="Repeat the backup.")
 
 
 class _Progress:
-    """Shows a line at most every SAY_EVERY_S seconds."""
+    """Shows a line at most every PROGRESS_S seconds."""
 
     def __init__(self, say: Say) -> None:
-        self._say, self._said_at = say, time.monotonic()
+        self._say, self._shown_at = say, time.monotonic()
 
     def show(self, line: str) -> None:
-        if time.monotonic() - self._said_at >= SAY_EVERY_S:
-            self._said_at = time.monotonic()
+        if time.monotonic() - self._shown_at >= PROGRESS_S:
+            self._shown_at = time.monotonic()
             self._say(f"  {line.replace(chr(0xA0), ' ')}")

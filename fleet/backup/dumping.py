@@ -1,4 +1,4 @@
-"""The dump of the database, and facts about it, from one exported snapshot. The fleet runs on meanwhile."""
+"""The dump of the database, and facts about it, from one exported snapshot. The fleet keeps running meanwhile."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOCK_WAIT = "60s"  # how long pg_dump waits for a migration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """An open snapshot, and what the database is at that moment."""
+    """An open snapshot, and facts about the database at that moment."""
 
     session: psycopg.Connection[Any]
     id: str
@@ -75,8 +75,8 @@ def count_rows(session: psycopg.Connection[Any]) -> dict[str, int]:
 
 
 def exists(session: psycopg.Connection[Any], table: str) -> bool:
-    ((found,),) = session.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchall()
-    return bool(found)
+    ((is_there,),) = session.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchall()
+    return bool(is_there)
 
 
 def migrations(session: psycopg.Connection[Any]) -> tuple[str, ...]:
@@ -94,13 +94,13 @@ def _head(session: psycopg.Connection[Any]) -> str:
 
 
 def dump(*, snapshot: Snapshot, server: Postgres, programs: Clients, folder: Path, progress: Progress) -> File:
-    """Write the dump of a snapshot to `folder`. Unavailable if pg_dump fails; OSError if the disk is full."""
+    """Write the dump of a snapshot to `folder`. Raises Unavailable if pg_dump fails, and OSError if the disk is full."""
     address, environment = clients.connection(server, programs)
     argv = [programs.program("pg_dump"), "--format=custom", f"--snapshot={snapshot.id}"]
     argv += [f"--lock-wait-timeout={LOCK_WAIT}", "--no-password", "--dbname", address]
-    with tempfile.TemporaryFile() as complaints, copying.create(folder / DUMP) as target:
+    with tempfile.TemporaryFile() as stderr, copying.create(folder / DUMP) as target:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, env=environment
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, env=environment
         )
         try:
             assert process.stdout is not None
@@ -110,12 +110,12 @@ def dump(*, snapshot: Snapshot, server: Postgres, programs: Clients, folder: Pat
             process.kill()
             process.wait()
         if code != 0:
-            complaints.seek(0)
-            reason = clients.complaint(complaints.read())
+            stderr.seek(0)
+            reason = clients.failure_reason(stderr.read())
             refused = "permission denied" in reason
             raise errors.Unavailable(
                 f"pg_dump failed: {reason}",
-                hint=clients.OWNER if refused else "If a migration is running, repeat this when it has ended.",
+                hint=clients.OWNER if refused else "If a migration is running, repeat this once it has finished.",
             )
     return file
 
@@ -142,4 +142,4 @@ def fault(path: Path, *, client: int) -> str:
     done = subprocess.run(
         [programs.program("pg_restore"), "--file=/dev/null", str(path)], capture_output=True, check=False
     )
-    return "" if done.returncode == 0 else f"pg_restore cannot read it: {clients.complaint(done.stderr)}"
+    return "" if done.returncode == 0 else f"pg_restore cannot read it: {clients.failure_reason(done.stderr)}"

@@ -2,8 +2,8 @@
 
 Names are times in UTC, so they sort by age.
 
-A backup is made in `.NAME.partial` and gets its name when it is complete and on the disk. A backup that is removed loses
-its name first.
+A backup is written to `.NAME.partial` and renamed once it is complete and on disk. It is renamed again before it is
+deleted.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class Backup:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Damaged if it is missing or was changed."""
-        found = manifest.read(self.path)
-        if found.name != self.name:
-            raise manifest.Damaged(f"{self.path / manifest.NAME} belongs to the backup {found.name}.")
-        return found
+        """Raises Damaged if it is missing or was changed."""
+        listing = manifest.read(self.path)
+        if listing.name != self.name:
+            raise manifest.Damaged(f"{self.path / manifest.NAME} belongs to the backup {listing.name}.")
+        return listing
 
 
 def backups(folder: Path) -> list[Backup]:
-    """The backups of a folder, the newest first."""
+    """The backups of a folder, newest first."""
     if not folder.is_dir():
         return []
     return [
@@ -58,27 +58,27 @@ def backups(folder: Path) -> list[Backup]:
 
 
 def find(folder: Path, name: str) -> Backup:
-    """The backup with this name, or the newest one (`latest`). NotFound if there is none."""
+    """The backup with this name, or the newest one (`latest`). Raises NotFound if there is none."""
     if os.sep in name or name in (".", ".."):
         path = Path(name).expanduser().absolute()
         folder, name = path.parent, path.name
-    found = backups(folder)
-    if name == LATEST and found:
-        return found[0]
-    for backup in found:
+    existing = backups(folder)
+    if name == LATEST and existing:
+        return existing[0]
+    for backup in existing:
         if backup.name == name:
             return backup
     create = invocation.command("fleet_backup", "create")
     listing = invocation.command("fleet_backup", "list")
     raise errors.NotFound(
         f"There is no backup {name} in {folder}." if name != LATEST else f"There is no backup in {folder}.",
-        hint=f"List them: {listing}" if found else f"Create one: {create}",
+        hint=f"List them: {listing}" if existing else f"Create one: {create}",
     )
 
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Lock a folder, for writers. Conflict if another process writes to it. Removes what killed writers have left."""
+    """Lock a folder for writing, and remove what killed writers left. Raises Conflict if another process has the lock."""
     try:
         copying.make_folder(folder)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -89,7 +89,7 @@ def lock(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise errors.Conflict(
-                f"Another backup is being written to {folder}.", hint="Wait until it has ended."
+                f"Another backup is being written to {folder}.", hint="Wait until it has finished."
             ) from None
         for leftover in (*folder.glob(".*.partial"), *folder.glob(".*.removed")):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -100,11 +100,11 @@ def lock(folder: Path) -> Iterator[None]:
 
 def new_name(folder: Path, at: datetime) -> str:
     """A name for a backup of this time (UTC) that is not in use."""
-    name = wanted = f"{at:%Y%m%dT%H%M%SZ}"
+    name = base = f"{at:%Y%m%dT%H%M%SZ}"
     number = 1
     while (folder / name).exists():
         number += 1
-        name = f"{wanted}-{number}"
+        name = f"{base}-{number}"
     return name
 
 
@@ -128,7 +128,7 @@ def complete(folder: Path, written: Manifest) -> Backup:
 
 
 def keep_newest(folder: Path, number: int) -> list[str]:
-    """Remove all but the newest backups; returns the names of the removed ones. The caller has the lock."""
+    """Remove all but the newest backups; returns the names of the removed ones. The caller must hold the lock."""
     removed = backups(folder)[number:]
     for backup in removed:
         aside = folder / f".{backup.name}.removed"

@@ -1,6 +1,6 @@
-"""What upper layers have to do with restored rows.
+"""What upper layers run after a restore.
 
-Statements run in the transaction that restores the rows, so no other process ever sees the rows without them. They must
+Statements run in the transaction that restores the rows, so no other process sees the rows before they have run. They must
 run on the tables of every release whose backups are accepted. Their only parameter is `lease`, in seconds.
 """
 
@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 
 from fleet.postgres import statements
 
-Follow = Callable[[], Iterator[str]]
+Function = Callable[[], Iterator[str]]
 
 _moved: list[tuple[str, str]] = [("fleet.backup", "renumber_events")]
 _restored: list[tuple[str, str]] = [("fleet.backup", "end_sign_ins")]
-_follow: list[Follow] = []
+_after_migrations: list[Function] = []
 
 
 def register_moved(package: str, statement: str) -> None:
-    """Register a statement for rows that may be in another cluster now, where transactions have other numbers."""
+    """Register a statement for rows that may have moved to another cluster, where transactions have other numbers."""
     _moved.append((package, statement))
 
 
@@ -27,9 +27,9 @@ def register_restored(package: str, statement: str) -> None:
     _restored.append((package, statement))
 
 
-def register_follow(follow: Follow) -> None:
-    """Register what happens after the migrations; it yields lines for the operator."""
-    _follow.append(follow)
+def register_after_migrations(function: Function) -> None:
+    """Register a function to call after the migrations; it yields lines for the operator."""
+    _after_migrations.append(function)
 
 
 def moved() -> list[str]:
@@ -40,6 +40,6 @@ def restored() -> list[str]:
     return [statements.read(package, name) for package, name in _restored]
 
 
-def follow() -> Iterator[str]:
-    for function in _follow:
+def after_migrations() -> Iterator[str]:
+    for function in _after_migrations:
         yield from function()

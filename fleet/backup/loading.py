@@ -1,7 +1,7 @@
-"""Puts a dump into the fleet's database, in one transaction: either all of it is there afterwards, or nothing changed.
+"""Loads a dump into the fleet's database, in one transaction: all of it or nothing.
 
-psql gets the script that pg_restore prints, between BEGIN and COMMIT. The COMMIT is only sent once pg_restore has ended
-well, so a damaged dump, a full disk or a killed process leaves the database as it was.
+psql gets the script that pg_restore prints, between BEGIN and COMMIT. The COMMIT is only sent once pg_restore has
+succeeded, so a damaged dump, a full disk or a killed process leaves the database as it was.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from fleet.config.datastores import Postgres
 from fleet.postgres import statements
 
 CHUNK_BYTES = 1 << 20
-_UNKNOWN = b"SET transaction_timeout = 0;\n"  # a server before 17 refuses the statement, which newer clients print
-_KNOWN_SINCE = 170000
+_TIMEOUT = b"SET transaction_timeout = 0;\n"  # printed by clients since 17; older servers reject it
+_TIMEOUT_SINCE = 170000
 
 
 def contents(server: Postgres) -> tuple[int, str]:
-    """How many tables and sequences the database has, and the backup that an interrupted restore was putting back."""
+    """The number of tables, views and sequences in the database, and the backup of an interrupted restore, if any."""
     with clients.session(server) as session:
         (row,) = session.execute(statements.read("fleet.backup", "contents"))
         number, unfinished = row
@@ -45,10 +45,10 @@ def load(
     lease_s: float = 0,
     backup: str = "",
 ) -> None:
-    """Put a dump into the database, and run the statements `then` in the same transaction.
+    """Load a dump into the database, and run the statements `then` in the same transaction.
 
-    `clear` removes what the fleet has there before. `version`: the server's server_version_num. `backup`: its name, if
-    the restore continues after this transaction; `finished` removes the mark.
+    `clear` first removes the fleet's objects. `version`: the server's server_version_num. `backup`: with this name the
+    database is marked as unfinished until `finished` is called; empty: not at all.
     """
     address, environment = clients.connection(server, programs)
     loader = [programs.program("psql"), "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1"]
@@ -68,9 +68,9 @@ def load(
         assert script.stdout is not None
         try:
             psql.stdin.write(_beginning(clear=clear).encode())
-            _forward(script.stdout, psql.stdin, known=version >= _KNOWN_SINCE)
+            _forward(script.stdout, psql.stdin, keep_timeout=version >= _TIMEOUT_SINCE)
             if script.wait() != 0:
-                raise errors.Conflict(f"pg_restore failed: {clients.complaint(_text(reader_errors))}")
+                raise errors.Conflict(f"pg_restore failed: {clients.failure_reason(_text(reader_errors))}")
             psql.stdin.write(_end(then, lease_s=lease_s, backup=backup).encode())
             psql.stdin.close()
             code = psql.wait()
@@ -82,8 +82,8 @@ def load(
                 process.wait()
         if code != 0:
             raise errors.Unavailable(
-                f"The database could not be restored: {clients.complaint(_text(loader_errors))}",
-                hint="Nothing in it was changed.",
+                f"The database could not be restored: {clients.failure_reason(_text(loader_errors))}",
+                hint="It was not changed.",
             )
 
 
@@ -91,10 +91,10 @@ def _beginning(*, clear: bool) -> str:
     return "BEGIN;\n" + (statements.read("fleet.backup", "clear") if clear else "")
 
 
-def _forward(script: IO[bytes], to: IO[bytes], *, known: bool) -> None:
-    """Pass the script on. Its settings are at its beginning."""
+def _forward(script: IO[bytes], to: IO[bytes], *, keep_timeout: bool) -> None:
+    """Pass the script on. It begins with its settings."""
     beginning = script.read(4096)
-    to.write(beginning if known else beginning.replace(_UNKNOWN, b""))
+    to.write(beginning if keep_timeout else beginning.replace(_TIMEOUT, b""))
     while chunk := script.read(CHUNK_BYTES):
         to.write(chunk)
 

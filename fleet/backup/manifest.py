@@ -1,6 +1,6 @@
 """The manifest of a backup, `manifest.json`: written last, so a folder without one is not a backup.
 
-It is canonical JSON and contains its own SHA-256, so a flipped byte in it is found, too.
+It is canonical JSON and contains its own SHA-256, so a flipped byte in it is detected, too.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Manifest:
     migrations: tuple[str, ...]  # "app.name", as applied
     rows: Mapping[str, int]  # by table
     head: str  # of the audit trail's chain, NUMBER:DIGEST; "" if nothing was sealed
-    missing: tuple[str, ...]  # files that rows refer to and that were gone already
+    missing: tuple[str, ...]  # files that rows refer to but that no longer existed
     files: tuple[File, ...]
 
     @property
@@ -55,7 +55,7 @@ class Manifest:
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of the backup in a folder. Damaged if it is missing or was changed."""
+    """The manifest of the backup in a folder. Raises Damaged if it is missing or was changed."""
     try:
         data = (folder / NAME).read_bytes()
         document = json.loads(data)
@@ -74,7 +74,7 @@ def read(folder: Path) -> Manifest:
 def _parse(document: dict[str, Any], folder: Path) -> Manifest:
     if document.pop("format") != FORMAT:
         raise errors.Conflict(
-            f"{folder / NAME} has a format that this version of the fleet does not know.",
+            f"{folder / NAME} has a format that this version of the fleet cannot read.",
             hint="Use the version that wrote it, or a newer one.",
         )
     for name in ("migrations", "missing"):

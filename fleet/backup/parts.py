@@ -1,4 +1,4 @@
-"""The parts of a backup beside the database: files that rows refer to. Upper layers register theirs."""
+"""The parts of a backup besides the database: files that rows refer to. Upper layers register theirs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Rows = list[tuple[Any, ...]]
 Query = Callable[[str], Rows]  # runs a statement in the snapshot of the dump
 
 
-class Entry:
+class SourceFile:
     """A file to copy: its path below the part's folder, and where its bytes come from."""
 
     __slots__ = ("path", "source")
@@ -23,7 +23,7 @@ class Entry:
 
 
 class Part(Protocol):
-    """Files that belong to a backup. A file never changes under its name, unless its entry has `bytes`."""
+    """Files that belong to a backup. A file never changes once it has its name, unless its source is `bytes`."""
 
     @property
     def name(self) -> str:
@@ -32,25 +32,25 @@ class Part(Protocol):
     def required(self, query: Query) -> set[str]:
         """The paths that rows of the snapshot refer to."""
 
-    def entries(self, required: Collection[str]) -> Iterator[Entry]:
+    def entries(self, required: Collection[str]) -> Iterator[SourceFile]:
         """The files as they are now, after the snapshot."""
 
     def put_back(self, path: str, source: Path, *, sha256: str) -> None:
-        """Put one file back, before the database. It may be there already; other files are left as they are."""
+        """Restore one file, before the database. It may exist already; other files are not touched."""
 
     def finish(self, folder: Path, *, backup: str) -> None:
-        """Do what has to follow the restored database. `folder` has the part's files in the backup."""
+        """Finish the restore, once the database is restored. `folder` contains the part's files in the backup."""
 
     def faults(self, folder: Path) -> Iterator[tuple[str, str]]:
-        """What is wrong with the part as a whole, as path and message, beyond single files that have changed."""
+        """Faults of the part as a whole, as path and message. Missing and changed files are found before this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
     """A folder whose files are stored under names that determine their content, such as digests.
 
-    `names` are the statement for the rows and the path of a row's file. `chosen` says which of the files belong to a
-    backup, by path and by what is required.
+    `statement` selects a value per row, and `path` turns it into the path of a file. `chosen` tells whether a file belongs
+    to a backup, given its path and the required paths.
     """
 
     name: str
@@ -62,18 +62,18 @@ class Tree:
     def required(self, query: Query) -> set[str]:
         return {self.path(value) for (value,) in query(self.statement)}
 
-    def entries(self, required: Collection[str]) -> Iterator[Entry]:
+    def entries(self, required: Collection[str]) -> Iterator[SourceFile]:
         home = self.home()
         for file in copying.walk(home):
             path = file.relative_to(home).as_posix()
             if self.chosen(path, required):
-                yield Entry(path, file)
+                yield SourceFile(path, file)
 
     def put_back(self, path: str, source: Path, *, sha256: str) -> None:
         copying.put_back(source, self.home() / path, sha256=sha256)
 
     def finish(self, folder: Path, *, backup: str) -> None:
-        """Nothing has to follow."""
+        """Nothing to do."""
 
     def faults(self, folder: Path) -> Iterator[tuple[str, str]]:
         return iter(())

@@ -1,9 +1,9 @@
 """Restores a backup into an empty database, or into one that the caller names.
 
-    verify the backup → put files back → the database, in one transaction → what follows it → migrate → verify
+    verify the backup → restore files → load the database, in one transaction → finish the parts → migrate → verify
 
-Every step can be repeated. Until the last one has ended, the database is marked, so that the fleet does not start on it
-and a repeated restore needs no force.
+Every step can be repeated. Until the last one has finished, the database is marked, so that the fleet does not start on
+it, and a repeated restore needs no force.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What a restore did."""
+    """The outcome of a restore."""
 
     backup: Backup
     rows: int
@@ -43,8 +43,8 @@ class Restored:
 def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Restored:
     """Restore a backup and verify the result.
 
-    Conflict if the backup is damaged, if the fleet runs here, if the backup comes from a newer version, if the database
-    is not empty and `force` is not its name, or if the result does not match the backup.
+    Raises Conflict if the backup is damaged, if the fleet runs here, if the backup comes from a newer version, if the
+    database is not empty and `force` is not its name, or if the result does not match the backup.
     """
     server = clients.writer()
     _require_stopped(server)
@@ -64,7 +64,7 @@ def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Re
             hint=f"Everything in it would be replaced. To accept that, name it: --force {server.name}",
         )
     verifying.require_intact(backup, say=say)
-    _put_files_back(backup, manifest, say)
+    _restore_files(backup, manifest, say)
     say(f"Restoring the database {server.name}")
     loading.load(
         backup.path / DUMP,
@@ -82,7 +82,7 @@ def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Re
     say("Migrating the database")
     connection.close()
     call_command("migrate", interactive=False, verbosity=0)
-    notes = [*hooks.follow()]
+    notes = [*hooks.after_migrations()]
     sealing.seal()
     number, _, digest = manifest.head.partition(":")
     report = verification.verify(heads=[(int(number), digest)] if digest else [])
@@ -110,7 +110,7 @@ def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Re
 
 
 def require_finished() -> None:
-    """Conflict if a restore of this database was interrupted. To be called before the fleet starts on it."""
+    """Raise Conflict if a restore of this database was interrupted. Call it before the fleet starts on it."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass('public.fleet_unfinished_restore')")
         if cursor.fetchone()[0] is not None:
@@ -121,7 +121,7 @@ def require_finished() -> None:
 
 
 def _require_stopped(server: Postgres) -> None:
-    """Conflict if a process of a fleet uses the database."""
+    """Raise Conflict if a process of a fleet uses the database."""
     running = detached.running(settings.FLEET_HOME)
     if running is not None and running["kind"] == "fleet":
         raise errors.Conflict("The fleet is running here.", hint=f"Stop it first: {invocation.command('fleet_down')}")
@@ -137,7 +137,7 @@ def _require_stopped(server: Postgres) -> None:
 
 
 def _require_known(manifest: Manifest) -> None:
-    """Conflict if the backup has migrations that this code does not know."""
+    """Raise Conflict if the backup has migrations that this code does not know."""
     known = {f"{app}.{name}" for app, name in MigrationLoader(None).disk_migrations}
     replaced = {f"{app}.{name}" for app, name in MigrationLoader(None, replace_migrations=False).disk_migrations}
     unknown = sorted(set(manifest.migrations) - known - replaced)
@@ -154,11 +154,11 @@ def _version(server: Postgres) -> int:
         return session.info.server_version
 
 
-def _put_files_back(backup: Backup, manifest: Manifest, say: Say) -> None:
+def _restore_files(backup: Backup, manifest: Manifest, say: Say) -> None:
     for part in parts.registered():
         prefix = f"{part.name}/"
         files = [file for file in manifest.files if file.path.startswith(prefix)]
-        say(f"Putting {part.name} back: {lines.counted(len(files), 'file')}")
+        say(f"Restoring {part.name}: {lines.counted(len(files), 'file')}")
         for file in files:
             try:
                 part.put_back(file.path.removeprefix(prefix), backup.path / file.path, sha256=file.sha256)
@@ -167,7 +167,7 @@ def _put_files_back(backup: Backup, manifest: Manifest, say: Say) -> None:
 
 
 def _require_rows(manifest: Manifest) -> None:
-    """Conflict if a table has not the number of rows that it had when the backup was made."""
+    """Raise Conflict if a table does not have as many rows as when the backup was made."""
     with clients.session(clients.reader()) as session:
         counts = dumping.count_rows(session)
     for table, number in manifest.rows.items():

@@ -1,6 +1,6 @@
-"""Converts the embedded Postgres to the installed major version: dumps it with the old one, loads it into a new cluster.
+"""Converts the embedded Postgres to the installed major version: dumps the old cluster and loads it into a new one.
 
-The old data stays as it is, in `postgres.MAJOR`. It is replaced only once the new cluster has all rows and is on the
+The old data stays as it is, in `postgres.MAJOR`. It is replaced only once the new cluster has all rows and is on
 disk; an interrupted conversion can be repeated.
 """
 
@@ -39,7 +39,7 @@ _OTHER_DATABASES = "SELECT datname FROM pg_database WHERE NOT datistemplate AND 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upgraded:
-    """The major versions, where the old data is now, and the databases beside the fleet's that were left there."""
+    """The major versions, where the old data is now, and the databases besides the fleet's that were left there."""
 
     before: int
     after: int
@@ -49,13 +49,13 @@ class Upgraded:
 
 
 def upgrade(*, home: Home, credentials: Credentials, named: Path | None = None, say: Say) -> Upgraded | None:
-    """Convert the cluster of a home; None if there is nothing to do. `named`: the folder of the old version's.
+    """Convert the cluster of a home; None if there is nothing to do. `named`: the bin folder of the old version.
 
-    Conflict if the fleet or its services run; Unavailable if the old version is not on this host.
+    Raises Conflict if the fleet or its services run, and Unavailable if the old version is not on this host.
     """
     with lock.hold(home):
         embedded.finish_upgrade(home)
-        data, new = data_of(home), programs.postgres()
+        data, new = data_folder(home), programs.postgres()
         if not data.exists() or embedded.version(data) == programs.version(new):
             return None
         before = embedded.version(data)
@@ -82,7 +82,7 @@ def upgrade(*, home: Home, credentials: Credentials, named: Path | None = None, 
         return Upgraded(before=before, after=programs.version(new), rows=rows, kept=kept, left=left)
 
 
-def data_of(home: Home) -> Path:
+def data_folder(home: Home) -> Path:
     """The folder of the cluster of a home."""
     return home.private / embedded.DATA
 
@@ -102,7 +102,7 @@ def _old_programs(major: int, named: Path | None) -> Path:
 def _convert(
     home: Home, credentials: Credentials, *, data: Path, draft: Path, old: Path, new: Path, say: Say
 ) -> tuple[int, tuple[str, ...]]:
-    """Copy all rows from the cluster in `data` to that in `draft`; returns their number, and other databases."""
+    """Copy all rows from the cluster in `data` to that in `draft`; returns their number, and the names of other databases."""
     tools = Clients(new, programs.version(new))
     folder = home.private / FILES
     with served(data, old, credentials, home=home) as server:
@@ -130,7 +130,7 @@ def _convert(
 
 @contextmanager
 def served(data: Path, binaries: Path, credentials: Credentials, *, home: Home) -> Iterator[Postgres]:
-    """Serve a cluster on a port of its own within the context; yields how its administrator connects."""
+    """Run a server for a cluster, on a port of its own, for the block; yields the administrator's connection."""
     embedded.clear_stale_server(data)
     port = ports.free()
     command = embedded.postgres_command(data, binaries, port=port)

@@ -27,7 +27,7 @@ class Fault:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a verification has found."""
+    """The findings of a verification."""
 
     backup: str
     files: int = 0
@@ -36,7 +36,7 @@ class Report:
 
 
 def verify(*, backup: Backup, say: Say = lambda _: None) -> Report:
-    """Compare each file with its SHA-256, read the dump to its end, and check the parts that know more."""
+    """Compare each file with its SHA-256, read the dump to its end, and check each part as a whole."""
     report = Report(backup=backup.name)
     try:
         listed = backup.manifest
@@ -59,7 +59,7 @@ def verify(*, backup: Backup, say: Say = lambda _: None) -> Report:
 
 
 def require_intact(backup: Backup, *, say: Say) -> None:
-    """Conflict if a file of the backup cannot be used."""
+    """Raise Conflict if a file of the backup cannot be used."""
     report = verify(backup=backup, say=say)
     if report.faults:
         others = len(report.faults) - 1

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from fleet import errors, ids
 from fleet.backup import copying, hooks, parts
-from fleet.backup.parts import Entry, Query, Tree
+from fleet.backup.parts import Query, SourceFile, Tree
 from missions.models import Change, Workspace
 from missions.states import MissionState
 from missions.workspaces import git, moving, repositories
@@ -28,16 +28,16 @@ class Mirrors:
     def required(self, query: Query) -> set[str]:
         return set()
 
-    def entries(self, required: Collection[str]) -> Iterator[Entry]:
+    def entries(self, required: Collection[str]) -> Iterator[SourceFile]:
         for mirror in repositories.mirrors():
             refs = git.run("for-each-ref", "--format=%(objectname) %(refname)", at=mirror)
-            yield Entry(f"{mirror.name}/{REFS}", b"# pack-refs with: sorted \n" + refs)
+            yield SourceFile(f"{mirror.name}/{REFS}", b"# pack-refs with: sorted \n" + refs)
             for name in _KEPT:
                 if (mirror / name).is_file():
-                    yield Entry(f"{mirror.name}/{name}", (mirror / name).read_bytes())
+                    yield SourceFile(f"{mirror.name}/{name}", (mirror / name).read_bytes())
             for file in copying.walk(mirror / "objects"):
                 if not file.name.startswith(_DRAFTS):
-                    yield Entry(f"{mirror.name}/{file.relative_to(mirror).as_posix()}", file)
+                    yield SourceFile(f"{mirror.name}/{file.relative_to(mirror).as_posix()}", file)
 
     def put_back(self, path: str, source: Path, *, sha256: str) -> None:
         target = settings.FLEET_HOME.repositories / path
@@ -109,4 +109,4 @@ def register() -> None:
     )
     parts.register(Mirrors())
     hooks.register_restored("missions.operations", "fence_restored")
-    hooks.register_follow(align_branches)
+    hooks.register_after_migrations(align_branches)

@@ -1,4 +1,4 @@
--- Remove everything that the fleet has in the database. In the transaction that restores it.
+-- Remove all objects of the fleet from the database, in the transaction that restores them.
 SET LOCAL ROLE NONE;
 DROP SCHEMA IF EXISTS fleet_audit CASCADE;
 DROP SCHEMA IF EXISTS public CASCADE;

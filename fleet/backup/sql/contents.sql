@@ -1,4 +1,4 @@
--- How many tables and sequences the database has in all, and which backup an interrupted restore was putting back.
+-- The number of tables, views and sequences in the database, and whether a restore of it was interrupted.
 SELECT count(*),
        (SELECT count(*) > 0 FROM pg_class WHERE oid = to_regclass('public.fleet_unfinished_restore'))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -46,7 +46,7 @@ class Command(OperatorCommand):
             parser.add_argument("--json", action="store_true", help="print one JSON document")
             return parser
 
-        create = action("create", "write a backup; the fleet may run")
+        create = action("create", "write a backup; the fleet may keep running")
         create.add_argument(
             "--keep",
             type=arguments.count,
@@ -54,9 +54,9 @@ class Command(OperatorCommand):
             help="afterwards remove all but the newest N backups of the folder",
         )
         create.add_argument(
-            "--full", action="store_true", help="copy every file, instead of linking those that the last backup has"
+            "--full", action="store_true", help="copy every file, instead of linking those that the newest backup has"
         )
-        action("list", "list the backups, the newest first")
+        action("list", "list the backups, newest first")
         verify = action("verify", "read every byte of one or all backups; the exit code is 1 if one is damaged")
         restore = action("restore", "restore a backup into an empty database; the fleet must be stopped")
         verify.add_argument("backup", nargs="?", help="its name, its path, or `latest`; default: all backups")
@@ -79,7 +79,7 @@ class Command(OperatorCommand):
         return self._restore(folder, options["backup"], force=options["force"], as_json=options["json"])
 
     def _run_with_services(self) -> int:
-        """Run this command again while Postgres runs: the fleet is stopped."""
+        """Start Postgres, because the fleet is stopped, and run this command again."""
         supervisor = composition.services(self.say)
 
         async def work() -> int:
@@ -100,19 +100,19 @@ class Command(OperatorCommand):
         new, total = _size(created.new_bytes), _size(manifest.total_bytes)
         self.stdout.write(f"{created.backup.path}: {lines.counted(len(manifest.files), 'file')}, {total} ({new} new)")
         if manifest.missing:
-            self.say(f"{lines.counted(len(manifest.missing), 'file')} of removed missions are missing in it.")
+            self.say(f"{lines.counted(len(manifest.missing), 'file')} of removed missions are missing from it.")
         for name in created.removed:
             self.say(f"Removed {name}.")
         return 0
 
     def _list(self, folder: Path, *, as_json: bool) -> int:
-        found = folders.backups(folder)
+        existing = folders.backups(folder)
         if as_json:
-            self.show([_summary(item) for item in found])
+            self.show([_summary(item) for item in existing])
             return 0
-        if not found:
+        if not existing:
             self.say(f"There is no backup in {folder}. Create one: {invocation.command('fleet_backup', 'create')}")
-        for item in found:
+        for item in existing:
             try:
                 manifest = item.manifest
             except Damaged as fault:
@@ -160,8 +160,8 @@ class Command(OperatorCommand):
 
 def _next_steps() -> list[str]:
     return [
-        "Everybody has to sign in again. Passwords and machine keys are those of the backup.",
-        "If some were changed or revoked since, do that again:",
+        "All users must sign in again. Passwords and machine keys are those of the backup.",
+        "If any were changed or revoked after the backup, repeat that:",
         f"  {invocation.command('fleet_key', 'list')}",
         f"Start the fleet; unfinished missions continue: {invocation.command('fleet_up', '--detach')}",
     ]

@@ -48,7 +48,7 @@ def older() -> Iterator[Checkout]:
     """A home whose Postgres was made, and migrated, by an older major version."""
     with supervised.checkout() as checkout:
         own = keys(checkout)
-        data = upgrading.data_of(home_of(checkout))
+        data = upgrading.data_folder(home_of(checkout))
         embedded.create_cluster(data, old_programs(), own)
         with upgrading.served(data, old_programs(), own, home=home_of(checkout)) as server:
             owner = cluster.url(server, database="fleet") + "&options=-c%20role%3Dfleet_owner"
@@ -81,7 +81,7 @@ def test_the_start_says_which_version_made_the_data_and_changes_nothing(home: Ch
     assert failed.returncode == 1
     assert f"was made by Postgres {OLDER[-1]}, and Postgres {INSTALLED} is installed" in failed.stderr
     assert "fleet_services upgrade" in failed.stderr
-    assert embedded.version(upgrading.data_of(home_of(home))) == OLDER[-1]
+    assert embedded.version(upgrading.data_folder(home_of(home))) == OLDER[-1]
 
 
 def test_the_data_is_converted_and_the_fleet_starts_on_it(home: Checkout) -> None:
@@ -110,9 +110,9 @@ def test_a_conversion_that_is_killed_at_any_step_can_be_repeated(home: Checkout)
     for _ in killing.at_each_step(upgrade, folder=place.private):
         kills += 1
         embedded.finish_upgrade(place)
-        assert embedded.version(upgrading.data_of(place)) in (OLDER[-1], INSTALLED)
+        assert embedded.version(upgrading.data_folder(place)) in (OLDER[-1], INSTALLED)
     assert kills > 5
-    data = upgrading.data_of(place)
+    data = upgrading.data_folder(place)
     assert embedded.version(data) == INSTALLED
     with upgrading.served(data, programs.postgres(), own, home=place) as server:
         assert "older" in names(server)
@@ -122,7 +122,9 @@ def test_a_conversion_that_is_killed_at_any_step_can_be_repeated(home: Checkout)
 def test_an_older_server_is_backed_up_and_restored_with_newer_programs(home: Checkout, tmp_path: Path) -> None:
     """Programs since Postgres 17 set a parameter that older servers refuse."""
     tools = clients.Clients(programs.postgres(), INSTALLED)
-    with upgrading.served(upgrading.data_of(home_of(home)), old_programs(), keys(home), home=home_of(home)) as server:
+    with upgrading.served(
+        upgrading.data_folder(home_of(home)), old_programs(), keys(home), home=home_of(home)
+    ) as server:
         with dumping.snapshot(server) as snapshot:
             dumping.dump(snapshot=snapshot, server=server, programs=tools, folder=tmp_path, progress=lambda _: None)
         loading.load(tmp_path / DUMP, server=server, programs=tools, version=snapshot.server, clear=True, then=[])
@@ -135,7 +137,7 @@ def test_without_the_old_version_it_says_what_to_install(home: Checkout, tmp_pat
     failed = home.manage("fleet_services", "upgrade", "--programs", str(tmp_path), check=False)
     assert failed.returncode == 1
     assert f"is not the bin folder of Postgres {OLDER[-1]}. Install it" in failed.stderr
-    data = upgrading.data_of(home_of(home))
+    data = upgrading.data_folder(home_of(home))
     (data / "PG_VERSION").write_text("9\n")
     with pytest.raises(
         errors.Unavailable, match=r"Postgres 9 is not on this host\. Install it \(on Debian: postgresql-9\)"
