@@ -24,8 +24,8 @@ def use_the_environment_of_this_folder() -> None:
         os.stat(python)
     except PermissionError:
         sys.stderr.write(
-            f"You may not use {os.path.realpath(python)}, the Python of {environment}. Clone the project into a folder "
-            "of your own and run `make install` there, or have .venv made with a Python that everybody may run.\n"
+            f"You are not allowed to use {os.path.realpath(python)}, the Python of {environment}. Clone the project into "
+            "a folder of your own and run `make install` there, or have .venv made with a Python that all users can run.\n"
         )
         sys.exit(4)
     except OSError:

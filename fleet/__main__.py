@@ -1,6 +1,7 @@
 """`python -m fleet`, and the program that the fleet starts for its own processes (`invocation.program`).
 
-Those are started with `-P`, so that no folder of a user can hide a module. A checkout is then not on the path yet.
+Those are started with `-P`, so that no file in the current folder can shadow a module. A checkout is then not on the
+path yet.
 """
 
 import sys

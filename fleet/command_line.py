@@ -1,7 +1,7 @@
 """The command line, for `fleet`, `python -m fleet` and `manage.py`.
 
 It runs Django's management commands, and handles what can happen to any of them: Ctrl-C while modules load, a closed
-pipe, a full disk, another user's folder. At its import it loads only the standard library.
+pipe, a full disk, another user's folder. Importing it loads only the standard library.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ INTERRUPTED = 130
 
 
 def run() -> None:
-    """`main` as a program: the exit code of a command that Ctrl-C ended is 130."""
+    """Run `main`, and exit with 130 after Ctrl-C."""
     try:
         main()
     except KeyboardInterrupt:
@@ -30,7 +30,7 @@ def run() -> None:
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
-    give_closed_streams_a_place()
+    reopen_closed_streams()
     interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # false under nohup, for example
     if interruptible:  # while modules load: Python can swallow a KeyboardInterrupt raised during an import
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
@@ -41,22 +41,22 @@ def main() -> None:
             execute(sys.argv, interruptible=interruptible)
         finally:
             flush_stderr()
-            sys.stdout.flush()  # now, while it can still be told that this fails
-    except BrokenPipeError:  # whoever read our output has enough of it, as `| head` has
-        drop_the_output()
-        leave(141)
+            sys.stdout.flush()  # now, while a failure can still be reported
+    except BrokenPipeError:  # the reader of our output has closed it, as `| head` does
+        discard_stdout()
+        exit_with(141)
     except PermissionError as fault:
-        leave(
+        exit_with(
             4,
-            f"You may not use {fault.filename} ({fault.strerror}). A fleet's folder is for the user who started it: "
-            "become that user, or name a folder of your own with FLEET_HOME.",
+            f"You are not allowed to use {fault.filename} ({fault.strerror}). A fleet's folder belongs to the user who "
+            "started it: run this as that user, or set FLEET_HOME to a folder of your own.",
         )
     except OSError as fault:
         if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        drop_the_output()
+        discard_stdout()
         where = fault.filename or "the output or the fleet's folder"
-        leave(1, f"{fault.strerror}: {where} could not be written. Make room there, and try again.")
+        exit_with(1, f"{fault.strerror}: {where} could not be written. Free some space, and try again.")
 
 
 def execute(argv: list[str], *, interruptible: bool) -> None:
@@ -83,20 +83,20 @@ def execute(argv: list[str], *, interruptible: bool) -> None:
 
     class CommandLine(ManagementUtility):
         def fetch_command(self, subcommand: str) -> Any:
-            settings.INSTALLED_APPS  # noqa: B018  (if the settings are refused, this says why)
+            settings.INSTALLED_APPS  # noqa: B018  (raises, with the reason, if the settings are invalid)
             if subcommand not in (names := get_commands()):
                 similar = difflib.get_close_matches(subcommand, [*names, *map(spelling.short, names)], n=1)
                 guess = f"Did you mean {invocation.command(spelling.long(similar[0]))}? " if similar else ""
-                leave(2, f"There is no command {subcommand!r}. {guess}List them: {invocation.command('help')}")
+                exit_with(2, f"There is no command {subcommand!r}. {guess}List them: {invocation.command('help')}")
             command = super().fetch_command(subcommand)
             asks_for_help = not {"-h", "--help"}.isdisjoint(self.argv)
             if settings.FLEET_HOME.missing and not asks_for_help and self.argv[1] not in WITHOUT_A_FOLDER:
-                leave(
+                exit_with(
                     1,
                     f"There is no fleet in {settings.FLEET_HOME.root.parent} or in a folder above it. Create one: "
                     f"{invocation.command('fleet_init')}. To use an existing one, go to its folder, or set FLEET_HOME.",
                 )
-            if interruptible:  # all is loaded: the command decides what Ctrl-C does
+            if interruptible:  # everything is loaded: the command decides what Ctrl-C does
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             return command
 
@@ -104,29 +104,29 @@ def execute(argv: list[str], *, interruptible: bool) -> None:
         name = spelling.PROGRAM if spelling.is_program(program) else program
         CommandLine([name, *spelling.arguments(words)]).execute()
     except ImproperlyConfigured as fault:
-        leave(2, f"The settings are refused: {fault}")
+        exit_with(2, f"Invalid settings: {fault}")
 
 
-def leave(code: int, why: str = "") -> NoReturn:
-    if why:
-        sys.stderr.write(f"{why}\n")
+def exit_with(code: int, message: str = "") -> NoReturn:
+    if message:
+        sys.stderr.write(f"{message}\n")
     sys.exit(code)
 
 
-def give_closed_streams_a_place() -> None:
-    """What a shell has closed (`>&-`) leads nowhere; or else the next file or connection would get its number."""
+def reopen_closed_streams() -> None:
+    """Open standard streams that are closed (`>&-`) on /dev/null. Otherwise the next file would get their descriptor."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (as long as the process lives)
 
 
-def drop_the_output() -> None:
-    """Python flushes once more at its end, and would complain of the same."""
+def discard_stdout() -> None:
+    """Send the rest of stdout to /dev/null. Python flushes it once more at its end, and would report the same error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def flush_stderr() -> None:
-    """Nobody may read stderr any more. Python would then end with exit code 120, whatever the command's was."""
+    """Flush stderr, or discard it if its reader is gone: Python would exit with 120, whatever the command's code."""
     try:
         sys.stderr.flush()
     except OSError:

@@ -22,7 +22,7 @@ env = Environment()
 # ── Locations and alerts ─────────────────────────────────────────────────────────────────────────────────────────────
 FLEET_CREDENTIALS = credentials.ensure(
     FLEET_HOME,
-    given={
+    overrides={
         "secret_key": env.secret("FLEET_SECRET_KEY"),
         "flower_password": env.secret("FLOWER_PASSWORD"),
         "metrics_token": env.secret("FLEET_METRICS_TOKEN"),
@@ -30,7 +30,7 @@ FLEET_CREDENTIALS = credentials.ensure(
     },
 )
 FLEET_ENDPOINTS = datastores.resolve(env, FLEET_HOME, FLEET_CREDENTIALS)
-POSTGRES_IMAGE = env.text("POSTGRES_IMAGE", "postgres:18.6-bookworm")  # of podman and docker
+POSTGRES_IMAGE = env.text("POSTGRES_IMAGE", "postgres:18.6-bookworm")  # for podman and docker
 VALKEY_IMAGE = env.text("VALKEY_IMAGE", "valkey/valkey:9.1.2")
 FLEET_CHECKPOINTS = FLEET_HOME.checkpoints(env.text("FLEET_CHECKPOINTS"))  # the folder of checkpoints
 FLEET_BACKUPS = FLEET_HOME.backups(env.text("FLEET_BACKUPS"))  # the folder of backups
@@ -58,9 +58,7 @@ FLEET_RENEW_S = env.number("FLEET_RENEW_S", 2, minimum=0.1)  # how often an agen
 FLEET_HEARTBEAT_S = env.number("FLEET_HEARTBEAT_S", 5, minimum=0.1)
 FLEET_CONTROL_S = env.number("FLEET_CONTROL_S", 0.5, minimum=0.05)  # the interval of the control loop
 FLEET_LISTEN_S = env.number("FLEET_LISTEN_S", 2, minimum=0.05)  # an agent without a hint for this long looks for work
-FLEET_ANSWER_S = env.integer(
-    "FLEET_ANSWER_S", 5, minimum=1
-)  # silence of Postgres after which a new connection is tried
+FLEET_ANSWER_S = env.integer("FLEET_ANSWER_S", 5, minimum=1)  # silence of Postgres before a new connection is tried
 FLEET_GRACE_S = env.number("FLEET_GRACE_S", 5, minimum=0)  # between SIGTERM and SIGKILL for the processes of a driver
 FLEET_LINGER_S = env.number("FLEET_LINGER_S", 2, minimum=0)  # how long descendants may keep the output open at the end
 FLEET_TIMEOUT_S = env.number("FLEET_TIMEOUT_S", 3600, minimum=1)  # of a sortie without `timeout`
@@ -70,7 +68,7 @@ FLEET_DRAIN_S = env.number("FLEET_DRAIN_S", 10, minimum=0)  # how long a termina
 FLEET_NODE_PLACES = env.integer("FLEET_NODE_PLACES", 16)  # the largest number of agents on this host
 FLEET_TYPES = env.words("FLEET_TYPES")  # the agent types that this host serves; empty: every type
 FLEET_SPARE_CONNECTIONS = env.integer("FLEET_SPARE_CONNECTIONS", 20)  # to Postgres, reserved for commands
-FLEET_MAX_CRASHES = env.integer("FLEET_MAX_CRASHES", 5)  # in a row, after which a post is given up
+FLEET_MAX_CRASHES = env.integer("FLEET_MAX_CRASHES", 5)  # consecutive crashes, after which a post is given up
 FLEET_SCALE_UP_S = env.number("FLEET_SCALE_UP_S", 5, minimum=0)  # wait of work before its type gets more agents
 FLEET_SCALE_DOWN_S = env.number("FLEET_SCALE_DOWN_S", 120, minimum=0)  # an agent that is idle for this long is ended
 FLEET_STALL_S = env.number("FLEET_STALL_S", 30, minimum=1)  # an agent that takes no work for this long has stalled
@@ -138,22 +136,14 @@ FLEET_LOCKOUT_MINUTES = env.integer("FLEET_LOCKOUT_MINUTES", 15, minimum=1)  # t
 FLEET_LOG = env.choice("FLEET_LOG", "plain", logs.STYLES)
 FLEET_PROCESS = env.text("FLEET_PROCESS")  # set by fleet_up for its processes
 FLEET_COMMAND = env.text("FLEET_COMMAND")  # set by fleet_up for its commands: the prefix that its user typed
-FLEET_HTTP_TIMEOUT_S = env.number(
-    "FLEET_HTTP_TIMEOUT_S", 20, minimum=0.1
-)  # for a request's head, and for a stalled reader
-FLEET_ADDRESS_CONNECTIONS = env.integer(
-    "FLEET_ADDRESS_CONNECTIONS", 800
-)  # per address, over all processes; 0: no limit
+FLEET_HTTP_TIMEOUT_S = env.number("FLEET_HTTP_TIMEOUT_S", 20, minimum=0.1)  # for a request's head or a stalled reader
+FLEET_ADDRESS_CONNECTIONS = env.integer("FLEET_ADDRESS_CONNECTIONS", 800)  # per address, over the whole site; 0: any
 FLEET_WEB_WORKERS = env.integer("FLEET_WEB_WORKERS", 2, minimum=1)  # processes that serve the site
 FLEET_WEB_POOL = env.integer("FLEET_WEB_POOL", 10)  # connections to Postgres per process; 0: no pool
 FLEET_WEB_AT_ONCE = env.integer("FLEET_WEB_AT_ONCE", 4, minimum=1)  # requests that each process handles at once
 FLEET_WEB_WAITING = env.integer("FLEET_WEB_WAITING", 64)  # requests that may queue in each process; others are refused
-FLEET_LIVE_LISTENERS = env.integer(
-    "FLEET_LIVE_LISTENERS", 2_000, minimum=1
-)  # streams in all; a quarter of them per user
-FLEET_LIVE_RECHECK_S = env.number(
-    "FLEET_LIVE_RECHECK_S", 15, minimum=0.1
-)  # how often a listener's permission is checked
+FLEET_LIVE_LISTENERS = env.integer("FLEET_LIVE_LISTENERS", 2_000, minimum=1)  # streams; a quarter of them per user
+FLEET_LIVE_RECHECK_S = env.number("FLEET_LIVE_RECHECK_S", 15, minimum=0.1)  # between checks of a listener's permission
 
 # ── Django ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 SECRET_KEY = FLEET_CREDENTIALS.secret_key
@@ -236,7 +226,7 @@ AXES_ENABLE_ADMIN = False
 AXES_FAILURE_LIMIT = FLEET_LOCKOUT_FAILURES
 AXES_LOCKOUT_CALLABLE = "fleet.limits.signin.refusal"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # otherwise somebody could lock another user out for ever
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # otherwise anyone could lock another user out for ever
 AXES_RESET_ON_SUCCESS = True
 AXES_USERNAME_CALLABLE = "fleet.limits.signin.username"
 AXES_VERBOSE = False

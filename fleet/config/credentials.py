@@ -1,6 +1,6 @@
 """The credentials that a fleet generates for itself, once, in `.fleet/private/credentials.json` (mode 0600).
 
-Credentials have no defaults and need no input: those that are missing come from the system's random source.
+Credentials have no defaults and need no input: missing ones are generated from the system's random source.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Credentials:
         return "Credentials(…)"
 
 
-def ensure(home: Home, *, given: Mapping[str, str] | None = None) -> Credentials:
-    """Read the credentials of this home, and first generate those that are missing, as after an upgrade.
+def ensure(home: Home, *, overrides: Mapping[str, str] | None = None) -> Credentials:
+    """Read the credentials of this home, after generating any that are missing, as after an upgrade.
 
-    `given` takes precedence over the file, and is not written to it. Concurrent callers get the same credentials. If there
+    `overrides` take precedence over the file, and are not written to it. Concurrent callers get the same credentials. If there
     is no fleet, nothing is read or written.
     """
     if home.missing:
@@ -52,7 +52,7 @@ def ensure(home: Home, *, given: Mapping[str, str] | None = None) -> Credentials
         if missing:
             values |= {name: _new() for name in sorted(missing)}
             _write(path, values)
-    values |= {name: value for name, value in (given or {}).items() if value}
+    values |= {name: value for name, value in (overrides or {}).items() if value}
     return Credentials(**{field.name: values[field.name] for field in fields(Credentials)})
 
 

@@ -38,7 +38,7 @@ _SECRETS = (
 SECRETS = frozenset(name + suffix for name in _SECRETS for suffix in ("", "_FILE"))
 ADMINISTRATOR = "postgres"  # the superuser of the fleet's own cluster
 OWNER = "fleet_owner"  # owns the database of that cluster; this role cannot log in
-ONLY_WITHOUT_URLS = frozenset({"FLEET_SERVICES", "FLEET_REDIS_INDEX"})  # settings that nobody reads otherwise
+ONLY_WITHOUT_URLS = frozenset({"FLEET_SERVICES", "FLEET_REDIS_INDEX"})  # settings that are read only without the URLs
 SCRAM = {"require_auth": "scram-sha-256"}  # never send the password to another program that listens on the port
 
 
@@ -122,7 +122,7 @@ def engine_record(home: Home) -> Path:
 def _own_provider(environment: Environment, home: Home) -> ProviderName:
     """Return the provider that FLEET_SERVICES names.
 
-    `auto`: the one that has the data of this home, or else the embedded one if its programs are here, or else the
+    `auto`: the one that has the data of this home, or else the embedded one if its programs are installed, or else the
     container engine of this host.
     """
     chosen = environment.choice("FLEET_SERVICES", "auto", ("auto", *OWN_PROVIDERS))
@@ -136,7 +136,7 @@ def _own_provider(environment: Environment, home: Home) -> ProviderName:
         for engine in programs.ENGINES:
             if engine == recorded:
                 return engine
-    if programs.embedded_are_here():
+    if programs.embedded_available():
         return "embedded"
     return programs.engine() or "embedded"
 
@@ -175,7 +175,7 @@ def _postgres(setting: str, url: str, *, password: str) -> Postgres:
 def _redis(url: str, *, password: str) -> str:
     try:
         address = redis_address.parse(url)
-    except redis_address.NotAnAddress as fault:
+    except redis_address.InvalidAddress as fault:
         raise ImproperlyConfigured(f"REDIS_URL cannot be read as a URL: {fault}.") from None
     return redis_address.with_password(url, password) if password and not address.password else url
 

@@ -1,7 +1,8 @@
 """Reads `.fleet/settings.env` into the environment: settings, and variables that agents need, such as API keys.
 
-One NAME=VALUE per line; lines that begin with # are comments. Variables that are already set win. A process that another
-one of this fleet started reads nothing: it has the environment that its parent gave it, without what it may not know.
+One NAME=VALUE per line; lines that begin with # are comments. Variables that are already set take
+precedence. A process that the fleet itself started does not read the file: its parent has passed on the variables, except
+those that it must not know.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from fleet.config.home import Home
 NAME = "settings.env"
 ALREADY_READ = "FLEET_SETTINGS_READ"  # the path of the file, in the environment of processes that need not read it
 _LINE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)")
-_OWN = "FLEET_"  # begins names that only settings have
-_BEFORE = ("FLEET_HOME", "FLEET_PRIVATE")  # which fleet/config/home.py reads
+_PREFIX = "FLEET_"  # reserved for settings
+_LOCATIONS = ("FLEET_HOME", "FLEET_PRIVATE")  # needed to find the file (fleet/config/home.py)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +30,13 @@ class SettingsFile:
     lines: Mapping[str, int] = field(default_factory=dict)  # name → the number of its line
 
     def accept(self, known: Set[str]) -> None:
-        """Let processes that this one starts read nothing. Raises ImproperlyConfigured if a setting does not exist."""
+        """Keep child processes from reading the file again. Raises ImproperlyConfigured if it contains an unknown setting."""
         for name, number in self.lines.items():
-            if name in _BEFORE:
+            if name in _LOCATIONS:
                 raise ImproperlyConfigured(
                     f"{self.path}, line {number}: {name} is needed to find this file. Set it in the environment."
                 )
-            if name.startswith(_OWN) and name not in known:
+            if name.startswith(_PREFIX) and name not in known:
                 raise ImproperlyConfigured(f"{self.path}, line {number}: there is no setting {name}.")
         if self.lines:
             os.environ[ALREADY_READ] = str(self.path)
@@ -56,9 +57,9 @@ def load(home: Home) -> SettingsFile:
     for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
         if not line or line.startswith("#"):
             continue
-        if not (found := _LINE.fullmatch(line)):
+        if not (match := _LINE.fullmatch(line)):
             raise ImproperlyConfigured(f"{path}, line {number}: expected NAME=VALUE.")
-        name, value = found[1], found[2].strip()
+        name, value = match[1], match[2].strip()
         if value[:1] in {'"', "'"} and value[-1:] == value[:1] and len(value) > 1:
             value = value[1:-1]
         lines[name] = number

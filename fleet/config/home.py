@@ -52,7 +52,7 @@ class Home:
 
     @property
     def hidden(self) -> tuple[Path, ...]:
-        """The folders of which no work sees more than its own parts."""
+        """The folders that are hidden from work, except for its own parts of them."""
         return (self.root, *filter(None, [self.private_elsewhere]))
 
     @property
@@ -165,7 +165,7 @@ def created_folders() -> set[Path]:
     """The folders for which this user ran `fleet init`.
 
     They are recorded in the user's own folder. What a folder contains proves nothing: work that may write to it, or
-    whoever made an archive, could have put a `.fleet` with settings of their own there.
+    whoever made an archive, could have put a `.fleet` with other settings there.
     """
     if (record := _record()) is None:
         return set()
@@ -180,7 +180,7 @@ def created_folders() -> set[Path]:
 
 
 def record_folder(folder: Path) -> None:
-    """Record that the user created a fleet in this folder. Raises ImproperlyConfigured if there is no place for it."""
+    """Record that the user created a fleet in this folder. Raises ImproperlyConfigured if that is impossible."""
     record = _record()
     try:
         if record is None:

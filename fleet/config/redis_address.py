@@ -24,7 +24,7 @@ TLS_OPTIONS = (*FILES, "ssl_cert_reqs", "ssl_check_hostname")
 SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 
 
-class NotAnAddress(ValueError):
+class InvalidAddress(ValueError):
     """Says what is wrong with an address without repeating it, because it may contain a password."""
 
 
@@ -32,7 +32,7 @@ class NotAnAddress(ValueError):
 class RedisAddress:
     servers: tuple[tuple[str, int], ...] = ()  # hosts and ports: one server, or the Sentinels
     path: str = ""  # of a Unix socket, instead of `servers`
-    master: str = ""  # the name under which the Sentinels watch the master; empty without Sentinel
+    master: str = ""  # the master's name in the Sentinels; empty without Sentinel
     database: int = 0
     username: str = ""
     password: str = ""
@@ -63,7 +63,7 @@ class RedisAddress:
         return {**tls, **_without_empty({"username": self.sentinel_username, "password": self.sentinel_password})}
 
     def broker_options(self, *, timeout_s: float) -> dict[str, Any]:
-        """What kombu's transport must know besides the URL; `timeout_s` bounds each question to a Sentinel."""
+        """What kombu's transport needs besides the URL. `timeout_s` bounds each query of a Sentinel."""
         if not self.master:
             return {}
         timeouts = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
@@ -87,10 +87,10 @@ class RedisAddress:
 
 
 def parse(url: str) -> RedisAddress:
-    """Read a URL of the forms above. Raises NotAnAddress, with the reason, for any other text."""
+    """Read a URL of the forms above. Raises InvalidAddress, with the reason, for any other text."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES:
-        raise NotAnAddress("it must begin with redis:// or rediss://, or with redis+sentinel:// for Sentinel")
+        raise InvalidAddress("it must begin with redis:// or rediss://, or with redis+sentinel:// for Sentinel")
     location, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     authority, slash, path = location.partition("/")
@@ -99,7 +99,7 @@ def parse(url: str) -> RedisAddress:
     with_sentinel, with_tls = scheme.endswith("+sentinel"), scheme.startswith("rediss")
     known = (TLS_OPTIONS if with_tls else ()) + (SENTINEL_OPTIONS if with_sentinel else ()) + ("db",)
     if unknown := sorted(options.keys() - set(known)):
-        raise NotAnAddress(f"{scheme}:// has no option {unknown[0]!r}; it has {', '.join(known)}")
+        raise InvalidAddress(f"{scheme}:// has no option {unknown[0]!r}; it has {', '.join(known)}")
     servers = tuple(_servers(hosts, port=SENTINEL_PORT if with_sentinel else PORT))
     words = [unquote(word) for word in path.split("/") if word]
     address = RedisAddress(
@@ -109,10 +109,10 @@ def parse(url: str) -> RedisAddress:
         return replace(address, path=f"{hosts}{slash}{unquote(path)}", database=_number(options.get("db", "0")))
     if not with_sentinel:
         if len(servers) > 1 or len(words) > 1:
-            raise NotAnAddress("it must name one host and one database, as in redis://:password@host:6379/0")
+            raise InvalidAddress("it must name one host and one database, as in redis://:password@host:6379/0")
         return replace(address, servers=servers, database=_number(options.get("db") or "".join(words) or "0"))
     if not 1 <= len(words) <= 2 or words[0].isdigit():
-        raise NotAnAddress(
+        raise InvalidAddress(
             "it must name the master as the Sentinels do, as in redis+sentinel://:password@host1,host2,host3/MASTER/0"
         )
     return replace(
@@ -126,7 +126,7 @@ def parse(url: str) -> RedisAddress:
 
 
 def with_password(url: str, password: str) -> str:
-    """Return a URL that has no password with this one."""
+    """Add a password to a URL that has none."""
     scheme, _, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
     user, at, hosts = authority.rpartition("@")
@@ -142,7 +142,7 @@ def _servers(hosts: str, *, port: int) -> Iterator[tuple[str, int]]:
         else:
             host, _, after = text.partition(":")
         if not host or (after and not (after.isascii() and after.isdigit() and int(after) < 65_536)):
-            raise NotAnAddress(
+            raise InvalidAddress(
                 "its host and port cannot be read. Write /, @, : and # in a password as %2F, %40, %3A and %23"
             )
         yield unquote(host), int(after or port)
@@ -151,13 +151,13 @@ def _servers(hosts: str, *, port: int) -> Iterator[tuple[str, int]]:
 def _tls(options: Mapping[str, str]) -> dict[str, Any]:
     for name in FILES:
         if (file := options.get(name)) is not None and not os.access(file, os.R_OK):
-            raise NotAnAddress(f"{name} names {file!r}, which this user cannot read")
+            raise InvalidAddress(f"{name} names {file!r}, which this user cannot read")
     verified = options.get("ssl_cert_reqs", "required")
     if verified not in {"required", "none"}:
-        raise NotAnAddress(f"ssl_cert_reqs={verified!r} is neither 'required' nor 'none'")
+        raise InvalidAddress(f"ssl_cert_reqs={verified!r} is neither 'required' nor 'none'")
     checked = options.get("ssl_check_hostname", "yes").lower()
     if checked not in {"yes", "true", "no", "false"}:
-        raise NotAnAddress(f"ssl_check_hostname={checked!r} is neither 'yes' nor 'no'")
+        raise InvalidAddress(f"ssl_check_hostname={checked!r} is neither 'yes' nor 'no'")
     return {
         **{name: options[name] for name in FILES if name in options},
         "ssl_cert_reqs": verified,
@@ -167,7 +167,7 @@ def _tls(options: Mapping[str, str]) -> dict[str, Any]:
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise NotAnAddress("its database is not a number, as the 0 in redis://:password@host:6379/0")
+        raise InvalidAddress("its database is not a number, as the 0 in redis://:password@host:6379/0")
     return int(text)
 
 

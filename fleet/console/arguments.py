@@ -7,13 +7,13 @@ from argparse import ArgumentTypeError
 
 from fleet import errors
 
-MOST = 1_000_000
+MAX_COUNT = 1_000_000
 
 
 def count(text: str) -> int:
     """Parse a whole number from 0 to a million."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 7 and int(text) <= MOST):
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to {MOST:,}")
+    if not (text.isascii() and text.isdigit() and len(text) <= 7 and int(text) <= MAX_COUNT):
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to {MAX_COUNT:,}")
     return int(text)
 
 
@@ -36,14 +36,14 @@ def seconds(text: str) -> float:
 
 
 def pairs(texts: list[str], *, option: str) -> dict[str, str]:
-    """Parse NAME=VALUE, as given by a repeatable option. Invalid if one is something else or a name is repeated."""
+    """Parse NAME=VALUE, as given by a repeatable option. Raises Invalid for other text or a repeated name."""
     values: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise errors.Invalid(f"{option} {text!r} is not NAME=VALUE.")
         if name in values:
-            raise errors.Invalid(f"{option} {name} is given twice.", hint="Give it once.")
+            raise errors.Invalid(f"{option} {name} appears twice.", hint="Pass it once.")
         values[name] = value
     return values
 

@@ -1,4 +1,4 @@
-"""Formats lines of text for people: they fit the width of a terminal, and are not wrapped or cut in a pipe."""
+"""Formats lines of text for people: fitted to the width of a terminal, and neither wrapped nor cut in a pipe."""
 
 from __future__ import annotations
 

@@ -33,11 +33,11 @@ SIGNS = {
 ENDED = ("succeeded", "failed", "skipped", "cancelled")
 BEFORE = frozenset({"pending", "ready", "queued"})  # has not run yet, or will run again
 AFTER_NEEDS = frozenset({"running", "waiting", "succeeded", "failed"})  # reached only after all its needs have ended
-MOST_ROWS = 30
-MOST_LINES = 200  # in a mission with more sorties, not every change gets a line of its own
-FOOT = 4  # lines of a terminal that are not for sorties
+MAX_ROWS = 30
+MAX_LINES = 200  # sorties of a mission in which every change gets a line of its own
+FOOT = 4  # lines of a terminal that do not show sorties
 SILENT_S = 30.0  # after this long without a line, one summarises the state
-STEPS = 20  # how many lines report the progress of a mission with more than MOST_LINES sorties
+STEPS = 20  # how many lines report the progress of a mission with more than MAX_LINES sorties
 
 
 def console() -> Console:
@@ -75,7 +75,7 @@ class Board:
 
     @property
     def room(self) -> int:
-        return max(3, min(MOST_ROWS, self.console.height - FOOT)) if self.live else MOST_LINES
+        return max(3, min(MAX_ROWS, self.console.height - FOOT)) if self.live else MAX_LINES
 
     def update(self, summary: Mapping[str, Any], items: list[dict[str, Any]]) -> None:
         if self.live:
@@ -84,7 +84,7 @@ class Board:
         total = summary["sorties"]["total"]
         complete = len(items) == total
         done = self._done if complete else _done(summary, items)
-        silent = BEFORE if total <= MOST_LINES else {*BEFORE, "running"}
+        silent = BEFORE if total <= MAX_LINES else {*BEFORE, "running"}
         for item in self._changed(items, complete=complete):
             before, now = self._seen.get(item["key"]), (item["state"], item["attempt"])
             self._seen[item["key"]] = now
@@ -95,7 +95,7 @@ class Board:
             if item["state"] not in silent or requeued:
                 self._write(f"[{done}/{total}] {_line(item)}")
         self._done = done
-        if total > MOST_LINES and done * STEPS // total > self._step:
+        if total > MAX_LINES and done * STEPS // total > self._step:
             self._step = done * STEPS // total
             counts = ", ".join(f"{summary['sorties'][state]} {state}" for state in ENDED if summary["sorties"][state])
             self._write(f"[{done}/{total}] {counts}")

@@ -12,7 +12,7 @@ PROGRAM = "fleet"
 PREFIX = "fleet_"
 HELP = ("help", "-h", "--help")
 VERSION = ("version", "--version")
-# Every command of the fleet, as the overview shows it. The command's own help has the details.
+# All commands, as in the overview. Each command's own help has the details.
 GROUPS: dict[str, dict[str, str]] = {
     "Start and stop": {
         "init": "create the folder of a new fleet",
@@ -21,22 +21,22 @@ GROUPS: dict[str, dict[str, str]] = {
         "status": "show services, agents, queues, missions and addresses",
         "services": "start, stop and restart Postgres, Valkey and the other services; show their logs",
         "backup": "back up the data of the fleet; verify and restore backups",
-        "doctor": "check this host and the fleet; each fault comes with its remedy",
+        "doctor": "check this host and the fleet, and explain how to fix each fault",
     },
     "Missions": {
         "mission": "launch missions, watch them, and control them",
         "schedule": "launch missions at fixed times",
         "spawn": "start an agent and give it a task",
         "reservations": "list the files that sorties have reserved; release some",
-        "checkpoint": "capture missions, then restore, fork, verify or move them",
+        "checkpoint": "capture missions; restore, fork, verify or move them",
         "resume": "continue missions after a crash, a restore or a lost database",
-        "cleanup": "remove old missions and what nothing uses",
+        "cleanup": "remove old missions and unused files",
     },
     "Agents": {"agents": "list, start and end agents; change their types"},
     "People": {
         "user": "manage users, their roles and their permissions",
-        "key": "manage machine keys, with which programs act for a user",
-        "audit": "show who did what; check that nobody has changed the record",
+        "key": "manage machine keys, which let programs act for a user",
+        "audit": "show who did what; verify that the record is unchanged",
     },
     "Processes that `fleet up` runs": {
         "prepare": "create or upgrade the tables, and create the first admin",
@@ -54,18 +54,18 @@ def is_program(path: str) -> bool:
 
 
 def long(word: str) -> str:
-    """Django's name of a command: `fleet_mission` for `mission`. Other words stay."""
+    """Django's name of a command: `fleet_mission` for `mission`. Other words are returned unchanged."""
     return f"{PREFIX}{word}" if word in COMMANDS else word
 
 
 def short(name: str) -> str:
-    """`mission` for `fleet_mission`. Other names stay."""
+    """`mission` for `fleet_mission`. Other names are returned unchanged."""
     word = name.removeprefix(PREFIX)
     return word if word in COMMANDS else name
 
 
 def arguments(words: Sequence[str]) -> list[str]:
-    """The words after the program, with Django's name of the command: also of the one that `help` is asked about."""
+    """Replace the command among the words after the program, or after `help`, by Django's name for it."""
     position = 1 if words[:1] == ["help"] else 0
     return [*words[:position], *map(long, words[position : position + 1]), *words[position + 1 :]]
 

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
             case _:
                 raise errors.Invalid(USAGE)
     except ImproperlyConfigured as fault:
-        _say(f"The settings are refused: {fault}")
+        _say(f"Invalid settings: {fault}")
         return 2
     except errors.FleetError as fault:
         _say(str(fault))

@@ -16,12 +16,12 @@ HOME = os.environ.get("FLEET_HOME", "/var/lib/fleet")
 RUN = os.path.join(os.environ.get("FLEET_PRIVATE") or os.path.join(HOME, "private"), "run")
 WEB_PORT = 8000
 FLOWER_SOCKET, FLOWER_PATH = "flower.sock", "/flower/healthcheck"
-SILENT_S = 30  # a loop that has not beaten for this long has stalled
+SILENT_S = 30  # a loop without a heartbeat for this long has stalled
 TIMEOUT_S = 5
 
 
 def check(role: str) -> str:
-    """Return why the process of this container does not work; empty if it does."""
+    """Return why the process of this container is unhealthy; empty if it is healthy."""
     try:
         match role:
             case "web":

@@ -1,4 +1,4 @@
-"""Waits, for a limited time, until Postgres, Redis and the migrations are there, and says what it waits for."""
+"""Waits, for a limited time, until Postgres, Redis and the migrations are available, and logs what it waits for."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from fleet.services.providers import probes
 Need = Literal["owner", "postgres", "redis", "migrations"]
 APPS = ("fleet", "agents", "missions", "checkpoints")
 PAUSE_S = 0.5
-REMINDER_S = 15  # between two lines that say that it still waits for the same thing
+REMINDER_S = 15  # between two lines about the same need
 
 
 def wait(
     needs: Iterable[Need], *, endpoints: Endpoints, base: Path, seconds: float, say: Callable[[str], None]
 ) -> None:
-    """Wait for each need in turn; raises Unavailable, naming the need, if it is not there `seconds` after the start.
+    """Wait for each need in turn; raises Unavailable, naming the need, if it is not met `seconds` after the start.
 
-    A refused password counts as not yet there: the role of the application is created by the container that migrates.
+    A refused password counts as not yet available: the role of the application is created by the container that migrates.
     """
     deadline = time.monotonic() + seconds
     for need in needs:
@@ -88,7 +88,7 @@ def _check(need: Need, endpoints: Endpoints, base: Path) -> tuple[str, Callable[
 
 
 async def _migrated(server: Postgres, base: Path) -> None:
-    """Return if the database has every migration of this image; more of them are fine (a newer version)."""
+    """Return if the database has every migration of this image, and perhaps those of a newer one."""
     known = {(app, file.stem) for app in APPS for file in (base / app / "migrations").glob("[0-9]*.py")}
     try:
         libpq = parameters.for_libpq(server, connect_timeout_s=probes.TIMEOUT_S, application_name="fleet container")

@@ -1,4 +1,4 @@
-"""`manage.py fleet_doctor`: check this host and the fleet; each fault comes with its remedy."""
+"""`manage.py fleet_doctor`: check this host and the fleet, and explain how to fix each fault."""
 
 from __future__ import annotations
 

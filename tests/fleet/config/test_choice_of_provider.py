@@ -74,7 +74,7 @@ def test_the_urls_of_other_servers_win(home: Home) -> None:
 
 
 def test_the_embedded_servers_are_found_where_make_install_was_run() -> None:
-    assert programs.embedded_are_here()
+    assert programs.embedded_available()
     assert (programs.postgres() / "initdb").is_file()
     assert programs.valkey().is_file()
     assert errors.Unavailable.exit_code

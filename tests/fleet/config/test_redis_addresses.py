@@ -9,7 +9,7 @@ import pytest
 from fleet.config import credentials, datastores, redis_address
 from fleet.config.env import Environment
 from fleet.config.home import Home
-from fleet.config.redis_address import NotAnAddress
+from fleet.config.redis_address import InvalidAddress
 
 VERIFIED = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
 
@@ -77,7 +77,7 @@ def test_a_socket_of_this_host_has_a_path_instead_of_a_host() -> None:
     ],
 )
 def test_a_faulty_address_is_refused_without_its_password(url: str, fault: str) -> None:
-    with pytest.raises(NotAnAddress, match=fault) as refusal:
+    with pytest.raises(InvalidAddress, match=fault) as refusal:
         redis_address.parse(url)
     assert "hush" not in str(refusal.value)
     assert "tail" not in str(refusal.value)

@@ -98,4 +98,4 @@ def test_a_python_without_execute_permission_is_named(shut: Path) -> None:
         [python, str(shut / "manage.py"), "help"], cwd=shut, capture_output=True, text=True, check=False, **other
     )  # type: ignore[call-overload]
     assert done.returncode == 4
-    assert done.stderr.startswith(f"You may not use {shut / 'shut' / 'python3'}, the Python of ")
+    assert done.stderr.startswith(f"You are not allowed to use {shut / 'shut' / 'python3'}, the Python of ")

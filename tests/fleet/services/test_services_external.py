@@ -92,7 +92,7 @@ def test_an_invalid_url_is_refused_without_revealing_its_password(
 def test_refused_settings_print_one_line_and_no_traceback() -> None:
     code, text, _ = attempt(("fleet_services", "up"), "postgresql://u:hush/word@host/db", "redis://h")
     assert code == 2
-    assert text.startswith("The settings are refused: DATABASE_URL cannot be read as a URL")
+    assert text.startswith("Invalid settings: DATABASE_URL cannot be read as a URL")
     assert text.count("\n") == 1
     assert "hush" not in text
 

@@ -254,7 +254,7 @@ def test_a_home_without_permission_exits_with_4_and_the_reason(tmp_path: Path) -
     except PermissionError:
         done = alone(tmp_path, "fleet_mission", "list", FLEET_HOME=str(forbidden))
         assert done.returncode == 4, done.stderr
-        assert done.stderr.startswith(f"You may not use {forbidden} (")
+        assert done.stderr.startswith(f"You are not allowed to use {forbidden} (")
     except OSError as fault:
         pytest.skip(f"/sys is something else here: {fault}")
 
@@ -274,7 +274,7 @@ def test_root_does_not_write_into_another_users_home(tmp_path: Path, arguments: 
     os.chown(private, 65534, 65534)
     done = alone(tmp_path, *arguments)
     assert (done.returncode, done.stdout) == (4, "")
-    assert done.stderr.startswith(f"You may not use {private} (it belongs to ")
+    assert done.stderr.startswith(f"You are not allowed to use {private} (it belongs to ")
     assert [path.name for path in (tmp_path / "a home").rglob("*")] == ["private"]
 
 
