@@ -34,8 +34,8 @@ def installed(tmp_path: Path) -> Path:
 
 
 def test_systemd_accepts_every_unit(installed: Path) -> None:
-    units = sorted(str(path) for path in installed.glob("fleet*.[st]*") if path.suffix in {".service", ".target"})
-    assert len(units) == len(SINGLE) + 2
+    units = sorted(str(path) for path in installed.glob("fleet*.[st]*") if path.suffix in {".service", ".target", ".timer"})
+    assert len(units) == len(SINGLE) + 3  # with the whole fleet, the target and the timer
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
@@ -62,7 +62,7 @@ def test_there_is_a_unit_for_each_process_of_a_fleet_with_the_same_command(tmp_p
         assert started.split() == ["8000" if word.isdigit() else word for word in words]
         own = {name: value for name, value in command.env.items() if name == "FLEET_PROCESS"}
         assert all(f"Environment={name}={value}\n" in unit for name, value in own.items())
-    assert {unit.stem.removeprefix("fleet-") for unit in SINGLE} == {
+    assert {unit.stem.removeprefix("fleet-") for unit in SINGLE} - {"backup"} == {
         names.get(process.name, process.name) for process in processes
     }
 
@@ -71,9 +71,9 @@ def test_a_stopped_fleet_does_not_count_as_failed() -> None:
     assert "\nSuccessExitStatus=130\n" in (UNITS / "fleet.service").read_text(), "fleet_up ends with 130 at SIGTERM"
 
 
-def test_only_the_migrations_get_the_owners_password() -> None:
+def test_only_migrations_and_backups_get_the_owners_password() -> None:
     readers = {unit.name for unit in SINGLE if "EnvironmentFile=/etc/fleet/owner.env" in unit.read_text()}
-    assert readers == {"fleet-migrate.service"}
+    assert readers == {"fleet-migrate.service", "fleet-backup.service"}
 
 
 def test_the_node_may_do_what_its_sandbox_needs() -> None:
