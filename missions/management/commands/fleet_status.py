@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.db import Error, connection
-from django.db.models import Count, Min
+from django.db.models import Count, Min, Q
 
 from agents.models import Agent, AgentType, Node
 from fleet import humanise, invocation, services
@@ -17,11 +18,11 @@ from fleet.postgres import clock
 from fleet.services import detached, statuses
 from fleet.services.outages import without_postgres
 from missions.control import alerts
-from missions.models import Mission, Sortie
+from missions.models import Mission, Schedule, Sortie
 
 
 class Command(OperatorCommand):
-    help = "Show services, nodes, agents, queues, missions and addresses."
+    help = "Show services, nodes, agents, queues, missions, schedules and addresses."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -48,6 +49,7 @@ class Command(OperatorCommand):
                 "agents": {},
                 "missions": {},
                 "queues": [],
+                "schedules": {},
                 "alerts": [],
                 "error": without_postgres(fault).message if status["left"] else str(without_postgres(fault)),
             }
@@ -78,6 +80,8 @@ class Command(OperatorCommand):
         cordoned = dict.fromkeys(status["cordoned"], " (cordoned)")
         write("Nodes     " + (", ".join(name + cordoned.get(name, "") for name in status["nodes"]) or "none"))
         write("Agents    " + (", ".join(f"{n} {state}" for state, n in status["agents"].items()) or "none"))
+        if schedules := status["schedules"]:
+            write(f"Schedules {_schedules_in_words(schedules)}")
         for alert in status["alerts"]:
             write(f"Alert     {alert['message']}")
         for queue in status["queues"]:
@@ -100,6 +104,7 @@ def _fleet() -> dict[str, Any]:
     }
     return {
         "alerts": alerts.raised(),
+        "schedules": _schedules(now),
         "nodes": list(Node.objects.filter(up=True).values_list("name", flat=True)),
         "cordoned": list(Node.objects.filter(up=True, cordoned=True).values_list("name", flat=True)),
         "agents": _by_state(Agent.objects.filter(state__in=Agent.LIVE)),
@@ -115,6 +120,28 @@ def _fleet() -> dict[str, Any]:
             for name in AgentType.objects.values_list("name", flat=True)
         ],
     }
+
+
+def _schedules(now: datetime) -> dict[str, Any]:
+    """How many schedules there are and are paused, and when the next one is due. Empty if there are none."""
+    counts = Schedule.objects.aggregate(number=Count("id"), paused=Count("id", filter=Q(paused=True)))
+    if not counts["number"]:
+        return {}
+    following = Schedule.objects.filter(paused=False, next_at__isnull=False).order_by("next_at").first()
+    return {
+        **counts,
+        "next": following.name if following else None,
+        "next_in_s": max(0.0, (following.next_at - now).total_seconds()) if following and following.next_at else None,
+    }
+
+
+def _schedules_in_words(schedules: dict[str, Any]) -> str:
+    text = str(schedules["number"])
+    if schedules["paused"]:
+        text += f" ({schedules['paused']} paused)"
+    if schedules["next"] is not None:
+        text += f", next {schedules['next']} in {humanise.duration(schedules['next_in_s'])}"
+    return text
 
 
 def _by_state(rows: Any) -> dict[str, int]:

@@ -34,7 +34,9 @@ def installed(tmp_path: Path) -> Path:
 
 
 def test_systemd_accepts_every_unit(installed: Path) -> None:
-    units = sorted(str(path) for path in installed.glob("fleet*.[st]*") if path.suffix in {".service", ".target", ".timer"})
+    units = sorted(
+        str(path) for path in installed.glob("fleet*.[st]*") if path.suffix in {".service", ".target", ".timer"}
+    )
     assert len(units) == len(SINGLE) + 3  # with the whole fleet, the target and the timer
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

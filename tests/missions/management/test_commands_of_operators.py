@@ -53,7 +53,7 @@ def test_status_has_the_documented_shape() -> None:
     assert done.code == 0
     status = done.json
     assert set(status) == {
-        "running", "services", "left", "urls", "nodes", "cordoned", "agents", "missions", "queues", "alerts",
+        "running", "services", "left", "urls", "nodes", "cordoned", "agents", "missions", "queues", "schedules", "alerts",
     }  # fmt: skip
     assert set(status["urls"]) == {"api", "admin", "flower", "metrics"}
     assert status["missions"] == {"running": 1}

@@ -130,3 +130,16 @@ def test_an_unknown_schedule_is_an_error(text: str) -> None:
     done = schedule("show", text)
     assert done.code in (1, 2)
     assert "\x1b" not in done.err
+
+
+def test_status_shows_schedules_and_the_next_one() -> None:
+    assert manage("fleet_status", "--json").json["schedules"] == {}
+    assert "Schedules" not in manage("fleet_status").out
+    schedules.create("weekly", cron="@weekly")
+    schedules.create("hourly", cron="@hourly")
+    schedules.create("minutely", cron="* * * * *")
+    assert schedule("pause", "minutely").code == 0
+    shown = manage("fleet_status", "--json").json["schedules"]
+    assert (shown["number"], shown["paused"], shown["next"]) == (3, 1, "hourly")
+    assert 0 <= shown["next_in_s"] <= 3_600
+    assert "Schedules 3 (1 paused), next hourly in " in manage("fleet_status").out
