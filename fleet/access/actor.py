@@ -57,7 +57,7 @@ class Actor:
 def role_of(user: User) -> Role:
     """The role of a user: admin if and only if it is a superuser, otherwise the stored role, by default user.
 
-    A stored role of admin counts as user, in case somebody revoked the superuser flag alone.
+    A stored role of admin counts as user, in case only the superuser flag was revoked.
     """
     if user.is_superuser:
         return Role.ADMIN

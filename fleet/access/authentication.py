@@ -19,7 +19,7 @@ LEASE = f"{ids.SORTIE}_"
 
 
 class BearerAuthentication(BaseAuthentication):
-    """`Authorization: Bearer …`. The prefix tells the kind of token."""
+    """`Authorization: Bearer …`. The prefix of a token tells its kind."""
 
     def authenticate(self, request: Request) -> tuple[User | AnonymousUser, Actor] | None:
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")
@@ -61,7 +61,7 @@ def _bearer(text: str) -> Actor:
         )
     if text.startswith(LEASE):  # whether the lease is still held is checked by the operation
         if not lease_tokens.is_known(text):
-            raise tokens.NotSignedIn("There is no such lease.", hint="Claim a sortie; the response contains the token.")
+            raise tokens.NotSignedIn("Unknown lease token.", hint="Claim a sortie; the response contains the token.")
         return Actor(name=f"lease:{text.rpartition('.')[0][:45]}", role=Role.AGENT, user=None, lease=text)
     session = tokens.session(access=text)
     return Actor(

@@ -107,7 +107,7 @@ def require_other_admin(*, without: Collection[User]) -> None:
 
 
 def set_execute(*, user: User, may: bool) -> None:
-    """Grant or revoke plan.execute for a user. The user may still have it for another reason: see `why_executes`."""
+    """Grant or revoke plan.execute for a user. The user may still have it otherwise: see `inherited_execute`."""
     permission = Permission.objects.get(codename="plan_execute", content_type__app_label="fleet")
     with transaction.atomic():
         before = user.user_permissions.filter(pk=permission.pk).exists()
@@ -121,13 +121,13 @@ def set_execute(*, user: User, may: bool) -> None:
             )
 
 
-def why_executes(user: User) -> str:
-    """Why the user has plan.execute without a grant: "an admin may", "team ops may"; empty if it does not."""
+def inherited_execute(user: User) -> str:
+    """How the user has plan.execute without a grant: "as an admin", "from the team ops"; empty if not."""
     if role_of(user) == Role.ADMIN:
-        return "an admin may"
+        return "as an admin"
     granted = {"permissions__codename": "plan_execute", "permissions__content_type__app_label": "fleet"}
     teams = sorted(user.groups.filter(**granted).values_list("name", flat=True))
-    return f"{'team' if len(teams) == 1 else 'teams'} {', '.join(teams)} may" if teams else ""
+    return f"from the {'team' if len(teams) == 1 else 'teams'} {', '.join(teams)}" if teams else ""
 
 
 def set_active(*, user: User, active: bool) -> None:
@@ -160,11 +160,11 @@ def watch_passwords() -> None:
 
 
 def _compare_password(instance: User, raw: bool, update_fields: Collection[str] | None, **_: object) -> None:
-    """Note on a user that is about to be saved whether its password changes."""
+    """Mark a user that is about to be saved with whether its password changes."""
     changed = False
     if not raw and instance.pk is not None and (update_fields is None or "password" in update_fields):
         stored = User.objects.filter(pk=instance.pk).values_list("password", flat=True).first()
-        # At a sign-in, Django replaces the hash of the same password by a better one.
+        # At a sign-in, Django may rehash the same password with a stronger algorithm.
         rehashed = instance._password is None and instance.has_usable_password()  # type: ignore[attr-defined]
         changed = stored not in (None, instance.password) and not rehashed
     instance.has_new_password = changed  # type: ignore[attr-defined]
@@ -268,7 +268,7 @@ def key_of(text: str) -> Key:
     key = next(iter(Key.objects.raw(statements.read("fleet", "key_of"), {"prefix": prefix[:12]})), None)
     if key is None or not hmac.compare_digest(key.digest, _digest(text)):
         raise tokens.NotSignedIn(
-            "There is no such key.",
+            "Unknown machine key.",
             hint="Create one: "
             + invocation.command("fleet_key", "create", "NAME", "--user", "USER", "--scope", "read"),
             over_http="Check that the key is complete, or create one: POST /api/v1/keys.",
@@ -306,7 +306,7 @@ def _subject(user: User) -> str:
 
 
 def _key(key: Key) -> dict[str, str]:
-    """The key as the audit trail describes it. Its own actions have the actor `key:PREFIX`."""
+    """The key as the audit trail describes it. What is done with the key has the actor `key:PREFIX`."""
     return {"user": key.user.username, "name": key.name, "prefix": key.prefix}
 
 

@@ -1,6 +1,6 @@
 """Who may do what: one table of actions. The permission class, docs/access.md and the role matrix of the tests use it.
 
-An action that is not in the table is denied to everybody.
+An action that is not in the table is denied to everyone.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "missions.cancel": _rule("cancel a mission", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
         "missions.pause": _rule("pause a mission", USER, scope=Scope.OPERATE, visibility=Visibility.OWN),
         "missions.resume": _rule("resume a mission", USER, **_START),  # type: ignore[arg-type]
-        "missions.retry": _rule("retry what did not succeed in a mission", USER, **_START),  # type: ignore[arg-type]
+        "missions.retry": _rule("retry the unsuccessful sorties of a mission", USER, **_START),  # type: ignore[arg-type]
         "missions.diff": _rule(
             "see what a mission or a sortie has changed in its repository", USER, scope=_READ, visibility=Visibility.TEAMS
         ),

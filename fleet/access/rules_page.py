@@ -35,7 +35,7 @@ def lines() -> Iterator[str]:
 HEAD = """# Who may do what
 
 This page is generated from one table, `fleet/access/rules.py`, which the permission check of the API and the role
-matrix of the tests use too. An action that is not in the table is denied to everybody; a route without a rule fails
+matrix of the tests use too. An action that is not in the table is denied to everyone; a route without a rule fails
 `manage.py check`.
 
 - **admin**: may do everything, including the admin pages. Admins are Django superusers. The last active admin cannot be
@@ -45,12 +45,12 @@ matrix of the tests use too. An action that is not in the table is denied to eve
   missions look exactly like missing ones (404).
 - **plan.execute** is a permission in addition to the role. It is required to launch your own plans that run code
   (`run`, `call`, `verify`, `driver`, `env`, `cwd`); without it, a user can launch templates and prompts. Grant it with
-  `manage.py fleet_user grant NAME`. `resume`, `retry`, the retry of a sortie, another attempt for a conflict or a
-  change of one's own for it, and the restore and fork of a checkpoint check it again for whoever calls them, if the
-  mission was launched with it and not from a template. A merge into another branch than the mission's own always
-  requires it. Without it they are refused (403, recorded in the audit trail). Revoking it does not stop running work;
-  `manage.py fleet_mission cancel` does. Admins always have it. Staff who operate missions in the admin need it too.
-  The commands do not check it: they act for the operator of the host.
+  `manage.py fleet_user grant NAME`. If a mission was launched with it and not from a template, it is checked again for
+  each caller who resumes or retries the mission, retries one of its sorties, resolves a conflict by another attempt or
+  by a change of their own, or restores or forks a checkpoint. A merge into another branch than the mission's own always
+  requires it. Without it the request is refused (403, recorded in the audit trail). Revoking it does not stop running
+  work; `manage.py fleet_mission cancel` does. Admins always have it. Staff who operate missions in the admin need it
+  too. The commands do not check it: they act for the operator of the host.
 - A **machine key** has its user's permissions, limited by its scopes: read, launch, operate, fly, manage. A key that
   was created with another key is revoked with it.
 - A **lease token** allows what its column says, for its attempt or the mission of that attempt, while the attempt runs.
@@ -64,7 +64,7 @@ TAIL = """
 \\* requires plan.execute if the plan runs code and is not a template.
 
 For admins, "objects" is always: all. A member of a team sees its missions; only whoever launched a mission, or an
-admin, can operate it. A checkpoint belongs to the user and the team that its mission had when it was captured, also
+admin, can operate it. A checkpoint belongs to the user and the team that its mission had when it was captured, even
 after the mission's rows are gone; a checkpoint of several missions belongs to the admins. Restoring a checkpoint over a
 mission that exists requires the permission to operate that mission.
 

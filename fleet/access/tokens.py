@@ -1,7 +1,7 @@
 """Access and refresh tokens (JWT) of sessions.
 
 An access token names its user and its session, but no role: roles are read from the database at each request. A refresh
-token works once. If it is used again, somebody has stolen it, so its session ends for thief and owner alike (RFC 9700,
+token works once. If it is used again, it has been stolen, so its session ends for thief and owner alike (RFC 9700,
 section 4.14.2).
 """
 
@@ -76,7 +76,7 @@ def begin(*, user: User, address: str = "") -> Pair:
 
 
 def renew(*, refresh: str) -> Pair:
-    """The next pair of a session. Raises Reused for a token that is not the last one, and ends its session."""
+    """The next pair of a session. A token that is not the last one ends its session, and Reused is raised."""
     current = _read(RefreshToken, refresh)
     following = RefreshToken()
     with transaction.atomic():

@@ -34,7 +34,7 @@ PAGES: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         ),
     ),
     (
-        "Watch",
+        "Monitoring",
         (
             ("Alerts", "missions.alert", "notifications"),
             ("Events", "fleet.event", "list_alt"),
@@ -68,7 +68,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     other_pages = [{"title": "API documentation", "icon": "api", "link": reverse("api-docs")}]
     if request.user.is_superuser:
         other_pages.insert(0, {"title": "Flower", "icon": "monitoring", "link": reverse("flower")})
-    return [*groups, {"title": "Elsewhere", "separator": True, "items": other_pages}]
+    return [*groups, {"title": "Other", "separator": True, "items": other_pages}]
 
 
 def _may_view(request: HttpRequest, page: str) -> bool:

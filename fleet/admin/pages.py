@@ -31,7 +31,7 @@ from fleet.postgres import clock
 
 Page: Any = import_string("unfold.admin.ModelAdmin") if apps.is_installed("unfold") else admin.ModelAdmin
 
-MOST_COUNTED = 10_000  # how many rows a list counts and pages through; filters and search find the others
+MAX_COUNTED = 10_000  # how many rows a list counts and pages through; filters and search find the others
 COLOURS = {
     "succeeded": "success", "failed": "danger", "running": "info", "busy": "info", "idle": "success",
     "cancelled": "warning", "cancelling": "warning", "paused": "warning", "waiting": "warning", "lost": "danger",
@@ -46,22 +46,22 @@ COLOURS = {
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at run time
-    """Counts at most MOST_COUNTED rows, so that no list becomes slower as the history grows."""
+    """Counts at most MAX_COUNTED rows, so that no list becomes slower as the history grows."""
 
     @cached_property
     def count(self) -> int:
         rows: Any = self.object_list
-        return int(rows.order_by()[:MOST_COUNTED].count())
+        return int(rows.order_by()[:MAX_COUNTED].count())
 
 
 class Bounded(Page):  # type: ignore[misc]
-    """A page whose list can be filtered only by what it offers.
+    """A page whose list accepts only the filters that it offers.
 
     Django also accepts a filter by any other field of the model, such as `?plan__contains=…`, with which staff could
     infer values that no page shows.
     """
 
-    linked_filters: tuple[str, ...] = ()  # further fields by which links of other pages filter
+    linked_filters: tuple[str, ...] = ()  # further fields, by which links from other pages filter
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         offered = {*map(_filtered_field, self.get_list_filter(request)), *self.linked_filters}
@@ -79,7 +79,7 @@ class Audited(Bounded):
     """A page on which people edit rows. The audit trail records each change, with the values before and after."""
 
     def audit_data(self, row: Any) -> dict[str, Any]:
-        """Return the values of a row for the audit trail. Of a change, only the values that differ are recorded."""
+        """Return the values of a row for the audit trail. For a change, only the values that differ are recorded."""
         return model_to_dict(row)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -128,7 +128,7 @@ class Audited(Bounded):
 
 
 class ReadOnlyAdmin(Bounded):
-    """A page whose rows only the operations change. Its actions require the model's change permission."""
+    """A page of rows that only the operations change. Its actions require the model's change permission."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
@@ -193,7 +193,7 @@ class ReadOnlyAdmin(Bounded):
         return page
 
     def prepare(self, rows: list[Any]) -> None:
-        """Load whatever the columns show besides the rows, with one query for all rows instead of one for each."""
+        """Load what the columns show besides the rows, with one query for all rows instead of one per row."""
 
     @display(description="state", ordering="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
     def coloured_state(self, row: Any) -> str:
@@ -260,7 +260,7 @@ def do(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any], object], 
 
 
 def ago(when: datetime | None) -> str:
-    """Format an age with its largest unit: `3 min ago`."""
+    """Format an age in its largest unit: `3 min ago`."""
     if when is None:
         return "–"
     return span((clock.now() - when).total_seconds()).partition(" ")[0] + " ago"

@@ -111,7 +111,7 @@ class Public(ApiView):
     authentication_classes: ClassVar[list[Any]] = []  # type: ignore[misc]
     permission_classes: ClassVar[list[Any]] = []  # type: ignore[misc]
     rate_kind = Kind.AUTH
-    max_body_bytes = 20_000  # anybody may send these: enough for the longest name and password, escaped as JSON allows
+    max_body_bytes = 20_000  # anyone may send these: enough for the longest name and password, escaped as JSON allows
 
 
 class Token(Public):
@@ -222,7 +222,7 @@ class Audit(ApiView):
 class Keys(ApiView):
     @endpoint("keys.list", query=Paged, response=page_of(KeyResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
-        """The caller's machine keys; for an admin, everybody's."""
+        """The caller's machine keys; for an admin, those of all users."""
         return paginate(
             request,
             _keys(request, "keys.list"),

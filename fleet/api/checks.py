@@ -28,7 +28,7 @@ def routes() -> Iterator[tuple[str, type[Any] | None]]:
 
 
 def faults() -> list[CheckMessage]:
-    """An error for each method of a route that neither names an action of the table nor is public."""
+    """An error for each method that is neither public nor has an action of the table."""
     return [
         Error(
             f"{method.upper()} /{route} {fault}",

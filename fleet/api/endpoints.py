@@ -5,7 +5,7 @@
         def post(self, request: Request, *, body: Validated) -> Response: ...
 
 The permission check, the validation, the OpenAPI document and the role matrix of the tests all follow from the
-declaration. A method without one is refused to everybody.
+declaration. A method without one is denied to everyone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ METHODS = ("get", "post", "patch", "delete")
 
 
 class Fault(serializers.Serializer[Any]):
-    """One thing that is not valid."""
+    """One fault of the input."""
 
     pointer = serializers.CharField(
         allow_blank=True,
@@ -47,7 +47,7 @@ class Fault(serializers.Serializer[Any]):
 
 
 class Problem(serializers.Serializer[Any]):
-    """RFC 9457, with `code`, `request_id` and, for what is not valid, `errors`."""
+    """A problem (RFC 9457), with `code`, `request_id` and, for invalid input, `errors`."""
 
     type = serializers.CharField()
     title = serializers.CharField()
@@ -123,7 +123,7 @@ def endpoint(
         parameters += [headers.LOCATION] if (status in {201, 202} if location is None else location) else []
         parameters += extra_headers
         unchanged = (
-            {304: OpenApiResponse(description="It has not changed.")} if headers.IF_NONE_MATCH in extra_headers else {}
+            {304: OpenApiResponse(description="Not modified.")} if headers.IF_NONE_MATCH in extra_headers else {}
         )
         problem = OpenApiResponse(Problem, description="The problem, as application/problem+json")
         return extend_schema(

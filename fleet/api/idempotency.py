@@ -31,8 +31,8 @@ RETENTION = timedelta(hours=24)
 def once(*, request: Request, caller: str, handle: Callable[[], Response], commits: bool = False) -> Response:
     """The response of `handle()`, or the stored response to an earlier request with the same key.
 
-    `caller`: who keys belong to, so that two callers may use the same key. `commits`: `handle` commits transactions of
-    its own, so it is called outside one.
+    `caller`: the owner of the keys, so that two callers may use the same key. `commits`: `handle` commits transactions
+    of its own, so it is called outside one.
     """
     key = request.headers.get("Idempotency-Key")
     if key is None:
@@ -45,7 +45,9 @@ def once(*, request: Request, caller: str, handle: Callable[[], Response], commi
     digest = _digest(request)
     with _exclusive(caller + key, commits=commits) as acquired:
         if not acquired:
-            raise errors.Conflict("The first request with this Idempotency-Key is still in progress.", hint="Wait.")
+            raise errors.Conflict(
+                "The first request with this Idempotency-Key is still in progress.", hint="Retry later."
+            )
         stored = Answer.objects.filter(caller=caller, key=key).first()
         if stored is not None:
             if stored.request != digest:
@@ -68,7 +70,7 @@ def once(*, request: Request, caller: str, handle: Callable[[], Response], commi
 
 @contextmanager
 def _exclusive(subject: str, *, commits: bool) -> Iterator[bool]:
-    """Hold the lock of a key; the value is false if another request holds it."""
+    """Hold the lock of a key; yields False if another request holds it."""
     if commits:
         with locks.try_session_subject(SubjectLock.IDEMPOTENT_REQUEST, subject) as acquired:
             yield acquired

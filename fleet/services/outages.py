@@ -8,7 +8,7 @@ from fleet import errors, invocation
 from fleet.services.supervision import lock
 
 
-class NotRunning(errors.Unavailable):
+class FleetNotRunning(errors.Unavailable):
     """The fleet is not running here."""
 
 
@@ -18,10 +18,10 @@ def start_hint() -> str:
 
 def without_postgres(fault: Exception) -> errors.Unavailable:
     """Build the error for a database fault: its hint is for operators, `over_http` is for API clients."""
-    over_http = "Try again in a moment. If that does not help, contact the operators of the fleet."
+    over_http = "Try again in a moment. If that does not help, contact the fleet's operators."
     running = lock.is_held(settings.FLEET_HOME)
     if not running and settings.FLEET_ENDPOINTS.provider != "external":
-        return NotRunning(hint=start_hint(), over_http=over_http)
+        return FleetNotRunning(hint=start_hint(), over_http=over_http)
     reason = (str(fault).strip().splitlines() or ["it closed the connection"])[0].rstrip(".")
     if running:
         hint = f"The fleet restarts it. Watch it: {invocation.command('fleet_services', 'status')}"

@@ -54,7 +54,7 @@ def authenticate(token: str, *, ended_as: str | None = None) -> AuthenticatedAtt
     attempts = Attempt.objects.select_related("sortie__brief", "agent").defer("resume")
     attempt = attempts.filter(sortie=sortie, number=number).first()
     if attempt is None or not attempt_tokens.matches(token, attempt.token):
-        raise errors.NotFound("There is no such lease.", hint="Claim a sortie; the response contains its token.")
+        raise errors.NotFound("Unknown lease token.", hint="Claim a sortie; the response contains its token.")
     row = attempt.sortie
     running = row.state == "running" and row.attempt == number
     internal = attempt.agent is not None and attempt.agent.pid is not None

@@ -143,7 +143,7 @@ def test_the_close_reason_is_a_sentence(web: Web) -> None:
         4404, "Unknown parameter 'foo'. The only one is `cursor`.",
     )  # fmt: skip
     status, why = ended(opened(web, ALL, Authorization="Bearer flk_00000000_nothing"))
-    assert (status, why.startswith("There is no such key.")) == (4401, True)
+    assert (status, why.startswith("Unknown machine key.")) == (4401, True)
 
 
 def test_an_invalid_url_is_not_reported_as_an_invalid_cursor(web: Web) -> None:

@@ -24,7 +24,7 @@ class JsonParser(BaseParser):
             text = stream.read().decode("utf-8-sig")
             return json.loads(text, parse_int=_integer, parse_constant=_refuse, object_pairs_hook=_object)
         except (ValueError, RecursionError) as fault:
-            reason = "it is nested too deep" if isinstance(fault, RecursionError) else fault
+            reason = "it is nested too deeply" if isinstance(fault, RecursionError) else fault
             raise ParseError(f"The body is not JSON: {reason}.") from None
 
 

@@ -59,13 +59,13 @@ _PROBLEMS = (
     (
         429,
         "locked_out",
-        "10 sign-ins with this name failed from your address. Further ones are refused for 15 min.",
+        "10 sign-ins with this name failed from your address. Further attempts are refused for 15 min.",
     ),
     (500, "internal", "Internal error. See the log of the web process."),
     (
         503,
         "unavailable",
-        "Postgres does not answer. Try again in a moment. If that does not help, tell the fleet's operators.",
+        "Postgres does not answer (timeout). Try again in a moment. If that does not help, contact the fleet's operators.",
     ),
     (503, "busy", "The server is busy. Retry shortly."),
 )
@@ -113,8 +113,8 @@ def fill(document: dict[str, Any]) -> None:
             operation["responses"][status] = {"$ref": f"#/components/responses/{status[0]}XX"}
     document["components"]["examples"] = {code: {"value": problem} for code, problem in _problems()}
     document["components"]["responses"] = {
-        "4XX": _error_response("The request is wrong.", below=500),
-        "5XX": _error_response("The server failed.", below=600),
+        "4XX": _error_response("Client error.", below=500),
+        "5XX": _error_response("Server error.", below=600),
     }
 
 

@@ -27,8 +27,12 @@ IDEMPOTENCY_KEY = request_header(
     "Idempotency-Key", "01997c5e-2f8a-7b31-9c44-5d1e6f7a8b90",
     "Repeating the request with the same key has no further effect and returns the first response.",
 )  # fmt: skip
-IF_MATCH = request_header("If-Match", _TAG, "The ETag of what was read; 412 if it has changed since.", required=True)
-IF_NONE_MATCH = request_header("If-None-Match", _TAG, "The ETag of what was read; 304 if it has not changed since.")
+IF_MATCH = request_header(
+    "If-Match", _TAG, "The ETag of the version that was read; 412 if it has changed since.", required=True
+)
+IF_NONE_MATCH = request_header(
+    "If-None-Match", _TAG, "The ETag of the version that was read; 304 if it has not changed since."
+)
 RANGE = request_header("Range", "bytes=0-1023", "One range of bytes: 206, or 416 if it is empty.")
 LAST_EVENT_ID = request_header(
     "Last-Event-ID", "81714-20415", "The id of the last event received. The stream starts after it."

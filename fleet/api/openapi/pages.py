@@ -1,4 +1,4 @@
-"""Views of the OpenAPI document, and of the page to read it and try it (Swagger UI)."""
+"""Views of the OpenAPI document, and of the page on which to read and try it (Swagger UI)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fleet.limits.rates import Kind
 
 
 class _Open(APIView):
-    """Open to everybody, within the usual rate limits: clients read the document before they sign in."""
+    """Public, within the usual rate limits: clients read the document before they sign in."""
 
     documents = True
     authentication_classes: ClassVar[list[Any]] = []  # type: ignore[misc]

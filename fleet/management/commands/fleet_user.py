@@ -27,7 +27,7 @@ class Command(OperatorCommand):
         create.add_argument("name")
         create.add_argument("--role", choices=Role.values, default=Role.USER.value)
         create.add_argument("--team", action="append", default=[], metavar="TEAM", help="may be repeated")
-        create.add_argument("--no-password", action="store_true", help="the user can use only machine keys")
+        create.add_argument("--no-password", action="store_true", help="the user can only use machine keys")
         role = actions.add_parser("role", help="set the role of a user")
         role.add_argument("name")
         role.add_argument("role", choices=Role.values)
@@ -36,7 +36,7 @@ class Command(OperatorCommand):
             ("revoke", "withdraw that permission; running missions continue"),
             ("password", "set the password of a user and end all sessions"),
             ("enable", "let a disabled user sign in again"),
-            ("disable", "refuse a user: sign-ins, sessions and keys, at once"),
+            ("disable", "block a user: end all sessions at once, and refuse sign-ins and keys"),
             ("sign-out", "end all sessions of a user"),
         ):
             actions.add_parser(name, help=description).add_argument("name")
@@ -58,9 +58,9 @@ class Command(OperatorCommand):
                 self.say(f"{user} may launch, resume and retry plans that run code.")
             case "revoke":
                 operations.set_execute(user=user, may=False)
-                if why := operations.why_executes(user):
+                if source := operations.inherited_execute(user):
                     raise errors.Conflict(
-                        f"{user} has no plan.execute of their own any more, but may still run code: {why}.",
+                        f"{user} no longer has plan.execute by grant, but still has it {source}.",
                         hint="Remove plan.execute from the team in the admin, or set another role: "
                         f"{invocation.command('fleet_user', 'role', user.username, 'user')}",
                     )
