@@ -42,7 +42,7 @@ def is_proxy(peer: str) -> bool:
 
 
 def bucket(address: str) -> str:
-    """The key under which requests are counted: the IPv4 address, or the IPv6 network."""
+    """The key by which requests are counted: the IPv4 address, or the IPv6 network."""
     parsed = read(address) or NOWHERE
     return str(parsed if parsed.version == 4 else ip_network((parsed, V6_BITS), strict=False))
 
@@ -69,7 +69,7 @@ def parse_networks(text: str) -> list[Network]:
 
 
 def lockout_key(request: HttpRequest) -> str:
-    """The key under which failed sign-ins are counted: the IPv4 address, or the first address of the IPv6 network."""
+    """The key by which failed sign-ins are counted: the IPv4 address, or the first address of the IPv6 network."""
     return bucket(client(request)).partition("/")[0]
 
 

@@ -1,8 +1,7 @@
 """Django's cache in Redis, with a fallback to the memory of the process while Redis is away.
 
 Its content, mostly counts of requests, may be lost at any time. A query of Redis times out after a quarter of a second.
-Then one request per second retries, and all use Redis again as soon as it answers. Meanwhile each process counts for
-itself.
+From then on each process counts for itself, and one request per second tries Redis again, until it answers.
 
 Django builds the keys, `fleet:1:…`. Each has an expiry time. Values are whole numbers: Django's own serializer would
 unpickle whatever it finds, so that whoever can write to Redis could run code in the web process.

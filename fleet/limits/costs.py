@@ -26,7 +26,7 @@ class BudgetExceeded(errors.RateLimited):
 
     def __init__(self, quota: Quota) -> None:
         super().__init__(
-            f"Your requests have used the {quota.limit} s of processor time that a user has per minute.",
+            f"Your requests have used up the {quota.limit} s of processor time that each user has per minute.",
             hint=f"Try again in {quota.reset_s} s.",
         )
         self.quota = quota

@@ -33,13 +33,13 @@ STATUS = HTTPStatus.TOO_MANY_REQUESTS
 
 
 class Lockout(AxesStandaloneBackend):  # type: ignore[misc]
-    """The first authentication backend. It authenticates nobody, and refuses whoever is locked out."""
+    """The first authentication backend. It authenticates nobody, and refuses clients that are locked out."""
 
     def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         if request is not None:  # None in commands and tests
             super().authenticate(request, **credentials)
             if "\0" in str(credentials.get("username")):
-                raise PermissionDenied("User names contain no NUL, and Postgres cannot compare one.")
+                raise PermissionDenied("User names cannot contain NUL.")
 
 
 def username(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
@@ -52,7 +52,7 @@ def lockout_message(seconds: int) -> str:
     """The message to a client that is locked out for these seconds."""
     return (
         f"{counted(settings.FLEET_LOCKOUT_FAILURES, 'sign-in')} with this name failed from your address. "
-        f"Further ones are refused for {humanise.duration(ceil(seconds / 60) * 60)}. "
+        f"Further attempts are refused for {humanise.duration(ceil(seconds / 60) * 60)}. "
         f"Try again then, or ask an administrator to run: {invocation.command('axes_reset_username', 'NAME')}"
     )
 

@@ -1,8 +1,8 @@
 """The hub: one task per web process reads new events and passes them to all listeners of the process.
 
 Each listener has a bounded queue. If it falls behind, the queue is dropped and the listener reads the table from its
-own position instead, so it misses nothing and delays nobody. After an outage of Postgres the hub continues from its
-last position.
+own position instead, so it misses nothing and delays no other listener. After an outage of Postgres the hub continues
+from its last position.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Hub:
             self._reader.submit(lambda: connection.close())  # `connection.close` would bind this thread's connection
 
     def check_capacity(self, user: int) -> None:
-        """Raise Unavailable or RateLimited if the site or the user has no stream left. Callable from any thread."""
+        """Raise Unavailable or RateLimited if the site or the user has too many streams. Callable from any thread."""
         limit = settings.FLEET_LIVE_LISTENERS
         total, of_user = (shared_counters.site.count(name) for name in _counters(user))
         if total >= limit:

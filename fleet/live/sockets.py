@@ -190,7 +190,7 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
 
 
 def _refusal(status: int, content: bytes, *, with_cursor: bool) -> End:
-    """Why the view refused. Without a cursor, a 422 means that the path is wrong, so it becomes a 404."""
+    """Why the view refused the stream. Without a cursor, a 422 means that the path is wrong, so it becomes a 404."""
     if status == HTTPStatus.UNPROCESSABLE_ENTITY and not with_cursor:
         status = HTTPStatus.NOT_FOUND
     try:

@@ -133,7 +133,7 @@ async def _wait_for_disconnect(receive: Any) -> None:
 
 def _encode(listener: Listener, batch: list[SerializedEvent]) -> bytes:
     if not batch:
-        return f": still here\nid: {feeds.cursor(listener.position)}\n\n".encode()
+        return f": keepalive\nid: {feeds.cursor(listener.position)}\n\n".encode()
     return "".join(f"id: {event.cursor}\nevent: {event.event.kind}\ndata: {event.text}\n\n" for event in batch).encode()
 
 

@@ -48,10 +48,10 @@ def readyz(request: HttpRequest) -> JsonResponse:
     """`{ready, checks: {database, migrations, redis, queue, …: {ok, why}}}`, with status 503 if any check fails."""
     database = _run("Postgres does not answer.", _database)
     need_database = {"migrations": ("The migrations cannot be read.", _migrations), **_registered}
-    unknown = Result(ok=False, why="Unknown while Postgres does not answer.")
+    unknown = Result(ok=False, why="Unknown, because Postgres does not answer.")
     checks = {
         "database": database,
-        "redis": _run("Redis does not answer. Missions go on without it, with more delay.", _redis),
+        "redis": _run("Redis does not answer. Missions continue without it, more slowly.", _redis),
         **{name: _run(*check) if database["ok"] else unknown for name, check in need_database.items()},
     }
     ready = all(check["ok"] for check in checks.values())

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.conf import settings
 
-from fleet.observability.redactor import HIDDEN, URL_PASSWORD, is_perhaps_secret_name, is_secret_name
+from fleet.observability.redactor import HIDDEN, URL_PASSWORD, is_secret_name, may_be_secret_name
 
 TEXT = 2_000  # characters of one text
 ITEMS = 100  # of one list or mapping
@@ -101,7 +101,7 @@ def _is_secret(name: str, value: object) -> bool:
         return False
     if is_secret_name(name):
         return True
-    if not is_perhaps_secret_name(name) or isinstance(value, int | float):
+    if not may_be_secret_name(name) or isinstance(value, int | float):
         return False
     return name.lower() not in _AMBIGUOUS or (isinstance(value, str) and _DENSE.match(value) is not None)
 

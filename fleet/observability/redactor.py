@@ -39,7 +39,7 @@ def is_secret_name(name: str) -> bool:
     return _NAMES.search(_normalized(name)) is not None
 
 
-def is_perhaps_secret_name(name: str) -> bool:
+def may_be_secret_name(name: str) -> bool:
     """Whether a field of this name may contain a secret: a `token` may be a secret text, or a count."""
     return _PERHAPS.search(_normalized(name)) is not None
 
@@ -49,7 +49,7 @@ def is_secret_variable(name: str) -> bool:
     if name.upper() in _FOLDERS:
         return False
     words = re.split(r"[^a-z0-9]+", name.lower())
-    return is_secret_name(name) or is_perhaps_secret_name(name) or not _WORDS.isdisjoint(words)
+    return is_secret_name(name) or may_be_secret_name(name) or not _WORDS.isdisjoint(words)
 
 
 def _normalized(name: str) -> str:
@@ -144,7 +144,7 @@ class Redactor:
 
     @cached_property
     def _literals(self) -> tuple[bytes, ...]:
-        """The forms that are searched for literally: plain, as in Python's repr, and as in JSON."""
+        """The forms that are searched literally: plain, in Python's repr, and in JSON."""
         forms: set[bytes] = set()
         for secret in self._secrets:
             text = secret.decode("utf-8", "surrogateescape")

@@ -17,9 +17,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
     Database: Any = SimpleNamespace(**{**vars(psycopg), "connect": connect})
 
     def chunked_cursor(self) -> Any:
-        """A cursor on the server, which sends rows in portions; through a pooler an ordinary one.
+        """A server-side cursor, which fetches rows in chunks; through a pooler an ordinary one.
 
-        Django's querysets heed that setting by themselves.
+        Django's querysets already honour that setting.
         """
         if self.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]:
             return self.cursor()

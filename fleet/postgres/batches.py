@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 SIZE = 1_000
-PAUSE_S = 0.05  # between two batches, so that others get their turn
+PAUSE_S = 0.05  # between two batches, so that other transactions get their turn
 
 
 def update_in_batches(rows: QuerySet[Any], *, size: int = SIZE, pause_s: float = PAUSE_S, **values: Any) -> int:

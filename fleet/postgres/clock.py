@@ -27,7 +27,7 @@ def now() -> datetime:
 class StepDetector:
     """Detects steps of the database's clock by comparing it with this process's monotonic clock.
 
-    A step means that somebody set the clock, or that a frozen host was resumed.
+    A step means that the clock was set, or that a frozen host was resumed.
     """
 
     def __init__(self, *, over_s: float, tolerance_s: float) -> None:

@@ -1,6 +1,6 @@
-"""A connection to Postgres that notices when the server is halted.
+"""A connection to Postgres that detects a halted server.
 
-TCP detects a host or a route that is gone (`tcp_user_timeout` in the settings). It does not detect a server that is
+TCP detects a host or a route that is down (`tcp_user_timeout` in the settings). It does not detect a server that is
 halted while its kernel still acknowledges packets, such as by SIGSTOP or a stuck proxy: a client would wait until the
 server resumes. So a client that has waited for FLEET_ANSWER_S opens a second connection. If that succeeds, the
 statement is merely slow and may take as long as it needs; if it times out, the first connection is broken. PgBouncer

@@ -1,6 +1,6 @@
 """The engine's own connection to Postgres.
 
-The hot path uses neither Django's ORM nor its connections, but one psycopg connection per use. Statements are prepared
+The hot path uses neither Django's ORM nor its connections, but psycopg connections of its own. Statements are prepared
 at their first use, and plans are pinned to index scans, so that the planner does not choose to sort a long queue.
 
 PgBouncer in transaction mode keeps neither prepared statements (before version 1.21) nor a session's settings. Through
@@ -32,16 +32,16 @@ _PINNED = {
     "plan_cache_mode": "force_generic_plan",
     "statement_timeout": "60s",
 }
-_OF_SESSION = " ".join(f"-c {name}={value}" for name, value in _PINNED.items())
+_SESSION_OPTIONS = " ".join(f"-c {name}={value}" for name, value in _PINNED.items())
 _BEGIN = "".join(["BEGIN", *(f"; SET LOCAL {name} = '{value}'" for name, value in _PINNED.items())])
 
 
 def connect(*, name: str) -> Connection:
-    """Open a connection to the database of Django's default one. `name` is shown in pg_stat_activity."""
+    """Open a connection to the database that Django uses. `name` is shown in pg_stat_activity."""
     libpq = parameters.beside_django(application_name=name)
     if _through_pooler():
         return postgres.connect(**libpq, autocommit=True, row_factory=tuple_row, prepare_threshold=None)
-    libpq["options"] = f"{libpq.get('options', '')} {_OF_SESSION}".strip()
+    libpq["options"] = f"{libpq.get('options', '')} {_SESSION_OPTIONS}".strip()
     return postgres.connect(**libpq, autocommit=True, row_factory=tuple_row, prepare_threshold=0)
 
 
@@ -52,7 +52,7 @@ def transaction(connection: Connection) -> Iterator[None]:
         with connection.transaction():
             yield
         return
-    connection.execute(_BEGIN)  # one round trip, and so without parameters
+    connection.execute(_BEGIN)  # in one round trip, so it takes no parameters
     try:
         yield
     except BaseException:
@@ -64,7 +64,7 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def statement(connection: Connection) -> Iterator[None]:
-    """Room for one statement, which is its own transaction unless its plan can be pinned only in one."""
+    """The context of one statement: autocommit, unless pinning its plan requires a transaction."""
     if not _through_pooler():
         yield
         return

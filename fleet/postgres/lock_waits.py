@@ -1,4 +1,4 @@
-"""Watches what a session waits for, so that an error about a lock can name who has it."""
+"""Watches what a session waits for, so that an error about a lock can name its holder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVERY_S = 0.2
 
 
 class Watcher:
-    """Remembers, while the context is open, which session last blocked the one with the process id `pid`."""
+    """Remembers, within the block, which session last blocked the one with the process id `pid`."""
 
     def __init__(self, *, pid: int, parameters: dict[str, Any]) -> None:
         self._pid, self._parameters = pid, parameters
@@ -34,7 +34,7 @@ class Watcher:
         self._thread.join()
 
     def take_blocker(self) -> str:
-        """The session that blocked the watched one last, in words; forgets it."""
+        """Describe the session that last blocked the watched one, and forget it."""
         blocker, self._blocker = self._blocker, ""
         return blocker or "another session"
 
@@ -47,7 +47,7 @@ class Watcher:
                     if row is not None:
                         self._blocker = _described(*row)
         except psycopg.Error:
-            return  # only the message gets poorer
+            return  # the error message will be less specific
 
 
 def _described(pid: int, application: str, role: str | None, state: str | None, open_s: float | None) -> str:

@@ -77,7 +77,7 @@ def session(lock: Lock, *, shared: bool = False) -> Iterator[None]:
 
 @contextmanager
 def try_session_subject(lock: SubjectLock, subject: str) -> Iterator[bool]:
-    """Try to hold the lock until the block ends, across transactions; the value says whether that worked."""
+    """Try to hold the lock until the block ends, across transactions; yields whether that succeeded."""
     key = [lock, _hash(subject)]
     with _session() as holder:
         acquired = bool(_value("SELECT pg_try_advisory_lock(%s, %s)", key, session=holder))
@@ -90,7 +90,7 @@ def try_session_subject(lock: SubjectLock, subject: str) -> Iterator[bool]:
 
 @contextmanager
 def _session() -> Iterator[Any]:
-    """A connection that keeps its session: Django's, or one of the block's own if Django's goes through a pooler."""
+    """A connection that keeps its session: Django's, or a new one if Django's goes through a pooler."""
     if settings.FLEET_ENDPOINTS.direct is None:
         yield connection
         return

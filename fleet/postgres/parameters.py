@@ -1,4 +1,4 @@
-"""How the address of a Postgres becomes the parameters of libpq, and of Django's DATABASES.
+"""Turns the address of a Postgres server into libpq parameters, and into an entry of Django's DATABASES.
 
 The fleet detects a dead route after 14 s instead of the two hours of the kernel's defaults. Parameters in DATABASE_URL
 override these: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS.
@@ -23,7 +23,7 @@ _DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "14000",
 }
-_OF_SESSIONS = {"options": "-c idle_in_transaction_session_timeout=60s"}
+_SESSION_OPTIONS = {"options": "-c idle_in_transaction_session_timeout=60s"}
 # What Django adds for psycopg, and the name of Django's own connections.
 _DJANGO_ONLY = {"cursor_factory", "context", "prepare_threshold", "server_side_binding", "application_name"}
 
@@ -31,7 +31,7 @@ _DJANGO_ONLY = {"cursor_factory", "context", "prepare_threshold", "server_side_b
 def for_django(
     server: Postgres, *, connect_timeout_s: int, application_name: str, pool: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what an entry of DATABASES says about a server: its address, and the OPTIONS for libpq."""
+    """Return the part of an entry of DATABASES that describes the server: its address, and the OPTIONS for libpq."""
     return {
         "HOST": server.host,
         "PORT": server.port,
@@ -73,7 +73,7 @@ def with_session(*, application_name: str) -> dict[str, Any]:
 def beside_django(*, application_name: str) -> dict[str, Any]:
     """Return the parameters for a psycopg connection beside Django's default one, to the same database.
 
-    `application_name` is shown in pg_stat_activity. The audit trail recognises the fleet's own by their first word.
+    `application_name` is shown in pg_stat_activity. The audit trail recognises the fleet's connections by its first word.
     """
     parameters = connections["default"].get_connection_params()
     return {
@@ -86,7 +86,7 @@ def _options(server: Postgres, *, connect_timeout_s: int, application_name: str)
     return {
         "connect_timeout": str(connect_timeout_s),
         **_DEFAULTS,
-        **({} if server.pooled else _OF_SESSIONS),
+        **({} if server.pooled else _SESSION_OPTIONS),
         **server.options,
         "application_name": application_name,
     }

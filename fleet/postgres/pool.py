@@ -19,9 +19,9 @@ MIN_SIZE = 2
 TIMEOUT_S = 5  # how long a request waits for a connection before it fails as if Postgres were down
 IDLE_S = 300  # an unused connection is closed after this time
 LIFE_S = 3_600
-CONNECTIONS_OF_SLOTS = 2  # connections that all slots of an agent share
+SLOT_CONNECTIONS = 2  # connections that all slots of an agent share
 # Plus those of its committer, its lease renewer and its output writer: docs/agents.md.
-CONNECTIONS_PER_AGENT = CONNECTIONS_OF_SLOTS + 3
+CONNECTIONS_PER_AGENT = SLOT_CONNECTIONS + 3
 
 
 def options(*, process: str, max_size: int) -> dict[str, Any]:
@@ -32,9 +32,9 @@ def options(*, process: str, max_size: int) -> dict[str, Any]:
 
 
 def share() -> None:
-    """Make all threads of an agent share CONNECTIONS_OF_SLOTS connections. Call it before the first query."""
+    """Make all threads of an agent share SLOT_CONNECTIONS connections. Call it before the first query."""
     connections["default"].settings_dict["OPTIONS"]["pool"] = _parameters(
-        min_size=0, max_size=CONNECTIONS_OF_SLOTS, name="slots"
+        min_size=0, max_size=SLOT_CONNECTIONS, name="slots"
     )
 
 

@@ -1,4 +1,4 @@
-"""Retries of what failed only for now: Postgres is away, or the transaction lost a deadlock or a serialization race.
+"""Retries what failed temporarily: Postgres was away, or the transaction lost a deadlock or a serialization race.
 
 `TRANSIENT` classifies the errors, both psycopg's and Django's; deadlocks and serialization failures are among its
 OperationalErrors (https://www.psycopg.org/psycopg3/docs/api/errors.html).
@@ -29,7 +29,7 @@ def never() -> bool:
 
 
 def retry(query: Callable[[], T], *, on_failure: OnFailure, stop: Stop = never, timeout_s: float | None = None) -> T:
-    """Return what `query` returns, and repeat it while it fails with a transient error.
+    """Call `query`, repeat it while it fails with a transient error, and return its result.
 
     `on_failure` may reset the connection. The error is raised if `stop` then returns True, or if the first failure was
     more than `timeout_s` seconds ago.

@@ -26,7 +26,7 @@ Wrapper = TypeVar("Wrapper", bound=BaseDatabaseWrapper)
 
 
 def owner_connection(connection: Wrapper) -> Wrapper:
-    """Return a connection to the same database as its owner, past a pooler.
+    """Return a connection to the same database as its owner, bypassing any pooler.
 
     It is the same connection if the application is the owner and there is no pooler.
     """
@@ -79,7 +79,7 @@ def convert() -> None:
 
 
 def ensure_application() -> None:
-    """Create the application's role, or set its password, and take from it what only the owner may have. Idempotent.
+    """Create the application's role, or set its password, and revoke what only the owner may have. Idempotent.
 
     Works as the user of DATABASE_OWNER_URL, whatever role that URL assumes. If that user is a superuser, the role
     `fleet_owner` gets everything that the application still owns. Raises Invalid without DATABASE_OWNER_URL.
@@ -87,7 +87,7 @@ def ensure_application() -> None:
     endpoints = settings.FLEET_ENDPOINTS
     if endpoints.owner is None:
         raise errors.Invalid(
-            "The application's role can be created only by another one.",
+            "The application's role can be created only by another role.",
             hint="Set DATABASE_OWNER_URL to the role that owns the database.",
         )
     application: Postgres = endpoints.postgres
@@ -113,7 +113,7 @@ def ensure_application() -> None:
 
 
 def grant() -> None:
-    """Let the application use every table. To be called as the owner, after the migrations."""
+    """Let the application use every table. Call it as the owner, after the migrations."""
     if settings.FLEET_ENDPOINTS.owner is None:
         return
     with connections["default"].cursor() as cursor:

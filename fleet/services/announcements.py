@@ -1,4 +1,4 @@
-"""Lines of upper layers that `fleet_up` prints after the addresses."""
+"""Lines from upper layers that `fleet_up` prints after the addresses."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def text(status: dict[str, Any]) -> str:
     head = f"{status['kind']} · {status['provider']} services"
     if status["pid"]:
         head += f" · supervisor {status['pid']} · up {_duration(status['uptime_s'])}"
-    rows = [("NAME", "STATE", "UP", "ANSWERS IN", "MEMORY", "RESTARTS", "PID")]
+    rows = [("NAME", "STATE", "UP", "RESPONSE", "MEMORY", "RESTARTS", "PID")]
     rows += [
         (
             service["name"],

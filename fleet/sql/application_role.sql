@@ -1,4 +1,4 @@
--- Create the application's role, or set its password. The text of the password is its SCRAM verifier.
+-- Create the application's role, or set its password. `verifier` is its SCRAM verifier, not the password itself.
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {name}) THEN
         CREATE ROLE {role} LOGIN;

@@ -65,9 +65,9 @@ class Workers:
                 if not self._stopping:
                     self._fork(row)
             pid, status = os.wait()
-            if (row_of_the_ended := self._rows.pop(pid, None)) is None:
+            if (ended_row := self._rows.pop(pid, None)) is None:
                 continue  # an orphan that this process adopted: in a container it is the init process
-            shared_counters.site.clear(row_of_the_ended)
+            shared_counters.site.clear(ended_row)
             if not self._stopping:
                 log.error("web worker %d ended (%s) and is replaced", pid, os.waitstatus_to_exitcode(status))
                 time.sleep(RESTART_DELAY_S)

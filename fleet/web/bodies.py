@@ -34,7 +34,7 @@ class RequestRefused(Exception):
 class BodyLimiter:
     """Refuses bodies of more than `max_bytes` (413) or slower than `timeout_s` (408), with a problem (RFC 9457).
 
-    `max_bytes`: DATA_UPLOAD_MAX_MEMORY_SIZE by default. Bodies are read before anybody is authenticated, so an address
+    `max_bytes`: DATA_UPLOAD_MAX_MEMORY_SIZE by default. Bodies are read before clients are authenticated, so an address
     may have at most `address_bytes` of them in progress (429), from the first byte to the response.
     """
 
@@ -117,18 +117,18 @@ class BodyLimiter:
 class _BodyBytes:
     """How many bytes of bodies an address has in progress, counted together with those of its other requests."""
 
-    def __init__(self, address: str, most: int) -> None:
-        self._name, self._most, self._bytes = f"bodies:{address}" if address else "", most, 0
+    def __init__(self, address: str, limit: int) -> None:
+        self._name, self._limit, self._bytes = f"bodies:{address}" if address else "", limit, 0
 
     def add(self, size: int) -> None:
         if self._name:
             self._bytes += size
             shared_counters.site.add(self._name, size)
-            if shared_counters.site.count(self._name) > self._most:
+            if shared_counters.site.count(self._name) > self._limit:
                 raise RequestRefused(
                     HTTPStatus.TOO_MANY_REQUESTS,
                     "too_many_bodies",
-                    f"Your address is sending more than {self._most:,} bytes at once.",
+                    f"Your address is sending more than {self._limit:,} bytes at once.",
                     {"retry-after": "1"},
                 )
 

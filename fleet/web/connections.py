@@ -1,8 +1,8 @@
 """Connections to the web process: uvicorn's HTTP protocol with timeouts that it lacks.
 
 `fleet/web/__main__.py` passes TimeoutProtocol to uvicorn. uvicorn itself closes an idle connection, but waits for ever
-for a request whose head arrives byte by byte (Slowloris) and for a client that does not read the response. How long a
-body may take: fleet/web/bodies.py.
+for a request whose head arrives byte by byte (Slowloris) and for a client that does not read the response. The timeout
+of bodies is in fleet/web/bodies.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Providers of Postgres and Redis: `embedded` and `containers` start servers, `external` watches servers of others.
+"""Providers of Postgres and Redis: `embedded` and `containers` start servers, `external` watches existing servers.
 
 `base.choose` selects one by the settings. Nothing here knows the other processes of the fleet.
 """

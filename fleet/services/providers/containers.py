@@ -1,7 +1,7 @@
 """Postgres and Valkey as containers of Podman or Docker, each run in the foreground by a child of the supervisor.
 
 So the supervisor watches, restarts and stops them like the embedded servers, and their output is in the same logs. The
-data is in the volume `fleet-ID-postgres`, where ID is the id of the home. Passwords are passed by the environment.
+data is in the volume `fleet-ID-postgres`, where ID is the id of the home. Passwords are passed in the environment.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Containers:
         )
 
     def endpoints(self) -> datastores.Endpoints:
-        """Return the current addresses; the ports are known once the first start was prepared."""
+        """Return the current addresses; the ports are known once the first start has been prepared."""
         return datastores.resolve(Environment({"FLEET_SERVICES": self.name}), self.home, self._credentials)
 
     def container(self, service: str) -> str:

@@ -61,7 +61,7 @@ class Embedded:
         )
 
     def endpoints(self) -> datastores.Endpoints:
-        """Return the current addresses; the ports are known once the first start was prepared."""
+        """Return the current addresses; the ports are known once the first start has been prepared."""
         return datastores.resolve(Environment({"FLEET_SERVICES": self.name}), self.home, self.credentials)
 
     def _postgres(self) -> Command:
@@ -119,22 +119,22 @@ def postgres_command(data: Path, binaries: Path, *, port: int, options: tuple[st
 
 
 def version(data: Path) -> int:
-    """The major version of Postgres that made a cluster."""
+    """The major version of Postgres that created a cluster."""
     return int((data / "PG_VERSION").read_text().strip())
 
 
 def _require_same_version(data: Path, binaries: Path) -> None:
-    """Invalid if another major version of Postgres has made the cluster: this one cannot read it."""
-    made_by, installed = version(data), programs.version(binaries)
-    if made_by != installed:
+    """Raise Invalid if another major version of Postgres created the cluster, because this one cannot read it."""
+    created_by, installed = version(data), programs.version(binaries)
+    if created_by != installed:
         raise errors.Invalid(
-            f"The data in {data} was made by Postgres {made_by}, and Postgres {installed} is installed. Nothing was changed.",
-            hint=f"Convert it (docs/upgrade.md): {invocation.command('fleet_services', 'upgrade')}",
+            f"The data in {data} was created by Postgres {created_by}, but Postgres {installed} is installed.",
+            hint=f"It is unchanged. Convert it (docs/upgrade.md): {invocation.command('fleet_services', 'upgrade')}",
         )
 
 
 def finish_upgrade(home: Home) -> None:
-    """Put a converted cluster in its place, if the conversion was interrupted between its two renames."""
+    """Move a converted cluster into place, if the conversion was interrupted between its two renames."""
     data, converted = home.private / DATA, home.private / CONVERTED
     if converted.exists() and not data.exists():
         converted.rename(data)
@@ -172,7 +172,7 @@ def _run(argv: list[str | Path], cwd: Path, run_as: Identity, *, stdin: str = ""
     if result.returncode != 0 or "ERROR:" in result.stderr or "FATAL:" in result.stderr:
         lines = (result.stderr.strip() or result.stdout.strip()).splitlines()
         causes = [line.strip() for line in lines if _CAUSE.search(line)]
-        reason = causes[:1] or lines[-3:]  # later errors usually follow from the first
+        reason = causes[:1] or lines[-3:]  # later errors usually result from the first
         raise errors.Unavailable(
             f"{Path(argv[0]).name} could not prepare {cwd}: {' '.join(reason)}",
             hint=f"Check the disk's free space and the folder's owner: {invocation.command('fleet_doctor')}",

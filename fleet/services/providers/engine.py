@@ -1,4 +1,4 @@
-"""Calls a container engine, Podman or Docker, by its command line, which is the same for what the fleet needs."""
+"""Calls a container engine, Podman or Docker, through the commands that both have in common."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Engine:
     def ensure_running(self, say: Callable[[str], None]) -> None:
         """Return once the engine answers. Starts Podman's virtual machine where it needs one.
 
-        Raises Unavailable, with the engine's own words, if it does not answer.
+        Raises Unavailable, with the engine's own message, if it does not answer.
         """
         fault = self._fault()
         if fault and self.name == "podman" and not self.is_native:
@@ -57,7 +57,7 @@ class Engine:
             )
 
     def ensure_image(self, image: str, say: Callable[[str], None]) -> None:
-        """Start the engine if necessary, and pull the image if it is not here; raises Unavailable if that fails."""
+        """Start the engine if necessary, and pull the image if it is missing; raises Unavailable if that fails."""
         if self._has(image):  # then the engine runs, too
             return
         self.ensure_running(say)
@@ -68,11 +68,11 @@ class Engine:
         if done.returncode != 0:
             raise errors.Unavailable(
                 f"The image {image} could not be pulled: {_last_line(done.stderr)}",
-                hint="Check the network, or name an image that is here with POSTGRES_IMAGE or VALKEY_IMAGE.",
+                hint="Check the network, or set POSTGRES_IMAGE or VALKEY_IMAGE to an image that this host has.",
             )
 
     def remove(self, container: str) -> None:
-        """Stop a container in an orderly way and remove it. Does nothing if there is none of this name."""
+        """Stop a container gracefully and remove it. Does nothing if there is none of this name."""
         if self.call("container", "inspect", container).returncode != 0:
             return
         self.call("stop", "-t", str(STOP_S), container, seconds=STOP_S + CALL_S)

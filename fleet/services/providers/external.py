@@ -1,4 +1,4 @@
-"""Postgres and Redis that others run, given by DATABASE_URL and REDIS_URL: they are watched but not started."""
+"""Existing servers of Postgres and Redis (DATABASE_URL and REDIS_URL), which are watched but not started."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fleet.config.datastores import Endpoints
 from fleet.services.providers import probes
 from fleet.services.supervision.service import Backoff, Limits, Service
 
-READY_S = 30  # a server that does not answer within this time at the start fails for good
+READY_S = 30  # a server that does not answer within this time at the start has failed
 ONCE = Backoff(attempts=0)  # there is nothing to restart
 
 
@@ -40,7 +40,7 @@ class External:
         return self._endpoints
 
     async def _probe_postgres(self) -> None:
-        """The address that every process uses and, behind a pooler, that of Postgres itself."""
+        """Probe the address that every process uses and, behind a pooler, that of Postgres itself."""
         await probes.postgres(self._endpoints.postgres)
         if self._endpoints.direct is not None:
             await probes.postgres(self._endpoints.direct, setting="DATABASE_DIRECT_URL", session=True)

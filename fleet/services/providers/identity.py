@@ -24,7 +24,7 @@ def launch_command(
 
 
 def for_postgres(data: Path, program: Path) -> Identity:
-    """Return the identity as which Postgres can use `data`; raises Unavailable if there is none."""
+    """Return the identity with which Postgres can use `data`; raises Unavailable if there is none."""
     if os.geteuid() != 0:
         return "same"
     if data.exists() and data.stat().st_uid == launch.NOBODY:

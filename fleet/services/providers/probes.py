@@ -37,13 +37,13 @@ async def postgres(endpoint: Postgres, *, setting: str = "DATABASE_URL", session
         raise _postgres_fault(endpoint, _first_line(fault), setting=setting) from fault
     if session and pooled:
         raise errors.Invalid(
-            f"{setting} leads to a pooler at {endpoint.host}:{endpoint.port}.",
-            hint="It must lead to Postgres itself: LISTEN and locks need a session.",
+            f"{setting} points to a pooler at {endpoint.host}:{endpoint.port}.",
+            hint="Set it to the address of Postgres itself: LISTEN and locks need a session.",
         )
 
 
 async def redis_server(url: str) -> None:
-    """One PING, authenticated: of the server, or of the master that the Sentinels name."""
+    """Send an authenticated PING to the server, or to the master that the Sentinels name."""
     try:
         async with redis_clients.async_client(url, timeout_s=TIMEOUT_S) as client:
             await client.ping()
@@ -58,8 +58,7 @@ async def redis_server(url: str) -> None:
         if "CERTIFICATE_VERIFY_FAILED" in message:
             raise errors.Invalid(
                 f"The certificate of Redis is not valid for REDIS_URL: {message}",
-                hint="Name the file of the authority that signed it (?ssl_ca_certs=FILE), and the host as the "
-                "certificate names it.",
+                hint="Name the CA that signed it (?ssl_ca_certs=FILE), and use the host name in the certificate.",
             ) from fault
         raise errors.Unavailable(f"Redis does not answer: {message}") from fault
 
@@ -103,8 +102,7 @@ def _postgres_fault(endpoint: Postgres, message: str, *, setting: str) -> errors
     if any(words in message for words in _TLS_FAULTS):
         return errors.Invalid(
             f"The certificate of {server} is not valid for {setting}: {message}",
-            hint="With sslmode=verify-full, sslrootcert=FILE names the file of the authority that signed it, and the URL "
-            "names the host as the certificate does.",
+            hint="For sslmode=verify-full, name the CA that signed it (sslrootcert=FILE), and use its host name in the URL.",
         )
     if "unsupported startup parameter" in message:
         return errors.Invalid(

@@ -19,7 +19,7 @@ from fleet.services.supervision import process_trees
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Child:
+class ChildRecord:
     name: str
     pid: int
     started: float  # psutil's create_time, in seconds since the epoch
@@ -41,12 +41,14 @@ class Register:
 
     def __init__(self, home: Home) -> None:
         self._file = home.run / "children.json"
-        self._children: dict[str, Child] = {}
+        self._children: dict[str, ChildRecord] = {}
 
     def add(self, *, name: str, pid: int, stop_signal: int, grace_s: float) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):  # it has already ended; its runner notices that by itself
             started = psutil.Process(pid).create_time()
-            self._children[name] = Child(name=name, pid=pid, started=started, stop_signal=stop_signal, grace_s=grace_s)
+            self._children[name] = ChildRecord(
+                name=name, pid=pid, started=started, stop_signal=stop_signal, grace_s=grace_s
+            )
             self._write()
 
     def remove(self, name: str) -> None:
@@ -65,10 +67,10 @@ class Register:
         self._write()
         return [orphan.name for orphan in orphans]
 
-    def orphans(self) -> list[Child]:
+    def orphans(self) -> list[ChildRecord]:
         """Return the recorded children that still run, last started first; orphans only if no supervisor runs."""
         try:
-            recorded = [Child(**entry) for entry in json.loads(self._file.read_text())]
+            recorded = [ChildRecord(**entry) for entry in json.loads(self._file.read_text())]
         except (FileNotFoundError, ValueError, TypeError):
             return []
         return [child for child in reversed(recorded) if child.process() is not None]
@@ -79,7 +81,7 @@ class Register:
         draft.replace(self._file)
 
 
-def _stop(child: Child) -> None:
+def _stop(child: ChildRecord) -> None:
     """End an orphan as its supervisor would: stop signal, grace period, SIGKILL for it and its session.
 
     Its descendants have sessions of their own. They should end with it; after another grace period they are killed.

@@ -30,7 +30,7 @@ from fleet.services.supervision.thresholds import Crossing, Thresholds
 State = Literal["waiting", "starting", "healthy", "unhealthy", "pausing", "failed", "stopping", "stopped", "done"]
 _PROBE_S = 10  # the timeout of a probe
 _PROGRESS_S = 1  # between two reports of a step's progress
-# Retrying a first start that failed for one of these reasons is pointless: somebody has to free space or grant access.
+# Retrying a first start that failed for one of these reasons is pointless: it needs disk space or permissions.
 _PERMANENT = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)))
 
 
@@ -56,7 +56,7 @@ class ServiceRunner:
         self.service = service
         self.state: State = "waiting"
         self.pid: int | None = None
-        self.measured_pid: int | None = None  # its memory and that of its descendants counts
+        self.measured_pid: int | None = None  # the memory of this process and its descendants is measured
         self.restarts = 0
         self.response_s: float | None = None
         self.memory_bytes: int | None = None

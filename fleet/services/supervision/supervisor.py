@@ -96,7 +96,7 @@ class Supervisor:
         return await (work or self.wait)()
 
     async def wait(self) -> int:
-        """Wait until the supervisor is to stop: the work of one that only runs its services."""
+        """Wait until the supervisor is told to stop: the work of one that only runs its services."""
         await self._changes.until(lambda: self._stopping)
         return 0
 
@@ -178,7 +178,7 @@ class Supervisor:
             case {"do": "stop"}:
                 return self.stop()
         raise errors.Invalid(
-            "The supervisor does not know this request.", hint="It may be of another version: stop and start the fleet."
+            "The supervisor does not know this request.", hint="It may be of another version. Restart the fleet."
         )
 
     def status(self) -> dict[str, Any]:

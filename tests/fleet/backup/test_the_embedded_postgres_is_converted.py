@@ -79,7 +79,7 @@ def keys(checkout: Checkout) -> Credentials:
 def test_the_start_says_which_version_made_the_data_and_changes_nothing(home: Checkout) -> None:
     failed = home.manage("fleet_services", "up", "--detach", check=False)
     assert failed.returncode == 1
-    assert f"was made by Postgres {OLDER[-1]}, and Postgres {INSTALLED} is installed" in failed.stderr
+    assert f"was created by Postgres {OLDER[-1]}, but Postgres {INSTALLED} is installed" in failed.stderr
     assert "fleet_services upgrade" in failed.stderr
     assert embedded.version(upgrading.data_folder(home_of(home))) == OLDER[-1]
 

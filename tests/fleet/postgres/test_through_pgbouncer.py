@@ -262,7 +262,7 @@ def test_a_direct_address_that_leads_to_the_pooler_is_refused(pooled: Pooled) ->
     with checkout(env={**urls, "DATABASE_DIRECT_URL": f"{urls['DATABASE_URL']}?options="}) as home:
         refused = home.manage("fleet_up", check=False, timeout=60)
     assert refused.returncode == 1
-    assert "DATABASE_DIRECT_URL leads to a pooler" in refused.stderr
+    assert "DATABASE_DIRECT_URL points to a pooler" in refused.stderr
 
 
 def run(pooled: Pooled, script: str) -> str:
