@@ -137,7 +137,7 @@ FLEET_LOG = env.choice("FLEET_LOG", "plain", logs.STYLES)
 FLEET_PROCESS = env.text("FLEET_PROCESS")  # set by fleet_up for its processes
 FLEET_COMMAND = env.text("FLEET_COMMAND")  # set by fleet_up for its commands: the prefix that its user typed
 FLEET_HTTP_TIMEOUT_S = env.number("FLEET_HTTP_TIMEOUT_S", 20, minimum=0.1)  # for a request's head or a stalled reader
-FLEET_ADDRESS_CONNECTIONS = env.integer("FLEET_ADDRESS_CONNECTIONS", 800)  # per address, over the whole site; 0: any
+FLEET_ADDRESS_CONNECTIONS = env.integer("FLEET_ADDRESS_CONNECTIONS", 800)  # per address, in all processes; 0: no limit
 FLEET_WEB_WORKERS = env.integer("FLEET_WEB_WORKERS", 2, minimum=1)  # processes that serve the site
 FLEET_WEB_POOL = env.integer("FLEET_WEB_POOL", 10)  # connections to Postgres per process; 0: no pool
 FLEET_WEB_AT_ONCE = env.integer("FLEET_WEB_AT_ONCE", 4, minimum=1)  # requests that each process handles at once

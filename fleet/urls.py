@@ -10,7 +10,7 @@ from fleet.monitoring import health, metrics
 
 
 def no_icon(request: HttpRequest) -> HttpResponse:
-    """Browsers request this for pages that name no icon, such as Flower's. A 404 would be logged each time."""
+    """Answer requests for the icon of pages that name none, such as Flower's. A 404 would be logged each time."""
     return HttpResponse(status=204, headers={"Cache-Control": "public, max-age=86400"})
 
 

@@ -16,7 +16,7 @@ from typing import Any
 DEPTH = 40  # levels of lists and objects
 INTEGER = 2**63  # the largest absolute value
 
-_MOST_DIGITS = 20  # no integer within ±INTEGER has more; reading longer ones takes quadratic time
+_MAX_DIGITS = 20  # no integer within ±INTEGER has more; reading longer ones takes quadratic time
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]')
 _EXPONENT = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?e\+\d+')
@@ -139,7 +139,7 @@ def _check(value: Any, levels: int) -> None:
 
 def _integer(digits: str) -> int:
     """Parse an integer. One that is too long becomes another unacceptable one, which `check` reports with its place."""
-    return int(digits) if len(digits) <= _MOST_DIGITS else 2 * INTEGER
+    return int(digits) if len(digits) <= _MAX_DIGITS else 2 * INTEGER
 
 
 def _first_beyond_depth(text: str) -> list[str | int]:

@@ -1,4 +1,4 @@
-"""Copies the head of the chain to a file outside the database, which somebody who rewrites the trail cannot change.
+"""Copies the head of the chain to a file outside the database, out of reach of anyone who rewrites the trail there.
 
 Each line of an anchor file is one head: `NUMBER:DIGEST TIME`.
 """
@@ -54,7 +54,7 @@ class Anchor:
         self._digest = ""  # of the last head written
         self._failed = False
 
-    def keep(self) -> None:
+    def append_head(self) -> None:
         """Append the current head if it is new. A failure is logged once, and the next call tries again."""
         if not settings.FLEET_AUDIT_ANCHOR:
             return

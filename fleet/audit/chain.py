@@ -1,4 +1,4 @@
-"""Defines what is hashed and how, in pure functions, so that anybody can verify the chain from an export.
+"""Defines what is hashed and how, in pure functions, so that anyone can verify the chain from an export.
 
 The leaf of an entry is the SHA-256 of a JSON array of its columns in the order of COLUMNS: numbers as numbers, the time
 in UTC with microseconds (ISO 8601), the three JSON columns as the text that Postgres returns; no spaces, ASCII only.

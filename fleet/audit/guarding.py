@@ -2,7 +2,7 @@
 
 A trigger per statement, not per row, checks only the application name of the session: those of the fleet's processes
 begin with NAME and are not recorded. This catches people who bypass the commands and the API. It does not catch an
-attacker who imitates the fleet's application name; the roles and the log of the database are for that.
+attacker who imitates the fleet's application name; the database's roles and log have to do that.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class Outcome(models.TextChoices):
 
 
 class Entry(models.Model):
-    """Something that somebody did or tried to do. `Seal.leaves` names the entries that a seal covers."""
+    """Something that someone did or tried to do. `Seal.leaves` names the entries that a seal covers."""
 
     id = models.BigIntegerField(primary_key=True)
     at = models.DateTimeField()  # the database's time at the INSERT

@@ -1,4 +1,4 @@
-"""Makes the trail belong to a role that cannot log in, so that not even the application's own role can rewrite it.
+"""Transfers the trail to a role that cannot log in, so that not even the application's own role can rewrite it.
 
 Only a superuser can transfer the ownership. In the embedded Postgres `migrate` does that; for an external Postgres an
 administrator runs the same SQL (`manage.py fleet_audit protect`).
@@ -30,7 +30,7 @@ def statement() -> sql.Composed:
 def permit_migrations() -> None:
     """Let migrations make tables call the trail's trigger functions (see `guarding`), if this session is a superuser's.
 
-    To be called as the database's owner, before the migrations. Idempotent.
+    Call it as the database's owner, before the migrations. Idempotent.
     """
     if settings.FLEET_ENDPOINTS.owner is None:
         return
@@ -45,7 +45,7 @@ def permit_migrations() -> None:
 def protect() -> None:
     """Transfer the trail if this session is a superuser's; grant the rights if it may become the trail's owner.
 
-    To be called as the database's owner, after the migrations. Idempotent. Does nothing if the application owns the
+    Call it as the database's owner, after the migrations. Idempotent. Does nothing if the application owns the
     database, because then it cannot be restricted.
     """
     if settings.FLEET_ENDPOINTS.owner is None:
@@ -72,8 +72,8 @@ def gaps() -> list[str]:
         return [str(gap) for (gap,) in cursor.fetchall()]
 
 
-def record_once() -> None:
-    """Record once that the trail is protected. From then on every gap is an alarm."""
+def record_protection() -> None:
+    """Record, once, that the trail is protected. From then on every gap is an alarm."""
     if not _was_protected() and not gaps():
         recording.record(kind=PROTECTED)
 

@@ -16,7 +16,7 @@ from fleet.audit.models import Entry, Seal
 
 UNSEALED_S = 60.0  # the control loop seals within a second; an older entry was missed, or its seal was removed
 PAGE = 2_000
-SHOWN = 20  # faults of one kind that are listed one by one
+SHOWN = 20  # faults of one kind that are listed individually
 Kind = Literal["entry", "seal"]
 Problem = Literal["removed", "changed", "reordered", "inserted", "unsealed", "forged"]
 

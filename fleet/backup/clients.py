@@ -93,7 +93,7 @@ def session(server: Postgres, *, autocommit: bool = False) -> Iterator[psycopg.C
             yield connected
     except psycopg.errors.InsufficientPrivilege as fault:
         raise errors.Forbidden(
-            f"The role {server.user} is not allowed to do this in the database {server.name}: {fault.diag.message_primary}.",
+            f"The role {server.user} lacks a privilege in the database {server.name}: {fault.diag.message_primary}.",
             hint=OWNER,
         ) from fault
 

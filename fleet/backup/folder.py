@@ -78,7 +78,7 @@ def find(folder: Path, name: str) -> Backup:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Lock a folder for writing, and remove what killed writers left. Raises Conflict if another process has the lock."""
+    """Lock a folder for writing, and remove what killed writers left. Raises Conflict if it is locked already."""
     try:
         copying.make_folder(folder)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,7 +1,7 @@
 """What upper layers run after a restore.
 
-Statements run in the transaction that restores the rows, so no other process sees the rows before they have run. They must
-run on the tables of every release whose backups are accepted. Their only parameter is `lease`, in seconds.
+Statements run in the transaction that restores the rows, so no other process sees the rows before they have run. They
+must run on the tables of every release whose backups are accepted. Their only parameter is `lease`, in seconds.
 """
 
 from __future__ import annotations

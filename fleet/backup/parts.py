@@ -49,8 +49,8 @@ class Part(Protocol):
 class Tree:
     """A folder whose files are stored under names that determine their content, such as digests.
 
-    `statement` selects a value per row, and `path` turns it into the path of a file. `chosen` tells whether a file belongs
-    to a backup, given its path and the required paths.
+    `statement` selects a value per row, and `path` turns it into the path of a file. `chosen` tells whether a file
+    belongs to a backup, given its path and the required paths.
     """
 
     name: str

@@ -86,7 +86,7 @@ def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Re
     sealing.seal()
     number, _, digest = manifest.head.partition(":")
     report = verification.verify(heads=[(int(number), digest)] if digest else [])
-    protection.record_once()
+    protection.record_protection()
     audit.record(
         kind="backup.restore",
         subject=backup.name,

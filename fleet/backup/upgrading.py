@@ -102,7 +102,7 @@ def _old_programs(major: int, named: Path | None) -> Path:
 def _convert(
     home: Home, credentials: Credentials, *, data: Path, draft: Path, old: Path, new: Path, say: Say
 ) -> tuple[int, tuple[str, ...]]:
-    """Copy all rows from the cluster in `data` to that in `draft`; returns their number, and the names of other databases."""
+    """Copy all rows from the cluster in `data` to that in `draft`; returns their number and the other databases."""
     tools = Clients(new, programs.version(new))
     folder = home.private / FILES
     with served(data, old, credentials, home=home) as server:

@@ -1,8 +1,8 @@
 """Reads `.fleet/settings.env` into the environment: settings, and variables that agents need, such as API keys.
 
 One NAME=VALUE per line; lines that begin with # are comments. Variables that are already set take
-precedence. A process that the fleet itself started does not read the file: its parent has passed on the variables, except
-those that it must not know.
+precedence. A process that the fleet itself started does not read the file: it has its parent's variables, except those
+that it must not know.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SettingsFile:
     lines: Mapping[str, int] = field(default_factory=dict)  # name → the number of its line
 
     def accept(self, known: Set[str]) -> None:
-        """Keep child processes from reading the file again. Raises ImproperlyConfigured if it contains an unknown setting."""
+        """Keep child processes from reading the file again. Raises ImproperlyConfigured if a setting is unknown."""
         for name, number in self.lines.items():
             if name in _LOCATIONS:
                 raise ImproperlyConfigured(

@@ -49,7 +49,7 @@ _DROPPED_RESPONSE_HEADERS = {
 }  # fmt: skip
 
 
-@csrf_exempt  # nothing here changes anything, so there is nothing to forge
+@csrf_exempt  # the view changes nothing, so there is nothing to forge
 def flower(request: HttpRequest, path: str) -> HttpResponseBase:
     """Proxy one request to Flower: 403 unless the user is a superuser, 404 or 405 if not open, 502 without Flower."""
     if not request.user.is_authenticated:

@@ -34,7 +34,7 @@ class OperatorCommand(BaseCommand):
     """
 
     requires_system_checks = []
-    by_itself = False  # acts as the system: the audit trail does not name the user who started it
+    acts_as_system = False  # the audit trail does not name the user who started it
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> parsing.Parser:
         parser = parsing.parser(
@@ -62,7 +62,7 @@ class OperatorCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            acting_caller = caller.SYSTEM if self.by_itself else caller.Caller(name=f"command:{_user()}")
+            acting_caller = caller.SYSTEM if self.acts_as_system else caller.Caller(name=f"command:{_user()}")
             with caller.acting(acting_caller):
                 code = self.act(**options)
         except errors.FleetError as fault:
@@ -72,7 +72,7 @@ class OperatorCommand(BaseCommand):
                 raise
             restart = f"{invocation.command('fleet_down')} && {invocation.command('fleet_up', '--detach')}"
             raise CommandError(
-                f"The database has the tables of another version. Restart the fleet to migrate it: {restart}"
+                f"The tables of the database are of another version. Restart the fleet to migrate it: {restart}"
             ) from fault
         except retries.TRANSIENT as fault:
             raise CommandError(str(outages.without_postgres(fault))) from fault

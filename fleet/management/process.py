@@ -1,4 +1,4 @@
-"""Lets the long-running commands end in an orderly way: SIGTERM and Ctrl-C set an event."""
+"""Shuts long-running commands down cleanly: SIGTERM and Ctrl-C set an event."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 
 
-def ending() -> threading.Event:
+def stop_event() -> threading.Event:
     """Return an event that SIGTERM or SIGINT sets. Call it in the main thread."""
     stop = threading.Event()
 

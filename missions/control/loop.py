@@ -69,7 +69,7 @@ class Control:
             self._do(scaling.scale)
         self._do(events.record)
         self._do(sealing.seal)
-        self._do(self._anchor.keep)
+        self._do(self._anchor.append_head)
         self._do(self._alerts.check_when_due)
         if (queued := self._do(duties.unclaimed)) is not None:
             self.hint_publisher.send(*queued)

@@ -155,13 +155,13 @@ def test_an_unwritable_anchor_is_reported_once_and_stops_nothing(
     settings.FLEET_AUDIT_ANCHOR = str(tmp_path / "missing" / "heads")
     audit.record(kind="test.anchored")
     seal()
-    keeper = anchor.Anchor()
+    recorder = anchor.Anchor()
     with caplog.at_level(logging.WARNING, "fleet.audit"):
-        keeper.keep()
-        keeper.keep()
+        recorder.append_head()
+        recorder.append_head()
     assert len([record for record in caplog.records if "FLEET_AUDIT_ANCHOR" in record.getMessage()]) == 1
     Path(settings.FLEET_AUDIT_ANCHOR).parent.mkdir()
-    keeper.keep()
+    recorder.append_head()
     assert len(list(anchor.read(Path(settings.FLEET_AUDIT_ANCHOR)))) == 1
 
 

@@ -33,7 +33,7 @@ class Command(OperatorCommand):
         listing.add_argument("--subject", default="", help="only about this: msn_…, user:ann, missions_sortie")
         listing.add_argument("--outcome", default="", choices=Outcome.values, help="only with this outcome")
         listing.add_argument(
-            "--since", type=_since, help="only since this time, as 2026-01-31T10:00 (UTC), or age, as 90m, 24h, 7d"
+            "--since", type=_since, help="only since this time (2026-01-31T10:00, in UTC) or age (90m, 24h, 7d)"
         )
         listing.add_argument("-n", "--limit", type=arguments.count, default=50, help="at most this many (default: 50)")
         listing.add_argument("--json", action="store_true", help="print one JSON object per line")
@@ -51,10 +51,10 @@ class Command(OperatorCommand):
             help="a file of earlier heads, as FLEET_AUDIT_ANCHOR and `head` write them",
         )
         check.add_argument("--json", action="store_true", help="print one JSON document")
-        head = actions.add_parser("head", help="print the last seal, to be kept outside the database")
+        head = actions.add_parser("head", help="print the last seal, to keep it outside the database")
         head.add_argument("--json", action="store_true", help="print one JSON document")
         actions.add_parser(
-            "protect", help="print the SQL with which a superuser makes the trail unchangeable for the fleet's own role"
+            "protect", help="print the SQL with which a superuser keeps the fleet's own role from changing the trail"
         )
 
     def act(self, **options: Any) -> int:

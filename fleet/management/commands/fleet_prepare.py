@@ -62,7 +62,7 @@ class Command(BaseCommand):
         with locks.session(Lock.PREPARE):
             restoring.require_finished()
             call_command(Migrate(), interactive=False, verbosity=1, stdout=self.stdout, stderr=self.stderr)
-            protection.record_once()
+            protection.record_protection()
             self._ensure_admin()
 
     def _ensure_admin(self) -> None:

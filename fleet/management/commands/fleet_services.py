@@ -42,16 +42,20 @@ class Command(OperatorCommand):
             "--programs",
             type=Path,
             metavar="FOLDER",
-            help="the bin folder of the old version; default: it is searched for",
+            help="the bin folder of the old version (default: search for it)",
         )
         for name in (restart_name, status_name, logs_name):
             name.completer = _service_names  # type: ignore[attr-defined]  # argcomplete's
         logs.add_argument("-f", "--follow", action="store_true", help="keep showing new lines")
         logs.add_argument(
-            "-n", "--lines", type=arguments.count, default=50, help="how many of the last lines, in all (default: 50)"
+            "-n",
+            "--lines",
+            type=arguments.count,
+            default=50,
+            help="the number of last lines, over all logs (default: 50)",
         )
-        for parser_ in (up, down, restart, status, upgrade):
-            parser_.add_argument("--json", action="store_true", help="print one JSON document")
+        for action in (up, down, restart, status, upgrade):
+            action.add_argument("--json", action="store_true", help="print one JSON document")
         logs.add_argument("--json", action="store_true", help="print one JSON object per line: {service, line}")
 
     def act(self, **options: Any) -> int:
@@ -113,13 +117,13 @@ class Command(OperatorCommand):
         if as_json:
             self.show(None if done is None else {**asdict(done), "kept": str(done.kept)})
         if done is None:
-            self.say("The data is of the installed version. There is nothing to do.")
+            self.say("The data already has the installed version. There is nothing to do.")
             return
         if not as_json:
             self.stdout.write(f"Converted from Postgres {done.before} to {done.after}: {done.rows:,} rows.")
         for name in done.left:
-            self.say(f"The database {name} is not the fleet's, and was left in the old data.")
-        self.say(f"The old data is in {done.kept}. Remove it when the fleet runs well.")
+            self.say(f"The database {name} is not the fleet's and was left in the old data.")
+        self.say(f"The old data is in {done.kept}. Remove it once the fleet works as it should.")
         self.say(f"Start the fleet: {invocation.command('fleet_up', '--detach')}")
 
     def _status(self, name: str | None = None, *, as_json: bool) -> int:

@@ -1,7 +1,7 @@
 """`manage.py migrate`: Django's own command, run as the owner of the database; then grants the application's rights.
 
-A migration that waits for a lock makes everybody else wait behind it. So it waits for FLEET_MIGRATE_LOCK_S at most, gives
-way, and tries again later. Migrations that are not atomic build or drop indexes concurrently and hold up nobody, so they
+All others queue behind a migration that waits for a lock. So it waits for at most FLEET_MIGRATE_LOCK_S, gives up, and
+tries again later. Migrations that are not atomic build or drop indexes concurrently and block nobody, so they
 may wait.
 """
 
@@ -25,7 +25,7 @@ MAX_PAUSE_S = 10.0
 
 
 class Command(migrate.Command):
-    tries = 10  # how often a migration asks for its locks
+    tries = 10  # how often a migration tries to get its locks
     _current: Migration | None = None
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -40,7 +40,7 @@ class Command(migrate.Command):
             protection.protect()
 
     def _migrate(self, *args: Any, **options: Any) -> None:
-        """Migrate, and repeat it while a lock is not to be had. What has been applied stays applied."""
+        """Migrate, and retry while a lock is not available. Migrations that were applied stay applied."""
         connection.ensure_connection()
         libpq = parameters.beside_django(application_name="migrate")
         with lock_waits.Watcher(pid=connection.connection.info.backend_pid, parameters=libpq) as watcher:
@@ -51,10 +51,10 @@ class Command(migrate.Command):
                     if not isinstance(fault.__cause__, LockNotAvailable | DeadlockDetected):
                         raise
                     _roll_back(fault)
-                    message = f"{self._current} waited for a lock that {watcher.take_blocker()} has"
+                    message = f"{self._current} waited for a lock that {watcher.take_blocker()} holds"
                     if attempt == self.tries:
                         raise CommandError(
-                            f"{message}. Nothing of it was applied. End that session or wait for it, then migrate again."
+                            f"{message}. It was not applied. End that session or wait for it, then migrate again."
                         ) from fault
                     pause_s = min(MAX_PAUSE_S, settings.FLEET_MIGRATE_LOCK_S * attempt)
                     self.stderr.write(
@@ -78,6 +78,6 @@ class Command(migrate.Command):
 
 
 def _roll_back(fault: Exception) -> None:
-    """Roll back what a failed migration has left open: Django forgets that if its last statements fail."""
+    """Roll back the transactions of a failed migration, which Django leaves open if its last statements fail."""
     while connection.atomic_blocks:
         connection.atomic_blocks[-1].__exit__(type(fault), fault, fault.__traceback__)

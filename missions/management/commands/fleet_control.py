@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         logs.enable_info()
-        ending = process.ending()
+        ending = process.stop_event()
         hint_publisher = HintPublisher(app)
         hint_publisher.start()
         Control(hint_publisher=hint_publisher).run(

@@ -22,7 +22,7 @@ log = logging.getLogger("fleet.node")
 
 
 class Command(OperatorCommand):
-    by_itself = True
+    acts_as_system = True
     requires_system_checks = [checks.TAG]
     help = "Keep agents of every enabled type running on this host. On SIGTERM or Ctrl-C they drain and end."
 
@@ -33,7 +33,7 @@ class Command(OperatorCommand):
         logs.enable_info()
         if settings.FLEET_JWT_KEY:
             log.warning("FLEET_JWT_KEY is set, which agents do not need; unset it on hosts without a web process")
-        ending = process.ending()
+        ending = process.stop_event()
         name = options["name"] or settings.FLEET_NODE or socket.gethostname()
         supervisor = NodeSupervisor(name=name)
         with suppress(OSError):  # the disk may be read-only
